@@ -1,0 +1,1 @@
+"""AWS: the Lambda handler and the outputs that need its SDK."""

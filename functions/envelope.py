@@ -1,0 +1,170 @@
+"""The envelope: everything known of an accepted mail but its content (SPEC section 6).
+
+It is the contract between the listener, which writes it as the first field of the spool object,
+and whoever delivers. Readers accept the current schema and the one before, and dispatch on the
+number. Nothing here names an output, and no secret ever enters.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+SCHEMA: Final = 1
+
+FIELD_NAME: Final = b"X-SMTP-Relay-Envelope"
+
+_FOLD: Final = 76  # RFC 5322 section 2.1.1: lines SHOULD stay within 78 octets
+
+
+class UnknownEnvelope(ValueError):
+    """The bytes are not an envelope that this version reads; never worth a retry."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, populate_by_name=True, extra="ignore")
+
+
+class Recipient(_Frozen):
+    """One accepted RCPT: its address without angle brackets, and the flows that took it."""
+
+    address: str
+    flows: tuple[str, ...]
+    parameters: tuple[str, ...] = ()
+
+
+class Client(_Frozen):
+    """Who sent the mail. `name` is the forward-confirmed reverse name, else `[ip]`."""
+
+    ip: str
+    port: int = 0
+    name: str = ""
+
+
+class Tls(_Frozen):
+    """The TLS session the mail came over."""
+
+    version: str
+    cipher: str
+    client_subject: str | None = None
+
+
+class FlowNotes(_Frozen):
+    """What one flow's filters found: fields to prepend at its deliveries, and their results."""
+
+    headers: tuple[tuple[str, str], ...] = ()
+    results: dict[str, Any] = Field(default_factory=dict)
+
+
+class Envelope(_Frozen):
+    """One accepted mail. `received` is Unix time in milliseconds; `sha256` (hex) and `size`
+    (octets) are those of the mail below the envelope field."""
+
+    schema_: int = Field(default=SCHEMA, alias="schema")
+    id: str
+    session: str
+    received: int
+    reverse_path: str
+    parameters: tuple[str, ...] = ()
+    recipients: tuple[Recipient, ...]
+    helo: str = ""
+    client: Client
+    server: str = ""
+    """The listener's local address, `ip:port`."""
+    listener: str = ""
+    tls: Tls | None = None
+    user: str | None = None
+    transmission: str = "ESMTP"
+    """RFC 3848 transmission type: SMTP, ESMTP, ESMTPS, ESMTPA, ESMTPSA, LMTP, UTF8SMTP …"""
+    notes: dict[str, FlowNotes] = Field(default_factory=dict)
+    size: int
+    sha256: str
+    config: str = ""
+    """Digest of the configuration that decided."""
+    replay: int = 0
+
+    @property
+    def received_at(self) -> datetime:
+        """The received time as an aware datetime in UTC."""
+        return datetime.fromtimestamp(self.received / 1000, UTC)
+
+    @property
+    def smtputf8(self) -> bool:
+        """Whether the client declared SMTPUTF8 (RFC 6531 section 3.4) for this mail."""
+        return "SMTPUTF8" in self.parameters
+
+    def flows(self) -> tuple[str, ...]:
+        """Names of the flows that took a recipient, in first-taken order."""
+        return tuple(dict.fromkeys(name for r in self.recipients for name in r.flows))
+
+    def recipients_of(self, flow: str) -> tuple[str, ...]:
+        """The addresses that one flow took, in the client's order."""
+        return tuple(r.address for r in self.recipients if flow in r.flows)
+
+    def to_json(self) -> bytes:
+        """Compact JSON; unset optional values are left out."""
+        return self.model_dump_json(by_alias=True, exclude_none=True).encode()
+
+
+def encode_field(envelope: Envelope) -> bytes:
+    """The envelope as one folded header field, CRLF at the end: the spool object's first bytes."""
+    text = base64.b64encode(envelope.to_json())
+    lines = [FIELD_NAME + b":"]
+    lines += [b" " + text[at : at + _FOLD] for at in range(0, len(text), _FOLD)]
+    return b"\r\n".join(lines) + b"\r\n"
+
+
+def decode_value(value: bytes) -> Envelope:
+    """Read the field's (folded) value. Raises UnknownEnvelope with the reason."""
+    try:
+        text = base64.b64decode(b"".join(value.split()), validate=True)
+    except ValueError as error:
+        raise UnknownEnvelope(f"the envelope field is not base64: {error}") from error
+    return from_json(text)
+
+
+def from_json(text: bytes | str) -> Envelope:
+    """Read an envelope's JSON, by its schema number. Raises UnknownEnvelope with the reason."""
+    try:
+        raw = json.loads(text)
+    except ValueError as error:
+        raise UnknownEnvelope(f"the envelope is not JSON: {error}") from error
+    version = raw.get("schema") if isinstance(raw, dict) else None
+    reader = READERS.get(version) if isinstance(version, int) else None
+    if reader is None:
+        known = ", ".join(map(str, sorted(READERS)))
+        raise UnknownEnvelope(f"envelope schema {version!r} is not one of those read here: {known}")
+    try:
+        return reader(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UnknownEnvelope(f"envelope field {where}: {first['msg']}") from error
+
+
+def _read_1(raw: Mapping[str, Any]) -> Envelope:
+    return Envelope.model_validate(raw)
+
+
+READERS: Final[Mapping[int, Callable[[Mapping[str, Any]], Envelope]]] = {1: _read_1}
+"""Schema number to reader. When SCHEMA is raised, the previous reader stays and converts."""
+
+__all__ = [
+    "FIELD_NAME",
+    "READERS",
+    "SCHEMA",
+    "Client",
+    "Envelope",
+    "FlowNotes",
+    "Recipient",
+    "Tls",
+    "UnknownEnvelope",
+    "decode_value",
+    "encode_field",
+    "from_json",
+]

@@ -1,0 +1,58 @@
+"""The two ways an output fails, and the one way a configuration does.
+
+Faults carry an RFC 3463 enhanced status code and a reason in words for the operator. The
+reason may quote what a provider answered; it is written to dead records and logs, and reaches
+an SMTP client only where SPEC section 6 says so (554 when every output failed permanently).
+"""
+
+from __future__ import annotations
+
+
+class DeliveryFault(Exception):
+    """An output did not take effect; use one of the two subclasses."""
+
+    def __init__(self, reason: str, *, enhanced: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.enhanced = enhanced
+
+
+class Temporary(DeliveryFault):
+    """Worth trying again: throttled, 5xx, time-out, connection closed.
+
+    `in_doubt` says that a call that is not safe to repeat got no answer, so that its effect may
+    have happened (SPEC section 6, `onDoubt`). `retry_after` is the least wait, in seconds, that
+    the other side asked for.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        enhanced: str = "4.3.0",
+        retry_after: float | None = None,
+        in_doubt: bool = False,
+    ) -> None:
+        super().__init__(reason, enhanced=enhanced)
+        self.retry_after = retry_after
+        self.in_doubt = in_doubt
+
+
+class Permanent(DeliveryFault):
+    """Never going to work as it stands: no such bucket, unverified sender, malformed."""
+
+    def __init__(self, reason: str, *, enhanced: str = "5.3.0") -> None:
+        super().__init__(reason, enhanced=enhanced)
+
+
+class ConfigError(Exception):
+    """A mistake in a configuration: where it is, what is wrong, how to mend it.
+
+    `str()` is the one line shown to the user.
+    """
+
+    def __init__(self, where: str, what: str, cure: str = "") -> None:
+        super().__init__(f"{where}: {what}" + (f" ({cure})" if cure else ""))
+        self.where = where
+        self.what = what
+        self.cure = cure

@@ -1,0 +1,1 @@
+"""Google Cloud: the function and the outputs that need its SDKs."""

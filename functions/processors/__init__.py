@@ -1,0 +1,1 @@
+"""Outputs: one file each, holding its options, its class and its build()."""

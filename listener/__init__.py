@@ -1,0 +1,1 @@
+"""The listening half: SMTP in, flows decide, accepted mails go to the spool."""

@@ -1,0 +1,66 @@
+"""What a filter may answer, and the reply that goes with it (SPEC section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, Final, Literal, NamedTuple
+
+
+class Phase(IntEnum):
+    """The moments at which filters are asked, in the order of a connection."""
+
+    CONNECT = 0
+    AUTH = 1
+    MAIL = 2
+    RCPT = 3
+    DATA = 4
+
+
+class Reply(NamedTuple):
+    """One SMTP reply: RFC 5321 code, RFC 3463 enhanced status code ("" for none), text."""
+
+    code: int
+    enhanced: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.enhanced} {self.text}" if self.enhanced else f"{self.code} {self.text}"
+
+
+Verdict = Literal["accept", "refuse", "defer", "abstain"]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A filter's answer at one phase.
+
+    `reply` is what the client should be told when this answer decides a refusal or a deferral;
+    without one the listener words it. The other three mean something at the data phase only:
+    `headers` are fields to prepend at this flow's deliveries, `recipients` the subset (exact
+    addresses) of this flow's recipients that stay, `results` what the filter found out, for the
+    envelope's notes.
+    """
+
+    verdict: Verdict
+    reply: Reply | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    recipients: frozenset[str] | None = None
+    results: Mapping[str, Any] = field(default_factory=dict)
+
+
+ACCEPT: Final = Decision("accept")
+REFUSE: Final = Decision("refuse")
+ABSTAIN: Final = Decision("abstain")
+DEFER: Final = Decision("defer")
+
+
+def refuse(code: int, enhanced: str, text: str) -> Decision:
+    """A refusal with its reply."""
+    return Decision("refuse", Reply(code, enhanced, text))
+
+
+def defer(code: int, enhanced: str, text: str) -> Decision:
+    """A deferral with its reply."""
+    return Decision("defer", Reply(code, enhanced, text))

@@ -1,0 +1,1 @@
+"""Filters: one file each, holding its options, its class and its build()."""
