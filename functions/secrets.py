@@ -1,0 +1,182 @@
+"""Secrets in the configuration: references to where they are kept, resolved at start.
+
+A field typed `Secret` may hold the secret itself or say where it is: `env:NAME`, `file://PATH`,
+`ssm:/name`, `secretsmanager:id` or `gcp-secret:projects/…` (SPEC section 2). No other field is ever
+taken for a reference.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from functions.errors import ConfigError
+
+CLOUD_SCHEMES: Final[Mapping[str, str]] = {
+    "ssm": "functions.aws.secrets",
+    "secretsmanager": "functions.aws.secrets",
+    "gcp-secret": "functions.gcp.secrets",
+}
+"""Cloud reference scheme to the module whose `fetch(scheme, name) -> str` reads it. The module is
+imported at the first such reference, since it pays for an SDK."""
+
+_MAX_FILE: Final = 1_048_576
+
+
+class Secret:
+    """The text of a secret field: a reference, or (scheme `plain`) the secret itself.
+
+    Neither `repr()` nor a dump of the model shows a secret that stands in the file; references
+    are shown, since they are needed to mend a configuration and open nothing.
+    """
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    @property
+    def scheme(self) -> str:
+        """`env`, `file`, one of CLOUD_SCHEMES, or `plain`."""
+        return _scheme(self._text)
+
+    @property
+    def in_cloud(self) -> bool:
+        """Whether this refers to a secret store of a cloud."""
+        return self.scheme in CLOUD_SCHEMES
+
+    @property
+    def shown(self) -> str:
+        """What may be shown: the reference, or asterisks."""
+        return "**********" if self.scheme == "plain" else self._text
+
+    def resolve(self, resolve: Callable[[str], str]) -> str:
+        """The secret; `resolve` is a SecretResolver, or what stands for one. Raises ConfigError
+        when what it refers to is not there."""
+        return resolve(self._text)
+
+    def resolve_bytes(self, resolver: SecretResolver) -> bytes:
+        """A binary secret (PKCS #12): the file's bytes as they are, from anywhere else base64.
+        Raises ConfigError."""
+        if self.scheme == "file":
+            return resolver.file(self._text)
+        try:
+            return base64.b64decode(self.resolve(resolver))
+        except binascii.Error as error:
+            raise ConfigError(self.shown, f"is not base64: {error}") from error
+
+    def __repr__(self) -> str:
+        return f"Secret({self.shown!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        from_text = core_schema.no_info_after_validator_function(cls, core_schema.str_schema(min_length=1))
+        return core_schema.json_or_python_schema(
+            json_schema=from_text,
+            python_schema=core_schema.union_schema([core_schema.is_instance_schema(cls), from_text]),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda secret: secret.shown, return_schema=core_schema.str_schema()
+            ),
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"type": "string", "minLength": 1, "writeOnly": True}
+
+
+@dataclass(frozen=True, slots=True)
+class SecretResolver:
+    """Reads what secrets refer to. `folder` is the working folder, for relative `file://` paths."""
+
+    folder: Path
+    environ: Mapping[str, str]
+
+    def __call__(self, reference: str) -> str:
+        """The secret behind a reference, or the text itself when it is none; one trailing
+        newline of a file is dropped. Raises ConfigError."""
+        scheme = _scheme(reference)
+        if scheme == "plain":
+            return reference
+        if scheme == "env":
+            return self._variable(reference.removeprefix("env:"))
+        if scheme == "file":
+            return _decode(reference, self.file(reference))
+        return _fetch(reference, scheme)
+
+    def file(self, reference: str) -> bytes:
+        """The bytes of a `file://` reference, at most 1 MiB. Raises ConfigError."""
+        path = self.folder / reference.removeprefix("file://")
+        try:
+            with path.open("rb") as stream:
+                data = stream.read(_MAX_FILE + 1)
+        except OSError as error:
+            raise ConfigError(reference, f"cannot be read: {error.strerror}", f"looked for {path}") from error
+        if len(data) > _MAX_FILE:
+            raise ConfigError(reference, "is larger than 1 MiB", "no secret is")
+        return data
+
+    def _variable(self, name: str) -> str:
+        value = self.environ.get(name)
+        if value is None:
+            raise ConfigError(f"env:{name}", "the environment variable is not set", f"set {name}")
+        return value
+
+
+def _scheme(text: str) -> str:
+    if text.startswith("file://"):
+        return "file"
+    scheme, colon, _ = text.partition(":")
+    return scheme if colon and (scheme == "env" or scheme in CLOUD_SCHEMES) else "plain"
+
+
+def _decode(reference: str, data: bytes) -> str:
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise ConfigError(reference, "is not UTF-8 text") from error
+    return text[:-2] if text.endswith("\r\n") else text.removesuffix("\n")
+
+
+def _fetch(reference: str, scheme: str) -> str:
+    module = CLOUD_SCHEMES[scheme]
+    try:
+        found = importlib.import_module(module)
+    except ImportError as error:
+        raise ConfigError(
+            reference, f"{scheme} references cannot be read here: {error}", "install that cloud's extra"
+        ) from error
+    value: str = found.fetch(scheme, reference.partition(":")[2])
+    return value
+
+
+def secrets_of(value: object, path: str = "") -> Iterator[tuple[str, Secret]]:
+    """Every secret inside a model, with its path in the file's own key names
+    (`options.tls.key`, `outputs[0].auth.pass`)."""
+    if isinstance(value, Secret):
+        yield path, value
+    elif isinstance(value, BaseModel):
+        for name, field in type(value).model_fields.items():
+            key = field.alias or name
+            yield from secrets_of(getattr(value, name), f"{path}.{key}" if path else key)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from secrets_of(item, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from secrets_of(item, f"{path}[{index}]")

@@ -1,0 +1,28 @@
+"""What the building of a filter may lean on besides its options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from functions.secrets import SecretResolver
+
+
+@dataclass(frozen=True, slots=True)
+class BuildContext:
+    """Handed to every filter's `build(options, name, context)`.
+
+    `folder` is the absolute working folder that relative paths of the configuration start from,
+    `environ` the environment at start, `secrets` what `Secret.resolve` takes.
+    """
+
+    folder: Path
+    environ: Mapping[str, str]
+    secrets: SecretResolver
+
+    @classmethod
+    def of(cls, folder: Path, environ: Mapping[str, str]) -> Self:
+        """A context whose secrets come from the same folder and environment."""
+        return cls(folder, environ, SecretResolver(folder, environ))
