@@ -1,0 +1,46 @@
+"""What the models of the configuration file share."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+CAMEL: Final = ConfigDict(alias_generator=to_camel)
+"""Added to a model whose keys in the file are the camelCase forms of its fields."""
+
+
+class Options(BaseModel):
+    """A frozen part of the configuration; unknown keys are errors, keys are camelCase."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, alias_generator=to_camel)
+
+
+Milliseconds = Annotated[int, Field(ge=0, le=31_536_000_000)]
+"""A duration in milliseconds, at most a year."""
+
+Port = Annotated[int, Field(ge=0, le=65_535)]
+"""A TCP port; 0 lets the system choose a free one (tests)."""
+
+_FIELD_NAME: Final = re.compile(r"[!-9;-~]+")  # RFC 5322 section 2.2: printable US-ASCII but the colon
+_UNSAFE: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+def check_field_name(name: str) -> str:
+    """A header field's name as it is. Raises ValueError for what RFC 5322 section 2.2 forbids."""
+    if not _FIELD_NAME.fullmatch(name):
+        raise ValueError(f"{name!r} cannot be the name of a header field")
+    return name
+
+
+def check_field_value(value: str) -> str:
+    """A header field's value as it is. Raises ValueError for CR, LF and control characters."""
+    if _UNSAFE.search(value):
+        raise ValueError("a header field's value cannot hold line breaks or control characters")
+    return value
+
+
+FieldName = Annotated[str, AfterValidator(check_field_name)]
+FieldValue = Annotated[str, AfterValidator(check_field_value)]
