@@ -1,0 +1,98 @@
+"""One round: start a server, warm it, load it, wait until nothing is owed, read the meters."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from bench.servers import Running, Server
+from bench.workloads import Workload, idle_connections, run, write_mail
+from tests.support import process
+from tests.support.net import free_port
+
+_QUIET: Final = 0.15  # seconds without CPU time used, after the last mail arrived: the drain is over
+_STEP: Final = 0.01
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What one round gave. `memory` is the largest peak of a single process of the tree, in octets."""
+
+    server: str
+    workload: str
+    fsync: bool
+    mails: int
+    seconds: float
+    cpu: float
+    memory: int
+
+    @property
+    def rate(self) -> float:
+        """Mails a second."""
+        return self.mails / self.seconds
+
+    @property
+    def cpu_per_1000(self) -> float:
+        """Seconds of CPU for a thousand mails."""
+        return self.cpu / self.mails * 1000
+
+    def record(self) -> dict[str, Any]:
+        """For the raw results file."""
+        return asdict(self)
+
+
+def one_round(
+    server: Server, workload: Workload, work: Path, *, fsync: bool, pin: bool, check: bool = True
+) -> Sample:
+    """Measure one server on one workload. The server is new, so that rounds do not age it."""
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    mail = write_mail(work.parent, workload.size)
+    port = free_port()
+    running = server.start(work, port, fsync=fsync, cpu=0 if pin and server.workers == 1 else None)
+    try:
+        load_cpu = 1 if pin else None
+        warm = workload.scaled(0.05)
+        run(warm, mail, port, cpu=load_cpu)
+        _settle(running, warm.mails)
+        with idle_connections(workload.idle, port):
+            process.reset_peak(running.process.pid)
+            used, began = process.cpu_seconds(running.process.pid), time.monotonic()
+            run(workload, mail, port, cpu=load_cpu)
+            ended = _settle(running, warm.mails + workload.mails)
+            pids = process.tree(running.process.pid)
+            return Sample(
+                server=server.name,
+                workload=workload.name,
+                fsync=fsync,
+                mails=workload.mails,
+                seconds=ended - began,
+                cpu=process.cpu_seconds(running.process.pid) - used,
+                memory=max(process.peak_resident(pid) for pid in pids),
+            )
+    finally:
+        running.stop()
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _settle(running: Running, mails: int) -> float:
+    """Wait until all mails are in the folder and the server has nothing left to do; the moment
+    at which it last did something."""
+    last = time.monotonic()
+    used = process.cpu_seconds(running.process.pid)
+    deadline = last + 300
+    while True:
+        time.sleep(_STEP)
+        now, total = time.monotonic(), process.cpu_seconds(running.process.pid)
+        if total > used:
+            last, used = now, total
+        elif now - last > _QUIET and (not running.files or running.arrived() >= mails):
+            break
+        if now > deadline:
+            raise TimeoutError(f"{running.arrived()} of {mails} mails arrived")
+    if running.files and (arrived := running.arrived()) != mails:
+        raise AssertionError(f"{arrived} files for {mails} mails")
+    return last

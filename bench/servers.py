@@ -1,0 +1,110 @@
+"""What is measured: this relay, stock aiosmtpd, and smtp-sink as the ceiling."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from tests.support.net import HOST, answers, wait_until
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+
+
+@dataclass
+class Running:
+    """A started server: the root of its process tree, and where its mails arrive."""
+
+    process: subprocess.Popen[bytes]
+    received: Path
+    files: bool
+
+    def arrived(self) -> int:
+        """How many mails are in the folder under their final names."""
+        return sum(1 for entry in os.scandir(self.received) if not entry.name.startswith("."))
+
+    def stop(self) -> None:
+        """End the server by SIGTERM, after a while by SIGKILL."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+@dataclass(frozen=True)
+class Server:
+    """One column of the comparison. `root` is the checkout whose code runs."""
+
+    name: str
+    kind: str
+    workers: int = 1
+    root: Path = field(default=ROOT)
+
+    def start(self, work: Path, port: int, *, fsync: bool, cpu: int | None) -> Running:
+        """Start in an empty folder and wait until it accepts connections."""
+        received = work / "received"
+        received.mkdir(parents=True)
+        command = self._command(work, received, port, fsync=fsync)
+        if cpu is not None:
+            command = ["taskset", "-c", str(cpu), *command]
+        with (work / "server.log").open("wb") as log:
+            process = subprocess.Popen(
+                command,
+                cwd=self.root,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        try:
+            wait_until(lambda: process.poll() is not None or answers(port), seconds=30, what=self.name)
+            if process.poll() is not None:
+                raise RuntimeError(f"{self.name} ended at start:\n{(work / 'server.log').read_text()}")
+        except BaseException:
+            process.kill()
+            raise
+        return Running(process, received, files=self.kind != "sink")
+
+    def _command(self, work: Path, received: Path, port: int, *, fsync: bool) -> Sequence[str]:
+        if self.kind == "sink":
+            sink = shutil.which("smtp-sink", path="/usr/sbin:/usr/bin:/bin")
+            if sink is None:
+                raise SystemExit("smtp-sink is missing: install Debian's postfix package")
+            user = ["-u", "nobody"] if os.geteuid() == 0 else []
+            return [sink, *user, "-m", "4096", f"{HOST}:{port}", "2048"]
+        if self.kind == "stock":
+            durable = ["--fsync"] if fsync else []
+            return [sys.executable, "-m", "tests.support.stock", str(port), str(received), *durable]
+        config = work / "relay.json"
+        config.write_text(json.dumps(relay_config(work, received, port, fsync=fsync, workers=self.workers)))
+        return [sys.executable, "-m", "listener.cli", str(config)]
+
+
+def relay_config(work: Path, received: Path, port: int, *, fsync: bool, workers: int) -> dict[str, object]:
+    """The whole pipeline: a filter, a log line for each mail, the spool, the file output."""
+    return {
+        "port": port,
+        "bind": HOST,
+        "workers": workers,
+        "spool": {"url": f"file://{work}/spool", "durability": "fsync" if fsync else "none"},
+        "flows": {
+            "bench": {
+                "filters": [{"type": "whitelist", "ips": [HOST]}],
+                "outputs": [{"type": "file", "path": str(received)}],
+            }
+        },
+        "options": {
+            "authOptional": True,
+            "disableReverseLookup": True,
+            "loggers": [{"type": "FILE", "level": "INFO", "filepath": str(work / "relay.log")}],
+        },
+    }

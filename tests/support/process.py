@@ -1,0 +1,69 @@
+"""What the kernel says of a process and its children: CPU, memory, open files (Linux)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PROC = Path("/proc")
+
+
+def tree(pid: int) -> list[int]:
+    """The process and all its living descendants, parents first."""
+    children: dict[int, list[int]] = {}
+    for entry in os.listdir(_PROC):
+        if entry.isdigit() and (stat := _stat(int(entry))):
+            children.setdefault(int(stat[1]), []).append(int(entry))
+    found, todo = [], [pid]
+    while todo:
+        current = todo.pop()
+        found.append(current)
+        todo += children.get(current, [])
+    return found
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time used so far by the tree, with that of its waited-for children."""
+    total = 0
+    for each in tree(pid):
+        if stat := _stat(each):
+            total += sum(int(value) for value in stat[11:15])  # utime stime cutime cstime
+    return total / _TICKS
+
+
+def resident(pid: int) -> int:
+    """Octets resident now, of one process."""
+    return _status(pid, "VmRSS") * 1024
+
+
+def peak_resident(pid: int) -> int:
+    """The most octets that one process had resident since it began or `reset_peak` was called."""
+    return _status(pid, "VmHWM") * 1024
+
+
+def reset_peak(pid: int) -> None:
+    """Let `peak_resident` count from now on, of the whole tree (proc(5), clear_refs)."""
+    for each in tree(pid):
+        (_PROC / str(each) / "clear_refs").write_text("5")
+
+
+def open_files(pid: int) -> int:
+    """How many file descriptors one process holds."""
+    return len(os.listdir(_PROC / str(pid) / "fd"))
+
+
+def _stat(pid: int) -> list[str] | None:
+    """Fields of /proc/PID/stat from the third (state) on: the parent is [1], utime [11]."""
+    try:
+        text = (_PROC / str(pid) / "stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return text.rpartition(")")[2].split()
+
+
+def _status(pid: int, field: str) -> int:
+    for line in (_PROC / str(pid) / "status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1])
+    return 0
