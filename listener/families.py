@@ -1,0 +1,115 @@
+"""The metric families that the listener exposes, in the order of the scrape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+SECONDS: Final = (
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
+)  # fmt: skip
+"""Upper bounds of duration buckets: from one small write to the longest patience of a client."""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric family.
+
+    `merge` says how the workers' values of a gauge become one; counters and histograms are
+    always added. `clock` turns stored Unix times into what is shown: `age` is now less the value,
+    `days_left` the value less now in days. A value of 0 under a clock means that there is none.
+    """
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+    merge: Literal["sum", "min", "max"] = "sum"
+    clock: Literal["", "age", "days_left"] = ""
+
+    @property
+    def width(self) -> int:
+        """How many doubles one series takes: a histogram keeps a count per bucket, one above
+        the last bound, and the sum."""
+        return len(self.buckets) + 2 if self.buckets else 1
+
+
+def _duration(name: str, text: str, *labels: str) -> Family:
+    return Family(name, "histogram", text, labels, SECONDS)
+
+
+EMAILS: Final = Family(
+    "smtp_relay_emails_total",
+    "counter",
+    "Mails by flow and status (accepted, rejected, deferred), and attempts by output (delivered, error)",
+    ("flow", "status", "output"),
+)
+CONNECTIONS: Final = Family("smtp_relay_connections_total", "counter", "Connections let in", ("listener",))
+CONNECTIONS_OPEN: Final = Family(
+    "smtp_relay_connections_open", "gauge", "Connections open now", ("listener",)
+)
+CONNECTIONS_REFUSED: Final = Family(
+    "smtp_relay_connections_refused_total",
+    "counter",
+    "Connections turned away at connect",
+    ("listener", "reason"),
+)
+CONNECTION_SECONDS: Final = _duration(
+    "smtp_relay_connection_duration_seconds", "How long connections stayed", "listener"
+)
+BYTES: Final = Family("smtp_relay_received_bytes_total", "counter", "Octets of mail content received")
+STAGE_SECONDS: Final = _duration(
+    "smtp_relay_stage_duration_seconds", "Time taken by each stage of taking a mail in", "stage"
+)
+AUTH_FAILURES: Final = Family(
+    "smtp_relay_auth_failures_total", "counter", "AUTH commands answered 535", ("listener",)
+)
+FILTER_VERDICTS: Final = Family(
+    "smtp_relay_filter_verdicts_total", "counter", "Answers of filters", ("filter", "phase", "verdict")
+)
+FILTER_SECONDS: Final = _duration(
+    "smtp_relay_filter_duration_seconds", "Time that filters took to answer", "filter"
+)
+SPOOL_SECONDS: Final = _duration("smtp_relay_spool_duration_seconds", "Time until a mail was durable")
+SPOOL_ERRORS: Final = Family("smtp_relay_spool_errors_total", "counter", "Mails that the spool did not take")
+OUTPUT_SECONDS: Final = _duration(
+    "smtp_relay_output_duration_seconds", "Time taken by attempts of outputs", "flow", "output"
+)
+RETRIES: Final = Family(
+    "smtp_relay_retries_total", "counter", "Attempts put off to a later time", ("flow", "output")
+)
+DEAD_LETTERS: Final = Family(
+    "smtp_relay_dead_letters_total", "counter", "Outputs given up", ("flow", "output")
+)
+IN_DOUBT: Final = Family(
+    "smtp_relay_in_doubt_total",
+    "counter",
+    "Calls that got no answer and may have taken effect",
+    ("flow", "output"),
+)
+OLDEST: Final = Family(
+    "smtp_relay_oldest_unfinished_seconds",
+    "gauge",
+    "Age of the oldest mail that still owes an output",
+    merge="min",
+    clock="age",
+)
+UNFINISHED: Final = Family("smtp_relay_unfinished_mails", "gauge", "Mails in the spool that owe an output")
+DEAD: Final = Family("smtp_relay_dead_records", "gauge", "Dead records in the spool")
+TLS_EXPIRY: Final = Family(
+    "smtp_relay_tls_expiry_days",
+    "gauge",
+    "Days until a listener's certificate ends",
+    ("listener",),
+    merge="min",
+    clock="days_left",
+)
+
+FAMILIES: Final = (
+    EMAILS, CONNECTIONS, CONNECTIONS_OPEN, CONNECTIONS_REFUSED, CONNECTION_SECONDS, BYTES, STAGE_SECONDS,
+    AUTH_FAILURES, FILTER_VERDICTS, FILTER_SECONDS, SPOOL_SECONDS, SPOOL_ERRORS, OUTPUT_SECONDS, RETRIES,
+    DEAD_LETTERS, IN_DOUBT, OLDEST, UNFINISHED, DEAD, TLS_EXPIRY,
+)  # fmt: skip
+
+BY_NAME: Final = {family.name: family for family in FAMILIES}
