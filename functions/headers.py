@@ -1,0 +1,280 @@
+"""Header editing on the bytes of a CRLF mail; nothing outside the edited fields changes.
+
+The header block of a mail is what stands before its first empty line, provided that its first
+line is a field (RFC 5322 section 2.2). A line further down that is neither a field nor a
+continuation stays where it is and ends nothing: readers differ about such lines, and a removal
+must reach every field that any of them would see. A mail that starts with anything else than a
+field has no header block.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+from functions.received import received_field
+
+CRLF: Final = b"\r\n"
+
+MAX_LINE: Final = 998
+"""RFC 5322 section 2.1.1: octets of a line, its CRLF not counted."""
+
+# RFC 5322 section 3.6.8 (ftext), and section 4.5 for the blanks before the colon. The bounds let
+# a reader of a stream decide after a thousand octets.
+_FIRST: Final = re.compile(rb"[!-9;-~]{1,997}[ \t]{0,64}(:)?")
+_NAME: Final = re.compile(r"[!-9;-~]{1,77}")
+_UNSAFE: Final = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\ud800-\udfff]")
+_RECEIVED: Final = re.compile(rb"\r\n[Rr][Ee][Cc][Ee][Ii][Vv][Ee][Dd][ \t]*:")
+_RECEIVED_FIRST: Final = re.compile(rb"[Rr][Ee][Cc][Ee][Ii][Vv][Ee][Dd][ \t]*:")
+
+Predicate = Callable[[bytes], bool]
+"""Whether a field with this unfolded, stripped value is to go."""
+
+
+def head_size(data: bytes) -> int:
+    """Length of the header block at the start of `data`, each field's CRLF included and the empty
+    line left out; 0 where there is none."""
+    first = _FIRST.match(data)
+    if first is None or first[1] is None:
+        return 0
+    end = data.find(b"\r\n\r\n")
+    return len(data) if end < 0 else end + 2
+
+
+def split_head(data: bytes) -> tuple[bytes, bytes]:
+    """The header block and the rest; together they are `data`.
+
+    The rest begins with the empty line's CRLF. It is b"" when the mail ends in its header, and all
+    of `data` when there is no header block.
+    """
+    at = head_size(data)
+    return data[:at], data[at:]
+
+
+def separator(head: bytes, rest: bytes) -> bytes:
+    """What must stand between fields put on top of `head` and `head + rest`: an empty line for a
+    mail without a header, b"" otherwise."""
+    return b"" if head or rest.startswith(CRLF) else CRLF
+
+
+def count_received(head: bytes) -> int:
+    """How many Received fields a header block has (RFC 5321 section 6.3, loop detection)."""
+    return len(_RECEIVED.findall(head)) + (_RECEIVED_FIRST.match(head) is not None)
+
+
+def unfold(value: bytes) -> bytes:
+    """A field's value on one line (RFC 5322 section 2.2.3), without the blanks around it."""
+    return value.replace(CRLF, b"").strip(b" \t\r\n")
+
+
+def field_end(head: bytes, start: int) -> int:
+    """Where the field that contains `start` ends, its continuation lines and last CRLF included."""
+    while (at := head.find(CRLF, start)) >= 0:
+        start = at + 2
+        if head[start : start + 1] not in (b" ", b"\t"):
+            return start
+    return len(head)
+
+
+class HeaderEdits:
+    """What the configuration adds to and removes from a header (SPEC section 5, `mailHeaders`).
+
+    `edits` maps `"X"` to a value to add, `"-X"` to anything for a removal, `"?X"` to a value to add
+    where no X stays. `removals` are (name, predicate) pairs: fields of that name go where the
+    predicate says so of their value. Raises ValueError, naming the key, for a name or a value that
+    a header cannot hold.
+    """
+
+    __slots__ = ("_always", "_fields", "_first", "_other", "_predicates", "_wanted")
+
+    def __init__(
+        self,
+        edits: Mapping[str, object] | None = None,
+        removals: Iterable[tuple[str, Predicate]] = (),
+    ) -> None:
+        present: set[str] = set()
+        gone: set[str] = set()
+        plan: list[tuple[bool, str, bytes]] = []
+        for key, value in (edits or {}).items():
+            mark, name = (key[0], key[1:]) if key[:1] in ("-", "?") else ("", key)
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"{key!r} is not a header field name (RFC 5322 section 3.6.8)")
+            if mark == "-":
+                gone.add(name.lower())
+                continue
+            plan.append((mark == "?", name.lower(), _field(key, name, value)))
+            if not mark:
+                present.add(name.lower())
+        self._fields: list[tuple[re.Pattern[bytes] | None, re.Pattern[bytes] | None, bytes]] = []
+        for conditional, name, field in plan:
+            if conditional and name in present:
+                continue
+            if conditional and name not in gone:
+                self._fields.append((*_patterns([name]), field))
+            else:
+                self._fields.append((None, None, field))
+        self._wanted = any(first is not None for first, _, _ in self._fields)
+        self._always = b"".join(field for _, _, field in self._fields)
+
+        self._predicates: dict[bytes, list[Predicate]] = {}
+        for name, predicate in removals:
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is not a header field name (RFC 5322 section 3.6.8)")
+            if name.lower() not in gone:
+                self._predicates.setdefault(name.lower().encode(), []).append(predicate)
+        names = sorted(gone | {name.decode() for name in self._predicates})
+        self._first: re.Pattern[bytes] | None = None
+        self._other: re.Pattern[bytes] | None = None
+        if names:
+            self._first, self._other = _patterns(names)
+
+    def added(self, head: bytes) -> bytes:
+        """The fields to put on top of a mail with this header block."""
+        if not self._wanted:
+            return self._always
+        return b"".join(
+            field
+            for first, other, field in self._fields
+            if first is None or other is None or not (first.match(head) or other.search(head))
+        )
+
+    def kept(self, head: bytes) -> bytes:
+        """The header block less the removed fields; `head` itself where none is removed."""
+        if self._first is None or self._other is None:
+            return head
+        found = self._first.match(head) or self._other.search(head)
+        if found is None:
+            return head
+        pieces: list[bytes] = []
+        copied = 0
+        while found is not None:
+            name, start = found[1], found.start(1)
+            end = field_end(head, found.end())
+            if self._goes(name.lower(), head, found.end(), end):
+                pieces.append(head[copied:start])
+                copied = end
+            found = self._other.search(head, end - 2)
+        if not copied:
+            return head
+        pieces.append(head[copied:])
+        return b"".join(pieces)
+
+    def _goes(self, name: bytes, head: bytes, start: int, end: int) -> bool:
+        predicates = self._predicates.get(name)
+        if predicates is None:
+            return True
+        value = unfold(head[start:end])
+        return any(predicate(value) for predicate in predicates)
+
+
+def _patterns(names: Iterable[str]) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+    """One pattern for the first line, one for the others: a literal start is what makes the
+    search fast."""
+    any_of = b"(" + b"|".join(re.escape(name.encode()) for name in names) + rb")[ \t]*:"
+    return re.compile(any_of, re.IGNORECASE), re.compile(rb"\r\n" + any_of, re.IGNORECASE)
+
+
+def _field(key: str, name: str, value: object) -> bytes:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"{key!r}: a field's value is text, not {type(value).__name__}")
+    text = str(value).strip()
+    if _UNSAFE.search(text):
+        raise ValueError(f"{key!r}: the value holds a line break or another control character")
+    line = f"{name}: {text}".rstrip().encode()
+    if len(line) > MAX_LINE:
+        raise ValueError(f"{key!r}: the field is longer than {MAX_LINE} octets (RFC 5322 section 2.1.1)")
+    return line + CRLF
+
+
+class HeaderTooLarge(ValueError):
+    """The header block is larger than the collector's limit."""
+
+
+class HeadCollector:
+    """Collects the header block of a mail that comes in pieces.
+
+    Feed it until `feed` returns something else than None, or call `finish` at the end of the mail.
+    Then `head` is the header block as `split_head` defines it, wherever the pieces were cut, and
+    `separator` what must follow fields put on top. `limit` is the largest header block in octets;
+    memory stays within the limit and one piece.
+    """
+
+    __slots__ = ("_buffer", "_limit", "_started", "head", "separator")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._buffer = bytearray()
+        self._started = False
+        self.head = b""
+        self.separator = b""
+
+    def feed(self, chunk: bytes) -> bytes | None:
+        """Take the next piece. Returns None while the header block goes on, else what follows it so
+        far. Raises HeaderTooLarge; the collector is of no use afterwards."""
+        seen = len(self._buffer)
+        data: bytes | bytearray = chunk
+        if seen:
+            self._buffer += chunk
+            data = self._buffer
+        if not self._started:
+            starts = _starts_with_field(data)
+            if starts is False:
+                if not seen:
+                    self._buffer += chunk
+                return self._without_header()
+            self._started = starts is True
+        end = data.find(b"\r\n\r\n", max(0, seen - 3)) if self._started else -1
+        # Without the empty line the block is at most one octet shorter than what has come in.
+        if self._started and (end + 2 if end >= 0 else len(data) - 1) > self._limit:
+            raise HeaderTooLarge(f"the header is larger than {self._limit} octets")
+        if end < 0:
+            if not seen:
+                self._buffer += chunk
+            return None
+        self.head = bytes(data[: end + 2])
+        rest = bytes(data[end + 2 :])
+        self._buffer = bytearray()
+        return rest
+
+    def finish(self) -> bytes:
+        """The mail has ended. Returns what follows the header block. Raises HeaderTooLarge."""
+        if not self._started:
+            return self._without_header()
+        if len(self._buffer) > self._limit:
+            raise HeaderTooLarge(f"the header is larger than {self._limit} octets")
+        self.head = bytes(self._buffer)
+        self._buffer = bytearray()
+        return b""
+
+    def _without_header(self) -> bytes:
+        data = bytes(self._buffer)
+        self._buffer = bytearray()
+        self.separator = separator(b"", data)
+        return data
+
+
+def _starts_with_field(data: bytes | bytearray) -> bool | None:
+    """None where more octets are needed to tell."""
+    first = _FIRST.match(data)
+    if first is None:
+        return None if data in (b"", b"\r") else False
+    if first[1] is not None:
+        return True
+    return None if first.end() == len(data) else False
+
+
+__all__ = [
+    "CRLF",
+    "HeadCollector",
+    "HeaderEdits",
+    "HeaderTooLarge",
+    "Predicate",
+    "count_received",
+    "field_end",
+    "head_size",
+    "received_field",
+    "separator",
+    "split_head",
+    "unfold",
+]
