@@ -1,0 +1,107 @@
+"""Making delivered files durable before their mails leave the spool, off the answering path."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+from functions.mail import Mail
+from functions.processors.base import Landed
+
+log = logging.getLogger("smtp_relay.delivery")
+
+MANY: Final = 16
+"""From so many mails on, one syncfs costs less than an fsync each (0.2 ms each, measured)."""
+
+Batch = list[tuple[int, Mail, tuple[Landed, ...]]]
+
+
+class Flusher:
+    """A thread that flushes what landed, as much as waits at once, and reports it done.
+
+    Clients were answered before: the mail is in the spool until its delivery is durable.
+    """
+
+    @dataclass(slots=True)
+    class Done:
+        """Mails whose deliveries are durable."""
+
+        mails: Batch
+
+    _STOP: ClassVar[object] = object()
+
+    def __init__(self, report: Callable[[Any], None]) -> None:
+        self._report = report
+        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="spool-flusher", daemon=True)
+        self._thread.start()
+
+    def put(self, mails: Batch) -> None:
+        """Take mails whose outputs are all done."""
+        self._queue.put(mails)
+
+    def stop(self) -> None:
+        """End the thread after what it has."""
+        self._queue.put(self._STOP)
+        self._thread.join(5)
+
+    def _run(self) -> None:
+        while True:
+            mails: Batch = []
+            message = self._queue.get()
+            while message is not self._STOP:
+                mails += message
+                if self._queue.empty():
+                    break
+                message = self._queue.get()
+            if mails:
+                self._flush(mails)
+            if message is self._STOP:
+                return
+
+    def _flush(self, mails: Batch) -> None:
+        while True:
+            try:
+                folders = {folder for _, _, landed in mails for each in landed if (folder := _folder(each))}
+                known = all(_folder(each) for _, _, landed in mails for each in landed)
+                if not (known and len(mails) >= MANY and _sync_filesystems(folders)):
+                    for _, _, landed in mails:
+                        for each in landed:
+                            each.flush()
+            except Exception:
+                # The mails stay in the spool and are delivered already: only their removal waits.
+                log.exception("delivered files could not be flushed")
+                time.sleep(1)
+                continue
+            self._report(self.Done(mails))
+            return
+
+
+def _folder(landed: Landed) -> Path | None:
+    folder: Path | None = getattr(landed, "folder", None)
+    return folder
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _sync_filesystems(folders: set[Path]) -> bool:
+    """syncfs(2) on the file systems of these folders; False where there is no such call."""
+    if not hasattr(_libc, "syncfs"):
+        return False
+    for folder in folders:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if _libc.syncfs(fd) != 0:
+                raise OSError(ctypes.get_errno(), f"syncfs of {folder} failed")
+        finally:
+            os.close(fd)
+    return True

@@ -1,0 +1,39 @@
+"""What a delivery tells whoever counts (metrics); the null form costs next to nothing."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from functions.delivery import State
+
+
+class Observer(Protocol):
+    """Called from delivery threads; must be quick and never raise. Times are seconds."""
+
+    def spool_stored(self, mails: int, seconds: float) -> None: ...
+
+    def spool_error(self) -> None: ...
+
+    def output_done(self, flow: str, output: str, state: State, seconds: float) -> None: ...
+
+    def retry(self) -> None: ...
+
+    def dead_letter(self, flow: str, output: str) -> None: ...
+
+    def swept(self, unfinished: int, dead: int, oldest: float) -> None: ...
+
+
+class NullObserver:
+    """Counts nothing."""
+
+    def spool_stored(self, mails: int, seconds: float) -> None: ...
+
+    def spool_error(self) -> None: ...
+
+    def output_done(self, flow: str, output: str, state: State, seconds: float) -> None: ...
+
+    def retry(self) -> None: ...
+
+    def dead_letter(self, flow: str, output: str) -> None: ...
+
+    def swept(self, unfinished: int, dead: int, oldest: float) -> None: ...

@@ -1,0 +1,176 @@
+"""AUTH: the SASL exchanges (RFC 4954; PLAIN RFC 4616, LOGIN, CRAM-MD5 RFC 2195, XOAUTH2)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import secrets
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from listener import protocol
+from listener.decision import Reply
+from listener.session import Credentials
+
+if TYPE_CHECKING:
+    from listener.protocol import Connection
+
+SUCCESS: Final = Reply(235, "2.7.0", "Authentication successful")
+FAILED: Final = Reply(535, "5.7.8", "Authentication failed")
+CANCELLED: Final = Reply(501, "5.7.0", "Authentication cancelled")
+NOT_BASE64: Final = Reply(501, "5.5.2", "Not valid base64")
+MALFORMED: Final = Reply(501, "5.5.2", "Malformed credentials")
+TOO_MANY: Final = Reply(421, "4.7.0", "Too many failed authentications, closing the connection")
+NEEDS_TLS: Final = Reply(538, "5.7.11", "Encryption required for authentication")
+UNKNOWN: Final = Reply(504, "5.5.4", "Unrecognized authentication mechanism")
+ALREADY: Final = Reply(503, "5.5.1", "Already authenticated")
+IN_MAIL: Final = Reply(503, "5.5.1", "AUTH is not permitted during a mail transaction")
+NO_HELO: Final = Reply(503, "5.5.1", "Send HELO or EHLO first")
+SYNTAX: Final = Reply(501, "5.5.4", "Syntax: AUTH mechanism [initial-response]")
+
+FAILURE_DELAY: Final = 0.5
+"""Seconds before the first 535; each further one on the connection waits this much longer."""
+
+MAX_CREDENTIAL: Final = 1024
+"""Characters of a user name or password; SASLprep'd names and passwords end well below."""
+
+MAX_TOKEN: Final = 8192
+"""Characters of a bearer token."""
+
+
+def auth(connection: Connection, argument: str) -> None:
+    """AUTH: RFC 4954 section 4. Also allowed after HELO, as many devices send it."""
+    words = argument.split()
+    port = connection.port
+    if not connection.session.helo:
+        connection.error(NO_HELO)
+    elif connection.session.user is not None:
+        connection.error(ALREADY)
+    elif connection.transaction is not None:
+        connection.error(IN_MAIL)
+    elif not words or len(words) > 2:
+        connection.error(SYNTAX)
+    elif not connection.tls_active and not port.clear_auth:
+        connection.error(NEEDS_TLS)
+    elif words[0].upper() not in port.mechanisms:
+        connection.error(UNKNOWN)
+    elif not connection.idle():
+        exchange = Exchange(words[0].upper())
+        connection.exchange = exchange
+        connection.state = protocol.SASL
+        if len(words) == 2:
+            # "=" is an empty initial response (RFC 4954 section 4).
+            exchange.answer(connection, b"" if words[1] == "=" else words[1].encode())
+        else:
+            exchange.challenge(connection)
+
+
+class Exchange:
+    """One AUTH command's dialogue, until its reply."""
+
+    __slots__ = ("_nonce", "_username", "mechanism")
+
+    def __init__(self, mechanism: str) -> None:
+        self.mechanism = mechanism
+        self._username: str | None = None
+        self._nonce = b""
+
+    def challenge(self, connection: Connection) -> None:
+        """Ask for the client's first response."""
+        text = b""
+        if self.mechanism == "LOGIN":
+            text = b"Username:"
+        elif self.mechanism == "CRAM-MD5":
+            # RFC 2195 section 2: never the same twice.
+            host = connection.port.hostname
+            text = f"<{secrets.token_hex(8)}.{int(time.time())}@{host}>".encode()
+            self._nonce = text
+        connection.write(b"334 " + base64.b64encode(text) + b"\r\n")
+
+    def answer(self, connection: Connection, line: bytes) -> None:
+        """Take one response of the client; settles the exchange or asks on."""
+        if line == b"*":
+            self._over(connection)
+            connection.error(CANCELLED)
+            return
+        try:
+            response = base64.b64decode(line, validate=True).decode("utf-8")
+        except (binascii.Error, ValueError):
+            self._over(connection)
+            connection.error(NOT_BASE64)
+            return
+        if self.mechanism == "LOGIN" and self._username is None:
+            self._username = response
+            connection.write(b"334 " + base64.b64encode(b"Password:") + b"\r\n")
+            return
+        self._over(connection)
+        credentials = self._credentials(response)
+        if credentials is None:
+            connection.error(MALFORMED)
+            return
+        connection.settle(
+            connection.flows.auth(credentials), partial(_decided, connection, credentials.username)
+        )
+
+    def _credentials(self, response: str) -> Credentials | None:
+        match self.mechanism:
+            case "LOGIN":
+                assert self._username is not None
+                username, secret = self._username, response
+            case "PLAIN":
+                # RFC 4616 section 2: [authzid] NUL authcid NUL passwd
+                parts = response.split("\0")
+                if len(parts) != 3 or parts[0] not in ("", parts[1]):
+                    return None
+                username, secret = parts[1], parts[2]
+            case "CRAM-MD5":
+                username, _, secret = response.rpartition(" ")
+            case _:
+                # XOAUTH2: user=NAME ^A auth=Bearer TOKEN ^A ^A
+                fields = dict(part.partition("=")[::2] for part in response.split("\x01") if part)
+                kind, _, secret = fields.get("auth", "").partition(" ")
+                username = fields.get("user", "")
+                if kind.lower() != "bearer" or not secret:
+                    return None
+        longest = MAX_TOKEN if self.mechanism == "XOAUTH2" else MAX_CREDENTIAL
+        if not username or len(username) > MAX_CREDENTIAL or len(secret) > longest:
+            return None
+        if not username.isprintable():
+            return None
+        return Credentials(self.mechanism, username, secret, self._nonce)
+
+    def _over(self, connection: Connection) -> None:
+        connection.exchange = None
+        connection.state = protocol.COMMAND
+
+
+def _decided(connection: Connection, username: str, refusal: Reply | None) -> None:
+    if refusal is None:
+        connection.session.user = username
+        connection.reply(SUCCESS)
+        return
+    if refusal.code < 500:
+        connection.reply(refusal)
+        connection.hang_up_after(refusal)
+        return
+    port = connection.port
+    connection.auth_failures += 1
+    port.auth_failed(connection.session)
+    connection.state = protocol.WAIT
+    # Guessing is slowed for this client alone; the server goes on meanwhile.
+    port.loop.call_later(FAILURE_DELAY * connection.auth_failures, _refuse, connection, refusal)
+
+
+def _refuse(connection: Connection, refusal: Reply) -> None:
+    if connection.state == protocol.CLOSED:
+        return
+    connection.state = protocol.COMMAND
+    connection.touch()
+    if connection.auth_failures >= connection.port.max_auth_failures:
+        connection.reply(refusal)
+        connection.finish(TOO_MANY)
+        return
+    connection.reply(refusal)
+    connection.run()
+    connection.flush()
