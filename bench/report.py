@@ -17,6 +17,25 @@ from bench.measure import Sample
 BASE: Final = "stock"
 _WIDE: Final = 1.5  # a server whose rates spread more than this is judged by CPU
 
+_PAGE: Final = """\
+# Benchmark results
+
+`{command}` on {date}, revision {revision}.
+{machine}
+
+Load: Debian's smtp-source on the same machine. {rounds} interleaved rounds, each with a new server
+process and a warm-up; figures are medians with the lowest and highest in brackets. *relay* runs its
+whole pipeline: flows, envelope, log line, spool, file output, removal from the spool; its clock stops
+when nothing is owed any more. *stock* is aiosmtpd {aiosmtpd} on uvloop with a handler that writes each
+mail to a temporary file and renames it; with fsync it syncs file and folder. *smtp-sink* throws the
+mail away. Ratios compare the servers within a round; where a server's rates spread by more than
+×{wide} (marked ~), the CPU ratio decides. CPU counts user and system time of the server's process
+tree, memory is the highest peak of one process.
+
+{loads}
+
+{table}"""
+
 
 def table(samples: Sequence[Sample], *, base: str = BASE) -> str:
     """One table for each mode. Ratios are to `base` in the same round: above 1 is better in both."""
@@ -30,23 +49,17 @@ def table(samples: Sequence[Sample], *, base: str = BASE) -> str:
 
 def page(samples: Sequence[Sample], *, command: str, rounds: int) -> str:
     """The whole of RESULTS.md."""
-    loads = "\n".join(f"- **{load.name}** {load.what}" for load in workloads.ALL.values())
-    return f"""# Benchmark results
-
-`{command}` on {datetime.now(UTC):%Y-%m-%d}, revision {_revision()}.
-{machine()}
-
-Load: Debian's smtp-source on the same machine. {rounds} interleaved rounds, each with a new server process and a
-warm-up; figures are medians with the lowest and highest in brackets. *relay* runs its whole pipeline: flows, envelope,
-log line, spool, file output, removal from the spool; its clock stops when nothing is owed any more. *stock* is aiosmtpd
-{_version("aiosmtpd")} on uvloop with a handler that writes each mail to a temporary file and renames it; with fsync it syncs file and
-folder. *smtp-sink* throws the mail away and marks the ceiling of the load generator. Ratios compare the servers within a round;
-where a server's rates spread by more than ×{_WIDE} (marked ~), the CPU ratio decides.
-CPU counts user and system time of the server's process tree, memory is the highest peak of one process.
-
-{loads}
-
-{table(samples)}"""
+    return _PAGE.format(
+        command=command,
+        date=f"{datetime.now(UTC):%Y-%m-%d}",
+        revision=_revision(),
+        machine=machine(),
+        rounds=rounds,
+        aiosmtpd=_version("aiosmtpd"),
+        wide=_WIDE,
+        loads="\n".join(f"- **{load.name}** {load.what}" for load in workloads.ALL.values()),
+        table=table(samples),
+    )
 
 
 def machine() -> str:
@@ -61,7 +74,8 @@ def machine() -> str:
     )
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return (
-        f"Machine: {os.cpu_count()} cores {model}, {memory:.0f} GiB, Linux {platform.release().split('-')[0]}, "
+        f"Machine: {os.cpu_count()} cores {model}, {memory:.0f} GiB, "
+        f"Linux {platform.release().split('-')[0]}, "
         f"{platform.python_implementation()} {platform.python_version()}, uvloop {_version('uvloop')}."
     )
 

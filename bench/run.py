@@ -57,17 +57,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.raw:
         options.raw.write_text(json.dumps([sample.record() for sample in samples], indent=1))
     if options.out:
-        command = shlex.join(
-            ["make", "bench"] if not sys.argv[1:] else ["python", "-m", "bench.run", *sys.argv[1:]]
-        )
+        command = shlex.join(["python", "-m", "bench.run", *sys.argv[1:]])
         options.out.write_text(report.page(samples, command=command, rounds=rounds))
 
 
 def _tell(number: int, rounds: int, sample: Sample) -> None:
     mode = "fsync   " if sample.fsync else "no fsync"
     print(
-        f"round {number}/{rounds}  {mode}  {sample.workload:4} {sample.server:18} {sample.rate:8,.0f} mails/s "
-        f"{sample.cpu_per_1000:7.2f} CPU s/1,000 {sample.memory / 1e6:6.0f} MB",
+        f"round {number}/{rounds}  {mode}  {sample.workload:4} {sample.server:18} "
+        f"{sample.rate:8,.0f} mails/s {sample.cpu_per_1000:7.2f} CPU s/1,000 {sample.memory / 1e6:6.0f} MB",
         flush=True,
     )
 

@@ -12,9 +12,9 @@ _PROC = Path("/proc")
 def tree(pid: int) -> list[int]:
     """The process and all its living descendants, parents first."""
     children: dict[int, list[int]] = {}
-    for entry in os.listdir(_PROC):
-        if entry.isdigit() and (stat := _stat(int(entry))):
-            children.setdefault(int(stat[1]), []).append(int(entry))
+    for entry in _PROC.iterdir():
+        if entry.name.isdigit() and (stat := _stat(int(entry.name))):
+            children.setdefault(int(stat[1]), []).append(int(entry.name))
     found, todo = [], [pid]
     while todo:
         current = todo.pop()
@@ -50,7 +50,7 @@ def reset_peak(pid: int) -> None:
 
 def open_files(pid: int) -> int:
     """How many file descriptors one process holds."""
-    return len(os.listdir(_PROC / str(pid) / "fd"))
+    return sum(1 for _ in (_PROC / str(pid) / "fd").iterdir())
 
 
 def _stat(pid: int) -> list[str] | None:
