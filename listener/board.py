@@ -106,7 +106,7 @@ class Board:
     def attach(cls, fd: int) -> Self:
         """The parent's board, in a worker that is not a fork of it."""
         memory = SharedMemory.attach(fd)
-        return cls(memory, os.fstat(fd).st_size // _REGION)
+        return cls(memory, memory.size // _REGION)
 
     def fileno(self) -> int:
         """The descriptor to pass to such a worker."""

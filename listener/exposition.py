@@ -12,8 +12,6 @@ from listener.board import Board
 from listener.families import FAMILIES, Family
 from listener.process_metrics import process_lines
 
-CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-
 LABEL_NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 _DAY: Final = 86_400.0

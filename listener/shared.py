@@ -17,6 +17,7 @@ class SharedMemory:
 
     def __init__(self, fd: int, size: int) -> None:
         self._fd = fd
+        self.size = size
         self._map = mmap.mmap(fd, size)
 
     @classmethod

@@ -1,0 +1,177 @@
+"""A very small HTTP server for probes and scrapes: GET and HEAD, one answer per connection.
+
+It is bounded in every way a stranger could stretch: octets of the request, seconds for the whole
+exchange, connections at once. A PROXY header (versions 1 and 2) before the request is skipped,
+since load balancers that put one before SMTP put it before their probes too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Final, NamedTuple
+from urllib.parse import urlsplit
+
+log = logging.getLogger("smtp_relay.health")
+
+MAX_REQUEST: Final = 8192
+TIMEOUT: Final = 5.0
+MAX_CLIENTS: Final = 64
+
+# PROXY protocol specification, sections 2.1 and 2.2
+_V1: Final = b"PROXY "
+_V1_MAX: Final = 107
+_V2: Final = b"\r\n\r\n\x00\r\nQUIT\n"
+_V2_FIXED: Final = 16
+
+
+class Answer(NamedTuple):
+    """What a route says."""
+
+    status: HTTPStatus
+    body: bytes
+    content_type: str = "text/plain; charset=utf-8"
+
+
+Route = Callable[[], Answer]
+
+
+class BadRequest(ValueError):
+    """The octets are no request that is answered here."""
+
+
+class ProbeServer:
+    """Serves `routes` (path to function) at one address. `port` may be 0; `address` tells what
+    it became once started."""
+
+    def __init__(self, bind: str, port: int, routes: Mapping[str, Route]) -> None:
+        self._bind = bind
+        self._port = port
+        self._routes = dict(routes)
+        self._server: asyncio.Server | None = None
+        self._clients: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Listen. Raises OSError when the address cannot be had."""
+        self._server = await asyncio.start_server(self._client, self._bind, self._port, limit=MAX_REQUEST)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port that it listens on."""
+        assert self._server is not None
+        host, port = self._server.sockets[0].getsockname()[:2]
+        return host, port
+
+    async def stop(self) -> None:
+        """Stop listening and drop who is connected."""
+        if self._server is not None:
+            self._server.close()
+        for client in self._clients:
+            client.cancel()
+        await asyncio.gather(*self._clients, return_exceptions=True)
+        if self._server is not None:
+            await self._server.wait_closed()
+
+    async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        if len(self._clients) >= MAX_CLIENTS:
+            writer.transport.abort()
+            return
+        self._clients.add(task)
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                if (answer := await self._answer(reader)) is not None:
+                    writer.write(answer)
+                    await writer.drain()
+                writer.close()
+                await writer.wait_closed()
+        except (OSError, TimeoutError):
+            pass  # the client went away, or is too slow to be waited for
+        finally:
+            self._clients.discard(task)
+            writer.transport.abort()
+
+    async def _answer(self, reader: asyncio.StreamReader) -> bytes | None:
+        try:
+            head = await _read_head(reader)
+            if head is None:
+                return None
+            method, path = parse_head(head)
+        except BadRequest:
+            return _response(Answer(HTTPStatus.BAD_REQUEST, b"bad request\n"))
+        route = self._routes.get(path)
+        if route is None:
+            return _response(Answer(HTTPStatus.NOT_FOUND, b"not found\n"))
+        if method not in ("GET", "HEAD"):
+            return _response(Answer(HTTPStatus.METHOD_NOT_ALLOWED, b"GET or HEAD\n"))
+        try:
+            answer = route()
+        except Exception:
+            log.exception("%s failed", path)
+            answer = Answer(HTTPStatus.INTERNAL_SERVER_ERROR, b"failed\n")
+        return _response(answer, body=method == "GET")
+
+
+async def _read_head(reader: asyncio.StreamReader) -> bytes | None:
+    """The request up to its empty line; None when the client leaves before, as TCP probes do."""
+    buffer = b""
+    while len(buffer) <= MAX_REQUEST:
+        piece = await reader.read(MAX_REQUEST)
+        if not piece:
+            return None
+        buffer += piece
+        start = skip_proxy(buffer)
+        if start is None:
+            continue
+        end = buffer.find(b"\r\n\r\n", start)
+        if end >= 0:
+            return buffer[start:end]
+    raise BadRequest
+
+
+def skip_proxy(buffer: bytes) -> int | None:
+    """Where the request starts behind a PROXY header; 0 when there is none, None when more
+    octets are needed to tell. Raises BadRequest for a header that cannot be one."""
+    if buffer.startswith(_V2):
+        if len(buffer) < _V2_FIXED:
+            return None
+        end = _V2_FIXED + int.from_bytes(buffer[14:16], "big")
+        if end > MAX_REQUEST:
+            raise BadRequest
+        return end if len(buffer) >= end else None
+    if buffer.startswith(_V1):
+        line = buffer.find(b"\r\n", 0, _V1_MAX)
+        if line >= 0:
+            return line + 2
+        if len(buffer) >= _V1_MAX:
+            raise BadRequest
+        return None
+    return None if _V2.startswith(buffer) or _V1.startswith(buffer) else 0
+
+
+def parse_head(head: bytes) -> tuple[str, str]:
+    """Method and path of a request head (RFC 9112 section 3). Raises BadRequest."""
+    try:
+        method, target, version = head.split(b"\r\n", 1)[0].decode("ascii").split(" ")
+        path = urlsplit(target).path
+    except ValueError as error:
+        raise BadRequest from error
+    if not version.startswith("HTTP/1."):
+        raise BadRequest
+    return method, path
+
+
+def _response(answer: Answer, *, body: bool = True) -> bytes:
+    status = answer.status
+    allow = "Allow: GET, HEAD\r\n" if status is HTTPStatus.METHOD_NOT_ALLOWED else ""
+    head = (
+        f"HTTP/1.1 {status.value} {status.phrase}\r\n"
+        f"Content-Type: {answer.content_type}\r\n"
+        f"Content-Length: {len(answer.body)}\r\n"
+        f"Cache-Control: no-store\r\n{allow}"
+        "Connection: close\r\n\r\n"
+    )
+    return head.encode("ascii") + (answer.body if body else b"")
