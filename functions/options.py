@@ -42,5 +42,26 @@ def check_field_value(value: str) -> str:
     return value
 
 
+def check_template(text: str) -> str:
+    """A template as it is. Raises ValueError for an unknown variable (SPEC section 8)."""
+    from functions.template import Template
+
+    Template.parse(text)
+    return text
+
+
+def check_no_variable(text: str) -> str:
+    """A text as it is. Raises ValueError when it holds a template variable where none can stand."""
+    if "${" in text:
+        raise ValueError("takes no template variables: permissions are made from it")
+    return text
+
+
+TemplateText = Annotated[str, AfterValidator(check_template)]
+"""A text with template variables; the processor parses it."""
+
+PlainText = Annotated[str, Field(min_length=1), AfterValidator(check_no_variable)]
+"""The name of a bucket, queue or topic: no template variables."""
+
 FieldName = Annotated[str, AfterValidator(check_field_name)]
 FieldValue = Annotated[str, AfterValidator(check_field_value)]

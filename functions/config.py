@@ -1,0 +1,212 @@
+"""The configuration as the delivering half reads it: flows with their outputs, spool, delivery.
+
+The listener reads the same file as `RelayConfig`, which adds filters and server options and knows
+every key; here unknown keys are left to the listener.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+
+from functions.errors import ConfigError
+from functions.jsonc import NotJson, parse
+from functions.options import Milliseconds, Options, TemplateText
+from functions.outputs import OUTPUTS, AnyOutput
+from functions.processors.base import OutputOptions
+from functions.secrets import Secret
+from functions.spool_options import DEFAULT_FOLDER, SpoolOptions
+
+C = TypeVar("C", bound="DeliveryConfig")
+
+DeliveryMode = Literal["in-process", "events"]
+
+
+class RetryOptions(Options):
+    """Waits between attempts, doubling with jitter."""
+
+    first: Milliseconds = 30_000
+    """Milliseconds before the second attempt."""
+
+    max: Milliseconds = 900_000
+    """Longest wait in milliseconds."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> RetryOptions:
+        if self.first > self.max:
+            raise ValueError("first is longer than max")
+        return self
+
+
+class DeliveryOptions(Options):
+    """Who runs the outputs, and how patiently."""
+
+    mode: DeliveryMode | None = None
+    """`in-process`: this process; `events`: a function that the bucket's events wake. Left out, a
+    folder is delivered in-process and a bucket by events; any other pairing is for tests."""
+
+    wait: Milliseconds = 10_000
+    """Milliseconds that a client's answer waits for the first attempt of the outputs that `waitFor`
+    names."""
+
+    wait_for: Literal["local", "all"] = "local"
+    """Which outputs are awaited before answering: `local` only `file` and `log`, `all` every one."""
+
+    retry: RetryOptions = RetryOptions()
+    """Waits between attempts."""
+
+    give_up_after: Milliseconds = 259_200_000
+    """Milliseconds after which an output that keeps failing becomes a dead record (3 days)."""
+
+    on_doubt: Literal["resend", "dead-letter"] = "resend"
+    """What happens when a call that is not safe to repeat got no answer: `resend`, at the risk of a
+    second mail or message, or `dead-letter`."""
+
+
+class DeliveryFlow(Options):
+    """A flow as the delivering half sees it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    outputs: tuple[AnyOutput, ...] = ()
+    """What happens to a mail that this flow took; each output runs once, independently."""
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> DeliveryFlow:
+        first: dict[str, int] = {}
+        for index, output in enumerate(self.outputs):
+            if (same := first.setdefault(output.identity(), index)) != index:
+                raise ValueError(
+                    f"outputs[{index}] and outputs[{same}] cannot be told apart in receipts: "
+                    "give one of them another name"
+                )
+        return self
+
+    def labelled(self) -> tuple[tuple[str, OutputOptions], ...]:
+        """The outputs with their labels in metrics and logs: their name, else `TYPE_INDEX`."""
+        return tuple((label_of(output, index), output) for index, output in enumerate(self.outputs))
+
+
+def label_of(options: BaseModel, index: int) -> str:
+    """The label of the filter or output at a place of its list: its name, else `TYPE_INDEX`."""
+    name: str | None = getattr(options, "name", None)
+    kind: str = getattr(options, "type", "")
+    return name or f"{kind}_{index}"
+
+
+def _spool(value: Any) -> Any:
+    return {"url": value} if isinstance(value, str) else value
+
+
+Spool = Annotated[SpoolOptions, BeforeValidator(_spool, json_schema_input_type=SpoolOptions | str)]
+
+
+class DeliveryConfig(Options):
+    """What the delivering half needs to know."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    flows: Mapping[str, DeliveryFlow]
+    """The flows by name."""
+
+    spool: Spool = SpoolOptions()
+    """Where accepted mail is kept until every output is done: a URL, or an object with `url` and
+    what its store needs. Default: the folder `.smtp-relay`, beside `cachePath` when that is set."""
+
+    delivery: DeliveryOptions = DeliveryOptions()
+    """Who runs the outputs, and how patiently."""
+
+    cache_path: TemplateText = ".email_${iso8601}_${id}.eml"
+    """Its folder is where the default spool lies and where large mails are captured; with
+    `keepCache` a copy of each mail stays at this path."""
+
+    keep_cache: bool = False
+    """Keep a copy of each finished mail: at `cachePath` with a folder as spool, below `kept/` in a
+    bucket."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spool_beside_cache(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        cache, spool = value.get("cachePath"), value.get("spool")
+        placed = isinstance(spool, str) or (isinstance(spool, Mapping) and "url" in spool)
+        if not isinstance(cache, str) or placed or not (spool is None or isinstance(spool, Mapping)):
+            return value
+        folder = cache.partition("${")[0].rpartition("/")
+        if not folder[1]:
+            return value
+        return {**value, "spool": {**(spool or {}), "url": f"file://{folder[0]}/{DEFAULT_FOLDER}"}}
+
+    @property
+    def mode(self) -> DeliveryMode:
+        """Who runs the outputs, said or not."""
+        return self.delivery.mode or ("events" if self.spool.in_bucket else "in-process")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of the configuration with defaults filled in and without secrets."""
+        text = json.dumps(_plain(self), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(value: object) -> Any:
+    """A configuration's value as JSON knows it, secrets as they may be shown."""
+    if isinstance(value, BaseModel):
+        fields = type(value).model_fields
+        return {field.alias or name: _plain(getattr(value, name)) for name, field in fields.items()}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | frozenset | set):
+        return [_plain(item) for item in value]
+    if isinstance(value, Secret):
+        return value.shown
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def load_delivery(path: Path, environ: Mapping[str, str]) -> DeliveryConfig:
+    """Read what a function needs: `SMTP_RELAY_CONFIG_JSON`, else the file at `path` (JSON or
+    JSONC); `SMTP_RELAY_SPOOL` stands over both. Raises ConfigError."""
+    text = environ.get("SMTP_RELAY_CONFIG_JSON")
+    source = "SMTP_RELAY_CONFIG_JSON" if text is not None else str(path)
+    try:
+        raw = parse(path.read_text(encoding="utf-8") if text is None else text)
+    except OSError as error:
+        raise ConfigError(source, f"cannot be read: {error.strerror}") from error
+    except NotJson as error:
+        raise ConfigError(f"{source}:{error.line}:{error.column}", error.reason) from error
+    if isinstance(raw, dict) and (spool := environ.get("SMTP_RELAY_SPOOL")) is not None:
+        raw["spool"] = with_spool_url(raw.get("spool"), spool)
+    try:
+        return DeliveryConfig.model_validate(raw, by_alias=True, by_name=False)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise ConfigError(f"{source}: {'.'.join(map(str, first['loc']))}", first["msg"]) from None
+
+
+def with_spool_url(spool: object, url: str) -> object:
+    """The file's `spool` with another place. Options of a store stay only when the kind of store
+    does."""
+    if not isinstance(spool, Mapping):
+        return url
+    same = str(spool.get("url", "")).partition(":")[0] == url.partition(":")[0]
+    return {**spool, "url": url} if same else url
+
+
+__all__ = [
+    "OUTPUTS",
+    "DeliveryConfig",
+    "DeliveryFlow",
+    "DeliveryMode",
+    "DeliveryOptions",
+    "RetryOptions",
+    "SpoolOptions",
+    "label_of",
+    "load_delivery",
+    "with_spool_url",
+]

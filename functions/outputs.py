@@ -1,0 +1,43 @@
+"""The outputs there are: one line each. SDKs are imported only when one is built."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Final
+
+from functions.processors.base import OutputOptions, Processor
+from functions.processors.context import BuildContext
+from functions.registry import Chosen, Kind, Registry, kind
+
+_MAILER: Final = Kind("functions.processors.mailer_options:Options", "functions.processors.mailer:build")
+
+KINDS: Final[Mapping[str, Kind]] = {
+    "file": kind("functions.processors.file"),
+    "log": kind("functions.processors.log"),
+    "mailer": _MAILER,
+    "nodemailer": _MAILER,
+    "aws": Kind("functions.aws.options:Options", "functions.aws.build:build", "aws"),
+    "gcp": Kind("functions.gcp.options:Options", "functions.gcp.build:build", "gcp"),
+}
+
+OUTPUTS: Final = Registry("output", OutputOptions, "smtp_relay.outputs", KINDS)
+
+AnyOutput = Annotated[OutputOptions, Chosen(OUTPUTS)]
+"""The options of one output, read by the model of its `type`."""
+
+LOCAL: Final = frozenset({"file", "log"})
+"""Types whose effect stays on this machine."""
+
+
+def build_processor(options: OutputOptions, name: str, context: BuildContext) -> Processor:
+    """The processor of one output; `name` is its label. Raises ConfigError where its secrets
+    cannot be had, NotAvailable where what it needs is not installed."""
+    build = OUTPUTS.builder(type_of(options))
+    processor: Processor = build(options, name, context)
+    return processor
+
+
+def type_of(options: OutputOptions) -> str:
+    """The `type` that the file gives the output."""
+    found: str = getattr(options, "type", "")
+    return found

@@ -1,0 +1,136 @@
+"""Kinds of filters or outputs: type names to where their options model and build() are.
+
+A kind's module is imported when a configuration names it, never before: a start pays for what
+it uses. Third parties add kinds through entry points, which name a module, class or other object
+with an `Options` model and a `build(options, name, context)`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Final, Generic, TypeVar
+
+from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from functions.errors import ConfigError
+
+Base = TypeVar("Base", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Where a kind is: `options` and `build` as `module:attribute`. `extra` is the extra of the
+    distribution that brings what its build() imports."""
+
+    options: str
+    build: str
+    extra: str = ""
+
+
+def kind(module: str, extra: str = "") -> Kind:
+    """A kind that keeps its options and build() in one module."""
+    return Kind(f"{module}:Options", f"{module}:build", extra)
+
+
+class NotAvailable(ConfigError):
+    """The kind is known, but what builds it is not installed."""
+
+
+class Registry(Generic[Base]):
+    """The kinds of one noun (`filter`, `output`), all of whose options derive from `base`."""
+
+    def __init__(self, noun: str, base: type[Base], group: str, kinds: Mapping[str, Kind]) -> None:
+        self.noun = noun
+        self.base = base
+        self.group: Final = group
+        self.kinds = kinds
+
+    def names(self) -> tuple[str, ...]:
+        """All known types, third parties' last."""
+        return (*self.kinds, *sorted(set(entry_points(group=self.group).names) - set(self.kinds)))
+
+    def options(self, type_: str) -> type[Base] | None:
+        """The options model of a type, None for an unknown one."""
+        found: type[Base]
+        if type_ in self.kinds:
+            found = _load(self.kinds[type_].options)
+        elif (entry := self._entry(type_)) is not None:
+            found = entry.load().Options
+        else:
+            return None
+        if not issubclass(found, self.base):
+            raise TypeError(f"{found!r}: the options of a {self.noun} derive from {self.base.__name__}")
+        return found
+
+    def builder(self, type_: str) -> Callable[..., Any]:
+        """The type's build(). Raises NotAvailable where it cannot be imported."""
+        if (entry := self._entry(type_)) is not None:
+            return entry.load().build  # type: ignore[no-any-return]
+        known = self.kinds[type_]
+        try:
+            return _load(known.build)  # type: ignore[no-any-return]
+        except (ImportError, AttributeError) as error:
+            cure = f"install smtp-relay[{known.extra}]" if known.extra else ""
+            raise NotAvailable(
+                f"{self.noun} {type_}", f"is not available in this installation yet: {error}", cure
+            ) from error
+
+    def parse(self, value: object) -> Base:
+        """The options that a value of the configuration file stands for. Raises pydantic's
+        ValidationError, or PydanticCustomError, which pydantic makes one of."""
+        if isinstance(value, self.base):
+            return value
+        if not isinstance(value, Mapping):
+            raise PydanticCustomError("not_an_object", f"a {self.noun} is an object with a type")
+        type_ = value.get("type")
+        model = self.options(type_) if isinstance(type_, str) else None
+        if model is None:
+            raise PydanticCustomError("unknown_type", self._unknown(type_))
+        return model.model_validate(value, by_alias=True, by_name=False)
+
+    def _entry(self, type_: str) -> EntryPoint | None:
+        if type_ in self.kinds:
+            return None
+        return next(iter(entry_points(group=self.group, name=type_)), None)
+
+    def _unknown(self, type_: object) -> str:
+        names = self.names()
+        if type_ is None:
+            return f"the {self.noun} has no type; it is one of {', '.join(names)}"
+        return f"unknown {self.noun} type {type_!r}, {nearest(str(type_), names)}"
+
+
+class Chosen:
+    """Annotates a field so that its value is read by the registry's model for its `type`."""
+
+    def __init__(self, registry: Registry[Any]) -> None:
+        self.registry = registry
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.registry.parse)
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        models = [self.registry.options(name) for name in self.registry.kinds]
+        each = list(dict.fromkeys(model for model in models if model is not None))
+        return {"oneOf": [handler(model.__pydantic_core_schema__) for model in each]}
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`did you mean 'x'?` where something known is near, else what is known."""
+    by_folded = {name.casefold(): name for name in known}
+    close = difflib.get_close_matches(word.casefold(), by_folded, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {by_folded[close[0]]!r}?"
+    return f"known are {', '.join(by_folded.values())}" if by_folded else "none is known here"
+
+
+def _load(place: str) -> Any:
+    module, _, attribute = place.partition(":")
+    return getattr(importlib.import_module(module), attribute)
