@@ -7,7 +7,6 @@ keeps no state of a connection or a mail. The flow keeps the verdicts.
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -40,7 +39,7 @@ class Filter:
     a deferral; the client is never told the exception.
     """
 
-    phases: ClassVar[frozenset[Phase]] | frozenset[Phase] = frozenset()
+    phases: frozenset[Phase] = frozenset()
     checks_credentials: bool = False
 
     def __init__(self, name: str) -> None:
