@@ -1,0 +1,53 @@
+# Needs Python 3.11 or newer and make; everything else is set up by the targets themselves.
+
+PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
+BIN := .venv/bin
+JOBS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check fmt bench fuzz setup setup-run clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+run: setup-run ## start the debug server on localhost:10025; mails land in ./received_emails/
+	@echo "» starting the debug server: what it receives is stored in ./received_emails/ (Ctrl-C stops it)"
+	@echo "» send a first mail from another terminal with any of"
+	@echo "    $(BIN)/smtp-relay send --server localhost:10025"
+	@echo "    printf 'Subject: hello\n\nfirst mail\n' | curl smtp://localhost:10025 --mail-from me@example.com --mail-rcpt you@example.com -T -"
+	@echo "    swaks --server localhost:10025 --to you@example.com"
+	@exec $(BIN)/smtp-relay serve
+
+test: setup check ## set everything up, then lint, type-check and test
+	@echo "» tests: pytest on $(JOBS) processes"
+	$(BIN)/pytest -n $(JOBS) --dist loadgroup
+
+check: setup ## ruff, mypy, import-linter
+	@echo "» lint, formatting, types, import rules"
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fmt: setup ## format the code and mend what ruff can
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+bench: setup ## compare with stock aiosmtpd and smtp-sink; writes bench/RESULTS.md
+	$(BIN)/python -m bench.run --out bench/RESULTS.md
+
+fuzz: setup ## ten minutes of random bytes and commands against a live server
+	FUZZ_SECONDS=$${FUZZ_SECONDS:-600} $(BIN)/pytest tests/fuzz -s
+
+setup:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or name it with PYTHON=…"; exit 1; }
+	@$(PYTHON) scripts/setup.py venv dev
+	@$(PYTHON) scripts/setup.py packages
+
+setup-run:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or name it with PYTHON=…"; exit 1; }
+	@$(PYTHON) scripts/setup.py venv listener
+
+clean: ## remove what the targets made
+	rm -rf .venv .state .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

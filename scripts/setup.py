@@ -1,0 +1,169 @@
+"""Sets up what the Makefile's targets need, saying each step; Python's standard library only.
+
+    setup.py venv EXTRAS     a virtual environment in .venv holding this project with its extras
+    setup.py packages        programs that tests use: Debian packages where root, npm's nodemailer
+
+A step that was done and whose inputs did not change is left out: stamps are in .state.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+STATE = ROOT / ".state"
+NODE = STATE / "node"
+
+NODEMAILER = "nodemailer@^7.0.0"
+
+# Program that tests run -> Debian package that holds it.
+PROGRAMS = {
+    "swaks": "swaks",
+    "msmtp": "msmtp",
+    "curl": "curl",
+    "openssl": "openssl",
+    "haproxy": "haproxy",
+    "smtp-source": "postfix",  # for smtp-source and smtp-sink; its daemon stays off
+    "node": "nodejs",
+    "npm": "npm",
+}
+
+PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+
+
+def say(text: str) -> None:
+    print(f"» {text}", flush=True)
+
+
+def run(*command: str | Path, **environment: str) -> None:
+    subprocess.run(
+        [str(part) for part in command],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        check=True,
+    )
+
+
+# --- the virtual environment -------------------------------------------------------------------
+
+
+def make_venv(extras: str) -> None:
+    stamp = STATE / f"venv-{extras}"
+    wanted = _digest(ROOT / "pyproject.toml", sys.version, str(VENV))
+    if stamp.exists() and stamp.read_text() == wanted and (VENV / "bin" / "python").exists():
+        return
+    if not (VENV / "bin" / "python").exists():
+        say(f"making a virtual environment in .venv ({sys.executable}, Python {sys.version.split()[0]})")
+        _create_venv()
+    say(f"installing this project and its extra '{extras}' into .venv")
+    pip = [VENV / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    run(*pip, "--editable", f".[{extras}]")
+    STATE.mkdir(exist_ok=True)
+    stamp.write_text(wanted)
+
+
+def _create_venv() -> None:
+    """Debian ships venv without pip's installer: there, its package comes first."""
+    version = sysconfig.get_python_version()
+    try:
+        import ensurepip  # noqa: F401
+    except ImportError:
+        package = f"python{version}-venv"
+        if not _can_install():
+            sys.exit(f"Python lacks the venv module. Install it first: apt-get install {package}")
+        _apt([package])
+    run(sys.executable, "-m", "venv", VENV)
+
+
+# --- programs for tests ------------------------------------------------------------------------
+
+
+def install_packages() -> None:
+    wanted = missing_packages()
+    if wanted and _can_install():
+        if "postfix" in wanted:
+            _keep_postfix_quiet()
+        _apt(wanted)
+        wanted = missing_packages()
+    if wanted:
+        say(f"not installed (root on Debian could): {', '.join(wanted)}. Tests that need them will skip")
+    _install_nodemailer()
+
+
+def missing_packages() -> list[str]:
+    """Debian packages of the programs and data that are not here."""
+    wanted = [package for program, package in PROGRAMS.items() if shutil.which(program, path=PATH) is None]
+    if not list(Path("/usr/lib").glob("python3.*/test/test_email/data/msg_01.txt")):
+        wanted.append(_testsuite_package())
+    return wanted
+
+
+def _testsuite_package() -> str:
+    """The sample mails of CPython's own tests come with Debian's Python, whatever runs this."""
+    version = "3.11"
+    if Path("/usr/bin/python3").exists():
+        code = "import sys; print('%d.%d' % sys.version_info[:2])"
+        answer = subprocess.run(["/usr/bin/python3", "-c", code], capture_output=True, text=True, check=False)
+        version = answer.stdout.strip() or version
+    return f"libpython{version}-testsuite"
+
+
+def _keep_postfix_quiet() -> None:
+    """Without a configuration, Postfix's package starts no daemon."""
+    answer = "postfix postfix/main_mailer_type select No configuration\n"
+    subprocess.run(["debconf-set-selections"], input=answer, text=True, check=True)
+
+
+def _install_nodemailer() -> None:
+    npm = shutil.which("npm", path=PATH)
+    if npm is None or (NODE / "node_modules" / "nodemailer").exists():
+        return
+    say(f"installing npm's {NODEMAILER} into .state/node")
+    NODE.mkdir(parents=True, exist_ok=True)
+    (NODE / "package.json").write_text('{"private": true}\n')
+    run(npm, "install", "--prefix", NODE, "--no-audit", "--no-fund", "--silent", NODEMAILER)
+
+
+def _can_install() -> bool:
+    return os.geteuid() == 0 and shutil.which("apt-get") is not None
+
+
+def _apt(packages: Sequence[str]) -> None:
+    say(f"installing Debian packages: {' '.join(packages)}")
+    quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+    run("apt-get", "-qq", "update", **quiet)
+    run("apt-get", "-qq", "-y", "--no-install-recommends", "install", *packages, **quiet)
+
+
+def _digest(file: Path, *more: str) -> str:
+    return hashlib.sha256(b"\0".join([file.read_bytes(), *(text.encode() for text in more)])).hexdigest()
+
+
+def main(arguments: Sequence[str]) -> None:
+    if sys.version_info < (3, 11):
+        sys.exit(
+            f"Python 3.11 or newer is needed; {sys.executable} is {sys.version.split()[0]}. "
+            "Name another one: make PYTHON=python3.12 …"
+        )
+    if len(arguments) == 2 and arguments[0] == "venv":
+        make_venv(arguments[1])
+    elif list(arguments) == ["packages"]:
+        install_packages()
+    else:
+        sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"» this step failed: {' '.join(error.cmd)}")
