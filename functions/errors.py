@@ -7,6 +7,8 @@ an SMTP client only where SPEC section 6 says so (554 when every output failed p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class DeliveryFault(Exception):
     """An output did not take effect; use one of the two subclasses."""
@@ -56,3 +58,12 @@ class ConfigError(Exception):
         self.where = where
         self.what = what
         self.cure = cure
+
+
+class ConfigErrors(ConfigError):
+    """Several mistakes found at once; `str()` is one line for each of `problems`."""
+
+    def __init__(self, problems: Sequence[ConfigError]) -> None:
+        Exception.__init__(self, "\n".join(map(str, problems)))
+        self.problems = tuple(problems)
+        self.where, self.what, self.cure = problems[0].where, problems[0].what, problems[0].cure
