@@ -324,7 +324,7 @@ class LocalDelivery:
         for step in progress:
             self._after(step, now)
         if items:
-            self._observer.spool_stored(len(items), time.perf_counter() - started)
+            self._observer.spool_stored(time.perf_counter() - started)
             self._deliver_new(items)
 
     def _insert(self, db: sqlite3.Connection, items: list[Item], now: float) -> None:
@@ -413,10 +413,31 @@ class LocalDelivery:
         started = time.perf_counter()
         once = Receipts(self._write, self._part, mail, owed, seq)
         outcome = self._delivery.attempt(mail, owed, once, now=now, seconds_left=_endless)
-        self._observer.output_done(owed.flow, outcome.label, outcome.state, time.perf_counter() - started)
-        if outcome.state is not State.DONE:
-            _log_failure(mail, outcome)
+        delivered = outcome.state is State.DONE
+        seconds = time.perf_counter() - started
+        self._observer.output_done(owed.flow, outcome.label, "delivered" if delivered else "error", seconds)
+        if not delivered:
+            self._failed(mail, outcome)
         return outcome
+
+    def _failed(self, mail: Mail, outcome: Outcome) -> None:
+        fault = outcome.fault
+        assert fault is not None
+        if isinstance(fault, Temporary) and fault.in_doubt:
+            self._observer.in_doubt(outcome.owed.flow, outcome.label)
+        again = outcome.state is State.RETRY
+        if again:
+            self._observer.retry(outcome.owed.flow, outcome.label)
+        log.warning(
+            "output failed, will be tried again" if again else "output given up",
+            extra={
+                "id": mail.id,
+                "flow": outcome.owed.flow,
+                "output": outcome.label,
+                "code": fault.enhanced,
+                "reason": fault.reason,
+            },
+        )
 
     def _finish(self, mails: list[tuple[int, Mail, tuple[Landed, ...]]], *, traces: bool = False) -> None:
         """Every output of these mails is done: keep a copy if asked, flush, then remove."""
@@ -563,8 +584,6 @@ class LocalDelivery:
             if self._scheduled.get(seq) != due or seq in self._in_flight:
                 continue
             del self._scheduled[seq]
-            if due:
-                self._observer.retry()
             self._launch(seq, None, None, (), 0, None)
         if self._retries and self._retries[0][0] <= now:
             # Full: look again soon instead of spinning.
@@ -591,9 +610,9 @@ class LocalDelivery:
     def _report(self, db: sqlite3.Connection) -> None:
         unfinished, oldest = db.execute("SELECT count(*), min(received) FROM mail WHERE parked = 0").fetchone()
         dead = db.execute("SELECT count(*) FROM dead").fetchone()[0]
-        age = max(0.0, time.time() - oldest / 1000) if oldest else 0.0
-        self._observer.swept(unfinished, dead, age)
+        self._observer.backlog(oldest / 1000 if oldest else None, unfinished, dead)
         if unfinished or dead:
+            age = max(0.0, time.time() - oldest / 1000) if oldest else 0.0
             extra = {"unfinished": unfinished, "dead": dead, "oldest_seconds": round(age)}
             log.info("sweep", extra=extra)
 
@@ -639,17 +658,3 @@ def _all_dead(step: _Progress) -> bool:
 def _settled(db: sqlite3.Connection, row: Row) -> dict[str, State]:
     found = db.execute("SELECT key, state FROM settled WHERE seq = ?", (row.seq,))
     return {key: State(state) for key, state in found}
-
-
-def _log_failure(mail: Mail, outcome: Outcome) -> None:
-    fault = outcome.fault
-    log.warning(
-        "output failed" if outcome.state is State.RETRY else "output given up",
-        extra={
-            "id": mail.id,
-            "flow": outcome.owed.flow,
-            "output": outcome.label,
-            "code": fault.enhanced if fault else "",
-            "reason": fault.reason if fault else "",
-        },
-    )

@@ -2,38 +2,49 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
-from functions.delivery import State
+Status = Literal["delivered", "error"]
 
 
 class Observer(Protocol):
-    """Called from delivery threads; must be quick and never raise. Times are seconds."""
+    """Called from delivery threads; must be quick and never raise. Durations are seconds."""
 
-    def spool_stored(self, mails: int, seconds: float) -> None: ...
+    def spool_stored(self, seconds: float) -> None:
+        """A batch of mails became durable."""
 
-    def spool_error(self) -> None: ...
+    def spool_error(self) -> None:
+        """The spool did not take a mail."""
 
-    def output_done(self, flow: str, output: str, state: State, seconds: float) -> None: ...
+    def output_done(self, flow: str, output: str, status: Status, seconds: float) -> None:
+        """One attempt of an output ended."""
 
-    def retry(self) -> None: ...
+    def retry(self, flow: str, output: str) -> None:
+        """An output will be tried again later."""
 
-    def dead_letter(self, flow: str, output: str) -> None: ...
+    def dead_letter(self, flow: str, output: str) -> None:
+        """An output was given up and a dead record written."""
 
-    def swept(self, unfinished: int, dead: int, oldest: float) -> None: ...
+    def in_doubt(self, flow: str, output: str) -> None:
+        """A call that is not safe to repeat got no answer."""
+
+    def backlog(self, oldest: float | None, unfinished: int, dead: int) -> None:
+        """What the spool holds: Unix time of the oldest unfinished mail, and the counts."""
 
 
 class NullObserver:
     """Counts nothing."""
 
-    def spool_stored(self, mails: int, seconds: float) -> None: ...
+    def spool_stored(self, seconds: float) -> None: ...
 
     def spool_error(self) -> None: ...
 
-    def output_done(self, flow: str, output: str, state: State, seconds: float) -> None: ...
+    def output_done(self, flow: str, output: str, status: Status, seconds: float) -> None: ...
 
-    def retry(self) -> None: ...
+    def retry(self, flow: str, output: str) -> None: ...
 
     def dead_letter(self, flow: str, output: str) -> None: ...
 
-    def swept(self, unfinished: int, dead: int, oldest: float) -> None: ...
+    def in_doubt(self, flow: str, output: str) -> None: ...
+
+    def backlog(self, oldest: float | None, unfinished: int, dead: int) -> None: ...

@@ -26,8 +26,8 @@ TOO_BIG: Final = Reply(552, "5.3.4", "Message exceeds the size limit")
 HEADER_TOO_BIG: Final = Reply(552, "5.3.4", "The message header is too large")
 NO_SPACE: Final = Reply(452, "4.3.1", "Insufficient system storage")
 
-Stamp = Callable[[bytes], bytes]
-"""Given the header block as received, the header block to store."""
+Stamp = Callable[[bytes, bytes], bytes]
+"""Given the header block as received and (the start of) what follows it, the header to store."""
 
 
 class _HeadThenFile(BytesIO):
@@ -136,7 +136,7 @@ class Capture:
         data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         self.head, body = split_head(data)
         self._pieces = [data]
-        return self._stamp(self.head) + body
+        return self._stamp(self.head, body) + body
 
     def _spill(self) -> None:
         data = b"".join(self._pieces)
@@ -161,7 +161,7 @@ class Capture:
             self.fail(NO_SPACE)
             return
         self._path = path
-        head = self._stamp(self.head)
+        head = self._stamp(self.head, body)
         self._stored_head = head
         self._write(head)
         if self.failure is None:

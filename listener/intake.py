@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from functions.envelope import Client, Envelope, FlowNotes, Recipient
-from functions.headers import HeaderEdits, received_field
+from functions.headers import HeaderEdits, received_field, separator
 from listener.capture import Capture
 from listener.session import Session, Transaction
 
@@ -55,20 +55,24 @@ class Intake:
             max_header=self._max_header,
         )
 
-    def _stamp(self, session: Session, transaction: Transaction, head: bytes) -> bytes:
+    def _stamp(self, session: Session, transaction: Transaction, head: bytes, rest: bytes) -> bytes:
         fields = self._edits.added(head)
         if self._received:
+            recipients = transaction.recipients
             fields += received_field(
-                session,
-                hostname=self._hostname,
-                mail_id=transaction.id,
+                helo=session.helo,
+                ip=session.ip,
+                name=session.name,
+                by=self._hostname,
                 transmission=transmission(session, transaction),
-                recipients=transaction.recipients,
-                now=time.time(),
+                mail_id=transaction.id,
+                received=time.time_ns() // 1_000_000,
+                tls=session.tls,
+                recipient=recipients[0] if len(recipients) == 1 else None,
             )
-        kept = self._edits.kept(head)
-        # A mail without a header gets an empty line below ours, or its first line would join them.
-        return fields + (kept if head else b"\r\n")
+        if not fields:
+            return self._edits.kept(head)
+        return fields + separator(head, rest) + self._edits.kept(head)
 
     def envelope(
         self,

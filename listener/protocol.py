@@ -53,6 +53,7 @@ EARLY_TALKER: Final = Reply(554, "5.5.1", "You spoke before the greeting")
 TIMED_OUT: Final = Reply(421, "4.4.2", "Timed out waiting for you, closing the connection")
 TOO_SLOW: Final = Reply(421, "4.4.2", "Data comes in too slowly, closing the connection")
 SHUTTING_DOWN: Final = Reply(421, "4.3.2", "Service is shutting down, try again later")
+CONNECT_FAULT: Final = Reply(421, "4.3.0", "Local error, try again later")
 FAULT: Final = Reply(451, "4.3.0", "Local error in processing, try again later")
 
 # What the next octets are.
@@ -83,6 +84,8 @@ class Connection(SMTP):
         self.errors = 0
         self.idle_commands = 0
         self.auth_failures = 0
+        self.opened_at = port.now
+        self.admitted_as: str | None = None
         self.committing = False
         self._buffer = b""
         self._at = 0
@@ -119,8 +122,12 @@ class Connection(SMTP):
         if (refusal := self.port.admit(self)) is not None:
             self.finish(refusal)
             return
-        self.flows = self.port.flows.connection(self.session)
-        self.settle(self.flows.connect(), self._greet)
+        try:
+            self.flows = self.port.flows.connection(self.session)
+            self.settle(self.flows.connect(), self._greet)
+        except Exception:
+            log.exception("fault while greeting", extra={"session": self.session.id})
+            self.finish(CONNECT_FAULT)
 
     def _greet(self, refusal: Reply | None) -> None:
         if refusal is not None:

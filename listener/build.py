@@ -1,0 +1,209 @@
+"""Making a running listener's parts from its configuration."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from functions.delivery import Delivery, Output
+from functions.errors import ConfigError
+from functions.folder import Part
+from functions.headers import HeaderEdits, Predicate
+from functions.local import Answer, Item, LocalDelivery, Settings
+from functions.mail import Mail
+from functions.outputs import build_processor
+from functions.processors.context import BuildContext as OutputContext
+from functions.secrets import SecretResolver
+from listener.filters.base import Filter
+from listener.filters.context import BuildContext as FilterContext
+from listener.filters.union import build_filter
+from listener.flow import Flow, Flows
+from listener.observer import NULL, Observer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from listener.config import RelayConfig
+    from listener.options import Options
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Where a process runs: its working folder (absolute) and environment."""
+
+    folder: Path
+    environ: Mapping[str, str]
+
+    @classmethod
+    def here(cls) -> Surroundings:
+        """Those of this process."""
+        return cls(Path.cwd(), dict(os.environ))
+
+    def resolver(self) -> SecretResolver:
+        """Resolves this process's secrets."""
+        return SecretResolver(self.folder, self.environ)
+
+
+class Filters:
+    """The filters of every flow, built once and shared by all listeners. Raises ConfigError."""
+
+    def __init__(self, config: RelayConfig, around: Surroundings) -> None:
+        context = FilterContext.of(around.folder, around.environ)
+        self._flows: list[Flow] = []
+        for name, flow in config.flows.items():
+            built = tuple(build_filter(o, label, context) for label, o in flow.labelled_filters())
+            listeners = frozenset(flow.listeners) if flow.listeners is not None else None
+            self._flows.append(Flow(name, built, flow.filters_operator, listeners))
+        self.all: tuple[Filter, ...] = tuple(f for flow in self._flows for f in flow.filters)
+        self._timeout = config.filter_timeout / 1000
+
+    def flows(self, options: Options, observer: Observer) -> Flows:
+        """The flows under one listener's options."""
+        return Flows(
+            self._flows,
+            auth_optional=options.auth_optional,
+            filter_timeout=self._timeout,
+            auth_required_message=options.auth_required_message,
+            auth_lifted=options.auth_disabled,
+            partial_accept=options.partial_accept,
+            observer=None if observer is NULL else observer,
+        )
+
+    def removals(self, hostname: str) -> list[tuple[str, Predicate]]:
+        """Fields that a stranger may not bring along, by the filters that write them."""
+        return [
+            entry
+            for each in self.all
+            if (ask := getattr(each, "removals", None)) is not None
+            for entry in ask(hostname)
+        ]
+
+    async def start(self) -> None:
+        """Start every filter in this process."""
+        for each in self.all:
+            await each.start()
+
+    async def stop(self) -> None:
+        """Stop every filter."""
+        for each in self.all:
+            await each.stop()
+
+
+def header_edits(config: RelayConfig, filters: Filters, hostname: str) -> HeaderEdits:
+    """`mailHeaders`, and the removal of forged results. Raises ConfigError."""
+    try:
+        return HeaderEdits(config.mail_headers, filters.removals(hostname))
+    except ValueError as error:
+        raise ConfigError(f"{config.source}: mailHeaders", str(error)) from error
+
+
+def build_delivery(
+    config: RelayConfig, around: Surroundings, *, staging: Path | None, durable: bool
+) -> Delivery:
+    """The outputs of every flow. Raises ConfigError."""
+    resolver = around.resolver()
+    context = OutputContext(around.folder, durable, staging, resolver)
+    flows = {
+        name: [
+            Output(label, options.identity(), build_processor(options, label, context))
+            for label, options in flow.labelled()
+        ]
+        for name, flow in config.flows.items()
+    }
+    return Delivery(
+        flows, give_up_after=config.delivery.give_up_after / 1000, on_doubt=config.delivery.on_doubt
+    )
+
+
+def spool_folder(config: RelayConfig, around: Surroundings) -> Path:
+    """The folder of a `file://` spool, absolute."""
+    return around.folder / config.spool.url.removeprefix("file://")
+
+
+def build_local(
+    config: RelayConfig,
+    around: Surroundings,
+    part: Part,
+    post: Callable[[list[tuple[Item, Answer]]], None],
+    observer: Observer,
+) -> LocalDelivery:
+    """In-process delivery of one part of the local spool."""
+    durable = config.spool.durability == "fsync"
+    delivery = build_delivery(config, around, staging=part.staging, durable=durable)
+    options = config.delivery
+    settings = Settings(
+        durable=durable,
+        wait=options.wait / 1000,
+        wait_for_all=options.wait_for == "all",
+        first=options.retry.first / 1000,
+        longest=options.retry.max / 1000,
+        keep=_keeper(config, around, durable) if config.keep_cache else None,
+    )
+    return LocalDelivery(part, delivery, settings, post, observer)
+
+
+def _keeper(config: RelayConfig, around: Surroundings, durable: bool) -> Callable[[Mail], None]:
+    from functions.kept import Keeper
+
+    return Keeper(config.cache_path, around.folder, durable=durable).keep
+
+
+def host_name(options: Options) -> str:
+    """The name the server gives itself: `name`, else the machine's."""
+    return options.name or socket.gethostname() or "localhost"
+
+
+def reserve(addresses: Sequence[tuple[str, int]], *, shared: bool) -> list[list[socket.socket]]:
+    """Bind each (bind, port), listening yet on none. `shared` allows other workers' sockets on
+    the same ports. Raises ConfigError naming the port."""
+    return [bind(host, port, shared=shared) for host, port in addresses]
+
+
+def bind(host: str, port: int, *, shared: bool) -> list[socket.socket]:
+    """Sockets bound to one address; `localhost` is 127.0.0.1, and "" or "*" everything."""
+    host = {"localhost": "127.0.0.1", "*": "", "::": ""}.get(host, host)
+    try:
+        found = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
+        )
+    except OSError as error:
+        raise ConfigError(f"bind {host}", f"is no address of this machine: {error.strerror}") from error
+    made: list[socket.socket] = []
+    for family, kind, protocol, _, address in dict.fromkeys(found):
+        try:
+            sock = socket.socket(family, kind, protocol)
+        except OSError:
+            # The machine may have no IPv6.
+            continue
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if shared:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            if made and not port:
+                address = (address[0], made[0].getsockname()[1], *address[2:])  # noqa: PLW2901
+            sock.bind(address)
+        except OSError as error:
+            sock.close()
+            for each in made:
+                each.close()
+            raise ConfigError(f"port {port} on {host or 'every address'}", _bind_problem(error)) from error
+        made.append(sock)
+    if not made:
+        raise ConfigError(f"port {port} on {host or 'every address'}", "cannot be opened")
+    return made
+
+
+def _bind_problem(error: OSError) -> str:
+    words = {
+        98: "is in use by another program; stop that one or choose another port",
+        48: "is in use by another program; stop that one or choose another port",
+        13: "needs more rights: ports below 1024 are reserved; choose another port",
+        99: "is no address of this machine; choose another bind",
+    }
+    return words.get(error.errno or 0, f"cannot be opened: {error.strerror}")

@@ -1,0 +1,69 @@
+"""Who may be connected at once: limits for the server, whatever the number of workers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Protocol
+
+from listener.decision import Reply
+
+if TYPE_CHECKING:
+    from listener.protocol import Connection
+
+FULL: Final = Reply(421, "4.7.0", "Too many connections, try again later")
+FULL_FOR_ADDRESS: Final = Reply(421, "4.7.0", "Too many connections from your address, try again later")
+
+
+class Counters(Protocol):
+    """Shared counts of open connections."""
+
+    def add(self, ip: str, change: int) -> tuple[int, int]:
+        """Change the counts; returns the new total and the new count of this address."""
+
+
+class LocalCounters:
+    """Counts of one process."""
+
+    def __init__(self) -> None:
+        self._total = 0
+        self._by_address: dict[str, int] = {}
+
+    def add(self, ip: str, change: int) -> tuple[int, int]:
+        self._total += change
+        count = self._by_address.get(ip, 0) + change
+        if count > 0:
+            self._by_address[ip] = count
+        else:
+            self._by_address.pop(ip, None)
+        return self._total, count
+
+
+class Gate:
+    """Admits connections up to `max_clients` in all and `max_per_address` from one address."""
+
+    def __init__(self, counters: Counters, max_clients: int, max_per_address: int) -> None:
+        self._counters = counters
+        self._max_clients = max_clients
+        self._max_per_address = max_per_address
+
+    def enter(self, connection: Connection) -> Reply | None:
+        """Count a connection in, or say why it may not stay."""
+        ip = connection.session.ip
+        total, own = self._counters.add(ip, 1)
+        connection.admitted_as = ip
+        if self._max_clients and total > self._max_clients:
+            reply: Reply | None = FULL
+        elif self._max_per_address and own > self._max_per_address:
+            reply = FULL_FOR_ADDRESS
+        else:
+            return None
+        self.leave(connection)
+        return reply
+
+    def leave(self, connection: Connection) -> bool:
+        """Count a connection out; False when it was not in."""
+        ip = connection.admitted_as
+        if ip is None:
+            return False
+        connection.admitted_as = None
+        self._counters.add(ip, -1)
+        return True

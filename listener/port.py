@@ -1,0 +1,358 @@
+"""What all connections of one listener share: its options, limits and replies, prepared once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from functions.delivery import UNKNOWN
+from functions.envelope import Recipient
+from functions.headers import count_received
+from functions.mail import Content
+from functions.spool import DeadRecord
+from listener.capture import Capture
+from listener.decision import Reply
+from listener.flow import Flows
+from listener.intake import MAX_RECEIVED, Intake
+from listener.observer import Observer
+from listener.outcome import DataOutcome
+from listener.protocol import Connection
+from listener.session import Session, Transaction
+from listener.spool import Spool
+from listener.verbs import LMTP_VERBS, SMTP_VERBS
+
+if TYPE_CHECKING:
+    from listener.config import Listener
+    from listener.gate import Gate
+
+log = logging.getLogger("smtp_relay.smtp")
+
+LOOP: Final = Reply(554, "5.4.6", "Too many hops: the mail goes round in a loop")
+BAD_COMMAND: Final = Reply(500, "5.5.1", "Command not recognised")
+DISABLED: Final = Reply(502, "5.5.1", "Command not offered here")
+NO_SPACE: Final = Reply(452, "4.3.1", "Insufficient system storage")
+NON_ASCII: Final = Reply(553, "5.6.7", "Addresses with non-ASCII local parts cannot be delivered to here")
+
+MECHANISMS: Final = ("PLAIN", "LOGIN", "CRAM-MD5", "XOAUTH2")
+
+DROP_FACTOR: Final = 4
+"""How many times the size limit a client may send of a mail that is dropped before it is cut."""
+
+
+class Port:
+    """One listener, as its connections see it. `now` is the event loop's time, refreshed each
+    second: deadlines need no better."""
+
+    def __init__(
+        self,
+        listener: Listener,
+        flows: Flows,
+        intake: Intake,
+        spool: Spool,
+        gate: Gate,
+        *,
+        hostname: str,
+        loop: asyncio.AbstractEventLoop,
+        observer: Observer,
+        log_addresses: bool = False,
+        ascii_only: bool = False,
+    ) -> None:
+        options = listener.options
+        self.listener = listener
+        self.options = options
+        self.name = listener.name
+        self.flows = flows
+        self.intake = intake
+        self.spool = spool
+        self.gate = gate
+        self.hostname = hostname
+        self.loop = loop
+        self.observer = observer
+        self.now = loop.time()
+        self.connections: set[Connection] = set()
+        self.draining = False
+        self._log_addresses = log_addresses
+        self._ascii_only = ascii_only
+
+        self.max_size = options.size
+        self.drop_limit = options.size * DROP_FACTOR + 1_048_576
+        self.max_recipients = options.max_recipients
+        self.max_messages = options.max_messages_per_connection or 0
+        self.max_auth_failures = options.max_auth_failures
+        self.socket_timeout = options.socket_timeout / 1000
+        self.close_timeout = options.close_timeout / 1000
+        self.min_data_rate = options.min_data_rate
+        self.eightbitmime = not options.hide_8bitmime
+        self.smtputf8 = not options.hide_smtputf8
+        self.dsn = options.dsn and not options.hide_dsn
+        self._enhanced = not options.hide_enhanced_status_codes
+        self.tls: Any = None
+
+        disabled = {name.upper() for name in options.disabled_commands}
+        table = LMTP_VERBS if options.lmtp else SMTP_VERBS
+        self.verbs = {}
+        for name, verb in table.items():
+            if name not in disabled:
+                self.verbs[name.encode()] = verb
+                self.verbs[name.lower().encode()] = verb
+        self._disabled = {name.encode() for name in disabled} | {name.encode() for name in SMTP_VERBS}
+        self.starttls = b"STARTTLS" in self.verbs and not options.hide_starttls
+        self.mechanisms = self._mechanisms()
+        self.offers_auth = bool(self.mechanisms) and b"AUTH" in self.verbs
+        clear = options.allow_insecure_auth or options.hide_starttls or "STARTTLS" in disabled
+        self.clear_auth = clear
+        banner = options.banner or "ESMTP smtp-relay"
+        kind = "LMTP" if options.lmtp else ""
+        self.greeting = f"220 {hostname} {kind}{' ' if kind else ''}{banner}\r\n".encode()
+        self._extensions: dict[tuple[bool, bool], tuple[bytes, bytes]] = {}
+        self._encoded: dict[Reply, bytes] = {}
+
+    def _mechanisms(self) -> frozenset[str]:
+        offered = {name.upper() for name in self.options.auth_methods}
+        return frozenset(name for name in MECHANISMS if name in offered)
+
+    # -- connections -------------------------------------------------------------------------
+
+    def make(self) -> Connection:
+        """A protocol object for a new connection."""
+        return Connection(self)
+
+    def opened(self, connection: Connection) -> None:
+        """A transport is there."""
+        self.connections.add(connection)
+
+    def admit(self, connection: Connection) -> Reply | None:
+        """Let a client in, or say why not."""
+        refusal = self.gate.enter(connection)
+        if refusal is None:
+            self.observer.connection_opened(self.name)
+        else:
+            self.observer.connection_refused(self.name, "limit")
+        return refusal
+
+    def closed(self, connection: Connection) -> None:
+        """The transport is gone."""
+        self.connections.discard(connection)
+        if self.gate.leave(connection):
+            self.observer.connection_closed(self.name, self.loop.time() - connection.opened_at)
+
+    def tick(self, now: float) -> None:
+        """Called each second: end what is overdue."""
+        self.now = now
+        for connection in list(self.connections):
+            connection.expire(now)
+
+    def drain(self) -> None:
+        """Stop: idle connections end now, the others after the mail they are sending."""
+        self.draining = True
+        for connection in list(self.connections):
+            connection.drain()
+
+    def auth_failed(self, session: Session) -> None:
+        """An AUTH command was answered 535."""
+        self.observer.auth_failed(self.name)
+        log.warning("authentication failed", extra={"session": session.id, "ip": session.ip})
+
+    # -- replies -----------------------------------------------------------------------------
+
+    def encode(self, reply: Reply) -> bytes:
+        """A reply as octets; the common ones are made once."""
+        encoded = self._encoded.get(reply)
+        if encoded is None:
+            code, enhanced, text = reply
+            if not self._enhanced:
+                enhanced = ""
+            line = f"{code} {enhanced} {text}\r\n" if enhanced else f"{code} {text}\r\n"
+            encoded = line.encode("utf-8", "replace")
+            if len(self._encoded) < 256:
+                self._encoded[reply] = encoded
+        return encoded
+
+    def unknown(self, verb: bytes) -> Reply:
+        """The answer to a verb that is not in the table."""
+        return DISABLED if verb.upper() in self._disabled else BAD_COMMAND
+
+    def hello(self, connection: Connection) -> str:
+        """The first line of the answer to HELO and EHLO."""
+        response = self.options.helo_response
+        if response:
+            return response.replace("%s", connection.session.helo)
+        return f"{self.hostname} greets {connection.session.helo}"
+
+    def extensions(self, connection: Connection) -> bytes:
+        """The whole answer to EHLO or LHLO."""
+        key = (connection.tls_active, connection.session.user is not None)
+        made = self._extensions.get(key)
+        if made is None:
+            made = self._extensions[key] = self._offer(*key)
+        return b"250-" + self.hello(connection).encode("utf-8", "replace") + made[0]
+
+    def _offer(self, secure: bool, authenticated: bool) -> tuple[bytes, bytes]:
+        options = self.options
+        offers: list[str] = []
+        if not options.hide_pipelining:
+            offers.append("PIPELINING")
+        if not options.hide_size:
+            offers.append(f"SIZE {self.max_size}")
+        else:
+            offers.append("SIZE")
+        if self.eightbitmime:
+            offers.append("8BITMIME")
+        if self.smtputf8:
+            offers.append("SMTPUTF8")
+        if self.dsn:
+            offers.append("DSN")
+        if self.starttls and not secure and self.tls is not None:
+            offers.append("STARTTLS")
+        if self.offers_auth and not authenticated and (secure or self.clear_auth):
+            names = " ".join(name for name in MECHANISMS if name in self.mechanisms)
+            offers.append(f"AUTH {names}")
+        if self._enhanced:
+            offers.append("ENHANCEDSTATUSCODES")
+        lines = [f"250-{offer}" for offer in offers]
+        lines[-1] = "250 " + lines[-1][4:]
+        return b"\r\n" + "\r\n".join(lines).encode() + b"\r\n", b""
+
+    # -- mails -------------------------------------------------------------------------------
+
+    def refuses_mail(self) -> Reply | None:
+        """Whether there is no room for another mail right now."""
+        return NO_SPACE if self.spool.full() else None
+
+    def refuses_address(self, address: str) -> Reply | None:
+        """Whether a non-ASCII recipient could never be delivered to (SPEC section 7, SES)."""
+        local = address.rpartition("@")[0]
+        return NON_ASCII if self._ascii_only and not local.isascii() else None
+
+    def data_complete(self, connection: Connection, capture: Capture) -> None:
+        """The last octet of a mail came in: ask the data filters, then store it."""
+        transaction = connection.transaction
+        assert transaction is not None
+        self.observer.bytes_received(capture.size)
+        if capture.failure is None:
+            content, sha256 = capture.finish()
+            if count_received(capture.head) >= MAX_RECEIVED:
+                capture.fail(LOOP)
+        if capture.failure is not None:
+            self._answer(connection, transaction, capture.failure)
+            return
+        decide = partial(self._decided, connection, transaction, capture, content, sha256)
+        connection.settle(connection.flows.data(transaction, capture), decide)
+
+    def _decided(
+        self,
+        connection: Connection,
+        transaction: Transaction,
+        capture: Capture,
+        content: Content,
+        sha256: str,
+        outcome: DataOutcome,
+    ) -> None:
+        lmtp = connection.session.lmtp
+        taken = tuple(
+            Recipient(address=address, flows=fate, parameters=words)
+            for (address, fate), words in zip(
+                outcome.recipients, transaction.recipient_parameters, strict=True
+            )
+            if not isinstance(fate, Reply)
+        )
+        if not taken or (outcome.reply is not None and not lmtp):
+            capture.discard()
+            if lmtp:
+                self._answer_each(connection, outcome, LOOP)
+            else:
+                assert outcome.reply is not None
+                self._answer(connection, transaction, outcome.reply)
+            return
+        envelope = self.intake.envelope(
+            connection.session, transaction, taken, outcome.notes, size=content.size, sha256=sha256
+        )
+        refused = () if lmtp else _refused(envelope.id, envelope.received, transaction, outcome)
+
+        def answered(reply: Reply) -> None:
+            self._log_stored(connection, transaction, content.size, envelope.flows(), reply)
+            if reply.code < 300:
+                connection.messages += 1
+                self.observer.mail_accepted(envelope.flows())
+            else:
+                self.observer.mail_deferred()
+            if lmtp:
+                self._answer_each(connection, outcome, reply)
+            else:
+                connection.data_done(reply)
+
+        self.spool.store(envelope, content, answered, refused)
+
+    def _answer(self, connection: Connection, transaction: Transaction, reply: Reply) -> None:
+        """Refuse or defer the whole mail."""
+        (self.observer.mail_rejected if reply.code >= 500 else self.observer.mail_deferred)()
+        log.info(
+            "mail not taken",
+            extra={
+                "id": transaction.id,
+                "session": connection.session.id,
+                "ip": connection.session.ip,
+                "reply": str(reply),
+            },
+        )
+        times = len(transaction.recipients) if connection.session.lmtp else 1
+        connection.data_done(*[reply] * times)
+
+    def _answer_each(self, connection: Connection, outcome: DataOutcome, reply: Reply) -> None:
+        """LMTP: one reply per recipient (RFC 2033 section 4.2)."""
+        connection.data_done(*[fate if isinstance(fate, Reply) else reply for _, fate in outcome.recipients])
+
+    def _log_stored(
+        self,
+        connection: Connection,
+        transaction: Transaction,
+        size: int,
+        flows: tuple[str, ...],
+        reply: Reply,
+    ) -> None:
+        session = connection.session
+        extra: dict[str, Any] = {
+            "id": transaction.id,
+            "session": session.id,
+            "ip": session.ip,
+            "size": size,
+            "flows": ",".join(flows),
+            "recipients": len(transaction.recipients),
+        }
+        if self._log_addresses:
+            extra["from"] = transaction.reverse_path
+            extra["to"] = ",".join(transaction.recipients[:10])
+        else:
+            extra["from_domain"] = transaction.domain
+        if reply.code < 300:
+            log.info("mail accepted", extra=extra)
+        else:
+            log.warning("mail not stored", extra=extra | {"reply": str(reply)})
+
+
+def _refused(
+    mail_id: str, received: int, transaction: Transaction, outcome: DataOutcome
+) -> tuple[DeadRecord, ...]:
+    """Dead records of recipients that were accepted at RCPT and refused now (`partialAccept`)."""
+    return tuple(
+        DeadRecord(
+            id=mail_id,
+            key=f"recipient-{index}",
+            flow="",
+            output=UNKNOWN,
+            reason=f"refused after DATA: {fate}",
+            code=fate.enhanced,
+            first=received,
+            last=received,
+            recipients=(address,),
+            reverse_path=transaction.reverse_path,
+        )
+        for index, (address, fate) in enumerate(outcome.recipients)
+        if isinstance(fate, Reply)
+    )
+
+
+Clock = Callable[[], float]

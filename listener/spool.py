@@ -1,0 +1,85 @@
+"""Where accepted mails are stored before they are answered 250."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from functions.envelope import Envelope
+from functions.local import Answer, Item, LocalDelivery
+from functions.mail import Content
+from functions.spool import DeadRecord
+from listener.decision import Reply
+
+Answered = Callable[[Reply], None]
+
+
+class Spool(Protocol):
+    """The listener's side of a spool. All methods are called in the event loop."""
+
+    capture_folder: Path
+    """Where mails too large for memory are written while they come in."""
+
+    def store(
+        self, envelope: Envelope, content: Content, answered: Answered, refused: Sequence[DeadRecord] = ()
+    ) -> None:
+        """Make a mail durable, then call `answered` once with the reply for its client: 250 when
+        it is safe. Goes on when the client has gone. Owns the content's file from here."""
+
+    def tick(self) -> None:
+        """Called each second."""
+
+    def full(self) -> bool:
+        """Whether there is too little room to take another mail (452)."""
+
+    async def probe(self) -> None:
+        """Raise when the spool cannot be written."""
+
+    def stop(self, timeout: float) -> None:
+        """Finish what is in hand, within so many seconds. Blocks."""
+
+
+class LocalSpool:
+    """A folder: `functions.local` stores and delivers."""
+
+    def __init__(self, delivery: LocalDelivery, folder: Path, capture: Path, min_free: int) -> None:
+        self.delivery = delivery
+        self.capture_folder = capture
+        self._folder = folder
+        self._min_free = min_free
+        self._full = False
+
+    def store(
+        self, envelope: Envelope, content: Content, answered: Answered, refused: Sequence[DeadRecord] = ()
+    ) -> None:
+        def tell(answer: Answer) -> None:
+            answered(Reply(*answer))
+
+        self.delivery.submit(Item(envelope, content, tell, tuple(refused)))
+
+    def tick(self) -> None:
+        self.delivery.tick()
+        try:
+            room = os.statvfs(self._folder)
+        except OSError:
+            return
+        self._full = room.f_bavail * room.f_frsize < self._min_free
+
+    def full(self) -> bool:
+        return self._full
+
+    async def probe(self) -> None:
+        if not self.delivery.healthy or self._full:
+            raise OSError("the last write to the spool failed or its disk is full")
+        await asyncio.to_thread(self._touch)
+
+    def _touch(self) -> None:
+        path = self._folder / f".probe-{os.getpid()}"
+        path.write_bytes(b"")
+        path.unlink()
+
+    def stop(self, timeout: float) -> None:
+        self.delivery.stop(timeout)
