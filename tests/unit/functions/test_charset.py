@@ -1,0 +1,83 @@
+"""Text from octets that lie about their charset."""
+
+from __future__ import annotations
+
+import codecs
+import encodings
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from functions.charset import codec_of, decode, decode_base64, decode_words
+
+
+@pytest.mark.parametrize(
+    ("data", "charset", "text"),
+    [
+        ("é".encode(), "", "é"),
+        (b"\xe9", "", "é"),
+        (b"\xe9", "us-ascii", "\ufffd"),
+        (b"\xe9\x80", "ISO-8859-1", "é€"),
+        (b"\xe9", "no-such-charset", "é"),
+        (b"\xc7\xd1", "ks_c_5601-1987", "한"),
+        (b"\xd6\xd0", '"gb2312"', "中"),
+        (b"\x1b$BF|\x1b(B", "iso-2022-jp", "日"),
+        (b"abc", "x" * 10_000, "abc"),
+        (b"616263", "hex", "616263"),
+        (b"abc", "punycode", "abc"),
+    ],
+)
+def test_charsets(data: bytes, charset: str, text: str) -> None:
+    assert decode(data, charset) == text
+
+
+@given(st.text(max_size=80))
+def test_no_charset_reaches_the_registry_that_keeps_every_unknown_name(charset: str) -> None:
+    before = len(encodings._cache)  # type: ignore[attr-defined]
+    codec = codec_of(charset)
+    decode(b"\xff", charset)
+    if codec is None:
+        assert len(encodings._cache) == before  # type: ignore[attr-defined]
+    else:
+        codecs.lookup(codec)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (b"plain", "plain"),
+        (b"=?utf-8?B?w6k=?= y", "é y"),
+        (b"=?utf-8?B?w6k=?= =?utf-8?Q?=C3?= \t=?UTF-8?q?=A9_x?= end", "éé x end"),
+        (b"=?utf-8?q?a?= =?iso-8859-1?q?=E9?=", "aé"),
+        (b"=?utf-8*en?Q?a?=b", "ab"),
+        (b"=?foo?B?w6k?=", "é"),
+        (b"=?utf-8?x?y?= =?utf-8?q?y", "=?utf-8?x?y?= =?utf-8?q?y"),
+        ("=?utf-8?q?a?= é".encode(), "a é"),
+        (b"\xe9", "é"),
+    ],
+)
+def test_encoded_words(value: bytes, text: str) -> None:
+    assert decode_words(value) == text
+
+
+@given(
+    st.lists(st.sampled_from([b"=?", b"?=", b"utf-8", b"?q?", b"?B?", b"=", b"a", b" ", b"\xff"])).map(
+        b"".join
+    )
+)
+def test_any_value_is_read(value: bytes) -> None:
+    assert isinstance(decode_words(value), str)
+
+
+@given(st.binary())
+def test_any_base64_is_read(data: bytes) -> None:
+    assert isinstance(decode_base64(data), bytes)
+
+
+@pytest.mark.parametrize(
+    ("data", "decoded"),
+    [(b"aGVs\r\nbG8=", b"hello"), (b"aGVsbG8", b"hello"), (b"aGV!sbG8", b"hello"), (b"a", b"")],
+)
+def test_base64_is_mended(data: bytes, decoded: bytes) -> None:
+    assert decode_base64(data) == decoded
