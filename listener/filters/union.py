@@ -1,0 +1,37 @@
+"""The filters there are: one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Final
+
+from functions.registry import Chosen, Kind, Registry
+from listener.filters.base import Filter, FilterOptions
+from listener.filters.context import BuildContext
+
+KINDS: Final[Mapping[str, Kind]] = {
+    "whitelist": Kind("listener.filters.pending:Whitelist", "listener.filters.whitelist:build"),
+    "static-auth": Kind("listener.filters.pending:StaticAuth", "listener.filters.static_auth:build"),
+    "http-auth": Kind("listener.filters.pending:HttpAuth", "listener.filters.http_auth:build"),
+    "http-filter": Kind("listener.filters.pending:HttpFilter", "listener.filters.http_filter:build"),
+    "mail-auth": Kind("listener.filters.pending:MailAuth", "listener.filters.mail_auth:build"),
+}
+
+FILTERS: Final = Registry("filter", FilterOptions, "smtp_relay.filters", KINDS)
+
+AnyFilter = Annotated[FilterOptions, Chosen(FILTERS)]
+"""The options of one filter, read by the model of its `type`."""
+
+
+def build_filter(options: FilterOptions, name: str, context: BuildContext) -> Filter:
+    """The filter of one entry; `name` is its label. Raises ConfigError where its secrets or files
+    cannot be had, NotAvailable where what it needs is not installed."""
+    build = FILTERS.builder(type_of(options))
+    made: Filter = build(options, name, context)
+    return made
+
+
+def type_of(options: FilterOptions) -> str:
+    """The `type` that the file gives the filter."""
+    found: str = getattr(options, "type", "")
+    return found
