@@ -1,0 +1,237 @@
+"""Header fields that tell what was found: Authentication-Results and Received-SPF.
+
+RFC 8601 section 2.2 and RFC 7208 section 9.1. Every value that a stranger chose is either of a safe
+form or quoted, so that nothing in it can end the field, start another or pose as a result.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from listener.mailauth.domains import normal
+from listener.mailauth.results import ArcResult, BimiResult, DmarcResult, Report, SignatureResult, SpfResult
+
+MAX_VALUE: Final = 255
+"""Characters kept of one value."""
+
+_LINE: Final = 78  # RFC 5322 section 2.1.1
+_TOKEN: Final = re.compile(r"[!#$%&'*+.0-9A-Z^_`a-z{|}~-]+")  # RFC 2045 section 5.1, without "/"
+_ADDRESS: Final = re.compile(r"[!#$%&'*+/0-9=?A-Z^_`a-z{|}~-]+(?:\.[!#$%&'*+/0-9=?A-Z^_`a-z{|}~-]+)*")
+_PRINTABLE: Final = re.compile(r"[^\x20-\x7e]")
+
+
+def authentication_results(report: Report, authserv_id: str) -> str:
+    """The value of Authentication-Results, folded, without a final line end."""
+    results = [_spf(report.spf)]
+    results += map(_dkim, report.dkim)
+    if not report.dkim:
+        results.append(["dkim=none"])
+    if report.arc is not None:
+        results.append(_arc(report.arc))
+    results += map(_dmarc, report.dmarc)
+    if report.bimi is not None:
+        results.append(_bimi(report.bimi))
+    return ";\r\n\t".join([value(authserv_id), *map(_fold, results)])
+
+
+def received_spf(result: SpfResult, receiver: str) -> str:
+    """The value of Received-SPF, folded, without a final line end."""
+    pairs = [("client-ip", result.ip)]
+    if result.identity == "mailfrom":
+        pairs.append(("envelope-from", _address(result.sender)))
+    pairs += [("helo", result.helo), ("receiver", receiver), ("identity", result.identity)]
+    if result.mechanism:
+        pairs.append(("mechanism", result.mechanism))
+    if result.verdict in ("temperror", "permerror") and result.reason:
+        pairs.append(("problem", result.reason))
+    words = [result.verdict, *_comment(_sentence(result), receiver)]
+    words += [f"{key}={_dot_atom(text)};" for key, text in pairs]
+    words[-1] = words[-1].removesuffix(";")
+    return _fold(words)
+
+
+def value(text: str) -> str:
+    """A value as a token, or as a quoted string (RFC 8601 section 2.2, RFC 5322 section 3.2.4)."""
+    return text if _TOKEN.fullmatch(text) else quoted(text)
+
+
+def quoted(text: str) -> str:
+    """A quoted string of at most MAX_VALUE printable ASCII characters; others become "?"."""
+    safe = _PRINTABLE.sub("?", text[:MAX_VALUE])
+    return '"' + safe.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def forged(authserv_id: str) -> Callable[[bytes], bool]:
+    """A test for values of Authentication-Results that speak in our name (RFC 8601 section 5).
+
+    It takes the value unfolded. What cannot be parsed is taken for ours where it holds our name:
+    whoever reads it later may be more lenient.
+    """
+    ours = authserv_id.lower().encode().removesuffix(b".")
+
+    def test(found: bytes) -> bool:
+        identifier = _identifier(found)
+        if identifier is None:
+            return ours in found.lower()
+        return identifier.lower().removesuffix(b".") == ours
+
+    return test
+
+
+def forged_spf(authserv_id: str) -> Callable[[bytes], bool]:
+    """The same test for Received-SPF, which names its writer as receiver= (RFC 7208 section 9.1) and
+    in its comment."""
+    ours = re.escape(authserv_id.lower().encode())
+    named = re.compile(rb"(?:receiver[ \t]*=[ \t]*\"?|\([ \t]*)" + ours + rb"(?![0-9a-z.-]*[0-9a-z])")
+
+    def test(found: bytes) -> bool:
+        return named.search(found.lower()) is not None
+
+    return test
+
+
+def _identifier(found: bytes) -> bytes | None:
+    """The authserv-id at the start of a value, or None where there is no telling."""
+    at = _skip_comments(found)
+    if at is None:
+        return None
+    if found[at : at + 1] == b'"':
+        match = re.compile(rb'"((?:[^"\\]|\\.)*)"', re.DOTALL).match(found, at)
+        return re.sub(rb"\\(.)", rb"\1", match[1], flags=re.DOTALL) if match else None
+    match = re.compile(rb"[^\s;()\"<>@,:/\\\[\]?=]+").match(found, at)
+    return match[0] if match else None
+
+
+def _skip_comments(found: bytes) -> int | None:
+    """Where white space and comments at the start end; None when a comment does not."""
+    depth = at = 0
+    while at < len(found):
+        octet = found[at : at + 1]
+        if octet == b"(":
+            depth += 1
+        elif octet == b")" and depth:
+            depth -= 1
+        elif octet == b"\\" and depth:
+            at += 1
+        elif not depth and octet not in b" \t\r\n":
+            return at
+        at += 1
+    return None if depth else len(found)
+
+
+# -- one method each; words are what a line may be folded between -------------------------------
+
+
+def _spf(result: SpfResult) -> list[str]:
+    words = [f"spf={result.verdict}", *_comment(_sentence(result))]
+    if result.identity == "helo":
+        words.append(f"smtp.helo={value(result.domain or result.helo)}")
+    elif result.sender:
+        words.append(f"smtp.mailfrom={_pvalue(result.sender)}")
+    return words
+
+
+def _dkim(result: SignatureResult) -> list[str]:
+    remark = result.reason or (f"{result.key_bits}-bit key" if result.key_bits else "")
+    if result.testing:
+        remark += ", test mode"
+    if result.unsigned_octets:
+        remark += f", {result.unsigned_octets} octets of the body not signed"
+    words = [f"dkim={result.verdict}", *_comment(remark.removeprefix(", "))]
+    if result.domain:
+        words += [
+            f"header.d={value(result.domain)}",
+            f"header.i={_pvalue(result.identity)}",
+            f"header.s={value(result.selector)}",
+            f"header.a={value(result.algorithm)}",
+            f"header.b={quoted(result.signature)}",
+        ]
+    return words
+
+
+def _arc(result: ArcResult) -> list[str]:
+    remark = result.reason
+    if result.verdict == "pass":
+        remark = f"i={result.instances}, sealed by {result.domain}"
+    words = [f"arc={result.verdict}", *_comment(remark)]
+    if result.oldest_pass is not None:
+        words.append(f"header.oldest-pass={result.oldest_pass}")  # RFC 8617 section 7.2
+    return words
+
+
+def _dmarc(result: DmarcResult) -> list[str]:
+    remark = result.reason
+    if result.policy is not None:
+        remark = f"p={result.policy}" + (" enforced here" if result.enforced else "")
+        remark += ", test mode" if result.testing else ""
+    words = [f"dmarc={result.verdict}", *_comment(remark)]
+    if result.domain:
+        words.append(f"header.from={value(result.domain)}")
+    if result.policy is not None:
+        words.append(f"policy.dmarc={result.policy}")  # RFC 9989 section 9.1
+    return words
+
+
+def _bimi(result: BimiResult) -> list[str]:
+    words = [f"bimi={result.verdict}", *_comment(result.reason)]
+    if result.domain:
+        words += [f"header.d={value(result.domain)}", f"header.selector={value(result.selector)}"]
+    if result.verdict == "pass":
+        words.append("policy.authority=none")  # no evidence document is fetched
+    return words
+
+
+def _sentence(result: SpfResult) -> str:
+    if result.verdict == "pass":
+        return f"{result.domain} designates {result.ip} as permitted sender"
+    if result.verdict in ("fail", "softfail"):
+        return f"{result.domain} does not designate {result.ip} as permitted sender"
+    if result.verdict == "neutral":
+        return f"{result.domain} says nothing of {result.ip}"
+    return result.reason or f"no policy of {result.domain}"
+
+
+def _comment(text: str, writer: str = "") -> Iterable[str]:
+    """A comment in one word (RFC 5322 section 3.2.2), or none."""
+    if not text:
+        return ()
+    safe = _PRINTABLE.sub("?", text[:MAX_VALUE])
+    for special in "\\()":
+        safe = safe.replace(special, "\\" + special)
+    return (f"({writer}: {safe})" if _TOKEN.fullmatch(writer) else f"({safe})",)
+
+
+def _pvalue(address: str) -> str:
+    """`local@domain` or `@domain` as RFC 8601 section 2.2 allows it; the domain alone where the local
+    part is not plain ASCII."""
+    local, at, domain = address.rpartition("@")
+    host = normal(domain)
+    if not at or host is None or len(address) > MAX_VALUE:
+        return value(host or address)
+    if not local or _ADDRESS.fullmatch(local):
+        return f"{local}@{host}"
+    return f"{quoted(local)}@{host}" if local.isascii() and local.isprintable() else host
+
+
+def _address(sender: str) -> str:
+    return sender if sender.isascii() else sender.rpartition("@")[2]
+
+
+def _dot_atom(text: str) -> str:
+    return text if _ADDRESS.fullmatch(text) and len(text) <= MAX_VALUE else quoted(text)
+
+
+def _fold(words: Iterable[str]) -> str:
+    """Words in lines that stay within 78 characters where the words do."""
+    lines: list[str] = []
+    line = ""
+    for word in words:
+        if line and len(line) + 1 + len(word) > _LINE - 8:
+            lines.append(line)
+            line = word
+        else:
+            line = f"{line} {word}" if line else word
+    lines.append(line)
+    return "\r\n\t".join(lines)

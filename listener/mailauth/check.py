@@ -1,0 +1,232 @@
+"""All checks over one mail, side by side, within one time limit."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from listener.mailauth import bimi, dmarc, spf
+from listener.mailauth.arc import Chain
+from listener.mailauth.author import Authors, authors
+from listener.mailauth.digests import BodyHashes
+from listener.mailauth.dkim import KeyRules, Signatures
+from listener.mailauth.dmarc import Identifiers, Walk
+from listener.mailauth.fields import HeaderBlock
+from listener.mailauth.policy import PREFIX, Record
+from listener.mailauth.received import received_chain
+from listener.mailauth.resolver import Answer, Deadline, Question, Resolver, resolve_all
+from listener.mailauth.results import (
+    ArcResult,
+    BimiResult,
+    DmarcResult,
+    Report,
+    SignatureResult,
+    SpfResult,
+)
+from listener.mailauth.spf import Sender, SpfLimits
+
+_log = logging.getLogger(__name__)
+
+TIME_LIMIT: Final = 20.0
+"""Seconds for all checks of a mail; what is not answered then counts as a temporary failure."""
+
+THREAD_SIZE: Final = 262_144
+"""Octets from which on a mail is read and hashed in a thread: 5 MB take some 15 ms."""
+
+THREAD_HEAD: Final = 65_536
+"""Octets of header from which on it is parsed in a thread."""
+
+THREAD_SIGNATURES: Final = 8
+"""Keys from which on signatures are verified in a thread."""
+
+_CHUNK: Final = 262_144
+
+
+class MailSource(Protocol):
+    """The mail to check: `head` with the empty line that ends it, all of it by `chunks`."""
+
+    head: bytes
+    size: int
+
+    def chunks(self, size: int = ...) -> Iterator[bytes]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class BytesSource:
+    """A mail in memory, its line ends CRLF."""
+
+    content: bytes
+    head: bytes = field(init=False)
+    size: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        end = 2 if self.content.startswith(b"\r\n") else self.content.find(b"\r\n\r\n") + 4
+        object.__setattr__(self, "head", self.content[:end] if end > 3 or end == 2 else self.content)
+        object.__setattr__(self, "size", len(self.content))
+
+    def chunks(self, size: int = _CHUNK) -> Iterator[bytes]:
+        for at in range(0, len(self.content), size):
+            yield self.content[at : at + size]
+
+
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """Which checks are made, and how. `enforced` replaces the author domain's DMARC record."""
+
+    arc: bool = True
+    dmarc: bool = True
+    bimi: bool = True
+    keys: KeyRules = field(default_factory=KeyRules)
+    spf: SpfLimits = field(default_factory=SpfLimits)
+    enforced: Record | None = None
+    explain: bool = False
+    time_limit: float = TIME_LIMIT
+
+
+class _Header:
+    """What is read of the header before DNS is asked."""
+
+    def __init__(self, head: bytes, checks: Checks, now: float) -> None:
+        self.block = HeaderBlock(head)
+        self.signatures = Signatures(self.block, checks.keys, now)
+        self.chain = Chain(self.block, checks.keys) if checks.arc else None
+        self.authors = authors(self.block) if checks.dmarc else Authors((), 0, complete=True)
+        self.received = received_chain(self.block)
+
+    @property
+    def questions(self) -> list[Question]:
+        return [*self.signatures.questions, *(self.chain.questions if self.chain else ())]
+
+    def body_hashes(self) -> BodyHashes:
+        return BodyHashes([*self.signatures.body_hashes, *(self.chain.body_hashes if self.chain else ())])
+
+
+async def check(
+    mail: MailSource, sender: Sender, resolver: Resolver, checks: Checks, *, now: float | None = None
+) -> Report:
+    """Everything about one mail. `now` is Unix time, for signatures that expire.
+
+    Waits `checks.time_limit` seconds for DNS at most and keeps the event loop free; a large mail is
+    read in a thread. Never raises but for cancellation: a fault of ours is a temporary failure.
+    """
+    bounded = Deadline(resolver, asyncio.get_running_loop().time() + checks.time_limit)
+    try:
+        return await _check(mail, sender, bounded, checks, time.time() if now is None else now)
+    except Exception:  # noqa: BLE001 - a stranger's mail chose what we stumbled over
+        _log.exception("mail authentication failed")
+        return _unknown(sender, checks)
+
+
+async def _check(mail: MailSource, sender: Sender, resolver: Resolver, checks: Checks, now: float) -> Report:
+    heavy = mail.size > THREAD_SIZE or len(mail.head) > THREAD_HEAD
+    if heavy:
+        header = await asyncio.to_thread(_Header, mail.head, checks, now)
+        reading = asyncio.create_task(asyncio.to_thread(_hash_body, mail, header))
+        try:
+            spf_result, answers, walks = await _ask(sender, resolver, checks, header)
+        finally:
+            # Also when cancelled: nobody must take the mail away from under the thread.
+            bodies = await reading
+    else:
+        header = _Header(mail.head, checks, now)
+        bodies = _hash_body(mail, header)
+        spf_result, answers, walks = await _ask(sender, resolver, checks, header)
+    if heavy or len(header.questions) > THREAD_SIGNATURES:
+        dkim, arc = await asyncio.to_thread(_judge, header, answers, bodies)
+    else:
+        dkim, arc = _judge(header, answers, bodies)
+    policies: tuple[DmarcResult, ...] = ()
+    indicator: BimiResult | None = None
+    if checks.dmarc:
+        policies = await _dmarc(resolver, checks, header.authors, walks, Identifiers.of(spf_result, dkim))
+        if checks.bimi and len(walks) == 1:
+            indicator = await bimi.check(resolver, header.block, policies[0], walks[0])
+    return Report(
+        spf=spf_result,
+        dkim=dkim,
+        signatures=header.signatures.count,
+        arc=arc,
+        dmarc=policies,
+        bimi=indicator,
+        received=header.received,
+    )
+
+
+def _hash_body(mail: MailSource, header: _Header) -> BodyHashes:
+    bodies = header.body_hashes()
+    if bodies:
+        skip = len(mail.head)
+        for chunk in mail.chunks(_CHUNK):
+            if skip < len(chunk):
+                bodies.feed(chunk[skip:] if skip else chunk)
+            skip = max(skip - len(chunk), 0)
+        bodies.finish()
+    return bodies
+
+
+def _judge(
+    header: _Header, answers: dict[Question, Answer], bodies: BodyHashes
+) -> tuple[tuple[SignatureResult, ...], ArcResult | None]:
+    dkim = header.signatures.judge(answers, bodies)
+    return dkim, header.chain.judge(answers, bodies) if header.chain else None
+
+
+async def _ask(
+    sender: Sender, resolver: Resolver, checks: Checks, header: _Header
+) -> tuple[SpfResult, dict[Question, Answer], list[Walk]]:
+    """SPF, the keys and the walks of the author domains; side by side where any has to wait."""
+    spf_result = spf.check(
+        resolver,
+        sender,
+        limits=checks.spf,
+        explain=checks.explain,
+        time_limit=min(checks.time_limit, spf.TIME_LIMIT),
+    )
+    questions = header.questions
+    domains = header.authors.domains
+    needed = [*questions, *(Question(PREFIX + name, "TXT") for d in domains for name in dmarc.walk_names(d))]
+    if any(resolver.known(question) is None for question in needed):
+        found = await asyncio.gather(
+            spf_result,
+            resolve_all(resolver, questions),
+            asyncio.gather(*(dmarc.walk(resolver, domain) for domain in domains)),
+        )
+        return found[0], found[1], found[2]
+    # Without tasks, which cost more than all of this together.
+    return (
+        await spf_result,
+        await resolve_all(resolver, questions),
+        [await dmarc.walk(resolver, domain) for domain in domains],
+    )
+
+
+async def _dmarc(
+    resolver: Resolver, checks: Checks, found: Authors, walks: list[Walk], identifiers: Identifiers
+) -> tuple[DmarcResult, ...]:
+    results = [
+        await dmarc.evaluate(resolver, walked, identifiers, enforced=checks.enforced) for walked in walks
+    ]
+    if not found.complete:
+        # RFC 9989 section 11.5: such mails are there to hide one domain behind others.
+        results.append(DmarcResult("permerror", worst="reject", reason="too many author domains"))
+    if not results:
+        results.append(DmarcResult("none", reason="no author domain"))
+    return dmarc.by_severity(results)
+
+
+def _unknown(sender: Sender, checks: Checks) -> Report:
+    """The report when the checks themselves broke."""
+    reason = "check failed"
+    return Report(
+        spf=SpfResult("temperror", sender=sender.reverse_path, helo=sender.helo, ip=sender.ip, reason=reason),
+        dkim=(SignatureResult("temperror", reason),),
+        signatures=1,
+        arc=ArcResult("temperror", reason) if checks.arc else None,
+        dmarc=(DmarcResult("temperror", worst="reject", reason=reason),) if checks.dmarc else (),
+        bimi=None,
+        received=(),
+    )

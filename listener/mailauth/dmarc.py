@@ -1,0 +1,272 @@
+"""DMARC by RFC 9989: the tree walk, the policy that applies, alignment, and what follows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from listener.mailauth import policy
+from listener.mailauth.domains import within
+from listener.mailauth.policy import Record
+from listener.mailauth.resolver import Outcome, Question, Resolver, resolve_all, resolve_one
+from listener.mailauth.results import Alignment, DmarcResult, Policy, SignatureResult, SpfResult
+
+MAX_QUERIES: Final = 8
+"""Names asked in one tree walk (RFC 9989 section 4.10)."""
+
+_STRICTNESS: Final[Mapping[Policy, int]] = {"none": 0, "quarantine": 1, "reject": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Identifiers:
+    """The domains that authenticated, and those that may have: DNS did not answer for them."""
+
+    spf: tuple[str, ...] = ()
+    spf_pending: tuple[str, ...] = ()
+    dkim: tuple[str, ...] = ()
+    dkim_pending: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, spf: SpfResult, dkim: Iterable[SignatureResult]) -> Identifiers:
+        """Those of one mail's results."""
+        signatures = list(dkim)
+        return cls(
+            spf=(spf.domain,) if spf.verdict == "pass" and spf.domain else (),
+            spf_pending=(spf.domain,) if spf.verdict == "temperror" and spf.domain else (),
+            dkim=_domains(signatures, "pass"),
+            dkim_pending=_domains(signatures, "temperror"),
+        )
+
+
+def _domains(signatures: list[SignatureResult], verdict: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(s.domain for s in signatures if s.verdict == verdict and s.domain))
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """One tree walk: the records found, longest name first, and the Organizational Domain.
+
+    `failure` is the DNS's reason where the walk could not be finished; `organizational_domain` is
+    None then. `psd` is the Public Suffix Domain that ended it.
+    """
+
+    domain: str
+    records: Mapping[str, Record]
+    organizational_domain: str | None
+    psd: str | None = None
+    failure: str = ""
+    unknown: frozenset[str] = frozenset()
+    """Names whose records could not be fetched."""
+
+
+def walk_names(domain: str) -> list[str]:
+    """The names that a walk asks for, longest first (section 4.10)."""
+    labels = domain.split(".")
+    start = 1 if len(labels) < MAX_QUERIES else len(labels) - MAX_QUERIES + 1
+    return [domain, *(".".join(labels[at:]) for at in range(start, len(labels)))]
+
+
+async def walk(resolver: Resolver, domain: str) -> Walk:
+    """Walk up from a domain. All names are asked at once."""
+    names = walk_names(domain)
+    questions = [Question(policy.PREFIX + name, "TXT") for name in names]
+    answers = await resolve_all(resolver, questions)
+    records: dict[str, Record] = {}
+    unknown: set[str] = set()
+    organizational: str | None = None
+    failure = ""
+    for name, question in zip(names, questions, strict=True):
+        answer = answers[question]
+        if answer.failed:
+            unknown.add(name)
+            failure = failure or answer.reason
+            continue
+        found = [record for record in map(policy.parse, answer.texts) if record is not None]
+        if len(found) != 1:  # several cancel each other out
+            continue
+        records[name] = record = found[0]
+        psd = None
+        if record.psd == "n":
+            organizational = name
+        elif record.psd == "y" and name != domain:
+            psd = name
+            organizational = ".".join(domain.split(".")[-(name.count(".") + 2) :])
+        else:
+            organizational = name  # unless a shorter one follows
+            if record.psd != "y":
+                continue
+        # psd=y or psd=n ends the walk: what could not be fetched of shorter names does not matter.
+        longer = unknown.intersection(names[: names.index(name)])
+        return Walk(
+            domain,
+            records,
+            None if longer else organizational,
+            psd,
+            failure if longer else "",
+            frozenset(longer),
+        )
+    organizational = None if unknown else organizational or domain
+    return Walk(domain, records, organizational, None, failure, frozenset(unknown))
+
+
+@dataclass(frozen=True, slots=True)
+class _Applied:
+    """The record that applies to an author domain and what it asks for; `policies` holds more than
+    one where it depends on whether the domain exists, which could not be told."""
+
+    record: Record
+    domain: str
+    policies: tuple[Policy, ...]
+
+
+class _Pending(Exception):
+    """Not to be told for now, and why."""
+
+
+async def evaluate(
+    resolver: Resolver, up: Walk, identifiers: Identifiers, *, enforced: Record | None = None
+) -> DmarcResult:
+    """Hold one author domain's policy against what authenticated. `up` is the domain's walk.
+
+    `enforced` takes the place of the record that DNS has for the author domain.
+    """
+    base = DmarcResult(
+        "none",
+        domain=up.domain,
+        organizational_domain=up.organizational_domain or "",
+        enforced=enforced is not None,
+    )
+    pending = ""
+    applied: _Applied | None
+    if enforced is not None:
+        applied = _Applied(enforced, "", (_effective(enforced, enforced.policy),))
+    else:
+        try:
+            applied = await _discover(resolver, up)
+        except _Pending as error:
+            applied, pending = None, str(error)
+        else:
+            if applied is None:
+                return replace(base, reason="no policy")
+            if not applied.record.applies:
+                return replace(base, reason="malformed policy", policy_domain=applied.domain)
+    record = applied.record if applied else None
+    spf, spf_pending = await _align(
+        resolver, up, identifiers.spf, identifiers.spf_pending, strict=record.spf_strict if record else None
+    )
+    dkim, dkim_pending = await _align(
+        resolver,
+        up,
+        identifiers.dkim,
+        identifiers.dkim_pending,
+        strict=record.dkim_strict if record else None,
+    )
+    base = replace(base, spf=spf, dkim=dkim)
+    if applied is None:
+        # The same domain is aligned under any policy; else nothing is known.
+        certain = "strict" in (spf, dkim)
+        return replace(base, verdict="temperror", reason=pending, worst="none" if certain else "reject")
+    base = replace(
+        base,
+        policy=applied.policies[0] if len(applied.policies) == 1 else None,
+        policy_domain=applied.domain,
+        testing=applied.record.testing,
+    )
+    if spf != "none" or dkim != "none":
+        return replace(base, verdict="pass")
+    worst = max(applied.policies, key=_STRICTNESS.__getitem__)
+    if spf_pending or dkim_pending:
+        reason = up.failure or "an identifier could not be checked"
+        return replace(base, verdict="temperror", reason=reason, worst=worst)
+    if base.policy is None:
+        return replace(base, verdict="temperror", reason="policy depends on DNS", worst=worst)
+    return replace(base, verdict="fail", worst=worst)
+
+
+async def _discover(resolver: Resolver, up: Walk) -> _Applied | None:
+    """Policy discovery (section 4.10.1). Raises _Pending."""
+    author = up.domain
+    if author in up.records:
+        record = up.records[author]
+        return _Applied(record, author, (_effective(record, record.policy),))
+    if author in up.unknown or up.organizational_domain is None:
+        raise _Pending(up.failure)
+    for domain in (up.organizational_domain, up.psd):
+        if domain is not None and domain in up.records:
+            record = up.records[domain]
+            return _Applied(record, domain, await _below(resolver, record, author))
+    return None
+
+
+async def _below(resolver: Resolver, record: Record, author: str) -> tuple[Policy, ...]:
+    """What a record asks for a domain below its own: sp, np or p."""
+    existing = _effective(record, record.subdomains or record.policy)
+    if record.nonexistent is None:
+        return (existing,)
+    nonexistent = _effective(record, record.nonexistent)
+    if nonexistent == existing:
+        return (existing,)
+    # Section 3.2.13: a domain for which DNS says NXDOMAIN does not exist, whatever the type.
+    answer = await resolve_one(resolver, Question(author, "A"))
+    if answer.failed:
+        return (existing, nonexistent)
+    return (nonexistent if answer.outcome is Outcome.ABSENT else existing,)
+
+
+def _effective(record: Record, of: Policy) -> Policy:
+    return policy.weakened(of) if record.testing else of
+
+
+async def _align(
+    resolver: Resolver,
+    up: Walk,
+    passed: tuple[str, ...],
+    pending: tuple[str, ...],
+    *,
+    strict: bool | None,
+) -> tuple[Alignment, bool]:
+    """The closest alignment of what passed, and whether more might come of what is not known yet.
+
+    `strict` is None when the policy is unknown. Only identical domains are certain then.
+    """
+    author = up.domain
+    if author in passed:
+        return "strict", False
+    unsure = author in pending
+    if strict:
+        return "none", unsure
+    candidates = [d for d in (*passed, *pending) if d != author and _might_align(d, up)]
+    if len(candidates) > 1:  # all names of all walks at once; the walks then find them in the cache
+        names = {name for domain in candidates for name in walk_names(domain)}
+        await resolve_all(resolver, [Question(policy.PREFIX + name, "TXT") for name in names])
+    for domain in candidates:
+        if strict is None or up.organizational_domain is None:
+            unsure = True
+            continue
+        other = await walk(resolver, domain)
+        if other.organizational_domain is None:
+            unsure = True
+        elif other.organizational_domain == up.organizational_domain:
+            if domain in passed:
+                return "relaxed", False
+            unsure = True
+    return "none", unsure
+
+
+def _might_align(domain: str, up: Walk) -> bool:
+    """Whether two domains can have one Organizational Domain at all: both lie within it."""
+    if up.organizational_domain is not None:
+        return within(domain, up.organizational_domain)
+    return domain.rpartition(".")[2] == up.domain.rpartition(".")[2]
+
+
+def by_severity(results: Iterable[DmarcResult]) -> tuple[DmarcResult, ...]:
+    """The result that decides first: certain failures, then possible ones, strictest policy first
+    (section 11.5: the most strict policy of the checks that fail)."""
+    rank = {"fail": 3, "permerror": 2, "temperror": 1}
+
+    def weight(result: DmarcResult) -> tuple[int, int]:
+        return _STRICTNESS[result.worst], rank.get(result.verdict, 0)
+
+    return tuple(sorted(results, key=weight, reverse=True))

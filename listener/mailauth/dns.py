@@ -1,0 +1,131 @@
+"""The resolver of production: dnspython's, with a cache, one query per question at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+import dns.asyncresolver
+import dns.exception
+import dns.message
+import dns.name
+import dns.rdata
+import dns.rdatatype
+import dns.resolver
+
+from listener.mailauth.cache import Cache
+from listener.mailauth.resolver import (
+    MAX_RECORDS,
+    Answer,
+    Outcome,
+    Question,
+    Record,
+    RecordType,
+    failed,
+)
+
+MAX_IN_FLIGHT: Final = 256
+"""Queries on the wire at once; further ones wait for their turn, within their own time limit."""
+
+EDNS_PAYLOAD: Final = 1_232
+"""Octets over UDP before TCP is tried: what passes without fragmentation (DNS Flag Day 2020)."""
+
+DEFAULT_TIMEOUT: Final = 5.0
+"""Seconds for one question, retries, other servers and TCP included."""
+
+_ABSOLUTE: Final = dns.name.root
+
+
+class DnsResolver:
+    """Answers from the system's name servers, or from those given.
+
+    `nameservers` are addresses, `timeout` is in seconds. One instance serves one event loop.
+    Raises ValueError when no name server is given and the system names none.
+    """
+
+    def __init__(
+        self, nameservers: Sequence[str] = (), port: int = 53, timeout: float = DEFAULT_TIMEOUT
+    ) -> None:
+        try:
+            self._dns = dns.asyncresolver.Resolver(configure=not nameservers)
+        except (dns.resolver.NoResolverConfiguration, OSError) as error:
+            raise ValueError("the system names no name server; give some in resolver.nameservers") from error
+        if nameservers:
+            self._dns.nameservers = list(nameservers)
+        self._dns.port = port
+        self._dns.lifetime = timeout
+        # So that a server that never answers leaves time for the next one, or for a second try.
+        self._dns.timeout = max(timeout / 2.5, 0.05)
+        self._dns.use_edns(0, 0, EDNS_PAYLOAD)
+        self._dns.cache = None
+        self._limit = asyncio.Semaphore(MAX_IN_FLIGHT)
+        self._tasks: dict[Question, asyncio.Task[Answer]] = {}
+        self.cache = Cache()
+
+    def known(self, question: Question) -> Answer | None:
+        return self.cache.get(question)
+
+    async def resolve(self, question: Question) -> Answer:
+        answer = self.cache.get(question)
+        if answer is not None:
+            return answer
+        task = self._tasks.get(question)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(self._ask(question))
+            self._tasks[question] = task
+            task.add_done_callback(lambda _: self._tasks.pop(question, None))
+        # One waiter that gives up must not take the answer from the others.
+        return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """Stop the queries under way."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _ask(self, question: Question) -> Answer:
+        try:
+            name = dns.name.from_text(question.name, origin=_ABSOLUTE)
+        except (dns.exception.DNSException, UnicodeError, ValueError):
+            return Answer(Outcome.ABSENT)
+        async with self._limit:
+            answer = await self._query(name, question.type)
+        self.cache.put(question, answer)
+        return answer
+
+    async def _query(self, name: dns.name.Name, type_: RecordType) -> Answer:
+        try:
+            found = await self._dns.resolve(name, type_, raise_on_no_answer=False, search=False)
+        except dns.resolver.NXDOMAIN as error:
+            return Answer(Outcome.ABSENT, ttl=_negative_ttl(error, name))
+        except dns.exception.Timeout:
+            return failed("no name server answered in time")
+        except dns.resolver.NoNameservers:
+            return failed("no name server gave an answer")
+        except (dns.exception.DNSException, OSError, EOFError, ValueError) as error:
+            return failed(type(error).__name__)
+        ttl = max(found.expiration - time.time(), 0.0)
+        records = tuple(_record(rdata, type_) for rdata in list(found.rrset or ())[:MAX_RECORDS])
+        return Answer(Outcome.FOUND if records else Outcome.EMPTY, records, ttl)
+
+
+def _record(rdata: Any, type_: RecordType) -> Record:
+    if type_ == "TXT":
+        return b"".join(rdata.strings)
+    if type_ == "MX":
+        return int(rdata.preference), _name(rdata.exchange)
+    if type_ == "PTR":
+        return _name(rdata.target)
+    return str(rdata.address)
+
+
+def _name(name: dns.name.Name) -> str:
+    return name.to_text(omit_final_dot=True).lower()
+
+
+def _negative_ttl(error: dns.resolver.NXDOMAIN, name: dns.name.Name) -> float:
+    response: dns.message.QueryMessage = error.response(name)  # type: ignore[no-untyped-call]
+    return float(response.resolve_chaining().minimum_ttl)

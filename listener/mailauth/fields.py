@@ -1,0 +1,72 @@
+"""A mail's header fields as octets, found once and shared by every check.
+
+Lenient where mails are broken and exact where signatures count: a field keeps the octets it came
+with, since "simple" canonicalization signs them.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from typing import Final
+
+from listener.mailauth.canon import relaxed_value
+
+MAX_FIELDS: Final = 2_000
+"""Fields looked at. A mail with more is not verified: nobody's has."""
+
+_BOUNDARY: Final = re.compile(rb"\r\n(?![ \t])")
+_NAME: Final = re.compile(rb"([!-9;-~]+)[ \t]*:")  # RFC 5322 sections 2.2 and 4.5.8
+
+
+class HeaderField:
+    """One field. `name` is in lower case, `raw` all its octets but the final CRLF, `value` what
+    follows the colon, still folded."""
+
+    __slots__ = ("_relaxed", "name", "raw", "value")
+
+    def __init__(self, name: bytes, raw: bytes, value: bytes) -> None:
+        self.name = name
+        self.raw = raw
+        self.value = value
+        self._relaxed: bytes | None = None
+
+    @property
+    def relaxed(self) -> bytes:
+        """The field in "relaxed" canonical form without CRLF (RFC 6376 section 3.4.2)."""
+        if self._relaxed is None:
+            self._relaxed = self.name + b":" + relaxed_value(self.value)
+        return self._relaxed
+
+    @property
+    def unfolded(self) -> bytes:
+        """The value without line breaks and outer white space."""
+        return self.value.replace(b"\r\n", b"").strip(b" \t")
+
+
+class HeaderBlock:
+    """All fields, top first. `complete` is false when there were more than MAX_FIELDS."""
+
+    def __init__(self, head: bytes) -> None:
+        fields: list[HeaderField] = []
+        end = head.find(b"\r\n\r\n")
+        block = b"" if head.startswith(b"\r\n") else head[:end] if end >= 0 else head.removesuffix(b"\r\n")
+        parts = _BOUNDARY.split(block, MAX_FIELDS)
+        self.complete = len(parts) <= MAX_FIELDS
+        for raw in parts[:MAX_FIELDS]:
+            match = _NAME.match(raw)
+            if match is not None:
+                fields.append(HeaderField(match[1].lower(), raw, raw[match.end() :]))
+        self.fields: Final = fields
+
+    @cached_property
+    def by_name(self) -> dict[bytes, list[HeaderField]]:
+        """The fields of each lower-case name, top first."""
+        index: dict[bytes, list[HeaderField]] = {}
+        for field in self.fields:
+            index.setdefault(field.name, []).append(field)
+        return index
+
+    def named(self, name: bytes) -> list[HeaderField]:
+        """The fields of one lower-case name, top first."""
+        return self.by_name.get(name, [])

@@ -1,0 +1,125 @@
+"""DNS as the checks see it: a question has an answer, and the answer may be that nobody knows.
+
+RFC 7208 section 4.6.4, RFC 6376 section 6.1.2 and RFC 9989 section 4.7 all turn on the same four
+outcomes: records, no records of that type, no such name, and no answer for now. The last is never
+taken for any of the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, Literal, NamedTuple, Protocol
+
+RecordType = Literal["TXT", "A", "AAAA", "MX", "PTR"]
+
+Record = bytes | str | tuple[int, str]
+"""TXT: the octets of all its strings, joined. A, AAAA: canonical text. MX: preference and host.
+PTR: a name. Names are lower-case and have no final dot."""
+
+MAX_RECORDS: Final = 100
+"""Records of one answer that are looked at; a longer answer is a mistake or an attack."""
+
+
+class Question(NamedTuple):
+    """What is asked: a name in lower case without final dot, and a type."""
+
+    name: str
+    type: RecordType
+
+
+class Outcome(Enum):
+    """How a question ended."""
+
+    FOUND = "found"
+    EMPTY = "no data"
+    ABSENT = "no such name"
+    FAILED = "temporary failure"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One question's answer. `records` is filled when the outcome is FOUND; `reason` tells why it
+    failed, in a few words of our own. `ttl` is in seconds."""
+
+    outcome: Outcome
+    records: tuple[Record, ...] = ()
+    ttl: float = 0.0
+    reason: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """Whether nothing is known: a later attempt may tell something else."""
+        return self.outcome is Outcome.FAILED
+
+    @property
+    def texts(self) -> tuple[bytes, ...]:
+        """The records of a TXT answer."""
+        return tuple(record for record in self.records if isinstance(record, bytes))
+
+
+EMPTY: Final = Answer(Outcome.EMPTY)
+ABSENT: Final = Answer(Outcome.ABSENT)
+
+
+def failed(reason: str) -> Answer:
+    """An answer that says that there is none for now."""
+    return Answer(Outcome.FAILED, reason=reason)
+
+
+class Resolver(Protocol):
+    """Where answers come from. Implementations are bounded in time and memory."""
+
+    def known(self, question: Question) -> Answer | None:
+        """The answer where it needs no waiting, else None."""
+
+    async def resolve(self, question: Question) -> Answer:
+        """The answer; never raises but for cancellation."""
+
+
+class Deadline:
+    """A resolver that stops waiting at a moment of the event loop's clock."""
+
+    __slots__ = ("_inner", "_until")
+
+    def __init__(self, inner: Resolver, until: float) -> None:
+        self._inner = inner
+        self._until = until
+
+    def known(self, question: Question) -> Answer | None:
+        return self._inner.known(question)
+
+    async def resolve(self, question: Question) -> Answer:
+        left = self._until - asyncio.get_running_loop().time()
+        if left <= 0:
+            return failed("no time left")
+        try:
+            async with asyncio.timeout(left):
+                return await self._inner.resolve(question)
+        except TimeoutError:
+            return failed("no time left")
+
+
+async def resolve_all(resolver: Resolver, questions: Iterable[Question]) -> dict[Question, Answer]:
+    """All answers; what is not known is asked at once, side by side."""
+    answers: dict[Question, Answer] = {}
+    missing: list[Question] = []
+    for question in dict.fromkeys(questions):
+        answer = resolver.known(question)
+        if answer is None:
+            missing.append(question)
+        else:
+            answers[question] = answer
+    if len(missing) == 1:
+        answers[missing[0]] = await resolver.resolve(missing[0])
+    elif missing:
+        found = await asyncio.gather(*map(resolver.resolve, missing))
+        answers.update(zip(missing, found, strict=True))
+    return answers
+
+
+async def resolve_one(resolver: Resolver, question: Question) -> Answer:
+    """One answer, without a task where it is known already."""
+    return resolver.known(question) or await resolver.resolve(question)

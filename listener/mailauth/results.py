@@ -1,0 +1,229 @@
+"""What the checks found: values, one class a method, with the JSON that the envelope keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+SpfVerdict = Literal["none", "neutral", "pass", "fail", "softfail", "temperror", "permerror"]
+"""RFC 7208 section 2.6, named as in RFC 8601 section 2.7.2."""
+
+DkimVerdict = Literal["none", "pass", "fail", "policy", "neutral", "temperror", "permerror"]
+"""RFC 8601 section 2.7.1. `fail` is a signature that does not verify, `neutral` one that cannot be
+read, `policy` one that we do not accept, `permerror` one without a usable key."""
+
+ArcVerdict = Literal["none", "pass", "fail", "temperror"]
+"""RFC 8617 section 4.4; `temperror` while a key cannot be fetched."""
+
+DmarcVerdict = Literal["none", "pass", "fail", "temperror", "permerror"]
+"""RFC 9989 section 9.2."""
+
+BimiVerdict = Literal["none", "pass", "fail", "temperror", "declined", "skipped"]
+
+Policy = Literal["none", "quarantine", "reject"]
+
+Alignment = Literal["none", "relaxed", "strict"]
+
+
+@dataclass(frozen=True, slots=True)
+class SpfResult:
+    """`domain` is what was checked, by the identity that names it; `sender` is the reverse-path
+    ("" for the null sender)."""
+
+    verdict: SpfVerdict
+    domain: str = ""
+    identity: Literal["mailfrom", "helo"] = "mailfrom"
+    sender: str = ""
+    helo: str = ""
+    ip: str = ""
+    mechanism: str = ""
+    reason: str = ""
+    explanation: str = ""
+    lookups: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        return _json(
+            {
+                "result": self.verdict,
+                "domain": self.domain,
+                "identity": self.identity,
+                "mechanism": self.mechanism,
+                "comment": self.reason,
+                "explanation": self.explanation,
+                "lookups": self.lookups,
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureResult:
+    """One DKIM signature. `identity` is i=, `signature` the first octets of b= (RFC 6008)."""
+
+    verdict: DkimVerdict
+    reason: str = ""
+    domain: str = ""
+    selector: str = ""
+    identity: str = ""
+    algorithm: str = ""
+    signature: str = ""
+    canonicalization: str = ""
+    key_bits: int = 0
+    testing: bool = False
+    """The key says t=y: a failure is no worse than no signature (RFC 6376 section 3.6.1)."""
+    unsigned_octets: int = 0
+    """Octets of the body that l= leaves out."""
+
+    def to_json(self) -> dict[str, Any]:
+        return _json(
+            {
+                "result": self.verdict,
+                "comment": self.reason,
+                "domain": self.domain,
+                "selector": self.selector,
+                "identity": self.identity,
+                "algorithm": self.algorithm,
+                "signature": self.signature,
+                "canonicalization": self.canonicalization,
+                "keyBits": self.key_bits,
+                "testing": self.testing,
+                "unsignedOctets": self.unsigned_octets,
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ArcResult:
+    """The chain. `oldest_pass` is RFC 8617 section 5.2 step 4: the oldest instance whose message
+    signature still verifies, 0 for all; None when unknown. `domain` sealed last."""
+
+    verdict: ArcVerdict
+    reason: str = ""
+    instances: int = 0
+    oldest_pass: int | None = None
+    domain: str = ""
+    selector: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return _json(
+            {
+                "result": self.verdict,
+                "comment": self.reason,
+                "instances": self.instances,
+                "domain": self.domain,
+                "selector": self.selector,
+            }
+        ) | ({} if self.oldest_pass is None else {"oldestPass": self.oldest_pass})
+
+
+@dataclass(frozen=True, slots=True)
+class DmarcResult:
+    """One author domain. `policy` is what applies after sp, np and t; None when unknown.
+
+    `policy_domain` is where the record was found, "" for one enforced by the configuration. `spf`
+    and `dkim` are the closest alignments of identifiers that passed.
+    """
+
+    verdict: DmarcVerdict
+    domain: str = ""
+    policy: Policy | None = None
+    worst: Policy = "none"
+    """The strictest policy that the mail fails under, or may turn out to fail under when DNS answers
+    again; "none" when it cannot fail."""
+    policy_domain: str = ""
+    organizational_domain: str = ""
+    spf: Alignment = "none"
+    dkim: Alignment = "none"
+    testing: bool = False
+    enforced: bool = False
+    reason: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return _json(
+            {
+                "result": self.verdict,
+                "domain": self.domain,
+                "policy": self.policy,
+                "policyDomain": self.policy_domain,
+                "organizationalDomain": self.organizational_domain,
+                "alignment": {"spf": self.spf, "dkim": self.dkim},
+                "testing": self.testing,
+                "enforced": self.enforced,
+                "comment": self.reason,
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BimiResult:
+    """The indicator that the author domain asserts; nothing is fetched from either URL."""
+
+    verdict: BimiVerdict
+    reason: str = ""
+    domain: str = ""
+    selector: str = ""
+    location: str = ""
+    evidence: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return _json(
+            {
+                "result": self.verdict,
+                "comment": self.reason,
+                "domain": self.domain,
+                "selector": self.selector,
+                "location": self.location,
+                "evidence": self.evidence,
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All of them. `arc`, `dmarc` and `bimi` are None (or empty) when switched off.
+
+    `dmarc` has one result per author domain, the one that decides first. `signatures` counts the
+    DKIM-Signature fields, of which `dkim` holds those that were looked at.
+    """
+
+    spf: SpfResult
+    dkim: tuple[SignatureResult, ...]
+    signatures: int
+    arc: ArcResult | None
+    dmarc: tuple[DmarcResult, ...]
+    bimi: BimiResult | None
+    received: tuple[dict[str, str], ...]
+
+    @property
+    def dkim_verdict(self) -> DkimVerdict:
+        """One word for all signatures: the best that any reached."""
+        verdicts = {result.verdict for result in self.dkim}
+        order: tuple[DkimVerdict, ...] = ("pass", "temperror", "fail", "policy", "permerror", "neutral")
+        return next((verdict for verdict in order if verdict in verdicts), "none")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for the envelope and the CloudEvent's `data.auth`."""
+        found: dict[str, Any] = {
+            "spf": self.spf.to_json(),
+            "dkim": {
+                "result": self.dkim_verdict,
+                "signatures": [result.to_json() for result in self.dkim],
+            },
+        }
+        if len(self.dkim) < self.signatures:
+            found["dkim"]["ignored"] = self.signatures - len(self.dkim)
+        if self.arc is not None:
+            found["arc"] = self.arc.to_json()
+        if self.dmarc:
+            found["dmarc"] = self.dmarc[0].to_json()
+            if len(self.dmarc) > 1:
+                found["dmarc"]["others"] = [result.to_json() for result in self.dmarc[1:]]
+        if self.bimi is not None:
+            found["bimi"] = self.bimi.to_json()
+        if self.received:
+            found["receivedChain"] = list(self.received)
+        return found
+
+
+def _json(values: dict[str, Any]) -> dict[str, Any]:
+    """Without what says nothing."""
+    return {name: value for name, value in values.items() if value not in ("", None, 0, False)}

@@ -1,0 +1,323 @@
+"""SPF by RFC 7208: pyspf evaluates, DNS is awaited, and every limit belongs to the one check.
+
+pyspf asks the DNS in the middle of its evaluation and keeps its limits in its module. Here it is
+run on the answers known so far; where one is missing it stops, the answer is awaited, and it runs
+again. With answers in the cache that is one run. The runs are bounded: a record's size, its terms
+and their macros are capped before pyspf's regular expressions see them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal
+
+from listener.mailauth.domains import MAX_NAME, normal
+from listener.mailauth.resolver import Answer, Deadline, Outcome, Question, RecordType, Resolver, resolve_all
+from listener.mailauth.results import SpfResult, SpfVerdict
+
+with warnings.catch_warnings():
+    # Its docstrings hold escapes that Python 3.12 and later warn of when it is compiled.
+    warnings.simplefilter("ignore")
+    import spf as pyspf
+
+_log = logging.getLogger(__name__)
+
+TIME_LIMIT: Final = 20.0
+"""Seconds for one check: RFC 7208 section 4.6.4 asks for at least that."""
+
+MAX_RECORD: Final = 8_192
+"""Octets of one SPF record or explanation; section 3.4 advises to stay below 450."""
+
+MAX_TERM: Final = 512
+"""Characters of one term; a domain name has 253."""
+
+MAX_TERMS: Final = 1_000
+"""Terms of all records of one check."""
+
+MAX_MACROS: Final = 256
+"""Macros expanded in one check."""
+
+MAX_LOCAL_PART: Final = 255
+"""Characters; RFC 5321 section 4.5.3.1.1 allows 64."""
+
+MAX_MX: Final = 10
+MAX_PTR: Final = 10
+"""Names taken from one MX or PTR answer (section 4.6.4)."""
+
+MAX_EXPLANATION: Final = 500
+"""Characters of an explanation that are kept."""
+
+_MAX_RUNS: Final = 200
+_LONG_LABEL: Final = re.compile(r"[0-9A-Za-z_-]{64}")
+_VERDICTS: Final[dict[str, SpfVerdict]] = {
+    "none": "none",
+    "neutral": "neutral",
+    "pass": "pass",
+    "fail": "fail",
+    "softfail": "softfail",
+    "temperror": "temperror",
+    "permerror": "permerror",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SpfLimits:
+    """RFC 7208 section 4.6.4: terms that ask the DNS, and answers without records, per check."""
+
+    lookups: int = 10
+    voids: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who sends a mail, as SMTP sees it. `reverse_path` has no angle brackets and is "" for the null
+    sender; `receiver` is our own name."""
+
+    ip: str
+    helo: str
+    reverse_path: str
+    receiver: str
+
+
+class _Missing(BaseException):
+    """Answers are needed to go on. Not an Exception: pyspf catches those here and there."""
+
+    def __init__(self, questions: list[Question]) -> None:
+        super().__init__()
+        self.questions = questions
+
+
+class _PendingExplanation(str):
+    """Stands where the explanation will: it is fetched only once the check has failed."""
+
+    __slots__ = ("domain", "spec")
+    domain: str
+    spec: str
+
+
+Known = Callable[[Question], Answer | None]
+
+
+class _Evaluation(pyspf.query):  # type: ignore[misc]
+    """One run of pyspf over known answers. Its public one-letter attributes are its macros."""
+
+    d: str
+
+    def __init__(self, sender: Sender, known: Known, limits: SpfLimits) -> None:
+        super().__init__(i=sender.ip, s=sender.reverse_path, h=sender.helo, receiver=sender.receiver)
+        self._known = known
+        self._limits = limits
+        self._terms = 0
+        self._macros = 0
+
+    # -- the DNS --------------------------------------------------------------------------------
+
+    def _answer(self, name: str, type_: RecordType) -> Answer:
+        question = Question(name, type_)
+        answer = self._known(question)
+        if answer is None:
+            raise _Missing([question])
+        return answer
+
+    def dns(self, name: str, qtype: RecordType, cnames: Any = None, ignore_void: bool = False) -> list[Any]:
+        """Records of one name. Aliases are the resolver's business."""
+        asked = str(name).lower().removesuffix(".")
+        if not _resolvable(asked):
+            return []  # pyspf's own way with names that DNS cannot hold: no lookup, so no void
+        answer = self._answer(asked, qtype)
+        if answer.failed:
+            raise pyspf.TempError(f"DNS: {answer.reason}")
+        if answer.outcome is not Outcome.FOUND:
+            if not ignore_void:
+                self._count_void()
+            return []
+        if qtype == "TXT":
+            return [(record,) for record in answer.records]
+        return list(answer.records)
+
+    def _count_void(self) -> None:
+        self.void_lookups += 1
+        if self.void_lookups > self._limits.voids:
+            raise pyspf.PermError(f"more than {self._limits.voids} lookups without records")
+
+    def dns_mx(self, domainname: str) -> list[str]:
+        """Addresses of a domain's exchanges, all asked for at once (section 5.4)."""
+        exchanges = sorted(self.dns(domainname, "MX"))
+        if len(exchanges) > MAX_MX:
+            raise pyspf.PermError(f"more than {MAX_MX} MX records")
+        hosts = [host for _, host in exchanges if _resolvable(host)]
+        self._need(hosts)
+        return [address for host in hosts for address in self.dns_a(host, self.A)]
+
+    def validated_ptrs(self) -> list[str]:
+        """The client's names that lead back to it. Section 5.5: a DNS error is no match."""
+        try:
+            names = self.dns_ptr(self.i)[:MAX_PTR]
+        except pyspf.TempError:
+            return []
+        names = [name for name in names if _resolvable(name)]
+        self._need(names)
+        found = []
+        for name in names:
+            answer = self._answer(name, self.A)
+            if answer.outcome is Outcome.FOUND and self.cidrmatch(list(answer.records), self.cidrmax):
+                found.append(name)
+        return found
+
+    def _need(self, names: list[str]) -> None:
+        missing = [q for q in (Question(name, self.A) for name in names) if self._known(q) is None]
+        if missing:
+            raise _Missing(missing)
+
+    # -- the limits -----------------------------------------------------------------------------
+
+    def check_lookups(self) -> None:
+        self.lookups += 1
+        if self.lookups > self._limits.lookups:
+            raise pyspf.PermError(f"more than {self._limits.lookups} terms that need the DNS")
+
+    def check0(self, spf: str | None, recursion: int) -> Any:
+        if spf:
+            self._screen(spf)
+        return super().check0(spf, recursion)
+
+    def _screen(self, record: str) -> None:
+        """Refuse what no record needs, before anything looks at it closely."""
+        terms = record.split(" ")
+        self._terms += len(terms)
+        if len(record) > MAX_RECORD or self._terms > MAX_TERMS:
+            raise pyspf.PermError("record too long")
+        for term in terms:
+            if len(term) > MAX_TERM or _LONG_LABEL.search(term):
+                raise pyspf.PermError("term too long")
+
+    def expand(self, s: str, stripdot: bool = True) -> str:
+        self._macros += s.count("%")
+        if self._macros > MAX_MACROS:
+            raise pyspf.PermError("too many macros")
+        expanded: str = super().expand(s, stripdot)
+        if stripdot:
+            # Section 7.3: labels are removed from the left until the name fits. pyspf removes one.
+            while len(expanded) > 253 and "." in expanded:
+                expanded = expanded[expanded.index(".") + 1 :]
+        return expanded
+
+    # -- the explanation ------------------------------------------------------------------------
+
+    def get_explanation(self, spec: str) -> str | None:
+        """Put off: pyspf would fetch it whatever the result is (section 6.2)."""
+        if not spec:
+            return None
+        pending = _PendingExplanation(spec)  # not empty: pyspf drops those
+        pending.domain = self.d
+        pending.spec = spec
+        return pending
+
+    def fetch_explanation(self, pending: _PendingExplanation) -> str | None:
+        """The explanation's text, or None where it is missing or malformed (section 6.2)."""
+        outer, self.d = self.d, pending.domain
+        try:
+            texts = self.dns_txt(pending.spec, ignore_void=True)
+            if len(texts) != 1 or len(texts[0]) > MAX_RECORD:
+                return None
+            return str(self.expand(texts[0].decode("ascii"), stripdot=False))
+        except (pyspf.PermError, pyspf.TempError, UnicodeDecodeError):
+            return None
+        finally:
+            self.d = outer
+
+
+async def check(
+    resolver: Resolver,
+    sender: Sender,
+    *,
+    limits: SpfLimits | None = None,
+    explain: bool = False,
+    time_limit: float = TIME_LIMIT,
+) -> SpfResult:
+    """Check one client's use of a reverse-path, or of its HELO name for the null sender.
+
+    With `explain` a failure's explanation is fetched. Never raises but for cancellation: what goes
+    wrong here is a temperror.
+    """
+    local, domain, identity = _identity(sender)
+    base = SpfResult(
+        "none",
+        domain=domain or "",
+        identity=identity,
+        sender=sender.reverse_path,
+        helo=sender.helo,
+        ip=sender.ip,
+    )
+    if domain is None or "." not in domain or len(local) > MAX_LOCAL_PART:
+        # Section 4.3: no domain name that could have a record.
+        return replace(base, domain="", reason="no domain to check")
+    asked = Sender(
+        ip=sender.ip.partition("%")[0],  # a link-local address may come with its zone
+        helo=sender.helo[:MAX_NAME],
+        reverse_path=f"{local}@{domain}",
+        receiver=sender.receiver,
+    )
+    within = Deadline(resolver, asyncio.get_running_loop().time() + time_limit)
+    answers: dict[Question, Answer] = {}
+
+    def known(question: Question) -> Answer | None:
+        answer = answers.get(question)
+        if answer is None:
+            answer = resolver.known(question)
+            if answer is not None:
+                answers[question] = answer
+        return answer
+
+    for _ in range(_MAX_RUNS):
+        try:
+            return _run(base, _Evaluation(asked, known, limits or SpfLimits()), explain=explain)
+        except _Missing as missing:
+            answers.update(await resolve_all(within, missing.questions))
+        except Exception:  # noqa: BLE001 - a fault in the evaluation must not pass for a verdict
+            _log.exception("SPF evaluation failed", extra={"domain": domain})
+            return replace(base, verdict="temperror", reason="evaluation failed")
+    return replace(base, verdict="permerror", reason="too many lookups")
+
+
+def _run(base: SpfResult, evaluation: _Evaluation, *, explain: bool) -> SpfResult:
+    verdict, _, text = evaluation.check()
+    reason = explanation = ""
+    if verdict in ("temperror", "permerror"):
+        reason = str(getattr(evaluation, "prob", "")).partition("\n")[0]
+    elif explain and verdict == "fail":
+        if isinstance(text, _PendingExplanation):
+            text = evaluation.fetch_explanation(text)
+            text = pyspf.EXPLANATIONS["fail"] if text is None else text
+        explanation = "".join(c for c in text if c.isprintable())[:MAX_EXPLANATION]
+    return replace(
+        base,
+        verdict=_VERDICTS.get(verdict, "permerror"),
+        mechanism=_mechanism(evaluation.mechanism),
+        reason=reason,
+        explanation=explanation,
+        lookups=evaluation.lookups,
+    )
+
+
+def _identity(sender: Sender) -> tuple[str, str | None, Literal["mailfrom", "helo"]]:
+    """Local part, domain and which identity they are (sections 2.3, 2.4 and 4.3)."""
+    if not sender.reverse_path:
+        return "postmaster", normal(sender.helo), "helo"
+    local, _, host = sender.reverse_path.rpartition("@")
+    return local or "postmaster", normal(host), "mailfrom"
+
+
+def _resolvable(name: str) -> bool:
+    """Whether DNS can hold the name: labels of 1 to 63 octets (RFC 1035 section 2.3.4), ASCII."""
+    return 0 < len(name) <= 253 and name.isascii() and all(0 < len(label) < 64 for label in name.split("."))
+
+
+def _mechanism(mechanism: Any) -> str:
+    text = "" if mechanism is None else str(mechanism)
+    return text[:MAX_TERM] if text.isascii() and text.isprintable() else ""

@@ -1,0 +1,63 @@
+"""Tag lists (RFC 6376 section 3.2), as signatures, keys and policies write them.
+
+dkimpy splits them; it looks at the beginning of a tag's name only, and leaves folding to others.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from typing import Final
+
+from dkim.util import InvalidTagValueList, parse_tag_value
+
+_TAG_NAME: Final = re.compile(rb"[A-Za-z][A-Za-z0-9_]*")
+_FWS: Final = re.compile(rb"[ \t\r\n]+")
+_BAD_VALUE: Final = re.compile(rb"[^\t\r\n\x20-\x3a\x3c-\xff]")  # RFC 8616 adds UTF-8 to section 3.2
+_DIGITS: Final = re.compile(rb"[0-9]{1,76}")
+
+
+class TagError(ValueError):
+    """The list does not follow the grammar. The text is ours and short."""
+
+
+def parse(text: bytes) -> dict[bytes, bytes]:
+    """The tags, names as written, values stripped but still folded. Raises TagError."""
+    try:
+        tags: dict[bytes, bytes] = parse_tag_value(text)
+    except InvalidTagValueList as error:
+        raise TagError("malformed tag list") from error
+    for name, value in tags.items():
+        if not _TAG_NAME.fullmatch(name) or _BAD_VALUE.search(value):
+            raise TagError("malformed tag list")
+    return tags
+
+
+def unfolded(value: bytes) -> bytes:
+    """A value without any white space: for base64, numbers and lists (section 2.10)."""
+    return _FWS.sub(b"", value)
+
+
+def octets(value: bytes, tag: str) -> bytes:
+    """A base64 value decoded; white space in it is ignored. Raises TagError for anything else."""
+    text = unfolded(value)
+    try:
+        if text:
+            return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        pass
+    raise TagError(f"{tag}= is not base64")
+
+
+def number(value: bytes, tag: str) -> int:
+    """A decimal value of at most 76 digits (section 3.5, l=). Raises TagError."""
+    text = unfolded(value)
+    if not _DIGITS.fullmatch(text):
+        raise TagError(f"{tag}= is not a number")
+    return int(text)
+
+
+def words(value: bytes) -> list[bytes]:
+    """A colon-separated value's items, stripped (sections 3.5 and 3.6.1)."""
+    return [item.strip(b" \t\r\n") for item in value.split(b":")]
