@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -15,8 +15,6 @@ from functions.registry import Chosen, nearest
 from listener.options import Options
 
 Step = str | int
-
-_ELSEWHERE: Final = "it belongs into options"
 
 
 def config_errors(
@@ -28,10 +26,12 @@ def config_errors(
     for detail in error.errors(include_url=False):
         steps = _in_file(detail, value)
         source = sources.get(steps[0] if steps else "", sources[""])
-        found.setdefault((source, path_of(steps)), []).append(_reason(detail, steps, model, value))
+        where = f"{source}: {path_of(steps)}" if steps else source
+        # Of a union every member complains; of unknown keys each is a mistake of its own.
+        apart = str(detail["loc"][-1]) if detail["type"] == "extra_forbidden" else ""
+        found.setdefault((where, apart), []).append(_reason(detail, steps, model, value))
     problems = [
-        ConfigError(f"{file}: {path}" if path else file, ", or ".join(dict.fromkeys(reasons)))
-        for (file, path), reasons in found.items()
+        ConfigError(where, ", or ".join(dict.fromkeys(reasons))) for (where, _), reasons in found.items()
     ]
     return problems[0] if len(problems) == 1 else ConfigErrors(problems)
 
@@ -81,22 +81,22 @@ def _reason(detail: ErrorDetails, steps: Sequence[Step], model: type[BaseModel],
         return "is required"
     if kind == "literal_error":
         return f"{_lower(message)}, not {detail['input']!r}"
-    return _lower(message.removeprefix("Value error, ").replace("Input should be", "should be"))
+    if kind == "string_pattern_mismatch":
+        return f"{detail['input']!r} does not have the form {detail['ctx']['pattern']}"
+    return _lower(message.partition(", unable to ")[0])
 
 
 def _lower(message: str) -> str:
-    message = message.replace("Input should", "should")
+    message = message.removeprefix("Value error, ").removeprefix("Input ")
     return message[:1].lower() + message[1:] if message[1:2].islower() else message
 
 
 def _cure(key: str, steps: Sequence[Step], model: type[BaseModel], value: object) -> str:
-    known = _known_keys(model, steps, value)
-    cure = nearest(key, known)
-    if not cure.startswith("did you mean"):
-        if not steps and key in keys_of(Options):
-            return _ELSEWHERE
-        if key in keys_of(model):
-            return "it belongs to the top of the file"
+    if not steps and key in keys_of(Options):
+        return "it belongs into options"
+    cure = nearest(key, _known_keys(model, steps, value))
+    if not cure.startswith("did you mean") and key in keys_of(model):
+        return "it belongs to the top of the file"
     return cure
 
 

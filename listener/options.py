@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -63,7 +64,17 @@ def _one_line(text: str) -> str:
 Line = Annotated[str, Field(max_length=400), AfterValidator(_one_line)]
 """Text for a reply line (RFC 5321 section 4.5.3.1.5: 512 octets)."""
 
-HostName = Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?)$")]
+_HOST: Final = re.compile(r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?")
+
+
+def _host_name(text: str) -> str:
+    if not _HOST.fullmatch(text) or len(text) > 255:
+        raise ValueError(f"{text!r} is neither a host name (ASCII form) nor an address in brackets")
+    return text
+
+
+HostName = Annotated[str, AfterValidator(_host_name)]
+"""What follows EHLO (RFC 5321 section 4.1.3)."""
 
 
 class Certificate(Part):

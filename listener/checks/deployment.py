@@ -1,0 +1,88 @@
+"""Whether spool, delivery and outputs fit together, and the place they run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from functions.outputs import LOCAL, type_of
+from functions.processors.base import OutputOptions
+from functions.secrets import secrets_of
+from listener.checks.finding import Finding, Setting, error, note, warning
+from listener.config import RelayConfig
+from listener.container import in_container, on_container_disk, platform_of
+
+_CLOUD_OF = {"s3": "aws", "gs": "gcp"}
+_SMTP_PORT = 25
+
+
+def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
+    """Spool and delivery first, then what the deliverer cannot run."""
+    spool = config.spool
+    who = "this process" if config.mode == "in-process" else "a function that the bucket's events wake"
+    yield note("", f"spool {spool.url}; outputs are run by {who}")
+    if not spool.in_bucket and config.mode == "events":
+        yield error("delivery.mode", "a folder raises no events: nobody would deliver (use in-process)")
+    elif spool.in_bucket and config.mode == "in-process":
+        yield error("delivery.mode", "in-process delivery out of a bucket is for tests (use events)")
+    if spool.in_bucket:
+        yield from _function(config)
+    else:
+        yield from folder_findings(config, setting)
+    yield from _outputs(config)
+
+
+def folder_findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
+    """Whether a folder is a safe place for the spool; said at the start of a server as well."""
+    leaving = sorted({type_of(one) for _, one in _all(config)} - LOCAL)
+    platform = setting.platform or platform_of(setting.environ)
+    if platform is not None:
+        yield error(
+            "spool",
+            f"a folder on {platform} vanishes with its task, and unfinished mail with it: use a bucket",
+        )
+        return
+    folder = config.spool.folder(setting.folder)
+    if not leaving:
+        return
+    if in_container(setting.environ) and on_container_disk(folder):
+        yield warning(
+            "spool",
+            f"{folder} is on the container's own disk: when the container is removed, mail not yet "
+            f"delivered by {', '.join(leaving)} is lost (mount a volume there)",
+        )
+    else:
+        yield note("spool", f"in a container mount a volume at {folder}: it holds mail not yet delivered")
+
+
+def _function(config: RelayConfig) -> Iterator[Finding]:
+    """What a cloud function cannot run, and secrets it cannot read."""
+    own = _CLOUD_OF[config.spool.scheme]
+    for path, output in _all(config):
+        kind = type_of(output)
+        if kind == "file":
+            yield error(path, "a cloud function has no folder to keep mail in: use aws or gcp storage")
+        elif kind in _CLOUD_OF.values() and kind != own:
+            yield error(path, f"the function beside {config.spool.url} runs no {kind} outputs")
+        for place, secret in secrets_of(output):
+            if not secret.in_cloud:
+                yield error(
+                    f"{path}.{place}",
+                    f"{secret.shown}: the function reads its secrets from the cloud's store "
+                    "(ssm:, secretsmanager: or gcp-secret:)",
+                )
+        server = getattr(output, "nodemailer", None)
+        if server is not None and server.effective_port == _SMTP_PORT:
+            yield warning(f"{path}.nodemailer.port", "clouds block port 25 outwards: use 587 or 465")
+
+
+def _outputs(config: RelayConfig) -> Iterator[Finding]:
+    for path, output in _all(config):
+        ses = getattr(output, "ses", None)
+        if ses is not None and not ses.identities and config.mode == "events":
+            yield warning(f"{path}.ses.identities", "not given: the function may send as any identity")
+
+
+def _all(config: RelayConfig) -> Iterator[tuple[str, OutputOptions]]:
+    for name, flow in config.flows.items():
+        for index, output in enumerate(flow.outputs):
+            yield f"flows.{name}.outputs[{index}]", output

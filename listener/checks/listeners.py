@@ -1,0 +1,121 @@
+"""What listens where, who can reach it, and what passes in clear text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from listener.checks.finding import Finding, Setting, error, note, warning
+from listener.checks.strangers import checks_credentials, knows_users
+from listener.config import RelayConfig
+from listener.listeners import Listener, is_every_address, is_loopback
+
+_SMTP_PORT = 25
+
+
+def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
+    """Listener by listener, then health and metrics."""
+    for listener in config.resolved_listeners():
+        yield note("", _described(listener))
+        yield from _clear_text(listener, setting)
+        yield from _believed(listener, setting)
+        yield from _odd(config, listener)
+        if not listener.options.has_certificate and (listener.exposed or setting.public):
+            yield warning(
+                _path(config, listener),
+                "no key and cert: a self-signed certificate is made at each start, which clients that "
+                "verify refuse",
+            )
+    if not knows_users(config) and any(not one.options.auth_disabled for one in config.resolved_listeners()):
+        yield warning(
+            "options",
+            "AUTH is offered and no filter checks credentials: any name and password are accepted "
+            "(add static-auth or http-auth, or put AUTH into disabledCommands)",
+        )
+    yield from _probes(config, setting)
+
+
+def _described(listener: Listener) -> str:
+    options = listener.options
+    tls = "TLS from the first byte" if options.secure else "STARTTLS"
+    if options.starttls_disabled and not options.secure:
+        tls = "clear text"
+    if options.auth_disabled:
+        auth = "no AUTH"
+    else:
+        after = "" if options.secure or options.clear_text_auth else " after STARTTLS"
+        need = "optional" if options.auth_optional else "required"
+        auth = f"AUTH {' '.join(options.auth_methods)}{after} ({need})"
+    reach = "every address" if is_every_address(listener.bind) else "the network"
+    reach = "this machine only" if is_loopback(listener.bind) else reach
+    kind = "LMTP" if options.lmtp else "SMTP"
+    return f"listener {listener.name}: {kind} on {listener.bind}:{listener.port} ({reach}), {tls}, {auth}"
+
+
+def _clear_text(listener: Listener, setting: Setting) -> Iterator[Finding]:
+    options = listener.options
+    if options.secure or options.auth_disabled or not options.clear_text_auth:
+        return
+    said = next(
+        words
+        for holds, words in (
+            (options.allow_insecure_auth, "allowInsecureAuth"),
+            (options.hide_starttls, "hideSTARTTLS"),
+            (True, "STARTTLS among disabledCommands"),
+        )
+        if holds
+    )
+    text = f"listener {listener.name}: {said} lets passwords pass in clear text"
+    yield error("options", text) if setting.public else warning("options", text)
+
+
+def _believed(listener: Listener, setting: Setting) -> Iterator[Finding]:
+    """Whoever is believed without being named can give himself any address."""
+    options = listener.options
+    for key, trusted in (
+        ("useProxy", options.use_proxy),
+        ("useXClient", options.use_xclient),
+        ("useXForward", options.use_xforward),
+    ):
+        if trusted is True and (listener.exposed or setting.public):
+            text = (
+                f"listener {listener.name}: true believes everybody, so that any client can claim any "
+                "address: list the addresses of the proxies"
+            )
+            yield (error if setting.public else warning)(f"options.{key}", text)
+
+
+def _odd(config: RelayConfig, listener: Listener) -> Iterator[Finding]:
+    options = listener.options
+    path = _path(config, listener)
+    if options.lmtp and listener.port == _SMTP_PORT:
+        yield warning(path, "LMTP must not be spoken on port 25 (RFC 2033 section 5)")
+    kinds = {getattr(one, "type", "") for flow in config.flows.values() for one in flow.filters}
+    if "XOAUTH2" in options.auth_methods and "http-auth" not in kinds and not options.auth_disabled:
+        yield warning("options.authMethods", "XOAUTH2 needs an http-auth filter, which checks the token")
+    if "CRAM-MD5" in options.auth_methods and "static-auth" not in kinds and not options.auth_disabled:
+        yield warning("options.authMethods", "CRAM-MD5 needs a static-auth filter with plain: passwords")
+    if (
+        options.must_authenticate
+        and not any(
+            checks_credentials(one)
+            for flow in config.flows.values()
+            for one in flow.filters
+            if flow.listeners is None or listener.name in flow.listeners
+        )
+        and knows_users(config)
+    ):
+        yield warning(path, "authentication is required, and no flow of this listener checks credentials")
+
+
+def _path(config: RelayConfig, listener: Listener) -> str:
+    names = [one.name for one in config.resolved_listeners()]
+    return f"listeners[{names.index(listener.name)}]" if config.listeners else "options"
+
+
+def _probes(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
+    for what, endpoint in (("health", config.health_endpoint), ("metrics", config.metrics_endpoint)):
+        if endpoint is None:
+            continue
+        yield note("", f"{what} on http://{endpoint.bind}:{endpoint.port}")
+        if what == "metrics" and (setting.public or not is_loopback(endpoint.bind)):
+            yield warning("prometheus", "metrics are for your network: strangers must not reach their port")

@@ -1,0 +1,126 @@
+"""Who gets through a flow's filters: whether a client that nobody knows can."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from listener.config import FlowConfig, RelayConfig
+from listener.filters.base import FilterOptions
+from listener.filters.union import type_of
+from listener.listeners import Listener
+
+_REGEXP: Final = "regexp:"
+
+# RFC 5737 and RFC 3849 keep the documentation ranges; the others stand for anybody.
+_ADDRESSES: Final = ("192.0.2.77", "198.51.100.3", "203.0.113.250", "8.8.4.4", "2001:db8::7:1")
+_NAMES: Final = ("mail.stranger.example", "host-192-0-2-77.isp.test", "x1.invalid")
+_MAILBOXES: Final = ("someone@stranger.example", "x.y+z@sub.isp.test", "a@b.invalid")
+
+
+def checks_credentials(options: FilterOptions) -> bool:
+    """Whether this filter knows right credentials from wrong ones."""
+    return type_of(options) in {"static-auth", "http-auth"}
+
+
+def takes_any_user(options: FilterOptions) -> bool:
+    """Whether AUTH succeeds for this filter's sake whatever the credentials are."""
+    return bool(getattr(options, "allow_any_user", False))
+
+
+def serves(flow: FlowConfig, listener: Listener) -> bool:
+    """Whether the flow takes mail of that listener."""
+    return flow.listeners is None or listener.name in flow.listeners
+
+
+def knows_users(config: RelayConfig) -> bool:
+    """Whether AUTH tells right credentials from wrong ones: some filter checks them, and none takes
+    whatever it is given."""
+    filters = [one for flow in config.flows.values() for one in flow.filters]
+    return any(map(checks_credentials, filters)) and not any(map(takes_any_user, filters))
+
+
+def stranger_passes(config: RelayConfig, name: str, listener: Listener) -> bool:
+    """Whether a client without valid credentials, from anywhere, can send a mail through the
+    listener that the flow takes (what an HTTP endpoint decides counts as known)."""
+    flow = config.flows[name]
+    if not serves(flow, listener) or not flow.filters:
+        return False
+    if listener.options.must_authenticate and knows_users(config):
+        return False
+    passes = [_lets_pass(options, flow.filters_operator) for options in flow.filters]
+    return all(passes) if flow.filters_operator == "AND" else any(passes)
+
+
+def recipients_limited(flow: FlowConfig) -> bool:
+    """Whether whitelists limit the recipients of everything that the flow takes."""
+    limits = [type_of(one) == "whitelist" and _limits_recipients(one) for one in flow.filters]
+    return any(limits) if flow.filters_operator == "AND" else bool(limits) and all(limits)
+
+
+def _limits_recipients(options: FilterOptions) -> bool:
+    to = _values(options, "to")
+    return bool(to) and not _anything(to, _MAILBOXES)
+
+
+def _lets_pass(options: FilterOptions, operator: str) -> bool:
+    kind = type_of(options)
+    if kind != "whitelist":
+        # mail-auth says who somebody is, not whether he is known; third parties' filters are theirs.
+        return kind == "mail-auth"
+    client = [test(_values(options, key)) for key, test in _CLIENT_TESTS.items() if _values(options, key)]
+    # A reverse-path is whatever the client says, and a recipient says nothing about who sends.
+    said = bool(_values(options, "from") or _values(options, "to"))
+    if operator == "OR":
+        return any(client) or said
+    return any(client) if client else said
+
+
+def _values(options: FilterOptions, key: str) -> tuple[str, ...]:
+    found: Any = getattr(options, "from_" if key == "from" else key, None) or ()
+    return tuple(map(str, found))
+
+
+def _anything(values: Iterable[str], samples: tuple[str, ...]) -> bool:
+    """Whether the values match two of the samples, which have nothing in common."""
+    hits = 0
+    for sample in samples:
+        hits += any(_matches(value, sample) for value in values)
+    return hits >= 2
+
+
+def _matches(value: str, sample: str) -> bool:
+    if not value.startswith(_REGEXP):
+        return value.casefold() == sample
+    try:
+        return re.fullmatch(value.removeprefix(_REGEXP), sample, re.IGNORECASE) is not None
+    except re.error:
+        return True  # it cannot be judged here
+
+
+def _any_address(values: Iterable[str]) -> bool:
+    return _anything(values, _ADDRESSES)
+
+
+def _any_name(values: Iterable[str]) -> bool:
+    return _anything(values, _NAMES)
+
+
+def _any_subnet(values: Iterable[str]) -> bool:
+    networks = []
+    for value in values:
+        try:
+            networks.append(ipaddress.ip_network(value, strict=False))
+        except ValueError:
+            continue
+    return sum(any(ipaddress.ip_address(one) in each for each in networks) for one in _ADDRESSES) >= 2
+
+
+_CLIENT_TESTS: Final[dict[str, Callable[[Iterable[str]], bool]]] = {
+    "ips": _any_address,
+    "domains": _any_name,
+    "subnets": _any_subnet,
+}
+"""What a whitelist can ask of a client: alternatives of each other."""
