@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from listener.checks.finding import Finding, Setting, error, note, warning
-from listener.checks.strangers import checks_credentials, knows_users
+from listener.checks.strangers import checks_credentials, knows_users, serves, takes_any_user
 from listener.config import RelayConfig
 from listener.listeners import Listener, is_every_address, is_loopback
 
@@ -25,7 +25,9 @@ def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
                 "no key and cert: a self-signed certificate is made at each start, which clients that "
                 "verify refuse",
             )
-    if not knows_users(config) and any(not one.options.auth_disabled for one in config.resolved_listeners()):
+    offered = any(not one.options.auth_disabled for one in config.resolved_listeners())
+    filters = [one for flow in config.flows.values() for one in flow.filters]
+    if offered and not any(checks_credentials(one) or takes_any_user(one) for one in filters):
         yield warning(
             "options",
             "AUTH is offered and no filter checks credentials: any name and password are accepted "
@@ -94,16 +96,8 @@ def _odd(config: RelayConfig, listener: Listener) -> Iterator[Finding]:
         yield warning("options.authMethods", "XOAUTH2 needs an http-auth filter, which checks the token")
     if "CRAM-MD5" in options.auth_methods and "static-auth" not in kinds and not options.auth_disabled:
         yield warning("options.authMethods", "CRAM-MD5 needs a static-auth filter with plain: passwords")
-    if (
-        options.must_authenticate
-        and not any(
-            checks_credentials(one)
-            for flow in config.flows.values()
-            for one in flow.filters
-            if flow.listeners is None or listener.name in flow.listeners
-        )
-        and knows_users(config)
-    ):
+    mine = [one for flow in config.flows.values() if serves(flow, listener) for one in flow.filters]
+    if options.must_authenticate and knows_users(config) and not any(map(checks_credentials, mine)):
         yield warning(path, "authentication is required, and no flow of this listener checks credentials")
 
 
