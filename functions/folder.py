@@ -79,7 +79,7 @@ class Part:
         self.folder = folder
         self.large = folder / "large"
         self.staging = folder / "staging"
-        self._database = folder / "spool.db"
+        self.database = folder / "spool.db"
 
     def create(self) -> None:
         """Make the folders and tables. Raises ConfigError where that cannot be done."""
@@ -103,13 +103,10 @@ class Part:
                 f"spool {self.folder}", f"cannot be used: {error}", "name a folder that can be written"
             ) from error
 
-    def connect(self, *, durable: bool = True) -> sqlite3.Connection:
-        """Open the database for this thread."""
-        db = sqlite3.connect(self._database, isolation_level=None, timeout=30, cached_statements=64)
-        # FULL syncs the log at each commit: a commit is then what survives a power cut. OFF still
-        # survives the process's own death.
-        db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
-        db.execute("PRAGMA wal_autocheckpoint = 2000")
+    def connect(self) -> sqlite3.Connection:
+        """Open the database for this thread, each commit durable."""
+        db = sqlite3.connect(self.database, isolation_level=None, timeout=30, cached_statements=64)
+        db.execute("PRAGMA synchronous = FULL")
         return db
 
     def content(self, mail_id: str, body: bytes | None) -> Content:
@@ -121,9 +118,7 @@ class Part:
 
     def load(self, db: sqlite3.Connection, seq: int) -> Row | None:
         """One unfinished mail, or None when it is finished."""
-        found = db.execute(
-            "SELECT id, envelope, body, attempts FROM mail WHERE seq = ?", (seq,)
-        ).fetchone()
+        found = db.execute("SELECT id, envelope, body, attempts FROM mail WHERE seq = ?", (seq,)).fetchone()
         if found is None:
             return None
         mail_id, envelope, body, attempts = found
@@ -157,13 +152,16 @@ def insert(db: sqlite3.Connection, rows: Iterable[tuple[int, Envelope, bytes | N
     )
 
 
-def delete(db: sqlite3.Connection, numbers: Iterable[int], *, traces: bool) -> None:
-    """Remove finished mails; `traces` says that some may have receipts or settled outputs."""
+def delete(db: sqlite3.Connection, numbers: Iterable[int]) -> None:
+    """Remove finished mails."""
+    db.executemany("DELETE FROM mail WHERE seq = ?", [(seq,) for seq in numbers])
+
+
+def delete_traces(db: sqlite3.Connection, numbers: Iterable[int]) -> None:
+    """Remove what is settled and the receipts of finished mails."""
     keys = [(seq,) for seq in numbers]
-    db.executemany("DELETE FROM mail WHERE seq = ?", keys)
-    if traces:
-        db.executemany("DELETE FROM settled WHERE seq = ?", keys)
-        db.executemany("DELETE FROM receipt WHERE seq = ?", keys)
+    db.executemany("DELETE FROM settled WHERE seq = ?", keys)
+    db.executemany("DELETE FROM receipt WHERE seq = ?", keys)
 
 
 def parts(folder: Path) -> Iterator[Part]:

@@ -9,19 +9,16 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from functions.mail import Mail
+from functions.local_messages import Finished, Landing
 from functions.processors.base import Landed
 
 log = logging.getLogger("smtp_relay.delivery")
 
 MANY: Final = 16
 """From so many mails on, one syncfs costs less than an fsync each (0.2 ms each, measured)."""
-
-Batch = list[tuple[int, Mail, tuple[Landed, ...]]]
 
 
 class Flusher:
@@ -30,23 +27,17 @@ class Flusher:
     Clients were answered before: the mail is in the spool until its delivery is durable.
     """
 
-    @dataclass(slots=True)
-    class Done:
-        """Mails whose deliveries are durable."""
-
-        mails: Batch
-
     _STOP: ClassVar[object] = object()
 
-    def __init__(self, report: Callable[[Any], None]) -> None:
+    def __init__(self, report: Callable[[Finished], None]) -> None:
         self._report = report
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="spool-flusher", daemon=True)
         self._thread.start()
 
-    def put(self, mails: Batch) -> None:
+    def put(self, done: Finished) -> None:
         """Take mails whose outputs are all done."""
-        self._queue.put(mails)
+        self._queue.put(done)
 
     def stop(self) -> None:
         """End the thread after what it has."""
@@ -55,19 +46,22 @@ class Flusher:
 
     def _run(self) -> None:
         while True:
-            mails: Batch = []
+            mails: list[Landing] = []
+            traces = False
             message = self._queue.get()
             while message is not self._STOP:
-                mails += message
+                mails += message.mails
+                traces = traces or message.traces
                 if self._queue.empty():
                     break
                 message = self._queue.get()
             if mails:
                 self._flush(mails)
+                self._report(Finished(mails, traces))
             if message is self._STOP:
                 return
 
-    def _flush(self, mails: Batch) -> None:
+    def _flush(self, mails: list[Landing]) -> None:
         while True:
             try:
                 folders = {folder for _, _, landed in mails for each in landed if (folder := _folder(each))}
@@ -81,7 +75,6 @@ class Flusher:
                 log.exception("delivered files could not be flushed")
                 time.sleep(1)
                 continue
-            self._report(self.Done(mails))
             return
 
 

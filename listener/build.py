@@ -13,7 +13,8 @@ from functions.delivery import Delivery, Output
 from functions.errors import ConfigError
 from functions.folder import Part
 from functions.headers import HeaderEdits, Predicate
-from functions.local import Answer, Item, LocalDelivery, Settings
+from functions.local import LocalDelivery
+from functions.local_messages import Settings
 from functions.mail import Mail
 from functions.outputs import build_processor
 from functions.processors.context import BuildContext as OutputContext
@@ -128,7 +129,6 @@ def build_local(
     config: RelayConfig,
     around: Surroundings,
     part: Part,
-    post: Callable[[list[tuple[Item, Answer]]], None],
     observer: Observer,
 ) -> LocalDelivery:
     """In-process delivery of one part of the local spool."""
@@ -143,7 +143,7 @@ def build_local(
         longest=options.retry.max / 1000,
         keep=_keeper(config, around, durable) if config.keep_cache else None,
     )
-    return LocalDelivery(part, delivery, settings, post, observer)
+    return LocalDelivery(part, delivery, settings, observer)
 
 
 def _keeper(config: RelayConfig, around: Surroundings, durable: bool) -> Callable[[Mail], None]:

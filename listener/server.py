@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from functions.folder import Lock, Part, parts
-from functions.local import Answer, Item, LocalDelivery
+from functions.local import LocalDelivery
 from listener import build
 from listener.build import Filters, Surroundings
 from listener.gate import Counters, Gate, LocalCounters
@@ -109,13 +109,7 @@ class Server:
         return LocalSpool(local, folder, part.large, min_free)
 
     def _deliver(self, part: Part) -> LocalDelivery:
-        delivery: LocalDelivery
-
-        def post(batch: list[tuple[Item, Answer]]) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                self._loop.call_soon_threadsafe(delivery.resolve, batch)
-
-        delivery = build.build_local(self.config, self.around, part, post, self.shared.observer)
+        delivery = build.build_local(self.config, self.around, part, self.shared.observer)
         delivery.start()
         self._deliveries.append(delivery)
         return delivery
@@ -169,7 +163,7 @@ class Server:
                 connection.transport.abort()
         await self._filters.stop()
         for delivery in self._deliveries:
-            await self._loop.run_in_executor(None, delivery.stop, max(1.0, deadline - time.monotonic()))
+            await delivery.stop(max(1.0, deadline - time.monotonic()))
         log.info("stopped")
 
 

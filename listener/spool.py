@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Protocol
 
 from functions.envelope import Envelope
-from functions.local import Answer, Item, LocalDelivery
+from functions.local import LocalDelivery
+from functions.local_messages import Answer, Item
 from functions.mail import Content
 from functions.spool import DeadRecord
 from listener.decision import Reply
@@ -38,8 +39,8 @@ class Spool(Protocol):
     async def probe(self) -> None:
         """Raise when the spool cannot be written."""
 
-    def stop(self, timeout: float) -> None:
-        """Finish what is in hand, within so many seconds. Blocks."""
+    async def stop(self, timeout: float) -> None:
+        """Finish what is in hand, within so many seconds."""
 
 
 class LocalSpool:
@@ -81,5 +82,5 @@ class LocalSpool:
         path.write_bytes(b"")
         path.unlink()
 
-    def stop(self, timeout: float) -> None:
-        self.delivery.stop(timeout)
+    async def stop(self, timeout: float) -> None:
+        await self.delivery.stop(timeout)
