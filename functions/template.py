@@ -29,7 +29,7 @@ _EXTENSION: Final = 16  # octets of an extension that survives shortening
 _VARIABLE: Final = re.compile(r"\$\{([^}]*)(\}?)")
 _DIRECTIVE: Final = re.compile(r"%(.?)", re.DOTALL)
 _DIRECTIVES: Final = frozenset("aAbBdfGHIjmMpSuUVwWyY%")
-_PLAIN: Final = re.compile(r"[A-Za-z0-9_@+=,~-](?:[A-Za-z0-9_@+=,~ -]|\.(?!\.))*(?<![ .])")
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_@+=,~-][A-Za-z0-9_@+=,~ .-]*(?<![ .])")
 # Separators, control and format characters (bidirectional overrides too), lone surrogates.
 _UNSAFE: Final = re.compile(
     "[/\\\\\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
@@ -52,7 +52,7 @@ def iso8601(ms: int) -> str:
 def safe_value(text: str, limit: int = _VALUES, *, extension: bool = False) -> str:
     """`text` as a piece of a file name or object key: NFC, at most `limit` octets of UTF-8, `_` for
     nothing. With `extension` a file extension survives the shortening."""
-    if len(text) <= limit and _PLAIN.fullmatch(text):
+    if len(text) <= limit and ".." not in text and _PLAIN.fullmatch(text):
         return text
     text = unicodedata.normalize("NFC", text[: 4 * limit] + (text[-_EXTENSION:] if text[4 * limit :] else ""))
     text = _DOTS.sub(".", _UNSAFE.sub("_", text)).lstrip(" .").rstrip(" .")

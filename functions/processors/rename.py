@@ -1,0 +1,41 @@
+"""rename(2) that fails where the new name is taken, by Linux's renameat2(2)."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from typing import Any, Final
+
+_AT_FDCWD: Final = -100
+_RENAME_NOREPLACE: Final = 1
+_UNSUPPORTED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EXDEV})
+
+
+class NotSupported(Exception):
+    """This system or file system cannot do it."""
+
+
+def _find() -> Any:
+    try:
+        function = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):
+        return None
+    function.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+    return function
+
+
+_renameat2: Final = _find()
+
+
+def rename_exclusively(old: str, new: str) -> None:
+    """Move `old` to `new` in one step. Raises FileExistsError and other OSErrors, NotSupported
+    where the step does not exist."""
+    if _renameat2 is None:
+        raise NotSupported
+    if _renameat2(_AT_FDCWD, os.fsencode(old), _AT_FDCWD, os.fsencode(new), _RENAME_NOREPLACE) == 0:
+        return
+    code = ctypes.get_errno()
+    if code in _UNSUPPORTED:
+        raise NotSupported
+    raise OSError(code, os.strerror(code), old, None, new)

@@ -1,0 +1,441 @@
+"""Output `file`: whole, once, never over another file, whatever breaks in between."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from functions.envelope import Client, Envelope, FlowNotes, Recipient
+from functions.errors import Temporary
+from functions.ids import uuid7
+from functions.mail import BytesContent, FileContent, Mail
+from functions.processors import landing
+from functions.processors.base import Job, Landed
+from functions.processors.context import BuildContext
+from functions.processors.file import FileProcessor, Options, build
+from functions.processors.traces import remove_traces
+
+CONTENT = b"Subject: x\r\n\r\n" + b"line\r\n" * 1_000
+NAME = "20260102T030405678Z.eml"
+
+
+def make_mail(
+    path: Path | None = None, *, headers: tuple[tuple[str, str], ...] = (), content: bytes = CONTENT
+) -> Mail:
+    envelope = Envelope(
+        id=uuid7(),
+        session="s",
+        received=1_767_323_045_678,
+        reverse_path="a@b.example",
+        recipients=(Recipient(address="c@d.example", flows=("f", "g")),),
+        client=Client(ip="192.0.2.1"),
+        notes={"f": FlowNotes(headers=headers)} if headers else {},
+        size=len(content),
+        sha256="",
+    )
+    if path is None:
+        return Mail(envelope, BytesContent(content))
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    path.chmod(0o600)
+    return Mail(envelope, FileContent(path, len(content)))
+
+
+def job(mail: Mail, flow: str = "f") -> Job:
+    def once(part: str, effect: Callable[[], str | None]) -> None:
+        effect()
+
+    return Job(mail, flow, mail.envelope.recipients_of(flow), once, lambda: 1e9)
+
+
+def processor(
+    folder: Path, *, staging: Path | None = None, durable: bool = True, **options: Any
+) -> FileProcessor:
+    if staging is not None:
+        staging.mkdir(parents=True, exist_ok=True)
+    context = BuildContext(folder, durable, staging, lambda text: text)
+    return build(Options(path="out", **options), "file_0", context)
+
+
+def deliver(target: FileProcessor, mail: Mail, flow: str = "f") -> None:
+    finish(target.process(job(mail, flow)))
+
+
+def finish(landed: Landed) -> None:
+    landed.flush()
+    landed.settle()
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir()) if folder.exists() else []
+
+
+@pytest.fixture(params=["memory", "spool file"])
+def source(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Mail]:
+    """Mails of both kinds: in memory (copied), in a file of the spool (linked)."""
+    count = iter(range(1_000))
+
+    def make(**facts: Any) -> Mail:
+        path = tmp_path / "spool" / f"{next(count)}.eml" if request.param == "spool file" else None
+        return make_mail(path, **facts)
+
+    return make
+
+
+@pytest.fixture(params=["hidden in the folder", "in the spool"])
+def staging(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
+    return tmp_path / "spool" / "staging" if request.param == "in the spool" else None
+
+
+def test_a_mail_lands_under_its_name(
+    tmp_path: Path, source: Callable[..., Mail], staging: Path | None
+) -> None:
+    landed = processor(tmp_path, staging=staging).process(job(source()))
+    out = tmp_path / "out"
+    assert (out / NAME).read_bytes() == CONTENT
+    finish(landed)
+    assert names(out) == [NAME]
+    assert staging is None or names(staging) == []
+    mask = os.umask(0o022)
+    os.umask(mask)
+    assert stat.S_IMODE((out / NAME).stat().st_mode) == 0o644 & ~mask
+    assert stat.S_IMODE(out.stat().st_mode) == 0o755 & ~mask
+    assert landed.folder == out  # type: ignore[attr-defined]
+
+
+def test_a_spool_file_is_linked_not_copied(tmp_path: Path) -> None:
+    mail = make_mail(tmp_path / "spool" / "1.eml")
+    deliver(processor(tmp_path), mail)
+    assert mail.content.path is not None
+    assert (tmp_path / "out" / NAME).samefile(mail.content.path)
+
+
+def test_a_flow_with_fields_of_its_own_gets_a_copy(tmp_path: Path) -> None:
+    mail = make_mail(tmp_path / "spool" / "1.eml", headers=(("X-Flow", "f"),))
+    target = processor(tmp_path, filename="${flow}.eml")
+    deliver(target, mail, "f")
+    deliver(target, mail, "g")
+    assert (tmp_path / "out" / "f.eml").read_bytes() == b"X-Flow: f\r\n" + CONTENT
+    assert (tmp_path / "out" / "g.eml").read_bytes() == CONTENT
+    assert mail.content.read() == CONTENT
+
+
+def test_a_large_mail_is_written_in_pieces(tmp_path: Path) -> None:
+    content = os.urandom(3_000_000)
+    deliver(processor(tmp_path), make_mail(content=content))
+    assert (tmp_path / "out" / NAME).read_bytes() == content
+
+
+def test_taken_names_get_suffixes(tmp_path: Path, source: Callable[..., Mail]) -> None:
+    target = processor(tmp_path, durable=False)
+    for number in range(5):
+        deliver(target, source(content=b"%d\r\n" % number))
+    stem = NAME.removesuffix(".eml")
+    files = [tmp_path / "out" / name for name in (NAME, *(f"{stem}-{n}.eml" for n in range(1, 5)))]
+    assert [file.read_bytes() for file in files] == [b"%d\r\n" % number for number in range(5)]
+    assert len(names(tmp_path / "out")) == 5
+
+
+def test_a_name_that_became_free_is_used_again(tmp_path: Path) -> None:
+    target = processor(tmp_path, durable=False)
+    deliver(target, make_mail())
+    deliver(target, make_mail())
+    for file in (tmp_path / "out").iterdir():
+        file.unlink()
+    deliver(target, make_mail())
+    deliver(target, make_mail())
+    assert names(tmp_path / "out") == [f"{NAME.removesuffix('.eml')}-1.eml", NAME]
+
+
+def test_thousands_of_taken_names_cost_few_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = processor(tmp_path, durable=False, filename="same.eml")
+    (tmp_path / "out" / "same.eml").touch()
+    for number in range(1, 3_001):
+        (tmp_path / "out" / f"same-{number}.eml").touch()
+    looks: list[str] = []
+    real = os.path.lexists
+    monkeypatch.setattr(os.path, "lexists", lambda path: looks.append(path) or real(path))
+    deliver(target, make_mail())
+    assert (tmp_path / "out" / "same-3001.eml").stat().st_size == len(CONTENT)
+    first = len(looks)
+    assert first < 30
+    deliver(target, make_mail())
+    assert (tmp_path / "out" / "same-3002.eml").exists()
+    assert len(looks) == first
+
+
+def test_a_template_makes_folders_below_and_never_leaves(tmp_path: Path, source: Callable[..., Mail]) -> None:
+    deliver(
+        processor(tmp_path, filename="${date:%Y/%m}/${subject}.eml"),
+        source(content=b"Subject: ../../x\r\n\r\n"),
+    )
+    assert (tmp_path / "out" / "2026" / "01" / "_._x.eml").is_file()
+    assert names(tmp_path / "out" / "2026" / "01") == ["_._x.eml"]
+    assert names(tmp_path / "out") == ["2026"]
+
+
+def test_a_folder_that_went_away_is_made_again(
+    tmp_path: Path, source: Callable[..., Mail], staging: Path | None
+) -> None:
+    target = processor(tmp_path, staging=staging, durable=False)
+    deliver(target, source())
+    for file in (tmp_path / "out").iterdir():
+        file.unlink()
+    (tmp_path / "out").rmdir()
+    if staging is not None:
+        staging.rmdir()
+    deliver(target, source())
+    assert names(tmp_path / "out") == [NAME]
+
+
+def test_staging_on_another_file_system_is_not_used(tmp_path: Path) -> None:
+    shm = Path("/dev/shm")
+    if not shm.is_dir() or shm.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("this system has no second file system to try")
+    other = shm / f"smtp-relay-{uuid7()}"
+    try:
+        landed = processor(tmp_path, staging=other).process(job(make_mail(other / "1.eml")))
+        assert names(other) == ["1.eml"]
+        assert len(names(tmp_path / "out")) == 2
+        finish(landed)
+        assert (tmp_path / "out" / NAME).read_bytes() == CONTENT
+    finally:
+        for file in other.iterdir():
+            file.unlink()
+        other.rmdir()
+
+
+class Crash(BaseException):
+    """The process dies here."""
+
+
+CALLS = ("open", "write", "close", "link", "unlink", "chmod", "fsync", "mkdir")
+
+
+class Mortal:
+    """Lets the process die before or after its n-th call to the operating system."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, deadly: int) -> None:
+        self.left = deadly
+        for name in CALLS:
+            monkeypatch.setattr(os, name, self.wrap(getattr(os, name)))
+        monkeypatch.setattr(landing, "rename_exclusively", self.wrap(landing.rename_exclusively))
+
+    def wrap(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def mortal(*args: Any, **kwargs: Any) -> Any:
+            self.step()
+            result = call(*args, **kwargs)
+            self.step()
+            return result
+
+        return mortal
+
+    def step(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise Crash
+
+
+def deaths() -> Iterator[int]:
+    yield from range(1, 60)
+
+
+@pytest.mark.parametrize("flow_fields", [False, True])
+def test_dying_at_any_call_neither_loses_nor_repeats_the_file(
+    tmp_path: Path,
+    source: Callable[..., Mail],
+    staging: Path | None,
+    flow_fields: bool,
+) -> None:
+    survived = 0
+    for deadly in deaths():
+        base = tmp_path / str(deadly)
+        base.mkdir()
+        (base / "out").mkdir()
+        (base / "out" / NAME).write_bytes(b"somebody else's")
+        mail = source(headers=(("X", "y"),) if flow_fields else ())
+        target = processor(base, staging=staging)
+        with pytest.MonkeyPatch.context() as patch:
+            Mortal(patch, deadly)
+            try:
+                target.process(job(mail)).flush()
+                survived += 1
+            except Crash:
+                pass
+        # The next process; its receipt becomes durable, and it tidies up.
+        deliver(processor(base, staging=staging), mail)
+        stem = NAME.removesuffix(".eml")
+        assert names(base / "out") == [f"{stem}-1.eml", NAME], f"died at step {deadly}"
+        assert (base / "out" / f"{stem}-1.eml").read_bytes() == mail.raw("f")
+        assert (base / "out" / NAME).read_bytes() == b"somebody else's"
+        assert staging is None or names(staging) == []
+        if survived > 2:
+            return
+    raise AssertionError("never got through")
+
+
+@pytest.mark.parametrize("left", [b"", CONTENT[:100], CONTENT + b"more", b"\0" * len(CONTENT)])
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_file_torn_by_a_power_loss_is_mended(tmp_path: Path, left: bytes, linked: bool) -> None:
+    mail = make_mail()
+    out = tmp_path / "out"
+    processor(tmp_path).process(job(mail))
+    (temporary,) = out.glob(".*.tmp")
+    temporary.write_bytes(left)
+    if not linked:
+        (out / NAME).unlink()
+    deliver(processor(tmp_path), mail)
+    assert names(out) == [NAME]
+    assert (out / NAME).read_bytes() == CONTENT
+
+
+def test_one_mail_for_two_flows_and_a_replay_are_files_of_their_own(
+    tmp_path: Path, source: Callable[..., Mail]
+) -> None:
+    target = processor(tmp_path)
+    mail = source()
+    pending = [target.process(job(mail, "f")), target.process(job(mail, "g"))]
+    again = Mail(mail.envelope.model_copy(update={"replay": 1}), mail.content)
+    pending.append(target.process(job(again, "f")))
+    for landed in pending:
+        finish(landed)
+    assert len(names(tmp_path / "out")) == 3
+
+
+def test_settling_twice_or_after_a_cleanup_is_nothing(tmp_path: Path) -> None:
+    landed = processor(tmp_path).process(job(make_mail()))
+    landed.settle()
+    landed.settle()
+    assert names(tmp_path / "out") == [NAME]
+
+
+@pytest.mark.parametrize("supported", ["renameat2", "nothing"])
+def test_without_hard_links_a_mail_lands_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: Callable[..., Mail], supported: str
+) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    def unsupported(old: str, new: str) -> None:
+        raise landing.NotSupported
+
+    monkeypatch.setattr(os, "link", refuse)
+    if supported == "nothing":
+        monkeypatch.setattr(landing, "rename_exclusively", unsupported)
+    target = processor(tmp_path)
+    deliver(target, source())
+    deliver(target, source())
+    assert names(tmp_path / "out") == [f"{NAME.removesuffix('.eml')}-1.eml", NAME]
+    assert all((tmp_path / "out" / name).read_bytes() == CONTENT for name in names(tmp_path / "out"))
+
+
+def test_without_renameat2_a_spool_file_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unsupported(old: str, new: str) -> None:
+        raise landing.NotSupported
+
+    monkeypatch.setattr(landing, "rename_exclusively", unsupported)
+    mail = make_mail(tmp_path / "spool" / "1.eml")
+    deliver(processor(tmp_path), mail)
+    assert names(tmp_path / "out") == [NAME]
+    assert mail.content.path is not None
+    assert not (tmp_path / "out" / NAME).samefile(mail.content.path)
+
+
+@pytest.mark.parametrize(
+    ("code", "enhanced"),
+    [
+        (errno.ENOSPC, "4.3.1"),
+        (errno.EDQUOT, "4.3.1"),
+        (errno.EIO, "4.3.0"),
+        (errno.EROFS, "4.3.0"),
+        (errno.EACCES, "4.3.0"),
+    ],
+)
+def test_what_the_system_refuses_is_temporary_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, enhanced: str
+) -> None:
+    target = processor(tmp_path)
+
+    def refuse(fd: int, data: bytes) -> int:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "write", refuse)
+    with pytest.raises(Temporary) as raised:
+        target.process(job(make_mail()))
+    assert raised.value.enhanced == enhanced
+    assert os.strerror(code) in raised.value.reason
+    assert errno.errorcode[code] in raised.value.reason
+    assert names(tmp_path / "out") == []
+
+
+def test_a_folder_that_cannot_be_made_defers_until_it_can(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file is in the way")
+    target = processor(tmp_path)
+    mail = make_mail()
+    with pytest.raises(Temporary, match="out"):
+        target.process(job(mail))
+    (tmp_path / "out").unlink()
+    deliver(target, mail)
+    assert names(tmp_path / "out") == [NAME]
+
+
+def test_a_short_write_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: real(fd, bytes(data)[:1_000]))
+    deliver(processor(tmp_path), make_mail())
+    monkeypatch.undo()
+    assert (tmp_path / "out" / NAME).read_bytes() == CONTENT
+
+
+def test_traces_of_finished_mails_are_cleared_away(tmp_path: Path) -> None:
+    target = processor(tmp_path)
+    owed, finished = make_mail(), make_mail()
+    target.process(job(owed))
+    target.process(job(finished))
+    (tmp_path / "out" / ".hidden.tmp").touch()
+    assert remove_traces(tmp_path / "out", lambda mail_id: mail_id == owed.id) == 1
+    assert [name.split(".")[1] for name in names(tmp_path / "out") if name.endswith(".tmp")] == [
+        owed.id,
+        "hidden",
+    ]
+    assert remove_traces(tmp_path / "missing", lambda mail_id: False) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"path": "out", "filename": "${isoo}"}, "unknown variable"),
+        ({"path": "out", "filename": "/etc/${id}"}, "inside the folder"),
+        ({"path": "out", "filename": "../${id}"}, "inside the folder"),
+        ({"path": "out", "filename": "${id}/"}, "inside the folder"),
+        ({"path": "out", "filename": "${attachment}"}, "attachment"),
+        ({"path": "out", "filename": ""}, "at least 1"),
+        ({"path": "", "filename": "x"}, "at least 1"),
+        ({"path": "${id}"}, "variables"),
+        ({"path": "out", "file": "x"}, "Extra inputs"),
+        ({}, "Field required"),
+    ],
+)
+def test_options_that_cannot_work_are_refused(options: dict[str, str], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Options.model_validate(options)
+
+
+def test_the_identity_is_the_destination_or_the_name() -> None:
+    assert Options(path="a").identity() == "file:a:${iso8601}.eml"
+    assert Options(path="a", name="archive").identity() == "archive"
+
+
+def test_a_folder_taken_away_before_the_flush_needs_none(tmp_path: Path, source: Callable[..., Mail]) -> None:
+    landed = processor(tmp_path).process(job(source()))
+    for file in (tmp_path / "out").iterdir():
+        file.unlink()
+    (tmp_path / "out").rmdir()
+    finish(landed)
