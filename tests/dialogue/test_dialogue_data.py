@@ -23,7 +23,16 @@ FALSE_ENDS: Final = [
     b"\r\n\0.\r\n",
 ]
 
-SMUGGLED: Final = b"MAIL FROM:<evil@client.example>\r\nRCPT TO:<victim@server.example>\r\nDATA\r\nSubject: smuggled\r\n\r\nx"
+SMUGGLED: Final = b"\r\n".join(
+    (
+        b"MAIL FROM:<evil@client.example>",
+        b"RCPT TO:<victim@server.example>",
+        b"DATA",
+        b"Subject: no",
+        b"",
+        b"x",
+    )
+)
 
 
 @pytest.mark.parametrize("end", FALSE_ENDS)
@@ -252,7 +261,8 @@ class TestHeader:
     def test_edits(self, relay_for: Callable[..., Relay]) -> None:
         edits = {"X-Env": "test", "-Bcc": "", "-x-secret": None, "?Date": "Mon, 5 Jan 2026 10:00:00 +0000"}
         relay = relay_for({"mailHeaders": edits}, received=False)
-        mail = b"Subject: s\r\nBCC: a@b.example,\r\n\tc@d.example\r\nTo: x\r\nX-Secret : 1\r\n\r\nBcc: in the body\r\n"
+        head = b"Subject: s\r\nBCC: a@b.example,\r\n\tc@d.example\r\nTo: x\r\nX-Secret : 1\r\n"
+        mail = head + b"\r\nBcc: in the body\r\n"
         octets = stuffed(mail)
         send_split(
             relay.port, octets, range(len(octets)), lambda wire: wire.begin(), lambda wire, _: _taken(wire)

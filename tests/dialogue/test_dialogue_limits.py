@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 
@@ -100,9 +101,10 @@ def test_a_line_without_an_end_stays_bounded(relay: Relay) -> None:
     before = relay.peak()
     with Wire(relay.port) as wire:
         wire.greet()
-        with pytest.raises(OSError):  # noqa: PT011
+        with contextlib.suppress(OSError):
             for _ in range(2000):
                 wire.send(b"x" * 100_000)
+            pytest.fail("200 MB of one line were read")
     assert relay.peak() - before < 4_000_000
 
 
@@ -119,11 +121,9 @@ def test_pipelined_commands_stay_bounded(relay: Relay) -> None:
     with Wire(relay.port) as wire:
         wire.greet()
         wire.socket.settimeout(2)
-        try:
+        with contextlib.suppress(OSError):
             for _ in range(3000):
                 wire.send(b"VRFY a\r\n" * 2000)
-        except (OSError, TimeoutError):
-            pass
     assert relay.peak() - before < 8_000_000
 
 
@@ -184,30 +184,31 @@ def test_a_slow_upload_is_not_cut(new_relay: Make) -> None:
         assert wire.reply().code == 250
 
 
+def _cut_off(wire: Wire, *, within: float) -> bool:
+    """Whether a client that sends five octets a second is told off or hung up on."""
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline:
+        try:
+            wire.send(b"x")
+        except OSError:
+            return True
+        if not wire.silent(seconds=0.2):
+            return True
+    return False
+
+
 def test_an_octet_now_and_then_is_cut(new_relay: Make) -> None:
     relay = new_relay(socketTimeout=2000, minDataRate=1000).start()
     with Wire(relay.port) as wire:
         wire.begin()
-        began = time.monotonic()
-        with pytest.raises((OSError, AssertionError)):
-            while time.monotonic() - began < 45:
-                wire.send(b"x")
-                if not wire.silent(seconds=0.2):
-                    raise AssertionError("the server spoke or hung up")
-            pytest.fail("still served after 45 s")
+        assert _cut_off(wire, within=45)
 
 
 def test_an_octet_of_a_command_now_and_then_is_cut(new_relay: Make) -> None:
     relay = new_relay(socketTimeout=2000).start()
     with Wire(relay.port) as wire:
         assert wire.reply().code == 220
-        began = time.monotonic()
-        with pytest.raises((OSError, AssertionError)):
-            while time.monotonic() - began < 20:
-                wire.send(b"x")
-                if not wire.silent(seconds=0.2):
-                    raise AssertionError("the server spoke or hung up")
-            pytest.fail("still served after 20 s")
+        assert _cut_off(wire, within=20)
 
 
 def test_too_many_clients(new_relay: Make) -> None:

@@ -53,6 +53,14 @@ def open_files(pid: int) -> int:
     return sum(1 for _ in (_PROC / str(pid) / "fd").iterdir())
 
 
+def command_line(pid: int) -> bytes:
+    """Program and arguments, NUL between them; b"" for a process that is gone."""
+    try:
+        return (_PROC / str(pid) / "cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
 def _stat(pid: int) -> list[str] | None:
     """Fields of /proc/PID/stat from the third (state) on: the parent is [1], utime [11]."""
     try:

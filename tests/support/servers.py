@@ -41,11 +41,10 @@ class Server:
         """The environment it runs in."""
         return os.environ
 
-    def start(self) -> Self:
-        """Start and wait until the port accepts connections. Raises RuntimeError with its output
-        when it ends instead."""
+    def spawn(self) -> subprocess.Popen[bytes]:
+        """Start without waiting for anything."""
         with self.output.open("ab") as output:
-            started = subprocess.Popen(
+            self.process = subprocess.Popen(
                 self.command(),
                 cwd=self.folder,
                 env={**self.environment(), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
@@ -54,7 +53,12 @@ class Server:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self.process = started
+        return self.process
+
+    def start(self) -> Self:
+        """Start and wait until the port accepts connections. Raises RuntimeError with its output
+        when it ends instead."""
+        started = self.spawn()
         try:
             wait_until(
                 lambda: started.poll() is not None or answers(self.port), seconds=_START, what="the port"
@@ -185,7 +189,12 @@ class Relay(Server):
         self.path.write_text(
             text.replace("{received}", str(self.received)).replace("{folder}", str(self.folder))
         )
-        return [sys.executable, "-m", "listener.cli", "serve", str(self.path)]
+        return self.command_for(self.path)
+
+    @staticmethod
+    def command_for(*configuration: Path) -> list[str]:
+        """Serve a configuration, or the default one."""
+        return [sys.executable, "-m", "listener.cli", "serve", *map(str, configuration)]
 
     def environment(self) -> Mapping[str, str]:
         return {**os.environ, **self._env}
