@@ -1,0 +1,84 @@
+"""Output `log`: one log record per mail (SPEC section 7)."""
+
+from __future__ import annotations
+
+import logging
+from typing import ClassVar, Final, Literal
+
+from functions.addresses import Address
+from functions.mime import Limits, Parts, read_parts
+from functions.processors.base import Job, OutputOptions, Processor
+from functions.processors.context import BuildContext
+
+log: Final = logging.getLogger("smtp_relay.output.log")
+
+Field = Literal["from", "to", "cc", "bcc", "subject", "text"]
+
+_TEXT: Final = 10_000
+"""Characters of the text that go into the record."""
+
+_LIMITS: Final = Limits(content=1_048_576, text=262_144)
+
+
+class Options(OutputOptions):
+    """`fields` are the parts of the mail that the record shows, all of them when left out."""
+
+    type: Literal["log"] = "log"
+    fields: tuple[Field, ...] = ("from", "to", "cc", "bcc", "subject", "text")
+
+    def identity(self) -> str:
+        return self.name or f"log:{','.join(self.fields)}"
+
+
+class LogProcessor(Processor):
+    """Logs mails at INFO; ids and size always, the chosen fields where the mail has them."""
+
+    quick: ClassVar[bool] = True
+
+    def __init__(self, options: Options, name: str) -> None:
+        self._fields = options.fields
+        self._name = name
+
+    def process(self, job: Job) -> None:
+        if not log.isEnabledFor(logging.INFO):
+            return
+        envelope = job.mail.envelope
+        extra: dict[str, object] = {
+            "id": envelope.id,
+            "session": envelope.session,
+            "flow": job.flow,
+            "output": self._name,
+            "size": envelope.size,
+        }
+        if self._fields:
+            parts = read_parts(job.mail, job.flow, _LIMITS)
+            for field in self._fields:
+                value = _show(parts, field)
+                if value:
+                    extra[field] = value
+        log.info("mail", extra=extra)
+
+
+def _show(parts: Parts, field: Field) -> str | list[str]:
+    match field:
+        case "from":
+            return _written(parts.from_)
+        case "to":
+            return _written(parts.to)
+        case "cc":
+            return _written(parts.cc)
+        case "bcc":
+            return _written(parts.bcc)
+        case "subject":
+            return parts.subject or ""
+        case "text":
+            return (parts.text or "")[:_TEXT]
+
+
+def _written(addresses: list[Address]) -> list[str]:
+    return [f"{name} <{address}>" if name else address for name, address in addresses]
+
+
+def build(options: Options, name: str, context: BuildContext) -> LogProcessor:
+    """The processor of one `log` output; it needs nothing of its surroundings."""
+    return LogProcessor(options, name)

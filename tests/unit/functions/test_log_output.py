@@ -1,0 +1,85 @@
+"""Output `log`: one structured record."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from functions.envelope import Client, Envelope, Recipient
+from functions.mail import BytesContent, Mail
+from functions.processors.base import Job
+from functions.processors.context import BuildContext
+from functions.processors.log import Options, build
+
+LOGGER = "smtp_relay.output.log"
+STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+
+
+def run(content: bytes, caplog: pytest.LogCaptureFixture, **options: Any) -> list[dict[str, Any]]:
+    envelope = Envelope(
+        id="019b7d2a-0000-7000-8000-000000000000",
+        session="s",
+        received=0,
+        reverse_path="a@b.example",
+        recipients=(Recipient(address="c@d.example", flows=("f",)),),
+        client=Client(ip="192.0.2.1"),
+        size=len(content),
+        sha256="",
+    )
+    processor = build(Options(**options), "log_0", BuildContext(Path("/"), False, None, str))
+    mail = Mail(envelope, BytesContent(content))
+    assert processor.process(Job(mail, "f", ("c@d.example",), lambda part, effect: None, lambda: 1e9)) is None
+    return [
+        {key: value for key, value in vars(record).items() if key not in STANDARD}
+        for record in caplog.records
+        if record.name == LOGGER
+    ]
+
+
+def test_one_record_shows_the_fields_that_the_mail_has(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, LOGGER)
+    content = b"From: Bob <bob@x>\r\nTo: a@x, b@x\r\nSubject: =?utf-8?q?h=C3=A9?=\r\n\r\nhello\r\n"
+    assert run(content, caplog) == [
+        {
+            "id": "019b7d2a-0000-7000-8000-000000000000",
+            "session": "s",
+            "flow": "f",
+            "output": "log_0",
+            "size": len(content),
+            "from": ["Bob <bob@x>"],
+            "to": ["a@x", "b@x"],
+            "subject": "hé",
+            "text": "hello\n",
+        }
+    ]
+
+
+def test_only_the_chosen_fields(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, LOGGER)
+    (record,) = run(b"Subject: x\r\n\r\nsecret\r\n", caplog, fields=("subject",))
+    assert set(record) == {"id", "session", "flow", "output", "size", "subject"}
+    caplog.clear()
+    (record,) = run(b"Subject: x\r\n\r\nsecret\r\n", caplog, fields=())
+    assert set(record) == {"id", "session", "flow", "output", "size"}
+
+
+def test_the_text_is_cut(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, LOGGER)
+    (record,) = run(b"\r\n" + b"x" * 3_000_000, caplog)
+    assert len(record["text"]) == 10_000
+
+
+def test_nothing_is_read_when_nobody_listens(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, LOGGER)
+    assert run(b"Subject: x\r\n\r\n", caplog) == []
+
+
+def test_an_unknown_field_is_refused() -> None:
+    with pytest.raises(ValidationError, match="fields"):
+        Options.model_validate({"fields": ["body"]})
+    assert Options().identity() == "log:from,to,cc,bcc,subject,text"
+    assert Options(name="n").identity() == "n"
