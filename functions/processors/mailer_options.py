@@ -22,20 +22,22 @@ _DOMAIN: Final = re.compile(
 _SELECTOR: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?", re.IGNORECASE)
 
 
-def _domain(text: str) -> str:
+def check_domain(text: str) -> str:
+    """A domain in lower case. Raises ValueError for what is none in ASCII form."""
     if not _DOMAIN.fullmatch(text):
         raise ValueError(f"{text!r} is not a domain (give its ASCII form)")
     return text.lower()
 
 
-def _selector(text: str) -> str:
+def check_selector(text: str) -> str:
+    """A selector as it is. Raises ValueError for what cannot stand in the DNS."""
     if not _SELECTOR.fullmatch(text):
         raise ValueError(f"{text!r} is not a selector (RFC 6376 section 3.1)")
     return text
 
 
-Domain = Annotated[str, AfterValidator(_domain)]
-Selector = Annotated[str, AfterValidator(_selector)]
+Domain = Annotated[str, AfterValidator(check_domain)]
+Selector = Annotated[str, AfterValidator(check_selector)]
 
 
 class DomainKey(Part):
