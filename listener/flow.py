@@ -83,21 +83,24 @@ class Flows:
         chosen = [flow for flow in self.flows if flow.listeners is None or listener in flow.listeners]
         plans = tuple(Plan(flow, place) for place, flow in enumerate(chosen))
         checks = any(one.checks_credentials for flow in chosen for one in flow.filters)
+        any_user = any(one.any_user for flow in chosen for one in flow.filters)
         return _Serving(
             plans,
             hooks=tuple(tuple(hook for plan in plans for hook in plan.hooks[phase]) for phase in Phase),
-            can_authenticate=not self.auth_lifted and (checks or not self.checks_credentials),
+            can_authenticate=not self.auth_lifted and (checks or any_user or not self.checks_credentials),
+            any_user=any_user or not self.checks_credentials,
             nothing_said=[NOTHING_SAID] * len(plans),
         )
 
 
 class _Serving(NamedTuple):
-    """What the flows of one listener have in common: all hooks by phase, and whether AUTH can
-    succeed there at all."""
+    """What the flows of one listener have in common: all hooks by phase, whether AUTH can
+    succeed there at all, and whether it does whatever the credentials."""
 
     plans: tuple[Plan, ...]
     hooks: tuple[tuple[Hook, ...], ...]
     can_authenticate: bool
+    any_user: bool
     nothing_said: list[Tally]
 
 
@@ -239,7 +242,7 @@ class ConnectionState:
 
     def _failed_attempt(self, answers: Answers) -> Outcome:
         """None when the credentials are accepted, else what the attempt is answered."""
-        if not self._flows.checks_credentials:
+        if self._serving.any_user:
             return None
         tally = NOTHING_SAID
         for hook, answer in answers:

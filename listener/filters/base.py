@@ -32,7 +32,8 @@ class Filter:
 
     `phases` are the phases at which this instance may say something other than abstain, given
     its options: until the last of them has run, its silence may still become an acceptance.
-    `checks_credentials` says that AUTH succeeds when this filter accepts at the auth phase.
+    `checks_credentials` says that AUTH succeeds when this filter accepts at the auth phase;
+    `any_user` that it succeeds whatever the credentials, which says nothing for the flow.
 
     An answer at connect or auth holds for the connection, at mail or data for the transaction,
     at rcpt for that recipient. A hook that raises or takes longer than `filterTimeout` counts as
@@ -41,6 +42,7 @@ class Filter:
 
     phases: frozenset[Phase] = frozenset()
     checks_credentials: bool = False
+    any_user: bool = False
 
     def __init__(self, name: str) -> None:
         self.name = name

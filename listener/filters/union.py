@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Final
 
-from functions.registry import Chosen, Kind, Registry
+from functions.registry import Chosen, Kind, Registry, kind
 from listener.filters.base import Filter, FilterOptions
 from listener.filters.context import BuildContext
 
 KINDS: Final[Mapping[str, Kind]] = {
     "whitelist": Kind("listener.filters.pending:Whitelist", "listener.filters.whitelist:build"),
     "static-auth": Kind("listener.filters.pending:StaticAuth", "listener.filters.static_auth:build"),
-    "http-auth": Kind("listener.filters.pending:HttpAuth", "listener.filters.http_auth:build"),
-    "http-filter": Kind("listener.filters.pending:HttpFilter", "listener.filters.http_filter:build"),
+    "http-auth": kind("listener.filters.http_auth"),
+    "http-filter": kind("listener.filters.http_filter"),
     "mail-auth": Kind("listener.filters.pending:MailAuth", "listener.filters.mail_auth:build"),
 }
 
