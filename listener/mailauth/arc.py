@@ -69,9 +69,7 @@ class Chain:
     def questions(self) -> list[Question]:
         """The keys needed: at most two for each instance."""
         return [
-            Question(signature.key_name, "TXT")
-            for each in self._sets
-            for signature in (each.seal, each.message_signature)
+            signature.question for each in self._sets for signature in (each.seal, each.message_signature)
         ]
 
     def judge(self, answers: Mapping[Question, Answer], bodies: BodyHashes) -> ArcResult:
@@ -124,7 +122,7 @@ class Chain:
 
     def _check(self, signature: Signature, digest: bytes, answers: Mapping[Question, Answer]) -> None:
         """Raises SignatureError, or _KeyPending."""
-        answer = answers[Question(signature.key_name, "TXT")]
+        answer = answers[signature.question]
         if answer.failed:
             raise _KeyPending
         fault = SignatureError("permerror", "no key")

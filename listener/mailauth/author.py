@@ -6,6 +6,7 @@ could be walked around with a From field that we cannot parse and people can.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -21,6 +22,9 @@ MAX_LENGTH: Final = 65_536
 
 _BACKSLASH, _QUOTE, _OPEN, _CLOSE, _LESS, _GREATER = b'\\"()<>'
 _SEPARATORS: Final = b",;:"
+_USUAL: Final = re.compile(  # one display name, quoted or not, and one address: most mails
+    rb"""(?:[ \t]*"[^"\\<>@]*"[ \t]*|[^"(),:;<>@\\]*)<[^"(),:;<>@\\\s]+@([0-9A-Za-z.-]+)>[ \t]*"""
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,10 @@ def authors(block: HeaderBlock) -> Authors:
 
 def _hosts(value: bytes) -> Iterator[bytes]:
     """What follows the @ of each address (RFC 5322 section 3.4, with its obsolete forms)."""
+    usual = _USUAL.fullmatch(value)
+    if usual is not None:
+        yield usual[1]
+        return
     mailboxes, balanced = _mailboxes(value)
     if not balanced:
         # A quote or comment that never ends hides the rest from us, not from every mail client.

@@ -16,7 +16,7 @@ from listener.mailauth.digests import BodyHashes
 from listener.mailauth.dkim import KeyRules, Signatures
 from listener.mailauth.dmarc import Identifiers, Walk
 from listener.mailauth.fields import HeaderBlock
-from listener.mailauth.policy import PREFIX, Record
+from listener.mailauth.policy import Record
 from listener.mailauth.received import received_chain
 from listener.mailauth.resolver import Answer, Deadline, Question, Resolver, resolve_all
 from listener.mailauth.results import (
@@ -43,7 +43,7 @@ THREAD_HEAD: Final = 65_536
 THREAD_SIGNATURES: Final = 8
 """Keys from which on signatures are verified in a thread."""
 
-_CHUNK: Final = 262_144
+_CHUNK: Final = 65_536  # below what malloc maps anew each time; larger ones take longer
 
 
 class MailSource(Protocol):
@@ -122,9 +122,13 @@ async def check(
 
 
 async def _check(mail: MailSource, sender: Sender, resolver: Resolver, checks: Checks, now: float) -> Report:
-    heavy = mail.size > THREAD_SIZE or len(mail.head) > THREAD_HEAD
-    if heavy:
-        header = await asyncio.to_thread(_Header, mail.head, checks, now)
+    big_head = len(mail.head) > THREAD_HEAD
+    if big_head or mail.size > THREAD_SIZE:
+        header = (
+            await asyncio.to_thread(_Header, mail.head, checks, now)
+            if big_head
+            else _Header(mail.head, checks, now)
+        )
         reading = asyncio.create_task(asyncio.to_thread(_hash_body, mail, header))
         try:
             spf_result, answers, walks = await _ask(sender, resolver, checks, header)
@@ -135,7 +139,7 @@ async def _check(mail: MailSource, sender: Sender, resolver: Resolver, checks: C
         header = _Header(mail.head, checks, now)
         bodies = _hash_body(mail, header)
         spf_result, answers, walks = await _ask(sender, resolver, checks, header)
-    if heavy or len(header.questions) > THREAD_SIGNATURES:
+    if big_head or len(header.questions) > THREAD_SIGNATURES:
         dkim, arc = await asyncio.to_thread(_judge, header, answers, bodies)
     else:
         dkim, arc = _judge(header, answers, bodies)
@@ -188,7 +192,7 @@ async def _ask(
     )
     questions = header.questions
     domains = header.authors.domains
-    needed = [*questions, *(Question(PREFIX + name, "TXT") for d in domains for name in dmarc.walk_names(d))]
+    needed = [*questions, *(question for domain in domains for question in dmarc.walk_questions(domain))]
     if any(resolver.known(question) is None for question in needed):
         found = await asyncio.gather(
             spf_result,

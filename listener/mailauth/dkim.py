@@ -60,7 +60,7 @@ class Signatures:
     @property
     def questions(self) -> list[Question]:
         """The keys needed."""
-        return [Question(signature.key_name, "TXT") for signature in self._readable()]
+        return [signature.question for signature in self._readable()]
 
     @property
     def body_hashes(self) -> list[BodyHash]:
@@ -70,9 +70,7 @@ class Signatures:
     def judge(self, answers: Mapping[Question, Answer], bodies: BodyHashes) -> tuple[SignatureResult, ...]:
         """All verdicts, topmost signature first."""
         return tuple(
-            self._judge(item, answers[Question(item.key_name, "TXT")], bodies)
-            if isinstance(item, Signature)
-            else item
+            self._judge(item, answers[item.question], bodies) if isinstance(item, Signature) else item
             for item in self._items
         )
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from listener.mailauth import policy
 from listener.mailauth.domains import within
 from listener.mailauth.policy import Record
 from listener.mailauth.resolver import Outcome, Question, Resolver, resolve_all, resolve_one
-from listener.mailauth.results import Alignment, DmarcResult, Policy, SignatureResult, SpfResult
+from listener.mailauth.results import Alignment, DmarcResult, DmarcVerdict, Policy, SignatureResult, SpfResult
 
 MAX_QUERIES: Final = 8
 """Names asked in one tree walk (RFC 9989 section 4.10)."""
@@ -67,10 +68,16 @@ def walk_names(domain: str) -> list[str]:
     return [domain, *(".".join(labels[at:]) for at in range(start, len(labels)))]
 
 
+@lru_cache(maxsize=1_024)
+def walk_questions(domain: str) -> tuple[Question, ...]:
+    """The questions of a walk, in the order of `walk_names`."""
+    return tuple(Question(policy.PREFIX + name, "TXT") for name in walk_names(domain))
+
+
 async def walk(resolver: Resolver, domain: str) -> Walk:
     """Walk up from a domain. All names are asked at once."""
-    names = walk_names(domain)
-    questions = [Question(policy.PREFIX + name, "TXT") for name in names]
+    questions = walk_questions(domain)
+    names = [question.name.removeprefix(policy.PREFIX) for question in questions]
     answers = await resolve_all(resolver, questions)
     records: dict[str, Record] = {}
     unknown: set[str] = set()
@@ -131,14 +138,8 @@ async def evaluate(
 
     `enforced` takes the place of the record that DNS has for the author domain.
     """
-    base = DmarcResult(
-        "none",
-        domain=up.domain,
-        organizational_domain=up.organizational_domain or "",
-        enforced=enforced is not None,
-    )
-    pending = ""
     applied: _Applied | None
+    pending = ""
     if enforced is not None:
         applied = _Applied(enforced, "", (_effective(enforced, enforced.policy),))
     else:
@@ -148,9 +149,9 @@ async def evaluate(
             applied, pending = None, str(error)
         else:
             if applied is None:
-                return replace(base, reason="no policy")
+                return _result(up, "none", reason="no policy")
             if not applied.record.applies:
-                return replace(base, reason="malformed policy", policy_domain=applied.domain)
+                return _result(up, "none", reason="malformed policy")
     record = applied.record if applied else None
     spf, spf_pending = await _align(
         resolver, up, identifiers.spf, identifiers.spf_pending, strict=record.spf_strict if record else None
@@ -162,26 +163,50 @@ async def evaluate(
         identifiers.dkim_pending,
         strict=record.dkim_strict if record else None,
     )
-    base = replace(base, spf=spf, dkim=dkim)
+    verdict: DmarcVerdict = "fail"
+    reason = ""
+    worst: Policy = "none"
     if applied is None:
         # The same domain is aligned under any policy; else nothing is known.
-        certain = "strict" in (spf, dkim)
-        return replace(base, verdict="temperror", reason=pending, worst="none" if certain else "reject")
-    base = replace(
-        base,
-        policy=applied.policies[0] if len(applied.policies) == 1 else None,
-        policy_domain=applied.domain,
-        testing=applied.record.testing,
+        verdict, reason = "temperror", pending
+        worst = "none" if "strict" in (spf, dkim) else "reject"
+    elif spf != "none" or dkim != "none":
+        verdict = "pass"
+    else:
+        worst = max(applied.policies, key=_STRICTNESS.__getitem__)
+        if spf_pending or dkim_pending:
+            verdict, reason = "temperror", up.failure or "an identifier could not be checked"
+        elif len(applied.policies) > 1:
+            verdict, reason = "temperror", "the policy depends on what DNS does not tell"
+    return _result(
+        up, verdict, applied, spf=spf, dkim=dkim, worst=worst, reason=reason, enforced=enforced is not None
     )
-    if spf != "none" or dkim != "none":
-        return replace(base, verdict="pass")
-    worst = max(applied.policies, key=_STRICTNESS.__getitem__)
-    if spf_pending or dkim_pending:
-        reason = up.failure or "an identifier could not be checked"
-        return replace(base, verdict="temperror", reason=reason, worst=worst)
-    if base.policy is None:
-        return replace(base, verdict="temperror", reason="policy depends on DNS", worst=worst)
-    return replace(base, verdict="fail", worst=worst)
+
+
+def _result(
+    up: Walk,
+    verdict: DmarcVerdict,
+    applied: _Applied | None = None,
+    *,
+    spf: Alignment = "none",
+    dkim: Alignment = "none",
+    worst: Policy = "none",
+    reason: str = "",
+    enforced: bool = False,
+) -> DmarcResult:
+    return DmarcResult(
+        verdict=verdict,
+        domain=up.domain,
+        policy=applied.policies[0] if applied and len(applied.policies) == 1 else None,
+        worst=worst,
+        policy_domain=applied.domain if applied else "",
+        organizational_domain=up.organizational_domain or "",
+        spf=spf,
+        dkim=dkim,
+        testing=applied is not None and applied.record.testing,
+        enforced=enforced,
+        reason=reason,
+    )
 
 
 async def _discover(resolver: Resolver, up: Walk) -> _Applied | None:
@@ -238,8 +263,7 @@ async def _align(
         return "none", unsure
     candidates = [d for d in (*passed, *pending) if d != author and _might_align(d, up)]
     if len(candidates) > 1:  # all names of all walks at once; the walks then find them in the cache
-        names = {name for domain in candidates for name in walk_names(domain)}
-        await resolve_all(resolver, [Question(policy.PREFIX + name, "TXT") for name in names])
+        await resolve_all(resolver, [question for d in candidates for question in walk_questions(d)])
     for domain in candidates:
         if strict is None or up.organizational_domain is None:
             unsure = True

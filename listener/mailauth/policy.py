@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal, cast
 
 from listener.mailauth.results import Policy
@@ -37,8 +38,11 @@ class Record:
 
 def parse(text: bytes) -> Record | None:
     """Read a TXT record; None when it is not a DMARC record. Malformed tags take their defaults."""
-    if len(text) > MAX_RECORD or not _VERSION.match(text):
-        return None
+    return _parse(text) if len(text) <= MAX_RECORD and _VERSION.match(text) else None
+
+
+@lru_cache(maxsize=1_024)
+def _parse(text: bytes) -> Record:
     tags: dict[bytes, bytes] = {}
     for part in text.split(b";"):
         name, equals, value = part.partition(b"=")

@@ -12,8 +12,10 @@ MAX_FIELD: Final = 4_096
 MAX_VALUE: Final = 255
 """Characters kept of one clause."""
 
-_CLAUSES: Final = frozenset({"from", "by", "via", "with", "id", "for"})
-_TOKEN: Final = re.compile(rb"""\(|\)|\\.|"|[^\s()"\\]+|\s+""", re.DOTALL)
+_MAX_DEPTH: Final = 5  # of comments within comments
+_COMMENT: Final = re.compile(rb"\([^()]*\)")
+_FROM_COMMENT: Final = re.compile(rb"\s*from\s+[^\s()]+\s*\(([^()]*(?:\([^()]*\)[^()]*)*)\)", re.IGNORECASE)
+_CLAUSE: Final = re.compile(rb"(?:^|\s)(from|by|via|with|id|for)(?=\s)", re.IGNORECASE)
 
 
 def received_chain(block: HeaderBlock) -> tuple[dict[str, str], ...]:
@@ -24,42 +26,19 @@ def received_chain(block: HeaderBlock) -> tuple[dict[str, str], ...]:
 
 def _hop(value: bytes) -> dict[str, str]:
     hop: dict[str, str] = {}
-    clause = ""
-    comment: list[bytes] = []
-    text: list[bytes] = []
-    depth = 0
     clauses, semicolon, date = value.rpartition(b";")
     if not semicolon:
         clauses, date = value, b""
-
-    def settle() -> None:
-        if clause and text and clause not in hop:
-            hop[clause] = _clean(b" ".join(text))
-        text.clear()
-
-    for match in _TOKEN.finditer(clauses):
-        token = match[0]
-        if token == b"(":
-            depth += 1
-            if depth == 1:
-                comment.clear()
-                continue
-        elif token == b")" and depth:
-            depth -= 1
-            if depth == 0:
-                if clause == "from" and comment and "fromComment" not in hop:
-                    hop["fromComment"] = _clean(b"".join(comment))
-                continue
-        if depth:
-            comment.append(token)
-        elif not token.isspace():
-            word = token.decode("ascii", "replace").lower()
-            if word in _CLAUSES and (text or not clause):
-                settle()
-                clause = word
-            else:
-                text.append(token)
-    settle()
+    comment = _FROM_COMMENT.match(clauses)
+    for _ in range(_MAX_DEPTH):
+        clauses, found = _COMMENT.subn(b" ", clauses)
+        if not found:
+            break
+    parts = _CLAUSE.split(clauses)
+    for name, text in zip(parts[1::2], parts[2::2], strict=True):
+        hop.setdefault(name.lower().decode(), _clean(text))
+    if comment is not None:
+        hop["fromComment"] = _clean(comment[1])
     if date.strip():
         hop["date"] = _clean(date)
     return hop
@@ -67,4 +46,6 @@ def _hop(value: bytes) -> dict[str, str]:
 
 def _clean(value: bytes) -> str:
     text = " ".join(value.decode("utf-8", "replace").split())
-    return "".join(character for character in text if character.isprintable())[:MAX_VALUE]
+    if not text.isprintable():
+        text = "".join(character for character in text if character.isprintable())
+    return text[:MAX_VALUE]

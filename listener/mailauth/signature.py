@@ -15,6 +15,7 @@ from listener.mailauth import tags
 from listener.mailauth.canon import Algorithm
 from listener.mailauth.domains import normal_octets, within
 from listener.mailauth.fields import HeaderField
+from listener.mailauth.resolver import Question
 from listener.mailauth.results import DkimVerdict
 
 MAX_LENGTH: Final = 16_384
@@ -36,7 +37,7 @@ class SignatureError(Exception):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)  # not frozen: that doubles the cost of making one
 class Signature:
     """A signature field, read. `headers` are the lower-case names of h=, empty for an ARC-Seal.
 
@@ -60,16 +61,13 @@ class Signature:
     length: int | None
     signed_at: int | None
     expires: int | None
+    question: Question
+    """Where the key is (RFC 6376 section 3.6.2.1)."""
 
     @property
     def shown(self) -> str:
         """The first octets of b=, for header.b."""
         return tags.unfolded(self.tags[b"b"])[:_SHOWN].decode("ascii", "replace")
-
-    @property
-    def key_name(self) -> str:
-        """Where the key is (RFC 6376 section 3.6.2.1)."""
-        return f"{self.selector}._domainkey.{self.domain}"
 
 
 def parse_dkim(field: HeaderField) -> Signature:
@@ -168,6 +166,7 @@ def _read(
         length=length,
         signed_at=signed_at,
         expires=expires,
+        question=Question(f"{selector}._domainkey.{domain}", "TXT"),
     )
 
 

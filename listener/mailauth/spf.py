@@ -9,11 +9,13 @@ and their macros are capped before pyspf's regular expressions see them.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 from listener.mailauth.domains import MAX_NAME, normal
@@ -165,7 +167,7 @@ class _Evaluation(pyspf.query):  # type: ignore[misc]
         found = []
         for name in names:
             answer = self._answer(name, self.A)
-            if answer.outcome is Outcome.FOUND and self.cidrmatch(list(answer.records), self.cidrmax):
+            if answer.outcome is Outcome.FOUND and self.cidrmatch(map(str, answer.records), self.cidrmax):
                 found.append(name)
         return found
 
@@ -173,6 +175,17 @@ class _Evaluation(pyspf.query):  # type: ignore[misc]
         missing = [q for q in (Question(name, self.A) for name in names) if self._known(q) is None]
         if missing:
             raise _Missing(missing)
+
+    def cidrmatch(self, ipaddrs: Iterable[str], n: int) -> bool:
+        """Whether the client is in one of the networks: pyspf's, without making network objects."""
+        client = self.ipaddr
+        shift = client.max_prefixlen - n
+        network = int(client) >> shift
+        try:
+            parsed = [_address(address) for address in ipaddrs]
+        except ValueError as error:
+            raise pyspf.PermError("not an address") from error
+        return any(a.version == client.version and int(a) >> shift == network for a in parsed)
 
     # -- the limits -----------------------------------------------------------------------------
 
@@ -295,9 +308,13 @@ def _run(base: SpfResult, evaluation: _Evaluation, *, explain: bool) -> SpfResul
             text = evaluation.fetch_explanation(text)
             text = pyspf.EXPLANATIONS["fail"] if text is None else text
         explanation = "".join(c for c in text if c.isprintable())[:MAX_EXPLANATION]
-    return replace(
-        base,
+    return SpfResult(
         verdict=_VERDICTS.get(verdict, "permerror"),
+        domain=base.domain,
+        identity=base.identity,
+        sender=base.sender,
+        helo=base.helo,
+        ip=base.ip,
         mechanism=_mechanism(evaluation.mechanism),
         reason=reason,
         explanation=explanation,
@@ -311,6 +328,11 @@ def _identity(sender: Sender) -> tuple[str, str | None, Literal["mailfrom", "hel
         return "postmaster", normal(sender.helo), "helo"
     local, _, host = sender.reverse_path.rpartition("@")
     return local or "postmaster", normal(host), "mailfrom"
+
+
+@lru_cache(maxsize=4_096)
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    return ipaddress.ip_address(text)
 
 
 def _resolvable(name: str) -> bool:
