@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from functions.options import Options
+from listener.log_format import formatter
 
 Level = Literal["ERROR", "WARN", "INFO", "DEBUG", "TRACE"]
 
@@ -27,13 +28,13 @@ class LoggerOptions(Options):
 
     format: str = "text"
     """`text`, `json`, or a template with `%(d)s` (time), `%(l)s` (level), `%(m)s` (message) and
-    `%(t)s` (thread)."""
+    `%(t)s` (Unix time in milliseconds)."""
 
     filepath: str | None = None
     """The file's path, for `FILE`."""
 
-    size_limit: int = Field(default=50_000_000, ge=1_000)
-    """Octets after which the file rotates: a number is appended to its name."""
+    size_limit: int = Field(default=50_000_000, ge=0)
+    """Octets after which the file rotates: a number is appended to its name. 0 is no limit."""
 
     @model_validator(mode="after")
     def _complete(self) -> LoggerOptions:
@@ -41,6 +42,7 @@ class LoggerOptions(Options):
             raise ValueError("filepath is missing: a FILE logger needs one")
         if self.type == "CONSOLE" and self.filepath is not None:
             raise ValueError('filepath belongs to "type": "FILE"')
-        if self.format not in {"text", "json"} and "%(m)s" not in self.format:
+        if self.format not in {"text", "json"} and "%(" not in self.format:
             raise ValueError(f"format: {self.format!r} is neither text nor json, nor does it hold %(m)s")
+        formatter(self.format)
         return self

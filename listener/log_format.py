@@ -1,0 +1,163 @@
+"""How a log record becomes one line (SPEC section 9).
+
+Whatever a client sent may be in a message or a field: no control character of it leaves here raw,
+and no line of it can pass for one of ours.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+from itertools import islice
+from typing import Any, Final
+
+TRACE: Final = 5
+LEVELS: Final = {
+    "TRACE": TRACE,
+    "DEBUG": logging.DEBUG,
+    "INFO": logging.INFO,
+    "WARN": logging.WARNING,
+    "ERROR": logging.ERROR,
+}
+_NAMES: Final = {number: name for name, number in LEVELS.items()} | {logging.CRITICAL: "ERROR"}
+
+_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_FIRST_EXTRA: Final = len(vars(logging.makeLogRecord({})))  # `extra` comes after what every record has
+_BARE: Final = re.compile(r"[!#-<>-~]+").fullmatch  # what needs no quotes
+_UNUSUAL: Final = re.compile(r"[^ -~]+")
+_PLACEHOLDER: Final = re.compile(
+    r"%(?:\((?P<name>[^)]*)\)(?P<style>-?[0-9]{0,3}[a-zA-Z])|(?P<other>.?))", re.DOTALL
+)
+_VARIABLES: Final = {"d": "s", "l": "s", "m": "s", "t": "sd"}
+
+_last: tuple[int, str] = (0, "1970-01-01T00:00:00")
+
+
+def clock(created: float) -> str:
+    """A Unix time in seconds as `2026-01-02T03:04:05.678Z`."""
+    global _last  # noqa: PLW0603 - one second's text, replaced as a whole
+    ms = int(created * 1000)
+    second = ms // 1000
+    cached = _last
+    if cached[0] != second:
+        cached = _last = (second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)))
+    return f"{cached[1]}.{ms % 1000:03d}Z"
+
+
+def level_name(number: int) -> str:
+    """The configuration's name of a level; levels between two have the lower one's."""
+    name = _NAMES.get(number)
+    if name is None:
+        name = max(((n, word) for n, word in _NAMES.items() if n <= number), default=(0, "TRACE"))[1]
+    return name
+
+
+def escape(text: str) -> str:
+    """`text` with everything that is not printable written as an escape sequence."""
+    if text.isprintable():
+        return text
+    return _UNUSUAL.sub(_escape_run, text)
+
+
+def extras(record: logging.LogRecord) -> list[tuple[str, Any]]:
+    """What was logged with `extra`, in its order."""
+    found = islice(record.__dict__.items(), _FIRST_EXTRA, None)
+    return [pair for pair in found if pair[0] not in _STANDARD]
+
+
+def message_with_extras(record: logging.LogRecord) -> str:
+    """The message, then ` key=value` for each extra; a traceback follows on indented lines."""
+    text = record.getMessage()
+    if not text.isprintable():
+        text = escape(text)
+    for key, value in extras(record):
+        if type(value) is str and _BARE(value):
+            text += f" {key}={value}"
+        elif value is not None:
+            text += f" {key}={_written(value)}"
+    if record.exc_info or record.stack_info:
+        text += "".join(f"\n    {escape(line)}" for line in _traceback(record).splitlines())
+    return text
+
+
+class TextFormat(logging.Formatter):
+    """`2026-01-02T03:04:05.678Z [ INFO] smtp_relay.smtp: mail accepted id=… size=5120`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        level = level_name(record.levelno)
+        return f"{clock(record.created)} [{level:>5}] {record.name}: {message_with_extras(record)}"
+
+
+class JsonFormat(logging.Formatter):
+    """One object per line: time, level, logger, message, every extra, and exception."""
+
+    _encode: Final = staticmethod(json.JSONEncoder(separators=(",", ":"), default=str, skipkeys=True).encode)
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry: dict[str, Any] = {
+            "time": clock(record.created),
+            "level": level_name(record.levelno),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        for key, value in extras(record):
+            entry[f"{key}_" if key in entry else key] = value
+        if record.exc_info or record.stack_info:
+            entry["exception"] = _traceback(record)
+        line = self._encode(entry)
+        # The one control character that ASCII JSON does not escape.
+        return line.replace("\x7f", "\\u007f") if "\x7f" in line else line
+
+
+class TemplateFormat(logging.Formatter):
+    """The reference's templates: `%(d)s` time, `%(l)s` level, `%(m)s` message with its extras, `%(t)s`
+    Unix time in milliseconds. Raises ValueError for anything else."""
+
+    def __init__(self, template: str) -> None:
+        super().__init__()
+        for found in _PLACEHOLDER.finditer(template):
+            name, style = found["name"], found["style"]
+            if name is None:
+                if found["other"] != "%":
+                    raise ValueError(f"'%{found['other']}' is no placeholder; a percent sign is '%%'")
+            elif name not in _VARIABLES or style[-1] not in _VARIABLES[name]:
+                raise ValueError(f"'{found[0]}' is not one of %(d)s, %(l)s, %(m)s and %(t)s")
+        self._template = template
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self._template % {
+            "d": clock(record.created),
+            "l": f"{level_name(record.levelno):>5}",
+            "m": message_with_extras(record),
+            "t": int(record.created * 1000),
+        }
+
+
+def formatter(style: str) -> logging.Formatter:
+    """The formatter of a `format` option: text, json or a template. Raises ValueError."""
+    if style == "text":
+        return TextFormat()
+    return JsonFormat() if style == "json" else TemplateFormat(style)
+
+
+def _escape_run(run: re.Match[str]) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in run[0])
+
+
+def _written(value: object) -> str:
+    if isinstance(value, list | tuple | set | frozenset):
+        value = ",".join(map(str, value))
+    text = str(value)
+    if _BARE(text):
+        return text
+    quoted = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escape(quoted)}"'
+
+
+def _traceback(record: logging.LogRecord) -> str:
+    text = ""
+    if record.exc_info:
+        text = logging.Formatter().formatException(record.exc_info)
+    return f"{text}\n{record.stack_info}".strip() if record.stack_info else text

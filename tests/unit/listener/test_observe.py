@@ -1,0 +1,223 @@
+"""Where logs go: levels, destinations, rotation, several processes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from functions.errors import ConfigError
+from listener import log_handlers
+from listener.log_handlers import RotatingHandler
+from listener.log_options import LoggerOptions
+from listener.observe import TRACE, configure, reset
+
+log = logging.getLogger("smtp_relay.test")
+
+
+@pytest.fixture(autouse=True)
+def undone() -> Iterator[None]:
+    yield
+    reset()
+
+
+def options(**given: Any) -> LoggerOptions:
+    return LoggerOptions.model_validate({"type": "CONSOLE"} | given)
+
+
+def test_the_console_is_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
+    configure(None, environ={})
+    log.info("hello", extra={"id": "019b"})
+    log.debug("not this")
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.endswith("Z [ INFO] smtp_relay.test: hello id=019b\n")
+    assert err.count("\n") == 1
+
+
+def test_silence(capfd: pytest.CaptureFixture[str]) -> None:
+    configure([])
+    log.error("hello")
+    logging.getLogger("some.library").error("hello")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("given", "environment", "least"),
+    [
+        ({}, "", logging.INFO),
+        ({}, "debug", logging.DEBUG),
+        ({}, "WARNING", logging.WARNING),
+        ({}, "nonsense", logging.INFO),
+        ({"level": "TRACE"}, "ERROR", TRACE),
+        ({"level": "warn"}, "", logging.WARNING),
+    ],
+)
+def test_the_level_is_the_logger_s_else_the_environment_s(
+    given: dict[str, str], environment: str, least: int
+) -> None:
+    configure([options(**given)], environ={"LOG_LEVEL": environment})
+    assert log.getEffectiveLevel() == least
+    assert logging.getLogger("listener.x").getEffectiveLevel() == least
+    # Libraries tell secrets at DEBUG: aiosmtpd logs what clients say.
+    assert logging.getLogger("mail.log").getEffectiveLevel() == logging.WARNING
+
+
+def test_each_destination_has_its_own_level(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    configure(
+        [
+            options(level="ERROR"),
+            options(type="FILE", filepath="relay.log", level="DEBUG", format="json"),
+        ],
+        folder=tmp_path,
+    )
+    log.debug("fine", extra={"id": "1"})
+    log.error("broken")
+    assert "fine" not in capfd.readouterr().err
+    lines = [json.loads(line) for line in (tmp_path / "relay.log").read_text().splitlines()]
+    assert [(line["level"], line["message"]) for line in lines] == [("DEBUG", "fine"), ("ERROR", "broken")]
+
+
+def test_configuring_again_replaces(tmp_path: Path) -> None:
+    for name in ("first.log", "second.log"):
+        configure([options(type="FILE", filepath=name)], folder=tmp_path)
+        log.info("in %s", name)
+    assert "in first.log" in (tmp_path / "first.log").read_text()
+    assert "in second.log" not in (tmp_path / "first.log").read_text()
+
+
+def test_a_file_that_cannot_be_written_is_a_mistake_and_changes_nothing(tmp_path: Path) -> None:
+    configure([options(type="FILE", filepath="a.log")], folder=tmp_path)
+    with pytest.raises(ConfigError, match=r"loggers\[1\]\.filepath: .*missing"):
+        configure([options(), options(type="FILE", filepath="missing/b.log")], folder=tmp_path)
+    log.info("still here")
+    assert "still here" in (tmp_path / "a.log").read_text()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"type": "FILE"},
+        {"type": "CONSOLE", "filepath": "x"},
+        {"format": "xml"},
+        {"format": "%(x)s"},
+        {"level": "LOUD"},
+        {"sizeLimit": -1},
+        {"unknown": 1},
+    ],
+)
+def test_mistakes_in_options(given: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        options(**given)
+
+
+def test_a_full_file_is_renamed_with_the_next_number(tmp_path: Path) -> None:
+    configure([options(type="FILE", filepath="r.log", sizeLimit=1_000, format="%(m)s")], folder=tmp_path)
+    (tmp_path / "r.log.7").write_text("from before")
+    (tmp_path / "r.log.bak").write_text("somebody's")
+    for number in range(60):
+        log.info("%04d %s", number, "x" * 44)
+    files = [tmp_path / "r.log.7", *(tmp_path / f"r.log.{n}" for n in (8, 9)), tmp_path / "r.log"]
+    assert sorted(tmp_path.iterdir()) == sorted([*files, tmp_path / "r.log.bak"])
+    assert all(file.stat().st_size <= 1_000 for file in files)
+    lines = "".join(file.read_text() for file in files[1:]).splitlines()
+    assert [int(line[:4]) for line in lines] == list(range(60))
+
+
+def test_no_limit(tmp_path: Path) -> None:
+    configure([options(type="FILE", filepath="r.log", sizeLimit=0)], folder=tmp_path)
+    for _ in range(100):
+        log.info("x" * 2_000)
+    assert [file.name for file in tmp_path.iterdir()] == ["r.log"]
+
+
+def test_a_line_larger_than_the_limit_is_written_whole(tmp_path: Path) -> None:
+    configure([options(type="FILE", filepath="r.log", sizeLimit=10, format="%(m)s")], folder=tmp_path)
+    log.info("a" * 100)
+    log.info("b" * 100)
+    assert (tmp_path / "r.log.1").read_text() == "a" * 100 + "\n"
+    assert (tmp_path / "r.log").read_text() == "b" * 100 + "\n"
+
+
+def test_a_rotation_from_outside_is_followed(tmp_path: Path) -> None:
+    configure([options(type="FILE", filepath="r.log", format="%(m)s")], folder=tmp_path)
+    first = logging.makeLogRecord({"msg": "one", "levelno": logging.INFO, "created": 100.0})
+    second = logging.makeLogRecord({"msg": "two", "levelno": logging.INFO, "created": 102.0})
+    (handler,) = [each for each in logging.getLogger().handlers if isinstance(each, RotatingHandler)]
+    handler.handle(first)
+    (tmp_path / "r.log").rename(tmp_path / "r.log.old")
+    handler.handle(second)
+    assert (tmp_path / "r.log").read_text() == "two\n"
+
+
+def _worker(folder: str, worker: int) -> None:
+    for number in range(300):
+        log.info("%d:%04d %s", worker, number, "y" * 40)
+
+
+def test_workers_share_a_rotating_file(tmp_path: Path) -> None:
+    # Forked after the handler was made, as the server's workers are.
+    configure([options(type="FILE", filepath="r.log", sizeLimit=4_000, format="%(m)s")], folder=tmp_path)
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=_worker, args=(str(tmp_path), worker)) for worker in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+        assert worker.exitcode == 0
+    lines = "".join(file.read_text() for file in tmp_path.iterdir()).splitlines()
+    assert sorted(line[:6] for line in lines) == [f"{w}:{n:04d}" for w in range(3) for n in range(300)]
+    assert all(len(line) == 47 for line in lines)
+    # Each looks by itself, so a file may grow past the limit by what the others write meanwhile.
+    assert len(list(tmp_path.iterdir())) > 2
+
+
+def test_a_full_disk_is_told_once(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure([options(type="FILE", filepath="r.log")], folder=tmp_path)
+    real = log_handlers.write_line
+
+    def full(fd: int, line: bytes) -> None:
+        if fd != 2:
+            raise OSError(28, "No space left on device")
+        real(fd, line)
+
+    monkeypatch.setattr(log_handlers, "write_line", full)
+    log.info("one")
+    log.info("two")
+    err = capfd.readouterr().err
+    assert err.count("No space left on device") == 1
+    assert err.count("\n") == 1
+
+
+def test_a_console_that_takes_no_more_drops_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    monkeypatch.setattr(log_handlers, "_PATIENCE", 1)
+    line = b"z" * 9_999 + b"\n"
+    for _ in range(20):
+        log_handlers.write_line(writer, line)
+    assert os.read(reader, 10_000) == line
+    os.close(reader)
+    with pytest.raises(BrokenPipeError):
+        log_handlers.write_line(writer, line)
+    os.close(writer)
+
+
+def test_reset_gives_everything_back() -> None:
+    before = list(logging.getLogger().handlers)
+    source = logging._srcfile
+    configure([options()])
+    assert logging._srcfile is None
+    reset()
+    assert logging.getLogger().handlers == before
+    assert logging._srcfile == source
+    assert log.getEffectiveLevel() == logging.WARNING
