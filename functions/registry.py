@@ -11,12 +11,12 @@ import difflib
 import importlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar, cast
 
 from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from functions import plugins
 from functions.errors import ConfigError
 
 Base = TypeVar("Base", bound=BaseModel)
@@ -52,26 +52,21 @@ class Registry(Generic[Base]):
 
     def names(self) -> tuple[str, ...]:
         """All known types, third parties' last."""
-        return (*self.kinds, *sorted(set(entry_points(group=self.group).names) - set(self.kinds)))
+        return (*self.kinds, *(name for name in plugins.installed(self.group) if name not in self.kinds))
 
     def options(self, type_: str) -> type[Base] | None:
-        """The options model of a type, None for an unknown one."""
-        found: type[Base]
+        """The options model of a type, None for an unknown one. Raises BrokenPlugin."""
         if type_ in self.kinds:
-            found = _load(self.kinds[type_].options)
-        elif (entry := self._entry(type_)) is not None:
-            found = entry.load().Options
-        else:
-            return None
-        if not issubclass(found, self.base):
-            raise TypeError(f"{found!r}: the options of a {self.noun} derive from {self.base.__name__}")
-        return found
+            found: type[Base] = _load(self.kinds[type_].options)
+            return found
+        plugin = plugins.load(self.group, type_, self.base)
+        return None if plugin is None else cast("type[Base]", plugin.options)
 
     def builder(self, type_: str) -> Callable[..., Any]:
         """The type's build(). Raises NotAvailable where it cannot be imported."""
-        if (entry := self._entry(type_)) is not None:
-            return entry.load().build  # type: ignore[no-any-return]
-        known = self.kinds[type_]
+        known = self.kinds.get(type_)
+        if known is None:
+            return self._plugin_builder(type_)
         try:
             return _load(known.build)  # type: ignore[no-any-return]
         except (ImportError, AttributeError) as error:
@@ -86,17 +81,24 @@ class Registry(Generic[Base]):
         if isinstance(value, self.base):
             return value
         if not isinstance(value, Mapping):
-            raise PydanticCustomError("not_an_object", f"a {self.noun} is an object with a type")
+            raise PydanticCustomError("not_an_object", f"expected an object with a type: one {self.noun}")
         type_ = value.get("type")
-        model = self.options(type_) if isinstance(type_, str) else None
+        try:
+            model = self.options(type_) if isinstance(type_, str) else None
+        except plugins.BrokenPlugin as error:
+            raise PydanticCustomError("broken_plugin", f"{error}") from error
         if model is None:
             raise PydanticCustomError("unknown_type", self._unknown(type_))
         return model.model_validate(value, by_alias=True, by_name=False)
 
-    def _entry(self, type_: str) -> EntryPoint | None:
-        if type_ in self.kinds:
-            return None
-        return next(iter(entry_points(group=self.group, name=type_)), None)
+    def _plugin_builder(self, type_: str) -> Callable[..., Any]:
+        try:
+            plugin = plugins.load(self.group, type_, self.base)
+        except plugins.BrokenPlugin as error:
+            raise NotAvailable(f"{self.noun} {type_}", str(error)) from error
+        if plugin is None:
+            raise NotAvailable(f"{self.noun} {type_}", "is not installed")
+        return plugin.build
 
     def _unknown(self, type_: object) -> str:
         names = self.names()
