@@ -1,0 +1,68 @@
+"""Third parties' filters and outputs, found through entry points (SPEC section 4).
+
+An entry point's name is the `type` in the configuration; it names a module, class or other object
+with `Options` (a pydantic model with that type) and `build(options, name, context)`. Nothing is
+looked up before a configuration names a type that is not one of ours, and nothing is imported
+before its own type is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Final, NamedTuple
+
+from pydantic import BaseModel
+
+FILTERS: Final = "smtp_relay.filters"
+OUTPUTS: Final = "smtp_relay.outputs"
+
+
+class BrokenPlugin(Exception):
+    """A plugin is installed, but is not what the house expects; `str()` says whose and why."""
+
+
+class Plugin(NamedTuple):
+    """One installed kind."""
+
+    options: type[BaseModel]
+    build: Callable[..., Any]
+
+
+def installed(group: str) -> tuple[str, ...]:
+    """The types that plugins bring, sorted; nothing is imported for it."""
+    return tuple(sorted(entry_points(group=group).names))
+
+
+def load(group: str, type_: str, base: type[BaseModel]) -> Plugin | None:
+    """The plugin of a type, None where none is installed. Its options have to derive from `base`.
+
+    Raises BrokenPlugin.
+    """
+    found = _distinct(entry_points(group=group, name=type_))
+    if not found:
+        return None
+    if len(found) > 1:
+        raise BrokenPlugin(
+            f"type {type_!r} comes from {' and '.join(sorted(map(_whose, found)))}: remove one"
+        )
+    entry = found[0]
+    try:
+        thing = entry.load()
+    except Exception as error:  # a stranger's module may raise anything while it is imported
+        raise BrokenPlugin(f"{_whose(entry)} cannot be loaded: {type(error).__name__}: {error}") from error
+    options, build = getattr(thing, "Options", None), getattr(thing, "build", None)
+    if not (isinstance(options, type) and issubclass(options, base)):
+        raise BrokenPlugin(f"{_whose(entry)} has no Options that derive from {base.__name__}")
+    if not callable(build):
+        raise BrokenPlugin(f"{_whose(entry)} has no build(options, name, context)")
+    return Plugin(options, build)
+
+
+def _distinct(entries: Any) -> list[EntryPoint]:
+    """A distribution that is found at two places of sys.path counts once."""
+    return list({(_whose(entry), entry.value): entry for entry in entries}.values())
+
+
+def _whose(entry: EntryPoint) -> str:
+    return f"plugin {entry.dist.name if entry.dist else entry.value}"
