@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import AfterValidator, Field
@@ -49,6 +50,11 @@ class FileProcessor(Processor):
         self._template = Template.parse(options.filename)
         self._folder = folder
         self._keys: dict[tuple[str, int], str] = {}
+
+    @property
+    def folder(self) -> Path:
+        """Where the mails land, for `traces.remove_traces`."""
+        return self._folder.folder
 
     def process(self, job: Job) -> Landed:
         mail = job.mail

@@ -400,7 +400,7 @@ def test_traces_of_finished_mails_are_cleared_away(tmp_path: Path) -> None:
     target.process(job(owed))
     target.process(job(finished))
     (tmp_path / "out" / ".hidden.tmp").touch()
-    assert remove_traces(tmp_path / "out", lambda mail_id: mail_id == owed.id) == 1
+    assert remove_traces(target.folder, lambda mail_id: mail_id == owed.id) == 1
     assert [name.split(".")[1] for name in names(tmp_path / "out") if name.endswith(".tmp")] == [
         owed.id,
         "hidden",
