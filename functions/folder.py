@@ -23,6 +23,10 @@ from functions.spool import DeadRecord
 LAYOUT: Final = 1
 """Number of this layout, kept in `user_version`; another one is not opened."""
 
+FOREIGN: Final = 1 << 52
+"""Sequence numbers from here on are given by other processes than the owner (replay of kept mail),
+which cannot know the owner's next one."""
+
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS mail (
     seq INTEGER PRIMARY KEY, id TEXT NOT NULL, received INTEGER NOT NULL,
@@ -103,9 +107,10 @@ class Part:
                 f"spool {self.folder}", f"cannot be used: {error}", "name a folder that can be written"
             ) from error
 
-    def connect(self) -> sqlite3.Connection:
-        """Open the database for this thread, each commit durable."""
-        db = sqlite3.connect(self.database, isolation_level=None, timeout=30, cached_statements=64)
+    def connect(self, patience: float = 30.0) -> sqlite3.Connection:
+        """Open the database for this thread, each commit durable. `patience` is how many seconds to
+        wait for another process's commit."""
+        db = sqlite3.connect(self.database, isolation_level=None, timeout=patience, cached_statements=64)
         db.execute("PRAGMA synchronous = FULL")
         return db
 
@@ -128,6 +133,13 @@ class Part:
         """The unparked mails whose time has come, oldest first."""
         rows = db.execute("SELECT seq FROM mail WHERE parked = 0 AND next <= ? ORDER BY seq", (now,))
         return [row[0] for row in rows]
+
+    def last(self, db: sqlite3.Connection) -> int:
+        """The highest sequence number that the owner gave."""
+        found: int = db.execute(
+            "SELECT coalesce(max(seq), 0) FROM mail WHERE seq < ?", (FOREIGN,)
+        ).fetchone()[0]
+        return found
 
     def waiting(self, db: sqlite3.Connection) -> list[tuple[float, int]]:
         """Every unparked mail with the time of its next attempt."""

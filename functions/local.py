@@ -109,7 +109,7 @@ class LocalDelivery:
         db = self._store.db
         orphans = self._part.remove_orphans(db)
         left = self._part.waiting(db)
-        self._seq = db.execute("SELECT coalesce(max(seq), 0) FROM mail").fetchone()[0]
+        self._seq = self._part.last(db)
         if left or orphans:
             log.info("taking up the spool", extra={"unfinished": len(left), "orphans": orphans})
         for _, seq in left:

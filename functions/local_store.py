@@ -31,7 +31,7 @@ class Store:
 
     def __init__(self, part: Part, *, durable: bool) -> None:
         self._durable = durable
-        self.db = part.connect()
+        self.db = part.connect(patience=1.0)
         self.db.execute("PRAGMA synchronous = OFF")
         self.db.execute("PRAGMA wal_autocheckpoint = 0")
         # The log exists from here on, and stays until the last connection closes.
