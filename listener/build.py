@@ -53,7 +53,7 @@ class Filters:
     """The filters of every flow, built once and shared by all listeners. Raises ConfigError."""
 
     def __init__(self, config: RelayConfig, around: Surroundings) -> None:
-        context = FilterContext.of(around.folder, around.environ)
+        context = FilterContext.of(around.folder, around.environ, config.filter_timeout / 1000)
         self._flows: list[Flow] = []
         for name, flow in config.flows.items():
             built = tuple(build_filter(o, label, context) for label, o in flow.labelled_filters())
@@ -82,6 +82,12 @@ class Filters:
             if (ask := getattr(each, "removals", None)) is not None
             for entry in ask(hostname)
         ]
+
+    def observe(self, observer: Observer) -> None:
+        """Let the filters that have something to count tell the observer."""
+        for each in self.all:
+            if (tell := getattr(each, "observe", None)) is not None:
+                tell(observer)
 
     async def start(self) -> None:
         """Start every filter in this process."""

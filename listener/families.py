@@ -71,6 +71,12 @@ FILTER_VERDICTS: Final = Family(
 FILTER_SECONDS: Final = _duration(
     "smtp_relay_filter_duration_seconds", "Time that filters took to answer", "filter"
 )
+MAIL_AUTH: Final = Family(
+    "smtp_relay_mail_auth_results_total",
+    "counter",
+    "What mail-auth found of mails (RFC 8601 results)",
+    ("filter", "method", "result"),
+)
 SPOOL_SECONDS: Final = _duration("smtp_relay_spool_duration_seconds", "Time until a mail was durable")
 SPOOL_ERRORS: Final = Family("smtp_relay_spool_errors_total", "counter", "Mails that the spool did not take")
 OUTPUT_SECONDS: Final = _duration(
@@ -108,8 +114,8 @@ TLS_EXPIRY: Final = Family(
 
 FAMILIES: Final = (
     EMAILS, CONNECTIONS, CONNECTIONS_OPEN, CONNECTIONS_REFUSED, CONNECTION_SECONDS, BYTES, STAGE_SECONDS,
-    AUTH_FAILURES, FILTER_VERDICTS, FILTER_SECONDS, SPOOL_SECONDS, SPOOL_ERRORS, OUTPUT_SECONDS, RETRIES,
-    DEAD_LETTERS, IN_DOUBT, OLDEST, UNFINISHED, DEAD, TLS_EXPIRY,
+    AUTH_FAILURES, FILTER_VERDICTS, FILTER_SECONDS, MAIL_AUTH, SPOOL_SECONDS, SPOOL_ERRORS, OUTPUT_SECONDS,
+    RETRIES, DEAD_LETTERS, IN_DOUBT, OLDEST, UNFINISHED, DEAD, TLS_EXPIRY,
 )  # fmt: skip
 
 BY_NAME: Final = {family.name: family for family in FAMILIES}

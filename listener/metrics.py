@@ -74,6 +74,7 @@ class Metrics(Observer):
         "_deferred",
         "_in_doubt",
         "_lock",
+        "_mail_auth",
         "_oldest",
         "_open",
         "_outputs",
@@ -113,6 +114,7 @@ class Metrics(Observer):
             at[f.FILTER_SECONDS],
             lambda name, phase, verdict: name,
         )
+        self._mail_auth = at[f.MAIL_AUTH]
         self._outputs = at[f.EMAILS]
         self._attempts = _Pairs(
             at[f.EMAILS],
@@ -181,6 +183,9 @@ class Metrics(Observer):
         values[place] += 1
         values[start + bisect_left(_BUCKETS, seconds)] += 1
         values[start + _SUM] += seconds
+
+    def mail_auth(self, name: str, method: str, result: str) -> None:
+        self._values[self._mail_auth[name, method, result]] += 1
 
     def mail_accepted(self, flows: Iterable[str]) -> None:
         values, accepted = self._values, self._accepted

@@ -48,6 +48,9 @@ class Observer:
     def filter_verdict(self, name: str, phase: Phase, verdict: Verdict, seconds: float) -> None:
         """A filter answered."""
 
+    def mail_auth(self, name: str, method: str, result: str) -> None:
+        """The filter `name` found this of a mail: `spf`, `dkim` … and a result of RFC 8601."""
+
     def mail_accepted(self, flows: Iterable[str]) -> None:
         """A mail was answered 250 and goes to these flows."""
 

@@ -85,6 +85,7 @@ class Server:
     async def _start(self) -> None:
         config, around, observer = self.config, self.around, self.shared.observer
         self._filters = Filters(config, around)
+        self._filters.observe(observer)
         self._spool = self._open_spool()
         await self._filters.start()
         for listener, sockets in self._listeners:

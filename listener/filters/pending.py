@@ -7,7 +7,6 @@ from typing import Literal
 from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from functions.options import Milliseconds, Port
 from functions.options import Options as Part
 from functions.secrets import Secret
 from listener.filters.base import FilterOptions
@@ -75,36 +74,3 @@ class HttpFilter(FilterOptions):
     method: Literal["POST", "PUT"] = "POST"
     hmac: Hmac | None = None
     allow_any_user: bool = False
-
-
-class Resolver(Part):
-    """Which name servers are asked."""
-
-    nameservers: tuple[str, ...] = ()
-    port: Port = 53
-    timeout: Milliseconds = 5_000
-
-
-class MailAuthChecks(Part):
-    """Which checks are made, and how."""
-
-    min_bit_length: int = Field(default=1024, ge=512)
-    disable_arc: bool = False
-    disable_dmarc: bool = False
-    disable_bimi: bool = False
-    max_resolve_count: int = Field(default=10, ge=1)
-    max_void_count: int = Field(default=2, ge=0)
-    resolver: Resolver = Resolver()
-
-
-class MailAuth(FilterOptions):
-    """Check SPF, DKIM, DMARC, ARC and BIMI."""
-
-    model_config = ConfigDict(alias_generator=to_camel)
-
-    type: Literal["mail-auth"]
-    mailauth: MailAuthChecks = MailAuthChecks()
-    enforce_dmarc: str | None = None
-    refuse: tuple[Literal["dmarc-reject", "dmarc-quarantine", "spf-fail", "dkim-fail"], ...] = (
-        "dmarc-reject",
-    )

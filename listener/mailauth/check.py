@@ -29,7 +29,7 @@ from listener.mailauth.results import (
 )
 from listener.mailauth.spf import Sender, SpfLimits
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("smtp_relay.mailauth")
 
 TIME_LIMIT: Final = 20.0
 """Seconds for all checks of a mail; what is not answered then counts as a temporary failure."""
@@ -47,7 +47,8 @@ _CHUNK: Final = 65_536  # below what malloc maps anew each time; larger ones tak
 
 
 class MailSource(Protocol):
-    """The mail to check: `head` with the empty line that ends it, all of it by `chunks`."""
+    """The mail to check: its header block, with or without the empty line that ends it, and all of
+    its octets by `chunks`."""
 
     head: bytes
     size: int
@@ -64,8 +65,8 @@ class BytesSource:
     size: int = field(init=False)
 
     def __post_init__(self) -> None:
-        end = 2 if self.content.startswith(b"\r\n") else self.content.find(b"\r\n\r\n") + 4
-        object.__setattr__(self, "head", self.content[:end] if end > 3 or end == 2 else self.content)
+        end = 0 if self.content.startswith(b"\r\n") else self.content.find(b"\r\n\r\n") + 2
+        object.__setattr__(self, "head", self.content[:end] if end != 1 else self.content)
         object.__setattr__(self, "size", len(self.content))
 
     def chunks(self, size: int = _CHUNK) -> Iterator[bytes]:
@@ -163,7 +164,8 @@ async def _check(mail: MailSource, sender: Sender, resolver: Resolver, checks: C
 def _hash_body(mail: MailSource, header: _Header) -> BodyHashes:
     bodies = header.body_hashes()
     if bodies:
-        skip = len(mail.head)
+        # The empty line belongs to neither header nor body (RFC 5322 section 2.1).
+        skip = len(mail.head) + (0 if mail.head.endswith(b"\r\n\r\n") else 2)
         for chunk in mail.chunks(_CHUNK):
             if skip < len(chunk):
                 bodies.feed(chunk[skip:] if skip else chunk)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import dns.asyncresolver
 import dns.exception
@@ -110,6 +110,36 @@ class DnsResolver:
         ttl = max(found.expiration - time.time(), 0.0)
         records = tuple(_record(rdata, type_) for rdata in list(found.rrset or ())[:MAX_RECORDS])
         return Answer(Outcome.FOUND if records else Outcome.EMPTY, records, ttl)
+
+
+class Shared:
+    """One resolver per process for those who ask the same servers, while any of them runs."""
+
+    _users: ClassVar[dict[Shared, int]] = {}
+    _resolvers: ClassVar[dict[Shared, DnsResolver]] = {}
+
+    def __init__(self, nameservers: Sequence[str], port: int, timeout: float) -> None:
+        self._key = (tuple(nameservers), port, timeout)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Shared) and other._key == self._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def acquire(self) -> DnsResolver:
+        """The resolver, made where there is none. Raises ValueError as DnsResolver does."""
+        if self not in self._resolvers:
+            self._resolvers[self] = DnsResolver(*self._key)
+        self._users[self] = self._users.get(self, 0) + 1
+        return self._resolvers[self]
+
+    async def release(self) -> None:
+        """Done with it; the last one closes it."""
+        self._users[self] -= 1
+        if not self._users[self]:
+            del self._users[self]
+            await self._resolvers.pop(self).close()
 
 
 def _record(rdata: Any, type_: RecordType) -> Record:

@@ -27,7 +27,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import spf as pyspf
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("smtp_relay.mailauth")
 
 TIME_LIMIT: Final = 20.0
 """Seconds for one check: RFC 7208 section 4.6.4 asks for at least that."""

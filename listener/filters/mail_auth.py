@@ -1,0 +1,231 @@
+"""`mail-auth`: SPF, DKIM, DMARC, ARC and BIMI decide who sent a mail (SPEC section 4)."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Annotated, Any, Final, Literal, Protocol
+
+from pydantic import AfterValidator, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from functions.errors import ConfigError
+from functions.options import Options as Part
+from functions.options import Port
+from listener.decision import Decision, Phase
+from listener.filters.base import Filter, FilterOptions
+from listener.filters.context import BuildContext
+from listener.mailauth import authres, policy
+from listener.mailauth.check import TIME_LIMIT, Checks, check
+from listener.mailauth.dkim import KeyRules
+from listener.mailauth.dns import Shared
+from listener.mailauth.keys import MAX_RSA_BITS
+from listener.mailauth.resolver import Resolver
+from listener.mailauth.results import Report
+from listener.mailauth.spf import Sender, SpfLimits
+from listener.mailauth.verdict import Refusal, decide
+from listener.session import Message, Session, Transaction
+
+log = logging.getLogger("smtp_relay.mailauth")
+
+Removal = tuple[str, Callable[[bytes], bool]]
+"""A field's name, and whether one with this unfolded value is to go."""
+
+
+def _address(text: str) -> str:
+    return str(ipaddress.ip_address(text))
+
+
+def _policy_record(text: str) -> str:
+    record = policy.parse(text.strip().encode())
+    if record is None or not record.applies:
+        raise ValueError("is not a DMARC record: v=DMARC1; p=none, quarantine or reject")
+    return text
+
+
+class ResolverOptions(Part):
+    """Which name servers are asked."""
+
+    nameservers: tuple[Annotated[str, AfterValidator(_address)], ...] = ()
+    """Addresses; none: those of the system."""
+
+    port: Port = 53
+
+    timeout: int = Field(default=5_000, ge=100, le=20_000)
+    """Milliseconds for one question, retries and other servers included."""
+
+
+class MailAuthOptions(Part):
+    """Which checks are made, and how."""
+
+    min_bit_length: int = Field(default=1_024, ge=512, le=MAX_RSA_BITS)
+    """RSA keys with fewer bits count as none, for DKIM and ARC."""
+
+    reject_rsa_sha1: bool = True
+    """Signatures by rsa-sha1 count as none (RFC 8301)."""
+
+    disable_arc: bool = False
+    disable_dmarc: bool = False
+
+    disable_bimi: bool = False
+    """BIMI needs DMARC: without that it is off too."""
+
+    max_resolve_count: int = Field(default=10, ge=1, le=20)
+    """Terms of an SPF check that may ask the DNS; RFC 7208 says 10."""
+
+    max_void_count: int = Field(default=2, ge=0, le=20)
+    """Answers without records that an SPF check bears; RFC 7208 says 2."""
+
+    resolver: ResolverOptions = ResolverOptions()
+
+
+class Options(FilterOptions):
+    """Check SPF, DKIM, DMARC, ARC and BIMI."""
+
+    model_config = ConfigDict(alias_generator=to_camel)
+
+    type: Literal["mail-auth"]
+
+    mailauth: MailAuthOptions = MailAuthOptions()
+    """The checks."""
+
+    enforce_dmarc: Annotated[str, AfterValidator(_policy_record)] | None = None
+    """A DMARC record that takes the place of the From domain's own."""
+
+    refuse: tuple[Refusal, ...] = ("dmarc-reject",)
+    """What mail is refused for; dmarc-quarantine includes dmarc-reject."""
+
+    def checks(self, time_limit: float = TIME_LIMIT) -> Checks:
+        """The checks that these options ask for."""
+        chosen = self.mailauth
+        return Checks(
+            arc=not chosen.disable_arc,
+            dmarc=not chosen.disable_dmarc,
+            bimi=not (chosen.disable_bimi or chosen.disable_dmarc),
+            keys=KeyRules(chosen.min_bit_length, chosen.reject_rsa_sha1),
+            spf=SpfLimits(chosen.max_resolve_count, chosen.max_void_count),
+            enforced=policy.parse(self.enforce_dmarc.strip().encode()) if self.enforce_dmarc else None,
+            explain="spf-fail" in self.refuse,
+            time_limit=time_limit,
+        )
+
+
+class Counter(Protocol):
+    """Told of results; `listener.observer.Observer` is one."""
+
+    def mail_auth(self, name: str, method: str, result: str) -> None:
+        """The filter called `name` got this result for one mail."""
+
+
+class MailAuthFilter(Filter):
+    """Asks the DNS about each mail. One resolver serves all such filters of a process."""
+
+    phases = frozenset({Phase.DATA})
+
+    def __init__(
+        self,
+        name: str,
+        checks: Checks,
+        refuse: frozenset[Refusal],
+        resolver: Resolver | Shared,
+    ) -> None:
+        super().__init__(name)
+        self._checks = checks
+        self._refuse = refuse
+        self._shared = resolver if isinstance(resolver, Shared) else None
+        self._resolver = None if isinstance(resolver, Shared) else resolver
+        self._authserv_id = ""
+        self._counter: Counter | None = None
+
+    @property
+    def authserv_id(self) -> str:
+        """What we call ourselves in Authentication-Results (RFC 8601 section 2.5)."""
+        return self._authserv_id or socket.gethostname() or "localhost"
+
+    def removals(self, hostname: str) -> list[Removal]:
+        """Fields that would pose as ours; `hostname` is what the listener calls itself. The first
+        listener's name becomes our authserv-id, and no listener lets that in."""
+        self._authserv_id = self._authserv_id or hostname
+        names = dict.fromkeys((self._authserv_id, hostname))
+        return [
+            *(("Authentication-Results", authres.forged(name)) for name in names),
+            *(("Received-SPF", authres.forged_spf(name)) for name in names),
+        ]
+
+    def observe(self, counter: Counter) -> None:
+        """Report results there from now on."""
+        self._counter = counter
+
+    async def start(self) -> None:
+        if self._shared is not None:
+            try:
+                self._resolver = self._shared.acquire()
+            except ValueError as error:
+                raise ConfigError(f"filter {self.name}", str(error)) from error
+
+    async def stop(self) -> None:
+        if self._shared is not None and self._resolver is not None:
+            self._resolver = None
+            await self._shared.release()
+
+    async def on_data(
+        self, session: Session, transaction: Transaction, message: Message, recipients: tuple[str, ...]
+    ) -> Decision:
+        resolver = self._resolver
+        if resolver is None:
+            raise RuntimeError("the filter was not started")
+        us = self.authserv_id
+        sender = Sender(session.ip, session.helo, transaction.reverse_path, us)
+        report = await check(message, sender, resolver, self._checks)
+        self._tell(session, transaction, report)
+        return replace(
+            decide(report, self._refuse),
+            headers=(
+                ("Authentication-Results", authres.authentication_results(report, us)),
+                ("Received-SPF", authres.received_spf(report.spf, us)),
+            ),
+            results=report.to_json(),
+        )
+
+    def _tell(self, session: Session, transaction: Transaction, report: Report) -> None:
+        verdicts = summary(report)
+        if self._counter is not None:
+            for method, verdict in verdicts.items():
+                self._counter.mail_auth(self.name, method, verdict)
+        if log.isEnabledFor(logging.INFO):
+            found: dict[str, Any] = {"session": session.id, "mail": transaction.id, "filter": self.name}
+            found |= verdicts
+            found["spf_domain"] = report.spf.domain
+            found["dkim_domains"] = ",".join(dict.fromkeys(s.domain for s in report.dkim if s.domain))
+            found["from_domain"] = ",".join(result.domain for result in report.dmarc)
+            log.info("mail authenticated", extra=found)
+
+
+def summary(report: Report) -> dict[str, str]:
+    """One word a method."""
+    verdicts: dict[str, str] = {"spf": report.spf.verdict, "dkim": report.dkim_verdict}
+    if report.arc is not None:
+        verdicts["arc"] = report.arc.verdict
+    if report.dmarc:
+        verdicts["dmarc"] = report.dmarc[0].verdict
+    if report.bimi is not None:
+        verdicts["bimi"] = report.bimi.verdict
+    return verdicts
+
+
+_SHARE: Final = 0.7
+"""Of `filterTimeout`: what the checks may wait, so that they end with results, not by the clock."""
+
+
+def build(options: Options, name: str, context: BuildContext) -> MailAuthFilter:
+    """The filter of one entry. It asks no DNS before it is started."""
+    servers = options.mailauth.resolver
+    return MailAuthFilter(
+        name,
+        options.checks(min(TIME_LIMIT, context.filter_timeout * _SHARE)),
+        frozenset(options.refuse),
+        Shared(servers.nameservers, servers.port, servers.timeout / 1000),
+    )
