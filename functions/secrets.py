@@ -84,10 +84,10 @@ class Secret:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        from_text = core_schema.no_info_after_validator_function(cls, core_schema.str_schema(min_length=1))
-        return core_schema.json_or_python_schema(
-            json_schema=from_text,
-            python_schema=core_schema.union_schema([core_schema.is_instance_schema(cls), from_text]),
+        text = core_schema.no_info_before_validator_function(_unwrapped, core_schema.str_schema(min_length=1))
+        return core_schema.no_info_after_validator_function(
+            cls,
+            text,
             serialization=core_schema.plain_serializer_function_ser_schema(
                 lambda secret: secret.shown, return_schema=core_schema.str_schema()
             ),
@@ -98,6 +98,10 @@ class Secret:
         cls, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
         return {"type": "string", "minLength": 1, "writeOnly": True}
+
+
+def _unwrapped(value: Any) -> Any:
+    return value._text if isinstance(value, Secret) else value
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -15,6 +15,15 @@ from functions.registry import Chosen, nearest
 from listener.options import Options
 
 Step = str | int
+
+_PLAIN: Final = {
+    "missing": "is required",
+    "dict_type": "should be an object",
+    "mapping_type": "should be an object",
+    "model_type": "should be an object",
+    "list_type": "should be a list",
+    "tuple_type": "should be a list",
+}
 
 
 def config_errors(
@@ -77,8 +86,8 @@ def _reason(detail: ErrorDetails, steps: Sequence[Step], model: type[BaseModel],
     if kind == "extra_forbidden":
         key = str(detail["loc"][-1])
         return f"unknown key {key!r}, {_cure(key, steps, model, value)}"
-    if kind == "missing":
-        return "is required"
+    if kind in _PLAIN:
+        return _PLAIN[kind]
     if kind == "literal_error":
         return f"{_lower(message)}, not {detail['input']!r}"
     if kind == "string_pattern_mismatch":
@@ -94,10 +103,9 @@ def _lower(message: str) -> str:
 def _cure(key: str, steps: Sequence[Step], model: type[BaseModel], value: object) -> str:
     if not steps and key in keys_of(Options):
         return "it belongs into options"
-    cure = nearest(key, _known_keys(model, steps, value))
-    if not cure.startswith("did you mean") and key in keys_of(model):
+    if steps and steps[0] in {"options", "listeners"} and key in keys_of(model):
         return "it belongs to the top of the file"
-    return cure
+    return nearest(key, _known_keys(model, steps, value))
 
 
 def keys_of(model: type[BaseModel]) -> tuple[str, ...]:
