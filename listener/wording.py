@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final, Literal
 
@@ -10,6 +11,8 @@ from listener.decision import Phase, Reply
 Kind = Literal["refuse", "defer"]
 
 _MAX_TEXT: Final = 480  # RFC 5321 section 4.5.3.1.5: a reply line is 512 octets with codes and CRLF
+
+_ENHANCED: Final = re.compile(r"[45]\.[0-9]{1,3}\.[0-9]{1,3}")  # RFC 3463 section 2
 
 _STANDARD: Final[Mapping[tuple[Phase, Kind], Reply]] = {
     (Phase.CONNECT, "refuse"): Reply(554, "5.7.1", "No mail is accepted from this client"),
@@ -50,8 +53,8 @@ def worded(phase: Phase, kind: Kind, own: Reply | None) -> Reply:
     if own is None:
         return standard
     code = own.code if own.code in _CODES[phase, kind] else standard.code
-    same_class = own.enhanced[:2] == f"{code // 100}."
-    return Reply(code, own.enhanced if same_class else standard.enhanced, one_line(own.text) or standard.text)
+    fits = _ENHANCED.fullmatch(own.enhanced) is not None and own.enhanced[0] == str(code // 100)
+    return Reply(code, own.enhanced if fits else standard.enhanced, one_line(own.text) or standard.text)
 
 
 def one_line(text: str) -> str:
