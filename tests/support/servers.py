@@ -18,6 +18,8 @@ from tests.support.net import HOST, answers, free_port, wait_until
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
+_PYTHONPATH: Final = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+
 _START: Final = 30.0  # seconds; a loaded machine takes a few to import everything
 _STOP: Final = 30.0
 
@@ -47,7 +49,7 @@ class Server:
             self.process = subprocess.Popen(
                 self.command(),
                 cwd=self.folder,
-                env={**self.environment(), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+                env={**self.environment(), "PYTHONPATH": _PYTHONPATH, "PYTHONUNBUFFERED": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
