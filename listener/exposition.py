@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from functions import __version__
+from functions.errors import ConfigError
 from listener.board import Board
 from listener.families import FAMILIES, Family
 from listener.process_metrics import process_lines
@@ -20,8 +21,11 @@ _Totals = dict[Family, dict[tuple[str, ...], list[float]]]
 
 
 class Exposition:
-    """Renders a board. `default_labels` go on every sample (names as LABEL_NAME); with
-    `process_metrics` the processes' CPU, memory and descriptors are added (`nodeMetrics`)."""
+    """Renders a board. `default_labels` go on every sample that has no such label itself; with
+    `process_metrics` the processes' CPU, memory and descriptors are added (`nodeMetrics`).
+
+    Raises ConfigError for a default label whose name Prometheus would not take.
+    """
 
     def __init__(
         self,
@@ -32,7 +36,10 @@ class Exposition:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._board = board
-        self._default = [f'{name}="{escape(value)}"' for name, value in (default_labels or {}).items()]
+        self._default = dict(default_labels or {})
+        for name in self._default:
+            if not LABEL_NAME.fullmatch(name) or name.startswith("__"):
+                raise ConfigError("prometheus.defaultLabels", f"{name!r} cannot be the name of a label")
         self._process_metrics = process_metrics
         self._clock = clock
 
@@ -78,9 +85,10 @@ class Exposition:
         yield f"{name}_count{plain} {number(total)}"
 
     def _labels(self, names: tuple[str, ...], values: tuple[str, ...]) -> str:
-        pairs = [f'{name}="{escape(value)}"' for name, value in zip(names, values, strict=True)]
-        pairs = self._default + pairs
-        return "{" + ",".join(pairs) + "}" if pairs else ""
+        labels = self._default | dict(zip(names, values, strict=True))
+        if not labels:
+            return ""
+        return "{" + ",".join([f'{name}="{escape(value)}"' for name, value in labels.items()]) + "}"
 
 
 def _merge(board: Board) -> _Totals:

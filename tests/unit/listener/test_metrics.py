@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from functions.errors import ConfigError
 from listener import families
 from listener.board import VALUES, Board
 from listener.decision import Phase
@@ -136,6 +137,16 @@ def test_default_labels_are_on_every_sample_and_names_are_escaped() -> None:
     assert found("smtp_relay_emails_total", flow='a"b\\c\nd', status="accepted", output="", site='x"y') == 1
     assert found("smtp_relay_emails_total", flow="é?", status="accepted", output="", site='x"y') == 1
     assert all(("site", 'x"y') in labels for _, labels in found)
+
+
+def test_our_own_labels_stand_over_default_ones() -> None:
+    board = Board.create()
+    Metrics(board).mail_accepted(["in"])
+    found = scrape(board, default_labels={"flow": "x", "le": "y"})
+    assert found("smtp_relay_emails_total", flow="in", status="accepted", output="", le="y") == 1
+    for name in ("", "a-b", "1a", "__x", "ä"):
+        with pytest.raises(ConfigError, match="label"):
+            Exposition(board, {name: "x"})
 
 
 def test_process_metrics_tell_of_this_process() -> None:
