@@ -14,7 +14,7 @@ help: ## this list
 run: setup-run ## start the debug server on localhost:10025; mails land in ./received_emails/
 	@echo "» starting the debug server: what it receives is stored in ./received_emails/ (Ctrl-C stops it)"
 	@echo "» send a first mail from another terminal with any of"
-	@echo "    $(BIN)/smtp-relay send --server localhost:10025"
+	@echo "    $(BIN)/smtp-relay send --to you@example.com"
 	@echo "    printf 'Subject: hello\n\nfirst mail\n' | curl smtp://localhost:10025 --mail-from me@example.com --mail-rcpt you@example.com -T -"
 	@echo "    swaks --server localhost:10025 --to you@example.com"
 	@exec $(BIN)/smtp-relay serve
