@@ -255,5 +255,5 @@ def backoff(attempts: int, *, first: float = 30.0, longest: float = 900.0) -> fl
     The wait lies between half and all of the doubled value, so that mails that failed together
     do not come back together.
     """
-    doubled = min(longest, first * 2 ** max(0, min(attempts - 1, 30)))
+    doubled: float = min(longest, first * 2 ** max(0, min(attempts - 1, 30)))
     return doubled * (0.5 + random.random() / 2)  # noqa: S311 - jitter, not a secret

@@ -7,6 +7,7 @@ the owner of a part writes mails; `deadletter` may change records beside it (WAL
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import sqlite3
@@ -144,6 +145,16 @@ class Part:
     def waiting(self, db: sqlite3.Connection) -> list[tuple[float, int]]:
         """Every unparked mail with the time of its next attempt."""
         return list(db.execute("SELECT next, seq FROM mail WHERE parked = 0 ORDER BY seq"))
+
+    def ids(self) -> set[str]:
+        """The ids of the unfinished mails. Raises ConfigError when the database cannot be read."""
+        try:
+            with contextlib.closing(self.connect()) as db:
+                return {row[0] for row in db.execute("SELECT id FROM mail")}
+        except sqlite3.Error as error:
+            raise ConfigError(
+                f"spool {self.folder}", f"cannot be read: {error}", "move it away, or repair it with sqlite3"
+            ) from error
 
     def remove_orphans(self, db: sqlite3.Connection) -> int:
         """Remove what a crash left of mails that were never accepted; returns how many files."""

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import heapq
 import logging
 import sqlite3
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,7 +40,7 @@ from functions.local_messages import (
 )
 from functions.local_receipts import Receipts
 from functions.local_runs import Runs
-from functions.local_store import Store
+from functions.local_store import Store, sync_file
 from functions.mail import BytesContent, Mail
 from functions.observer import NullObserver, Observer
 
@@ -54,6 +57,9 @@ SLOW: Final = 0.1
 a hanging folder does not hold up the event loop."""
 
 SLOW_FOR: Final = 60.0
+
+FLUSHES: Final = 4
+"""Large bodies made durable at once."""
 
 UNWRITABLE: Final = Answer(451, "4.3.0", "The mail could not be stored, try again later")
 FULL: Final = Answer(452, "4.3.1", "Insufficient system storage")
@@ -78,6 +84,7 @@ class LocalDelivery:
         self._store: Store
         self._flusher: Flusher | None = None
         self._runs = Runs(part, delivery, self._attempt, self._put, durable=settings.durable)
+        self._flushing = ThreadPoolExecutor(FLUSHES, thread_name_prefix="spool-body")
         self._items: list[Item] = []
         self._finished: list[Finished] = []
         self._progress: list[Progress] = []
@@ -120,8 +127,34 @@ class LocalDelivery:
     def submit(self, item: Item) -> None:
         """Store and deliver one mail; `item.answered` is called once, in the event loop."""
         self._unanswered[item.envelope.id] = item
+        if item.content.path is not None and self._settings.durable:
+            # The row must not be there before its body is.
+            flushed = self._loop.run_in_executor(self._flushing, sync_file, item.content.path)
+            flushed.add_done_callback(partial(self._body_flushed, item))
+        else:
+            self._items.append(item)
+            self._wake()
+
+    def _body_flushed(self, item: Item, flushed: asyncio.Future[None]) -> None:
+        error = flushed.exception()
+        if error is not None or item.cancelled:
+            if error is not None:
+                log.error(
+                    "a mail could not be made durable", extra={"id": item.envelope.id, "reason": str(error)}
+                )
+                self._observer.spool_error()
+            item.discard()
+            self._answer(item, UNWRITABLE)
+            return
         self._items.append(item)
         self._wake()
+
+    def replace(self, delivery: Delivery, settings: Settings) -> None:
+        """Go on with other outputs and patience; durability stays as it is. Runs under way end
+        with what they began with."""
+        self._delivery = delivery
+        self._settings = dataclasses.replace(settings, durable=self._settings.durable)
+        self._runs.replace(delivery)
 
     async def stop(self, timeout: float = 30.0) -> None:
         """Finish what is in hand and stop; what is not finished stays in the spool."""
@@ -134,6 +167,7 @@ class LocalDelivery:
         await self._loop.run_in_executor(None, self._runs.stop)
         if self._flusher is not None:
             await self._loop.run_in_executor(None, self._flusher.stop)
+        self._flushing.shutdown(wait=False)
         self._store.close()
         self._delivery.close()
 
@@ -150,7 +184,7 @@ class LocalDelivery:
                 log.error("the spool cannot be read", extra={"reason": str(error)})
 
     def _busy(self) -> bool:
-        waits = self._items or self._finished or self._progress or self._writes
+        waits = self._unanswered or self._items or self._finished or self._progress or self._writes
         return bool(waits or self._syncing or self._finishing or self._runs.in_flight)
 
     def _too_late(self, item: Item) -> None:

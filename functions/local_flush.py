@@ -91,7 +91,11 @@ def _sync_filesystems(folders: set[Path]) -> bool:
     if not hasattr(_libc, "syncfs"):
         return False
     for folder in folders:
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            # Somebody removed the folder since: there is nothing left to make durable.
+            continue
         try:
             if _libc.syncfs(fd) != 0:
                 raise OSError(ctypes.get_errno(), f"syncfs of {folder} failed")

@@ -64,6 +64,10 @@ class Runs:
         """The run over a mail is written down."""
         self._held.discard(seq)
 
+    def replace(self, delivery: Delivery) -> None:
+        """Use other outputs from the next run on."""
+        self._delivery = delivery
+
     def stop(self) -> None:
         """Wait for no more runs. Blocks for those under way as long as their time-outs."""
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -14,7 +14,8 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable
-from typing import Any, Final
+from pathlib import Path
+from typing import Final
 
 from functions.folder import Part
 
@@ -23,7 +24,7 @@ log = logging.getLogger("smtp_relay.delivery")
 CHECKPOINT_EVERY: Final = 8_388_608
 """Octets of log after which it is copied into the database."""
 
-Synced = Callable[[OSError | None], None]
+Synced = Callable[[OSError | None], object]
 
 
 class Store:
@@ -42,6 +43,7 @@ class Store:
         self._queue: queue.SimpleQueue[Synced | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         if durable:
+            sync_file(part.database)
             self._thread = threading.Thread(target=self._run, name="spool-sync", daemon=True)
             self._thread.start()
 
@@ -110,7 +112,15 @@ class Store:
             then(error)
 
 
+def sync_file(path: Path) -> None:
+    """Make a new file durable, its name included. Raises OSError."""
+    for each, flags in ((path, os.O_RDONLY), (path.parent, os.O_RDONLY | os.O_DIRECTORY)):
+        fd = os.open(each, flags | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
 _CHANGES: Final = 1_000
 """Rows changed between two checkpoints, at least."""
-
-Row = tuple[Any, ...]

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from functions.delivery import Delivery, Output
 from functions.errors import ConfigError
-from functions.folder import Part
+from functions.folder import Part, parts
 from functions.headers import HeaderEdits, Predicate
+from functions.kept import Keeper
 from functions.local import LocalDelivery
 from functions.local_messages import Settings
-from functions.mail import Mail
-from functions.outputs import build_processor
+from functions.outputs import build_processor, type_of
 from functions.processors.context import BuildContext as OutputContext
 from functions.secrets import SecretResolver
 from listener.filters.base import Filter
@@ -26,8 +26,6 @@ from listener.flow import Flow, Flows
 from listener.observer import NULL, Observer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from listener.config import RelayConfig
     from listener.options import Options
 
@@ -131,31 +129,41 @@ def spool_folder(config: RelayConfig, around: Surroundings) -> Path:
     return around.folder / config.spool.url.removeprefix("file://")
 
 
-def build_local(
-    config: RelayConfig,
-    around: Surroundings,
-    part: Part,
-    observer: Observer,
-) -> LocalDelivery:
+def build_local(config: RelayConfig, around: Surroundings, part: Part, observer: Observer) -> LocalDelivery:
     """In-process delivery of one part of the local spool."""
-    durable = config.spool.durability == "fsync"
-    delivery = build_delivery(config, around, staging=part.staging, durable=durable)
+    settings = delivery_settings(config, around)
+    delivery = build_delivery(config, around, staging=part.staging, durable=settings.durable)
+    return LocalDelivery(part, delivery, settings, observer)
+
+
+def clear_traces(config: RelayConfig, around: Surroundings) -> None:
+    """Remove temporaries of `file` outputs that a crash left behind their mails. Only before
+    anything is delivered."""
+    from functions.processors.traces import remove_traces
+
+    owed: set[str] = set()
+    found = list(parts(spool_folder(config, around)))
+    for part in found:
+        owed |= part.ids()
+    outputs = [o for flow in config.flows.values() for o in flow.outputs if type_of(o) == "file"]
+    folders = {around.folder / getattr(o, "path", ".") for o in outputs} | {part.staging for part in found}
+    for folder in folders:
+        remove_traces(folder, owed.__contains__)
+
+
+def delivery_settings(config: RelayConfig, around: Surroundings) -> Settings:
+    """How in-process delivery behaves."""
     options = config.delivery
-    settings = Settings(
+    durable = config.spool.durability == "fsync"
+    keep = Keeper(config.cache_path, around.folder, durable=durable).keep if config.keep_cache else None
+    return Settings(
         durable=durable,
         wait=options.wait / 1000,
         wait_for_all=options.wait_for == "all",
         first=options.retry.first / 1000,
         longest=options.retry.max / 1000,
-        keep=_keeper(config, around, durable) if config.keep_cache else None,
+        keep=keep,
     )
-    return LocalDelivery(part, delivery, settings, observer)
-
-
-def _keeper(config: RelayConfig, around: Surroundings, durable: bool) -> Callable[[Mail], None]:
-    from functions.kept import Keeper
-
-    return Keeper(config.cache_path, around.folder, durable=durable).keep
 
 
 def host_name(options: Options) -> str:
@@ -163,10 +171,15 @@ def host_name(options: Options) -> str:
     return options.name or socket.gethostname() or "localhost"
 
 
-def reserve(addresses: Sequence[tuple[str, int]], *, shared: bool) -> list[list[socket.socket]]:
-    """Bind each (bind, port), listening yet on none. `shared` allows other workers' sockets on
-    the same ports. Raises ConfigError naming the port."""
-    return [bind(host, port, shared=shared) for host, port in addresses]
+def twin(sock: socket.socket) -> list[socket.socket]:
+    """Another socket on the same address, which was bound to be shared."""
+    made = socket.socket(sock.family, sock.type, sock.proto)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    if sock.family == socket.AF_INET6:
+        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    made.bind(sock.getsockname())
+    return [made]
 
 
 def bind(host: str, port: int, *, shared: bool) -> list[socket.socket]:

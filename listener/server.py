@@ -8,61 +8,70 @@ import logging
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from functions.errors import ConfigError
 from functions.folder import Lock, Part, parts
 from functions.local import LocalDelivery
-from listener import build
-from listener.build import Filters, Surroundings
-from listener.gate import Counters, Gate, LocalCounters
-from listener.intake import Intake
+from listener import build, observe
+from listener.build import Surroundings
+from listener.gate import Counters, LocalCounters
+from listener.generation import Generation
 from listener.observer import NULL, Observer
-from listener.port import Port
+from listener.probes import Probes
+from listener.protocol import Connection
 from listener.spool import LocalSpool, Spool
 
 if TYPE_CHECKING:
     from listener.config import Listener, RelayConfig
+    from listener.heartbeat import Beat
 
 log = logging.getLogger("smtp_relay.server")
 
 TICK: Final = 1.0
 BACKLOG: Final = 1024
 
+Reload = Callable[[], "RelayConfig"]
+Sockets = list[socket.socket]
+
 
 @dataclass(slots=True)
 class Shared:
     """What the processes of one server share."""
 
-    counters: Counters
-    observer: Observer
+    counters: Counters = field(default_factory=LocalCounters)
+    observer: Observer = NULL
+    beat: Beat | None = None
 
 
 class Server:
-    """One serving process: its ports, its part of the spool, its clock."""
+    """One serving process: its generations, its part of the spool, its clock."""
 
     def __init__(
         self,
         config: RelayConfig,
         around: Surroundings,
-        listeners: Sequence[tuple[Listener, list[socket.socket]]],
+        sockets: Sequence[tuple[Listener, Sockets]],
+        *,
         index: int = 0,
         shared: Shared | None = None,
+        reload: Reload | None = None,
     ) -> None:
-        self.config = config
-        self.around = around
-        self.index = index
-        self.shared = shared or Shared(LocalCounters(), NULL)
-        self._listeners = listeners
-        self._servers: list[asyncio.Server] = []
-        self._ports: list[Port] = []
+        self._config = config
+        self._around = around
+        self._index = index
+        self._shared = shared or Shared()
+        self._reload = reload
+        self._bound = {(one.bind, one.port): (one, found) for one, found in sockets}
+        self._servers: dict[tuple[str, int], list[asyncio.Server]] = {}
+        self._names: dict[tuple[str, int], str] = {}
+        self._retired: list[Generation] = []
         self._deliveries: list[LocalDelivery] = []
         self._stop = asyncio.Event()
-        self._loop: asyncio.AbstractEventLoop
-        self._filters: Filters
+        self._current: Generation
         self._spool: Spool
 
     async def run(self, ready: Callable[[], None]) -> None:
@@ -70,101 +79,156 @@ class Server:
 
         Raises ConfigError when the configuration cannot be carried out.
         """
-        self._loop = asyncio.get_running_loop()
-        await self._start()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, self._stop.set)
-        ready()
-        ticking = self._loop.create_task(self._tick())
-        await self._stop.wait()
-        await self._drain()
-        ticking.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await ticking
-
-    async def _start(self) -> None:
-        config, around, observer = self.config, self.around, self.shared.observer
-        self._filters = Filters(config, around)
-        self._filters.observe(observer)
+        loop = asyncio.get_running_loop()
         self._spool = self._open_spool()
-        await self._filters.start()
-        for listener, sockets in self._listeners:
-            port = self._port(listener, observer)
-            self._ports.append(port)
-            for sock in sockets:
-                server = await self._loop.create_server(port.make, sock=sock, backlog=BACKLOG)
-                self._servers.append(server)
+        self._current = await self._generation(self._config)
+        for address, (listener, sockets) in self._bound.items():
+            await self._listen(address, listener.name, sockets)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        tasks = {loop.create_task(self._tick())}
+        if self._reload is not None:
+            loop.add_signal_handler(signal.SIGHUP, lambda: tasks.add(loop.create_task(self._read_again())))
+        beat = self._shared.beat
+        if beat is not None:
+            tasks.add(loop.create_task(beat.run(self._spool.probe)))
+            beat.accepting()
+        ready()
+        await self._stop.wait()
+        if beat is not None:
+            beat.draining()
+        await self._drain()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _generation(self, config: RelayConfig) -> Generation:
+        made = Generation(config, self._around, self._spool, self._shared.counters, self._shared.observer)
+        await made.start()
+        return made
+
+    async def _listen(self, address: tuple[str, int], name: str, sockets: Sockets) -> None:
+        loop = asyncio.get_running_loop()
+        self._names[address] = name
+
+        def make() -> Connection:
+            # The name is looked up for each connection: after a reload it is another port.
+            return self._current.ports[self._names[address]].make()
+
+        self._servers[address] = [
+            await loop.create_server(make, sock=sock, backlog=BACKLOG) for sock in sockets
+        ]
 
     def _open_spool(self) -> Spool:
-        folder = build.spool_folder(self.config, self.around)
-        part = Part(folder / f"part-{self.index}")
+        config = self._config
+        folder = build.spool_folder(config, self._around)
+        part = Part(folder / f"part-{self._index}")
         local = self._deliver(part)
-        if self.index == 0:
-            workers = worker_count(self.config)
+        if self._index == 0:
+            workers = worker_count(config)
             for other in parts(folder):
                 number = other.folder.name.removeprefix("part-")
                 if number.isdecimal() and int(number) >= workers:
                     # A part of a server that had more workers: delivered, never added to.
                     self._deliver(other)
-        min_free = max(listener.options.min_free_space for listener, _ in self._listeners)
+        min_free = max(one.options.min_free_space for one in config.resolved_listeners())
         return LocalSpool(local, folder, part.large, min_free)
 
     def _deliver(self, part: Part) -> LocalDelivery:
-        delivery = build.build_local(self.config, self.around, part, self.shared.observer)
+        delivery = build.build_local(self._config, self._around, part, self._shared.observer)
         delivery.start()
         self._deliveries.append(delivery)
         return delivery
 
-    def _port(self, listener: Listener, observer: Observer) -> Port:
-        config, options = self.config, listener.options
-        hostname = build.host_name(options)
-        intake = Intake(
-            self._spool.capture_folder,
-            build.header_edits(config, self._filters, hostname),
-            hostname=hostname,
-            received=options.received,
-            max_size=options.size or sys.maxsize,
-            max_header=options.max_header_size,
-            config_digest=config.digest,
-        )
-        gate = Gate(self.shared.counters, options.max_clients or 0, options.max_clients_per_ip or 0)
-        return Port(
-            listener,
-            self._filters.flows(options, observer),
-            intake,
-            self._spool,
-            gate,
-            hostname=hostname,
-            loop=self._loop,
-            observer=observer,
-            log_addresses=config.logs_addresses,
-        )
-
     async def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
-            now = self._loop.time()
-            for port in self._ports:
-                port.tick(now)
+            now = loop.time()
+            for generation in (self._current, *self._retired):
+                generation.tick(now)
+            for delivery in self._deliveries:
+                delivery.tick()
             self._spool.tick()
+            for generation in [one for one in self._retired if one.idle]:
+                self._retired.remove(generation)
+                await generation.stop()
             await asyncio.sleep(TICK)
+
+    # -- reload ------------------------------------------------------------------------------
+
+    async def _read_again(self) -> None:
+        """SIGHUP: take the new configuration up whole, or not at all."""
+        assert self._reload is not None
+        try:
+            config = self._reload()
+            await self._replace(config)
+        except ConfigError as mistake:
+            log.error("the configuration was not taken up: %s", mistake)
+        except Exception:
+            log.exception("the configuration was not taken up")
+        else:
+            log.info("configuration read again", extra={"digest": config.digest})
+
+    async def _replace(self, config: RelayConfig) -> None:
+        old = self._config
+        if (config.spool, worker_count(config)) != (old.spool, worker_count(old)):
+            raise ConfigError(config.source, "a new spool or number of workers", "restart the server for it")
+        generation = await self._generation(config)
+        fresh: dict[tuple[str, int], tuple[str, Sockets]] = {}
+        try:
+            deliveries = [
+                build.build_delivery(
+                    config,
+                    self._around,
+                    staging=one.staging,
+                    durable=config.spool.durability == "fsync",
+                )
+                for one in self._deliveries
+            ]
+            wanted = {(one.bind, one.port): one for one in config.resolved_listeners()}
+            for address, listener in wanted.items():
+                if address not in self._servers:
+                    shared = worker_count(config) > 1
+                    fresh[address] = (listener.name, build.bind(*address, shared=shared))
+        except BaseException:
+            await generation.stop()
+            for _, sockets in fresh.values():
+                for sock in sockets:
+                    sock.close()
+            raise
+        observe.configure(config.log_outputs)
+        for delivery, made in zip(self._deliveries, deliveries, strict=True):
+            delivery.replace(made, build.delivery_settings(config, self._around))
+        self._retired.append(self._current)
+        self._current, self._config = generation, config
+        self._names.update((address, listener.name) for address, listener in wanted.items())
+        for address in [known for known in self._servers if known not in wanted]:
+            for server in self._servers.pop(address):
+                server.close()
+        for address, (name, sockets) in fresh.items():
+            await self._listen(address, name, sockets)
+
+    # -- stopping ----------------------------------------------------------------------------
 
     async def _drain(self) -> None:
         """Take no more connections, let the mails being sent come in, then finish the spool."""
         log.info("draining")
-        for server in self._servers:
-            server.close()
-        for port in self._ports:
-            port.drain()
-        patience = max((p.close_timeout for p in self._ports), default=0.0)
+        for servers in self._servers.values():
+            for server in servers:
+                server.close()
+        generations = (self._current, *self._retired)
+        for generation in generations:
+            generation.drain()
+        patience = max(one.options.close_timeout for one in self._config.resolved_listeners()) / 1000
         deadline = time.monotonic() + patience
-        while any(p.connections for p in self._ports) and time.monotonic() < deadline:
+        while not all(one.idle for one in generations) and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
-        for port in self._ports:
-            for connection in list(port.connections):
-                connection.transport.abort()
-        await self._filters.stop()
+        for generation in generations:
+            generation.abort()
         for delivery in self._deliveries:
             await delivery.stop(max(1.0, deadline - time.monotonic()))
+        for generation in generations:
+            await generation.stop()
         log.info("stopped")
 
 
@@ -188,35 +252,50 @@ def serve_process(server: Server, ready: Callable[[], None]) -> None:
         runner.run(server.run(ready))
 
 
-def run(config: RelayConfig, reload: Callable[[], RelayConfig] | None = None) -> int:
+def run(config: RelayConfig, reload: Reload | None = None) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code.
 
     Raises ConfigError when a port, the spool or a secret cannot be had.
     """
     around = Surroundings.here()
+    observe.configure(config.log_outputs, folder=around.folder, environ=around.environ)
+    for warning in config.warnings:
+        log.warning("%s", warning)
     workers = worker_count(config)
-    listeners = [
+    sockets = [
         (listener, build.bind(listener.bind, listener.port, shared=workers > 1))
         for listener in config.resolved_listeners()
     ]
     lock = Lock(build.spool_folder(config, around))
     try:
+        build.clear_traces(config, around)
+        probes = Probes(config, workers)
         if workers == 1:
-            serve_process(Server(config, around, listeners), lambda: announce(listeners))
+            shared = Shared(LocalCounters(), probes.observer(0), probes.beat(0))
+            server = Server(config, around, sockets, shared=shared, reload=reload)
+            with asyncio.Runner(loop_factory=event_loop) as runner:
+                runner.run(_alone(server, probes, lambda: announce(sockets)))
         else:
             from listener.workers import supervise
 
-            supervise(config, around, listeners, workers)
+            supervise(config, around, sockets, workers, probes, reload)
     finally:
         lock.release()
     return 0
 
 
-def announce(listeners: Sequence[tuple[Listener, list[socket.socket]]]) -> None:
+async def _alone(server: Server, probes: Probes, ready: Callable[[], None]) -> None:
+    """One process that serves its own health and metrics."""
+    async with probes.served():
+        await server.run(ready)
+
+
+def announce(sockets: Sequence[tuple[Listener, Sockets]]) -> None:
     """Say where the server listens, one line for each address."""
-    for listener, sockets in listeners:
+    for listener, bound in sockets:
         kind = "lmtp" if listener.options.lmtp else "smtps" if listener.options.secure else "smtp"
-        for sock in sockets:
-            host, port = sock.getsockname()[:2]
-            shown = f"[{host}]" if ":" in host else host
-            print(f"listening on {shown}:{port} ({kind}, listener {listener.name})", flush=True)
+        for sock in bound:
+            with contextlib.suppress(OSError):
+                host, port = sock.getsockname()[:2]
+                shown = f"[{host}]" if ":" in host else host
+                print(f"listening on {shown}:{port} ({kind}, listener {listener.name})", flush=True)

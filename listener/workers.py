@@ -1,21 +1,26 @@
-"""Several serving processes on the same ports: started, watched and stopped by a parent."""
+"""Several serving processes on the same ports: started, watched and stopped by a parent.
+
+The parent has no event loop and no thread, so that it can fork at any time. Health and metrics
+are served by a process of their own.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import os
 import signal
-import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from functions.errors import ConfigError
 from listener import build
 from listener.build import Surroundings
 from listener.counters import SharedCounters
-from listener.observer import NULL
-from listener.server import Server, Shared, announce, serve_process
+from listener.probes import Probes
+from listener.server import Reload, Server, Shared, Sockets, announce, serve_process
 
 if TYPE_CHECKING:
     from listener.config import Listener, RelayConfig
@@ -23,94 +28,163 @@ if TYPE_CHECKING:
 log = logging.getLogger("smtp_relay.server")
 
 QUICK: Final = 5.0
-"""A worker that dies within so many seconds of its start is not restarted at once."""
+"""A worker that dies within so many seconds of its start is started again a second later."""
+
+MISTAKE: Final = 2
+"""Exit code of a worker whose configuration cannot be carried out."""
+
+PROBES: Final = -1
+"""Stands for the process that serves health and metrics, among the workers' numbers."""
+
+
+class Supervisor:
+    """The parent of the workers."""
+
+    def __init__(
+        self,
+        config: RelayConfig,
+        around: Surroundings,
+        sockets: Sequence[tuple[Listener, Sockets]],
+        workers: int,
+        probes: Probes,
+        reload: Reload | None,
+    ) -> None:
+        self._config = config
+        self._around = around
+        self._sockets = sockets
+        self._workers = workers
+        self._probes = probes
+        self._reload = reload
+        self._counters = SharedCounters.create(workers)
+        self._running: dict[int, tuple[int, float]] = {}
+        self._stopping = False
+
+    def run(self) -> None:
+        """Start everything, and restart what dies, until told to stop. Raises ConfigError."""
+        signal.signal(signal.SIGTERM, self._stop)
+        signal.signal(signal.SIGINT, self._stop)
+        if self._reload is not None:
+            signal.signal(signal.SIGHUP, self._read_again)
+        if self._probes.any:
+            self._start(PROBES)
+        for index in range(self._workers):
+            self._start(index)
+        while self._running:
+            try:
+                pid, status = os.wait()
+            except InterruptedError:
+                continue
+            index, since = self._running.pop(pid, (PROBES - 1, 0.0))
+            if index >= PROBES:
+                self._ended(index, since, os.waitstatus_to_exitcode(status))
+
+    def _ended(self, index: int, since: float, code: int) -> None:
+        if self._stopping:
+            if PROBES in (number for number, _ in self._running.values()) and len(self._running) == 1:
+                self._tell(signal.SIGTERM)
+            return
+        if code == MISTAKE:
+            self._stop()
+            raise ConfigError("worker", "could not start: its own message stands above")
+        log.error("a process of the server died, starting it again", extra={"worker": index, "exit": code})
+        if time.monotonic() - since < QUICK:
+            time.sleep(1)
+        if not self._stopping:
+            self._start(index)
+
+    def _start(self, index: int) -> None:
+        if index != PROBES:
+            self._counters.forget(index)
+            self._probes.expect(index)
+        # Signals wait until the child is known, or a stop could miss it.
+        signals = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        pid = os.fork()
+        if pid:
+            self._running[pid] = (index, time.monotonic())
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+            return
+        code = 1
+        try:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+            self._serve_probes() if index == PROBES else self._serve(index)
+            code = 0
+        except ConfigError as mistake:
+            log.critical("%s", mistake)
+            code = MISTAKE
+        except BaseException:
+            log.exception("a process of the server failed", extra={"worker": index})
+        finally:
+            logging.shutdown()
+            os._exit(code)
+
+    def _serve(self, index: int) -> None:
+        # Each worker has a socket of its own on the port that the parent holds: the kernel then
+        # spreads connections over the workers (SO_REUSEPORT).
+        own = [
+            (listener, [twin for sock in sockets for twin in build.twin(sock)])
+            for listener, sockets in self._sockets
+        ]
+        shared = Shared(self._counters.of(index), self._probes.observer(index), self._probes.beat(index))
+        server = Server(self._config, self._around, own, index=index, shared=shared, reload=self._reload)
+        ready: Callable[[], None] = _nothing
+        if index == 0:
+            ready = self._announce
+        serve_process(server, ready)
+
+    def _announce(self) -> None:
+        announce(self._sockets)
+
+    def _serve_probes(self) -> None:
+        async def serve() -> None:
+            stopped = asyncio.Event()
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+            async with self._probes.served():
+                await stopped.wait()
+
+        asyncio.run(serve())
+
+    def _stop(self, *arguments: object) -> None:
+        self._stopping = True
+        for pid, (index, _) in list(self._running.items()):
+            # Health is answered to the end: a balancer watches the drain.
+            if index != PROBES or len(self._running) == 1:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
+
+    def _read_again(self, *arguments: object) -> None:
+        """Only a configuration that can be read is passed on: a worker started later reads it too."""
+        assert self._reload is not None
+        try:
+            self._config = self._reload()
+        except ConfigError as mistake:
+            log.error("the configuration was not taken up: %s", mistake)
+            return
+        for pid, (index, _) in list(self._running.items()):
+            if index != PROBES:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGHUP)
+
+    def _tell(self, number: int) -> None:
+        for pid in list(self._running):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
 
 
 def supervise(
     config: RelayConfig,
     around: Surroundings,
-    listeners: Sequence[tuple[Listener, list[socket.socket]]],
+    sockets: Sequence[tuple[Listener, Sockets]],
     workers: int,
+    probes: Probes,
+    reload: Reload | None,
 ) -> None:
     """Run `workers` processes until SIGTERM or SIGINT; one that dies is started again on its own
-    part of the spool. Raises ConfigError when none can start."""
-    counters = SharedCounters.create(workers)
-    started: dict[int, tuple[int, float]] = {}
-    stopping = False
-
-    def stop(number: int, frame: object) -> None:
-        nonlocal stopping
-        stopping = True
-        for pid in started:
-            os.kill(pid, signal.SIGTERM)
-
-    def start(index: int) -> None:
-        counters.forget(index)
-        pid = _fork(config, around, listeners, index, Shared(counters.of(index), NULL))
-        started[pid] = (index, time.monotonic())
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    ready_read, ready_write = os.pipe()
-    os.set_inheritable(ready_write, True)
-    for index in range(workers):
-        start(index)
-    announce(listeners)
-    os.close(ready_read)
-    os.close(ready_write)
-    while started:
-        try:
-            pid, status = os.wait()
-        except InterruptedError:
-            continue
-        except ChildProcessError:
-            break
-        index, since = started.pop(pid, (-1, 0.0))
-        if index < 0 or stopping:
-            continue
-        code = os.waitstatus_to_exitcode(status)
-        if code == ConfigError_EXIT:
-            stop(0, None)
-            raise ConfigError("worker", "could not start; its own message is above")
-        log.error("worker died, starting it again", extra={"worker": index, "exit": code})
-        if time.monotonic() - since < QUICK:
-            time.sleep(1)
-        start(index)
+    part of the spool. Raises ConfigError when they cannot start."""
+    Supervisor(config, around, sockets, workers, probes, reload).run()
 
 
-ConfigError_EXIT: Final = 2
-
-
-def _fork(
-    config: RelayConfig,
-    around: Surroundings,
-    listeners: Sequence[tuple[Listener, list[socket.socket]]],
-    index: int,
-    shared: Shared,
-) -> int:
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 1
-    try:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        own = [(listener, [_twin(sock) for sock in sockets]) for listener, sockets in listeners]
-        serve_process(Server(config, around, own, index, shared), lambda: None)
-        code = 0
-    except ConfigError as error:
-        log.error("%s", error)
-        code = ConfigError_EXIT
-    except BaseException:
-        log.exception("worker failed", extra={"worker": index})
-    finally:
-        logging.shutdown()
-        os._exit(code)
-
-
-def _twin(sock: socket.socket) -> socket.socket:
-    """This worker's own socket on the port that the parent holds: the kernel then spreads
-    connections over the workers (SO_REUSEPORT)."""
-    host, port = sock.getsockname()[:2]
-    twins = build.bind(host, port, shared=True)
-    return twins[0]
+def _nothing() -> None: ...

@@ -1,0 +1,87 @@
+"""Health and metrics of a server: what the workers write to, and where it is served."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from functions.errors import ConfigError
+from listener.observer import NULL, Observer
+
+if TYPE_CHECKING:
+    from listener.config import RelayConfig
+    from listener.health import HealthAt, MetricsAt
+    from listener.heartbeat import Beat
+
+
+class Probes:
+    """Made by the parent before it starts workers. Without `health` and `prometheus` it does
+    nothing, and imports nothing."""
+
+    def __init__(self, config: RelayConfig, workers: int) -> None:
+        self._health: HealthAt | None = None
+        self._metrics: MetricsAt | None = None
+        self._config = config
+        if (at := config.health_endpoint) is not None:
+            from listener.health import HealthAt
+            from listener.heartbeat import Heartbeat
+
+            self._heartbeat = Heartbeat.create(workers)
+            self._health = HealthAt(at.bind, at.port, self._heartbeat.look)
+        prometheus = config.prometheus
+        if prometheus is not None and (at := config.metrics_endpoint) is not None:
+            from listener.board import Board
+            from listener.exposition import Exposition
+            from listener.health import MetricsAt
+
+            self._board = Board.create(workers)
+            shown = Exposition(
+                self._board, prometheus.default_labels, process_metrics=prometheus.node_metrics
+            )
+            self._metrics = MetricsAt(at.bind, at.port, prometheus.url, shown)
+
+    @property
+    def any(self) -> bool:
+        """Whether there is anything to serve."""
+        return self._health is not None or self._metrics is not None
+
+    def observer(self, worker: int) -> Observer:
+        """What one worker tells; called in that worker."""
+        if self._metrics is None:
+            return NULL
+        from listener.metrics import Metrics
+
+        made = Metrics(self._board, worker)
+        config = self._config
+        outputs = {name: [label for label, _ in flow.labelled()] for name, flow in config.flows.items()}
+        made.expect([one.name for one in config.resolved_listeners()], outputs)
+        return made
+
+    def expect(self, worker: int) -> None:
+        """A worker is being started."""
+        if self._health is not None:
+            self._heartbeat.expect(worker)
+
+    def beat(self, worker: int) -> Beat | None:
+        """One worker's signs of life."""
+        return None if self._health is None else self._heartbeat.beat(worker)
+
+    @contextlib.asynccontextmanager
+    async def served(self) -> AsyncIterator[None]:
+        """Serve while the block runs. Raises ConfigError when a port cannot be had."""
+        if not self.any:
+            yield
+            return
+        from listener.health import probe_servers
+
+        async with contextlib.AsyncExitStack() as stack:
+            for server in probe_servers(self._health, self._metrics):
+                try:
+                    await server.start()
+                except OSError as error:
+                    raise ConfigError(
+                        "health or prometheus", f"cannot listen: {error.strerror}", "choose another port"
+                    ) from error
+                stack.push_async_callback(server.stop)
+            yield
