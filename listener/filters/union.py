@@ -14,7 +14,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "static-auth": Kind("listener.filters.pending:StaticAuth", "listener.filters.static_auth:build"),
     "http-auth": kind("listener.filters.http_auth"),
     "http-filter": kind("listener.filters.http_filter"),
-    "mail-auth": Kind("listener.filters.mail_auth:Options", "listener.filters.mail_auth:build"),
+    "mail-auth": kind("listener.filters.mail_auth"),
 }
 
 FILTERS: Final = Registry("filter", FilterOptions, "smtp_relay.filters", KINDS)
