@@ -132,6 +132,8 @@ def spool_folder(config: RelayConfig, around: Surroundings) -> Path:
 def build_local(config: RelayConfig, around: Surroundings, part: Part, observer: Observer) -> LocalDelivery:
     """In-process delivery of one part of the local spool."""
     settings = delivery_settings(config, around)
+    # Outputs choose at once where their temporaries live: the staging folder must be there.
+    part.create()
     delivery = build_delivery(config, around, staging=part.staging, durable=settings.durable)
     return LocalDelivery(part, delivery, settings, observer)
 

@@ -204,6 +204,8 @@ class Connection(SMTP):
                     break
             else:
                 break
+        if self.port.draining:
+            self.drain()
         if self._out:
             self.flush()
         if self._reading_paused and self.waiting <= MAX_BUFFER // 2 and self.state != CLOSED:

@@ -118,7 +118,7 @@ def _mail_parameters(connection: Connection, path: Path, transaction: Transactio
             return BAD_MAIL
         seen.add(keyword)
         if keyword == "SIZE":  # RFC 1870 section 3
-            if value is None or not value.isdecimal() or len(value) > 20:
+            if value is None or not (value.isascii() and value.isdigit()) or len(value) > 20:
                 return Reply(501, "5.5.4", "Syntax: SIZE=octets")
             if int(value) > port.max_size:
                 return TOO_BIG
