@@ -14,7 +14,7 @@ from tests.support.dialogue import play
 from tests.support.pool import Pool
 from tests.support.servers import Relay, Stock
 
-MAY_SKIP: Final = ("terraform provider", "pubsub emulator jar")
+MAY_SKIP: Final = ("terraform provider", "pubsub emulator jar", "conformance data")
 """Starts of the reasons that may skip in CI: what no package registry carries."""
 
 

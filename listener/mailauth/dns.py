@@ -35,8 +35,6 @@ EDNS_PAYLOAD: Final = 1_232
 DEFAULT_TIMEOUT: Final = 5.0
 """Seconds for one question, retries, other servers and TCP included."""
 
-_ABSOLUTE: Final = dns.name.root
-
 
 class DnsResolver:
     """Answers from the system's name servers, or from those given.
@@ -88,8 +86,9 @@ class DnsResolver:
 
     async def _ask(self, question: Question) -> Answer:
         try:
-            name = dns.name.from_text(question.name, origin=_ABSOLUTE)
-        except (dns.exception.DNSException, UnicodeError, ValueError):
+            # From its labels, since in text form a backslash would be an escape.
+            name = dns.name.Name([*question.name.encode("ascii").split(b"."), b""])
+        except (dns.exception.DNSException, UnicodeError):
             return Answer(Outcome.ABSENT)
         async with self._limit:
             answer = await self._query(name, question.type)
@@ -153,7 +152,11 @@ def _record(rdata: Any, type_: RecordType) -> Record:
 
 
 def _name(name: dns.name.Name) -> str:
-    return name.to_text(omit_final_dot=True).lower()
+    """A name as text; "" for the root and for what text without escapes cannot say."""
+    labels = name.labels[:-1]
+    if any(b"." in label or not label.isascii() for label in labels):
+        return ""
+    return b".".join(labels).decode("ascii").lower()
 
 
 def _negative_ttl(error: dns.resolver.NXDOMAIN, name: dns.name.Name) -> float:

@@ -1,0 +1,31 @@
+"""The ARC validation suite (RFC 8617)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from listener.mailauth.check import BytesSource, Checks, check
+from listener.mailauth.memory import MemoryResolver
+from listener.mailauth.spf import Sender
+from tests.support.conformance import Zone, arc_suite, needs_suites
+
+SENDER = Sender("192.0.2.1", "client.example", "", "mx.example")
+
+
+@needs_suites
+def test_the_suite_is_whole() -> None:
+    assert len(arc_suite()) == 171
+
+
+@pytest.mark.parametrize(("test", "zone"), [pytest.param(t, z, id=n) for n, t, z in arc_suite()])
+async def test_chain(test: dict[str, Any], zone: Zone) -> None:
+    mail = test["message"].encode().replace(b"\n", b"\r\n")
+    report = await check(BytesSource(mail), SENDER, MemoryResolver(zone), Checks())
+    assert report.arc is not None
+    # The suite leaves cv empty where a seal reports a failure itself: the chain ends there.
+    expected = test["cv"].strip().lower()
+    assert report.arc.verdict == (expected or "fail"), report.arc
+    if not expected:
+        assert "reports a failed chain" in report.arc.reason

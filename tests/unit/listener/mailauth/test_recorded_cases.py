@@ -1,0 +1,29 @@
+"""Recorded mails with their zones, through `check` and `decide`."""
+
+from __future__ import annotations
+
+import pytest
+
+from listener.mailauth.check import BytesSource, Checks, check
+from listener.mailauth.memory import MemoryResolver
+from listener.mailauth.spf import Sender
+from listener.mailauth.verdict import decide
+from tests.support.conformance import Case, cases, needs_suites
+
+
+@needs_suites
+def test_they_are_all_there() -> None:
+    assert len(cases()) == 34
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in cases()])
+async def test_case(case: Case) -> None:
+    facts = case.facts
+    sender = Sender(facts["ip"], facts["helo"], facts["mail_from"], "mx.receiver.example")
+    report = await check(BytesSource(case.message), sender, MemoryResolver(case.zone), Checks())
+    assert case.right("spf", report.spf.verdict)
+    assert case.right("dkim", report.dkim_verdict), report.dkim
+    assert report.arc is not None
+    assert case.right("arc", report.arc.verdict), report.arc
+    assert case.right("dmarc", report.dmarc[0].verdict), report.dmarc
+    assert case.right("decision", decide(report, {"dmarc-reject"}).verdict)
