@@ -50,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     for server in servers:
                         if server.kind == "sink" and fsync and False in modes:
                             continue  # it writes nothing: one mode is enough
-                        sample = one_round(server, load, Path(folder) / "round", fsync=fsync, pin=options.pin)
+                        place = Path(folder) / f"round-{len(samples)}"
+                        sample = one_round(server, load, place, fsync=fsync, pin=options.pin)
                         samples.append(sample)
                         _tell(number + 1, rounds, sample)
     print("\n" + report.table(samples))
