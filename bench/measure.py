@@ -43,9 +43,7 @@ class Sample:
         return asdict(self)
 
 
-def one_round(
-    server: Server, workload: Workload, work: Path, *, fsync: bool, pin: bool, check: bool = True
-) -> Sample:
+def one_round(server: Server, workload: Workload, work: Path, *, fsync: bool, pin: bool) -> Sample:
     """Measure one server on one workload. The server is new, so that rounds do not age it, and so is
     its folder, which the caller removes after the last round: ext4 passes over inodes that were freed
     within minutes, so that a deletion would slow every file that a later round makes."""
@@ -94,4 +92,6 @@ def _settle(running: Running, mails: int) -> float:
             raise TimeoutError(f"{running.arrived()} of {mails} mails arrived")
     if running.files and (arrived := running.arrived()) != mails:
         raise AssertionError(f"{arrived} files for {mails} mails")
+    if owed := running.owed():
+        raise AssertionError(f"{owed} mails are still in the spool of an idle server")
     return last

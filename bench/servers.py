@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -29,6 +31,14 @@ class Running:
     def arrived(self) -> int:
         """How many mails are in the folder under their final names."""
         return sum(1 for entry in os.scandir(self.received) if not entry.name.startswith("."))
+
+    def owed(self) -> int:
+        """How many mails are in the relay's spool; 0 for servers without one."""
+        total = 0
+        for database in (self.received.parent / "spool").rglob("spool.db"):
+            with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as spool:
+                total += spool.execute("SELECT count(*) FROM mail").fetchone()[0]
+        return total
 
     def stop(self) -> None:
         """End the server by SIGTERM, after a while by SIGKILL."""
