@@ -53,7 +53,7 @@ def check_template(text: str) -> str:
 def check_no_variable(text: str) -> str:
     """A text as it is. Raises ValueError when it holds a template variable where none can stand."""
     if "${" in text:
-        raise ValueError("takes no template variables: permissions are made from it")
+        raise ValueError("takes no template variables: its name has to be known beforehand")
     return text
 
 

@@ -29,12 +29,15 @@ def _check_filename(text: str) -> str:
 
 
 class Options(OutputOptions):
-    """`path` is the folder, relative to the working folder; it is made where it is missing.
-    `filename` is a template; a taken name gets a suffix, nothing is ever overwritten."""
+    """Store the mail as a file. Nothing is ever overwritten."""
 
     type: Literal["file"] = "file"
+
     path: PlainText
+    """The folder, relative to the working folder; it is made where it is missing."""
+
     filename: Annotated[str, Field(min_length=1), AfterValidator(_check_filename)] = "${iso8601}.eml"
+    """A template of the file's name; a taken name gets a suffix."""
 
     def identity(self) -> str:
         return self.name or f"file:{self.path}:{self.filename}"

@@ -21,10 +21,12 @@ _LIMITS: Final = Limits(content=1_048_576, text=262_144)
 
 
 class Options(OutputOptions):
-    """`fields` are the parts of the mail that the record shows, all of them when left out."""
+    """Log the mail as one record."""
 
     type: Literal["log"] = "log"
+
     fields: tuple[Field, ...] = ("from", "to", "cc", "bcc", "subject", "text")
+    """The parts of the mail that the record shows."""
 
     def identity(self) -> str:
         return self.name or f"log:{','.join(self.fields)}"

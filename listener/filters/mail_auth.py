@@ -53,6 +53,7 @@ class ResolverOptions(Part):
     """Addresses; none: those of the system."""
 
     port: Port = 53
+    """Their port."""
 
     timeout: int = Field(default=5_000, ge=100, le=20_000)
     """Milliseconds for one question, retries and other servers included."""
@@ -68,7 +69,10 @@ class MailAuthOptions(Part):
     """Signatures by rsa-sha1 count as none (RFC 8301)."""
 
     disable_arc: bool = False
+    """Leave ARC unchecked; it informs only."""
+
     disable_dmarc: bool = False
+    """Leave DMARC unchecked: no mail is then refused for it."""
 
     disable_bimi: bool = False
     """BIMI needs DMARC: without that it is off too."""
@@ -80,6 +84,7 @@ class MailAuthOptions(Part):
     """Answers without records that an SPF check bears; RFC 7208 says 2."""
 
     resolver: ResolverOptions = ResolverOptions()
+    """Which name servers are asked."""
 
 
 class Options(FilterOptions):

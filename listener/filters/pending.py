@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
-from functions.options import Options as Part
 from functions.secrets import Secret
 from listener.filters.base import FilterOptions
 
