@@ -108,6 +108,11 @@ def test_metrics_overrides_every_event_of_the_observer() -> None:
     assert [name for name in events if name not in vars(Metrics)] == []
 
 
+def test_every_family_is_documented() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text()
+    assert [family.name for family in families.FAMILIES if f"`{family.name}`" not in page] == []
+
+
 def test_scraping_changes_nothing() -> None:
     board = Board.create()
     exercise(Metrics(board))

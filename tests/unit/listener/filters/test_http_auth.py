@@ -43,6 +43,11 @@ def server() -> Iterator[Endpoint]:
         yield made
 
 
+@pytest.fixture(autouse=True)
+def _direct(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "*")  # whatever proxies this machine has
+
+
 @pytest.fixture
 async def make(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
     """Builds filters as the configuration would, starts them, and stops them in the end."""
