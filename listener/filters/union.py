@@ -10,7 +10,7 @@ from listener.filters.base import Filter, FilterOptions
 from listener.filters.context import BuildContext
 
 KINDS: Final[Mapping[str, Kind]] = {
-    "whitelist": Kind("listener.filters.pending:Whitelist", "listener.filters.whitelist:build"),
+    "whitelist": kind("listener.filters.whitelist"),
     "static-auth": Kind("listener.filters.pending:StaticAuth", "listener.filters.static_auth:build"),
     "http-auth": kind("listener.filters.http_auth"),
     "http-filter": kind("listener.filters.http_filter"),
