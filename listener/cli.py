@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from functions.errors import ConfigError
 
     try:
-        chosen = _parser().parse_args(arguments)
+        chosen = _parse(arguments)
         status: int = chosen.run(chosen)
     except ConfigError as mistake:
         print(f"smtp-relay: {mistake}".replace("\n", "\nsmtp-relay: "), file=sys.stderr)
@@ -55,6 +55,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.getLogger("smtp_relay").critical("unexpected fault, please report it", exc_info=True)
         return 1
     return status
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = _parser()
+    chosen, rest = parser.parse_known_args(arguments)
+    # argparse takes no positionals after the options that follow the first ones.
+    if rest and (chosen.command != "deadletter" or any(one.startswith("-") for one in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        chosen.ids = [*chosen.ids, *rest]
+    return chosen
 
 
 def _parser() -> argparse.ArgumentParser:

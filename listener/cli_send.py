@@ -101,7 +101,7 @@ def _dialogue(
         client.starttls(context=_context(arguments))
     client.ehlo_or_helo_if_needed()
     if credentials is not None:
-        client.login(*credentials)
+        _authenticate(client, *credentials)
     options = [] if "".join([arguments.sender, *recipients]).isascii() else ["SMTPUTF8"]
     if client.has_extn("8bitmime"):
         options.append("BODY=8BITMIME")
@@ -112,6 +112,17 @@ def _dialogue(
         refused.update(client.sendmail(arguments.sender, group, mail, options))
     print("taken")
     return refused
+
+
+def _authenticate(client: smtplib.SMTP, user: str, password: str) -> None:
+    """AUTH with one mechanism. `login` would try each in turn, and each failure counts."""
+    offered = client.esmtp_features.get("auth", "").upper().split()
+    client.user, client.password = user, password
+    for mechanism in ("PLAIN", "LOGIN", "CRAM-MD5"):
+        if mechanism in offered:
+            client.auth(mechanism, getattr(client, f"auth_{mechanism.lower().replace('-', '_')}"))
+            return
+    raise smtplib.SMTPNotSupportedError(f"no AUTH mechanism in common: {' '.join(offered) or 'none offered'}")
 
 
 class _Spoken:
@@ -182,4 +193,6 @@ def _read(path: Path) -> bytes:
 
 
 def _text(answer: bytes | str) -> str:
-    return answer.decode(errors="replace") if isinstance(answer, bytes) else answer
+    """A server's words as a terminal may have them."""
+    text = answer.decode(errors="replace") if isinstance(answer, bytes) else answer
+    return "".join(c if c.isprintable() else " " for c in text)

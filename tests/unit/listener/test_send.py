@@ -1,0 +1,252 @@
+"""`send`, against aiosmtpd as the server."""
+
+import socket
+import ssl
+from collections.abc import Iterator
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.lmtp import LMTP
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+
+from functions.errors import ConfigError
+from listener import cli
+from listener.cli_send import address
+
+
+class Kept:
+    """Keeps what it is sent; refuses recipients that say so."""
+
+    def __init__(self) -> None:
+        self.envelopes: list[Envelope] = []
+        self.sessions: list[Session] = []
+
+    async def handle_RCPT(
+        self, server: SMTP, session: Session, envelope: Envelope, recipient: str, options: list[str]
+    ) -> str:
+        if "refused" in recipient:
+            return "550 5.1.1 not \x1b[31mhere"
+        envelope.rcpt_tos.append(recipient)
+        return "250 OK"
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
+        self.envelopes.append(envelope)
+        self.sessions.append(session)
+        return "250 taken"
+
+
+class Lmtp(Controller):
+    def factory(self) -> SMTP:
+        return LMTP(self.handler, hostname="lmtp.test", enable_SMTPUTF8=True)
+
+
+def check(server: Any, session: Any, envelope: Any, mechanism: str, data: LoginPassword) -> AuthResult:
+    return AuthResult(success=data == LoginPassword(b"user", b"pass word"), handled=False)
+
+
+def started(kind: type[Controller] = Controller, **options: Any) -> Controller:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    controller = kind(Kept(), hostname="127.0.0.1", port=port, **options)
+    controller.start()
+    return controller
+
+
+@pytest.fixture
+def server() -> Iterator[Controller]:
+    controller = started(auth_require_tls=False, authenticator=check, enable_SMTPUTF8=True)
+    yield controller
+    controller.stop()
+
+
+def send(server: Controller, *arguments: str) -> int:
+    return cli.main(["send", "--server", f"127.0.0.1:{server.port}", "--helo", "client.test", *arguments])
+
+
+def mail(server: Controller, index: int = -1) -> tuple[Envelope, EmailMessage]:
+    envelope = server.handler.envelopes[index]
+    parsed = message_from_bytes(envelope.content, policy=policy.default)
+    assert isinstance(parsed, EmailMessage)
+    return envelope, parsed
+
+
+def test_a_mail_of_parts(server: Controller, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "note.txt").write_text("a note")
+    (tmp_path / "blob.bin").write_bytes(bytes(range(256)))
+    status = send(
+        server,
+        *("--from", "a@b.test", "--to", "c@d.test,e@f.test", "--to", "g@h.test"),
+        *("--subject", "Grüße", "--header", "X-Mark: one", "--header", "Subject: other", "--body", "Hällo"),
+        *("--attach", str(tmp_path / "note.txt"), "--attach", str(tmp_path / "blob.bin")),
+    )
+    assert status == 0
+    assert capsys.readouterr().out == "taken\n"
+    envelope, parsed = mail(server)
+    assert envelope.mail_from == "a@b.test"
+    assert envelope.rcpt_tos == ["c@d.test", "e@f.test", "g@h.test"]
+    assert parsed["X-Mark"] == "one"
+    assert parsed["Subject"] == "other"
+    assert parsed["To"] == "c@d.test, e@f.test, g@h.test"
+    body = parsed.get_body()
+    assert body is not None
+    assert body.get_content().strip() == "Hällo"
+    assert [part.get_filename() for part in parsed.iter_attachments()] == ["note.txt", "blob.bin"]
+    assert server.handler.sessions[0].host_name == "client.test"
+
+
+def test_a_whole_mail_goes_as_it_is(server: Controller, tmp_path: Path):
+    (tmp_path / "mail.eml").write_bytes(b"Subject: x\n\n.dot\r\nb\xe9\n")
+    assert send(server, "--to", "c@d.test", "--data", str(tmp_path / "mail.eml")) == 0
+    envelope, _ = mail(server)
+    assert envelope.content == b"Subject: x\r\n\r\n.dot\r\nb\xe9\r\n"
+    assert envelope.mail_from in {"", "<>"}
+
+
+def test_a_body_from_a_file(server: Controller, tmp_path: Path):
+    (tmp_path / "body").write_text("from a file")
+    assert send(server, "--to", "c@d.test", "--body", f"@{tmp_path / 'body'}") == 0
+    assert b"from a file" in mail(server)[0].content
+
+
+def test_addresses_beyond_ascii(server: Controller):
+    assert send(server, "--from", "jö@b.test", "--to", "müller@d.test") == 0
+    envelope, parsed = mail(server)
+    assert envelope.rcpt_tos == ["müller@d.test"]
+    assert "SMTPUTF8" in envelope.mail_options
+    assert parsed["To"] == "müller@d.test"
+
+
+def test_refusals_are_1(server: Controller, capsys: pytest.CaptureFixture[str]):
+    assert send(server, "--to", "c@d.test", "--to", "refused@d.test") == 1
+    assert "refused: refused@d.test: 550 5.1.1" in capsys.readouterr().err
+    assert mail(server)[0].rcpt_tos == ["c@d.test"]
+    assert send(server, "--to", "refused@d.test") == 1
+    err = capsys.readouterr().err
+    assert "no recipient was taken" in err
+    assert "\x1b" not in err
+
+
+def test_authentication(
+    server: Controller, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    assert send(server, "--to", "c@d.test", "--auth", "user:pass word") == 0
+    monkeypatch.setenv("PW", "pass word")
+    assert send(server, "--to", "c@d.test", "--auth", "user:env:PW") == 0
+    assert send(server, "--to", "c@d.test", "--auth", "user:wrong") == 1
+    assert "refused: 535" in capsys.readouterr().err
+    assert server.handler.sessions[1].authenticated
+    monkeypatch.setattr("getpass.getpass", lambda prompt: "pass word")
+    assert send(server, "--to", "c@d.test", "--auth", "user") == 0
+
+
+def test_the_dialogue(server: Controller, capsys: pytest.CaptureFixture[str]):
+    assert send(server, "--to", "c@d.test", "--verbose") == 0
+    err = capsys.readouterr().err
+    assert "-> 'mail FROM:<>" in err
+    assert "<- b'250 OK" in err
+
+
+def test_tls(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(_certificate(tmp_path))
+    controller = started(tls_context=context, require_starttls=True)
+    try:
+        assert send(controller, "--to", "c@d.test") == 1
+        assert send(controller, "--to", "c@d.test", "--tls") == 1
+        assert "certificate verify failed" in capsys.readouterr().err
+        assert send(controller, "--to", "c@d.test", "--tls", "--insecure") == 0
+    finally:
+        controller.stop()
+    implicit = started(ssl_context=context)
+    try:
+        assert send(implicit, "--to", "c@d.test", "--tls-on-connect", "--insecure") == 0
+    finally:
+        implicit.stop()
+
+
+def test_lmtp_has_a_transaction_for_each_recipient():
+    controller = started(Lmtp)
+    try:
+        assert send(controller, "--to", "a@d.test", "--to", "b@d.test", "--lmtp") == 0
+        assert [one.rcpt_tos for one in controller.handler.envelopes] == [["a@d.test"], ["b@d.test"]]
+    finally:
+        controller.stop()
+
+
+def test_nobody_there(capsys: pytest.CaptureFixture[str]):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    assert cli.main(["send", "--server", f"127.0.0.1:{port}", "--to", "a@b.test"]) == 1
+    assert f"127.0.0.1:{port}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--header", "no colon"],
+        ["--header", "X Y: 1"],
+        ["--subject", "a\r\nBcc: x@y.test"],
+        ["--attach", "gone.txt"],
+        ["--data", "gone.eml"],
+        ["--auth", "u:env:NO_SUCH_VARIABLE"],
+    ],
+)
+def test_mistakes_are_2(server: Controller, arguments: list[str]):
+    assert send(server, "--to", "a@b.test", *arguments) == 2
+    assert server.handler.envelopes == []
+
+
+@pytest.mark.parametrize(
+    ("text", "secure", "place"),
+    [
+        ("h.test", False, ("h.test", 10025)),
+        ("h.test", True, ("h.test", 465)),
+        ("h.test:25", True, ("h.test", 25)),
+        ("[::1]:25", False, ("::1", 25)),
+        ("[::1]", False, ("::1", 10025)),
+    ],
+)
+def test_addresses(text: str, secure: bool, place: tuple[str, int]):
+    assert address(text, secure=secure) == place
+
+
+@pytest.mark.parametrize("text", ["", ":25", "h:port", "::1", "h:123456"])
+def test_no_addresses(text: str):
+    with pytest.raises(ConfigError):
+        address(text)
+
+
+def _certificate(folder: Path) -> Path:
+    import datetime
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / "server.pem"
+    path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        + certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    return path
