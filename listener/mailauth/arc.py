@@ -157,7 +157,9 @@ def _read(block: HeaderBlock) -> list[_Set]:
     if not (results or messages or seals):
         return []
     count = len(seals)
-    if not block.complete or max(len(results), len(messages), count) > MAX_INSTANCES:
+    if block.fault:
+        raise _ChainError(block.fault)
+    if max(len(results), len(messages), count) > MAX_INSTANCES:
         raise _ChainError("too many instances")
     if not len(results) == len(messages) == count:
         raise _ChainError("incomplete set")

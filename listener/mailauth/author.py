@@ -12,16 +12,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from listener.mailauth.domains import normal_octets
-from listener.mailauth.fields import HeaderBlock
+from listener.mailauth.fields import MAX_FIELDS, HeaderBlock
 
 MAX_DOMAINS: Final = 8
 """Author domains checked (RFC 9989 section 11.5 wants a bound)."""
 
-MAX_LENGTH: Final = 65_536
+MAX_LENGTH: Final = 16_384
 """Octets of all From fields that are read; more is no list of authors."""
 
 _BACKSLASH, _QUOTE, _OPEN, _CLOSE, _LESS, _GREATER = b'\\"()<>'
 _SEPARATORS: Final = b",;:"
+_ENDS_HOST: Final = re.compile(rb"[\s,;:]")
 _USUAL: Final = re.compile(  # one display name, quoted or not, and one address: most mails
     rb"""(?:[ \t]*"[^"\\<>@]*"[ \t]*|[^"(),:;<>@\\]*)<[^"(),:;<>@\\\s]+@([0-9A-Za-z.-]+)>[ \t]*"""
 )
@@ -42,7 +43,7 @@ def authors(block: HeaderBlock) -> Authors:
     fields = block.named(b"from")
     found: dict[str, None] = {}
     left = MAX_LENGTH
-    complete = block.complete
+    complete = len(block.fields) < MAX_FIELDS
     for field in fields:
         value = field.value.replace(b"\r\n", b"")
         if len(value) > left:
@@ -72,7 +73,7 @@ def _hosts(value: bytes) -> Iterator[bytes]:
     for plain, angles in mailboxes:
         for text in angles or [plain]:
             for host in text.split(b"@")[1:]:
-                yield b"".join(host.split(None, 1)[:1])
+                yield _ENDS_HOST.split(host.lstrip(), maxsplit=1)[0]
 
 
 def _mailboxes(value: bytes) -> tuple[list[tuple[bytes, list[bytes]]], bool]:

@@ -218,7 +218,9 @@ async def _dmarc(
     ]
     if not found.complete:
         # RFC 9989 section 11.5: such mails are there to hide one domain behind others.
-        results.append(DmarcResult("permerror", worst="reject", reason="too many author domains"))
+        results.append(
+            DmarcResult("permerror", worst="reject", reason="more author domains or fields than are checked")
+        )
     if not results:
         results.append(DmarcResult("none", reason="no author domain"))
     return dmarc.by_severity(results)

@@ -44,8 +44,8 @@ class Signatures:
     def _read(self, field: HeaderField, now: float) -> Signature | SignatureResult:
         signature: Signature | None = None
         try:
-            if not self._block.complete:
-                raise SignatureError("policy", "too many header fields")
+            if self._block.fault:
+                raise SignatureError("policy", self._block.fault)
             signature = parse_dkim(field)
             check_time(signature, now)
             if signature.hash_name == "sha1" and self._rules.reject_rsa_sha1:

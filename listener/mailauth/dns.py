@@ -104,7 +104,7 @@ class DnsResolver:
             return failed("no name server answered in time")
         except dns.resolver.NoNameservers:
             return failed("no name server gave an answer")
-        except (dns.exception.DNSException, OSError, EOFError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - what a stranger's server sends is no reason to break
             return failed(type(error).__name__)
         ttl = max(found.expiration - time.time(), 0.0)
         records = tuple(_record(rdata, type_) for rdata in list(found.rrset or ())[:MAX_RECORDS])

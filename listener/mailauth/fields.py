@@ -17,6 +17,7 @@ MAX_FIELDS: Final = 2_000
 
 _BOUNDARY: Final = re.compile(rb"\r\n(?![ \t])")
 _NAME: Final = re.compile(rb"([!-9;-~]+)[ \t]*:")  # RFC 5322 sections 2.2 and 4.5.8
+_MAILBOX_LINES: Final = (b"From ", b">From ")  # left by mailbox files (RFC 4155), harmless
 
 
 class HeaderField:
@@ -45,18 +46,22 @@ class HeaderField:
 
 
 class HeaderBlock:
-    """All fields, top first. `complete` is false when there were more than MAX_FIELDS."""
+    """All fields, top first. `fault` tells in a few words why no signature over them can count, ""
+    for a sound header: more than MAX_FIELDS, or a line that is no field, at which some readers let
+    the body begin and others do not."""
 
     def __init__(self, head: bytes) -> None:
         fields: list[HeaderField] = []
         end = head.find(b"\r\n\r\n")
         block = b"" if head.startswith(b"\r\n") else head[:end] if end >= 0 else head.removesuffix(b"\r\n")
         parts = _BOUNDARY.split(block, MAX_FIELDS)
-        self.complete = len(parts) <= MAX_FIELDS
+        self.fault = "too many header fields" if len(parts) > MAX_FIELDS else ""
         for raw in parts[:MAX_FIELDS]:
             match = _NAME.match(raw)
             if match is not None:
                 fields.append(HeaderField(match[1].lower(), raw, raw[match.end() :]))
+            elif raw and not raw.startswith(_MAILBOX_LINES):
+                self.fault = self.fault or "malformed header"
         self.fields: Final = fields
 
     @cached_property

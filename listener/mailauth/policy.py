@@ -11,8 +11,8 @@ from listener.mailauth.results import Policy
 
 PREFIX: Final = "_dmarc."
 
-MAX_RECORD: Final = 8_192
-"""Octets of a policy record."""
+MAX_RECORD: Final = 2_048
+"""Octets of a policy record; the longest in use, lists of report addresses, have 700."""
 
 _VERSION: Final = re.compile(rb"[vV][ \t]*=[ \t]*DMARC1[ \t]*(?:;|\Z)")  # first, and exactly so
 _POLICIES: Final = (b"none", b"quarantine", b"reject")

@@ -7,9 +7,9 @@ from typing import Final
 
 from listener.mailauth.fields import HeaderBlock
 
-MAX_HOPS: Final = 50
+MAX_HOPS: Final = 25
 MAX_FIELD: Final = 4_096
-MAX_VALUE: Final = 255
+MAX_VALUE: Final = 160
 """Characters kept of one clause."""
 
 _MAX_DEPTH: Final = 5  # of comments within comments

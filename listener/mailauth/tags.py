@@ -11,7 +11,10 @@ from typing import Final
 
 from dkim.util import InvalidTagValueList, parse_tag_value
 
-_TAG_NAMES: Final = re.compile(rb"[A-Za-z][A-Za-z0-9_]*(?: [A-Za-z][A-Za-z0-9_]*)*")
+MAX_TAGS: Final = 64
+"""Tags of one list; DKIM knows fourteen."""
+
+_TAG_NAMES: Final = re.compile(rb"[A-Za-z][A-Za-z0-9_]*(?:;[A-Za-z][A-Za-z0-9_]*)*")
 _FWS: Final = b" \t\r\n"
 _GOOD_OCTETS: Final = _FWS + bytes(range(0x21, 0x100))  # RFC 8616 adds UTF-8 to section 3.2
 _DIGITS: Final = re.compile(rb"[0-9]{1,76}")
@@ -23,11 +26,13 @@ class TagError(ValueError):
 
 def parse(text: bytes) -> dict[bytes, bytes]:
     """The tags, names as written, values stripped but still folded. Raises TagError."""
+    if text.count(b";") > MAX_TAGS:
+        raise TagError("too many tags")
     try:
         tags: dict[bytes, bytes] = parse_tag_value(text)
     except InvalidTagValueList as error:
         raise TagError("malformed tag list") from error
-    if tags and (not _TAG_NAMES.fullmatch(b" ".join(tags)) or text.translate(None, _GOOD_OCTETS)):
+    if tags and (not _TAG_NAMES.fullmatch(b";".join(tags)) or text.translate(None, _GOOD_OCTETS)):
         raise TagError("malformed tag list")
     return tags
 

@@ -43,7 +43,7 @@ def _dmarc_refusal(report: Report, policies: frozenset[Policy]) -> Reply | None:
 
 def _dmarc_text(result: DmarcResult) -> str:
     if result.verdict == "permerror":
-        return f"Email rejected: {result.reason} in From"
+        return f"Email rejected: {result.reason}"
     if result.enforced:
         return f"Email rejected per local DMARC policy (p={result.worst}) for {result.domain}"
     owner = "" if result.policy_domain == result.domain else f" of {result.policy_domain}"

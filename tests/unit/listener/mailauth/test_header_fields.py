@@ -1,0 +1,55 @@
+"""Finding header fields, and telling which headers cannot carry a signature."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from listener.mailauth.fields import MAX_FIELDS, HeaderBlock
+
+
+def test_fields_keep_their_octets() -> None:
+    block = HeaderBlock(b"From: a\r\n b\r\nSubJect \t:  \xff\r\nfrom:c\r\n\r\n")
+    assert [(f.name, f.raw, f.value) for f in block.fields] == [
+        (b"from", b"From: a\r\n b", b" a\r\n b"),
+        (b"subject", b"SubJect \t:  \xff", b"  \xff"),
+        (b"from", b"from:c", b"c"),
+    ]
+    assert [f.relaxed for f in block.fields] == [b"from:a b", b"subject:\xff", b"from:c"]
+    assert [f.value for f in block.named(b"from")] == [b" a\r\n b", b"c"]
+    assert block.named(b"to") == []
+    assert block.fault == ""
+
+
+@pytest.mark.parametrize("head", [b"", b"\r\n", b"From: a", b"From: a\r\n", b"From: a\r\n\r\n"])
+def test_with_and_without_its_end(head: bytes) -> None:
+    block = HeaderBlock(head)
+    assert [f.value for f in block.fields] == ([b" a"] if head.startswith(b"F") else [])
+    assert block.fault == ""
+
+
+@pytest.mark.parametrize(
+    ("head", "fault"),
+    [
+        (b"From: a\r\nno field\r\nTo: b\r\n\r\n", "malformed header"),
+        (b" leading: x\r\nFrom: a\r\n\r\n", "malformed header"),
+        (b"From a@b Mon Jan  1 00:00:00 2026\r\nTo: b\r\n\r\n", ""),
+        (b"a: b\r\n" * (MAX_FIELDS + 1), "too many header fields"),
+        (b"a: b\r\n" * MAX_FIELDS, ""),
+    ],
+)
+def test_faults(head: bytes, fault: str) -> None:
+    block = HeaderBlock(head)
+    assert block.fault == fault
+    assert len(block.fields) <= MAX_FIELDS
+
+
+@given(st.binary(max_size=300))
+def test_nothing_raises(head: bytes) -> None:
+    for field in HeaderBlock(head).fields:
+        assert head.find(field.raw) >= 0
+        assert field.raw.endswith(field.value)
+        assert b"\n" not in field.relaxed.replace(
+            b"\n", b"", field.raw.count(b"\n") - field.raw.count(b"\r\n")
+        )
