@@ -21,6 +21,7 @@ COMMANDS: Final = (
     "deadletter",
     "sweep",
     "send",
+    "auth-check",
 )
 
 _CONFIG_HELP: Final = (
@@ -92,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     sweep = add("sweep", _sweep, "look once through the spool for mail that is due again")
     sweep.add_argument("config", nargs="?", type=Path, metavar="CONFIG", help=_CONFIG_HELP)
     _send_arguments(add("send", _send, "send a test mail"))
+    _auth_check_arguments(add("auth-check", _auth_check, "show what mail-auth finds of one mail"))
     return parser
 
 
@@ -176,6 +178,32 @@ def _send_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--verbose", "-v", action="store_true", help="show the dialogue")
 
 
+def _auth_check_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", metavar="FILE.eml", help="the mail, - for stdin")
+    command.add_argument("--ip", required=True, metavar="ADDRESS", help="the client that sent it")
+    command.add_argument("--helo", default="", metavar="NAME", help="what it called itself")
+    command.add_argument(
+        "--mail-from", default="", metavar="ADDRESS", help="the reverse-path; left out: the null sender"
+    )
+    command.add_argument("--receiver", metavar="NAME", help="our name in the header fields")
+    command.add_argument(
+        "--refuse",
+        action="append",
+        choices=("dmarc-reject", "dmarc-quarantine", "spf-fail", "dkim-fail"),
+        help="as in the filter's options (dmarc-reject); may be repeated",
+    )
+    command.add_argument("--enforce-dmarc", metavar="RECORD", help="as in the filter's options")
+    command.add_argument("--min-bits", type=int, default=1_024, metavar="N", help="least RSA key size (1024)")
+    command.add_argument("--allow-sha1", action="store_true", help="take rsa-sha1, which RFC 8301 forbids")
+    command.add_argument(
+        "--nameserver", action="append", default=[], metavar="ADDRESS", help="else those of the system"
+    )
+    command.add_argument("--dns-port", type=int, default=53, metavar="PORT")
+    command.add_argument("--timeout", type=float, default=5.0, metavar="SECONDS", help="for one question (5)")
+    command.add_argument("--zone", type=Path, metavar="FILE", help="ask this JSON file, not the DNS")
+    command.add_argument("--json", action="store_true", help="one JSON object")
+
+
 def _serve(arguments: argparse.Namespace) -> int:
     from listener.config import RelayConfig, load
     from listener.server import run
@@ -229,6 +257,12 @@ def _sweep(arguments: argparse.Namespace) -> int:
 
 def _send(arguments: argparse.Namespace) -> int:
     from listener.cli_send import run
+
+    return run(arguments)
+
+
+def _auth_check(arguments: argparse.Namespace) -> int:
+    from listener.cli_auth_check import run
 
     return run(arguments)
 

@@ -190,7 +190,7 @@ def _sentence(result: SpfResult) -> str:
         return f"{result.domain} does not designate {result.ip} as permitted sender"
     if result.verdict == "neutral":
         return f"{result.domain} says nothing of {result.ip}"
-    return result.reason or f"no policy of {result.domain}"
+    return result.reason
 
 
 def _comment(text: str, writer: str = "") -> Iterable[str]:

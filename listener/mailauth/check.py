@@ -50,8 +50,11 @@ class MailSource(Protocol):
     """The mail to check: its header block, with or without the empty line that ends it, and all of
     its octets by `chunks`."""
 
-    head: bytes
-    size: int
+    @property
+    def head(self) -> bytes: ...
+
+    @property
+    def size(self) -> int: ...
 
     def chunks(self, size: int = ...) -> Iterator[bytes]: ...
 

@@ -303,6 +303,8 @@ def _run(base: SpfResult, evaluation: _Evaluation, *, explain: bool) -> SpfResul
     reason = explanation = ""
     if verdict in ("temperror", "permerror"):
         reason = str(getattr(evaluation, "prob", "")).partition("\n")[0]
+    elif verdict == "none":
+        reason = "no SPF record"
     elif explain and verdict == "fail":
         if isinstance(text, _PendingExplanation):
             text = evaluation.fetch_explanation(text)
