@@ -254,7 +254,8 @@ class Options(Certificate):
     """Certificates by the host name that the client asks for."""
 
     helo_response: Line | None = None
-    """Text of the answer to HELO and of the first line of EHLO's, with `%s` for the host name."""
+    """Text of the answer to HELO and of the first line of EHLO's. As in the reference the first `%s`
+    stands for our host name, the second for the client's."""
 
     auth_required_message: Line | None = None
     """Text of 530 when a client has to authenticate first."""
