@@ -71,7 +71,9 @@ class Intake:
                 recipient=recipients[0] if len(recipients) == 1 else None,
             )
         if not fields:
-            return self._edits.kept(head)
+            # Nothing above it: a first line that looks folded would join the envelope's field.
+            folded = not head and rest[:1] in (b" ", b"\t")
+            return b"\r\n" if folded else self._edits.kept(head)
         return fields + separator(head, rest) + self._edits.kept(head)
 
     def envelope(

@@ -1,0 +1,76 @@
+"""Paths and parameters of MAIL and RCPT (RFC 5321 section 4.1.2)."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from listener.address import BadPath, parse_path
+
+
+@pytest.mark.parametrize(
+    ("argument", "address", "parameters"),
+    [
+        ("<a@b.example>", "a@b.example", ()),
+        ("<>", "", ()),
+        (" <a@b.example>", "a@b.example", ()),
+        ("a@b.example", "a@b.example", ()),
+        ("<postmaster>", "postmaster", ()),
+        ('<"a b"@x.example>', '"a b"@x.example', ()),
+        ('<"a\\"b"@x.example>', '"a\\"b"@x.example', ()),
+        ("<@one,@two:user@three>", "user@three", ()),
+        ("<a@[192.0.2.1]>", "a@[192.0.2.1]", ()),
+        ("<a@[IPv6:2001:db8::1]>", "a@[IPv6:2001:db8::1]", ()),
+        ("<é@exämple.org> SMTPUTF8", "é@exämple.org", (("SMTPUTF8", None),)),
+        ("<> size=10 BODY=8BITMIME", "", (("SIZE", "10"), ("BODY", "8BITMIME"))),
+    ],
+)
+def test_accepted(argument: str, address: str, parameters: tuple[object, ...]) -> None:
+    assert parse_path(argument) == (address, parameters)
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "",
+        "<a@b",
+        "<a@b>x",
+        "<a b@c>",
+        "<a\x00@b>",
+        "<a@b\r>",
+        "<a@@b>",
+        "<a@b> =x",
+        "<a@b> a\x01=1",
+        "<" + "a" * 600 + "@b>",
+        "<a@" + "b" * 300 + ">",
+    ],
+)
+def test_refused(argument: str) -> None:
+    with pytest.raises(BadPath):
+        parse_path(argument)
+
+
+@given(st.text(max_size=80))
+def test_no_control_character_ever_comes_through(text: str) -> None:
+    try:
+        found = parse_path(text)
+    except BadPath:
+        return
+    assert not any(ord(c) < 32 or 127 <= ord(c) < 160 for c in found.address)
+    assert "<" not in found.address or found.address.startswith('"')
+
+
+def test_hostile_arguments_are_settled_at_once() -> None:
+    started = time.perf_counter()
+    for argument in (
+        "<" + "@a," * 1300 + "x",
+        "<" + "a" * 2000 + " " * 2000,
+        '<"' + "\\a" * 1900,
+        "<" * 4000,
+    ):
+        with pytest.raises(BadPath):
+            parse_path(argument)
+    assert time.perf_counter() - started < 1
