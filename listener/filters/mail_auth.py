@@ -75,7 +75,7 @@ class MailAuthOptions(Part):
     """Leave DMARC unchecked: no mail is then refused for it."""
 
     disable_bimi: bool = False
-    """BIMI needs DMARC: without that it is off too."""
+    """Leave BIMI alone; without DMARC it is off anyway."""
 
     max_resolve_count: int = Field(default=10, ge=1, le=20)
     """Terms of an SPF check that may ask the DNS; RFC 7208 says 10."""
@@ -84,6 +84,7 @@ class MailAuthOptions(Part):
     """Answers without records that an SPF check bears; RFC 7208 says 2."""
 
     resolver: ResolverOptions = ResolverOptions()
+    """Where answers come from."""
     """Which name servers are asked."""
 
 
