@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, mo
 
 from functions.errors import ConfigError
 from functions.jsonc import NotJson, parse
-from functions.options import Milliseconds, Options, TemplateText
+from functions.options import Label, Milliseconds, Options, TemplateText
 from functions.outputs import OUTPUTS, AnyOutput
 from functions.processors.base import OutputOptions
 from functions.secrets import Secret
@@ -111,7 +111,7 @@ class DeliveryConfig(Options):
 
     model_config = ConfigDict(extra="ignore")
 
-    flows: Mapping[str, DeliveryFlow]
+    flows: Mapping[Label, DeliveryFlow]
     """The flows by name."""
 
     spool: Spool = SpoolOptions()
@@ -128,6 +128,9 @@ class DeliveryConfig(Options):
     keep_cache: bool = False
     """Keep a copy of each finished mail: at `cachePath` with a folder as spool, below `kept/` in a
     bucket."""
+
+    log_addresses: bool | None = None
+    """Log addresses and subjects at INFO; off when left out. May stand in `options`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -151,7 +154,7 @@ class DeliveryConfig(Options):
     @property
     def digest(self) -> str:
         """SHA-256 (hex) of the configuration with defaults filled in and without secrets."""
-        text = json.dumps(_plain(self), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        text = json.dumps(_plain(self), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -25,7 +25,7 @@ Port = Annotated[int, Field(ge=0, le=65_535)]
 """A TCP port; 0 lets the system choose a free one (tests)."""
 
 _FIELD_NAME: Final = re.compile(r"[!-9;-~]+")  # RFC 5322 section 2.2: printable US-ASCII but the colon
-_UNSAFE: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_UNSAFE: Final = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def check_field_name(name: str) -> str:
@@ -56,6 +56,16 @@ def check_no_variable(text: str) -> str:
         raise ValueError("takes no template variables: its name has to be known beforehand")
     return text
 
+
+def check_label(text: str) -> str:
+    """A name for logs and metrics as it is. Raises ValueError for control characters."""
+    if not text.isprintable():
+        raise ValueError(f"{text!r} cannot be a name: it holds control characters")
+    return text
+
+
+Label = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(check_label)]
+"""The name of a flow or listener: it shows in logs, metrics and dead records."""
 
 TemplateText = Annotated[str, AfterValidator(check_template)]
 """A text with template variables; the processor parses it."""

@@ -33,11 +33,12 @@ _CONFIG_HELP: Final = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit status: 0, 2 for a mistake of the user's, 1 otherwise."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] not in (*COMMANDS, "-h", "--help", "--version"):
-        arguments.insert(0, "serve")
     from functions.errors import ConfigError
 
     try:
+        if not arguments or arguments[0] not in (*COMMANDS, "-h", "--help", "--version"):
+            _not_a_typo(arguments)
+            arguments.insert(0, "serve")
         chosen = _parse(arguments)
         status: int = chosen.run(chosen)
     except ConfigError as mistake:
@@ -56,6 +57,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.getLogger("smtp_relay").critical("unexpected fault, please report it", exc_info=True)
         return 1
     return status
+
+
+def _not_a_typo(arguments: Sequence[str]) -> None:
+    """What is no command is a file, unless it is none either and looks like one. Raises
+    ConfigError."""
+    if not arguments or arguments[0].startswith("-") or Path(arguments[0]).exists():
+        return
+    import difflib
+
+    from functions.errors import ConfigError
+
+    if near := difflib.get_close_matches(arguments[0], COMMANDS, n=1):
+        raise ConfigError(arguments[0], "is neither a command nor a file", f"did you mean {near[0]!r}?")
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:

@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, field_vali
 from functions import __version__
 from functions.config import DeliveryConfig, DeliveryFlow, label_of
 from functions.headers import HeaderEdits
-from functions.options import Milliseconds, Port
+from functions.options import Label, Milliseconds, Port
 from listener.filters.base import FilterOptions
 from listener.filters.union import AnyFilter
 from listener.listeners import DEFAULT_PORT, Listener, ListenerOptions, address_of
@@ -70,7 +70,7 @@ class RelayConfig(DeliveryConfig):
     schema_: str | None = Field(default=None, alias="$schema")
     """Where editors find the schema of this file."""
 
-    flows: Mapping[str, FlowConfig]
+    flows: Mapping[Label, FlowConfig]
     """The flows by name. A mail goes to every flow that took one of its recipients."""
 
     port: Port = DEFAULT_PORT
@@ -103,9 +103,6 @@ class RelayConfig(DeliveryConfig):
 
     loggers: tuple[LoggerOptions, ...] | None = None
     """Where logs go: one CONSOLE logger when left out, `[]` is silence. May stand in `options`."""
-
-    log_addresses: bool | None = None
-    """Log addresses and subjects at INFO; off when left out. May stand in `options`."""
 
     _source: str = PrivateAttr(default="")
     _warnings: tuple[str, ...] = PrivateAttr(default=())

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from pydantic import Field, model_validator
 
-from functions.options import Port
+from functions.options import Label, Port
 from listener.options import HostName, Options
 
 DEFAULT_PORT: Final = 10_025
@@ -35,7 +35,7 @@ class ListenerOptions(Options):
     """One of several ports in one process. Every key of `options` may stand here too and then
     counts for this port alone."""
 
-    name: str | None = Field(default=None, min_length=1)
+    name: Label | None = None
     """What flows call this listener in their `listeners`; else its port. (The host name for this
     port is `hostname`.)"""
 

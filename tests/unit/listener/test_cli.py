@@ -99,6 +99,13 @@ class TestOthers:
             assert status in {1, 2}
             assert capsys.readouterr().err.startswith("smtp-relay: ")
 
+    def test_a_misspelt_command(self, served: list[Any], capsys: pytest.CaptureFixture[str]):
+        assert cli.main(["chekc", "relay.json"]) == 2
+        assert "did you mean 'check'?" in capsys.readouterr().err
+        Path("chekc").write_text('{"flows": {}}')
+        assert cli.main(["chekc"]) == 0
+        assert served[0][0].source == "chekc"
+
     def test_unknown_arguments_are_2(self, capsys: pytest.CaptureFixture[str]):
         with pytest.raises(SystemExit) as caught:
             cli.main(["check", "--publik"])

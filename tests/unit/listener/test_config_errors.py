@@ -101,6 +101,11 @@ def output(**options: Any) -> dict[str, Any]:
         ),
         ({"prometheus": {"port": 1}}, "prometheus.portNumber: is required"),
         (
+            {"flows": {"in": {"filters": [{"type": "whitelist", "to": ["regexp:(?=a)b"]}]}}},
+            "flows.in.filters[0].to[0]: ",
+        ),
+        ({"cachePath": "${idd}.eml"}, "cachePath: unknown variable"),
+        (
             {"flows": {"in": {"filters": [{"type": "static-auth", "users": {"a.b": ""}}]}}},
             "flows.in.filters[0].users['a.b']: string should have at least 1 character",
         ),
@@ -116,7 +121,7 @@ def output(**options: Any) -> dict[str, Any]:
     ],
 )
 def test_messages(tmp_path: Path, keys: dict[str, Any], message: str):
-    assert message in mistakes(tmp_path, **keys)
+    assert any(line.startswith(message) for line in mistakes(tmp_path, **keys))
 
 
 def test_all_mistakes_at_once(tmp_path: Path):
