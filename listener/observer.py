@@ -6,7 +6,7 @@ call and nothing else; with it, `listener.metrics.Metrics`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from listener.decision import Phase, Verdict
@@ -26,6 +26,9 @@ class Observer:
     """
 
     __slots__ = ()
+
+    def expect(self, listeners: Iterable[str], flows: Mapping[str, Iterable[str]]) -> None:
+        """These listeners, and these flows with their outputs, may have events."""
 
     def connection_opened(self, listener: str) -> None:
         """A client was let in; pairs with connection_closed."""

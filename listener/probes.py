@@ -53,9 +53,7 @@ class Probes:
         from listener.metrics import Metrics
 
         made = Metrics(self._board, worker)
-        config = self._config
-        outputs = {name: [label for label, _ in flow.labelled()] for name, flow in config.flows.items()}
-        made.expect([one.name for one in config.resolved_listeners()], outputs)
+        expect(made, self._config)
         return made
 
     def expect(self, worker: int) -> None:
@@ -85,3 +83,9 @@ class Probes:
                     ) from error
                 stack.push_async_callback(server.stop)
             yield
+
+
+def expect(observer: Observer, config: RelayConfig) -> None:
+    """Have every series of a configuration stand at 0 before its first event."""
+    outputs = {name: [label for label, _ in flow.labelled()] for name, flow in config.flows.items()}
+    observer.expect([one.name for one in config.resolved_listeners()], outputs)

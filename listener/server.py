@@ -21,7 +21,7 @@ from listener.build import Surroundings
 from listener.gate import Counters, LocalCounters
 from listener.generation import Generation
 from listener.observer import NULL, Observer
-from listener.probes import Probes
+from listener.probes import Probes, expect
 from listener.protocol import Connection
 from listener.spool import LocalSpool, Spool
 
@@ -196,7 +196,8 @@ class Server:
                 for sock in sockets:
                     sock.close()
             raise
-        observe.configure(config.log_outputs)
+        observe.configure(config.log_outputs, folder=self._around.folder, environ=self._around.environ)
+        expect(self._shared.observer, config)
         for delivery, made in zip(self._deliveries, deliveries, strict=True):
             delivery.replace(made, build.delivery_settings(config, self._around))
         self._retired.append(self._current)
