@@ -2,51 +2,31 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from functions.options import Milliseconds
-from functions.options import Options as Part
-from functions.secrets import Secret
 from listener.log_options import LoggerOptions
+from listener.networks import Network, TrustedPeers
+from listener.tls_options import Certificate, SniCertificate, TlsVersion
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-TlsVersion = Literal["TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"]
+__all__ = [
+    "AuthMethod",
+    "Certificate",
+    "HostName",
+    "Network",
+    "Options",
+    "SniCertificate",
+    "TlsVersion",
+    "TrustedPeers",
+]
+
 AuthMethod = Literal["PLAIN", "LOGIN", "CRAM-MD5", "XOAUTH2"]
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
-
-
-def network(value: Any) -> Network:
-    """An address or subnet as a network. Raises ValueError that says what is meant."""
-    if isinstance(value, ipaddress.IPv4Network | ipaddress.IPv6Network):
-        return value
-    text = str(value)
-    try:
-        return ipaddress.ip_network(text)
-    except ValueError:
-        pass
-    try:
-        meant = ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        raise ValueError(f"{text!r} is neither an address nor a subnet (10.0.0.0/8)") from None
-    raise ValueError(f"{text!r} has bits beyond its prefix: {meant} is meant?")
-
-
-def _networks(value: Any) -> Any:
-    if isinstance(value, str):
-        value = [value]
-    return tuple(map(network, value)) if isinstance(value, list | tuple) else value
-
-
-TrustedPeers = Annotated[
-    bool | tuple[Network, ...], BeforeValidator(_networks, json_schema_input_type=bool | str | list[str])
-]
-"""True for everybody, or the addresses and subnets of those who are believed."""
 
 
 def _upper(value: Any) -> Any:
@@ -75,51 +55,6 @@ def _host_name(text: str) -> str:
 
 HostName = Annotated[str, AfterValidator(_host_name)]
 """What follows EHLO (RFC 5321 section 4.1.3)."""
-
-
-class Certificate(Part):
-    """One certificate with its key. Files are picked up again when they change."""
-
-    key: Secret | None = None
-    """The certificate's private key, PEM."""
-
-    cert: Secret | None = None
-    """The certificate (PEM), followed by those that lead to its root."""
-
-    ca: Secret | tuple[Secret, ...] | None = None
-    """Certificates (PEM) that client certificates are verified with, instead of the system's."""
-
-    pfx: Secret | None = None
-    """Key and certificate as PKCS #12, instead of `key` and `cert`: a file, or base64."""
-
-    passphrase: Secret | None = None
-    """What the key or the PKCS #12 file is encrypted with."""
-
-    @model_validator(mode="after")
-    def _key_with_cert(self) -> Certificate:
-        if (self.key is None) is not (self.cert is None):
-            raise ValueError("key and cert go together")
-        if self.pfx is not None and self.key is not None:
-            raise ValueError("pfx stands for key and cert: give one of them")
-        return self
-
-    @property
-    def has_certificate(self) -> bool:
-        """Whether a certificate is given, so that none need be made."""
-        return self.cert is not None or self.pfx is not None
-
-
-class SniCertificate(Certificate):
-    """The certificate for one host name."""
-
-    min_version: TlsVersion | None = None
-    """The oldest TLS version for this name."""
-
-    max_version: TlsVersion | None = None
-    """The newest TLS version for this name."""
-
-    ciphers: str | None = None
-    """OpenSSL's cipher list for this name, TLS 1.2 and older."""
 
 
 class Options(Certificate):
