@@ -39,14 +39,13 @@ def run(arguments: argparse.Namespace) -> int:
     except smtplib.SMTPResponseException as answer:
         print(f"refused: {answer.smtp_code} {_text(answer.smtp_error)}", file=sys.stderr)
         return 1
-    except smtplib.SMTPRecipientsRefused as answer:
-        refused = answer.recipients
-        print("no recipient was taken", file=sys.stderr)
     except (OSError, smtplib.SMTPException) as fault:
         print(f"{host}:{port}: {fault}", file=sys.stderr)
         return 1
     for recipient, (code, text) in refused.items():
         print(f"refused: {recipient}: {code} {_text(text)}", file=sys.stderr)
+    if refused.keys() == set(recipients):
+        print("no recipient was taken", file=sys.stderr)
     return 1 if refused else 0
 
 
@@ -105,12 +104,32 @@ def _dialogue(
     options = [] if "".join([arguments.sender, *recipients]).isascii() else ["SMTPUTF8"]
     if client.has_extn("8bitmime"):
         options.append("BODY=8BITMIME")
+    if client.has_extn("size"):
+        options.append(f"SIZE={len(mail)}")
     # smtplib reads one reply after DATA; LMTP has one for each recipient (RFC 2033 section 4.2).
     groups = [[one] for one in recipients] if arguments.lmtp else [recipients]
     refused: dict[str, tuple[int, bytes]] = {}
     for group in groups:
-        refused.update(client.sendmail(arguments.sender, group, mail, options))
-    print("taken")
+        refused.update(_transaction(client, arguments.sender, group, mail, options))
+    return refused
+
+
+def _transaction(
+    client: smtplib.SMTP, sender: str, recipients: list[str], mail: bytes, options: list[str]
+) -> dict[str, tuple[int, bytes]]:
+    """One mail, from MAIL to the reply after DATA, which is printed; returns the refused."""
+    code, text = client.mail(sender, options)
+    if code != 250:
+        raise smtplib.SMTPSenderRefused(code, text, sender)
+    replies = {recipient: client.rcpt(recipient) for recipient in recipients}
+    refused = {recipient: reply for recipient, reply in replies.items() if reply[0] not in {250, 251}}
+    if len(refused) == len(replies):
+        client.rset()
+        return refused
+    code, text = client.data(mail)
+    if code != 250:
+        raise smtplib.SMTPDataError(code, text)
+    print(f"taken: {code} {_text(text)}")
     return refused
 
 

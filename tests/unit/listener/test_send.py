@@ -85,7 +85,7 @@ def test_a_mail_of_parts(server: Controller, tmp_path: Path, capsys: pytest.Capt
         *("--attach", str(tmp_path / "note.txt"), "--attach", str(tmp_path / "blob.bin")),
     )
     assert status == 0
-    assert capsys.readouterr().out == "taken\n"
+    assert capsys.readouterr().out == "taken: 250 taken\n"
     envelope, parsed = mail(server)
     assert envelope.mail_from == "a@b.test"
     assert envelope.rcpt_tos == ["c@d.test", "e@f.test", "g@h.test"]
@@ -172,7 +172,9 @@ def test_tls(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
 def test_lmtp_has_a_transaction_for_each_recipient():
     controller = started(Lmtp)
     try:
-        assert send(controller, "--to", "a@d.test", "--to", "b@d.test", "--lmtp") == 0
+        assert (
+            send(controller, "--to", "a@d.test", "--to", "refused@d.test", "--to", "b@d.test", "--lmtp") == 1
+        )
         assert [one.rcpt_tos for one in controller.handler.envelopes] == [["a@d.test"], ["b@d.test"]]
     finally:
         controller.stop()
