@@ -55,6 +55,9 @@ MAX_EXPLANATION: Final = 500
 """Characters of an explanation that are kept."""
 
 _MAX_RUNS: Final = 200
+_MACRO_STRING: Final = re.compile(  # section 7.1; pyspf lets a macro without end pass
+    r"[^%]*(?:%(?:[%_-]|\{[a-z](?:0*[1-9][0-9]*)?r?[.+,/_=-]*\})[^%]*)*", re.IGNORECASE
+)
 _LONG_LABEL: Final = re.compile(r"[0-9A-Za-z_-]{64}")
 _VERDICTS: Final[dict[str, SpfVerdict]] = {
     "none": "none",
@@ -112,6 +115,8 @@ class _Evaluation(pyspf.query):  # type: ignore[misc]
 
     def __init__(self, sender: Sender, known: Known, limits: SpfLimits) -> None:
         super().__init__(i=sender.ip, s=sender.reverse_path, h=sender.helo, receiver=sender.receiver)
+        self.l, _, self.o = sender.reverse_path.rpartition("@")  # pyspf takes the first @
+        self.d = self.o
         self._known = known
         self._limits = limits
         self._terms = 0
@@ -213,6 +218,8 @@ class _Evaluation(pyspf.query):  # type: ignore[misc]
         self._macros += s.count("%")
         if self._macros > MAX_MACROS:
             raise pyspf.PermError("too many macros")
+        if not _MACRO_STRING.fullmatch(s):
+            raise pyspf.PermError("malformed macro")
         expanded: str = super().expand(s, stripdot)
         if stripdot:
             # Section 7.3: labels are removed from the left until the name fits. pyspf removes one.

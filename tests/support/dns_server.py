@@ -24,6 +24,8 @@ import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
+from dns.rdata import Rdata
+from dns.rdtypes.ANY.TXT import TXT
 
 from tests.support.net import HOST
 
@@ -156,23 +158,24 @@ class DnsServer:
                     self._negative(response, dns.rcode.NXDOMAIN)
                 return response, values
             if values:
-                self._add(response, name, type_, [_text(type_, value) for value in values])
+                self._add(response, name, type_, [_rdata(type_, value) for value in values])
                 return response, ""
             alias = types.get("CNAME")
             if not alias:
                 return self._negative(response, dns.rcode.NOERROR), ""
-            self._add(response, name, "CNAME", [_host(alias[0])])
+            self._add(response, name, "CNAME", [_rdata("CNAME", alias[0])])
             name = str(alias[0]).removesuffix(".")
         response.answer.clear()
         response.set_rcode(dns.rcode.SERVFAIL)
         return response, ""
 
-    def _add(self, response: dns.message.Message, name: str, type_: str, texts: list[str]) -> None:
+    def _add(
+        self, response: dns.message.Message, name: str, type_: str, rdatas: list[dns.rdata.Rdata]
+    ) -> None:
         owner = dns.name.Name([*name.encode("latin-1").split(b"."), b""])
-        rdtype = dns.rdatatype.from_text(type_)
-        rrset = dns.rrset.RRset(owner, dns.rdataclass.IN, rdtype)
-        for text in texts:
-            rrset.add(dns.rdata.from_text(dns.rdataclass.IN, rdtype, text), self.ttl)
+        rrset = dns.rrset.RRset(owner, dns.rdataclass.IN, dns.rdatatype.from_text(type_))
+        for rdata in rdatas:
+            rrset.add(rdata, self.ttl)
         response.answer.append(rrset)
 
     def _negative(self, response: dns.message.Message, rcode: dns.rcode.Rcode) -> dns.message.Message:
@@ -190,20 +193,21 @@ def _wire(response: dns.message.Message) -> bytes:
         return response.to_wire(max_size=65_535, prefer_truncation=True)
 
 
-def _text(type_: str, value: Any) -> str:
-    """A value as a zone file writes it."""
+def _rdata(type_: str, value: Any) -> Rdata:
+    rdtype = dns.rdatatype.from_text(type_)
     if type_ == "TXT":
-        parts = (
-            (value or [""]) if isinstance(value, list) else [value]
-        )  # a TXT record has one string at least
+        # A record has one string at least, and strings have 255 octets at most.
+        parts = (value or [""]) if isinstance(value, list) else [value]
         cut = [part[at : at + 255] for part in map(_octets, parts) for at in range(0, len(part) or 1, 255)]
-        return " ".join('"' + "".join(f"\\{octet:03}" for octet in piece) + '"' for piece in cut)
+        return TXT(dns.rdataclass.IN, rdtype, cut)
     if type_ == "MX":
         preference, host = value if isinstance(value, (list, tuple)) else str(value).split()
-        return f"{preference} {_host(host)}"
-    if type_ == "PTR":
-        return _host(value)
-    return str(value)
+        text = f"{preference} {_host(host)}"
+    elif type_ in ("PTR", "CNAME"):
+        text = _host(value)
+    else:
+        text = str(value)
+    return dns.rdata.from_text(dns.rdataclass.IN, rdtype, text)
 
 
 def _octets(part: Any) -> bytes:
