@@ -61,6 +61,15 @@ class FlowNotes(_Frozen):
     results: dict[str, Any] = Field(default_factory=dict)
 
 
+class Refused(_Frozen):
+    """A recipient accepted at RCPT and refused after DATA (`partialAccept`): the reply, and its RFC
+    3463 enhanced status code. A bucket's listener may write mails only, so these travel along."""
+
+    address: str
+    reason: str
+    code: str
+
+
 class Envelope(_Frozen):
     """One accepted mail. `received` is Unix time in milliseconds; `sha256` (hex) and `size`
     (octets) are those of the mail below the envelope field."""
@@ -81,12 +90,16 @@ class Envelope(_Frozen):
     user: str | None = None
     transmission: str = "ESMTP"
     """RFC 3848 transmission type: SMTP, ESMTP, ESMTPS, ESMTPA, ESMTPSA, LMTP, UTF8SMTP …"""
+    forwarded: dict[str, str] | None = None
+    """Where a client said (XFORWARD) that it got the mail from: name, addr, port, proto, helo,
+    ident, source."""
     notes: dict[str, FlowNotes] = Field(default_factory=dict)
     size: int
     sha256: str
     config: str = ""
     """Digest of the configuration that decided."""
     replay: int = 0
+    refused: tuple[Refused, ...] = ()
 
     @property
     def received_at(self) -> datetime:
@@ -162,6 +175,7 @@ __all__ = [
     "Envelope",
     "FlowNotes",
     "Recipient",
+    "Refused",
     "Tls",
     "UnknownEnvelope",
     "decode_value",

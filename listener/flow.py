@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from listener.asking import Answers, FilterObserver, Inquiry
-from listener.decision import Phase, Reply
+from listener.decision import ACCEPT, Phase, Reply
 from listener.filters.base import Filter
 from listener.outcome import DataOutcome, rejection, settle
 from listener.session import Credentials, Message, Session, Transaction
@@ -208,6 +208,17 @@ class ConnectionState:
         self.reset()
         self._before_mail = self._at_connect
         self._session.user = None
+
+    def vouch(self, username: str) -> None:
+        """A trusted proxy has checked this user's credentials (XCLIENT's LOGIN): every filter that
+        may know the name counts as having accepted them."""
+        answers = [
+            (hook, ACCEPT)
+            for hook in self._serving.hooks[Phase.AUTH]
+            if hook.filter.checks_credentials and hook.filter.may_know(username)
+        ]
+        self._before_mail = _added(self._at_connect, answers)
+        self._session.user = username
 
     # -- asking --------------------------------------------------------------------------------
 

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 FULL: Final = Reply(421, "4.7.0", "Too many connections, try again later")
 FULL_FOR_ADDRESS: Final = Reply(421, "4.7.0", "Too many connections from your address, try again later")
 
+NOBODY: Final = ""
+"""The address of those that have not said yet whom they speak for."""
+
 
 class Counters(Protocol):
     """Shared counts of open connections."""
@@ -45,8 +48,18 @@ class Gate:
         self._max_clients = max_clients
         self._max_per_address = max_per_address
 
+    def hold(self, connection: Connection) -> Reply | None:
+        """Count a connection in whose client is not known yet, or say why it may not stay."""
+        total, _ = self._counters.add(NOBODY, 1)
+        connection.admitted_as = NOBODY
+        if not self._max_clients or total <= self._max_clients:
+            return None
+        self.leave(connection)
+        return FULL
+
     def enter(self, connection: Connection) -> Reply | None:
-        """Count a connection in, or say why it may not stay."""
+        """Count a connection in, under its client's address now, or say why it may not stay."""
+        self.leave(connection)
         ip = connection.session.ip
         total, own = self._counters.add(ip, 1)
         connection.admitted_as = ip
@@ -59,11 +72,9 @@ class Gate:
         self.leave(connection)
         return reply
 
-    def leave(self, connection: Connection) -> bool:
-        """Count a connection out; False when it was not in."""
+    def leave(self, connection: Connection) -> None:
+        """Count a connection out, if it is in."""
         ip = connection.admitted_as
-        if ip is None:
-            return False
-        connection.admitted_as = None
-        self._counters.add(ip, -1)
-        return True
+        if ip is not None:
+            connection.admitted_as = None
+            self._counters.add(ip, -1)

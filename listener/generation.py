@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
-from listener import build
+from listener import build, tls
 from listener.build import Filters, Surroundings
 from listener.gate import Counters, Gate
 from listener.intake import Intake
 from listener.port import Port
+from listener.reverse import Names, system_resolver
+from listener.tls import ServerTls
 
 if TYPE_CHECKING:
     from listener.config import Listener, RelayConfig
@@ -38,15 +41,29 @@ class Generation:
         self._counters = counters
         self._observer = observer
         self._loop = asyncio.get_running_loop()
+        self._around = around
         self._filters = Filters(config, around)
+        self._names = Names(system_resolver)
+        self._watching: list[asyncio.Task[None]] = []
         self.ports = {listener.name: self._port(listener) for listener in config.resolved_listeners()}
 
     async def start(self) -> None:
-        """Start the filters."""
+        """Start the filters, and the watch over certificates."""
         await self._filters.start()
+        for port in self.ports.values():
+            if port.meets_strangers:
+                self._names.prepare()
+            if port.tls is not None:
+                self._observer.tls_expiry(port.name, port.tls.not_after)
+                watch = port.tls.watch(partial(self._renewed, port.name))
+                self._watching.append(self._loop.create_task(watch))
 
     async def stop(self) -> None:
-        """Stop the filters."""
+        """Stop the filters, and the watch over certificates."""
+        for task in self._watching:
+            task.cancel()
+        await asyncio.gather(*self._watching, return_exceptions=True)
+        await self._names.close()
         await self._filters.stop()
 
     @property
@@ -93,4 +110,15 @@ class Generation:
             loop=self._loop,
             observer=self._observer,
             log_addresses=config.logs_addresses,
+            tls=self._tls(listener, hostname),
+            names=None if options.disable_reverse_lookup else self._names,
         )
+
+    def _tls(self, listener: Listener, hostname: str) -> ServerTls | None:
+        if not tls.wanted(listener.options):
+            return None
+        where = f"listeners.{listener.name}" if self.config.listeners else "options"
+        return ServerTls(listener.options, hostname, self._around.resolver(), where)
+
+    def _renewed(self, name: str, changed: ServerTls) -> None:
+        self._observer.tls_expiry(name, changed.not_after)

@@ -101,6 +101,7 @@ class Intake:
             tls=session.tls,
             user=session.user,
             transmission=transmission(session, transaction),
+            forwarded=transaction.forwarded,
             notes=dict(notes),
             size=size,
             sha256=sha256,

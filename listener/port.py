@@ -17,16 +17,25 @@ from listener.capture import Capture
 from listener.decision import Reply
 from listener.flow import Flows
 from listener.intake import MAX_RECEIVED, Intake
-from listener.observer import Observer
+from listener.observer import NULL, Observer
 from listener.outcome import DataOutcome
 from listener.protocol import Connection
 from listener.session import Session, Transaction
 from listener.spool import Spool
-from listener.verbs import LMTP_VERBS, SMTP_VERBS
+from listener.tls import facts
+from listener.trust import trusted
+from listener.verbs import LMTP_VERBS, SMTP_VERBS, Verb
+from listener.xclient import XCLIENT_NAMES, xclient
+from listener.xforward import XFORWARD_NAMES, xforward
 
 if TYPE_CHECKING:
+    import ssl
+
+    from functions.envelope import Tls
     from listener.config import Listener
     from listener.gate import Gate
+    from listener.reverse import Names
+    from listener.tls import ServerTls
 
 log = logging.getLogger("smtp_relay.smtp")
 
@@ -59,6 +68,8 @@ class Port:
         observer: Observer,
         log_addresses: bool = False,
         ascii_only: bool = False,
+        tls: ServerTls | None = None,
+        names: Names | None = None,
     ) -> None:
         options = listener.options
         self.listener = listener
@@ -71,6 +82,7 @@ class Port:
         self.hostname = hostname
         self.loop = loop
         self.observer = observer
+        self.measures = observer is not NULL
         self.now = loop.time()
         self.connections: set[Connection] = set()
         self.draining = False
@@ -89,11 +101,24 @@ class Port:
         self.smtputf8 = not options.hide_smtputf8
         self.dsn = options.dsn and not options.hide_dsn
         self._enhanced = not options.hide_enhanced_status_codes
-        self.tls: Any = None
+        self.secure = options.secure
+        self.meets_strangers = names is not None and (
+            listener.exposed or bool(options.use_proxy or options.use_xclient)
+        )
+        self.tls = tls
+        self.names = names
+        self.needs_names = any(one.needs_name for one in flows.filters)
+        self.proxies = trusted(options.use_proxy)
+        self.xclients = trusted(options.use_xclient)
+        self.xforwards = trusted(options.use_xforward)
 
         disabled = {name.upper() for name in options.disabled_commands}
-        table = LMTP_VERBS if options.lmtp else SMTP_VERBS
-        self.verbs = {}
+        table = dict(LMTP_VERBS if options.lmtp else SMTP_VERBS)
+        if self.xclients is not None:
+            table["XCLIENT"] = xclient
+        if self.xforwards is not None:
+            table["XFORWARD"] = xforward
+        self.verbs: dict[bytes, Verb] = {}
         for name, verb in table.items():
             if name not in disabled:
                 self.verbs[name.encode()] = verb
@@ -107,12 +132,15 @@ class Port:
         banner = options.banner or "ESMTP smtp-relay"
         kind = "LMTP" if options.lmtp else ""
         self.greeting = f"220 {hostname} {kind}{' ' if kind else ''}{banner}\r\n".encode()
-        self._extensions: dict[tuple[bool, bool], tuple[bytes, bytes]] = {}
+        self._extensions: dict[tuple[bool, bool, bool, bool], bytes] = {}
         self._encoded: dict[Reply, bytes] = {}
 
     def _mechanisms(self) -> frozenset[str]:
-        offered = {name.upper() for name in self.options.auth_methods}
-        return frozenset(name for name in MECHANISMS if name in offered)
+        offered = frozenset(self.options.auth_methods)
+        checking = [one for one in self.flows.filters if one.checks_credentials]
+        if not checking or any(one.any_user for one in self.flows.filters):
+            return offered
+        return offered.intersection(*[frozenset().union(*(one.mechanisms for one in checking))])
 
     # -- connections -------------------------------------------------------------------------
 
@@ -128,6 +156,7 @@ class Port:
         """Let a client in, or say why not."""
         refusal = self.gate.enter(connection)
         if refusal is None:
+            connection.let_in = True
             self.observer.connection_opened(self.name)
         else:
             self.observer.connection_refused(self.name, "limit")
@@ -136,8 +165,14 @@ class Port:
     def closed(self, connection: Connection) -> None:
         """The transport is gone."""
         self.connections.discard(connection)
-        if self.gate.leave(connection):
+        self.gate.leave(connection)
+        if connection.let_in:
+            connection.let_in = False
             self.observer.connection_closed(self.name, self.loop.time() - connection.opened_at)
+
+    def tls_facts(self, tls: ssl.SSLObject) -> Tls:
+        """What the envelope keeps of a TLS connection."""
+        return facts(tls, with_client=self.options.request_cert)
 
     def tick(self, now: float) -> None:
         """Called each second: end what is overdue."""
@@ -184,21 +219,24 @@ class Port:
 
     def extensions(self, connection: Connection) -> bytes:
         """The whole answer to EHLO or LHLO."""
-        key = (connection.tls_active, connection.session.user is not None)
+        trusted_as = connection.trusted_as
+        key = (
+            connection.tls_active,
+            connection.session.user is not None,
+            self.xclients is not None and self.xclients(trusted_as),
+            self.xforwards is not None and self.xforwards(trusted_as),
+        )
         made = self._extensions.get(key)
         if made is None:
             made = self._extensions[key] = self._offer(*key)
-        return b"250-" + self.hello(connection).encode("utf-8", "replace") + made[0]
+        return b"250-" + self.hello(connection).encode("utf-8", "replace") + made
 
-    def _offer(self, secure: bool, authenticated: bool) -> tuple[bytes, bytes]:
+    def _offer(self, secure: bool, authenticated: bool, may_xclient: bool, may_xforward: bool) -> bytes:
         options = self.options
         offers: list[str] = []
         if not options.hide_pipelining:
             offers.append("PIPELINING")
-        if not options.hide_size:
-            offers.append(f"SIZE {self.max_size}")
-        else:
-            offers.append("SIZE")
+        offers.append("SIZE" if options.hide_size else f"SIZE {self.max_size}")
         if self.eightbitmime:
             offers.append("8BITMIME")
         if self.smtputf8:
@@ -210,11 +248,15 @@ class Port:
         if self.offers_auth and not authenticated and (secure or self.clear_auth):
             names = " ".join(name for name in MECHANISMS if name in self.mechanisms)
             offers.append(f"AUTH {names}")
+        if may_xclient:
+            offers.append(f"XCLIENT {' '.join(XCLIENT_NAMES)}")
+        if may_xforward:
+            offers.append(f"XFORWARD {' '.join(XFORWARD_NAMES)}")
         if self._enhanced:
             offers.append("ENHANCEDSTATUSCODES")
         lines = [f"250-{offer}" for offer in offers]
         lines[-1] = "250 " + lines[-1][4:]
-        return b"\r\n" + "\r\n".join(lines).encode() + b"\r\n", b""
+        return b"\r\n" + "\r\n".join(lines).encode() + b"\r\n"
 
     # -- mails -------------------------------------------------------------------------------
 
@@ -232,6 +274,9 @@ class Port:
         transaction = connection.transaction
         assert transaction is not None
         self.observer.bytes_received(capture.size)
+        ended = self.loop.time() if self.measures else 0.0
+        if self.measures:
+            self.observer.stage("receive", max(0.0, ended - connection.data_began))
         if capture.failure is None:
             content, sha256 = capture.finish()
             if count_received(capture.head) >= MAX_RECEIVED:
@@ -239,7 +284,7 @@ class Port:
         if capture.failure is not None:
             self._answer(connection, transaction, capture.failure)
             return
-        decide = partial(self._decided, connection, transaction, capture, content, sha256)
+        decide = partial(self._decided, connection, transaction, capture, content, sha256, ended)
         connection.settle(connection.flows.data(transaction, capture), decide)
 
     def _decided(
@@ -249,8 +294,12 @@ class Port:
         capture: Capture,
         content: Content,
         sha256: str,
+        ended: float,
         outcome: DataOutcome,
     ) -> None:
+        decided = self.loop.time() if self.measures else 0.0
+        if self.measures:
+            self.observer.stage("filters", decided - ended)
         lmtp = connection.session.lmtp
         taken = tuple(
             Recipient(address=address, flows=fate, parameters=words)
@@ -273,6 +322,10 @@ class Port:
         refused = () if lmtp else _refused(envelope.id, envelope.received, transaction, outcome)
 
         def answered(reply: Reply) -> None:
+            if self.measures:
+                now = self.loop.time()
+                self.observer.stage("spool", now - decided)
+                self.observer.stage("reply", now - ended)
             self._log_stored(connection, transaction, content.size, envelope.flows(), reply)
             if reply.code < 300:
                 connection.messages += 1

@@ -2,7 +2,7 @@
 
 This is aiosmtpd's protocol class with its own command loop: no task, no stream reader and no
 timer per connection, and commands are carried out as soon as their line is there. What a
-command does is in `listener.verbs`; reading DATA is in `listener.data`. docs/adr/0002 tells what
+command does is in `listener.verbs`; reading DATA is in `listener.data`. docs/adr/protocol.md tells what
 each of these choices brought, measured.
 """
 
@@ -16,12 +16,16 @@ from typing import TYPE_CHECKING, Any, Final
 from aiosmtpd.smtp import SMTP
 
 from functions.ids import uuid7
+from listener import proxy
 from listener.capture import Capture
 from listener.data import DataReader
 from listener.decision import Reply
 from listener.session import Session, Transaction
+from listener.tls_layer import TlsLayer
 
 if TYPE_CHECKING:
+    import ssl
+
     from listener.flow import ConnectionState
     from listener.port import Port
     from listener.sasl import Exchange
@@ -43,6 +47,16 @@ MAX_ERRORS: Final = 20
 MAX_IDLE_COMMANDS: Final = 100
 """Commands that bring no mail nearer (NOOP, RSET, VRFY, EHLO …) between two mails."""
 
+HANDSHAKE: Final = 30.0
+"""Seconds for a TLS handshake, or the socket timeout where that is shorter."""
+
+LINGER: Final = 2.0
+"""Seconds that a client whose connection we end gets to read why: closing a socket with unread
+octets in it resets the connection, and the reply is lost on the way."""
+
+MAX_DROPPED: Final = 8_388_608
+"""Octets that are read and dropped meanwhile."""
+
 _HTTP: Final = (b"GET ", b"POST ", b"PUT ", b"HEAD ", b"OPTIONS ", b"CONNECT ", b"DELETE ", b"PATCH ")
 
 LINE_TOO_LONG: Final = Reply(500, "5.5.2", "Line too long")
@@ -57,11 +71,29 @@ CONNECT_FAULT: Final = Reply(421, "4.3.0", "Local error, try again later")
 FAULT: Final = Reply(451, "4.3.0", "Local error in processing, try again later")
 
 # What the next octets are.
-PROXY, WAIT, COMMAND, SASL, DATA, CLOSED = range(6)
+PROXY, WAIT, COMMAND, SASL, DATA, CLOSED, TLS = range(7)
 
 
 class Connection(SMTP):
     """A connection of one listener. `port` holds what all connections of that listener share."""
+
+    # What few connections ever set: a default in the class costs the others nothing.
+    let_in = False
+    """Whether it was counted as an open connection."""
+    trusted_as = ""
+    """The address by which XCLIENT and XFORWARD are permitted: the peer's, or what PROXY said."""
+    forwarded: dict[str, str] | None = None
+    """What XFORWARD told of the next mail."""
+    vouched: str | None = None
+    """The user that XCLIENT says has logged in, until the client is greeted."""
+    name_told = False
+    """Whether XCLIENT told the client's name, or that it has none."""
+    naming: asyncio.Task[str] | None = None
+    """The search for the client's name, while it goes on."""
+    _ended = False
+    _dropped = 0
+    _tls_began = 0.0
+    _tls_done: Callable[[], None]
 
     def __init__(self, port: Port) -> None:
         # Not calling super().__init__: it inspects the class and the handler by reflection for
@@ -79,6 +111,7 @@ class Connection(SMTP):
         self.state = WAIT
         self.deadline = 0.0
         self.data_started = 0.0
+        self.data_began = 0.0
         self.messages = 0
         self.refused_recipients = 0
         self.errors = 0
@@ -98,12 +131,13 @@ class Connection(SMTP):
     # -- transport callbacks -----------------------------------------------------------------
 
     def connection_made(self, transport: Any) -> None:
-        """Take a new connection. Runs again, on the same object, after STARTTLS."""
+        """Take a new connection."""
         self.transport = transport
         port = self.port
         peer = transport.get_extra_info("peername") or ("", 0)
         local = transport.get_extra_info("sockname") or ("", 0)
         ip, remote_port = _peer(peer)
+        self.trusted_as = ip
         self.session = Session(
             id=uuid7(),
             listener=port.name,
@@ -114,14 +148,65 @@ class Connection(SMTP):
             lmtp=port.options.lmtp,
         )
         port.opened(self)
-        self.begin()
+        if port.proxies is not None and port.proxies(ip):
+            # Counted before it says whom it speaks for, as it may never do so.
+            self.state = PROXY
+            self.deadline = port.now + min(proxy.PATIENCE, port.socket_timeout)
+            if port.gate.hold(self) is not None:
+                port.observer.connection_refused(port.name, "limit")
+                self.finish(None)
+        else:
+            self.begin()
 
     def begin(self) -> None:
-        """Start the dialogue, once the peer's address is final."""
+        """The client's address is final: let it in, encrypt where it is to be so from the start."""
         self.touch()
-        if (refusal := self.port.admit(self)) is not None:
+        port = self.port
+        refusal = port.admit(self)
+        if port.secure:
+            if refusal is None:
+                self.start_tls(self.meet)
+            else:
+                self.finish(None)  # which, in clear text, could not be read
+        elif refusal is not None:
             self.finish(refusal)
-            return
+        else:
+            self.meet()
+
+    def meet(self) -> None:
+        """Find out who the client is, ask the filters about it, and greet it (or do not)."""
+        self.state = WAIT
+        names = self.port.names
+        if names is not None and not self.name_told:
+            name = names.known(self.session.ip)
+            if name is not None:
+                self.session.name = name
+            elif self.port.needs_names:
+                self.settle(names.find(self.session.ip), self._named)
+                return
+            else:
+                # Nobody asks for the name before the mail is taken: `named` waits for it there.
+                self.naming = self.loop.create_task(names.find(self.session.ip))
+                self.naming.add_done_callback(self._found)
+        self._connect()
+
+    def _named(self, name: str) -> None:
+        self.session.name = name
+        self._connect()
+
+    def _found(self, task: asyncio.Task[str]) -> None:
+        if self.naming is task:
+            self.naming = None
+            if not task.cancelled():
+                self.session.name = task.result()
+
+    async def naming_done(self) -> None:
+        """Wait until the client's name was found, or not."""
+        if self.naming is not None:
+            await asyncio.wait((self.naming,))
+            self.naming = None
+
+    def _connect(self) -> None:
         try:
             self.flows = self.port.flows.connection(self.session)
             self.settle(self.flows.connect(), self._greet)
@@ -133,8 +218,11 @@ class Connection(SMTP):
         if refusal is not None:
             self.finish(refusal)
         elif self.waiting:
-            self.finish(EARLY_TALKER)
+            self.finish(EARLY_TALKER, linger=True)
         else:
+            if self.vouched is not None:
+                self.flows.vouch(self.vouched)
+                self.vouched = None
             self.state = COMMAND
             self.write(self.port.greeting)
             self.flush()
@@ -145,6 +233,11 @@ class Connection(SMTP):
             self._feed(data)
             if self.state != COMMAND or not self._buffer:
                 return
+        elif self.state == CLOSED:
+            self._dropped += len(data)
+            if self._dropped > MAX_DROPPED:
+                self.transport.abort()
+            return
         elif self._buffer:
             self._buffer = self._buffer[self._at :] + data
             self._at = 0
@@ -156,8 +249,18 @@ class Connection(SMTP):
             self.transport.pause_reading()
 
     def eof_received(self) -> bool | None:
-        """The client closed its side: nothing more will come, replies are no longer read."""
-        return False
+        """The client closed its side: what it sent is still carried out and answered, as it may
+        have closed only that side (`printf … | nc`)."""
+        if self.state in (CLOSED, PROXY):
+            return False
+        self._ended = True
+        self._end()
+        return self.state != CLOSED
+
+    def _end(self) -> None:
+        """The client says no more: end the connection unless an answer is being made."""
+        if self.state not in (WAIT, CLOSED) and not self._paused:
+            self.finish(None)
 
     def connection_lost(self, error: Exception | None) -> None:
         """The connection is gone. A mail whose last octet came is carried on with; its reply
@@ -188,6 +291,8 @@ class Connection(SMTP):
         self._running = True
         try:
             self._run()
+            if self._ended:
+                self._end()
         finally:
             self._running = False
 
@@ -200,7 +305,7 @@ class Connection(SMTP):
             elif state == DATA:
                 self._feed(self.take_rest())
             elif state == PROXY:
-                if not self.port.read_proxy_header(self):
+                if not self._read_proxy_header():
                     break
             else:
                 break
@@ -231,7 +336,7 @@ class Connection(SMTP):
             auth = self.state == SASL or buffer[at : at + 4].upper() == b"AUTH"
             if (len(buffer) if end < 0 else end) - at >= (MAX_AUTH_LINE if auth else MAX_LINE):
                 # Not worth reading on: the rest of an overlong line could be anything.
-                self.finish(LINE_TOO_LONG)
+                self.finish(LINE_TOO_LONG, linger=True)
                 return False
             if end < 0:
                 return False
@@ -259,7 +364,7 @@ class Connection(SMTP):
         handler = self.port.verbs.get(verb) or self.port.verbs.get(verb.upper().rstrip(b"\t "))
         if handler is None:
             if line.startswith(_HTTP):
-                self.finish(NOT_HTTP)
+                self.finish(NOT_HTTP, linger=True)
                 return
             self.error(self.port.unknown(verb))
             return
@@ -280,13 +385,11 @@ class Connection(SMTP):
         """Count a command that brings no mail nearer; True when the connection was ended."""
         self.idle_commands += 1
         if self.idle_commands > MAX_IDLE_COMMANDS:
-            self.finish(TOO_MUCH_CHATTER)
+            self.finish(TOO_MUCH_CHATTER, linger=True)
             return True
         return False
 
-    def settle(
-        self, outcome: Any | Awaitable[Any], then: Callable[[Any], None], *, wait: int = WAIT
-    ) -> None:
+    def settle(self, outcome: Any | Awaitable[Any], then: Callable[[Any], None], *, wait: int = WAIT) -> None:
         """Go on with `then(outcome)`: at once, or when the awaited outcome is there. Nothing
         else is carried out in between."""
         if outcome is None or not hasattr(outcome, "__await__"):
@@ -308,8 +411,75 @@ class Connection(SMTP):
             if self.state != CLOSED:
                 self.state = COMMAND
                 self.reply(FAULT)
-        self.touch()
+        if self.state != CLOSED:
+            self.touch()
         self.run()
+
+    # -- who it is, and in private -----------------------------------------------------------
+
+    def _read_proxy_header(self) -> bool:
+        """Take the PROXY header from the buffer; False while it is not complete, or is none."""
+        try:
+            header = proxy.parse(self._buffer)
+        except proxy.BadHeader as error:
+            log.warning(
+                "no PROXY header from a proxy: %s",
+                error,
+                extra={"session": self.session.id, "ip": self.session.ip, "listener": self.port.name},
+            )
+            self.port.observer.connection_refused(self.port.name, "proxy")
+            self.finish(None)
+            return False
+        if header is None:
+            return False
+        self._at = header.length
+        if header.endpoints is not None:
+            client, server = header.endpoints
+            self.become(client[0], client[1])
+            self.trusted_as = client[0]
+            self.session.server = _address(server)
+        self.begin()
+        return True
+
+    def become(self, ip: str, port: int) -> None:
+        """The client turned out to be another than the peer of the socket."""
+        session = self.session
+        session.ip, session.port, session.name = ip, port, f"[{ip}]"
+        if self.naming is not None:
+            self.naming.cancel()
+            self.naming = None
+
+    def start_tls(self, done: Callable[[], None]) -> None:
+        """Encrypt from here on; `done` is called after the handshake. What waits in the buffer is
+        its beginning."""
+        assert self.port.tls is not None
+        self.state = TLS
+        self.deadline = self.port.now + min(HANDSHAKE, self.port.socket_timeout)
+        self._tls_done = done
+        self._tls_began = self.loop.time()
+        layer = TlsLayer(self, self.transport, self.port.tls.context)
+        self.transport = layer
+        if early := self.take_rest():
+            layer.data_received(early)
+
+    def tls_ready(self, tls: ssl.SSLObject) -> None:
+        """The handshake is done."""
+        if self.state == CLOSED:
+            return
+        self.tls_active = True
+        self.session.tls = self.port.tls_facts(tls)
+        self.port.observer.stage("tls", self.loop.time() - self._tls_began)
+        self.touch()
+        self._tls_done()
+
+    def tls_failed(self, reason: str) -> None:
+        """The client and we do not agree on TLS, or it does not speak it."""
+        log.info(
+            "TLS handshake failed: %s",
+            reason,
+            extra={"session": self.session.id, "ip": self.session.ip, "listener": self.port.name},
+        )
+        self.state = CLOSED
 
     # -- DATA --------------------------------------------------------------------------------
 
@@ -320,6 +490,7 @@ class Connection(SMTP):
         self.reader = DataReader(options.bare_newline, options.max_line_length)
         self.state = DATA
         self.data_started = self.port.now
+        self.data_began = self.loop.time() if self.port.measures else 0.0
         self.touch()
 
     def _feed(self, data: bytes) -> None:
@@ -335,7 +506,7 @@ class Connection(SMTP):
             if reader.rest is None:
                 self.deadline = self.port.now + self.port.socket_timeout
                 if capture.size > self.port.drop_limit:
-                    self.finish(capture.failure or FAULT)
+                    self.finish(capture.failure or FAULT, linger=True)
                 return
             self._buffer, self._at = reader.rest, 0
             self.reader = None
@@ -393,12 +564,13 @@ class Connection(SMTP):
         """Answer a bad command; too many end the connection."""
         self.errors += 1
         if self.errors >= MAX_ERRORS:
-            self.finish(TOO_MANY_ERRORS)
+            self.finish(TOO_MANY_ERRORS, linger=True)
         else:
             self.reply(reply)
 
-    def finish(self, reply: Reply | None) -> None:
-        """Answer, then close: what is queued is sent, what comes in is dropped."""
+    def finish(self, reply: Reply | None, *, linger: bool = False) -> None:
+        """Answer, then close: what is queued is sent, what comes in is dropped. With `linger` the
+        client is waited for a little, so that the reply reaches it."""
         if self.state == CLOSED:
             return
         if reply is not None:
@@ -408,7 +580,15 @@ class Connection(SMTP):
         self.flush()
         self.reset_transaction()
         self._cancel()
-        self.transport.close()
+        if linger and not self._ended and self.transport.can_write_eof():
+            self.deadline = self.port.now + LINGER
+            self.transport.write_eof()
+            if self._reading_paused:
+                self._reading_paused = False
+                self.transport.resume_reading()
+        else:
+            self.deadline = self.port.now + self.port.close_timeout
+            self.transport.close()
 
     def hang_up_after(self, reply: Reply) -> None:
         """A 421 promises that the connection ends (RFC 5321 section 3.8)."""
@@ -422,28 +602,40 @@ class Connection(SMTP):
     def expire(self, now: float) -> None:
         """Called each second: end the connection when its deadline passed or DATA crawls."""
         if self.state == CLOSED:
-            # Closed on our side but the client does not read: the transport would wait for ever.
-            if now > self.deadline + self.port.close_timeout:
+            # The client does not read the rest, or does not close: the transport would wait for ever.
+            if now > self.deadline:
                 self.transport.abort()
         elif self.state == WAIT:
             return
         elif now > self.deadline:
-            self.finish(TIMED_OUT)
+            if self.state in (PROXY, TLS):
+                log.info(
+                    "no PROXY header came" if self.state == PROXY else "no TLS handshake came",
+                    extra={"session": self.session.id, "ip": self.session.ip, "listener": self.port.name},
+                )
+                self.finish(None)
+            else:
+                self.finish(TIMED_OUT)
         elif self.state == DATA:
             assert self.capture is not None
             seconds = now - self.data_started - self.port.socket_timeout
             if seconds > 0 and self.capture.size < seconds * self.port.min_data_rate:
-                self.finish(TOO_SLOW)
+                self.finish(TOO_SLOW, linger=True)
 
     def drain(self) -> None:
         """The server is stopping: end at once unless a mail is being taken."""
-        if self.transaction is None and self.state in (COMMAND, SASL):
+        if self.state in (PROXY, TLS):
+            self.finish(None)
+        elif self.transaction is None and self.state in (COMMAND, SASL):
             self.finish(SHUTTING_DOWN)
 
     def _cancel(self) -> None:
         if self._task is not None and self._task is not asyncio.current_task(self.loop):
             self._task.cancel()
         self._task = None
+        if self.naming is not None:
+            self.naming.cancel()
+            self.naming = None
 
 
 def _peer(peer: Any) -> tuple[str, int]:

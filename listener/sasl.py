@@ -169,7 +169,7 @@ def _refuse(connection: Connection, refusal: Reply) -> None:
     connection.touch()
     if connection.auth_failures >= connection.port.max_auth_failures:
         connection.reply(refusal)
-        connection.finish(TOO_MANY)
+        connection.finish(TOO_MANY, linger=True)
         return
     connection.reply(refusal)
     connection.run()

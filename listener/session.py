@@ -62,6 +62,8 @@ class Transaction:
     parameters: tuple[str, ...] = ()
     recipients: list[str] = field(default_factory=list)
     recipient_parameters: list[tuple[str, ...]] = field(default_factory=list)
+    forwarded: dict[str, str] | None = None
+    """What XFORWARD told of where the mail came from, by attribute in lower case."""
 
     @property
     def smtputf8(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
@@ -13,6 +14,7 @@ from listener.decision import Reply
 from listener.protocol import Connection
 from listener.sasl import auth
 from listener.session import Transaction
+from listener.xtext import printable
 
 OK: Final = Reply(250, "2.0.0", "OK")
 SENDER_OK: Final = Reply(250, "2.1.0", "Sender OK")
@@ -36,8 +38,18 @@ TOO_MANY_MESSAGES: Final = Reply(421, "4.7.0", "Too many messages on this connec
 NEEDS_UTF8: Final = Reply(553, "5.6.7", "Non-ASCII addresses need SMTPUTF8")
 TOO_BIG: Final = Reply(552, "5.3.4", "Message size exceeds the limit")
 
+TLS_READY: Final = Reply(220, "2.0.0", "Ready to start TLS")
+TLS_ACTIVE: Final = Reply(503, "5.5.1", "TLS is already active")
+NO_TLS: Final = Reply(454, "4.7.0", "TLS is not available due to a temporary reason")
+TLS_PIPELINED: Final = Reply(554, "5.5.1", "Nothing may follow STARTTLS before the handshake")
+
+MAX_ENVID: Final = 100  # RFC 3461 section 4.4: characters of xtext
+MAX_ORCPT: Final = 500  # RFC 3461 section 4.2
+
 MAX_HELO: Final = 255  # RFC 5321 section 4.5.3.1.2: a domain
 
+_NOTIFY: Final = frozenset({"SUCCESS", "FAILURE", "DELAY"})  # RFC 3461 section 4.1
+_ADDRESS_TYPE: Final = re.compile(r"[A-Za-z0-9!#$%&'*/?^_`{|}~-]+")  # RFC 3461 section 4.2: an atom
 _BODY: Final = frozenset({"7BIT", "8BITMIME"})  # RFC 6152 section 2
 
 
@@ -61,6 +73,7 @@ def _greet(connection: Connection, argument: str, *, esmtp: bool) -> bool:
     if connection.idle():
         return False
     connection.reset_transaction()
+    connection.forwarded = None
     connection.session.helo = name
     connection.session.esmtp = esmtp
     return True
@@ -76,7 +89,7 @@ def mail(connection: Connection, argument: str) -> None:
         connection.error(NESTED)
         return
     if port.max_messages and connection.messages >= port.max_messages:
-        connection.finish(TOO_MANY_MESSAGES)
+        connection.finish(TOO_MANY_MESSAGES, linger=True)
         return
     if argument[:5].upper() != "FROM:":
         connection.error(BAD_MAIL)
@@ -87,6 +100,8 @@ def mail(connection: Connection, argument: str) -> None:
         connection.error(BAD_MAIL if bad.parameter else BAD_SENDER)
         return
     transaction = Transaction(uuid7(), path.address)
+    if connection.forwarded is not None:
+        transaction.forwarded, connection.forwarded = connection.forwarded, None
     if path.parameters:
         refusal = _mail_parameters(connection, path, transaction)
         if refusal is not None:
@@ -100,9 +115,10 @@ def mail(connection: Connection, argument: str) -> None:
 
 def _mail_decided(connection: Connection, transaction: Transaction, refusal: Reply | None) -> None:
     if refusal is not None:
-        connection.reply(refusal)
         connection.flows.reset()
-        connection.hang_up_after(refusal)
+        if not connection.idle():
+            connection.reply(refusal)
+            connection.hang_up_after(refusal)
         return
     connection.transaction = transaction
     connection.refused_recipients = 0
@@ -125,19 +141,19 @@ def _mail_parameters(connection: Connection, path: Path, transaction: Transactio
         elif keyword == "BODY" and port.eightbitmime:
             if value is None or value.upper() not in _BODY:
                 return Reply(501, "5.5.4", "BODY is 7BIT or 8BITMIME")
-            value = value.upper()
+            value = value.upper()  # noqa: PLW2901
         elif keyword == "SMTPUTF8" and port.smtputf8:  # RFC 6531 section 3.4: no value
             if value is not None:
                 return Reply(501, "5.5.4", "SMTPUTF8 takes no value")
         elif keyword == "AUTH" and port.offers_auth:  # RFC 4954 section 5
-            if value is None:
+            if value is None or not printable(value):
                 return Reply(501, "5.5.4", "Syntax: AUTH=mailbox")
         elif keyword == "RET" and port.dsn:  # RFC 3461 section 4.3
             if value is None or value.upper() not in {"FULL", "HDRS"}:
                 return Reply(501, "5.5.4", "RET is FULL or HDRS")
-            value = value.upper()
+            value = value.upper()  # noqa: PLW2901
         elif keyword == "ENVID" and port.dsn:  # RFC 3461 section 4.4
-            if value is None or len(value) > 100:
+            if value is None or len(value) > MAX_ENVID or not printable(value):
                 return Reply(501, "5.5.4", "Syntax: ENVID=xtext")
         else:
             return Reply(555, "5.5.4", f"MAIL parameter not recognised: {keyword[:40]}")
@@ -155,7 +171,7 @@ def rcpt(connection: Connection, argument: str) -> None:
     if len(transaction.recipients) >= port.max_recipients:
         connection.refused_recipients += 1
         if connection.refused_recipients > port.max_recipients:
-            connection.finish(protocol.TOO_MANY_ERRORS)
+            connection.finish(protocol.TOO_MANY_ERRORS, linger=True)
         else:
             connection.reply(TOO_MANY_RECIPIENTS)
         return
@@ -189,21 +205,32 @@ def rcpt(connection: Connection, argument: str) -> None:
 
 def _rcpt_parameters(connection: Connection, path: Path) -> tuple[Reply | None, tuple[str, ...]]:
     words: list[str] = []
+    seen: set[str] = set()
     for keyword, value in path.parameters:
-        if not connection.session.esmtp or value is None:
+        if keyword in seen or not connection.session.esmtp:
             return BAD_RCPT, ()
+        seen.add(keyword)
         if keyword == "NOTIFY" and connection.port.dsn:  # RFC 3461 section 4.1
-            choices = set(value.upper().split(","))
-            if not choices <= {"SUCCESS", "FAILURE", "DELAY"} and choices != {"NEVER"}:
+            value = (value or "").upper()  # noqa: PLW2901
+            choices = value.split(",")
+            if choices != ["NEVER"] and not _NOTIFY.issuperset(choices):
                 return Reply(501, "5.5.4", "NOTIFY is NEVER, or some of SUCCESS, FAILURE, DELAY"), ()
-            value = value.upper()
         elif keyword == "ORCPT" and connection.port.dsn:  # RFC 3461 section 4.2
-            if len(value) > 500 or ";" not in value:
+            if value is None or not _original_recipient(value):
                 return Reply(501, "5.5.4", "Syntax: ORCPT=type;xtext"), ()
         else:
             return Reply(555, "5.5.4", f"RCPT parameter not recognised: {keyword[:40]}"), ()
         words.append(f"{keyword}={value}")
     return None, tuple(words)
+
+
+def _original_recipient(value: str) -> bool:
+    """Whether that is an address type and an address (RFC 3461 section 4.2; RFC 6533 section 3 for
+    `utf-8`, whose address is checked by nobody but the one who reads it)."""
+    kind, _, text = value.partition(";")
+    if not text or len(value) > MAX_ORCPT or not _ADDRESS_TYPE.fullmatch(kind):
+        return False
+    return kind.lower() == "utf-8" or printable(text)
 
 
 def _rcpt_decided(
@@ -217,7 +244,7 @@ def _rcpt_decided(
         connection.refused_recipients += 1
         connection.reply(refusal)
         if connection.refused_recipients > connection.port.max_recipients:
-            connection.finish(protocol.TOO_MANY_ERRORS)
+            connection.finish(protocol.TOO_MANY_ERRORS, linger=True)
             return
         connection.hang_up_after(refusal)
         return
@@ -240,6 +267,9 @@ def data(connection: Connection, argument: str) -> None:
     elif (refusal := connection.port.refuses_mail()) is not None:
         connection.reply(refusal)
         connection.reset_transaction()
+    elif connection.naming is not None:
+        # The mail will tell the client's name; the search for it ends within seconds.
+        connection.settle(connection.naming_done(), lambda _: data(connection, ""))
     else:
         connection.reply(GO_AHEAD)
         connection.flush()
@@ -281,6 +311,34 @@ def help_(connection: Connection, argument: str) -> None:
         connection.reply(Reply(214, "2.0.0", f"Commands: {names}"))
 
 
+def starttls(connection: Connection, argument: str) -> None:
+    """STARTTLS: RFC 3207."""
+    if argument.strip():
+        connection.error(NO_ARGUMENT)
+    elif connection.tls_active:
+        connection.error(TLS_ACTIVE)
+    elif connection.port.tls is None:
+        connection.reply(NO_TLS)
+    elif connection.waiting:
+        # Somebody between the client and us may have put it there, to be taken for the client's
+        # own words once these are encrypted.
+        connection.finish(TLS_PIPELINED, linger=True)
+    else:
+        connection.reply(TLS_READY)
+        connection.flush()
+        connection.start_tls(partial(_encrypted, connection))
+
+
+def _encrypted(connection: Connection) -> None:
+    """What the client said in clear text is forgotten (RFC 3207 section 4.2)."""
+    connection.reset_transaction()
+    connection.flows.restart()
+    connection.session.helo = ""
+    connection.session.esmtp = False
+    connection.forwarded = None
+    connection.state = protocol.COMMAND
+
+
 def quit_(connection: Connection, argument: str) -> None:
     """QUIT: RFC 5321 section 4.1.1.10."""
     if argument.strip():
@@ -304,6 +362,7 @@ SMTP_VERBS: Final[Mapping[str, Verb]] = {
     "HELP": help_,
     "QUIT": quit_,
     "AUTH": auth,
+    "STARTTLS": starttls,
 }
 
 LMTP_VERBS: Final[Mapping[str, Verb]] = {

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from functions.errors import ConfigError
-from listener import build
+from listener import build, tls
 from listener.build import Surroundings
 from listener.counters import SharedCounters
 from listener.probes import Probes
@@ -184,6 +184,8 @@ def supervise(
 ) -> None:
     """Run `workers` processes until SIGTERM or SIGINT; one that dies is started again on its own
     part of the spool. Raises ConfigError when they cannot start."""
+    for listener, _ in sockets:
+        tls.prepare(listener.options, build.host_name(listener.options))
     Supervisor(config, around, sockets, workers, probes, reload).run()
 
 

@@ -34,6 +34,9 @@ class Filter:
     its options: until the last of them has run, its silence may still become an acceptance.
     `checks_credentials` says that AUTH succeeds when this filter accepts at the auth phase;
     `any_user` that it succeeds whatever the credentials, which says nothing for the flow.
+    `mechanisms` are the SASL mechanisms whose credentials it can check. `needs_name` says that
+    it looks at `session.name` before the data phase: the reverse lookup is then waited for
+    before connect; else the name may still be `[ip]` until the mail itself comes in.
 
     An answer at connect or auth holds for the connection, at mail or data for the transaction,
     at rcpt for that recipient. A hook that raises or takes longer than `filterTimeout` counts as
@@ -43,6 +46,8 @@ class Filter:
     phases: frozenset[Phase] = frozenset()
     checks_credentials: bool = False
     any_user: bool = False
+    mechanisms: frozenset[str] = frozenset({"PLAIN", "LOGIN"})
+    needs_name: bool = False
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -74,3 +79,8 @@ class Filter:
     ) -> Answer:
         """The whole mail has come in; `recipients` are those that this flow may still take."""
         return ABSTAIN
+
+    def may_know(self, username: str) -> bool:
+        """Whether a user of that name may be one of this filter's. Asked when a trusted proxy says
+        that it has checked the credentials itself (XCLIENT's LOGIN)."""
+        return True

@@ -108,6 +108,7 @@ class HttpAuth(Filter):
 
     phases = frozenset({Phase.AUTH})
     checks_credentials = True
+    mechanisms = frozenset({"PLAIN", "LOGIN", "XOAUTH2"})
 
     def __init__(self, name: str, options: Options, client: HttpClient) -> None:
         super().__init__(name)

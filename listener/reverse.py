@@ -1,0 +1,142 @@
+"""Clients' names: the address's reverse name, when that name leads back to the address.
+
+A reverse zone is written by whoever holds the address and may claim any name; only a name whose
+own records hold the address is believed (RFC 8601 section 2.7.3 calls it iprev).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import re
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+from listener.mailauth.resolver import Answer, Question, failed, resolve_all, resolve_one
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from listener.mailauth.resolver import RecordType, Resolver
+
+log = logging.getLogger("smtp_relay.smtp")
+
+PATIENCE: Final = 5.0
+"""Seconds for a name to be found and confirmed, all queries together."""
+
+MAX_NAMES: Final = 5
+"""Reverse names that are tried; more than a few are a mistake or an attack."""
+
+MAX_ENTRIES: Final = 8_192
+
+_KEPT: Final = 300.0  # seconds that an address's name is kept
+_KEPT_ABSENT: Final = 60.0  # seconds that the lack of one is kept, which may be a fault of DNS
+
+_NAME: Final = re.compile(
+    r"(?=.{1,253}\Z)(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*(?!\d+\Z)[a-z0-9][a-z0-9-]{0,61}[a-z0-9]"
+)
+
+LOCALHOST: Final = "localhost"
+
+
+def bare(ip: str) -> str:
+    """What stands for the name where there is none."""
+    return f"[{ip}]"
+
+
+class Nobody:
+    """A resolver without name servers."""
+
+    def known(self, question: Question) -> Answer | None:
+        return failed("no name server")
+
+    async def resolve(self, question: Question) -> Answer:
+        return failed("no name server")
+
+
+def system_resolver() -> Resolver:
+    """The system's name servers. Raises ValueError when it names none."""
+    from listener.mailauth.dns import DnsResolver
+
+    return DnsResolver(timeout=PATIENCE / 2)
+
+
+class Names:
+    """Finds clients' names, and remembers them for a few minutes. For one event loop.
+
+    `make_resolver` is called when the first name is looked for, or by `prepare`; it raises
+    ValueError where there is nobody to ask.
+    """
+
+    def __init__(self, make_resolver: Callable[[], Resolver], *, patience: float = PATIENCE) -> None:
+        self._make_resolver = make_resolver
+        self._resolver: Resolver | None = None
+        self._patience = patience
+        self._known: OrderedDict[str, tuple[float, str]] = OrderedDict()
+
+    def prepare(self) -> None:
+        """Have what a search needs: loading the DNS library takes a moment."""
+        if self._resolver is None:
+            try:
+                self._resolver = self._make_resolver()
+            except ValueError as error:
+                log.warning("clients' names cannot be looked up: %s", error)
+                self._resolver = Nobody()
+
+    def known(self, ip: str) -> str | None:
+        """The name (or `[ip]`) where that needs no waiting; this machine's own clients are
+        `localhost`, for which nobody is asked. None when it has to be looked up."""
+        if ip.startswith("127.") or ip == "::1":
+            return LOCALHOST
+        entry = self._known.get(ip)
+        if entry is None or entry[0] < time.monotonic():
+            return None
+        self._known.move_to_end(ip)
+        return entry[1]
+
+    async def close(self) -> None:
+        """Stop the queries under way."""
+        close = getattr(self._resolver, "close", None)
+        if close is not None:
+            await close()
+
+    async def find(self, ip: str) -> str:
+        """The confirmed name, or `[ip]`; never raises, and takes PATIENCE seconds at most."""
+        name = None
+        try:
+            async with asyncio.timeout(self._patience):
+                name = await self._confirmed(ip)
+        except TimeoutError:
+            pass
+        found = name or bare(ip)
+        self._known[ip] = (time.monotonic() + (_KEPT if name else _KEPT_ABSENT), found)
+        self._known.move_to_end(ip)
+        if len(self._known) > MAX_ENTRIES:
+            self._known.popitem(last=False)
+        return found
+
+    async def _confirmed(self, ip: str) -> str | None:
+        self.prepare()
+        assert self._resolver is not None
+        try:
+            address = ipaddress.ip_address(ip)
+        except ValueError:
+            return None
+        reverse = await resolve_one(self._resolver, Question(address.reverse_pointer, "PTR"))
+        names = [name for name in map(str, reverse.records) if _NAME.fullmatch(name)][:MAX_NAMES]
+        kind: RecordType = "A" if address.version == 4 else "AAAA"
+        questions = {Question(name, kind): name for name in names}
+        answers = await resolve_all(self._resolver, questions)
+        for question, answer in answers.items():
+            if any(_same(record, address) for record in answer.records):
+                return questions[question]
+        return None
+
+
+def _same(record: object, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    try:
+        return ipaddress.ip_address(str(record)) == address
+    except ValueError:
+        return False
