@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import argparse
 import getpass
-import hashlib
-import hmac
 import sys
-from typing import Final
 
 from functions.errors import ConfigError
-
-_BCRYPT_LIMIT: Final = 72  # octets; bcrypt ignores, and its library refuses, what follows
+from listener.filters.hash_names import EXTENDABLE, hash_name
+from listener.filters.passwords import BCRYPT_LIMIT, digest
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -28,11 +25,14 @@ def hashed(password: str, algorithm: str, salt: str | None = None) -> str:
         if salt is not None:
             raise ConfigError("--salt", f"cannot be used with {folded}", "it brings its own, or none")
         return {"argon2id": _argon2id, "bcrypt": _bcrypt, "plain": _plain}[folded](password)
-    name = _hash_name(algorithm)
-    data = password.encode()
-    if salt is not None:
-        return f"{algorithm}:{hmac.new(salt.encode(), data, name).hexdigest()}"
-    return f"{algorithm}:{hashlib.new(name, data, usedforsecurity=False).hexdigest()}"
+    try:
+        name = hash_name(algorithm)
+    except ValueError as error:
+        raise ConfigError("--algorithm", str(error), "argon2id, bcrypt and plain are known too") from error
+    if salt is not None and name in EXTENDABLE:
+        raise ConfigError("--salt", f"cannot be used with {name}", "HMAC needs a hash of fixed length")
+    key = None if salt is None else salt.encode()
+    return f"{algorithm}:{digest(name, password.encode(), key).hex()}"
 
 
 def _plain(password: str) -> str:
@@ -49,20 +49,11 @@ def _bcrypt(password: str) -> str:
     import bcrypt
 
     data = password.encode()
-    if len(data) > _BCRYPT_LIMIT:
+    if len(data) > BCRYPT_LIMIT:
         raise ConfigError(
-            "the password", f"is longer than the {_BCRYPT_LIMIT} octets that bcrypt reads", "use argon2id"
+            "the password", f"is longer than the {BCRYPT_LIMIT} octets that bcrypt reads", "use argon2id"
         )
     return bcrypt.hashpw(data, bcrypt.gensalt()).decode()
-
-
-def _hash_name(algorithm: str) -> str:
-    from listener.filters.http_client import check_algorithm
-
-    try:
-        return check_algorithm(algorithm)
-    except ValueError as error:
-        raise ConfigError("--algorithm", str(error), "argon2id, bcrypt and plain are known too") from error
 
 
 def _password() -> str:

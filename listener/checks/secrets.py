@@ -26,6 +26,11 @@ def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
         except ConfigError as absent:
             make = warning if secret.scheme == "env" else error
             yield make(path, str(absent))
+    for name, flow in config.flows.items():
+        for index, options in enumerate(flow.filters):
+            file = getattr(options, "htpasswd", None)
+            if file is not None and not (setting.folder / file).is_file():
+                yield error(f"flows.{name}.filters[{index}].htpasswd", f"{file}: there is no such file")
 
 
 def _needed_here(config: RelayConfig) -> Iterator[tuple[str, Secret]]:

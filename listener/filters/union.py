@@ -11,7 +11,7 @@ from listener.filters.context import BuildContext
 
 KINDS: Final[Mapping[str, Kind]] = {
     "whitelist": kind("listener.filters.whitelist"),
-    "static-auth": Kind("listener.filters.pending:StaticAuth", "listener.filters.static_auth:build"),
+    "static-auth": kind("listener.filters.static_auth"),
     "http-auth": kind("listener.filters.http_auth"),
     "http-filter": kind("listener.filters.http_filter"),
     "mail-auth": kind("listener.filters.mail_auth"),

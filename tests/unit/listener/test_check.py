@@ -367,6 +367,12 @@ class TestSecrets:
         assert says(look("warning", flows=flow(USERS), options=options), "options.passphrase", "PASS")
         assert not says(look("warning", flows=flow(USERS), options=options, environ={"PASS": "x"}), "PASS")
 
+    def test_files_of_users(self, look: Any, tmp_path: Path):
+        keys = {"flows": flow({"type": "static-auth", "htpasswd": "users"})}
+        assert says(look(**keys), "flows.in.filters[0].htpasswd", "users: there is no such file")
+        (tmp_path / "users").write_text("")
+        assert not says(look(**keys), "htpasswd")
+
     def test_cloud_references_are_not_followed(self, look: Any):
         users = {"type": "static-auth", "username": "u", "password": "ssm:/relay/pw"}
         assert says(look("note", flows=flow(users)), "flows.in.filters[0].password", "ssm:/relay/pw is read")

@@ -12,6 +12,7 @@ from argon2 import PasswordHasher
 from functions.errors import ConfigError
 from listener import cli_password
 from listener.cli_password import hashed
+from listener.filters.passwords import parse
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "SHA512", "md5", "sha3_256", "blake2b", "RSA-SHA256"])
@@ -24,6 +25,17 @@ def test_hashes(algorithm: str):
 def test_a_salt_makes_an_hmac():
     expected = hmac.new(b"salt", b"TEST", "sha256").hexdigest()
     assert hashed("TEST", "sha256", "salt") == f"sha256:{expected}"
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "RSA-SHA512", "shake256", "argon2id", "bcrypt", "plain"])
+def test_static_auth_takes_what_is_printed(algorithm: str):
+    stored = parse(hashed("pässword", algorithm))
+    assert stored.matches("pässword".encode())
+    assert not stored.matches(b"password")
+
+
+def test_static_auth_takes_salted_ones():
+    assert parse(hashed("TEST", "sha256", "salt"), b"salt").matches(b"TEST")
 
 
 def test_argon2id_and_bcrypt():
@@ -39,7 +51,7 @@ def test_argon2id_and_bcrypt():
         ("x" * 73, "bcrypt", None, "longer than the 72 octets"),
         ("x", "argon2id", "s", "cannot be used with argon2id"),
         ("x", "sha257", None, "not a hash algorithm"),
-        ("x", "shake_128", None, "no fixed length"),
+        ("x", "shake128", "s", "fixed length"),
     ],
 )
 def test_what_cannot_be(password: str, algorithm: str, salt: str | None, words: str):
