@@ -12,11 +12,11 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
 run: setup-run ## start the debug server on localhost:10025; mails land in ./received_emails/
-	@echo "» starting the debug server: what it receives is stored in ./received_emails/ (Ctrl-C stops it)"
-	@echo "» send a first mail from another terminal with any of"
-	@echo "    $(BIN)/smtp-relay send --to you@example.com"
-	@echo "    printf 'Subject: hello\n\nfirst mail\n' | curl smtp://localhost:10025 --mail-from me@example.com --mail-rcpt you@example.com -T -"
-	@echo "    swaks --server localhost:10025 --to you@example.com"
+	@printf '%s\n' "» starting the debug server: what it receives is stored in ./received_emails/ (Ctrl-C stops it)" \
+	  "» send a first mail from another terminal with any of" \
+	  "    $(BIN)/smtp-relay send --to you@example.com" \
+	  "    printf 'Subject: hello\\n\\nfirst mail\\n' | curl smtp://localhost:10025 --mail-from me@example.com --mail-rcpt you@example.com -T -" \
+	  "    swaks --server localhost:10025 --to you@example.com"
 	@exec $(BIN)/smtp-relay serve
 
 test: setup check ## set everything up, then lint, type-check and test
