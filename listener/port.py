@@ -140,7 +140,10 @@ class Port:
         checking = [one for one in self.flows.filters if one.checks_credentials]
         if not checking or any(one.any_user for one in self.flows.filters):
             return offered
-        return offered.intersection(*[frozenset().union(*(one.mechanisms for one in checking))])
+        known = {name for one in checking for name in one.mechanisms}
+        if any(getattr(one, "supports_cram_md5", False) for one in checking):
+            known.add("CRAM-MD5")
+        return offered & known
 
     # -- connections -------------------------------------------------------------------------
 

@@ -261,7 +261,7 @@ def test_every_reply_has_an_enhanced_code(relay: Relay) -> None:
         "RCPT",
         "DATA",
         "AUTH",
-        "STARTTLS",
+        "STARTTLS now",
         "QUIT",
     ]
     with Wire(relay.port) as wire:
