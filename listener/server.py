@@ -89,6 +89,7 @@ class Server:
         tasks = {loop.create_task(self._tick())}
         if self._reload is not None:
             loop.add_signal_handler(signal.SIGHUP, lambda: tasks.add(loop.create_task(self._read_again())))
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
         beat = self._shared.beat
         if beat is not None:
             tasks.add(loop.create_task(beat.run(self._spool.probe)))

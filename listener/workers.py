@@ -108,8 +108,8 @@ class Supervisor:
         try:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+            # SIGHUP stays blocked until the worker can answer it: none is lost meanwhile.
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, signals - {signal.SIGHUP})
             self._serve_probes() if index == PROBES else self._serve(index)
             code = 0
         except ConfigError as mistake:
