@@ -19,6 +19,8 @@ MAX_VALUE: Final = 255
 _LINE: Final = 78  # RFC 5322 section 2.1.1
 _TOKEN: Final = re.compile(r"[!#$%&'*+.0-9A-Z^_`a-z{|}~-]+")  # RFC 2045 section 5.1, without "/"
 _ADDRESS: Final = re.compile(r"[!#$%&'*+/0-9=?A-Z^_`a-z{|}~-]+(?:\.[!#$%&'*+/0-9=?A-Z^_`a-z{|}~-]+)*")
+# Quotes and semicolons are fine in a comment, but readers that do without a parser stumble on them.
+_IN_COMMENT: Final = str.maketrans({"\\": "\\\\", "(": "\\(", ")": "\\)", '"': "'", ";": ","})
 _PRINTABLE: Final = re.compile(r"[^\x20-\x7e]")
 
 
@@ -197,9 +199,7 @@ def _comment(text: str, writer: str = "") -> Iterable[str]:
     """A comment in one word (RFC 5322 section 3.2.2), or none."""
     if not text:
         return ()
-    safe = _PRINTABLE.sub("?", text[:MAX_VALUE])
-    for special in "\\()":
-        safe = safe.replace(special, "\\" + special)
+    safe = _PRINTABLE.sub("?", text[:MAX_VALUE]).translate(_IN_COMMENT)
     return (f"({writer}: {safe})" if _TOKEN.fullmatch(writer) else f"({safe})",)
 
 
