@@ -1,0 +1,138 @@
+"""AWS clients, made through botocore when an output needs one and never before.
+
+boto3 would add its own import and nothing that is used here; both come in one distribution.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Final, Literal
+
+from functions.aws.client_options import ClientOptions
+from functions.aws.options import AssumeRole
+from functions.errors import ConfigError
+
+Service = Literal["s3", "sqs", "sesv2", "dynamodb", "sts", "ssm", "secretsmanager"]
+
+REPEATABLE: Final[Mapping[str, Any]] = {
+    "connect_timeout": 3,
+    "read_timeout": 10,
+    "retries": {"mode": "standard", "total_max_attempts": 2},
+}
+"""For calls that may be made twice. Both attempts end within the 35 s that no effect starts with
+less of (SPEC section 6)."""
+
+ONCE: Final[Mapping[str, Any]] = {
+    "connect_timeout": 5,
+    "read_timeout": 28,
+    "retries": {"mode": "standard", "total_max_attempts": 1},
+}
+"""For calls that are not safe to repeat: botocore would repeat them after a read time-out too."""
+
+_POOL: Final = 16
+
+_KEYS: Final = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+
+_lock = threading.Lock()
+_session: Any = None
+
+
+def session() -> Any:
+    """This process's botocore session: its loader's cache makes the second client cheap."""
+    global _session  # noqa: PLW0603 - one per process
+    with _lock:
+        if _session is None:
+            import botocore.session
+
+            _session = botocore.session.get_session()
+        return _session
+
+
+class Clients:
+    """Makes the clients of one output. `resolve` turns secrets into their values; `role` is
+    assumed by all of them, its credentials renewed before they expire."""
+
+    def __init__(self, resolve: Callable[[str], str], role: AssumeRole | None = None) -> None:
+        self._resolve = resolve
+        self._role = role
+
+    def make(
+        self,
+        service: Service,
+        options: ClientOptions,
+        behaviour: Mapping[str, Any],
+        **defaults: Any,
+    ) -> Any:
+        """A client. `defaults` are arguments that the options may replace. Raises ConfigError."""
+        from botocore.config import Config
+        from botocore.exceptions import BotoCoreError
+
+        arguments = _filled({**defaults, **options.arguments(self._resolve)})
+        config = Config(**{"max_pool_connections": _POOL, **behaviour, **options.config_arguments()})
+        try:
+            if self._role is None:
+                return _create(session(), service, config, arguments)
+            assumed = _assumed(self._role, arguments)
+            return _create(assumed, service, config, {k: v for k, v in arguments.items() if k not in _KEYS})
+        except (BotoCoreError, ValueError) as error:
+            raise ConfigError(f"{service} client", str(error), _cure(error)) from error
+
+
+def _assumed(role: AssumeRole, given: Mapping[str, Any]) -> Any:
+    """A session whose credentials are the role's. The output's own credentials, where given, are
+    those that assume it; nothing is asked before the first request."""
+    import botocore.session
+    from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
+
+    base = botocore.session.Session()
+    if _KEYS[0] in given:
+        base.set_credentials(*(given.get(name) for name in _KEYS))
+    extra = {"RoleSessionName": role.session_name}
+    if role.external_id is not None:
+        extra["ExternalId"] = role.external_id
+    fetcher = AssumeRoleCredentialFetcher(
+        client_creator=partial(base.create_client, region_name=given.get("region_name")),
+        source_credentials=base.get_credentials(),
+        role_arn=role.role_arn,
+        extra_args=extra,
+    )
+    assumed = botocore.session.Session()
+    assumed._credentials = DeferredRefreshableCredentials(
+        refresh_using=fetcher.fetch_credentials, method="assume-role"
+    )
+    return assumed
+
+
+def plain_client(service: Service, behaviour: Mapping[str, Any], **arguments: Any) -> Any:
+    """A client with the process's own identity, region and endpoint. Raises ConfigError."""
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
+
+    config = Config(max_pool_connections=_POOL, **behaviour)
+    try:
+        return _create(session(), service, config, _filled(arguments))
+    except (BotoCoreError, ValueError) as error:
+        raise ConfigError(f"{service} client", str(error), _cure(error)) from error
+
+
+def _create(from_session: Any, service: str, config: Any, arguments: Mapping[str, Any]) -> Any:
+    with _lock:
+        # Making a client is not thread-safe: the loader fills caches.
+        return from_session.create_client(service, config=config, **arguments)
+
+
+def _filled(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Other SDKs and the platforms set AWS_REGION; botocore knows AWS_DEFAULT_REGION alone. A
+    stand-in at an endpoint of its own cares for no region, but signatures need one."""
+    given = {name: value for name, value in arguments.items() if value is not None}
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    if region is None and "endpoint_url" in given:
+        region = "us-east-1"
+    return given if region is None else {"region_name": region, **given}
+
+
+def _cure(error: Exception) -> str:
+    return "set region_name, or AWS_REGION" if type(error).__name__ == "NoRegionError" else ""

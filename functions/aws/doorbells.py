@@ -1,0 +1,59 @@
+"""What a message of the queue rings for: S3's events, and our own (SPEC section 11, events)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final, NamedTuple
+from urllib.parse import unquote_plus
+
+from functions.aws.spool import EVENT_NAME
+
+_TEST: Final = "s3:TestEvent"
+
+
+class NotOurs(ValueError):
+    """The message rings for nothing here; `str()` says why. It is never worth another try."""
+
+
+class Doorbell(NamedTuple):
+    """One object that was stored: its key, and its size in octets where the event says it."""
+
+    key: str
+    size: int
+
+
+def doorbells(body: str, bucket: str) -> list[Doorbell]:
+    """The objects that a message's body tells of. Raises NotOurs."""
+    try:
+        event = json.loads(body)
+    except ValueError as error:
+        raise NotOurs(f"no JSON: {error}") from error
+    if not isinstance(event, dict):
+        raise NotOurs("no event of S3")
+    if event.get("Event") == _TEST:
+        raise NotOurs("S3's test event")
+    records = event.get("Records")
+    if not isinstance(records, list) or not records:
+        raise NotOurs("no event of S3")
+    found = [_read(record, bucket) for record in records]
+    bells = [each for each in found if isinstance(each, Doorbell)]
+    if not bells:
+        raise NotOurs("; ".join(str(each) for each in found))
+    return bells
+
+
+def _read(record: Any, bucket: str) -> Doorbell | str:
+    try:
+        name = str(record["eventName"])
+        there = str(record["s3"]["bucket"]["name"])
+        key = str(record["s3"]["object"]["key"])
+        size = record["s3"]["object"].get("size", 0)
+    except (KeyError, TypeError, AttributeError):
+        return "a record without bucket and key"
+    if there != bucket:
+        return f"another bucket: {there}"
+    if name == EVENT_NAME:
+        return Doorbell(key, 0)
+    if not name.removeprefix("s3:").startswith("ObjectCreated:"):
+        return f"an event that stores nothing: {name}"
+    return Doorbell(unquote_plus(key), size if isinstance(size, int) else 0)

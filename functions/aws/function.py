@@ -1,0 +1,218 @@
+"""The function's parts and what an invocation does, whoever invokes it (SPEC section 6)."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from functions.aws.clients import REPEATABLE, plain_client
+from functions.aws.doorbells import Doorbell, NotOurs, doorbells
+from functions.aws.metrics import EmfObserver
+from functions.aws.receipts import DynamoReceipts, NoReceipts, NoTable
+from functions.aws.spool import QUEUE, Bell, find_queue, open_client, open_store
+from functions.bucket_sweep import WINDOW, sweep
+from functions.building import build_delivery, needs_receipts
+from functions.config import DeliveryConfig
+from functions.delivery import MIN_SECONDS_LEFT, backoff
+from functions.home import Fate, Home, Run
+from functions.processors.context import BuildContext
+from functions.secrets import SecretResolver
+
+log: Final = logging.getLogger("smtp_relay.function")
+
+TABLE: Final = "SMTP_RELAY_RECEIPTS_TABLE"
+"""Environment variable with the name of the receipts' table."""
+
+LAST_RECEIVE: Final = 5
+"""From this receive on a mail that fails is left to the sweep: the queue's dead-letter queue is for
+doorbells whose run crashed."""
+
+LAST_RETURN: Final = 9
+"""The same for mails that only lack of time held up; the queue gives up after 10."""
+
+_LONGEST: Final = 43_200  # seconds; SQS's longest visibility time-out
+
+
+class Later(Exception):
+    """The message goes back to the queue."""
+
+
+class Function:
+    """One process of the function. `clock` is Unix time in seconds."""
+
+    def __init__(
+        self,
+        config: DeliveryConfig,
+        environ: Mapping[str, str],
+        *,
+        eager: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        spool = config.spool
+        self._bucket = spool.bucket
+        self._clock = clock
+        self.observer = EmfObserver()
+        folder = Path.cwd()
+        resolver = SecretResolver(folder, environ)
+        client = open_client(spool, resolver)
+        context = BuildContext(folder, durable=False, staging=None, resolve_secret=resolver)
+        self.delivery = build_delivery(config, context, eager=eager)
+        self._receipts = self._open_receipts(config, environ)
+        self.home = Home(
+            open_store(spool, client),
+            spool.prefix,
+            self.delivery,
+            self._receipts,
+            keep=config.keep_cache,
+            observer=self.observer,
+            clock=clock,
+        )
+        self._bell = Bell(spool.bucket, partial(find_queue, client, spool.bucket, spool.prefix, environ))
+        self._queue_url = environ.get(QUEUE)
+        self._sqs: Any = None
+        self._memory = int(environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "1024")) * 1_048_576
+        self._swept = -1.0
+
+    def handle(self, event: Any, context: Any) -> dict[str, Any]:
+        """One invocation: a batch of messages, or `{"sweep": true}`."""
+        if isinstance(self._receipts, DynamoReceipts):
+            self._receipts.register(context)
+
+        def seconds_left() -> float:
+            return float(context.get_remaining_time_in_millis()) / 1000
+
+        try:
+            if isinstance(event, dict) and event.get("sweep"):
+                return self._sweep(seconds_left)
+            if isinstance(event, dict) and _is_batch(event.get("Records")):
+                return self._batch(event, context, seconds_left)
+            log.error("an event that is not ours", extra={"event": str(event)[:500]})
+            return {"batchItemFailures": []}
+        finally:
+            self.observer.flush()
+
+    def _sweep(self, seconds_left: Callable[[], float]) -> dict[str, Any]:
+        now = self._clock()
+        since = now - WINDOW if self._swept < 0 else min(self._swept, now - WINDOW)
+        found = sweep(
+            self.home.store, self.home.prefix, self._bell, now=now, since=since, seconds_left=seconds_left
+        )
+        self._swept = now
+        self.observer.backlog(found.oldest, found.unfinished, found.dead)
+        log.info("swept", extra=found._asdict())
+        return found._asdict()
+
+    def _batch(self, event: Any, context: Any, seconds_left: Callable[[], float]) -> dict[str, Any]:
+        from aws_lambda_powertools.utilities.batch import process_partial_response
+
+        from functions.aws.batch import SmallFirst
+
+        waits: dict[str, tuple[str, int]] = {}
+
+        def one(record: Any) -> None:
+            wait = self._message(record.raw_event, seconds_left)
+            if wait is not None:
+                waits[record.message_id] = (record.receipt_handle, wait)
+                raise Later
+
+        answer = process_partial_response(
+            event=event,
+            record_handler=one,
+            processor=SmallFirst(self._size, self._memory),
+            context=context,
+        )
+        if waits:
+            self._hide(event["Records"][0].get("eventSourceARN", ""), waits)
+        return dict(answer)
+
+    def _size(self, record: dict[str, Any]) -> int:
+        try:
+            return sum(bell.size for bell in doorbells(record.get("body", ""), self._bucket))
+        except NotOurs:
+            return 0
+
+    def _message(self, record: dict[str, Any], seconds_left: Callable[[], float]) -> int | None:
+        """Deliver what one message rings for. None acknowledges it; else the seconds that it stays
+        hidden until its next receive."""
+        receives = int(record.get("attributes", {}).get("ApproximateReceiveCount", "1"))
+        try:
+            bells = doorbells(record.get("body", ""), self._bucket)
+        except NotOurs as reason:
+            log.warning(
+                "a message that is not ours", extra={"reason": str(reason), "message": record["messageId"]}
+            )
+            return None
+        runs = [self._run(bell, receives, seconds_left) for bell in bells]
+        late = [run for run in runs if run.fate is Fate.LATER]
+        if not late:
+            return None
+        cut_short = all(run.cut_short for run in late)
+        if receives >= (LAST_RETURN if cut_short else LAST_RECEIVE):
+            log.warning(
+                "left to the sweep", extra={"key": [bell.key for bell in bells], "receives": receives}
+            )
+            return None
+        if cut_short:
+            return 0
+        asked = max((run.retry_after or 0.0 for run in late), default=0.0)
+        return int(min(_LONGEST, max(backoff(receives), asked)))
+
+    def _run(self, bell: Doorbell, receives: int, seconds_left: Callable[[], float]) -> Run:
+        if seconds_left() < MIN_SECONDS_LEFT:
+            return Run(Fate.LATER, cut_short=True)
+        run = self.home.run(bell.key, attempts=receives - 1, seconds_left=seconds_left)
+        if run.fate is Fate.FOREIGN:
+            log.warning("a key that is not ours", extra={"key": bell.key})
+        elif run.fate is Fate.FINISHED:
+            self.observer.count("Finished")
+        if run.report is not None and any(getattr(o.fault, "closed", False) for o in run.report.outcomes):
+            self.observer.count("SesClosed")
+        return run
+
+    def _hide(self, queue_arn: str, waits: Mapping[str, tuple[str, int]]) -> None:
+        """Say when messages may be received again; without that they come back after the queue's own
+        time-out, which is only later."""
+        try:
+            if self._sqs is None:
+                region = queue_arn.split(":")[3] if queue_arn.count(":") == 5 else None
+                self._sqs = plain_client("sqs", REPEATABLE, region_name=region)
+            url = self._queue_url
+            if url is None:
+                url = self._sqs.get_queue_url(QueueName=queue_arn.rpartition(":")[2])["QueueUrl"]
+            self._sqs.change_message_visibility_batch(
+                QueueUrl=url,
+                Entries=[
+                    {"Id": str(number), "ReceiptHandle": handle, "VisibilityTimeout": wait}
+                    for number, (handle, wait) in enumerate(waits.values())
+                ],
+            )
+        except Exception as error:  # noqa: BLE001 - the messages come back all the same
+            log.warning("visibility could not be changed", extra={"reason": str(error)})
+
+    def _open_receipts(
+        self, config: DeliveryConfig, environ: Mapping[str, str]
+    ) -> DynamoReceipts | NoReceipts | NoTable:
+        if not needs_receipts(config):
+            return NoReceipts()
+        table = environ.get(TABLE)
+        if not table:
+            log.error("outputs need receipts, but there is no table", extra={"variable": TABLE})
+            return NoTable()
+        return DynamoReceipts(
+            table,
+            plain_client("dynamodb", REPEATABLE),
+            give_up_doubts=config.delivery.on_doubt == "dead-letter",
+            observer=self.observer,
+        )
+
+
+def _is_batch(records: Any) -> bool:
+    return (
+        isinstance(records, list)
+        and bool(records)
+        and all(isinstance(each, dict) and each.get("eventSource") == "aws:sqs" for each in records)
+    )

@@ -1,0 +1,47 @@
+"""The Lambda function: `functions.aws.handler.handler`.
+
+Its configuration is `relay.json` beside the code, as the bundle has it, or SMTP_RELAY_CONFIG_JSON;
+SMTP_RELAY_SPOOL, SMTP_RELAY_QUEUE_URL and SMTP_RELAY_RECEIPTS_TABLE say where it was deployed to.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from aws_lambda_powertools.logging import Logger
+
+from functions.config import load_delivery
+
+if TYPE_CHECKING:
+    from functions.aws.function import Function
+
+CONFIG: Final = "relay.json"
+
+logger: Final = Logger(service="smtp_relay", log_record_order=["level", "message"])
+"""Every module logs below this name, as JSON and with the mail's id."""
+
+_function: Function | None = None
+
+
+def start(*, eager: bool) -> Function:
+    """The function's parts, made once in a process. Raises ConfigError."""
+    global _function  # noqa: PLW0603 - one per process
+    if _function is None:
+        from functions.aws.function import Function
+
+        folder = Path(os.environ.get("LAMBDA_TASK_ROOT") or Path(__file__).resolve().parents[2])
+        _function = Function(load_delivery(folder / CONFIG, os.environ), os.environ, eager=eager)
+    return _function
+
+
+def handler(event: Any, context: Any) -> dict[str, Any]:
+    """One invocation."""
+    logger.append_keys(request=getattr(context, "aws_request_id", None))
+    return start(eager=False).handle(event, context)
+
+
+if "AWS_LAMBDA_RUNTIME_API" in os.environ:
+    # A start has more CPU than the invocations after it.
+    start(eager=True)

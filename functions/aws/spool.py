@@ -1,0 +1,118 @@
+"""The S3 side of a spool: its store, and the bell that wakes the function for a mail."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from functions.aws.clients import REPEATABLE, plain_client
+from functions.aws.faults import fault_of
+from functions.aws.store import S3Store
+from functions.errors import ConfigError, Temporary
+from functions.spool_options import SpoolOptions
+
+QUEUE: Final = "SMTP_RELAY_QUEUE_URL"
+"""Environment variable with the queue that the function reads."""
+
+EVENT_NAME: Final = "SmtpRelay:Sweep"
+"""What stands for the name of S3's event in a message that we ring with."""
+
+_BATCH: Final = 10  # messages of one SendMessageBatch
+
+
+def open_client(options: SpoolOptions, resolve: Callable[[str], str]) -> Any:
+    """The S3 client that reaches the spool. Raises ConfigError."""
+
+    def plain(secret: Any) -> str | None:
+        return None if secret is None else str(secret.resolve(resolve))
+
+    in_path = options.endpoint is not None if options.force_path_style is None else options.force_path_style
+    behaviour = dict(REPEATABLE) | ({"s3": {"addressing_style": "path"}} if in_path else {})
+    return plain_client(
+        "s3",
+        behaviour,
+        region_name=options.region,
+        endpoint_url=options.endpoint,
+        aws_access_key_id=plain(options.access_key_id),
+        aws_secret_access_key=plain(options.secret_access_key),
+        aws_session_token=plain(options.session_token),
+    )
+
+
+def open_store(options: SpoolOptions, client: Any) -> S3Store:
+    """The spool's bucket."""
+    encryption: dict[str, Any] = {}
+    if options.sse is not None:
+        encryption["ServerSideEncryption"] = options.sse
+        if options.sse == "aws:kms":
+            encryption["BucketKeyEnabled"] = options.bucket_key
+        if options.kms_key_id is not None:
+            encryption["SSEKMSKeyId"] = options.kms_key_id
+    return S3Store(client, options.bucket, encryption)
+
+
+class Bell:
+    """Rings for mails: a message for each, in the form of S3's own events. The queue is looked for
+    at the first ring; `find` gives its URL and region."""
+
+    def __init__(self, bucket: str, find: Callable[[], tuple[str, str | None]]) -> None:
+        self._bucket = bucket
+        self._find = find
+        self._queue: tuple[Any, str] | None = None
+
+    def __call__(self, keys: Sequence[str]) -> None:
+        """Ring for the mails under these keys. Raises DeliveryFault, ConfigError."""
+        client, url = self._opened()
+        for at in range(0, len(keys), _BATCH):
+            entries = [
+                {"Id": str(number), "MessageBody": doorbell(self._bucket, key)}
+                for number, key in enumerate(keys[at : at + _BATCH])
+            ]
+            try:
+                answer = client.send_message_batch(QueueUrl=url, Entries=entries)
+            except Exception as error:
+                raise fault_of(error, f"ring at {url}") from error
+            if answer.get("Failed"):
+                raise Temporary(f"ring at {url}: {answer['Failed'][0].get('Message', 'refused')}")
+
+    def _opened(self) -> tuple[Any, str]:
+        if self._queue is None:
+            url, region = self._find()
+            self._queue = plain_client("sqs", REPEATABLE, region_name=region), url
+        return self._queue
+
+
+def doorbell(bucket: str, key: str) -> str:
+    """The body of a message that rings for the mail under a key."""
+    record = {
+        "eventVersion": "2.1",
+        "eventSource": "aws:s3",
+        "eventName": EVENT_NAME,
+        "s3": {"bucket": {"name": bucket}, "object": {"key": key}},
+    }
+    return json.dumps({"Records": [record]}, separators=(",", ":"))
+
+
+def find_queue(client: Any, bucket: str, prefix: str, environ: Mapping[str, str]) -> tuple[str, str | None]:
+    """The URL and region of the queue that the spool's events go to: as the environment says, else
+    as the bucket's notifications do. Raises ConfigError."""
+    from functions.aws.sqs import place_of
+
+    if url := environ.get(QUEUE):
+        return url, place_of(url)[0]
+    try:
+        found = client.get_bucket_notification_configuration(Bucket=bucket)
+    except Exception as error:
+        raise ConfigError(bucket, f"its notifications cannot be read: {error}", f"set {QUEUE}") from error
+    for each in found.get("QueueConfigurations", ()):
+        rules = each.get("Filter", {}).get("Key", {}).get("FilterRules", ())
+        starts = [rule["Value"] for rule in rules if rule["Name"].lower() == "prefix"]
+        if all(
+            f"{prefix}spool/".startswith(start) or start.startswith(f"{prefix}spool/") for start in starts
+        ):
+            region, account, name = each["QueueArn"].split(":")[3:6]
+            sqs = plain_client("sqs", REPEATABLE, region_name=region)
+            url = sqs.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]
+            return url, region
+    raise ConfigError(bucket, "notifies no queue of its spool", f"set {QUEUE}")

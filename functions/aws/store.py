@@ -1,0 +1,65 @@
+"""An S3 bucket as the home of a spool."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from functions.aws.faults import error_code, fault_of, status_of
+from functions.aws.put import put_new
+from functions.store import Stored
+
+
+class S3Store:
+    """`functions.store.ObjectStore` for one bucket. Writes carry the `encryption` parameters of
+    PutObject."""
+
+    def __init__(self, client: Any, bucket: str, encryption: dict[str, Any] | None = None) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._encryption = encryption or {}
+
+    def read(self, key: str, most: int | None = None) -> bytes | None:
+        arguments: dict[str, Any] = {"Bucket": self._bucket, "Key": key}
+        if most is not None:
+            arguments["Range"] = f"bytes=0-{most - 1}"
+        try:
+            body = self._client.get_object(**arguments)["Body"]
+            data: bytes = body.read()
+        except Exception as error:
+            if status_of(error) == 404 and error_code(error) != "NoSuchBucket":
+                return None
+            if status_of(error) == 416:
+                return b""
+            raise fault_of(error, f"read s3://{self._bucket}/{key}") from error
+        return data
+
+    def create(self, key: str, data: bytes, content_type: str) -> bool:
+        return put_new(
+            self._client, f"create s3://{self._bucket}/{key}", **self._put(key, data, content_type)
+        )
+
+    def replace(self, key: str, data: bytes, content_type: str) -> None:
+        try:
+            self._client.put_object(**self._put(key, data, content_type))
+        except Exception as error:
+            raise fault_of(error, f"write s3://{self._bucket}/{key}") from error
+
+    def delete(self, key: str) -> None:
+        try:
+            self._client.delete_object(Bucket=self._bucket, Key=key)
+        except Exception as error:
+            raise fault_of(error, f"delete s3://{self._bucket}/{key}") from error
+
+    def list(self, prefix: str) -> Iterator[Stored]:
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
+        try:
+            for page in pages:
+                for entry in page.get("Contents", ()):
+                    yield Stored(entry["Key"], entry["Size"], entry["LastModified"].timestamp())
+        except Exception as error:
+            raise fault_of(error, f"list s3://{self._bucket}/{prefix}") from error
+
+    def _put(self, key: str, data: bytes, content_type: str) -> dict[str, Any]:
+        place = {"Bucket": self._bucket, "Key": key, "Body": data, "ContentType": content_type}
+        return place | self._encryption

@@ -1,0 +1,31 @@
+"""One pass over an S3 spool, for `smtp-relay sweep`."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from functions.aws.spool import Bell, find_queue, open_client, open_store
+from functions.bucket_sweep import sweep
+from functions.config import DeliveryConfig
+from functions.secrets import SecretResolver
+from functions.sweeping import Swept
+
+
+def sweep_once(config: DeliveryConfig, folder: Path, environ: Mapping[str, str]) -> Swept:
+    """Count what the bucket holds, and ring for every mail that is older than the first step: a person
+    asks for a pass when the regular ones are not enough. Raises ConfigError, DeliveryFault."""
+    spool = config.spool
+    client = open_client(spool, SecretResolver(folder, environ))
+    bell = Bell(spool.bucket, partial(find_queue, client, spool.bucket, spool.prefix, environ))
+    return sweep(
+        open_store(spool, client),
+        spool.prefix,
+        bell,
+        now=time.time(),
+        since=-math.inf,
+        seconds_left=lambda: math.inf,
+    )

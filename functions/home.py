@@ -1,0 +1,273 @@
+"""A bucket as the home of a spool: what one doorbell, one run, means (SPEC section 6).
+
+The same for S3 and Cloud Storage. The spool object is the record of what is owed, `dead/` of what was
+given up; what took effect is behind `Receipts`, which is each cloud's own.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, Protocol
+
+from functions.bucket_keys import (
+    Marks,
+    clear_marks,
+    dead_folder,
+    parked_name,
+    read_marks,
+    spooled_id,
+)
+from functions.delivery import SKEW, UNKNOWN, Delivery, Outcome, Owed, Report, State
+from functions.envelope import Envelope, UnknownEnvelope
+from functions.errors import DeliveryFault, Temporary
+from functions.ids import uuid7_ms
+from functions.mail import BytesContent, Mail
+from functions.observer import NullObserver, Observer
+from functions.processors.base import Once
+from functions.spool import CONTENT_TYPE, DeadRecord, dead_key, encode_object, kept_key, split_object
+from functions.store import ObjectStore
+
+log: Final = logging.getLogger("smtp_relay.delivery")
+
+ENVELOPE: Final = "envelope"
+"""Stands for the output in the record of an object that is no mail of ours."""
+
+JSON: Final = "application/json"
+
+TOO_LATE: Final = "4.4.7"
+"""RFC 3463 section 3.5, delivery time expired: what is said where too little of the run is left."""
+
+
+class Fate(Enum):
+    """How one doorbell ended."""
+
+    FINISHED = "finished"
+    PARKED = "parked"
+    LATER = "later"
+    GONE = "gone"
+    """There is no such mail (any more): it is finished."""
+    FOREIGN = "foreign"
+    """Not a key of the spool."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run over one mail. `retry_after` is the least wait, in seconds, that somebody asked for;
+    `cut_short` says that only time was lacking: the next run may start at once."""
+
+    fate: Fate
+    report: Report | None = None
+    retry_after: float | None = None
+    cut_short: bool = False
+
+
+class Receipts(Protocol):
+    """What a cloud remembers of effects that their API would repeat."""
+
+    def once(self, mail: Mail, owed: Owed, *, again: bool) -> Once:
+        """Receipts of one output. `again` says that the mail was tried before, so that a run may
+        have ended between a claim and its receipt."""
+
+
+class Home:
+    """One spool bucket and the outputs that deliver from it. May be used by several threads."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        prefix: str,
+        delivery: Delivery,
+        receipts: Receipts,
+        *,
+        keep: bool = False,
+        observer: Observer | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.store = store
+        self.prefix = prefix
+        self._delivery = delivery
+        self._receipts = receipts
+        self._keep = keep
+        self._observer = observer or NullObserver()
+        self._clock = clock
+
+    def run(self, key: str, *, attempts: int, seconds_left: Callable[[], float]) -> Run:
+        """Deliver what the mail under `key` is owed. `attempts` is how often that was tried before,
+        as far as is known. Never raises a DeliveryFault: what the bucket refuses is tried later."""
+        mail_id = spooled_id(key, self.prefix)
+        if mail_id is None:
+            return Run(Fate.FOREIGN)
+        try:
+            return self._run(key, mail_id, attempts, seconds_left)
+        except DeliveryFault as fault:
+            # Whatever the bucket says against it, the mail is still owed.
+            log.warning("the spool failed", extra={"id": mail_id, "reason": fault.reason})
+            self._observer.spool_error()
+            return Run(Fate.LATER, retry_after=getattr(fault, "retry_after", None))
+
+    def _run(self, key: str, mail_id: str, attempts: int, seconds_left: Callable[[], float]) -> Run:
+        data = self.store.read(key)
+        if data is None:
+            log.info("nothing owed", extra={"id": mail_id})
+            return Run(Fate.GONE)
+        try:
+            envelope, content = split_object(data)
+        except UnknownEnvelope as error:
+            return self._unreadable(mail_id, str(error), attempts)
+        if envelope.id != mail_id:
+            return self._unreadable(mail_id, f"the envelope is that of {envelope.id}", attempts)
+        del data
+        mail = Mail(envelope, BytesContent(content))
+        marks = read_marks(self.store, self.prefix, mail_id)
+        ledger = BucketLedger(self, self._receipts, marks, attempts)
+        ledger.bury_refused(mail)
+        report = self._delivery.deliver(mail, ledger, now=self._clock(), seconds_left=seconds_left)
+        self._tell(mail, report)
+        if report.finished:
+            self._finish(key, mail, marks)
+            return Run(Fate.FINISHED, report)
+        self._tidy(mail_id, marks, park=report.parked)
+        if report.parked:
+            log.warning("parked", extra={"id": mail_id, "dead": len(marks.dead)})
+            return Run(Fate.PARKED, report)
+        owed = [o.fault for o in report.outcomes if o.state is State.RETRY and o.fault is not None]
+        cut_short = all(fault.enhanced == TOO_LATE for fault in owed)
+        return Run(Fate.LATER, report, report.retry_after, cut_short)
+
+    def bury(self, record: DeadRecord) -> None:
+        """Write a dead record; one that is there already stays. Raises DeliveryFault."""
+        key = self.prefix + dead_key(record.id, record.key)
+        self.store.create(key, record.model_dump_json().encode(), JSON)
+        self._observer.dead_letter(record.flow, record.output)
+        log.error(
+            "given up",
+            extra={
+                "id": record.id,
+                "flow": record.flow,
+                "output": record.output,
+                "reason": record.reason,
+                "code": record.code,
+            },
+        )
+
+    def _unreadable(self, mail_id: str, reason: str, attempts: int) -> Run:
+        """An object that is no mail of a schema read here: perhaps a newer listener's."""
+        now = self._clock()
+        if now - uuid7_ms(mail_id) / 1000 < SKEW:
+            log.warning("not readable yet", extra={"id": mail_id, "reason": reason})
+            return Run(Fate.LATER)
+        marks = read_marks(self.store, self.prefix, mail_id)
+        if ENVELOPE in marks.dropped:
+            return Run(Fate.PARKED)
+        if ENVELOPE not in marks.dead:
+            ms = int(now * 1000)
+            self.bury(
+                DeadRecord(
+                    id=mail_id,
+                    key=ENVELOPE,
+                    flow="",
+                    output=UNKNOWN,
+                    reason=reason,
+                    code="5.6.0",
+                    attempts=attempts + 1,
+                    first=uuid7_ms(mail_id),
+                    last=ms,
+                )
+            )
+            marks.dead.add(ENVELOPE)
+        self._tidy(mail_id, marks, park=True)
+        return Run(Fate.PARKED)
+
+    def _finish(self, key: str, mail: Mail, marks: Marks) -> None:
+        """The order is what makes a crash in between harmless: each step may be done again."""
+        if self._keep:
+            # Replaced, not created: a copy carries the number of its last replay.
+            place = self.prefix + kept_key(mail.id, mail.envelope.received_at)
+            self.store.replace(place, encode_object(mail.envelope, mail.content.read()), CONTENT_TYPE)
+        self.store.delete(key)
+        with suppress(DeliveryFault):
+            clear_marks(self.store, self.prefix, mail.id, marks)
+        log.info("finished", extra={"id": mail.id, "flows": ",".join(mail.envelope.flows())})
+
+    def _tidy(self, mail_id: str, marks: Marks, *, park: bool) -> None:
+        """Void marks go; a parked mail gets one."""
+        folder = self.prefix + dead_folder(mail_id)
+        valid = parked_name(marks.dead)
+        for name in marks.parked - {valid}:
+            self.store.delete(folder + name)
+        if park and valid not in marks.parked:
+            self.store.create(folder + valid, b"", "text/plain")
+
+    def _tell(self, mail: Mail, report: Report) -> None:
+        for outcome in report.outcomes:
+            flow, label, fault = outcome.owed.flow, outcome.label, outcome.fault
+            about = {"id": mail.id, "flow": flow, "output": label}
+            if fault is not None and isinstance(fault, Temporary) and fault.in_doubt:
+                self._observer.in_doubt(flow, label)
+            if outcome.state is State.DONE:
+                self._observer.output_done(flow, label, "delivered", 0.0)
+                log.info("delivered", extra=about)
+            elif outcome.state is State.RETRY and fault is not None:
+                self._observer.output_done(flow, label, "error", 0.0)
+                self._observer.retry(flow, label)
+                log.warning("tried again later", extra=about | {"reason": fault.reason})
+            else:
+                self._observer.output_done(flow, label, "error", 0.0)
+
+
+class BucketLedger:
+    """`functions.delivery.Ledger` for one mail of a bucket."""
+
+    def __init__(self, home: Home, receipts: Receipts, marks: Marks, attempts: int) -> None:
+        self._home = home
+        self._receipts = receipts
+        self._marks = marks
+        self._attempts = attempts
+
+    def settled(self, mail: Mail) -> Mapping[str, State]:
+        dead = dict.fromkeys(self._marks.dead, State.DEAD)
+        return dead | dict.fromkeys(self._marks.dropped, State.DONE)
+
+    def once(self, mail: Mail, owed: Owed) -> Once:
+        return self._receipts.once(mail, owed, again=self._attempts > 0)
+
+    def done(self, mail: Mail, outcome: Outcome) -> None:
+        """Nothing: storing is its own receipt, and the others wrote theirs."""
+
+    def bury(self, mail: Mail, record: DeadRecord) -> None:
+        self._home.bury(record)
+        self._marks.dead.add(record.key)
+
+    def attempts(self, mail: Mail, owed: Owed) -> int:
+        return self._attempts
+
+    def bury_refused(self, mail: Mail) -> None:
+        """Recipients that were refused after DATA (`partialAccept`): the listener may write nothing
+        but mails, so it leaves them to us."""
+        for record in refused_records(mail.envelope):
+            if record.key not in self._marks.dead and record.key not in self._marks.dropped:
+                self.bury(mail, record)
+
+
+def refused_records(envelope: Envelope) -> list[DeadRecord]:
+    """The dead records of recipients that were refused when the mail was accepted."""
+    return [
+        DeadRecord(
+            id=envelope.id,
+            key=f"recipient-{index}",
+            flow="",
+            output=UNKNOWN,
+            reason=refused.reason,
+            code=refused.code,
+            first=envelope.received,
+            last=envelope.received,
+            recipients=(refused.address,),
+            reverse_path=envelope.reverse_path,
+        )
+        for index, refused in enumerate(envelope.refused)
+    ]

@@ -1,0 +1,171 @@
+"""Storing a mail, or parts of it, as objects of a bucket: what the clouds share (SPEC section 7).
+
+An object's key comes from the envelope, never from the clock, and objects are only ever created. So
+storing needs no receipt: a key that this output of this mail took before is done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import BinaryIO, Final, Protocol
+
+from functions.delivery import MIN_SECONDS_LEFT
+from functions.errors import Temporary
+from functions.headers import separator
+from functions.mail import Mail
+from functions.mime import read_parts
+from functions.processors.base import Job
+from functions.processors.raw_fields import raw_fields
+from functions.spool import CONTENT_TYPE
+from functions.store_options import StorageOptions
+from functions.streams import PrefixedFile
+from functions.template import Template, TemplateValues
+
+log: Final = logging.getLogger("smtp_relay.output.store")
+
+ID: Final = "smtp-relay-id"
+"""Object metadata: the mail's id."""
+
+OUTPUT: Final = "smtp-relay-output"
+"""Object metadata: a hash of flow, output and part, since two flows may store the same mail under
+the same key."""
+
+_MEDIA_TYPE: Final = re.compile(r"[a-z0-9!#$&^_.+-]{1,100}/[a-z0-9!#$&^_.+-]{1,100}")  # RFC 6838 section 4.2
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """One object to store. `open` gives its octets from the start each time."""
+
+    key: str
+    part: str
+    content_type: str
+    open: Callable[[], BinaryIO]
+
+
+class Target(Protocol):
+    """A bucket that outputs store into. Methods raise Temporary or Permanent."""
+
+    def put_new(self, key: str, blob: Blob, metadata: Mapping[str, str]) -> bool:
+        """Store the blob under a free key; False where it is taken."""
+
+    def metadata(self, key: str) -> Mapping[str, str] | None:
+        """The metadata of an object, None where that may not be read or the object is gone."""
+
+    def url(self, key: str) -> str:
+        """What events name the object by."""
+
+
+class Storage:
+    """One output's storing: `storage` says what and where, `identity` names the output."""
+
+    def __init__(self, storage: StorageOptions, identity: str, target: Target) -> None:
+        self._storage = storage
+        self._identity = identity
+        self._target = target
+        self._template = Template.parse(storage.key)
+
+    def store(self, job: Job) -> str | None:
+        """Store what the options ask for, and give the URL of the first object; None where the mail
+        has no such part. Raises Temporary and Permanent."""
+        first: str | None = None
+        for number, blob in enumerate(self._blobs(job)):
+            if number and job.seconds_left() < MIN_SECONDS_LEFT:
+                raise Temporary("too little of the run is left", enhanced="4.4.7")
+            key = self._place(job, blob)
+            first = first or key
+        if first is None:
+            log.info("no such part: nothing stored", extra=_about(job) | {"part": self._storage.type})
+        return None if first is None else self._target.url(first)
+
+    def _place(self, job: Job, blob: Blob) -> str:
+        mail = job.mail
+        tag = self._tag(job.flow, blob.part)
+        metadata = {ID: mail.id, OUTPUT: tag}
+        for key in (blob.key, suffixed(blob.key, mail.id), suffixed(blob.key, f"{mail.id}-{tag}")):
+            if self._target.put_new(key, blob, metadata):
+                log.info("stored", extra=_about(job) | {"url": self._target.url(key)})
+                return key
+            there = self._target.metadata(key)
+            if there is None and mail.id in key:
+                # Nobody else makes keys of this mail's id.
+                return key
+            if there is not None and there.get(ID) == mail.id and there.get(OUTPUT) == tag:
+                return key
+        raise Temporary(f"every name for {self._target.url(blob.key)} is taken")
+
+    def _tag(self, flow: str, part: str) -> str:
+        text = f"{flow}\0{self._identity}\0{part}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _blobs(self, job: Job) -> Iterator[Blob]:
+        match self._storage.type:
+            case "raw":
+                key = self._key(job, None)
+                yield Blob(key, "", CONTENT_TYPE, lambda: self._raw(job))
+            case "attachments":
+                yield from self._attachments(job)
+            case kind:
+                parts = read_parts(job.mail, job.flow)
+                text = parts.text if kind == "text" else parts.html
+                if text is not None:
+                    data = text.encode("utf-8", "replace")
+                    media = "text/plain" if kind == "text" else "text/html"
+                    yield Blob(self._key(job, None), "", f"{media}; charset=utf-8", lambda: io.BytesIO(data))
+
+    def _attachments(self, job: Job) -> Iterator[Blob]:
+        taken: set[str] = set()
+        for number, attachment in enumerate(read_parts(job.mail, job.flow).attachments):
+            key = wanted = self._key(job, attachment.filename)
+            again = 1
+            while key in taken:
+                again += 1
+                key = suffixed(wanted, str(again))
+            taken.add(key)
+            media = attachment.content_type
+            if not _MEDIA_TYPE.fullmatch(media):
+                media = "application/octet-stream"
+            leaf = attachment.leaf
+            yield Blob(key, str(number), media, lambda leaf=leaf: io.BytesIO(leaf.payload()))  # type: ignore[misc]
+
+    def _key(self, job: Job, attachment: str | None) -> str:
+        return self._template.render(TemplateValues(job.mail, job.flow, attachment), "key").lstrip("/")
+
+    def _raw(self, job: Job) -> BinaryIO:
+        top = raw_fields(job) if self._storage.add_raw_headers else b""
+        return open_below(job.mail, job.flow, top)
+
+
+def open_below(mail: Mail, flow: str, top: bytes) -> BinaryIO:
+    """What one flow's outputs store, below the fields `top`, as a seekable stream."""
+    top += mail.flow_fields(flow)
+    if top:
+        with mail.content.open() as stream:
+            start = stream.read(2)
+        head = mail.head
+        # An empty line is needed where the stored mail begins with its body.
+        top += separator(head, start) if not head else b""
+    if mail.content.path is None:
+        return io.BytesIO(top + mail.content.read())
+    return PrefixedFile(top, mail.content.path)
+
+
+def suffixed(key: str, suffix: str) -> str:
+    """A key with something before the extension of its last component."""
+    folder, slash, name = key.rpartition("/")
+    stem, dot, ending = name.rpartition(".")
+    if not stem or len(ending) > 16:
+        stem, dot, ending = name, "", ""
+    return f"{folder}{slash}{stem}-{suffix}{dot}{ending}"
+
+
+def _about(job: Job) -> dict[str, str]:
+    return {"id": job.mail.id, "flow": job.flow}
+
+
+__all__ = ["ID", "OUTPUT", "Blob", "Storage", "Target", "open_below", "suffixed"]
