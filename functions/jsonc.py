@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 _SKIP: Final = r"(?:\s|//[^\n]*+|(?>/\*.*?\*/))*+"  # possessive: a comment ends where it first can
 _TOKEN: Final = re.compile(
@@ -42,18 +42,24 @@ def parse(text: str) -> Any:
     """The value of a JSON or JSONC text. Raises NotJson, for a key that stands twice as well."""
     plain = _TOKEN.sub(_blank, text.removeprefix("\ufeff"))
     try:
-        return json.loads(plain, object_pairs_hook=_object)
+        return json.loads(plain, object_pairs_hook=_object, parse_constant=_constant)
     except json.JSONDecodeError as error:
         raise NotJson(error.msg, error.lineno, error.colno) from None
     except _Twice:
         raise _second_key(plain) from None
     except RecursionError:
         raise NotJson("brackets are nested too deep") from None
+    except ValueError as error:  # a number of thousands of digits, or none at all
+        raise NotJson(str(error)) from None
 
 
 def _blank(match: re.Match[str]) -> str:
     token = match[0]
     return token if token.startswith('"') else _VISIBLE.sub(" ", token)
+
+
+def _constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

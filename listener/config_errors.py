@@ -40,9 +40,14 @@ def config_errors(
         apart = str(detail["loc"][-1]) if detail["type"] == "extra_forbidden" else ""
         found.setdefault((where, apart), []).append(_reason(detail, steps, model, value))
     problems = [
-        ConfigError(where, ", or ".join(dict.fromkeys(reasons))) for (where, _), reasons in found.items()
+        ConfigError(where, _on_one_line(", or ".join(dict.fromkeys(reasons))))
+        for (where, _), reasons in found.items()
     ]
     return problems[0] if len(problems) == 1 else ConfigErrors(problems)
+
+
+def _on_one_line(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def path_of(steps: Sequence[Step]) -> str:
@@ -51,7 +56,7 @@ def path_of(steps: Sequence[Step]) -> str:
     for step in steps:
         if isinstance(step, int):
             text += f"[{step}]"
-        elif "." in step or not step:
+        elif "." in step or not step or not step.isprintable():
             text += f"[{step!r}]"
         else:
             text += f".{step}" if text else step

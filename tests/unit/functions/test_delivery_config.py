@@ -26,7 +26,7 @@ class TestSpool:
     def test_default_is_a_folder(self):
         spool = read().spool
         assert (spool.scheme, spool.in_bucket) == ("file", False)
-        assert spool.folder(Path("/work")) == Path("/work/.smtp-relay")
+        assert spool.folder(Path("/srv")) == Path("/srv/.smtp-relay")
 
     @pytest.mark.parametrize(
         ("url", "scheme", "bucket", "prefix"),
@@ -42,10 +42,10 @@ class TestSpool:
         assert (spool.scheme, spool.bucket, spool.prefix) == (scheme, bucket, prefix)
 
     @pytest.mark.parametrize(
-        ("url", "folder"), [("file:///var/spool", "/var/spool"), ("file://spool", "/work/spool")]
+        ("url", "folder"), [("file:///var/spool", "/var/spool"), ("file://spool", "/srv/spool")]
     )
     def test_folders(self, url: str, folder: str):
-        assert read(spool=url).spool.folder(Path("/work")) == Path(folder)
+        assert read(spool=url).spool.folder(Path("/srv")) == Path(folder)
 
     @pytest.mark.parametrize(
         "url", ["", "spool", "s3://", "file://", "ftp://x", "s3://b/../c", "s3://mail-${id}"]

@@ -60,6 +60,12 @@ def test_a_key_that_stands_twice_is_named():
         parse('{"port": 1, "port": 2}')
 
 
+@pytest.mark.parametrize("text", ["NaN", '{"a": -Infinity}', "1" * 5000])
+def test_numbers_that_are_none(text: str):
+    with pytest.raises(NotJson):
+        parse(text)
+
+
 def test_deep_nesting_is_an_error_not_a_crash():
     with pytest.raises(NotJson):
         parse("[" * 100_000 + "]" * 100_000)

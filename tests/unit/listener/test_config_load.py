@@ -76,6 +76,7 @@ class TestFinding:
             ("a.yaml", "on: 1\n", "a.yaml:1:1: a key is text here"),
             ("a.yaml", "flows: !!python/object:os.x {}\n", "a.yaml:1:8: could not determine a constructor"),
             ("a.yaml", "just text", "a.yaml: holds no object"),
+            ("a.yaml", "flows: &a {in: *a}", "a.yaml: flows.in"),
         ],
     )
     def test_unreadable_text_names_the_line(self, name: str, text: str, words: str):
