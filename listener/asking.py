@@ -125,7 +125,7 @@ class Inquiry:
         return self._defer(hook, f"it answered {type(answer).__name__} where a Decision belongs", None)
 
     def _defer(self, hook: Hook, what: str, fault: BaseException | None) -> Decision:
-        ids = {"session": self._session, "mail": self._mail} if self._mail else {"session": self._session}
+        ids = {"session": self._session, "id": self._mail} if self._mail else {"session": self._session}
         where = self._phase.name.lower()
         log.error(
             "filter %s failed at %s and defers: %s", hook.filter.name, where, what, exc_info=fault, extra=ids

@@ -740,7 +740,7 @@ async def test_a_failing_hook_defers_and_is_logged_once_with_its_traceback(
     (record,) = [one for one in caplog.records if one.name == "smtp_relay.filters"]
     assert record.getMessage() == "filter greylist failed at rcpt and defers: ConnectionError"
     assert record.exc_info is not None
-    assert (record.session, record.mail) == ("session-1", "mail-1")  # type: ignore[attr-defined]
+    assert (record.session, record.id) == ("session-1", "mail-1")  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("slow", [False, True])

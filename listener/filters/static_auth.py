@@ -1,0 +1,184 @@
+"""`static-auth`: users and passwords that the configuration knows (SPEC section 4)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field
+
+from functions.errors import ConfigError
+from functions.secrets import Secret
+from listener.decision import ACCEPT, DEFER, REFUSE, Decision, Phase
+from listener.filters.base import Filter, FilterOptions
+from listener.filters.context import BuildContext
+from listener.filters.htpasswd import Htpasswd
+from listener.filters.passwords import Plain, Stored, parse
+from listener.session import Credentials, Session
+
+THREADS: Final = 2
+"""Slow hashes computed at once by one filter, each with up to a core and its memory (argon2: 64 MiB
+as a rule) to itself."""
+
+_CURE: Final = "smtp-relay hash-password makes one"
+
+UserName = Annotated[str, Field(min_length=1)]
+
+
+class Options(FilterOptions):
+    """Check credentials against users and passwords that stand here or in a file.
+
+    Passwords are `ALGO:hex` for any hash algorithm, argon2id or bcrypt strings, or `plain:` and
+    the password itself.
+    """
+
+    type: Literal["static-auth"]
+
+    username: UserName | None = None
+    """The one user; else the environment variable SMTP_USERNAME."""
+
+    password: Secret | None = None
+    """That user's password; else the environment variable SMTP_PASSWORD."""
+
+    salt: Secret | None = None
+    """Key of the HMAC that `ALGO:hex` passwords then are; else SMTP_PASSWORD_SALT, where it is set."""
+
+    users: dict[UserName, Secret] = Field(default_factory=dict)
+    """More users: name to password."""
+
+    htpasswd: Annotated[str, Field(min_length=1)] | None = None
+    """A file of more users, bcrypt, argon2, `$apr1$` or `{SHA}`; read again when it changes."""
+
+
+class Users:
+    """Users, and the check of a name and password, which takes as long for a name that is not
+    among them as for a wrong password."""
+
+    def __init__(self, users: Mapping[str, Stored]) -> None:
+        self._users = users
+        self._slowest: Stored = max(users.values(), key=lambda one: one.weight, default=Plain(b""))
+        self.weight = self._slowest.weight
+        """About how many seconds a check takes; 0 for what is done at once."""
+
+    def check(self, username: str, password: str) -> bool:
+        """Whether the user exists and this is the password."""
+        given = password.encode("utf-8", "surrogatepass")
+        stored = self._users.get(username)
+        right = stored is not None and stored.matches(given)
+        if not right and (stored is None or stored.weight < self.weight):
+            # Hashes differ in cost: whoever is refused has waited for the slowest of them.
+            self._slowest.matches(given)
+        return right
+
+    def plain(self, username: str) -> Plain | None:
+        """The user's password if it is kept as it is."""
+        stored = self._users.get(username)
+        return stored if isinstance(stored, Plain) else None
+
+
+class StaticAuth(Filter):
+    """Accepts the credentials of its users and refuses all others.
+
+    `users` come from the configuration and go before those of the file. Slow hashes are computed
+    in a few threads, so that a flood of guesses delays other logins and nothing else.
+    """
+
+    phases = frozenset({Phase.AUTH})
+    checks_credentials = True
+
+    def __init__(self, name: str, users: Mapping[str, Stored], file: Htpasswd | None = None) -> None:
+        super().__init__(name)
+        self._configured = users
+        self._file = file
+        self._users = self._merged()
+        self._pool: ThreadPoolExecutor | None = None
+        self._nobody = Plain(b"nobody")
+
+    @property
+    def supports_cram_md5(self) -> bool:
+        """Whether any password is kept as it is, which alone CRAM-MD5 can be checked against."""
+        return any(isinstance(one, Plain) for one in self._configured.values())
+
+    def on_auth(self, session: Session, credentials: Credentials) -> Any:
+        if credentials.mechanism == "CRAM-MD5":
+            return self._cram_md5(credentials)
+        if credentials.mechanism not in ("PLAIN", "LOGIN"):
+            return REFUSE  # a token is no password
+        if self._file is not None and self._file.refresh():
+            self._users = self._merged()
+        if self._users.weight:
+            return self._slowly(self._users, credentials)
+        return self._decision(self._users.check(credentials.username, credentials.password))
+
+    async def stop(self) -> None:
+        """Let the threads end with what they are computing."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=False)
+
+    async def _slowly(self, users: Users, credentials: Credentials) -> Decision:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix=self.name)
+        loop = asyncio.get_running_loop()
+        right = await loop.run_in_executor(
+            self._pool, users.check, credentials.username, credentials.password
+        )
+        return self._decision(right)
+
+    def _decision(self, right: bool) -> Decision:
+        if right:
+            return ACCEPT
+        return DEFER if self._file is not None and self._file.users is None else REFUSE
+
+    def _cram_md5(self, credentials: Credentials) -> Decision:
+        stored = self._users.plain(credentials.username)
+        right = (stored or self._nobody).answers(credentials.challenge, credentials.password)
+        return ACCEPT if right and stored is not None and credentials.challenge else REFUSE
+
+    def _merged(self) -> Users:
+        from_file = (self._file.users if self._file is not None else None) or {}
+        return Users({**from_file, **self._configured})
+
+
+def build(options: Options, name: str, context: BuildContext) -> StaticAuth:
+    """The filter, with its secrets resolved. Raises ConfigError for a user without a password, a
+    password of no known form, and a file that cannot be read."""
+    salt = _text(options.salt, "SMTP_PASSWORD_SALT", context)
+    users: dict[str, Stored] = {}
+    said = options.username is not None or options.password is not None
+    if said or not (options.users or options.htpasswd):
+        username, password = _single(options, name, context)
+        users[username] = _stored(f"filter {name}: password", password, salt)
+    for username, secret in options.users.items():
+        where = f"filter {name}: users[{username!r}]"
+        if username in users:
+            raise ConfigError(where, "is the username too", "leave one of them out")
+        users[username] = _stored(where, secret.resolve(context.secrets), salt)
+    file = Htpasswd(context.folder / options.htpasswd) if options.htpasswd else None
+    return StaticAuth(name, users, file)
+
+
+def _single(options: Options, name: str, context: BuildContext) -> tuple[str, str]:
+    username = options.username or context.environ.get("SMTP_USERNAME")
+    password = _text(options.password, "SMTP_PASSWORD", context)
+    if username and password:
+        return username, password
+    missing = " and no ".join(
+        what for what, value in (("username", username), ("password", password)) if not value
+    )
+    raise ConfigError(
+        f"filter {name}", f"has no {missing}", "set username and password, or SMTP_USERNAME and SMTP_PASSWORD"
+    )
+
+
+def _text(secret: Secret | None, variable: str, context: BuildContext) -> str | None:
+    return secret.resolve(context.secrets) if secret is not None else context.environ.get(variable)
+
+
+def _stored(where: str, text: str, salt: str | None) -> Stored:
+    try:
+        return parse(text, salt.encode() if salt else None)
+    except ValueError as error:
+        raise ConfigError(where, str(error), _CURE) from None
