@@ -186,9 +186,7 @@ class Delivery:
         recipients = mail.envelope.recipients_of(owed.flow)
         return owed.output.processor.process(Job(mail, owed.flow, recipients, once, seconds_left))
 
-    def deliver(
-        self, mail: Mail, ledger: Ledger, *, now: float, seconds_left: Callable[[], float]
-    ) -> Report:
+    def deliver(self, mail: Mail, ledger: Ledger, *, now: float, seconds_left: Callable[[], float]) -> Report:
         """One run: attempt every output that is not settled; one's failure never blocks another.
 
         Writes receipts and dead records through the ledger. What it raises comes from the
@@ -200,9 +198,7 @@ class Delivery:
         for owed in everything:
             if owed.key in settled:
                 continue
-            outcome = self.attempt(
-                mail, owed, ledger.once(mail, owed), now=now, seconds_left=seconds_left
-            )
+            outcome = self.attempt(mail, owed, ledger.once(mail, owed), now=now, seconds_left=seconds_left)
             if outcome.state is State.DONE:
                 if outcome.landed is not None:
                     outcome.landed.flush()
@@ -222,9 +218,7 @@ def report(everything: Sequence[Owed], settled: Mapping[str, State], outcomes: S
     states = [settled.get(owed.key) for owed in everything]
     finished = all(state is State.DONE for state in states)
     parked = not finished and all(state is not None for state in states)
-    waits = [
-        o.fault.retry_after for o in outcomes if isinstance(o.fault, Temporary) and o.fault.retry_after
-    ]
+    waits = [o.fault.retry_after for o in outcomes if isinstance(o.fault, Temporary) and o.fault.retry_after]
     return Report(tuple(outcomes), finished, parked, max(waits, default=None))
 
 
@@ -244,7 +238,7 @@ def dead_record(mail: Mail, outcome: Outcome, attempts: int, now: float) -> Dead
         first=envelope.received,
         last=ms,
         replay=envelope.replay,
-        recipients=envelope.recipients_of(outcome.owed.flow),
+        recipients=outcome.fault.recipients or envelope.recipients_of(outcome.owed.flow),
         reverse_path=envelope.reverse_path,
     )
 

@@ -11,12 +11,18 @@ from collections.abc import Sequence
 
 
 class DeliveryFault(Exception):
-    """An output did not take effect; use one of the two subclasses."""
+    """An output did not take effect; use one of the two subclasses.
 
-    def __init__(self, reason: str, *, enhanced: str) -> None:
+    `recipients` are those that the fault is about, where the others were served; empty when it is
+    about all of them. The dead record then names only these, and the client, whose mail is partly
+    delivered, is never told that it was refused.
+    """
+
+    def __init__(self, reason: str, *, enhanced: str, recipients: tuple[str, ...] = ()) -> None:
         super().__init__(reason)
         self.reason = reason
         self.enhanced = enhanced
+        self.recipients = recipients
 
 
 class Temporary(DeliveryFault):
@@ -34,8 +40,9 @@ class Temporary(DeliveryFault):
         enhanced: str = "4.3.0",
         retry_after: float | None = None,
         in_doubt: bool = False,
+        recipients: tuple[str, ...] = (),
     ) -> None:
-        super().__init__(reason, enhanced=enhanced)
+        super().__init__(reason, enhanced=enhanced, recipients=recipients)
         self.retry_after = retry_after
         self.in_doubt = in_doubt
 
@@ -43,8 +50,8 @@ class Temporary(DeliveryFault):
 class Permanent(DeliveryFault):
     """Never going to work as it stands: no such bucket, unverified sender, malformed."""
 
-    def __init__(self, reason: str, *, enhanced: str = "5.3.0") -> None:
-        super().__init__(reason, enhanced=enhanced)
+    def __init__(self, reason: str, *, enhanced: str = "5.3.0", recipients: tuple[str, ...] = ()) -> None:
+        super().__init__(reason, enhanced=enhanced, recipients=recipients)
 
 
 class ConfigError(Exception):

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from functions.delivery import Outcome, State
 from functions.envelope import Envelope
+from functions.errors import Permanent
 from functions.mail import Content, Mail
 from functions.processors.base import Landed
 from functions.spool import DeadRecord
@@ -116,5 +117,9 @@ def refused(outcomes: Sequence[Outcome]) -> Answer:
 
 
 def all_dead(step: Progress) -> bool:
-    """Whether a first run ended with every output given up."""
-    return step.parked and all(o.state is State.DEAD for o in step.outcomes)
+    """Whether a first run ended with every output refused for all recipients. What some of them
+    got already, or may have got, cannot be refused any more."""
+    return step.parked and all(
+        o.state is State.DEAD and isinstance(o.fault, Permanent) and not o.fault.recipients
+        for o in step.outcomes
+    )

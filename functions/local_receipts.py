@@ -11,6 +11,7 @@ from functions.delivery import Owed, output_key
 from functions.errors import DeliveryFault, Temporary
 from functions.folder import Part
 from functions.mail import Mail
+from functions.processors.base import shown
 
 log = logging.getLogger("smtp_relay.delivery")
 
@@ -42,12 +43,12 @@ class Receipts:
         self._owed = owed
         self._seq = seq
 
-    def __call__(self, part: str, effect: Callable[[], str | None]) -> None:
+    def __call__(self, part: str, effect: Callable[[], str | None]) -> str | None:
         assert self._owed.output is not None
         key = output_key(self._mail.envelope, self._owed.flow, self._owed.output.identity, part)
-        state = self._find(key)
+        state, result = self._find(key)
         if state == DONE:
-            return
+            return result
         if state is None:
             self._write(
                 "INSERT OR REPLACE INTO receipt (key, seq, state) VALUES (?, ?, ?)", (key, self._seq, CLAIMED)
@@ -57,22 +58,23 @@ class Receipts:
             self._write("DELETE FROM receipt WHERE key = ?", (key,))
             raise Temporary("an earlier run ended before it knew the outcome", in_doubt=True)
         try:
-            provider_id = effect()
+            result = effect()
         except DeliveryFault as fault:
             self._write("DELETE FROM receipt WHERE key = ?", (key,))
             raise fault
-        self._write("UPDATE receipt SET state = ? WHERE key = ?", (DONE, key))
+        self._write("UPDATE receipt SET state = ?, result = ? WHERE key = ?", (DONE, result, key))
         log.info(
             "output done",
             extra={
                 "id": self._mail.id,
                 "flow": self._owed.flow,
                 "output": self._owed.output.label,
-                "provider_id": provider_id,
+                "provider_id": shown(result),
             },
         )
+        return result
 
-    def _find(self, key: str) -> str | None:
+    def _find(self, key: str) -> tuple[str | None, str | None]:
         with contextlib.closing(self._part.connect()) as db:
-            row = db.execute("SELECT state FROM receipt WHERE key = ?", (key,)).fetchone()
-        return row[0] if row else None
+            row = db.execute("SELECT state, result FROM receipt WHERE key = ?", (key,)).fetchone()
+        return row or (None, None)

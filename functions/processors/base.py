@@ -32,13 +32,20 @@ class OutputOptions(BaseModel):
 class Once(Protocol):
     """Receipts for effects that the output's API would repeat."""
 
-    def __call__(self, part: str, effect: Callable[[], str | None]) -> None:
-        """Run `effect` unless the receipt for this part of this output exists.
+    def __call__(self, part: str, effect: Callable[[], str | None]) -> str | None:
+        """Run `effect` unless the receipt for this part of this output exists; returns what the
+        effect returned, now or when the receipt was written.
 
-        `effect` returns the provider's id of what it did, for the log. It raises Temporary (with
-        `in_doubt` when no answer came) or Permanent; then no receipt is kept and the fault goes
-        through. Raises Temporary when another run holds the claim right now.
+        `effect` returns the provider's id of what it did. Its first line is logged (`shown`);
+        further lines are only kept with the receipt. It raises Temporary (with `in_doubt` when no
+        answer came) or Permanent; then no receipt is kept and the fault goes through. Raises
+        Temporary when another run holds the claim right now.
         """
+
+
+def shown(result: str | None) -> str | None:
+    """What the log shows of an effect's result: its first line."""
+    return result.partition("\n")[0] if result else result
 
 
 class Landed(Protocol):
