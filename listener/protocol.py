@@ -411,9 +411,13 @@ class Connection(SMTP):
             if self.state != CLOSED:
                 self.state = COMMAND
                 self.reply(FAULT)
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Something that the client waited for is done: answer, and carry out what waits."""
         if self.state != CLOSED:
             self.touch()
-        self.run()
+            self.run()
 
     # -- who it is, and in private -----------------------------------------------------------
 

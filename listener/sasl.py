@@ -66,13 +66,20 @@ def auth(connection: Connection, argument: str) -> None:
             exchange.challenge(connection)
 
 
+_TOKEN_REFUSED: Final = base64.b64encode(b'{"status":"400","schemes":"Bearer","scope":""}')
+"""Why a token was refused, as XOAUTH2 tells it: in a challenge, which the client answers with an
+empty response before it gets its 535."""
+
+
 class Exchange:
-    """One AUTH command's dialogue, until its reply."""
+    """One AUTH command's dialogue, until its reply. `refusal` is that reply when it is settled and
+    only the client's empty response is missing."""
 
-    __slots__ = ("_nonce", "_username", "mechanism")
+    __slots__ = ("_nonce", "_refusal", "_username", "mechanism")
 
-    def __init__(self, mechanism: str) -> None:
+    def __init__(self, mechanism: str, refusal: Reply | None = None) -> None:
         self.mechanism = mechanism
+        self._refusal = refusal
         self._username: str | None = None
         self._nonce = b""
 
@@ -90,6 +97,10 @@ class Exchange:
 
     def answer(self, connection: Connection, line: bytes) -> None:
         """Take one response of the client; settles the exchange or asks on."""
+        if self._refusal is not None:
+            self._over(connection)
+            _refuse(connection, self._refusal)
+            return
         if line == b"*":
             self._over(connection)
             connection.error(CANCELLED)
@@ -109,9 +120,8 @@ class Exchange:
         if credentials is None:
             connection.error(MALFORMED)
             return
-        connection.settle(
-            connection.flows.auth(credentials), partial(_decided, connection, credentials.username)
-        )
+        decided = partial(_decided, connection, credentials)
+        connection.settle(connection.flows.auth(credentials), decided)
 
     def _credentials(self, response: str) -> Credentials | None:
         match self.mechanism:
@@ -145,9 +155,9 @@ class Exchange:
         connection.state = protocol.COMMAND
 
 
-def _decided(connection: Connection, username: str, refusal: Reply | None) -> None:
+def _decided(connection: Connection, credentials: Credentials, refusal: Reply | None) -> None:
     if refusal is None:
-        connection.session.user = username
+        connection.session.user = credentials.username
         connection.reply(SUCCESS)
         return
     if refusal.code < 500:
@@ -159,18 +169,28 @@ def _decided(connection: Connection, username: str, refusal: Reply | None) -> No
     port.auth_failed(connection.session)
     connection.state = protocol.WAIT
     # Guessing is slowed for this client alone; the server goes on meanwhile.
-    port.loop.call_later(FAILURE_DELAY * connection.auth_failures, _refuse, connection, refusal)
+    then = _explain if credentials.mechanism == "XOAUTH2" else _wait_no_more
+    port.loop.call_later(FAILURE_DELAY * connection.auth_failures, then, connection, refusal)
 
 
-def _refuse(connection: Connection, refusal: Reply) -> None:
+def _explain(connection: Connection, refusal: Reply) -> None:
+    if connection.state == protocol.CLOSED:
+        return
+    connection.exchange = Exchange("XOAUTH2", refusal)
+    connection.state = protocol.SASL
+    connection.write(b"334 " + _TOKEN_REFUSED + b"\r\n")
+    connection.go_on()
+
+
+def _wait_no_more(connection: Connection, refusal: Reply) -> None:
     if connection.state == protocol.CLOSED:
         return
     connection.state = protocol.COMMAND
-    connection.touch()
-    if connection.auth_failures >= connection.port.max_auth_failures:
-        connection.reply(refusal)
-        connection.finish(TOO_MANY, linger=True)
-        return
+    _refuse(connection, refusal)
+    connection.go_on()
+
+
+def _refuse(connection: Connection, refusal: Reply) -> None:
     connection.reply(refusal)
-    connection.run()
-    connection.flush()
+    if connection.auth_failures >= connection.port.max_auth_failures:
+        connection.finish(TOO_MANY, linger=True)
