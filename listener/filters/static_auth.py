@@ -72,6 +72,9 @@ class Users:
             self._slowest.matches(given)
         return right
 
+    def __contains__(self, username: str) -> bool:
+        return username in self._users
+
     def plain(self, username: str) -> Plain | None:
         """The user's password if it is kept as it is."""
         stored = self._users.get(username)
@@ -111,6 +114,9 @@ class StaticAuth(Filter):
         if self._users.weight:
             return self._slowly(self._users, credentials)
         return self._decision(self._users.check(credentials.username, credentials.password))
+
+    def may_know(self, username: str) -> bool:
+        return username in self._users
 
     async def stop(self) -> None:
         """Let the threads end with what they are computing."""

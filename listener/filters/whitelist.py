@@ -130,7 +130,7 @@ class Whitelist(Filter):
         self._ips = Values(options.ips or (), address)
         self._domains = Values(options.domains or (), client_name)
         self._subnets = Networks(map(subnet, options.subnets or ()))
-        self._by_name = bool(options.domains)
+        self._by_name = self.needs_name = bool(options.domains)
         self._by_subnet = bool(options.subnets)
         phases = {
             Phase.CONNECT: (options.ips, options.domains, options.subnets),
