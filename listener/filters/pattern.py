@@ -27,6 +27,7 @@ _INEXPRESSIBLE: Final = (
     (re.compile(r"\(\?\("), "condition", "write the alternatives out"),
     (re.compile(r"\\u"), r"\u", r"write \x{263A} for U+263A"),
     (re.compile(r"\\Z"), r"\Z", "leave it out: the end is meant anyway"),
+    (re.compile("repetition size"), "a repetition of this size", "1,000 is the most"),
     (re.compile("too large"), "an expression of this size", "shorten its repetitions"),
 )
 """What other engines have and RE2 has not: how it looks in a complaint, its name, the cure."""

@@ -510,6 +510,19 @@ async def test_credentials_checked_on_another_listener_only_cannot_be_accepted_h
     assert await talk.auth("bob") == 535
 
 
+async def test_a_filter_that_takes_any_user_lets_auth_succeed_and_says_nothing_for_its_flow() -> None:
+    lenient = Scripted(data=ACCEPT)
+    lenient.any_user = True
+    strict = Scripted(auth=users("bob"), checks=True)
+    talk = Dialogue(flows_of(both(lenient, name="lenient"), both(strict, name="strict")))
+    await talk.connect()
+    assert await talk.auth("mallory") == 250
+    assert talk.session.user == "mallory"
+    await talk.mail()
+    await talk.rcpt(X)
+    assert (await talk.data()).recipients == ((X, ("lenient",)),)
+
+
 async def test_starttls_forgets_authentication_and_keeps_what_is_known_of_the_client() -> None:
     address = Scripted(connect=ACCEPT)
     talk = Dialogue(flows_of(both(address, Scripted(auth=users("bob"), checks=True))))

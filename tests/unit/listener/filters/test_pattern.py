@@ -1,0 +1,92 @@
+"""Exact values and regular expressions of the configuration."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from listener.filters.pattern import Values, as_tuple, matcher
+
+
+@pytest.mark.parametrize(
+    ("expression", "text", "matches"),
+    [
+        (".*@mydomain.com", "bob@mydomain.com", True),
+        (".*@mydomain.com", "bob@mydomain.com.evil.example", False),
+        ("bob@mydomain.com", "notbob@mydomain.com", False),
+        ("^.*@c\\.example$", "x@c.example", True),
+        ("a|ab", "ab", True),
+        ("a$|b", "ab", False),
+        ("a$", "a\n", False),
+        ("(?m)a$", "a\nb", False),
+        ("Bob@c\\.example", "bob@c.example", False),
+        ("(?i)Bob@c\\.example", "bob@C.EXAMPLE", True),
+        ("b.b@c", "böb@c", True),
+        ("", "", True),
+        ("", "x", False),
+        (".*", "\udc80", True),
+    ],
+)
+def test_whole_texts_are_matched_as_they_are(expression: str, text: str, matches: bool) -> None:
+    assert matcher(expression)(text) is matches
+
+
+@pytest.mark.parametrize(
+    ("expression", "named"),
+    [
+        ("(?=a)b", "lookahead is not supported"),
+        ("(?!.*evil).*", "lookahead is not supported"),
+        ("(?<=a)b", "lookbehind is not supported"),
+        ("(?<!a)b", "lookbehind is not supported"),
+        ("(a)\\1", "backreference is not supported"),
+        ("(?P<n>a)(?P=n)", "backreference is not supported"),
+        ("(?<n>a)\\k<n>", "backreference is not supported"),
+        ("(?>a)", "atomic group is not supported"),
+        ("a++", "possessive quantifier is not supported"),
+        ("(a)?(?(1)a|b)", "condition is not supported"),
+        ("\\u1234", r"write \x{263A}"),
+        ("a\\Z", r"\Z is not supported"),
+        ("(\\pL{500}){2}", "an expression of this size is not supported"),
+        ("a{1001}", "a repetition of this size is not supported (1,000 is the most)"),
+        ("[", "not a regular expression (missing ]: [)"),
+        ("a)|(b", "not a regular expression (unexpected ): a)|(b)"),
+        ("*", "not a regular expression (no argument for repetition operator"),
+    ],
+)
+def test_what_cannot_be_expressed_is_named(expression: str, named: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(named)) as caught:
+        matcher(expression)
+    assert str(caught.value).endswith(f": regexp:{expression}")
+
+
+def test_nothing_makes_an_expression_slow() -> None:
+    evil = matcher("(a*)*b|(a|aa)+c|(.*a){20}d")
+    began = time.process_time()
+    assert not evil("a" * 4000)
+    assert time.process_time() - began < 1
+
+
+@given(st.text(st.characters(codec="utf-8")), st.text(st.characters(codec="utf-8")))
+def test_exact_values_match_themselves_whatever_their_case(value: str, other: str) -> None:
+    values = Values((value,)) if not value.startswith("regexp:") else Values(())
+    if not value.startswith("regexp:"):
+        assert value in values
+        assert (other in values) == (other.lower() == value.lower())
+
+
+def test_any_value_will_do() -> None:
+    values = Values(("One@a.example", "regexp:.*@b\\.example", "regexp:x{3}"))
+    assert "one@A.example" in values
+    assert "two@b.example" in values
+    assert "xxx" in values
+    assert "two@a.example" not in values
+    assert "x" not in Values(())
+
+
+@pytest.mark.parametrize(("given", "tuple_"), [("a", ("a",)), (["a"], ["a"]), (("a",), ("a",)), (3, 3)])
+def test_one_text_stands_for_a_list_of_it(given: object, tuple_: object) -> None:
+    assert as_tuple(given) == tuple_

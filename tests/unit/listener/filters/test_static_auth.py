@@ -1,0 +1,319 @@
+"""The static-auth filter: whose credentials it accepts, and what it costs to be refused."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import argon2
+import bcrypt
+import pytest
+
+from functions.errors import ConfigError
+from listener.decision import ACCEPT, DEFER, REFUSE, Decision, Phase
+from listener.filters.context import BuildContext
+from listener.filters.htpasswd import CHECK_EVERY, Htpasswd
+from listener.filters.passwords import parse
+from listener.filters.static_auth import THREADS, Options, StaticAuth, Users, build
+from listener.flow import Flow, Flows
+from listener.session import Credentials
+from tests.support.scripted import Dialogue, a_session, password, value
+
+ARGON2 = argon2.PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash("secret")
+BCRYPT = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
+ANN = "ann:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n"
+SHA256 = "sha256:" + hashlib.sha256(b"secret").hexdigest()
+
+
+def static_auth(
+    environ: Mapping[str, str] | None = None, folder: Path = Path("/"), **fields: Any
+) -> StaticAuth:
+    options = Options.model_validate({"type": "static-auth", **fields}, by_alias=True, by_name=False)
+    return build(options, "static-auth_0", BuildContext.of(folder, environ or {}))
+
+
+async def decision(one: StaticAuth, credentials: Credentials) -> Decision:
+    found: Decision = await value(one.on_auth(a_session(), credentials))
+    return found
+
+
+# -- where users come from -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "environ"),
+    [
+        ({"username": "bob", "password": "plain:secret"}, {}),
+        ({}, {"SMTP_USERNAME": "bob", "SMTP_PASSWORD": "plain:secret"}),
+        ({"username": "bob"}, {"SMTP_USERNAME": "ann", "SMTP_PASSWORD": "plain:secret"}),
+        ({"password": "plain:secret"}, {"SMTP_USERNAME": "bob", "SMTP_PASSWORD": "plain:other"}),
+        ({"username": "bob", "password": "env:MINE"}, {"MINE": "plain:secret"}),
+        ({"users": {"bob": "plain:secret", "ann": SHA256}}, {"SMTP_USERNAME": "eve"}),
+        ({"users": {"bob": "env:MINE"}}, {"MINE": SHA256}),
+        ({"username": "ann", "password": "plain:x", "users": {"bob": ARGON2}}, {}),
+        ({"username": "bob", "password": BCRYPT}, {}),
+    ],
+)
+async def test_users_of_the_configuration_and_the_environment(
+    fields: dict[str, Any], environ: dict[str, str]
+) -> None:
+    one = static_auth(environ, **fields)
+    assert await decision(one, password("bob", "secret")) is ACCEPT
+    assert await decision(one, password("bob", "Secret")) is REFUSE
+    assert await decision(one, password("Bob", "secret")) is REFUSE
+    assert await decision(one, password("eve", "secret")) is REFUSE
+    assert await decision(one, password("eve", "")) is REFUSE
+    await one.stop()
+
+
+async def test_the_environment_adds_nobody_to_users_that_are_said() -> None:
+    environ = {"SMTP_USERNAME": "eve", "SMTP_PASSWORD": "plain:secret"}
+    one = static_auth(environ, users={"bob": "plain:secret"})
+    assert await decision(one, password("eve", "secret")) is REFUSE
+
+
+@pytest.mark.parametrize(
+    ("fields", "environ"),
+    [({"salt": "salty"}, {}), ({}, {"SMTP_PASSWORD_SALT": "salty"}), ({"salt": "env:S"}, {"S": "salty"})],
+)
+async def test_a_salt_is_the_key_of_an_hmac(fields: dict[str, Any], environ: dict[str, str]) -> None:
+    # node -e 'require("crypto").createHmac("sha256", "salty").update("TEST").digest("hex")'
+    made = "2b5d7be6510aaf301c69785baf05f8d440c9e314"
+    full = hmac.new(b"salty", b"TEST", "sha256").hexdigest()
+    assert full.startswith(made)
+    one = static_auth(environ, username="bob", password=f"sha256:{full}", users={"ann": "plain:x"}, **fields)
+    assert await decision(one, password("bob", "TEST")) is ACCEPT
+    assert await decision(one, password("bob", "test")) is REFUSE
+    assert await decision(one, password("ann", "x")) is ACCEPT
+
+
+async def test_an_empty_salt_is_none() -> None:
+    one = static_auth({"SMTP_PASSWORD_SALT": ""}, username="bob", password=SHA256)
+    assert await decision(one, password("bob", "secret")) is ACCEPT
+
+
+async def test_users_of_a_file(tmp_path: Path) -> None:
+    sha = base64.b64encode(hashlib.sha1(b"secret", usedforsecurity=False).digest()).decode()
+    (tmp_path / "users").write_text(f"ann:{BCRYPT}\nbob:{{SHA}}{sha}\n")
+    one = static_auth(folder=tmp_path, htpasswd="users", users={"bob": "plain:from the configuration"})
+    assert await decision(one, password("ann", "secret")) is ACCEPT
+    assert await decision(one, password("bob", "secret")) is REFUSE
+    assert await decision(one, password("bob", "from the configuration")) is ACCEPT
+    await one.stop()
+
+
+async def test_a_changed_file_counts_and_a_broken_one_defers(tmp_path: Path) -> None:
+    now = 0.0
+    path = tmp_path / "users"
+    path.write_text(ANN)
+    one = StaticAuth("s", {"bob": parse("plain:x")}, Htpasswd(path, lambda: now))
+    assert await decision(one, password("ann", "secret")) is ACCEPT
+    path.write_text("# nobody any more\n")
+    assert await decision(one, password("ann", "secret")) is ACCEPT
+    now += CHECK_EVERY
+    assert await decision(one, password("ann", "secret")) is REFUSE
+    path.write_text("nonsense\n")
+    now += CHECK_EVERY
+    assert await decision(one, password("ann", "secret")) is DEFER
+    assert await decision(one, password("bob", "x")) is ACCEPT
+    path.write_text(ANN)
+    now += CHECK_EVERY
+    assert await decision(one, password("ann", "secret")) is ACCEPT
+
+
+# -- mechanisms ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
+async def test_passwords_may_come_by_plain_and_login(mechanism: str) -> None:
+    one = static_auth(users={"bob": "plain:secret"})
+    assert await decision(one, password(mechanism=mechanism)) is ACCEPT
+
+
+@pytest.mark.parametrize("mechanism", ["XOAUTH2", "OAUTHBEARER", "EXTERNAL"])
+async def test_other_proofs_are_refused(mechanism: str) -> None:
+    one = static_auth(users={"bob": "plain:secret"})
+    assert await decision(one, password(mechanism=mechanism)) is REFUSE
+
+
+def cram(username: str, key: str, challenge: bytes = b"<1.2@relay.example>") -> Credentials:
+    response = hmac.new(key.encode(), challenge, "md5").hexdigest()
+    return Credentials("CRAM-MD5", username, response, challenge)
+
+
+async def test_cram_md5_needs_a_password_kept_as_it_is() -> None:
+    one = static_auth(users={"bob": "plain:secret", "ann": SHA256})
+    assert one.supports_cram_md5
+    assert await decision(one, cram("bob", "secret")) is ACCEPT
+    assert await decision(one, cram("bob", "Secret")) is REFUSE
+    assert await decision(one, cram("ann", "secret")) is REFUSE
+    assert await decision(one, cram("ann", SHA256)) is REFUSE
+    assert await decision(one, cram("eve", "nobody")) is REFUSE
+    assert await decision(one, cram("bob", "secret", b"")) is REFUSE
+    assert not static_auth(users={"ann": SHA256}).supports_cram_md5
+
+
+async def test_an_md5_digest_is_no_password() -> None:
+    one = static_auth(users={"bob": "plain:secret"})
+    response = cram("bob", "secret")
+    assert await decision(one, password("bob", response.password)) is REFUSE
+
+
+# -- what it costs -------------------------------------------------------------------------------
+
+
+class Counting:
+    """A stored password that counts how often it is computed."""
+
+    def __init__(self, password: bytes, weight: float) -> None:
+        self.password = password
+        self.weight = weight
+        self.computed = 0
+
+    def matches(self, password: bytes) -> bool:
+        self.computed += 1
+        return password == self.password
+
+
+@pytest.mark.parametrize(
+    ("username", "secret", "right", "slow", "quick"),
+    [
+        ("slow", "s", True, 1, 0),
+        ("slow", "wrong", False, 1, 0),
+        ("quick", "q", True, 0, 1),
+        ("quick", "wrong", False, 1, 1),
+        ("nobody", "s", False, 1, 0),
+        ("nobody", "q", False, 1, 0),
+    ],
+)
+def test_unknown_users_cost_as_much_as_wrong_passwords(
+    username: str, secret: str, right: bool, slow: int, quick: int
+) -> None:
+    stored = {"quick": Counting(b"q", 0), "slow": Counting(b"s", 0.1)}
+    assert Users(stored).check(username, secret) is right
+    assert (stored["slow"].computed, stored["quick"].computed) == (slow, quick)
+
+
+def test_of_equal_hashes_one_is_computed_whoever_asks() -> None:
+    stored = {"ann": Counting(b"a", 0), "bob": Counting(b"b", 0)}
+    for guess in (("ann", "x"), ("bob", "x"), ("eve", "a")):
+        before = sum(one.computed for one in stored.values())
+        assert not Users(stored).check(*guess)
+        assert sum(one.computed for one in stored.values()) == before + 1
+
+
+def test_without_users_nobody_passes() -> None:
+    assert not Users({}).check("", "")
+
+
+def test_odd_passwords_are_wrong_and_no_fault() -> None:
+    users = Users({"bob": Counting(b"b", 0)})
+    assert not users.check("bob", "\udc80\ud800")
+    assert not users.check("b\0b", "\0" * 1024)
+
+
+def test_quick_hashes_are_answered_at_once() -> None:
+    one = static_auth(users={"bob": SHA256})
+    assert one.on_auth(a_session(), password()) is ACCEPT
+
+
+async def test_slow_hashes_leave_the_event_loop_free_and_are_few_at_once() -> None:
+    running = threading.Semaphore(0)
+    release = threading.Event()
+    most = 0
+    now = 0
+    lock = threading.Lock()
+
+    class Blocking:
+        weight = 1.0
+
+        def matches(self, password: bytes) -> bool:
+            nonlocal now, most
+            with lock:
+                now += 1
+                most = max(most, now)
+            running.release()
+            release.wait(10)
+            with lock:
+                now -= 1
+            return password == b"secret"
+
+    one = StaticAuth("slow", {"bob": Blocking()})
+    tasks = [asyncio.ensure_future(one.on_auth(a_session(), password())) for _ in range(5)]
+    await asyncio.sleep(0)
+    for _ in range(THREADS):
+        assert await asyncio.to_thread(running.acquire, timeout=10)
+    assert not any(task.done() for task in tasks)
+    release.set()
+    assert await asyncio.gather(*tasks) == [ACCEPT] * 5
+    assert most == THREADS
+    await one.stop()
+    await one.stop()
+
+
+async def test_a_filter_that_was_stopped_still_answers_those_who_hold_it() -> None:
+    one = static_auth(users={"bob": BCRYPT})
+    assert await decision(one, password()) is ACCEPT
+    await one.stop()
+    assert await decision(one, password()) is ACCEPT
+    await one.stop()
+
+
+# -- in a flow -----------------------------------------------------------------------------------
+
+
+async def test_in_a_flow() -> None:
+    one = static_auth(users={"bob": "plain:secret", "ann": ARGON2})
+    assert one.phases == {Phase.AUTH}
+    assert one.checks_credentials
+    talk = Dialogue(Flows([Flow("in", (one,))], auth_optional=True))
+    assert await talk.connect() == 250
+    assert await talk.mail() == 530
+    assert await talk.auth("bob", secret="wrong") == 535
+    assert await talk.auth("eve") == 535
+    assert await talk.auth("ann") == 250
+    assert await talk.mail() == 250
+    assert await talk.rcpt("x@c.example") == 250
+    assert (await talk.data()).reply is None
+    await one.stop()
+
+
+# -- mistakes ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "environ", "message"),
+    [
+        ({}, {}, "filter static-auth_0: has no username and no password (set username and password, or"),
+        ({"username": "bob"}, {}, "has no password (set username and password, or SMTP_USERNAME and"),
+        ({}, {"SMTP_PASSWORD": "plain:x"}, "has no username ("),
+        ({"username": "bob"}, {"SMTP_PASSWORD": ""}, "has no password ("),
+        ({"users": {"a": "plain:x"}, "password": "plain:y"}, {}, "has no username ("),
+        ({"username": "bob", "password": "hunter2"}, {}, "filter static-auth_0: password: has no algorithm"),
+        ({"username": "bob", "password": "env:NONE"}, {}, "env:NONE: the environment variable is not set"),
+        (
+            {"users": {"bob": "md5:hunter2"}},
+            {},
+            "filter static-auth_0: users['bob']: what follows md5: is not",
+        ),
+        (
+            {"username": "bob", "password": "plain:x", "users": {"bob": "plain:y"}},
+            {},
+            "users['bob']: is the username too",
+        ),
+        ({"htpasswd": "no/such/file"}, {}, "/no/such/file: cannot be read: No such file"),
+    ],
+)
+def test_mistakes_say_the_cure_and_no_password(
+    fields: dict[str, Any], environ: dict[str, str], message: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        static_auth(environ, **fields)
+    assert message in str(caught.value)
+    assert "hunter2" not in str(caught.value)
