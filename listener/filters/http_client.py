@@ -6,7 +6,6 @@ httpx is imported when a filter starts, since reading a configuration must not p
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import hmac
 import json
 import logging
@@ -25,6 +24,7 @@ from functions.options import FieldName, Options
 from functions.secrets import Secret
 from listener.decision import Verdict
 from listener.filters.context import BuildContext
+from listener.filters.hash_names import EXTENDABLE, hash_name
 
 if TYPE_CHECKING:
     import httpx
@@ -65,15 +65,11 @@ def check_url(url: str) -> str:
 
 
 def check_algorithm(name: str) -> str:
-    """An HMAC algorithm as hashlib names it; OpenSSL's names for signatures (`RSA-SHA256`) and
-    dashes are understood. Raises ValueError."""
-    plain = name.lower().removeprefix("rsa-").replace("-", "_")
-    for candidate in (plain, plain.replace("_", "")):
-        if candidate in hashlib.algorithms_available:
-            if hashlib.new(candidate, usedforsecurity=False).digest_size == 0:
-                raise ValueError(f"{name!r} has no fixed length")
-            return candidate
-    raise ValueError(f"{name!r} is not a hash algorithm known here (sha256, sha512 …)")
+    """An HMAC algorithm as hashlib names it, from any of its names. Raises ValueError."""
+    found = hash_name(name)
+    if found in EXTENDABLE:
+        raise ValueError(f"{name!r} has no fixed length")
+    return found
 
 
 Url = Annotated[str, AfterValidator(check_url)]
