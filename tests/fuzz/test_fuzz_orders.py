@@ -125,7 +125,7 @@ def machine(pool: Pool) -> Iterator[type[Conversation]]:
 
 @pytest.mark.slow
 def test_any_order(machine: type[Conversation]) -> None:
-    examples = max(20, int(SECONDS * 15))
+    examples = max(20, int(SECONDS * 8))
     run_state_machine_as_test(
         machine,
         settings=settings(
