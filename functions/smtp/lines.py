@@ -1,0 +1,57 @@
+"""A mail's octets as DATA sends them: CRLF lines only, dots doubled (RFC 5321 section 4.5.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+CRLF: Final = b"\r\n"
+
+
+def crlf_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The same octets in lines that end in CRLF, the last one too. A bare LF becomes CRLF and a bare
+    CR a space, so that no server can take them for a line end that others do not see. A CRLF is
+    never cut in two; no piece is empty."""
+    held = b""
+    ended = True
+    for chunk in chunks:
+        piece = held + chunk if held else chunk
+        held = b""
+        if piece.endswith(b"\r"):
+            piece, held = piece[:-1], b"\r"
+        if not piece:
+            continue
+        if not _clean(piece):
+            piece = piece.replace(CRLF, b"\n").replace(b"\r", b" ").replace(b"\n", CRLF)
+        ended = piece.endswith(CRLF)
+        yield piece
+    if held:
+        yield b" \r\n"
+    elif not ended:
+        yield CRLF
+
+
+def stuffed(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Pieces of `crlf_lines`, with a dot put before each line that starts with one."""
+    fresh = True
+    for chunk in chunks:
+        if fresh and chunk.startswith(b"."):
+            yield b"."
+        yield chunk.replace(b"\r\n.", b"\r\n..")
+        fresh = chunk.endswith(CRLF)
+
+
+def skipped(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """The same octets but for the first `size`."""
+    for chunk in chunks:
+        if size >= len(chunk):
+            size -= len(chunk)
+            continue
+        yield chunk[size:] if size else chunk
+        size = 0
+
+
+def _clean(piece: bytes) -> bool:
+    """Whether every CR and LF is part of a CRLF."""
+    pairs = piece.count(CRLF)
+    return piece.count(b"\n") == pairs and piece.count(b"\r") == pairs

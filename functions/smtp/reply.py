@@ -1,0 +1,67 @@
+"""What an SMTP server says (RFC 5321 section 4.2)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from functions.errors import Temporary
+
+MAX_WORDS: Final = 500
+"""Characters of a server's words that go into records and logs."""
+
+_ENHANCED: Final = re.compile(r"[245]\.\d{1,3}\.\d{1,3}(?= |\Z)")
+_UNSAFE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One reply: its code, and its lines without codes."""
+
+    code: int
+    lines: tuple[str, ...]
+
+    @property
+    def positive(self) -> bool:
+        return 200 <= self.code < 300
+
+    @property
+    def negative(self) -> bool:
+        return 400 <= self.code < 600
+
+    @property
+    def permanent(self) -> bool:
+        return 500 <= self.code < 600
+
+    @property
+    def enhanced(self) -> str:
+        """The enhanced status code (RFC 3463), X.0.0 where the server gave none; its class is that
+        of the reply's code, which is the one to act on (RFC 5321 section 4.2)."""
+        found = _ENHANCED.match(self.lines[0]) if self.lines else None
+        return f"{self.code // 100}{found[0][1:] if found else '.0.0'}"
+
+    def __str__(self) -> str:
+        """On one line, without control characters, at most MAX_WORDS of it."""
+        return clean(f"{self.code} {' '.join(self.lines)}")
+
+
+class Said(NamedTuple):
+    """Why a recipient was not served: RFC 3463 enhanced status code, and words for the operator
+    that quote the server."""
+
+    enhanced: str
+    words: str
+
+
+class Unreachable(Temporary):
+    """No usable session with the server could be had; trying another mail now is of no use."""
+
+
+class Lost(Exception):
+    """The connection is of no more use; `str()` says why."""
+
+
+def clean(text: str) -> str:
+    """A server's words for a log or record."""
+    return _UNSAFE.sub(" ", text).strip()[:MAX_WORDS]
