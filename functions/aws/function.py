@@ -143,7 +143,7 @@ class Function:
             bells = doorbells(record.get("body", ""), self._bucket)
         except NotOurs as reason:
             log.warning(
-                "a message that is not ours", extra={"reason": str(reason), "message": record["messageId"]}
+                "a message that is not ours", extra={"reason": str(reason), "doorbell": record["messageId"]}
             )
             return None
         runs = [self._run(bell, receives, seconds_left) for bell in bells]

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 CONFIG: Final = "relay.json"
 
-logger: Final = Logger(service="smtp_relay", log_record_order=["level", "message"])
+logger: Final = Logger(
+    service="smtp_relay", log_record_order=["level", "message"], serialize_stacktrace=False
+)
 """Every module logs below this name, as JSON and with the mail's id."""
 
 _function: Function | None = None

@@ -10,15 +10,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from functions.delivery import Owed, output_key
 from functions.errors import DeliveryFault, Temporary
 from functions.mail import Mail
 from functions.observer import NullObserver, Observer
-
-if TYPE_CHECKING:
-    from functions.processors.base import Once
+from functions.processors.base import Once, shown
 
 log: Final = logging.getLogger("smtp_relay.delivery")
 
@@ -155,7 +153,11 @@ class _Once:
         def tell() -> None:
             observer.in_doubt(owed.flow, owed.output.label if owed.output else "")
 
-        return self._receipts.run(key, effect, again=self._again, tell=tell)
+        result = self._receipts.run(key, effect, again=self._again, tell=tell)
+        # Said here, after the receipt: nothing may go wrong between an effect and its receipt.
+        about = {"id": self._mail.id, "flow": owed.flow, "output": owed.output.label, "part": part}
+        log.info("output done", extra=about | {"provider_id": shown(result)})
+        return result
 
 
 class NoReceipts:

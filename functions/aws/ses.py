@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,8 +15,6 @@ from functions.errors import Permanent, Temporary
 from functions.headers import HeaderEdits
 from functions.mail import Mail
 from functions.processors.base import Job
-
-log: Final = logging.getLogger("smtp_relay.output.ses")
 
 MAX_RECIPIENTS: Final = 50
 """Recipients of one SendEmail (SES quotas)."""
@@ -89,10 +86,7 @@ class Sender:
                     self._refused(error, last=attempt == _RATE_TRIES - 1)
                     continue
                 self._account.accepted()
-                about = {"id": mail.id, "flow": job.flow, "recipients": len(recipients)}
-                log.info("sent", extra=about | {"message": answer["MessageId"]})
-                found: str = answer["MessageId"]
-                return found
+                return str(answer.get("MessageId", ""))
         raise AssertionError("unreachable")
 
     def _refused(self, error: Exception, *, last: bool) -> None:

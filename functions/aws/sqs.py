@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable
 from typing import Any, Final
@@ -16,8 +15,6 @@ from functions.aws.request_options import SendMessageOptions
 from functions.errors import Permanent
 from functions.mime import read_parts
 from functions.processors.base import Job
-
-log: Final = logging.getLogger("smtp_relay.output.sqs")
 
 MAX_MESSAGE: Final = 1_048_576
 """Octets of a message with its attributes (SQS quotas); a queue may be set to less."""
@@ -69,9 +66,7 @@ class Queue:
                 if not last and self._learns(error, len(body)):
                     continue
                 raise fault_of(error, f"send to {self._options.topic}", repeatable=False) from error
-            log.info("published", extra={"id": job.mail.id, "flow": job.flow, "message": answer["MessageId"]})
-            found: str = answer["MessageId"]
-            return found
+            return str(answer.get("MessageId", ""))
         raise AssertionError("unreachable")
 
     def _writer(self, job: Job, stored: str | None) -> Callable[[int], bytes]:

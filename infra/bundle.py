@@ -1,0 +1,273 @@
+"""The function's zip: this project's half of the code, the packages it needs, and its configuration.
+
+    python -m infra.bundle CONFIG [--python 3.12] [--arch arm64] [--out FILE]
+
+Made without Docker, from wheels for the Lambda platform, with what the configuration's outputs need
+and no more. Byte-code is compiled by the runtime's own version of Python, since a start without it is
+four times slower. The same inputs give the same bytes, so that a deployment without changes is none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+from functions.building import needs_receipts
+from functions.config import DeliveryConfig
+from functions.errors import ConfigError
+from functions.outputs import type_of
+from functions.secrets import secrets_of
+from infra.bundle_sdk import trim
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+CACHE: Final = ROOT / ".state" / "bundles"
+
+RUNTIMES: Final = ("3.11", "3.12", "3.13", "3.14")
+"""Python versions that Lambda runs."""
+
+_MACHINES: Final = {"arm64": "aarch64", "x86_64": "x86_64"}
+_GLIBC: Final = ("2_34", "2_28", "2_17")  # Amazon Linux 2023 has 2.34
+_DATE: Final = (1980, 1, 1, 0, 0, 0)  # the first that a zip can hold
+_TASK: Final = "/var/task"  # where Lambda puts the zip's content
+
+_LEFT_OUT: Final = frozenset({"folder.py", "kept.py", "file.py", "landing.py", "rename.py", "traces.py"})
+"""What only a local spool needs; `local*.py` too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """What the function runs on: a version of Python, and `arm64` or `x86_64`."""
+
+    python: str = field(default_factory=lambda: f"{sys.version_info.major}.{sys.version_info.minor}")
+    arch: str = "arm64"
+
+    def __post_init__(self) -> None:
+        if self.python not in RUNTIMES or self.arch not in _MACHINES:
+            raise ConfigError(f"platform {self.python} {self.arch}", "is not one of Lambda's")
+
+    @property
+    def tags(self) -> list[str]:
+        """Platform tags of wheels that run there, best first."""
+        machine = _MACHINES[self.arch]
+        return [f"manylinux_{version}_{machine}" for version in _GLIBC] + [f"manylinux2014_{machine}"]
+
+
+def bundle(config: Path, platform: Platform | None = None, *, cache: Path = CACHE) -> Path:
+    """The zip for a configuration's outputs. Raises ConfigError, and CalledProcessError where wheels
+    cannot be had."""
+    platform = platform or Platform()
+    part = delivery_part(_read(config))
+    options = DeliveryConfig.model_validate(part, by_alias=True, by_name=False)
+    wanted = packages(options)
+    stamp = _digest(platform, wanted, options)
+    tree = _installed(platform, wanted, services(options), cache, stamp)
+    with tempfile.TemporaryDirectory(prefix="bundle-") as folder:
+        work = Path(folder) / "task"
+        shutil.copytree(tree, work, symlinks=False)
+        _copy_functions(work)
+        (work / "relay.json").write_text(json.dumps(part, indent=1, sort_keys=True, ensure_ascii=False))
+        _compile(work / "functions", platform, work)
+        made = _zip(work, Path(folder) / "made.zip")
+        target = cache / f"{config.stem}-{platform.arch}-{_file_digest(made)[:16]}.zip"
+        cache.mkdir(parents=True, exist_ok=True)
+        shutil.move(made, target)
+    return target
+
+
+def delivery_part(value: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a configuration that the function reads: the listener's secrets stay behind."""
+    part: dict[str, Any] = {
+        name: value[name] for name in ("spool", "delivery", "cachePath", "keepCache") if name in value
+    }
+    flows = value.get("flows")
+    part["flows"] = {
+        name: {"outputs": flow.get("outputs", [])}
+        for name, flow in (flows.items() if isinstance(flows, Mapping) else ())
+    }
+    return part
+
+
+def packages(config: DeliveryConfig) -> dict[str, str]:
+    """The distributions that the function imports itself, with their versions: those of this
+    environment, which the tests ran with, else the ranges of pyproject.toml."""
+    names = ["pydantic", "aws-lambda-powertools", "botocore"]
+    if needs_receipts(config):
+        names.append("boto3")
+    if _signs(config):
+        names.append("cryptography")
+    return {name: _version(name) for name in names}
+
+
+def services(config: DeliveryConfig) -> frozenset[str]:
+    """The AWS services that the function calls."""
+    found = {"s3", "sqs"}
+    if needs_receipts(config):
+        found.add("dynamodb")
+    for flow in config.flows.values():
+        for output in flow.outputs:
+            if getattr(output, "ses", None) is not None:
+                found.add("sesv2")
+            if getattr(output, "assume_role", None) is not None:
+                found.add("sts")
+            found |= {"ssm", "secretsmanager"} & {secret.scheme for _, secret in secrets_of(output)}
+    return frozenset(found)
+
+
+def _signs(config: DeliveryConfig) -> bool:
+    outputs = [output for flow in config.flows.values() for output in flow.outputs]
+    mailers = [each for each in outputs if type_of(each) in ("mailer", "nodemailer")]
+    return any("dkim" in path.lower() for each in mailers for path, _ in secrets_of(each))
+
+
+def _version(name: str) -> str:
+    try:
+        return f"=={metadata.version(name)}"
+    except metadata.PackageNotFoundError:
+        text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+        project = tomllib.loads(text)["project"]
+        extras = project["optional-dependencies"]
+        for line in [*project["dependencies"], *extras["aws"], *extras["listener"]]:
+            if line.startswith(name) and not line[len(name)].isalnum():
+                return str(line[len(name) :])
+        return ""
+
+
+def _read(config: Path) -> Mapping[str, Any]:
+    from listener.config_file import read
+
+    return read(config, {}).value
+
+
+def _installed(
+    platform: Platform, wanted: Mapping[str, str], kept: frozenset[str], cache: Path, stamp: str
+) -> Path:
+    """A folder with the packages, trimmed and compiled; kept between runs."""
+    tree = cache / f"packages-{stamp[:16]}"
+    if tree.exists():
+        return tree
+    with tempfile.TemporaryDirectory(prefix="packages-", dir=_made(cache)) as folder:
+        target = Path(folder) / "tree"
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        command += ["--no-compile", "--only-binary=:all:", "--implementation=cp"]
+        command += [f"--python-version={platform.python}", f"--target={target}"]
+        command += [f"--platform={tag}" for tag in platform.tags]
+        subprocess.run([*command, *(f"{name}{version}" for name, version in wanted.items())], check=True)
+        _strip(target)
+        trim(target / "botocore", kept)
+        _compile(target, platform, target)
+        with os.scandir(cache) as entries:
+            already = any(entry.name == tree.name for entry in entries)
+        if not already:
+            target.rename(tree)
+    return tree
+
+
+def _strip(target: Path) -> None:
+    """Away with what no import reads."""
+    for entry in sorted(target.iterdir()):
+        if entry.name.endswith(".dist-info") or entry.name == "bin":
+            shutil.rmtree(entry)
+    for stub in target.rglob("*.pyi"):
+        stub.unlink()
+    # boto3's resources; clients come from botocore's models.
+    for unused in ("boto3/data", "boto3/examples", "botocore/docs/bcdoc/templates"):
+        shutil.rmtree(target / unused, ignore_errors=True)
+
+
+def _copy_functions(work: Path) -> None:
+    for source in sorted((ROOT / "functions").rglob("*.py")):
+        place = source.relative_to(ROOT)
+        if "gcp" in place.parts or place.name in _LEFT_OUT or place.name.startswith("local"):
+            continue
+        (work / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, work / place)
+
+
+def _compile(folder: Path, platform: Platform, root: Path) -> None:
+    """Byte-code that is loaded without a look at the source's date."""
+    interpreter = _interpreter(platform.python)
+    if interpreter is None:
+        raise ConfigError(
+            f"python{platform.python}",
+            "is not here, and the function's byte-code needs it",
+            f"install it, or deploy for {sys.version_info.major}.{sys.version_info.minor}",
+        )
+    subprocess.run(
+        [
+            *(interpreter, "-I", "-m", "compileall", "-q", "-f", "-j", "1"),
+            *("--invalidation-mode", "unchecked-hash", "-s", str(root), "-p", _TASK, str(folder)),
+        ],
+        check=True,
+        env={**os.environ, "PYTHONHASHSEED": "0"},
+    )
+
+
+def _interpreter(version: str) -> str | None:
+    if version == f"{sys.version_info.major}.{sys.version_info.minor}":
+        return sys.executable
+    return shutil.which(f"python{version}")
+
+
+def _zip(work: Path, target: Path) -> Path:
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for file in _files(work):
+            info = zipfile.ZipInfo(file.relative_to(work).as_posix(), _DATE)
+            info.external_attr = 0o644 << 16
+            info.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(info, file.read_bytes())
+    return target
+
+
+def _files(work: Path) -> Iterator[Path]:
+    yield from sorted(path for path in work.rglob("*") if path.is_file())
+
+
+def _digest(platform: Platform, wanted: Mapping[str, str], options: DeliveryConfig) -> str:
+    parts = [platform, sorted(wanted.items()), sorted(services(options)), sys.version]
+    text = repr(parts) + (Path(__file__).with_name("bundle_sdk.py")).read_text(encoding="utf-8")
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _file_digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def main() -> int:
+    """The command line; prints the zip's path."""
+    parser = argparse.ArgumentParser(prog="python -m infra.bundle", description="Make the function's zip.")
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--python", default=Platform().python, choices=RUNTIMES)
+    parser.add_argument("--arch", default="arm64", choices=sorted(_MACHINES))
+    parser.add_argument("--out", type=Path, help="a copy is put there")
+    arguments = parser.parse_args()
+    try:
+        made = bundle(arguments.config, Platform(arguments.python, arguments.arch))
+    except ConfigError as mistake:
+        print(f"bundle: {mistake}", file=sys.stderr)
+        return 2
+    if arguments.out is not None:
+        shutil.copyfile(made, arguments.out)
+    print(arguments.out or made)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

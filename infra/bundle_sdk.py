@@ -1,0 +1,112 @@
+"""Cutting botocore down to what the function calls: services, operations and their shapes.
+
+botocore carries 400 services. Reading one model in full takes as long as importing botocore, most of
+it documentation and operations that nobody calls.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+OPERATIONS: Final[Mapping[str, frozenset[str]]] = {
+    "s3": frozenset(
+        {
+            "DeleteObject",
+            "GetBucketNotificationConfiguration",
+            "GetObject",
+            "HeadBucket",
+            "HeadObject",
+            "ListObjectsV2",
+            "PutObject",
+        }
+    ),
+    "sqs": frozenset({"ChangeMessageVisibilityBatch", "GetQueueUrl", "SendMessage", "SendMessageBatch"}),
+    "sesv2": frozenset({"GetAccount", "SendEmail"}),
+    "dynamodb": frozenset({"DeleteItem", "GetItem", "PutItem", "UpdateItem"}),
+    "sts": frozenset({"AssumeRole"}),
+    "ssm": frozenset({"GetParameter"}),
+    "secretsmanager": frozenset({"GetSecretValue"}),
+}
+"""Everything that functions.aws and Powertools call, by service."""
+
+_FILES: Final = frozenset({"endpoint-rule-set-1.json.gz", "paginators-1.json"})
+
+
+def trim(botocore: Path, services: frozenset[str]) -> None:
+    """Leave the models of these services, and of those what OPERATIONS names."""
+    data = botocore / "data"
+    for entry in sorted(data.iterdir()):
+        if entry.is_dir():
+            if entry.name not in services:
+                shutil.rmtree(entry)
+            else:
+                _trim_service(entry, OPERATIONS[entry.name])
+
+
+def _trim_service(folder: Path, operations: frozenset[str]) -> None:
+    versions = sorted(entry for entry in folder.iterdir() if entry.is_dir())
+    for old in versions[:-1]:
+        shutil.rmtree(old)
+    newest = versions[-1]
+    model = _read(newest / "service-2.json.gz")
+    slim = _slim(model, operations)
+    for file in list(newest.iterdir()):
+        if file.name not in _FILES:
+            file.unlink()
+    (newest / "service-2.json").write_text(json.dumps(slim, separators=(",", ":"), sort_keys=True))
+    paginators = newest / "paginators-1.json"
+    if paginators.exists():
+        pages = json.loads(paginators.read_text())["pagination"]
+        kept = {name: value for name, value in pages.items() if name in operations}
+        paginators.write_text(json.dumps({"pagination": kept}, sort_keys=True))
+
+
+def _slim(model: dict[str, Any], operations: frozenset[str]) -> dict[str, Any]:
+    missing = operations - set(model["operations"])
+    if missing:
+        raise ValueError(f"botocore has no operation {', '.join(sorted(missing))}")
+    kept = {name: model["operations"][name] for name in operations}
+    shapes: dict[str, Any] = {}
+    todo = [name for operation in kept.values() for name in _references(operation)]
+    while todo:
+        name = todo.pop()
+        if name not in shapes:
+            shapes[name] = model["shapes"][name]
+            todo += _references(shapes[name])
+    slim = {name: value for name, value in model.items() if name not in ("operations", "shapes")}
+    return _undocumented({**slim, "operations": kept, "shapes": shapes})
+
+
+def _references(value: Any) -> list[str]:
+    """The shapes that a part of a model names."""
+    if isinstance(value, dict):
+        own = [value["shape"]] if isinstance(value.get("shape"), str) else []
+        return own + [name for item in value.values() for name in _references(item)]
+    if isinstance(value, list):
+        return [name for item in value for name in _references(item)]
+    return []
+
+
+def _undocumented(value: Any, *, members: bool = False) -> Any:
+    """With empty documentation texts, which botocore expects; a member of that name stays."""
+    if isinstance(value, dict):
+        return {
+            name: ""
+            if name == "documentation" and not members
+            else _undocumented(item, members=name == "members")
+            for name, item in value.items()
+        }
+    if isinstance(value, list):
+        return [_undocumented(item) for item in value]
+    return value
+
+
+def _read(file: Path) -> dict[str, Any]:
+    with gzip.open(file) as stream:
+        found: dict[str, Any] = json.load(stream)
+    return found
