@@ -470,6 +470,10 @@ class Connection(SMTP):
         """The handshake is done."""
         if self.state == CLOSED:
             return
+        if not self.port.tls.accepts(tls):  # type: ignore[union-attr]
+            self.tls_failed("a version that is not permitted for that name")
+            self.transport.close()
+            return
         self.tls_active = True
         self.session.tls = self.port.tls_facts(tls)
         self.port.observer.stage("tls", self.loop.time() - self._tls_began)

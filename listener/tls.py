@@ -46,9 +46,6 @@ _OLD_CIPHERS: Final = "DEFAULT:@SECLEVEL=0"
 _REASONS: Final[Mapping[str, str]] = {
     "KEY_VALUES_MISMATCH": "the key does not belong to the certificate",
     "NO_START_LINE": "no PEM certificate and key in it",
-    "PEM_LIB": "no readable PEM key in it",
-    "BAD_DECRYPT": "the passphrase is wrong",
-    "BAD_PASSWORD_READ": "the key is encrypted and the passphrase is wrong or missing",
     "EE_KEY_TOO_SMALL": "the key is too small",
     "CA_MD_TOO_WEAK": "the certificate is signed with a weak digest",
 }
@@ -95,6 +92,17 @@ class ServerTls:
     def may_change(self) -> bool:
         """Whether any part comes from a place that may hold something else tomorrow."""
         return any(secret.scheme not in {"plain", "env"} for _, secret in secrets_of(self._options))
+
+    def accepts(self, tls: ssl.SSLObject) -> bool:
+        """Whether the version is one that the asked-for host name permits: OpenSSL agrees on it
+        before it looks at the name, so that this is to be asked after the handshake."""
+        version = _VERSIONS.get(tls.version())  # type: ignore[call-overload]
+        if not self._options.sni_options or version is None:
+            return True
+        chosen = tls.context
+        # Python's numbers for "the oldest" and "the newest there is" lie beyond all versions.
+        newest = chosen.maximum_version
+        return version >= chosen.minimum_version and (newest < 0 or version <= newest)
 
     async def watch(
         self,
@@ -151,17 +159,14 @@ class ServerTls:
         pair = own.pair or self._made
         assert pair is not None
         context = _context(options, pair, own.authorities, self._where)
-        others: dict[str, tuple[ssl.SSLContext, SniCertificate]] = {}
+        others: dict[str, ssl.SSLContext] = {}
         for name, sni in options.sni_options.items():
             material = materials[name.lower()]
-            others[name.lower()] = (
-                _context(
-                    options,
-                    material.pair or pair,
-                    material.authorities or own.authorities,
-                    f"{self._where}.sniOptions.{name}",
-                    sni,
-                ),
+            others[name.lower()] = _context(
+                options,
+                material.pair or pair,
+                material.authorities or own.authorities,
+                f"{self._where}.sniOptions.{name}",
                 sni,
             )
         if others:
@@ -219,8 +224,9 @@ def _load(context: ssl.SSLContext, pair: KeyPair, where: str) -> None:
         try:
             context.load_cert_chain(path, password=passphrase)
         except (ssl.SSLError, ValueError) as error:
-            reason = getattr(error, "reason", None) or ""
-            what = _REASONS.get(reason, f"cannot be used ({reason or 'unreadable'})")
+            what = _REASONS.get(getattr(error, "reason", None) or "", "cannot be read as PEM")
+            if "ENCRYPTED" in pair.key and "belong" not in what:
+                what = "the key is encrypted, and the passphrase is wrong or missing"
             raise ConfigError(f"{where}: key and cert", what) from error
 
 
@@ -243,7 +249,7 @@ def _as_file(text: str) -> Iterator[str]:
 
 
 def _chooser(
-    others: Mapping[str, tuple[ssl.SSLContext, SniCertificate]],
+    others: Mapping[str, ssl.SSLContext],
 ) -> Callable[[Any, str | None, ssl.SSLContext], int | None]:
     """OpenSSL's question which certificate a host name gets (RFC 6066 section 3); `*.domain`
     stands for one more label."""
@@ -255,12 +261,7 @@ def _chooser(
         found = others.get(asked) or others.get("*." + asked.partition(".")[2])
         if found is None:
             return None
-        context, sni = found
-        # The version was chosen before the name was read, so that it can only be refused now.
-        version = connection.version()
-        if (sni.min_version and version < sni.min_version) or (sni.max_version and version > sni.max_version):
-            return ssl.ALERT_DESCRIPTION_PROTOCOL_VERSION
-        connection.context = context
+        connection.context = found
         return None
 
     return choose
