@@ -216,9 +216,10 @@ class Port:
     def hello(self, connection: Connection) -> str:
         """The first line of the answer to HELO and EHLO."""
         response = self.options.helo_response
-        if response:
-            return response.replace("%s", connection.session.helo)
-        return f"{self.hostname} greets {connection.session.helo}"
+        if response is None:
+            return f"{self.hostname} greets {connection.session.helo}"
+        # As the reference has it: the first %s is our name, the second the client's.
+        return response.replace("%s", self.hostname, 1).replace("%s", connection.session.helo, 1)
 
     def extensions(self, connection: Connection) -> bytes:
         """The whole answer to EHLO or LHLO."""

@@ -18,6 +18,8 @@ from functions.folder import Lock, Part, parts
 from functions.local import LocalDelivery
 from listener import build, observe
 from listener.build import Surroundings
+from listener.check import start_warnings
+from listener.checks.finding import Setting
 from listener.gate import Counters, LocalCounters
 from listener.generation import Generation
 from listener.observer import NULL, Observer
@@ -261,8 +263,8 @@ def run(config: RelayConfig, reload: Reload | None = None) -> int:
     """
     around = Surroundings.here()
     observe.configure(config.log_outputs, folder=around.folder, environ=around.environ)
-    for warning in config.warnings:
-        log.warning("%s", warning)
+    for finding in start_warnings(config, Setting(around.folder, around.environ)):
+        log.warning("%s: %s", finding.where or config.source, finding.text)
     workers = worker_count(config)
     sockets = [
         (listener, build.bind(listener.bind, listener.port, shared=workers > 1))
