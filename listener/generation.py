@@ -43,6 +43,7 @@ class Generation:
         self._loop = asyncio.get_running_loop()
         self._around = around
         self._filters = Filters(config, around)
+        self._filters.observe(observer)
         self._names = Names(system_resolver)
         self._watching: list[asyncio.Task[None]] = []
         self.ports = {listener.name: self._port(listener) for listener in config.resolved_listeners()}

@@ -188,6 +188,10 @@ async def _ask(
     sender: Sender, resolver: Resolver, checks: Checks, header: _Header
 ) -> tuple[SpfResult, dict[Question, Answer], list[Walk]]:
     """SPF, the keys and the walks of the author domains; side by side where any has to wait."""
+    questions = header.questions
+    domains = header.authors.domains
+    needed = [*questions, *(question for domain in domains for question in dmarc.walk_questions(domain))]
+    waiting = any(resolver.known(question) is None for question in needed)
     spf_result = spf.check(
         resolver,
         sender,
@@ -195,10 +199,7 @@ async def _ask(
         explain=checks.explain,
         time_limit=min(checks.time_limit, spf.TIME_LIMIT),
     )
-    questions = header.questions
-    domains = header.authors.domains
-    needed = [*questions, *(question for domain in domains for question in dmarc.walk_questions(domain))]
-    if any(resolver.known(question) is None for question in needed):
+    if waiting:
         found = await asyncio.gather(
             spf_result,
             resolve_all(resolver, questions),

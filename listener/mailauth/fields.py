@@ -16,7 +16,7 @@ MAX_FIELDS: Final = 2_000
 """Fields looked at. A mail with more is not verified: nobody's has."""
 
 _BOUNDARY: Final = re.compile(rb"\r\n(?![ \t])")
-_NAME: Final = re.compile(rb"([!-9;-~]+)[ \t]*:")  # RFC 5322 sections 2.2 and 4.5.8
+_NAME: Final = re.compile(rb"([!-9;-~]{1,997})[ \t]*:")  # RFC 5322 sections 2.1.1, 2.2 and 4.5.8
 _MAILBOX_LINES: Final = (b"From ", b">From ")  # left by mailbox files (RFC 4155), harmless
 
 
