@@ -13,14 +13,14 @@ FULL: Final = Reply(421, "4.7.0", "Too many connections, try again later")
 FULL_FOR_ADDRESS: Final = Reply(421, "4.7.0", "Too many connections from your address, try again later")
 
 NOBODY: Final = ""
-"""The address of those that have not said yet whom they speak for."""
+"""Stands for an address that is not known yet, or that does not matter: it is counted in all only."""
 
 
 class Counters(Protocol):
     """Shared counts of open connections."""
 
     def add(self, ip: str, change: int) -> tuple[int, int]:
-        """Change the counts; returns the new total and the new count of this address."""
+        """Change the counts; returns the new total and the new count of this address (0 for NOBODY)."""
 
 
 class LocalCounters:
@@ -32,6 +32,8 @@ class LocalCounters:
 
     def add(self, ip: str, change: int) -> tuple[int, int]:
         self._total += change
+        if ip == NOBODY:
+            return self._total, 0
         count = self._by_address.get(ip, 0) + change
         if count > 0:
             self._by_address[ip] = count
@@ -60,7 +62,8 @@ class Gate:
     def enter(self, connection: Connection) -> Reply | None:
         """Count a connection in, under its client's address now, or say why it may not stay."""
         self.leave(connection)
-        ip = connection.session.ip
+        # Counting by address takes a while with several workers; it is done for those who ask.
+        ip = connection.session.ip if self._max_per_address else NOBODY
         total, own = self._counters.add(ip, 1)
         connection.admitted_as = ip
         if self._max_clients and total > self._max_clients:

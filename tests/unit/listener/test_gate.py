@@ -117,3 +117,4 @@ def test_two_thousand_addresses_are_told_apart() -> None:
     for one in clients:
         gate.leave(one)
     assert counters.add("10.0.0.7", 1) == (1, 1)
+    assert counters.add("", 1) == (2, 0)
