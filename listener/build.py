@@ -19,6 +19,7 @@ from functions.local_messages import Settings
 from functions.outputs import build_processor, type_of
 from functions.processors.context import BuildContext as OutputContext
 from functions.secrets import SecretResolver
+from functions.spool_options import DEFAULT_FOLDER
 from listener.filters.base import Filter
 from listener.filters.context import BuildContext as FilterContext
 from listener.filters.union import build_filter
@@ -26,6 +27,7 @@ from listener.flow import Flow, Flows
 from listener.observer import NULL, Observer
 
 if TYPE_CHECKING:
+    from listener.bucket_spool import BucketSpool
     from listener.config import RelayConfig
     from listener.options import Options
 
@@ -165,6 +167,41 @@ def delivery_settings(config: RelayConfig, around: Surroundings) -> Settings:
         first=options.retry.first / 1000,
         longest=options.retry.max / 1000,
         keep=keep,
+    )
+
+
+def open_bucket_spool(config: RelayConfig, around: Surroundings, observer: Observer) -> BucketSpool:
+    """The spool of a bucket, which a function delivers. Raises ConfigError."""
+    from listener.bucket_spool import BucketSpool
+    from listener.capture_folder import CaptureFolder
+    from listener.object_store import open_object_store
+
+    spool = config.spool
+    if config.mode != "events":
+        raise ConfigError(
+            f"{config.source}: delivery.mode", "nobody delivers in-process out of a bucket", "use events"
+        )
+    store = open_object_store(spool, around.environ, around.resolver())
+    parent = around.folder / config.cache_path.partition("${")[0].rpartition("/")[0] / DEFAULT_FOLDER
+    return BucketSpool(
+        store,
+        spool.prefix,
+        CaptureFolder(parent),
+        observer,
+        budget=spool.bytes_in_flight,
+        patience=2 * spool.timeout / 1000,
+        min_free=max(one.options.min_free_space for one in config.resolved_listeners()),
+    )
+
+
+def takes_ascii_only(config: RelayConfig, listener: str) -> bool:
+    """Whether an output of a flow that this listener serves takes no non-ASCII local parts: such
+    recipients are refused at RCPT (SPEC section 7, SES)."""
+    return any(
+        getattr(output, "ascii_recipients", False)
+        for flow in config.flows.values()
+        if flow.listeners is None or listener in flow.listeners
+        for output in flow.outputs
     )
 
 

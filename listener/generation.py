@@ -111,6 +111,7 @@ class Generation:
             loop=self._loop,
             observer=self._observer,
             log_addresses=config.logs_addresses,
+            ascii_only=build.takes_ascii_only(config, listener.name),
             tls=self._tls(listener, hostname),
             names=None if options.disable_reverse_lookup else self._names,
         )

@@ -124,6 +124,8 @@ class Server:
 
     def _open_spool(self) -> Spool:
         config = self._config
+        if config.spool.in_bucket:
+            return build.open_bucket_spool(config, self._around, self._shared.observer)
         folder = build.spool_folder(config, self._around)
         part = Part(folder / f"part-{self._index}")
         local = self._deliver(part)
@@ -231,6 +233,8 @@ class Server:
             generation.abort()
         for delivery in self._deliveries:
             await delivery.stop(max(1.0, deadline - time.monotonic()))
+        if not self._deliveries:
+            await self._spool.stop(max(1.0, deadline - time.monotonic()))
         for generation in generations:
             await generation.stop()
         log.info("stopped")
@@ -270,9 +274,10 @@ def run(config: RelayConfig, reload: Reload | None = None) -> int:
         (listener, build.bind(listener.bind, listener.port, shared=workers > 1))
         for listener in config.resolved_listeners()
     ]
-    lock = Lock(build.spool_folder(config, around))
+    lock = None if config.spool.in_bucket else Lock(build.spool_folder(config, around))
     try:
-        build.clear_traces(config, around)
+        if lock is not None:
+            build.clear_traces(config, around)
         probes = Probes(config, workers)
         if workers == 1:
             shared = Shared(LocalCounters(), probes.observer(0), probes.beat(0))
@@ -284,7 +289,8 @@ def run(config: RelayConfig, reload: Reload | None = None) -> int:
 
             supervise(config, around, sockets, workers, probes, reload)
     finally:
-        lock.release()
+        if lock is not None:
+            lock.release()
     return 0
 
 

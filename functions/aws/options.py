@@ -113,6 +113,11 @@ class Options(OutputOptions):
             raise ValueError("does nothing: give storage, pubsub or ses")
         return self
 
+    @property
+    def ascii_recipients(self) -> bool:
+        """Whether mail goes to the envelope's recipients through SES, which knows no SMTPUTF8."""
+        return self.ses is not None and self.send_raw_email_options.destinations is None
+
     def identity(self) -> str:
         """The name, else the destinations: bucket and key, queue, and whom SES sends for."""
         if self.name is not None:

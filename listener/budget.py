@@ -1,0 +1,59 @@
+"""A budget of octets that many share: who comes first is served first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+
+class Budget:
+    """At most `total` octets in use at a time. One that asks for more than there is gets it all."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._free = total
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @property
+    def used(self) -> int:
+        """Octets in use."""
+        return self._total - self._free
+
+    @asynccontextmanager
+    async def use(self, octets: int) -> AsyncIterator[None]:
+        """Wait for one's turn, and hold so many octets inside."""
+        share = min(octets, self._total)
+        await self._take(share)
+        try:
+            yield
+        finally:
+            self._free += share
+            self._serve()
+
+    async def _take(self, share: int) -> None:
+        if not self._waiting and share <= self._free:
+            self._free -= share
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        entry = (share, turn)
+        self._waiting.append(entry)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if entry in self._waiting:
+                self._waiting.remove(entry)
+            else:
+                self._free += share  # served in the very moment of giving up
+            self._serve()
+            raise
+
+    def _serve(self) -> None:
+        while self._waiting and self._waiting[0][0] <= self._free:
+            share, turn = self._waiting.popleft()
+            self._free -= share
+            if turn.cancelled():
+                self._free += share
+            else:
+                turn.set_result(None)

@@ -1,0 +1,67 @@
+"""Where large mails are captured on their way into a bucket: a folder of this process's own.
+
+What is in it was never answered 250, so it is worth nothing once the process is gone: a lock tells
+who is, and the next start clears up after the dead.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from functions.errors import ConfigError
+
+_PREFIX: Final = "capture-"
+_LOCK: Final = "lock"
+
+
+class CaptureFolder:
+    """Makes a folder below `parent`. Raises ConfigError where that cannot be done."""
+
+    def __init__(self, parent: Path) -> None:
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            _clear(parent)
+            self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+            self._lock = _locked(self.path)
+        except OSError as error:
+            raise ConfigError(
+                f"folder {parent}",
+                f"cannot be used for large mails on their way: {error.strerror}",
+                "let cachePath be in a folder that can be written",
+            ) from error
+
+    def full(self, min_free: int) -> bool:
+        """Whether less than `min_free` octets are left on its disk."""
+        try:
+            room = os.statvfs(self.path)
+        except OSError:
+            return True
+        return room.f_bavail * room.f_frsize < min_free
+
+    def close(self) -> None:
+        """Remove it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._lock)
+
+
+def _locked(folder: Path) -> int:
+    lock = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return lock
+
+
+def _clear(parent: Path) -> None:
+    for old in parent.glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            lock = os.open(old / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(old, ignore_errors=True)
+            finally:
+                os.close(lock)
