@@ -53,11 +53,14 @@ class Sample:
         return asdict(self)
 
 
-def one_round(server: Server, workload: Workload, work: Path, *, fsync: bool, pin: bool) -> Sample:
+def one_round(
+    server: Server, workload: Workload, work: Path, *, fsync: bool, pin: bool, mail: Path | None = None
+) -> Sample:
     """Measure one server on one workload. The server is new, so that rounds do not age it, and so is
-    its folder, which the caller removes after the last round."""
+    its folder, which the caller removes after the last round. `mail` is sent in place of the
+    workload's own."""
     work.mkdir(parents=True)
-    mail = write_mail(work.parent, workload.size)
+    mail = mail or write_mail(work.parent, workload.size)
     port = free_port()
     running = server.start(work, port, fsync=fsync, cpu=0 if pin and server.workers == 1 else None)
     try:

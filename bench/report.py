@@ -15,6 +15,8 @@ from bench import workloads
 from bench.measure import Sample
 
 BASE: Final = "stock"
+MARK: Final = "<!-- mail-auth -->"
+"""From here on RESULTS.md is bench/mailauth.py's."""
 _WIDE: Final = 1.5  # a server whose rates spread more than this is judged by CPU
 
 _PAGE: Final = """\
