@@ -267,13 +267,13 @@ def run(config: RelayConfig, reload: Reload | None = None) -> int:
     """
     around = Surroundings.here()
     observe.configure(config.log_outputs, folder=around.folder, environ=around.environ)
-    for finding in start_warnings(config, Setting(around.folder, around.environ)):
-        log.warning("%s: %s", finding.where or config.source, finding.text)
     workers = worker_count(config)
     sockets = [
         (listener, build.bind(listener.bind, listener.port, shared=workers > 1))
         for listener in config.resolved_listeners()
     ]
+    for finding in start_warnings(config, Setting(around.folder, around.environ)):
+        log.warning("%s: %s", finding.where or config.source, finding.text)
     lock = None if config.spool.in_bucket else Lock(build.spool_folder(config, around))
     try:
         if lock is not None:
