@@ -16,16 +16,25 @@ _LOCALHOST: Final = "localhost"
 
 
 class TransportAuth(Options):
-    """What the next server is told of us."""
+    """What the next server is told of us: a user with a password, or with an access token."""
 
-    type: Literal["login", "LOGIN"] | None = None
-    """Only a user and password are known here."""
+    type: Literal["login", "LOGIN", "OAuth2", "OAUTH2", "oauth2"] | None = None
+    """Told by what else is given."""
 
     user: str
     """The user's name."""
 
-    password: Secret = Field(alias="pass")
+    password: Secret | None = Field(default=None, alias="pass")
     """The password."""
+
+    access_token: Secret | None = None
+    """An OAuth 2 access token, used as it is (XOAUTH2): whoever deploys renews it."""
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> TransportAuth:
+        if (self.password is None) == (self.access_token is None):
+            raise ValueError("give pass, or accessToken for OAuth 2")
+        return self
 
 
 class TransportTls(Options):
