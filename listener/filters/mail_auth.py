@@ -55,14 +55,14 @@ class ResolverOptions(Part):
     port: Port = 53
     """Their port."""
 
-    timeout: int = Field(default=5_000, ge=100, le=20_000)
+    timeout: int = Field(default=5_000, ge=10, le=60_000)
     """Milliseconds for one question, retries and other servers included."""
 
 
 class MailAuthOptions(Part):
     """Which checks are made, and how."""
 
-    min_bit_length: int = Field(default=1_024, ge=512, le=MAX_RSA_BITS)
+    min_bit_length: int = Field(default=1_024, ge=0, le=MAX_RSA_BITS)
     """RSA keys with fewer bits count as none, for DKIM and ARC."""
 
     reject_rsa_sha1: bool = True
@@ -77,10 +77,10 @@ class MailAuthOptions(Part):
     disable_bimi: bool = False
     """Leave BIMI alone; without DMARC it is off anyway."""
 
-    max_resolve_count: int = Field(default=10, ge=1, le=20)
+    max_resolve_count: int = Field(default=10, ge=0, le=100)
     """Terms of an SPF check that may ask the DNS; RFC 7208 says 10."""
 
-    max_void_count: int = Field(default=2, ge=0, le=20)
+    max_void_count: int = Field(default=2, ge=0, le=100)
     """Answers without records that an SPF check bears; RFC 7208 says 2."""
 
     resolver: ResolverOptions = ResolverOptions()

@@ -199,6 +199,11 @@ class _Evaluation(pyspf.query):  # type: ignore[misc]
         if self.lookups > self._limits.lookups:
             raise pyspf.PermError(f"more than {self._limits.lookups} terms that need the DNS")
 
+    def check1(self, spf: str | None, domain: str, recursion: int) -> Any:
+        if recursion > pyspf.MAX_RECURSION:  # pyspf takes that for a fault of its own
+            raise pyspf.PermError("includes too deep")
+        return super().check1(spf, domain, recursion)
+
     def check0(self, spf: str | None, recursion: int) -> Any:
         if spf:
             self._screen(spf)

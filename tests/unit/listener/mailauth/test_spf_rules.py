@@ -51,6 +51,13 @@ async def test_limits_belong_to_the_check() -> None:
     assert [result.verdict for result in results] == ["permerror", "pass", "pass", "permerror"]
 
 
+async def test_includes_too_deep() -> None:
+    wide = SpfLimits(lookups=100)
+    assert (await found(chain(20), limits=wide)).verdict == "pass"
+    result = await found(chain(30), limits=wide)
+    assert (result.verdict, result.reason) == ("permerror", "includes too deep")
+
+
 async def test_void_lookups() -> None:
     zone = {"example.com": txt("v=spf1 a:a.example.com a:b.example.com a:c.example.com ip4:192.0.2.1 -all")}
     assert (await found(zone)).verdict == "permerror"
