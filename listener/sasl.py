@@ -35,6 +35,8 @@ FAILURE_DELAY: Final = 0.5
 MAX_CREDENTIAL: Final = 1024
 """Characters of a user name or password; SASLprep'd names and passwords end well below."""
 
+MD5_DIGITS: Final = 32
+
 MAX_TOKEN: Final = 8192
 """Characters of a bearer token."""
 
@@ -136,6 +138,8 @@ class Exchange:
                 username, secret = parts[1], parts[2]
             case "CRAM-MD5":
                 username, _, secret = response.rpartition(" ")
+                if len(secret) != MD5_DIGITS:
+                    return None
             case _:
                 # XOAUTH2: user=NAME ^A auth=Bearer TOKEN ^A ^A
                 fields = dict(part.partition("=")[::2] for part in response.split("\x01") if part)
