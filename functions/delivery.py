@@ -50,13 +50,25 @@ class Output:
     processor: Processor
 
 
-@dataclass(frozen=True, slots=True)
 class Owed:
     """One output that one mail is owed. `output` is None when the flow is not known here."""
 
-    flow: str
-    output: Output | None
-    key: str
+    __slots__ = ("_envelope", "_key", "flow", "output")
+
+    def __init__(self, envelope: Envelope, flow: str, output: Output | None) -> None:
+        self._envelope = envelope
+        self.flow = flow
+        self.output = output
+        self._key = ""
+
+    @property
+    def key(self) -> str:
+        """The output key (`output_key`). Made when asked for: most mails are done at once, and
+        nobody asks."""
+        if not self._key:
+            identity = UNKNOWN if self.output is None else self.output.identity
+            self._key = output_key(self._envelope, self.flow, identity)
+        return self._key
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +153,9 @@ class Delivery:
         for flow in envelope.flows():
             outputs = self.flows.get(flow)
             if outputs is None:
-                owed.append(Owed(flow, None, output_key(envelope, flow, UNKNOWN)))
+                owed.append(Owed(envelope, flow, None))
                 continue
-            owed += [Owed(flow, o, output_key(envelope, flow, o.identity)) for o in outputs]
+            owed += [Owed(envelope, flow, output) for output in outputs]
         return owed
 
     def attempt(

@@ -426,10 +426,10 @@ class LocalDelivery:
                 "a local output is slow", extra={"output": outcome.label, "seconds": round(seconds, 3)}
             )
             self._slow_until[id(owed.output)] = self._loop.time() + SLOW_FOR
-        if delivered:
-            log.debug("output done", extra={"id": mail.id, "flow": owed.flow, "output": outcome.label})
-        else:
+        if not delivered:
             self._log_failure(mail, outcome)
+        elif log.isEnabledFor(logging.DEBUG):
+            log.debug("output done", extra={"id": mail.id, "flow": owed.flow, "output": outcome.label})
         return outcome
 
     def _log_failure(self, mail: Mail, outcome: Outcome) -> None:
