@@ -6,10 +6,10 @@ BIN := .venv/bin
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt bench fuzz setup setup-run clean
+.PHONY: help run test check fmt bench fuzz image e2e-aws setup setup-run clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
 run: setup-run ## start the debug server on localhost:10025; mails land in ./received_emails/
 	@printf '%s\n' "» starting the debug server: what it receives is stored in ./received_emails/ (Ctrl-C stops it)" \
@@ -39,6 +39,12 @@ bench: setup ## compare with stock aiosmtpd and smtp-sink; writes bench/RESULTS.
 
 fuzz: setup ## ten minutes of random bytes and commands against a live server
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-600} $(BIN)/pytest tests/fuzz -s
+
+image: ## build the listener's image: with docker or podman, else without a daemon
+	@$(PYTHON) scripts/image.py
+
+e2e-aws: setup ## deploy on a local AWS with cdk and terraform, and send mails through
+	$(BIN)/pytest tests/e2e/aws
 
 setup:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or name it with PYTHON=…"; exit 1; }

@@ -1,7 +1,7 @@
 """Sets up what the Makefile's targets need, saying each step; Python's standard library only.
 
     setup.py venv EXTRAS     a virtual environment in .venv holding this project with its extras
-    setup.py packages        programs that tests use: Debian packages where root, npm's nodemailer
+    setup.py packages        programs that tests use: Debian packages where root, npm's packages
 
 A step that was done and whose inputs did not change is left out: stamps are in .state.
 """
@@ -22,7 +22,7 @@ VENV = ROOT / ".venv"
 STATE = ROOT / ".state"
 NODE = STATE / "node"
 
-NODEMAILER = "nodemailer@^7.0.0"
+NODE_PACKAGES = {"nodemailer": "^7.0.0", "aws-cdk": "2.1148.1"}  # later ones refuse aws-cdk-lib 2.275
 
 # Program that tests run -> Debian package that holds it.
 PROGRAMS = {
@@ -34,6 +34,9 @@ PROGRAMS = {
     "smtp-source": "postfix",  # for smtp-source and smtp-sink; its daemon stays off
     "node": "nodejs",
     "npm": "npm",
+    "debootstrap": "debootstrap",  # with buildah: the image without a daemon
+    "buildah": "buildah",
+    "ip": "iproute2",
 }
 
 PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
@@ -96,7 +99,7 @@ def install_packages() -> None:
         wanted = missing_packages()
     if wanted:
         say(f"not installed (root on Debian could): {', '.join(wanted)}. Tests that need them will skip")
-    _install_nodemailer()
+    _install_node_packages()
 
 
 def missing_packages() -> list[str]:
@@ -123,14 +126,20 @@ def _keep_postfix_quiet() -> None:
     subprocess.run(["debconf-set-selections"], input=answer, text=True, check=True)
 
 
-def _install_nodemailer() -> None:
+def _install_node_packages() -> None:
     npm = shutil.which("npm", path=PATH)
-    if npm is None or (NODE / "node_modules" / "nodemailer").exists():
+    wanted = [
+        f"{name}@{version}"
+        for name, version in NODE_PACKAGES.items()
+        if not (NODE / "node_modules" / name).exists()
+    ]
+    if npm is None or not wanted:
         return
-    say(f"installing npm's {NODEMAILER} into .state/node")
+    say(f"installing npm's {' and '.join(wanted)} into .state/node")
     NODE.mkdir(parents=True, exist_ok=True)
-    (NODE / "package.json").write_text('{"private": true}\n')
-    run(npm, "install", "--prefix", NODE, "--no-audit", "--no-fund", "--silent", NODEMAILER)
+    if not (NODE / "package.json").exists():
+        (NODE / "package.json").write_text('{"private": true}\n')
+    run(npm, "install", "--prefix", NODE, "--no-audit", "--no-fund", "--silent", *wanted)
 
 
 def _can_install() -> bool:
