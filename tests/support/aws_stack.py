@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -68,9 +69,9 @@ class Stack:
 
     def make_queue(self, name: str, **attributes: str) -> str:
         """A queue's URL."""
-        self.queues[name] = self.sqs.create_queue(
-            QueueName=f"{self.name}-{name}", Attributes=attributes
-        )["QueueUrl"]
+        self.queues[name] = self.sqs.create_queue(QueueName=f"{self.name}-{name}", Attributes=attributes)[
+            "QueueUrl"
+        ]
         return self.queues[name]
 
     def arn_of(self, queue: str) -> str:
@@ -140,9 +141,7 @@ class Stack:
 
     def keys(self, bucket: str | None = None, prefix: str = "") -> list[str]:
         """The keys of a bucket, the spool's by default."""
-        pages = self.s3.get_paginator("list_objects_v2").paginate(
-            Bucket=bucket or self.bucket, Prefix=prefix
-        )
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket or self.bucket, Prefix=prefix)
         return [entry["Key"] for page in pages for entry in page.get("Contents", ())]
 
     def spooled(self) -> list[str]:
@@ -167,9 +166,7 @@ class Stack:
             )
             for message in answer.get("Messages", ()):
                 found.append(json.loads(message["Body"]))
-                self.sqs.delete_message(
-                    QueueUrl=self.queues[queue], ReceiptHandle=message["ReceiptHandle"]
-                )
+                self.sqs.delete_message(QueueUrl=self.queues[queue], ReceiptHandle=message["ReceiptHandle"])
             if len(found) >= least and not answer.get("Messages"):
                 return found
             time.sleep(0.02)
@@ -208,10 +205,8 @@ class Stack:
 
     def close(self) -> None:
         """Stop the function reading."""
-        try:
+        with contextlib.suppress(ClientError):
             self.undeploy()
-        except ClientError:
-            pass
 
     def _with_queues(self, text: str) -> str:
         while "{queue:" in text:

@@ -1,0 +1,54 @@
+"""An object store in memory, with S3's promises and failures to order."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from functions.errors import Temporary
+from functions.store import Stored
+
+
+class MemoryStore:
+    """`functions.store.ObjectStore`. `fails` is asked before each operation whether it fails."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.fails: Callable[[str, str], bool] = lambda verb, key: False
+        self._lock = threading.Lock()
+
+    def _check(self, verb: str, key: str) -> None:
+        if self.fails(verb, key):
+            raise Temporary(f"{verb} {key}: as ordered")
+
+    def read(self, key: str, most: int | None = None) -> bytes | None:
+        self._check("read", key)
+        data = self.objects.get(key)
+        return None if data is None else data[:most]
+
+    def create(self, key: str, data: bytes, content_type: str) -> bool:
+        self._check("create", key)
+        with self._lock:
+            if key in self.objects:
+                return False
+            self.objects[key] = data
+            return True
+
+    def replace(self, key: str, data: bytes, content_type: str) -> None:
+        self._check("replace", key)
+        self.objects[key] = data
+
+    def delete(self, key: str) -> None:
+        self._check("delete", key)
+        self.objects.pop(key, None)
+
+    def list(self, prefix: str) -> Iterator[Stored]:
+        self._check("list", prefix)
+        for key in sorted(self.objects):
+            if key.startswith(prefix):
+                yield Stored(key, len(self.objects[key]), time.time())
+
+    def under(self, prefix: str) -> list[str]:
+        """Keys below a prefix."""
+        return [key for key in sorted(self.objects) if key.startswith(prefix)]

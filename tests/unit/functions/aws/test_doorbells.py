@@ -1,0 +1,61 @@
+"""Messages of the queue: what they ring for, and what is none of our business."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from functions.aws.doorbells import Doorbell, NotOurs, doorbells
+from functions.aws.spool import doorbell
+
+
+def s3_event(
+    key: str = "a", bucket: str = "spool", name: str = "ObjectCreated:Put", size: Any = 7
+) -> dict[str, Any]:
+    return {
+        "eventSource": "aws:s3",
+        "eventName": name,
+        "s3": {"bucket": {"name": bucket}, "object": {"key": key, "size": size}},
+    }
+
+
+def test_an_event_of_s3_with_its_key_decoded() -> None:
+    body = json.dumps({"Records": [s3_event("relay/spool/a+b%2Bc%C3%A9.eml")]})
+    assert doorbells(body, "spool") == [Doorbell("relay/spool/a b+cé.eml", 7)]
+
+
+def test_our_own_ring() -> None:
+    assert doorbells(doorbell("spool", "relay/spool/a+b.eml"), "spool") == [
+        Doorbell("relay/spool/a+b.eml", 0)
+    ]
+
+
+def test_what_is_ours_among_others() -> None:
+    body = json.dumps(
+        {"Records": [s3_event(bucket="other"), s3_event("k"), s3_event(name="ObjectRemoved:Delete")]}
+    )
+    assert doorbells(body, "spool") == [Doorbell("k", 7)]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '"x"',
+        "{}",
+        '{"Records": []}',
+        '{"Records": [1]}',
+        '{"Records": [{"s3": null}]}',
+        json.dumps({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "spool"}),
+        json.dumps({"Records": [s3_event(bucket="other")]}),
+        json.dumps({"Records": [s3_event(name="ObjectRemoved:Delete")]}),
+    ],
+)
+def test_not_ours(body: str) -> None:
+    with pytest.raises(NotOurs):
+        doorbells(body, "spool")
