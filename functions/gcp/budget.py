@@ -1,0 +1,39 @@
+"""How much mail one instance holds in memory at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+_FACTOR: Final = 5
+"""Memory of a delivery, in sizes of its mail: the object, the mail, its parts, an upload's body."""
+
+_LEAST: Final = 65_536  # octets that the smallest mail counts for
+
+
+class Budget:
+    """Half of `memory`, in octets, is for mails; requests wait for their turn."""
+
+    def __init__(self, memory: int) -> None:
+        self._most = memory // 2
+        self._used = 0
+        self._turn = threading.Condition()
+
+    @contextmanager
+    def room(self, size: int, seconds: float) -> Iterator[bool]:
+        """Holds room for a mail of `size` octets; False where there was none within so many seconds. A
+        mail that is larger than everything goes alone."""
+        need = min(self._most, max(_LEAST, size) * _FACTOR)
+        with self._turn:
+            had = self._turn.wait_for(lambda: self._used + need <= self._most, max(0.0, seconds))
+            if had:
+                self._used += need
+        try:
+            yield had
+        finally:
+            if had:
+                with self._turn:
+                    self._used -= need
+                    self._turn.notify_all()

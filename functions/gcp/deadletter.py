@@ -1,0 +1,20 @@
+"""Dead letters of a spool in Cloud Storage, for `smtp-relay deadletter`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from functions.bucket_deadletter import BucketDeadLetters
+from functions.config import DeliveryConfig
+from functions.gcp.spool import Bell, find_topic, open_store
+from functions.secrets import SecretResolver
+
+
+def open_dead_letters(config: DeliveryConfig, folder: Path, environ: Mapping[str, str]) -> BucketDeadLetters:
+    """The dead letters of the configuration's bucket. Raises ConfigError."""
+    spool = config.spool
+    store = open_store(spool, SecretResolver(folder, environ))
+    bell = Bell(spool.bucket, partial(find_topic, spool, store, environ), environ)
+    return BucketDeadLetters(store, spool.prefix, bell)

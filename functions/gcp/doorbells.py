@@ -1,0 +1,73 @@
+"""What a push rings for: the bucket's own notifications, and our own messages in their form.
+
+The push is Pub/Sub's (its JSON with a wrapped message); everything needed stands in the message's
+attributes, as Cloud Storage sets them. SPEC section 11, events.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+FINALIZE: Final = "OBJECT_FINALIZE"
+"""The event of an object that was stored."""
+
+
+class NotOurs(ValueError):
+    """The message rings for nothing here; `str()` says why. It is never worth another try."""
+
+
+class Doorbell(NamedTuple):
+    """One object that was stored: its key, its size in octets where the event says it, the number of
+    this delivery (from 1), and the id of the message."""
+
+    key: str
+    size: int
+    attempt: int
+    message: str
+
+
+def doorbell(push: Any, bucket: str) -> Doorbell:
+    """The object that a push tells of. Raises NotOurs."""
+    message = push.get("message") if isinstance(push, Mapping) else None
+    if not isinstance(message, Mapping):
+        raise NotOurs("no push of Pub/Sub")
+    attributes = message.get("attributes")
+    if not isinstance(attributes, Mapping):
+        raise NotOurs("no notification of Cloud Storage: it has no attributes")
+    kind, there, key = (attributes.get(name) for name in ("eventType", "bucketId", "objectId"))
+    if not isinstance(there, str) or not isinstance(key, str) or not key:
+        raise NotOurs("no notification of Cloud Storage: it names no object")
+    if kind != FINALIZE:
+        raise NotOurs(f"an event that stores nothing: {str(kind)[:100]}")
+    if there != bucket:
+        raise NotOurs(f"another bucket: {there[:300]}")
+    attempt = push.get("deliveryAttempt")
+    return Doorbell(
+        key,
+        _size(message.get("data")),
+        attempt if isinstance(attempt, int) and attempt > 0 else 1,
+        str(message.get("messageId", "")),
+    )
+
+
+def ring_message(bucket: str, key: str) -> dict[str, Any]:
+    """A message that rings for the mail under a key, as the bucket's notification would."""
+    attributes = {
+        "eventType": FINALIZE,
+        "bucketId": bucket,
+        "objectId": key,
+        "payloadFormat": "NONE",
+        "smtpRelay": "sweep",
+    }
+    return {"data": b"", "attributes": attributes}
+
+
+def _size(data: Any) -> int:
+    """The object's size as the notification's payload (JSON_API_V1) has it, 0 where it has none."""
+    try:
+        return max(0, int(json.loads(base64.b64decode(data))["size"]))
+    except (ValueError, KeyError, TypeError):
+        return 0

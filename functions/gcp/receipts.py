@@ -1,0 +1,176 @@
+"""Receipts on Google Cloud: a claim and a done object for each effect (SPEC section 6).
+
+Below `receipts/H/ID/` of the spool bucket lie, both created where nothing was:
+
+- `KEY.claim`: a run is at it until `deadline`. It goes when the effect fails, and stays otherwise.
+- `KEY.done`: the effect took place; it holds the provider's answer.
+
+A claim whose deadline passed was left by a run that ended without a word, and is taken over by its
+generation: of several who try, one succeeds. Since claims stay, whoever creates one where none was is
+the first, and need not look for the done object; so an effect costs two small uploads.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from functions.delivery import Owed, output_key
+from functions.errors import DeliveryFault, Temporary
+from functions.gcp.store import GcsStore
+from functions.home import JSON
+from functions.mail import Mail
+from functions.observer import NullObserver, Observer
+from functions.processors.base import Once, shown
+from functions.spool import receipt_prefix
+
+log: Final = logging.getLogger("smtp_relay.delivery")
+
+GRACE: Final = 60.0
+"""Seconds that a claim outlives the run that made it: Cloud Run's time-out ends the request, not the
+code, and clocks differ."""
+
+_LONGEST_WAIT: Final = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a claim object holds: who made it, and until when (Unix seconds)."""
+
+    run: str
+    deadline: float
+
+    def encode(self) -> bytes:
+        return json.dumps({"run": self.run, "deadline": self.deadline}).encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Claim:
+        """What an object says; one that cannot be read is a claim that ran out."""
+        try:
+            found = json.loads(data)
+            return cls(str(found["run"]), float(found["deadline"]))
+        except (ValueError, KeyError, TypeError):
+            return cls("", 0.0)
+
+
+class GcsReceipts:
+    """`functions.home.Receipts` in the spool's own bucket.
+
+    `lasting` is the longest that a run may take, in seconds; `give_up_doubts` is
+    `onDoubt: "dead-letter"`.
+    """
+
+    def __init__(
+        self,
+        store: GcsStore,
+        prefix: str,
+        *,
+        lasting: float,
+        give_up_doubts: bool = False,
+        observer: Observer | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._prefix = prefix
+        self._lasting = lasting
+        self._give_up_doubts = give_up_doubts
+        self._observer = observer or NullObserver()
+        self._clock = clock
+
+    def once(self, mail: Mail, owed: Owed, *, again: bool) -> Once:
+        """Receipts of one output. Claims tell by themselves whether a run ended without a word, so
+        `again` is not needed."""
+        assert owed.output is not None
+        label, identity = owed.output.label, owed.output.identity
+        about = {"id": mail.id, "flow": owed.flow, "output": label}
+
+        def run(part: str, effect: Callable[[], str | None]) -> str | None:
+            key = output_key(mail.envelope, owed.flow, identity, part)
+            result = self.run(
+                self._prefix + receipt_prefix(mail.id) + key,
+                effect,
+                tell=lambda: self._observer.in_doubt(owed.flow, label),
+            )
+            log.info("output done", extra=about | {"part": part, "provider_id": shown(result)})
+            return result
+
+        return run
+
+    def run(self, key: str, effect: Callable[[], str | None], *, tell: Callable[[], None]) -> str | None:
+        """`functions.processors.base.Once` for the receipt under `key`. `tell` counts a doubt."""
+        mine = Claim(uuid.uuid4().hex, self._clock() + self._lasting + GRACE)
+        generation = self._store.create_generation(f"{key}.claim", mine.encode(), JSON)
+        if generation is None:
+            found = self._store.read_with_generation(f"{key}.claim")
+            if found is None:
+                raise _busy(1.0)  # given back this moment
+            other, generation = Claim.decode(found[0]), found[1]
+            if other.run != mine.run:  # else it is ours, and the answer to its upload was lost
+                done = self._done(key)
+                if done is not None:
+                    return done.get("result")
+                generation = self._take_over(key, mine, other, generation, tell)
+                # Whoever was late may have ended in between.
+                done = self._done(key)
+                if done is not None:
+                    return done.get("result")
+        return self._carry_out(key, effect, generation)
+
+    def _take_over(
+        self, key: str, mine: Claim, other: Claim, generation: int, tell: Callable[[], None]
+    ) -> int:
+        """Make an abandoned claim ours, and give its new generation. Raises Temporary where it is not
+        abandoned, or where a doubt is not to be resolved by doing it again."""
+        left = other.deadline - self._clock()
+        if left > 0:
+            raise _busy(min(left, _LONGEST_WAIT))
+        tell()
+        if self._give_up_doubts:
+            # The dead record speaks of it from now on; a replay begins anew.
+            self._store.delete_generation(f"{key}.claim", generation)
+            raise Temporary("an earlier run ended before it knew the outcome", in_doubt=True)
+        taken = self._store.replace_generation(f"{key}.claim", mine.encode(), JSON, generation)
+        if taken is None:
+            raise _busy(1.0)
+        return taken
+
+    def _carry_out(self, key: str, effect: Callable[[], str | None], generation: int) -> str | None:
+        try:
+            result = effect()
+        except Exception:
+            self._give_back(key, generation)
+            raise
+        body = json.dumps({"result": result, "at": int(self._clock() * 1000)}).encode()
+        try:
+            self._store.create(f"{key}.done", body, JSON)
+        except DeliveryFault as fault:
+            # The claim stays: until it runs out, nobody does it again.
+            reason = f"no receipt could be written: {fault.reason}"
+            raise Temporary(reason, in_doubt=True) from fault
+        return result
+
+    def _give_back(self, key: str, generation: int) -> None:
+        """The effect did not take place: the next attempt need not wait for the deadline."""
+        try:
+            self._store.delete_generation(f"{key}.claim", generation)
+        except DeliveryFault as fault:
+            log.warning("a claim could not be given back", extra={"key": key, "reason": fault.reason})
+
+    def _done(self, key: str) -> dict[str, Any] | None:
+        data = self._store.read(f"{key}.done")
+        if data is None:
+            return None
+        try:
+            found = json.loads(data)
+        except ValueError:
+            found = None
+        return found if isinstance(found, dict) else {}
+
+
+def _busy(seconds: float) -> Temporary:
+    return Temporary("another run is at it", enhanced="4.3.2", retry_after=seconds)

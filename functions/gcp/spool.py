@@ -1,0 +1,63 @@
+"""The Cloud Storage side of a spool: its store, and the bell that wakes the function for a mail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from functions.errors import ConfigError
+from functions.gcp.clients import publisher_client, storage_client, topic_path
+from functions.gcp.doorbells import ring_message
+from functions.gcp.faults import fault_of
+from functions.gcp.store import GcsStore
+from functions.spool_options import SpoolOptions
+
+TOPIC: Final = "SMTP_RELAY_TOPIC"
+"""Environment variable with the topic that the spool's notifications go to."""
+
+_TIMEOUT: Final = 10.0
+
+
+def open_store(options: SpoolOptions, resolve: Callable[[str], str]) -> GcsStore:
+    """The spool's bucket. Raises ConfigError."""
+    key = None if options.service_account_key is None else options.service_account_key.resolve(resolve)
+    return GcsStore(storage_client(options.endpoint, key), options.bucket)
+
+
+class Bell:
+    """Rings for mails: a message for each, in the form of the bucket's notifications. The topic is
+    looked for at the first ring; `find` gives its full name."""
+
+    def __init__(self, bucket: str, find: Callable[[], str], environ: Mapping[str, str]) -> None:
+        self._bucket = bucket
+        self._find = find
+        self._environ = environ
+        self._opened: tuple[Any, str] | None = None
+
+    def __call__(self, keys: Sequence[str]) -> None:
+        """Ring for the mails under these keys. Raises DeliveryFault, ConfigError."""
+        if self._opened is None:
+            path = self._find()
+            self._opened = publisher_client(self._environ), path
+        client, path = self._opened
+        messages = [ring_message(self._bucket, key) for key in keys]
+        try:
+            client.publish(topic=path, messages=messages, retry=None, timeout=_TIMEOUT)
+        except Exception as error:
+            raise fault_of(error, f"ring at {path}") from error
+
+
+def find_topic(options: SpoolOptions, store: GcsStore, environ: Mapping[str, str]) -> str:
+    """The topic that the spool's notifications go to: as the environment says, else as the bucket
+    does. Raises ConfigError."""
+    if name := environ.get(TOPIC):
+        return topic_path(name, None, environ)
+    try:
+        found = store.topics(f"{options.prefix}spool/")
+    except Exception as error:
+        raise ConfigError(
+            options.url, f"its notifications cannot be read: {error}", f"set {TOPIC}"
+        ) from error
+    if not found:
+        raise ConfigError(options.url, "notifies no topic of its spool", f"set {TOPIC}")
+    return str(found[0])

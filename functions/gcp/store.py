@@ -1,0 +1,127 @@
+"""A bucket of Cloud Storage as the home of a spool."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from functions.gcp.clients import TIMEOUT, again
+from functions.gcp.faults import fault_of, status_of
+from functions.gcp.put import put_new
+from functions.store import Stored
+
+
+class GcsStore:
+    """`functions.store.ObjectStore` for one bucket."""
+
+    def __init__(self, client: Any, bucket: str) -> None:
+        self._client = client
+        self._name = bucket
+        self._bucket = client.bucket(bucket)
+
+    def read(self, key: str, most: int | None = None) -> bytes | None:
+        found = self.read_with_generation(key, most)
+        return None if found is None else found[0]
+
+    def read_with_generation(self, key: str, most: int | None = None) -> tuple[bytes, int] | None:
+        """An object's octets, or its first `most`, and its generation; None where there is no such
+        object. Raises DeliveryFault."""
+        blob = self._bucket.blob(key)
+        end = None if most is None else max(0, most - 1)
+        try:
+            data: bytes = blob.download_as_bytes(
+                end=end,
+                raw_download=True,
+                timeout=TIMEOUT,
+                retry=again(),
+                checksum="auto" if most is None else None,
+            )
+        except Exception as error:
+            status = status_of(error)
+            if status == 404 and not _bucket_gone(error):
+                return None
+            if status == 416:
+                return b"", 0
+            raise fault_of(error, f"read {self.url(key)}") from error
+        return data, int(blob.generation or 0)
+
+    def create(self, key: str, data: bytes, content_type: str) -> bool:
+        return self.create_generation(key, data, content_type) is not None
+
+    def create_generation(self, key: str, data: bytes, content_type: str) -> int | None:
+        """Store an object under a key that is free and give its generation; None where the key is
+        taken. Raises DeliveryFault."""
+        blob = self._bucket.blob(key)
+        made = put_new(blob, io.BytesIO(data), content_type, f"create {self.url(key)}")
+        return int(blob.generation or 0) if made else None
+
+    def replace(self, key: str, data: bytes, content_type: str) -> None:
+        try:
+            self._bucket.blob(key).upload_from_string(
+                data, content_type=content_type, timeout=TIMEOUT, retry=again()
+            )
+        except Exception as error:
+            raise fault_of(error, f"write {self.url(key)}") from error
+
+    def replace_generation(self, key: str, data: bytes, content_type: str, generation: int) -> int | None:
+        """Store over exactly this generation of an object and give the new one; None, and nothing
+        happens, where another is there. Raises DeliveryFault."""
+        blob = self._bucket.blob(key)
+        try:
+            blob.upload_from_string(
+                data,
+                content_type=content_type,
+                if_generation_match=generation,
+                timeout=TIMEOUT,
+                retry=None,  # a lost answer followed by another try would look like a stranger's write
+            )
+        except Exception as error:
+            if status_of(error) == 412:
+                return None
+            raise fault_of(error, f"write {self.url(key)}") from error
+        return int(blob.generation or 0)
+
+    def delete(self, key: str) -> None:
+        self.delete_generation(key, None)
+
+    def delete_generation(self, key: str, generation: int | None) -> None:
+        """Remove an object, with a generation only while it is still that one. Raises
+        DeliveryFault."""
+        try:
+            self._bucket.blob(key).delete(if_generation_match=generation, timeout=TIMEOUT, retry=again())
+        except Exception as error:
+            status = status_of(error)
+            if (status == 404 and not _bucket_gone(error)) or status == 412:
+                return
+            raise fault_of(error, f"delete {self.url(key)}") from error
+
+    def list(self, prefix: str) -> Iterator[Stored]:
+        try:
+            for blob in self._client.list_blobs(
+                self._name,
+                prefix=prefix,
+                fields="items(name,size,updated),nextPageToken",
+                timeout=TIMEOUT,
+                retry=again(),
+            ):
+                yield Stored(blob.name, int(blob.size or 0), blob.updated.timestamp())
+        except Exception as error:
+            raise fault_of(error, f"list {self.url(prefix)}") from error
+
+    def topics(self, prefix: str) -> Sequence[str]:
+        """The topics that are notified of objects below `prefix`, in full. Raises what the SDK does."""
+        return [
+            f"projects/{each.topic_project}/topics/{each.topic_name}"
+            for each in self._bucket.list_notifications(timeout=TIMEOUT, retry=again())
+            if prefix.startswith(each.blob_name_prefix or "")
+        ]
+
+    def url(self, key: str) -> str:
+        """What logs name an object by."""
+        return f"gs://{self._name}/{key}"
+
+
+def _bucket_gone(error: Exception) -> bool:
+    """Without its bucket an object is not finished, but out of reach."""
+    return "bucket does not exist" in str(error).lower()
