@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.support.conformance import Case, Zone, cases, needs_suites
+from tests.support.conformance import Case, Zone, cases, each, needs_suites
 from tests.support.dns_server import DnsServer
 from tests.support.mails import strip_added_fields
 from tests.support.net import HOST
@@ -81,7 +81,7 @@ def test_all_recorded_cases_are_there() -> None:
     assert len(cases()) == 34
 
 
-@pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in cases()])
+@each(("case",), ((case.name, (case,)) for case in cases()))
 def test_recorded_case(case: Case, server: DnsServer, checked: Relay) -> None:
     server.zone = case.zone
     facts = case.facts

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,9 +22,16 @@ FOLDER: Final = Path(os.environ.get("SMTP_RELAY_CONFORMANCE", _BESIDE))
 
 Zone = dict[str, dict[str, Any]]
 
-needs_suites: Final = pytest.mark.skipif(
-    not FOLDER.is_dir(), reason=f"conformance data: no folder {FOLDER.name} (set SMTP_RELAY_CONFORMANCE)"
-)
+_MISSING: Final = "conformance data is not here: set SMTP_RELAY_CONFORMANCE to its folder"
+
+needs_suites: Final = pytest.mark.skipif(not FOLDER.is_dir(), reason=_MISSING)
+
+
+def each(names: tuple[str, ...], cases: Iterable[tuple[str, tuple[Any, ...]]]) -> pytest.MarkDecorator:
+    """Run a test for each (id, values); one test that skips and says why when there is none."""
+    found = [pytest.param(*values, id=name) for name, values in cases]
+    absent = pytest.param(*[None] * len(names), id="absent", marks=pytest.mark.skip(reason=_MISSING))
+    return pytest.mark.parametrize(names, found or [absent])
 
 
 @dataclass(frozen=True)

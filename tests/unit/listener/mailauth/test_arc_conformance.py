@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from listener.mailauth.check import BytesSource, Checks, check
 from listener.mailauth.memory import MemoryResolver
 from listener.mailauth.spf import Sender
-from tests.support.conformance import Zone, arc_suite, needs_suites
+from tests.support.conformance import Zone, arc_suite, each, needs_suites
 
 SENDER = Sender("192.0.2.1", "client.example", "", "mx.example")
 
@@ -19,7 +17,7 @@ def test_the_suite_is_whole() -> None:
     assert len(arc_suite()) == 171
 
 
-@pytest.mark.parametrize(("test", "zone"), [pytest.param(t, z, id=n) for n, t, z in arc_suite()])
+@each(("test", "zone"), ((name, (test, zone)) for name, test, zone in arc_suite()))
 async def test_chain(test: dict[str, Any], zone: Zone) -> None:
     mail = test["message"].encode().replace(b"\n", b"\r\n")
     report = await check(BytesSource(mail), SENDER, MemoryResolver(zone), Checks())

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
-
 from listener.mailauth.check import BytesSource, Checks, check
 from listener.mailauth.memory import MemoryResolver
 from listener.mailauth.spf import Sender
 from listener.mailauth.verdict import decide
-from tests.support.conformance import Case, cases, needs_suites
+from tests.support.conformance import Case, cases, each, needs_suites
 
 
 @needs_suites
@@ -16,7 +14,7 @@ def test_they_are_all_there() -> None:
     assert len(cases()) == 34
 
 
-@pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in cases()])
+@each(("case",), ((case.name, (case,)) for case in cases()))
 async def test_case(case: Case) -> None:
     facts = case.facts
     sender = Sender(facts["ip"], facts["helo"], facts["mail_from"], "mx.receiver.example")

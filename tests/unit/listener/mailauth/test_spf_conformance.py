@@ -12,12 +12,12 @@ from listener.mailauth import spf
 from listener.mailauth.dns import DnsResolver
 from listener.mailauth.memory import MemoryResolver
 from listener.mailauth.resolver import Answer, Question, Resolver
-from tests.support.conformance import Zone, needs_suites, spf_suite
+from tests.support.conformance import Zone, each, needs_suites, spf_suite
 from tests.support.dns_server import DnsServer
 
 DEFAULT = "SPF fail - not authorized"
 
-each_case = pytest.mark.parametrize(("test", "zone"), [pytest.param(t, z, id=n) for n, t, z in spf_suite()])
+each_case = each(("test", "zone"), ((name, (test, zone)) for name, test, zone in spf_suite()))
 
 
 class Slow(MemoryResolver):
