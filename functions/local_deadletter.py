@@ -78,7 +78,7 @@ class FolderDeadLetters:
         if kept is None or not self._parts:
             raise Permanent(f"no mail {mail_id} is kept")
         envelope, content = kept
-        part, db = self._parts[0]
+        _, db = self._parts[0]
         with _writing(db):
             if db.execute("SELECT 1 FROM mail WHERE id = ?", (mail_id,)).fetchone():
                 raise Permanent(f"mail {mail_id} is being delivered already")

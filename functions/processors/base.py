@@ -76,7 +76,7 @@ class Job:
 
 class Processor:
     """One configured output. `quick` marks those whose effect is local and takes well under a
-    millisecond: the in-process delivery runs them in its writer thread."""
+    millisecond: the in-process delivery runs them in its event loop. They take no receipts."""
 
     quick: ClassVar[bool] = False
 

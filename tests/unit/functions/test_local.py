@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
@@ -22,6 +23,7 @@ from functions.kept import Keeper
 from functions.local import LocalDelivery
 from functions.local_deadletter import open_dead_letters
 from functions.local_messages import Answer, Item, Settings
+from functions.local_runs import IN_FLIGHT
 from functions.local_sweep import sweep_once
 from functions.mail import BytesContent, FileContent
 from functions.processors.base import Job, Landed, Processor
@@ -166,6 +168,25 @@ async def test_slow_outputs_are_not_awaited_unless_asked(tmp_path: Path) -> None
         assert answer[:2] == (554, "5.7.1")
 
 
+async def test_mails_that_outrun_a_slow_output_wait_in_the_spool(tmp_path: Path) -> None:
+    gate = threading.Event()
+
+    class Blocked(Sink):
+        def process(self, job: Job) -> Landed | None:
+            assert gate.wait(20)
+            return super().process(job)
+
+    slow, quick = Blocked(), QuickSink()
+    async with running(tmp_path, slow, quick) as local:
+        sent = [await send(local) for _ in range(200)]
+        assert {answer.code for _, answer in sent} == {250}
+        assert local._runs.in_flight <= IN_FLIGHT + 1
+        gate.set()
+        await until(lambda: rows(tmp_path) == 0)
+    ids = sorted(one.envelope.id for one, _ in sent)
+    assert sorted(slow.mails) == sorted(quick.mails) == ids
+
+
 async def test_a_dead_output_parks_the_mail_and_replay_delivers_it_once(tmp_path: Path) -> None:
     dying, fine = QuickSink(Permanent("gone", enhanced="5.2.0")), QuickSink()
     config = DeliveryConfig.model_validate({"flows": {}, "spool": f"file://{tmp_path}"})
@@ -263,7 +284,7 @@ async def test_a_claim_that_a_crash_left_is_in_doubt_and_then_resent(tmp_path: P
 async def test_a_full_disk_answers_452_and_keeps_nothing(tmp_path: Path) -> None:
     sink = QuickSink()
     async with running(tmp_path, sink) as local:
-        db = local._store.db
+        db = local._commits.store.db
         pages = db.execute("PRAGMA page_count").fetchone()[0]
         db.execute(f"PRAGMA max_page_count = {pages + 1}")
         _, answer = await send(local, b"x" * 60_000)
@@ -283,15 +304,15 @@ async def test_a_spool_that_hangs_defers_and_the_mail_is_not_delivered_behind_th
     async with running(tmp_path, sink, settings=Settings(wait=0.05)) as local:
         other = sqlite3.connect(tmp_path / "part-0" / "spool.db", isolation_level=None)
         with closing(other):
-            hold = local._store.sync
+            hold = local._commits.store.sync
             held: list[Callable[[OSError | None], object]] = []
-            local._store.sync = held.append  # type: ignore[method-assign]
+            local._commits.store.sync = held.append  # type: ignore[method-assign]
             task = asyncio.create_task(send(local))
             await asyncio.sleep(0.2)
             local.tick()
             _, answer = await task
             assert answer[:2] == (451, "4.3.0")
-            local._store.sync = hold  # type: ignore[method-assign]
+            local._commits.store.sync = hold  # type: ignore[method-assign]
             held[0](None)
             await until(lambda: rows(tmp_path) == 0)
     assert sink.calls == 0
