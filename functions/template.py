@@ -112,6 +112,9 @@ VARIABLES: Final = frozenset(_VARIABLES) | {"date"}
 
 _OURS: Final = frozenset({"iso8601", "timestamp"})  # made of digits: nothing to make safe
 
+_IDS: Final = frozenset({"id", "session"})
+_ID: Final = 36  # octets of a UUID (RFC 9562 section 4), never shortened for others' sake
+
 Piece = str | tuple[Callable[[TemplateValues], str], int, bool]
 """Literal text, or a getter, the octets its value may take (0: as it is), whether it is a file name."""
 
@@ -147,15 +150,15 @@ class Template:
             elif colon or name not in _VARIABLES:
                 raise ValueError(_unknown(found[1]))
             else:
-                limit = 0 if name in _OURS else _VALUES
+                limit = 0 if name in _OURS else _ID if name in _IDS else _VALUES
                 pieces.append((_VARIABLES[name], limit, name == "attachment"))
             names.append(name)
         if at < len(text):
             pieces.append(text[at:])
-        foreign = sum(1 for piece in pieces if not isinstance(piece, str) and piece[1])
+        foreign = sum(1 for piece in pieces if not isinstance(piece, str) and piece[1] == _VALUES)
         share = max(20, _VALUES // foreign) if foreign else 0
         shared: list[Piece] = [
-            piece if isinstance(piece, str) or not piece[1] else (piece[0], share, piece[2])
+            piece if isinstance(piece, str) or piece[1] != _VALUES else (piece[0], share, piece[2])
             for piece in pieces
         ]
         return cls(text, shared, frozenset(names))
