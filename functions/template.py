@@ -156,7 +156,8 @@ class Template:
         if at < len(text):
             pieces.append(text[at:])
         foreign = sum(1 for piece in pieces if not isinstance(piece, str) and piece[1] == _VALUES)
-        share = max(20, _VALUES // foreign) if foreign else 0
+        ids = sum(1 for piece in pieces if not isinstance(piece, str) and piece[1] == _ID)
+        share = max(20, (_VALUES - _ID * ids) // foreign) if foreign else 0
         shared: list[Piece] = [
             piece if isinstance(piece, str) or piece[1] != _VALUES else (piece[0], share, piece[2])
             for piece in pieces
