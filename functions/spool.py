@@ -69,7 +69,7 @@ def read_head(start: bytes) -> Head | None:
     at = 0
     while True:
         end = start.find(b"\r\n", at)
-        if len(start) > MAX_FIELD or end > MAX_FIELD:
+        if (end if end >= 0 else len(start)) > MAX_FIELD:
             raise UnknownEnvelope("the envelope field has no end")
         if end < 0 or end + 2 >= len(start):
             return None
