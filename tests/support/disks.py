@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -21,12 +22,9 @@ class Disk:
     def fill(self, *, leave: int = 0) -> None:
         """Use up its space but for `leave` octets."""
         free = shutil.disk_usage(self.path).free
-        with (self.path / ".filler").open("wb") as filler:
-            try:
-                filler.write(b"\0" * max(0, free - leave))
-                filler.flush()
-            except OSError:
-                pass
+        with (self.path / ".filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+            while free > leave:
+                free -= filler.write(b"\0" * min(free - leave, 65_536))
 
     def relieve(self) -> None:
         """Give the space back."""
