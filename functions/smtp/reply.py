@@ -42,8 +42,14 @@ class Reply:
         return f"{self.code // 100}{found[0][1:] if found else '.0.0'}"
 
     def __str__(self) -> str:
-        """On one line, without control characters, at most MAX_WORDS of it."""
-        return clean(f"{self.code} {' '.join(self.lines)}")
+        """On one line, without control characters, at most MAX_WORDS of it; an enhanced code that
+        each line repeats stands once."""
+        first = self.lines[0] if self.lines else ""
+        found = _ENHANCED.match(first)
+        again = f"{found[0]} " if found else ""
+        return clean(
+            " ".join([str(self.code), first, *(line.removeprefix(again) for line in self.lines[1:])])
+        )
 
 
 class Said(NamedTuple):

@@ -47,7 +47,7 @@ def client_context(policy: Policy) -> ssl.SSLContext:
         else:
             context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     except ssl.SSLError as error:
-        raise ValueError(f"tls.ca: {error.reason or 'is not PEM'}") from error
+        raise ValueError(f"tls.ca: {_reason(error)}") from error
     with warnings.catch_warnings():
         # Old versions are deprecated, and only used where the configuration asks for them.
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -59,7 +59,7 @@ def client_context(policy: Policy) -> ssl.SSLContext:
         try:
             context.set_ciphers(ciphers)
         except ssl.SSLError as error:
-            raise ValueError(f"tls.ciphers: {error.reason or error}") from error
+            raise ValueError(f"tls.ciphers: {_reason(error)}") from error
     if policy.cert is not None:
         _load_own(context, policy.cert, policy.key, policy.passphrase)
     elif policy.key is not None:
@@ -73,8 +73,14 @@ def _load_own(context: ssl.SSLContext, cert: str, key: str | None, passphrase: s
         with _as_file(f"{cert}\n{key or ''}") as path:
             context.load_cert_chain(path, password=passphrase or "")
     except (ssl.SSLError, ValueError, OSError) as error:
-        reason = getattr(error, "reason", None) or "cannot be used"
-        raise ValueError(f"tls.cert: {reason}; certificate and key are PEM and belong together") from error
+        raise ValueError(
+            f"tls.cert: {_reason(error)}: certificate and key are PEM and belong together"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """OpenSSL's word for it; some of Python's own errors have none."""
+    return getattr(error, "reason", None) or str(error.args[0] if error.args else "cannot be used")
 
 
 @contextmanager
