@@ -9,7 +9,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from listener import protocol
+from listener import link
 from listener.decision import Reply
 from listener.session import Credentials
 
@@ -60,7 +60,7 @@ def auth(connection: Connection, argument: str) -> None:
     elif not connection.idle():
         exchange = Exchange(words[0].upper())
         connection.exchange = exchange
-        connection.state = protocol.SASL
+        connection.state = link.SASL
         if len(words) == 2:
             # "=" is an empty initial response (RFC 4954 section 4).
             exchange.answer(connection, b"" if words[1] == "=" else words[1].encode())
@@ -156,7 +156,7 @@ class Exchange:
 
     def _over(self, connection: Connection) -> None:
         connection.exchange = None
-        connection.state = protocol.COMMAND
+        connection.state = link.COMMAND
 
 
 def _decided(connection: Connection, credentials: Credentials, refusal: Reply | None) -> None:
@@ -171,25 +171,25 @@ def _decided(connection: Connection, credentials: Credentials, refusal: Reply | 
     port = connection.port
     connection.auth_failures += 1
     port.auth_failed(connection.session)
-    connection.state = protocol.WAIT
+    connection.state = link.WAIT
     # Guessing is slowed for this client alone; the server goes on meanwhile.
     then = _explain if credentials.mechanism == "XOAUTH2" else _wait_no_more
     port.loop.call_later(FAILURE_DELAY * connection.auth_failures, then, connection, refusal)
 
 
 def _explain(connection: Connection, refusal: Reply) -> None:
-    if connection.state == protocol.CLOSED:
+    if connection.state == link.CLOSED:
         return
     connection.exchange = Exchange("XOAUTH2", refusal)
-    connection.state = protocol.SASL
+    connection.state = link.SASL
     connection.write(b"334 " + _TOKEN_REFUSED + b"\r\n")
     connection.go_on()
 
 
 def _wait_no_more(connection: Connection, refusal: Reply) -> None:
-    if connection.state == protocol.CLOSED:
+    if connection.state == link.CLOSED:
         return
-    connection.state = protocol.COMMAND
+    connection.state = link.COMMAND
     _refuse(connection, refusal)
     connection.go_on()
 

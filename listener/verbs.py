@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Final
 
 from functions.ids import uuid7
-from listener import protocol
+from listener import link
 from listener.address import BadPath, Path, parse_path
 from listener.decision import Reply
 from listener.protocol import Connection
@@ -171,7 +171,7 @@ def rcpt(connection: Connection, argument: str) -> None:
     if len(transaction.recipients) >= port.max_recipients:
         connection.refused_recipients += 1
         if connection.refused_recipients > port.max_recipients:
-            connection.finish(protocol.TOO_MANY_ERRORS, linger=True)
+            connection.finish(link.TOO_MANY_ERRORS, linger=True)
         else:
             connection.reply(TOO_MANY_RECIPIENTS)
         return
@@ -244,7 +244,7 @@ def _rcpt_decided(
         connection.refused_recipients += 1
         connection.reply(refusal)
         if connection.refused_recipients > connection.port.max_recipients:
-            connection.finish(protocol.TOO_MANY_ERRORS, linger=True)
+            connection.finish(link.TOO_MANY_ERRORS, linger=True)
             return
         connection.hang_up_after(refusal)
         return
@@ -336,7 +336,7 @@ def _encrypted(connection: Connection) -> None:
     connection.session.helo = ""
     connection.session.esmtp = False
     connection.forwarded = None
-    connection.state = protocol.COMMAND
+    connection.state = link.COMMAND
 
 
 def quit_(connection: Connection, argument: str) -> None:
