@@ -7,9 +7,12 @@ end.
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
 import sys
+import time
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from listener import build, tls
 from listener.build import Filters, Surroundings
@@ -23,6 +26,12 @@ if TYPE_CHECKING:
     from listener.config import Listener, RelayConfig
     from listener.observer import Observer
     from listener.spool import Spool
+
+log = logging.getLogger("smtp_relay.server")
+
+_TELL: Final = 3600.0
+"""Seconds between two log records of the days that a certificate has left: where nobody scrapes
+metrics, an alarm is made of them."""
 
 
 class Generation:
@@ -46,6 +55,7 @@ class Generation:
         self._filters.observe(observer)
         self._names = Names(system_resolver)
         self._watching: list[asyncio.Task[None]] = []
+        self._told = -math.inf
         self.ports = {listener.name: self._port(listener) for listener in config.resolved_listeners()}
 
     async def start(self) -> None:
@@ -76,6 +86,9 @@ class Generation:
         """Called each second."""
         for port in self.ports.values():
             port.tick(now)
+        if now - self._told >= _TELL:
+            self._told = now
+            self._tell_certificates()
 
     def drain(self) -> None:
         """End what is idle, let mails being sent come in."""
@@ -121,6 +134,12 @@ class Generation:
             return None
         where = f"listeners.{listener.name}" if self.config.listeners else "options"
         return ServerTls(listener.options, hostname, self._around.resolver(), where)
+
+    def _tell_certificates(self) -> None:
+        for port in self.ports.values():
+            if port.tls is not None and port.tls.not_after is not None:
+                days = round((port.tls.not_after - time.time()) / 86_400, 2)
+                log.info("certificate", extra={"listener": port.name, "days": days})
 
     def _renewed(self, name: str, changed: ServerTls) -> None:
         self._observer.tls_expiry(name, changed.not_after)
