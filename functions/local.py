@@ -273,7 +273,8 @@ class LocalDelivery:
     def _log_failure(self, mail: Mail, outcome: Outcome) -> None:
         fault = outcome.fault
         assert fault is not None
-        if isinstance(fault, Temporary) and fault.in_doubt:
+        in_doubt = isinstance(fault, Temporary) and fault.in_doubt
+        if in_doubt:
             self._observer.in_doubt(outcome.owed.flow, outcome.label)
         again = outcome.state is State.RETRY
         if again:
@@ -286,6 +287,7 @@ class LocalDelivery:
                 "output": outcome.label,
                 "code": fault.enhanced,
                 "reason": fault.reason,
+                **({"in_doubt": True} if in_doubt else {}),
             },
         )
 

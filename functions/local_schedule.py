@@ -7,12 +7,13 @@ import heapq
 import time
 from collections.abc import Callable
 
-LONGEST = 3_600.0
-"""Seconds that one timer runs at most: the wall clock may be set meanwhile."""
-
 
 class Schedule:
-    """Sequence numbers by Unix time; `ring` is called in the event loop when one is due."""
+    """Sequence numbers by the time they are due; `ring` is called in the event loop when one is.
+
+    Due times are given as Unix time and kept by the monotonic clock: an attempt that is due in a
+    minute is made in a minute, whatever the wall clock is set to meanwhile.
+    """
 
     def __init__(self, ring: Callable[[], None]) -> None:
         self._ring = ring
@@ -25,17 +26,18 @@ class Schedule:
 
     def add(self, seq: int, due: float) -> None:
         """Remember a mail; a later call replaces an earlier one."""
-        self._due[seq] = due
-        heapq.heappush(self._heap, (due, seq))
-        if self._heap[0] == (due, seq):
+        at = time.monotonic() + max(0.0, due - time.time())
+        self._due[seq] = at
+        heapq.heappush(self._heap, (at, seq))
+        if self._heap[0] == (at, seq):
             self.set_alarm()
 
     def pop(self) -> int | None:
         """The mail that has been due for longest, taken out; None when none is."""
-        now = time.time()
+        now = time.monotonic()
         while self._heap and self._heap[0][0] <= now:
-            due, seq = heapq.heappop(self._heap)
-            if self._due.get(seq) == due:
+            at, seq = heapq.heappop(self._heap)
+            if self._due.get(seq) == at:
                 del self._due[seq]
                 return seq
         return None
@@ -44,8 +46,8 @@ class Schedule:
         """Ring when the next one is due."""
         self.cancel()
         if self._heap:
-            wait = max(0.005, self._heap[0][0] - time.time())
-            self._alarm = asyncio.get_running_loop().call_later(min(wait, LONGEST), self._ring)
+            wait = max(0.005, self._heap[0][0] - time.monotonic())
+            self._alarm = asyncio.get_running_loop().call_later(wait, self._ring)
 
     def cancel(self) -> None:
         """Do not ring."""
