@@ -69,7 +69,7 @@ def bundle(config: Path, platform: Platform | None = None, *, cache: Path = CACH
     """The zip for a configuration's outputs. Raises ConfigError, and CalledProcessError where wheels
     cannot be had."""
     platform = platform or Platform()
-    part = delivery_part(_read(config))
+    part = delivery_part(read_config(config))
     options = DeliveryConfig.model_validate(part, by_alias=True, by_name=False)
     wanted = packages(options)
     stamp = _digest(platform, wanted, options)
@@ -77,10 +77,10 @@ def bundle(config: Path, platform: Platform | None = None, *, cache: Path = CACH
     with tempfile.TemporaryDirectory(prefix="bundle-") as folder:
         work = Path(folder) / "task"
         shutil.copytree(tree, work, symlinks=False)
-        _copy_functions(work)
+        copy_functions(work, without="gcp")
         (work / "relay.json").write_text(json.dumps(part, indent=1, sort_keys=True, ensure_ascii=False))
         _compile(work / "functions", platform, work)
-        made = _zip(work, Path(folder) / "made.zip")
+        made = zip_tree(work, Path(folder) / "made.zip")
         target = cache / f"{config.stem}-{platform.arch}-{_file_digest(made)[:16]}.zip"
         cache.mkdir(parents=True, exist_ok=True)
         shutil.move(made, target)
@@ -106,9 +106,9 @@ def packages(config: DeliveryConfig) -> dict[str, str]:
     names = ["pydantic", "aws-lambda-powertools", "botocore"]
     if needs_receipts(config):
         names.append("boto3")
-    if _signs(config):
+    if signs(config):
         names.append("cryptography")
-    return {name: _version(name) for name in names}
+    return {name: pinned(name) for name in names}
 
 
 def services(config: DeliveryConfig) -> frozenset[str]:
@@ -126,26 +126,29 @@ def services(config: DeliveryConfig) -> frozenset[str]:
     return frozenset(found)
 
 
-def _signs(config: DeliveryConfig) -> bool:
+def signs(config: DeliveryConfig) -> bool:
+    """Whether an output signs mails."""
     outputs = [output for flow in config.flows.values() for output in flow.outputs]
     mailers = [each for each in outputs if type_of(each) in ("mailer", "nodemailer")]
     return any("dkim" in path.lower() for each in mailers for path, _ in secrets_of(each))
 
 
-def _version(name: str) -> str:
+def pinned(name: str) -> str:
+    """The version of a distribution, as pip writes it: this environment's, else the project's range."""
     try:
         return f"=={metadata.version(name)}"
     except metadata.PackageNotFoundError:
         text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
         project = tomllib.loads(text)["project"]
         extras = project["optional-dependencies"]
-        for line in [*project["dependencies"], *extras["aws"], *extras["listener"]]:
+        for line in [*project["dependencies"], *extras["aws"], *extras["gcp"], *extras["listener"]]:
             if line.startswith(name) and not line[len(name)].isalnum():
                 return str(line[len(name) :])
         return ""
 
 
-def _read(config: Path) -> Mapping[str, Any]:
+def read_config(config: Path) -> Mapping[str, Any]:
+    """The file as it stands. Raises ConfigError."""
     from listener.config_file import read
 
     return read(config, {}).value
@@ -187,10 +190,11 @@ def _strip(target: Path) -> None:
         shutil.rmtree(target / unused, ignore_errors=True)
 
 
-def _copy_functions(work: Path) -> None:
+def copy_functions(work: Path, *, without: str) -> None:
+    """The delivering half, less one cloud's folder and what only a local spool needs."""
     for source in sorted((ROOT / "functions").rglob("*.py")):
         place = source.relative_to(ROOT)
-        if "gcp" in place.parts or place.name in _LEFT_OUT or place.name.startswith("local"):
+        if without in place.parts or place.name in _LEFT_OUT or place.name.startswith("local"):
             continue
         (work / place).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, work / place)
@@ -221,7 +225,8 @@ def _interpreter(version: str) -> str | None:
     return shutil.which(f"python{version}")
 
 
-def _zip(work: Path, target: Path) -> Path:
+def zip_tree(work: Path, target: Path) -> Path:
+    """The same files give the same octets."""
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for file in _files(work):
             info = zipfile.ZipInfo(file.relative_to(work).as_posix(), _DATE)

@@ -36,6 +36,8 @@ _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 2.0
 _ON_DISK: Final = 262_144  # octets above which a file is read outside the event loop
 
+_OVERWRITING: Final = "storage.objects.delete"  # the permission that overwriting in Cloud Storage takes
+
 _ATTRIBUTES: Final = {"Content-Type": CONTENT_TYPE}
 
 
@@ -179,10 +181,13 @@ class BucketSpool:
             text = str(error)
             if "status code" in text and "status code: 412" not in text:
                 raise _Unsure(_reason(error)) from error
+        except obs.PermissionDeniedError as error:
+            # Who may only create in Cloud Storage is told so of an object that is there: ours.
+            if _OVERWRITING not in str(error):
+                raise _Refused(_reason(error)) from error
         except (
             FileNotFoundError,
             obs.NotFoundError,
-            obs.PermissionDeniedError,
             obs.UnauthenticatedError,
             obs.InvalidPathError,
             NotImplementedError,

@@ -7,6 +7,7 @@ configuration. Retries are ours, since they must end within a client's patience.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from functions.spool_options import SpoolOptions
 
 _CONNECT_MS = 5_000
+
+_NOBODY = {"disable_oauth": True, "client_email": "", "private_key": "", "private_key_id": ""}
+"""A service account's key for servers that ask for none."""
 
 
 def open_object_store(
@@ -73,8 +77,11 @@ def _gcs(options: SpoolOptions, environ: Mapping[str, str], resolve: Callable[[s
     if endpoint and "://" not in endpoint:
         endpoint = f"http://{endpoint}"
     key = _resolved(options.service_account_key, resolve)
-    stand_in = endpoint is not None and key is None
-    return _given({"base_url": endpoint, "skip_signature": stand_in or None, "service_account_key": key})
+    if endpoint is not None and endpoint.startswith("http://") and key is None:
+        # A stand-in: over plain HTTP a token would be anyone's. With skip_signature uploads would ask the metadata server for a token all the
+        # same; a key that says so itself is heeded.
+        key = json.dumps(_NOBODY)
+    return _given({"base_url": endpoint, "service_account_key": key})
 
 
 def _resolved(secret: Secret | None, resolve: Callable[[str], str]) -> str | None:

@@ -1,0 +1,93 @@
+"""What Terraform deploys to Google Cloud: made from the configuration before `terraform apply`.
+
+    python -m infra.bundle_gcp CONFIG [--out FOLDER]
+
+The folder then holds `function.zip` (the function's source: this project's half of the code, its
+requirements, its configuration; Google installs the packages), `relay.json` (the listener's
+configuration as plain JSON) and `access.json` (what the outputs write to and which secrets each half
+reads, from which Terraform makes the permissions). The same inputs give the same octets, so that a
+deployment without changes is none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+from functions.config import DeliveryConfig
+from functions.errors import ConfigError
+from infra.access_gcp import access
+from infra.bundle import copy_functions, delivery_part, pinned, read_config, signs, zip_tree
+
+OUT: Final = Path("build")
+
+ENTRY_POINT: Final = "handle"
+
+_MAIN: Final = '''"""Where Google looks for the function: the code is in functions/gcp/main.py."""
+
+from functions.gcp.main import handle
+
+__all__ = ["handle"]
+'''
+
+
+def source(config: Path, target: Path) -> Path:
+    """The function's source zip at `target`. Raises ConfigError."""
+    part = delivery_part(read_config(config))
+    options = DeliveryConfig.model_validate(part, by_alias=True, by_name=False)
+    with tempfile.TemporaryDirectory(prefix="bundle-") as folder:
+        work = Path(folder)
+        copy_functions(work, without="aws")
+        (work / "main.py").write_text(_MAIN, encoding="utf-8")
+        (work / "requirements.txt").write_text(requirements(options), encoding="utf-8")
+        (work / "relay.json").write_text(_plain(part), encoding="utf-8")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return zip_tree(work, target)
+
+
+def requirements(config: DeliveryConfig) -> str:
+    """The distributions that the function imports itself, as pip reads them: the versions of this
+    environment, which the tests ran with, else the ranges of pyproject.toml."""
+    names = ["functions-framework", "google-cloud-pubsub", "google-cloud-storage", "pydantic"]
+    if signs(config):
+        names.append("cryptography")
+    return "".join(f"{name}{pinned(name)}\n" for name in sorted(names))
+
+
+def build(config: Path, folder: Path) -> dict[str, Path]:
+    """Everything that Terraform reads, by file name. Raises ConfigError."""
+    found = access(config)
+    made = {"function.zip": source(config, folder / "function.zip")}
+    for name, content in (("relay.json", read_config(config)), ("access.json", found)):
+        made[name] = folder / name
+        made[name].write_text(_plain(content), encoding="utf-8")
+    return made
+
+
+def _plain(value: Any) -> str:
+    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def main() -> int:
+    """The command line; prints what was made."""
+    parser = argparse.ArgumentParser(
+        prog="python -m infra.bundle_gcp", description="Make what Terraform deploys to Google Cloud."
+    )
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--out", type=Path, default=OUT, help="the folder, ./build by default")
+    arguments = parser.parse_args()
+    try:
+        made = build(arguments.config, arguments.out)
+    except ConfigError as mistake:
+        print(f"bundle: {mistake}", file=sys.stderr)
+        return 2
+    print("\n".join(str(path) for path in made.values()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""What fake-gcs-server lacks: uploads through Cloud Storage's XML interface, which obstore speaks.
+
+`PUT /BUCKET/KEY` becomes an upload through the JSON interface with the same precondition, and its
+answer an XML one.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import urllib.error
+import urllib.parse
+import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+
+from tests.support.net import HOST
+
+
+class XmlFront:
+    """A server before the one at `behind`. `fail` is asked for each upload (given its key), and gives
+    the status to answer instead, or -1 to store the object and break the connection."""
+
+    def __init__(self, behind: str) -> None:
+        self.uploads: list[str] = []
+        self.fail: Any = lambda key: None
+        front = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_PUT(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                bucket, _, key = urllib.parse.unquote(self.path.partition("?")[0]).lstrip("/").partition("/")
+                front.uploads.append(key)
+                instead = front.fail(key)
+                if instead is not None and instead > 0:
+                    self.reply(instead, {}, b"<Error><Code>AsTold</Code></Error>")
+                    return
+                query = {"uploadType": "media", "name": key}
+                if (match := self.headers.get("x-goog-if-generation-match")) is not None:
+                    query["ifGenerationMatch"] = match
+                url = f"{behind}/upload/storage/v1/b/{bucket}/o?{urllib.parse.urlencode(query)}"
+                kind = {"Content-Type": self.headers.get("Content-Type", "application/octet-stream")}
+                try:
+                    with urllib.request.urlopen(urllib.request.Request(url, body, kind)) as answer:
+                        found = json.loads(answer.read())
+                except urllib.error.HTTPError as error:
+                    with error:
+                        self.reply(error.code, {}, b"<Error><Code>Refused</Code></Error>")
+                    return
+                if instead is not None:
+                    self.close_connection = True
+                    return
+                tags = {"ETag": f'"{found["etag"].strip(chr(34))}"', "x-goog-generation": found["generation"]}
+                self.reply(200, tags, b"")
+
+            def reply(self, status: int, headers: dict[str, str], body: bytes) -> None:
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *args: Any) -> None:
+                """Nothing."""
+
+        self._server = ThreadingHTTPServer((HOST, 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://{HOST}:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+
+    def start(self) -> Self:
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
