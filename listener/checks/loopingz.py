@@ -20,10 +20,8 @@ def differences(config: RelayConfig) -> Iterator[str]:
     """One line for each difference, with the part of the file that it touches."""
     for name, flow in config.flows.items():
         yield from _of_flow(config, f"flows.{name}", flow)
-    if len(config.flows) > 1 and any(
-        checks_credentials(one) for flow in config.flows.values() for one in flow.filters
-    ):
-        yield "flows: a wrong password is refused (535) even while another flow could still take the mail"
+    if _could_pass_otherwise(config):
+        yield "flows: a wrong password is refused (535) even while the mail could still be taken without it"
     yield from _of_listeners(config)
     yield from _of_mail(config)
 
@@ -54,6 +52,13 @@ def _of_flow(config: RelayConfig, path: str, flow: FlowConfig) -> Iterator[str]:
     awaited = kinds & LOCAL or (kinds and config.delivery.wait_for == "all")
     if awaited and config.mode == "in-process":
         yield f"{path}: when every output failed for good before the answer, it is 554 and nothing is kept"
+
+
+def _could_pass_otherwise(config: RelayConfig) -> bool:
+    """Whether something checks credentials, and a mail may be taken whatever it says of them."""
+    flows = [flow for flow in config.flows.values() if any(map(checks_credentials, flow.filters))]
+    beside = any(flow.filters_operator == "OR" and len(flow.filters) > 1 for flow in flows)
+    return bool(flows) and (len(config.flows) > 1 or beside)
 
 
 def _of_filter(path: str, options: FilterOptions) -> Iterator[str]:

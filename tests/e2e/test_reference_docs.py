@@ -260,7 +260,7 @@ class TestTemplateVariables:
         found = dict(zip(names, file.name.removesuffix(".eml").split("!"), strict=True))
         assert re.fullmatch(r"\d{8}T\d{9}Z", found["iso8601"])
         assert re.fullmatch(r"\d{13}", found["timestamp"])
-        assert re.match(r"[0-9a-f]{8}-[0-9a-f]{4}-7", found["id"])
+        assert re.fullmatch(r"[0-9a-f-]{36}", found["id"])
         assert found["from"] == "ann@mydomain.com"
         assert found["messageId"] == "m1@mydomain.com"
         assert found["subject"] == "as printed"

@@ -41,7 +41,7 @@ def _node() -> None:
 
 
 @pytest.fixture
-def guarded(new_relay: Make) -> Iterator[Callable[..., Relay]]:
+def guarded(new_relay: Make) -> Callable[..., Relay]:
     """A relay behind one static-auth filter, which these variables configure where its options
     do not."""
 
@@ -49,7 +49,7 @@ def guarded(new_relay: Make) -> Iterator[Callable[..., Relay]]:
         only = flow({"type": "static-auth", **options})
         return new_relay({"flows": {"in": only}, "options": OPTIONS}, env=env).start()
 
-    yield start
+    return start
 
 
 def log_in(relay: Relay, user: str, password: str) -> int:
@@ -90,7 +90,8 @@ class TestHashes:
     @pytest.mark.parametrize("by", ["option", "variable"])
     def test_salt(self, guarded: Callable[..., Relay], by: str) -> None:
         hashed = shell(
-            """node -e 'console.log(require("crypto").createHmac("sha256", "NaCl").update("TEST").digest("hex"))'"""
+            """node -e 'const c = require("crypto"); """
+            """console.log(c.createHmac("sha256", "NaCl").update("TEST").digest("hex"))'"""
         ).strip()
         if by == "option":
             relay = guarded(username="app", password=f"sha256:{hashed}", salt="NaCl")
@@ -105,7 +106,8 @@ class TestHashes:
         assert set(listed) <= set(json.loads(shown))  # console.log shows the first hundred
         users = shell(
             """node -e 'const c = require("crypto"); const all = {}; for (const n of c.getHashes()) """
-            """all[n] = `${n}:${c.createHash(n).update("TEST").digest("hex")}`; console.log(JSON.stringify(all))'"""
+            """all[n] = `${n}:${c.createHash(n).update("TEST").digest("hex")}`; """
+            """console.log(JSON.stringify(all))'"""
         )
         relay = guarded(users=json.loads(users))
         codes = {name: log_in(relay, name, "TEST") for name in json.loads(users)}
