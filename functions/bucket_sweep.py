@@ -6,6 +6,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import Final
 
 from functions.bucket_keys import Marks, dead_name, spooled_id
@@ -28,6 +29,7 @@ _THEN_EVERY: Final = 43_200
 
 _SHARDS: Final = "0123456789abcdef"
 _LISTERS: Final = 8
+_FEW: Final = 2_000
 _BATCH: Final = 100
 
 Ring = Callable[[Sequence[str]], None]
@@ -57,28 +59,27 @@ def sweep(
     are counted as dead.
     """
     marks: defaultdict[str, Marks] = defaultdict(Marks)
-    unfinished = dead = rung = strangers = 0
+    for key in _keys(store, f"{prefix}dead/"):
+        name = dead_name(key, prefix)
+        if name is not None:
+            marks[name[0]].add(name[1])
+    dead = sum(len(each.dead) for each in marks.values())
+    unfinished = rung = strangers = 0
     oldest: float | None = None
     waiting: list[str] = []
-    with ThreadPoolExecutor(_LISTERS, thread_name_prefix="sweep") as pool:
-        for found in pool.map(lambda shard: _names(store, f"{prefix}dead/{shard}/", prefix), _SHARDS):
-            for dead_id, name in found:
-                marks[dead_id].add(name)
-        dead = sum(len(each.dead) for each in marks.values())
-        for keys in pool.map(lambda shard: _keys(store, f"{prefix}spool/{shard}/"), _SHARDS):
-            for key in keys:
-                mail_id = spooled_id(key, prefix)
-                if mail_id is None:
-                    strangers += 1
-                    continue
-                mark = marks.get(mail_id)
-                if mark is not None and mark.is_parked:
-                    continue
-                received = uuid7_ms(mail_id) / 1000
-                unfinished += 1
-                oldest = max(oldest or 0.0, now - received)
-                if (mark is not None and mark.is_replayed) or rings(now - received) > rings(since - received):
-                    waiting.append(key)
+    for key in _keys(store, f"{prefix}spool/"):
+        mail_id = spooled_id(key, prefix)
+        if mail_id is None:
+            strangers += 1
+            continue
+        mark = marks.get(mail_id)
+        if mark is not None and mark.is_parked:
+            continue
+        received = uuid7_ms(mail_id) / 1000
+        unfinished += 1
+        oldest = max(oldest or 0.0, now - received)
+        if (mark is not None and mark.is_replayed) or rings(now - received) > rings(since - received):
+            waiting.append(key)
     for at in range(0, len(waiting), _BATCH):
         if seconds_left() < MIN_SECONDS_LEFT:
             log.warning("the sweep ran out of time", extra={"left": len(waiting) - rung})
@@ -91,12 +92,15 @@ def sweep(
     return Swept(oldest, unfinished, dead, rung)
 
 
-def _names(store: ObjectStore, folder: str, prefix: str) -> list[tuple[str, str]]:
-    return [name for found in store.list(folder) if (name := dead_name(found.key, prefix)) is not None]
-
-
 def _keys(store: ObjectStore, folder: str) -> list[str]:
-    return [found.key for found in store.list(folder)]
+    """All keys of a folder that has shards. One listing while they are few, since listings cost; all
+    shards side by side when they are many."""
+    few = [found.key for found in islice(store.list(folder), _FEW)]
+    if len(few) < _FEW:
+        return few
+    with ThreadPoolExecutor(_LISTERS, thread_name_prefix="sweep") as pool:
+        lists = pool.map(lambda shard: [found.key for found in store.list(f"{folder}{shard}/")], _SHARDS)
+        return [key for keys in lists for key in keys]
 
 
 __all__ = ["PERIOD", "WINDOW", "Ring", "rings", "sweep"]

@@ -5,18 +5,47 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import platform
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 from botocore.exceptions import ClientError
 
+from functions.aws.spool import doorbell
 from infra.bundle import Platform, bundle
 from tests.support.ministack import ACCOUNT, REGION, Ministack
+from tests.support.servers import ROOT
+from tests.support.spooled import MAIL, envelope_of, spool_object
 
 _ROLE: Final = f"arn:aws:iam::{ACCOUNT}:role/test"
 _PREFIX: Final = "relay"
+
+
+MACHINE: Final = "arm64" if platform.machine() in ("aarch64", "arm64") else "x86_64"
+
+_QUEUE: Final = "https://sqs.us-east-1.amazonaws.com/000000000000/q"
+_ANY: Final = {
+    "spool": "s3://any/any",
+    "flows": {
+        "any": {"outputs": [{"type": "aws", "pubsub": {"topic": _QUEUE}, "ses": True}, {"type": "log"}]}
+    },
+}
+"""A configuration that needs all that these tests' configurations need."""
+
+
+@cache
+def archive() -> bytes:
+    """The function's zip, made once; configurations come by the environment."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "any.json"
+        config.write_text(json.dumps(_ANY))
+        return bundle(config, Platform(arch=MACHINE)).read_bytes()
 
 
 class Stack:
@@ -32,7 +61,7 @@ class Stack:
         notify: bool = True,
         visibility: int = 720,
         timeout: int = 120,
-        table: bool = True,
+        deployed: bool = True,
     ) -> None:
         self.aws = aws
         self.folder = folder
@@ -50,15 +79,14 @@ class Stack:
             "doorbells", VisibilityTimeout=str(visibility), RedrivePolicy=json.dumps(policy)
         )
         self.table = f"{self.name}-receipts"
-        if table:
-            self._make_table()
+        self._make_table()
         text = json.dumps(config).replace("{bucket}", self.target)
         self.config = folder / f"{self.name}.json"
         self.raw = json.loads(self._with_queues(text))
         self.raw["spool"] = f"s3://{self.bucket}/{_PREFIX}"
         self.config.write_text(json.dumps(self.raw))
         self._timeout = timeout
-        self.function = self.deploy(self.name)
+        self.function = self.deploy(self.name) if deployed else ""
         if notify:
             self.notify()
 
@@ -79,13 +107,12 @@ class Stack:
 
     def deploy(self, function: str) -> str:
         """Deploy the function under a name, reading the queue."""
-        archive = bundle(self.config, Platform(arch="x86_64"))
         self.functions.create_function(
             FunctionName=function,
             Runtime=f"python{Platform().python}",
             Role=_ROLE,
             Handler="functions.aws.handler.handler",
-            Code={"ZipFile": archive.read_bytes()},
+            Code={"ZipFile": archive()},
             Timeout=self._timeout,
             MemorySize=1024,
             Environment={"Variables": self.environment()},
@@ -106,6 +133,7 @@ class Stack:
     def environment(self) -> dict[str, str]:
         """The function's own environment."""
         return {
+            "SMTP_RELAY_CONFIG_JSON": self.config.read_text(),
             "SMTP_RELAY_SPOOL": f"s3://{self.bucket}/{_PREFIX}",
             "SMTP_RELAY_QUEUE_URL": self.queue,
             "SMTP_RELAY_RECEIPTS_TABLE": self.table,
@@ -132,12 +160,79 @@ class Stack:
         assert "FunctionError" not in answer, found
         return found
 
+    def put(self, content: bytes = MAIL, **about: Any) -> str:
+        """Spool a mail as the listener would; its key."""
+        envelope = envelope_of(content, **about)
+        key, data = spool_object(envelope, content, self.prefix)
+        self.s3.put_object(Bucket=self.bucket, Key=key, Body=data, IfNoneMatch="*")
+        return key
+
+    def message(self, key: str, receives: int = 1) -> dict[str, Any]:
+        """A record of a batch that rings for a key, as Lambda hands it over."""
+        return {
+            "messageId": key,
+            "receiptHandle": f"handle-{key}",
+            "body": doorbell(self.bucket, key),
+            "attributes": {"ApproximateReceiveCount": str(receives)},
+            "messageAttributes": {},
+            "md5OfBody": "",
+            "eventSource": "aws:sqs",
+            "eventSourceARN": self.arn_of("doorbells"),
+            "awsRegion": REGION,
+        }
+
+    def sends(self) -> int:
+        """How many mails with this stack's mails' ids went through SES."""
+        statistics = self.aws.client("ses").get_send_quota()
+        return int(statistics["SentLast24Hours"])
+
     def ring(self, *keys: str, bucket: str | None = None) -> None:
         """Send S3's event for each of these keys, as S3 itself would."""
         for key in keys:
             thing = {"bucket": {"name": bucket or self.bucket}, "object": {"key": key, "size": 1}}
             record = {"eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "s3": thing}
             self.sqs.send_message(QueueUrl=self.queue, MessageBody=json.dumps({"Records": [record]}))
+
+    def run_apart(self, event: Any) -> subprocess.Popen[bytes]:
+        """Start the function's code on an event in a process of its own."""
+        code = (
+            "import json, sys; from pathlib import Path; from functions.aws.function import Function;"
+            "from functions.config import load_delivery; import os;"
+            "context = type('Context', (), {'get_remaining_time_in_millis': lambda self: 60_000})();"
+            "Function(load_delivery(Path(sys.argv[1]), os.environ), os.environ)"
+            ".handle(json.loads(sys.argv[2]), context)"
+        )
+        return subprocess.Popen(
+            [sys.executable, "-c", code, str(self.config), json.dumps(event)],
+            env={**os.environ, **self.environment(), "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.DEVNULL,
+        )
+
+    def expire_claims(self) -> None:
+        """Let the time of runs that died pass."""
+        for item in self.dynamo.scan(TableName=self.table)["Items"]:
+            if item["status"]["S"] == "INPROGRESS":
+                self.dynamo.update_item(
+                    TableName=self.table,
+                    Key={"id": item["id"]},
+                    UpdateExpression="SET in_progress_expiration = :past",
+                    ExpressionAttributeValues={":past": {"N": "1"}},
+                )
+
+    def command(self, *arguments: str) -> str:
+        """Run `smtp-relay` on this stack's configuration; what it printed."""
+        done = subprocess.run(
+            [sys.executable, "-m", "listener.cli", *arguments, *self._config_argument(arguments[0])],
+            env={**os.environ, **self.environment(), "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def _config_argument(self, command: str) -> list[str]:
+        return ["--config", str(self.config)] if command == "deadletter" else [str(self.config)]
 
     def keys(self, bucket: str | None = None, prefix: str = "") -> list[str]:
         """The keys of a bucket, the spool's by default."""
@@ -180,8 +275,8 @@ class Stack:
         return visible, hidden
 
     def settled(self, seconds: float = 30.0) -> None:
-        """Wait until nothing is owed and nothing waits."""
-        self.until(lambda: not self.spooled() and self.waits() == (0, 0), "the spool to be empty", seconds)
+        """Wait until nothing is owed and no message is left but those that are hidden for a while."""
+        self.until(lambda: not self.spooled() and not self.waits()[0], "the spool to be empty", seconds)
 
     def until(self, condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
         """Wait for something. Raises TimeoutError with the log's end."""
@@ -205,8 +300,9 @@ class Stack:
 
     def close(self) -> None:
         """Stop the function reading."""
-        with contextlib.suppress(ClientError):
-            self.undeploy()
+        if self.function:
+            with contextlib.suppress(ClientError):
+                self.undeploy()
 
     def _with_queues(self, text: str) -> str:
         while "{queue:" in text:

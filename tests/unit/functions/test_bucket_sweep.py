@@ -109,3 +109,13 @@ def test_stops_in_time() -> None:
         place.put()
     place.now += 16 * MINUTE
     assert pass_over(place, left=20.0).rung == 0
+
+
+def test_a_large_backlog_is_listed_by_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("functions.bucket_sweep._FEW", 10)
+    place = Place()
+    for _ in range(50):
+        place.put()
+    place.now += 16 * MINUTE
+    assert pass_over(place).unfinished == 50
+    assert len(set(place.rung)) == 50

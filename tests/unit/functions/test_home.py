@@ -183,3 +183,8 @@ def test_whatever_fails_each_output_takes_effect_once(seed: int, rate: float) ->
     ids = [spooled_id(key, place.prefix) for key in keys]
     assert place.a.effects == place.b.effects == {(mail_id, 0): 1 for mail_id in ids}
     assert not place.store.objects
+
+
+def test_a_mail_larger_than_any_envelope_is_read(place: Place) -> None:
+    key, _ = place.put(MAIL + b"x" * 5_000_000)
+    assert place.run(key).fate is Fate.FINISHED

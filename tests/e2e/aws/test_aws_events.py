@@ -1,0 +1,125 @@
+"""Doorbells that come twice, at once, late, in disorder, or that are none of ours."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from tests.support.aws_stack import Stack
+from tests.support.endpoint import Says, endpoint
+
+Stacks = Callable[..., Stack]
+
+STORE_AND_TELL = {
+    "type": "aws",
+    "storage": {"bucket": "{bucket}", "path": "${id}.eml"},
+    "pubsub": {"topic": "{queue:out}"},
+}
+
+
+def test_duplicated_concurrent_and_reordered(stack_for: Stacks) -> None:
+    stack = stack_for({"in": [STORE_AND_TELL]}, notify=False)
+    keys = [stack.put() for _ in range(6)]
+    stack.ring(*reversed(keys), *keys, *keys)
+    stack.settled()
+    stack.ring(*keys)
+    stack.settled()
+    ids = sorted(key.rpartition("/")[2].removesuffix(".eml") for key in keys)
+    assert sorted(event["id"] for event in stack.messages("out", least=6)) == ids
+    assert sorted(stack.stored()) == [f"{mail_id}.eml" for mail_id in ids]
+
+
+def test_invocations_at_the_same_moment(stack_for: Stacks) -> None:
+    stack = stack_for({"in": [STORE_AND_TELL]}, notify=False)
+    key = stack.put()
+    event = {"Records": [stack.message(key)]}
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: stack.invoke(event), range(4)))
+    for _ in range(3):
+        if stack.spooled():
+            stack.invoke(event)
+    assert not stack.spooled()
+    assert len(stack.messages("out")) == 1
+    assert len(stack.stored()) == 1
+
+
+def test_foreign_events_are_acknowledged(stack_for: Stacks) -> None:
+    stack = stack_for({"in": [STORE_AND_TELL]}, notify=False)
+    gone = "relay/spool/b/2026/01/01/00/01a2037e-0ecf-7600-b2c1-0c663d57cd8b.eml"
+    strange = stack.put(flows=("elsewhere",), age=7200)
+    broken = stack.put(age=7200)
+    stack.s3.put_object(Bucket=stack.bucket, Key=broken, Body=b"Subject: not ours\r\n\r\n")
+    bodies = [
+        json.dumps({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": stack.bucket}),
+        "not json",
+        json.dumps({"Records": [{"s3": {}}]}),
+    ]
+    for body in bodies:
+        stack.sqs.send_message(QueueUrl=stack.queue, MessageBody=body)
+    stack.ring(gone, "relay/spool/other.txt", "elsewhere/x", strange, broken)
+    stack.ring(gone, bucket="another-bucket")
+    stack.until(lambda: stack.waits() == (0, 0), "all to be acknowledged")
+    records = {record["key"]: record for record in stack.dead_records()}
+    assert len(records) == 2
+    assert "does not start with an envelope" in records["envelope"]["reason"]
+    assert any("no flow 'elsewhere'" in record["reason"] for record in records.values())
+    assert stack.messages("dead", least=1, seconds=0.2) == []
+    assert stack.invoke({"hello": "world"}) == {"batchItemFailures": []}
+
+
+def test_renaming_the_function_repeats_nothing(stack_for: Stacks) -> None:
+    stack = stack_for(
+        {"in": [STORE_AND_TELL, {"type": "aws", "pubsub": {"topic": "{queue:late}"}}]}, notify=False
+    )
+    stack.missing("late")
+    key = stack.put()
+    stack.ring(key)
+    stack.until(lambda: bool(stack.dead_records()), "the second output to be given up")
+    assert len(stack.messages("out")) == 1
+    stack.undeploy()
+    stack.function = stack.deploy(f"{stack.name}-renamed")
+    stack.queues["late"] = stack.sqs.create_queue(QueueName=f"{stack.name}-late")["QueueUrl"]
+    stack.command("deadletter", "replay", "--all", "--now")
+    stack.settled()
+    assert len(stack.messages("late")) == 1
+    assert stack.messages("out", seconds=0.2) == []
+    assert key not in stack.spooled()
+
+
+def test_a_run_killed_half_way_is_finished_later(stack_for: Stacks) -> None:
+    """It dies while the second output waits for its answer; the first is done by then."""
+    with endpoint() as api:
+        asked = threading.Event()
+        api.answer = lambda request: Says(hang=asked)
+        topic = api.url.partition("/ask")[0] + "/0/slow"
+        slow = {"type": "aws", "name": "slow", "pubsub": {"topic": topic}}
+        stack = stack_for({"in": [STORE_AND_TELL, slow]}, notify=False)
+        key = stack.put()
+        run = stack.run_apart({"Records": [stack.message(key)]})
+        stack.until(lambda: bool(api.asked), "the slow output to be asked")
+        run.kill()
+        run.wait()
+        asked.set()
+        api.answer = Says(body=b'{"MessageId":"m"}')
+        again = {"Records": [stack.message(key, receives=2)]}
+        (failure,) = stack.invoke(again)["batchItemFailures"]
+        assert failure == {"itemIdentifier": key}, "the claim stands while the run could live"
+        stack.expire_claims()
+        assert stack.invoke(again) == {"batchItemFailures": []}
+        assert len(api.asked) == 2
+    assert len(stack.messages("out")) == 1
+    assert len(stack.stored()) == 1
+    assert not stack.spooled()
+
+
+def test_notifications_off_the_sweep_delivers_every_mail(stack_for: Stacks) -> None:
+    stack = stack_for({"in": [STORE_AND_TELL]}, notify=False)
+    for _ in range(12):
+        stack.put(age=16 * 60)
+    young = stack.put()
+    found = stack.invoke({"sweep": True})
+    assert (found["unfinished"], found["rung"]) == (13, 12)
+    stack.until(lambda: stack.spooled() == [young], "the old ones to be delivered")
+    assert len(stack.messages("out", least=12)) == 12
