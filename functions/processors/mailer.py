@@ -12,16 +12,12 @@ from functions.processors.base import Job, Processor
 from functions.processors.context import BuildContext
 from functions.processors.mailer_letter import Letter
 from functions.processors.mailer_options import Options
-from functions.processors.mailer_results import Ending, deliver_group
+from functions.processors.mailer_results import deliver
 from functions.processors.override import Overriding
 from functions.processors.signers import Signers
 from functions.processors.transport import server_of
 from functions.smtp.pool import Lease, Pool
 from functions.smtp.transaction import Message, Rcpt, Stale, Tally, transact
-
-GROUP: Final = 100
-"""Recipients of one transaction: as many as every server takes (RFC 5321 section 4.5.3.1.8). Part of
-the names of receipts: another number would ask again for mails that are under way."""
 
 MARGIN: Final = 5.0
 """Seconds at the end of a run that are left for writing down how it went."""
@@ -39,17 +35,9 @@ class MailerProcessor(Processor):
         """Serve every recipient who is not served yet. Raises Temporary while somebody is to be tried
         again, then Permanent if somebody was refused."""
         recipients = self._recipients(job)
-        addresses = list(recipients)
-        ending = Ending()
         with self._pool.lease(lambda: job.seconds_left() - MARGIN) as lease:
             work = _Work(job, lease, recipients, partial(self._message, job))
-            for at in range(0, len(addresses), GROUP):
-                group = addresses[at : at + GROUP]
-                if ending.unreachable:
-                    said = next(reversed(ending.deferred.values()))
-                    ending.deferred |= dict.fromkeys(group, said)
-                else:
-                    ending.add(deliver_group(group, job.once, work.send))
+            ending = deliver(list(recipients), job.once, work.send)
         ending.settle()
 
     def close(self) -> None:

@@ -17,6 +17,10 @@ from functions.processors.base import Once
 from functions.smtp.reply import Said, Unreachable
 from functions.smtp.transaction import Tally
 
+GROUP: Final = 100
+"""Recipients of one transaction: as many as every server takes (RFC 5321 section 4.5.3.1.8). Part of
+the names of receipts: another number would ask again for mails that are under way."""
+
 MAX_SHOWN: Final = 10
 """Recipients that a reason names for the same words; the fault and its record name all."""
 
@@ -30,14 +34,14 @@ Send = Callable[[Sequence[str]], Tally]
 class Ending:
     """How an attempt ended: recipients in `served` have the mail, now or since an earlier one.
 
-    `unreachable` says that the server was out of reach, `in_doubt` that some of the deferred may
-    have the mail.
+    `unreachable` is the fault when the server was out of reach, `in_doubt` says that some of the
+    deferred may have the mail.
     """
 
     served: list[str] = field(default_factory=list)
     refused: dict[str, Said] = field(default_factory=dict)
     deferred: dict[str, Said] = field(default_factory=dict)
-    unreachable: bool = False
+    unreachable: Unreachable | None = None
     in_doubt: bool = False
 
     def add(self, other: Ending) -> None:
@@ -52,8 +56,8 @@ class Ending:
         """A fault leaves these recipients for later."""
         said = Said(fault.enhanced, fault.reason)
         told = fault.deferred if isinstance(fault, _PutOff) else {}
-        self.deferred |= {each: told.get(each, said) for each in recipients}
-        self.unreachable = isinstance(fault, Unreachable)
+        self.deferred = {each: told.get(each, said) for each in recipients}
+        self.unreachable = fault if isinstance(fault, Unreachable) else None
         self.in_doubt = fault.in_doubt
 
     def settle(self) -> None:
@@ -62,7 +66,7 @@ class Ending:
         if not unserved:
             return
         about = tuple(unserved) if self.served else ()
-        named = bool(self.served) or len(unserved) > 1
+        named = bool(self.served) or bool(self.deferred and self.refused)
         if not self.deferred:
             reason = words(self.refused, named=named)
             enhanced = next(iter(self.refused.values())).enhanced
@@ -82,21 +86,46 @@ class _PutOff(Temporary):
         self.deferred = deferred
 
 
-def deliver_group(group: Sequence[str], once: Once, send: Send) -> Ending:
-    """Serve those of a group who are not served yet.
+def deliver(recipients: Sequence[str], once: Once, send: Send) -> Ending:
+    """Serve those who are not served yet, in groups. Raises Permanent when the mail cannot be sent
+    to anybody.
 
-    A round ends when everybody is served or refused. Where it ended before this attempt, the
-    operator replays the mail: the refused are then asked again. Raises Permanent when the mail
-    cannot be sent to anybody.
+    A turn ends when everybody is served or refused. Where it ended before this attempt, the
+    operator replays the mail: the refused are then asked again.
     """
+    total = Ending()
+    turn, fresh = 0, False
+
+    def send_if_reachable(group: Sequence[str]) -> Tally:
+        if total.unreachable is not None:
+            raise total.unreachable
+        return send(group)
+
+    while recipients:
+        total.refused = {}
+        for at in range(0, len(recipients), GROUP):
+            ending, ran = _deliver_group(turn, recipients[at : at + GROUP], once, send_if_reachable)
+            total.add(ending)
+            fresh = fresh or ran
+        if fresh or total.deferred:
+            break
+        recipients = [each for each in recipients if each in total.refused]
+        turn += 1
+    return total
+
+
+def _deliver_group(turn: int, group: Sequence[str], once: Once, send: Send) -> tuple[Ending, bool]:
+    """How one turn ends for a group, and whether a transaction was run for that now."""
     ending = Ending()
-    pending, turn = list(group), 0
+    pending = list(group)
+    ran = False
     while pending:
         try:
             tally, fresh = _transaction(f"{turn}", pending, once, send)
         except Temporary as fault:
             ending.put_off(pending, fault)
-            break
+            return ending, True
+        ran = ran or fresh
         ending.served += tally.accepted
         ending.refused |= tally.refused
         settled = {*tally.accepted, *tally.refused}
@@ -104,9 +133,7 @@ def deliver_group(group: Sequence[str], once: Once, send: Send) -> Ending:
         if fresh and pending and not tally.crowded:
             ending.deferred = {each: tally.deferred[each] for each in pending}
             break
-        if not pending and ending.refused and not fresh:
-            pending, ending.refused, turn = list(ending.refused), {}, turn + 1
-    return ending
+    return ending, ran
 
 
 def _transaction(turn: str, pending: Sequence[str], once: Once, send: Send) -> tuple[Tally, bool]:

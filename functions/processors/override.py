@@ -11,7 +11,7 @@ from functions.headers import MAX_LINE, HeaderEdits
 from functions.processors.mailer_options import Override
 
 _WIDTH: Final = 78  # RFC 5322 section 2.1.1: lines SHOULD stay within
-_WORD: Final = 45  # octets of one encoded word: 60 characters of base64 and its frame fit in a line
+_WORD: Final = 39  # octets of one encoded word: with its frame and a field's name it fits in a line
 _ATOMS: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+")
 _FOLD: Final = re.compile(r"(?=[ \t])(?<![ \t])")
 _ENCODED: Final = "=?utf-8?B?{}?="
