@@ -44,7 +44,7 @@ class Budget:
         except asyncio.CancelledError:
             if entry in self._waiting:
                 self._waiting.remove(entry)
-            else:
+            elif not turn.cancelled():
                 self._free += share  # served in the very moment of giving up
             self._serve()
             raise
@@ -52,8 +52,6 @@ class Budget:
     def _serve(self) -> None:
         while self._waiting and self._waiting[0][0] <= self._free:
             share, turn = self._waiting.popleft()
-            self._free -= share
-            if turn.cancelled():
-                self._free += share
-            else:
+            if not turn.cancelled():
+                self._free -= share
                 turn.set_result(None)

@@ -45,9 +45,11 @@ class CaptureFolder:
         return room.f_bavail * room.f_frsize < min_free
 
     def close(self) -> None:
-        """Remove it."""
+        """Remove it; safe to call more than once."""
         shutil.rmtree(self.path, ignore_errors=True)
-        os.close(self._lock)
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
 
 def _locked(folder: Path) -> int:
