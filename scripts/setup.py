@@ -22,7 +22,11 @@ VENV = ROOT / ".venv"
 STATE = ROOT / ".state"
 NODE = STATE / "node"
 
-NODE_PACKAGES = {"nodemailer": "^7.0.0", "aws-cdk": "2.1148.1"}  # later ones refuse aws-cdk-lib 2.275
+NODE_PACKAGES = {
+    "nodemailer": "^7.0.0",
+    "mailauth": "^4.8.0",  # verifies signatures by other means than ours
+    "aws-cdk": "2.1148.1",  # later ones refuse aws-cdk-lib 2.275
+}
 
 # Program that tests run -> Debian package that holds it.
 PROGRAMS = {
