@@ -1,0 +1,181 @@
+"""What a configuration file asks of its deployment on AWS; CDK and Terraform build from the same facts."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from functions.building import needs_receipts
+from functions.errors import ConfigError
+from functions.outputs import type_of
+from functions.spool_options import SpoolOptions
+from listener.check import findings
+from listener.checks.finding import Finding, Setting
+from listener.config import RelayConfig, load
+from listener.config_file import read
+
+SMTP: Final = 25
+SUBMISSIONS: Final = 465  # RFC 8314 section 3.3: TLS from the first octet
+SUBMISSION: Final = 587
+_SHIFT: Final = 10_000
+"""What is added to privileged ports in the container, whose user may not open them."""
+
+HEALTH: Final = 9090
+
+CLOSE_TIMEOUT: Final = 60_000
+"""Milliseconds that a stopping listener gives its clients: less than the balancer takes to let go of
+it (90 s) and than the container is given to end (120 s)."""
+
+_UNKNOWN_RATE: Final = 14.0
+"""Recipients a second that most accounts may send to after leaving the sandbox; stands in where the
+configuration gives no maxSendRate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A port of the load balancer and the container's behind it."""
+
+    name: str
+    outside: int
+    inside: int
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """One configuration, ready to be deployed."""
+
+    path: Path
+    config: RelayConfig
+    ports: tuple[Port, ...]
+    listener_config: str
+    """The configuration as JSON, for `SMTP_RELAY_CONFIG_JSON` of the listener."""
+    listeners: str
+    """JSON, for `SMTP_RELAY_LISTENERS`."""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def spool(self) -> SpoolOptions:
+        """Prefix and encryption of the spool; the bucket's name is the deployment's."""
+        return self.config.spool
+
+    @property
+    def prefix(self) -> str:
+        """What keys in the spool's bucket start with: "" or a path that ends in `/`."""
+        return self.config.spool.prefix
+
+    @property
+    def needs_receipts(self) -> bool:
+        """Whether an output takes receipts: then there is a table for them."""
+        return needs_receipts(self.config)
+
+    @property
+    def sends_mail(self) -> bool:
+        """Whether mail goes on to other servers: then strangers must not reach the listener."""
+        outputs = [output for flow in self.config.flows.values() for output in flow.outputs]
+        return any(
+            type_of(one) in {"mailer", "nodemailer"} or getattr(one, "ses", None) is not None
+            for one in outputs
+        )
+
+    @property
+    def has_certificate(self) -> bool:
+        """Whether the file names a certificate for the listener."""
+        return any(one.options.cert or one.options.pfx for one in self.config.resolved_listeners())
+
+    @property
+    def concurrency(self) -> int | None:
+        """How many instances of the function run at a time where SES's rate is shared among them
+        (SPEC section 7); None for no limit."""
+        found = [
+            output.ses  # type: ignore[attr-defined]
+            for flow in self.config.flows.values()
+            for output in flow.outputs
+            if getattr(output, "ses", None) is not None
+        ]
+        if not found:
+            return None
+        rate = max(one.max_send_rate or _UNKNOWN_RATE for one in found)
+        return min(1000, max(2, math.ceil(rate * 0.25)))  # SQS takes 2 to 1,000
+
+
+def read_deployment(path: Path, *, public: bool | None = None) -> Deployment:
+    """Read a configuration and see whether it can be deployed. `public` says whether strangers reach
+    the load balancer; None: unless an output sends mail on. Raises ConfigError."""
+    raw = read(path, {}).value
+    raw.pop("$schema", None)
+    spool = raw.get("spool")
+    url = spool.get("url", "") if isinstance(spool, dict) else (spool or "")
+    environ = {
+        "SMTP_RELAY_DEFAULT_BIND": "0.0.0.0",  # noqa: S104 - the task's own address
+        "SMTP_RELAY_TRUSTED_PROXIES": "10.0.0.0/8",  # stands for the balancer's subnets
+    }
+    if not str(url).startswith("s3://"):
+        environ["SMTP_RELAY_SPOOL"] = "s3://the-spool"
+    listeners, ports = _ports(raw)
+    environ["SMTP_RELAY_LISTENERS"] = json.dumps(listeners)
+    config = load(path, environ)
+    deployment = Deployment(
+        path, config, ports, _listener_config(raw), json.dumps(listeners, separators=(",", ":"))
+    )
+    reached = not deployment.sends_mail if public is None else public
+    return replace(deployment, warnings=_warnings(deployment, reached))
+
+
+def _ports(raw: Mapping[str, Any]) -> tuple[list[dict[str, Any]], tuple[Port, ...]]:
+    """The listeners in the container and their ports at the load balancer. Those of the file keep
+    their names; without any there are the three of SMTP."""
+    given = raw.get("listeners")
+    if not isinstance(given, list) or not given:
+        given = [{"port": SMTP}, {"port": SUBMISSIONS, "secure": True}, {"port": SUBMISSION}]
+    listeners: list[dict[str, Any]] = []
+    ports: list[Port] = []
+    for one in given:
+        outside = (
+            one["port"] - _SHIFT if one["port"] - _SHIFT in (SMTP, SUBMISSIONS, SUBMISSION) else one["port"]
+        )
+        inside = outside + _SHIFT if outside < 1024 else outside
+        name = one.get("name", str(one["port"]))
+        kept = {key: value for key, value in one.items() if key != "bind"}
+        listeners.append({**kept, "name": name, "port": inside, "useProxy": True})
+        ports.append(Port(name, outside, inside))
+    twice = {port.outside for port in ports if [each.outside for each in ports].count(port.outside) > 1}
+    if twice:
+        raise ConfigError("listeners", f"two have the port {min(twice)} at the load balancer")
+    return listeners, tuple(ports)
+
+
+def _listener_config(raw: Mapping[str, Any]) -> str:
+    """The file's content with what a deployment says beneath it: JSON logs, time to drain."""
+    value = {key: item for key, item in raw.items() if key not in {"port", "bind", "listeners"}}
+    options = dict(value.get("options") or {})
+    options.setdefault("closeTimeout", CLOSE_TIMEOUT)
+    value["options"] = options
+    if "loggers" not in value and "loggers" not in options:
+        value["loggers"] = [{"type": "CONSOLE", "format": "json"}]
+    # CloudFormation and Terraform take ${ for a variable of their own.
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).replace("${", "\\u0024{")
+
+
+def _warnings(deployment: Deployment, public: bool) -> tuple[str, ...]:
+    """What somebody should know. Raises ConfigError for what must not be deployed so."""
+    setting = Setting(deployment.path.parent, {}, public=public, platform="fargate")
+    found = [*findings(deployment.config, setting), *_unreachable(deployment.config)]
+    errors = [one for one in found if one.severity == "error"]
+    if errors:
+        raise ConfigError(str(deployment.path), "; ".join(f"{one.where}: {one.text}" for one in errors))
+    return tuple(f"{one.where}: {one.text}".removeprefix(": ") for one in found if one.severity == "warning")
+
+
+def _unreachable(config: RelayConfig) -> list[Finding]:
+    """Secrets that a task on Fargate cannot read, or that everybody could who sees its definition."""
+    from infra.aws_secrets import listener_secrets, refusal
+
+    return [
+        Finding("error", path, reason)
+        for path, secret in listener_secrets(config)
+        if (reason := refusal(secret)) is not None
+    ]

@@ -1,0 +1,169 @@
+"""The queue that uploads ring at, and the function that delivers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from aws_cdk import Aws, Duration, RemovalPolicy
+from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_scheduler as scheduler
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+
+from infra.aws_deployment import Deployment
+from infra.bundle import Platform, bundle
+from infra.cdk import iam_rules as rules
+from infra.cdk.iam import Spool, function_statements, statement
+from infra.cdk.roles import HERE, log_group_arn, make_role
+from infra.cdk.spool_construct import SpoolBucket
+
+TIMEOUT: Final = Duration.seconds(120)
+VISIBILITY: Final = Duration.seconds(720)
+"""Six times the function's, as Lambda's documentation asks for."""
+
+MAX_RECEIVES: Final = 10
+MEMORY: Final = 1024  # MB
+SWEEP_MINUTES: Final = 5
+HANDLER: Final = "functions.aws.handler.handler"
+
+
+class Delivery(Construct):
+    """Runs the outputs of a configuration for what lies in a spool."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        name: str,
+        *,
+        deployment: Deployment,
+        spool: SpoolBucket,
+        platform: Platform | None = None,
+        environment: Mapping[str, str] | None = None,
+        schedule: bool = True,
+    ) -> None:
+        super().__init__(scope, name)
+        self._deployment = deployment
+        self.dead_letters = sqs.Queue(
+            self,
+            "DeadLetters",
+            encryption=sqs.QueueEncryption.SQS_MANAGED,
+            enforce_ssl=True,
+            retention_period=Duration.days(14),
+        )
+        self.queue = sqs.Queue(
+            self,
+            "Doorbells",
+            # S3 cannot use the key that AWS manages for SQS; this one needs none.
+            encryption=sqs.QueueEncryption.SQS_MANAGED,
+            enforce_ssl=True,
+            retention_period=Duration.days(4),
+            visibility_timeout=VISIBILITY,
+            dead_letter_queue=sqs.DeadLetterQueue(max_receive_count=MAX_RECEIVES, queue=self.dead_letters),
+        )
+        spool.notify(self.queue)
+        self.table = self._table(spool.kept) if deployment.needs_receipts else None
+        self.function = self._function(spool, platform or Platform(), environment or {})
+        self._read_queue()
+        if schedule:
+            self._sweep()
+
+    def _table(self, kept: RemovalPolicy) -> dynamodb.Table:
+        return dynamodb.Table(
+            self,
+            "Receipts",
+            partition_key=dynamodb.Attribute(name="id", type=dynamodb.AttributeType.STRING),
+            billing_mode=dynamodb.BillingMode.PAY_PER_REQUEST,
+            time_to_live_attribute="expiration",
+            # Without receipts, what a retained spool still owes would be sent again.
+            removal_policy=kept,
+        )
+
+    def _function(
+        self, spool: SpoolBucket, platform: Platform, environment: Mapping[str, str]
+    ) -> lambda_.Function:
+        log_group = logs.LogGroup(
+            self, "Logs", retention=logs.RetentionDays.ONE_MONTH, removal_policy=RemovalPolicy.DESTROY
+        )
+        resources = Spool(
+            bucket=spool.bucket.bucket_arn,
+            prefix=spool.prefix,
+            queue=self.queue.queue_arn,
+            table=None if self.table is None else self.table.table_arn,
+            log_group=log_group_arn(log_group),
+            key=spool.key_arn,
+        )
+        role = make_role(
+            self,
+            "Role",
+            "lambda.amazonaws.com",
+            function_statements(self._deployment.config, resources, HERE),
+        )
+        variables = {
+            "SMTP_RELAY_SPOOL": spool.url,
+            "SMTP_RELAY_QUEUE_URL": self.queue.queue_url,
+            # Metrics of several stacks in one account are told apart by it.
+            "POWERTOOLS_SERVICE_NAME": Aws.STACK_NAME,
+            "PYDANTIC_DISABLE_PLUGINS": "1",
+        }
+        if self.table is not None:
+            variables["SMTP_RELAY_RECEIPTS_TABLE"] = self.table.table_name
+        if self._deployment.concurrency is not None:
+            variables["SMTP_RELAY_SES_CONCURRENCY"] = str(self._deployment.concurrency)
+        archive = bundle(self._deployment.path, platform)
+        return lambda_.Function(
+            self,
+            "Function",
+            description="Delivers the mails of a spool",
+            runtime=lambda_.Runtime(f"python{platform.python}", lambda_.RuntimeFamily.PYTHON),
+            architecture=(
+                lambda_.Architecture.ARM_64 if platform.arch == "arm64" else lambda_.Architecture.X86_64
+            ),
+            handler=HANDLER,
+            code=lambda_.Code.from_asset(str(archive)),
+            memory_size=MEMORY,
+            timeout=TIMEOUT,
+            environment={**variables, **environment},
+            role=role,
+            log_group=log_group,
+        )
+
+    def _read_queue(self) -> None:
+        lambda_.EventSourceMapping(
+            self,
+            "Mapping",
+            target=self.function,
+            event_source_arn=self.queue.queue_arn,
+            batch_size=10,
+            max_batching_window=Duration.seconds(0),
+            report_batch_item_failures=True,
+            # What waits for SES's send rate waits in the queue.
+            max_concurrency=self._deployment.concurrency,
+        )
+
+    def _sweep(self) -> None:
+        role = make_role(
+            self,
+            "ScheduleRole",
+            "scheduler.amazonaws.com",
+            [statement(rules.SWEEP, [self.function.function_arn])],
+            conditions={"StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID}},
+        )
+        scheduler.CfnSchedule(
+            self,
+            "Sweep",
+            description="Looks through the spool for what is owed",
+            schedule_expression=f"rate({SWEEP_MINUTES} minutes)",
+            flexible_time_window=scheduler.CfnSchedule.FlexibleTimeWindowProperty(mode="OFF"),
+            target=scheduler.CfnSchedule.TargetProperty(
+                arn=self.function.function_arn,
+                role_arn=role.role_arn,
+                input='{"sweep": true}',
+                # The next one comes soon enough.
+                retry_policy=scheduler.CfnSchedule.RetryPolicyProperty(
+                    maximum_retry_attempts=1, maximum_event_age_in_seconds=120
+                ),
+            ),
+        )

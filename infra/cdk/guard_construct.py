@@ -1,0 +1,61 @@
+"""Keeps a stack from being destroyed while mail is unfinished: its function and its listener would
+go, and what the bucket still owes would be delivered by nobody."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from aws_cdk import CfnCustomResource, Duration, RemovalPolicy
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_logs as logs
+from constructs import Construct, IConstruct
+
+from infra.bundle import Platform
+from infra.cdk import iam_rules as rules
+from infra.cdk.iam import statement
+from infra.cdk.roles import log_group_arn, make_role
+from infra.cdk.spool_construct import SpoolBucket
+
+_CODE: Final = Path(__file__).with_name("guard") / "index.py"
+
+
+class SpoolGuard(Construct):
+    """Deleted first, and only when nothing is owed. `before`: what must not go earlier."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        name: str,
+        *,
+        spool: SpoolBucket,
+        platform: Platform,
+        before: list[IConstruct],
+    ) -> None:
+        super().__init__(scope, name)
+        log_group = logs.LogGroup(
+            self, "Logs", retention=logs.RetentionDays.ONE_MONTH, removal_policy=RemovalPolicy.DESTROY
+        )
+        arn = log_group_arn(log_group)
+        statements = [
+            statement(rules.GUARD, [spool.bucket.bucket_arn]),
+            statement(rules.GUARD_LOGS, [f"{arn}:*"]),
+        ]
+        function = lambda_.Function(
+            self,
+            "Function",
+            description="Refuses to delete the stack while mail is unfinished",
+            runtime=lambda_.Runtime(
+                f"python{platform.python}", lambda_.RuntimeFamily.PYTHON, supports_inline_code=True
+            ),
+            architecture=lambda_.Architecture.ARM_64,
+            handler="index.handler",
+            code=lambda_.Code.from_inline(_CODE.read_text(encoding="utf-8")),
+            timeout=Duration.seconds(30),
+            role=make_role(self, "Role", "lambda.amazonaws.com", statements),
+            log_group=log_group,
+        )
+        guard = CfnCustomResource(self, "Guard", service_token=function.function_arn, service_timeout=120)
+        guard.add_property_override("Bucket", spool.bucket.bucket_name)
+        guard.add_property_override("Prefix", f"{spool.prefix}spool/")
+        guard.node.add_dependency(*before)

@@ -1,0 +1,215 @@
+"""What each role may do, derived from the configuration and from nothing else.
+
+Statements are written by hand: CDK's grants hand out more than our calls need. `infra.cdk.iam_rules`
+has the actions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+from functions.aws.client_options import ClientOptions
+from functions.aws.options import Options as AwsOptions
+from functions.config import DeliveryConfig
+from functions.errors import ConfigError
+from infra.aws_secrets import arn_of, listener_secrets, output_secrets
+from infra.cdk import iam_rules as rules
+from infra.cdk.iam_rules import Rule
+from listener.config import RelayConfig
+
+Statement = dict[str, Any]
+
+
+class Place(NamedTuple):
+    """Where a stack stands. Texts may be tokens of CDK or placeholders of Terraform."""
+
+    partition: str
+    region: str
+    account: str
+
+
+class Spool(NamedTuple):
+    """The spool's resources as ARNs; `prefix` is "" or ends in `/`. None for what there is none of."""
+
+    bucket: str
+    prefix: str
+    queue: str
+    table: str | None
+    log_group: str
+    key: str | None = None
+
+
+def statement(rule: Rule, resources: Iterable[str]) -> Statement:
+    """An IAM statement as JSON knows it."""
+    return {
+        "Sid": rule.sid,
+        "Effect": "Allow",
+        "Action": list(rule.actions),
+        "Resource": sorted(set(resources)),
+    }
+
+
+def listener_statements(config: RelayConfig, spool: Spool, place: Place) -> list[Statement]:
+    """The task role's: put into its prefix, read its secrets. Raises ConfigError."""
+    found = [statement(rules.STORE, [f"{spool.bucket}/{spool.prefix}spool/*"])]
+    if spool.key is not None:
+        found.append(statement(rules.DATA_KEY, [spool.key]))
+    arns = [arn_of(secret, **place._asdict()) for _, secret in listener_secrets(config) if secret.in_cloud]
+    return found + _readers(arns, rules.LISTENER_PARAMETERS, rules.LISTENER_SECRETS)
+
+
+def function_statements(config: DeliveryConfig, spool: Spool, place: Place) -> list[Statement]:
+    """The function's: the spool, its queue, and what the outputs need. Raises ConfigError."""
+    under = f"{spool.bucket}/{spool.prefix}"
+    found = [
+        statement(rules.FINISH, [f"{under}spool/*"]),
+        statement(rules.BURY, [f"{under}dead/*"]),
+        statement(rules.LIST, [spool.bucket]),
+        statement(rules.DOORBELLS, [spool.queue]),
+        statement(rules.FUNCTION_LOGS, [f"{spool.log_group}:*"]),
+    ]
+    if config.keep_cache:
+        found.append(statement(rules.KEEP, [f"{under}kept/*"]))
+    if spool.key is not None:
+        found.append(statement(rules.SPOOL_KEY, [spool.key]))
+    if spool.table is not None:
+        found.append(statement(rules.RECEIPTS, [spool.table]))
+    return found + output_statements(config, place)
+
+
+def output_statements(config: DeliveryConfig, place: Place) -> list[Statement]:
+    """What the outputs alone need, each rule once with the resources of all. Raises ConfigError."""
+    needed: dict[Rule, set[str]] = {}
+    secrets: list[str] = []
+    for flow in config.flows.values():
+        for output in flow.outputs:
+            secrets += [
+                arn_of(secret, **place._asdict()) for secret in output_secrets(output) if secret.in_cloud
+            ]
+            if isinstance(output, AwsOptions):
+                for rule, resource in _aws_output(output, place):
+                    needed.setdefault(rule, set()).add(resource)
+    ordered = [statement(rule, needed[rule]) for rule in rules.RULES if rule in needed]
+    return ordered + _readers(secrets, rules.OUTPUT_PARAMETERS, rules.OUTPUT_SECRETS)
+
+
+def pull_statements(repository: str | None, log_group: str) -> list[Statement]:
+    """The execution role's; `repository` is None for an image that is not in ECR."""
+    found = [statement(rules.TASK_LOGS, [f"{log_group}:*"])]
+    if repository is not None:
+        found += [statement(rules.PULL, [repository]), statement(rules.PULL_TOKEN, ["*"])]
+    return found
+
+
+def _readers(arns: Iterable[str], parameters: Rule, secrets: Rule) -> list[Statement]:
+    named = sorted(set(arns))
+    by_rule = {
+        parameters: [arn for arn in named if ":ssm:" in arn],
+        secrets: [arn for arn in named if ":secretsmanager:" in arn],
+    }
+    return [statement(rule, found) for rule, found in by_rule.items() if found]
+
+
+def _aws_output(output: AwsOptions, place: Place) -> Iterator[tuple[Rule, str]]:
+    if output.assume_role is not None:
+        yield rules.ASSUME, output.assume_role.role_arn
+        return
+    if output.storage is not None and not _own_credentials(output.s3_client):
+        yield from _storage(output, place)
+    if output.pubsub is not None and not _own_credentials(output.sqs_client):
+        region = output.sqs_client.region_name or output.sqs_client.region or place.region
+        yield rules.PUBLISH, queue_arn(output.pubsub.topic, place.partition, region)
+    if output.ses is not None and not _own_credentials(output.ses_client):
+        yield from _ses(output, place)
+
+
+def _storage(output: AwsOptions, place: Place) -> Iterator[tuple[Rule, str]]:
+    assert output.storage is not None
+    keys = f"arn:{place.partition}:s3:::{output.storage.bucket}/{key_pattern(output.storage.key)}"
+    options = output.put_options
+    yield rules.STORAGE, keys
+    if options.tagging is not None:
+        yield rules.STORAGE_TAGS, keys
+    grants = (
+        options.acl,
+        options.grant_read,
+        options.grant_full_control,
+        options.grant_read_acp,
+        options.grant_write_acp,
+    )
+    if any(grant is not None for grant in grants):
+        yield rules.STORAGE_ACL, keys
+    if options.object_lock_mode is not None:
+        yield rules.STORAGE_RETENTION, keys
+    if options.object_lock_legal_hold_status is not None:
+        yield rules.STORAGE_HOLD, keys
+    if options.sse_kms_key_id is not None:
+        yield rules.STORAGE_KEY, key_arn(options.sse_kms_key_id, place)
+
+
+def _ses(output: AwsOptions, place: Place) -> Iterator[tuple[Rule, str]]:
+    assert output.ses is not None
+    client, options = output.ses_client, output.send_raw_email_options
+    region = client.region_name or client.region or place.region
+    here = f"arn:{place.partition}:ses:{region}:{place.account}"
+    for identity in output.ses.identities or ("*",):
+        yield rules.SEND, identity if identity.startswith("arn:") else f"{here}:identity/{identity}"
+    for arn in (options.from_arn, options.source_arn, options.return_path_arn):
+        if arn is not None:
+            yield rules.SEND, arn
+    if options.configuration_set_name is not None:
+        yield rules.SEND, f"{here}:configuration-set/{options.configuration_set_name}"
+    if output.ses.max_send_rate is None:
+        yield rules.RATE, "*"
+
+
+def _own_credentials(client: ClientOptions) -> bool:
+    """Whether the file gives credentials, so that no role of ours is used."""
+    return client.credentials is not None or client.aws_access_key_id is not None
+
+
+def key_pattern(key: str) -> str:
+    """A key's template as the end of an ARN: up to the first variable, then anything. A key without
+    variables may get a suffix before its extension, where it is taken."""
+    start, variable, _ = key.partition("${")
+    if not variable:
+        folder, slash, name = key.rpartition("/")
+        start = folder + slash + (name.rpartition(".")[0] or name)
+    # In an ARN these stand for any text.
+    return start.replace("*", "?") + "*"
+
+
+_AMAZON: Final = re.compile(
+    r"(?:[a-z0-9.-]+\.)?sqs(?:-fips)?\.(?P<first>[a-z0-9-]+)\.(?:amazonaws\.com(?:\.cn)?|api\.aws|vpce\.amazonaws\.com)"
+    r"|(?P<second>[a-z0-9-]+)\.queue\.amazonaws\.com(?:\.cn)?"
+)
+_PATH: Final = re.compile(r"/(?P<account>[0-9]{12})/(?P<name>[A-Za-z0-9_-]{1,80}(?:\.fifo)?)")
+
+
+def queue_arn(url: str, partition: str, region: str) -> str:
+    """The ARN of the queue behind a URL, of any account; `region` where the URL names none. Raises
+    ConfigError for a URL that holds no account and name."""
+    parts = urlsplit(url)
+    path = _PATH.fullmatch(parts.path)
+    if path is None:
+        raise ConfigError(
+            f"pubsub.topic {url}",
+            "does not end in the account and the queue's name",
+            "https://sqs.REGION.amazonaws.com/ACCOUNT/NAME",
+        )
+    host = _AMAZON.fullmatch(parts.hostname or "")
+    found = (host["first"] or host["second"]) if host else region
+    return f"arn:{partition}:sqs:{found}:{path['account']}:{path['name']}"
+
+
+def key_arn(key: str, place: Place) -> str:
+    """The ARN of a KMS key that is named by its ARN or id. Raises ConfigError for an alias, which no
+    policy can name."""
+    if "alias/" in key:
+        raise ConfigError(key, "is an alias: a policy needs the key's own ARN")
+    if key.startswith("arn:"):
+        return key
+    return f"arn:{place.partition}:kms:{place.region}:{place.account}:key/{key}"

@@ -1,0 +1,218 @@
+"""The listener: tasks on Fargate behind a network load balancer."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aws_cdk import Annotations, Aws, Duration, RemovalPolicy
+from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_ecr_assets as ecr_assets
+from aws_cdk import aws_ecs as ecs
+from aws_cdk import aws_elasticloadbalancingv2 as elb
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_logs as logs
+from constructs import Construct
+
+from infra.aws_deployment import HEALTH, Deployment
+from infra.bundle import ROOT
+from infra.cdk.iam import Spool, listener_statements, pull_statements
+from infra.cdk.images import repository_arn
+from infra.cdk.network import allow
+from infra.cdk.roles import HERE, log_group_arn, make_role
+from infra.cdk.spool_construct import SpoolBucket
+
+CPU: Final = 256  # of 1,024 for one core
+MEMORY: Final = 512  # MiB
+LEAST: Final = 2
+MOST: Final = 10
+BUSY: Final = 50  # per cent of CPU
+
+DEREGISTRATION: Final = Duration.seconds(90)
+STOP: Final = Duration.seconds(120)
+"""The longest that Fargate waits between SIGTERM and SIGKILL."""
+
+USER: Final = "10025:10025"
+"""The image's own user."""
+
+
+class Listener(Construct):
+    """Takes mail in and puts it into a spool. `public`: strangers reach it."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        name: str,
+        *,
+        deployment: Deployment,
+        spool: SpoolBucket,
+        vpc: ec2.IVpc,
+        public: bool,
+        image: str | None = None,
+        autoscaling: bool = True,
+    ) -> None:
+        super().__init__(scope, name)
+        self._deployment = deployment
+        self.vpc = vpc
+        self.log_group = logs.LogGroup(
+            self, "Logs", retention=logs.RetentionDays.ONE_MONTH, removal_policy=RemovalPolicy.DESTROY
+        )
+        self.role = self._task_role(spool)
+        spool.forbid_overwriting(self.role)
+        container, repository = self._image(image)
+        self.task = self._task(spool, container, repository)
+        # A group from its creation: a balancer without one can never be given any.
+        self.balancer_group = ec2.SecurityGroup(
+            self, "BalancerGroup", vpc=vpc, description="Clients of the mail relay", allow_all_outbound=False
+        )
+        self.task_group = ec2.SecurityGroup(
+            self, "TaskGroup", vpc=vpc, description="Tasks of the mail relay", allow_all_outbound=True
+        )
+        self._let_in(public)
+        self.balancer = elb.NetworkLoadBalancer(
+            self,
+            "Balancer",
+            vpc=vpc,
+            vpc_subnets=self._subnets(public),
+            internet_facing=public,
+            cross_zone_enabled=True,
+            security_groups=[self.balancer_group],
+        )
+        self.service = self._service(autoscaling)
+        self.targets = [self._port(port.outside, port.inside) for port in deployment.ports]
+        if autoscaling:
+            scaling = self.service.auto_scale_task_count(min_capacity=LEAST, max_capacity=MOST)
+            scaling.scale_on_cpu_utilization("Busy", target_utilization_percent=BUSY)
+
+    def _task_role(self, spool: SpoolBucket) -> iam.IRole:
+        resources = Spool(
+            bucket=spool.bucket.bucket_arn,
+            prefix=spool.prefix,
+            queue="",
+            table=None,
+            log_group="",
+            key=spool.key_arn,
+        )
+        return make_role(
+            self,
+            "TaskRole",
+            "ecs-tasks.amazonaws.com",
+            listener_statements(self._deployment.config, resources, HERE),
+        )
+
+    def _image(self, given: str | None) -> tuple[ecs.ContainerImage, str | None]:
+        """The image, and the ARN of its repository where that is in ECR."""
+        if given is not None:
+            # The right to pull it is in pull_statements, where CDK does not look.
+            Annotations.of(self).acknowledge_warning("@aws-cdk/aws-ecs:ecrImageRequiresPolicy")
+            return ecs.ContainerImage.from_registry(given), repository_arn(given, Aws.PARTITION)
+        asset = ecr_assets.DockerImageAsset(
+            self,
+            "Image",
+            directory=str(ROOT),
+            file="listener/Dockerfile",
+            platform=ecr_assets.Platform.LINUX_ARM64,
+        )
+        image = ecs.ContainerImage.from_docker_image_asset(asset)
+        return image, asset.repository.repository_arn
+
+    def _task(
+        self, spool: SpoolBucket, image: ecs.ContainerImage, repository: str | None
+    ) -> ecs.FargateTaskDefinition:
+        group = log_group_arn(self.log_group)
+        starter = make_role(self, "StartRole", "ecs-tasks.amazonaws.com", pull_statements(repository, group))
+        task = ecs.FargateTaskDefinition(
+            self,
+            "Task",
+            cpu=CPU,
+            memory_limit_mib=MEMORY,
+            runtime_platform=ecs.RuntimePlatform(
+                cpu_architecture=ecs.CpuArchitecture.ARM64,
+                operating_system_family=ecs.OperatingSystemFamily.LINUX,
+            ),
+            task_role=self.role,
+            execution_role=starter,
+        )
+        task.add_container(
+            "listener",
+            image=image,
+            user=USER,
+            stop_timeout=STOP,
+            environment={
+                "SMTP_RELAY_CONFIG_JSON": self._deployment.listener_config,
+                "SMTP_RELAY_SPOOL": spool.url,
+                "SMTP_RELAY_LISTENERS": self._deployment.listeners,
+                "SMTP_RELAY_TRUSTED_PROXIES": self.vpc.vpc_cidr_block,
+                "SMTP_RELAY_HEALTH_PORT": str(HEALTH),
+            },
+            logging=ecs.LogDriver.aws_logs(stream_prefix="listener", log_group=self.log_group),
+            port_mappings=[
+                ecs.PortMapping(container_port=port)
+                for port in (*(one.inside for one in self._deployment.ports), HEALTH)
+            ],
+        )
+        return task
+
+    def _let_in(self, public: bool) -> None:
+        clients = [ec2.Peer.any_ipv4()] if public else [ec2.Peer.ipv4(self.vpc.vpc_cidr_block)]
+        inside = [one.inside for one in self._deployment.ports] + [HEALTH]
+        outside = [one.outside for one in self._deployment.ports]
+        allow(self.balancer_group, clients, outside, "SMTP")
+        allow(self.task_group, [self.balancer_group], inside, "from the balancer")
+        for port in inside:
+            self.balancer_group.add_egress_rule(self.task_group, ec2.Port.tcp(port), "to the tasks")
+
+    def _subnets(self, public: bool) -> ec2.SubnetSelection:
+        if public or not self.vpc.private_subnets:
+            return ec2.SubnetSelection(subnet_type=ec2.SubnetType.PUBLIC)
+        return ec2.SubnetSelection(subnet_type=ec2.SubnetType.PRIVATE_WITH_EGRESS)
+
+    def _service(self, autoscaling: bool) -> ecs.FargateService:
+        """Tasks stand in private subnets where the network has any; else they need an address."""
+        private = bool(self.vpc.private_subnets)
+        if not private:
+            Annotations.of(self).add_info("tasks stand in public subnets, reached by the balancer alone")
+        cluster = ecs.Cluster(
+            self, "Cluster", vpc=self.vpc, container_insights_v2=ecs.ContainerInsights.DISABLED
+        )
+        return ecs.FargateService(
+            self,
+            "Service",
+            cluster=cluster,
+            task_definition=self.task,
+            # Said here, each deployment would undo what scaling decided.
+            desired_count=None if autoscaling else LEAST,
+            min_healthy_percent=100,
+            max_healthy_percent=200,
+            circuit_breaker=ecs.DeploymentCircuitBreaker(enable=True, rollback=True),
+            health_check_grace_period=Duration.seconds(60),
+            assign_public_ip=not private,
+            vpc_subnets=self._subnets(public=not private),
+            security_groups=[self.task_group],
+            enable_execute_command=False,
+        )
+
+    def _port(self, outside: int, inside: int) -> elb.NetworkTargetGroup:
+        """A port of the balancer. The client's address comes in the PROXY header."""
+        group = elb.NetworkTargetGroup(
+            self,
+            f"Target{outside}",
+            vpc=self.vpc,
+            port=inside,
+            protocol=elb.Protocol.TCP,
+            target_type=elb.TargetType.IP,
+            proxy_protocol_v2=True,
+            preserve_client_ip=False,
+            deregistration_delay=DEREGISTRATION,
+            health_check=elb.HealthCheck(
+                protocol=elb.Protocol.HTTP,
+                port=str(HEALTH),
+                path="/healthz",
+                interval=Duration.seconds(10),
+                timeout=Duration.seconds(6),
+                healthy_threshold_count=2,
+                unhealthy_threshold_count=3,
+            ),
+            targets=[self.service.load_balancer_target(container_name="listener", container_port=inside)],
+        )
+        self.balancer.add_listener(f"Port{outside}", port=outside, default_target_groups=[group])
+        return group

@@ -1,0 +1,32 @@
+"""Where the listener stands: a network of its own, or one that is there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aws_cdk import aws_ec2 as ec2
+from constructs import Construct
+
+
+def network(scope: Construct, vpc_id: str | None) -> ec2.IVpc:
+    """A VPC by its id, else a new one: public subnets in two zones, no NAT, S3 without the internet."""
+    if vpc_id is not None:
+        return ec2.Vpc.from_lookup(scope, "Vpc", vpc_id=vpc_id)
+    return ec2.Vpc(
+        scope,
+        "Vpc",
+        max_azs=2,
+        nat_gateways=0,
+        subnet_configuration=[
+            ec2.SubnetConfiguration(name="Public", subnet_type=ec2.SubnetType.PUBLIC, cidr_mask=24)
+        ],
+        gateway_endpoints={"S3": ec2.GatewayVpcEndpointOptions(service=ec2.GatewayVpcEndpointAwsService.S3)},
+        restrict_default_security_group=False,
+    )
+
+
+def allow(group: ec2.SecurityGroup, peers: Sequence[ec2.IPeer], ports: Sequence[int], why: str) -> None:
+    """Let peers in on TCP ports."""
+    for peer in peers:
+        for port in ports:
+            group.add_ingress_rule(peer, ec2.Port.tcp(port), why)

@@ -1,0 +1,87 @@
+"""What `cdk -c NAME=VALUE` says about a stack."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from functions.errors import ConfigError
+from infra.bundle import Platform
+
+DEFAULT_CONFIG: Final = "configs/mail2s3.jsonc"
+
+PARTS: Final = frozenset({"alarms", "autoscaling", "dashboard", "guard", "listener", "schedule"})
+"""What `-c without=…` may leave out: an emulator refuses some, and some cost money."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The context of one stack.
+
+    `config`: the listener's configuration file. `name`: the stack's. `vpc`: the id of a network that
+    is there. `public`: whether strangers reach the load balancer (by default unless an output sends
+    mail on). `image`: an image to run instead of building one. `ephemeral`: nothing outlives the
+    stack. `alarm_topic`: ARN of the topic that alarms go to. `environment`: more variables for the
+    function.
+    """
+
+    config: Path = Path(DEFAULT_CONFIG)
+    name: str = "SmtpRelay"
+    vpc: str | None = None
+    public: bool | None = None
+    image: str | None = None
+    ephemeral: bool = False
+    alarm_topic: str | None = None
+    platform: Platform = field(default_factory=Platform)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    without: frozenset[str] = frozenset()
+
+    def has(self, part: str) -> bool:
+        """Whether a part is wanted."""
+        return part not in self.without
+
+
+def read_settings(context: Callable[[str], Any]) -> Settings:
+    """The settings; `context` gives the value of a name, None where there is none. Raises
+    ConfigError."""
+    default = Settings()
+    without = frozenset(filter(None, str(context("without") or "").split(",")))
+    if unknown := without - PARTS:
+        raise ConfigError(f"-c without={min(unknown)}", "is no part", f"parts are {', '.join(sorted(PARTS))}")
+    platform = Platform(
+        python=str(context("python") or default.platform.python),
+        arch=str(context("arch") or default.platform.arch),
+    )
+    return Settings(
+        config=Path(str(context("config") or default.config)),
+        name=str(context("name") or default.name),
+        vpc=_text(context("vpc")),
+        public=_truth("public", context("public")),
+        image=_text(context("image")),
+        ephemeral=bool(_truth("ephemeral", context("ephemeral"))),
+        alarm_topic=_text(context("alarmTopic")),
+        platform=platform,
+        environment=_variables(context("environment")),
+        without=without,
+    )
+
+
+def _text(value: Any) -> str | None:
+    return str(value) if value else None
+
+
+def _truth(name: str, value: Any) -> bool | None:
+    """The command line gives texts, cdk.json truth values."""
+    if value is None or isinstance(value, bool):
+        return value
+    if value in ("true", "false"):
+        return bool(value == "true")
+    raise ConfigError(f"-c {name}={value}", "is neither true nor false")
+
+
+def _variables(value: Any) -> dict[str, str]:
+    found = json.loads(value) if isinstance(value, str) else (value or {})
+    return {str(name): str(text) for name, text in found.items()}

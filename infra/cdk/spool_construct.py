@@ -1,0 +1,108 @@
+"""The bucket that holds what is owed."""
+
+from __future__ import annotations
+
+from aws_cdk import Aws, Duration, RemovalPolicy, Stack
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_s3 as s3
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+
+from functions.spool_options import SpoolOptions
+from infra.cdk import iam as permissions
+from infra.cdk.iam import Place
+
+
+class SpoolBucket(Construct):
+    """A private bucket. `options` are the configuration's `spool`: prefix and encryption."""
+
+    def __init__(
+        self, scope: Construct, name: str, *, options: SpoolOptions, ephemeral: bool = False
+    ) -> None:
+        super().__init__(scope, name)
+        self.prefix = options.prefix
+        self.kept = RemovalPolicy.DESTROY if ephemeral else RemovalPolicy.RETAIN
+        self.key = self._key(options) if options.sse == "aws:kms" else None
+        self.bucket = s3.Bucket(
+            self,
+            "Bucket",
+            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
+            object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
+            enforce_ssl=True,
+            encryption=s3.BucketEncryption.S3_MANAGED if self.key is None else s3.BucketEncryption.KMS,
+            encryption_key=self.key,
+            bucket_key_enabled=None if self.key is None else options.bucket_key,
+            versioned=False,
+            # A multipart upload that a person began and left. No rule touches spool/ or dead/.
+            lifecycle_rules=[
+                s3.LifecycleRule(
+                    id="unfinished-uploads", abort_incomplete_multipart_upload_after=Duration.days(1)
+                )
+            ],
+            removal_policy=self.kept,
+        )
+
+    @property
+    def url(self) -> str:
+        """For `SMTP_RELAY_SPOOL`."""
+        return f"s3://{self.bucket.bucket_name}/{self.prefix}".rstrip("/")
+
+    @property
+    def key_arn(self) -> str | None:
+        """The key's ARN, None where S3 manages the keys."""
+        return None if self.key is None else self.key.key_arn
+
+    def notify(self, queue: sqs.Queue) -> None:
+        """Let uploads ring at a queue. S3 asks at once whether it may send there, so the queue's
+        policy comes first; it names the bucket by what CloudFormation will call it, since its name
+        is not known before."""
+        partition, stack = Aws.PARTITION, Stack.of(self)
+        queue.add_to_resource_policy(
+            iam.PolicyStatement(
+                sid="UploadsRing",
+                principals=[iam.ServicePrincipal("s3.amazonaws.com")],
+                actions=["sqs:SendMessage"],
+                resources=[queue.queue_arn],
+                conditions={
+                    "StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID},
+                    "ArnLike": {"aws:SourceArn": f"arn:{partition}:s3:::{stack.stack_name.lower()}-*"},
+                },
+            )
+        )
+        made = self.bucket.node.default_child
+        assert isinstance(made, s3.CfnBucket)
+        starts = s3.CfnBucket.FilterRuleProperty(name="prefix", value=f"{self.prefix}spool/")
+        made.notification_configuration = s3.CfnBucket.NotificationConfigurationProperty(
+            queue_configurations=[
+                s3.CfnBucket.QueueConfigurationProperty(
+                    event="s3:ObjectCreated:*",
+                    queue=queue.queue_arn,
+                    filter=s3.CfnBucket.NotificationFilterProperty(
+                        s3_key=s3.CfnBucket.S3KeyFilterProperty(rules=[starts])
+                    ),
+                )
+            ]
+        )
+        made.node.add_dependency(queue.node.find_child("Policy"))
+
+    def forbid_overwriting(self, writer: iam.IRole) -> None:
+        """Refuse this role's uploads that do not say `If-None-Match: *`: a mail that is there can
+        then never be replaced."""
+        self.bucket.add_to_resource_policy(
+            iam.PolicyStatement(
+                sid="NeverOverwrite",
+                effect=iam.Effect.DENY,
+                principals=[iam.ArnPrincipal(writer.role_arn)],
+                actions=["s3:PutObject"],
+                resources=[f"{self.bucket.bucket_arn}/{self.prefix}spool/*"],
+                conditions={"Null": {"s3:if-none-match": "true"}},
+            )
+        )
+
+    def _key(self, options: SpoolOptions) -> kms.IKey:
+        if options.kms_key_id is not None:
+            here = Place(Aws.PARTITION, Aws.REGION, Aws.ACCOUNT_ID)
+            arn = permissions.key_arn(options.kms_key_id, here)
+            return kms.Key.from_key_arn(self, "Key", arn)
+        return kms.Key(self, "Key", enable_key_rotation=True, removal_policy=self.kept)
