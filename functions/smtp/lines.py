@@ -32,13 +32,21 @@ def crlf_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def stuffed(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Pieces of `crlf_lines`, with a dot put before each line that starts with one."""
-    fresh = True
-    for chunk in chunks:
-        if fresh and chunk.startswith(b"."):
+    """The octets with a dot put before each line that starts with one, wherever they are cut; the
+    last line ends in CRLF, so that the final dot is one."""
+    tail = CRLF
+    empty = True
+    for chunk in filter(None, chunks):
+        if tail == CRLF and chunk.startswith(b"."):
             yield b"."
+        elif tail.endswith(b"\r") and chunk.startswith(b"\n."):
+            yield b"\n."
+            chunk = chunk[1:]  # noqa: PLW2901
         yield chunk.replace(b"\r\n.", b"\r\n..")
-        fresh = chunk.endswith(CRLF)
+        tail = (tail + chunk[-2:])[-2:]
+        empty = False
+    if not empty and tail != CRLF:
+        yield CRLF
 
 
 def skipped(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:

@@ -34,11 +34,11 @@ class Rcpt(NamedTuple):
 class Message:
     """What is sent. `reverse_path` is without angle brackets, "" for the null one.
 
-    `chunks` gives the mail, as `lines.crlf_lines` does, once for each transaction; `size` counts
-    its octets. `eight_bit` says that it has octets above 127 or was declared to. `utf8` says that it
-    was declared to be internationalized (RFC 6531), `utf8_header` that its header makes it so;
-    what the addresses ask for is seen here. `parameters` are those of MAIL that are passed on where
-    the server knows them (RET, ENVID).
+    `chunks` gives the mail once for each transaction, its lines as `lines.crlf_lines` makes them;
+    `size` counts its octets. `eight_bit` says that it has octets above 127 or was declared to. `utf8`
+    says that it was declared to be internationalized (RFC 6531), `utf8_header` that its header makes
+    it so; what the addresses ask for is seen here. `parameters` are those of MAIL that are passed on
+    where the server knows them (RET, ENVID).
     """
 
     reverse_path: str

@@ -47,10 +47,21 @@ def test_a_receiver_reads_the_mail_back(case: tuple[bytes, list[bytes]]) -> None
     _, pieces = case
     mail = b"".join(crlf_lines(pieces))
     wire = b"".join(stuffed(crlf_lines(pieces))) + b".\r\n"
+    assert _read_back(wire) == mail
+
+
+@given(cut(TEXT.map(lambda text: re.sub(rb"[\r\n]+", b"\r\n", text))))
+def test_dots_are_doubled_at_any_cut(case: tuple[bytes, list[bytes]]) -> None:
+    whole, pieces = case
+    wire = b"".join(stuffed(pieces)) + b".\r\n"
+    assert _read_back(wire) == (whole if whole.endswith(b"\r\n") or not whole else whole + b"\r\n")
+
+
+def _read_back(wire: bytes) -> bytes:
     lines = wire.split(b"\r\n")
     end = lines.index(b".")
     assert end == len(lines) - 2, "the mail ends early"
-    assert b"".join(line.removeprefix(b".") + b"\r\n" for line in lines[:end]) == mail
+    return b"".join(line.removeprefix(b".") + b"\r\n" for line in lines[:end])
 
 
 @given(cut(), st.integers(0, 40))
