@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import mmap
 import random
 import time
 from collections.abc import Sequence
@@ -37,6 +38,8 @@ _LONGEST_PAUSE: Final = 2.0
 _ON_DISK: Final = 262_144  # octets above which a file is read outside the event loop
 
 _OVERWRITING: Final = "storage.objects.delete"  # the permission that overwriting in Cloud Storage takes
+
+Body = bytes | mmap.mmap
 
 _ATTRIBUTES: Final = {"Content-Type": CONTENT_TYPE}
 
@@ -153,7 +156,7 @@ class BucketSpool:
             return UNSTORED
         return Reply(250, "2.0.0", f"OK queued as {envelope.id}")
 
-    async def _put_until_done(self, mail_id: str, key: str, body: bytes | bytearray) -> None:
+    async def _put_until_done(self, mail_id: str, key: str, body: Body) -> None:
         """Try again for as long as the caller's patience lasts."""
         pause = _FIRST_PAUSE
         while True:
@@ -166,7 +169,7 @@ class BucketSpool:
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
             pause = min(_LONGEST_PAUSE, pause * 2)
 
-    async def _put(self, key: str, body: bytes | bytearray) -> None:
+    async def _put(self, key: str, body: Body) -> None:
         """One create-only PUT. Raises _Unsure where another try may work, _Refused where not."""
         import obstore
         from obstore import exceptions as obs
@@ -207,7 +210,7 @@ class _Refused(OSError):
     """The bucket will not take it."""
 
 
-async def _whole(field: bytes, content: Content) -> bytes | bytearray:
+async def _whole(field: bytes, content: Content) -> Body:
     """The spool object, in memory once."""
     if isinstance(content, BytesContent):
         return field + content.data
@@ -216,13 +219,14 @@ async def _whole(field: bytes, content: Content) -> bytes | bytearray:
     return await asyncio.to_thread(_read, field, content)
 
 
-def _read(field: bytes, content: Content) -> bytearray:
-    whole = bytearray(len(field) + content.size)
-    view = memoryview(whole)
-    view[: len(field)] = field
-    at = len(field)
-    with content.open() as stream:
-        while at < len(whole) and (count := stream.readinto(view[at:])):  # type: ignore[attr-defined]
+def _read(field: bytes, content: Content) -> mmap.mmap:
+    """In memory of its own, which goes back to the system at once: malloc keeps what large blocks
+    leave, once for each thread that asked."""
+    whole = mmap.mmap(-1, len(field) + content.size)
+    with memoryview(whole) as view, content.open() as stream:
+        view[: len(field)] = field
+        at = len(field)
+        while at < len(view) and (count := stream.readinto(view[at:])):  # type: ignore[attr-defined]
             at += count
     if at != len(whole):
         raise OSError(f"the captured mail has {at - len(field)} octets instead of {content.size}")
