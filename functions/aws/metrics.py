@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import Counter
 from typing import Any, Final
@@ -10,6 +11,7 @@ from functions.observer import Status
 
 NAMESPACE: Final = "SmtpRelay"
 SERVICE: Final = "smtp-relay"
+"""The dimension of every metric, unless POWERTOOLS_SERVICE_NAME tells several stacks apart."""
 
 
 class EmfObserver:
@@ -66,7 +68,9 @@ class EmfObserver:
         if self._metrics is None:
             from aws_lambda_powertools.metrics import Metrics
 
-            self._metrics = Metrics(namespace=NAMESPACE, service=SERVICE)
+            self._metrics = Metrics(
+                namespace=NAMESPACE, service=os.environ.get("POWERTOOLS_SERVICE_NAME", SERVICE)
+            )
         for name, value in counts.items():
             self._metrics.add_metric(name=name, unit="Count", value=value)
         for name, (unit, number) in values.items():
