@@ -32,6 +32,11 @@ class Store:
 
     def __init__(self, part: Part, *, durable: bool) -> None:
         self._durable = durable
+        if durable:
+            # Before the database is opened: closing any descriptor of its file gives up the locks
+            # that SQLite holds on it in this process, and the next `deadletter` beside us would
+            # take itself for the last user and remove the log under our feet.
+            sync_file(part.database)
         self.db = part.connect(patience=1.0)
         self.db.execute("PRAGMA synchronous = OFF")
         self.db.execute("PRAGMA wal_autocheckpoint = 0")
@@ -43,7 +48,7 @@ class Store:
         self._queue: queue.SimpleQueue[Synced | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         if durable:
-            sync_file(part.database)
+            sync_folder(part.folder)
             self._thread = threading.Thread(target=self._run, name="spool-sync", daemon=True)
             self._thread.start()
 
@@ -114,12 +119,21 @@ class Store:
 
 def sync_file(path: Path) -> None:
     """Make a new file durable, its name included. Raises OSError."""
-    for each, flags in ((path, os.O_RDONLY), (path.parent, os.O_RDONLY | os.O_DIRECTORY)):
-        fd = os.open(each, flags | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+    _sync(path, os.O_RDONLY)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable. Raises OSError."""
+    _sync(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    fd = os.open(path, flags | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 _CHANGES: Final = 1_000
