@@ -12,7 +12,12 @@ import pytest
 from functions.folder import Part
 from functions.local_store import Store
 
-LOOK = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute('SELECT count(*) FROM mail'); db.close()"
+LOOK = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1])
+db.execute("SELECT count(*) FROM mail")
+db.close()
+"""
 
 
 @pytest.fixture
