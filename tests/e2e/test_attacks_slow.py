@@ -83,7 +83,7 @@ PHASES: Final = [
     PhaseRow("DATA", _said(MAIL, RCPT), b"DATA" + b" " * 200),
     PhaseRow("the header", lambda wire: wire.begin(), b"Subject: x" + b"y" * 200),
     PhaseRow("the body", _body, b"x" * 70 + b"\r\n"),
-    PhaseRow("the end", _body, b"\r\n."),
+    PhaseRow("the end", _body, b"\r\n..x"),
     PhaseRow("the PROXY header", _nothing, b"PROXY TCP4 192.0.2.7 19", b"", {"useProxy": True}, False),
     PhaseRow("the PROXY header 2", _nothing, V2, b"", {"useProxy": True}, False),
     PhaseRow("the TLS handshake", _nothing, _hello(), b"", {"secure": True}, False),
