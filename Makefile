@@ -6,7 +6,7 @@ BIN := .venv/bin
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt bench fuzz image e2e-aws setup setup-run clean
+.PHONY: help run test check docs-check fmt bench fuzz image e2e-aws e2e-gcp setup setup-run clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -30,6 +30,10 @@ check: setup ## ruff, mypy, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs-check: setup ## links, configurations and commands of the documentation
+	$(BIN)/python scripts/configuration_reference.py --check
+	$(BIN)/python scripts/docs_check.py
+
 fmt: setup ## format the code and mend what ruff can
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
@@ -45,6 +49,9 @@ image: ## build the listener's image: with docker or podman, else without a daem
 
 e2e-aws: setup ## deploy on a local AWS with cdk and terraform, and send mails through
 	$(BIN)/pytest tests/e2e/aws
+
+e2e-gcp: setup ## deliver through Google's Pub/Sub emulator and a local Cloud Storage
+	$(BIN)/pytest tests/e2e/gcp
 
 setup:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or name it with PYTHON=…"; exit 1; }

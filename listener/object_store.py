@@ -78,8 +78,8 @@ def _gcs(options: SpoolOptions, environ: Mapping[str, str], resolve: Callable[[s
         endpoint = f"http://{endpoint}"
     key = _resolved(options.service_account_key, resolve)
     if endpoint is not None and endpoint.startswith("http://") and key is None:
-        # A stand-in: over plain HTTP a token would be anyone's. With skip_signature uploads would ask the metadata server for a token all the
-        # same; a key that says so itself is heeded.
+        # A stand-in: over plain HTTP a token would be anyone's. With skip_signature uploads would ask
+        # the metadata server for one all the same; a key that says so itself is heeded.
         key = json.dumps(_NOBODY)
     return _given({"base_url": endpoint, "service_account_key": key})
 

@@ -85,12 +85,12 @@ class GcsReceipts:
     def once(self, mail: Mail, owed: Owed, *, again: bool) -> Once:
         """Receipts of one output. Claims tell by themselves whether a run ended without a word, so
         `again` is not needed."""
-        assert owed.output is not None
-        label, identity = owed.output.label, owed.output.identity
-        about = {"id": mail.id, "flow": owed.flow, "output": label}
 
         def run(part: str, effect: Callable[[], str | None]) -> str | None:
-            key = output_key(mail.envelope, owed.flow, identity, part)
+            assert owed.output is not None  # an unknown flow has no effects
+            label = owed.output.label
+            about = {"id": mail.id, "flow": owed.flow, "output": label}
+            key = output_key(mail.envelope, owed.flow, owed.output.identity, part)
             result = self.run(
                 self._prefix + receipt_prefix(mail.id) + key,
                 effect,

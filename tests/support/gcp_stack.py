@@ -35,6 +35,7 @@ class Function(Process):
             "PYTHONPATH": str(self.code),
             "PYTHONUNBUFFERED": "1",
             "THREADS": "8",
+            "PYDANTIC_DISABLE_PLUGINS": "__all__",
             **environment,
         }
         with zipfile.ZipFile(source(config, folder / "function.zip")) as archive:
@@ -69,7 +70,8 @@ class Stack:
         config: Mapping[str, Any],
         *,
         notify: bool = True,
-        backoff: str = "0.1s",
+        longest: str = "600s",
+        attempts: int = 10,
         environment: Mapping[str, str] | None = None,
         python: str = sys.executable,
     ) -> None:
@@ -105,8 +107,8 @@ class Stack:
             self.topic,
             pushConfig={"pushEndpoint": f"{self.function.url}/"},
             ackDeadlineSeconds=600,
-            retryPolicy={"minimumBackoff": backoff, "maximumBackoff": "600s"},
-            deadLetterPolicy={"deadLetterTopic": self.dead_topic, "maxDeliveryAttempts": 10},
+            retryPolicy={"minimumBackoff": "0.1s", "maximumBackoff": longest},
+            deadLetterPolicy={"deadLetterTopic": self.dead_topic, "maxDeliveryAttempts": attempts},
         )
 
     @property
@@ -146,6 +148,10 @@ class Stack:
             found += self.pubsub.pull(self.topics[topic])
             time.sleep(0.02)
         return found + self.pubsub.pull(self.topics[topic])
+
+    def dead_doorbells(self) -> list[dict[str, Any]]:
+        """What the subscription gave up on, taken out."""
+        return self.pubsub.pull(f"{self.name}-dead")
 
     def push(self, key: str, *, attempt: int = 1, bucket: str | None = None, **attributes: str) -> int:
         """Deliver a notification as Pub/Sub does; the answer's status."""
