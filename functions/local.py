@@ -13,12 +13,11 @@ import contextlib
 import dataclasses
 import logging
 import sqlite3
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from functions.delivery import Delivery, Outcome, Owed, State
 from functions.errors import Temporary
@@ -32,12 +31,11 @@ from functions.local_messages import (
     Landing,
     Progress,
     Settings,
-    Write,
     accepted,
     all_dead,
     refused,
 )
-from functions.local_receipts import Receipts
+from functions.local_receipts import ReceiptBook, Receipts
 from functions.local_runs import Runs
 from functions.local_schedule import Schedule
 from functions.local_store import sync_file
@@ -73,6 +71,7 @@ class LocalDelivery:
         self._observer = observer or NullObserver()
         self._loop: asyncio.AbstractEventLoop
         self._commits = Commits(self, part, self._observer, durable=settings.durable)
+        self._receipts = ReceiptBook(part, self._commits.put)
         self._flusher: Flusher | None = None
         self._runs = Runs(part, delivery, self._attempt, self._commits.put, durable=settings.durable)
         self._bodies = ThreadPoolExecutor(FLUSHES, thread_name_prefix="spool-body")
@@ -254,7 +253,7 @@ class LocalDelivery:
     def _attempt(self, mail: Mail, owed: Owed, seq: int, now: float) -> Outcome:
         """One attempt at one output, in the loop (quick ones) or in a pool thread."""
         started = time.perf_counter()
-        once = Receipts(self._write, self._part, mail, owed, seq)
+        once = Receipts(self._receipts, mail, owed, seq)
         outcome = self._delivery.attempt(mail, owed, once, now=now, seconds_left=_endless)
         seconds = time.perf_counter() - started
         delivered = outcome.state is State.DONE
@@ -393,22 +392,6 @@ class LocalDelivery:
             age = max(0.0, time.time() - oldest / 1000) if oldest else 0.0
             extra = {"unfinished": unfinished, "dead": dead, "oldest_seconds": round(age)}
             log.info("sweep", extra=extra)
-
-    def _write(self, statement: str, values: tuple[Any, ...]) -> None:
-        """Make a receipt durable, from a pool thread. Raises Temporary when that failed."""
-        ready = threading.Event()
-        errors: list[Exception] = []
-
-        def done(error: Exception | None) -> None:
-            if error is not None:
-                errors.append(error)
-            ready.set()
-
-        self._commits.put(Write(statement, values, done))
-        if not ready.wait(30):
-            raise Temporary("the receipt could not be written in time")
-        if errors:
-            raise Temporary(f"the receipt could not be written: {errors[0]}")
 
 
 def _quick(owed: Owed) -> bool:

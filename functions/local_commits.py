@@ -209,12 +209,14 @@ class Commits:
         for item in batch.items:
             item.discard()
             self._owner.rejected(item, answer)
-        for write in batch.writes:
-            write.done(error)
-        self._repeat(batch)
+        self._repeat(batch, error)
 
-    def _repeat(self, batch: _Batch) -> None:
+    def _repeat(self, batch: _Batch, error: Exception) -> None:
         """Doing these again changes nothing."""
+        for write in batch.writes:
+            if not write.insist:
+                write.done(error)
+        self._batch.writes[:0] = [write for write in batch.writes if write.insist]
         self._batch.finished += batch.finished
         self._batch.progress += batch.progress
         if self._batch:
@@ -250,9 +252,7 @@ class Commits:
             self._owner.withdrawn(item.seq)
             self._batch.finished.append(Finished([Landing(item.seq, Mail(item.envelope, item.content), ())]))
             self._owner.rejected(item, UNWRITABLE)
-        for write in batch.writes:
-            write.done(error)
-        self._repeat(batch)
+        self._repeat(batch, error)
 
 
 def _safely(step: Callable[[], None]) -> None:

@@ -100,7 +100,7 @@ def _sync_filesystems(folders: set[Path]) -> bool:
     for folder in folders:
         try:
             fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             # Somebody removed the folder since: there is nothing left to make durable.
             continue
         try:

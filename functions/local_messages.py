@@ -83,11 +83,13 @@ class Progress:
 
 
 class Write(NamedTuple):
-    """A receipt to be made durable; `done` is told then, with an error when it failed."""
+    """A receipt to be made durable; `done` is told then, with an error when it failed. With `insist`
+    it is written again until it did not fail, before anything that was asked for later."""
 
     statement: str
     values: tuple[Any, ...]
     done: Callable[[Exception | None], None]
+    insist: bool = False
 
 
 @dataclass(frozen=True, slots=True)

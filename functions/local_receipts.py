@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sqlite3
+import threading
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 from functions.delivery import Owed, output_key
 from functions.errors import DeliveryFault, Temporary
 from functions.folder import Part
+from functions.local_messages import Write
 from functions.mail import Mail
 from functions.processors.base import shown
 
@@ -17,6 +21,85 @@ log = logging.getLogger("smtp_relay.delivery")
 
 CLAIMED = "claimed"
 DONE = "done"
+
+PATIENCE: Final = 30.0
+"""Seconds that an effect waits for its claim to be durable."""
+
+_CLAIM: Final = "INSERT OR REPLACE INTO receipt (key, seq, state) VALUES (?, ?, ?)"
+_DONE: Final = "UPDATE receipt SET state = ?, result = ? WHERE key = ?"
+_FREE: Final = "DELETE FROM receipt WHERE key = ?"
+
+_State = tuple[str | None, str | None]
+
+
+class ReceiptBook:
+    """Writes the receipts of one part of the spool; shared by its delivery threads.
+
+    How an effect ended is known here until the database holds it, however long that takes: a disk
+    that is full between an effect and its receipt makes nobody doubt, let alone repeat.
+    """
+
+    def __init__(self, part: Part, put: Callable[[Write], None]) -> None:
+        self._part = part
+        self._put = put
+        self._known: dict[str, _State] = {}
+
+    def find(self, key: str) -> _State:
+        """A receipt's state and result; None for the state of one that is not there. Raises
+        Temporary."""
+        known = self._known.get(key)
+        if known is not None:
+            return known
+        try:
+            with contextlib.closing(self._part.connect()) as db:
+                row = db.execute("SELECT state, result FROM receipt WHERE key = ?", (key,)).fetchone()
+        except sqlite3.Error as error:
+            raise Temporary(f"the receipt could not be read: {error}") from error
+        return row or (None, None)
+
+    def claim(self, key: str, seq: int) -> None:
+        """Make a claim durable. Raises Temporary when that failed; then there is none."""
+        try:
+            self._wait_for(_CLAIM, (key, seq, CLAIMED))
+        except Temporary:
+            # It may have been written, or may yet be.
+            self.free(key)
+            raise
+
+    def take_over(self, key: str) -> None:
+        """Durably forget the claim of a run that died. Raises Temporary when that failed."""
+        self._wait_for(_FREE, (key,))
+
+    def free(self, key: str) -> None:
+        """Nothing took effect: forget the claim, as soon as that can be written."""
+        self._note(key, (None, None), _FREE, (key,))
+
+    def done(self, key: str, result: str | None) -> None:
+        """The effect is there: write the receipt as soon as it can be."""
+        self._note(key, (DONE, result), _DONE, (DONE, result, key))
+
+    def _note(self, key: str, state: _State, statement: str, values: tuple[Any, ...]) -> None:
+        self._known[key] = state
+        self._put(Write(statement, values, partial(self._written, key, state), insist=True))
+
+    def _written(self, key: str, state: _State, error: Exception | None) -> None:
+        if self._known.get(key) is state:
+            del self._known[key]
+
+    def _wait_for(self, statement: str, values: tuple[Any, ...]) -> None:
+        ready = threading.Event()
+        errors: list[Exception] = []
+
+        def written(error: Exception | None) -> None:
+            if error is not None:
+                errors.append(error)
+            ready.set()
+
+        self._put(Write(statement, values, written))
+        if not ready.wait(PATIENCE):
+            raise Temporary("the receipt could not be written in time")
+        if errors:
+            raise Temporary(f"the receipt could not be written: {errors[0]}")
 
 
 class Receipts:
@@ -27,18 +110,10 @@ class Receipts:
     `onDoubt` says.
     """
 
-    __slots__ = ("_mail", "_owed", "_part", "_seq", "_write")
+    __slots__ = ("_book", "_mail", "_owed", "_seq")
 
-    def __init__(
-        self,
-        write: Callable[[str, tuple[Any, ...]], None],
-        part: Part,
-        mail: Mail,
-        owed: Owed,
-        seq: int,
-    ) -> None:
-        self._write = write
-        self._part = part
+    def __init__(self, book: ReceiptBook, mail: Mail, owed: Owed, seq: int) -> None:
+        self._book = book
         self._mail = mail
         self._owed = owed
         self._seq = seq
@@ -46,23 +121,20 @@ class Receipts:
     def __call__(self, part: str, effect: Callable[[], str | None]) -> str | None:
         assert self._owed.output is not None
         key = output_key(self._mail.envelope, self._owed.flow, self._owed.output.identity, part)
-        state, result = self._find(key)
+        state, result = self._book.find(key)
         if state == DONE:
             return result
-        if state is None:
-            self._write(
-                "INSERT OR REPLACE INTO receipt (key, seq, state) VALUES (?, ?, ?)", (key, self._seq, CLAIMED)
-            )
-        else:
+        if state is not None:
             # Taken over before the next crash, whatever is decided now.
-            self._write("DELETE FROM receipt WHERE key = ?", (key,))
+            self._book.take_over(key)
             raise Temporary("an earlier run ended before it knew the outcome", in_doubt=True)
+        self._book.claim(key, self._seq)
         try:
             result = effect()
-        except DeliveryFault as fault:
-            self._write("DELETE FROM receipt WHERE key = ?", (key,))
-            raise fault
-        self._write("UPDATE receipt SET state = ?, result = ? WHERE key = ?", (DONE, result, key))
+        except DeliveryFault:
+            self._book.free(key)
+            raise
+        self._book.done(key, result)
         log.info(
             "output done",
             extra={
@@ -73,8 +145,3 @@ class Receipts:
             },
         )
         return result
-
-    def _find(self, key: str) -> tuple[str | None, str | None]:
-        with contextlib.closing(self._part.connect()) as db:
-            row = db.execute("SELECT state, result FROM receipt WHERE key = ?", (key,)).fetchone()
-        return row or (None, None)

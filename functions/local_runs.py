@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from functions.delivery import Delivery, Outcome, Owed, State, report
+from functions.errors import Temporary
 from functions.folder import Part
 from functions.local_messages import Finished, Item, Progress, Write
 from functions.mail import Mail
@@ -25,6 +26,9 @@ IN_FLIGHT: Final = 64
 
 BROKEN: Final = 30.0
 """Seconds before a run that broke is repeated."""
+
+UNREADABLE: Final = 5.0
+"""Seconds before a run that could not read the spool is repeated."""
 
 Attempt = Callable[[Mail, Owed, int, float], Outcome]
 Put = Callable[[Finished | Progress | Write], None]
@@ -112,6 +116,9 @@ class Runs:
                 if each.key not in settled and each.key not in tried:
                     outcomes.append(self._attempt(mail, each, seq, now))
             self._put(self.summary(seq, mail, owed, outcomes, attempts + 1, settled, item))
+        except sqlite3.Error as error:
+            log.warning("the spool cannot be read", extra={"seq": seq, "reason": str(error)})
+            self._put(Progress(seq, None, attempts, (), retry_after=UNREADABLE, item=item))
         except Exception:
             log.exception("fault in a delivery run", extra={"seq": seq})
             self._put(Progress(seq, None, attempts, (), retry_after=BROKEN, item=item))
@@ -128,12 +135,23 @@ class Runs:
     ) -> Progress:
         """Sum a run up; what it did is made durable before it is written down."""
         if self._durable:
-            for outcome in outcomes:
-                if outcome.landed is not None:
-                    outcome.landed.flush()
+            outcomes = [_flushed(outcome) for outcome in outcomes]
         states = settled | {o.owed.key: o.state for o in outcomes if o.state is not State.RETRY}
         sum_ = report(owed, states, outcomes)
         return Progress(seq, mail, attempts, outcomes, sum_.finished, sum_.parked, sum_.retry_after, item)
+
+
+def _flushed(outcome: Outcome) -> Outcome:
+    """The outcome once what it left is on the disk. What cannot be flushed is tried again, which
+    finds the file where it is."""
+    if outcome.landed is None:
+        return outcome
+    try:
+        outcome.landed.flush()
+    except (Temporary, OSError) as error:
+        fault = error if isinstance(error, Temporary) else Temporary(f"cannot be flushed: {error}")
+        return Outcome(outcome.owed, State.RETRY, fault)
+    return outcome
 
 
 def _settled(db: sqlite3.Connection, seq: int) -> dict[str, State]:

@@ -53,7 +53,7 @@ class Landing:
         somebody took away meanwhile needs no flushing."""
         try:
             for path in self._sync:
-                with suppress(FileNotFoundError):
+                with suppress(FileNotFoundError, NotADirectoryError):
                     sync(path)
         except OSError as error:
             raise fault(error, f"{self.folder} cannot be flushed") from error
