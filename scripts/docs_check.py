@@ -1,0 +1,316 @@
+"""Check the documentation: links resolve, configurations load, commands run.
+
+    python scripts/docs_check.py [PAGE…]     all pages, or these; exit 1 with a line for each fault
+
+A code block is judged by its language. `json`, `jsonc` and `yaml`: must parse, and a whole
+configuration (it has `flows`) must pass `smtp-relay check`. `sh`: is run by bash, line by line as it
+would be pasted, in a folder of its own that holds `configs/`; all blocks of a page share it. Blocks
+without a language are neither, so they must not begin like a command.
+
+An HTML comment on the line before a block says what else is to be known of it:
+
+    <!-- docs-check: skip: REASON -->    not run (or not checked): what is missing here
+    <!-- docs-check: server -->          runs until the page's next server, or its end
+    <!-- docs-check: fails -->           ends with another status than 0, as the text says
+    <!-- docs-check: file NAME -->       also written to NAME, for the commands that follow
+
+Port 10025 of the page is a free port here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+PAGES: Final = ("README.md", "CHANGELOG.md", "docs/**/*.md")
+
+SECONDS: Final = 120
+"""For the commands of one block."""
+
+_FENCE: Final = re.compile(r"^(?P<indent> *)(?P<fence>`{3,}|~{3,})(?P<language>[\w+-]*)[^`]*$")
+_MARK: Final = re.compile(r"<!-- docs-check: (?P<word>skip|server|fails|file)(?::? (?P<rest>.+?))? -->")
+_LINK: Final = re.compile(r"(?<!\\)!?\[(?:[^\[\]]|\[[^\]]*\])*\]\((?P<target>[^()\s]+(?:\([^)]*\))?)\)")
+_HEADING: Final = re.compile(r"^#{1,6} +(?P<text>.+?)(?: +#+)?$")
+_CODE: Final = re.compile(r"(`+).+?\1")
+_ELSEWHERE: Final = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
+_COMMAND: Final = re.compile(
+    r"(?:\$ )?(?:[A-Z_]+=\S+ )*(?:\.venv/bin/)?"
+    r"(?:smtp-relay|make|pip|docker|kubectl|curl|swaks|openssl|node|npx|python3?|cdk|terraform|git|aws"
+    r"|gcloud)(?: |$)",
+    re.MULTILINE,
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One code block: `line` is that of its first line; `mark` and `rest` come from its comment."""
+
+    line: int
+    language: str
+    text: str
+    mark: str = ""
+    rest: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page, cut into what is checked."""
+
+    path: Path
+    blocks: tuple[Block, ...]
+    links: tuple[tuple[int, str], ...]
+    anchors: frozenset[str]
+
+    @property
+    def name(self) -> str:
+        """Its path from the repository's root."""
+        return str(self.path.relative_to(ROOT))
+
+
+def read(path: Path) -> Page:
+    """Cut a page into pieces."""
+    blocks: list[Block] = []
+    links: list[tuple[int, str]] = []
+    anchors: dict[str, int] = {}
+    fence: re.Match[str] | None = None
+    began, inside, comment = 0, [""], None
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        found = _FENCE.match(line)
+        if fence is not None:
+            if line.strip() == fence["fence"]:
+                mark, rest = (comment["word"], comment["rest"] or "") if comment else ("", "")
+                text = "\n".join(one.removeprefix(fence["indent"]) for one in inside)
+                blocks.append(Block(began, fence["language"], text + "\n", mark, rest))
+                fence = comment = None
+            else:
+                inside.append(line)
+            continue
+        if found:
+            fence, began, inside = found, number + 1, []
+            continue
+        comment = _MARK.search(line) or (comment if not line.strip() else None)
+        if heading := _HEADING.match(line):
+            slug = _slug(heading["text"])
+            seen = anchors.setdefault(slug, 0)
+            anchors[slug] += 1
+            if seen:
+                anchors[f"{slug}-{seen}"] = 1
+        links += [(number, one["target"]) for one in _LINK.finditer(_CODE.sub("", line))]
+    return Page(path, tuple(blocks), tuple(links), frozenset(anchors))
+
+
+def _slug(heading: str) -> str:
+    """A heading's anchor, as GitHub makes it."""
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+    return re.sub(r"[^\w\- ]", "", text.lower().strip()).replace(" ", "-")
+
+
+def link_faults(page: Page) -> Iterator[str]:
+    """Links to files and anchors that are not there. Addresses elsewhere are not asked."""
+    for number, target in page.links:
+        if _ELSEWHERE.match(target):
+            continue
+        file, _, anchor = unquote(target).partition("#")
+        path = (page.path.parent / file).resolve() if file else page.path
+        if not path.exists():
+            yield f"{page.name}:{number}: {target}: there is no such file"
+        elif anchor and path.suffix == ".md" and anchor not in read(path).anchors:
+            yield f"{page.name}:{number}: {target}: there is no such heading"
+
+
+def block_faults(page: Page) -> Iterator[str]:
+    """What is wrong with the code blocks of a page; runs its commands."""
+    with tempfile.TemporaryDirectory(prefix="docs-") as folder, Sandbox(Path(folder)) as sandbox:
+        for block in page.blocks:
+            where = f"{page.name}:{block.line}"
+            if block.mark == "skip":
+                if not block.rest:
+                    yield f"{where}: skipped without a reason"
+                continue
+            if block.mark == "file":
+                sandbox.write(block.rest, block.text)
+            for fault in _judged(block, sandbox):
+                yield f"{where}: {fault}"
+
+
+def _judged(block: Block, sandbox: Sandbox) -> Iterator[str]:
+    if block.language in ("json", "jsonc", "yaml"):
+        yield from sandbox.configuration(block)
+    elif block.language == "sh":
+        yield from sandbox.server(block) if block.mark == "server" else sandbox.commands(block)
+    elif not block.language and _COMMAND.match(block.text):
+        yield "looks like a command: give the block the language sh"
+
+
+class Sandbox:
+    """A folder in which the commands of one page run, with `smtp-relay` on its PATH."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = _free_port()
+        self._server: subprocess.Popen[bytes] | None = None
+        self._environ = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("SMTP_")},
+            "PATH": os.pathsep.join([str(folder / ".bin"), os.environ.get("PATH", ""), "/usr/sbin"]),
+            "PYTHONPATH": str(ROOT),
+            "DOCS_PORT": str(self.port),
+        }
+
+    def __enter__(self) -> Sandbox:
+        shutil.copytree(ROOT / "configs", self.folder / "configs")
+        shutil.copy(ROOT / "config.schema.json", self.folder)
+        program = self.folder / ".bin" / "smtp-relay"
+        program.parent.mkdir()
+        program.write_text(_PROGRAM.format(python=sys.executable))
+        program.chmod(0o755)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def write(self, name: str, text: str) -> None:
+        """Put a file into the folder."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+    def configuration(self, block: Block) -> Iterator[str]:
+        """Whether JSON or YAML can be read, and what `check` says of a whole configuration."""
+        try:
+            value = _parsed(block)
+        except ValueError as error:
+            yield f"cannot be read: {error}"
+            return
+        if not isinstance(value, dict) or "flows" not in value:
+            return
+        name = f"block.{'yaml' if block.language == 'yaml' else 'jsonc'}"
+        self.write(name, block.text)
+        done = self._bash(f"smtp-relay check {name}")
+        if (done.returncode != 0) is not (block.mark == "fails"):
+            yield f"check: {done.returncode}: {done.stdout}{done.stderr}".strip()
+
+    def commands(self, block: Block) -> Iterator[str]:
+        """Run the lines in one shell, which stops at the first that fails."""
+        done = self._bash(self._text(block))
+        if (done.returncode != 0) is not (block.mark == "fails"):
+            yield f"ended with {done.returncode}:\n{done.stdout}{done.stderr}".strip()
+
+    def server(self, block: Block) -> Iterator[str]:
+        """Start something that serves, and wait until it does; what served before ends."""
+        self._stop()
+        started = subprocess.Popen(
+            ["bash", "-ec", f"exec {self._text(block)}"],
+            cwd=self.folder,
+            env=self._environ,
+            stdin=subprocess.DEVNULL,
+            stdout=(self.folder / ".served").open("wb"),
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self._server = started
+        deadline = time.monotonic() + 30
+        while started.poll() is None and time.monotonic() < deadline:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.05)
+        yield f"does not serve:\n{(self.folder / '.served').read_text(errors='replace')}"
+
+    def _stop(self) -> None:
+        if self._server is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._server.pid, signal.SIGTERM)
+            self._server.wait(30)
+
+    def _text(self, block: Block) -> str:
+        lines = (line.removeprefix("$ ") for line in block.text.strip().splitlines())
+        return "\n".join(lines).replace("10025", str(self.port))
+
+    def _bash(self, text: str) -> subprocess.CompletedProcess[str]:
+        try:
+            return subprocess.run(
+                ["bash", "-ec", text],
+                cwd=self.folder,
+                env=self._environ,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return subprocess.CompletedProcess(text, 124, "", f"not done after {SECONDS} s")
+
+
+_PROGRAM: Final = """\
+#!{python}
+import json, os, sys
+from listener.cli import main
+
+command, port = (sys.argv[1:] or ["serve"])[0], os.environ["DOCS_PORT"]
+if command == "send" and "--server" not in sys.argv:
+    sys.argv[2:2] = ["--server", "localhost:" + port]
+if command == "serve" or command.endswith(("json", "jsonc", "yaml")):
+    os.environ["SMTP_RELAY_LISTENERS"] = json.dumps([{{"port": int(port)}}])
+sys.exit(main())
+"""
+"""`smtp-relay` as it is installed, but for the port."""
+
+
+def _parsed(block: Block) -> Any:
+    """A block's value. Parts of an object may stand without its braces. Raises ValueError."""
+    if block.language == "yaml":
+        import yaml
+
+        try:
+            return next(iter(yaml.safe_load_all(block.text)), None)
+        except yaml.YAMLError as error:
+            raise ValueError(str(error)) from error
+    from functions.jsonc import parse
+
+    text = block.text.strip()
+    return parse(text if text.startswith(("{", "[")) else "{" + text + "\n}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def pages(names: Iterable[str] = ()) -> list[Path]:
+    """The pages of these names, or all."""
+    chosen = [(ROOT / name).resolve() for name in names]
+    return chosen or sorted({path for pattern in PAGES for path in ROOT.glob(pattern)})
+
+
+def faults(path: Path) -> list[str]:
+    """Everything that is wrong with a page."""
+    page = read(path)
+    return [*link_faults(page), *block_faults(page)]
+
+
+def main(names: list[str]) -> int:
+    found = [fault for path in pages(names) for fault in faults(path)]
+    print("\n".join(found) if found else "the documentation holds")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    raise SystemExit(main(sys.argv[1:]))
