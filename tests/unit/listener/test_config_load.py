@@ -291,7 +291,18 @@ class TestEnvironment:
 
 
 def test_loading_imports_no_sdk_and_no_yaml():
-    heavy = ("boto3", "botocore", "google.cloud.storage", "google.cloud.pubsub_v1", "yaml", "httpx", "dns", "aiosmtpd", "cryptography", "obstore")
+    heavy = (
+        "boto3",
+        "botocore",
+        "google.cloud.storage",
+        "google.cloud.pubsub_v1",
+        "yaml",
+        "httpx",
+        "dns",
+        "aiosmtpd",
+        "cryptography",
+        "obstore",
+    )
     script = (
         "import os, sys; from pathlib import Path; from listener.config import load\n"
         "for path in sys.argv[1:]: load(Path(path), os.environ)\n"
