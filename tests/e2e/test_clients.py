@@ -20,7 +20,8 @@ STATIC: Final = {"type": "static-auth", "username": "user", "password": "plain:p
 
 MAIL: Final = (
     b"Message-ID: <one@client.example>\r\n"
-    b"Date: Mon, 5 Jan 2026 10:00:00 +0000\r\nFrom: Ann <ann@client.example>\r\nTo: Bob <bob@server.example>\r\n"
+    b"Date: Mon, 5 Jan 2026 10:00:00 +0000\r\n"
+    b"From: Ann <ann@client.example>\r\nTo: Bob <bob@server.example>\r\n"
     b"Subject: =?utf-8?q?d=C3=A9j=C3=A0?=\r\n"
     b"MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n"
     b"\r\n" + "déjà vu\r\n.\r\n..dots\r\n\r\nend\r\n".encode()
