@@ -26,9 +26,7 @@ _PATH: Final = re.compile(
     re.VERBOSE,
 )
 
-_SIMPLE: Final = re.compile(
-    r"<([A-Za-z0-9!#$%&'*+/=?^_`{|}~.\-]{1,64}@[A-Za-z0-9.\-]{1,255})>\Z"
-)
+_SIMPLE: Final = re.compile(r"<([A-Za-z0-9!#$%&'*+/=?^_`{|}~.\-]{1,64}@[A-Za-z0-9.\-]{1,255})>\Z")
 
 # RFC 5321 section 4.1.2: esmtp-keyword ["=" esmtp-value]
 _PARAMETER: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9\-]*)(?:=([^\x00-\x20=\x7f]+))?\Z")
