@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("smtp_relay.tls")
 
+
 @dataclass(frozen=True, slots=True)
 class KeyPair:
     """A private key and the certificates that go with it, the server's own first; PEM. The key
