@@ -1,0 +1,78 @@
+# The function is a plain http one: it takes the pushes of a subscription of ours. With an event trigger
+# Eventarc would own the subscription, which then keeps messages for a day and has no dead-letter topic.
+
+data "google_project" "this" {
+  project_id = var.project
+}
+
+locals {
+  pubsub_agent = "serviceAccount:service-${data.google_project.this.number}@gcp-sa-pubsub.iam.gserviceaccount.com"
+}
+
+resource "google_storage_bucket" "source" {
+  project                     = var.project
+  name                        = "${var.project}-${var.name}-source"
+  location                    = var.region
+  uniform_bucket_level_access = true
+  public_access_prevention    = "enforced"
+  force_destroy               = var.ephemeral
+
+  soft_delete_policy {
+    retention_duration_seconds = 0
+  }
+}
+
+resource "google_storage_bucket_object" "source" {
+  bucket = google_storage_bucket.source.name
+  name   = "function-${filesha256(var.source_zip)}.zip"
+  source = var.source_zip
+}
+
+resource "google_cloudfunctions2_function" "delivery" {
+  project     = var.project
+  name        = "${var.name}-delivery"
+  location    = var.region
+  description = "Runs the outputs of mails that the bucket ${var.bucket} holds."
+
+  build_config {
+    runtime     = var.runtime
+    entry_point = "handle"
+
+    source {
+      storage_source {
+        bucket = google_storage_bucket.source.name
+        object = google_storage_bucket_object.source.name
+      }
+    }
+  }
+
+  service_config {
+    service_account_email            = google_service_account.function.email
+    available_cpu                    = "1"
+    available_memory                 = "${var.memory_mib}Mi"
+    timeout_seconds                  = var.timeout
+    max_instance_request_concurrency = var.threads
+    min_instance_count               = 0
+    max_instance_count               = var.max_instances
+    ingress_settings                 = "ALLOW_INTERNAL_ONLY"
+    all_traffic_on_latest_revision   = true
+
+    environment_variables = {
+      SMTP_RELAY_SPOOL         = "gs://${var.bucket}/${var.prefix}"
+      SMTP_RELAY_TOPIC         = var.topic
+      SMTP_RELAY_TIMEOUT       = tostring(var.timeout)
+      SMTP_RELAY_MEMORY        = tostring(var.memory_mib)
+      GOOGLE_CLOUD_PROJECT     = var.project
+      THREADS                  = tostring(var.threads)
+      PYDANTIC_DISABLE_PLUGINS = "__all__"
+    }
+  }
+
+  # What is missing when the first mail comes would cost it an attempt.
+  depends_on = [
+    google_storage_bucket_iam_member.spool,
+    google_storage_bucket_iam_member.targets,
+    google_pubsub_topic_iam_member.targets,
+    google_secret_manager_secret_iam_member.function,
+  ]
+}

@@ -1,0 +1,14 @@
+output "uri" {
+  description = "The function's address."
+  value       = google_cloudfunctions2_function.delivery.service_config[0].uri
+}
+
+output "service_account" {
+  description = "The function's identity, an e-mail address."
+  value       = google_service_account.function.email
+}
+
+output "dead_letter_subscription" {
+  description = "Where doorbells whose run crashed lie."
+  value       = google_pubsub_subscription.dead.id
+}

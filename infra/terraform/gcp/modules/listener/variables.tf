@@ -1,0 +1,101 @@
+variable "project" {
+  description = "The project."
+  type        = string
+}
+
+variable "region" {
+  description = "The listener's region."
+  type        = string
+}
+
+variable "name" {
+  description = "What names begin with."
+  type        = string
+}
+
+variable "kind" {
+  description = "`external` or `internal` (a managed instance group behind a passthrough load balancer), `sidecar` (beside a Cloud Run service), or `worker-pool` (experimental)."
+  type        = string
+
+  validation {
+    condition     = contains(["external", "internal", "sidecar", "worker-pool"], var.kind)
+    error_message = "One of external, internal, sidecar, worker-pool."
+  }
+}
+
+variable "image" {
+  description = "The listener's image, with its tag or digest."
+  type        = string
+
+  validation {
+    condition     = var.image != ""
+    error_message = "Give the listener's image."
+  }
+}
+
+variable "config" {
+  description = "The configuration as JSON text. No secrets stand in it: it names them."
+  type        = string
+}
+
+variable "bucket" {
+  description = "The spool's bucket."
+  type        = string
+}
+
+variable "prefix" {
+  description = "What keys of the spool begin with, without a slash at the end."
+  type        = string
+}
+
+variable "secrets" {
+  description = "Secrets that filters and the server read."
+  type        = list(object({ project = string, secret = string }))
+}
+
+variable "listeners" {
+  description = "What the container listens on, by the port that clients of the load balancer see."
+  type        = map(any)
+
+  validation {
+    condition     = length(var.listeners) > 0
+    error_message = "Give at least one."
+  }
+}
+
+variable "network" {
+  description = "The VPC network."
+  type        = string
+}
+
+variable "subnetwork" {
+  description = "The subnetwork."
+  type        = string
+}
+
+variable "clients" {
+  description = "Address ranges that may speak SMTP to the listener."
+  type        = list(string)
+}
+
+variable "machine_type" {
+  description = "The machines of the instance group."
+  type        = string
+  default     = "e2-small"
+}
+
+variable "size" {
+  description = "Machines, or instances of the worker pool: how many at least and at most."
+  type        = object({ min = number, max = number })
+  default     = { min = 2, max = 10 }
+}
+
+variable "application" {
+  description = "The application beside the sidecar."
+  type = object({
+    image             = string
+    port              = optional(number, 8080)
+    keeps_connections = optional(bool, false)
+  })
+  default = null
+}

@@ -1,0 +1,32 @@
+output "spool" {
+  description = "SMTP_RELAY_SPOOL, as `smtp-relay sweep` and `smtp-relay deadletter` take it."
+  value       = module.spool.url
+}
+
+output "topic" {
+  description = "SMTP_RELAY_TOPIC of the same commands."
+  value       = module.spool.topic
+}
+
+output "function" {
+  description = "The function's address; only the subscription and the scheduler may call it."
+  value       = module.delivery.uri
+}
+
+output "dead_letter_subscription" {
+  description = "Where doorbells whose run crashed ten times lie."
+  value       = module.delivery.dead_letter_subscription
+}
+
+output "listener" {
+  description = "Where SMTP is spoken: an address, or a Cloud Run service's URL for the sidecar; null for the others."
+  value       = one(module.listener[*].address)
+}
+
+output "service_accounts" {
+  description = "The identities, for grants on things of other projects."
+  value = {
+    function = module.delivery.service_account
+    listener = one(module.listener[*].service_account)
+  }
+}

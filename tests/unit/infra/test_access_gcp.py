@@ -1,0 +1,98 @@
+"""What Terraform is told to permit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from functions.errors import ConfigError
+from infra.access_gcp import access
+from infra.bundle_gcp import build, requirements
+from tests.support.servers import ROOT
+
+FILTER = {
+    "type": "http-filter",
+    "url": "https://example.com/",
+    "hmac": {"secret": "gcp-secret:projects/p/secrets/hmac/versions/3"},
+}
+
+
+def config(tmp_path: Path, *outputs: dict[str, Any]) -> Path:
+    path = tmp_path / "relay.json"
+    path.write_text(json.dumps({"flows": {"in": {"filters": [FILTER], "outputs": outputs}}}))
+    return path
+
+
+def test_each_thing_that_is_named_once(tmp_path: Path) -> None:
+    smarthost = {"host": "smtp.example.com", "auth": {"user": "u", "pass": "gcp-secret:projects/p/secrets/s"}}
+    found = access(
+        config(
+            tmp_path,
+            {"type": "gcp", "path": "gs://mails/"},
+            {"type": "gcp", "name": "again", "path": "gs://mails/"},
+            {"type": "gcp", "storage": {"bucket": "mails", "path": "in/${date:%Y}/${id}.eml"}},
+            {"type": "gcp", "pubsub": "short", "project": "other"},
+            {"type": "gcp", "pubsub": "own"},
+            {"type": "gcp", "pubsub": "projects/third/topics/long"},
+            {"type": "mailer", "nodemailer": smarthost},
+        )
+    )
+    assert found == {
+        "buckets": [{"bucket": "mails", "prefix": ""}, {"bucket": "mails", "prefix": "in/"}],
+        "topics": [
+            {"project": None, "topic": "own"},
+            {"project": "other", "topic": "short"},
+            {"project": "third", "topic": "long"},
+        ],
+        "secrets": {
+            "function": [{"project": "p", "secret": "s"}],
+            "listener": [{"project": "p", "secret": "hmac"}],
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        ({"type": "aws", "storage": {"bucket": "b"}}, "runs no aws outputs"),
+        ({"type": "file", "path": "."}, "runs no file outputs"),
+        (
+            {"type": "mailer", "nodemailer": {"host": "h", "auth": {"user": "u", "pass": "env:PASS"}}},
+            "env:PASS: the function reads its secrets from Secret Manager",
+        ),
+        (
+            {"type": "mailer", "nodemailer": {"host": "h", "auth": {"user": "u", "pass": "gcp-secret:x"}}},
+            "is not gcp-secret:projects/PROJECT/secrets/NAME",
+        ),
+    ],
+)
+def test_what_the_function_could_not_do_is_refused(
+    tmp_path: Path, output: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(ConfigError, match="outputs\\[0\\]") as caught:
+        access(config(tmp_path, output))
+    assert reason in str(caught.value)
+
+
+def test_what_is_built_for_the_examples(tmp_path: Path) -> None:
+    for name in ("mail2gcp", "mail2gcppubsub"):
+        made = build(ROOT / "configs" / f"{name}.jsonc", tmp_path / name)
+        assert sorted(made) == ["access.json", "function.zip", "relay.json"]
+        assert json.loads(made["access.json"].read_text())["buckets"] == [{"bucket": "myemail", "prefix": ""}]
+        assert "flows" in json.loads(made["relay.json"].read_text())
+
+
+def test_requirements_are_pinned_and_few(tmp_path: Path) -> None:
+    from functions.config import load_delivery
+
+    lines = requirements(load_delivery(config(tmp_path), {})).splitlines()
+    assert [line.partition("==")[0] for line in lines] == [
+        "functions-framework",
+        "google-cloud-pubsub",
+        "google-cloud-storage",
+        "pydantic",
+    ]
+    assert all("==" in line for line in lines)

@@ -1,0 +1,155 @@
+"""infra/terraform/gcp: formatted, known to Google's provider, and referring only to what is there."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.support.servers import ROOT
+from tests.support.terraform import Module, read_module
+
+FOLDER: Final = ROOT / "infra" / "terraform" / "gcp"
+MODULES: Final = sorted({path.parent for path in FOLDER.rglob("*.tf")})
+EMULATORS: Final = Path(os.environ.get("SMTP_RELAY_EMULATORS", ROOT.parent / "shared" / "emulators"))
+MORE: Final = Path(__file__).with_name("google-provider-more.json")
+
+
+def terraform() -> str:
+    found = shutil.which("terraform")
+    if found is None:
+        pytest.skip("terraform provider and program are missing: install terraform to check the format")
+    return found
+
+
+def test_formatted() -> None:
+    done = subprocess.run(
+        [terraform(), "fmt", "-check", "-recursive", "-diff", FOLDER], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_provider_knows_every_argument(tmp_path: Path) -> None:
+    check = EMULATORS / "tf_check.py"
+    if not check.exists():
+        pytest.skip("terraform provider schema is missing: set SMTP_RELAY_EMULATORS to its folder")
+    (schema,) = EMULATORS.glob("google-provider-*-schema.json")
+    # The published one holds no scheduler jobs.
+    whole = json.loads(schema.read_text()) | json.loads(MORE.read_text())
+    (tmp_path / "schema.json").write_text(json.dumps(whole))
+    done = subprocess.run(
+        [sys.executable, check, tmp_path / "schema.json", *sorted(FOLDER.rglob("*.tf"))],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_validate(tmp_path: Path) -> None:
+    program = terraform()
+    work = shutil.copytree(FOLDER, tmp_path / "gcp")
+    done = subprocess.run(
+        [program, f"-chdir={work}", "init", "-backend=false", "-input=false", "-no-color"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    if done.returncode:
+        errors = [line for line in done.stderr.splitlines() if "Error" in line]
+        pytest.skip(f"terraform provider of Google cannot be had, nothing was validated: {errors}")
+    done = subprocess.run([program, f"-chdir={work}", "validate"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("folder", MODULES, ids=lambda path: path.name)
+def test_references(folder: Path) -> None:
+    assert problems(read_module(folder)) == []
+
+
+@pytest.mark.parametrize("folder", MODULES, ids=lambda path: path.name)
+def test_every_variable_is_described_typed_and_used(folder: Path) -> None:
+    module = read_module(folder)
+    used = {reference.parts[1] for reference in module.references if reference.parts[0] == "var"}
+    for name, body in module.variables.items():
+        assert {"description", "type"} <= set(body), name
+    assert set(module.variables) == used
+    for name, body in module.outputs.items():
+        assert "description" in body, name
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("x = var.nothing", "var.nothing"),
+        ('x = "a-${local.nothing}-b"', "local.nothing"),
+        ("x = google_pubsub_topic.nothing[0].id", "google_pubsub_topic.nothing"),
+        ("x = [for each in var.list : data.google_project.nothing.number]", "data.google_project.nothing"),
+        ("x = module.nothing.there", "module.nothing"),
+        ('x = { (var.nothing) = "a" }', "var.nothing"),
+        ('x = lookup(var.nothing["a"].b, "c")', "var.nothing"),
+        ('x = "${join(",", [for k, v in var.list : "${k}=${local.nothing}"])}"', "local.nothing"),
+    ],
+)
+def test_a_reference_to_nothing_is_found(tmp_path: Path, text: str, problem: str) -> None:
+    (tmp_path / "main.tf").write_text(
+        f'variable "list" {{}}\nresource "google_pubsub_topic" "it" {{\n  name = "x"\n  {text}\n}}\n'
+    )
+    found = problems(read_module(tmp_path))
+    assert len(found) == 1
+    assert problem in found[0]
+
+
+def test_module_calls_are_held_to_their_module(tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "main.tf").write_text('variable "needed" {}\noutput "there" { value = var.needed }\n')
+    (tmp_path / "main.tf").write_text(
+        'module "m" {\n  source = "./m"\n  extra = 1\n}\noutput "o" { value = module.m.gone }\n'
+    )
+    assert problems(read_module(tmp_path)) == [
+        "module m: no variable extra",
+        "module m: needs needed",
+        "main.tf:output:o:value: module.m.gone",
+    ]
+
+
+def problems(module: Module) -> list[str]:
+    """What the module refers to and is not there."""
+    called = {
+        name: read_module((module.folder / body["source"].strip('"')).resolve())
+        for name, body in module.modules.items()
+    }
+    found = []
+    for name, body in module.modules.items():
+        given = {key for key in body if not key.startswith("__")} - _OF_CALLS
+        wanted = called[name].variables
+        found += [f"module {name}: no variable {key}" for key in sorted(given - set(wanted))]
+        needed = {key for key, variable in wanted.items() if "default" not in variable}
+        found += [f"module {name}: needs {key}" for key in sorted(needed - given)]
+    for reference in module.references:
+        match reference.parts:
+            case ("var", name, *_):
+                fine = name in module.variables
+            case ("local", name, *_):
+                fine = name in module.locals
+            case ("module", name):
+                fine = name in called  # depends_on
+            case ("module", name, output, *_):
+                fine = name in called and output in called[name].outputs
+            case ("data", kind, name, *_):
+                fine = (kind, name) in module.data
+            case (kind, name, *_) if kind.startswith("google_"):
+                fine = (kind, name) in module.resources
+            case _:
+                fine = False
+        if not fine:
+            found.append(f"{reference.where}: {'.'.join(reference.parts)}")
+    return found
+
+
+_OF_CALLS: Final = {"source", "version", "count", "for_each", "depends_on", "providers"}
