@@ -63,6 +63,7 @@ inet_interfaces = {host}
 mynetworks = 127.0.0.0/8
 alias_maps =
 alias_database =
+message_drop_headers =
 local_header_rewrite_clients =
 smtpd_relay_restrictions = permit_mynetworks, reject
 virtual_mailbox_domains = {domain}
