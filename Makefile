@@ -6,7 +6,7 @@ BIN := .venv/bin
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check docs-check fmt bench fuzz image e2e-aws e2e-gcp setup setup-run clean
+.PHONY: help run test check docs-check fmt bench fuzz faults soak image e2e-aws e2e-gcp setup setup-run clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -43,6 +43,12 @@ bench: setup ## compare with stock aiosmtpd and smtp-sink; writes bench/RESULTS.
 
 fuzz: setup ## ten minutes of random bytes and commands against a live server
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-600} $(BIN)/pytest tests/fuzz -s
+
+faults: setup ## 200 rounds of faults under load, 50,000 mails: nothing lost, torn or repeated
+	$(BIN)/python -m tests.faults.run --rounds $${ROUNDS:-200} --mails $${MAILS:-50000}
+
+soak: setup ## half of the top rate for half an hour (SOAK_SECONDS): memory, descriptors and threads stay flat
+	$(BIN)/python -m tests.faults.soak --seconds $${SOAK_SECONDS:-1800}
 
 image: ## build the listener's image: with docker or podman, else without a daemon
 	@$(PYTHON) scripts/image.py

@@ -1,0 +1,123 @@
+"""Numbered mails: what each says, to whom it goes, and what became of it."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import random
+import re
+import threading
+from dataclasses import dataclass, field
+from typing import Final
+
+DOOR: Final = "open"
+"""The listener that takes all mail."""
+
+CHECKED: Final = "checked"
+"""The listener whose mail is asked about: by HTTP and by DNS."""
+
+SENDER: Final = "a@client.example"
+FILED: Final = "b@server.example"
+RELAYED: Final = "c@relay.example"
+UNKNOWN: Final = "nobody@relay.example"
+"""A recipient that the next hop refuses for good."""
+
+_NUMBER: Final = re.compile(rb"X-Number: (\d+)\r\n")
+_ID: Final = re.compile(rb"\bid ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\b")
+
+
+def letter(number: int) -> bytes:
+    """The mail of a number: always the same; mostly small, every 23rd large enough to be captured in
+    a file."""
+    noise = random.Random(number)
+    size = noise.randrange(70_000, 110_000) if number % 23 == 0 else noise.randrange(1, 4_000)
+    line = hashlib.sha256(str(number).encode()).hexdigest().encode() + b"\r\n"
+    body = (b"." if number % 3 == 0 else b"") + line * (size // len(line) + 1)
+    return b"Subject: number %d\r\nFrom: a@client.example\r\nX-Number: %d\r\n\r\n" % (number, number) + body
+
+
+def recipients(number: int, door: str) -> tuple[str, ...]:
+    """Every third mail of the open door goes to the next hop too, and a tenth of those to somebody
+    whom it does not know."""
+    if door == CHECKED or number % 3:
+        return (FILED,)
+    return (FILED, UNKNOWN if number % 10 == 0 else RELAYED)
+
+
+def number_of(stored: bytes) -> int | None:
+    """The number of a mail as it arrived."""
+    found = _NUMBER.search(stored)
+    return int(found[1]) if found else None
+
+
+def id_of(stored: bytes) -> str | None:
+    """The relay's id for it, out of our Received field."""
+    found = _ID.search(stored)
+    return found[1].decode() if found else None
+
+
+@dataclass
+class Sent:
+    """One mail whose last octet left, and who was accepted at RCPT."""
+
+    door: str
+    recipients: tuple[str, ...]
+    answer: int | None = None
+    """The code after the final dot, None when none came."""
+
+
+@dataclass
+class Book:
+    """All mails of one episode. Used by all clients at once."""
+
+    sent: dict[int, Sent] = field(default_factory=dict)
+    cut: set[int] = field(default_factory=set)
+    """Numbers of mails whose client hung up before their end: they must not be anywhere."""
+    codes: dict[int, int] = field(default_factory=dict)
+    """How often each code was answered, to any command."""
+    first: int = 1
+
+    def __post_init__(self) -> None:
+        self._numbers = itertools.count(self.first)
+        self._lock = threading.Lock()
+
+    def number(self) -> int:
+        """The next number."""
+        return next(self._numbers)
+
+    def leaves(self, number: int, door: str, accepted: tuple[str, ...]) -> None:
+        """The last octet is about to be sent."""
+        with self._lock:
+            self.sent[number] = Sent(door, accepted)
+
+    def answered(self, number: int, code: int, accepted: tuple[str, ...] | None = None) -> None:
+        """The answer to a mail."""
+        with self._lock:
+            self.sent[number].answer = code
+            if accepted is not None:
+                self.sent[number].recipients = accepted
+        self.heard(code)
+
+    def heard(self, code: int) -> None:
+        """Any reply."""
+        with self._lock:
+            self.codes[code] = self.codes.get(code, 0) + 1
+
+    def hung_up(self, number: int) -> None:
+        """The client went away within the mail."""
+        with self._lock:
+            self.cut.add(number)
+
+    def acknowledged(self, door: str = DOOR, recipient: str = FILED) -> set[int]:
+        """Mails answered 250 for that recipient."""
+        with self._lock:
+            return {
+                number
+                for number, one in self.sent.items()
+                if one.answer == 250 and one.door == door and recipient in one.recipients
+            }
+
+    def possible(self, door: str = DOOR, recipient: str = FILED) -> set[int]:
+        """Mails that may have been taken for that recipient, answered or not."""
+        with self._lock:
+            return {n for n, one in self.sent.items() if one.door == door and recipient in one.recipients}

@@ -1,0 +1,64 @@
+"""The whole campaign: `python -m tests.faults.run --rounds 200 --mails 50000`."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from tests.faults.campaign import PLANS, Summary, episode, gentle_episode
+from tests.faults.house import may_mount
+
+EPISODE = 20  # rounds
+
+
+def main() -> int:
+    """Run until both numbers are reached; prints the seed, each round and the sum."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--mails", type=int, default=50_000)
+    parser.add_argument("--seed", default=os.urandom(4).hex(), help="to repeat a campaign")
+    given = parser.parse_args()
+    print(f"seed {given.seed}", flush=True)
+    total = Summary()
+    a_round = -(-given.mails // given.rounds)
+    folder = Path(tempfile.mkdtemp(prefix="faults-"))
+    for number in itertools.count():
+        done, mails = total.rounds, total.found.mails
+        if done >= given.rounds and mails >= given.mails:
+            break
+        plan = PLANS[number % len(PLANS)]
+        if not may_mount():
+            plan = replace(plan, disks=False)
+        place = folder / str(number)
+        rounds = max(1, min(EPISODE, given.rounds - done))
+        seed = f"{given.seed}-{number}"
+        if number == 0:
+            made = gentle_episode(place, a_round, seed, _say)
+        else:
+            made = episode(place, plan, rounds, a_round, seed, _say)
+        _add(total, made)
+        print(f"so far: {total}", flush=True)
+        shutil.rmtree(place, ignore_errors=True)
+    print(total, flush=True)
+    return 0
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _add(total: Summary, one: Summary) -> None:
+    total.rounds += one.rounds
+    total.found.add(one.found)
+    total.blows.update(one.blows)
+    total.codes.update(one.codes)
+    total.seconds += one.seconds
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
