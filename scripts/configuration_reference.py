@@ -25,7 +25,7 @@ INTRODUCTION: Final = """\
 
 Every key of the configuration file, as [config.schema.json](../config.schema.json) has it. The file is
 JSON, JSON with comments and trailing commas, or YAML; with `"$schema": "…/config.schema.json"` editors
-complete and check it. Unknown keys are errors, except keys of the replaced system that mean nothing here:
+complete and check it. "The reference" is the replaced system, loopingz/smtp-relay. Unknown keys are errors, except keys of the replaced system that mean nothing here:
 [one warning line each](#keys-that-are-ignored).
 
 *Secret*: the text itself, or where it is kept: `env:NAME`, `file://PATH`, `ssm:/NAME`, `secretsmanager:ID`
@@ -102,13 +102,18 @@ class Reference:
         self._written.add(name)
         lines = [f"## {title}", ""]
         text = part.get("description", "") if title != "Top level" else ""
+        if name == "ListenerOptions":
+            text += " They are [those](#smtp-options); only what is different is listed here."
         if text or page:
             lines += [f"{text} See [its page]({page})." if page else text, ""]
         lines += ["| key | takes | default | meaning |", "|---|---|---|---|"]
         required = part.get("required", ())
+        # What a listener lays over `options` is described there.
+        known = self._definitions["SmtpOptions"]["properties"] if name == "ListenerOptions" else {}
         # The type chooses the table, so it comes first.
         for key, value in sorted(part["properties"].items(), key=lambda item: item[0] != "type"):
-            lines.append(self._row(key, value, required=key in required))
+            if known.get(key) != value:
+                lines.append(self._row(key, value, required=key in required))
         return "\n".join([*lines, ""])
 
     def _row(self, key: str, value: Part, *, required: bool) -> str:
@@ -129,7 +134,7 @@ class Reference:
         if "const" in value:
             return f"`{json.dumps(value['const'])}`"
         if "enum" in value:
-            return " or ".join(f"`{json.dumps(one)}`" for one in value["enum"])
+            return ", ".join(f"`{json.dumps(one)}`" for one in value["enum"])
         kind = value.get("type")
         if value.get("writeOnly"):
             return "*secret*"
@@ -137,7 +142,7 @@ class Reference:
             items = self._takes(value.get("items", {}))
             if items == "those below":
                 return "list of those below"
-            return f"list of ({items})" if " or " in items or ", " in items else f"list of {items}"
+            return f"list of ({items})" if " or " in items else f"list of {items}"
         if kind == "object":
             inner = value.get("additionalProperties")
             return f"names to {self._takes(inner)}" if isinstance(inner, dict) else "object"
