@@ -55,6 +55,9 @@ FLUSHES: Final = 4
 
 LATE: Final = Answer(451, "4.3.0", "The mail could not be stored in time, try again later")
 
+PARTING: Final = 1.0
+"""Seconds for what outputs let go of at the end to be written down."""
+
 
 class LocalDelivery:
     """Owns one part of the local spool and delivers what is in it.
@@ -142,15 +145,21 @@ class LocalDelivery:
         """Finish what is in hand and stop; what is not finished stays in the spool."""
         self._stopping = True
         deadline = self._loop.time() + timeout
-        while self._busy() and self._loop.time() < deadline:
-            await asyncio.sleep(0.01)
+        await self._settle_until(deadline)
+        # An output that waits for a server which does not answer lets go where that leaves no doubt,
+        # and then there is a moment to write down that it did.
+        await self._loop.run_in_executor(None, self._delivery.close)
+        await self._settle_until(self._loop.time() + PARTING)
         self._schedule.cancel()
         await self._loop.run_in_executor(None, self._runs.stop)
         if self._flusher is not None:
             await self._loop.run_in_executor(None, self._flusher.stop)
         self._bodies.shutdown(wait=False)
         self._commits.close()
-        self._delivery.close()
+
+    async def _settle_until(self, deadline: float) -> None:
+        while self._busy() and self._loop.time() < deadline:
+            await asyncio.sleep(0.01)
 
     def _busy(self) -> bool:
         return bool(self._unanswered or self._commits.busy or self._finishing or self._runs.in_flight)

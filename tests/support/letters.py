@@ -38,6 +38,11 @@ def held(relay: Relay) -> int:
     return _count(relay, "SELECT count(*) FROM mail")
 
 
+def attempts(relay: Relay) -> int:
+    """How many runs over the mails in the spool were written down."""
+    return _count(relay, "SELECT coalesce(sum(attempts), 0) FROM mail")
+
+
 def deadletter(relay: Relay, *arguments: str) -> str:
     """Run the command against the relay's configuration; what it printed."""
     done = subprocess.run(

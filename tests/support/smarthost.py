@@ -84,7 +84,13 @@ Script = Callable[[Heard], str | None]
 class Smarthost:
     """`script` may be replaced at any time; `taken` are the mails, `sessions` all connections."""
 
-    def __init__(self, script: Script | None, extensions: tuple[str, ...], context: ssl.SSLContext | None):
+    def __init__(
+        self,
+        script: Script | None,
+        extensions: tuple[str, ...],
+        context: ssl.SSLContext | None,
+        port: int = 0,
+    ) -> None:
         self.script: Script = script or (lambda heard: None)
         self.extensions = extensions
         self.context = context
@@ -93,7 +99,7 @@ class Smarthost:
         self.taken: list[Taken] = []
         self.sessions: list[Session] = []
         self.ended = threading.Event()
-        self._socket = socket.create_server((HOST, 0), backlog=128)
+        self._socket = socket.create_server((HOST, port), backlog=128)
         self.port: int = self._socket.getsockname()[1]
         self._open: set[socket.socket] = set()
 
@@ -281,9 +287,10 @@ def smarthost(
     extensions: tuple[str, ...] = EXTENSIONS,
     context: ssl.SSLContext | None = None,
     implicit: bool = False,
+    port: int = 0,
 ) -> Iterator[Smarthost]:
     """Serve until the block ends. With a context STARTTLS is offered, or TLS is `implicit`."""
-    host = Smarthost(script, extensions, context)
+    host = Smarthost(script, extensions, context, port)
     thread = threading.Thread(target=host.serve, kwargs={"implicit": implicit}, daemon=True)
     thread.start()
     try:
