@@ -25,8 +25,8 @@ INTRODUCTION: Final = """\
 
 Every key of the configuration file, as [config.schema.json](../config.schema.json) has it. The file is
 JSON, JSON with comments and trailing commas, or YAML; with `"$schema": "…/config.schema.json"` editors
-complete and check it. "The reference" is the replaced system, loopingz/smtp-relay. Unknown keys are errors, except keys of the replaced system that mean nothing here:
-[one warning line each](#keys-that-are-ignored).
+complete and check it. "The reference" is the replaced system, loopingz/smtp-relay. Unknown keys are errors,
+except keys of the reference that mean nothing here: [one warning line each](#keys-that-are-ignored).
 
 *Secret*: the text itself, or where it is kept: `env:NAME`, `file://PATH`, `ssm:/NAME`, `secretsmanager:ID`
 or `gcp-secret:projects/PROJECT/secrets/NAME` ([how they are read](security.md#secrets)). Variables of
@@ -103,7 +103,7 @@ class Reference:
         lines = [f"## {title}", ""]
         text = part.get("description", "") if title != "Top level" else ""
         if name == "ListenerOptions":
-            text += " They are [those](#smtp-options); only what is different is listed here."
+            text += " Only what is different from [those](#smtp-options) is listed."
         if text or page:
             lines += [f"{text} See [its page]({page})." if page else text, ""]
         lines += ["| key | takes | default | meaning |", "|---|---|---|---|"]
