@@ -42,7 +42,7 @@ class CloudFormatter(logging.Formatter):
         }
         if name := trace.get():
             entry["logging.googleapis.com/trace"] = name
-        return json.dumps(entry, default=str, ensure_ascii=False)
+        return json.dumps(entry, default=str)
 
 
 def set_up(stream: TextIO | None = None) -> None:

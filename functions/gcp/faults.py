@@ -38,7 +38,8 @@ def fault_of(error: Exception, what: str, *, repeatable: bool = True) -> Deliver
     reason = f"{what}: {_words(error)}"
     if isinstance(error, auth.GoogleAuthError):
         return Temporary(reason, enhanced="4.4.1")
-    if isinstance(error, api.GoogleAPICallError) and error.grpc_status_code is not None:
+    by_http = getattr(getattr(error, "response", None), "status_code", None) is not None
+    if isinstance(error, api.GoogleAPICallError) and error.grpc_status_code is not None and not by_http:
         return _grpc(error, reason, repeatable)
     status = status_of(error)
     if status:
@@ -60,10 +61,8 @@ def _grpc(error: api.GoogleAPICallError, reason: str, repeatable: bool) -> Deliv
     from grpc import StatusCode
 
     code = error.grpc_status_code
-    if code in (StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED, StatusCode.CANCELLED) or code in (
-        StatusCode.UNKNOWN,
-        StatusCode.INTERNAL,
-    ):
+    broken = (StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED, StatusCode.CANCELLED)
+    if code in (*broken, StatusCode.UNKNOWN, StatusCode.INTERNAL):
         return Temporary(reason, enhanced="4.4.2", in_doubt=not repeatable and not _unsent(error))
     if code in (StatusCode.RESOURCE_EXHAUSTED, StatusCode.ABORTED):
         return Temporary(reason, enhanced="4.4.5")

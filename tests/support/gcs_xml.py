@@ -19,11 +19,13 @@ from tests.support.net import HOST
 
 class XmlFront:
     """A server before the one at `behind`. `fail` is asked for each upload (given its key), and gives
-    the status to answer instead, or -1 to store the object and break the connection."""
+    the status to answer instead, or -1 to store the object and break the connection;
+    `words` go with the status."""
 
     def __init__(self, behind: str) -> None:
         self.uploads: list[str] = []
         self.fail: Any = lambda key: None
+        self.words = "as told"
         front = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -35,7 +37,7 @@ class XmlFront:
                 front.uploads.append(key)
                 instead = front.fail(key)
                 if instead is not None and instead > 0:
-                    self.reply(instead, {}, b"<Error><Code>AsTold</Code></Error>")
+                    self.reply(instead, {}, f"<Error><Details>{front.words}</Details></Error>".encode())
                     return
                 query = {"uploadType": "media", "name": key}
                 if (match := self.headers.get("x-goog-if-generation-match")) is not None:
