@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from functions.errors import ConfigError
 from functions.folder import Lock, Part, parts
 from functions.local import LocalDelivery
-from listener import build, observe
+from listener import build, descriptors, observe
 from listener.build import Surroundings
 from listener.check import start_warnings
 from listener.checks.finding import Setting
@@ -219,6 +219,9 @@ class Server:
     async def _drain(self) -> None:
         """Take no more connections, let the mails being sent come in, then finish the spool."""
         log.info("draining")
+        # What the kernel has accepted for us would be reset with the socket: take it up first.
+        for _ in range(2):
+            await asyncio.sleep(0)
         for servers in self._servers.values():
             for server in servers:
                 server.close()
@@ -274,6 +277,8 @@ def run(config: RelayConfig, reload: Reload | None = None) -> int:
     ]
     for finding in start_warnings(config, Setting(around.folder, around.environ)):
         log.warning("%s: %s", finding.where or config.source, finding.text)
+    limits = [one.options.max_clients for one in config.resolved_listeners()]
+    descriptors.make_room(0 if None in limits else max(filter(None, limits)))
     lock = None if config.spool.in_bucket else Lock(build.spool_folder(config, around))
     try:
         if lock is not None:

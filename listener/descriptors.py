@@ -1,0 +1,41 @@
+"""How many files and connections the system lets this process hold."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+log = logging.getLogger("smtp_relay.server")
+
+SPARE: Final = 128
+"""Descriptors for everything that is no client: the spool, logs, outputs."""
+
+
+def make_room(clients: int) -> None:
+    """Raise the limit on open files so that so many clients can each hold a connection and the file
+    that their mail is captured in; warn where the system does not allow it. 0 clients: no limit is
+    set on them, so take all there is."""
+    try:
+        import resource
+    except ImportError:  # not a Unix: there is no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    wanted = 2 * clients + SPARE
+    if not clients and hard != unlimited:
+        wanted = hard
+    if soft == unlimited or soft >= wanted:
+        return
+    granted = wanted if hard == unlimited else min(wanted, hard)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (granted, hard))
+    except (OSError, ValueError):
+        granted = soft
+    if granted < clients + SPARE:
+        log.warning(
+            "the system lets %d files be open (ulimit -n): that is enough for about %d of the %d clients of "
+            "maxClients",
+            granted,
+            max(granted - SPARE, 0),
+            clients,
+        )
