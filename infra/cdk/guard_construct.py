@@ -3,6 +3,7 @@ go, and what the bucket still owes would be delivered by nobody."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -30,7 +31,8 @@ class SpoolGuard(Construct):
         *,
         spool: SpoolBucket,
         platform: Platform,
-        before: list[IConstruct],
+        before: Sequence[IConstruct],
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(scope, name)
         log_group = logs.LogGroup(
@@ -52,6 +54,7 @@ class SpoolGuard(Construct):
             handler="index.handler",
             code=lambda_.Code.from_inline(_CODE.read_text(encoding="utf-8")),
             timeout=Duration.seconds(30),
+            environment=dict(environment or {}),
             role=make_role(self, "Role", "lambda.amazonaws.com", statements),
             log_group=log_group,
         )

@@ -17,7 +17,7 @@ from infra.aws_deployment import HEALTH, Deployment
 from infra.bundle import ROOT
 from infra.cdk.iam import Spool, listener_statements, pull_statements
 from infra.cdk.images import repository_arn
-from infra.cdk.network import allow
+from infra.cdk.network import Network, allow
 from infra.cdk.roles import HERE, log_group_arn, make_role
 from infra.cdk.spool_construct import SpoolBucket
 
@@ -45,14 +45,16 @@ class Listener(Construct):
         *,
         deployment: Deployment,
         spool: SpoolBucket,
-        vpc: ec2.IVpc,
+        network: Network,
         public: bool,
         image: str | None = None,
         autoscaling: bool = True,
+        rules: bool = True,
     ) -> None:
         super().__init__(scope, name)
         self._deployment = deployment
-        self.vpc = vpc
+        self.vpc = vpc = network.vpc
+        self._cidr = network.cidr
         self.log_group = logs.LogGroup(
             self, "Logs", retention=logs.RetentionDays.ONE_MONTH, removal_policy=RemovalPolicy.DESTROY
         )
@@ -68,6 +70,8 @@ class Listener(Construct):
             self, "TaskGroup", vpc=vpc, description="Tasks of the mail relay", allow_all_outbound=True
         )
         self._let_in(public)
+        if rules:
+            self._let_through()
         self.balancer = elb.NetworkLoadBalancer(
             self,
             "Balancer",
@@ -141,7 +145,7 @@ class Listener(Construct):
                 "SMTP_RELAY_CONFIG_JSON": self._deployment.listener_config,
                 "SMTP_RELAY_SPOOL": spool.url,
                 "SMTP_RELAY_LISTENERS": self._deployment.listeners,
-                "SMTP_RELAY_TRUSTED_PROXIES": self.vpc.vpc_cidr_block,
+                "SMTP_RELAY_TRUSTED_PROXIES": self._cidr,
                 "SMTP_RELAY_HEALTH_PORT": str(HEALTH),
             },
             logging=ecs.LogDriver.aws_logs(stream_prefix="listener", log_group=self.log_group),
@@ -153,10 +157,12 @@ class Listener(Construct):
         return task
 
     def _let_in(self, public: bool) -> None:
-        clients = [ec2.Peer.any_ipv4()] if public else [ec2.Peer.ipv4(self.vpc.vpc_cidr_block)]
+        clients = [ec2.Peer.any_ipv4()] if public else [ec2.Peer.ipv4(self._cidr)]
+        allow(self.balancer_group, clients, [one.outside for one in self._deployment.ports], "SMTP")
+
+    def _let_through(self) -> None:
+        """Only the balancer reaches the tasks, and nothing else is reached from it."""
         inside = [one.inside for one in self._deployment.ports] + [HEALTH]
-        outside = [one.outside for one in self._deployment.ports]
-        allow(self.balancer_group, clients, outside, "SMTP")
         allow(self.task_group, [self.balancer_group], inside, "from the balancer")
         for port in inside:
             self.balancer_group.add_egress_rule(self.task_group, ec2.Port.tcp(port), "to the tasks")

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 from aws_cdk import aws_ec2 as ec2
 from constructs import Construct
 
+CIDR: Final = "10.0.0.0/16"
 
-def network(scope: Construct, vpc_id: str | None) -> ec2.IVpc:
+
+class Network(NamedTuple):
+    """A VPC and its addresses."""
+
+    vpc: ec2.IVpc
+    cidr: str
+
+
+def network(scope: Construct, vpc_id: str | None) -> Network:
     """A VPC by its id, else a new one: public subnets in two zones, no NAT, S3 without the internet."""
     if vpc_id is not None:
-        return ec2.Vpc.from_lookup(scope, "Vpc", vpc_id=vpc_id)
-    return ec2.Vpc(
+        found = ec2.Vpc.from_lookup(scope, "Vpc", vpc_id=vpc_id)
+        return Network(found, found.vpc_cidr_block)
+    made = ec2.Vpc(
         scope,
         "Vpc",
+        ip_addresses=ec2.IpAddresses.cidr(CIDR),
         max_azs=2,
         nat_gateways=0,
         subnet_configuration=[
@@ -23,6 +35,7 @@ def network(scope: Construct, vpc_id: str | None) -> ec2.IVpc:
         gateway_endpoints={"S3": ec2.GatewayVpcEndpointOptions(service=ec2.GatewayVpcEndpointAwsService.S3)},
         restrict_default_security_group=False,
     )
+    return Network(made, CIDR)
 
 
 def allow(group: ec2.SecurityGroup, peers: Sequence[ec2.IPeer], ports: Sequence[int], why: str) -> None:

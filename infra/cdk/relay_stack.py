@@ -44,7 +44,14 @@ class RelayStack(Stack):
         self._watch(deployment, settings)
         if settings.has("guard") and not settings.ephemeral:
             parts = [self.delivery] if self.listener is None else [self.delivery, self.listener]
-            SpoolGuard(self, "Guard", spool=self.spool, platform=settings.platform, before=[*parts])
+            SpoolGuard(
+                self,
+                "Guard",
+                spool=self.spool,
+                platform=settings.platform,
+                before=[*parts],
+                environment=settings.environment,
+            )
         self._tell(deployment)
 
     def _listener(self, deployment: Deployment, settings: Settings) -> Listener:
@@ -54,10 +61,11 @@ class RelayStack(Stack):
             "Listener",
             deployment=deployment,
             spool=self.spool,
-            vpc=network(self, settings.vpc),
+            network=network(self, settings.vpc),
             public=public,
             image=settings.image,
             autoscaling=settings.has("autoscaling"),
+            rules=settings.has("rules"),
         )
         # The function knows new flows and outputs before the listener writes mails that name them.
         listener.service.node.add_dependency(self.delivery.function)

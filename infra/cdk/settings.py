@@ -13,8 +13,9 @@ from infra.bundle import Platform
 
 DEFAULT_CONFIG: Final = "configs/mail2s3.jsonc"
 
-PARTS: Final = frozenset({"alarms", "autoscaling", "dashboard", "guard", "listener", "schedule"})
-"""What `-c without=…` may leave out: an emulator refuses some, and some cost money."""
+PARTS: Final = frozenset({"alarms", "autoscaling", "dashboard", "guard", "listener", "rules", "schedule"})
+"""What `-c without=…` may leave out: some cost money, and emulators refuse some (`rules`: those between
+the balancer's security group and the tasks')."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Settings:
     is there. `public`: whether strangers reach the load balancer (by default unless an output sends
     mail on). `image`: an image to run instead of building one. `ephemeral`: nothing outlives the
     stack. `alarm_topic`: ARN of the topic that alarms go to. `environment`: more variables for the
-    function.
+    functions.
     """
 
     config: Path = Path(DEFAULT_CONFIG)

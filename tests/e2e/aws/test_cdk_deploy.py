@@ -1,0 +1,98 @@
+"""The real CDK app, deployed: mails sent to the real listener arrive everywhere, and what was deployed
+goes away again, but never with mail unfinished."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.aws_flows import DeployedListener, Targets, until, variables_of
+from tests.support.cdk import Cdk
+from tests.support.ministack import Ministack
+
+pytestmark = pytest.mark.slow
+
+STACK = "Deployed"
+
+REFUSED = "alarms,autoscaling,rules"
+"""What the emulator refuses: metric math, Application Auto Scaling, rules between security groups. The
+templates' tests look at these."""
+
+
+@pytest.fixture
+def cdk_for(aws: Ministack, tmp_path: Path) -> Callable[..., Cdk]:
+    """Makes the command line for a configuration."""
+
+    def make(config: Any, **context: Any) -> Cdk:
+        path = tmp_path / "relay.json"
+        path.write_text(json.dumps(config))
+        fixed = {
+            "config": str(path),
+            "image": "registry.example.com/smtp-relay:1",
+            "arch": "x86_64",
+            "name": STACK,
+            "environment": {
+                name: url for name, url in aws.environment.items() if name.startswith("AWS_ENDPOINT")
+            },
+            "without": REFUSED,
+        }
+        return Cdk(aws, tmp_path, {**fixed, **context})
+
+    return make
+
+
+@pytest.fixture
+def listener(tmp_path: Path) -> Iterator[Callable[..., DeployedListener]]:
+    made: list[DeployedListener] = []
+
+    def start(*arguments: Any) -> DeployedListener:
+        made.append(DeployedListener(tmp_path / "listener", *arguments))
+        made[-1].start()
+        return made[-1]
+
+    yield start
+    for each in made:
+        each.kill()
+
+
+def test_mails_through_a_deployed_stack(
+    aws: Ministack, cdk_for: Callable[..., Cdk], listener: Callable[..., DeployedListener]
+) -> None:
+    targets = Targets(aws)
+    cdk = cdk_for(targets.config())
+    cdk.bootstrap()
+    outputs = cdk.deploy()
+    assert set(outputs) == {"SpoolBucket", "Queue", "DeadLetterQueue", "Function", "ListenerEndpoint"}
+    bucket = outputs["SpoolBucket"]
+
+    def spooled() -> list[str]:
+        found = targets.s3.list_objects_v2(Bucket=bucket, Prefix="spool/").get("Contents", [])
+        return [each["Key"] for each in found if each["Key"].endswith(".eml")]
+
+    relay = listener(aws, variables_of(aws, STACK))
+    relay.send(targets.recipient)
+    until(lambda: bool(_receipts(aws)) and not spooled(), "the mail to be finished", aws)
+    targets.check_one()
+    assert "There were no differences" in cdk.diff()
+
+    # What is owed keeps the stack from being destroyed.
+    owed = "spool/0/2026/01/02/03/owed.eml"
+    targets.s3.put_object(Bucket=bucket, Key=owed, Body=b"")
+    with pytest.raises(AssertionError, match="unfinished"):
+        cdk.destroy()
+    targets.s3.delete_object(Bucket=bucket, Key=owed)
+    cdk.destroy()
+    assert outputs["Function"] not in {
+        each["FunctionName"] for each in aws.client("lambda").list_functions()["Functions"]
+    }
+    assert bucket in {each["Name"] for each in targets.s3.list_buckets()["Buckets"]}, "mail outlives it"
+
+
+def _receipts(aws: Ministack) -> list[Any]:
+    dynamo = aws.client("dynamodb")
+    tables = [name for name in dynamo.list_tables()["TableNames"] if name.startswith(STACK)]
+    return [item for table in tables for item in dynamo.scan(TableName=table)["Items"]]

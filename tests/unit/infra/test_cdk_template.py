@@ -1,0 +1,502 @@
+"""The templates of the CDK app: every example configuration keeps CLOUD's rules."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from functions.errors import ConfigError
+from infra.aws_deployment import read_deployment
+from infra.cdk import iam_rules as rules
+from tests.support.servers import ROOT
+from tests.support.template import IMAGE, Template, config_file, flat, synthesize
+
+pytestmark = [pytest.mark.xdist_group("cdk"), pytest.mark.slow]
+
+
+def _deployable() -> list[str]:
+    found = []
+    for path in sorted((ROOT / "configs").glob("*.jsonc")):
+        try:
+            read_deployment(path)
+        except ConfigError:
+            continue
+        found.append(path.name)
+    return found
+
+
+EXAMPLES: Final = _deployable()
+
+EVERYTHING: Final[dict[str, Any]] = {
+    "flows": {
+        "in": {
+            "filters": [
+                {"type": "static-auth", "username": "app", "password": "ssm:/relay/password"},
+                {"type": "whitelist", "to": ["regexp:.*@example\\.com"]},
+            ],
+            "outputs": [
+                {
+                    "type": "aws",
+                    "name": "all",
+                    "storage": {"bucket": "inbound", "path": "in/${id}.eml"},
+                    "putOptions": {"Tagging": "a=b", "ACL": "bucket-owner-full-control"},
+                    "pubsub": {"topic": "https://sqs.us-west-2.amazonaws.com/999999999999/events"},
+                    "ses": {"identities": ["example.com"], "maxSendRate": 40},
+                    "sendRawEmailOptions": {"ConfigurationSetName": "relay"},
+                },
+                {
+                    "type": "aws",
+                    "name": "theirs",
+                    "storage": {"bucket": "theirs"},
+                    "assumeRole": "arn:aws:iam::999999999999:role/mail",
+                },
+                {
+                    "type": "mailer",
+                    "nodemailer": {
+                        "host": "smtp.example.com",
+                        "auth": {"user": "u", "pass": "secretsmanager:smarthost"},
+                    },
+                },
+            ],
+        }
+    },
+    "spool": {"url": "s3://ignored/mail", "sse": "aws:kms"},
+    "keepCache": True,
+    "options": {"key": "secretsmanager:relay/tls-key", "cert": "secretsmanager:relay/tls-cert"},
+}
+
+
+TOPIC: Final = "arn:aws:sns:eu-west-1:123456789012:alarms"
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> Template:
+    config = config_file(tmp_path_factory.mktemp("everything"), EVERYTHING)
+    return synthesize({"config": config, "image": IMAGE, "alarmTopic": TOPIC})
+
+
+@pytest.fixture(scope="module", params=[*EXAMPLES, "everything"])
+def template(request: pytest.FixtureRequest, everything: Template) -> Template:
+    if request.param == "everything":
+        return everything
+    return synthesize({"config": str(ROOT / "configs" / request.param), "image": IMAGE})
+
+
+@pytest.fixture(scope="module")
+def stored() -> Template:
+    return synthesize({"config": str(ROOT / "configs" / "mail2s3.jsonc"), "image": IMAGE})
+
+
+def test_the_examples_for_aws_are_among_them() -> None:
+    assert {"aws-smtp-relay.jsonc", "mail2s3.jsonc", "mail2sqs.jsonc"} <= set(EXAMPLES)
+
+
+# --- permissions ------------------------------------------------------------------------------
+
+NO_RESOURCES: Final = frozenset({"ecr:GetAuthorizationToken", "ses:GetAccount"})
+
+
+def allowed(template: Template) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Role, actions and resources of every statement of a role of ours."""
+    for name, role in template.of("IAM::Role").items():
+        for policy in role["Policies"]:
+            for each in policy["PolicyDocument"]["Statement"]:
+                assert each["Effect"] == "Allow"
+                yield name, _listed(each["Action"]), [flat(one) for one in _listed(each["Resource"])]
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def test_roles_have_only_their_own_policies(template: Template) -> None:
+    for name, role in template.of("IAM::Role").items():
+        assert "ManagedPolicyArns" not in role, name
+    assert not template.of("IAM::Policy")
+    assert not template.of("IAM::ManagedPolicy")
+
+
+def test_every_action_is_in_the_table(template: Template) -> None:
+    document = (ROOT / "docs" / "aws.md").read_text()
+    for name, actions, _ in allowed(template):
+        for action in actions:
+            assert "*" not in action, name
+            assert any(action in rule.actions for rule in rules.RULES), action
+            assert f"`{action}`" in document, action
+
+
+def test_everything_is_the_resource_only_where_there_is_no_other(template: Template) -> None:
+    for name, actions, resources in allowed(template):
+        if "*" in resources:
+            assert set(actions) <= NO_RESOURCES, name
+        for resource in resources:
+            assert resource == "*" or re.fullmatch(r"[^*]+(?:\*)?", resource), resource
+
+
+def test_wildcards_end_prefixes_of_named_things(template: Template) -> None:
+    patterns = [
+        r"\$\{SpoolBucket\w+\.Arn\}/(?:mail/)?(?:spool|dead|kept)/\*",
+        r"arn:\$\{AWS::Partition\}:logs:.*:log-group:\$\{\w+\}:\*",
+        r"arn:\$\{AWS::Partition\}:s3:::[a-z-]+/[a-z/]*\*",
+        r"arn:\$\{AWS::Partition\}:ses:.*:identity/\*",
+    ]
+    for name, _, resources in allowed(template):
+        for resource in resources:
+            if resource.endswith("*") and resource != "*":
+                assert any(re.fullmatch(pattern, resource) for pattern in patterns), (name, resource)
+
+
+def test_the_listener_puts_into_its_prefix_and_nothing_else(template: Template) -> None:
+    found = template.statements("ListenerTaskRole")
+    by_action = {action: each["Resource"] for each in found for action in _listed(each["Action"])}
+    secrets = {"ssm:GetParameter", "secretsmanager:GetSecretValue"}
+    assert set(by_action) - secrets - {"kms:GenerateDataKey"} == {"s3:PutObject"}
+    (resource,) = [flat(one) for one in _listed(by_action["s3:PutObject"])]
+    assert re.fullmatch(r"\$\{SpoolBucket\w+\.Arn\}/(mail/)?spool/\*", resource)
+    if "kms:GenerateDataKey" in by_action:
+        assert template.of("KMS::Key")
+
+
+def test_the_listeners_secrets(everything: Template) -> None:
+    named = [
+        flat(one)
+        for each in everything.statements("ListenerTaskRole")
+        if each["Sid"] in {"Parameters", "Secrets"}
+        for one in _listed(each["Resource"])
+    ]
+    assert [one.rpartition(":")[2] for one in named] == [
+        "parameter/relay/password",
+        "relay/tls-cert-??????",
+        "relay/tls-key-??????",
+    ]
+
+
+def test_the_functions_outputs(everything: Template) -> None:
+    found = {each["Sid"]: each for each in everything.statements("DeliveryRole")}
+    assert flat(found["Publish"]["Resource"]).endswith(":sqs:us-west-2:999999999999:events")
+    assert flat(found["Assume"]["Resource"]) == "arn:aws:iam::999999999999:role/mail"
+    assert flat(found["Storage"]["Resource"]) == "arn:${AWS::Partition}:s3:::inbound/in/*"
+    assert "smarthost-??????" in flat(found["Secrets"]["Resource"])
+    assert not [each for each in found.values() if "theirs" in json.dumps(each["Resource"])]
+
+
+def test_an_image_in_ecr_may_be_pulled(stored: Template) -> None:
+    found = {each["Sid"]: each for each in stored.statements("ListenerStartRole")}
+    assert flat(found["Pull"]["Resource"]) == (
+        "arn:${AWS::Partition}:ecr:eu-west-1:123456789012:repository/mail/smtp-relay"
+    )
+
+
+# --- the spool --------------------------------------------------------------------------------
+
+
+def test_the_bucket(template: Template) -> None:
+    ((name, bucket),) = template.of("S3::Bucket").items()
+    assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
+    assert "VersioningConfiguration" not in bucket
+    resource = template.resources[name]
+    assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("Retain", "Retain")
+    for rule in bucket["LifecycleConfiguration"]["Rules"]:
+        assert set(rule) == {"AbortIncompleteMultipartUpload", "Id", "Status"}
+    prefix = "mail/" if template.of("KMS::Key") else ""
+    (ring,) = bucket["NotificationConfiguration"]["QueueConfigurations"]
+    assert ring["Event"] == "s3:ObjectCreated:*"
+    assert ring["Filter"]["S3Key"]["Rules"] == [{"Name": "prefix", "Value": f"{prefix}spool/"}]
+    assert any(each.startswith("DeliveryDoorbellsPolicy") for each in resource["DependsOn"])
+
+
+def test_encryption_of_the_bucket(stored: Template, everything: Template) -> None:
+    def algorithm(template: Template) -> dict[str, Any]:
+        (rule,) = template.one("S3::Bucket")["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+        return dict(rule)
+
+    assert algorithm(stored)["ServerSideEncryptionByDefault"] == {"SSEAlgorithm": "AES256"}
+    assert algorithm(everything)["BucketKeyEnabled"] is True
+    assert algorithm(everything)["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == "aws:kms"
+    assert everything.one("KMS::Key")["EnableKeyRotation"] is True
+
+
+def test_the_buckets_policy(template: Template) -> None:
+    found = template.one("S3::BucketPolicy")["PolicyDocument"]["Statement"]
+    plain, overwriting = found
+    assert plain["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+    assert (plain["Effect"], plain["Principal"]) == ("Deny", {"AWS": "*"})
+    assert (overwriting["Effect"], overwriting["Action"]) == ("Deny", "s3:PutObject")
+    assert overwriting["Condition"] == {"Null": {"s3:if-none-match": "true"}}
+    assert flat(overwriting["Principal"]["AWS"]).startswith("${ListenerTaskRole")
+    assert flat(overwriting["Resource"]).endswith("spool/*")
+
+
+def test_the_queues(template: Template) -> None:
+    queue, dead = (template.one("SQS::Queue", f"Delivery{name}") for name in ("Doorbells", "DeadLetters"))
+    for each in (queue, dead):
+        assert each["SqsManagedSseEnabled"] is True
+        assert "KmsMasterKeyId" not in each
+        assert "FifoQueue" not in each
+    assert queue["MessageRetentionPeriod"] == 4 * 86_400
+    assert dead["MessageRetentionPeriod"] == 14 * 86_400
+    assert queue["VisibilityTimeout"] == 6 * template.one("Lambda::Function", "Delivery")["Timeout"] == 720
+    assert queue["RedrivePolicy"]["maxReceiveCount"] == 10
+    policies = template.of("SQS::QueuePolicy")
+    (rings,) = [
+        each
+        for policy in policies.values()
+        for each in policy["PolicyDocument"]["Statement"]
+        if each["Effect"] == "Allow"
+    ]
+    assert rings["Principal"] == {"Service": "s3.amazonaws.com"}
+    assert rings["Condition"]["StringEquals"] == {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}
+    assert flat(rings["Condition"]["ArnLike"]["aws:SourceArn"]).endswith(":s3:::smtprelay-*")
+
+
+# --- the function -----------------------------------------------------------------------------
+
+
+def test_the_function(template: Template) -> None:
+    function = template.one("Lambda::Function", "Delivery")
+    assert function["Architectures"] == ["arm64"]
+    assert (function["MemorySize"], function["Timeout"]) == (1024, 120)
+    assert function["Handler"] == "functions.aws.handler.handler"
+    assert "VpcConfig" not in function
+    assert "ReservedConcurrentExecutions" not in function
+    group = template.one("Logs::LogGroup", "Delivery")
+    assert group["RetentionInDays"] == 30
+    assert function["LoggingConfig"]["LogGroup"] == {"Ref": next(iter(_named(template, "DeliveryLogs")))}
+    mapping = template.one("Lambda::EventSourceMapping")
+    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert (mapping["BatchSize"], mapping["MaximumBatchingWindowInSeconds"]) == (10, 0)
+
+
+def _named(template: Template, starts: str) -> list[str]:
+    return [name for name in template.resources if name.startswith(starts)]
+
+
+def test_receipts_have_a_table_where_outputs_need_it(template: Template, stored: Template) -> None:
+    assert not stored.of("DynamoDB::Table")
+    variables = template.one("Lambda::Function", "Delivery")["Environment"]["Variables"]
+    tables = template.of("DynamoDB::Table")
+    assert ("SMTP_RELAY_RECEIPTS_TABLE" in variables) is bool(tables)
+    for name, table in tables.items():
+        assert table["BillingMode"] == "PAY_PER_REQUEST"
+        assert table["KeySchema"] == [{"AttributeName": "id", "KeyType": "HASH"}]
+        assert table["TimeToLiveSpecification"] == {"AttributeName": "expiration", "Enabled": True}
+        assert template.resources[name]["DeletionPolicy"] == "Retain"
+
+
+def test_ses_is_paced_by_the_mapping(everything: Template, stored: Template) -> None:
+    assert everything.one("Lambda::EventSourceMapping")["ScalingConfig"] == {"MaximumConcurrency": 10}
+    variables = everything.one("Lambda::Function", "Delivery")["Environment"]["Variables"]
+    assert variables["SMTP_RELAY_SES_CONCURRENCY"] == "10"
+    assert "ScalingConfig" not in stored.one("Lambda::EventSourceMapping")
+
+
+def test_the_sweep(template: Template) -> None:
+    schedule = template.one("Scheduler::Schedule")
+    assert schedule["ScheduleExpression"] == "rate(5 minutes)"
+    assert json.loads(schedule["Target"]["Input"]) == {"sweep": True}
+    (invoke,) = template.statements("DeliveryScheduleRole")
+    assert invoke["Action"] == "lambda:InvokeFunction"
+
+
+# --- the listener -----------------------------------------------------------------------------
+
+
+def test_the_balancer(template: Template) -> None:
+    balancer = template.one("ElasticLoadBalancingV2::LoadBalancer")
+    attributes = {each["Key"]: each["Value"] for each in balancer["LoadBalancerAttributes"]}
+    assert balancer["Type"] == "network"
+    assert attributes["load_balancing.cross_zone.enabled"] == "true"
+    assert len(balancer["SecurityGroups"]) == 1
+    outside = [each["Port"] for each in template.of("ElasticLoadBalancingV2::Listener").values()]
+    assert sorted(outside) == [25, 465, 587]
+    for listener in template.of("ElasticLoadBalancingV2::Listener").values():
+        assert listener["Protocol"] == "TCP", "STARTTLS rules out TLS at the balancer"
+
+
+def test_strangers_reach_only_what_sends_nothing_on(everything: Template, stored: Template) -> None:
+    def scheme(template: Template) -> tuple[str, set[str]]:
+        group = template.one("EC2::SecurityGroup", "ListenerBalancerGroup")
+        peers = {each["CidrIp"] for each in group["SecurityGroupIngress"]}
+        return template.one("ElasticLoadBalancingV2::LoadBalancer")["Scheme"], peers
+
+    assert scheme(stored) == ("internet-facing", {"0.0.0.0/0"})
+    assert scheme(everything) == ("internal", {"10.0.0.0/16"})
+
+
+def test_the_targets(template: Template) -> None:
+    groups = template.of("ElasticLoadBalancingV2::TargetGroup").values()
+    assert sorted(each["Port"] for each in groups) == [10025, 10465, 10587]
+    for each in groups:
+        attributes = {one["Key"]: one["Value"] for one in each["TargetGroupAttributes"]}
+        assert attributes["proxy_protocol_v2.enabled"] == "true"
+        assert attributes["deregistration_delay.timeout_seconds"] == "90"
+        assert each["TargetType"] == "ip"
+        check = each["HealthCheckProtocol"], each["HealthCheckPort"], each["HealthCheckPath"]
+        assert check == ("HTTP", "9090", "/healthz")
+
+
+def test_only_the_balancer_reaches_the_tasks(template: Template) -> None:
+    tasks = template.one("EC2::SecurityGroup", "ListenerTaskGroup")
+    assert "SecurityGroupIngress" not in tasks
+    (balancer,) = _named(template, "ListenerBalancerGroup")[:1]
+    admitted = template.of("EC2::SecurityGroupIngress").values()
+    assert sorted(each["FromPort"] for each in admitted) == [9090, 10025, 10465, 10587]
+    for each in admitted:
+        assert flat(each["SourceSecurityGroupId"]) == f"${{{balancer}.GroupId}}"
+        assert each["FromPort"] == each["ToPort"]
+
+
+def test_the_tasks(template: Template) -> None:
+    task = template.one("ECS::TaskDefinition")
+    assert (task["Cpu"], task["Memory"]) == ("256", "512")
+    assert task["RuntimePlatform"]["CpuArchitecture"] == "ARM64"
+    (container,) = task["ContainerDefinitions"]
+    assert container["StopTimeout"] == 120
+    assert container["User"] == "10025:10025"
+    variables = {each["Name"]: each["Value"] for each in container["Environment"]}
+    assert set(variables) == {
+        "SMTP_RELAY_CONFIG_JSON",
+        "SMTP_RELAY_SPOOL",
+        "SMTP_RELAY_LISTENERS",
+        "SMTP_RELAY_TRUSTED_PROXIES",
+        "SMTP_RELAY_HEALTH_PORT",
+    }
+    assert json.loads(variables["SMTP_RELAY_CONFIG_JSON"])["options"]["closeTimeout"] == 60_000
+    assert variables["SMTP_RELAY_TRUSTED_PROXIES"] == "10.0.0.0/16"
+    assert flat(variables["SMTP_RELAY_SPOOL"]).startswith("s3://${SpoolBucket")
+
+
+def test_the_service(template: Template) -> None:
+    service = template.one("ECS::Service")
+    deployment = service["DeploymentConfiguration"]
+    assert deployment["DeploymentCircuitBreaker"] == {"Enable": True, "Rollback": True}
+    assert (deployment["MinimumHealthyPercent"], deployment["MaximumPercent"]) == (100, 200)
+    assert service["HealthCheckGracePeriodSeconds"] == 60
+    assert service["NetworkConfiguration"]["AwsvpcConfiguration"]["AssignPublicIp"] == "ENABLED"
+    assert "DesiredCount" not in service
+    scaling = template.one("ApplicationAutoScaling::ScalableTarget")
+    assert (scaling["MinCapacity"], scaling["MaxCapacity"]) == (2, 10)
+    policy = template.one("ApplicationAutoScaling::ScalingPolicy")
+    assert policy["TargetTrackingScalingPolicyConfiguration"]["TargetValue"] == 50
+    (name,) = _named(template, "ListenerServiceF") or _named(template, "ListenerService")[:1]
+    assert any(each.startswith("DeliveryFunction") for each in template.resources[name]["DependsOn"])
+
+
+def test_the_network(template: Template) -> None:
+    assert not template.of("EC2::NatGateway")
+    assert not template.of("EC2::EIP")
+    endpoint = template.one("EC2::VPCEndpoint")
+    assert endpoint["VpcEndpointType"] == "Gateway"
+    assert len(template.of("EC2::Subnet")) == 2
+
+
+# --- what somebody looks at -------------------------------------------------------------------
+
+
+def test_the_alarms(everything: Template, stored: Template) -> None:
+    names = {re.sub(r"^Alarms|[0-9A-F]{8}$", "", name) for name in everything.of("CloudWatch::Alarm")}
+    assert names == {
+        *("Oldest", "NoSweep", "Dead", "Crashed", "Errors", "SesClosed"),
+        *("Deferred", "Healthy", "Certificate"),
+    }
+    assert {re.sub(r"^Alarms|[0-9A-F]{8}$", "", name) for name in stored.of("CloudWatch::Alarm")} == (
+        names - {"SesClosed", "Certificate"}
+    )
+    oldest = everything.one("CloudWatch::Alarm", "AlarmsOldest")
+    assert (oldest["MetricName"], oldest["Threshold"]) == ("OldestUnfinished", 1800)
+    assert oldest["Dimensions"] == [{"Name": "service", "Value": {"Ref": "AWS::StackName"}}]
+    sweep = everything.one("CloudWatch::Alarm", "AlarmsNoSweep")
+    assert (sweep["Period"], sweep["TreatMissingData"]) == (900, "breaching")
+    for alarm in everything.of("CloudWatch::Alarm").values():
+        assert alarm["AlarmActions"] == [TOPIC]
+    assert "AlarmActions" not in stored.one("CloudWatch::Alarm", "AlarmsOldest")
+
+
+def test_the_functions_metrics_are_those_that_alarms_compare(everything: Template) -> None:
+    variables = everything.one("Lambda::Function", "Delivery")["Environment"]["Variables"]
+    assert variables["POWERTOOLS_SERVICE_NAME"] == {"Ref": "AWS::StackName"}
+
+
+def test_outputs(template: Template) -> None:
+    assert set(template.value["Outputs"]) == {
+        *("SpoolBucket", "Queue", "DeadLetterQueue", "Function", "ListenerEndpoint"),
+    }
+
+
+def test_nag_and_cdk_find_nothing(template: Template) -> None:
+    found = [one for one in template.messages if "smtp-relay:check" not in one[2]]
+    levels = {level.rpartition(".")[2] for level, *_ in found}
+    assert levels <= {"INFO"}, found
+
+
+def test_nothing_secret_is_in_it(everything: Template) -> None:
+    for text in everything.texts():
+        assert not text.startswith("plain:")
+    assert "secretsmanager:smarthost" in json.dumps(everything.value)
+
+
+# --- the guard --------------------------------------------------------------------------------
+
+
+def test_the_guard_goes_first(stored: Template) -> None:
+    (name,) = stored.of("CloudFormation::CustomResource")
+    waits = stored.resources[name]["DependsOn"]
+    for starts in ("DeliveryFunction", "DeliveryMapping", "ListenerServiceF", "ListenerBalancer"):
+        assert any(each.startswith(starts) for each in waits), starts
+    (owed, _) = stored.statements("GuardRole")
+    assert owed["Action"] == "s3:ListBucket"
+
+
+def test_what_does_not_outlive_a_test() -> None:
+    config = str(ROOT / "configs" / "mail2sqs.jsonc")
+    context = {"config": config, "ephemeral": "true", "without": "listener,alarms,dashboard,schedule"}
+    template = synthesize(context)
+    assert {one.get("DeletionPolicy") for one in template.resources.values()} <= {None, "Delete"}
+    assert not template.of("CloudFormation::CustomResource")
+    for kind in ("ECS::Service", "EC2::VPC", "CloudWatch::Alarm", "Scheduler::Schedule"):
+        assert not template.of(kind), kind
+    assert "ListenerEndpoint" not in template.value["Outputs"]
+
+
+def test_the_image_is_built_from_its_dockerfile_where_none_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    template = synthesize({"without": "alarms,dashboard,autoscaling"})
+    (container,) = template.one("ECS::TaskDefinition")["ContainerDefinitions"]
+    assert ".dkr.ecr." in flat(container["Image"])
+    found = {each["Sid"]: each for each in template.statements("ListenerStartRole")}
+    assert "container-assets" in flat(found["Pull"]["Resource"])
+
+
+def test_a_network_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CDK stands in for what it would look up: a network with private subnets."""
+    monkeypatch.setenv("CDK_DEFAULT_ACCOUNT", "123456789012")
+    monkeypatch.setenv("CDK_DEFAULT_REGION", "eu-west-1")
+    template = synthesize({"vpc": "vpc-12345", "image": IMAGE, "without": "alarms,dashboard"})
+    assert not template.of("EC2::VPC")
+    service = template.one("ECS::Service")["NetworkConfiguration"]["AwsvpcConfiguration"]
+    assert service["AssignPublicIp"] == "DISABLED"
+
+
+def context_of(values: Mapping[str, Any]) -> Any:
+    return values.get
+
+
+@pytest.mark.parametrize(
+    ("context", "reason"),
+    [
+        ({"without": "alarm"}, "is no part"),
+        ({"ephemeral": "yes"}, "neither true nor false"),
+        ({"arch": "sparc"}, "not one of Lambda's"),
+    ],
+)
+def test_contexts_that_say_nothing(context: dict[str, str], reason: str) -> None:
+    from infra.cdk.settings import read_settings
+
+    with pytest.raises(ConfigError, match=reason):
+        read_settings(context_of(context))
