@@ -113,7 +113,10 @@ class Envelope(_Frozen):
 
     def flows(self) -> tuple[str, ...]:
         """Names of the flows that took a recipient, in first-taken order."""
-        return tuple(dict.fromkeys(name for r in self.recipients for name in r.flows))
+        recipients = self.recipients
+        if len(recipients) == 1:
+            return recipients[0].flows
+        return tuple(dict.fromkeys(name for r in recipients for name in r.flows))
 
     def recipients_of(self, flow: str) -> tuple[str, ...]:
         """The addresses that one flow took, in the client's order."""

@@ -225,7 +225,9 @@ class LocalDelivery:
             return
         item.committed = True
         owed = self._delivery.owed(item.envelope)
-        quick = [o for o in owed if _quick(o) and not self._is_slow(o)]
+        quick = [o for o in owed if o.output is not None and o.output.processor.quick]
+        if self._slow_until:
+            quick = [o for o in quick if not self._is_slow(o)]
         outcomes = [self._attempt(mail, o, item.seq, now) for o in quick]
         if len(quick) < len(owed):
             self._deliver_rest(item, mail, owed, outcomes)
@@ -257,7 +259,7 @@ class LocalDelivery:
         self._runs.launch(item.seq, mail, owed, outcomes, 0, item if awaited else None)
 
     def _is_slow(self, owed: Owed) -> bool:
-        return bool(self._slow_until) and self._slow_until.get(id(owed.output), 0.0) > self._loop.time()
+        return self._slow_until.get(id(owed.output), 0.0) > self._loop.time()
 
     def _attempt(self, mail: Mail, owed: Owed, seq: int, now: float) -> Outcome:
         """One attempt at one output, in the loop (quick ones) or in a pool thread."""

@@ -84,7 +84,7 @@ class Capture:
         self._look_at = IN_MEMORY
         self._fd = -1
         self._path: Path | None = None
-        self._digest = hashlib.sha256()
+        self._digest: hashlib._Hash | None = None
         self._stored_head = b""
         self._stored_size = 0
         self.size = 0
@@ -130,6 +130,7 @@ class Capture:
             return BytesContent(stored), hashlib.sha256(stored).hexdigest()
         self._close()
         assert self._path is not None
+        assert self._digest is not None
         return FileContent(self._path, self._stored_size), self._digest.hexdigest()
 
     def _in_memory(self) -> bytes:
@@ -161,6 +162,7 @@ class Capture:
             self.fail(NO_SPACE)
             return
         self._path = path
+        self._digest = hashlib.sha256()
         head = self._stamp(self.head, body)
         self._stored_head = head
         self._write(head)
@@ -168,6 +170,7 @@ class Capture:
             self._write(body)
 
     def _write(self, piece: bytes) -> None:
+        assert self._digest is not None
         self._digest.update(piece)
         self._stored_size += len(piece)
         try:

@@ -39,6 +39,12 @@ LINGER: Final = 2.0
 """Seconds that a client whose connection we end gets to read why: closing a socket with unread
 octets in it resets the connection, and the reply is lost on the way."""
 
+GRACE: Final = 2.0
+"""Seconds of silence after which a client is sent away once the server is stopping. Who had just
+connected sends a mail meanwhile, and who has its answer says QUIT: many clients take a 421 to that
+for a failure of the mail before it."""
+
+
 TOO_MANY_ERRORS: Final = Reply(421, "4.7.0", "Too many errors, closing the connection")
 TOO_MUCH_CHATTER: Final = Reply(421, "4.7.0", "Too many commands without a mail, closing the connection")
 TIMED_OUT: Final = Reply(421, "4.4.2", "Timed out waiting for you, closing the connection")
@@ -166,7 +172,8 @@ class Link(SMTP):
     def settle(self, outcome: Any | Awaitable[Any], then: Callable[[Any], None], *, wait: int = WAIT) -> None:
         """Go on with `then(outcome)`: at once, or when the awaited outcome is there. Nothing
         else is carried out in between."""
-        if outcome is None or not hasattr(outcome, "__await__"):
+        # What is there at once is None, a Reply or a DataOutcome, both of them tuples.
+        if outcome is None or isinstance(outcome, tuple):
             then(outcome)
             return
         self.state = wait
@@ -274,7 +281,7 @@ class Link(SMTP):
                 )
                 self.finish(None)
             else:
-                self.finish(TIMED_OUT)
+                self.finish(SHUTTING_DOWN if self.port.draining else TIMED_OUT)
         elif self.state == DATA:
             assert self.capture is not None
             seconds = now - self.data_started - self.port.socket_timeout
@@ -282,11 +289,15 @@ class Link(SMTP):
                 self.finish(TOO_SLOW, linger=True)
 
     def drain(self) -> None:
-        """The server is stopping: end at once unless a mail is being taken."""
-        if self.state in (PROXY, TLS):
-            self.finish(None)
-        elif self.transaction is None and self.state in (COMMAND, SASL):
-            self.finish(SHUTTING_DOWN)
+        """The server is stopping: a mail being taken is finished, and there is time for little else."""
+        if self.state in (PROXY, TLS) or (self.transaction is None and self.state in (COMMAND, SASL)):
+            self.deadline = min(self.deadline, self.port.now + GRACE)
+
+    @property
+    def takes_no_more(self) -> bool:
+        """Whether the server is stopping and the client has sent a mail: the next one goes to another
+        server."""
+        return self.port.draining and self.messages > 0
 
     def _cancel(self) -> None:
         if self._task is not None and self._task is not asyncio.current_task(self.loop):

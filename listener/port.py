@@ -13,6 +13,7 @@ from functions.envelope import Recipient
 from functions.headers import count_received
 from functions.mail import Content
 from functions.spool import DeadRecord
+from listener import mail_log
 from listener.capture import Capture
 from listener.decision import Reply
 from listener.flow import Flows
@@ -323,17 +324,19 @@ class Port:
         envelope = self.intake.envelope(
             connection.session, transaction, taken, outcome.notes, size=content.size, sha256=sha256
         )
-        refused = () if lmtp else _refused(envelope.id, envelope.received, transaction, outcome)
+        some = not lmtp and len(taken) < len(outcome.recipients)
+        refused = _refused(envelope.id, envelope.received, transaction, outcome) if some else ()
+        flows = envelope.flows()
 
         def answered(reply: Reply) -> None:
             if self.measures:
                 now = self.loop.time()
                 self.observer.stage("spool", now - decided)
                 self.observer.stage("reply", now - ended)
-            self._log_stored(connection, transaction, content.size, envelope.flows(), reply)
+            self._log_stored(connection, transaction, content.size, flows, reply)
             if reply.code < 300:
                 connection.messages += 1
-                self.observer.mail_accepted(envelope.flows())
+                self.observer.mail_accepted(flows)
             else:
                 self.observer.mail_deferred()
             if lmtp:
@@ -385,7 +388,7 @@ class Port:
         else:
             extra["from_domain"] = transaction.domain
         if reply.code < 300:
-            log.info("mail accepted", extra=extra)
+            mail_log.info(log, "mail accepted", extra)
         else:
             log.warning("mail not stored", extra=extra | {"reply": str(reply)})
 

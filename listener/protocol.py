@@ -159,12 +159,32 @@ class Connection(Link):
         elif self._buffer:
             self._buffer = self._buffer[self._at :] + data
             self._at = 0
+        elif self._carried_out_alone(data):
+            return
         else:
             self._buffer = data
         self.run()
         if self.waiting > MAX_BUFFER and not self._reading_paused and self.state != CLOSED:
             self._reading_paused = True
             self.transport.pause_reading()
+
+    def _carried_out_alone(self, data: bytes) -> bool:
+        """Carry out a command that came alone and whole, as nearly all do: the loop and its buffer
+        are for the others. False when it is none of those."""
+        size = len(data)
+        if self.state != COMMAND or size > MAX_LINE or data.find(b"\n") != size - 1:
+            return False
+        if self._paused or self._running or not size:
+            return False
+        self._running = True
+        self.deadline = self.port.now + self.port.socket_timeout
+        self._obey(data[:-2] if data.endswith(b"\r\n") else data[:-1])
+        self._running = False
+        if self._buffer or self._ended or self.port.draining:
+            self.run()
+        elif self._out:
+            self.flush()
+        return True
 
     def eof_received(self) -> bool | None:
         """The client closed its side: what it sent is still carried out and answered, as it may
@@ -212,6 +232,11 @@ class Connection(Link):
         else:
             self._at = end + 1
         self.touch()
+        self._obey(line)
+        return True
+
+    def _obey(self, line: bytes) -> None:
+        """Carry out one line. A fault of ours is answered as such, and the mail given up."""
         try:
             if self.state == SASL:
                 assert self.exchange is not None
@@ -223,7 +248,6 @@ class Connection(Link):
             self.reset_transaction()
             self.state = COMMAND if self.state != CLOSED else CLOSED
             self.reply(FAULT)
-        return True
 
     def _command(self, line: bytes) -> None:
         verb, _, argument = line.partition(b" ")
@@ -363,7 +387,10 @@ class Connection(Link):
         self.touch()
         for reply in replies:
             self.reply(reply)
-        self.run()
+        if self._buffer or self._ended or self.port.draining:
+            self.run()
+        elif not self._running:
+            self.flush()
 
 
 def _peer(peer: Any) -> tuple[str, int]:

@@ -88,6 +88,9 @@ def mail(connection: Connection, argument: str) -> None:
     if connection.transaction is not None:
         connection.error(NESTED)
         return
+    if connection.takes_no_more:
+        connection.finish(link.SHUTTING_DOWN)
+        return
     if port.max_messages and connection.messages >= port.max_messages:
         connection.finish(TOO_MANY_MESSAGES, linger=True)
         return
@@ -110,7 +113,11 @@ def mail(connection: Connection, argument: str) -> None:
     if not path.address.isascii() and not transaction.smtputf8:
         connection.error(NEEDS_UTF8)
         return
-    connection.settle(connection.flows.mail(transaction), partial(_mail_decided, connection, transaction))
+    outcome = connection.flows.mail(transaction)
+    if outcome is None:
+        _mail_decided(connection, transaction, None)
+    else:
+        connection.settle(outcome, partial(_mail_decided, connection, transaction))
 
 
 def _mail_decided(connection: Connection, transaction: Transaction, refusal: Reply | None) -> None:
@@ -200,6 +207,9 @@ def rcpt(connection: Connection, argument: str) -> None:
             connection.reply(refusal)
             return
     outcome = connection.flows.rcpt(transaction, path.address)
+    if outcome is None:
+        _rcpt_decided(connection, transaction, path.address, words, None)
+        return
     connection.settle(outcome, partial(_rcpt_decided, connection, transaction, path.address, words))
 
 
