@@ -78,7 +78,7 @@ def audit(house: House, book: Book, *, counters: bool) -> Found:
         found.torn.append(f"mails that were never sent whole: {_some(half)}")
     dead = _dead(house, ids, found)
     copies = _relayed(house, book, dead, found)
-    _refused(book, first.keys(), dead, found)
+    _refused(house, book, first.keys(), dead, found)
     _leftovers(house, found)
     found.effects = sum(times for times, _ in first.values()) + len(second) + len(checked) + copies
     if counters:
@@ -175,13 +175,18 @@ def in_doubt(log: str) -> Counter[str]:
     return found
 
 
-def _refused(book: Book, arrived: Iterable[int], dead: dict[int, DeadRecord], found: Found) -> None:
+def _refused(
+    house: House, book: Book, arrived: Iterable[int], dead: dict[int, DeadRecord], found: Found
+) -> None:
     """A mail that was taken for somebody unknown to the next hop is dead there, with its words."""
     taken = book.possible(recipient=UNKNOWN) & set(arrived)
     refused = {number for number, record in dead.items() if record.recipients == (UNKNOWN,)}
     if silent := taken - refused:
         found.lost.append(f"refused by the next hop without a record: {_some(silent)}")
+    doubts = in_doubt(house.relay.log()) if house.plan.on_doubt == "dead-letter" else Counter()
     for number in refused:
+        if doubts[dead[number].id]:
+            continue  # the relay died before it could read why
         if "no such user" not in dead[number].reason or dead[number].code != "5.1.1":
             found.other.append(f"{number} is dead for another reason: {dead[number].reason}")
 
