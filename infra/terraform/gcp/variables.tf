@@ -61,7 +61,7 @@ variable "image" {
 
 variable "listeners" {
   description = "SMTP_RELAY_LISTENERS of the instance group: what the container listens on, by the port that clients see (25, 465 or 587)."
-  type        = map(any)
+  type        = map(object({ port = number, secure = optional(bool, false) }))
   default = {
     "25" = { port = 10025 }
   }

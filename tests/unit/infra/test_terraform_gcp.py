@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+import yaml
 
 from tests.support.servers import ROOT
 from tests.support.terraform import Module, read_module
@@ -153,3 +155,16 @@ def problems(module: Module) -> list[str]:
 
 
 _OF_CALLS: Final = {"source", "version", "count", "for_each", "depends_on", "providers"}
+
+
+def test_the_machines_set_up_is_given_what_it_names() -> None:
+    """`templatefile` fails at the plan for a name that it is not given, and says nothing of one too many."""
+    folder = FOLDER / "modules" / "listener"
+    template = (folder / "cloud-init.yaml.tftpl").read_text()
+    call = (folder / "group.tf").read_text().partition("templatefile(")[2].partition("\n    })")[0]
+    given = set(re.findall(r"^\s+(\w+)\s+=", call, re.MULTILINE))
+    assert given == set(re.findall(r"\$\{(\w+)\}", template))
+    rendered = yaml.safe_load(re.sub(r"\$\{(\w+)\}", r"<\1>", template))
+    unit = next(file for file in rendered["write_files"] if file["path"].endswith(".service"))
+    assert "docker run --rm --name smtp-relay --env-file /etc/smtp-relay/environment" in unit["content"]
+    assert rendered["runcmd"][-1] == "systemctl start smtp-relay.service"

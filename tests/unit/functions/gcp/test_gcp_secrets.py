@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from functions.errors import ConfigError
-from functions.gcp.secrets import ENDPOINT, fetch
+from functions.gcp.secrets import ENDPOINT, _token, fetch
 from functions.secrets import SecretResolver
 
 SECRETS = {
@@ -30,6 +31,10 @@ class Handler(BaseHTTPRequestHandler):
     server: Manager
 
     def do_GET(self) -> None:
+        if self.path == "/computeMetadata/v1/instance/service-accounts/default/token":
+            assert self.headers["Metadata-Flavor"] == "Google"
+            self.answer(200, {"access_token": "ya29", "expires_in": 3599})
+            return
         assert "Authorization" not in self.headers
         name = self.path.removeprefix("/v1/").removesuffix(":access")
         status, body = 404, {"error": {"message": f"Secret [{name}] not found"}}
@@ -38,6 +43,9 @@ class Handler(BaseHTTPRequestHandler):
             status, body = 503, {}
         elif name in SECRETS:
             status, body = 200, {"payload": {"data": base64.b64encode(SECRETS[name]).decode()}}
+        self.answer(status, body)
+
+    def answer(self, status: int, body: dict[str, Any]) -> None:
         data = json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
@@ -90,3 +98,11 @@ def test_without_an_identity(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere/key.json")
     with pytest.raises(ConfigError, match="cannot be read: DefaultCredentialsError"):
         fetch("gcp-secret", "projects/p/secrets/text")
+
+
+def test_the_machine_is_asked_where_googles_library_is_missing(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "google.auth", None)
+    monkeypatch.setenv("GCE_METADATA_HOST", f"127.0.0.1:{manager.server_port}")
+    assert _token() == "ya29"

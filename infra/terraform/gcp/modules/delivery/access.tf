@@ -57,7 +57,7 @@ resource "google_storage_bucket_iam_member" "targets" {
   dynamic "condition" {
     for_each = each.value.prefix == "" ? [] : [each.value.prefix]
     content {
-      title      = "only below ${condition.value}"
+      title      = "only below the prefix"
       expression = "resource.name.startsWith(\"projects/_/buckets/${each.value.bucket}/objects/${condition.value}\")"
     }
   }

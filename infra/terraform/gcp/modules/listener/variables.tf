@@ -55,7 +55,7 @@ variable "secrets" {
 
 variable "listeners" {
   description = "What the container listens on, by the port that clients of the load balancer see."
-  type        = map(any)
+  type        = map(object({ port = number, secure = optional(bool, false) }))
 
   validation {
     condition     = length(var.listeners) > 0

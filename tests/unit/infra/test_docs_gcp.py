@@ -1,0 +1,27 @@
+"""docs/gcp.md names the roles that Terraform grants, and no others."""
+
+from __future__ import annotations
+
+import re
+
+from tests.support.servers import ROOT
+from tests.support.terraform import read_module
+
+MODULES = ROOT / "infra" / "terraform" / "gcp" / "modules"
+
+
+def test_roles() -> None:
+    granted = {
+        body["role"]
+        for module in ("spool", "delivery", "listener")
+        for body in read_module(MODULES / module).resources.values()
+        if "role" in body
+    }
+    page = (ROOT / "docs" / "gcp.md").read_text()
+    table = page.partition("## Permissions")[2].partition("\n## ")[0]
+    assert granted == set(re.findall(r"roles/[\w.]+", table))
+
+
+def test_nobody_is_owner_or_editor() -> None:
+    for path in MODULES.rglob("*.tf"):
+        assert not re.search(r"roles/(owner|editor|[\w.]*admin)\b", path.read_text(), re.IGNORECASE), path
