@@ -38,6 +38,9 @@ from urllib.parse import unquote
 ROOT: Final = Path(__file__).resolve().parents[1]
 PAGES: Final = ("README.md", "CHANGELOG.md", "docs/**/*.md")
 
+_BIN: Final = str(Path(sys.executable).parent)
+"""Where `python` has the project's packages."""
+
 SECONDS: Final = 120
 """For the commands of one block."""
 
@@ -165,7 +168,7 @@ class Sandbox:
         self._server: subprocess.Popen[bytes] | None = None
         self._environ = {
             **{name: value for name, value in os.environ.items() if not name.startswith("SMTP_")},
-            "PATH": os.pathsep.join([str(folder / ".bin"), os.environ.get("PATH", ""), "/usr/sbin"]),
+            "PATH": os.pathsep.join([str(folder / ".bin"), _BIN, os.environ.get("PATH", ""), "/usr/sbin"]),
             "PYTHONPATH": str(ROOT),
             "DOCS_PORT": str(self.port),
         }
