@@ -26,6 +26,7 @@ _NAMES: Final = {number: name for name, number in LEVELS.items()} | {logging.CRI
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _FIRST_EXTRA: Final = len(vars(logging.makeLogRecord({})))  # `extra` comes after what every record has
 _BARE: Final = re.compile(r"[!#-<>-~]+").fullmatch  # what needs no quotes
+_STRUCTURED: Final = re.compile(r"[\[({]").search
 _UNUSUAL: Final = re.compile(r"[^ -~]+")
 _PLACEHOLDER: Final = re.compile(
     r"%(?:\((?P<name>[^)]*)\)(?P<style>-?[0-9]{0,3}[a-zA-Z])|(?P<other>.?))", re.DOTALL
@@ -72,7 +73,11 @@ def message_with_extras(record: logging.LogRecord) -> str:
     text = record.getMessage()
     if not text.isprintable():
         text = escape(text)
-    for key, value in extras(record):
+    pairs = extras(record)
+    joined = " ".join([f"{key}={value}" for key, value in pairs])
+    if _nothing_to_quote(joined, len(pairs)) and not (record.exc_info or record.stack_info):
+        return f"{text} {joined}"
+    for key, value in pairs:
         if type(value) is str and _BARE(value):
             text += f" {key}={value}"
         elif value is not None:
@@ -80,6 +85,22 @@ def message_with_extras(record: logging.LogRecord) -> str:
     if record.exc_info or record.stack_info:
         text += "".join(f"\n    {escape(line)}" for line in _traceback(record).splitlines())
     return text
+
+
+def _nothing_to_quote(joined: str, count: int) -> bool:
+    """Whether `key=value` pairs read as they stand. Looking at all of them together is much cheaper
+    than at each: no more blanks and equals signs than pairs need means none inside a value."""
+    return (
+        joined.isascii()
+        and joined.isprintable()
+        and joined.count(" ") == count - 1
+        and joined.count("=") == count
+        and '"' not in joined
+        and "= " not in joined
+        and not joined.endswith("=")
+        and "=None" not in joined
+        and _STRUCTURED(joined) is None  # lists and the like are written otherwise
+    )
 
 
 class TextFormat(logging.Formatter):

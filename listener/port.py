@@ -9,7 +9,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from functions.delivery import UNKNOWN
-from functions.envelope import Recipient
 from functions.headers import count_received
 from functions.mail import Content
 from functions.spool import DeadRecord
@@ -307,7 +306,7 @@ class Port:
             self.observer.stage("filters", decided - ended)
         lmtp = connection.session.lmtp
         taken = tuple(
-            Recipient(address=address, flows=fate, parameters=words)
+            {"address": address, "flows": fate, "parameters": words}
             for (address, fate), words in zip(
                 outcome.recipients, transaction.recipient_parameters, strict=True
             )
