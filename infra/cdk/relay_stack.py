@@ -43,13 +43,13 @@ class RelayStack(Stack):
         self.listener = self._listener(deployment, settings) if settings.has("listener") else None
         self._watch(deployment, settings)
         if settings.has("guard") and not settings.ephemeral:
-            parts = [self.delivery] if self.listener is None else [self.delivery, self.listener]
+            parts = [self.spool, self.delivery, *([] if self.listener is None else [self.listener])]
             SpoolGuard(
                 self,
                 "Guard",
                 spool=self.spool,
                 platform=settings.platform,
-                before=[*parts],
+                before=parts,
                 environment=settings.environment,
             )
         self._tell(deployment)

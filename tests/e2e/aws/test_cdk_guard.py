@@ -1,0 +1,97 @@
+"""The guard of a stack, which answers CloudFormation. (The emulator deletes on after a refusal, so that
+`cdk destroy` cannot show it.)"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+
+from infra.cdk.guard import index
+from tests.support.ministack import Ministack
+from tests.support.net import HOST
+
+Ask = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def bucket(aws: Ministack, monkeypatch: pytest.MonkeyPatch) -> str:
+    for name, value in aws.environment.items():
+        monkeypatch.setenv(name, value)
+    name = f"guarded-{os.urandom(4).hex()}"
+    aws.client("s3").create_bucket(Bucket=name)
+    return name
+
+
+@pytest.fixture
+def ask(bucket: str) -> Iterator[Ask]:
+    """Sends a request as CloudFormation does; gives what it is answered."""
+    answers: queue.Queue[dict[str, Any]] = queue.Queue()
+
+    class CloudFormation(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            answers.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+    server = HTTPServer((HOST, 0), CloudFormation)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+
+    def request(kind: str, *, prefix: str = "mail/spool/", of: str | None = None) -> dict[str, Any]:
+        event = {
+            "RequestType": kind,
+            "ResponseURL": f"http://{HOST}:{server.server_port}/answer?signed",
+            "StackId": "stack",
+            "RequestId": "request",
+            "LogicalResourceId": "Guard",
+            "ResourceProperties": {"Bucket": of or bucket, "Prefix": prefix},
+        }
+        index.handler(event, None)
+        return answers.get(timeout=10)
+
+    yield request
+    server.shutdown()
+    thread.join(10)
+    server.server_close()
+
+
+def test_a_stack_goes_when_nothing_is_owed(ask: Ask, aws: Ministack, bucket: str) -> None:
+    s3 = aws.client("s3")
+    # What is no unfinished mail: dead records, kept mail, and what the listener probes with.
+    for key in ("mail/dead/0/x/y.json", "mail/kept/x.eml", "mail/spool/probe", "spool/x.eml"):
+        s3.put_object(Bucket=bucket, Key=key, Body=b"")
+    answer = ask("Delete")
+    assert answer["Status"] == "SUCCESS"
+    assert {answer[name] for name in ("StackId", "RequestId", "LogicalResourceId")} == {
+        *("stack", "request", "Guard")
+    }
+
+
+def test_a_stack_stays_while_mail_is_owed(ask: Ask, aws: Ministack, bucket: str) -> None:
+    key = "mail/spool/0/2026/01/02/03/x.eml"
+    aws.client("s3").put_object(Bucket=bucket, Key=key, Body=b"")
+    answer = ask("Delete")
+    assert answer["Status"] == "FAILED"
+    assert key in answer["Reason"]
+    assert bucket in answer["Reason"]
+
+
+def test_a_stack_stays_when_nobody_can_tell(ask: Ask) -> None:
+    answer = ask("Delete", of="no-such-bucket")
+    assert answer["Status"] == "FAILED"
+    assert "NoSuchBucket" in answer["Reason"]
+
+
+@pytest.mark.parametrize("kind", ["Create", "Update"])
+def test_it_stands_in_nobodys_way_before(ask: Ask, kind: str) -> None:
+    assert ask(kind, of="no-such-bucket")["Status"] == "SUCCESS"
