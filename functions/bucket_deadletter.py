@@ -20,7 +20,7 @@ from functions.bucket_keys import (
     spooled_id,
 )
 from functions.bucket_sweep import Ring
-from functions.deadletter import Selection, Shown
+from functions.deadletter import KeptSelection, Selection, Shown
 from functions.envelope import Envelope, UnknownEnvelope
 from functions.errors import Permanent
 from functions.home import JSON
@@ -86,6 +86,16 @@ class BucketDeadLetters:
         self._store.delete(self._prefix + dead_key(record.id, record.key))
         if now:
             self._ring([key])
+
+    def kept(self, selection: KeptSelection) -> Iterator[str]:
+        folders = [""] if selection.prefix else _days(selection)
+        for folder in folders:
+            found: list[tuple[int, str]] = []
+            for entry in self._store.list(f"{self._prefix}kept/{folder or selection.prefix}"):
+                mail_id = kept_id(entry.key, self._prefix)
+                if mail_id is not None and selection.takes(uuid7_ms(mail_id)):
+                    found.append((uuid7_ms(mail_id), mail_id))
+            yield from (mail_id for _, mail_id in sorted(found))
 
     def replay_kept(self, mail_id: str, *, now: bool) -> int:
         kept = self._find_kept(mail_id)
@@ -169,3 +179,17 @@ class BucketDeadLetters:
                     data = self._store.read(entry.key)
                     return split_object(data) if data is not None else None
         return None
+
+
+def _days(selection: KeptSelection) -> list[str]:
+    """The folders below `kept/` that can hold what is meant: those of the days in between where both
+    ends are given, and of the day after, since a mail is received some time after it got its id."""
+    if selection.since is None or selection.until is None:
+        return [""]
+    day = datetime.fromtimestamp(selection.since / 1000, UTC).date()
+    last = datetime.fromtimestamp(selection.until / 1000, UTC).date() + timedelta(days=1)
+    found = []
+    while day <= last:
+        found.append(f"{day:%Y/%m/%d}/")
+        day += timedelta(days=1)
+    return found

@@ -49,6 +49,23 @@ class Selection:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class KeptSelection:
+    """Which kept mails are meant: those that fit everything given. Times are Unix milliseconds of
+    when the mail came in, `since` inclusive, `until` exclusive; `prefix` is how the copy's key below
+    `kept/` begins, or its path below the working folder."""
+
+    since: int | None = None
+    until: int | None = None
+    prefix: str = ""
+
+    def takes(self, received: int) -> bool:
+        """Whether a mail that came in then is meant."""
+        return (self.since is None or received >= self.since) and (
+            self.until is None or received < self.until
+        )
+
+
 class Shown(NamedTuple):
     """A dead record with its mail; `envelope` is None when the mail is gone, `head` its first
     octets (the header, at most 64 KiB)."""
@@ -72,9 +89,13 @@ class DeadLetters(Protocol):
         """Delete the record, so that the output is owed again; the sweep delivers, or with `now` a
         doorbell is rung."""
 
+    def kept(self, selection: KeptSelection) -> Iterator[str]:
+        """The ids of the kept mails meant, oldest first."""
+
     def replay_kept(self, mail_id: str, *, now: bool) -> int:
-        """Write a kept mail back with its replay number raised, and return that number. Raises
-        Permanent when no such mail is kept."""
+        """Write a kept mail back with its replay number raised, and return that number. One that is
+        being replayed already stays as it is: asking twice is asking once. Raises Permanent when no
+        such mail is kept."""
 
     def drop(self, record: DeadRecord) -> None:
         """Give the output up for good: the record goes, and the mail with its last one."""

@@ -41,25 +41,40 @@ class Keeper:
                 try:
                     os.link(temporary, candidate)
                 except FileExistsError:
-                    if _same(candidate, mail.envelope):
-                        return
-                    continue
+                    head = _head(candidate)
+                    if head is None or head.envelope.id != mail.id:
+                        continue
+                    if head.envelope.replay < mail.envelope.replay:
+                        # A copy carries the number of its last replay.
+                        temporary.replace(candidate)
                 break
         finally:
-            temporary.unlink()
+            temporary.unlink(missing_ok=True)
         if self._durable:
             _sync(path.parent)
 
     def find(self, mail_id: str) -> Path | None:
         """The copy of one mail."""
-        pattern = re.sub(r"\$\{[^}]*\}", "*", self._text)
+        return next((path for path, envelope in self._copies(mail_id) if envelope.id == mail_id), None)
+
+    def copies(self, prefix: str = "") -> Iterator[Envelope]:
+        """The envelopes of all copies whose path below the folder begins so."""
+        seen: set[str] = set()
+        for path, envelope in self._copies("*"):
+            inside = path.relative_to(self._folder) if path.is_relative_to(self._folder) else path
+            if str(inside).startswith(prefix) and envelope.id not in seen:
+                seen.add(envelope.id)
+                yield envelope
+
+    def _copies(self, mail_id: str) -> Iterator[tuple[Path, Envelope]]:
+        # A date's format may hold separators, and then stands for folders.
+        pattern = re.sub(r"\$\{[^}]*\}", lambda found: "*" + "/*" * found[0].count("/"), self._text)
         stem, dot, suffix = pattern.rpartition(".")
-        for each in (pattern, f"{stem}-{mail_id}{dot}{suffix}"):
+        for each in dict.fromkeys((pattern, f"{stem}-{mail_id}{dot}{suffix}")):
             for path in self._matching(each):
                 head = _head(path)
-                if head is not None and head.envelope.id == mail_id:
-                    return path
-        return None
+                if head is not None:
+                    yield path, head.envelope
 
     def _matching(self, pattern: str) -> Iterator[Path]:
         root = Path(pattern)
@@ -90,11 +105,6 @@ def _head(path: Path) -> Head | None:
             return read_head(stream.read(_START))
     except (OSError, UnknownEnvelope):
         return None
-
-
-def _same(path: Path, envelope: Envelope) -> bool:
-    head = _head(path)
-    return head is not None and (head.envelope.id, head.envelope.replay) == (envelope.id, envelope.replay)
 
 
 def _sync(folder: Path) -> None:

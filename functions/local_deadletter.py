@@ -12,7 +12,7 @@ from typing import Final
 
 from functions import folder as layout
 from functions.config import DeliveryConfig
-from functions.deadletter import Selection, Shown
+from functions.deadletter import KeptSelection, Selection, Shown
 from functions.envelope import from_json
 from functions.errors import Permanent, Temporary
 from functions.kept import Keeper, read_kept
@@ -72,16 +72,23 @@ class FolderDeadLetters:
                 return
         raise Permanent("the mail is not in the spool: this record cannot be replayed")
 
+    def kept(self, selection: KeptSelection) -> Iterator[str]:
+        found = [(one.received, one.id) for one in self._keeper.copies(selection.prefix)]
+        yield from (mail_id for received, mail_id in sorted(found) if selection.takes(received))
+
     def replay_kept(self, mail_id: str, *, now: bool) -> int:
         path = self._keeper.find(mail_id)
         kept = read_kept(path) if path is not None else None
         if kept is None or not self._parts:
             raise Permanent(f"no mail {mail_id} is kept")
         envelope, content = kept
+        for _, db in self._parts:
+            with _reading():
+                row = db.execute("SELECT envelope FROM mail WHERE id = ?", (mail_id,)).fetchone()
+                if row is not None:
+                    return from_json(row[0]).replay
         _, db = self._parts[0]
         with _writing(db):
-            if db.execute("SELECT 1 FROM mail WHERE id = ?", (mail_id,)).fetchone():
-                raise Permanent(f"mail {mail_id} is being delivered already")
             again = envelope.model_copy(update={"replay": envelope.replay + 1})
             # Large bodies too go into the database: nobody but the owner may add files.
             db.execute(

@@ -159,7 +159,14 @@ def _deadletter_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--output", help="of that output")
     command.add_argument("--reason", help="whose reason or code holds that text")
     command.add_argument("--all", action="store_true", help="replay or drop without naming any")
-    command.add_argument("--kept", action="store_true", help="replay kept mail, which needs IDs")
+    command.add_argument(
+        "--kept",
+        action="store_true",
+        help="replay kept mail: of IDs, of a time it came in (--since, --until), of a --prefix, or --all",
+    )
+    command.add_argument(
+        "--prefix", metavar="TEXT", help="with --kept: whose key below kept/, or path, begins so"
+    )
     command.add_argument("--now", action="store_true", help="do not wait for the sweep")
     command.add_argument("--dry-run", action="store_true", help="say what would be done")
     command.add_argument("--json", action="store_true", help="one JSON object per line")

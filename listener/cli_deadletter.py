@@ -8,17 +8,24 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Final, TextIO, TypeVar
 
-from functions.deadletter import DeadLetters, Selection, Shown, open_dead_letters
+from functions.deadletter import DeadLetters, KeptSelection, Selection, Shown, open_dead_letters
 from functions.errors import ConfigError, DeliveryFault
 from functions.spool import DeadRecord
 from listener.config import load
+
+MANY: Final = 20
+"""From so many records on a terminal shows a bar instead of a line for each."""
+
+WIDTH: Final = 30
+
+_Item = TypeVar("_Item")
 
 _AGO: Final = re.compile(r"(\d{1,6})([smhdw])")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
@@ -40,8 +47,16 @@ def run(arguments: argparse.Namespace) -> int:
 
 def selected(arguments: argparse.Namespace, now: float) -> Selection:
     """What the filters of the command line mean; `now` is Unix time. Raises ConfigError."""
-    if arguments.kept and (arguments.action != "replay" or not arguments.ids):
-        raise ConfigError("--kept", "goes with replay and the ids of mails")
+    if arguments.kept and arguments.action != "replay":
+        raise ConfigError("--kept", "goes with replay")
+    if arguments.prefix is not None and not arguments.kept:
+        raise ConfigError("--prefix", "goes with --kept")
+    if arguments.kept and (arguments.flow or arguments.output or arguments.reason):
+        raise ConfigError("--kept", "knows no flow, output or reason", "give ids, times or a prefix")
+    if arguments.kept and arguments.prefix and not arguments.ids:
+        return Selection(
+            since=moment("--since", arguments.since, now), until=moment("--until", arguments.until, now)
+        )
     selection = Selection(
         since=moment("--since", arguments.since, now),
         until=moment("--until", arguments.until, now),
@@ -72,7 +87,7 @@ def moment(option: str, text: str | None, now: float) -> int | None:
 def carry_out(letters: DeadLetters, arguments: argparse.Namespace, selection: Selection, out: TextIO) -> int:
     """The action on the records meant. Raises DeliveryFault."""
     if arguments.kept:
-        return _replay_kept(letters, arguments, out)
+        return _replay_kept(letters, arguments, selection, out)
     records = letters.list(selection)
     if arguments.action == "list":
         return _list(records, out, as_json=arguments.json)
@@ -112,24 +127,64 @@ def _each(
     arguments: argparse.Namespace,
     out: TextIO,
 ) -> int:
-    for record in records:
+    for record in watched(records, done, out, sys.stderr, as_json=arguments.json):
         if not arguments.dry_run:
             act(record)
-        print(json.dumps(record.summary()) if arguments.json else line(record), file=out)
+        _say(json.dumps(record.summary()) if arguments.json else line(record), records, out, arguments)
     if not arguments.json:
         print(f"{len(records)} {'would be ' if arguments.dry_run else ''}{done}", file=out)
     return 0 if records else 1
 
 
-def _replay_kept(letters: DeadLetters, arguments: argparse.Namespace, out: TextIO) -> int:
-    for mail_id in arguments.ids:
+def _replay_kept(
+    letters: DeadLetters, arguments: argparse.Namespace, selection: Selection, out: TextIO
+) -> int:
+    """Each mail once, whatever is asked for. What is named must be there; of a range, what is gone
+    by its turn is passed over."""
+    meant = KeptSelection(selection.since, selection.until, arguments.prefix or "")
+    ids = arguments.ids or list(letters.kept(meant))
+    for mail_id in watched(ids, "replayed", out, sys.stderr, as_json=arguments.json):
         if arguments.dry_run:
-            print(f"{mail_id} would be replayed", file=out)
+            _say(f"{mail_id} would be replayed", ids, out, arguments)
             continue
         number = letters.replay_kept(mail_id, now=arguments.now)
         text = {"id": mail_id, "replay": number}
-        print(json.dumps(text) if arguments.json else f"{mail_id} replayed (number {number})", file=out)
-    return 0
+        said = json.dumps(text) if arguments.json else f"{mail_id} replayed (number {number})"
+        _say(said, ids, out, arguments)
+    if not arguments.ids and not arguments.json:
+        print(f"{len(ids)} {'would be ' if arguments.dry_run else ''}replayed", file=out)
+    return 0 if ids else 1
+
+
+def _say(text: str, among: Sequence[object], out: TextIO, arguments: argparse.Namespace) -> None:
+    """One line for each, unless a bar stands for them on the same terminal."""
+    if not (_bar(among, sys.stderr, as_json=arguments.json) and out.isatty()):
+        print(text, file=out)
+
+
+def _bar(items: Sequence[object], err: TextIO, *, as_json: bool) -> bool:
+    return len(items) >= MANY and err.isatty() and not as_json
+
+
+def watched(
+    items: Sequence[_Item], done: str, out: TextIO, err: TextIO, *, as_json: bool = False
+) -> Iterator[_Item]:
+    """The items, with a bar on a terminal that says how far it is when there are many."""
+    if not _bar(items, err, as_json=as_json):
+        yield from items
+        return
+    shown = -1
+    for number, item in enumerate(items):
+        if (now := number * 100 // len(items)) > shown:
+            shown = now
+            print(f"\r{_drawn(number, len(items))} {done}", end="", file=err, flush=True)
+        yield item
+    print(f"\r{_drawn(len(items), len(items))} {done}", file=err, flush=True)
+
+
+def _drawn(number: int, of: int) -> str:
+    filled = number * WIDTH // of
+    return f"[{'#' * filled}{' ' * (WIDTH - filled)}] {number}/{of}"
 
 
 def line(record: DeadRecord) -> str:

@@ -6,10 +6,11 @@ import pytest
 
 from functions.bucket_deadletter import BucketDeadLetters
 from functions.bucket_sweep import WINDOW, sweep
-from functions.deadletter import Selection
+from functions.deadletter import KeptSelection, Selection
 from functions.envelope import Refused
 from functions.errors import Permanent, Temporary
 from functions.home import Fate
+from functions.ids import uuid7_ms
 from functions.spool import DeadRecord
 from tests.support.bucket_home import Place
 from tests.support.spooled import MAIL
@@ -168,3 +169,20 @@ def test_replay_of_kept_mail_is_idempotent_until_it_is_delivered() -> None:
         letters.replay_kept("01a2037e-0ecf-7600-b2c1-0c663d57cd8b", now=False)
     with pytest.raises(Permanent, match="kept"):
         letters.replay_kept("nonsense", now=False)
+
+
+def test_kept_mails_by_time_and_by_key() -> None:
+    place = Place(keep=True)
+    letters = BucketDeadLetters(place.store, place.prefix, place.ring)
+    sent = []
+    for age in (3 * 86_400, 7_200, 60):
+        place.now = 0.0
+        key, envelope = place.put(age=age)
+        place.run(key)
+        sent.append(envelope)
+    old, middle, new = sent
+    assert list(letters.kept(KeptSelection())) == [old.id, middle.id, new.id]
+    since, until = uuid7_ms(middle.id), uuid7_ms(new.id)
+    assert list(letters.kept(KeptSelection(since=since))) == [middle.id, new.id]
+    assert list(letters.kept(KeptSelection(since=since, until=until))) == [middle.id]
+    assert list(letters.kept(KeptSelection(prefix=f"{old.received_at:%Y/%m/%d}/"))) == [old.id]

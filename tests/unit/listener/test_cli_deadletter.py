@@ -1,5 +1,6 @@
 """`deadletter`: what the arguments mean and what is printed, over dead letters in memory."""
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,13 +9,13 @@ from typing import Any
 import pytest
 
 from functions import deadletter
-from functions.deadletter import Selection, Shown, open_dead_letters
+from functions.deadletter import KeptSelection, Selection, Shown, open_dead_letters
 from functions.envelope import Client, Envelope, Recipient
 from functions.errors import ConfigError, Permanent
 from functions.spool import DeadRecord
 from functions.sweeping import Swept
 from listener import cli
-from listener.cli_deadletter import line, moment, printable
+from listener.cli_deadletter import line, moment, printable, watched
 
 NOW = 1_800_000_000.0
 
@@ -70,6 +71,10 @@ class InMemory:
             raise Permanent("no such mail is kept")
         self.done.append(("kept", mail_id, now))
         return 2
+
+    def kept(self, selection: KeptSelection) -> Iterator[str]:
+        self.asked = selection
+        yield from ["m1", "m2"]
 
     def drop(self, record: DeadRecord) -> None:
         self.records.remove(record)
@@ -179,6 +184,63 @@ class TestReplayAndDrop:
         assert run("replay", "--kept") == 2
         assert run("drop", "--kept", "m1") == 2
         assert len(letters.done) == 1
+
+    def test_kept_mail_of_a_time_or_a_prefix(
+        self, letters: InMemory, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run("replay", "--kept", "--since", "2026-01-02", "--until", "2026-01-03", "--dry-run") == 0
+        assert letters.asked == KeptSelection(1_767_312_000_000, 1_767_398_400_000, "")
+        assert letters.done == []
+        assert "2 would be replayed" in capsys.readouterr().out
+        assert run("replay", "--kept", "--prefix", "2026/01/02/") == 0
+        assert letters.asked == KeptSelection(None, None, "2026/01/02/")
+        assert letters.done == [("kept", "m1", False), ("kept", "m2", False)]
+        assert run("replay", "--kept", "--all") == 0
+        assert letters.asked == KeptSelection()
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["list", "--prefix", "x"],
+            ["replay", "--prefix", "x"],
+            ["list", "--kept"],
+            ["replay", "--kept", "--flow", "in", "id"],
+        ],
+    )
+    def test_what_does_not_go_together(self, letters: InMemory, arguments: list[str]) -> None:
+        assert run(*arguments) == 2
+
+
+class Terminal(io.StringIO):
+    """What is written to a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+class TestProgress:
+    def test_many_on_a_terminal(self) -> None:
+        err = Terminal()
+        assert list(watched(range(40), "replayed", io.StringIO(), err)) == list(range(40))
+        drawn = err.getvalue().split("\r")[1:]
+        assert drawn[0] == f"[{' ' * 30}] 0/40 replayed"
+        assert drawn[-1] == f"[{'#' * 30}] 40/40 replayed\n"
+        assert len(drawn) == 41
+
+    @pytest.mark.parametrize(("count", "err"), [(5, Terminal()), (500, io.StringIO())])
+    def test_few_or_no_terminal(self, count: int, err: io.StringIO) -> None:
+        assert len(list(watched(range(count), "replayed", io.StringIO(), err))) == count
+        assert err.getvalue() == ""
+
+    def test_a_bar_stands_for_the_lines(self, letters: InMemory, monkeypatch: pytest.MonkeyPatch) -> None:
+        letters.records = [record(number) for number in range(30)]
+        out, err = Terminal(), Terminal()
+        monkeypatch.setattr("sys.stdout", out)
+        monkeypatch.setattr("sys.stderr", err)
+        assert run("drop", "--all") == 0
+        assert out.getvalue() == "30 dropped\n"
+        assert "30/30 dropped" in err.getvalue()
+        assert letters.records == []
 
 
 class TestMoments:
