@@ -23,6 +23,8 @@ from listener.tls_layer import TlsLayer
 if TYPE_CHECKING:
     import ssl
 
+    from listener.reverse import Found
+
 log = logging.getLogger("smtp_relay.smtp")
 
 MAX_LINE: Final = 4096
@@ -96,9 +98,9 @@ class Connection(Link):
         self.state = WAIT
         names = self.port.names
         if names is not None and not self.name_told:
-            name = names.known(self.session.ip)
-            if name is not None:
-                self.session.name = name
+            found = names.known(self.session.ip)
+            if found is not None:
+                self.session.name, self.session.name_sure = found
             elif self.port.needs_names:
                 self.settle(names.find(self.session.ip), self._named)
                 return
@@ -108,15 +110,15 @@ class Connection(Link):
                 self.naming.add_done_callback(self._found)
         self._connect()
 
-    def _named(self, name: str) -> None:
-        self.session.name = name
+    def _named(self, found: Found) -> None:
+        self.session.name, self.session.name_sure = found
         self._connect()
 
-    def _found(self, task: asyncio.Task[str]) -> None:
+    def _found(self, task: asyncio.Task[Found]) -> None:
         if self.naming is task:
             self.naming = None
             if not task.cancelled():
-                self.session.name = task.result()
+                self.session.name, self.session.name_sure = task.result()
 
     async def naming_done(self) -> None:
         """Wait until the client's name was found, or not."""
@@ -298,7 +300,7 @@ class Connection(Link):
     def become(self, ip: str, port: int) -> None:
         """The client turned out to be another than the peer of the socket."""
         session = self.session
-        session.ip, session.port, session.name = ip, port, f"[{ip}]"
+        session.ip, session.port, session.name, session.name_sure = ip, port, f"[{ip}]", True
         if self.naming is not None:
             self.naming.cancel()
             self.naming = None

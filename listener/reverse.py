@@ -12,7 +12,7 @@ import logging
 import re
 import time
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from listener.mailauth.resolver import Answer, Question, failed, resolve_all, resolve_one
 
@@ -32,18 +32,25 @@ MAX_NAMES: Final = 5
 MAX_ENTRIES: Final = 8_192
 
 _KEPT: Final = 300.0  # seconds that an address's name is kept
-_KEPT_ABSENT: Final = 60.0  # seconds that the lack of one is kept, which may be a fault of DNS
+_KEPT_ABSENT: Final = 60.0  # seconds that the lack of one is kept
+_KEPT_UNSURE: Final = 5.0  # seconds that nobody is asked again after a search failed
 
 _NAME: Final = re.compile(
     r"(?=.{1,253}\Z)(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*(?!\d+\Z)[a-z0-9][a-z0-9-]{0,61}[a-z0-9]"
 )
 
-LOCALHOST: Final = "localhost"
-
 
 def bare(ip: str) -> str:
     """What stands for the name where there is none."""
     return f"[{ip}]"
+
+
+class Found(NamedTuple):
+    """What a search came to: the name, or `[ip]`. `sure` is False when that is so for want of an
+    answer, and may be otherwise later."""
+
+    name: str
+    sure: bool = True
 
 
 class Nobody:
@@ -63,6 +70,9 @@ def system_resolver() -> Resolver:
     return DnsResolver(timeout=PATIENCE / 2)
 
 
+LOCALHOST: Final = Found("localhost")
+
+
 class Names:
     """Finds clients' names, and remembers them for a few minutes. For one event loop.
 
@@ -74,7 +84,7 @@ class Names:
         self._make_resolver = make_resolver
         self._resolver: Resolver | None = None
         self._patience = patience
-        self._known: OrderedDict[str, tuple[float, str]] = OrderedDict()
+        self._known: OrderedDict[str, tuple[float, Found]] = OrderedDict()
 
     def prepare(self) -> None:
         """Have what a search needs: loading the DNS library takes a moment."""
@@ -85,8 +95,8 @@ class Names:
                 log.warning("clients' names cannot be looked up: %s", error)
                 self._resolver = Nobody()
 
-    def known(self, ip: str) -> str | None:
-        """The name (or `[ip]`) where that needs no waiting; this machine's own clients are
+    def known(self, ip: str) -> Found | None:
+        """The name where that needs no waiting; this machine's own clients are
         `localhost`, for which nobody is asked. None when it has to be looked up."""
         if ip.startswith("127.") or ip == "::1":
             return LOCALHOST
@@ -102,28 +112,28 @@ class Names:
         if close is not None:
             await close()
 
-    async def find(self, ip: str) -> str:
-        """The confirmed name, or `[ip]`; never raises, and takes PATIENCE seconds at most."""
-        name = None
+    async def find(self, ip: str) -> Found:
+        """The confirmed name; never raises, and takes PATIENCE seconds at most."""
+        found = Found(bare(ip), sure=False)
         try:
             async with asyncio.timeout(self._patience):
-                name = await self._confirmed(ip)
+                found = await self._confirmed(ip)
         except TimeoutError:
             pass
-        found = name or bare(ip)
-        self._known[ip] = (time.monotonic() + (_KEPT if name else _KEPT_ABSENT), found)
+        kept = _KEPT_UNSURE if not found.sure else _KEPT_ABSENT if found.name == bare(ip) else _KEPT
+        self._known[ip] = (time.monotonic() + kept, found)
         self._known.move_to_end(ip)
         if len(self._known) > MAX_ENTRIES:
             self._known.popitem(last=False)
         return found
 
-    async def _confirmed(self, ip: str) -> str | None:
+    async def _confirmed(self, ip: str) -> Found:
         self.prepare()
         assert self._resolver is not None
         try:
             address = ipaddress.ip_address(ip)
         except ValueError:
-            return None
+            return Found(bare(ip))
         reverse = await resolve_one(self._resolver, Question(address.reverse_pointer, "PTR"))
         names = [name for name in map(str, reverse.records) if _NAME.fullmatch(name)][:MAX_NAMES]
         kind: RecordType = "A" if address.version == 4 else "AAAA"
@@ -131,8 +141,9 @@ class Names:
         answers = await resolve_all(self._resolver, questions)
         for question, answer in answers.items():
             if any(_same(record, address) for record in answer.records):
-                return questions[question]
-        return None
+                return Found(questions[question])
+        sure = not reverse.failed and not any(answer.failed for answer in answers.values())
+        return Found(bare(ip), sure)
 
 
 def _same(record: object, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:

@@ -26,6 +26,8 @@ class Session:
     port: int
     name: str
     server: str
+    name_sure: bool = True
+    """False when the reverse lookup failed for now, so that `name` may be another later."""
     helo: str = ""
     esmtp: bool = False
     lmtp: bool = False

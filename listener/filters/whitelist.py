@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from listener.decision import ACCEPT, REFUSE, Decision, Phase
+from listener.decision import ACCEPT, DEFER, REFUSE, Decision, Phase
 from listener.filters.base import Filter, FilterOptions
 from listener.filters.context import BuildContext
 from listener.filters.pattern import Values, as_tuple
@@ -145,7 +145,9 @@ class Whitelist(Filter):
             or (self._by_name and session.name in self._domains)
             or (self._by_subnet and self._in_subnets(session))
         )
-        return ACCEPT if listed else REFUSE
+        if listed:
+            return ACCEPT
+        return DEFER if self._by_name and not session.name_sure else REFUSE
 
     def on_mail(self, session: Session, transaction: Transaction) -> Decision:
         return ACCEPT if transaction.reverse_path in self._from else REFUSE

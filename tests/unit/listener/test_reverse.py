@@ -23,7 +23,7 @@ async def name_of(ip: str, zone: Mapping[str, Any], *, patience: float = 5.0) ->
         resolver = DnsResolver([HOST], server.port, timeout=1.0)
         names = Names(lambda: resolver, patience=patience)
         try:
-            return await names.find(ip)
+            return (await names.find(ip)).name
         finally:
             await names.close()
 
@@ -71,6 +71,25 @@ async def test_a_name_counts_when_it_leads_back(zone: Mapping[str, Any], name: s
     assert await name_of("192.0.2.7", zone) == name
 
 
+@pytest.mark.parametrize(
+    ("zone", "sure"),
+    [
+        ({}, True),
+        ({A: {"PTR": ["m.client.example"]}}, True),
+        ({A: {"PTR": ["m.client.example"]}, "m.client.example": {"A": ["192.0.2.8"]}}, True),
+        ({A: {"PTR": "SERVFAIL"}}, False),
+        ({A: {"PTR": "TIMEOUT"}}, False),
+        ({A: {"PTR": ["m.client.example"]}, "m.client.example": {"A": "SERVFAIL"}}, False),
+    ],
+)
+async def test_want_of_an_answer_is_told_from_want_of_a_name(zone: Mapping[str, Any], sure: bool) -> None:
+    with DnsServer(zone) as server:
+        names = Names(lambda: DnsResolver([HOST], server.port, timeout=1.0), patience=1.0)
+        assert await names.find("192.0.2.7") == ("[192.0.2.7]", sure)
+        assert names.known("192.0.2.7") == ("[192.0.2.7]", sure)
+        await names.close()
+
+
 async def test_ipv6() -> None:
     zone = {V6: {"PTR": ["six.client.example"]}, "six.client.example": {"AAAA": ["2001:db8:0::1"]}}
     assert await name_of("2001:db8::1", zone) == "six.client.example"
@@ -82,7 +101,7 @@ async def test_at_most_five_names_are_tried() -> None:
     zone: dict[str, Any] = {A: {"PTR": many}, many[-1]: {"A": ["192.0.2.7"]}}
     with DnsServer(zone) as server:
         names = Names(lambda: DnsResolver([HOST], server.port, timeout=1.0))
-        assert await names.find("192.0.2.7") == "[192.0.2.7]"
+        assert (await names.find("192.0.2.7")).name == "[192.0.2.7]"
         assert len([one for one in server.queries if one[1] == "A"]) <= 5
         await names.close()
 
@@ -102,7 +121,7 @@ async def test_names_are_remembered() -> None:
         await asyncio.gather(*(names.find("192.0.2.7") for _ in range(20)))
         asked = len(server.queries)
         assert asked <= 4, "clients that come together share one search"
-        assert names.known("192.0.2.7") == "m.client.example"
+        assert names.known("192.0.2.7") == ("m.client.example", True)
         await names.close()
 
 
@@ -111,7 +130,7 @@ async def test_this_machine_asks_nobody(ip: str) -> None:
     def never() -> DnsResolver:
         raise AssertionError("asked")
 
-    assert Names(never).known(ip) == "localhost"
+    assert Names(never).known(ip) == ("localhost", True)
 
 
 async def test_without_name_servers_there_are_no_names(caplog: pytest.LogCaptureFixture) -> None:
@@ -119,8 +138,8 @@ async def test_without_name_servers_there_are_no_names(caplog: pytest.LogCapture
         raise ValueError("the system names no name server")
 
     names = Names(nobody)
-    assert await names.find("192.0.2.7") == "[192.0.2.7]"
-    assert await names.find("not an address") == "[not an address]"
+    assert (await names.find("192.0.2.7")).name == "[192.0.2.7]"
+    assert await names.find("not an address") == ("[not an address]", True)
     assert "no name server" in caplog.text
     await names.close()
 
