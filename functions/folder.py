@@ -53,12 +53,19 @@ class Row:
     attempts: int
 
 
+def make_private(folder: Path) -> None:
+    """Make a folder that only its owner may enter: mails lie in it. One that is there stays as it
+    is. Raises OSError."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+
+
 class Lock:
     """One server owns a spool folder. Raises ConfigError when another one does."""
 
     def __init__(self, folder: Path) -> None:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_private(folder)
             self._fd = os.open(folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise ConfigError(
@@ -89,7 +96,8 @@ class Part:
     def create(self) -> None:
         """Make the folders and tables. Raises ConfigError where that cannot be done."""
         try:
-            self.large.mkdir(parents=True, exist_ok=True)
+            make_private(self.folder)
+            self.large.mkdir(exist_ok=True)
             self.staging.mkdir(exist_ok=True)
             db = self.connect()
             version = db.execute("PRAGMA user_version").fetchone()[0]

@@ -345,6 +345,13 @@ async def test_finished_mails_are_kept_where_asked_and_can_be_replayed(tmp_path:
     assert sink.mails == [first.envelope.id, second.envelope.id, first.envelope.id, third.envelope.id]
 
 
+async def test_only_the_owner_may_read_the_spool(tmp_path: Path) -> None:
+    async with running(tmp_path / "spool", QuickSink()):
+        assert (tmp_path / "spool" / "part-0").stat().st_mode & 0o777 == 0o700
+    Lock(tmp_path / "made").release()
+    assert (tmp_path / "made").stat().st_mode & 0o777 == 0o700
+
+
 def test_one_server_owns_a_folder(tmp_path: Path) -> None:
     lock = Lock(tmp_path)
     with pytest.raises(ConfigError, match="another server is using it"):
