@@ -89,6 +89,8 @@ class Process:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+            # Its children share the port, and may die a moment later.
+            wait_until(lambda: not answers(self.port), seconds=20, what=f"{self.output.stem} to be gone")
 
     def log(self) -> str:
         """What it printed."""
