@@ -1,0 +1,101 @@
+"""What Terraform deploys on AWS: the function's zip, and what a configuration asks for.
+
+    python -m infra.bundle_aws CONFIG --out FOLDER [--python 3.12] [--arch arm64] [--public true|false]
+
+FOLDER then holds `function.zip`, `deployment.json` (sizes, ports, the listener's configuration) and
+policies as templates of Terraform: `function.policy.json.tftpl`, `listener.policy.json.tftpl`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from functions.errors import ConfigError
+from infra.aws_deployment import Deployment, read_deployment
+from infra.bundle import RUNTIMES, Platform, bundle
+from infra.cdk.iam import Place, Spool, Statement, function_statements, listener_statements
+
+HERE: Final = Place("${partition}", "${region}", "${account}")
+
+
+def write(config: Path, folder: Path, platform: Platform, *, public: bool | None = None) -> Deployment:
+    """Make everything. Raises ConfigError."""
+    deployment = read_deployment(config, public=public)
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(bundle(config, platform), folder / "function.zip")
+    (folder / "deployment.json").write_text(_json(facts(deployment, platform, public)))
+    encrypted = deployment.spool.sse == "aws:kms"
+    spool = Spool(
+        bucket="${bucket}",
+        prefix=deployment.prefix,
+        queue="${queue}",
+        table="${table}" if deployment.needs_receipts else None,
+        log_group="${log_group}",
+        key="${key}" if encrypted else None,
+    )
+    policies = {
+        "function": function_statements(deployment.config, spool, HERE),
+        "listener": listener_statements(deployment.config, spool, HERE),
+    }
+    for name, statements in policies.items():
+        (folder / f"{name}.policy.json.tftpl").write_text(_json(_policy(statements)))
+    return deployment
+
+
+def facts(deployment: Deployment, platform: Platform, public: bool | None) -> dict[str, Any]:
+    """What `deployment.json` holds."""
+    spool = deployment.spool
+    return {
+        "prefix": deployment.prefix,
+        "kms": spool.sse == "aws:kms",
+        "kms_key_id": spool.kms_key_id,
+        "bucket_key": spool.bucket_key,
+        "receipts": deployment.needs_receipts,
+        "concurrency": deployment.concurrency,
+        "public": not deployment.sends_mail if public is None else public,
+        "certificate": deployment.has_certificate,
+        "runtime": f"python{platform.python}",
+        "architecture": platform.arch,
+        "ports": {one.name: {"outside": one.outside, "inside": one.inside} for one in deployment.ports},
+        "listener_config": deployment.listener_config,
+        "listeners": deployment.listeners,
+    }
+
+
+def _policy(statements: list[Statement]) -> dict[str, Any]:
+    return {"Version": "2012-10-17", "Statement": statements}
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, sort_keys=True) + "\n"
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m infra.bundle_aws", description=__doc__)
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--python", default=Platform().python, choices=RUNTIMES)
+    parser.add_argument("--arch", default="arm64", choices=("arm64", "x86_64"))
+    parser.add_argument("--public", choices=("true", "false"), help="whether strangers reach the listener")
+    arguments = parser.parse_args()
+    public = None if arguments.public is None else arguments.public == "true"
+    try:
+        platform = Platform(arguments.python, arguments.arch)
+        deployment = write(arguments.config, arguments.out, platform, public=public)
+    except ConfigError as mistake:
+        print(f"bundle_aws: {mistake}", file=sys.stderr)
+        return 2
+    for line in deployment.warnings:
+        print(f"warning: {line}", file=sys.stderr)
+    print(arguments.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,19 @@
+output "queue_url" {
+  description = "The queue that uploads ring at."
+  value       = aws_sqs_queue.doorbells.url
+}
+
+output "dead_letter_queue_url" {
+  description = "The queue for doorbells whose run crashed over and over."
+  value       = aws_sqs_queue.dead_letters.url
+}
+
+output "function" {
+  description = "The function's name."
+  value       = aws_lambda_function.this.function_name
+}
+
+output "function_arn" {
+  description = "The function's ARN, known when it is deployed."
+  value       = aws_lambda_function.this.arn
+}

@@ -1,0 +1,10 @@
+variable "name" {
+  description = "What names begin with."
+  type        = string
+}
+
+variable "cidr" {
+  description = "The network's addresses."
+  type        = string
+  default     = "10.0.0.0/16"
+}

@@ -1,0 +1,24 @@
+output "spool_bucket" {
+  description = "The bucket that holds what is owed."
+  value       = module.spool.bucket
+}
+
+output "queue" {
+  description = "The URL of the queue that uploads ring at."
+  value       = module.delivery.queue_url
+}
+
+output "dead_letter_queue" {
+  description = "The URL of the queue for doorbells whose run crashed over and over."
+  value       = module.delivery.dead_letter_queue_url
+}
+
+output "function" {
+  description = "The name of the function that delivers."
+  value       = module.delivery.function
+}
+
+output "listener_endpoint" {
+  description = "The load balancer's name: what MX records or applications point at."
+  value       = module.listener.endpoint
+}
