@@ -9,10 +9,12 @@ before its own type is named.
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pydantic import BaseModel
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 FILTERS: Final = "smtp_relay.filters"
 OUTPUTS: Final = "smtp_relay.outputs"
@@ -29,8 +31,16 @@ class Plugin(NamedTuple):
     build: Callable[..., Any]
 
 
+def entry_points(**wanted: str) -> Any:
+    """Those of importlib.metadata, which is imported when somebody asks: it is half of what reading a
+    configuration without plugins would import."""
+    from importlib import metadata
+
+    return metadata.entry_points(**wanted)
+
+
 def installed(group: str) -> tuple[str, ...]:
-    """The types that plugins bring, sorted; nothing is imported for it."""
+    """The types that plugins bring, sorted; nothing of theirs is imported for it."""
     return tuple(sorted(entry_points(group=group).names))
 
 

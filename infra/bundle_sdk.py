@@ -34,6 +34,9 @@ OPERATIONS: Final[Mapping[str, frozenset[str]]] = {
 }
 """Everything that functions.aws and Powertools call, by service."""
 
+_PREFIXES: Final = {"sesv2": "email"}
+"""Services whose endpoints go by another name."""
+
 _FILES: Final = frozenset({"endpoint-rule-set-1.json.gz", "paginators-1.json"})
 
 
@@ -46,6 +49,71 @@ def trim(botocore: Path, services: frozenset[str]) -> None:
                 shutil.rmtree(entry)
             else:
                 _trim_service(entry, OPERATIONS[entry.name])
+    _trim_endpoints(data / "endpoints.json", services)
+
+
+_BOTO3: Final = '''"""What Powertools needs of boto3: its version, and how DynamoDB's values are read.
+
+The rest of it, and the transfer manager that it imports, serve nobody here.
+"""
+
+__version__ = "{version}"
+'''
+
+
+def trim_boto3(boto3: Path, version: str) -> None:
+    """Leave what Powertools' idempotency imports."""
+    types = (
+        (boto3 / "dynamodb" / "types.py")
+        .read_text()
+        .replace("from boto3.compat import collections_abc", "import collections.abc as collections_abc")
+    )
+    shutil.rmtree(boto3)
+    (boto3 / "dynamodb").mkdir(parents=True)
+    (boto3 / "__init__.py").write_text(_BOTO3.format(version=version))
+    (boto3 / "dynamodb" / "__init__.py").write_text("")
+    (boto3 / "dynamodb" / "types.py").write_text(types)
+
+
+_NO_PLUGINS: Final = '''"""No plugins are here, and looking for them costs more than a model."""
+
+
+def get_plugins():
+    return ()
+'''
+
+
+def trim_pydantic(pydantic: Path) -> None:
+    """Spare the look for pydantic's plugins: it imports half of the packaging library."""
+    loader = pydantic / "plugin" / "_loader.py"
+    if "def get_plugins(" not in loader.read_text():
+        raise ValueError("pydantic looks for its plugins elsewhere now")
+    loader.write_text(_NO_PLUGINS)
+
+
+_ONE_EVENT: Final = """from aws_lambda_powertools.utilities.data_classes.s3_event import S3Event
+
+__all__ = ["S3Event"]
+"""
+
+
+def trim_powertools(powertools: Path) -> None:
+    """Batch reads messages of queues; the package of event classes brings forty other kinds."""
+    package = powertools / "utilities" / "data_classes" / "__init__.py"
+    if "import S3Event" not in package.read_text():
+        raise ValueError("Powertools keeps its event classes elsewhere now")
+    package.write_text(_ONE_EVENT)
+
+
+def _trim_endpoints(file: Path, services: frozenset[str]) -> None:
+    """The endpoints of other services go: the file is read at each start."""
+    known = json.loads(file.read_text())
+    prefixes = services | {_PREFIXES[name] for name in services if name in _PREFIXES}
+    for partition in known["partitions"]:
+        partition["services"] = {
+            name: value for name, value in partition["services"].items() if name in prefixes
+        }
+    file.write_text(json.dumps(known, separators=(",", ":"), sort_keys=True))
 
 
 def _trim_service(folder: Path, operations: frozenset[str]) -> None:

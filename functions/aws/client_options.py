@@ -14,6 +14,8 @@ from functions.secrets import Secret
 class Credentials(Options):
     """Static credentials, under the reference's names. Leave them out where a role gives them."""
 
+    model_config = ConfigDict(defer_build=True)
+
     access_key_id: Secret
     """The access key's id."""
 
@@ -27,7 +29,7 @@ class Credentials(Options):
 class S3Style(Options):
     """How S3 is addressed (botocore's `s3`)."""
 
-    model_config = ConfigDict(alias_generator=None)
+    model_config = ConfigDict(alias_generator=None, defer_build=True)
 
     addressing_style: Literal["auto", "virtual", "path"] = "auto"
     """`path` puts the bucket into the path, as most stand-ins for S3 need."""
@@ -36,7 +38,7 @@ class S3Style(Options):
 class ClientConfig(Options):
     """The part of botocore's `Config` that makes sense in a file."""
 
-    model_config = ConfigDict(alias_generator=None)
+    model_config = ConfigDict(alias_generator=None, defer_build=True)
 
     connect_timeout: float | None = Field(default=None, gt=0)
     """Seconds to wait for a connection."""
@@ -67,7 +69,7 @@ class ClientOptions(Options):
     """Arguments of a boto3 client under botocore's names; `region`, `endpoint`, `credentials` and
     `forcePathStyle` are the reference's names for the same things."""
 
-    model_config = ConfigDict(alias_generator=None)
+    model_config = ConfigDict(alias_generator=None, defer_build=True)
 
     region_name: str | None = None
     """The region, else the one of the environment."""

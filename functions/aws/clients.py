@@ -38,6 +38,7 @@ _KEYS: Final = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token
 
 _lock = threading.Lock()
 _session: Any = None
+_made: dict[str, Any] = {}
 
 
 def session() -> Any:
@@ -67,18 +68,39 @@ class Clients:
         **defaults: Any,
     ) -> Any:
         """A client. `defaults` are arguments that the options may replace. Raises ConfigError."""
-        from botocore.config import Config
-        from botocore.exceptions import BotoCoreError
-
         arguments = _filled({**defaults, **options.arguments(self._resolve)})
-        config = Config(**{"max_pool_connections": _POOL, **behaviour, **options.config_arguments()})
-        try:
-            if self._role is None:
-                return _create(session(), service, config, arguments)
-            assumed = _assumed(self._role, arguments)
-            return _create(assumed, service, config, {k: v for k, v in arguments.items() if k not in _KEYS})
-        except (BotoCoreError, ValueError) as error:
-            raise ConfigError(f"{service} client", str(error), _cure(error)) from error
+        return _client(service, {**behaviour, **options.config_arguments()}, arguments, self._role)
+
+
+def plain_client(service: Service, behaviour: Mapping[str, Any], **arguments: Any) -> Any:
+    """A client with the process's own identity, region and endpoint. Raises ConfigError."""
+    return _client(service, behaviour, _filled(arguments), None)
+
+
+def _client(
+    service: Service, behaviour: Mapping[str, Any], arguments: Mapping[str, Any], role: AssumeRole | None
+) -> Any:
+    """A client; who asks for the same again gets the same, since making one costs as much as ten
+    requests. Closing it drops its connections, and it may be used again."""
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
+
+    # An environment that changes (in tests) makes other clients.
+    surroundings = sorted((k, v) for k, v in os.environ.items() if k.startswith("AWS_"))
+    key = repr((service, sorted(behaviour.items()), sorted(arguments.items()), role, surroundings))
+    found = _made.get(key)
+    if found is not None:
+        return found
+    config = Config(**{"max_pool_connections": _POOL, **behaviour})
+    try:
+        if role is None:
+            made = _create(session(), service, config, arguments)
+        else:
+            own = {name: value for name, value in arguments.items() if name not in _KEYS}
+            made = _create(_assumed(role, arguments), service, config, own)
+    except (BotoCoreError, ValueError) as error:
+        raise ConfigError(f"{service} client", str(error), _cure(error)) from error
+    return _made.setdefault(key, made)
 
 
 def _assumed(role: AssumeRole, given: Mapping[str, Any]) -> Any:
@@ -104,18 +126,6 @@ def _assumed(role: AssumeRole, given: Mapping[str, Any]) -> Any:
         refresh_using=fetcher.fetch_credentials, method="assume-role"
     )
     return assumed
-
-
-def plain_client(service: Service, behaviour: Mapping[str, Any], **arguments: Any) -> Any:
-    """A client with the process's own identity, region and endpoint. Raises ConfigError."""
-    from botocore.config import Config
-    from botocore.exceptions import BotoCoreError
-
-    config = Config(max_pool_connections=_POOL, **behaviour)
-    try:
-        return _create(session(), service, config, _filled(arguments))
-    except (BotoCoreError, ValueError) as error:
-        raise ConfigError(f"{service} client", str(error), _cure(error)) from error
 
 
 def _create(from_session: Any, service: str, config: Any, arguments: Mapping[str, Any]) -> Any:

@@ -6,13 +6,19 @@ SMTP_RELAY_SPOOL, SMTP_RELAY_QUEUE_URL and SMTP_RELAY_RECEIPTS_TABLE say where i
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from aws_lambda_powertools.logging import Logger
+# What a start makes lives as long as the process: looking for garbage in it costs an eighth of it.
+gc.disable()
 
-from functions.config import load_delivery
+# Batch comes first: it looks whether pydantic is there, and then builds models that nobody uses here.
+from aws_lambda_powertools.utilities.batch import EventType as _  # noqa: E402, F401, I001
+from aws_lambda_powertools.logging import Logger  # noqa: E402
+
+from functions.config import load_delivery  # noqa: E402
 
 if TYPE_CHECKING:
     from functions.aws.function import Function
@@ -47,3 +53,6 @@ def handler(event: Any, context: Any) -> dict[str, Any]:
 if "AWS_LAMBDA_RUNTIME_API" in os.environ:
     # A start has more CPU than the invocations after it.
     start(eager=True)
+
+gc.freeze()
+gc.enable()

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from functions.aws.client_options import ClientOptions
 from functions.aws.request_options import PutOptions, SendMessageOptions, SendRawEmailOptions
+from functions.deferred import Deferred
 from functions.options import CAMEL, PlainText
 from functions.options import Options as Part
 from functions.processors.base import OutputOptions
@@ -52,7 +53,7 @@ class AssumeRole(Part):
     external_id: str | None = None
     """The external id that the role's trust policy asks for."""
 
-    session_name: str = Field(default="smtp-relay", pattern=r"^[\w+=,.@-]{2,64}$")
+    session_name: str = Field(default="smtp-relay", pattern=r"^[A-Za-z0-9_+=,.@-]{2,64}$")
     """The session's name in the audit log."""
 
 
@@ -76,19 +77,25 @@ class Options(OutputOptions):
     storage: StorageOptions | None = None
     """What is stored to S3, and where."""
 
-    put_options: PutOptions = PutOptions()
+    put_options: Annotated[PutOptions, Deferred(PutOptions)] = PutOptions.model_construct()
     """Parameters added to PutObject."""
 
-    s3_client: ClientOptions = Field(default=ClientOptions(), alias="s3client")
+    s3_client: Annotated[ClientOptions, Deferred(ClientOptions)] = Field(
+        default=ClientOptions.model_construct(), alias="s3client"
+    )
     """Options of the S3 client."""
 
     pubsub: QueueOptions | None = None
     """What is sent to SQS, and to which queue; it names the stored object where there is one."""
 
-    send_message_options: SendMessageOptions = SendMessageOptions()
+    send_message_options: Annotated[SendMessageOptions, Deferred(SendMessageOptions)] = (
+        SendMessageOptions.model_construct()
+    )
     """Parameters added to SendMessage."""
 
-    sqs_client: ClientOptions = Field(default=ClientOptions(), alias="sqsclient")
+    sqs_client: Annotated[ClientOptions, Deferred(ClientOptions)] = Field(
+        default=ClientOptions.model_construct(), alias="sqsclient"
+    )
     """Options of the SQS client."""
 
     ses: Annotated[
@@ -96,10 +103,12 @@ class Options(OutputOptions):
     ] = None
     """Send the raw mail through SES v2 to this flow's recipients; true is the same as `{}`."""
 
-    send_raw_email_options: SendRawEmailOptions = SendRawEmailOptions()
+    send_raw_email_options: Annotated[SendRawEmailOptions, Deferred(SendRawEmailOptions)] = (
+        SendRawEmailOptions.model_construct()
+    )
     """Parameters added to SES's SendEmail."""
 
-    ses_client: ClientOptions = ClientOptions()
+    ses_client: Annotated[ClientOptions, Deferred(ClientOptions)] = ClientOptions.model_construct()
     """Options of the SES client."""
 
     assume_role: Annotated[

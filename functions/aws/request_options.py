@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.alias_generators import to_pascal
 
 from functions.options import Options
 
-PASCAL = ConfigDict(alias_generator=to_pascal)
+PASCAL = ConfigDict(alias_generator=to_pascal, defer_build=True)
+
+
+def given(options: Options) -> dict[str, Any]:
+    """What the file says, under AWS's names; nothing is built for a file that says nothing."""
+    return options.model_dump(by_alias=True, exclude_none=True) if options.model_fields_set else {}
 
 
 class PutOptions(Options):

@@ -7,7 +7,7 @@ from typing import Any
 
 from functions.aws.faults import fault_of, status_of
 from functions.aws.put import put_new
-from functions.aws.request_options import PutOptions
+from functions.aws.request_options import PutOptions, given
 from functions.processors.store import Blob
 
 
@@ -17,7 +17,7 @@ class S3Target:
     def __init__(self, client: Any, bucket: str, options: PutOptions) -> None:
         self._client = client
         self._bucket = bucket
-        self._options = options.model_dump(by_alias=True, exclude_none=True)
+        self._options = given(options)
         # Who owns the bucket holds for looking at its objects too.
         expected = {"ExpectedBucketOwner", "RequestPayer"}
         self._shared = {name: value for name, value in self._options.items() if name in expected}

@@ -11,7 +11,7 @@ from functions import cloudevent
 from functions.aws import ses_event
 from functions.aws.faults import fault_of
 from functions.aws.options import QueueOptions
-from functions.aws.request_options import SendMessageOptions
+from functions.aws.request_options import SendMessageOptions, given
 from functions.errors import Permanent
 from functions.mime import read_parts
 from functions.processors.base import Job
@@ -39,7 +39,7 @@ class Queue:
     def __init__(self, client: Any, options: QueueOptions, extra: SendMessageOptions) -> None:
         self._client = client
         self._options = options
-        self._extra = extra.model_dump(by_alias=True, exclude_none=True)
+        self._extra = given(extra)
         self._fifo = options.topic.endswith(".fifo")
         self._room = MAX_MESSAGE - _attributes_size(self._extra.get("MessageAttributes", {}))
 

@@ -30,22 +30,29 @@ _PREFIX: Final = "relay"
 MACHINE: Final = "arm64" if platform.machine() in ("aarch64", "arm64") else "x86_64"
 
 _QUEUE: Final = "https://sqs.us-east-1.amazonaws.com/000000000000/q"
-_ANY: Final = {
-    "spool": "s3://any/any",
-    "flows": {
-        "any": {"outputs": [{"type": "aws", "pubsub": {"topic": _QUEUE}, "ses": True}, {"type": "log"}]}
-    },
+_OUTPUT: Final = {
+    "type": "aws",
+    "storage": {"bucket": "any"},
+    "pubsub": {"topic": _QUEUE},
+    "ses": True,
+    "assumeRole": f"arn:aws:iam::{ACCOUNT}:role/any",
 }
+ANY: Final = {"spool": "s3://any/any", "flows": {"any": {"outputs": [_OUTPUT, {"type": "log"}]}}}
 """A configuration that needs all that these tests' configurations need."""
+
+
+def bundled(folder: Path) -> Path:
+    """The function's zip for ANY; the configuration of a test comes by the environment."""
+    config = folder / "any.json"
+    config.write_text(json.dumps(ANY))
+    return bundle(config, Platform(arch=MACHINE))
 
 
 @cache
 def archive() -> bytes:
-    """The function's zip, made once; configurations come by the environment."""
+    """The octets of that zip, made once."""
     with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder) / "any.json"
-        config.write_text(json.dumps(_ANY))
-        return bundle(config, Platform(arch=MACHINE)).read_bytes()
+        return bundled(Path(folder)).read_bytes()
 
 
 class Stack:

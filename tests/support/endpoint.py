@@ -95,7 +95,7 @@ def endpoint(certificate: tuple[str, str] | None = None) -> Iterator[Endpoint]:
                 self.wfile.write(bytes([octet]))
                 says.pace.wait(0.02)
 
-        do_GET = do_POST = do_PUT = respond
+        do_GET = do_POST = do_PUT = do_DELETE = respond
 
     class Server(ThreadingHTTPServer):
         request_queue_size = 256  # with the usual 5 a crowd waits for retransmissions
