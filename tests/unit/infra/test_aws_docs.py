@@ -1,0 +1,35 @@
+"""docs/aws.md says what the code does."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from infra.cdk import iam_rules
+from infra.cdk.settings import PARTS
+from tests.support.servers import ROOT
+
+PAGE: Final = (ROOT / "docs" / "aws.md").read_text()
+
+
+def test_the_table_of_permissions_is_current() -> None:
+    found = re.search(r"<!-- iam: begin -->\n(.*?)<!-- iam: end -->", PAGE, re.DOTALL)
+    assert found is not None
+    assert found[1] == iam_rules.table(), "put in what `python -m infra.cdk.iam_rules` prints"
+
+
+def test_every_context_and_part_is_described() -> None:
+    source = (ROOT / "infra" / "cdk" / "settings.py").read_text()
+    for name in re.findall(r'context\("(\w+)"\)', source):
+        if name != "environment":  # for emulators
+            assert f"`{name}`" in PAGE, name
+    for part in PARTS:
+        assert f"`{part}`" in PAGE, part
+
+
+def test_every_alarm_is_described() -> None:
+    source = (ROOT / "infra" / "cdk" / "alarms.py").read_text()
+    names = re.findall(r'Watched\(\s*"(\w+)"', source)
+    assert len(names) == 9
+    for name in names:
+        assert f"| {name} |" in PAGE, name
