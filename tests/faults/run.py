@@ -38,21 +38,23 @@ def main() -> int:
         rounds = max(1, min(EPISODE, given.rounds - done))
         seed = f"{given.seed}-{number}"
         if number == 0:
-            made = gentle_episode(place, a_round, seed, _say)
+            made = gentle_episode(place, a_round, seed, say)
         else:
-            made = episode(place, plan, rounds, a_round, seed, _say)
-        _add(total, made)
+            made = episode(place, plan, rounds, a_round, seed, say)
+        add(total, made)
         print(f"so far: {total}", flush=True)
         shutil.rmtree(place, ignore_errors=True)
     print(total, flush=True)
     return 0
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Print at once."""
     print(text, flush=True)
 
 
-def _add(total: Summary, one: Summary) -> None:
+def add(total: Summary, one: Summary) -> None:
+    """Sum up."""
     total.rounds += one.rounds
     total.found.add(one.found)
     total.blows.update(one.blows)
