@@ -16,7 +16,8 @@ from tests.support.servers import Relay
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
-        if here in item.path.parents:
+        # Deployments mostly wait: they have groups of their own, and with them an AWS of their own.
+        if here in item.path.parents and item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group("aws"))
 
 

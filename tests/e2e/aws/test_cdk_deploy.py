@@ -14,7 +14,7 @@ from tests.support.aws_flows import DeployedListener, Targets, until, variables_
 from tests.support.cdk import Cdk
 from tests.support.ministack import Ministack
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("aws-cdk")]
 
 STACK = "Deployed"
 

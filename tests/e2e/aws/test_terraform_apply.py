@@ -13,7 +13,7 @@ from tests.support.aws_flows import DeployedListener, Targets, until, variables_
 from tests.support.ministack import Ministack
 from tests.support.terraform_aws import Terraform
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("aws-terraform")]
 
 NAME = "applied"
 
