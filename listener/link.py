@@ -75,6 +75,7 @@ class Link(SMTP):
     naming: asyncio.Task[Found] | None = None
     """The search for the client's name, while it goes on."""
     _ended = False
+    _finished = False
     _dropped = 0
     _tls_began = 0.0
     _tls_done: Callable[[], None]
@@ -225,7 +226,8 @@ class Link(SMTP):
         if self.transport is not None and self._out:
             data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
             self._out.clear()
-            self.transport.write(data)
+            if not self._finished:
+                self.transport.write(data)
 
     def error(self, reply: Reply) -> None:
         """Answer a bad command; too many end the connection."""
@@ -245,9 +247,10 @@ class Link(SMTP):
         self.state = CLOSED
         self.take_rest()
         self.flush()
+        self._finished = True
         self.reset_transaction()
         self._cancel()
-        if linger and not self._ended and self.transport.can_write_eof():
+        if linger and not (self._ended or self.transport.is_closing()) and self.transport.can_write_eof():
             self.deadline = self.port.now + LINGER
             self.transport.write_eof()
             if self._reading_paused:

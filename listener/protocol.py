@@ -248,8 +248,9 @@ class Connection(Link):
         except Exception:
             log.exception("fault while carrying out a command", extra={"session": self.session.id})
             self.reset_transaction()
-            self.state = COMMAND if self.state != CLOSED else CLOSED
-            self.reply(FAULT)
+            if self.state != CLOSED:
+                self.state = COMMAND
+                self.reply(FAULT)
 
     def _command(self, line: bytes) -> None:
         verb, _, argument = line.partition(b" ")
