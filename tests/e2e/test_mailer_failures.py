@@ -33,7 +33,7 @@ def start(new_relay: Callable[..., Relay]) -> Start:
 
     def run(port: int, *, delivery: Any = None, **transport: Any) -> Relay:
         options = {"closeTimeout": 1_000}
-        server = {"host": HOST, "port": port, "socketTimeout": 3_000, **transport}
+        server = {"host": HOST, "port": port, "socketTimeout": 20_000, **transport}
         output = {"type": "mailer", "nodemailer": server}
         flows = {"out": {"filters": [{"type": "whitelist", "ips": [HOST]}], "outputs": [output]}}
         return new_relay({"flows": flows, "delivery": {**SOON, **(delivery or {})}}, **options).start()
@@ -48,7 +48,7 @@ def send(relay: Relay, *recipients: str, mail: bytes = MAIL) -> None:
 def served(host: Smarthost, *recipients: str) -> None:
     """Each of them got the mail, once; nothing waits any more."""
     wait_until(
-        lambda: set(host.copies()) >= set(recipients), seconds=20, what=f"{recipients}, got {host.copies()}"
+        lambda: set(host.copies()) >= set(recipients), seconds=45, what=f"{recipients}, got {host.copies()}"
     )
     assert host.copies() == dict.fromkeys(recipients, 1)
 
