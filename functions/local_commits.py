@@ -182,7 +182,9 @@ class Commits:
             db.execute(write.statement, write.values)
 
     def _record(self, db: sqlite3.Connection, step: Progress, now: float) -> None:
-        if step.mail is None or step.finished or (step.item is not None and all_dead(step)):
+        # A client that is still waiting keeps its mail; one that was told 250 leaves it to us.
+        waiting = step.item is not None and not step.item.settled
+        if step.mail is None or step.finished or (waiting and all_dead(step)):
             return
         settled = [(step.seq, o.owed.key, o.state.value) for o in step.outcomes if o.state is not State.RETRY]
         db.executemany("INSERT OR REPLACE INTO settled (seq, key, state) VALUES (?, ?, ?)", settled)
