@@ -6,10 +6,13 @@ have many parts that most files leave out, and a function's cold start pays for 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import BaseModel, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
+
+DEFERRED: Final = "deferred"
+"""The key of a core schema's metadata under which a deferred field's model is."""
 
 
 class Deferred:
@@ -20,13 +23,8 @@ class Deferred:
         self._model = model
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(self._read)
-
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        self._model.model_rebuild()
-        return handler(self._model.__pydantic_core_schema__)
+        # Who describes the configuration finds the model here: building it now is what is put off.
+        return core_schema.no_info_plain_validator_function(self._read, metadata={DEFERRED: self._model})
 
     def _read(self, value: object) -> BaseModel:
         if isinstance(value, self._model):

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
+from functions.deferred import DEFERRED
 from functions.processors.base import OutputOptions
 from listener.config import RelayConfig
 from listener.filters.base import FilterOptions
@@ -78,6 +79,13 @@ class _Documented(GenerateJsonSchema):
             properties["type"].pop("default", None)
             made["required"] = ["type", *(key for key in made.get("required", ()) if key != "type")]
         return made
+
+    def function_plain_schema(self, schema: core_schema.PlainValidatorFunctionSchema) -> JsonSchemaValue:
+        model: type[BaseModel] | None = schema.get("metadata", {}).get(DEFERRED)
+        if model is None:
+            return super().function_plain_schema(schema)
+        model.model_rebuild()
+        return self.generate_inner(model.__pydantic_core_schema__)
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
