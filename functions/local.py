@@ -141,21 +141,24 @@ class LocalDelivery:
         self.settings = dataclasses.replace(settings, durable=self.settings.durable)
         self._runs.replace(delivery)
 
-    async def stop(self, timeout: float = 30.0) -> None:
-        """Finish what is in hand and stop; what is not finished stays in the spool."""
+    async def stop(self, timeout: float = 30.0) -> int:
+        """Finish what is in hand and stop; what is not finished stays in the spool.
+
+        Returns how many runs are still held up in their threads: how they end will not be known."""
         self._stopping = True
         deadline = self._loop.time() + timeout
         await self._settle_until(deadline)
-        # An output that waits for a server which does not answer lets go where that leaves no doubt,
-        # and then there is a moment to write down that it did.
+        # An output that waits for a server which does not answer is made to let go, and then there
+        # is a moment to write down what that left undone or in doubt.
         await self._loop.run_in_executor(None, self._delivery.close)
         await self._settle_until(self._loop.time() + PARTING)
         self._schedule.cancel()
-        await self._loop.run_in_executor(None, self._runs.stop)
+        self._runs.stop()
         if self._flusher is not None:
             await self._loop.run_in_executor(None, self._flusher.stop)
         self._bodies.shutdown(wait=False)
         self._commits.close()
+        return self._runs.running
 
     async def _settle_until(self, deadline: float) -> None:
         while self._busy() and self._loop.time() < deadline:

@@ -45,6 +45,12 @@ class Runs:
         self._durable = durable
         self._pool = ThreadPoolExecutor(POOL, thread_name_prefix="delivery")
         self._held: set[int] = set()
+        self._running: set[int] = set()
+
+    @property
+    def running(self) -> int:
+        """How many runs are in a thread now."""
+        return len(self._running)
 
     @property
     def in_flight(self) -> int:
@@ -73,7 +79,7 @@ class Runs:
         self._delivery = delivery
 
     def stop(self) -> None:
-        """Wait for no more runs. Blocks for those under way as long as their time-outs."""
+        """Start no more runs, and wait for none."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def launch(
@@ -98,6 +104,7 @@ class Runs:
         attempts: int,
         item: Item | None,
     ) -> None:
+        self._running.add(seq)
         try:
             settled: dict[str, State] = {}
             if mail is None:
@@ -122,6 +129,8 @@ class Runs:
         except Exception:
             log.exception("fault in a delivery run", extra={"seq": seq})
             self._put(Progress(seq, None, attempts, (), retry_after=BROKEN, item=item))
+        finally:
+            self._running.discard(seq)
 
     def summary(
         self,

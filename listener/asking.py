@@ -40,8 +40,9 @@ class Inquiry:
 
     Hooks are called by `put`; those that are plain functions have then answered. The answers
     of the others are waited for together, each at most `timeout` seconds. Whatever goes wrong
-    inside a filter is logged and counts as a deferral. A plain function cannot be stopped: it
-    runs in the event loop and is trusted to return at once.
+    inside a filter counts as a deferral and is logged: a fault with its traceback, a time-out in
+    one line. A plain function cannot be stopped: it runs in the event loop and is trusted to return
+    at once.
     """
 
     __slots__ = ("_answers", "_mail", "_observer", "_phase", "_session", "_timeout", "_waiting")
@@ -118,16 +119,19 @@ class Inquiry:
         self._observer.filter_verdict(hook.filter.name, self._phase, answer.verdict, seconds)
 
     def _failed(self, hook: Hook, fault: BaseException) -> Decision:
-        what = "it took too long" if isinstance(fault, TimeoutError) else type(fault).__name__
-        return self._defer(hook, what, fault)
+        if isinstance(fault, TimeoutError):
+            # Nothing in the filter is to be mended, so where it waited is of no use.
+            return self._defer(hook, "it took too long", None, logging.WARNING)
+        return self._defer(hook, type(fault).__name__, fault)
 
     def _not_a_decision(self, hook: Hook, answer: object) -> Decision:
         return self._defer(hook, f"it answered {type(answer).__name__} where a Decision belongs", None)
 
-    def _defer(self, hook: Hook, what: str, fault: BaseException | None) -> Decision:
+    def _defer(
+        self, hook: Hook, what: str, fault: BaseException | None, level: int = logging.ERROR
+    ) -> Decision:
         ids = {"session": self._session, "id": self._mail} if self._mail else {"session": self._session}
         where = self._phase.name.lower()
-        log.error(
-            "filter %s failed at %s and defers: %s", hook.filter.name, where, what, exc_info=fault, extra=ids
-        )
+        text = "filter %s failed at %s and defers: %s"
+        log.log(level, text, hook.filter.name, where, what, exc_info=fault, extra=ids)
         return DEFER

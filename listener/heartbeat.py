@@ -48,7 +48,7 @@ class Spool(IntEnum):
 
 
 class Health(NamedTuple):
-    """`alive`: event loops turn, connections are accepted, nothing is draining. `ready`: the
+    """`alive`: event loops turn, connections are accepted, the server is not draining. `ready`: the
     spool takes mails as well. `reasons` tell what is amiss."""
 
     alive: bool
@@ -91,18 +91,19 @@ class Heartbeat:
         return Beat(self._rows[index])
 
     def look(self) -> Health:
-        """How the workers are, now. A worker that just starts is no reason for alarm as long as
-        another one accepts."""
+        """How the workers are, now. A worker that starts, or drains because it alone is replaced, is
+        no reason for alarm as long as another one accepts."""
         now = time.monotonic()
         states = [State(int(row[_STATE])) for row in self._rows]
-        amiss = []
+        amiss, draining = [], []
         for index, (row, state) in enumerate(zip(self._rows, states, strict=True)):
             if (silent := now - row[_BEAT]) > STALE:
                 amiss.append(f"worker {index}: no sign of life for {silent:.0f} s")
             elif state is State.DRAINING:
-                amiss.append(f"worker {index}: draining")
-        if State.ACCEPTING not in states and not amiss:
-            amiss.append("starting")
+                draining.append(f"worker {index}: draining")
+        if State.ACCEPTING not in states:
+            amiss += draining
+            amiss = amiss or ["starting"]
         alive = not amiss
         for index, row in enumerate(self._rows):
             spool = Spool(int(row[_SPOOL]))

@@ -33,8 +33,6 @@ class Connection:
         self.broken = False
         self.used = 0
         self.since = time.monotonic()
-        self.past_dot = False
-        """The server has a whole mail and its reply is awaited: cutting now would leave doubt."""
 
     @classmethod
     def open(cls, server: Server, limit: Callable[[], float]) -> Connection:

@@ -64,12 +64,12 @@ class Pool:
                 self._turns.release()
 
     def close(self) -> None:
-        """End idle sessions, and those whose mail the server does not have yet: cutting them
-        repeats nothing. The others are left to end by themselves."""
+        """End every session: the process is about to. Whoever waits on one learns so at once, and
+        a mail that waited for the reply to its final dot is in doubt."""
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
-            busy = [each for each in self._busy if not each.past_dot]
+            busy = list(self._busy)
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None

@@ -214,17 +214,9 @@ def _content(connection: Connection, message: Message) -> Reply:
         if not early.negative:
             raise Lost(f"an odd reply within the mail: {early}")
         return early
-    connection.past_dot = True
+    wire.send(b".\r\n")
     try:
-        wire.send(b".\r\n")
-        return _verdict(connection)
-    finally:
-        connection.past_dot = False
-
-
-def _verdict(connection: Connection) -> Reply:
-    try:
-        reply = connection.wire.reply()
+        reply = wire.reply()
         if not (reply.positive or reply.negative):
             raise Lost(f"an odd reply to the mail: {reply}")
     except Lost as error:

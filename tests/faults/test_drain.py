@@ -6,9 +6,13 @@ from __future__ import annotations
 import os
 import re
 import signal
+import threading
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.faults.balancer import Balancer, Tally, clients, haproxy
@@ -20,6 +24,9 @@ from tests.support.servers import Relay
 from tests.support.wire import Wire, stuffed
 
 pytestmark = pytest.mark.slow
+
+_CHKDOWN = 22
+"""Column of HAProxy's statistics: how often a server went from UP to DOWN."""
 
 _NUMBER = re.compile(rb"X-Number: (\d+)\r\n")
 
@@ -82,6 +89,40 @@ def replace(site: Site, balancer: Balancer, name: str) -> None:
     balancer.wait_up(name)
 
 
+def replace_worker(relay: Relay) -> None:
+    """SIGTERM to one worker alone, until another serves in its place."""
+    victim = _workers(relay)[0]
+    os.kill(victim, signal.SIGTERM)
+    wait_until(
+        lambda: victim not in process.tree(relay.pid) and len(_workers(relay)) == 2,
+        seconds=20,
+        what="another worker",
+    )
+
+
+@contextmanager
+def healthy(site: Site, name: str) -> Iterator[None]:
+    """`/healthz` of a relay says 200 whenever it is asked during the block."""
+    stop = threading.Event()
+    said: Counter[int] = Counter()
+
+    def ask() -> None:
+        with httpx.Client(base_url=f"http://{HOST}:{site.health[name]}", timeout=10) as client:
+            while not stop.wait(0.01):
+                said[client.get("/healthz").status_code] += 1
+
+    wait_until(lambda: answers(site.health[name]), seconds=10, what="health")
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(15)
+    assert said.keys() == {200}, said
+    assert said[200] > 20
+
+
 @pytest.mark.parametrize("site", [{"balanced": True}], indirect=True)
 def test_containers_are_replaced_one_after_the_other(site: Site, tmp_path: Path) -> None:
     tally = Tally()
@@ -102,17 +143,29 @@ def test_workers_are_replaced_one_after_the_other(site: Site) -> None:
     """SIGTERM to a worker: what it has in hand is finished, while the other takes what comes."""
     tally = Tally()
     relay = site.relays["a"]
-    with clients(relay.port, tally, 6):
+    with healthy(site, "a"), clients(relay.port, tally, 6):
         for _ in range(2):
             grow(tally, 40)
-            victim = _workers(relay)[0]
-            os.kill(victim, signal.SIGTERM)
-            wait_until(
-                lambda gone=victim: gone not in process.tree(relay.pid) and len(_workers(relay)) == 2,  # type: ignore[misc]
-                seconds=20,
-                what="another worker",
-            )
+            replace_worker(relay)
         grow(tally, 40)
+    assert tally.failed == []
+    site.audit(tally)
+
+
+@pytest.mark.parametrize("site", [{"workers": 2, "balanced": True}], indirect=True)
+def test_workers_are_replaced_behind_a_balancer(site: Site, tmp_path: Path) -> None:
+    """The balancer sees nothing of it: its server stays UP all the time."""
+    tally = Tally()
+    with haproxy(tmp_path / "haproxy", site.ports()) as balancer:
+        for name in "ab":
+            balancer.wait_up(name)
+        downs = balancer.row("a")[_CHKDOWN]
+        with healthy(site, "a"), clients(balancer.port, tally, 8):
+            for _ in range(2):
+                grow(tally, 40)
+                replace_worker(site.relays["a"])
+            grow(tally, 40)
+        assert balancer.row("a")[_CHKDOWN] == downs
     assert tally.failed == []
     site.audit(tally)
 

@@ -793,7 +793,21 @@ async def test_a_hook_that_takes_too_long_defers(caplog: pytest.LogCaptureFixtur
     )
     outcome = await delivered(flows, X)
     assert outcome.reply.code == 451  # type: ignore[union-attr]
-    assert "filter stuck failed at data and defers: it took too long" in caplog.text
+    (record,) = [one for one in caplog.records if one.name == "smtp_relay.filters"]
+    assert record.getMessage() == "filter stuck failed at data and defers: it took too long"
+    assert (record.levelname, record.exc_info) == ("WARNING", None)
+
+
+@pytest.mark.parametrize("slow", [False, True])
+async def test_a_time_out_inside_a_hook_is_one_line_without_a_traceback(
+    slow: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    flows = flows_of(both(Scripted("stuck", slow=slow, rcpt=TimeoutError("timed out"))))
+    talk = await begun(flows)
+    assert await talk.rcpt(X) == 451
+    (record,) = [one for one in caplog.records if one.name == "smtp_relay.filters"]
+    assert record.getMessage() == "filter stuck failed at rcpt and defers: it took too long"
+    assert (record.levelname, record.exc_info) == ("WARNING", None)
 
 
 async def test_a_cancelled_connection_is_cancelled() -> None:

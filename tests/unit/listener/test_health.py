@@ -105,6 +105,24 @@ async def test_a_worker_that_hangs_is_seen_and_one_that_restarts_is_waited_for(
     assert not beats.look().alive, "it did not start"
 
 
+async def test_a_worker_that_is_replaced_alone_is_no_alarm() -> None:
+    beats = Heartbeat.create(2)
+    pens = [beats.beat(0), beats.beat(1)]
+    for pen in pens:
+        pen.accepting()
+        await pen.try_spool(works)
+    pens[0].draining()
+    assert beats.look() == Health(True, True, ()), "the other one accepts"
+    beats.expect(0)
+    pens[1].draining()
+    assert beats.look().reasons == ("worker 1: draining",), "nobody accepts"
+    pens[0].accepting()
+    assert beats.look().alive
+    pens[0].draining()
+    assert beats.look().reasons[:2] == ("worker 0: draining", "worker 1: draining"), "all of it drains"
+    assert not beats.look().alive
+
+
 async def test_the_task_beats_and_tries_the_spool() -> None:
     beats = Heartbeat.create()
     beats.beat(0).accepting()

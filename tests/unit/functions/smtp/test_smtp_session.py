@@ -345,19 +345,19 @@ class TestPool:
                     send(sessions)
             assert len(host.sessions) == 1
 
-    def test_closing_cuts_what_repeats_nothing(self) -> None:
-
+    @pytest.mark.parametrize(("verb", "doubt"), [("RCPT", False), (".", True)])
+    def test_closing_ends_who_waits(self, verb: str, doubt: bool) -> None:
         heard = threading.Event()
 
         def script(about: Heard) -> str | None:
-            if about.verb == "RCPT":
+            if about.verb == verb:
                 heard.set()
                 return SILENCE
             return None
 
         with smarthost(script) as host:
             sessions = pool(host.port)
-            caught: list[BaseException] = []
+            caught: list[Temporary] = []
 
             def work() -> None:
                 try:
@@ -371,4 +371,5 @@ class TestPool:
             sessions.close()
             thread.join(5)
             assert not thread.is_alive()
-            assert "closed the connection, before it had the mail" in str(caught[0])
+            assert ("closed the connection, before it had the mail" in str(caught[0])) is not doubt
+            assert caught[0].in_doubt is doubt
