@@ -11,12 +11,14 @@ from functions.errors import ConfigError
 
 def fetch(scheme: str, name: str) -> str:
     """The secret's text; a binary one as base64. Raises ConfigError, which never holds the secret."""
+    shown = f"{scheme}:{name}"
+    if not name:
+        raise ConfigError(shown, "names nothing", f"{scheme}:NAME")
     try:
         return _parameter(name) if scheme == "ssm" else _secret(name)
-    except ConfigError:
-        raise
     except Exception as error:
-        raise ConfigError(f"{scheme}:{name}", f"cannot be read: {error}") from error
+        # botocore's own checks take several lines.
+        raise ConfigError(shown, f"cannot be read: {' '.join(str(error).split())}") from error
 
 
 def _parameter(name: str) -> str:

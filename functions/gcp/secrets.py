@@ -32,10 +32,12 @@ def fetch(scheme: str, name: str) -> str:
     path = found[1] + (found[2] or "/versions/latest")
     try:
         data = _access(path)
-    except ConfigError:
-        raise
+    except HTTPError as error:
+        with error:
+            raise ConfigError(shown, f"cannot be read: {_words(error)}") from error
     except Exception as error:
-        raise ConfigError(shown, f"cannot be read: {type(error).__name__}: {error}") from error
+        words = " ".join(str(error).split())
+        raise ConfigError(shown, f"cannot be read: {type(error).__name__}: {words}") from error
     try:
         return data.decode()
     except UnicodeDecodeError:
@@ -53,9 +55,9 @@ def _access(path: str) -> bytes:
             with urlopen(request, timeout=_TIMEOUT) as answer:  # noqa: S310 - as above
                 return base64.b64decode(json.load(answer)["payload"]["data"])
         except HTTPError as error:
-            with error:
-                if error.code < 500 or attempt == _TRIES - 1:
-                    raise ConfigError(f"gcp-secret:{path}", f"cannot be read: {_words(error)}") from error
+            if error.code < 500 or attempt == _TRIES - 1:
+                raise
+            error.close()
     raise AssertionError("unreachable")
 
 

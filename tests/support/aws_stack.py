@@ -37,7 +37,14 @@ _OUTPUT: Final = {
     "ses": True,
     "assumeRole": f"arn:aws:iam::{ACCOUNT}:role/any",
 }
-ANY: Final = {"spool": "s3://any/any", "flows": {"any": {"outputs": [_OUTPUT, {"type": "log"}]}}}
+_MAILERS: Final = [
+    {"type": "mailer", "nodemailer": {"host": scheme, "auth": {"user": "any", "pass": f"{scheme}:any"}}}
+    for scheme in ("ssm", "secretsmanager")
+]
+ANY: Final = {
+    "spool": "s3://any/any",
+    "flows": {"any": {"outputs": [_OUTPUT, {"type": "log"}, *_MAILERS]}},
+}
 """A configuration that needs all that these tests' configurations need."""
 
 
