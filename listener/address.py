@@ -22,7 +22,7 @@ _PATH: Final = re.compile(
         >
       | (?P<bare> [^\s<>"@,;:\\()\[\]{_CONTROL}]+ (?: @ [^\s<>"@,;:\\()\[\]{_CONTROL}]+ )? )
     )
-    (?: [ \t]+ (?P<parameters> \S.*? ) )? [ \t]* \Z""",
+    (?: [ \t]+ (?P<parameters> \S.* ) )? \Z""",
     re.VERBOSE,
 )
 
@@ -54,7 +54,9 @@ def parse_path(argument: str) -> Path:
     """
     if match := _SIMPLE.match(argument):
         return Path(match[1], ())
-    found = _PATH.match(argument)
+    # Blanks at the end are taken off first: an expression that looks for them itself tries again from
+    # each of the blanks between parameters, which costs a client's 4,000 of them 60 ms.
+    found = _PATH.match(argument.rstrip(" \t"))
     if found is None:
         raise BadPath
     address = found["path"] if found["bare"] is None else found["bare"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import pytest
@@ -74,3 +75,23 @@ def test_hostile_arguments_are_settled_at_once() -> None:
         with pytest.raises(BadPath):
             parse_path(argument)
     assert time.perf_counter() - started < 1
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "<a@b> SIZE=10" + " " * 4000 + "BODY=7BIT",
+        "<a@b> SIZE=10" + " \t" * 2000 + "\x01",
+        "<a@b> x" + " " * 4000,
+        " " * 4000 + "<a@b>",
+    ],
+)
+def test_blanks_cost_no_more_than_their_number(argument: str) -> None:
+    def seconds(times: int) -> float:
+        started = time.perf_counter()
+        for _ in range(times):
+            with contextlib.suppress(BadPath):
+                parse_path(argument)
+        return (time.perf_counter() - started) / times
+
+    assert min(seconds(5) for _ in range(5)) < 0.005
