@@ -121,7 +121,8 @@ class Capture:
             self._path = None
 
     def finish(self) -> tuple[Content, str]:
-        """The stored content and its sha256 in hex, after the last piece.
+        """The stored content and its sha256 in hex, after the last piece; worth nothing when
+        `failure` is set by it.
 
         The caller owns the file from here, where there is one.
         """
@@ -136,6 +137,9 @@ class Capture:
     def _in_memory(self) -> bytes:
         data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         self.head, body = split_head(data)
+        if len(self.head) > self._max_header:
+            self.fail(HEADER_TOO_BIG)
+            return b""
         self._pieces = [data]
         return self._stamp(self.head, body) + body
 

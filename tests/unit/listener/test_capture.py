@@ -70,6 +70,26 @@ def test_mails_without_a_header(tmp_path: Path, mail: bytes) -> None:
     assert capture.content() == mail
 
 
+@pytest.mark.parametrize("body", [10, IN_MEMORY, 300_000])
+@pytest.mark.parametrize("piece", [500, 10**6])
+@pytest.mark.parametrize(
+    ("size", "failure"), [(2_000, None), (2_001, HEADER_TOO_BIG), (9_000, HEADER_TOO_BIG)]
+)
+def test_a_header_is_measured_whatever_the_mail(
+    tmp_path: Path, body: int, piece: int, size: int, failure: object
+) -> None:
+    """Also that of a mail which never leaves memory."""
+    capture = begin(intake(tmp_path, header=2_000))
+    mail = b"Subject: " + b"x" * (size - 11) + b"\r\n\r\n" + b"y" * body
+    for at in range(0, len(mail), piece):
+        capture.feed(mail[at : at + piece])
+    if capture.failure is None:
+        capture.finish()
+    assert capture.failure == failure
+    capture.discard()
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("piece", [1_000, 10**6])
 def test_too_large_a_mail_leaves_nothing(tmp_path: Path, piece: int) -> None:
     capture = begin(intake(tmp_path, size=200_000))
