@@ -205,7 +205,8 @@ class HttpClient:
 
     async def _call(self, headers: Mapping[str, str], body: bytes, read: bool) -> HttpAnswer:
         if self._client is None:
-            raise RuntimeError("the filter was not started")
+            # A server that is out of patience stops while a mail's question is still under way.
+            raise Unanswered("the filter does not run")
         signed = self._signer.headers(self.url, self.method, body) if self._signer else {}
         request = self._client.stream(
             self.method, self.url, headers={**headers, **signed}, content=body or None

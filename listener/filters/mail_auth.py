@@ -15,7 +15,7 @@ from pydantic.alias_generators import to_camel
 from functions.errors import ConfigError
 from functions.options import Options as Part
 from functions.options import Port
-from listener.decision import Decision, Phase
+from listener.decision import DEFER, Decision, Phase
 from listener.filters.base import Filter, FilterOptions
 from listener.filters.context import BuildContext
 from listener.mailauth import authres, policy
@@ -182,7 +182,7 @@ class MailAuthFilter(Filter):
     ) -> Decision:
         resolver = self._resolver
         if resolver is None:
-            raise RuntimeError("the filter was not started")
+            return DEFER  # a server that is out of patience stops while mails are still coming in
         us = self.authserv_id
         sender = Sender(session.ip, session.helo, transaction.reverse_path, us)
         report = await check(message, sender, resolver, self._checks)

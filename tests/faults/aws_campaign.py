@@ -176,7 +176,7 @@ def episode(aws: Ministack, folder: Path, rounds: int, mails: int, seed: str, sa
 
 
 def _audit(made: Site, book: Book) -> Found:
-    found = Found(mails=len(book.sent))
+    found = Found(mails=book.taken, sent=len(book.sent))
     ids: dict[int, str] = {}
     for key, stored in made.stack.stored().items():
         number, mail_id = number_of(stored), id_of(stored)

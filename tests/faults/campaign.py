@@ -29,6 +29,9 @@ PLANS: Final = (
 
 CLIENTS: Final = 8
 
+SLOWNESS: Final = (0.05, 0.3, 1.2)
+"""Seconds for which each write to a slow output's disk may wait."""
+
 
 @dataclass
 class Summary:
@@ -44,9 +47,10 @@ class Summary:
         found = self.found
         codes = ", ".join(f"{times} × {code}" for code, times in sorted(self.codes.items()))
         return (
-            f"{self.rounds} rounds, {found.mails} mails, {len(found.lost)} lost, {len(found.torn)} torn, "
-            f"{len(found.repeated)} repeated ({found.effects} effects, {found.doubtful} repeated in doubt, "
-            f"{found.dead} dead with a reason; replies {codes}; {self.seconds:.0f} s)"
+            f"{self.rounds} rounds, {found.mails} mails taken of {found.sent} sent, {len(found.lost)} lost, "
+            f"{len(found.torn)} torn, {len(found.repeated)} repeated ({found.effects} effects, "
+            f"{found.doubtful} repeated in doubt, {found.dead} dead with a reason; replies {codes}; "
+            f"{self.seconds:.0f} s)"
         )
 
 
@@ -89,12 +93,17 @@ def _round(
     made.dns.zone = ZONES[zone]
     weights = possible(made.plan)
     name = moments.choices(list(weights), list(weights.values()))[0]
-    target = len(book.sent) + mails
-    weather = f"next hop {made.next_hop.mood}, filter {made.judge.mood}, DNS {zone}"
+    slow = moments.choice(SLOWNESS) if moments.random() < 0.3 else 0.0
+    target = book.taken + mails
+    weather = f"next hop {made.next_hop.mood}, filter {made.judge.mood}, DNS {zone}, output {slow:g} s"
     summary.blows[name] += 1
-    done = BLOWS[name][0](made, moments)
-    say(f"  round {which}: {done}; {weather}; {len(book.sent)} mails so far")
-    wait_until(lambda: len(book.sent) >= target, seconds=60, what="mails to be sent", every=0.02)
+    with made.slow_output(slow, f"{which} {name}"):
+        done = BLOWS[name][0](made, moments)
+        say(f"  round {which}: {done}; {weather}; {book.taken} mails so far")
+        if slow:
+            some = book.taken + mails // 10
+            wait_until(lambda: book.taken >= some, seconds=60, what="mails past a slow output", every=0.02)
+    wait_until(lambda: book.taken >= target, seconds=60, what="mails to be sent", every=0.02)
 
 
 def gentle_episode(folder: Path, mails: int, seed: str, say: Say = print) -> Summary:
@@ -111,9 +120,9 @@ def gentle_episode(folder: Path, mails: int, seed: str, say: Say = print) -> Sum
                 summary.blows[name] += 1
                 summary.rounds += 1
                 done = BLOWS[name][0](made, moments)
-                target = len(book.sent) + mails
+                target = book.taken + mails
                 say(f"  gentle: {done}; next hop {made.next_hop.mood}")
-                wait_until(lambda t=target: len(book.sent) >= t, seconds=60, what="mails")  # type: ignore[misc]
+                wait_until(lambda t=target: book.taken >= t, seconds=60, what="mails")  # type: ignore[misc]
         made.fair_weather()
         made.quiet()
         summary.found = audit(made, book, counters=True)

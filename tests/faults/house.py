@@ -17,7 +17,7 @@ from tests.faults.clocked import set_clock
 from tests.faults.letters import CHECKED, DOOR
 from tests.faults.weather import ZONES, Judge, NextHop
 from tests.support import process
-from tests.support.disks import Disk, small_disk
+from tests.support.disks import Disk, SlowableDisk, slowable_disk, small_disk
 from tests.support.dns_server import DnsServer
 from tests.support.endpoint import endpoint
 from tests.support.net import HOST, free_port
@@ -70,7 +70,7 @@ class House:
         self.output_disk: Disk | None = None
         if plan.disks:
             self.spool_disk = stack.enter_context(small_disk(folder / "spool-disk", SPOOL_DISK))
-            self.output_disk = stack.enter_context(small_disk(folder / "output-disk", OUTPUT_DISK))
+            self.output_disk = stack.enter_context(slowable_disk(folder / "output-disk", OUTPUT_DISK))
         self.spool = folder / "spool-disk" / "spool"
         self.second = folder / "output-disk" / "second"
         self.clock = folder / "clock"
@@ -140,6 +140,13 @@ class House:
     def set_clock(self, seconds: float) -> None:
         """Set the relay's wall clock so far ahead of the real one."""
         set_clock(self.clock, seconds)
+
+    def slow_output(self, longest: float, seed: str) -> contextlib.AbstractContextManager[None]:
+        """During the block the second output's disk lets everybody wait for up to so many seconds, where
+        that can be had."""
+        if longest and isinstance(self.output_disk, SlowableDisk):
+            return self.output_disk.slow(longest, seed)
+        return contextlib.nullcontext()
 
     def fair_weather(self) -> None:
         """Everything around works again."""

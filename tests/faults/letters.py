@@ -75,6 +75,8 @@ class Book:
     """Numbers of mails whose client hung up before their end: they must not be anywhere."""
     codes: dict[int, int] = field(default_factory=dict)
     """How often each code was answered, to any command."""
+    taken: int = 0
+    """How many mails were answered 250."""
     first: int = 1
 
     def __post_init__(self) -> None:
@@ -94,6 +96,7 @@ class Book:
         """The answer to a mail."""
         with self._lock:
             self.sent[number].answer = code
+            self.taken += code == 250
             if accepted is not None:
                 self.sent[number].recipients = accepted
         self.heard(code)

@@ -14,6 +14,7 @@ from tests.faults.campaign import PLANS, Summary, episode, gentle_episode
 from tests.faults.house import may_mount
 
 EPISODE = 20  # rounds
+LEAST = 5
 
 
 def main() -> int:
@@ -35,7 +36,7 @@ def main() -> int:
         if not may_mount():
             plan = replace(plan, disks=False)
         place = folder / str(number)
-        rounds = max(1, min(EPISODE, given.rounds - done))
+        rounds = min(EPISODE, max(LEAST, given.rounds - done))
         seed = f"{given.seed}-{number}"
         if number == 0:
             made = gentle_episode(place, a_round, seed, say)

@@ -380,6 +380,25 @@ async def test_trouble_defers_and_the_filter_lives_on(server: Endpoint, make: An
     assert await deliver(connection(nobody), mail) == 451
 
 
+async def test_who_asks_while_the_server_stops_is_deferred_without_a_fault(
+    server: Endpoint, make: Any, take: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The connection under a question is closed, and the question put again finds none."""
+    one, mail = await make(server.url), take(MAIL)
+    hang = threading.Event()
+    server.answer = Says(hang=hang)
+    asking = asyncio.ensure_future(deliver(connection(one), mail))
+    async with asyncio.timeout(5):
+        while not server.asked:
+            await asyncio.sleep(0.01)
+    await one.stop()
+    hang.set()
+    assert await asking == 451
+    assert [record.levelname for record in caplog.records if record.name == "smtp_relay.filters"] == [
+        "WARNING"
+    ]
+
+
 async def test_refused_recipients_through_a_flow(server: Endpoint, make: Any, take: Any) -> None:
     server.answer = Says(200, said(action="accept", recipients=[BOTH[1]], headers={"X-A": "b"}), JSON)
     state = connection(await make(server.url))

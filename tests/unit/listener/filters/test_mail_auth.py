@@ -75,6 +75,15 @@ async def ask(
     return await one.on_data(session(ip), Transaction(uuid7(), sender), mail, ("bob@example.net",))
 
 
+async def test_a_filter_that_was_stopped_defers(tmp_path: Path, take: Callable[[bytes], Capture]) -> None:
+    options = FILTERS.parse({"type": "mail-auth"})
+    made = build_filter(options, "auth_0", BuildContext.of(tmp_path, {}))
+    assert isinstance(made, MailAuthFilter)
+    await made.start()
+    await made.stop()
+    assert (await ask(made, take(MAIL))).verdict == "defer"
+
+
 # -- options --------------------------------------------------------------------------------------
 
 
