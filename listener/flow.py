@@ -38,6 +38,10 @@ class Flow:
     operator: Operator = "AND"
     listeners: frozenset[str] | None = None
 
+    def serves(self, listener: str) -> bool:
+        """Whether it takes mail of that listener."""
+        return self.listeners is None or listener in self.listeners
+
 
 class Flows:
     """All flows, and the rules that hold for every one of them.
@@ -80,7 +84,7 @@ class Flows:
         return ConnectionState(self, serving, session)
 
     def _serve(self, listener: str) -> _Serving:
-        chosen = [flow for flow in self.flows if flow.listeners is None or listener in flow.listeners]
+        chosen = [flow for flow in self.flows if flow.serves(listener)]
         plans = tuple(Plan(flow, place) for place, flow in enumerate(chosen))
         checks = any(one.checks_credentials for flow in chosen for one in flow.filters)
         any_user = any(one.any_user for flow in chosen for one in flow.filters)

@@ -81,8 +81,8 @@ class Options(Certificate):
     auth_methods: Annotated[
         tuple[AuthMethod, ...], BeforeValidator(_upper, json_schema_input_type=list[AuthMethod])
     ] = ("PLAIN", "LOGIN")
-    """SASL mechanisms offered. CRAM-MD5 needs passwords that are stored `plain:`; XOAUTH2 tokens go
-    to `http-auth`."""
+    """SASL mechanisms offered. CRAM-MD5 is offered where every password is stored `plain:` (and none is
+    checked elsewhere); XOAUTH2 tokens go to `http-auth`."""
 
     auth_optional: bool = False
     """Allow mail from clients that did not authenticate."""

@@ -137,12 +137,18 @@ class Port:
 
     def _mechanisms(self) -> frozenset[str]:
         offered = frozenset(self.options.auth_methods)
-        checking = [one for one in self.flows.filters if one.checks_credentials]
-        if not checking or any(one.any_user for one in self.flows.filters):
+        filters = [one for flow in self.flows.flows if flow.serves(self.name) for one in flow.filters]
+        checking = [one for one in filters if one.checks_credentials]
+        if not checking or any(one.any_user for one in filters):
             return offered
         known = {name for one in checking for name in one.mechanisms}
-        if any(getattr(one, "supports_cram_md5", False) for one in checking):
+        if all(getattr(one, "supports_cram_md5", False) for one in checking):
             known.add("CRAM-MD5")
+        elif "CRAM-MD5" in offered:
+            log.warning(
+                "CRAM-MD5 is not offered: not every password is kept as it is (plain:)",
+                extra={"listener": self.name},
+            )
         return offered & known
 
     # -- connections -------------------------------------------------------------------------

@@ -24,6 +24,7 @@ MALFORMED: Final = Reply(501, "5.5.2", "Malformed credentials")
 TOO_MANY: Final = Reply(421, "4.7.0", "Too many failed authentications, closing the connection")
 NEEDS_TLS: Final = Reply(538, "5.7.11", "Encryption required for authentication")
 UNKNOWN: Final = Reply(504, "5.5.4", "Unrecognized authentication mechanism")
+SERVER_FIRST: Final = Reply(501, "5.7.0", "This mechanism takes no initial response")  # RFC 4954 section 4
 ALREADY: Final = Reply(503, "5.5.1", "Already authenticated")
 IN_MAIL: Final = Reply(503, "5.5.1", "AUTH is not permitted during a mail transaction")
 NO_HELO: Final = Reply(503, "5.5.1", "Send HELO or EHLO first")
@@ -57,8 +58,10 @@ def auth(connection: Connection, argument: str) -> None:
         connection.error(NEEDS_TLS)
     elif words[0].upper() not in port.mechanisms:
         connection.error(UNKNOWN)
+    elif len(words) == 2 and words[0].upper() == "CRAM-MD5":
+        connection.error(SERVER_FIRST)
     elif not connection.idle():
-        exchange = Exchange(words[0].upper())
+        exchange = Exchange(words[0].upper(), began=port.loop.time())
         connection.exchange = exchange
         connection.state = link.SASL
         if len(words) == 2:
@@ -75,12 +78,13 @@ empty response before it gets its 535."""
 
 class Exchange:
     """One AUTH command's dialogue, until its reply. `refusal` is that reply when it is settled and
-    only the client's empty response is missing."""
+    only the client's empty response is missing. `began` is the event loop's time of the command."""
 
-    __slots__ = ("_nonce", "_refusal", "_username", "mechanism")
+    __slots__ = ("_began", "_nonce", "_refusal", "_username", "mechanism")
 
-    def __init__(self, mechanism: str, refusal: Reply | None = None) -> None:
+    def __init__(self, mechanism: str, refusal: Reply | None = None, *, began: float = 0.0) -> None:
         self.mechanism = mechanism
+        self._began = began
         self._refusal = refusal
         self._username: str | None = None
         self._nonce = b""
@@ -122,7 +126,7 @@ class Exchange:
         if credentials is None:
             connection.error(MALFORMED)
             return
-        decided = partial(_decided, connection, credentials)
+        decided = partial(_decided, connection, credentials, self._began)
         connection.settle(connection.flows.auth(credentials), decided)
 
     def _credentials(self, response: str) -> Credentials | None:
@@ -159,7 +163,9 @@ class Exchange:
         connection.state = link.COMMAND
 
 
-def _decided(connection: Connection, credentials: Credentials, refusal: Reply | None) -> None:
+def _decided(connection: Connection, credentials: Credentials, began: float, refusal: Reply | None) -> None:
+    port = connection.port
+    port.observer.stage("auth", port.loop.time() - began)
     if refusal is None:
         connection.session.user = credentials.username
         connection.reply(SUCCESS)
@@ -168,7 +174,6 @@ def _decided(connection: Connection, credentials: Credentials, refusal: Reply | 
         connection.reply(refusal)
         connection.hang_up_after(refusal)
         return
-    port = connection.port
     connection.auth_failures += 1
     port.auth_failed(connection.session)
     connection.state = link.WAIT

@@ -101,8 +101,9 @@ class StaticAuth(Filter):
 
     @property
     def supports_cram_md5(self) -> bool:
-        """Whether any password is kept as it is, which alone CRAM-MD5 can be checked against."""
-        return any(isinstance(one, Plain) for one in self._configured.values())
+        """Whether every password is kept as it is, which alone CRAM-MD5 can be checked against:
+        clients choose it where it is offered, and users with hashes could then not log in."""
+        return self._file is None and all(isinstance(one, Plain) for one in self._configured.values())
 
     def on_auth(self, session: Session, credentials: Credentials) -> Any:
         if credentials.mechanism == "CRAM-MD5":

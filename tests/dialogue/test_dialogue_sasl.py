@@ -12,6 +12,7 @@ from typing import Any, Final
 import pytest
 
 from tests.support.endpoint import Asked, Endpoint, Says, endpoint
+from tests.support.net import free_port
 from tests.support.servers import Relay, flow
 from tests.support.wire import Closed, Reply, Wire
 
@@ -81,6 +82,47 @@ class TestCramMd5:
             wire.greet()
             self.challenge(wire)
             assert str(wire.command(answer)).startswith("501 5.5.2")
+
+    def test_an_initial_response_is_refused(self, relay: Relay) -> None:
+        """The server speaks first (RFC 4954 section 4): without a challenge the answer to it would be
+        the same each time."""
+        digest = hmac.new(b"tanstaaf", b"", "md5").hexdigest()
+        with Wire(relay.port) as wire:
+            wire.greet()
+            assert str(wire.command(f"AUTH CRAM-MD5 {b64(f'user {digest}')}")).startswith("501 5.7.0 ")
+            assert wire.command("AUTH CRAM-MD5 =").code == 501
+            assert self.answer(wire, self.challenge(wire)).code == 235
+
+    @pytest.mark.parametrize(
+        "beside", [HASHED | {"username": "other"}, {"type": "http-auth", "url": "http://127.0.0.1:1/"}]
+    )
+    def test_it_is_offered_only_where_it_works_for_everybody(
+        self, relay_for: Make, beside: dict[str, Any]
+    ) -> None:
+        """Clients choose it where they see it; who is known by a hash or elsewhere could not log in."""
+        relay = relay_for(
+            {"flows": {"in": flow(PLAIN), "also": flow(beside)}},
+            allowInsecureAuth=True,
+            authMethods=METHODS[:3],
+        )
+        with Wire(relay.port) as wire:
+            assert offers(wire) == ["PLAIN", "LOGIN"]
+        assert "CRAM-MD5 is not offered" in relay.log()
+
+    def test_flows_of_other_listeners_do_not_matter(self, new_relay: Make) -> None:
+        flows = {"in": {**flow(PLAIN), "listeners": ["one"]}, "also": {**flow(HASHED), "listeners": ["two"]}}
+        relay = new_relay({"flows": flows}, allowInsecureAuth=True, authMethods=METHODS[:3])
+        other = free_port()
+        relay.config["listeners"] = [
+            {"name": "one", "port": relay.port, "bind": relay.config.pop("bind")},
+            {"name": "two", "port": other},
+        ]
+        del relay.config["port"]
+        relay.start()
+        with Wire(relay.port) as wire:
+            assert offers(wire) == ["PLAIN", "LOGIN", "CRAM-MD5"]
+        with Wire(other) as wire:
+            assert offers(wire) == ["PLAIN", "LOGIN"]
 
     def test_hashed_passwords_cannot_be_checked_with_it(self, relay_for: Make) -> None:
         relay = relay_for({"flows": {"in": flow(HASHED)}}, allowInsecureAuth=True, authMethods=METHODS)

@@ -149,14 +149,21 @@ def cram(username: str, key: str, challenge: bytes = b"<1.2@relay.example>") -> 
 
 async def test_cram_md5_needs_a_password_kept_as_it_is() -> None:
     one = static_auth(users={"bob": "plain:secret", "ann": SHA256})
-    assert one.supports_cram_md5
     assert await decision(one, cram("bob", "secret")) is ACCEPT
     assert await decision(one, cram("bob", "Secret")) is REFUSE
     assert await decision(one, cram("ann", "secret")) is REFUSE
     assert await decision(one, cram("ann", SHA256)) is REFUSE
     assert await decision(one, cram("eve", "nobody")) is REFUSE
     assert await decision(one, cram("bob", "secret", b"")) is REFUSE
+
+
+def test_cram_md5_is_for_filters_all_of_whose_passwords_are_kept_as_they_are(tmp_path: Path) -> None:
+    """A client that prefers it could else not log in as a user whose password is a hash."""
+    assert static_auth(users={"bob": "plain:secret", "eve": "plain:x"}).supports_cram_md5
     assert not static_auth(users={"ann": SHA256}).supports_cram_md5
+    assert not static_auth(users={"bob": "plain:secret", "ann": SHA256}).supports_cram_md5
+    (tmp_path / "users").write_text(ANN)
+    assert not static_auth(folder=tmp_path, users={"bob": "plain:secret"}, htpasswd="users").supports_cram_md5
 
 
 async def test_an_md5_digest_is_no_password() -> None:
