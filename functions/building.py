@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from functions.config import DeliveryConfig
@@ -46,6 +46,23 @@ def build_delivery(config: DeliveryConfig, context: BuildContext, *, eager: bool
             if eager:
                 lazy.prepare()
             flows[name].append(Output(label, options.identity(), lazy))
+    return _delivery(config, flows)
+
+
+def build_now(config: DeliveryConfig, context: BuildContext) -> Delivery:
+    """The outputs of every flow, to be run out of a bucket by a process that ends where one cannot be
+    built. Raises ConfigError."""
+    flows = {
+        name: [
+            Output(label, options.identity(), _builder(options, label, context)())
+            for label, options in flow.labelled()
+        ]
+        for name, flow in config.flows.items()
+    }
+    return _delivery(config, flows)
+
+
+def _delivery(config: DeliveryConfig, flows: Mapping[str, Sequence[Output]]) -> Delivery:
     return Delivery(
         flows, give_up_after=config.delivery.give_up_after / 1000, on_doubt=config.delivery.on_doubt
     )
@@ -101,10 +118,17 @@ class Receipted(Processor):
         self._processor = processor
 
     def process(self, job: Job) -> None:
+        landed: list[Landed] = []
+
         def effect() -> None:
-            self._processor.process(job)
+            left = self._processor.process(job)
+            if left is not None:
+                left.flush()
+                landed.append(left)
 
         job.once("whole", effect)
+        for each in landed:
+            each.settle()
 
     def close(self) -> None:
         self._processor.close()

@@ -69,9 +69,8 @@ class Run:
 class Receipts(Protocol):
     """What a cloud remembers of effects that their API would repeat."""
 
-    def once(self, mail: Mail, owed: Owed, *, again: bool) -> Once:
-        """Receipts of one output. `again` says that the mail was tried before, so that a run may
-        have ended between a claim and its receipt."""
+    def once(self, mail: Mail, owed: Owed) -> Once:
+        """Receipts of one output."""
 
 
 class Home:
@@ -95,6 +94,14 @@ class Home:
         self._keep = keep
         self._observer = observer or NullObserver()
         self._clock = clock
+
+    def replace(self, delivery: Delivery) -> None:
+        """Go on with other outputs."""
+        self._delivery = delivery
+
+    def close(self) -> None:
+        """Release what the outputs hold; one that waits for a server is made to let go."""
+        self._delivery.close()
 
     def run(self, key: str, *, attempts: int, seconds_left: Callable[[], float]) -> Run:
         """Deliver what the mail under `key` is owed. `attempts` is how often that was tried before,
@@ -206,9 +213,10 @@ class Home:
     def _tell(self, mail: Mail, report: Report) -> None:
         for outcome in report.outcomes:
             flow, label, fault = outcome.owed.flow, outcome.label, outcome.fault
-            about = {"id": mail.id, "flow": flow, "output": label}
+            about: dict[str, object] = {"id": mail.id, "flow": flow, "output": label}
             if fault is not None and isinstance(fault, Temporary) and fault.in_doubt:
                 self._observer.in_doubt(flow, label)
+                about["in_doubt"] = True
             if outcome.state is State.DONE:
                 self._observer.output_done(flow, label, "delivered", 0.0)
                 log.info("delivered", extra=about)
@@ -218,6 +226,8 @@ class Home:
                 log.warning("tried again later", extra=about | {"reason": fault.reason})
             else:
                 self._observer.output_done(flow, label, "error", 0.0)
+                if fault is not None and "in_doubt" in about:
+                    log.warning("given up in doubt", extra=about | {"reason": fault.reason})
 
 
 class BucketLedger:
@@ -234,7 +244,7 @@ class BucketLedger:
         return dead | dict.fromkeys(self._marks.dropped, State.DONE)
 
     def once(self, mail: Mail, owed: Owed) -> Once:
-        return self._receipts.once(mail, owed, again=self._attempts > 0)
+        return self._receipts.once(mail, owed)
 
     def done(self, mail: Mail, outcome: Outcome) -> None:
         """Nothing: storing is its own receipt, and the others wrote theirs."""
@@ -252,6 +262,16 @@ class BucketLedger:
         for record in refused_records(mail.envelope):
             if record.key not in self._marks.dead and record.key not in self._marks.dropped:
                 self.bury(mail, record)
+
+
+def tell_doubt(observer: Observer, mail: Mail, owed: Owed, part: str) -> None:
+    """An effect whose earlier run ended before it knew the outcome is about to be done again."""
+    label = "" if owed.output is None else owed.output.label
+    observer.in_doubt(owed.flow, label)
+    log.warning(
+        "an earlier run ended before it knew the outcome",
+        extra={"id": mail.id, "flow": owed.flow, "output": label, "part": part, "in_doubt": True},
+    )
 
 
 def refused_records(envelope: Envelope) -> list[DeadRecord]:

@@ -43,8 +43,13 @@ _GLIBC: Final = ("2_34", "2_28", "2_17")  # Amazon Linux 2023 has 2.34
 _DATE: Final = (1980, 1, 1, 0, 0, 0)  # the first that a zip can hold
 _TASK: Final = "/var/task"  # where Lambda puts the zip's content
 
-_LEFT_OUT: Final = frozenset({"folder.py", "kept.py", "file.py", "landing.py", "rename.py", "traces.py"})
-"""What only a local spool needs; `local*.py` too."""
+_LEFT_OUT: Final = frozenset(
+    {
+        *("folder.py", "kept.py", "file.py", "landing.py", "rename.py", "traces.py"),
+        *("bucket_local.py", "in_process.py", "held.py"),
+    }
+)
+"""What only a process that delivers itself needs; `local*.py` too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +203,7 @@ def _installed_version(target: Path, name: str) -> str:
 
 
 def copy_functions(work: Path, *, without: str) -> None:
-    """The delivering half, less one cloud's folder and what only a local spool needs."""
+    """The delivering half, less one cloud's folder and what only other processes need."""
     for source in sorted((ROOT / "functions").rglob("*.py")):
         place = source.relative_to(ROOT)
         if without in place.parts or place.name in _LEFT_OUT or place.name.startswith("local"):

@@ -12,7 +12,7 @@ import logging
 import mmap
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -56,7 +56,8 @@ class BucketSpool:
     """`listener.spool.Spool` for an obstore `store`; keys begin with `prefix`.
 
     `budget` is the octets that may be uploaded at a time, `patience` the seconds after which a client
-    is told to come back; waiting for a turn counts.
+    is told to come back; waiting for a turn counts. `ring` is told each mail's key where this process
+    delivers too.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class BucketSpool:
         budget: int,
         patience: float,
         min_free: int,
+        ring: Callable[[Sequence[str]], None] | None = None,
     ) -> None:
         self._store = store
         self._prefix = prefix
@@ -77,6 +79,7 @@ class BucketSpool:
         self._budget = Budget(budget)
         self._patience = patience
         self._min_free = min_free
+        self._ring = ring
         self._full = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._stored_at = -_FRESH
@@ -133,12 +136,17 @@ class BucketSpool:
         if reply.code < 300:
             self._stored_at = time.monotonic()
             self._observer.spool_stored(self._stored_at - started)
+            if self._ring is not None:
+                self._ring([self._key(envelope)])
         else:
             self._observer.spool_error()
         answered(reply)
 
+    def _key(self, envelope: Envelope) -> str:
+        return self._prefix + spool_key(envelope.id, envelope.received_at)
+
     async def _upload(self, envelope: Envelope, content: Content) -> Reply:
-        key = self._prefix + spool_key(envelope.id, envelope.received_at)
+        key = self._key(envelope)
         field = encode_field(envelope)
         reply = BUSY
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from functions.local import LocalDelivery
 from functions.local_messages import Settings
 from functions.outputs import build_processor, type_of
 from functions.processors.context import BuildContext as OutputContext
+from functions.processors.held import Held
 from functions.secrets import SecretResolver
 from functions.spool_options import DEFAULT_FOLDER
 from listener.filters.base import Filter
@@ -27,6 +28,7 @@ from listener.flow import Flow, Flows
 from listener.observer import NULL, Observer
 
 if TYPE_CHECKING:
+    from functions.bucket_local import BucketDelivery, Waits
     from listener.bucket_spool import BucketSpool
     from listener.config import RelayConfig
     from listener.options import Options
@@ -111,16 +113,20 @@ def header_edits(config: RelayConfig, filters: Filters, hostname: str) -> Header
 def build_delivery(
     config: RelayConfig, around: Surroundings, *, staging: Path | None, durable: bool
 ) -> Delivery:
-    """The outputs of every flow. Raises ConfigError."""
+    """The outputs of every flow; with mode `events` what holds mail in their stead. Raises
+    ConfigError."""
     resolver = around.resolver()
     context = OutputContext(around.folder, durable, staging, resolver)
-    flows = {
-        name: [
-            Output(label, options.identity(), build_processor(options, label, context))
-            for label, options in flow.labelled()
-        ]
-        for name, flow in config.flows.items()
-    }
+    if config.mode == "events":
+        flows = {name: [Output("events", "events", Held())] for name in config.flows}
+    else:
+        flows = {
+            name: [
+                Output(label, options.identity(), build_processor(options, label, context))
+                for label, options in flow.labelled()
+            ]
+            for name, flow in config.flows.items()
+        }
     return Delivery(
         flows, give_up_after=config.delivery.give_up_after / 1000, on_doubt=config.delivery.on_doubt
     )
@@ -170,17 +176,43 @@ def delivery_settings(config: RelayConfig, around: Surroundings) -> Settings:
     )
 
 
-def open_bucket_spool(config: RelayConfig, around: Surroundings, observer: Observer) -> BucketSpool:
-    """The spool of a bucket, which a function delivers. Raises ConfigError."""
+def build_from_bucket(config: RelayConfig, around: Surroundings) -> tuple[Delivery, Waits]:
+    """The outputs of every flow and the waits between attempts, to be run out of a bucket in this
+    process. Raises ConfigError."""
+    from functions.bucket_local import Waits
+    from functions.building import build_now
+
+    context = OutputContext(around.folder, durable=True, staging=None, resolve_secret=around.resolver())
+    retry = config.delivery.retry
+    return build_now(config, context), Waits(retry.first / 1000, retry.max / 1000)
+
+
+def deliver_bucket(config: RelayConfig, around: Surroundings, observer: Observer) -> BucketDelivery:
+    """In-process delivery out of a bucket, not started yet. Raises ConfigError."""
+    from functions.bucket_local import BucketDelivery, open_home
+
+    delivery, waits = build_from_bucket(config, around)
+    try:
+        home = open_home(config, delivery, around.folder, around.environ, observer)
+    except ConfigError as error:
+        if error.where != "delivery.mode":
+            raise
+        raise ConfigError(f"{config.source}: {error.where}", error.what, error.cure) from error
+    return BucketDelivery(home, waits, observer)
+
+
+def open_bucket_spool(
+    config: RelayConfig,
+    around: Surroundings,
+    observer: Observer,
+    ring: Callable[[Sequence[str]], None] | None = None,
+) -> BucketSpool:
+    """The spool of a bucket; `ring` is told each mail's key. Raises ConfigError."""
     from listener.bucket_spool import BucketSpool
     from listener.capture_folder import CaptureFolder
     from listener.object_store import open_object_store
 
     spool = config.spool
-    if config.mode != "events":
-        raise ConfigError(
-            f"{config.source}: delivery.mode", "nobody delivers in-process out of a bucket", "use events"
-        )
     store = open_object_store(spool, around.environ, around.resolver())
     parent = around.folder / config.cache_path.partition("${")[0].rpartition("/")[0] / DEFAULT_FOLDER
     return BucketSpool(
@@ -191,6 +223,7 @@ def open_bucket_spool(config: RelayConfig, around: Surroundings, observer: Obser
         budget=spool.bytes_in_flight,
         patience=2 * spool.timeout / 1000,
         min_free=max(one.options.min_free_space for one in config.resolved_listeners()),
+        ring=ring,
     )
 
 

@@ -30,6 +30,7 @@ from listener.secret_places import placed
 from listener.spool import LocalSpool, Spool
 
 if TYPE_CHECKING:
+    from functions.bucket_local import BucketDelivery
     from listener.config import Listener, RelayConfig
     from listener.heartbeat import Beat
 
@@ -74,6 +75,7 @@ class Server:
         self._names: dict[tuple[str, int], str] = {}
         self._retired: list[Generation] = []
         self._deliveries: list[LocalDelivery] = []
+        self._bucket: BucketDelivery | None = None
         self.held_up = 0
         """Deliveries that did not let go when the server stopped."""
         self._stop = asyncio.Event()
@@ -130,7 +132,7 @@ class Server:
     def _open_spool(self) -> Spool:
         config = self._config
         if config.spool.in_bucket:
-            return build.open_bucket_spool(config, self._around, self._shared.observer)
+            return self._open_bucket(config)
         folder = build.spool_folder(config, self._around)
         part = Part(folder / f"part-{self._index}")
         local = self._deliver(part)
@@ -143,6 +145,15 @@ class Server:
                     self._deliver(other)
         min_free = max(one.options.min_free_space for one in config.resolved_listeners())
         return LocalSpool(local, folder, part.large, min_free)
+
+    def _open_bucket(self, config: RelayConfig) -> Spool:
+        observer = self._shared.observer
+        if config.mode == "events":
+            return build.open_bucket_spool(config, self._around, observer)
+        self._bucket = build.deliver_bucket(config, self._around, observer)
+        spool = build.open_bucket_spool(config, self._around, observer, self._bucket.ring)
+        self._bucket.start(sweeps=self._index == 0)
+        return spool
 
     def _deliver(self, part: Part) -> LocalDelivery:
         delivery = build.build_local(self._config, self._around, part, self._shared.observer)
@@ -196,6 +207,7 @@ class Server:
                 )
                 for one in self._deliveries
             ]
+            from_bucket = None if self._bucket is None else build.build_from_bucket(config, self._around)
             wanted = {(one.bind, one.port): one for one in config.resolved_listeners()}
             for address, listener in wanted.items():
                 if address not in self._servers:
@@ -211,6 +223,8 @@ class Server:
         expect(self._shared.observer, config)
         for delivery, made in zip(self._deliveries, deliveries, strict=True):
             delivery.replace(made, build.delivery_settings(config, self._around))
+        if self._bucket is not None and from_bucket is not None:
+            self._bucket.replace(*from_bucket)
         self._retired.append(self._current)
         self._current, self._config = generation, config
         self._names.update((address, listener.name) for address, listener in wanted.items())
@@ -244,6 +258,8 @@ class Server:
             self.held_up += await delivery.stop(max(1.0, deadline - time.monotonic()))
         if not self._deliveries:
             await self._spool.stop(max(1.0, deadline - time.monotonic()))
+        if self._bucket is not None:
+            self.held_up += await asyncio.to_thread(self._bucket.stop, max(1.0, deadline - time.monotonic()))
         for generation in generations:
             await generation.stop()
         if self.held_up:

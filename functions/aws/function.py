@@ -12,7 +12,7 @@ from typing import Any, Final
 from functions.aws.clients import REPEATABLE, plain_client
 from functions.aws.doorbells import Doorbell, NotOurs, doorbells
 from functions.aws.metrics import EmfObserver
-from functions.aws.receipts import DynamoReceipts, NoReceipts, NoTable
+from functions.aws.receipts import TABLE, DynamoReceipts, NoReceipts, NoTable
 from functions.aws.spool import QUEUE, Bell, find_queue, open_client, open_store
 from functions.bucket_sweep import WINDOW, sweep
 from functions.building import build_delivery, needs_receipts
@@ -23,9 +23,6 @@ from functions.processors.context import BuildContext
 from functions.secrets import SecretResolver
 
 log: Final = logging.getLogger("smtp_relay.function")
-
-TABLE: Final = "SMTP_RELAY_RECEIPTS_TABLE"
-"""Environment variable with the name of the receipts' table."""
 
 LAST_RECEIVE: Final = 5
 """From this receive on a mail that fails is left to the sweep: the queue's dead-letter queue is for

@@ -8,17 +8,21 @@ prefix of the first.
 from __future__ import annotations
 
 import logging
-import time
+import threading
 from collections.abc import Callable
 from typing import Any, Final
 
 from functions.delivery import Owed, output_key
 from functions.errors import DeliveryFault, Temporary
+from functions.home import tell_doubt
 from functions.mail import Mail
 from functions.observer import NullObserver, Observer
 from functions.processors.base import Once, shown
 
 log: Final = logging.getLogger("smtp_relay.delivery")
+
+TABLE: Final = "SMTP_RELAY_RECEIPTS_TABLE"
+"""Environment variable with the name of the receipts' table."""
 
 PREFIX: Final = "smtp-relay"
 
@@ -44,12 +48,12 @@ class DynamoReceipts:
         self._client = client
         self._table = table
         self._give_up_doubts = give_up_doubts
-        self._observer = observer or NullObserver()
+        self.observer = observer or NullObserver()
         self._config = IdempotencyConfig(
             expires_after_seconds=KEPT, use_local_cache=False, raise_on_no_idempotency_key=True
         )
         layer = DynamoDBPersistenceLayer(table_name=table, boto3_client=client)
-        self._layer = layer
+        self._claims = layer.client = _Claims(client)
 
         self._claim: Callable[..., str | None] = idempotent_function(
             _take,
@@ -63,25 +67,28 @@ class DynamoReceipts:
         """Tell how long this run may take: a claim whose run was cut expires then."""
         self._config.register_lambda_context(context)
 
-    def once(self, mail: Mail, owed: Owed, *, again: bool) -> Once:
+    def once(self, mail: Mail, owed: Owed) -> Once:
         """Receipts of one output."""
-        return _Once(self, mail, owed, again)
+        return _Once(self, mail, owed)
 
-    def run(
-        self, key: str, effect: Callable[[], str | None], *, again: bool, tell: Callable[[], None]
-    ) -> str | None:
-        """`functions.processors.base.Once` for one key. `tell` counts a doubt."""
+    def run(self, key: str, effect: Callable[[], str | None], *, tell: Callable[[], None]) -> str | None:
+        """`functions.processors.base.Once` for one key. `tell` is called where an effect in doubt is
+        done again."""
         from aws_lambda_powertools.utilities.idempotency.exceptions import (
             IdempotencyAlreadyInProgressError,
             IdempotencyInconsistentStateError,
             IdempotencyPersistenceLayerError,
         )
 
-        if again and self._left_open(key):
-            tell()
-            if self._give_up_doubts:
-                raise Temporary("an earlier run ended before it knew the outcome", in_doubt=True)
-        ran = _Ran(effect)
+        def carry_out() -> str | None:
+            if self._claims.abandoned:
+                if self._give_up_doubts:
+                    # Powertools removes the claim: the dead record speaks of it from now on.
+                    raise Temporary("an earlier run ended before it knew the outcome", in_doubt=True)
+                tell()
+            return effect()
+
+        ran = _Ran(carry_out)
         try:
             return self._claim(receipt=key, effect=ran)
         except (IdempotencyAlreadyInProgressError, IdempotencyInconsistentStateError) as error:
@@ -93,28 +100,34 @@ class DynamoReceipts:
                 raise Temporary(f"no receipt could be written: {error}", in_doubt=True) from error
             raise Temporary(f"receipts cannot be reached: {error}", enhanced="4.4.1") from error
 
-    def _left_open(self, key: str) -> bool:
-        """Whether a run claimed this effect and ended without a word."""
-        from aws_lambda_powertools.utilities.idempotency.exceptions import IdempotencyItemNotFoundError
-
-        try:
-            record = self._layer.get_record(data=key)  # type: ignore[arg-type]
-        except IdempotencyItemNotFoundError:
-            return False
-        except Exception as error:
-            raise Temporary(f"receipts cannot be reached: {error}", enhanced="4.4.1") from error
-        expires = record.in_progress_expiry_timestamp if record is not None else None
-        return (
-            record is not None
-            and record.status == "INPROGRESS"
-            and expires is not None
-            and expires < time.time() * 1000
-        )
-
 
 def _take(*, receipt: str, effect: Callable[[], str | None]) -> str | None:
     """What Powertools runs once for each `receipt`."""
     return effect()
+
+
+class _Claims:
+    """The table's client, which remembers what this thread's last claim replaced: nothing, a receipt
+    past its time, or the claim of a run that ended without a word."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._replaced = threading.local()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether it was another run's claim."""
+        return bool(getattr(self._replaced, "status", None) == "INPROGRESS")
+
+    def put_item(self, **request: Any) -> Any:
+        """The claim of an effect. Powertools makes it on conditions that let it replace an old one."""
+        self._replaced.status = None
+        answer = self._client.put_item(ReturnValues="ALL_OLD", **request)
+        self._replaced.status = answer.get("Attributes", {}).get("status", {}).get("S")
+        return answer
 
 
 class _Ran:
@@ -138,22 +151,18 @@ class _Ran:
 class _Once:
     """One output's receipts."""
 
-    def __init__(self, receipts: DynamoReceipts, mail: Mail, owed: Owed, again: bool) -> None:
+    def __init__(self, receipts: DynamoReceipts, mail: Mail, owed: Owed) -> None:
         self._receipts = receipts
         self._mail = mail
         self._owed = owed
-        self._again = again
 
     def __call__(self, part: str, effect: Callable[[], str | None]) -> str | None:
         owed = self._owed
         assert owed.output is not None
         key = output_key(self._mail.envelope, owed.flow, owed.output.identity, part)
-        observer = self._receipts._observer
-
-        def tell() -> None:
-            observer.in_doubt(owed.flow, owed.output.label if owed.output else "")
-
-        result = self._receipts.run(key, effect, again=self._again, tell=tell)
+        result = self._receipts.run(
+            key, effect, tell=lambda: tell_doubt(self._receipts.observer, self._mail, owed, part)
+        )
         # Said here, after the receipt: nothing may go wrong between an effect and its receipt.
         about = {"id": self._mail.id, "flow": owed.flow, "output": owed.output.label, "part": part}
         log.info("output done", extra=about | {"provider_id": shown(result)})
@@ -163,7 +172,7 @@ class _Once:
 class NoReceipts:
     """`functions.home.Receipts` where no output needs one."""
 
-    def once(self, mail: Mail, owed: Owed, *, again: bool) -> Once:
+    def once(self, mail: Mail, owed: Owed) -> Once:
         """Runs the effect."""
 
         def run(part: str, effect: Callable[[], str | None]) -> str | None:
@@ -176,7 +185,7 @@ class NoTable:
     """`functions.home.Receipts` where they are needed and cannot be had: nothing is sent, and the
     mails wait for whoever mends the deployment."""
 
-    def once(self, mail: Mail, owed: Owed, *, again: bool) -> Once:
+    def once(self, mail: Mail, owed: Owed) -> Once:
         """Refuses."""
 
         def run(part: str, effect: Callable[[], str | None]) -> str | None:

@@ -20,13 +20,15 @@ def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
     spool = config.spool
     who = "this process" if config.mode == "in-process" else "a function that the bucket's events wake"
     yield note("", f"spool {spool.url}; outputs are run by {who}")
+    # Of a deployment with a function, it is the function that delivers.
+    tell = warning if setting.platform is None else error
     if not spool.in_bucket and config.mode == "events":
-        yield error("delivery.mode", "a folder raises no events: nobody would deliver (use in-process)")
+        yield tell("delivery.mode", "a folder raises no events: mail stays in the spool (use in-process)")
     elif spool.in_bucket and config.mode == "in-process":
-        yield error("delivery.mode", "in-process delivery out of a bucket is for tests (use events)")
-    if spool.in_bucket:
+        yield tell("delivery.mode", "in-process delivery out of a bucket is for tests (use events)")
+    if spool.in_bucket and config.mode == "events":
         yield from _function(config)
-    else:
+    elif not spool.in_bucket:
         yield from folder_findings(config, setting)
     yield from _outputs(config)
 

@@ -1,7 +1,7 @@
 """What fake-gcs-server lacks: uploads through Cloud Storage's XML interface, which obstore speaks.
 
 `PUT /BUCKET/KEY` becomes an upload through the JSON interface with the same precondition, and its
-answer an XML one.
+answer an XML one. Everything else is passed on.
 """
 
 from __future__ import annotations
@@ -56,6 +56,27 @@ class XmlFront:
                     return
                 tags = {"ETag": f'"{found["etag"].strip(chr(34))}"', "x-goog-generation": found["generation"]}
                 self.reply(200, tags, b"")
+
+            def forward(self) -> None:
+                """What is no upload of obstore's goes to the JSON interface as it is."""
+                length = int(self.headers.get("Content-Length") or 0)
+                kept = {
+                    k: v
+                    for k, v in self.headers.items()
+                    if k.lower() not in ("host", "connection", "content-length", "accept-encoding")
+                }
+                body = self.rfile.read(length) if length else None
+                asked = urllib.request.Request(behind + self.path, body, kept, method=self.command)
+                try:
+                    answer = urllib.request.urlopen(asked)
+                except urllib.error.HTTPError as error:
+                    answer = error
+                with answer:
+                    own = ("content-length", "transfer-encoding", "connection", "date", "server")
+                    headers = {k: v for k, v in answer.headers.items() if k.lower() not in own}
+                    self.reply(answer.status, headers, answer.read())
+
+            do_GET = do_POST = do_DELETE = forward
 
             def reply(self, status: int, headers: dict[str, str], body: bytes) -> None:
                 self.send_response(status)

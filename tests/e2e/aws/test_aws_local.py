@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import smtplib
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
@@ -166,3 +167,67 @@ def test_a_client_that_waits_hears_that_no_output_can_take_it(
     assert refused.value.smtp_code == 554
     assert refused.value.smtp_error.startswith(b"5.7.1")
     assert b"verified" not in refused.value.smtp_error, "what SES says is for the log"
+
+
+class TestOutOfABucket:
+    """`delivery.mode: "in-process"` with a spool in S3: no queue, no function."""
+
+    @pytest.fixture
+    def bucket(self, stack_for: Stacks, ses: Ses) -> Stack:
+        outputs = [
+            {"type": "aws", "storage": {"bucket": "{bucket}", "addRawHeaders": False}},
+            {"type": "aws", "name": "queue", "pubsub": {"topic": "{queue:out}"}},
+            {**ses.output, "name": "ses"},
+        ]
+        delivery = {"mode": "in-process", "retry": {"first": 100, "max": 200}}
+        return stack_for({"in": outputs}, settings={"delivery": delivery}, deployed=False, notify=False)
+
+    @pytest.fixture
+    def start(self, new_relay: Relays, aws: Ministack, bucket: Stack) -> Callable[..., Relay]:
+        def run(**config: Any) -> Relay:
+            raw = bucket.raw
+            flow = {"filters": [{"type": "whitelist", "ips": [HOST]}], **raw["flows"]["in"]}
+            environment = {**aws.environment, "SMTP_RELAY_RECEIPTS_TABLE": bucket.table}
+            return new_relay({**raw, "flows": {"in": flow}, **config}, env=environment)
+
+        return run
+
+    def test_each_output_once(self, start: Callable[..., Relay], bucket: Stack, ses: Ses) -> None:
+        ses.refusals = [UNAVAILABLE]
+        relay = start().start()
+        large = MAIL + b"\r\n" * 1_500_000
+        for mail in (MAIL, large):
+            send(relay, mail)
+        bucket.until(lambda: not bucket.spooled(), "the spool to be empty")
+        assert sorted(map(strip_added_fields, bucket.stored().values()), key=len) == [MAIL, large]
+        assert len(bucket.messages("out", least=2)) == len(ses.mails) == 2
+        assert relay.stop() == 0
+        assert "Traceback" not in relay.log()
+
+    def test_killed_and_started_again(self, start: Callable[..., Relay], bucket: Stack, ses: Ses) -> None:
+        ses.down = True
+        relay = start(workers=2).start()
+        for _ in range(5):
+            send(relay)
+        wait_until(lambda: ses.refused > 5, seconds=20, what="refusals")
+        relay.kill()
+        ses.down = False
+        assert len(bucket.spooled()) == 5
+        bucket.expire_claims()
+        relay.restart()
+        bucket.until(lambda: not bucket.spooled(), "the spool to be empty")
+        assert relay.stop() == 0
+        assert len(bucket.stored()) == len(bucket.messages("out", least=5)) == len(ses.mails) == 5
+
+    def test_without_a_table_it_does_not_start(self, start: Callable[..., Relay]) -> None:
+        relay = start()
+        environment = {**relay.environment()}
+        del environment["SMTP_RELAY_RECEIPTS_TABLE"]
+        done = subprocess.run(
+            relay.command(), cwd=relay.folder, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 2
+        assert done.stderr.splitlines()[-1] == (
+            f"smtp-relay: {relay.path}: delivery.mode: in-process delivery out of S3 keeps the receipts "
+            "of these outputs in a DynamoDB table (name it in SMTP_RELAY_RECEIPTS_TABLE)"
+        )

@@ -159,3 +159,20 @@ def test_local_mode(stack_for: Stacks, new_relay: Callable[..., Relay]) -> None:
     assert len(stack.stored()) == 1
     assert len(stack.messages("out")) == 1
     assert relay.stop() == 0
+
+
+def test_out_of_a_bucket_in_process(stack_for: Stacks, listener_for: Listeners) -> None:
+    """`delivery.mode: "in-process"` with a spool in Cloud Storage: no topic of events, no function."""
+    outputs = [
+        {"type": "gcp", "storage": {"bucket": "{bucket}", "addRawHeaders": False}},
+        {"type": "gcp", "name": "topic", "pubsub": {"topic": "{topic:out}"}},
+    ]
+    stack = stack_for({"in": outputs}, settings={"delivery": {"mode": "in-process"}}, notify=False)
+    relay = listener_for(stack)
+    mail = b"Subject: hello\r\n\r\nhi\r\n"
+    send(relay, mail)
+    stack.settled()
+    assert list(map(strip_added_fields, stack.stored().values())) == [mail]
+    assert len(stack.messages("out")) == 1
+    assert relay.stop() == 0
+    assert "Traceback" not in relay.log()

@@ -264,12 +264,23 @@ class TestListeners:
 
 
 class TestDeployment:
-    def test_a_folder_raises_no_events(self, look: Any):
-        assert says(look(flows=flow(USERS), delivery={"mode": "events"}), "delivery.mode", "no events")
+    @pytest.mark.parametrize(
+        ("keys", "words"),
+        [
+            ({"delivery": {"mode": "events"}}, "no events"),
+            ({"spool": "s3://b", "delivery": {"mode": "in-process"}}, "for tests"),
+        ],
+    )
+    def test_pairings_for_tests(self, look: Any, keys: dict[str, Any], words: str):
+        """Said by `mode` they are done, with a warning; a deployment refuses them."""
+        assert says(look("warning", flows=flow(USERS), **keys), "delivery.mode", words)
+        assert not says(look(flows=flow(USERS), **keys), "delivery.mode")
+        assert says(look(flows=flow(USERS), platform="fargate", **keys), "delivery.mode", words)
 
-    def test_a_bucket_is_not_delivered_in_process(self, look: Any):
-        keys = {"flows": flow(USERS), "spool": "s3://b", "delivery": {"mode": "in-process"}}
-        assert says(look(**keys), "delivery.mode", "for tests")
+    def test_a_process_runs_what_a_function_cannot(self, look: Any):
+        outputs = [FILE, {"type": "gcp", "path": "gs://x/"}]
+        keys = {"flows": flow(USERS, outputs=outputs), "spool": "s3://b"}
+        assert not look(**keys, delivery={"mode": "in-process"})
 
     @pytest.mark.parametrize(
         ("spool", "output", "words"),
