@@ -13,7 +13,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from functions.envelope import Envelope
 from functions.errors import DeliveryFault, Permanent, Temporary
@@ -71,8 +71,7 @@ class Owed:
         return self._key
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How one attempt at an output ended. `landed` is what to do around the receipt."""
 
     owed: Owed

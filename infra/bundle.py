@@ -87,8 +87,11 @@ def bundle(config: Path, platform: Platform | None = None, *, cache: Path = CACH
         _compile(work, "functions", platform, ours=True)
         made = zip_tree(work, Path(folder) / "made.zip")
         target = cache / f"{config.stem}-{platform.arch}-{_file_digest(made)[:16]}.zip"
-        cache.mkdir(parents=True, exist_ok=True)
-        shutil.move(made, target)
+        # Others may be reading the one of before, which is the same.
+        with tempfile.NamedTemporaryFile(dir=_made(cache), suffix=".zip", delete=False) as copy:
+            copy.write(made.read_bytes())
+        Path(copy.name).chmod(0o644)
+        Path(copy.name).replace(target)
     return target
 
 

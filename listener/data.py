@@ -57,21 +57,24 @@ class DataReader:
         Sets `rest` when the end was reached; feeding more after that is an error.
         """
         data = self._carry + chunk
-        dotted = data.find(b".") >= 0
-        if dotted and (end := data.find(END)) >= 0:
+        # One octet is searched for much faster than three, and base64 has no dots.
+        first = data.find(b"\r\n.") if data.find(b".") >= 0 else -1
+        if first >= 0 and (end := data.find(END, first)) >= 0:
             self.rest = data[end + 5 :]
             piece = data[: end + 2]
             self._carry = b""
+            stuffed = first < end
         else:
             keep = _held_back(data)
             piece = data[:-keep] if keep else data
             self._carry = data[-keep:] if keep else b""
+            stuffed = first >= 0
         if not piece:
             return b""
-        return self._settle(piece, dotted)
+        return self._settle(piece, stuffed)
 
-    def _settle(self, piece: bytes, dotted: bool) -> bytes:
-        if dotted and piece.find(b"\r\n.") >= 0:
+    def _settle(self, piece: bytes, stuffed: bool) -> bytes:
+        if stuffed:
             piece = piece.replace(b"\r\n.", b"\r\n")
         if self._virtual:
             piece = piece[2:]

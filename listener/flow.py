@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from listener.asking import Answers, FilterObserver, Inquiry
 from listener.decision import ACCEPT, Phase, Reply
 from listener.filters.base import Filter
-from listener.outcome import DataOutcome, rejection, settle
+from listener.outcome import DataOutcome, rejection, settle, unasked
 from listener.session import Credentials, Message, Session, Transaction
 from listener.verdicts import MAY_TAKE, NOTHING_SAID, Hook, Operator, Plan, Tally
 from listener.wording import authentication_required, worded
@@ -188,6 +188,8 @@ class ConnectionState:
         self._begun()
         rows = [(address, self._at_rcpt[address]) for address in transaction.recipients]
         plans = self._serving.plans
+        if not self._serving.hooks[Phase.DATA]:
+            return unasked(plans, rows, partial_accept=self._flows.partial_accept)
         offered: list[frozenset[str]] = [frozenset()] * len(plans)
         inquiry = self._inquiry(Phase.DATA, transaction.id)
         for plan in plans:

@@ -10,6 +10,7 @@ import json
 import logging
 import re
 import time
+from collections.abc import Collection
 from itertools import islice
 from typing import Any, Final
 
@@ -26,7 +27,8 @@ _NAMES: Final = {number: name for name, number in LEVELS.items()} | {logging.CRI
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _FIRST_EXTRA: Final = len(vars(logging.makeLogRecord({})))  # `extra` comes after what every record has
 _BARE: Final = re.compile(r"[!#-<>-~]+").fullmatch  # what needs no quotes
-_STRUCTURED: Final = re.compile(r"[\[({]").search
+# Lists and the like start with a bracket: they are written otherwise.
+_PLAIN: Final = bytes(octet for octet in range(0x21, 0x7F) if octet not in b'"=[({')
 _UNUSUAL: Final = re.compile(r"[^ -~]+")
 _PLACEHOLDER: Final = re.compile(
     r"%(?:\((?P<name>[^)]*)\)(?P<style>-?[0-9]{0,3}[a-zA-Z])|(?P<other>.?))", re.DOTALL
@@ -73,42 +75,44 @@ def message_with_extras(record: logging.LogRecord) -> str:
     text = record.getMessage()
     if not text.isprintable():
         text = escape(text)
-    pairs = extras(record)
-    joined = " ".join([f"{key}={value}" for key, value in pairs])
-    if _nothing_to_quote(joined, len(pairs)) and not (record.exc_info or record.stack_info):
-        return f"{text} {joined}"
-    for key, value in pairs:
-        if type(value) is str and _BARE(value):
-            text += f" {key}={value}"
-        elif value is not None:
-            text += f" {key}={_written(value)}"
+    if pairs := written_pairs(extras(record)):
+        text += f" {pairs}"
     if record.exc_info or record.stack_info:
         text += "".join(f"\n    {escape(line)}" for line in _traceback(record).splitlines())
     return text
 
 
+def written_pairs(pairs: Collection[tuple[str, Any]]) -> str:
+    """`key=value key=value`; a value that needs them stands in quotes, None is left out."""
+    joined = " ".join([f"{key}={value}" for key, value in pairs])
+    if not pairs or _nothing_to_quote(joined, len(pairs)):
+        return joined
+    return " ".join([f"{key}={_written(value)}" for key, value in pairs if value is not None])
+
+
 def _nothing_to_quote(joined: str, count: int) -> bool:
     """Whether `key=value` pairs read as they stand. Looking at all of them together is much cheaper
-    than at each: no more blanks and equals signs than pairs need means none inside a value."""
+    than at each: what is left without the plain characters is one equals sign for each pair and the
+    blanks between them, so that none is inside a value."""
+    octets = joined.encode("utf-8", "replace")
     return (
-        joined.isascii()
-        and joined.isprintable()
-        and joined.count(" ") == count - 1
-        and joined.count("=") == count
-        and '"' not in joined
-        and "= " not in joined
-        and not joined.endswith("=")
-        and "=None" not in joined
-        and _STRUCTURED(joined) is None  # lists and the like are written otherwise
+        octets.translate(None, _PLAIN) == b"= " * (count - 1) + b"="
+        and b"= " not in octets
+        and not octets.endswith(b"=")
+        and b"=None" not in octets
     )
+
+
+def text_line(created: float, level: str, name: str, message: str) -> str:
+    """A line of the text format; nothing in `message` is escaped any more."""
+    return f"{clock(created)} [{level:>5}] {name}: {message}"
 
 
 class TextFormat(logging.Formatter):
     """`2026-01-02T03:04:05.678Z [ INFO] smtp_relay.smtp: mail accepted id=… size=5120`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        level = level_name(record.levelno)
-        return f"{clock(record.created)} [{level:>5}] {record.name}: {message_with_extras(record)}"
+        return text_line(record.created, level_name(record.levelno), record.name, message_with_extras(record))
 
 
 class JsonFormat(logging.Formatter):

@@ -22,19 +22,29 @@ _LOOK: Final = 65_536
 """Octets after which a file is looked at again: another process may have rotated it."""
 
 
-class ConsoleHandler(logging.Handler):
-    """Writes to standard error (the reference used standard output; ours is for results)."""
+class LineHandler(logging.Handler):
+    """Writes whole lines somewhere."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            write_line(_STDERR, encode(self.format(record)))
-        except OSError:
-            pass  # nobody reads any more
+            self.put(encode(self.format(record)), record.created)
         except Exception:  # noqa: BLE001 - a record that cannot be written stops nobody's mail
             self.handleError(record)
 
+    def put(self, line: bytes, created: float) -> None:
+        """Write one line, its end included, that was logged at this Unix time."""
+        raise NotImplementedError
 
-class RotatingHandler(logging.Handler):
+
+class ConsoleHandler(LineHandler):
+    """Writes to standard error (the reference used standard output; ours is for results)."""
+
+    def put(self, line: bytes, created: float) -> None:
+        with suppress(OSError):  # nobody reads any more
+            write_line(_STDERR, line)
+
+
+class RotatingHandler(LineHandler):
     """Appends to a file; one that would grow past `limit` octets (0: never) is renamed, with the
     next free number at its end, and a new one begun. Raises OSError when the file cannot be
     opened.
@@ -52,10 +62,9 @@ class RotatingHandler(logging.Handler):
         self._second = 0
         self._failing = False
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def put(self, line: bytes, created: float) -> None:
+        second = int(created)
         try:
-            line = encode(self.format(record))
-            second = int(record.created)
             if len(line) > self._room or second != self._second:
                 self._second = second
                 self._look(len(line))
@@ -64,8 +73,6 @@ class RotatingHandler(logging.Handler):
             self._failing = False
         except OSError as error:
             self._complain(error)
-        except Exception:  # noqa: BLE001 - a record that cannot be written stops nobody's mail
-            self.handleError(record)
 
     def close(self) -> None:
         self.acquire()

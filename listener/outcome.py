@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from functions.envelope import FlowNotes
 from listener.asking import Answers
@@ -72,6 +72,25 @@ def settle(
     noted = [(plans[hook.place].name, answer) for hook, answer in answers if answer.headers or answer.results]
     notes = {name: _notes(name, noted) for name, _ in noted if name in took}
     return DataOutcome(tuple(recipients), _one_reply(recipients, partial_accept), notes)
+
+
+def unasked(
+    plans: Sequence[Plan], rows: Sequence[tuple[str, Sequence[Tally]]], *, partial_accept: bool
+) -> DataOutcome:
+    """Judge a mail for which no filter has a say at DATA: `settle` without answers."""
+    fates: dict[int, Fate] = {}
+    recipients: list[tuple[str, Fate]] = []
+    for address, row in rows:
+        # Recipients that no filter told apart share their tallies.
+        fate = fates.get(id(row))
+        if fate is None:
+            flows = tuple([plan.name for plan in plans if plan.standing(row[plan.place], 0) == TAKES])
+            fate = fates[id(row)] = flows or rejection(Phase.DATA, plans, row)
+        recipients.append((address, fate))
+    return DataOutcome(tuple(recipients), _one_reply(recipients, partial_accept), _NO_NOTES)
+
+
+_NO_NOTES: Final[Mapping[str, FlowNotes]] = {}
 
 
 def _one_reply(recipients: Sequence[tuple[str, Fate]], partial_accept: bool) -> Reply | None:

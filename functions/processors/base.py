@@ -7,8 +7,7 @@ be called from several threads at once.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
@@ -58,8 +57,7 @@ class Landed(Protocol):
         """Tidy up. Called after the receipt is durable."""
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """One output's work on one mail: `recipients` are those that `flow` took.
 
     `seconds_left` tells how long the run may still take; no effect starts with less than 35 s

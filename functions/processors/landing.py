@@ -17,6 +17,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -36,6 +37,7 @@ _PASSING: Final = _FULL | {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
 _SMALL: Final = 1_048_576  # octets of a mail that is written with one call
 _NAMES: Final = 1_024  # taken names whose last suffix is remembered
+_MOMENT: Final = 0.02  # seconds for which a name that was taken is not tried again
 
 
 class Landing:
@@ -76,6 +78,8 @@ class LandingFolder:
         self._temporaries = ""
         self._can_link = True
         self._suffixes: dict[str, int] = {}
+        self._latest = "", -1, 0.0
+        """The latest name, its last suffix (0: none) and when it was taken."""
 
     def prepare(self) -> None:
         """Make the folder and choose where the temporaries live. Raises Temporary."""
@@ -174,12 +178,16 @@ class LandingFolder:
     def _place(self, name: str, put: Callable[[str], None]) -> str:
         """Put the file under the first free name, and return its path."""
         path = f"{self._root}/{name}"
-        if self._put(path, put):
-            self._suffixes.pop(name, None)
-            return path
+        now = time.monotonic()
+        latest, number, at = self._latest
+        if name != latest or now - at > _MOMENT:
+            if self._put(path, put):
+                self._suffixes.pop(name, None)
+                self._latest = name, 0, now
+                return path
+            number = self._suffixes.get(name, -1)
         stem, ending = os.path.splitext(path)  # noqa: PTH122
-        number = self._suffixes.get(name)
-        if number is None:
+        if number < 0:
             number = _last_taken(stem, ending)
         number += 1
         while not self._put(f"{stem}-{number}{ending}", put):
@@ -187,6 +195,7 @@ class LandingFolder:
         if len(self._suffixes) >= _NAMES:
             self._suffixes.clear()
         self._suffixes[name] = number
+        self._latest = name, number, now
         return f"{stem}-{number}{ending}"
 
     def _put(self, path: str, put: Callable[[str], None]) -> bool:
