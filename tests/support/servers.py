@@ -88,9 +88,14 @@ class Server:
     def kill(self) -> None:
         """SIGKILL to the whole process group at once: a power cut but for the page cache."""
         assert self.process is not None
+        family = process.tree(self.process.pid)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        # One that waits for a disk dies when the disk answers, and has its files and ports until then.
+        wait_until(
+            lambda: not any(process.command_line(pid) for pid in family), seconds=20, what="all to be gone"
+        )
 
     def restart(self) -> Self:
         """Start again in the same folder on the same port."""
