@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.dialogue import play
 from tests.support.pool import Pool
@@ -16,6 +17,10 @@ from tests.support.servers import Relay, Stock
 
 MAY_SKIP: Final = ("terraform provider", "pubsub emulator jar", "conformance data")
 """Starts of the reasons that may skip in CI: what no package registry carries."""
+
+# How long an example takes says something of the machine, and nothing of the code.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def _in_ci() -> bool:
