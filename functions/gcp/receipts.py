@@ -23,7 +23,7 @@ from typing import Any, Final
 from functions.delivery import Owed, output_key
 from functions.errors import DeliveryFault, Temporary
 from functions.gcp.store import GcsStore
-from functions.home import JSON
+from functions.home import JSON, tell_doubt
 from functions.mail import Mail
 from functions.observer import NullObserver, Observer
 from functions.processors.base import Once, shown
@@ -82,9 +82,8 @@ class GcsReceipts:
         self._observer = observer or NullObserver()
         self._clock = clock
 
-    def once(self, mail: Mail, owed: Owed, *, again: bool) -> Once:
-        """Receipts of one output. Claims tell by themselves whether a run ended without a word, so
-        `again` is not needed."""
+    def once(self, mail: Mail, owed: Owed) -> Once:
+        """Receipts of one output."""
 
         def run(part: str, effect: Callable[[], str | None]) -> str | None:
             assert owed.output is not None  # an unknown flow has no effects
@@ -94,7 +93,7 @@ class GcsReceipts:
             result = self.run(
                 self._prefix + receipt_prefix(mail.id) + key,
                 effect,
-                tell=lambda: self._observer.in_doubt(owed.flow, label),
+                tell=lambda: tell_doubt(self._observer, mail, owed, part),
             )
             log.info("output done", extra=about | {"part": part, "provider_id": shown(result)})
             return result
@@ -102,7 +101,8 @@ class GcsReceipts:
         return run
 
     def run(self, key: str, effect: Callable[[], str | None], *, tell: Callable[[], None]) -> str | None:
-        """`functions.processors.base.Once` for the receipt under `key`. `tell` counts a doubt."""
+        """`functions.processors.base.Once` for the receipt under `key`. `tell` is called where an
+        effect in doubt is done again."""
         mine = Claim(uuid.uuid4().hex, self._clock() + self._lasting + GRACE)
         generation = self._store.create_generation(f"{key}.claim", mine.encode(), JSON)
         if generation is None:
@@ -129,7 +129,6 @@ class GcsReceipts:
         left = other.deadline - self._clock()
         if left > 0:
             raise _busy(min(left, _LONGEST_WAIT))
-        tell()
         if self._give_up_doubts:
             # The dead record speaks of it from now on; a replay begins anew.
             self._store.delete_generation(f"{key}.claim", generation)
@@ -137,6 +136,7 @@ class GcsReceipts:
         taken = self._store.replace_generation(f"{key}.claim", mine.encode(), JSON, generation)
         if taken is None:
             raise _busy(1.0)
+        tell()
         return taken
 
     def _carry_out(self, key: str, effect: Callable[[], str | None], generation: int) -> str | None:

@@ -43,7 +43,7 @@ class MemoryReceipts:
     def __init__(self) -> None:
         self.done: set[str] = set()
 
-    def once(self, mail: Mail, owed: Owed, *, again: bool) -> Once:
+    def once(self, mail: Mail, owed: Owed) -> Once:
         assert owed.output is not None or owed.flow
 
         def run(part: str, effect: Callable[[], str | None]) -> str | None:

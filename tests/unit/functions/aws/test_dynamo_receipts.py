@@ -1,0 +1,185 @@
+"""Receipts on AWS, held against a DynamoDB that knows conditions."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from moto import mock_aws
+
+from functions.aws.clients import REPEATABLE, plain_client
+from functions.aws.receipts import DynamoReceipts
+from functions.delivery import Output, Owed
+from functions.errors import Permanent, Temporary
+from functions.mail import BytesContent, Mail
+from functions.observer import NullObserver
+from functions.processors.base import Once, Processor
+from tests.support.spooled import MAIL, envelope_of
+
+TABLE = "receipts"
+
+
+class Killed(BaseException):
+    """The process ends."""
+
+
+class Doubts(NullObserver):
+    def __init__(self) -> None:
+        self.count = 0
+
+    def in_doubt(self, flow: str, output: str) -> None:
+        self.count += 1
+
+
+class Context:
+    """Lambda's, with a minute left."""
+
+    def get_remaining_time_in_millis(self) -> int:
+        return 60_000
+
+
+class Place:
+    """Receipts of one mail's output."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self.doubts = Doubts()
+        self.effects = 0
+        envelope = envelope_of()
+        self.mail = Mail(envelope, BytesContent(MAIL))
+        self.owed = Owed(envelope, "in", Output("out", "aws queue", Processor()))
+
+    def once(self, *, give_up_doubts: bool = False) -> Once:
+        """As a new run has them."""
+        receipts = DynamoReceipts(TABLE, self.client, give_up_doubts=give_up_doubts, observer=self.doubts)
+        receipts.register(Context())
+        return receipts.once(self.mail, self.owed)
+
+    def effect(self) -> str:
+        self.effects += 1
+        return f"message-{self.effects}"
+
+    def items(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.client.scan(TableName=TABLE)["Items"]
+        return found
+
+    def age(self, attribute: str, now: float) -> None:
+        """Let the time of what lies in the table pass."""
+        for item in self.items():
+            self.client.put_item(TableName=TABLE, Item={**item, attribute: {"N": str(int(now))}})
+
+    def time_out(self) -> None:
+        """The run that made a claim would have been cut by now."""
+        self.age("in_progress_expiration", (time.time() - 1) * 1000)
+
+
+@pytest.fixture
+def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(f"AWS_{name}", "test")
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    with mock_aws():
+        client = plain_client("dynamodb", REPEATABLE, region_name="eu-central-2")
+        client.create_table(
+            TableName=TABLE,
+            KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+            AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+            BillingMode="PAY_PER_REQUEST",
+        )
+        yield Place(client)
+        client.delete_table(TableName=TABLE)
+
+
+def killed() -> str:
+    raise Killed
+
+
+def test_an_effect_takes_place_once(place: Place) -> None:
+    assert place.once()("", place.effect) == "message-1"
+    assert place.once()("", place.effect) == "message-1"
+    assert (place.effects, place.doubts.count) == (1, 0)
+    assert place.once()("another part", place.effect) == "message-2"
+
+
+@pytest.mark.parametrize("fault", [Temporary("slow"), Temporary("no answer", in_doubt=True), Permanent("no")])
+def test_a_fault_leaves_no_claim(place: Place, fault: Exception) -> None:
+    def fails() -> str:
+        raise fault
+
+    with pytest.raises(type(fault)) as caught:
+        place.once()("", fails)
+    assert caught.value is fault
+    assert place.items() == []
+    assert place.once()("", place.effect) == "message-1"
+    assert place.doubts.count == 0
+
+
+def test_a_claim_keeps_others_away(place: Place) -> None:
+    with pytest.raises(Killed):
+        place.once()("", killed)
+    with pytest.raises(Temporary, match="another run is at it"):
+        place.once()("", place.effect)
+    assert (place.effects, place.doubts.count) == (0, 0)
+
+
+def test_the_claim_of_a_run_that_was_killed_is_a_doubt_whoever_rings(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also for a doorbell that knows nothing of the run before: the sweep's, or a repeated event."""
+    with pytest.raises(Killed):
+        place.once()("", killed)
+    place.time_out()
+    assert place.once()("", place.effect) == "message-1"
+    assert place.doubts.count == 1
+    (line,) = [one for one in caplog.records if one.levelno >= logging.WARNING]
+    found = vars(line)
+    assert (found["id"], found["flow"], found["output"]) == (place.mail.id, "in", "out")
+    assert found["in_doubt"] is True
+    assert place.once()("", place.effect) == "message-1"
+    assert place.doubts.count == 1, "told once"
+
+
+def test_a_doubt_is_given_up_where_that_was_asked_for(place: Place) -> None:
+    with pytest.raises(Killed):
+        place.once()("", killed)
+    place.time_out()
+    with pytest.raises(Temporary) as caught:
+        place.once(give_up_doubts=True)("", place.effect)
+    assert caught.value.in_doubt
+    assert place.effects == 0
+    assert place.doubts.count == 0, "whoever hears of the fault counts it"
+    # The dead record stands for it now; a replay begins anew.
+    assert place.once(give_up_doubts=True)("", place.effect) == "message-1"
+
+
+def test_a_receipt_past_its_time_is_no_doubt(place: Place) -> None:
+    place.once()("", place.effect)
+    place.age("expiration", time.time() - 1)
+    assert place.once()("", place.effect) == "message-2"
+    assert place.doubts.count == 0
+
+
+def test_a_receipt_that_cannot_be_written_is_a_doubt(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(**_: Any) -> Any:
+        raise ConnectionError("the table is away")
+
+    once = place.once()
+    monkeypatch.setattr(place.client, "update_item", fails)
+    with pytest.raises(Temporary, match="no receipt could be written") as caught:
+        once("", place.effect)
+    assert caught.value.in_doubt
+    with pytest.raises(Temporary, match="another run is at it"):
+        place.once()("", place.effect)
+
+
+def test_without_the_table_nothing_takes_effect(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(**_: Any) -> Any:
+        raise ConnectionError("the table is away")
+
+    monkeypatch.setattr(place.client, "put_item", fails)
+    with pytest.raises(Temporary, match="receipts cannot be reached"):
+        place.once()("", place.effect)
+    assert place.effects == 0
