@@ -53,6 +53,8 @@ class RotatingHandler(LineHandler):
     inode: at once when the file is full, else every 64 KiB or when a second has passed.
     """
 
+    _fd = -1  # of one whose file could not be opened: logging closes it at the end all the same
+
     def __init__(self, path: Path, limit: int) -> None:
         super().__init__()
         self._path = os.fspath(path.absolute())

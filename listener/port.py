@@ -187,7 +187,12 @@ class Port:
         """Called each second: end what is overdue."""
         self.now = now
         for connection in list(self.connections):
-            connection.expire(now)
+            try:
+                connection.expire(now)
+            except Exception:
+                # The others have deadlines too.
+                log.exception("fault at a deadline", extra={"session": connection.session.id})
+                connection.transport.abort()
 
     def drain(self) -> None:
         """Stop: idle connections end now, the others after the mail they are sending."""

@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -79,6 +79,7 @@ class Server:
         self.held_up = 0
         """Deliveries that did not let go when the server stopped."""
         self._stop = asyncio.Event()
+        self._reloading = asyncio.Lock()
         self._current: Generation
         self._spool: Spool
 
@@ -114,7 +115,11 @@ class Server:
 
     async def _generation(self, config: RelayConfig) -> Generation:
         made = Generation(config, self._around, self._spool, self._shared.counters, self._shared.observer)
-        await made.start()
+        try:
+            await made.start()
+        except BaseException:
+            await made.stop()
+            raise
         return made
 
     async def _listen(self, address: tuple[str, int], name: str, sockets: Sockets) -> None:
@@ -164,16 +169,22 @@ class Server:
     async def _tick(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            now = loop.time()
-            for generation in (self._current, *self._retired):
-                generation.tick(now)
-            for delivery in self._deliveries:
-                delivery.tick()
-            self._spool.tick()
-            for generation in [one for one in self._retired if one.idle]:
-                self._retired.remove(generation)
-                await generation.stop()
+            try:
+                await self._ticked(loop.time())
+            except Exception:
+                # Without this clock nobody's patience would ever end.
+                log.exception("fault in the server's clock")
             await asyncio.sleep(TICK)
+
+    async def _ticked(self, now: float) -> None:
+        for generation in (self._current, *self._retired):
+            generation.tick(now)
+        for delivery in self._deliveries:
+            delivery.tick()
+        self._spool.tick()
+        for generation in [one for one in self._retired if one.idle]:
+            self._retired.remove(generation)
+            await generation.stop()
 
     # -- reload ------------------------------------------------------------------------------
 
@@ -181,9 +192,10 @@ class Server:
         """SIGHUP: take the new configuration up whole, or not at all."""
         assert self._reload is not None
         try:
-            config = self._reload()
-            with placed(config):
-                await self._replace(config)
+            async with self._reloading:
+                config = self._reload()
+                with placed(config):
+                    await self._replace(config)
         except ConfigError as mistake:
             log.error("the configuration was not taken up: %s", mistake)
         except Exception:
@@ -192,9 +204,7 @@ class Server:
             log.info("configuration read again", extra={"digest": config.digest})
 
     async def _replace(self, config: RelayConfig) -> None:
-        old = self._config
-        if (config.spool, worker_count(config)) != (old.spool, worker_count(old)):
-            raise ConfigError(config.source, "a new spool or number of workers", "restart the server for it")
+        check_reload(self._config, config)
         generation = await self._generation(config)
         fresh: dict[tuple[str, int], tuple[str, Sockets]] = {}
         try:
@@ -213,13 +223,12 @@ class Server:
                 if address not in self._servers:
                     shared = worker_count(config) > 1
                     fresh[address] = (listener.name, build.bind(*address, shared=shared))
+            # The last that may fail: nothing was changed until here.
+            observe.configure(config.log_outputs, folder=self._around.folder, environ=self._around.environ)
         except BaseException:
             await generation.stop()
-            for _, sockets in fresh.values():
-                for sock in sockets:
-                    sock.close()
+            close_all(sockets for _, sockets in fresh.values())
             raise
-        observe.configure(config.log_outputs, folder=self._around.folder, environ=self._around.environ)
         expect(self._shared.observer, config)
         for delivery, made in zip(self._deliveries, deliveries, strict=True):
             delivery.replace(made, build.delivery_settings(config, self._around))
@@ -268,6 +277,19 @@ class Server:
                 extra={"mails": self.held_up},
             )
         log.info("stopped")
+
+
+def check_reload(old: RelayConfig, new: RelayConfig) -> None:
+    """Whether a running server can go over to a configuration. Raises ConfigError."""
+    if (new.spool, worker_count(new)) != (old.spool, worker_count(old)):
+        raise ConfigError(new.source, "a new spool or number of workers", "restart the server for it")
+
+
+def close_all(bound: Iterable[Sockets]) -> None:
+    """Close the sockets of several addresses."""
+    for sockets in bound:
+        for sock in sockets:
+            sock.close()
 
 
 def worker_count(config: RelayConfig) -> int:

@@ -20,7 +20,17 @@ from listener import build, tls
 from listener.build import Surroundings
 from listener.counters import SharedCounters
 from listener.probes import Probes
-from listener.server import Reload, Server, Shared, Sockets, announce, serve_process
+from listener.rehearsal import can_be_carried_out
+from listener.server import (
+    Reload,
+    Server,
+    Shared,
+    Sockets,
+    announce,
+    check_reload,
+    close_all,
+    serve_process,
+)
 
 if TYPE_CHECKING:
     from listener.config import Listener, RelayConfig
@@ -32,6 +42,9 @@ QUICK: Final = 5.0
 
 MISTAKE: Final = 2
 """Exit code of a worker whose configuration cannot be carried out."""
+
+AGAIN: Final = 5.0
+"""Seconds before a worker is tried again that served before and cannot start now."""
 
 PROBES: Final = -1
 """Stands for the process that serves health and metrics, among the workers' numbers."""
@@ -57,6 +70,7 @@ class Supervisor:
         self._reload = reload
         self._counters = SharedCounters.create(workers)
         self._running: dict[int, tuple[int, float]] = {}
+        self._started: set[int] = set()
         self._stopping = False
 
     def run(self) -> None:
@@ -83,14 +97,23 @@ class Supervisor:
             if PROBES in (number for number, _ in self._running.values()) and len(self._running) == 1:
                 self._tell(signal.SIGTERM)
             return
-        if code == MISTAKE:
+        if code == MISTAKE and index not in self._started:
             self._stop()
             raise ConfigError("worker", "could not start: its own message stands above")
+        self._started.add(index)
         log.error("a process of the server died, starting it again", extra={"worker": index, "exit": code})
-        if time.monotonic() - since < QUICK:
-            time.sleep(1)
+        if code == MISTAKE:
+            # What it needs is gone for now: the others, who have it, serve on.
+            self._pause(AGAIN)
+        elif time.monotonic() - since < QUICK:
+            self._pause(1.0)
         if not self._stopping:
             self._start(index)
+
+    def _pause(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while not self._stopping and time.monotonic() < until:
+            time.sleep(0.05)
 
     def _start(self, index: int) -> None:
         if index != PROBES:
@@ -156,13 +179,40 @@ class Supervisor:
                     os.kill(pid, signal.SIGTERM)
 
     def _read_again(self, *arguments: object) -> None:
-        """Only a configuration that can be read is passed on: a worker started later reads it too."""
-        assert self._reload is not None
+        """Only a configuration that can be carried out is passed on: a worker started later is given
+        it too, and its ports."""
+        # Another SIGHUP waits for this one's end.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
         try:
-            self._config = self._reload()
+            self._take_up()
         except ConfigError as mistake:
             log.error("the configuration was not taken up: %s", mistake)
+        except Exception:
+            log.exception("the configuration was not taken up")
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+
+    def _take_up(self) -> None:
+        assert self._reload is not None
+        config = self._reload()
+        check_reload(self._config, config)
+        held = {(listener.bind, listener.port): sockets for listener, sockets in self._sockets}
+        wanted = {(listener.bind, listener.port): listener for listener in config.resolved_listeners()}
+        fresh: dict[tuple[str, int], Sockets] = {}
+        taken = False
+        try:
+            for address in wanted.keys() - held.keys():
+                fresh[address] = build.bind(*address, shared=True)
+            taken = can_be_carried_out(config, self._around)
+        finally:
+            if not taken:
+                close_all(fresh.values())
+        if not taken:
             return
+        self._config = config
+        held |= fresh
+        self._sockets = [(listener, held.pop(address)) for address, listener in wanted.items()]
+        close_all(held.values())
         for pid, (index, _) in list(self._running.items()):
             if index != PROBES:
                 with contextlib.suppress(ProcessLookupError):

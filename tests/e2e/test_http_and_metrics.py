@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.endpoint import Asked, Endpoint, Says, endpoint
 from tests.support.net import HOST, free_port, wait_until
-from tests.support.process import tree
+from tests.support.process import is_listening, tree
 from tests.support.servers import Relay, flow
 
 MAIL = b"From: ann@client.example\r\nSubject: hello\r\n\r\nbody\r\n"
@@ -196,21 +196,6 @@ def test_health_tells_of_a_worker_that_hangs_and_of_one_that_died(running: Relay
     os.kill(workers[0], signal.SIGKILL)
     wait_until(lambda: status() == 200, seconds=20, what="another worker")
     assert relay.stop() == 0
-
-
-def is_listening(pid: int, port: int) -> bool:
-    """Whether a process holds a socket that listens on the port."""
-    wanted = f":{port:04X}"
-    listening = {
-        line.split()[9]
-        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
-        if line.split()[1].endswith(wanted) and line.split()[3] == "0A"
-    }
-    try:
-        held = [str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()]
-    except OSError:
-        return False
-    return any(f"socket:[{inode}]" in held for inode in listening)
 
 
 def test_a_probe_behind_a_proxy_header(running: RelayFor) -> None:

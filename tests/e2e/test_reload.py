@@ -6,11 +6,12 @@ import json
 import os
 import signal
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
 from tests.support.net import free_port, wait_until
+from tests.support.process import is_listening, tree
 from tests.support.servers import Relay
 from tests.support.wire import Wire, submit
 
@@ -64,6 +65,78 @@ def test_a_bad_one_changes_nothing(new_relay: Make, text: str, workers: int) -> 
     assert "Traceback" not in relay.log()
 
 
+def needs(filters: list[dict[str, Any]]) -> Callable[[dict[str, Any]], None]:
+    def change(config: dict[str, Any]) -> None:
+        for flow in config["flows"].values():
+            flow["filters"] = [*flow["filters"], *filters]
+
+    return change
+
+
+CANNOT_BE: Final[dict[str, Callable[[dict[str, Any]], object]]] = {
+    "a secret that is not there": needs(
+        [{"type": "static-auth", "username": "u", "password": "env:NOT_SET_ANYWHERE"}]
+    ),
+    "a file that is not there": needs([{"type": "static-auth", "htpasswd": "./nowhere"}]),
+    "another spool": lambda config: config.update(spool="file://./elsewhere"),
+    "a log that cannot be written": lambda config: config.update(
+        loggers=[{"type": "FILE", "filepath": "./no/such/folder.log"}]
+    ),
+    "a port of somebody else's": lambda config: config.update(port=config["port"], bind="192.0.2.1"),
+}
+
+
+@pytest.mark.parametrize("change", CANNOT_BE.values(), ids=CANNOT_BE.keys())
+@pytest.mark.parametrize("workers", [1, 2])
+def test_one_that_cannot_be_carried_out_changes_nothing(
+    new_relay: Make, change: Callable[[dict[str, Any]], object], workers: int
+) -> None:
+    """Nor does it for a worker that dies later and is started again."""
+    relay = new_relay({"workers": workers}).start()
+    wait_until(lambda: len(listening(relay)) == workers, seconds=20, what="all to listen")
+    rewrite(relay, change)
+    wait_until(lambda: "was not taken up" in relay.log(), seconds=20, what="the refusal")
+    assert submit(relay.port, MAIL).code == 250
+    if workers > 1:
+        replace_workers(relay)
+        for _ in range(6):
+            assert submit(relay.port, MAIL).code == 250
+        assert not (relay.folder / "elsewhere").exists()
+    assert "Traceback" not in relay.log()
+    assert relay.stop() == 0
+
+
+def replace_workers(relay: Relay) -> None:
+    """Kill every worker, and wait for each until another listens in its stead."""
+    for pid in listening(relay):
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: len(set(listening(relay)) - {pid}) == 2, seconds=20, what="another worker")  # noqa: B023
+
+
+def listening(relay: Relay) -> list[int]:
+    """The processes that listen on the relay's port: the only one, or the workers."""
+    return [pid for pid in tree(relay.pid) if is_listening(pid, relay.port)]
+
+
+def test_a_worker_whose_secret_vanished_is_waited_for(new_relay: Make) -> None:
+    """The others have it still, and serve."""
+    relay = new_relay({"workers": 2})
+    users = relay.folder / "users"
+    users.write_text("ann:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n")
+    needs([{"type": "static-auth", "htpasswd": str(users)}])(relay.config)
+    relay.config["flows"]["all"]["filtersOperator"] = "OR"
+    relay.start()
+    wait_until(lambda: len(listening(relay)) == 2, seconds=20, what="both to listen")
+    users.rename(relay.folder / "away")
+    one = listening(relay)[0]
+    os.kill(one, signal.SIGKILL)
+    wait_until(lambda: "cannot be read" in relay.log(), seconds=20, what="the complaint")
+    assert submit(relay.port, MAIL).code == 250
+    (relay.folder / "away").rename(users)
+    wait_until(lambda: len(listening(relay)) == 2, seconds=20, what="the worker")
+    assert relay.stop() == 0
+
+
 def test_ports_come_and_go(new_relay: Make) -> None:
     relay = new_relay().start()
     fresh = free_port()
@@ -76,6 +149,55 @@ def test_ports_come_and_go(new_relay: Make) -> None:
     assert submit(fresh, MAIL).code == 250
     with pytest.raises(ConnectionRefusedError):
         Wire(relay.port)
+
+
+def test_ports_come_go_and_are_renamed_before_several_workers(new_relay: Make) -> None:
+    """Workers that are started later serve them too, under their new names."""
+    relay = new_relay({"workers": 2}).start()
+    wait_until(lambda: len(listening(relay)) == 2, seconds=20, what="both to listen")
+    fresh = free_port()
+
+    def add(config: dict[str, Any]) -> None:
+        config["listeners"] = [
+            {"name": "mx", "port": config.pop("port"), "bind": config.pop("bind")},
+            {"name": "submission", "port": fresh},
+        ]
+
+    rewrite(relay, add)
+    wait_until(lambda: relay.log().count("configuration read again") == 2, seconds=20, what="reload")
+    for _ in range(2):
+        for _ in range(6):
+            assert submit(relay.port, MAIL).code == 250
+            assert submit(fresh, MAIL).code == 250
+        replace_workers(relay)
+
+    rewrite(relay, lambda config: config["listeners"].pop())
+    wait_until(lambda: relay.log().count("configuration read again") == 4, seconds=20, what="reload")
+    with pytest.raises(ConnectionRefusedError):
+        Wire(fresh)
+    replace_workers(relay)
+    with pytest.raises(ConnectionRefusedError):
+        Wire(fresh)
+    assert submit(relay.port, MAIL).code == 250
+    assert "Traceback" not in relay.log()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_signals_close_to_each_other(new_relay: Make, workers: int) -> None:
+    """The last one's configuration is what remains."""
+    relay = new_relay({"workers": workers}).start()
+    for number in range(8):
+        rewrite(relay, only_to(f"u{number}@x.example"))
+    wait_until(lambda: "configuration read again" in relay.log(), seconds=20, what="reload")
+
+    def settled() -> bool:
+        with Wire(relay.port) as wire:
+            wire.greet()
+            wire.command("MAIL FROM:<a@client.example>")
+            return wire.command("RCPT TO:<u7@x.example>").code == 250
+
+    wait_until(lambda: all(settled() for _ in range(6)), seconds=20, what="the last configuration")
+    assert "Traceback" not in relay.log()
 
 
 def test_outputs_change_for_mails_to_come(new_relay: Make) -> None:

@@ -53,6 +53,21 @@ def open_files(pid: int) -> int:
     return sum(1 for _ in (_PROC / str(pid) / "fd").iterdir())
 
 
+def is_listening(pid: int, port: int) -> bool:
+    """Whether a process holds a socket that listens on the port."""
+    wanted = f":{port:04X}"
+    listening = {
+        line.split()[9]
+        for line in (_PROC / "net" / "tcp").read_text().splitlines()[1:]
+        if line.split()[1].endswith(wanted) and line.split()[3] == "0A"
+    }
+    try:
+        held = [str(entry.readlink()) for entry in (_PROC / str(pid) / "fd").iterdir()]
+    except OSError:
+        return False
+    return any(f"socket:[{inode}]" in held for inode in listening)
+
+
 def command_line(pid: int) -> bytes:
     """Program and arguments, NUL between them; b"" for a process that is gone."""
     try:
