@@ -28,8 +28,9 @@ log = logging.getLogger("smtp_relay.filters")
 MAX_EVENT: Final = 1_048_576
 """Octets of the event; text and html are cut to fit."""
 
-MAX_AT_ONCE: Final = 262_144
-"""Octets of a mail that is read in the event loop; larger ones are read in a thread."""
+MAX_AT_ONCE: Final = 32_768
+"""Octets of a mail that is read in the event loop; larger ones are read in a thread. Hostile HTML takes
+a millisecond for each kilobyte."""
 
 READERS: Final = 2
 """Larger mails in memory at once, for each filter."""
@@ -95,7 +96,7 @@ class HttpFilter(Filter):
                 self.name,
                 self._client.host,
                 reason,
-                extra={"session": session.id, "mail": transaction.id},
+                extra={"session": session.id, "id": transaction.id},
             )
             return DEFER
 

@@ -202,7 +202,7 @@ class MailAuthFilter(Filter):
             for method, verdict in verdicts.items():
                 self._counter.mail_auth(self.name, method, verdict)
         if log.isEnabledFor(logging.INFO):
-            found: dict[str, Any] = {"session": session.id, "mail": transaction.id, "filter": self.name}
+            found: dict[str, Any] = {"session": session.id, "id": transaction.id, "filter": self.name}
             found |= verdicts
             found["spf_domain"] = report.spf.domain
             found["dkim_domains"] = ",".join(dict.fromkeys(s.domain for s in report.dkim if s.domain))

@@ -340,7 +340,7 @@ async def test_log_and_metric(take: Any, caplog: pytest.LogCaptureFixture) -> No
     found = vars(line)
     assert (found["session"], found["filter"], found["dmarc"]) == ("c0ffee", "auth_0", "pass")
     assert (found["spf_domain"], found["dkim_domains"], found["from_domain"]) == ("example.com",) * 3
-    assert len(found["mail"]) == 36
+    assert len(found["id"]) == 36
 
 
 async def test_over_dns_as_built_from_the_configuration(take: Any, tmp_path: Path) -> None:
