@@ -42,7 +42,8 @@ def _duration(name: str, text: str, *labels: str) -> Family:
 EMAILS: Final = Family(
     "smtp_relay_emails_total",
     "counter",
-    "Mails by flow and status (accepted, rejected, deferred), and attempts by output (delivered, error)",
+    "Mails by flow and status (accepted), what was answered 5yz or 4yz (rejected, deferred), "
+    "and attempts by output (delivered, error)",
     ("flow", "status", "output"),
 )
 CONNECTIONS: Final = Family("smtp_relay_connections_total", "counter", "Connections let in", ("listener",))

@@ -37,7 +37,8 @@ class Observer:
         """A client that was let in is gone."""
 
     def connection_refused(self, listener: str, reason: str) -> None:
-        """A client was turned away at connect; `reason` is one of a few fixed words."""
+        """A client was turned away at connect; `reason` is `limit`, `proxy` (no PROXY header where one
+        belongs), `filters` or `early` (it spoke before the greeting)."""
 
     def bytes_received(self, octets: int) -> None:
         """Content octets of a mail came in."""

@@ -20,6 +20,7 @@ from listener.intake import MAX_RECEIVED, Intake
 from listener.observer import NULL, Observer
 from listener.outcome import DataOutcome
 from listener.protocol import Connection
+from listener.refusals import Refusals
 from listener.session import Session, Transaction
 from listener.spool import Spool
 from listener.tls import facts
@@ -86,6 +87,7 @@ class Port:
         self.now = loop.time()
         self.connections: set[Connection] = set()
         self.draining = False
+        self.refusals = Refusals(listener.name, observer, log_addresses=log_addresses)
         self._log_addresses = log_addresses
         self._ascii_only = ascii_only
 
@@ -326,6 +328,10 @@ class Port:
         if not taken or (outcome.reply is not None and not lmtp):
             capture.discard()
             if lmtp:
+                # One that may come again outweighs those that may not, as in SMTP's one reply.
+                fates = [fate for _, fate in outcome.recipients if isinstance(fate, Reply)]
+                foremost = min(fates, key=lambda reply: reply.code)
+                self.refusals.mail(connection.session, transaction, foremost, "data")
                 self._answer_each(connection, outcome, LOOP)
             else:
                 assert outcome.reply is not None
@@ -358,16 +364,7 @@ class Port:
 
     def _answer(self, connection: Connection, transaction: Transaction, reply: Reply) -> None:
         """Refuse or defer the whole mail."""
-        (self.observer.mail_rejected if reply.code >= 500 else self.observer.mail_deferred)()
-        log.info(
-            "mail not taken",
-            extra={
-                "id": transaction.id,
-                "session": connection.session.id,
-                "ip": connection.session.ip,
-                "reply": str(reply),
-            },
-        )
+        self.refusals.mail(connection.session, transaction, reply, "data")
         times = len(transaction.recipients) if connection.session.lmtp else 1
         connection.data_done(*[reply] * times)
 

@@ -136,8 +136,10 @@ class Connection(Link):
 
     def _greet(self, refusal: Reply | None) -> None:
         if refusal is not None:
+            self.port.refusals.client(self.session, "filters", refusal)
             self.finish(refusal)
         elif self.waiting:
+            self.port.refusals.client(self.session, "early", EARLY_TALKER)
             self.finish(EARLY_TALKER, linger=True)
         else:
             if self.vouched is not None:

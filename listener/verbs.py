@@ -108,6 +108,8 @@ def mail(connection: Connection, argument: str) -> None:
     if path.parameters:
         refusal = _mail_parameters(connection, path, transaction)
         if refusal is not None:
+            if refusal is TOO_BIG:
+                port.refusals.mail(connection.session, transaction, refusal, "mail")
             connection.error(refusal)
             return
     if not path.address.isascii() and not transaction.smtputf8:
@@ -122,6 +124,7 @@ def mail(connection: Connection, argument: str) -> None:
 
 def _mail_decided(connection: Connection, transaction: Transaction, refusal: Reply | None) -> None:
     if refusal is not None:
+        connection.port.refusals.mail(connection.session, transaction, refusal, "mail")
         connection.flows.reset()
         if not connection.idle():
             connection.reply(refusal)
@@ -204,6 +207,7 @@ def rcpt(connection: Connection, argument: str) -> None:
             connection.error(NEEDS_UTF8)
             return
         if (refusal := port.refuses_address(path.address)) is not None:
+            port.refusals.mail(connection.session, transaction, refusal, "rcpt", path.address)
             connection.reply(refusal)
             return
     outcome = connection.flows.rcpt(transaction, path.address)
@@ -251,6 +255,7 @@ def _rcpt_decided(
     refusal: Reply | None,
 ) -> None:
     if refusal is not None:
+        connection.port.refusals.mail(connection.session, transaction, refusal, "rcpt", address)
         connection.refused_recipients += 1
         connection.reply(refusal)
         if connection.refused_recipients > connection.port.max_recipients:
@@ -275,6 +280,7 @@ def data(connection: Connection, argument: str) -> None:
         lmtp = connection.session.lmtp
         connection.error(NO_VALID_RCPT if connection.refused_recipients and not lmtp else NO_RCPT)
     elif (refusal := connection.port.refuses_mail()) is not None:
+        connection.port.refusals.mail(connection.session, transaction, refusal, "data")
         connection.reply(refusal)
         connection.reset_transaction()
     elif connection.naming is not None:

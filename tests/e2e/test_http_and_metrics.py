@@ -22,6 +22,7 @@ from tests.support.endpoint import Asked, Endpoint, Says, endpoint
 from tests.support.net import HOST, free_port, wait_until
 from tests.support.process import is_listening, tree
 from tests.support.servers import Relay, flow
+from tests.support.wire import Wire
 
 MAIL = b"From: ann@client.example\r\nSubject: hello\r\n\r\nbody\r\n"
 
@@ -40,6 +41,9 @@ def running(tmp_path: Path) -> Iterator[RelayFor]:
 
     def start(config: dict[str, Any], **options: Any) -> Relay:
         relay = Relay(tmp_path / str(len(started)), config, **options)
+        if "listeners" in config:
+            relay.port = config["listeners"][0]["port"]
+            del relay.config["port"], relay.config["bind"]
         started.append(relay)
         return relay.start()
 
@@ -174,6 +178,90 @@ def test_scrapes_under_load_are_right_and_the_server_lives(
     assert {key: first[key] for key in counters} == {key: second[key] for key in counters}
     assert relay.alive
     send(relay)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("lmtp", [False, True])
+def test_what_is_not_taken_is_counted_and_told(
+    server: Endpoint, running: RelayFor, workers: int, lmtp: bool
+) -> None:
+    port = free_port()
+    whom = {"type": "whitelist", "from": ["a@client.example"], "to": ["b@server.example"]}
+    users = {"type": "static-auth", "username": "u", "password": "plain:p"}
+    relay = running(
+        {
+            "flows": {
+                "in": flow(whom, {"type": "http-filter", "url": server.url}),
+                "known": {**flow(users), "listeners": ["other"]},
+            },
+            "workers": workers,
+            "prometheus": {"portNumber": port},
+            "listeners": [
+                {"name": "smtp", "port": free_port(), "lmtp": lmtp},
+                {"name": "other", "port": free_port(), "allowInsecureAuth": True, "authOptional": False},
+            ],
+        },
+        size=10_000,
+    )
+    hello = "LHLO" if lmtp else "EHLO"
+    mail, rcpt = "MAIL FROM:<a@client.example>", "RCPT TO:<b@server.example>"
+    server.answer = Says(403)
+    with Wire(relay.port) as wire:
+        wire.greet(verb=hello)
+        said = [wire.command(line).code for line in ("MAIL FROM:<x@client.example>", f"{mail} SIZE=20000")]
+        assert said == [550, 552]
+        said = [wire.command(line).code for line in (mail, "RCPT TO:<x@server.example>", rcpt, "DATA")]
+        assert said == [250, 550, 250, 354]
+        wire.send(MAIL + b".\r\n")
+        assert wire.reply().code == 550
+        server.answer = Says(503)
+        assert [wire.command(line).code for line in (mail, rcpt, "DATA")] == [250, 250, 354]
+        wire.send(MAIL + b".\r\n")
+        assert wire.reply().code == 451
+    with Wire(relay.config["listeners"][1]["port"]) as wire:
+        wire.greet()
+        token = base64.b64encode(b"\0u\0p").decode()
+        said = [wire.command(line).code for line in (mail, f"AUTH PLAIN {token}", mail)]
+        assert said == [530, 235, 250]
+    found = scrape(port)
+    assert of(found, "smtp_relay_emails_total", flow="", status="rejected", output="") == 4
+    assert of(found, "smtp_relay_emails_total", flow="", status="deferred", output="") == 1
+    assert of(found, "smtp_relay_stage_duration_seconds_count", stage="auth") == 1
+    told = [line for line in relay.log().splitlines() if "mail not taken" in line]
+    assert [line.partition(" at=")[2].partition(" ")[0] for line in told] == [
+        "mail",
+        "mail",
+        "rcpt",
+        "data",
+        "data",
+    ]
+    assert all("ip=127.0.0.1" in line and "from_domain=client.example" in line for line in told)
+    assert "to_domain=server.example" in told[2]
+    assert 'reply="550 5.7.1 No mail is accepted for this recipient"' in told[2]
+    assert "a@client.example" not in relay.log()
+
+
+def test_clients_that_are_turned_away_are_counted_and_told(running: RelayFor) -> None:
+    port = free_port()
+    relay = running(
+        {
+            "flows": {"in": flow({"type": "whitelist", "ips": ["192.0.2.1"]})},
+            "prometheus": {"portNumber": port},
+            "options": {"useProxy": ["127.0.0.1"]},
+        }
+    )
+    for octets in (b"PROXY TCP4 192.0.2.9 192.0.2.8 1 2\r\n", b"PROXY UNKNOWN\r\n", b"EHLO x\r\n"):
+        with Wire(relay.port) as wire:
+            wire.send(octets)
+            assert wire.rest()[:3] in (b"554", b"")
+    with Wire(relay.port) as wire:
+        wire.send(b"PROXY TCP4 192.0.2.1 192.0.2.8 1 2\r\nEHLO x\r\n")
+        assert wire.rest().startswith(b"554 5.5.1 ")
+    found = scrape(port)
+    refused = {dict(labels)["reason"]: value for (name, labels), value in found.items() if "refused" in name}
+    assert refused == {"filters": 2, "proxy": 1, "early": 1}
+    assert relay.log().count("client turned away") == 3
+    assert "ip=192.0.2.9" in relay.log()
 
 
 @pytest.mark.slow
