@@ -35,9 +35,14 @@ class Found:
     torn: list[str] = field(default_factory=list)
     repeated: list[str] = field(default_factory=list)
     other: list[str] = field(default_factory=list)
-    doubtful: int = 0
-    """Copies that the next hop got again because nobody could know that it had them."""
+    copies: Counter[str] = field(default_factory=Counter)
+    """By output: what came out of it again because nobody could know that it had."""
     dead: int = 0
+
+    @property
+    def doubtful(self) -> int:
+        """All copies in doubt."""
+        return self.copies.total()
 
     @property
     def wrong(self) -> list[str]:
@@ -54,10 +59,11 @@ class Found:
 
     def add(self, other: Found) -> None:
         """Sum up."""
-        for name in ("mails", "sent", "effects", "doubtful", "dead"):
+        for name in ("mails", "sent", "effects", "dead"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for name in ("lost", "torn", "repeated", "other"):
             getattr(self, name).extend(getattr(other, name))
+        self.copies += other.copies
 
 
 def audit(house: House, book: Book, *, counters: bool) -> Found:
@@ -71,14 +77,14 @@ def audit(house: House, book: Book, *, counters: bool) -> Found:
     for arrived in (first, second, checked):
         ids |= {mail_id: number for number, (_, mail_id) in arrived.items()}
     for name, arrived in (("first", first), ("second", second)):
-        _hold(name, arrived, book.acknowledged(), book.possible(), found)
+        hold(name, arrived, book.acknowledged(), book.possible(), found)
     if apart := first.keys() ^ second.keys():
-        found.other.append(f"in one of two outputs only: {_some(apart)}")
-    _hold(CHECKED, checked, book.acknowledged(CHECKED), book.possible(CHECKED), found)
+        found.other.append(f"in one of two outputs only: {some(apart)}")
+    hold(CHECKED, checked, book.acknowledged(CHECKED), book.possible(CHECKED), found)
     if unasked := checked.keys() - house.judge.approved:
-        found.other.append(f"taken without the HTTP filter: {_some(unasked)}")
+        found.other.append(f"taken without the HTTP filter: {some(unasked)}")
     if half := book.cut & (first.keys() | second.keys() | checked.keys()):
-        found.torn.append(f"mails that were never sent whole: {_some(half)}")
+        found.torn.append(f"mails that were never sent whole: {some(half)}")
     dead = _dead(house, ids, found)
     copies = _relayed(house, book, dead, found)
     _refused(house, book, first.keys(), dead, found)
@@ -97,14 +103,15 @@ def _files(folder: Path, name: str, found: Found) -> Arrived:
     arrived: Arrived = {}
     for path in folder.iterdir() if folder.exists() else ():
         if not path.name.startswith("."):
-            _read(path.read_bytes(), f"{name}/{path.name}", arrived, found)
+            read_mail(path.read_bytes(), f"{name}/{path.name}", arrived, found)
     for number, (times, _) in arrived.items():
         if times > 1:
             found.repeated.append(f"{number} is in {name} {times} times")
     return arrived
 
 
-def _read(stored: bytes, where: str, arrived: Arrived, found: Found) -> int | None:
+def read_mail(stored: bytes, where: str, arrived: Arrived, found: Found) -> int | None:
+    """Count a mail as it arrived; its number, None for one that is torn."""
     number, mail_id = number_of(stored), id_of(stored)
     ours = stored.find(b"x-smtp-relay: ")
     whole = number is not None and mail_id is not None and ours >= 0
@@ -116,11 +123,12 @@ def _read(stored: bytes, where: str, arrived: Arrived, found: Found) -> int | No
     return number
 
 
-def _hold(name: str, arrived: Arrived, acknowledged: set[int], possible: set[int], found: Found) -> None:
+def hold(name: str, arrived: Arrived, acknowledged: set[int], possible: set[int], found: Found) -> None:
+    """All that was acknowledged is there, and nothing that was never sent."""
     if missing := acknowledged - arrived.keys():
-        found.lost.append(f"answered 250 and not in {name}: {len(missing)}, {_some(missing)}")
+        found.lost.append(f"answered 250 and not in {name}: {len(missing)}, {some(missing)}")
     if strange := arrived.keys() - possible:
-        found.other.append(f"in {name} and never sent: {_some(strange)}")
+        found.other.append(f"in {name} and never sent: {some(strange)}")
 
 
 def _dead(house: House, ids: dict[str, int], found: Found) -> dict[int, DeadRecord]:
@@ -147,7 +155,7 @@ def _dead(house: House, ids: dict[str, int], found: Found) -> dict[int, DeadReco
 def _relayed(house: House, book: Book, dead: dict[int, DeadRecord], found: Found) -> int:
     arrived: Arrived = {}
     for taken in list(house.smarthost.taken):
-        number = _read(taken.content, "next hop", arrived, found)
+        number = read_mail(taken.content, "next hop", arrived, found)
         if number is not None and taken.recipients != [RELAYED]:
             found.other.append(f"{number} went to {taken.recipients}")
     house.smarthost.taken.clear()
@@ -157,7 +165,7 @@ def _relayed(house: House, book: Book, dead: dict[int, DeadRecord], found: Found
         if times - 1 > known:
             found.repeated.append(f"{number} at the next hop {times} times, {known} in doubt ({mail_id})")
         else:
-            found.doubtful += times - 1
+            found.copies["hop"] += times - 1
     doubted = {number for number, record in dead.items() if record.recipients != (UNKNOWN,)}
     for number in doubted:
         record = dead[number]
@@ -165,7 +173,7 @@ def _relayed(house: House, book: Book, dead: dict[int, DeadRecord], found: Found
             found.other.append(f"{number} was given up: {record.reason}")
     acknowledged = book.acknowledged(recipient=RELAYED)
     served = arrived | dict.fromkeys(doubted, (1, ""))
-    _hold("next hop", served, acknowledged, book.possible(recipient=RELAYED), found)
+    hold("next hop", served, acknowledged, book.possible(recipient=RELAYED), found)
     return sum(times for times, _ in arrived.values())
 
 
@@ -185,7 +193,7 @@ def _refused(
     taken = book.possible(recipient=UNKNOWN) & set(arrived)
     refused = {number for number, record in dead.items() if record.recipients == (UNKNOWN,)}
     if silent := taken - refused:
-        found.lost.append(f"refused by the next hop without a record: {_some(silent)}")
+        found.lost.append(f"refused by the next hop without a record: {some(silent)}")
     doubts = in_doubt(house.relay.log()) if house.plan.on_doubt == "dead-letter" else Counter()
     for number in refused:
         if doubts[dead[number].id]:
@@ -251,7 +259,8 @@ def scrape(port: int) -> dict[tuple[str, str, str, str], float]:
     return found
 
 
-def _some(numbers: Iterable[int]) -> str:
+def some(numbers: Iterable[int]) -> str:
+    """The first few."""
     return ", ".join(map(str, sorted(numbers)[:8]))
 
 

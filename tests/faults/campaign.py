@@ -45,11 +45,15 @@ class Summary:
 
     def __str__(self) -> str:
         found = self.found
+        copies = ", ".join(
+            f"{times} repeated in doubt by {name}" for name, times in sorted(found.copies.items())
+        )
+        copies = copies or "none repeated in doubt"
         codes = ", ".join(f"{times} × {code}" for code, times in sorted(self.codes.items()))
         return (
             f"{self.rounds} rounds, {found.mails} mails taken of {found.sent} sent, {len(found.lost)} lost, "
             f"{len(found.torn)} torn, {len(found.repeated)} repeated ({found.effects} effects, "
-            f"{found.doubtful} repeated in doubt, {found.dead} dead with a reason; replies {codes}; "
+            f"{copies}, {found.dead} dead with a reason; replies {codes}; "
             f"{self.seconds:.0f} s)"
         )
 

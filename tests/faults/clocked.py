@@ -24,7 +24,8 @@ def set_clock(path: Path, seconds: float) -> None:
         file.write(_OFFSET.pack(seconds))
 
 
-def _follow(path: str) -> None:
+def follow(path: str) -> None:
+    """Run by the clock of this file from now on."""
     with Path(path).open("rb") as file:
         shared = mmap.mmap(file.fileno(), _OFFSET.size, access=mmap.ACCESS_READ)
     real, real_ns = time.time, time.time_ns
@@ -33,7 +34,7 @@ def _follow(path: str) -> None:
 
 
 if __name__ == "__main__":
-    _follow(sys.argv[1])
+    follow(sys.argv[1])
     from listener.cli import main
 
     raise SystemExit(main(sys.argv[2:]))

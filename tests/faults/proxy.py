@@ -14,27 +14,41 @@ from typing import Final
 
 from tests.support.net import HOST
 
-SLOW_DOWN: Final = (
-    b"HTTP/1.1 503 Slow Down\r\nContent-Type: application/xml\r\n"
-    b"Content-Length: 96\r\nConnection: close\r\n\r\n"
-    b'<?xml version="1.0"?><Error><Code>SlowDown</Code><Message>Reduce your rate.</Message></Error>  \n'
-)
 
-MOODS: Final = ("fine", "slow", "refusing", "cut mid-upload", "lost answers", "down")
+def _refusal(status: str, code: str) -> bytes:
+    body = f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>as told</Message></Error>'.encode()
+    head = (
+        f"HTTP/1.1 {status}\r\nContent-Type: application/xml\r\nContent-Length: {len(body)}\r\n"
+        "Connection: close\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+REFUSALS: Final = {
+    "refusing": _refusal("503 Service Unavailable", "ServiceUnavailable"),
+    "throttling": _refusal("429 Too Many Requests", "SlowDown"),
+    "full": _refusal("507 Insufficient Storage", "InsufficientStorage"),
+    "denied": _refusal("403 Forbidden", "AccessDenied"),
+}
+"""Mood to what is answered; the first two half of the time, the others always."""
+
+MOODS: Final = ("fine", "slow", *REFUSALS, "cut mid-upload", "lost answers", "down")
+
+BLOCKING: Final = frozenset({"full", "denied", "down"})
+"""Moods in which nothing gets through."""
 
 
 class Proxy:
-    """Forwards to a port of this machine; `mood` may be changed at any time. `lost` counts answers
-    that were thrown away: what was asked for was done, and nobody was told."""
+    """Forwards to a port of this machine; `mood` may be changed at any time."""
 
     def __init__(self, target: int, seed: str) -> None:
         self.mood = "fine"
-        self.lost = 0
         self._target = target
         self._moments = random.Random(seed)
         self._socket = socket.create_server((HOST, 0), backlog=256)
         self.port: int = self._socket.getsockname()[1]
-        self.url = f"http://{HOST}:{self.port}"
+        self.address = f"{HOST}:{self.port}"
+        self.url = f"http://{self.address}"
 
     def serve(self) -> None:
         while True:
@@ -48,6 +62,9 @@ class Proxy:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
+
+    def _sometimes(self, chance: float) -> bool:
+        return self._moments.random() < chance
 
     def _connection(self, client: socket.socket) -> None:
         with client, contextlib.suppress(OSError):
@@ -63,17 +80,13 @@ class Proxy:
     def _requests(self, client: socket.socket, server: socket.socket) -> None:
         while data := client.recv(65_536):
             mood = self.mood
-            if mood == "refusing" and self._moments.random() < 0.5:
-                with contextlib.suppress(OSError):
-                    client.sendall(SLOW_DOWN)
-                    client.shutdown(socket.SHUT_WR)
-                    while client.recv(65_536):
-                        pass
-                server.close()
+            if mood in REFUSALS and (mood in BLOCKING or self._sometimes(0.5)):
+                _refuse(client, REFUSALS[mood])
+                _reset(server)
                 return
             if mood == "slow":
                 time.sleep(self._moments.uniform(0.05, 0.4))
-            if mood in ("cut mid-upload", "down") and self._moments.random() < 0.5:
+            if mood == "down" or (mood == "cut mid-upload" and self._sometimes(0.5)):
                 server.sendall(data[: len(data) // 2])
                 _reset(server)
                 _reset(client)
@@ -85,12 +98,20 @@ class Proxy:
     def _answers(self, server: socket.socket, client: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := server.recv(65_536):
-                if self.mood == "lost answers" and self._moments.random() < 0.3:
-                    self.lost += 1
+                if self.mood == "lost answers" and self._sometimes(0.3):
                     _reset(client)
                     return
                 client.sendall(data)
             client.shutdown(socket.SHUT_WR)
+
+
+def _refuse(client: socket.socket, answer: bytes) -> None:
+    with contextlib.suppress(OSError):
+        client.sendall(answer)
+        client.shutdown(socket.SHUT_WR)
+        client.settimeout(5)
+        while client.recv(65_536):
+            pass
 
 
 def _reset(sock: socket.socket) -> None:

@@ -64,7 +64,7 @@ def archive() -> bytes:
 
 class Stack:
     """One spool with its function. `config` holds the outputs; `{bucket}` and `{queue:NAME}` in its
-    strings stand for this stack's own."""
+    strings stand for this stack's own. `environment` is added to the function's."""
 
     def __init__(
         self,
@@ -76,8 +76,10 @@ class Stack:
         visibility: int = 720,
         timeout: int = 120,
         deployed: bool = True,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.aws = aws
+        self._environment = dict(environment or {})
         self.folder = folder
         self.name = f"relay-{os.urandom(4).hex()}"
         self.bucket = f"{self.name}-spool"
@@ -153,6 +155,7 @@ class Stack:
             "SMTP_RELAY_RECEIPTS_TABLE": self.table,
             "PYDANTIC_DISABLE_PLUGINS": "1",
             **self.aws.environment,
+            **self._environment,
         }
 
     def notify(self, *, on: bool = True) -> None:

@@ -77,6 +77,12 @@ class Ministack:
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
+    @property
+    def pid(self) -> int:
+        """Its process; those that run functions are its children."""
+        assert self._process is not None
+        return self._process.pid
+
     def client(self, service: str) -> Any:
         """A boto3 client of it."""
         import boto3
