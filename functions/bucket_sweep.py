@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Final
 
@@ -98,6 +97,8 @@ def _keys(store: ObjectStore, folder: str) -> list[str]:
     few = [found.key for found in islice(store.list(folder), _FEW)]
     if len(few) < _FEW:
         return few
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(_LISTERS, thread_name_prefix="sweep") as pool:
         lists = pool.map(lambda shard: [found.key for found in store.list(f"{folder}{shard}/")], _SHARDS)
         return [key for keys in lists for key in keys]

@@ -13,8 +13,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from functions.received import received_field
-
 CRLF: Final = b"\r\n"
 
 MAX_LINE: Final = 998
@@ -273,7 +271,6 @@ __all__ = [
     "count_received",
     "field_end",
     "head_size",
-    "received_field",
     "separator",
     "split_head",
     "unfold",

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import io
-import shutil
 from collections.abc import Iterator
-from email import policy
-from email.message import EmailMessage
-from email.parser import BytesParser
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, Final, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
 from functions.envelope import Envelope
 from functions.headers import split_head
+
+if TYPE_CHECKING:
+    from email.message import EmailMessage
 
 CHUNK: Final = 262_144
 
@@ -103,9 +102,8 @@ class Mail:
 
     def write_to(self, flow: str, target: BinaryIO) -> None:
         """Write what one flow's outputs store or send into an open binary file."""
-        target.write(self.flow_fields(flow))
-        with self.content.open() as stream:
-            shutil.copyfileobj(stream, target, CHUNK)
+        for piece in self.chunks(flow):
+            target.write(piece)
 
     @cached_property
     def head(self) -> bytes:
@@ -116,6 +114,11 @@ class Mail:
     @cached_property
     def headers(self) -> EmailMessage:
         """The header fields alone, parsed leniently; never raises for a malformed mail."""
+        # The parser takes as long to import as all the rest of this half: most outputs go without.
+        from email import policy
+        from email.message import EmailMessage
+        from email.parser import BytesParser
+
         parsed = BytesParser(policy=policy.default).parsebytes(self.head + b"\r\n", headersonly=True)
         assert isinstance(parsed, EmailMessage)
         return parsed

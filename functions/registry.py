@@ -7,7 +7,6 @@ with an `Options` model and a `build(options, name, context)`.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -127,6 +126,8 @@ class Chosen:
 def nearest(word: str, known: Iterable[str]) -> str:
     """`did you mean 'x'?` where something known is near, else what is known."""
     by_folded = {name.casefold(): name for name in known}
+    import difflib
+
     close = difflib.get_close_matches(word.casefold(), by_folded, n=1, cutoff=0.6)
     if close:
         return f"did you mean {by_folded[close[0]]!r}?"

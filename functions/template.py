@@ -7,7 +7,6 @@ bound.
 
 from __future__ import annotations
 
-import difflib
 import re
 import time
 import unicodedata
@@ -209,6 +208,8 @@ def _date(style: str) -> Callable[[TemplateValues], str]:
 
 
 def _unknown(name: str) -> str:
+    import difflib
+
     close = difflib.get_close_matches(name.partition(":")[0], VARIABLES, n=1, cutoff=0.5)
     folded = {known.lower(): known for known in VARIABLES}
     near = folded.get(name.lower()) or (close[0] if close else "")

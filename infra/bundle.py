@@ -30,7 +30,7 @@ from functions.config import DeliveryConfig
 from functions.errors import ConfigError
 from functions.outputs import type_of
 from functions.secrets import secrets_of
-from infra.bundle_sdk import trim, trim_boto3, trim_powertools, trim_pydantic
+from infra.bundle_sdk import trim, trim_boto3, trim_powertools, trim_pydantic, trim_urllib3
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 CACHE: Final = ROOT / ".state" / "bundles"
@@ -180,8 +180,9 @@ def _installed(
             trim_boto3(target / "boto3", _installed_version(target, "boto3"))
             shutil.rmtree(target / "s3transfer")
         _strip(target)
-        trim_pydantic(target / "pydantic")
+        trim_pydantic(target)
         trim_powertools(target / "aws_lambda_powertools")
+        trim_urllib3(target / "urllib3")
         trim(target / "botocore", kept)
         _compile(target, ".", platform, ours=False)
         with os.scandir(cache) as entries:
@@ -219,12 +220,14 @@ _COMPILE: Final = """
 import importlib.util, pathlib, py_compile, sys
 root, folder, task, level = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
 for file in sorted((root / folder).rglob("*.py")):
+    # A dataclass without a docstring makes one of its signature, which takes longer than to load it.
+    documented = b"dataclass" in file.read_bytes()
     py_compile.compile(
         str(file),
         cfile=importlib.util.cache_from_source(str(file), optimization=""),
         dfile=f"{task}/{file.relative_to(root).as_posix()}",
         doraise=True,
-        optimize=level,
+        optimize=min(level, 1) if documented else level,
         invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
     )
 """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -50,6 +51,7 @@ def trim(botocore: Path, services: frozenset[str]) -> None:
             else:
                 _trim_service(entry, OPERATIONS[entry.name])
     _trim_endpoints(data / "endpoints.json", services)
+    _trim_docs(botocore / "docs")
 
 
 _BOTO3: Final = '''"""What Powertools needs of boto3: its version, and how DynamoDB's values are read.
@@ -82,13 +84,32 @@ def get_plugins():
     return ()
 '''
 
+_PLAIN_TYPED_DICT: Final = """
 
-def trim_pydantic(pydantic: Path) -> None:
-    """Spare the look for pydantic's plugins: it imports half of the packaging library."""
-    loader = pydantic / "plugin" / "_loader.py"
-    if "def get_plugins(" not in loader.read_text():
-        raise ValueError("pydantic looks for its plugins elsewhere now")
-    loader.write_text(_NO_PLUGINS)
+class _Plain(type):
+    # The real one compiles every annotation of a hundred forms, which only type checkers look at.
+    __call__ = dict
+
+    def __new__(cls, name, bases, namespace, **options):
+        return type.__new__(cls, name, (dict,), namespace)
+
+    def __init__(cls, name, bases, namespace, **options):
+        pass
+
+
+TypedDict = type.__new__(_Plain, "TypedDict", (dict,), {})
+
+"""
+
+
+def trim_pydantic(target: Path) -> None:
+    """Spare the look for pydantic's plugins, which imports half of the packaging library, and the
+    types of its core's schemas."""
+    loader = target / "pydantic" / "plugin" / "_loader.py"
+    if _holds(loader, "def get_plugins("):
+        loader.write_text(_NO_PLUGINS)
+    after = "    from typing import TypedDict\n"
+    _replace(target / "pydantic_core" / "core_schema.py", {after: after + _PLAIN_TYPED_DICT})
 
 
 _ONE_EVENT: Final = """from aws_lambda_powertools.utilities.data_classes.s3_event import S3Event
@@ -96,13 +117,88 @@ _ONE_EVENT: Final = """from aws_lambda_powertools.utilities.data_classes.s3_even
 __all__ = ["S3Event"]
 """
 
+_LATE_ASYNCIO: Final = """
+
+class _Late:
+    def __getattr__(self, name):
+        import asyncio
+
+        return getattr(asyncio, name)
+
+
+asyncio = _Late()
+"""
+
 
 def trim_powertools(powertools: Path) -> None:
-    """Batch reads messages of queues; the package of event classes brings forty other kinds."""
+    """Batch reads messages of queues; the package of event classes brings forty other kinds. Nobody
+    here processes batches asynchronously."""
     package = powertools / "utilities" / "data_classes" / "__init__.py"
-    if "import S3Event" not in package.read_text():
-        raise ValueError("Powertools keeps its event classes elsewhere now")
-    package.write_text(_ONE_EVENT)
+    if _holds(package, "import S3Event"):
+        package.write_text(_ONE_EVENT)
+    _replace(powertools / "utilities" / "batch" / "base.py", {"\nimport asyncio\n": _LATE_ASYNCIO})
+
+
+def trim_urllib3(urllib3: Path) -> None:
+    """What reads other packages' versions is imported when HTTP/2 is asked for, by nobody here."""
+    line, use = "from importlib.metadata import version\n", "    h2_version = version("
+    _replace(urllib3 / "http2" / "__init__.py", {f"\n{line}": "", use: f"    {line}{use}"})
+
+
+_NO_DOCSTRINGS: Final = '''"""Clients' methods have no documentation here: the models' is left out."""
+
+
+class LazyLoadedDocstring(str):
+    def __new__(cls, *arguments, **options):
+        return super().__new__(cls)
+
+    def __init__(self, *arguments, **options):
+        super().__init__()
+
+
+class ClientMethodDocstring(LazyLoadedDocstring):
+    pass
+
+
+class WaiterDocstring(LazyLoadedDocstring):
+    pass
+
+
+class PaginatorDocstring(LazyLoadedDocstring):
+    pass
+'''
+
+_DOCSTRINGS: Final = frozenset(
+    {"LazyLoadedDocstring", "ClientMethodDocstring", "WaiterDocstring", "PaginatorDocstring"}
+)
+
+
+def _trim_docs(docs: Path) -> None:
+    """The generator of documentation goes, but for the marks that handlers carry."""
+    text = (docs / "docstring.py").read_text()
+    if set(re.findall(r"^class (\w+)", text, re.MULTILINE)) != _DOCSTRINGS:
+        return
+    for entry in list(docs.iterdir()):
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        elif entry.name != "utils.py":
+            entry.unlink()
+    (docs / "__init__.py").write_text("")
+    (docs / "docstring.py").write_text(_NO_DOCSTRINGS)
+
+
+def _holds(file: Path, text: str) -> bool:
+    """Whether a file is there and as it was when it was last looked at: what changed stays whole,
+    and costs a few milliseconds."""
+    return file.exists() and text in file.read_text()
+
+
+def _replace(file: Path, changes: Mapping[str, str]) -> None:
+    if all(_holds(file, text) for text in changes):
+        whole = file.read_text()
+        for text, instead in changes.items():
+            whole = whole.replace(text, instead)
+        file.write_text(whole)
 
 
 def _trim_endpoints(file: Path, services: frozenset[str]) -> None:
@@ -127,6 +223,11 @@ def _trim_service(folder: Path, operations: frozenset[str]) -> None:
         if file.name not in _FILES:
             file.unlink()
     (newest / "service-2.json").write_text(json.dumps(slim, separators=(",", ":"), sort_keys=True))
+    rules = newest / "endpoint-rule-set-1.json.gz"
+    if rules.exists():
+        # The zip is compressed once already.
+        (newest / "endpoint-rule-set-1.json").write_text(json.dumps(_read(rules), separators=(",", ":")))
+        rules.unlink()
     paginators = newest / "paginators-1.json"
     if paginators.exists():
         pages = json.loads(paginators.read_text())["pagination"]

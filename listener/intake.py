@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from functions.envelope import Envelope, FlowNotes
-from functions.headers import HeaderEdits, received_field, separator
+from functions.headers import HeaderEdits, separator
+from functions.received import received_field
 from listener.capture import Capture
 from listener.session import Session, Transaction
 

@@ -18,7 +18,6 @@ from functions.delivery import MIN_SECONDS_LEFT
 from functions.errors import Temporary
 from functions.headers import separator
 from functions.mail import Mail
-from functions.mime import read_parts
 from functions.processors.base import Job
 from functions.processors.raw_fields import raw_fields
 from functions.spool import CONTENT_TYPE
@@ -111,6 +110,8 @@ class Storage:
             case "attachments":
                 yield from self._attachments(job)
             case kind:
+                from functions.mime import read_parts
+
                 parts = read_parts(job.mail, job.flow)
                 text = parts.text if kind == "text" else parts.html
                 if text is not None:
@@ -120,6 +121,8 @@ class Storage:
 
     def _attachments(self, job: Job) -> Iterator[Blob]:
         taken: set[str] = set()
+        from functions.mime import read_parts
+
         for number, attachment in enumerate(read_parts(job.mail, job.flow).attachments):
             key = wanted = self._key(job, attachment.filename)
             again = 1

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from functions.config import DeliveryConfig
-from infra.bundle import ROOT, delivery_part, services
+from infra.bundle import ROOT, Platform, bundle, delivery_part, services
 from listener.config_file import read
-from tests.support.aws_stack import bundled
+from tests.support.aws_stack import MACHINE, bundled
 from tests.support.endpoint import Asked, Says, endpoint
 from tests.support.spooled import MAIL, envelope_of, spool_object
 
@@ -106,10 +106,10 @@ def test_the_listeners_secrets_stay_behind() -> None:
     assert part == {"flows": {"a": {"outputs": []}}, "keepCache": True}
 
 
-def run(tree: Path, url: str, event: Any) -> subprocess.CompletedProcess[str]:
+def run(tree: Path, url: str, event: Any, code: str = HANDLE, *more: str) -> subprocess.CompletedProcess[str]:
     """In a Python without site-packages, like Lambda's but for what the zip brings."""
     return subprocess.run(
-        [sys.executable, "-I", "-S", "-c", HANDLE, str(tree), json.dumps(event)],
+        [sys.executable, "-I", "-S", "-c", code, str(tree), json.dumps(event), *more],
         env={
             "PATH": os.environ.get("PATH", ""),
             "AWS_ACCESS_KEY_ID": "k",
@@ -212,12 +212,33 @@ def test_it_sweeps(tree: Path, aws_api: tuple[Aws, str]) -> None:
     assert '"unfinished": 0' in done.stdout, done.stderr[-3000:]
 
 
+LATE = (
+    "asyncio",
+    "botocore.docs.method",
+    "functions.mime",
+    "html.parser",
+    "importlib.metadata",
+    "zipfile",
+)
+
+
+def test_a_start_imports_nothing_that_waits(tmp_path: Path, aws_api: tuple[Aws, str]) -> None:
+    """Each of these takes milliseconds of every start, and serves few mails or none. Where one comes
+    back, a package has changed: see `infra.bundle_sdk`."""
+    tree = tmp_path / "task"
+    with zipfile.ZipFile(bundle(ROOT / "configs" / "mail2s3.jsonc", Platform(arch=MACHINE))) as archive:
+        archive.extractall(tree)
+    code = HANDLE + "print('LATE', [name for name in sys.argv[3:] if name in sys.modules])\n"
+    done = run(tree, aws_api[1], {"Records": []}, code, *LATE)
+    assert "LATE []" in done.stdout, done.stdout[-2000:] + done.stderr[-2000:]
+
+
 def test_every_service_model_serves_its_operations(tree: Path) -> None:
     """Trimmed models are complete: every shape that an operation names is there."""
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import botocore.session, json\n"
         "session = botocore.session.get_session()\n"
-        "for name in ('s3', 'sqs', 'sesv2', 'dynamodb', 'sts'):\n"
+        "for name in ('s3', 'sqs', 'sesv2', 'dynamodb', 'sts', 'ssm', 'secretsmanager'):\n"
         "    client = session.create_client(name, region_name='eu-west-1')\n"
         "    for operation in client.meta.service_model.operation_names:\n"
         "        model = client.meta.service_model.operation_model(operation)\n"
