@@ -155,7 +155,7 @@ def test_results_reach_the_log(server: DnsServer, relay_for: Callable[..., Relay
     (line,) = [line for line in lines if "dmarc" in line]
     assert (line["spf"], line["dkim"], line["dmarc"], line["arc"]) == ("pass", "pass", "pass", "none")
     assert line["from_domain"] == "example.com"
-    assert line["mail"]
+    assert line["id"]
 
 
 def test_metrics(server: DnsServer, relay_for: Callable[..., Relay]) -> None:
