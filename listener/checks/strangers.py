@@ -14,10 +14,37 @@ from listener.listeners import Listener
 
 _REGEXP: Final = "regexp:"
 
-# RFC 5737 and RFC 3849 keep the documentation ranges; the others stand for anybody.
-_ADDRESSES: Final = ("192.0.2.77", "198.51.100.3", "203.0.113.250", "8.8.4.4", "2001:db8::7:1")
-_NAMES: Final = ("mail.stranger.example", "host-192-0-2-77.isp.test", "x1.invalid")
-_MAILBOXES: Final = ("someone@stranger.example", "x.y+z@sub.isp.test", "a@b.invalid")
+# RFC 5737 and RFC 3849 keep the documentation ranges; the others stand for anybody. Of each kind that
+# an expression may mean as a whole (IPv6, a top-level domain) there are two.
+_ADDRESSES: Final = (
+    "192.0.2.77",
+    "198.51.100.3",
+    "203.0.113.250",
+    "8.8.4.4",
+    "2001:db8::7:1",
+    "2a0f:9400::25",
+)
+_NAMES: Final = (
+    "mail.stranger.example",
+    "host-192-0-2-77.isp.test",
+    "x1.invalid",
+    "mx7.some-stranger.com",
+    "out.bulk9.com",
+    "vps-3.rack42.net",
+    "dsl.pool-17.net",
+)
+_MAILBOXES: Final = (
+    "someone@stranger.example",
+    "x.y+z@sub.isp.test",
+    "a@b.invalid",
+    "kim@some-stranger.com",
+    "q-9@out.bulk9.com",
+)
+
+_WIDE: Final = {4: 8, 6: 20}
+"""Prefix lengths below which a network holds more than any one party was ever given: by version."""
+
+_NOBODYS: Final = tuple(map(ipaddress.ip_network, ("fc00::/7", "fe80::/10")))  # RFC 4193, RFC 4291
 
 
 def checks_credentials(options: FilterOptions) -> bool:
@@ -115,7 +142,15 @@ def _any_subnet(values: Iterable[str]) -> bool:
             networks.append(ipaddress.ip_network(value, strict=False))
         except ValueError:
             continue
+    if any(map(_wide, networks)):
+        return True
     return sum(any(ipaddress.ip_address(one) in each for each in networks) for one in _ADDRESSES) >= 2
+
+
+def _wide(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> bool:
+    if network.prefixlen >= _WIDE[network.version]:
+        return False
+    return not any(own.version == network.version and network.subnet_of(own) for own in _NOBODYS)  # type: ignore[arg-type]
 
 
 _CLIENT_TESTS: Final[dict[str, Callable[[Iterable[str]], bool]]] = {
