@@ -168,3 +168,11 @@ def test_the_machines_set_up_is_given_what_it_names() -> None:
     unit = next(file for file in rendered["write_files"] if file["path"].endswith(".service"))
     assert "docker run --rm --name smtp-relay --env-file /etc/smtp-relay/environment" in unit["content"]
     assert rendered["runcmd"][-1] == "systemctl start smtp-relay.service"
+
+
+def test_no_alert_fires_on_zeros() -> None:
+    """What is extracted from log entries is kept as a distribution, whose percentile of zeros is not 0."""
+    alerts = (FOLDER / "modules" / "delivery" / "alerts.tf").read_text()
+    gauges = alerts.partition("gauges = {")[2].partition("resource ")[0]
+    thresholds = re.findall(r"threshold = (.+)", gauges)
+    assert thresholds == ["var.oldest_minutes * 60", "0.5"]
