@@ -29,6 +29,7 @@ from listener.observer import NULL, Observer
 
 if TYPE_CHECKING:
     from functions.bucket_local import BucketDelivery, Waits
+    from functions.observer import Observer as DeliveryObserver
     from listener.bucket_spool import BucketSpool
     from listener.config import RelayConfig
     from listener.options import Options
@@ -137,7 +138,9 @@ def spool_folder(config: RelayConfig, around: Surroundings) -> Path:
     return around.folder / config.spool.url.removeprefix("file://")
 
 
-def build_local(config: RelayConfig, around: Surroundings, part: Part, observer: Observer) -> LocalDelivery:
+def build_local(
+    config: RelayConfig, around: Surroundings, part: Part, observer: DeliveryObserver
+) -> LocalDelivery:
     """In-process delivery of one part of the local spool."""
     settings = delivery_settings(config, around)
     # Outputs choose at once where their temporaries live: the staging folder must be there.

@@ -18,6 +18,7 @@ from functions.errors import ConfigError
 from functions.folder import Lock, Part, parts
 from functions.local import LocalDelivery
 from listener import build, descriptors, observe
+from listener.backlogs import Backlogs
 from listener.build import Surroundings
 from listener.check import start_warnings
 from listener.checks.finding import Setting
@@ -75,6 +76,7 @@ class Server:
         self._names: dict[tuple[str, int], str] = {}
         self._retired: list[Generation] = []
         self._deliveries: list[LocalDelivery] = []
+        self._backlogs = Backlogs(self._shared.observer)
         self._bucket: BucketDelivery | None = None
         self.held_up = 0
         """Deliveries that did not let go when the server stopped."""
@@ -161,7 +163,7 @@ class Server:
         return spool
 
     def _deliver(self, part: Part) -> LocalDelivery:
-        delivery = build.build_local(self._config, self._around, part, self._shared.observer)
+        delivery = build.build_local(self._config, self._around, part, self._backlogs.part())
         delivery.start()
         self._deliveries.append(delivery)
         return delivery
@@ -234,6 +236,8 @@ class Server:
             delivery.replace(made, build.delivery_settings(config, self._around))
         if self._bucket is not None and from_bucket is not None:
             self._bucket.replace(*from_bucket)
+        if worker_count(config) == 1:
+            tell_what_waits(self._config, config)
         self._retired.append(self._current)
         self._current, self._config = generation, config
         self._names.update((address, listener.name) for address, listener in wanted.items())
@@ -283,6 +287,12 @@ def check_reload(old: RelayConfig, new: RelayConfig) -> None:
     """Whether a running server can go over to a configuration. Raises ConfigError."""
     if (new.spool, worker_count(new)) != (old.spool, worker_count(old)):
         raise ConfigError(new.source, "a new spool or number of workers", "restart the server for it")
+
+
+def tell_what_waits(old: RelayConfig, new: RelayConfig) -> None:
+    """Say what of a configuration that is taken up has no effect yet."""
+    if (new.prometheus, new.health) != (old.prometheus, old.health):
+        log.warning("new settings of prometheus and health take effect when the server is restarted")
 
 
 def close_all(bound: Iterable[Sockets]) -> None:

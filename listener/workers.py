@@ -30,6 +30,7 @@ from listener.server import (
     check_reload,
     close_all,
     serve_process,
+    tell_what_waits,
 )
 
 if TYPE_CHECKING:
@@ -209,6 +210,7 @@ class Supervisor:
                 close_all(fresh.values())
         if not taken:
             return
+        tell_what_waits(self._config, config)
         self._config = config
         held |= fresh
         self._sockets = [(listener, held.pop(address)) for address, listener in wanted.items()]

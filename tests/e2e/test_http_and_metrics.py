@@ -264,6 +264,31 @@ def test_clients_that_are_turned_away_are_counted_and_told(running: RelayFor) ->
     assert "ip=192.0.2.9" in relay.log()
 
 
+def test_the_backlog_is_that_of_all_parts(new_relay: RelayFor) -> None:
+    """After several workers one process has the parts of all of them."""
+    port = free_port()
+    away = {"type": "mailer", "nodemailer": {"host": HOST, "port": free_port()}}
+    relay = new_relay(
+        {
+            "flows": {"in": {**flow(), "outputs": [away]}},
+            "workers": 3,
+            "prometheus": {"portNumber": port},
+            "delivery": {"retry": {"first": 600_000, "max": 600_000}},
+        }
+    ).start()
+    for _ in range(24):
+        send(relay)
+    parts = [part for part in relay.spool.glob("part-*") if part.is_dir()]
+    assert len(parts) == 3
+    assert relay.stop() == 0
+    relay.config["workers"] = 1
+    relay.start()
+    name = "smtp_relay_unfinished_mails"
+    wait_until(lambda: of(scrape(port), name) == 24, seconds=20, what="the count of all parts")
+    assert of(scrape(port), "smtp_relay_oldest_unfinished_seconds") < 60
+    assert relay.stop() == 0
+
+
 @pytest.mark.slow
 def test_health_tells_of_a_worker_that_hangs_and_of_one_that_died(running: RelayFor) -> None:
     port = free_port()

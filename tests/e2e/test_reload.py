@@ -106,6 +106,15 @@ def test_one_that_cannot_be_carried_out_changes_nothing(
     assert relay.stop() == 0
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_has_to_wait_for_a_restart_is_said(new_relay: Make, workers: int) -> None:
+    relay = new_relay({"workers": workers}).start()
+    wait_until(lambda: len(listening(relay)) == workers, seconds=20, what="all to listen")
+    rewrite(relay, lambda config: config.update(health={"portNumber": free_port()}))
+    wait_until(lambda: relay.log().count("configuration read again") == workers, seconds=20, what="reload")
+    assert relay.log().count("take effect when the server is restarted") == 1
+
+
 def replace_workers(relay: Relay) -> None:
     """Kill every worker, and wait for each until another listens in its stead."""
     for pid in listening(relay):
