@@ -97,11 +97,8 @@ class BucketDelivery:
         self._thread.start()
 
     def ring(self, keys: Iterable[str]) -> None:
-        """Deliver the mails under these keys soon. Any thread may call."""
-        with self._changed:
-            for key in keys:
-                self._add(0.0, key, 0)
-            self._changed.notify_all()
+        """Deliver the mails under these keys, which were stored just now. Any thread may call."""
+        self._ring(keys, 0)
 
     def replace(self, delivery: Delivery, waits: Waits) -> None:
         """Go on with other outputs; runs under way end with those they began with."""
@@ -187,7 +184,9 @@ class BucketDelivery:
     def _attempt(self, key: str, attempts: int) -> float | None:
         """One run; the seconds until the next one, None where none is needed."""
         end = time.monotonic() + RUN
-        run = self._home.run(key, attempts=attempts, seconds_left=lambda: end - time.monotonic())
+        run = self._home.run(
+            key, attempts=attempts, seconds_left=lambda: end - time.monotonic(), stored=attempts == 0
+        )
         if run.fate is not Fate.LATER:
             return None
         if run.cut_short:
@@ -200,10 +199,15 @@ class BucketDelivery:
         have ended between a claim and its receipt: these are no first attempts."""
         home = self._home
         keys = [found.key for found in home.store.list(f"{home.prefix}spool/")]
+        self._ring_again(key for key in keys if spooled_id(key, home.prefix) is not None)
+
+    def _ring_again(self, keys: Iterable[str]) -> None:
+        self._ring(keys, 1)
+
+    def _ring(self, keys: Iterable[str], attempts: int) -> None:
         with self._changed:
             for key in keys:
-                if spooled_id(key, home.prefix) is not None:
-                    self._add(0.0, key, 1)
+                self._add(0.0, key, attempts)
             self._changed.notify_all()
 
     def _sweep(self) -> None:
@@ -214,7 +218,7 @@ class BucketDelivery:
                 self._take_up()
             since = min(self._swept, now - WINDOW)
             found = sweep(
-                home.store, home.prefix, self.ring, now=now, since=since, seconds_left=lambda: math.inf
+                home.store, home.prefix, self._ring_again, now=now, since=since, seconds_left=lambda: math.inf
             )
         except DeliveryFault as fault:
             log.error("the sweep failed", extra={"reason": fault.reason})

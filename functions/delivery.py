@@ -140,6 +140,11 @@ class Delivery:
         self._give_up_after = give_up_after
         self._on_doubt = on_doubt
 
+    @property
+    def gives_up_doubts(self) -> bool:
+        """Whether a call without an answer becomes a dead record."""
+        return self._on_doubt == "dead-letter"
+
     def close(self) -> None:
         """Release what the processors hold."""
         for outputs in self.flows.values():

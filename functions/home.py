@@ -43,6 +43,10 @@ TOO_LATE: Final = "4.4.7"
 """RFC 3463 section 3.5, delivery time expired: what is said where too little of the run is left."""
 
 
+FRESH: Final = 60.0
+"""Seconds for which a mail's own event finds nothing that an earlier run, or a person, left."""
+
+
 class Fate(Enum):
     """How one doorbell ended."""
 
@@ -103,21 +107,24 @@ class Home:
         """Release what the outputs hold; one that waits for a server is made to let go."""
         self._delivery.close()
 
-    def run(self, key: str, *, attempts: int, seconds_left: Callable[[], float]) -> Run:
+    def run(self, key: str, *, attempts: int, seconds_left: Callable[[], float], stored: bool = False) -> Run:
         """Deliver what the mail under `key` is owed. `attempts` is how often that was tried before,
-        as far as is known. Never raises a DeliveryFault: what the bucket refuses is tried later."""
+        as far as is known; `stored` says that the store itself rang, and not the sweep or a person.
+        Never raises a DeliveryFault: what the bucket refuses is tried later."""
         mail_id = spooled_id(key, self.prefix)
         if mail_id is None:
             return Run(Fate.FOREIGN)
         try:
-            return self._run(key, mail_id, attempts, seconds_left)
+            return self._run(key, mail_id, attempts, seconds_left, stored)
         except DeliveryFault as fault:
             # Whatever the bucket says against it, the mail is still owed.
             log.warning("the spool failed", extra={"id": mail_id, "reason": fault.reason})
             self._observer.spool_error()
             return Run(Fate.LATER, retry_after=getattr(fault, "retry_after", None))
 
-    def _run(self, key: str, mail_id: str, attempts: int, seconds_left: Callable[[], float]) -> Run:
+    def _run(
+        self, key: str, mail_id: str, attempts: int, seconds_left: Callable[[], float], stored: bool
+    ) -> Run:
         data = self.store.read(key)
         if data is None:
             log.info("nothing owed", extra={"id": mail_id})
@@ -130,7 +137,8 @@ class Home:
             return self._unreadable(mail_id, f"the envelope is that of {envelope.id}", attempts)
         del data
         mail = Mail(envelope, BytesContent(content))
-        marks = read_marks(self.store, self.prefix, mail_id)
+        unmarked = stored and attempts == 0 and self._is_first(envelope)
+        marks = Marks() if unmarked else read_marks(self.store, self.prefix, mail_id)
         ledger = BucketLedger(self, self._receipts, marks, attempts)
         ledger.bury_refused(mail)
         report = self._delivery.deliver(mail, ledger, now=self._clock(), seconds_left=seconds_left)
@@ -138,6 +146,9 @@ class Home:
         if report.finished:
             self._finish(key, mail, marks)
             return Run(Fate.FINISHED, report)
+        if unmarked and report.parked:
+            # An event may come twice: the mark is for all that is dead.
+            marks = read_marks(self.store, self.prefix, mail_id)
         self._tidy(mail_id, marks, park=report.parked)
         if report.parked:
             log.warning("parked", extra={"id": mail_id, "dead": len(marks.dead)})
@@ -146,10 +157,22 @@ class Home:
         cut_short = all(fault.enhanced == TOO_LATE for fault in owed)
         return Run(Fate.LATER, report, report.retry_after, cut_short)
 
+    def _is_first(self, envelope: Envelope) -> bool:
+        """Whether nothing can be marked yet, so that the look for marks, which costs as much as the
+        upload, is spared. An event that comes twice within the time runs once more over what was given
+        up in between; where doubts are given up that could repeat an effect, so there we look."""
+        return (
+            envelope.replay == 0
+            and not envelope.refused
+            and not self._delivery.gives_up_doubts
+            and self._clock() - envelope.received / 1000 < FRESH
+        )
+
     def bury(self, record: DeadRecord) -> None:
         """Write a dead record; one that is there already stays. Raises DeliveryFault."""
         key = self.prefix + dead_key(record.id, record.key)
-        self.store.create(key, record.model_dump_json().encode(), JSON)
+        if not self.store.create(key, record.model_dump_json().encode(), JSON):
+            return
         self._observer.dead_letter(record.flow, record.output)
         log.error(
             "given up",

@@ -16,10 +16,12 @@ class NotOurs(ValueError):
 
 
 class Doorbell(NamedTuple):
-    """One object that was stored: its key, and its size in octets where the event says it."""
+    """One object that was stored: its key, its size in octets where the event says it, and whether it
+    is S3 that rings."""
 
     key: str
     size: int
+    stored: bool = False
 
 
 def doorbells(body: str, bucket: str) -> list[Doorbell]:
@@ -56,4 +58,4 @@ def _read(record: Any, bucket: str) -> Doorbell | str:
         return Doorbell(key, 0)
     if not name.removeprefix("s3:").startswith("ObjectCreated:"):
         return f"an event that stores nothing: {name}"
-    return Doorbell(unquote_plus(key), size if isinstance(size, int) else 0)
+    return Doorbell(unquote_plus(key), size if isinstance(size, int) else 0, stored=True)

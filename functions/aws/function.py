@@ -161,7 +161,7 @@ class Function:
     def _run(self, bell: Doorbell, receives: int, seconds_left: Callable[[], float]) -> Run:
         if seconds_left() < MIN_SECONDS_LEFT:
             return Run(Fate.LATER, cut_short=True)
-        run = self.home.run(bell.key, attempts=receives - 1, seconds_left=seconds_left)
+        run = self.home.run(bell.key, attempts=receives - 1, seconds_left=seconds_left, stored=bell.stored)
         if run.fate is Fate.FOREIGN:
             log.warning("a key that is not ours", extra={"key": bell.key})
         elif run.fate is Fate.FINISHED:

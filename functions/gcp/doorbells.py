@@ -15,18 +15,23 @@ FINALIZE: Final = "OBJECT_FINALIZE"
 """The event of an object that was stored."""
 
 
+_OURS: Final = "smtpRelay"
+"""The attribute that tells our own messages from the bucket's."""
+
+
 class NotOurs(ValueError):
     """The message rings for nothing here; `str()` says why. It is never worth another try."""
 
 
 class Doorbell(NamedTuple):
     """One object that was stored: its key, its size in octets where the event says it, the number of
-    this delivery (from 1), and the id of the message."""
+    this delivery (from 1), the id of the message, and whether it is Cloud Storage that rings."""
 
     key: str
     size: int
     attempt: int
     message: str
+    stored: bool = False
 
 
 def doorbell(push: Any, bucket: str) -> Doorbell:
@@ -50,6 +55,7 @@ def doorbell(push: Any, bucket: str) -> Doorbell:
         _size(message.get("data")),
         attempt if isinstance(attempt, int) and attempt > 0 else 1,
         str(message.get("messageId", "")),
+        stored=_OURS not in attributes,
     )
 
 
@@ -60,7 +66,7 @@ def ring_message(bucket: str, key: str) -> dict[str, Any]:
         "bucketId": bucket,
         "objectId": key,
         "payloadFormat": "NONE",
-        "smtpRelay": "sweep",
+        _OURS: "sweep",
     }
     return {"data": b"", "attributes": attributes}
 

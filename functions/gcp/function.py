@@ -112,7 +112,9 @@ class Function:
             if not had:
                 log.warning("no room for the mail yet", extra={"key": bell.key, "size": bell.size})
                 return Run(Fate.LATER, cut_short=True)
-            return self.home.run(bell.key, attempts=bell.attempt - 1, seconds_left=seconds_left)
+            return self.home.run(
+                bell.key, attempts=bell.attempt - 1, seconds_left=seconds_left, stored=bell.stored
+            )
 
     def _answer(self, bell: Doorbell, run: Run) -> int:
         """204 acknowledges the message, 503 has it come again after the subscription's backoff."""

@@ -90,8 +90,8 @@ class Place:
         assert self.store.create(key, data, "message/rfc822")
         return key, envelope
 
-    def run(self, key: str, attempts: int = 0) -> Run:
-        return self.home.run(key, attempts=attempts, seconds_left=lambda: self.seconds_left)
+    def run(self, key: str, attempts: int = 0, *, stored: bool = False) -> Run:
+        return self.home.run(key, attempts=attempts, seconds_left=lambda: self.seconds_left, stored=stored)
 
     def ring(self, keys: Any) -> None:
         self.rung += keys

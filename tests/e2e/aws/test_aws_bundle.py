@@ -137,6 +137,7 @@ class Aws:
         self.stored: dict[str, bytes] = {}
         self.events: list[Any] = []
         self.tables: list[str] = []
+        self.requests: list[str] = []
 
     def __call__(self, asked: Asked) -> Says:
         target = asked.headers.get("x-amz-target", "")
@@ -147,6 +148,7 @@ class Aws:
         if target.endswith("SendMessage"):
             self.events.append(json.loads(json.loads(asked.body)["MessageBody"]))
             return Says(body=b'{"MessageId":"m"}')
+        self.requests.append("LIST" if "list-type=2" in asked.path else asked.method)
         if "list-type=2" in asked.path:
             return Says(body=b"<ListBucketResult></ListBucketResult>")
         if asked.method == "PUT":
@@ -198,6 +200,8 @@ def test_it_delivers_a_mail_with_only_what_it_carries(tree: Path, aws_api: tuple
     assert aws.events[0]["data"]["storage"]["url"].startswith("s3://mails/in/")
     assert aws.tables == ["PutItem", "UpdateItem"]
     assert not aws.objects
+    # What S3 charges for: docs/aws.md, cost.
+    assert aws.requests == ["GET", "PUT", "DELETE"]
 
 
 def test_a_missing_dependency_shows(tree: Path, aws_api: tuple[Aws, str]) -> None:

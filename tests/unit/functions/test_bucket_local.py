@@ -104,6 +104,7 @@ def test_a_parked_mail_rests(place: Place, start: Callable[..., BucketDelivery])
     key, _ = place.put()
     delivery.ring([key])
     wait_until(lambda: len(place.below("dead/")) == 2, seconds=10, what="the record and the mark")
+    place.now += 61.0
     delivery.ring([key])
     other, _ = place.put()
     delivery.ring([other])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from functions.bucket_keys import spooled_id
-from functions.delivery import SKEW
+from functions.delivery import SKEW, Delivery, Output
 from functions.envelope import Refused
 from functions.errors import Permanent, Temporary
 from functions.home import ENVELOPE, Fate
@@ -188,3 +189,83 @@ def test_whatever_fails_each_output_takes_effect_once(seed: int, rate: float) ->
 def test_a_mail_larger_than_any_envelope_is_read(place: Place) -> None:
     key, _ = place.put(MAIL + b"x" * 5_000_000)
     assert place.run(key).fate is Fate.FINISHED
+
+
+class TestTheLookForMarks:
+    """It costs a listing, as much as the upload: who cannot find any does not look."""
+
+    @pytest.fixture
+    def listed(self, place: Place) -> list[str]:
+        found: list[str] = []
+
+        def note(verb: str, key: str) -> bool:
+            if verb == "list":
+                found.append(key)
+            return False
+
+        place.store.fails = note
+        return found
+
+    def test_a_first_run_spares_it(self, place: Place, listed: list[str]) -> None:
+        key, envelope = place.put()
+        assert place.run(key, stored=True).fate is Fate.FINISHED
+        assert place.a.effects == {(envelope.id, 0): 1}
+        assert not listed
+
+    def test_a_first_run_that_fails_too(self, place: Place, listed: list[str]) -> None:
+        key, _ = place.put()
+        place.a.faults = [Temporary("later")]
+        assert place.run(key, stored=True).fate is Fate.LATER
+        assert not listed
+        assert place.run(key, attempts=1, stored=True).fate is Fate.FINISHED
+        assert listed
+
+    @pytest.mark.parametrize(
+        "about",
+        [
+            {"replay": 1},
+            {"age": 61.0},
+            {"refused": (Refused(address="x@example.com", reason="no", code="5.1.1"),)},
+        ],
+        ids=["replayed", "old", "with refused recipients"],
+    )
+    def test_who_may_find_some_looks(self, place: Place, listed: list[str], about: dict[str, Any]) -> None:
+        key, envelope = place.put(**about)
+        place.now = envelope.received / 1000 + about.get("age", 0.0)
+        place.run(key, stored=True)
+        assert listed
+
+    def test_the_sweep_and_people_look(self, place: Place, listed: list[str]) -> None:
+        key, _ = place.put()
+        place.run(key)
+        assert listed
+
+    def test_where_doubts_are_given_up_all_look(self, listed: list[str], place: Place) -> None:
+        place.home.replace(Delivery({"in": [Output("a", "id-a", place.a)]}, on_doubt="dead-letter"))
+        key, _ = place.put()
+        place.a.faults = [Temporary("no answer", in_doubt=True)]
+        assert place.run(key, stored=True).fate is Fate.PARKED
+        assert place.run(key, stored=True).fate is Fate.PARKED
+        assert place.a.calls == 1
+        assert listed
+
+    def test_an_event_that_comes_twice_parks_for_all_that_is_dead(self, place: Place) -> None:
+        key, _ = place.put()
+        place.a.always = Permanent("never")
+        place.b.faults = [Temporary("later")]
+        assert place.run(key, stored=True).fate is Fate.LATER
+        place.a.always = None
+        place.b.faults = [Permanent("never too")]
+        assert place.run(key, stored=True).fate is Fate.PARKED
+        assert set(records(place)) == {"a", "b"}
+        assert place.run(key).fate is Fate.PARKED
+        assert place.b.calls == 2
+
+    def test_a_record_is_counted_once(self, place: Place) -> None:
+        key, _ = place.put()
+        place.a.always = Permanent("never")
+        counted: list[str] = []
+        place.home._observer.dead_letter = lambda flow, output: counted.append(output)  # type: ignore[method-assign]
+        for _ in range(2):
+            assert place.run(key, stored=True).fate is Fate.PARKED
+        assert counted == ["a"]

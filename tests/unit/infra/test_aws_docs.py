@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+import pytest
+
 from infra.cdk import iam_rules
 from infra.cdk.settings import PARTS
 from tests.support.servers import ROOT
@@ -33,3 +35,25 @@ def test_every_alarm_is_described() -> None:
     assert len(names) == 9
     for name in names:
         assert f"| {name} |" in PAGE, name
+
+
+def figures(table: str) -> list[float]:
+    """The last column of the rows of a table that begins so."""
+    rows = PAGE[PAGE.index(table) :].partition("\n\n")[0].splitlines()[2:-1]
+    return [float(row.rstrip("| ").rpartition("|")[2]) for row in rows]
+
+
+def test_costs_add_up_and_are_the_same_on_every_page() -> None:
+    fixed, variable = sum(figures("| fixed |")), sum(figures("| variable,"))
+    assert round(fixed) in (46, 47)
+    assert "**about 47**" in PAGE
+    assert f"**about {variable:.0f}**" in PAGE
+    limits = (ROOT / "docs" / "limits.md").read_text()
+    assert "about $47 |" in limits
+    assert f"about ${variable:.0f} |" in limits
+    named = re.search(r"\| variable: ([^|]+)\|", limits)
+    assert named is not None
+    assert sum(map(float, re.findall(r" (\d+\.\d)\b(?! s)", named[1]))) == pytest.approx(variable)
+    both = f"about ${fixed + variable:.0f}"
+    assert both in limits
+    assert both in (ROOT / "README.md").read_text()

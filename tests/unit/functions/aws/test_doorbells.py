@@ -23,7 +23,7 @@ def s3_event(
 
 def test_an_event_of_s3_with_its_key_decoded() -> None:
     body = json.dumps({"Records": [s3_event("relay/spool/a+b%2Bc%C3%A9.eml")]})
-    assert doorbells(body, "spool") == [Doorbell("relay/spool/a b+cé.eml", 7)]
+    assert doorbells(body, "spool") == [Doorbell("relay/spool/a b+cé.eml", 7, stored=True)]
 
 
 def test_our_own_ring() -> None:
@@ -36,7 +36,7 @@ def test_what_is_ours_among_others() -> None:
     body = json.dumps(
         {"Records": [s3_event(bucket="other"), s3_event("k"), s3_event(name="ObjectRemoved:Delete")]}
     )
-    assert doorbells(body, "spool") == [Doorbell("k", 7)]
+    assert doorbells(body, "spool") == [Doorbell("k", 7, stored=True)]
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def push(attributes: Any = TOLD, **more: Any) -> dict[str, Any]:
 def test_a_notification() -> None:
     data = base64.b64encode(json.dumps({"size": "123", "name": "x"}).encode()).decode()
     found = doorbell(push(message={"data": data}, deliveryAttempt=3), "b")
-    assert found == Doorbell("spool/ä +%2F.eml", 123, 3, "7")  # keys come as they are
+    assert found == Doorbell("spool/ä +%2F.eml", 123, 3, "7", stored=True)  # keys come as they are
 
 
 @pytest.mark.parametrize("data", [None, "", "!", "bm8=", base64.b64encode(b'{"size": -5}').decode()])
@@ -39,9 +39,9 @@ def test_the_first_attempt_where_nothing_else_is_said(attempt: Any) -> None:
 
 def test_our_own_ring_is_read_like_the_buckets() -> None:
     message = ring_message("b", "spool/x")
-    assert (
-        doorbell({"message": {"attributes": message["attributes"], "messageId": "1"}}, "b").key == "spool/x"
-    )
+    found = doorbell({"message": {"attributes": message["attributes"], "messageId": "1"}}, "b")
+    assert found.key == "spool/x"
+    assert not found.stored
 
 
 @pytest.mark.parametrize(
