@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from listener.decision import Reply
 from listener.proxy import BadHeader, canonical
+from listener.wording import one_line
 from listener.xtext import decode
 
 if TYPE_CHECKING:
@@ -30,6 +31,11 @@ _NAME: Final = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0
 
 class BadAttribute(ValueError):
     """An attribute is unknown, or its value is not what belongs there."""
+
+
+def bad_attribute(verb: str, bad: BadAttribute) -> Reply:
+    """What is wrong with the attributes of a command, in printable ASCII whatever came in."""
+    return Reply(501, "5.5.4", f"Bad {verb} attribute: {one_line(str(bad)[:40])}")
 
 
 def attributes(argument: str, names: tuple[str, ...]) -> dict[str, str | None]:
@@ -111,7 +117,7 @@ def xclient(connection: Connection, argument: str) -> None:
             if value is not None and name in _CHECKS:
                 _CHECKS[name](value)
     except BadAttribute as bad:
-        connection.error(Reply(501, "5.5.4", f"Bad XCLIENT attribute: {str(bad)[:40]}"))
+        connection.error(bad_attribute("XCLIENT", bad))
         return
     if not given:
         connection.error(NO_ATTRIBUTE)

@@ -13,6 +13,7 @@ from listener.xclient import (
     BadAttribute,
     address,
     attributes,
+    bad_attribute,
     one_of,
     port,
 )
@@ -42,7 +43,7 @@ def xforward(connection: Connection, argument: str) -> None:
             if value is not None and name in _CHECKS:
                 _CHECKS[name](value)
     except BadAttribute as bad:
-        connection.error(Reply(501, "5.5.4", f"Bad XFORWARD attribute: {str(bad)[:40]}"))
+        connection.error(bad_attribute("XFORWARD", bad))
         return
     if not given:
         connection.error(NO_ATTRIBUTE)

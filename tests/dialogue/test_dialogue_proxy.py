@@ -319,12 +319,17 @@ class TestXclient:
             "XCLIENT HELO=" + "x" * 256,
             "XCLIENT FOO=bar",
             "XCLIENT ADDR=192.0.2.7 ADDR=192.0.2.7",
+            "XCLIENT \x1b[31m=red",
+            "XCLIENT É=1",
         ],
     )
     def test_bad_attributes_change_nothing(self, both: Relay, line: str) -> None:
         with Wire(both.port) as wire:
             wire.greet()
-            assert str(wire.command(line)).startswith("501 5.5.4"), line
+            said = str(wire.command(line))
+            assert said.startswith("501 5.5.4"), line
+            assert said.isascii()
+            assert said.isprintable()
             deliver(wire)
         assert received(both) == b"client.example ([127.0.0.1])"
 
