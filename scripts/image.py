@@ -9,6 +9,7 @@ whose inputs did not change is left out.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -77,10 +78,16 @@ class StandIn:
 
     def build(self, tag: str) -> None:
         """Build the image, and its base where that is not there yet."""
+        self.state.mkdir(parents=True, exist_ok=True)
+        with (self.state / "lock").open("w") as lock:
+            # Who builds at the same time waits, and finds it built.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._build(tag)
+
+    def _build(self, tag: str) -> None:
         wanted = digest()
         if self._stamp.exists() and self._stamp.read_text() == wanted and self._has(tag):
             return
-        self.state.mkdir(parents=True, exist_ok=True)
         if not self._has(BASE):
             self._make_base()
         say(f"building {DOCKERFILE} as {tag}")
