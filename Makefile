@@ -6,7 +6,7 @@ BIN := .venv/bin
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check docs-check fmt bench fuzz faults faults-aws soak image e2e-aws e2e-gcp setup setup-run clean
+.PHONY: help run test check docs-check fmt bench fuzz faults faults-local faults-aws faults-gcp soak image e2e-aws e2e-gcp setup setup-run clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -44,11 +44,16 @@ bench: setup ## compare with stock aiosmtpd and smtp-sink; writes bench/RESULTS.
 fuzz: setup ## ten minutes of random bytes and commands against a live server
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-600} $(BIN)/pytest tests/fuzz -s
 
-faults: setup ## 200 rounds of faults under load, 50,000 mails: nothing lost, torn or repeated
+faults: setup faults-local faults-aws faults-gcp ## faults under load, at home and on both clouds' stand-ins: nothing lost, torn or repeated
+
+faults-local: setup ## 200 rounds of faults in local mode, 50,000 mails
 	$(BIN)/python -m tests.faults.run --rounds $${ROUNDS:-200} --mails $${MAILS:-50000}
 
 faults-aws: setup ## 50 rounds of faults on a local AWS, 5,000 mails
-	$(BIN)/python -m tests.faults.run_aws --rounds $${ROUNDS:-50} --mails $${MAILS:-5000}
+	$(BIN)/python -m tests.faults.run_clouds aws --rounds $${ROUNDS:-50} --mails $${MAILS:-5000}
+
+faults-gcp: setup ## 50 rounds of faults on Google's stand-ins, 5,000 mails
+	$(BIN)/python -m tests.faults.run_clouds gcp --rounds $${ROUNDS:-50} --mails $${MAILS:-5000}
 
 soak: setup ## half of the top rate for half an hour (SOAK_SECONDS): memory, descriptors and threads stay flat
 	$(BIN)/python -m tests.faults.soak --seconds $${SOAK_SECONDS:-1800}

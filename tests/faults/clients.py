@@ -47,7 +47,7 @@ def steady(book: Book, port: int, door: str, moments: random.Random, stop: threa
     with Wire(port, patience=PATIENCE) as wire:
         wire.greet()
         for _ in range(moments.randrange(1, 60)):
-            if stop.is_set():
+            if stop.is_set() or book.full:
                 break
             number = book.number()
             if (reply := wire.command(f"MAIL FROM:<{SENDER}>")).code != 250:
@@ -72,7 +72,7 @@ def pipelining(book: Book, port: int, door: str, moments: random.Random, stop: t
     with Wire(port, patience=PATIENCE) as wire:
         wire.greet()
         for _ in range(moments.randrange(1, 40)):
-            if stop.is_set():
+            if stop.is_set() or book.full:
                 break
             number = book.number()
             wanted = recipients(number, door)
@@ -156,6 +156,9 @@ def busy(book: Book, ports: Ports, count: int, seed: str) -> Iterator[None]:
         client, door = _MAKES[index % len(_MAKES)]
         moments = random.Random(f"{seed} {index}")
         while not stop.is_set():
+            if book.full:
+                stop.wait(_REST)
+                continue
             try:
                 client(book, ports[door], door, moments, stop)
                 if client is quitting:

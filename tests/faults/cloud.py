@@ -399,6 +399,8 @@ def play(site: Site, book: Book, rounds: int, mails: int, moments: random.Random
             outage(site, 35)
         how = weather(site, moments)
         target = book.taken + mails
+        # More than the stand-ins can carry would only wait there.
+        book.most = target + mails
         done = BLOWS[name][0](site, moments)
         if site.store.mood in BLOCKING:
             time.sleep(moments.uniform(0.5, 1.5))
@@ -428,10 +430,9 @@ def running(site: Site) -> Iterator[Mapping[str, int]]:
             site.relay.kill()
 
 
-def together(work: Sequence[Callable[[], object]]) -> None:
-    """Do all of it at the same time."""
+def together(work: Sequence[Callable[[], object]]) -> list[threading.Thread]:
+    """Begin all of it at the same time; the threads."""
     threads = [threading.Thread(target=each, daemon=True) for each in work]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join(150)
+    return threads

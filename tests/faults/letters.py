@@ -77,11 +77,18 @@ class Book:
     """How often each code was answered, to any command."""
     taken: int = 0
     """How many mails were answered 250."""
+    most: int | None = None
+    """Clients rest while so many were taken."""
     first: int = 1
 
     def __post_init__(self) -> None:
         self._numbers = itertools.count(self.first)
         self._lock = threading.Lock()
+
+    @property
+    def full(self) -> bool:
+        """Whether clients rest."""
+        return self.most is not None and self.taken >= self.most
 
     def number(self) -> int:
         """The next number."""

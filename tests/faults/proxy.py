@@ -39,11 +39,11 @@ BLOCKING: Final = frozenset({"full", "denied", "down"})
 
 
 class Proxy:
-    """Forwards to a port of this machine; `mood` may be changed at any time."""
+    """Forwards to a port of this machine; `mood` and `target` may be changed at any time."""
 
     def __init__(self, target: int, seed: str) -> None:
         self.mood = "fine"
-        self._target = target
+        self.target = target
         self._moments = random.Random(seed)
         self._socket = socket.create_server((HOST, 0), backlog=256)
         self.port: int = self._socket.getsockname()[1]
@@ -71,7 +71,7 @@ class Proxy:
             if self.mood == "down":
                 _reset(client)
                 return
-            with socket.create_connection((HOST, self._target)) as server:
+            with socket.create_connection((HOST, self.target)) as server:
                 back = threading.Thread(target=self._answers, args=(server, client), daemon=True)
                 back.start()
                 self._requests(client, server)

@@ -92,6 +92,17 @@ class Process:
             # Its children share the port, and may die a moment later.
             wait_until(lambda: not answers(self.port), seconds=20, what=f"{self.output.stem} to be gone")
 
+    @property
+    def pid(self) -> int:
+        """The first process; what it started are its children."""
+        assert self._process is not None
+        return self._process.pid
+
+    def wait(self, seconds: float) -> None:
+        """Wait for its end. Raises subprocess.TimeoutExpired."""
+        assert self._process is not None
+        self._process.wait(seconds)
+
     def log(self) -> str:
         """What it printed."""
         return self.output.read_text(errors="replace") if self.output.exists() else ""
