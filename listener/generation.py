@@ -35,7 +35,10 @@ metrics, an alarm is made of them."""
 
 
 class Generation:
-    """One configuration at work. Raises ConfigError when it cannot be carried out."""
+    """One configuration at work, in `loop`. Raises ConfigError when it cannot be carried out.
+
+    Making it reads files and secret stores, and waits for them: in another thread where the loop
+    serves already."""
 
     def __init__(
         self,
@@ -44,12 +47,13 @@ class Generation:
         spool: Spool,
         counters: Counters,
         observer: Observer,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.config = config
         self._spool = spool
         self._counters = counters
         self._observer = observer
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
         self._around = around
         self._filters = Filters(config, around)
         self._filters.observe(observer)

@@ -83,7 +83,7 @@ def _attempt(config: RelayConfig, around: Surroundings) -> int:
 async def _carry_out(config: RelayConfig, around: Surroundings) -> None:
     """Make everything that a worker makes of a configuration. Raises ConfigError."""
     spool: Any = _NoSpool()
-    generation = Generation(config, around, spool, LocalCounters(), NULL)
+    generation = Generation(config, around, spool, LocalCounters(), NULL, asyncio.get_running_loop())
     try:
         await generation.start()
         if not config.spool.in_bucket:

@@ -31,7 +31,8 @@ from listener.secret_places import placed
 from listener.spool import LocalSpool, Spool
 
 if TYPE_CHECKING:
-    from functions.bucket_local import BucketDelivery
+    from functions.bucket_local import BucketDelivery, Waits
+    from functions.delivery import Delivery
     from listener.config import Listener, RelayConfig
     from listener.heartbeat import Beat
 
@@ -93,7 +94,8 @@ class Server:
         loop = asyncio.get_running_loop()
         with placed(self._config):
             self._spool = self._open_spool()
-            self._current = await self._generation(self._config)
+            self._current = self._make(self._config, loop)
+            await self._current.start()
         for address, (listener, sockets) in self._bound.items():
             await self._listen(address, listener.name, sockets)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -115,14 +117,9 @@ class Server:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _generation(self, config: RelayConfig) -> Generation:
-        made = Generation(config, self._around, self._spool, self._shared.counters, self._shared.observer)
-        try:
-            await made.start()
-        except BaseException:
-            await made.stop()
-            raise
-        return made
+    def _make(self, config: RelayConfig, loop: asyncio.AbstractEventLoop) -> Generation:
+        shared = self._shared
+        return Generation(config, self._around, self._spool, shared.counters, shared.observer, loop)
 
     async def _listen(self, address: tuple[str, int], name: str, sockets: Sockets) -> None:
         loop = asyncio.get_running_loop()
@@ -195,7 +192,7 @@ class Server:
         assert self._reload is not None
         try:
             async with self._reloading:
-                config = self._reload()
+                config = await asyncio.to_thread(self._reload)
                 with placed(config):
                     await self._replace(config)
         except ConfigError as mistake:
@@ -207,24 +204,19 @@ class Server:
 
     async def _replace(self, config: RelayConfig) -> None:
         check_reload(self._config, config)
-        generation = await self._generation(config)
+        # Clients are served meanwhile: a secret may be far away.
+        generation = await asyncio.to_thread(self._make, config, asyncio.get_running_loop())
         fresh: dict[tuple[str, int], tuple[str, Sockets]] = {}
         try:
-            deliveries = [
-                build.build_delivery(
-                    config,
-                    self._around,
-                    staging=one.staging,
-                    durable=config.spool.durability == "fsync",
-                )
-                for one in self._deliveries
-            ]
-            from_bucket = None if self._bucket is None else build.build_from_bucket(config, self._around)
+            await generation.start()
+            deliveries, from_bucket = await asyncio.to_thread(self._other_outputs, config)
             wanted = {(one.bind, one.port): one for one in config.resolved_listeners()}
             for address, listener in wanted.items():
                 if address not in self._servers:
                     shared = worker_count(config) > 1
                     fresh[address] = (listener.name, build.bind(*address, shared=shared))
+            if self._stop.is_set():
+                raise ConfigError(config.source, "the server is stopping")
             # The last that may fail: nothing was changed until here.
             observe.configure(config.log_outputs, folder=self._around.folder, environ=self._around.environ)
         except BaseException:
@@ -246,6 +238,15 @@ class Server:
                 server.close()
         for address, (name, sockets) in fresh.items():
             await self._listen(address, name, sockets)
+
+    def _other_outputs(self, config: RelayConfig) -> tuple[list[Delivery], tuple[Delivery, Waits] | None]:
+        """The outputs of a configuration, for each part of the spool and for a bucket."""
+        durable = config.spool.durability == "fsync"
+        deliveries = [
+            build.build_delivery(config, self._around, staging=one.staging, durable=durable)
+            for one in self._deliveries
+        ]
+        return deliveries, None if self._bucket is None else build.build_from_bucket(config, self._around)
 
     # -- stopping ----------------------------------------------------------------------------
 

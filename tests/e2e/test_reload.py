@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -103,6 +104,47 @@ def test_one_that_cannot_be_carried_out_changes_nothing(
             assert submit(relay.port, MAIL).code == 250
         assert not (relay.folder / "elsewhere").exists()
     assert "Traceback" not in relay.log()
+    assert relay.stop() == 0
+
+
+def test_clients_are_served_while_a_secret_is_fetched(new_relay: Make) -> None:
+    """A pipe stands for a secret store that takes its time."""
+    relay = new_relay().start()
+    store = relay.folder / "store"
+    os.mkfifo(store)
+    rewrite(relay, needs([{"type": "static-auth", "username": "u", "password": f"file://{store}"}]))
+    for _ in range(10):
+        assert submit(relay.port, MAIL).code == 250
+        time.sleep(0.02)
+    assert "configuration read again" not in relay.log()
+    store.write_text("plain:secret")
+    wait_until(lambda: "configuration read again" in relay.log(), seconds=20, what="reload")
+    with Wire(relay.port) as wire:
+        wire.greet()
+        assert wire.command("MAIL FROM:<a@client.example>").code == 530
+
+
+def test_a_reload_that_comes_too_late_opens_nothing(new_relay: Make) -> None:
+    relay = new_relay().start()
+    store, fresh = relay.folder / "store", free_port()
+    os.mkfifo(store)
+
+    def change(config: dict[str, Any]) -> None:
+        needs([{"type": "static-auth", "username": "u", "password": f"file://{store}"}])(config)
+        config["port"] = fresh
+
+    with Wire(relay.port) as wire:
+        wire.begin()
+        rewrite(relay, change)
+        time.sleep(0.3)
+        os.kill(relay.pid, signal.SIGTERM)
+        wait_until(lambda: "draining" in relay.log(), seconds=10, what="the drain")
+        store.write_text("plain:secret")
+        wait_until(lambda: "the server is stopping" in relay.log(), seconds=10, what="the refusal")
+        with pytest.raises(ConnectionRefusedError):
+            Wire(fresh)
+        wire.send(MAIL + b".\r\n")
+        assert wire.reply().code == 250
     assert relay.stop() == 0
 
 
