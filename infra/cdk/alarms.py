@@ -81,6 +81,8 @@ class Metrics:
         self.delivered = relayed("Delivered", "Sum")
         self.failed = relayed("Failed", "Sum")
         self.closed = relayed("SesClosed", "Sum")
+        self.receipts = delivery.table is not None
+        self.doubts = relayed("InDoubt", "Sum")
         self.crashed = delivery.dead_letters.metric_approximate_number_of_messages_visible(period=FIVE)
         self.errors = delivery.function.metric_errors(period=FIVE)
         self.listener = None if listener is None else ListenerMetrics(scope, listener)
@@ -159,6 +161,8 @@ def watched(metrics: Metrics, *, certificate: bool) -> Iterator[Watched]:
     yield Watched("Errors", "the function fails", metrics.errors, 0, periods=2)
     if metrics.sends:
         yield Watched("SesClosed", "SES takes no mail: quota used up, paused or suspended", metrics.closed, 0)
+    if metrics.receipts:
+        yield Watched("InDoubt", "calls got no answer: what they sent may be there twice", metrics.doubts, 0)
     listener = metrics.listener
     if listener is None:
         return

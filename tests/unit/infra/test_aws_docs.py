@@ -9,9 +9,11 @@ import pytest
 
 from infra.cdk import iam_rules
 from infra.cdk.settings import PARTS
+from tests.support import terraform_alarms
 from tests.support.servers import ROOT
 
 PAGE: Final = (ROOT / "docs" / "aws.md").read_text()
+OPERATIONS: Final = (ROOT / "docs" / "operations.md").read_text()
 
 
 def test_the_table_of_permissions_is_current() -> None:
@@ -32,9 +34,25 @@ def test_every_context_and_part_is_described() -> None:
 def test_every_alarm_is_described() -> None:
     source = (ROOT / "infra" / "cdk" / "alarms.py").read_text()
     names = re.findall(r'Watched\(\s*"(\w+)"', source)
-    assert len(names) == 9
+    assert len(names) == 10
     for name in names:
         assert f"| {name} |" in PAGE, name
+
+
+def test_the_list_of_alarms_is_that_of_the_deployments() -> None:
+    """docs/operations.md, column by column; what to do stands in each row."""
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in OPERATIONS.partition("## What to watch")[2].partition("\n## ")[0].splitlines()
+        if line.startswith("| ")
+    ]
+    assert rows[0] == ["alarm", "local", "split, AWS", "split, Google Cloud", "what to do"]
+    named = [
+        {terraform_alarms.key(cell.strip("`")) for row in rows[1:] if (cell := row[column])}
+        for column in (2, 3)
+    ]
+    assert named == [terraform_alarms.aws().keys(), terraform_alarms.gcp()]
+    assert all(row[4] for row in rows)
 
 
 def figures(table: str) -> list[float]:

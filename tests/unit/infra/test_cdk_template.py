@@ -13,6 +13,7 @@ import pytest
 from functions.errors import ConfigError
 from infra.aws_deployment import read_deployment
 from infra.cdk import iam_rules as rules
+from tests.support import terraform_alarms
 from tests.support.servers import ROOT
 from tests.support.template import IMAGE, Template, config_file, flat, synthesize
 
@@ -401,11 +402,11 @@ def test_the_network(template: Template) -> None:
 def test_the_alarms(everything: Template, stored: Template) -> None:
     names = {re.sub(r"^Alarms|[0-9A-F]{8}$", "", name) for name in everything.of("CloudWatch::Alarm")}
     assert names == {
-        *("Oldest", "NoSweep", "Dead", "Crashed", "Errors", "SesClosed"),
+        *("Oldest", "NoSweep", "Dead", "Crashed", "Errors", "SesClosed", "InDoubt"),
         *("Deferred", "Healthy", "Certificate"),
     }
     assert {re.sub(r"^Alarms|[0-9A-F]{8}$", "", name) for name in stored.of("CloudWatch::Alarm")} == (
-        names - {"SesClosed", "Certificate"}
+        names - {"SesClosed", "InDoubt", "Certificate"}
     )
     oldest = everything.one("CloudWatch::Alarm", "AlarmsOldest")
     assert (oldest["MetricName"], oldest["Threshold"]) == ("OldestUnfinished", 1800)
@@ -415,6 +416,30 @@ def test_the_alarms(everything: Template, stored: Template) -> None:
     for alarm in everything.of("CloudWatch::Alarm").values():
         assert alarm["AlarmActions"] == [TOPIC]
     assert "AlarmActions" not in stored.one("CloudWatch::Alarm", "AlarmsOldest")
+
+
+def test_terraform_has_the_same_alarms(everything: Template) -> None:
+    made = {}
+    for name, alarm in everything.of("CloudWatch::Alarm").items():
+        metric = alarm.get("MetricName")
+        if isinstance(metric, dict):  # with the stack's name behind it
+            metric = metric["Fn::Join"][1][0].rstrip("-")
+        made[terraform_alarms.key(re.sub(r"^Alarms|[0-9A-F]{8}$", "", name))] = terraform_alarms.Alarm(
+            alarm["AlarmDescription"],
+            metric,
+            alarm.get("Statistic"),
+            alarm["Threshold"],
+            alarm["ComparisonOperator"] == "GreaterThanThreshold",
+            alarm.get("Period"),
+            alarm["EvaluationPeriods"],
+            alarm["TreatMissingData"],
+        )
+    written = terraform_alarms.aws()
+    assert written.keys() == made.keys()
+    for name, alarm in written.items():
+        if alarm.threshold is None:  # the number of tasks, which the module is given
+            alarm = alarm._replace(threshold=made[name].threshold)
+        assert alarm == made[name], name
 
 
 def test_the_functions_metrics_are_those_that_alarms_compare(everything: Template) -> None:

@@ -35,11 +35,21 @@ locals {
       period    = 300
       above     = true
     }
+    in-doubt = {
+      text      = "calls got no answer: what they sent may be there twice"
+      metric    = "InDoubt"
+      statistic = "Sum"
+      threshold = 0
+      period    = 300
+      above     = true
+    }
   }
+  # Some watch what not every configuration has.
+  without = toset(concat(var.concurrency == null ? ["ses-closed"] : [], var.receipts ? [] : ["in-doubt"]))
 }
 
 resource "aws_cloudwatch_metric_alarm" "written" {
-  for_each = { for name, one in local.written : name => one if var.alarms && (name != "ses-closed" || var.concurrency != null) }
+  for_each = { for name, one in local.written : name => one if var.alarms && !contains(local.without, name) }
 
   alarm_name          = "${var.name}-${each.key}"
   alarm_description   = each.value.text

@@ -119,3 +119,61 @@ resource "google_monitoring_alert_policy" "crashed" {
     }
   }
 }
+
+# What single entries of the function's log tell.
+
+locals {
+  said = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${google_cloudfunctions2_function.delivery.name}\""
+
+  entries = {
+    errors = {
+      filter = "${local.said} AND jsonPayload.message=~\"unexpected fault\""
+      title  = "the function fails"
+    }
+    in-doubt = {
+      filter = "${local.said} AND jsonPayload.in_doubt=true"
+      title  = "calls got no answer: what they sent may be there twice"
+    }
+  }
+}
+
+resource "google_logging_metric" "entries" {
+  for_each = local.entries
+
+  project     = var.project
+  name        = "${var.name}-${each.key}"
+  description = "Entries of the function's log: ${each.value.title}."
+  filter      = each.value.filter
+
+  metric_descriptor {
+    metric_kind = "DELTA"
+    value_type  = "INT64"
+    unit        = "1"
+  }
+}
+
+resource "google_monitoring_alert_policy" "entries" {
+  for_each = local.entries
+
+  project               = var.project
+  display_name          = "${var.name}: ${each.value.title}"
+  combiner              = "OR"
+  notification_channels = var.notification_channels
+
+  conditions {
+    display_name = each.value.title
+
+    condition_threshold {
+      filter          = "resource.type=\"cloud_run_revision\" AND metric.type=\"logging.googleapis.com/user/${google_logging_metric.entries[each.key].name}\""
+      comparison      = "COMPARISON_GT"
+      threshold_value = 0
+      duration        = "0s"
+
+      aggregations {
+        alignment_period     = "300s"
+        per_series_aligner   = "ALIGN_DELTA"
+        cross_series_reducer = "REDUCE_SUM"
+      }
+    }
+  }
+}
