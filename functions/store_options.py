@@ -32,10 +32,20 @@ class StorageOptions(Options):
 
     @property
     def key(self) -> str:
-        """The whole template of the object's key."""
-        if self.path and not self.path.endswith("/"):
-            return self.path
-        return self.path + (ATTACHMENT_NAME if self.type == "attachments" else OBJECT_NAME)
+        """The whole template of the object's key. A slash at its start is left out, as a folder
+        without a name is not meant."""
+        path = self.path.lstrip("/")
+        if path and not path.endswith("/"):
+            return path
+        return path + (ATTACHMENT_NAME if self.type == "attachments" else OBJECT_NAME)
+
+    @property
+    def key_start(self) -> str:
+        """What every key begins with: the text before the first variable, up to where a name that is
+        taken gets its suffix. For permissions that end there."""
+        start = self.key.partition("${")[0]
+        folder, slash, name = start.rpartition("/")
+        return folder + slash + (name.rpartition(".")[0] or name)
 
     @model_validator(mode="after")
     def _attachments_apart(self) -> StorageOptions:

@@ -56,8 +56,7 @@ def _buckets(config: DeliveryConfig) -> list[dict[str, str]]:
     found = set()
     for output in _cloud_outputs(config):
         if output.storage is not None:
-            # A condition on names ends where the first variable begins.
-            found.add((output.storage.bucket, output.storage.key.partition("${")[0]))
+            found.add((output.storage.bucket, output.storage.key_start))
     return [{"bucket": bucket, "prefix": prefix} for bucket, prefix in sorted(found)]
 
 

@@ -128,7 +128,7 @@ def _aws_output(output: AwsOptions, place: Place) -> Iterator[tuple[Rule, str]]:
 
 def _storage(output: AwsOptions, place: Place) -> Iterator[tuple[Rule, str]]:
     assert output.storage is not None
-    keys = f"arn:{place.partition}:s3:::{output.storage.bucket}/{key_pattern(output.storage.key)}"
+    keys = f"arn:{place.partition}:s3:::{output.storage.bucket}/{key_pattern(output.storage.key_start)}"
     options = output.put_options
     yield rules.STORAGE, keys
     if options.tagging is not None:
@@ -171,13 +171,8 @@ def _own_credentials(client: ClientOptions) -> bool:
     return client.credentials is not None or client.aws_access_key_id is not None
 
 
-def key_pattern(key: str) -> str:
-    """A key's template as the end of an ARN: up to the first variable, then anything. A key without
-    variables may get a suffix before its extension, where it is taken."""
-    start, variable, _ = key.partition("${")
-    if not variable:
-        folder, slash, name = key.rpartition("/")
-        start = folder + slash + (name.rpartition(".")[0] or name)
+def key_pattern(start: str) -> str:
+    """What keys begin with as the end of an ARN: that, then anything."""
     # In an ARN these stand for any text.
     return start.replace("*", "?") + "*"
 

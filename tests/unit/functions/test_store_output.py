@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from functions.envelope import FlowNotes
 from functions.errors import Temporary
@@ -228,3 +230,16 @@ def test_a_prefixed_file_reads_like_the_whole(tmp_path: Path) -> None:
             assert stream.tell() == at
             assert stream.read(3) == b"abcdefgh"[at : at + 3]
         assert stream.seek(0, 2) == 8
+
+
+@given(
+    st.text("a./-", max_size=12),
+    st.sampled_from(["", "${id}", "${user}", "/${id}", ".${user}", "${id}.eml"]),
+    st.text("x.", min_size=1, max_size=6),
+)
+def test_every_key_begins_as_permissions_say(start: str, rest: str, value: str) -> None:
+    """Those with a suffix too, which a name that is taken gets."""
+    options = StorageOptions(bucket="b", path=start + rest)
+    key = options.key.replace("${id}", "0").replace("${user}", value).replace("${iso8601}", "2026")
+    assert key.startswith(options.key_start)
+    assert suffixed(key, "0-1").startswith(options.key_start)

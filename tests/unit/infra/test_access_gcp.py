@@ -55,6 +55,14 @@ def test_each_thing_that_is_named_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "prefix"), [("/in/", "in/"), ("latest.eml", "latest"), ("in/x.${user}", "in/x"), ("${id}", "")]
+)
+def test_names_may_take_a_suffix_where_they_are_taken(tmp_path: Path, path: str, prefix: str) -> None:
+    found = access(config(tmp_path, {"type": "gcp", "storage": {"bucket": "mails", "path": path}}))
+    assert found["buckets"] == [{"bucket": "mails", "prefix": prefix}]
+
+
+@pytest.mark.parametrize(
     ("output", "reason"),
     [
         ({"type": "aws", "storage": {"bucket": "b"}}, "runs no aws outputs"),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from functions.errors import ConfigError
+from functions.store_options import StorageOptions
 from infra.aws_deployment import read_deployment
 from infra.cdk import iam_rules as rules
 from infra.cdk.iam import (
@@ -56,10 +57,12 @@ def resources(statements: list[dict[str, Any]], action: str) -> list[str]:
         ("fixed.eml", "fixed*"),
         ("in.d/fixed", "in.d/fixed*"),
         ("odd*name/${id}", "odd?name/*"),
+        ("/in/${id}", "in/*"),
+        ("in/x.${user}", "in/x*"),
     ],
 )
 def test_keys_end_at_their_first_variable(key: str, pattern: str) -> None:
-    assert key_pattern(key) == pattern
+    assert key_pattern(StorageOptions(bucket="b", path=key).key_start) == pattern
 
 
 @pytest.mark.parametrize(
