@@ -15,8 +15,11 @@ from listener.filters.passwords import Stored, parse_htpasswd
 log = logging.getLogger("smtp_relay.filters")
 
 MAX_SIZE: Final = 1_048_576
-"""Octets of such a file: some fifteen thousand users. It is read in the event loop, in tens of
-milliseconds at most."""
+"""Octets of such a file: some fifteen thousand users."""
+
+MAX_AT_ONCE: Final = 65_536
+"""Octets of a file that is read in the event loop, in some ten milliseconds; for larger ones `large`
+asks for a thread."""
 
 CHECK_EVERY: Final = 1.0
 """Seconds during which the file is not looked at again."""
@@ -37,16 +40,21 @@ class Htpasswd:
         self._clock = clock
         self._signature: _Signature | None = None
         self._checked = clock()
+        self.large = False
         self.users: Mapping[str, Stored] | None = self._read()
         """None while the file cannot be used: it says who may, so that without it nobody can
         be let in or sent away."""
 
+    @property
+    def due(self) -> bool:
+        """Whether `refresh` would look at the file: it does once a second."""
+        return self._clock() - self._checked >= CHECK_EVERY
+
     def refresh(self) -> bool:
-        """Look whether the file changed, at most once a second; whether `users` is new."""
-        now = self._clock()
-        if now - self._checked < CHECK_EVERY:
+        """Look whether the file changed, where that is due; whether `users` is new."""
+        if not self.due:
             return False
-        self._checked = now
+        self._checked = self._clock()
         before = self.users
         try:
             if self._signature == _signature(self.path.stat()):
@@ -70,6 +78,7 @@ class Htpasswd:
         except OSError as error:
             self._signature = None
             raise ConfigError(str(self.path), f"cannot be read: {error.strerror}") from error
+        self.large = len(data) > MAX_AT_ONCE
         settled = time.time_ns() - found.st_mtime_ns > _SETTLED
         self._signature = _signature(found) if settled else None
         if len(data) > MAX_SIZE:

@@ -110,11 +110,11 @@ class StaticAuth(Filter):
             return self._cram_md5(credentials)
         if credentials.mechanism not in ("PLAIN", "LOGIN"):
             return REFUSE  # a token is no password
-        if self._file is not None and self._file.refresh():
-            self._users = self._merged()
-        if self._users.weight:
-            return self._slowly(self._users, credentials)
-        return self._decision(self._users.check(credentials.username, credentials.password))
+        if self._file is not None and self._file.due:
+            if self._file.large:
+                return self._after_refresh(credentials)
+            self._refresh()
+        return self._checked(credentials)
 
     def may_know(self, username: str) -> bool:
         return username in self._users
@@ -125,14 +125,32 @@ class StaticAuth(Filter):
         if pool is not None:
             pool.shutdown(wait=False)
 
+    def _checked(self, credentials: Credentials) -> Any:
+        if self._users.weight:
+            return self._slowly(self._users, credentials)
+        return self._decision(self._users.check(credentials.username, credentials.password))
+
     async def _slowly(self, users: Users, credentials: Credentials) -> Decision:
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix=self.name)
         loop = asyncio.get_running_loop()
         right = await loop.run_in_executor(
-            self._pool, users.check, credentials.username, credentials.password
+            self._threads(), users.check, credentials.username, credentials.password
         )
         return self._decision(right)
+
+    async def _after_refresh(self, credentials: Credentials) -> Decision:
+        await asyncio.get_running_loop().run_in_executor(self._threads(), self._refresh)
+        found = self._checked(credentials)
+        decision: Decision = await found if asyncio.iscoroutine(found) else found
+        return decision
+
+    def _refresh(self) -> None:
+        if self._file is not None and self._file.refresh():
+            self._users = self._merged()
+
+    def _threads(self) -> ThreadPoolExecutor:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix=self.name)
+        return self._pool
 
     def _decision(self, right: bool) -> Decision:
         if right:
