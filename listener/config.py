@@ -147,7 +147,13 @@ class RelayConfig(DeliveryConfig):
         if not self.listeners:
             return (Listener(str(self.port), address_of(self.bind), self.port, self.options),)
         return tuple(
-            Listener(_name(one, index), address_of(one.bind), one.port, one.over(self.options))
+            Listener(
+                _name(one, index),
+                address_of(one.bind),
+                one.port,
+                one.over(self.options),
+                frozenset(one.model_fields_set),
+            )
             for index, one in enumerate(self.listeners)
         )
 

@@ -47,13 +47,15 @@ class WorkerCounters:
         row, rows = self._row, self._rows
         row[0] += change
         total = int(sum([each[0] for each in rows]))
-        if not ip:
-            return total, 0
+        return total, self.add_to(ip, change) if ip else 0
+
+    def add_to(self, group: str, change: int) -> int:
+        row, rows = self._row, self._rows
         counts = []
-        for at in _slots_of(ip):
+        for at in _slots_of(group):
             row[at] += change
             counts.append(sum([each[at] for each in rows]))
-        return total, int(min(counts))
+        return int(min(counts))
 
 
 def _slots_of(ip: str) -> list[int]:

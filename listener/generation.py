@@ -117,7 +117,13 @@ class Generation:
             max_header=options.max_header_size,
             config_digest=config.digest,
         )
-        gate = Gate(self._counters, options.max_clients or 0, options.max_clients_per_ip or 0)
+        gate = Gate(
+            self._counters,
+            options.max_clients or 0,
+            options.max_clients_per_ip or 0,
+            own_clients=listener.name if "max_clients" in listener.own else "",
+            own_addresses=listener.name if "max_clients_per_ip" in listener.own else "",
+        )
         return Port(
             listener,
             self._filters.flows(options, self._observer),

@@ -18,12 +18,14 @@ _OPEN: Final = frozenset({"", "0.0.0.0", "::", "*"})  # noqa: S104
 @dataclass(frozen=True, slots=True)
 class Listener:
     """One address that is listened on. `name` is what flows, logs and the envelope call it, `bind`
-    an address or host name, `options` the SMTP options with this listener's own laid over."""
+    an address or host name, `options` the SMTP options with this listener's own laid over. `own` are
+    the fields of those that it set itself."""
 
     name: str
     bind: str
     port: int
     options: Options
+    own: frozenset[str] = frozenset()
 
     @property
     def exposed(self) -> bool:

@@ -120,7 +120,8 @@ class Options(Certificate):
     """Do not look up clients' names; `domains` of a whitelist then never match."""
 
     max_clients: int | None = Field(default=2_000, ge=1)
-    """Connections at a time over all workers; further ones get 421. null for no limit."""
+    """Connections at a time over all workers and listeners, or where a listener sets it to that one;
+    further ones get 421. null for no limit."""
 
     max_clients_per_ip: int | None = Field(default=None, ge=1)
     """Connections at a time from one address; null for no limit."""

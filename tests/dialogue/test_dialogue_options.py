@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.endpoint import Endpoint, Says, endpoint
-from tests.support.net import wait_until
+from tests.support.net import free_port, wait_until
 from tests.support.servers import Relay, flow
 from tests.support.wire import Wire
 
@@ -98,10 +99,29 @@ def _dead(relay: Relay) -> list[dict[str, Any]]:
     return [json.loads(line) for line in said.stdout.splitlines()]
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("limit", ["maxClients", "maxClientsPerIp"])
+def test_a_listener_with_a_limit_of_its_own(new_relay: Make, workers: int, limit: str) -> None:
+    """Clients of the other port do not use it up."""
+    relay = new_relay({"workers": workers})
+    small = free_port()
+    relay.config["listeners"] = [{"port": relay.port}, {"port": small, limit: 2}]
+    del relay.config["port"], relay.config["bind"]
+    relay.start()
+    with contextlib.ExitStack() as stack:
+
+        def codes(port: int, count: int) -> list[int]:
+            return [stack.enter_context(Wire(port)).reply().code for _ in range(count)]
+
+        assert codes(relay.port, 5) == [220] * 5
+        assert codes(small, 4) == [220, 220, 421, 421]
+        assert codes(relay.port, 2) == [220, 220]
+
+
 def test_default_labels_stand_on_every_sample(new_relay: Make) -> None:
     import httpx
 
-    from tests.support.net import HOST, free_port
+    from tests.support.net import HOST
 
     port = free_port()
     served = {"portNumber": port, "url": "/figures", "defaultLabels": {"site": "eu"}}

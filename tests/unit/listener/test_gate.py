@@ -51,6 +51,25 @@ def test_no_limits(counters: Counters) -> None:
     assert all(gate.enter(client()) is None for _ in range(100))
 
 
+def test_a_listener_with_limits_of_its_own(counters: Counters) -> None:
+    """What comes in elsewhere does not use them up, and it counts elsewhere as any other does."""
+    one = Gate(counters, 2, 1, own_clients="one", own_addresses="one")
+    others = Gate(counters, 5, 2)
+    crowd = [client() for _ in range(2)]
+    assert [others.enter(each) for each in crowd] == [None, None]
+    first, second = client(), client("192.0.2.2")
+    assert [one.enter(first), one.enter(second)] == [None, None]
+    assert one.enter(client("192.0.2.3")) is FULL
+    one.leave(second)
+    assert one.enter(client()) is FULL_FOR_ADDRESS
+    assert one.hold(client()) is None
+    assert one.hold(client()) is FULL
+    assert others.enter(client("192.0.2.4")) is None
+    assert others.enter(client("192.0.2.5")) is FULL, "five in all"
+    one.leave(first)
+    assert others.enter(client("192.0.2.5")) is None
+
+
 def test_held_ones_count_in_all_and_for_nobody(counters: Counters) -> None:
     """Those behind a proxy that have not said yet whom they are."""
     gate = Gate(counters, 3, 1)
