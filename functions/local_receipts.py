@@ -15,7 +15,7 @@ from functions.errors import DeliveryFault, Temporary
 from functions.folder import Part
 from functions.local_messages import Write
 from functions.mail import Mail
-from functions.processors.base import shown
+from functions.processors.base import shown, took_place
 
 log = logging.getLogger("smtp_relay.delivery")
 
@@ -135,13 +135,14 @@ class Receipts:
             self._book.free(key)
             raise
         self._book.done(key, result)
-        log.info(
-            "output done",
-            extra={
-                "id": self._mail.id,
-                "flow": self._owed.flow,
-                "output": self._owed.output.label,
-                "provider_id": shown(result),
-            },
-        )
+        if took_place(result):
+            log.info(
+                "output done",
+                extra={
+                    "id": self._mail.id,
+                    "flow": self._owed.flow,
+                    "output": self._owed.output.label,
+                    "provider_id": shown(result),
+                },
+            )
         return result

@@ -17,7 +17,7 @@ from functions.errors import DeliveryFault, Temporary
 from functions.home import tell_doubt
 from functions.mail import Mail
 from functions.observer import NullObserver, Observer
-from functions.processors.base import Once, shown
+from functions.processors.base import Once, shown, took_place
 
 log: Final = logging.getLogger("smtp_relay.delivery")
 
@@ -165,7 +165,8 @@ class _Once:
         )
         # Said here, after the receipt: nothing may go wrong between an effect and its receipt.
         about = {"id": self._mail.id, "flow": owed.flow, "output": owed.output.label, "part": part}
-        log.info("output done", extra=about | {"provider_id": shown(result)})
+        if took_place(result):
+            log.info("output done", extra=about | {"provider_id": shown(result)})
         return result
 
 

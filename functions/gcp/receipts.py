@@ -26,7 +26,7 @@ from functions.gcp.store import GcsStore
 from functions.home import JSON, tell_doubt
 from functions.mail import Mail
 from functions.observer import NullObserver, Observer
-from functions.processors.base import Once, shown
+from functions.processors.base import Once, shown, took_place
 from functions.spool import receipt_prefix
 
 log: Final = logging.getLogger("smtp_relay.delivery")
@@ -95,7 +95,8 @@ class GcsReceipts:
                 effect,
                 tell=lambda: tell_doubt(self._observer, mail, owed, part),
             )
-            log.info("output done", extra=about | {"part": part, "provider_id": shown(result)})
+            if took_place(result):
+                log.info("output done", extra=about | {"part": part, "provider_id": shown(result)})
             return result
 
         return run

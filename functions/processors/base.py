@@ -42,6 +42,11 @@ class Once(Protocol):
         """
 
 
+def took_place(result: str | None) -> bool:
+    """Whether an effect's result tells of more than refusals, whose first line is empty."""
+    return result is None or bool(shown(result))
+
+
 def shown(result: str | None) -> str | None:
     """What the log shows of an effect's result: its first line."""
     return result.partition("\n")[0] if result else result

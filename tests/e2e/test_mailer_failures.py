@@ -15,6 +15,7 @@ from typing import Any, Final
 import pytest
 
 from tests.support.letters import attempts, deadletter, held, records, wait_for_records, waiting
+from tests.support.life import lines_of, told
 from tests.support.net import HOST, free_port, wait_until
 from tests.support.servers import Relay
 from tests.support.smarthost import CLOSE, RESET, SILENCE, Heard, Smarthost, refusing, smarthost
@@ -31,12 +32,13 @@ Start = Callable[..., Relay]
 def start(new_relay: Callable[..., Relay]) -> Start:
     """A relay that forwards to a server, and tries again soon."""
 
-    def run(port: int, *, delivery: Any = None, **transport: Any) -> Relay:
+    def run(port: int, *, delivery: Any = None, loggers: Any = None, **transport: Any) -> Relay:
         options = {"closeTimeout": 1_000}
         server = {"host": HOST, "port": port, "socketTimeout": 20_000, **transport}
         output = {"type": "mailer", "nodemailer": server}
         flows = {"out": {"filters": [{"type": "whitelist", "ips": [HOST]}], "outputs": [output]}}
-        return new_relay({"flows": flows, "delivery": {**SOON, **(delivery or {})}}, **options).start()
+        config = {"flows": flows, "delivery": {**SOON, **(delivery or {})}}
+        return new_relay(config | ({"loggers": loggers} if loggers else {}), **options).start()
 
     return run
 
@@ -356,6 +358,36 @@ class TestDoubt:
             served(host, "a@x.example", "b@x.example")
             finished(relay)
             assert relay.stop() == 0
+
+
+def test_one_id_finds_the_whole_life_of_a_mail(start: Start) -> None:
+    left = [1]
+
+    def script(heard: Heard) -> str | None:
+        if heard.verb == "RCPT" and heard.address.startswith("no"):
+            return "550 5.1.1 nobody here"
+        if heard.verb == "DATA" and left[0]:
+            left[0] -= 1
+            return "451 4.3.0 later"
+        return None
+
+    with smarthost(script) as host:
+        relay = start(host.port, loggers=[{"type": "CONSOLE", "format": "json"}])
+        reply = submit(relay.port, MAIL, "ann@client.example", "a@x.example", "no@x.example")
+        mail_id = reply.text.rpartition(" ")[2]
+        wait_for_records(relay, 1)
+        wait_until(
+            lambda: (
+                told(relay.log(), mail_id)
+                == ["mail accepted", "output failed, will be tried again", "output done", "output given up"]
+            ),
+            seconds=20,
+            what=f"the life of {mail_id}: {relay.log()}",
+        )
+        failed, _, given_up = lines_of(relay.log(), mail_id)[1:]
+        assert "451 4.3.0 later" in failed["reason"]
+        assert (given_up["flow"], given_up["output"], given_up["code"]) == ("out", "mailer_0", "5.1.1")
+        assert relay.stop() == 0
 
 
 def test_nothing_is_smuggled_out(start: Start) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import smtplib
 from collections.abc import Callable
 from email.message import EmailMessage
@@ -10,6 +9,7 @@ from email.message import EmailMessage
 from aws_lambda_powertools.utilities.data_classes import SESEvent
 
 from tests.support.aws_stack import Stack
+from tests.support.life import lines_of, told
 from tests.support.mails import strip_added_fields
 from tests.support.net import HOST
 from tests.support.servers import Relay
@@ -151,15 +151,31 @@ def test_kept_mail_is_kept(stack_for: Stacks) -> None:
 
 
 def test_one_id_finds_the_whole_life_of_a_mail(stack_for: Stacks, listener_for: Listeners) -> None:
-    stack = stack_for({"all": [{"type": "aws", "pubsub": {"topic": "{queue:out}"}}, {"type": "log"}]})
+    """From the listener's 250 to a dead letter, its replay and the end, in the logs of both halves."""
+    missing = {"type": "aws", "name": "archive", "storage": {"bucket": "not-yet-{bucket}"}}
+    outputs = [{"type": "aws", "name": "tell", "pubsub": {"topic": "{queue:out}"}}, missing, {"type": "log"}]
+    loggers = [{"type": "CONSOLE", "format": "json"}]
+    stack = stack_for({"all": outputs}, settings={"loggers": loggers})
     relay = listener_for(stack)
     send(relay, b"Subject: x\r\n\r\nhello\r\n")
-    stack.settled()
     (event,) = stack.messages("out")
-    assert event["id"] in relay.log()
-    lines = [
-        json.loads(line)
-        for line in stack.aws.log().splitlines()
-        if event["id"] in line[:2000] and line.startswith("{")
-    ]
-    assert {"output done", "finished", "mail"} <= {line["message"] for line in lines}
+    mail_id = event["id"]
+    stack.until(lambda: "parked" in told(stack.aws.log(), mail_id), "the mail to be parked")
+
+    (accepted,) = lines_of(relay.log(), mail_id)
+    assert (accepted["message"], accepted["flows"], accepted["ip"]) == ("mail accepted", "all", HOST)
+    lines = lines_of(stack.aws.log(), mail_id)
+    assert [line["output"] for line in lines if line["message"] == "output done"] == ["tell", "log_2"]
+    (given_up,) = [line for line in lines if line["message"] == "given up"]
+    assert (given_up["flow"], given_up["output"], given_up["code"]) == ("all", "archive", "5.1.2")
+    assert "NoSuchBucket" in given_up["reason"]
+
+    stack.s3.create_bucket(Bucket=f"not-yet-{stack.target}")
+    stack.command("deadletter", "replay", mail_id, "--now")
+    stack.until(lambda: "finished" in told(stack.aws.log(), mail_id), "the mail to be finished")
+    lines = lines_of(stack.aws.log(), mail_id)
+    assert {line["output"] for line in lines if line["message"] == "delivered"} == {
+        "tell",
+        "archive",
+        "log_2",
+    }

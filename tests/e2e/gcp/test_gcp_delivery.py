@@ -12,6 +12,7 @@ from cloudevents.http import from_json
 
 from functions.jsonc import parse
 from tests.support.gcp_stack import Stack
+from tests.support.life import lines_of, told
 from tests.support.mails import strip_added_fields
 from tests.support.net import HOST
 from tests.support.servers import ROOT, Relay
@@ -176,3 +177,24 @@ def test_out_of_a_bucket_in_process(stack_for: Stacks, listener_for: Listeners) 
     assert len(stack.messages("out")) == 1
     assert relay.stop() == 0
     assert "Traceback" not in relay.log()
+
+
+def test_one_id_finds_the_whole_life_of_a_mail(stack_for: Stacks, listener_for: Listeners) -> None:
+    """From the listener's 250 to a dead letter, in the logs of both halves."""
+    missing = {"type": "gcp", "name": "archive", "storage": {"bucket": "not-yet"}}
+    outputs = [{"type": "gcp", "name": "tell", "pubsub": {"topic": "{topic:out}"}}, missing, {"type": "log"}]
+    stack = stack_for({"all": outputs}, settings={"loggers": [{"type": "CONSOLE", "format": "json"}]})
+    relay = listener_for(stack)
+    send(relay, b"Subject: x\r\n\r\nhello\r\n")
+    (message,) = stack.messages("out")
+    mail_id = message["attributes"]["smtp-relay-id"]
+    stack.until(lambda: "parked" in told(stack.function.log(), mail_id), "the mail to be parked")
+
+    (accepted,) = lines_of(relay.log(), mail_id)
+    assert (accepted["message"], accepted["flows"], accepted["ip"]) == ("mail accepted", "all", HOST)
+    lines = lines_of(stack.function.log(), mail_id)
+    assert [line["output"] for line in lines if line["message"] == "output done"] == ["tell", "log_2"]
+    assert {line["output"] for line in lines if line["message"] == "delivered"} == {"tell", "log_2"}
+    (given_up,) = [line for line in lines if line["message"] == "given up"]
+    assert (given_up["flow"], given_up["output"], given_up["code"]) == ("all", "archive", "5.1.2")
+    assert lines[-1]["message"] == "parked"
