@@ -135,6 +135,10 @@ class RelayConfig(DeliveryConfig):
         names = [one.name for one in listeners]
         if len(set(names)) < len(names):
             raise ValueError(f"listeners: two have the name {Counter(names).most_common(1)[0][0]!r}")
+        for one in listeners:
+            # Each part may be in order, and what they come to together not.
+            if reason := one.options.versions_out_of_order():
+                raise ValueError(f"listeners: {one.name}: {reason}")
         for flow, options in self.flows.items():
             for name in options.listeners or ():
                 if name not in names:

@@ -58,6 +58,10 @@ class ListenerOptions(Options):
                 raise ValueError(f"{key} is for the whole process: put it at the top")
         return value
 
+    def versions_out_of_order(self) -> str:
+        """Nothing: what is not said here may be said in `options`, and both are looked at together."""
+        return ""
+
     def over(self, options: Options) -> Options:
         """The SMTP options with this listener's laid over."""
         own = self.model_fields_set & set(Options.model_fields) - {"name"}

@@ -215,9 +215,19 @@ class Options(Certificate):
 
     @model_validator(mode="after")
     def _versions_in_order(self) -> Options:
-        if self.max_version is not None and self.max_version < self.min_version:
-            raise ValueError(f"maxVersion {self.max_version} is older than minVersion {self.min_version}")
+        if reason := self.versions_out_of_order():
+            raise ValueError(reason)
         return self
+
+    def versions_out_of_order(self) -> str:
+        """Why no TLS version is left, "" where one is; a host name's own versions go before ours."""
+        for name, own in {"": None, **self.sni_options}.items():
+            oldest = (own and own.min_version) or self.min_version
+            newest = (own and own.max_version) or self.max_version
+            if newest is not None and newest < oldest:
+                at = f" for sniOptions.{name}" if name else ""
+                return f"maxVersion {newest} is older than minVersion {oldest}{at}"
+        return ""
 
     @property
     def clear_text_auth(self) -> bool:

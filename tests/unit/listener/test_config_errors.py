@@ -92,6 +92,14 @@ def output(**options: Any) -> dict[str, Any]:
             "options: maxVersion TLSv1.2 is older than minVersion TLSv1.3",
         ),
         (
+            {"options": {"sniOptions": {"a.test": {"maxVersion": "TLSv1.1"}}}},
+            "options: maxVersion TLSv1.1 is older than minVersion TLSv1.2 for sniOptions.a.test",
+        ),
+        (
+            {"options": {"maxVersion": "TLSv1.2"}, "listeners": [{"port": 25, "minVersion": "TLSv1.3"}]},
+            "listeners: 25: maxVersion TLSv1.2 is older than minVersion TLSv1.3",
+        ),
+        (
             {"options": {"useProxy": "everybody"}},
             "options.useProxy: 'everybody' is neither an address nor a subnet (10.0.0.0/8)",
         ),

@@ -187,6 +187,13 @@ class TestListeners:
     def test_names_of_addresses(self, bind: str, address: str):
         assert read(bind=bind).resolved_listeners()[0].bind == address
 
+    def test_versions_of_a_listener_are_looked_at_with_those_of_options(self):
+        """An old printer's port: its newest version is older than the default oldest."""
+        (old, _) = read(
+            options={"minVersion": "TLSv1"}, listeners=[{"port": 1, "maxVersion": "TLSv1.1"}, {"port": 2}]
+        ).resolved_listeners()
+        assert (old.options.min_version, old.options.max_version) == ("TLSv1", "TLSv1.1")
+
     def test_options_are_laid_over(self):
         config = read(
             listeners=[
