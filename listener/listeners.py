@@ -65,7 +65,11 @@ class ListenerOptions(Options):
     def over(self, options: Options) -> Options:
         """The SMTP options with this listener's laid over."""
         own = self.model_fields_set & set(Options.model_fields) - {"name"}
-        update = {name: getattr(self, name) for name in own}
+        update: dict[str, Any] = {name: getattr(self, name) for name in own}
+        if self.has_certificate:
+            # The whole of the certificate in options makes room for it.
+            for name in {"key", "cert", "pfx", "passphrase"} - own:
+                update[name] = None
         if self.hostname is not None:
             update["name"] = self.hostname
         return options.model_copy(update=update)

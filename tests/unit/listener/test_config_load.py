@@ -194,6 +194,18 @@ class TestListeners:
         ).resolved_listeners()
         assert (old.options.min_version, old.options.max_version) == ("TLSv1", "TLSv1.1")
 
+    @pytest.mark.parametrize("own", [{"key": "k", "cert": "c"}, {"pfx": "p", "passphrase": "s"}])
+    @pytest.mark.parametrize(
+        "options", [{"pfx": "P", "passphrase": "S"}, {"key": "K", "cert": "C", "passphrase": "S"}, {}]
+    )
+    def test_a_certificate_is_laid_over_as_a_whole(self, own: dict[str, str], options: dict[str, str]):
+        (mine, theirs) = read(
+            options=options, listeners=[{"port": 1, **own}, {"port": 2}]
+        ).resolved_listeners()
+        for listener, wanted in ((mine, own), (theirs, options)):
+            found = {name: getattr(listener.options, name) for name in ("key", "cert", "pfx", "passphrase")}
+            assert {name: each._text for name, each in found.items() if each is not None} == wanted
+
     def test_options_are_laid_over(self):
         config = read(
             listeners=[
