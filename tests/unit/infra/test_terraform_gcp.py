@@ -176,3 +176,13 @@ def test_no_alert_fires_on_zeros() -> None:
     gauges = alerts.partition("gauges = {")[2].partition("resource ")[0]
     thresholds = re.findall(r"threshold = (.+)", gauges)
     assert thresholds == ["var.oldest_minutes * 60", "0.5"]
+
+
+def test_the_function_sees_whose_a_taken_name_is() -> None:
+    """Without that, a second flow's object under the same name would count as stored."""
+    targets = (
+        (FOLDER / "modules" / "delivery" / "access.tf").read_text().partition('iam_member" "targets"')[2]
+    )
+    assert (
+        '["roles/storage.objectCreator", "roles/storage.objectViewer"]' in targets.partition("\nresource ")[0]
+    )

@@ -47,11 +47,15 @@ resource "google_pubsub_topic_iam_member" "ring" {
   member  = google_service_account.function.member
 }
 
+# To create, and to see whose a name is that is taken: another mail's, another flow's, or done already.
 resource "google_storage_bucket_iam_member" "targets" {
-  for_each = local.buckets
+  for_each = {
+    for each in setproduct(keys(local.buckets), ["roles/storage.objectCreator", "roles/storage.objectViewer"]) :
+    join(" ", each) => merge(local.buckets[each[0]], { role = each[1] })
+  }
 
   bucket = each.value.bucket
-  role   = "roles/storage.objectCreator"
+  role   = each.value.role
   member = google_service_account.function.member
 
   dynamic "condition" {
