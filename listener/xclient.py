@@ -104,25 +104,39 @@ _CHECKS: Final[Mapping[str, Callable[[str], object]]] = {
 
 def xclient(connection: Connection, argument: str) -> None:
     """XCLIENT: replace what is known of the client, and begin again with the greeting."""
-    trusted = connection.port.xclients
+    given = told(connection, "XCLIENT", argument, connection.port.xclients, XCLIENT_NAMES, _CHECKS)
+    if given is not None:
+        _replace(connection, given)
+
+
+def told(
+    connection: Connection,
+    verb: str,
+    argument: str,
+    trusted: Callable[[str], bool] | None,
+    names: tuple[str, ...],
+    checks: Mapping[str, Callable[[str], object]],
+) -> Mapping[str, str | None] | None:
+    """The attributes that a peer who may (`trusted`) gave outside of a mail, their values checked.
+    None when the command has had its answer: another peer, a bad attribute, none."""
     if trusted is None or not trusted(connection.trusted_as):
         connection.error(NOT_TRUSTED)
-        return
+        return None
     if connection.transaction is not None:
         connection.error(IN_MAIL)
-        return
+        return None
     try:
-        given = attributes(argument, XCLIENT_NAMES)
+        given = attributes(argument, names)
         for name, value in given.items():
-            if value is not None and name in _CHECKS:
-                _CHECKS[name](value)
+            if value is not None and name in checks:
+                checks[name](value)
     except BadAttribute as bad:
-        connection.error(bad_attribute("XCLIENT", bad))
-        return
+        connection.error(bad_attribute(verb, bad))
+        return None
     if not given:
         connection.error(NO_ATTRIBUTE)
-    elif not connection.idle():
-        _replace(connection, given)
+        return None
+    return None if connection.idle() else given
 
 
 def _replace(connection: Connection, given: Mapping[str, str | None]) -> None:

@@ -6,17 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from listener.decision import Reply
-from listener.xclient import (
-    IN_MAIL,
-    NO_ATTRIBUTE,
-    NOT_TRUSTED,
-    BadAttribute,
-    address,
-    attributes,
-    bad_attribute,
-    one_of,
-    port,
-)
+from listener.xclient import address, one_of, port, told
 
 if TYPE_CHECKING:
     from listener.protocol import Connection
@@ -30,24 +20,8 @@ _CHECKS: Final = {"ADDR": address, "PORT": port, "SOURCE": one_of("LOCAL", "REMO
 
 def xforward(connection: Connection, argument: str) -> None:
     """XFORWARD: remember the attributes for the next mail; several commands add up."""
-    trusted = connection.port.xforwards
-    if trusted is None or not trusted(connection.trusted_as):
-        connection.error(NOT_TRUSTED)
-        return
-    if connection.transaction is not None:
-        connection.error(IN_MAIL)
-        return
-    try:
-        given = attributes(argument, XFORWARD_NAMES)
-        for name, value in given.items():
-            if value is not None and name in _CHECKS:
-                _CHECKS[name](value)
-    except BadAttribute as bad:
-        connection.error(bad_attribute("XFORWARD", bad))
-        return
-    if not given:
-        connection.error(NO_ATTRIBUTE)
-    elif not connection.idle():
+    given = told(connection, "XFORWARD", argument, connection.port.xforwards, XFORWARD_NAMES, _CHECKS)
+    if given is not None:
         known = {name.lower(): value for name, value in given.items() if value is not None}
         connection.forwarded = {**(connection.forwarded or {}), **known}
         connection.reply(OK)
