@@ -180,9 +180,10 @@ def test_no_alert_fires_on_zeros() -> None:
 
 def test_the_function_sees_whose_a_taken_name_is() -> None:
     """Without that, a second flow's object under the same name would count as stored."""
-    targets = (
-        (FOLDER / "modules" / "delivery" / "access.tf").read_text().partition('iam_member" "targets"')[2]
+    resources = read_module(FOLDER / "modules" / "delivery").resources
+    create, look = (resources["google_storage_bucket_iam_member", name] for name in ("targets", "taken"))
+    assert (create.pop("role").strip('"'), look.pop("role").strip('"')) == (
+        "roles/storage.objectCreator",
+        "roles/storage.objectViewer",
     )
-    assert (
-        '["roles/storage.objectCreator", "roles/storage.objectViewer"]' in targets.partition("\nresource ")[0]
-    )
+    assert create == look, "on the same names"

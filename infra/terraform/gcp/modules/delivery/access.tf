@@ -47,15 +47,28 @@ resource "google_pubsub_topic_iam_member" "ring" {
   member  = google_service_account.function.member
 }
 
-# To create, and to see whose a name is that is taken: another mail's, another flow's, or done already.
 resource "google_storage_bucket_iam_member" "targets" {
-  for_each = {
-    for each in setproduct(keys(local.buckets), ["roles/storage.objectCreator", "roles/storage.objectViewer"]) :
-    join(" ", each) => merge(local.buckets[each[0]], { role = each[1] })
-  }
+  for_each = local.buckets
 
   bucket = each.value.bucket
-  role   = each.value.role
+  role   = "roles/storage.objectCreator"
+  member = google_service_account.function.member
+
+  dynamic "condition" {
+    for_each = each.value.prefix == "" ? [] : [each.value.prefix]
+    content {
+      title      = "only below the prefix"
+      expression = "resource.name.startsWith(\"projects/_/buckets/${each.value.bucket}/objects/${condition.value}\")"
+    }
+  }
+}
+
+# To see whose a name is that is taken: another mail's, another flow's, or done already.
+resource "google_storage_bucket_iam_member" "taken" {
+  for_each = local.buckets
+
+  bucket = each.value.bucket
+  role   = "roles/storage.objectViewer"
   member = google_service_account.function.member
 
   dynamic "condition" {

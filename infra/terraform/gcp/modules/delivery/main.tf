@@ -72,6 +72,7 @@ resource "google_cloudfunctions2_function" "delivery" {
   depends_on = [
     google_storage_bucket_iam_member.spool,
     google_storage_bucket_iam_member.targets,
+    google_storage_bucket_iam_member.taken,
     google_pubsub_topic_iam_member.targets,
     google_secret_manager_secret_iam_member.function,
   ]
