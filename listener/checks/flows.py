@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from functions.outputs import OUTPUTS
 from functions.outputs import type_of as output_type
@@ -93,7 +94,8 @@ def _detail(options: FilterOptions) -> str:
         return "; ".join(
             f"{key} {', '.join(map(str, value))}" for key in _WHITELIST if (value := _value(options, key))
         )
-    return str(getattr(options, "url", ""))
+    # Where it asks; a URL may hold a token in its path or query.
+    return urlsplit(str(getattr(options, "url", ""))).netloc
 
 
 def _availability(config: RelayConfig, flow: FlowConfig, path: str) -> Iterator[Finding]:

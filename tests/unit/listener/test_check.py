@@ -129,6 +129,13 @@ class TestStrangers:
         assert recipients_limited(config.flows["in"]) is limited
 
 
+def test_a_url_is_not_shown_whole(look: Any):
+    """It may hold a token."""
+    asked = {"type": "http-filter", "url": "https://judge.test/hooks/T0KEN?key=s3cret"}
+    (line,) = (line for line in look("note", flows=flow(asked)) if "takes what" in line)
+    assert "http-filter_0 (judge.test)" in line
+
+
 class TestPublic:
     @pytest.mark.parametrize("output", [SES, {"type": "mailer"}, {"type": "nodemailer"}])
     def test_a_stranger_reaching_what_sends_is_refused(self, look: Any, output: dict[str, Any]):
