@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from tests.support import process
+from tests.support.endpoint import Says, endpoint
 from tests.support.load import Load, settle
 from tests.support.net import HOST, wait_until
 from tests.support.servers import Relay, flow
 from tests.support.smarthost import Heard, smarthost
-from tests.support.wire import Wire, stuffed
+from tests.support.wire import Wire, stuffed, submit
 
 pytestmark = pytest.mark.slow
 
@@ -91,6 +92,47 @@ def test_a_slow_spool_makes_clients_wait_or_come_again(new_relay: Make) -> None:
     assert waiting(relay) == 0
     assert process.tree(relay.pid), "still there"
     assert relay.stop() == 0
+
+
+def test_a_bucket_that_does_not_answer_makes_clients_come_again(new_relay: Make) -> None:
+    """24 clients with a megabyte each, of which 4 may be on their way to the bucket."""
+    with endpoint() as bucket:
+        answers = threading.Event()
+        bucket.answer = lambda asked: Says(200, headers={"ETag": '"1"'}, hang=answers)
+        environment = {
+            "AWS_ENDPOINT_URL": bucket.url.partition("/ask")[0],
+            "AWS_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+        }
+        spool = {"url": "s3://mails/relay", "timeout": 2_000, "bytesInFlight": 4 * MEGABYTE}
+        flows = {"in": {**flow(), "outputs": [{"type": "log"}]}}
+        relay = new_relay({"spool": spool, "flows": flows}, env=environment).start()
+        mail = b"Subject: x\r\n\r\n" + b"0123456789abcdef0123456789abcde\r\n" * 31_000
+        memory, files = relay.resident(), relay.open_files()
+        codes: list[int] = []
+        most = [0, 0]
+
+        def send() -> None:
+            codes.append(submit(relay.port, mail, "a@client.example", "b@server.example").code)
+
+        senders = [threading.Thread(target=send, daemon=True) for _ in range(24)]
+        for sender in senders:
+            sender.start()
+        while any(sender.is_alive() for sender in senders):
+            most = [max(most[0], relay.resident()), max(most[1], relay.open_files())]
+            time.sleep(0.05)
+        assert codes == [451] * 24
+        assert most[0] - memory < 24 * MEGABYTE, "of 24 MB of mail; the rest is the store's own"
+        assert most[1] - files < 3 * 24 + 20, "a connection, a file and a part of an upload each"
+        answers.set()
+        wait_until(
+            lambda: submit(relay.port, mail, "a@client.example", "b@server.example").code == 250,
+            seconds=20,
+            what="the bucket to be believed again",
+        )
+        wait_until(lambda: relay.open_files() - files < 12, seconds=10, what="the files to be closed")
+        assert relay.stop() == 0
 
 
 def _hold(relay: Relay, seconds: float) -> None:
