@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import re
+from typing import Any, Final
 
 from tests.faults.audit import Arrived, Found, faults, hold, read_mail, some
 from tests.faults.cloud import FILED_FLOW, Site
 from tests.faults.letters import RELAYED, UNKNOWN, Book
 from tests.faults.spy import entries
+
+_IN_DOUBT: Final = re.compile(
+    r"an earlier run ended|no receipt could be written|may have taken it|Connection|Timeout|closed",
+    re.IGNORECASE,
+)
+"""Reasons of records that speak of a doubt themselves: a run may be killed before it logs what it wrote."""
 
 Dead = dict[tuple[str, str], dict[str, Any]]
 """Mail's id and output to its dead record."""
@@ -62,7 +69,7 @@ def _copies(site: Site, output: str, ids: dict[str, int], dead: Dead, found: Fou
     for mail_id, number in ids.items():
         times, known = counted[mail_id], doubts[mail_id, output]
         record = dead.get((mail_id, output))
-        if record is not None and (site.on_doubt != "dead-letter" or not known):
+        if record is not None and not _doubtful(site, record, known):
             found.other.append(f"{number} was given up by {output}: {record['reason']}")
         if times == 0 and record is None:
             found.lost.append(f"{number} did not come out of {output} ({mail_id})")
@@ -74,6 +81,11 @@ def _copies(site: Site, output: str, ids: dict[str, int], dead: Dead, found: Fou
             found.copies[output] += times - 1
     if strange := counted.keys() - ids.keys():
         found.other.append(f"{output} has mails that were never stored: {sorted(strange)[:5]}")
+
+
+def _doubtful(site: Site, record: dict[str, Any], known: int) -> bool:
+    """Whether an output was given up because its outcome was in doubt, as it was told to."""
+    return site.on_doubt == "dead-letter" and bool(known or _IN_DOUBT.search(record["reason"]))
 
 
 def _relayed(site: Site, book: Book, ids: dict[str, int], dead: Dead, found: Found) -> int:
@@ -95,7 +107,7 @@ def _relayed(site: Site, book: Book, ids: dict[str, int], dead: Dead, found: Fou
         if output == "hop" and mail_id in ids and record["recipients"] != [UNKNOWN]
     }
     for number, (mail_id, record) in given_up.items():
-        if site.on_doubt != "dead-letter" or not doubts[mail_id, "hop"]:
+        if not _doubtful(site, record, doubts[mail_id, "hop"]):
             found.other.append(f"{number} was given up by hop: {record['reason']}")
     served = arrived | dict.fromkeys(given_up, (1, ""))
     hold("next hop", served, book.acknowledged(recipient=RELAYED), book.possible(recipient=RELAYED), found)
@@ -112,7 +124,7 @@ def _refused(site: Site, book: Book, ids: dict[str, int], dead: Dead, found: Fou
             continue
         refused.add(ids.get(mail_id, 0))
         told = "no such user" in record["reason"] and record["code"] == "5.1.1"
-        if not told and not doubts[mail_id, "hop"]:
+        if not told and not _doubtful(site, record, doubts[mail_id, "hop"]):
             found.other.append(f"{mail_id} is dead for another reason: {record['reason']}")
     if silent := taken - refused:
         found.lost.append(f"refused by the next hop without a record: {some(silent)}")
