@@ -31,8 +31,8 @@ class PutOptions(Options):
     cache_control: str | None = None
     """Cache-Control of the object."""
 
-    checksum_algorithm: Literal["CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256"] | None = None
-    """The checksum that the SDK adds."""
+    checksum_algorithm: Literal["CRC32", "SHA1", "SHA256"] | None = None
+    """The checksum that the SDK adds; it makes others only with a library that is not installed here."""
 
     content_disposition: str | None = None
     """Content-Disposition of the object."""

@@ -86,6 +86,8 @@ def endpoint(certificate: tuple[str, str] | None = None) -> Iterator[Endpoint]:
             if "Content-Length" not in says.headers:
                 self.send_header("Content-Length", str(len(says.body)))
             self.end_headers()
+            if self.command == "HEAD":
+                return
             if says.pace is None:
                 self.wfile.write(says.body)
                 return
@@ -95,7 +97,7 @@ def endpoint(certificate: tuple[str, str] | None = None) -> Iterator[Endpoint]:
                 self.wfile.write(bytes([octet]))
                 says.pace.wait(0.02)
 
-        do_GET = do_POST = do_PUT = do_DELETE = respond
+        do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = respond
 
     class Server(ThreadingHTTPServer):
         request_queue_size = 256  # with the usual 5 a crowd waits for retransmissions
