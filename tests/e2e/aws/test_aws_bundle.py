@@ -71,6 +71,16 @@ def test_small_and_with_nothing_that_the_config_does_not_use(zipped: Path) -> No
     assert not [name for name in there if name.startswith(("functions/gcp", "functions/local"))]
 
 
+def test_signing_takes_six_megabytes_more(tmp_path: Path) -> None:
+    key = {"domainName": "example.com", "keySelector": "s", "privateKey": "ssm:/key"}
+    mailer = {"type": "mailer", "nodemailer": {"host": "smtp.example.com"}, "dkims": {"example.com": key}}
+    config = tmp_path / "signs.json"
+    config.write_text(json.dumps({"spool": "s3://any/any", "flows": {"any": {"outputs": [mailer]}}}))
+    zipped = bundle(config, Platform(arch=MACHINE))
+    assert "cryptography" in {name.split("/")[0] for name in names(zipped)}
+    assert zipped.stat().st_size <= 18_000_000
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
@@ -232,9 +242,14 @@ def test_a_start_imports_nothing_that_waits(tmp_path: Path, aws_api: tuple[Aws, 
     tree = tmp_path / "task"
     with zipfile.ZipFile(bundle(ROOT / "configs" / "mail2s3.jsonc", Platform(arch=MACHINE))) as archive:
         archive.extractall(tree)
-    code = HANDLE + "print('LATE', [name for name in sys.argv[3:] if name in sys.modules])\n"
+    code = HANDLE + (
+        "print('LATE', [name for name in sys.argv[3:] if name in sys.modules])\n"
+        "from functions.aws import clients\n"
+        "print('CLIENTS', *(each.meta.service_model.service_name for each in clients._made.values()))\n"
+    )
     done = run(tree, aws_api[1], {"Records": []}, code, *LATE)
     assert "LATE []" in done.stdout, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "CLIENTS s3\n" in done.stdout, "one bucket, one client"
 
 
 def test_every_service_model_serves_its_operations(tree: Path) -> None:
