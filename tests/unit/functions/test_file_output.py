@@ -143,6 +143,13 @@ def test_taken_names_get_suffixes(tmp_path: Path, source: Callable[..., Mail]) -
     assert len(names(tmp_path / "out")) == 5
 
 
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mails come far enough apart for a name to be tried again."""
+    monkeypatch.setattr("functions.processors.landing._MOMENT", -1.0)
+
+
+@pytest.mark.usefixtures("later")
 def test_a_name_that_became_free_is_used_again(tmp_path: Path) -> None:
     target = processor(tmp_path, durable=False)
     deliver(target, make_mail())
@@ -181,6 +188,7 @@ def test_a_template_makes_folders_below_and_never_leaves(tmp_path: Path, source:
     assert names(tmp_path / "out") == ["2026"]
 
 
+@pytest.mark.usefixtures("later")
 def test_a_folder_that_went_away_is_made_again(
     tmp_path: Path, source: Callable[..., Mail], staging: Path | None
 ) -> None:
