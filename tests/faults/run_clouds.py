@@ -19,8 +19,9 @@ import pytest
 
 from tests.faults.campaign import Say, Summary
 from tests.faults.clients import busy
-from tests.faults.cloud import Site, play, running
+from tests.faults.cloud import Site, running
 from tests.faults.cloud_audit import audit
+from tests.faults.cloud_blows import play
 from tests.faults.letters import Book
 from tests.faults.run import LEAST, add, say
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from tests.faults import blows, clients, cloud, house, weather
+from tests.faults import blows, clients, cloud_blows, house, weather
 from tests.faults.proxy import MOODS
 from tests.support.servers import ROOT
 
@@ -22,7 +22,7 @@ LOCAL: Final = {
     clients.quitting.__name__,
     house.House.slow_output.__name__,
 }
-CLOUDS: Final = {*cloud.BLOWS, *MOODS, *weather.NextHop.MOODS}
+CLOUDS: Final = {*cloud_blows.BLOWS, *MOODS, *weather.NextHop.MOODS}
 
 
 def rows() -> list[list[str]]:
