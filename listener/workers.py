@@ -72,6 +72,7 @@ class Supervisor:
         self._counters = SharedCounters.create(workers)
         self._running: dict[int, tuple[int, float]] = {}
         self._started: set[int] = set()
+        self._mistaken = False
         self._stopping = False
 
     def run(self) -> None:
@@ -92,6 +93,8 @@ class Supervisor:
             index, since = self._running.pop(pid, (PROBES - 1, 0.0))
             if index >= PROBES:
                 self._ended(index, since, os.waitstatus_to_exitcode(status))
+        if self._mistaken:
+            raise ConfigError("worker", "could not start: its own message stands above")
 
     def _ended(self, index: int, since: float, code: int) -> None:
         if self._stopping:
@@ -99,8 +102,10 @@ class Supervisor:
                 self._tell(signal.SIGTERM)
             return
         if code == MISTAKE and index not in self._started:
+            # The others are waited for: the spool is theirs until they end.
+            self._mistaken = True
             self._stop()
-            raise ConfigError("worker", "could not start: its own message stands above")
+            return
         self._started.add(index)
         log.error("a process of the server died, starting it again", extra={"worker": index, "exit": code})
         if code == MISTAKE:

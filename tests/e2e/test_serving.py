@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from tests.support import process
 from tests.support.net import HOST, wait_until
-from tests.support.servers import Relay
+from tests.support.servers import Relay, flow
 from tests.support.wire import Wire, submit
 
 Make = Callable[..., Relay]
@@ -119,3 +121,20 @@ def test_control_characters_never_reach_the_log_raw(new_relay: Make) -> None:
     assert relay.stop() == 0
     assert "\x1b" not in relay.log()
     assert "\x07" not in relay.log()
+
+
+@pytest.mark.parametrize("what", ["prometheus", "secret"])
+def test_workers_that_cannot_start_leave_nobody_behind(new_relay: Make, what: str) -> None:
+    """Whoever starts it again at once must find its ports and its spool free."""
+    with socket.create_server((HOST, 0)) as taken:
+        wrong: dict[str, Any] = {"prometheus": {"portNumber": taken.getsockname()[1]}}
+        if what == "secret":
+            users = {"type": "static-auth", "username": "u", "password": "env:NOT_SET_ANYWHERE"}
+            wrong = {"flows": {"in": flow(users)}}
+        relay = new_relay({"workers": 3, **wrong})
+        started = relay.spawn()
+        assert started.wait(30) == 2
+        with pytest.raises(ProcessLookupError):
+            os.killpg(started.pid, 0)
+    assert "could not start" in relay.log()
+    assert "Traceback" not in relay.log()
