@@ -106,8 +106,8 @@ class AwsSite(Site):
             mails = [one for some in json.load(answer)["messages"].values() for one in some]
         self._sent = Counter(one["Subject"] for one in mails)
 
-    def finish(self, seconds: float = 420) -> None:
-        super().finish(seconds)
+    def finish(self) -> None:
+        super().finish()
         # SES tells subjects, which are numbers; the store knows the ids.
         numbers = {
             stored.partition(b"Subject: ")[2].partition(b"\r\n")[0].decode(): key.removesuffix(".eml")

@@ -32,6 +32,9 @@ from tests.support.smarthost import Smarthost, smarthost
 
 PREFIX: Final = "relay/"
 WORKERS: Final = 2
+STUCK: Final = 300.0
+"""Seconds without a mail finished after which a site is stuck; claims run out in half of that."""
+
 FILED_FLOW: Final = "filed"
 RELAYED_FLOW: Final = "relayed"
 
@@ -226,14 +229,16 @@ class Site(ABC):
         self.store.mood = self.home.mood = self.calls.mood = self.next_hop.mood = "fine"
         self.set_clocks(0.0, 0.0)
 
-    def finish(self, seconds: float = 420) -> None:
-        """Sweep until nothing is owed. Claims of runs that were killed run out by themselves, so that
-        this takes as long as a run may. Raises TimeoutError."""
+    def finish(self) -> None:
+        """Ring until nothing is owed. Claims of runs that were killed run out by themselves, so that this
+        takes as long as a run may. Raises TimeoutError when nothing gets done any more."""
         for run in self._apart:
             run.wait(120)
-        deadline = time.monotonic() + seconds
+        left, ends = sys.maxsize, 0.0
         while owed := self.owed():
-            if time.monotonic() > deadline:
+            if len(owed) < left:
+                left, ends = len(owed), time.monotonic() + STUCK
+            elif time.monotonic() > ends:
                 tail = "\n".join(str(entry) for entry in entries(self.log)[-30:])
                 raise TimeoutError(f"{len(owed)} mails are still owed: {owed[:3]}\n{tail}")
             self.ring(owed)

@@ -160,7 +160,7 @@ def play(site: Site, book: Book, rounds: int, mails: int, moments: random.Random
         how = weather(site, moments)
         target = book.taken + mails
         # More than the stand-ins can carry would only wait there.
-        book.most = target + mails
+        book.most = target + mails // 4
         done = BLOWS[name][0](site, moments)
         if site.store.mood in BLOCKING:
             time.sleep(moments.uniform(0.5, 1.5))

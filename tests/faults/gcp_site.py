@@ -103,10 +103,10 @@ class GcpSite(Site):
             for message in found:
                 self.copies["tell"][message["attributes"][ID]] += 1
 
-    def finish(self, seconds: float = 600) -> None:
+    def finish(self) -> None:
         for timer in self._timers:
             timer.cancel()
-        super().finish(seconds)
+        super().finish()
 
     def ring(self, keys: Sequence[str]) -> None:
         for key in keys:
