@@ -78,7 +78,7 @@ class BucketSpool:
         self._observer = observer
         self._budget = Budget(budget)
         self._patience = patience
-        self._min_free = min_free
+        self.min_free = min_free
         self._ring = ring
         self._full = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -101,7 +101,7 @@ class BucketSpool:
         task.add_done_callback(self._tasks.discard)
 
     def tick(self) -> None:
-        self._full = self._folder.full(self._min_free)
+        self._full = self._folder.full(self.min_free)
 
     def full(self) -> bool:
         return self._full

@@ -147,8 +147,7 @@ class Server:
                 if number.isdecimal() and int(number) >= workers:
                     # A part of a server that had more workers: delivered, never added to.
                     self._deliver(other)
-        min_free = max(one.options.min_free_space for one in config.resolved_listeners())
-        return LocalSpool(local, folder, part.large, min_free)
+        return LocalSpool(local, folder, part.large, min_free_space(config))
 
     def _open_bucket(self, config: RelayConfig) -> Spool:
         observer = self._shared.observer
@@ -228,6 +227,8 @@ class Server:
             delivery.replace(made, build.delivery_settings(config, self._around))
         if self._bucket is not None and from_bucket is not None:
             self._bucket.replace(*from_bucket)
+        self._spool.min_free = min_free_space(config)
+        make_room(config)
         if worker_count(config) == 1:
             tell_what_waits(self._config, config)
         self._retired.append(self._current)
@@ -284,10 +285,23 @@ class Server:
         log.info("stopped")
 
 
+def make_room(config: RelayConfig) -> None:
+    """Let this process and those that it starts hold as many files as its clients may need."""
+    limits = [one.options.max_clients for one in config.resolved_listeners()]
+    descriptors.make_room(0 if None in limits else max(filter(None, limits)))
+
+
+def min_free_space(config: RelayConfig) -> int:
+    """Octets that must stay free on the spool's disk: what the most careful listener asks for."""
+    return max(one.options.min_free_space for one in config.resolved_listeners())
+
+
 def check_reload(old: RelayConfig, new: RelayConfig) -> None:
     """Whether a running server can go over to a configuration. Raises ConfigError."""
-    if (new.spool, worker_count(new)) != (old.spool, worker_count(old)):
-        raise ConfigError(new.source, "a new spool or number of workers", "restart the server for it")
+    if (new.spool, new.mode, worker_count(new)) != (old.spool, old.mode, worker_count(old)):
+        raise ConfigError(
+            new.source, "a new spool, delivery.mode or number of workers", "restart the server for it"
+        )
 
 
 def tell_what_waits(old: RelayConfig, new: RelayConfig) -> None:
@@ -337,8 +351,7 @@ def run(config: RelayConfig, reload: Reload | None = None) -> int:
     ]
     for finding in start_warnings(config, Setting(around.folder, around.environ)):
         log.warning("%s: %s", finding.where or config.source, finding.text)
-    limits = [one.options.max_clients for one in config.resolved_listeners()]
-    descriptors.make_room(0 if None in limits else max(filter(None, limits)))
+    make_room(config)
     lock = None if config.spool.in_bucket else Lock(build.spool_folder(config, around))
     held_up = 0
     try:

@@ -24,6 +24,9 @@ class Spool(Protocol):
     capture_folder: Path
     """Where mails too large for memory are written while they come in."""
 
+    min_free: int
+    """Octets that must stay free on the disk below it."""
+
     def store(
         self, envelope: Envelope, content: Content, answered: Answered, refused: Sequence[DeadRecord] = ()
     ) -> None:
@@ -50,7 +53,7 @@ class LocalSpool:
         self.delivery = delivery
         self.capture_folder = capture
         self._folder = folder
-        self._min_free = min_free
+        self.min_free = min_free
         self._full = False
 
     def store(
@@ -67,7 +70,7 @@ class LocalSpool:
             room = os.statvfs(self._folder)
         except OSError:
             return
-        self._full = room.f_bavail * room.f_frsize < self._min_free
+        self._full = room.f_bavail * room.f_frsize < self.min_free
 
     def full(self) -> bool:
         return self._full

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from functions.errors import ConfigError
-from listener import build, tls
+from listener import build, observe, tls
 from listener.build import Surroundings
 from listener.counters import SharedCounters
 from listener.probes import Probes
@@ -29,6 +29,7 @@ from listener.server import (
     announce,
     check_reload,
     close_all,
+    make_room,
     serve_process,
     tell_what_waits,
 )
@@ -216,6 +217,9 @@ class Supervisor:
         if not taken:
             return
         tell_what_waits(self._config, config)
+        # Workers that are started later have these from here.
+        observe.configure(config.log_outputs, folder=self._around.folder, environ=self._around.environ)
+        make_room(config)
         self._config = config
         held |= fresh
         self._sockets = [(listener, held.pop(address)) for address, listener in wanted.items()]

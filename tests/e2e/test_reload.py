@@ -79,6 +79,7 @@ CANNOT_BE: Final[dict[str, Callable[[dict[str, Any]], object]]] = {
         [{"type": "static-auth", "username": "u", "password": "env:NOT_SET_ANYWHERE"}]
     ),
     "a file that is not there": needs([{"type": "static-auth", "htpasswd": "./nowhere"}]),
+    "another way of delivery": lambda config: config.update(delivery={"mode": "events"}),
     "another spool": lambda config: config.update(spool="file://./elsewhere"),
     "a log that cannot be written": lambda config: config.update(
         loggers=[{"type": "FILE", "filepath": "./no/such/folder.log"}]
@@ -146,6 +147,39 @@ def test_a_reload_that_comes_too_late_opens_nothing(new_relay: Make) -> None:
         wire.send(MAIL + b".\r\n")
         assert wire.reply().code == 250
     assert relay.stop() == 0
+
+
+def test_min_free_space_takes_effect(new_relay: Make) -> None:
+    relay = new_relay().start()
+    rewrite(relay, lambda config: config["options"].update(minFreeSpace=2**62))
+    wait_until(lambda: "configuration read again" in relay.log(), seconds=20, what="reload")
+
+    def full() -> bool:
+        with Wire(relay.port) as wire:
+            wire.greet()
+            wire.command("MAIL FROM:<a@client.example>")
+            wire.command("RCPT TO:<b@server.example>")
+            return str(wire.command("DATA")).startswith("452 4.3.1 ")
+
+    wait_until(full, seconds=10, what="the next look at the disk")
+
+
+def test_workers_that_are_started_later_log_where_the_others_do(new_relay: Make) -> None:
+    relay = new_relay({"workers": 2}).start()
+    wait_until(lambda: len(listening(relay)) == 2, seconds=20, what="both to listen")
+    file = relay.folder / "new.log"
+    rewrite(relay, lambda config: config.update(loggers=[{"type": "FILE", "filepath": str(file)}]))
+    wait_until(
+        lambda: file.exists() and file.read_text().count("configuration read again") == 2,
+        seconds=20,
+        what="reload",
+    )
+    replace_workers(relay)
+    before = file.read_text().count("mail accepted")
+    for _ in range(6):
+        assert submit(relay.port, MAIL).code == 250
+    wait_until(lambda: file.read_text().count("mail accepted") == before + 6, seconds=10, what="the lines")
+    assert "a process of the server died" in file.read_text()
 
 
 @pytest.mark.parametrize("workers", [1, 2])
