@@ -116,13 +116,18 @@ class Commits:
         elif isinstance(message, Finished):
             self._batch.finished.append(message)
             if self._tidy is None:
-                self._tidy = self._loop.call_later(TIDY, self._wake)
+                self._tidy = self._loop.call_later(TIDY, self._tidied)
         else:
             if isinstance(message, Progress):
                 self._batch.progress.append(message)
             else:
                 self._batch.writes.append(message)
             self._wake()
+
+    def _tidied(self) -> None:
+        # During a sync nothing is woken: the end of it looks whether this was the case.
+        self._tidy = None
+        self._wake()
 
     def close(self) -> None:
         """Close the database."""
@@ -244,7 +249,8 @@ class Commits:
             self._owner.stored(batch.items)
         if not self._woken:
             self.store.checkpoint()
-        if self._batch.items or self._batch.progress or self._batch.writes:
+        batch = self._batch
+        if batch.items or batch.progress or batch.writes or (batch.finished and self._tidy is None):
             self._wake()
 
     def _sync_failed(self, batch: _Batch, error: OSError) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import threading
 import time
@@ -22,6 +23,7 @@ from functions.ids import uuid7
 from functions.kept import Keeper
 from functions.local import LocalDelivery
 from functions.local_deadletter import open_dead_letters
+from functions.local_flush import GATHER
 from functions.local_messages import Answer, Item, Settings
 from functions.local_runs import IN_FLIGHT
 from functions.local_sweep import sweep_once
@@ -135,6 +137,44 @@ async def test_many_at_once(tmp_path: Path) -> None:
         assert {answer.code for _, answer in results} == {250}
         assert sorted(sink.mails) == sorted(one.envelope.id for one, _ in results)
         await until(lambda: rows(tmp_path) == 0)
+
+
+class Left:
+    """What an output leaves to be done around the receipt: nothing, but it has to be asked."""
+
+    def flush(self) -> None: ...
+
+    def settle(self) -> None: ...
+
+
+class LandingSink(QuickSink):
+    def process(self, job: Job) -> Landed | None:
+        super().process(job)
+        return Left()
+
+
+async def test_what_is_done_during_a_slow_sync_leaves_the_spool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when no other mail comes in afterwards."""
+    slow = False
+
+    def fdatasync(fd: int) -> None:
+        real(fd)
+        if slow:
+            time.sleep(0.25)
+
+    real = os.fdatasync
+    monkeypatch.setattr("functions.local_store.os.fdatasync", fdatasync)
+    async with running(tmp_path, LandingSink()) as local:
+        for _ in range(3):
+            slow = False
+            await send(local)
+            # The first one's delivery is flushed by now, but for a moment; the next one's sync begins.
+            await asyncio.sleep(GATHER * 0.6)
+            slow = True
+            await send(local)
+            await until(lambda: rows(tmp_path) == 0)
 
 
 async def test_a_temporary_failure_is_accepted_and_tried_again(tmp_path: Path) -> None:
