@@ -17,22 +17,27 @@ _START: Final = 262_144
 
 
 class Keeper:
-    """Writes a copy of each finished mail, a spool object, to `template`'s path below `folder`.
+    """Writes a copy of each finished mail, a spool object, to `template`'s path, which begins at `folder`
+    unless it is absolute.
 
     A path that another mail has taken gets the mail's id as a suffix: no template makes two mails
     collide. Keeping the same mail twice changes nothing.
     """
 
     def __init__(self, template: str, folder: Path, *, durable: bool) -> None:
-        self._text = template
-        self._template = Template.parse(template)
+        # The folder up to the first variable is the operator's own, and may be absolute or above
+        # `folder`; what a template renders is always below where it begins.
+        above, slash, _ = template.partition("${")[0].rpartition("/")
+        self._text = template[len(above + slash) :]
+        self._template = Template.parse(self._text)
         self._folder = folder
+        self._base = folder / (above + slash)
         self._durable = durable
 
     def keep(self, mail: Mail) -> None:
         """Store the copy. Raises OSError."""
         values = TemplateValues(mail, (mail.envelope.flows() or ("",))[0])
-        path = self._folder / self._template.render(values)
+        path = self._base / self._template.render(values)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{mail.id}.kept")
         self._write(temporary, mail)
@@ -77,10 +82,7 @@ class Keeper:
                     yield path, head.envelope
 
     def _matching(self, pattern: str) -> Iterator[Path]:
-        root = Path(pattern)
-        base = Path(root.anchor) if root.is_absolute() else self._folder
-        relative = root.relative_to(root.anchor) if root.is_absolute() else root
-        yield from base.glob(str(relative))
+        yield from self._base.glob(pattern)
 
     def _write(self, path: Path, mail: Mail) -> None:
         with path.open("wb") as target:

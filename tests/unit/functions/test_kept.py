@@ -16,7 +16,13 @@ from functions.local_deadletter import open_dead_letters
 from functions.mail import BytesContent, Mail
 from tests.support.spooled import MAIL, envelope_of
 
-TEMPLATES = ["kept/${iso8601}_${id}.eml", "kept/${from}.eml", "kept/${date:%Y/%m/%d}/${id}.eml"]
+TEMPLATES = [
+    "./kept/${id}.eml",
+    "kept/fixed.eml",
+    "kept/${iso8601}_${id}.eml",
+    "kept/${from}.eml",
+    "kept/${date:%Y/%m/%d}/${id}.eml",
+]
 
 
 def keep(keeper: Keeper, envelope: Envelope) -> Envelope:
@@ -38,6 +44,29 @@ def test_each_mail_has_one_copy_which_carries_its_last_replay(tmp_path: Path, te
     assert path is not None
     assert read_kept(path) == (again, MAIL)
     assert keeper.find("nobody") is None
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_an_absolute_path_is_where_it_says(tmp_path: Path, template: str) -> None:
+    """The reference's Kubernetes example keeps below /tmp, where alone it may write."""
+    work, elsewhere = tmp_path / "work", tmp_path / "elsewhere"
+    work.mkdir()
+    keeper = Keeper(f"{elsewhere}/{template}", work, durable=False)
+    kept = keep(keeper, envelope_of())
+    path = keeper.find(kept.id)
+    assert path is not None
+    assert path.is_relative_to(elsewhere / "kept")
+    assert list(keeper.copies()) == [kept]
+    assert list(keeper.copies(f"{elsewhere}/kept/")) == [kept]
+    assert not list(work.iterdir())
+
+
+def test_a_folder_above_the_working_folder(tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    keeper = Keeper("../kept/${id}.eml", tmp_path / "work", durable=False)
+    kept = keep(keeper, envelope_of())
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == [f"{kept.id}.eml"]
+    assert keeper.find(kept.id) is not None
 
 
 def test_by_time_and_by_path(tmp_path: Path) -> None:
