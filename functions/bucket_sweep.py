@@ -35,6 +35,11 @@ Ring = Callable[[Sequence[str]], None]
 """Rings for the mails under these keys. Raises DeliveryFault."""
 
 
+def ring_nobody(keys: Sequence[str]) -> None:
+    """The bell of a spool that a server delivers in-process: nobody else can ring there, and its own
+    sweep finds what is owed within PERIOD."""
+
+
 def rings(age: float) -> int:
     """How often a mail of this age, in seconds, should have been rung for again."""
     if age < _STEPS[0]:
@@ -104,4 +109,4 @@ def _keys(store: ObjectStore, folder: str) -> list[str]:
         return [key for keys in lists for key in keys]
 
 
-__all__ = ["PERIOD", "WINDOW", "Ring", "rings", "sweep"]
+__all__ = ["PERIOD", "WINDOW", "Ring", "ring_nobody", "rings", "sweep"]

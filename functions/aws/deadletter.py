@@ -8,6 +8,7 @@ from pathlib import Path
 
 from functions.aws.spool import Bell, find_queue, open_client, open_store
 from functions.bucket_deadletter import BucketDeadLetters
+from functions.bucket_sweep import Ring, ring_nobody
 from functions.config import DeliveryConfig
 from functions.secrets import SecretResolver
 
@@ -16,5 +17,7 @@ def open_dead_letters(config: DeliveryConfig, folder: Path, environ: Mapping[str
     """The dead letters of the configuration's bucket. Raises ConfigError."""
     spool = config.spool
     client = open_client(spool, SecretResolver(folder, environ))
-    bell = Bell(spool.bucket, partial(find_queue, client, spool.bucket, spool.prefix, environ))
+    bell: Ring = ring_nobody
+    if config.mode == "events":
+        bell = Bell(spool.bucket, partial(find_queue, client, spool.bucket, spool.prefix, environ))
     return BucketDeadLetters(open_store(spool, client), spool.prefix, bell)

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from functions.aws.spool import Bell, find_queue, open_client, open_store
-from functions.bucket_sweep import sweep
+from functions.bucket_sweep import Ring, ring_nobody, sweep
 from functions.config import DeliveryConfig
 from functions.secrets import SecretResolver
 from functions.sweeping import Swept
@@ -17,15 +17,19 @@ from functions.sweeping import Swept
 
 def sweep_once(config: DeliveryConfig, folder: Path, environ: Mapping[str, str]) -> Swept:
     """Count what the bucket holds, and ring for every mail that is older than the first step: a person
-    asks for a pass when the regular ones are not enough. Raises ConfigError, DeliveryFault."""
+    asks for a pass when the regular ones are not enough. A server that delivers in-process cannot be
+    rung: it is only counted. Raises ConfigError, DeliveryFault."""
     spool = config.spool
     client = open_client(spool, SecretResolver(folder, environ))
-    bell = Bell(spool.bucket, partial(find_queue, client, spool.bucket, spool.prefix, environ))
+    now = time.time()
+    bell: Ring = ring_nobody
+    if config.mode == "events":
+        bell = Bell(spool.bucket, partial(find_queue, client, spool.bucket, spool.prefix, environ))
     return sweep(
         open_store(spool, client),
         spool.prefix,
         bell,
-        now=time.time(),
-        since=-math.inf,
+        now=now,
+        since=-math.inf if config.mode == "events" else now,
         seconds_left=lambda: math.inf,
     )

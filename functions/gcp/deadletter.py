@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from functions.bucket_deadletter import BucketDeadLetters
+from functions.bucket_sweep import Ring, ring_nobody
 from functions.config import DeliveryConfig
 from functions.gcp.spool import Bell, find_topic, open_store
 from functions.secrets import SecretResolver
@@ -16,5 +17,7 @@ def open_dead_letters(config: DeliveryConfig, folder: Path, environ: Mapping[str
     """The dead letters of the configuration's bucket. Raises ConfigError."""
     spool = config.spool
     store = open_store(spool, SecretResolver(folder, environ))
-    bell = Bell(spool.bucket, partial(find_topic, spool, store, environ), environ)
+    bell: Ring = ring_nobody
+    if config.mode == "events":
+        bell = Bell(spool.bucket, partial(find_topic, spool, store, environ), environ)
     return BucketDeadLetters(store, spool.prefix, bell)

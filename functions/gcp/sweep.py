@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from functions.bucket_sweep import sweep
+from functions.bucket_sweep import Ring, ring_nobody, sweep
 from functions.config import DeliveryConfig
 from functions.gcp.spool import Bell, find_topic, open_store
 from functions.secrets import SecretResolver
@@ -17,8 +17,19 @@ from functions.sweeping import Swept
 
 def sweep_once(config: DeliveryConfig, folder: Path, environ: Mapping[str, str]) -> Swept:
     """Count what the bucket holds, and ring for every mail that is older than the first step: a person
-    asks for a pass when the regular ones are not enough. Raises ConfigError, DeliveryFault."""
+    asks for a pass when the regular ones are not enough. A server that delivers in-process cannot be
+    rung: it is only counted. Raises ConfigError, DeliveryFault."""
     spool = config.spool
     store = open_store(spool, SecretResolver(folder, environ))
-    bell = Bell(spool.bucket, partial(find_topic, spool, store, environ), environ)
-    return sweep(store, spool.prefix, bell, now=time.time(), since=-math.inf, seconds_left=lambda: math.inf)
+    now = time.time()
+    bell: Ring = ring_nobody
+    if config.mode == "events":
+        bell = Bell(spool.bucket, partial(find_topic, spool, store, environ), environ)
+    return sweep(
+        store,
+        spool.prefix,
+        bell,
+        now=now,
+        since=-math.inf if config.mode == "events" else now,
+        seconds_left=lambda: math.inf,
+    )

@@ -219,6 +219,25 @@ class TestOutOfABucket:
         assert relay.stop() == 0
         assert len(bucket.stored()) == len(bucket.messages("out", least=5)) == len(ses.mails) == 5
 
+    def test_beside_it_people_count_and_replay(
+        self, start: Callable[..., Relay], bucket: Stack, ses: Ses
+    ) -> None:
+        unverified = b'{"message": "Email address is not verified."}'
+        ses.refusals = [Says(400, unverified, {"x-amzn-ErrorType": "MessageRejected"})]
+        relay = start().start()
+        send(relay)
+        bucket.until(lambda: len(bucket.dead_records()) == 1, "the dead record")
+        waiting = bucket.put(age=3600.0, flows=("elsewhere",))
+        assert bucket.command("sweep").startswith("1 unfinished, the oldest 36")
+        bucket.s3.delete_object(Bucket=bucket.bucket, Key=waiting)
+        (record,) = bucket.dead_records()
+        assert "1 replayed" in bucket.command("deadletter", "replay", "--now", record["id"])
+        assert bucket.dead_records() == []
+        relay.restart()  # at a start it takes up what is there, as its sweep does every five minutes
+        bucket.until(lambda: not bucket.spooled(), "the spool to be empty")
+        assert (len(ses.mails), len(bucket.stored())) == (1, 1)
+        assert len(bucket.messages("out")) == 1
+
     def test_without_a_table_it_does_not_start(self, start: Callable[..., Relay]) -> None:
         relay = start()
         environment = {**relay.environment()}
