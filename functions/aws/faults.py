@@ -62,6 +62,9 @@ _MENDED: Final = frozenset(
     }
 )
 
+_NO_ACCESS: Final = frozenset({401, 403, 407})
+"""Statuses that are about who asks, whatever names the service, or a proxy before it, gives them."""
+
 _STATUS: Final[dict[str, str]] = {
     # RFC 3463 section 3: the destination does not exist; the message is too large; security.
     "NoSuchBucket": "5.1.2",
@@ -127,7 +130,8 @@ def _refused(error: Any, what: str) -> DeliveryFault:
     reason = f"{what}: {code}: {message}" if message else f"{what}: {code}"
     if code in _THROTTLED or status == 429:
         return Temporary(reason, enhanced="4.4.5", retry_after=_retry_after(error))
-    if status >= 500 or status == 408 or code in _MENDED or code.startswith("KMS."):
+    mended = status in _NO_ACCESS or code in _MENDED or code.startswith("KMS.")
+    if status >= 500 or status == 408 or mended:
         return Temporary(reason, enhanced="4.3.0", retry_after=_retry_after(error))
     return Permanent(reason, enhanced=_STATUS.get(code, "5.3.0"))
 

@@ -176,6 +176,7 @@ def test_no_part_starts_with_too_little_of_the_run_left(api: Endpoint, output: O
         (refusal("AccessDeniedException", "not authorized on identity/x", 403), Permanent, "5.7.1"),
         (refusal("InternalServiceErrorException", status=500), Temporary, "4.3.0"),
         (refusal("ExpiredTokenException", status=403), Temporary, "4.3.0"),
+        (Says(403, b"<html>a proxy that lets nobody through</html>"), Temporary, "4.3.0"),
     ],
 )
 def test_refusals(api: Endpoint, output: Outputs, answer: Says, kind: type, enhanced: str) -> None:

@@ -117,6 +117,8 @@ def test_parameters_of_the_file(api: Endpoint, output: Outputs) -> None:
         (refusal("InvalidMessageContents"), Permanent, "5.3.0"),
         (refusal("RequestThrottled", status=403), Temporary, "4.4.5"),
         (refusal("AccessDenied", status=403), Temporary, "4.3.0"),
+        (Says(403, b"<html>a proxy that lets nobody through</html>"), Temporary, "4.3.0"),
+        (Says(407, b""), Temporary, "4.3.0"),
         (refusal("KMS.DisabledException"), Temporary, "4.3.0"),
         (refusal("ServiceUnavailable", status=503), Temporary, "4.3.0"),
     ],
