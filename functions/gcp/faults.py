@@ -9,7 +9,7 @@ from google.auth import exceptions as auth
 
 from functions.errors import DeliveryFault, Permanent, Temporary
 
-_MENDED: Final = frozenset({401, 403, 408, 409, 412, 499})
+_MENDED: Final = frozenset({401, 403, 407, 408, 409, 412, 499})
 """What an operator, a deployment that is still under way or the next attempt mends: nothing is lost
 by asking again, and the age of the oldest unfinished mail raises an alarm."""
 

@@ -32,6 +32,7 @@ def said(code: grpc.StatusCode, text: str = "words") -> api.GoogleAPICallError:
         (400, Permanent, "5.6.0"),
         (401, Temporary, "4.3.0"),
         (403, Temporary, "4.3.0"),
+        (407, Temporary, "4.3.0"),
         (404, Permanent, "5.1.2"),
         (408, Temporary, "4.3.0"),
         (412, Temporary, "4.3.0"),
