@@ -10,6 +10,7 @@ import html
 import re
 from typing import Final
 
+_OPEN: Final = re.compile(r"<(?=/?[a-zA-Z]|[!?])")  # any other is text
 _TAG: Final = re.compile(r"/?[a-zA-Z][a-zA-Z0-9]{0,15}")
 # A whole tag, with `>` allowed inside quoted values. Possessive, so that a failure is one pass.
 _REST: Final = re.compile(r"""[^>"']*+(?:(?:"[^"]*+"|'[^']*+')[^>"']*+)*+>""")
@@ -31,16 +32,13 @@ def text_of_html(source: str) -> str:
     pieces: list[str] = []
     quotes_end = True
     at = 0
-    while (tag := source.find("<", at)) >= 0:
+    while (found := _OPEN.search(source, at)) is not None:
+        tag = found.start()
         pieces.append(_BLANKS.sub(" ", source[at:tag]))
         if source.startswith("<!--", tag):
             at = _after(source, "-->", tag + 4)
             continue
         name = _TAG.match(source, tag + 1)
-        if name is None and source[tag + 1 : tag + 2] not in ("!", "?"):
-            pieces.append("<")
-            at = tag + 1
-            continue
         whole = _REST.match(source, tag + 1) if quotes_end else None
         # One tag whose quotes never end, and quotes are not believed any more: see _REST.
         quotes_end = whole is not None

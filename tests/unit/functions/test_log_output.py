@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -83,3 +84,21 @@ def test_an_unknown_field_is_refused() -> None:
         Options.model_validate({"fields": ["body"]})
     assert Options().identity() == "log:from,to,cc,bcc,subject,text"
     assert Options(name="n").identity() == "n"
+
+
+def test_little_of_a_mail_is_read_since_the_event_loop_waits(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever sends a quarter of a megabyte of tags, words or parts must not hold up all the others."""
+    caplog.set_level(logging.INFO, LOGGER)
+    html = b"Content-Type: text/html\r\n\r\n<p>seen" + b"<b></b>" * 10_000 + b"unseen"
+    parts = b"Content-Type: multipart/mixed; boundary=b\r\n" + b"\r\n--b\r\n\r\nx" * 1_000
+    words = b"From: first@a.example,\r\n" + b" a a a a,\r\n" * 8_000 + b" last@b.example\r\n\r\n"
+    for mail in (html, parts, words):
+        started = time.thread_time()
+        run(mail, caplog)
+        assert time.thread_time() - started < 0.5
+    records = [record for record in caplog.records if record.name == LOGGER]
+    assert records[0].__dict__["text"] == "seen"
+    assert records[1].__dict__["text"].count("x") < 100
+    shown = records[2].__dict__["from"]
+    assert shown[0] == "first@a.example"
+    assert shown[-1] != "last@b.example"
