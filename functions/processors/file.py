@@ -25,7 +25,9 @@ def _check_filename(text: str) -> str:
         raise ValueError("${attachment} has no value here: the whole mail is stored")
     if text.startswith("/") or text.endswith("/") or ".." in text.split("/"):
         raise ValueError("names a file inside the folder: no leading or trailing '/', no '..'")
-    return text
+    if "." in text.split("/")[-1:]:
+        raise ValueError("names no file")
+    return "/".join(name for name in text.split("/") if name != ".")
 
 
 class Options(OutputOptions):

@@ -127,6 +127,11 @@ def test_a_flow_with_fields_of_its_own_gets_a_copy(tmp_path: Path) -> None:
     assert mail.content.read() == CONTENT
 
 
+def test_a_dot_stands_for_the_folder_itself(tmp_path: Path) -> None:
+    deliver(processor(tmp_path, filename="./in/./${flow}.eml"), make_mail(), "f")
+    assert (tmp_path / "out" / "in" / "f.eml").read_bytes() == CONTENT
+
+
 def test_a_large_mail_is_written_in_pieces(tmp_path: Path) -> None:
     content = os.urandom(3_000_000)
     deliver(processor(tmp_path), make_mail(content=content))
@@ -423,6 +428,8 @@ def test_traces_of_finished_mails_are_cleared_away(tmp_path: Path) -> None:
         ({"path": "out", "filename": "/etc/${id}"}, "inside the folder"),
         ({"path": "out", "filename": "../${id}"}, "inside the folder"),
         ({"path": "out", "filename": "${id}/"}, "inside the folder"),
+        ({"path": "out", "filename": "."}, "no file"),
+        ({"path": "out", "filename": "mails/."}, "no file"),
         ({"path": "out", "filename": "${attachment}"}, "attachment"),
         ({"path": "out", "filename": ""}, "at least 1"),
         ({"path": "", "filename": "x"}, "at least 1"),
