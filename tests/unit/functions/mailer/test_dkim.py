@@ -160,6 +160,7 @@ class TestKeys:
             (pem(ec.generate_private_key(ec.SECP256R1())), "neither an RSA nor an Ed25519"),
             (pem(ed25519_key(), BestAvailableEncryption(b"x")), "encrypted"),
         ],
+        ids=("nonsense", "elliptic", "encrypted"),
     )
     def test_refused(self, text: str, says: str) -> None:
         with pytest.raises(ValueError, match=says) as caught:
