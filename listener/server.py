@@ -96,10 +96,11 @@ class Server:
             self._spool = self._open_spool()
             self._current = self._make(self._config, loop)
             await self._current.start()
-        for address, (listener, sockets) in self._bound.items():
-            await self._listen(address, listener.name, sockets)
+        # Whoever is told to stop once its port answers drains.
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
+        for address, (listener, sockets) in self._bound.items():
+            await self._listen(address, listener.name, sockets)
         tasks = {loop.create_task(self._tick())}
         if self._reload is not None:
             loop.add_signal_handler(signal.SIGHUP, lambda: tasks.add(loop.create_task(self._read_again())))

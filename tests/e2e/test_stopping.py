@@ -4,6 +4,7 @@ it cannot know that it is in doubt. Through the real listener."""
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -115,3 +116,19 @@ def test_a_call_that_hangs_holds_no_exit_up(new_relay: Make) -> None:
         relay.start()
         wait_until(lambda: bool(in_doubt(relay)), seconds=20, what=f"the claim:\n{relay.log()}")
         assert relay.stop() == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_server_whose_port_answers_can_be_stopped(new_relay: Make, workers: int) -> None:
+    """However early the signal comes: it drains, and ends with 0."""
+    relay = new_relay({"workers": workers})
+    for _ in range(5):
+        relay.spawn()
+        with socket.socket() as client:
+            wait_until(
+                lambda client=client: client.connect_ex((HOST, relay.port)) == 0,  # type: ignore[misc]
+                seconds=30,
+                what="the port",
+                every=0.0005,
+            )
+            assert relay.stop() == 0, relay.log()
