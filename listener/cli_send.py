@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     except smtplib.SMTPResponseException as answer:
         print(f"refused: {answer.smtp_code} {_text(answer.smtp_error)}", file=sys.stderr)
         return 1
-    except (OSError, smtplib.SMTPException) as fault:
+    except (OSError, UnicodeError, smtplib.SMTPException) as fault:
         print(f"{host}:{port}: {fault}", file=sys.stderr)
         return 1
     for recipient, (code, text) in refused.items():
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
 def address(text: str, *, secure: bool = False) -> tuple[str, int]:
     """`HOST`, `HOST:PORT` or `[IPv6]:PORT`. Raises ConfigError."""
     found = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::(\d{1,5}))?", text)
-    if found is None:
+    if found is None or int(found[2] or 0) > 65_535:
         raise ConfigError("--server", f"{text!r} is not HOST:PORT")
     port = int(found[2]) if found[2] else (_SUBMISSIONS if secure else _DEFAULT_PORT)
     return found[1].strip("[]"), port
@@ -139,20 +139,27 @@ def _authenticate(client: smtplib.SMTP, user: str, password: str) -> None:
     client.user, client.password = user, password
     for mechanism in ("PLAIN", "LOGIN", "CRAM-MD5"):
         if mechanism in offered:
-            client.auth(mechanism, getattr(client, f"auth_{mechanism.lower().replace('-', '_')}"))
+            _Spoken.hushed = True
+            try:
+                client.auth(mechanism, getattr(client, f"auth_{mechanism.lower().replace('-', '_')}"))
+            finally:
+                _Spoken.hushed = False
             return
     raise smtplib.SMTPNotSupportedError(f"no AUTH mechanism in common: {' '.join(offered) or 'none offered'}")
 
 
 class _Spoken:
-    """Prints the dialogue: `->` what we say, `<-` what is answered."""
+    """Prints the dialogue: `->` what we say, `<-` what is answered. While `hushed` our part stays
+    unsaid: it is a password, and dialogues are shown to others."""
 
     debuglevel = 0
+    hushed = False
 
     def _print_debug(self, *parts: Any) -> None:
         words = " ".join(map(str, parts))
         mark = "->" if words.startswith("send:") else "<-" if words.startswith("reply:") else "  "
-        print(f"{mark} {words.partition(': ')[2] or words}", file=sys.stderr)
+        text = words.partition(": ")[2] or words
+        print(f"{mark} {'(login)' if self.hushed and mark == '->' else text}", file=sys.stderr)
 
 
 class _Smtp(_Spoken, smtplib.SMTP):

@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+from base64 import b64encode
 from collections.abc import Iterator
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -151,6 +152,23 @@ def test_the_dialogue(server: Controller, capsys: pytest.CaptureFixture[str]):
     assert "<- b'250 OK" in err
 
 
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
+def test_the_dialogue_keeps_the_password(mechanism: str, capsys: pytest.CaptureFixture[str]):
+    others = {"PLAIN", "LOGIN"} - {mechanism}
+    server = started(auth_require_tls=False, authenticator=check, auth_exclude_mechanism=others)
+    try:
+        assert send(server, "--to", "c@d.test", "--auth", "user:pass word", "--verbose") == 0
+    finally:
+        server.stop()
+    err = capsys.readouterr().err
+    for octets in (b"pass word", b"\0user\0pass word"):
+        assert b64encode(octets).decode().rstrip("=") not in err
+    assert "pass word" not in err
+    assert "-> (login)" in err
+    assert "<- b'235" in err
+    assert "-> 'mail FROM:<>" in err
+
+
 def test_tls(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(_certificate(tmp_path))
@@ -178,6 +196,11 @@ def test_lmtp_has_a_transaction_for_each_recipient():
         assert [one.rcpt_tos for one in controller.handler.envelopes] == [["a@d.test"], ["b@d.test"]]
     finally:
         controller.stop()
+
+
+def test_a_name_that_is_none(capsys: pytest.CaptureFixture[str]):
+    assert cli.main(["send", "--server", "x" * 70 + ":25", "--to", "a@b.test"]) == 1
+    assert "unexpected" not in capsys.readouterr().err
 
 
 def test_nobody_there(capsys: pytest.CaptureFixture[str]):
@@ -218,7 +241,7 @@ def test_addresses(text: str, secure: bool, place: tuple[str, int]):
     assert address(text, secure=secure) == place
 
 
-@pytest.mark.parametrize("text", ["", ":25", "h:port", "::1", "h:123456"])
+@pytest.mark.parametrize("text", ["", ":25", "h:port", "::1", "h:123456", "h:65536"])
 def test_no_addresses(text: str):
     with pytest.raises(ConfigError):
         address(text)
