@@ -1,4 +1,4 @@
-"""Receipts on AWS, held against a DynamoDB that knows conditions."""
+"""Receipts on AWS, held against a DynamoDB."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from moto import mock_aws
 
 from functions.aws.clients import REPEATABLE, plain_client
 from functions.aws.receipts import DynamoReceipts
@@ -17,9 +16,10 @@ from functions.errors import Permanent, Temporary
 from functions.mail import BytesContent, Mail
 from functions.observer import NullObserver
 from functions.processors.base import Once, Processor
+from tests.support.ministack import Ministack
 from tests.support.spooled import MAIL, envelope_of
 
-TABLE = "receipts"
+TABLE = "receipts-alone"
 
 
 class Killed(BaseException):
@@ -77,20 +77,18 @@ class Place:
 
 
 @pytest.fixture
-def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(f"AWS_{name}", "test")
-    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
-    with mock_aws():
-        client = plain_client("dynamodb", REPEATABLE, region_name="eu-central-2")
-        client.create_table(
-            TableName=TABLE,
-            KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
-            AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
-            BillingMode="PAY_PER_REQUEST",
-        )
-        yield Place(client)
-        client.delete_table(TableName=TABLE)
+def place(aws: Ministack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    for name, value in aws.environment.items():
+        monkeypatch.setenv(name, value)
+    client = plain_client("dynamodb", REPEATABLE)
+    client.create_table(
+        TableName=TABLE,
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    yield Place(client)
+    client.delete_table(TableName=TABLE)
 
 
 def killed() -> str:
