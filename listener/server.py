@@ -343,6 +343,9 @@ def run(config: RelayConfig, reload: Reload | None = None) -> int:
 
     Raises ConfigError when a port, the spool or a secret cannot be had.
     """
+    if reload is not None:
+        # It waits until it can be answered: this early, too, it asks for a reload and not for our end.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     around = Surroundings.here()
     observe.configure(config.log_outputs, folder=around.folder, environ=around.environ)
     workers = worker_count(config)

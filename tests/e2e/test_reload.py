@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -283,6 +285,41 @@ def test_signals_close_to_each_other(new_relay: Make, workers: int) -> None:
 
     wait_until(lambda: all(settled() for _ in range(6)), seconds=20, what="the last configuration")
     assert "Traceback" not in relay.log()
+
+
+class EarlySignals(Relay):
+    """A server that gets SIGHUP while it starts: before its ports are open, then after."""
+
+    SCRIPT: Final = """
+import os, signal, sys
+from listener import build, cli
+from listener.server import Server
+
+def early(function):
+    def called(*arguments, **options):
+        os.kill(os.getpid(), signal.SIGHUP)
+        return function(*arguments, **options)
+    return called
+
+build.bind, Server._tick = early(build.bind), early(Server._tick)
+sys.exit(cli.main(["serve", sys.argv[1]]))
+"""
+
+    @staticmethod
+    def command_for(*configuration: Path) -> list[str]:
+        return [sys.executable, "-c", EarlySignals.SCRIPT, *map(str, configuration)]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_signal_while_it_starts_asks_for_a_reload_too(tmp_path: Path, workers: int) -> None:
+    early = EarlySignals(tmp_path, {"workers": workers}).start()
+    try:
+        wait_until(
+            lambda: early.log().count("configuration read again") >= workers, seconds=10, what="reload"
+        )
+        assert submit(early.port, MAIL).code == 250
+    finally:
+        assert early.stop() == 0
 
 
 def test_outputs_change_for_mails_to_come(new_relay: Make) -> None:
