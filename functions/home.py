@@ -39,6 +39,9 @@ ENVELOPE: Final = "envelope"
 
 JSON: Final = "application/json"
 
+ABANDONED: Final = "an earlier run ended before it knew the outcome"
+"""Why an effect is in doubt whose claim was left behind."""
+
 TOO_LATE: Final = "4.4.7"
 """RFC 3463 section 3.5, delivery time expired: what is said where too little of the run is left."""
 
@@ -70,11 +73,15 @@ class Run:
     cut_short: bool = False
 
 
+Later = list[Callable[[], None]]
+
+
 class Receipts(Protocol):
     """What a cloud remembers of effects that their API would repeat."""
 
-    def once(self, mail: Mail, owed: Owed) -> Once:
-        """Receipts of one output."""
+    def once(self, mail: Mail, owed: Owed, later: Later) -> Once:
+        """Receipts of one output. A claim whose effect is in doubt and not to be repeated stays until
+        `later` is done, which is when the output is durably given up."""
 
 
 class Home:
@@ -168,6 +175,10 @@ class Home:
             and self._clock() - envelope.received / 1000 < FRESH
         )
 
+    def doubt(self, mail: Mail, owed: Owed, part: str, reason: str) -> None:
+        """The outcome of an effect is not known."""
+        tell_doubt(self._observer, mail, owed, part, reason)
+
     def bury(self, record: DeadRecord) -> None:
         """Write a dead record; one that is there already stays. Raises DeliveryFault."""
         key = self.prefix + dead_key(record.id, record.key)
@@ -236,10 +247,7 @@ class Home:
     def _tell(self, mail: Mail, report: Report) -> None:
         for outcome in report.outcomes:
             flow, label, fault = outcome.owed.flow, outcome.label, outcome.fault
-            about: dict[str, object] = {"id": mail.id, "flow": flow, "output": label}
-            if fault is not None and isinstance(fault, Temporary) and fault.in_doubt:
-                self._observer.in_doubt(flow, label)
-                about["in_doubt"] = True
+            about = {"id": mail.id, "flow": flow, "output": label}
             if outcome.state is State.DONE:
                 self._observer.output_done(flow, label, "delivered", 0.0)
                 log.info("delivered", extra=about)
@@ -249,8 +257,6 @@ class Home:
                 log.warning("tried again later", extra=about | {"reason": fault.reason})
             else:
                 self._observer.output_done(flow, label, "error", 0.0)
-                if fault is not None and "in_doubt" in about:
-                    log.warning("given up in doubt", extra=about | {"reason": fault.reason})
 
 
 class BucketLedger:
@@ -261,13 +267,28 @@ class BucketLedger:
         self._receipts = receipts
         self._marks = marks
         self._attempts = attempts
+        self._later: dict[str, Later] = {}
 
     def settled(self, mail: Mail) -> Mapping[str, State]:
         dead = dict.fromkeys(self._marks.dead, State.DEAD)
         return dead | dict.fromkeys(self._marks.dropped, State.DONE)
 
     def once(self, mail: Mail, owed: Owed) -> Once:
-        return self._receipts.once(mail, owed)
+        once = self._receipts.once(mail, owed, self._later.setdefault(owed.key, []))
+
+        def run(part: str, effect: Callable[[], str | None]) -> str | None:
+            def watched() -> str | None:
+                try:
+                    return effect()
+                except Temporary as fault:
+                    # Said before the claim goes: whatever happens next, it was said.
+                    if fault.in_doubt:
+                        self._home.doubt(mail, owed, part, fault.reason)
+                    raise
+
+            return once(part, watched)
+
+        return run
 
     def done(self, mail: Mail, outcome: Outcome) -> None:
         """Nothing: storing is its own receipt, and the others wrote theirs."""
@@ -275,6 +296,8 @@ class BucketLedger:
     def bury(self, mail: Mail, record: DeadRecord) -> None:
         self._home.bury(record)
         self._marks.dead.add(record.key)
+        for step in self._later.pop(record.key, ()):
+            step()
 
     def attempts(self, mail: Mail, owed: Owed) -> int:
         return self._attempts
@@ -287,14 +310,12 @@ class BucketLedger:
                 self.bury(mail, record)
 
 
-def tell_doubt(observer: Observer, mail: Mail, owed: Owed, part: str) -> None:
-    """An effect whose earlier run ended before it knew the outcome is about to be done again."""
+def tell_doubt(observer: Observer, mail: Mail, owed: Owed, part: str, reason: str = ABANDONED) -> None:
+    """The outcome of an effect is not known: count it, and say so with the mail's id."""
     label = "" if owed.output is None else owed.output.label
     observer.in_doubt(owed.flow, label)
-    log.warning(
-        "an earlier run ended before it knew the outcome",
-        extra={"id": mail.id, "flow": owed.flow, "output": label, "part": part, "in_doubt": True},
-    )
+    about = {"id": mail.id, "flow": owed.flow, "output": label, "part": part, "reason": reason}
+    log.warning("in doubt", extra=about | {"in_doubt": True})
 
 
 def refused_records(envelope: Envelope) -> list[DeadRecord]:

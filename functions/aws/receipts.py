@@ -10,11 +10,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from functions.delivery import Owed, output_key
 from functions.errors import DeliveryFault, Temporary
-from functions.home import tell_doubt
+from functions.home import ABANDONED, Later, tell_doubt
 from functions.mail import Mail
 from functions.observer import NullObserver, Observer
 from functions.processors.base import Once, shown, took_place
@@ -54,6 +55,7 @@ class DynamoReceipts:
         )
         layer = DynamoDBPersistenceLayer(table_name=table, boto3_client=client)
         self._claims = layer.client = _Claims(client)
+        self._layer = layer
 
         self._claim: Callable[..., str | None] = idempotent_function(
             _take,
@@ -67,13 +69,15 @@ class DynamoReceipts:
         """Tell how long this run may take: a claim whose run was cut expires then."""
         self._config.register_lambda_context(context)
 
-    def once(self, mail: Mail, owed: Owed) -> Once:
+    def once(self, mail: Mail, owed: Owed, later: Later) -> Once:
         """Receipts of one output."""
-        return _Once(self, mail, owed)
+        return _Once(self, mail, owed, later)
 
-    def run(self, key: str, effect: Callable[[], str | None], *, tell: Callable[[], None]) -> str | None:
-        """`functions.processors.base.Once` for one key. `tell` is called where an effect in doubt is
-        done again."""
+    def run(
+        self, key: str, effect: Callable[[], str | None], *, tell: Callable[[str], None], later: Later
+    ) -> str | None:
+        """`functions.processors.base.Once` for one key. `tell` is called with the reason where more
+        is in doubt than the effect itself says; `later` as in `functions.home.Receipts`."""
         from aws_lambda_powertools.utilities.idempotency.exceptions import (
             IdempotencyAlreadyInProgressError,
             IdempotencyInconsistentStateError,
@@ -82,23 +86,35 @@ class DynamoReceipts:
 
         def carry_out() -> str | None:
             if self._claims.abandoned:
+                tell(ABANDONED)
                 if self._give_up_doubts:
-                    # Powertools removes the claim: the dead record speaks of it from now on.
-                    raise Temporary("an earlier run ended before it knew the outcome", in_doubt=True)
-                tell()
+                    raise Temporary(ABANDONED, in_doubt=True)
             return effect()
 
-        ran = _Ran(carry_out)
+        ran = _Ran(carry_out, keeps_doubts=self._give_up_doubts)
         try:
             return self._claim(receipt=key, effect=ran)
+        except _Doubt as doubt:
+            later.append(partial(self._forget, key, doubt.fault))
+            raise doubt.fault from None
         except (IdempotencyAlreadyInProgressError, IdempotencyInconsistentStateError) as error:
             raise Temporary("another run is at it", enhanced="4.3.2", retry_after=BUSY) from error
         except IdempotencyPersistenceLayerError as error:
             if ran.fault is not None:
                 raise ran.fault from error
             if ran.done:
-                raise Temporary(f"no receipt could be written: {error}", in_doubt=True) from error
+                fault = Temporary(f"no receipt could be written: {error}", in_doubt=True)
+                tell(fault.reason)
+                later.append(partial(self._forget, key, fault))
+                raise fault from error
             raise Temporary(f"receipts cannot be reached: {error}", enhanced="4.4.1") from error
+
+    def _forget(self, key: str, fault: Exception) -> None:
+        """The dead record speaks of the effect from now on; a replay begins anew."""
+        try:
+            self._layer.delete_record(data=key, exception=fault)  # type: ignore[arg-type]
+        except Exception as error:  # noqa: BLE001 - then it runs out by itself
+            log.warning("a claim could not be given back", extra={"reason": str(error)})
 
 
 def _take(*, receipt: str, effect: Callable[[], str | None]) -> str | None:
@@ -130,11 +146,20 @@ class _Claims:
         return answer
 
 
+class _Doubt(BaseException):
+    """A fault in doubt on its way past Powertools, which removes the claim of every Exception."""
+
+    def __init__(self, fault: Temporary) -> None:
+        super().__init__(fault.reason)
+        self.fault = fault
+
+
 class _Ran:
     """An effect, and how it ended."""
 
-    def __init__(self, effect: Callable[[], str | None]) -> None:
+    def __init__(self, effect: Callable[[], str | None], *, keeps_doubts: bool) -> None:
         self._effect = effect
+        self._keeps_doubts = keeps_doubts
         self.done = False
         self.fault: DeliveryFault | None = None
 
@@ -143,6 +168,8 @@ class _Ran:
             found = self._effect()
         except DeliveryFault as fault:
             self.fault = fault
+            if self._keeps_doubts and isinstance(fault, Temporary) and fault.in_doubt:
+                raise _Doubt(fault) from fault
             raise
         self.done = True
         return found
@@ -151,18 +178,18 @@ class _Ran:
 class _Once:
     """One output's receipts."""
 
-    def __init__(self, receipts: DynamoReceipts, mail: Mail, owed: Owed) -> None:
+    def __init__(self, receipts: DynamoReceipts, mail: Mail, owed: Owed, later: Later) -> None:
         self._receipts = receipts
         self._mail = mail
         self._owed = owed
+        self._later = later
 
     def __call__(self, part: str, effect: Callable[[], str | None]) -> str | None:
         owed = self._owed
         assert owed.output is not None
         key = output_key(self._mail.envelope, owed.flow, owed.output.identity, part)
-        result = self._receipts.run(
-            key, effect, tell=lambda: tell_doubt(self._receipts.observer, self._mail, owed, part)
-        )
+        tell = partial(tell_doubt, self._receipts.observer, self._mail, owed, part)
+        result = self._receipts.run(key, effect, tell=tell, later=self._later)
         # Said here, after the receipt: nothing may go wrong between an effect and its receipt.
         about = {"id": self._mail.id, "flow": owed.flow, "output": owed.output.label, "part": part}
         if took_place(result):
@@ -173,7 +200,7 @@ class _Once:
 class NoReceipts:
     """`functions.home.Receipts` where no output needs one."""
 
-    def once(self, mail: Mail, owed: Owed) -> Once:
+    def once(self, mail: Mail, owed: Owed, later: Later) -> Once:
         """Runs the effect."""
 
         def run(part: str, effect: Callable[[], str | None]) -> str | None:
@@ -186,7 +213,7 @@ class NoTable:
     """`functions.home.Receipts` where they are needed and cannot be had: nothing is sent, and the
     mails wait for whoever mends the deployment."""
 
-    def once(self, mail: Mail, owed: Owed) -> Once:
+    def once(self, mail: Mail, owed: Owed, later: Later) -> Once:
         """Refuses."""
 
         def run(part: str, effect: Callable[[], str | None]) -> str | None:

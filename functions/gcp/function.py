@@ -19,7 +19,6 @@ from functions.gcp.doorbells import Doorbell, NotOurs, doorbell
 from functions.gcp.receipts import GcsReceipts
 from functions.gcp.spool import Bell, find_topic, open_store
 from functions.home import Fate, Home, Run
-from functions.observer import NullObserver
 from functions.processors.context import BuildContext
 from functions.secrets import SecretResolver
 
@@ -44,13 +43,6 @@ LATER: Final = 503
 _PATIENCE: Final = 60.0  # seconds that a request waits for room
 
 
-class LogObserver(NullObserver):
-    """Says in the log what nothing else says; metrics are made from the log's entries."""
-
-    def in_doubt(self, flow: str, output: str) -> None:
-        log.warning("in doubt", extra={"flow": flow, "output": output})
-
-
 class Function:
     """One process of the function. `clock` is Unix time in seconds."""
 
@@ -65,7 +57,6 @@ class Function:
         folder = Path.cwd()
         resolver = SecretResolver(folder, environ)
         store = open_store(spool, resolver)
-        observer = LogObserver()
         self.delivery = build_delivery(
             config, BuildContext(folder, durable=False, staging=None, resolve_secret=resolver)
         )
@@ -74,7 +65,6 @@ class Function:
             spool.prefix,
             lasting=self._timeout,
             give_up_doubts=config.delivery.on_doubt == "dead-letter",
-            observer=observer,
             clock=clock,
         )
         self.home = Home(
@@ -83,7 +73,6 @@ class Function:
             self.delivery,
             receipts,
             keep=config.keep_cache,
-            observer=observer,
             clock=clock,
         )
         self._bell = Bell(spool.bucket, partial(find_topic, spool, store, environ), environ)

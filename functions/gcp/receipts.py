@@ -18,12 +18,13 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from functions.delivery import Owed, output_key
 from functions.errors import DeliveryFault, Temporary
 from functions.gcp.store import GcsStore
-from functions.home import JSON, tell_doubt
+from functions.home import ABANDONED, JSON, Later, tell_doubt
 from functions.mail import Mail
 from functions.observer import NullObserver, Observer
 from functions.processors.base import Once, shown, took_place
@@ -82,7 +83,7 @@ class GcsReceipts:
         self._observer = observer or NullObserver()
         self._clock = clock
 
-    def once(self, mail: Mail, owed: Owed) -> Once:
+    def once(self, mail: Mail, owed: Owed, later: Later) -> Once:
         """Receipts of one output."""
 
         def run(part: str, effect: Callable[[], str | None]) -> str | None:
@@ -93,7 +94,8 @@ class GcsReceipts:
             result = self.run(
                 self._prefix + receipt_prefix(mail.id) + key,
                 effect,
-                tell=lambda: tell_doubt(self._observer, mail, owed, part),
+                tell=partial(tell_doubt, self._observer, mail, owed, part),
+                later=later,
             )
             if took_place(result):
                 log.info("output done", extra=about | {"part": part, "provider_id": shown(result)})
@@ -101,9 +103,11 @@ class GcsReceipts:
 
         return run
 
-    def run(self, key: str, effect: Callable[[], str | None], *, tell: Callable[[], None]) -> str | None:
-        """`functions.processors.base.Once` for the receipt under `key`. `tell` is called where an
-        effect in doubt is done again."""
+    def run(
+        self, key: str, effect: Callable[[], str | None], *, tell: Callable[[str], None], later: Later
+    ) -> str | None:
+        """`functions.processors.base.Once` for the receipt under `key`. `tell` is called with the reason
+        where more is in doubt than the effect itself says; `later` as in `functions.home.Receipts`."""
         mine = Claim(uuid.uuid4().hex, self._clock() + self._lasting + GRACE)
         generation = self._store.create_generation(f"{key}.claim", mine.encode(), JSON)
         if generation is None:
@@ -115,15 +119,15 @@ class GcsReceipts:
                 done = self._done(key)
                 if done is not None:
                     return done.get("result")
-                generation = self._take_over(key, mine, other, generation, tell)
+                generation = self._take_over(key, mine, other, generation, tell, later)
                 # Whoever was late may have ended in between.
                 done = self._done(key)
                 if done is not None:
                     return done.get("result")
-        return self._carry_out(key, effect, generation)
+        return self._carry_out(key, effect, generation, tell, later)
 
     def _take_over(
-        self, key: str, mine: Claim, other: Claim, generation: int, tell: Callable[[], None]
+        self, key: str, mine: Claim, other: Claim, generation: int, tell: Callable[[str], None], later: Later
     ) -> int:
         """Make an abandoned claim ours, and give its new generation. Raises Temporary where it is not
         abandoned, or where a doubt is not to be resolved by doing it again."""
@@ -131,20 +135,31 @@ class GcsReceipts:
         if left > 0:
             raise _busy(min(left, _LONGEST_WAIT))
         if self._give_up_doubts:
-            # The dead record speaks of it from now on; a replay begins anew.
-            self._store.delete_generation(f"{key}.claim", generation)
-            raise Temporary("an earlier run ended before it knew the outcome", in_doubt=True)
+            tell(ABANDONED)
+            later.append(partial(self._give_back, key, generation))
+            raise Temporary(ABANDONED, in_doubt=True)
         taken = self._store.replace_generation(f"{key}.claim", mine.encode(), JSON, generation)
         if taken is None:
             raise _busy(1.0)
-        tell()
+        tell(ABANDONED)
         return taken
 
-    def _carry_out(self, key: str, effect: Callable[[], str | None], generation: int) -> str | None:
+    def _carry_out(
+        self,
+        key: str,
+        effect: Callable[[], str | None],
+        generation: int,
+        tell: Callable[[str], None],
+        later: Later,
+    ) -> str | None:
         try:
             result = effect()
-        except Exception:
-            self._give_back(key, generation)
+        except Exception as fault:
+            if self._give_up_doubts and isinstance(fault, Temporary) and fault.in_doubt:
+                # The dead record speaks of the effect once it is written; a replay begins anew.
+                later.append(partial(self._give_back, key, generation))
+            else:
+                self._give_back(key, generation)
             raise
         body = json.dumps({"result": result, "at": int(self._clock() * 1000)}).encode()
         try:
@@ -152,11 +167,13 @@ class GcsReceipts:
         except DeliveryFault as fault:
             # The claim stays: until it runs out, nobody does it again.
             reason = f"no receipt could be written: {fault.reason}"
+            tell(reason)
+            later.append(partial(self._give_back, key, generation))
             raise Temporary(reason, in_doubt=True) from fault
         return result
 
     def _give_back(self, key: str, generation: int) -> None:
-        """The effect did not take place: the next attempt need not wait for the deadline."""
+        """Nothing is claimed any more: the next attempt need not wait for the deadline."""
         try:
             self._store.delete_generation(f"{key}.claim", generation)
         except DeliveryFault as fault:

@@ -58,17 +58,18 @@ def _one_worker(house: House, moments: random.Random, number: signal.Signals) ->
     if house.plan.workers == 1:
         return calm(house, moments)
     time.sleep(moments.uniform(_SHORTEST, 0.4))
-    before = house.workers()
-    victim = moments.choice(before)
+    count = house.plan.workers + 1  # one for the metrics; a reload is tried in another, for a moment
+    wait_until(lambda: len(house.workers()) == count, seconds=25, what="all processes")
+    victim = moments.choice(house.workers())
     with contextlib.suppress(ProcessLookupError):
         os.kill(victim, number)
     wait_until(
-        lambda: victim not in house.workers() and len(house.workers()) >= len(before),
+        lambda: victim not in house.workers() and len(house.workers()) >= count,
         seconds=25,
         what="another process in place of the one that died",
     )
     wait_until(lambda: answers(house.relay.port), seconds=10, what="the port")
-    return f"{number.name} to one of {len(before)} processes"
+    return f"{number.name} to one of {count} processes"
 
 
 def kill_worker(house: House, moments: random.Random) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from functions.delivery import Delivery, Output, Owed, output_key
 from functions.envelope import Envelope
 from functions.errors import DeliveryFault
-from functions.home import Home, Run
+from functions.home import Home, Later, Run
 from functions.mail import Mail
 from functions.processors.base import Job, Once, Processor
 from tests.support.memory_store import MemoryStore
@@ -43,7 +43,7 @@ class MemoryReceipts:
     def __init__(self) -> None:
         self.done: set[str] = set()
 
-    def once(self, mail: Mail, owed: Owed) -> Once:
+    def once(self, mail: Mail, owed: Owed, later: Later) -> Once:
         assert owed.output is not None or owed.flow
 
         def run(part: str, effect: Callable[[], str | None]) -> str | None:

@@ -11,13 +11,15 @@ import pytest
 
 from functions.aws.clients import REPEATABLE, plain_client
 from functions.aws.receipts import DynamoReceipts
-from functions.delivery import Output, Owed
+from functions.delivery import Delivery, Output, Owed
 from functions.errors import Permanent, Temporary
+from functions.home import Fate, Home, Later
 from functions.mail import BytesContent, Mail
 from functions.observer import NullObserver
-from functions.processors.base import Once, Processor
+from functions.processors.base import Job, Once, Processor
+from tests.support.memory_store import MemoryStore
 from tests.support.ministack import Ministack
-from tests.support.spooled import MAIL, envelope_of
+from tests.support.spooled import MAIL, envelope_of, spool_object
 
 TABLE = "receipts-alone"
 
@@ -48,6 +50,7 @@ class Place:
         self.client = client
         self.doubts = Doubts()
         self.effects = 0
+        self.later: Later = []
         envelope = envelope_of()
         self.mail = Mail(envelope, BytesContent(MAIL))
         self.owed = Owed(envelope, "in", Output("out", "aws queue", Processor()))
@@ -56,7 +59,8 @@ class Place:
         """As a new run has them."""
         receipts = DynamoReceipts(TABLE, self.client, give_up_doubts=give_up_doubts, observer=self.doubts)
         receipts.register(Context())
-        return receipts.once(self.mail, self.owed)
+        self.later.clear()
+        return receipts.once(self.mail, self.owed, self.later)
 
     def effect(self) -> str:
         self.effects += 1
@@ -147,10 +151,61 @@ def test_a_doubt_is_given_up_where_that_was_asked_for(place: Place) -> None:
     with pytest.raises(Temporary) as caught:
         place.once(give_up_doubts=True)("", place.effect)
     assert caught.value.in_doubt
-    assert place.effects == 0
-    assert place.doubts.count == 0, "whoever hears of the fault counts it"
+    assert (place.effects, place.doubts.count) == (0, 1)
+    assert [item["status"]["S"] for item in place.items()] == ["INPROGRESS"], "until the record is written"
+    for step in place.later:
+        step()
+    assert place.items() == []
     # The dead record stands for it now; a replay begins anew.
     assert place.once(give_up_doubts=True)("", place.effect) == "message-1"
+
+
+@pytest.mark.parametrize("give_up", [False, True])
+def test_the_claim_of_an_effect_without_an_answer(place: Place, give_up: bool) -> None:
+    def unanswered() -> str:
+        raise Temporary("no answer", in_doubt=True)
+
+    with pytest.raises(Temporary, match="no answer"):
+        place.once(give_up_doubts=give_up)("", unanswered)
+    assert len(place.items()) == give_up, "kept until the record is written, where it is not done again"
+    for step in place.later:
+        step()
+    assert place.items() == []
+
+
+def test_a_doubt_whose_record_cannot_be_written_is_not_forgotten(place: Place) -> None:
+    """The bucket refuses the dead record: nothing is sent again, and the record is written later."""
+
+    class Unanswered(Processor):
+        calls = 0
+
+        def process(self, job: Job) -> None:
+            def effect() -> str:
+                self.calls += 1
+                raise Temporary("no answer", in_doubt=True)
+
+            job.once("part", effect)
+
+    output, store = Unanswered(), MemoryStore()
+    receipts = DynamoReceipts(TABLE, place.client, give_up_doubts=True, observer=place.doubts)
+    receipts.register(Context())
+    delivery = Delivery({"in": [Output("out", "aws queue", output)]}, on_doubt="dead-letter")
+    home = Home(store, "relay/", delivery, receipts, observer=place.doubts)
+    key, data = spool_object(envelope_of(), MAIL, "relay/")
+    assert store.create(key, data, "message/rfc822")
+
+    def run() -> Fate:
+        return home.run(key, attempts=1, seconds_left=lambda: 60.0).fate
+
+    store.fails = lambda verb, at: verb == "create" and "/dead/" in at
+    assert run() is Fate.LATER
+    store.fails = lambda verb, at: False
+    assert run() is Fate.LATER, "the claim is respected"
+    place.time_out()
+    assert run() is Fate.PARKED
+    assert output.calls == 1
+    assert place.doubts.count == 2, "the effect's own, and that of the claim it left"
+    assert place.items() == []
 
 
 def test_a_receipt_past_its_time_is_no_doubt(place: Place) -> None:

@@ -13,6 +13,7 @@ from functions.delivery import Output, Owed
 from functions.errors import Permanent, Temporary
 from functions.gcp.receipts import GRACE, Claim, GcsReceipts
 from functions.gcp.store import GcsStore
+from functions.home import Later
 from functions.mail import BytesContent, Mail
 from functions.observer import NullObserver
 from functions.processors.base import Once, Processor
@@ -37,6 +38,7 @@ class Place:
         self.now = 1_000.0
         self.doubts = Doubts()
         self.effects = 0
+        self.later: Later = []
         envelope = envelope_of()
         self.mail = Mail(envelope, BytesContent(MAIL))
         output = Output("out", "gcp topic", Processor())
@@ -51,7 +53,8 @@ class Place:
             observer=self.doubts,
             clock=lambda: self.now,
         )
-        return receipts.once(self.mail, self.owed)
+        self.later.clear()
+        return receipts.once(self.mail, self.owed, self.later)
 
     def effect(self) -> str:
         self.effects += 1
@@ -158,10 +161,26 @@ def test_killed_between_the_effect_and_its_receipt_is_a_doubt(place: Place) -> N
     with pytest.raises(Temporary) as caught:
         place.once(give_up_doubts=True)("", place.effect)
     assert caught.value.in_doubt
-    assert place.doubts.count == 0, "whoever hears of the fault counts it"
-    assert place.effects == 1
+    assert (place.effects, place.doubts.count) == (1, 1)
+    assert place.names() == ["claim"], "until the record is written"
+    for step in place.later:
+        step()
+    assert place.names() == []
     # The dead record stands for it now; a replay begins anew.
     assert place.once(give_up_doubts=True)("", place.effect) == "message-2\nmore"
+
+
+@pytest.mark.parametrize("give_up", [False, True])
+def test_the_claim_of_an_effect_without_an_answer(place: Place, give_up: bool) -> None:
+    def unanswered() -> str:
+        raise Temporary("no answer", in_doubt=True)
+
+    with pytest.raises(Temporary, match="no answer"):
+        place.once(give_up_doubts=give_up)("", unanswered)
+    assert len(place.names()) == give_up, "kept until the record is written, where it is not done again"
+    for step in place.later:
+        step()
+    assert place.names() == []
 
 
 def test_a_receipt_that_came_late_is_found(place: Place) -> None:
