@@ -45,8 +45,14 @@ from functions.observer import NullObserver, Observer
 log = logging.getLogger("smtp_relay.delivery")
 
 SLOW: Final = 0.1
-"""Seconds after which a quick output counts as slow: it then runs in the pool for a while, so that
-a hanging folder does not hold up the event loop."""
+"""Seconds after which a quick output counts as slow, when it is so twice within HICCUP: once is what
+a busy machine does to anybody. It then runs in the pool for a while, so that a slow folder does not
+hold up the event loop."""
+
+HICCUP: Final = 5.0
+
+HANGING: Final = 1.0
+"""Seconds after which once is enough."""
 
 SLOW_FOR: Final = 60.0
 
@@ -82,6 +88,7 @@ class LocalDelivery:
         self._unanswered: dict[str, Item] = {}
         self._finishing: set[int] = set()
         self._slow_until: dict[int, float] = {}
+        self._hiccups: dict[int, float] = {}
         self._data_version = 0
         self._next_sweep = 0.0
         self._stopping = False
@@ -264,6 +271,16 @@ class LocalDelivery:
     def _is_slow(self, owed: Owed) -> bool:
         return self._slow_until.get(id(owed.output), 0.0) > self._loop.time()
 
+    def _was_slow(self, owed: Owed, label: str, seconds: float) -> None:
+        now, place = self._loop.time(), id(owed.output)
+        before = self._hiccups.get(place)
+        self._hiccups[place] = now
+        if seconds < HANGING and (before is None or now - before > HICCUP):
+            return
+        if not self._is_slow(owed):
+            log.warning("a local output is slow", extra={"output": label, "seconds": round(seconds, 3)})
+        self._slow_until[place] = now + SLOW_FOR
+
     def _attempt(self, mail: Mail, owed: Owed, seq: int, now: float) -> Outcome:
         """One attempt at one output, in the loop (quick ones) or in a pool thread."""
         started = time.perf_counter()
@@ -272,11 +289,8 @@ class LocalDelivery:
         seconds = time.perf_counter() - started
         delivered = outcome.state is State.DONE
         self._observer.output_done(owed.flow, outcome.label, "delivered" if delivered else "error", seconds)
-        if seconds > SLOW and owed.output is not None and owed.output.processor.quick:
-            log.warning(
-                "a local output is slow", extra={"output": outcome.label, "seconds": round(seconds, 3)}
-            )
-            self._slow_until[id(owed.output)] = self._loop.time() + SLOW_FOR
+        if seconds > SLOW and _quick(owed):
+            self._was_slow(owed, outcome.label, seconds)
         if not delivered:
             self._log_failure(mail, outcome)
         elif log.isEnabledFor(logging.DEBUG):

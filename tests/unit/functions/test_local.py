@@ -196,6 +196,36 @@ async def test_a_mail_that_every_output_refuses_stays_with_the_client(tmp_path: 
     assert rows(tmp_path, "dead") == 0
 
 
+class DelayedSink(QuickSink):
+    """Takes so many seconds for its mails, one after the other, then none."""
+
+    def __init__(self, *seconds: float) -> None:
+        super().__init__()
+        self._seconds = list(seconds)
+        self.threads: list[str] = []
+
+    def process(self, job: Job) -> Landed | None:
+        self.threads.append(threading.current_thread().name)
+        time.sleep(self._seconds.pop(0) if self._seconds else 0)
+        return super().process(job)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "slow_after"), [((0.15,), None), ((0.15, 0.0, 0.15, 0.15), 3), ((1.05, 0.15), 1)]
+)
+async def test_a_folder_that_is_slow_leaves_the_event_loop(
+    tmp_path: Path, seconds: tuple[float, ...], slow_after: int | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Twice in short order, or once for long; a single hiccup is none. It is said once."""
+    sink = DelayedSink(*seconds)
+    async with running(tmp_path, sink) as local:
+        for _ in range(5):
+            await send(local)
+    in_loop = [not name.startswith("delivery") for name in sink.threads]
+    assert in_loop == [slow_after is None or number < slow_after for number in range(5)]
+    assert caplog.text.count("a local output is slow") == (slow_after is not None)
+
+
 async def test_slow_outputs_are_not_awaited_unless_asked(tmp_path: Path) -> None:
     sink = Sink(Permanent("refused", enhanced="5.7.1"))
     async with running(tmp_path, sink) as local:
