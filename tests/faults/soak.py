@@ -93,16 +93,18 @@ def main() -> int:
     """Run it; 0 when everything stayed flat."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=1_800)
+    parser.add_argument("--rate", type=float, help="mails a second, instead of half of the top rate")
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
     relay = Relay(folder, {"loggers": [{"type": "CONSOLE", "format": "json", "level": "WARN"}]}).start()
     started = len(relay.log())  # what it says of its configuration is no noise
     mail = write_mail(folder, SIZE)
     top = top_rate(relay, mail)
-    print(f"top rate {top:.0f} mails/s; {given.seconds:.0f} s at half of it", flush=True)
+    rate = given.rate or top / 2
+    print(f"top rate {top:.0f} mails/s; {given.seconds:.0f} s at {rate:.0f} a second", flush=True)
     settle(relay, least=3_900, seconds=60)
     relay.forget()
-    samples, sent = soak(relay, mail, top / 2, given.seconds)
+    samples, sent = soak(relay, mail, rate, given.seconds)
     for sample in samples[:: max(1, len(samples) // 12)]:
         print(
             f"  {sample.seconds:6.0f} s  {sample.memory / 1_048_576:6.1f} MB  {sample.files} descriptors  "
