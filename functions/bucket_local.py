@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -120,14 +121,15 @@ class BucketDelivery:
         self._pool.shutdown(wait=False, cancel_futures=True)
         return left
 
-    def _add(self, when: float, key: str, attempts: int) -> None:
+    def _add(self, when: float, key: str, attempts: int) -> bool:
+        """False when there is no room for one more."""
         if key in self._held or self._stopping:
-            return
+            return True
         if len(self._held) >= _MOST:
-            log.warning("left to the sweep", extra={"key": key})
-            return
+            return False
         self._held.add(key)
         heapq.heappush(self._due, (when, key, attempts))
+        return True
 
     def _loop(self) -> None:
         while True:
@@ -198,17 +200,20 @@ class BucketDelivery:
         """Whatever a mail's next attempt was, a start is a good moment for one. An earlier process may
         have ended between a claim and its receipt: these are no first attempts."""
         home = self._home
-        keys = [found.key for found in home.store.list(f"{home.prefix}spool/")]
-        self._ring_again(key for key in keys if spooled_id(key, home.prefix) is not None)
+        keys = (found.key for found in home.store.list(f"{home.prefix}spool/"))
+        ours = (key for key in keys if spooled_id(key, home.prefix) is not None)
+        # As a list: the store is asked before the lock is taken.
+        self._ring_again(list(islice(ours, _MOST)))
 
     def _ring_again(self, keys: Iterable[str]) -> None:
         self._ring(keys, 1)
 
     def _ring(self, keys: Iterable[str], attempts: int) -> None:
         with self._changed:
-            for key in keys:
-                self._add(0.0, key, attempts)
+            left = sum([not self._add(0.0, key, attempts) for key in keys])
             self._changed.notify_all()
+        if left:
+            log.warning("left to the sweep", extra={"mails": left})
 
     def _sweep(self) -> None:
         now = self._clock()

@@ -235,7 +235,7 @@ class LocalDelivery:
             return
         item.committed = True
         owed = self._delivery.owed(item.envelope)
-        quick = [o for o in owed if o.output is not None and o.output.processor.quick]
+        quick = [o for o in owed if _quick(o)]
         if self._slow_until:
             quick = [o for o in quick if not self._is_slow(o)]
         outcomes = [self._attempt(mail, o, item.seq, now) for o in quick]

@@ -138,6 +138,11 @@ def spool_folder(config: RelayConfig, around: Surroundings) -> Path:
     return around.folder / config.spool.url.removeprefix("file://")
 
 
+def min_free_space(config: RelayConfig) -> int:
+    """Octets that must stay free on the spool's disk: what the most careful listener asks for."""
+    return max(one.options.min_free_space for one in config.resolved_listeners())
+
+
 def build_local(
     config: RelayConfig, around: Surroundings, part: Part, observer: DeliveryObserver
 ) -> LocalDelivery:
@@ -225,7 +230,7 @@ def open_bucket_spool(
         observer,
         budget=spool.bytes_in_flight,
         patience=2 * spool.timeout / 1000,
-        min_free=max(one.options.min_free_space for one in config.resolved_listeners()),
+        min_free=min_free_space(config),
         ring=ring,
     )
 

@@ -66,9 +66,10 @@ def settle(
                 final[place] = final[place].plus_for(hook.bit, answer, address)
             else:
                 final[place] = final[place].plus(hook.bit, answer)
-        flows = tuple([plan.name for plan in plans if plan.standing(final[plan.place], 0) == TAKES])
-        took.update(flows)
-        recipients.append((address, flows or rejection(Phase.DATA, plans, final)))
+        fate = _fate(plans, final)
+        if not isinstance(fate, Reply):
+            took.update(fate)
+        recipients.append((address, fate))
     noted = [(plans[hook.place].name, answer) for hook, answer in answers if answer.headers or answer.results]
     notes = {name: _notes(name, noted) for name, _ in noted if name in took}
     return DataOutcome(tuple(recipients), _one_reply(recipients, partial_accept), notes)
@@ -84,13 +85,18 @@ def unasked(
         # Recipients that no filter told apart share their tallies.
         fate = fates.get(id(row))
         if fate is None:
-            flows = tuple([plan.name for plan in plans if plan.standing(row[plan.place], 0) == TAKES])
-            fate = fates[id(row)] = flows or rejection(Phase.DATA, plans, row)
+            fate = fates[id(row)] = _fate(plans, row)
         recipients.append((address, fate))
     return DataOutcome(tuple(recipients), _one_reply(recipients, partial_accept), _NO_NOTES)
 
 
 _NO_NOTES: Final[Mapping[str, FlowNotes]] = {}
+
+
+def _fate(plans: Sequence[Plan], tallies: Sequence[Tally]) -> Fate:
+    """What becomes of one recipient when everybody has spoken."""
+    flows = tuple([plan.name for plan in plans if plan.standing(tallies[plan.place], 0) == TAKES])
+    return flows or rejection(Phase.DATA, plans, tallies)
 
 
 def _one_reply(recipients: Sequence[tuple[str, Fate]], partial_accept: bool) -> Reply | None:

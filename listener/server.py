@@ -148,7 +148,7 @@ class Server:
                 if number.isdecimal() and int(number) >= workers:
                     # A part of a server that had more workers: delivered, never added to.
                     self._deliver(other)
-        return LocalSpool(local, folder, part.large, min_free_space(config))
+        return LocalSpool(local, folder, part.large, build.min_free_space(config))
 
     def _open_bucket(self, config: RelayConfig) -> Spool:
         observer = self._shared.observer
@@ -228,7 +228,7 @@ class Server:
             delivery.replace(made, build.delivery_settings(config, self._around))
         if self._bucket is not None and from_bucket is not None:
             self._bucket.replace(*from_bucket)
-        self._spool.min_free = min_free_space(config)
+        self._spool.min_free = build.min_free_space(config)
         make_room(config)
         if worker_count(config) == 1:
             tell_what_waits(self._config, config)
@@ -290,11 +290,6 @@ def make_room(config: RelayConfig) -> None:
     """Let this process and those that it starts hold as many files as its clients may need."""
     limits = [one.options.max_clients for one in config.resolved_listeners()]
     descriptors.make_room(0 if None in limits else max(filter(None, limits)))
-
-
-def min_free_space(config: RelayConfig) -> int:
-    """Octets that must stay free on the spool's disk: what the most careful listener asks for."""
-    return max(one.options.min_free_space for one in config.resolved_listeners())
 
 
 def check_reload(old: RelayConfig, new: RelayConfig) -> None:
