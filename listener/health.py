@@ -6,13 +6,17 @@ spool as well, for alarms: restarting listeners does not mend a store.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final, Protocol
+from typing import Final, NoReturn, Protocol
 
 from listener.heartbeat import Health
 from listener.probe_server import Answer, ProbeServer, Route
+
+log = logging.getLogger("smtp_relay.health")
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 """Prometheus' text exposition format."""
@@ -74,6 +78,22 @@ def health_routes(look: Callable[[], Health]) -> dict[str, Route]:
         return _say(health.ready, health.reasons)
 
     return {"/healthz": healthz, "/readyz": readyz}
+
+
+async def tell(look: Callable[[], Health], interval: float) -> NoReturn:
+    """Log health every `interval` seconds, until cancelled: where a platform counts log entries and
+    knows nothing of probes, what is missing tells of the dead."""
+    while True:
+        await asyncio.sleep(interval)
+        health = look()
+        log.info(
+            "health",
+            extra={
+                "alive": health.alive,
+                "ready": health.ready,
+                "reasons": "; ".join(health.reasons) or None,
+            },
+        )
 
 
 def metrics_route(exposition: Rendering) -> Route:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from functions.options import Options, Port
+from functions.options import Milliseconds, Options, Port
 
 
 class HealthOptions(Options):
@@ -16,6 +16,9 @@ class HealthOptions(Options):
 
     bind: str | None = None
     """The address, else 127.0.0.1; in the image every address."""
+
+    log_interval: Milliseconds | None = Field(default=None, ge=1000)
+    """Milliseconds between log lines that tell of health; no such lines when left out."""
 
 
 class PrometheusOptions(Options):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Coroutine
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from functions.errors import ConfigError
 from listener.observer import NULL, Observer
@@ -74,6 +75,8 @@ class Probes:
         from listener.health import probe_servers
 
         async with contextlib.AsyncExitStack() as stack:
+            if (telling := self._telling()) is not None:
+                stack.callback(asyncio.create_task(telling).cancel)
             for server in probe_servers(self._health, self._metrics):
                 try:
                     await server.start()
@@ -83,6 +86,14 @@ class Probes:
                     ) from error
                 stack.push_async_callback(server.stop)
             yield
+
+    def _telling(self) -> Coroutine[Any, Any, NoReturn] | None:
+        health = self._config.health
+        if self._health is None or health is None or health.log_interval is None:
+            return None
+        from listener.health import tell
+
+        return tell(self._health.look, health.log_interval / 1000)
 
 
 def expect(observer: Observer, config: RelayConfig) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from functions.errors import ConfigError
 from listener.config import RelayConfig
+from listener.log_format import JsonFormat
 from listener.observer import NULL
 from listener.probes import Probes
 from tests.support.net import free_port
@@ -59,6 +61,43 @@ async def test_health_has_its_own_port_when_told() -> None:
         assert (await get(metrics, "/metrics")).status_code == 200
 
 
+async def test_health_is_logged_when_asked(caplog: pytest.LogCaptureFixture) -> None:
+    whole = config(health={"portNumber": free_port()})
+    assert whole.health is not None
+    often = whole.health.model_copy(update={"log_interval": 10})
+    probes = Probes(whole.model_copy(update={"health": often}), 1)
+    beat = probes.beat(0)
+    assert beat is not None
+
+    def told() -> list[dict[str, Any]]:
+        lines = [json.loads(JsonFormat().format(one)) for one in caplog.records if one.message == "health"]
+        return [{key: line[key] for key in ("logger", "alive", "ready", "reasons")} for line in lines]
+
+    async def until(wanted: dict[str, Any]) -> None:
+        async with asyncio.timeout(5):
+            while not told() or told()[-1] != {"logger": "smtp_relay.health", **wanted}:
+                await asyncio.sleep(0.01)
+
+    with caplog.at_level("INFO", "smtp_relay.health"):
+        async with probes.served():
+            await until({"alive": False, "ready": False, "reasons": "starting"})
+            beat.accepting()
+            await beat.try_spool(works)
+            await until({"alive": True, "ready": True, "reasons": None})
+            beat.draining()
+            await until({"alive": False, "ready": False, "reasons": "worker 0: draining"})
+        count = len(told())
+        await asyncio.sleep(0.05)
+        assert len(told()) == count
+        async with Probes(whole, 1).served():
+            await asyncio.sleep(0.05)
+        assert len(told()) == count
+
+
+async def works() -> None:
+    """Stands for a spool that can be written."""
+
+
 async def test_mistakes() -> None:
     with pytest.raises(ConfigError, match=r"prometheus\.defaultLabels"):
         Probes(config(prometheus={"portNumber": 1, "defaultLabels": {"a-b": "c"}}), 1)
@@ -93,6 +132,7 @@ def test_nothing_of_metrics_is_imported_unless_asked() -> None:
 FORKS = """
 import asyncio, json, os, sys
 from listener.config import RelayConfig
+from listener.log_format import JsonFormat
 from listener.probes import Probes
 
 probes = Probes(RelayConfig.model_validate(json.loads(sys.argv[1])), 2)
