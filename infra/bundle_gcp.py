@@ -4,9 +4,9 @@
 
 The folder then holds `function.zip` (the function's source: this project's half of the code, its
 requirements, its configuration; Google installs the packages), `relay.json` (the listener's
-configuration as plain JSON) and `access.json` (what the outputs write to and which secrets each half
-reads, from which Terraform makes the permissions). The same inputs give the same octets, so that a
-deployment without changes is none.
+configuration as plain JSON, with the logs that alerts are made of) and `access.json` (what the outputs
+write to and which secrets each half reads, from which Terraform makes the permissions). The same inputs
+give the same octets, so that a deployment without changes is none.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,11 @@ from infra.bundle import copy_functions, delivery_part, pinned, read_config, sig
 OUT: Final = Path("build")
 
 ENTRY_POINT: Final = "handle"
+
+HEALTH: Final = 9090
+
+HEALTH_INTERVAL: Final = 60_000
+"""Milliseconds between the listener's log lines that tell of health: the alert `healthy` counts them."""
 
 _MAIN: Final = '''"""Where Google looks for the function: the code is in functions/gcp/main.py."""
 
@@ -62,10 +68,19 @@ def build(config: Path, folder: Path) -> dict[str, Path]:
     """Everything that Terraform reads, by file name. Raises ConfigError."""
     found = access(config)
     made = {"function.zip": source(config, folder / "function.zip")}
-    for name, content in (("relay.json", read_config(config)), ("access.json", found)):
+    for name, content in (("relay.json", listener_config(read_config(config))), ("access.json", found)):
         made[name] = folder / name
         made[name].write_text(_plain(content), encoding="utf-8")
     return made
+
+
+def listener_config(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The file's content with what a deployment says beneath it: JSON logs, health told in them."""
+    value = dict(raw)
+    if "loggers" not in value and "loggers" not in (value.get("options") or {}):
+        value["loggers"] = [{"type": "CONSOLE", "format": "json"}]
+    value["health"] = {"portNumber": HEALTH, **(value.get("health") or {}), "logInterval": HEALTH_INTERVAL}
+    return value
 
 
 def _plain(value: Any) -> str:

@@ -6,7 +6,7 @@ import re
 from typing import Any, Final, NamedTuple
 
 from tests.support.servers import ROOT
-from tests.support.terraform import hcl2_text, read_module
+from tests.support.terraform import hcl2_text
 
 _FOLDER: Final = ROOT / "infra" / "terraform"
 _OPERATORS: Final = {"GreaterThanThreshold": True, "LessThanThreshold": False}
@@ -45,13 +45,21 @@ def aws() -> dict[str, Alarm]:
 
 def gcp() -> set[str]:
     """Names of alert policies, in lower case and without hyphens."""
-    module = read_module(_FOLDER / "gcp" / "modules" / "delivery")
-    content = hcl2_text(_FOLDER / "gcp" / "modules" / "delivery" / "alerts.tf")
-    several = {name: one for block in content["locals"] for name, one in block.items()}
     found: set[str] = set()
-    for kind, name in module.resources:
-        if kind == "google_monitoring_alert_policy":
-            found |= {key(each) for each in several[name]} if name in several else {key(name)}
+    for module in ("delivery", "listener"):
+        content = hcl2_text(_FOLDER / "gcp" / "modules" / module / "alerts.tf")
+        several = {name: one for block in content["locals"] for name, one in block.items()}
+        for name, body in gcp_policies(module).items():
+            found |= {key(each) for each in several[name]} if "for_each" in body else {key(name)}
+    return found
+
+
+def gcp_policies(module: str) -> dict[str, Any]:
+    """The alert policies of a module as they stand in its file, by resource name."""
+    content = hcl2_text(_FOLDER / "gcp" / "modules" / module / "alerts.tf")
+    found: dict[str, Any] = {}
+    for block in content["resource"]:
+        found |= block.get("google_monitoring_alert_policy", {})
     return found
 
 

@@ -33,20 +33,21 @@ module "listener" {
   source = "./modules/listener"
   count  = var.listener == "none" ? 0 : 1
 
-  project     = var.project
-  region      = var.region
-  name        = var.name
-  kind        = var.listener
-  image       = var.image
-  config      = file("${var.build}/relay.json")
-  bucket      = module.spool.bucket
-  prefix      = var.prefix
-  secrets     = local.access.secrets.listener
-  listeners   = var.listeners
-  network     = var.network
-  subnetwork  = var.subnetwork
-  clients     = var.clients
-  application = var.application
+  project               = var.project
+  region                = var.region
+  name                  = var.name
+  kind                  = var.listener
+  image                 = var.image
+  config                = file("${var.build}/relay.json")
+  bucket                = module.spool.bucket
+  prefix                = var.prefix
+  secrets               = local.access.secrets.listener
+  listeners             = var.listeners
+  network               = var.network
+  subnetwork            = var.subnetwork
+  clients               = var.clients
+  application           = var.application
+  notification_channels = var.notification_channels
 
   # Mail that is spooled before there is a function waits for the sweep; there is no need to make it.
   depends_on = [module.delivery]

@@ -10,7 +10,7 @@ import pytest
 
 from functions.errors import ConfigError
 from infra.access_gcp import access
-from infra.bundle_gcp import build, requirements
+from infra.bundle_gcp import build, listener_config, requirements
 from tests.support.servers import ROOT
 
 FILTER = {
@@ -91,6 +91,21 @@ def test_what_is_built_for_the_examples(tmp_path: Path) -> None:
         assert sorted(made) == ["access.json", "function.zip", "relay.json"]
         assert json.loads(made["access.json"].read_text())["buckets"] == [{"bucket": "myemail", "prefix": ""}]
         assert "flows" in json.loads(made["relay.json"].read_text())
+
+
+def test_the_listener_logs_for_alerts_unless_the_file_says_otherwise(tmp_path: Path) -> None:
+    from listener.config import load
+
+    path = tmp_path / "listener.json"
+    path.write_text(json.dumps(listener_config({"flows": {}})))
+    (logger,) = load(path, {}).log_outputs
+    assert (logger.type, logger.format) == ("CONSOLE", "json")
+    for at in ({"loggers": []}, {"options": {"loggers": []}}):
+        assert listener_config(at)["health"] == {"portNumber": 9090, "logInterval": 60_000}
+        assert {key: listener_config(at)[key] for key in at} == at
+        assert "loggers" in at or "loggers" not in listener_config(at)
+    given = listener_config({"health": {"portNumber": 1, "bind": "::", "logInterval": 5000}})
+    assert given["health"] == {"portNumber": 1, "bind": "::", "logInterval": 60_000}, "the alert counts on it"
 
 
 def test_requirements_are_pinned_and_few(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from tests.support import terraform_alarms
 from tests.support.servers import ROOT
 from tests.support.terraform import read_module
 
@@ -20,6 +21,14 @@ def test_roles() -> None:
     page = (ROOT / "docs" / "gcp.md").read_text()
     table = page.partition("## Permissions")[2].partition("\n## ")[0]
     assert granted == set(re.findall(r"roles/[\w.]+", table))
+
+
+def test_every_alert_is_described() -> None:
+    page = (ROOT / "docs" / "gcp.md").read_text()
+    table = page.partition("## Alerts")[2].partition("\n## ")[0]
+    cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    named = {terraform_alarms.key(name) for cell in cells for name in re.findall(r"`([\w-]+)`", cell)}
+    assert named == terraform_alarms.gcp()
 
 
 def test_nobody_is_owner_or_editor() -> None:

@@ -166,7 +166,7 @@ def test_the_machines_set_up_is_given_what_it_names() -> None:
     assert given == set(re.findall(r"\$\{(\w+)\}", template))
     rendered = yaml.safe_load(re.sub(r"\$\{(\w+)\}", r"<\1>", template))
     unit = next(file for file in rendered["write_files"] if file["path"].endswith(".service"))
-    assert "docker run --rm --name smtp-relay --env-file /etc/smtp-relay/environment" in unit["content"]
+    assert "docker run --rm --name <container> --env-file /etc/smtp-relay/environment" in unit["content"]
     assert rendered["runcmd"][-1] == "systemctl start smtp-relay.service"
 
 

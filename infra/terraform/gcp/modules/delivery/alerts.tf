@@ -3,15 +3,15 @@
 locals {
   swept = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${google_cloudfunctions2_function.delivery.name}\" AND jsonPayload.message=\"swept\""
 
-  # Metric → the field of the entry, and from which value on somebody is told.
+  # Metric → the field of the entry, and from which value on somebody is told. A distribution keeps
+  # ranges, not values: the threshold is the border of two, and what is below lies in the first.
   gauges = {
     oldest = {
       field     = "oldest"
       threshold = var.oldest_minutes * 60
       title     = "mail is unfinished for more than ${var.oldest_minutes} minutes"
     }
-    # A distribution keeps ranges, not values: one that holds nothing but zeros has a percentile above 0,
-    # and one of a single 1 has it above a half.
+    # A percentile of zeros is above 0.
     dead = {
       field     = "dead"
       threshold = 0.5
@@ -33,6 +33,12 @@ resource "google_logging_metric" "gauges" {
     metric_kind = "DELTA"
     value_type  = "DISTRIBUTION"
     unit        = "1"
+  }
+
+  bucket_options {
+    explicit_buckets {
+      bounds = [0, each.value.threshold, 10 * each.value.threshold, 100 * each.value.threshold]
+    }
   }
 }
 

@@ -2,6 +2,9 @@
 # mail from the internet (external).
 
 locals {
+  # Alerts find the deployment's log entries by it: the logging agent adds the container's name.
+  container = "${var.name}-listener"
+
   # A passthrough load balancer does not translate ports: Docker does, so that the container needs no
   # privileges.
   published = [for outside, listener in var.listeners : "${outside}:${listener.port}"]
@@ -47,6 +50,7 @@ resource "google_compute_region_instance_template" "listener" {
   metadata = {
     google-logging-enabled = "true"
     user-data = templatefile("${path.module}/cloud-init.yaml.tftpl", {
+      container   = local.container
       image       = var.image
       registry    = split("/", var.image)[0]
       environment = base64encode(join("\n", concat([for name, value in local.group_environment : "${name}=${value}"], [""])))

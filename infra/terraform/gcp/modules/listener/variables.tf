@@ -99,3 +99,9 @@ variable "application" {
   })
   default = null
 }
+
+variable "notification_channels" {
+  description = "Notification channels that alerts go to."
+  type        = list(string)
+  default     = []
+}
