@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 SCHEMA: Final = 1
 
@@ -124,7 +124,10 @@ class Envelope(_Frozen):
 
     def to_json(self) -> bytes:
         """Compact JSON; unset optional values are left out."""
-        return self.model_dump_json(by_alias=True, exclude_none=True).encode()
+        return _ADAPTER.dump_json(self, by_alias=True, exclude_none=True)
+
+
+_ADAPTER: Final = TypeAdapter(Envelope)  # whose JSON is bytes at once
 
 
 def encode_field(envelope: Envelope) -> bytes:

@@ -25,6 +25,11 @@ log = logging.getLogger("smtp_relay.delivery")
 TIDY: Final = 0.02
 """Seconds that finished mails wait for a commit to go along with."""
 
+CALM_TURNS: Final = 2
+BUSY_TURNS: Final = 5
+"""Turns of the event loop for which a commit waits for more mails to go along with: microseconds
+each, where a commit costs as much as two mails. It is busy when more than one came last time."""
+
 AGAIN: Final = 1.0
 """Seconds before what nobody waits for is written again after a failure."""
 
@@ -79,6 +84,7 @@ class Commits:
         self._batch = _Batch()
         self._seq = 0
         self._woken = False
+        self._several = False
         self.syncing = False
         self._tidy: asyncio.TimerHandle | None = None
         self.healthy = True
@@ -136,9 +142,13 @@ class Commits:
     def _wake(self) -> None:
         if not self._woken and not self.syncing:
             self._woken = True
-            # Not in the next turn of the loop, but in the one after it: twice as many mails are there by
-            # then, for microseconds of waiting where only one is.
-            self._loop.call_soon(self._loop.call_soon, self._round)
+            self._wait(BUSY_TURNS if self._several else CALM_TURNS)
+
+    def _wait(self, turns: int) -> None:
+        if turns:
+            self._loop.call_soon(self._wait, turns - 1)
+        else:
+            self._round()
 
     def _round(self) -> None:
         self._woken = False
@@ -148,6 +158,8 @@ class Commits:
         batch, self._batch = self._batch, _Batch()
         if not batch:
             return
+        if batch.items:
+            self._several = len(batch.items) > 1
         started = time.perf_counter()
         try:
             self.store.commit(lambda db: self._write(db, batch))

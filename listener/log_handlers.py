@@ -1,6 +1,7 @@
 """Where log lines go: standard error, or a file that rotates.
 
-A line is one write(2), so that several workers can share a destination.
+A line, or a few that were held for one another, is one write(2), so that several workers can share
+a destination.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ _STDERR: Final = 2
 _PATIENCE: Final = 100
 """Milliseconds to wait for a console that takes no more; then the line is dropped, not the service."""
 
+_HOLD: Final = select.PIPE_BUF
+"""Octets of lines that may wait for one another. What a pipe takes at once stays together there, too."""
+
 _LOOK: Final = 65_536
 """Octets after which a file is looked at again: another process may have rotated it."""
 
@@ -25,14 +29,49 @@ _LOOK: Final = 65_536
 class LineHandler(logging.Handler):
     """Writes whole lines somewhere."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._held: list[bytes] = []
+        self._held_size = 0
+        self._held_at = 0.0
+        self._hold_limit = _HOLD
+
     def emit(self, record: logging.LogRecord) -> None:
         try:
+            self._release()
             self.put(encode(self.format(record)), record.created)
         except Exception:  # noqa: BLE001 - a record that cannot be written stops nobody's mail
             self.handleError(record)
 
+    def hold(self, line: bytes, created: float) -> None:
+        """Write one line as `put` does, by the next `flush` or other line: many that come at once
+        cost one write. The caller holds the lock."""
+        size = len(line)
+        if self._held_size + size > self._hold_limit:
+            self._release()
+        self._held.append(line)
+        self._held_size += size
+        self._held_at = created
+
+    def flush(self) -> None:
+        """Write what is held."""
+        if self._held:
+            with self.lock:  # type: ignore[union-attr]  # made by Handler.__init__
+                self._release()
+
+    def close(self) -> None:
+        self.flush()
+        super().close()
+
+    def _release(self) -> None:
+        if self._held:
+            lines = b"".join(self._held)
+            self._held.clear()
+            self._held_size = 0
+            self.put(lines, self._held_at)
+
     def put(self, line: bytes, created: float) -> None:
-        """Write one line, its end included, that was logged at this Unix time."""
+        """Write a line, its end included, that was logged at this Unix time; or a few of them."""
         raise NotImplementedError
 
 
@@ -59,6 +98,8 @@ class RotatingHandler(LineHandler):
         super().__init__()
         self._path = os.fspath(path.absolute())
         self._limit = limit
+        if limit:
+            self._hold_limit = min(_HOLD, limit)
         self._fd = self._open(self._path)
         self._room = 0
         self._second = 0
@@ -77,6 +118,7 @@ class RotatingHandler(LineHandler):
             self._complain(error)
 
     def close(self) -> None:
+        self.flush()
         self.acquire()
         try:
             if self._fd >= 0:

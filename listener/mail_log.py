@@ -13,15 +13,27 @@ from listener.log_handlers import LineHandler, encode
 _BASE: Final = vars(logging.makeLogRecord({"levelno": logging.INFO, "levelname": "INFO"}))
 
 
-def info(logger: logging.Logger, message: str, extra: Mapping[str, Any]) -> None:
+_holding: Final[list[LineHandler]] = []
+"""The handlers that hold a line."""
+
+
+def flush() -> None:
+    """Write the lines that were held for one another."""
+    while _holding:
+        _holding.pop().flush()
+
+
+def info(logger: logging.Logger, message: str, extra: Mapping[str, Any]) -> bool:
     """What `logger.info(message, extra=extra)` does for a message without arguments or anything to
-    escape. Our handlers of the text format get their line without a record; finding out the caller,
-    the thread and the process, which no format of ours shows, costs more than the rest of one."""
+    escape, by the next `flush`. Our handlers of the text format get their line without a record;
+    finding out the caller, the thread and the process, which no format of ours shows, costs more than
+    the rest of one."""
     if not logger.isEnabledFor(logging.INFO):
-        return
+        return False
     created = time.time()
     line = b""
     record: logging.LogRecord | None = None
+    first = False
     at: logging.Logger | None = logger
     while at is not None:
         for handler in at.handlers:
@@ -36,14 +48,18 @@ def info(logger: logging.Logger, message: str, extra: Mapping[str, Any]) -> None
                     text = f"{message} {written_pairs(extra.items())}"
                     line = encode(text_line(created, "INFO", logger.name, text))
                 with handler.lock:  # type: ignore[union-attr]  # made by Handler.__init__
-                    handler.put(line, created)
+                    handler.hold(line, created)
+                if handler not in _holding:
+                    _holding.append(handler)
+                    first = True
                 continue
             if record is None:
                 record = _record(logger.name, message, extra, created)
                 if not logger.filter(record):
-                    return
+                    return False
             handler.handle(record)
         at = at.parent if at.propagate else None
+    return first
 
 
 def _record(name: str, message: str, extra: Mapping[str, Any], created: float) -> logging.LogRecord:

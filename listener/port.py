@@ -134,6 +134,7 @@ class Port:
         banner = options.banner or "ESMTP smtp-relay"
         kind = "LMTP" if options.lmtp else ""
         self.greeting = f"220 {hostname} {kind}{' ' if kind else ''}{banner}\r\n".encode()
+        self._in_hand = 0
         self._extensions: dict[tuple[bool, bool, bool, bool], bytes] = {}
         self._encoded: dict[Reply, bytes] = {}
 
@@ -349,7 +350,10 @@ class Port:
                 now = self.loop.time()
                 self.observer.stage("spool", now - decided)
                 self.observer.stage("reply", now - ended)
+            self._in_hand -= 1
             self._log_stored(connection, transaction, content.size, flows, reply)
+            if not self._in_hand:
+                mail_log.flush()
             if reply.code < 300:
                 connection.messages += 1
                 self.observer.mail_accepted(flows)
@@ -360,6 +364,7 @@ class Port:
             else:
                 connection.data_done(reply)
 
+        self._in_hand += 1
         self.spool.store(envelope, content, answered, refused)
 
     def _answer(self, connection: Connection, transaction: Transaction, reply: Reply) -> None:
@@ -395,7 +400,8 @@ class Port:
         else:
             extra["from_domain"] = transaction.domain
         if reply.code < 300:
-            mail_log.info(log, "mail accepted", extra)
+            if mail_log.info(log, "mail accepted", extra):
+                self.loop.call_soon(mail_log.flush)
         else:
             log.warning("mail not stored", extra=extra | {"reply": str(reply)})
 

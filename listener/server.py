@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -109,6 +110,8 @@ class Server:
         if beat is not None:
             tasks.add(loop.create_task(beat.run(self._spool.probe)))
             beat.accepting()
+        # What is there now stays: the collector need not look at it again and again.
+        gc.freeze()
         ready()
         await self._stop.wait()
         if beat is not None:

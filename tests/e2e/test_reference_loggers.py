@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import pytest
@@ -95,3 +96,18 @@ def test_a_number_is_added_at_the_size_limit(new_relay: Make) -> None:
 def test_format(new_relay: Make, template: str, line: str) -> None:
     text = served(new_relay, [{"type": "CONSOLE", "format": template}]).log()
     assert re.search(line, text, re.MULTILINE), text
+
+
+def test_every_mail_has_its_line_when_its_client_has_the_answer(new_relay: Make) -> None:
+    """One that comes alone at once; one of many with those that were stored with it."""
+    relay = new_relay({"loggers": [{"type": "FILE", "filepath": "./smtp.log"}]}).start()
+    file = relay.folder / "smtp.log"
+    for number in range(1, 11):
+        assert submit(relay.port, MAIL).code == 250
+        assert file.read_text().count("mail accepted") == number
+    with ThreadPoolExecutor(16) as pool:
+        codes = list(pool.map(lambda _: submit(relay.port, MAIL).code, range(200)))
+    assert codes == [250] * 200
+    assert relay.stop() == 0
+    ids = re.findall(r"mail accepted id=(\S+)", file.read_text())
+    assert len(ids) == len(set(ids)) == 210

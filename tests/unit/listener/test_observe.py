@@ -14,7 +14,7 @@ import pytest
 from pydantic import ValidationError
 
 from functions.errors import ConfigError
-from listener import log_handlers
+from listener import log_handlers, mail_log
 from listener.log_handlers import RotatingHandler
 from listener.log_options import LoggerOptions
 from listener.observe import TRACE, configure, reset
@@ -196,6 +196,58 @@ def test_a_full_disk_is_told_once(
     err = capfd.readouterr().err
     assert err.count("No space left on device") == 1
     assert err.count("\n") == 1
+
+
+def _accepted(number: int) -> None:
+    mail_log.info(log, "mail accepted", {"number": f"{number:04d}", "padding": "x" * 44})
+
+
+def test_lines_of_mails_wait_for_one_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    configure([options(type="FILE", filepath="r.log")], folder=tmp_path)
+    written: list[bytes] = []
+    real = log_handlers.write_line
+
+    def noting(fd: int, line: bytes) -> None:
+        written.append(line)
+        real(fd, line)
+
+    monkeypatch.setattr(log_handlers, "write_line", noting)
+    assert mail_log.info(log, "mail accepted", {"number": "first"})
+    assert not mail_log.info(log, "mail accepted", {"number": "second"})
+    assert (tmp_path / "r.log").read_text() == ""
+    mail_log.flush()
+    assert [line.count(b"\n") for line in written] == [2]
+    mail_log.flush()
+    assert len(written) == 1
+    assert mail_log.info(log, "mail accepted", {"number": "third"})
+    configure(None, environ={})
+    numbers = [line.rpartition("=")[2] for line in (tmp_path / "r.log").read_text().splitlines()]
+    assert numbers == ["first", "second", "third"]
+
+
+def test_another_line_never_overtakes_those_of_mails(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    configure([options(), options(type="FILE", filepath="r.log")], folder=tmp_path)
+    for number in range(200):
+        _accepted(number)
+        if number % 70 == 5:
+            log.warning("between number=%s padding=", f"{number:04d}")
+    mail_log.flush()
+    for text in (capfd.readouterr().err, (tmp_path / "r.log").read_text()):
+        numbers = [line.split("number=")[1][:4] for line in text.splitlines()]
+        assert numbers == [f"{n:04d}" for n in range(200) for _ in range(2 if n % 70 == 5 else 1)]
+
+
+def test_lines_that_waited_do_not_outgrow_a_file(tmp_path: Path) -> None:
+    configure([options(type="FILE", filepath="r.log", sizeLimit=1_000)], folder=tmp_path)
+    for number in range(60):
+        _accepted(number)
+    mail_log.flush()
+    files = sorted(tmp_path.iterdir())
+    assert len(files) > 5
+    assert all(file.stat().st_size <= 1_000 for file in files)
+    assert sum(file.read_text().count("mail accepted") for file in files) == 60
 
 
 def test_a_console_that_takes_no_more_drops_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
