@@ -27,7 +27,7 @@ def info(logger: logging.Logger, message: str, extra: Mapping[str, Any]) -> bool
     """What `logger.info(message, extra=extra)` does for a message without arguments or anything to
     escape, by the next `flush`. Our handlers of the text format get their line without a record;
     finding out the caller, the thread and the process, which no format of ours shows, costs more than
-    the rest of one."""
+    the rest of one. True when a `flush` has to be arranged: this is the first line that waits."""
     if not logger.isEnabledFor(logging.INFO):
         return False
     created = time.time()
