@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ from listener.filters.context import BuildContext as FilterContext
 from listener.filters.union import build_filter
 from listener.flow import Flow, Flows
 from listener.observer import NULL, Observer
+from listener.spool import PROBE
 
 if TYPE_CHECKING:
     from functions.bucket_local import BucketDelivery, Waits
@@ -155,12 +157,16 @@ def build_local(
 
 
 def clear_traces(config: RelayConfig, around: Surroundings) -> None:
-    """Remove temporaries of `file` outputs that a crash left behind their mails. Only before
-    anything is delivered."""
+    """Remove temporaries of `file` outputs that a crash left behind their mails, and probes. Only
+    before anything is delivered."""
     from functions.processors.traces import remove_traces
 
     owed: set[str] = set()
-    found = list(parts(spool_folder(config, around)))
+    spool = spool_folder(config, around)
+    for probe in spool.glob(f"{PROBE}*"):
+        with suppress(OSError):
+            probe.unlink()
+    found = list(parts(spool))
     for part in found:
         owed |= part.ids()
     outputs = [o for flow in config.flows.values() for o in flow.outputs if type_of(o) == "file"]

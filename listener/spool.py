@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from functions.envelope import Envelope
 from functions.local import LocalDelivery
@@ -16,6 +16,9 @@ from functions.spool import DeadRecord
 from listener.decision import Reply
 
 Answered = Callable[[Reply], None]
+
+PROBE: Final = ".probe-"
+"""How the names of files begin that tell whether the spool can be written."""
 
 
 class Spool(Protocol):
@@ -81,7 +84,7 @@ class LocalSpool:
         await asyncio.to_thread(self._touch)
 
     def _touch(self) -> None:
-        path = self._folder / f".probe-{os.getpid()}"
+        path = self._folder / f"{PROBE}{os.getpid()}"
         path.write_bytes(b"")
         path.unlink()
 

@@ -26,6 +26,7 @@ from typing import BinaryIO, Final
 from functions.errors import Temporary
 from functions.mail import Mail
 from functions.processors.rename import NotSupported, rename_exclusively
+from functions.processors.traces import probe_name
 
 FILE_MODE: Final = 0o644
 FOLDER_MODE: Final = 0o755
@@ -216,7 +217,7 @@ class LandingFolder:
         self._make(self._root)
         if self._staging is None:
             return self._root
-        probe = f".{os.getpid()}-{os.urandom(8).hex()}.tmp"
+        probe = probe_name()
         staged, landed = f"{self._staging}/{probe}", f"{self._root}/{probe}"
         try:
             os.close(os.open(staged, _CREATE, FILE_MODE))

@@ -1,7 +1,8 @@
 """Clearing away what crashes left of `file` outputs.
 
 A temporary outlives its mail only when a process dies between the receipt and the removal. Nobody
-asks for that mail again, so nobody but this would find it.
+asks for that mail again, so nobody but this would find it. A probe is made to find out whether a
+folder takes links, and outlives only a process that dies in the middle of that.
 """
 
 from __future__ import annotations
@@ -16,17 +17,39 @@ from typing import Final
 _TRACE: Final = re.compile(
     r"\.([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.[0-9a-f]{16}\.(?:tmp|body|seal)"
 )
+_PROBE: Final = re.compile(r"\.([0-9]{1,10})-[0-9a-f]{16}\.tmp")
+
+
+def probe_name() -> str:
+    """A new name for a probe of this process."""
+    return f".{os.getpid()}-{os.urandom(8).hex()}.tmp"
 
 
 def remove_traces(folder: Path, owed: Callable[[str], bool]) -> int:
-    """Remove the temporaries in `folder` of mails that are not `owed` (by mail id) any more, and say
-    how many. Call it before deliveries start. A folder that cannot be read has none."""
+    """Remove the temporaries in `folder` of mails that are not `owed` (by mail id) any more, and the
+    probes of processes that are gone, and say how many. Call it before deliveries start. A folder
+    that cannot be read has none."""
     removed = 0
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            found = _TRACE.fullmatch(entry.name)
-            if found is not None and not owed(found[1]):
+            if found := _TRACE.fullmatch(entry.name):
+                left = not owed(found[1])
+            else:
+                found = _PROBE.fullmatch(entry.name)
+                left = found is not None and _is_gone(int(found[1]))
+            if left:
                 with suppress(OSError):
                     os.unlink(entry.path)  # noqa: PTH108
                     removed += 1
     return removed
+
+
+def _is_gone(pid: int) -> bool:
+    """Whether no other process has that number. In a container the next server often has it itself."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        return False
+    return pid == os.getpid()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import stat
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -419,6 +422,31 @@ def test_traces_of_finished_mails_are_cleared_away(tmp_path: Path) -> None:
         "hidden",
     ]
     assert remove_traces(tmp_path / "missing", lambda mail_id: False) == 0
+
+
+def test_probes_of_processes_that_died_are_cleared_away(tmp_path: Path) -> None:
+    staging, out = tmp_path / "staging", tmp_path / "out"
+    staging.mkdir()
+    program = f"""
+import os, signal
+from pathlib import Path
+from functions.processors.landing import LandingFolder
+real = os.link
+def link(source, target):
+    real(source, target)
+    os.kill(os.getpid(), signal.SIGKILL)
+os.link = link
+LandingFolder(Path({str(out)!r}), Path({str(staging)!r})).prepare()
+"""
+    died = subprocess.run([sys.executable, "-c", program], check=False)
+    assert died.returncode == -signal.SIGKILL
+    assert len(names(staging)) == len(names(out)) == 1
+    (out / f".{os.getppid()}-0123456789abcdef.tmp").touch()  # of one that runs
+    (out / f".{os.getpid()}-0123456789abcdef.tmp").touch()  # of one that had our number
+    assert remove_traces(staging, lambda mail_id: False) == 1
+    assert remove_traces(out, lambda mail_id: False) == 2
+    assert names(staging) == []
+    assert names(out) == [f".{os.getppid()}-0123456789abcdef.tmp"]
 
 
 @pytest.mark.parametrize(
