@@ -284,8 +284,9 @@ class LocalDelivery:
     def _attempt(self, mail: Mail, owed: Owed, seq: int, now: float) -> Outcome:
         """One attempt at one output, in the loop (quick ones) or in a pool thread."""
         started = time.perf_counter()
-        once = Receipts(self._receipts, mail, owed, seq)
-        outcome = self._delivery.attempt(mail, owed, once, now=now, seconds_left=_endless)
+        delivery = self._delivery
+        once = Receipts(self._receipts, mail, owed, seq, keeps_doubts=delivery.gives_up_doubts)
+        outcome = delivery.attempt(mail, owed, once, now=now, seconds_left=_endless)
         seconds = time.perf_counter() - started
         delivered = outcome.state is State.DONE
         self._observer.output_done(owed.flow, outcome.label, "delivered" if delivered else "error", seconds)

@@ -14,8 +14,10 @@ from typing import Final, Protocol
 
 from functions import folder
 from functions.delivery import State, backoff, dead_record
+from functions.errors import Temporary
 from functions.folder import Part
 from functions.local_messages import Answer, Finished, Item, Landing, Progress, Settings, Write, all_dead
+from functions.local_receipts import drop_claims
 from functions.local_store import Store
 from functions.mail import BytesContent, Mail
 from functions.observer import Observer
@@ -210,6 +212,8 @@ class Commits:
         for outcome in step.outcomes:
             if outcome.state is State.DEAD:
                 folder.bury(db, dead_record(step.mail, outcome, step.attempts, now))
+            if isinstance(outcome.fault, Temporary) and outcome.fault.in_doubt:
+                drop_claims(db, step.seq)
         settings = self._owner.settings
         # Without an attempt at what is left there is nothing to wait for but room.
         wait = (

@@ -29,7 +29,14 @@ _CLAIM: Final = "INSERT OR REPLACE INTO receipt (key, seq, state) VALUES (?, ?, 
 _DONE: Final = "UPDATE receipt SET state = ?, result = ? WHERE key = ?"
 _FREE: Final = "DELETE FROM receipt WHERE key = ?"
 
+_DROP: Final = "DELETE FROM receipt WHERE seq = ? AND state = ?"
+
 _State = tuple[str | None, str | None]
+
+
+def drop_claims(db: sqlite3.Connection, seq: int) -> None:
+    """Forget the claims of a mail no run of which is under way, in the caller's transaction."""
+    db.execute(_DROP, (seq, CLAIMED))
 
 
 class ReceiptBook:
@@ -107,16 +114,20 @@ class Receipts:
 
     A claim is durable before the effect and becomes done after it. A claim that is found means
     that the process died in between: the effect is in doubt, and is repeated or given up as
-    `onDoubt` says.
+    `onDoubt` says. With `keeps_doubts` the claim of a doubt stays until what was decided of it is
+    written down (`drop_claims`), so that a process that dies before that leaves the doubt.
     """
 
-    __slots__ = ("_book", "_mail", "_owed", "_seq")
+    __slots__ = ("_book", "_keeps_doubts", "_mail", "_owed", "_seq")
 
-    def __init__(self, book: ReceiptBook, mail: Mail, owed: Owed, seq: int) -> None:
+    def __init__(
+        self, book: ReceiptBook, mail: Mail, owed: Owed, seq: int, *, keeps_doubts: bool = False
+    ) -> None:
         self._book = book
         self._mail = mail
         self._owed = owed
         self._seq = seq
+        self._keeps_doubts = keeps_doubts
 
     def __call__(self, part: str, effect: Callable[[], str | None]) -> str | None:
         assert self._owed.output is not None
@@ -125,14 +136,16 @@ class Receipts:
         if state == DONE:
             return result
         if state is not None:
-            # Taken over before the next crash, whatever is decided now.
-            self._book.take_over(key)
+            if not self._keeps_doubts:
+                # Before the next crash: one doubt makes one copy.
+                self._book.take_over(key)
             raise Temporary("an earlier run ended before it knew the outcome", in_doubt=True)
         self._book.claim(key, self._seq)
         try:
             result = effect()
-        except DeliveryFault:
-            self._book.free(key)
+        except DeliveryFault as fault:
+            if not (self._keeps_doubts and isinstance(fault, Temporary) and fault.in_doubt):
+                self._book.free(key)
             raise
         self._book.done(key, result)
         if took_place(result):

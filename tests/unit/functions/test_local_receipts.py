@@ -6,14 +6,18 @@ import asyncio
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from functions.delivery import Delivery, Output
 from functions.errors import Temporary
 from functions.folder import Part
 from functions.local import LocalDelivery
-from functions.local_messages import Answer, Item, Settings
+from functions.local_messages import Answer, Item, Progress, Settings
 from functions.mail import BytesContent
 from functions.processors.base import Job, Processor
 from tests.support.spooled import MAIL, envelope_of
@@ -89,3 +93,68 @@ async def test_a_failure_that_cannot_be_noted_is_no_doubt(tmp_path: Path) -> Non
     await deliver(tmp_path, sink, on_doubt="dead-letter")
     assert sink.tried == 2
     assert sink.done == ["first", "failed", "second"]
+
+
+class Unanswered(Processor):
+    """Whose provider never answers."""
+
+    def __init__(self) -> None:
+        self.tried = 0
+
+    def process(self, job: Job) -> None:
+        job.once("call", self._call)
+
+    def _call(self) -> str | None:
+        self.tried += 1
+        raise Temporary("no answer", in_doubt=True)
+
+
+@pytest.mark.parametrize("kills", [1, 2])
+@pytest.mark.parametrize(("on_doubt", "tried"), [("dead-letter", 1), ("resend", 2)])
+async def test_a_doubt_outlives_the_process_that_could_not_write_down_what_became_of_it(
+    tmp_path: Path, on_doubt: str, tried: int, kills: int
+) -> None:
+    sink = Unanswered()
+
+    def served() -> LocalDelivery:
+        delivery = Delivery({"in": [Output("one", "one", sink)]}, on_doubt=on_doubt)
+        return LocalDelivery(Part(tmp_path), delivery, Settings(first=60))
+
+    def count(table: str) -> int:
+        with closing(sqlite3.connect(tmp_path / "spool.db")) as db:
+            return int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+
+    for number in range(kills):
+        # As if it were killed between the run and the commit of what the run brought.
+        local = served()
+        stopped = asyncio.Event()
+        put = local._commits.put
+        loop = asyncio.get_running_loop()
+
+        def lost(
+            message: Any,
+            put: Callable[[Any], None] = put,
+            stopped: asyncio.Event = stopped,
+            loop: asyncio.AbstractEventLoop = loop,
+        ) -> None:
+            if isinstance(message, Progress):
+                loop.call_soon_threadsafe(stopped.set)
+            else:
+                put(message)
+
+        local._runs._put = lost
+        local.start()
+        if number == 0:
+            local.submit(Item(envelope_of(), BytesContent(MAIL), lambda answer: None))
+        async with asyncio.timeout(10):
+            await stopped.wait()
+        await local.stop(0.2)
+    local = served()
+    local.start()
+    settled = "dead" if on_doubt == "dead-letter" else "mail WHERE attempts > 0"
+    async with asyncio.timeout(10):
+        while not count(settled):
+            await asyncio.sleep(0.02)
+    await local.stop(5)
+    assert sink.tried == tried + (kills - 1 if on_doubt == "resend" else 0)
+    assert count("receipt") == 0
