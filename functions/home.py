@@ -175,6 +175,15 @@ class Home:
             and self._clock() - envelope.received / 1000 < FRESH
         )
 
+    def look_again(self, mail: Mail, owed: Owed) -> None:
+        """Called when an effect is claimed. Another run may have given its doubt up, and its claim
+        back, since this one read the marks. Raises Temporary: the next run reads them."""
+        if not self._delivery.gives_up_doubts:
+            return
+        marks = read_marks(self.store, self.prefix, mail.id)
+        if owed.key in marks.dead or owed.key in marks.dropped:
+            raise Temporary("another run has given it up", enhanced="4.3.2")
+
     def doubt(self, mail: Mail, owed: Owed, part: str, reason: str) -> None:
         """The outcome of an effect is not known."""
         tell_doubt(self._observer, mail, owed, part, reason)
@@ -278,6 +287,7 @@ class BucketLedger:
 
         def run(part: str, effect: Callable[[], str | None]) -> str | None:
             def watched() -> str | None:
+                self._home.look_again(mail, owed)
                 try:
                     return effect()
                 except Temporary as fault:

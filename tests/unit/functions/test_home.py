@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from functions.bucket_keys import spooled_id
 from functions.delivery import SKEW, Delivery, Output
-from functions.envelope import Refused
+from functions.envelope import Envelope, Refused
 from functions.errors import Permanent, Temporary
 from functions.home import ENVELOPE, Fate
 from functions.spool import DeadRecord, split_object
-from tests.support.bucket_home import Place
+from tests.support.bucket_home import Place, Scripted
 from tests.support.spooled import MAIL, envelope_of, spool_object
 
 
@@ -248,6 +248,29 @@ class TestTheLookForMarks:
         assert place.run(key, stored=True).fate is Fate.PARKED
         assert place.a.calls == 1
         assert listed
+
+    def test_a_doubt_given_up_meanwhile_is_not_sent_by_a_run_that_began_before(self, place: Place) -> None:
+        key, _ = place.put()
+        other: list[Fate] = []
+
+        class Slow(Scripted):
+            """The first output: while it is at it, another run over the mail comes and goes."""
+
+            def _effect(self, envelope: Envelope) -> str | None:
+                if not other:
+                    other.append(Fate.LATER)
+                    other.append(place.run(key).fate)
+                return super()._effect(envelope)
+
+        slow = Slow()
+        outputs = [Output("a", "id-a", slow), Output("b", "id-b", place.b)]
+        place.home.replace(Delivery({"in": outputs}, on_doubt="dead-letter"))
+        place.b.faults = [Temporary("no answer", in_doubt=True)]
+        assert place.run(key).fate is Fate.LATER
+        assert other[1:] == [Fate.PARKED]
+        assert place.run(key).fate is Fate.PARKED
+        assert place.b.calls == 1
+        assert set(records(place)) == {"b"}
 
     def test_an_event_that_comes_twice_parks_for_all_that_is_dead(self, place: Place) -> None:
         key, _ = place.put()
