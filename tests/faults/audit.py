@@ -86,12 +86,12 @@ def audit(house: House, book: Book, *, counters: bool) -> Found:
     if half := book.cut & (first.keys() | second.keys() | checked.keys()):
         found.torn.append(f"mails that were never sent whole: {some(half)}")
     dead = _dead(house, ids, found)
-    copies = _relayed(house, book, dead, found)
+    copies, given_up = _relayed(house, book, dead, found)
     _refused(house, book, first.keys(), dead, found)
     _leftovers(house, found)
     found.effects = sum(times for times, _ in first.values()) + len(second) + len(checked) + copies
     if counters:
-        _counters(house, len(first), len(checked), copies, found)
+        _counters(house, len(first), len(checked), copies - given_up, found)
     return found
 
 
@@ -152,7 +152,9 @@ def _dead(house: House, ids: dict[str, int], found: Found) -> dict[int, DeadReco
     return records
 
 
-def _relayed(house: House, book: Book, dead: dict[int, DeadRecord], found: Found) -> int:
+def _relayed(house: House, book: Book, dead: dict[int, DeadRecord], found: Found) -> tuple[int, int]:
+    """How many mails arrived at the next hop, and how many of them were given up because its answer
+    was lost: those are not counted as delivered."""
     arrived: Arrived = {}
     for taken in list(house.smarthost.taken):
         number = read_mail(taken.content, "next hop", arrived, found)
@@ -174,7 +176,7 @@ def _relayed(house: House, book: Book, dead: dict[int, DeadRecord], found: Found
     acknowledged = book.acknowledged(recipient=RELAYED)
     served = arrived | dict.fromkeys(doubted, (1, ""))
     hold("next hop", served, acknowledged, book.possible(recipient=RELAYED), found)
-    return sum(times for times, _ in arrived.values())
+    return sum(times for times, _ in arrived.values()), len(doubted & set(arrived))
 
 
 def in_doubt(log: str) -> Counter[str]:
