@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, mo
 
 from functions.errors import ConfigError
 from functions.jsonc import NotJson, parse
-from functions.options import Label, Milliseconds, Options, TemplateText
+from functions.options import Label, Milliseconds, OptionsModel, TemplateText
 from functions.outputs import OUTPUTS, AnyOutput
 from functions.processors.base import OutputOptions
 from functions.secrets import Secret
@@ -27,7 +27,7 @@ C = TypeVar("C", bound="DeliveryConfig")
 DeliveryMode = Literal["in-process", "events"]
 
 
-class RetryOptions(Options):
+class RetryOptions(OptionsModel):
     """Waits between attempts, doubling with jitter."""
 
     first: Milliseconds = 30_000
@@ -43,7 +43,7 @@ class RetryOptions(Options):
         return self
 
 
-class DeliveryOptions(Options):
+class DeliveryOptions(OptionsModel):
     """Who runs the outputs, and how patiently."""
 
     mode: DeliveryMode | None = None
@@ -68,7 +68,7 @@ class DeliveryOptions(Options):
     second mail or message, or `dead-letter`."""
 
 
-class DeliveryFlow(Options):
+class DeliveryFlow(OptionsModel):
     """A flow as the delivering half sees it."""
 
     model_config = ConfigDict(extra="ignore")
@@ -106,7 +106,7 @@ def _spool(value: Any) -> Any:
 Spool = Annotated[SpoolOptions, BeforeValidator(_spool, json_schema_input_type=SpoolOptions | str)]
 
 
-class DeliveryConfig(Options):
+class DeliveryConfig(OptionsModel):
     """What the delivering half needs to know."""
 
     model_config = ConfigDict(extra="ignore")

@@ -26,16 +26,16 @@ from functions.local_commits import UNWRITABLE, Commits
 from functions.local_flush import Flusher
 from functions.local_messages import (
     Answer,
+    DoneMail,
     Finished,
     Item,
-    Landing,
     Progress,
     Settings,
     accepted,
     all_dead,
     refused,
 )
-from functions.local_receipts import ReceiptBook, Receipts
+from functions.local_receipts import LocalReceipts, ReceiptBook
 from functions.local_runs import Runs
 from functions.local_schedule import Schedule
 from functions.local_store import sync_file
@@ -214,7 +214,7 @@ class LocalDelivery:
 
     def stored(self, items: list[Item]) -> None:
         """These mails are durable: deliver them."""
-        landed: list[Landing] = []
+        landed: list[DoneMail] = []
         now = time.time()
         for item in items:
             try:
@@ -227,7 +227,7 @@ class LocalDelivery:
         if landed:
             self._finish(landed)
 
-    def _deliver_first(self, item: Item, landed: list[Landing], now: float) -> None:
+    def _deliver_first(self, item: Item, landed: list[DoneMail], now: float) -> None:
         mail = Mail(item.envelope, item.content)
         if item.cancelled:
             # The client was told to keep it.
@@ -242,7 +242,7 @@ class LocalDelivery:
         if len(quick) < len(owed):
             self._deliver_rest(item, mail, owed, outcomes)
         elif all(o.state is State.DONE for o in outcomes):
-            landed.append(Landing(item.seq, mail, tuple(o.landed for o in outcomes if o.landed)))
+            landed.append(DoneMail(item.seq, mail, tuple(o.landed for o in outcomes if o.landed)))
             self._answer(item, accepted(item))
         elif all(o.state is State.DEAD for o in outcomes) and not item.settled:
             # The client still has the mail, and is told why nobody takes it.
@@ -285,7 +285,7 @@ class LocalDelivery:
         """One attempt at one output, in the loop (quick ones) or in a pool thread."""
         started = time.perf_counter()
         delivery = self._delivery
-        once = Receipts(self._receipts, mail, owed, seq, keeps_doubts=delivery.gives_up_doubts)
+        once = LocalReceipts(self._receipts, mail, owed, seq, keeps_doubts=delivery.gives_up_doubts)
         outcome = delivery.attempt(mail, owed, once, now=now, seconds_left=_endless)
         seconds = time.perf_counter() - started
         delivered = outcome.state is State.DONE
@@ -322,9 +322,9 @@ class LocalDelivery:
     def _forget(self, seq: int, mail: Mail, *, traces: bool = False) -> None:
         """Remove a mail that the client keeps."""
         self._finishing.add(seq)
-        self._commits.put(Finished([Landing(seq, mail, ())], traces))
+        self._commits.put(Finished([DoneMail(seq, mail, ())], traces))
 
-    def _finish(self, mails: list[Landing], *, traces: bool = False) -> None:
+    def _finish(self, mails: list[DoneMail], *, traces: bool = False) -> None:
         """Every output of these mails is done: keep a copy if asked, flush, then remove."""
         self._finishing.update(landing.seq for landing in mails)
         if self.settings.keep is not None:
@@ -335,7 +335,7 @@ class LocalDelivery:
         elif mails:
             self._commits.put(done)
 
-    def _kept(self, landing: Landing) -> bool:
+    def _kept(self, landing: DoneMail) -> bool:
         assert self.settings.keep is not None
         try:
             self.settings.keep(landing.mail)
@@ -347,7 +347,7 @@ class LocalDelivery:
             return False
         return True
 
-    def removed(self, landing: Landing) -> None:
+    def removed(self, landing: DoneMail) -> None:
         """This mail is gone from the spool: tidy up after it."""
         self._finishing.discard(landing.seq)
         for each in landing.landed:
@@ -376,7 +376,7 @@ class LocalDelivery:
                 self._observer.dead_letter(outcome.owed.flow, outcome.label)
         landed = tuple(o.landed for o in step.outcomes if o.landed is not None)
         if step.finished:
-            self._finish([Landing(step.seq, mail, landed)], traces=True)
+            self._finish([DoneMail(step.seq, mail, landed)], traces=True)
         else:
             for each in landed:
                 each.settle()

@@ -16,7 +16,7 @@ from functions import folder
 from functions.delivery import State, backoff, dead_record
 from functions.errors import Temporary
 from functions.folder import Part
-from functions.local_messages import Answer, Finished, Item, Landing, Progress, Settings, Write, all_dead
+from functions.local_messages import Answer, DoneMail, Finished, Item, Progress, Settings, Write, all_dead
 from functions.local_receipts import drop_claims
 from functions.local_store import Store
 from functions.mail import BytesContent, Mail
@@ -50,7 +50,7 @@ class Owner(Protocol):
     def rejected(self, item: Item, answer: Answer) -> None:
         """This mail could not be stored."""
 
-    def removed(self, landing: Landing) -> None:
+    def removed(self, landing: DoneMail) -> None:
         """This mail is gone from the spool, durably."""
 
     def recorded(self, step: Progress) -> None:
@@ -276,7 +276,7 @@ class Commits:
         self._observer.spool_error()
         for item in batch.items:
             self._owner.withdrawn(item.seq)
-            self._batch.finished.append(Finished([Landing(item.seq, Mail(item.envelope, item.content), ())]))
+            self._batch.finished.append(Finished([DoneMail(item.seq, Mail(item.envelope, item.content), ())]))
             self._owner.rejected(item, UNWRITABLE)
         self._repeat(batch, error)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from functions.local_messages import Finished, Landing
+from functions.local_messages import DoneMail, Finished
 from functions.processors.base import Landed
 
 log = logging.getLogger("smtp_relay.delivery")
@@ -68,7 +68,7 @@ class Flusher:
             if stopped:
                 return
 
-    def _flush(self, mails: list[Landing]) -> None:
+    def _flush(self, mails: list[DoneMail]) -> None:
         while True:
             try:
                 folders = {folder for _, _, landed in mails for each in landed if (folder := _folder(each))}

@@ -49,7 +49,7 @@ class Item:
                 self.content.path.unlink()
 
 
-class Landing(NamedTuple):
+class DoneMail(NamedTuple):
     """A mail whose outputs are all done, and what they left to be done around the receipt."""
 
     seq: int
@@ -62,7 +62,7 @@ class Finished:
     """Mails to be removed: their deliveries are durable. `traces` says that they may have settled
     outputs or receipts."""
 
-    mails: list[Landing]
+    mails: list[DoneMail]
     traces: bool = False
 
 

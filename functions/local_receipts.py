@@ -109,7 +109,7 @@ class ReceiptBook:
             raise Temporary(f"the receipt could not be written: {errors[0]}")
 
 
-class Receipts:
+class LocalReceipts:
     """The receipts of one output of one mail; `processors.base.Once` for the local spool.
 
     A claim is durable before the effect and becomes done after it. A claim that is found means

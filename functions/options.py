@@ -12,7 +12,7 @@ CAMEL: Final = ConfigDict(alias_generator=to_camel)
 """Added to a model whose keys in the file are the camelCase forms of its fields."""
 
 
-class Options(BaseModel):
+class OptionsModel(BaseModel):
     """A frozen part of the configuration; unknown keys are errors, keys are camelCase."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, alias_generator=to_camel)

@@ -9,15 +9,17 @@ from functions.processors.base import OutputOptions, Processor
 from functions.processors.context import BuildContext
 from functions.registry import Chosen, Kind, Registry, kind
 
-_MAILER: Final = Kind("functions.processors.mailer_options:Options", "functions.processors.mailer:build")
+_MAILER: Final = Kind(
+    "functions.processors.mailer_options:MailerOutputOptions", "functions.processors.mailer:build"
+)
 
 KINDS: Final[Mapping[str, Kind]] = {
-    "file": kind("functions.processors.file"),
-    "log": kind("functions.processors.log"),
+    "file": kind("functions.processors.file", "FileOutputOptions"),
+    "log": kind("functions.processors.log", "LogOutputOptions"),
     "mailer": _MAILER,
     "nodemailer": _MAILER,
-    "aws": Kind("functions.aws.options:Options", "functions.aws.build:build", "aws"),
-    "gcp": Kind("functions.gcp.options:Options", "functions.gcp.build:build", "gcp"),
+    "aws": Kind("functions.aws.options:AwsOutputOptions", "functions.aws.build:build", "aws"),
+    "gcp": Kind("functions.gcp.options:GcpOutputOptions", "functions.gcp.build:build", "gcp"),
 }
 
 OUTPUTS: Final = Registry("output", OutputOptions, "smtp_relay.outputs", KINDS)

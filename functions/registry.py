@@ -31,9 +31,9 @@ class Kind:
     extra: str = ""
 
 
-def kind(module: str, extra: str = "") -> Kind:
-    """A kind that keeps its options and build() in one module."""
-    return Kind(f"{module}:Options", f"{module}:build", extra)
+def kind(module: str, options: str) -> Kind:
+    """A kind that keeps its options model, named `options`, and its build() in one module."""
+    return Kind(f"{module}:{options}", f"{module}:build")
 
 
 class NotAvailable(ConfigError):

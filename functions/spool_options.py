@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from functions.options import Options, PlainText
+from functions.options import OptionsModel, PlainText
 from functions.secrets import Secret
 
 DEFAULT_FOLDER: Final = ".smtp-relay"
@@ -15,7 +15,7 @@ DEFAULT_FOLDER: Final = ".smtp-relay"
 SpoolScheme = Literal["file", "s3", "gs"]
 
 
-class SpoolOptions(Options):
+class SpoolOptions(OptionsModel):
     """A folder or a bucket, and how it is reached."""
 
     url: PlainText = f"file://./{DEFAULT_FOLDER}"

@@ -6,13 +6,13 @@ from typing import Final, Literal
 
 from pydantic import Field, model_validator
 
-from functions.options import Options, PlainText, TemplateText
+from functions.options import OptionsModel, PlainText, TemplateText
 
 OBJECT_NAME: Final = "${iso8601}_${id}.eml"
 ATTACHMENT_NAME: Final = "${id}/${attachment}"
 
 
-class StorageOptions(Options):
+class StorageOptions(OptionsModel):
     """Store the mail, or a part of it, as objects in a bucket."""
 
     bucket: PlainText
@@ -54,7 +54,7 @@ class StorageOptions(Options):
         return self
 
 
-class PublishOptions(Options):
+class PublishOptions(OptionsModel):
     """Publish a CloudEvent about the mail."""
 
     truncate: int = Field(default=8192, ge=0)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from functions.observer import Observer as DeliveryObserver
     from listener.bucket_spool import BucketSpool
     from listener.config import RelayConfig
-    from listener.options import Options
+    from listener.options import SmtpOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Filters:
         self.all: tuple[Filter, ...] = tuple(f for flow in self._flows for f in flow.filters)
         self._timeout = config.filter_timeout / 1000
 
-    def flows(self, options: Options, observer: Observer) -> Flows:
+    def flows(self, options: SmtpOptions, observer: Observer) -> Flows:
         """The flows under one listener's options."""
         return Flows(
             self._flows,
@@ -252,7 +252,7 @@ def takes_ascii_only(config: RelayConfig, listener: str) -> bool:
     )
 
 
-def host_name(options: Options) -> str:
+def host_name(options: SmtpOptions) -> str:
     """The name the server gives itself: `name`, else the machine's."""
     return options.name or socket.gethostname() or "localhost"
 

@@ -21,7 +21,7 @@ from listener.mailauth.check import BytesSource, Checks, check
 from listener.mailauth.dkim import KeyRules
 from listener.mailauth.dns import DnsResolver
 from listener.mailauth.memory import MemoryResolver
-from listener.mailauth.resolver import Answer, Question, Record, Resolver
+from listener.mailauth.resolver import DnsAnswer, Question, Record, Resolver
 from listener.mailauth.results import Report
 from listener.mailauth.spf import Sender
 from listener.mailauth.verdict import decide
@@ -37,15 +37,15 @@ class Recorder:
 
     def __init__(self, inner: Resolver) -> None:
         self._inner = inner
-        self.answers: dict[Question, Answer] = {}
+        self.answers: dict[Question, DnsAnswer] = {}
 
-    def known(self, question: Question) -> Answer | None:
+    def known(self, question: Question) -> DnsAnswer | None:
         answer = self._inner.known(question)
         if answer is not None:
             self.answers.setdefault(question, answer)
         return answer
 
-    async def resolve(self, question: Question) -> Answer:
+    async def resolve(self, question: Question) -> DnsAnswer:
         answer = await self._inner.resolve(question)
         self.answers.setdefault(question, answer)
         return answer
@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 async def _check(
     mail: BytesSource, sender: Sender, checks: Checks, arguments: argparse.Namespace
-) -> tuple[Report, dict[Question, Answer]]:
+) -> tuple[Report, dict[Question, DnsAnswer]]:
     if arguments.zone is not None:
         recorder = Recorder(MemoryResolver(_zone(arguments.zone)))
         return await check(mail, sender, recorder, checks), recorder.answers
@@ -140,7 +140,9 @@ def _zone(path: Path) -> dict[str, Any]:
 # -- what is printed ------------------------------------------------------------------------------
 
 
-def _lines(report: Report, decision: Decision, dns: dict[Question, Answer], sender: Sender) -> Iterator[str]:
+def _lines(
+    report: Report, decision: Decision, dns: dict[Question, DnsAnswer], sender: Sender
+) -> Iterator[str]:
     spf = report.spf
     about = [f"{spf.identity} {spf.domain}".strip(), f"from {spf.ip}"]
     about += [f"by {spf.mechanism}"] if spf.mechanism else []
@@ -216,7 +218,9 @@ def _safe(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def _json(report: Report, decision: Decision, dns: dict[Question, Answer], sender: Sender) -> dict[str, Any]:
+def _json(
+    report: Report, decision: Decision, dns: dict[Question, DnsAnswer], sender: Sender
+) -> dict[str, Any]:
     reply = decision.reply
     return {
         "decision": {"verdict": decision.verdict} | ({"reply": str(reply)} if reply is not None else {}),

@@ -21,7 +21,7 @@ from listener.filters.base import FilterOptions
 from listener.filters.union import AnyFilter
 from listener.listeners import DEFAULT_PORT, Listener, ListenerOptions, address_of
 from listener.log_options import LoggerOptions
-from listener.options import Options
+from listener.options import SmtpOptions
 from listener.probe_options import HealthOptions, PrometheusOptions
 
 __all__ = ["Endpoint", "FlowConfig", "Listener", "RelayConfig", "load"]
@@ -82,7 +82,7 @@ class RelayConfig(DeliveryConfig):
     listeners: tuple[ListenerOptions, ...] = ()
     """Several ports in one process, instead of `port` and `bind`."""
 
-    options: Options = Options()
+    options: SmtpOptions = SmtpOptions()
     """How SMTP is spoken."""
 
     mail_headers: Mapping[str, str | int | float | bool | None] = {"x-smtp-relay": __version__}

@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from functions.errors import ConfigError, ConfigErrors
 from functions.registry import Chosen, nearest
-from listener.options import Options
+from listener.options import SmtpOptions
 
 Step = str | int
 
@@ -106,7 +106,7 @@ def _lower(message: str) -> str:
 
 
 def _cure(key: str, steps: Sequence[Step], model: type[BaseModel], value: object) -> str:
-    if not steps and key in keys_of(Options):
+    if not steps and key in keys_of(SmtpOptions):
         return "it belongs into options"
     if steps and steps[0] in {"options", "listeners"} and key in keys_of(model):
         return "it belongs to the top of the file"

@@ -21,14 +21,14 @@ _MAX_SIZE: Final = 8_388_608
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ConfigFile:
     """A configuration as it was read: `value` is an object, `source` what messages call it."""
 
     value: dict[str, Any]
     source: str
 
 
-def read(path: Path | None, environ: Mapping[str, str]) -> Found:
+def read(path: Path | None, environ: Mapping[str, str]) -> ConfigFile:
     """The configuration that `load` describes. Raises ConfigError with file, line and reason."""
     if text := environ.get(VARIABLE):
         return _found(VARIABLE, _json(VARIABLE, text))
@@ -75,7 +75,7 @@ def _yaml(source: str, text: str) -> Any:
         raise ConfigError(f"{source}:{error.line}:{error.column}", error.reason) from error
 
 
-def _found(source: str, value: Any) -> Found:
+def _found(source: str, value: Any) -> ConfigFile:
     if not isinstance(value, dict):
         raise ConfigError(source, "holds no object", 'it starts with {"flows": …}')
-    return Found(value, source)
+    return ConfigFile(value, source)

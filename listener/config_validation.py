@@ -9,14 +9,14 @@ from pydantic import ValidationError
 
 from listener.config_environ import overlay, sources
 from listener.config_errors import config_errors
-from listener.config_file import Found
+from listener.config_file import ConfigFile
 from listener.obsolete import without_obsolete
 
 if TYPE_CHECKING:
     from listener.config import RelayConfig
 
 
-def validate(model: type[RelayConfig], found: Found, environ: Mapping[str, str]) -> RelayConfig:
+def validate(model: type[RelayConfig], found: ConfigFile, environ: Mapping[str, str]) -> RelayConfig:
     """The configuration that was found, with the environment laid over it. Raises ConfigError."""
     value, warnings = without_obsolete(overlay(found.value, environ))
     try:

@@ -14,7 +14,7 @@ from http import HTTPStatus
 from typing import Final, NoReturn, Protocol
 
 from listener.heartbeat import Health
-from listener.probe_server import Answer, ProbeServer, Route
+from listener.probe_server import HttpResponse, ProbeServer, Route
 
 log = logging.getLogger("smtp_relay.health")
 
@@ -69,11 +69,11 @@ def probe_servers(health: HealthAt | None, metrics: MetricsAt | None) -> list[Pr
 def health_routes(look: Callable[[], Health]) -> dict[str, Route]:
     """The two health paths: 200 `ok`, or 503 and what is amiss, one reason a line."""
 
-    def healthz() -> Answer:
+    def healthz() -> HttpResponse:
         health = look()
         return _say(health.alive, health.reasons)
 
-    def readyz() -> Answer:
+    def readyz() -> HttpResponse:
         health = look()
         return _say(health.ready, health.reasons)
 
@@ -98,10 +98,10 @@ async def tell(look: Callable[[], Health], interval: float) -> NoReturn:
 
 def metrics_route(exposition: Rendering) -> Route:
     """The scrape."""
-    return lambda: Answer(HTTPStatus.OK, exposition.render(), CONTENT_TYPE)
+    return lambda: HttpResponse(HTTPStatus.OK, exposition.render(), CONTENT_TYPE)
 
 
-def _say(good: bool, reasons: tuple[str, ...]) -> Answer:
+def _say(good: bool, reasons: tuple[str, ...]) -> HttpResponse:
     if good:
-        return Answer(HTTPStatus.OK, b"ok\n")
-    return Answer(HTTPStatus.SERVICE_UNAVAILABLE, "".join(f"{reason}\n" for reason in reasons).encode())
+        return HttpResponse(HTTPStatus.OK, b"ok\n")
+    return HttpResponse(HTTPStatus.SERVICE_UNAVAILABLE, "".join(f"{reason}\n" for reason in reasons).encode())

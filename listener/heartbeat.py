@@ -39,7 +39,7 @@ class State(IntEnum):
     DRAINING = 2
 
 
-class Spool(IntEnum):
+class SpoolHealth(IntEnum):
     """What the last test of the spool brought."""
 
     UNTRIED = 0
@@ -84,7 +84,7 @@ class Heartbeat:
     def expect(self, index: int) -> None:
         """A worker is being started (again): the parent calls this before it does."""
         row = self._rows[index]
-        row[_STATE], row[_SPOOL], row[_BEAT] = State.STARTING, Spool.UNTRIED, time.monotonic()
+        row[_STATE], row[_SPOOL], row[_BEAT] = State.STARTING, SpoolHealth.UNTRIED, time.monotonic()
 
     def beat(self, index: int) -> Beat:
         """The pen of one worker."""
@@ -106,10 +106,10 @@ class Heartbeat:
             amiss = amiss or ["starting"]
         alive = not amiss
         for index, row in enumerate(self._rows):
-            spool = Spool(int(row[_SPOOL]))
-            if spool is Spool.FAILING:
+            spool = SpoolHealth(int(row[_SPOOL]))
+            if spool is SpoolHealth.FAILING:
                 amiss.append(f"worker {index}: the spool cannot be written")
-            elif spool is Spool.UNTRIED and states[index] is State.ACCEPTING:
+            elif spool is SpoolHealth.UNTRIED and states[index] is State.ACCEPTING:
                 amiss.append(f"worker {index}: the spool was not tried yet")
         return Health(alive, not amiss, tuple(amiss))
 
@@ -140,13 +140,13 @@ class Beat:
             async with asyncio.timeout(SPOOL_TIMEOUT):
                 await probe()
         except Exception as error:  # noqa: BLE001  # whatever it is, mails cannot be stored
-            if self._row[_SPOOL] != Spool.FAILING:
+            if self._row[_SPOOL] != SpoolHealth.FAILING:
                 log.error("the spool cannot be written: %r", error)
-            self._row[_SPOOL] = Spool.FAILING
+            self._row[_SPOOL] = SpoolHealth.FAILING
         else:
-            if self._row[_SPOOL] == Spool.FAILING:
+            if self._row[_SPOOL] == SpoolHealth.FAILING:
                 log.info("the spool can be written again")
-            self._row[_SPOOL] = Spool.WRITABLE
+            self._row[_SPOOL] = SpoolHealth.WRITABLE
 
     async def run(self, probe: Callable[[], Awaitable[object]], *, interval: float = INTERVAL) -> None:
         """Beat until cancelled, and try the spool every SPOOL_INTERVAL. The server's task."""

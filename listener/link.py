@@ -22,7 +22,7 @@ from listener.session import Session, Transaction
 if TYPE_CHECKING:
     from listener.flow import ConnectionState
     from listener.port import Port
-    from listener.reverse import Found
+    from listener.reverse import FoundName
     from listener.sasl import Exchange
 
 log = logging.getLogger("smtp_relay.smtp")
@@ -72,7 +72,7 @@ class Link(SMTP):
     """The user that XCLIENT says has logged in, until the client is greeted."""
     name_told = False
     """Whether XCLIENT told the client's name, or that it has none."""
-    naming: asyncio.Task[Found] | None = None
+    naming: asyncio.Task[FoundName] | None = None
     """The search for the client's name, while it goes on."""
     _ended = False
     _finished = False

@@ -8,7 +8,7 @@ from typing import Any, Final
 from pydantic import Field, model_validator
 
 from functions.options import Label, Port
-from listener.options import HostName, Options
+from listener.options import HostName, SmtpOptions
 
 DEFAULT_PORT: Final = 10_025
 LOCALHOST: Final = "127.0.0.1"
@@ -24,7 +24,7 @@ class Listener:
     name: str
     bind: str
     port: int
-    options: Options
+    options: SmtpOptions
     own: frozenset[str] = frozenset()
 
     @property
@@ -33,7 +33,7 @@ class Listener:
         return not is_loopback(self.bind)
 
 
-class ListenerOptions(Options):
+class ListenerOptions(SmtpOptions):
     """One of several ports in one process. Every key of `options` may stand here too and then
     counts for this port alone."""
 
@@ -62,9 +62,9 @@ class ListenerOptions(Options):
         """Nothing: what is not said here may be said in `options`, and both are looked at together."""
         return ""
 
-    def over(self, options: Options) -> Options:
+    def over(self, options: SmtpOptions) -> SmtpOptions:
         """The SMTP options with this listener's laid over."""
-        own = self.model_fields_set & set(Options.model_fields) - {"name"}
+        own = self.model_fields_set & set(SmtpOptions.model_fields) - {"name"}
         update: dict[str, Any] = {name: getattr(self, name) for name in own}
         if self.has_certificate:
             # The whole of the certificate in options makes room for it.

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from functions.options import Options
+from functions.options import OptionsModel
 from listener.log_format import formatter
 
 Level = Literal["ERROR", "WARN", "INFO", "DEBUG", "TRACE"]
@@ -17,7 +17,7 @@ def _level(value: Any) -> Any:
     return {"WARNING": "WARN", "CRITICAL": "ERROR"}.get(folded, folded) if isinstance(folded, str) else value
 
 
-class LoggerOptions(Options):
+class LoggerOptions(OptionsModel):
     """One destination of logs."""
 
     type: Literal["CONSOLE", "FILE"]

@@ -17,7 +17,7 @@ __all__ = [
     "Certificate",
     "HostName",
     "Network",
-    "Options",
+    "SmtpOptions",
     "SniCertificate",
     "TlsVersion",
     "TrustedPeers",
@@ -57,7 +57,7 @@ HostName = Annotated[str, AfterValidator(_host_name)]
 """What follows EHLO (RFC 5321 section 4.1.3)."""
 
 
-class Options(Certificate):
+class SmtpOptions(Certificate):
     """How SMTP is spoken. Names and defaults are the reference's where it has them; durations are
     milliseconds."""
 
@@ -214,7 +214,7 @@ class Options(Certificate):
     """Log addresses and subjects at INFO; also at the top of the file."""
 
     @model_validator(mode="after")
-    def _versions_in_order(self) -> Options:
+    def _versions_in_order(self) -> SmtpOptions:
         if reason := self.versions_out_of_order():
             raise ValueError(reason)
         return self

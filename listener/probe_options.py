@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from functions.options import Milliseconds, Options, Port
+from functions.options import Milliseconds, OptionsModel, Port
 
 
-class HealthOptions(Options):
+class HealthOptions(OptionsModel):
     """Serve `/healthz` (alive, accepting, not draining) and `/readyz` (the spool can be written
     too)."""
 
@@ -21,7 +21,7 @@ class HealthOptions(Options):
     """Milliseconds between log lines that tell of health; no such lines when left out."""
 
 
-class PrometheusOptions(Options):
+class PrometheusOptions(OptionsModel):
     """Serve metrics, and health on the same port unless `health` names another."""
 
     port_number: Port

@@ -27,7 +27,7 @@ _V2: Final = b"\r\n\r\n\x00\r\nQUIT\n"
 _V2_FIXED: Final = 16
 
 
-class Answer(NamedTuple):
+class HttpResponse(NamedTuple):
     """What a route says."""
 
     status: HTTPStatus
@@ -35,7 +35,7 @@ class Answer(NamedTuple):
     content_type: str = "text/plain; charset=utf-8"
 
 
-Route = Callable[[], Answer]
+Route = Callable[[], HttpResponse]
 
 
 class BadRequest(ValueError):
@@ -101,17 +101,17 @@ class ProbeServer:
                 return None
             method, path = parse_head(head)
         except BadRequest:
-            return _response(Answer(HTTPStatus.BAD_REQUEST, b"bad request\n"))
+            return _response(HttpResponse(HTTPStatus.BAD_REQUEST, b"bad request\n"))
         route = self._routes.get(path)
         if route is None:
-            return _response(Answer(HTTPStatus.NOT_FOUND, b"not found\n"))
+            return _response(HttpResponse(HTTPStatus.NOT_FOUND, b"not found\n"))
         if method not in ("GET", "HEAD"):
-            return _response(Answer(HTTPStatus.METHOD_NOT_ALLOWED, b"GET or HEAD\n"))
+            return _response(HttpResponse(HTTPStatus.METHOD_NOT_ALLOWED, b"GET or HEAD\n"))
         try:
             answer = route()
         except Exception:
             log.exception("%s failed", path)
-            answer = Answer(HTTPStatus.INTERNAL_SERVER_ERROR, b"failed\n")
+            answer = HttpResponse(HTTPStatus.INTERNAL_SERVER_ERROR, b"failed\n")
         return _response(answer, body=method == "GET")
 
 
@@ -164,7 +164,7 @@ def parse_head(head: bytes) -> tuple[str, str]:
     return method, path
 
 
-def _response(answer: Answer, *, body: bool = True) -> bytes:
+def _response(answer: HttpResponse, *, body: bool = True) -> bytes:
     status = answer.status
     allow = "Allow: GET, HEAD\r\n" if status is HTTPStatus.METHOD_NOT_ALLOWED else ""
     head = (

@@ -23,7 +23,7 @@ from listener.tls_layer import TlsLayer
 if TYPE_CHECKING:
     import ssl
 
-    from listener.reverse import Found
+    from listener.reverse import FoundName
 
 log = logging.getLogger("smtp_relay.smtp")
 
@@ -110,11 +110,11 @@ class Connection(Link):
                 self.naming.add_done_callback(self._found)
         self._connect()
 
-    def _named(self, found: Found) -> None:
+    def _named(self, found: FoundName) -> None:
         self.session.name, self.session.name_sure = found
         self._connect()
 
-    def _found(self, task: asyncio.Task[Found]) -> None:
+    def _found(self, task: asyncio.Task[FoundName]) -> None:
         if self.naming is task:
             self.naming = None
             if not task.cancelled():

@@ -14,7 +14,7 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from listener.mailauth.resolver import Answer, Question, failed, resolve_all, resolve_one
+from listener.mailauth.resolver import DnsAnswer, Question, failed, resolve_all, resolve_one
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +45,7 @@ def bare(ip: str) -> str:
     return f"[{ip}]"
 
 
-class Found(NamedTuple):
+class FoundName(NamedTuple):
     """What a search came to: the name, or `[ip]`. `sure` is False when that is so for want of an
     answer, and may be otherwise later."""
 
@@ -56,10 +56,10 @@ class Found(NamedTuple):
 class Nobody:
     """A resolver without name servers."""
 
-    def known(self, question: Question) -> Answer | None:
+    def known(self, question: Question) -> DnsAnswer | None:
         return failed("no name server")
 
-    async def resolve(self, question: Question) -> Answer:
+    async def resolve(self, question: Question) -> DnsAnswer:
         return failed("no name server")
 
 
@@ -70,7 +70,7 @@ def system_resolver() -> Resolver:
     return DnsResolver(timeout=PATIENCE / 2)
 
 
-LOCALHOST: Final = Found("localhost")
+LOCALHOST: Final = FoundName("localhost")
 
 
 class Names:
@@ -84,7 +84,7 @@ class Names:
         self._make_resolver = make_resolver
         self._resolver: Resolver | None = None
         self._patience = patience
-        self._known: OrderedDict[str, tuple[float, Found]] = OrderedDict()
+        self._known: OrderedDict[str, tuple[float, FoundName]] = OrderedDict()
 
     def prepare(self) -> None:
         """Have what a search needs: loading the DNS library takes a moment."""
@@ -95,7 +95,7 @@ class Names:
                 log.warning("clients' names cannot be looked up: %s", error)
                 self._resolver = Nobody()
 
-    def known(self, ip: str) -> Found | None:
+    def known(self, ip: str) -> FoundName | None:
         """The name where that needs no waiting; this machine's own clients are
         `localhost`, for which nobody is asked. None when it has to be looked up."""
         if ip.startswith("127.") or ip == "::1":
@@ -112,9 +112,9 @@ class Names:
         if close is not None:
             await close()
 
-    async def find(self, ip: str) -> Found:
+    async def find(self, ip: str) -> FoundName:
         """The confirmed name; never raises, and takes PATIENCE seconds at most."""
-        found = Found(bare(ip), sure=False)
+        found = FoundName(bare(ip), sure=False)
         try:
             async with asyncio.timeout(self._patience):
                 found = await self._confirmed(ip)
@@ -127,13 +127,13 @@ class Names:
             self._known.popitem(last=False)
         return found
 
-    async def _confirmed(self, ip: str) -> Found:
+    async def _confirmed(self, ip: str) -> FoundName:
         self.prepare()
         assert self._resolver is not None
         try:
             address = ipaddress.ip_address(ip)
         except ValueError:
-            return Found(bare(ip))
+            return FoundName(bare(ip))
         reverse = await resolve_one(self._resolver, Question(address.reverse_pointer, "PTR"))
         names = [name for name in map(str, reverse.records) if _NAME.fullmatch(name)][:MAX_NAMES]
         kind: RecordType = "A" if address.version == 4 else "AAAA"
@@ -141,9 +141,9 @@ class Names:
         answers = await resolve_all(self._resolver, questions)
         for question, answer in answers.items():
             if any(_same(record, address) for record in answer.records):
-                return Found(questions[question])
+                return FoundName(questions[question])
         sure = not reverse.failed and not any(answer.failed for answer in answers.values())
-        return Found(bare(ip), sure)
+        return FoundName(bare(ip), sure)
 
 
 def _same(record: object, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:

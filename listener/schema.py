@@ -28,10 +28,7 @@ DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 def schema() -> dict[str, Any]:
     """The schema as plain values."""
     made = RelayConfig.model_json_schema(by_alias=True, schema_generator=_Documented, mode="validation")
-    named = json.dumps(made)
-    for long in made["$defs"]:
-        named = named.replace(f'"{long}"', f'"{_short(long)}"').replace(f'/{long}"', f'/{_short(long)}"')
-    return {"$schema": DIALECT, "title": "smtp-relay configuration", **json.loads(named)}
+    return {"$schema": DIALECT, "title": "smtp-relay configuration", **made}
 
 
 def text() -> str:
@@ -40,19 +37,6 @@ def text() -> str:
 
 
 _SHARED: Final = {"type": "Which of them this is."}
-
-
-def _short(name: str) -> str:
-    """What a definition is called: that of `functions.aws.options:Options` is `AwsOutput`."""
-    module, mark, last = name.rpartition("__")
-    if not mark or last != "Options":
-        return name
-    half, *path = module.removesuffix("options").rstrip("_").split("__")
-    if not path:
-        return "SmtpOptions"
-    words = "".join(word.capitalize() for word in path[-1].split("_"))
-    noun = "Filter" if half == "listener" else "Output"
-    return words if words.endswith(noun) else words + noun
 
 
 class _Documented(GenerateJsonSchema):

@@ -47,7 +47,7 @@ Sockets = list[socket.socket]
 
 
 @dataclass(slots=True)
-class Shared:
+class SharedParts:
     """What the processes of one server share."""
 
     counters: Counters = field(default_factory=LocalCounters)
@@ -65,13 +65,13 @@ class Server:
         sockets: Sequence[tuple[Listener, Sockets]],
         *,
         index: int = 0,
-        shared: Shared | None = None,
+        shared: SharedParts | None = None,
         reload: Reload | None = None,
     ) -> None:
         self._config = config
         self._around = around
         self._index = index
-        self._shared = shared or Shared()
+        self._shared = shared or SharedParts()
         self._reload = reload
         self._bound = {(one.bind, one.port): (one, found) for one, found in sockets}
         self._servers: dict[tuple[str, int], list[asyncio.Server]] = {}
@@ -361,7 +361,7 @@ def run(config: RelayConfig, reload: Reload | None = None) -> int:
             build.clear_traces(config, around)
         probes = Probes(config, workers)
         if workers == 1:
-            shared = Shared(LocalCounters(), probes.observer(0), probes.beat(0))
+            shared = SharedParts(LocalCounters(), probes.observer(0), probes.beat(0))
             server = Server(config, around, sockets, shared=shared, reload=reload)
             with asyncio.Runner(loop_factory=event_loop) as runner:
                 runner.run(_alone(server, probes, lambda: announce(sockets)))

@@ -22,7 +22,7 @@ from listener.certificates import KeyPair, Material, end_of, read, self_signed
 
 if TYPE_CHECKING:
     from functions.secrets import SecretResolver
-    from listener.options import Options
+    from listener.options import SmtpOptions
     from listener.tls_options import SniCertificate, TlsVersion
 
 log = logging.getLogger("smtp_relay.tls")
@@ -77,7 +77,7 @@ class ServerTls:
     secret stores: not to be made in an event loop.
     """
 
-    def __init__(self, options: Options, hostname: str, resolver: SecretResolver, where: str) -> None:
+    def __init__(self, options: SmtpOptions, hostname: str, resolver: SecretResolver, where: str) -> None:
         self._options = options
         self._resolver = resolver
         self._where = where
@@ -175,7 +175,7 @@ class ServerTls:
 
 
 def _context(
-    options: Options, pair: KeyPair, authorities: str, where: str, sni: SniCertificate | None = None
+    options: SmtpOptions, pair: KeyPair, authorities: str, where: str, sni: SniCertificate | None = None
 ) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.options |= ssl.OP_NO_RENEGOTIATION
@@ -203,7 +203,9 @@ def _context(
     return context
 
 
-def _ask_for_certificates(context: ssl.SSLContext, options: Options, authorities: str, where: str) -> None:
+def _ask_for_certificates(
+    context: ssl.SSLContext, options: SmtpOptions, authorities: str, where: str
+) -> None:
     context.verify_mode = ssl.CERT_REQUIRED if options.reject_unauthorized else ssl.CERT_OPTIONAL
     if not authorities:
         context.load_default_certs(ssl.Purpose.CLIENT_AUTH)
@@ -267,12 +269,12 @@ def _chooser(
     return choose
 
 
-def wanted(options: Options) -> bool:
+def wanted(options: SmtpOptions) -> bool:
     """Whether a listener with these options can ever speak TLS."""
     return options.secure or not options.starttls_disabled
 
 
-def prepare(options: Options, hostname: str) -> None:
+def prepare(options: SmtpOptions, hostname: str) -> None:
     """Before workers are forked: make what all of them have to share."""
     if wanted(options) and not options.has_certificate:
         self_signed(hostname)
@@ -303,7 +305,7 @@ def _escaped(match: re.Match[str]) -> str:
     return "".join(f"\\{octet:02X}" for octet in text.encode()) if text < " " else f"\\{text}"
 
 
-def _files(options: Options, resolver: SecretResolver) -> tuple[Path, ...]:
+def _files(options: SmtpOptions, resolver: SecretResolver) -> tuple[Path, ...]:
     return tuple(
         resolver.folder / secret.shown.removeprefix("file://")
         for _, secret in secrets_of(options)

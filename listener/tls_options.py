@@ -6,13 +6,13 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from functions.options import Options as Part
+from functions.options import OptionsModel
 from functions.secrets import Secret
 
 TlsVersion = Literal["TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"]
 
 
-class Certificate(Part):
+class Certificate(OptionsModel):
     """One certificate with its key. Files are picked up again when they change."""
 
     key: Secret | None = None

@@ -24,7 +24,7 @@ from listener.rehearsal import can_be_carried_out
 from listener.server import (
     Reload,
     Server,
-    Shared,
+    SharedParts,
     Sockets,
     announce,
     check_reload,
@@ -158,7 +158,7 @@ class Supervisor:
             (listener, [twin for sock in sockets for twin in build.twin(sock)])
             for listener, sockets in self._sockets
         ]
-        shared = Shared(self._counters.of(index), self._probes.observer(index), self._probes.beat(index))
+        shared = SharedParts(self._counters.of(index), self._probes.observer(index), self._probes.beat(index))
         server = Server(self._config, self._around, own, index=index, shared=shared, reload=self._reload)
         ready: Callable[[], None] = _nothing
         if index == 0:

@@ -7,7 +7,7 @@ import os
 from typing import Any, Final
 
 from functions.aws.clients import ONCE, REPEATABLE, Clients
-from functions.aws.options import Options
+from functions.aws.options import AwsOutputOptions
 from functions.processors.base import Job, Processor
 from functions.processors.context import BuildContext
 from functions.processors.store import Storage
@@ -37,7 +37,7 @@ class AwsProcessor(Processor):
             client.close()
 
 
-def build(options: Options, name: str, context: BuildContext) -> AwsProcessor:
+def build(options: AwsOutputOptions, name: str, context: BuildContext) -> AwsProcessor:
     """The processor of one `aws` output. Raises ConfigError."""
     clients = Clients(context.resolve_secret, options.assume_role)
     made: list[Any] = []
@@ -61,7 +61,7 @@ def build(options: Options, name: str, context: BuildContext) -> AwsProcessor:
     return AwsProcessor(storage, queue, sender, made)
 
 
-def _sender(options: Options, clients: Clients, made: list[Any]) -> Any:
+def _sender(options: AwsOutputOptions, clients: Clients, made: list[Any]) -> Any:
     from functions.aws.ses import Sender
     from functions.aws.ses_account import Account, instances
 

@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from functions.options import Options
+from functions.options import OptionsModel
 from functions.secrets import Secret
 
 
-class Credentials(Options):
+class Credentials(OptionsModel):
     """Static credentials, under the reference's names. Leave them out where a role gives them."""
 
     model_config = ConfigDict(defer_build=True)
@@ -26,7 +26,7 @@ class Credentials(Options):
     """The session token of temporary credentials."""
 
 
-class S3Style(Options):
+class S3Style(OptionsModel):
     """How S3 is addressed (botocore's `s3`)."""
 
     model_config = ConfigDict(alias_generator=None, defer_build=True)
@@ -35,7 +35,7 @@ class S3Style(Options):
     """`path` puts the bucket into the path, as most stand-ins for S3 need."""
 
 
-class ClientConfig(Options):
+class ClientConfig(OptionsModel):
     """The part of botocore's `Config` that makes sense in a file."""
 
     model_config = ConfigDict(alias_generator=None, defer_build=True)
@@ -65,7 +65,7 @@ class ClientConfig(Options):
     """How S3 is addressed."""
 
 
-class ClientOptions(Options):
+class ClientOptions(OptionsModel):
     """Arguments of a boto3 client under botocore's names; `region`, `endpoint`, `credentials` and
     `forcePathStyle` are the reference's names for the same things."""
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from functions.aws.spool import Bell, find_queue, open_client, open_store
+from functions.aws.spool import SqsNotifier, find_queue, open_client, open_store
 from functions.bucket_deadletter import BucketDeadLetters
 from functions.bucket_sweep import Ring, ring_nobody
 from functions.config import DeliveryConfig
@@ -19,5 +19,5 @@ def open_dead_letters(config: DeliveryConfig, folder: Path, environ: Mapping[str
     client = open_client(spool, SecretResolver(folder, environ))
     bell: Ring = ring_nobody
     if config.mode == "events":
-        bell = Bell(spool.bucket, partial(find_queue, client, spool.bucket, spool.prefix, environ))
+        bell = SqsNotifier(spool.bucket, partial(find_queue, client, spool.bucket, spool.prefix, environ))
     return BucketDeadLetters(open_store(spool, client), spool.prefix, bell)

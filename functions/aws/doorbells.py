@@ -15,7 +15,7 @@ class NotOurs(ValueError):
     """The message rings for nothing here; `str()` says why. It is never worth another try."""
 
 
-class Doorbell(NamedTuple):
+class S3Notification(NamedTuple):
     """One object that was stored: its key, its size in octets where the event says it, and whether it
     is S3 that rings."""
 
@@ -24,7 +24,7 @@ class Doorbell(NamedTuple):
     stored: bool = False
 
 
-def doorbells(body: str, bucket: str) -> list[Doorbell]:
+def doorbells(body: str, bucket: str) -> list[S3Notification]:
     """The objects that a message's body tells of. Raises NotOurs."""
     try:
         event = json.loads(body)
@@ -38,13 +38,13 @@ def doorbells(body: str, bucket: str) -> list[Doorbell]:
     if not isinstance(records, list) or not records:
         raise NotOurs("no event of S3")
     found = [_read(record, bucket) for record in records]
-    bells = [each for each in found if isinstance(each, Doorbell)]
+    bells = [each for each in found if isinstance(each, S3Notification)]
     if not bells:
         raise NotOurs("; ".join(str(each) for each in found))
     return bells
 
 
-def _read(record: Any, bucket: str) -> Doorbell | str:
+def _read(record: Any, bucket: str) -> S3Notification | str:
     try:
         name = str(record["eventName"])
         there = str(record["s3"]["bucket"]["name"])
@@ -55,7 +55,7 @@ def _read(record: Any, bucket: str) -> Doorbell | str:
     if there != bucket:
         return f"another bucket: {there}"
     if name == EVENT_NAME:
-        return Doorbell(key, 0)
+        return S3Notification(key, 0)
     if not name.removeprefix("s3:").startswith("ObjectCreated:"):
         return f"an event that stores nothing: {name}"
-    return Doorbell(unquote_plus(key), size if isinstance(size, int) else 0, stored=True)
+    return S3Notification(unquote_plus(key), size if isinstance(size, int) else 0, stored=True)

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from functions.aws.clients import REPEATABLE, plain_client
-from functions.aws.doorbells import Doorbell, NotOurs, doorbells
+from functions.aws.doorbells import NotOurs, S3Notification, doorbells
 from functions.aws.metrics import EmfObserver
 from functions.aws.receipts import TABLE, DynamoReceipts, NoReceipts, NoTable
-from functions.aws.spool import QUEUE, Bell, find_queue, open_client, open_store
+from functions.aws.spool import QUEUE, SqsNotifier, find_queue, open_client, open_store
 from functions.bucket_sweep import WINDOW, sweep
 from functions.building import build_delivery, needs_receipts
 from functions.config import DeliveryConfig
@@ -38,7 +38,7 @@ class Later(Exception):
     """The message goes back to the queue."""
 
 
-class Function:
+class LambdaFunction:
     """One process of the function. `clock` is Unix time in seconds."""
 
     def __init__(
@@ -68,7 +68,9 @@ class Function:
             observer=self.observer,
             clock=clock,
         )
-        self._bell = Bell(spool.bucket, partial(find_queue, client, spool.bucket, spool.prefix, environ))
+        self._bell = SqsNotifier(
+            spool.bucket, partial(find_queue, client, spool.bucket, spool.prefix, environ)
+        )
         self._queue_url = environ.get(QUEUE)
         self._sqs: Any = None
         self._memory = int(environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "1024")) * 1_048_576
@@ -158,7 +160,7 @@ class Function:
         asked = max((run.retry_after or 0.0 for run in late), default=0.0)
         return int(min(_LONGEST, max(backoff(receives), asked)))
 
-    def _run(self, bell: Doorbell, receives: int, seconds_left: Callable[[], float]) -> Run:
+    def _run(self, bell: S3Notification, receives: int, seconds_left: Callable[[], float]) -> Run:
         if seconds_left() < MIN_SECONDS_LEFT:
             return Run(Fate.LATER, cut_short=True)
         run = self.home.run(bell.key, attempts=receives - 1, seconds_left=seconds_left, stored=bell.stored)

@@ -21,7 +21,7 @@ from aws_lambda_powertools.logging import Logger  # noqa: E402
 from functions.config import load_delivery  # noqa: E402
 
 if TYPE_CHECKING:
-    from functions.aws.function import Function
+    from functions.aws.function import LambdaFunction
 
 CONFIG: Final = "relay.json"
 
@@ -30,17 +30,17 @@ logger: Final = Logger(
 )
 """Every module logs below this name, as JSON and with the mail's id."""
 
-_function: Function | None = None
+_function: LambdaFunction | None = None
 
 
-def start(*, eager: bool) -> Function:
+def start(*, eager: bool) -> LambdaFunction:
     """The function's parts, made once in a process. Raises ConfigError."""
     global _function  # noqa: PLW0603 - one per process
     if _function is None:
-        from functions.aws.function import Function
+        from functions.aws.function import LambdaFunction
 
         folder = Path(os.environ.get("LAMBDA_TASK_ROOT") or Path(__file__).resolve().parents[2])
-        _function = Function(load_delivery(folder / CONFIG, os.environ), os.environ, eager=eager)
+        _function = LambdaFunction(load_delivery(folder / CONFIG, os.environ), os.environ, eager=eager)
     return _function
 
 

@@ -9,8 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from functions.aws.client_options import ClientOptions
 from functions.aws.request_options import PutOptions, SendMessageOptions, SendRawEmailOptions
 from functions.deferred import Deferred
-from functions.options import CAMEL, PlainText
-from functions.options import Options as Part
+from functions.options import CAMEL, OptionsModel, PlainText
 from functions.processors.base import OutputOptions
 from functions.store_options import PublishOptions, StorageOptions
 
@@ -34,7 +33,7 @@ class QueueOptions(PublishOptions):
     written for SES receipt rules works unchanged."""
 
 
-class SesOptions(Part):
+class SesOptions(OptionsModel):
     """How mail is sent through SES."""
 
     max_send_rate: float | None = Field(default=None, gt=0)
@@ -44,7 +43,7 @@ class SesOptions(Part):
     """The domains and addresses that mail is sent from: permissions are limited to them."""
 
 
-class AssumeRole(Part):
+class AssumeRole(OptionsModel):
     """A role that the output's clients assume."""
 
     role_arn: str = Field(pattern=r"^arn:[a-z-]+:iam::[0-9]{12}:role/.+$")
@@ -65,7 +64,7 @@ def _role(value: Any) -> Any:
     return {"roleArn": value} if isinstance(value, str) else value
 
 
-class Options(OutputOptions):
+class AwsOutputOptions(OutputOptions):
     """Store the mail to S3, send an event to SQS, send the mail through SES: any of the three, in
     this order."""
 
@@ -117,7 +116,7 @@ class Options(OutputOptions):
     """A role that all three clients assume; a text is its ARN."""
 
     @model_validator(mode="after")
-    def _does_something(self) -> Options:
+    def _does_something(self) -> AwsOutputOptions:
         if self.storage is None and self.pubsub is None and self.ses is None:
             raise ValueError("does nothing: give storage, pubsub or ses")
         return self

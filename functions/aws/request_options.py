@@ -7,17 +7,17 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.alias_generators import to_pascal
 
-from functions.options import Options
+from functions.options import OptionsModel
 
 PASCAL = ConfigDict(alias_generator=to_pascal, defer_build=True)
 
 
-def given(options: Options) -> dict[str, Any]:
+def given(options: OptionsModel) -> dict[str, Any]:
     """What the file says, under AWS's names; nothing is built for a file that says nothing."""
     return options.model_dump(by_alias=True, exclude_none=True) if options.model_fields_set else {}
 
 
-class PutOptions(Options):
+class PutOptions(OptionsModel):
     """Parameters of S3's PutObject. Bucket, key, body and preconditions are the output's own."""
 
     model_config = PASCAL
@@ -95,7 +95,7 @@ class PutOptions(Options):
     """Where the bucket's web site redirects to."""
 
 
-class SendMessageOptions(Options):
+class SendMessageOptions(OptionsModel):
     """Parameters of SQS's SendMessage. Queue and body are the output's own."""
 
     model_config = PASCAL
@@ -114,7 +114,7 @@ class SendMessageOptions(Options):
     attempt)."""
 
 
-class Tag(Options):
+class Tag(OptionsModel):
     """One message tag."""
 
     model_config = PASCAL
@@ -135,7 +135,7 @@ def _no_breaks(text: str) -> str:
 Address = Annotated[str, Field(min_length=3), AfterValidator(_no_breaks)]
 
 
-class SendRawEmailOptions(Options):
+class SendRawEmailOptions(OptionsModel):
     """Parameters of the reference's SendRawEmail, carried over to SES v2's SendEmail."""
 
     model_config = PASCAL

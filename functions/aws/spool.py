@@ -52,7 +52,7 @@ def open_store(options: SpoolOptions, client: Any) -> S3Store:
     return S3Store(client, options.bucket, encryption)
 
 
-class Bell:
+class SqsNotifier:
     """Rings for mails: a message for each, in the form of S3's own events. The queue is looked for
     at the first ring; `find` gives its URL and region."""
 

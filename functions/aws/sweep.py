@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from functions.aws.spool import Bell, find_queue, open_client, open_store
+from functions.aws.spool import SqsNotifier, find_queue, open_client, open_store
 from functions.bucket_sweep import Ring, ring_nobody, sweep
 from functions.config import DeliveryConfig
 from functions.secrets import SecretResolver
@@ -24,7 +24,7 @@ def sweep_once(config: DeliveryConfig, folder: Path, environ: Mapping[str, str])
     now = time.time()
     bell: Ring = ring_nobody
     if config.mode == "events":
-        bell = Bell(spool.bucket, partial(find_queue, client, spool.bucket, spool.prefix, environ))
+        bell = SqsNotifier(spool.bucket, partial(find_queue, client, spool.bucket, spool.prefix, environ))
     return sweep(
         open_store(spool, client),
         spool.prefix,

@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from functions.gcp import clients
-from functions.gcp.options import Options
+from functions.gcp.options import GcpOutputOptions
 from functions.processors.base import Job, Processor
 from functions.processors.context import BuildContext
 from functions.processors.store import Storage
@@ -31,7 +31,7 @@ class GcpProcessor(Processor):
             clients.close(client)
 
 
-def build(options: Options, name: str, context: BuildContext) -> GcpProcessor:
+def build(options: GcpOutputOptions, name: str, context: BuildContext) -> GcpProcessor:
     """The processor of one `gcp` output. Raises ConfigError."""
     made: list[Any] = []
     storage = topic = None

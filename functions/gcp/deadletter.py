@@ -9,7 +9,7 @@ from pathlib import Path
 from functions.bucket_deadletter import BucketDeadLetters
 from functions.bucket_sweep import Ring, ring_nobody
 from functions.config import DeliveryConfig
-from functions.gcp.spool import Bell, find_topic, open_store
+from functions.gcp.spool import PubSubNotifier, find_topic, open_store
 from functions.secrets import SecretResolver
 
 
@@ -19,5 +19,5 @@ def open_dead_letters(config: DeliveryConfig, folder: Path, environ: Mapping[str
     store = open_store(spool, SecretResolver(folder, environ))
     bell: Ring = ring_nobody
     if config.mode == "events":
-        bell = Bell(spool.bucket, partial(find_topic, spool, store, environ), environ)
+        bell = PubSubNotifier(spool.bucket, partial(find_topic, spool, store, environ), environ)
     return BucketDeadLetters(store, spool.prefix, bell)

@@ -23,7 +23,7 @@ class NotOurs(ValueError):
     """The message rings for nothing here; `str()` says why. It is never worth another try."""
 
 
-class Doorbell(NamedTuple):
+class GcsNotification(NamedTuple):
     """One object that was stored: its key, its size in octets where the event says it, the number of
     this delivery (from 1), the id of the message, and whether it is Cloud Storage that rings."""
 
@@ -34,7 +34,7 @@ class Doorbell(NamedTuple):
     stored: bool = False
 
 
-def doorbell(push: Any, bucket: str) -> Doorbell:
+def doorbell(push: Any, bucket: str) -> GcsNotification:
     """The object that a push tells of. Raises NotOurs."""
     message = push.get("message") if isinstance(push, Mapping) else None
     if not isinstance(message, Mapping):
@@ -50,7 +50,7 @@ def doorbell(push: Any, bucket: str) -> Doorbell:
     if there != bucket:
         raise NotOurs(f"another bucket: {there[:300]}")
     attempt = push.get("deliveryAttempt")
-    return Doorbell(
+    return GcsNotification(
         key,
         _size(message.get("data")),
         attempt if isinstance(attempt, int) and attempt > 0 else 1,

@@ -15,9 +15,9 @@ from functions.config import DeliveryConfig
 from functions.delivery import MIN_SECONDS_LEFT
 from functions.errors import DeliveryFault
 from functions.gcp.budget import Budget
-from functions.gcp.doorbells import Doorbell, NotOurs, doorbell
+from functions.gcp.doorbells import GcsNotification, NotOurs, doorbell
 from functions.gcp.receipts import GcsReceipts
-from functions.gcp.spool import Bell, find_topic, open_store
+from functions.gcp.spool import PubSubNotifier, find_topic, open_store
 from functions.home import Fate, Home, Run
 from functions.processors.context import BuildContext
 from functions.secrets import SecretResolver
@@ -43,7 +43,7 @@ LATER: Final = 503
 _PATIENCE: Final = 60.0  # seconds that a request waits for room
 
 
-class Function:
+class CloudRunFunction:
     """One process of the function. `clock` is Unix time in seconds."""
 
     def __init__(
@@ -75,7 +75,7 @@ class Function:
             keep=config.keep_cache,
             clock=clock,
         )
-        self._bell = Bell(spool.bucket, partial(find_topic, spool, store, environ), environ)
+        self._bell = PubSubNotifier(spool.bucket, partial(find_topic, spool, store, environ), environ)
         self._swept = -1.0
 
     def handle(self, body: Any) -> tuple[int, dict[str, Any] | None]:
@@ -95,7 +95,7 @@ class Function:
             return ACKNOWLEDGED, None
         return self._answer(bell, self._run(bell, seconds_left)), None
 
-    def _run(self, bell: Doorbell, seconds_left: Callable[[], float]) -> Run:
+    def _run(self, bell: GcsNotification, seconds_left: Callable[[], float]) -> Run:
         patience = min(_PATIENCE, seconds_left() - 2 * MIN_SECONDS_LEFT)
         with self._budget.room(bell.size, patience) as had:
             if not had:
@@ -105,7 +105,7 @@ class Function:
                 bell.key, attempts=bell.attempt - 1, seconds_left=seconds_left, stored=bell.stored
             )
 
-    def _answer(self, bell: Doorbell, run: Run) -> int:
+    def _answer(self, bell: GcsNotification, run: Run) -> int:
         """204 acknowledges the message, 503 has it come again after the subscription's backoff."""
         if run.fate is Fate.FOREIGN:
             log.warning("a key that is not ours", extra={"key": bell.key})

@@ -18,7 +18,7 @@ import functions_framework
 from functions.config import DeliveryConfig, load_delivery
 from functions.errors import ConfigError
 from functions.gcp import cloud_log
-from functions.gcp.function import Function
+from functions.gcp.function import CloudRunFunction
 from functions.outputs import OUTPUTS, type_of
 
 CONFIG: Final = "relay.json"
@@ -26,7 +26,7 @@ CONFIG: Final = "relay.json"
 log: Final = logging.getLogger("smtp_relay.function")
 
 _lock = threading.Lock()
-_function: Function | None = None
+_function: CloudRunFunction | None = None
 
 
 def load() -> DeliveryConfig:
@@ -51,13 +51,13 @@ def _warm(output: Any) -> None:
         import google.pubsub_v1.services.publisher  # noqa: F401
 
 
-def start() -> Function:
+def start() -> CloudRunFunction:
     """The function's parts, made at the first request: the process that imported this module may be
     the parent of the one that serves, and clients do not live through a fork. Raises ConfigError."""
     global _function  # noqa: PLW0603 - one per process
     with _lock:
         if _function is None:
-            _function = Function(_config, os.environ)
+            _function = CloudRunFunction(_config, os.environ)
         return _function
 
 

@@ -25,7 +25,7 @@ def _topic(value: Any) -> Any:
     return value
 
 
-class Options(OutputOptions):
+class GcpOutputOptions(OutputOptions):
     """Store the mail in a bucket of Cloud Storage, publish a CloudEvent to Pub/Sub, or both in this
     order."""
 
@@ -64,7 +64,7 @@ class Options(OutputOptions):
         return {**rest, "storage": {"bucket": bucket, "path": key}}
 
     @model_validator(mode="after")
-    def _does_something(self) -> Options:
+    def _does_something(self) -> GcpOutputOptions:
         if self.storage is None and self.pubsub is None:
             raise ValueError("does nothing: give storage, pubsub or both")
         return self

@@ -24,7 +24,7 @@ def open_store(options: SpoolOptions, resolve: Callable[[str], str]) -> GcsStore
     return GcsStore(storage_client(options.endpoint, key), options.bucket)
 
 
-class Bell:
+class PubSubNotifier:
     """Rings for mails: a message for each, in the form of the bucket's notifications. The topic is
     looked for at the first ring; `find` gives its full name."""
 

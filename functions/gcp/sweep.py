@@ -10,7 +10,7 @@ from pathlib import Path
 
 from functions.bucket_sweep import Ring, ring_nobody, sweep
 from functions.config import DeliveryConfig
-from functions.gcp.spool import Bell, find_topic, open_store
+from functions.gcp.spool import PubSubNotifier, find_topic, open_store
 from functions.secrets import SecretResolver
 from functions.sweeping import Swept
 
@@ -24,7 +24,7 @@ def sweep_once(config: DeliveryConfig, folder: Path, environ: Mapping[str, str])
     now = time.time()
     bell: Ring = ring_nobody
     if config.mode == "events":
-        bell = Bell(spool.bucket, partial(find_topic, spool, store, environ), environ)
+        bell = PubSubNotifier(spool.bucket, partial(find_topic, spool, store, environ), environ)
     return sweep(
         store,
         spool.prefix,

@@ -30,7 +30,7 @@ def _check_filename(text: str) -> str:
     return "/".join(name for name in text.split("/") if name != ".")
 
 
-class Options(OutputOptions):
+class FileOutputOptions(OutputOptions):
     """Store the mail as a file. Nothing is ever overwritten."""
 
     type: Literal["file"] = "file"
@@ -50,7 +50,7 @@ class FileProcessor(Processor):
 
     quick: ClassVar[bool] = True
 
-    def __init__(self, options: Options, folder: LandingFolder) -> None:
+    def __init__(self, options: FileOutputOptions, folder: LandingFolder) -> None:
         self._identity = options.identity()
         self._template = Template.parse(options.filename)
         self._folder = folder
@@ -77,7 +77,7 @@ class FileProcessor(Processor):
         return key
 
 
-def build(options: Options, name: str, context: BuildContext) -> FileProcessor:
+def build(options: FileOutputOptions, name: str, context: BuildContext) -> FileProcessor:
     """The processor of one `file` output. A folder that cannot be made now is tried again with
     each mail, which is deferred until then."""
     path = context.working_folder / options.path

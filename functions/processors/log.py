@@ -21,7 +21,7 @@ _LIMITS: Final = Limits(content=262_144, head=32_768, parts=100, text=65_536)
 """Mails are read in the event loop: within these bounds the worst of them takes it a tenth of a second."""
 
 
-class Options(OutputOptions):
+class LogOutputOptions(OutputOptions):
     """Log the mail as one record."""
 
     type: Literal["log"] = "log"
@@ -38,7 +38,7 @@ class LogProcessor(Processor):
 
     quick: ClassVar[bool] = True
 
-    def __init__(self, options: Options, name: str) -> None:
+    def __init__(self, options: LogOutputOptions, name: str) -> None:
         self._fields = options.fields
         self._name = name
 
@@ -82,6 +82,6 @@ def _written(addresses: list[Address]) -> list[str]:
     return [f"{name} <{address}>" if name else address for name, address in addresses]
 
 
-def build(options: Options, name: str, context: BuildContext) -> LogProcessor:
+def build(options: LogOutputOptions, name: str, context: BuildContext) -> LogProcessor:
     """The processor of one `log` output; it needs nothing of its surroundings."""
     return LogProcessor(options, name)

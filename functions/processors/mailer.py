@@ -11,7 +11,7 @@ from functions.errors import ConfigError, Temporary
 from functions.processors.base import Job, Processor
 from functions.processors.context import BuildContext
 from functions.processors.mailer_letter import Letter
-from functions.processors.mailer_options import Options
+from functions.processors.mailer_options import MailerOutputOptions
 from functions.processors.mailer_results import deliver
 from functions.processors.override import Overriding
 from functions.processors.signers import Signers
@@ -103,7 +103,7 @@ class _Work:
             return transact(self._lease.connection(fresh=True), message, recipients)
 
 
-def build(options: Options, name: str, context: BuildContext) -> MailerProcessor:
+def build(options: MailerOutputOptions, name: str, context: BuildContext) -> MailerProcessor:
     """The processor of one `mailer` output. Raises ConfigError."""
     try:
         overriding = Overriding(options.override)

@@ -10,8 +10,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from functions.options import CAMEL, FieldName, FieldValue, check_field_value
-from functions.options import Options as Part
+from functions.options import CAMEL, FieldName, FieldValue, OptionsModel, check_field_value
 from functions.processors.base import OutputOptions
 from functions.processors.transport_options import Transport, transport_of_url
 from functions.secrets import Secret
@@ -40,7 +39,7 @@ Domain = Annotated[str, AfterValidator(check_domain)]
 Selector = Annotated[str, AfterValidator(check_selector)]
 
 
-class DomainKey(Part):
+class DomainKey(OptionsModel):
     """A DKIM key of a domain that is named by its place in `dkims`."""
 
     domain_name: Domain | None = None
@@ -94,7 +93,7 @@ def _fields(value: Any) -> Any:
     return value
 
 
-class Override(Part):
+class Override(OptionsModel):
     """What is changed in the mail before it is forwarded."""
 
     from_: OneAddress | None = Field(default=None, alias="from")
@@ -134,7 +133,7 @@ def _transport(value: Any) -> Any:
     return transport_of_url(value) if isinstance(value, str) else value
 
 
-class Options(OutputOptions):
+class MailerOutputOptions(OutputOptions):
     """Forward the mail, unchanged but for `override`, to an SMTP server with its envelope; signed
     with DKIM where there is a key for its author's domain."""
 

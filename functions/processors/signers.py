@@ -11,7 +11,7 @@ from functions.fields import first_value
 
 if TYPE_CHECKING:
     from functions.processors.dkim import Signer
-    from functions.processors.mailer_options import DomainKey, Options
+    from functions.processors.mailer_options import DomainKey, MailerOutputOptions
 
 _MOST: Final = 253  # RFC 1035 section 2.3.4: octets of a domain
 
@@ -24,7 +24,7 @@ class Signers:
         self._other = other
 
     @classmethod
-    def of(cls, options: Options, name: str, resolve: Callable[[str], str]) -> Signers:
+    def of(cls, options: MailerOutputOptions, name: str, resolve: Callable[[str], str]) -> Signers:
         """Load the keys of an output's options. Raises ConfigError; keys are never shown."""
         by_domain = {
             domain: _signer(f"output {name}: dkims.{domain}", key.domain_name or domain, key, resolve)

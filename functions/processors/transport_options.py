@@ -8,14 +8,14 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import Field, model_validator
 
-from functions.options import Milliseconds, Options, Port
+from functions.options import Milliseconds, OptionsModel, Port
 from functions.processors.mail_services import NAMES, service
 from functions.secrets import Secret
 
 _LOCALHOST: Final = "localhost"
 
 
-class TransportAuth(Options):
+class TransportAuth(OptionsModel):
     """What the next server is told of us: a user with a password, or with an access token."""
 
     type: Literal["login", "LOGIN", "OAuth2", "OAUTH2", "oauth2"] | None = None
@@ -37,7 +37,7 @@ class TransportAuth(Options):
         return self
 
 
-class TransportTls(Options):
+class TransportTls(OptionsModel):
     """TLS towards the next server."""
 
     reject_unauthorized: bool = True
@@ -68,7 +68,7 @@ class TransportTls(Options):
     """OpenSSL's cipher list for TLS 1.2 and older."""
 
 
-class Transport(Options):
+class Transport(OptionsModel):
     """The next SMTP server."""
 
     service: str | None = None

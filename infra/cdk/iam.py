@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from functions.aws.client_options import ClientOptions
-from functions.aws.options import Options as AwsOptions
+from functions.aws.options import AwsOutputOptions as AwsOptions
 from functions.config import DeliveryConfig
 from functions.errors import ConfigError
 from infra.aws_secrets import arn_of, listener_secrets, output_secrets

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
-from functions.options import Options as Part
+from functions.options import OptionsModel
 from listener.decision import ABSTAIN, ACCEPT, DEFER, REFUSE, Decision, Phase
 from listener.filters.base import Filter, FilterOptions
 from listener.filters.context import BuildContext
@@ -25,7 +25,7 @@ MECHANISM_HEADER: Final = "X-SMTP-RELAY-MECHANISM"
 """Sent with tokens only: `XOAUTH2` tells the endpoint that the password is a bearer token."""
 
 
-class JsonResult(Part):
+class JsonResult(OptionsModel):
     """What the answer's JSON has to say."""
 
     path: PathText
@@ -35,7 +35,7 @@ class JsonResult(Part):
     """What must stand there, of the same JSON type."""
 
 
-class Options(FilterOptions):
+class HttpAuthOptions(FilterOptions):
     """Ask an HTTP endpoint whether credentials are right."""
 
     model_config = ConfigDict(alias_generator=to_camel)
@@ -110,7 +110,7 @@ class HttpAuth(Filter):
     checks_credentials = True
     mechanisms = frozenset({"PLAIN", "LOGIN", "XOAUTH2"})
 
-    def __init__(self, name: str, options: Options, client: HttpClient) -> None:
+    def __init__(self, name: str, options: HttpAuthOptions, client: HttpClient) -> None:
         super().__init__(name)
         self._options = options
         self._client = client
@@ -181,6 +181,6 @@ def same(found: object, wanted: object) -> bool:
     return isinstance(found, bool) is isinstance(wanted, bool) and found == wanted
 
 
-def build(options: Options, name: str, context: BuildContext) -> HttpAuth:
+def build(options: HttpAuthOptions, name: str, context: BuildContext) -> HttpAuth:
     """The filter. Raises ConfigError when its HMAC secret cannot be had."""
     return HttpAuth(name, options, HttpClient.of(options.url, options.method_used, options.hmac, context))

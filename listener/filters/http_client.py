@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator
 
 from functions import __version__
-from functions.options import FieldName, Options
+from functions.options import FieldName, OptionsModel
 from functions.secrets import Secret
 from listener.decision import Verdict
 from listener.filters.context import BuildContext
@@ -76,7 +76,7 @@ Url = Annotated[str, AfterValidator(check_url)]
 Algorithm = Annotated[str, AfterValidator(check_algorithm)]
 
 
-class Hmac(Options):
+class Hmac(OptionsModel):
     """How requests are signed."""
 
     secret: Secret

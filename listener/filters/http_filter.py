@@ -36,7 +36,7 @@ READERS: Final = 2
 """Larger mails in memory at once, for each filter."""
 
 
-class Options(FilterOptions):
+class HttpFilterOptions(FilterOptions):
     """Ask an HTTP endpoint about the mail."""
 
     model_config = ConfigDict(alias_generator=to_camel)
@@ -66,7 +66,7 @@ class HttpFilter(Filter):
 
     phases = frozenset({Phase.DATA})
 
-    def __init__(self, name: str, options: Options, client: HttpClient) -> None:
+    def __init__(self, name: str, options: HttpFilterOptions, client: HttpClient) -> None:
         super().__init__(name)
         self.any_user = options.allow_any_user
         self._client = client
@@ -171,6 +171,6 @@ def event_of(mail: Mail) -> bytes:
     return build_event(mail.envelope, read_parts(mail, ""), flow="", max_bytes=MAX_EVENT)
 
 
-def build(options: Options, name: str, context: BuildContext) -> HttpFilter:
+def build(options: HttpFilterOptions, name: str, context: BuildContext) -> HttpFilter:
     """The filter. Raises ConfigError when its HMAC secret cannot be had."""
     return HttpFilter(name, options, HttpClient.of(options.url, options.method, options.hmac, context))

@@ -13,15 +13,14 @@ from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from functions.errors import ConfigError
-from functions.options import Options as Part
-from functions.options import Port
+from functions.options import OptionsModel, Port
 from listener.decision import DEFER, Decision, Phase
 from listener.filters.base import Filter, FilterOptions
 from listener.filters.context import BuildContext
 from listener.mailauth import authres, policy
 from listener.mailauth.check import TIME_LIMIT, Checks, check
 from listener.mailauth.dkim import KeyRules
-from listener.mailauth.dns import Shared
+from listener.mailauth.dns import SharedResolver
 from listener.mailauth.keys import MAX_RSA_BITS
 from listener.mailauth.resolver import Resolver
 from listener.mailauth.results import Report
@@ -46,7 +45,7 @@ def _policy_record(text: str) -> str:
     return text
 
 
-class ResolverOptions(Part):
+class ResolverOptions(OptionsModel):
     """Which name servers are asked."""
 
     nameservers: tuple[Annotated[str, AfterValidator(_address)], ...] = ()
@@ -59,7 +58,7 @@ class ResolverOptions(Part):
     """Milliseconds for one question, retries and other servers included."""
 
 
-class MailAuthOptions(Part):
+class MailAuthOptions(OptionsModel):
     """Which checks are made, and how."""
 
     min_bit_length: int = Field(default=1_024, ge=0, le=MAX_RSA_BITS)
@@ -88,7 +87,7 @@ class MailAuthOptions(Part):
     """Which name servers are asked."""
 
 
-class Options(FilterOptions):
+class MailAuthFilterOptions(FilterOptions):
     """Check SPF, DKIM, DMARC, ARC and BIMI."""
 
     model_config = ConfigDict(alias_generator=to_camel)
@@ -136,13 +135,13 @@ class MailAuthFilter(Filter):
         name: str,
         checks: Checks,
         refuse: frozenset[Refusal],
-        resolver: Resolver | Shared,
+        resolver: Resolver | SharedResolver,
     ) -> None:
         super().__init__(name)
         self._checks = checks
         self._refuse = refuse
-        self._shared = resolver if isinstance(resolver, Shared) else None
-        self._resolver = None if isinstance(resolver, Shared) else resolver
+        self._shared = resolver if isinstance(resolver, SharedResolver) else None
+        self._resolver = None if isinstance(resolver, SharedResolver) else resolver
         self._authserv_id = ""
         self._counter: Counter | None = None
 
@@ -226,12 +225,12 @@ _SHARE: Final = 0.7
 """Of `filterTimeout`: what the checks may wait, so that they end with results, not by the clock."""
 
 
-def build(options: Options, name: str, context: BuildContext) -> MailAuthFilter:
+def build(options: MailAuthFilterOptions, name: str, context: BuildContext) -> MailAuthFilter:
     """The filter of one entry. It asks no DNS before it is started."""
     servers = options.mailauth.resolver
     return MailAuthFilter(
         name,
         options.checks(min(TIME_LIMIT, context.filter_timeout * _SHARE)),
         frozenset(options.refuse),
-        Shared(servers.nameservers, servers.port, servers.timeout / 1000),
+        SharedResolver(servers.nameservers, servers.port, servers.timeout / 1000),
     )

@@ -27,7 +27,7 @@ _CURE: Final = "smtp-relay hash-password makes one"
 UserName = Annotated[str, Field(min_length=1)]
 
 
-class Options(FilterOptions):
+class StaticAuthOptions(FilterOptions):
     """Check credentials against users and passwords that stand here or in a file.
 
     Passwords are `ALGO:hex` for any hash algorithm, argon2id or bcrypt strings, or `plain:` and
@@ -167,7 +167,7 @@ class StaticAuth(Filter):
         return Users({**from_file, **self._configured})
 
 
-def build(options: Options, name: str, context: BuildContext) -> StaticAuth:
+def build(options: StaticAuthOptions, name: str, context: BuildContext) -> StaticAuth:
     """The filter, with its secrets resolved. Raises ConfigError for a user without a password, a
     password of no known form, and a file that cannot be read."""
     salt = _text(options.salt, "SMTP_PASSWORD_SALT", context)
@@ -185,7 +185,7 @@ def build(options: Options, name: str, context: BuildContext) -> StaticAuth:
     return StaticAuth(name, users, file)
 
 
-def _single(options: Options, name: str, context: BuildContext) -> tuple[str, str]:
+def _single(options: StaticAuthOptions, name: str, context: BuildContext) -> tuple[str, str]:
     username = options.username or context.environ.get("SMTP_USERNAME")
     password = _text(options.password, "SMTP_PASSWORD", context)
     if username and password:

@@ -10,11 +10,11 @@ from listener.filters.base import Filter, FilterOptions
 from listener.filters.context import BuildContext
 
 KINDS: Final[Mapping[str, Kind]] = {
-    "whitelist": kind("listener.filters.whitelist"),
-    "static-auth": kind("listener.filters.static_auth"),
-    "http-auth": kind("listener.filters.http_auth"),
-    "http-filter": kind("listener.filters.http_filter"),
-    "mail-auth": kind("listener.filters.mail_auth"),
+    "whitelist": kind("listener.filters.whitelist", "WhitelistOptions"),
+    "static-auth": kind("listener.filters.static_auth", "StaticAuthOptions"),
+    "http-auth": kind("listener.filters.http_auth", "HttpAuthOptions"),
+    "http-filter": kind("listener.filters.http_filter", "HttpFilterOptions"),
+    "mail-auth": kind("listener.filters.mail_auth", "MailAuthFilterOptions"),
 }
 
 FILTERS: Final = Registry("filter", FilterOptions, "smtp_relay.filters", KINDS)

@@ -71,7 +71,7 @@ Addresses = Annotated[tuple[Annotated[str, _one(address)], ...], _ONE_OR_MANY]
 Subnets = Annotated[tuple[Annotated[str, AfterValidator(partial(_checked, subnet))], ...], _ONE_OR_MANY]
 
 
-class Options(FilterOptions):
+class WhitelistOptions(FilterOptions):
     """Take mail by where it comes from, who sends it, or to whom it goes.
 
     Each field is a value or a list of values: exact ones, in which case does not count, or
@@ -123,7 +123,7 @@ class Whitelist(Filter):
     `ips`, `domains` and `subnets` are alternatives of each other.
     """
 
-    def __init__(self, name: str, options: Options) -> None:
+    def __init__(self, name: str, options: WhitelistOptions) -> None:
         super().__init__(name)
         self._from = Values(options.from_ or (), reverse_path)
         self._to = Values(options.to or ())
@@ -162,6 +162,6 @@ class Whitelist(Filter):
             return False
 
 
-def build(options: Options, name: str, context: BuildContext) -> Whitelist:
+def build(options: WhitelistOptions, name: str, context: BuildContext) -> Whitelist:
     """The filter of these options, which were checked when they were read."""
     return Whitelist(name, options)

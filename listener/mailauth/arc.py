@@ -13,7 +13,7 @@ from listener.mailauth.canon import CRLF
 from listener.mailauth.digests import BodyHashes, body_hash, header_digest, sealed_form
 from listener.mailauth.dkim import MAX_KEY_RECORDS, KeyRules, check_key
 from listener.mailauth.fields import HeaderBlock, HeaderField
-from listener.mailauth.resolver import Answer, Outcome, Question
+from listener.mailauth.resolver import DnsAnswer, Outcome, Question
 from listener.mailauth.results import ArcResult
 from listener.mailauth.signature import (
     Signature,
@@ -72,7 +72,7 @@ class Chain:
             signature.question for each in self._sets for signature in (each.seal, each.message_signature)
         ]
 
-    def judge(self, answers: Mapping[Question, Answer], bodies: BodyHashes) -> ArcResult:
+    def judge(self, answers: Mapping[Question, DnsAnswer], bodies: BodyHashes) -> ArcResult:
         """The chain's verdict."""
         if self._error:
             return ArcResult("fail", self._error)
@@ -89,7 +89,7 @@ class Chain:
         oldest = self._oldest_pass(answers, bodies)
         return ArcResult("pass", oldest_pass=oldest, **described)  # type: ignore[arg-type]
 
-    def _verify(self, answers: Mapping[Question, Answer], bodies: BodyHashes) -> bool:
+    def _verify(self, answers: Mapping[Question, DnsAnswer], bodies: BodyHashes) -> bool:
         """Sections 5.2 steps 4 and 6. True when it holds but for keys that cannot be told."""
         pending = False
         try:
@@ -114,13 +114,13 @@ class Chain:
         return pending
 
     def _verify_message(
-        self, signature: Signature, answers: Mapping[Question, Answer], bodies: BodyHashes
+        self, signature: Signature, answers: Mapping[Question, DnsAnswer], bodies: BodyHashes
     ) -> None:
         if bodies.digest(body_hash(signature)) != signature.body_hash:
             raise SignatureError("fail", "body hash did not verify")
         self._check(signature, header_digest(self._block, signature), answers)
 
-    def _check(self, signature: Signature, digest: bytes, answers: Mapping[Question, Answer]) -> None:
+    def _check(self, signature: Signature, digest: bytes, answers: Mapping[Question, DnsAnswer]) -> None:
         """Raises SignatureError, or _KeyPending."""
         answer = answers[signature.question]
         if answer.failed:
@@ -139,7 +139,7 @@ class Chain:
                 fault = error
         raise fault
 
-    def _oldest_pass(self, answers: Mapping[Question, Answer], bodies: BodyHashes) -> int:
+    def _oldest_pass(self, answers: Mapping[Question, DnsAnswer], bodies: BodyHashes) -> int:
         """Section 5.2 step 5: the oldest instance up to which message signatures still verify."""
         for instance in range(len(self._sets) - 1, 0, -1):
             try:

@@ -6,7 +6,7 @@ import time
 from collections import OrderedDict
 from typing import Final
 
-from listener.mailauth.resolver import Answer, Outcome, Question
+from listener.mailauth.resolver import DnsAnswer, Outcome, Question
 
 MAX_ENTRIES: Final = 8_192
 MAX_OCTETS: Final = 16_777_216
@@ -24,7 +24,7 @@ FAILURE_TTL: Final = 1.0
 _ENTRY_OCTETS: Final = 256  # what an entry costs besides its records, roughly
 
 
-def cost(answer: Answer) -> int:
+def cost(answer: DnsAnswer) -> int:
     """The octets that an answer is counted for."""
     return _ENTRY_OCTETS + sum(
         len(record) if isinstance(record, (bytes, str)) else len(record[1]) + 8 for record in answer.records
@@ -35,7 +35,7 @@ class Cache:
     """Least recently used goes first. Not for several threads."""
 
     def __init__(self, entries: int = MAX_ENTRIES, octets: int = MAX_OCTETS) -> None:
-        self._entries: OrderedDict[Question, tuple[float, int, Answer]] = OrderedDict()
+        self._entries: OrderedDict[Question, tuple[float, int, DnsAnswer]] = OrderedDict()
         self._max_entries = entries
         self._max_octets = octets
         self.octets = 0
@@ -43,7 +43,7 @@ class Cache:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, question: Question, now: float | None = None) -> Answer | None:
+    def get(self, question: Question, now: float | None = None) -> DnsAnswer | None:
         """The answer while it is fresh. `now` is monotonic time in seconds."""
         entry = self._entries.get(question)
         if entry is None:
@@ -54,7 +54,7 @@ class Cache:
         self._entries.move_to_end(question)
         return entry[2]
 
-    def put(self, question: Question, answer: Answer, now: float | None = None) -> None:
+    def put(self, question: Question, answer: DnsAnswer, now: float | None = None) -> None:
         """Keep an answer; one with no time to live, or too big for a cache, is not kept."""
         ttl = min(answer.ttl, MAX_TTL)
         if answer.outcome is Outcome.FAILED:

@@ -18,7 +18,7 @@ from listener.mailauth.dmarc import Identifiers, Walk
 from listener.mailauth.fields import HeaderBlock
 from listener.mailauth.policy import Record
 from listener.mailauth.received import received_chain
-from listener.mailauth.resolver import Answer, Deadline, Question, Resolver, resolve_all
+from listener.mailauth.resolver import Deadline, DnsAnswer, Question, Resolver, resolve_all
 from listener.mailauth.results import (
     ArcResult,
     BimiResult,
@@ -178,7 +178,7 @@ def _hash_body(mail: MailSource, header: _Header) -> BodyHashes:
 
 
 def _judge(
-    header: _Header, answers: dict[Question, Answer], bodies: BodyHashes
+    header: _Header, answers: dict[Question, DnsAnswer], bodies: BodyHashes
 ) -> tuple[tuple[SignatureResult, ...], ArcResult | None]:
     dkim = header.signatures.judge(answers, bodies)
     return dkim, header.chain.judge(answers, bodies) if header.chain else None
@@ -186,7 +186,7 @@ def _judge(
 
 async def _ask(
     sender: Sender, resolver: Resolver, checks: Checks, header: _Header
-) -> tuple[SpfResult, dict[Question, Answer], list[Walk]]:
+) -> tuple[SpfResult, dict[Question, DnsAnswer], list[Walk]]:
     """SPF, the keys and the walks of the author domains; side by side where any has to wait."""
     questions = header.questions
     domains = header.authors.domains

@@ -9,7 +9,7 @@ from typing import Final
 from listener.mailauth import keys
 from listener.mailauth.digests import BodyHash, BodyHashes, body_hash, header_digest
 from listener.mailauth.fields import HeaderBlock, HeaderField
-from listener.mailauth.resolver import Answer, Outcome, Question
+from listener.mailauth.resolver import DnsAnswer, Outcome, Question
 from listener.mailauth.results import DkimVerdict, SignatureResult
 from listener.mailauth.signature import Signature, SignatureError, check_time, parse_dkim
 
@@ -67,14 +67,14 @@ class Signatures:
         """The hashes of the body needed."""
         return [body_hash(signature) for signature in self._readable()]
 
-    def judge(self, answers: Mapping[Question, Answer], bodies: BodyHashes) -> tuple[SignatureResult, ...]:
+    def judge(self, answers: Mapping[Question, DnsAnswer], bodies: BodyHashes) -> tuple[SignatureResult, ...]:
         """All verdicts, topmost signature first."""
         return tuple(
             self._judge(item, answers[item.question], bodies) if isinstance(item, Signature) else item
             for item in self._items
         )
 
-    def _judge(self, signature: Signature, answer: Answer, bodies: BodyHashes) -> SignatureResult:
+    def _judge(self, signature: Signature, answer: DnsAnswer, bodies: BodyHashes) -> SignatureResult:
         if answer.failed:
             return _result("temperror", f"key not fetched: {answer.reason}", signature)
         if answer.outcome is not Outcome.FOUND:

@@ -21,7 +21,7 @@ import dns.resolver
 from listener.mailauth.cache import Cache
 from listener.mailauth.resolver import (
     MAX_RECORDS,
-    Answer,
+    DnsAnswer,
     Outcome,
     Question,
     Record,
@@ -67,13 +67,13 @@ class DnsResolver:
         self._dns.use_edns(0, 0, EDNS_PAYLOAD)
         self._dns.cache = None
         self._limit = asyncio.Semaphore(MAX_IN_FLIGHT)
-        self._tasks: dict[Question, asyncio.Task[Answer]] = {}
+        self._tasks: dict[Question, asyncio.Task[DnsAnswer]] = {}
         self.cache = Cache()
 
-    def known(self, question: Question) -> Answer | None:
+    def known(self, question: Question) -> DnsAnswer | None:
         return self.cache.get(question)
 
-    async def resolve(self, question: Question) -> Answer:
+    async def resolve(self, question: Question) -> DnsAnswer:
         answer = self.cache.get(question)
         if answer is not None:
             return answer
@@ -92,22 +92,22 @@ class DnsResolver:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _ask(self, question: Question) -> Answer:
+    async def _ask(self, question: Question) -> DnsAnswer:
         try:
             # From its labels, since in text form a backslash would be an escape.
             name = dns.name.Name([*question.name.encode("ascii").split(b"."), b""])
         except (dns.exception.DNSException, UnicodeError):
-            return Answer(Outcome.ABSENT)
+            return DnsAnswer(Outcome.ABSENT)
         async with self._limit:
             answer = await self._query(name, question.type)
         self.cache.put(question, answer)
         return answer
 
-    async def _query(self, name: dns.name.Name, type_: RecordType) -> Answer:
+    async def _query(self, name: dns.name.Name, type_: RecordType) -> DnsAnswer:
         try:
             found = await self._dns.resolve(name, type_, raise_on_no_answer=False, search=False)
         except dns.resolver.NXDOMAIN as error:
-            return Answer(Outcome.ABSENT, ttl=_negative_ttl(error, name))
+            return DnsAnswer(Outcome.ABSENT, ttl=_negative_ttl(error, name))
         except dns.exception.Timeout:
             return failed("no name server answered in time")
         except dns.resolver.NoNameservers:
@@ -116,7 +116,7 @@ class DnsResolver:
             return failed(type(error).__name__)
         ttl = max(found.expiration - time.time(), 0.0)
         records = tuple(_record(rdata, type_) for rdata in list(found.rrset or ())[:MAX_RECORDS])
-        return Answer(Outcome.FOUND if records else Outcome.EMPTY, records, ttl)
+        return DnsAnswer(Outcome.FOUND if records else Outcome.EMPTY, records, ttl)
 
 
 class _Server(dns.nameserver.Do53Nameserver):
@@ -165,17 +165,17 @@ class _Server(dns.nameserver.Do53Nameserver):
             writer.close()
 
 
-class Shared:
+class SharedResolver:
     """One resolver per process for those who ask the same servers, while any of them runs."""
 
-    _users: ClassVar[dict[Shared, int]] = {}
-    _resolvers: ClassVar[dict[Shared, DnsResolver]] = {}
+    _users: ClassVar[dict[SharedResolver, int]] = {}
+    _resolvers: ClassVar[dict[SharedResolver, DnsResolver]] = {}
 
     def __init__(self, nameservers: Sequence[str], port: int, timeout: float) -> None:
         self._key = (tuple(nameservers), port, timeout)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Shared) and other._key == self._key
+        return isinstance(other, SharedResolver) and other._key == self._key
 
     def __hash__(self) -> int:
         return hash(self._key)

@@ -12,7 +12,7 @@ import ipaddress
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from listener.mailauth.resolver import ABSENT, EMPTY, Answer, Outcome, Question, Record, RecordType, failed
+from listener.mailauth.resolver import ABSENT, EMPTY, DnsAnswer, Outcome, Question, Record, RecordType, failed
 
 MAX_ALIASES: Final = 8
 """Aliases followed for one question."""
@@ -25,10 +25,10 @@ class MemoryResolver:
 
     def __init__(self, zone: Zone) -> None:
         self._zone = {name.lower().removesuffix("."): types for name, types in zone.items()}
-        self._made: dict[Question, Answer] = {}
+        self._made: dict[Question, DnsAnswer] = {}
         self.asked = 0
 
-    def known(self, question: Question) -> Answer | None:
+    def known(self, question: Question) -> DnsAnswer | None:
         self.asked += 1
         answer = self._made.get(question)
         if answer is None:
@@ -36,12 +36,12 @@ class MemoryResolver:
             self._made[question] = answer
         return answer
 
-    async def resolve(self, question: Question) -> Answer:
+    async def resolve(self, question: Question) -> DnsAnswer:
         answer = self.known(question)
         assert answer is not None
         return answer
 
-    def _answer(self, name: str, type_: RecordType) -> Answer:
+    def _answer(self, name: str, type_: RecordType) -> DnsAnswer:
         for _ in range(MAX_ALIASES + 1):
             types = self._zone.get(name)
             if types is None:
@@ -50,7 +50,7 @@ class MemoryResolver:
             if isinstance(values, str):
                 return ABSENT if values == "NXDOMAIN" else failed(values)
             if values:
-                return Answer(Outcome.FOUND, tuple(_record(type_, value) for value in values), 3_600.0)
+                return DnsAnswer(Outcome.FOUND, tuple(_record(type_, value) for value in values), 3_600.0)
             alias = types.get("CNAME")
             if not alias:
                 return EMPTY

@@ -40,7 +40,7 @@ class Outcome(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class DnsAnswer:
     """One question's answer. `records` is filled when the outcome is FOUND; `reason` tells why it
     failed, in a few words of our own. `ttl` is in seconds."""
 
@@ -60,22 +60,22 @@ class Answer:
         return tuple(record for record in self.records if isinstance(record, bytes))
 
 
-EMPTY: Final = Answer(Outcome.EMPTY)
-ABSENT: Final = Answer(Outcome.ABSENT)
+EMPTY: Final = DnsAnswer(Outcome.EMPTY)
+ABSENT: Final = DnsAnswer(Outcome.ABSENT)
 
 
-def failed(reason: str) -> Answer:
+def failed(reason: str) -> DnsAnswer:
     """An answer that says that there is none for now."""
-    return Answer(Outcome.FAILED, reason=reason)
+    return DnsAnswer(Outcome.FAILED, reason=reason)
 
 
 class Resolver(Protocol):
     """Where answers come from. Implementations are bounded in time and memory."""
 
-    def known(self, question: Question) -> Answer | None:
+    def known(self, question: Question) -> DnsAnswer | None:
         """The answer where it needs no waiting, else None."""
 
-    async def resolve(self, question: Question) -> Answer:
+    async def resolve(self, question: Question) -> DnsAnswer:
         """The answer; never raises but for cancellation."""
 
 
@@ -84,14 +84,14 @@ class Deadline:
 
     __slots__ = ("_inner", "_until", "known")
 
-    known: Callable[[Question], Answer | None]
+    known: Callable[[Question], DnsAnswer | None]
 
     def __init__(self, inner: Resolver, until: float) -> None:
         self._inner = inner
         self._until = until
         self.known = inner.known  # taken over, not wrapped: it is called for every question
 
-    async def resolve(self, question: Question) -> Answer:
+    async def resolve(self, question: Question) -> DnsAnswer:
         left = self._until - asyncio.get_running_loop().time()
         if left <= 0:
             return failed("no time left")
@@ -102,9 +102,9 @@ class Deadline:
             return failed("no time left")
 
 
-async def resolve_all(resolver: Resolver, questions: Iterable[Question]) -> dict[Question, Answer]:
+async def resolve_all(resolver: Resolver, questions: Iterable[Question]) -> dict[Question, DnsAnswer]:
     """All answers; what is not known is asked at once, side by side."""
-    answers: dict[Question, Answer] = {}
+    answers: dict[Question, DnsAnswer] = {}
     missing: list[Question] = []
     for question in dict.fromkeys(questions):
         answer = resolver.known(question)
@@ -120,6 +120,6 @@ async def resolve_all(resolver: Resolver, questions: Iterable[Question]) -> dict
     return answers
 
 
-async def resolve_one(resolver: Resolver, question: Question) -> Answer:
+async def resolve_one(resolver: Resolver, question: Question) -> DnsAnswer:
     """One answer, without a task where it is known already."""
     return resolver.known(question) or await resolver.resolve(question)

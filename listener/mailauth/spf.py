@@ -19,7 +19,15 @@ from functools import lru_cache
 from typing import Any, Final, Literal
 
 from listener.mailauth.domains import MAX_NAME, normal
-from listener.mailauth.resolver import Answer, Deadline, Outcome, Question, RecordType, Resolver, resolve_all
+from listener.mailauth.resolver import (
+    Deadline,
+    DnsAnswer,
+    Outcome,
+    Question,
+    RecordType,
+    Resolver,
+    resolve_all,
+)
 from listener.mailauth.results import SpfResult, SpfVerdict
 
 with warnings.catch_warnings():
@@ -105,7 +113,7 @@ class _PendingExplanation(str):
     spec: str
 
 
-Known = Callable[[Question], Answer | None]
+Known = Callable[[Question], DnsAnswer | None]
 
 
 class _Evaluation(pyspf.query):  # type: ignore[misc]
@@ -124,7 +132,7 @@ class _Evaluation(pyspf.query):  # type: ignore[misc]
 
     # -- the DNS --------------------------------------------------------------------------------
 
-    def _answer(self, name: str, type_: RecordType) -> Answer:
+    def _answer(self, name: str, type_: RecordType) -> DnsAnswer:
         question = Question(name, type_)
         answer = self._known(question)
         if answer is None:
@@ -289,9 +297,9 @@ async def check(
         receiver=sender.receiver,
     )
     within = Deadline(resolver, asyncio.get_running_loop().time() + time_limit)
-    answers: dict[Question, Answer] = {}
+    answers: dict[Question, DnsAnswer] = {}
 
-    def known(question: Question) -> Answer | None:
+    def known(question: Question) -> DnsAnswer | None:
         answer = answers.get(question)
         if answer is None:
             answer = resolver.known(question)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from functions.aws.function import Function
+from functions.aws.function import LambdaFunction
 from functions.aws.spool import doorbell
 from functions.bucket_sweep import PERIOD
 
@@ -46,12 +46,12 @@ class VirtualQueue:
         self._messages: list[_Message] = []
         self._next_sweep = now + PERIOD
         self._number = 0
-        self._function: Function
+        self._function: LambdaFunction
 
     def clock(self) -> float:
         return self.now
 
-    def serve(self, function: Function) -> None:
+    def serve(self, function: LambdaFunction) -> None:
         """Let this function read the queue; what it asks of SQS comes here."""
         self._function = function
         function._bell = self.ring  # type: ignore[assignment]

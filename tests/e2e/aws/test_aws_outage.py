@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from functions.aws.function import Function
+from functions.aws.function import LambdaFunction
 from functions.config import load_delivery
 from tests.support.aws_stack import Stack
 from tests.support.endpoint import Asked, Endpoint, Says, endpoint
@@ -58,14 +58,14 @@ def ses() -> Iterator[Ses]:
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Function, VirtualQueue]]:
+def started(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[LambdaFunction, VirtualQueue]]:
     """Starts the function of a stack in this process, behind a queue of its own."""
 
-    def start(stack: Stack, now: float) -> tuple[Function, VirtualQueue]:
+    def start(stack: Stack, now: float) -> tuple[LambdaFunction, VirtualQueue]:
         for name, value in stack.environment().items():
             monkeypatch.setenv(name, value)
         queue = VirtualQueue(stack.bucket, now)
-        function = Function(
+        function = LambdaFunction(
             load_delivery(stack.config, stack.environment()), stack.environment(), clock=queue.clock
         )
         queue.serve(function)

@@ -22,7 +22,7 @@ from functions.mail import BytesContent, FileContent, Mail
 from functions.processors import landing
 from functions.processors.base import Job, Landed
 from functions.processors.context import BuildContext
-from functions.processors.file import FileProcessor, Options, build
+from functions.processors.file import FileOutputOptions, FileProcessor, build
 from functions.processors.traces import remove_traces
 
 CONTENT = b"Subject: x\r\n\r\n" + b"line\r\n" * 1_000
@@ -64,7 +64,7 @@ def processor(
     if staging is not None:
         staging.mkdir(parents=True, exist_ok=True)
     context = BuildContext(folder, durable, staging, lambda text: text)
-    return build(Options(path="out", **options), "file_0", context)
+    return build(FileOutputOptions(path="out", **options), "file_0", context)
 
 
 def deliver(target: FileProcessor, mail: Mail, flow: str = "f") -> None:
@@ -468,12 +468,12 @@ LandingFolder(Path({str(out)!r}), Path({str(staging)!r})).prepare()
 )
 def test_options_that_cannot_work_are_refused(options: dict[str, str], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
-        Options.model_validate(options)
+        FileOutputOptions.model_validate(options)
 
 
 def test_the_identity_is_the_destination_or_the_name() -> None:
-    assert Options(path="a").identity() == "file:a:${iso8601}.eml"
-    assert Options(path="a", name="archive").identity() == "archive"
+    assert FileOutputOptions(path="a").identity() == "file:a:${iso8601}.eml"
+    assert FileOutputOptions(path="a", name="archive").identity() == "archive"
 
 
 def test_a_folder_taken_away_before_the_flush_needs_none(tmp_path: Path, source: Callable[..., Mail]) -> None:

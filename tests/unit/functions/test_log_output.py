@@ -14,7 +14,7 @@ from functions.envelope import Client, Envelope, Recipient
 from functions.mail import BytesContent, Mail
 from functions.processors.base import Job
 from functions.processors.context import BuildContext
-from functions.processors.log import Options, build
+from functions.processors.log import LogOutputOptions, build
 
 LOGGER = "smtp_relay.output.log"
 STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
@@ -31,7 +31,7 @@ def run(content: bytes, caplog: pytest.LogCaptureFixture, **options: Any) -> lis
         size=len(content),
         sha256="",
     )
-    processor = build(Options(**options), "log_0", BuildContext(Path("/"), False, None, str))
+    processor = build(LogOutputOptions(**options), "log_0", BuildContext(Path("/"), False, None, str))
     mail = Mail(envelope, BytesContent(content))
     assert processor.process(Job(mail, "f", ("c@d.example",), lambda part, effect: None, lambda: 1e9)) is None
     return [
@@ -81,9 +81,9 @@ def test_nothing_is_read_when_nobody_listens(caplog: pytest.LogCaptureFixture) -
 
 def test_an_unknown_field_is_refused() -> None:
     with pytest.raises(ValidationError, match="fields"):
-        Options.model_validate({"fields": ["body"]})
-    assert Options().identity() == "log:from,to,cc,bcc,subject,text"
-    assert Options(name="n").identity() == "n"
+        LogOutputOptions.model_validate({"fields": ["body"]})
+    assert LogOutputOptions().identity() == "log:from,to,cc,bcc,subject,text"
+    assert LogOutputOptions(name="n").identity() == "n"
 
 
 def test_little_of_a_mail_is_read_since_the_event_loop_waits(caplog: pytest.LogCaptureFixture) -> None:

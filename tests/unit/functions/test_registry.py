@@ -10,8 +10,8 @@ from functions.processors.base import OutputOptions
 from functions.registry import Chosen, Kind, NotAvailable, Registry, kind, nearest
 
 KINDS = {
-    "log": kind("functions.processors.log"),
-    "gone": Kind("functions.processors.log:Options", "functions.no_such_module:build", "aws"),
+    "log": kind("functions.processors.log", "LogOutputOptions"),
+    "gone": Kind("functions.processors.log:LogOutputOptions", "functions.no_such_module:build", "aws"),
 }
 REGISTRY = Registry("output", OutputOptions, "smtp_relay.outputs", KINDS)
 

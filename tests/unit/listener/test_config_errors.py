@@ -10,7 +10,7 @@ from functions.errors import ConfigError, ConfigErrors
 from listener.config import RelayConfig, load
 from listener.config_errors import keys_of, path_of
 from listener.obsolete import OPTIONS, known, without_obsolete
-from listener.options import Options
+from listener.options import SmtpOptions
 
 
 def mistakes(tmp_path: Path, **keys: Any) -> list[str]:
@@ -177,7 +177,7 @@ def test_paths():
 
 
 def test_keys_are_the_files():
-    keys = keys_of(Options)
+    keys = keys_of(SmtpOptions)
     for key in (
         "hideSTARTTLS",
         "hide8BITMIME",
@@ -192,7 +192,7 @@ def test_keys_are_the_files():
 
 class TestObsolete:
     def test_no_such_key_is_known_to_the_models(self):
-        assert not set(OPTIONS) & set(keys_of(Options))
+        assert not set(OPTIONS) & set(keys_of(SmtpOptions))
         assert len(list(known())) > 30
 
     def test_what_was_read_stays_as_it_was(self):

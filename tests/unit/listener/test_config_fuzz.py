@@ -17,7 +17,7 @@ from listener.config import RelayConfig, load
 from listener.config_errors import keys_of
 from listener.filters.union import FILTERS
 from listener.filters.union import KINDS as FILTER_KINDS
-from listener.options import Options
+from listener.options import SmtpOptions
 
 WORDS = st.sampled_from(
     [
@@ -44,7 +44,7 @@ def keys(*models: Any) -> st.SearchStrategy[str]:
 VALUES = st.recursive(
     LEAVES,
     lambda inner: (
-        st.lists(inner, max_size=2) | st.dictionaries(keys(Options, RelayConfig), inner, max_size=3)
+        st.lists(inner, max_size=2) | st.dictionaries(keys(SmtpOptions, RelayConfig), inner, max_size=3)
     ),
     max_leaves=6,
 )

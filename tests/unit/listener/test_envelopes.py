@@ -23,7 +23,7 @@ from listener.gate import Gate, LocalCounters
 from listener.intake import Intake
 from listener.listeners import Listener
 from listener.observer import Observer
-from listener.options import Options
+from listener.options import SmtpOptions
 from listener.port import Port
 from listener.tls import ServerTls
 from tests.support.net import HOST
@@ -103,7 +103,7 @@ class Running:
 @asynccontextmanager
 async def listening(folder: Path, **options: Any) -> AsyncIterator[Running]:
     loop = asyncio.get_running_loop()
-    listener = Listener("edge", HOST, 0, Options.model_validate({"authOptional": True, **options}))
+    listener = Listener("edge", HOST, 0, SmtpOptions.model_validate({"authOptional": True, **options}))
     filters = (Scripted(connect=ACCEPT, auth=ACCEPT, checks=False),)
     flows = Flows([Flow("in", filters, "OR")], auth_optional=True)
     intake = Intake(

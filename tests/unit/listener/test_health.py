@@ -21,7 +21,7 @@ from listener.exposition import Exposition
 from listener.health import HealthAt, MetricsAt, probe_servers
 from listener.heartbeat import Health, Heartbeat
 from listener.metrics import Metrics
-from listener.probe_server import Answer, BadRequest, ProbeServer, parse_head, skip_proxy
+from listener.probe_server import BadRequest, HttpResponse, ProbeServer, parse_head, skip_proxy
 
 V1 = b"PROXY TCP4 192.0.2.1 192.0.2.2 40000 9090\r\n"
 V2_ADDRESSES = bytes([192, 0, 2, 1, 192, 0, 2, 2]) + struct.pack("!HH", 40000, 9090)
@@ -170,7 +170,7 @@ async def server() -> AsyncIterator[ProbeServer]:
     servers = probe_servers(HealthAt("127.0.0.1", 0, beats.look), None)
     assert len(servers) == 1
     server = servers[0]
-    server._routes["/metrics"] = lambda: Answer(HTTPStatus.OK, Exposition(board).render())
+    server._routes["/metrics"] = lambda: HttpResponse(HTTPStatus.OK, Exposition(board).render())
     server._routes["/broken"] = lambda: 1 / 0  # type: ignore[return-value,assignment]
     await server.start()
     yield server

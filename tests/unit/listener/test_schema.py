@@ -13,7 +13,7 @@ from listener import schema
 from listener.config import RelayConfig
 from listener.config_errors import keys_of
 from listener.filters.union import KINDS as FILTERS
-from listener.options import Options
+from listener.options import SmtpOptions
 
 ROOT = Path(__file__).parents[3]
 
@@ -42,7 +42,7 @@ def test_every_key_is_described():
 def test_it_has_the_files_keys():
     made = schema.schema()
     assert set(made["properties"]) == set(keys_of(RelayConfig))
-    assert set(made["$defs"]["SmtpOptions"]["properties"]) == set(keys_of(Options))
+    assert set(made["$defs"]["SmtpOptions"]["properties"]) == set(keys_of(SmtpOptions))
     assert made["required"] == ["flows"]
 
 
@@ -64,7 +64,13 @@ def test_it_has_every_type(key: str, kinds: dict[str, Any]):
 def test_definitions_have_readable_names():
     names = set(schema.schema()["$defs"])
     assert not [name for name in names if "__" in name]
-    assert {"SmtpOptions", "AwsOutput", "GcpOutput", "MailerOutput", "SpoolOptions"} <= names
+    assert {
+        "SmtpOptions",
+        "AwsOutputOptions",
+        "GcpOutputOptions",
+        "MailerOutputOptions",
+        "SpoolOptions",
+    } <= names
 
 
 def test_secrets_are_marked_and_have_no_default():
@@ -80,7 +86,7 @@ def test_the_examples_point_at_it(path: Path):
 
 
 def test_docstrings_of_fields_are_read_with_their_parents():
-    docs = schema.field_docs(Options)
+    docs = schema.field_docs(SmtpOptions)
     assert docs["secure"].startswith("TLS from the first byte")
     assert docs["key"].startswith("The certificate's private key")
     assert "\n" not in json.dumps(docs)

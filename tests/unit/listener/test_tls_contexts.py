@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 from functions.errors import ConfigError
 from functions.secrets import SecretResolver
 from listener.certificates import end_of, self_signed
-from listener.options import Options
+from listener.options import SmtpOptions
 from listener.tls import ServerTls, facts, wanted
 from tests.support import process
 from tests.support.tls import Authority, Identity, trusting
@@ -26,7 +26,7 @@ CA = Authority.shared()
 
 def serve(folder: Path, **options: Any) -> ServerTls:
     resolver = SecretResolver(folder, {"TLS_KEY": os.environ.get("TLS_KEY", "")})
-    return ServerTls(Options.model_validate(options), "mx.server.example", resolver, "options")
+    return ServerTls(SmtpOptions.model_validate(options), "mx.server.example", resolver, "options")
 
 
 def shake(
@@ -140,10 +140,10 @@ class TestSelfSigned:
         assert end_of(pair) is not None
 
     def test_it_is_for_those_who_can_use_it(self) -> None:
-        assert wanted(Options())
-        assert wanted(Options.model_validate({"hideSTARTTLS": True}))
-        assert wanted(Options.model_validate({"secure": True, "disabledCommands": ["STARTTLS"]}))
-        assert not wanted(Options.model_validate({"disabledCommands": ["starttls"]}))
+        assert wanted(SmtpOptions())
+        assert wanted(SmtpOptions.model_validate({"hideSTARTTLS": True}))
+        assert wanted(SmtpOptions.model_validate({"secure": True, "disabledCommands": ["STARTTLS"]}))
+        assert not wanted(SmtpOptions.model_validate({"disabledCommands": ["starttls"]}))
 
 
 def _load(context: ssl.SSLContext, pem: str) -> None:

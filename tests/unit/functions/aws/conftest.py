@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from functions.aws.build import AwsProcessor, build
-from functions.aws.options import Options
+from functions.aws.options import AwsOutputOptions
 from functions.processors.context import BuildContext
 from tests.support.endpoint import Endpoint, endpoint
 
@@ -35,7 +35,7 @@ def output(
     def make(**options: Any) -> AwsProcessor:
         for client in ("s3client", "sqsclient", "sesClient"):
             options.setdefault(client, {"endpoint": api.url, "forcePathStyle": True})
-        read = Options.model_validate({"type": "aws", **options}, by_alias=True, by_name=False)
+        read = AwsOutputOptions.model_validate({"type": "aws", **options}, by_alias=True, by_name=False)
         context = BuildContext(tmp_path, durable=False, staging=None, resolve_secret=lambda text: text)
         made.append(build(read, "aws_0", context))
         return made[-1]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from functions.aws.doorbells import Doorbell, NotOurs, doorbells
+from functions.aws.doorbells import NotOurs, S3Notification, doorbells
 from functions.aws.spool import doorbell
 
 
@@ -23,12 +23,12 @@ def s3_event(
 
 def test_an_event_of_s3_with_its_key_decoded() -> None:
     body = json.dumps({"Records": [s3_event("relay/spool/a+b%2Bc%C3%A9.eml")]})
-    assert doorbells(body, "spool") == [Doorbell("relay/spool/a b+cé.eml", 7, stored=True)]
+    assert doorbells(body, "spool") == [S3Notification("relay/spool/a b+cé.eml", 7, stored=True)]
 
 
 def test_our_own_ring() -> None:
     assert doorbells(doorbell("spool", "relay/spool/a+b.eml"), "spool") == [
-        Doorbell("relay/spool/a+b.eml", 0)
+        S3Notification("relay/spool/a+b.eml", 0)
     ]
 
 
@@ -36,7 +36,7 @@ def test_what_is_ours_among_others() -> None:
     body = json.dumps(
         {"Records": [s3_event(bucket="other"), s3_event("k"), s3_event(name="ObjectRemoved:Delete")]}
     )
-    assert doorbells(body, "spool") == [Doorbell("k", 7, stored=True)]
+    assert doorbells(body, "spool") == [S3Notification("k", 7, stored=True)]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.gcp.doorbells import Doorbell, NotOurs, doorbell, ring_message
+from functions.gcp.doorbells import GcsNotification, NotOurs, doorbell, ring_message
 
 TOLD = {"eventType": "OBJECT_FINALIZE", "bucketId": "b", "objectId": "spool/ä +%2F.eml"}
 
@@ -24,7 +24,7 @@ def push(attributes: Any = TOLD, **more: Any) -> dict[str, Any]:
 def test_a_notification() -> None:
     data = base64.b64encode(json.dumps({"size": "123", "name": "x"}).encode()).decode()
     found = doorbell(push(message={"data": data}, deliveryAttempt=3), "b")
-    assert found == Doorbell("spool/ä +%2F.eml", 123, 3, "7", stored=True)  # keys come as they are
+    assert found == GcsNotification("spool/ä +%2F.eml", 123, 3, "7", stored=True)  # keys come as they are
 
 
 @pytest.mark.parametrize("data", [None, "", "!", "bm8=", base64.b64encode(b'{"size": -5}').decode()])
@@ -76,4 +76,4 @@ JSON = st.recursive(
 def test_nothing_else_comes_out(body: Any) -> None:
     for each in (body, {"message": body}, {"message": {"attributes": TOLD, "data": body}}):
         with suppress(NotOurs):
-            assert isinstance(doorbell(each, "b"), Doorbell)
+            assert isinstance(doorbell(each, "b"), GcsNotification)

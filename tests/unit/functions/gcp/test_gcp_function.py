@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from functions.config import DeliveryConfig
-from functions.gcp.function import Function
+from functions.gcp.function import CloudRunFunction
 from tests.support.gcp import FakeGcs
 from tests.support.net import HOST, free_port
 from tests.support.spooled import MAIL, envelope_of, spool_object
 
-Make = Callable[..., Function]
+Make = Callable[..., CloudRunFunction]
 
 
 @pytest.fixture
@@ -34,11 +34,11 @@ def environ(gcs: FakeGcs, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 @pytest.fixture
 def make(environ: dict[str, str]) -> Iterator[Make]:
-    made: list[Function] = []
+    made: list[CloudRunFunction] = []
 
-    def build(*outputs: Any, **more: str) -> Function:
+    def build(*outputs: Any, **more: str) -> CloudRunFunction:
         value = {"spool": "gs://bucket/relay", "flows": {"in": {"outputs": outputs}}}
-        made.append(Function(DeliveryConfig.model_validate(value), environ | more))
+        made.append(CloudRunFunction(DeliveryConfig.model_validate(value), environ | more))
         return made[-1]
 
     yield build

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from functions.errors import ConfigError, Temporary
 from functions.gcp.clients import publisher_client, storage_client, topic_path
-from functions.gcp.options import Options, TopicOptions
+from functions.gcp.options import GcpOutputOptions, TopicOptions
 from functions.gcp.pubsub import MAX_REQUEST, Topic
 from functions.mail import BytesContent, Mail
 from functions.outputs import build_processor
@@ -53,8 +53,8 @@ def job_of(content: bytes = MAIL, **about: Any) -> tuple[Job, list[str | None]]:
     return Job(mail, "in", ("bob@example.com",), once, lambda: 300.0), told
 
 
-def options(**given: Any) -> Options:
-    return Options.model_validate({"type": "gcp", **given}, by_alias=True, by_name=False)
+def options(**given: Any) -> GcpOutputOptions:
+    return GcpOutputOptions.model_validate({"type": "gcp", **given}, by_alias=True, by_name=False)
 
 
 def test_a_message() -> None:

@@ -20,7 +20,7 @@ from listener.decision import ACCEPT, DEFER, REFUSE, Decision, Phase
 from listener.filters.context import BuildContext
 from listener.filters.htpasswd import CHECK_EVERY, Htpasswd
 from listener.filters.passwords import parse
-from listener.filters.static_auth import THREADS, Options, StaticAuth, Users, build
+from listener.filters.static_auth import THREADS, StaticAuth, StaticAuthOptions, Users, build
 from listener.flow import Flow, Flows
 from listener.session import Credentials
 from tests.support.scripted import Dialogue, a_session, password, value
@@ -34,7 +34,9 @@ SHA256 = "sha256:" + hashlib.sha256(b"secret").hexdigest()
 def static_auth(
     environ: Mapping[str, str] | None = None, folder: Path = Path("/"), **fields: Any
 ) -> StaticAuth:
-    options = Options.model_validate({"type": "static-auth", **fields}, by_alias=True, by_name=False)
+    options = StaticAuthOptions.model_validate(
+        {"type": "static-auth", **fields}, by_alias=True, by_name=False
+    )
     return build(options, "static-auth_0", BuildContext.of(folder, environ or {}))
 
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from listener.decision import ACCEPT, REFUSE, Decision, Phase
 from listener.filters.context import BuildContext
-from listener.filters.whitelist import Networks, Options, Whitelist, build, subnet
+from listener.filters.whitelist import Networks, Whitelist, WhitelistOptions, build, subnet
 from listener.flow import Flow, Flows
 from listener.session import Transaction
 from tests.support.scripted import Dialogue, a_session
@@ -21,8 +21,8 @@ from tests.support.scripted import Dialogue, a_session
 CONTEXT = BuildContext.of(Path("/"), {})
 
 
-def options(**fields: Any) -> Options:
-    return Options.model_validate({"type": "whitelist", **fields}, by_alias=True, by_name=False)
+def options(**fields: Any) -> WhitelistOptions:
+    return WhitelistOptions.model_validate({"type": "whitelist", **fields}, by_alias=True, by_name=False)
 
 
 def whitelist(**fields: Any) -> Whitelist:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from listener.mailauth.dns import DnsResolver, Shared
+from listener.mailauth.dns import DnsResolver, SharedResolver
 from listener.mailauth.resolver import Outcome, Question
 from tests.support.dns_server import DnsServer
 from tests.support.net import HOST
@@ -172,7 +172,11 @@ async def test_the_next_server_is_asked(server: DnsServer) -> None:
 
 
 async def test_one_resolver_for_all_with_the_same_servers() -> None:
-    a, b, other = Shared([HOST], 5353, 1.0), Shared([HOST], 5353, 1.0), Shared([HOST], 5354, 1.0)
+    a, b, other = (
+        SharedResolver([HOST], 5353, 1.0),
+        SharedResolver([HOST], 5353, 1.0),
+        SharedResolver([HOST], 5354, 1.0),
+    )
     first = a.acquire()
     assert b.acquire() is first
     third: Any = other.acquire()

@@ -19,7 +19,7 @@ from listener.mailauth import check as check_module
 from listener.mailauth.authres import authentication_results
 from listener.mailauth.check import BytesSource, Checks, check
 from listener.mailauth.memory import MemoryResolver
-from listener.mailauth.resolver import Answer, Question, Resolver
+from listener.mailauth.resolver import DnsAnswer, Question, Resolver
 from listener.mailauth.results import Report
 from listener.mailauth.spf import Sender
 from listener.mailauth.verdict import decide
@@ -174,12 +174,12 @@ class Moody:
     def __init__(self, mood: str) -> None:
         self.mood = mood
 
-    def known(self, question: Question) -> Answer | None:
+    def known(self, question: Question) -> DnsAnswer | None:
         if self.mood == "breaks at once":
             raise RuntimeError
         return None
 
-    async def resolve(self, question: Question) -> Answer:
+    async def resolve(self, question: Question) -> DnsAnswer:
         if self.mood == "never":
             await asyncio.sleep(3600)
         if self.mood == "late":

@@ -10,15 +10,23 @@ from hypothesis import strategies as st
 
 from listener.mailauth.cache import FAILURE_TTL, MAX_NEGATIVE_TTL, MAX_TTL, Cache, cost
 from listener.mailauth.memory import MemoryResolver
-from listener.mailauth.resolver import Answer, Deadline, Outcome, Question, failed, resolve_all, resolve_one
+from listener.mailauth.resolver import (
+    Deadline,
+    DnsAnswer,
+    Outcome,
+    Question,
+    failed,
+    resolve_all,
+    resolve_one,
+)
 
 
 def question(number: int) -> Question:
     return Question(f"n{number}.example", "TXT")
 
 
-def found(ttl: float, size: int = 10) -> Answer:
-    return Answer(Outcome.FOUND, (b"x" * size,), ttl)
+def found(ttl: float, size: int = 10) -> DnsAnswer:
+    return DnsAnswer(Outcome.FOUND, (b"x" * size,), ttl)
 
 
 def test_time_to_live() -> None:
@@ -34,8 +42,8 @@ def test_nothing_is_kept_for_long() -> None:
     for number, (answer, kept) in enumerate(
         [
             (found(1e9), MAX_TTL),
-            (Answer(Outcome.EMPTY, ttl=1e9), MAX_NEGATIVE_TTL),
-            (Answer(Outcome.ABSENT, ttl=60), 60),
+            (DnsAnswer(Outcome.EMPTY, ttl=1e9), MAX_NEGATIVE_TTL),
+            (DnsAnswer(Outcome.ABSENT, ttl=60), 60),
             (failed("x"), FAILURE_TTL),
         ]
     ):
@@ -79,10 +87,10 @@ class Slow:
         self.seconds = seconds
         self.running = self.most = 0
 
-    def known(self, question: Question) -> Answer | None:
+    def known(self, question: Question) -> DnsAnswer | None:
         return None
 
-    async def resolve(self, question: Question) -> Answer:
+    async def resolve(self, question: Question) -> DnsAnswer:
         self.running += 1
         self.most = max(self.most, self.running)
         await asyncio.sleep(self.seconds)
@@ -120,7 +128,7 @@ async def test_zones_in_memory() -> None:
     }
     resolver = MemoryResolver(zone)
 
-    async def ask(name: str, type_: str) -> Answer:
+    async def ask(name: str, type_: str) -> DnsAnswer:
         return await resolve_one(resolver, Question(name, type_))  # type: ignore[arg-type]
 
     assert (await ask("a.example", "TXT")).texts == (b"x", b"yz")

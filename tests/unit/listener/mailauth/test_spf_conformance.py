@@ -11,7 +11,7 @@ import pytest
 from listener.mailauth import spf
 from listener.mailauth.dns import DnsResolver
 from listener.mailauth.memory import MemoryResolver
-from listener.mailauth.resolver import Answer, Question, Resolver
+from listener.mailauth.resolver import DnsAnswer, Question, Resolver
 from tests.support.conformance import Zone, each, needs_suites, spf_suite
 from tests.support.dns_server import DnsServer
 
@@ -23,10 +23,10 @@ each_case = each(("test", "zone"), ((name, (test, zone)) for name, test, zone in
 class Slow(MemoryResolver):
     """Knows nothing without being waited for."""
 
-    def known(self, question: Question) -> Answer | None:
+    def known(self, question: Question) -> DnsAnswer | None:
         return None
 
-    async def resolve(self, question: Question) -> Answer:
+    async def resolve(self, question: Question) -> DnsAnswer:
         answer = super().known(question)
         assert answer is not None
         return answer

@@ -10,7 +10,7 @@ import pytest
 
 from listener.mailauth import spf
 from listener.mailauth.memory import MemoryResolver
-from listener.mailauth.resolver import Answer, Question
+from listener.mailauth.resolver import DnsAnswer, Question
 from listener.mailauth.results import SpfResult
 from listener.mailauth.spf import Sender, SpfLimits
 
@@ -113,10 +113,10 @@ async def test_failures_are_temporary_wherever_they_happen(behaviour: str) -> No
 
 async def test_a_server_that_never_answers() -> None:
     class Silent:
-        def known(self, question: Question) -> Answer | None:
+        def known(self, question: Question) -> DnsAnswer | None:
             return None
 
-        async def resolve(self, question: Question) -> Answer:
+        async def resolve(self, question: Question) -> DnsAnswer:
             await asyncio.sleep(3600)
             raise AssertionError
 
