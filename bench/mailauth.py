@@ -36,7 +36,7 @@ from bench.servers import Server
 from bench.workloads import ALL
 from listener.mailauth.authres import authentication_results, received_spf
 from listener.mailauth.check import BytesSource, Checks, check
-from listener.mailauth.memory import MemoryResolver
+from listener.mailauth.dns.zone import MemoryResolver
 from listener.mailauth.spf import Sender
 from tests.support.dns_server import DnsServer
 from tests.support.net import HOST

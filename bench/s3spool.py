@@ -177,7 +177,8 @@ def client(url: str) -> Any:
 
 def serve(kind: str, config: str) -> None:
     """The listener, its spool as it is or with boto3 in place of obstore."""
-    from listener import cli, observe
+    from listener.cli import main as cli
+    from listener.logs import setup as observe
 
     observe.configure = lambda *args, **options: None  # type: ignore[assignment]  # a log line costs both the same
     if kind == "boto3":
@@ -186,7 +187,7 @@ def serve(kind: str, config: str) -> None:
 
 
 def use_boto3() -> None:
-    from listener import bucket_spool, object_store
+    from listener.intake import bucket_spool, object_store
 
     pool = ThreadPoolExecutor(32)
 

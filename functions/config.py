@@ -15,12 +15,12 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
 from functions.errors import ConfigError
-from functions.jsonc import NotJson, parse
-from functions.options import Label, Milliseconds, OptionsModel, TemplateText
-from functions.outputs import OUTPUTS, AnyOutput
+from functions.options.jsonc import NotJson, parse
+from functions.options.secrets import Secret
+from functions.options.spool import DEFAULT_FOLDER, SpoolOptions
+from functions.options.types import Label, Milliseconds, OptionsModel, TemplateText
 from functions.processors.base import OutputOptions
-from functions.secrets import Secret
-from functions.spool_options import DEFAULT_FOLDER, SpoolOptions
+from functions.processors.registry import OUTPUTS, AnyOutput
 
 C = TypeVar("C", bound="DeliveryConfig")
 

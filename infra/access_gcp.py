@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from functions.config import DeliveryConfig
 from functions.errors import ConfigError
-from functions.outputs import type_of
-from functions.secrets import Secret, secrets_of
+from functions.options.secrets import Secret, secrets_of
+from functions.processors.registry import type_of
 
 if TYPE_CHECKING:
-    from listener.config import RelayConfig
+    from listener.config.relay import RelayConfig
 
 _NAME: Final = re.compile(r"projects/([^/]+)/secrets/([^/]+)(?:/versions/[^/]+)?")
 _TOPIC: Final = re.compile(r"projects/([^/]+)/topics/([^/]+)")
@@ -24,7 +24,7 @@ _TOPIC: Final = re.compile(r"projects/([^/]+)/topics/([^/]+)")
 def access(config: Path) -> dict[str, Any]:
     """Buckets with the prefix that objects' names begin with, topics and secrets with their projects
     (null: the deployment's own). Raises ConfigError for what the function could not do."""
-    from listener.config import load
+    from listener.config.relay import load
 
     whole = load(config, {**os.environ, "SMTP_RELAY_SPOOL": "gs://spool"})
     return {

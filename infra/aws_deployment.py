@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from functions.building import needs_receipts
+from functions.delivery.build import needs_receipts
 from functions.errors import ConfigError
-from functions.outputs import type_of
-from functions.spool_options import SpoolOptions
-from listener.check import findings
+from functions.options.spool import SpoolOptions
+from functions.processors.registry import type_of
 from listener.checks.finding import Finding, Setting
-from listener.config import RelayConfig, load
-from listener.config_file import read
+from listener.checks.report import findings
+from listener.config.load import read
+from listener.config.relay import RelayConfig, load
 
 SMTP: Final = 25
 SUBMISSIONS: Final = 465  # RFC 8314 section 3.3: TLS from the first octet

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from functions.errors import ConfigError
+from functions.options.secrets import Secret, secrets_of
 from functions.processors.base import OutputOptions
-from functions.secrets import Secret, secrets_of
-from listener.config import RelayConfig
+from listener.config.relay import RelayConfig
 
 SCHEMES: Final = ("ssm", "secretsmanager")
 

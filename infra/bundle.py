@@ -25,11 +25,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
-from functions.building import needs_receipts
 from functions.config import DeliveryConfig
+from functions.delivery.build import needs_receipts
 from functions.errors import ConfigError
-from functions.outputs import type_of
-from functions.secrets import secrets_of
+from functions.options.secrets import secrets_of
+from functions.processors.registry import type_of
 from infra.bundle_sdk import trim, trim_boto3, trim_powertools, trim_pydantic, trim_urllib3
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -45,11 +45,12 @@ _TASK: Final = "/var/task"  # where Lambda puts the zip's content
 
 _LEFT_OUT: Final = frozenset(
     {
-        *("folder.py", "kept.py", "file.py", "landing.py", "rename.py", "traces.py"),
-        *("bucket_local.py", "in_process.py", "held.py"),
+        *("functions/local", "functions/processors/file"),
+        *("functions/bucket/in_process.py", "functions/delivery/held.py"),
+        *("functions/aws/in_process.py", "functions/gcp/in_process.py"),
     }
 )
-"""What only a process that delivers itself needs; `local*.py` too."""
+"""Rooms and modules that only a process that delivers itself needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +158,7 @@ def pinned(name: str) -> str:
 
 def read_config(config: Path) -> Mapping[str, Any]:
     """The file as it stands. Raises ConfigError."""
-    from listener.config_file import read
+    from listener.config.load import read
 
     return read(config, {}).value
 
@@ -210,7 +211,7 @@ def copy_functions(work: Path, *, without: str) -> None:
     """The delivering half, less one cloud's folder and what only other processes need."""
     for source in sorted((ROOT / "functions").rglob("*.py")):
         place = source.relative_to(ROOT)
-        if without in place.parts or place.name in _LEFT_OUT or place.name.startswith("local"):
+        if without in place.parts or _LEFT_OUT & {place.as_posix(), place.parent.as_posix()}:
             continue
         (work / place).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, work / place)

@@ -206,7 +206,7 @@ def _cell(text: str) -> str:
 
 
 def _ignored() -> Iterator[str]:
-    from listener.obsolete import HTTP, OPTIONS, RAW_EMAIL, TRANSPORT
+    from listener.config.obsolete import HTTP, OPTIONS, RAW_EMAIL, TRANSPORT
 
     yield "## Keys that are ignored\n"
     yield "Keys of the replaced system that load, with one warning line each, and do nothing here:\n"
@@ -226,7 +226,7 @@ def _ignored() -> Iterator[str]:
 
 def page() -> str:
     """The page as it is to be committed."""
-    from listener.schema import schema
+    from listener.cli.schema import schema
 
     return Reference(schema()).text()
 

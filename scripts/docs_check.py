@@ -262,7 +262,7 @@ class Sandbox:
 _PROGRAM: Final = """\
 #!{python}
 import json, os, sys
-from listener.cli import main
+from listener.cli.main import main
 
 command, port = (sys.argv[1:] or ["serve"])[0], os.environ["DOCS_PORT"]
 if command == "send" and "--server" not in sys.argv:
@@ -283,7 +283,7 @@ def _parsed(block: Block) -> Any:
             return next(iter(yaml.safe_load_all(block.text)), None)
         except yaml.YAMLError as error:
             raise ValueError(str(error)) from error
-    from functions.jsonc import parse
+    from functions.options.jsonc import parse
 
     text = block.text.strip()
     return parse(text if text.startswith(("{", "[")) else "{" + text + "\n}")

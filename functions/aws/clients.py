@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final, Literal
 
-from functions.aws.client_options import ClientOptions
-from functions.aws.options import AssumeRole
+from functions.aws.output.client_options import ClientOptions
+from functions.aws.output.options import AssumeRole
 from functions.errors import ConfigError
 
 Service = Literal["s3", "sqs", "sesv2", "dynamodb", "sts", "ssm", "secretsmanager"]

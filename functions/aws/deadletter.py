@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 
 from functions.aws.spool import SqsNotifier, find_queue, open_client, open_store
-from functions.bucket_deadletter import BucketDeadLetters
-from functions.bucket_sweep import Ring, ring_nobody
+from functions.bucket.deadletters import BucketDeadLetters
+from functions.bucket.sweep import Ring, ring_nobody
 from functions.config import DeliveryConfig
-from functions.secrets import SecretResolver
+from functions.options.secrets import SecretResolver
 
 
 def open_dead_letters(config: DeliveryConfig, folder: Path, environ: Mapping[str, str]) -> BucketDeadLetters:

@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Any, Final
 
 from functions.aws.clients import REPEATABLE, plain_client
-from functions.aws.doorbells import NotOurs, S3Notification, doorbells
 from functions.aws.metrics import EmfObserver
+from functions.aws.notifications import NotOurs, S3Notification, doorbells
 from functions.aws.receipts import TABLE, DynamoReceipts, NoReceipts, NoTable
 from functions.aws.spool import QUEUE, SqsNotifier, find_queue, open_client, open_store
-from functions.bucket_sweep import WINDOW, sweep
-from functions.building import build_delivery, needs_receipts
+from functions.bucket.runner import Fate, Home, Run
+from functions.bucket.sweep import WINDOW, sweep
 from functions.config import DeliveryConfig
-from functions.delivery import MIN_SECONDS_LEFT, backoff
-from functions.home import Fate, Home, Run
+from functions.delivery.build import build_delivery, needs_receipts
+from functions.delivery.engine import MIN_SECONDS_LEFT, backoff
+from functions.options.secrets import SecretResolver
 from functions.processors.context import BuildContext
-from functions.secrets import SecretResolver
 
 log: Final = logging.getLogger("smtp_relay.function")
 

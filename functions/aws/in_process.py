@@ -8,14 +8,14 @@ from pathlib import Path
 from functions.aws.clients import REPEATABLE, plain_client
 from functions.aws.receipts import TABLE, DynamoReceipts, NoReceipts
 from functions.aws.spool import open_client, open_store
-from functions.bucket_local import RUN
-from functions.building import needs_receipts
+from functions.bucket.in_process import RUN
+from functions.bucket.runner import Home
 from functions.config import DeliveryConfig
-from functions.delivery import Delivery
+from functions.delivery.build import needs_receipts
+from functions.delivery.engine import Delivery
+from functions.delivery.events import Observer
 from functions.errors import ConfigError
-from functions.home import Home
-from functions.observer import Observer
-from functions.secrets import SecretResolver
+from functions.options.secrets import SecretResolver
 
 
 class _Run:

@@ -7,7 +7,7 @@ import threading
 from collections import Counter
 from typing import Any, Final
 
-from functions.observer import Status
+from functions.delivery.events import Status
 
 NAMESPACE: Final = "SmtpRelay"
 SERVICE: Final = "smtp-relay"
@@ -15,7 +15,7 @@ SERVICE: Final = "smtp-relay"
 
 
 class EmfObserver:
-    """`functions.observer.Observer` that counts, and writes what it counted when asked to.
+    """`functions.delivery.events.Observer` that counts, and writes what it counted when asked to.
 
     Metrics: Delivered, Failed, Retries, DeadLetters, InDoubt, SpoolErrors, SesClosed, Finished,
     Sweeps; of a sweep OldestUnfinished (seconds), Unfinished, Dead.

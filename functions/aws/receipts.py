@@ -13,11 +13,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from functions.delivery import Owed, output_key
+from functions.bucket.runner import ABANDONED, Later, tell_doubt
+from functions.delivery.engine import Owed, output_key
+from functions.delivery.events import NullObserver, Observer
 from functions.errors import DeliveryFault, Temporary
-from functions.home import ABANDONED, Later, tell_doubt
-from functions.mail import Mail
-from functions.observer import NullObserver, Observer
+from functions.message.mail import Mail
 from functions.processors.base import Once, shown, took_place
 
 log: Final = logging.getLogger("smtp_relay.delivery")
@@ -35,7 +35,7 @@ BUSY: Final = 30.0
 
 
 class DynamoReceipts:
-    """`functions.home.Receipts` in one table. `give_up_doubts` is `onDoubt: "dead-letter"`."""
+    """`functions.bucket.runner.Receipts` in one table. `give_up_doubts` is `onDoubt: "dead-letter"`."""
 
     def __init__(
         self, table: str, client: Any, *, give_up_doubts: bool = False, observer: Observer | None = None
@@ -77,7 +77,7 @@ class DynamoReceipts:
         self, key: str, effect: Callable[[], str | None], *, tell: Callable[[str], None], later: Later
     ) -> str | None:
         """`functions.processors.base.Once` for one key. `tell` is called with the reason where more
-        is in doubt than the effect itself says; `later` as in `functions.home.Receipts`."""
+        is in doubt than the effect itself says; `later` as in `functions.bucket.runner.Receipts`."""
         from aws_lambda_powertools.utilities.idempotency.exceptions import (
             IdempotencyAlreadyInProgressError,
             IdempotencyInconsistentStateError,
@@ -198,7 +198,7 @@ class _Once:
 
 
 class NoReceipts:
-    """`functions.home.Receipts` where no output needs one."""
+    """`functions.bucket.runner.Receipts` where no output needs one."""
 
     def once(self, mail: Mail, owed: Owed, later: Later) -> Once:
         """Runs the effect."""
@@ -210,7 +210,7 @@ class NoReceipts:
 
 
 class NoTable:
-    """`functions.home.Receipts` where they are needed and cannot be had: nothing is sent, and the
+    """`functions.bucket.runner.Receipts` where they are needed and cannot be had: nothing is sent, and the
     mails wait for whoever mends the deployment."""
 
     def once(self, mail: Mail, owed: Owed, later: Later) -> Once:

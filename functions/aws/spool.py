@@ -10,7 +10,7 @@ from functions.aws.clients import REPEATABLE, plain_client
 from functions.aws.faults import fault_of
 from functions.aws.store import S3Store
 from functions.errors import ConfigError, Temporary
-from functions.spool_options import SpoolOptions
+from functions.options.spool import SpoolOptions
 
 QUEUE: Final = "SMTP_RELAY_QUEUE_URL"
 """Environment variable with the queue that the function reads."""
@@ -97,7 +97,7 @@ def doorbell(bucket: str, key: str) -> str:
 def find_queue(client: Any, bucket: str, prefix: str, environ: Mapping[str, str]) -> tuple[str, str | None]:
     """The URL and region of the queue that the spool's events go to: as the environment says, else
     as the bucket's notifications do. Raises ConfigError."""
-    from functions.aws.sqs import place_of
+    from functions.aws.output.sqs import place_of
 
     if url := environ.get(QUEUE):
         return url, place_of(url)[0]

@@ -7,11 +7,11 @@ from typing import Any
 
 from functions.aws.faults import error_code, fault_of, status_of
 from functions.aws.put import put_new
-from functions.store import Stored
+from functions.bucket.store import Stored
 
 
 class S3Store:
-    """`functions.store.ObjectStore` for one bucket. Writes carry the `encryption` parameters of
+    """`functions.bucket.store.ObjectStore` for one bucket. Writes carry the `encryption` parameters of
     PutObject."""
 
     def __init__(self, client: Any, bucket: str, encryption: dict[str, Any] | None = None) -> None:

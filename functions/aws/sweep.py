@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 
 from functions.aws.spool import SqsNotifier, find_queue, open_client, open_store
-from functions.bucket_sweep import Ring, ring_nobody, sweep
+from functions.backends import Swept
+from functions.bucket.sweep import Ring, ring_nobody, sweep
 from functions.config import DeliveryConfig
-from functions.secrets import SecretResolver
-from functions.sweeping import Swept
+from functions.options.secrets import SecretResolver
 
 
 def sweep_once(config: DeliveryConfig, folder: Path, environ: Mapping[str, str]) -> Swept:

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from functions.bucket_deadletter import BucketDeadLetters
-from functions.bucket_sweep import Ring, ring_nobody
+from functions.bucket.deadletters import BucketDeadLetters
+from functions.bucket.sweep import Ring, ring_nobody
 from functions.config import DeliveryConfig
 from functions.gcp.spool import PubSubNotifier, find_topic, open_store
-from functions.secrets import SecretResolver
+from functions.options.secrets import SecretResolver
 
 
 def open_dead_letters(config: DeliveryConfig, folder: Path, environ: Mapping[str, str]) -> BucketDeadLetters:

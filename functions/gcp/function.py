@@ -9,18 +9,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from functions.bucket_sweep import WINDOW, sweep
-from functions.building import build_delivery
+from functions.bucket.memory_limit import Budget
+from functions.bucket.runner import Fate, Home, Run
+from functions.bucket.sweep import WINDOW, sweep
 from functions.config import DeliveryConfig
-from functions.delivery import MIN_SECONDS_LEFT
+from functions.delivery.build import build_delivery
+from functions.delivery.engine import MIN_SECONDS_LEFT
 from functions.errors import DeliveryFault
-from functions.gcp.budget import Budget
-from functions.gcp.doorbells import GcsNotification, NotOurs, doorbell
+from functions.gcp.notifications import GcsNotification, NotOurs, doorbell
 from functions.gcp.receipts import GcsReceipts
 from functions.gcp.spool import PubSubNotifier, find_topic, open_store
-from functions.home import Fate, Home, Run
+from functions.options.secrets import SecretResolver
 from functions.processors.context import BuildContext
-from functions.secrets import SecretResolver
 
 log: Final = logging.getLogger("smtp_relay.function")
 

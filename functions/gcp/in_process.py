@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from functions.bucket_local import RUN
+from functions.bucket.in_process import RUN
+from functions.bucket.runner import Home
 from functions.config import DeliveryConfig
-from functions.delivery import Delivery
+from functions.delivery.engine import Delivery
+from functions.delivery.events import Observer
 from functions.gcp.receipts import GcsReceipts
 from functions.gcp.spool import open_store
-from functions.home import Home
-from functions.observer import Observer
-from functions.secrets import SecretResolver
+from functions.options.secrets import SecretResolver
 
 
 def open_home(

@@ -19,7 +19,7 @@ from functions.config import DeliveryConfig, load_delivery
 from functions.errors import ConfigError
 from functions.gcp import cloud_log
 from functions.gcp.function import CloudRunFunction
-from functions.outputs import OUTPUTS, type_of
+from functions.processors.registry import OUTPUTS, type_of
 
 CONFIG: Final = "relay.json"
 

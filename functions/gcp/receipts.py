@@ -21,14 +21,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from functions.delivery import Owed, output_key
+from functions.bucket.runner import ABANDONED, JSON, Later, tell_doubt
+from functions.delivery.engine import Owed, output_key
+from functions.delivery.events import NullObserver, Observer
 from functions.errors import DeliveryFault, Temporary
 from functions.gcp.store import GcsStore
-from functions.home import ABANDONED, JSON, Later, tell_doubt
-from functions.mail import Mail
-from functions.observer import NullObserver, Observer
+from functions.message.mail import Mail
 from functions.processors.base import Once, shown, took_place
-from functions.spool import receipt_prefix
+from functions.spool.object import receipt_prefix
 
 log: Final = logging.getLogger("smtp_relay.delivery")
 
@@ -60,7 +60,7 @@ class Claim:
 
 
 class GcsReceipts:
-    """`functions.home.Receipts` in the spool's own bucket.
+    """`functions.bucket.runner.Receipts` in the spool's own bucket.
 
     `lasting` is the longest that a run may take, in seconds; `give_up_doubts` is
     `onDoubt: "dead-letter"`.
@@ -107,7 +107,8 @@ class GcsReceipts:
         self, key: str, effect: Callable[[], str | None], *, tell: Callable[[str], None], later: Later
     ) -> str | None:
         """`functions.processors.base.Once` for the receipt under `key`. `tell` is called with the reason
-        where more is in doubt than the effect itself says; `later` as in `functions.home.Receipts`."""
+        where more is in doubt than the effect itself says; `later` is that of
+        `functions.bucket.runner.Receipts`."""
         mine = Claim(uuid.uuid4().hex, self._clock() + self._lasting + GRACE)
         generation = self._store.create_generation(f"{key}.claim", mine.encode(), JSON)
         if generation is None:

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from functions.errors import ConfigError
 from functions.gcp.clients import publisher_client, storage_client, topic_path
-from functions.gcp.doorbells import ring_message
 from functions.gcp.faults import fault_of
+from functions.gcp.notifications import ring_message
 from functions.gcp.store import GcsStore
-from functions.spool_options import SpoolOptions
+from functions.options.spool import SpoolOptions
 
 TOPIC: Final = "SMTP_RELAY_TOPIC"
 """Environment variable with the topic that the spool's notifications go to."""

@@ -6,14 +6,14 @@ import io
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from functions.bucket.store import Stored
 from functions.gcp.clients import TIMEOUT, again
 from functions.gcp.faults import fault_of, status_of
 from functions.gcp.put import put_new
-from functions.store import Stored
 
 
 class GcsStore:
-    """`functions.store.ObjectStore` for one bucket."""
+    """`functions.bucket.store.ObjectStore` for one bucket."""
 
     def __init__(self, client: Any, bucket: str) -> None:
         self._client = client

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from functions.bucket_sweep import Ring, ring_nobody, sweep
+from functions.backends import Swept
+from functions.bucket.sweep import Ring, ring_nobody, sweep
 from functions.config import DeliveryConfig
 from functions.gcp.spool import PubSubNotifier, find_topic, open_store
-from functions.secrets import SecretResolver
-from functions.sweeping import Swept
+from functions.options.secrets import SecretResolver
 
 
 def sweep_once(config: DeliveryConfig, folder: Path, environ: Mapping[str, str]) -> Swept:

@@ -11,7 +11,7 @@ from typing import ClassVar, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-from functions.mail import Mail
+from functions.message.mail import Mail
 
 
 class OutputOptions(BaseModel):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from typing import ClassVar, Final, Literal
 
-from functions.addresses import Address
-from functions.mime import Limits, Parts, read_parts
+from functions.message.addresses import Address
+from functions.message.mime import Limits, Parts, read_parts
 from functions.processors.base import Job, OutputOptions, Processor
 from functions.processors.context import BuildContext
 

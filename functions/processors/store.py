@@ -14,16 +14,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO, Final, Protocol
 
-from functions.delivery import MIN_SECONDS_LEFT
+from functions.delivery.engine import MIN_SECONDS_LEFT
 from functions.errors import Temporary
-from functions.headers import separator
-from functions.mail import Mail
+from functions.message.headers import separator
+from functions.message.mail import Mail
+from functions.message.streams import PrefixedFile
+from functions.message.template import Template, TemplateValues
+from functions.options.storage import StorageOptions
 from functions.processors.base import Job
 from functions.processors.raw_fields import raw_fields
-from functions.spool import CONTENT_TYPE
-from functions.store_options import StorageOptions
-from functions.streams import PrefixedFile
-from functions.template import Template, TemplateValues
+from functions.spool.object import CONTENT_TYPE
 
 log: Final = logging.getLogger("smtp_relay.output.store")
 
@@ -110,7 +110,7 @@ class Storage:
             case "attachments":
                 yield from self._attachments(job)
             case kind:
-                from functions.mime import read_parts
+                from functions.message.mime import read_parts
 
                 parts = read_parts(job.mail, job.flow)
                 text = parts.text if kind == "text" else parts.html
@@ -121,7 +121,7 @@ class Storage:
 
     def _attachments(self, job: Job) -> Iterator[Blob]:
         taken: set[str] = set()
-        from functions.mime import read_parts
+        from functions.message.mime import read_parts
 
         for number, attachment in enumerate(read_parts(job.mail, job.flow).attachments):
             key = wanted = self._key(job, attachment.filename)

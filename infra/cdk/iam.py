@@ -11,14 +11,14 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from functions.aws.client_options import ClientOptions
-from functions.aws.options import AwsOutputOptions as AwsOptions
+from functions.aws.output.client_options import ClientOptions
+from functions.aws.output.options import AwsOutputOptions as AwsOptions
 from functions.config import DeliveryConfig
 from functions.errors import ConfigError
 from infra.aws_secrets import arn_of, listener_secrets, output_secrets
 from infra.cdk import iam_rules as rules
 from infra.cdk.iam_rules import Rule
-from listener.config import RelayConfig
+from listener.config.relay import RelayConfig
 
 Statement = dict[str, Any]
 

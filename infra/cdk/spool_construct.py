@@ -9,7 +9,7 @@ from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
-from functions.spool_options import SpoolOptions
+from functions.options.spool import SpoolOptions
 from infra.cdk import iam as permissions
 from infra.cdk.iam import Place
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from functions.outputs import LOCAL, type_of
+from functions.options.secrets import secrets_of
 from functions.processors.base import OutputOptions
-from functions.secrets import secrets_of
+from functions.processors.registry import LOCAL, type_of
 from listener.checks.finding import Finding, Setting, error, note, warning
-from listener.config import RelayConfig
-from listener.container import in_container, on_container_disk, platform_of
+from listener.checks.platform import in_container, on_container_disk, platform_of
+from listener.config.relay import RelayConfig
 
 _CLOUD_OF = {"s3": "aws", "gs": "gcp"}
 _SMTP_PORT = 25

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from functions.outputs import type_of
 from functions.processors.base import OutputOptions
+from functions.processors.registry import type_of
 from listener.checks.finding import Finding, Setting, error, warning
 from listener.checks.strangers import recipients_limited, stranger_passes
-from listener.config import RelayConfig
+from listener.config.relay import RelayConfig
 
 
 def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:

@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from functions.outputs import OUTPUTS
-from functions.outputs import type_of as output_type
-from functions.registry import NotAvailable, Registry
+from functions.options.registry import NotAvailable, Registry
+from functions.processors.registry import OUTPUTS
+from functions.processors.registry import type_of as output_type
+from listener.api.filter import FilterOptions
 from listener.checks.finding import Finding, Setting, error, note, warning
 from listener.checks.strangers import checks_credentials, serves
-from listener.config import FlowConfig, RelayConfig
-from listener.filters.base import FilterOptions
-from listener.filters.union import FILTERS
-from listener.filters.union import type_of as filter_type
+from listener.config.relay import FlowConfig, RelayConfig
+from listener.filters.registry import FILTERS
+from listener.filters.registry import type_of as filter_type
 
 _WHITELIST = ("from", "to", "ips", "domains", "subnets")
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from listener.checks.finding import Finding, Setting, error, note, warning
 from listener.checks.strangers import checks_credentials, knows_users, serves, takes_any_user
-from listener.config import RelayConfig
-from listener.listeners import Listener, is_every_address, is_loopback
+from listener.config.listeners import Listener, is_every_address, is_loopback
+from listener.config.relay import RelayConfig
 
 _SMTP_PORT = 25
 

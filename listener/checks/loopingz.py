@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from functions.outputs import LOCAL
-from functions.outputs import type_of as output_type
+from functions.processors.registry import LOCAL
+from functions.processors.registry import type_of as output_type
+from listener.api.filter import FilterOptions
 from listener.checks.strangers import checks_credentials
-from listener.config import FlowConfig, RelayConfig
-from listener.filters.base import FilterOptions
-from listener.filters.union import type_of as filter_type
+from listener.config.relay import FlowConfig, RelayConfig
+from listener.filters.registry import type_of as filter_type
 
 _ASKS_OTHERS = frozenset({"http-auth", "http-filter", "mail-auth"})
 _AFTER_DATA = frozenset({"http-filter", "mail-auth"})

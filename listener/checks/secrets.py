@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from functions.errors import ConfigError
-from functions.secrets import Secret, SecretResolver, secrets_of
+from functions.options.secrets import Secret, SecretResolver, secrets_of
 from listener.checks.finding import Finding, Setting, error, note, warning
-from listener.config import RelayConfig
+from listener.config.relay import RelayConfig
 
 
 def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:

@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from listener.config import FlowConfig, RelayConfig
-from listener.filters.base import FilterOptions
-from listener.filters.union import type_of
-from listener.listeners import Listener
+from listener.api.filter import FilterOptions
+from listener.config.listeners import Listener
+from listener.config.relay import FlowConfig, RelayConfig
+from listener.filters.registry import type_of
 
 _REGEXP: Final = "regexp:"
 

@@ -13,20 +13,20 @@ from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from functions.errors import ConfigError
-from functions.options import OptionsModel, Port
-from listener.decision import DEFER, Decision, Phase
-from listener.filters.base import Filter, FilterOptions
-from listener.filters.context import BuildContext
+from functions.options.types import OptionsModel, Port
+from listener.api.context import BuildContext
+from listener.api.decision import DEFER, Decision, Phase
+from listener.api.filter import Filter, FilterOptions
+from listener.api.session import Message, Session, Transaction
 from listener.mailauth import authres, policy
 from listener.mailauth.check import TIME_LIMIT, Checks, check
-from listener.mailauth.dkim import KeyRules
-from listener.mailauth.dns import SharedResolver
-from listener.mailauth.keys import MAX_RSA_BITS
-from listener.mailauth.resolver import Resolver
+from listener.mailauth.dkim.keys import MAX_RSA_BITS
+from listener.mailauth.dkim.verify import KeyRules
+from listener.mailauth.dns.client import SharedResolver
+from listener.mailauth.dns.resolver import Resolver
 from listener.mailauth.results import Report
 from listener.mailauth.spf import Sender, SpfLimits
 from listener.mailauth.verdict import Refusal, decide
-from listener.session import Message, Session, Transaction
 
 log = logging.getLogger("smtp_relay.mailauth")
 
@@ -119,7 +119,7 @@ class MailAuthFilterOptions(FilterOptions):
 
 
 class Counter(Protocol):
-    """Told of results; `listener.observer.Observer` is one."""
+    """Told of results; `listener.monitoring.events.Observer` is one."""
 
     def mail_auth(self, name: str, method: str, result: str) -> None:
         """The filter called `name` got this result for one mail."""

@@ -10,13 +10,13 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field
 
 from functions.errors import ConfigError
-from functions.secrets import Secret
-from listener.decision import ACCEPT, DEFER, REFUSE, Decision, Phase
-from listener.filters.base import Filter, FilterOptions
-from listener.filters.context import BuildContext
-from listener.filters.htpasswd import Htpasswd
-from listener.filters.passwords import Plain, Stored, parse
-from listener.session import Credentials, Session
+from functions.options.secrets import Secret
+from listener.api.context import BuildContext
+from listener.api.decision import ACCEPT, DEFER, REFUSE, Decision, Phase
+from listener.api.filter import Filter, FilterOptions
+from listener.api.session import Credentials, Session
+from listener.filters.passwords.htpasswd import Htpasswd
+from listener.filters.passwords.stored import Plain, Stored, parse
 
 THREADS: Final = 2
 """Slow hashes computed at once by one filter, each with up to a core and its memory (argon2: 64 MiB

@@ -9,11 +9,11 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from listener.decision import ACCEPT, DEFER, REFUSE, Decision, Phase
-from listener.filters.base import Filter, FilterOptions
-from listener.filters.context import BuildContext
+from listener.api.context import BuildContext
+from listener.api.decision import ACCEPT, DEFER, REFUSE, Decision, Phase
+from listener.api.filter import Filter, FilterOptions
+from listener.api.session import IPAddress, Session, Transaction
 from listener.filters.pattern import Values, as_tuple
-from listener.session import IPAddress, Session, Transaction
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 

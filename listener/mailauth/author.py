@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from listener.mailauth.domains import normal_octets
-from listener.mailauth.fields import MAX_FIELDS, HeaderBlock
+from listener.mailauth.dkim.fields import MAX_FIELDS, HeaderBlock
+from listener.mailauth.dns.domains import normal_octets
 
 MAX_DOMAINS: Final = 8
 """Author domains checked (RFC 9989 section 11.5 wants a bound)."""

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from listener.mailauth.domains import normal
+from listener.mailauth.dns.domains import normal
 from listener.mailauth.results import ArcResult, BimiResult, DmarcResult, Report, SignatureResult, SpfResult
 
 MAX_VALUE: Final = 255

@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from listener.mailauth import tags
+from listener.mailauth.dkim import tags
+from listener.mailauth.dkim.fields import HeaderBlock
 from listener.mailauth.dmarc import Walk
-from listener.mailauth.domains import normal_octets
-from listener.mailauth.fields import HeaderBlock
+from listener.mailauth.dns.domains import normal_octets
+from listener.mailauth.dns.resolver import Outcome, Question, Resolver, resolve_one
 from listener.mailauth.policy import Record
-from listener.mailauth.resolver import Outcome, Question, Resolver, resolve_one
 from listener.mailauth.results import BimiResult, DmarcResult
 
 DEFAULT_SELECTOR: Final = "default"

@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from listener.mailauth import bimi, dmarc, spf
-from listener.mailauth.arc import Chain
 from listener.mailauth.author import Authors, authors
-from listener.mailauth.digests import BodyHashes
-from listener.mailauth.dkim import KeyRules, Signatures
+from listener.mailauth.dkim.arc import Chain
+from listener.mailauth.dkim.digests import BodyHashes
+from listener.mailauth.dkim.fields import HeaderBlock
+from listener.mailauth.dkim.verify import KeyRules, Signatures
 from listener.mailauth.dmarc import Identifiers, Walk
-from listener.mailauth.fields import HeaderBlock
+from listener.mailauth.dns.resolver import Deadline, DnsAnswer, Question, Resolver, resolve_all
 from listener.mailauth.policy import Record
 from listener.mailauth.received import received_chain
-from listener.mailauth.resolver import Deadline, DnsAnswer, Question, Resolver, resolve_all
 from listener.mailauth.results import (
     ArcResult,
     BimiResult,

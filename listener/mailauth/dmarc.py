@@ -8,9 +8,9 @@ from functools import lru_cache
 from typing import Final
 
 from listener.mailauth import policy
-from listener.mailauth.domains import within
+from listener.mailauth.dns.domains import within
+from listener.mailauth.dns.resolver import Outcome, Question, Resolver, resolve_all, resolve_one
 from listener.mailauth.policy import Record
-from listener.mailauth.resolver import Outcome, Question, Resolver, resolve_all, resolve_one
 from listener.mailauth.results import Alignment, DmarcResult, DmarcVerdict, Policy, SignatureResult, SpfResult
 
 MAX_QUERIES: Final = 8

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from listener.mailauth.fields import HeaderBlock
+from listener.mailauth.dkim.fields import HeaderBlock
 
 MAX_HOPS: Final = 25
 MAX_FIELD: Final = 4_096

@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final, Literal
 
-from listener.mailauth.domains import MAX_NAME, normal
-from listener.mailauth.resolver import (
+from listener.mailauth.dns.domains import MAX_NAME, normal
+from listener.mailauth.dns.resolver import (
     Deadline,
     DnsAnswer,
     Outcome,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final, Literal
 
-from listener.decision import Decision, Reply
+from listener.api.decision import Decision, Reply
 from listener.mailauth.results import DmarcResult, Policy, Report
 
 Refusal = Literal["dmarc-reject", "dmarc-quarantine", "spf-fail", "dkim-fail"]

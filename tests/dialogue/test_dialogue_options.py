@@ -94,7 +94,16 @@ def test_partial_accept(relay_for: Make, judge: Endpoint, partial: bool) -> None
 
 
 def _dead(relay: Relay) -> list[dict[str, Any]]:
-    command = [sys.executable, "-m", "listener.cli", "deadletter", "list", "--json", "-c", str(relay.path)]
+    command = [
+        sys.executable,
+        "-m",
+        "listener.cli.main",
+        "deadletter",
+        "list",
+        "--json",
+        "-c",
+        str(relay.path),
+    ]
     said = subprocess.run(command, check=True, capture_output=True, timeout=60, cwd=relay.folder)
     return [json.loads(line) for line in said.stdout.splitlines()]
 

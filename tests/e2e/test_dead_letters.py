@@ -55,7 +55,7 @@ class FolderDrill(Drill):
         self.relay = relay({"flows": flows, "keepCache": True, "cachePath": "kept/${id}.eml"}).start()
 
     def command(self, *arguments: str) -> tuple[Sequence[str], Mapping[str, str], Path]:
-        command = [sys.executable, "-m", "listener.cli", "deadletter", *arguments]
+        command = [sys.executable, "-m", "listener.cli.main", "deadletter", *arguments]
         environment = {**self.relay.environment(), "PYTHONPATH": str(ROOT)}
         return [*command, "--config", str(self.relay.path)], environment, self.relay.folder
 

@@ -56,7 +56,7 @@ def test_the_configuration_reference_is_current() -> None:
 
 
 def test_the_reference_names_every_key() -> None:
-    from listener.schema import schema
+    from listener.cli.schema import schema
 
     page = reference.PAGE.read_text()
     absent = {key for key in keys_of(schema()) if f"`{key}`" not in page}

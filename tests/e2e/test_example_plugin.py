@@ -20,7 +20,7 @@ EXAMPLE = ROOT / "docs" / "examples" / "plugin"
 
 MAIL = b"Subject: %s\r\n\r\nFrom here\r\n>From there\r\n"
 
-MAIN = "import sys; sys.path.insert(0, sys.argv.pop(1)); from listener.cli import main; sys.exit(main())"
+MAIN = "import sys; sys.path.insert(0, sys.argv.pop(1)); from listener.cli.main import main; sys.exit(main())"
 
 
 @pytest.fixture(scope="module")

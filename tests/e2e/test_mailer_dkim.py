@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from listener.cli_dkim import DkimKey, generate_ed25519, generate_rsa, write_private
+from listener.cli.dkim_generate import DkimKey, generate_ed25519, generate_rsa, write_private
 from tests.support.mails import strip_added_fields
 from tests.support.net import HOST, wait_until
 from tests.support.receivers import Receiver, receiver

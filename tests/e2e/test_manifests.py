@@ -10,8 +10,8 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from functions.jsonc import parse
-from listener.config import load
+from functions.options.jsonc import parse
+from listener.config.relay import load
 from tests.support.servers import ROOT, Relay
 
 MANIFEST: Final = ROOT / "infra" / "kubernetes" / "smtp-relay.yaml"

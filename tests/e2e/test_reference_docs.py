@@ -17,7 +17,7 @@ from typing import Any, Final
 import dkim
 import pytest
 
-from listener.config import load
+from listener.config.relay import load
 from tests.support.dns_server import DnsServer
 from tests.support.endpoint import Asked, Endpoint, Says, endpoint
 from tests.support.gcp import PROJECT, FakeGcs, Pubsub
@@ -267,7 +267,7 @@ class TestDkimGenerate:
 
     @pytest.fixture
     def printed(self) -> str:
-        command = [sys.executable, "-m", "listener.cli", "dkim-generate", "example.com", "default"]
+        command = [sys.executable, "-m", "listener.cli.main", "dkim-generate", "example.com", "default"]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
     @pytest.mark.parametrize(("index", "key"), [(0, "dkim"), (1, "dkims")])
@@ -323,7 +323,7 @@ class TestLoads:
     def test_check(self, name: str, tmp_path: Path) -> None:
         path = EXAMPLES / f"{name}.json"
         assert load(path, {}).warnings == ()
-        command = [sys.executable, "-m", "listener.cli", "check", "--from-loopingz", str(path)]
+        command = [sys.executable, "-m", "listener.cli.main", "check", "--from-loopingz", str(path)]
         environ = {"PYTHONPATH": str(ROOT), "SMTP_USERNAME": "u", "SMTP_PASSWORD": "plain:p"}
         done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr

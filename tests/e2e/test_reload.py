@@ -292,8 +292,9 @@ class EarlySignals(Relay):
 
     SCRIPT: Final = """
 import os, signal, sys
-from listener import build, cli
-from listener.server import Server
+from listener.server.worker import build
+from listener.cli.main import main as cli
+from listener.server.worker import Server
 
 def early(function):
     def called(*arguments, **options):

@@ -29,11 +29,11 @@ BY_NAME: Final = {"type": "whitelist", "domains": [NAME]}
 
 _CODE: Final = """
 import sys
-import listener.generation
-from listener.cli import main
-from listener.mailauth.dns import DnsResolver
+import listener.server.generation
+from listener.cli.main import main
+from listener.mailauth.dns.client import DnsResolver
 port, config = int(sys.argv[1]), sys.argv[2]
-listener.generation.system_resolver = lambda: DnsResolver(["127.0.0.1"], port, timeout=2.5)
+listener.server.generation.system_resolver = lambda: DnsResolver(["127.0.0.1"], port, timeout=2.5)
 sys.exit(main(["serve", config]))
 """
 

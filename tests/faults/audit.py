@@ -14,8 +14,8 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from functions.config import DeliveryConfig
-from functions.deadletter import Selection, open_dead_letters
-from functions.spool import DeadRecord
+from functions.spool.deadletters import Selection, open_dead_letters
+from functions.spool.object import DeadRecord
 from tests.faults.house import House
 from tests.faults.letters import CHECKED, RELAYED, UNKNOWN, Book, id_of, letter, number_of
 from tests.support.mails import strip_added_fields

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Final
 
 from functions.aws.receipts import PREFIX as RECEIPTS
 from functions.config import DeliveryConfig
-from functions.delivery import output_key
+from functions.delivery.engine import output_key
 from tests.faults import cloud
 from tests.faults.cloud import FILED_FLOW, Site
 from tests.faults.letters import SENDER

@@ -35,6 +35,6 @@ def follow(path: str) -> None:
 
 if __name__ == "__main__":
     follow(sys.argv[1])
-    from listener.cli import main
+    from listener.cli.main import main
 
     raise SystemExit(main(sys.argv[2:]))

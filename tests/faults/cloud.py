@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from functions.bucket_keys import Marks, dead_name, spooled_id
+from functions.bucket.marks import Marks, dead_name, spooled_id
 from tests.faults.clocked import set_clock
 from tests.faults.house import Clocked
 from tests.faults.letters import DOOR

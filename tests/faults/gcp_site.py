@@ -17,8 +17,8 @@ from types import SimpleNamespace
 from typing import Any, ClassVar, Final
 
 from functions.config import DeliveryConfig
-from functions.delivery import output_key
-from functions.gcp.pubsub import ID
+from functions.delivery.engine import output_key
+from functions.gcp.output.pubsub import ID
 from tests.faults import cloud
 from tests.faults.cloud import FILED_FLOW, Site, together
 from tests.faults.spy import plant

@@ -239,7 +239,7 @@ class Stack:
     def command(self, *arguments: str) -> str:
         """Run `smtp-relay` on this stack's configuration; what it printed."""
         done = subprocess.run(
-            [sys.executable, "-m", "listener.cli", *arguments, *self._config_argument(arguments[0])],
+            [sys.executable, "-m", "listener.cli.main", *arguments, *self._config_argument(arguments[0])],
             env={**os.environ, **self.environment(), "PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,

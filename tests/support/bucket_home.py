@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from functions.delivery import Delivery, Output, Owed, output_key
-from functions.envelope import Envelope
+from functions.bucket.runner import Home, Later, Run
+from functions.delivery.engine import Delivery, Output, Owed, output_key
 from functions.errors import DeliveryFault
-from functions.home import Home, Later, Run
-from functions.mail import Mail
+from functions.message.envelope import Envelope
+from functions.message.mail import Mail
 from functions.processors.base import Job, Once, Processor
 from tests.support.memory_store import MemoryStore
 from tests.support.spooled import MAIL, envelope_of, spool_object
@@ -38,7 +38,7 @@ class Scripted(Processor):
 
 
 class MemoryReceipts:
-    """`functions.home.Receipts`."""
+    """`functions.bucket.runner.Receipts`."""
 
     def __init__(self) -> None:
         self.done: set[str] = set()

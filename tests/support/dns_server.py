@@ -1,4 +1,4 @@
-"""A name server on loopback, UDP and TCP, that serves a zone as listener/mailauth/memory.py has it.
+"""A name server on loopback, UDP and TCP, that serves a zone as listener/mailauth/dns/zone.py has it.
 
 It answers as a recursive resolver does: aliases are followed, and a loop is SERVFAIL. Besides the
 zone's behaviours (SERVFAIL, REFUSED, NXDOMAIN, TIMEOUT) it knows LATE (an answer a second later), LIE

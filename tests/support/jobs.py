@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from functions.envelope import Envelope
 from functions.errors import DeliveryFault
-from functions.mail import BytesContent, Content, Mail
+from functions.message.envelope import Envelope
+from functions.message.mail import BytesContent, Content, Mail
 from functions.processors.base import Job
 from tests.support.spooled import MAIL, envelope_of
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from typing import Any
 
-from functions import folder
+from functions.local import layout as folder
 from tests.support.net import wait_until
 from tests.support.servers import ROOT, Relay
 
@@ -46,7 +46,7 @@ def attempts(relay: Relay) -> int:
 def deadletter(relay: Relay, *arguments: str) -> str:
     """Run the command against the relay's configuration; what it printed."""
     done = subprocess.run(
-        [sys.executable, "-m", "listener.cli", "deadletter", *arguments, "--config", str(relay.path)],
+        [sys.executable, "-m", "listener.cli.main", "deadletter", *arguments, "--config", str(relay.path)],
         cwd=relay.folder,
         env={**relay.environment(), "PYTHONPATH": str(ROOT)},
         capture_output=True,

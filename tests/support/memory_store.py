@@ -6,12 +6,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+from functions.bucket.store import Stored
 from functions.errors import Temporary
-from functions.store import Stored
 
 
 class MemoryStore:
-    """`functions.store.ObjectStore`. `fails` is asked before each operation whether it fails."""
+    """`functions.bucket.store.ObjectStore`. `fails` is asked before each operation whether it fails."""
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}

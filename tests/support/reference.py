@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from functions import jsonc
+from functions.options import jsonc
 from tests.support.net import HOST
 from tests.support.servers import ROOT, Relay
 

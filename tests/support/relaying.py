@@ -6,14 +6,14 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from functions.envelope import Client, Envelope, FlowNotes, Recipient
 from functions.ids import uuid7
-from functions.mail import BytesContent, Mail
+from functions.message.envelope import Client, Envelope, FlowNotes, Recipient
+from functions.message.mail import BytesContent, Mail
 from functions.processors.base import Job
-from functions.smtp.pool import Pool
-from functions.smtp.server import Server
-from functions.smtp.tls import Policy, client_context
-from functions.smtp.transaction import Message, Rcpt, Tally, transact
+from functions.smtp_client.pool import Pool
+from functions.smtp_client.server import Server
+from functions.smtp_client.tls import Policy, client_context
+from functions.smtp_client.transaction import Message, Rcpt, Tally, transact
 from tests.support.net import HOST
 
 MAIL = (

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from listener.decision import ABSTAIN, Decision, Phase, Reply
-from listener.filters.base import Filter
-from listener.session import Credentials, Message, Session, Transaction
+from listener.api.decision import ABSTAIN, Decision, Phase, Reply
+from listener.api.filter import Filter
+from listener.api.session import Credentials, Message, Session, Transaction
 
 Script = Decision | Exception | None | Callable[..., Any]
 """What to answer, what to raise, nothing (abstain), or a function of the hook's arguments."""

@@ -201,7 +201,7 @@ class Relay(Server):
     @staticmethod
     def command_for(*configuration: Path) -> list[str]:
         """Serve a configuration, or the default one."""
-        return [sys.executable, "-m", "listener.cli", "serve", *map(str, configuration)]
+        return [sys.executable, "-m", "listener.cli.main", "serve", *map(str, configuration)]
 
     def environment(self) -> Mapping[str, str]:
         return {**os.environ, **self._env}

@@ -7,9 +7,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from functions.envelope import Client, Envelope, FlowNotes, Recipient
 from functions.ids import uuid7
-from functions.spool import encode_object, spool_key
+from functions.message.envelope import Client, Envelope, FlowNotes, Recipient
+from functions.spool.object import encode_object, spool_key
 
 MAIL = (
     b"From: Ada <ada@example.com>\r\nTo: bob@example.com\r\nSubject: hello\r\n"

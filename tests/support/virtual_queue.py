@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from functions.aws.function import LambdaFunction
 from functions.aws.spool import doorbell
-from functions.bucket_sweep import PERIOD
+from functions.bucket.sweep import PERIOD
 
 BATCH: Final = 10
 VISIBILITY: Final = 720.0

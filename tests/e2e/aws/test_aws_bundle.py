@@ -17,7 +17,7 @@ import pytest
 
 from functions.config import DeliveryConfig
 from infra.bundle import ROOT, Platform, bundle, delivery_part, services
-from listener.config_file import read
+from listener.config.load import read
 from tests.support.aws_stack import MACHINE, bundled
 from tests.support.endpoint import Asked, Says, endpoint
 from tests.support.spooled import MAIL, envelope_of, spool_object
@@ -229,7 +229,7 @@ def test_it_sweeps(tree: Path, aws_api: tuple[Aws, str]) -> None:
 LATE = (
     "asyncio",
     "botocore.docs.method",
-    "functions.mime",
+    "functions.message.mime",
     "html.parser",
     "importlib.metadata",
     "zipfile",

@@ -132,7 +132,7 @@ def test_a_missing_bucket_defers_and_kills_nothing(stack_for: Stacks, listener_f
 
 def test_partly_refused_recipients_travel_with_the_mail(stack_for: Stacks) -> None:
     stack = stack_for({"in": [{"type": "aws", "storage": {"bucket": "{bucket}"}}]})
-    from functions.envelope import Refused
+    from functions.message.envelope import Refused
 
     stack.put(refused=(Refused(address="no@example.com", reason="550 5.7.1 no", code="5.7.1"),))
     stack.settled()

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 
-from functions.jsonc import parse
+from functions.options.jsonc import parse
 from tests.support.aws_flows import Targets
 from tests.support.aws_flows import mail as rich_mail
 from tests.support.aws_stack import Stack

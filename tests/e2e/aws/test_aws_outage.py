@@ -71,7 +71,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[LambdaFuncti
         queue.serve(function)
         return function, queue
 
-    monkeypatch.setattr("functions.aws.build._accounts", {})
+    monkeypatch.setattr("functions.aws.output.processor._accounts", {})
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     return start
 
@@ -141,7 +141,7 @@ def test_throttled_for_a_while_all_is_sent_once(stack_for: Stacks, started: Any,
 
 
 def _accounts() -> dict[Any, Any]:
-    from functions.aws import build
+    from functions.aws.output import processor as build
 
     return build._accounts
 

@@ -11,11 +11,11 @@ import pytest
 
 from functions.aws.clients import REPEATABLE, plain_client
 from functions.aws.receipts import DynamoReceipts
-from functions.delivery import Delivery, Output, Owed
+from functions.bucket.runner import Fate, Home, Later
+from functions.delivery.engine import Delivery, Output, Owed
+from functions.delivery.events import NullObserver
 from functions.errors import Permanent, Temporary
-from functions.home import Fate, Home, Later
-from functions.mail import BytesContent, Mail
-from functions.observer import NullObserver
+from functions.message.mail import BytesContent, Mail
 from functions.processors.base import Job, Once, Processor
 from tests.support.memory_store import MemoryStore
 from tests.support.ministack import Ministack

@@ -60,7 +60,7 @@ def test_both_at_once(
         path = relay.folder / f"{refused}.json"
         path.write_text(json.dumps({"flows": flows, "spool": spool}))
         done = subprocess.run(
-            [sys.executable, "-m", "listener.cli", "check", str(path)],
+            [sys.executable, "-m", "listener.cli.main", "check", str(path)],
             cwd=relay.folder,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             capture_output=True,

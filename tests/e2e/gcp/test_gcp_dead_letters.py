@@ -31,7 +31,7 @@ class GcsDrill(Drill):
         self.mended = False
 
     def command(self, *arguments: str) -> tuple[Sequence[str], Mapping[str, str], Path]:
-        command = [sys.executable, "-m", "listener.cli", "deadletter", *arguments]
+        command = [sys.executable, "-m", "listener.cli.main", "deadletter", *arguments]
         environment = {**os.environ, **self.stack.environment, "PYTHONPATH": str(ROOT)}
         return [*command, "--config", str(self.stack.config)], environment, self.folder
 

@@ -10,7 +10,7 @@ from email.message import EmailMessage
 
 from cloudevents.http import from_json
 
-from functions.jsonc import parse
+from functions.options.jsonc import parse
 from tests.support.gcp_stack import Stack
 from tests.support.life import lines_of, told
 from tests.support.mails import strip_added_fields

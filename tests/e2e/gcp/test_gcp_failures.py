@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from functions.spool import spool_key
+from functions.spool.object import spool_key
 from tests.support.gcp import call
 from tests.support.gcp_stack import PREFIX, Stack
 from tests.support.programs import run
@@ -22,7 +22,7 @@ TELL = {"type": "gcp", "pubsub": {"topic": "{topic:out}"}}
 def smtp_relay(stack: Stack, *arguments: str) -> str:
     """What the command line says."""
     environment = {**stack.environment, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "listener.cli", *arguments]
+    command = [sys.executable, "-m", "listener.cli.main", *arguments]
     return run(command, env=environment).stdout.decode()
 
 

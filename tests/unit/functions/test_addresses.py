@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.addresses import Address, parse_addresses
+from functions.message.addresses import Address, parse_addresses
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from functions.bucket_deadletter import BucketDeadLetters
-from functions.bucket_sweep import WINDOW, sweep
-from functions.deadletter import KeptSelection, Selection
-from functions.envelope import Refused
+from functions.bucket.deadletters import BucketDeadLetters
+from functions.bucket.runner import Fate
+from functions.bucket.sweep import WINDOW, sweep
 from functions.errors import Permanent, Temporary
-from functions.home import Fate
 from functions.ids import uuid7_ms
-from functions.spool import DeadRecord
+from functions.message.envelope import Refused
+from functions.spool.deadletters import KeptSelection, Selection
+from functions.spool.object import DeadRecord
 from tests.support.bucket_home import Place
 from tests.support.spooled import MAIL
 

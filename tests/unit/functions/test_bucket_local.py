@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from functions.bucket_local import BucketDelivery, Waits, open_home
+from functions.bucket.in_process import BucketDelivery, Waits, open_home
 from functions.config import DeliveryConfig
-from functions.delivery import Delivery, Output
+from functions.delivery.engine import Delivery, Output
+from functions.delivery.events import NullObserver
 from functions.errors import ConfigError, Permanent, Temporary
-from functions.observer import NullObserver
 from tests.support.bucket_home import Place, Scripted
 from tests.support.net import wait_until
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.bucket_sweep import PERIOD, WINDOW, rings, sweep
+from functions.backends import Swept
+from functions.bucket.runner import Fate
+from functions.bucket.sweep import PERIOD, WINDOW, rings, sweep
 from functions.errors import Permanent, Temporary
-from functions.home import Fate
-from functions.sweeping import Swept
 from tests.support.bucket_home import Place
 
 MINUTE = 60.0
@@ -112,7 +112,7 @@ def test_stops_in_time() -> None:
 
 
 def test_a_large_backlog_is_listed_by_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("functions.bucket_sweep._FEW", 10)
+    monkeypatch.setattr("functions.bucket.sweep._FEW", 10)
     place = Place()
     for _ in range(50):
         place.put()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.charset import codec_of, decode, decode_base64, decode_words
+from functions.message.charset import codec_of, decode, decode_base64, decode_words
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ from cloudevents.http import from_json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from functions.cloudevent import MIN_BYTES, build
-from functions.envelope import Client, Envelope, FlowNotes, Recipient, Tls
 from functions.ids import uuid7
-from functions.mail import BytesContent, Mail
-from functions.mime import read_parts
+from functions.message.cloudevent import MIN_BYTES, build
+from functions.message.envelope import Client, Envelope, FlowNotes, Recipient, Tls
+from functions.message.mail import BytesContent, Mail
+from functions.message.mime import read_parts
 
 MAIL = (
     b"From: Ann <ann@example.org>\r\n"

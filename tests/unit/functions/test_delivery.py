@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from functions.delivery import (
+from functions.delivery.engine import (
     MIN_SECONDS_LEFT,
     SKEW,
     UNKNOWN,
@@ -19,11 +19,11 @@ from functions.delivery import (
     backoff,
     output_key,
 )
-from functions.envelope import Client, Envelope, Recipient
 from functions.errors import Permanent, Temporary
-from functions.mail import BytesContent, Mail
+from functions.message.envelope import Client, Envelope, Recipient
+from functions.message.mail import BytesContent, Mail
 from functions.processors.base import Job, Landed, Once, Processor
-from functions.spool import DeadRecord
+from functions.spool.object import DeadRecord
 
 NOW = 1_767_323_045.0
 

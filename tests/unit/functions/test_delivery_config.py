@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from functions.config import DeliveryConfig, label_of, load_delivery
 from functions.errors import ConfigError
-from functions.spool_options import SpoolOptions
+from functions.options.spool import SpoolOptions
 
 
 def read(**keys: Any) -> DeliveryConfig:

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from functions.envelope import (
+from functions.ids import uuid7, uuid7_ms
+from functions.message.envelope import (
     Client,
     Envelope,
     FlowNotes,
@@ -23,8 +24,7 @@ from functions.envelope import (
     encode_field,
     from_json,
 )
-from functions.ids import uuid7, uuid7_ms
-from functions.spool import (
+from functions.spool.object import (
     dead_key,
     encode_object,
     kept_key,

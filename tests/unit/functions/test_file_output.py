@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from functions.envelope import Client, Envelope, FlowNotes, Recipient
 from functions.errors import Temporary
 from functions.ids import uuid7
-from functions.mail import BytesContent, FileContent, Mail
-from functions.processors import landing
+from functions.message.envelope import Client, Envelope, FlowNotes, Recipient
+from functions.message.mail import BytesContent, FileContent, Mail
 from functions.processors.base import Job, Landed
 from functions.processors.context import BuildContext
-from functions.processors.file import FileOutputOptions, FileProcessor, build
-from functions.processors.traces import remove_traces
+from functions.processors.file import placing as landing
+from functions.processors.file.cleanup import remove_traces
+from functions.processors.file.output import FileOutputOptions, FileProcessor, build
 
 CONTENT = b"Subject: x\r\n\r\n" + b"line\r\n" * 1_000
 NAME = "20260102T030405678Z.eml"
@@ -154,7 +154,7 @@ def test_taken_names_get_suffixes(tmp_path: Path, source: Callable[..., Mail]) -
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch) -> None:
     """Mails come far enough apart for a name to be tried again."""
-    monkeypatch.setattr("functions.processors.landing._MOMENT", -1.0)
+    monkeypatch.setattr("functions.processors.file.placing._MOMENT", -1.0)
 
 
 @pytest.mark.usefixtures("later")
@@ -430,7 +430,7 @@ def test_probes_of_processes_that_died_are_cleared_away(tmp_path: Path) -> None:
     program = f"""
 import os, signal
 from pathlib import Path
-from functions.processors.landing import LandingFolder
+from functions.processors.file.placing import LandingFolder
 real = os.link
 def link(source, target):
     real(source, target)

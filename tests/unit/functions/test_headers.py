@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.headers import (
+from functions.message.headers import (
     CRLF,
     HeadCollector,
     HeaderEdits,

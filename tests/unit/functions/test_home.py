@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from functions.bucket_keys import spooled_id
-from functions.delivery import SKEW, Delivery, Output
-from functions.envelope import Envelope, Refused
+from functions.bucket.marks import spooled_id
+from functions.bucket.runner import ENVELOPE, Fate
+from functions.delivery.engine import SKEW, Delivery, Output
 from functions.errors import Permanent, Temporary
-from functions.home import ENVELOPE, Fate
-from functions.spool import DeadRecord, split_object
+from functions.message.envelope import Envelope, Refused
+from functions.spool.object import DeadRecord, split_object
 from tests.support.bucket_home import Place, Scripted
 from tests.support.spooled import MAIL, envelope_of, spool_object
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.html_text import text_of_html
+from functions.message.html_text import text_of_html
 
 
 @pytest.mark.parametrize(

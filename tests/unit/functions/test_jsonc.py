@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.jsonc import NotJson, parse
+from functions.options.jsonc import NotJson, parse
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from functions.config import DeliveryConfig
-from functions.deadletter import KeptSelection
-from functions.envelope import Envelope
-from functions.folder import Part
-from functions.kept import Keeper, read_kept
-from functions.local_deadletter import open_dead_letters
-from functions.mail import BytesContent, Mail
+from functions.local.archive import Keeper, read_kept
+from functions.local.deadletters import open_dead_letters
+from functions.local.layout import Part
+from functions.message.envelope import Envelope
+from functions.message.mail import BytesContent, Mail
+from functions.spool.deadletters import KeptSelection
 from tests.support.spooled import MAIL, envelope_of
 
 TEMPLATES = [

@@ -14,21 +14,21 @@ from pathlib import Path
 import pytest
 
 from functions.config import DeliveryConfig
-from functions.deadletter import Selection
-from functions.delivery import Delivery, Output
-from functions.envelope import Client, Envelope, Recipient
+from functions.delivery.engine import Delivery, Output
 from functions.errors import ConfigError, Permanent, Temporary
-from functions.folder import Lock, Part
 from functions.ids import uuid7
-from functions.kept import Keeper
-from functions.local import LocalDelivery
-from functions.local_deadletter import open_dead_letters
-from functions.local_flush import GATHER
-from functions.local_messages import Answer, Item, Settings
-from functions.local_runs import IN_FLIGHT
-from functions.local_sweep import sweep_once
-from functions.mail import BytesContent, FileContent
+from functions.local.archive import Keeper
+from functions.local.deadletters import open_dead_letters
+from functions.local.flusher import GATHER
+from functions.local.layout import Lock, Part
+from functions.local.messages import Answer, Item, Settings
+from functions.local.runs import IN_FLIGHT
+from functions.local.service import LocalDelivery
+from functions.local.sweep import sweep_once
+from functions.message.envelope import Client, Envelope, Recipient
+from functions.message.mail import BytesContent, FileContent
 from functions.processors.base import Job, Landed, Processor
+from functions.spool.deadletters import Selection
 
 
 class Sink(Processor):
@@ -165,7 +165,7 @@ async def test_what_is_done_during_a_slow_sync_leaves_the_spool(
             time.sleep(0.25)
 
     real = os.fdatasync
-    monkeypatch.setattr("functions.local_store.os.fdatasync", fdatasync)
+    monkeypatch.setattr("functions.local.database.os.fdatasync", fdatasync)
     async with running(tmp_path, LandingSink()) as local:
         for _ in range(3):
             slow = False

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from functions.delivery import Delivery, Output
+from functions.delivery.engine import Delivery, Output
 from functions.errors import Temporary
-from functions.folder import Part
-from functions.local import LocalDelivery
-from functions.local_messages import Answer, Item, Progress, Settings
-from functions.mail import BytesContent
+from functions.local.layout import Part
+from functions.local.messages import Answer, Item, Progress, Settings
+from functions.local.service import LocalDelivery
+from functions.message.mail import BytesContent
 from functions.processors.base import Job, Processor
 from tests.support.spooled import MAIL, envelope_of
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from functions.local_schedule import Schedule
+from functions.local.schedule import Schedule
 
 
 class Clock:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from functions.folder import Part
-from functions.local_store import Store
+from functions.local.database import Store
+from functions.local.layout import Part
 
 LOOK = """
 import sqlite3, sys

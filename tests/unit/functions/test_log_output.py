@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from functions.envelope import Client, Envelope, Recipient
-from functions.mail import BytesContent, Mail
+from functions.message.envelope import Client, Envelope, Recipient
+from functions.message.mail import BytesContent, Mail
 from functions.processors.base import Job
 from functions.processors.context import BuildContext
 from functions.processors.log import LogOutputOptions, build

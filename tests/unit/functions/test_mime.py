@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from functions.addresses import Address
-from functions.envelope import Client, Envelope, Recipient
-from functions.mail import BytesContent, Mail
-from functions.mime import Limits, Parts, read_parts
+from functions.message.addresses import Address
+from functions.message.envelope import Client, Envelope, Recipient
+from functions.message.mail import BytesContent, Mail
+from functions.message.mime import Limits, Parts, read_parts
 
 
 def read(content: bytes, limits: Limits | None = None, reverse_path: str = "a@b.example") -> Parts:

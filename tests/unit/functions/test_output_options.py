@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from functions.aws.client_options import ClientOptions
-from functions.outputs import KINDS, OUTPUTS
+from functions.aws.output.client_options import ClientOptions
+from functions.options.secrets import secrets_of
 from functions.processors.base import OutputOptions
-from functions.processors.mail_services import service
-from functions.processors.transport_options import transport_of_url
-from functions.secrets import secrets_of
+from functions.processors.mailer.services import service
+from functions.processors.mailer.transport_options import transport_of_url
+from functions.processors.registry import KINDS, OUTPUTS
 
 QUEUE = "https://sqs.eu-west-1.amazonaws.com/123456789012/mail"
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.fields import first_value, iter_fields
-from functions.parameters import parse_parameters
+from functions.message.fields import first_value, iter_fields
+from functions.message.parameters import parse_parameters
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.envelope import Tls
-from functions.received import address_literal, mail_date, received_field
+from functions.message.envelope import Tls
+from listener.intake.received_field import address_literal, mail_date, received_field
 
 FACTS: dict[str, Any] = {
     "helo": "client.example.org",

@@ -5,9 +5,9 @@ from typing import Annotated, Any
 import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from functions import plugins
+from functions.options import plugins
+from functions.options.registry import Chosen, Kind, NotAvailable, Registry, kind, nearest
 from functions.processors.base import OutputOptions
-from functions.registry import Chosen, Kind, NotAvailable, Registry, kind, nearest
 
 KINDS = {
     "log": kind("functions.processors.log", "LogOutputOptions"),

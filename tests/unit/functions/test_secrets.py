@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from functions import secrets
 from functions.errors import ConfigError
-from functions.secrets import Secret, SecretResolver, secrets_of
+from functions.options import secrets
+from functions.options.secrets import Secret, SecretResolver, secrets_of
 
 
 class Inner(BaseModel):

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.envelope import FlowNotes
 from functions.errors import Temporary
-from functions.mail import FileContent
+from functions.message.envelope import FlowNotes
+from functions.message.mail import FileContent
+from functions.message.streams import PrefixedFile
+from functions.options.storage import StorageOptions
 from functions.processors.store import ID, Blob, Storage, suffixed
-from functions.store_options import StorageOptions
-from functions.streams import PrefixedFile
 from tests.support.jobs import fault_of, job_of
 from tests.support.spooled import MAIL, envelope_of
 

@@ -6,9 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.envelope import Client, Envelope, Recipient
-from functions.mail import BytesContent, Mail
-from functions.template import MAX_NAME, VARIABLES, Place, Template, TemplateValues, iso8601, safe_value
+from functions.message.envelope import Client, Envelope, Recipient
+from functions.message.mail import BytesContent, Mail
+from functions.message.template import (
+    MAX_NAME,
+    VARIABLES,
+    Place,
+    Template,
+    TemplateValues,
+    iso8601,
+    safe_value,
+)
 
 ID = "019b7d2a-0000-7000-8000-000000000000"
 

@@ -16,16 +16,16 @@ from pathlib import Path
 
 import pytest
 
+from functions.bucket.runner import Fate, Home
 from functions.config import DeliveryConfig
-from functions.deadletter import Selection
-from functions.delivery import Delivery, Output
-from functions.folder import Part
-from functions.home import Fate, Home
-from functions.local import LocalDelivery
-from functions.local_deadletter import open_dead_letters
-from functions.local_messages import Settings
+from functions.delivery.engine import Delivery, Output
+from functions.local.deadletters import open_dead_letters
+from functions.local.layout import Part
+from functions.local.messages import Settings
+from functions.local.service import LocalDelivery
 from functions.processors.base import Job, Processor
-from functions.spool import CONTENT_TYPE, split_object, spool_key
+from functions.spool.deadletters import Selection
+from functions.spool.object import CONTENT_TYPE, split_object, spool_key
 from tests.support.bucket_home import MemoryReceipts
 from tests.support.memory_store import MemoryStore
 

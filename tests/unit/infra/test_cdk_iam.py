@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from functions.errors import ConfigError
-from functions.store_options import StorageOptions
+from functions.options.storage import StorageOptions
 from infra.aws_deployment import read_deployment
 from infra.cdk import iam_rules as rules
 from infra.cdk.iam import (

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.address import BadPath, parse_path
+from listener.smtp.address import BadPath, parse_path
 
 
 @pytest.mark.parametrize(

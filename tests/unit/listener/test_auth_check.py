@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pytest
 
-from listener.cli import main
+from listener.cli.main import main
 from tests.support.dns_server import DnsServer
 from tests.support.net import HOST
 from tests.support.signer import record, rsa_key, sign

@@ -16,8 +16,8 @@ from urllib.parse import parse_qs, urlsplit
 import obstore
 import pytest
 
-from functions.spool_options import SpoolOptions
-from listener.object_store import open_object_store
+from functions.options.spool import SpoolOptions
+from listener.intake.object_store import open_object_store
 from tests.support.endpoint import Asked, Says, endpoint
 from tests.support.servers import ROOT
 from tests.support.tls import Authority
@@ -98,8 +98,8 @@ TASK = """
 import asyncio, json, os, threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 import obstore
-from functions.spool_options import SpoolOptions
-from listener.object_store import open_object_store
+from functions.options.spool import SpoolOptions
+from listener.intake.object_store import open_object_store
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):

@@ -14,14 +14,14 @@ import pytest
 
 from functions.errors import ConfigError
 from functions.ids import uuid7
-from functions.mail import BytesContent, Content, FileContent
-from functions.spool import DeadRecord, split_object
-from functions.spool_options import SpoolOptions
-from listener.bucket_spool import BUSY, UNSTORED, BucketSpool
-from listener.budget import Budget
-from listener.capture_folder import CaptureFolder
-from listener.decision import Reply
-from listener.object_store import memory_store, open_object_store
+from functions.message.mail import BytesContent, Content, FileContent
+from functions.options.spool import SpoolOptions
+from functions.spool.object import DeadRecord, split_object
+from listener.api.decision import Reply
+from listener.intake.bucket_spool import BUSY, UNSTORED, BucketSpool
+from listener.intake.byte_limit import Budget
+from listener.intake.capture_folder import CaptureFolder
+from listener.intake.object_store import memory_store, open_object_store
 from tests.support.endpoint import Asked, Endpoint, Says, endpoint
 from tests.support.spooled import MAIL, envelope_of
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from functions.headers import HeaderEdits
 from functions.ids import uuid7
-from listener.capture import HEADER_TOO_BIG, IN_MEMORY, NO_SPACE, TOO_BIG, Capture
-from listener.intake import Intake, transmission
-from listener.session import Session, Transaction
+from functions.message.headers import HeaderEdits
+from listener.api.session import Session, Transaction
+from listener.intake.capture import HEADER_TOO_BIG, IN_MEMORY, NO_SPACE, TOO_BIG, Capture
+from listener.intake.stamp import Intake, transmission
 
 HEAD = b"Subject: x\r\nX-Gone: 1\r\n\tfolded\r\n"
 

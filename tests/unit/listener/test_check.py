@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from listener import check
+from listener.checks import report as check
 from listener.checks.finding import Platform, Setting
 from listener.checks.flows import never_accepts
 from listener.checks.loopingz import differences
+from listener.checks.platform import in_container, on_container_disk, platform_of
 from listener.checks.strangers import recipients_limited, stranger_passes
-from listener.config import RelayConfig, load
-from listener.container import in_container, on_container_disk, platform_of
+from listener.config.relay import RelayConfig, load
 
 ROOT = Path(__file__).parents[3]
 
@@ -483,7 +483,7 @@ class TestRun:
         assert "did you mean 'flows'?" in err
 
     def test_good_and_bad(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr("functions.registry.Registry.builder", lambda self, kind: None)
+        monkeypatch.setattr("functions.options.registry.Registry.builder", lambda self, kind: None)
         path = tmp_path / "a.json"
         path.write_text(json.dumps({"flows": flow(LOCAL)}))
         status, out, err = self.run(path, from_loopingz=True)

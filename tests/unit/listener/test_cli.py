@@ -11,7 +11,7 @@ import pytest
 
 from functions import __version__
 from functions.errors import ConfigError, ConfigErrors
-from listener import cli
+from listener.cli import main as cli
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         calls.append((config, reload))
         return 0
 
-    monkeypatch.setattr("listener.server.run", run)
+    monkeypatch.setattr("listener.server.worker.run", run)
     return calls
 
 
@@ -61,7 +61,7 @@ class TestServe:
         def broken(*_: Any, **__: Any) -> int:
             raise RuntimeError("boom")
 
-        monkeypatch.setattr("listener.server.run", broken)
+        monkeypatch.setattr("listener.server.worker.run", broken)
         assert cli.main([]) == 1
         assert "unexpected fault" in caplog.text
 
@@ -69,7 +69,7 @@ class TestServe:
         def interrupted(*_: Any, **__: Any) -> int:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("listener.server.run", interrupted)
+        monkeypatch.setattr("listener.server.worker.run", interrupted)
         assert cli.main([]) == 130
 
 
@@ -122,7 +122,7 @@ class TestOthers:
 
 def test_version_is_quick_and_imports_next_to_nothing():
     script = (
-        "import sys; from listener import cli\n"
+        "import sys; from listener.cli import main as cli\n"
         "try: cli.main(['--version'])\n"
         "except SystemExit: pass\n"
         "print([name for name in ('pydantic', 'asyncio', 'aiosmtpd', 'json') if name in sys.modules])"
@@ -134,7 +134,7 @@ def test_version_is_quick_and_imports_next_to_nothing():
 
 
 def test_a_reader_that_goes_away_is_no_fault():
-    script = "from listener.cli import entry; entry()"
+    script = "from listener.cli.main import entry; entry()"
     with subprocess.Popen(
         [sys.executable, "-c", script, "schema"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:

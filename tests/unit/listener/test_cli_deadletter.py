@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from functions import deadletter
-from functions.deadletter import KeptSelection, Selection, Shown, open_dead_letters
-from functions.envelope import Client, Envelope, Recipient
+from functions.backends import Swept
 from functions.errors import ConfigError, Permanent
-from functions.spool import DeadRecord
-from functions.sweeping import Swept
-from listener import cli
-from listener.cli_deadletter import line, moment, printable, watched
+from functions.message.envelope import Client, Envelope, Recipient
+from functions.spool import deadletters as deadletter
+from functions.spool.deadletters import KeptSelection, Selection, Shown, open_dead_letters
+from functions.spool.object import DeadRecord
+from listener.cli import main as cli
+from listener.cli.deadletter import line, moment, printable, watched
 
 NOW = 1_800_000_000.0
 
@@ -92,7 +92,7 @@ def letters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> InMemory:
         record(2, flow="out", output="mailer_0", reason="Relay DENIED", code="5.7.1", attempts=3),
         record(3),
     )
-    monkeypatch.setattr("listener.cli_deadletter.open_dead_letters", lambda config, folder, environ: made)
+    monkeypatch.setattr("listener.cli.deadletter.open_dead_letters", lambda config, folder, environ: made)
     return made
 
 
@@ -270,7 +270,7 @@ def test_what_a_stranger_wrote_reaches_no_terminal_raw():
 
 
 def test_the_spool_chooses_the_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    from listener.config import load
+    from listener.config.relay import load
 
     config = load(None, {"SMTP_RELAY_CONFIG_JSON": '{"flows": {}, "spool": "s3://b"}'})
     monkeypatch.setattr(deadletter, "HOMES", {"s3": "functions.no_such_module"})
@@ -287,7 +287,7 @@ def test_sweep_prints_what_it_found(monkeypatch: pytest.MonkeyPatch, capsys: pyt
             raise found
         return found
 
-    monkeypatch.setattr("listener.cli_sweep.sweep_once", sweep_once)
+    monkeypatch.setattr("listener.cli.sweep.sweep_once", sweep_once)
     assert cli.main(["sweep"]) == 0
     assert cli.main(["sweep"]) == 0
     assert cli.main(["sweep"]) == 1

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from functions.errors import ConfigError, ConfigErrors
-from listener.config import RelayConfig, load
-from listener.config_errors import keys_of, path_of
-from listener.obsolete import OPTIONS, known, without_obsolete
-from listener.options import SmtpOptions
+from listener.config.errors import keys_of, path_of
+from listener.config.obsolete import OPTIONS, known, without_obsolete
+from listener.config.relay import RelayConfig, load
+from listener.config.smtp import SmtpOptions
 
 
 def mistakes(tmp_path: Path, **keys: Any) -> list[str]:

@@ -9,15 +9,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from functions.errors import ConfigError
-from functions.outputs import KINDS as OUTPUTS
-from functions.outputs import OUTPUTS as OUTPUT_REGISTRY
-from listener import check
+from functions.processors.registry import KINDS as OUTPUTS
+from functions.processors.registry import OUTPUTS as OUTPUT_REGISTRY
+from listener.checks import report as check
 from listener.checks.finding import Setting
-from listener.config import RelayConfig, load
-from listener.config_errors import keys_of
-from listener.filters.union import FILTERS
-from listener.filters.union import KINDS as FILTER_KINDS
-from listener.options import SmtpOptions
+from listener.config.errors import keys_of
+from listener.config.relay import RelayConfig, load
+from listener.config.smtp import SmtpOptions
+from listener.filters.registry import FILTERS
+from listener.filters.registry import KINDS as FILTER_KINDS
 
 WORDS = st.sampled_from(
     [

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from listener.data import END, DataReader, Flaw
+from listener.smtp.data import END, DataReader, Flaw
 
 MAX = 65_536
 

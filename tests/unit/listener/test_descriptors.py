@@ -14,7 +14,7 @@ _CODE = """
 import logging, resource, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]), int(sys.argv[2])))
 logging.basicConfig(format="%(message)s")
-from listener.descriptors import make_room
+from listener.server.file_limit import make_room
 make_room(int(sys.argv[3]))
 print(*resource.getrlimit(resource.RLIMIT_NOFILE))
 """

@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
 from functions.errors import ConfigError
-from functions.outputs import OUTPUTS
-from listener import cli_dkim
+from functions.processors.registry import OUTPUTS
+from listener.cli import dkim_generate as cli_dkim
 
 
 def run(capsys: pytest.CaptureFixture[str], **given: object) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from listener.entrypoint import Owner, drop, mounted_folders, new_owner
+from listener.cli.entrypoint import Owner, drop, mounted_folders, new_owner
 
 
 def line(place: Path | str, options: str = "rw,relatime") -> bytes:

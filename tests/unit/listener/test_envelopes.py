@@ -12,20 +12,20 @@ from typing import Any
 
 import pytest
 
-from functions.envelope import Envelope
-from functions.headers import HeaderEdits
-from functions.mail import Content
-from functions.secrets import SecretResolver
-from functions.spool import DeadRecord
-from listener.decision import ACCEPT, Reply
-from listener.flow import Flow, Flows
-from listener.gate import Gate, LocalCounters
-from listener.intake import Intake
-from listener.listeners import Listener
-from listener.observer import Observer
-from listener.options import SmtpOptions
-from listener.port import Port
-from listener.tls import ServerTls
+from functions.message.envelope import Envelope
+from functions.message.headers import HeaderEdits
+from functions.message.mail import Content
+from functions.options.secrets import SecretResolver
+from functions.spool.object import DeadRecord
+from listener.api.decision import ACCEPT, Reply
+from listener.config.listeners import Listener
+from listener.config.smtp import SmtpOptions
+from listener.flows.flow import Flow, Flows
+from listener.intake.stamp import Intake
+from listener.monitoring.events import Observer
+from listener.smtp.connection_limits import Gate, LocalCounters
+from listener.smtp.endpoint import Port
+from listener.smtp.tls.context import ServerTls
 from tests.support.net import HOST
 from tests.support.scripted import Scripted
 from tests.support.tls import Authority, encrypt, starttls

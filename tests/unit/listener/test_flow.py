@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from listener.asking import FilterObserver
-from listener.decision import (
+from listener.api.decision import (
     ABSTAIN,
     ACCEPT,
     DEFER,
@@ -21,8 +20,9 @@ from listener.decision import (
     defer,
     refuse,
 )
-from listener.flow import DataOutcome, Flow, Flows
-from listener.session import Session, Transaction
+from listener.api.session import Session, Transaction
+from listener.flows.flow import DataOutcome, Flow, Flows
+from listener.flows.inquiry import FilterObserver
 from tests.support.scripted import Dialogue, Scripted, a_session, password
 
 X, Y, Z = "x@c.example", "y@d.example", "z@e.example"

@@ -18,8 +18,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from listener.decision import Decision, Phase, Reply
-from listener.flow import Flow, Flows
+from listener.api.decision import Decision, Phase, Reply
+from listener.flows.flow import Flow, Flows
 from tests.support.scripted import Dialogue, Scripted
 
 SENDERS = ("one@a.example", "two@b.example")

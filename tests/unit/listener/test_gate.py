@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.counters import SharedCounters
-from listener.gate import FULL, FULL_FOR_ADDRESS, Counters, Gate, LocalCounters
+from listener.server.counters import SharedCounters
+from listener.smtp.connection_limits import FULL, FULL_FOR_ADDRESS, Counters, Gate, LocalCounters
 
 
 def client(ip: str = "192.0.2.1") -> Any:

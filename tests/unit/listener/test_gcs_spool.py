@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from functions.envelope import Envelope
-from functions.mail import BytesContent
-from functions.spool import split_object, spool_key
-from functions.spool_options import SpoolOptions
-from listener.bucket_spool import BucketSpool
-from listener.capture_folder import CaptureFolder
-from listener.decision import Reply
-from listener.object_store import open_object_store
+from functions.message.envelope import Envelope
+from functions.message.mail import BytesContent
+from functions.options.spool import SpoolOptions
+from functions.spool.object import split_object, spool_key
+from listener.api.decision import Reply
+from listener.intake.bucket_spool import BucketSpool
+from listener.intake.capture_folder import CaptureFolder
+from listener.intake.object_store import open_object_store
 from tests.support.gcp import FakeGcs
 from tests.support.gcs_xml import XmlFront
 from tests.support.spooled import MAIL, envelope_of

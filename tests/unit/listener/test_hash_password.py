@@ -10,9 +10,9 @@ import pytest
 from argon2 import PasswordHasher
 
 from functions.errors import ConfigError
-from listener import cli_password
-from listener.cli_password import hashed
-from listener.filters.passwords import parse
+from listener.cli import hash_password as cli_password
+from listener.cli.hash_password import hashed
+from listener.filters.passwords.stored import parse
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "SHA512", "md5", "sha3_256", "blake2b", "RSA-SHA256"])

@@ -15,13 +15,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener import heartbeat, probe_server
-from listener.board import Board
-from listener.exposition import Exposition
-from listener.health import HealthAt, MetricsAt, probe_servers
-from listener.heartbeat import Health, Heartbeat
-from listener.metrics import Metrics
-from listener.probe_server import BadRequest, HttpResponse, ProbeServer, parse_head, skip_proxy
+from listener.monitoring import heartbeat
+from listener.monitoring import http as probe_server
+from listener.monitoring.board import Board
+from listener.monitoring.exposition import Exposition
+from listener.monitoring.health import HealthAt, MetricsAt, probe_servers
+from listener.monitoring.heartbeat import Health, Heartbeat
+from listener.monitoring.http import BadRequest, HttpResponse, ProbeServer, parse_head, skip_proxy
+from listener.monitoring.metrics import Metrics
 
 V1 = b"PROXY TCP4 192.0.2.1 192.0.2.2 40000 9090\r\n"
 V2_ADDRESSES = bytes([192, 0, 2, 1, 192, 0, 2, 2]) + struct.pack("!HH", 40000, 9090)
@@ -143,7 +144,7 @@ async def test_the_task_beats_and_tries_the_spool() -> None:
 
 CHILD = """
 import sys
-from listener.heartbeat import Heartbeat
+from listener.monitoring.heartbeat import Heartbeat
 beats = Heartbeat.attach(int(sys.argv[1]))
 beats.beat(1).accepting()
 """

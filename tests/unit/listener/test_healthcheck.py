@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from listener.healthcheck import main
+from listener.cli.healthcheck import main
 from tests.support.net import HOST, free_port
 
 

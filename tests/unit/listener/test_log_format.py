@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.log_format import (
+from listener.logs.format import (
     TRACE,
     JsonFormat,
     TemplateFormat,

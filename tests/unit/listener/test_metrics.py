@@ -11,12 +11,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from functions.errors import ConfigError
-from listener import families
-from listener.board import VALUES, Board
-from listener.decision import Phase
-from listener.exposition import Exposition
-from listener.metrics import Metrics
-from listener.observer import Observer
+from listener.api.decision import Phase
+from listener.monitoring import families
+from listener.monitoring.board import VALUES, Board
+from listener.monitoring.events import Observer
+from listener.monitoring.exposition import Exposition
+from listener.monitoring.metrics import Metrics
 
 
 class Scrape(dict[tuple[str, frozenset[tuple[str, str]]], float]):
@@ -168,8 +168,8 @@ def test_process_metrics_tell_of_this_process() -> None:
 
 WORKER = """
 import sys
-from listener.board import Board
-from listener.metrics import Metrics
+from listener.monitoring.board import Board
+from listener.monitoring.metrics import Metrics
 metrics = Metrics(Board.attach(int(sys.argv[1])), int(sys.argv[2]))
 for _ in range(int(sys.argv[3])):
     metrics.connection_opened("smtp")
@@ -219,9 +219,9 @@ def test_two_processes_are_added_up_and_a_worker_started_again_goes_on() -> None
 
 FORK = """
 import os
-from listener.board import Board
-from listener.exposition import Exposition
-from listener.metrics import Metrics
+from listener.monitoring.board import Board
+from listener.monitoring.exposition import Exposition
+from listener.monitoring.metrics import Metrics
 board = Board.create(2)
 child = os.fork()
 if child == 0:

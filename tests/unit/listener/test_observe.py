@@ -14,10 +14,11 @@ import pytest
 from pydantic import ValidationError
 
 from functions.errors import ConfigError
-from listener import log_handlers, mail_log
-from listener.log_handlers import RotatingHandler
-from listener.log_options import LoggerOptions
-from listener.observe import TRACE, configure, reset
+from listener.logs import handlers as log_handlers
+from listener.logs import mail_log
+from listener.logs.handlers import RotatingHandler
+from listener.logs.options import LoggerOptions
+from listener.logs.setup import TRACE, configure, reset
 
 log = logging.getLogger("smtp_relay.test")
 

@@ -11,10 +11,10 @@ import httpx
 import pytest
 
 from functions.errors import ConfigError
-from listener.config import RelayConfig
-from listener.log_format import JsonFormat
-from listener.observer import NULL
-from listener.probes import Probes
+from listener.config.relay import RelayConfig
+from listener.logs.format import JsonFormat
+from listener.monitoring.events import NULL
+from listener.monitoring.probes import Probes
 from tests.support.net import free_port
 
 ROOT = Path(__file__).parents[3]
@@ -119,8 +119,8 @@ async def test_nothing_is_served_or_counted_unless_asked() -> None:
 def test_nothing_of_metrics_is_imported_unless_asked() -> None:
     program = (
         "import sys\n"
-        "from listener.config import RelayConfig\n"
-        "from listener.probes import Probes\n"
+        "from listener.config.relay import RelayConfig\n"
+        "from listener.monitoring.probes import Probes\n"
         "config = RelayConfig.model_validate({'flows': {}, 'health': {'portNumber': 0}})\n"
         "Probes(config, 1).observer(0)\n"
         "names = ('metrics', 'board', 'families', 'exposition', 'process_metrics')\n"
@@ -131,9 +131,9 @@ def test_nothing_of_metrics_is_imported_unless_asked() -> None:
 
 FORKS = """
 import asyncio, json, os, sys
-from listener.config import RelayConfig
-from listener.log_format import JsonFormat
-from listener.probes import Probes
+from listener.config.relay import RelayConfig
+from listener.logs.format import JsonFormat
+from listener.monitoring.probes import Probes
 
 probes = Probes(RelayConfig.model_validate(json.loads(sys.argv[1])), 2)
 for worker in (0, 1):

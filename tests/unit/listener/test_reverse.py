@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from listener.mailauth.dns import DnsResolver
-from listener.reverse import MAX_ENTRIES, Names
+from listener.mailauth.dns.client import DnsResolver
+from listener.mailauth.dns.iprev import MAX_ENTRIES, Names
 from tests.support.dns_server import DnsServer
 from tests.support.net import HOST
 
@@ -147,7 +147,7 @@ async def test_without_name_servers_there_are_no_names(caplog: pytest.LogCapture
 async def test_memory_is_bounded() -> None:
     class Absent:
         def known(self, question: Any) -> Any:
-            from listener.mailauth.resolver import ABSENT
+            from listener.mailauth.dns.resolver import ABSENT
 
             return ABSENT
 

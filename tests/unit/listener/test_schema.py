@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from functions.jsonc import parse
-from functions.outputs import KINDS as OUTPUTS
-from listener import schema
-from listener.config import RelayConfig
-from listener.config_errors import keys_of
-from listener.filters.union import KINDS as FILTERS
-from listener.options import SmtpOptions
+from functions.options.jsonc import parse
+from functions.processors.registry import KINDS as OUTPUTS
+from listener.cli import schema
+from listener.config.errors import keys_of
+from listener.config.relay import RelayConfig
+from listener.config.smtp import SmtpOptions
+from listener.filters.registry import KINDS as FILTERS
 
 ROOT = Path(__file__).parents[3]
 

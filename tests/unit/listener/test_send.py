@@ -15,8 +15,8 @@ from aiosmtpd.lmtp import LMTP
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from functions.errors import ConfigError
-from listener import cli
-from listener.cli_send import address
+from listener.cli import main as cli
+from listener.cli.send import address
 
 
 class Kept:

@@ -14,10 +14,10 @@ import pytest
 from cryptography.x509.oid import NameOID
 
 from functions.errors import ConfigError
-from functions.secrets import SecretResolver
-from listener.certificates import end_of, self_signed
-from listener.options import SmtpOptions
-from listener.tls import ServerTls, facts, wanted
+from functions.options.secrets import SecretResolver
+from listener.config.smtp import SmtpOptions
+from listener.smtp.tls.certificates import end_of, self_signed
+from listener.smtp.tls.context import ServerTls, facts, wanted
 from tests.support import process
 from tests.support.tls import Authority, Identity, trusting
 
@@ -340,7 +340,7 @@ class TestRenewal:
     ) -> None:
         kept = {"ssm:/key": CA.issue()}
         monkeypatch.setattr(
-            "functions.secrets._fetch",
+            "functions.options.secrets._fetch",
             lambda reference, scheme: (
                 kept["ssm:/key"].key_pem() if reference == "ssm:/key" else kept["ssm:/key"].pem
             ),

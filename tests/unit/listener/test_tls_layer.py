@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from listener.tls_layer import CHUNK, MAX_UNSENT, TlsLayer
+from listener.smtp.tls.layer import CHUNK, MAX_UNSENT, TlsLayer
 from tests.support.tls import Authority, trusting
 
 

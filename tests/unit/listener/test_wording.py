@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.decision import Phase, Reply
-from listener.wording import Kind, authentication_required, one_line, worded
+from listener.api.decision import Phase, Reply
+from listener.flows.wording import Kind, authentication_required, one_line, worded
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.xtext import decode, encode, printable
+from listener.smtp.xtext import decode, encode, printable
 
 
 @given(st.text())

@@ -6,12 +6,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from functions.charset import decode_words
-from functions.fields import first_value
-from listener.decision import ACCEPT, Decision, Phase, refuse
-from listener.filters.base import Filter, FilterOptions
-from listener.filters.context import BuildContext
-from listener.session import Message, Session, Transaction
+from functions.message.charset import decode_words
+from functions.message.fields import first_value
+from listener.api.context import BuildContext
+from listener.api.decision import ACCEPT, Decision, Phase, refuse
+from listener.api.filter import Filter, FilterOptions
+from listener.api.session import Message, Session, Transaction
 
 
 class Options(FilterOptions):

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from functions.aws.build import AwsProcessor, build
-from functions.aws.options import AwsOutputOptions
+from functions.aws.output.options import AwsOutputOptions
+from functions.aws.output.processor import AwsProcessor, build
 from functions.processors.context import BuildContext
 from tests.support.endpoint import Endpoint, endpoint
 
@@ -29,7 +29,7 @@ def output(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("AWS_REGION", "eu-west-1")
-    monkeypatch.setattr("functions.aws.build._accounts", {})
+    monkeypatch.setattr("functions.aws.output.processor._accounts", {})
     made: list[AwsProcessor] = []
 
     def make(**options: Any) -> AwsProcessor:

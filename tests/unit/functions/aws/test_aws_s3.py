@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from pydantic import ValidationError
 
-from functions.aws.build import AwsProcessor
+from functions.aws.output.processor import AwsProcessor
 from functions.errors import Permanent, Temporary
 from tests.support.endpoint import Asked, Endpoint, Says
 from tests.support.jobs import fault_of, job_of

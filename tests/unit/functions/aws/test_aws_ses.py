@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from functions.aws.build import AwsProcessor
-from functions.aws.ses import addressed
-from functions.aws.ses_account import CLOSED_FOR, Account, SesClosed, instances
-from functions.envelope import FlowNotes
+from functions.aws.output.processor import AwsProcessor
+from functions.aws.output.ses import addressed
+from functions.aws.output.ses_account import CLOSED_FOR, Account, SesClosed, instances
 from functions.errors import Permanent, Temporary
+from functions.message.envelope import FlowNotes
 from tests.support.endpoint import Asked, Endpoint, Says
 from tests.support.jobs import Receipts, fault_of, job_of
 from tests.support.spooled import MAIL, envelope_of

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from functions.aws.build import AwsProcessor
-from functions.aws.sqs import MAX_MESSAGE, place_of
+from functions.aws.output.processor import AwsProcessor
+from functions.aws.output.sqs import MAX_MESSAGE, place_of
 from functions.errors import Permanent, Temporary
 from tests.support.endpoint import Asked, Endpoint, Says
 from tests.support.jobs import Receipts, fault_of, job_of

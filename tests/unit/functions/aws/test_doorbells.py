@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from functions.aws.doorbells import NotOurs, S3Notification, doorbells
+from functions.aws.notifications import NotOurs, S3Notification, doorbells
 from functions.aws.spool import doorbell
 
 

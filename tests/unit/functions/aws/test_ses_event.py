@@ -10,8 +10,8 @@ from aws_lambda_powertools.utilities.data_classes import SESEvent
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from functions.aws.ses_event import build
-from functions.mime import read_parts
+from functions.aws.output.ses_event import build
+from functions.message.mime import read_parts
 from tests.support.jobs import job_of
 from tests.support.spooled import MAIL
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from functions.bucket.memory_limit import Budget
 from functions.gcp import cloud_log
-from functions.gcp.budget import Budget
 
 MIB = 1_048_576
 

@@ -13,12 +13,12 @@ from pydantic import ValidationError
 
 from functions.errors import ConfigError, Temporary
 from functions.gcp.clients import publisher_client, storage_client, topic_path
-from functions.gcp.options import GcpOutputOptions, TopicOptions
-from functions.gcp.pubsub import MAX_REQUEST, Topic
-from functions.mail import BytesContent, Mail
-from functions.outputs import build_processor
+from functions.gcp.output.options import GcpOutputOptions, TopicOptions
+from functions.gcp.output.pubsub import MAX_REQUEST, Topic
+from functions.message.mail import BytesContent, Mail
 from functions.processors.base import Job
 from functions.processors.context import BuildContext
+from functions.processors.registry import build_processor
 from tests.support.gcp import FakeGcs
 from tests.support.net import HOST, free_port
 from tests.support.spooled import MAIL, envelope_of

@@ -14,7 +14,7 @@ import pytest
 
 from functions.errors import ConfigError
 from functions.gcp.secrets import ENDPOINT, _token, fetch
-from functions.secrets import SecretResolver
+from functions.options.secrets import SecretResolver
 
 SECRETS = {
     "projects/p/secrets/text/versions/latest": "grüße".encode(),

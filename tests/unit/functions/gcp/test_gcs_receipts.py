@@ -9,13 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from functions.delivery import Output, Owed
+from functions.bucket.runner import Later
+from functions.delivery.engine import Output, Owed
+from functions.delivery.events import NullObserver
 from functions.errors import Permanent, Temporary
 from functions.gcp.receipts import GRACE, Claim, GcsReceipts
 from functions.gcp.store import GcsStore
-from functions.home import Later
-from functions.mail import BytesContent, Mail
-from functions.observer import NullObserver
+from functions.message.mail import BytesContent, Mail
 from functions.processors.base import Once, Processor
 from tests.support.spooled import MAIL, envelope_of
 

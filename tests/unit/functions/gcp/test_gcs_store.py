@@ -9,7 +9,7 @@ import pytest
 
 from functions.errors import Permanent, Temporary
 from functions.gcp.clients import storage_client
-from functions.gcp.gcs import GcsTarget
+from functions.gcp.output.gcs import GcsTarget
 from functions.gcp.store import GcsStore
 from functions.processors.store import Blob
 from tests.support.gcp import FakeGcs

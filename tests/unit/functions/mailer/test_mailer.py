@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import pytest
 
 from functions.errors import ConfigError, Permanent, Temporary
-from functions.outputs import OUTPUTS, build_processor
+from functions.options.secrets import SecretResolver
 from functions.processors.context import BuildContext
-from functions.processors.mailer import MailerProcessor
-from functions.processors.mailer_results import GROUP
-from functions.secrets import SecretResolver
+from functions.processors.mailer.output import MailerProcessor
+from functions.processors.mailer.recipients import GROUP
+from functions.processors.registry import OUTPUTS, build_processor
 from tests.support.net import HOST, free_port
 from tests.support.relaying import MAIL, Remembering, job, make_mail
 from tests.support.smarthost import CLOSE, Heard, Smarthost, refusing, server_context, smarthost

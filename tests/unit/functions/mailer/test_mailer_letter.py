@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from functions.errors import Permanent, Temporary
-from functions.headers import split_head
-from functions.mail import FileContent, Mail
-from functions.processors import mailer_letter
-from functions.processors.dkim import Signer
-from functions.processors.dkim_canon import RelaxedBody
-from functions.processors.mailer_letter import Letter
+from functions.message.headers import split_head
+from functions.message.mail import FileContent, Mail
+from functions.processors.mailer import message as mailer_letter
+from functions.processors.mailer.canon import RelaxedBody
+from functions.processors.mailer.dkim import Signer
+from functions.processors.mailer.message import Letter
 from tests.support.relaying import MAIL, make_mail
 from tests.support.signer import rsa_key
 
@@ -59,7 +59,7 @@ def test_unchanged(mail: bytes) -> None:
 @pytest.mark.parametrize("mail", ODD)
 @pytest.mark.parametrize("piece", [1, 2, 7, 262_144])
 def test_signed_on_top(mail: bytes, piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("functions.mail.CHUNK", max(piece, len(mail) // 1_000))
+    monkeypatch.setattr("functions.message.mail.CHUNK", max(piece, len(mail) // 1_000))
     seen: list[tuple[bytes, bytes]] = []
 
     class Spy(Signer):

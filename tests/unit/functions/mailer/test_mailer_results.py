@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from functions.errors import Permanent, Temporary
 from functions.processors.base import shown
-from functions.processors.mailer_results import Ending, decode, deliver, encode, words
-from functions.smtp.reply import Said, Unreachable
-from functions.smtp.transaction import Tally
+from functions.processors.mailer.recipients import Ending, decode, deliver, encode, words
+from functions.smtp_client.reply import Said, Unreachable
+from functions.smtp_client.transaction import Tally
 from tests.support.relaying import Remembering
 
 GONE = Said("5.1.1", "550 gone")

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.charset import decode_words
-from functions.processors.mailer_options import Override
-from functions.processors.override import Overriding, text_field
+from functions.message.charset import decode_words
+from functions.processors.mailer.options import Override
+from functions.processors.mailer.override import Overriding, text_field
 
 HEAD = (
     b"Received: from x\r\nFrom: Ann <ann@client.example>\r\n"

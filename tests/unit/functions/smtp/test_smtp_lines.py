@@ -8,7 +8,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.smtp.lines import crlf_lines, skipped, stuffed
+from functions.smtp_client.lines import crlf_lines, skipped, stuffed
 
 TEXT = st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b".", b"a", b" ", b"\x00", b"\xff"])).map(b"".join)
 

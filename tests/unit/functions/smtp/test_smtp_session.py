@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from functions.errors import Temporary
-from functions.processors.mailer import _Work
-from functions.smtp.connection import own_name
-from functions.smtp.pool import Pool
-from functions.smtp.reply import Unreachable
-from functions.smtp.server import Login, Server
-from functions.smtp.tls import Policy, client_context
-from functions.smtp.transaction import Rcpt
+from functions.processors.mailer.output import _Work
+from functions.smtp_client.connection import own_name
+from functions.smtp_client.pool import Pool
+from functions.smtp_client.reply import Unreachable
+from functions.smtp_client.server import Login, Server
+from functions.smtp_client.tls import Policy, client_context
+from functions.smtp_client.transaction import Rcpt
 from tests.support.net import HOST, free_port
 from tests.support.relaying import endless, job, make_mail, message, pool, send
 from tests.support.smarthost import CLOSE, SILENCE, Heard, Smarthost, server_context, smarthost

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from functions.errors import Temporary
-from functions.smtp.transaction import Rcpt, transact
+from functions.smtp_client.transaction import Rcpt, transact
 from tests.support.relaying import MAIL, message, pool, send
 from tests.support.smarthost import CLOSE, EXTENSIONS, RESET, SILENCE, Heard, refusing, smarthost
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from functions.errors import ConfigError
-from listener.filters import htpasswd
-from listener.filters.htpasswd import Htpasswd
+from listener.filters.passwords import htpasswd
+from listener.filters.passwords.htpasswd import Htpasswd
 
 
 class Clock:

@@ -21,13 +21,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import ValidationError
 
-from listener.decision import Decision, Phase
-from listener.filters import http_client
-from listener.filters.context import BuildContext
-from listener.filters.http_auth import HttpAuth
-from listener.filters.union import FILTERS, build_filter
-from listener.flow import Flow, Flows
-from listener.session import Credentials, Session
+from listener.api.context import BuildContext
+from listener.api.decision import Decision, Phase
+from listener.api.session import Credentials, Session
+from listener.filters.http import client as http_client
+from listener.filters.http.auth import HttpAuth
+from listener.filters.registry import FILTERS, build_filter
+from listener.flows.flow import Flow, Flows
 from tests.support.endpoint import Endpoint, Says, endpoint
 from tests.support.net import free_port
 

@@ -16,20 +16,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from functions.envelope import Tls
 from functions.ids import uuid7
-from functions.mail import Mail
-from functions.mime import Parts, read_parts
-from listener.capture import Capture
-from listener.decision import ACCEPT, Decision, Phase, Reply
-from listener.filters.base import Filter
-from listener.filters.context import BuildContext
-from listener.filters.http_answer import decide
-from listener.filters.http_client import Unanswered
-from listener.filters.http_filter import MAX_EVENT, HttpFilter
-from listener.filters.union import FILTERS, build_filter
-from listener.flow import Flow, Flows
-from listener.session import Credentials, Session, Transaction
+from functions.message.envelope import Tls
+from functions.message.mail import Mail
+from functions.message.mime import Parts, read_parts
+from listener.api.context import BuildContext
+from listener.api.decision import ACCEPT, Decision, Phase, Reply
+from listener.api.filter import Filter
+from listener.api.session import Credentials, Session, Transaction
+from listener.filters.http.answer import decide
+from listener.filters.http.client import Unanswered
+from listener.filters.http.filter import MAX_EVENT, HttpFilter
+from listener.filters.registry import FILTERS, build_filter
+from listener.flows.flow import Flow, Flows
+from listener.intake.capture import Capture
 from tests.support.endpoint import Endpoint, Says, endpoint
 from tests.support.net import free_port
 
@@ -119,7 +119,7 @@ async def test_large_mails_do_not_hold_the_event_loop(
         readers.append(threading.get_ident())
         return read_parts(mail, flow)
 
-    monkeypatch.setattr("listener.filters.http_filter.read_parts", read)
+    monkeypatch.setattr("listener.filters.http.filter.read_parts", read)
     one = await make(server.url)
     mail = take(b"Content-Type: text/html\r\n\r\n" + b"<b>" * (size // 3))
     assert await ask(one, mail) == ACCEPT

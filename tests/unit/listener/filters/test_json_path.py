@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.filters.json_path import MISSING, JsonPath
+from listener.filters.http.json_path import MISSING, JsonPath
 
 VALUE = {"a": {"b": [10, {"c": "x"}], "0": "zero", "odd.key": 1, "": 2}, "list": [[1, 2]], "n": None}
 

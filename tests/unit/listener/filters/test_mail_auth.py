@@ -11,22 +11,22 @@ from typing import Any, Final
 import pytest
 from pydantic import ValidationError
 
-from functions import cloudevent
-from functions.cloudevent import AUTH_RESULTS
-from functions.envelope import Client, Envelope, FlowNotes, Recipient, from_json
 from functions.errors import ConfigError
-from functions.headers import HeaderEdits
 from functions.ids import uuid7
-from functions.mail import BytesContent, Mail
-from functions.mime import read_parts
-from listener.capture import Capture
-from listener.decision import Decision, Phase
-from listener.filters.context import BuildContext
+from functions.message import cloudevent
+from functions.message.cloudevent import AUTH_RESULTS
+from functions.message.envelope import Client, Envelope, FlowNotes, Recipient, from_json
+from functions.message.headers import HeaderEdits
+from functions.message.mail import BytesContent, Mail
+from functions.message.mime import read_parts
+from listener.api.context import BuildContext
+from listener.api.decision import Decision, Phase
+from listener.api.session import Session, Transaction
 from listener.filters.mail_auth import MailAuthFilter
-from listener.filters.union import FILTERS, build_filter
+from listener.filters.registry import FILTERS, build_filter
+from listener.intake.capture import Capture
 from listener.mailauth.check import Checks
-from listener.mailauth.memory import MemoryResolver
-from listener.session import Session, Transaction
+from listener.mailauth.dns.zone import MemoryResolver
 from tests.support.dns_server import DnsServer
 from tests.support.net import HOST
 from tests.support.signer import record, rsa_key, sign

@@ -16,13 +16,13 @@ import bcrypt
 import pytest
 
 from functions.errors import ConfigError
-from listener.decision import ACCEPT, DEFER, REFUSE, Decision, Phase
-from listener.filters.context import BuildContext
-from listener.filters.htpasswd import CHECK_EVERY, Htpasswd
-from listener.filters.passwords import parse
+from listener.api.context import BuildContext
+from listener.api.decision import ACCEPT, DEFER, REFUSE, Decision, Phase
+from listener.api.session import Credentials
+from listener.filters.passwords.htpasswd import CHECK_EVERY, Htpasswd
+from listener.filters.passwords.stored import parse
 from listener.filters.static_auth import THREADS, StaticAuth, StaticAuthOptions, Users, build
-from listener.flow import Flow, Flows
-from listener.session import Credentials
+from listener.flows.flow import Flow, Flows
 from tests.support.scripted import Dialogue, a_session, password, value
 
 ARGON2 = argon2.PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash("secret")

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from listener.decision import ACCEPT, REFUSE, Decision, Phase
-from listener.filters.context import BuildContext
+from listener.api.context import BuildContext
+from listener.api.decision import ACCEPT, REFUSE, Decision, Phase
+from listener.api.session import Transaction
 from listener.filters.whitelist import Networks, Whitelist, WhitelistOptions, build, subnet
-from listener.flow import Flow, Flows
-from listener.session import Transaction
+from listener.flows.flow import Flow, Flows
 from tests.support.scripted import Dialogue, a_session
 
 CONTEXT = BuildContext.of(Path("/"), {})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from listener.mailauth.check import BytesSource, Checks, check
-from listener.mailauth.memory import MemoryResolver
+from listener.mailauth.dns.zone import MemoryResolver
 from listener.mailauth.spf import Sender
 from tests.support.conformance import Zone, arc_suite, each, needs_suites
 

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 import pytest
 
-from listener.mailauth.arc import MAX_INSTANCES
 from listener.mailauth.check import BytesSource, Checks, check
-from listener.mailauth.dkim import KeyRules
-from listener.mailauth.memory import MemoryResolver
+from listener.mailauth.dkim.arc import MAX_INSTANCES
+from listener.mailauth.dkim.verify import KeyRules
+from listener.mailauth.dns.zone import MemoryResolver
 from listener.mailauth.results import ArcResult
 from listener.mailauth.spf import Sender
 from tests.support.signer import arc_set, ed25519_key, record, rsa_key

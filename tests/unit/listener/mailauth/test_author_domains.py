@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from listener.mailauth.author import MAX_DOMAINS, authors
-from listener.mailauth.fields import HeaderBlock
+from listener.mailauth.dkim.fields import HeaderBlock
 
 
 def domains(*values: bytes) -> tuple[str, ...]:

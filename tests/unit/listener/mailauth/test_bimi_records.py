@@ -7,9 +7,9 @@ from typing import Any, Final
 import pytest
 
 from listener.mailauth import bimi
+from listener.mailauth.dkim.fields import HeaderBlock
 from listener.mailauth.dmarc import Identifiers, evaluate, walk
-from listener.mailauth.fields import HeaderBlock
-from listener.mailauth.memory import MemoryResolver
+from listener.mailauth.dns.zone import MemoryResolver
 from listener.mailauth.results import BimiResult
 
 LOGO: Final = "v=BIMI1; l=https://example.com/logo.svg; a=https://example.com/vmc.pem"

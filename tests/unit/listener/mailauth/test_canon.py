@@ -9,7 +9,7 @@ from dkim.canonicalization import CanonicalizationPolicy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.mailauth.canon import Algorithm, BodyCanon, relaxed_value, without_signature
+from listener.mailauth.dkim.canon import Algorithm, BodyCanon, relaxed_value, without_signature
 
 
 class Kept(bytearray):

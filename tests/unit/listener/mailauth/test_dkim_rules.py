@@ -13,8 +13,8 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from listener.mailauth.check import BytesSource, Checks, check
-from listener.mailauth.dkim import MAX_SIGNATURES, KeyRules
-from listener.mailauth.memory import MemoryResolver
+from listener.mailauth.dkim.verify import MAX_SIGNATURES, KeyRules
+from listener.mailauth.dns.zone import MemoryResolver
 from listener.mailauth.results import Report, SignatureResult
 from listener.mailauth.spf import Sender
 from tests.support.signer import ed25519_key, record, rsa_key, sign

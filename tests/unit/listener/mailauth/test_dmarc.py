@@ -9,7 +9,7 @@ import pytest
 
 from listener.mailauth import policy
 from listener.mailauth.dmarc import Identifiers, by_severity, evaluate, walk, walk_names
-from listener.mailauth.memory import MemoryResolver
+from listener.mailauth.dns.zone import MemoryResolver
 from listener.mailauth.results import DmarcResult
 
 REJECT: Final = "v=DMARC1; p=reject"

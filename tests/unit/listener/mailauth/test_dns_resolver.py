@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from listener.mailauth.dns import DnsResolver, SharedResolver
-from listener.mailauth.resolver import Outcome, Question
+from listener.mailauth.dns.client import DnsResolver, SharedResolver
+from listener.mailauth.dns.resolver import Outcome, Question
 from tests.support.dns_server import DnsServer
 from tests.support.net import HOST
 

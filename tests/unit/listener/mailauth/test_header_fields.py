@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.mailauth.fields import MAX_FIELDS, HeaderBlock
+from listener.mailauth.dkim.fields import MAX_FIELDS, HeaderBlock
 
 
 def test_fields_keep_their_octets() -> None:

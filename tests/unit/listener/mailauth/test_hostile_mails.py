@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from listener.mailauth import check as check_module
 from listener.mailauth.authres import authentication_results
 from listener.mailauth.check import BytesSource, Checks, check
-from listener.mailauth.memory import MemoryResolver
-from listener.mailauth.resolver import DnsAnswer, Question, Resolver
+from listener.mailauth.dns.resolver import DnsAnswer, Question, Resolver
+from listener.mailauth.dns.zone import MemoryResolver
 from listener.mailauth.results import Report
 from listener.mailauth.spf import Sender
 from listener.mailauth.verdict import decide

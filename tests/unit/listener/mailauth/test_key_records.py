@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.mailauth import keys
+from listener.mailauth.dkim import keys
 from tests.support.signer import ed25519_key, record, rsa_key
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.mailauth.fields import HeaderBlock
+from listener.mailauth.dkim.fields import HeaderBlock
 from listener.mailauth.received import MAX_HOPS, MAX_VALUE, received_chain
 
 

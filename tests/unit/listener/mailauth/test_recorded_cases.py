@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from listener.mailauth.check import BytesSource, Checks, check
-from listener.mailauth.memory import MemoryResolver
+from listener.mailauth.dns.zone import MemoryResolver
 from listener.mailauth.spf import Sender
 from listener.mailauth.verdict import decide
 from tests.support.conformance import Case, cases, each, needs_suites

@@ -8,9 +8,8 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.mailauth.cache import FAILURE_TTL, MAX_NEGATIVE_TTL, MAX_TTL, Cache, cost
-from listener.mailauth.memory import MemoryResolver
-from listener.mailauth.resolver import (
+from listener.mailauth.dns.cache import FAILURE_TTL, MAX_NEGATIVE_TTL, MAX_TTL, Cache, cost
+from listener.mailauth.dns.resolver import (
     Deadline,
     DnsAnswer,
     Outcome,
@@ -19,6 +18,7 @@ from listener.mailauth.resolver import (
     resolve_all,
     resolve_one,
 )
+from listener.mailauth.dns.zone import MemoryResolver
 
 
 def question(number: int) -> Question:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from listener.mailauth import spf
-from listener.mailauth.dns import DnsResolver
-from listener.mailauth.memory import MemoryResolver
-from listener.mailauth.resolver import DnsAnswer, Question, Resolver
+from listener.mailauth.dns.client import DnsResolver
+from listener.mailauth.dns.resolver import DnsAnswer, Question, Resolver
+from listener.mailauth.dns.zone import MemoryResolver
 from tests.support.conformance import Zone, each, needs_suites, spf_suite
 from tests.support.dns_server import DnsServer
 

@@ -9,8 +9,8 @@ from typing import Any, Final
 import pytest
 
 from listener.mailauth import spf
-from listener.mailauth.memory import MemoryResolver
-from listener.mailauth.resolver import DnsAnswer, Question
+from listener.mailauth.dns.resolver import DnsAnswer, Question
+from listener.mailauth.dns.zone import MemoryResolver
 from listener.mailauth.results import SpfResult
 from listener.mailauth.spf import Sender, SpfLimits
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.mailauth import tags
+from listener.mailauth.dkim import tags
 
 
 def test_white_space_around_everything() -> None:

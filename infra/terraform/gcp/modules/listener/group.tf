@@ -7,7 +7,7 @@ locals {
 
   # A passthrough load balancer does not translate ports: Docker does, so that the container needs no
   # privileges.
-  published = [for outside, listener in var.listeners : "${outside}:${listener.port}"]
+  published = [for outside, listener in var.listeners : "${outside}:${listener.smtp.endpoint}"]
 
   group_environment = merge(local.environment, {
     SMTP_RELAY_LISTENERS = jsonencode([

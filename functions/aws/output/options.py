@@ -1,0 +1,148 @@
+"""Options of the `aws` output: store to S3, publish to SQS, send through SES (SPEC section 7)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from functions.aws.output.client_options import ClientOptions
+from functions.aws.output.request_options import PutOptions, SendMessageOptions, SendRawEmailOptions
+from functions.options.deferred import Deferred
+from functions.options.storage import PublishOptions, StorageOptions
+from functions.options.types import CAMEL, OptionsModel, PlainText
+from functions.processors.base import OutputOptions
+
+
+def _queue_url(text: str) -> str:
+    if not text.startswith(("https://", "http://")):
+        raise ValueError(
+            f"{text!r} is not the URL of a queue (https://sqs.REGION.amazonaws.com/ACCOUNT/NAME)"
+        )
+    return text
+
+
+class QueueOptions(PublishOptions):
+    """Send an event to an SQS queue."""
+
+    topic: Annotated[PlainText, AfterValidator(_queue_url)]
+    """The queue's URL."""
+
+    format: Literal["cloudevent", "ses"] = "cloudevent"
+    """What is sent: a CloudEvent, or the JSON that SES sends for mail it received, so that code
+    written for SES receipt rules works unchanged."""
+
+
+class SesOptions(OptionsModel):
+    """How mail is sent through SES."""
+
+    max_send_rate: float | None = Field(default=None, gt=0)
+    """Recipients a second over all instances; else the account's own rate is asked for."""
+
+    identities: tuple[PlainText, ...] = ()
+    """The domains and addresses that mail is sent from: permissions are limited to them."""
+
+
+class AssumeRole(OptionsModel):
+    """A role that the output's clients assume."""
+
+    role_arn: str = Field(pattern=r"^arn:[a-z-]+:iam::[0-9]{12}:role/.+$")
+    """The role."""
+
+    external_id: str | None = None
+    """The external id that the role's trust policy asks for."""
+
+    session_name: str = Field(default="smtp-relay", pattern=r"^[A-Za-z0-9_+=,.@-]{2,64}$")
+    """The session's name in the audit log."""
+
+
+def _ses(value: Any) -> Any:
+    return ({} if value else None) if isinstance(value, bool) else value
+
+
+def _role(value: Any) -> Any:
+    return {"roleArn": value} if isinstance(value, str) else value
+
+
+class AwsOutputOptions(OutputOptions):
+    """Store the mail to S3, send an event to SQS, send the mail through SES: any of the three, in
+    this order."""
+
+    model_config = CAMEL
+
+    type: Literal["aws"]
+    """Which output this is."""
+
+    storage: StorageOptions | None = None
+    """What is stored to S3, and where."""
+
+    put_options: Annotated[PutOptions, Deferred(PutOptions)] = PutOptions.model_construct()
+    """Parameters added to PutObject."""
+
+    s3_client: Annotated[ClientOptions, Deferred(ClientOptions)] = Field(
+        default=ClientOptions.model_construct(), alias="s3client"
+    )
+    """Options of the S3 client."""
+
+    pubsub: QueueOptions | None = None
+    """What is sent to SQS, and to which queue; it names the stored object where there is one."""
+
+    send_message_options: Annotated[SendMessageOptions, Deferred(SendMessageOptions)] = (
+        SendMessageOptions.model_construct()
+    )
+    """Parameters added to SendMessage."""
+
+    sqs_client: Annotated[ClientOptions, Deferred(ClientOptions)] = Field(
+        default=ClientOptions.model_construct(), alias="sqsclient"
+    )
+    """Options of the SQS client."""
+
+    ses: Annotated[
+        SesOptions | None, BeforeValidator(_ses, json_schema_input_type=SesOptions | bool | None)
+    ] = None
+    """Send the raw mail through SES v2 to this flow's recipients; true is the same as `{}`."""
+
+    send_raw_email_options: Annotated[SendRawEmailOptions, Deferred(SendRawEmailOptions)] = (
+        SendRawEmailOptions.model_construct()
+    )
+    """Parameters added to SES's SendEmail."""
+
+    ses_client: Annotated[ClientOptions, Deferred(ClientOptions)] = ClientOptions.model_construct()
+    """Options of the SES client."""
+
+    assume_role: Annotated[
+        AssumeRole | None, BeforeValidator(_role, json_schema_input_type=AssumeRole | str | None)
+    ] = None
+    """A role that all three clients assume; a text is its ARN."""
+
+    @model_validator(mode="after")
+    def _does_something(self) -> AwsOutputOptions:
+        if self.storage is None and self.pubsub is None and self.ses is None:
+            raise ValueError("does nothing: give storage, pubsub or ses")
+        return self
+
+    @property
+    def ascii_recipients(self) -> bool:
+        """Whether mail goes to the envelope's recipients through SES, which knows no SMTPUTF8."""
+        return self.ses is not None and self.send_raw_email_options.destinations is None
+
+    def identity(self) -> str:
+        """The name, else the destinations: bucket and key, queue, and whom SES sends for."""
+        if self.name is not None:
+            return self.name
+        parts = ["aws"]
+        if self.storage is not None:
+            parts.append(f"s3://{self.storage.bucket}/{self.storage.key}#{self.storage.type}")
+        if self.pubsub is not None:
+            parts.append(f"sqs:{self.pubsub.topic}#{self.pubsub.format}")
+        if self.ses is not None:
+            sends = self.send_raw_email_options
+            to = ",".join(sends.destinations or ())
+            parts.append(f"ses:{self._region()}/{sends.source or ''}/{to}")
+        if self.assume_role is not None:
+            parts.append(self.assume_role.role_arn)
+        return " ".join(parts)
+
+    def _region(self) -> str:
+        client = self.ses_client
+        return client.region_name or client.region or client.endpoint_url or client.endpoint or ""

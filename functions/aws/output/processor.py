@@ -1,0 +1,99 @@
+"""Making the processor of an `aws` output; only the clients that it needs."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any, Final
+
+from functions.aws.clients import ONCE, REPEATABLE, Clients
+from functions.aws.output.options import AwsOutputOptions
+from functions.processors.base import Job, Processor
+from functions.processors.context import BuildContext
+from functions.processors.store import Storage
+
+log: Final = logging.getLogger("smtp_relay.output.aws")
+
+
+class AwsProcessor(Processor):
+    """Store to S3, publish to SQS, send through SES: those that the options ask for, in this order.
+    What fails leaves the later ones for the next attempt, which finds the earlier ones done."""
+
+    def __init__(self, storage: Storage | None, queue: Any, sender: Any, clients: list[Any]) -> None:
+        self._storage = storage
+        self._queue = queue
+        self._sender = sender
+        self._clients = clients
+
+    def process(self, job: Job) -> None:
+        stored = self._storage.store(job) if self._storage is not None else None
+        if self._queue is not None:
+            self._queue.publish(job, stored)
+        if self._sender is not None:
+            self._sender.send(job)
+
+    def close(self) -> None:
+        for client in self._clients:
+            client.close()
+
+
+def build(options: AwsOutputOptions, name: str, context: BuildContext) -> AwsProcessor:
+    """The processor of one `aws` output. Raises ConfigError."""
+    clients = Clients(context.resolve_secret, options.assume_role)
+    made: list[Any] = []
+    storage = queue = sender = None
+    if options.storage is not None:
+        from functions.aws.output.s3 import S3Target
+
+        client = clients.make("s3", options.s3_client, REPEATABLE)
+        made.append(client)
+        target = S3Target(client, options.storage.bucket, options.put_options)
+        storage = Storage(options.storage, options.identity(), target)
+    if options.pubsub is not None:
+        from functions.aws.output.sqs import Queue, place_of
+
+        region, endpoint = place_of(options.pubsub.topic)
+        client = clients.make("sqs", options.sqs_client, ONCE, region_name=region, endpoint_url=endpoint)
+        made.append(client)
+        queue = Queue(client, options.pubsub, options.send_message_options)
+    if options.ses is not None:
+        sender = _sender(options, clients, made)
+    return AwsProcessor(storage, queue, sender, made)
+
+
+def _sender(options: AwsOutputOptions, clients: Clients, made: list[Any]) -> Any:
+    from functions.aws.output.ses import Sender
+    from functions.aws.output.ses_account import Account, instances
+
+    assert options.ses is not None
+    client = clients.make("sesv2", options.ses_client, ONCE)
+    made.append(client)
+
+    def rate() -> float:
+        assert options.ses is not None
+        whole = options.ses.max_send_rate or _account_rate(client)
+        return whole / instances(whole, os.environ)
+
+    role = options.assume_role.role_arn if options.assume_role else ""
+    place = (client.meta.endpoint_url, role, options.ses.max_send_rate)
+    account = _accounts.get(place)
+    if account is None:
+        account = _accounts[place] = Account(rate)
+    return Sender(client, account, options.send_raw_email_options)
+
+
+_accounts: Final[dict[Any, Any]] = {}
+"""Outputs that send from the same account share its rate, whatever flow they belong to."""
+
+
+def _account_rate(client: Any) -> float:
+    """The account's own rate, else 1 a second."""
+    try:
+        quota = client.get_account()["SendQuota"]
+        return float(quota["MaxSendRate"])
+    except Exception as error:  # noqa: BLE001 - whatever keeps the rate from us, 1 a second is safe
+        log.warning("SES does not say its send rate: 1 a second", extra={"reason": str(error)})
+        return 1.0
+
+
+__all__ = ["AwsProcessor", "build"]

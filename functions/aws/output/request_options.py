@@ -1,0 +1,162 @@
+"""Parameters that the file may add to requests to S3, SQS and SES, under their AWS names."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, ConfigDict, Field
+from pydantic.alias_generators import to_pascal
+
+from functions.options.types import OptionsModel
+
+PASCAL = ConfigDict(alias_generator=to_pascal, defer_build=True)
+
+
+def given(options: OptionsModel) -> dict[str, Any]:
+    """What the file says, under AWS's names; nothing is built for a file that says nothing."""
+    return options.model_dump(by_alias=True, exclude_none=True) if options.model_fields_set else {}
+
+
+class PutOptions(OptionsModel):
+    """Parameters of S3's PutObject. Bucket, key, body and preconditions are the output's own."""
+
+    model_config = PASCAL
+
+    acl: str | None = Field(default=None, alias="ACL")
+    """A canned ACL."""
+
+    bucket_key_enabled: bool | None = None
+    """Use an S3 Bucket Key with SSE-KMS."""
+
+    cache_control: str | None = None
+    """Cache-Control of the object."""
+
+    checksum_algorithm: Literal["CRC32", "SHA1", "SHA256"] | None = None
+    """The checksum that the SDK adds; it makes others only with a library that is not installed here."""
+
+    content_disposition: str | None = None
+    """Content-Disposition of the object."""
+
+    content_encoding: str | None = None
+    """Content-Encoding of the object."""
+
+    content_language: str | None = None
+    """Content-Language of the object."""
+
+    content_type: str | None = None
+    """Content-Type of the object, instead of the one of what is stored."""
+
+    expected_bucket_owner: str | None = None
+    """The account that must own the bucket."""
+
+    grant_full_control: str | None = None
+    """Grantees of full control."""
+
+    grant_read: str | None = None
+    """Grantees that may read the object."""
+
+    grant_read_acp: str | None = Field(default=None, alias="GrantReadACP")
+    """Grantees that may read the object's ACL."""
+
+    grant_write_acp: str | None = Field(default=None, alias="GrantWriteACP")
+    """Grantees that may write the object's ACL."""
+
+    metadata: dict[str, str] | None = None
+    """User metadata."""
+
+    object_lock_legal_hold_status: Literal["ON", "OFF"] | None = None
+    """Object Lock: legal hold."""
+
+    object_lock_mode: Literal["GOVERNANCE", "COMPLIANCE"] | None = None
+    """Object Lock: retention mode."""
+
+    object_lock_retain_until_date: str | None = None
+    """Object Lock: when retention ends, an ISO 8601 time."""
+
+    request_payer: Literal["requester"] | None = None
+    """Who pays."""
+
+    server_side_encryption: Literal["AES256", "aws:kms", "aws:kms:dsse"] | None = None
+    """Server-side encryption, else the bucket's default."""
+
+    sse_kms_encryption_context: str | None = Field(default=None, alias="SSEKMSEncryptionContext")
+    """The KMS encryption context, base64 JSON."""
+
+    sse_kms_key_id: str | None = Field(default=None, alias="SSEKMSKeyId")
+    """The KMS key."""
+
+    storage_class: str | None = None
+    """The storage class."""
+
+    tagging: str | None = None
+    """Tags, as URL query parameters."""
+
+    website_redirect_location: str | None = None
+    """Where the bucket's web site redirects to."""
+
+
+class SendMessageOptions(OptionsModel):
+    """Parameters of SQS's SendMessage. Queue and body are the output's own."""
+
+    model_config = PASCAL
+
+    delay_seconds: int | None = Field(default=None, ge=0, le=900)
+    """Seconds that the message stays invisible."""
+
+    message_attributes: dict[str, dict[str, str]] | None = None
+    """Message attributes."""
+
+    message_group_id: str | None = None
+    """The group of a FIFO queue."""
+
+    message_deduplication_id: str | None = None
+    """The deduplication id of a FIFO queue, instead of the output's own (which is the same at every
+    attempt)."""
+
+
+class Tag(OptionsModel):
+    """One message tag."""
+
+    model_config = PASCAL
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,256}$")
+    """The tag's name."""
+
+    value: str = Field(pattern=r"^[A-Za-z0-9_-]{1,256}$")
+    """The tag's value."""
+
+
+def _no_breaks(text: str) -> str:
+    if any(ord(c) < 32 for c in text):
+        raise ValueError("cannot hold control characters")
+    return text
+
+
+Address = Annotated[str, Field(min_length=3), AfterValidator(_no_breaks)]
+
+
+class SendRawEmailOptions(OptionsModel):
+    """Parameters of the reference's SendRawEmail, carried over to SES v2's SendEmail."""
+
+    model_config = PASCAL
+
+    configuration_set_name: str | None = None
+    """The configuration set."""
+
+    tags: tuple[Tag, ...] = ()
+    """Message tags, beside our `smtp-relay-id`."""
+
+    from_arn: str | None = None
+    """The identity whose policy permits the From address."""
+
+    source_arn: str | None = None
+    """The identity whose policy permits the source."""
+
+    return_path_arn: str | None = None
+    """The identity whose policy permits the return path."""
+
+    source: Address | None = None
+    """The From address that SES is given; else it takes the mail's own. Never the reverse-path."""
+
+    destinations: tuple[Address, ...] | None = Field(default=None, min_length=1)
+    """Replaces the recipients: a catch-all for staging."""

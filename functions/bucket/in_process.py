@@ -1,0 +1,235 @@
+"""In-process delivery out of a bucket: what events, queue and function are elsewhere, in one process.
+
+The bucket stays the record of what is owed, and receipts are those of the cloud's function: a process
+that ends, or runs beside others on the same spool, loses nothing and repeats nothing.
+"""
+
+from __future__ import annotations
+
+import heapq
+import importlib
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from functions.bucket.marks import spooled_id
+from functions.bucket.runner import Fate, Home
+from functions.bucket.sweep import PERIOD, WINDOW, sweep
+from functions.config import DeliveryConfig
+from functions.delivery.engine import Delivery, backoff
+from functions.delivery.events import NullObserver, Observer
+from functions.errors import ConfigError, DeliveryFault
+
+log: Final = logging.getLogger("smtp_relay.delivery")
+
+HOMES: Final[Mapping[str, str]] = {"s3": "functions.aws.in_process", "gs": "functions.gcp.in_process"}
+"""Spool scheme to the module whose `open_home(config, delivery, folder, environ, observer)` gives the
+spool's Home."""
+
+RUN: Final = 300.0
+"""Seconds that a run over one mail may take; effects begin within them."""
+
+THREADS: Final = 4
+"""Runs at a time; each holds its mail in memory."""
+
+_MOST: Final = 100_000  # doorbells in memory; mails beyond are left to the sweep
+
+
+def open_home(
+    config: DeliveryConfig, delivery: Delivery, folder: Path, environ: Mapping[str, str], observer: Observer
+) -> Home:
+    """The bucket of the configuration's spool, with its cloud's receipts. Raises ConfigError."""
+    try:
+        module = importlib.import_module(HOMES[config.spool.scheme])
+    except (ImportError, KeyError) as error:
+        raise ConfigError(
+            "delivery.mode", f"in-process is not available for {config.spool.url}: {error}", "use events"
+        ) from error
+    home: Home = module.open_home(config, delivery, folder, environ, observer)
+    return home
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """Seconds between attempts: the first wait, and the longest."""
+
+    first: float = 30.0
+    longest: float = 900.0
+
+
+class BucketDelivery:
+    """Runs the outputs of one spool's mails in threads of its own. `clock` is Unix time in seconds."""
+
+    def __init__(
+        self,
+        home: Home,
+        waits: Waits | None = None,
+        observer: Observer | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._home = home
+        self.waits = waits or Waits()
+        self._observer = observer or NullObserver()
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._due: list[tuple[float, str, int]] = []
+        self._held: set[str] = set()
+        """Keys that wait or run."""
+        self._running = 0
+        self._next_sweep = math.inf
+        self._swept = -math.inf
+        self._stopping = False
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="bucket-run")
+        self._thread = threading.Thread(target=self._loop, name="bucket-delivery", daemon=True)
+
+    def start(self, *, sweeps: bool = True) -> None:
+        """Take up what the spool holds, now and every five minutes; without `sweeps` another process
+        does that."""
+        if sweeps:
+            self._next_sweep = 0.0
+        self._thread.start()
+
+    def ring(self, keys: Iterable[str]) -> None:
+        """Deliver the mails under these keys, which were stored just now. Any thread may call."""
+        self._ring(keys, 0)
+
+    def replace(self, delivery: Delivery, waits: Waits) -> None:
+        """Go on with other outputs; runs under way end with those they began with."""
+        self._home.replace(delivery)
+        self.waits = waits
+
+    def stop(self, timeout: float) -> int:
+        """Wait for the runs under way; what is owed stays in the bucket. Gives how many runs are still
+        held up in their threads."""
+        deadline = time.monotonic() + timeout
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not self._running, timeout)
+        self._home.close()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._running, max(1.0, deadline - time.monotonic()))
+            left = self._running
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        return left
+
+    def _add(self, when: float, key: str, attempts: int) -> bool:
+        """False when there is no room for one more."""
+        if key in self._held or self._stopping:
+            return True
+        if len(self._held) >= _MOST:
+            return False
+        self._held.add(key)
+        heapq.heappush(self._due, (when, key, attempts))
+        return True
+
+    def _loop(self) -> None:
+        while True:
+            with self._changed:
+                job = self._next()
+                while job is None:
+                    if self._stopping:
+                        return
+                    self._changed.wait(self._patience())
+                    job = self._next()
+                self._running += 1
+            self._pool.submit(self._guarded, job)
+
+    def _next(self) -> Callable[[], None] | None:
+        """What can be done at once."""
+        if self._stopping or self._running >= THREADS:
+            return None
+        now = time.monotonic()
+        if self._next_sweep <= now:
+            self._next_sweep = now + PERIOD
+            return self._sweep
+        if self._due and self._due[0][0] <= now:
+            _, key, attempts = heapq.heappop(self._due)
+            return lambda: self._run(key, attempts)
+        return None
+
+    def _patience(self) -> float | None:
+        """Seconds until there may be something to do."""
+        if self._running >= THREADS:
+            return None
+        first = min(self._next_sweep, self._due[0][0] if self._due else math.inf)
+        return None if first == math.inf else max(0.0, first - time.monotonic())
+
+    def _guarded(self, job: Callable[[], None]) -> None:
+        try:
+            job()
+        except Exception:
+            log.exception("fault in a delivery")
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
+
+    def _run(self, key: str, attempts: int) -> None:
+        again: float | None = self.waits.first
+        try:
+            again = self._attempt(key, attempts)
+        finally:
+            with self._changed:
+                self._held.discard(key)
+                if again is not None:
+                    self._add(time.monotonic() + again, key, attempts + 1)
+
+    def _attempt(self, key: str, attempts: int) -> float | None:
+        """One run; the seconds until the next one, None where none is needed."""
+        end = time.monotonic() + RUN
+        run = self._home.run(
+            key, attempts=attempts, seconds_left=lambda: end - time.monotonic(), stored=attempts == 0
+        )
+        if run.fate is not Fate.LATER:
+            return None
+        if run.cut_short:
+            return 0.0
+        wait = backoff(attempts + 1, first=self.waits.first, longest=self.waits.longest)
+        return max(wait, run.retry_after or 0.0)
+
+    def _take_up(self) -> None:
+        """Whatever a mail's next attempt was, a start is a good moment for one. An earlier process may
+        have ended between a claim and its receipt: these are no first attempts."""
+        home = self._home
+        keys = (found.key for found in home.store.list(f"{home.prefix}spool/"))
+        ours = (key for key in keys if spooled_id(key, home.prefix) is not None)
+        # As a list: the store is asked before the lock is taken.
+        self._ring_again(list(islice(ours, _MOST)))
+
+    def _ring_again(self, keys: Iterable[str]) -> None:
+        self._ring(keys, 1)
+
+    def _ring(self, keys: Iterable[str], attempts: int) -> None:
+        with self._changed:
+            left = sum([not self._add(0.0, key, attempts) for key in keys])
+            self._changed.notify_all()
+        if left:
+            log.warning("left to the sweep", extra={"mails": left})
+
+    def _sweep(self) -> None:
+        now = self._clock()
+        home = self._home
+        try:
+            if self._swept == -math.inf:
+                self._take_up()
+            since = min(self._swept, now - WINDOW)
+            found = sweep(
+                home.store, home.prefix, self._ring_again, now=now, since=since, seconds_left=lambda: math.inf
+            )
+        except DeliveryFault as fault:
+            log.error("the sweep failed", extra={"reason": fault.reason})
+            return
+        self._swept = now
+        oldest = None if found.oldest is None else now - found.oldest
+        self._observer.backlog(oldest, found.unfinished, found.dead)
+        if found.unfinished or found.dead:
+            log.info("swept", extra=found._asdict())

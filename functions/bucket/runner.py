@@ -1,0 +1,347 @@
+"""A bucket as the home of a spool: what one doorbell, one run, means (SPEC section 6).
+
+The same for S3 and Cloud Storage. The spool object is the record of what is owed, `dead/` of what was
+given up; what took effect is behind `Receipts`, which is each cloud's own.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, Protocol
+
+from functions.bucket.marks import (
+    Marks,
+    clear_marks,
+    dead_folder,
+    parked_name,
+    read_marks,
+    spooled_id,
+)
+from functions.bucket.store import ObjectStore
+from functions.delivery.engine import SKEW, UNKNOWN, Delivery, Outcome, Owed, Report, State
+from functions.delivery.events import NullObserver, Observer
+from functions.errors import DeliveryFault, Temporary
+from functions.ids import uuid7_ms
+from functions.message.envelope import Envelope, UnknownEnvelope
+from functions.message.mail import BytesContent, Mail
+from functions.processors.base import Once
+from functions.spool.object import CONTENT_TYPE, DeadRecord, dead_key, encode_object, kept_key, split_object
+
+log: Final = logging.getLogger("smtp_relay.delivery")
+
+ENVELOPE: Final = "envelope"
+"""Stands for the output in the record of an object that is no mail of ours."""
+
+JSON: Final = "application/json"
+
+ABANDONED: Final = "an earlier run ended before it knew the outcome"
+"""Why an effect is in doubt whose claim was left behind."""
+
+TOO_LATE: Final = "4.4.7"
+"""RFC 3463 section 3.5, delivery time expired: what is said where too little of the run is left."""
+
+
+FRESH: Final = 60.0
+"""Seconds for which a mail's own event finds nothing that an earlier run, or a person, left."""
+
+
+class Fate(Enum):
+    """How one doorbell ended."""
+
+    FINISHED = "finished"
+    PARKED = "parked"
+    LATER = "later"
+    GONE = "gone"
+    """There is no such mail (any more): it is finished."""
+    FOREIGN = "foreign"
+    """Not a key of the spool."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run over one mail. `retry_after` is the least wait, in seconds, that somebody asked for;
+    `cut_short` says that only time was lacking: the next run may start at once."""
+
+    fate: Fate
+    report: Report | None = None
+    retry_after: float | None = None
+    cut_short: bool = False
+
+
+Later = list[Callable[[], None]]
+
+
+class Receipts(Protocol):
+    """What a cloud remembers of effects that their API would repeat."""
+
+    def once(self, mail: Mail, owed: Owed, later: Later) -> Once:
+        """Receipts of one output. A claim whose effect is in doubt and not to be repeated stays until
+        `later` is done, which is when the output is durably given up."""
+
+
+class Home:
+    """One spool bucket and the outputs that deliver from it. May be used by several threads."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        prefix: str,
+        delivery: Delivery,
+        receipts: Receipts,
+        *,
+        keep: bool = False,
+        observer: Observer | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.store = store
+        self.prefix = prefix
+        self._delivery = delivery
+        self._receipts = receipts
+        self._keep = keep
+        self._observer = observer or NullObserver()
+        self._clock = clock
+
+    def replace(self, delivery: Delivery) -> None:
+        """Go on with other outputs."""
+        self._delivery = delivery
+
+    def close(self) -> None:
+        """Release what the outputs hold; one that waits for a server is made to let go."""
+        self._delivery.close()
+
+    def run(self, key: str, *, attempts: int, seconds_left: Callable[[], float], stored: bool = False) -> Run:
+        """Deliver what the mail under `key` is owed. `attempts` is how often that was tried before,
+        as far as is known; `stored` says that the store itself rang, and not the sweep or a person.
+        Never raises a DeliveryFault: what the bucket refuses is tried later."""
+        mail_id = spooled_id(key, self.prefix)
+        if mail_id is None:
+            return Run(Fate.FOREIGN)
+        try:
+            return self._run(key, mail_id, attempts, seconds_left, stored)
+        except DeliveryFault as fault:
+            # Whatever the bucket says against it, the mail is still owed.
+            log.warning("the spool failed", extra={"id": mail_id, "reason": fault.reason})
+            self._observer.spool_error()
+            return Run(Fate.LATER, retry_after=getattr(fault, "retry_after", None))
+
+    def _run(
+        self, key: str, mail_id: str, attempts: int, seconds_left: Callable[[], float], stored: bool
+    ) -> Run:
+        data = self.store.read(key)
+        if data is None:
+            log.info("nothing owed", extra={"id": mail_id})
+            return Run(Fate.GONE)
+        try:
+            envelope, content = split_object(data)
+        except UnknownEnvelope as error:
+            return self._unreadable(mail_id, str(error), attempts)
+        if envelope.id != mail_id:
+            return self._unreadable(mail_id, f"the envelope is that of {envelope.id}", attempts)
+        del data
+        mail = Mail(envelope, BytesContent(content))
+        unmarked = stored and attempts == 0 and self._is_first(envelope)
+        marks = Marks() if unmarked else read_marks(self.store, self.prefix, mail_id)
+        ledger = BucketLedger(self, self._receipts, marks, attempts)
+        ledger.bury_refused(mail)
+        report = self._delivery.deliver(mail, ledger, now=self._clock(), seconds_left=seconds_left)
+        self._tell(mail, report)
+        if report.finished:
+            self._finish(key, mail, marks)
+            return Run(Fate.FINISHED, report)
+        if unmarked and report.parked:
+            # An event may come twice: the mark is for all that is dead.
+            marks = read_marks(self.store, self.prefix, mail_id)
+        self._tidy(mail_id, marks, park=report.parked)
+        if report.parked:
+            log.warning("parked", extra={"id": mail_id, "dead": len(marks.dead)})
+            return Run(Fate.PARKED, report)
+        owed = [o.fault for o in report.outcomes if o.state is State.RETRY and o.fault is not None]
+        cut_short = all(fault.enhanced == TOO_LATE for fault in owed)
+        return Run(Fate.LATER, report, report.retry_after, cut_short)
+
+    def _is_first(self, envelope: Envelope) -> bool:
+        """Whether nothing can be marked yet, so that the look for marks, which costs as much as the
+        upload, is spared. An event that comes twice within the time runs once more over what was given
+        up in between; where doubts are given up that could repeat an effect, so there we look."""
+        return (
+            envelope.replay == 0
+            and not envelope.refused
+            and not self._delivery.gives_up_doubts
+            and self._clock() - envelope.received / 1000 < FRESH
+        )
+
+    def look_again(self, mail: Mail, owed: Owed) -> None:
+        """Called when an effect is claimed. Another run may have given its doubt up, and its claim
+        back, since this one read the marks. Raises Temporary: the next run reads them."""
+        if not self._delivery.gives_up_doubts:
+            return
+        marks = read_marks(self.store, self.prefix, mail.id)
+        if owed.key in marks.dead or owed.key in marks.dropped:
+            raise Temporary("another run has given it up", enhanced="4.3.2")
+
+    def doubt(self, mail: Mail, owed: Owed, part: str, reason: str) -> None:
+        """The outcome of an effect is not known."""
+        tell_doubt(self._observer, mail, owed, part, reason)
+
+    def bury(self, record: DeadRecord) -> None:
+        """Write a dead record; one that is there already stays. Raises DeliveryFault."""
+        key = self.prefix + dead_key(record.id, record.key)
+        if not self.store.create(key, record.model_dump_json().encode(), JSON):
+            return
+        self._observer.dead_letter(record.flow, record.output)
+        log.error(
+            "given up",
+            extra={
+                "id": record.id,
+                "flow": record.flow,
+                "output": record.output,
+                "reason": record.reason,
+                "code": record.code,
+            },
+        )
+
+    def _unreadable(self, mail_id: str, reason: str, attempts: int) -> Run:
+        """An object that is no mail of a schema read here: perhaps a newer listener's."""
+        now = self._clock()
+        if now - uuid7_ms(mail_id) / 1000 < SKEW:
+            log.warning("not readable yet", extra={"id": mail_id, "reason": reason})
+            return Run(Fate.LATER)
+        marks = read_marks(self.store, self.prefix, mail_id)
+        if ENVELOPE in marks.dropped:
+            return Run(Fate.PARKED)
+        if ENVELOPE not in marks.dead:
+            ms = int(now * 1000)
+            self.bury(
+                DeadRecord(
+                    id=mail_id,
+                    key=ENVELOPE,
+                    flow="",
+                    output=UNKNOWN,
+                    reason=reason,
+                    code="5.6.0",
+                    attempts=attempts + 1,
+                    first=uuid7_ms(mail_id),
+                    last=ms,
+                )
+            )
+            marks.dead.add(ENVELOPE)
+        self._tidy(mail_id, marks, park=True)
+        return Run(Fate.PARKED)
+
+    def _finish(self, key: str, mail: Mail, marks: Marks) -> None:
+        """The order is what makes a crash in between harmless: each step may be done again."""
+        if self._keep:
+            # Replaced, not created: a copy carries the number of its last replay.
+            place = self.prefix + kept_key(mail.id, mail.envelope.received_at)
+            self.store.replace(place, encode_object(mail.envelope, mail.content.read()), CONTENT_TYPE)
+        self.store.delete(key)
+        with suppress(DeliveryFault):
+            clear_marks(self.store, self.prefix, mail.id, marks)
+        log.info("finished", extra={"id": mail.id, "flows": ",".join(mail.envelope.flows())})
+
+    def _tidy(self, mail_id: str, marks: Marks, *, park: bool) -> None:
+        """Void marks go; a parked mail gets one."""
+        folder = self.prefix + dead_folder(mail_id)
+        valid = parked_name(marks.dead)
+        for name in marks.parked - {valid}:
+            self.store.delete(folder + name)
+        if park and valid not in marks.parked:
+            self.store.create(folder + valid, b"", "text/plain")
+
+    def _tell(self, mail: Mail, report: Report) -> None:
+        for outcome in report.outcomes:
+            flow, label, fault = outcome.owed.flow, outcome.label, outcome.fault
+            about = {"id": mail.id, "flow": flow, "output": label}
+            if outcome.state is State.DONE:
+                self._observer.output_done(flow, label, "delivered", 0.0)
+                log.info("delivered", extra=about)
+            elif outcome.state is State.RETRY and fault is not None:
+                self._observer.output_done(flow, label, "error", 0.0)
+                self._observer.retry(flow, label)
+                log.warning("tried again later", extra=about | {"reason": fault.reason})
+            else:
+                self._observer.output_done(flow, label, "error", 0.0)
+
+
+class BucketLedger:
+    """`functions.delivery.engine.Ledger` for one mail of a bucket."""
+
+    def __init__(self, home: Home, receipts: Receipts, marks: Marks, attempts: int) -> None:
+        self._home = home
+        self._receipts = receipts
+        self._marks = marks
+        self._attempts = attempts
+        self._later: dict[str, Later] = {}
+
+    def settled(self, mail: Mail) -> Mapping[str, State]:
+        dead = dict.fromkeys(self._marks.dead, State.DEAD)
+        return dead | dict.fromkeys(self._marks.dropped, State.DONE)
+
+    def once(self, mail: Mail, owed: Owed) -> Once:
+        once = self._receipts.once(mail, owed, self._later.setdefault(owed.key, []))
+
+        def run(part: str, effect: Callable[[], str | None]) -> str | None:
+            def watched() -> str | None:
+                self._home.look_again(mail, owed)
+                try:
+                    return effect()
+                except Temporary as fault:
+                    # Said before the claim goes: whatever happens next, it was said.
+                    if fault.in_doubt:
+                        self._home.doubt(mail, owed, part, fault.reason)
+                    raise
+
+            return once(part, watched)
+
+        return run
+
+    def done(self, mail: Mail, outcome: Outcome) -> None:
+        """Nothing: storing is its own receipt, and the others wrote theirs."""
+
+    def bury(self, mail: Mail, record: DeadRecord) -> None:
+        self._home.bury(record)
+        self._marks.dead.add(record.key)
+        for step in self._later.pop(record.key, ()):
+            step()
+
+    def attempts(self, mail: Mail, owed: Owed) -> int:
+        return self._attempts
+
+    def bury_refused(self, mail: Mail) -> None:
+        """Recipients that were refused after DATA (`partialAccept`): the listener may write nothing
+        but mails, so it leaves them to us."""
+        for record in refused_records(mail.envelope):
+            if record.key not in self._marks.dead and record.key not in self._marks.dropped:
+                self.bury(mail, record)
+
+
+def tell_doubt(observer: Observer, mail: Mail, owed: Owed, part: str, reason: str = ABANDONED) -> None:
+    """The outcome of an effect is not known: count it, and say so with the mail's id."""
+    label = "" if owed.output is None else owed.output.label
+    observer.in_doubt(owed.flow, label)
+    about = {"id": mail.id, "flow": owed.flow, "output": label, "part": part, "reason": reason}
+    log.warning("in doubt", extra=about | {"in_doubt": True})
+
+
+def refused_records(envelope: Envelope) -> list[DeadRecord]:
+    """The dead records of recipients that were refused when the mail was accepted."""
+    return [
+        DeadRecord(
+            id=envelope.id,
+            key=f"recipient-{index}",
+            flow="",
+            output=UNKNOWN,
+            reason=refused.reason,
+            code=refused.code,
+            first=envelope.received,
+            last=envelope.received,
+            recipients=(refused.address,),
+            reverse_path=envelope.reverse_path,
+        )
+        for index, refused in enumerate(envelope.refused)
+    ]

@@ -1,0 +1,112 @@
+"""The sweep over a spool bucket: what is due again, and how much there is (SPEC section 6)."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import Final
+
+from functions.backends import Swept
+from functions.bucket.marks import Marks, dead_name, spooled_id
+from functions.bucket.store import ObjectStore
+from functions.delivery.engine import MIN_SECONDS_LEFT
+from functions.ids import uuid7_ms
+
+log: Final = logging.getLogger("smtp_relay.sweep")
+
+PERIOD: Final = 300.0
+"""Seconds between sweeps."""
+
+WINDOW: Final = 2 * PERIOD
+"""Seconds that a sweep looks back, so that one that fails is made up for by the next. Ringing twice
+for a mail changes nothing."""
+
+_STEPS: Final = (900, 1_800, 3_600, 7_200, 14_400, 28_800)
+_THEN_EVERY: Final = 43_200
+
+_SHARDS: Final = "0123456789abcdef"
+_LISTERS: Final = 8
+_FEW: Final = 2_000
+_BATCH: Final = 100
+
+Ring = Callable[[Sequence[str]], None]
+"""Rings for the mails under these keys. Raises DeliveryFault."""
+
+
+def ring_nobody(keys: Sequence[str]) -> None:
+    """The bell of a spool that a server delivers in-process: nobody else can ring there, and its own
+    sweep finds what is owed within PERIOD."""
+
+
+def rings(age: float) -> int:
+    """How often a mail of this age, in seconds, should have been rung for again."""
+    if age < _STEPS[0]:
+        return 0
+    return sum(age >= step for step in _STEPS) + int(age // _THEN_EVERY)
+
+
+def sweep(
+    store: ObjectStore,
+    prefix: str,
+    ring: Ring,
+    *,
+    now: float,
+    since: float,
+    seconds_left: Callable[[], float],
+) -> Swept:
+    """One pass. Rings for every unparked mail whose age passed one of the steps after `since`, and
+    for those replayed; times are Unix seconds. Raises DeliveryFault.
+
+    `unfinished` and `oldest` of what it gives count no parked mails: those wait for a person, and
+    are counted as dead.
+    """
+    marks: defaultdict[str, Marks] = defaultdict(Marks)
+    for key in _keys(store, f"{prefix}dead/"):
+        name = dead_name(key, prefix)
+        if name is not None:
+            marks[name[0]].add(name[1])
+    dead = sum(len(each.dead) for each in marks.values())
+    unfinished = rung = strangers = 0
+    oldest: float | None = None
+    waiting: list[str] = []
+    for key in _keys(store, f"{prefix}spool/"):
+        mail_id = spooled_id(key, prefix)
+        if mail_id is None:
+            strangers += 1
+            continue
+        mark = marks.get(mail_id)
+        if mark is not None and mark.is_parked:
+            continue
+        received = uuid7_ms(mail_id) / 1000
+        unfinished += 1
+        oldest = max(oldest or 0.0, now - received)
+        if (mark is not None and mark.is_replayed) or rings(now - received) > rings(since - received):
+            waiting.append(key)
+    for at in range(0, len(waiting), _BATCH):
+        if seconds_left() < MIN_SECONDS_LEFT:
+            log.warning("the sweep ran out of time", extra={"left": len(waiting) - rung})
+            break
+        some = waiting[at : at + _BATCH]
+        ring(some)
+        rung += len(some)
+    if strangers:
+        log.warning("objects in the spool that are no mails", extra={"count": strangers})
+    return Swept(oldest, unfinished, dead, rung)
+
+
+def _keys(store: ObjectStore, folder: str) -> list[str]:
+    """All keys of a folder that has shards. One listing while they are few, since listings cost; all
+    shards side by side when they are many."""
+    few = [found.key for found in islice(store.list(folder), _FEW)]
+    if len(few) < _FEW:
+        return few
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(_LISTERS, thread_name_prefix="sweep") as pool:
+        lists = pool.map(lambda shard: [found.key for found in store.list(f"{folder}{shard}/")], _SHARDS)
+        return [key for keys in lists for key in keys]
+
+
+__all__ = ["PERIOD", "WINDOW", "Ring", "ring_nobody", "rings", "sweep"]

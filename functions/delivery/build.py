@@ -1,0 +1,134 @@
+"""The outputs of a cloud function, each built when its first mail comes.
+
+A start pays for the outputs it uses, and an output that cannot be built (its secret is missing) holds
+up no other: its mails are tried again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from functions.config import DeliveryConfig
+from functions.delivery.engine import Delivery, Output
+from functions.errors import ConfigError, Temporary
+from functions.processors.base import Job, Landed, OutputOptions, Processor
+from functions.processors.context import BuildContext
+from functions.processors.registry import build_processor, type_of
+
+log: Final = logging.getLogger("smtp_relay.delivery")
+
+_STORES: Final = frozenset({"aws", "gcp"})
+
+
+def needs_receipt(options: OutputOptions) -> bool:
+    """Whether repeating this output's effect is seen: everything but storing, whose objects are
+    created once by themselves."""
+    if type_of(options) not in _STORES:
+        return True
+    return any(getattr(options, step, None) is not None for step in ("pubsub", "ses"))
+
+
+def needs_receipts(config: DeliveryConfig) -> bool:
+    """Whether any output of the configuration takes receipts."""
+    return any(needs_receipt(output) for flow in config.flows.values() for output in flow.outputs)
+
+
+def build_delivery(config: DeliveryConfig, context: BuildContext, *, eager: bool = False) -> Delivery:
+    """The outputs of every flow. With `eager` they are built now, as far as that is possible."""
+    flows: dict[str, list[Output]] = {}
+    for name, flow in config.flows.items():
+        flows[name] = []
+        for label, options in flow.labelled():
+            lazy = LazyProcessor(label, _builder(options, label, context))
+            if eager:
+                lazy.prepare()
+            flows[name].append(Output(label, options.identity(), lazy))
+    return _delivery(config, flows)
+
+
+def build_now(config: DeliveryConfig, context: BuildContext) -> Delivery:
+    """The outputs of every flow, to be run out of a bucket by a process that ends where one cannot be
+    built. Raises ConfigError."""
+    flows = {
+        name: [
+            Output(label, options.identity(), _builder(options, label, context)())
+            for label, options in flow.labelled()
+        ]
+        for name, flow in config.flows.items()
+    }
+    return _delivery(config, flows)
+
+
+def _delivery(config: DeliveryConfig, flows: Mapping[str, Sequence[Output]]) -> Delivery:
+    return Delivery(
+        flows, give_up_after=config.delivery.give_up_after / 1000, on_doubt=config.delivery.on_doubt
+    )
+
+
+def _builder(options: OutputOptions, label: str, context: BuildContext) -> Callable[[], Processor]:
+    def build() -> Processor:
+        made = build_processor(options, label, context)
+        # What is quick at home takes no receipts, since there it settles in one commit.
+        return Receipted(made) if made.quick else made
+
+    return build
+
+
+class LazyProcessor(Processor):
+    """Builds its processor when it is needed."""
+
+    def __init__(self, label: str, build: Callable[[], Processor]) -> None:
+        self._label = label
+        self._build = build
+        self._lock = threading.Lock()
+        self._made: Processor | None = None
+
+    def prepare(self) -> None:
+        """Build now; what is in the way is logged, and met again with the first mail."""
+        try:
+            self._processor()
+        except ConfigError as error:
+            log.error("an output cannot be built", extra={"output": self._label, "reason": str(error)})
+
+    def process(self, job: Job) -> Landed | None:
+        try:
+            processor = self._processor()
+        except ConfigError as error:
+            raise Temporary(f"the output cannot be built: {error}", enhanced="4.3.5") from error
+        return processor.process(job)
+
+    def close(self) -> None:
+        if self._made is not None:
+            self._made.close()
+
+    def _processor(self) -> Processor:
+        with self._lock:
+            if self._made is None:
+                self._made = self._build()
+            return self._made
+
+
+class Receipted(Processor):
+    """Runs a processor that takes no receipts under one."""
+
+    def __init__(self, processor: Processor) -> None:
+        self._processor = processor
+
+    def process(self, job: Job) -> None:
+        landed: list[Landed] = []
+
+        def effect() -> None:
+            left = self._processor.process(job)
+            if left is not None:
+                left.flush()
+                landed.append(left)
+
+        job.once("whole", effect)
+        for each in landed:
+            each.settle()
+
+    def close(self) -> None:
+        self._processor.close()

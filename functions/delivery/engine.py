@@ -1,0 +1,269 @@
+"""Delivery: run the outputs that a mail is owed, once each, and say how each ended.
+
+It stands between triggers (Lambda, Cloud Run function, in-process) and processors, and knows
+neither. What a home remembers of a mail is behind `Ledger`; this module is the same for folder,
+S3 and GCS (SPEC section 6, Failures and Once).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final, NamedTuple, Protocol
+
+from functions.errors import DeliveryFault, Permanent, Temporary
+from functions.message.envelope import Envelope
+from functions.message.mail import Mail
+from functions.processors.base import Job, Landed, Once, Processor
+from functions.spool.object import DeadRecord
+
+log = logging.getLogger("smtp_relay.delivery")
+
+MIN_SECONDS_LEFT: Final = 35.0
+"""No effect starts with less than this left of the run (SPEC section 6)."""
+
+SKEW: Final = 3600.0
+"""Seconds for which a flow that this configuration does not know may still be deployed."""
+
+UNKNOWN: Final = "unknown"
+"""Stands for the output in the key and record of a flow that is not known."""
+
+
+class State(Enum):
+    """How one output of one mail stands."""
+
+    DONE = "done"
+    RETRY = "retry"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One configured output: `label` for people and metrics, `identity` for receipts."""
+
+    label: str
+    identity: str
+    processor: Processor
+
+
+class Owed:
+    """One output that one mail is owed. `output` is None when the flow is not known here."""
+
+    __slots__ = ("_envelope", "_key", "flow", "output")
+
+    def __init__(self, envelope: Envelope, flow: str, output: Output | None) -> None:
+        self._envelope = envelope
+        self.flow = flow
+        self.output = output
+        self._key = ""
+
+    @property
+    def key(self) -> str:
+        """The output key (`output_key`). Made when asked for: most mails are done at once, and
+        nobody asks."""
+        if not self._key:
+            identity = UNKNOWN if self.output is None else self.output.identity
+            self._key = output_key(self._envelope, self.flow, identity)
+        return self._key
+
+
+class Outcome(NamedTuple):
+    """How one attempt at an output ended. `landed` is what to do around the receipt."""
+
+    owed: Owed
+    state: State
+    fault: DeliveryFault | None = None
+    landed: Landed | None = None
+
+    @property
+    def label(self) -> str:
+        return self.owed.output.label if self.owed.output else UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How one run over a mail ended: outcomes of the outputs attempted in this run."""
+
+    outcomes: tuple[Outcome, ...]
+    finished: bool
+    """Every output is done."""
+    parked: bool
+    """Every output is done or dead, and at least one is dead."""
+    retry_after: float | None = field(default=None)
+    """The longest wait, in seconds, that a provider asked for."""
+
+
+class Ledger(Protocol):
+    """What one home remembers of one mail's outputs."""
+
+    def settled(self, mail: Mail) -> Mapping[str, State]:
+        """Output key to DONE or DEAD, of those known to be settled."""
+
+    def once(self, mail: Mail, owed: Owed) -> Once:
+        """Receipts of one output."""
+
+    def done(self, mail: Mail, outcome: Outcome) -> None:
+        """An output took effect."""
+
+    def bury(self, mail: Mail, record: DeadRecord) -> None:
+        """Write the record of an output given up, create-only."""
+
+    def attempts(self, mail: Mail, owed: Owed) -> int:
+        """How often the output was attempted before this run."""
+
+
+def output_key(envelope: Envelope, flow: str, identity: str, part: str = "") -> str:
+    """The key of an effect: 32 hex characters of a hash over mail, replay, flow, output, part."""
+    text = "\0".join((envelope.id, str(envelope.replay), flow, identity, part))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+class Delivery:
+    """The outputs of every flow, and how one mail meets them.
+
+    `give_up_after` is in seconds. `in_doubt` says what a call without an answer becomes:
+    "resend" or "dead-letter".
+    """
+
+    def __init__(
+        self,
+        flows: Mapping[str, Sequence[Output]],
+        *,
+        give_up_after: float = 259_200.0,
+        on_doubt: str = "resend",
+    ) -> None:
+        self.flows = {name: tuple(outputs) for name, outputs in flows.items()}
+        self._give_up_after = give_up_after
+        self._on_doubt = on_doubt
+
+    @property
+    def gives_up_doubts(self) -> bool:
+        """Whether a call without an answer becomes a dead record."""
+        return self._on_doubt == "dead-letter"
+
+    def close(self) -> None:
+        """Release what the processors hold."""
+        for outputs in self.flows.values():
+            for output in outputs:
+                output.processor.close()
+
+    def owed(self, envelope: Envelope) -> list[Owed]:
+        """Every output of every flow that took the mail."""
+        owed: list[Owed] = []
+        for flow in envelope.flows():
+            outputs = self.flows.get(flow)
+            if outputs is None:
+                owed.append(Owed(envelope, flow, None))
+                continue
+            owed += [Owed(envelope, flow, output) for output in outputs]
+        return owed
+
+    def attempt(
+        self, mail: Mail, owed: Owed, once: Once, *, now: float, seconds_left: Callable[[], float]
+    ) -> Outcome:
+        """Try one output once. Never raises: every fault becomes an outcome.
+
+        `now` is Unix time in seconds.
+        """
+        fault: DeliveryFault
+        if seconds_left() < MIN_SECONDS_LEFT:
+            # Not an attempt: whatever its age, a mail is not given up for want of time.
+            return Outcome(owed, State.RETRY, Temporary("too little of the run is left", enhanced="4.4.7"))
+        try:
+            return Outcome(owed, State.DONE, landed=self._process(mail, owed, once, now, seconds_left))
+        except Permanent as error:
+            return Outcome(owed, State.DEAD, error)
+        except Temporary as error:
+            fault = error
+            if error.in_doubt and self._on_doubt == "dead-letter":
+                return Outcome(owed, State.DEAD, error)
+        except Exception as error:
+            # Whatever a library throws at us is worth another try, and worth reading.
+            log.exception(
+                "unexpected fault in an output", extra={"id": mail.id, "flow": owed.flow, "key": owed.key}
+            )
+            fault = Temporary(f"{type(error).__name__}: {error}")
+        if now - mail.envelope.received / 1000 > self._give_up_after:
+            return Outcome(owed, State.DEAD, fault)
+        return Outcome(owed, State.RETRY, fault)
+
+    def _process(
+        self, mail: Mail, owed: Owed, once: Once, now: float, seconds_left: Callable[[], float]
+    ) -> Landed | None:
+        if owed.output is None:
+            reason = f"this configuration has no flow {owed.flow!r}"
+            if now - mail.envelope.received / 1000 > SKEW:
+                raise Permanent(reason, enhanced="5.3.5")
+            raise Temporary(reason, enhanced="4.3.5")
+        recipients = mail.envelope.recipients_of(owed.flow)
+        return owed.output.processor.process(Job(mail, owed.flow, recipients, once, seconds_left))
+
+    def deliver(self, mail: Mail, ledger: Ledger, *, now: float, seconds_left: Callable[[], float]) -> Report:
+        """One run: attempt every output that is not settled; one's failure never blocks another.
+
+        Writes receipts and dead records through the ledger. What it raises comes from the
+        ledger, and means that the run must be repeated.
+        """
+        settled = dict(ledger.settled(mail))
+        outcomes: list[Outcome] = []
+        everything = self.owed(mail.envelope)
+        for owed in everything:
+            if owed.key in settled:
+                continue
+            outcome = self.attempt(mail, owed, ledger.once(mail, owed), now=now, seconds_left=seconds_left)
+            if outcome.state is State.DONE:
+                if outcome.landed is not None:
+                    outcome.landed.flush()
+                ledger.done(mail, outcome)
+                if outcome.landed is not None:
+                    outcome.landed.settle()
+            elif outcome.state is State.DEAD:
+                ledger.bury(mail, dead_record(mail, outcome, ledger.attempts(mail, owed) + 1, now))
+            if outcome.state is not State.RETRY:
+                settled[owed.key] = outcome.state
+            outcomes.append(outcome)
+        return report(everything, settled, outcomes)
+
+
+def report(everything: Sequence[Owed], settled: Mapping[str, State], outcomes: Sequence[Outcome]) -> Report:
+    """Sum a run up."""
+    states = [settled.get(owed.key) for owed in everything]
+    finished = all(state is State.DONE for state in states)
+    parked = not finished and all(state is not None for state in states)
+    waits = [o.fault.retry_after for o in outcomes if isinstance(o.fault, Temporary) and o.fault.retry_after]
+    return Report(tuple(outcomes), finished, parked, max(waits, default=None))
+
+
+def dead_record(mail: Mail, outcome: Outcome, attempts: int, now: float) -> DeadRecord:
+    """The record of an output given up."""
+    assert outcome.fault is not None
+    envelope = mail.envelope
+    ms = int(now * 1000)
+    return DeadRecord(
+        id=mail.id,
+        key=outcome.owed.key,
+        flow=outcome.owed.flow,
+        output=outcome.label,
+        reason=outcome.fault.reason,
+        code=outcome.fault.enhanced,
+        attempts=attempts,
+        first=envelope.received,
+        last=ms,
+        replay=envelope.replay,
+        recipients=outcome.fault.recipients or envelope.recipients_of(outcome.owed.flow),
+        reverse_path=envelope.reverse_path,
+    )
+
+
+def backoff(attempts: int, *, first: float = 30.0, longest: float = 900.0) -> float:
+    """Seconds before the next attempt, after `attempts` of them: doubling, with jitter.
+
+    The wait lies between half and all of the doubled value, so that mails that failed together
+    do not come back together.
+    """
+    doubled: float = min(longest, first * 2 ** max(0, min(attempts - 1, 30)))
+    return doubled * (0.5 + random.random() / 2)  # noqa: S311 - jitter, not a secret

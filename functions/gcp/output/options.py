@@ -1,0 +1,81 @@
+"""Options of the `gcp` output: store to Cloud Storage, publish to Pub/Sub (SPEC section 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, model_validator
+
+from functions.options.storage import PublishOptions, StorageOptions
+from functions.options.types import CAMEL, PlainText
+from functions.processors.base import OutputOptions
+
+
+class TopicOptions(PublishOptions):
+    """Publish a CloudEvent to a Pub/Sub topic."""
+
+    topic: PlainText
+    """The topic: its short name in `project`, or `projects/PROJECT/topics/NAME`."""
+
+
+def _topic(value: Any) -> Any:
+    if isinstance(value, str):
+        return {"topic": value} if value else None
+    return value
+
+
+class GcpOutputOptions(OutputOptions):
+    """Store the mail in a bucket of Cloud Storage, publish a CloudEvent to Pub/Sub, or both in this
+    order."""
+
+    model_config = CAMEL
+
+    type: Literal["gcp"]
+    """Which output this is."""
+
+    storage: StorageOptions | None = None
+    """What is stored, and where."""
+
+    path: str | None = None
+    """Short for `storage`: `gs://BUCKET/PREFIX/`. Nothing is left here once it is read."""
+
+    pubsub: Annotated[
+        TopicOptions | None, BeforeValidator(_topic, json_schema_input_type=TopicOptions | str | None)
+    ] = None
+    """What is published, and to which topic; a text is short for `{"topic": …}`, an empty one
+    means nothing is published."""
+
+    project: PlainText | None = None
+    """The project of the topic; else the one of the credentials."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _long_form(cls, value: Any) -> Any:
+        path = value.get("path") if isinstance(value, Mapping) else None
+        if not isinstance(path, str):
+            return value
+        if value.get("storage") is not None:
+            raise ValueError("path is short for storage: give one of them")
+        bucket, _, key = path.removeprefix("gs://").partition("/")
+        if not path.startswith("gs://") or not bucket:
+            raise ValueError(f"path: {path!r} is not gs://BUCKET/PREFIX")
+        rest = {name: item for name, item in value.items() if name != "path"}
+        return {**rest, "storage": {"bucket": bucket, "path": key}}
+
+    @model_validator(mode="after")
+    def _does_something(self) -> GcpOutputOptions:
+        if self.storage is None and self.pubsub is None:
+            raise ValueError("does nothing: give storage, pubsub or both")
+        return self
+
+    def identity(self) -> str:
+        """The name, else the destinations: bucket and key, project and topic."""
+        if self.name is not None:
+            return self.name
+        parts = ["gcp"]
+        if self.storage is not None:
+            parts.append(f"gs://{self.storage.bucket}/{self.storage.key}#{self.storage.type}")
+        if self.pubsub is not None:
+            parts.append(f"pubsub:{self.project or ''}/{self.pubsub.topic}")
+        return " ".join(parts)

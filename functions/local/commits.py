@@ -1,0 +1,289 @@
+"""Group commits of a local spool: everything that waits goes into one transaction and one sync."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from functions.delivery.engine import State, backoff, dead_record
+from functions.delivery.events import Observer
+from functions.errors import Temporary
+from functions.local import layout as folder
+from functions.local.database import Store
+from functions.local.layout import Part
+from functions.local.messages import Answer, DoneMail, Finished, Item, Progress, Settings, Write, all_dead
+from functions.local.receipts import drop_claims
+from functions.message.mail import BytesContent, Mail
+
+log = logging.getLogger("smtp_relay.delivery")
+
+TIDY: Final = 0.02
+"""Seconds that finished mails wait for a commit to go along with."""
+
+CALM_TURNS: Final = 2
+BUSY_TURNS: Final = 5
+"""Turns of the event loop for which a commit waits for more mails to go along with: microseconds
+each, where a commit costs as much as two mails. It is busy when more than one came last time."""
+
+AGAIN: Final = 1.0
+"""Seconds before what nobody waits for is written again after a failure."""
+
+UNWRITABLE: Final = Answer(451, "4.3.0", "The mail could not be stored, try again later")
+FULL: Final = Answer(452, "4.3.1", "Insufficient system storage")
+
+
+class Owner(Protocol):
+    """What is told of commits, in the event loop."""
+
+    settings: Settings
+
+    def stored(self, items: list[Item]) -> None:
+        """These mails are durable."""
+
+    def rejected(self, item: Item, answer: Answer) -> None:
+        """This mail could not be stored."""
+
+    def removed(self, landing: DoneMail) -> None:
+        """This mail is gone from the spool, durably."""
+
+    def recorded(self, step: Progress) -> None:
+        """This run is written down, durably."""
+
+    def withdrawn(self, seq: int) -> None:
+        """This mail was stored, perhaps not durably, and is being taken back."""
+
+
+@dataclass(slots=True)
+class _Batch:
+    items: list[Item] = field(default_factory=list)
+    finished: list[Finished] = field(default_factory=list)
+    progress: list[Progress] = field(default_factory=list)
+    writes: list[Write] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.items or self.finished or self.progress or self.writes)
+
+
+class Commits:
+    """Collects what is to be written, and commits it: in the next turn of the event loop, or when
+    the sync under way is done. All methods but `put` belong to the loop."""
+
+    def __init__(self, owner: Owner, part: Part, observer: Observer, *, durable: bool) -> None:
+        self._owner = owner
+        self._part = part
+        self._observer = observer
+        self._durable = durable
+        self._loop: asyncio.AbstractEventLoop
+        self._thread = 0
+        self.store: Store
+        self._batch = _Batch()
+        self._seq = 0
+        self._woken = False
+        self._several = False
+        self.syncing = False
+        self._tidy: asyncio.TimerHandle | None = None
+        self.healthy = True
+
+    def start(self) -> None:
+        """Open the database. Raises ConfigError."""
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._part.create()
+        self.store = Store(self._part, durable=self._durable)
+        self._seq = self._part.last(self.store.db)
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is still to be written."""
+        return bool(self._batch or self.syncing)
+
+    def add(self, item: Item) -> None:
+        """Store one mail."""
+        self._batch.items.append(item)
+        self._wake()
+
+    def withdraw(self, item: Item) -> bool:
+        """Take back a mail that no transaction holds yet; False when it is too late."""
+        if item not in self._batch.items:
+            return False
+        self._batch.items.remove(item)
+        return True
+
+    def put(self, message: Finished | Progress | Write) -> None:
+        """Write one message down. May be called in any thread."""
+        if threading.get_ident() != self._thread:
+            with contextlib.suppress(RuntimeError):  # the loop has ended: the spool keeps the mail
+                self._loop.call_soon_threadsafe(self.put, message)
+        elif isinstance(message, Finished):
+            self._batch.finished.append(message)
+            if self._tidy is None:
+                self._tidy = self._loop.call_later(TIDY, self._tidied)
+        else:
+            if isinstance(message, Progress):
+                self._batch.progress.append(message)
+            else:
+                self._batch.writes.append(message)
+            self._wake()
+
+    def _tidied(self) -> None:
+        # During a sync nothing is woken: the end of it looks whether this was the case.
+        self._tidy = None
+        self._wake()
+
+    def close(self) -> None:
+        """Close the database."""
+        self.store.close()
+
+    def _wake(self) -> None:
+        if not self._woken and not self.syncing:
+            self._woken = True
+            self._wait(BUSY_TURNS if self._several else CALM_TURNS)
+
+    def _wait(self, turns: int) -> None:
+        if turns:
+            self._loop.call_soon(self._wait, turns - 1)
+        else:
+            self._round()
+
+    def _round(self) -> None:
+        self._woken = False
+        if self._tidy is not None:
+            self._tidy.cancel()
+            self._tidy = None
+        batch, self._batch = self._batch, _Batch()
+        if not batch:
+            return
+        if batch.items:
+            self._several = len(batch.items) > 1
+        started = time.perf_counter()
+        try:
+            self.store.commit(lambda db: self._write(db, batch))
+        except sqlite3.Error as error:
+            self._failed(batch, error)
+        except Exception as error:
+            log.exception("fault in a commit of the spool")
+            self._failed(batch, error)
+        else:
+            if self._durable:
+                self.syncing = True
+                self.store.sync(
+                    lambda error: self._loop.call_soon_threadsafe(self._synced, batch, started, error)
+                )
+            else:
+                self._synced(batch, started, None)
+
+    def _write(self, db: sqlite3.Connection, batch: _Batch) -> None:
+        now = time.time()
+        if batch.items:
+            rows = []
+            for item in batch.items:
+                self._seq += 1
+                item.seq = self._seq
+                body = item.content.data if isinstance(item.content, BytesContent) else None
+                rows.append((item.seq, item.envelope, body, now))
+            folder.insert(db, rows)
+            for item in batch.items:
+                for record in item.refused:
+                    folder.bury(db, record)
+        if batch.finished:
+            folder.delete(db, [landing.seq for done in batch.finished for landing in done.mails])
+            traced = [landing.seq for done in batch.finished if done.traces for landing in done.mails]
+            if traced:
+                folder.delete_traces(db, traced)
+        for step in batch.progress:
+            self._record(db, step, now)
+        for write in batch.writes:
+            db.execute(write.statement, write.values)
+
+    def _record(self, db: sqlite3.Connection, step: Progress, now: float) -> None:
+        # A client that is still waiting keeps its mail; one that was told 250 leaves it to us.
+        waiting = step.item is not None and not step.item.settled
+        if step.mail is None or step.finished or (waiting and all_dead(step)):
+            return
+        settled = [(step.seq, o.owed.key, o.state.value) for o in step.outcomes if o.state is not State.RETRY]
+        db.executemany("INSERT OR REPLACE INTO settled (seq, key, state) VALUES (?, ?, ?)", settled)
+        for outcome in step.outcomes:
+            if outcome.state is State.DEAD:
+                folder.bury(db, dead_record(step.mail, outcome, step.attempts, now))
+            if isinstance(outcome.fault, Temporary) and outcome.fault.in_doubt:
+                drop_claims(db, step.seq)
+        settings = self._owner.settings
+        # Without an attempt at what is left there is nothing to wait for but room.
+        wait = (
+            backoff(step.attempts, first=settings.first, longest=settings.longest) if step.attempts else 0.0
+        )
+        step.due = now + max(wait, step.retry_after or 0.0)
+        db.execute(
+            "UPDATE mail SET parked = ?, attempts = ?, next = ? WHERE seq = ?",
+            (int(step.parked), step.attempts, step.due, step.seq),
+        )
+
+    def _failed(self, batch: _Batch, error: Exception) -> None:
+        """The clients keep their mails; everything else is written again."""
+        self.healthy = False
+        log.error("the spool cannot be written", extra={"reason": str(error), "mails": len(batch.items)})
+        self._observer.spool_error()
+        answer = FULL if "full" in str(error) else UNWRITABLE
+        for item in batch.items:
+            item.discard()
+            self._owner.rejected(item, answer)
+        self._repeat(batch, error)
+
+    def _repeat(self, batch: _Batch, error: Exception) -> None:
+        """Doing these again changes nothing."""
+        for write in batch.writes:
+            if not write.insist:
+                write.done(error)
+        self._batch.writes[:0] = [write for write in batch.writes if write.insist]
+        self._batch.finished += batch.finished
+        self._batch.progress += batch.progress
+        if self._batch:
+            self._loop.call_later(AGAIN, self._wake)
+
+    def _synced(self, batch: _Batch, started: float, error: OSError | None) -> None:
+        self.syncing = False
+        if error is not None:
+            self._sync_failed(batch, error)
+            return
+        self.healthy = True
+        for write in batch.writes:
+            write.done(None)
+        for done in batch.finished:
+            for landing in done.mails:
+                _safely(lambda landing=landing: self._owner.removed(landing))  # type: ignore[misc]
+        for step in batch.progress:
+            _safely(lambda step=step: self._owner.recorded(step))  # type: ignore[misc]
+        if batch.items:
+            self._observer.spool_stored(time.perf_counter() - started)
+            self._owner.stored(batch.items)
+        if not self._woken:
+            self.store.checkpoint()
+        batch = self._batch
+        if batch.items or batch.progress or batch.writes or (batch.finished and self._tidy is None):
+            self._wake()
+
+    def _sync_failed(self, batch: _Batch, error: OSError) -> None:
+        """The rows are written and may not survive: mails are taken back out of the spool."""
+        self.healthy = False
+        log.error("the spool cannot be synced", extra={"reason": str(error), "mails": len(batch.items)})
+        self._observer.spool_error()
+        for item in batch.items:
+            self._owner.withdrawn(item.seq)
+            self._batch.finished.append(Finished([DoneMail(item.seq, Mail(item.envelope, item.content), ())]))
+            self._owner.rejected(item, UNWRITABLE)
+        self._repeat(batch, error)
+
+
+def _safely(step: Callable[[], None]) -> None:
+    """One mail's trouble must not keep the others of its batch from their answers."""
+    try:
+        step()
+    except Exception:
+        log.exception("fault after a commit of the spool")

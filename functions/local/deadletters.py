@@ -1,0 +1,146 @@
+"""Dead letters of a local spool; works beside the server that owns it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from functions.config import DeliveryConfig
+from functions.errors import Permanent, Temporary
+from functions.local import layout
+from functions.local.archive import Keeper, read_kept
+from functions.message.envelope import from_json
+from functions.spool.deadletters import KeptSelection, Selection, Shown
+from functions.spool.object import DeadRecord
+
+HEAD: Final = 65_536
+
+
+def open_dead_letters(config: DeliveryConfig, folder: Path, environ: Mapping[str, str]) -> FolderDeadLetters:
+    """The dead letters of the configuration's folder."""
+    root = folder / config.spool.url.removeprefix("file://")
+    durable = config.spool.durability == "fsync"
+    return FolderDeadLetters(root, Keeper(config.cache_path, folder, durable=durable))
+
+
+class FolderDeadLetters:
+    """`functions.spool.deadletters.DeadLetters` for a folder: the records of all its parts."""
+
+    def __init__(self, root: Path, keeper: Keeper) -> None:
+        self._keeper = keeper
+        try:
+            self._parts = [(part, part.connect()) for part in layout.parts(root)]
+        except sqlite3.Error as error:
+            raise Temporary(f"the spool cannot be opened: {error}") from error
+
+    def list(self, selection: Selection) -> Iterator[DeadRecord]:
+        found: list[DeadRecord] = []
+        for _, db in self._parts:
+            with _reading():
+                for (text,) in db.execute("SELECT record FROM dead ORDER BY id"):
+                    record = DeadRecord.model_validate_json(text)
+                    if selection.takes(record):
+                        found.append(record)
+        yield from sorted(found, key=lambda record: (record.id, record.key))
+
+    def show(self, record: DeadRecord) -> Shown:
+        for part, db in self._parts:
+            with _reading():
+                row = db.execute("SELECT envelope, body FROM mail WHERE id = ?", (record.id,)).fetchone()
+                if row is not None:
+                    with part.content(record.id, row[1]).open() as stream:
+                        return Shown(record, from_json(row[0]), stream.read(HEAD))
+        return Shown(record, None, b"")
+
+    def replay(self, record: DeadRecord, *, now: bool) -> None:
+        # The server sees within a second that the database changed: there is no bell to ring.
+        for _, db in self._parts:
+            with _writing(db):
+                row = db.execute("SELECT seq FROM mail WHERE id = ?", (record.id,)).fetchone()
+                if row is None:
+                    continue
+                db.execute("DELETE FROM dead WHERE id = ? AND key = ?", (record.id, record.key))
+                db.execute("DELETE FROM settled WHERE seq = ? AND key = ?", (row[0], record.key))
+                db.execute(
+                    "UPDATE mail SET parked = 0, attempts = 0, next = ? WHERE seq = ?", (time.time(), row[0])
+                )
+                return
+        raise Permanent("the mail is not in the spool: this record cannot be replayed")
+
+    def kept(self, selection: KeptSelection) -> Iterator[str]:
+        found = [(one.received, one.id) for one in self._keeper.copies(selection.prefix)]
+        yield from (mail_id for received, mail_id in sorted(found) if selection.takes(received))
+
+    def replay_kept(self, mail_id: str, *, now: bool) -> int:
+        path = self._keeper.find(mail_id)
+        kept = read_kept(path) if path is not None else None
+        if kept is None or not self._parts:
+            raise Permanent(f"no mail {mail_id} is kept")
+        envelope, content = kept
+        for _, db in self._parts:
+            with _reading():
+                row = db.execute("SELECT envelope FROM mail WHERE id = ?", (mail_id,)).fetchone()
+                if row is not None:
+                    return from_json(row[0]).replay
+        _, db = self._parts[0]
+        with _writing(db):
+            again = envelope.model_copy(update={"replay": envelope.replay + 1})
+            # Large bodies too go into the database: nobody but the owner may add files.
+            db.execute(
+                "INSERT INTO mail (seq, id, received, envelope, body, next) VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    layout.FOREIGN + time.time_ns() // 1000,
+                    mail_id,
+                    again.received,
+                    again.to_json(),
+                    content,
+                    time.time(),
+                ),
+            )
+            return again.replay
+
+    def drop(self, record: DeadRecord) -> None:
+        for part, db in self._parts:
+            gone = False
+            with _writing(db):
+                db.execute("DELETE FROM dead WHERE id = ? AND key = ?", (record.id, record.key))
+                row = db.execute("SELECT seq, parked FROM mail WHERE id = ?", (record.id,)).fetchone()
+                others = db.execute("SELECT 1 FROM dead WHERE id = ?", (record.id,)).fetchone()
+                if row is not None and row[1] and others is None:
+                    layout.delete(db, [row[0]])
+                    layout.delete_traces(db, [row[0]])
+                    gone = True
+            if gone:
+                with contextlib.suppress(OSError):
+                    os.unlink(part.large / f"{record.id}.eml")  # noqa: PTH108
+
+    def close(self) -> None:
+        for _, db in self._parts:
+            db.close()
+
+
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise Temporary(f"the spool cannot be read: {error}") from error
+
+
+@contextlib.contextmanager
+def _writing(db: sqlite3.Connection) -> Iterator[None]:
+    """One transaction; the owner of the spool waits for it."""
+    try:
+        db.execute("BEGIN IMMEDIATE")
+        yield
+        db.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise Temporary(f"the spool cannot be written: {error}") from error
+    finally:
+        if db.in_transaction:
+            db.execute("ROLLBACK")

@@ -1,0 +1,127 @@
+"""What the parts of the local delivery hand to one another."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from functions.delivery.engine import Outcome, State
+from functions.errors import Permanent
+from functions.message.envelope import Envelope
+from functions.message.mail import Content, Mail
+from functions.processors.base import Landed
+from functions.spool.object import DeadRecord
+
+
+class Answer(NamedTuple):
+    """What the client is to be told: RFC 5321 code, RFC 3463 enhanced status code, text."""
+
+    code: int
+    enhanced: str
+    text: str
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """One mail on its way into the spool. `answered` is called once; `refused` are dead records
+    of recipients that were refused after DATA."""
+
+    envelope: Envelope
+    content: Content
+    answered: Callable[[Answer], None]
+    refused: tuple[DeadRecord, ...] = ()
+    submitted: float = field(default_factory=time.monotonic)
+    seq: int = 0
+    committed: bool = False
+    """The mail is durable."""
+    settled: bool = False
+    """An answer was given."""
+    cancelled: bool = False
+    """The answer was that the client must keep the mail."""
+
+    def discard(self) -> None:
+        """Remove the file of a mail that is not taken."""
+        if self.content.path is not None:
+            with contextlib.suppress(OSError):
+                self.content.path.unlink()
+
+
+class DoneMail(NamedTuple):
+    """A mail whose outputs are all done, and what they left to be done around the receipt."""
+
+    seq: int
+    mail: Mail
+    landed: tuple[Landed, ...]
+
+
+@dataclass(slots=True)
+class Finished:
+    """Mails to be removed: their deliveries are durable. `traces` says that they may have settled
+    outputs or receipts."""
+
+    mails: list[DoneMail]
+    traces: bool = False
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a run over an unfinished mail brought, to be written down. Without a mail the run found
+    none, or broke; `retry_after` then says whether to try again."""
+
+    seq: int
+    mail: Mail | None
+    attempts: int
+    outcomes: Sequence[Outcome]
+    finished: bool = False
+    parked: bool = False
+    retry_after: float | None = None
+    item: Item | None = None
+    due: float = 0.0
+
+
+class Write(NamedTuple):
+    """A receipt to be made durable; `done` is told then, with an error when it failed. With `insist`
+    it is written again until it did not fail, before anything that was asked for later."""
+
+    statement: str
+    values: tuple[Any, ...]
+    done: Callable[[Exception | None], None]
+    insist: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How local delivery behaves; seconds throughout (SPEC section 2, `delivery`)."""
+
+    durable: bool = True
+    wait: float = 10.0
+    wait_for_all: bool = False
+    first: float = 30.0
+    longest: float = 900.0
+    sweep: float = 300.0
+    keep: Callable[[Mail], None] | None = None
+    """Copies a finished mail to where `keepCache` wants it, durably."""
+
+
+def accepted(item: Item) -> Answer:
+    """The mail is safe."""
+    return Answer(250, "2.0.0", f"OK queued as {item.envelope.id}")
+
+
+def refused(outcomes: Sequence[Outcome]) -> Answer:
+    """Every output failed for good (SPEC section 6)."""
+    fault = outcomes[0].fault
+    enhanced = fault.enhanced if fault is not None and fault.enhanced.startswith("5") else "5.3.0"
+    return Answer(554, enhanced, "No output can take this mail")
+
+
+def all_dead(step: Progress) -> bool:
+    """Whether a first run ended with every output refused for all recipients. What some of them
+    got already, or may have got, cannot be refused any more."""
+    return step.parked and all(
+        o.state is State.DEAD and isinstance(o.fault, Permanent) and not o.fault.recipients
+        for o in step.outcomes
+    )

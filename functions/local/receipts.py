@@ -1,0 +1,161 @@
+"""Receipts of the local spool: rows written before and after an effect (SPEC section 6)."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+from functions.delivery.engine import Owed, output_key
+from functions.errors import DeliveryFault, Temporary
+from functions.local.layout import Part
+from functions.local.messages import Write
+from functions.message.mail import Mail
+from functions.processors.base import shown, took_place
+
+log = logging.getLogger("smtp_relay.delivery")
+
+CLAIMED = "claimed"
+DONE = "done"
+
+PATIENCE: Final = 30.0
+"""Seconds that an effect waits for its claim to be durable."""
+
+_CLAIM: Final = "INSERT OR REPLACE INTO receipt (key, seq, state) VALUES (?, ?, ?)"
+_DONE: Final = "UPDATE receipt SET state = ?, result = ? WHERE key = ?"
+_FREE: Final = "DELETE FROM receipt WHERE key = ?"
+
+_DROP: Final = "DELETE FROM receipt WHERE seq = ? AND state = ?"
+
+_State = tuple[str | None, str | None]
+
+
+def drop_claims(db: sqlite3.Connection, seq: int) -> None:
+    """Forget the claims of a mail no run of which is under way, in the caller's transaction."""
+    db.execute(_DROP, (seq, CLAIMED))
+
+
+class ReceiptBook:
+    """Writes the receipts of one part of the spool; shared by its delivery threads.
+
+    How an effect ended is known here until the database holds it, however long that takes: a disk
+    that is full between an effect and its receipt makes nobody doubt, let alone repeat.
+    """
+
+    def __init__(self, part: Part, put: Callable[[Write], None]) -> None:
+        self._part = part
+        self._put = put
+        self._known: dict[str, _State] = {}
+
+    def find(self, key: str) -> _State:
+        """A receipt's state and result; None for the state of one that is not there. Raises
+        Temporary."""
+        known = self._known.get(key)
+        if known is not None:
+            return known
+        try:
+            with contextlib.closing(self._part.connect()) as db:
+                row = db.execute("SELECT state, result FROM receipt WHERE key = ?", (key,)).fetchone()
+        except sqlite3.Error as error:
+            raise Temporary(f"the receipt could not be read: {error}") from error
+        return row or (None, None)
+
+    def claim(self, key: str, seq: int) -> None:
+        """Make a claim durable. Raises Temporary when that failed; then there is none."""
+        try:
+            self._wait_for(_CLAIM, (key, seq, CLAIMED))
+        except Temporary:
+            # It may have been written, or may yet be.
+            self.free(key)
+            raise
+
+    def take_over(self, key: str) -> None:
+        """Durably forget the claim of a run that died. Raises Temporary when that failed."""
+        self._wait_for(_FREE, (key,))
+
+    def free(self, key: str) -> None:
+        """Nothing took effect: forget the claim, as soon as that can be written."""
+        self._note(key, (None, None), _FREE, (key,))
+
+    def done(self, key: str, result: str | None) -> None:
+        """The effect is there: write the receipt as soon as it can be."""
+        self._note(key, (DONE, result), _DONE, (DONE, result, key))
+
+    def _note(self, key: str, state: _State, statement: str, values: tuple[Any, ...]) -> None:
+        self._known[key] = state
+        self._put(Write(statement, values, partial(self._written, key, state), insist=True))
+
+    def _written(self, key: str, state: _State, error: Exception | None) -> None:
+        if self._known.get(key) is state:
+            del self._known[key]
+
+    def _wait_for(self, statement: str, values: tuple[Any, ...]) -> None:
+        ready = threading.Event()
+        errors: list[Exception] = []
+
+        def written(error: Exception | None) -> None:
+            if error is not None:
+                errors.append(error)
+            ready.set()
+
+        self._put(Write(statement, values, written))
+        if not ready.wait(PATIENCE):
+            raise Temporary("the receipt could not be written in time")
+        if errors:
+            raise Temporary(f"the receipt could not be written: {errors[0]}")
+
+
+class LocalReceipts:
+    """The receipts of one output of one mail; `processors.base.Once` for the local spool.
+
+    A claim is durable before the effect and becomes done after it. A claim that is found means
+    that the process died in between: the effect is in doubt, and is repeated or given up as
+    `onDoubt` says. With `keeps_doubts` the claim of a doubt stays until what was decided of it is
+    written down (`drop_claims`), so that a process that dies before that leaves the doubt.
+    """
+
+    __slots__ = ("_book", "_keeps_doubts", "_mail", "_owed", "_seq")
+
+    def __init__(
+        self, book: ReceiptBook, mail: Mail, owed: Owed, seq: int, *, keeps_doubts: bool = False
+    ) -> None:
+        self._book = book
+        self._mail = mail
+        self._owed = owed
+        self._seq = seq
+        self._keeps_doubts = keeps_doubts
+
+    def __call__(self, part: str, effect: Callable[[], str | None]) -> str | None:
+        assert self._owed.output is not None
+        key = output_key(self._mail.envelope, self._owed.flow, self._owed.output.identity, part)
+        state, result = self._book.find(key)
+        if state == DONE:
+            return result
+        if state is not None:
+            if not self._keeps_doubts:
+                # Before the next crash: one doubt makes one copy.
+                self._book.take_over(key)
+            raise Temporary("an earlier run ended before it knew the outcome", in_doubt=True)
+        self._book.claim(key, self._seq)
+        try:
+            result = effect()
+        except DeliveryFault as fault:
+            if not (self._keeps_doubts and isinstance(fault, Temporary) and fault.in_doubt):
+                self._book.free(key)
+            raise
+        self._book.done(key, result)
+        if took_place(result):
+            log.info(
+                "output done",
+                extra={
+                    "id": self._mail.id,
+                    "flow": self._owed.flow,
+                    "output": self._owed.output.label,
+                    "provider_id": shown(result),
+                },
+            )
+        return result

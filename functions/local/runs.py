@@ -1,0 +1,168 @@
+"""Delivery runs in the pool: outputs that wait for somebody, and every further attempt."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from functions.delivery.engine import Delivery, Outcome, Owed, State, report
+from functions.errors import Temporary
+from functions.local.layout import Part
+from functions.local.messages import Finished, Item, Progress, Write
+from functions.message.mail import Mail
+
+log = logging.getLogger("smtp_relay.delivery")
+
+POOL: Final = 8
+"""Threads for outputs that wait for somebody."""
+
+IN_FLIGHT: Final = 64
+"""Mails handed to the pool at once; the others wait in the spool, not in memory."""
+
+BROKEN: Final = 30.0
+"""Seconds before a run that broke is repeated."""
+
+UNREADABLE: Final = 5.0
+"""Seconds before a run that could not read the spool is repeated."""
+
+Attempt = Callable[[Mail, Owed, int, float], Outcome]
+Put = Callable[[Finished | Progress | Write], None]
+
+
+class Runs:
+    """The pool and the mails in its hands. All but the runs themselves belong to the loop."""
+
+    def __init__(self, part: Part, delivery: Delivery, attempt: Attempt, put: Put, *, durable: bool) -> None:
+        self._part = part
+        self._delivery = delivery
+        self._attempt = attempt
+        self._put = put
+        self._durable = durable
+        self._pool = ThreadPoolExecutor(POOL, thread_name_prefix="delivery")
+        self._held: set[int] = set()
+        self._running: set[int] = set()
+
+    @property
+    def running(self) -> int:
+        """How many runs are in a thread now."""
+        return len(self._running)
+
+    @property
+    def in_flight(self) -> int:
+        """How many mails are in hand."""
+        return len(self._held)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another mail from the spool may be taken up."""
+        return len(self._held) < IN_FLIGHT
+
+    def holds(self, seq: int) -> bool:
+        """Whether that mail is in hand."""
+        return seq in self._held
+
+    def take(self, seq: int) -> None:
+        """A mail is in hand outside the pool."""
+        self._held.add(seq)
+
+    def done(self, seq: int) -> None:
+        """The run over a mail is written down."""
+        self._held.discard(seq)
+
+    def replace(self, delivery: Delivery) -> None:
+        """Use other outputs from the next run on."""
+        self._delivery = delivery
+
+    def stop(self) -> None:
+        """Start no more runs, and wait for none."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def launch(
+        self,
+        seq: int,
+        mail: Mail | None,
+        owed: Sequence[Owed] | None,
+        outcomes: Sequence[Outcome],
+        attempts: int,
+        item: Item | None,
+    ) -> None:
+        """Start a run over one mail: given with what was tried already, or by its number."""
+        self._held.add(seq)
+        self._pool.submit(self._run, seq, mail, owed, tuple(outcomes), attempts, item)
+
+    def _run(
+        self,
+        seq: int,
+        mail: Mail | None,
+        owed: Sequence[Owed] | None,
+        before: tuple[Outcome, ...],
+        attempts: int,
+        item: Item | None,
+    ) -> None:
+        self._running.add(seq)
+        try:
+            settled: dict[str, State] = {}
+            if mail is None:
+                with contextlib.closing(self._part.connect()) as db:
+                    row = self._part.load(db, seq)
+                    if row is None:
+                        self._put(Progress(seq, None, 0, ()))
+                        return
+                    settled = _settled(db, seq)
+                mail, attempts = row.mail, row.attempts
+            owed = self._delivery.owed(mail.envelope) if owed is None else owed
+            tried = {outcome.owed.key for outcome in before}
+            now = time.time()
+            outcomes = list(before)
+            for each in owed:
+                if each.key not in settled and each.key not in tried:
+                    outcomes.append(self._attempt(mail, each, seq, now))
+            self._put(self.summary(seq, mail, owed, outcomes, attempts + 1, settled, item))
+        except sqlite3.Error as error:
+            log.warning("the spool cannot be read", extra={"seq": seq, "reason": str(error)})
+            self._put(Progress(seq, None, attempts, (), retry_after=UNREADABLE, item=item))
+        except Exception:
+            log.exception("fault in a delivery run", extra={"seq": seq})
+            self._put(Progress(seq, None, attempts, (), retry_after=BROKEN, item=item))
+        finally:
+            self._running.discard(seq)
+
+    def summary(
+        self,
+        seq: int,
+        mail: Mail,
+        owed: Sequence[Owed],
+        outcomes: Sequence[Outcome],
+        attempts: int,
+        settled: dict[str, State],
+        item: Item | None,
+    ) -> Progress:
+        """Sum a run up; what it did is made durable before it is written down."""
+        if self._durable:
+            outcomes = [_flushed(outcome) for outcome in outcomes]
+        states = settled | {o.owed.key: o.state for o in outcomes if o.state is not State.RETRY}
+        sum_ = report(owed, states, outcomes)
+        return Progress(seq, mail, attempts, outcomes, sum_.finished, sum_.parked, sum_.retry_after, item)
+
+
+def _flushed(outcome: Outcome) -> Outcome:
+    """The outcome once what it left is on the disk. What cannot be flushed is tried again, which
+    finds the file where it is."""
+    if outcome.landed is None:
+        return outcome
+    try:
+        outcome.landed.flush()
+    except (Temporary, OSError) as error:
+        fault = error if isinstance(error, Temporary) else Temporary(f"cannot be flushed: {error}")
+        return Outcome(outcome.owed, State.RETRY, fault)
+    return outcome
+
+
+def _settled(db: sqlite3.Connection, seq: int) -> dict[str, State]:
+    found = db.execute("SELECT key, state FROM settled WHERE seq = ?", (seq,))
+    return {key: State(state) for key, state in found}

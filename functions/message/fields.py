@@ -1,0 +1,44 @@
+"""Reading header fields from a header block of octets, within bounds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Final
+
+from functions.message.headers import CRLF, field_end, unfold
+
+MAX_FIELDS: Final = 2_000
+MAX_VALUE: Final = 65_536
+"""Octets of a value that are read; a list of a thousand addresses fits."""
+
+_FIELD: Final = re.compile(rb"([!-9;-~]+)[ \t]*:")
+
+
+def iter_fields(head: bytes, most: int = MAX_FIELDS) -> Iterator[tuple[bytes, bytes]]:
+    """Name as written and unfolded value of each field, from the top. Lines that are no field are
+    passed over; after `most` fields the rest is."""
+    at = count = 0
+    while at < len(head) and count < most:
+        end = field_end(head, at)
+        field = _FIELD.match(head, at, end)
+        if field is not None:
+            count += 1
+            yield field[1], unfold(head[field.end() : min(end, field.end() + MAX_VALUE)])
+        at = end
+
+
+def first_value(head: bytes, name: bytes) -> bytes | None:
+    """The unfolded value of the first field of this name, None where there is none."""
+    first, other = _patterns(name)
+    found = first.match(head) or other.search(head)
+    if found is None:
+        return None
+    return unfold(head[found.end() : min(field_end(head, found.end()), found.end() + MAX_VALUE)])
+
+
+@lru_cache(maxsize=32)
+def _patterns(name: bytes) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+    line = re.escape(name) + rb"[ \t]*:"
+    return re.compile(line, re.IGNORECASE), re.compile(CRLF + line, re.IGNORECASE)

@@ -1,0 +1,139 @@
+"""Kinds of filters or outputs: type names to where their options model and build() are.
+
+A kind's module is imported when a configuration names it, never before: a start pays for what
+it uses. Third parties add kinds through entry points, which name a module, class or other object
+with an `Options` model and a `build(options, name, context)`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar, cast
+
+from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from functions.errors import ConfigError
+from functions.options import plugins
+
+Base = TypeVar("Base", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Where a kind is: `options` and `build` as `module:attribute`. `extra` is the extra of the
+    distribution that brings what its build() imports."""
+
+    options: str
+    build: str
+    extra: str = ""
+
+
+def kind(module: str, options: str) -> Kind:
+    """A kind that keeps its options model, named `options`, and its build() in one module."""
+    return Kind(f"{module}:{options}", f"{module}:build")
+
+
+class NotAvailable(ConfigError):
+    """The kind is known, but what builds it is not installed."""
+
+
+class Registry(Generic[Base]):
+    """The kinds of one noun (`filter`, `output`), all of whose options derive from `base`."""
+
+    def __init__(self, noun: str, base: type[Base], group: str, kinds: Mapping[str, Kind]) -> None:
+        self.noun = noun
+        self.base = base
+        self.group: Final = group
+        self.kinds = kinds
+
+    def names(self) -> tuple[str, ...]:
+        """All known types, third parties' last."""
+        return (*self.kinds, *(name for name in plugins.installed(self.group) if name not in self.kinds))
+
+    def options(self, type_: str) -> type[Base] | None:
+        """The options model of a type, None for an unknown one. Raises BrokenPlugin."""
+        if type_ in self.kinds:
+            found: type[Base] = _load(self.kinds[type_].options)
+            return found
+        plugin = plugins.load(self.group, type_, self.base)
+        return None if plugin is None else cast("type[Base]", plugin.options)
+
+    def builder(self, type_: str) -> Callable[..., Any]:
+        """The type's build(). Raises NotAvailable where it cannot be imported."""
+        known = self.kinds.get(type_)
+        if known is None:
+            return self._plugin_builder(type_)
+        try:
+            return _load(known.build)  # type: ignore[no-any-return]
+        except (ImportError, AttributeError) as error:
+            cure = f"install smtp-relay[{known.extra}]" if known.extra else ""
+            raise NotAvailable(
+                f"{self.noun} {type_}", f"is not available in this installation yet: {error}", cure
+            ) from error
+
+    def parse(self, value: object) -> Base:
+        """The options that a value of the configuration file stands for. Raises pydantic's
+        ValidationError, or PydanticCustomError, which pydantic makes one of."""
+        if isinstance(value, self.base):
+            return value
+        if not isinstance(value, Mapping):
+            raise PydanticCustomError("not_an_object", f"expected an object with a type: one {self.noun}")
+        type_ = value.get("type")
+        try:
+            model = self.options(type_) if isinstance(type_, str) else None
+        except plugins.BrokenPlugin as error:
+            raise PydanticCustomError("broken_plugin", f"{error}") from error
+        if model is None:
+            raise PydanticCustomError("unknown_type", self._unknown(type_))
+        return model.model_validate(value, by_alias=True, by_name=False)
+
+    def _plugin_builder(self, type_: str) -> Callable[..., Any]:
+        try:
+            plugin = plugins.load(self.group, type_, self.base)
+        except plugins.BrokenPlugin as error:
+            raise NotAvailable(f"{self.noun} {type_}", str(error)) from error
+        if plugin is None:
+            raise NotAvailable(f"{self.noun} {type_}", "is not installed")
+        return plugin.build
+
+    def _unknown(self, type_: object) -> str:
+        names = self.names()
+        if type_ is None:
+            return f"the {self.noun} has no type; it is one of {', '.join(names)}"
+        return f"unknown {self.noun} type {type_!r}, {nearest(str(type_), names)}"
+
+
+class Chosen:
+    """Annotates a field so that its value is read by the registry's model for its `type`."""
+
+    def __init__(self, registry: Registry[Any]) -> None:
+        self.registry = registry
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.registry.parse)
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        models = [self.registry.options(name) for name in self.registry.kinds]
+        each = list(dict.fromkeys(model for model in models if model is not None))
+        return {"oneOf": [handler(model.__pydantic_core_schema__) for model in each]}
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`did you mean 'x'?` where something known is near, else what is known."""
+    by_folded = {name.casefold(): name for name in known}
+    import difflib
+
+    close = difflib.get_close_matches(word.casefold(), by_folded, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {by_folded[close[0]]!r}?"
+    return f"known are {', '.join(by_folded.values())}" if by_folded else "none is known here"
+
+
+def _load(place: str) -> Any:
+    module, _, attribute = place.partition(":")
+    return getattr(importlib.import_module(module), attribute)

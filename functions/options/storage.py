@@ -1,0 +1,62 @@
+"""Options that the outputs of both clouds share: what is stored, and what is published."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from pydantic import Field, model_validator
+
+from functions.options.types import OptionsModel, PlainText, TemplateText
+
+OBJECT_NAME: Final = "${iso8601}_${id}.eml"
+ATTACHMENT_NAME: Final = "${id}/${attachment}"
+
+
+class StorageOptions(OptionsModel):
+    """Store the mail, or a part of it, as objects in a bucket."""
+
+    bucket: PlainText
+    """The bucket's name, without template variables."""
+
+    path: TemplateText = ""
+    """The object's key; template variables are known. Empty, or ending in `/`, it gets
+    `${iso8601}_${id}.eml`, and for attachments `${id}/${attachment}`."""
+
+    type: Literal["raw", "attachments", "text", "html"] = "raw"
+    """What is stored: `raw` the whole mail byte for byte, `attachments` one object each, `text` or
+    `html` that body. A mail without such a part stores nothing, which is logged."""
+
+    add_raw_headers: bool = True
+    """Prepend `X-smtp-relay-RCPT_TO`, `-MAIL_FROM`, `-USER`, `-CLIENT_HOSTNAME` and `-HELO` to what
+    `raw` stores, with this flow's recipients only."""
+
+    @property
+    def key(self) -> str:
+        """The whole template of the object's key. A slash at its start is left out, as a folder
+        without a name is not meant."""
+        path = self.path.lstrip("/")
+        if path and not path.endswith("/"):
+            return path
+        return path + (ATTACHMENT_NAME if self.type == "attachments" else OBJECT_NAME)
+
+    @property
+    def key_start(self) -> str:
+        """What every key begins with: the text before the first variable, up to where a name that is
+        taken gets its suffix. For permissions that end there."""
+        start = self.key.partition("${")[0]
+        folder, slash, name = start.rpartition("/")
+        return folder + slash + (name.rpartition(".")[0] or name)
+
+    @model_validator(mode="after")
+    def _attachments_apart(self) -> StorageOptions:
+        if self.type != "attachments" and "${attachment}" in self.path:
+            raise ValueError("path: ${attachment} is known with type attachments only")
+        return self
+
+
+class PublishOptions(OptionsModel):
+    """Publish a CloudEvent about the mail."""
+
+    truncate: int = Field(default=8192, ge=0)
+    """Longest text and html in the event, in characters; both are cut further where the event would
+    otherwise pass the service's limit."""

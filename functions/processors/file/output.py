@@ -1,0 +1,87 @@
+"""Output `file`: each mail becomes a file of a folder (SPEC section 7)."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, ClassVar, Final, Literal
+
+from pydantic import AfterValidator, Field
+
+from functions.errors import Temporary
+from functions.message.template import Template, TemplateValues
+from functions.options.types import PlainText
+from functions.processors.base import Job, Landed, OutputOptions, Processor
+from functions.processors.context import BuildContext
+from functions.processors.file.placing import LandingFolder
+
+_KEYS: Final = 1_024
+
+
+def _check_filename(text: str) -> str:
+    template = Template.parse(text)
+    if "attachment" in template.variables:
+        raise ValueError("${attachment} has no value here: the whole mail is stored")
+    if text.startswith("/") or text.endswith("/") or ".." in text.split("/"):
+        raise ValueError("names a file inside the folder: no leading or trailing '/', no '..'")
+    if "." in text.split("/")[-1:]:
+        raise ValueError("names no file")
+    return "/".join(name for name in text.split("/") if name != ".")
+
+
+class FileOutputOptions(OutputOptions):
+    """Store the mail as a file. Nothing is ever overwritten."""
+
+    type: Literal["file"] = "file"
+
+    path: PlainText
+    """The folder, relative to the working folder; it is made where it is missing."""
+
+    filename: Annotated[str, Field(min_length=1), AfterValidator(_check_filename)] = "${iso8601}.eml"
+    """A template of the file's name; a taken name gets a suffix."""
+
+    def identity(self) -> str:
+        return self.name or f"file:{self.path}:{self.filename}"
+
+
+class FileProcessor(Processor):
+    """Stores mails in one folder."""
+
+    quick: ClassVar[bool] = True
+
+    def __init__(self, options: FileOutputOptions, folder: LandingFolder) -> None:
+        self._identity = options.identity()
+        self._template = Template.parse(options.filename)
+        self._folder = folder
+        self._keys: dict[tuple[str, int], str] = {}
+
+    @property
+    def folder(self) -> Path:
+        """Where the mails land, for `traces.remove_traces`."""
+        return self._folder.folder
+
+    def process(self, job: Job) -> Landed:
+        mail = job.mail
+        name = self._template.render(TemplateValues(mail, job.flow))
+        return self._folder.land(mail, job.flow, name, self._key(job.flow, mail.envelope.replay))
+
+    def _key(self, flow: str, replay: int) -> str:
+        """Tells this flow's work for this output from others' in the names of temporaries."""
+        key = self._keys.get((flow, replay))
+        if key is None:
+            if len(self._keys) >= _KEYS:
+                self._keys.clear()
+            text = f"{self._identity}\0{flow}\0{replay}"
+            key = self._keys[flow, replay] = hashlib.sha256(text.encode()).hexdigest()[:16]
+        return key
+
+
+def build(options: FileOutputOptions, name: str, context: BuildContext) -> FileProcessor:
+    """The processor of one `file` output. A folder that cannot be made now is tried again with
+    each mail, which is deferred until then."""
+    path = context.working_folder / options.path
+    folder = LandingFolder(path, context.staging, durable=context.durable)
+    with suppress(Temporary):
+        folder.prepare()
+    return FileProcessor(options, folder)

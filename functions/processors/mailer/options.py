@@ -1,0 +1,179 @@
+"""Options of the `mailer` output, also called `nodemailer`: forward to an SMTP server, signed
+(SPEC section 7)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from email.utils import formataddr
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from functions.options.secrets import Secret
+from functions.options.types import CAMEL, FieldName, FieldValue, OptionsModel, check_field_value
+from functions.processors.base import OutputOptions
+from functions.processors.mailer.transport_options import Transport, transport_of_url
+
+_DOMAIN: Final = re.compile(
+    r"(?=.{1,253}\Z)[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_-]+)*", re.IGNORECASE
+)
+_SELECTOR: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?", re.IGNORECASE)
+
+
+def check_domain(text: str) -> str:
+    """A domain in lower case. Raises ValueError for what is none in ASCII form."""
+    if not _DOMAIN.fullmatch(text):
+        raise ValueError(f"{text!r} is not a domain (give its ASCII form)")
+    return text.lower()
+
+
+def check_selector(text: str) -> str:
+    """A selector as it is. Raises ValueError for what cannot stand in the DNS."""
+    if not _SELECTOR.fullmatch(text):
+        raise ValueError(f"{text!r} is not a selector (RFC 6376 section 3.1)")
+    return text
+
+
+Domain = Annotated[str, AfterValidator(check_domain)]
+Selector = Annotated[str, AfterValidator(check_selector)]
+
+
+class DomainKey(OptionsModel):
+    """A DKIM key of a domain that is named by its place in `dkims`."""
+
+    domain_name: Domain | None = None
+    """The signing domain (`d=`), else the name in `dkims`."""
+
+    key_selector: Selector
+    """The selector (`s=`)."""
+
+    private_key: Secret
+    """The private key, PEM: RSA or Ed25519."""
+
+
+class SigningKey(DomainKey):
+    """A DKIM key, with the domain it signs for."""
+
+    domain_name: Domain
+    """The signing domain (`d=`)."""
+
+
+def _address(value: Any) -> Any:
+    """An address of the reference's kinds as text: `a@b`, `Name <a@b>` or `{name, address}`."""
+    if isinstance(value, Mapping) and set(value) <= {"name", "address"} and "address" in value:
+        return formataddr((str(value.get("name") or ""), str(value["address"])))
+    return value
+
+
+def _addresses(value: Any) -> Any:
+    return tuple(map(_address, value if isinstance(value, list | tuple) else [value]))
+
+
+def _has_address(text: str) -> str:
+    if "@" not in check_field_value(text):
+        raise ValueError(f"{text!r} is not a mail address")
+    return text
+
+
+Address = Annotated[str, AfterValidator(_has_address)]
+OneAddress = Annotated[Address, BeforeValidator(_address, json_schema_input_type=str | dict[str, str])]
+Addresses = Annotated[
+    tuple[Address, ...],
+    BeforeValidator(_addresses, json_schema_input_type=str | dict[str, str] | list[str | dict[str, str]]),
+]
+
+
+def _fields(value: Any) -> Any:
+    """Header fields of the reference's two kinds, `{name: value}` or `[{key, value}]`."""
+    if isinstance(value, list | tuple) and all(
+        isinstance(item, Mapping) and set(item) == {"key", "value"} for item in value
+    ):
+        return {item["key"]: item["value"] for item in value}
+    return value
+
+
+class Override(OptionsModel):
+    """What is changed in the mail before it is forwarded."""
+
+    from_: OneAddress | None = Field(default=None, alias="from")
+    """Replaces the From field and the reverse-path."""
+
+    to: Addresses | None = None
+    """Replaces the To field; with `cc` and `bcc` these are then the only recipients."""
+
+    cc: Addresses | None = None
+    """Replaces the Cc field; see `to`."""
+
+    bcc: Addresses | None = None
+    """Recipients who stand in no field; see `to`."""
+
+    subject: FieldValue | None = None
+    """Replaces the subject."""
+
+    reply_to: Addresses | None = None
+    """Replaces the Reply-To field."""
+
+    headers: Annotated[
+        dict[FieldName, FieldValue],
+        BeforeValidator(_fields, json_schema_input_type=dict[str, str] | list[dict[str, str]]),
+    ] = Field(default_factory=dict)
+    """Fields that are set, replacing those of the same name."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _header_only(cls, value: Any) -> Any:
+        body = sorted({"text", "html", "attachments"} & set(value)) if isinstance(value, Mapping) else ()
+        if body:
+            raise ValueError(f"{body[0]} cannot be overridden: the mail's body is forwarded unchanged")
+        return value
+
+
+def _transport(value: Any) -> Any:
+    return transport_of_url(value) if isinstance(value, str) else value
+
+
+class MailerOutputOptions(OutputOptions):
+    """Forward the mail, unchanged but for `override`, to an SMTP server with its envelope; signed
+    with DKIM where there is a key for its author's domain."""
+
+    model_config = CAMEL
+
+    type: Literal["mailer", "nodemailer"]
+    """Which output this is; both names mean the same."""
+
+    nodemailer: Annotated[Transport, BeforeValidator(_transport, json_schema_input_type=Transport | str)] = (
+        Transport()
+    )
+    """The next SMTP server: Nodemailer's options, or `smtp://USER:PASSWORD@HOST:PORT`."""
+
+    override: Override = Override()
+    """What is changed before forwarding."""
+
+    dkim: SigningKey | None = None
+    """The key that signs."""
+
+    dkims: dict[Domain, DomainKey] = Field(default_factory=dict)
+    """Keys by domain: the header From's domain chooses, else the reverse-path's."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _signed_in_transport(cls, value: Any) -> Any:
+        """Nodemailer's own place for the key is the transport."""
+        transport = value.get("nodemailer") if isinstance(value, Mapping) else None
+        if not isinstance(transport, Mapping) or "dkim" not in transport:
+            return value
+        if value.get("dkim") is not None:
+            raise ValueError("dkim stands in nodemailer too: give one of them")
+        rest = {name: item for name, item in transport.items() if name != "dkim"}
+        return {**value, "nodemailer": rest, "dkim": transport["dkim"]}
+
+    def identity(self) -> str:
+        """The name, else the next server, the user there, and whom `override` sends to."""
+        if self.name is not None:
+            return self.name
+        server = self.nodemailer
+        user = f"{server.auth.user}@" if server.auth else ""
+        over = self.override
+        to = ",".join(address for each in (over.to, over.cc, over.bcc) for address in each or ())
+        return f"mailer {user}{server.host}:{server.effective_port}" + (f" to {to}" if to else "")

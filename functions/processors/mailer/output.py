@@ -1,0 +1,123 @@
+"""Output `mailer`, also called `nodemailer`: forward the mail to an SMTP server (SPEC section 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
+from typing import Final
+
+from functions.delivery.engine import MIN_SECONDS_LEFT
+from functions.errors import ConfigError, Temporary
+from functions.processors.base import Job, Processor
+from functions.processors.context import BuildContext
+from functions.processors.mailer.message import Letter
+from functions.processors.mailer.options import MailerOutputOptions
+from functions.processors.mailer.override import Overriding
+from functions.processors.mailer.recipients import deliver
+from functions.processors.mailer.signers import Signers
+from functions.processors.mailer.transport import server_of
+from functions.smtp_client.pool import Lease, Pool
+from functions.smtp_client.transaction import Message, Rcpt, Stale, Tally, transact
+
+MARGIN: Final = 5.0
+"""Seconds at the end of a run that are left for writing down how it went."""
+
+
+class MailerProcessor(Processor):
+    """Forwards mails to one server."""
+
+    def __init__(self, pool: Pool, overriding: Overriding, signers: Signers) -> None:
+        self._pool = pool
+        self._overriding = overriding
+        self._signers = signers
+
+    def process(self, job: Job) -> None:
+        """Serve every recipient who is not served yet. Raises Temporary while somebody is to be tried
+        again, then Permanent if somebody was refused."""
+        recipients = self._recipients(job)
+        with self._pool.lease(lambda: job.seconds_left() - MARGIN) as lease:
+            work = _Work(job, lease, recipients, partial(self._message, job))
+            ending = deliver(list(recipients), job.once, work.send)
+        ending.settle()
+
+    def close(self) -> None:
+        self._pool.close()
+
+    def _reverse_path(self, job: Job) -> str:
+        replaced = self._overriding.reverse_path
+        return job.mail.envelope.reverse_path if replaced is None else replaced
+
+    def _recipients(self, job: Job) -> dict[str, Rcpt]:
+        """Address to recipient, each once, in the client's order."""
+        if self._overriding.recipients is not None:
+            return {each: Rcpt(each) for each in self._overriding.recipients}
+        parameters = {r.address: r.parameters for r in reversed(job.mail.envelope.recipients)}
+        return {each: Rcpt(each, parameters.get(each, ())) for each in job.recipients}
+
+    def _message(self, job: Job) -> Message:
+        envelope = job.mail.envelope
+        reverse_path = self._reverse_path(job)
+        choose = partial(self._signers.choose, reverse_path=reverse_path)
+        letter = Letter(job.mail, job.flow, self._overriding.head, choose)
+        declared = {each.upper() for each in envelope.parameters}
+        return Message(
+            reverse_path,
+            letter.chunks,
+            letter.size,
+            eight_bit=letter.eight_bit or "BODY=8BITMIME" in declared,
+            utf8=envelope.smtputf8,
+            # RFC 6531 section 3.6; a raw header of a client that knows nothing of SMTPUTF8 is sent
+            # on as it came.
+            utf8_header=letter.eight_bit_head and (envelope.smtputf8 or self._overriding.utf8),
+            parameters=envelope.parameters,
+        )
+
+
+class _Work:
+    """One attempt at one mail: its transactions share a session, and the message is made for the
+    first of them."""
+
+    def __init__(
+        self, job: Job, lease: Lease, recipients: Mapping[str, Rcpt], make: Callable[[], Message]
+    ) -> None:
+        self._job = job
+        self._lease = lease
+        self._recipients = recipients
+        self._make = make
+
+    @cached_property
+    def message(self) -> Message:
+        """What is sent. Raises Permanent or Temporary."""
+        return self._make()
+
+    def send(self, addresses: Sequence[str]) -> Tally:
+        """One transaction. Raises Permanent or Temporary."""
+        if self._job.seconds_left() < MIN_SECONDS_LEFT:
+            raise Temporary("too little of the run is left", enhanced="4.4.7")
+        message = self.message
+        recipients = [self._recipients[each] for each in addresses]
+        try:
+            return transact(self._lease.connection(), message, recipients)
+        except Stale:
+            # The server closed the session while it was idle, and has heard nothing of this mail.
+            return transact(self._lease.connection(fresh=True), message, recipients)
+
+
+def build(options: MailerOutputOptions, name: str, context: BuildContext) -> MailerProcessor:
+    """The processor of one `mailer` output. Raises ConfigError."""
+    try:
+        overriding = Overriding(options.override)
+    except ValueError as error:
+        raise ConfigError(f"output {name}: override", str(error)) from error
+    transport = options.nodemailer
+    try:
+        server = server_of(transport, context.resolve_secret)
+    except ValueError as error:
+        raise ConfigError(f"output {name}: nodemailer", str(error)) from error
+    pool = Pool(
+        server,
+        keep=transport.pool,
+        most=transport.max_connections,
+        messages=transport.max_messages,
+    )
+    return MailerProcessor(pool, overriding, Signers.of(options, name, context.resolve_secret))

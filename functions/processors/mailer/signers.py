@@ -1,0 +1,72 @@
+"""Which DKIM key signs a mail: that of its author's domain (SPEC section 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final
+
+from functions.errors import ConfigError
+from functions.message.addresses import parse_addresses
+from functions.message.fields import first_value
+
+if TYPE_CHECKING:
+    from functions.processors.mailer.dkim import Signer
+    from functions.processors.mailer.options import DomainKey, MailerOutputOptions
+
+_MOST: Final = 253  # RFC 1035 section 2.3.4: octets of a domain
+
+
+class Signers:
+    """The keys of one output: by domain, and the one that signs everything else."""
+
+    def __init__(self, by_domain: Mapping[str, Signer], other: Signer | None) -> None:
+        self._by_domain = by_domain
+        self._other = other
+
+    @classmethod
+    def of(cls, options: MailerOutputOptions, name: str, resolve: Callable[[str], str]) -> Signers:
+        """Load the keys of an output's options. Raises ConfigError; keys are never shown."""
+        by_domain = {
+            domain: _signer(f"output {name}: dkims.{domain}", key.domain_name or domain, key, resolve)
+            for domain, key in options.dkims.items()
+        }
+        single = options.dkim
+        if single is None:
+            return cls(by_domain, None)
+        return cls(by_domain, _signer(f"output {name}: dkim", single.domain_name, single, resolve))
+
+    def choose(self, head: bytes, *, reverse_path: str) -> Signer | None:
+        """Who signs: the key of the header From's domain, else of the reverse-path's, else the one for
+        everything else."""
+        for domain in (author_domain(head), _ascii(reverse_path.rpartition("@")[2])):
+            if domain in self._by_domain:
+                return self._by_domain[domain]
+        return self._other
+
+
+def author_domain(head: bytes) -> str:
+    """The domain of the first author's address, in lower-case ASCII form; "" where there is none."""
+    value = first_value(head, b"From")
+    boxes = parse_addresses(value) if value is not None else []
+    return next((_ascii(box.address.rpartition("@")[2]) for box in boxes if "@" in box.address), "")
+
+
+def _ascii(domain: str) -> str:
+    domain = domain.strip().rstrip(".").lower()
+    if domain.isascii() or len(domain) > _MOST:
+        return domain
+    try:
+        return domain.encode("idna").decode()
+    except UnicodeError:
+        return domain
+
+
+def _signer(where: str, domain: str, key: DomainKey, resolve: Callable[[str], str]) -> Signer:
+    try:
+        from functions.processors.mailer.dkim import Signer, load_key
+    except ImportError as error:
+        raise ConfigError(where, f"cannot sign here: {error}", "install smtp-relay[mailer]") from error
+    try:
+        return Signer(domain, key.key_selector, load_key(key.private_key.resolve(resolve)))
+    except ValueError as error:
+        raise ConfigError(f"{where}.privateKey", str(error)) from error

@@ -1,0 +1,68 @@
+"""From Nodemailer's transport options to a server to hand mails to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+from functions.options.secrets import Secret
+from functions.processors.mailer.transport_options import Transport, TransportTls
+from functions.smtp_client.server import Login, Server
+from functions.smtp_client.tls import Policy, client_context
+
+_NAME: Final = re.compile(r"[!-~]{1,255}")  # RFC 5321 section 4.5.3.1.2, and no blanks
+
+Resolve = Callable[[str], str]
+
+
+def server_of(transport: Transport, resolve: Resolve) -> Server:
+    """The server, its secrets resolved. Raises ValueError that names the option, and ConfigError
+    for a secret that is not there."""
+    for key, value in (("name", transport.name), ("tls.servername", transport.tls.servername)):
+        if value is not None and not _NAME.fullmatch(value):
+            raise ValueError(f"{key}: {value!r} is not a host name")
+    return Server(
+        host=transport.host,
+        port=transport.effective_port,
+        context=client_context(_policy(transport.tls, resolve)),
+        implicit_tls=transport.secure,
+        starttls="never" if transport.ignore_tls else "always" if transport.require_tls else "offered",
+        servername=transport.tls.servername,
+        login=_login(transport, resolve),
+        hello=transport.name,
+        dns_timeout=transport.dns_timeout / 1000,
+        connect_timeout=transport.connection_timeout / 1000,
+        greeting_timeout=transport.greeting_timeout / 1000,
+        socket_timeout=transport.socket_timeout / 1000,
+    )
+
+
+def _login(transport: Transport, resolve: Resolve) -> Login | None:
+    auth = transport.auth
+    if auth is None:
+        return None
+    token = auth.access_token
+    secret = token or auth.password
+    assert secret is not None  # the model asks for one of them
+    login = Login(auth.user, secret.resolve(resolve), token=token is not None)
+    if "\0" in login.user + login.secret:
+        raise ValueError("auth: neither the user nor the password may hold a NUL (RFC 4616)")
+    return login
+
+
+def _policy(tls: TransportTls, resolve: Resolve) -> Policy:
+    def text(secret: Secret | None) -> str | None:
+        return None if secret is None else secret.resolve(resolve)
+
+    ca = (tls.ca,) if isinstance(tls.ca, Secret) else tls.ca or ()
+    return Policy(
+        verify=tls.reject_unauthorized,
+        ca=tuple(each.resolve(resolve) for each in ca),
+        cert=text(tls.cert),
+        key=text(tls.key),
+        passphrase=text(tls.passphrase),
+        min_version=tls.min_version,
+        max_version=tls.max_version,
+        ciphers=tls.ciphers,
+    )

@@ -1,0 +1,168 @@
+"""How the `mailer` output reaches the next SMTP server: Nodemailer's transport options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from pydantic import Field, model_validator
+
+from functions.options.secrets import Secret
+from functions.options.types import Milliseconds, OptionsModel, Port
+from functions.processors.mailer.services import NAMES, service
+
+_LOCALHOST: Final = "localhost"
+
+
+class TransportAuth(OptionsModel):
+    """What the next server is told of us: a user with a password, or with an access token."""
+
+    type: Literal["login", "LOGIN", "OAuth2", "OAUTH2", "oauth2"] | None = None
+    """Told by what else is given."""
+
+    user: str
+    """The user's name."""
+
+    password: Secret | None = Field(default=None, alias="pass")
+    """The password."""
+
+    access_token: Secret | None = None
+    """An OAuth 2 access token, used as it is (XOAUTH2): whoever deploys renews it."""
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> TransportAuth:
+        if (self.password is None) == (self.access_token is None):
+            raise ValueError("give pass, or accessToken for OAuth 2")
+        return self
+
+
+class TransportTls(OptionsModel):
+    """TLS towards the next server."""
+
+    reject_unauthorized: bool = True
+    """Whether its certificate must be valid for its name."""
+
+    servername: str | None = None
+    """The name that it is asked for and that its certificate must carry, else `host`."""
+
+    ca: Secret | tuple[Secret, ...] | None = None
+    """Certificates (PEM) to trust instead of the system's."""
+
+    cert: Secret | None = None
+    """Our client certificate (PEM)."""
+
+    key: Secret | None = None
+    """The client certificate's key (PEM)."""
+
+    passphrase: Secret | None = None
+    """What the key is encrypted with."""
+
+    min_version: Literal["TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"] = "TLSv1.2"
+    """The oldest TLS version used."""
+
+    max_version: Literal["TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"] | None = None
+    """The newest TLS version used."""
+
+    ciphers: str | None = None
+    """OpenSSL's cipher list for TLS 1.2 and older."""
+
+
+class Transport(OptionsModel):
+    """The next SMTP server."""
+
+    service: str | None = None
+    """A well-known service, for `host`, `port` and `secure`: `gmail`, `outlook365`,
+    `SES-eu-west-1` …"""
+
+    host: str = Field(default=_LOCALHOST, min_length=1)
+    """Its name or address."""
+
+    port: Port = 0
+    """Its port; 0 stands for 465 with `secure`, else 587."""
+
+    secure: bool = False
+    """TLS from the first byte. Without it STARTTLS is used wherever it is offered."""
+
+    require_tls: bool = Field(default=False, alias="requireTLS")
+    """Fail rather than send in clear text."""
+
+    ignore_tls: bool = Field(default=False, alias="ignoreTLS")
+    """Stay in clear text even where STARTTLS is offered."""
+
+    name: str | None = None
+    """The host name given to EHLO, else this machine's."""
+
+    auth: TransportAuth | None = None
+    """User and password."""
+
+    tls: TransportTls = TransportTls()
+    """TLS options."""
+
+    pool: bool = False
+    """Keep connections open between mails."""
+
+    max_connections: int = Field(default=5, ge=1, le=1000)
+    """Connections at a time, with `pool`."""
+
+    max_messages: int = Field(default=100, ge=1)
+    """Mails over one connection, with `pool`."""
+
+    connection_timeout: Milliseconds = Field(default=120_000, ge=1)
+    """Milliseconds to wait for the connection."""
+
+    greeting_timeout: Milliseconds = Field(default=30_000, ge=1)
+    """Milliseconds to wait for the greeting."""
+
+    socket_timeout: Milliseconds = Field(default=600_000, ge=1)
+    """Milliseconds of silence after which the connection is given up; RFC 5321 section 4.5.3.2
+    asks for ten minutes after the end of a mail."""
+
+    dns_timeout: Milliseconds = Field(default=30_000, ge=1)
+    """Milliseconds to wait for the name's addresses."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_service(cls, value: Any) -> Any:
+        name = value.get("service") if isinstance(value, Mapping) else None
+        if not isinstance(name, str) or not name:
+            return value
+        found = service(name)
+        if found is None:
+            raise ValueError(f"service: {name!r} is none of {', '.join(NAMES)}; give host and port")
+        return {"host": found.host, "port": found.port, "secure": found.secure, **value}
+
+    @model_validator(mode="after")
+    def _not_both(self) -> Transport:
+        if self.require_tls and self.ignore_tls:
+            raise ValueError("requireTLS and ignoreTLS exclude each other")
+        return self
+
+    @property
+    def effective_port(self) -> int:
+        """The port to connect to."""
+        return self.port or (465 if self.secure else 587)
+
+
+def transport_of_url(url: str) -> dict[str, Any]:
+    """The options that `smtp[s]://[USER:PASSWORD@]HOST[:PORT][/?OPTION=VALUE…]` stands for. Raises
+    ValueError, never quoting the password."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError("is not a URL smtp://USER:PASSWORD@HOST:PORT") from error
+    if parts.scheme not in {"smtp", "smtps"} or not parts.hostname or parts.path.strip("/"):
+        raise ValueError("is not a URL smtp://USER:PASSWORD@HOST:PORT or smtps://…")
+    found: dict[str, Any] = {"host": parts.hostname, "secure": parts.scheme == "smtps"}
+    if port is not None:
+        found["port"] = port
+    if parts.username is not None:
+        found["auth"] = {"user": unquote(parts.username), "pass": unquote(parts.password or "")}
+    for name, value in parse_qsl(parts.query):
+        holder = found
+        *path, last = name.split(".")
+        for step in path:
+            holder = holder.setdefault(step, {})
+        holder[last] = {"true": True, "false": False}.get(value, value)
+    return found

@@ -1,0 +1,49 @@
+"""The outputs there are: one line each. SDKs are imported only when one is built."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Final
+
+from functions.options.registry import Chosen, Kind, Registry, kind
+from functions.processors.base import OutputOptions, Processor
+from functions.processors.context import BuildContext
+
+_MAILER: Final = Kind(
+    "functions.processors.mailer.options:MailerOutputOptions", "functions.processors.mailer.output:build"
+)
+
+KINDS: Final[Mapping[str, Kind]] = {
+    "file": kind("functions.processors.file.output", "FileOutputOptions"),
+    "log": kind("functions.processors.log", "LogOutputOptions"),
+    "mailer": _MAILER,
+    "nodemailer": _MAILER,
+    "aws": Kind(
+        "functions.aws.output.options:AwsOutputOptions", "functions.aws.output.processor:build", "aws"
+    ),
+    "gcp": Kind(
+        "functions.gcp.output.options:GcpOutputOptions", "functions.gcp.output.processor:build", "gcp"
+    ),
+}
+
+OUTPUTS: Final = Registry("output", OutputOptions, "smtp_relay.outputs", KINDS)
+
+AnyOutput = Annotated[OutputOptions, Chosen(OUTPUTS)]
+"""The options of one output, read by the model of its `type`."""
+
+LOCAL: Final = frozenset({"file", "log"})
+"""Types whose effect stays on this machine."""
+
+
+def build_processor(options: OutputOptions, name: str, context: BuildContext) -> Processor:
+    """The processor of one output; `name` is its label. Raises ConfigError where its secrets
+    cannot be had, NotAvailable where what it needs is not installed."""
+    build = OUTPUTS.builder(type_of(options))
+    processor: Processor = build(options, name, context)
+    return processor
+
+
+def type_of(options: OutputOptions) -> str:
+    """The `type` that the file gives the output."""
+    found: str = getattr(options, "type", "")
+    return found

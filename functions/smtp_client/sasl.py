@@ -1,0 +1,71 @@
+"""Logging in (RFC 4954)."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+from collections.abc import Generator
+from typing import Final
+
+from functions.smtp_client.reply import Reply, Unreachable
+from functions.smtp_client.server import Login
+from functions.smtp_client.wire import Wire
+
+MAX_STEPS: Final = 5
+
+# In clear text the mechanism comes first that does not give the password away.
+_ENCRYPTED: Final = ("PLAIN", "LOGIN", "CRAM-MD5")
+_CLEAR: Final = ("CRAM-MD5", "PLAIN", "LOGIN")
+
+
+def choose(offered: frozenset[str], login: Login, *, encrypted: bool) -> str | None:
+    """The mechanism to use, None where none of those offered fits."""
+    known = ("XOAUTH2",) if login.token else _ENCRYPTED if encrypted else _CLEAR
+    return next((name for name in known if name in offered), None)
+
+
+def authenticate(wire: Wire, mechanism: str, login: Login, server: str) -> None:
+    """Log in. Raises Unreachable with the server's words (never ours), Lost."""
+    answers = _answers(mechanism, login)
+    first = next(answers)
+    reply = wire.command(f"AUTH {mechanism} {first}" if first else f"AUTH {mechanism}")
+    for _ in range(MAX_STEPS):
+        if reply.code != 334:
+            break
+        try:
+            answer = answers.send(_challenge(reply))
+        except StopIteration:
+            answer = "*"  # RFC 4954 section 4: cancels
+        reply = wire.command(answer)
+    if reply.code != 235:
+        raise Unreachable(
+            f"{server} did not accept the login as {login.user!r} ({mechanism}): {reply}", enhanced="4.7.8"
+        )
+
+
+def _answers(mechanism: str, login: Login) -> Generator[str, bytes, None]:
+    """What we say, the first with the command itself; each challenge is sent in."""
+    user, secret = login.user.encode(), login.secret.encode()
+    if mechanism == "PLAIN":  # RFC 4616
+        yield _b64(b"\0" + user + b"\0" + secret)
+    elif mechanism == "XOAUTH2":
+        yield _b64(b"user=" + user + b"\x01auth=Bearer " + secret + b"\x01\x01")
+        yield ""  # a challenge tells what is wrong; an empty answer asks for the reply
+    elif mechanism == "CRAM-MD5":  # RFC 2195
+        challenge = yield ""
+        yield _b64(user + b" " + hmac.digest(secret, challenge, "md5").hex().encode())
+    else:
+        yield ""
+        yield _b64(user)
+        yield _b64(secret)
+
+
+def _challenge(reply: Reply) -> bytes:
+    try:
+        return base64.b64decode("".join(reply.lines))
+    except ValueError:
+        return b""
+
+
+def _b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()

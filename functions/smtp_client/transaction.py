@@ -1,0 +1,297 @@
+"""One mail to some recipients over a session, with one result for each of them (RFC 5321 section 3.3)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from functions.errors import Temporary
+from functions.smtp_client.connection import Connection
+from functions.smtp_client.lines import stuffed
+from functions.smtp_client.reply import Lost, Reply, Said
+
+# A mailbox that cannot be taken for anything else in a command: no control characters, and no
+# blanks or angle brackets outside quotes (RFC 5321 section 4.1.2; RFC 6531 for the rest).
+_PLAIN: Final = r'[^\s"<>@\\\x00-\x1f\x7f-\x9f]+'
+_QUOTED: Final = r'"(?:[^"\\\x00-\x1f\x7f-\x9f]|\\[ -~])*"'
+_MAILBOX: Final = re.compile(f"(?:{_QUOTED}|{_PLAIN})(?:@{_PLAIN})?")
+_PARAMETER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*(?:=[^\s=\x00-\x20\x7f-\x9f]+)?")
+
+# RFC 4954 section 6, RFC 3207 section 4: replies to MAIL that are about the session, not the mail.
+_SESSION: Final = frozenset({530, 534, 535, 538})
+
+
+class Rcpt(NamedTuple):
+    """One recipient, without angle brackets, and the parameters its client gave (DSN)."""
+
+    address: str
+    parameters: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What is sent. `reverse_path` is without angle brackets, "" for the null one.
+
+    `chunks` gives the mail once for each transaction, its lines as `lines.crlf_lines` makes them;
+    `size` counts its octets. `eight_bit` says that it has octets above 127 or was declared to. `utf8`
+    says that it was declared to be internationalized (RFC 6531), `utf8_header` that its header makes
+    it so; what the addresses ask for is seen here. `parameters` are those of MAIL that are passed on
+    where the server knows them (RET, ENVID).
+    """
+
+    reverse_path: str
+    chunks: Callable[[], Iterator[bytes]]
+    size: int
+    eight_bit: bool = False
+    utf8: bool = False
+    utf8_header: bool = False
+    parameters: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Tally:
+    """How a transaction ended for each recipient. `answer` is the server's reply to the mail.
+
+    `crowded` says that some were put off only because there were too many at once.
+    """
+
+    accepted: list[str] = field(default_factory=list)
+    refused: dict[str, Said] = field(default_factory=dict)
+    deferred: dict[str, Said] = field(default_factory=dict)
+    answer: str = ""
+    crowded: bool = False
+
+
+class Stale(Exception):
+    """A session that was idle turned out to be gone before anything was said: another one may do."""
+
+
+def transact(connection: Connection, message: Message, recipients: Iterable[Rcpt]) -> Tally:
+    """Send a mail. Raises Temporary when the connection is lost (`in_doubt` when that was after
+    the whole mail and before the reply), Stale, and what reading the mail raises."""
+    tally = Tally()
+    wanted = _sendable(connection, message, recipients, tally)
+    if not wanted:
+        return tally
+    connection.used += 1
+    try:
+        _run(connection, message, wanted, tally)
+    except Lost as error:
+        connection.broken = True
+        raise Temporary(f"{connection.server}: {error}, before it had the mail", enhanced="4.4.2") from error
+    except BaseException:
+        connection.broken = True
+        raise
+    return tally
+
+
+def _sendable(
+    connection: Connection, message: Message, recipients: Iterable[Rcpt], tally: Tally
+) -> list[Rcpt]:
+    """The recipients that can be named to this server; the others are refused without asking."""
+    wanted = list(recipients)
+    problem = _problem(connection, message)
+    for recipient in wanted:
+        address = recipient.address
+        if problem is not None:
+            tally.refused[address] = problem
+        elif not _MAILBOX.fullmatch(address):
+            tally.refused[address] = Said("5.1.3", "the address cannot be written in an SMTP command")
+        elif not address.isascii() and not connection.offers("SMTPUTF8"):
+            tally.refused[address] = _no_utf8(connection, "the address")
+    return [each for each in wanted if each.address not in tally.refused]
+
+
+def _problem(connection: Connection, message: Message) -> Said | None:
+    """Why the server cannot take this mail for anybody."""
+    sender = message.reverse_path
+    if sender and not _MAILBOX.fullmatch(sender):
+        return Said("5.1.7", "the reverse-path cannot be written in an SMTP command")
+    if not connection.offers("SMTPUTF8"):
+        if not sender.isascii():
+            return _no_utf8(connection, "the reverse-path")
+        if message.utf8_header:
+            return _no_utf8(connection, "the header")
+    most = connection.extensions.get("SIZE", "")
+    if most.isdecimal() and 0 < int(most) < message.size:
+        # RFC 1870 section 6.1: the reply is known beforehand.
+        words = f"{connection.server} takes mails of {most} octets at most, this one has {message.size}"
+        return Said("5.3.4", words)
+    return None
+
+
+def _no_utf8(connection: Connection, what: str) -> Said:
+    return Said("5.6.7", f"{connection.server} offers no SMTPUTF8, which {what} needs")
+
+
+def _run(connection: Connection, message: Message, recipients: list[Rcpt], tally: Tally) -> None:
+    wire = connection.wire
+    lines = [_mail(connection, message, recipients), *(_rcpt(connection, each) for each in recipients)]
+    pipelined = connection.offers("PIPELINING")
+    try:
+        wire.commands(lines if pipelined else lines[:1])
+        reply = wire.reply()
+    except Lost as error:
+        if connection.used > 1:
+            raise Stale(str(error)) from error
+        raise
+    if not reply.positive:
+        if not reply.negative:
+            raise Lost(f"an odd reply to MAIL: {reply}")
+        _all(recipients, tally, _said(connection, "MAIL", reply), refused=_refuses(reply))
+        _leave(connection, reply, unread=len(recipients) if pipelined else 0)
+        return
+    accepted = _recipients(connection, recipients, lines[1:], tally, pipelined=pipelined)
+    if not accepted:
+        _leave(connection)
+        return
+    if connection.broken:
+        return
+    reply = wire.command("DATA")
+    if reply.code != 354:
+        if not reply.negative:
+            raise Lost(f"an odd reply to DATA: {reply}")
+        _all(accepted, tally, _said(connection, "DATA", reply), refused=reply.permanent)
+        _leave(connection, reply)
+        return
+    _finish(connection, _content(connection, message), accepted, tally)
+
+
+def _recipients(
+    connection: Connection, recipients: list[Rcpt], lines: list[str], tally: Tally, *, pipelined: bool
+) -> list[Rcpt]:
+    """Name the recipients; returns those that the server takes."""
+    accepted: list[Rcpt] = []
+    closing: Said | None = None
+    for recipient, line in zip(recipients, lines, strict=True):
+        if closing is not None:
+            tally.deferred[recipient.address] = closing
+            continue
+        if not pipelined:
+            connection.wire.commands([line])
+        reply = connection.wire.reply()
+        said = _said(connection, "RCPT", reply)
+        if reply.positive:
+            accepted.append(recipient)
+        elif reply.permanent and reply.code != 552:
+            tally.refused[recipient.address] = said
+        elif reply.negative:
+            # RFC 5321 section 4.5.3.1.10: 552 here means too many recipients, as 452 does.
+            tally.deferred[recipient.address] = said
+            tally.crowded = tally.crowded or (bool(accepted) and reply.code in (452, 552))
+            if reply.code == 421:
+                closing = said
+        else:
+            raise Lost(f"an odd reply to RCPT: {reply}")
+    if closing is not None:
+        connection.broken = True
+        _all(accepted, tally, closing, refused=False)
+    return accepted
+
+
+def _content(connection: Connection, message: Message) -> Reply:
+    """Send the mail and its final dot; the reply. What fails up to the dot means that the server
+    does not have the mail: a dot of which not all octets left ends nothing."""
+    wire = connection.wire
+    try:
+        for piece in stuffed(message.chunks()):
+            wire.send(piece)
+        early = wire.early_reply()
+    except Lost as error:
+        # A server that gave up may have said why before it closed.
+        try:
+            early = wire.early_reply()
+        except Lost:
+            early = None
+        if early is None:
+            raise error
+    except OSError as error:
+        raise Temporary(f"the mail cannot be read: {error.strerror or error}") from error
+    if early is not None:
+        connection.broken = True
+        if not early.negative:
+            raise Lost(f"an odd reply within the mail: {early}")
+        return early
+    wire.send(b".\r\n")
+    try:
+        reply = wire.reply()
+        if not (reply.positive or reply.negative):
+            raise Lost(f"an odd reply to the mail: {reply}")
+    except Lost as error:
+        connection.broken = True
+        words = f"{connection.server}: {error}, after it had the mail: it may have taken it"
+        raise Temporary(words, enhanced="4.4.2", in_doubt=True) from error
+    return reply
+
+
+def _finish(connection: Connection, reply: Reply, accepted: list[Rcpt], tally: Tally) -> None:
+    if reply.positive:
+        tally.accepted = [each.address for each in accepted]
+        tally.answer = str(reply)
+    else:
+        _all(accepted, tally, _said(connection, "the mail", reply), refused=reply.permanent)
+    if reply.code == 421:
+        connection.broken = True
+
+
+def _leave(connection: Connection, reply: Reply | None = None, *, unread: int = 0) -> None:
+    """Bring the session back to where MAIL may follow; what fails here changes no result."""
+    if reply is not None and reply.code == 421:
+        connection.broken = True
+        return
+    try:
+        for _ in range(unread):
+            connection.wire.reply()
+    except Lost:
+        connection.broken = True
+    connection.reset()
+
+
+def _all(recipients: Iterable[Rcpt], tally: Tally, said: Said, *, refused: bool) -> None:
+    verdicts = tally.refused if refused else tally.deferred
+    for recipient in recipients:
+        verdicts[recipient.address] = said
+
+
+def _refuses(reply: Reply) -> bool:
+    return reply.permanent and reply.code not in _SESSION
+
+
+def _said(connection: Connection, after: str, reply: Reply) -> Said:
+    enhanced = reply.enhanced
+    if (after == "MAIL" and reply.code in _SESSION) or (after == "RCPT" and reply.code == 552):
+        enhanced = f"4{enhanced[1:]}"
+    return Said(enhanced, f"{connection.server} said to {after}: {reply}")
+
+
+def _mail(connection: Connection, message: Message, recipients: list[Rcpt]) -> str:
+    line = [f"MAIL FROM:<{message.reverse_path}>"]
+    if connection.offers("SIZE"):
+        line.append(f"SIZE={message.size}")
+    if message.eight_bit and connection.offers("8BITMIME"):
+        line.append("BODY=8BITMIME")
+    named = [message.reverse_path, *(each.address for each in recipients)]
+    utf8 = message.utf8 or message.utf8_header or not all(name.isascii() for name in named)
+    if utf8 and connection.offers("SMTPUTF8"):
+        line.append("SMTPUTF8")
+    if connection.offers("DSN"):
+        line += _known(message.parameters, ("RET", "ENVID"))
+    return " ".join(line)
+
+
+def _rcpt(connection: Connection, recipient: Rcpt) -> str:
+    line = [f"RCPT TO:<{recipient.address}>"]
+    if connection.offers("DSN"):
+        line += _known(recipient.parameters, ("NOTIFY", "ORCPT"))
+    return " ".join(line)
+
+
+def _known(parameters: Iterable[str], names: tuple[str, ...]) -> list[str]:
+    """RFC 3461 section 4: the parameters of these names that can stand in a command."""
+    return [
+        each
+        for each in parameters
+        if each.partition("=")[0].upper() in names and each.isascii() and _PARAMETER.fullmatch(each)
+    ]

@@ -1,0 +1,153 @@
+"""One connection's octets: commands out, replies in, with bounds on size and time."""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Final
+
+from functions.smtp_client.reply import Lost, Reply, clean
+
+MAX_LINE: Final = 8_192
+"""Octets of a reply line; RFC 5321 section 4.5.3.1.5 has 512."""
+
+MAX_LINES: Final = 256
+
+_LINE: Final = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?", re.DOTALL)
+_UNSAFE: Final = re.compile("[\x00-\x1f\x7f]")
+_READ: Final = 65_536
+
+
+class Wire:
+    """A connected socket. `patience` is how many seconds of silence are borne; `limit` tells how
+    many the run has left. Everything that fails raises Lost."""
+
+    def __init__(self, sock: socket.socket, patience: float, limit: Callable[[], float]) -> None:
+        self._sock = sock
+        self._buffer = bytearray()
+        self._patience = patience
+        self.limit = limit
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether TLS is on."""
+        return isinstance(self._sock, ssl.SSLSocket)
+
+    @property
+    def own_address(self) -> str:
+        """Our address on this connection."""
+        address: str = self._sock.getsockname()[0]
+        return address
+
+    def command(self, line: str) -> Reply:
+        """Send one command and read its reply."""
+        self.commands([line])
+        return self.reply()
+
+    def commands(self, lines: Iterable[str]) -> None:
+        """Send commands in one go, CRLF added. Raises ValueError for a line that holds control
+        characters: it would be several commands."""
+        pieces = []
+        for line in lines:
+            if _UNSAFE.search(line):
+                raise ValueError("a command holds control characters")
+            pieces.append(line.encode() + b"\r\n")
+        self.send(b"".join(pieces))
+
+    def send(self, octets: bytes) -> None:
+        """Send all of the octets."""
+        try:
+            self._sock.settimeout(self._wait())
+            self._sock.sendall(octets)
+        except TimeoutError as error:
+            raise Lost("it takes no more data") from error
+        except OSError as error:
+            raise Lost(f"the connection broke: {_reason(error)}") from error
+
+    def reply(self, patience: float | None = None) -> Reply:
+        """The next reply, within the patience for all of it."""
+        deadline = time.monotonic() + self._wait(patience)
+        lines: list[str] = []
+        while True:
+            line = self._line(deadline)
+            match = _LINE.fullmatch(line)
+            if match is None or len(lines) >= MAX_LINES:
+                raise Lost(f"this is no SMTP reply: {clean(repr(line[:80]))}")
+            lines.append((match[3] or b"").decode("utf-8", "replace"))
+            if match[2] != b"-":
+                return Reply(int(match[1]), tuple(lines))
+
+    def early_reply(self) -> Reply | None:
+        """A reply that came before it was due, None where the server waits. Raises Lost when it
+        closed the connection."""
+        if not self._buffer:
+            try:
+                self._sock.settimeout(0)
+                data = self._sock.recv(_READ)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                return None
+            except OSError as error:
+                raise Lost(f"the connection broke: {_reason(error)}") from error
+            if not data:
+                raise Lost("the server closed the connection")
+            self._buffer += data
+        return self.reply()
+
+    @property
+    def unread(self) -> bool:
+        """Whether the server said more than was read."""
+        return bool(self._buffer)
+
+    def start_tls(self, context: ssl.SSLContext, name: str, patience: float) -> None:
+        """Turn TLS on; the server's certificate must be for `name` where the context asks for one.
+        Raises OSError (ssl.SSLError)."""
+        self._sock.settimeout(self._wait(patience))
+        self._sock = context.wrap_socket(self._sock, server_hostname=name)
+
+    def cut(self) -> None:
+        """End the connection from another thread; whoever waits on it gets Lost."""
+        with suppress(OSError):
+            # SSLSocket.shutdown() would take the TLS session away under the other thread.
+            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close without a word."""
+        with suppress(OSError):
+            self._sock.close()
+
+    def _wait(self, patience: float | None = None) -> float:
+        wait = min(self._patience if patience is None else patience, self.limit())
+        if wait <= 0:
+            raise Lost("the run's time is up")
+        return wait
+
+    def _line(self, deadline: float) -> bytes:
+        start = 0
+        while (end := self._buffer.find(b"\n", start)) < 0:
+            start = len(self._buffer)
+            if start > MAX_LINE:
+                raise Lost("it sent a reply line without end")
+            wait = deadline - time.monotonic()
+            if wait <= 0:
+                raise Lost("it did not answer in time")
+            try:
+                self._sock.settimeout(wait)
+                data = self._sock.recv(_READ)
+            except TimeoutError as error:
+                raise Lost("it did not answer in time") from error
+            except OSError as error:
+                raise Lost(f"the connection broke: {_reason(error)}") from error
+            if not data:
+                raise Lost("the server closed the connection")
+            self._buffer += data
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        return line.removesuffix(b"\r")
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or type(error).__name__

@@ -1,0 +1,115 @@
+"""The spool object and its keys: what the two halves agree on (SPEC section 6).
+
+One accepted mail is one object: the envelope as its first header field, then the mail byte for
+byte. The object is a valid RFC 5322 mail.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+from functions.message.envelope import FIELD_NAME, Envelope, UnknownEnvelope, decode_value, encode_field
+
+CONTENT_TYPE: Final = "message/rfc822"
+
+MAX_FIELD: Final = 4_194_304
+"""Octets of the envelope field: 1,000 recipients with long addresses and results fit many times."""
+
+_START: Final = FIELD_NAME.lower() + b":"
+
+
+def shard(mail_id: str) -> str:
+    """The hex digit that spreads load over key ranges: the last of the id."""
+    return mail_id[-1]
+
+
+def spool_key(mail_id: str, received: datetime) -> str:
+    """Key of an unfinished mail, below the prefix. `received` is in UTC."""
+    return f"spool/{shard(mail_id)}/{received:%Y/%m/%d/%H}/{mail_id}.eml"
+
+
+def kept_key(mail_id: str, received: datetime) -> str:
+    """Key of a finished mail that is kept, below the prefix."""
+    return f"kept/{received:%Y/%m/%d/%H}/{mail_id}.eml"
+
+
+def dead_key(mail_id: str, output_key: str) -> str:
+    """Key of the record of an output that was given up, below the prefix."""
+    return f"dead/{shard(mail_id)}/{mail_id}/{output_key}.json"
+
+
+def receipt_prefix(mail_id: str) -> str:
+    """Where a mail's receipts lie, below the prefix (GCP)."""
+    return f"receipts/{shard(mail_id)}/{mail_id}/"
+
+
+class Head(NamedTuple):
+    """A spool object's envelope, and where the mail starts in the object."""
+
+    envelope: Envelope
+    offset: int
+
+
+def encode_object(envelope: Envelope, content: bytes) -> bytes:
+    """The whole spool object of a mail that is in memory."""
+    return encode_field(envelope) + content
+
+
+def read_head(start: bytes) -> Head | None:
+    """Read the envelope from the first octets of a spool object.
+
+    Returns None when more octets are needed (the field is not complete in `start`). Raises
+    UnknownEnvelope for an object that is not a spool object of a schema read here.
+    """
+    if start[: len(_START)].lower() != _START[: len(start)]:
+        raise UnknownEnvelope("the object does not start with an envelope field")
+    at = 0
+    while True:
+        end = start.find(b"\r\n", at)
+        if (end if end >= 0 else len(start)) > MAX_FIELD:
+            raise UnknownEnvelope("the envelope field has no end")
+        if end < 0 or end + 2 >= len(start):
+            return None
+        if start[end + 2 : end + 3] not in (b" ", b"\t"):
+            return Head(decode_value(start[len(_START) : end]), end + 2)
+        at = end + 2
+
+
+def split_object(data: bytes) -> tuple[Envelope, bytes]:
+    """Envelope and mail of a whole spool object. Raises UnknownEnvelope."""
+    head = read_head(data)
+    if head is None:
+        # The field may be all there is: an empty mail.
+        head = read_head(data + b"X") if data.endswith(b"\r\n") else None
+    if head is None:
+        raise UnknownEnvelope("the object ends inside the envelope field")
+    return head.envelope, data[head.offset :]
+
+
+class DeadRecord(BaseModel):
+    """Why one output of one mail was given up. Times are Unix milliseconds."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    version: int = 1
+    id: str
+    key: str
+    """The output key: hash of mail, replay, flow and output."""
+    flow: str
+    output: str
+    reason: str
+    code: str
+    """RFC 3463 enhanced status code."""
+    attempts: int = 1
+    first: int
+    last: int
+    replay: int = 0
+    recipients: tuple[str, ...] = ()
+    reverse_path: str = ""
+
+    def summary(self) -> dict[str, Any]:
+        """The record as plain JSON values."""
+        return self.model_dump(mode="json")

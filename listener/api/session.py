@@ -1,0 +1,96 @@
+"""What is known of a connection and of the mail being sent over it."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO, Protocol
+
+from functions.message.envelope import Tls
+
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+@dataclass(slots=True)
+class Session:
+    """Connection facts. After PROXY or XCLIENT, `ip`, `port` and `name` are the real client's.
+
+    `ip` is canonical text: an IPv4-mapped IPv6 peer is given as IPv4. `name` is the
+    forward-confirmed reverse name in lower case, else `[ip]`.
+    """
+
+    id: str
+    listener: str
+    ip: str
+    port: int
+    name: str
+    server: str
+    name_sure: bool = True
+    """False when the reverse lookup failed for now, so that `name` may be another later."""
+    helo: str = ""
+    esmtp: bool = False
+    lmtp: bool = False
+    tls: Tls | None = None
+    user: str | None = None
+
+    @property
+    def address(self) -> IPAddress:
+        """The client's address, for subnet tests."""
+        return ipaddress.ip_address(self.ip)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a client gave to AUTH. For XOAUTH2 `password` is the bearer token; for CRAM-MD5 it is
+    the hex digest and `challenge` what it answers. Never logged."""
+
+    mechanism: str
+    username: str
+    password: str = field(repr=False)
+    challenge: bytes = b""
+
+
+@dataclass(slots=True)
+class Transaction:
+    """One mail in the making, from MAIL to the reply after DATA.
+
+    `reverse_path` is "" for the null sender. `recipients` are the RCPTs accepted so far, without
+    angle brackets; parameters are the client's words, upper-cased keyword first.
+    """
+
+    id: str
+    reverse_path: str
+    parameters: tuple[str, ...] = ()
+    recipients: list[str] = field(default_factory=list)
+    recipient_parameters: list[tuple[str, ...]] = field(default_factory=list)
+    forwarded: dict[str, str] | None = None
+    """What XFORWARD told of where the mail came from, by attribute in lower case."""
+
+    @property
+    def smtputf8(self) -> bool:
+        """Whether MAIL declared SMTPUTF8 (RFC 6531)."""
+        return "SMTPUTF8" in self.parameters
+
+    @property
+    def domain(self) -> str:
+        """The reverse-path's domain in lower case; "" for the null sender."""
+        return self.reverse_path.rpartition("@")[2].lower() if "@" in self.reverse_path else ""
+
+
+class Message(Protocol):
+    """The mail exactly as received (dot-unstuffed, line ends settled), for data filters.
+
+    `head` is the header block with the empty line that ends it, where there is one. A small mail
+    is in memory, a large one on disk: `content()` reads all of it and is for the small or the
+    patient; `chunks()` never holds more than `size` octets.
+    """
+
+    head: bytes
+    size: int
+
+    def content(self) -> bytes: ...
+
+    def chunks(self, size: int = 262_144) -> Iterator[bytes]: ...
+
+    def open(self) -> BinaryIO: ...

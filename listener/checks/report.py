@@ -1,0 +1,60 @@
+"""`check`: validate a configuration and say what it does, what it exposes and what it lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+from functions.errors import ConfigError
+from listener.checks import deployment, exposure, flows, listeners, loopingz, secrets
+from listener.checks.finding import Finding, Setting, note, warning
+from listener.config.relay import RelayConfig, load
+
+
+def findings(config: RelayConfig, setting: Setting) -> tuple[Finding, ...]:
+    """Everything there is to say, notes first, errors last."""
+    order = ("note", "warning", "error")
+    return tuple(sorted(_all(config, setting), key=lambda found: order.index(found.severity)))
+
+
+def start_warnings(config: RelayConfig, setting: Setting) -> tuple[Finding, ...]:
+    """What a starting server says too: warnings and errors that do not keep it from running."""
+    found = (
+        *(warning("", line) for line in config.warnings),
+        *listeners.findings(config, setting),
+        *(() if config.spool.in_bucket else deployment.folder_findings(config, setting)),
+    )
+    return tuple(one for one in found if one.severity != "note")
+
+
+def run(path: Path | None, setting: Setting, *, from_loopingz: bool, out: TextIO, err: TextIO) -> int:
+    """Check one file and print what was found. Returns the exit status: 0, or 2 for an error."""
+    try:
+        config = load(path, setting.environ)
+    except ConfigError as mistake:
+        print(mistake, file=err)
+        return 2
+    found = findings(config, setting)
+    print(f"{config.source}: digest {config.digest[:16]}", file=out)
+    for one in found:
+        print(one, file=err if one.severity == "error" else out)
+    if from_loopingz:
+        print("differences from loopingz/smtp-relay that touch this file:", file=out)
+        for line in loopingz.differences(config):
+            print(f"  {line}", file=out)
+    errors = sum(one.severity == "error" for one in found)
+    print(f"{config.source}: " + (f"{errors} to mend" if errors else "good"), file=out)
+    return 2 if errors else 0
+
+
+def _all(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
+    for line in config.warnings:
+        yield warning("", line)
+    yield from listeners.findings(config, setting)
+    yield from flows.findings(config, setting)
+    yield from deployment.findings(config, setting)
+    yield from secrets.findings(config, setting)
+    yield from exposure.findings(config, setting)
+    if config.mode == "events":
+        yield note("", "outputs are built by the function: what it lacks shows there")

@@ -1,0 +1,220 @@
+"""`deadletter`: list, show, replay and drop outputs that were given up."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Final, TextIO, TypeVar
+
+from functions.errors import ConfigError, DeliveryFault
+from functions.spool.deadletters import DeadLetters, KeptSelection, Selection, Shown, open_dead_letters
+from functions.spool.object import DeadRecord
+from listener.config.relay import load
+
+MANY: Final = 20
+"""From so many records on a terminal shows a bar instead of a line for each."""
+
+WIDTH: Final = 30
+
+_Item = TypeVar("_Item")
+
+_AGO: Final = re.compile(r"(\d{1,6})([smhdw])")
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Carry out one action. Returns 0, or 1 when nothing was found or the spool refused."""
+    selection = selected(arguments, time.time())
+    config = load(arguments.config, os.environ)
+    letters = open_dead_letters(config, Path.cwd(), os.environ)
+    try:
+        with closing(letters):
+            return carry_out(letters, arguments, selection, sys.stdout)
+    except DeliveryFault as fault:
+        print(f"smtp-relay: {config.spool.url}: {fault.reason}", file=sys.stderr)
+        return 1
+
+
+def selected(arguments: argparse.Namespace, now: float) -> Selection:
+    """What the filters of the command line mean; `now` is Unix time. Raises ConfigError."""
+    if arguments.kept and arguments.action != "replay":
+        raise ConfigError("--kept", "goes with replay")
+    if arguments.prefix is not None and not arguments.kept:
+        raise ConfigError("--prefix", "goes with --kept")
+    if arguments.kept and (arguments.flow or arguments.output or arguments.reason):
+        raise ConfigError("--kept", "knows no flow, output or reason", "give ids, times or a prefix")
+    if arguments.kept and arguments.prefix and not arguments.ids:
+        return Selection(
+            since=moment("--since", arguments.since, now), until=moment("--until", arguments.until, now)
+        )
+    selection = Selection(
+        since=moment("--since", arguments.since, now),
+        until=moment("--until", arguments.until, now),
+        flow=arguments.flow,
+        output=arguments.output,
+        reason=arguments.reason,
+        ids=tuple(arguments.ids),
+    )
+    if arguments.action in {"replay", "drop"} and selection == Selection() and not arguments.all:
+        raise ConfigError(arguments.action, "would take every dead letter", "give ids or filters, or --all")
+    return selection
+
+
+def moment(option: str, text: str | None, now: float) -> int | None:
+    """A time as Unix milliseconds: ISO 8601 (UTC unless it says otherwise), or `90m`, `12h`, `3d`
+    before `now`. Raises ConfigError."""
+    if text is None:
+        return None
+    if ago := _AGO.fullmatch(text):
+        return int((now - int(ago[1]) * _SECONDS[ago[2]]) * 1000)
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(option, f"{text!r} is neither a time (2026-01-02T03:04) nor 12h, 3d ago") from None
+    return int(found.replace(tzinfo=found.tzinfo or UTC).timestamp() * 1000)
+
+
+def carry_out(letters: DeadLetters, arguments: argparse.Namespace, selection: Selection, out: TextIO) -> int:
+    """The action on the records meant. Raises DeliveryFault."""
+    if arguments.kept:
+        return _replay_kept(letters, arguments, selection, out)
+    records = letters.list(selection)
+    if arguments.action == "list":
+        return _list(records, out, as_json=arguments.json)
+    # From here on the list is taken whole first: acting on a record changes what is being listed.
+    if arguments.action == "show":
+        return _show(map(letters.show, list(records)), out, as_json=arguments.json)
+    if arguments.action == "drop":
+        return _each(list(records), letters.drop, "dropped", arguments, out)
+    replay = partial(letters.replay, now=arguments.now)
+    return _each(list(records), replay, "replayed", arguments, out)
+
+
+def _list(records: Iterable[DeadRecord], out: TextIO, *, as_json: bool) -> int:
+    count = 0
+    for record in records:
+        count += 1
+        print(json.dumps(record.summary()) if as_json else line(record), file=out)
+    if not as_json:
+        print(f"{count} dead", file=out)
+    return 0
+
+
+def _show(letters: Iterable[Shown], out: TextIO, *, as_json: bool) -> int:
+    count = 0
+    for shown in letters:
+        count += 1
+        print(_as_json(shown) if as_json else described(shown), file=out)
+    if not count:
+        print("smtp-relay: no such dead letter", file=sys.stderr)
+    return 0 if count else 1
+
+
+def _each(
+    records: Sequence[DeadRecord],
+    act: Callable[[DeadRecord], None],
+    done: str,
+    arguments: argparse.Namespace,
+    out: TextIO,
+) -> int:
+    for record in watched(records, done, out, sys.stderr, as_json=arguments.json):
+        if not arguments.dry_run:
+            act(record)
+        _say(json.dumps(record.summary()) if arguments.json else line(record), records, out, arguments)
+    if not arguments.json:
+        print(f"{len(records)} {'would be ' if arguments.dry_run else ''}{done}", file=out)
+    return 0 if records else 1
+
+
+def _replay_kept(
+    letters: DeadLetters, arguments: argparse.Namespace, selection: Selection, out: TextIO
+) -> int:
+    """Each mail once, whatever is asked for. What is named must be there; of a range, what is gone
+    by its turn is passed over."""
+    meant = KeptSelection(selection.since, selection.until, arguments.prefix or "")
+    ids = arguments.ids or list(letters.kept(meant))
+    for mail_id in watched(ids, "replayed", out, sys.stderr, as_json=arguments.json):
+        if arguments.dry_run:
+            _say(f"{mail_id} would be replayed", ids, out, arguments)
+            continue
+        number = letters.replay_kept(mail_id, now=arguments.now)
+        text = {"id": mail_id, "replay": number}
+        said = json.dumps(text) if arguments.json else f"{mail_id} replayed (number {number})"
+        _say(said, ids, out, arguments)
+    if not arguments.ids and not arguments.json:
+        print(f"{len(ids)} {'would be ' if arguments.dry_run else ''}replayed", file=out)
+    return 0 if ids else 1
+
+
+def _say(text: str, among: Sequence[object], out: TextIO, arguments: argparse.Namespace) -> None:
+    """One line for each, unless a bar stands for them on the same terminal."""
+    if not (_bar(among, sys.stderr, as_json=arguments.json) and out.isatty()):
+        print(text, file=out)
+
+
+def _bar(items: Sequence[object], err: TextIO, *, as_json: bool) -> bool:
+    return len(items) >= MANY and err.isatty() and not as_json
+
+
+def watched(
+    items: Sequence[_Item], done: str, out: TextIO, err: TextIO, *, as_json: bool = False
+) -> Iterator[_Item]:
+    """The items, with a bar on a terminal that says how far it is when there are many."""
+    if not _bar(items, err, as_json=as_json):
+        yield from items
+        return
+    shown = -1
+    for number, item in enumerate(items):
+        if (now := number * 100 // len(items)) > shown:
+            shown = now
+            print(f"\r{_drawn(number, len(items))} {done}", end="", file=err, flush=True)
+        yield item
+    print(f"\r{_drawn(len(items), len(items))} {done}", file=err, flush=True)
+
+
+def _drawn(number: int, of: int) -> str:
+    filled = number * WIDTH // of
+    return f"[{'#' * filled}{' ' * (WIDTH - filled)}] {number}/{of}"
+
+
+def line(record: DeadRecord) -> str:
+    """A record on one line: when, what, why."""
+    when = datetime.fromtimestamp(record.last / 1000, UTC)
+    place = f"{record.id}/{record.key} {record.flow}/{record.output}"
+    attempts = f"{record.attempts} attempt{'' if record.attempts == 1 else 's'}"
+    return printable(f"{when:%Y-%m-%dT%H:%M:%SZ} {place} {record.code} {record.reason} ({attempts})")
+
+
+def described(shown: Shown) -> str:
+    """A record with its mail, for people."""
+    record, envelope = shown.record, shown.envelope
+    lines = [line(record), f"  from <{record.reverse_path}>"]
+    lines += [f"  to   <{recipient}>" for recipient in record.recipients]
+    if envelope is None:
+        lines.append("  the mail itself is gone")
+    else:
+        lines.append(f"  received {envelope.received_at:%Y-%m-%dT%H:%M:%SZ} from {envelope.client.ip}")
+        lines.append(f"  {envelope.size} octets, replay {envelope.replay}")
+        lines += [f"  | {part}" for part in shown.head.decode("utf-8", "replace").splitlines()]
+    return "\n".join(map(printable, lines))
+
+
+def printable(text: str) -> str:
+    """Text without control characters: what a stranger wrote must not reach a terminal raw."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def _as_json(shown: Shown) -> str:
+    envelope = None if shown.envelope is None else json.loads(shown.envelope.to_json())
+    head = shown.head.decode("utf-8", "replace")
+    return json.dumps({**shown.record.summary(), "envelope": envelope, "head": head})

@@ -1,0 +1,115 @@
+"""`dkim-generate`: a key pair, its DNS record, and what goes into the configuration."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+
+from functions.errors import ConfigError
+from functions.processors.mailer.options import check_domain, check_selector
+
+_STRING: Final = 255  # RFC 1035 section 3.3: octets of one string of a TXT record
+
+
+@dataclass(frozen=True, slots=True)
+class DkimKey:
+    """A new key: `private` is PEM (PKCS #8), `record` the value of the TXT record."""
+
+    private: str
+    record: str
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Make the key and print the record and both ways to configure it. Raises ConfigError."""
+    try:
+        domain = check_domain(arguments.domain.rstrip("."))
+        selector = check_selector(arguments.selector)
+    except ValueError as error:
+        raise ConfigError("dkim-generate", str(error)) from error
+    key = generate_ed25519() if arguments.ed25519 else generate_rsa(arguments.bits)
+    private = key.private
+    if arguments.out is not None:
+        write_private(arguments.out, key.private)
+        private = f"file://{arguments.out}"
+    print(report(domain, selector, key.record, private))
+    return 0
+
+
+def generate_rsa(bits: int) -> DkimKey:
+    """An RSA key (RFC 6376)."""
+    key = rsa.generate_private_key(public_exponent=65_537, key_size=bits)
+    public = key.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return DkimKey(_pem(key), f"v=DKIM1; k=rsa; p={base64.b64encode(public).decode()}")
+
+
+def generate_ed25519() -> DkimKey:
+    """An Ed25519 key; its record holds the 32 octets bare (RFC 8463 section 4)."""
+    key = ed25519.Ed25519PrivateKey.generate()
+    public = key.public_key().public_bytes_raw()
+    return DkimKey(_pem(key), f"v=DKIM1; k=ed25519; p={base64.b64encode(public).decode()}")
+
+
+def txt_strings(record: str) -> list[str]:
+    """A TXT record's value in strings of at most 255 octets, which readers join."""
+    return [record[at : at + _STRING] for at in range(0, len(record), _STRING)]
+
+
+def write_private(path: Path, private: str) -> None:
+    """Write the key for its owner alone. Raises ConfigError; a file that is there stays."""
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
+            out.write(private)
+    except FileExistsError as error:
+        raise ConfigError(str(path), "exists", "remove it first, or choose another name") from error
+    except OSError as error:
+        raise ConfigError(str(path), f"cannot be written: {error.strerror}") from error
+
+
+def report(domain: str, selector: str, record: str, private: str) -> str:
+    """What is printed: the record as a zone file has it, and both configurations."""
+    strings = "\n".join(f'    "{part}"' for part in txt_strings(record))
+    one = {"domainName": domain, "keySelector": selector, "privateKey": private}
+    many = {domain: {"keySelector": selector, "privateKey": private}}
+    return "\n".join(
+        (
+            "DNS TXT record (readers join the strings):",
+            "",
+            f"{selector}._domainkey.{domain}. IN TXT (",
+            strings,
+            ")",
+            "",
+            "Its value in one piece:",
+            "",
+            f"{selector}._domainkey.{domain} {record}",
+            "",
+            "Configuration with one key:",
+            "",
+            _output({"dkim": one}),
+            "",
+            "Configuration with several keys, by domain:",
+            "",
+            _output({"dkims": many}),
+            "",
+            "Keep the private key secret: out of version control, in a file or a secret store.",
+        )
+    )
+
+
+def _output(options: dict[str, object]) -> str:
+    return json.dumps({"outputs": [{"type": "nodemailer", **options}]}, indent=2)
+
+
+def _pem(key: rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey) -> str:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()

@@ -1,0 +1,106 @@
+"""The JSON Schema of the configuration file, made from its models.
+
+Descriptions are the docstrings under the fields. They are read from the source here, and only
+here: reading them when the models are defined would cost every start some 50 ms.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import textwrap
+from functools import cache
+from typing import Any, Final
+
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
+
+from functions.options.deferred import DEFERRED
+from functions.processors.base import OutputOptions
+from listener.api.filter import FilterOptions
+from listener.config.relay import RelayConfig
+
+DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+
+
+def schema() -> dict[str, Any]:
+    """The schema as plain values."""
+    made = RelayConfig.model_json_schema(by_alias=True, schema_generator=_Documented, mode="validation")
+    return {"$schema": DIALECT, "title": "smtp-relay configuration", **made}
+
+
+def text() -> str:
+    """The schema as it is committed."""
+    return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+_SHARED: Final = {"type": "Which of them this is."}
+
+
+class _Documented(GenerateJsonSchema):
+    """Adds the fields' docstrings, leaves out titles that only repeat the key."""
+
+    def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
+        made = super().model_schema(schema)
+        model: type[BaseModel] = schema["cls"]
+        made.pop("title", None)
+        made["description"] = _paragraph(inspect.getdoc(model) or "")
+        docs = field_docs(model)
+        properties: dict[str, Any] = made.get("properties", {})
+        for name, field in model.model_fields.items():
+            key = field.alias or name
+            if key not in properties:
+                continue
+            # Defaults that are objects only repeat what those say themselves.
+            if isinstance(properties[key].get("default"), dict | None):
+                properties[key].pop("default", None)
+            if text := docs.get(name) or _SHARED.get(name):
+                properties[key]["description"] = text
+        if issubclass(model, OutputOptions | FilterOptions):
+            # The type chooses the model, so it is always there, whatever default the model has.
+            properties["type"].pop("default", None)
+            made["required"] = ["type", *(key for key in made.get("required", ()) if key != "type")]
+        return made
+
+    def function_plain_schema(self, schema: core_schema.PlainValidatorFunctionSchema) -> JsonSchemaValue:
+        model: type[BaseModel] | None = schema.get("metadata", {}).get(DEFERRED)
+        if model is None:
+            return super().function_plain_schema(schema)
+        model.model_rebuild()
+        return self.generate_inner(model.__pydantic_core_schema__)
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
+@cache
+def field_docs(model: type[BaseModel]) -> dict[str, str]:
+    """Field name to its docstring, inherited ones included, each as one paragraph."""
+    docs: dict[str, str] = {}
+    for base in reversed(model.__mro__):
+        if issubclass(base, BaseModel) and base is not BaseModel:
+            docs.update(_own_docs(base))
+    return docs
+
+
+@cache
+def _own_docs(model: type[BaseModel]) -> dict[str, str]:
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
+    assert isinstance(tree, ast.ClassDef)
+    docs: dict[str, str] = {}
+    for field, after in zip(tree.body, tree.body[1:], strict=False):
+        if (
+            isinstance(field, ast.AnnAssign)
+            and isinstance(field.target, ast.Name)
+            and isinstance(after, ast.Expr)
+            and isinstance(after.value, ast.Constant)
+            and isinstance(after.value.value, str)
+        ):
+            docs[field.target.id] = _paragraph(after.value.value)
+    return docs
+
+
+def _paragraph(text: str) -> str:
+    return " ".join(text.split())

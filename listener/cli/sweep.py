@@ -1,0 +1,25 @@
+"""`sweep`: one pass over the spool, and what it found."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from functions.backends import sweep_once
+from functions.errors import DeliveryFault
+from listener.config.relay import load
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Make one pass and print what it found. Returns 0, or 1 when the spool failed."""
+    config = load(arguments.config, os.environ)
+    try:
+        swept = sweep_once(config, Path.cwd(), os.environ)
+    except DeliveryFault as fault:
+        print(f"smtp-relay: {config.spool.url}: {fault.reason}", file=sys.stderr)
+        return 1
+    age = "" if swept.oldest is None else f", the oldest {swept.oldest:.0f} s old"
+    print(f"{swept.unfinished} unfinished{age}; {swept.dead} dead; {swept.rung} rung again")
+    return 0

@@ -1,0 +1,84 @@
+"""What the environment says over the file, so that infrastructure never edits it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from functions.config import with_spool_url
+from functions.errors import ConfigError
+from functions.options.jsonc import NotJson, parse
+
+SPOOL: Final = "SMTP_RELAY_SPOOL"
+LISTENERS: Final = "SMTP_RELAY_LISTENERS"
+TRUSTED_PROXIES: Final = "SMTP_RELAY_TRUSTED_PROXIES"
+HEALTH_PORT: Final = "SMTP_RELAY_HEALTH_PORT"
+DEFAULT_BIND: Final = "SMTP_RELAY_DEFAULT_BIND"
+
+
+def sources(environ: Mapping[str, str]) -> dict[str | int, str]:
+    """Top-level key to the variable that stands over the file's."""
+    overridden = {"spool": SPOOL, "listeners": LISTENERS}
+    return {key: variable for key, variable in overridden.items() if environ.get(variable)}
+
+
+def overlay(value: dict[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
+    """The file's object with the environment's variables laid over it (and the default address
+    under it); an empty variable counts as none. Raises ConfigError."""
+    value = dict(value)
+    if spool := environ.get(SPOOL):
+        value["spool"] = with_spool_url(value.get("spool"), spool)
+    if text := environ.get(LISTENERS):
+        value["listeners"] = _list(LISTENERS, text)
+        value.pop("port", None)
+        value.pop("bind", None)
+    if text := environ.get(TRUSTED_PROXIES):
+        _trust(value, text)
+    if text := environ.get(HEALTH_PORT):
+        health = value.get("health")
+        value["health"] = {**(health if isinstance(health, dict) else {}), "portNumber": _port(text)}
+    if bind := environ.get(DEFAULT_BIND):
+        _bind(value, bind)
+    return value
+
+
+def _list(variable: str, text: str) -> list[Any]:
+    try:
+        found = parse(text)
+    except NotJson as error:
+        raise ConfigError(f"{variable}:{error.line}:{error.column}", error.reason) from error
+    if not isinstance(found, list):
+        raise ConfigError(variable, "is not a JSON list")
+    return found
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise ConfigError(HEALTH_PORT, f"{text!r} is not a port")
+    return int(text)
+
+
+def _trust(value: dict[str, Any], text: str) -> None:
+    """The proxies' addresses stand over `useProxy` wherever it is not off for one listener."""
+    trusted: Any
+    if text.lstrip().startswith("["):
+        trusted = _list(TRUSTED_PROXIES, text)
+    else:
+        trusted = [part.strip() for part in text.split(",") if part.strip()]
+    options = value.get("options")
+    value["options"] = {**(options if isinstance(options, dict) else {}), "useProxy": trusted}
+    if isinstance(listeners := value.get("listeners"), list):
+        value["listeners"] = [
+            {**one, "useProxy": trusted} if isinstance(one, dict) and one.get("useProxy") else one
+            for one in listeners
+        ]
+
+
+def _bind(value: dict[str, Any], bind: str) -> None:
+    if isinstance(listeners := value.get("listeners"), list):
+        value["listeners"] = [{"bind": bind, **one} if isinstance(one, dict) else one for one in listeners]
+    else:
+        value.setdefault("bind", bind)
+    for key in ("health", "prometheus"):
+        if isinstance(served := value.get(key), dict):
+            value[key] = {"bind": bind, **served}

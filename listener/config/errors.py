@@ -1,0 +1,160 @@
+"""What pydantic found wrong with a configuration, in the user's words: path, reason, cure."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from functions.errors import ConfigError, ConfigErrors
+from functions.options.registry import Chosen, nearest
+from listener.config.smtp import SmtpOptions
+
+Step = str | int
+
+_PLAIN: Final = {
+    "missing": "is required",
+    "dict_type": "should be an object",
+    "mapping_type": "should be an object",
+    "model_type": "should be an object",
+    "list_type": "should be a list",
+    "tuple_type": "should be a list",
+}
+
+
+def config_errors(
+    error: ValidationError, model: type[BaseModel], value: object, sources: Mapping[Step, str]
+) -> ConfigError:
+    """Every mistake with its source and its path there. `value` is what was validated; `sources`
+    says where each top-level key was read, and under "" where all others were."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for detail in error.errors(include_url=False):
+        steps = _in_file(detail, value)
+        source = sources.get(steps[0] if steps else "", sources[""])
+        where = f"{source}: {path_of(steps)}" if steps else source
+        # Of a union every member complains; of unknown keys each is a mistake of its own.
+        apart = str(detail["loc"][-1]) if detail["type"] == "extra_forbidden" else ""
+        found.setdefault((where, apart), []).append(_reason(detail, steps, model, value))
+    problems = [
+        ConfigError(where, _on_one_line(", or ".join(dict.fromkeys(reasons))))
+        for (where, _), reasons in found.items()
+    ]
+    return problems[0] if len(problems) == 1 else ConfigErrors(problems)
+
+
+def _on_one_line(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def path_of(steps: Sequence[Step]) -> str:
+    """Steps as they are written in messages: `flows.in.outputs[0].storage`."""
+    text = ""
+    for step in steps:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        elif "." in step or not step or not step.isprintable():
+            text += f"[{step!r}]"
+        else:
+            text += f".{step}" if text else step
+    return text
+
+
+def _in_file(detail: ErrorDetails, value: object) -> tuple[Step, ...]:
+    """The error's location without what pydantic adds for unions and functions. An unknown key is
+    left out too: the message names it."""
+    steps: list[Step] = []
+    location = detail["loc"][:-1] if detail["type"] == "extra_forbidden" else detail["loc"]
+    for index, step in enumerate(location):
+        absent = detail["type"] == "missing" and index == len(location) - 1
+        if absent or _has(value, step):
+            steps.append(step)
+            value = None if absent else _child(value, step)
+    return tuple(steps)
+
+
+def _has(value: object, step: Step) -> bool:
+    if isinstance(value, list):
+        return isinstance(step, int) and step < len(value)
+    return isinstance(value, Mapping) and step in value
+
+
+def _child(value: object, step: Step) -> object:
+    return typing.cast(Any, value)[step] if _has(value, step) else None
+
+
+def _reason(detail: ErrorDetails, steps: Sequence[Step], model: type[BaseModel], value: object) -> str:
+    kind, message = detail["type"], detail["msg"]
+    if kind == "extra_forbidden":
+        key = str(detail["loc"][-1])
+        return f"unknown key {key!r}, {_cure(key, steps, model, value)}"
+    if kind in _PLAIN:
+        return _PLAIN[kind]
+    if kind == "literal_error":
+        return f"{_lower(message)}, not {detail['input']!r}"
+    if kind == "string_pattern_mismatch":
+        return f"{detail['input']!r} does not have the form {detail['ctx']['pattern']}"
+    return _lower(message.partition(", unable to ")[0])
+
+
+def _lower(message: str) -> str:
+    message = message.removeprefix("Value error, ").removeprefix("Input ")
+    return message[:1].lower() + message[1:] if message[1:2].islower() else message
+
+
+def _cure(key: str, steps: Sequence[Step], model: type[BaseModel], value: object) -> str:
+    if not steps and key in keys_of(SmtpOptions):
+        return "it belongs into options"
+    if steps and steps[0] in {"options", "listeners"} and key in keys_of(model):
+        return "it belongs to the top of the file"
+    return nearest(key, _known_keys(model, steps, value))
+
+
+def keys_of(model: type[BaseModel]) -> tuple[str, ...]:
+    """The keys of a model as the file writes them."""
+    return tuple(field.alias or name for name, field in model.model_fields.items())
+
+
+def _known_keys(model: type[BaseModel], steps: Sequence[Step], value: object) -> tuple[str, ...]:
+    """The keys known at a place of the file."""
+    at: list[Any] = [model]
+    for step in steps:
+        value = _child(value, step)
+        at = [found for one in at for found in _step(one, step, value)]
+    models = [one for one in at if isinstance(one, type) and issubclass(one, BaseModel)]
+    return tuple(dict.fromkeys(key for one in models for key in keys_of(one)))
+
+
+def _step(annotation: Any, step: Step, value: object) -> Iterator[Any]:
+    """What may stand one step below an annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        for name, field in annotation.model_fields.items():
+            if (field.alias or name) == step:
+                yield from _resolved(field.annotation, field.metadata, value)
+        return
+    arguments = typing.get_args(annotation)
+    if arguments:
+        inner = arguments[-1] if isinstance(step, str) else arguments[0]
+        yield from _resolved(inner, (), value)
+
+
+def _resolved(annotation: Any, metadata: Sequence[Any], value: object) -> Iterator[Any]:
+    """An annotation without `Annotated` and unions; a registry's field is the model that the
+    value's type chooses."""
+    for item in metadata:
+        if isinstance(item, Chosen):
+            type_ = value.get("type") if isinstance(value, Mapping) else None
+            yield item.registry.options(str(type_))
+            return
+    origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        inner, *extra = typing.get_args(annotation)
+        yield from _resolved(inner, extra, value)
+    elif origin in {typing.Union, types.UnionType}:
+        for one in typing.get_args(annotation):
+            yield from _resolved(one, (), value)
+    else:
+        yield annotation

@@ -1,0 +1,40 @@
+"""Where health and metrics are served: `health` and `prometheus`."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from functions.options.types import Milliseconds, OptionsModel, Port
+
+
+class HealthOptions(OptionsModel):
+    """Serve `/healthz` (alive, accepting, not draining) and `/readyz` (the spool can be written
+    too)."""
+
+    port_number: Port
+    """The port. It may be the one of `prometheus`."""
+
+    bind: str | None = None
+    """The address, else 127.0.0.1; in the image every address."""
+
+    log_interval: Milliseconds | None = Field(default=None, ge=1000)
+    """Milliseconds between log lines that tell of health; no such lines when left out."""
+
+
+class PrometheusOptions(OptionsModel):
+    """Serve metrics, and health on the same port unless `health` names another."""
+
+    port_number: Port
+    """The port."""
+
+    bind: str | None = None
+    """The address, else 127.0.0.1; in the image every address."""
+
+    url: str = Field(default="/metrics", pattern=r"^/[!-~]*$")
+    """The path of the metrics."""
+
+    node_metrics: bool = False
+    """Add metrics of the processes: memory, processor time, open files."""
+
+    default_labels: dict[str, str] = Field(default_factory=dict)
+    """Labels added to every series."""

@@ -1,0 +1,81 @@
+"""Finding the configuration and reading its text: JSON, JSONC or YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from functions.errors import ConfigError
+from functions.options.jsonc import NotJson, parse
+
+NAMES: Final = ("smtp-relay.jsonc", "smtp-relay.json", "smtp-relay.yaml", "smtp-relay.yml")
+"""What is looked for in the working folder when no file is named."""
+
+EMBEDDED: Final = Path(__file__).parents[1] / "default.jsonc"
+EMBEDDED_SOURCE: Final = "the embedded default"
+VARIABLE: Final = "SMTP_RELAY_CONFIG_JSON"
+
+_MAX_SIZE: Final = 8_388_608
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFile:
+    """A configuration as it was read: `value` is an object, `source` what messages call it."""
+
+    value: dict[str, Any]
+    source: str
+
+
+def read(path: Path | None, environ: Mapping[str, str]) -> ConfigFile:
+    """The configuration that `load` describes. Raises ConfigError with file, line and reason."""
+    if text := environ.get(VARIABLE):
+        return _found(VARIABLE, _json(VARIABLE, text))
+    if path is None:
+        path = next((name for name in map(Path, NAMES) if name.is_file()), None)
+    if path is None:
+        return _found(EMBEDDED_SOURCE, _json(EMBEDDED_SOURCE, EMBEDDED.read_text(encoding="utf-8")))
+    source = str(path)
+    text = _text(source, path)
+    is_yaml = path.suffix.lower() in {".yaml", ".yml"}
+    return _found(source, _yaml(source, text) if is_yaml else _json(source, text))
+
+
+def _text(source: str, path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(_MAX_SIZE + 1)
+    except FileNotFoundError as error:
+        raise ConfigError(source, "there is no such file", f"looked for {path.absolute()}") from error
+    except OSError as error:
+        raise ConfigError(source, f"cannot be read: {error.strerror}") from error
+    if len(data) > _MAX_SIZE:
+        raise ConfigError(source, f"is larger than {_MAX_SIZE >> 20} MiB")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{source}:{line}", "is not UTF-8 text", "save it as UTF-8") from error
+
+
+def _json(source: str, text: str) -> Any:
+    try:
+        return parse(text)
+    except NotJson as error:
+        raise ConfigError(f"{source}:{error.line}:{error.column}", error.reason) from error
+
+
+def _yaml(source: str, text: str) -> Any:
+    from listener.config.yaml import NotYaml, parse_yaml
+
+    try:
+        return parse_yaml(text)
+    except NotYaml as error:
+        raise ConfigError(f"{source}:{error.line}:{error.column}", error.reason) from error
+
+
+def _found(source: str, value: Any) -> ConfigFile:
+    if not isinstance(value, dict):
+        raise ConfigError(source, "holds no object", 'it starts with {"flows": …}')
+    return ConfigFile(value, source)

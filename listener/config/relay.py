@@ -1,0 +1,217 @@
+"""The configuration as the listener reads it: flows with filters and outputs, listeners, options.
+
+`load` reads the file, lays the environment over it and reports every mistake at once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+
+from functions import __version__
+from functions.config import DeliveryConfig, DeliveryFlow, label_of
+from functions.message.headers import HeaderEdits
+from functions.options.types import Label, Milliseconds, Port
+from listener.api.filter import FilterOptions
+from listener.config.http import HealthOptions, PrometheusOptions
+from listener.config.listeners import DEFAULT_PORT, Listener, ListenerOptions, address_of
+from listener.config.smtp import SmtpOptions
+from listener.filters.registry import AnyFilter
+from listener.logs.options import LoggerOptions
+
+__all__ = ["Endpoint", "FlowConfig", "Listener", "RelayConfig", "load"]
+
+
+class Endpoint(NamedTuple):
+    """An address and port to serve HTTP on."""
+
+    bind: str
+    port: int
+
+
+def _names(value: Any) -> Any:
+    items = value if isinstance(value, list | tuple) else [value]
+    return tuple(
+        str(item) if isinstance(item, int) and not isinstance(item, bool) else item for item in items
+    )
+
+
+class FlowConfig(DeliveryFlow):
+    """Which mail is taken, and what happens to it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    filters: tuple[AnyFilter, ...] = ()
+    """What decides about each recipient of a mail. Without filters a flow takes nothing."""
+
+    filters_operator: Literal["AND", "OR"] = "AND"
+    """`AND`: every filter has to accept; `OR`: one acceptance is enough."""
+
+    listeners: Annotated[
+        tuple[str, ...] | None, BeforeValidator(_names, json_schema_input_type=list[str | int] | str | int)
+    ] = None
+    """Names of the listeners whose mail this flow may take; all of them when left out."""
+
+    def labelled_filters(self) -> tuple[tuple[str, FilterOptions], ...]:
+        """The filters with their labels in metrics and logs: their name, else `TYPE_INDEX`."""
+        return tuple((label_of(options, index), options) for index, options in enumerate(self.filters))
+
+
+class RelayConfig(DeliveryConfig):
+    """A relay: what it listens on, which mail it takes, and what it does with it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    schema_: str | None = Field(default=None, alias="$schema")
+    """Where editors find the schema of this file."""
+
+    flows: Mapping[Label, FlowConfig]
+    """The flows by name. A mail goes to every flow that took one of its recipients."""
+
+    port: Port = DEFAULT_PORT
+    """The port to listen on."""
+
+    bind: str | None = Field(default=None, min_length=1)
+    """The address to listen on: `localhost` (127.0.0.1) when left out, in the image every address."""
+
+    listeners: tuple[ListenerOptions, ...] = ()
+    """Several ports in one process, instead of `port` and `bind`."""
+
+    options: SmtpOptions = SmtpOptions()
+    """How SMTP is spoken."""
+
+    mail_headers: Mapping[str, str | int | float | bool | None] = {"x-smtp-relay": __version__}
+    """Header edits: `"X": value` adds a field, `"-X"` removes all of that name, `"?X"` adds where
+    there is none. Default: `x-smtp-relay` with the version."""
+
+    filter_timeout: Milliseconds = Field(default=30_000, ge=1)
+    """Milliseconds after which a filter that has not answered defers the mail (451)."""
+
+    prometheus: PrometheusOptions | None = None
+    """Serve metrics."""
+
+    health: HealthOptions | None = None
+    """Serve health; on with `prometheus` at its port, and on port 9090 in the image."""
+
+    workers: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = 1
+    """Processes that share the ports; `auto` is one per core."""
+
+    loggers: tuple[LoggerOptions, ...] | None = None
+    """Where logs go: one CONSOLE logger when left out, `[]` is silence. May stand in `options`."""
+
+    _source: str = PrivateAttr(default="")
+    _warnings: tuple[str, ...] = PrivateAttr(default=())
+
+    @field_validator("mail_headers")
+    @classmethod
+    def _possible_edits(cls, edits: Mapping[str, object]) -> Mapping[str, object]:
+        HeaderEdits(edits)
+        return edits
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RelayConfig:
+        if self.listeners and (given := {"port", "bind"} & self.model_fields_set):
+            raise ValueError(f"{' and '.join(sorted(given))} cannot stand beside listeners: each has its own")
+        for key, here, there in (
+            ("loggers", self.loggers, self.options.loggers),
+            ("logAddresses", self.log_addresses, self.options.log_addresses),
+        ):
+            if here is not None and there is not None:
+                raise ValueError(f"{key} stands in options too: give one of them")
+        self._check_listeners()
+        return self
+
+    def _check_listeners(self) -> None:
+        listeners = self.resolved_listeners()
+        twice = Counter((one.bind, one.port) for one in listeners if one.port)
+        for (bind, port), count in twice.items():
+            if count > 1:
+                raise ValueError(f"listeners: {bind}:{port} stands {count} times")
+        names = [one.name for one in listeners]
+        if len(set(names)) < len(names):
+            raise ValueError(f"listeners: two have the name {Counter(names).most_common(1)[0][0]!r}")
+        for one in listeners:
+            # Each part may be in order, and what they come to together not.
+            if reason := one.options.versions_out_of_order():
+                raise ValueError(f"listeners: {one.name}: {reason}")
+        for flow, options in self.flows.items():
+            for name in options.listeners or ():
+                if name not in names:
+                    raise ValueError(
+                        f"flows.{flow}.listeners: no listener is named {name!r}; there are {', '.join(names)}"
+                    )
+
+    def resolved_listeners(self) -> tuple[Listener, ...]:
+        """What is listened on, each with its own options laid over `options`."""
+        if not self.listeners:
+            return (Listener(str(self.port), address_of(self.bind), self.port, self.options),)
+        return tuple(
+            Listener(
+                _name(one, index),
+                address_of(one.bind),
+                one.port,
+                one.over(self.options),
+                frozenset(one.model_fields_set),
+            )
+            for index, one in enumerate(self.listeners)
+        )
+
+    @property
+    def metrics_endpoint(self) -> Endpoint | None:
+        """Where metrics are served, None for nowhere."""
+        served = self.prometheus
+        return None if served is None else Endpoint(address_of(served.bind), served.port_number)
+
+    @property
+    def health_endpoint(self) -> Endpoint | None:
+        """Where health is served, None for nowhere."""
+        if self.health is None:
+            return self.metrics_endpoint
+        return Endpoint(address_of(self.health.bind), self.health.port_number)
+
+    @property
+    def log_outputs(self) -> tuple[LoggerOptions, ...]:
+        """Where logs go; empty for silence."""
+        given = self.loggers if self.loggers is not None else self.options.loggers
+        return (LoggerOptions(type="CONSOLE"),) if given is None else given
+
+    @property
+    def logs_addresses(self) -> bool:
+        """Whether addresses and subjects are logged at INFO."""
+        return bool(self.log_addresses or self.options.log_addresses)
+
+    @cached_property
+    def digest(self) -> str:
+        return super().digest
+
+    @property
+    def source(self) -> str:
+        """Where the configuration was read: a path, or words for what is not a file."""
+        return self._source
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the file says in vain, one line each."""
+        return self._warnings
+
+
+def _name(options: ListenerOptions, index: int) -> str:
+    if options.name is not None:
+        return options.name
+    return str(options.port) if options.port else f"0-{index}"
+
+
+def load(path: Path | None, environ: Mapping[str, str]) -> RelayConfig:
+    """Read the configuration: `SMTP_RELAY_CONFIG_JSON`, else the file at `path`, else
+    `smtp-relay.jsonc|json|yaml|yml` of the working folder, else the embedded default; the
+    environment's other variables stand over it. Raises ConfigError, which may hold several."""
+    from listener.config.load import read
+    from listener.config.validation import validate
+
+    found = read(path, environ)
+    return validate(RelayConfig, found, environ)

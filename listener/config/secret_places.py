@@ -1,0 +1,31 @@
+"""Where in a configuration a secret stands that cannot be had."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from functions.errors import ConfigError
+from functions.options.secrets import secrets_of
+
+if TYPE_CHECKING:
+    from listener.config.relay import RelayConfig
+
+
+@contextmanager
+def placed(config: RelayConfig) -> Iterator[None]:
+    """Who resolves a reference knows it, but not where it stands: errors about one leave this block
+    as errors about the file and the path in it."""
+    try:
+        yield
+    except ConfigError as error:
+        places = [
+            path
+            for path, secret in secrets_of(config)
+            if secret.scheme != "plain" and secret.shown == error.where
+        ]
+        if not places:
+            raise
+        where = f"{config.source}: {', '.join(places)}"
+        raise ConfigError(where, f"{error.where}: {error.what}", error.cure) from error

@@ -1,0 +1,255 @@
+"""The SMTP options: `options` of the configuration file, and what a listener overlays on them."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from functions.options.types import Milliseconds
+from listener.config.peers import Network, TrustedPeers
+from listener.config.tls import Certificate, SniCertificate, TlsVersion
+from listener.logs.options import LoggerOptions
+
+__all__ = [
+    "AuthMethod",
+    "Certificate",
+    "HostName",
+    "Network",
+    "SmtpOptions",
+    "SniCertificate",
+    "TlsVersion",
+    "TrustedPeers",
+]
+
+AuthMethod = Literal["PLAIN", "LOGIN", "CRAM-MD5", "XOAUTH2"]
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+
+def _upper(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.upper()
+    return tuple(map(_upper, value)) if isinstance(value, list | tuple) else value
+
+
+def _one_line(text: str) -> str:
+    if any(ord(c) < 32 or ord(c) == 127 for c in text):
+        raise ValueError("cannot hold line breaks or control characters")
+    return text
+
+
+Line = Annotated[str, Field(max_length=400), AfterValidator(_one_line)]
+"""Text for a reply line (RFC 5321 section 4.5.3.1.5: 512 octets)."""
+
+_HOST: Final = re.compile(r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?")
+
+
+def _host_name(text: str) -> str:
+    if not _HOST.fullmatch(text) or len(text) > 255:
+        raise ValueError(f"{text!r} is neither a host name (ASCII form) nor an address in brackets")
+    return text
+
+
+HostName = Annotated[str, AfterValidator(_host_name)]
+"""What follows EHLO (RFC 5321 section 4.1.3)."""
+
+
+class SmtpOptions(Certificate):
+    """How SMTP is spoken. Names and defaults are the reference's where it has them; durations are
+    milliseconds."""
+
+    secure: bool = False
+    """TLS from the first byte (port 465, RFC 8314) instead of STARTTLS. Without a certificate a
+    self-signed one is made at start, with a warning."""
+
+    name: HostName | None = None
+    """The server's host name in the greeting, in `Received:` and in Authentication-Results; else
+    this machine's."""
+
+    banner: Line | None = None
+    """Text after the host name in the greeting."""
+
+    size: int = Field(default=40 * MIB, ge=1)
+    """Largest mail in octets, announced with SIZE and enforced while receiving."""
+
+    hide_size: bool = False
+    """Do not announce `size`; it is enforced all the same."""
+
+    auth_methods: Annotated[
+        tuple[AuthMethod, ...], BeforeValidator(_upper, json_schema_input_type=list[AuthMethod])
+    ] = ("PLAIN", "LOGIN")
+    """SASL mechanisms offered. CRAM-MD5 is offered where every password is stored `plain:` (and none is
+    checked elsewhere); XOAUTH2 tokens go to `http-auth`."""
+
+    auth_optional: bool = False
+    """Allow mail from clients that did not authenticate."""
+
+    allow_insecure_auth: bool = False
+    """Offer AUTH in clear text."""
+
+    disabled_commands: Annotated[tuple[str, ...], BeforeValidator(_upper)] = ()
+    """Commands that are answered 502. AUTH lifts the requirement to authenticate; STARTTLS permits
+    AUTH in clear text."""
+
+    hide_starttls: bool = Field(default=False, alias="hideSTARTTLS")
+    """Do not announce STARTTLS; this permits AUTH in clear text, as in the reference."""
+
+    hide_pipelining: bool = Field(default=False, alias="hidePIPELINING")
+    """Do not announce PIPELINING (RFC 2920)."""
+
+    hide_8bitmime: bool = Field(default=False, alias="hide8BITMIME")
+    """Do not announce 8BITMIME (RFC 6152)."""
+
+    hide_smtputf8: bool = Field(default=False, alias="hideSMTPUTF8")
+    """Do not announce SMTPUTF8 (RFC 6531)."""
+
+    hide_dsn: bool = Field(default=False, alias="hideDSN")
+    """Do not announce DSN (RFC 3461), whatever `dsn` says."""
+
+    hide_enhanced_status_codes: bool = Field(default=False, alias="hideENHANCEDSTATUSCODES")
+    """Do not announce ENHANCEDSTATUSCODES (RFC 2034)."""
+
+    dsn: bool = False
+    """Announce DSN: its parameters are kept in the envelope. No bounces are written; dead records
+    stand for them."""
+
+    disable_reverse_lookup: bool = False
+    """Do not look up clients' names; `domains` of a whitelist then never match."""
+
+    max_clients: int | None = Field(default=2_000, ge=1)
+    """Connections at a time over all workers and listeners, or where a listener sets it to that one;
+    further ones get 421. null for no limit."""
+
+    max_clients_per_ip: int | None = Field(default=None, ge=1)
+    """Connections at a time from one address; null for no limit."""
+
+    max_recipients: int = Field(default=1_000, ge=1)
+    """Recipients of one mail; further ones get 452 4.5.3. RFC 5321 section 4.5.3.1.8 asks for at
+    least 100."""
+
+    max_messages_per_connection: int | None = Field(default=None, ge=1)
+    """Mails over one connection, then 421; null for no limit."""
+
+    max_auth_failures: int = Field(default=5, ge=1)
+    """Failed AUTH commands of one connection, then 421."""
+
+    max_header_size: int = Field(default=MIB, ge=KIB)
+    """Largest header block of a mail in octets."""
+
+    max_line_length: int = Field(default=64 * KIB, ge=1_000)
+    """Longest line of a mail in octets, its end included. RFC 5321 allows 1,000; real applications
+    send more."""
+
+    min_data_rate: int = Field(default=100, ge=0)
+    """Octets a second that a client has to send on average during DATA; 0 for any."""
+
+    min_free_space: int = Field(default=100 * MIB, ge=0)
+    """Octets that must stay free on the spool's disk; below it mails get 452 4.3.1."""
+
+    socket_timeout: Milliseconds = Field(default=60_000, ge=1)
+    """Milliseconds of silence after which a client is disconnected."""
+
+    close_timeout: Milliseconds = 30_000
+    """Milliseconds that open connections get to finish when the server stops."""
+
+    use_proxy: TrustedPeers = False
+    """Expect a PROXY header (v1 or v2): true, or the addresses and subnets of the proxies, whose
+    headers alone are believed."""
+
+    use_xclient: TrustedPeers = Field(default=False, alias="useXClient")
+    """Accept XCLIENT: true, or a list of the addresses and subnets that may use it."""
+
+    use_xforward: TrustedPeers = Field(default=False, alias="useXForward")
+    """Accept XFORWARD: true, or a list of the addresses and subnets that may use it."""
+
+    lmtp: bool = False
+    """Speak LMTP (RFC 2033): one reply per recipient after DATA."""
+
+    min_version: TlsVersion = "TLSv1.2"
+    """The oldest TLS version."""
+
+    max_version: TlsVersion | None = None
+    """The newest TLS version; null for the newest there is."""
+
+    ciphers: str | None = None
+    """OpenSSL's cipher list for TLS 1.2 and older."""
+
+    honor_cipher_order: bool = False
+    """Choose the cipher by our order of preference instead of the client's."""
+
+    request_cert: bool = False
+    """Ask clients for a certificate; its subject goes into the envelope."""
+
+    reject_unauthorized: bool = True
+    """With `requestCert`: refuse clients whose certificate does not verify."""
+
+    sni_options: dict[str, SniCertificate] = Field(default_factory=dict)
+    """Certificates by the host name that the client asks for."""
+
+    helo_response: Line | None = None
+    """Text of the answer to HELO and of the first line of EHLO's. As in the reference the first `%s`
+    stands for our host name, the second for the client's."""
+
+    auth_required_message: Line | None = None
+    """Text of 530 when a client has to authenticate first."""
+
+    received: bool = True
+    """Add a `Received:` field (RFC 5321 section 4.4)."""
+
+    bare_newline: Literal["normalize", "refuse"] = "normalize"
+    """A line feed or carriage return that stands alone in a mail: `normalize` makes CRLF of the one
+    and a space of the other, `refuse` answers 550 5.6.11."""
+
+    partial_accept: bool = False
+    """Answer 250 when only some recipients were refused after DATA; the refused ones become dead
+    records."""
+
+    loggers: tuple[LoggerOptions, ...] | None = None
+    """Where logs go; also at the top of the file. `[]` is silence."""
+
+    log_addresses: bool | None = None
+    """Log addresses and subjects at INFO; also at the top of the file."""
+
+    @model_validator(mode="after")
+    def _versions_in_order(self) -> SmtpOptions:
+        if reason := self.versions_out_of_order():
+            raise ValueError(reason)
+        return self
+
+    def versions_out_of_order(self) -> str:
+        """Why no TLS version is left, "" where one is; a host name's own versions go before ours."""
+        for name, own in {"": None, **self.sni_options}.items():
+            oldest = (own and own.min_version) or self.min_version
+            newest = (own and own.max_version) or self.max_version
+            if newest is not None and newest < oldest:
+                at = f" for sniOptions.{name}" if name else ""
+                return f"maxVersion {newest} is older than minVersion {oldest}{at}"
+        return ""
+
+    @property
+    def clear_text_auth(self) -> bool:
+        """Whether AUTH may happen without TLS on a listener that is not `secure`."""
+        return self.allow_insecure_auth or self.hide_starttls or self.starttls_disabled
+
+    @property
+    def starttls_disabled(self) -> bool:
+        """Whether STARTTLS is refused."""
+        return "STARTTLS" in self.disabled_commands
+
+    @property
+    def auth_disabled(self) -> bool:
+        """Whether AUTH is refused, and so required of nobody."""
+        return "AUTH" in self.disabled_commands or not self.auth_methods
+
+    @property
+    def must_authenticate(self) -> bool:
+        """Whether MAIL needs an authentication first."""
+        return not self.auth_optional and not self.auth_disabled
+
+    @property
+    def offers_dsn(self) -> bool:
+        """Whether DSN is announced."""
+        return self.dsn and not self.hide_dsn

@@ -1,0 +1,57 @@
+"""Certificates of the listener, and which TLS versions it speaks."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import model_validator
+
+from functions.options.secrets import Secret
+from functions.options.types import OptionsModel
+
+TlsVersion = Literal["TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"]
+
+
+class Certificate(OptionsModel):
+    """One certificate with its key. Files are picked up again when they change."""
+
+    key: Secret | None = None
+    """The certificate's private key, PEM."""
+
+    cert: Secret | None = None
+    """The certificate (PEM), followed by those that lead to its root."""
+
+    ca: Secret | tuple[Secret, ...] | None = None
+    """Certificates (PEM) that client certificates are verified with, instead of the system's."""
+
+    pfx: Secret | None = None
+    """Key and certificate as PKCS #12, instead of `key` and `cert`: a file, or base64."""
+
+    passphrase: Secret | None = None
+    """What the key or the PKCS #12 file is encrypted with."""
+
+    @model_validator(mode="after")
+    def _key_with_cert(self) -> Certificate:
+        if (self.key is None) is not (self.cert is None):
+            raise ValueError("key and cert go together")
+        if self.pfx is not None and self.key is not None:
+            raise ValueError("pfx stands for key and cert: give one of them")
+        return self
+
+    @property
+    def has_certificate(self) -> bool:
+        """Whether a certificate is given, so that none need be made."""
+        return self.cert is not None or self.pfx is not None
+
+
+class SniCertificate(Certificate):
+    """The certificate for one host name."""
+
+    min_version: TlsVersion | None = None
+    """The oldest TLS version for this name."""
+
+    max_version: TlsVersion | None = None
+    """The newest TLS version for this name."""
+
+    ciphers: str | None = None
+    """OpenSSL's cipher list for this name, TLS 1.2 and older."""

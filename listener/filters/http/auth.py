@@ -1,0 +1,186 @@
+"""`http-auth`: an HTTP endpoint checks the credentials (SPEC section 4)."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+from typing import Any, Final, Literal, Self
+from urllib.parse import urlencode
+
+from pydantic import ConfigDict, Field, model_validator
+from pydantic.alias_generators import to_camel
+
+from functions.options.types import OptionsModel
+from listener.api.context import BuildContext
+from listener.api.decision import ABSTAIN, ACCEPT, DEFER, REFUSE, Decision, Phase
+from listener.api.filter import Filter, FilterOptions
+from listener.api.session import Credentials, Session
+from listener.filters.http.client import Hmac, HttpAnswer, HttpClient, Unanswered, Url
+from listener.filters.http.json_path import MISSING, JsonPath, PathText
+
+log = logging.getLogger("smtp_relay.filters")
+
+MECHANISM_HEADER: Final = "X-SMTP-RELAY-MECHANISM"
+"""Sent with tokens only: `XOAUTH2` tells the endpoint that the password is a bearer token."""
+
+
+class JsonResult(OptionsModel):
+    """What the answer's JSON has to say."""
+
+    path: PathText
+    """Where to look, `$.user.active` or `$.answers[0].ok`."""
+
+    value: str | int | float | bool | None = Field(union_mode="smart")
+    """What must stand there, of the same JSON type."""
+
+
+class HttpAuthOptions(FilterOptions):
+    """Ask an HTTP endpoint whether credentials are right."""
+
+    model_config = ConfigDict(alias_generator=to_camel)
+
+    type: Literal["http-auth"]
+
+    url: Url
+    """The endpoint."""
+
+    method: Literal["GET", "POST", "PUT"] | None = None
+    """Default: GET with BASIC_AUTH, else POST."""
+
+    credentials_method: Literal["BASIC_AUTH", "JSON", "FORM_URLENCODED"] = "BASIC_AUTH"
+    """How the credentials travel: `Authorization: Basic`, a JSON body, or a form."""
+
+    user_field: str | None = Field(default=None, min_length=1)
+    """The form's field, or the path in the JSON body: `username` or `$.username`."""
+
+    password_field: str | None = Field(default=None, min_length=1)
+    """The form's field, or the path in the JSON body: `password` or `$.password`."""
+
+    json_result: JsonResult | None = Field(default=None, alias="json_result")
+    """When given, an answer below 300 accepts only if its JSON holds this."""
+
+    hmac: Hmac | None = None
+    """Sign the requests."""
+
+    @model_validator(mode="after")
+    def _body_where_it_can_be(self) -> Self:
+        if self.credentials_method != "BASIC_AUTH" and self.method == "GET":
+            raise ValueError(f"credentialsMethod {self.credentials_method} needs a body: use POST or PUT")
+        if self.credentials_method == "JSON":
+            JsonBody(self.user, self.password).of("u", "p")
+        return self
+
+    @property
+    def method_used(self) -> str:
+        """The method, said or not."""
+        return self.method or ("GET" if self.credentials_method == "BASIC_AUTH" else "POST")
+
+    @property
+    def user(self) -> str:
+        """The field of the name."""
+        return self.user_field or ("$.username" if self.credentials_method == "JSON" else "username")
+
+    @property
+    def password(self) -> str:
+        """The field of the password."""
+        return self.password_field or ("$.password" if self.credentials_method == "JSON" else "password")
+
+
+class JsonBody:
+    """A JSON object with name and password at two paths. Raises ValueError for paths that
+    cannot both be."""
+
+    def __init__(self, user: str, password: str) -> None:
+        self._user = JsonPath(user)
+        self._password = JsonPath(password)
+
+    def of(self, user: str, password: str) -> bytes:
+        """The body for these credentials."""
+        body: dict[str, Any] = {}
+        self._user.put(body, user)
+        self._password.put(body, password)
+        return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+class HttpAuth(Filter):
+    """Accepts and refuses credentials as the endpoint says."""
+
+    phases = frozenset({Phase.AUTH})
+    checks_credentials = True
+    mechanisms = frozenset({"PLAIN", "LOGIN", "XOAUTH2"})
+
+    def __init__(self, name: str, options: HttpAuthOptions, client: HttpClient) -> None:
+        super().__init__(name)
+        self._options = options
+        self._client = client
+        self._json = (
+            JsonBody(options.user, options.password) if options.credentials_method == "JSON" else None
+        )
+        self._result = JsonPath(options.json_result.path) if options.json_result else None
+
+    async def start(self) -> None:
+        await self._client.start()
+
+    async def stop(self) -> None:
+        await self._client.stop()
+
+    def on_auth(self, session: Session, credentials: Credentials) -> Any:
+        if credentials.mechanism == "CRAM-MD5":
+            return ABSTAIN  # a digest proves the password only to those who have it
+        if self._options.credentials_method == "BASIC_AUTH" and ":" in credentials.username:
+            return REFUSE  # RFC 7617 section 2: the endpoint would see another name
+        return self._ask(session, credentials)
+
+    async def _ask(self, session: Session, credentials: Credentials) -> Decision:
+        headers, body = self._request(credentials)
+        try:
+            answer = await self._client.call(headers, body, read=self._result is not None)
+            return self._decide(answer)
+        except Unanswered as reason:
+            log.warning(
+                "filter %s: no answer from %s: %s",
+                self.name,
+                self._client.host,
+                reason,
+                extra={"session": session.id},
+            )
+            return DEFER
+
+    def _request(self, credentials: Credentials) -> tuple[dict[str, str], bytes]:
+        user, password = credentials.username, credentials.password
+        headers: dict[str, str] = {}
+        body = b""
+        if self._json is not None:
+            headers["Content-Type"] = "application/json"
+            body = self._json.of(user, password)
+        elif self._options.credentials_method == "FORM_URLENCODED":
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+            body = urlencode({self._options.user: user, self._options.password: password}).encode()
+        else:
+            token = base64.b64encode(f"{user}:{password}".encode()).decode()
+            headers["Authorization"] = f"Basic {token}"
+        if credentials.mechanism == "XOAUTH2":
+            headers[MECHANISM_HEADER] = "XOAUTH2"
+        return headers, body
+
+    def _decide(self, answer: HttpAnswer) -> Decision:
+        verdict = answer.verdict
+        if verdict == "defer":
+            raise Unanswered(f"HTTP status {answer.status}")
+        if verdict == "refuse":
+            return REFUSE
+        if self._result is None or self._options.json_result is None:
+            return ACCEPT
+        found = self._result.find(answer.json())
+        return ACCEPT if found is not MISSING and same(found, self._options.json_result.value) else REFUSE
+
+
+def same(found: object, wanted: object) -> bool:
+    """Whether two JSON scalars are equal: `true` is not `1`, and `"1"` is neither."""
+    return isinstance(found, bool) is isinstance(wanted, bool) and found == wanted
+
+
+def build(options: HttpAuthOptions, name: str, context: BuildContext) -> HttpAuth:
+    """The filter. Raises ConfigError when its HMAC secret cannot be had."""
+    return HttpAuth(name, options, HttpClient.of(options.url, options.method_used, options.hmac, context))

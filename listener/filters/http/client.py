@@ -1,0 +1,250 @@
+"""What `http-auth` and `http-filter` share: options, signing, a pooled client, what statuses mean.
+
+httpx is imported when a filter starts, since reading a configuration must not pay for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import logging
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator
+
+from functions import __version__
+from functions.options.secrets import Secret
+from functions.options.types import FieldName, OptionsModel
+from listener.api.context import BuildContext
+from listener.api.decision import Verdict
+from listener.filters.passwords.hash_names import EXTENDABLE, hash_name
+
+if TYPE_CHECKING:
+    import httpx
+
+log = logging.getLogger("smtp_relay.filters")
+
+MAX_ANSWER: Final = 1_048_576
+"""Octets of an answer that are read; a longer one counts as unreadable."""
+
+MAX_DRAIN: Final = 65_536
+DRAIN_SECONDS: Final = 1.0
+"""How much of an answer that nobody needs is read, so that its connection can be used again."""
+
+MAX_CONNECTIONS: Final = 100
+"""Requests of one filter under way at once; others wait their turn."""
+
+KEEPALIVE_SECONDS: Final = 4.0  # less than the 5 s after which Node's servers hang up
+
+_TIME_HEADER: Final = "X-SMTP-RELAY-TIME"
+
+# RFC 9110 section 15: request time-out, and RFC 8470, RFC 6585: too early, too many requests
+_COME_BACK: Final = frozenset({408, 425, 429})
+
+
+class Unanswered(Exception):
+    """No usable answer came; `str()` says why, without secrets."""
+
+
+def check_url(url: str) -> str:
+    """An endpoint's URL as it is. Raises ValueError when it is none, or holds credentials."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("is not an http:// or https:// URL")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("holds credentials; sign the requests with hmac instead")
+    _ = parts.port  # raises ValueError for one that is out of range
+    return url
+
+
+def check_algorithm(name: str) -> str:
+    """An HMAC algorithm as hashlib names it, from any of its names. Raises ValueError."""
+    found = hash_name(name)
+    if found in EXTENDABLE:
+        raise ValueError(f"{name!r} has no fixed length")
+    return found
+
+
+Url = Annotated[str, AfterValidator(check_url)]
+Algorithm = Annotated[str, AfterValidator(check_algorithm)]
+
+
+class Hmac(OptionsModel):
+    """How requests are signed."""
+
+    secret: Secret
+    """The key that both sides know."""
+
+    algo: Algorithm = "sha256"
+    """The hash."""
+
+    header: FieldName = "X-SMTP-RELAY"
+    """The request header that carries the signature in hex."""
+
+
+class Signer:
+    """Signs requests: HMAC over URL, method, time in epoch milliseconds and, when there is one,
+    the body, with line feeds between them (SPEC section 4)."""
+
+    def __init__(
+        self, options: Hmac, key: bytes, clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+    ) -> None:
+        self._key = key
+        self._algorithm = options.algo
+        self._header = options.header
+        self._clock = clock
+
+    def headers(self, url: str, method: str, body: bytes) -> dict[str, str]:
+        """The two headers to send."""
+        now = str(self._clock())
+        text = f"{url}\n{method}\n{now}".encode()
+        if body:
+            text += b"\n" + body
+        return {_TIME_HEADER: now, self._header: hmac.new(self._key, text, self._algorithm).hexdigest()}
+
+
+class HttpAnswer(NamedTuple):
+    """What an endpoint said. `body` is b"" where it was not asked for."""
+
+    status: int
+    content_type: str
+    encoding: str
+    body: bytes
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the status means: below 300 accept, 3xx and 4xx refuse, but come-back-later and
+        the endpoint's own failures defer."""
+        if 200 <= self.status < 300:
+            return "accept"
+        if self.status < 200 or self.status >= 500 or self.status in _COME_BACK:
+            return "defer"
+        return "refuse"
+
+    def json(self) -> Any:
+        """The body as JSON. Raises Unanswered where it is none."""
+        if self.encoding not in ("", "identity"):
+            raise Unanswered(f"the answer is encoded ({self.encoding!r}) though none was asked for")
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):
+            raise Unanswered("the answer is not readable JSON") from None
+
+
+class HttpClient:
+    """Calls one endpoint over a pool of kept connections; one for each filter and process.
+
+    Nothing follows redirects or keeps cookies: what one mail's answer sets must not speak for
+    the next. There are no time-outs here: `filterTimeout` ends the whole exchange.
+    """
+
+    def __init__(self, url: str, method: str, signer: Signer | None) -> None:
+        self.url = url
+        self.method = method
+        self._signer = signer
+        self._client: httpx.AsyncClient | None = None
+        self._turns = asyncio.Semaphore(MAX_CONNECTIONS)
+        self.host = urlsplit(url).netloc
+        """Where it calls, for logs: a URL may hold a token in its path or query."""
+
+    @classmethod
+    def of(cls, url: str, method: str, signing: Hmac | None, context: BuildContext) -> HttpClient:
+        """A client for a filter's options. Raises ConfigError when the secret cannot be had."""
+        if signing is None:
+            return cls(url, method, None)
+        return cls(url, method, Signer(signing, signing.secret.resolve(context.secrets).encode()))
+
+    async def start(self) -> None:
+        """Make the pool, in the event loop that will use it."""
+        import httpx
+
+        for name in ("httpx", "httpcore"):  # they log URLs and headers, and so secrets
+            logging.getLogger(name).setLevel(logging.WARNING)
+        self._client = httpx.AsyncClient(
+            headers={"User-Agent": f"smtp-relay/{__version__}", "Accept-Encoding": "identity"},
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+            follow_redirects=False,
+            verify=_trust(self.url),
+            timeout=None,  # noqa: S113 - see the class
+            # No limit of the pool's own: a request that is cancelled while it queues there takes
+            # its connection's place with it for good (httpcore 1.0.9).
+            limits=httpx.Limits(
+                max_connections=None,
+                max_keepalive_connections=MAX_CONNECTIONS,
+                keepalive_expiry=KEEPALIVE_SECONDS,
+            ),
+        )
+
+    async def stop(self) -> None:
+        """Close the connections."""
+        if self._client is not None:
+            await self._client.aclose()
+            self._client = None
+
+    async def call(self, headers: Mapping[str, str], body: bytes, *, read: bool) -> HttpAnswer:
+        """Send a request; with `read` the answer's body is wanted. Raises Unanswered when no
+        answer comes or it is too long."""
+        import httpx
+
+        try:
+            async with self._turns:
+                try:
+                    return await self._call(headers, body, read)
+                except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+                    # Most often a kept connection that the other side closed just now: once more.
+                    return await self._call(headers, body, read)
+        except httpx.HTTPError as error:
+            raise Unanswered(f"{type(error).__name__}: {error}") from None
+
+    async def _call(self, headers: Mapping[str, str], body: bytes, read: bool) -> HttpAnswer:
+        if self._client is None:
+            # A server that is out of patience stops while a mail's question is still under way.
+            raise Unanswered("the filter does not run")
+        signed = self._signer.headers(self.url, self.method, body) if self._signer else {}
+        request = self._client.stream(
+            self.method, self.url, headers={**headers, **signed}, content=body or None
+        )
+        async with request as response:
+            kept = await _read_all(response) if read else await _drain(response)
+            type_ = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+            encoding = response.headers.get("content-encoding", "").strip().lower()
+            return HttpAnswer(response.status_code, type_, encoding, kept)
+
+
+def _trust(url: str) -> ssl.SSLContext:
+    """Whom to trust: the certificate authorities that httpx comes with, or those of SSL_CERT_FILE
+    or SSL_CERT_DIR. Nobody for http://, since loading them takes a tenth of a second."""
+    import httpx
+
+    if url.startswith("https:"):
+        return httpx.create_ssl_context()
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+async def _read_all(response: httpx.Response) -> bytes:
+    body = bytearray()
+    async for piece in response.aiter_raw():
+        body += piece
+        if len(body) > MAX_ANSWER:
+            raise Unanswered(f"the answer is longer than {MAX_ANSWER} octets")
+    return bytes(body)
+
+
+async def _drain(response: httpx.Response) -> bytes:
+    import httpx
+
+    size = 0
+    with suppress(httpx.HTTPError, TimeoutError):
+        async with asyncio.timeout(DRAIN_SECONDS):
+            async for piece in response.aiter_raw():
+                size += len(piece)
+                if size > MAX_DRAIN:
+                    break
+    return b""

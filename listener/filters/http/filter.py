@@ -1,0 +1,176 @@
+"""`http-filter`: an HTTP endpoint decides about the whole mail (SPEC section 4)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from pathlib import Path
+from typing import BinaryIO, Final, Literal
+
+from pydantic import ConfigDict
+from pydantic.alias_generators import to_camel
+
+from functions.message.cloudevent import build as build_event
+from functions.message.envelope import Client, Envelope, Recipient
+from functions.message.mail import Mail
+from functions.message.mime import read_parts
+from listener.api.context import BuildContext
+from listener.api.decision import ACCEPT, DEFER, REFUSE, Decision, Phase
+from listener.api.filter import Filter, FilterOptions
+from listener.api.session import Message, Session, Transaction
+from listener.filters.http.answer import decide
+from listener.filters.http.client import Hmac, HttpAnswer, HttpClient, Unanswered, Url
+from listener.intake.stamp import transmission
+
+log = logging.getLogger("smtp_relay.filters")
+
+MAX_EVENT: Final = 1_048_576
+"""Octets of the event; text and html are cut to fit."""
+
+MAX_AT_ONCE: Final = 32_768
+"""Octets of a mail that is read in the event loop; larger ones are read in a thread. Hostile HTML takes
+a millisecond for each kilobyte."""
+
+READERS: Final = 2
+"""Larger mails in memory at once, for each filter."""
+
+
+class HttpFilterOptions(FilterOptions):
+    """Ask an HTTP endpoint about the mail."""
+
+    model_config = ConfigDict(alias_generator=to_camel)
+
+    type: Literal["http-filter"]
+
+    url: Url
+    """The endpoint; it gets the CloudEvent of the mail as JSON."""
+
+    method: Literal["POST", "PUT"] = "POST"
+    """How it is asked."""
+
+    hmac: Hmac | None = None
+    """Sign the requests."""
+
+    allow_any_user: bool = False
+    """Let every AUTH succeed: the endpoint sees the name as `data.server.username` and decides by
+    it."""
+
+
+class HttpFilter(Filter):
+    """Accepts, refuses or defers mails as the endpoint says.
+
+    With `allowAnyUser` AUTH succeeds whatever the credentials, but that alone takes no mail: an
+    acceptance at AUTH would let everybody through an OR flow.
+    """
+
+    phases = frozenset({Phase.DATA})
+
+    def __init__(self, name: str, options: HttpFilterOptions, client: HttpClient) -> None:
+        super().__init__(name)
+        self.any_user = options.allow_any_user
+        self._client = client
+        self._readers = asyncio.Semaphore(READERS)
+
+    async def start(self) -> None:
+        await self._client.start()
+
+    async def stop(self) -> None:
+        await self._client.stop()
+
+    async def on_data(
+        self, session: Session, transaction: Transaction, message: Message, recipients: tuple[str, ...]
+    ) -> Decision:
+        mail = Mail(provisional_envelope(session, transaction, message, recipients), Received(message))
+        if message.size <= MAX_AT_ONCE:
+            event = event_of(mail)
+        else:
+            async with self._readers:
+                event = await asyncio.to_thread(event_of, mail)
+        try:
+            answer = await self._client.call({"Content-Type": "application/json"}, event, read=True)
+            return _decide(answer, recipients)
+        except Unanswered as reason:
+            log.warning(
+                "filter %s: no answer from %s: %s",
+                self.name,
+                self._client.host,
+                reason,
+                extra={"session": session.id, "id": transaction.id},
+            )
+            return DEFER
+
+
+def _decide(answer: HttpAnswer, recipients: tuple[str, ...]) -> Decision:
+    """Statuses as in http-auth; below 300 and in 4xx a JSON object can say more."""
+    verdict = answer.verdict
+    if verdict == "defer":
+        raise Unanswered(f"HTTP status {answer.status}")
+    plain = ACCEPT if verdict == "accept" else REFUSE
+    if answer.status in range(300, 400) or not answer.body or not _is_json(answer.content_type):
+        return plain
+    said = answer.json() if verdict == "accept" else _json_or_none(answer)
+    if not isinstance(said, dict):
+        return plain
+    return decide(said, "accept" if verdict == "accept" else "refuse", recipients)
+
+
+def _is_json(content_type: str) -> bool:
+    return content_type == "application/json" or content_type.endswith("+json")
+
+
+def _json_or_none(answer: HttpAnswer) -> object:
+    try:
+        return answer.json()
+    except Unanswered:
+        return None  # the status alone refuses
+
+
+class Received:
+    """A mail that is still in the listener's hands, as the content that outputs would see."""
+
+    path: Path | None = None
+
+    def __init__(self, message: Message) -> None:
+        self._message = message
+        self.size = message.size
+
+    def read(self) -> bytes:
+        return self._message.content()
+
+    def open(self) -> BinaryIO:
+        return self._message.open()
+
+
+def provisional_envelope(
+    session: Session, transaction: Transaction, message: Message, recipients: tuple[str, ...]
+) -> Envelope:
+    """What is known before the mail is taken. Its recipients belong to a flow without a name, and
+    there is no digest yet."""
+    return Envelope(
+        id=transaction.id,
+        session=session.id,
+        received=time.time_ns() // 1_000_000,
+        reverse_path=transaction.reverse_path,
+        parameters=transaction.parameters,
+        recipients=tuple(Recipient(address=address, flows=("",)) for address in recipients),
+        helo=session.helo,
+        client=Client(ip=session.ip, port=session.port, name=session.name),
+        server=session.server,
+        listener=session.listener,
+        tls=session.tls,
+        user=session.user,
+        transmission=transmission(session, transaction),
+        size=message.size,
+        sha256="",
+    )
+
+
+def event_of(mail: Mail) -> bytes:
+    """The CloudEvent that the endpoint gets. Computes only; may run in a thread."""
+    return build_event(mail.envelope, read_parts(mail, ""), flow="", max_bytes=MAX_EVENT)
+
+
+def build(options: HttpFilterOptions, name: str, context: BuildContext) -> HttpFilter:
+    """The filter. Raises ConfigError when its HMAC secret cannot be had."""
+    return HttpFilter(name, options, HttpClient.of(options.url, options.method, options.hmac, context))

@@ -1,0 +1,37 @@
+"""The filters there are: one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Final
+
+from functions.options.registry import Chosen, Kind, Registry, kind
+from listener.api.context import BuildContext
+from listener.api.filter import Filter, FilterOptions
+
+KINDS: Final[Mapping[str, Kind]] = {
+    "whitelist": kind("listener.filters.whitelist", "WhitelistOptions"),
+    "static-auth": kind("listener.filters.static_auth", "StaticAuthOptions"),
+    "http-auth": kind("listener.filters.http.auth", "HttpAuthOptions"),
+    "http-filter": kind("listener.filters.http.filter", "HttpFilterOptions"),
+    "mail-auth": kind("listener.filters.mail_auth", "MailAuthFilterOptions"),
+}
+
+FILTERS: Final = Registry("filter", FilterOptions, "smtp_relay.filters", KINDS)
+
+AnyFilter = Annotated[FilterOptions, Chosen(FILTERS)]
+"""The options of one filter, read by the model of its `type`."""
+
+
+def build_filter(options: FilterOptions, name: str, context: BuildContext) -> Filter:
+    """The filter of one entry; `name` is its label. Raises ConfigError where its secrets or files
+    cannot be had, NotAvailable where what it needs is not installed."""
+    build = FILTERS.builder(type_of(options))
+    made: Filter = build(options, name, context)
+    return made
+
+
+def type_of(options: FilterOptions) -> str:
+    """The `type` that the file gives the filter."""
+    found: str = getattr(options, "type", "")
+    return found

@@ -1,0 +1,296 @@
+"""Flows: which mail is taken, and by whom (SPEC section 3).
+
+`Flows` is made once from the configuration and shared by all connections. Each connection has a
+`ConnectionState`, which asks the filters at each phase, keeps their verdicts for as long as these
+hold, and says what the client is to be told:
+
+* an answer at connect holds for the connection, at auth until STARTTLS;
+* at MAIL or DATA for the mail, at RCPT for that recipient of that mail.
+
+Nothing is kept anywhere else, so nothing leaks from one mail into the next. The methods return
+their value at once when all hooks concerned are plain functions, else an awaitable of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from listener.api.decision import ACCEPT, Phase, Reply
+from listener.api.filter import Filter
+from listener.api.session import Credentials, Message, Session, Transaction
+from listener.flows.inquiry import Answers, FilterObserver, Inquiry
+from listener.flows.outcome import DataOutcome, rejection, settle, unasked
+from listener.flows.tally import MAY_TAKE, NOTHING_SAID, Hook, Operator, Plan, Tally
+from listener.flows.wording import authentication_required, worded
+
+Outcome = Reply | None
+"""What to tell the client instead of going on; None when all is well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """One flow of the configuration. `listeners` are the names of those it serves, None for all."""
+
+    name: str
+    filters: tuple[Filter, ...]
+    operator: Operator = "AND"
+    listeners: frozenset[str] | None = None
+
+    def serves(self, listener: str) -> bool:
+        """Whether it takes mail of that listener."""
+        return self.listeners is None or listener in self.listeners
+
+
+class Flows:
+    """All flows, and the rules that hold for every one of them.
+
+    `filter_timeout` is in seconds. `auth_lifted` says that AUTH is disabled: nobody can
+    authenticate and nobody has to. `auth_required_message` replaces the text of 530.
+    `partial_accept` answers 250 to a mail of which only some recipients were refused after DATA.
+    """
+
+    def __init__(
+        self,
+        flows: Sequence[Flow],
+        *,
+        auth_optional: bool,
+        filter_timeout: float = 30.0,
+        auth_required_message: str | None = None,
+        auth_lifted: bool = False,
+        partial_accept: bool = False,
+        observer: FilterObserver | None = None,
+    ) -> None:
+        self.flows = tuple(flows)
+        self.filters = tuple(dict.fromkeys(one for flow in self.flows for one in flow.filters))
+        """Every filter once, in the order of the configuration."""
+        self.checks_credentials = any(one.checks_credentials for one in self.filters)
+        """Whether any filter of any flow checks credentials; without one, any will do."""
+        self.must_authenticate = not auth_optional and not auth_lifted
+        self.auth_lifted = auth_lifted
+        self.partial_accept = partial_accept
+        self.auth_required = authentication_required(auth_required_message)
+        self.filter_timeout = filter_timeout
+        self.observer = observer
+        self._serving: dict[str, _Serving] = {}
+
+    def connection(self, session: Session) -> ConnectionState:
+        """The state of a new connection, or of one whose client turned out to be another
+        (PROXY, XCLIENT), for the flows that serve `session.listener`."""
+        serving = self._serving.get(session.listener)
+        if serving is None:
+            serving = self._serving[session.listener] = self._serve(session.listener)
+        return ConnectionState(self, serving, session)
+
+    def _serve(self, listener: str) -> _Serving:
+        chosen = [flow for flow in self.flows if flow.serves(listener)]
+        plans = tuple(Plan(flow, place) for place, flow in enumerate(chosen))
+        checks = any(one.checks_credentials for flow in chosen for one in flow.filters)
+        any_user = any(one.any_user for flow in chosen for one in flow.filters)
+        return _Serving(
+            plans,
+            hooks=tuple(tuple(hook for plan in plans for hook in plan.hooks[phase]) for phase in Phase),
+            can_authenticate=not self.auth_lifted and (checks or any_user or not self.checks_credentials),
+            any_user=any_user or not self.checks_credentials,
+            nothing_said=[NOTHING_SAID] * len(plans),
+        )
+
+
+class _Serving(NamedTuple):
+    """What the flows of one listener have in common: all hooks by phase, whether AUTH can
+    succeed there at all, and whether it does whatever the credentials."""
+
+    plans: tuple[Plan, ...]
+    hooks: tuple[tuple[Hook, ...], ...]
+    can_authenticate: bool
+    any_user: bool
+    nothing_said: list[Tally]
+
+
+class ConnectionState:
+    """The filters' verdicts on one connection. Lists of tallies are parallel to the flows; a list
+    is never changed once made, so that scopes can share it."""
+
+    __slots__ = ("_at_connect", "_at_mail", "_at_rcpt", "_before_mail", "_flows", "_serving", "_session")
+
+    def __init__(self, flows: Flows, serving: _Serving, session: Session) -> None:
+        self._flows = flows
+        self._serving = serving
+        self._session = session
+        self._at_connect = serving.nothing_said
+        self._before_mail = serving.nothing_said
+        self._at_mail: list[Tally] | None = None
+        self._at_rcpt: dict[str, list[Tally]] = {}
+
+    # -- the phases ----------------------------------------------------------------------------
+
+    def connect(self) -> Outcome | Awaitable[Outcome]:
+        """Ask about the client: greet it, or send the reply (554, 421) and close."""
+
+        def finish(tallies: list[Tally]) -> Outcome:
+            self._at_connect = self._before_mail = tallies
+            return self._refusal(Phase.CONNECT, tallies)
+
+        return self._ask(Phase.CONNECT, "", self._at_connect, (self._session,), finish)
+
+    def auth(self, credentials: Credentials) -> Outcome | Awaitable[Outcome]:
+        """Ask about credentials: None for 235, with `session.user` set; else 535 or 454, and the
+        attempt leaves no trace. Filters of flows that are out are asked too, so that what a
+        client is told depends on its credentials alone."""
+        inquiry = self._inquiry(Phase.AUTH, "")
+        inquiry.put(self._serving.hooks[Phase.AUTH], (self._session, credentials))
+
+        def finish(answers: Answers) -> Outcome:
+            refusal = self._failed_attempt(answers)
+            if refusal is None:
+                self._before_mail = _added(self._at_connect, answers)
+                self._session.user = credentials.username
+            return refusal
+
+        return inquiry.then(finish)
+
+    def mail(self, transaction: Transaction) -> Outcome | Awaitable[Outcome]:
+        """Begin a mail: ask about its reverse-path. After a reply (550, 530, 451) there is none."""
+        self.reset()
+        if self._flows.must_authenticate and self._session.user is None:
+            return self._flows.auth_required
+
+        def finish(tallies: list[Tally]) -> Outcome:
+            refusal = self._refusal(Phase.MAIL, tallies)
+            if refusal is None:
+                self._at_mail = tallies
+            return refusal
+
+        arguments = (self._session, transaction)
+        return self._ask(Phase.MAIL, transaction.id, self._before_mail, arguments, finish)
+
+    def rcpt(self, transaction: Transaction, address: str) -> Outcome | Awaitable[Outcome]:
+        """Ask about one recipient. One that was accepted before in the same mail still is."""
+        before, accepted = self._begun(), self._at_rcpt
+        if address in accepted:
+            return None
+
+        def finish(tallies: list[Tally]) -> Outcome:
+            refusal = self._refusal(Phase.RCPT, tallies)
+            if refusal is None:
+                accepted[address] = tallies
+            return refusal
+
+        arguments = (self._session, transaction, address)
+        return self._ask(Phase.RCPT, transaction.id, before, arguments, finish)
+
+    def data(self, transaction: Transaction, message: Message) -> DataOutcome | Awaitable[DataOutcome]:
+        """Ask about the whole mail, for `transaction.recipients`, all of which `rcpt` accepted.
+
+        Only flows that may still take a recipient are asked, each for those recipients.
+        """
+        self._begun()
+        rows = [(address, self._at_rcpt[address]) for address in transaction.recipients]
+        plans = self._serving.plans
+        if not self._serving.hooks[Phase.DATA]:
+            return unasked(plans, rows, partial_accept=self._flows.partial_accept)
+        offered: list[frozenset[str]] = [frozenset()] * len(plans)
+        inquiry = self._inquiry(Phase.DATA, transaction.id)
+        for plan in plans:
+            if hooks := plan.hooks[Phase.DATA]:
+                place, later = plan.place, plan.later[Phase.RCPT]
+                left = [address for address, row in rows if plan.standing(row[place], later) <= MAY_TAKE]
+                if left:
+                    offered[place] = frozenset(left)
+                    once = tuple(dict.fromkeys(left))
+                    inquiry.put(hooks, (self._session, transaction, message, once))
+        partial = self._flows.partial_accept
+        return inquiry.then(lambda answers: settle(plans, rows, offered, answers, partial_accept=partial))
+
+    def reset(self) -> None:
+        """The mail is over or given up (RSET, EHLO, MAIL, after DATA): its verdicts vanish."""
+        self._at_mail = None
+        self._at_rcpt = {}
+
+    def restart(self) -> None:
+        """STARTTLS succeeded: what the client said before is forgotten (RFC 3207 section 4.2),
+        authentication too; what is known of its address stays."""
+        self.reset()
+        self._before_mail = self._at_connect
+        self._session.user = None
+
+    def vouch(self, username: str) -> None:
+        """A trusted proxy has checked this user's credentials (XCLIENT's LOGIN): every filter that
+        may know the name counts as having accepted them."""
+        answers = [
+            (hook, ACCEPT)
+            for hook in self._serving.hooks[Phase.AUTH]
+            if hook.filter.checks_credentials and hook.filter.may_know(username)
+        ]
+        self._before_mail = _added(self._at_connect, answers)
+        self._session.user = username
+
+    # -- asking --------------------------------------------------------------------------------
+
+    def _begun(self) -> list[Tally]:
+        if self._at_mail is None:
+            raise RuntimeError("no mail has been begun")
+        return self._at_mail
+
+    def _inquiry(self, phase: Phase, mail: str) -> Inquiry:
+        flows = self._flows
+        return Inquiry(phase, self._session.id, mail, flows.filter_timeout, flows.observer)
+
+    def _ask(
+        self,
+        phase: Phase,
+        mail: str,
+        before: list[Tally],
+        arguments: tuple[Any, ...],
+        finish: Callable[[list[Tally]], Outcome],
+    ) -> Outcome | Awaitable[Outcome]:
+        """Ask the filters of the flows that are not settled, and finish with the new tallies."""
+        if not self._serving.hooks[phase]:
+            return finish(before)
+        inquiry = self._inquiry(phase, mail)
+        for plan in self._serving.plans:
+            hooks = plan.hooks[phase]
+            if hooks and not plan.settled(before[plan.place]):
+                inquiry.put(hooks, arguments)
+        return inquiry.then(lambda answers: finish(_added(before, answers)))
+
+    # -- judging -------------------------------------------------------------------------------
+
+    def _failed_attempt(self, answers: Answers) -> Outcome:
+        """None when the credentials are accepted, else what the attempt is answered."""
+        if self._serving.any_user:
+            return None
+        tally = NOTHING_SAID
+        for hook, answer in answers:
+            if hook.filter.checks_credentials:
+                tally = tally.plus(1, answer)
+        if tally.accepted:
+            return None
+        if tally.deferred:
+            return worded(Phase.AUTH, "defer", tally.deferral)
+        return worded(Phase.AUTH, "refuse", tally.refusal)
+
+    def _refusal(self, phase: Phase, tallies: list[Tally]) -> Outcome:
+        """None while any flow takes or may take the mail. Before MAIL, it still may if only an
+        authentication is missing; from then on, that is told."""
+        may_authenticate = self._session.user is None and self._serving.can_authenticate
+        count_auth = may_authenticate and phase == Phase.CONNECT
+        plans = self._serving.plans
+        for plan in plans:
+            to_come = plan.later[phase] | plan.auth if count_auth else plan.later[phase]
+            if plan.standing(tallies[plan.place], to_come) <= MAY_TAKE:
+                return None
+        reply = rejection(phase, plans, tallies)
+        if may_authenticate and reply.code >= 500:
+            for plan in plans:
+                if plan.standing(tallies[plan.place], plan.later[phase] | plan.auth) <= MAY_TAKE:
+                    return self._flows.auth_required
+        return reply
+
+
+def _added(before: list[Tally], answers: Answers) -> list[Tally]:
+    after = before.copy()
+    for hook, answer in answers:
+        after[hook.place] = after[hook.place].plus(hook.bit, answer)
+    return after

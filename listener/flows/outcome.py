@@ -1,0 +1,120 @@
+"""What becomes of a mail: per recipient, and in the one reply of SMTP (SPEC section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from functions.message.envelope import FlowNotes
+from listener.api.decision import Decision, Phase, Reply
+from listener.flows.inquiry import Answers
+from listener.flows.tally import DEFERS, TAKES, Plan, Tally
+from listener.flows.wording import worded
+
+Fate = tuple[str, ...] | Reply
+"""Names of the flows that took a recipient, never empty; or the reply that tells why none did."""
+
+
+class DataOutcome(NamedTuple):
+    """What became of a mail whose content has come in.
+
+    `recipients` stands in the order of `transaction.recipients`, each beside the flows that took
+    it or the reply that refuses or defers it, which LMTP sends as it is.
+    `reply` is the one answer that SMTP gives for the mail; None means 250. `notes` are those of
+    the flows that took a recipient and have something to say.
+    """
+
+    recipients: tuple[tuple[str, Fate], ...]
+    reply: Reply | None
+    notes: Mapping[str, FlowNotes]
+
+
+def rejection(phase: Phase, plans: Sequence[Plan], tallies: Sequence[Tally]) -> Reply:
+    """The reply when no flow can take the mail any more: a deferral if one flow only defers, in
+    the words of the first flow that has words for it."""
+    refusal: Reply | None = None
+    deferral: Reply | None = None
+    deferred = False
+    for plan in plans:
+        tally = tallies[plan.place]
+        if plan.standing(tally, plan.later[phase]) == DEFERS:
+            deferred = True
+            deferral = deferral or tally.deferral
+        else:
+            refusal = refusal or tally.refusal
+    return worded(phase, "defer", deferral) if deferred else worded(phase, "refuse", refusal)
+
+
+def settle(
+    plans: Sequence[Plan],
+    rows: Sequence[tuple[str, Sequence[Tally]]],
+    offered: Sequence[frozenset[str]],
+    answers: Answers,
+    *,
+    partial_accept: bool,
+) -> DataOutcome:
+    """Judge a mail. `rows` are the recipients with each flow's tally up to RCPT; `offered` are the
+    recipients that each flow's filters were asked about at DATA."""
+    recipients: list[tuple[str, Fate]] = []
+    took: set[str] = set()
+    for address, row in rows:
+        final = list(row)
+        for hook, answer in answers:
+            place = hook.place
+            # A filter that was not asked about a recipient did not leave it out of those it keeps.
+            if address in offered[place]:
+                final[place] = final[place].plus_for(hook.bit, answer, address)
+            else:
+                final[place] = final[place].plus(hook.bit, answer)
+        fate = _fate(plans, final)
+        if not isinstance(fate, Reply):
+            took.update(fate)
+        recipients.append((address, fate))
+    noted = [(plans[hook.place].name, answer) for hook, answer in answers if answer.headers or answer.results]
+    notes = {name: _notes(name, noted) for name, _ in noted if name in took}
+    return DataOutcome(tuple(recipients), _one_reply(recipients, partial_accept), notes)
+
+
+def unasked(
+    plans: Sequence[Plan], rows: Sequence[tuple[str, Sequence[Tally]]], *, partial_accept: bool
+) -> DataOutcome:
+    """Judge a mail for which no filter has a say at DATA: `settle` without answers."""
+    fates: dict[int, Fate] = {}
+    recipients: list[tuple[str, Fate]] = []
+    for address, row in rows:
+        # Recipients that no filter told apart share their tallies.
+        fate = fates.get(id(row))
+        if fate is None:
+            fate = fates[id(row)] = _fate(plans, row)
+        recipients.append((address, fate))
+    return DataOutcome(tuple(recipients), _one_reply(recipients, partial_accept), _NO_NOTES)
+
+
+_NO_NOTES: Final[Mapping[str, FlowNotes]] = {}
+
+
+def _fate(plans: Sequence[Plan], tallies: Sequence[Tally]) -> Fate:
+    """What becomes of one recipient when everybody has spoken."""
+    flows = tuple([plan.name for plan in plans if plan.standing(tallies[plan.place], 0) == TAKES])
+    return flows or rejection(Phase.DATA, plans, tallies)
+
+
+def _one_reply(recipients: Sequence[tuple[str, Fate]], partial_accept: bool) -> Reply | None:
+    """A deferral outweighs a refusal, which outweighs a taking unless `partial_accept`."""
+    replies = [fate for _, fate in recipients if isinstance(fate, Reply)]
+    if not replies:
+        return None if recipients else worded(Phase.DATA, "refuse", None)
+    for reply in replies:
+        if reply.code < 500:
+            return reply
+    return None if partial_accept and len(replies) < len(recipients) else replies[0]
+
+
+def _notes(flow: str, noted: Sequence[tuple[str, Decision]]) -> FlowNotes:
+    headers: list[tuple[str, str]] = []
+    results: dict[str, Any] = {}
+    for name, answer in noted:
+        if name == flow:
+            headers += answer.headers
+            results.update(answer.results)
+    return FlowNotes(headers=tuple(headers), results=results)

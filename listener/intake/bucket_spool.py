@@ -1,0 +1,252 @@
+"""A bucket as the listener's spool: one create-only PUT for each mail (SPEC section 6).
+
+That PUT is the commit point: 250 is the answer to its success and to nothing else. The key is fixed
+before the upload begins, so that trying again can only find one's own object there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import mmap
+import random
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from functions.message.envelope import Envelope, Refused, encode_field
+from functions.message.mail import BytesContent, Content
+from functions.spool.object import CONTENT_TYPE, DeadRecord, spool_key
+from listener.api.decision import Reply
+from listener.intake.byte_limit import Budget
+from listener.intake.capture_folder import CaptureFolder
+from listener.intake.spool import Answered
+
+log: Final = logging.getLogger("smtp_relay.spool")
+
+BUSY: Final = Reply(451, "4.3.1", "Too much mail is waiting to be stored, try again later")
+UNSTORED: Final = Reply(451, "4.3.0", "The mail could not be stored, try again later")
+
+PROBE: Final = "spool/probe"
+"""Key of the object that tells whether the bucket can be written: made once, refused ever after."""
+
+_FRESH: Final = 15.0  # seconds for which the last upload's success answers a probe
+_FIRST_PAUSE: Final = 0.1
+_LONGEST_PAUSE: Final = 2.0
+_ON_DISK: Final = 262_144  # octets above which a file is read outside the event loop
+
+_OVERWRITING: Final = "storage.objects.delete"  # the permission that overwriting in Cloud Storage takes
+
+Body = bytes | mmap.mmap
+
+_ATTRIBUTES: Final = {"Content-Type": CONTENT_TYPE}
+
+
+class StoreObserver(Protocol):
+    """Whom the spool tells what it did."""
+
+    def spool_stored(self, seconds: float) -> None: ...
+
+    def spool_error(self) -> None: ...
+
+
+class BucketSpool:
+    """`listener.intake.spool.Spool` for an obstore `store`; keys begin with `prefix`.
+
+    `budget` is the octets that may be uploaded at a time, `patience` the seconds after which a client
+    is told to come back; waiting for a turn counts. `ring` is told each mail's key where this process
+    delivers too.
+    """
+
+    def __init__(
+        self,
+        store: Any,
+        prefix: str,
+        folder: CaptureFolder,
+        observer: StoreObserver,
+        *,
+        budget: int,
+        patience: float,
+        min_free: int,
+        ring: Callable[[Sequence[str]], None] | None = None,
+    ) -> None:
+        self._store = store
+        self._prefix = prefix
+        self._folder = folder
+        self._observer = observer
+        self._budget = Budget(budget)
+        self._patience = patience
+        self.min_free = min_free
+        self._ring = ring
+        self._full = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stored_at = -_FRESH
+        self.capture_folder: Path = folder.path
+
+    def store(
+        self, envelope: Envelope, content: Content, answered: Answered, refused: Sequence[DeadRecord] = ()
+    ) -> None:
+        if refused:
+            # Nothing but mails may be written from here: the function makes the records.
+            told = tuple(
+                Refused(address=record.recipients[0], reason=record.reason, code=record.code)
+                for record in refused
+            )
+            envelope = envelope.model_copy(update={"refused": told})
+        # A task of its own: the client may go away, the mail is stored all the same.
+        task = asyncio.get_running_loop().create_task(self._take(envelope, content, answered))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def tick(self) -> None:
+        self._full = self._folder.full(self.min_free)
+
+    def full(self) -> bool:
+        return self._full
+
+    async def probe(self) -> None:
+        if self._full:
+            raise OSError("the disk that large mails come through is full")
+        if time.monotonic() - self._stored_at < _FRESH:
+            return
+        await self._put(self._prefix + PROBE, b"")
+        self._stored_at = time.monotonic()
+
+    async def stop(self, timeout: float) -> None:
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=timeout)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._folder.close()
+
+    async def _take(self, envelope: Envelope, content: Content, answered: Answered) -> None:
+        started = time.monotonic()
+        reply = UNSTORED
+        try:
+            reply = await self._upload(envelope, content)
+        except asyncio.CancelledError:
+            log.warning("stopped before the mail was stored", extra={"id": envelope.id})
+        except Exception as error:
+            log.exception("the mail could not be stored", extra={"id": envelope.id, "reason": _reason(error)})
+        finally:
+            _discard(content)
+        if reply.code < 300:
+            self._stored_at = time.monotonic()
+            self._observer.spool_stored(self._stored_at - started)
+            if self._ring is not None:
+                self._ring([self._key(envelope)])
+        else:
+            self._observer.spool_error()
+        answered(reply)
+
+    def _key(self, envelope: Envelope) -> str:
+        return self._prefix + spool_key(envelope.id, envelope.received_at)
+
+    async def _upload(self, envelope: Envelope, content: Content) -> Reply:
+        key = self._key(envelope)
+        field = encode_field(envelope)
+        reply = BUSY
+        try:
+            async with (
+                asyncio.timeout(self._patience),
+                self._budget.use(len(field) + content.size),
+            ):
+                reply = UNSTORED
+                await self._put_until_done(envelope.id, key, await _whole(field, content))
+        except TimeoutError:
+            log.warning("not stored in time", extra={"id": envelope.id, "reply": str(reply)})
+            return reply
+        except _Refused as error:
+            log.error("the bucket refuses mail", extra={"id": envelope.id, "reason": str(error)})
+            return UNSTORED
+        return Reply(250, "2.0.0", f"OK queued as {envelope.id}")
+
+    async def _put_until_done(self, mail_id: str, key: str, body: Body) -> None:
+        """Try again for as long as the caller's patience lasts."""
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                await self._put(key, body)
+            except _Unsure as error:
+                log.warning("stored at a second try, perhaps", extra={"id": mail_id, "reason": str(error)})
+            else:
+                return
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+            pause = min(_LONGEST_PAUSE, pause * 2)
+
+    async def _put(self, key: str, body: Body) -> None:
+        """One create-only PUT. Raises _Unsure where another try may work, _Refused where not."""
+        import obstore
+        from obstore import exceptions as obs
+
+        try:
+            await obstore.put_async(
+                self._store, key, body, mode="create", attributes=_ATTRIBUTES, use_multipart=False
+            )
+        except obs.AlreadyExistsError as error:
+            # 412: the object is there, and nobody but us makes this key. 409 comes under the same
+            # name: a request for it is still under way, and may fail yet.
+            text = str(error)
+            if "status code" in text and "status code: 412" not in text:
+                raise _Unsure(_reason(error)) from error
+        except obs.PermissionDeniedError as error:
+            # Who may only create in Cloud Storage is told so of an object that is there: ours.
+            if _OVERWRITING not in str(error):
+                raise _Refused(_reason(error)) from error
+        except (
+            FileNotFoundError,
+            obs.NotFoundError,
+            obs.UnauthenticatedError,
+            obs.InvalidPathError,
+            NotImplementedError,
+            obs.NotSupportedError,
+            obs.UnknownConfigurationKeyError,
+        ) as error:
+            raise _Refused(_reason(error)) from error
+        except (obs.BaseError, OSError) as error:
+            raise _Unsure(_reason(error)) from error
+
+
+class _Unsure(Exception):
+    """The object may be there or not."""
+
+
+class _Refused(OSError):
+    """The bucket will not take it."""
+
+
+async def _whole(field: bytes, content: Content) -> Body:
+    """The spool object, in memory once."""
+    if isinstance(content, BytesContent):
+        return field + content.data
+    if content.size <= _ON_DISK:
+        return _read(field, content)
+    return await asyncio.to_thread(_read, field, content)
+
+
+def _read(field: bytes, content: Content) -> mmap.mmap:
+    """In memory of its own, which goes back to the system at once: malloc keeps what large blocks
+    leave, once for each thread that asked."""
+    whole = mmap.mmap(-1, len(field) + content.size)
+    with memoryview(whole) as view, content.open() as stream:
+        view[: len(field)] = field
+        at = len(field)
+        while at < len(view) and (count := stream.readinto(view[at:])):  # type: ignore[attr-defined]
+            at += count
+    if at != len(whole):
+        raise OSError(f"the captured mail has {at - len(field)} octets instead of {content.size}")
+    return whole
+
+
+def _discard(content: Content) -> None:
+    if content.path is not None:
+        with contextlib.suppress(OSError):
+            content.path.unlink()
+
+
+def _reason(error: Exception) -> str:
+    """The first line: obstore adds pages of debug output."""
+    return str(error).partition("\n")[0][:500] or type(error).__name__

@@ -1,0 +1,92 @@
+"""Where accepted mails are stored before they are answered 250."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, Protocol
+
+from functions.local.messages import Answer, Item
+from functions.local.service import LocalDelivery
+from functions.message.envelope import Envelope
+from functions.message.mail import Content
+from functions.spool.object import DeadRecord
+from listener.api.decision import Reply
+
+Answered = Callable[[Reply], None]
+
+PROBE: Final = ".probe-"
+"""How the names of files begin that tell whether the spool can be written."""
+
+
+class Spool(Protocol):
+    """The listener's side of a spool. All methods are called in the event loop."""
+
+    capture_folder: Path
+    """Where mails too large for memory are written while they come in."""
+
+    min_free: int
+    """Octets that must stay free on the disk below it."""
+
+    def store(
+        self, envelope: Envelope, content: Content, answered: Answered, refused: Sequence[DeadRecord] = ()
+    ) -> None:
+        """Make a mail durable, then call `answered` once with the reply for its client: 250 when
+        it is safe. Goes on when the client has gone. Owns the content's file from here."""
+
+    def tick(self) -> None:
+        """Called each second."""
+
+    def full(self) -> bool:
+        """Whether there is too little room to take another mail (452)."""
+
+    async def probe(self) -> None:
+        """Raise when the spool cannot be written."""
+
+    async def stop(self, timeout: float) -> None:
+        """Finish what is in hand, within so many seconds."""
+
+
+class LocalSpool:
+    """A folder: `functions.local.service` stores and delivers."""
+
+    def __init__(self, delivery: LocalDelivery, folder: Path, capture: Path, min_free: int) -> None:
+        self.delivery = delivery
+        self.capture_folder = capture
+        self._folder = folder
+        self.min_free = min_free
+        self._full = False
+
+    def store(
+        self, envelope: Envelope, content: Content, answered: Answered, refused: Sequence[DeadRecord] = ()
+    ) -> None:
+        def tell(answer: Answer) -> None:
+            answered(Reply(*answer))
+
+        self.delivery.submit(Item(envelope, content, tell, tuple(refused)))
+
+    def tick(self) -> None:
+        self.delivery.tick()
+        try:
+            room = os.statvfs(self._folder)
+        except OSError:
+            return
+        self._full = room.f_bavail * room.f_frsize < self.min_free
+
+    def full(self) -> bool:
+        return self._full
+
+    async def probe(self) -> None:
+        if not self.delivery.healthy or self._full:
+            raise OSError("the last write to the spool failed or its disk is full")
+        await asyncio.to_thread(self._touch)
+
+    def _touch(self) -> None:
+        path = self._folder / f"{PROBE}{os.getpid()}"
+        path.write_bytes(b"")
+        path.unlink()
+
+    async def stop(self, timeout: float) -> None:
+        await self.delivery.stop(timeout)

@@ -1,0 +1,129 @@
+"""Taking a mail in: what is put on top of it, and the envelope that goes with it (SPEC section 5)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from functions.message.envelope import Envelope, FlowNotes
+from functions.message.headers import HeaderEdits, separator
+from listener.api.session import Session, Transaction
+from listener.intake.capture import Capture
+from listener.intake.received_field import received_field
+
+MAX_RECEIVED: Final = 100
+"""Received fields that make a loop (RFC 5321 section 6.3 asks for at least 100)."""
+
+MAX_HEADER: Final = 1_048_576
+"""Octets of the header block, SPEC section 2."""
+
+
+class Intake:
+    """What all connections of one listener share for taking mails in.
+
+    `folder` is where mails above 64 KiB are captured; the spool owns it.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        edits: HeaderEdits,
+        *,
+        hostname: str,
+        received: bool,
+        max_size: int,
+        max_header: int,
+        config_digest: str,
+    ) -> None:
+        self._folder = folder
+        self._edits = edits
+        self._hostname = hostname
+        self._received = received
+        self._max_size = max_size
+        self._max_header = max_header
+        self._config_digest = config_digest
+
+    def capture(self, session: Session, transaction: Transaction) -> Capture:
+        """Start taking one mail."""
+        return Capture(
+            self._folder,
+            transaction.id,
+            partial(self._stamp, session, transaction),
+            max_size=self._max_size,
+            max_header=self._max_header,
+        )
+
+    def _stamp(self, session: Session, transaction: Transaction, head: bytes, rest: bytes) -> bytes:
+        fields = self._edits.added(head)
+        if self._received:
+            recipients = transaction.recipients
+            fields += received_field(
+                helo=session.helo,
+                ip=session.ip,
+                name=session.name,
+                by=self._hostname,
+                transmission=transmission(session, transaction),
+                mail_id=transaction.id,
+                received=time.time_ns() // 1_000_000,
+                tls=session.tls,
+                recipient=recipients[0] if len(recipients) == 1 else None,
+            )
+        if not fields:
+            # Nothing above it: a first line that looks folded would join the envelope's field.
+            folded = not head and rest[:1] in (b" ", b"\t")
+            return b"\r\n" if folded else self._edits.kept(head)
+        return fields + separator(head, rest) + self._edits.kept(head)
+
+    def envelope(
+        self,
+        session: Session,
+        transaction: Transaction,
+        recipients: tuple[Mapping[str, Any], ...],
+        notes: Mapping[str, FlowNotes],
+        *,
+        size: int,
+        sha256: str,
+    ) -> Envelope:
+        """The envelope of a mail whose content is known. Its received time is now. Each of
+        `recipients` has an address, flows and parameters."""
+        # As one mapping: the parts are then checked in one go, at half the cost.
+        return Envelope.model_validate(
+            {
+                "id": transaction.id,
+                "session": session.id,
+                "received": time.time_ns() // 1_000_000,
+                "reverse_path": transaction.reverse_path,
+                "parameters": transaction.parameters,
+                "recipients": recipients,
+                "helo": session.helo,
+                "client": {"ip": session.ip, "port": session.port, "name": session.name},
+                "server": session.server,
+                "listener": session.listener,
+                "tls": session.tls,
+                "user": session.user,
+                "transmission": transmission(session, transaction),
+                "forwarded": transaction.forwarded,
+                "notes": notes,
+                "size": size,
+                "sha256": sha256,
+                "config": self._config_digest,
+            }
+        )
+
+
+def transmission(session: Session, transaction: Transaction) -> str:
+    """The transmission type of RFC 3848 section 1 (and RFC 6531 section 4.3 for UTF8…)."""
+    if session.lmtp:
+        word = "UTF8LMTP" if transaction.smtputf8 else "LMTP"
+    elif not session.esmtp:
+        return "SMTP"
+    else:
+        word = "UTF8SMTP" if transaction.smtputf8 else "ESMTP"
+    if session.tls is not None:
+        word += "S"
+    if session.user is not None:
+        word += "A"
+    return word

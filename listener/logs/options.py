@@ -1,0 +1,48 @@
+"""Where logs go: the entries of `loggers`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from functions.options.types import OptionsModel
+from listener.logs.format import formatter
+
+Level = Literal["ERROR", "WARN", "INFO", "DEBUG", "TRACE"]
+
+
+def _level(value: Any) -> Any:
+    folded = value.upper() if isinstance(value, str) else value
+    return {"WARNING": "WARN", "CRITICAL": "ERROR"}.get(folded, folded) if isinstance(folded, str) else value
+
+
+class LoggerOptions(OptionsModel):
+    """One destination of logs."""
+
+    type: Literal["CONSOLE", "FILE"]
+    """`CONSOLE`: standard error; `FILE`: a file that rotates."""
+
+    level: Annotated[Level | None, BeforeValidator(_level, json_schema_input_type=Level | None)] = None
+    """The least level that is logged, else the environment variable LOG_LEVEL, else INFO."""
+
+    format: str = "text"
+    """`text`, `json`, or a template with `%(d)s` (time), `%(l)s` (level), `%(m)s` (message) and
+    `%(t)s` (Unix time in milliseconds)."""
+
+    filepath: str | None = None
+    """The file's path, for `FILE`."""
+
+    size_limit: int = Field(default=50_000_000, ge=0)
+    """Octets after which the file rotates: a number is appended to its name. 0 is no limit."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> LoggerOptions:
+        if self.type == "FILE" and not self.filepath:
+            raise ValueError("filepath is missing: a FILE logger needs one")
+        if self.type == "CONSOLE" and self.filepath is not None:
+            raise ValueError('filepath belongs to "type": "FILE"')
+        if self.format not in {"text", "json"} and "%(" not in self.format:
+            raise ValueError(f"format: {self.format!r} is neither text nor json, nor does it hold %(m)s")
+        formatter(self.format)
+        return self

@@ -1,0 +1,107 @@
+"""Setting up the logs of the process (SPEC section 9).
+
+Everything logs through the standard library under `smtp_relay`; structured facts go in `extra`
+(`extra={"id": mail_id, "session": …}`), never into the message.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from functions.errors import ConfigError
+from listener.logs.format import LEVELS, TRACE, formatter
+from listener.logs.handlers import ConsoleHandler, RotatingHandler
+from listener.logs.options import LoggerOptions
+
+OURS: Final = ("smtp_relay", "listener", "functions")
+"""Loggers that follow the configured level. Others, libraries', are heard from WARN on: at DEBUG
+they would tell what clients say, passwords included."""
+
+_SILENT: Final = logging.CRITICAL + 1
+
+_installed: list[logging.Handler] = []
+
+
+def configure(
+    loggers: Sequence[LoggerOptions] | None = None,
+    *,
+    folder: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> None:
+    """Send the logs where `loggers` says: one CONSOLE when None, nowhere when empty.
+
+    `folder` is where relative file paths start. May be called again; then it replaces what it set
+    up before. Raises ConfigError for a file that cannot be written, and then changes nothing.
+    """
+    options = (LoggerOptions(type="CONSOLE"),) if loggers is None else tuple(loggers)
+    default = _default_level(os.environ if environ is None else environ)
+    handlers: list[logging.Handler] = []
+    try:
+        for at, each in enumerate(options):
+            handlers.append(_handler(at, each, folder or Path.cwd(), default))
+    except ConfigError:
+        for handler in handlers:
+            handler.close()
+        raise
+    level = min((handler.level for handler in handlers), default=_SILENT)
+    # Without any handler the standard library would print warnings by itself.
+    _install(handlers or [logging.NullHandler()], level)
+
+
+def reset() -> None:
+    """Undo `configure`: for tests."""
+    _install([], logging.NOTSET)
+
+
+def _install(handlers: list[logging.Handler], level: int) -> None:
+    root = logging.getLogger()
+    for handler in handlers:
+        root.addHandler(handler)
+    for handler in _installed:
+        root.removeHandler(handler)
+        handler.close()
+    _installed[:] = handlers
+    for name in OURS:
+        logging.getLogger(name).setLevel(level)
+    logging.addLevelName(TRACE, "TRACE")
+    # What no format of ours shows is not worth finding out at each record: the caller's file and
+    # line, the thread, the process, the task.
+    plain = not handlers
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = plain
+    logging._srcfile = _SOURCE if plain else None
+    if hasattr(logging, "logAsyncioTasks"):
+        logging.logAsyncioTasks = plain
+
+
+_SOURCE: Final = logging._srcfile
+
+
+def _handler(at: int, options: LoggerOptions, folder: Path, default: int) -> logging.Handler:
+    handler: logging.Handler
+    if options.type == "FILE":
+        path = folder / (options.filepath or "")
+        try:
+            handler = RotatingHandler(path, options.size_limit)
+        except OSError as error:
+            raise ConfigError(
+                f"loggers[{at}].filepath",
+                f"{path} cannot be written: {error.strerror}",
+                "name a file in a folder that is there",
+            ) from error
+    else:
+        handler = ConsoleHandler()
+    handler.setLevel(default if options.level is None else LEVELS[options.level])
+    handler.setFormatter(formatter(options.format))
+    return handler
+
+
+def _default_level(environ: Mapping[str, str]) -> int:
+    name = environ.get("LOG_LEVEL", "").strip().upper()
+    return LEVELS.get({"WARNING": "WARN", "CRITICAL": "ERROR"}.get(name, name), logging.INFO)
+
+
+__all__ = ["LEVELS", "OURS", "TRACE", "LoggerOptions", "configure", "reset"]

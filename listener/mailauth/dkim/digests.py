@@ -1,0 +1,147 @@
+"""The two hashes of a signature: over header fields and over the body (RFC 6376 section 3.7).
+
+A body is read once, whatever the number of signatures: one canonical form each, one hash object
+for each of their algorithms, and the hashes of l= are taken on the way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from listener.mailauth.dkim.canon import CRLF, Algorithm, BodyCanon, relaxed_value, without_signature
+from listener.mailauth.dkim.fields import HeaderBlock, HeaderField
+from listener.mailauth.dkim.signature import Signature
+
+
+class BodyHash(NamedTuple):
+    """What a signature needs of the body; `length` is l=, None for all of it."""
+
+    canon: Algorithm
+    hash_name: str
+    length: int | None
+
+
+def body_hash(signature: Signature) -> BodyHash:
+    """Which hash of the body a signature speaks of."""
+    return BodyHash(signature.body_canon, signature.hash_name, signature.length)
+
+
+class _Prefixes:
+    """One hash object, with its digest at each of the wanted lengths."""
+
+    __slots__ = ("_at", "_hash", "_lengths", "_seen", "_whole", "digests")
+
+    def __init__(self, hash_name: str, lengths: Iterable[int | None]) -> None:
+        self._hash = hashlib.new(hash_name, usedforsecurity=False)
+        wanted = set(lengths)
+        self._whole = None in wanted
+        self._lengths = sorted(length for length in wanted if length is not None)
+        self._at = 0
+        self._seen = 0
+        self.digests: dict[int | None, bytes] = {}
+
+    def update(self, data: bytes) -> None:
+        while self._at < len(self._lengths) and self._lengths[self._at] - self._seen < len(data):
+            length = self._lengths[self._at]
+            head = data[: length - self._seen]
+            self._hash.update(head)
+            self.digests[length] = self._hash.digest()
+            data = data[len(head) :]
+            self._seen = length
+            self._at += 1
+        if self._whole or self._at < len(self._lengths):
+            self._hash.update(data)
+            self._seen += len(data)
+
+    def finish(self, size: int) -> None:
+        """`size` is that of the whole canonical body."""
+        if self._whole:
+            self.digests[None] = self._hash.digest()
+        if self._at < len(self._lengths) and self._lengths[self._at] == size:
+            self.digests[size] = self._hash.digest()
+
+
+class _Fan:
+    """Several hash objects over one canonical form."""
+
+    __slots__ = ("_sinks",)
+
+    def __init__(self, sinks: list[_Prefixes]) -> None:
+        self._sinks = sinks
+
+    def update(self, data: bytes) -> None:
+        for sink in self._sinks:
+            sink.update(data)
+
+
+class BodyHashes:
+    """The wanted hashes of one body: feed it, finish it, ask."""
+
+    def __init__(self, wanted: Iterable[BodyHash]) -> None:
+        lengths: dict[Algorithm, dict[str, set[int | None]]] = {}
+        for canon, hash_name, length in wanted:
+            lengths.setdefault(canon, {}).setdefault(hash_name, set()).add(length)
+        self._hashes = {
+            canon: {name: _Prefixes(name, of) for name, of in by_name.items()}
+            for canon, by_name in lengths.items()
+        }
+        self._canons = {
+            canon: BodyCanon(
+                canon, next(iter(hashes.values())) if len(hashes) == 1 else _Fan([*hashes.values()])
+            )
+            for canon, hashes in self._hashes.items()
+        }
+
+    def __bool__(self) -> bool:
+        """Whether anybody wants to know the body."""
+        return bool(self._canons)
+
+    def feed(self, piece: bytes) -> None:
+        for canon in self._canons.values():
+            canon.feed(piece)
+
+    def finish(self) -> None:
+        for name, canon in self._canons.items():
+            canon.finish()
+            for prefixes in self._hashes[name].values():
+                prefixes.finish(canon.size)
+
+    def digest(self, wanted: BodyHash) -> bytes | None:
+        """The digest; None where l= is more than the body has, or nobody had asked."""
+        hashes = self._hashes.get(wanted.canon, {}).get(wanted.hash_name)
+        return None if hashes is None else hashes.digests.get(wanted.length)
+
+    def size(self, canon: Algorithm) -> int:
+        """Octets of the canonical body."""
+        return self._canons[canon].size if canon in self._canons else 0
+
+
+def header_digest(block: HeaderBlock, signature: Signature) -> bytes:
+    """The digest that b= signs: the fields of h=, each name's from the bottom up, then the
+    signature's own field with an empty b= (sections 3.7 and 5.4.2)."""
+    own = signature.field
+    relaxed = signature.header_canon == "relaxed"
+    digest = hashlib.new(signature.hash_name, usedforsecurity=False)
+    unused: dict[bytes, list[HeaderField]] = {}
+    pieces: list[bytes] = []
+    for name in signature.headers:
+        left = unused.get(name)
+        if left is None:
+            # A signature never signs itself among the fields of h= (section 3.5).
+            left = unused[name] = [field for field in block.named(name) if field is not own]
+        if left:
+            field = left.pop()
+            pieces += (field.relaxed if relaxed else field.raw, CRLF)
+    pieces.append(sealed_form(own, relaxed=relaxed))
+    digest.update(b"".join(pieces))
+    return digest.digest()
+
+
+def sealed_form(field: HeaderField, *, relaxed: bool) -> bytes:
+    """A signature's own field as it is hashed: no b= value and no CRLF at the end."""
+    value = without_signature(field.value)
+    if relaxed:
+        return field.name + b":" + relaxed_value(value)
+    return field.raw[: len(field.raw) - len(field.value)] + value

@@ -1,0 +1,77 @@
+"""A mail's header fields as octets, found once and shared by every check.
+
+Lenient where mails are broken and exact where signatures count: a field keeps the octets it came
+with, since "simple" canonicalization signs them.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from typing import Final
+
+from listener.mailauth.dkim.canon import relaxed_value
+
+MAX_FIELDS: Final = 2_000
+"""Fields looked at. A mail with more is not verified: nobody's has."""
+
+_BOUNDARY: Final = re.compile(rb"\r\n(?![ \t])")
+_NAME: Final = re.compile(rb"([!-9;-~]{1,997})[ \t]*:")  # RFC 5322 sections 2.1.1, 2.2 and 4.5.8
+_MAILBOX_LINES: Final = (b"From ", b">From ")  # left by mailbox files (RFC 4155), harmless
+
+
+class HeaderField:
+    """One field. `name` is in lower case, `raw` all its octets but the final CRLF, `value` what
+    follows the colon, still folded."""
+
+    __slots__ = ("_relaxed", "name", "raw", "value")
+
+    def __init__(self, name: bytes, raw: bytes, value: bytes) -> None:
+        self.name = name
+        self.raw = raw
+        self.value = value
+        self._relaxed: bytes | None = None
+
+    @property
+    def relaxed(self) -> bytes:
+        """The field in "relaxed" canonical form without CRLF (RFC 6376 section 3.4.2)."""
+        if self._relaxed is None:
+            self._relaxed = self.name + b":" + relaxed_value(self.value)
+        return self._relaxed
+
+    @property
+    def unfolded(self) -> bytes:
+        """The value without line breaks and outer white space."""
+        return self.value.replace(b"\r\n", b"").strip(b" \t")
+
+
+class HeaderBlock:
+    """All fields, top first. `fault` tells in a few words why no signature over them can count, ""
+    for a sound header: more than MAX_FIELDS, or a line that is no field, at which some readers let
+    the body begin and others do not."""
+
+    def __init__(self, head: bytes) -> None:
+        fields: list[HeaderField] = []
+        end = head.find(b"\r\n\r\n")
+        block = b"" if head.startswith(b"\r\n") else head[:end] if end >= 0 else head.removesuffix(b"\r\n")
+        parts = _BOUNDARY.split(block, MAX_FIELDS)
+        self.fault = "too many header fields" if len(parts) > MAX_FIELDS else ""
+        for raw in parts[:MAX_FIELDS]:
+            match = _NAME.match(raw)
+            if match is not None:
+                fields.append(HeaderField(match[1].lower(), raw, raw[match.end() :]))
+            elif raw and not raw.startswith(_MAILBOX_LINES):
+                self.fault = self.fault or "malformed header"
+        self.fields: Final = fields
+
+    @cached_property
+    def by_name(self) -> dict[bytes, list[HeaderField]]:
+        """The fields of each lower-case name, top first."""
+        index: dict[bytes, list[HeaderField]] = {}
+        for field in self.fields:
+            index.setdefault(field.name, []).append(field)
+        return index
+
+    def named(self, name: bytes) -> list[HeaderField]:
+        """The fields of one lower-case name, top first."""
+        return self.by_name.get(name, [])

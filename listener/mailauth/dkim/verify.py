@@ -1,0 +1,153 @@
+"""DKIM: every signature judged by RFC 6376, as RFC 8301 and RFC 8463 amended it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from listener.mailauth.dkim import keys
+from listener.mailauth.dkim.digests import BodyHash, BodyHashes, body_hash, header_digest
+from listener.mailauth.dkim.fields import HeaderBlock, HeaderField
+from listener.mailauth.dkim.signature import Signature, SignatureError, check_time, parse_dkim
+from listener.mailauth.dns.resolver import DnsAnswer, Outcome, Question
+from listener.mailauth.results import DkimVerdict, SignatureResult
+
+MAX_SIGNATURES: Final = 10
+"""Signatures judged, the topmost; further ones are counted (RFC 6376 section 6.1 leaves us that)."""
+
+MAX_KEY_RECORDS: Final = 4
+"""Key records tried at one name. Several are undefined by RFC 6376 section 3.6.2.2, and about."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRules:
+    """What keys and algorithms count, for DKIM and ARC.
+
+    RFC 8301 section 3: less than 1,024 bits and rsa-sha1 are not to be taken as valid.
+    """
+
+    min_bits: int = 1_024
+    reject_rsa_sha1: bool = True
+
+
+class Signatures:
+    """The DKIM signatures of one mail: made from its header, asked for keys, then judged."""
+
+    def __init__(self, block: HeaderBlock, rules: KeyRules, now: float) -> None:
+        self._block = block
+        self._rules = rules
+        fields = block.named(b"dkim-signature")
+        self.count: Final = len(fields)
+        self._items = [self._read(field, now) for field in fields[:MAX_SIGNATURES]]
+
+    def _read(self, field: HeaderField, now: float) -> Signature | SignatureResult:
+        signature: Signature | None = None
+        try:
+            if self._block.fault:
+                raise SignatureError("policy", self._block.fault)
+            signature = parse_dkim(field)
+            check_time(signature, now)
+            if signature.hash_name == "sha1" and self._rules.reject_rsa_sha1:
+                raise SignatureError("policy", "rsa-sha1 is not accepted")
+        except SignatureError as error:
+            return _result(error.verdict, error.reason, signature)
+        return signature
+
+    def _readable(self) -> Iterable[Signature]:
+        return (item for item in self._items if isinstance(item, Signature))
+
+    @property
+    def questions(self) -> list[Question]:
+        """The keys needed."""
+        return [signature.question for signature in self._readable()]
+
+    @property
+    def body_hashes(self) -> list[BodyHash]:
+        """The hashes of the body needed."""
+        return [body_hash(signature) for signature in self._readable()]
+
+    def judge(self, answers: Mapping[Question, DnsAnswer], bodies: BodyHashes) -> tuple[SignatureResult, ...]:
+        """All verdicts, topmost signature first."""
+        return tuple(
+            self._judge(item, answers[item.question], bodies) if isinstance(item, Signature) else item
+            for item in self._items
+        )
+
+    def _judge(self, signature: Signature, answer: DnsAnswer, bodies: BodyHashes) -> SignatureResult:
+        if answer.failed:
+            return _result("temperror", f"key not fetched: {answer.reason}", signature)
+        if answer.outcome is not Outcome.FOUND:
+            return _result("permerror", "no key", signature)
+        result: SignatureResult | None = None
+        for record in answer.texts[:MAX_KEY_RECORDS]:
+            key: keys.PublicKey | None = None
+            try:
+                key = keys.parse(record)
+                verify(self._block, signature, key, bodies, self._rules)
+            except keys.KeyRecordError as error:
+                judged = _result("permerror", str(error), signature)
+            except SignatureError as error:
+                judged = _result(error.verdict, error.reason, signature, key)
+            else:
+                unsigned = 0
+                if signature.length is not None:
+                    unsigned = bodies.size(signature.body_canon) - signature.length
+                return _result("pass", "", signature, key, unsigned)
+            if result is None or result.verdict == "permerror":
+                result = judged
+        return result or _result("permerror", "no key", signature)
+
+
+def verify(
+    block: HeaderBlock, signature: Signature, key: keys.PublicKey, bodies: BodyHashes, rules: KeyRules
+) -> None:
+    """Hold one signature over header and body against one key. Raises SignatureError."""
+    check_key(signature, key, rules)
+    if key.strict_identity and signature.identity_domain != signature.domain:
+        raise SignatureError("permerror", "the key forbids subdomains in i=")
+    wanted = body_hash(signature)
+    digest = bodies.digest(wanted)
+    if digest is None:
+        raise SignatureError("fail", "l= is more than the body has")
+    if digest != signature.body_hash:
+        raise SignatureError("fail", "body hash did not verify")
+    if signature.headers.count(b"from") < len(block.named(b"from")):
+        # RFC 6376 section 8.15: a field added on top would be shown as the author.
+        raise SignatureError("fail", "a From field is not signed")
+    if not key.verifies(signature.value, header_digest(block, signature), signature.hash_name):
+        raise SignatureError("fail", "signature did not verify")
+
+
+def check_key(signature: Signature, key: keys.PublicKey, rules: KeyRules) -> None:
+    """Whether a key may be used for a signature at all. Raises SignatureError."""
+    if key.kind != signature.key_kind:
+        raise SignatureError("permerror", "key of another type than the signature")
+    if key.hashes is not None and signature.hash_name.encode() not in key.hashes:
+        raise SignatureError("permerror", "the key forbids this hash algorithm")
+    if key.kind == "rsa" and key.bits < rules.min_bits:
+        raise SignatureError("policy", f"{key.bits}-bit key is too short")
+
+
+def _result(
+    verdict: DkimVerdict,
+    reason: str,
+    signature: Signature | None,
+    key: keys.PublicKey | None = None,
+    unsigned_octets: int = 0,
+) -> SignatureResult:
+    if signature is None:
+        return SignatureResult(verdict, reason)
+    return SignatureResult(
+        verdict=verdict,
+        reason=reason,
+        domain=signature.domain,
+        selector=signature.selector,
+        identity=signature.identity,
+        algorithm=signature.algorithm,
+        signature=signature.shown,
+        canonicalization=f"{signature.header_canon}/{signature.body_canon}",
+        key_bits=key.bits if key else 0,
+        testing=key.testing if key else False,
+        unsigned_octets=unsigned_octets,
+    )

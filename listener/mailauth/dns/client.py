@@ -1,0 +1,218 @@
+"""The resolver of production: dnspython's, with a cache, one query per question at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import time
+from collections.abc import Sequence
+from typing import Any, ClassVar, Final
+
+import dns.asyncresolver
+import dns.exception
+import dns.message
+import dns.name
+import dns.nameserver
+import dns.query
+import dns.rdata
+import dns.rdatatype
+import dns.resolver
+
+from listener.mailauth.dns.cache import Cache
+from listener.mailauth.dns.resolver import (
+    MAX_RECORDS,
+    DnsAnswer,
+    Outcome,
+    Question,
+    Record,
+    RecordType,
+    failed,
+)
+
+MAX_IN_FLIGHT: Final = 256
+"""Queries on the wire at once; further ones wait for their turn, within their own time limit."""
+
+EDNS_PAYLOAD: Final = 1_232
+"""Octets over UDP before TCP is tried: what passes without fragmentation (DNS Flag Day 2020)."""
+
+MAX_ANSWER_RECORDS: Final = 512
+"""Records of one answer, in all sections, that are worth parsing."""
+
+PARSED_AT_ONCE: Final = 4_096
+"""Octets of an answer up to which it is parsed in the event loop."""
+
+DEFAULT_TIMEOUT: Final = 5.0
+"""Seconds for one question, retries, other servers and TCP included."""
+
+
+class DnsResolver:
+    """Answers from the system's name servers, or from those given.
+
+    `nameservers` are addresses, `timeout` is in seconds. One instance serves one event loop.
+    Raises ValueError when no name server is given and the system names none.
+    """
+
+    def __init__(
+        self, nameservers: Sequence[str] = (), port: int = 53, timeout: float = DEFAULT_TIMEOUT
+    ) -> None:
+        try:
+            self._dns = dns.asyncresolver.Resolver(configure=not nameservers)
+        except (dns.resolver.NoResolverConfiguration, OSError) as error:
+            raise ValueError("the system names no name server; give some in resolver.nameservers") from error
+        found = nameservers or [str(server) for server in self._dns.nameservers]
+        self._dns.nameservers = [_Server(address, port) for address in found]
+        self._dns.lifetime = timeout
+        # So that a server that never answers leaves time for the next one, or for a second try.
+        self._dns.timeout = max(timeout / 2.5, 0.05)
+        self._dns.use_edns(0, 0, EDNS_PAYLOAD)
+        self._dns.cache = None
+        self._limit = asyncio.Semaphore(MAX_IN_FLIGHT)
+        self._tasks: dict[Question, asyncio.Task[DnsAnswer]] = {}
+        self.cache = Cache()
+
+    def known(self, question: Question) -> DnsAnswer | None:
+        return self.cache.get(question)
+
+    async def resolve(self, question: Question) -> DnsAnswer:
+        answer = self.cache.get(question)
+        if answer is not None:
+            return answer
+        task = self._tasks.get(question)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(self._ask(question))
+            self._tasks[question] = task
+            task.add_done_callback(lambda _: self._tasks.pop(question, None))
+        # One waiter that gives up must not take the answer from the others.
+        return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """Stop the queries under way."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _ask(self, question: Question) -> DnsAnswer:
+        try:
+            # From its labels, since in text form a backslash would be an escape.
+            name = dns.name.Name([*question.name.encode("ascii").split(b"."), b""])
+        except (dns.exception.DNSException, UnicodeError):
+            return DnsAnswer(Outcome.ABSENT)
+        async with self._limit:
+            answer = await self._query(name, question.type)
+        self.cache.put(question, answer)
+        return answer
+
+    async def _query(self, name: dns.name.Name, type_: RecordType) -> DnsAnswer:
+        try:
+            found = await self._dns.resolve(name, type_, raise_on_no_answer=False, search=False)
+        except dns.resolver.NXDOMAIN as error:
+            return DnsAnswer(Outcome.ABSENT, ttl=_negative_ttl(error, name))
+        except dns.exception.Timeout:
+            return failed("no name server answered in time")
+        except dns.resolver.NoNameservers:
+            return failed("no name server gave an answer")
+        except Exception as error:  # noqa: BLE001 - what a stranger's server sends is no reason to break
+            return failed(type(error).__name__)
+        ttl = max(found.expiration - time.time(), 0.0)
+        records = tuple(_record(rdata, type_) for rdata in list(found.rrset or ())[:MAX_RECORDS])
+        return DnsAnswer(Outcome.FOUND if records else Outcome.EMPTY, records, ttl)
+
+
+class _Server(dns.nameserver.Do53Nameserver):
+    """dnspython's, but that a long answer is not parsed in the event loop.
+
+    4,000 records in 64 KB take a fifth of a second to parse, and the sender of a mail chooses them.
+    """
+
+    async def async_query(
+        self,
+        request: dns.message.QueryMessage,
+        timeout: float,
+        source: str | None,
+        source_port: int,
+        max_size: bool,
+        backend: Any,
+        one_rr_per_rrset: bool = False,
+        ignore_trailing: bool = False,
+    ) -> dns.message.Message:
+        if not max_size:  # UDP: short by our EDNS payload
+            return await super().async_query(
+                request, timeout, source, source_port, max_size, backend, one_rr_per_rrset, ignore_trailing
+            )
+        try:
+            async with asyncio.timeout(timeout):
+                data = await self._over_tcp(request.to_wire())
+        except TimeoutError as error:
+            raise dns.exception.Timeout from error
+        if sum(struct.unpack_from("!3H", data.ljust(12, b"\0"), 6)) > MAX_ANSWER_RECORDS:
+            raise dns.exception.FormError
+        if len(data) > PARSED_AT_ONCE:
+            response = await asyncio.to_thread(dns.message.from_wire, data)
+        else:
+            response = dns.message.from_wire(data)
+        if not request.is_response(response):
+            raise dns.query.BadResponse
+        return response
+
+    async def _over_tcp(self, query: bytes) -> bytes:
+        reader, writer = await asyncio.open_connection(self.address, self.port)
+        try:
+            writer.write(struct.pack("!H", len(query)) + query)
+            (size,) = struct.unpack("!H", await reader.readexactly(2))
+            return await reader.readexactly(size)
+        finally:
+            writer.close()
+
+
+class SharedResolver:
+    """One resolver per process for those who ask the same servers, while any of them runs."""
+
+    _users: ClassVar[dict[SharedResolver, int]] = {}
+    _resolvers: ClassVar[dict[SharedResolver, DnsResolver]] = {}
+
+    def __init__(self, nameservers: Sequence[str], port: int, timeout: float) -> None:
+        self._key = (tuple(nameservers), port, timeout)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SharedResolver) and other._key == self._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def acquire(self) -> DnsResolver:
+        """The resolver, made where there is none. Raises ValueError as DnsResolver does."""
+        if self not in self._resolvers:
+            self._resolvers[self] = DnsResolver(*self._key)
+        self._users[self] = self._users.get(self, 0) + 1
+        return self._resolvers[self]
+
+    async def release(self) -> None:
+        """Done with it; the last one closes it."""
+        self._users[self] -= 1
+        if not self._users[self]:
+            del self._users[self]
+            await self._resolvers.pop(self).close()
+
+
+def _record(rdata: Any, type_: RecordType) -> Record:
+    if type_ == "TXT":
+        return b"".join(rdata.strings)
+    if type_ == "MX":
+        return int(rdata.preference), _name(rdata.exchange)
+    if type_ == "PTR":
+        return _name(rdata.target)
+    return str(rdata.address)
+
+
+def _name(name: dns.name.Name) -> str:
+    """A name as text; "" for the root and for what text without escapes cannot say."""
+    labels = name.labels[:-1]
+    if any(b"." in label or not label.isascii() for label in labels):
+        return ""
+    return b".".join(labels).decode("ascii").lower()
+
+
+def _negative_ttl(error: dns.resolver.NXDOMAIN, name: dns.name.Name) -> float:
+    response: dns.message.QueryMessage = error.response(name)  # type: ignore[no-untyped-call]
+    return float(response.resolve_chaining().minimum_ttl)

@@ -1,0 +1,153 @@
+"""Clients' names: the address's reverse name, when that name leads back to the address.
+
+A reverse zone is written by whoever holds the address and may claim any name; only a name whose
+own records hold the address is believed (RFC 8601 section 2.7.3 calls it iprev).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import re
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from listener.mailauth.dns.resolver import DnsAnswer, Question, failed, resolve_all, resolve_one
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from listener.mailauth.dns.resolver import RecordType, Resolver
+
+log = logging.getLogger("smtp_relay.smtp")
+
+PATIENCE: Final = 5.0
+"""Seconds for a name to be found and confirmed, all queries together."""
+
+MAX_NAMES: Final = 5
+"""Reverse names that are tried; more than a few are a mistake or an attack."""
+
+MAX_ENTRIES: Final = 8_192
+
+_KEPT: Final = 300.0  # seconds that an address's name is kept
+_KEPT_ABSENT: Final = 60.0  # seconds that the lack of one is kept
+_KEPT_UNSURE: Final = 5.0  # seconds that nobody is asked again after a search failed
+
+_NAME: Final = re.compile(
+    r"(?=.{1,253}\Z)(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*(?!\d+\Z)[a-z0-9][a-z0-9-]{0,61}[a-z0-9]"
+)
+
+
+def bare(ip: str) -> str:
+    """What stands for the name where there is none."""
+    return f"[{ip}]"
+
+
+class FoundName(NamedTuple):
+    """What a search came to: the name, or `[ip]`. `sure` is False when that is so for want of an
+    answer, and may be otherwise later."""
+
+    name: str
+    sure: bool = True
+
+
+class Nobody:
+    """A resolver without name servers."""
+
+    def known(self, question: Question) -> DnsAnswer | None:
+        return failed("no name server")
+
+    async def resolve(self, question: Question) -> DnsAnswer:
+        return failed("no name server")
+
+
+def system_resolver() -> Resolver:
+    """The system's name servers. Raises ValueError when it names none."""
+    from listener.mailauth.dns.client import DnsResolver
+
+    return DnsResolver(timeout=PATIENCE / 2)
+
+
+LOCALHOST: Final = FoundName("localhost")
+
+
+class Names:
+    """Finds clients' names, and remembers them for a few minutes. For one event loop.
+
+    `make_resolver` is called when the first name is looked for, or by `prepare`; it raises
+    ValueError where there is nobody to ask.
+    """
+
+    def __init__(self, make_resolver: Callable[[], Resolver], *, patience: float = PATIENCE) -> None:
+        self._make_resolver = make_resolver
+        self._resolver: Resolver | None = None
+        self._patience = patience
+        self._known: OrderedDict[str, tuple[float, FoundName]] = OrderedDict()
+
+    def prepare(self) -> None:
+        """Have what a search needs: loading the DNS library takes a moment."""
+        if self._resolver is None:
+            try:
+                self._resolver = self._make_resolver()
+            except ValueError as error:
+                log.warning("clients' names cannot be looked up: %s", error)
+                self._resolver = Nobody()
+
+    def known(self, ip: str) -> FoundName | None:
+        """The name where that needs no waiting; this machine's own clients are
+        `localhost`, for which nobody is asked. None when it has to be looked up."""
+        if ip.startswith("127.") or ip == "::1":
+            return LOCALHOST
+        entry = self._known.get(ip)
+        if entry is None or entry[0] < time.monotonic():
+            return None
+        self._known.move_to_end(ip)
+        return entry[1]
+
+    async def close(self) -> None:
+        """Stop the queries under way."""
+        close = getattr(self._resolver, "close", None)
+        if close is not None:
+            await close()
+
+    async def find(self, ip: str) -> FoundName:
+        """The confirmed name; never raises, and takes PATIENCE seconds at most."""
+        found = FoundName(bare(ip), sure=False)
+        try:
+            async with asyncio.timeout(self._patience):
+                found = await self._confirmed(ip)
+        except TimeoutError:
+            pass
+        kept = _KEPT_UNSURE if not found.sure else _KEPT_ABSENT if found.name == bare(ip) else _KEPT
+        self._known[ip] = (time.monotonic() + kept, found)
+        self._known.move_to_end(ip)
+        if len(self._known) > MAX_ENTRIES:
+            self._known.popitem(last=False)
+        return found
+
+    async def _confirmed(self, ip: str) -> FoundName:
+        self.prepare()
+        assert self._resolver is not None
+        try:
+            address = ipaddress.ip_address(ip)
+        except ValueError:
+            return FoundName(bare(ip))
+        reverse = await resolve_one(self._resolver, Question(address.reverse_pointer, "PTR"))
+        names = [name for name in map(str, reverse.records) if _NAME.fullmatch(name)][:MAX_NAMES]
+        kind: RecordType = "A" if address.version == 4 else "AAAA"
+        questions = {Question(name, kind): name for name in names}
+        answers = await resolve_all(self._resolver, questions)
+        for question, answer in answers.items():
+            if any(_same(record, address) for record in answer.records):
+                return FoundName(questions[question])
+        sure = not reverse.failed and not any(answer.failed for answer in answers.values())
+        return FoundName(bare(ip), sure)
+
+
+def _same(record: object, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    try:
+        return ipaddress.ip_address(str(record)) == address
+    except ValueError:
+        return False

@@ -1,0 +1,113 @@
+"""The board on which every worker keeps its figures, readable by the parent at any moment.
+
+Each worker has a region of shared memory: a header, an array of doubles (the values), and a
+directory that grows by one JSON line per new series and says where its values stand. Only the
+worker writes to its region, with plain stores; a reader takes no lock and disturbs nobody. A
+worker started in place of a dead one goes on from the same values, so that counters never fall.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from typing import Final, NamedTuple, Self
+
+from listener.monitoring.families import BY_NAME, FAMILIES, Family
+from listener.monitoring.shared_memory import SharedMemory
+
+VALUES: Final = 16_384
+"""Doubles per worker: some 800 histogram series or 16,000 counters. Untouched pages take no memory."""
+
+DIRECTORY: Final = 524_288
+
+_HEADER: Final = 64
+_SINK: Final = VALUES - max(family.width for family in FAMILIES)  # never given out, never read
+_REGION: Final = _HEADER + 8 * VALUES + DIRECTORY
+
+# Places of the header, each a double.
+_USED = 0  # octets of the directory that are complete
+_PID = 1
+_LOST = 2  # series that found no room
+
+
+class Series(NamedTuple):
+    """One series of a region: its label values and where its `family.width` doubles start."""
+
+    family: Family
+    labels: tuple[str, ...]
+    start: int
+
+
+class Region:
+    """One worker's part of the board."""
+
+    def __init__(self, memory: SharedMemory, index: int) -> None:
+        offset = index * _REGION
+        self._header = memory.doubles(offset, _HEADER // 8)
+        self.values = memory.doubles(offset + _HEADER, VALUES)
+        self._directory = memory.octets(offset + _HEADER + 8 * VALUES, DIRECTORY)
+        self._next = 0
+        self.index = index
+
+    @property
+    def pid(self) -> int:
+        """The process that writes here; 0 before any did."""
+        return int(self._header[_PID])
+
+    @property
+    def lost(self) -> int:
+        """How many series found no room."""
+        return int(self._header[_LOST])
+
+    def claim(self) -> list[Series]:
+        """Become the writer of this region; returns what an earlier one left."""
+        found = list(self.series())
+        self._next = max((s.start + s.family.width for s in found), default=0)
+        self._header[_PID] = os.getpid()
+        return found
+
+    def add(self, family: Family, labels: tuple[str, ...]) -> int:
+        """Make room for a new series; returns where its values start. When the region is full
+        it is counted as lost and its values go where nobody reads."""
+        line = json.dumps([family.name, self._next, *labels]).encode() + b"\n"
+        used = int(self._header[_USED])
+        start = self._next
+        if start + family.width > _SINK or used + len(line) > DIRECTORY:
+            self._header[_LOST] += 1
+            return _SINK
+        self._directory[used : used + len(line)] = line
+        self._next = start + family.width
+        self._header[_USED] = used + len(line)  # last: a reader sees whole lines only
+        return start
+
+    def series(self) -> Iterator[Series]:
+        """All series of this region, in the order in which they appeared."""
+        used = int(self._header[_USED])
+        for line in bytes(self._directory[:used]).splitlines():
+            name, start, *labels = json.loads(line)
+            if (family := BY_NAME.get(name)) is not None:
+                yield Series(family, tuple(labels), start)
+
+
+class Board:
+    """All workers' regions."""
+
+    def __init__(self, memory: SharedMemory, workers: int) -> None:
+        self._memory = memory
+        self.regions = tuple(Region(memory, index) for index in range(workers))
+
+    @classmethod
+    def create(cls, workers: int = 1) -> Self:
+        """A new board; made by the parent before it starts its workers."""
+        return cls(SharedMemory.create(workers * _REGION), workers)
+
+    @classmethod
+    def attach(cls, fd: int) -> Self:
+        """The parent's board, in a worker that is not a fork of it."""
+        memory = SharedMemory.attach(fd)
+        return cls(memory, memory.size // _REGION)
+
+    def fileno(self) -> int:
+        """The descriptor to pass to such a worker."""
+        return self._memory.fileno()

@@ -1,0 +1,163 @@
+"""Signs of life of the serving processes, kept where the parent can see them.
+
+Each worker has a row of shared memory: when its event loop last turned, what it is doing, and
+whether the spool took its last test. CLOCK_MONOTONIC is the same for all processes of a machine,
+so the parent judges a row by its own clock. A worker whose loop hangs stops beating.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from enum import IntEnum
+from typing import Final, NamedTuple, Self
+
+from listener.monitoring.shared_memory import SharedMemory
+
+log = logging.getLogger("smtp_relay.health")
+
+INTERVAL: Final = 1.0
+"""Seconds between beats."""
+
+STALE: Final = 15.0
+"""Seconds without a beat after which a worker counts as hung; also what a worker has to start."""
+
+SPOOL_INTERVAL: Final = 10.0
+SPOOL_TIMEOUT: Final = 5.0
+
+_ROW: Final = 4  # doubles a worker
+_BEAT, _STATE, _SPOOL = range(3)
+
+
+class State(IntEnum):
+    """What a worker is doing."""
+
+    STARTING = 0
+    ACCEPTING = 1
+    DRAINING = 2
+
+
+class SpoolHealth(IntEnum):
+    """What the last test of the spool brought."""
+
+    UNTRIED = 0
+    WRITABLE = 1
+    FAILING = 2
+
+
+class Health(NamedTuple):
+    """`alive`: event loops turn, connections are accepted, the server is not draining. `ready`: the
+    spool takes mails as well. `reasons` tell what is amiss."""
+
+    alive: bool
+    ready: bool
+    reasons: tuple[str, ...]
+
+
+class Heartbeat:
+    """All workers' rows; made by the parent."""
+
+    def __init__(self, memory: SharedMemory, workers: int) -> None:
+        self._memory = memory
+        self._rows = [memory.doubles(8 * _ROW * index, _ROW) for index in range(workers)]
+
+    @classmethod
+    def create(cls, workers: int = 1) -> Self:
+        """Rows for so many workers, each expected to be accepting within STALE seconds."""
+        new = cls(SharedMemory.create(8 * _ROW * workers), workers)
+        for index in range(workers):
+            new.expect(index)
+        return new
+
+    @classmethod
+    def attach(cls, fd: int) -> Self:
+        """The parent's rows, in a worker that is not a fork of it."""
+        memory = SharedMemory.attach(fd)
+        return cls(memory, memory.size // (8 * _ROW))
+
+    def fileno(self) -> int:
+        """The descriptor to pass to such a worker."""
+        return self._memory.fileno()
+
+    def expect(self, index: int) -> None:
+        """A worker is being started (again): the parent calls this before it does."""
+        row = self._rows[index]
+        row[_STATE], row[_SPOOL], row[_BEAT] = State.STARTING, SpoolHealth.UNTRIED, time.monotonic()
+
+    def beat(self, index: int) -> Beat:
+        """The pen of one worker."""
+        return Beat(self._rows[index])
+
+    def look(self) -> Health:
+        """How the workers are, now. A worker that starts, or drains because it alone is replaced, is
+        no reason for alarm as long as another one accepts."""
+        now = time.monotonic()
+        states = [State(int(row[_STATE])) for row in self._rows]
+        amiss, draining = [], []
+        for index, (row, state) in enumerate(zip(self._rows, states, strict=True)):
+            if (silent := now - row[_BEAT]) > STALE:
+                amiss.append(f"worker {index}: no sign of life for {silent:.0f} s")
+            elif state is State.DRAINING:
+                draining.append(f"worker {index}: draining")
+        if State.ACCEPTING not in states:
+            amiss += draining
+            amiss = amiss or ["starting"]
+        alive = not amiss
+        for index, row in enumerate(self._rows):
+            spool = SpoolHealth(int(row[_SPOOL]))
+            if spool is SpoolHealth.FAILING:
+                amiss.append(f"worker {index}: the spool cannot be written")
+            elif spool is SpoolHealth.UNTRIED and states[index] is State.ACCEPTING:
+                amiss.append(f"worker {index}: the spool was not tried yet")
+        return Health(alive, not amiss, tuple(amiss))
+
+
+class Beat:
+    """One worker's row."""
+
+    def __init__(self, row: memoryview[float]) -> None:
+        self._row = row
+
+    def accepting(self) -> None:
+        """Connections are being accepted from now on."""
+        self.pulse()
+        self._row[_STATE] = State.ACCEPTING
+
+    def draining(self) -> None:
+        """No new connections any more; the process ends when the open ones have."""
+        self._row[_STATE] = State.DRAINING
+
+    def pulse(self) -> None:
+        """The event loop turned."""
+        self._row[_BEAT] = time.monotonic()
+
+    async def try_spool(self, probe: Callable[[], Awaitable[object]]) -> None:
+        """Run `probe` once: the spool counts as failing when it raises or takes longer than
+        SPOOL_TIMEOUT."""
+        try:
+            async with asyncio.timeout(SPOOL_TIMEOUT):
+                await probe()
+        except Exception as error:  # noqa: BLE001  # whatever it is, mails cannot be stored
+            if self._row[_SPOOL] != SpoolHealth.FAILING:
+                log.error("the spool cannot be written: %r", error)
+            self._row[_SPOOL] = SpoolHealth.FAILING
+        else:
+            if self._row[_SPOOL] == SpoolHealth.FAILING:
+                log.info("the spool can be written again")
+            self._row[_SPOOL] = SpoolHealth.WRITABLE
+
+    async def run(self, probe: Callable[[], Awaitable[object]], *, interval: float = INTERVAL) -> None:
+        """Beat until cancelled, and try the spool every SPOOL_INTERVAL. The server's task."""
+
+        async def spool() -> None:
+            while True:
+                await self.try_spool(probe)
+                await asyncio.sleep(SPOOL_INTERVAL)
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(spool())
+            while True:
+                self.pulse()
+                await asyncio.sleep(interval)

@@ -1,0 +1,242 @@
+"""The observer that counts (SPEC section 9). Imported only when `prometheus` is configured.
+
+An event costs a dictionary lookup and one to three stores into shared memory: no lock in the
+event loop, no system call, nothing to flush. What delivery threads report about outputs takes a
+lock, since adding to a double is a read and a write.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping
+from threading import Lock
+from typing import Any, Final
+
+from listener.api.decision import Phase, Verdict
+from listener.monitoring import families as f
+from listener.monitoring.board import Board, Region
+from listener.monitoring.events import Observer, OutputStatus, Stage
+
+_BUCKETS: Final = f.SECONDS
+_ABOVE: Final = len(_BUCKETS)  # place of the bucket above the last bound
+_SUM: Final = _ABOVE + 1
+
+
+class _Places(dict[Any, int]):
+    """Label value (a tuple where there are several) to where the series' values start."""
+
+    def __init__(self, region: Region, family: f.Family, lock: Lock) -> None:
+        self._region = region
+        self._family = family
+        self._lock = lock
+
+    def __missing__(self, key: Any) -> int:
+        labels = key if isinstance(key, tuple) else (key,)
+        with self._lock:
+            if key not in self:
+                self[key] = self._region.add(self._family, tuple(map(str, labels)))
+            return self[key]
+
+
+class _Pairs(dict[tuple[Any, ...], tuple[int, int]]):
+    """The arguments of an event that counts and times to both places, so that it costs one lookup.
+
+    `count` and `time` give the label values of the two from the arguments.
+    """
+
+    def __init__(
+        self,
+        counts: _Places,
+        count: Callable[..., tuple[str, ...]],
+        times: _Places,
+        time: Callable[..., Any],
+    ) -> None:
+        self._counts, self._count = counts, count
+        self._times, self._time = times, time
+
+    def __missing__(self, key: tuple[Any, ...]) -> tuple[int, int]:
+        pair = self[key] = self._counts[self._count(*key)], self._times[self._time(*key)]
+        return pair
+
+
+class Metrics(Observer):
+    """Counts into one worker's region of the board."""
+
+    __slots__ = (
+        "_accepted",
+        "_attempts",
+        "_auth_failures",
+        "_bytes",
+        "_connection_seconds",
+        "_connections",
+        "_dead",
+        "_dead_letters",
+        "_deferred",
+        "_in_doubt",
+        "_lock",
+        "_mail_auth",
+        "_oldest",
+        "_open",
+        "_outputs",
+        "_refused",
+        "_rejected",
+        "_retries",
+        "_spool_errors",
+        "_spool_seconds",
+        "_stages",
+        "_tls_expiry",
+        "_unfinished",
+        "_values",
+        "_verdicts",
+    )
+
+    def __init__(self, board: Board, worker: int = 0) -> None:
+        region = board.regions[worker]
+        left = region.claim()
+        self._values = region.values
+        self._lock = Lock()
+        registry = Lock()
+        at = {family: _Places(region, family, registry) for family in f.FAMILIES}
+        for series in left:
+            key = series.labels[0] if len(series.labels) == 1 else series.labels
+            at[series.family][key] = series.start
+            if series.family.kind == "gauge":
+                self._values[series.start] = 0.0  # the process that these told of is gone
+        self._connections = at[f.CONNECTIONS]
+        self._open = at[f.CONNECTIONS_OPEN]
+        self._refused = at[f.CONNECTIONS_REFUSED]
+        self._connection_seconds = at[f.CONNECTION_SECONDS]
+        self._stages = at[f.STAGE_SECONDS]
+        self._auth_failures = at[f.AUTH_FAILURES]
+        self._verdicts = _Pairs(
+            at[f.FILTER_VERDICTS],
+            lambda name, phase, verdict: (name, phase.name.lower(), verdict),
+            at[f.FILTER_SECONDS],
+            lambda name, phase, verdict: name,
+        )
+        self._mail_auth = at[f.MAIL_AUTH]
+        self._outputs = at[f.EMAILS]
+        self._attempts = _Pairs(
+            at[f.EMAILS],
+            lambda flow, output, status: (flow, status, output),
+            at[f.OUTPUT_SECONDS],
+            lambda flow, output, status: (flow, output),
+        )
+        self._retries = at[f.RETRIES]
+        self._dead_letters = at[f.DEAD_LETTERS]
+        self._in_doubt = at[f.IN_DOUBT]
+        self._tls_expiry = at[f.TLS_EXPIRY]
+        self._accepted: dict[str, int] = {}
+        self._rejected = at[f.EMAILS]["", "rejected", ""]
+        self._deferred = at[f.EMAILS]["", "deferred", ""]
+        self._bytes = at[f.BYTES][()]
+        self._spool_seconds = at[f.SPOOL_SECONDS][()]
+        self._spool_errors = at[f.SPOOL_ERRORS][()]
+        self._oldest = at[f.OLDEST][()]
+        self._unfinished = at[f.UNFINISHED][()]
+        self._dead = at[f.DEAD][()]
+
+    def expect(self, listeners: Iterable[str], flows: Mapping[str, Iterable[str]]) -> None:
+        """Show the series of these listeners, and of these flows with their outputs' names, from
+        the start: what appears only with its first event hides that event from `increase()`."""
+        for listener in listeners:
+            for places in (self._connections, self._open, self._auth_failures):
+                places[listener]
+        for flow, outputs in flows.items():
+            self._outputs[flow, "accepted", ""]
+            for output in outputs:
+                for status in ("delivered", "error"):
+                    self._outputs[flow, status, output]
+                for places in (self._retries, self._dead_letters):
+                    places[flow, output]
+
+    def connection_opened(self, listener: str) -> None:
+        values = self._values
+        values[self._connections[listener]] += 1
+        values[self._open[listener]] += 1
+
+    def connection_closed(self, listener: str, seconds: float) -> None:
+        values = self._values
+        values[self._open[listener]] -= 1
+        start = self._connection_seconds[listener]
+        values[start + bisect_left(_BUCKETS, seconds)] += 1
+        values[start + _SUM] += seconds
+
+    def connection_refused(self, listener: str, reason: str) -> None:
+        self._values[self._refused[listener, reason]] += 1
+
+    def bytes_received(self, octets: int) -> None:
+        self._values[self._bytes] += octets
+
+    def stage(self, stage: Stage, seconds: float) -> None:
+        values = self._values
+        start = self._stages[stage]
+        values[start + bisect_left(_BUCKETS, seconds)] += 1
+        values[start + _SUM] += seconds
+
+    def auth_failed(self, listener: str) -> None:
+        self._values[self._auth_failures[listener]] += 1
+
+    def filter_verdict(self, name: str, phase: Phase, verdict: Verdict, seconds: float) -> None:
+        values = self._values
+        place, start = self._verdicts[name, phase, verdict]
+        values[place] += 1
+        values[start + bisect_left(_BUCKETS, seconds)] += 1
+        values[start + _SUM] += seconds
+
+    def mail_auth(self, name: str, method: str, result: str) -> None:
+        self._values[self._mail_auth[name, method, result]] += 1
+
+    def mail_accepted(self, flows: Iterable[str]) -> None:
+        values, accepted = self._values, self._accepted
+        for flow in flows:
+            place = accepted.get(flow)
+            if place is None:
+                place = accepted[flow] = self._outputs[flow, "accepted", ""]
+            values[place] += 1
+
+    def mail_rejected(self) -> None:
+        self._values[self._rejected] += 1
+
+    def mail_deferred(self) -> None:
+        self._values[self._deferred] += 1
+
+    def spool_stored(self, seconds: float) -> None:
+        values, start = self._values, self._spool_seconds
+        values[start + bisect_left(_BUCKETS, seconds)] += 1
+        values[start + _SUM] += seconds
+
+    def spool_error(self) -> None:
+        self._values[self._spool_errors] += 1
+
+    def output_done(self, flow: str, output: str, status: OutputStatus, seconds: float) -> None:
+        values = self._values
+        place, start = self._attempts[flow, output, status]
+        with self._lock:
+            values[place] += 1
+            values[start + bisect_left(_BUCKETS, seconds)] += 1
+            values[start + _SUM] += seconds
+
+    def retry(self, flow: str, output: str) -> None:
+        place = self._retries[flow, output]
+        with self._lock:
+            self._values[place] += 1
+
+    def dead_letter(self, flow: str, output: str) -> None:
+        place = self._dead_letters[flow, output]
+        with self._lock:
+            self._values[place] += 1
+
+    def in_doubt(self, flow: str, output: str) -> None:
+        place = self._in_doubt[flow, output]
+        with self._lock:
+            self._values[place] += 1
+
+    def backlog(self, oldest: float | None, unfinished: int, dead: int) -> None:
+        values = self._values
+        values[self._oldest] = oldest or 0.0
+        values[self._unfinished] = unfinished
+        values[self._dead] = dead
+
+    def tls_expiry(self, listener: str, not_after: float | None) -> None:
+        self._values[self._tls_expiry[listener]] = not_after or 0.0

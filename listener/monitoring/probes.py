@@ -1,0 +1,102 @@
+"""Health and metrics of a server: what the workers write to, and where it is served."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Coroutine
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from functions.errors import ConfigError
+from listener.monitoring.events import NULL, Observer
+
+if TYPE_CHECKING:
+    from listener.config.relay import RelayConfig
+    from listener.monitoring.health import HealthAt, MetricsAt
+    from listener.monitoring.heartbeat import Beat
+
+
+class Probes:
+    """Made by the parent before it starts workers. Without `health` and `prometheus` it does
+    nothing, and imports nothing."""
+
+    def __init__(self, config: RelayConfig, workers: int) -> None:
+        self._health: HealthAt | None = None
+        self._metrics: MetricsAt | None = None
+        self._config = config
+        if (at := config.health_endpoint) is not None:
+            from listener.monitoring.health import HealthAt
+            from listener.monitoring.heartbeat import Heartbeat
+
+            self._heartbeat = Heartbeat.create(workers)
+            self._health = HealthAt(at.bind, at.port, self._heartbeat.look)
+        prometheus = config.prometheus
+        if prometheus is not None and (at := config.metrics_endpoint) is not None:
+            from listener.monitoring.board import Board
+            from listener.monitoring.exposition import Exposition
+            from listener.monitoring.health import MetricsAt
+
+            self._board = Board.create(workers)
+            shown = Exposition(
+                self._board, prometheus.default_labels, process_metrics=prometheus.node_metrics
+            )
+            self._metrics = MetricsAt(at.bind, at.port, prometheus.url, shown)
+
+    @property
+    def any(self) -> bool:
+        """Whether there is anything to serve."""
+        return self._health is not None or self._metrics is not None
+
+    def observer(self, worker: int) -> Observer:
+        """What one worker tells; called in that worker."""
+        if self._metrics is None:
+            return NULL
+        from listener.monitoring.metrics import Metrics
+
+        made = Metrics(self._board, worker)
+        expect(made, self._config)
+        return made
+
+    def expect(self, worker: int) -> None:
+        """A worker is being started."""
+        if self._health is not None:
+            self._heartbeat.expect(worker)
+
+    def beat(self, worker: int) -> Beat | None:
+        """One worker's signs of life."""
+        return None if self._health is None else self._heartbeat.beat(worker)
+
+    @contextlib.asynccontextmanager
+    async def served(self) -> AsyncIterator[None]:
+        """Serve while the block runs. Raises ConfigError when a port cannot be had."""
+        if not self.any:
+            yield
+            return
+        from listener.monitoring.health import probe_servers
+
+        async with contextlib.AsyncExitStack() as stack:
+            if (telling := self._telling()) is not None:
+                stack.callback(asyncio.create_task(telling).cancel)
+            for server in probe_servers(self._health, self._metrics):
+                try:
+                    await server.start()
+                except OSError as error:
+                    raise ConfigError(
+                        "health or prometheus", f"cannot listen: {error.strerror}", "choose another port"
+                    ) from error
+                stack.push_async_callback(server.stop)
+            yield
+
+    def _telling(self) -> Coroutine[Any, Any, NoReturn] | None:
+        health = self._config.health
+        if self._health is None or health is None or health.log_interval is None:
+            return None
+        from listener.monitoring.health import tell
+
+        return tell(self._health.look, health.log_interval / 1000)
+
+
+def expect(observer: Observer, config: RelayConfig) -> None:
+    """Have every series of a configuration stand at 0 before its first event."""
+    outputs = {name: [label for label, _ in flow.labelled()] for name, flow in config.flows.items()}
+    observer.expect([one.name for one in config.resolved_listeners()], outputs)

@@ -1,0 +1,314 @@
+"""Making a running listener's parts from its configuration."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from functions.delivery.engine import Delivery, Output
+from functions.delivery.held import Held
+from functions.errors import ConfigError
+from functions.local.archive import Keeper
+from functions.local.layout import Part, parts
+from functions.local.messages import Settings
+from functions.local.service import LocalDelivery
+from functions.message.headers import HeaderEdits, Predicate
+from functions.options.secrets import SecretResolver
+from functions.options.spool import DEFAULT_FOLDER
+from functions.processors.context import BuildContext as OutputContext
+from functions.processors.registry import build_processor, type_of
+from listener.api.context import BuildContext as FilterContext
+from listener.api.filter import Filter
+from listener.filters.registry import build_filter
+from listener.flows.flow import Flow, Flows
+from listener.intake.spool import PROBE
+from listener.monitoring.events import NULL, Observer
+
+if TYPE_CHECKING:
+    from functions.bucket.in_process import BucketDelivery, Waits
+    from functions.delivery.events import Observer as DeliveryObserver
+    from listener.config.relay import RelayConfig
+    from listener.config.smtp import SmtpOptions
+    from listener.intake.bucket_spool import BucketSpool
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Where a process runs: its working folder (absolute) and environment."""
+
+    folder: Path
+    environ: Mapping[str, str]
+
+    @classmethod
+    def here(cls) -> Surroundings:
+        """Those of this process."""
+        return cls(Path.cwd(), dict(os.environ))
+
+    def resolver(self) -> SecretResolver:
+        """Resolves this process's secrets."""
+        return SecretResolver(self.folder, self.environ)
+
+
+class Filters:
+    """The filters of every flow, built once and shared by all listeners. Raises ConfigError."""
+
+    def __init__(self, config: RelayConfig, around: Surroundings) -> None:
+        context = FilterContext.of(around.folder, around.environ, config.filter_timeout / 1000)
+        self._flows: list[Flow] = []
+        for name, flow in config.flows.items():
+            built = tuple(build_filter(o, label, context) for label, o in flow.labelled_filters())
+            listeners = frozenset(flow.listeners) if flow.listeners is not None else None
+            self._flows.append(Flow(name, built, flow.filters_operator, listeners))
+        self.all: tuple[Filter, ...] = tuple(f for flow in self._flows for f in flow.filters)
+        self._timeout = config.filter_timeout / 1000
+
+    def flows(self, options: SmtpOptions, observer: Observer) -> Flows:
+        """The flows under one listener's options."""
+        return Flows(
+            self._flows,
+            auth_optional=options.auth_optional,
+            filter_timeout=self._timeout,
+            auth_required_message=options.auth_required_message,
+            auth_lifted=options.auth_disabled,
+            partial_accept=options.partial_accept,
+            observer=None if observer is NULL else observer,
+        )
+
+    def removals(self, hostname: str) -> list[tuple[str, Predicate]]:
+        """Fields that a stranger may not bring along, by the filters that write them."""
+        return [
+            entry
+            for each in self.all
+            if (ask := getattr(each, "removals", None)) is not None
+            for entry in ask(hostname)
+        ]
+
+    def observe(self, observer: Observer) -> None:
+        """Let the filters that have something to count tell the observer."""
+        for each in self.all:
+            if (tell := getattr(each, "observe", None)) is not None:
+                tell(observer)
+
+    async def start(self) -> None:
+        """Start every filter in this process."""
+        for each in self.all:
+            await each.start()
+
+    async def stop(self) -> None:
+        """Stop every filter."""
+        for each in self.all:
+            await each.stop()
+
+
+def header_edits(config: RelayConfig, filters: Filters, hostname: str) -> HeaderEdits:
+    """`mailHeaders`, and the removal of forged results. Raises ConfigError."""
+    try:
+        return HeaderEdits(config.mail_headers, filters.removals(hostname))
+    except ValueError as error:
+        raise ConfigError(f"{config.source}: mailHeaders", str(error)) from error
+
+
+def build_delivery(
+    config: RelayConfig, around: Surroundings, *, staging: Path | None, durable: bool
+) -> Delivery:
+    """The outputs of every flow; with mode `events` what holds mail in their stead. Raises
+    ConfigError."""
+    resolver = around.resolver()
+    context = OutputContext(around.folder, durable, staging, resolver)
+    if config.mode == "events":
+        flows = {name: [Output("events", "events", Held())] for name in config.flows}
+    else:
+        flows = {
+            name: [
+                Output(label, options.identity(), build_processor(options, label, context))
+                for label, options in flow.labelled()
+            ]
+            for name, flow in config.flows.items()
+        }
+    return Delivery(
+        flows, give_up_after=config.delivery.give_up_after / 1000, on_doubt=config.delivery.on_doubt
+    )
+
+
+def spool_folder(config: RelayConfig, around: Surroundings) -> Path:
+    """The folder of a `file://` spool, absolute."""
+    return around.folder / config.spool.url.removeprefix("file://")
+
+
+def min_free_space(config: RelayConfig) -> int:
+    """Octets that must stay free on the spool's disk: what the most careful listener asks for."""
+    return max(one.options.min_free_space for one in config.resolved_listeners())
+
+
+def build_local(
+    config: RelayConfig, around: Surroundings, part: Part, observer: DeliveryObserver
+) -> LocalDelivery:
+    """In-process delivery of one part of the local spool."""
+    settings = delivery_settings(config, around)
+    # Outputs choose at once where their temporaries live: the staging folder must be there.
+    part.create()
+    delivery = build_delivery(config, around, staging=part.staging, durable=settings.durable)
+    return LocalDelivery(part, delivery, settings, observer)
+
+
+def clear_traces(config: RelayConfig, around: Surroundings) -> None:
+    """Remove temporaries of `file` outputs that a crash left behind their mails, and probes. Only
+    before anything is delivered."""
+    from functions.processors.file.cleanup import remove_traces
+
+    owed: set[str] = set()
+    spool = spool_folder(config, around)
+    for probe in spool.glob(f"{PROBE}*"):
+        with suppress(OSError):
+            probe.unlink()
+    found = list(parts(spool))
+    for part in found:
+        owed |= part.ids()
+    outputs = [o for flow in config.flows.values() for o in flow.outputs if type_of(o) == "file"]
+    folders = {around.folder / getattr(o, "path", ".") for o in outputs} | {part.staging for part in found}
+    for folder in folders:
+        remove_traces(folder, owed.__contains__)
+
+
+def delivery_settings(config: RelayConfig, around: Surroundings) -> Settings:
+    """How in-process delivery behaves."""
+    options = config.delivery
+    durable = config.spool.durability == "fsync"
+    keep = Keeper(config.cache_path, around.folder, durable=durable).keep if config.keep_cache else None
+    return Settings(
+        durable=durable,
+        wait=options.wait / 1000,
+        wait_for_all=options.wait_for == "all",
+        first=options.retry.first / 1000,
+        longest=options.retry.max / 1000,
+        keep=keep,
+    )
+
+
+def build_from_bucket(config: RelayConfig, around: Surroundings) -> tuple[Delivery, Waits]:
+    """The outputs of every flow and the waits between attempts, to be run out of a bucket in this
+    process. Raises ConfigError."""
+    from functions.bucket.in_process import Waits
+    from functions.delivery.build import build_now
+
+    context = OutputContext(around.folder, durable=True, staging=None, resolve_secret=around.resolver())
+    retry = config.delivery.retry
+    return build_now(config, context), Waits(retry.first / 1000, retry.max / 1000)
+
+
+def deliver_bucket(config: RelayConfig, around: Surroundings, observer: Observer) -> BucketDelivery:
+    """In-process delivery out of a bucket, not started yet. Raises ConfigError."""
+    from functions.bucket.in_process import BucketDelivery, open_home
+
+    delivery, waits = build_from_bucket(config, around)
+    try:
+        home = open_home(config, delivery, around.folder, around.environ, observer)
+    except ConfigError as error:
+        if error.where != "delivery.mode":
+            raise
+        raise ConfigError(f"{config.source}: {error.where}", error.what, error.cure) from error
+    return BucketDelivery(home, waits, observer)
+
+
+def open_bucket_spool(
+    config: RelayConfig,
+    around: Surroundings,
+    observer: Observer,
+    ring: Callable[[Sequence[str]], None] | None = None,
+) -> BucketSpool:
+    """The spool of a bucket; `ring` is told each mail's key. Raises ConfigError."""
+    from listener.intake.bucket_spool import BucketSpool
+    from listener.intake.capture_folder import CaptureFolder
+    from listener.intake.object_store import open_object_store
+
+    spool = config.spool
+    store = open_object_store(spool, around.environ, around.resolver())
+    parent = around.folder / config.cache_path.partition("${")[0].rpartition("/")[0] / DEFAULT_FOLDER
+    return BucketSpool(
+        store,
+        spool.prefix,
+        CaptureFolder(parent),
+        observer,
+        budget=spool.bytes_in_flight,
+        patience=2 * spool.timeout / 1000,
+        min_free=min_free_space(config),
+        ring=ring,
+    )
+
+
+def takes_ascii_only(config: RelayConfig, listener: str) -> bool:
+    """Whether an output of a flow that this listener serves takes no non-ASCII local parts: such
+    recipients are refused at RCPT (SPEC section 7, SES)."""
+    return any(
+        getattr(output, "ascii_recipients", False)
+        for flow in config.flows.values()
+        if flow.listeners is None or listener in flow.listeners
+        for output in flow.outputs
+    )
+
+
+def host_name(options: SmtpOptions) -> str:
+    """The name the server gives itself: `name`, else the machine's."""
+    return options.name or socket.gethostname() or "localhost"
+
+
+def twin(sock: socket.socket) -> list[socket.socket]:
+    """Another socket on the same address, which was bound to be shared."""
+    made = socket.socket(sock.family, sock.type, sock.proto)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    if sock.family == socket.AF_INET6:
+        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    made.bind(sock.getsockname())
+    return [made]
+
+
+def bind(host: str, port: int, *, shared: bool) -> list[socket.socket]:
+    """Sockets bound to one address; `localhost` is 127.0.0.1, and "" or "*" everything."""
+    host = {"localhost": "127.0.0.1", "*": "", "::": ""}.get(host, host)
+    try:
+        found = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
+        )
+    except OSError as error:
+        raise ConfigError(f"bind {host}", f"is no address of this machine: {error.strerror}") from error
+    made: list[socket.socket] = []
+    for family, kind, protocol, _, address in dict.fromkeys(found):
+        try:
+            sock = socket.socket(family, kind, protocol)
+        except OSError:
+            # The machine may have no IPv6.
+            continue
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if shared:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            if made and not port:
+                address = (address[0], made[0].getsockname()[1], *address[2:])  # noqa: PLW2901
+            sock.bind(address)
+        except OSError as error:
+            sock.close()
+            for each in made:
+                each.close()
+            raise ConfigError(f"port {port} on {host or 'every address'}", _bind_problem(error)) from error
+        made.append(sock)
+    if not made:
+        raise ConfigError(f"port {port} on {host or 'every address'}", "cannot be opened")
+    return made
+
+
+def _bind_problem(error: OSError) -> str:
+    words = {
+        98: "is in use by another program; stop that one or choose another port",
+        48: "is in use by another program; stop that one or choose another port",
+        13: "needs more rights: ports below 1024 are reserved; choose another port",
+        99: "is no address of this machine; choose another bind",
+    }
+    return words.get(error.errno or 0, f"cannot be opened: {error.strerror}")

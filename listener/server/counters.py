@@ -1,0 +1,66 @@
+"""Counts of open connections that all workers share."""
+
+from __future__ import annotations
+
+from listener.monitoring.shared_memory import SharedMemory
+
+_TABLES = 8
+_SLOTS = 8_192
+"""Addresses are counted by several hashes of them, each into so many slots, and the smallest count
+is taken: memory stays flat, and an address is counted too high only when others share every one of
+its slots, which among 2,000 addresses happens to one in 200,000."""
+
+_ROW = 1 + _TABLES * _SLOTS
+
+
+class SharedCounters:
+    """One row per worker: its total, then its counts by slot. Each worker writes its own row only,
+    so that no lock is needed and a worker that died is forgotten by zeroing its row."""
+
+    def __init__(self, memory: SharedMemory, workers: int) -> None:
+        self._rows = [memory.doubles(8 * _ROW * index, _ROW) for index in range(workers)]
+
+    @classmethod
+    def create(cls, workers: int) -> SharedCounters:
+        return cls(SharedMemory.create(8 * _ROW * workers), workers)
+
+    def forget(self, index: int) -> None:
+        """A worker is gone, and its connections with it."""
+        row = self._rows[index]
+        for at in range(len(row)):
+            if row[at]:
+                row[at] = 0.0
+
+    def of(self, index: int) -> WorkerCounters:
+        """What one worker counts with."""
+        return WorkerCounters(self._rows, index)
+
+
+class WorkerCounters:
+    """One worker's view: counts its own exactly, and sees the sums of all."""
+
+    def __init__(self, rows: list[memoryview[float]], index: int) -> None:
+        self._rows = rows
+        self._row = rows[index]
+
+    def add(self, ip: str, change: int) -> tuple[int, int]:
+        row, rows = self._row, self._rows
+        row[0] += change
+        total = int(sum([each[0] for each in rows]))
+        return total, self.add_to(ip, change) if ip else 0
+
+    def add_to(self, group: str, change: int) -> int:
+        row, rows = self._row, self._rows
+        counts = []
+        for at in _slots_of(group):
+            row[at] += change
+            counts.append(sum([each[at] for each in rows]))
+        return int(min(counts))
+
+
+def _slots_of(ip: str) -> list[int]:
+    """The address's slot in each table. Two hashes make as many as are wanted (Kirsch and
+    Mitzenmacher, "Less hashing, same performance")."""
+    hashed = hash(ip)
+    step = (hashed >> 32) | 1
+    return [1 + table * _SLOTS + (hashed + table * step) % _SLOTS for table in range(_TABLES)]

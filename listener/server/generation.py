@@ -1,0 +1,156 @@
+"""What a configuration comes to in one process: filters, flows and a port per listener.
+
+A reload makes a new generation beside the old one, which serves the connections it has to their
+end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import sys
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from listener.intake.stamp import Intake
+from listener.mailauth.dns.iprev import Names, system_resolver
+from listener.server import build
+from listener.server.build import Filters, Surroundings
+from listener.smtp.connection_limits import Counters, Gate
+from listener.smtp.endpoint import Port
+from listener.smtp.tls import context as tls
+from listener.smtp.tls.context import ServerTls
+
+if TYPE_CHECKING:
+    from listener.config.relay import Listener, RelayConfig
+    from listener.intake.spool import Spool
+    from listener.monitoring.events import Observer
+
+log = logging.getLogger("smtp_relay.server")
+
+_TELL: Final = 3600.0
+"""Seconds between two log records of the days that a certificate has left: where nobody scrapes
+metrics, an alarm is made of them."""
+
+
+class Generation:
+    """One configuration at work, in `loop`. Raises ConfigError when it cannot be carried out.
+
+    Making it reads files and secret stores, and waits for them: in another thread where the loop
+    serves already."""
+
+    def __init__(
+        self,
+        config: RelayConfig,
+        around: Surroundings,
+        spool: Spool,
+        counters: Counters,
+        observer: Observer,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.config = config
+        self._spool = spool
+        self._counters = counters
+        self._observer = observer
+        self._loop = loop
+        self._around = around
+        self._filters = Filters(config, around)
+        self._filters.observe(observer)
+        self._names = Names(system_resolver)
+        self._watching: list[asyncio.Task[None]] = []
+        self._told = -math.inf
+        self.ports = {listener.name: self._port(listener) for listener in config.resolved_listeners()}
+
+    async def start(self) -> None:
+        """Start the filters, and the watch over certificates."""
+        await self._filters.start()
+        for port in self.ports.values():
+            if port.meets_strangers:
+                self._names.prepare()
+            if port.tls is not None:
+                self._observer.tls_expiry(port.name, port.tls.not_after)
+                watch = port.tls.watch(partial(self._renewed, port.name))
+                self._watching.append(self._loop.create_task(watch))
+
+    async def stop(self) -> None:
+        """Stop the filters, and the watch over certificates."""
+        for task in self._watching:
+            task.cancel()
+        await asyncio.gather(*self._watching, return_exceptions=True)
+        await self._names.close()
+        await self._filters.stop()
+
+    @property
+    def idle(self) -> bool:
+        """Whether no connection of this generation is left."""
+        return not any(port.connections for port in self.ports.values())
+
+    def tick(self, now: float) -> None:
+        """Called each second."""
+        for port in self.ports.values():
+            port.tick(now)
+        if now - self._told >= _TELL:
+            self._told = now
+            self._tell_certificates()
+
+    def drain(self) -> None:
+        """End what is idle, let mails being sent come in."""
+        for port in self.ports.values():
+            port.drain()
+
+    def abort(self) -> None:
+        """End every connection now."""
+        for port in self.ports.values():
+            for connection in list(port.connections):
+                connection.transport.abort()
+
+    def _port(self, listener: Listener) -> Port:
+        config, options = self.config, listener.options
+        hostname = build.host_name(options)
+        intake = Intake(
+            self._spool.capture_folder,
+            build.header_edits(config, self._filters, hostname),
+            hostname=hostname,
+            received=options.received,
+            max_size=options.size or sys.maxsize,
+            max_header=options.max_header_size,
+            config_digest=config.digest,
+        )
+        gate = Gate(
+            self._counters,
+            options.max_clients or 0,
+            options.max_clients_per_ip or 0,
+            own_clients=listener.name if "max_clients" in listener.own else "",
+            own_addresses=listener.name if "max_clients_per_ip" in listener.own else "",
+        )
+        return Port(
+            listener,
+            self._filters.flows(options, self._observer),
+            intake,
+            self._spool,
+            gate,
+            hostname=hostname,
+            loop=self._loop,
+            observer=self._observer,
+            log_addresses=config.logs_addresses,
+            ascii_only=build.takes_ascii_only(config, listener.name),
+            tls=self._tls(listener, hostname),
+            names=None if options.disable_reverse_lookup else self._names,
+        )
+
+    def _tls(self, listener: Listener, hostname: str) -> ServerTls | None:
+        if not tls.wanted(listener.options):
+            return None
+        where = f"listeners.{listener.name}" if self.config.listeners else "options"
+        return ServerTls(listener.options, hostname, self._around.resolver(), where)
+
+    def _tell_certificates(self) -> None:
+        for port in self.ports.values():
+            if port.tls is not None and port.tls.not_after is not None:
+                days = round((port.tls.not_after - time.time()) / 86_400, 2)
+                log.info("certificate", extra={"listener": port.name, "days": days})
+
+    def _renewed(self, name: str, changed: ServerTls) -> None:
+        self._observer.tls_expiry(name, changed.not_after)

@@ -1,0 +1,255 @@
+"""Several serving processes on the same ports: started, watched and stopped by a parent.
+
+The parent has no event loop and no thread, so that it can fork at any time. Health and metrics
+are served by a process of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from functions.errors import ConfigError
+from listener.logs import setup as observe
+from listener.monitoring.probes import Probes
+from listener.server import build
+from listener.server.build import Surroundings
+from listener.server.counters import SharedCounters
+from listener.server.dry_run import can_be_carried_out
+from listener.server.worker import (
+    Reload,
+    Server,
+    SharedParts,
+    Sockets,
+    announce,
+    check_reload,
+    close_all,
+    make_room,
+    serve_process,
+    tell_what_waits,
+)
+from listener.smtp.tls import context as tls
+
+if TYPE_CHECKING:
+    from listener.config.relay import Listener, RelayConfig
+
+log = logging.getLogger("smtp_relay.server")
+
+QUICK: Final = 5.0
+"""A worker that dies within so many seconds of its start is started again a second later."""
+
+MISTAKE: Final = 2
+"""Exit code of a worker whose configuration cannot be carried out."""
+
+AGAIN: Final = 5.0
+"""Seconds before a worker is tried again that served before and cannot start now."""
+
+PROBES: Final = -1
+"""Stands for the process that serves health and metrics, among the workers' numbers."""
+
+
+class Supervisor:
+    """The parent of the workers."""
+
+    def __init__(
+        self,
+        config: RelayConfig,
+        around: Surroundings,
+        sockets: Sequence[tuple[Listener, Sockets]],
+        workers: int,
+        probes: Probes,
+        reload: Reload | None,
+    ) -> None:
+        self._config = config
+        self._around = around
+        self._sockets = sockets
+        self._workers = workers
+        self._probes = probes
+        self._reload = reload
+        self._counters = SharedCounters.create(workers)
+        self._running: dict[int, tuple[int, float]] = {}
+        self._started: set[int] = set()
+        self._mistaken = False
+        self._stopping = False
+
+    def run(self) -> None:
+        """Start everything, and restart what dies, until told to stop. Raises ConfigError."""
+        signal.signal(signal.SIGTERM, self._stop)
+        signal.signal(signal.SIGINT, self._stop)
+        if self._reload is not None:
+            signal.signal(signal.SIGHUP, self._read_again)
+        if self._probes.any:
+            self._start(PROBES)
+        for index in range(self._workers):
+            self._start(index)
+        while self._running:
+            try:
+                pid, status = os.wait()
+            except InterruptedError:
+                continue
+            index, since = self._running.pop(pid, (PROBES - 1, 0.0))
+            if index >= PROBES:
+                self._ended(index, since, os.waitstatus_to_exitcode(status))
+        if self._mistaken:
+            raise ConfigError("worker", "could not start: its own message stands above")
+
+    def _ended(self, index: int, since: float, code: int) -> None:
+        if self._stopping:
+            if PROBES in (number for number, _ in self._running.values()) and len(self._running) == 1:
+                self._tell(signal.SIGTERM)
+            return
+        if code == MISTAKE and index not in self._started:
+            # The others are waited for: the spool is theirs until they end.
+            self._mistaken = True
+            self._stop()
+            return
+        self._started.add(index)
+        log.error("a process of the server died, starting it again", extra={"worker": index, "exit": code})
+        if code == MISTAKE:
+            # What it needs is gone for now: the others, who have it, serve on.
+            self._pause(AGAIN)
+        elif time.monotonic() - since < QUICK:
+            self._pause(1.0)
+        if not self._stopping:
+            self._start(index)
+
+    def _pause(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while not self._stopping and time.monotonic() < until:
+            time.sleep(0.05)
+
+    def _start(self, index: int) -> None:
+        if index != PROBES:
+            self._counters.forget(index)
+            self._probes.expect(index)
+        # Signals wait until the child is known, or a stop could miss it.
+        signals = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        pid = os.fork()
+        if pid:
+            self._running[pid] = (index, time.monotonic())
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+            return
+        code = 1
+        try:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            # SIGHUP stays blocked until the worker can answer it: none is lost meanwhile.
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, signals - {signal.SIGHUP})
+            self._serve_probes() if index == PROBES else self._serve(index)
+            code = 0
+        except ConfigError as mistake:
+            log.critical("%s", mistake)
+            code = MISTAKE
+        except BaseException:
+            log.exception("a process of the server failed", extra={"worker": index})
+        finally:
+            logging.shutdown()
+            os._exit(code)
+
+    def _serve(self, index: int) -> None:
+        # Each worker has a socket of its own on the port that the parent holds: the kernel then
+        # spreads connections over the workers (SO_REUSEPORT).
+        own = [
+            (listener, [twin for sock in sockets for twin in build.twin(sock)])
+            for listener, sockets in self._sockets
+        ]
+        shared = SharedParts(self._counters.of(index), self._probes.observer(index), self._probes.beat(index))
+        server = Server(self._config, self._around, own, index=index, shared=shared, reload=self._reload)
+        ready: Callable[[], None] = _nothing
+        if index == 0:
+            ready = self._announce
+        serve_process(server, ready)
+
+    def _announce(self) -> None:
+        announce(self._sockets)
+
+    def _serve_probes(self) -> None:
+        async def serve() -> None:
+            stopped = asyncio.Event()
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+            async with self._probes.served():
+                await stopped.wait()
+
+        asyncio.run(serve())
+
+    def _stop(self, *arguments: object) -> None:
+        self._stopping = True
+        for pid, (index, _) in list(self._running.items()):
+            # Health is answered to the end: a balancer watches the drain.
+            if index != PROBES or len(self._running) == 1:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
+
+    def _read_again(self, *arguments: object) -> None:
+        """Only a configuration that can be carried out is passed on: a worker started later is given
+        it too, and its ports."""
+        # Another SIGHUP waits for this one's end.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+        try:
+            self._take_up()
+        except ConfigError as mistake:
+            log.error("the configuration was not taken up: %s", mistake)
+        except Exception:
+            log.exception("the configuration was not taken up")
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+
+    def _take_up(self) -> None:
+        assert self._reload is not None
+        config = self._reload()
+        check_reload(self._config, config)
+        held = {(listener.bind, listener.port): sockets for listener, sockets in self._sockets}
+        wanted = {(listener.bind, listener.port): listener for listener in config.resolved_listeners()}
+        fresh: dict[tuple[str, int], Sockets] = {}
+        taken = False
+        try:
+            for address in wanted.keys() - held.keys():
+                fresh[address] = build.bind(*address, shared=True)
+            taken = can_be_carried_out(config, self._around)
+        finally:
+            if not taken:
+                close_all(fresh.values())
+        if not taken:
+            return
+        tell_what_waits(self._config, config)
+        # Workers that are started later have these from here.
+        observe.configure(config.log_outputs, folder=self._around.folder, environ=self._around.environ)
+        make_room(config)
+        self._config = config
+        held |= fresh
+        self._sockets = [(listener, held.pop(address)) for address, listener in wanted.items()]
+        close_all(held.values())
+        for pid, (index, _) in list(self._running.items()):
+            if index != PROBES:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGHUP)
+
+    def _tell(self, number: int) -> None:
+        for pid in list(self._running):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+
+def supervise(
+    config: RelayConfig,
+    around: Surroundings,
+    sockets: Sequence[tuple[Listener, Sockets]],
+    workers: int,
+    probes: Probes,
+    reload: Reload | None,
+) -> None:
+    """Run `workers` processes until SIGTERM or SIGINT; one that dies is started again on its own
+    part of the spool. Raises ConfigError when they cannot start."""
+    for listener, _ in sockets:
+        tls.prepare(listener.options, build.host_name(listener.options))
+    Supervisor(config, around, sockets, workers, probes, reload).run()
+
+
+def _nothing() -> None: ...

@@ -1,0 +1,400 @@
+"""Running the listener: one process or several, from start to drain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from functions.errors import ConfigError
+from functions.local.layout import Lock, Part, parts
+from functions.local.service import LocalDelivery
+from listener.checks.finding import Setting
+from listener.checks.report import start_warnings
+from listener.config.secret_places import placed
+from listener.intake.spool import LocalSpool, Spool
+from listener.logs import setup as observe
+from listener.monitoring.events import NULL, Observer
+from listener.monitoring.probes import Probes, expect
+from listener.server import build
+from listener.server import file_limit as descriptors
+from listener.server.backlog import Backlogs
+from listener.server.build import Surroundings
+from listener.server.generation import Generation
+from listener.smtp.connection import Connection
+from listener.smtp.connection_limits import Counters, LocalCounters
+
+if TYPE_CHECKING:
+    from functions.bucket.in_process import BucketDelivery, Waits
+    from functions.delivery.engine import Delivery
+    from listener.config.relay import Listener, RelayConfig
+    from listener.monitoring.heartbeat import Beat
+
+log = logging.getLogger("smtp_relay.server")
+
+TICK: Final = 1.0
+BACKLOG: Final = 1024
+
+Reload = Callable[[], "RelayConfig"]
+Sockets = list[socket.socket]
+
+
+@dataclass(slots=True)
+class SharedParts:
+    """What the processes of one server share."""
+
+    counters: Counters = field(default_factory=LocalCounters)
+    observer: Observer = NULL
+    beat: Beat | None = None
+
+
+class Server:
+    """One serving process: its generations, its part of the spool, its clock."""
+
+    def __init__(
+        self,
+        config: RelayConfig,
+        around: Surroundings,
+        sockets: Sequence[tuple[Listener, Sockets]],
+        *,
+        index: int = 0,
+        shared: SharedParts | None = None,
+        reload: Reload | None = None,
+    ) -> None:
+        self._config = config
+        self._around = around
+        self._index = index
+        self._shared = shared or SharedParts()
+        self._reload = reload
+        self._bound = {(one.bind, one.port): (one, found) for one, found in sockets}
+        self._servers: dict[tuple[str, int], list[asyncio.Server]] = {}
+        self._names: dict[tuple[str, int], str] = {}
+        self._retired: list[Generation] = []
+        self._deliveries: list[LocalDelivery] = []
+        self._backlogs = Backlogs(self._shared.observer)
+        self._bucket: BucketDelivery | None = None
+        self.held_up = 0
+        """Deliveries that did not let go when the server stopped."""
+        self._stop = asyncio.Event()
+        self._reloading = asyncio.Lock()
+        self._current: Generation
+        self._spool: Spool
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Serve until asked to stop; returns when everything in hand is finished.
+
+        Raises ConfigError when the configuration cannot be carried out.
+        """
+        loop = asyncio.get_running_loop()
+        with placed(self._config):
+            self._spool = self._open_spool()
+            self._current = self._make(self._config, loop)
+            await self._current.start()
+        # Whoever is told to stop once its port answers drains.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        for address, (listener, sockets) in self._bound.items():
+            await self._listen(address, listener.name, sockets)
+        tasks = {loop.create_task(self._tick())}
+        if self._reload is not None:
+            loop.add_signal_handler(signal.SIGHUP, lambda: tasks.add(loop.create_task(self._read_again())))
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+        beat = self._shared.beat
+        if beat is not None:
+            tasks.add(loop.create_task(beat.run(self._spool.probe)))
+            beat.accepting()
+        # What is there now stays: the collector need not look at it again and again.
+        gc.freeze()
+        ready()
+        await self._stop.wait()
+        if beat is not None:
+            beat.draining()
+        await self._drain()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _make(self, config: RelayConfig, loop: asyncio.AbstractEventLoop) -> Generation:
+        shared = self._shared
+        return Generation(config, self._around, self._spool, shared.counters, shared.observer, loop)
+
+    async def _listen(self, address: tuple[str, int], name: str, sockets: Sockets) -> None:
+        loop = asyncio.get_running_loop()
+        self._names[address] = name
+
+        def make() -> Connection:
+            # The name is looked up for each connection: after a reload it is another port.
+            return self._current.ports[self._names[address]].make()
+
+        self._servers[address] = [
+            await loop.create_server(make, sock=sock, backlog=BACKLOG) for sock in sockets
+        ]
+
+    def _open_spool(self) -> Spool:
+        config = self._config
+        if config.spool.in_bucket:
+            return self._open_bucket(config)
+        folder = build.spool_folder(config, self._around)
+        part = Part(folder / f"part-{self._index}")
+        local = self._deliver(part)
+        if self._index == 0:
+            workers = worker_count(config)
+            for other in parts(folder):
+                number = other.folder.name.removeprefix("part-")
+                if number.isdecimal() and int(number) >= workers:
+                    # A part of a server that had more workers: delivered, never added to.
+                    self._deliver(other)
+        return LocalSpool(local, folder, part.large, build.min_free_space(config))
+
+    def _open_bucket(self, config: RelayConfig) -> Spool:
+        observer = self._shared.observer
+        if config.mode == "events":
+            return build.open_bucket_spool(config, self._around, observer)
+        self._bucket = build.deliver_bucket(config, self._around, observer)
+        spool = build.open_bucket_spool(config, self._around, observer, self._bucket.ring)
+        self._bucket.start(sweeps=self._index == 0)
+        return spool
+
+    def _deliver(self, part: Part) -> LocalDelivery:
+        delivery = build.build_local(self._config, self._around, part, self._backlogs.part())
+        delivery.start()
+        self._deliveries.append(delivery)
+        return delivery
+
+    async def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                await self._ticked(loop.time())
+            except Exception:
+                # Without this clock nobody's patience would ever end.
+                log.exception("fault in the server's clock")
+            await asyncio.sleep(TICK)
+
+    async def _ticked(self, now: float) -> None:
+        for generation in (self._current, *self._retired):
+            generation.tick(now)
+        for delivery in self._deliveries:
+            delivery.tick()
+        self._spool.tick()
+        for generation in [one for one in self._retired if one.idle]:
+            self._retired.remove(generation)
+            await generation.stop()
+
+    # -- reload ------------------------------------------------------------------------------
+
+    async def _read_again(self) -> None:
+        """SIGHUP: take the new configuration up whole, or not at all."""
+        assert self._reload is not None
+        try:
+            async with self._reloading:
+                config = await asyncio.to_thread(self._reload)
+                with placed(config):
+                    await self._replace(config)
+        except ConfigError as mistake:
+            log.error("the configuration was not taken up: %s", mistake)
+        except Exception:
+            log.exception("the configuration was not taken up")
+        else:
+            log.info("configuration read again", extra={"digest": config.digest})
+
+    async def _replace(self, config: RelayConfig) -> None:
+        check_reload(self._config, config)
+        # Clients are served meanwhile: a secret may be far away.
+        generation = await asyncio.to_thread(self._make, config, asyncio.get_running_loop())
+        fresh: dict[tuple[str, int], tuple[str, Sockets]] = {}
+        try:
+            await generation.start()
+            deliveries, from_bucket = await asyncio.to_thread(self._other_outputs, config)
+            wanted = {(one.bind, one.port): one for one in config.resolved_listeners()}
+            for address, listener in wanted.items():
+                if address not in self._servers:
+                    shared = worker_count(config) > 1
+                    fresh[address] = (listener.name, build.bind(*address, shared=shared))
+            if self._stop.is_set():
+                raise ConfigError(config.source, "the server is stopping")
+            # The last that may fail: nothing was changed until here.
+            observe.configure(config.log_outputs, folder=self._around.folder, environ=self._around.environ)
+        except BaseException:
+            await generation.stop()
+            close_all(sockets for _, sockets in fresh.values())
+            raise
+        expect(self._shared.observer, config)
+        for delivery, made in zip(self._deliveries, deliveries, strict=True):
+            delivery.replace(made, build.delivery_settings(config, self._around))
+        if self._bucket is not None and from_bucket is not None:
+            self._bucket.replace(*from_bucket)
+        self._spool.min_free = build.min_free_space(config)
+        make_room(config)
+        if worker_count(config) == 1:
+            tell_what_waits(self._config, config)
+        self._retired.append(self._current)
+        self._current, self._config = generation, config
+        self._names.update((address, listener.name) for address, listener in wanted.items())
+        for address in [known for known in self._servers if known not in wanted]:
+            for server in self._servers.pop(address):
+                server.close()
+        for address, (name, sockets) in fresh.items():
+            await self._listen(address, name, sockets)
+
+    def _other_outputs(self, config: RelayConfig) -> tuple[list[Delivery], tuple[Delivery, Waits] | None]:
+        """The outputs of a configuration, for each part of the spool and for a bucket."""
+        durable = config.spool.durability == "fsync"
+        deliveries = [
+            build.build_delivery(config, self._around, staging=one.staging, durable=durable)
+            for one in self._deliveries
+        ]
+        return deliveries, None if self._bucket is None else build.build_from_bucket(config, self._around)
+
+    # -- stopping ----------------------------------------------------------------------------
+
+    async def _drain(self) -> None:
+        """Take no more connections, let the mails being sent come in, then finish the spool."""
+        log.info("draining")
+        # What the kernel has accepted for us would be reset with the socket: take it up first.
+        for _ in range(2):
+            await asyncio.sleep(0)
+        for servers in self._servers.values():
+            for server in servers:
+                server.close()
+        generations = (self._current, *self._retired)
+        for generation in generations:
+            generation.drain()
+        patience = max(one.options.close_timeout for one in self._config.resolved_listeners()) / 1000
+        deadline = time.monotonic() + patience
+        while not all(one.idle for one in generations) and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+        for generation in generations:
+            generation.abort()
+        for delivery in self._deliveries:
+            self.held_up += await delivery.stop(max(1.0, deadline - time.monotonic()))
+        if not self._deliveries:
+            await self._spool.stop(max(1.0, deadline - time.monotonic()))
+        if self._bucket is not None:
+            self.held_up += await asyncio.to_thread(self._bucket.stop, max(1.0, deadline - time.monotonic()))
+        for generation in generations:
+            await generation.stop()
+        if self.held_up:
+            log.warning(
+                "ending with deliveries under way: whether they take effect is in doubt",
+                extra={"mails": self.held_up},
+            )
+        log.info("stopped")
+
+
+def make_room(config: RelayConfig) -> None:
+    """Let this process and those that it starts hold as many files as its clients may need."""
+    limits = [one.options.max_clients for one in config.resolved_listeners()]
+    descriptors.make_room(0 if None in limits else max(filter(None, limits)))
+
+
+def check_reload(old: RelayConfig, new: RelayConfig) -> None:
+    """Whether a running server can go over to a configuration. Raises ConfigError."""
+    if (new.spool, new.mode, worker_count(new)) != (old.spool, old.mode, worker_count(old)):
+        raise ConfigError(
+            new.source, "a new spool, delivery.mode or number of workers", "restart the server for it"
+        )
+
+
+def tell_what_waits(old: RelayConfig, new: RelayConfig) -> None:
+    """Say what of a configuration that is taken up has no effect yet."""
+    if (new.prometheus, new.health) != (old.prometheus, old.health):
+        log.warning("new settings of prometheus and health take effect when the server is restarted")
+
+
+def close_all(bound: Iterable[Sockets]) -> None:
+    """Close the sockets of several addresses."""
+    for sockets in bound:
+        for sock in sockets:
+            sock.close()
+
+
+def worker_count(config: RelayConfig) -> int:
+    """How many processes serve; `auto` is one per core."""
+    return (os.cpu_count() or 1) if config.workers == "auto" else config.workers
+
+
+def event_loop() -> Any:
+    """A new event loop: uvloop's where it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+def serve_process(server: Server, ready: Callable[[], None]) -> None:
+    """Run one serving process to its end."""
+    with asyncio.Runner(loop_factory=event_loop) as runner:
+        runner.run(server.run(ready))
+
+
+def run(config: RelayConfig, reload: Reload | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit code.
+
+    Raises ConfigError when a port, the spool or a secret cannot be had.
+    """
+    if reload is not None:
+        # It waits until it can be answered: this early, too, it asks for a reload and not for our end.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    around = Surroundings.here()
+    observe.configure(config.log_outputs, folder=around.folder, environ=around.environ)
+    workers = worker_count(config)
+    sockets = [
+        (listener, build.bind(listener.bind, listener.port, shared=workers > 1))
+        for listener in config.resolved_listeners()
+    ]
+    for finding in start_warnings(config, Setting(around.folder, around.environ)):
+        log.warning("%s: %s", finding.where or config.source, finding.text)
+    make_room(config)
+    lock = None if config.spool.in_bucket else Lock(build.spool_folder(config, around))
+    held_up = 0
+    try:
+        if lock is not None:
+            build.clear_traces(config, around)
+        probes = Probes(config, workers)
+        if workers == 1:
+            shared = SharedParts(LocalCounters(), probes.observer(0), probes.beat(0))
+            server = Server(config, around, sockets, shared=shared, reload=reload)
+            with asyncio.Runner(loop_factory=event_loop) as runner:
+                runner.run(_alone(server, probes, lambda: announce(sockets)))
+            held_up = server.held_up
+        else:
+            from listener.server.supervisor import supervise
+
+            supervise(config, around, sockets, workers, probes, reload)
+    finally:
+        if lock is not None:
+            lock.release()
+    if held_up:
+        # The interpreter would wait for their threads, long past `closeTimeout`.
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(0)
+    return 0
+
+
+async def _alone(server: Server, probes: Probes, ready: Callable[[], None]) -> None:
+    """One process that serves its own health and metrics."""
+    async with probes.served():
+        await server.run(ready)
+
+
+def announce(sockets: Sequence[tuple[Listener, Sockets]]) -> None:
+    """Say where the server listens, one line for each address."""
+    for listener, bound in sockets:
+        kind = "lmtp" if listener.options.lmtp else "smtps" if listener.options.secure else "smtp"
+        for sock in bound:
+            with contextlib.suppress(OSError):
+                host, port = sock.getsockname()[:2]
+                shown = f"[{host}]" if ":" in host else host
+                print(f"listening on {shown}:{port} ({kind}, listener {listener.name})", flush=True)

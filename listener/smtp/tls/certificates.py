@@ -1,0 +1,115 @@
+"""Certificates as PEM: read from what the options say, or self-signed where they say nothing."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Final
+
+from functions.errors import ConfigError
+
+if TYPE_CHECKING:
+    from functions.options.secrets import Secret, SecretResolver
+    from listener.config.tls import Certificate
+
+log = logging.getLogger("smtp_relay.tls")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """A private key and the certificates that go with it, the server's own first; PEM. The key
+    may be encrypted with `passphrase`."""
+
+    certificates: str
+    key: str = field(repr=False)
+    passphrase: str | None = field(default=None, repr=False)
+    not_after: float | None = None
+    """Unix time at which the certificate ends, where that is known already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What one `Certificate` of the options stands for, read; None and "" where it says nothing."""
+
+    pair: KeyPair | None
+    authorities: str = field(default="", repr=False)
+    """Certificates (PEM) that clients are verified with."""
+
+
+def read(options: Certificate, resolver: SecretResolver, where: str) -> Material:
+    """Resolve and read the certificate at `where` in the configuration. Raises ConfigError.
+
+    May wait for files and secret stores: not for the event loop.
+    """
+    given = options.ca if isinstance(options.ca, tuple) else filter(None, (options.ca,))
+    authorities = "\n".join(_lines(each.resolve(resolver)) for each in given)
+    return Material(_pair(options, resolver, where), authorities)
+
+
+def _pair(options: Certificate, resolver: SecretResolver, where: str) -> KeyPair | None:
+    passphrase = options.passphrase.resolve(resolver) if options.passphrase is not None else None
+    if options.pfx is not None:
+        return _unpacked(options.pfx, resolver, passphrase, f"{where}.pfx")
+    if options.cert is None or options.key is None:
+        return None
+    return KeyPair(_lines(options.cert.resolve(resolver)), _lines(options.key.resolve(resolver)), passphrase)
+
+
+def _lines(pem: str) -> str:
+    """PEM that came through an environment variable often has its line ends written out."""
+    return pem.replace("\\n", "\n") if "\n" not in pem.strip() else pem
+
+
+def _unpacked(pfx: Secret, resolver: SecretResolver, passphrase: str | None, where: str) -> KeyPair:
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        NoEncryption,
+        PrivateFormat,
+        pkcs12,
+    )
+
+    password = passphrase.encode() if passphrase is not None else None
+    try:
+        key, certificate, others = pkcs12.load_key_and_certificates(pfx.resolve_bytes(resolver), password)
+    except ValueError as error:
+        raise ConfigError(where, "is no PKCS #12 file, or the passphrase is wrong") from error
+    if key is None or certificate is None:
+        raise ConfigError(where, "holds no private key with its certificate")
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    return KeyPair("".join(one.public_bytes(Encoding.PEM).decode() for one in (certificate, *others)), pem)
+
+
+def end_of(pair: KeyPair) -> float | None:
+    """Unix time at which the server's own certificate ends; None when it cannot be read."""
+    if pair.not_after is not None:
+        return pair.not_after
+    from cryptography import x509
+
+    try:
+        certificates = x509.load_pem_x509_certificates(pair.certificates.encode())
+    except ValueError:
+        return None
+    return certificates[0].not_valid_after_utc.timestamp()
+
+
+@cache
+def self_signed(hostname: str) -> KeyPair:
+    """A new P-256 key and its self-signed certificate for that host name (or `[address]`); the same
+    one when asked again, also in the processes that are forked from this one.
+
+    A process of its own makes it: the library that can costs 14 MB, which a server with no other use
+    for it would carry for ever.
+    """
+    command = [sys.executable, "-c", f"import sys; sys.path[:0] = {sys.path!r}; {_MAKE}", hostname]
+    made = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=60).stdout)  # noqa: S603
+    log.warning(
+        "no key and cert: made a self-signed certificate for %s, which clients that verify refuse", hostname
+    )
+    return KeyPair(made["certificate"], made["key"], not_after=made["not_after"])
+
+
+_MAKE: Final = "from listener.smtp.tls.self_signed import main; main(sys.argv[1])"

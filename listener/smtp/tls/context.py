@@ -1,0 +1,322 @@
+"""The TLS side of one listener: its contexts, and keeping them up to date (RFC 3207, RFC 8314)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import re
+import ssl
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from functions.errors import ConfigError
+from functions.message.envelope import Tls
+from functions.options.secrets import secrets_of
+from listener.smtp.tls.certificates import KeyPair, Material, end_of, read, self_signed
+
+if TYPE_CHECKING:
+    from functions.options.secrets import SecretResolver
+    from listener.config.smtp import SmtpOptions
+    from listener.config.tls import SniCertificate, TlsVersion
+
+log = logging.getLogger("smtp_relay.tls")
+
+LOOK_EVERY: Final = 60.0
+"""Seconds between looks at the modification times of certificate files."""
+
+RESOLVE_EVERY: Final = 3_600.0
+"""Seconds after which every TLS secret is resolved again, wherever it is kept (SPEC section 2)."""
+
+_VERSIONS: Final[Mapping[TlsVersion, ssl.TLSVersion]] = {
+    "TLSv1": ssl.TLSVersion.TLSv1,
+    "TLSv1.1": ssl.TLSVersion.TLSv1_1,
+    "TLSv1.2": ssl.TLSVersion.TLSv1_2,
+    "TLSv1.3": ssl.TLSVersion.TLSv1_3,
+}
+
+_OLD_CIPHERS: Final = "DEFAULT:@SECLEVEL=0"
+"""OpenSSL 3 speaks TLS 1.0 and 1.1 at security level 0 only; whoever asks for them means it."""
+
+_REASONS: Final[Mapping[str, str]] = {
+    "KEY_VALUES_MISMATCH": "the key does not belong to the certificate",
+    "NO_START_LINE": "no PEM certificate and key in it",
+    "EE_KEY_TOO_SMALL": "the key is too small",
+    "CA_MD_TOO_WEAK": "the certificate is signed with a weak digest",
+}
+
+
+_SHORT: Final[Mapping[str, str]] = {
+    "commonName": "CN",
+    "organizationName": "O",
+    "organizationalUnitName": "OU",
+    "countryName": "C",
+    "stateOrProvinceName": "ST",
+    "localityName": "L",
+    "streetAddress": "STREET",
+    "domainComponent": "DC",
+    "userId": "UID",
+}
+"""RFC 4514 section 3."""
+
+_SPECIAL: Final = re.compile(r'[\x00-\x1f"+,;<>\\]|^[ #]| $')  # RFC 4514 section 2.4
+
+_MAX_SUBJECT: Final = 1_024
+
+
+class ServerTls:
+    """One listener's TLS. `context` is the one for new connections, replaced as a whole when
+    certificates change; connections keep the one they began with.
+
+    `where` is the place of the options in the configuration. Raises ConfigError. Reads files and
+    secret stores: not to be made in an event loop.
+    """
+
+    def __init__(self, options: SmtpOptions, hostname: str, resolver: SecretResolver, where: str) -> None:
+        self._options = options
+        self._resolver = resolver
+        self._where = where
+        self._made: KeyPair | None = None if options.has_certificate else self_signed(hostname)
+        self._files = _files(options, resolver)
+        self._stamps = self._look()
+        self._materials = self._read()
+        self.context = self._build(self._materials)
+        self.not_after = self._end()
+
+    @property
+    def may_change(self) -> bool:
+        """Whether any part comes from a place that may hold something else tomorrow."""
+        return any(secret.scheme not in {"plain", "env"} for _, secret in secrets_of(self._options))
+
+    def accepts(self, tls: ssl.SSLObject) -> bool:
+        """Whether the version is one that the asked-for host name permits: OpenSSL agrees on it
+        before it looks at the name, so that this is to be asked after the handshake."""
+        version = _VERSIONS.get(tls.version())  # type: ignore[call-overload]
+        if not self._options.sni_options or version is None:
+            return True
+        chosen = tls.context
+        # Python's numbers for "the oldest" and "the newest there is" lie beyond all versions.
+        newest = chosen.maximum_version
+        return version >= chosen.minimum_version and (newest < 0 or version <= newest)
+
+    async def watch(
+        self,
+        changed: Callable[[ServerTls], None],
+        *,
+        look_every: float = LOOK_EVERY,
+        resolve_every: float = RESOLVE_EVERY,
+    ) -> None:
+        """Stay up to date until cancelled; `changed` is told of each new context. What cannot be
+        used is logged, and the context in use stays."""
+        resolved = time.monotonic()
+        while self.may_change:
+            await asyncio.sleep(look_every)
+            try:
+                stamps = await asyncio.to_thread(self._look)
+                if stamps == self._stamps and time.monotonic() - resolved < resolve_every:
+                    continue
+                # Noted even when the new files are no good: they are then written to once more.
+                self._stamps = stamps
+                resolved = time.monotonic()
+                if await asyncio.to_thread(self._renew):
+                    log.info("%s: certificate renewed", self._where)
+                    changed(self)
+            except ConfigError as error:
+                log.error("%s; the certificate in use stays", error)
+            except Exception:
+                log.exception("%s: certificate could not be renewed; the one in use stays", self._where)
+
+    def _renew(self) -> bool:
+        materials = self._read()
+        if materials == self._materials:
+            return False
+        self.context = self._build(materials)
+        self._materials = materials
+        self.not_after = self._end()
+        return True
+
+    def _look(self) -> dict[Path, tuple[int, ...] | None]:
+        return {path: _stamp(path) for path in self._files}
+
+    def _read(self) -> dict[str, Material]:
+        """Materials by host name; the listener's own under ""."""
+        found = {"": read(self._options, self._resolver, self._where)}
+        for name, own in self._options.sni_options.items():
+            found[name.lower()] = read(own, self._resolver, f"{self._where}.sniOptions.{name}")
+        return found
+
+    def _end(self) -> float | None:
+        pair = self._materials[""].pair or self._made
+        return end_of(pair) if pair is not None else None
+
+    def _build(self, materials: Mapping[str, Material]) -> ssl.SSLContext:
+        options, own = self._options, materials[""]
+        pair = own.pair or self._made
+        assert pair is not None
+        context = _context(options, pair, own.authorities, self._where)
+        others: dict[str, ssl.SSLContext] = {}
+        for name, sni in options.sni_options.items():
+            material = materials[name.lower()]
+            others[name.lower()] = _context(
+                options,
+                material.pair or pair,
+                material.authorities or own.authorities,
+                f"{self._where}.sniOptions.{name}",
+                sni,
+            )
+        if others:
+            context.sni_callback = _chooser(others)
+        return context
+
+
+def _context(
+    options: SmtpOptions, pair: KeyPair, authorities: str, where: str, sni: SniCertificate | None = None
+) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    if not options.honor_cipher_order:
+        context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
+    minimum = (sni and sni.min_version) or options.min_version
+    maximum = (sni and sni.max_version) or options.max_version
+    with warnings.catch_warnings():
+        # Python warns of old versions; `check` and the option's name say enough.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = _VERSIONS[minimum]
+        if maximum is not None:
+            context.maximum_version = _VERSIONS[maximum]
+    ciphers = (sni and sni.ciphers) or options.ciphers
+    if ciphers is None and minimum in {"TLSv1", "TLSv1.1"}:
+        ciphers = _OLD_CIPHERS
+    if ciphers is not None:
+        try:
+            context.set_ciphers(ciphers)
+        except ssl.SSLError as error:
+            raise ConfigError(f"{where}.ciphers", "names no cipher that there is") from error
+    _load(context, pair, where)
+    if options.request_cert:
+        _ask_for_certificates(context, options, authorities, where)
+    return context
+
+
+def _ask_for_certificates(
+    context: ssl.SSLContext, options: SmtpOptions, authorities: str, where: str
+) -> None:
+    context.verify_mode = ssl.CERT_REQUIRED if options.reject_unauthorized else ssl.CERT_OPTIONAL
+    if not authorities:
+        context.load_default_certs(ssl.Purpose.CLIENT_AUTH)
+        return
+    try:
+        context.load_verify_locations(cadata=authorities)
+    except (ssl.SSLError, ValueError) as error:
+        raise ConfigError(f"{where}.ca", "holds no PEM certificate") from error
+
+
+def _load(context: ssl.SSLContext, pair: KeyPair, where: str) -> None:
+    def passphrase() -> str:
+        # Without this, OpenSSL would ask on the terminal.
+        return pair.passphrase or ""
+
+    key = pair.key if pair.key.endswith("\n") else pair.key + "\n"
+    with _as_file(key + pair.certificates) as path:
+        try:
+            context.load_cert_chain(path, password=passphrase)
+        except (ssl.SSLError, ValueError) as error:
+            what = _REASONS.get(getattr(error, "reason", None) or "", "cannot be read as PEM")
+            if "ENCRYPTED" in pair.key and "belong" not in what:
+                what = "the key is encrypted, and the passphrase is wrong or missing"
+            raise ConfigError(f"{where}: key and cert", what) from error
+
+
+@contextlib.contextmanager
+def _as_file(text: str) -> Iterator[str]:
+    """A file that holds the text: Python loads keys from files only. It is in memory where the
+    system can, so that no key touches a disk and no folder need be writable."""
+    with contextlib.ExitStack() as stack:
+        path = ""
+        if hasattr(os, "memfd_create") and Path("/proc/self/fd").exists():
+            memory = stack.enter_context(os.fdopen(os.memfd_create("certificate"), "wb", buffering=0))
+            memory.write(text.encode())
+            path = f"/proc/self/fd/{memory.fileno()}"
+        else:
+            file = stack.enter_context(tempfile.NamedTemporaryFile())
+            file.write(text.encode())
+            file.flush()
+            path = file.name
+        yield path
+
+
+def _chooser(
+    others: Mapping[str, ssl.SSLContext],
+) -> Callable[[Any, str | None, ssl.SSLContext], int | None]:
+    """OpenSSL's question which certificate a host name gets (RFC 6066 section 3); `*.domain`
+    stands for one more label."""
+
+    def choose(connection: Any, name: str | None, _: ssl.SSLContext) -> int | None:
+        if name is None:
+            return None
+        asked = name.lower().rstrip(".")
+        found = others.get(asked) or others.get("*." + asked.partition(".")[2])
+        if found is None:
+            return None
+        connection.context = found
+        return None
+
+    return choose
+
+
+def wanted(options: SmtpOptions) -> bool:
+    """Whether a listener with these options can ever speak TLS."""
+    return options.secure or not options.starttls_disabled
+
+
+def prepare(options: SmtpOptions, hostname: str) -> None:
+    """Before workers are forked: make what all of them have to share."""
+    if wanted(options) and not options.has_certificate:
+        self_signed(hostname)
+
+
+def facts(tls: ssl.SSLObject, *, with_client: bool) -> Tls:
+    """Version, cipher, and the subject of the client's certificate where one was verified."""
+    cipher = tls.cipher()
+    subject = None
+    if with_client and (certificate := tls.getpeercert()):
+        subject = _distinguished(certificate.get("subject", ()))
+    return Tls(
+        version=tls.version() or "unknown", cipher=cipher[0] if cipher else "unknown", client_subject=subject
+    )
+
+
+def _distinguished(subject: Any) -> str | None:
+    """A subject in the text form of RFC 4514: the most specific part first, specials escaped."""
+    parts = []
+    for together in reversed(subject):
+        pairs = (f"{_SHORT.get(kind, kind)}={_SPECIAL.sub(_escaped, value)}" for kind, value in together)
+        parts.append("+".join(pairs))
+    return ",".join(parts)[:_MAX_SUBJECT] or None
+
+
+def _escaped(match: re.Match[str]) -> str:
+    text = match[0]
+    return "".join(f"\\{octet:02X}" for octet in text.encode()) if text < " " else f"\\{text}"
+
+
+def _files(options: SmtpOptions, resolver: SecretResolver) -> tuple[Path, ...]:
+    return tuple(
+        resolver.folder / secret.shown.removeprefix("file://")
+        for _, secret in secrets_of(options)
+        if secret.scheme == "file"
+    )
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    """What changes when a file is written or replaced; None when it is not there."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino

@@ -1,0 +1,169 @@
+"""XCLIENT: a trusted proxy says who the client is (Postfix's XCLIENT_README)."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final
+
+from listener.api.decision import Reply
+from listener.flows.wording import one_line
+from listener.smtp.proxy import BadHeader, canonical
+from listener.smtp.xtext import decode
+
+if TYPE_CHECKING:
+    from listener.smtp.connection import Connection
+
+XCLIENT_NAMES: Final = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT")
+
+NOT_TRUSTED: Final = Reply(550, "5.7.0", "You may not speak for others")
+IN_MAIL: Final = Reply(503, "5.5.1", "Not permitted during a mail transaction")
+NO_ATTRIBUTE: Final = Reply(501, "5.5.4", "Syntax: attribute=value ...")
+
+UNKNOWN: Final = frozenset({"[UNAVAILABLE]", "[TEMPUNAVAIL]"})
+
+MAX_VALUE: Final = 255
+"""Characters of a value, as Postfix has it."""
+
+_NAME: Final = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?")
+
+
+class BadAttribute(ValueError):
+    """An attribute is unknown, or its value is not what belongs there."""
+
+
+def bad_attribute(verb: str, bad: BadAttribute) -> Reply:
+    """What is wrong with the attributes of a command, in printable ASCII whatever came in."""
+    return Reply(501, "5.5.4", f"Bad {verb} attribute: {one_line(str(bad)[:40])}")
+
+
+def attributes(argument: str, names: tuple[str, ...]) -> dict[str, str | None]:
+    """The attributes of XCLIENT or XFORWARD, by upper-cased name; None for what the proxy does not
+    know. Raises BadAttribute."""
+    found: dict[str, str | None] = {}
+    for word in argument.split():
+        name, equals, text = word.partition("=")
+        name = name.upper()
+        if not equals or name not in names or name in found:
+            raise BadAttribute(name)
+        try:
+            value = decode(text)
+        except ValueError:
+            raise BadAttribute(name) from None
+        if len(value) > MAX_VALUE or not (value.isprintable() and value.isascii()):
+            raise BadAttribute(name)
+        found[name] = None if not value or value.upper() in UNKNOWN else value
+    return found
+
+
+def address(value: str) -> str:
+    """An address in canonical text; IPv6 ones begin with `IPV6:`. Raises BadAttribute."""
+    if value[:5].upper() == "IPV6:":
+        value = value[5:]
+    try:
+        return canonical(ipaddress.ip_address(value))
+    except (ValueError, BadHeader):
+        raise BadAttribute("address") from None
+
+
+def port(value: str) -> int:
+    """A port number. Raises BadAttribute."""
+    if not (value.isdecimal() and value.isascii() and len(value) <= 5 and int(value) <= 65_535):
+        raise BadAttribute("port")
+    return int(value)
+
+
+def host_name(value: str) -> str:
+    """A host name in lower case. Raises BadAttribute."""
+    if not _NAME.fullmatch(value):
+        raise BadAttribute("name")
+    return value.lower()
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    """A reader that takes these words only, in any case."""
+
+    def read(value: str) -> str:
+        if value.upper() not in words:
+            raise BadAttribute(value)
+        return value.upper()
+
+    return read
+
+
+_CHECKS: Final[Mapping[str, Callable[[str], object]]] = {
+    "NAME": host_name,
+    "ADDR": address,
+    "PORT": port,
+    "PROTO": one_of("SMTP", "ESMTP", "LMTP"),
+    "DESTADDR": address,
+    "DESTPORT": port,
+}
+
+
+def xclient(connection: Connection, argument: str) -> None:
+    """XCLIENT: replace what is known of the client, and begin again with the greeting."""
+    given = told(connection, "XCLIENT", argument, connection.port.xclients, XCLIENT_NAMES, _CHECKS)
+    if given is not None:
+        _replace(connection, given)
+
+
+def told(
+    connection: Connection,
+    verb: str,
+    argument: str,
+    trusted: Callable[[str], bool] | None,
+    names: tuple[str, ...],
+    checks: Mapping[str, Callable[[str], object]],
+) -> Mapping[str, str | None] | None:
+    """The attributes that a peer who may (`trusted`) gave outside of a mail, their values checked.
+    None when the command has had its answer: another peer, a bad attribute, none."""
+    if trusted is None or not trusted(connection.trusted_as):
+        connection.error(NOT_TRUSTED)
+        return None
+    if connection.transaction is not None:
+        connection.error(IN_MAIL)
+        return None
+    try:
+        given = attributes(argument, names)
+        for name, value in given.items():
+            if value is not None and name in checks:
+                checks[name](value)
+    except BadAttribute as bad:
+        connection.error(bad_attribute(verb, bad))
+        return None
+    if not given:
+        connection.error(NO_ATTRIBUTE)
+        return None
+    return None if connection.idle() else given
+
+
+def _replace(connection: Connection, given: Mapping[str, str | None]) -> None:
+    session = connection.session
+    connection.reset_transaction()
+    known = {attribute: value for attribute, value in given.items() if value is not None}
+    ip = address(known["ADDR"]) if "ADDR" in known else session.ip
+    client_port = port(known.get("PORT", "0")) if "PORT" in given else session.port
+    name = session.name if ip == session.ip and session.name[:1] != "[" else None
+    if "NAME" in given:
+        # A name that the proxy could not find is not looked for again.
+        name = host_name(known["NAME"]) if "NAME" in known else f"[{ip}]"
+    connection.become(ip, client_port)
+    connection.name_told = name is not None
+    if name is not None:
+        session.name = name
+    if "DESTADDR" in known or "DESTPORT" in known:
+        host, _, number = session.server.rpartition(":")
+        host = address(known["DESTADDR"]) if "DESTADDR" in known else host.strip("[]")
+        number = known.get("DESTPORT", number)
+        session.server = f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
+    session.helo = known.get("HELO", "")
+    session.esmtp = known.get("PROTO", "").upper() in {"ESMTP", "LMTP"}
+    session.user = None
+    connection.vouched = known.get("LOGIN")
+    if (refusal := connection.port.gate.enter(connection)) is not None:
+        connection.port.observer.connection_refused(connection.port.name, "limit")
+        connection.finish(refusal)
+    else:
+        connection.meet()
