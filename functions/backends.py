@@ -1,26 +1,44 @@
-"""One pass over the spool, for mail that is due again (SPEC section 6): chosen by the spool."""
+"""The kinds of spools: which modules serve each scheme of `spool.url`.
+
+A third cloud is one package and one row here.
+"""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from functions.config import DeliveryConfig
 from functions.errors import ConfigError
+from functions.spool.deadletters import DeadLetters
 
-HOMES: Final[Mapping[str, str]] = {
-    "file": "functions.local.sweep",
-    "s3": "functions.aws.sweep",
-    "gs": "functions.gcp.sweep",
+
+class Backend(NamedTuple):
+    """Modules of one kind of spool: `sweep` has sweep_once(), `dead_letters` has open_dead_letters(),
+    and `cloud`, for buckets, has open_spool(); all take (config, folder, environ)."""
+
+    sweep: str
+    dead_letters: str
+    cloud: str = ""
+
+
+def _bucket(cloud: str) -> Backend:
+    return Backend("functions.bucket.sweep", "functions.bucket.deadletters", cloud)
+
+
+BACKENDS: Final[Mapping[str, Backend]] = {
+    "file": Backend("functions.local.sweep", "functions.local.deadletters"),
+    "s3": _bucket("functions.aws.spool"),
+    "gs": _bucket("functions.gcp.spool"),
 }
-"""Spool scheme to the module whose `sweep_once(config, folder, environ) -> Swept` makes the pass."""
 
 
 class Swept(NamedTuple):
     """What one pass found: the age in seconds of the oldest unfinished mail (None for none), how
-    many mails are unfinished, how many records dead, and how many mails were rung again."""
+    many mails are unfinished, how many records dead, and for how many mails a notification was sent
+    again."""
 
     oldest: float | None
     unfinished: int
@@ -29,13 +47,33 @@ class Swept(NamedTuple):
 
 
 def sweep_once(config: DeliveryConfig, folder: Path, environ: Mapping[str, str]) -> Swept:
-    """Make one pass; `folder` is the working folder. Raises ConfigError where the spool or what
-    reaches it is missing, Temporary or Permanent where the spool fails."""
+    """Make one pass over the spool; `folder` is the working folder. Raises ConfigError where the
+    spool or what reaches it is missing, Temporary or Permanent where the spool fails."""
+    found: Swept = _call("sweep", "sweep_once", config, folder, environ)
+    return found
+
+
+def open_dead_letters(config: DeliveryConfig, folder: Path, environ: Mapping[str, str]) -> DeadLetters:
+    """The dead letters of the configuration's spool; `folder` is the working folder. Raises
+    ConfigError where the spool or what reaches it is missing."""
+    found: DeadLetters = _call("dead_letters", "open_dead_letters", config, folder, environ)
+    return found
+
+
+def open_spool(config: DeliveryConfig, folder: Path, environ: Mapping[str, str]) -> Any:
+    """The `functions.bucket.access.SpoolAccess` of the configuration's bucket. Raises ConfigError
+    where the spool is no bucket or what reaches it is missing."""
+    return _call("cloud", "open_spool", config, folder, environ)
+
+
+def _call(field: str, function: str, config: DeliveryConfig, folder: Path, environ: Mapping[str, str]) -> Any:
+    name = getattr(BACKENDS[config.spool.scheme], field)
     try:
-        home = importlib.import_module(HOMES[config.spool.scheme])
+        module = importlib.import_module(name) if name else None
     except ImportError as error:
         raise ConfigError(
-            "sweep", f"is not available for {config.spool.url} in this installation: {error}"
+            "spool.url", f"{config.spool.url} is not available in this installation: {error}"
         ) from error
-    found: Swept = home.sweep_once(config, folder, environ)
-    return found
+    if module is None:
+        raise ConfigError("spool.url", f"{config.spool.url} is not a bucket")
+    return getattr(module, function)(config, folder, environ)

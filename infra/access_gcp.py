@@ -24,7 +24,7 @@ _TOPIC: Final = re.compile(r"projects/([^/]+)/topics/([^/]+)")
 def access(config: Path) -> dict[str, Any]:
     """Buckets with the prefix that objects' names begin with, topics and secrets with their projects
     (null: the deployment's own). Raises ConfigError for what the function could not do."""
-    from listener.config.relay import load
+    from listener.config.load import load
 
     whole = load(config, {**os.environ, "SMTP_RELAY_SPOOL": "gs://spool"})
     return {

@@ -15,8 +15,8 @@ from functions.options.spool import SpoolOptions
 from functions.processors.registry import type_of
 from listener.checks.finding import Finding, Setting
 from listener.checks.report import findings
-from listener.config.load import read
-from listener.config.relay import RelayConfig, load
+from listener.config.load import load, read
+from listener.config.relay import RelayConfig
 
 SMTP: Final = 25
 SUBMISSIONS: Final = 465  # RFC 8314 section 3.3: TLS from the first octet

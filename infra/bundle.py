@@ -43,14 +43,8 @@ _GLIBC: Final = ("2_34", "2_28", "2_17")  # Amazon Linux 2023 has 2.34
 _DATE: Final = (1980, 1, 1, 0, 0, 0)  # the first that a zip can hold
 _TASK: Final = "/var/task"  # where Lambda puts the zip's content
 
-_LEFT_OUT: Final = frozenset(
-    {
-        *("functions/local", "functions/processors/file"),
-        *("functions/bucket/in_process.py", "functions/delivery/held.py"),
-        *("functions/aws/in_process.py", "functions/gcp/in_process.py"),
-    }
-)
-"""Rooms and modules that only a process that delivers itself needs."""
+_LEFT_OUT: Final = frozenset({"functions/local", "functions/processors/file"})
+"""Rooms that only a process with a folder on disk needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +205,7 @@ def copy_functions(work: Path, *, without: str) -> None:
     """The delivering half, less one cloud's folder and what only other processes need."""
     for source in sorted((ROOT / "functions").rglob("*.py")):
         place = source.relative_to(ROOT)
-        if without in place.parts or _LEFT_OUT & {place.as_posix(), place.parent.as_posix()}:
+        if without in place.parts or place.parent.as_posix() in _LEFT_OUT:
             continue
         (work / place).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, work / place)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,13 +12,14 @@ from functions.aws.clients import REPEATABLE, plain_client
 from functions.aws.metrics import EmfObserver
 from functions.aws.notifications import NotOurs, S3Notification, doorbells
 from functions.aws.receipts import TABLE, DynamoReceipts, NoReceipts, NoTable
-from functions.aws.spool import QUEUE, SqsNotifier, find_queue, open_client, open_store
+from functions.aws.spool import QUEUE, open_spool
 from functions.bucket.runner import Fate, Home, Run
 from functions.bucket.sweep import WINDOW, sweep
 from functions.config import DeliveryConfig
 from functions.delivery.build import build_delivery, needs_receipts
-from functions.delivery.engine import MIN_SECONDS_LEFT, backoff
+from functions.delivery.engine import backoff
 from functions.options.secrets import SecretResolver
+from functions.processors.base import MIN_SECONDS_LEFT
 from functions.processors.context import BuildContext
 
 log: Final = logging.getLogger("smtp_relay.function")
@@ -55,22 +55,20 @@ class LambdaFunction:
         self.observer = EmfObserver()
         folder = Path.cwd()
         resolver = SecretResolver(folder, environ)
-        client = open_client(spool, resolver)
+        access = open_spool(config, folder, environ)
         context = BuildContext(folder, durable=False, staging=None, resolve_secret=resolver)
         self.delivery = build_delivery(config, context, eager=eager)
         self._receipts = self._open_receipts(config, environ)
         self.home = Home(
-            open_store(spool, client),
-            spool.prefix,
+            access.store,
+            access.prefix,
             self.delivery,
             self._receipts,
             keep=config.keep_cache,
             observer=self.observer,
             clock=clock,
         )
-        self._bell = SqsNotifier(
-            spool.bucket, partial(find_queue, client, spool.bucket, spool.prefix, environ)
-        )
+        self._bell = access.notify
         self._queue_url = environ.get(QUEUE)
         self._sqs: Any = None
         self._memory = int(environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "1024")) * 1_048_576

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
 from functions.aws.clients import REPEATABLE, plain_client
 from functions.aws.faults import fault_of
 from functions.aws.store import S3Store
+from functions.bucket.access import SpoolAccess
+from functions.bucket.runner import Receipts
+from functions.config import DeliveryConfig
+from functions.delivery.build import needs_receipts
+from functions.delivery.events import Observer
 from functions.errors import ConfigError, Temporary
+from functions.options.secrets import SecretResolver
 from functions.options.spool import SpoolOptions
 
 QUEUE: Final = "SMTP_RELAY_QUEUE_URL"
@@ -19,6 +27,52 @@ EVENT_NAME: Final = "SmtpRelay:Sweep"
 """What stands for the name of S3's event in a message that we ring with."""
 
 _BATCH: Final = 10  # messages of one SendMessageBatch
+
+
+def open_spool(config: DeliveryConfig, folder: Path, environ: Mapping[str, str]) -> SpoolAccess:
+    """The configuration's bucket; `folder` is the working folder. Raises ConfigError."""
+    spool = config.spool
+    client = open_client(spool, SecretResolver(folder, environ))
+    find = partial(find_queue, client, spool.bucket, spool.prefix, environ)
+    return SpoolAccess(
+        open_store(spool, client),
+        spool.prefix,
+        SqsNotifier(spool.bucket, find),
+        partial(_receipts, config, environ),
+    )
+
+
+def _receipts(
+    config: DeliveryConfig, environ: Mapping[str, str], observer: Observer, lasting: float
+) -> Receipts:
+    from functions.aws.receipts import TABLE, DynamoReceipts, NoReceipts
+
+    if not needs_receipts(config):
+        return NoReceipts()
+    table = environ.get(TABLE)
+    if not table:
+        raise ConfigError(
+            "delivery.mode",
+            "the receipts of these outputs are kept in a DynamoDB table",
+            f"name it in {TABLE}",
+        )
+    receipts = DynamoReceipts(
+        table,
+        plain_client("dynamodb", REPEATABLE),
+        give_up_doubts=config.delivery.on_doubt == "dead-letter",
+        observer=observer,
+    )
+    receipts.register(_Run(lasting))
+    return receipts
+
+
+class _Run(NamedTuple):
+    """Tells Powertools how long a run may take, as Lambda's context does."""
+
+    seconds: float
+
+    def get_remaining_time_in_millis(self) -> int:
+        return int(self.seconds * 1000)
 
 
 def open_client(options: SpoolOptions, resolve: Callable[[str], str]) -> Any:

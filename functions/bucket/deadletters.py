@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Final
 
 from pydantic import ValidationError
 
+from functions.backends import open_spool
 from functions.bucket.marks import (
     clear_marks,
     dead_folder,
@@ -21,14 +23,15 @@ from functions.bucket.marks import (
 )
 from functions.bucket.runner import JSON
 from functions.bucket.store import ObjectStore
-from functions.bucket.sweep import Ring
+from functions.bucket.sweep import Ring, ring_nobody
+from functions.config import DeliveryConfig
 from functions.errors import Permanent
 from functions.ids import uuid7_ms
 from functions.message.envelope import Envelope, UnknownEnvelope
+from functions.spool.dead_record import DeadRecord
 from functions.spool.deadletters import KeptSelection, Selection, Shown
 from functions.spool.object import (
     CONTENT_TYPE,
-    DeadRecord,
     dead_key,
     encode_object,
     kept_key,
@@ -42,6 +45,14 @@ HEAD: Final = 65_536
 _HOURS: Final = 3  # a mail is received within hours of its id
 _DAYS: Final = 8
 _REFUSED: Final = re.compile(r"recipient-\d+")
+
+
+def open_dead_letters(config: DeliveryConfig, folder: Path, environ: Mapping[str, str]) -> BucketDeadLetters:
+    """The dead letters of the configuration's bucket. Raises ConfigError."""
+    access = open_spool(config, folder, environ)
+    return BucketDeadLetters(
+        access.store, access.prefix, access.notify if config.mode == "events" else ring_nobody
+    )
 
 
 class BucketDeadLetters:

@@ -7,7 +7,6 @@ that ends, or runs beside others on the same spool, loses nothing and repeats no
 from __future__ import annotations
 
 import heapq
-import importlib
 import logging
 import math
 import threading
@@ -19,19 +18,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
+from functions.backends import open_spool
 from functions.bucket.marks import spooled_id
 from functions.bucket.runner import Fate, Home
 from functions.bucket.sweep import PERIOD, WINDOW, sweep
 from functions.config import DeliveryConfig
 from functions.delivery.engine import Delivery, backoff
 from functions.delivery.events import NullObserver, Observer
-from functions.errors import ConfigError, DeliveryFault
+from functions.errors import DeliveryFault
 
 log: Final = logging.getLogger("smtp_relay.delivery")
-
-HOMES: Final[Mapping[str, str]] = {"s3": "functions.aws.in_process", "gs": "functions.gcp.in_process"}
-"""Spool scheme to the module whose `open_home(config, delivery, folder, environ, observer)` gives the
-spool's Home."""
 
 RUN: Final = 300.0
 """Seconds that a run over one mail may take; effects begin within them."""
@@ -46,14 +42,9 @@ def open_home(
     config: DeliveryConfig, delivery: Delivery, folder: Path, environ: Mapping[str, str], observer: Observer
 ) -> Home:
     """The bucket of the configuration's spool, with its cloud's receipts. Raises ConfigError."""
-    try:
-        module = importlib.import_module(HOMES[config.spool.scheme])
-    except (ImportError, KeyError) as error:
-        raise ConfigError(
-            "delivery.mode", f"in-process is not available for {config.spool.url}: {error}", "use events"
-        ) from error
-    home: Home = module.open_home(config, delivery, folder, environ, observer)
-    return home
+    access = open_spool(config, folder, environ)
+    receipts = access.receipts(observer, RUN)
+    return Home(access.store, access.prefix, delivery, receipts, keep=config.keep_cache, observer=observer)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,14 +23,15 @@ from functions.bucket.marks import (
     spooled_id,
 )
 from functions.bucket.store import ObjectStore
-from functions.delivery.engine import SKEW, UNKNOWN, Delivery, Outcome, Owed, Report, State
+from functions.delivery.engine import SKEW, Delivery, Outcome, Owed, Report, State
 from functions.delivery.events import NullObserver, Observer
 from functions.errors import DeliveryFault, Temporary
 from functions.ids import uuid7_ms
 from functions.message.envelope import Envelope, UnknownEnvelope
 from functions.message.mail import BytesContent, Mail
 from functions.processors.base import Once
-from functions.spool.object import CONTENT_TYPE, DeadRecord, dead_key, encode_object, kept_key, split_object
+from functions.spool.dead_record import UNKNOWN, DeadRecord
+from functions.spool.object import CONTENT_TYPE, dead_key, encode_object, kept_key, split_object
 
 log: Final = logging.getLogger("smtp_relay.delivery")
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Final
 
-from functions.backends import Swept
+from functions.backends import Swept, open_spool
 from functions.bucket.marks import Marks, dead_name, spooled_id
 from functions.bucket.store import ObjectStore
-from functions.delivery.engine import MIN_SECONDS_LEFT
+from functions.config import DeliveryConfig
 from functions.ids import uuid7_ms
+from functions.processors.base import MIN_SECONDS_LEFT
 
 log: Final = logging.getLogger("smtp_relay.sweep")
 
@@ -96,6 +100,24 @@ def sweep(
     return Swept(oldest, unfinished, dead, rung)
 
 
+def sweep_once(config: DeliveryConfig, folder: Path, environ: Mapping[str, str]) -> Swept:
+    """One pass for `smtp-relay sweep`: counts what the bucket holds, and sends a notification for every
+    mail that is older than the first step, because a person asks for a pass when the regular ones are
+    not enough. A server that delivers in-process cannot be notified: its mails are only counted.
+    Raises ConfigError, DeliveryFault."""
+    access = open_spool(config, folder, environ)
+    events = config.mode == "events"
+    now = time.time()
+    return sweep(
+        access.store,
+        access.prefix,
+        access.notify if events else ring_nobody,
+        now=now,
+        since=-math.inf if events else now,
+        seconds_left=lambda: math.inf,
+    )
+
+
 def _keys(store: ObjectStore, folder: str) -> list[str]:
     """All keys of a folder that has shards. One listing while they are few, since listings cost; all
     shards side by side when they are many."""
@@ -107,6 +129,3 @@ def _keys(store: ObjectStore, folder: str) -> list[str]:
     with ThreadPoolExecutor(_LISTERS, thread_name_prefix="sweep") as pool:
         lists = pool.map(lambda shard: [found.key for found in store.list(f"{folder}{shard}/")], _SHARDS)
         return [key for keys in lists for key in keys]
-
-
-__all__ = ["PERIOD", "WINDOW", "Ring", "ring_nobody", "rings", "sweep"]

@@ -18,19 +18,13 @@ from typing import Final, NamedTuple, Protocol
 from functions.errors import DeliveryFault, Permanent, Temporary
 from functions.message.envelope import Envelope
 from functions.message.mail import Mail
-from functions.processors.base import Job, Landed, Once, Processor
-from functions.spool.object import DeadRecord
+from functions.processors.base import MIN_SECONDS_LEFT, Job, Landed, Once, Processor
+from functions.spool.dead_record import UNKNOWN, DeadRecord
 
 log = logging.getLogger("smtp_relay.delivery")
 
-MIN_SECONDS_LEFT: Final = 35.0
-"""No effect starts with less than this left of the run (SPEC section 6)."""
-
 SKEW: Final = 3600.0
 """Seconds for which a flow that this configuration does not know may still be deployed."""
-
-UNKNOWN: Final = "unknown"
-"""Stands for the output in the key and record of a flow that is not known."""
 
 
 class State(Enum):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,12 +13,12 @@ from functions.bucket.runner import Fate, Home, Run
 from functions.bucket.sweep import WINDOW, sweep
 from functions.config import DeliveryConfig
 from functions.delivery.build import build_delivery
-from functions.delivery.engine import MIN_SECONDS_LEFT
 from functions.errors import DeliveryFault
 from functions.gcp.notifications import GcsNotification, NotOurs, doorbell
 from functions.gcp.receipts import GcsReceipts
-from functions.gcp.spool import PubSubNotifier, find_topic, open_store
+from functions.gcp.spool import open_notifier, open_store
 from functions.options.secrets import SecretResolver
+from functions.processors.base import MIN_SECONDS_LEFT
 from functions.processors.context import BuildContext
 
 log: Final = logging.getLogger("smtp_relay.function")
@@ -75,7 +74,7 @@ class CloudRunFunction:
             keep=config.keep_cache,
             clock=clock,
         )
-        self._bell = PubSubNotifier(spool.bucket, partial(find_topic, spool, store, environ), environ)
+        self._bell = open_notifier(spool, store, environ)
         self._swept = -1.0
 
     def handle(self, body: Any) -> tuple[int, dict[str, Any] | None]:

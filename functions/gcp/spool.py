@@ -3,19 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
+from functions.bucket.access import SpoolAccess
+from functions.bucket.runner import Receipts
+from functions.config import DeliveryConfig
+from functions.delivery.events import Observer
 from functions.errors import ConfigError
 from functions.gcp.clients import publisher_client, storage_client, topic_path
 from functions.gcp.faults import fault_of
 from functions.gcp.notifications import ring_message
 from functions.gcp.store import GcsStore
+from functions.options.secrets import SecretResolver
 from functions.options.spool import SpoolOptions
 
 TOPIC: Final = "SMTP_RELAY_TOPIC"
 """Environment variable with the topic that the spool's notifications go to."""
 
 _TIMEOUT: Final = 10.0
+
+
+def open_spool(config: DeliveryConfig, folder: Path, environ: Mapping[str, str]) -> SpoolAccess:
+    """The configuration's bucket, which holds the receipts as well; `folder` is the working folder.
+    Raises ConfigError."""
+    spool = config.spool
+    store = open_store(spool, SecretResolver(folder, environ))
+    notify = open_notifier(spool, store, environ)
+    return SpoolAccess(store, spool.prefix, notify, partial(_receipts, config, store))
+
+
+def open_notifier(spool: SpoolOptions, store: GcsStore, environ: Mapping[str, str]) -> PubSubNotifier:
+    """Notifies the function of mails; it looks for its topic at the first one."""
+    return PubSubNotifier(spool.bucket, partial(find_topic, spool, store, environ), environ)
+
+
+def _receipts(config: DeliveryConfig, store: GcsStore, observer: Observer, lasting: float) -> Receipts:
+    from functions.gcp.receipts import GcsReceipts
+
+    return GcsReceipts(
+        store,
+        config.spool.prefix,
+        lasting=lasting,
+        give_up_doubts=config.delivery.on_doubt == "dead-letter",
+        observer=observer,
+    )
 
 
 def open_store(options: SpoolOptions, resolve: Callable[[str], str]) -> GcsStore:

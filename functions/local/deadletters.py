@@ -15,8 +15,8 @@ from functions.errors import Permanent, Temporary
 from functions.local import layout
 from functions.local.archive import Keeper, read_kept
 from functions.message.envelope import from_json
+from functions.spool.dead_record import DeadRecord
 from functions.spool.deadletters import KeptSelection, Selection, Shown
-from functions.spool.object import DeadRecord
 
 HEAD: Final = 65_536
 

@@ -19,7 +19,7 @@ from typing import Final
 from functions.errors import ConfigError
 from functions.message.envelope import Envelope, from_json
 from functions.message.mail import BytesContent, Content, FileContent, Mail
-from functions.spool.object import DeadRecord
+from functions.spool.dead_record import DeadRecord
 
 LAYOUT: Final = 1
 """Number of this layout, kept in `user_version`; another one is not opened."""

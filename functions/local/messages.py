@@ -13,7 +13,7 @@ from functions.errors import Permanent
 from functions.message.envelope import Envelope
 from functions.message.mail import Content, Mail
 from functions.processors.base import Landed
-from functions.spool.object import DeadRecord
+from functions.spool.dead_record import DeadRecord
 
 
 class Answer(NamedTuple):

@@ -7,11 +7,15 @@ be called from several threads at once.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple, Protocol
+from typing import ClassVar, Final, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
 from functions.message.mail import Mail
+
+MIN_SECONDS_LEFT: Final = 35.0
+"""No effect starts with less than this left of the run: a request then still ends before the run's
+deadline."""
 
 
 class OutputOptions(BaseModel):

@@ -14,14 +14,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO, Final, Protocol
 
-from functions.delivery.engine import MIN_SECONDS_LEFT
 from functions.errors import Temporary
 from functions.message.headers import separator
 from functions.message.mail import Mail
 from functions.message.streams import PrefixedFile
 from functions.message.template import Template, TemplateValues
 from functions.options.storage import StorageOptions
-from functions.processors.base import Job
+from functions.processors.base import MIN_SECONDS_LEFT, Job
 from functions.processors.raw_fields import raw_fields
 from functions.spool.object import CONTENT_TYPE
 

@@ -1,27 +1,16 @@
 """Outputs that were given up: finding them, trying them again, dropping them (SPEC section 6).
 
-One interface for folders, S3 and Cloud Storage; `open_dead_letters` chooses by the spool.
+One interface for folders, S3 and Cloud Storage; `functions.backends` chooses by the spool.
 """
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
-from functions.config import DeliveryConfig
-from functions.errors import ConfigError
 from functions.message.envelope import Envelope
-from functions.spool.object import DeadRecord
-
-HOMES: Final[Mapping[str, str]] = {
-    "file": "functions.local.deadletters",
-    "s3": "functions.aws.deadletter",
-    "gs": "functions.gcp.deadletter",
-}
-"""Spool scheme to the module whose `open_dead_letters(config, folder, environ)` makes them."""
+from functions.spool.dead_record import DeadRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,17 +91,3 @@ class DeadLetters(Protocol):
 
     def close(self) -> None:
         """Release connections."""
-
-
-def open_dead_letters(config: DeliveryConfig, folder: Path, environ: Mapping[str, str]) -> DeadLetters:
-    """The dead letters of the configuration's spool; `folder` is the working folder. Raises
-    ConfigError where the spool or what reaches it is missing."""
-    module = HOMES[config.spool.scheme]
-    try:
-        home = importlib.import_module(module)
-    except ImportError as error:
-        raise ConfigError(
-            "deadletter", f"is not available for {config.spool.url} in this installation: {error}"
-        ) from error
-    found: DeadLetters = home.open_dead_letters(config, folder, environ)
-    return found

@@ -7,9 +7,7 @@ byte. The object is a valid RFC 5322 mail.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Final, NamedTuple
-
-from pydantic import BaseModel, ConfigDict
+from typing import Final, NamedTuple
 
 from functions.message.envelope import FIELD_NAME, Envelope, UnknownEnvelope, decode_value, encode_field
 
@@ -87,29 +85,3 @@ def split_object(data: bytes) -> tuple[Envelope, bytes]:
     if head is None:
         raise UnknownEnvelope("the object ends inside the envelope field")
     return head.envelope, data[head.offset :]
-
-
-class DeadRecord(BaseModel):
-    """Why one output of one mail was given up. Times are Unix milliseconds."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    version: int = 1
-    id: str
-    key: str
-    """The output key: hash of mail, replay, flow and output."""
-    flow: str
-    output: str
-    reason: str
-    code: str
-    """RFC 3463 enhanced status code."""
-    attempts: int = 1
-    first: int
-    last: int
-    replay: int = 0
-    recipients: tuple[str, ...] = ()
-    reverse_path: str = ""
-
-    def summary(self) -> dict[str, Any]:
-        """The record as plain JSON values."""
-        return self.model_dump(mode="json")

@@ -39,6 +39,20 @@ class Session:
         """The client's address, for subnet tests."""
         return ipaddress.ip_address(self.ip)
 
+    def transmission(self, *, smtputf8: bool) -> str:
+        """The transmission type of a mail (RFC 3848 section 1, and RFC 6531 section 4.3 for UTF8…)."""
+        if self.lmtp:
+            word = "UTF8LMTP" if smtputf8 else "LMTP"
+        elif not self.esmtp:
+            return "SMTP"
+        else:
+            word = "UTF8SMTP" if smtputf8 else "ESMTP"
+        if self.tls is not None:
+            word += "S"
+        if self.user is not None:
+            word += "A"
+        return word
+
 
 @dataclass(frozen=True, slots=True)
 class Credentials:

@@ -9,7 +9,8 @@ from typing import TextIO
 from functions.errors import ConfigError
 from listener.checks import deployment, exposure, flows, listeners, loopingz, secrets
 from listener.checks.finding import Finding, Setting, note, warning
-from listener.config.relay import RelayConfig, load
+from listener.config.load import load
+from listener.config.relay import RelayConfig
 
 
 def findings(config: RelayConfig, setting: Setting) -> tuple[Finding, ...]:

@@ -15,10 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TextIO, TypeVar
 
+from functions.backends import open_dead_letters
 from functions.errors import ConfigError, DeliveryFault
-from functions.spool.deadletters import DeadLetters, KeptSelection, Selection, Shown, open_dead_letters
-from functions.spool.object import DeadRecord
-from listener.config.relay import load
+from functions.spool.dead_record import DeadRecord
+from functions.spool.deadletters import DeadLetters, KeptSelection, Selection, Shown
+from listener.config.load import load
 
 MANY: Final = 20
 """From so many records on a terminal shows a bar instead of a line for each."""

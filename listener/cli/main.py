@@ -226,8 +226,9 @@ def _auth_check_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    from listener.config.relay import RelayConfig, load
-    from listener.server.worker import run
+    from listener.config.load import load
+    from listener.config.relay import RelayConfig
+    from listener.server.run import run
 
     def read() -> RelayConfig:
         return load(arguments.config, os.environ)

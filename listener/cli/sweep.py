@@ -9,7 +9,7 @@ from pathlib import Path
 
 from functions.backends import sweep_once
 from functions.errors import DeliveryFault
-from listener.config.relay import load
+from listener.config.load import load
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,5 @@
-"""Finding the configuration and reading its text: JSON, JSONC or YAML."""
+"""Loading the configuration: finds the file, reads its text (JSON, JSONC or YAML), lays the
+environment over it and reports every mistake at once."""
 
 from __future__ import annotations
 
@@ -7,8 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import ValidationError
+
 from functions.errors import ConfigError
 from functions.options.jsonc import NotJson, parse
+from listener.config.environment import overlay, sources
+from listener.config.errors import config_errors
+from listener.config.obsolete import without_obsolete
+from listener.config.relay import RelayConfig
 
 NAMES: Final = ("smtp-relay.jsonc", "smtp-relay.json", "smtp-relay.yaml", "smtp-relay.yml")
 """What is looked for in the working folder when no file is named."""
@@ -26,6 +33,21 @@ class ConfigFile:
 
     value: dict[str, Any]
     source: str
+
+
+def load(path: Path | None, environ: Mapping[str, str]) -> RelayConfig:
+    """Read the configuration: `SMTP_RELAY_CONFIG_JSON`, else the file at `path`, else
+    `smtp-relay.jsonc|json|yaml|yml` of the working folder, else the embedded default; the
+    environment's other variables stand over it. Raises ConfigError, which may hold several."""
+    found = read(path, environ)
+    value, warnings = without_obsolete(overlay(found.value, environ))
+    try:
+        config = RelayConfig.model_validate(value, by_alias=True, by_name=False)
+    except ValidationError as error:
+        raise config_errors(error, RelayConfig, value, {"": found.source, **sources(environ)}) from None
+    config._source = found.source
+    config._warnings = warnings
+    return config
 
 
 def read(path: Path | None, environ: Mapping[str, str]) -> ConfigFile:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
@@ -36,3 +38,26 @@ TrustedPeers = Annotated[
     bool | tuple[Network, ...], BeforeValidator(_networks, json_schema_input_type=bool | str | list[str])
 ]
 """True for everybody, or the addresses and subnets of those who are believed."""
+
+
+def trusted(peers: bool | tuple[Network, ...]) -> Callable[[str], bool] | None:
+    """Whether a peer's address (canonical text) is among those of the option; None when nobody is."""
+    if peers is False or peers == ():
+        return None
+    if peers is True:
+        return _anybody
+    networks = peers
+
+    @lru_cache(maxsize=1024)
+    def among(ip: str) -> bool:
+        try:
+            address = ipaddress.ip_address(ip)
+        except ValueError:
+            return False
+        return any(address in network for network in networks)
+
+    return among
+
+
+def _anybody(ip: str) -> bool:
+    return True

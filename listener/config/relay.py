@@ -1,6 +1,6 @@
 """The configuration as the listener reads it: flows with filters and outputs, listeners, options.
 
-`load` reads the file, lays the environment over it and reports every mistake at once.
+`listener.config.load` makes one from a file and the environment.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, field_validator, model_validator
@@ -23,8 +22,6 @@ from listener.config.listeners import DEFAULT_PORT, Listener, ListenerOptions, a
 from listener.config.smtp import SmtpOptions
 from listener.filters.registry import AnyFilter
 from listener.logs.options import LoggerOptions
-
-__all__ = ["Endpoint", "FlowConfig", "Listener", "RelayConfig", "load"]
 
 
 class Endpoint(NamedTuple):
@@ -204,14 +201,3 @@ def _name(options: ListenerOptions, index: int) -> str:
     if options.name is not None:
         return options.name
     return str(options.port) if options.port else f"0-{index}"
-
-
-def load(path: Path | None, environ: Mapping[str, str]) -> RelayConfig:
-    """Read the configuration: `SMTP_RELAY_CONFIG_JSON`, else the file at `path`, else
-    `smtp-relay.jsonc|json|yaml|yml` of the working folder, else the embedded default; the
-    environment's other variables stand over it. Raises ConfigError, which may hold several."""
-    from listener.config.load import read
-    from listener.config.validation import validate
-
-    found = read(path, environ)
-    return validate(RelayConfig, found, environ)

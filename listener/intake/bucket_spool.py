@@ -18,7 +18,8 @@ from typing import Any, Final, Protocol
 
 from functions.message.envelope import Envelope, Refused, encode_field
 from functions.message.mail import BytesContent, Content
-from functions.spool.object import CONTENT_TYPE, DeadRecord, spool_key
+from functions.spool.dead_record import DeadRecord
+from functions.spool.object import CONTENT_TYPE, spool_key
 from listener.api.decision import Reply
 from listener.intake.byte_limit import Budget
 from listener.intake.capture_folder import CaptureFolder

@@ -12,7 +12,7 @@ from functions.local.messages import Answer, Item
 from functions.local.service import LocalDelivery
 from functions.message.envelope import Envelope
 from functions.message.mail import Content
-from functions.spool.object import DeadRecord
+from functions.spool.dead_record import DeadRecord
 from listener.api.decision import Reply
 
 Answered = Callable[[Reply], None]

@@ -65,7 +65,7 @@ class Intake:
                 ip=session.ip,
                 name=session.name,
                 by=self._hostname,
-                transmission=transmission(session, transaction),
+                transmission=session.transmission(smtputf8=transaction.smtputf8),
                 mail_id=transaction.id,
                 received=time.time_ns() // 1_000_000,
                 tls=session.tls,
@@ -104,7 +104,7 @@ class Intake:
                 "listener": session.listener,
                 "tls": session.tls,
                 "user": session.user,
-                "transmission": transmission(session, transaction),
+                "transmission": session.transmission(smtputf8=transaction.smtputf8),
                 "forwarded": transaction.forwarded,
                 "notes": notes,
                 "size": size,
@@ -112,18 +112,3 @@ class Intake:
                 "config": self._config_digest,
             }
         )
-
-
-def transmission(session: Session, transaction: Transaction) -> str:
-    """The transmission type of RFC 3848 section 1 (and RFC 6531 section 4.3 for UTF8…)."""
-    if session.lmtp:
-        word = "UTF8LMTP" if transaction.smtputf8 else "LMTP"
-    elif not session.esmtp:
-        return "SMTP"
-    else:
-        word = "UTF8SMTP" if transaction.smtputf8 else "ESMTP"
-    if session.tls is not None:
-        word += "S"
-    if session.user is not None:
-        word += "A"
-    return word

@@ -24,7 +24,8 @@ from listener.smtp.tls import context as tls
 from listener.smtp.tls.context import ServerTls
 
 if TYPE_CHECKING:
-    from listener.config.relay import Listener, RelayConfig
+    from listener.config.listeners import Listener
+    from listener.config.relay import RelayConfig
     from listener.intake.spool import Spool
     from listener.monitoring.events import Observer
 

@@ -22,14 +22,12 @@ from listener.server import build
 from listener.server.build import Surroundings
 from listener.server.counters import SharedCounters
 from listener.server.dry_run import can_be_carried_out
+from listener.server.sockets import Sockets, announce, bind, close_all, reuseport_socket
 from listener.server.worker import (
     Reload,
     Server,
     SharedParts,
-    Sockets,
-    announce,
     check_reload,
-    close_all,
     make_room,
     serve_process,
     tell_what_waits,
@@ -37,7 +35,8 @@ from listener.server.worker import (
 from listener.smtp.tls import context as tls
 
 if TYPE_CHECKING:
-    from listener.config.relay import Listener, RelayConfig
+    from listener.config.listeners import Listener
+    from listener.config.relay import RelayConfig
 
 log = logging.getLogger("smtp_relay.server")
 
@@ -157,7 +156,7 @@ class Supervisor:
         # Each worker has a socket of its own on the port that the parent holds: the kernel then
         # spreads connections over the workers (SO_REUSEPORT).
         own = [
-            (listener, [twin for sock in sockets for twin in build.twin(sock)])
+            (listener, [one for sock in sockets for one in reuseport_socket(sock)])
             for listener, sockets in self._sockets
         ]
         shared = SharedParts(self._counters.of(index), self._probes.observer(index), self._probes.beat(index))
@@ -211,7 +210,7 @@ class Supervisor:
         taken = False
         try:
             for address in wanted.keys() - held.keys():
-                fresh[address] = build.bind(*address, shared=True)
+                fresh[address] = bind(*address, shared=True)
             taken = can_be_carried_out(config, self._around)
         finally:
             if not taken:

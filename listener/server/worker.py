@@ -3,40 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import logging
 import os
 import signal
-import socket
-import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from functions.errors import ConfigError
-from functions.local.layout import Lock, Part, parts
+from functions.local.layout import Part, parts
 from functions.local.service import LocalDelivery
-from listener.checks.finding import Setting
-from listener.checks.report import start_warnings
 from listener.config.secret_places import placed
 from listener.intake.spool import LocalSpool, Spool
 from listener.logs import setup as observe
 from listener.monitoring.events import NULL, Observer
-from listener.monitoring.probes import Probes, expect
+from listener.monitoring.probes import expect
 from listener.server import build
 from listener.server import file_limit as descriptors
 from listener.server.backlog import Backlogs
 from listener.server.build import Surroundings
 from listener.server.generation import Generation
+from listener.server.sockets import Sockets, bind, close_all
 from listener.smtp.connection import Connection
 from listener.smtp.connection_limits import Counters, LocalCounters
 
 if TYPE_CHECKING:
     from functions.bucket.in_process import BucketDelivery, Waits
     from functions.delivery.engine import Delivery
-    from listener.config.relay import Listener, RelayConfig
+    from listener.config.listeners import Listener
+    from listener.config.relay import RelayConfig
     from listener.monitoring.heartbeat import Beat
 
 log = logging.getLogger("smtp_relay.server")
@@ -45,7 +42,6 @@ TICK: Final = 1.0
 BACKLOG: Final = 1024
 
 Reload = Callable[[], "RelayConfig"]
-Sockets = list[socket.socket]
 
 
 @dataclass(slots=True)
@@ -219,7 +215,7 @@ class Server:
             for address, listener in wanted.items():
                 if address not in self._servers:
                     shared = worker_count(config) > 1
-                    fresh[address] = (listener.name, build.bind(*address, shared=shared))
+                    fresh[address] = (listener.name, bind(*address, shared=shared))
             if self._stop.is_set():
                 raise ConfigError(config.source, "the server is stopping")
             # The last that may fail: nothing was changed until here.
@@ -311,13 +307,6 @@ def tell_what_waits(old: RelayConfig, new: RelayConfig) -> None:
         log.warning("new settings of prometheus and health take effect when the server is restarted")
 
 
-def close_all(bound: Iterable[Sockets]) -> None:
-    """Close the sockets of several addresses."""
-    for sockets in bound:
-        for sock in sockets:
-            sock.close()
-
-
 def worker_count(config: RelayConfig) -> int:
     """How many processes serve; `auto` is one per core."""
     return (os.cpu_count() or 1) if config.workers == "auto" else config.workers
@@ -336,65 +325,3 @@ def serve_process(server: Server, ready: Callable[[], None]) -> None:
     """Run one serving process to its end."""
     with asyncio.Runner(loop_factory=event_loop) as runner:
         runner.run(server.run(ready))
-
-
-def run(config: RelayConfig, reload: Reload | None = None) -> int:
-    """Serve until SIGTERM or SIGINT; returns the exit code.
-
-    Raises ConfigError when a port, the spool or a secret cannot be had.
-    """
-    if reload is not None:
-        # It waits until it can be answered: this early, too, it asks for a reload and not for our end.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-    around = Surroundings.here()
-    observe.configure(config.log_outputs, folder=around.folder, environ=around.environ)
-    workers = worker_count(config)
-    sockets = [
-        (listener, build.bind(listener.bind, listener.port, shared=workers > 1))
-        for listener in config.resolved_listeners()
-    ]
-    for finding in start_warnings(config, Setting(around.folder, around.environ)):
-        log.warning("%s: %s", finding.where or config.source, finding.text)
-    make_room(config)
-    lock = None if config.spool.in_bucket else Lock(build.spool_folder(config, around))
-    held_up = 0
-    try:
-        if lock is not None:
-            build.clear_traces(config, around)
-        probes = Probes(config, workers)
-        if workers == 1:
-            shared = SharedParts(LocalCounters(), probes.observer(0), probes.beat(0))
-            server = Server(config, around, sockets, shared=shared, reload=reload)
-            with asyncio.Runner(loop_factory=event_loop) as runner:
-                runner.run(_alone(server, probes, lambda: announce(sockets)))
-            held_up = server.held_up
-        else:
-            from listener.server.supervisor import supervise
-
-            supervise(config, around, sockets, workers, probes, reload)
-    finally:
-        if lock is not None:
-            lock.release()
-    if held_up:
-        # The interpreter would wait for their threads, long past `closeTimeout`.
-        logging.shutdown()
-        sys.stdout.flush()
-        os._exit(0)
-    return 0
-
-
-async def _alone(server: Server, probes: Probes, ready: Callable[[], None]) -> None:
-    """One process that serves its own health and metrics."""
-    async with probes.served():
-        await server.run(ready)
-
-
-def announce(sockets: Sequence[tuple[Listener, Sockets]]) -> None:
-    """Say where the server listens, one line for each address."""
-    for listener, bound in sockets:
-        kind = "lmtp" if listener.options.lmtp else "smtps" if listener.options.secure else "smtp"
-        for sock in bound:
-            with contextlib.suppress(OSError):
-                host, port = sock.getsockname()[:2]
-                shown = f"[{host}]" if ":" in host else host
-                print(f"listening on {shown}:{port} ({kind}, listener {listener.name})", flush=True)

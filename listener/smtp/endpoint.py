@@ -8,13 +8,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from functions.delivery.engine import UNKNOWN
 from functions.message.headers import count_received
 from functions.message.mail import Content
-from functions.spool.object import DeadRecord
+from functions.spool.dead_record import UNKNOWN, DeadRecord
 from listener.api.decision import Reply
 from listener.api.session import Session, Transaction
-from listener.config.trust import trusted
+from listener.config.peers import trusted
 from listener.flows.flow import Flows
 from listener.flows.outcome import DataOutcome
 from listener.intake.capture import Capture
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     import ssl
 
     from functions.message.envelope import Tls
-    from listener.config.relay import Listener
+    from listener.config.listeners import Listener
     from listener.mailauth.dns.iprev import Names
     from listener.smtp.connection_limits import Gate
     from listener.smtp.tls.context import ServerTls

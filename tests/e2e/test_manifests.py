@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from functions.options.jsonc import parse
-from listener.config.relay import load
+from listener.config.load import load
 from tests.support.servers import ROOT, Relay
 
 MANIFEST: Final = ROOT / "infra" / "kubernetes" / "smtp-relay.yaml"

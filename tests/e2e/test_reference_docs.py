@@ -17,7 +17,7 @@ from typing import Any, Final
 import dkim
 import pytest
 
-from listener.config.relay import load
+from listener.config.load import load
 from tests.support.dns_server import DnsServer
 from tests.support.endpoint import Asked, Endpoint, Says, endpoint
 from tests.support.gcp import PROJECT, FakeGcs, Pubsub

@@ -292,8 +292,8 @@ class EarlySignals(Relay):
 
     SCRIPT: Final = """
 import os, signal, sys
-from listener.server.worker import build
-from listener.cli.main import main as cli
+from listener.cli import main as cli
+from listener.server import run
 from listener.server.worker import Server
 
 def early(function):
@@ -302,7 +302,7 @@ def early(function):
         return function(*arguments, **options)
     return called
 
-build.bind, Server._tick = early(build.bind), early(Server._tick)
+run.bind, Server._tick = early(run.bind), early(Server._tick)
 sys.exit(cli.main(["serve", sys.argv[1]]))
 """
 

@@ -13,9 +13,10 @@ from typing import Any
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from functions.backends import open_dead_letters
 from functions.config import DeliveryConfig
-from functions.spool.deadletters import Selection, open_dead_letters
-from functions.spool.object import DeadRecord
+from functions.spool.dead_record import DeadRecord
+from functions.spool.deadletters import Selection
 from tests.faults.house import House
 from tests.faults.letters import CHECKED, RELAYED, UNKNOWN, Book, id_of, letter, number_of
 from tests.support.mails import strip_added_fields

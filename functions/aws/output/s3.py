@@ -7,7 +7,7 @@ from typing import Any
 
 from functions.aws.faults import fault_of, status_of
 from functions.aws.output.request_options import PutOptions, given
-from functions.aws.put import put_new
+from functions.aws.store import put_new
 from functions.processors.store import Blob
 
 

@@ -10,11 +10,10 @@ from typing import Any, Final
 from functions.aws.faults import error_code, fault_of, is_throttled
 from functions.aws.output.request_options import SendRawEmailOptions
 from functions.aws.output.ses_account import Account
-from functions.delivery.engine import MIN_SECONDS_LEFT
 from functions.errors import Permanent, Temporary
 from functions.message.headers import HeaderEdits
 from functions.message.mail import Mail
-from functions.processors.base import Job
+from functions.processors.base import MIN_SECONDS_LEFT, Job
 
 MAX_RECIPIENTS: Final = 50
 """Recipients of one SendEmail (SES quotas)."""

@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from functions.delivery.engine import MIN_SECONDS_LEFT
 from functions.errors import Temporary
+from functions.processors.base import MIN_SECONDS_LEFT
 
 log: Final = logging.getLogger("smtp_relay.output.ses")
 

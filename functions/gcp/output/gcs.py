@@ -7,7 +7,7 @@ from typing import Any
 
 from functions.gcp.clients import TIMEOUT, again
 from functions.gcp.faults import fault_of, status_of
-from functions.gcp.put import put_new
+from functions.gcp.store import put_new
 from functions.processors.store import Blob
 
 

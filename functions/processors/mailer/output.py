@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Final
 
-from functions.delivery.engine import MIN_SECONDS_LEFT
 from functions.errors import ConfigError, Temporary
-from functions.processors.base import Job, Processor
+from functions.processors.base import MIN_SECONDS_LEFT, Job, Processor
 from functions.processors.context import BuildContext
 from functions.processors.mailer.message import Letter
 from functions.processors.mailer.options import MailerOutputOptions

@@ -21,7 +21,6 @@ from listener.api.filter import Filter, FilterOptions
 from listener.api.session import Message, Session, Transaction
 from listener.filters.http.answer import decide
 from listener.filters.http.client import Hmac, HttpAnswer, HttpClient, Unanswered, Url
-from listener.intake.stamp import transmission
 
 log = logging.getLogger("smtp_relay.filters")
 
@@ -160,7 +159,7 @@ def provisional_envelope(
         listener=session.listener,
         tls=session.tls,
         user=session.user,
-        transmission=transmission(session, transaction),
+        transmission=session.transmission(smtputf8=transaction.smtputf8),
         size=message.size,
         sha256="",
     )

@@ -10,8 +10,8 @@ from functions.bucket.sweep import WINDOW, sweep
 from functions.errors import Permanent, Temporary
 from functions.ids import uuid7_ms
 from functions.message.envelope import Refused
+from functions.spool.dead_record import DeadRecord
 from functions.spool.deadletters import KeptSelection, Selection
-from functions.spool.object import DeadRecord
 from tests.support.bucket_home import Place
 from tests.support.spooled import MAIL
 

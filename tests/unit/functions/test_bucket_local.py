@@ -179,5 +179,5 @@ def test_a_run_that_does_not_let_go_is_told_of(place: Place) -> None:
 
 def test_a_folder_is_no_bucket(tmp_path: Any) -> None:
     config = DeliveryConfig.model_validate({"flows": {}, "spool": "file://x"})
-    with pytest.raises(ConfigError, match=r"in-process is not available for file://x"):
+    with pytest.raises(ConfigError, match=r"file://x is not a bucket"):
         open_home(config, Delivery({}), tmp_path, {}, NullObserver())

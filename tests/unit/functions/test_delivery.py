@@ -7,23 +7,12 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from functions.delivery.engine import (
-    MIN_SECONDS_LEFT,
-    SKEW,
-    UNKNOWN,
-    Delivery,
-    Outcome,
-    Output,
-    Owed,
-    State,
-    backoff,
-    output_key,
-)
+from functions.delivery.engine import SKEW, Delivery, Outcome, Output, Owed, State, backoff, output_key
 from functions.errors import Permanent, Temporary
 from functions.message.envelope import Client, Envelope, Recipient
 from functions.message.mail import BytesContent, Mail
-from functions.processors.base import Job, Landed, Once, Processor
-from functions.spool.object import DeadRecord
+from functions.processors.base import MIN_SECONDS_LEFT, Job, Landed, Once, Processor
+from functions.spool.dead_record import UNKNOWN, DeadRecord
 
 NOW = 1_767_323_045.0
 

@@ -14,7 +14,8 @@ from functions.bucket.runner import ENVELOPE, Fate
 from functions.delivery.engine import SKEW, Delivery, Output
 from functions.errors import Permanent, Temporary
 from functions.message.envelope import Envelope, Refused
-from functions.spool.object import DeadRecord, split_object
+from functions.spool.dead_record import DeadRecord
+from functions.spool.object import split_object
 from tests.support.bucket_home import Place, Scripted
 from tests.support.spooled import MAIL, envelope_of, spool_object
 

@@ -94,7 +94,7 @@ def test_what_is_built_for_the_examples(tmp_path: Path) -> None:
 
 
 def test_the_listener_logs_for_alerts_unless_the_file_says_otherwise(tmp_path: Path) -> None:
-    from listener.config.relay import load
+    from listener.config.load import load
 
     path = tmp_path / "listener.json"
     path.write_text(json.dumps(listener_config({"flows": {}})))

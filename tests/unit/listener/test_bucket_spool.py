@@ -16,7 +16,8 @@ from functions.errors import ConfigError
 from functions.ids import uuid7
 from functions.message.mail import BytesContent, Content, FileContent
 from functions.options.spool import SpoolOptions
-from functions.spool.object import DeadRecord, split_object
+from functions.spool.dead_record import DeadRecord
+from functions.spool.object import split_object
 from listener.api.decision import Reply
 from listener.intake.bucket_spool import BUSY, UNSTORED, BucketSpool
 from listener.intake.byte_limit import Budget

@@ -13,7 +13,7 @@ from functions.ids import uuid7
 from functions.message.headers import HeaderEdits
 from listener.api.session import Session, Transaction
 from listener.intake.capture import HEADER_TOO_BIG, IN_MEMORY, NO_SPACE, TOO_BIG, Capture
-from listener.intake.stamp import Intake, transmission
+from listener.intake.stamp import Intake
 
 HEAD = b"Subject: x\r\nX-Gone: 1\r\n\tfolded\r\n"
 
@@ -129,4 +129,5 @@ def test_transmission_types(changes: dict[str, object], parameters: tuple[str, .
     made = session()
     for name, value in changes.items():
         setattr(made, name, value)
-    assert transmission(made, Transaction("t", "", parameters)) == word
+    transaction = Transaction("t", "", parameters)
+    assert made.transmission(smtputf8=transaction.smtputf8) == word

@@ -14,7 +14,8 @@ from listener.checks.flows import never_accepts
 from listener.checks.loopingz import differences
 from listener.checks.platform import in_container, on_container_disk, platform_of
 from listener.checks.strangers import recipients_limited, stranger_passes
-from listener.config.relay import RelayConfig, load
+from listener.config.load import load
+from listener.config.relay import RelayConfig
 
 ROOT = Path(__file__).parents[3]
 

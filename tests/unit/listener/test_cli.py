@@ -28,7 +28,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         calls.append((config, reload))
         return 0
 
-    monkeypatch.setattr("listener.server.worker.run", run)
+    monkeypatch.setattr("listener.server.run.run", run)
     return calls
 
 
@@ -61,7 +61,7 @@ class TestServe:
         def broken(*_: Any, **__: Any) -> int:
             raise RuntimeError("boom")
 
-        monkeypatch.setattr("listener.server.worker.run", broken)
+        monkeypatch.setattr("listener.server.run.run", broken)
         assert cli.main([]) == 1
         assert "unexpected fault" in caplog.text
 
@@ -69,7 +69,7 @@ class TestServe:
         def interrupted(*_: Any, **__: Any) -> int:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("listener.server.worker.run", interrupted)
+        monkeypatch.setattr("listener.server.run.run", interrupted)
         assert cli.main([]) == 130
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from functions.backends import Swept
+from functions import backends
+from functions.backends import Swept, open_dead_letters
 from functions.errors import ConfigError, Permanent
 from functions.message.envelope import Client, Envelope, Recipient
-from functions.spool import deadletters as deadletter
-from functions.spool.deadletters import KeptSelection, Selection, Shown, open_dead_letters
-from functions.spool.object import DeadRecord
+from functions.spool.dead_record import DeadRecord
+from functions.spool.deadletters import KeptSelection, Selection, Shown
 from listener.cli import main as cli
 from listener.cli.deadletter import line, moment, printable, watched
 
@@ -269,11 +269,12 @@ def test_what_a_stranger_wrote_reaches_no_terminal_raw():
     assert "\x1b" not in line(record(1, reason="\x1b]0;x\x07"))
 
 
-def test_the_spool_chooses_the_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    from listener.config.relay import load
+def test_the_spool_chooses_the_backend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    from listener.config.load import load
 
     config = load(None, {"SMTP_RELAY_CONFIG_JSON": '{"flows": {}, "spool": "s3://b"}'})
-    monkeypatch.setattr(deadletter, "HOMES", {"s3": "functions.no_such_module"})
+    gone = backends.Backend("functions.no_such_module", "functions.no_such_module")
+    monkeypatch.setattr(backends, "BACKENDS", {"s3": gone})
     with pytest.raises(ConfigError, match="s3://b"):
         open_dead_letters(config, tmp_path, {})
 

@@ -8,8 +8,9 @@ import pytest
 
 from functions.errors import ConfigError, ConfigErrors
 from listener.config.errors import keys_of, path_of
+from listener.config.load import load
 from listener.config.obsolete import OPTIONS, known, without_obsolete
-from listener.config.relay import RelayConfig, load
+from listener.config.relay import RelayConfig
 from listener.config.smtp import SmtpOptions
 
 

@@ -14,7 +14,8 @@ from functions.processors.registry import OUTPUTS as OUTPUT_REGISTRY
 from listener.checks import report as check
 from listener.checks.finding import Setting
 from listener.config.errors import keys_of
-from listener.config.relay import RelayConfig, load
+from listener.config.load import load
+from listener.config.relay import RelayConfig
 from listener.config.smtp import SmtpOptions
 from listener.filters.registry import FILTERS
 from listener.filters.registry import KINDS as FILTER_KINDS

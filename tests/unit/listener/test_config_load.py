@@ -10,8 +10,8 @@ import pytest
 
 from functions.errors import ConfigError
 from functions.options.secrets import secrets_of
-from listener.config.load import EMBEDDED_SOURCE
-from listener.config.relay import Endpoint, RelayConfig, load
+from listener.config.load import EMBEDDED_SOURCE, load
+from listener.config.relay import Endpoint, RelayConfig
 
 ROOT = Path(__file__).parents[3]
 CONFIGS = sorted((ROOT / "configs").glob("*.jsonc"))
@@ -323,7 +323,7 @@ def test_loading_imports_no_sdk_and_no_yaml():
         "obstore",
     )
     script = (
-        "import os, sys; from pathlib import Path; from listener.config.relay import load\n"
+        "import os, sys; from pathlib import Path; from listener.config.load import load\n"
         "for path in sys.argv[1:]: load(Path(path), os.environ)\n"
         f"print([name for name in {heavy!r} if name in sys.modules])"
     )

@@ -16,7 +16,7 @@ from functions.message.envelope import Envelope
 from functions.message.headers import HeaderEdits
 from functions.message.mail import Content
 from functions.options.secrets import SecretResolver
-from functions.spool.object import DeadRecord
+from functions.spool.dead_record import DeadRecord
 from listener.api.decision import ACCEPT, Reply
 from listener.config.listeners import Listener
 from listener.config.smtp import SmtpOptions

@@ -1,0 +1,23 @@
+"""How a bucket that holds a spool is reached; each cloud's `open_spool` makes one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from functions.bucket.runner import Receipts
+from functions.bucket.store import ObjectStore
+from functions.bucket.sweep import Ring
+from functions.delivery.events import Observer
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolAccess:
+    """The bucket, the prefix of its keys, and `notify`, which sends the function a notification for
+    each key. `receipts(observer, lasting)` opens the receipts of runs that last at most that many
+    seconds, and raises ConfigError where the outputs need a store of receipts that is not named."""
+
+    store: ObjectStore
+    prefix: str
+    notify: Ring
+    receipts: Callable[[Observer, float], Receipts]

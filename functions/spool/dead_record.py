@@ -1,0 +1,36 @@
+"""The record of one output of one mail that was given up."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict
+
+UNKNOWN: Final = "unknown"
+"""Stands for the output in the key and record of a flow that is not known."""
+
+
+class DeadRecord(BaseModel):
+    """Why one output of one mail was given up. Times are Unix milliseconds."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    version: int = 1
+    id: str
+    key: str
+    """The output key: hash of mail, replay, flow and output."""
+    flow: str
+    output: str
+    reason: str
+    code: str
+    """RFC 3463 enhanced status code."""
+    attempts: int = 1
+    first: int
+    last: int
+    replay: int = 0
+    recipients: tuple[str, ...] = ()
+    reverse_path: str = ""
+
+    def summary(self) -> dict[str, Any]:
+        """The record as plain JSON values."""
+        return self.model_dump(mode="json")

@@ -1,0 +1,75 @@
+"""Serving from start to end, in one process or several."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+from functions.local.layout import Lock
+from listener.checks.finding import Setting
+from listener.checks.report import start_warnings
+from listener.config.relay import RelayConfig
+from listener.logs import setup as logs
+from listener.monitoring.probes import Probes
+from listener.server import build
+from listener.server.build import Surroundings
+from listener.server.sockets import announce, bind
+from listener.server.worker import Reload, Server, SharedParts, event_loop, make_room, worker_count
+from listener.smtp.connection_limits import LocalCounters
+
+log = logging.getLogger("smtp_relay.server")
+
+
+def run(config: RelayConfig, reload: Reload | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit code.
+
+    Raises ConfigError when a port, the spool or a secret cannot be had.
+    """
+    if reload is not None:
+        # It waits until it can be answered: this early, too, it asks for a reload and not for our end.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    around = Surroundings.here()
+    logs.configure(config.log_outputs, folder=around.folder, environ=around.environ)
+    workers = worker_count(config)
+    sockets = [
+        (listener, bind(listener.bind, listener.port, shared=workers > 1))
+        for listener in config.resolved_listeners()
+    ]
+    for finding in start_warnings(config, Setting(around.folder, around.environ)):
+        log.warning("%s: %s", finding.where or config.source, finding.text)
+    make_room(config)
+    lock = None if config.spool.in_bucket else Lock(build.spool_folder(config, around))
+    held_up = 0
+    try:
+        if lock is not None:
+            build.clear_traces(config, around)
+        probes = Probes(config, workers)
+        if workers == 1:
+            shared = SharedParts(LocalCounters(), probes.observer(0), probes.beat(0))
+            server = Server(config, around, sockets, shared=shared, reload=reload)
+            with asyncio.Runner(loop_factory=event_loop) as runner:
+                runner.run(_alone(server, probes, lambda: announce(sockets)))
+            held_up = server.held_up
+        else:
+            from listener.server.supervisor import supervise
+
+            supervise(config, around, sockets, workers, probes, reload)
+    finally:
+        if lock is not None:
+            lock.release()
+    if held_up:
+        # The interpreter would wait for their threads, long past `closeTimeout`.
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(0)
+    return 0
+
+
+async def _alone(server: Server, probes: Probes, ready: Callable[[], None]) -> None:
+    """One process that serves its own health and metrics."""
+    async with probes.served():
+        await server.run(ready)
