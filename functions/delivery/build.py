@@ -22,6 +22,8 @@ log: Final = logging.getLogger("smtp_relay.delivery")
 
 _STORES: Final = frozenset({"aws", "gcp"})
 
+_LATER: Final = 43_200.0  # seconds
+
 
 def needs_receipt(options: OutputOptions) -> bool:
     """Whether repeating this output's effect is seen: everything but storing, whose objects are
@@ -132,3 +134,11 @@ class Receipted(Processor):
 
     def close(self) -> None:
         self._processor.close()
+
+
+class RunElsewhere(Processor):
+    """Leaves every mail in the spool, because `delivery.mode` is `events`: another process runs the
+    outputs."""
+
+    def process(self, job: Job) -> None:
+        raise Temporary("delivery.mode is events: this process runs no outputs", retry_after=_LATER)

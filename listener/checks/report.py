@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TextIO
 
 from functions.errors import ConfigError
-from listener.checks import deployment, exposure, flows, listeners, loopingz, secrets
+from listener.checks import deployment, flows, listeners, loopingz, secrets, strangers
 from listener.checks.finding import Finding, Setting, note, warning
 from listener.config.load import load
 from listener.config.relay import RelayConfig
@@ -56,6 +56,6 @@ def _all(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
     yield from flows.findings(config, setting)
     yield from deployment.findings(config, setting)
     yield from secrets.findings(config, setting)
-    yield from exposure.findings(config, setting)
+    yield from strangers.findings(config, setting)
     if config.mode == "events":
         yield note("", "outputs are built by the function: what it lacks shows there")

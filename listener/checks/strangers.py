@@ -1,13 +1,16 @@
-"""Who gets through a flow's filters: whether a client that nobody knows can."""
+"""Whether an unknown client gets through a flow's filters, and what it reaches then."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
+from functions.processors.base import OutputOptions
+from functions.processors.registry import type_of as output_type
 from listener.api.filter import FilterOptions
+from listener.checks.finding import Finding, Setting, error, warning
 from listener.config.listeners import Listener
 from listener.config.relay import FlowConfig, RelayConfig
 from listener.filters.registry import type_of
@@ -159,3 +162,31 @@ _CLIENT_TESTS: Final[dict[str, Callable[[Iterable[str]], bool]]] = {
     "subnets": _any_subnet,
 }
 """What a whitelist can ask of a client: alternatives of each other."""
+
+
+def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
+    """Outputs that send mail on, reached by clients that nobody knows."""
+    for name, flow in config.flows.items():
+        reached = [
+            one.name
+            for one in config.resolved_listeners()
+            if (setting.public or one.exposed) and stranger_passes(config, name, one)
+        ]
+        if not reached:
+            continue
+        for index, output in enumerate(flow.outputs):
+            if (sends := _sends(output)) is None:
+                continue
+            whom = "the recipients it lists" if recipients_limited(flow) else "anybody: an open relay"
+            text = f"a stranger on {', '.join(reached)} can send through {sends} to {whom}"
+            cure = "add static-auth or http-auth, limit ips or subnets, or require authentication"
+            make = error if setting.public else warning
+            yield make(f"flows.{name}.outputs[{index}]", f"{text} ({cure})")
+
+
+def _sends(output: OutputOptions) -> str | None:
+    """What sends the mail on; None for outputs that do not."""
+    kind = output_type(output)
+    if kind in {"mailer", "nodemailer"}:
+        return "the mailer"
+    return "SES" if getattr(output, "ses", None) is not None else None

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from functions.delivery.build import RunElsewhere
 from functions.delivery.engine import Delivery, Output
-from functions.delivery.held import Held
 from functions.errors import ConfigError
 from functions.local.archive import Keeper
 from functions.local.layout import Part, parts
@@ -121,7 +121,7 @@ def build_delivery(
     resolver = around.resolver()
     context = OutputContext(around.folder, durable, staging, resolver)
     if config.mode == "events":
-        flows = {name: [Output("events", "events", Held())] for name in config.flows}
+        flows = {name: [Output("events", "events", RunElsewhere())] for name in config.flows}
     else:
         flows = {
             name: [
