@@ -39,6 +39,31 @@ class Session:
         """The client's address, for subnet tests."""
         return ipaddress.ip_address(self.ip)
 
+    def become(self, ip: str, port: int) -> None:
+        """The client turned out to be another than the peer of the socket (PROXY, XCLIENT)."""
+        self.ip, self.port = ip, port
+        self.named(f"[{ip}]")
+
+    def named(self, name: str, sure: bool = True) -> None:
+        """The client's name was found, or `[ip]` where it has none."""
+        self.name, self.name_sure = name, sure
+
+    def reached(self, host: str, port: int | str) -> None:
+        """The client connected to this address of ours."""
+        self.server = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def greeted(self, helo: str, *, esmtp: bool) -> None:
+        """The client said who it is; "" where that is to be forgotten."""
+        self.helo, self.esmtp = helo, esmtp
+
+    def encrypted(self, tls: Tls) -> None:
+        """The TLS handshake is done."""
+        self.tls = tls
+
+    def authenticated(self, username: str | None) -> None:
+        """The client logged in as this user, or is to do so again."""
+        self.user = username
+
     def transmission(self, *, smtputf8: bool) -> str:
         """The transmission type of a mail (RFC 3848 section 1, and RFC 6531 section 4.3 for UTF8…)."""
         if self.lmtp:
@@ -80,6 +105,11 @@ class Transaction:
     recipient_parameters: list[tuple[str, ...]] = field(default_factory=list)
     forwarded: dict[str, str] | None = None
     """What XFORWARD told of where the mail came from, by attribute in lower case."""
+
+    def add(self, recipient: str, parameters: tuple[str, ...]) -> None:
+        """RCPT was accepted."""
+        self.recipients.append(recipient)
+        self.recipient_parameters.append(parameters)
 
     @property
     def smtputf8(self) -> bool:

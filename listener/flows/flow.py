@@ -145,7 +145,7 @@ class ConnectionState:
             refusal = self._failed_attempt(answers)
             if refusal is None:
                 self._before_mail = _added(self._at_connect, answers)
-                self._session.user = credentials.username
+                self._session.authenticated(credentials.username)
             return refusal
 
         return inquiry.then(finish)
@@ -213,7 +213,7 @@ class ConnectionState:
         authentication too; what is known of its address stays."""
         self.reset()
         self._before_mail = self._at_connect
-        self._session.user = None
+        self._session.authenticated(None)
 
     def vouch(self, username: str) -> None:
         """A trusted proxy has checked this user's credentials (XCLIENT's LOGIN): every filter that
@@ -224,7 +224,7 @@ class ConnectionState:
             if hook.filter.checks_credentials and hook.filter.may_know(username)
         ]
         self._before_mail = _added(self._at_connect, answers)
-        self._session.user = username
+        self._session.authenticated(username)
 
     # -- asking --------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""What a configuration comes to in one process: filters, flows and a port per listener.
+"""What a configuration comes to in one process: filters, flows and an endpoint per listener.
 
 A reload makes a new generation beside the old one, which serves the connections it has to their
 end.
@@ -14,12 +14,15 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from listener.intake.accept import Acceptor
+from listener.intake.refusals import Refusals
 from listener.intake.stamp import Intake
 from listener.mailauth.dns.iprev import Names, system_resolver
 from listener.server import build
 from listener.server.build import Filters, Surroundings
-from listener.smtp.connection_limits import Counters, Gate
-from listener.smtp.endpoint import Port
+from listener.smtp.commands import verbs_of
+from listener.smtp.connection_limits import ConnectionLimits, Counters
+from listener.smtp.endpoint import Endpoint
 from listener.smtp.tls import context as tls
 from listener.smtp.tls.context import ServerTls
 
@@ -62,17 +65,17 @@ class Generation:
         self._names = Names(system_resolver)
         self._watching: list[asyncio.Task[None]] = []
         self._told = -math.inf
-        self.ports = {listener.name: self._port(listener) for listener in config.resolved_listeners()}
+        self.endpoints = {listener.name: self._endpoint(listener) for listener in config.resolved_listeners()}
 
     async def start(self) -> None:
         """Start the filters, and the watch over certificates."""
         await self._filters.start()
-        for port in self.ports.values():
-            if port.meets_strangers:
+        for endpoint in self.endpoints.values():
+            if endpoint.meets_strangers:
                 self._names.prepare()
-            if port.tls is not None:
-                self._observer.tls_expiry(port.name, port.tls.not_after)
-                watch = port.tls.watch(partial(self._renewed, port.name))
+            if endpoint.tls is not None:
+                self._observer.tls_expiry(endpoint.name, endpoint.tls.not_after)
+                watch = endpoint.tls.watch(partial(self._renewed, endpoint.name))
                 self._watching.append(self._loop.create_task(watch))
 
     async def stop(self) -> None:
@@ -86,28 +89,27 @@ class Generation:
     @property
     def idle(self) -> bool:
         """Whether no connection of this generation is left."""
-        return not any(port.connections for port in self.ports.values())
+        return not any(endpoint.connections for endpoint in self.endpoints.values())
 
     def tick(self, now: float) -> None:
         """Called each second."""
-        for port in self.ports.values():
-            port.tick(now)
+        for endpoint in self.endpoints.values():
+            endpoint.tick(now)
         if now - self._told >= _TELL:
             self._told = now
             self._tell_certificates()
 
     def drain(self) -> None:
         """End what is idle, let mails being sent come in."""
-        for port in self.ports.values():
-            port.drain()
+        for endpoint in self.endpoints.values():
+            endpoint.drain()
 
     def abort(self) -> None:
         """End every connection now."""
-        for port in self.ports.values():
-            for connection in list(port.connections):
-                connection.transport.abort()
+        for endpoint in self.endpoints.values():
+            endpoint.abort()
 
-    def _port(self, listener: Listener) -> Port:
+    def _endpoint(self, listener: Listener) -> Endpoint:
         config, options = self.config, listener.options
         hostname = build.host_name(options)
         intake = Intake(
@@ -119,24 +121,30 @@ class Generation:
             max_header=options.max_header_size,
             config_digest=config.digest,
         )
-        gate = Gate(
+        admissions = ConnectionLimits(
             self._counters,
             options.max_clients or 0,
             options.max_clients_per_ip or 0,
             own_clients=listener.name if "max_clients" in listener.own else "",
             own_addresses=listener.name if "max_clients_per_ip" in listener.own else "",
         )
-        return Port(
-            listener,
-            self._filters.flows(options, self._observer),
+        observer = self._observer
+        acceptor = Acceptor(
             intake,
             self._spool,
-            gate,
-            hostname=hostname,
-            loop=self._loop,
-            observer=self._observer,
+            Refusals(listener.name, observer, log_addresses=config.logs_addresses),
+            observer,
+            self._loop,
             log_addresses=config.logs_addresses,
             ascii_only=build.takes_ascii_only(config, listener.name),
+        )
+        return Endpoint(
+            listener,
+            self._filters.flows(options, observer),
+            acceptor,
+            admissions,
+            verbs=verbs_of(options),
+            hostname=hostname,
             tls=self._tls(listener, hostname),
             names=None if options.disable_reverse_lookup else self._names,
         )
@@ -148,10 +156,10 @@ class Generation:
         return ServerTls(listener.options, hostname, self._around.resolver(), where)
 
     def _tell_certificates(self) -> None:
-        for port in self.ports.values():
-            if port.tls is not None and port.tls.not_after is not None:
-                days = round((port.tls.not_after - time.time()) / 86_400, 2)
-                log.info("certificate", extra={"listener": port.name, "days": days})
+        for endpoint in self.endpoints.values():
+            if endpoint.tls is not None and endpoint.tls.not_after is not None:
+                days = round((endpoint.tls.not_after - time.time()) / 86_400, 2)
+                log.info("certificate", extra={"listener": endpoint.name, "days": days})
 
     def _renewed(self, name: str, changed: ServerTls) -> None:
         self._observer.tls_expiry(name, changed.not_after)

@@ -26,7 +26,7 @@ from listener.server.backlog import Backlogs
 from listener.server.build import Surroundings
 from listener.server.generation import Generation
 from listener.server.sockets import Sockets, bind, close_all
-from listener.smtp.connection import Connection
+from listener.smtp.connection.machine import Connection
 from listener.smtp.connection_limits import Counters, LocalCounters
 
 if TYPE_CHECKING:
@@ -128,8 +128,8 @@ class Server:
         self._names[address] = name
 
         def make() -> Connection:
-            # The name is looked up for each connection: after a reload it is another port.
-            return self._current.ports[self._names[address]].make()
+            # The name is looked up for each connection: after a reload it is another endpoint.
+            return Connection(self._current.endpoints[self._names[address]])
 
         self._servers[address] = [
             await loop.create_server(make, sock=sock, backlog=BACKLOG) for sock in sockets

@@ -6,7 +6,7 @@ import re
 from typing import Final, NamedTuple
 
 MAX_PATH: Final = 512
-"""RFC 5321 section 4.5.3.1.3 says 256 octets; internationalised addresses (RFC 6531) run longer."""
+"""RFC 5321 section 4.5.3.1.3 says 256 bytes; internationalised addresses (RFC 6531) run longer."""
 
 MAX_DOMAIN: Final = 255  # RFC 5321 section 4.5.3.1.2
 
@@ -50,7 +50,7 @@ class BadPath(ValueError):
 def parse_path(argument: str) -> Path:
     """Read what follows `FROM:` or `TO:`. Raises BadPath.
 
-    Angle brackets may be missing, as most servers allow. The path is at most MAX_PATH octets.
+    Angle brackets may be missing, as most servers allow. The path is at most MAX_PATH bytes.
     """
     if match := _SIMPLE.match(argument):
         return Path(match[1], ())
@@ -76,3 +76,34 @@ def _parameter(word: str) -> tuple[str, str | None]:
     if match is None:
         raise BadPath(word)
     return match[1].upper(), match[2]
+
+
+# -- xtext (RFC 3461 section 4): printable ASCII, with `+` and two hexadecimal digits for the rest
+
+_XTEXT: Final = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-Fa-f]{2})*")
+_HEX: Final = re.compile(r"\+([0-9A-Fa-f]{2})")
+
+
+def decode_xtext(text: str) -> str:
+    """What the xtext stands for, read as UTF-8. Raises ValueError when it is none."""
+    if not _XTEXT.fullmatch(text):
+        raise ValueError("not xtext")
+    if "+" not in text:
+        return text
+    return _HEX.sub(lambda found: chr(int(found[1], 16)), text).encode("latin-1").decode("utf-8")
+
+
+def encode_xtext(text: str) -> str:
+    """The text as xtext."""
+    return "".join(
+        chr(byte) if 33 <= byte <= 126 and byte not in b"+=" else f"+{byte:02X}" for byte in text.encode()
+    )
+
+
+def printable(text: str) -> bool:
+    """Whether the xtext stands for printable ASCII and blanks only (RFC 3461 section 4.4)."""
+    try:
+        decoded = decode_xtext(text)
+    except ValueError:
+        return False
+    return all(" " <= one <= "~" for one in decoded)

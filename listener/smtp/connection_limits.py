@@ -1,16 +1,11 @@
-"""Who may be connected at once: limits for the server, whatever the number of workers."""
+"""Limits on open connections, shared by all workers of the server."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from listener.api.decision import Reply
-
-if TYPE_CHECKING:
-    from listener.smtp.connection import Connection
-
-FULL: Final = Reply(421, "4.7.0", "Too many connections, try again later")
-FULL_FOR_ADDRESS: Final = Reply(421, "4.7.0", "Too many connections from your address, try again later")
+from listener.smtp.replies import FULL, FULL_FOR_ADDRESS
 
 NOBODY: Final = ""
 """Stands for an address that is not known yet, or that does not matter: it is counted in all only."""
@@ -46,7 +41,26 @@ class LocalCounters:
         return count
 
 
-class Gate:
+class Ticket:
+    """One connection that is counted in, until it leaves."""
+
+    __slots__ = ("_counters", "_group", "_ip")
+
+    def __init__(self, counters: Counters, ip: str, group: str) -> None:
+        self._counters: Counters | None = counters
+        self._ip = ip
+        self._group = group
+
+    def leave(self) -> None:
+        """Count the connection out; a second call does nothing."""
+        counters, self._counters = self._counters, None
+        if counters is not None:
+            counters.add(self._ip, -1)
+            if self._group:
+                counters.add_to(self._group, -1)
+
+
+class ConnectionLimits:
     """Admits connections up to `max_clients` in all and `max_per_address` from one address; 0 is no
     limit.
 
@@ -70,40 +84,29 @@ class Gate:
         self._group = f"\0{own_clients}" if own_clients else ""
         self._prefix = f"{own_addresses}\0" if own_addresses else ""
 
-    def hold(self, connection: Connection) -> Reply | None:
+    def hold(self) -> Ticket | Reply:
         """Count a connection in whose client is not known yet, or say why it may not stay."""
-        total, _ = self._count_in(connection, NOBODY)
+        ticket, total, _ = self._count_in(NOBODY)
         if not self._max_clients or total <= self._max_clients:
-            return None
-        self.leave(connection)
+            return ticket
+        ticket.leave()
         return FULL
 
-    def enter(self, connection: Connection) -> Reply | None:
-        """Count a connection in, under its client's address now, or say why it may not stay."""
-        self.leave(connection)
-        # Counting by address takes a while with several workers; it is done for those who ask.
-        ip = self._prefix + connection.session.ip if self._max_per_address else NOBODY
-        total, own = self._count_in(connection, ip)
+    def enter(self, ip: str) -> Ticket | Reply:
+        """Count a connection in under its client's address, or say why it may not stay."""
+        # Counting by address takes a while with several workers; only a limit by address needs it.
+        ticket, total, own = self._count_in(self._prefix + ip if self._max_per_address else NOBODY)
         if self._max_clients and total > self._max_clients:
-            reply: Reply | None = FULL
-        elif self._max_per_address and own > self._max_per_address:
-            reply = FULL_FOR_ADDRESS
-        else:
-            return None
-        self.leave(connection)
-        return reply
+            ticket.leave()
+            return FULL
+        if self._max_per_address and own > self._max_per_address:
+            ticket.leave()
+            return FULL_FOR_ADDRESS
+        return ticket
 
-    def leave(self, connection: Connection) -> None:
-        """Count a connection out, if it is in."""
-        ip = connection.admitted_as
-        if ip is not None:
-            connection.admitted_as = None
-            self._counters.add(ip, -1)
-            if self._group:
-                self._counters.add_to(self._group, -1)
-
-    def _count_in(self, connection: Connection, ip: str) -> tuple[int, int]:
+    def _count_in(self, ip: str) -> tuple[Ticket, int, int]:
         """The count that `max_clients` is for, and that of the address."""
         total, own = self._counters.add(ip, 1)
-        connection.admitted_as = ip
-        return self._counters.add_to(self._group, 1) if self._group else total, own
+        if self._group:
+            total = self._counters.add_to(self._group, 1)
+        return Ticket(self._counters, ip, self._group), total, own

@@ -1,25 +1,23 @@
-"""XCLIENT: a trusted proxy says who the client is (Postfix's XCLIENT_README)."""
+"""XCLIENT and XFORWARD (Postfix's XCLIENT_README and XFORWARD_README).
+
+With XCLIENT a trusted proxy says who the client is. With XFORWARD a content filter's client passes
+on where the next mail came from: that is kept with the mail, and decides nothing.
+"""
 
 from __future__ import annotations
 
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from listener.api.decision import Reply
 from listener.flows.wording import one_line
+from listener.smtp.address import decode_xtext
+from listener.smtp.connection.machine import Connection
+from listener.smtp.ehlo import XCLIENT_NAMES, XFORWARD_NAMES
 from listener.smtp.proxy import BadHeader, canonical
-from listener.smtp.xtext import decode
-
-if TYPE_CHECKING:
-    from listener.smtp.connection import Connection
-
-XCLIENT_NAMES: Final = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT")
-
-NOT_TRUSTED: Final = Reply(550, "5.7.0", "You may not speak for others")
-IN_MAIL: Final = Reply(503, "5.5.1", "Not permitted during a mail transaction")
-NO_ATTRIBUTE: Final = Reply(501, "5.5.4", "Syntax: attribute=value ...")
+from listener.smtp.replies import IN_MAIL, NO_ATTRIBUTE, NOT_TRUSTED, OK
 
 UNKNOWN: Final = frozenset({"[UNAVAILABLE]", "[TEMPUNAVAIL]"})
 
@@ -48,7 +46,7 @@ def attributes(argument: str, names: tuple[str, ...]) -> dict[str, str | None]:
         if not equals or name not in names or name in found:
             raise BadAttribute(name)
         try:
-            value = decode(text)
+            value = decode_xtext(text)
         except ValueError:
             raise BadAttribute(name) from None
         if len(value) > MAX_VALUE or not (value.isprintable() and value.isascii()):
@@ -104,7 +102,7 @@ _CHECKS: Final[Mapping[str, Callable[[str], object]]] = {
 
 def xclient(connection: Connection, argument: str) -> None:
     """XCLIENT: replace what is known of the client, and begin again with the greeting."""
-    given = told(connection, "XCLIENT", argument, connection.port.xclients, XCLIENT_NAMES, _CHECKS)
+    given = told(connection, "XCLIENT", argument, connection.endpoint.xclients, XCLIENT_NAMES, _CHECKS)
     if given is not None:
         _replace(connection, given)
 
@@ -119,10 +117,10 @@ def told(
 ) -> Mapping[str, str | None] | None:
     """The attributes that a peer who may (`trusted`) gave outside of a mail, their values checked.
     None when the command has had its answer: another peer, a bad attribute, none."""
-    if trusted is None or not trusted(connection.trusted_as):
+    if trusted is None or not trusted(connection.opening.trusted_as):
         connection.error(NOT_TRUSTED)
         return None
-    if connection.transaction is not None:
+    if connection.mail.transaction is not None:
         connection.error(IN_MAIL)
         return None
     try:
@@ -141,7 +139,7 @@ def told(
 
 def _replace(connection: Connection, given: Mapping[str, str | None]) -> None:
     session = connection.session
-    connection.reset_transaction()
+    connection.mail.reset()
     known = {attribute: value for attribute, value in given.items() if value is not None}
     ip = address(known["ADDR"]) if "ADDR" in known else session.ip
     client_port = port(known.get("PORT", "0")) if "PORT" in given else session.port
@@ -149,21 +147,25 @@ def _replace(connection: Connection, given: Mapping[str, str | None]) -> None:
     if "NAME" in given:
         # A name that the proxy could not find is not looked for again.
         name = host_name(known["NAME"]) if "NAME" in known else f"[{ip}]"
-    connection.become(ip, client_port)
-    connection.name_told = name is not None
+    session.become(ip, client_port)
     if name is not None:
-        session.name = name
+        session.named(name)
     if "DESTADDR" in known or "DESTPORT" in known:
         host, _, number = session.server.rpartition(":")
         host = address(known["DESTADDR"]) if "DESTADDR" in known else host.strip("[]")
-        number = known.get("DESTPORT", number)
-        session.server = f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
-    session.helo = known.get("HELO", "")
-    session.esmtp = known.get("PROTO", "").upper() in {"ESMTP", "LMTP"}
-    session.user = None
-    connection.vouched = known.get("LOGIN")
-    if (refusal := connection.port.gate.enter(connection)) is not None:
-        connection.port.observer.connection_refused(connection.port.name, "limit")
-        connection.finish(refusal)
-    else:
-        connection.meet()
+        session.reached(host, known.get("DESTPORT", number))
+    session.greeted(known.get("HELO", ""), esmtp=known.get("PROTO", "").upper() in {"ESMTP", "LMTP"})
+    session.authenticated(None)
+    connection.opening.again(vouched=known.get("LOGIN"), name_told=name is not None)
+
+
+_FORWARD_CHECKS: Final = {"ADDR": address, "PORT": port, "SOURCE": one_of("LOCAL", "REMOTE")}
+
+
+def xforward(connection: Connection, argument: str) -> None:
+    """XFORWARD: remember the attributes for the next mail; several commands add up."""
+    trusted = connection.endpoint.xforwards
+    given = told(connection, "XFORWARD", argument, trusted, XFORWARD_NAMES, _FORWARD_CHECKS)
+    if given is not None:
+        connection.mail.forward({name.lower(): value for name, value in given.items() if value is not None})
+        connection.reply(OK)

@@ -14,6 +14,7 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from listener.api.session import Session
 from listener.mailauth.dns.resolver import DnsAnswer, Question, failed, resolve_all, resolve_one
 
 if TYPE_CHECKING:
@@ -151,3 +152,37 @@ def _same(record: object, address: ipaddress.IPv4Address | ipaddress.IPv6Address
         return ipaddress.ip_address(str(record)) == address
     except ValueError:
         return False
+
+
+class NameSearch:
+    """The search for one client's name, beside its connection. What it finds is written into the
+    session."""
+
+    __slots__ = ("_session", "_task")
+
+    def __init__(self, names: Names, session: Session, loop: asyncio.AbstractEventLoop) -> None:
+        self._session = session
+        self._task: asyncio.Task[FoundName] | None = loop.create_task(names.find(session.ip))
+        self._task.add_done_callback(self._found)
+
+    @property
+    def running(self) -> bool:
+        """Whether the name may still be found."""
+        return self._task is not None
+
+    async def wait(self) -> None:
+        """Wait until the search ends, PATIENCE seconds at most."""
+        if self._task is not None:
+            await asyncio.wait((self._task,))
+
+    def cancel(self) -> None:
+        """Stop; the session keeps the name it has."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+
+    def _found(self, task: asyncio.Task[FoundName]) -> None:
+        if self._task is task:
+            self._task = None
+            if not task.cancelled():
+                self._session.named(*task.result())

@@ -26,7 +26,7 @@ MAX_UNSENT: Final = 262_144
 
 
 class Above(Protocol):
-    """What sits on top: asyncio's protocol calls, and two of our own."""
+    """What sits on top, called as asyncio calls a protocol."""
 
     def data_received(self, data: bytes) -> None: ...
 
@@ -38,21 +38,26 @@ class Above(Protocol):
 
     def resume_writing(self) -> None: ...
 
-    def tls_ready(self, tls: ssl.SSLObject) -> None:
+
+class HandshakeEnd(Protocol):
+    """What is told how the handshake ends."""
+
+    def ready(self, tls: ssl.SSLObject) -> None:
         """The handshake is done."""
 
-    def tls_failed(self, reason: str) -> None:
+    def failed(self, reason: str) -> None:
         """The handshake failed, for a reason in a few words; the transport is being closed."""
 
 
 class TlsLayer(asyncio.Protocol):
     """Server side of one TLS connection over `below`, which is an asyncio transport whose protocol
-    becomes this object."""
+    becomes this object. `end` is told how the handshake ends."""
 
-    __slots__ = ("_above", "_below", "_closed", "_incoming", "_outgoing", "_ready", "_tls")
+    __slots__ = ("_above", "_below", "_closed", "_end", "_incoming", "_outgoing", "_ready", "_tls")
 
-    def __init__(self, above: Above, below: Any, context: ssl.SSLContext) -> None:
+    def __init__(self, above: Above, below: Any, context: ssl.SSLContext, end: HandshakeEnd) -> None:
         self._above = above
+        self._end = end
         self._below = below
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
@@ -114,12 +119,12 @@ class TlsLayer(asyncio.Protocol):
         except ssl.SSLError as error:
             self._flush()
             self._closed = True
-            self._above.tls_failed(getattr(error, "reason", None) or "unreadable")
+            self._end.failed(getattr(error, "reason", None) or "unreadable")
             self._below.close()
             return False
         self._ready = True
         self._flush()
-        self._above.tls_ready(self._tls)
+        self._end.ready(self._tls)
         return not self._closed
 
     def _read(self) -> None:

@@ -21,10 +21,14 @@ from listener.api.decision import ACCEPT, Reply
 from listener.config.listeners import Listener
 from listener.config.smtp import SmtpOptions
 from listener.flows.flow import Flow, Flows
+from listener.intake.accept import Acceptor
+from listener.intake.refusals import Refusals
 from listener.intake.stamp import Intake
 from listener.monitoring.events import Observer
-from listener.smtp.connection_limits import Gate, LocalCounters
-from listener.smtp.endpoint import Port
+from listener.smtp.commands import verbs_of
+from listener.smtp.connection.machine import Connection
+from listener.smtp.connection_limits import ConnectionLimits, LocalCounters
+from listener.smtp.endpoint import Endpoint
 from listener.smtp.tls.context import ServerTls
 from tests.support.net import HOST
 from tests.support.scripted import Scripted
@@ -79,7 +83,7 @@ class Stages(Observer):
 
 
 class Running:
-    """A port that is listened on."""
+    """An endpoint that is listened on."""
 
     def __init__(self, spool: Kept, port: int, observer: Stages) -> None:
         self._spool = spool
@@ -117,18 +121,17 @@ async def listening(folder: Path, **options: Any) -> AsyncIterator[Running]:
     )
     spool, observer = Kept(folder), Stages()
     tls = ServerTls(listener.options, "mx.server.example", SecretResolver(folder, {}), "options")
-    port = Port(
+    refusals = Refusals("edge", observer, log_addresses=False)
+    endpoint = Endpoint(
         listener,
         flows,
-        intake,
-        spool,
-        Gate(LocalCounters(), 0, 0),
+        Acceptor(intake, spool, refusals, observer, loop),
+        ConnectionLimits(LocalCounters(), 0, 0),
+        verbs=verbs_of(listener.options),
         hostname="mx.server.example",
-        loop=loop,
-        observer=observer,
         tls=tls,
     )
-    server = await loop.create_server(port.make, HOST, 0)
+    server = await loop.create_server(lambda: Connection(endpoint), HOST, 0)
     async with server:
         yield Running(spool, server.sockets[0].getsockname()[1], observer)
 

@@ -3,19 +3,41 @@
 from __future__ import annotations
 
 import os
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from listener.api.decision import Reply
 from listener.server.counters import SharedCounters
-from listener.smtp.connection_limits import FULL, FULL_FOR_ADDRESS, Counters, Gate, LocalCounters
+from listener.smtp.connection_limits import ConnectionLimits, Counters, LocalCounters, Ticket
+from listener.smtp.replies import FULL, FULL_FOR_ADDRESS
 
 
-def client(ip: str = "192.0.2.1") -> Any:
-    return SimpleNamespace(session=SimpleNamespace(ip=ip), admitted_as=None)
+class Client:
+    """A connection that keeps its ticket."""
+
+    def __init__(self, ip: str = "192.0.2.1") -> None:
+        self.ip = ip
+        self.ticket: Ticket | None = None
+
+    def keep(self, admitted: Ticket | Reply) -> Reply | None:
+        if isinstance(admitted, Reply):
+            return admitted
+        self.ticket = admitted
+        return None
+
+    def enter(self, limits: ConnectionLimits) -> Reply | None:
+        self.leave()
+        return self.keep(limits.enter(self.ip))
+
+    def hold(self, limits: ConnectionLimits) -> Reply | None:
+        return self.keep(limits.hold())
+
+    def leave(self) -> None:
+        if self.ticket is not None:
+            self.ticket.leave()
 
 
 @pytest.fixture(params=["local", "shared"])
@@ -24,75 +46,75 @@ def counters(request: pytest.FixtureRequest) -> Counters:
 
 
 def test_in_all(counters: Counters) -> None:
-    gate = Gate(counters, 3, 0)
-    held = [client(f"192.0.2.{number}") for number in range(3)]
-    assert [gate.enter(one) for one in held] == [None] * 3
-    late = client("192.0.2.9")
-    assert gate.enter(late) is FULL
-    gate.leave(late)
-    gate.leave(held[0])
-    gate.leave(held[0])
-    assert gate.enter(late) is None
-    assert gate.enter(client()) is FULL
+    limits = ConnectionLimits(counters, 3, 0)
+    held = [Client(f"192.0.2.{number}") for number in range(3)]
+    assert [one.enter(limits) for one in held] == [None] * 3
+    late = Client("192.0.2.9")
+    assert late.enter(limits) is FULL
+    late.leave()
+    held[0].leave()
+    held[0].leave()
+    assert late.enter(limits) is None
+    assert Client().enter(limits) is FULL
 
 
 def test_from_one_address(counters: Counters) -> None:
-    gate = Gate(counters, 0, 2)
-    held = [client() for _ in range(2)]
-    assert [gate.enter(one) for one in held] == [None, None]
-    assert gate.enter(client()) is FULL_FOR_ADDRESS
-    assert gate.enter(client("192.0.2.2")) is None
-    gate.leave(held[0])
-    assert gate.enter(client()) is None
+    limits = ConnectionLimits(counters, 0, 2)
+    held = [Client() for _ in range(2)]
+    assert [one.enter(limits) for one in held] == [None, None]
+    assert Client().enter(limits) is FULL_FOR_ADDRESS
+    assert Client("192.0.2.2").enter(limits) is None
+    held[0].leave()
+    assert Client().enter(limits) is None
 
 
 def test_no_limits(counters: Counters) -> None:
-    gate = Gate(counters, 0, 0)
-    assert all(gate.enter(client()) is None for _ in range(100))
+    limits = ConnectionLimits(counters, 0, 0)
+    assert all(Client().enter(limits) is None for _ in range(100))
 
 
 def test_a_listener_with_limits_of_its_own(counters: Counters) -> None:
     """What comes in elsewhere does not use them up, and it counts elsewhere as any other does."""
-    one = Gate(counters, 2, 1, own_clients="one", own_addresses="one")
-    others = Gate(counters, 5, 2)
-    crowd = [client() for _ in range(2)]
-    assert [others.enter(each) for each in crowd] == [None, None]
-    first, second = client(), client("192.0.2.2")
-    assert [one.enter(first), one.enter(second)] == [None, None]
-    assert one.enter(client("192.0.2.3")) is FULL
-    one.leave(second)
-    assert one.enter(client()) is FULL_FOR_ADDRESS
-    assert one.hold(client()) is None
-    assert one.hold(client()) is FULL
-    assert others.enter(client("192.0.2.4")) is None
-    assert others.enter(client("192.0.2.5")) is FULL, "five in all"
-    one.leave(first)
-    assert others.enter(client("192.0.2.5")) is None
+    one = ConnectionLimits(counters, 2, 1, own_clients="one", own_addresses="one")
+    others = ConnectionLimits(counters, 5, 2)
+    crowd = [Client() for _ in range(2)]
+    assert [each.enter(others) for each in crowd] == [None, None]
+    first, second = Client(), Client("192.0.2.2")
+    assert [first.enter(one), second.enter(one)] == [None, None]
+    assert Client("192.0.2.3").enter(one) is FULL
+    second.leave()
+    assert Client().enter(one) is FULL_FOR_ADDRESS
+    assert Client().hold(one) is None
+    assert Client().hold(one) is FULL
+    assert Client("192.0.2.4").enter(others) is None
+    assert Client("192.0.2.5").enter(others) is FULL, "five in all"
+    first.leave()
+    assert Client("192.0.2.5").enter(others) is None
 
 
 def test_held_ones_count_in_all_and_for_nobody(counters: Counters) -> None:
     """Those behind a proxy that have not said yet whom they are."""
-    gate = Gate(counters, 3, 1)
-    held = [client("10.0.0.1") for _ in range(3)]
-    assert [gate.hold(one) for one in held] == [None] * 3
-    assert gate.hold(client()) is FULL
-    held[0].session.ip = held[1].session.ip = "192.0.2.1"
-    assert gate.enter(held[0]) is None
-    assert gate.enter(held[1]) is FULL_FOR_ADDRESS
-    assert gate.hold(client()) is None, "one was turned away"
+    limits = ConnectionLimits(counters, 3, 1)
+    held = [Client("10.0.0.1") for _ in range(3)]
+    assert [one.hold(limits) for one in held] == [None] * 3
+    assert Client().hold(limits) is FULL
+    held[0].ip = held[1].ip = "192.0.2.1"
+    assert held[0].enter(limits) is None
+    assert held[1].enter(limits) is FULL_FOR_ADDRESS
+    assert Client().hold(limits) is None, "one was turned away"
 
 
 def test_becoming_another(counters: Counters) -> None:
     """XCLIENT: the connection is counted once, under its new address."""
-    gate = Gate(counters, 2, 1)
-    proxy, other = client("10.0.0.1"), client("192.0.2.1")
-    assert gate.enter(proxy) is None
-    assert gate.enter(other) is None
-    proxy.session.ip = "192.0.2.2"
-    assert gate.enter(proxy) is None
-    assert gate.enter(client("10.0.0.1")) is FULL
-    gate.leave(other)
-    assert gate.enter(client("10.0.0.1")) is None
+    limits = ConnectionLimits(counters, 2, 1)
+    proxy, other = Client("10.0.0.1"), Client("192.0.2.1")
+    assert proxy.enter(limits) is None
+    assert other.enter(limits) is None
+    proxy.ip = "192.0.2.2"
+    assert proxy.enter(limits) is None
+    assert Client("10.0.0.1").enter(limits) is FULL
+    other.leave()
+    assert Client("10.0.0.1").enter(limits) is None
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.ip_addresses(), st.sampled_from([1, -1])), max_size=60))
@@ -130,10 +152,10 @@ def test_across_processes_and_a_worker_that_died() -> None:
 def test_two_thousand_addresses_are_told_apart() -> None:
     """No address is refused for the sake of others, whatever the seed of the hash."""
     counters = SharedCounters.create(1).of(0)
-    gate = Gate(counters, 0, 2)
-    clients = [client(f"10.{number >> 8}.{number & 255}.7") for number in range(2000)]
-    assert [gate.enter(one) for one in clients] == [None] * 2000
+    limits = ConnectionLimits(counters, 0, 2)
+    clients = [Client(f"10.{number >> 8}.{number & 255}.7") for number in range(2000)]
+    assert [one.enter(limits) for one in clients] == [None] * 2000
     for one in clients:
-        gate.leave(one)
+        one.leave()
     assert counters.add("10.0.0.7", 1) == (1, 1)
     assert counters.add("", 1) == (2, 0)

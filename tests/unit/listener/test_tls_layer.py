@@ -91,13 +91,13 @@ class Above:
     def resume_writing(self) -> None:
         self.events.append("resume")
 
-    def tls_ready(self, tls: ssl.SSLObject) -> None:
+    def ready(self, tls: ssl.SSLObject) -> None:
         self.events.append("ready")
         self.layer.write(self.answer)
         if self.close_at_ready:
             self.layer.close()
 
-    def tls_failed(self, reason: str) -> None:
+    def failed(self, reason: str) -> None:
         self.events.append(f"failed {reason}")
 
 
@@ -126,7 +126,7 @@ class Pair:
 
     def __init__(self, client: ssl.SSLContext | None = None) -> None:
         self.below, self.above = Below(), Above()
-        self.layer = self.above.layer = TlsLayer(self.above, self.below, server_context())
+        self.layer = self.above.layer = TlsLayer(self.above, self.below, server_context(), self.above)
         assert self.below.protocol is self.layer
         self.to_client, self.from_client = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.client = (client or trusting()).wrap_bio(

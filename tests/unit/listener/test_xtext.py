@@ -6,29 +6,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.smtp.xtext import decode, encode, printable
+from listener.smtp.address import decode_xtext, encode_xtext, printable
 
 
 @given(st.text())
 def test_there_and_back(text: str) -> None:
-    octets = encode(text)
+    octets = encode_xtext(text)
     assert octets.isascii()
     assert "=" not in octets
     assert not any(one <= " " for one in octets)
-    assert decode(octets) == text
+    assert decode_xtext(octets) == text
 
 
 @pytest.mark.parametrize(
     ("xtext", "text"), [("", ""), ("abc", "abc"), ("a+2Bb+3Dc", "a+b=c"), ("+c3+A9", "é"), ("+20", " ")]
 )
 def test_decoding(xtext: str, text: str) -> None:
-    assert decode(xtext) == text
+    assert decode_xtext(xtext) == text
 
 
 @pytest.mark.parametrize("text", ["a b", "a=b", "+", "+4", "+GG", "a+", "é", "\x7f", "a\n", "+FF"])
 def test_what_is_none(text: str) -> None:
     with pytest.raises(ValueError, match=r".*"):
-        decode(text)
+        decode_xtext(text)
     assert not printable(text)
 
 

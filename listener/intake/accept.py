@@ -1,0 +1,202 @@
+"""The acceptance of a mail: from its last byte to the reply that its client gets."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from functions.message.headers import count_received
+from functions.message.mail import Content
+from functions.spool.dead_record import UNKNOWN, DeadRecord
+from listener.api.decision import Reply
+from listener.api.session import Session, Transaction
+from listener.flows.outcome import DataOutcome
+from listener.intake.capture import NO_SPACE, Capture
+from listener.intake.refusals import Refusals
+from listener.intake.spool import Spool
+from listener.intake.stamp import MAX_RECEIVED, Intake
+from listener.logs import mail_log
+from listener.monitoring.events import NULL, Observer
+
+log = logging.getLogger("smtp_relay.smtp")
+
+LOOP: Final = Reply(554, "5.4.6", "Too many hops: the mail goes round in a loop")
+NON_ASCII: Final = Reply(553, "5.6.7", "Addresses with non-ASCII local parts cannot be delivered to here")
+
+Answered = Callable[[tuple[Reply, ...]], None]
+"""Called once with the replies of a mail: one, or in LMTP one for each recipient."""
+
+
+class Received(NamedTuple):
+    """A mail that came in whole. `ended` is the event loop's time of its last byte, for measurements."""
+
+    session: Session
+    transaction: Transaction
+    capture: Capture
+    content: Content
+    sha256: str
+    ended: float
+
+
+class Acceptor:
+    """Takes the mails of one listener in. It knows no connection: replies go to a callback.
+
+    `ascii_only` says that an output of the listener's flows takes no non-ASCII local parts.
+    """
+
+    def __init__(
+        self,
+        intake: Intake,
+        spool: Spool,
+        refusals: Refusals,
+        observer: Observer,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        log_addresses: bool = False,
+        ascii_only: bool = False,
+    ) -> None:
+        self.intake = intake
+        self.refusals = refusals
+        self.observer = observer
+        self.loop = loop
+        self.measures = observer is not NULL
+        self._spool = spool
+        self._log_addresses = log_addresses
+        self._ascii_only = ascii_only
+        self._in_hand = 0
+
+    def refuses_mail(self) -> Reply | None:
+        """The reply to DATA while the spool has no room for another mail."""
+        return NO_SPACE if self._spool.full() else None
+
+    def refuses_address(self, address: str) -> Reply | None:
+        """The reply to a recipient that no output could deliver to: SES takes ASCII local parts only."""
+        local = address.rpartition("@")[0]
+        return NON_ASCII if self._ascii_only and not local.isascii() else None
+
+    def received(
+        self, session: Session, transaction: Transaction, capture: Capture, began: float
+    ) -> Received | tuple[Reply, ...]:
+        """The last byte of a mail came in; `began` is the loop's time of DATA's 354. Gives the mail,
+        for the flows to decide about, or the replies where it cannot be taken."""
+        self.observer.bytes_received(capture.size)
+        ended = 0.0
+        if self.measures:
+            ended = self.loop.time()
+            self.observer.stage("receive", max(0.0, ended - began))
+        if capture.failure is None:
+            content, sha256 = capture.finish()  # which may find that the header is too large
+            if count_received(capture.head) >= MAX_RECEIVED:
+                capture.fail(LOOP)
+            if capture.failure is None:
+                return Received(session, transaction, capture, content, sha256, ended)
+        assert capture.failure is not None
+        return self._refuse(session, transaction, capture.failure)
+
+    def accept(self, mail: Received, outcome: DataOutcome, answered: Answered) -> None:
+        """Store a mail that the flows decided about, for the recipients that they took."""
+        decided = 0.0
+        if self.measures:
+            decided = self.loop.time()
+            self.observer.stage("filters", decided - mail.ended)
+        session, transaction = mail.session, mail.transaction
+        taken = tuple(
+            {"address": address, "flows": fate, "parameters": words}
+            for (address, fate), words in zip(
+                outcome.recipients, transaction.recipient_parameters, strict=True
+            )
+            if not isinstance(fate, Reply)
+        )
+        if not taken or (outcome.reply is not None and not session.lmtp):
+            mail.capture.discard()
+            answered(self._refused(mail, outcome))
+            return
+        envelope = self.intake.envelope(
+            session, transaction, taken, outcome.notes, size=mail.content.size, sha256=mail.sha256
+        )
+        some = not session.lmtp and len(taken) < len(outcome.recipients)
+        dead = _dead_records(envelope.id, envelope.received, transaction, outcome) if some else ()
+        flows = envelope.flows()
+
+        def stored(reply: Reply) -> None:
+            if self.measures:
+                now = self.loop.time()
+                self.observer.stage("spool", now - decided)
+                self.observer.stage("reply", now - mail.ended)
+            self._in_hand -= 1
+            self._log_stored(mail, flows, reply)
+            if not self._in_hand:
+                mail_log.flush()
+            if reply.code < 300:
+                self.observer.mail_accepted(flows)
+            else:
+                self.observer.mail_deferred()
+            answered(_for_each(outcome, reply) if session.lmtp else (reply,))
+
+        self._in_hand += 1
+        self._spool.store(envelope, mail.content, stored, dead)
+
+    def _refused(self, mail: Received, outcome: DataOutcome) -> tuple[Reply, ...]:
+        if not mail.session.lmtp:
+            assert outcome.reply is not None
+            return self._refuse(mail.session, mail.transaction, outcome.reply)
+        # A deferral outweighs refusals, as in SMTP's one reply, because the mail may come again.
+        fates = [fate for _, fate in outcome.recipients if isinstance(fate, Reply)]
+        foremost = min(fates, key=lambda reply: reply.code)
+        self.refusals.mail(mail.session, mail.transaction, foremost, "data")
+        return _for_each(outcome, LOOP)
+
+    def _refuse(self, session: Session, transaction: Transaction, reply: Reply) -> tuple[Reply, ...]:
+        """Refuse or defer the whole mail."""
+        self.refusals.mail(session, transaction, reply, "data")
+        return (reply,) * (len(transaction.recipients) if session.lmtp else 1)
+
+    def _log_stored(self, mail: Received, flows: tuple[str, ...], reply: Reply) -> None:
+        session, transaction = mail.session, mail.transaction
+        extra: dict[str, Any] = {
+            "id": transaction.id,
+            "session": session.id,
+            "ip": session.ip,
+            "size": mail.content.size,
+            "flows": ",".join(flows),
+            "recipients": len(transaction.recipients),
+        }
+        if self._log_addresses:
+            extra["from"] = transaction.reverse_path
+            extra["to"] = ",".join(transaction.recipients[:10])
+        else:
+            extra["from_domain"] = transaction.domain
+        if reply.code < 300:
+            if mail_log.info(log, "mail accepted", extra):
+                self.loop.call_soon(mail_log.flush)
+        else:
+            log.warning("mail not stored", extra=extra | {"reply": str(reply)})
+
+
+def _for_each(outcome: DataOutcome, reply: Reply) -> tuple[Reply, ...]:
+    """LMTP: one reply for each recipient (RFC 2033 section 4.2), `reply` for those that are taken."""
+    return tuple(fate if isinstance(fate, Reply) else reply for _, fate in outcome.recipients)
+
+
+def _dead_records(
+    mail_id: str, received: int, transaction: Transaction, outcome: DataOutcome
+) -> tuple[DeadRecord, ...]:
+    """Dead records of recipients that were accepted at RCPT and refused now (`partialAccept`)."""
+    return tuple(
+        DeadRecord(
+            id=mail_id,
+            key=f"recipient-{index}",
+            flow="",
+            output=UNKNOWN,
+            reason=f"refused after DATA: {fate}",
+            code=fate.enhanced,
+            first=received,
+            last=received,
+            recipients=(address,),
+            reverse_path=transaction.reverse_path,
+        )
+        for index, (address, fate) in enumerate(outcome.recipients)
+        if isinstance(fate, Reply)
+    )

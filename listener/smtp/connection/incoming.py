@@ -1,0 +1,173 @@
+"""The mails of one connection, one after the other: from MAIL to the reply after DATA."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Protocol
+
+from listener.api.decision import Reply
+from listener.api.session import Session, Transaction
+from listener.flows.flow import ConnectionState
+from listener.intake.accept import Received
+from listener.intake.capture import Capture
+from listener.smtp.connection.pending import Pending
+from listener.smtp.data import DataReader
+from listener.smtp.endpoint import Endpoint
+from listener.smtp.replies import FAULT, TOO_MANY_ERRORS
+
+log = logging.getLogger("smtp_relay.smtp")
+
+
+class MailHost(Protocol):
+    """What the reception of mails asks of its connection."""
+
+    endpoint: Endpoint
+    loop: asyncio.AbstractEventLoop
+    session: Session
+    flows: ConnectionState
+    pending: Pending
+
+    def reply(self, reply: Reply) -> None: ...
+    def finish(self, reply: Reply | None, *, linger: bool = False) -> None: ...
+    def hang_up_after(self, reply: Reply) -> None: ...
+    def read_data(self) -> None: ...
+    def mail_ended(self, rest: bytes) -> None: ...
+    def mail_answered(self, replies: tuple[Reply, ...]) -> None: ...
+
+
+class MailReception:
+    """One connection's mails. `transaction` is the mail in the making, None between mails; `messages`
+    counts those that were taken."""
+
+    __slots__ = (
+        "_began",
+        "_capture",
+        "_forwarded",
+        "_host",
+        "_reader",
+        "_started",
+        "committing",
+        "messages",
+        "refused_recipients",
+        "transaction",
+    )
+
+    def __init__(self, host: MailHost) -> None:
+        self._host = host
+        self.transaction: Transaction | None = None
+        self.messages = 0
+        self.refused_recipients = 0
+        self.committing = False
+        """Whether a mail came in whole and is not answered yet: it is carried on with if the client
+        goes away."""
+        self._forwarded: dict[str, str] | None = None
+        self._capture: Capture | None = None
+        self._reader: DataReader | None = None
+        self._started = 0.0
+        self._began = 0.0
+
+    # -- the envelope ------------------------------------------------------------------------
+
+    def begin(self, transaction: Transaction) -> None:
+        """MAIL was accepted."""
+        self.transaction = transaction
+        self.refused_recipients = 0
+
+    def forward(self, attributes: dict[str, str]) -> None:
+        """XFORWARD told these of the next mail; several commands add up."""
+        self._forwarded = {**(self._forwarded or {}), **attributes}
+
+    def take_forwarded(self) -> dict[str, str] | None:
+        """What XFORWARD told, for the mail that begins, or to be forgotten."""
+        forwarded = self._forwarded
+        if forwarded is not None:
+            self._forwarded = None
+        return forwarded
+
+    def refuse_recipient(self, reply: Reply) -> None:
+        """Answer a RCPT that is not taken; too many end the connection."""
+        host = self._host
+        self.refused_recipients += 1
+        host.reply(reply)
+        if self.refused_recipients > host.endpoint.limits.max_recipients:
+            host.finish(TOO_MANY_ERRORS, linger=True)
+        else:
+            host.hang_up_after(reply)
+
+    def reset(self) -> None:
+        """Forget the mail in the making (RSET, EHLO, MAIL, STARTTLS)."""
+        if self._capture is not None:
+            self._capture.discard()
+            self._capture = None
+        self._reader = None
+        self.transaction = None
+        if self._host.flows is not None:
+            self._host.flows.reset()
+
+    def fail(self) -> None:
+        """Give the mail up after a fault of ours; it may come again."""
+        self.committing = False
+        self.reset()
+
+    # -- DATA --------------------------------------------------------------------------------
+
+    def start(self, capture: Capture) -> None:
+        """Read the mail from here on."""
+        host = self._host
+        endpoint, options = host.endpoint, host.endpoint.options
+        self._capture = capture
+        self._reader = DataReader(options.bare_newline, options.max_line_length)
+        self._started = endpoint.now
+        self._began = host.loop.time() if endpoint.acceptor.measures else 0.0
+        host.read_data()
+
+    def feed(self, data: bytes) -> None:
+        """Bytes of the mail came in; they may hold its end."""
+        host, reader, capture = self._host, self._reader, self._capture
+        assert reader is not None
+        assert capture is not None
+        try:
+            piece = reader.feed(data)
+            if piece:
+                capture.feed(piece)
+                if reader.flaw is not None:
+                    capture.fail(reader.flaw.value)
+            if reader.rest is None:
+                if capture.size > host.endpoint.limits.drop_size:
+                    host.finish(capture.failure or FAULT, linger=True)
+                return
+            self._reader = None
+            self.committing = True
+            host.mail_ended(reader.rest)
+            self._take_in(capture)
+        except Exception:
+            log.exception("fault while reading a mail", extra={"session": host.session.id})
+            self.committing = False
+            host.finish(FAULT)
+
+    def too_slow(self, now: float) -> bool:
+        """Whether fewer than `minDataRate` bytes a second came since the socket timeout passed."""
+        assert self._capture is not None
+        limits = self._host.endpoint.limits
+        seconds = now - self._started - limits.socket_timeout
+        return seconds > 0 and self._capture.size < seconds * limits.min_data_rate
+
+    def _take_in(self, capture: Capture) -> None:
+        """The last byte came in: ask the data filters, then store the mail."""
+        host, transaction, acceptor = self._host, self.transaction, self._host.endpoint.acceptor
+        assert transaction is not None
+        mail = acceptor.received(host.session, transaction, capture, self._began)
+        if isinstance(mail, Received):
+            outcome = host.flows.data(transaction, capture)
+            host.pending.settle(outcome, lambda decided: acceptor.accept(mail, decided, self._answered))
+        else:
+            self._answered(mail)
+
+    def _answered(self, replies: tuple[Reply, ...]) -> None:
+        self.committing = False
+        self._capture = None
+        self.transaction = None
+        if any(reply.code < 300 for reply in replies):
+            self.messages += 1
+        self._host.mail_answered(replies)

@@ -1,0 +1,400 @@
+"""One SMTP connection: a state machine on the transport's callbacks (RFC 5321).
+
+Commands are carried out as soon as their line is there. What a command does is in
+`listener.smtp.commands`; the beginning is `opening`, mails are `incoming`, the bytes' way in and out
+is `stream`. All changes of state are in this file. docs/adr/protocol.md has what each choice
+brought, measured.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from aiosmtpd.smtp import SMTP
+
+from listener.api.decision import Reply
+from listener.api.session import Session
+from listener.flows.flow import ConnectionState
+from listener.smtp import proxy, replies
+from listener.smtp.connection import state as bounds
+from listener.smtp.connection.incoming import MailReception
+from listener.smtp.connection.opening import Opening, about, new_session
+from listener.smtp.connection.pending import Pending
+from listener.smtp.connection.state import (
+    CLOSED,
+    COMMAND,
+    DATA,
+    PROXY,
+    SASL,
+    TLS,
+    WAIT,
+    LineHandler,
+    State,
+)
+from listener.smtp.connection.stream import MAX_LINE, LineTooLong, Stream
+from listener.smtp.endpoint import Endpoint
+from listener.smtp.tls.handshake import HANDSHAKE, Handshake
+
+log = logging.getLogger("smtp_relay.smtp")
+
+
+class Connection(SMTP):
+    """A connection of one endpoint.
+
+    Of aiosmtpd's class nothing but the type is used. Its constructor is not called, because it
+    inspects class and handler by reflection for each connection and makes a stream reader; its
+    methods are overridden or never called.
+    """
+
+    _ended = False
+    """Whether the client has closed its side."""
+    _dropped = 0
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.loop = endpoint.loop
+        self.stream: Stream = None  # type: ignore[assignment]  # set by connection_made
+        self.session: Session = None  # type: ignore[assignment]  # set by connection_made
+        self.opening: Opening = None  # type: ignore[assignment]  # set by connection_made
+        self.flows: ConnectionState = None  # type: ignore[assignment]  # set by use
+        self.pending = Pending(self)
+        self.mail = MailReception(self)
+        self.state = WAIT
+        self.auth_failures = 0
+        self._exchange: LineHandler | None = None
+        self._deadline = 0.0
+        self._patience = endpoint.limits.socket_timeout
+        self._errors = 0
+        self._idle_commands = 0
+        self._opened_at = endpoint.now
+        self._running = False
+
+    # -- the transport's callbacks -----------------------------------------------------------
+
+    def connection_made(self, transport: Any) -> None:
+        """Take a new connection."""
+        self.stream = Stream(transport)
+        self.session = new_session(self.endpoint, transport)
+        self.opening = Opening(self)
+        self.endpoint.opened(self)
+        self.opening.start()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came in."""
+        stream = self.stream
+        if self.state is DATA:
+            self._read(data)
+            if self.state is not COMMAND or not stream.waiting:
+                return
+        elif self.state is CLOSED:
+            self._dropped += len(data)
+            if self._dropped > bounds.MAX_DROPPED:
+                self.abort()
+            return
+        elif stream.waiting or not self._carried_out_alone(data):
+            stream.append(data)
+        else:
+            return
+        self.run()
+        if self.state is not CLOSED:
+            stream.throttle()
+
+    def eof_received(self) -> bool | None:
+        """The client closed its side; what it sent is carried out and answered (`printf … | nc`)."""
+        if self.state in (CLOSED, PROXY):
+            return False
+        self._ended = True
+        self._end()
+        return self.state is not CLOSED
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The connection is gone. A mail whose last byte came is carried on with; its reply is lost
+        (RFC 5321 section 4.5.4.1)."""
+        self.state = CLOSED
+        self.stream.take_rest()
+        if not self.mail.committing:
+            self.mail.reset()
+            self.pending.cancel()
+            self.opening.cancel()
+        endpoint = self.endpoint
+        endpoint.closed(self)
+        if self.opening.leave():
+            endpoint.observer.connection_closed(endpoint.name, self.loop.time() - self._opened_at)
+
+    def pause_writing(self) -> None:
+        """The client does not read its replies: carry out no more commands."""
+        self.stream.pause()
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        self.stream.resume()
+        self.run()
+
+    # -- changes of state that others ask for ------------------------------------------------
+
+    def read_proxy_header(self) -> None:
+        """The next bytes are the header of a PROXY protocol."""
+        self.state = PROXY
+        self._deadline = self.endpoint.now + min(proxy.PATIENCE, self._patience)
+
+    def wait(self) -> None:
+        """Keep what comes in until `ready`, `resume` or the end."""
+        self.state = WAIT
+
+    def use(self, flows: ConnectionState) -> None:
+        """The flows that serve this client."""
+        self.flows = flows
+
+    def greet(self) -> None:
+        """The client may stay: greet it, and take its commands."""
+        self.state = COMMAND
+        self.stream.write(self.endpoint.ehlo.greeting)
+        self.stream.flush()
+
+    def start_tls(self, done: Callable[[], None]) -> None:
+        """Encrypt from here on; `done` is called after the handshake."""
+        self.state = TLS
+        self._deadline = self.endpoint.now + min(HANDSHAKE, self._patience)
+        Handshake(self, done).start()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection ends."""
+        return self.state is CLOSED
+
+    def close(self) -> None:
+        """The handshake failed: what comes in is dropped until the transport is gone."""
+        self.state = CLOSED
+
+    def forget(self) -> None:
+        """Forget what the client said in clear text, once TLS is active (RFC 3207 section 4.2)."""
+        self.mail.reset()
+        self.mail.take_forwarded()
+        self.flows.restart()
+        self.session.greeted("", esmtp=False)
+        self.state = COMMAND
+
+    def begin_exchange(self, exchange: LineHandler) -> None:
+        """The client's next lines belong to an AUTH exchange."""
+        self._exchange = exchange
+        self.state = SASL
+
+    def end_exchange(self) -> None:
+        """The exchange is over: the next line is a command."""
+        self._exchange = None
+        self.state = COMMAND
+
+    def read_data(self) -> None:
+        """The next bytes are a mail."""
+        self.state = DATA
+        self.touch()
+
+    def mail_ended(self, rest: bytes) -> None:
+        """A mail came in whole; `rest` is what follows it."""
+        self.stream.append(rest)
+        self.state = WAIT
+
+    def mail_answered(self, answers: tuple[Reply, ...]) -> None:
+        """The mail is settled: answer (once; once per recipient in LMTP) and go on."""
+        self._idle_commands = 0
+        if self.state is CLOSED:
+            return
+        self.flows.reset()
+        self.state = COMMAND
+        self.touch()
+        for reply in answers:
+            self.reply(reply)
+        self._go_on()
+
+    def ready(self) -> None:
+        """What the client waited for is there: the next line is a command."""
+        if self.state is WAIT:
+            self.state = COMMAND
+
+    def resume(self) -> None:
+        """Send what is queued, and carry out what waits."""
+        if self.state is not CLOSED:
+            self.touch()
+            self.run()
+
+    def fail(self) -> None:
+        """Something unexpected happened: the mail in the making is given up, and may come again."""
+        self.mail.fail()
+        if self.state is not CLOSED:
+            self.state = COMMAND
+            self.reply(replies.FAULT)
+
+    # -- lines -------------------------------------------------------------------------------
+
+    def _carried_out_alone(self, data: bytes) -> bool:
+        """Carry out a command that came alone and whole, as nearly all do. False for all others."""
+        size = len(data)
+        if self.state is not COMMAND or size > MAX_LINE or data.find(b"\n") != size - 1:
+            return False
+        if self.stream.paused or self._running or not size:
+            return False
+        self._running = True
+        self._deadline = self.endpoint.now + self._patience
+        self._obey(data[:-2] if data.endswith(b"\r\n") else data[:-1])
+        self._running = False
+        self._go_on()
+        return True
+
+    def run(self) -> None:
+        """Carry out every complete line that waits, as far as the state allows."""
+        if self._running:
+            # A reply that was there at once: the loop below, further up the stack, goes on.
+            return
+        stream = self.stream
+        self._running = True
+        try:
+            while stream.waiting and not stream.paused and self._carry_out(self.state):
+                pass
+            if self.endpoint.draining:
+                self.drain()
+            stream.flush()
+            if self.state is not CLOSED:
+                stream.unthrottle()
+            if self._ended:
+                self._end()
+        finally:
+            self._running = False
+
+    def _go_on(self) -> None:
+        """Carry out what waits; where nothing does, only send what is queued."""
+        if self.stream.waiting or self._ended or self.endpoint.draining:
+            self.run()
+        elif not self._running:
+            self.stream.flush()
+
+    def _carry_out(self, state: State) -> bool:
+        """Do what the bytes that wait ask for in this state; False when that needs more of them."""
+        if state is COMMAND or state is SASL:
+            try:
+                line = self.stream.take_line(sasl=state is SASL)
+            except LineTooLong:
+                self.finish(replies.LINE_TOO_LONG, linger=True)
+                return False
+            if line is None:
+                return False
+            self.touch()
+            self._obey(line)
+            return True
+        if state is DATA:
+            self._read(self.stream.take_rest())
+            return True
+        return state is PROXY and self.opening.take_proxy_header()
+
+    def _read(self, data: bytes) -> None:
+        self.touch()
+        self.mail.feed(data)
+
+    def _obey(self, line: bytes) -> None:
+        """Carry out one line. A fault of ours is answered as such, and the mail given up."""
+        try:
+            if self.state is SASL:
+                assert self._exchange is not None
+                self._exchange.answer(line)
+            else:
+                self.endpoint.verbs.carry_out(self, line)
+        except Exception:
+            log.exception("fault while carrying out a command", extra={"session": self.session.id})
+            self.fail()
+
+    # -- replies and counts ------------------------------------------------------------------
+
+    def reply(self, reply: Reply) -> None:
+        """Queue one reply; it leaves with the others when no more commands wait."""
+        self.stream.write(self.endpoint.encode(reply))
+
+    def error(self, reply: Reply) -> None:
+        """Answer a bad command; too many end the connection."""
+        self._errors += 1
+        if self._errors >= bounds.MAX_ERRORS:
+            self.finish(replies.TOO_MANY_ERRORS, linger=True)
+        else:
+            self.reply(reply)
+
+    def idle(self) -> bool:
+        """Count a command that brings no mail nearer; True when the connection was ended."""
+        self._idle_commands += 1
+        if self._idle_commands > bounds.MAX_IDLE_COMMANDS:
+            self.finish(replies.TOO_MUCH_CHATTER, linger=True)
+            return True
+        return False
+
+    def login_failed(self) -> int:
+        """Count a failed login; gives how many there were on this connection."""
+        self.auth_failures += 1
+        return self.auth_failures
+
+    # -- deadlines and the end ---------------------------------------------------------------
+
+    def touch(self) -> None:
+        """The client did something whole: it has its patience again."""
+        self._deadline = self.endpoint.now + self._patience
+
+    def expire(self, now: float) -> None:
+        """Called each second: end the connection when its deadline passed or DATA crawls."""
+        try:
+            self._expire(now)
+        except Exception:
+            # The others have deadlines too.
+            log.exception("fault at a deadline", extra={"session": self.session.id})
+            self.abort()
+
+    def _expire(self, now: float) -> None:
+        if self.state is WAIT:
+            return
+        if now <= self._deadline:
+            if self.state is DATA and self.mail.too_slow(now):
+                self.finish(replies.TOO_SLOW, linger=True)
+        elif self.state is CLOSED:
+            self.abort()  # the client does not close, and the transport would wait for ever
+        elif self.state is PROXY or self.state is TLS:
+            what = "PROXY header" if self.state is PROXY else "TLS handshake"
+            log.info("no %s came", what, extra=about(self.session))
+            self.finish(None)
+        else:
+            self.finish(replies.SHUTTING_DOWN if self.endpoint.draining else replies.TIMED_OUT)
+
+    def drain(self) -> None:
+        """The server is stopping: an idle client has GRACE left, a mail that comes in is finished."""
+        if self.state in (PROXY, TLS) or (self.mail.transaction is None and self.state in (COMMAND, SASL)):
+            self._deadline = min(self._deadline, self.endpoint.now + bounds.GRACE)
+
+    @property
+    def takes_no_more(self) -> bool:
+        """Whether the server is stopping and the client has sent a mail: another server gets the next."""
+        return self.endpoint.draining and self.mail.messages > 0
+
+    def hang_up_after(self, reply: Reply) -> None:
+        """A 421 promises that the connection ends (RFC 5321 section 3.8)."""
+        if reply.code == 421:
+            self.finish(None)
+
+    def finish(self, reply: Reply | None, *, linger: bool = False) -> None:
+        """Answer, then close. With `linger` the client gets time to read the reply."""
+        if self.state is CLOSED:
+            return
+        if reply is not None:
+            self.reply(reply)
+        self.state = CLOSED
+        self.mail.reset()
+        self.pending.cancel()
+        self.opening.cancel()
+        lingers = self.stream.shut(linger=linger and not self._ended)
+        self._deadline = self.endpoint.now + (
+            bounds.LINGER if lingers else self.endpoint.limits.close_timeout
+        )
+
+    def abort(self) -> None:
+        """End the connection now; what is queued is lost."""
+        self.stream.transport.abort()
+
+    def _end(self) -> None:
+        """The client says no more: end the connection unless an answer is being made."""
+        if self.state not in (WAIT, CLOSED) and not self.stream.paused:
+            self.finish(None)
