@@ -80,6 +80,11 @@ class Filter:
         """The whole mail has come in; `recipients` are those that this flow may still take."""
         return ABSTAIN
 
+    def fingerprint(self) -> str:
+        """What the filter has read that its options do not say, such as a file of users; "" for nothing.
+        A reload that changes it ends the connections that the filter decided about before."""
+        return ""
+
     def may_know(self, username: str) -> bool:
         """Whether a user of that name may be one of this filter's. Asked when a trusted proxy says
         that it has checked the credentials itself (XCLIENT's LOGIN)."""

@@ -116,6 +116,9 @@ class StaticAuth(Filter):
             self._refresh()
         return self._checked(credentials)
 
+    def fingerprint(self) -> str:
+        return self._file.digest if self._file is not None else ""
+
     def may_know(self, username: str) -> bool:
         return username in self._users
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
 from functions.message.headers import count_received
@@ -24,6 +24,7 @@ log = logging.getLogger("smtp_relay.smtp")
 
 LOOP: Final = Reply(554, "5.4.6", "Too many hops: the mail goes round in a loop")
 NON_ASCII: Final = Reply(553, "5.6.7", "Addresses with non-ASCII local parts cannot be delivered to here")
+RECONFIGURED: Final = Reply(451, "4.3.2", "The configuration has changed, send the mail again")
 
 Answered = Callable[[tuple[Reply, ...]], None]
 """Called once with the replies of a mail: one, or in LMTP one for each recipient."""
@@ -66,6 +67,12 @@ class Acceptor:
         self._log_addresses = log_addresses
         self._ascii_only = ascii_only
         self._in_hand = 0
+        self._only: frozenset[str] | None = None
+
+    def retire(self, flows: Iterable[str]) -> None:
+        """The server has another configuration, with these flows only: a mail for another flow would
+        be delivered nowhere, and is deferred from now on."""
+        self._only = frozenset(flows)
 
     def refuses_mail(self) -> Reply | None:
         """The reply to DATA while the spool has no room for another mail."""
@@ -116,9 +123,13 @@ class Acceptor:
         envelope = self.intake.envelope(
             session, transaction, taken, outcome.notes, size=mail.content.size, sha256=mail.sha256
         )
+        flows = envelope.flows()
+        if self._only is not None and not self._only.issuperset(flows):
+            mail.capture.discard()
+            answered(self._refuse(session, transaction, RECONFIGURED))
+            return
         some = not session.lmtp and len(taken) < len(outcome.recipients)
         dead = _dead_records(envelope.id, envelope.received, transaction, outcome) if some else ()
-        flows = envelope.flows()
 
         def stored(reply: Reply) -> None:
             if self.measures:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,11 +55,28 @@ class Surroundings:
         return SecretResolver(self.folder, self.environ)
 
 
+@dataclass(frozen=True, slots=True)
+class _Noted(SecretResolver):
+    """Resolves secrets, and notes digests of what they were."""
+
+    digests: list[bytes] = field(default_factory=list)
+
+    def __call__(self, reference: str) -> str:
+        value = SecretResolver.__call__(self, reference)
+        self.digests.append(hashlib.sha256(value.encode()).digest())
+        return value
+
+
 class Filters:
-    """The filters of every flow, built once and shared by all listeners. Raises ConfigError."""
+    """The filters of every flow, built once and shared by all listeners. Raises ConfigError.
+
+    `fingerprint` is equal for filters that decide alike: it covers the configuration, the secrets
+    behind its references and the files that filters have read.
+    """
 
     def __init__(self, config: RelayConfig, around: Surroundings) -> None:
-        context = FilterContext.of(around.folder, around.environ, config.filter_timeout / 1000)
+        secrets = _Noted(around.folder, around.environ)
+        context = FilterContext(around.folder, around.environ, secrets, config.filter_timeout / 1000)
         self._flows: list[Flow] = []
         for name, flow in config.flows.items():
             built = tuple(build_filter(o, label, context) for label, o in flow.labelled_filters())
@@ -66,6 +84,8 @@ class Filters:
             self._flows.append(Flow(name, built, flow.filters_operator, listeners))
         self.all: tuple[Filter, ...] = tuple(f for flow in self._flows for f in flow.filters)
         self._timeout = config.filter_timeout / 1000
+        read = [config.digest, *(each.fingerprint() for each in self.all)]
+        self.fingerprint = hashlib.sha256(b"".join([*secrets.digests, *map(str.encode, read)])).hexdigest()
 
     def flows(self, options: SmtpOptions, observer: Observer) -> Flows:
         """The flows under one listener's options."""

@@ -1,7 +1,8 @@
 """What a configuration comes to in one process: filters, flows and an endpoint per listener.
 
-A reload makes a new generation beside the old one, which serves the connections it has to their
-end.
+A reload makes a new generation beside the old one. Where the rules differ, the old one finishes the
+mails in hand and ends; else it serves the connections it has to their end. (HAProxy and nginx reload
+in the same way.)
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging
 import math
 import sys
 import time
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -85,6 +87,16 @@ class Generation:
         await asyncio.gather(*self._watching, return_exceptions=True)
         await self._names.close()
         await self._filters.stop()
+
+    def same_rules(self, other: Generation) -> bool:
+        """Whether the other one decides alike: same configuration, secrets and files of users."""
+        return self._filters.fingerprint == other._filters.fingerprint
+
+    def retire(self, flows: Iterable[str]) -> None:
+        """Another configuration, with these flows, is in force: finish the mails in hand, and end every
+        connection within `closeTimeout`."""
+        for endpoint in self.endpoints.values():
+            endpoint.retire(flows)
 
     @property
     def idle(self) -> bool:

@@ -234,6 +234,9 @@ class Server:
         if worker_count(config) == 1:
             tell_what_waits(self._config, config)
         self._retired.append(self._current)
+        if not generation.same_rules(self._current):
+            for old in self._retired:
+                old.retire(config.flows)
         self._current, self._config = generation, config
         self._names.update((address, listener.name) for address, listener in wanted.items())
         for address in [known for known in self._servers if known not in wanted]:

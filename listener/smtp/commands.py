@@ -37,7 +37,6 @@ from listener.smtp.replies import (
     OK,
     RECIPIENT_OK,
     SENDER_OK,
-    SHUTTING_DOWN,
     TLS_ACTIVE,
     TLS_PIPELINED,
     TLS_READY,
@@ -98,8 +97,8 @@ def mail(connection: Connection, argument: str) -> None:
     if connection.mail.transaction is not None:
         connection.error(NESTED)
         return
-    if connection.takes_no_more:
-        connection.finish(SHUTTING_DOWN)
+    if (goodbye := connection.takes_no_more) is not None:
+        connection.finish(goodbye)
         return
     if limits.max_messages and connection.mail.messages >= limits.max_messages:
         connection.finish(TOO_MANY_MESSAGES, linger=True)

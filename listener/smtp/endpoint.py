@@ -16,7 +16,15 @@ from listener.intake.accept import Acceptor
 from listener.mailauth.dns.iprev import Names
 from listener.smtp.connection_limits import ConnectionLimits
 from listener.smtp.ehlo import Ehlo, offered_mechanisms
-from listener.smtp.replies import BAD_COMMAND, CONTROL_CHARACTERS, DISABLED, NOT_HTTP, NOT_TEXT
+from listener.smtp.replies import (
+    BAD_COMMAND,
+    CONTROL_CHARACTERS,
+    DISABLED,
+    NOT_HTTP,
+    NOT_TEXT,
+    RECONFIGURED,
+    SHUTTING_DOWN,
+)
 from listener.smtp.tls.context import ServerTls
 
 log = logging.getLogger("smtp_relay.smtp")
@@ -43,7 +51,7 @@ class OpenConnection(Protocol):
         """Called each second: end what is overdue. Never raises."""
 
     def drain(self) -> None:
-        """The server is stopping."""
+        """The endpoint is ending."""
 
     def abort(self) -> None:
         """End now."""
@@ -156,7 +164,10 @@ class Endpoint:
         self.xforwards = trusted(options.use_xforward)
         self.now = self.loop.time()
         self.connections: set[OpenConnection] = set()
-        self.draining = False
+        self.ending: Reply | None = None
+        """The reply with which connections end, once the server stops or has another configuration."""
+        self.retired_until: float | None = None
+        """When the last connection ends, once the server has another configuration."""
 
         self.verbs = VerbTable(verbs, options.disabled_commands)
         filters = (f for flow in flows.flows if flow.serves(self.name) for f in flow.filters)
@@ -184,7 +195,18 @@ class Endpoint:
 
     def drain(self) -> None:
         """Stop: idle connections end now, the others after the mail they are sending."""
-        self.draining = True
+        self._end(SHUTTING_DOWN)
+
+    def retire(self, flows: Iterable[str]) -> None:
+        """The server has another configuration, with these flows: mails in hand are finished, no
+        other begins, and the last connection ends in `closeTimeout`."""
+        self.acceptor.retire(flows)
+        if self.retired_until is None:
+            self.retired_until = self.now + self.limits.close_timeout
+            self._end(RECONFIGURED)
+
+    def _end(self, reply: Reply) -> None:
+        self.ending = reply
         for connection in list(self.connections):
             connection.drain()
 

@@ -14,6 +14,7 @@ TOO_MANY_MESSAGES: Final = Reply(421, "4.7.0", "Too many messages on this connec
 TIMED_OUT: Final = Reply(421, "4.4.2", "Timed out waiting for you, closing the connection")
 TOO_SLOW: Final = Reply(421, "4.4.2", "Data comes in too slowly, closing the connection")
 SHUTTING_DOWN: Final = Reply(421, "4.3.2", "Service is shutting down, try again later")
+RECONFIGURED: Final = Reply(421, "4.3.2", "The configuration has changed, connect again")
 CONNECT_FAULT: Final = Reply(421, "4.3.0", "Local error, try again later")
 FULL: Final = Reply(421, "4.7.0", "Too many connections, try again later")
 FULL_FOR_ADDRESS: Final = Reply(421, "4.7.0", "Too many connections from your address, try again later")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -21,6 +22,9 @@ from tests.support.wire import Wire, submit
 Make = Callable[..., Relay]
 MAIL = b"Subject: x\r\n\r\ny\r\n"
 
+HASH: Final = "{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ="
+"""What htpasswd writes for `secret` with -s."""
+
 
 def rewrite(relay: Relay, change: Callable[[dict[str, Any]], None]) -> None:
     config = json.loads(relay.path.read_text())
@@ -38,7 +42,7 @@ def only_to(recipient: str) -> Callable[[dict[str, Any]], None]:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_new_rules_hold_for_new_connections(new_relay: Make, workers: int) -> None:
+def test_new_rules_hold_for_every_mail_that_begins_after_them(new_relay: Make, workers: int) -> None:
     relay = new_relay({"workers": workers}).start()
     assert submit(relay.port, MAIL, "a@client.example", "one@x.example").code == 250
     with Wire(relay.port) as old:
@@ -50,8 +54,108 @@ def test_new_rules_hold_for_new_connections(new_relay: Make, workers: int) -> No
         with pytest.raises(AssertionError, match="550"):
             submit(relay.port, MAIL, "a@client.example", "one@x.example")
         assert submit(relay.port, MAIL, "a@client.example", "two@x.example").code == 250
-        # A connection keeps the rules it began with.
+        assert old.command("MAIL FROM:<a@client.example>").code == 421, "its rules are the old ones"
+
+
+PASSWORDS: Final = {"type": "static-auth", "users": {"bob": "file://bob"}}
+USERS: Final = {"type": "static-auth", "htpasswd": "./users"}
+
+
+def read_again(relay: Relay, times: int = 1) -> None:
+    before = relay.log().count("configuration read again")
+    os.kill(relay.pid, signal.SIGHUP)
+    wait_until(
+        lambda: relay.log().count("configuration read again") == before + times, seconds=20, what="reload"
+    )
+
+
+def deliver(wire: Wire) -> Any:
+    wire.send(MAIL + b".\r\n")
+    return wire.reply()
+
+
+def signed_in(relay: Relay, user: str, password: str) -> Wire:
+    wire = Wire(relay.port)
+    wire.greet()
+    token = base64.b64encode(f"\0{user}\0{password}".encode()).decode()
+    assert wire.command(f"AUTH PLAIN {token}").code == 235
+    return wire
+
+
+@pytest.mark.parametrize(
+    ("filter_", "revoke"),
+    [
+        ({**USERS}, lambda folder: (folder / "users").write_text(f"ann:{HASH}\n")),
+        ({**PASSWORDS}, lambda folder: (folder / "bob").write_text("plain:another")),
+    ],
+    ids=["a line of the htpasswd file", "a secret in a file"],
+)
+def test_a_revoked_user_sends_no_further_mail(
+    new_relay: Make, filter_: dict[str, Any], revoke: Callable[[Path], object]
+) -> None:
+    """Though the configuration is the same to the letter."""
+    relay = new_relay({"options": {"allowInsecureAuth": True}})
+    (relay.folder / "users").write_text(f"ann:{HASH}\nbob:{HASH}\n")
+    (relay.folder / "bob").write_text("plain:secret")
+    for flow in relay.config["flows"].values():
+        flow["filters"] = [filter_]
+    relay.start()
+    with signed_in(relay, "bob", "secret") as bob:
+        bob.envelope("bob@client.example", "one@x.example")
+        revoke(relay.folder)
+        read_again(relay)
+        assert deliver(bob).code == 250, "the mail in hand comes in"
+        assert bob.command("MAIL FROM:<bob@client.example>").code == 421
+        assert bob.rest() == b""
+
+
+def test_a_connection_of_an_old_configuration_ends_within_the_close_timeout(new_relay: Make) -> None:
+    relay = new_relay({"options": {"closeTimeout": 3000, "socketTimeout": 60_000}}).start()
+    with Wire(relay.port) as idle, Wire(relay.port) as busy, Wire(relay.port) as slow:
+        idle.greet()
+        busy.greet()
+        slow.begin()
+        rewrite(relay, only_to("two@x.example"))
+        wait_until(lambda: "configuration read again" in relay.log(), seconds=20, what="reload")
+        began = time.monotonic()
+        # A client that asks for nothing, one that keeps talking, and one whose mail never ends.
+        assert idle.reply().code == 421
+        while (reply := busy.command("NOOP")).code == 250:
+            time.sleep(0.2)
+        assert reply.code == 421
+        assert slow.reply().code == 421
+        assert time.monotonic() - began < 20
+    assert "Traceback" not in relay.log()
+
+
+def test_an_unchanged_configuration_ends_no_connection(new_relay: Make) -> None:
+    relay = new_relay({"options": {"closeTimeout": 1000}}).start()
+    with Wire(relay.port) as old:
+        old.greet()
+        read_again(relay)
+        time.sleep(4)
         old.envelope("a@client.example", "one@x.example")
+        assert deliver(old).code == 250
+        # A change ends the connections of every configuration before it.
+        rewrite(relay, only_to("two@x.example"))
+        wait_until(lambda: relay.log().count("configuration read again") == 2, seconds=20, what="reload")
+        assert old.command("MAIL FROM:<a@client.example>").code == 421
+
+
+def test_mail_of_a_flow_that_is_gone_is_deferred(new_relay: Make) -> None:
+    """It was begun under the flow: answered 250 it would be delivered nowhere."""
+    relay = new_relay().start()
+
+    def rename(config: dict[str, Any]) -> None:
+        config["flows"] = {"another": next(iter(config["flows"].values()))}
+
+    with Wire(relay.port) as old:
+        old.begin()
+        rewrite(relay, rename)
+        wait_until(lambda: "configuration read again" in relay.log(), seconds=20, what="reload")
+        old.send(MAIL + b".\r\n")
+        assert old.reply().code == 451
+    assert submit(relay.port, MAIL).code == 250
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import time
@@ -41,6 +42,8 @@ class Htpasswd:
         self._signature: _Signature | None = None
         self._checked = clock()
         self.large = False
+        self.digest = ""
+        """SHA-256 (hex) of the file as it was read last."""
         self.users: Mapping[str, Stored] | None = self._read()
         """None while the file cannot be used: it says who may, so that without it nobody can
         be let in or sent away."""
@@ -79,6 +82,7 @@ class Htpasswd:
             self._signature = None
             raise ConfigError(str(self.path), f"cannot be read: {error.strerror}") from error
         self.large = len(data) > MAX_AT_ONCE
+        self.digest = hashlib.sha256(data).hexdigest()
         settled = time.time_ns() - found.st_mtime_ns > _SETTLED
         self._signature = _signature(found) if settled else None
         if len(data) > MAX_SIZE:

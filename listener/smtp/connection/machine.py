@@ -252,7 +252,7 @@ class Connection(SMTP):
         try:
             while stream.waiting and not stream.paused and self._carry_out(self.state):
                 pass
-            if self.endpoint.draining:
+            if self.endpoint.ending:
                 self.drain()
             stream.flush()
             if self.state is not CLOSED:
@@ -264,7 +264,7 @@ class Connection(SMTP):
 
     def _go_on(self) -> None:
         """Carry out what waits; where nothing does, only send what is queued."""
-        if self.stream.waiting or self._ended or self.endpoint.draining:
+        if self.stream.waiting or self._ended or self.endpoint.ending:
             self.run()
         elif not self._running:
             self.stream.flush()
@@ -348,27 +348,31 @@ class Connection(SMTP):
     def _expire(self, now: float) -> None:
         if self.state is WAIT:
             return
-        if now <= self._deadline:
+        last = self.endpoint.retired_until
+        if now <= self._deadline and (last is None or now <= last):
             if self.state is DATA and self.mail.too_slow(now):
                 self.finish(replies.TOO_SLOW, linger=True)
         elif self.state is CLOSED:
-            self.abort()  # the client does not close, and the transport would wait for ever
+            if now > self._deadline:
+                self.abort()  # the client does not close, and the transport would wait for ever
         elif self.state is PROXY or self.state is TLS:
             what = "PROXY header" if self.state is PROXY else "TLS handshake"
             log.info("no %s came", what, extra=about(self.session))
             self.finish(None)
         else:
-            self.finish(replies.SHUTTING_DOWN if self.endpoint.draining else replies.TIMED_OUT)
+            self.finish(self.endpoint.ending or replies.TIMED_OUT)
 
     def drain(self) -> None:
-        """The server is stopping: an idle client has GRACE left, a mail that comes in is finished."""
+        """The endpoint is ending: an idle client has GRACE left, a mail that comes in is finished."""
         if self.state in (PROXY, TLS) or (self.mail.transaction is None and self.state in (COMMAND, SASL)):
             self._deadline = min(self._deadline, self.endpoint.now + bounds.GRACE)
 
     @property
-    def takes_no_more(self) -> bool:
-        """Whether the server is stopping and the client has sent a mail: another server gets the next."""
-        return self.endpoint.draining and self.mail.messages > 0
+    def takes_no_more(self) -> Reply | None:
+        """The reply that ends the connection where another mail would begin: its configuration is an old
+        one, or the server stops and another server gets the next mail."""
+        endpoint = self.endpoint
+        return endpoint.ending if endpoint.retired_until is not None or self.mail.messages else None
 
     def hang_up_after(self, reply: Reply) -> None:
         """A 421 promises that the connection ends (RFC 5321 section 3.8)."""
