@@ -20,7 +20,7 @@ import tempfile
 import tomllib
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -35,11 +35,31 @@ from infra.bundle_sdk import trim, trim_boto3, trim_powertools, trim_pydantic, t
 ROOT: Final = Path(__file__).resolve().parents[1]
 CACHE: Final = ROOT / ".state" / "bundles"
 
-RUNTIMES: Final = ("3.11", "3.12", "3.13", "3.14")
-"""Python versions that Lambda runs."""
+
+@dataclass(frozen=True, slots=True)
+class Linux:
+    """The system under a runtime of Lambda. `glibc`: the minor version of its C library, 2.x."""
+
+    name: str
+    glibc: int
+
+
+_LINUX_2: Final = Linux("Amazon Linux 2", 26)
+_LINUX_2023: Final = Linux("Amazon Linux 2023", 34)
+
+RUNTIMES: Final[Mapping[str, Linux]] = {
+    "3.11": _LINUX_2,
+    "3.12": _LINUX_2023,
+    "3.13": _LINUX_2023,
+    "3.14": _LINUX_2023,
+}
+"""Python versions that Lambda runs, and on what (docs.aws.amazon.com, "Lambda runtimes")."""
+
+THIS_PYTHON: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
+"""The version of this Python."""
 
 _MACHINES: Final = {"arm64": "aarch64", "x86_64": "x86_64"}
-_GLIBC: Final = ("2_34", "2_28", "2_17")  # Amazon Linux 2023 has 2.34
+_OLDEST: Final = 5  # manylinux1 is manylinux_2_5 (PEP 600)
 _DATE: Final = (1980, 1, 1, 0, 0, 0)  # the first that a zip can hold
 _TASK: Final = "/var/task"  # where Lambda puts the zip's content
 
@@ -51,24 +71,30 @@ _LEFT_OUT: Final = frozenset({"functions/local", "functions/processors/file"})
 class Platform:
     """What the function runs on: a version of Python, and `arm64` or `x86_64`."""
 
-    python: str = field(default_factory=lambda: f"{sys.version_info.major}.{sys.version_info.minor}")
+    python: str = THIS_PYTHON
     arch: str = "arm64"
 
     def __post_init__(self) -> None:
         if self.python not in RUNTIMES or self.arch not in _MACHINES:
             raise ConfigError(f"platform {self.python} {self.arch}", "is not one of Lambda's")
 
+    def __str__(self) -> str:
+        linux = RUNTIMES[self.python]
+        return f"python{self.python} on {self.arch} ({linux.name}, glibc 2.{linux.glibc})"
+
     @property
     def tags(self) -> list[str]:
-        """Platform tags of wheels that run there, best first."""
-        machine = _MACHINES[self.arch]
-        return [f"manylinux_{version}_{machine}" for version in _GLIBC] + [f"manylinux2014_{machine}"]
+        """Platform tags (PEP 600) of the wheels whose C library is no newer than the runtime's, best
+        first. Wheels for a newer one, or for musl, do not load there."""
+        machine, newest = _MACHINES[self.arch], RUNTIMES[self.python].glibc
+        tags = [f"manylinux_2_{minor}_{machine}" for minor in range(newest, _OLDEST - 1, -1)]
+        return [*tags, f"manylinux2014_{machine}"]  # pip adds manylinux2010 and manylinux1
 
 
 def bundle(config: Path, platform: Platform | None = None, *, cache: Path = CACHE) -> Path:
-    """The zip for a configuration's outputs. Raises ConfigError, and CalledProcessError where wheels
-    cannot be had."""
+    """The zip for a configuration's outputs. Raises ConfigError, also where the runtime has no wheels."""
     platform = platform or Platform()
+    _interpreter(platform)
     part = delivery_part(read_config(config))
     options = DeliveryConfig.model_validate(part, by_alias=True, by_name=False)
     wanted = packages(options)
@@ -166,11 +192,7 @@ def _installed(
         return tree
     with tempfile.TemporaryDirectory(prefix="packages-", dir=_made(cache)) as folder:
         target = Path(folder) / "tree"
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        command += ["--no-compile", "--only-binary=:all:", "--implementation=cp"]
-        command += [f"--python-version={platform.python}", f"--target={target}"]
-        command += [f"--platform={tag}" for tag in platform.tags]
-        subprocess.run([*command, *(f"{name}{version}" for name, version in wanted.items())], check=True)
+        install(platform, wanted, target)
         if "boto3" in wanted:
             trim_boto3(target / "boto3", _installed_version(target, "boto3"))
             shutil.rmtree(target / "s3transfer")
@@ -185,6 +207,32 @@ def _installed(
         if not already:
             target.rename(tree)
     return tree
+
+
+def install(platform: Platform, wanted: Mapping[str, str], target: Path) -> None:
+    """Put wheels that load on the platform, of these distributions and of all that they need, into a
+    folder. Raises ConfigError where pip finds none."""
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    command += ["--no-compile", "--only-binary=:all:", "--implementation=cp"]
+    command += [f"--python-version={platform.python}", f"--target={target}"]
+    command += [f"--platform={tag}" for tag in platform.tags]
+    command += [f"{name}{version}" for name, version in wanted.items()]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise _no_wheels(platform, done.stderr)
+
+
+def _no_wheels(platform: Platform, said: str) -> ConfigError:
+    """What pip said, in one line."""
+    errors = [line.removeprefix("ERROR: ") for line in said.splitlines() if line.startswith("ERROR: ")]
+    missing = [line for line in errors if line.startswith("No matching distribution")]
+    reason = " ".join([*missing, *errors, said][0].split())
+    if not missing or "Retrying (" in said:  # the index does not answer, or there is no pip
+        return ConfigError(str(platform), f"pip cannot install the function's packages: {reason}")
+    glibc = RUNTIMES[platform.python].glibc
+    newer = [f"deploy for python {python}" for python, linux in RUNTIMES.items() if linux.glibc > glibc]
+    own = "install a version that has one, since the bundle takes the versions of this environment"
+    return ConfigError(str(platform), f"no wheel loads there: {reason}", ", or ".join([*newer[:1], own]))
 
 
 def _strip(target: Path) -> None:
@@ -231,13 +279,7 @@ for file in sorted((root / folder).rglob("*.py")):
 def _compile(root: Path, folder: str, platform: Platform, *, ours: bool) -> None:
     """Byte-code that is loaded without a look at the source's date. What others wrote loses its
     docstrings and assertions: there is a tenth less to load."""
-    interpreter = _interpreter(platform.python)
-    if interpreter is None:
-        raise ConfigError(
-            f"python{platform.python}",
-            "is not here, and the function's byte-code needs it",
-            f"install it, or deploy for {sys.version_info.major}.{sys.version_info.minor}",
-        )
+    interpreter = _interpreter(platform)
     subprocess.run(
         [interpreter, "-I", "-c", _COMPILE, str(root), folder, _TASK, "0" if ours else "2"],
         check=True,
@@ -245,10 +287,20 @@ def _compile(root: Path, folder: str, platform: Platform, *, ours: bool) -> None
     )
 
 
-def _interpreter(version: str) -> str | None:
-    if version == f"{sys.version_info.major}.{sys.version_info.minor}":
+def _interpreter(platform: Platform) -> str:
+    """The program that compiles. Raises ConfigError where there is none."""
+    if platform.python == THIS_PYTHON:
         return sys.executable
-    return shutil.which(f"python{version}")
+    program = f"python{platform.python}"
+    found = shutil.which(program)
+    # pyenv has a program of that name for each version, also for those that are not switched on.
+    if found is None or subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode:
+        raise ConfigError(
+            program,
+            "is not here, and the function's byte-code needs it",
+            f"install it, or deploy for {THIS_PYTHON}",
+        )
+    return found
 
 
 def zip_tree(work: Path, target: Path) -> Path:
@@ -288,7 +340,7 @@ def main() -> int:
     """The command line; prints the zip's path."""
     parser = argparse.ArgumentParser(prog="python -m infra.bundle", description="Make the function's zip.")
     parser.add_argument("config", type=Path)
-    parser.add_argument("--python", default=Platform().python, choices=RUNTIMES)
+    parser.add_argument("--python", default=THIS_PYTHON, choices=RUNTIMES)
     parser.add_argument("--arch", default="arm64", choices=sorted(_MACHINES))
     parser.add_argument("--out", type=Path, help="a copy is put there")
     arguments = parser.parse_args()

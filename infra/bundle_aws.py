@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from functions.errors import ConfigError
 from infra.aws_deployment import Deployment, read_deployment
-from infra.bundle import RUNTIMES, Platform, bundle
+from infra.bundle import RUNTIMES, THIS_PYTHON, Platform, bundle
 from infra.cdk.iam import Place, Spool, Statement, function_statements, listener_statements
 
 HERE: Final = Place("${partition}", "${region}", "${account}")
@@ -80,7 +80,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m infra.bundle_aws", description=__doc__)
     parser.add_argument("config", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--python", default=Platform().python, choices=RUNTIMES)
+    parser.add_argument("--python", default=THIS_PYTHON, choices=RUNTIMES)
     parser.add_argument("--arch", default="arm64", choices=("arm64", "x86_64"))
     parser.add_argument("--public", choices=("true", "false"), help="whether strangers reach the listener")
     arguments = parser.parse_args()
