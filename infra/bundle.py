@@ -25,11 +25,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
+from functions.building import needs_receipts
 from functions.config import DeliveryConfig
-from functions.delivery.build import needs_receipts
 from functions.errors import ConfigError
-from functions.options.secrets import secrets_of
-from functions.processors.registry import type_of
+from functions.outputs import type_of
+from functions.secrets import secrets_of
 from infra.bundle_sdk import trim, trim_boto3, trim_powertools, trim_pydantic, trim_urllib3
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -63,8 +63,39 @@ _OLDEST: Final = 5  # manylinux1 is manylinux_2_5 (PEP 600)
 _DATE: Final = (1980, 1, 1, 0, 0, 0)  # the first that a zip can hold
 _TASK: Final = "/var/task"  # where Lambda puts the zip's content
 
-_LEFT_OUT: Final = frozenset({"functions/local", "functions/processors/file"})
-"""Rooms that only a process with a folder on disk needs."""
+_LOCAL: Final = (
+    "functions/local.py",
+    "functions/local_commits.py",
+    "functions/local_deadletter.py",
+    "functions/local_flush.py",
+    "functions/local_messages.py",
+    "functions/local_receipts.py",
+    "functions/local_runs.py",
+    "functions/local_schedule.py",
+    "functions/local_store.py",
+    "functions/local_sweep.py",
+    "functions/folder.py",
+    "functions/kept.py",
+)
+_FILE: Final = (
+    "functions/processors/file.py",
+    "functions/processors/landing.py",
+    "functions/processors/rename.py",
+    "functions/processors/traces.py",
+)
+_IN_PROCESS: Final = (
+    "functions/bucket_local.py",
+    "functions/aws/in_process.py",
+    "functions/gcp/in_process.py",
+    "functions/processors/held.py",
+)
+
+LEFT_OUT: Final[Mapping[str, tuple[str, ...]]] = {
+    "aws": ("functions/gcp", *_LOCAL, *_FILE, *_IN_PROCESS),
+    "gcp": ("functions/aws", *_LOCAL, *_FILE, *_IN_PROCESS),
+}
+"""Folders and modules that the function on a cloud does not need: the other cloud's, and those of a
+process that delivers by itself. The rest of functions/ is in the bundle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +134,7 @@ def bundle(config: Path, platform: Platform | None = None, *, cache: Path = CACH
     with tempfile.TemporaryDirectory(prefix="bundle-") as folder:
         work = Path(folder) / "task"
         shutil.copytree(tree, work, symlinks=False)
-        copy_functions(work, without="gcp")
+        copy_functions(work, "aws")
         (work / "relay.json").write_text(json.dumps(part, indent=1, sort_keys=True, ensure_ascii=False))
         _compile(work, "functions", platform, ours=True)
         made = zip_tree(work, Path(folder) / "made.zip")
@@ -178,7 +209,7 @@ def pinned(name: str) -> str:
 
 def read_config(config: Path) -> Mapping[str, Any]:
     """The file as it stands. Raises ConfigError."""
-    from listener.config.load import read
+    from listener.config_file import read
 
     return read(config, {}).value
 
@@ -249,11 +280,11 @@ def _installed_version(target: Path, name: str) -> str:
     return found.name.removesuffix(".dist-info").partition("-")[2]
 
 
-def copy_functions(work: Path, *, without: str) -> None:
-    """The delivering half, less one cloud's folder and what only other processes need."""
+def copy_functions(work: Path, cloud: str) -> None:
+    """The delivering half, without what LEFT_OUT names for a cloud (`aws` or `gcp`)."""
     for source in sorted((ROOT / "functions").rglob("*.py")):
         place = source.relative_to(ROOT)
-        if without in place.parts or place.parent.as_posix() in _LEFT_OUT:
+        if any(place.is_relative_to(each) for each in LEFT_OUT[cloud]):
             continue
         (work / place).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, work / place)

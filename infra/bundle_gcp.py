@@ -47,7 +47,7 @@ def source(config: Path, target: Path) -> Path:
     options = DeliveryConfig.model_validate(part, by_alias=True, by_name=False)
     with tempfile.TemporaryDirectory(prefix="bundle-") as folder:
         work = Path(folder)
-        copy_functions(work, without="aws")
+        copy_functions(work, "gcp")
         (work / "main.py").write_text(_MAIN, encoding="utf-8")
         (work / "requirements.txt").write_text(requirements(options), encoding="utf-8")
         (work / "relay.json").write_text(_plain(part), encoding="utf-8")
