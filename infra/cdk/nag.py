@@ -11,8 +11,8 @@ __all__ = ["AwsSolutionsChecks", "suppress"]
 
 _PREFIXES: Final = (
     "Each wildcard ends a prefix of one bucket, a log group's streams, or stands where the API has no "
-    "resources (ecr:GetAuthorizationToken, ses:GetAccount); infra.cdk.iam derives them from the "
-    "configuration, and a test over every example holds them"
+    "resources (ecr:GetAuthorizationToken, ses:GetAccount); they come from the configuration, and a test "
+    "over every example holds them"
 )
 
 REASONS: Final[dict[str, str]] = {
