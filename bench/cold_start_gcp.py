@@ -22,7 +22,7 @@ import zipfile
 from pathlib import Path
 from typing import Final
 
-from infra.bundle_gcp import source
+from infra.bundle.gcp import source
 
 _SDKS: Final = """
 import functions_framework

@@ -26,7 +26,7 @@ import zipfile
 from pathlib import Path
 from typing import Final
 
-from infra.bundle import Platform, bundle
+from infra.bundle.build import Platform, bundle
 from tests.support.endpoint import Says, endpoint
 
 ROOT: Final = Path(__file__).resolve().parents[1]

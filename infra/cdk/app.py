@@ -12,7 +12,7 @@ import aws_cdk
 from aws_cdk import Aspects, Environment
 
 from functions.errors import ConfigError
-from infra.aws_deployment import read_deployment
+from infra.bundle.deployment import read_deployment
 from infra.cdk.nag import AwsSolutionsChecks, suppress
 from infra.cdk.relay_stack import RelayStack
 from infra.cdk.settings import read_settings

@@ -5,15 +5,15 @@ from __future__ import annotations
 from aws_cdk import Annotations, CfnOutput, Environment, Stack
 from constructs import Construct
 
-from infra.aws_deployment import Deployment
-from infra.cdk.alarms import Alarms, Metrics
-from infra.cdk.dashboard import Dashboard
-from infra.cdk.delivery_construct import Delivery
-from infra.cdk.guard_construct import SpoolGuard
-from infra.cdk.listener_construct import Listener
-from infra.cdk.network import network
+from infra.bundle.deployment import Deployment
+from infra.cdk.parts.alarms import Alarms, Metrics
+from infra.cdk.parts.dashboard import Dashboard
+from infra.cdk.parts.delivery import Delivery
+from infra.cdk.parts.guard import SpoolGuard
+from infra.cdk.parts.listener import Listener
+from infra.cdk.parts.network import network
+from infra.cdk.parts.spool import SpoolBucket
 from infra.cdk.settings import Settings
-from infra.cdk.spool_construct import SpoolBucket
 
 
 class RelayStack(Stack):

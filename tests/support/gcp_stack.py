@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, Self
 
-from infra.bundle_gcp import source
+from infra.bundle.gcp import source
 from tests.support.gcp import PROJECT, FakeGcs, Process, Pubsub
 from tests.support.net import HOST
 from tests.support.spooled import MAIL, envelope_of, spool_object

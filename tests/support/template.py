@@ -83,8 +83,8 @@ def _synthesize(text: str) -> Template:
     os.environ.update(SILENT)
     import aws_cdk
 
-    from infra.cdk import delivery_construct
     from infra.cdk.app import build
+    from infra.cdk.parts import delivery
 
     context = json.loads((ROOT / "cdk.json").read_text())["context"]
     with tempfile.TemporaryDirectory(prefix="cdk-") as folder:
@@ -92,7 +92,7 @@ def _synthesize(text: str) -> Template:
         with zipfile.ZipFile(archive, "w") as made:
             made.writestr("relay.json", text)
         app = aws_cdk.App(outdir=f"{folder}/out", context={**context, **json.loads(text)})
-        with patch.object(delivery_construct, "bundle", return_value=archive):
+        with patch.object(delivery, "bundle", return_value=archive):
             build(app)
         (stack,) = app.synth().stacks
         messages = [(str(each.level), each.id, str(each.entry.data)) for each in stack.messages]

@@ -1,5 +1,5 @@
 variable "build" {
-  description = "The folder that `python -m infra.bundle_aws CONFIG --out FOLDER` made: function.zip, deployment.json and policies."
+  description = "The folder that `python -m infra.bundle.aws CONFIG --out FOLDER` made: function.zip, deployment.json and policies."
   type        = string
 }
 

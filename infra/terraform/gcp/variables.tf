@@ -21,7 +21,7 @@ variable "name" {
 }
 
 variable "build" {
-  description = "The folder that `python -m infra.bundle_gcp CONFIG --out FOLDER` made: function.zip, relay.json, access.json."
+  description = "The folder that `python -m infra.bundle.gcp CONFIG --out FOLDER` made: function.zip, relay.json, access.json."
   type        = string
 }
 

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from functions.config import DeliveryConfig
-from infra.bundle import ROOT, Platform, bundle, delivery_part, services
-from listener.config.load import read
+from infra.bundle.build import ROOT, Platform, bundle, delivery_part, services
+from listener.config_file import read
 from tests.support.aws_stack import MACHINE, bundled
 from tests.support.endpoint import Asked, Says, endpoint
 from tests.support.spooled import MAIL, envelope_of, spool_object
@@ -229,7 +229,7 @@ def test_it_sweeps(tree: Path, aws_api: tuple[Aws, str]) -> None:
 LATE = (
     "asyncio",
     "botocore.docs.method",
-    "functions.message.mime",
+    "functions.mime",
     "html.parser",
     "importlib.metadata",
     "zipfile",
@@ -238,7 +238,7 @@ LATE = (
 
 def test_a_start_imports_nothing_that_waits(tmp_path: Path, aws_api: tuple[Aws, str]) -> None:
     """Each of these takes milliseconds of every start, and serves few mails or none. Where one comes
-    back, a package has changed: see `infra.bundle_sdk`."""
+    back, a package has changed: see `infra.bundle.sdk`."""
     tree = tmp_path / "task"
     with zipfile.ZipFile(bundle(ROOT / "configs" / "mail2s3.jsonc", Platform(arch=MACHINE))) as archive:
         archive.extractall(tree)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.cold_start_gcp import measure
-from infra.bundle_gcp import source
+from infra.bundle.gcp import source
 from tests.support.function_venv import python_for
 from tests.support.gcp_stack import Stack
 from tests.support.servers import ROOT

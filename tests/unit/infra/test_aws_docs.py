@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from infra.cdk import iam_rules
+from infra.access.aws import rules
 from infra.cdk.settings import PARTS
 from tests.support import terraform_alarms
 from tests.support.servers import ROOT
@@ -19,7 +19,7 @@ OPERATIONS: Final = (ROOT / "docs" / "operations.md").read_text()
 def test_the_table_of_permissions_is_current() -> None:
     found = re.search(r"<!-- iam: begin -->\n(.*?)<!-- iam: end -->", PAGE, re.DOTALL)
     assert found is not None
-    assert found[1] == iam_rules.table(), "put in what `python -m infra.cdk.iam_rules` prints"
+    assert found[1] == rules.table(), "put in what `python -m infra.access.aws.rules` prints"
 
 
 def test_every_context_and_part_is_described() -> None:
@@ -32,7 +32,7 @@ def test_every_context_and_part_is_described() -> None:
 
 
 def test_every_alarm_is_described() -> None:
-    source = (ROOT / "infra" / "cdk" / "alarms.py").read_text()
+    source = (ROOT / "infra" / "cdk" / "parts" / "alarms.py").read_text()
     names = re.findall(r'Watched\(\s*"(\w+)"', source)
     assert len(names) == 10
     for name in names:

@@ -29,7 +29,7 @@ variable "topic" {
 }
 
 variable "source_zip" {
-  description = "The function's source, as infra.bundle_gcp makes it."
+  description = "The function's source, as infra.bundle.gcp makes it."
   type        = string
 }
 

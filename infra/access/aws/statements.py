@@ -1,6 +1,6 @@
 """What each role may do, derived from the configuration and from nothing else.
 
-Statements are written by hand: CDK's grants hand out more than our calls need. `infra.cdk.iam_rules`
+Statements are written by hand: CDK's grants hand out more than our calls need. `infra.access.aws.rules`
 has the actions.
 """
 
@@ -11,14 +11,14 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from functions.aws.output.client_options import ClientOptions
-from functions.aws.output.options import AwsOutputOptions as AwsOptions
+from functions.aws.client_options import ClientOptions
+from functions.aws.options import Options as AwsOptions
 from functions.config import DeliveryConfig
 from functions.errors import ConfigError
-from infra.aws_secrets import arn_of, listener_secrets, output_secrets
-from infra.cdk import iam_rules as rules
-from infra.cdk.iam_rules import Rule
-from listener.config.relay import RelayConfig
+from infra.access.aws import rules
+from infra.access.aws.rules import Rule
+from infra.access.aws.secrets import arn_of, listener_secrets, output_secrets
+from listener.config import RelayConfig
 
 Statement = dict[str, Any]
 

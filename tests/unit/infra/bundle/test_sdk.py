@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.bundle_sdk import trim_powertools, trim_pydantic, trim_urllib3
+from infra.bundle.sdk import trim_powertools, trim_pydantic, trim_urllib3
 
 FILES = {
     "pydantic/plugin/_loader.py": "def plugins(): ...\n",

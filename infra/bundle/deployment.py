@@ -172,7 +172,7 @@ def _warnings(deployment: Deployment, public: bool) -> tuple[str, ...]:
 
 def _unreachable(config: RelayConfig) -> list[Finding]:
     """Secrets that a task on Fargate cannot read, or that everybody could who sees its definition."""
-    from infra.aws_secrets import listener_secrets, refusal
+    from infra.access.aws.secrets import listener_secrets, refusal
 
     return [
         Finding("error", path, reason)

@@ -1,6 +1,6 @@
 """What Terraform deploys on AWS: the function's zip, and what a configuration asks for.
 
-    python -m infra.bundle_aws CONFIG --out FOLDER [--python 3.12] [--arch arm64] [--public true|false]
+    python -m infra.bundle.aws CONFIG --out FOLDER [--python 3.12] [--arch arm64] [--public true|false]
 
 FOLDER then holds `function.zip`, `deployment.json` (sizes, ports, the listener's configuration) and
 policies as templates of Terraform: `function.policy.json.tftpl`, `listener.policy.json.tftpl`.
@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from functions.errors import ConfigError
-from infra.aws_deployment import Deployment, read_deployment
-from infra.bundle import RUNTIMES, THIS_PYTHON, Platform, bundle
-from infra.cdk.iam import Place, Spool, Statement, function_statements, listener_statements
+from infra.access.aws.statements import Place, Spool, Statement, function_statements, listener_statements
+from infra.bundle.build import RUNTIMES, THIS_PYTHON, Platform, bundle
+from infra.bundle.deployment import Deployment, read_deployment
 
 HERE: Final = Place("${partition}", "${region}", "${account}")
 
@@ -77,7 +77,7 @@ def _json(value: Any) -> str:
 
 def main() -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m infra.bundle_aws", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m infra.bundle.aws", description=__doc__)
     parser.add_argument("config", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--python", default=THIS_PYTHON, choices=RUNTIMES)

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import pytest
 
-from infra.bundle_gcp import listener_config
-from infra.cdk import alarms
-from infra.cdk.listener_construct import LEAST
+from infra.bundle.gcp import listener_config
+from infra.cdk.parts import alarms
+from infra.cdk.parts.listener import LEAST
 from tests.support import terraform_alarms
 from tests.support.gcs_xml import XmlFront
 from tests.support.net import HOST, wait_until

@@ -11,8 +11,8 @@ from typing import Any, Final
 import pytest
 
 from functions.errors import ConfigError
-from infra.aws_deployment import read_deployment
-from infra.cdk import iam_rules as rules
+from infra.access.aws import rules
+from infra.bundle.deployment import read_deployment
 from tests.support import terraform_alarms
 from tests.support.servers import ROOT
 from tests.support.template import IMAGE, Template, config_file, flat, synthesize

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from functions.errors import ConfigError
-from infra.access_gcp import access
-from infra.bundle_gcp import build, listener_config, requirements
+from infra.access.gcp import access
+from infra.bundle.gcp import build, listener_config, requirements
 from tests.support.servers import ROOT
 
 FILTER = {

@@ -13,13 +13,13 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from infra.aws_deployment import HEALTH, Deployment
-from infra.bundle import ROOT
-from infra.cdk.iam import Spool, listener_statements, pull_statements
-from infra.cdk.images import repository_arn
-from infra.cdk.network import Network, allow
-from infra.cdk.roles import HERE, log_group_arn, make_role
-from infra.cdk.spool_construct import SpoolBucket
+from infra.access.aws.images import repository_arn
+from infra.access.aws.statements import Spool, listener_statements, pull_statements
+from infra.bundle.build import ROOT
+from infra.bundle.deployment import HEALTH, Deployment
+from infra.cdk.parts.network import Network, allow
+from infra.cdk.parts.roles import HERE, log_group_arn, make_role
+from infra.cdk.parts.spool import SpoolBucket
 
 CPU: Final = 256  # of 1,024 for one core
 MEMORY: Final = 512  # MiB

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from functions.errors import ConfigError
-from infra.bundle import RUNTIMES, THIS_PYTHON, Platform, bundle, install
-from infra.bundle_gcp import source
+from infra.bundle.build import RUNTIMES, THIS_PYTHON, Platform, bundle, install
+from infra.bundle.gcp import source
 from tests.support.servers import ROOT
 
 
@@ -129,7 +129,7 @@ def test_where_the_c_library_is_the_newest_another_runtime_is_no_way_out(
     assert "install a version that has one" in str(refused.value)
 
 
-@pytest.mark.parametrize("command", [["infra.bundle"], ["infra.bundle_aws", "--out", "build"]])
+@pytest.mark.parametrize("command", [["infra.bundle.build"], ["infra.bundle.aws", "--out", "build"]])
 def test_the_commands_end_with_one_line(wheels: Path, tmp_path: Path, command: list[str]) -> None:
     module, *rest = command
     config = ROOT / "configs" / "mail2s3.jsonc"

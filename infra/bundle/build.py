@@ -1,6 +1,6 @@
 """The function's zip: this project's half of the code, the packages it needs, and its configuration.
 
-    python -m infra.bundle CONFIG [--python 3.12] [--arch arm64] [--out FILE]
+    python -m infra.bundle.build CONFIG [--python 3.12] [--arch arm64] [--out FILE]
 
 Made without Docker, from wheels for the Lambda platform, with what the configuration's outputs need
 and no more. Byte-code is compiled by the runtime's own version of Python, since a start without it is
@@ -30,9 +30,9 @@ from functions.config import DeliveryConfig
 from functions.errors import ConfigError
 from functions.outputs import type_of
 from functions.secrets import secrets_of
-from infra.bundle_sdk import trim, trim_boto3, trim_powertools, trim_pydantic, trim_urllib3
+from infra.bundle.sdk import trim, trim_boto3, trim_powertools, trim_pydantic, trim_urllib3
 
-ROOT: Final = Path(__file__).resolve().parents[1]
+ROOT: Final = Path(__file__).resolve().parents[2]
 CACHE: Final = ROOT / ".state" / "bundles"
 
 
@@ -352,9 +352,7 @@ def _files(work: Path) -> Iterator[Path]:
 def _digest(platform: Platform, wanted: Mapping[str, str], options: DeliveryConfig) -> str:
     parts = [platform, sorted(wanted.items()), sorted(services(options)), sys.version]
     here = Path(__file__).parent
-    text = repr(parts) + "".join(
-        (here / name).read_text(encoding="utf-8") for name in ("bundle.py", "bundle_sdk.py")
-    )
+    text = repr(parts) + "".join((here / name).read_text(encoding="utf-8") for name in ("build.py", "sdk.py"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -369,7 +367,9 @@ def _made(folder: Path) -> Path:
 
 def main() -> int:
     """The command line; prints the zip's path."""
-    parser = argparse.ArgumentParser(prog="python -m infra.bundle", description="Make the function's zip.")
+    parser = argparse.ArgumentParser(
+        prog="python -m infra.bundle.build", description="Make the function's zip."
+    )
     parser.add_argument("config", type=Path)
     parser.add_argument("--python", default=THIS_PYTHON, choices=RUNTIMES)
     parser.add_argument("--arch", default="arm64", choices=sorted(_MACHINES))

@@ -13,12 +13,12 @@ from aws_cdk import aws_scheduler as scheduler
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
-from infra.aws_deployment import Deployment
-from infra.bundle import Platform, bundle
-from infra.cdk import iam_rules as rules
-from infra.cdk.iam import Spool, function_statements, statement
-from infra.cdk.roles import HERE, log_group_arn, make_role
-from infra.cdk.spool_construct import SpoolBucket
+from infra.access.aws import rules
+from infra.access.aws.statements import Spool, function_statements, statement
+from infra.bundle.build import Platform, bundle
+from infra.bundle.deployment import Deployment
+from infra.cdk.parts.roles import HERE, log_group_arn, make_role
+from infra.cdk.parts.spool import SpoolBucket
 
 TIMEOUT: Final = Duration.seconds(120)
 VISIBILITY: Final = Duration.seconds(720)

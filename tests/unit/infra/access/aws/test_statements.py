@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from functions.errors import ConfigError
-from functions.options.storage import StorageOptions
-from infra.aws_deployment import read_deployment
-from infra.cdk import iam_rules as rules
-from infra.cdk.iam import (
+from functions.store_options import StorageOptions
+from infra.access.aws import rules
+from infra.access.aws.images import repository_arn
+from infra.access.aws.statements import (
     Place,
     Spool,
     function_statements,
@@ -22,7 +22,7 @@ from infra.cdk.iam import (
     pull_statements,
     queue_arn,
 )
-from infra.cdk.images import repository_arn
+from infra.bundle.deployment import read_deployment
 
 PLACE = Place("aws", "eu-west-1", "123456789012")
 SPOOL = Spool(

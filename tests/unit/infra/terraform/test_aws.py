@@ -12,10 +12,10 @@ from unittest.mock import patch
 
 import pytest
 
-from infra import bundle_aws
-from infra.aws_deployment import read_deployment
-from infra.bundle import Platform
-from infra.cdk import iam_rules as rules
+from infra.access.aws import rules
+from infra.bundle import aws
+from infra.bundle.build import Platform
+from infra.bundle.deployment import read_deployment
 from tests.support.servers import ROOT
 from tests.support.terraform_aws import FOLDER, Terraform
 
@@ -50,9 +50,9 @@ def test_every_variable_and_output_is_described(path: Path) -> None:
 def build(tmp_path: Path) -> Path:
     archive = tmp_path / "made.zip"
     archive.write_bytes(b"zip")
-    with patch.object(bundle_aws, "bundle", return_value=archive):
+    with patch.object(aws, "bundle", return_value=archive):
         config = ROOT / "configs" / "mail2sqs.jsonc"
-        bundle_aws.write(config, tmp_path / "build", Platform(arch="x86_64"))
+        aws.write(config, tmp_path / "build", Platform(arch="x86_64"))
     return tmp_path / "build"
 
 

@@ -12,8 +12,8 @@ from aws_cdk import aws_logs as logs
 from aws_cdk import aws_sns as sns
 from constructs import Construct
 
-from infra.cdk.delivery_construct import SWEEP_MINUTES, Delivery
-from infra.cdk.listener_construct import LEAST, Listener
+from infra.cdk.parts.delivery import SWEEP_MINUTES, Delivery
+from infra.cdk.parts.listener import LEAST, Listener
 
 NAMESPACE: Final = "SmtpRelay"
 """Where the function's metrics are (functions.aws.metrics)."""

@@ -10,7 +10,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from infra.cdk.iam import Place, Statement
+from infra.access.aws.statements import Place, Statement
 
 HERE = Place(Aws.PARTITION, Aws.REGION, Aws.ACCOUNT_ID)
 

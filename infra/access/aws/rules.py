@@ -1,6 +1,6 @@
 """Every action that a role of ours may be given. Whoever adds a call adds it here.
 
-`python -m infra.cdk.iam_rules` prints the table of docs/aws.md.
+`python -m infra.access.aws.rules` prints the table of docs/aws.md.
 """
 
 from __future__ import annotations

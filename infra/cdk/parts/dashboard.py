@@ -5,7 +5,7 @@ from __future__ import annotations
 from aws_cdk import aws_cloudwatch as cloudwatch
 from constructs import Construct
 
-from infra.cdk.alarms import FIVE, Metrics
+from infra.cdk.parts.alarms import FIVE, Metrics
 
 
 class Dashboard(Construct):

@@ -1,6 +1,6 @@
 """What Terraform deploys to Google Cloud: made from the configuration before `terraform apply`.
 
-    python -m infra.bundle_gcp CONFIG [--out FOLDER]
+    python -m infra.bundle.gcp CONFIG [--out FOLDER]
 
 The folder then holds `function.zip` (the function's source: this project's half of the code, its
 requirements, its configuration; Google installs the packages), `relay.json` (the listener's
@@ -21,8 +21,8 @@ from typing import Any, Final
 
 from functions.config import DeliveryConfig
 from functions.errors import ConfigError
-from infra.access_gcp import access
-from infra.bundle import copy_functions, delivery_part, pinned, read_config, signs, zip_tree
+from infra.access.gcp import access
+from infra.bundle.build import copy_functions, delivery_part, pinned, read_config, signs, zip_tree
 
 OUT: Final = Path("build")
 
@@ -90,7 +90,7 @@ def _plain(value: Any) -> str:
 def main() -> int:
     """The command line; prints what was made."""
     parser = argparse.ArgumentParser(
-        prog="python -m infra.bundle_gcp", description="Make what Terraform deploys to Google Cloud."
+        prog="python -m infra.bundle.gcp", description="Make what Terraform deploys to Google Cloud."
     )
     parser.add_argument("config", type=Path)
     parser.add_argument("--out", type=Path, default=OUT, help="the folder, ./build by default")

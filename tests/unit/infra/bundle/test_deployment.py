@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from functions.errors import ConfigError
-from infra.aws_deployment import Deployment, Port, read_deployment
-from listener.config.load import load
+from infra.bundle.deployment import Deployment, Port, read_deployment
+from listener.config import load
 
 STORE = {"type": "aws", "storage": {"bucket": "b"}}
 TO = {"type": "whitelist", "to": ["regexp:.*@example\\.com"]}

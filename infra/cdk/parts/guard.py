@@ -12,13 +12,13 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from constructs import Construct, IConstruct
 
-from infra.bundle import Platform
-from infra.cdk import iam_rules as rules
-from infra.cdk.iam import statement
-from infra.cdk.roles import log_group_arn, make_role
-from infra.cdk.spool_construct import SpoolBucket
+from infra.access.aws import rules
+from infra.access.aws.statements import statement
+from infra.bundle.build import Platform
+from infra.cdk.parts.roles import log_group_arn, make_role
+from infra.cdk.parts.spool import SpoolBucket
 
-_CODE: Final = Path(__file__).with_name("guard") / "index.py"
+_CODE: Final = Path(__file__).parents[1] / "guard" / "index.py"
 
 
 class SpoolGuard(Construct):
