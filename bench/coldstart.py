@@ -26,7 +26,8 @@ import zipfile
 from pathlib import Path
 from typing import Final
 
-from infra.bundle.build import Platform, bundle
+from infra.bundle.build import bundle
+from infra.bundle.runtime import Platform
 from tests.support.endpoint import Says, endpoint
 
 ROOT: Final = Path(__file__).resolve().parents[1]

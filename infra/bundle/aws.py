@@ -17,8 +17,9 @@ from typing import Any, Final
 
 from functions.errors import ConfigError
 from infra.access.aws.statements import Place, Spool, Statement, function_statements, listener_statements
-from infra.bundle.build import RUNTIMES, THIS_PYTHON, Platform, bundle
+from infra.bundle.build import bundle
 from infra.bundle.deployment import Deployment, read_deployment
+from infra.bundle.runtime import RUNTIMES, THIS_PYTHON, Platform
 
 HERE: Final = Place("${partition}", "${region}", "${account}")
 

@@ -22,7 +22,7 @@ from typing import Any, Final
 from functions.config import DeliveryConfig
 from functions.errors import ConfigError
 from infra.access.gcp import access
-from infra.bundle.build import copy_functions, delivery_part, pinned, read_config, signs, zip_tree
+from infra.bundle.source import copy_functions, delivery_part, pinned, read_config, signs, zip_tree
 
 OUT: Final = Path("build")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from functions.errors import ConfigError
-from infra.bundle.build import Platform
+from infra.bundle.runtime import Platform
 
 DEFAULT_CONFIG: Final = "configs/mail2s3.jsonc"
 

@@ -18,7 +18,8 @@ from typing import Any, Final
 from botocore.exceptions import ClientError
 
 from functions.aws.spool import doorbell
-from infra.bundle.build import Platform, bundle
+from infra.bundle.build import bundle
+from infra.bundle.runtime import Platform
 from tests.support.ministack import ACCOUNT, REGION, Ministack
 from tests.support.servers import ROOT
 from tests.support.spooled import MAIL, envelope_of, spool_object

@@ -15,8 +15,9 @@ from constructs import Construct
 
 from infra.access.aws import rules
 from infra.access.aws.statements import Spool, function_statements, statement
-from infra.bundle.build import Platform, bundle
+from infra.bundle.build import bundle
 from infra.bundle.deployment import Deployment
+from infra.bundle.runtime import Platform
 from infra.cdk.parts.roles import HERE, log_group_arn, make_role
 from infra.cdk.parts.spool import SpoolBucket
 

@@ -14,7 +14,7 @@ from constructs import Construct, IConstruct
 
 from infra.access.aws import rules
 from infra.access.aws.statements import statement
-from infra.bundle.build import Platform
+from infra.bundle.runtime import Platform
 from infra.cdk.parts.roles import log_group_arn, make_role
 from infra.cdk.parts.spool import SpoolBucket
 

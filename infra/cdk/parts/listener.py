@@ -15,8 +15,8 @@ from constructs import Construct
 
 from infra.access.aws.images import repository_arn
 from infra.access.aws.statements import Spool, listener_statements, pull_statements
-from infra.bundle.build import ROOT
 from infra.bundle.deployment import HEALTH, Deployment
+from infra.bundle.source import ROOT
 from infra.cdk.parts.network import Network, allow
 from infra.cdk.parts.roles import HERE, log_group_arn, make_role
 from infra.cdk.parts.spool import SpoolBucket

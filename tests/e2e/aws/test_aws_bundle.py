@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 
 from functions.config import DeliveryConfig
-from infra.bundle.build import ROOT, Platform, bundle, delivery_part, services
+from infra.bundle.build import bundle, services
+from infra.bundle.runtime import Platform
+from infra.bundle.source import ROOT, delivery_part
 from listener.config_file import read
 from tests.support.aws_stack import MACHINE, bundled
 from tests.support.endpoint import Asked, Says, endpoint

@@ -17,7 +17,10 @@ from packaging.requirements import Requirement
 from packaging.tags import compatible_tags, cpython_tags, parse_tag
 
 from functions.config import DeliveryConfig
-from infra.bundle.build import RUNTIMES, Platform, bundle, delivery_part, install, packages, read_config
+from infra.bundle.build import bundle, packages
+from infra.bundle.runtime import RUNTIMES, Platform
+from infra.bundle.source import delivery_part, read_config
+from infra.bundle.wheels import install
 from tests.support.elf import shared_object
 from tests.support.servers import ROOT
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from infra.bundle.aws import write
-from infra.bundle.build import Platform
+from infra.bundle.runtime import Platform
 from tests.support.aws_flows import DeployedListener, Targets, until, variables_of
 from tests.support.ministack import Ministack
 from tests.support.terraform_aws import Terraform

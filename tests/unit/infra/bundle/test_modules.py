@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from infra.bundle.build import LEFT_OUT, copy_functions
+from infra.bundle.source import LEFT_OUT, copy_functions
 from tests.support.servers import ROOT
 
 DATA: Final = ROOT / "tests" / "data"

@@ -14,8 +14,8 @@ import pytest
 
 from infra.access.aws import rules
 from infra.bundle import aws
-from infra.bundle.build import Platform
 from infra.bundle.deployment import read_deployment
+from infra.bundle.runtime import Platform
 from tests.support.servers import ROOT
 from tests.support.terraform_aws import FOLDER, Terraform
 

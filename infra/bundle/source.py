@@ -1,0 +1,120 @@
+"""What the functions of both clouds carry: this project's half of the code, its configuration, and the
+versions of what it imports."""
+
+from __future__ import annotations
+
+import shutil
+import tomllib
+import zipfile
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+from functions.config import DeliveryConfig
+from functions.outputs import type_of
+from functions.secrets import secrets_of
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+
+_DATE: Final = (1980, 1, 1, 0, 0, 0)  # the first that a zip can hold
+
+_LOCAL: Final = (
+    "functions/local.py",
+    "functions/local_commits.py",
+    "functions/local_deadletter.py",
+    "functions/local_flush.py",
+    "functions/local_messages.py",
+    "functions/local_receipts.py",
+    "functions/local_runs.py",
+    "functions/local_schedule.py",
+    "functions/local_store.py",
+    "functions/local_sweep.py",
+    "functions/folder.py",
+    "functions/kept.py",
+)
+_FILE: Final = (
+    "functions/processors/file.py",
+    "functions/processors/landing.py",
+    "functions/processors/rename.py",
+    "functions/processors/traces.py",
+)
+_IN_PROCESS: Final = (
+    "functions/bucket_local.py",
+    "functions/aws/in_process.py",
+    "functions/gcp/in_process.py",
+    "functions/processors/held.py",
+)
+
+LEFT_OUT: Final[Mapping[str, tuple[str, ...]]] = {
+    "aws": ("functions/gcp", *_LOCAL, *_FILE, *_IN_PROCESS),
+    "gcp": ("functions/aws", *_LOCAL, *_FILE, *_IN_PROCESS),
+}
+"""Folders and modules that the function on a cloud does not need: the other cloud's, and those of a
+process that delivers by itself. The rest of functions/ is in the bundle."""
+
+
+def copy_functions(work: Path, cloud: str) -> None:
+    """The delivering half, without what LEFT_OUT names for a cloud (`aws` or `gcp`)."""
+    for source in sorted((ROOT / "functions").rglob("*.py")):
+        place = source.relative_to(ROOT)
+        if any(place.is_relative_to(each) for each in LEFT_OUT[cloud]):
+            continue
+        (work / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, work / place)
+
+
+def delivery_part(value: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a configuration that the function reads: the listener's secrets stay behind."""
+    part: dict[str, Any] = {
+        name: value[name] for name in ("spool", "delivery", "cachePath", "keepCache") if name in value
+    }
+    flows = value.get("flows")
+    part["flows"] = {
+        name: {"outputs": flow.get("outputs", [])}
+        for name, flow in (flows.items() if isinstance(flows, Mapping) else ())
+    }
+    return part
+
+
+def signs(config: DeliveryConfig) -> bool:
+    """Whether an output signs mails."""
+    outputs = [output for flow in config.flows.values() for output in flow.outputs]
+    mailers = [each for each in outputs if type_of(each) in ("mailer", "nodemailer")]
+    return any("dkim" in path.lower() for each in mailers for path, _ in secrets_of(each))
+
+
+def pinned(name: str) -> str:
+    """The version of a distribution, as pip writes it: this environment's, else the project's range."""
+    try:
+        return f"=={metadata.version(name)}"
+    except metadata.PackageNotFoundError:
+        text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+        project = tomllib.loads(text)["project"]
+        extras = project["optional-dependencies"]
+        for line in [*project["dependencies"], *extras["aws"], *extras["gcp"], *extras["listener"]]:
+            if line.startswith(name) and not line[len(name)].isalnum():
+                return str(line[len(name) :])
+        return ""
+
+
+def read_config(config: Path) -> Mapping[str, Any]:
+    """The file as it stands. Raises ConfigError."""
+    from listener.config_file import read
+
+    return read(config, {}).value
+
+
+def zip_tree(work: Path, target: Path) -> Path:
+    """The same files give the same octets."""
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+        for file in _files(work):
+            info = zipfile.ZipInfo(file.relative_to(work).as_posix(), _DATE)
+            info.external_attr = 0o644 << 16
+            info.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(info, file.read_bytes())
+    return target
+
+
+def _files(work: Path) -> Iterator[Path]:
+    yield from sorted(path for path in work.rglob("*") if path.is_file())

@@ -1,0 +1,37 @@
+"""Installing the function's packages from wheels for a platform that is not this machine's."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from functions.errors import ConfigError
+from infra.bundle.runtime import RUNTIMES, Platform
+
+
+def install(platform: Platform, wanted: Mapping[str, str], target: Path) -> None:
+    """Put wheels that load on the platform, of these distributions and of all that they need, into a
+    folder. Raises ConfigError where pip finds none."""
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    command += ["--no-compile", "--only-binary=:all:", "--implementation=cp"]
+    command += [f"--python-version={platform.python}", f"--target={target}"]
+    command += [f"--platform={tag}" for tag in platform.tags]
+    command += [f"{name}{version}" for name, version in wanted.items()]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise _no_wheels(platform, done.stderr)
+
+
+def _no_wheels(platform: Platform, said: str) -> ConfigError:
+    """What pip said, in one line."""
+    errors = [line.removeprefix("ERROR: ") for line in said.splitlines() if line.startswith("ERROR: ")]
+    missing = [line for line in errors if line.startswith("No matching distribution")]
+    reason = " ".join([*missing, *errors, said][0].split())
+    if not missing or "Retrying (" in said:  # the index does not answer, or there is no pip
+        return ConfigError(str(platform), f"pip cannot install the function's packages: {reason}")
+    glibc = RUNTIMES[platform.python].glibc
+    newer = [f"deploy for python {python}" for python, linux in RUNTIMES.items() if linux.glibc > glibc]
+    own = "install a version that has one, since the bundle takes the versions of this environment"
+    return ConfigError(str(platform), f"no wheel loads there: {reason}", ", or ".join([*newer[:1], own]))
