@@ -10,7 +10,7 @@ from infra.cdk.parts.alarms import Alarms, Metrics
 from infra.cdk.parts.dashboard import Dashboard
 from infra.cdk.parts.delivery import Delivery
 from infra.cdk.parts.guard import SpoolGuard
-from infra.cdk.parts.listener import Listener
+from infra.cdk.parts.listener import Listener, ListenerSettings
 from infra.cdk.parts.network import network
 from infra.cdk.parts.spool import SpoolBucket
 from infra.cdk.settings import Settings
@@ -62,10 +62,12 @@ class RelayStack(Stack):
             deployment=deployment,
             spool=self.spool,
             network=network(self, settings.vpc),
-            public=public,
-            image=settings.image,
-            autoscaling=settings.has("autoscaling"),
-            rules=settings.has("rules"),
+            settings=ListenerSettings(
+                public=public,
+                image=settings.image,
+                autoscaling=settings.has("autoscaling"),
+                rules=settings.has("rules"),
+            ),
         )
         # The function knows new flows and outputs before the listener writes mails that name them.
         listener.service.node.add_dependency(self.delivery.function)

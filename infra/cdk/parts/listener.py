@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from aws_cdk import Annotations, Aws, Duration, RemovalPolicy
@@ -35,8 +36,23 @@ USER: Final = "10025:10025"
 """The image's own user."""
 
 
+@dataclass(frozen=True)
+class ListenerSettings:
+    """How a listener runs.
+
+    `public`: strangers reach its balancer. `image`: an image to run instead of building one.
+    `autoscaling`: its load decides how many tasks there are. `rules`: the rules between the balancer's
+    security group and the tasks' are made.
+    """
+
+    public: bool
+    image: str | None = None
+    autoscaling: bool = True
+    rules: bool = True
+
+
 class Listener(Construct):
-    """Takes mail in and puts it into a spool. `public`: strangers reach it."""
+    """Takes mail in and puts it into a spool."""
 
     def __init__(
         self,
@@ -46,10 +62,7 @@ class Listener(Construct):
         deployment: Deployment,
         spool: SpoolBucket,
         network: Network,
-        public: bool,
-        image: str | None = None,
-        autoscaling: bool = True,
-        rules: bool = True,
+        settings: ListenerSettings,
     ) -> None:
         super().__init__(scope, name)
         self._deployment = deployment
@@ -60,7 +73,7 @@ class Listener(Construct):
         )
         self.role = self._task_role(spool)
         spool.forbid_overwriting(self.role)
-        container, repository = self._image(image)
+        container, repository = self._image(settings.image)
         self.task = self._task(spool, container, repository)
         # A group from its creation: a balancer without one can never be given any.
         self.balancer_group = ec2.SecurityGroup(
@@ -69,21 +82,21 @@ class Listener(Construct):
         self.task_group = ec2.SecurityGroup(
             self, "TaskGroup", vpc=vpc, description="Tasks of the mail relay", allow_all_outbound=True
         )
-        self._let_in(public)
-        if rules:
+        self._let_in(settings.public)
+        if settings.rules:
             self._let_through()
         self.balancer = elb.NetworkLoadBalancer(
             self,
             "Balancer",
             vpc=vpc,
-            vpc_subnets=self._subnets(public),
-            internet_facing=public,
+            vpc_subnets=self._subnets(settings.public),
+            internet_facing=settings.public,
             cross_zone_enabled=True,
             security_groups=[self.balancer_group],
         )
-        self.service = self._service(autoscaling)
+        self.service = self._service(settings.autoscaling)
         self.targets = [self._port(port.outside, port.inside) for port in deployment.ports]
-        if autoscaling:
+        if settings.autoscaling:
             scaling = self.service.auto_scale_task_count(min_capacity=LEAST, max_capacity=MOST)
             scaling.scale_on_cpu_utilization("Busy", target_utilization_percent=BUSY)
 
