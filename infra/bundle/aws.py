@@ -90,7 +90,7 @@ def main() -> int:
         platform = Platform(arguments.python, arguments.arch)
         deployment = write(arguments.config, arguments.out, platform, public=public)
     except ConfigError as mistake:
-        print(f"bundle_aws: {mistake}", file=sys.stderr)
+        print(f"bundle: {mistake}", file=sys.stderr)
         return 2
     for line in deployment.warnings:
         print(f"warning: {line}", file=sys.stderr)
