@@ -20,10 +20,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from functions.building import needs_receipts
 from functions.config import DeliveryConfig
+from functions.delivery.build import needs_receipts
 from functions.errors import ConfigError
-from functions.secrets import secrets_of
+from functions.options.secrets import secrets_of
 from infra.bundle.bytecode import compile_all, interpreter
 from infra.bundle.runtime import MACHINES, RUNTIMES, THIS_PYTHON, Platform
 from infra.bundle.sdk import trim, trim_boto3, trim_powertools, trim_pydantic, trim_urllib3

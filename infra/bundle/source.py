@@ -12,46 +12,21 @@ from pathlib import Path
 from typing import Any, Final
 
 from functions.config import DeliveryConfig
-from functions.outputs import type_of
-from functions.secrets import secrets_of
+from functions.options.secrets import secrets_of
+from functions.processors.registry import type_of
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
 _DATE: Final = (1980, 1, 1, 0, 0, 0)  # the first that a zip can hold
 
-_LOCAL: Final = (
-    "functions/local.py",
-    "functions/local_commits.py",
-    "functions/local_deadletter.py",
-    "functions/local_flush.py",
-    "functions/local_messages.py",
-    "functions/local_receipts.py",
-    "functions/local_runs.py",
-    "functions/local_schedule.py",
-    "functions/local_store.py",
-    "functions/local_sweep.py",
-    "functions/folder.py",
-    "functions/kept.py",
-)
-_FILE: Final = (
-    "functions/processors/file.py",
-    "functions/processors/landing.py",
-    "functions/processors/rename.py",
-    "functions/processors/traces.py",
-)
-_IN_PROCESS: Final = (
-    "functions/bucket_local.py",
-    "functions/aws/in_process.py",
-    "functions/gcp/in_process.py",
-    "functions/processors/held.py",
-)
+_ON_DISK: Final = ("functions/local", "functions/processors/file")
 
 LEFT_OUT: Final[Mapping[str, tuple[str, ...]]] = {
-    "aws": ("functions/gcp", *_LOCAL, *_FILE, *_IN_PROCESS),
-    "gcp": ("functions/aws", *_LOCAL, *_FILE, *_IN_PROCESS),
+    "aws": ("functions/gcp", *_ON_DISK),
+    "gcp": ("functions/aws", *_ON_DISK),
 }
-"""Folders and modules that the function on a cloud does not need: the other cloud's, and those of a
-process that delivers by itself. The rest of functions/ is in the bundle."""
+"""Rooms that the function on a cloud does not need: the other cloud's, and those of a process that
+delivers out of a folder. The rest of functions/ is in the bundle."""
 
 
 def copy_functions(work: Path, cloud: str) -> None:
@@ -100,7 +75,7 @@ def pinned(name: str) -> str:
 
 def read_config(config: Path) -> Mapping[str, Any]:
     """The file as it stands. Raises ConfigError."""
-    from listener.config_file import read
+    from listener.config.load import read
 
     return read(config, {}).value
 

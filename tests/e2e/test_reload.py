@@ -397,8 +397,8 @@ class EarlySignals(Relay):
 
     SCRIPT: Final = """
 import os, signal, sys
-from listener.cli import main as cli
-from listener.server import run
+from listener.cli.main import main as cli
+from listener.server.run import run
 from listener.server.worker import Server
 
 def early(function):

@@ -11,14 +11,14 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from functions.aws.client_options import ClientOptions
-from functions.aws.options import Options as AwsOptions
+from functions.aws.output.client_options import ClientOptions
+from functions.aws.output.options import AwsOutputOptions
 from functions.config import DeliveryConfig
 from functions.errors import ConfigError
 from infra.access.aws import rules
 from infra.access.aws.rules import Rule
 from infra.access.aws.secrets import arn_of, listener_secrets, output_secrets
-from listener.config import RelayConfig
+from listener.config.relay import RelayConfig
 
 Statement = dict[str, Any]
 
@@ -89,7 +89,7 @@ def output_statements(config: DeliveryConfig, place: Place) -> list[Statement]:
             secrets += [
                 arn_of(secret, **place._asdict()) for secret in output_secrets(output) if secret.in_cloud
             ]
-            if isinstance(output, AwsOptions):
+            if isinstance(output, AwsOutputOptions):
                 for rule, resource in _aws_output(output, place):
                     needed.setdefault(rule, set()).add(resource)
     ordered = [statement(rule, needed[rule]) for rule in rules.RULES if rule in needed]
@@ -113,7 +113,7 @@ def _readers(arns: Iterable[str], parameters: Rule, secrets: Rule) -> list[State
     return [statement(rule, found) for rule, found in by_rule.items() if found]
 
 
-def _aws_output(output: AwsOptions, place: Place) -> Iterator[tuple[Rule, str]]:
+def _aws_output(output: AwsOutputOptions, place: Place) -> Iterator[tuple[Rule, str]]:
     if output.assume_role is not None:
         yield rules.ASSUME, output.assume_role.role_arn
         return
@@ -126,7 +126,7 @@ def _aws_output(output: AwsOptions, place: Place) -> Iterator[tuple[Rule, str]]:
         yield from _ses(output, place)
 
 
-def _storage(output: AwsOptions, place: Place) -> Iterator[tuple[Rule, str]]:
+def _storage(output: AwsOutputOptions, place: Place) -> Iterator[tuple[Rule, str]]:
     assert output.storage is not None
     keys = f"arn:{place.partition}:s3:::{output.storage.bucket}/{key_pattern(output.storage.key_start)}"
     options = output.put_options
@@ -150,7 +150,7 @@ def _storage(output: AwsOptions, place: Place) -> Iterator[tuple[Rule, str]]:
         yield rules.STORAGE_KEY, key_arn(options.sse_kms_key_id, place)
 
 
-def _ses(output: AwsOptions, place: Place) -> Iterator[tuple[Rule, str]]:
+def _ses(output: AwsOutputOptions, place: Place) -> Iterator[tuple[Rule, str]]:
     assert output.ses is not None
     client, options = output.ses_client, output.send_raw_email_options
     region = client.region_name or client.region or place.region

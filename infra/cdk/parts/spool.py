@@ -9,7 +9,7 @@ from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
-from functions.spool_options import SpoolOptions
+from functions.options.spool import SpoolOptions
 from infra.access.aws import statements as permissions
 from infra.access.aws.statements import Place
 

@@ -19,7 +19,7 @@ from functions.config import DeliveryConfig
 from infra.bundle.build import bundle, services
 from infra.bundle.runtime import Platform
 from infra.bundle.source import ROOT, delivery_part
-from listener.config_file import read
+from listener.config.load import read
 from tests.support.aws_stack import MACHINE, bundled
 from tests.support.endpoint import Asked, Says, endpoint
 from tests.support.spooled import MAIL, envelope_of, spool_object
@@ -231,7 +231,7 @@ def test_it_sweeps(tree: Path, aws_api: tuple[Aws, str]) -> None:
 LATE = (
     "asyncio",
     "botocore.docs.method",
-    "functions.mime",
+    "functions.message.mime",
     "html.parser",
     "importlib.metadata",
     "zipfile",

@@ -10,7 +10,7 @@ import pytest
 
 from functions.errors import ConfigError
 from infra.bundle.deployment import Deployment, Port, read_deployment
-from listener.config import load
+from listener.config.load import load
 
 STORE = {"type": "aws", "storage": {"bucket": "b"}}
 TO = {"type": "whitelist", "to": ["regexp:.*@example\\.com"]}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from functions.errors import ConfigError
-from functions.store_options import StorageOptions
+from functions.options.storage import StorageOptions
 from infra.access.aws import rules
 from infra.access.aws.images import repository_arn
 from infra.access.aws.statements import (
