@@ -28,7 +28,7 @@ from typing import Final
 
 from infra.bundle.build import bundle
 from infra.bundle.runtime import Platform
-from tests.support.endpoint import Says, endpoint
+from tests.support.servers.endpoint import Says, endpoint
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 

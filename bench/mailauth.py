@@ -38,8 +38,8 @@ from listener.mailauth.authres import authentication_results, received_spf
 from listener.mailauth.check import BytesSource, Checks, check
 from listener.mailauth.dns.zone import MemoryResolver
 from listener.mailauth.spf import Sender
-from tests.support.dns_server import DnsServer
 from tests.support.net import HOST
+from tests.support.servers.dns_server import DnsServer
 
 DOMAIN: Final = "client.example"
 SENDER: Final = Sender(HOST, DOMAIN, f"bench@{DOMAIN}", "mx.receiver.example")

@@ -93,7 +93,7 @@ class Server:
             return [sink, *user, "-m", "4096", f"{HOST}:{port}", "2048"]
         if self.kind == "stock":
             durable = ["--fsync"] if fsync else []
-            return [sys.executable, "-m", "tests.support.stock", str(port), str(received), *durable]
+            return [sys.executable, "-m", "tests.support.servers.stock", str(port), str(received), *durable]
         config = work / "relay.json"
         config.write_text(json.dumps(relay_config(work, received, port, fsync=fsync, workers=self.workers)))
         # A checkout from before the rooms, for --against, has one module there.

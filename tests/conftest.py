@@ -11,9 +11,9 @@ from typing import Any, Final
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support.dialogue import play
-from tests.support.pool import Pool
-from tests.support.servers import Relay, Stock
+from tests.support.clients.dialogue import play
+from tests.support.servers.pool import Pool
+from tests.support.servers.relay import Relay, Stock
 
 MAY_SKIP: Final = ("terraform provider", "pubsub emulator jar", "conformance data")
 """Starts of the reasons that may skip in CI: what no package registry carries."""

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import pytest
 
+from tests.support.clients.wire import Closed, Wire
 from tests.support.net import HOST
-from tests.support.servers import Relay, flow
-from tests.support.wire import Closed, Wire
+from tests.support.servers.relay import Relay, flow
 
 STATIC: Final = {"type": "static-auth", "username": "user", "password": "plain:pass:word"}
 HERE: Final = {"type": "whitelist", "ips": [HOST]}

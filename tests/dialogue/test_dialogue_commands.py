@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.servers import Relay
-from tests.support.wire import Wire
+from tests.support.clients.wire import Wire
+from tests.support.servers.relay import Relay
 
 Dialogue = Callable[..., None]
 

@@ -7,10 +7,10 @@ from typing import Final
 
 import pytest
 
-from tests.support.mails import below, mended, strip_added_fields
-from tests.support.servers import Relay
-from tests.support.splits import send_split
-from tests.support.wire import Wire, stuffed, submit
+from tests.support.clients.splits import send_split
+from tests.support.clients.wire import Wire, stuffed, submit
+from tests.support.mails.stored import below, mended, strip_added_fields
+from tests.support.servers.relay import Relay
 
 # Sequences that some server somewhere takes for the end of a mail, and this one must not.
 FALSE_ENDS: Final = [

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import pytest
 
+from tests.support.clients.wire import Wire
 from tests.support.net import HOST
-from tests.support.servers import Relay, flow
-from tests.support.wire import Wire
+from tests.support.servers.relay import Relay, flow
 
 HERE: Final = {"type": "whitelist", "ips": [HOST]}
 ELSEWHERE: Final = {"type": "whitelist", "ips": ["192.0.2.1"]}

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.support.clients.wire import Closed, Wire
 from tests.support.net import wait_until
-from tests.support.servers import Relay
-from tests.support.wire import Closed, Wire
+from tests.support.servers.relay import Relay
 
 Make = Callable[..., Relay]
 

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 import pytest
 
-from tests.support.endpoint import Asked, Endpoint, Says, endpoint
-from tests.support.servers import Relay, flow
-from tests.support.tls import starttls
-from tests.support.wire import Wire
+from tests.support.clients.tls import starttls
+from tests.support.clients.wire import Wire
+from tests.support.servers.endpoint import Asked, Endpoint, Says, endpoint
+from tests.support.servers.relay import Relay, flow
 
 Make = Callable[..., Relay]
 

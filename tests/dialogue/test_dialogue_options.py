@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.endpoint import Endpoint, Says, endpoint
+from tests.support.clients.wire import Wire
 from tests.support.net import free_port, wait_until
-from tests.support.servers import Relay, flow
-from tests.support.wire import Wire
+from tests.support.servers.endpoint import Endpoint, Says, endpoint
+from tests.support.servers.relay import Relay, flow
 
 Make = Callable[..., Relay]
 

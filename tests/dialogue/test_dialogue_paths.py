@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.servers import Relay, flow
-from tests.support.wire import Reply, Wire, submit
+from tests.support.clients.wire import Reply, Wire, submit
+from tests.support.servers.relay import Relay, flow
 
 
 def _mail(relay: Relay, argument: bytes, *, verb: str = "EHLO") -> Reply:

@@ -7,9 +7,9 @@ from typing import Final
 
 import pytest
 
-from tests.support.servers import Relay
-from tests.support.splits import send_split
-from tests.support.wire import Wire
+from tests.support.clients.splits import send_split
+from tests.support.clients.wire import Wire
+from tests.support.servers.relay import Relay
 
 TWO_MAILS: Final = (
     b"MAIL FROM:<a@client.example>\r\nRCPT TO:<b@server.example>\r\nDATA\r\n"

@@ -10,11 +10,11 @@ from typing import Any, Final
 
 import pytest
 
+from tests.support.clients.slow import drip
+from tests.support.clients.tls import encrypt, starttls
+from tests.support.clients.wire import Wire
 from tests.support.net import HOST
-from tests.support.servers import Relay, flow
-from tests.support.slow import drip
-from tests.support.tls import encrypt, starttls
-from tests.support.wire import Wire
+from tests.support.servers.relay import Relay, flow
 
 Make = Callable[..., Relay]
 

@@ -11,10 +11,10 @@ from typing import Any, Final
 
 import pytest
 
-from tests.support.endpoint import Asked, Endpoint, Says, endpoint
+from tests.support.clients.wire import Closed, Reply, Wire
 from tests.support.net import free_port
-from tests.support.servers import Relay, flow
-from tests.support.wire import Closed, Reply, Wire
+from tests.support.servers.endpoint import Asked, Endpoint, Says, endpoint
+from tests.support.servers.relay import Relay, flow
 
 Make = Callable[..., Relay]
 

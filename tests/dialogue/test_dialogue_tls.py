@@ -13,10 +13,10 @@ from typing import Any, Final
 
 import pytest
 
-from tests.support.servers import Relay, flow
-from tests.support.slow import drip
-from tests.support.tls import Authority, encrypt, starttls, trusting
-from tests.support.wire import Closed, Wire
+from tests.support.clients.slow import drip
+from tests.support.clients.tls import Authority, encrypt, starttls, trusting
+from tests.support.clients.wire import Closed, Wire
+from tests.support.servers.relay import Relay, flow
 
 Make = Callable[..., Relay]
 

@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.servers import Relay, Server, Stock, flow
-from tests.support.wire import Closed, Wire, submit
+from tests.support.clients.wire import Closed, Wire, submit
+from tests.support.servers.relay import Relay, Server, Stock, flow
 
 Make = Callable[..., Relay]
 MakeStock = Callable[..., Stock]

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from tests.support.load import numbered
+from tests.support.clients.load import numbered
+from tests.support.clients.wire import Wire, stuffed
 from tests.support.net import HOST, answers, free_port, wait_until
 from tests.support.programs import program
-from tests.support.wire import Wire, stuffed
 
 _CONFIG: Final = """\
 global

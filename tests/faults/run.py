@@ -10,8 +10,8 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from tests.faults.campaign import PLANS, Summary, episode, gentle_episode
-from tests.faults.house import may_mount
+from tests.faults.campaign.episodes import PLANS, Summary, episode, gentle_episode
+from tests.faults.campaign.house import may_mount
 
 EPISODE = 20  # rounds
 LEAST = 5

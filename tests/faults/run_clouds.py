@@ -17,12 +17,12 @@ from typing import Final
 
 import pytest
 
-from tests.faults.campaign import Say, Summary
-from tests.faults.clients import busy
-from tests.faults.cloud import Site, running
-from tests.faults.cloud_audit import audit
-from tests.faults.cloud_blows import play
-from tests.faults.letters import Book
+from tests.faults.campaign.clients import busy
+from tests.faults.campaign.clouds.audit import audit
+from tests.faults.campaign.clouds.blows import play
+from tests.faults.campaign.clouds.site import Site, running
+from tests.faults.campaign.episodes import Say, Summary
+from tests.faults.campaign.letters import Book
 from tests.faults.run import LEAST, add, say
 
 CLIENTS: Final = 4
@@ -31,7 +31,10 @@ ON_DOUBT: Final = ("resend", "dead-letter")
 
 Make = Callable[[Path, str, str], AbstractContextManager[Site]]
 
-CLOUDS: Final = {"aws": "tests.faults.aws_site", "gcp": "tests.faults.gcp_site"}
+CLOUDS: Final = {
+    "aws": "tests.faults.campaign.clouds.aws_site",
+    "gcp": "tests.faults.campaign.clouds.gcp_site",
+}
 """Cloud to the module whose `site(folder, seed, on_doubt)` makes a site."""
 
 

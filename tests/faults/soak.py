@@ -16,8 +16,8 @@ from typing import Final, NamedTuple
 
 from bench.workloads import Workload, run, write_mail
 from tests.support import process
-from tests.support.load import settle
-from tests.support.servers import Relay
+from tests.support.clients.load import settle
+from tests.support.servers.relay import Relay
 
 SIZE: Final = 5_000
 SESSIONS: Final = 20

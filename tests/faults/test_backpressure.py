@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from tests.support import process
-from tests.support.endpoint import Says, endpoint
-from tests.support.load import Load, settle
+from tests.support.clients.load import Load, settle
+from tests.support.clients.wire import Wire, stuffed, submit
 from tests.support.net import HOST, wait_until
-from tests.support.servers import Relay, flow
-from tests.support.smarthost import Heard, smarthost
-from tests.support.wire import Wire, stuffed, submit
+from tests.support.servers.endpoint import Says, endpoint
+from tests.support.servers.relay import Relay, flow
+from tests.support.servers.smarthost import Heard, smarthost
 
 pytestmark = pytest.mark.slow
 

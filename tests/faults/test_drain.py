@@ -17,11 +17,11 @@ import pytest
 
 from tests.faults.balancer import Balancer, Tally, clients, haproxy
 from tests.support import process
-from tests.support.load import numbered
-from tests.support.mails import strip_added_fields
+from tests.support.clients.load import numbered
+from tests.support.clients.wire import Wire, stuffed
+from tests.support.mails.stored import strip_added_fields
 from tests.support.net import HOST, answers, free_port, wait_until
-from tests.support.servers import Relay
-from tests.support.wire import Wire, stuffed
+from tests.support.servers.relay import Relay
 
 pytestmark = pytest.mark.slow
 

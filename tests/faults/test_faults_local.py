@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.campaign import PLANS, episode, gentle_episode
-from tests.faults.house import may_mount
+from tests.faults.campaign.episodes import PLANS, episode, gentle_episode
+from tests.faults.campaign.house import may_mount
 
 pytestmark = pytest.mark.slow
 

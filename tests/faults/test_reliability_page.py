@@ -8,9 +8,10 @@ from typing import Final
 
 import pytest
 
-from tests.faults import blows, clients, cloud_blows, house, weather
-from tests.faults.proxy import MOODS
-from tests.support.servers import ROOT
+from tests.faults.campaign import blows, clients, house, weather
+from tests.faults.campaign.clouds import blows as cloud_blows
+from tests.faults.campaign.clouds.proxy import MOODS
+from tests.support.servers.relay import ROOT
 
 PAGE: Final = (ROOT / "docs" / "reliability.md").read_text()
 

@@ -17,9 +17,9 @@ from typing import Final
 import pytest
 
 from tests.fuzz.budget import SECONDS
+from tests.support.clients.wire import submit
 from tests.support.net import HOST, wait_until
-from tests.support.servers import Relay, flow
-from tests.support.wire import submit
+from tests.support.servers.relay import Relay, flow
 
 _REPLY: Final = re.compile(rb"(?:[2-5][0-9][0-9][ -][\x20-\x7e\x80-\xff]*\r\n)*\Z")
 

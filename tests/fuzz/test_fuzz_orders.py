@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from tests.fuzz.budget import SECONDS
-from tests.support.pool import Pool
-from tests.support.servers import Relay
-from tests.support.wire import Reply, Wire, stuffed
+from tests.support.clients.wire import Reply, Wire, stuffed
+from tests.support.servers.pool import Pool
+from tests.support.servers.relay import Relay
 
 _CASE = st.sampled_from([str.upper, str.lower, str.title])
 

@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from tests.support.servers import ROOT
+from tests.support.servers.relay import ROOT
 
 PATH: Final = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 

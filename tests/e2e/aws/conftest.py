@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.aws_stack import Stack
-from tests.support.ministack import Ministack
-from tests.support.servers import Relay
+from tests.support.clouds.aws_stack import Stack
+from tests.support.clouds.ministack import Ministack
+from tests.support.servers.relay import Relay
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -20,9 +20,9 @@ from infra.bundle.build import bundle, services
 from infra.bundle.runtime import Platform
 from infra.bundle.source import ROOT, delivery_part
 from listener.config.load import read
-from tests.support.aws_stack import MACHINE, bundled
-from tests.support.endpoint import Asked, Says, endpoint
-from tests.support.spooled import MAIL, envelope_of, spool_object
+from tests.support.clouds.aws_stack import MACHINE, bundled
+from tests.support.mails.spooled import MAIL, envelope_of, spool_object
+from tests.support.servers.endpoint import Asked, Says, endpoint
 
 HANDLE = """
 import json, sys

@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from tests.support.aws_stack import Stack
-from tests.support.dead_letter_drill import Drill, carry_out
-from tests.support.servers import ROOT
+from tests.support.clouds.aws_stack import Stack
+from tests.support.mails.dead_letter_drill import Drill, carry_out
+from tests.support.servers.relay import ROOT
 
 
 class S3Drill(Drill):

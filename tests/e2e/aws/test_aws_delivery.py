@@ -8,11 +8,11 @@ from email.message import EmailMessage
 
 from aws_lambda_powertools.utilities.data_classes import SESEvent
 
-from tests.support.aws_stack import Stack
-from tests.support.life import lines_of, told
-from tests.support.mails import strip_added_fields
+from tests.support.clouds.aws_stack import Stack
+from tests.support.mails.life import lines_of, told
+from tests.support.mails.stored import strip_added_fields
 from tests.support.net import HOST
-from tests.support.servers import Relay
+from tests.support.servers.relay import Relay
 
 Stacks = Callable[..., Stack]
 Listeners = Callable[..., Relay]

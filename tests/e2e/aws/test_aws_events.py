@@ -7,8 +7,8 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.support.aws_stack import Stack
-from tests.support.endpoint import Says, endpoint
+from tests.support.clouds.aws_stack import Stack
+from tests.support.servers.endpoint import Says, endpoint
 
 Stacks = Callable[..., Stack]
 

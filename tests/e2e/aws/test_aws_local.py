@@ -12,14 +12,14 @@ from typing import Any, Final
 import pytest
 
 from functions.options.jsonc import parse
-from tests.support.aws_flows import Targets
-from tests.support.aws_flows import mail as rich_mail
-from tests.support.aws_stack import Stack
-from tests.support.endpoint import Asked, Endpoint, Says, endpoint
-from tests.support.mails import strip_added_fields
-from tests.support.ministack import Ministack
+from tests.support.clouds.aws_flows import Targets
+from tests.support.clouds.aws_flows import mail as rich_mail
+from tests.support.clouds.aws_stack import Stack
+from tests.support.clouds.ministack import Ministack
+from tests.support.mails.stored import strip_added_fields
 from tests.support.net import HOST, wait_until
-from tests.support.servers import ROOT, Relay
+from tests.support.servers.endpoint import Asked, Endpoint, Says, endpoint
+from tests.support.servers.relay import ROOT, Relay
 
 Stacks = Callable[..., Stack]
 Relays = Callable[..., Relay]

@@ -13,9 +13,9 @@ import pytest
 
 from functions.aws.function import LambdaFunction
 from functions.config import load_delivery
-from tests.support.aws_stack import Stack
-from tests.support.endpoint import Asked, Endpoint, Says, endpoint
-from tests.support.virtual_queue import Context, VirtualQueue
+from tests.support.clouds.aws_stack import Stack
+from tests.support.clouds.virtual_queue import Context, VirtualQueue
+from tests.support.servers.endpoint import Asked, Endpoint, Says, endpoint
 
 Stacks = Callable[..., Stack]
 

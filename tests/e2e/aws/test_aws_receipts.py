@@ -17,9 +17,9 @@ from functions.delivery.events import NullObserver
 from functions.errors import Permanent, Temporary
 from functions.message.mail import BytesContent, Mail
 from functions.processors.base import Job, Once, Processor
-from tests.support.memory_store import MemoryStore
-from tests.support.ministack import Ministack
-from tests.support.spooled import MAIL, envelope_of, spool_object
+from tests.support.clouds.memory_store import MemoryStore
+from tests.support.clouds.ministack import Ministack
+from tests.support.mails.spooled import MAIL, envelope_of, spool_object
 
 TABLE = "receipts-alone"
 

@@ -13,12 +13,12 @@ import pytest
 
 from functions.aws.secrets import fetch
 from functions.errors import ConfigError
-from tests.support.aws_stack import Stack
-from tests.support.ministack import Ministack
+from tests.support.clients.tls import Authority
+from tests.support.clouds.aws_stack import Stack
+from tests.support.clouds.ministack import Ministack
 from tests.support.net import HOST, wait_until
-from tests.support.servers import Relay
-from tests.support.smarthost import EXTENSIONS, smarthost
-from tests.support.tls import Authority
+from tests.support.servers.relay import Relay
+from tests.support.servers.smarthost import EXTENSIONS, smarthost
 
 Relays = Callable[..., Relay]
 

@@ -22,7 +22,7 @@ from infra.bundle.runtime import RUNTIMES, Platform
 from infra.bundle.source import delivery_part, read_config
 from infra.bundle.wheels import install
 from tests.support.elf import shared_object
-from tests.support.servers import ROOT
+from tests.support.servers.relay import ROOT
 
 pytestmark = pytest.mark.slow
 

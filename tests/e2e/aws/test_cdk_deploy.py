@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.aws_flows import DeployedListener, Targets, until, variables_of
-from tests.support.cdk import Cdk
-from tests.support.ministack import Ministack
+from tests.support.clouds.aws_flows import DeployedListener, Targets, until, variables_of
+from tests.support.clouds.ministack import Ministack
+from tests.support.infra.cdk import Cdk
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("aws-cdk")]
 

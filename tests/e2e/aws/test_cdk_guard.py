@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from infra.cdk.guard import index
-from tests.support.ministack import Ministack
+from tests.support.clouds.ministack import Ministack
 from tests.support.net import HOST
 
 Ask = Callable[..., dict[str, Any]]

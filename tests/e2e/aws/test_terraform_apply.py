@@ -9,9 +9,9 @@ import pytest
 
 from infra.bundle.aws import write
 from infra.bundle.runtime import Platform
-from tests.support.aws_flows import DeployedListener, Targets, until, variables_of
-from tests.support.ministack import Ministack
-from tests.support.terraform_aws import Terraform
+from tests.support.clouds.aws_flows import DeployedListener, Targets, until, variables_of
+from tests.support.clouds.ministack import Ministack
+from tests.support.infra.terraform_aws import Terraform
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("aws-terraform")]
 

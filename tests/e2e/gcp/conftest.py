@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.gcp import Pubsub
-from tests.support.gcp_stack import Stack
-from tests.support.gcs_xml import XmlFront
-from tests.support.servers import Relay
+from tests.support.clouds.gcp import Pubsub
+from tests.support.clouds.gcp_stack import Stack
+from tests.support.clouds.gcs_xml import XmlFront
+from tests.support.servers.relay import Relay
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

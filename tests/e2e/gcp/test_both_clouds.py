@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.gcp_stack import Stack
-from tests.support.ministack import Ministack
+from tests.support.clouds.gcp_stack import Stack
+from tests.support.clouds.ministack import Ministack
 from tests.support.net import HOST
-from tests.support.servers import ROOT, Relay
+from tests.support.servers.relay import ROOT, Relay
 
 
 @pytest.fixture

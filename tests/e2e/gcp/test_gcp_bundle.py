@@ -11,9 +11,9 @@ import pytest
 
 from bench.cold_start_gcp import measure
 from infra.bundle.gcp import source
-from tests.support.function_venv import python_for
-from tests.support.gcp_stack import Stack
-from tests.support.servers import ROOT
+from tests.support.clouds.function_venv import python_for
+from tests.support.clouds.gcp_stack import Stack
+from tests.support.servers.relay import ROOT
 
 CONFIG = ROOT / "configs" / "mail2gcppubsub.jsonc"
 

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from tests.support.dead_letter_drill import Drill, carry_out
-from tests.support.gcp import PROJECT, call
-from tests.support.gcp_stack import Stack
-from tests.support.servers import ROOT
+from tests.support.clouds.gcp import PROJECT, call
+from tests.support.clouds.gcp_stack import Stack
+from tests.support.mails.dead_letter_drill import Drill, carry_out
+from tests.support.servers.relay import ROOT
 
 
 class GcsDrill(Drill):

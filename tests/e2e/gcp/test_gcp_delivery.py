@@ -11,11 +11,11 @@ from email.message import EmailMessage
 from cloudevents.http import from_json
 
 from functions.options.jsonc import parse
-from tests.support.gcp_stack import Stack
-from tests.support.life import lines_of, told
-from tests.support.mails import strip_added_fields
+from tests.support.clouds.gcp_stack import Stack
+from tests.support.mails.life import lines_of, told
+from tests.support.mails.stored import strip_added_fields
 from tests.support.net import HOST
-from tests.support.servers import ROOT, Relay
+from tests.support.servers.relay import ROOT, Relay
 
 Stacks = Callable[..., Stack]
 Listeners = Callable[..., Relay]

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.support.gcp_stack import Stack
+from tests.support.clouds.gcp_stack import Stack
 from tests.support.net import HOST, free_port
 
 Stacks = Callable[..., Stack]

@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable
 
 from functions.spool.object import spool_key
-from tests.support.gcp import call
-from tests.support.gcp_stack import PREFIX, Stack
+from tests.support.clouds.gcp import call
+from tests.support.clouds.gcp_stack import PREFIX, Stack
+from tests.support.mails.spooled import MAIL, envelope_of
 from tests.support.programs import run
-from tests.support.servers import ROOT
-from tests.support.spooled import MAIL, envelope_of
+from tests.support.servers.relay import ROOT
 
 Stacks = Callable[..., Stack]
 

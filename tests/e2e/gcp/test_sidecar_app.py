@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.net import HOST, answers, free_port, wait_until
-from tests.support.servers import ROOT, Relay
+from tests.support.servers.relay import ROOT, Relay
 
 APP = ROOT / "infra" / "terraform" / "gcp" / "examples" / "sidecar" / "app.py"
 

@@ -26,8 +26,8 @@ from functions.local.service import LocalDelivery
 from functions.processors.base import Job, Processor
 from functions.spool.deadletters import Selection
 from functions.spool.object import CONTENT_TYPE, split_object, spool_key
-from tests.support.bucket_home import MemoryReceipts
-from tests.support.memory_store import MemoryStore
+from tests.support.clouds.bucket_runner import MemoryReceipts
+from tests.support.clouds.memory_store import MemoryStore
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -9,8 +9,8 @@ import pytest
 
 from infra.access.aws import rules
 from infra.cdk.settings import PARTS
-from tests.support import terraform_alarms
-from tests.support.servers import ROOT
+from tests.support.infra import terraform_alarms
+from tests.support.servers.relay import ROOT
 
 PAGE: Final = (ROOT / "docs" / "aws.md").read_text()
 OPERATIONS: Final = (ROOT / "docs" / "operations.md").read_text()

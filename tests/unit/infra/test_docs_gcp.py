@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from tests.support import terraform_alarms
-from tests.support.servers import ROOT
-from tests.support.terraform import read_module
+from tests.support.infra import terraform_alarms
+from tests.support.infra.terraform import read_module
+from tests.support.servers.relay import ROOT
 
 MODULES = ROOT / "infra" / "terraform" / "gcp" / "modules"
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.dialogue import octets, play
-from tests.support.servers import Stock
-from tests.support.wire import Wire, stuffed, submit
+from tests.support.clients.dialogue import octets, play
+from tests.support.clients.wire import Wire, stuffed, submit
+from tests.support.servers.relay import Stock
 
 
 def test_transcript_passes_on_what_was_said(stock_for: Callable[..., Stock]) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from functions.gcp.clients import storage_client
 from functions.gcp.store import GcsStore
-from tests.support.gcp import FakeGcs
+from tests.support.clouds.gcp import FakeGcs
 
 BUCKET = "bucket"
 

@@ -11,7 +11,7 @@ import pytest
 from functions.errors import ConfigError
 from infra.access.gcp import access
 from infra.bundle.gcp import build, listener_config, requirements
-from tests.support.servers import ROOT
+from tests.support.servers.relay import ROOT
 
 FILTER = {
     "type": "http-filter",

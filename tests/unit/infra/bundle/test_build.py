@@ -12,7 +12,7 @@ import pytest
 from functions.errors import ConfigError
 from infra.bundle.build import bundle
 from infra.bundle.runtime import RUNTIMES, THIS_PYTHON, Platform
-from tests.support.servers import ROOT
+from tests.support.servers.relay import ROOT
 
 
 @pytest.mark.parametrize("command", [["infra.bundle.build"], ["infra.bundle.aws", "--out", "build"]])

@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 
 from infra.bundle.gcp import source
-from tests.support.servers import ROOT
+from tests.support.servers.relay import ROOT
 
 
 def test_google_gets_source_only_and_installs_wheels_for_its_own_system(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 
 from infra.bundle.source import LEFT_OUT, copy_functions
-from tests.support.servers import ROOT
+from tests.support.servers.relay import ROOT
 
 DATA: Final = ROOT / "tests" / "data"
 MODULES: Final[dict[str, list[str]]] = json.loads((DATA / "bundle_modules.json").read_text())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Final
 
-from tests.support.servers import ROOT
+from tests.support.servers.relay import ROOT
 
 IMPORTED: Final = {"aws_cdk", "cdk_nag", "constructs", "functions", "infra", "listener"}
 

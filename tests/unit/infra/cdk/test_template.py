@@ -13,9 +13,9 @@ import pytest
 from functions.errors import ConfigError
 from infra.access.aws import rules
 from infra.bundle.deployment import read_deployment
-from tests.support import terraform_alarms
-from tests.support.servers import ROOT
-from tests.support.template import IMAGE, Template, config_file, flat, synthesize
+from tests.support.infra import terraform_alarms
+from tests.support.infra.template import IMAGE, Template, config_file, flat, synthesize
+from tests.support.servers.relay import ROOT
 
 pytestmark = [pytest.mark.xdist_group("cdk"), pytest.mark.slow]
 

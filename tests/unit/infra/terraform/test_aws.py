@@ -16,8 +16,8 @@ from infra.access.aws import rules
 from infra.bundle import aws
 from infra.bundle.deployment import read_deployment
 from infra.bundle.runtime import Platform
-from tests.support.servers import ROOT
-from tests.support.terraform_aws import FOLDER, Terraform
+from tests.support.infra.terraform_aws import FOLDER, Terraform
+from tests.support.servers.relay import ROOT
 
 pytestmark = pytest.mark.xdist_group("terraform-aws")
 

@@ -14,8 +14,8 @@ from typing import Final
 import pytest
 import yaml
 
-from tests.support.servers import ROOT
-from tests.support.terraform import Module, read_module
+from tests.support.infra.terraform import Module, read_module
+from tests.support.servers.relay import ROOT
 
 FOLDER: Final = ROOT / "infra" / "terraform" / "gcp"
 MODULES: Final = sorted({path.parent for path in FOLDER.rglob("*.tf")})

@@ -16,11 +16,11 @@ import pytest
 from infra.bundle.gcp import listener_config
 from infra.cdk.parts import alarms
 from infra.cdk.parts.listener import LEAST
-from tests.support import terraform_alarms
-from tests.support.gcs_xml import XmlFront
+from tests.support.clouds.gcs_xml import XmlFront
+from tests.support.infra import terraform_alarms
+from tests.support.infra.terraform import hcl2_text, read_module
 from tests.support.net import HOST, wait_until
-from tests.support.servers import ROOT, Relay
-from tests.support.terraform import hcl2_text, read_module
+from tests.support.servers.relay import ROOT, Relay
 
 MODULE: Final = ROOT / "infra" / "terraform" / "gcp" / "modules" / "listener"
 

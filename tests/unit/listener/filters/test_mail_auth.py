@@ -27,9 +27,9 @@ from listener.filters.registry import FILTERS, build_filter
 from listener.intake.capture import Capture
 from listener.mailauth.check import Checks
 from listener.mailauth.dns.zone import MemoryResolver
-from tests.support.dns_server import DnsServer
+from tests.support.mails.signer import record, rsa_key, sign
 from tests.support.net import HOST
-from tests.support.signer import record, rsa_key, sign
+from tests.support.servers.dns_server import DnsServer
 
 MAIL: Final = (
     b"From: Ann <ann@example.com>\r\nTo: bob@example.net\r\nSubject: h\xe9llo\r\n"
@@ -208,7 +208,7 @@ async def test_dmarc_rejects(take: Any) -> None:
 
 
 async def test_arc_does_not_override(take: Any) -> None:
-    from tests.support.signer import arc_set
+    from tests.support.mails.signer import arc_set
 
     decision = await ask(make(), take(arc_set(MAIL, 1)), ELSEWHERE)
     assert decision.results["arc"]["result"] == "pass"

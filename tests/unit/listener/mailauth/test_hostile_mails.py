@@ -23,7 +23,7 @@ from listener.mailauth.dns.zone import MemoryResolver
 from listener.mailauth.results import Report
 from listener.mailauth.spf import Sender
 from listener.mailauth.verdict import decide
-from tests.support.signer import arc_set, record, rsa_key, sign
+from tests.support.mails.signer import arc_set, record, rsa_key, sign
 
 BLOCKED: Final = 0.05
 """Seconds that the event loop may be held."""

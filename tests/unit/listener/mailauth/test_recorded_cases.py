@@ -6,7 +6,7 @@ from listener.mailauth.check import BytesSource, Checks, check
 from listener.mailauth.dns.zone import MemoryResolver
 from listener.mailauth.spf import Sender
 from listener.mailauth.verdict import decide
-from tests.support.conformance import Case, cases, each, needs_suites
+from tests.support.mails.conformance import Case, cases, each, needs_suites
 
 
 @needs_suites

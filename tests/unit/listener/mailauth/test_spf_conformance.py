@@ -12,8 +12,8 @@ from listener.mailauth import spf
 from listener.mailauth.dns.client import DnsResolver
 from listener.mailauth.dns.resolver import DnsAnswer, Question, Resolver
 from listener.mailauth.dns.zone import MemoryResolver
-from tests.support.conformance import Zone, each, needs_suites, spf_suite
-from tests.support.dns_server import DnsServer
+from tests.support.mails.conformance import Zone, each, needs_suites, spf_suite
+from tests.support.servers.dns_server import DnsServer
 
 DEFAULT = "SPF fail - not authorized"
 

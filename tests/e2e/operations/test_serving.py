@@ -1,0 +1,140 @@
+"""The process: what it prints, when it ends, what it costs (SPEC sections 2, 9 and 11)."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.support import process
+from tests.support.clients.wire import Wire, submit
+from tests.support.net import HOST, wait_until
+from tests.support.servers.relay import Relay, flow
+
+Make = Callable[..., Relay]
+
+
+def test_it_prints_where_it_listens(new_relay: Make) -> None:
+    relay = new_relay().start()
+    wait_until(lambda: f"listening on {HOST}:{relay.port}" in relay.log(), seconds=5, what="the line")
+
+
+def test_a_port_in_use(new_relay: Make) -> None:
+    relay = new_relay()
+    with socket.socket() as taken:
+        taken.bind((HOST, relay.port))
+        taken.listen()
+        started = relay.spawn()
+        assert started.wait(20) == 2
+    (line,) = relay.log().strip().splitlines()
+    assert str(relay.port) in line
+    assert "in use" in line
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sigterm_when_idle(new_relay: Make, workers: int) -> None:
+    relay = new_relay({"workers": workers}).start()
+    with Wire(relay.port) as wire:
+        wire.greet()
+        began = time.monotonic()
+        assert relay.stop() == 0
+        assert time.monotonic() - began < 5
+        assert wire.reply().code == 421
+        assert wire.rest() == b""
+    assert "Traceback" not in relay.log()
+
+
+def test_a_mail_in_the_making_is_finished(new_relay: Make) -> None:
+    relay = new_relay().start()
+    with Wire(relay.port) as wire:
+        wire.begin()
+        wire.send(b"Subject: x\r\n\r\n")
+        assert relay.process is not None
+        relay.process.terminate()
+        time.sleep(0.3)
+        wire.send(b"y\r\n.\r\n")
+        assert wire.reply().code == 250
+        assert wire.rest()[:4] in (b"", b"421 ")
+    assert relay.process.wait(10) == 0
+    assert len(relay.mails()) == 1
+
+
+def test_workers_share_the_port(new_relay: Make) -> None:
+    relay = new_relay({"workers": 2}).start()
+    for _ in range(60):
+        assert submit(relay.port, b"a: b\r\n\r\nx\r\n").code == 250
+    assert len(relay.files()) == 60
+    busy = [pid for pid in process.tree(relay.pid)[1:] if process.resident(pid) > 20_000_000]
+    assert len(busy) >= 2
+    assert relay.stop() == 0
+    assert process.tree(relay.pid) == [relay.pid]
+
+
+@pytest.mark.slow
+def test_memory_of_idle_connections(new_relay: Make) -> None:
+    """At most 60 MB with a thousand of them, and 12 KB for each further one."""
+    relay = new_relay(maxClients=3_000).start()
+    wires: list[Wire] = []
+
+    def hold(count: int) -> int:
+        while len(wires) < count:
+            wires.append(Wire(relay.port))
+            wires[-1].greet()
+        return relay.resident()
+
+    try:
+        hold(100)
+        first = hold(1_000)
+        assert first < 60_000_000
+        second = hold(2_000)
+        assert (second - first) / 1_000 < 12_000, (first, second)
+        assert submit(relay.port, b"a: b\r\n\r\nx\r\n").code == 250
+    finally:
+        for wire in wires:
+            wire.socket.close()
+    wait_until(lambda: relay.open_files() < 100, seconds=15, what="descriptors closed")
+
+
+def test_the_log_tells_of_each_mail(new_relay: Make) -> None:
+    relay = new_relay().start()
+    reply = submit(relay.port, b"Subject: hello\r\n\r\nx\r\n")
+    mail_id = re.search(r"[0-9a-f]{8}-[0-9a-f-]{27}", reply.text)
+    assert mail_id is not None
+    wait_until(lambda: mail_id[0] in relay.log(), seconds=5, what="the id in the log")
+
+
+def test_control_characters_never_reach_the_log_raw(new_relay: Make) -> None:
+    relay = new_relay({"logAddresses": True}, allowInsecureAuth=True).start()
+    with Wire(relay.port) as wire:
+        wire.reply()
+        for line in (b"EHLO a\x1b[31mb", b"MAIL FROM:<a\x1b]0;x\x07@b.example>", b"\x1b[2J", b"AUTH \x1b[2J"):
+            wire.command(line)
+        wire.command("EHLO client.example")
+        wire.envelope()
+        wire.send(b"Subject: \x1b[31mred\r\n\r\nx\r\n.\r\n")
+        assert wire.reply().code == 250
+    assert relay.stop() == 0
+    assert "\x1b" not in relay.log()
+    assert "\x07" not in relay.log()
+
+
+@pytest.mark.parametrize("what", ["prometheus", "secret"])
+def test_workers_that_cannot_start_leave_nobody_behind(new_relay: Make, what: str) -> None:
+    """Whoever starts it again at once must find its ports and its spool free."""
+    with socket.create_server((HOST, 0)) as taken:
+        wrong: dict[str, Any] = {"prometheus": {"portNumber": taken.getsockname()[1]}}
+        if what == "secret":
+            users = {"type": "static-auth", "username": "u", "password": "env:NOT_SET_ANYWHERE"}
+            wrong = {"flows": {"in": flow(users)}}
+        relay = new_relay({"workers": 3, **wrong})
+        started = relay.spawn()
+        assert started.wait(30) == 2
+        with pytest.raises(ProcessLookupError):
+            os.killpg(started.pid, 0)
+    assert "could not start" in relay.log()
+    assert "Traceback" not in relay.log()

@@ -1,0 +1,270 @@
+"""What must be true when everything works again and nothing is owed any more."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from functions.backends import open_dead_letters
+from functions.config import DeliveryConfig
+from functions.spool.dead_record import DeadRecord
+from functions.spool.deadletters import Selection
+from tests.faults.campaign.house import House
+from tests.faults.campaign.letters import CHECKED, RELAYED, UNKNOWN, Book, id_of, letter, number_of
+from tests.support.mails.stored import strip_added_fields
+from tests.support.net import HOST
+
+
+@dataclass
+class Found:
+    """What arrived, and what is wrong with it."""
+
+    mails: int = 0
+    """Mails that were answered 250."""
+    sent: int = 0
+    """All that were sent to their end, answered or not."""
+    effects: int = 0
+    lost: list[str] = field(default_factory=list)
+    torn: list[str] = field(default_factory=list)
+    repeated: list[str] = field(default_factory=list)
+    other: list[str] = field(default_factory=list)
+    copies: Counter[str] = field(default_factory=Counter)
+    """By output: what came out of it again because nobody could know that it had."""
+    dead: int = 0
+
+    @property
+    def doubtful(self) -> int:
+        """All copies in doubt."""
+        return self.copies.total()
+
+    @property
+    def wrong(self) -> list[str]:
+        return [
+            f"{kind}: {each}"
+            for kind, some in (
+                ("lost", self.lost),
+                ("torn", self.torn),
+                ("repeated", self.repeated),
+                ("wrong", self.other),
+            )
+            for each in some
+        ]
+
+    def add(self, other: Found) -> None:
+        """Sum up."""
+        for name in ("mails", "sent", "effects", "dead"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name in ("lost", "torn", "repeated", "other"):
+            getattr(self, name).extend(getattr(other, name))
+        self.copies += other.copies
+
+
+def audit(house: House, book: Book, *, counters: bool) -> Found:
+    """Hold everything against the book. `counters`: no process ended, so the metrics must agree."""
+    found = Found(mails=book.taken, sent=len(book.sent))
+    # Before anything is looked at: scraping must not wait for what the audit changes.
+    first = _files(house.first, "first", found)
+    second = _files(house.second, "second", found)
+    checked = _files(house.checked, "checked", found)
+    ids: dict[str, int] = {}
+    for arrived in (first, second, checked):
+        ids |= {mail_id: number for number, (_, mail_id) in arrived.items()}
+    for name, arrived in (("first", first), ("second", second)):
+        hold(name, arrived, book.acknowledged(), book.possible(), found)
+    if apart := first.keys() ^ second.keys():
+        found.other.append(f"in one of two outputs only: {some(apart)}")
+    hold(CHECKED, checked, book.acknowledged(CHECKED), book.possible(CHECKED), found)
+    if unasked := checked.keys() - house.judge.approved:
+        found.other.append(f"taken without the HTTP filter: {some(unasked)}")
+    if half := book.cut & (first.keys() | second.keys() | checked.keys()):
+        found.torn.append(f"mails that were never sent whole: {some(half)}")
+    dead = _dead(house, ids, found)
+    copies, given_up = _relayed(house, book, dead, found)
+    _refused(house, book, first.keys(), dead, found)
+    _leftovers(house, found)
+    found.effects = sum(times for times, _ in first.values()) + len(second) + len(checked) + copies
+    if counters:
+        _counters(house, len(first), len(checked), copies - given_up, found)
+    return found
+
+
+Arrived = dict[int, tuple[int, str]]
+"""Number of a mail to how often it is there, and its id."""
+
+
+def _files(folder: Path, name: str, found: Found) -> Arrived:
+    arrived: Arrived = {}
+    for path in folder.iterdir() if folder.exists() else ():
+        if not path.name.startswith("."):
+            read_mail(path.read_bytes(), f"{name}/{path.name}", arrived, found)
+    for number, (times, _) in arrived.items():
+        if times > 1:
+            found.repeated.append(f"{number} is in {name} {times} times")
+    return arrived
+
+
+def read_mail(stored: bytes, where: str, arrived: Arrived, found: Found) -> int | None:
+    """Count a mail as it arrived; its number, None for one that is torn."""
+    number, mail_id = number_of(stored), id_of(stored)
+    ours = stored.find(b"x-smtp-relay: ")
+    whole = number is not None and mail_id is not None and ours >= 0
+    if not whole or strip_added_fields(stored[ours:]) != letter(number or 0):
+        found.torn.append(f"{where}: {stored[:200]!r}")
+        return None
+    assert number is not None
+    arrived[number] = (arrived.get(number, (0, ""))[0] + 1, mail_id or "")
+    return number
+
+
+def hold(name: str, arrived: Arrived, acknowledged: set[int], possible: set[int], found: Found) -> None:
+    """All that was acknowledged is there, and nothing that was never sent."""
+    if missing := acknowledged - arrived.keys():
+        found.lost.append(f"answered 250 and not in {name}: {len(missing)}, {some(missing)}")
+    if strange := arrived.keys() - possible:
+        found.other.append(f"in {name} and never sent: {some(strange)}")
+
+
+def _dead(house: House, ids: dict[str, int], found: Found) -> dict[int, DeadRecord]:
+    """The dead records by number; afterwards they are dropped, and their mails with them."""
+    config = DeliveryConfig.model_validate({"flows": {}, "spool": f"file://{house.spool}"})
+    records: dict[int, DeadRecord] = {}
+    with closing(open_dead_letters(config, house.folder, {})) as letters:
+        for record in list(letters.list(Selection())):
+            shown = letters.show(record)
+            number = number_of(shown.head) if shown.head else ids.get(record.id)
+            if number is None:
+                found.other.append(f"a dead record without its mail: {record}")
+                continue
+            if not record.reason or not record.code or record.output != "hop":
+                found.other.append(f"a dead record without a reason: {record}")
+            if number in records:
+                found.other.append(f"two dead records for {number}")
+            records[number] = record
+            letters.drop(record)
+    found.dead = len(records)
+    return records
+
+
+def _relayed(house: House, book: Book, dead: dict[int, DeadRecord], found: Found) -> tuple[int, int]:
+    """How many mails arrived at the next hop, and how many of them were given up because its answer
+    was lost: those are not counted as delivered."""
+    arrived: Arrived = {}
+    for taken in list(house.smarthost.taken):
+        number = read_mail(taken.content, "next hop", arrived, found)
+        if number is not None and taken.recipients != [RELAYED]:
+            found.other.append(f"{number} went to {taken.recipients}")
+    house.smarthost.taken.clear()
+    doubts = in_doubt(house.relay.log())
+    for number, (times, mail_id) in arrived.items():
+        known = doubts[mail_id]
+        if times - 1 > known:
+            found.repeated.append(f"{number} at the next hop {times} times, {known} in doubt ({mail_id})")
+        else:
+            found.copies["hop"] += times - 1
+    doubted = {number for number, record in dead.items() if record.recipients != (UNKNOWN,)}
+    for number in doubted:
+        record = dead[number]
+        if house.plan.on_doubt != "dead-letter" or not doubts[record.id]:
+            found.other.append(f"{number} was given up: {record.reason}")
+    acknowledged = book.acknowledged(recipient=RELAYED)
+    served = arrived | dict.fromkeys(doubted, (1, ""))
+    hold("next hop", served, acknowledged, book.possible(recipient=RELAYED), found)
+    return sum(times for times, _ in arrived.values()), len(doubted & set(arrived))
+
+
+def in_doubt(log: str) -> Counter[str]:
+    """How often the log says of each mail that an output's outcome is not known."""
+    found: Counter[str] = Counter()
+    for line in log.splitlines():
+        if '"in_doubt"' in line and line.startswith("{"):
+            found[json.loads(line)["id"]] += 1
+    return found
+
+
+def _refused(
+    house: House, book: Book, arrived: Iterable[int], dead: dict[int, DeadRecord], found: Found
+) -> None:
+    """A mail that was taken for somebody unknown to the next hop is dead there, with its words."""
+    taken = book.possible(recipient=UNKNOWN) & set(arrived)
+    refused = {number for number, record in dead.items() if record.recipients == (UNKNOWN,)}
+    if silent := taken - refused:
+        found.lost.append(f"refused by the next hop without a record: {some(silent)}")
+    doubts = in_doubt(house.relay.log()) if house.plan.on_doubt == "dead-letter" else Counter()
+    for number in refused:
+        if doubts[dead[number].id]:
+            continue  # the relay died before it could read why
+        if "no such user" not in dead[number].reason or dead[number].code != "5.1.1":
+            found.other.append(f"{number} is dead for another reason: {dead[number].reason}")
+
+
+def _leftovers(house: House, found: Found) -> None:
+    for table in ("mail", "settled", "dead", "receipt"):
+        if left := house.count(f"SELECT count(*) FROM {table}"):
+            found.other.append(f"{left} rows left in {table}")
+    for path in house.spool.glob("part-*/large/*"):
+        found.other.append(f"left in the spool: {path.name}")
+    found.other += faults(house.relay.log())
+
+
+def traces(house: House) -> list[str]:
+    """Temporaries that outlived their mails. A process that died leaves some, which the next start
+    removes: ask after one."""
+    folders = [house.first, house.second, house.checked, *house.spool.glob("part-*/staging")]
+    return [
+        f"left in {folder.name}: {path.name}"
+        for folder in folders
+        if folder.exists()
+        for path in folder.iterdir()
+        if path.name.startswith(".") or folder.name == "staging"
+    ]
+
+
+def faults(log: str) -> list[str]:
+    """Tracebacks in the log: no fault around the relay excuses one."""
+    return [f"a traceback: {line[:3_000]}" for line in log.splitlines() if "Traceback" in line]
+
+
+def _counters(house: House, first: int, checked: int, copies: int, found: Found) -> None:
+    """The metrics say what the folders say."""
+    samples = scrape(house.metrics_port)
+    expected = {
+        ("delivered", "files", "first"): first,
+        ("delivered", "files", "second"): first,
+        ("delivered", "checked", "checked"): checked,
+        ("delivered", "relayed", "hop"): copies - found.doubtful,
+    }
+    for (status, flow, output), number in expected.items():
+        said = samples.get(("smtp_relay_emails_total", status, flow, output), 0)
+        if said != number:
+            found.other.append(f"the metrics count {said} {status} by {flow}/{output}, not {number}")
+    said = samples.get(("smtp_relay_dead_letters_total", "", "relayed", "hop"), 0)
+    if said != found.dead:
+        found.other.append(f"the metrics count {said} dead letters, not {found.dead}")
+
+
+def scrape(port: int) -> dict[tuple[str, str, str, str], float]:
+    """Name, status, flow and output to value."""
+    text = httpx.get(f"http://{HOST}:{port}/metrics", timeout=10).text
+    found: dict[tuple[str, str, str, str], float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            labels: dict[str, Any] = sample.labels
+            key = (sample.name, labels.get("status", ""), labels.get("flow", ""), labels.get("output", ""))
+            found[key] = found.get(key, 0) + sample.value
+    return found
+
+
+def some(numbers: Iterable[int]) -> str:
+    """The first few."""
+    return ", ".join(map(str, sorted(numbers)[:8]))
+
+
+__all__ = ["Found", "audit", "in_doubt", "scrape", "traces"]

@@ -1,0 +1,137 @@
+"""Rounds of blows and bad weather under load, with an audit at the end of each episode."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from tests.faults.campaign.audit import Found, audit, traces
+from tests.faults.campaign.blows import BLOWS, GENTLE, possible
+from tests.faults.campaign.clients import busy
+from tests.faults.campaign.house import House, Plan, house, may_mount
+from tests.faults.campaign.letters import Book
+from tests.faults.campaign.weather import ZONES, Judge, NextHop
+from tests.support.net import wait_until
+
+PLANS: Final = (
+    Plan(),
+    Plan(workers=2),
+    Plan(on_doubt="dead-letter"),
+    Plan(workers=2, durable=False),
+    Plan(clock=True),
+)
+"""The houses of the episodes, one after the other."""
+
+CLIENTS: Final = 8
+
+SLOWNESS: Final = (0.05, 0.3, 1.2)
+"""Seconds for which each write to a slow output's disk may wait."""
+
+
+@dataclass
+class Summary:
+    """Over all episodes."""
+
+    rounds: int = 0
+    found: Found = field(default_factory=Found)
+    blows: Counter[str] = field(default_factory=Counter)
+    codes: Counter[int] = field(default_factory=Counter)
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        found = self.found
+        copies = ", ".join(
+            f"{times} repeated in doubt by {name}" for name, times in sorted(found.copies.items())
+        )
+        copies = copies or "none repeated in doubt"
+        codes = ", ".join(f"{times} × {code}" for code, times in sorted(self.codes.items()))
+        return (
+            f"{self.rounds} rounds, {found.mails} mails taken of {found.sent} sent, {len(found.lost)} lost, "
+            f"{len(found.torn)} torn, {len(found.repeated)} repeated ({found.effects} effects, "
+            f"{copies}, {found.dead} dead with a reason; replies {codes}; "
+            f"{self.seconds:.0f} s)"
+        )
+
+
+Say = Callable[[str], None]
+
+
+def episode(folder: Path, plan: Plan, rounds: int, mails: int, seed: str, say: Say = print) -> Summary:
+    """So many rounds on one house, with at least so many mails a round. Raises AssertionError with
+    all that is wrong in the end."""
+    moments = random.Random(seed)
+    summary = Summary(rounds=rounds)
+    began = time.monotonic()
+    book = Book()
+    say(f"episode {seed!r}: {plan}")
+    with house(folder, plan, seed) as made:
+        with busy(book, made.ports, CLIENTS, seed):
+            for number in range(rounds):
+                _round(made, book, moments, mails, summary, f"{number + 1}/{rounds}", say)
+        made.fair_weather()
+        assert made.relay.alive, f"the relay ended:\n{made.relay.log()[-4_000:]}"
+        made.quiet()
+        found = audit(made, book, counters=summary.blows.keys() <= GENTLE)
+        assert made.relay.stop() == 0
+        made.relay.start()
+        assert made.relay.stop() == 0
+        found.other += traces(made)
+    summary.found = found
+    summary.codes.update(book.codes)
+    summary.seconds = time.monotonic() - began
+    assert not found.wrong, f"seed {seed!r}:\n" + "\n".join(found.wrong[:40])
+    return summary
+
+
+def _round(
+    made: House, book: Book, moments: random.Random, mails: int, summary: Summary, which: str, say: Say
+) -> None:
+    made.next_hop.mood = moments.choice(NextHop.MOODS) if moments.random() < 0.7 else "fine"
+    made.judge.mood = moments.choice(Judge.MOODS) if moments.random() < 0.5 else "fine"
+    zone = moments.choice(list(ZONES)) if moments.random() < 0.4 else "fine"
+    made.dns.zone = ZONES[zone]
+    weights = possible(made.plan)
+    name = moments.choices(list(weights), list(weights.values()))[0]
+    slow = moments.choice(SLOWNESS) if moments.random() < 0.3 else 0.0
+    target = book.taken + mails
+    weather = f"next hop {made.next_hop.mood}, filter {made.judge.mood}, DNS {zone}, output {slow:g} s"
+    summary.blows[name] += 1
+    with made.slow_output(slow, f"{which} {name}"):
+        done = BLOWS[name][0](made, moments)
+        say(f"  round {which}: {done}; {weather}; {book.taken} mails so far")
+        if slow:
+            some = book.taken + mails // 10
+            wait_until(lambda: book.taken >= some, seconds=60, what="mails past a slow output", every=0.02)
+    wait_until(lambda: book.taken >= target, seconds=60, what="mails to be sent", every=0.02)
+
+
+def gentle_episode(folder: Path, mails: int, seed: str, say: Say = print) -> Summary:
+    """An episode in which no process ends: the relay's counters must agree to the mail."""
+    moments = random.Random(seed)
+    summary = Summary()
+    began = time.monotonic()
+    book = Book()
+    plan = Plan(disks=may_mount())
+    with house(folder, plan, seed) as made:
+        with busy(book, made.ports, CLIENTS, seed):
+            for name in sorted(GENTLE - {"clock"}):
+                made.next_hop.mood = moments.choice(("fine", "busy", "throttling", "some fail"))
+                summary.blows[name] += 1
+                summary.rounds += 1
+                done = BLOWS[name][0](made, moments)
+                target = book.taken + mails
+                say(f"  gentle: {done}; next hop {made.next_hop.mood}")
+                wait_until(lambda t=target: book.taken >= t, seconds=60, what="mails")  # type: ignore[misc]
+        made.fair_weather()
+        made.quiet()
+        summary.found = audit(made, book, counters=True)
+        assert made.relay.stop() == 0
+    summary.codes.update(book.codes)
+    summary.seconds = time.monotonic() - began
+    assert not summary.found.wrong, f"seed {seed!r}:\n" + "\n".join(summary.found.wrong[:40])
+    return summary

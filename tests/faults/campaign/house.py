@@ -1,0 +1,205 @@
+"""The relay under test with everything around it: two disks, a next hop, an HTTP filter, a name
+server, and a wall clock that can be set."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from tests.faults.campaign.clocked import set_clock
+from tests.faults.campaign.letters import CHECKED, DOOR
+from tests.faults.campaign.weather import ZONES, Judge, NextHop
+from tests.support import process
+from tests.support.disks import Disk, SlowableDisk, slowable_disk, small_disk
+from tests.support.net import HOST, free_port
+from tests.support.servers.dns_server import DnsServer
+from tests.support.servers.endpoint import endpoint
+from tests.support.servers.relay import Relay
+from tests.support.servers.smarthost import Smarthost, smarthost
+
+SPOOL_DISK: Final = 256  # megabytes
+OUTPUT_DISK: Final = 256
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one house is built."""
+
+    workers: int = 1
+    durable: bool = True
+    on_doubt: str = "resend"
+    disks: bool = True
+    """Spool and second output on small file systems of their own."""
+    clock: bool = False
+    """The relay's wall clock can be set."""
+
+
+class Clocked(Relay):
+    """A relay that runs by the clock of a file."""
+
+    clock: Path | None
+
+    def command(self) -> Sequence[str]:
+        usual = super().command()
+        if self.clock is None:
+            return usual
+        serve = list(usual).index("serve")
+        return [usual[0], "-m", "tests.faults.campaign.clocked", str(self.clock), *usual[serve:]]
+
+
+class House:
+    """Everything. `ports` are the relay's, by door."""
+
+    def __init__(self, folder: Path, plan: Plan, stack: ExitStack, seed: str) -> None:
+        self.folder = folder
+        self.plan = plan
+        self.next_hop = NextHop(seed)
+        self.judge = Judge()
+        self.smarthost: Smarthost = stack.enter_context(smarthost(self.next_hop))
+        asked = stack.enter_context(endpoint())
+        asked.answer = self.judge
+        self.dns = stack.enter_context(DnsServer(ZONES["fine"]))
+        self.spool_disk: Disk | None = None
+        self.output_disk: Disk | None = None
+        if plan.disks:
+            self.spool_disk = stack.enter_context(small_disk(folder / "spool-disk", SPOOL_DISK))
+            self.output_disk = stack.enter_context(slowable_disk(folder / "output-disk", OUTPUT_DISK))
+        self.spool = folder / "spool-disk" / "spool"
+        self.second = folder / "output-disk" / "second"
+        self.clock = folder / "clock"
+        self.metrics_port = free_port()
+        checked = free_port()
+        self.set_clock(0.0)
+        self.relay = Clocked(folder / "relay", self._config(checked, asked.url))
+        self.relay.clock = self.clock if plan.clock else None
+        self.relay.config.pop("port")
+        self.relay.config.pop("bind")
+        self.relay.config["listeners"] = [
+            {"name": DOOR, "port": self.relay.port, "bind": HOST},
+            {"name": CHECKED, "port": checked, "bind": HOST},
+        ]
+        self.first = self.relay.received
+        self.checked = self.relay.folder / "checked"
+        self.ports: Mapping[str, int] = {DOOR: self.relay.port, CHECKED: checked}
+
+    def _config(self, checked: int, judge: str) -> dict[str, Any]:
+        loopback = {"type": "whitelist", "ips": [HOST]}
+        resolver = {"nameservers": [HOST], "port": self.dns.port, "timeout": 300}
+        hop = {
+            "host": HOST, "port": self.smarthost.port, "ignoreTLS": True, "pool": True, "maxConnections": 4,
+            "connectionTimeout": 2_000, "greetingTimeout": 2_000, "socketTimeout": 3_000,
+        }  # fmt: skip
+        return {
+            "spool": {
+                "url": f"file://{self.spool}",
+                "durability": "fsync" if self.plan.durable else "none",
+            },
+            "workers": self.plan.workers,
+            "filterTimeout": 1_000,
+            "delivery": {
+                "wait": 3_000,
+                "retry": {"first": 150, "max": 600},
+                "onDoubt": self.plan.on_doubt,
+            },
+            "prometheus": {"portNumber": self.metrics_port},
+            "flows": {
+                "files": {
+                    "listeners": [DOOR],
+                    "filters": [loopback, {"type": "whitelist", "to": [r"regexp:.*@server\.example"]}],
+                    "outputs": [
+                        {"type": "file", "path": "{received}", "name": "first"},
+                        {"type": "file", "path": str(self.second), "filename": "${id}.eml", "name": "second"},
+                    ],
+                },
+                "relayed": {
+                    "listeners": [DOOR],
+                    "filters": [loopback, {"type": "whitelist", "to": [r"regexp:.*@relay\.example"]}],
+                    "outputs": [{"type": "mailer", "nodemailer": hop, "name": "hop"}],
+                },
+                "checked": {
+                    "listeners": [CHECKED],
+                    "filters": [
+                        loopback,
+                        {"type": "http-filter", "url": judge},
+                        {"type": "mail-auth", "mailauth": {"resolver": resolver}},
+                    ],
+                    "outputs": [{"type": "file", "path": "{folder}/checked", "name": "checked"}],
+                },
+            },
+            "loggers": [{"type": "CONSOLE", "format": "json"}],
+            "options": {"minFreeSpace": 4_000_000, "socketTimeout": 20_000, "closeTimeout": 8_000},
+        }
+
+    def set_clock(self, seconds: float) -> None:
+        """Set the relay's wall clock so far ahead of the real one."""
+        set_clock(self.clock, seconds)
+
+    def slow_output(self, longest: float, seed: str) -> contextlib.AbstractContextManager[None]:
+        """During the block the second output's disk lets everybody wait for up to so many seconds, where
+        that can be had."""
+        if longest and isinstance(self.output_disk, SlowableDisk):
+            return self.output_disk.slow(longest, seed)
+        return contextlib.nullcontext()
+
+    def fair_weather(self) -> None:
+        """Everything around works again."""
+        self.next_hop.mood = self.judge.mood = "fine"
+        self.dns.zone = ZONES["fine"]
+
+    def databases(self) -> list[Path]:
+        """The spool's parts."""
+        return sorted(self.spool.glob("part-*/spool.db"))
+
+    def count(self, query: str) -> int:
+        """The sum of a query's number over all parts."""
+        total = 0
+        for path in self.databases():
+            with contextlib.closing(sqlite3.connect(path, timeout=10)) as db:
+                total += db.execute(query).fetchone()[0]
+        return total
+
+    def quiet(self, seconds: float = 90) -> None:
+        """Wait until nothing is owed any more. Raises TimeoutError with what is."""
+        deadline = time.monotonic() + seconds
+        while left := self.count("SELECT count(*) FROM mail WHERE parked = 0"):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{left} mails are still owed:\n{self.relay.log()[-4_000:]}")
+            time.sleep(0.05)
+
+    def workers(self) -> list[int]:
+        """The serving processes: all children but multiprocessing's own helpers."""
+        if self.plan.workers == 1:
+            return [self.relay.pid]
+        helpers = (b"resource_tracker", b"forkserver")
+        found = []
+        for pid in process.tree(self.relay.pid)[1:]:
+            command = process.command_line(pid)
+            if command and not any(helper in command for helper in helpers):
+                found.append(pid)
+        return found
+
+
+@contextmanager
+def house(folder: Path, plan: Plan, seed: str) -> Iterator[House]:
+    """A house whose relay runs; afterwards nothing of it is left running."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        made = House(folder, plan, stack, seed)
+        try:
+            made.relay.start()
+            yield made
+        finally:
+            if made.relay.alive:
+                made.relay.kill()
+
+
+def may_mount() -> bool:
+    """Whether small disks can be made here."""
+    return os.geteuid() == 0

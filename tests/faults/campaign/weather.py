@@ -1,0 +1,99 @@
+"""What the relay depends on, well or ill: the next hop, the HTTP filter, the name server."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from tests.faults.campaign.letters import UNKNOWN
+from tests.support.servers.endpoint import Asked, Says
+from tests.support.servers.smarthost import CLOSE, RESET, Heard
+
+
+class NextHop:
+    """A script for `tests.support.servers.smarthost`; `mood` may be changed at any time."""
+
+    MOODS: Final = (
+        "fine", "down", "busy", "throttling", "slow", "some fail", "cut in DATA", "lost answers",
+    )  # fmt: skip
+
+    def __init__(self, seed: str) -> None:
+        self.mood = "fine"
+        self._moments = random.Random(seed)
+        self._lock = threading.Lock()
+
+    def _sometimes(self, chance: float) -> bool:
+        with self._lock:
+            return self._moments.random() < chance
+
+    def __call__(self, heard: Heard) -> str | None:
+        verb, mood = heard.verb, self.mood
+        if verb == "RCPT" and heard.address == UNKNOWN:
+            return "550 5.1.1 no such user"
+        if mood == "down" and verb in ("CONNECT", "MAIL"):
+            return RESET
+        if mood == "busy" and verb == "CONNECT":
+            return "421 4.3.2 too busy" + CLOSE
+        if mood == "throttling" and verb == "MAIL" and self._sometimes(0.5):
+            return "451 4.7.1 slow down"
+        if mood == "slow" and verb == ".":
+            time.sleep(0.1)
+        if mood == "some fail" and verb == "." and self._sometimes(0.3):
+            return "452 4.3.1 no room for this one"
+        if mood == "cut in DATA" and verb == "CONTENT" and self._sometimes(0.4):
+            return RESET
+        if mood == "lost answers" and verb == "." and self._sometimes(0.3):
+            if self._sometimes(0.5):
+                heard.take()
+            return RESET
+        return None
+
+
+class Judge:
+    """What the HTTP filter answers; `approved` are the numbers of the mails it accepted."""
+
+    MOODS: Final = ("fine", "failing", "hanging", "nonsense", "resetting")
+
+    def __init__(self) -> None:
+        self.mood = "fine"
+        self.approved: set[int] = set()
+
+    def __call__(self, asked: Asked) -> Says:
+        if self.mood == "failing":
+            return Says(503)
+        if self.mood == "hanging":
+            return Says(hang=_short_nap())
+        if self.mood == "nonsense":
+            return Says(raw=b"HTP 20 what\r\n\r\n")
+        if self.mood == "resetting":
+            return Says(raw=b"")
+        number = _subject_number(asked.body)
+        if number is not None:
+            self.approved.add(number)
+        return Says(200)
+
+
+def _short_nap() -> threading.Event:
+    event = threading.Event()
+    threading.Timer(2.0, event.set).start()
+    return event
+
+
+def _subject_number(body: bytes) -> int | None:
+    _, found, rest = body.partition(b"number ")
+    digits = rest[: rest.find(b'"')] if found else b""
+    return int(digits) if digits.isdigit() else None
+
+
+ZONES: Final[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
+    "fine": {
+        "client.example": {"TXT": ["v=spf1 ip4:127.0.0.1 -all"]},
+        "_dmarc.client.example": {"TXT": ["v=DMARC1; p=reject"]},
+    },
+    "silent": {"client.example": {"*": "TIMEOUT"}, "_dmarc.client.example": {"*": "TIMEOUT"}},
+    "failing": {"client.example": {"*": "SERVFAIL"}, "_dmarc.client.example": {"*": "SERVFAIL"}},
+}
+"""What the name server says. A sender's records are needed to take its mail: p=reject."""

@@ -1,0 +1,57 @@
+"""What has to hold around any attack: it ends in time, memory stays flat, nothing is left behind, and
+the server serves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from tests.support.clients.wire import submit
+from tests.support.net import wait_until
+from tests.support.servers.relay import Relay
+
+MEGABYTE: Final = 1_000_000
+
+_MAIL: Final = b"Subject: still serving\r\n\r\nx\r\n"
+
+
+@contextmanager
+def attack(
+    relay: Relay, *, seconds: float = 10, octets: int = 8 * MEGABYTE, ordinary: int | None = None
+) -> Iterator[None]:
+    """Bounds the block's time, and the memory that the server uses more meanwhile. Afterwards no
+    connection and no half mail is left, and (on `ordinary`, or the relay's port) a mail gets
+    through, unless the relay takes none from here."""
+    port = relay.port if ordinary is None else ordinary
+    if port:
+        # What is made once is made before it is measured, in each worker too.
+        for _ in range(1 if "workers" not in relay.config else 50):
+            assert submit(port, _MAIL).code == 250
+    wait_until(lambda: _settled(relay), seconds=10, what="a quiet server")
+    before_files = relay.open_files()
+    relay.reset_peak()
+    before = relay.peak()
+    began = time.monotonic()
+    yield
+    took = time.monotonic() - began
+    grown = relay.peak() - before
+    assert took < seconds, f"it took {took:.1f} s"
+    assert grown < octets, f"memory grew by {grown / MEGABYTE:.1f} MB"
+    wait_until(lambda: relay.open_files() <= before_files, seconds=10, what="all connections closed")
+    wait_until(lambda: not list(relay.spool.rglob("*.eml")), seconds=10, what="half mails removed")
+    if port:
+        assert submit(port, _MAIL).code == 250, "the server serves"
+
+
+def _settled(relay: Relay) -> bool:
+    """Whether no client is connected."""
+    return not [line for line in _connections() if f":{relay.port:04X}" in line.split()[1]]
+
+
+def _connections() -> list[str]:
+    """TCP connections of this machine that are established (proc(5), net/tcp)."""
+    table = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    return [line for line in table if line.split()[3] == "01"]

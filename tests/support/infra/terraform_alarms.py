@@ -1,0 +1,83 @@
+"""The alarms of infra/terraform as data, so that they can be held against those of CDK and the pages."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final, NamedTuple
+
+from tests.support.infra.terraform import hcl2_text
+from tests.support.servers.relay import ROOT
+
+_FOLDER: Final = ROOT / "infra" / "terraform"
+_OPERATORS: Final = {"GreaterThanThreshold": True, "LessThanThreshold": False}
+
+
+class Alarm(NamedTuple):
+    """One alarm on AWS; `metric` is None for an expression, `threshold` where the module computes it."""
+
+    text: str
+    metric: str | None
+    statistic: str | None
+    threshold: float | None
+    above: bool
+    period: int | None
+    periods: int
+    missing: str
+
+
+def aws() -> dict[str, Alarm]:
+    """By name, in lower case and without hyphens."""
+    found: dict[str, Alarm] = {}
+    for module in ("delivery", "listener"):
+        content = hcl2_text(_FOLDER / "aws" / "modules" / module / "alarms.tf")
+        for block in content["resource"]:
+            for body in block.get("aws_cloudwatch_metric_alarm", {}).values():
+                if "for_each" not in body:
+                    found[key(body["alarm_name"])] = _alarm(body)
+        for name, one in content["locals"][0].get("written", {}).items():
+            missing = "notBreaching" if one["above"] else "breaching"
+            found[key(name)] = Alarm(
+                one["text"], one["metric"], one["statistic"], one["threshold"], one["above"],
+                one["period"], 1, missing,
+            )  # fmt: skip
+    return found
+
+
+def gcp() -> set[str]:
+    """Names of alert policies, in lower case and without hyphens."""
+    found: set[str] = set()
+    for module in ("delivery", "listener"):
+        content = hcl2_text(_FOLDER / "gcp" / "modules" / module / "alerts.tf")
+        several = {name: one for block in content["locals"] for name, one in block.items()}
+        for name, body in gcp_policies(module).items():
+            found |= {key(each) for each in several[name]} if "for_each" in body else {key(name)}
+    return found
+
+
+def gcp_policies(module: str) -> dict[str, Any]:
+    """The alert policies of a module as they stand in its file, by resource name."""
+    content = hcl2_text(_FOLDER / "gcp" / "modules" / module / "alerts.tf")
+    found: dict[str, Any] = {}
+    for block in content["resource"]:
+        found |= block.get("google_monitoring_alert_policy", {})
+    return found
+
+
+def key(name: str) -> str:
+    """A name as it is compared."""
+    return re.sub(r"^\$\{.*?\}-|[-_]", "", name).lower()
+
+
+def _alarm(body: dict[str, Any]) -> Alarm:
+    metric = body.get("metric_name")
+    threshold = body["threshold"]
+    return Alarm(
+        body["alarm_description"],
+        None if metric is None else metric.partition("-$")[0],
+        body.get("statistic"),
+        threshold if isinstance(threshold, int) else None,
+        _OPERATORS[body["comparison_operator"]],
+        body.get("period"),
+        body["evaluation_periods"],
+        body["treat_missing_data"],
+    )

@@ -1,0 +1,88 @@
+"""Copies of finished mails in folders: found again, by id, time and path, with their last number."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from functions.config import DeliveryConfig
+from functions.local.archive import Keeper, read_kept
+from functions.local.deadletters import open_dead_letters
+from functions.local.layout import Part
+from functions.message.envelope import Envelope
+from functions.message.mail import BytesContent, Mail
+from functions.spool.deadletters import KeptSelection
+from tests.support.mails.spooled import MAIL, envelope_of
+
+TEMPLATES = [
+    "./kept/${id}.eml",
+    "kept/fixed.eml",
+    "kept/${iso8601}_${id}.eml",
+    "kept/${from}.eml",
+    "kept/${date:%Y/%m/%d}/${id}.eml",
+]
+
+
+def keep(keeper: Keeper, envelope: Envelope) -> Envelope:
+    keeper.keep(Mail(envelope, BytesContent(MAIL)))
+    return envelope
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_each_mail_has_one_copy_which_carries_its_last_replay(tmp_path: Path, template: str) -> None:
+    keeper = Keeper(template, tmp_path, durable=True)
+    first, second = keep(keeper, envelope_of(age=60)), keep(keeper, envelope_of())
+    again = keep(keeper, first.model_copy(update={"replay": 2}))
+    keep(keeper, first.model_copy(update={"replay": 1}))
+    keep(keeper, second)
+    found = sorted(keeper.copies(), key=lambda one: one.received)
+    assert found == [again, second]
+    assert len(list((tmp_path / "kept").rglob("*.eml"))) == 2
+    path = keeper.find(first.id)
+    assert path is not None
+    assert read_kept(path) == (again, MAIL)
+    assert keeper.find("nobody") is None
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_an_absolute_path_is_where_it_says(tmp_path: Path, template: str) -> None:
+    """The reference's Kubernetes example keeps below /tmp, where alone it may write."""
+    work, elsewhere = tmp_path / "work", tmp_path / "elsewhere"
+    work.mkdir()
+    keeper = Keeper(f"{elsewhere}/{template}", work, durable=False)
+    kept = keep(keeper, envelope_of())
+    path = keeper.find(kept.id)
+    assert path is not None
+    assert path.is_relative_to(elsewhere / "kept")
+    assert list(keeper.copies()) == [kept]
+    assert list(keeper.copies(f"{elsewhere}/kept/")) == [kept]
+    assert not list(work.iterdir())
+
+
+def test_a_folder_above_the_working_folder(tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    keeper = Keeper("../kept/${id}.eml", tmp_path / "work", durable=False)
+    kept = keep(keeper, envelope_of())
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == [f"{kept.id}.eml"]
+    assert keeper.find(kept.id) is not None
+
+
+def test_by_time_and_by_path(tmp_path: Path) -> None:
+    config = DeliveryConfig.model_validate(
+        {"flows": {}, "spool": f"file://{tmp_path}/spool", "cachePath": "kept/${user}/${id}.eml"}
+    )
+    Part(tmp_path / "spool" / "part-0").create()
+    keeper = Keeper("kept/${user}/${id}.eml", tmp_path, durable=False)
+    old = keep(keeper, envelope_of(age=7_200, user="ann"))
+    new = keep(keeper, envelope_of(age=60, user="bob"))
+    with closing(open_dead_letters(config, tmp_path, {})) as letters:
+        assert list(letters.kept(KeptSelection())) == [old.id, new.id]
+        assert list(letters.kept(KeptSelection(since=new.received))) == [new.id]
+        assert list(letters.kept(KeptSelection(until=new.received))) == [old.id]
+        assert list(letters.kept(KeptSelection(prefix="kept/bob/"))) == [new.id]
+        # Asking twice is asking once, as long as it is not delivered.
+        assert [letters.replay_kept(old.id, now=False) for _ in range(2)] == [1, 1]
+    with closing(Part(tmp_path / "spool" / "part-0").connect()) as db:
+        assert db.execute("SELECT count(*) FROM mail").fetchone() == (1,)

@@ -1,0 +1,274 @@
+"""The `mailer` output from its options to the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from functions.errors import ConfigError, Permanent, Temporary
+from functions.options.secrets import SecretResolver
+from functions.processors.context import BuildContext
+from functions.processors.mailer.output import MailerProcessor
+from functions.processors.mailer.recipients import GROUP
+from functions.processors.registry import OUTPUTS, build_processor
+from tests.support.clients.relaying import MAIL, Remembering, job, make_mail
+from tests.support.clients.tls import Authority
+from tests.support.net import HOST, free_port
+from tests.support.servers.smarthost import CLOSE, Heard, Smarthost, refusing, server_context, smarthost
+
+KEY = Authority.shared().issue(algorithm="rsa").key_pem()
+Make = Callable[..., MailerProcessor]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    """Builds a mailer from the options as the file has them."""
+    made: list[MailerProcessor] = []
+
+    def build(host: Smarthost | None = None, transport: Any = None, **options: Any) -> MailerProcessor:
+        if host is not None:
+            transport = {"host": HOST, "port": host.port, "socketTimeout": 5_000, **(transport or {})}
+        found = OUTPUTS.parse({"type": "mailer", "nodemailer": transport or {}, **options})
+        resolver = SecretResolver(tmp_path, {"PASSWORD": "geheim", "KEY": KEY})
+        processor = build_processor(found, "mailer_0", BuildContext(tmp_path, True, None, resolver))
+        assert isinstance(processor, MailerProcessor)
+        made.append(processor)
+        return processor
+
+    yield build
+    for each in made:
+        each.close()
+
+
+def test_forwards_the_mail_unchanged_with_its_envelope(make: Make) -> None:
+    with smarthost() as host:
+        mail = make_mail(
+            MAIL, "bob@x", "carl@x", parameters=("BODY=8BITMIME", "RET=HDRS"), dsn=("NOTIFY=FAILURE",)
+        )
+        make(host).process(job(mail))
+        (taken,) = host.taken
+        assert taken.content == MAIL
+        assert taken.mail == f"MAIL FROM:<ann@client.example> SIZE={len(MAIL)} BODY=8BITMIME RET=HDRS"
+        assert taken.rcpts == ["RCPT TO:<bob@x> NOTIFY=FAILURE", "RCPT TO:<carl@x> NOTIFY=FAILURE"]
+
+
+def test_by_url(make: Make) -> None:
+    with smarthost(extensions=("AUTH PLAIN",)) as host:
+        make(transport=f"smtp://us%40er:p%2Fw@{HOST}:{host.port}/?pool=true&name=me.example").process(
+            job(make_mail())
+        )
+        assert host.heard[0] == "EHLO me.example"
+        assert (host.sessions[0].user, host.sessions[0].password) == ("us@er", "p/w")
+        assert len(host.taken) == 1
+
+
+def test_secrets_are_looked_up(make: Make) -> None:
+    with smarthost(extensions=("AUTH PLAIN XOAUTH2",)) as host:
+        make(host, {"auth": {"user": "u", "pass": "env:PASSWORD"}}).process(job(make_mail()))
+        token = {"auth": {"type": "OAuth2", "user": "u", "accessToken": "env:PASSWORD"}}
+        make(host, token).process(job(make_mail()))
+        assert host.sessions[0].password == "geheim"
+        assert host.sessions[1].password == "user=u\x01auth=Bearer geheim\x01\x01"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (
+            {"transport": {"name": "two words"}},
+            "mailer_0: nodemailer: name: 'two words' is not a host",
+        ),
+        ({"transport": {"tls": {"ca": "nonsense"}}}, "nodemailer: tls.ca"),
+        ({"transport": {"auth": {"user": "u", "pass": "env:MISSING"}}}, "env:MISSING: the environment"),
+        ({"override": {"to": []}}, "output mailer_0: override: to, cc and bcc name no recipient"),
+        (
+            {"dkim": {"domainName": "x.example", "keySelector": "s", "privateKey": "env:PASSWORD"}},
+            "output mailer_0: dkim.privateKey: is not a private key",
+        ),
+        (
+            {"dkims": {"x.example": {"keySelector": "s", "privateKey": "file://gone"}}},
+            "file://gone: cannot be read",
+        ),
+    ],
+)
+def test_mistakes_are_found_at_start(make: Make, options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=says) as caught:
+        make(**options)
+    assert "geheim" not in str(caught.value)
+
+
+class TestSigning:
+    DKIMS: ClassVar[Any] = {
+        "author.example": {"keySelector": "a", "privateKey": "env:KEY"},
+        "sender.example": {"domainName": "other.example", "keySelector": "s", "privateKey": "env:KEY"},
+        "xn--bcher-kva.example": {"keySelector": "i", "privateKey": "env:KEY"},
+    }
+    SINGLE: ClassVar[Any] = {"domainName": "single.example", "keySelector": "x", "privateKey": "env:KEY"}
+
+    @pytest.mark.parametrize(
+        ("author", "sender", "single", "signs"),
+        [
+            ("Ann <ann@Author.Example>", "a@sender.example", True, "d=author.example; s=a;"),
+            ("ann@author.example, b@sender.example", "", False, "d=author.example; s=a;"),
+            ("ann@elsewhere.example", "a@sender.example", True, "d=other.example; s=s;"),
+            ("ann@elsewhere.example", "a@elsewhere.example", True, "d=single.example; s=x;"),
+            ("ann@elsewhere.example", "a@elsewhere.example", False, ""),
+            ("ann@sub.author.example", "", False, ""),
+            ("ann@bücher.example", "", False, "d=xn--bcher-kva.example; s=i;"),
+            (None, "a@sender.example", False, "d=other.example; s=s;"),
+            ("nonsense", "", False, ""),
+        ],
+    )
+    def test_the_key_is_the_author_s(
+        self, make: Make, author: str | None, sender: str, single: bool, signs: str
+    ) -> None:
+        mail = (f"From: {author}\r\n" if author else "").encode() + b"Subject: x\r\n\r\nx\r\n"
+        with smarthost() as host:
+            options = {"dkims": self.DKIMS} | ({"dkim": self.SINGLE} if single else {})
+            make(host, **options).process(job(make_mail(mail, reverse_path=sender)))
+            sent = host.taken[0].content
+            head = sent[: sent.index(b"Subject: ")].replace(b"\r\n", b"")
+            assert signs.replace(" ", "") in head.decode().replace(" ", "")
+            assert sent.count(b"DKIM-Signature:") == bool(signs)
+            assert sent.endswith(mail)
+
+    def test_after_the_edits(self, make: Make) -> None:
+        """The signature is that of the author whom the reader sees."""
+        with smarthost() as host:
+            mailer = make(host, dkims=self.DKIMS, override={"from": "ann@author.example", "subject": "new"})
+            mailer.process(job(make_mail()))
+            sent = host.taken[0].content
+            assert b" d=author.example;" in sent
+            assert sent.index(b"DKIM-Signature:") < sent.index(b"From: ann@author.example")
+
+
+class TestOverride:
+    def test_envelope_and_header(self, make: Make) -> None:
+        with smarthost() as host:
+            override = {"to": "Staging <all@x>", "bcc": "log@x", "from": "Relay <relay@x>"}
+            mail = make_mail(MAIL, "bob@y", "carl@y", dsn=("NOTIFY=NEVER",))
+            make(host, override=override).process(job(mail))
+            (taken,) = host.taken
+            assert taken.reverse_path == "relay@x"
+            assert taken.rcpts == ["RCPT TO:<all@x>", "RCPT TO:<log@x>"]
+            assert taken.content.startswith(
+                b"From: Relay <relay@x>\r\nTo: Staging <all@x>\r\nSubject: x\r\n\r\n"
+            )
+
+    def test_international_addresses_need_smtputf8(self, make: Make) -> None:
+        override = {"to": ["jörg@x", "bob@x"]}
+        with smarthost() as host:
+            make(host, override=override).process(job(make_mail()))
+            assert host.taken[0].mail.endswith(" SMTPUTF8")
+        with smarthost(extensions=()) as host:
+            with pytest.raises(Permanent, match="offers no SMTPUTF8") as caught:
+                make(host, override=override).process(job(make_mail()))
+            assert caught.value.enhanced == "5.6.7"
+
+
+class TestResults:
+    def test_a_thousand_recipients(self, make: Make) -> None:
+        everybody = [f"r{number}@x" for number in range(2 * GROUP + 50)]
+        script = refusing(r7="550 5.1.1 no", r150="450 4.2.1 later")
+        with smarthost(script) as host:
+            mailer, once = make(host), Remembering()
+            mail = make_mail(MAIL, *everybody, *everybody[:5])
+            with pytest.raises(Temporary) as caught:
+                mailer.process(job(mail, once))
+            assert set(caught.value.recipients) == {"r7@x", "r150@x"}
+            assert len(host.sessions) == 1
+            assert [len(each.recipients) for each in host.taken] == [GROUP - 1, GROUP - 1, 50]
+            host.script = lambda heard: None
+            with pytest.raises(Permanent, match=r"<r7@x>: .* 550 5\.1\.1 no") as caught_again:
+                mailer.process(job(mail, once))
+            assert caught_again.value.recipients == ("r7@x",)
+            assert host.taken[3].recipients == ["r150@x"]
+            assert set(host.copies().values()) == {1}
+            assert len(host.copies()) == len(everybody) - 1
+
+    def test_a_server_that_is_out_of_reach_is_asked_once(self, make: Make) -> None:
+        everybody = [f"r{number}@x" for number in range(3 * GROUP)]
+        with smarthost(lambda heard: "421 4.3.2 busy" + CLOSE) as host:
+            with pytest.raises(Temporary, match="busy"):
+                make(host).process(job(make_mail(MAIL, *everybody)))
+            assert len(host.sessions) == 1
+
+    def test_those_served_before_are_not_named(self, make: Make) -> None:
+        everybody = [f"r{number}@x" for number in range(2 * GROUP)]
+        once, mail = Remembering(), make_mail(MAIL, *everybody)
+        with smarthost(refusing(r0="450 later")) as host:
+            mailer = make(host)
+            with pytest.raises(Temporary) as caught:
+                mailer.process(job(mail, once))
+            assert caught.value.recipients == ("r0@x",)
+        with pytest.raises(Temporary, match="Connection refused") as caught:
+            mailer.process(job(mail, once))
+        assert caught.value.recipients == ("r0@x",)
+
+    def test_nobody_listens(self, make: Make) -> None:
+        with pytest.raises(Temporary, match="Connection refused") as caught:
+            make(transport={"host": HOST, "port": free_port()}).process(job(make_mail(MAIL, "a@x", "b@x")))
+        assert caught.value.enhanced == "4.4.1"
+        assert caught.value.recipients == ()
+
+    def test_a_server_that_takes_few_at_once(self, make: Make) -> None:
+        def script(heard: Heard) -> str | None:
+            return "452 4.5.3 too many" if heard.verb == "RCPT" and len(heard.session.rcpts) >= 40 else None
+
+        with smarthost(script) as host:
+            everybody = [f"r{number}@x" for number in range(GROUP)]
+            make(host).process(job(make_mail(MAIL, *everybody)))
+            assert [len(each.recipients) for each in host.taken] == [40, 40, 20]
+
+    def test_doubt(self, make: Make) -> None:
+        with smarthost(lambda heard: CLOSE if heard.verb == "." else None) as host:
+            mailer, once = make(host), Remembering()
+            with pytest.raises(Temporary) as caught:
+                mailer.process(job(make_mail(), once))
+            assert caught.value.in_doubt
+            assert once.results == {}
+
+    def test_no_effect_starts_late_in_a_run(self, make: Make) -> None:
+        with smarthost() as host:
+            with pytest.raises(Temporary, match="too little of the run"):
+                make(host).process(job(make_mail(), seconds_left=lambda: 34))
+            assert not host.sessions
+
+    def test_closing_while_idle(self, make: Make) -> None:
+        with smarthost() as host:
+            mailer = make(host, {"pool": True})
+            mailer.process(job(make_mail()))
+            mailer.process(job(make_mail()))
+            assert len(host.sessions) == 1
+            mailer.close()
+            assert host.heard[-1] == "QUIT"
+            with pytest.raises(Temporary, match="going down"):
+                mailer.process(job(make_mail()))
+
+    def test_nobody(self, make: Make) -> None:
+        """A flow that took no recipient has nothing to do."""
+        with smarthost() as host:
+            mail = make_mail()
+            nobody = job(mail).__class__(mail, "other", (), Remembering(), lambda: 1e9)
+            make(host).process(nobody)
+            assert not host.sessions
+
+
+def test_tls_options(make: Make, tmp_path: Path) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.write_text(Authority.shared().identity.pem)
+    context = server_context(Authority.shared().issue("mx.server.example"), tmp_path)
+    good = {"ca": "file://ca.pem", "servername": "mx.server.example"}
+    with smarthost(context=context) as host:
+        make(host, {"tls": good, "requireTLS": True}).process(job(make_mail()))
+        make(host, {"tls": {"rejectUnauthorized": False}}).process(job(make_mail()))
+        make(host, {"ignoreTLS": True}).process(job(make_mail()))
+        assert [each.encrypted for each in host.sessions] == [True, True, False]
+        with pytest.raises(Temporary, match="not trusted"):
+            make(host, {"tls": {"ca": ["file://ca.pem"]}}).process(job(make_mail()))
+    with smarthost(context=context, implicit=True) as host:
+        make(host, {"secure": True, "tls": good}).process(job(make_mail()))
+        assert host.sessions[0].encrypted

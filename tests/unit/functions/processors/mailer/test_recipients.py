@@ -1,0 +1,210 @@
+"""From attempt to attempt: nobody is served twice, nobody is forgotten, the refused are asked once."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from functions.errors import Permanent, Temporary
+from functions.processors.base import shown
+from functions.processors.mailer.recipients import Ending, decode, deliver, encode, words
+from functions.smtp_client.reply import Said, Unreachable
+from functions.smtp_client.transaction import Tally
+from tests.support.clients.relaying import Remembering
+
+GONE = Said("5.1.1", "550 gone")
+LATER = Said("4.2.0", "450 later")
+
+YES, NO, WAIT, LOST, DOWN = "yes", "no", "wait", "lost", "down"
+
+
+class Hop:
+    """Answers each recipient by its own list of verdicts, one a transaction; the last one stays."""
+
+    def __init__(self, verdicts: dict[str, list[str]], *, crowd: int = 1_000) -> None:
+        self.verdicts = {who: list(answers) for who, answers in verdicts.items()}
+        self.crowd = crowd
+        self.got: Counter[str] = Counter()
+        self.asked: Counter[str] = Counter()
+        self.transactions = 0
+
+    def __call__(self, recipients: Sequence[str]) -> Tally:
+        self.transactions += 1
+        tally = Tally(answer="250 queued")
+        answers = {}
+        for who in recipients:
+            left = self.verdicts[who]
+            answers[who] = left.pop(0) if len(left) > 1 else left[0]
+            self.asked[who] += 1
+        if DOWN in answers.values():
+            raise Unreachable("down", enhanced="4.4.1")
+        if LOST in answers.values():
+            raise Temporary("lost", enhanced="4.4.2")
+        for who, answer in answers.items():
+            if answer == YES and len(tally.accepted) < self.crowd:
+                tally.accepted.append(who)
+                self.got[who] += 1
+            elif answer == YES:
+                tally.deferred[who] = Said("4.5.3", "452 too many")
+                tally.crowded = True
+            elif answer == NO:
+                tally.refused[who] = GONE
+            else:
+                tally.deferred[who] = LATER
+        return tally
+
+
+def attempt(once: Any, hop: Hop) -> Exception | None:
+    try:
+        deliver(list(hop.verdicts), once, hop).settle()
+    except (Temporary, Permanent) as fault:
+        return fault
+    return None
+
+
+def test_everybody_is_served_in_one_transaction() -> None:
+    hop, once = Hop({"a": [YES], "b": [YES]}), Remembering()
+    assert attempt(once, hop) is None
+    assert list(once.results.values()) == ["250 queued"]
+    assert attempt(once, hop) is None
+    assert hop.transactions == 1
+
+
+def test_those_put_off_are_retried_alone() -> None:
+    hop, once = Hop({"a": [YES], "b": [WAIT, WAIT, YES], "c": [NO]}), Remembering()
+    for _ in range(2):
+        fault = attempt(once, hop)
+        assert isinstance(fault, Temporary)
+        assert not fault.in_doubt
+        assert (fault.enhanced, set(fault.recipients)) == ("4.2.0", {"b", "c"})
+        assert fault.reason == "<b>: 450 later; refused for good: <c>: 550 gone"
+    fault = attempt(once, hop)
+    assert isinstance(fault, Permanent)
+    assert (fault.enhanced, fault.recipients) == ("5.1.1", ("c",))
+    assert fault.reason == "<c>: 550 gone"
+    assert hop.got == {"a": 1, "b": 1}
+    assert hop.asked == {"a": 1, "b": 3, "c": 1}
+
+
+def test_a_replay_asks_the_refused_again() -> None:
+    hop, once = Hop({"a": [YES], "b": [NO, NO, YES], "c": [NO]}), Remembering()
+    assert isinstance(attempt(once, hop), Permanent)
+    assert hop.asked == {"a": 1, "b": 1, "c": 1}
+    assert isinstance(attempt(once, hop), Permanent)
+    assert hop.asked == {"a": 1, "b": 2, "c": 2}
+    fault = attempt(once, hop)
+    assert isinstance(fault, Permanent)
+    assert fault.recipients == ("c",)
+    assert hop.got == {"a": 1, "b": 1}
+    hop.verdicts["c"] = [YES]
+    assert attempt(once, hop) is None
+    assert hop.got == {"a": 1, "b": 1, "c": 1}
+
+
+def test_when_nobody_is_served_the_fault_is_about_all() -> None:
+    fault = attempt(Remembering(), Hop({"a": [NO]}))
+    assert isinstance(fault, Permanent)
+    assert (fault.reason, fault.recipients) == ("550 gone", ())
+    fault = attempt(Remembering(), Hop({"a": [WAIT], "b": [WAIT]}))
+    assert isinstance(fault, Temporary)
+    assert (fault.reason, fault.recipients) == ("450 later", ())
+    fault = attempt(Remembering(), Hop({"a": [NO], "b": [WAIT]}))
+    assert isinstance(fault, Temporary)
+    assert (fault.reason, fault.recipients) == ("<b>: 450 later; refused for good: <a>: 550 gone", ())
+
+
+def test_too_many_at_once_is_gone_on_with_now() -> None:
+    hop, once = Hop({name: [YES] for name in "abcdefg"}, crowd=3), Remembering()
+    assert attempt(once, hop) is None
+    assert hop.transactions == 3
+    assert set(hop.got.values()) == {1}
+
+
+def test_too_many_and_then_nobody() -> None:
+    hop = Hop({"a": [YES], "b": [YES, DOWN], "c": [YES]}, crowd=1)
+    fault = attempt(Remembering(), hop)
+    assert isinstance(fault, Temporary)
+    assert fault.recipients == ("b", "c")
+    assert hop.got == {"a": 1}
+
+
+def test_doubt_is_passed_on() -> None:
+    def lost(recipients: Sequence[str]) -> Tally:
+        raise Temporary("may have it", in_doubt=True)
+
+    ending = deliver(["a"], Remembering(), lost)
+    with pytest.raises(Temporary, match="may have it") as caught:
+        ending.settle()
+    assert caught.value.in_doubt
+
+
+def test_a_permanent_fault_of_the_mail_goes_through() -> None:
+    def too_large(recipients: Sequence[str]) -> Tally:
+        raise Permanent("too large")
+
+    with pytest.raises(Permanent):
+        deliver(["a"], Remembering(), too_large)
+
+
+def test_receipts_that_remember_nothing_are_not_taken_for_success() -> None:
+    def forgetful(part: str, effect: Any) -> None:
+        return None
+
+    fault = attempt(forgetful, Hop({"a": [YES]}))
+    assert isinstance(fault, Temporary)
+    assert fault.in_doubt
+
+
+def test_what_a_receipt_keeps() -> None:
+    tally = Tally(["a"], {"b": GONE}, {"c": LATER}, "250 2.0.0 queued as X")
+    text = encode(tally)
+    assert shown(text) == "250 2.0.0 queued as X"
+    assert json.loads(text.partition("\n")[2]) == {"refused": {"b": ["5.1.1", "550 gone"]}, "deferred": ["c"]}
+    found = decode(text, ["a", "b", "c"])
+    assert (found.accepted, found.refused, list(found.deferred)) == (["a"], {"b": GONE}, ["c"])
+
+
+def test_words_stay_short() -> None:
+    many = {f"r{number}@server.example": GONE for number in range(1_000)}
+    text = words(many)
+    assert text.endswith("<r9@server.example> and 990 more: 550 gone")
+    assert len(words({each: Said("5.0.0", each * 50) for each in many})) <= 4_000
+
+
+@given(
+    st.lists(st.lists(st.sampled_from([YES, NO, WAIT, LOST, DOWN]), max_size=5), min_size=1, max_size=6),
+    st.integers(1, 3),
+)
+def test_whatever_happens(answers: list[list[str]], crowd: int) -> None:
+    """Every recipient ends served or refused; nobody got a mail twice; nobody who was refused was
+    asked again before the end."""
+    hop = Hop(
+        {f"r{number}": [*each, YES if number % 2 else NO] for number, each in enumerate(answers)}, crowd=crowd
+    )
+    once = Remembering()
+    fault: Exception | None = Temporary("not yet")
+    attempts = 0
+    while isinstance(fault, Temporary):
+        fault = attempt(once, hop)
+        attempts += 1
+        assert attempts < 100
+    refused = set() if fault is None else set(fault.recipients or hop.verdicts)  # type: ignore[attr-defined]
+    assert set(hop.got) | refused == set(hop.verdicts)
+    assert not set(hop.got) & refused
+    assert set(hop.got.values()) <= {1}
+
+
+def test_an_ending_sums_groups_up() -> None:
+    total = Ending()
+    total.add(Ending(["a"], {"b": GONE}))
+    total.add(Ending([], {}, {"c": LATER}, in_doubt=True))
+    with pytest.raises(Temporary) as caught:
+        total.settle()
+    assert caught.value.in_doubt
+    assert set(caught.value.recipients) == {"b", "c"}

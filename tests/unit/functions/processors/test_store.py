@@ -1,0 +1,245 @@
+"""Storing as objects: keys, raw headers, parts, and whose key a taken one is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from functions.errors import Temporary
+from functions.message.envelope import FlowNotes
+from functions.message.mail import FileContent
+from functions.message.streams import PrefixedFile
+from functions.options.storage import StorageOptions
+from functions.processors.store import ID, Blob, Storage, suffixed
+from tests.support.mails.jobs import fault_of, job_of
+from tests.support.mails.spooled import MAIL, envelope_of
+
+MULTIPART = (
+    b"From: a@example.com\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
+    b"--b\r\nContent-Type: text/plain\r\n\r\nplain\r\n"
+    b"--b\r\nContent-Type: text/html\r\n\r\n<p>html</p>\r\n"
+    b"--b\r\nContent-Type: application/pdf\r\nContent-Disposition: attachment; filename=a.pdf\r\n"
+    b"Content-Transfer-Encoding: base64\r\n\r\nUERG\r\n"
+    b"--b\r\nContent-Type: image/png\r\nContent-Disposition: attachment; filename=a.pdf\r\n\r\npng\r\n"
+    b'--b\r\nContent-Type: x/y; name="../../etc/passwd"\r\n\r\nroot\r\n--b--\r\n'
+)
+
+
+class Bucket:
+    """`functions.processors.store.Target` in memory."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.types: dict[str, str] = {}
+        self.notes: dict[str, Mapping[str, str]] = {}
+        self.secretive = False
+
+    def put_new(self, key: str, blob: Blob, metadata: Mapping[str, str]) -> bool:
+        if key in self.objects:
+            return False
+        with blob.open() as stream:
+            self.objects[key] = stream.read()
+        self.types[key] = blob.content_type
+        self.notes[key] = metadata
+        return True
+
+    def metadata(self, key: str) -> Mapping[str, str] | None:
+        return None if self.secretive else self.notes.get(key, {})
+
+    def url(self, key: str) -> str:
+        return f"s3://bucket/{key}"
+
+
+@pytest.fixture
+def bucket() -> Bucket:
+    return Bucket()
+
+
+def storage(bucket: Bucket, identity: str = "one", **options: Any) -> Storage:
+    read = StorageOptions.model_validate({"bucket": "bucket", **options}, by_alias=True, by_name=False)
+    return Storage(read, identity, bucket)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("", "{iso}_{id}.eml"),
+        ("in/", "in/{iso}_{id}.eml"),
+        ("${flow}/${domain}/${id}", "in/example.com/{id}"),
+        ("${date:%Y/%m}/${subject}.eml", None),
+    ],
+)
+def test_keys(bucket: Bucket, path: str, expected: str | None) -> None:
+    job = job_of(b"Subject: a/../b\r\n\r\n")
+    url = storage(bucket, path=path).store(job)
+    (key,) = bucket.objects
+    assert url == f"s3://bucket/{key}"
+    if expected is not None:
+        received = job.mail.envelope.received_at
+        iso = f"{received:%Y%m%dT%H%M%S}{received.microsecond // 1000:03d}Z"
+        assert key == expected.format(iso=iso, id=job.mail.id)
+    else:
+        assert key.count("/") == 2
+        assert ".." not in key
+
+
+def test_raw_headers_stand_on_top_of_the_mail_as_stored(bucket: Bucket) -> None:
+    recipients = ("bob@example.com", "carol@example.com")
+    envelope = envelope_of(recipients=recipients, user="ada\r\nBcc: x", helo="mx.example.com")
+    storage(bucket).store(job_of(envelope=envelope))
+    (data,) = bucket.objects.values()
+    assert data == (
+        b"X-smtp-relay-RCPT_TO: bob@example.com\r\n"
+        b"X-smtp-relay-RCPT_TO: carol@example.com\r\n"
+        b"X-smtp-relay-MAIL_FROM: ada@example.com\r\n"
+        b"X-smtp-relay-USER: adaBcc: x\r\n"
+        b"X-smtp-relay-CLIENT_HOSTNAME: client.example.com\r\n"
+        b"X-smtp-relay-HELO: mx.example.com\r\n" + MAIL
+    )
+
+
+def test_without_raw_headers_byte_for_byte(bucket: Bucket) -> None:
+    mail = bytes(range(256)) * 10
+    storage(bucket, addRawHeaders=False).store(job_of(mail))
+    assert list(bucket.objects.values()) == [mail]
+    assert list(bucket.types.values()) == ["message/rfc822"]
+
+
+def test_fields_over_a_mail_without_header_end_in_an_empty_line(bucket: Bucket) -> None:
+    storage(bucket).store(job_of(b"no header here\r\n"))
+    (data,) = bucket.objects.values()
+    assert data.endswith(b"HELO: client.example.com\r\n\r\nno header here\r\n")
+
+
+def test_the_flows_fields_come_after_the_raw_ones(bucket: Bucket) -> None:
+    notes = {"in": FlowNotes(headers=(("Authentication-Results", "us; spf=pass"),))}
+    storage(bucket).store(job_of(envelope=envelope_of(notes=notes)))
+    (data,) = bucket.objects.values()
+    assert b"HELO: client.example.com\r\nAuthentication-Results: us; spf=pass\r\nFrom: Ada" in data
+
+
+def test_a_large_mail_is_read_from_its_file(bucket: Bucket, tmp_path: Path) -> None:
+    mail = MAIL + b"x" * 3_000_000
+    path = tmp_path / "mail.eml"
+    path.write_bytes(mail)
+    storage(bucket).store(job_of(FileContent(path, len(mail))))
+    (data,) = bucket.objects.values()
+    assert data.endswith(mail)
+
+
+def test_attachments_one_object_each_names_made_safe(bucket: Bucket) -> None:
+    job = job_of(MULTIPART)
+    storage(bucket, type="attachments", path="att/").store(job)
+    found = {key.removeprefix(f"att/{job.mail.id}/"): data for key, data in bucket.objects.items()}
+    assert (found["a.pdf"], found["a-2.pdf"]) == (b"PDF", b"png")
+    assert set(found.values()) == {b"PDF", b"png", b"root"}
+    assert all("/" not in name and ".." not in name.split("/") for name in found)
+    assert bucket.types[f"att/{job.mail.id}/a.pdf"] == "application/pdf"
+
+
+def test_attachments_under_a_path_without_their_name_are_kept_apart(bucket: Bucket) -> None:
+    storage(bucket, type="attachments", path="${id}.bin").store(job_of(MULTIPART))
+    assert len(bucket.objects) == 3
+
+
+@pytest.mark.parametrize(("kind", "data"), [("text", b"plain"), ("html", b"<p>html</p>")])
+def test_bodies(bucket: Bucket, kind: str, data: bytes) -> None:
+    storage(bucket, type=kind).store(job_of(MULTIPART))
+    assert list(bucket.objects.values()) == [data]
+    assert next(iter(bucket.types.values())).endswith("charset=utf-8")
+
+
+@pytest.mark.parametrize("kind", ["attachments", "html"])
+def test_no_such_part_stores_nothing(bucket: Bucket, kind: str) -> None:
+    assert storage(bucket, type=kind).store(job_of()) is None
+    assert not bucket.objects
+
+
+def test_again_is_done_and_gives_the_same_url(bucket: Bucket) -> None:
+    job = job_of()
+    first = storage(bucket, path="same.eml").store(job)
+    assert storage(bucket, path="same.eml").store(job) == first
+    assert len(bucket.objects) == 1
+
+
+def test_anothers_key_gets_the_id(bucket: Bucket) -> None:
+    one, two = job_of(), job_of()
+    storage(bucket, path="same.eml").store(one)
+    assert storage(bucket, path="same.eml").store(two) == f"s3://bucket/same-{two.mail.id}.eml"
+    assert storage(bucket, path="same.eml").store(two) == f"s3://bucket/same-{two.mail.id}.eml"
+    assert len(bucket.objects) == 2
+
+
+def test_a_strangers_object_is_never_overwritten(bucket: Bucket) -> None:
+    bucket.objects["same.eml"] = b"not ours"
+    storage(bucket, path="same.eml").store(job_of())
+    assert bucket.objects["same.eml"] == b"not ours"
+    assert len(bucket.objects) == 2
+
+
+def test_two_flows_that_store_one_mail_under_one_key(bucket: Bucket) -> None:
+    envelope = envelope_of(flows=("x", "y"))
+    x = job_of(envelope=envelope)
+    y = type(x)(x.mail, "y", x.recipients, x.once, x.seconds_left)
+    for job in (x, y, x, y):
+        storage(bucket, path="same.eml").store(job)
+    assert len(bucket.objects) == 2
+    assert {notes[ID] for notes in bucket.notes.values()} == {envelope.id}
+
+
+def test_a_replay_finds_what_is_stored(bucket: Bucket) -> None:
+    envelope = envelope_of()
+    storage(bucket).store(job_of(envelope=envelope))
+    storage(bucket).store(job_of(envelope=envelope.model_copy(update={"replay": 1})))
+    assert len(bucket.objects) == 1
+
+
+def test_where_objects_may_not_be_looked_at_our_own_id_is_enough(bucket: Bucket) -> None:
+    job = job_of()
+    first = storage(bucket).store(job)
+    bucket.secretive = True
+    assert storage(bucket).store(job) == first
+
+
+def test_no_part_starts_with_too_little_of_the_run_left(bucket: Bucket) -> None:
+    job = job_of(MULTIPART, seconds_left=20)
+    assert isinstance(fault_of(lambda: storage(bucket, type="attachments").store(job)), Temporary)
+    assert len(bucket.objects) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [("a/b.eml", "a/b-X.eml"), ("a.b/c", "a.b/c-X"), (".x", ".x-X"), ("a.tar.gz", "a.tar-X.gz")],
+)
+def test_suffixes(key: str, expected: str) -> None:
+    assert suffixed(key, "X") == expected
+
+
+def test_a_prefixed_file_reads_like_the_whole(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(b"defgh")
+    with PrefixedFile(b"abc", path) as stream:
+        assert stream.read() == b"abcdefgh"
+        for at in range(9):
+            stream.seek(at)
+            assert stream.tell() == at
+            assert stream.read(3) == b"abcdefgh"[at : at + 3]
+        assert stream.seek(0, 2) == 8
+
+
+@given(
+    st.text("a./-", max_size=12),
+    st.sampled_from(["", "${id}", "${user}", "/${id}", ".${user}", "${id}.eml"]),
+    st.text("x.", min_size=1, max_size=6),
+)
+def test_every_key_begins_as_permissions_say(start: str, rest: str, value: str) -> None:
+    """Those with a suffix too, which a name that is taken gets."""
+    options = StorageOptions(bucket="b", path=start + rest)
+    key = options.key.replace("${id}", "0").replace("${user}", value).replace("${iso8601}", "2026")
+    assert key.startswith(options.key_start)
+    assert suffixed(key, "0-1").startswith(options.key_start)

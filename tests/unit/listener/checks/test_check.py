@@ -1,0 +1,504 @@
+"""What `check` says of a configuration."""
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from listener.checks import report as check
+from listener.checks.finding import Platform, Setting
+from listener.checks.flows import never_accepts
+from listener.checks.loopingz import differences
+from listener.checks.platform import in_container, on_container_disk, platform_of
+from listener.checks.strangers import recipients_limited, stranger_passes
+from listener.config.load import load
+from listener.config.relay import RelayConfig
+from tests.support.servers.relay import ROOT
+
+SES = {"type": "aws", "ses": {}}
+FILE = {"type": "file", "path": "./emails"}
+LOG = {"type": "log"}
+ANYBODY = {"type": "whitelist", "ips": ["regexp:.*"]}
+LOCAL = {"type": "whitelist", "ips": ["127.0.0.1"]}
+USERS = {"type": "static-auth", "username": "u", "password": "plain:p"}
+OPEN = {"authOptional": True}
+
+
+def read(**keys: Any) -> RelayConfig:
+    return load(None, {"SMTP_RELAY_CONFIG_JSON": json.dumps(keys)})
+
+
+def flow(*filters: dict[str, Any], outputs: Any = (LOG,), **more: Any) -> dict[str, Any]:
+    return {"in": {"filters": filters, "outputs": outputs, **more}}
+
+
+@pytest.fixture
+def look(tmp_path: Path) -> Callable[..., list[str]]:
+    """The findings of one severity, as text."""
+
+    def found(
+        severity: str = "error",
+        *,
+        public: bool = False,
+        platform: Platform | None = None,
+        environ: dict[str, str] | None = None,
+        **keys: Any,
+    ) -> list[str]:
+        setting = Setting(tmp_path, environ or {}, public=public, platform=platform)
+        return [str(one) for one in check.findings(read(**keys), setting) if one.severity == severity]
+
+    return found
+
+
+def says(lines: list[str], *words: str) -> bool:
+    """Whether one of the lines holds all the words."""
+    return any(all(word in line for word in words) for line in lines)
+
+
+class TestStrangers:
+    @pytest.mark.parametrize(
+        ("filters", "operator", "passes"),
+        [
+            ([], "AND", False),
+            ([ANYBODY], "AND", True),
+            ([LOCAL], "AND", False),
+            ([{"type": "whitelist", "ips": ["regexp:10\\..*"]}], "AND", False),
+            ([{"type": "whitelist", "subnets": ["0.0.0.0/0"]}], "AND", True),
+            ([{"type": "whitelist", "subnets": ["10.0.0.0/8", "fc00::/7"]}], "AND", False),
+            ([{"type": "whitelist", "subnets": ["10.0.0.0/8", "::/0"]}], "AND", True),
+            ([{"type": "whitelist", "subnets": ["2000::/3"]}], "AND", True),
+            ([{"type": "whitelist", "subnets": ["64.0.0.0/2"]}], "AND", True),
+            ([{"type": "whitelist", "subnets": ["9.0.0.0/8", "2a01:db8::/29"]}], "AND", False),
+            ([{"type": "whitelist", "ips": ["regexp:[0-9a-f:]+"]}], "AND", True),
+            ([{"type": "whitelist", "domains": ["regexp:.*\\.com"]}], "AND", True),
+            ([{"type": "whitelist", "domains": ["regexp:.*\\.mine\\.com"]}], "AND", False),
+            ([{"type": "whitelist", "domains": ["regexp:.*\\.mine\\.test"]}], "AND", False),
+            ([{"type": "whitelist", "domains": ["regexp:.+"]}], "AND", True),
+            ([{"type": "whitelist", "from": ["boss@mine.test"]}], "AND", True),
+            ([{"type": "whitelist", "to": ["a@mine.test"]}], "AND", True),
+            ([{"type": "whitelist", "ips": ["127.0.0.1"], "from": ["boss@mine.test"]}], "AND", False),
+            ([{"type": "whitelist", "ips": ["127.0.0.1"], "from": ["boss@mine.test"]}], "OR", True),
+            ([ANYBODY, LOCAL], "AND", False),
+            ([ANYBODY, LOCAL], "OR", True),
+            ([ANYBODY, USERS], "AND", False),
+            ([ANYBODY, USERS], "OR", True),
+            ([USERS], "OR", False),
+            ([{"type": "mail-auth"}], "AND", True),
+            ([{"type": "http-filter", "url": "http://x"}], "AND", False),
+            ([{"type": "http-auth", "url": "http://x"}], "AND", False),
+        ],
+    )
+    def test_who_gets_through(self, filters: list[dict[str, Any]], operator: str, passes: bool):
+        config = read(flows=flow(*filters, filtersOperator=operator), options=OPEN)
+        (listener,) = config.resolved_listeners()
+        assert stranger_passes(config, "in", listener) is passes
+
+    def test_required_authentication_keeps_strangers_out(self):
+        both = {**flow(ANYBODY), "users": {"filters": [USERS], "outputs": [LOG]}}
+        config = read(flows=both)
+        assert not stranger_passes(config, "in", config.resolved_listeners()[0])
+        optional = read(flows=both, options=OPEN)
+        assert stranger_passes(optional, "in", optional.resolved_listeners()[0])
+        lifted = read(flows=both, options={"disabledCommands": ["AUTH"]})
+        assert stranger_passes(lifted, "in", lifted.resolved_listeners()[0])
+
+    def test_authentication_that_anybody_passes_keeps_nobody_out(self):
+        config = read(flows=flow(ANYBODY))
+        assert stranger_passes(config, "in", config.resolved_listeners()[0])
+        anybody = {"type": "http-filter", "url": "http://x", "allowAnyUser": True}
+        two = read(flows={**flow(ANYBODY), "b": {"filters": [anybody, USERS]}})
+        assert stranger_passes(two, "in", two.resolved_listeners()[0])
+
+    def test_a_flow_concerns_its_listeners_only(self):
+        config = read(
+            flows=flow(ANYBODY, listeners=["a"]),
+            listeners=[{"port": 1, "name": "a"}, {"port": 2, "name": "b"}],
+            options=OPEN,
+        )
+        assert [stranger_passes(config, "in", one) for one in config.resolved_listeners()] == [True, False]
+
+    @pytest.mark.parametrize(
+        ("to", "limited"),
+        [(["a@mine.test"], True), (["regexp:.*@mine\\.test"], True), (["regexp:.*@.*"], False), ([], False)],
+    )
+    def test_limited_recipients(self, to: list[str], limited: bool):
+        config = read(flows=flow({"type": "whitelist", "to": to, "ips": ["regexp:.*"]}))
+        assert recipients_limited(config.flows["in"]) is limited
+
+
+def test_a_url_is_not_shown_whole(look: Any):
+    """It may hold a token."""
+    asked = {"type": "http-filter", "url": "https://judge.test/hooks/T0KEN?key=s3cret"}
+    (line,) = (line for line in look("note", flows=flow(asked)) if "takes what" in line)
+    assert "http-filter_0 (judge.test)" in line
+
+
+class TestPublic:
+    @pytest.mark.parametrize("output", [SES, {"type": "mailer"}, {"type": "nodemailer"}])
+    def test_a_stranger_reaching_what_sends_is_refused(self, look: Any, output: dict[str, Any]):
+        keys = {"flows": flow(ANYBODY, outputs=[output]), "options": OPEN}
+        assert says(look(public=True, **keys), "flows.in.outputs[0]", "a stranger", "an open relay")
+        assert not says(look(**keys), "a stranger")
+        assert says(look("warning", bind="0.0.0.0", **keys), "a stranger")
+
+    def test_named_recipients_are_refused_too(self, look: Any):
+        keys = {"flows": flow({"type": "whitelist", "to": ["a@mine.test"]}, outputs=[SES]), "options": OPEN}
+        assert says(look(public=True, **keys), "a stranger", "to the recipients it lists")
+
+    @pytest.mark.parametrize("output", [LOG, FILE, {"type": "gcp", "path": "gs://b/"}])
+    def test_storing_for_strangers_is_what_an_mx_does(self, look: Any, output: dict[str, Any]):
+        keys = {"flows": flow(ANYBODY, outputs=[output]), "options": OPEN}
+        assert not says(look(public=True, **keys), "a stranger")
+
+    def test_users_may_send(self, look: Any):
+        assert not says(look(public=True, flows=flow(USERS, outputs=[SES])), "a stranger")
+
+    @pytest.mark.parametrize(
+        ("options", "word"),
+        [
+            ({"allowInsecureAuth": True}, "allowInsecureAuth"),
+            ({"hideSTARTTLS": True}, "hideSTARTTLS"),
+            ({"disabledCommands": ["starttls"]}, "STARTTLS among disabledCommands"),
+        ],
+    )
+    def test_passwords_in_clear_text(self, look: Any, options: dict[str, Any], word: str):
+        keys = {"flows": flow(USERS), "options": options}
+        assert says(look(public=True, **keys), word, "clear text")
+        assert says(look("warning", **keys), word, "clear text")
+        implicit = {**keys, "options": {**options, "secure": True}}
+        assert not says(look(public=True, **implicit), "clear text")
+        without = {**keys, "options": {**options, "disabledCommands": ["AUTH"]}}
+        assert not says(look(public=True, **without), "clear text")
+
+    @pytest.mark.parametrize("key", ["useProxy", "useXClient", "useXForward"])
+    def test_nobody_is_believed_unnamed(self, look: Any, key: str):
+        keys = {"flows": flow(USERS)}
+        assert says(look(public=True, **keys, options={key: True}), f"options.{key}", "any address")
+        assert says(look("warning", bind="0.0.0.0", **keys, options={key: True}), f"options.{key}")
+        assert not says(look(public=True, **keys, options={key: ["10.0.0.0/8"]}), "any address")
+
+    def test_metrics(self, look: Any):
+        keys = {"flows": flow(USERS), "prometheus": {"portNumber": 9100}}
+        assert says(look("warning", public=True, **keys), "prometheus", "strangers")
+        assert not says(look("warning", **keys), "strangers")
+
+
+class TestFlows:
+    @pytest.mark.parametrize(
+        ("flows", "options", "reason"),
+        [
+            (flow(), {}, "it has no filter"),
+            (flow({"type": "whitelist"}), {}, "whitelist_0 lists nothing"),
+            (flow({"type": "static-auth"}), {}, "static-auth_0 knows no user"),
+            (flow(USERS), {"disabledCommands": ["AUTH"]}, "needs AUTH, which no listener offers"),
+            (flow(USERS), {"authMethods": []}, "needs AUTH, which no listener offers"),
+            (
+                flow({"type": "whitelist", "domains": ["a.test"]}),
+                {"disableReverseLookup": True},
+                "disableReverseLookup",
+            ),
+            (
+                flow({"type": "whitelist"}, {"type": "static-auth"}, filtersOperator="OR"),
+                {},
+                "each filter fails",
+            ),
+            (flow(LOCAL, listeners=[]), {}, "it serves no listener"),
+        ],
+    )
+    def test_that_never_take(self, look: Any, flows: Any, options: dict[str, Any], reason: str):
+        assert reason in never_accepts(read(flows=flows, options=options), "in", {})
+        assert says(look("warning", flows=flows, options=options), "flows.in: takes nothing", reason)
+
+    @pytest.mark.parametrize(
+        ("flows", "options", "environ"),
+        [
+            (flow(LOCAL), {}, {}),
+            (flow(USERS), {}, {}),
+            (flow({"type": "static-auth"}), {}, {"SMTP_USERNAME": "u", "SMTP_PASSWORD": "plain:p"}),
+            (flow({"type": "static-auth", "users": {"u": "plain:p"}}), {}, {}),
+            (flow({"type": "whitelist"}, LOCAL, filtersOperator="OR"), {}, {}),
+            (
+                flow({"type": "whitelist", "domains": ["a.test"], "ips": ["192.0.2.1"]}),
+                {"disableReverseLookup": True},
+                {},
+            ),
+        ],
+    )
+    def test_that_can_take(self, flows: Any, options: dict[str, Any], environ: dict[str, str]):
+        assert never_accepts(read(flows=flows, options=options), "in", environ) == ""
+
+    def test_without_outputs_or_flows(self, look: Any):
+        assert says(look("warning", flows=flow(LOCAL, outputs=[])), "flows.in.outputs", "goes nowhere")
+        assert says(look("warning", flows={}), "there is no flow")
+
+    def test_are_explained(self, look: Any):
+        lines = look("note", flows=flow(LOCAL, USERS, outputs=[LOG]))
+        assert says(lines, "flows.in", "whitelist_0 (ips 127.0.0.1) AND static-auth_1", "log_0")
+        assert says(lines, "listener 10025", "127.0.0.1:10025", "this machine only", "AUTH PLAIN LOGIN after")
+
+
+class TestListeners:
+    def test_any_credentials(self, look: Any):
+        assert says(look("warning", flows=flow(LOCAL)), "no filter checks credentials")
+        assert not says(look("warning", flows=flow(USERS)), "no filter checks credentials")
+        off = {"disabledCommands": ["AUTH"]}
+        assert not says(look("warning", flows=flow(LOCAL), options=off), "no filter checks")
+
+    def test_certificates(self, look: Any):
+        keys = {"flows": flow(USERS), "bind": "0.0.0.0"}
+        assert says(look("warning", **keys), "self-signed")
+        assert not says(look("warning", flows=flow(USERS)), "self-signed")
+        given = {"key": "file://k.pem", "cert": "file://c.pem"}
+        assert not says(look("warning", **keys, options=given), "self-signed")
+
+    @pytest.mark.parametrize(
+        ("options", "port", "words"),
+        [
+            ({"lmtp": True}, 25, "RFC 2033"),
+            ({"authMethods": ["PLAIN", "XOAUTH2"]}, 26, "XOAUTH2 needs an http-auth"),
+            ({"authMethods": ["CRAM-MD5"]}, 26, "CRAM-MD5 needs a static-auth"),
+        ],
+    )
+    def test_odd_options(self, look: Any, options: dict[str, Any], port: int, words: str):
+        assert says(look("warning", flows=flow(LOCAL), options=options, port=port), words)
+
+    def test_an_authentication_that_cannot_be_had_here(self, look: Any):
+        flows = {
+            "a": {"filters": [USERS], "listeners": ["1"], "outputs": [LOG]},
+            "b": {"filters": [LOCAL], "listeners": ["2"], "outputs": [LOG]},
+        }
+        lines = look("warning", flows=flows, listeners=[{"port": 1}, {"port": 2}])
+        assert says(lines, "listeners[1]", "no flow of this listener checks credentials")
+
+    def test_ignored_keys(self, look: Any):
+        assert says(look("warning", flows=flow(USERS), options={"logger": True}), "options.logger: ignored")
+
+
+class TestDeployment:
+    @pytest.mark.parametrize(
+        ("keys", "words"),
+        [
+            ({"delivery": {"mode": "events"}}, "no events"),
+            ({"spool": "s3://b", "delivery": {"mode": "in-process"}}, "for tests"),
+        ],
+    )
+    def test_pairings_for_tests(self, look: Any, keys: dict[str, Any], words: str):
+        """Said by `mode` they are done, with a warning; a deployment refuses them."""
+        assert says(look("warning", flows=flow(USERS), **keys), "delivery.mode", words)
+        assert not says(look(flows=flow(USERS), **keys), "delivery.mode")
+        assert says(look(flows=flow(USERS), platform="fargate", **keys), "delivery.mode", words)
+
+    def test_a_process_runs_what_a_function_cannot(self, look: Any):
+        outputs = [FILE, {"type": "gcp", "path": "gs://x/"}]
+        keys = {"flows": flow(USERS, outputs=outputs), "spool": "s3://b"}
+        assert not look(**keys, delivery={"mode": "in-process"})
+
+    @pytest.mark.parametrize(
+        ("spool", "output", "words"),
+        [
+            ("s3://b", FILE, "no folder to keep mail in"),
+            ("gs://b", FILE, "no folder to keep mail in"),
+            ("s3://b", {"type": "gcp", "path": "gs://x/"}, "runs no gcp outputs"),
+            ("gs://b", SES, "runs no aws outputs"),
+            ("s3://b", {"type": "mailer", "nodemailer": "smtp://u:p@h"}, "reads its secrets from the cloud"),
+            (
+                "gs://b",
+                {"type": "mailer", "dkims": {"a.test": {"keySelector": "a", "privateKey": "env:K"}}},
+                "env:K: the function reads",
+            ),
+        ],
+    )
+    def test_what_a_function_cannot_run(self, look: Any, spool: str, output: dict[str, Any], words: str):
+        assert says(look(flows=flow(USERS, outputs=[output]), spool=spool), "flows.in.outputs[0]", words)
+
+    @pytest.mark.parametrize(
+        ("spool", "output"),
+        [
+            ("s3://b", SES),
+            ("s3://b", LOG),
+            ("gs://b", {"type": "gcp", "path": "gs://x/"}),
+            ("s3://b", {"type": "mailer", "nodemailer": {"auth": {"user": "u", "pass": "ssm:/smtp"}}}),
+        ],
+    )
+    def test_what_a_function_can_run(self, look: Any, spool: str, output: dict[str, Any]):
+        assert not [
+            line for line in look(flows=flow(USERS, outputs=[output]), spool=spool) if "outputs" in line
+        ]
+
+    def test_port_25_out_of_a_cloud(self, look: Any):
+        output = {"type": "mailer", "nodemailer": {"port": 25}}
+        assert says(look("warning", flows=flow(USERS, outputs=[output]), spool="gs://b"), "block port 25")
+        assert not says(look("warning", flows=flow(USERS, outputs=[output])), "block port 25")
+
+    def test_identities_of_ses(self, look: Any):
+        keys = {"flows": flow(USERS, outputs=[SES]), "spool": "s3://b"}
+        assert says(look("warning", **keys), "ses.identities")
+        named = {"type": "aws", "ses": {"identities": ["mine.test"]}}
+        assert not says(look("warning", flows=flow(USERS, outputs=[named]), spool="s3://b"), "ses.identities")
+
+    @pytest.mark.parametrize(
+        ("platform", "environ"),
+        [
+            ("fargate", {}),
+            ("cloud-run", {}),
+            (None, {"K_SERVICE": "relay"}),
+            (
+                None,
+                {"ECS_CONTAINER_METADATA_URI_V4": "http://x", "AWS_EXECUTION_ENV": "AWS_ECS_FARGATE"},
+            ),
+        ],
+    )
+    def test_disks_that_vanish(self, look: Any, platform: Any, environ: dict[str, str]):
+        lines = look(flows=flow(USERS), platform=platform, environ=environ)
+        assert says(lines, "spool", "vanishes")
+        bucket = look(flows=flow(USERS), platform=platform, environ=environ, spool="s3://b")
+        assert not says(bucket, "vanishes")
+
+    def test_a_containers_own_disk(self, look: Any, monkeypatch: pytest.MonkeyPatch):
+        environ = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
+        monkeypatch.setattr("listener.checks.deployment.on_container_disk", lambda folder: True)
+        leaving = look("warning", flows=flow(USERS, outputs=[SES]), environ=environ)
+        assert says(leaving, "container's own disk", "aws")
+        assert not says(look("warning", flows=flow(USERS), environ=environ), "own disk")
+        monkeypatch.setattr("listener.checks.deployment.on_container_disk", lambda folder: False)
+        assert not says(look("warning", flows=flow(USERS, outputs=[SES]), environ=environ), "own disk")
+
+    def test_where_this_runs(self, tmp_path: Path):
+        assert platform_of({}) is None
+        assert platform_of({"CLOUD_RUN_JOB": "x"}) == "cloud-run"
+        assert in_container({"KUBERNETES_SERVICE_HOST": "x"})
+        assert on_container_disk(Path("/"))
+        assert on_container_disk(tmp_path / "not" / "there") == on_container_disk(tmp_path)
+
+    def test_the_start_says_it_too(self, tmp_path: Path):
+        config = read(flows=flow(USERS), options={"hideSTARTTLS": True, "logger": True})
+        lines = [str(one) for one in check.start_warnings(config, Setting(tmp_path, {"K_SERVICE": "x"}))]
+        assert says(lines, "hideSTARTTLS")
+        assert says(lines, "ignored")
+        assert says(lines, "vanishes")
+        assert not any(line.startswith("note") for line in lines)
+
+
+class TestSecrets:
+    def test_missing_files_and_variables(self, look: Any, tmp_path: Path):
+        (tmp_path / "k.pem").write_text("key")
+        options = {"key": "file://k.pem", "cert": "file://c.pem", "passphrase": "env:PASS"}
+        lines = look(flows=flow(USERS), options=options)
+        assert says(lines, "options.cert", "file://c.pem: cannot be read")
+        assert not says(lines, "options.key")
+        assert says(look("warning", flows=flow(USERS), options=options), "options.passphrase", "PASS")
+        assert not says(look("warning", flows=flow(USERS), options=options, environ={"PASS": "x"}), "PASS")
+
+    def test_files_of_users(self, look: Any, tmp_path: Path):
+        keys = {"flows": flow({"type": "static-auth", "htpasswd": "users"})}
+        assert says(look(**keys), "flows.in.filters[0].htpasswd", "users: there is no such file")
+        (tmp_path / "users").write_text("")
+        assert not says(look(**keys), "htpasswd")
+
+    def test_cloud_references_are_not_followed(self, look: Any):
+        users = {"type": "static-auth", "username": "u", "password": "ssm:/relay/pw"}
+        assert says(look("note", flows=flow(users)), "flows.in.filters[0].password", "ssm:/relay/pw is read")
+
+    def test_plain_secrets_are_never_shown(self, look: Any):
+        keys = {"flows": flow({"type": "static-auth", "username": "u", "password": "plain:hunter2"})}
+        assert not says(
+            [line for each in ("note", "warning", "error") for line in look(each, **keys)], "hunter2"
+        )
+
+
+class TestFromLoopingz:
+    def lines(self, **keys: Any) -> list[str]:
+        return list(differences(read(**keys)))
+
+    def test_what_touches_every_file(self):
+        lines = self.lines(flows=flow(LOCAL))
+        assert says(lines, "bind", "127.0.0.1", "every address")
+        assert says(lines, "options.size", "the default", "552")
+        assert says(lines, "mailHeaders", "x-smtp-relay")
+        assert says(lines, "Received:")
+        assert says(lines, "250")
+
+    @pytest.mark.parametrize(
+        ("keys", "words"),
+        [
+            ({"flows": flow(USERS)}, "a client that never authenticates is refused"),
+            ({"flows": flow(LOCAL, filtersOperator="OR")}, "decided for each recipient"),
+            ({"flows": flow({"type": "whitelist", "to": ["a@b.test"]})}, "concerns that recipient alone"),
+            ({"flows": {**flow(USERS), "b": {"filters": [LOCAL]}}}, "a wrong password is refused"),
+            ({"flows": flow(USERS, LOCAL, filtersOperator="OR")}, "a wrong password is refused"),
+            ({"flows": flow({"type": "http-auth", "url": "http://x"})}, "defers"),
+            ({"flows": flow({"type": "mail-auth"})}, "after DATA is 550"),
+            ({"flows": flow(LOCAL), "bind": "0.0.0.0"}, "bind: 0.0.0.0 is honoured"),
+            ({"flows": flow(LOCAL), "options": {"size": 5}}, "5 octets is enforced"),
+            ({"flows": flow(ANYBODY)}, "anchored at both ends"),
+            ({"flows": flow(LOCAL)}, "without regard to case"),
+            ({"flows": flow({"type": "whitelist", "domains": ["a.test"]})}, "leads back to its address"),
+            ({"flows": flow(LOCAL, outputs=[{"type": "mailer"}])}, "forwards the mail unchanged"),
+            ({"flows": flow(LOCAL, outputs=[FILE])}, "file names are unique"),
+            ({"flows": flow(LOCAL, outputs=[FILE])}, "554"),
+            ({"flows": flow(LOCAL, outputs=[SES]), "delivery": {"waitFor": "all"}}, "554"),
+        ],
+    )
+    def test_what_touches_this_one(self, keys: dict[str, Any], words: str):
+        assert says(self.lines(**keys), words)
+
+    @pytest.mark.parametrize(
+        ("keys", "words"),
+        [
+            ({"flows": flow(ANYBODY)}, "never authenticates"),
+            ({"flows": flow(USERS)}, "anchored"),
+            ({"flows": flow(USERS)}, "wrong password"),
+            ({"flows": flow(USERS, filtersOperator="OR")}, "wrong password"),
+            ({"flows": {**flow(LOCAL), "b": {"filters": [ANYBODY]}}}, "wrong password"),
+            ({"flows": flow(LOCAL, outputs=[SES])}, "554"),
+            ({"flows": flow(LOCAL), "options": {"received": False}}, "Received:"),
+            ({"flows": flow(LOCAL), "mailHeaders": {}}, "mailHeaders"),
+            ({"flows": flow(LOCAL), "listeners": [{"port": 1}]}, "bind"),
+        ],
+    )
+    def test_what_does_not(self, keys: dict[str, Any], words: str):
+        assert not says(self.lines(**keys), words)
+
+
+class TestRun:
+    def run(self, path: Path, **options: Any) -> tuple[int, str, str]:
+        out, err = io.StringIO(), io.StringIO()
+        from_loopingz = options.pop("from_loopingz", False)
+        setting = Setting(path.parent, {}, **options)
+        return (
+            check.run(path, setting, from_loopingz=from_loopingz, out=out, err=err),
+            out.getvalue(),
+            err.getvalue(),
+        )
+
+    def test_mistakes_are_2_and_a_line_each(self, tmp_path: Path):
+        path = tmp_path / "a.json"
+        path.write_text('{"flowz": {}}')
+        status, out, err = self.run(path)
+        assert (status, out) == (2, "")
+        assert err.count("\n") == 2
+        assert "did you mean 'flows'?" in err
+
+    def test_good_and_bad(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr("functions.options.registry.Registry.builder", lambda self, kind: None)
+        path = tmp_path / "a.json"
+        path.write_text(json.dumps({"flows": flow(LOCAL)}))
+        status, out, err = self.run(path, from_loopingz=True)
+        assert (status, err) == (0, "")
+        assert "good" in out
+        assert "differences from loopingz" in out
+        path.write_text(json.dumps({"flows": flow(ANYBODY, outputs=[SES]), "options": OPEN}))
+        assert self.run(path)[0] == 0
+        status, out, err = self.run(path, public=True)
+        assert status == 2
+        assert "open relay" in err
+        assert "1 to mend" in out
+
+    @pytest.mark.parametrize("name", ["aws-smtp-relay.jsonc", "nodemailer.jsonc"])
+    def test_public_on_the_examples(self, name: str):
+        status, _, err = self.run(ROOT / "configs" / name, public=True)
+        assert ("open relay" in err) is (name == "aws-smtp-relay.jsonc")
+        assert status in {0, 2}

@@ -1,0 +1,199 @@
+"""The resolver of production against a name server on loopback that misbehaves in many ways."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from listener.mailauth.dns.client import DnsResolver, SharedResolver
+from listener.mailauth.dns.resolver import Outcome, Question
+from tests.support.net import HOST
+from tests.support.servers.dns_server import DnsServer
+
+
+@pytest.fixture
+def server() -> Iterator[DnsServer]:
+    with DnsServer() as running:
+        yield running
+
+
+@pytest.fixture
+async def resolver(server: DnsServer) -> AsyncIterator[DnsResolver]:
+    made = DnsResolver([HOST], server.port, timeout=0.5)
+    yield made
+    await made.close()
+
+
+TXT = Question("a.example", "TXT")
+
+
+async def test_records(server: DnsServer, resolver: DnsResolver) -> None:
+    server.zone = {
+        "a.example": {
+            "TXT": ["one", ["two ", "parts"], "ü" * 200],
+            "A": ["192.0.2.1"],
+            "AAAA": ["2001:DB8:0::1"],
+            "MX": [[10, "MX.a.example."], [0, "."]],
+            "PTR": ["B.example"],
+        },
+        "alias.example": {"CNAME": ["Other.example"]},
+        "other.example": {"CNAME": ["a.example"]},
+    }
+    records = {
+        "TXT": (b"one", b"two parts", ("ü" * 200).encode()),
+        "A": ("192.0.2.1",),
+        "AAAA": ("2001:db8::1",),
+        "MX": ((10, "mx.a.example"), (0, "")),
+        "PTR": ("b.example",),
+    }
+    for type_, expected in records.items():
+        for name in ("a.example", "alias.example"):
+            answer = await resolver.resolve(Question(name, type_))  # type: ignore[arg-type]
+            assert answer.outcome is Outcome.FOUND
+            assert sorted(answer.records) == sorted(expected)  # type: ignore[type-var]
+
+
+async def test_absences(server: DnsServer, resolver: DnsResolver) -> None:
+    server.zone = {"a.example": {"A": ["192.0.2.1"]}}
+    assert (await resolver.resolve(TXT)).outcome is Outcome.EMPTY
+    assert (await resolver.resolve(Question("b.example", "TXT"))).outcome is Outcome.ABSENT
+
+
+@pytest.mark.parametrize("behaviour", ["SERVFAIL", "REFUSED", "TIMEOUT", "LATE", "LIE", "GARBAGE", "EMPTY"])
+async def test_failures_are_temporary_and_bounded(
+    server: DnsServer, resolver: DnsResolver, behaviour: str
+) -> None:
+    server.zone = {"a.example": {"*": behaviour}}
+    started = time.monotonic()
+    answer = await resolver.resolve(TXT)
+    assert (answer.outcome, answer.records) == (Outcome.FAILED, ())
+    assert answer.reason
+    assert time.monotonic() - started < 2
+
+
+async def test_alias_loops(server: DnsServer, resolver: DnsResolver) -> None:
+    server.zone = {"a.example": {"CNAME": ["b.example"]}, "b.example": {"CNAME": ["a.example"]}}
+    assert (await resolver.resolve(TXT)).failed
+
+
+async def test_nobody_listens() -> None:
+    with DnsServer() as gone:
+        port = gone.port
+    resolver = DnsResolver([HOST], port, timeout=0.3)
+    started = time.monotonic()
+    assert (await resolver.resolve(TXT)).failed
+    assert time.monotonic() - started < 2
+
+
+async def test_large_answers_come_over_tcp(server: DnsServer, resolver: DnsResolver) -> None:
+    server.zone = {"a.example": {"TXT": ["x" * 255 * 20]}, "b.example": {"TXT": ["y" * 900]}}
+    assert (await resolver.resolve(TXT)).texts == (b"x" * 255 * 20,)
+    assert [transport for _, _, transport in server.queries] == ["udp", "tcp"]
+    await resolver.resolve(Question("b.example", "TXT"))
+    assert server.queries[-1] == ("b.example", "TXT", "udp")  # EDNS
+
+
+async def test_64_kb(server: DnsServer) -> None:
+    server.zone = {
+        "a.example": {"TXT": [f"{n:03}" + "x" * 250 for n in range(240)]},
+        "b.example": {"TXT": ["x" * 64_000]},
+        "d.example": {"TXT": [f"{n}" for n in range(600)]},
+    }
+    resolver = DnsResolver([HOST], server.port, timeout=5)
+    assert len((await resolver.resolve(TXT)).records) == 100
+    assert len((await resolver.resolve(Question("b.example", "TXT"))).texts[0]) == 64_000
+    assert (await resolver.resolve(Question("d.example", "TXT"))).failed
+    await resolver.close()
+
+
+@pytest.mark.parametrize(
+    "name", ["a..example", "a" * 64 + ".example", ".".join(["a" * 60] * 5), "ä.example", "", "."]
+)
+async def test_names_that_dns_cannot_hold(server: DnsServer, resolver: DnsResolver, name: str) -> None:
+    answer = await resolver.resolve(Question(name, "TXT"))
+    assert answer.outcome in (Outcome.ABSENT, Outcome.EMPTY)
+
+
+async def test_a_backslash_is_an_octet(server: DnsServer, resolver: DnsResolver) -> None:
+    server.zone = {"b.example": {"TXT": ["wrong"]}}
+    assert (await resolver.resolve(Question("a\\046b.example", "TXT"))).outcome is Outcome.ABSENT
+    assert server.queries[-1][0] == "a\\046b.example"
+
+
+async def test_answers_are_kept_for_their_time(server: DnsServer, resolver: DnsResolver) -> None:
+    server.ttl = 60
+    server.zone = {"a.example": {"TXT": ["x"]}}
+    for _ in range(3):
+        await resolver.resolve(TXT)
+        await resolver.resolve(Question("b.example", "TXT"))
+    assert len(server.queries) == 2
+    assert resolver.known(TXT) is not None
+    server.ttl = 0
+    await resolver.resolve(Question("a.example", "A"))
+    await resolver.resolve(Question("a.example", "A"))
+    assert len(server.queries) == 4
+
+
+async def test_one_query_for_all_who_ask_at_once(server: DnsServer, resolver: DnsResolver) -> None:
+    server.zone = {"a.example": {"TXT": ["x"]}}
+    answers = await asyncio.gather(*(resolver.resolve(TXT) for _ in range(20)))
+    assert len(server.queries) == 1
+    assert {answer.texts for answer in answers} == {(b"x",)}
+
+
+async def test_giving_up_leaves_others_their_answer(server: DnsServer, resolver: DnsResolver) -> None:
+    server.zone = {"a.example": {"TXT": ["x"]}}
+    impatient = asyncio.create_task(resolver.resolve(TXT))
+    patient = asyncio.create_task(resolver.resolve(TXT))
+    await asyncio.sleep(0)
+    impatient.cancel()
+    assert (await patient).texts == (b"x",)
+    assert impatient.cancelled()
+
+
+async def test_a_dead_server_is_not_asked_again_at_once(server: DnsServer, resolver: DnsResolver) -> None:
+    """RFC 9520 section 3.2."""
+    server.zone = {"a.example": {"*": "SERVFAIL"}}
+    await resolver.resolve(TXT)
+    asked = len(server.queries)
+    assert (await resolver.resolve(TXT)).failed
+    assert len(server.queries) == asked
+
+
+async def test_the_next_server_is_asked(server: DnsServer) -> None:
+    server.zone = {"a.example": {"TXT": ["x"]}}
+    resolver = DnsResolver(["127.0.0.254", HOST], server.port, timeout=2)
+    assert (await resolver.resolve(TXT)).texts == (b"x",)
+    await resolver.close()
+
+
+async def test_one_resolver_for_all_with_the_same_servers() -> None:
+    a, b, other = (
+        SharedResolver([HOST], 5353, 1.0),
+        SharedResolver([HOST], 5353, 1.0),
+        SharedResolver([HOST], 5354, 1.0),
+    )
+    first = a.acquire()
+    assert b.acquire() is first
+    third: Any = other.acquire()
+    assert third is not first
+    await a.release()
+    assert a.acquire() is first
+    for each in (a, b, other):
+        await each.release()
+    assert a.acquire() is not first
+    await a.release()
+
+
+async def test_closing_ends_what_is_under_way(server: DnsServer) -> None:
+    server.zone = {"a.example": {"*": "TIMEOUT"}}
+    resolver = DnsResolver([HOST], server.port, timeout=30)
+    waiting = asyncio.create_task(resolver.resolve(TXT))
+    await asyncio.sleep(0.05)
+    await resolver.close()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
