@@ -79,7 +79,8 @@ def haproxy(folder: Path, servers: Mapping[str, tuple[int, int]]) -> Iterator[Ba
         command = [program("haproxy", "haproxy"), "-db", "-f", str(folder / "haproxy.cfg")]
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
-        wait_until(lambda: answers(made.port), seconds=10, what="HAProxy")
+        # HAProxy listens on its port before it gives its socket its name.
+        wait_until(lambda: answers(made.port) and (folder / "stats").exists(), seconds=10, what="HAProxy")
         yield made
     finally:
         process.terminate()
