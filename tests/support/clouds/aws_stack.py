@@ -214,10 +214,10 @@ class Stack:
     def run_apart(self, event: Any) -> subprocess.Popen[bytes]:
         """Start the function's code on an event in a process of its own."""
         code = (
-            "import json, sys; from pathlib import Path; from functions.aws.function import Function;"
+            "import json, sys; from pathlib import Path; from functions.aws.function import LambdaFunction;"
             "from functions.config import load_delivery; import os;"
             "context = type('Context', (), {'get_remaining_time_in_millis': lambda self: 60_000})();"
-            "Function(load_delivery(Path(sys.argv[1]), os.environ), os.environ)"
+            "LambdaFunction(load_delivery(Path(sys.argv[1]), os.environ), os.environ)"
             ".handle(json.loads(sys.argv[2]), context)"
         )
         return subprocess.Popen(
