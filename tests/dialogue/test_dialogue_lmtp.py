@@ -119,7 +119,9 @@ def judge() -> Any:
         (Says(503), [451, 451, 451]),
     ],
 )
-def test_each_by_its_own_fate(relay_for: Make, judge: Endpoint, answer: Says, codes: list[int]) -> None:
+def test_each_recipient_is_answered_for_itself(
+    relay_for: Make, judge: Endpoint, answer: Says, codes: list[int]
+) -> None:
     """A filter that looks at the mail keeps some recipients, or none."""
 
     def say(_: Asked) -> Says:

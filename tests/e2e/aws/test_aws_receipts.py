@@ -127,7 +127,7 @@ def test_a_claim_keeps_others_away(place: Place) -> None:
     assert (place.effects, place.doubts.count) == (0, 0)
 
 
-def test_the_claim_of_a_run_that_was_killed_is_a_doubt_whoever_rings(
+def test_the_claim_of_a_run_that_was_killed_is_a_doubt_for_every_later_run(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Also for a doorbell that knows nothing of the run before: the sweep's, or a repeated event."""

@@ -65,7 +65,7 @@ def ask(bucket: str) -> Iterator[Ask]:
     server.server_close()
 
 
-def test_a_stack_goes_when_nothing_is_owed(ask: Ask, aws: Ministack, bucket: str) -> None:
+def test_a_stack_goes_when_no_mail_is_unfinished(ask: Ask, aws: Ministack, bucket: str) -> None:
     s3 = aws.client("s3")
     # What is no unfinished mail: dead records, kept mail, and what the listener probes with.
     for key in ("mail/dead/0/x/y.json", "mail/kept/x.eml", "mail/spool/probe", "spool/x.eml"):
@@ -77,7 +77,7 @@ def test_a_stack_goes_when_nothing_is_owed(ask: Ask, aws: Ministack, bucket: str
     }
 
 
-def test_a_stack_stays_while_mail_is_owed(ask: Ask, aws: Ministack, bucket: str) -> None:
+def test_a_stack_stays_while_mail_is_unfinished(ask: Ask, aws: Ministack, bucket: str) -> None:
     key = "mail/spool/0/2026/01/02/03/x.eml"
     aws.client("s3").put_object(Bucket=bucket, Key=key, Body=b"")
     answer = ask("Delete")

@@ -172,7 +172,7 @@ def test_gone_while_being_looked_up(relays: Any, dns: Dns) -> None:
 
 
 @pytest.mark.parametrize("options", [{"disableReverseLookup": True}, {"useProxy": False}])
-def test_nobody_is_asked(relays: Any, dns: Dns, options: Mapping[str, Any]) -> None:
+def test_no_name_server_is_asked(relays: Any, dns: Dns, options: Mapping[str, Any]) -> None:
     """When it is off; and about this machine's own clients, who are `localhost`."""
     relay = relays(BY_ADDRESS, **options)
     with relay.connect() if options.get("useProxy", True) else Wire(relay.port) as wire:

@@ -69,7 +69,7 @@ def sink() -> Iterator[Sink]:
     made.close()
 
 
-def test_memory_is_bounded_by_the_budget(sink: Sink, new_relay: Callable[..., Relay]) -> None:
+def test_memory_is_bounded_by_bytes_in_flight(sink: Sink, new_relay: Callable[..., Relay]) -> None:
     spool = {
         "url": "s3://mail/relay",
         "endpoint": sink.url,

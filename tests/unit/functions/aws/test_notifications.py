@@ -26,7 +26,7 @@ def test_an_event_of_s3_with_its_key_decoded() -> None:
     assert doorbells(body, "spool") == [S3Notification("relay/spool/a b+cé.eml", 7, stored=True)]
 
 
-def test_our_own_ring() -> None:
+def test_our_own_notification() -> None:
     assert doorbells(doorbell("spool", "relay/spool/a+b.eml"), "spool") == [
         S3Notification("relay/spool/a+b.eml", 0)
     ]

@@ -85,7 +85,7 @@ def test_replay_is_delivered_by_the_next_sweep(place: Place, letters: BucketDead
     assert not place.store.objects
 
 
-def test_replay_now_rings(place: Place, letters: BucketDeadLetters) -> None:
+def test_replay_now_notifies(place: Place, letters: BucketDeadLetters) -> None:
     key = park(place)
     letters.replay(all_of(letters)[0], now=True)
     assert place.rung == [key]

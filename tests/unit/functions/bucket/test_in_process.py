@@ -50,7 +50,9 @@ def finished(place: Place) -> None:
     wait_until(lambda: not place.below("spool/"), seconds=10, what="an empty spool")
 
 
-def test_a_ring_delivers(place: Place, start: Callable[..., BucketDelivery]) -> None:
+def test_a_mail_of_many_notifications_is_delivered_once(
+    place: Place, start: Callable[..., BucketDelivery]
+) -> None:
     delivery = start()
     keys = [place.put()[0] for _ in range(30)]
     delivery.ring(keys + keys)

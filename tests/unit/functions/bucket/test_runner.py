@@ -31,14 +31,14 @@ def records(place: Place) -> dict[str, DeadRecord]:
     return {record.output: record for record in found}
 
 
-def test_done_is_deleted(place: Place) -> None:
+def test_a_delivered_mail_is_deleted(place: Place) -> None:
     key, envelope = place.put()
     assert place.run(key).fate is Fate.FINISHED
     assert place.a.effects == place.b.effects == {(envelope.id, 0): 1}
     assert not place.store.objects
 
 
-def test_a_second_doorbell_finds_nothing(place: Place) -> None:
+def test_a_second_notification_finds_nothing(place: Place) -> None:
     key, _ = place.put()
     place.run(key)
     assert place.run(key).fate is Fate.GONE
@@ -57,7 +57,7 @@ def test_one_failing_output_holds_up_no_other_and_repeats_none(place: Place) -> 
     assert place.b.calls == 1
 
 
-def test_given_up_is_recorded_and_parked(place: Place) -> None:
+def test_a_mail_that_is_given_up_is_recorded_and_parked(place: Place) -> None:
     key, envelope = place.put()
     place.a.always = Permanent("no such bucket", enhanced="5.1.2")
     assert place.run(key).fate is Fate.PARKED
@@ -70,7 +70,7 @@ def test_given_up_is_recorded_and_parked(place: Place) -> None:
     assert place.below("spool/"), "the mail stays for a replay"
 
 
-def test_dead_and_temporary_is_not_parked(place: Place) -> None:
+def test_a_mail_with_an_output_still_tried_is_not_parked(place: Place) -> None:
     key, _ = place.put()
     place.a.always = Permanent("no")
     place.b.faults = [Temporary("later")]
@@ -79,7 +79,7 @@ def test_dead_and_temporary_is_not_parked(place: Place) -> None:
     assert place.run(key).fate is Fate.PARKED
 
 
-def test_older_than_give_up_is_dead() -> None:
+def test_a_mail_older_than_give_up_after_gets_a_dead_record() -> None:
     place = Place(give_up_after=1000)
     key, _ = place.put()
     place.a.always = Temporary("down", enhanced="4.4.1")
@@ -136,13 +136,13 @@ def test_foreign_keys(place: Place, key: str) -> None:
     assert place.run(key).fate is Fate.FOREIGN
 
 
-def test_a_failing_bucket_is_later(place: Place) -> None:
+def test_a_failing_bucket_is_tried_again_later(place: Place) -> None:
     key, _ = place.put()
     place.store.fails = lambda verb, at: verb == "read"
     assert place.run(key).fate is Fate.LATER
 
 
-def test_kept_carries_the_number_of_its_last_replay() -> None:
+def test_a_kept_mail_carries_the_number_of_its_last_replay() -> None:
     place = Place(keep=True)
     key, envelope = place.put()
     place.run(key)
@@ -192,8 +192,8 @@ def test_a_mail_larger_than_any_envelope_is_read(place: Place) -> None:
     assert place.run(key).fate is Fate.FINISHED
 
 
-class TestTheLookForMarks:
-    """It costs a listing, as much as the upload: who cannot find any does not look."""
+class TestListingOfMarks:
+    """A listing costs as much as the upload: a run that cannot find marks does not list them."""
 
     @pytest.fixture
     def listed(self, place: Place) -> list[str]:
@@ -207,13 +207,13 @@ class TestTheLookForMarks:
         place.store.fails = note
         return found
 
-    def test_a_first_run_spares_it(self, place: Place, listed: list[str]) -> None:
+    def test_a_first_run_does_not_list(self, place: Place, listed: list[str]) -> None:
         key, envelope = place.put()
         assert place.run(key, stored=True).fate is Fate.FINISHED
         assert place.a.effects == {(envelope.id, 0): 1}
         assert not listed
 
-    def test_a_first_run_that_fails_too(self, place: Place, listed: list[str]) -> None:
+    def test_a_first_run_that_fails_does_not_list(self, place: Place, listed: list[str]) -> None:
         key, _ = place.put()
         place.a.faults = [Temporary("later")]
         assert place.run(key, stored=True).fate is Fate.LATER
@@ -230,18 +230,20 @@ class TestTheLookForMarks:
         ],
         ids=["replayed", "old", "with refused recipients"],
     )
-    def test_who_may_find_some_looks(self, place: Place, listed: list[str], about: dict[str, Any]) -> None:
+    def test_a_run_that_may_find_marks_lists_them(
+        self, place: Place, listed: list[str], about: dict[str, Any]
+    ) -> None:
         key, envelope = place.put(**about)
         place.now = envelope.received / 1000 + about.get("age", 0.0)
         place.run(key, stored=True)
         assert listed
 
-    def test_the_sweep_and_people_look(self, place: Place, listed: list[str]) -> None:
+    def test_runs_of_the_sweep_and_of_people_list(self, place: Place, listed: list[str]) -> None:
         key, _ = place.put()
         place.run(key)
         assert listed
 
-    def test_where_doubts_are_given_up_all_look(self, listed: list[str], place: Place) -> None:
+    def test_all_runs_list_where_doubts_are_given_up(self, listed: list[str], place: Place) -> None:
         place.home.replace(Delivery({"in": [Output("a", "id-a", place.a)]}, on_doubt="dead-letter"))
         key, _ = place.put()
         place.a.faults = [Temporary("no answer", in_doubt=True)]

@@ -40,7 +40,7 @@ def test_steps(age: float, expected: int) -> None:
 
 
 @given(st.lists(st.floats(0, PERIOD / 3), min_size=300, max_size=300))
-def test_a_mail_is_rung_for_at_each_step_whatever_the_jitter(jitter: list[float]) -> None:
+def test_a_mail_is_notified_at_each_step_whatever_the_jitter(jitter: list[float]) -> None:
     rung = 0
     for number, late in enumerate(jitter):
         age = number * PERIOD + late
@@ -58,7 +58,7 @@ def test_young_mail_is_counted_and_left_alone() -> None:
     assert (found.unfinished, found.dead, found.rung) == (1, 0, 0)
 
 
-def test_rings_when_a_step_is_passed_and_not_between() -> None:
+def test_notifies_when_a_step_is_passed_and_not_between() -> None:
     place = Place()
     key, _ = place.put()
     place.now += 16 * MINUTE
@@ -86,7 +86,7 @@ def test_parked_mail_is_dead_not_unfinished() -> None:
     assert pass_over(place, since=0.0) == Swept(None, 0, 1, 0)
 
 
-def test_a_mail_with_a_dead_and_a_live_output_is_rung_for() -> None:
+def test_a_mail_with_a_dead_and_a_live_output_is_notified() -> None:
     place = Place()
     key, _ = place.put()
     place.a.always, place.b.always = Permanent("no"), Temporary("later")

@@ -69,7 +69,7 @@ def test_room_for_small_and_none_for_large() -> None:
         assert (alone, beside) == (True, False)
 
 
-def test_who_waits_gets_its_turn() -> None:
+def test_a_mail_that_waits_gets_its_turn() -> None:
     budget = Budget(10 * MIB)
     got = []
 

@@ -57,7 +57,7 @@ def push(key: str, attempt: int = 1) -> dict[str, Any]:
     return {"message": {"attributes": attributes, "messageId": "1"}, "deliveryAttempt": attempt}
 
 
-def test_done_and_done_again(make: Make, gcs: FakeGcs) -> None:
+def test_a_push_repeated_after_delivery_is_acknowledged(make: Make, gcs: FakeGcs) -> None:
     function = make({"type": "log"})
     key = put(gcs)
     assert function.handle(push(key)) == (204, None)
@@ -88,7 +88,7 @@ def test_older_than_given_up(make: Make, gcs: FakeGcs) -> None:
     assert json.loads(gcs.read("bucket", dead))["code"].startswith("4.")
 
 
-def test_a_sweep_that_cannot_ring_says_so(make: Make, gcs: FakeGcs) -> None:
+def test_a_sweep_that_cannot_notify_says_so(make: Make, gcs: FakeGcs) -> None:
     function = make({"type": "log"})
     assert function.handle({"sweep": True}) == (200, {"oldest": 0.0, "unfinished": 0, "dead": 0, "rung": 0})
     put(gcs, age=16 * 60)

@@ -37,7 +37,7 @@ def test_the_first_attempt_where_nothing_else_is_said(attempt: Any) -> None:
     assert doorbell(push(deliveryAttempt=attempt), "b").attempt == 1
 
 
-def test_our_own_ring_is_read_like_the_buckets() -> None:
+def test_our_own_notification_is_read_like_the_buckets() -> None:
     message = ring_message("b", "spool/x")
     found = doorbell({"message": {"attributes": message["attributes"], "messageId": "1"}}, "b")
     assert found.key == "spool/x"

@@ -160,7 +160,7 @@ def test_no_such_part_stores_nothing(bucket: Bucket, kind: str) -> None:
     assert not bucket.objects
 
 
-def test_again_is_done_and_gives_the_same_url(bucket: Bucket) -> None:
+def test_storing_again_gives_the_same_url_and_no_second_object(bucket: Bucket) -> None:
     job = job_of()
     first = storage(bucket, path="same.eml").store(job)
     assert storage(bucket, path="same.eml").store(job) == first

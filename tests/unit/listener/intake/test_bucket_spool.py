@@ -265,7 +265,7 @@ async def test_cloud_storage_by_the_same_path(spool: Spools, api: Endpoint) -> N
     assert split_object(first.body)[1] == MAIL
 
 
-async def test_the_budget_is_first_come_first_served() -> None:
+async def test_bytes_in_flight_are_first_come_first_served() -> None:
     budget = Budget(10)
     order: list[int] = []
 
@@ -280,7 +280,7 @@ async def test_the_budget_is_first_come_first_served() -> None:
     assert budget.used == 0
 
 
-async def test_the_budget_survives_those_who_give_up() -> None:
+async def test_bytes_in_flight_are_given_back_by_cancelled_uploads() -> None:
     budget = Budget(10)
     async with budget.use(10):
         waiting = [asyncio.ensure_future(_use(budget, 5)) for _ in range(4)]

@@ -150,7 +150,7 @@ beats.beat(1).accepting()
 """
 
 
-def test_the_parent_sees_another_process_beat() -> None:
+def test_the_parent_sees_the_heartbeat_of_another_process() -> None:
     beats = Heartbeat.create(2)
     subprocess.run(
         [sys.executable, "-c", CHILD, str(beats.fileno())],

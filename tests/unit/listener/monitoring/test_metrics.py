@@ -292,7 +292,7 @@ def test_what_delivery_threads_report_is_not_lost() -> None:
     assert found("smtp_relay_retries_total", flow="in", output="file_0") == 8000
 
 
-def test_series_beyond_the_board_are_counted_and_disturb_no_other() -> None:
+def test_series_beyond_the_shared_memory_are_counted_and_disturb_no_other() -> None:
     board = Board.create(2)
     metrics = Metrics(board)
     metrics.bytes_received(7)

@@ -92,7 +92,7 @@ def test_a_listener_with_limits_of_its_own(counters: Counters) -> None:
     assert Client("192.0.2.5").enter(others) is None
 
 
-def test_held_ones_count_in_all_and_for_nobody(counters: Counters) -> None:
+def test_connections_before_their_proxy_header_count_in_all_and_for_no_address(counters: Counters) -> None:
     """Those behind a proxy that have not said yet whom they are."""
     limits = ConnectionLimits(counters, 3, 1)
     held = [Client("10.0.0.1") for _ in range(3)]
