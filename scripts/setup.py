@@ -1,7 +1,7 @@
 """Sets up what the Makefile's targets need, saying each step; Python's standard library only.
 
     setup.py venv EXTRAS     a virtual environment in .venv holding this project with its extras
-    setup.py packages        programs that tests use: Debian packages where root, npm's packages
+    setup.py packages        what tests use: Debian packages where root, npm's packages
 
 A step that was done and whose inputs did not change is left out: stamps are in .state.
 """
@@ -42,6 +42,10 @@ PROGRAMS = {
     "buildah": "buildah",
     "ip": "iproute2",
 }
+
+# Perl module that a program needs for what tests do with it -> Debian package that holds it. Debian's swaks
+# only recommends its own, and recommended packages are not installed.
+PERL_MODULES = {"Net::SSLeay": "libnet-ssleay-perl"}  # swaks speaks TLS with it
 
 PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
@@ -91,7 +95,7 @@ def _create_venv() -> None:
     run(sys.executable, "-m", "venv", VENV)
 
 
-# --- programs for tests ------------------------------------------------------------------------
+# --- what tests use ------------------------------------------------------------------------
 
 
 def install_packages() -> None:
@@ -109,9 +113,17 @@ def install_packages() -> None:
 def missing_packages() -> list[str]:
     """Debian packages of the programs and data that are not here."""
     wanted = [package for program, package in PROGRAMS.items() if shutil.which(program, path=PATH) is None]
+    wanted += [package for module, package in PERL_MODULES.items() if not perl_has(module)]
     if not list(Path("/usr/lib").glob("python3.*/test/test_email/data/msg_01.txt")):
         wanted.append(_testsuite_package())
     return wanted
+
+
+def perl_has(module: str) -> bool:
+    perl = shutil.which("perl", path=PATH)
+    if perl is None:
+        return False
+    return subprocess.run([perl, f"-M{module}", "-e", "1"], capture_output=True, check=False).returncode == 0
 
 
 def _testsuite_package() -> str:

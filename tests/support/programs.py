@@ -11,6 +11,7 @@ from typing import Final
 
 import pytest
 
+from scripts.setup import PERL_MODULES, perl_has
 from tests.support.servers.relay import ROOT
 
 PATH: Final = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
@@ -23,6 +24,15 @@ def program(name: str, package: str) -> str:
     found = shutil.which(name, path=PATH)
     if found is None:
         pytest.skip(f"{name} is missing (Debian package {package}; `make test` installs it where root)")
+    return found
+
+
+def swaks_with_tls() -> str:
+    """swaks's path. Skips the test when it or the Perl module that it speaks TLS with is not installed."""
+    found = program("swaks", "swaks")
+    for module, package in PERL_MODULES.items():
+        if not perl_has(module):
+            pytest.skip(f"{module} is missing (Debian package {package}; `make test` installs it where root)")
     return found
 
 

@@ -15,7 +15,7 @@ import pytest
 from tests.support.clients.tls import Authority
 from tests.support.mails.stored import strip_added_fields
 from tests.support.net import HOST, free_port, wait_until
-from tests.support.programs import program, run
+from tests.support.programs import program, run, swaks_with_tls
 from tests.support.servers.relay import Relay, flow
 
 Make = Callable[..., Relay]
@@ -101,7 +101,7 @@ class TestSwaks:
         ]
         where = ["--server", "localhost", "--port", str(both.port(implicit))]
         who = ["--from", "ann@client.example", "--to", "bob@server.example", "--auth-user", "user"]
-        return [program("swaks", "swaks"), *where, *tls, *who, "--auth-password", "pass word"]
+        return [swaks_with_tls(), *where, *tls, *who, "--auth-password", "pass word"]
 
 
 @IMPLICIT
