@@ -1,7 +1,7 @@
 """Sets up what the Makefile's targets need, saying each step; Python's standard library only.
 
     setup.py venv EXTRAS     a virtual environment in .venv holding this project with its extras
-    setup.py packages        what tests use: Debian packages where root, npm's packages
+    setup.py packages        what tests use: Debian packages where root, npm's packages, the SPF suite
 
 A step that was done and whose inputs did not change is left out: stamps are in .state.
 """
@@ -14,6 +14,8 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,6 +48,11 @@ PROGRAMS = {
 # Perl module that a program needs for what tests do with it -> Debian package that holds it. Debian's swaks
 # only recommends its own, and recommended packages are not installed.
 PERL_MODULES = {"Net::SSLeay": "libnet-ssleay-perl"}  # swaks speaks TLS with it
+
+SPF_SUITE_PACKAGE = "pyspf==2.0.14"  # its source distribution holds RFC 7208's suite
+SPF_SUITE_DIGEST = "sha256:57a7ef01bda090173aafb6af0106251686ed73f03db4e911fcd34c57fc347186"
+SPF_SUITE_MEMBER = "pyspf-2.0.14/test/rfc7208-tests.yml"
+SPF_SUITE = STATE / "pyspf-2.0.14" / "rfc7208-tests.yml"
 
 PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
@@ -108,6 +115,7 @@ def install_packages() -> None:
     if wanted:
         say(f"not installed (root on Debian could): {', '.join(wanted)}. Tests that need them will skip")
     _install_node_packages()
+    fetch_spf_suite()
 
 
 def missing_packages() -> list[str]:
@@ -156,6 +164,28 @@ def _install_node_packages() -> None:
     if not (NODE / "package.json").exists():
         (NODE / "package.json").write_text('{"private": true}\n')
     run(npm, "install", "--prefix", NODE, "--no-audit", "--no-fund", "--silent", *wanted)
+
+
+def fetch_spf_suite() -> None:
+    """One file of a source distribution. pip compares the digest before it looks into the archive."""
+    if SPF_SUITE.exists():
+        return
+    say(f"fetching the SPF suite with {SPF_SUITE_PACKAGE}'s source distribution")
+    with tempfile.TemporaryDirectory() as folder:
+        requirements = Path(folder) / "requirements.txt"
+        requirements.write_text(f"{SPF_SUITE_PACKAGE} --hash={SPF_SUITE_DIGEST}\n")
+        pip = [VENV / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "download", "--quiet"]
+        how = ["--no-deps", "--no-binary", ":all:", "--no-build-isolation", "--require-hashes"]
+        run(*pip, *how, "--dest", folder, "--requirement", requirements)
+        (archive,) = Path(folder).glob("*.tar.gz")
+        with tarfile.open(archive) as content:
+            member = content.extractfile(SPF_SUITE_MEMBER)
+            assert member is not None
+            suite = member.read()
+    SPF_SUITE.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = SPF_SUITE.with_suffix(".unfinished")
+    unfinished.write_bytes(suite)
+    unfinished.rename(SPF_SUITE)
 
 
 def _can_install() -> bool:

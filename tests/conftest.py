@@ -15,7 +15,7 @@ from tests.support.clients.dialogue import play
 from tests.support.servers.pool import Pool
 from tests.support.servers.relay import Relay, Stock
 
-MAY_SKIP: Final = ("terraform provider", "pubsub emulator jar", "conformance data")
+MAY_SKIP: Final = ("terraform provider", "pubsub emulator jar")
 """Starts of the reasons that may skip in CI: what no package registry carries."""
 
 # How long an example takes says something of the machine, and nothing of the code.

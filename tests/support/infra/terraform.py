@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +16,10 @@ _PATH: Final = re.compile(
     r"(?<![\w.\]\"-])([a-z_][\w-]*)((?:\[[^\[\]]*\])*(?:\.[a-z_*][\w-]*(?:\[[^\[\]]*\])*)+)"
 )
 _STEP: Final = re.compile(r"\.([a-z_][\w-]*)")
+_META: Final = frozenset(
+    {"count", "for_each", "depends_on", "provider", "lifecycle", "provisioner", "connection", "timeouts"}
+)
+"""What every resource may hold, whatever its provider."""
 _OWN: Final = frozenset({"each", "count", "path", "self", "terraform"})
 
 
@@ -78,6 +82,44 @@ def read_module(folder: Path) -> Module:
             module.data |= {(kind, name) for kind, named in _plain(block).items() for name in _plain(named)}
         module.references += _references(content, path.name, frozenset())
     return module
+
+
+Schema = dict[str, Any]
+"""Names of arguments and blocks, each with `required`, and `block`: the Schema of a block, else None."""
+
+
+def schema_faults(path: Path, types: Mapping[str, Schema]) -> list[str]:
+    """What a file's resources hold that their types do not know, or lack that these require."""
+    with path.open() as stream:
+        resources = hcl2.load(stream).get("resource", ())
+    found: list[str] = []
+    for block in resources:
+        for kind, named in _plain(block).items():
+            for name, body in _plain(named).items():
+                where = f"{path.name}: {kind}.{name}"
+                if kind not in types:
+                    found.append(f"{where}: unknown resource type")
+                else:
+                    own = {key: value for key, value in _plain(body).items() if key not in _META}
+                    found += _block_faults(where, own, types[kind])
+    return found
+
+
+def _block_faults(where: str, body: Mapping[str, Any], schema: Schema) -> Iterator[str]:
+    held: list[tuple[str, Any]] = [(name, value) for name, value in body.items() if name != "dynamic"]
+    for dynamic in body.get("dynamic", ()):
+        held += [(name, block.get("content", [{}])) for name, block in _plain(dynamic).items()]
+    for name, value in held:
+        if name not in schema:
+            yield f'{where}: unknown "{name}"'
+        elif schema[name]["block"] is not None:
+            for block in value if isinstance(value, list) else [value]:
+                if isinstance(block, dict):
+                    yield from _block_faults(f"{where}.{name}", _plain(block), schema[name]["block"])
+    present = {name for name, _ in held}
+    yield from (
+        f'{where}: missing "{n}"' for n, one in schema.items() if one["required"] and n not in present
+    )
 
 
 def _references(value: Any, where: str, bound: frozenset[str]) -> Iterator[Reference]:

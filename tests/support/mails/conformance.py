@@ -1,32 +1,31 @@
-"""Where the public conformance suites are, and how they are read.
+"""The conformance suites, and how they are read.
 
-They are not part of the project: the folder is SMTP_RELAY_CONFORMANCE, else `shared/conformance` beside
-the repository. Where there is none, tests that need it skip and say so.
+Recorded mails and the ARC suite are in tests/data/conformance, whose README says where they come from.
+RFC 7208's own suite is in pyspf's source distribution: scripts/setup.py puts it into .state. Where it
+was not fetched, tests that need it skip and say so.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
 import yaml
 
+from scripts.setup import SPF_SUITE
 from tests.support.servers.relay import ROOT
 
-_BESIDE: Final = ROOT.parent / "shared" / "conformance"
-FOLDER: Final = Path(os.environ.get("SMTP_RELAY_CONFORMANCE", _BESIDE))
+FOLDER: Final = ROOT / "tests" / "data" / "conformance"
 
 Zone = dict[str, dict[str, Any]]
 
-_MISSING: Final = "conformance data is not here: set SMTP_RELAY_CONFORMANCE to its folder"
+_MISSING: Final = "the SPF suite is missing (`make test` fetches it with pyspf's source distribution)"
 
-needs_suites: Final = pytest.mark.skipif(not FOLDER.is_dir(), reason=_MISSING)
+needs_spf_suite: Final = pytest.mark.skipif(not SPF_SUITE.is_file(), reason=_MISSING)
 
 
 def each(names: tuple[str, ...], cases: Iterable[tuple[str, tuple[Any, ...]]]) -> pytest.MarkDecorator:
@@ -54,8 +53,6 @@ class Case:
 @cache
 def cases() -> list[Case]:
     """The recorded mails."""
-    if not (FOLDER / "cases").is_dir():
-        return []
     return [
         Case(
             folder.name,
@@ -69,30 +66,25 @@ def cases() -> list[Case]:
 
 @cache
 def spf_suite() -> list[tuple[str, dict[str, Any], Zone]]:
-    """Name, test and zone of each case of RFC 7208's suite."""
+    """Name, test and zone of each case of RFC 7208's suite; none where it was not fetched."""
     found = []
-    for scenario in _documents("rfc7208-tests.yml"):
+    for scenario in yaml.safe_load_all(SPF_SUITE.read_text()) if SPF_SUITE.is_file() else ():
         zone = _spf_zone(scenario["zonedata"])
         found += [(name, test, zone) for name, test in scenario["tests"].items()]
     return found
 
 
 @cache
-def arc_suite() -> list[tuple[str, dict[str, Any], Zone]]:
-    """Name, test and zone of each case of the ARC validation suite."""
+def arc_suite() -> list[tuple[str, bytes, str, Zone]]:
+    """Name, mail, right result ("" where a seal reports a failure itself) and zone of each case of the
+    ARC validation suite."""
     found = []
-    for scenario in _documents("arc-draft-validation-tests.yml"):
-        records = scenario.get("txt-records") or {}
-        zone = {name: {"TXT": [text]} for name, text in records.items()}
-        found += [(name, test, zone) for name, test in scenario["tests"].items()]
+    for path in sorted((FOLDER / "arc").iterdir()):
+        scenario = json.loads(path.read_text())
+        zone: Zone = {name: {"TXT": [text]} for name, text in scenario["records"].items()}
+        for name, test in scenario["tests"].items():
+            found.append((name, "\r\n".join(test["message"]).encode(), test["cv"].lower(), zone))
     return found
-
-
-def _documents(name: str) -> list[dict[str, Any]]:
-    path = FOLDER / name
-    if not path.is_file():
-        return []
-    return [document for document in yaml.safe_load_all(path.read_text()) if document]
 
 
 def _spf_zone(data: dict[str, list[Any]]) -> Zone:

@@ -6,10 +6,9 @@ from listener.mailauth.check import BytesSource, Checks, check
 from listener.mailauth.dns.zone import MemoryResolver
 from listener.mailauth.spf import Sender
 from listener.mailauth.verdict import decide
-from tests.support.mails.conformance import Case, cases, each, needs_suites
+from tests.support.mails.conformance import Case, cases, each
 
 
-@needs_suites
 def test_they_are_all_there() -> None:
     assert len(cases()) == 34
 

@@ -12,7 +12,7 @@ from listener.mailauth import spf
 from listener.mailauth.dns.client import DnsResolver
 from listener.mailauth.dns.resolver import DnsAnswer, Question, Resolver
 from listener.mailauth.dns.zone import MemoryResolver
-from tests.support.mails.conformance import Zone, each, needs_suites, spf_suite
+from tests.support.mails.conformance import Zone, each, needs_spf_suite, spf_suite
 from tests.support.servers.dns_server import DnsServer
 
 DEFAULT = "SPF fail - not authorized"
@@ -48,7 +48,7 @@ async def hold(resolver: Resolver, test: dict[str, Any]) -> None:
         assert found.explanation == (DEFAULT if explanation == "DEFAULT" else explanation)
 
 
-@needs_suites
+@needs_spf_suite
 def test_the_suite_is_whole() -> None:
     assert len(spf_suite()) == 203
 
