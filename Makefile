@@ -6,7 +6,7 @@ BIN := .venv/bin
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check docs-check fmt bench fuzz faults faults-local faults-aws faults-gcp soak image e2e-aws e2e-gcp setup setup-run clean
+.PHONY: help run test quick check docs-check fmt bench fuzz faults faults-local faults-aws faults-gcp soak image e2e-aws e2e-gcp setup setup-run clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -22,6 +22,9 @@ run: setup-run ## start the debug server on localhost:10025; mails land in ./rec
 test: setup check ## set everything up, then lint, type-check and test
 	@echo "» tests: pytest on $(JOBS) processes"
 	$(BIN)/pytest -n $(JOBS) --dist loadgroup
+
+quick: setup ## the unit and dialogue tests, in less than three minutes
+	$(BIN)/pytest -n $(JOBS) --dist loadgroup tests/unit tests/dialogue
 
 check: setup ## ruff, mypy, import-linter
 	@echo "» lint, formatting, types, import rules"
