@@ -6,7 +6,7 @@ BIN := .venv/bin
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick check docs-check fmt bench fuzz faults faults-local faults-aws faults-gcp soak image e2e-aws e2e-gcp setup setup-run clean
+.PHONY: help run test quick fresh check docs-check fmt bench fuzz faults faults-local faults-aws faults-gcp soak image e2e-aws e2e-gcp setup setup-run clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -25,6 +25,9 @@ test: setup check ## set everything up, then lint, type-check and test
 
 quick: setup ## the unit and dialogue tests, in less than three minutes
 	$(BIN)/pytest -n $(JOBS) --dist loadgroup tests/unit tests/dialogue
+
+fresh: ## make run and make test on a fresh machine: a minimal Debian in a folder, for root on Debian
+	@$(PYTHON) scripts/fresh.py
 
 check: setup ## ruff, mypy, import-linter
 	@echo "» lint, formatting, types, import rules"

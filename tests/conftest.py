@@ -6,17 +6,15 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from scripts.fresh import MAY_SKIP
 from tests.support.clients.dialogue import play
 from tests.support.servers.pool import Pool
 from tests.support.servers.relay import Relay, Stock
-
-MAY_SKIP: Final = ("terraform provider", "pubsub emulator jar")
-"""Starts of the reasons that may skip in CI: what no package registry carries."""
 
 # How long an example takes says something of the machine, and nothing of the code.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
