@@ -5,8 +5,13 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
+from typing import Final
 
 HOST = "127.0.0.1"
+
+PATIENCE: Final = 180.0
+"""Seconds for what several processes do together. It is far more than they need, because the machine may be
+busy with other things: a wait ends as soon as its condition holds."""
 
 
 def free_port() -> int:

@@ -34,7 +34,7 @@ def test_duplicated_concurrent_and_reordered(stack_for: Stacks) -> None:
         # Whoever was told to come back finds nothing to do.
         assert stack.push(key, attempt=2) == 204
     assert not stack.spooled()
-    messages = stack.messages("out", least=6, seconds=5)
+    messages = stack.messages("out", least=6)
     assert sorted(json.loads(each["data"])["id"] for each in messages) == sorted(map(id_of, keys))
     assert sorted(stack.stored()) == sorted(f"{id_of(key)}.eml" for key in keys)
 
@@ -97,7 +97,7 @@ def test_a_run_that_was_killed_is_finished_by_another(stack_for: Stacks) -> None
         assert 204 in list(pool.map(stack.push, [key] * 4))
     stack.push(key, attempt=3)
     assert not stack.spooled()
-    assert len(stack.messages("out", seconds=5)) == 1
+    assert len(stack.messages("out")) == 1
     assert len(stack.stored()) == 1
     assert any(entry["message"] == "in doubt" for entry in stack.function.entries())
 
@@ -107,7 +107,7 @@ def test_a_run_that_crashes_again_and_again_ends_in_the_dead_letter_topic(stack_
     stack.function.restart(SMTP_RELAY_TIMEOUT="no number")
     stack.put()
     found: list[object] = []
-    stack.until(lambda: bool(found) or bool(found.extend(stack.dead_doorbells()) or found), "it", 60)
+    stack.until(lambda: bool(found) or bool(found.extend(stack.dead_doorbells()) or found), "it")
     assert len(stack.spooled()) == 1  # the mail waits for the sweep
     stack.function.restart(SMTP_RELAY_TIMEOUT="300")
     assert stack.push(stack.spooled()[0]) == 204
@@ -127,5 +127,5 @@ def test_temporary_failures_come_back_and_are_then_left_to_the_sweep(stack_for: 
     assert stack.keys("receipts/") == []  # what did not happen leaves no claim
     stack.function.restart(PUBSUB_EMULATOR_HOST=stack.pubsub.address)
     assert stack.push(key) == 204
-    assert len(stack.messages("out", seconds=5)) == 1
+    assert len(stack.messages("out")) == 1
     assert len(stack.stored()) == 1

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.support.clouds.ministack import Ministack
-from tests.support.net import HOST, free_port
+from tests.support.net import HOST, PATIENCE, free_port
 from tests.support.servers.relay import Relay
 
 SENDER: Final = "ada@example.com"
@@ -117,7 +117,7 @@ def variables_of(aws: Ministack, family: str) -> dict[str, str]:
     return {one["name"]: one["value"] for one in container["environment"]}
 
 
-def until(condition: Callable[[], bool], what: str, aws: Ministack, seconds: float = 60.0) -> None:
+def until(condition: Callable[[], bool], what: str, aws: Ministack, seconds: float = PATIENCE) -> None:
     """Wait. Raises TimeoutError with the end of AWS's log."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -22,6 +22,7 @@ from infra.bundle.build import bundle
 from infra.bundle.runtime import Platform
 from tests.support.clouds.ministack import ACCOUNT, REGION, Ministack
 from tests.support.mails.spooled import MAIL, envelope_of, spool_object
+from tests.support.net import PATIENCE
 from tests.support.servers.relay import ROOT
 
 _ROLE: Final = f"arn:aws:iam::{ACCOUNT}:role/test"
@@ -269,7 +270,7 @@ class Stack:
         found: bytes = self.s3.get_object(Bucket=bucket or self.bucket, Key=key)["Body"].read()
         return found
 
-    def messages(self, queue: str, least: int = 1, seconds: float = 15.0) -> list[Any]:
+    def messages(self, queue: str, least: int = 1, seconds: float = PATIENCE) -> list[Any]:
         """The bodies in a queue, taken out, once there are so many."""
         found: list[Any] = []
         deadline = time.monotonic() + seconds
@@ -292,11 +293,11 @@ class Stack:
         visible, hidden = (int(found["Attributes"][name]) for name in names)
         return visible, hidden
 
-    def settled(self, seconds: float = 30.0) -> None:
+    def settled(self, seconds: float = PATIENCE) -> None:
         """Wait until nothing is owed and no message is left but those that are hidden for a while."""
         self.until(lambda: not self.spooled() and not self.waits()[0], "the spool to be empty", seconds)
 
-    def until(self, condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
+    def until(self, condition: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
         """Wait for something. Raises TimeoutError with the log's end."""
         deadline = time.monotonic() + seconds
         while not condition():

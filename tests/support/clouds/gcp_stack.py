@@ -17,7 +17,7 @@ from typing import Any, Final, Self
 from infra.bundle.gcp import source
 from tests.support.clouds.gcp import PROJECT, FakeGcs, Process, Pubsub
 from tests.support.mails.spooled import MAIL, envelope_of, spool_object
-from tests.support.net import HOST
+from tests.support.net import HOST, PATIENCE
 
 PREFIX: Final = "relay"
 _LOG_START: Final = '{"severity"'
@@ -140,7 +140,7 @@ class Stack:
         keys = [key for key in self.keys("dead/") if key.endswith(".json")]
         return [json.loads(self.gcs.read(self.bucket, key)) for key in keys]
 
-    def messages(self, topic: str, least: int = 1, seconds: float = 15.0) -> list[dict[str, Any]]:
+    def messages(self, topic: str, least: int = 1, seconds: float = PATIENCE) -> list[dict[str, Any]]:
         """What was published to an output's topic, taken out, once there is so much."""
         found: list[dict[str, Any]] = []
         deadline = time.monotonic() + seconds
@@ -177,11 +177,11 @@ class Stack:
         assert status == 200, self.function.log()[-4000:]
         return dict(found)
 
-    def settled(self, seconds: float = 30.0) -> None:
+    def settled(self, seconds: float = PATIENCE) -> None:
         """Wait until nothing is owed."""
         self.until(lambda: not self.spooled(), "the spool to be empty", seconds)
 
-    def until(self, condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
+    def until(self, condition: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
         """Wait for something. Raises TimeoutError with the log's end."""
         deadline = time.monotonic() + seconds
         while not condition():

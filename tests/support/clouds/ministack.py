@@ -12,7 +12,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any, Final, Self
 
-from tests.support.net import HOST, free_port
+from tests.support.net import HOST, PATIENCE, free_port
 from tests.support.servers.relay import ROOT
 
 REGION: Final = "us-east-1"
@@ -22,7 +22,6 @@ _PACKAGES: Final = ("ministack==1.5.33", "boto3==1.43.106", "aws-lambda-powertoo
 """ministack pins an old botocore; an unpinned install would pick an old ministack."""
 
 _VENV: Final = ROOT / ".state" / "ministack"
-_START: Final = 60.0
 
 
 class Ministack:
@@ -62,7 +61,7 @@ class Ministack:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        deadline = time.monotonic() + _START
+        deadline = time.monotonic() + PATIENCE
         while not self._healthy():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.stop()

@@ -73,7 +73,7 @@ class Cdk:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=900,
             check=False,
         )
         text = done.stdout + done.stderr

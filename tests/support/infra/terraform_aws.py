@@ -62,7 +62,7 @@ class Terraform:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=900,
             check=False,
         )
         assert done.returncode == 0, f"terraform {arguments}: {done.stdout[-4000:]}{done.stderr[-4000:]}"

@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 from functions.local import layout as folder
-from tests.support.net import wait_until
+from tests.support.net import PATIENCE, wait_until
 from tests.support.servers.relay import ROOT, Relay
 
 
@@ -22,7 +22,7 @@ def records(relay: Relay) -> list[dict[str, Any]]:
     return found
 
 
-def wait_for_records(relay: Relay, count: int, *, seconds: float = 20) -> list[dict[str, Any]]:
+def wait_for_records(relay: Relay, count: int, *, seconds: float = PATIENCE) -> list[dict[str, Any]]:
     """The same, once there are so many."""
     wait_until(lambda: len(records(relay)) >= count, seconds=seconds, what=f"{count} dead letters")
     return records(relay)
