@@ -3,7 +3,8 @@
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
 BIN := .venv/bin
-JOBS ?= 2
+# One process more than cores, because tests wait more than they compute.
+JOBS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 
 .DEFAULT_GOAL := help
 .PHONY: help run test quick fresh check docs-check fmt bench fuzz faults faults-local faults-aws faults-gcp soak image e2e-aws e2e-gcp setup setup-run clean

@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -19,6 +19,28 @@ from tests.support.servers.relay import Relay, Stock
 # How long an example takes says something of the machine, and nothing of the code.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+
+_LONGEST: Final = ("aws-cdk", "aws", "gcp", "image", "cdk", "aws-terraform", "terraform-aws")
+"""Groups that take longest, in the order in which they start: what starts last must be short, so that all
+processes end together."""
+
+_SERVERS: Final = ("dialogue", "e2e")
+"""Folders whose tests share servers within a file: starting one takes half a second of a core."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    for item in items:
+        if item.path.parent.name in _SERVERS and item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    yield
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    group = item.get_closest_marker("xdist_group")
+    return _LONGEST.index(group.args[0]) if group and group.args[0] in _LONGEST else len(_LONGEST)
 
 
 def _in_ci() -> bool:
