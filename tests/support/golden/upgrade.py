@@ -1,0 +1,122 @@
+"""What this version's function does with a golden recording of a bucket's spool, held against what the
+recording version left undone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Final
+
+from functions.bucket.runner import ABANDONED
+from functions.spool.deadletters import Selection
+from functions.spool.object import DeadRecord
+from tests.support.golden.bucket import TARGET, Site
+from tests.support.golden.recording import MAILS, name_of, once
+
+
+class Upgrade:
+    """A recording in the hands of this version's function: what it did, and what is left. The next servers
+    take everything now."""
+
+    owed = once(
+        *("log fresh", "first fresh fine", "second fresh fine"),
+        *("log kept", "first kept fine", "second kept fine"),
+        *("first partly later-first", "first waiting later-first", "second dropped later-second"),
+        *("first replayed never-first", "second claimed silent-first"),
+    )
+    """What the recording version left undone, besides the cloud's own outputs for `fresh` and `kept`. It
+    began everything else, and wrote that down."""
+    doubts = once("first claimed silent-first", "second receipts silent-second")
+    """What it began and did not see the end of."""
+
+    def __init__(self, site: Site, recording: Mapping[str, Any], *, later: float) -> None:
+        self.site = site
+        self.ids: dict[str, str] = recording["mails"]
+        self._age = site.load(recording, later=later)
+        site.logged.attach()
+
+    def run(self, **options: Any) -> None:
+        """Deliver every mail, twice: repeated events change nothing."""
+        self.site.start(age=self._age, **options)
+        for _ in range(2):
+            for key in self.site.spooled().values():
+                self.site.deliver(key)
+
+    def check_effects(self, beyond: Counter[tuple[str, ...]] | None = None) -> None:
+        """Raises AssertionError unless exactly what was owed took effect, and what is given."""
+        own = once(*(f"{output} {name}" for output in self.site.own for name in ("fresh", "kept")))
+        expected, found = self.owed + own + (beyond or Counter()), self.site.effects()
+        assert found == expected, f"repeated: {found - expected}, missing: {expected - found}"
+
+    def in_doubt(self) -> list[tuple[str, str]]:
+        """Mail and output of each doubt that was told."""
+        names = {mail_id: name for name, mail_id in self.ids.items()}
+        return sorted((names[mail_id], output) for mail_id, output in self.site.logged.doubts)
+
+    def dead(self) -> dict[tuple[str, str], DeadRecord]:
+        """The dead records, by mail and output."""
+        names = {mail_id: name for name, mail_id in self.ids.items()}
+        return {(names[one.id], one.output): one for one in self.site.letters().list(Selection())}
+
+    def stored(self) -> Counter[str]:
+        """How many objects the output stored of each mail."""
+        return Counter(name_of(one["text"].encode()) for one in self.site.objects(TARGET))
+
+
+def check_claims_are_respected(upgrade: Upgrade) -> None:
+    """Two minutes after the recording the runs that it was made of may still go on."""
+    site = upgrade.site
+    upgrade.run()
+    upgrade.check_effects()
+    assert upgrade.in_doubt() == []
+    assert upgrade.stored() == dict.fromkeys(MAILS, 1)
+    assert set(site.spooled()) == {"claimed", "receipts", "parked", "partly-refused"}
+    assert set(upgrade.dead()) == {("parked", "first"), ("parked", "unknown"), ("partly-refused", "first")}
+
+
+def check_dead_letters_are_replayed(upgrade: Upgrade) -> None:
+    """Only those who were refused are asked again."""
+    site = upgrade.site
+    upgrade.run()
+    for name in ("parked", "partly-refused"):
+        site.letters().replay(upgrade.dead()[name, "first"], now=False)
+        site.deliver(site.spooled()[name])
+    replayed = once("first parked never-first", "first partly-refused never-first")
+    upgrade.check_effects(replayed)
+    assert set(site.spooled()) == {"claimed", "receipts"}
+
+
+def check_doubts_are_sent_again(upgrade: Upgrade) -> None:
+    """An hour later those runs are over, and nobody knows how they ended."""
+    upgrade.run()
+    upgrade.check_effects(upgrade.doubts)
+    assert upgrade.in_doubt() == [("claimed", "first"), ("receipts", "second")]
+    assert set(upgrade.site.spooled()) == {"parked", "partly-refused"}
+    assert upgrade.stored() == dict.fromkeys(MAILS, 1)
+
+
+def check_doubts_are_given_up(upgrade: Upgrade) -> None:
+    """The same with `onDoubt: "dead-letter"`."""
+    upgrade.run(on_doubt="dead-letter")
+    upgrade.check_effects()
+    assert upgrade.in_doubt() == [("claimed", "first"), ("receipts", "second")]
+    reasons = {about: one.reason for about, one in upgrade.dead().items()}
+    assert reasons["claimed", "first"] == reasons["receipts", "second"] == ABANDONED
+    assert set(upgrade.site.spooled()) == {"claimed", "receipts", "parked", "partly-refused"}
+
+
+def check_other_identities_have_no_receipts(upgrade: Upgrade) -> None:
+    """The receipts are what keeps effects from being repeated: under other names there are none."""
+    upgrade.run(renamed=True)
+    repeated = set(upgrade.site.effects() - upgrade.owed)
+    assert {("first", "done", "fine"), ("second", "done", "fine"), ("first", "partly", "fine")} <= repeated
+
+
+CHECKS: Final = (
+    (check_claims_are_respected, 120.0),
+    (check_dead_letters_are_replayed, 120.0),
+    (check_doubts_are_sent_again, 3_600.0),
+    (check_doubts_are_given_up, 3_600.0),
+    (check_other_identities_have_no_receipts, 120.0),
+)
+"""Each check, and how old the recording is to be for it, in seconds."""
