@@ -1,6 +1,9 @@
-"""Address lists of header fields, read leniently (RFC 5322 sections 3.4 and 4.4).
+"""Addresses: how they are compared, and the lists of them in header fields, read leniently
+(RFC 5322 sections 3.4 and 4.4).
 
-A list is what a stranger wrote: any text gives a list, in linear time and without recursion.
+A list is what a stranger wrote: any text gives a list, in linear time and without recursion. The From
+fields are read in one place, `authors_of`, because whoever signs, checks or shows a mail has to mean
+the same author.
 """
 
 from __future__ import annotations
@@ -8,23 +11,37 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
+from functions.domains import ascii_form, domain_key, fold_ascii
 from functions.message.charset import decode, decode_words
+from functions.message.fields import all_values
 
-# The possessive forms (`*+`) keep a quote or a bracket that never ends from costing more than one pass.
+MAX_AUTHORS: Final = 16_384
+"""Bytes of all From fields that are read; more is no list of authors."""
+
+# The possessive forms (`*+`) keep a quote or a word that never ends from costing more than one pass.
 _TOKEN: Final = re.compile(
     r"""
       (?P<blank>[\s\x00]+)
-    | "(?P<quoted>[^"\\]*+(?:\\.[^"\\]*+)*+)"?
-    | <(?P<angle>(?:[^<>"]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")*+)>?
+    | "(?P<quoted>[^"\\]*+(?:\\.[^"\\]*+)*+)(?P<closed>"?)
+    | (?P<word>=\?[!->@-~]{1,64}\?[bBqQ]\?[^?\r\n]*+\?=)
+    | (?P<open><)
+    | (?P<close>>)
     | (?P<comment>\()
     | (?P<end>[,;][,;\s\x00]*+)
     | (?P<group>:)
-    | (?P<text>\[[^\]\s]*+\]?|[^\s\x00"<,;:(\[]+|.)
+    | (?P<text>\[[^\]\s]*+\]?|(?:[^\s\x00"<>,;:(\[=]++|=(?!\?))++|.)
     """,
     re.VERBOSE | re.DOTALL,
 )
+_USUAL: Final = re.compile(  # one display name, quoted or not, and one address: most mails
+    r"""(?:[ \t]*+"([^"\\<>@\x00]*+)"[ \t]*+|([^"(),:;<>@\[\\\x00]*+))"""
+    r"""<([^"(),:;<>@\[\\\s\x00]++@[0-9A-Za-z.-]++)>[ \t]*+"""
+)
 _PAREN: Final = re.compile(r"\\.|[()]", re.DOTALL)
 _ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
+_QUOTED: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_NO_HOST: Final = re.compile(r"[\s\x00-\x1f,;:<>()\"\\]")
+_NO_QUOTES: Final = str.maketrans("", "", '"()')
 
 
 class Address(NamedTuple):
@@ -34,76 +51,250 @@ class Address(NamedTuple):
     address: str
 
 
+def address_key(address: str) -> str:
+    """What all ways to write one address have in common, and no other address has: the case of A to Z
+    does not count, and domains are compared by `domain_key`. A text without @ is a local part."""
+    if address.isascii() and address[-1:] != ".":
+        return address.lower()  # most addresses: this runs for every MAIL and RCPT
+    local, at, domain = address.rpartition("@")
+    return fold_ascii(local) + at + domain_key(domain) if at else fold_ascii(address)
+
+
+def with_a_labels(address: str) -> str:
+    """The address with its domain as A-labels and its local part as it is. One whose domain is ASCII
+    already, or has no such form, stays as it is."""
+    local, at, domain = address.rpartition("@")
+    form = None if domain.isascii() or not at else ascii_form(domain)
+    return address if form is None else f"{local}@{form}"
+
+
+def in_ascii(address: str) -> str | None:
+    """The address for those who know ASCII only: its domain as A-labels. None where the local part goes
+    beyond ASCII (RFC 6531 section 3.3 leaves no other way to write it), or the domain is none."""
+    address = with_a_labels(address)
+    return address if address.isascii() else None
+
+
+class Authors(NamedTuple):
+    """Who wrote a mail, by all its From fields.
+
+    `addresses` are the mailboxes in order, `fields` counts the From fields. `complete` is false when
+    there was more than is read. `unsure` are those that some reader takes for authors and this one
+    does not: parts of From fields, and From fields that only a lenient reader finds.
+    """
+
+    addresses: tuple[Address, ...]
+    fields: int
+    complete: bool
+    unsure: tuple[Address, ...] = ()
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """The authors' domains in ASCII form, each once, in order. The first is the one that signs."""
+        return _ascii_forms([host for box in self.addresses for host in _hosts(box.address)[-1:]])
+
+    @property
+    def possible_domains(self) -> tuple[str, ...]:
+        """`domains`, and behind them those that some reader may take for an author's: of routes
+        (RFC 5322 section 4.4), of addresses with several @, of `unsure`."""
+        found = [_hosts(box.address) for box in (*self.addresses, *self.unsure)]
+        own = [host for hosts in found[: len(self.addresses)] for host in hosts[-1:]]
+        return _ascii_forms(own + [host for hosts in found for host in hosts])
+
+
+def authors_of(head: bytes) -> Authors:
+    """The authors of a mail with this header block (RFC 5322 section 3.6.2). Never raises; time is
+    linear in the header and MAX_AUTHORS bounds what is kept."""
+    addresses: list[Address] = []
+    unsure: list[Address] = []
+    left = MAX_AUTHORS
+    fields = 0
+    for value, sound in all_values(head, b"from"):
+        boxes, others = _readings(decode(value[:left]))
+        (addresses if sound else unsure).extend(boxes)
+        unsure += others
+        fields += sound
+        left -= len(value) + 1  # so that empty fields count as well
+        if left < 0:
+            break
+    return Authors(tuple(addresses), fields, left >= 0, tuple(unsure))
+
+
 def parse_addresses(value: bytes, most: int = 2_000) -> list[Address]:
     """The mailboxes of an unfolded address-list value, groups flattened, at most `most` of them.
 
-    Display names have their encoded words read. Never raises.
+    Display names have their encoded words read; nothing in an encoded word separates or quotes.
+    Never raises.
     """
-    text = decode(value)
+    return _parse(decode(value), most)[0]
+
+
+def _readings(text: str) -> tuple[list[Address], list[Address]]:
+    """The mailboxes of a From field, and what another reader may take for some in addition."""
+    boxes, others, balanced = _parse(text, MAX_AUTHORS)
+    if text.count("@") == sum(box.address.count("@") for box in boxes):
+        return boxes, others
+    if not balanced:
+        # A quote or comment that never ends hides the rest from us, not from every mail client.
+        more = [box for box in _parse(text.translate(_NO_QUOTES), MAX_AUTHORS)[0] if "@" in box.address]
+        if not any("@" in box.address for box in boxes):
+            return more, others
+        others += more
+    if "=?" in text:
+        # RFC 2047 section 5 forbids commas and blanks in the encoded words of a name. A client that
+        # follows it does not read such a word as one.
+        others += _parse(text.replace("=?", "= ?"), MAX_AUTHORS)[0]
+    return boxes, others
+
+
+def _ascii_forms(hosts: list[str]) -> tuple[str, ...]:
+    """The ASCII forms of those that are domains, each once."""
+    return tuple(dict.fromkeys(form for host in hosts if (form := ascii_form(host)) is not None))
+
+
+def _hosts(address: str) -> list[str]:
+    """What follows each @ of an address, quoted strings aside."""
+    if '"' in address:
+        address = _QUOTED.sub("", address)
+    return [_NO_HOST.split(part.lstrip(), maxsplit=1)[0] for part in address.split("@")[1:]]
+
+
+def _parse(text: str, most: int) -> tuple[list[Address], list[Address], bool]:
+    """The mailboxes, what other readers take for some, and whether each quote and comment ends."""
+    usual = _USUAL.fullmatch(text)
+    if usual is not None:
+        name = usual[1] if usual[2] is None else " ".join(usual[2].split())
+        return [Address(_plain(name), usual[3])][:most], [], True
     found: list[Address] = []
+    unsure: list[Address] = []
     box = _Mailbox()
+    balanced = True
     at = 0
     while at < len(text) and len(found) < most:
         token = _TOKEN.match(text, at)
         assert token is not None  # the last alternative takes any character
         at = token.end()
-        match token.lastgroup:
-            case "blank":
-                box.glued = False
-            case "quoted":
-                box.add(_ESCAPED.sub(r"\1", token["quoted"]), token[0])
-            case "angle":
-                box.angle = token["angle"]
-            case "comment":
-                start, at = at, _comment_end(text, at)
+        kind = token.lastgroup
+        if kind == "text":
+            box.add(token[0], token[0], plain=True)
+        elif kind == "blank":
+            box.glued = False
+        elif kind == "closed":
+            balanced = balanced and token["closed"] != ""
+            box.add(_ESCAPED.sub(r"\1", token["quoted"]), token[0])
+        elif kind == "word":
+            box.add(token[0], token[0])
+        elif kind == "open":
+            box.open()
+        elif kind == "close" and box.outer is not None:
+            box.close()
+        elif kind == "comment":
+            start, at = at, _comment_end(text, at)
+            balanced = balanced and at <= len(text)
+            if box.outer is None:
                 box.comment = box.comment or text[start : at - 1]
-                box.glued = False
-            case "end":
-                box.settle(found)
-                box = _Mailbox()
-            case "group":
-                box = _Mailbox()
-            case _:
-                box.add(token[0], token[0])
-    box.settle(found)
-    return found[:most]
+            box.glued = False
+        elif box.outer is None and (kind == "end" or (kind == "group" and box.is_address)):
+            box.settle(found, unsure)
+            box = _Mailbox()
+        elif box.outer is None and kind == "group":
+            box = _Mailbox()
+        else:
+            box.add(token[0], token[0], plain=True)
+    box.settle(found, unsure)
+    return found[:most], unsure, balanced
+
+
+class _Word:
+    """Pieces without a blank between them, as meant and as written. `first` and `last` are what of the
+    first and of the last piece stands outside of quotes and encoded words; `has_at` tells of all."""
+
+    __slots__ = ("cut", "first", "has_at", "last", "meant", "written")
+
+    def __init__(self, meant: str, written: str, plain: str) -> None:
+        self.meant = [meant]
+        self.written = [written]
+        self.first = self.last = plain
+        self.has_at = "@" in plain
+        self.cut = False
+
+    def append(self, other: _Word) -> None:
+        self.meant += other.meant
+        self.written += other.written
+        self.last = other.last
+        self.has_at = self.has_at or other.has_at
 
 
 class _Mailbox:
-    """One mailbox in the reading: its words as meant and as written."""
+    """One mailbox in the reading. `words` are those of the name, or, while an angle bracket is open,
+    those in it; the name's are then in `outer`."""
 
-    __slots__ = ("angle", "comment", "glued", "meant", "written")
+    __slots__ = ("angles", "comment", "glued", "outer", "shorter", "words")
 
     def __init__(self) -> None:
-        self.meant: list[list[str]] = []
-        self.written: list[list[str]] = []
-        self.angle: str | None = None
+        self.words: list[_Word] = []
+        self.outer: list[_Word] | None = None
+        self.angles: list[str] = []
+        self.shorter: list[str] = []
         self.comment = ""
         self.glued = False
 
-    def add(self, meant: str, written: str) -> None:
+    def add(self, meant: str, written: str, *, plain: bool = False) -> None:
+        word = _Word(meant, written, written if plain else "")
         if self.glued:
-            self.meant[-1].append(meant)
-            self.written[-1].append(written)
+            self.words[-1].append(word)
         else:
-            self.meant.append([meant])
-            self.written.append([written])
+            self.words.append(word)
         self.glued = True
 
-    def settle(self, found: list[Address]) -> None:
-        words = ["".join(word) for word in self.meant]
-        address = self.angle
-        if address is None:
-            # `Name local@domain`: the last word with an @ outside quotes is the address.
-            for at in range(len(words) - 1, -1, -1):
-                if any("@" in piece for piece in self.written[at] if not piece.startswith('"')):
-                    address = "".join(self.written[at])
-                    del words[at]
-                    break
-        name = _plain(" ".join(words) or self.comment)
-        address = (address or "").strip()
-        if address or name:
-            found.append(Address(name, address))
+    def open(self) -> None:
+        self.close()
+        self.outer, self.words = self.words, []
+
+    def close(self) -> None:
+        if self.outer is not None:
+            self.angles.append(" ".join("".join(word.written) for word in self._joined()))
+            self.words, self.outer = self.outer, None
+        self.glued = False
+
+    @property
+    def is_address(self) -> bool:
+        """Whether what was read so far is an address, and not the name of a group."""
+        return bool(self.angles) or any(word.has_at for word in self.words)
+
+    def settle(self, found: list[Address], unsure: list[Address]) -> None:
+        self.close()
+        addresses, words = self.angles, self.words
+        if not addresses and any(word.has_at for word in words):
+            # `Name local@domain`: a word with an @ outside of quotes is an address.
+            joined = self._joined()
+            addresses = ["".join(word.written) for word in joined if word.has_at]
+            words = [word for word in joined if not word.has_at]
+        name = _plain(" ".join("".join(word.meant) for word in words) or self.comment)
+        for address in addresses or ("",):
+            if address or name:
+                found.append(Address(name, address))
+        unsure += (Address(name, address) for address in self.shorter)
+
+    def _joined(self) -> list[_Word]:
+        """The words with those joined that make one address: blanks and comments may stand around its
+        @ and around the dots behind it (RFC 5322 section 4.4). Where they stand at a dot, other
+        readers let the address end there: that one is kept in `shorter`."""
+        joined: list[_Word] = []
+        for word in self.words:
+            last = joined[-1] if joined else None
+            if last is None:
+                joined.append(word)
+            elif word.first.startswith("@") or last.last.endswith("@"):
+                last.append(word)
+            elif last.has_at and (word.first.startswith(".") or last.last.endswith(".")):
+                if not last.cut:
+                    self.shorter.append("".join(last.written))
+                last.cut = True
+                last.append(word)
+            else:
+                joined.append(word)
+        return joined
 
 
 def _comment_end(text: str, at: int) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 
-from functions.message.headers import CRLF, field_end, unfold
+from functions.message.headers import CRLF, field_end, field_patterns, unfold
 
 MAX_FIELDS: Final = 2_000
 MAX_VALUE: Final = 65_536
@@ -38,7 +38,24 @@ def first_value(head: bytes, name: bytes) -> bytes | None:
     return unfold(head[found.end() : min(field_end(head, found.end()), found.end() + MAX_VALUE)])
 
 
+def all_values(head: bytes, name: bytes) -> Iterator[tuple[bytes, bool]]:
+    """The values of all fields of this name from the top, on one line and whole. The flag is false for
+    what only a lenient reader takes for such a field (`headers.field_patterns`)."""
+    first, other = _lenient_patterns(name)
+    found = first.match(head) or other.search(head)
+    while found is not None:
+        end = field_end(head, found.end())
+        line = found[0].strip(b"\r\n")
+        sound = line.startswith(found[1]) and not line[len(found[1]) : -1].strip(b" \t")
+        yield head[found.end() : end].replace(CRLF, b""), sound
+        found = other.search(head, end - 2)
+
+
 @lru_cache(maxsize=32)
 def _patterns(name: bytes) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
-    line = re.escape(name) + rb"[ \t]*:"
-    return re.compile(line, re.IGNORECASE), re.compile(CRLF + line, re.IGNORECASE)
+    return field_patterns([name.decode()])
+
+
+@lru_cache(maxsize=32)
+def _lenient_patterns(name: bytes) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+    return field_patterns((), [name.decode()])

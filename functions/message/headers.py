@@ -1,10 +1,11 @@
 """Header editing on the bytes of a CRLF mail; nothing outside the edited fields changes.
 
 The header block of a mail is what stands before its first empty line, provided that its first
-line is a field (RFC 5322 section 2.2). A line further down that is neither a field nor a
-continuation stays where it is and ends nothing: readers differ about such lines, and a removal
-must reach every field that any of them would see. A mail that starts with anything else than a
-field has no header block.
+line is a field (RFC 5322 section 2.2) or the line that mailbox files put in front of a mail
+(RFC 4155). A line further down that is neither a field nor a continuation stays where it is and
+ends nothing, one of blanks alone included: readers differ about such lines, and a removal must
+reach every field that any of them would see. A mail that starts with anything else has no header
+block. `head_size` says so for everybody who reads mails.
 """
 
 from __future__ import annotations
@@ -19,10 +20,16 @@ MAX_LINE: Final = 998
 """RFC 5322 section 2.1.1: octets of a line, its CRLF not counted."""
 
 # RFC 5322 section 3.6.8 (ftext), and section 4.5 for the blanks before the colon. The bounds let
-# a reader of a stream decide after a thousand octets.
-_FIRST: Final = re.compile(rb"[!-9;-~]{1,997}[ \t]{0,64}(:)?")
+# a reader of a stream decide after a thousand octets. The group is there for a header's first line.
+_FIRST: Final = re.compile(rb"(?:(>?From )|[!-9;-~]{1,997}[ \t]{0,64}(:)?)")
+_MAILBOX_LINE: Final = re.compile(rb">?From (?![ \t]*:)")
 _NAME: Final = re.compile(r"[!-9;-~]{1,77}")
 _UNSAFE: Final = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\ud800-\udfff]")
+# Blanks, control characters, and what has no width: in ASCII, in UTF-8, and two of ISO 8859-1.
+_INVISIBLE: Final = (
+    rb"(?:[\x00-\t\x0b\x0c\x0e-\x20\x7f\x85\xa0]|\xc2[\x80-\xa0\xad]|\xe1\x9a\x80|\xe1\xa0\x8e"
+    rb"|\xe2\x80[\x80-\x8f\xa8-\xaf]|\xe2\x81[\x9f-\xaf]|\xe3\x80\x80|\xef\xbb\xbf)"
+)
 _RECEIVED: Final = re.compile(rb"\r\n[Rr][Ee][Cc][Ee][Ii][Vv][Ee][Dd][ \t]*:")
 _RECEIVED_FIRST: Final = re.compile(rb"[Rr][Ee][Cc][Ee][Ii][Vv][Ee][Dd][ \t]*:")
 
@@ -30,14 +37,21 @@ Predicate = Callable[[bytes], bool]
 """Whether a field with this unfolded, stripped value is to go."""
 
 
-def head_size(data: bytes) -> int:
-    """Length of the header block at the start of `data`, each field's CRLF included and the empty
-    line left out; 0 where there is none."""
-    first = _FIRST.match(data)
-    if first is None or first[1] is None:
+def head_size(data: bytes, start: int = 0, end: int | None = None) -> int:
+    """Length of the header block of the mail or body part in `data[start:end]`, each field's CRLF
+    included and the empty line left out; 0 where there is none."""
+    end = len(data) if end is None else end
+    first = _FIRST.match(data, start, end)
+    if first is None or first.lastindex is None:
         return 0
-    end = data.find(b"\r\n\r\n")
-    return len(data) if end < 0 else end + 2
+    at = data.find(b"\r\n\r\n", start, end)
+    return (end if at < 0 else at + 2) - start
+
+
+def is_mailbox_line(line: bytes) -> bool:
+    """Whether a header's line is the one that a mailbox file puts in front of a mail, and no field:
+    `From ann@example.com Mon Jan  5 10:00:00 2026` (RFC 4155 appendix A)."""
+    return _MAILBOX_LINE.match(line) is not None
 
 
 def split_head(data: bytes) -> tuple[bytes, bytes]:
@@ -80,8 +94,9 @@ class HeaderEdits:
 
     `edits` maps `"X"` to a value to add, `"-X"` to anything for a removal, `"?X"` to a value to add
     where no X stays. `removals` are (name, predicate) pairs: fields of that name go where the
-    predicate says so of their value. Raises ValueError, naming the key, for a name or a value that
-    a header cannot hold.
+    predicate says so of their value, also those whose name only a lenient reader finds: with blanks
+    or control characters of any kind around it, or folded before the colon. Raises ValueError, naming
+    the key, for a name or a value that a header cannot hold.
     """
 
     __slots__ = ("_always", "_fields", "_first", "_other", "_predicates", "_wanted")
@@ -109,23 +124,24 @@ class HeaderEdits:
             if conditional and name in present:
                 continue
             if conditional and name not in gone:
-                self._fields.append((*_patterns([name]), field))
+                self._fields.append((*field_patterns([name]), field))
             else:
                 self._fields.append((None, None, field))
         self._wanted = any(first is not None for first, _, _ in self._fields)
         self._always = b"".join(field for _, _, field in self._fields)
 
         self._predicates: dict[bytes, list[Predicate]] = {}
+        asked: set[str] = set()
         for name, predicate in removals:
             if not _NAME.fullmatch(name):
                 raise ValueError(f"{name!r} is not a header field name (RFC 5322 section 3.6.8)")
+            asked.add(name.lower())
             if name.lower() not in gone:
                 self._predicates.setdefault(name.lower().encode(), []).append(predicate)
-        names = sorted(gone | {name.decode() for name in self._predicates})
         self._first: re.Pattern[bytes] | None = None
         self._other: re.Pattern[bytes] | None = None
-        if names:
-            self._first, self._other = _patterns(names)
+        if gone or self._predicates:
+            self._first, self._other = field_patterns(gone - asked, asked)
 
     def added(self, head: bytes) -> bytes:
         """The fields to put on top of a mail with this header block."""
@@ -147,7 +163,9 @@ class HeaderEdits:
         pieces: list[bytes] = []
         copied = 0
         while found is not None:
-            name, start = found[1], found.start(1)
+            assert found.lastindex is not None  # each alternative has its group
+            name = found[found.lastindex]
+            start = found.start() and found.start() + len(CRLF)
             end = field_end(head, found.end())
             if self._goes(name.lower(), head, found.end(), end):
                 pieces.append(head[copied:start])
@@ -166,11 +184,28 @@ class HeaderEdits:
         return any(predicate(value) for predicate in predicates)
 
 
-def _patterns(names: Iterable[str]) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
-    """One pattern for the first line, one for the others: a literal start is what makes the
-    search fast."""
-    any_of = b"(" + b"|".join(re.escape(name.encode()) for name in names) + rb")[ \t]*:"
-    return re.compile(any_of, re.IGNORECASE), re.compile(rb"\r\n" + any_of, re.IGNORECASE)
+def field_patterns(
+    names: Iterable[str], lenient: Iterable[str] = ()
+) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+    """Patterns that find fields up to the colon, one for the first line and one for the others: a
+    literal start is what makes the search fast. The name is in the last group.
+
+    Of the names in `lenient` they find also what only a lenient reader takes for such a field: with
+    blanks or control characters of any kind around the name, or folded before the colon.
+    """
+    ways = []
+    if exact := _any_of(names):
+        ways.append(exact + rb"[ \t]*:")
+    if loose := _any_of(lenient):
+        # A line that starts with a blank continues the field above it.
+        ways.append(rb"(?:(?![ \t])%b*+)?%b(?:%b|\r\n[ \t])*+:" % (_INVISIBLE, loose, _INVISIBLE))
+    line = b"(?:" + b"|".join(ways) + b")"
+    return re.compile(line, re.IGNORECASE), re.compile(rb"\r\n" + line, re.IGNORECASE)
+
+
+def _any_of(names: Iterable[str]) -> bytes:
+    found = b"|".join(re.escape(name.encode()) for name in sorted(names))
+    return b"(" + found + b")" if found else b""
 
 
 def _field(key: str, name: str, value: object) -> bytes:
@@ -257,7 +292,7 @@ def _starts_with_field(data: bytes | bytearray) -> bool | None:
     first = _FIRST.match(data)
     if first is None:
         return None if data in (b"", b"\r") else False
-    if first[1] is not None:
+    if first.lastindex is not None:
         return True
     return None if first.end() == len(data) else False
 
@@ -270,7 +305,9 @@ __all__ = [
     "Predicate",
     "count_received",
     "field_end",
+    "field_patterns",
     "head_size",
+    "is_mailbox_line",
     "separator",
     "split_head",
     "unfold",

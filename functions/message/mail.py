@@ -9,12 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
 from functions.message.envelope import Envelope
-from functions.message.headers import split_head
+from functions.message.headers import head_size, separator
 
 if TYPE_CHECKING:
     from email.message import EmailMessage
 
 CHUNK: Final = 262_144
+
+_FIRST_LINE: Final = 1_100  # bytes that tell whether a mail has a header
+
+MAX_HEAD: Final = 8_388_608
+"""Bytes of a header block; what is accepted is far smaller."""
 
 
 class Content(Protocol):
@@ -80,11 +85,15 @@ class Mail:
 
     def flow_fields(self, flow: str) -> bytes:
         """The fields that this flow's filters prepend at delivery, as bytes ending in CRLF; b""
-        for none. Authentication-Results come from here (SPEC section 5)."""
+        for none. Authentication-Results come from here (SPEC section 5). An empty line ends them where
+        the stored mail has no header: what it has in its body would else be read as one."""
         notes = self.envelope.notes.get(flow)
         if notes is None or not notes.headers:
             return b""
-        return b"".join(f"{name}: {value}\r\n".encode() for name, value in notes.headers)
+        fields = b"".join(f"{name}: {value}\r\n".encode() for name, value in notes.headers)
+        with self.content.open() as stream:
+            start = stream.read(_FIRST_LINE)
+        return fields + separator(start[: head_size(start)], start)
 
     def chunks(self, flow: str) -> Iterator[bytes]:
         """What one flow's outputs store or send, in pieces of at most CHUNK octets."""
@@ -107,9 +116,13 @@ class Mail:
 
     @cached_property
     def head(self) -> bytes:
-        """The header block of the stored mail, at most 1 MiB of it, its final empty line left out."""
+        """The header block of the stored mail, at most MAX_HEAD bytes of it, its final empty line left
+        out."""
         with self.content.open() as stream:
-            return split_head(stream.read(1_048_576))[0]
+            start = stream.read(CHUNK)
+            if head_size(start) == len(start) == CHUNK:
+                start += stream.read(MAX_HEAD - CHUNK)
+        return start[: head_size(start)]
 
     @cached_property
     def headers(self) -> EmailMessage:

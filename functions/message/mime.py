@@ -17,7 +17,7 @@ from functools import cached_property
 from mimetypes import MimeTypes
 from typing import TYPE_CHECKING, Final, Literal
 
-from functions.message.addresses import Address, parse_addresses
+from functions.message.addresses import Address, authors_of, parse_addresses
 from functions.message.charset import decode, decode_base64, decode_words
 from functions.message.fields import first_value, iter_fields
 from functions.message.headers import CRLF, head_size
@@ -148,9 +148,10 @@ class Parts:
 
     @cached_property
     def from_(self) -> list[Address]:
-        """The header's From, else the reverse-path."""
+        """The header's authors, else the reverse-path."""
         path = self._mail.envelope.reverse_path
-        return self._addresses(b"from") or ([Address("", path)] if path else [])
+        authors = authors_of(self._data[: head_size(self._data)]).addresses
+        return list(authors) or ([Address("", path)] if path else [])
 
     @cached_property
     def to(self) -> list[Address]:
@@ -305,12 +306,9 @@ def _read_leaf(data: bytes, start: int, end: int, default: str) -> Leaf:
     if data.startswith(CRLF, start, end):
         head, body = b"", start + 2
     else:
-        at = data.find(b"\r\n\r\n", start, end)
-        stop = end if at < 0 else at + 2
-        head = data[start : min(stop, start + _PART_HEAD)]
-        body = min(end, stop + 2)
-        if not head_size(head):
-            head, body = b"", start
+        size = head_size(data, start, end)
+        head = data[start : start + min(size, _PART_HEAD)]
+        body = min(end, start + size + 2) if size else start
     content_type, disposition, encoding, content_id = default, "", "", ""
     parameters: dict[str, str] = {}
     names: dict[str, str] = {}

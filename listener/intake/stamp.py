@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from functions.message.envelope import Envelope, FlowNotes
-from functions.message.headers import HeaderEdits, separator
+from functions.message.headers import HeaderEdits, is_mailbox_line, separator
 from listener.api.session import Session, Transaction
 from listener.intake.capture import Capture
 from listener.intake.received_field import received_field
@@ -19,6 +19,10 @@ MAX_RECEIVED: Final = 100
 
 MAX_HEADER: Final = 1_048_576
 """Octets of the header block, SPEC section 2."""
+
+
+MAILBOX_FIELD: Final = b"X-Mailbox-Line: "
+"""What makes a field of the line that a mailbox file puts in front of a mail, as Postfix does."""
 
 
 class Intake:
@@ -71,11 +75,15 @@ class Intake:
                 tls=session.tls,
                 recipient=recipients[0] if len(recipients) == 1 else None,
             )
+        kept = self._edits.kept(head)
+        if is_mailbox_line(kept):
+            # In the middle of a header it is no field, and some readers let the body begin there.
+            kept = MAILBOX_FIELD + kept
         if not fields:
             # Nothing above it: a first line that looks folded would join the envelope's field.
             folded = not head and rest[:1] in (b" ", b"\t")
-            return b"\r\n" if folded else self._edits.kept(head)
-        return fields + separator(head, rest) + self._edits.kept(head)
+            return b"\r\n" if folded else kept
+        return fields + separator(head, rest) + kept
 
     def envelope(
         self,

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from functions.message.headers import head_size
 from listener.mailauth import bimi, dmarc, spf
 from listener.mailauth.author import Authors, authors
 from listener.mailauth.dkim.arc import Chain
@@ -68,8 +69,7 @@ class BytesSource:
     size: int = field(init=False)
 
     def __post_init__(self) -> None:
-        end = 0 if self.content.startswith(b"\r\n") else self.content.find(b"\r\n\r\n") + 2
-        object.__setattr__(self, "head", self.content[:end] if end != 1 else self.content)
+        object.__setattr__(self, "head", self.content[: head_size(self.content)])
         object.__setattr__(self, "size", len(self.content))
 
     def chunks(self, size: int = _CHUNK) -> Iterator[bytes]:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from functions.errors import Permanent, Temporary
 from functions.message.headers import HeadCollector, HeaderTooLarge, separator
-from functions.message.mail import Mail
+from functions.message.mail import MAX_HEAD, Mail
 from functions.processors.mailer.canon import CRLF, RelaxedBody
 from functions.smtp_client.lines import crlf_lines, skipped
 
 if TYPE_CHECKING:
     from functions.processors.mailer.dkim import Signer
-
-MAX_HEAD: Final = 8_388_608
-"""Octets of a header block; what is accepted is far smaller."""
 
 Edit = Callable[[bytes], bytes]
 Choose = Callable[[bytes], "Signer | None"]

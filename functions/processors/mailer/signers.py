@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from functions.domains import domain_key
 from functions.errors import ConfigError
-from functions.message.addresses import parse_addresses
-from functions.message.fields import first_value
+from functions.message.addresses import authors_of
 
 if TYPE_CHECKING:
     from functions.processors.mailer.dkim import Signer
     from functions.processors.mailer.options import DomainKey, MailerOutputOptions
-
-_MOST: Final = 253  # RFC 1035 section 2.3.4: octets of a domain
 
 
 class Signers:
@@ -38,27 +36,15 @@ class Signers:
     def choose(self, head: bytes, *, reverse_path: str) -> Signer | None:
         """Who signs: the key of the header From's domain, else of the reverse-path's, else the one for
         everything else."""
-        for domain in (author_domain(head), _ascii(reverse_path.rpartition("@")[2])):
+        for domain in (author_domain(head), domain_key(reverse_path.rpartition("@")[2])):
             if domain in self._by_domain:
                 return self._by_domain[domain]
         return self._other
 
 
 def author_domain(head: bytes) -> str:
-    """The domain of the first author's address, in lower-case ASCII form; "" where there is none."""
-    value = first_value(head, b"From")
-    boxes = parse_addresses(value) if value is not None else []
-    return next((_ascii(box.address.rpartition("@")[2]) for box in boxes if "@" in box.address), "")
-
-
-def _ascii(domain: str) -> str:
-    domain = domain.strip().rstrip(".").lower()
-    if domain.isascii() or len(domain) > _MOST:
-        return domain
-    try:
-        return domain.encode("idna").decode()
-    except UnicodeError:
-        return domain
+    """The domain of the first author's address, in ASCII form; "" where there is none."""
+    return next(iter(authors_of(head).domains), "")
 
 
 def _signer(where: str, domain: str, key: DomainKey, resolve: Callable[[str], str]) -> Signer:

@@ -10,6 +10,7 @@ import re
 from functools import cached_property
 from typing import Final
 
+from functions.message.headers import is_mailbox_line
 from listener.mailauth.dkim.canon import relaxed_value
 
 MAX_FIELDS: Final = 2_000
@@ -17,7 +18,6 @@ MAX_FIELDS: Final = 2_000
 
 _BOUNDARY: Final = re.compile(rb"\r\n(?![ \t])")
 _NAME: Final = re.compile(rb"([!-9;-~]{1,997})[ \t]*:")  # RFC 5322 sections 2.1.1, 2.2 and 4.5.8
-_MAILBOX_LINES: Final = (b"From ", b">From ")  # left by mailbox files (RFC 4155), harmless
 
 
 class HeaderField:
@@ -46,9 +46,13 @@ class HeaderField:
 
 
 class HeaderBlock:
-    """All fields, top first. `fault` tells in a few words why no signature over them can count, ""
-    for a sound header: more than MAX_FIELDS, or a line that is no field, at which some readers let
-    the body begin and others do not."""
+    """All fields, top first, of a header block that `functions.message.headers.head_size` found, with or without
+    the empty line behind it; `head` is the block.
+
+    `fault` tells in a few words why no signature over them can count, "" for a sound header: more
+    than MAX_FIELDS, or a line that is no field, at which some readers let the body begin and others
+    do not.
+    """
 
     def __init__(self, head: bytes) -> None:
         fields: list[HeaderField] = []
@@ -60,9 +64,10 @@ class HeaderBlock:
             match = _NAME.match(raw)
             if match is not None:
                 fields.append(HeaderField(match[1].lower(), raw, raw[match.end() :]))
-            elif raw and not raw.startswith(_MAILBOX_LINES):
+            elif raw and not is_mailbox_line(raw):
                 self.fault = self.fault or "malformed header"
         self.fields: Final = fields
+        self.head: Final = block
 
     @cached_property
     def by_name(self) -> dict[bytes, list[HeaderField]]:

@@ -23,7 +23,9 @@ def strip_added_fields(stored: bytes) -> bytes:
 
 def below(mail: bytes) -> bytes:
     """What must stand below our fields for a mail as received: the mail, after an empty line where
-    its first line is no header field."""
+    its first line is no header field; a mailbox file's line is made one."""
+    if re.match(rb">?From (?!\s*:)", mail):
+        return b"X-Mailbox-Line: " + mail
     headed = _FIELD.match(mail) is not None or mail.startswith(b"\r\n")
     return mail if headed else b"\r\n" + mail
 
