@@ -18,7 +18,7 @@ from listener.api.context import BuildContext
 from listener.api.decision import DEFER, Decision, Phase
 from listener.api.filter import Filter, FilterOptions
 from listener.api.session import Message, Session, Transaction
-from listener.mailauth import authres, policy
+from listener.mailauth import authres, forgery, policy
 from listener.mailauth.check import TIME_LIMIT, Checks, check
 from listener.mailauth.dkim.keys import MAX_RSA_BITS
 from listener.mailauth.dkim.verify import KeyRules
@@ -154,10 +154,10 @@ class MailAuthFilter(Filter):
         """Fields that would pose as ours; `hostname` is what the listener calls itself. The first
         listener's name becomes our authserv-id, and no listener lets that in."""
         self._authserv_id = self._authserv_id or hostname
-        names = dict.fromkeys((self._authserv_id, hostname))
+        names = (self._authserv_id, hostname)
         return [
-            *(("Authentication-Results", authres.forged(name)) for name in names),
-            *(("Received-SPF", authres.forged_spf(name)) for name in names),
+            ("Authentication-Results", forgery.forged(*names)),
+            ("Received-SPF", forgery.forged_spf(*names)),
         ]
 
     def observe(self, counter: Counter) -> None:

@@ -7,7 +7,7 @@ form or quoted, so that nothing in it can end the field, start another or pose a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final
 
 from listener.mailauth.dns.domains import normal
@@ -63,64 +63,6 @@ def quoted(text: str) -> str:
     """A quoted string of at most MAX_VALUE printable ASCII characters; others become "?"."""
     safe = _PRINTABLE.sub("?", text[:MAX_VALUE])
     return '"' + safe.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def forged(authserv_id: str) -> Callable[[bytes], bool]:
-    """A test for values of Authentication-Results that speak in our name (RFC 8601 section 5).
-
-    It takes the value unfolded. What cannot be parsed is taken for ours where it holds our name:
-    whoever reads it later may be more lenient.
-    """
-    ours = authserv_id.lower().encode().removesuffix(b".")
-
-    def test(found: bytes) -> bool:
-        identifier = _identifier(found)
-        if identifier is None:
-            return ours in found.lower()
-        return identifier.lower().removesuffix(b".") == ours
-
-    return test
-
-
-def forged_spf(authserv_id: str) -> Callable[[bytes], bool]:
-    """The same test for Received-SPF, which names its writer as receiver= (RFC 7208 section 9.1) and
-    in its comment."""
-    ours = re.escape(authserv_id.lower().encode())
-    named = re.compile(rb"(?:receiver[ \t]*=[ \t]*\"?|\([ \t]*)" + ours + rb"(?![0-9a-z.-]*[0-9a-z])")
-
-    def test(found: bytes) -> bool:
-        return named.search(found.lower()) is not None
-
-    return test
-
-
-def _identifier(found: bytes) -> bytes | None:
-    """The authserv-id at the start of a value, or None where there is no telling."""
-    at = _skip_comments(found)
-    if at is None:
-        return None
-    if found[at : at + 1] == b'"':
-        match = re.compile(rb'"((?:[^"\\]|\\.)*)"', re.DOTALL).match(found, at)
-        return re.sub(rb"\\(.)", rb"\1", match[1], flags=re.DOTALL) if match else None
-    match = re.compile(rb"[^\s;()\"<>@,:/\\\[\]?=]+").match(found, at)
-    return match[0] if match else None
-
-
-def _skip_comments(found: bytes) -> int | None:
-    """Where white space and comments at the start end; None when a comment does not."""
-    depth = at = 0
-    while at < len(found):
-        octet = found[at : at + 1]
-        if octet == b"(":
-            depth += 1
-        elif octet == b")" and depth:
-            depth -= 1
-        elif octet == b"\\" and depth:
-            at += 1
-        elif not depth and octet not in b" \t\r\n":
-            return at
-        at += 1
-    return None if depth else len(found)
 
 
 # -- one method each; words are what a line may be folded between -------------------------------

@@ -1,5 +1,5 @@
 """Authentication-Results (RFC 8601) and Received-SPF (RFC 7208 section 9.1): well-formed whatever a
-stranger chose, and forged ones recognized."""
+stranger chose."""
 
 from __future__ import annotations
 
@@ -174,65 +174,3 @@ def test_quoting(text: str) -> None:
     written = authres.quoted(text)
     assert re.fullmatch(r'"(?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*"', written)
     assert authres.value(text) in (text, written)
-
-
-# -- forged fields (RFC 8601 section 5) -----------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        b"mx.receiver.example; spf=pass",
-        b"MX.Receiver.Example; spf=pass",
-        b"mx.receiver.example. ; spf=pass",
-        b"mx.receiver.example 1; spf=pass",
-        b"mx.receiver.example/1; spf=pass",
-        b"mx.receiver.example",
-        b"mx.receiver.example(comment); none",
-        b'"mx.receiver.example"; spf=pass',
-        b'"mx.rec\\eiver.example"; spf=pass',
-        b"(a (nested) \\) comment) mx.receiver.example; spf=pass",
-        b"\t mx.receiver.example; spf=pass",
-        b"(never closed mx.receiver.example; spf=pass",
-        b'"mx.receiver.example; spf=pass',
-        b"; mx.receiver.example; spf=pass",
-        b"@mx.receiver.example; spf=pass",
-    ],
-)
-def test_forged(value: bytes) -> None:
-    assert authres.forged(US)(value)
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        b"",
-        b"other.example; spf=pass",
-        b"other.example; spf=pass (mx.receiver.example)",
-        b"other.example; spf=pass smtp.helo=mx.receiver.example",
-        b"mx.receiver.example.evil.example; spf=pass",
-        b"notmx.receiver.example; spf=pass",
-        b"(mx.receiver.example) other.example; spf=pass",
-        b"receiver.example; none",
-        b"\xff\xfe; none",
-    ],
-)
-def test_not_forged(value: bytes) -> None:
-    assert not authres.forged(US)(value)
-
-
-def test_forged_received_spf() -> None:
-    test = authres.forged_spf(US)
-    ours = unfolded(authres.received_spf(SPF, US)).encode()
-    assert test(ours)
-    assert test(b'pass client-ip=1.2.3.4; receiver = "MX.receiver.example"')
-    assert test(b"pass (mx.receiver.example: fine)")
-    assert not test(ours.replace(US.encode(), b"other.example"))
-    assert not test(b"pass (other: fine) helo=mx.receiver.example; receiver=mx.receiver.example.evil.example")
-
-
-@given(st.binary(max_size=200))
-def test_tests_never_raise(value: bytes) -> None:
-    assert authres.forged(US)(value) in (True, False)
-    assert authres.forged_spf(US)(value) in (True, False)
-    assert authres.forged(US)(b"mx.receiver.example;" + value)
