@@ -107,16 +107,17 @@ class DnsResolver:
         try:
             found = await self._dns.resolve(name, type_, raise_on_no_answer=False, search=False)
         except dns.resolver.NXDOMAIN as error:
-            return DnsAnswer(Outcome.ABSENT, ttl=_negative_ttl(error, name))
+            return DnsAnswer(Outcome.ABSENT, ttl=_negative_ttl(error.response(name)))  # type: ignore[no-untyped-call]
         except dns.exception.Timeout:
             return failed("no name server answered in time")
         except dns.resolver.NoNameservers:
             return failed("no name server gave an answer")
         except Exception as error:  # noqa: BLE001 - what a stranger's server sends is no reason to break
             return failed(type(error).__name__)
-        ttl = max(found.expiration - time.time(), 0.0)
         records = tuple(_record(rdata, type_) for rdata in list(found.rrset or ())[:MAX_RECORDS])
-        return DnsAnswer(Outcome.FOUND if records else Outcome.EMPTY, records, ttl)
+        if not records:
+            return DnsAnswer(Outcome.EMPTY, ttl=_negative_ttl(found.response))
+        return DnsAnswer(Outcome.FOUND, records, max(found.expiration - time.time(), 0.0))
 
 
 class _Server(dns.nameserver.Do53Nameserver):
@@ -213,6 +214,9 @@ def _name(name: dns.name.Name) -> str:
     return b".".join(labels).decode("ascii").lower()
 
 
-def _negative_ttl(error: dns.resolver.NXDOMAIN, name: dns.name.Name) -> float:
-    response: dns.message.QueryMessage = error.response(name)  # type: ignore[no-untyped-call]
-    return float(response.resolve_chaining().minimum_ttl)
+def _negative_ttl(response: dns.message.QueryMessage) -> float:
+    """Seconds that an absence holds: the lesser of the TTL and the MINIMUM of the zone's SOA record, and
+    of the TTLs of the aliases that lead there. 0 without that record (RFC 2308 section 5)."""
+    chain = response.resolve_chaining()
+    zones = [found.name for found in response.authority if found.rdtype == dns.rdatatype.SOA]
+    return float(chain.minimum_ttl) if any(map(chain.canonical_name.is_subdomain, zones)) else 0.0

@@ -35,11 +35,17 @@ BEHAVIOURS: Final = ("SERVFAIL", "REFUSED", "NXDOMAIN", "TIMEOUT", "LATE", "LIE"
 
 
 class DnsServer:
-    """Serve `zone`, which may be replaced at any time. `queries` lists (name, type, transport)."""
+    """Serve `zone`, which may be replaced at any time. `queries` lists (name, type, transport).
+
+    `ttl` is that of every record, `minimum` the SOA record's MINIMUM where it differs, and `soa` the
+    owner of that record in negative answers: None leaves it out.
+    """
 
     def __init__(self, zone: Mapping[str, Mapping[str, Any]] | None = None, *, ttl: int = 0) -> None:
         self.zone: Mapping[str, Mapping[str, Any]] = zone or {}
         self.ttl = ttl
+        self.minimum: int | None = None
+        self.soa: str | None = "."
         self.queries: list[tuple[str, str, str]] = []
         self._stopping = threading.Event()
         self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -180,8 +186,10 @@ class DnsServer:
 
     def _negative(self, response: dns.message.Message, rcode: dns.rcode.Rcode) -> dns.message.Message:
         response.set_rcode(rcode)
-        soa = dns.rrset.from_text(".", self.ttl, "IN", "SOA", SOA.format(ttl=self.ttl))
-        response.authority.append(soa)
+        if self.soa is not None:
+            minimum = self.ttl if self.minimum is None else self.minimum
+            soa = dns.rrset.from_text(self.soa, self.ttl, "IN", "SOA", SOA.format(ttl=minimum))
+            response.authority.append(soa)
         return response
 
 

@@ -138,6 +138,58 @@ async def test_answers_are_kept_for_their_time(server: DnsServer, resolver: DnsR
     assert len(server.queries) == 4
 
 
+ABSENCES = pytest.mark.parametrize(
+    "question",
+    [
+        Question("absent.example", "TXT"),
+        Question("a.example", "TXT"),
+        Question("alias.example", "TXT"),
+        Question("dangling.example", "TXT"),
+    ],
+    ids=["no such name", "no data", "alias of a name without data", "alias of no name"],
+)
+
+
+def with_absences(server: DnsServer) -> None:
+    server.ttl = 600
+    server.zone = {
+        "a.example": {"A": ["192.0.2.1"]},
+        "alias.example": {"CNAME": ["a.example"]},
+        "dangling.example": {"CNAME": ["absent.example"]},
+    }
+
+
+@ABSENCES
+@pytest.mark.parametrize("soa", [None, "other.test.", "deeper.absent.example."])
+async def test_an_absence_without_the_zone_s_soa_is_not_kept(
+    server: DnsServer, resolver: DnsResolver, question: Question, soa: str | None
+) -> None:
+    """RFC 2308 section 5: there is no telling how long it holds."""
+    with_absences(server)
+    server.soa = soa
+    for asked in (1, 2):
+        assert (await resolver.resolve(question)).outcome in (Outcome.ABSENT, Outcome.EMPTY)
+        assert len(server.queries) == asked
+        assert resolver.known(question) is None
+    server.zone = {question.name: {"TXT": ["new"]}}
+    assert (await resolver.resolve(question)).texts == (b"new",)
+
+
+@ABSENCES
+@pytest.mark.parametrize(("ttl", "minimum", "kept"), [(600, 7, 7), (7, 600, 7), (900, 900, 300), (60, 0, 0)])
+async def test_an_absence_is_kept_for_the_shorter_of_the_soa_s_times(
+    server: DnsServer, resolver: DnsResolver, question: Question, ttl: int, minimum: int, kept: int
+) -> None:
+    """RFC 2308 section 5: the lesser of the SOA record's own TTL and its MINIMUM."""
+    with_absences(server)
+    server.ttl, server.minimum, server.soa = ttl, minimum, "example."
+    before = time.monotonic()
+    await resolver.resolve(question)
+    after = time.monotonic()
+    assert (resolver.cache.get(question, now=before + kept - 0.1) is None) == (kept == 0)
+    assert resolver.cache.get(question, now=after + kept + 0.1) is None
+
+
 async def test_one_query_for_all_who_ask_at_once(server: DnsServer, resolver: DnsResolver) -> None:
     server.zone = {"a.example": {"TXT": ["x"]}}
     answers = await asyncio.gather(*(resolver.resolve(TXT) for _ in range(20)))
