@@ -24,10 +24,18 @@ MAX_SELECTOR_FIELD: Final = 1_024
 _HTTPS: Final = re.compile(rb"https://[!-~]{1,2000}")
 
 
-async def check(resolver: Resolver, block: HeaderBlock, dmarc: DmarcResult, walked: Walk) -> BimiResult:
-    """The assertion of one mail's author domain, given its DMARC result and tree walk."""
+async def check(
+    resolver: Resolver, block: HeaderBlock, dmarc: DmarcResult, walked: Walk, *, partly_signed: bool = False
+) -> BimiResult:
+    """The assertion of one mail's author domain, given its DMARC result and tree walk.
+
+    `partly_signed` says that the aligned signatures leave out text of the body: anybody can have put
+    that there (RFC 6376 section 8.2), and no indicator stands beside it.
+    """
     if dmarc.verdict != "pass":
         return BimiResult("skipped", "DMARC did not pass")
+    if partly_signed:
+        return BimiResult("skipped", "part of the body is not signed")
     domains = tuple(dict.fromkeys((dmarc.domain, walked.organizational_domain or dmarc.domain)))
     records = [walked.records[domain] for domain in domains if domain in walked.records]
     if not records or not all(map(_enforces, records)):

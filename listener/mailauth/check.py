@@ -152,7 +152,8 @@ async def _check(mail: MailSource, sender: Sender, resolver: Resolver, checks: C
     if checks.dmarc:
         policies = await _dmarc(resolver, checks, header.authors, walks, Identifiers.of(spf_result, dkim))
         if checks.bimi and len(walks) == 1:
-            indicator = await bimi.check(resolver, header.block, policies[0], walks[0])
+            partly = await _partly_signed(resolver, walks[0], dkim, checks.enforced)
+            indicator = await bimi.check(resolver, header.block, policies[0], walks[0], partly_signed=partly)
     return Report(
         spf=spf_result,
         dkim=dkim,
@@ -228,6 +229,22 @@ async def _dmarc(
     if not results:
         results.append(DmarcResult("none", reason="no author domain"))
     return dmarc.by_severity(results)
+
+
+async def _partly_signed(
+    resolver: Resolver, walked: Walk, signatures: tuple[SignatureResult, ...], enforced: Record | None
+) -> bool:
+    """Whether signatures that are aligned with the author's domain pass, and none of those covers the
+    whole body (l=)."""
+
+    async def aligned(of: list[SignatureResult]) -> bool:
+        identifiers = Identifiers.of(SpfResult("none"), of)
+        return (await dmarc.evaluate(resolver, walked, identifiers, enforced=enforced)).dkim != "none"
+
+    passed = [signature for signature in signatures if signature.verdict == "pass"]
+    partial = [signature for signature in passed if signature.unsigned_octets]
+    whole = [signature for signature in passed if not signature.unsigned_octets]
+    return bool(partial) and await aligned(partial) and not await aligned(whole)
 
 
 def _unknown(sender: Sender, checks: Checks) -> Report:
