@@ -9,6 +9,8 @@ from typing import Any, Final
 
 from functions.processors.base import OutputOptions
 from functions.processors.registry import type_of as output_type
+from functions.domains import domain_key
+from functions.message.addresses import address_key
 from listener.api.filter import FilterOptions
 from listener.checks.finding import Finding, Setting, error, warning
 from listener.config.listeners import Listener
@@ -123,7 +125,7 @@ def _anything(values: Iterable[str], samples: tuple[str, ...]) -> bool:
 
 def _matches(value: str, sample: str) -> bool:
     if not value.startswith(_REGEXP):
-        return value.casefold() == sample
+        return (address_key(value) if "@" in value else domain_key(value)) == sample
     try:
         return re.fullmatch(value.removeprefix(_REGEXP), sample, re.IGNORECASE) is not None
     except re.error:

@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+from functions.message.addresses import address_key, with_a_labels
+
 PREFIX: Final = "regexp:"
 
 MAX_MEMORY: Final = 4_194_304
@@ -63,15 +65,22 @@ def _complaint(error: Exception, expression: str) -> str:
 
 
 class Values:
-    """A set of values of the configuration, each exact (case does not count) or `regexp:…`.
+    """A set of values of the configuration, each exact or `regexp:…`.
 
     `canonical` brings an exact value into the form that it is compared in; it raises ValueError
-    for one that could never be met.
+    for one that could never be met. `met` does so with the texts that are compared, `canonical`
+    where it is left out.
     """
 
-    __slots__ = ("_exact", "_matchers")
+    __slots__ = ("_exact", "_key", "_matchers")
 
-    def __init__(self, values: Iterable[str], canonical: Callable[[str], str] = str.lower) -> None:
+    def __init__(
+        self,
+        values: Iterable[str],
+        canonical: Callable[[str], str] = address_key,
+        *,
+        met: Callable[[str], str] | None = None,
+    ) -> None:
         exact: set[str] = set()
         matchers: list[Callable[[str], bool]] = []
         for value in values:
@@ -80,15 +89,20 @@ class Values:
             else:
                 exact.add(canonical(value))
         self._exact = frozenset(exact)
+        self._key = met or canonical
         self._matchers = tuple(matchers)
 
     def __contains__(self, text: str) -> bool:
-        """Whether any value matches; expressions see the text as it is."""
-        if text.lower() in self._exact:
+        """Whether any value matches. Expressions see the text as it is; an address whose domain goes
+        beyond ASCII they see with its A-labels as well."""
+        if self._key(text) in self._exact:
             return True
-        for matches in self._matchers:  # noqa: SIM110 - a generator costs more than the rest
+        for matches in self._matchers:
             if matches(text):
                 return True
+        if self._matchers and not text.isascii():
+            text = with_a_labels(text)
+            return any(matches(text) for matches in self._matchers)
         return False
 
 

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from functions.domains import domain_key
+from functions.message.addresses import address_key
 from listener.api.context import BuildContext
 from listener.api.decision import ACCEPT, DEFER, REFUSE, Decision, Phase
 from listener.api.filter import Filter, FilterOptions
@@ -22,12 +24,7 @@ _MAPPED: Final = ipaddress.ip_network("::ffff:0:0/96")  # RFC 4291 section 2.5.5
 
 def reverse_path(value: str) -> str:
     """An exact reverse-path as it is compared; the null sender is "" or `<>`."""
-    return "" if value == "<>" else value.lower()
-
-
-def client_name(value: str) -> str:
-    """An exact client name as it is compared: lower case, without the root's dot."""
-    return value.lower().removesuffix(".")
+    return "" if value == "<>" else address_key(value)
 
 
 def address(value: str) -> str:
@@ -66,7 +63,7 @@ def _one(canonical: Any) -> AfterValidator:
 _ONE_OR_MANY: Final = BeforeValidator(as_tuple, json_schema_input_type=str | list[str])
 
 Paths = Annotated[tuple[Annotated[str, _one(reverse_path)], ...], _ONE_OR_MANY]
-Names = Annotated[tuple[Annotated[str, _one(client_name)], ...], _ONE_OR_MANY]
+Names = Annotated[tuple[Annotated[str, _one(domain_key)], ...], _ONE_OR_MANY]
 Addresses = Annotated[tuple[Annotated[str, _one(address)], ...], _ONE_OR_MANY]
 Subnets = Annotated[tuple[Annotated[str, AfterValidator(partial(_checked, subnet))], ...], _ONE_OR_MANY]
 
@@ -74,9 +71,10 @@ Subnets = Annotated[tuple[Annotated[str, AfterValidator(partial(_checked, subnet
 class WhitelistOptions(FilterOptions):
     """Take mail by where it comes from, who sends it, or to whom it goes.
 
-    Each field is a value or a list of values: exact ones, in which case does not count, or
-    `regexp:` with an expression that has to match the whole text, case included unless it says
-    `(?i)`. A field that is given and empty matches nothing.
+    Each field is a value or a list of values: exact ones, in which the case of A to Z does not
+    count and domains are compared by their A-labels, or `regexp:` with an expression that has to
+    match the whole text, case included unless it says `(?i)`. A field that is given and empty
+    matches nothing.
     """
 
     type: Literal["whitelist"]
@@ -125,10 +123,10 @@ class Whitelist(Filter):
 
     def __init__(self, name: str, options: WhitelistOptions) -> None:
         super().__init__(name)
-        self._from = Values(options.from_ or (), reverse_path)
+        self._from = Values(options.from_ or (), reverse_path, met=address_key)
         self._to = Values(options.to or ())
-        self._ips = Values(options.ips or (), address)
-        self._domains = Values(options.domains or (), client_name)
+        self._ips = Values(options.ips or (), address, met=str)
+        self._domains = Values(options.domains or (), domain_key)
         self._subnets = Networks(map(subnet, options.subnets or ()))
         self._by_name = self.needs_name = bool(options.domains)
         self._by_subnet = bool(options.subnets)

@@ -81,6 +81,30 @@ def test_decisions_are_per_recipient(relay_for: Make) -> None:
     assert b"for <b@server.example>" in mail
 
 
+@pytest.mark.parametrize(
+    ("listed", "recipient", "reply"),
+    [
+        ("kim@server.example", "\u212aim@server.example", "550 5.7.1"),  # KELVIN SIGN
+        ("strasse@server.example", "straße@server.example", "550 5.7.1"),
+        ("KIM@server.example", "kim@SERVER.example", "250 2.1.5"),
+        ("bob@münchen.example", "bob@xn--mnchen-3ya.example", "250 2.1.5"),
+        ("bob@xn--mnchen-3ya.example", "bob@MÜNCHEN.example", "250 2.1.5"),
+        ("bob@fass.example", "bob@faß.example", "550 5.7.1"),
+        ("regexp:.*@xn--mnchen-3ya\\.example", "bob@münchen.example", "250 2.1.5"),
+        ("bob@server.example", "bob@[192.0.2.1]", "550 5.7.1"),
+        ("bob@server.example", "bob@💩.example", "550 5.7.1"),
+    ],
+)
+def test_addresses_are_compared_and_not_their_spelling(
+    relay_for: Make, listed: str, recipient: str, reply: str
+) -> None:
+    relay = relay_for(one(to(listed), sender(listed), operator="OR"))
+    with Wire(relay.port) as wire:
+        wire.greet()
+        assert say(wire, "MAIL FROM:<other@client.example> SMTPUTF8") == "250 2.1.0"
+        assert say(wire, f"RCPT TO:<{recipient}>") == reply
+
+
 def test_no_recipient_left(relay_for: Make) -> None:
     with Wire(relay_for(one(to("b@server.example"))).port) as wire:
         wire.greet()

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from email.header import Header
 from typing import Any, Final, Literal
 
+from functions.message.addresses import address_key
 from functions.options.types import check_field_name, check_field_value
 from listener.api.decision import ACCEPT, DEFER, REFUSE, Decision, Reply
 from listener.filters.http.client import Unanswered
@@ -115,11 +116,11 @@ def _value(name: str, value: object) -> str:
 
 
 def _recipients(given: object, recipients: tuple[str, ...]) -> frozenset[str] | None:
-    """Those of this flow's recipients that stay; None for all. Addresses that differ in case
-    alone are the same, others are left out: a filter cannot add recipients."""
+    """Those of this flow's recipients that stay; None for all. Addresses are compared by
+    `address_key`; others are left out: a filter cannot add recipients."""
     if given is None:
         return None
     if not isinstance(given, list) or not all(isinstance(address, str) for address in given):
         raise Unanswered("the answer's recipients are not a list of addresses")
-    wanted = {address.casefold() for address in given}
-    return frozenset(address for address in recipients if address.casefold() in wanted)
+    wanted = set(map(address_key, given))
+    return frozenset(address for address in recipients if address_key(address) in wanted)

@@ -74,6 +74,9 @@ def test_phases_are_those_of_the_fields_given(fields: dict[str, Any], phases: se
         (["x@y.example", "regexp:b.b@.*"], "bob@a.example", ACCEPT),
         ("", "", ACCEPT),
         ("<>", "", ACCEPT),
+        ("kim@a.example", "\u212aim@a.example", REFUSE),
+        ("bob@münchen.example", "BOB@xn--mnchen-3ya.example", ACCEPT),
+        ("regexp:.*@xn--mnchen-3ya\\.example", "bob@münchen.example", ACCEPT),
         ("regexp:.*", "", ACCEPT),
         ("regexp:.+", "", REFUSE),
         ("bob@a.example", "", REFUSE),
@@ -92,6 +95,39 @@ def test_from(values: Any, reverse_path: str, expected: Decision) -> None:
         (["Bob@a.example"], "bob@A.example", ACCEPT),
         (["postmaster"], "Postmaster", ACCEPT),
         ([], "bob@a.example", REFUSE),
+        # Only A to Z have a case in a local part:
+        (["kim@a.example"], "\u212aim@a.example", REFUSE),  # KELVIN SIGN
+        (["\u212aim@a.example"], "kim@a.example", REFUSE),
+        (["\u212aim@a.example"], "\u212aIM@a.example", ACCEPT),
+        (["strasse@a.example"], "straße@a.example", REFUSE),
+        (["straße@a.example"], "STRAßE@a.example", ACCEPT),
+        (["straße@a.example"], "STRASSE@a.example", REFUSE),
+        (["sam@a.example"], "\u017fam@a.example", REFUSE),  # LATIN SMALL LETTER LONG S
+        (["i\u0307@a.example"], "\u0130@a.example", REFUSE),
+        (["é@a.example"], "É@a.example", REFUSE),
+        # One domain, however it is written:
+        (["bob@münchen.example"], "bob@xn--mnchen-3ya.example", ACCEPT),
+        (["bob@xn--mnchen-3ya.example"], "bob@münchen.example", ACCEPT),
+        (["Bob@MÜNCHEN.example"], "bob@mu\u0308nchen.EXAMPLE", ACCEPT),
+        (["bob@münchen.example"], "bob@münchen\u3002example", ACCEPT),
+        (["bob@münchen.example"], "bob@munchen.example", REFUSE),
+        (["bob@fass.example"], "bob@faß.example", REFUSE),
+        (["bob@faß.example"], "bob@fass.example", REFUSE),
+        (["bob@faß.example"], "bob@xn--fa-hia.example", ACCEPT),
+        (["bob@a_b.example"], "bob@A_b.example", ACCEPT),
+        (["bob@a_ü.example"], "bob@A_ü.example", ACCEPT),
+        (["bob@💩.example"], "bob@💩.example", ACCEPT),
+        (["bob@xn--ls8h.example"], "bob@💩.example", REFUSE),
+        (["bob@[192.0.2.1]"], "bob@[192.0.2.1]", ACCEPT),
+        (["bob@" + "a" * 70 + ".example"], "bob@" + "A" * 70 + ".example", ACCEPT),
+        # An expression sees the address as it was sent, then with its A-labels:
+        (["regexp:.*@münchen\\.example"], "bob@münchen.example", ACCEPT),
+        (["regexp:.*@xn--mnchen-3ya\\.example"], "bob@münchen.example", ACCEPT),
+        (["regexp:.*@xn--mnchen-3ya\\.example"], "bøb@MÜNCHEN.example", ACCEPT),
+        (["regexp:Bob@xn--.*"], "bob@münchen.example", REFUSE),
+        (["regexp:.*@münchen\\.example"], "bob@MÜNCHEN.example", REFUSE),
+        (["regexp:.*@fass\\.example"], "bob@faß.example", REFUSE),
+        (["regexp:.*@xn--.*"], "bob@💩.example", REFUSE),
     ],
 )
 def test_to(values: Any, recipient: str, expected: Decision) -> None:
@@ -124,6 +160,11 @@ def test_ips(values: Any, ip: str, expected: Decision) -> None:
         ("regexp:.*\\.example\\.com", "mail.example.com", ACCEPT),
         ("regexp:.*\\.example\\.com", "mail.example.com.evil.example", REFUSE),
         ("regexp:.*\\.example\\.com", "[192.0.2.1]", REFUSE),
+        ("Mail.MÜNCHEN.example", "mail.xn--mnchen-3ya.example", ACCEPT),
+        ("mail.faß.example", "mail.fass.example", REFUSE),
+        ("\u212a.example", "k.example", ACCEPT),  # in a domain it is another way to write k
+        ("a_b.example.com", "a_b.example.com", ACCEPT),
+        ("[192.0.2.1]", "[192.0.2.1]", ACCEPT),
         ([], "mail.example.com", REFUSE),
     ],
 )

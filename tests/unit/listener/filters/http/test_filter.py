@@ -329,6 +329,27 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
     max_leaves=8,
 )
+
+
+@pytest.mark.parametrize(
+    ("given_back", "recipient", "stays"),
+    [
+        ("Bob@Server.example", "bob@server.example", True),
+        ("kim@server.example", "\u212aim@server.example", False),
+        ("strasse@server.example", "straße@server.example", False),
+        ("STRAßE@server.example", "straße@server.example", True),
+        ("bob@xn--mnchen-3ya.example", "bob@münchen.example", True),
+        ("bob@MÜNCHEN.example", "bob@xn--mnchen-3ya.example", True),
+        ("bob@fass.example", "bob@faß.example", False),
+        ("bob@💩.example", "bob@💩.example", True),
+        ("bob@xn--ls8h.example", "bob@💩.example", False),
+    ],
+)
+def test_recipients_are_compared_as_addresses(given_back: str, recipient: str, stays: bool) -> None:
+    decision = decide({"recipients": [given_back, BOTH[0]]}, "accept", (BOTH[0], recipient))
+    assert decision.recipients == ({BOTH[0], recipient} if stays else {BOTH[0]})
+
+
 keys = st.sampled_from(["action", "code", "message", "headers", "recipients", "other"])
 answers = st.dictionaries(keys, st.sampled_from(["accept", "refuse", "defer", 550, 451]) | json_values)
 
