@@ -27,7 +27,16 @@ from functions.options.secrets import secrets_of
 from infra.bundle.bytecode import compile_all, interpreter
 from infra.bundle.runtime import MACHINES, RUNTIMES, THIS_PYTHON, Platform
 from infra.bundle.sdk import trim, trim_boto3, trim_powertools, trim_pydantic, trim_urllib3
-from infra.bundle.source import ROOT, copy_functions, delivery_part, pinned, read_config, signs, zip_tree
+from infra.bundle.source import (
+    ROOT,
+    copy_functions,
+    delivery_part,
+    pinned,
+    read_config,
+    signs,
+    writes_addresses,
+    zip_tree,
+)
 from infra.bundle.wheels import install
 
 CACHE: Final = ROOT / ".state" / "bundles"
@@ -66,6 +75,8 @@ def packages(config: DeliveryConfig) -> dict[str, str]:
         names.append("boto3")
     if signs(config):
         names.append("cryptography")
+    if writes_addresses(config):
+        names.append("idna")
     return {name: pinned(name) for name in names}
 
 

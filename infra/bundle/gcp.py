@@ -22,7 +22,15 @@ from typing import Any, Final
 from functions.config import DeliveryConfig
 from functions.errors import ConfigError
 from infra.access.gcp import access
-from infra.bundle.source import copy_functions, delivery_part, pinned, read_config, signs, zip_tree
+from infra.bundle.source import (
+    copy_functions,
+    delivery_part,
+    pinned,
+    read_config,
+    signs,
+    writes_addresses,
+    zip_tree,
+)
 
 OUT: Final = Path("build")
 
@@ -61,6 +69,8 @@ def requirements(config: DeliveryConfig) -> str:
     names = ["functions-framework", "google-cloud-pubsub", "google-cloud-storage", "pydantic"]
     if signs(config):
         names.append("cryptography")
+    if writes_addresses(config):
+        names.append("idna")
     return "".join(f"{name}{pinned(name)}\n" for name in sorted(names))
 
 

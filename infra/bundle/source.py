@@ -54,9 +54,18 @@ def delivery_part(value: Mapping[str, Any]) -> dict[str, Any]:
 
 def signs(config: DeliveryConfig) -> bool:
     """Whether an output signs mails."""
+    return any("dkim" in path.lower() for each in _mailers(config) for path, _ in secrets_of(each))
+
+
+def writes_addresses(config: DeliveryConfig) -> bool:
+    """Whether an output sends mails on, for which domains are compared and written in ASCII."""
     outputs = [output for flow in config.flows.values() for output in flow.outputs]
-    mailers = [each for each in outputs if type_of(each) in ("mailer", "nodemailer")]
-    return any("dkim" in path.lower() for each in mailers for path, _ in secrets_of(each))
+    return bool(_mailers(config)) or any(getattr(each, "ses", None) is not None for each in outputs)
+
+
+def _mailers(config: DeliveryConfig) -> list[Any]:
+    outputs = [output for flow in config.flows.values() for output in flow.outputs]
+    return [each for each in outputs if type_of(each) in ("mailer", "nodemailer")]
 
 
 def pinned(name: str) -> str:

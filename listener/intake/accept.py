@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
+from functions.message.addresses import in_ascii
 from functions.message.headers import count_received
 from functions.message.mail import Content
 from functions.spool.dead_record import UNKNOWN, DeadRecord
@@ -23,7 +24,7 @@ from listener.monitoring.events import NULL, Observer
 log = logging.getLogger("smtp_relay.smtp")
 
 LOOP: Final = Reply(554, "5.4.6", "Too many hops: the mail goes round in a loop")
-NON_ASCII: Final = Reply(553, "5.6.7", "Addresses with non-ASCII local parts cannot be delivered to here")
+NON_ASCII: Final = Reply(553, "5.6.7", "Addresses without an ASCII form cannot be delivered to here")
 RECONFIGURED: Final = Reply(451, "4.3.2", "The configuration has changed, send the mail again")
 
 Answered = Callable[[tuple[Reply, ...]], None]
@@ -80,8 +81,7 @@ class Acceptor:
 
     def refuses_address(self, address: str) -> Reply | None:
         """The reply to a recipient that no output could deliver to: SES takes ASCII local parts only."""
-        local = address.rpartition("@")[0]
-        return NON_ASCII if self._ascii_only and not local.isascii() else None
+        return NON_ASCII if self._ascii_only and in_ascii(address) is None else None
 
     def received(
         self, session: Session, transaction: Transaction, capture: Capture, began: float

@@ -11,6 +11,7 @@ from functions.aws.faults import error_code, fault_of, is_throttled
 from functions.aws.output.request_options import SendRawEmailOptions
 from functions.aws.output.ses_account import Account
 from functions.errors import Permanent, Temporary
+from functions.message.addresses import in_ascii
 from functions.message.headers import HeaderEdits
 from functions.message.mail import Mail
 from functions.processors.base import MIN_SECONDS_LEFT, Job
@@ -119,17 +120,11 @@ def addressed(recipients: tuple[str, ...]) -> list[str]:
     Raises Permanent for what has none."""
     found: dict[str, None] = {}
     for recipient in recipients:
-        if recipient.isascii():
-            found[recipient] = None
-            continue
-        local, _, domain = recipient.rpartition("@")
-        try:
-            local.encode("ascii")
-            found[f"{local}@{domain.encode('idna').decode()}"] = None
-        except UnicodeError as error:
+        address = in_ascii(recipient)
+        if address is None:
             # RFC 6531 section 3.5; such recipients are refused at RCPT already.
-            reason = "SES takes no addresses with non-ASCII local parts"
-            raise Permanent(reason, enhanced="5.6.7") from error
+            raise Permanent("SES takes no addresses without an ASCII form", enhanced="5.6.7")
+        found[address] = None
     return list(found)
 
 

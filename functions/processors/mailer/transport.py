@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+from functions.domains import ascii_form
 from functions.options.secrets import Secret
 from functions.processors.mailer.transport_options import Transport, TransportTls
 from functions.smtp_client.server import Login, Server
@@ -23,7 +24,7 @@ def server_of(transport: Transport, resolve: Resolve) -> Server:
         if value is not None and not _NAME.fullmatch(value):
             raise ValueError(f"{key}: {value!r} is not a host name")
     return Server(
-        host=transport.host,
+        host=_host(transport.host),
         port=transport.effective_port,
         context=client_context(_policy(transport.tls, resolve)),
         implicit_tls=transport.secure,
@@ -36,6 +37,15 @@ def server_of(transport: Transport, resolve: Resolve) -> Server:
         greeting_timeout=transport.greeting_timeout / 1000,
         socket_timeout=transport.socket_timeout / 1000,
     )
+
+
+def _host(host: str) -> str:
+    """The host as DNS is asked for it: the system's own functions make IDNA 2003 of other names, which
+    leads elsewhere. Raises ValueError."""
+    found = host if host.isascii() else ascii_form(host)
+    if found is None:
+        raise ValueError(f"host: {host!r} is not a host name")
+    return found
 
 
 def _login(transport: Transport, resolve: Resolve) -> Login | None:

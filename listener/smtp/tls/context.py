@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from functions.domains import domain_key
 from functions.errors import ConfigError
 from functions.message.envelope import Tls
 from functions.options.secrets import secrets_of
@@ -147,7 +148,7 @@ class ServerTls:
         """Materials by host name; the listener's own under ""."""
         found = {"": read(self._options, self._resolver, self._where)}
         for name, own in self._options.sni_options.items():
-            found[name.lower()] = read(own, self._resolver, f"{self._where}.sniOptions.{name}")
+            found[_host(name)] = read(own, self._resolver, f"{self._where}.sniOptions.{name}")
         return found
 
     def _end(self) -> float | None:
@@ -161,8 +162,8 @@ class ServerTls:
         context = _context(options, pair, own.authorities, self._where)
         others: dict[str, ssl.SSLContext] = {}
         for name, sni in options.sni_options.items():
-            material = materials[name.lower()]
-            others[name.lower()] = _context(
+            material = materials[_host(name)]
+            others[_host(name)] = _context(
                 options,
                 material.pair or pair,
                 material.authorities or own.authorities,
@@ -250,6 +251,11 @@ def _as_file(text: str) -> Iterator[str]:
         yield path
 
 
+def _host(name: str) -> str:
+    """A name of `sniOptions` as clients ask for it, `*.` in front of it as it is."""
+    return "*." + domain_key(name[2:]) if name.startswith("*.") else domain_key(name)
+
+
 def _chooser(
     others: Mapping[str, ssl.SSLContext],
 ) -> Callable[[Any, str | None, ssl.SSLContext], int | None]:
@@ -259,7 +265,7 @@ def _chooser(
     def choose(connection: Any, name: str | None, _: ssl.SSLContext) -> int | None:
         if name is None:
             return None
-        asked = name.lower().rstrip(".")
+        asked = domain_key(name)
         found = others.get(asked) or others.get("*." + asked.partition(".")[2])
         if found is None:
             return None

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from functions.config import DeliveryConfig
-from infra.bundle.build import bundle, services
+from infra.bundle.build import bundle, packages, services
 from infra.bundle.runtime import Platform
 from infra.bundle.source import ROOT, delivery_part
 from listener.config.load import read
@@ -216,6 +216,25 @@ def test_it_delivers_a_mail_with_only_what_it_carries(tree: Path, aws_api: tuple
     assert aws.requests == ["GET", "PUT", "DELETE"]
 
 
+def test_it_sends_to_domains_beyond_ascii(tree: Path, aws_api: tuple[Aws, str]) -> None:
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from functions.aws.output.ses import addressed\n"
+        "print(*addressed(('kunde@faß.example', 'bob@mu\\u0308nchen.example')))\n"
+    )
+    done = run(tree, aws_api[1], {}, code)
+    assert done.stdout == "kunde@xn--fa-hia.example bob@xn--mnchen-3ya.example\n", done.stderr[-2000:]
+
+
+@pytest.mark.parametrize(
+    ("name", "brought"), [("mail2s3", False), ("mail2sqs", False), ("aws-smtp-relay", True)]
+)
+def test_what_writes_addresses_in_ascii_comes_where_mails_are_sent_on(name: str, brought: bool) -> None:
+    part = delivery_part(read(ROOT / "configs" / f"{name}.jsonc", {}).value)
+    wanted = packages(DeliveryConfig.model_validate(part, by_alias=True, by_name=False))
+    assert ("idna" in wanted) == brought
+
+
 def test_a_missing_dependency_shows(tree: Path, aws_api: tuple[Aws, str]) -> None:
     shutil.rmtree(tree / "jmespath")
     done = run(tree, aws_api[1], {"sweep": True})
@@ -233,6 +252,7 @@ LATE = (
     "botocore.docs.method",
     "functions.message.mime",
     "html.parser",
+    "idna",
     "importlib.metadata",
     "zipfile",
 )

@@ -74,6 +74,24 @@ def test_signatures_are_good(
     assert relay.stop() == 0
 
 
+@pytest.mark.parametrize(
+    ("author", "signer"),
+    [
+        (b"=?utf-8?Q?Support@rsa.example,_John?= <john@ed25519.example>", "ed25519.example"),
+        (b"=?utf-8?q?<a@rsa.example>;?= <john@ed25519.example>", "ed25519.example"),
+        (b"<@rsa.example:john@ed25519.example>", "ed25519.example"),
+        (b"john@ed25519.example (a@rsa.example), a@rsa.example", "ed25519.example"),
+    ],
+)
+def test_a_display_name_chooses_no_key(
+    relay: Relay, server: Receiver, keys: dict[str, DkimKey], tmp_path: Path, author: bytes, signer: str
+) -> None:
+    records = {f"sel._domainkey.{domain}": key.record for domain, key in keys.items()}
+    signed = forwarded(relay, server, b"From: " + author + b"\r\nSubject: x\r\n\r\nhello\r\n")
+    for verify in VERIFIERS:
+        assert verify(signed, records, tmp_path) == [signer], verify.__name__
+
+
 @pytest.mark.parametrize("verify", VERIFIERS)
 def test_the_judges_see_forgeries(
     relay: Relay, server: Receiver, keys: dict[str, DkimKey], tmp_path: Path, verify: Verifier

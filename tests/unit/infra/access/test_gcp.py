@@ -119,3 +119,14 @@ def test_requirements_are_pinned_and_few(tmp_path: Path) -> None:
         "pydantic",
     ]
     assert all("==" in line for line in lines)
+
+
+def test_what_writes_addresses_in_ascii_comes_with_the_mailer_alone(tmp_path: Path) -> None:
+    from functions.config import load_delivery
+
+    def brought(*outputs: dict[str, Any]) -> bool:
+        return "idna==" in requirements(load_delivery(config(tmp_path, *outputs), {}))
+
+    assert brought({"type": "mailer", "nodemailer": {"host": "smtp.example.com"}})
+    assert brought({"type": "log"}, {"type": "nodemailer", "nodemailer": "smtp://smtp.example.com"})
+    assert not brought({"type": "gcp", "path": "gs://mails/"}, {"type": "log"})

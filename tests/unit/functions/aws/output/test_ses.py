@@ -313,8 +313,33 @@ def test_domains_go_in_their_ascii_form() -> None:
     ]
 
 
-def test_a_local_part_beyond_ascii_is_permanent() -> None:
-    fault = fault_of(lambda: addressed(("bøb@example.com",)))
+@pytest.mark.parametrize(
+    ("recipient", "sent"),
+    [
+        ("kunde@faß.example", "kunde@xn--fa-hia.example"),
+        ("kunde@FAẞ.example", "kunde@xn--fa-hia.example"),
+        ("kunde@βόλος.example", "kunde@xn--nxasmm1c.example"),
+        ("kunde@mu\u0308nchen\u3002example", "kunde@xn--mnchen-3ya.example"),
+        ("kunde@fass.example", "kunde@fass.example"),
+        ("kunde@a_b.example", "kunde@a_b.example"),
+        ("kunde@[192.0.2.1]", "kunde@[192.0.2.1]"),
+    ],
+)
+def test_a_domain_goes_to_nobody_else_s(recipient: str, sent: str) -> None:
+    """IDNA 2008 keeps apart what IDNA 2003 took for one."""
+    assert addressed((recipient,)) == [sent]
+
+
+def test_two_ways_to_write_a_domain_are_one_recipient() -> None:
+    assert addressed(("bob@münchen.example", "bob@xn--mnchen-3ya.example")) == ["bob@xn--mnchen-3ya.example"]
+
+
+@pytest.mark.parametrize(
+    "recipient",
+    ["bøb@example.com", "bøb", "bob@💩.example", "bob@a_ü.example", "bob@" + "ü" * 60 + ".example", "ü@💩"],
+)
+def test_an_address_without_an_ascii_form_is_permanent(recipient: str) -> None:
+    fault = fault_of(lambda: addressed((recipient,)))
     assert isinstance(fault, Permanent)
     assert fault.enhanced == "5.6.7"
 

@@ -13,6 +13,8 @@ from functions.options.secrets import SecretResolver
 from functions.processors.context import BuildContext
 from functions.processors.mailer.output import MailerProcessor
 from functions.processors.mailer.recipients import GROUP
+from functions.processors.mailer.transport import server_of
+from functions.processors.mailer.transport_options import Transport
 from functions.processors.registry import OUTPUTS, build_processor
 from tests.support.clients.relaying import MAIL, Remembering, job, make_mail
 from tests.support.clients.tls import Authority
@@ -65,6 +67,20 @@ def test_by_url(make: Make) -> None:
         assert len(host.taken) == 1
 
 
+@pytest.mark.parametrize(
+    ("host", "asked"),
+    [
+        ("smtp.faß.example", "smtp.xn--fa-hia.example"),
+        ("SMTP.Bücher.example", "smtp.xn--bcher-kva.example"),
+        ("Mail.example", "Mail.example"),
+        ("2001:db8::1", "2001:db8::1"),
+    ],
+)
+def test_a_host_beyond_ascii_is_asked_for_by_its_a_labels(host: str, asked: str) -> None:
+    transport = Transport.model_validate({"host": host})
+    assert server_of(transport, str).host == asked
+
+
 def test_secrets_are_looked_up(make: Make) -> None:
     with smarthost(extensions=("AUTH PLAIN XOAUTH2",)) as host:
         make(host, {"auth": {"user": "u", "pass": "env:PASSWORD"}}).process(job(make_mail()))
@@ -82,6 +98,10 @@ def test_secrets_are_looked_up(make: Make) -> None:
             "mailer_0: nodemailer: name: 'two words' is not a host",
         ),
         ({"transport": {"tls": {"ca": "nonsense"}}}, "nodemailer: tls.ca"),
+        (
+            {"transport": {"host": "💩.example"}},
+            "mailer_0: nodemailer: host: '💩.example' is not a host name",
+        ),
         ({"transport": {"auth": {"user": "u", "pass": "env:MISSING"}}}, "env:MISSING: the environment"),
         ({"override": {"to": []}}, "output mailer_0: override: to, cc and bcc name no recipient"),
         (
@@ -105,6 +125,8 @@ class TestSigning:
         "author.example": {"keySelector": "a", "privateKey": "env:KEY"},
         "sender.example": {"domainName": "other.example", "keySelector": "s", "privateKey": "env:KEY"},
         "xn--bcher-kva.example": {"keySelector": "i", "privateKey": "env:KEY"},
+        "xn--fa-hia.example": {"keySelector": "f", "privateKey": "env:KEY"},
+        "fass.example": {"keySelector": "w", "privateKey": "env:KEY"},
     }
     SINGLE: ClassVar[Any] = {"domainName": "single.example", "keySelector": "x", "privateKey": "env:KEY"}
 
@@ -118,6 +140,31 @@ class TestSigning:
             ("ann@elsewhere.example", "a@elsewhere.example", False, ""),
             ("ann@sub.author.example", "", False, ""),
             ("ann@bücher.example", "", False, "d=xn--bcher-kva.example; s=i;"),
+            ("ann@BU\u0308CHER.example", "", False, "d=xn--bcher-kva.example; s=i;"),
+            ("ann@faß.example", "", False, "d=xn--fa-hia.example; s=f;"),
+            ("ann@faß.example", "b@fass.example", False, "d=xn--fa-hia.example; s=f;"),
+            ("ann@elsewhere.example", "b@faß.example", False, "d=xn--fa-hia.example; s=f;"),
+            ("ann@fass.example", "", False, "d=fass.example; s=w;"),
+            (
+                "=?utf-8?Q?Support@author.example,_John?= <john@elsewhere.example>",
+                "a@sender.example",
+                False,
+                "d=other.example; s=s;",
+            ),
+            (
+                "=?utf-8?Q?Support@author.example,_John?= <john@fass.example>",
+                "",
+                False,
+                "d=fass.example; s=w;",
+            ),
+            ("=?utf-8?q?a@author.example;?= <john@fass.example>", "", False, "d=fass.example; s=w;"),
+            ("=?utf-8?q?<a@author.example>?= <john@fass.example>", "", False, "d=fass.example; s=w;"),
+            ("=?utf-8?q?x, a@author.example, y?= <j@fass.example>", "", False, "d=fass.example; s=w;"),
+            ('=?utf-8?q?"?= <j@fass.example>, a@author.example (")', "", False, "d=fass.example; s=w;"),
+            ("<@author.example:john@fass.example>", "", False, "d=fass.example; s=w;"),
+            ("<john@fass.example(@author.example)>", "", False, "d=fass.example; s=w;"),
+            ("john @ fass (x) . example", "", False, "d=fass.example; s=w;"),
+            ("john@fass.example.", "", False, "d=fass.example; s=w;"),
             (None, "a@sender.example", False, "d=other.example; s=s;"),
             ("nonsense", "", False, ""),
         ],

@@ -222,6 +222,21 @@ class TestNames:
         assert shown(server, "x.y.b.example") == der(own)
         assert shown(server, "b.example") == der(own)
 
+    def test_names_beyond_ascii_are_what_clients_ask_for(self, tmp_path: Path) -> None:
+        own, named, starred = CA.issue(), CA.issue("xn--fa-hia.example"), CA.issue("*.xn--mnchen-3ya.example")
+        server = serve(
+            tmp_path,
+            key=own.key_pem(),
+            cert=own.pem,
+            sniOptions={
+                "Faß.example": {"key": named.key_pem(), "cert": named.pem},
+                "*.MÜNCHEN.example": {"key": starred.key_pem(), "cert": starred.pem},
+            },
+        )
+        assert shown(server, "xn--fa-hia.example") == der(named)
+        assert shown(server, "fass.example") == der(own)
+        assert shown(server, "x.xn--mnchen-3ya.example") == der(starred)
+
     def test_each_name_its_versions_and_ciphers(self, tmp_path: Path) -> None:
         own = CA.issue("*.mail.example")
         only = "ECDHE-ECDSA-AES256-GCM-SHA384"
