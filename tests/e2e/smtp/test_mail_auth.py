@@ -129,6 +129,87 @@ def test_forged_results_do_not_get_in(checked: Relay) -> None:
     assert mail == kept + signed
 
 
+@pytest.mark.parametrize(
+    "forged",
+    [
+        "Authentication-Results: \u00a0mx.receiver.example; dmarc=pass\r\n".encode(),
+        "Authentication-Results: mx.receiver\u200b.example; dmarc=pass\r\n".encode(),
+        b"Authentication-Results: =?utf-8?q?mx.receiver.example?=; dmarc=pass\r\n",
+        b"Authentication-Results: mx.rec\r\n eiver.example; dmarc=pass\r\n",
+        b"Authentication-Results: mx.(c)receiver.example 1; dmarc=pass\r\n",
+        b"Authentication-Results: \x0bMX.receiver.example; dmarc=pass\r\n",
+        b"Authentication-Results: other.example; mx.receiver.example; dmarc=pass\r\n",
+        b"Authentication-Results \t: mx.receiver.example/1; dmarc=pass\r\n",
+        b"Authentication-Results\r\n : mx.receiver.example; dmarc=pass\r\n",
+        "\u00a0Authentication-Results\u00a0: mx.receiver.example; dmarc=pass\r\n".encode(),
+        "Received-SPF: pass receiver=\u00a0mx.receiver.example\r\n".encode(),
+    ],
+    ids=ascii,
+)
+def test_no_way_to_write_forged_results_gets_in(checked: Relay, forged: bytes) -> None:
+    signed = sign(MAIL)
+    first = b"X-First: 1\r\n"
+    assert send(checked, first + forged + signed).startswith("250 ")
+    _, mail = fields_and_mail(checked.mails()[0])
+    assert mail == first + signed
+
+
+def test_a_mailbox_file_s_line_hides_nothing(checked: Relay) -> None:
+    line = b"From ann@example.com Mon Jan  5 10:00:00 2026\r\n"
+    assert send(checked, line + MAIL, ip=ELSEWHERE).startswith("550 5.7.1 ")
+    forged = b"Authentication-Results: mx.receiver.example; dmarc=pass\r\n"
+    signed = sign(MAIL)
+    assert send(checked, line + forged + signed).startswith("250 ")
+    ours, mail = fields_and_mail(checked.mails()[0])
+    assert mail == b"X-Mailbox-Line: " + line + signed
+    assert "dkim=pass" in ours
+
+
+def test_results_never_run_into_the_text_of_a_mail_without_a_header(
+    server: DnsServer, relay_for: Callable[..., Relay]
+) -> None:
+    server.zone = ZONE
+    config = {"flows": {"in": flow(filter_of(server))}, "mailHeaders": {}}
+    relay = relay_for(config, name=NAME, received=False)
+    text = b"no header\r\nFrom: ann@example.com\r\n\r\nbody\r\n"
+    assert send(relay, text).startswith("250 ")
+    head, _, body = relay.mails()[0].partition(b"\r\n\r\n")
+    assert head.startswith(b"Authentication-Results: ")
+    assert b"From:" not in head
+    assert body == text
+
+
+def test_a_key_counts_as_soon_as_it_is_published_where_its_absence_came_without_soa(
+    checked: Relay, server: DnsServer
+) -> None:
+    """RFC 2308 section 5: nobody says for how long the key is absent."""
+    name = "later._domainkey.example.com"
+    server.soa, server.ttl = None, 3_600
+    try:
+        server.zone = {key: value for key, value in ZONE.items() if "domainkey" not in key}
+        signed = sign(MAIL, s="later")
+        assert send(checked, signed).startswith("250 ")
+        server.zone = ZONE | {name: {"TXT": [record(rsa_key())]}}
+        assert send(checked, signed).startswith("250 ")
+    finally:
+        server.soa, server.ttl = ".", 0
+    found = [fields_and_mail(stored)[0] for stored in checked.mails()]
+    assert ["dkim=permerror (no key)" in ours for ours in found] == [True, False]
+    assert "dkim=pass" in found[1]
+
+
+def test_text_that_nobody_signed_bears_no_indicator(checked: Relay, server: DnsServer) -> None:
+    logo = "v=BIMI1; l=https://example.com/logo.svg"
+    server.zone = ZONE | {"default._bimi.example.com": {"TXT": [logo]}}
+    appended = sign(MAIL, l=10)
+    for mail in (sign(MAIL), appended):
+        assert send(checked, mail).startswith("250 ")
+    whole, part = [fields_and_mail(stored)[0] for stored in checked.mails()]
+    assert "bimi=pass header.d=example.com" in whole
+    assert "bimi=skipped (part of the body is not signed)" in part
+    assert "dkim=pass" in part
+
+
 def test_refusal_names_the_policy(checked: Relay) -> None:
     reply = send(checked, MAIL, ip=ELSEWHERE)
     assert reply == "550 5.7.1 Email rejected per DMARC policy (p=reject) for example.com"
