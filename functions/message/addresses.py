@@ -15,7 +15,7 @@ from functions.domains import ascii_form, domain_key, fold_ascii
 from functions.message.charset import decode, decode_words
 from functions.message.fields import all_values
 
-MAX_AUTHORS: Final = 16_384
+MAX_AUTHORS: Final = 8_192
 """Bytes of all From fields that are read; more is no list of authors."""
 
 # The possessive forms (`*+`) keep a quote or a word that never ends from costing more than one pass.
@@ -33,9 +33,19 @@ _TOKEN: Final = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-_USUAL: Final = re.compile(  # one display name, quoted or not, and one address: most mails
-    r"""(?:[ \t]*+"([^"\\<>@\x00]*+)"[ \t]*+|([^"(),:;<>@\[\\\x00]*+))"""
-    r"""<([^"(),:;<>@\[\\\s\x00]++@[0-9A-Za-z.-]++)>[ \t]*+"""
+_USUAL: Final = re.compile(  # one address, with or without a display name: what most lists are made of
+    r"""
+    [ \t]*+
+    (?: (?: "(?P<quoted>[^"\\<>@\x00]*+)"[ \t]*+
+          | (?P<words>(?: [^"(),:;<>@\[\\\x00=]++ | =(?!\?)
+                        | =\?[^"(),:;<>@\[\\\s\x00?]{1,64}\?[bBqQ]\?[^"(),:;<>@\[\\\x00?\r\n]*+\?= )*+)
+        )
+        <(?P<angle>[^"(),:;<>@\[\\\s\x00]++@[0-9A-Za-z.-]++)>
+      | (?P<bare>[^"(),:;<>@\[\\\s\x00=]++@[0-9A-Za-z.-]++)
+    )
+    [ \t]*+ (?:[,;]|\Z)
+    """,
+    re.VERBOSE,
 )
 _PAREN: Final = re.compile(r"\\.|[()]", re.DOTALL)
 _ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
@@ -154,6 +164,8 @@ def _ascii_forms(hosts: list[str]) -> tuple[str, ...]:
 
 def _hosts(address: str) -> list[str]:
     """What follows each @ of an address, quoted strings aside."""
+    if "@" not in address:
+        return []
     if '"' in address:
         address = _QUOTED.sub("", address)
     return [_NO_HOST.split(part.lstrip(), maxsplit=1)[0] for part in address.split("@")[1:]]
@@ -161,29 +173,36 @@ def _hosts(address: str) -> list[str]:
 
 def _parse(text: str, most: int) -> tuple[list[Address], list[Address], bool]:
     """The mailboxes, what other readers take for some, and whether each quote and comment ends."""
-    usual = _USUAL.fullmatch(text)
-    if usual is not None:
-        name = usual[1] if usual[2] is None else " ".join(usual[2].split())
-        return [Address(_plain(name), usual[3])][:most], [], True
     found: list[Address] = []
     unsure: list[Address] = []
     box = _Mailbox()
     balanced = True
     at = 0
     while at < len(text) and len(found) < most:
+        if box.fresh:
+            box.fresh = False
+            usual = _USUAL.match(text, at)
+            if usual is not None:
+                quoted, words, angle, bare = usual.groups()
+                name = quoted or " ".join((words or "").split())
+                found.append(Address(_plain(name) if name else "", angle or bare))
+                box.fresh = True
+                at = usual.end()
+                continue
         token = _TOKEN.match(text, at)
         assert token is not None  # the last alternative takes any character
         at = token.end()
         kind = token.lastgroup
+        piece = token[0]
         if kind == "text":
-            box.add(token[0], token[0], plain=True)
+            box.add(piece, piece, piece)
         elif kind == "blank":
             box.glued = False
         elif kind == "closed":
             balanced = balanced and token["closed"] != ""
-            box.add(_ESCAPED.sub(r"\1", token["quoted"]), token[0])
+            box.add(_ESCAPED.sub(r"\1", token["quoted"]), piece)
         elif kind == "word":
-            box.add(token[0], token[0])
+            box.add(piece, piece)
         elif kind == "open":
             box.open()
         elif kind == "close" and box.outer is not None:
@@ -200,7 +219,7 @@ def _parse(text: str, most: int) -> tuple[list[Address], list[Address], bool]:
         elif box.outer is None and kind == "group":
             box = _Mailbox()
         else:
-            box.add(token[0], token[0], plain=True)
+            box.add(piece, piece, piece)
     box.settle(found, unsure)
     return found[:most], unsure, balanced
 
@@ -229,7 +248,7 @@ class _Mailbox:
     """One mailbox in the reading. `words` are those of the name, or, while an angle bracket is open,
     those in it; the name's are then in `outer`."""
 
-    __slots__ = ("angles", "comment", "glued", "outer", "shorter", "words")
+    __slots__ = ("angles", "comment", "fresh", "glued", "outer", "shorter", "words")
 
     def __init__(self) -> None:
         self.words: list[_Word] = []
@@ -237,10 +256,11 @@ class _Mailbox:
         self.angles: list[str] = []
         self.shorter: list[str] = []
         self.comment = ""
+        self.fresh = True
         self.glued = False
 
-    def add(self, meant: str, written: str, *, plain: bool = False) -> None:
-        word = _Word(meant, written, written if plain else "")
+    def add(self, meant: str, written: str, plain: str = "") -> None:
+        word = _Word(meant, written, plain)
         if self.glued:
             self.words[-1].append(word)
         else:
@@ -280,12 +300,10 @@ class _Mailbox:
         """The words with those joined that make one address: blanks and comments may stand around its
         @ and around the dots behind it (RFC 5322 section 4.4). Where they stand at a dot, other
         readers let the address end there: that one is kept in `shorter`."""
-        joined: list[_Word] = []
-        for word in self.words:
-            last = joined[-1] if joined else None
-            if last is None:
-                joined.append(word)
-            elif word.first.startswith("@") or last.last.endswith("@"):
+        joined = self.words[:1]
+        for word in self.words[1:]:
+            last = joined[-1]
+            if word.first.startswith("@") or last.last.endswith("@"):
                 last.append(word)
             elif last.has_at and (word.first.startswith(".") or last.last.endswith(".")):
                 if not last.cut:
