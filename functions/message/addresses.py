@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-from functions.domains import ascii_form, domain_key, fold_ascii
 from functions.message.charset import decode, decode_words
+from functions.message.domains import ascii_form, domain_key, fold_ascii
 from functions.message.fields import all_values
 
 MAX_AUTHORS: Final = 8_192

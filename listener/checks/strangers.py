@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
+from functions.message.addresses import address_key
+from functions.message.domains import domain_key
 from functions.processors.base import OutputOptions
 from functions.processors.registry import type_of as output_type
-from functions.domains import domain_key
-from functions.message.addresses import address_key
 from listener.api.filter import FilterOptions
 from listener.checks.finding import Finding, Setting, error, warning
 from listener.config.listeners import Listener

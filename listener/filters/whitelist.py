@@ -9,8 +9,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from functions.domains import domain_key
 from functions.message.addresses import address_key
+from functions.message.domains import domain_key
 from listener.api.context import BuildContext
 from listener.api.decision import ACCEPT, DEFER, REFUSE, Decision, Phase
 from listener.api.filter import Filter, FilterOptions

@@ -12,8 +12,8 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from functions.domains import domain_key
 from functions.message.charset import decode_words
+from functions.message.domains import domain_key
 
 MAX_VALUE: Final = 16_384
 """Bytes of a value that is searched for our name. A longer one that cannot be parsed is ours: nobody's

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final, Literal
 
-from functions.domains import MAX_NAME
+from functions.message.domains import MAX_NAME
 from listener.mailauth.dns.domains import normal
 from listener.mailauth.dns.resolver import (
     Deadline,

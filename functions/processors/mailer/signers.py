@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from functions.domains import domain_key
 from functions.errors import ConfigError
 from functions.message.addresses import authors_of
+from functions.message.domains import domain_key
 
 if TYPE_CHECKING:
     from functions.processors.mailer.dkim import Signer

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from functions.domains import ascii_form
+from functions.message.domains import ascii_form
 from functions.options.secrets import Secret
 from functions.processors.mailer.transport_options import Transport, TransportTls
 from functions.smtp_client.server import Login, Server

@@ -46,8 +46,8 @@ class HeaderField:
 
 
 class HeaderBlock:
-    """All fields, top first, of a header block that `functions.message.headers.head_size` found, with or without
-    the empty line behind it; `head` is the block.
+    """All fields, top first, of a header block that `functions.message.headers.head_size` found, with or
+    without the empty line behind it; `head` is the block.
 
     `fault` tells in a few words why no signature over them can count, "" for a sound header: more
     than MAX_FIELDS, or a line that is no field, at which some readers let the body begin and others

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functions.domains import ascii_form
+from functions.message.domains import ascii_form
 
 
 def normal(domain: str) -> str | None:

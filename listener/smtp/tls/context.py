@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from functions.domains import domain_key
 from functions.errors import ConfigError
+from functions.message.domains import domain_key
 from functions.message.envelope import Tls
 from functions.options.secrets import secrets_of
 from listener.smtp.tls.certificates import KeyPair, Material, end_of, read, self_signed

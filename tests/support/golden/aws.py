@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from functions.aws.deadletter import open_dead_letters
-from functions.aws.function import Function
+from functions.aws.function import LambdaFunction
 from functions.aws.receipts import TABLE
 from functions.aws.spool import doorbell
 from functions.bucket.deadletters import BucketDeadLetters
@@ -74,8 +74,8 @@ class AwsSite(Site):
         self._sent_before = self._sent()
         self._events: Counter[tuple[str, ...]] = Counter()
 
-    def make_function(self, config: DeliveryConfig, age: float) -> Function:
-        return Function(config, {TABLE: RECEIPTS}, clock=lambda: time.time() - age)
+    def make_function(self, config: DeliveryConfig, age: float) -> LambdaFunction:
+        return LambdaFunction(config, {TABLE: RECEIPTS}, clock=lambda: time.time() - age)
 
     def deliver(self, key: str) -> None:
         record = {

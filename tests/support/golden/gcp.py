@@ -15,7 +15,7 @@ from functions.bucket.deadletters import BucketDeadLetters
 from functions.config import DeliveryConfig
 from functions.gcp.clients import close, storage_client
 from functions.gcp.deadletter import open_dead_letters
-from functions.gcp.function import TIMEOUT, Function
+from functions.gcp.function import TIMEOUT, CloudRunFunction
 from tests.support.clouds.gcp import PROJECT, FakeGcs, Pubsub
 from tests.support.golden.bucket import EVENTS, NEXT, SPOOL, TARGET, Site, record
 from tests.support.golden.recording import answer
@@ -51,8 +51,8 @@ class GcpSite(Site):
             "GOOGLE_CLOUD_PROJECT": PROJECT,
         }
 
-    def make_function(self, config: DeliveryConfig, age: float) -> Function:
-        return Function(config, {TIMEOUT: str(LASTING)}, clock=lambda: time.time() - age)
+    def make_function(self, config: DeliveryConfig, age: float) -> CloudRunFunction:
+        return CloudRunFunction(config, {TIMEOUT: str(LASTING)}, clock=lambda: time.time() - age)
 
     def deliver(self, key: str) -> None:
         attributes = {"eventType": "OBJECT_FINALIZE", "bucketId": SPOOL, "objectId": key}

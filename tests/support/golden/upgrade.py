@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from functions.bucket.runner import ABANDONED
+from functions.spool.dead_record import DeadRecord
 from functions.spool.deadletters import Selection
-from functions.spool.object import DeadRecord
 from tests.support.golden.bucket import TARGET, Site
 from tests.support.golden.recording import MAILS, name_of, once
 

@@ -1,7 +1,7 @@
 """Receipts, marks and identities of earlier versions: no effect that took place takes place again.
 
-The recordings are `golden/recorded-*`; `tests.support.golden.recording` tells what is in them. Those of the clouds are
-read in `tests/e2e/aws/test_aws_upgrade.py` and `tests/e2e/gcp/test_gcp_upgrade.py`.
+The recordings are `golden/recorded-*`; `tests.support.golden.recording` tells what is in them. Those of the
+clouds are read in `tests/e2e/aws/test_aws_upgrade.py` and `tests/e2e/gcp/test_gcp_upgrade.py`.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.domains import MAX_NAME, ascii_form, domain_key, fold_ascii
+from functions.message.domains import MAX_NAME, ascii_form, domain_key, fold_ascii
 
 
 @pytest.mark.parametrize(
