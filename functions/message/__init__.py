@@ -1,0 +1,1 @@
+"""A mail and its envelope: header fields, addresses, MIME parts, templates, events."""

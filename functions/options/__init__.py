@@ -1,0 +1,1 @@
+"""Parts of the configuration that both halves read: types, secrets, registries, plugins."""

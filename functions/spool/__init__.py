@@ -1,0 +1,1 @@
+"""The contract between the halves: spool objects, their keys, dead records."""

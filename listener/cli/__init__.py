@@ -1,0 +1,1 @@
+"""The command `smtp-relay`: one module for each subcommand."""

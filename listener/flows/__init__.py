@@ -1,0 +1,1 @@
+"""Flows: the answers of filters become one verdict for each recipient."""

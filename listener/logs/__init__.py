@@ -1,0 +1,1 @@
+"""Log records: their format, their destinations, and the record of each mail."""

@@ -1,0 +1,1 @@
+"""Metrics and health: events, counters in shared memory, and their HTTP server."""

@@ -1,0 +1,1 @@
+"""The SMTP server (RFC 5321): listeners' endpoints, commands, replies, DATA."""

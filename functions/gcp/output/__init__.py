@@ -1,0 +1,1 @@
+"""The output `gcp`: store to Cloud Storage, publish to Pub/Sub."""

@@ -1,0 +1,1 @@
+"""The output `file`: each mail becomes one file."""

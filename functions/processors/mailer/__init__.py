@@ -1,0 +1,1 @@
+"""The output `mailer`: send the mail to an SMTP server, edited and signed."""

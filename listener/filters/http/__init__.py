@@ -1,0 +1,1 @@
+"""Filters that ask an HTTP endpoint."""

@@ -1,0 +1,1 @@
+"""Stored passwords and how they are checked: plain text, hashes, htpasswd files."""

@@ -1,0 +1,1 @@
+"""One connection: its state machine, and the objects that it owns."""

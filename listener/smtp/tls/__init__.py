@@ -1,0 +1,1 @@
+"""TLS of the SMTP server: certificates, handshakes, and the layer over the transport."""
