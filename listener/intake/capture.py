@@ -20,7 +20,7 @@ from listener.api.decision import Reply
 
 IN_MEMORY: Final = 65_536
 """Octets kept in memory. Larger ones go to a file: a copy in SQLite would cost more than the
-file, measured (docs/adr)."""
+file, measured."""
 
 TOO_BIG: Final = Reply(552, "5.3.4", "Message exceeds the size limit")
 HEADER_TOO_BIG: Final = Reply(552, "5.3.4", "The message header is too large")

@@ -2,7 +2,7 @@
 
 Commands are carried out as soon as their line is there. What a command does is in
 `listener.smtp.commands`; the beginning is `opening`, mails are `incoming`, the bytes' way in and out
-is `stream`. All changes of state are in this file. docs/adr/protocol.md has what each choice
+is `stream`. All changes of state are in this file. docs/adr/0002-protocol.md has what each choice
 brought, measured.
 """
 
