@@ -36,7 +36,7 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-PAGES: Final = ("README.md", "CHANGELOG.md", "docs/**/*.md")
+PAGES: Final = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/**/*.md")
 
 _BIN: Final = str(Path(sys.executable).parent)
 """Where `python` has the project's packages."""
