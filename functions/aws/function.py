@@ -10,9 +10,10 @@ from typing import Any, Final
 
 from functions.aws.clients import REPEATABLE, plain_client
 from functions.aws.metrics import EmfObserver
-from functions.aws.notifications import NotOurs, S3Notification, doorbells
+from functions.aws.notifications import S3Notification, doorbells
 from functions.aws.receipts import TABLE, DynamoReceipts, NoReceipts, NoTable
 from functions.aws.spool import QUEUE, open_spool
+from functions.bucket.notification import ForeignMessage
 from functions.bucket.runner import Fate, Home, Run
 from functions.bucket.sweep import WINDOW, sweep
 from functions.config import DeliveryConfig
@@ -129,7 +130,7 @@ class LambdaFunction:
     def _size(self, record: dict[str, Any]) -> int:
         try:
             return sum(bell.size for bell in doorbells(record.get("body", ""), self._bucket))
-        except NotOurs:
+        except ForeignMessage:
             return 0
 
     def _message(self, record: dict[str, Any], seconds_left: Callable[[], float]) -> int | None:
@@ -138,7 +139,7 @@ class LambdaFunction:
         receives = int(record.get("attributes", {}).get("ApproximateReceiveCount", "1"))
         try:
             bells = doorbells(record.get("body", ""), self._bucket)
-        except NotOurs as reason:
+        except ForeignMessage as reason:
             log.warning(
                 "a message that is not ours", extra={"reason": str(reason), "doorbell": record["messageId"]}
             )

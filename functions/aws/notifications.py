@@ -7,12 +7,9 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import unquote_plus
 
 from functions.aws.spool import EVENT_NAME
+from functions.bucket.notification import ForeignMessage
 
 _TEST: Final = "s3:TestEvent"
-
-
-class NotOurs(ValueError):
-    """The message rings for nothing here; `str()` says why. It is never worth another try."""
 
 
 class S3Notification(NamedTuple):
@@ -29,18 +26,18 @@ def doorbells(body: str, bucket: str) -> list[S3Notification]:
     try:
         event = json.loads(body)
     except ValueError as error:
-        raise NotOurs(f"no JSON: {error}") from error
+        raise ForeignMessage(f"no JSON: {error}") from error
     if not isinstance(event, dict):
-        raise NotOurs("no event of S3")
+        raise ForeignMessage("no event of S3")
     if event.get("Event") == _TEST:
-        raise NotOurs("S3's test event")
+        raise ForeignMessage("S3's test event")
     records = event.get("Records")
     if not isinstance(records, list) or not records:
-        raise NotOurs("no event of S3")
+        raise ForeignMessage("no event of S3")
     found = [_read(record, bucket) for record in records]
     bells = [each for each in found if isinstance(each, S3Notification)]
     if not bells:
-        raise NotOurs("; ".join(str(each) for each in found))
+        raise ForeignMessage("; ".join(str(each) for each in found))
     return bells
 
 

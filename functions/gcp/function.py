@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from functions.bucket.memory_limit import Budget
+from functions.bucket.notification import ForeignMessage
 from functions.bucket.runner import Fate, Home, Run
 from functions.bucket.sweep import WINDOW, sweep
 from functions.config import DeliveryConfig
 from functions.delivery.build import build_delivery
 from functions.errors import DeliveryFault
-from functions.gcp.notifications import GcsNotification, NotOurs, doorbell
+from functions.gcp.notifications import GcsNotification, doorbell
 from functions.gcp.receipts import GcsReceipts
 from functions.gcp.spool import open_notifier, open_store
 from functions.options.secrets import SecretResolver
@@ -89,7 +90,7 @@ class CloudRunFunction:
             return self._sweep(seconds_left)
         try:
             bell = doorbell(body, self._bucket)
-        except NotOurs as reason:
+        except ForeignMessage as reason:
             log.warning("an event that is not ours", extra={"reason": str(reason)})
             return ACKNOWLEDGED, None
         return self._answer(bell, self._run(bell, seconds_left)), None

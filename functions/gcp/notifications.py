@@ -11,16 +11,14 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+from functions.bucket.notification import ForeignMessage
+
 FINALIZE: Final = "OBJECT_FINALIZE"
 """The event of an object that was stored."""
 
 
 _OURS: Final = "smtpRelay"
 """The attribute that tells our own messages from the bucket's."""
-
-
-class NotOurs(ValueError):
-    """The message rings for nothing here; `str()` says why. It is never worth another try."""
 
 
 class GcsNotification(NamedTuple):
@@ -38,17 +36,17 @@ def doorbell(push: Any, bucket: str) -> GcsNotification:
     """The object that a push tells of. Raises NotOurs."""
     message = push.get("message") if isinstance(push, Mapping) else None
     if not isinstance(message, Mapping):
-        raise NotOurs("no push of Pub/Sub")
+        raise ForeignMessage("no push of Pub/Sub")
     attributes = message.get("attributes")
     if not isinstance(attributes, Mapping):
-        raise NotOurs("no notification of Cloud Storage: it has no attributes")
+        raise ForeignMessage("no notification of Cloud Storage: it has no attributes")
     kind, there, key = (attributes.get(name) for name in ("eventType", "bucketId", "objectId"))
     if not isinstance(there, str) or not isinstance(key, str) or not key:
-        raise NotOurs("no notification of Cloud Storage: it names no object")
+        raise ForeignMessage("no notification of Cloud Storage: it names no object")
     if kind != FINALIZE:
-        raise NotOurs(f"an event that stores nothing: {str(kind)[:100]}")
+        raise ForeignMessage(f"an event that stores nothing: {str(kind)[:100]}")
     if there != bucket:
-        raise NotOurs(f"another bucket: {there[:300]}")
+        raise ForeignMessage(f"another bucket: {there[:300]}")
     attempt = push.get("deliveryAttempt")
     return GcsNotification(
         key,

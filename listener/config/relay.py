@@ -24,7 +24,7 @@ from listener.filters.registry import AnyFilter
 from listener.logs.options import LoggerOptions
 
 
-class Endpoint(NamedTuple):
+class HttpAddress(NamedTuple):
     """An address and port to serve HTTP on."""
 
     bind: str
@@ -159,17 +159,17 @@ class RelayConfig(DeliveryConfig):
         )
 
     @property
-    def metrics_endpoint(self) -> Endpoint | None:
+    def metrics_endpoint(self) -> HttpAddress | None:
         """Where metrics are served, None for nowhere."""
         served = self.prometheus
-        return None if served is None else Endpoint(address_of(served.bind), served.port_number)
+        return None if served is None else HttpAddress(address_of(served.bind), served.port_number)
 
     @property
-    def health_endpoint(self) -> Endpoint | None:
+    def health_endpoint(self) -> HttpAddress | None:
         """Where health is served, None for nowhere."""
         if self.health is None:
             return self.metrics_endpoint
-        return Endpoint(address_of(self.health.bind), self.health.port_number)
+        return HttpAddress(address_of(self.health.bind), self.health.port_number)
 
     @property
     def log_outputs(self) -> tuple[LoggerOptions, ...]:

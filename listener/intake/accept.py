@@ -31,7 +31,7 @@ Answered = Callable[[tuple[Reply, ...]], None]
 """Called once with the replies of a mail: one, or in LMTP one for each recipient."""
 
 
-class Received(NamedTuple):
+class ReceivedMail(NamedTuple):
     """A mail that came in whole. `ended` is the event loop's time of its last byte, for measurements."""
 
     session: Session
@@ -85,7 +85,7 @@ class Acceptor:
 
     def received(
         self, session: Session, transaction: Transaction, capture: Capture, began: float
-    ) -> Received | tuple[Reply, ...]:
+    ) -> ReceivedMail | tuple[Reply, ...]:
         """The last byte of a mail came in; `began` is the loop's time of DATA's 354. Gives the mail,
         for the flows to decide about, or the replies where it cannot be taken."""
         self.observer.bytes_received(capture.size)
@@ -98,11 +98,11 @@ class Acceptor:
             if count_received(capture.head) >= MAX_RECEIVED:
                 capture.fail(LOOP)
             if capture.failure is None:
-                return Received(session, transaction, capture, content, sha256, ended)
+                return ReceivedMail(session, transaction, capture, content, sha256, ended)
         assert capture.failure is not None
         return self._refuse(session, transaction, capture.failure)
 
-    def accept(self, mail: Received, outcome: DataOutcome, answered: Answered) -> None:
+    def accept(self, mail: ReceivedMail, outcome: DataOutcome, answered: Answered) -> None:
         """Store a mail that the flows decided about, for the recipients that they took."""
         decided = 0.0
         if self.measures:
@@ -149,7 +149,7 @@ class Acceptor:
         self._in_hand += 1
         self._spool.store(envelope, mail.content, stored, dead)
 
-    def _refused(self, mail: Received, outcome: DataOutcome) -> tuple[Reply, ...]:
+    def _refused(self, mail: ReceivedMail, outcome: DataOutcome) -> tuple[Reply, ...]:
         if not mail.session.lmtp:
             assert outcome.reply is not None
             return self._refuse(mail.session, mail.transaction, outcome.reply)
@@ -164,7 +164,7 @@ class Acceptor:
         self.refusals.mail(session, transaction, reply, "data")
         return (reply,) * (len(transaction.recipients) if session.lmtp else 1)
 
-    def _log_stored(self, mail: Received, flows: tuple[str, ...], reply: Reply) -> None:
+    def _log_stored(self, mail: ReceivedMail, flows: tuple[str, ...], reply: Reply) -> None:
         session, transaction = mail.session, mail.transaction
         extra: dict[str, Any] = {
             "id": transaction.id,

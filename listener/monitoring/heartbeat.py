@@ -31,7 +31,7 @@ _ROW: Final = 4  # doubles a worker
 _BEAT, _STATE, _SPOOL = range(3)
 
 
-class State(IntEnum):
+class WorkerState(IntEnum):
     """What a worker is doing."""
 
     STARTING = 0
@@ -84,7 +84,7 @@ class Heartbeat:
     def expect(self, index: int) -> None:
         """A worker is being started (again): the parent calls this before it does."""
         row = self._rows[index]
-        row[_STATE], row[_SPOOL], row[_BEAT] = State.STARTING, SpoolHealth.UNTRIED, time.monotonic()
+        row[_STATE], row[_SPOOL], row[_BEAT] = WorkerState.STARTING, SpoolHealth.UNTRIED, time.monotonic()
 
     def beat(self, index: int) -> Beat:
         """The pen of one worker."""
@@ -94,14 +94,14 @@ class Heartbeat:
         """How the workers are, now. A worker that starts, or drains because it alone is replaced, is
         no reason for alarm as long as another one accepts."""
         now = time.monotonic()
-        states = [State(int(row[_STATE])) for row in self._rows]
+        states = [WorkerState(int(row[_STATE])) for row in self._rows]
         amiss, draining = [], []
         for index, (row, state) in enumerate(zip(self._rows, states, strict=True)):
             if (silent := now - row[_BEAT]) > STALE:
                 amiss.append(f"worker {index}: no sign of life for {silent:.0f} s")
-            elif state is State.DRAINING:
+            elif state is WorkerState.DRAINING:
                 draining.append(f"worker {index}: draining")
-        if State.ACCEPTING not in states:
+        if WorkerState.ACCEPTING not in states:
             amiss += draining
             amiss = amiss or ["starting"]
         alive = not amiss
@@ -109,7 +109,7 @@ class Heartbeat:
             spool = SpoolHealth(int(row[_SPOOL]))
             if spool is SpoolHealth.FAILING:
                 amiss.append(f"worker {index}: the spool cannot be written")
-            elif spool is SpoolHealth.UNTRIED and states[index] is State.ACCEPTING:
+            elif spool is SpoolHealth.UNTRIED and states[index] is WorkerState.ACCEPTING:
                 amiss.append(f"worker {index}: the spool was not tried yet")
         return Health(alive, not amiss, tuple(amiss))
 
@@ -123,11 +123,11 @@ class Beat:
     def accepting(self) -> None:
         """Connections are being accepted from now on."""
         self.pulse()
-        self._row[_STATE] = State.ACCEPTING
+        self._row[_STATE] = WorkerState.ACCEPTING
 
     def draining(self) -> None:
         """No new connections any more; the process ends when the open ones have."""
-        self._row[_STATE] = State.DRAINING
+        self._row[_STATE] = WorkerState.DRAINING
 
     def pulse(self) -> None:
         """The event loop turned."""

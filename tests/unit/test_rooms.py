@@ -31,23 +31,8 @@ STANDING: Final[Mapping[tuple[str, str], str]] = {
 }
 """Rule and place of an exception to the page that explains it."""
 
-SPLIT_SOON: Final = frozenset(
-    {
-        ("module", "functions/local/service.py"),
-        ("class", "functions/local/service.py:LocalDelivery"),
-        ("constructor", "infra/cdk/listener_construct.py:Listener"),
-        ("row", "infra"),
-        ("full", "infra/cdk"),
-        ("folder", "infra/access"),
-        ("folder", "infra/access/aws"),
-        ("folder", "infra/bundle"),
-        ("folder", "infra/cdk/parts"),
-        ("name", "functions:NotOurs"),
-        ("name", "listener:Endpoint"),
-        ("name", "listener:LineHandler"),
-        ("name", "listener:Received"),
-        ("name", "listener:State"),
-    }
+SPLIT_SOON: Final[frozenset[tuple[str, str]]] = frozenset(
+    {("module", "functions/local/service.py"), ("class", "functions/local/service.py:LocalDelivery")}
 )
 """Exceptions that go with work under way."""
 

@@ -9,7 +9,7 @@ from typing import Protocol
 from listener.api.decision import Reply
 from listener.api.session import Session, Transaction
 from listener.flows.flow import ConnectionState
-from listener.intake.accept import Received
+from listener.intake.accept import ReceivedMail
 from listener.intake.capture import Capture
 from listener.smtp.connection.pending import Pending
 from listener.smtp.data import DataReader
@@ -158,7 +158,7 @@ class MailReception:
         host, transaction, acceptor = self._host, self.transaction, self._host.endpoint.acceptor
         assert transaction is not None
         mail = acceptor.received(host.session, transaction, capture, self._began)
-        if isinstance(mail, Received):
+        if isinstance(mail, ReceivedMail):
             outcome = host.flows.data(transaction, capture)
             host.pending.settle(outcome, lambda decided: acceptor.accept(mail, decided, self._answered))
         else:

@@ -1,9 +1,7 @@
 """One SMTP connection: a state machine on the transport's callbacks (RFC 5321).
 
-Commands are carried out as soon as their line is there. What a command does is in
-`listener.smtp.commands`; the beginning is `opening`, mails are `incoming`, the bytes' way in and out
-is `stream`. All changes of state are in this file. docs/adr/0002-protocol.md has what each choice
-brought, measured.
+All changes of state are in this file. The beginning of a connection is `opening`, its mails are
+`incoming`, its bytes `stream`; what a command does is `listener.smtp.commands`.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ from listener.smtp.connection.state import (
     SASL,
     TLS,
     WAIT,
-    LineHandler,
+    ExchangeLines,
     State,
 )
 from listener.smtp.connection.stream import MAX_LINE, LineTooLong, Stream
@@ -63,7 +61,7 @@ class Connection(SMTP):
         self.mail = MailReception(self)
         self.state = WAIT
         self.auth_failures = 0
-        self._exchange: LineHandler | None = None
+        self._exchange: ExchangeLines | None = None
         self._deadline = 0.0
         self._patience = endpoint.limits.socket_timeout
         self._errors = 0
@@ -102,7 +100,7 @@ class Connection(SMTP):
             stream.throttle()
 
     def eof_received(self) -> bool | None:
-        """The client closed its side; what it sent is carried out and answered (`printf … | nc`)."""
+        """The client closed its side; what it sent is answered all the same (`printf … | nc`)."""
         if self.state in (CLOSED, PROXY):
             return False
         self._ended = True
@@ -110,8 +108,7 @@ class Connection(SMTP):
         return self.state is not CLOSED
 
     def connection_lost(self, error: Exception | None) -> None:
-        """The connection is gone. A mail whose last byte came is carried on with; its reply is lost
-        (RFC 5321 section 4.5.4.1)."""
+        """The connection is gone; a mail whose last byte came goes on (RFC 5321 section 4.5.4.1)."""
         self.state = CLOSED
         self.stream.take_rest()
         if not self.mail.committing:
@@ -159,14 +156,14 @@ class Connection(SMTP):
         self._deadline = self.endpoint.now + min(HANDSHAKE, self._patience)
         Handshake(self, done).start()
 
+    def close(self) -> None:
+        """The handshake failed: what comes in is dropped until the transport is gone."""
+        self.state = CLOSED
+
     @property
     def closed(self) -> bool:
         """Whether the connection ends."""
         return self.state is CLOSED
-
-    def close(self) -> None:
-        """The handshake failed: what comes in is dropped until the transport is gone."""
-        self.state = CLOSED
 
     def forget(self) -> None:
         """Forget what the client said in clear text, once TLS is active (RFC 3207 section 4.2)."""
@@ -176,7 +173,7 @@ class Connection(SMTP):
         self.session.greeted("", esmtp=False)
         self.state = COMMAND
 
-    def begin_exchange(self, exchange: LineHandler) -> None:
+    def begin_exchange(self, exchange: ExchangeLines) -> None:
         """The client's next lines belong to an AUTH exchange."""
         self._exchange = exchange
         self.state = SASL
@@ -220,7 +217,7 @@ class Connection(SMTP):
             self.run()
 
     def fail(self) -> None:
-        """Something unexpected happened: the mail in the making is given up, and may come again."""
+        """Something unexpected happened: give the mail up, which may come again."""
         self.mail.fail()
         if self.state is not CLOSED:
             self.state = COMMAND
@@ -231,9 +228,8 @@ class Connection(SMTP):
     def _carried_out_alone(self, data: bytes) -> bool:
         """Carry out a command that came alone and whole, as nearly all do. False for all others."""
         size = len(data)
-        if self.state is not COMMAND or size > MAX_LINE or data.find(b"\n") != size - 1:
-            return False
-        if self.stream.paused or self._running or not size:
+        alone = self.state is COMMAND and 0 < size <= MAX_LINE and data.find(b"\n") == size - 1
+        if not alone or self.stream.paused or self._running:
             return False
         self._running = True
         self._deadline = self.endpoint.now + self._patience
@@ -354,7 +350,7 @@ class Connection(SMTP):
                 self.finish(replies.TOO_SLOW, linger=True)
         elif self.state is CLOSED:
             if now > self._deadline:
-                self.abort()  # the client does not close, and the transport would wait for ever
+                self.abort()  # because the transport would wait for ever for a client that stays
         elif self.state is PROXY or self.state is TLS:
             what = "PROXY header" if self.state is PROXY else "TLS handshake"
             log.info("no %s came", what, extra=about(self.session))
@@ -369,8 +365,7 @@ class Connection(SMTP):
 
     @property
     def takes_no_more(self) -> Reply | None:
-        """The reply that ends the connection where another mail would begin: its configuration is an old
-        one, or the server stops and another server gets the next mail."""
+        """The reply instead of another mail: the configuration is an old one, or the server stops."""
         endpoint = self.endpoint
         return endpoint.ending if endpoint.retired_until is not None or self.mail.messages else None
 

@@ -47,7 +47,7 @@ class State(IntEnum):
 PROXY, WAIT, COMMAND, SASL, DATA, CLOSED, TLS = State
 
 
-class LineHandler(Protocol):
+class ExchangeLines(Protocol):
     """What takes the lines of an AUTH exchange."""
 
     def answer(self, line: bytes) -> None:

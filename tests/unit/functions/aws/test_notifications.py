@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from functions.aws.notifications import NotOurs, S3Notification, doorbells
+from functions.aws.notifications import S3Notification, doorbells
 from functions.aws.spool import doorbell
+from functions.bucket.notification import ForeignMessage
 
 
 def s3_event(
@@ -57,5 +58,5 @@ def test_what_is_ours_among_others() -> None:
     ],
 )
 def test_not_ours(body: str) -> None:
-    with pytest.raises(NotOurs):
+    with pytest.raises(ForeignMessage):
         doorbells(body, "spool")

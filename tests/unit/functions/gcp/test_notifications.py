@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.gcp.notifications import GcsNotification, NotOurs, doorbell, ring_message
+from functions.bucket.notification import ForeignMessage
+from functions.gcp.notifications import GcsNotification, doorbell, ring_message
 
 TOLD = {"eventType": "OBJECT_FINALIZE", "bucketId": "b", "objectId": "spool/ä +%2F.eml"}
 
@@ -61,7 +62,7 @@ def test_our_own_notification_is_read_like_the_buckets() -> None:
     ],
 )
 def test_what_is_not_ours(body: Any, reason: str) -> None:
-    with pytest.raises(NotOurs, match=reason):
+    with pytest.raises(ForeignMessage, match=reason):
         doorbell(body, "b")
 
 
@@ -75,5 +76,5 @@ JSON = st.recursive(
 @given(JSON)
 def test_nothing_else_comes_out(body: Any) -> None:
     for each in (body, {"message": body}, {"message": {"attributes": TOLD, "data": body}}):
-        with suppress(NotOurs):
+        with suppress(ForeignMessage):
             assert isinstance(doorbell(each, "b"), GcsNotification)

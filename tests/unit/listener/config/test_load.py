@@ -11,7 +11,7 @@ import pytest
 from functions.errors import ConfigError
 from functions.options.secrets import secrets_of
 from listener.config.load import EMBEDDED_SOURCE, load
-from listener.config.relay import Endpoint, RelayConfig
+from listener.config.relay import HttpAddress, RelayConfig
 from tests.support.servers.relay import ROOT
 
 CONFIGS = sorted((ROOT / "configs").glob("*.jsonc"))
@@ -267,13 +267,13 @@ class TestEnvironment:
         assert three.resolved_listeners()[0].options.use_proxy is not True
 
     def test_health_port(self):
-        assert read({"SMTP_RELAY_HEALTH_PORT": "9090"}).health_endpoint == Endpoint("127.0.0.1", 9090)
+        assert read({"SMTP_RELAY_HEALTH_PORT": "9090"}).health_endpoint == HttpAddress("127.0.0.1", 9090)
         over = read({"SMTP_RELAY_HEALTH_PORT": "9090"}, health={"portNumber": 1, "bind": "::1"})
-        assert over.health_endpoint == Endpoint("::1", 9090)
+        assert over.health_endpoint == HttpAddress("::1", 9090)
 
     def test_health_beside_metrics(self):
         both = read(prometheus={"portNumber": 9100, "bind": "0.0.0.0"})
-        assert both.health_endpoint == both.metrics_endpoint == Endpoint("0.0.0.0", 9100)
+        assert both.health_endpoint == both.metrics_endpoint == HttpAddress("0.0.0.0", 9100)
 
     def test_default_bind_stands_under_the_file(self):
         environ = {"SMTP_RELAY_DEFAULT_BIND": "0.0.0.0"}
@@ -281,7 +281,7 @@ class TestEnvironment:
         assert read(environ, bind="127.0.0.1").resolved_listeners()[0].bind == "127.0.0.1"
         two = read(environ, listeners=[{"port": 1}, {"port": 2, "bind": "::1"}], prometheus={"portNumber": 3})
         assert [one.bind for one in two.resolved_listeners()] == ["0.0.0.0", "::1"]
-        assert two.metrics_endpoint == Endpoint("0.0.0.0", 3)
+        assert two.metrics_endpoint == HttpAddress("0.0.0.0", 3)
         assert load(None, environ).resolved_listeners()[0].bind == "0.0.0.0"
 
     def test_empty_variables_count_as_none(self):
