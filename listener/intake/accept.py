@@ -147,7 +147,11 @@ class Acceptor:
             answered(_for_each(outcome, reply) if session.lmtp else (reply,))
 
         self._in_hand += 1
-        self._spool.store(envelope, mail.content, stored, dead)
+        try:
+            self._spool.store(envelope, mail.content, stored, dead)
+        except BaseException:
+            self._in_hand -= 1
+            raise
 
     def _refused(self, mail: ReceivedMail, outcome: DataOutcome) -> tuple[Reply, ...]:
         if not mail.session.lmtp:

@@ -67,6 +67,14 @@ class MailReception:
         self._started = 0.0
         self._began = 0.0
 
+    @property
+    def replies_due(self) -> int:
+        """How many replies the next answer takes: after DATA, in LMTP, one for each recipient (RFC 2033
+        section 4.2)."""
+        if self._capture is None or self.transaction is None or not self._host.session.lmtp:
+            return 1
+        return len(self.transaction.recipients)
+
     # -- the envelope ------------------------------------------------------------------------
 
     def begin(self, transaction: Transaction) -> None:

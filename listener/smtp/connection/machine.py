@@ -218,10 +218,11 @@ class Connection(SMTP):
 
     def fail(self) -> None:
         """Something unexpected happened: give the mail up, which may come again."""
+        times = self.mail.replies_due
         self.mail.fail()
         if self.state is not CLOSED:
             self.state = COMMAND
-            self.reply(replies.FAULT)
+            self.reply(replies.FAULT, times)
 
     # -- lines -------------------------------------------------------------------------------
 
@@ -301,9 +302,9 @@ class Connection(SMTP):
 
     # -- replies and counts ------------------------------------------------------------------
 
-    def reply(self, reply: Reply) -> None:
-        """Queue one reply; it leaves with the others when no more commands wait."""
-        self.stream.write(self.endpoint.encode(reply))
+    def reply(self, reply: Reply, times: int = 1) -> None:
+        """Queue a reply; it leaves with the others when no more commands wait."""
+        self.stream.write(self.endpoint.encode(reply) * times)
 
     def error(self, reply: Reply) -> None:
         """Answer a bad command; too many end the connection."""
@@ -379,7 +380,7 @@ class Connection(SMTP):
         if self.state is CLOSED:
             return
         if reply is not None:
-            self.reply(reply)
+            self.reply(reply, 1 if reply.code == 421 else self.mail.replies_due)
         self.state = CLOSED
         self.mail.reset()
         self.pending.cancel()

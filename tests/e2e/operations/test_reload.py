@@ -397,8 +397,8 @@ class EarlySignals(Relay):
 
     SCRIPT: Final = """
 import os, signal, sys
-from listener.cli.main import main as cli
-from listener.server.run import run
+import listener.server.run as start
+from listener.cli.main import main
 from listener.server.worker import Server
 
 def early(function):
@@ -407,8 +407,8 @@ def early(function):
         return function(*arguments, **options)
     return called
 
-run.bind, Server._tick = early(run.bind), early(Server._tick)
-sys.exit(cli.main(["serve", sys.argv[1]]))
+start.bind, Server._tick = early(start.bind), early(Server._tick)
+sys.exit(main(["serve", sys.argv[1]]))
 """
 
     @staticmethod

@@ -20,8 +20,9 @@ from functions.spool.dead_record import DeadRecord
 from listener.api.decision import ACCEPT, Reply
 from listener.config.listeners import Listener
 from listener.config.smtp import SmtpOptions
-from listener.flows.flow import Flow, Flows
+from listener.flows.flow import ConnectionState, Flow, Flows
 from listener.intake.accept import Acceptor
+from listener.intake.capture import Capture
 from listener.intake.refusals import Refusals
 from listener.intake.stamp import Intake
 from listener.monitoring.events import Observer
@@ -271,3 +272,42 @@ async def test_lmtp(tmp_path: Path) -> None:
 
     async with listening(tmp_path, lmtp=True) as running:
         assert (await running.talk(client)).transmission == "LMTP"
+
+
+FAULTS = {
+    "while bytes come in": lambda patch: patch.setattr(Capture, "feed", _raise),
+    "when the last byte came": lambda patch: patch.setattr(Capture, "finish", _raise),
+    "when the flows are asked": lambda patch: patch.setattr(ConnectionState, "data", _raise),
+    "while the flows are waited for": lambda patch: patch.setattr(ConnectionState, "data", _raise_later),
+    "while the envelope is written": lambda patch: patch.setattr(Intake, "envelope", _raise),
+    "while it is stored": lambda patch: patch.setattr(Kept, "store", _raise),
+}
+
+
+def _raise(*_: Any, **__: Any) -> Any:
+    raise RuntimeError("a fault of ours")
+
+
+async def _raise_later(*_: Any) -> Any:
+    raise RuntimeError("a fault of ours")
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("lmtp", [True, False])
+async def test_a_fault_during_data_is_answered_for_each_recipient(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, lmtp: bool
+) -> None:
+    """RFC 2033 section 4.2: LMTP has one reply for each recipient, SMTP one for the mail."""
+    async with listening(tmp_path, lmtp=lmtp) as running:
+
+        def client() -> list[int]:
+            with Wire(running.port) as wire:
+                wire.greet(verb="LHLO" if lmtp else "EHLO")
+                wire.envelope("a@client.example", "b@server.example", "c@server.example", "d@server.example")
+                FAULTS[fault](monkeypatch)
+                wire.send(b"a: b\r\n\r\nx\r\n.\r\n")
+                codes = [wire.reply().code for _ in range(3 if lmtp else 1)]
+                assert wire.silent() or wire.rest() == b""
+                return codes
+
+        assert await asyncio.to_thread(client) == [451] * (3 if lmtp else 1)
