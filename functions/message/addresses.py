@@ -2,8 +2,8 @@
 (RFC 5322 sections 3.4 and 4.4).
 
 A list is what a stranger wrote: any text gives a list, in linear time and without recursion. The From
-fields are read in one place, `authors_of`, because whoever signs, checks or shows a mail has to mean
-the same author.
+fields are read in one place, `authors_of`, because the code that signs a mail, checks it or shows it
+has to mean the same author.
 """
 
 from __future__ import annotations

@@ -68,19 +68,12 @@ class Values:
     """A set of values of the configuration, each exact or `regexp:…`.
 
     `canonical` brings an exact value into the form that it is compared in; it raises ValueError
-    for one that could never be met. `met` does so with the texts that are compared, `canonical`
-    where it is left out.
+    for one that could never be met. Of a text in ASCII that is its lower case, a final dot aside.
     """
 
-    __slots__ = ("_exact", "_key", "_matchers")
+    __slots__ = ("_canonical", "_exact", "_matchers")
 
-    def __init__(
-        self,
-        values: Iterable[str],
-        canonical: Callable[[str], str] = address_key,
-        *,
-        met: Callable[[str], str] | None = None,
-    ) -> None:
+    def __init__(self, values: Iterable[str], canonical: Callable[[str], str] = address_key) -> None:
         exact: set[str] = set()
         matchers: list[Callable[[str], bool]] = []
         for value in values:
@@ -89,21 +82,22 @@ class Values:
             else:
                 exact.add(canonical(value))
         self._exact = frozenset(exact)
-        self._key = met or canonical
+        self._canonical = canonical
         self._matchers = tuple(matchers)
 
     def __contains__(self, text: str) -> bool:
         """Whether any value matches. Expressions see the text as it is; an address whose domain goes
         beyond ASCII they see with its A-labels as well."""
-        if self._key(text) in self._exact:
+        plain = text.isascii()
+        if (text.lower() if plain and text[-1:] != "." else self._canonical(text)) in self._exact:
             return True
-        for matches in self._matchers:
+        for matches in self._matchers:  # not any(): a generator costs more than the rest
             if matches(text):
                 return True
-        if self._matchers and not text.isascii():
-            text = with_a_labels(text)
-            return any(matches(text) for matches in self._matchers)
-        return False
+        if plain or not self._matchers:
+            return False
+        text = with_a_labels(text)
+        return any(matches(text) for matches in self._matchers)
 
 
 def as_tuple(value: Any) -> Any:

@@ -123,9 +123,9 @@ class Whitelist(Filter):
 
     def __init__(self, name: str, options: WhitelistOptions) -> None:
         super().__init__(name)
-        self._from = Values(options.from_ or (), reverse_path, met=address_key)
+        self._from = Values(options.from_ or (), reverse_path)
         self._to = Values(options.to or ())
-        self._ips = Values(options.ips or (), address, met=str)
+        self._ips = Values(options.ips or (), address)
         self._domains = Values(options.domains or (), domain_key)
         self._subnets = Networks(map(subnet, options.subnets or ()))
         self._by_name = self.needs_name = bool(options.domains)
