@@ -197,8 +197,9 @@ def field_patterns(
     if exact := _any_of(names):
         ways.append(exact + rb"[ \t]*:")
     if loose := _any_of(lenient):
-        # A line that starts with a blank continues the field above it.
-        ways.append(rb"(?:(?![ \t])%b*+)?%b(?:%b|\r\n[ \t])*+:" % (_INVISIBLE, loose, _INVISIBLE))
+        # A line that starts with a blank continues the field above it. Most lines start with a letter.
+        before = rb"(?:(?=[^ \t!-~])%b*+)?" % _INVISIBLE
+        ways.append(rb"%b%b(?:%b|\r\n[ \t])*+:" % (before, loose, _INVISIBLE))
     line = b"(?:" + b"|".join(ways) + b")"
     return re.compile(line, re.IGNORECASE), re.compile(rb"\r\n" + line, re.IGNORECASE)
 
