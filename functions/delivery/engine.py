@@ -157,18 +157,27 @@ class Delivery:
         return owed
 
     def attempt(
-        self, mail: Mail, owed: Owed, once: Once, *, now: float, seconds_left: Callable[[], float]
+        self,
+        mail: Mail,
+        owed: Owed,
+        once: Once,
+        *,
+        now: float,
+        seconds_left: Callable[[], float],
+        shared: bool = False,
     ) -> Outcome:
         """Try one output once. Never raises: every fault becomes an outcome.
 
-        `now` is Unix time in seconds.
+        `now` is Unix time in seconds. `shared` says that others are still to read the mail's file.
         """
         fault: DeliveryFault
         if seconds_left() < MIN_SECONDS_LEFT:
             # Not an attempt: whatever its age, a mail is not given up for want of time.
             return Outcome(owed, State.RETRY, Temporary("too little of the run is left", enhanced="4.4.7"))
         try:
-            return Outcome(owed, State.DONE, landed=self._process(mail, owed, once, now, seconds_left))
+            return Outcome(
+                owed, State.DONE, landed=self._process(mail, owed, once, now, seconds_left, shared)
+            )
         except Permanent as error:
             return Outcome(owed, State.DEAD, error)
         except Temporary as error:
@@ -186,7 +195,13 @@ class Delivery:
         return Outcome(owed, State.RETRY, fault)
 
     def _process(
-        self, mail: Mail, owed: Owed, once: Once, now: float, seconds_left: Callable[[], float]
+        self,
+        mail: Mail,
+        owed: Owed,
+        once: Once,
+        now: float,
+        seconds_left: Callable[[], float],
+        shared: bool,
     ) -> Landed | None:
         if owed.output is None:
             reason = f"this configuration has no flow {owed.flow!r}"
@@ -194,7 +209,7 @@ class Delivery:
                 raise Permanent(reason, enhanced="5.3.5")
             raise Temporary(reason, enhanced="4.3.5")
         recipients = mail.envelope.recipients_of(owed.flow)
-        return owed.output.processor.process(Job(mail, owed.flow, recipients, once, seconds_left))
+        return owed.output.processor.process(Job(mail, owed.flow, recipients, once, seconds_left, shared))
 
     def deliver(self, mail: Mail, ledger: Ledger, *, now: float, seconds_left: Callable[[], float]) -> Report:
         """One run: attempt every output that is not settled; one's failure never blocks another.

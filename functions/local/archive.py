@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from functions.fsync import sync_folder
 from functions.message.envelope import Envelope, UnknownEnvelope, encode_field
 from functions.message.mail import CHUNK, Mail
 from functions.message.template import Template, TemplateValues
@@ -40,8 +41,8 @@ class Keeper:
         path = self._base / self._template.render(values)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{mail.id}.kept")
-        self._write(temporary, mail)
         try:
+            self._write(temporary, mail)
             for candidate in (path, path.with_name(f"{path.stem}-{mail.id}{path.suffix}")):
                 try:
                     os.link(temporary, candidate)
@@ -49,14 +50,15 @@ class Keeper:
                     head = _head(candidate)
                     if head is None or head.envelope.id != mail.id:
                         continue
-                    if head.envelope.replay < mail.envelope.replay:
-                        # A copy carries the number of its last replay.
+                    if head.envelope.replay <= mail.envelope.replay:
+                        # A copy carries the number of its last replay; one of this number may come of an
+                        # attempt whose sync failed, and then neither it nor its name need be on the disk.
                         temporary.replace(candidate)
                 break
         finally:
             temporary.unlink(missing_ok=True)
         if self._durable:
-            _sync(path.parent)
+            sync_folder(path.parent)
 
     def find(self, mail_id: str) -> Path | None:
         """The copy of one mail."""
@@ -107,11 +109,3 @@ def _head(path: Path) -> Head | None:
             return read_head(stream.read(_START))
     except (OSError, UnknownEnvelope):
         return None
-
-
-def _sync(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

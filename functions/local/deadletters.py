@@ -14,7 +14,7 @@ from functions.config import DeliveryConfig
 from functions.errors import Permanent, Temporary
 from functions.local import layout
 from functions.local.archive import Keeper, read_kept
-from functions.message.envelope import from_json
+from functions.message.envelope import UnknownEnvelope, from_json
 from functions.spool.dead_record import DeadRecord
 from functions.spool.deadletters import KeptSelection, Selection, Shown
 
@@ -53,14 +53,17 @@ class FolderDeadLetters:
             with _reading():
                 row = db.execute("SELECT envelope, body FROM mail WHERE id = ?", (record.id,)).fetchone()
                 if row is not None:
-                    with part.content(record.id, row[1]).open() as stream:
+                    with (
+                        contextlib.suppress(OSError, UnknownEnvelope),
+                        part.content(record.id, row[1]).open() as stream,
+                    ):
                         return Shown(record, from_json(row[0]), stream.read(HEAD))
         return Shown(record, None, b"")
 
     def replay(self, record: DeadRecord, *, now: bool) -> None:
         # The server sees within a second that the database changed: there is no bell to ring.
-        for _, db in self._parts:
-            with _writing(db):
+        for part, db in self._parts:
+            with _writing(part, db):
                 row = db.execute("SELECT seq FROM mail WHERE id = ?", (record.id,)).fetchone()
                 if row is None:
                     continue
@@ -87,8 +90,8 @@ class FolderDeadLetters:
                 row = db.execute("SELECT envelope FROM mail WHERE id = ?", (mail_id,)).fetchone()
                 if row is not None:
                     return from_json(row[0]).replay
-        _, db = self._parts[0]
-        with _writing(db):
+        part, db = self._parts[0]
+        with _writing(part, db):
             again = envelope.model_copy(update={"replay": envelope.replay + 1})
             # Large bodies too go into the database: nobody but the owner may add files.
             db.execute(
@@ -107,7 +110,7 @@ class FolderDeadLetters:
     def drop(self, record: DeadRecord) -> None:
         for part, db in self._parts:
             gone = False
-            with _writing(db):
+            with _writing(part, db):
                 db.execute("DELETE FROM dead WHERE id = ? AND key = ?", (record.id, record.key))
                 row = db.execute("SELECT seq, parked FROM mail WHERE id = ?", (record.id,)).fetchone()
                 others = db.execute("SELECT 1 FROM dead WHERE id = ?", (record.id,)).fetchone()
@@ -133,13 +136,15 @@ def _reading() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _writing(db: sqlite3.Connection) -> Iterator[None]:
+def _writing(part: layout.Part, db: sqlite3.Connection) -> Iterator[None]:
     """One transaction; the owner of the spool waits for it."""
     try:
         db.execute("BEGIN IMMEDIATE")
         yield
         db.execute("COMMIT")
     except sqlite3.Error as error:
+        if layout.lost_sync(error):
+            part.trust.lose()
         raise Temporary(f"the spool cannot be written: {error}") from error
     finally:
         if db.in_transaction:

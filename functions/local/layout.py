@@ -3,23 +3,32 @@
 `spool.db` holds small mails, envelopes, what is settled, receipts and dead records; `large/`
 holds bodies above 64 KiB, named by mail id; `staging/` is for temporary files of outputs. Only
 the owner of a part writes mails; `deadletter` may change records beside it (WAL mode).
+
+After a sync that failed nobody opens the database until it was written anew (`local_trust`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
+import logging
 import os
 import sqlite3
+import struct
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from functions.errors import ConfigError
+from functions.local_trust import Trust
 from functions.message.envelope import Envelope, from_json
 from functions.message.mail import BytesContent, Content, FileContent, Mail
 from functions.spool.dead_record import DeadRecord
+
+log = logging.getLogger("smtp_relay.delivery")
 
 LAYOUT: Final = 1
 """Number of this layout, kept in `user_version`; another one is not opened."""
@@ -28,7 +37,7 @@ FOREIGN: Final = 1 << 52
 """Sequence numbers from here on are given by other processes than the owner (replay of kept mail),
 which cannot know the owner's next one."""
 
-_TABLES: Final = """
+TABLES: Final = """
 CREATE TABLE IF NOT EXISTS mail (
     seq INTEGER PRIMARY KEY, id TEXT NOT NULL, received INTEGER NOT NULL,
     parked INTEGER NOT NULL DEFAULT 0, attempts INTEGER NOT NULL DEFAULT 0,
@@ -84,6 +93,19 @@ class Lock:
         os.close(self._fd)
 
 
+class Connection(sqlite3.Connection):
+    """A connection to a part that is not written anew before this one is closed."""
+
+    entry = -1
+    """The descriptor of the part's folder whose lock says so."""
+
+    def close(self) -> None:
+        super().close()
+        if self.entry >= 0:
+            os.close(self.entry)
+            self.entry = -1
+
+
 class Part:
     """One worker's part. A connection belongs to the thread that opened it."""
 
@@ -92,14 +114,28 @@ class Part:
         self.large = folder / "large"
         self.staging = folder / "staging"
         self.database = folder / "spool.db"
+        self.log = folder / "spool.db-wal"
+        self.trust = Trust(folder)
 
     def create(self) -> None:
-        """Make the folders and tables. Raises ConfigError where that cannot be done."""
+        """Make the folders, and the tables of a database that is trusted. Raises ConfigError where
+        that cannot be done."""
         try:
             make_private(self.folder)
             self.large.mkdir(exist_ok=True)
             self.staging.mkdir(exist_ok=True)
-            db = self.connect()
+            self.renew_log()
+            if not self.trust.lost:
+                self._create_tables()
+        except sqlite3.Error as error:
+            if not lost_sync(error):
+                raise self._unusable(error) from error
+            self.trust.lose()
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def _create_tables(self) -> None:
+        with contextlib.closing(self.connect()) as db:
             version = db.execute("PRAGMA user_version").fetchone()[0]
             if version not in (0, LAYOUT):
                 raise ConfigError(
@@ -108,23 +144,80 @@ class Part:
                     "let that version deliver what is in it, or name another spool",
                 )
             db.execute("PRAGMA journal_mode = WAL")
-            db.executescript(_TABLES)
+            db.executescript(TABLES)
             db.execute(f"PRAGMA user_version = {LAYOUT}")
-            db.close()
-        except (OSError, sqlite3.Error) as error:
-            raise ConfigError(
-                f"spool {self.folder}", f"cannot be used: {error}", "name a folder that can be written"
-            ) from error
+            # Closing does it too, and keeps its errors to itself.
+            db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+
+    def _unusable(self, error: Exception) -> ConfigError:
+        return ConfigError(
+            f"spool {self.folder}", f"cannot be used: {error}", "name a folder that can be written"
+        )
 
     def connect(self, patience: float = 30.0) -> sqlite3.Connection:
         """Open the database for this thread, each commit durable. `patience` is how many seconds to
-        wait for another process's commit."""
-        db = sqlite3.connect(self.database, isolation_level=None, timeout=patience, cached_statements=64)
+        wait for another process's commit. Raises sqlite3.Error, also while the database is distrusted."""
+        try:
+            entry = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise sqlite3.OperationalError(f"unable to open its folder: {error.strerror}") from error
+        try:
+            if not _lock(entry, fcntl.LOCK_SH) or self.trust.lost:
+                raise sqlite3.OperationalError("a sync failed, and the server has yet to write it anew")
+            db = self.open(patience)
+        except BaseException:
+            os.close(entry)
+            raise
+        db.entry = entry
+        return db
+
+    def open(self, patience: float) -> Connection:
+        """Open the database as its owner, who alone writes it anew."""
+        db = sqlite3.connect(
+            self.database, isolation_level=None, timeout=patience, cached_statements=64, factory=Connection
+        )
         db.execute("PRAGMA synchronous = FULL")
         # Some builds of SQLite (Debian's) overwrite what is deleted, which doubles what is written.
         # What an output stored or sent needs no wiping here; nor does a deleted file get any.
         db.execute("PRAGMA secure_delete = OFF")
         return db
+
+    def renew_log(self) -> None:
+        """Write what a process that died left in the log again: it may have died with the only word
+        about a sync that failed. For the owner, before it opens the database."""
+        if not self.trust.lost:
+            try:
+                with self.alone(1.0):
+                    self.trust.renew_log()
+            except OSError as error:
+                log.error("the spool's log could not be written again", extra={"reason": str(error)})
+                self.trust.lose()
+
+    @contextlib.contextmanager
+    def alone(self, patience: float) -> Iterator[None]:
+        """Nobody else has the database open during the block. Raises OSError when somebody has after
+        so many seconds."""
+        entry = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            deadline = time.monotonic() + patience
+            while not _lock(entry, fcntl.LOCK_EX):
+                if time.monotonic() > deadline:
+                    raise OSError(errno.EBUSY, "another process has the spool open", str(self.folder))
+                time.sleep(0.01)
+            yield
+        finally:
+            os.close(entry)
+
+    def keep_log(self) -> int:
+        """A descriptor: until it is closed SQLite takes no connection, in any process, for the last one,
+        which would copy the log into the database and remove it. -1 where that cannot be had."""
+        fd = os.open(self.database, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _SHARED)
+        except (AttributeError, OSError):
+            os.close(fd)
+            return -1
+        return fd
 
     def content(self, mail_id: str, body: bytes | None) -> Content:
         """A mail's content: the body column, or the file of a large one."""
@@ -134,8 +227,10 @@ class Part:
         return FileContent(path, path.stat().st_size)
 
     def load(self, db: sqlite3.Connection, seq: int) -> Row | None:
-        """One unfinished mail, or None when it is finished."""
-        found = db.execute("SELECT id, envelope, body, attempts FROM mail WHERE seq = ?", (seq,)).fetchone()
+        """One unfinished mail, or None when it is finished or parked."""
+        found = db.execute(
+            "SELECT id, envelope, body, attempts FROM mail WHERE seq = ? AND parked = 0", (seq,)
+        ).fetchone()
         if found is None:
             return None
         mail_id, envelope, body, attempts = found
@@ -167,15 +262,44 @@ class Part:
                 f"spool {self.folder}", f"cannot be read: {error}", "move it away, or repair it with sqlite3"
             ) from error
 
-    def remove_orphans(self, db: sqlite3.Connection) -> int:
-        """Remove what a crash left of mails that were never accepted; returns how many files."""
+    def bodies(self) -> list[Path]:
+        """The files of large mails, those that come in just now included."""
+        return list(self.large.iterdir())
+
+    def remove_orphans(self, db: sqlite3.Connection, left: Iterable[Path]) -> int:
+        """Remove those of the files that a crash left which belong to mails that were never accepted;
+        returns how many."""
         known = {row[0] for row in db.execute("SELECT id FROM mail")}
         removed = 0
-        for path in self.large.iterdir():
+        for path in left:
             if path.stem not in known:
-                path.unlink()
+                path.unlink(missing_ok=True)
                 removed += 1
         return removed
+
+
+def lost_sync(error: sqlite3.Error) -> bool:
+    """Whether SQLite's error is that of a sync: what it wrote is then in the kernel's memory, and
+    perhaps nowhere else."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code in (sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC)
+
+
+def _lock(folder: int, kind: int) -> bool:
+    """Whether the lock on a folder was had. A file system without such locks has no other processes to
+    wait for, as far as can be known."""
+    try:
+        fcntl.flock(folder, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+_SHARED: Final = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, 0x40000000 + 2, 510, 0)
+"""struct flock of the bytes that each user of an SQLite database has a read lock on, and the last one
+tries to get a write lock on (`SHARED_FIRST`, SQLite's os_unix.c)."""
 
 
 def insert(db: sqlite3.Connection, rows: Iterable[tuple[int, Envelope, bytes | None, float]]) -> None:

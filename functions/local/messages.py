@@ -50,11 +50,16 @@ class Item:
 
 
 class DoneMail(NamedTuple):
-    """A mail whose outputs are all done, and what they left to be done around the receipt."""
+    """A mail whose outputs are all done; each tells what it left to be done around the receipt."""
 
     seq: int
     mail: Mail
-    landed: tuple[Landed, ...]
+    outcomes: Sequence[Outcome]
+
+    @property
+    def landed(self) -> list[Landed]:
+        """What the outputs left."""
+        return [outcome.landed for outcome in self.outcomes if outcome.landed is not None]
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from functions.delivery.engine import Delivery, Outcome, Owed, State, report
-from functions.errors import Temporary
+from functions.local.flusher import flushed
 from functions.local.layout import Part
 from functions.local.messages import Finished, Item, Progress, Write
 from functions.message.mail import Mail
@@ -30,7 +30,9 @@ BROKEN: Final = 30.0
 UNREADABLE: Final = 5.0
 """Seconds before a run that could not read the spool is repeated."""
 
-Attempt = Callable[[Mail, Owed, int, float], Outcome]
+Attempt = Callable[[Mail, Owed, int, float, bool], Outcome]
+"""The last says whether other outputs are still to read the mail."""
+
 Put = Callable[[Finished | Progress | Write], None]
 
 
@@ -119,9 +121,11 @@ class Runs:
             tried = {outcome.owed.key for outcome in before}
             now = time.time()
             outcomes = list(before)
+            # What is dead may be replayed, and what was done just now may have to be written again.
+            shared = sum(settled.get(each.key) is not State.DONE for each in owed) > 1
             for each in owed:
                 if each.key not in settled and each.key not in tried:
-                    outcomes.append(self._attempt(mail, each, seq, now))
+                    outcomes.append(self._attempt(mail, each, seq, now, shared))
             self._put(self.summary(seq, mail, owed, outcomes, attempts + 1, settled, item))
         except sqlite3.Error as error:
             log.warning("the spool cannot be read", extra={"seq": seq, "reason": str(error)})
@@ -144,23 +148,10 @@ class Runs:
     ) -> Progress:
         """Sum a run up; what it did is made durable before it is written down."""
         if self._durable:
-            outcomes = [_flushed(outcome) for outcome in outcomes]
+            outcomes = [flushed(mail, outcome) for outcome in outcomes]
         states = settled | {o.owed.key: o.state for o in outcomes if o.state is not State.RETRY}
         sum_ = report(owed, states, outcomes)
         return Progress(seq, mail, attempts, outcomes, sum_.finished, sum_.parked, sum_.retry_after, item)
-
-
-def _flushed(outcome: Outcome) -> Outcome:
-    """The outcome once what it left is on the disk. What cannot be flushed is tried again, which
-    finds the file where it is."""
-    if outcome.landed is None:
-        return outcome
-    try:
-        outcome.landed.flush()
-    except (Temporary, OSError) as error:
-        fault = error if isinstance(error, Temporary) else Temporary(f"cannot be flushed: {error}")
-        return Outcome(outcome.owed, State.RETRY, fault)
-    return outcome
 
 
 def _settled(db: sqlite3.Connection, seq: int) -> dict[str, State]:

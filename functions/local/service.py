@@ -3,7 +3,7 @@
 All mails that come in during one turn of the loop, or during one fsync, are committed together;
 then the `quick` outputs (file, log) of each run in the loop and the clients are answered. What is
 done is removed with the next commit. Other outputs, and every further attempt, run in a small pool;
-their receipts go through the same commits. docs/adr/0003-local-spool.md has the figures behind this order.
+their receipts go through the same commits. docs/adr/local-spool.md has the figures behind this order.
 """
 
 from __future__ import annotations
@@ -14,16 +14,14 @@ import dataclasses
 import logging
 import sqlite3
 import time
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from functions.delivery.engine import Delivery, Outcome, Owed, State
+from functions.delivery.engine import Delivery, Outcome, Owed, State, dead_record
 from functions.delivery.events import NullObserver, Observer
-from functions.errors import Temporary
-from functions.local.commits import UNWRITABLE, Commits
-from functions.local.database import sync_file
+from functions.errors import Permanent, Temporary
+from functions.local.commits import Commits
 from functions.local.flusher import Flusher
 from functions.local.layout import Part
 from functions.local.messages import (
@@ -40,7 +38,9 @@ from functions.local.messages import (
 from functions.local.receipts import LocalReceipts, ReceiptBook
 from functions.local.runs import Runs
 from functions.local.schedule import Schedule
+from functions.local_bodies import Bodies
 from functions.message.mail import Mail
+from functions.spool.dead_record import DeadRecord
 
 log = logging.getLogger("smtp_relay.delivery")
 
@@ -55,9 +55,6 @@ HANGING: Final = 1.0
 """Seconds after which once is enough."""
 
 SLOW_FOR: Final = 60.0
-
-FLUSHES: Final = 4
-"""Large bodies made durable at once."""
 
 LATE: Final = Answer(451, "4.3.0", "The mail could not be stored in time, try again later")
 
@@ -83,19 +80,23 @@ class LocalDelivery:
         self._receipts = ReceiptBook(part, self._commits.put)
         self._flusher: Flusher | None = None
         self._runs = Runs(part, delivery, self._attempt, self._commits.put, durable=settings.durable)
-        self._bodies = ThreadPoolExecutor(FLUSHES, thread_name_prefix="spool-body")
+        self._bodies = Bodies(part, self._commits, self._observer, self._answer)
         self._schedule = Schedule(self._start_due)
         self._unanswered: dict[str, Item] = {}
         self._finishing: set[int] = set()
         self._slow_until: dict[int, float] = {}
         self._hiccups: dict[int, float] = {}
+        self._left: list[Path] | None = None
         self._data_version = 0
         self._next_sweep = 0.0
         self._stopping = False
+        self.health_changed: Callable[[], None] = _nothing
+        """Told when `healthy` is another one."""
 
     @property
     def healthy(self) -> bool:
-        """Whether the last commit worked; `/readyz` asks."""
+        """Whether the last commit worked, and no sync failed since the spool was written anew;
+        `/readyz` asks."""
         return self._commits.healthy
 
     @property
@@ -104,13 +105,23 @@ class LocalDelivery:
         return self._part.staging
 
     def start(self) -> None:
-        """Open the part and schedule what a crash left. Raises ConfigError."""
+        """Open the part and schedule what a crash left, once it may be read. Raises ConfigError."""
         self._loop = asyncio.get_running_loop()
-        self._commits.start()
+        self._part.create()
         if self.settings.durable:
             self._flusher = Flusher(self._commits.put)
+        self._left = self._part.bodies()
+        self._commits.start()
+
+    def opened(self) -> None:
+        """The database may be read, for the first time or again."""
+        if self._left is None:
+            # What was known of it is known; what was not is found by looking around.
+            self._data_version = -1
+            return
         db = self._commits.store.db
-        orphans = self._part.remove_orphans(db)
+        orphans = self._part.remove_orphans(db, self._left)
+        self._left = None
         left = self._part.waiting(db)
         if left or orphans:
             log.info("taking up the spool", extra={"unfinished": len(left), "orphans": orphans})
@@ -119,27 +130,21 @@ class LocalDelivery:
             self._schedule.add(seq, 0.0)
         self._start_due()
 
+    def condemn(self, mail: Mail, settled: set[str], reason: str) -> list[DeadRecord]:
+        """The dead records of a mail that is damaged in the spool."""
+        fault = Permanent(reason, enhanced="5.3.0")
+        owed = [one for one in self._delivery.owed(mail.envelope) if one.key not in settled]
+        return [dead_record(mail, Outcome(one, State.DEAD, fault), 0, time.time()) for one in owed]
+
     def submit(self, item: Item) -> None:
         """Store and deliver one mail; `item.answered` is called once, in the event loop."""
         self._unanswered[item.envelope.id] = item
-        if item.content.path is not None and self.settings.durable:
+        path = item.content.path
+        if path is not None and self.settings.durable and not self._commits.distrusted:
             # The row must not be there before its body is.
-            flushed = self._loop.run_in_executor(self._bodies, sync_file, item.content.path)
-            flushed.add_done_callback(partial(self._body_flushed, item))
+            self._bodies.add(item, path)
         else:
             self._commits.add(item)
-
-    def _body_flushed(self, item: Item, flushed: asyncio.Future[None]) -> None:
-        error = flushed.exception()
-        if error is None and not item.cancelled:
-            self._commits.add(item)
-            return
-        if error is not None:
-            extra = {"id": item.envelope.id, "reason": str(error)}
-            log.error("a mail could not be made durable", extra=extra)
-            self._observer.spool_error()
-        item.discard()
-        self._answer(item, UNWRITABLE)
 
     def replace(self, delivery: Delivery, settings: Settings) -> None:
         """Go on with other outputs and patience; durability stays as it is. Runs under way end
@@ -163,7 +168,7 @@ class LocalDelivery:
         self._runs.stop()
         if self._flusher is not None:
             await self._loop.run_in_executor(None, self._flusher.stop)
-        self._bodies.shutdown(wait=False)
+        self._bodies.stop()
         self._commits.close()
         return self._runs.running
 
@@ -180,7 +185,7 @@ class LocalDelivery:
             late = time.monotonic() - self.settings.wait
             for item in [i for i in self._unanswered.values() if i.submitted < late]:
                 self._too_late(item)
-        if not self._stopping and not self._commits.syncing:
+        if not (self._stopping or self._commits.syncing or self._commits.distrusted):
             try:
                 self._look_around()
             except sqlite3.Error as error:
@@ -238,11 +243,13 @@ class LocalDelivery:
         quick = [o for o in owed if _quick(o)]
         if self._slow_until:
             quick = [o for o in quick if not self._is_slow(o)]
-        outcomes = [self._attempt(mail, o, item.seq, now) for o in quick]
+        if self._flusher is not None and self._flusher.stuck:
+            quick = []
+        outcomes = [self._attempt(mail, o, item.seq, now, len(owed) > 1) for o in quick]
         if len(quick) < len(owed):
             self._deliver_rest(item, mail, owed, outcomes)
         elif all(o.state is State.DONE for o in outcomes):
-            landed.append(DoneMail(item.seq, mail, tuple(o.landed for o in outcomes if o.landed)))
+            landed.append(DoneMail(item.seq, mail, outcomes))
             self._answer(item, accepted(item))
         elif all(o.state is State.DEAD for o in outcomes) and not item.settled:
             # The client still has the mail, and is told why nobody takes it.
@@ -281,12 +288,16 @@ class LocalDelivery:
             log.warning("a local output is slow", extra={"output": label, "seconds": round(seconds, 3)})
         self._slow_until[place] = now + SLOW_FOR
 
-    def _attempt(self, mail: Mail, owed: Owed, seq: int, now: float) -> Outcome:
-        """One attempt at one output, in the loop (quick ones) or in a pool thread."""
+    def _attempt(self, mail: Mail, owed: Owed, seq: int, now: float, shared: bool) -> Outcome:
+        """One attempt at one output, in the loop (quick ones) or in a pool thread. `shared` says whether
+        others are still to read the mail."""
         started = time.perf_counter()
         delivery = self._delivery
         once = LocalReceipts(self._receipts, mail, owed, seq, keeps_doubts=delivery.gives_up_doubts)
-        outcome = delivery.attempt(mail, owed, once, now=now, seconds_left=_endless)
+        shared = shared or self.settings.keep is not None
+        outcome = delivery.attempt(mail, owed, once, now=now, seconds_left=_endless, shared=shared)
+        if outcome.landed is not None and (placed := getattr(outcome.landed, "placed", None)) is not None:
+            placed()
         seconds = time.perf_counter() - started
         delivered = outcome.state is State.DONE
         self._observer.output_done(owed.flow, outcome.label, "delivered" if delivered else "error", seconds)
@@ -374,11 +385,12 @@ class LocalDelivery:
         for outcome in step.outcomes:
             if outcome.state is State.DEAD:
                 self._observer.dead_letter(outcome.owed.flow, outcome.label)
-        landed = tuple(o.landed for o in step.outcomes if o.landed is not None)
+        landing = DoneMail(step.seq, mail, step.outcomes)
         if step.finished:
-            self._finish([DoneMail(step.seq, mail, landed)], traces=True)
+            self._finish([landing], traces=True)
         else:
-            for each in landed:
+            self._finishing.discard(step.seq)
+            for each in landing.landed:
                 each.settle()
             if not step.parked:
                 self._schedule.add(step.seq, step.due)
@@ -397,6 +409,9 @@ class LocalDelivery:
 
     def _look_around(self) -> None:
         """See what `deadletter` changed beside us, and sweep every few minutes."""
+        if self._part.trust.lost:
+            self._commits.distrust(OSError("another process noted it"))
+            return
         now = self._loop.time()
         db = self._commits.store.db
         version = db.execute("PRAGMA data_version").fetchone()[0]
@@ -425,6 +440,9 @@ class LocalDelivery:
 
 def _quick(owed: Owed) -> bool:
     return owed.output is not None and owed.output.processor.quick
+
+
+def _nothing() -> None: ...
 
 
 def _endless() -> float:

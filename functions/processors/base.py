@@ -67,7 +67,8 @@ class Landed(Protocol):
 
 
 class Job(NamedTuple):
-    """One output's work on one mail: `recipients` are those that `flow` took.
+    """One output's work on one mail: `recipients` are those that `flow` took. `shared` says that others
+    are still to read the mail from the file that its content has.
 
     `seconds_left` tells how long the run may still take; no effect starts with less than 35 s
     (SPEC section 6), which the delivery checks before it calls and processors with several parts
@@ -79,6 +80,7 @@ class Job(NamedTuple):
     recipients: tuple[str, ...]
     once: Once
     seconds_left: Callable[[], float]
+    shared: bool = False
 
 
 class Processor:

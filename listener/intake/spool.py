@@ -52,8 +52,17 @@ class Spool(Protocol):
 class LocalSpool:
     """A folder: `functions.local.service` stores and delivers."""
 
-    def __init__(self, delivery: LocalDelivery, folder: Path, capture: Path, min_free: int) -> None:
+    def __init__(
+        self,
+        delivery: LocalDelivery,
+        folder: Path,
+        capture: Path,
+        min_free: int,
+        deliveries: Sequence[LocalDelivery] = (),
+    ) -> None:
         self.delivery = delivery
+        self._deliveries = deliveries
+        """All that this process runs: those of parts that it only delivers, too."""
         self.capture_folder = capture
         self._folder = folder
         self.min_free = min_free
@@ -79,7 +88,7 @@ class LocalSpool:
         return self._full
 
     async def probe(self) -> None:
-        if not self.delivery.healthy or self._full:
+        if self._full or not all(one.healthy for one in (self.delivery, *self._deliveries)):
             raise OSError("the last write to the spool failed or its disk is full")
         await asyncio.to_thread(self._touch)
 

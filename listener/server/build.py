@@ -188,6 +188,10 @@ def clear_traces(config: RelayConfig, around: Surroundings) -> None:
             probe.unlink()
     found = list(parts(spool))
     for part in found:
+        part.renew_log()
+        if part.trust.lost:
+            # What it owes is known when it was written anew; the next start clears up.
+            return
         owed |= part.ids()
     outputs = [o for flow in config.flows.values() for o in flow.outputs if type_of(o) == "file"]
     folders = {around.folder / getattr(o, "path", ".") for o in outputs} | {part.staging for part in found}

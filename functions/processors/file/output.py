@@ -64,7 +64,8 @@ class FileProcessor(Processor):
     def process(self, job: Job) -> Landed:
         mail = job.mail
         name = self._template.render(TemplateValues(mail, job.flow))
-        return self._folder.land(mail, job.flow, name, self._key(job.flow, mail.envelope.replay))
+        key = self._key(job.flow, mail.envelope.replay)
+        return self._folder.land(mail, job.flow, name, key, shared=job.shared)
 
     def _key(self, flow: str, replay: int) -> str:
         """Tells this flow's work for this output from others' in the names of temporaries."""
