@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import hashlib
 import os
+import signal
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -217,14 +219,18 @@ class Landing:
         if not whole:
             remove(path)
             if not self._linked:
-                raise Permanent("the spool's copy of the mail is damaged", enhanced="5.3.0")
+                raise _damaged()
         return whole
 
     def _write_over(self, path: str) -> None:
+        """Write the mail over the same file. Raises OSError, also while somebody has it open."""
+        if not self._holds():
+            raise _damaged()
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:
-            if not self._holds():
-                raise Permanent("the spool's copy of the mail is damaged", enhanced="5.3.0")
+            _keep_others_out(fd)
+            # The kernel's own notes on the lost pages may be wrong, too (ext4 takes the blocks for written).
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
             self._write(fd)
             if self.directory is not None:
                 os.fsync(fd)
@@ -283,6 +289,22 @@ def write_all(fd: int, piece: bytes) -> None:
     written = os.write(fd, piece) if piece else 0
     while written < len(piece):
         written += os.write(fd, memoryview(piece)[written:])
+
+
+def _damaged() -> Permanent:
+    return Permanent("the spool's copy of the mail is damaged", enhanced="5.3.0")
+
+
+def _keep_others_out(fd: int) -> None:
+    """Have others wait who open the file, until it is closed. Raises OSError when one has it open."""
+    try:
+        # What tells of one who waits is not to end the process.
+        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+    except BlockingIOError:
+        raise
+    except (AttributeError, OSError):
+        return  # there are no leases here
 
 
 def _inode(path: str) -> tuple[int, int] | None:

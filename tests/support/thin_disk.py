@@ -40,6 +40,17 @@ class ThinDisk:
         self._make(megabytes)
         self._mount()
 
+    def make_room(self, folder: Path) -> None:
+        """Have a folder's own blocks take a thousand names: without them the file system would end."""
+        folder.mkdir(parents=True, exist_ok=True)
+        names = [folder / f".{number:0100d}" for number in range(1_000)]
+        for each in names:
+            each.touch()
+        os.sync()
+        for each in names:
+            each.unlink()
+        os.sync()
+
     def starve(self) -> None:
         """From now on no block gets a page: what is written to a new one is lost."""
         with (self._backing / "filler").open("wb", buffering=0) as filler:

@@ -4,8 +4,12 @@ after the next power cut, and nothing is answered 250 while that could be."""
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -182,3 +186,113 @@ def refused(sender: Sender, large: bool | None) -> int:
             assert code in (451, 452), code
             return code
     raise AssertionError("every mail was taken: the disk lost nothing")
+
+
+class TestOutput:
+    @pytest.fixture(params=["fsync", "syncfs"])
+    def burst(self, request: pytest.FixtureRequest) -> int:
+        """How many mails wait for one flush: few are synced one by one, many by their file system."""
+        return 3 if request.param == "fsync" else 60
+
+    @pytest.fixture(params=[1, 2])
+    def relay(self, new_relay: Make, disk: ThinDisk, request: pytest.FixtureRequest) -> Relay:
+        """Its outputs are on the disk, its spool is not."""
+        config: dict[str, Any] = {
+            "spool": "file://{folder}/spool",
+            "delivery": IMPATIENT,
+            "workers": request.param,
+            "flows": {
+                "all": {
+                    "filters": [{"type": "whitelist", "ips": [HOST]}],
+                    "outputs": [
+                        {"type": "file", "path": str(disk.path / "in"), "filename": "${id}.eml"},
+                        {
+                            "type": "file",
+                            "path": str(disk.path / "copies"),
+                            "filename": "${flow}/${id}.eml",
+                        },
+                    ],
+                }
+            },
+        }
+        for folder in ("in", "copies", "copies/all", "taken"):
+            disk.make_room(disk.path / folder)
+        relay = new_relay(config)
+        relay.received = disk.path / "in"
+        return relay.start()
+
+    @pytest.mark.parametrize("large", [False, True])
+    def test_a_mail_leaves_the_spool_when_its_files_were_written_anew(
+        self, relay: Relay, disk: ThinDisk, burst: int, large: bool
+    ) -> None:
+        sender = Sender(relay)
+        sender.taken(3)
+        gone(relay)
+        disk.starve()
+        at_once(sender, burst, large=large)
+        wait_until(lambda: "could not be made durable" in relay.log(), seconds=20, what="a failed sync")
+        disk.relieve()
+        gone(relay)
+        relay.kill()
+        disk.cut()
+        sender.load.audit(relay.files())
+        sender.load.audit(list((disk.path / "copies").rglob("[!.]*.eml")))
+
+    def test_the_process_dies_before_they_were(self, relay: Relay, disk: ThinDisk, burst: int) -> None:
+        sender = Sender(relay)
+        sender.taken(3)
+        gone(relay)
+        disk.starve()
+        at_once(sender, burst, large=None)
+        wait_until(lambda: "could not be made durable" in relay.log(), seconds=20, what="a failed sync")
+        relay.kill()
+        disk.relieve()
+        relay.start()
+        gone(relay)
+        relay.kill()
+        disk.cut()
+        sender.load.audit(relay.files())
+
+    def test_a_consumer_moved_them_meanwhile(self, relay: Relay, disk: ThinDisk, burst: int) -> None:
+        sender = Sender(relay)
+        sender.taken(3)
+        gone(relay)
+        disk.starve()
+        at_once(sender, burst, large=None)
+        for path in relay.files():
+            path.rename(disk.path / "taken" / path.name)
+        wait_until(lambda: "could not be made durable" in relay.log(), seconds=20, what="a failed sync")
+        disk.relieve()
+        gone(relay)
+        assert relay.files() == []
+        relay.kill()
+        os.sync()  # a consumer's own renaming is its own to sync
+        disk.cut()
+        sender.load.audit(list((disk.path / "taken").iterdir()))
+
+
+def at_once(sender: Sender, count: int, *, large: bool | None) -> None:
+    """So many mails, as fast as they are taken."""
+    with ThreadPoolExecutor(8) as pool:
+        numbers = itertools.count(1_000)
+        wanted = [n for n in itertools.islice(numbers, 20 * count) if large is None or large == (n % 7 == 0)]
+        sender.load.sent |= set(wanted[:count])
+
+        def send(number: int) -> None:
+            if submit(sender.relay.port, numbered(number)).code == 250:
+                sender.load.answered.add(number)
+
+        list(pool.map(send, wanted[:count]))
+
+
+def gone(relay: Relay) -> None:
+    """Wait until no mail is left in the spool."""
+
+    def empty() -> bool:
+        left = 0
+        for path in relay.spool.glob("part-*/spool.db"):
+            with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path)) as db:
+                left += db.execute("SELECT count(*) FROM mail").fetchone()[0]
+        return not left
+
+    wait_until(empty, seconds=40, what="an empty spool", every=0.05)
