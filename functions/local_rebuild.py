@@ -136,8 +136,10 @@ def _copy_mails(
     return rebuilt
 
 
-def _damage(part: Part, mail_id: str, envelope: bytes, body: bytes | None) -> str:
+def _damage(part: Part, mail_id: object, envelope: object, body: object) -> str:
     """What is wrong with a stored mail, "" when nothing is."""
+    if not (isinstance(mail_id, str) and isinstance(envelope, bytes) and isinstance(body, bytes | None)):
+        return "its row holds something else"
     try:
         known = from_json(envelope)
         size, digest = measure(part.content(mail_id, body))
@@ -177,13 +179,13 @@ def _records(
     reason = f"the mail is damaged in the spool: {wrong}"
     try:
         known: Envelope = from_json(envelope)
-    except UnknownEnvelope:
+    except (UnknownEnvelope, TypeError):
         now = time.time_ns() // 1_000_000
         unknown = "unknown"
         return [
             DeadRecord(
-                id=mail_id, key=unknown, flow=unknown, output=unknown, reason=reason, code="5.3.0",
-                first=received, last=now,
+                id=str(mail_id), key=unknown, flow=unknown, output=unknown, reason=reason, code="5.3.0",
+                first=received if isinstance(received, int) else now, last=now,
             )
         ]  # fmt: skip
     return condemn(Mail(known, part.content(mail_id, body or b"")), settled, reason)

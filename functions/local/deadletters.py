@@ -54,7 +54,7 @@ class FolderDeadLetters:
                 row = db.execute("SELECT envelope, body FROM mail WHERE id = ?", (record.id,)).fetchone()
                 if row is not None:
                     with (
-                        contextlib.suppress(OSError, UnknownEnvelope),
+                        contextlib.suppress(OSError, UnknownEnvelope, TypeError),
                         part.content(record.id, row[1]).open() as stream,
                     ):
                         return Shown(record, from_json(row[0]), stream.read(HEAD))
