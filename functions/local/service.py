@@ -118,6 +118,7 @@ class LocalDelivery:
         if self._left is None:
             # What was known of it is known; what was not is found by looking around.
             self._data_version = -1
+            self._start_due()
             return
         db = self._commits.store.db
         orphans = self._part.remove_orphans(db, self._left)
@@ -399,7 +400,7 @@ class LocalDelivery:
         self._start_due()
 
     def _start_due(self) -> None:
-        while self._runs.has_room and not self._stopping:
+        while self._runs.has_room and not (self._stopping or self._commits.distrusted):
             seq = self._schedule.pop()
             if seq is None:
                 self._schedule.set_alarm()
