@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from functions.fsync import sync_folder
 from functions.message.envelope import Envelope, UnknownEnvelope, encode_field
 from functions.message.mail import CHUNK, Mail
 from functions.message.template import Template, TemplateValues
+from functions.processors.file.fsync import sync_folder
 from functions.spool.object import Head, read_head
 
 _START: Final = 262_144

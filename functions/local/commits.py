@@ -24,7 +24,7 @@ from functions.local.database import Store
 from functions.local.layout import Part, lost_sync
 from functions.local.messages import Answer, DoneMail, Finished, Item, Progress, Settings, Write, all_dead
 from functions.local.receipts import drop_claims
-from functions.local_recovery import Recovery
+from functions.local.repair.recovery import Recovery
 from functions.message.mail import BytesContent, Mail
 from functions.spool.dead_record import DeadRecord
 

@@ -17,8 +17,8 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from functions.fsync import sync_file, sync_folder
 from functions.local.layout import Part, lost_sync
+from functions.processors.file.fsync import sync_file, sync_folder
 
 log = logging.getLogger("smtp_relay.delivery")
 

@@ -13,7 +13,7 @@ from functions.errors import DeliveryFault, Permanent, Temporary
 from functions.local.messages import DoneMail, Finished, Progress
 from functions.message.mail import Mail
 from functions.processors.base import Landed
-from functions.processors.landed import CAN_SYNC_FILE_SYSTEMS, Directory
+from functions.processors.file.landed import CAN_SYNC_FILE_SYSTEMS, Directory
 
 log = logging.getLogger("smtp_relay.delivery")
 

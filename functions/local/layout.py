@@ -4,7 +4,7 @@
 holds bodies above 64 KiB, named by mail id; `staging/` is for temporary files of outputs. Only
 the owner of a part writes mails; `deadletter` may change records beside it (WAL mode).
 
-After a sync that failed nobody opens the database until it was written anew (`local_trust`).
+After a sync that failed nobody opens the database until it was written anew (`trust`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Final
 
 from functions.errors import ConfigError
-from functions.local_trust import Trust
+from functions.local.repair.trust import Trust
 from functions.message.envelope import Envelope, from_json
 from functions.message.mail import BytesContent, Content, FileContent, Mail
 from functions.spool.dead_record import DeadRecord

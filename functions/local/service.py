@@ -21,6 +21,7 @@ from typing import Final
 from functions.delivery.engine import Delivery, Outcome, Owed, State, dead_record
 from functions.delivery.events import NullObserver, Observer
 from functions.errors import Permanent, Temporary
+from functions.local.bodies import Bodies
 from functions.local.commits import Commits
 from functions.local.flusher import Flusher
 from functions.local.layout import Part
@@ -38,7 +39,6 @@ from functions.local.messages import (
 from functions.local.receipts import LocalReceipts, ReceiptBook
 from functions.local.runs import Runs
 from functions.local.schedule import Schedule
-from functions.local_bodies import Bodies
 from functions.message.mail import Mail
 from functions.spool.dead_record import DeadRecord
 

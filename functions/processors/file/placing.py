@@ -26,8 +26,7 @@ from typing import Final
 
 from functions.message.mail import Mail
 from functions.processors.file.cleanup import probe_name
-from functions.processors.file.rename import NotSupported, rename_exclusively
-from functions.processors.landed import (
+from functions.processors.file.landed import (
     CREATE,
     FILE_MODE,
     Directory,
@@ -37,6 +36,7 @@ from functions.processors.landed import (
     sync,
     write_all,
 )
+from functions.processors.file.rename import NotSupported, rename_exclusively
 
 FOLDER_MODE: Final = 0o755
 

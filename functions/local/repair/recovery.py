@@ -13,7 +13,7 @@ from typing import Final
 from functions.delivery.events import Observer
 from functions.local.database import Store
 from functions.local.layout import Part
-from functions.local_rebuild import Condemn, Rebuilt, rebuild
+from functions.local.repair.rebuild import Condemn, Rebuilt, rebuild
 
 log = logging.getLogger("smtp_relay.delivery")
 

@@ -2,7 +2,7 @@
 
 The kernel tells of a failed write-back once, then takes the lost pages for clean: later syncs say that
 all is well, and only its memory has the bytes. A file of the part says from then on, to the processes
-that come too, that the database is not to be opened before it was written anew (`local_rebuild`).
+that come too, that the database is not to be opened before it was written anew (`rebuild`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from functions.fsync import sync_file, sync_folder
+from functions.processors.file.fsync import sync_file, sync_folder
 
 log = logging.getLogger("smtp_relay.delivery")
 

@@ -1,4 +1,4 @@
-"""Writing the database of a part anew after a sync that failed (`local_trust` says why).
+"""Writing the database of a part anew after a sync that failed (`trust` says why).
 
 What was synced before is on the disk; of what came since only the kernel's memory may have the bytes. So
 both files are copied, SQLite reads the copy as after a crash (the checksums of its log end it where
@@ -20,11 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from functions.fsync import sync_file, sync_folder
 from functions.local import layout as folder
 from functions.local.layout import LAYOUT, TABLES, Part
 from functions.message.envelope import Envelope, UnknownEnvelope, from_json
 from functions.message.mail import CHUNK, Content, Mail
+from functions.processors.file.fsync import sync_file, sync_folder
 from functions.spool.dead_record import DeadRecord
 
 log = logging.getLogger("smtp_relay.delivery")

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from functions.delivery.events import Observer
-from functions.fsync import renew_name, sync_failed, sync_file
 from functions.local.commits import UNWRITABLE, Commits
 from functions.local.layout import Part
 from functions.local.messages import Answer, Item
+from functions.processors.file.fsync import renew_name, sync_failed, sync_file
 
 log = logging.getLogger("smtp_relay.delivery")
 

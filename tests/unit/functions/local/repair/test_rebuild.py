@@ -21,8 +21,8 @@ from functions.local.database import CHECKPOINT_EVERY, Store
 from functions.local.deadletters import open_dead_letters
 from functions.local.layout import Part
 from functions.local.messages import Answer, Item, Settings
+from functions.local.repair.rebuild import rebuild
 from functions.local.service import LocalDelivery
-from functions.local_rebuild import rebuild
 from functions.message.envelope import Client, Envelope, Recipient
 from functions.message.mail import BytesContent, FileContent, Mail
 from functions.processors.base import Job, Processor
@@ -314,7 +314,7 @@ def test_a_part_is_not_written_anew_while_somebody_has_it_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What they wrote would be gone."""
-    monkeypatch.setattr("functions.local_rebuild.PATIENCE", 0.05)
+    monkeypatch.setattr("functions.local.repair.rebuild.PATIENCE", 0.05)
     part = Part(tmp_path / "part-0")
     seal(part, 1)
     with closing(part.connect()) as db:
