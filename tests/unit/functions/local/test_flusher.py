@@ -16,12 +16,12 @@ import pytest
 from functions.delivery.engine import Delivery, Output
 from functions.local.flusher import MANY, STUCK, Flusher
 from functions.local.layout import Part
-from functions.local.messages import Answer, Finished, Item, Landing, Settings
+from functions.local.messages import Answer, DoneMail, Finished, Item, Settings
 from functions.local.service import LocalDelivery
 from functions.message.mail import BytesContent, Content, FileContent, Mail
 from functions.processors import landed as landed_files
 from functions.processors.context import BuildContext
-from functions.processors.file.output import Options, build
+from functions.processors.file.output import FileOutputOptions, build
 from tests.support.mails.spooled import MAIL, envelope_of
 
 
@@ -49,7 +49,7 @@ async def running(folder: Path) -> AsyncIterator[LocalDelivery]:
     part.create()
     context = BuildContext(folder, True, part.staging, lambda text: text)
     outputs = [
-        Output(name, name, build(Options(path=name, filename="${id}.eml"), name, context))
+        Output(name, name, build(FileOutputOptions(path=name, filename="${id}.eml"), name, context))
         for name in ("one", "two")
     ]
     local = LocalDelivery(part, Delivery({"in": outputs}), Settings(first=0.05, longest=0.2))
@@ -153,7 +153,7 @@ async def test_a_disk_that_fails_does_not_fill_the_memory(tmp_path: Path) -> Non
     flusher = Flusher(told.append)
     mail = Mail(envelope_of(), BytesContent(MAIL))
     outcome = Outcome(Owed(mail.envelope, "in", None), State.DONE, landed=Stuck())
-    flusher.put(Finished([Landing(seq, mail, [outcome]) for seq in range(STUCK + 1)]))
+    flusher.put(Finished([DoneMail(seq, mail, [outcome]) for seq in range(STUCK + 1)]))
     await until(lambda: flusher.stuck)
     flusher.stop()
     assert told == []

@@ -29,7 +29,7 @@ from functions.message.envelope import Client, Envelope, Recipient
 from functions.message.mail import BytesContent, FileContent
 from functions.processors.base import Job, Landed, Processor
 from functions.processors.context import BuildContext
-from functions.processors.file.output import Options, build
+from functions.processors.file.output import FileOutputOptions, build
 from functions.spool.deadletters import Selection
 
 
@@ -323,7 +323,7 @@ def to_folder(folder: Path, name: str) -> Processor:
     staging = folder / "part-0" / "staging"
     staging.mkdir(parents=True, exist_ok=True)
     context = BuildContext(folder, True, staging, lambda text: text)
-    return build(Options(path=name), name, context)
+    return build(FileOutputOptions(path=name), name, context)
 
 
 def large_mail(folder: Path) -> Path:

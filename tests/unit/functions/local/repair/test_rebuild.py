@@ -26,8 +26,8 @@ from functions.local.service import LocalDelivery
 from functions.message.envelope import Client, Envelope, Recipient
 from functions.message.mail import BytesContent, FileContent, Mail
 from functions.processors.base import Job, Processor
+from functions.spool.dead_record import DeadRecord
 from functions.spool.deadletters import Selection
-from functions.spool.object import DeadRecord
 from tests.support.thin_disk import ThinDisk, thin_disk
 
 BODY = b"Subject: x\r\n\r\n" + b"line\r\n" * 300
