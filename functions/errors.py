@@ -54,6 +54,15 @@ class Permanent(DeliveryFault):
         super().__init__(reason, enhanced=enhanced, recipients=recipients)
 
 
+class Damaged(Permanent):
+    """The stored mail is not the one that was accepted: no output may have it, and its record says so
+    with `reason`, to which `more` adds how."""
+
+    def __init__(self, more: str = "") -> None:
+        reason = "the stored mail is damaged"
+        super().__init__(f"{reason}: {more}" if more else reason, enhanced="5.6.0")
+
+
 class ConfigError(Exception):
     """A mistake in a configuration: where it is, what is wrong, how to mend it.
 

@@ -22,10 +22,10 @@ class S3Notification(NamedTuple):
 
 
 def doorbells(body: str, bucket: str) -> list[S3Notification]:
-    """The objects that a message's body tells of. Raises NotOurs."""
+    """The objects that a message's body tells of. Raises ForeignMessage."""
     try:
         event = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ForeignMessage(f"no JSON: {error}") from error
     if not isinstance(event, dict):
         raise ForeignMessage("no event of S3")

@@ -36,7 +36,7 @@ class Keeper:
         self._durable = durable
 
     def keep(self, mail: Mail) -> None:
-        """Store the copy. Raises OSError."""
+        """Store the copy. Raises OSError, and Damaged for a mail that is not whole."""
         values = TemplateValues(mail, (mail.envelope.flows() or ("",))[0])
         path = self._base / self._template.render(values)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -273,6 +273,11 @@ class Commits:
     def _record(self, db: sqlite3.Connection, step: Progress, now: float) -> None:
         # A client that is still waiting keeps its mail; one that was told 250 leaves it to us.
         waiting = step.item is not None and not step.item.settled
+        if step.given_up is not None:
+            folder.bury(db, step.given_up)
+            values = (step.attempts, step.seq)
+            db.execute("UPDATE mail SET parked = 1, attempts = ? WHERE seq = ?", values)
+            return
         if step.mail is None or step.finished or (waiting and all_dead(step)):
             return
         settled = [(step.seq, o.owed.key, o.state.value) for o in step.outcomes if o.state is not State.RETRY]
@@ -287,10 +292,10 @@ class Commits:
         wait = (
             backoff(step.attempts, first=settings.first, longest=settings.longest) if step.attempts else 0.0
         )
-        step.due = now + max(wait, step.retry_after or 0.0)
+        step.wait = max(wait, step.retry_after or 0.0)
         db.execute(
             "UPDATE mail SET parked = ?, attempts = ?, next = ? WHERE seq = ?",
-            (int(step.parked), step.attempts, step.due, step.seq),
+            (int(step.parked), step.attempts, now + step.wait, step.seq),
         )
 
     def _failed(self, batch: _Batch, error: Exception) -> None:

@@ -24,7 +24,7 @@ from typing import Final
 
 from functions.errors import ConfigError
 from functions.local.repair.trust import Trust
-from functions.message.envelope import Envelope, from_json
+from functions.message.envelope import LAST, Envelope, UnknownEnvelope, from_json
 from functions.message.mail import BytesContent, Content, FileContent, Mail
 from functions.spool.dead_record import DeadRecord
 
@@ -60,6 +60,17 @@ class Row:
     seq: int
     mail: Mail
     attempts: int
+
+
+class UnreadableRow(Exception):
+    """The row of a mail that cannot be read, now or ever; `str()` says why. `received` is in Unix
+    milliseconds, None where the row does not tell it."""
+
+    def __init__(self, mail_id: str, received: int | None, attempts: int, reason: str) -> None:
+        super().__init__(reason)
+        self.mail_id = mail_id
+        self.received = received
+        self.attempts = attempts
 
 
 def make_private(folder: Path) -> None:
@@ -180,6 +191,8 @@ class Part:
         # Some builds of SQLite (Debian's) overwrite what is deleted, which doubles what is written.
         # What an output stored or sent needs no wiping here; nor does a deleted file get any.
         db.execute("PRAGMA secure_delete = OFF")
+        # Bytes that are no text make a row unreadable, not the database.
+        db.text_factory = _text
         return db
 
     def renew_log(self) -> None:
@@ -219,26 +232,39 @@ class Part:
             return -1
         return fd
 
-    def content(self, mail_id: str, body: bytes | None) -> Content:
-        """A mail's content: the body column, or the file of a large one."""
-        if body is not None:
-            return BytesContent(body)
-        path = self.large / f"{mail_id}.eml"
-        return FileContent(path, path.stat().st_size)
+    def content(self, mail_id: str, size: int, body: bytes | None) -> Content:
+        """A mail's content: the body column, or the file of a large one, which nobody looks at yet."""
+        return FileContent(self.large / f"{mail_id}.eml", size) if body is None else BytesContent(body)
 
     def load(self, db: sqlite3.Connection, seq: int) -> Row | None:
-        """One unfinished mail, or None when it is finished or parked."""
+        """One unfinished mail, or None when it is finished. Raises UnreadableRow."""
         found = db.execute(
-            "SELECT id, envelope, body, attempts FROM mail WHERE seq = ? AND parked = 0", (seq,)
+            "SELECT id, received, envelope, body, attempts FROM mail WHERE seq = ?", (seq,)
         ).fetchone()
         if found is None:
             return None
-        mail_id, envelope, body, attempts = found
-        return Row(seq, Mail(from_json(envelope), self.content(mail_id, body)), attempts)
+        mail_id, received, text, body, attempts = found
+        attempts = attempts if isinstance(attempts, int) and 0 <= attempts < 2**31 else 0
+        try:
+            if not isinstance(text, bytes | str):
+                raise UnknownEnvelope("the envelope is no text")
+            envelope = from_json(text)
+            if envelope.id != mail_id:
+                raise UnknownEnvelope(f"the envelope is that of {envelope.id[:100]}")
+            if not isinstance(body, bytes | None):
+                raise UnknownEnvelope("the body is no bytes")
+        except UnknownEnvelope as error:
+            told = received if isinstance(received, int) and 0 <= received <= LAST else None
+            raise UnreadableRow(str(mail_id), told, attempts, str(error)) from error
+        return Row(seq, Mail(envelope, self.content(mail_id, envelope.size, body)), attempts)
 
-    def due(self, db: sqlite3.Connection, now: float) -> list[int]:
-        """The unparked mails whose time has come, oldest first."""
-        rows = db.execute("SELECT seq FROM mail WHERE parked = 0 AND next <= ? ORDER BY seq", (now,))
+    def due(self, db: sqlite3.Connection, now: float, longest: float) -> list[int]:
+        """The unparked mails whose time has come, oldest first. A time further away than `longest` seconds
+        was written under another clock, and is none."""
+        rows = db.execute(
+            "SELECT seq FROM mail WHERE parked IS NOT 1 AND (next BETWEEN ? AND ?) IS NOT 1 ORDER BY seq",
+            (now, now + longest),
+        )
         return [row[0] for row in rows]
 
     def last(self, db: sqlite3.Connection) -> int:
@@ -248,9 +274,9 @@ class Part:
         ).fetchone()[0]
         return found
 
-    def waiting(self, db: sqlite3.Connection) -> list[tuple[float, int]]:
-        """Every unparked mail with the time of its next attempt."""
-        return list(db.execute("SELECT next, seq FROM mail WHERE parked = 0 ORDER BY seq"))
+    def waiting(self, db: sqlite3.Connection) -> list[int]:
+        """Every unparked mail, oldest first."""
+        return [row[0] for row in db.execute("SELECT seq FROM mail WHERE parked IS NOT 1 ORDER BY seq")]
 
     def ids(self) -> set[str]:
         """The ids of the unfinished mails. Raises ConfigError when the database cannot be read."""
@@ -268,8 +294,13 @@ class Part:
 
     def remove_orphans(self, db: sqlite3.Connection, left: Iterable[Path]) -> int:
         """Remove those of the files that a crash left which belong to mails that were never accepted;
-        returns how many."""
-        known = {row[0] for row in db.execute("SELECT id FROM mail")}
+        returns how many. While a row misses its file, nothing is removed: one of those may be it, under
+        a name that the row lost."""
+        rows = list(db.execute("SELECT id, body IS NULL FROM mail"))
+        there = {path.stem for path in self.large.iterdir()}
+        if any(apart and mail_id not in there for mail_id, apart in rows):
+            return 0
+        known = {mail_id for mail_id, _ in rows}
         removed = 0
         for path in left:
             if path.stem not in known:
@@ -310,6 +341,16 @@ def insert(db: sqlite3.Connection, rows: Iterable[tuple[int, Envelope, bytes | N
     )
 
 
+def backlog(db: sqlite3.Connection) -> tuple[int, int | None, int]:
+    """How many mails are unfinished, when the oldest of them was received (Unix milliseconds, None for
+    none), and how many records are dead."""
+    unfinished, oldest = db.execute(
+        "SELECT count(*), min(received) FILTER (WHERE typeof(received) = 'integer')"
+        " FROM mail WHERE parked IS NOT 1"
+    ).fetchone()
+    return unfinished, oldest, db.execute("SELECT count(*) FROM dead").fetchone()[0]
+
+
 def delete(db: sqlite3.Connection, numbers: Iterable[int]) -> None:
     """Remove finished mails."""
     db.executemany("DELETE FROM mail WHERE seq = ?", [(seq,) for seq in numbers])
@@ -320,6 +361,10 @@ def delete_traces(db: sqlite3.Connection, numbers: Iterable[int]) -> None:
     keys = [(seq,) for seq in numbers]
     db.executemany("DELETE FROM settled WHERE seq = ?", keys)
     db.executemany("DELETE FROM receipt WHERE seq = ?", keys)
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
 
 
 def parts(folder: Path) -> Iterator[Part]:

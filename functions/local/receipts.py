@@ -62,7 +62,9 @@ class ReceiptBook:
                 row = db.execute("SELECT state, result FROM receipt WHERE key = ?", (key,)).fetchone()
         except sqlite3.Error as error:
             raise Temporary(f"the receipt could not be read: {error}") from error
-        return row or (None, None)
+        if row is None:
+            return None, None
+        return row[0], row[1] if isinstance(row[1], str) else None
 
     def claim(self, key: str, seq: int) -> None:
         """Make a claim durable. Raises Temporary when that failed; then there is none."""

@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from functions.delivery.engine import Delivery, Outcome, Owed, State, report
+from functions.delivery.engine import Delivery, Outcome, Owed, State, mail_record, report
+from functions.errors import Permanent
 from functions.local.flusher import flushed
-from functions.local.layout import Part
+from functions.local.layout import Part, Row, UnreadableRow
 from functions.local.messages import Finished, Item, Progress, Write
 from functions.message.mail import Mail
 
@@ -115,7 +116,7 @@ class Runs:
                     if row is None:
                         self._put(Progress(seq, None, 0, ()))
                         return
-                    settled = _settled(db, seq)
+                    settled = _settled(db, row)
                 mail, attempts = row.mail, row.attempts
             owed = self._delivery.owed(mail.envelope) if owed is None else owed
             tried = {outcome.owed.key for outcome in before}
@@ -127,6 +128,12 @@ class Runs:
                 if each.key not in settled and each.key not in tried:
                     outcomes.append(self._attempt(mail, each, seq, now, shared))
             self._put(self.summary(seq, mail, owed, outcomes, attempts + 1, settled, item))
+        except UnreadableRow as row:
+            fault = Permanent(str(row), enhanced="5.6.0")
+            attempts, now = row.attempts + 1, time.time()
+            first = int(now * 1000) if row.received is None else row.received
+            record = mail_record(row.mail_id, fault, attempts=attempts, first=first, now=now)
+            self._put(Progress(seq, None, attempts, (), given_up=record))
         except sqlite3.Error as error:
             log.warning("the spool cannot be read", extra={"seq": seq, "reason": str(error)})
             self._put(Progress(seq, None, attempts, (), retry_after=UNREADABLE, item=item))
@@ -154,6 +161,13 @@ class Runs:
         return Progress(seq, mail, attempts, outcomes, sum_.finished, sum_.parked, sum_.retry_after, item)
 
 
-def _settled(db: sqlite3.Connection, seq: int) -> dict[str, State]:
-    found = db.execute("SELECT key, state FROM settled WHERE seq = ?", (seq,))
-    return {key: State(state) for key, state in found}
+def _settled(db: sqlite3.Connection, row: Row) -> dict[str, State]:
+    """How outputs stand that are done or dead. Raises UnreadableRow: trying again what may be done could
+    repeat it."""
+    found = list(db.execute("SELECT key, state FROM settled WHERE seq = ?", (row.seq,)))
+    try:
+        return {key: State(state) for key, state in found}
+    except ValueError as error:
+        envelope = row.mail.envelope
+        reason = f"nobody knows how an output stands: {error}"
+        raise UnreadableRow(envelope.id, envelope.received, row.attempts, reason) from error

@@ -18,13 +18,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from functions.delivery.engine import Delivery, Outcome, Owed, State, dead_record
+from functions.delivery.engine import Delivery, Outcome, Owed, State, dead_record, mail_record
 from functions.delivery.events import NullObserver, Observer
-from functions.errors import Permanent, Temporary
+from functions.errors import Damaged, Permanent, Temporary
 from functions.local.bodies import Bodies
 from functions.local.commits import Commits
 from functions.local.flusher import Flusher
-from functions.local.layout import Part
+from functions.local.layout import Part, backlog
 from functions.local.messages import (
     Answer,
     DoneMail,
@@ -34,11 +34,12 @@ from functions.local.messages import (
     Settings,
     accepted,
     all_dead,
+    is_damaged,
     refused,
 )
 from functions.local.receipts import LocalReceipts, ReceiptBook
 from functions.local.runs import Runs
-from functions.local.schedule import Schedule
+from functions.local.schedule import Schedule, Trials, Witness
 from functions.message.mail import Mail
 from functions.spool.dead_record import DeadRecord
 
@@ -82,6 +83,7 @@ class LocalDelivery:
         self._runs = Runs(part, delivery, self._attempt, self._commits.put, durable=settings.durable)
         self._bodies = Bodies(part, self._commits, self._observer, self._answer)
         self._schedule = Schedule(self._start_due)
+        self._trials = Trials()
         self._unanswered: dict[str, Item] = {}
         self._finishing: set[int] = set()
         self._slow_until: dict[int, float] = {}
@@ -126,9 +128,9 @@ class LocalDelivery:
         left = self._part.waiting(db)
         if left or orphans:
             log.info("taking up the spool", extra={"unfinished": len(left), "orphans": orphans})
-        for _, seq in left:
+        for seq in left:
             # Whatever its next attempt was, a restart is a good moment for one.
-            self._schedule.add(seq, 0.0)
+            self._schedule.add_in(seq, 0.0)
         self._start_due()
 
     def condemn(self, mail: Mail, settled: set[str], reason: str) -> list[DeadRecord]:
@@ -228,13 +230,13 @@ class LocalDelivery:
             except Exception:
                 # The mail is safe in the spool: a later run takes it up.
                 log.exception("fault in a first delivery", extra={"id": item.envelope.id})
-                self._schedule.add(item.seq, now + self.settings.first)
+                self._schedule.add_in(item.seq, self.settings.first)
                 self._answer(item, accepted(item))
         if landed:
             self._finish(landed)
 
     def _deliver_first(self, item: Item, landed: list[DoneMail], now: float) -> None:
-        mail = Mail(item.envelope, item.content)
+        mail = Mail(item.envelope, item.content, received_here=True)
         if item.cancelled:
             # The client was told to keep it.
             self._forget(item.seq, mail)
@@ -247,7 +249,11 @@ class LocalDelivery:
         if self._flusher is not None and self._flusher.stuck:
             quick = []
         outcomes = [self._attempt(mail, o, item.seq, now, len(owed) > 1) for o in quick]
-        if len(quick) < len(owed):
+        if is_damaged(outcomes) and not item.settled:
+            # The client has it whole.
+            self._forget(item.seq, mail, outcomes)
+            self._answer(item, refused(outcomes))
+        elif len(quick) < len(owed):
             self._deliver_rest(item, mail, owed, outcomes)
         elif all(o.state is State.DONE for o in outcomes):
             landed.append(DoneMail(item.seq, mail, outcomes))
@@ -295,8 +301,11 @@ class LocalDelivery:
         started = time.perf_counter()
         delivery = self._delivery
         once = LocalReceipts(self._receipts, mail, owed, seq, keeps_doubts=delivery.gives_up_doubts)
+        witness = Witness(self._trials, seq, mail.envelope.received, self.settings.longest)
         shared = shared or self.settings.keep is not None
-        outcome = delivery.attempt(mail, owed, once, now=now, seconds_left=_endless, shared=shared)
+        outcome = delivery.attempt(
+            mail, owed, once, now=now, seconds_left=_endless, witness=witness, shared=shared
+        )
         if outcome.landed is not None and (placed := getattr(outcome.landed, "placed", None)) is not None:
             placed()
         seconds = time.perf_counter() - started
@@ -331,10 +340,12 @@ class LocalDelivery:
             },
         )
 
-    def _forget(self, seq: int, mail: Mail, *, traces: bool = False) -> None:
+    def _forget(
+        self, seq: int, mail: Mail, outcomes: Sequence[Outcome] = (), *, traces: bool = False
+    ) -> None:
         """Remove a mail that the client keeps."""
         self._finishing.add(seq)
-        self._commits.put(Finished([DoneMail(seq, mail, ())], traces))
+        self._commits.put(Finished([DoneMail(seq, mail, outcomes)], traces))
 
     def _finish(self, mails: list[DoneMail], *, traces: bool = False) -> None:
         """Every output of these mails is done: keep a copy if asked, flush, then remove."""
@@ -354,17 +365,23 @@ class LocalDelivery:
         except OSError as error:
             extra = {"id": landing.mail.id, "reason": str(error)}
             log.warning("the copy of a mail could not be kept", extra=extra)
-            self._finishing.discard(landing.seq)
-            self._schedule.add(landing.seq, time.time() + self.settings.first)
-            return False
-        return True
+            self._schedule.add_in(landing.seq, self.settings.first)
+        except Damaged as fault:
+            envelope = landing.mail.envelope
+            record = mail_record(envelope.id, fault, attempts=1, first=envelope.received, now=time.time())
+            self._commits.put(Progress(landing.seq, None, 1, (), given_up=record))
+        else:
+            return True
+        self._finishing.discard(landing.seq)
+        return False
 
     def removed(self, landing: DoneMail) -> None:
         """This mail is gone from the spool: tidy up after it."""
         self._finishing.discard(landing.seq)
+        self._trials.forget(landing.seq)
         for each in landing.landed:
             each.settle()
-        path = landing.mail.content.path
+        path = landing.mail.stored.path
         if path is not None:
             with contextlib.suppress(OSError):
                 path.unlink()
@@ -375,12 +392,19 @@ class LocalDelivery:
         """A run is written down: settle what landed, then finish, schedule or answer."""
         self._runs.done(step.seq)
         mail = step.mail
+        if step.parked or mail is None:
+            self._trials.forget(step.seq)
+        elif step.attempts and not step.finished:
+            self._trials.note(step.seq)
         if mail is None:
-            if step.retry_after is not None:
-                self._schedule.add(step.seq, time.time() + step.retry_after)
+            if step.given_up is not None:
+                self._tell_given_up(step.given_up)
+            elif step.retry_after is not None:
+                self._schedule.add_in(step.seq, step.retry_after)
             return
         if step.item is not None and not step.item.settled and all_dead(step):
-            self._forget(step.seq, mail, traces=True)
+            left = tuple(o.landed for o in step.outcomes if o.landed is not None)
+            self._forget(step.seq, mail, left, traces=True)
             self._answer(step.item, refused(step.outcomes))
             return
         for outcome in step.outcomes:
@@ -394,10 +418,15 @@ class LocalDelivery:
             for each in landing.landed:
                 each.settle()
             if not step.parked:
-                self._schedule.add(step.seq, step.due)
+                self._schedule.add_in(step.seq, step.wait)
         if step.item is not None:
             self._answer(step.item, accepted(step.item))
         self._start_due()
+
+    def _tell_given_up(self, record: DeadRecord) -> None:
+        self._observer.dead_letter(record.flow, record.output)
+        about = {"id": record.id, "flow": record.flow, "output": record.output}
+        log.error("given up", extra=about | {"code": record.code, "reason": record.reason})
 
     def _start_due(self) -> None:
         while self._runs.has_room and not (self._stopping or self._commits.distrusted):
@@ -420,18 +449,15 @@ class LocalDelivery:
         if version == self._data_version and not sweep:
             return
         self._data_version = version
-        for seq in self._part.due(db, time.time()):
+        for seq in self._part.due(db, time.time(), self.settings.longest):
             if not (self._runs.holds(seq) or seq in self._schedule or seq in self._finishing):
-                self._schedule.add(seq, time.time())
+                self._schedule.add_in(seq, 0.0)
         if sweep:
             self._next_sweep = now + self.settings.sweep
             self._report(db)
 
     def _report(self, db: sqlite3.Connection) -> None:
-        unfinished, oldest = db.execute(
-            "SELECT count(*), min(received) FROM mail WHERE parked = 0"
-        ).fetchone()
-        dead = db.execute("SELECT count(*) FROM dead").fetchone()[0]
+        unfinished, oldest, dead = backlog(db)
         self._observer.backlog(oldest / 1000 if oldest else None, unfinished, dead)
         if unfinished or dead:
             age = max(0.0, time.time() - oldest / 1000) if oldest else 0.0

@@ -24,14 +24,14 @@ def sweep_once(config: DeliveryConfig, folder: Path, environ: Mapping[str, str])
     try:
         for part in layout.parts(root):
             with contextlib.closing(part.connect()) as db:
-                count, received = db.execute(
-                    "SELECT count(*), min(received) FROM mail WHERE parked = 0"
-                ).fetchone()
+                count, received, records = layout.backlog(db)
                 unfinished += count
                 if received is not None:
                     oldest = max(oldest or 0.0, now - received / 1000)
-                dead += db.execute("SELECT count(*) FROM dead").fetchone()[0]
-                changed = db.execute("UPDATE mail SET next = ? WHERE parked = 0 AND next > ?", (now, now))
+                dead += records
+                changed = db.execute(
+                    "UPDATE mail SET next = ? WHERE parked IS NOT 1 AND next > ?", (now, now)
+                )
                 rung += changed.rowcount
     except sqlite3.Error as error:
         raise Temporary(f"the spool cannot be read: {error}") from error

@@ -59,6 +59,7 @@ def add(total: Summary, one: Summary) -> None:
     total.rounds += one.rounds
     total.found.add(one.found)
     total.blows.update(one.blows)
+    total.struck.update(one.struck)
     total.codes.update(one.codes)
     total.seconds += one.seconds
 

@@ -142,7 +142,7 @@ def _damage(part: Part, mail_id: object, envelope: object, body: object) -> str:
         return "its row holds something else"
     try:
         known = from_json(envelope)
-        size, digest = measure(part.content(mail_id, body))
+        size, digest = measure(part.content(mail_id, known.size, body))
     except UnknownEnvelope as error:
         return str(error)
     except OSError as error:
@@ -188,7 +188,7 @@ def _records(
                 first=received if isinstance(received, int) else now, last=now,
             )
         ]  # fmt: skip
-    return condemn(Mail(known, part.content(mail_id, body or b"")), settled, reason)
+    return condemn(Mail(known, part.content(mail_id, known.size, body or b"")), settled, reason)
 
 
 class _Reading:

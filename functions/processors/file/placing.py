@@ -24,6 +24,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from functions.errors import Damaged
 from functions.message.mail import Mail
 from functions.processors.file.cleanup import probe_name
 from functions.processors.file.landed import (
@@ -200,7 +201,7 @@ class LandingFolder:
                     _write(fd, mail, flow)
             finally:
                 os.close(fd)
-        except OSError:
+        except (OSError, Damaged):
             remove(temporary)  # a full disk wants its room back
             raise
 

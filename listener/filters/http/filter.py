@@ -80,7 +80,8 @@ class HttpFilter(Filter):
     async def on_data(
         self, session: Session, transaction: Transaction, message: Message, recipients: tuple[str, ...]
     ) -> Decision:
-        mail = Mail(provisional_envelope(session, transaction, message, recipients), Received(message))
+        envelope = provisional_envelope(session, transaction, message, recipients)
+        mail = Mail(envelope, Received(message), received_here=True)
         if message.size <= MAX_AT_ONCE:
             event = event_of(mail)
         else:

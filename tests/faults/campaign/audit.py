@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -19,6 +19,8 @@ from functions.spool.dead_record import DeadRecord
 from functions.spool.deadletters import Selection
 from tests.faults.campaign.house import House
 from tests.faults.campaign.letters import CHECKED, RELAYED, UNKNOWN, Book, id_of, letter, number_of
+from tests.faults.spoiling import stored_digest
+from tests.support.mails.damage import DAMAGED
 from tests.support.mails.stored import strip_added_fields
 from tests.support.net import HOST
 
@@ -39,6 +41,8 @@ class Found:
     copies: Counter[str] = field(default_factory=Counter)
     """By output: what came out of it again because nobody could know that it had."""
     dead: int = 0
+    spoiled: int = 0
+    """Records of mails that were spoiled in the spool."""
 
     @property
     def doubtful(self) -> int:
@@ -60,7 +64,7 @@ class Found:
 
     def add(self, other: Found) -> None:
         """Sum up."""
-        for name in ("mails", "sent", "effects", "dead"):
+        for name in ("mails", "sent", "effects", "dead", "spoiled"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for name in ("lost", "torn", "repeated", "other"):
             getattr(self, name).extend(getattr(other, name))
@@ -77,18 +81,19 @@ def audit(house: House, book: Book, *, counters: bool) -> Found:
     ids: dict[str, int] = {}
     for arrived in (first, second, checked):
         ids |= {mail_id: number for number, (_, mail_id) in arrived.items()}
+    spoiled = _spoiled(house, found)
     for name, arrived in (("first", first), ("second", second)):
-        hold(name, arrived, book.acknowledged(), book.possible(), found)
-    if apart := first.keys() ^ second.keys():
+        hold(name, arrived, book.acknowledged() - spoiled[name], book.possible(), found)
+    if apart := (first.keys() ^ second.keys()) - spoiled["first"] - spoiled["second"]:
         found.other.append(f"in one of two outputs only: {some(apart)}")
-    hold(CHECKED, checked, book.acknowledged(CHECKED), book.possible(CHECKED), found)
+    hold(CHECKED, checked, book.acknowledged(CHECKED) - spoiled[CHECKED], book.possible(CHECKED), found)
     if unasked := checked.keys() - house.judge.approved:
         found.other.append(f"taken without the HTTP filter: {some(unasked)}")
     if half := book.cut & (first.keys() | second.keys() | checked.keys()):
         found.torn.append(f"mails that were never sent whole: {some(half)}")
     dead = _dead(house, ids, found)
-    copies, given_up = _relayed(house, book, dead, found)
-    _refused(house, book, first.keys(), dead, found)
+    copies, given_up = _relayed(house, book, dead, spoiled["hop"], found)
+    _refused(house, book, first.keys() - spoiled["hop"], dead, found)
     _leftovers(house, found)
     found.effects = sum(times for times, _ in first.values()) + len(second) + len(checked) + copies
     if counters:
@@ -132,6 +137,27 @@ def hold(name: str, arrived: Arrived, acknowledged: set[int], possible: set[int]
         found.other.append(f"in {name} and never sent: {some(strange)}")
 
 
+def _spoiled(house: House, found: Found) -> defaultdict[str, set[int]]:
+    """Output to the numbers of mails that it did not get because they were spoiled in the spool: each has a
+    record that says so, and lies there as it was spoiled. The records are dropped then, and the mails."""
+    config = DeliveryConfig.model_validate({"flows": {}, "spool": f"file://{house.spool}"})
+    missed: defaultdict[str, set[int]] = defaultdict(set)
+    with closing(open_dead_letters(config, house.folder, {})) as letters:
+        records = [each for each in letters.list(Selection()) if each.id in house.spoiled]
+        for record in records:
+            if record.reason != DAMAGED:
+                found.other.append(f"spoiled, and dead for another reason: {record}")
+            elif stored_digest(house, record.id) != house.spoiled[record.id].digest:
+                found.lost.append(f"spoiled, and not kept as it was: {record}")
+            missed[record.output].add(house.spoiled[record.id].number)
+        for record in records:
+            letters.drop(record)
+    found.spoiled = len(records)
+    if house.spoiled and not records:
+        found.other.append(f"{len(house.spoiled)} mails were spoiled, and no record says so")
+    return missed
+
+
 def _dead(house: House, ids: dict[str, int], found: Found) -> dict[int, DeadRecord]:
     """The dead records by number; afterwards they are dropped, and their mails with them."""
     config = DeliveryConfig.model_validate({"flows": {}, "spool": f"file://{house.spool}"})
@@ -153,7 +179,9 @@ def _dead(house: House, ids: dict[str, int], found: Found) -> dict[int, DeadReco
     return records
 
 
-def _relayed(house: House, book: Book, dead: dict[int, DeadRecord], found: Found) -> tuple[int, int]:
+def _relayed(
+    house: House, book: Book, dead: dict[int, DeadRecord], spoiled: set[int], found: Found
+) -> tuple[int, int]:
     """How many mails arrived at the next hop, and how many of them were given up because its answer
     was lost: those are not counted as delivered."""
     arrived: Arrived = {}
@@ -174,7 +202,7 @@ def _relayed(house: House, book: Book, dead: dict[int, DeadRecord], found: Found
         record = dead[number]
         if house.plan.on_doubt != "dead-letter" or not doubts[record.id]:
             found.other.append(f"{number} was given up: {record.reason}")
-    acknowledged = book.acknowledged(recipient=RELAYED)
+    acknowledged = book.acknowledged(recipient=RELAYED) - spoiled
     served = arrived | dict.fromkeys(doubted, (1, ""))
     hold("next hop", served, acknowledged, book.possible(recipient=RELAYED), found)
     return sum(times for times, _ in arrived.values()), len(doubted & set(arrived))

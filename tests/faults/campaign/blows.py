@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from tests.faults import spoiling
 from tests.faults.campaign.house import House, Plan
 from tests.support.net import answers, wait_until
 
@@ -201,6 +202,7 @@ BLOWS: Final[dict[str, tuple[Blow, int]]] = {
     "output in the way": (output_in_the_way, 2),
     "reload": (reload, 2),
     "clock": (clock_jump, 2),
+    **spoiling.LOCAL,
 }
 """Each blow with its weight."""
 
@@ -214,6 +216,8 @@ def possible(plan: Plan) -> dict[str, int]:
         for name in ("spool full", "spool full, kill", "spool read-only", "output full"):
             del left[name]
     left["clock"] = 6 if plan.clock else 0
+    for name in () if plan.clock else (spoiling.AHEAD, spoiling.BACK):
+        del left[name]
     return left
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from tests.faults import spoiling
 from tests.faults.campaign.audit import Found, audit, traces
 from tests.faults.campaign.blows import BLOWS, GENTLE, possible
 from tests.faults.campaign.clients import busy
@@ -40,6 +41,7 @@ class Summary:
     rounds: int = 0
     found: Found = field(default_factory=Found)
     blows: Counter[str] = field(default_factory=Counter)
+    struck: Counter[str] = field(default_factory=Counter)
     codes: Counter[int] = field(default_factory=Counter)
     seconds: float = 0.0
 
@@ -53,7 +55,8 @@ class Summary:
         return (
             f"{self.rounds} rounds, {found.mails} mails taken of {found.sent} sent, {len(found.lost)} lost, "
             f"{len(found.torn)} torn, {len(found.repeated)} repeated ({found.effects} effects, "
-            f"{copies}, {found.dead} dead with a reason; replies {codes}; "
+            f"{copies}, {found.dead} dead with a reason, {found.spoiled} spoiled and dead; replies {codes}; "
+            f"struck {dict(sorted(self.struck.items()))}; "
             f"{self.seconds:.0f} s)"
         )
 
@@ -81,6 +84,9 @@ def episode(folder: Path, plan: Plan, rounds: int, mails: int, seed: str, say: S
         made.relay.start()
         assert made.relay.stop() == 0
         found.other += traces(made)
+        missed = [name for name in spoiling.LOCAL if summary.blows[name] and not made.struck[name]]
+        found.other += [f"the blow {name!r} hit nothing" for name in missed]
+    summary.struck.update(made.struck)
     summary.found = found
     summary.codes.update(book.codes)
     summary.seconds = time.monotonic() - began

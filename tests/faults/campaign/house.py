@@ -7,11 +7,12 @@ import contextlib
 import os
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tests.faults.campaign.clocked import set_clock
 from tests.faults.campaign.letters import CHECKED, DOOR
@@ -23,6 +24,9 @@ from tests.support.servers.dns_server import DnsServer
 from tests.support.servers.endpoint import endpoint
 from tests.support.servers.relay import Relay
 from tests.support.servers.smarthost import Smarthost, smarthost
+
+if TYPE_CHECKING:
+    from tests.faults.spoiling import Spoiled
 
 SPOOL_DISK: Final = 256  # megabytes
 OUTPUT_DISK: Final = 256
@@ -74,6 +78,10 @@ class House:
         self.spool = folder / "spool-disk" / "spool"
         self.second = folder / "output-disk" / "second"
         self.clock = folder / "clock"
+        self.struck: Counter[str] = Counter()
+        """Blow to how much it hit, of those that count it."""
+        self.spoiled: dict[str, Spoiled] = {}
+        """Id to what was done to a stored mail."""
         self.metrics_port = free_port()
         checked = free_port()
         self.set_clock(0.0)
@@ -152,6 +160,10 @@ class House:
         """Everything around works again."""
         self.next_hop.mood = self.judge.mood = "fine"
         self.dns.zone = ZONES["fine"]
+
+    def retries(self) -> int:
+        """How many attempts at the next hop failed so far, as the log says."""
+        return self.relay.log().count("output failed, will be tried again")
 
     def databases(self) -> list[Path]:
         """The spool's parts."""

@@ -36,6 +36,8 @@ from tests.support.servers.relay import ROOT
 
 GOLDEN = ROOT / "tests" / "unit" / "functions" / "golden"
 
+MAIL = b"Subject: x\r\n\r\nbody\xff\r\n"
+MAIL_SHA256 = "983e298a1ac82dac5480a1e56e3301eddcefbc426efc3dcb7eb42a1195718a07"
 FULL = Envelope(
     id="01890a5d-ac96-774b-bcce-b302099a8057",
     session="01890a5d-ac96-7b5c-8111-0123456789ab",
@@ -54,8 +56,8 @@ FULL = Envelope(
     user="alice",
     transmission="UTF8SMTPSA",
     notes={"in": FlowNotes(headers=(("X-Scanned", "yes"),), results={"spf": {"result": "pass"}})},
-    size=13,
-    sha256="0" * 64,
+    size=len(MAIL),
+    sha256=MAIL_SHA256,
     config="c" * 64,
     replay=1,
 )
@@ -66,10 +68,9 @@ SMALL = Envelope(
     reverse_path="",
     recipients=(Recipient(address="postmaster", flows=("in",)),),
     client=Client(ip="2001:db8::7"),
-    size=0,
-    sha256="e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+    size=len(MAIL),
+    sha256=MAIL_SHA256,
 )
-MAIL = b"Subject: x\r\n\r\nbody\xff\r\n"
 
 
 @pytest.mark.parametrize(("name", "envelope"), [("full", FULL), ("small", SMALL)])
