@@ -280,8 +280,8 @@ class Home:
 
 
 class _Provider:
-    """The second witness of an object's age (`functions.delivery.engine.Witness`): its provider's own clock. Where
-    that cannot be heard, nothing is given up. `received` is Unix time in seconds."""
+    """The second witness of an object's age (`functions.delivery.engine.Witness`): its provider's own
+    clock. Where that cannot be heard, nothing is given up. `received` is Unix time in seconds."""
 
     def __init__(self, store: ObjectStore, key: str, received: float) -> None:
         self._store = store

@@ -14,7 +14,7 @@ import dataclasses
 import logging
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -403,8 +403,7 @@ class LocalDelivery:
                 self._schedule.add_in(step.seq, step.retry_after)
             return
         if step.item is not None and not step.item.settled and all_dead(step):
-            left = tuple(o.landed for o in step.outcomes if o.landed is not None)
-            self._forget(step.seq, mail, left, traces=True)
+            self._forget(step.seq, mail, step.outcomes, traces=True)
             self._answer(step.item, refused(step.outcomes))
             return
         for outcome in step.outcomes:

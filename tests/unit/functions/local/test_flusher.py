@@ -19,8 +19,8 @@ from functions.local.layout import Part
 from functions.local.messages import Answer, DoneMail, Finished, Item, Settings
 from functions.local.service import LocalDelivery
 from functions.message.mail import BytesContent, Content, FileContent, Mail
-from functions.processors import landed as landed_files
 from functions.processors.context import BuildContext
+from functions.processors.file import landed as landed_files
 from functions.processors.file.output import FileOutputOptions, build
 from tests.support.mails.spooled import MAIL, envelope_of
 

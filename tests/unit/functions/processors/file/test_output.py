@@ -22,9 +22,9 @@ from functions.errors import Permanent, Temporary
 from functions.ids import uuid7
 from functions.message.envelope import Client, Envelope, FlowNotes, Recipient
 from functions.message.mail import BytesContent, FileContent, Mail
-from functions.processors import landed as landed_files
 from functions.processors.base import Job, Landed
 from functions.processors.context import BuildContext
+from functions.processors.file import landed as landed_files
 from functions.processors.file import placing as landing
 from functions.processors.file.cleanup import remove_traces
 from functions.processors.file.output import FileOutputOptions, FileProcessor, build
