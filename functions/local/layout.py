@@ -104,7 +104,7 @@ class Lock:
         os.close(self._fd)
 
 
-class Connection(sqlite3.Connection):
+class SpoolConnection(sqlite3.Connection):
     """A connection to a part that is not written anew before this one is closed."""
 
     entry = -1
@@ -182,10 +182,14 @@ class Part:
         db.entry = entry
         return db
 
-    def open(self, patience: float) -> Connection:
+    def open(self, patience: float) -> SpoolConnection:
         """Open the database as its owner, who alone writes it anew."""
         db = sqlite3.connect(
-            self.database, isolation_level=None, timeout=patience, cached_statements=64, factory=Connection
+            self.database,
+            isolation_level=None,
+            timeout=patience,
+            cached_statements=64,
+            factory=SpoolConnection,
         )
         db.execute("PRAGMA synchronous = FULL")
         # Some builds of SQLite (Debian's) overwrite what is deleted, which doubles what is written.

@@ -11,11 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from functions.delivery.engine import Delivery, Outcome, Owed, State, mail_record, report
-from functions.errors import Permanent
+from functions.delivery.events import Observer
+from functions.errors import Permanent, Temporary
 from functions.local.flusher import flushed
 from functions.local.layout import Part, Row, UnreadableRow
 from functions.local.messages import Finished, Item, Progress, Write
 from functions.message.mail import Mail
+from functions.spool.dead_record import DeadRecord
 
 log = logging.getLogger("smtp_relay.delivery")
 
@@ -171,3 +173,33 @@ def _settled(db: sqlite3.Connection, row: Row) -> dict[str, State]:
         envelope = row.mail.envelope
         reason = f"nobody knows how an output stands: {error}"
         raise UnreadableRow(envelope.id, envelope.received, row.attempts, reason) from error
+
+
+def tell_failure(observer: Observer, mail: Mail, outcome: Outcome) -> None:
+    """Count and log an attempt that did not succeed."""
+    fault = outcome.fault
+    assert fault is not None
+    in_doubt = isinstance(fault, Temporary) and fault.in_doubt
+    if in_doubt:
+        observer.in_doubt(outcome.owed.flow, outcome.label)
+    again = outcome.state is State.RETRY
+    if again:
+        observer.retry(outcome.owed.flow, outcome.label)
+    log.warning(
+        "output failed, will be tried again" if again else "output given up",
+        extra={
+            "id": mail.id,
+            "flow": outcome.owed.flow,
+            "output": outcome.label,
+            "code": fault.enhanced,
+            "reason": fault.reason,
+            **({"in_doubt": True} if in_doubt else {}),
+        },
+    )
+
+
+def tell_given_up(observer: Observer, record: DeadRecord) -> None:
+    """Count and log a mail that is given up as a whole."""
+    observer.dead_letter(record.flow, record.output)
+    about = {"id": record.id, "flow": record.flow, "output": record.output}
+    log.error("given up", extra=about | {"code": record.code, "reason": record.reason})

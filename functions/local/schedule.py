@@ -103,8 +103,8 @@ class Trials:
         return now - first > (min(seconds, max(LEAST_SPAN, longest)) if old else seconds)
 
 
-class Witness:
-    """`functions.delivery.engine.Witness` of one mail: it is asked seldom, and made for each attempt."""
+class LocalWitness:
+    """`functions.delivery.engine.LocalWitness` of one mail: it is asked seldom, and made for each attempt."""
 
     __slots__ = ("_longest", "_received", "_seq", "_trials")
 

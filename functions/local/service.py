@@ -20,11 +20,11 @@ from typing import Final
 
 from functions.delivery.engine import Delivery, Outcome, Owed, State, dead_record, mail_record
 from functions.delivery.events import NullObserver, Observer
-from functions.errors import Damaged, Permanent, Temporary
+from functions.errors import Damaged, Permanent
 from functions.local.bodies import Bodies
 from functions.local.commits import Commits
 from functions.local.flusher import Flusher
-from functions.local.layout import Part, backlog
+from functions.local.layout import Part
 from functions.local.messages import (
     Answer,
     DoneMail,
@@ -38,24 +38,14 @@ from functions.local.messages import (
     refused,
 )
 from functions.local.receipts import LocalReceipts, ReceiptBook
-from functions.local.runs import Runs
-from functions.local.schedule import Schedule, Trials, Witness
+from functions.local.runs import Runs, tell_failure, tell_given_up
+from functions.local.schedule import LocalWitness, Schedule, Trials
+from functions.local.slow import SLOW, SlowOutputs
+from functions.local.sweep import Sweeper
 from functions.message.mail import Mail
 from functions.spool.dead_record import DeadRecord
 
 log = logging.getLogger("smtp_relay.delivery")
-
-SLOW: Final = 0.1
-"""Seconds after which a quick output counts as slow, when it is so twice within HICCUP: once is what
-a busy machine does to anybody. It then runs in the pool for a while, so that a slow folder does not
-hold up the event loop."""
-
-HICCUP: Final = 5.0
-
-HANGING: Final = 1.0
-"""Seconds after which once is enough."""
-
-SLOW_FOR: Final = 60.0
 
 LATE: Final = Answer(451, "4.3.0", "The mail could not be stored in time, try again later")
 
@@ -86,13 +76,11 @@ class LocalDelivery:
         self._trials = Trials()
         self._unanswered: dict[str, Item] = {}
         self._finishing: set[int] = set()
-        self._slow_until: dict[int, float] = {}
-        self._hiccups: dict[int, float] = {}
+        self._slow = SlowOutputs()
         self._left: list[Path] | None = None
-        self._data_version = 0
-        self._next_sweep = 0.0
+        self._sweeper = Sweeper(part, self._observer)
         self._stopping = False
-        self.health_changed: Callable[[], None] = _nothing
+        self.health_changed: Callable[[], None] = lambda: None
         """Told when `healthy` is another one."""
 
     @property
@@ -119,7 +107,7 @@ class LocalDelivery:
         """The database may be read, for the first time or again."""
         if self._left is None:
             # What was known of it is known; what was not is found by looking around.
-            self._data_version = -1
+            self._sweeper.forget()
             self._start_due()
             return
         db = self._commits.store.db
@@ -244,8 +232,8 @@ class LocalDelivery:
         item.committed = True
         owed = self._delivery.owed(item.envelope)
         quick = [o for o in owed if _quick(o)]
-        if self._slow_until:
-            quick = [o for o in quick if not self._is_slow(o)]
+        if self._slow.any:
+            quick = [o for o in quick if not self._slow.counts(o, self._loop.time())]
         if self._flusher is not None and self._flusher.stuck:
             quick = []
         outcomes = [self._attempt(mail, o, item.seq, now, len(owed) > 1) for o in quick]
@@ -268,8 +256,7 @@ class LocalDelivery:
             self._commits.put(self._runs.summary(item.seq, mail, owed, outcomes, 1, {}, None))
 
     def _deliver_rest(self, item: Item, mail: Mail, owed: list[Owed], outcomes: list[Outcome]) -> None:
-        """Some outputs are left for the pool, whose answer is awaited only where that was asked for
-        or the outputs are local ones."""
+        """The pool runs what is left; it is awaited where that was asked for, or for local outputs."""
         done = {id(outcome.owed) for outcome in outcomes}
         left = [o for o in owed if id(o) not in done]
         awaited = self.settings.wait_for_all or any(map(_quick, left))
@@ -282,26 +269,12 @@ class LocalDelivery:
                 return
         self._runs.launch(item.seq, mail, owed, outcomes, 0, item if awaited else None)
 
-    def _is_slow(self, owed: Owed) -> bool:
-        return self._slow_until.get(id(owed.output), 0.0) > self._loop.time()
-
-    def _was_slow(self, owed: Owed, label: str, seconds: float) -> None:
-        now, place = self._loop.time(), id(owed.output)
-        before = self._hiccups.get(place)
-        self._hiccups[place] = now
-        if seconds < HANGING and (before is None or now - before > HICCUP):
-            return
-        if not self._is_slow(owed):
-            log.warning("a local output is slow", extra={"output": label, "seconds": round(seconds, 3)})
-        self._slow_until[place] = now + SLOW_FOR
-
     def _attempt(self, mail: Mail, owed: Owed, seq: int, now: float, shared: bool) -> Outcome:
-        """One attempt at one output, in the loop (quick ones) or in a pool thread. `shared` says whether
-        others are still to read the mail."""
+        """One attempt at one output; `shared` says whether others are still to read the mail."""
         started = time.perf_counter()
         delivery = self._delivery
         once = LocalReceipts(self._receipts, mail, owed, seq, keeps_doubts=delivery.gives_up_doubts)
-        witness = Witness(self._trials, seq, mail.envelope.received, self.settings.longest)
+        witness = LocalWitness(self._trials, seq, mail.envelope.received, self.settings.longest)
         shared = shared or self.settings.keep is not None
         outcome = delivery.attempt(
             mail, owed, once, now=now, seconds_left=_endless, witness=witness, shared=shared
@@ -312,33 +285,12 @@ class LocalDelivery:
         delivered = outcome.state is State.DONE
         self._observer.output_done(owed.flow, outcome.label, "delivered" if delivered else "error", seconds)
         if seconds > SLOW and _quick(owed):
-            self._was_slow(owed, outcome.label, seconds)
+            self._slow.took(owed, outcome.label, seconds, self._loop.time())
         if not delivered:
-            self._log_failure(mail, outcome)
+            tell_failure(self._observer, mail, outcome)
         elif log.isEnabledFor(logging.DEBUG):
             log.debug("output done", extra={"id": mail.id, "flow": owed.flow, "output": outcome.label})
         return outcome
-
-    def _log_failure(self, mail: Mail, outcome: Outcome) -> None:
-        fault = outcome.fault
-        assert fault is not None
-        in_doubt = isinstance(fault, Temporary) and fault.in_doubt
-        if in_doubt:
-            self._observer.in_doubt(outcome.owed.flow, outcome.label)
-        again = outcome.state is State.RETRY
-        if again:
-            self._observer.retry(outcome.owed.flow, outcome.label)
-        log.warning(
-            "output failed, will be tried again" if again else "output given up",
-            extra={
-                "id": mail.id,
-                "flow": outcome.owed.flow,
-                "output": outcome.label,
-                "code": fault.enhanced,
-                "reason": fault.reason,
-                **({"in_doubt": True} if in_doubt else {}),
-            },
-        )
 
     def _forget(
         self, seq: int, mail: Mail, outcomes: Sequence[Outcome] = (), *, traces: bool = False
@@ -398,7 +350,7 @@ class LocalDelivery:
             self._trials.note(step.seq)
         if mail is None:
             if step.given_up is not None:
-                self._tell_given_up(step.given_up)
+                tell_given_up(self._observer, step.given_up)
             elif step.retry_after is not None:
                 self._schedule.add_in(step.seq, step.retry_after)
             return
@@ -422,11 +374,6 @@ class LocalDelivery:
             self._answer(step.item, accepted(step.item))
         self._start_due()
 
-    def _tell_given_up(self, record: DeadRecord) -> None:
-        self._observer.dead_letter(record.flow, record.output)
-        about = {"id": record.id, "flow": record.flow, "output": record.output}
-        log.error("given up", extra=about | {"code": record.code, "reason": record.reason})
-
     def _start_due(self) -> None:
         while self._runs.has_room and not (self._stopping or self._commits.distrusted):
             seq = self._schedule.pop()
@@ -437,38 +384,16 @@ class LocalDelivery:
                 self._runs.launch(seq, None, None, (), 0, None)
 
     def _look_around(self) -> None:
-        """See what `deadletter` changed beside us, and sweep every few minutes."""
         if self._part.trust.lost:
             self._commits.distrust(OSError("another process noted it"))
             return
-        now = self._loop.time()
-        db = self._commits.store.db
-        version = db.execute("PRAGMA data_version").fetchone()[0]
-        sweep = now >= self._next_sweep
-        if version == self._data_version and not sweep:
-            return
-        self._data_version = version
-        for seq in self._part.due(db, time.time(), self.settings.longest):
+        for seq in self._sweeper.look(self._commits.store.db, self._loop.time(), self.settings):
             if not (self._runs.holds(seq) or seq in self._schedule or seq in self._finishing):
                 self._schedule.add_in(seq, 0.0)
-        if sweep:
-            self._next_sweep = now + self.settings.sweep
-            self._report(db)
-
-    def _report(self, db: sqlite3.Connection) -> None:
-        unfinished, oldest, dead = backlog(db)
-        self._observer.backlog(oldest / 1000 if oldest else None, unfinished, dead)
-        if unfinished or dead:
-            age = max(0.0, time.time() - oldest / 1000) if oldest else 0.0
-            extra = {"unfinished": unfinished, "dead": dead, "oldest_seconds": round(age)}
-            log.info("sweep", extra=extra)
 
 
 def _quick(owed: Owed) -> bool:
     return owed.output is not None and owed.output.processor.quick
-
-
-def _nothing() -> None: ...
 
 
 def _endless() -> float:

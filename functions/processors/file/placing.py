@@ -209,7 +209,7 @@ class LandingFolder:
         """Have the new file share the blocks of the spool's, where the file system does that."""
         if mail.content.path is None or not self._can_clone or mail.flow_fields(flow):
             return False
-        with mail.content.open() as source:
+        with mail.stored.open() as source:  # no bytes pass here: its size was checked before
             try:
                 fcntl.ioctl(fd, _FICLONE, source.fileno())
             except OSError as error:

@@ -59,7 +59,7 @@ class Sender:
             self.load.answered.add(self.number)
         return code
 
-    def until(self, code: int, *, seconds: float = 30, large: bool | None = None) -> None:
+    def until(self, code: int, *, seconds: float = 120, large: bool | None = None) -> None:
         """Send until a mail is answered so."""
         deadline = time.monotonic() + seconds
         while (said := self.send(large=large)) != code:
