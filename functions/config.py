@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
@@ -92,11 +92,19 @@ class DeliveryFlow(OptionsModel):
         return tuple((label_of(output, index), output) for index, output in enumerate(self.outputs))
 
 
-def label_of(options: BaseModel, index: int) -> str:
+class Labelled(Protocol):
+    """Options of a filter or output."""
+
+    @property
+    def name(self) -> str | None: ...
+
+    @property
+    def type(self) -> str: ...
+
+
+def label_of(options: Labelled, index: int) -> str:
     """The label of the filter or output at a place of its list: its name, else `TYPE_INDEX`."""
-    name: str | None = getattr(options, "name", None)
-    kind: str = getattr(options, "type", "")
-    return name or f"{kind}_{index}"
+    return options.name or f"{options.type}_{index}"
 
 
 def _spool(value: Any) -> Any:

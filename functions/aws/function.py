@@ -167,7 +167,9 @@ class LambdaFunction:
             log.warning("a key that is not ours", extra={"key": bell.key})
         elif run.fate is Fate.FINISHED:
             self.observer.count("Finished")
-        if run.report is not None and any(getattr(o.fault, "closed", False) for o in run.report.outcomes):
+        if run.report is not None and any(
+            o.fault is not None and o.fault.closed for o in run.report.outcomes
+        ):
             self.observer.count("SesClosed")
         return run
 

@@ -134,7 +134,7 @@ class Home:
             # Whatever the bucket says against it, the mail is still owed.
             log.warning("the spool failed", extra={"id": mail_id, "reason": fault.reason})
             self._observer.spool_error()
-            return Run(Fate.LATER, retry_after=getattr(fault, "retry_after", None))
+            return Run(Fate.LATER, retry_after=fault.retry_after)
 
     def _run(
         self, key: str, mail_id: str, attempts: int, seconds_left: Callable[[], float], stored: bool

@@ -29,6 +29,8 @@ class LogOutputOptions(OutputOptions):
     fields: tuple[Field, ...] = ("from", "to", "cc", "bcc", "subject", "text")
     """The parts of the mail that the record shows."""
 
+    local = True
+
     def identity(self) -> str:
         return self.name or f"log:{','.join(self.fields)}"
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from functions.config import DeliveryConfig
 from functions.errors import ConfigError
+from functions.gcp.output.options import GcpOutputOptions
 from functions.options.secrets import Secret, secrets_of
-from functions.processors.registry import type_of
 
 if TYPE_CHECKING:
     from listener.config.relay import RelayConfig
@@ -69,15 +69,15 @@ def _topics(config: DeliveryConfig) -> list[dict[str, str | None]]:
     return [{"project": project or None, "topic": topic} for project, topic in sorted(found)]
 
 
-def _cloud_outputs(config: DeliveryConfig) -> Iterator[Any]:
+def _cloud_outputs(config: DeliveryConfig) -> Iterator[GcpOutputOptions]:
     for name, flow in config.flows.items():
         for index, output in enumerate(flow.outputs):
-            if type_of(output) in ("aws", "file"):
+            if "gcp" not in output.runs_in:
                 raise ConfigError(
                     f"flows.{name}.outputs[{index}]",
-                    f"the Cloud Run function runs no {type_of(output)} outputs",
+                    f"the Cloud Run function runs no {output.type} outputs",
                 )
-            if type_of(output) == "gcp":
+            if isinstance(output, GcpOutputOptions):
                 yield output
 
 

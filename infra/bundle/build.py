@@ -87,10 +87,7 @@ def services(config: DeliveryConfig) -> frozenset[str]:
         found.add("dynamodb")
     for flow in config.flows.values():
         for output in flow.outputs:
-            if getattr(output, "ses", None) is not None:
-                found.add("sesv2")
-            if getattr(output, "assume_role", None) is not None:
-                found.add("sts")
+            found |= output.aws_services
             found |= {"ssm", "secretsmanager"} & {secret.scheme for _, secret in secrets_of(output)}
     return frozenset(found)
 

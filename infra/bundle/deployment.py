@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from functions.aws.output.options import AwsOutputOptions
 from functions.delivery.build import needs_receipts
 from functions.errors import ConfigError
 from functions.options.spool import SpoolOptions
-from functions.processors.registry import type_of
 from listener.checks.finding import Finding, Setting
 from listener.checks.report import findings
 from listener.config.load import load, read
@@ -76,10 +76,7 @@ class Deployment:
     def sends_mail(self) -> bool:
         """Whether mail goes on to other servers: then strangers must not reach the listener."""
         outputs = [output for flow in self.config.flows.values() for output in flow.outputs]
-        return any(
-            type_of(one) in {"mailer", "nodemailer"} or getattr(one, "ses", None) is not None
-            for one in outputs
-        )
+        return any(one.sends_on for one in outputs)
 
     @property
     def has_certificate(self) -> bool:
@@ -91,10 +88,10 @@ class Deployment:
         """How many instances of the function run at a time where SES's rate is shared among them
         (SPEC section 7); None for no limit."""
         found = [
-            output.ses  # type: ignore[attr-defined]
+            output.ses
             for flow in self.config.flows.values()
             for output in flow.outputs
-            if getattr(output, "ses", None) is not None
+            if isinstance(output, AwsOutputOptions) and output.ses is not None
         ]
         if not found:
             return None

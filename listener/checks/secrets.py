@@ -28,9 +28,9 @@ def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
             yield make(path, str(absent))
     for name, flow in config.flows.items():
         for index, options in enumerate(flow.filters):
-            file = getattr(options, "htpasswd", None)
-            if file is not None and not (setting.folder / file).is_file():
-                yield error(f"flows.{name}.filters[{index}].htpasswd", f"{file}: there is no such file")
+            for key, file in options.files_read().items():
+                if not (setting.folder / file).is_file():
+                    yield error(f"flows.{name}.filters[{index}].{key}", f"{file}: there is no such file")
 
 
 def _needed_here(config: RelayConfig) -> Iterator[tuple[str, Secret]]:

@@ -193,8 +193,14 @@ class RelayConfig(DeliveryConfig):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the file says in vain, one line each."""
-        return self._warnings
+        """What the file says in vain, or hardly means, one line each."""
+        advice = [
+            f"flows.{name}.filters[{index}].{line}"
+            for name, flow in self.flows.items()
+            for index, options in enumerate(flow.filters)
+            for line in options.advice()
+        ]
+        return (*self._warnings, *advice)
 
 
 def _name(options: ListenerOptions, index: int) -> str:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import ipaddress
 import logging
 import socket
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Annotated, Any, Final, Literal, Protocol
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from functions.errors import ConfigError
+from functions.message.headers import Predicate
 from functions.options.types import OptionsModel, Port
 from listener.api.context import BuildContext
 from listener.api.decision import DEFER, Decision, Phase
-from listener.api.filter import Filter, FilterOptions
+from listener.api.filter import Filter, FilterOptions, MailAuthObserver, Operator
 from listener.api.session import Message, Session, Transaction
 from listener.mailauth import authres, forgery, policy
 from listener.mailauth.check import TIME_LIMIT, Checks, check
@@ -29,9 +29,6 @@ from listener.mailauth.spf import Sender, SpfLimits
 from listener.mailauth.verdict import Refusal, decide
 
 log = logging.getLogger("smtp_relay.mailauth")
-
-Removal = tuple[str, Callable[[bytes], bool]]
-"""A field's name, and whether one with this unfolded value is to go."""
 
 
 def _address(text: str) -> str:
@@ -103,6 +100,13 @@ class MailAuthFilterOptions(FilterOptions):
     refuse: tuple[Refusal, ...] = ("dmarc-reject",)
     """What mail is refused for; dmarc-quarantine includes dmarc-reject."""
 
+    asks_others = True
+    judges_content = True
+
+    def identifies(self, operator: Operator) -> bool:
+        """It says who wrote a mail, not whether that is somebody known."""
+        return False
+
     def checks(self, time_limit: float = TIME_LIMIT) -> Checks:
         """The checks that these options ask for."""
         chosen = self.mailauth
@@ -116,13 +120,6 @@ class MailAuthFilterOptions(FilterOptions):
             explain="spf-fail" in self.refuse,
             time_limit=time_limit,
         )
-
-
-class Counter(Protocol):
-    """Told of results; `listener.monitoring.events.Observer` is one."""
-
-    def mail_auth(self, name: str, method: str, result: str) -> None:
-        """The filter called `name` got this result for one mail."""
 
 
 class MailAuthFilter(Filter):
@@ -143,14 +140,14 @@ class MailAuthFilter(Filter):
         self._shared = resolver if isinstance(resolver, SharedResolver) else None
         self._resolver = None if isinstance(resolver, SharedResolver) else resolver
         self._authserv_id = ""
-        self._counter: Counter | None = None
+        self._observer: MailAuthObserver | None = None
 
     @property
     def authserv_id(self) -> str:
         """What we call ourselves in Authentication-Results (RFC 8601 section 2.5)."""
         return self._authserv_id or socket.gethostname() or "localhost"
 
-    def removals(self, hostname: str) -> list[Removal]:
+    def removals(self, hostname: str) -> list[tuple[str, Predicate]]:
         """Fields that would pose as ours; `hostname` is what the listener calls itself. The first
         listener's name becomes our authserv-id, and no listener lets that in."""
         self._authserv_id = self._authserv_id or hostname
@@ -160,9 +157,8 @@ class MailAuthFilter(Filter):
             ("Received-SPF", forgery.forged_spf(*names)),
         ]
 
-    def observe(self, counter: Counter) -> None:
-        """Report results there from now on."""
-        self._counter = counter
+    def observe(self, observer: MailAuthObserver) -> None:
+        self._observer = observer
 
     async def start(self) -> None:
         if self._shared is not None:
@@ -197,9 +193,9 @@ class MailAuthFilter(Filter):
 
     def _tell(self, session: Session, transaction: Transaction, report: Report) -> None:
         verdicts = summary(report)
-        if self._counter is not None:
+        if self._observer is not None:
             for method, verdict in verdicts.items():
-                self._counter.mail_auth(self.name, method, verdict)
+                self._observer.mail_auth(self.name, method, verdict)
         if log.isEnabledFor(logging.INFO):
             found: dict[str, Any] = {"session": session.id, "id": transaction.id, "filter": self.name}
             found |= verdicts

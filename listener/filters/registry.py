@@ -26,12 +26,7 @@ AnyFilter = Annotated[FilterOptions, Chosen(FILTERS)]
 def build_filter(options: FilterOptions, name: str, context: BuildContext) -> Filter:
     """The filter of one entry; `name` is its label. Raises ConfigError where its secrets or files
     cannot be had, NotAvailable where what it needs is not installed."""
-    build = FILTERS.builder(type_of(options))
+    build = FILTERS.builder(options.type)
     made: Filter = build(options, name, context)
+    made.guard = made.guard or options.guard
     return made
-
-
-def type_of(options: FilterOptions) -> str:
-    """The `type` that the file gives the filter."""
-    found: str = getattr(options, "type", "")
-    return found

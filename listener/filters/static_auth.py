@@ -51,6 +51,21 @@ class StaticAuthOptions(FilterOptions):
     htpasswd: Annotated[str, Field(min_length=1)] | None = None
     """A file of more users, bcrypt, argon2, `$apr1$` or `{SHA}`; read again when it changes."""
 
+    checks_credentials = True
+    checked_mechanisms = frozenset({"CRAM-MD5"})
+
+    def never_accepts(self, environ: Mapping[str, str], *, auth: bool, names: bool) -> str:
+        user = self.username or environ.get("SMTP_USERNAME")
+        one = user and (self.password or environ.get("SMTP_PASSWORD"))
+        if reason := super().never_accepts(environ, auth=auth, names=names):
+            return reason
+        if one or self.users or self.htpasswd:
+            return ""
+        return "knows no user: give username and password, or set SMTP_USERNAME and SMTP_PASSWORD"
+
+    def files_read(self) -> Mapping[str, str]:
+        return {} if self.htpasswd is None else {"htpasswd": self.htpasswd}
+
 
 class Users:
     """Users, and the check of a name and password, which takes as long for a name that is not
@@ -98,12 +113,9 @@ class StaticAuth(Filter):
         self._users = self._merged()
         self._pool: ThreadPoolExecutor | None = None
         self._nobody = Plain(b"nobody")
-
-    @property
-    def supports_cram_md5(self) -> bool:
-        """Whether every password is kept as it is, which alone CRAM-MD5 can be checked against:
-        clients choose it where it is offered, and users with hashes could then not log in."""
-        return self._file is None and all(isinstance(one, Plain) for one in self._configured.values())
+        # CRAM-MD5 can be checked against passwords that are kept as they are: clients choose it where it
+        # is offered, and users with hashes could then not log in.
+        self.supports_cram_md5 = file is None and all(isinstance(one, Plain) for one in users.values())
 
     def on_auth(self, session: Session, credentials: Credentials) -> Any:
         if credentials.mechanism == "CRAM-MD5":

@@ -22,7 +22,7 @@ from functions.message.headers import HeaderEdits, Predicate
 from functions.options.secrets import SecretResolver
 from functions.options.spool import DEFAULT_FOLDER
 from functions.processors.context import BuildContext as OutputContext
-from functions.processors.registry import build_processor, type_of
+from functions.processors.registry import build_processor
 from listener.api.context import BuildContext as FilterContext
 from listener.api.filter import Filter
 from listener.filters.registry import build_filter
@@ -101,18 +101,12 @@ class Filters:
 
     def removals(self, hostname: str) -> list[tuple[str, Predicate]]:
         """Fields that a stranger may not bring along, by the filters that write them."""
-        return [
-            entry
-            for each in self.all
-            if (ask := getattr(each, "removals", None)) is not None
-            for entry in ask(hostname)
-        ]
+        return [entry for each in self.all for entry in each.removals(hostname)]
 
     def observe(self, observer: Observer) -> None:
         """Let the filters that have something to count tell the observer."""
         for each in self.all:
-            if (tell := getattr(each, "observe", None)) is not None:
-                tell(observer)
+            each.observe(observer)
 
     async def start(self) -> None:
         """Start every filter in this process."""
@@ -193,8 +187,8 @@ def clear_traces(config: RelayConfig, around: Surroundings) -> None:
             # What it owes is known when it was written anew; the next start clears up.
             return
         owed |= part.ids()
-    outputs = [o for flow in config.flows.values() for o in flow.outputs if type_of(o) == "file"]
-    folders = {around.folder / getattr(o, "path", ".") for o in outputs} | {part.staging for part in found}
+    kept = {output.file_folder for flow in config.flows.values() for output in flow.outputs} - {None}
+    folders = {around.folder / str(each) for each in kept} | {part.staging for part in found}
     for folder in folders:
         remove_traces(folder, owed.__contains__)
 
@@ -269,7 +263,7 @@ def takes_ascii_only(config: RelayConfig, listener: str) -> bool:
     """Whether an output of a flow that this listener serves takes no non-ASCII local parts: such
     recipients are refused at RCPT (SPEC section 7, SES)."""
     return any(
-        getattr(output, "ascii_recipients", False)
+        output.ascii_recipients
         for flow in config.flows.values()
         if flow.listeners is None or listener in flow.listeners
         for output in flow.outputs

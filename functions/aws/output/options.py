@@ -121,6 +121,29 @@ class AwsOutputOptions(OutputOptions):
             raise ValueError("does nothing: give storage, pubsub or ses")
         return self
 
+    runs_in = frozenset({"aws"})
+
+    @property
+    def needs_receipts(self) -> bool:
+        return self.publishes or self.ses is not None
+
+    @property
+    def publishes(self) -> bool:
+        return self.pubsub is not None
+
+    @property
+    def sends_on(self) -> str:
+        return "" if self.ses is None else "SES"
+
+    @property
+    def sends_as_anybody(self) -> bool:
+        return self.ses is not None and not self.ses.identities
+
+    @property
+    def aws_services(self) -> frozenset[str]:
+        asked = {"sesv2": self.ses, "sts": self.assume_role}
+        return frozenset(name for name, given in asked.items() if given is not None)
+
     @property
     def ascii_recipients(self) -> bool:
         """Whether mail goes to the envelope's recipients through SES, which knows no SMTPUTF8."""

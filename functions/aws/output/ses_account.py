@@ -41,7 +41,7 @@ def instances(rate: float, environ: Mapping[str, str]) -> int:
 class SesClosed(Temporary):
     """The daily quota is used up, or sending is paused or suspended."""
 
-    closed: Final = True
+    closed = True
 
 
 class Account:

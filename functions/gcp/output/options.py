@@ -49,6 +49,16 @@ class GcpOutputOptions(OutputOptions):
     project: PlainText | None = None
     """The project of the topic; else the one of the credentials."""
 
+    runs_in = frozenset({"gcp"})
+
+    @property
+    def needs_receipts(self) -> bool:
+        return self.publishes
+
+    @property
+    def publishes(self) -> bool:
+        return self.pubsub is not None
+
     @model_validator(mode="before")
     @classmethod
     def _long_form(cls, value: Any) -> Any:

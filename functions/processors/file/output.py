@@ -41,6 +41,14 @@ class FileOutputOptions(OutputOptions):
     filename: Annotated[str, Field(min_length=1), AfterValidator(_check_filename)] = "${iso8601}.eml"
     """A template of the file's name; a taken name gets a suffix."""
 
+    local = True
+    runs_in = frozenset()
+    loopingz_differences = ("file names are unique: a taken name gets a suffix instead of being overwritten",)
+
+    @property
+    def file_folder(self) -> str:
+        return self.path
+
     def identity(self) -> str:
         return self.name or f"file:{self.path}:{self.filename}"
 

@@ -156,6 +156,18 @@ class MailerOutputOptions(OutputOptions):
     dkims: dict[Domain, DomainKey] = Field(default_factory=dict)
     """Keys by domain: the header From's domain chooses, else the reverse-path's."""
 
+    loopingz_differences = (
+        "the mailer forwards the mail unchanged, to the envelope's recipients instead of those in its header",
+    )
+
+    @property
+    def sends_on(self) -> str:
+        return "the mailer"
+
+    @property
+    def smtp_port(self) -> int:
+        return self.nodemailer.effective_port
+
     @model_validator(mode="before")
     @classmethod
     def _signed_in_transport(cls, value: Any) -> Any:

@@ -16,7 +16,7 @@ from listener.api.context import BuildContext
 from listener.api.decision import ABSTAIN, ACCEPT, DEFER, REFUSE, Decision, Phase
 from listener.api.filter import Filter, FilterOptions
 from listener.api.session import Credentials, Session
-from listener.filters.http.client import Hmac, HttpAnswer, HttpClient, Unanswered, Url
+from listener.filters.http.client import Hmac, HttpAnswer, HttpClient, Unanswered, Url, host_of
 from listener.filters.http.json_path import MISSING, JsonPath, PathText
 
 log = logging.getLogger("smtp_relay.filters")
@@ -62,6 +62,13 @@ class HttpAuthOptions(FilterOptions):
 
     hmac: Hmac | None = None
     """Sign the requests."""
+
+    asks_others = True
+    checks_credentials = True
+    checked_mechanisms = frozenset({"XOAUTH2"})
+
+    def described(self) -> str:
+        return host_of(self.url)
 
     @model_validator(mode="after")
     def _body_where_it_can_be(self) -> Self:

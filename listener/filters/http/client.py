@@ -64,6 +64,11 @@ def check_url(url: str) -> str:
     return url
 
 
+def host_of(url: str) -> str:
+    """The part of an endpoint's URL that may be shown: a token may stand in its path or query."""
+    return urlsplit(url).netloc
+
+
 def check_algorithm(name: str) -> str:
     """An HMAC algorithm as hashlib names it, from any of its names. Raises ValueError."""
     found = hash_name(name)

@@ -20,7 +20,7 @@ from listener.api.decision import ACCEPT, DEFER, REFUSE, Decision, Phase
 from listener.api.filter import Filter, FilterOptions
 from listener.api.session import Message, Session, Transaction
 from listener.filters.http.answer import decide
-from listener.filters.http.client import Hmac, HttpAnswer, HttpClient, Unanswered, Url
+from listener.filters.http.client import Hmac, HttpAnswer, HttpClient, Unanswered, Url, host_of
 
 log = logging.getLogger("smtp_relay.filters")
 
@@ -54,6 +54,16 @@ class HttpFilterOptions(FilterOptions):
     allow_any_user: bool = False
     """Let every AUTH succeed: the endpoint sees the name as `data.server.username` and decides by
     it."""
+
+    asks_others = True
+    judges_content = True
+
+    @property
+    def any_user(self) -> bool:
+        return self.allow_any_user
+
+    def described(self) -> str:
+        return host_of(self.url)
 
 
 class HttpFilter(Filter):
