@@ -54,6 +54,7 @@ _PRACTICALLY_NONE: Final = 10**9
 _PAGES: Final = {
     "filters": {
         "whitelist": "filters/whitelist.md",
+        "blacklist": "filters/blacklist.md",
         "static-auth": "filters/static-auth.md",
         "http-auth": "filters/http-auth.md",
         "http-filter": "filters/http-filter.md",

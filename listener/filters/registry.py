@@ -11,6 +11,7 @@ from listener.api.filter import Filter, FilterOptions
 
 KINDS: Final[Mapping[str, Kind]] = {
     "whitelist": kind("listener.filters.whitelist", "WhitelistOptions"),
+    "blacklist": kind("listener.filters.blacklist", "BlacklistOptions"),
     "static-auth": kind("listener.filters.static_auth", "StaticAuthOptions"),
     "http-auth": kind("listener.filters.http.auth", "HttpAuthOptions"),
     "http-filter": kind("listener.filters.http.filter", "HttpFilterOptions"),
