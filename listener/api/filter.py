@@ -76,8 +76,8 @@ class FilterOptions(BaseModel):
         return False
 
     def never_accepts(self, environ: Mapping[str, str], *, auth: bool, names: bool) -> str:
-        """Why the filter cannot accept anything; "" when it can. `auth` says that clients can
-        authenticate, `names` that their names are looked up."""
+        """Why the filter cannot accept anything, or a guard cannot object; "" when it can. `auth` says
+        that clients can authenticate, `names` that their names are looked up."""
         return "needs AUTH, which no listener offers" if self.checks_credentials and not auth else ""
 
     def described(self) -> str:

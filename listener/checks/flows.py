@@ -22,6 +22,11 @@ def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
         yield note(path, _described(flow))
         if reason := never_accepts(config, name, setting.environ):
             yield warning(path, f"takes nothing: {reason}")
+        auth, names = _offered(config, flow)
+        for index, options in enumerate(flow.filters):
+            idle = options.guard and options.never_accepts(setting.environ, auth=auth, names=names)
+            if idle:
+                yield warning(f"{path}.filters[{index}]", f"never objects: it {idle}")
         if not flow.outputs:
             yield warning(f"{path}.outputs", "there is no output: what the flow takes goes nowhere")
         yield from _availability(config, flow, path)
@@ -32,11 +37,9 @@ def never_accepts(config: RelayConfig, name: str, environ: Mapping[str, str]) ->
     flow = config.flows[name]
     if not flow.filters:
         return "it has no filter"
-    listeners = [one for one in config.resolved_listeners() if serves(flow, one)]
-    if not listeners:
+    if not any(serves(flow, one) for one in config.resolved_listeners()):
         return "it serves no listener"
-    auth = any(not one.options.auth_disabled for one in listeners)
-    names = any(not one.options.disable_reverse_lookup for one in listeners)
+    auth, names = _offered(config, flow)
     reasons = [
         (label, options.never_accepts(environ, auth=auth, names=names))
         for label, options in flow.labelled_filters()
@@ -47,6 +50,15 @@ def never_accepts(config: RelayConfig, name: str, environ: Mapping[str, str]) ->
     if flow.filters_operator == "AND":
         return next((f"{label} {reason}" for label, reason in reasons if reason), "")
     return f"each filter fails: the first {reasons[0][1]}" if all(reason for _, reason in reasons) else ""
+
+
+def _offered(config: RelayConfig, flow: FlowConfig) -> tuple[bool, bool]:
+    """Whether clients of the flow's listeners can authenticate, and whether their names are looked up."""
+    served = [one.options for one in config.resolved_listeners() if serves(flow, one)]
+    return (
+        any(not one.auth_disabled for one in served),
+        any(not one.disable_reverse_lookup for one in served),
+    )
 
 
 def _described(flow: FlowConfig) -> str:

@@ -97,8 +97,7 @@ def domain_glob(glob: str) -> str:
     for label in labels:
         if not label.isascii() and _WILD.search(label):
             raise ValueError(f"{GLOB}{glob}: {label!r} has * or ? beside letters beyond ASCII: write it out")
-    whole = ".".join(fold_ascii(one) if one.isascii() else domain_key(one) for one in labels)
-    return whole.removesuffix(".") if _WILD.sub("", whole).strip(".") else whole
+    return ".".join(fold_ascii(one) if one.isascii() else domain_key(one) for one in labels).removesuffix(".")
 
 
 class Values:

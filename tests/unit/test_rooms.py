@@ -39,20 +39,27 @@ STANDING: Final[Mapping[tuple[str, str], str]] = {
 
 FOREIGN: Final[Mapping[str, str]] = {
     "listener/config/yaml.py:CSafeLoader": "PyYAML has it where libyaml was there to build with",
+    "listener/flows/inquiry.py:__await__": "a filter may answer with anything",
+    "listener/logs/setup.py:logAsyncioTasks": "the standard library has it from Python 3.12",
     "listener/mailauth/dns/iprev.py:close": "a resolver is a Protocol of one method; few hold connections",
     "listener/mailauth/spf.py:prob": "pyspf sets it on some of its objects",
+    "listener/monitoring/shared_memory.py:memfd_create": "Linux has it",
+    "listener/smtp/tls/context.py:memfd_create": "Linux has it",
     "listener/smtp/tls/context.py:reason": "some of ssl's errors have it",
     "listener/smtp/tls/layer.py:reason": "some of ssl's errors have it",
     "functions/aws/handler.py:aws_request_id": "tests and other runtimes give another context",
     "functions/aws/receipts.py:status": "Powertools' record, or None",
+    "functions/gcp/clients.py:close": "some of Google's clients have it",
     "functions/gcp/faults.py:headers": "Google's errors carry a response or none",
     "functions/gcp/faults.py:message": "Google's errors have it, the transport's have not",
     "functions/gcp/faults.py:response": "Google's errors carry a response or none",
     "functions/gcp/faults.py:status_code": "Google's errors carry a response or none",
     "functions/local/flusher.py:folder": "what a plugin's processor leaves behind need not be a file",
+    "functions/local/flusher.py:syncfs": "Linux has it",
     "functions/options/plugins.py:Options": "the entry point of a plugin may name anything",
     "functions/options/plugins.py:build": "the entry point of a plugin may name anything",
     "functions/smtp_client/connection.py:reason": "some of ssl's errors have it",
+    "functions/smtp_client/tls.py:memfd_create": "Linux has it",
     "functions/smtp_client/tls.py:reason": "some of ssl's errors have it",
 }
 """Where the product may ask whether an attribute exists, and why: the object is not ours."""
@@ -157,7 +164,10 @@ def probes(root: Path) -> Faults:
     for path in modules_of(root, PRODUCT):
         for node in ast.walk(parsed(path)):
             match node:
-                case ast.Call(func=ast.Name("getattr"), args=[about, ast.Constant(name), _]):
+                case (
+                    ast.Call(func=ast.Name("getattr"), args=[about, ast.Constant(name), _])
+                    | ast.Call(func=ast.Name("hasattr"), args=[about, ast.Constant(name)])
+                ):
                     if not (isinstance(about, ast.Name) and about.id == "self"):
                         yield f"{place(root, path)}:{name}", f"line {node.lineno} asks whether it exists"
 
@@ -306,7 +316,9 @@ BROKEN: Final[Mapping[str, tuple[Mapping[str, str], str]]] = {
     ),
     "state": ({"listener/smtp/tls/a.py": "self.state = 1\n"}, "listener/smtp/tls/a.py"),
     "probe": (
-        {"infra/a.py": "getattr(self, 'x', 0), getattr(o, name, 0), getattr(o.p, 'ses', None)\n"},
+        {
+            "infra/a.py": "hasattr(o, name), hasattr(self, 'x'), getattr(self, 'x', 0), getattr(o, name, 0), getattr(o.p, 'ses', None)\n"
+        },
         "infra/a.py:ses",
     ),
     "type": ({"functions/a.py": "x = one.type == 'file'\ny = where == 'file'\n"}, "functions/a.py"),
