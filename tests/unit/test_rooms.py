@@ -317,7 +317,8 @@ BROKEN: Final[Mapping[str, tuple[Mapping[str, str], str]]] = {
     "state": ({"listener/smtp/tls/a.py": "self.state = 1\n"}, "listener/smtp/tls/a.py"),
     "probe": (
         {
-            "infra/a.py": "hasattr(o, name), hasattr(self, 'x'), getattr(self, 'x', 0), getattr(o, name, 0), getattr(o.p, 'ses', None)\n"
+            "infra/a.py": "getattr(self, 'x', 0), getattr(o, name, 0), hasattr(self, 'x')\n"
+            "hasattr(o, name), getattr(o, 'x'), getattr(o.p, 'ses', None)\n"
         },
         "infra/a.py:ses",
     ),
