@@ -3,7 +3,7 @@
 All mails that come in during one turn of the loop, or during one fsync, are committed together;
 then the `quick` outputs (file, log) of each run in the loop and the clients are answered. What is
 done is removed with the next commit. Other outputs, and every further attempt, run in a small pool;
-their receipts go through the same commits. docs/adr/local-spool.md has the figures behind this order.
+their receipts go through the same commits. docs/adr/0003-local-spool.md has the figures behind this order.
 """
 
 from __future__ import annotations
