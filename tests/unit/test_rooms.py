@@ -58,7 +58,6 @@ FOREIGN: Final[Mapping[str, str]] = {
     "functions/local/layout.py:sqlite_errorcode": "some of SQLite's errors have it",
     "functions/local/repair/rebuild.py:sqlite_errorcode": "some of SQLite's errors have it",
     "functions/local/service.py:placed": "what a plugin's processor leaves behind need not be a file",
-    "functions/local/flusher.py:syncfs": "Linux has it",
     "functions/options/plugins.py:Options": "the entry point of a plugin may name anything",
     "functions/options/plugins.py:build": "the entry point of a plugin may name anything",
     "functions/processors/file/landed.py:syncfs": "not every C library has it",
