@@ -19,16 +19,16 @@ class StorageOptions(OptionsModel):
     """The bucket's name, without template variables."""
 
     path: TemplateText = ""
-    """The object's key; template variables are known. Empty, or ending in `/`, it gets
-    `${iso8601}_${id}.eml`, and for attachments `${id}/${attachment}`."""
+    """The object's key, a template. If it is empty or ends in `/`, `${iso8601}_${id}.eml` follows, for
+    attachments `${id}/${attachment}`."""
 
     type: Literal["raw", "attachments", "text", "html"] = "raw"
-    """What is stored: `raw` the whole mail byte for byte, `attachments` one object each, `text` or
-    `html` that body. A mail without such a part stores nothing, which is logged."""
+    """The part to store: `raw` the whole mail byte for byte, `attachments` one object each, `text` or
+    `html` that body. For a mail without such a part the output stores nothing and logs this."""
 
     add_raw_headers: bool = True
-    """Prepend `X-smtp-relay-RCPT_TO`, `-MAIL_FROM`, `-USER`, `-CLIENT_HOSTNAME` and `-HELO` to what
-    `raw` stores, with this flow's recipients only."""
+    """Prepend `X-smtp-relay-RCPT_TO`, `-MAIL_FROM`, `-USER`, `-CLIENT_HOSTNAME` and `-HELO` to a `raw`
+    mail, with this flow's recipients only."""
 
     @property
     def key(self) -> str:
@@ -58,5 +58,5 @@ class PublishOptions(OptionsModel):
     """Publish a CloudEvent about the mail."""
 
     truncate: int = Field(default=8192, ge=0)
-    """Longest text and html in the event, in characters; both are cut further where the event would
-    otherwise pass the service's limit."""
+    """Longest text and html in the event, in characters; the output cuts both further if the event would
+    exceed the service's limit."""

@@ -24,7 +24,7 @@ class OutputOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     name: str | None = None
-    """Label in metrics, logs and receipts; `TYPE_INDEX` as a label when left out."""
+    """Label in metrics, logs and receipts; the default label is `TYPE_INDEX`."""
 
     type: str = ""
     """Which of them this is."""

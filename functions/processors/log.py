@@ -27,7 +27,7 @@ class LogOutputOptions(OutputOptions):
     type: Literal["log"] = "log"
 
     fields: tuple[Field, ...] = ("from", "to", "cc", "bcc", "subject", "text")
-    """The parts of the mail that the record shows."""
+    """The parts of the mail to show."""
 
     local = True
 

@@ -39,7 +39,7 @@ class FilterOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     name: str | None = None
-    """Label in metrics and logs; `TYPE_INDEX` when left out."""
+    """Label in metrics and logs. Default: `TYPE_INDEX`."""
 
     type: str = ""
     """Which of them this is."""

@@ -34,12 +34,12 @@ class Listener:
 
 
 class ListenerOptions(SmtpOptions):
-    """One of several ports in one process. Every key of `options` may stand here too and then
-    counts for this port alone."""
+    """One of several ports in one process. Every key of `options` may stand here too, for this port
+    alone."""
 
     name: Label | None = None
-    """What flows call this listener in their `listeners`; else its port. (The host name for this
-    port is `hostname`.)"""
+    """The name for the `listeners` of flows. Default: the port. (The host name for this port is
+    `hostname`.)"""
 
     hostname: HostName | None = None
     """The server's host name on this port, instead of `name` of `options`."""
@@ -48,7 +48,7 @@ class ListenerOptions(SmtpOptions):
     """The port."""
 
     bind: str | None = Field(default=None, min_length=1)
-    """The address, else 127.0.0.1; in the image every address."""
+    """The address. Default: 127.0.0.1, in the image every address."""
 
     @model_validator(mode="before")
     @classmethod

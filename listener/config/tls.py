@@ -22,13 +22,13 @@ class Certificate(OptionsModel):
     """The certificate (PEM), followed by those that lead to its root."""
 
     ca: Secret | tuple[Secret, ...] | None = None
-    """Certificates (PEM) that client certificates are verified with, instead of the system's."""
+    """Certificates (PEM) to verify client certificates with, instead of the system's."""
 
     pfx: Secret | None = None
     """Key and certificate as PKCS #12, instead of `key` and `cert`: a file, or base64."""
 
     passphrase: Secret | None = None
-    """What the key or the PKCS #12 file is encrypted with."""
+    """The passphrase of the key or the PKCS #12 file."""
 
     @model_validator(mode="after")
     def _key_with_cert(self) -> Certificate:

@@ -43,45 +43,45 @@ def _policy_record(text: str) -> str:
 
 
 class ResolverOptions(OptionsModel):
-    """Which name servers are asked."""
+    """The name servers to query."""
 
     nameservers: tuple[Annotated[str, AfterValidator(_address)], ...] = ()
-    """Addresses; none: those of the system."""
+    """Addresses. Default: the system's."""
 
     port: Port = 53
     """Their port."""
 
     timeout: int = Field(default=5_000, ge=10, le=60_000)
-    """Milliseconds for one question, retries and other servers included."""
+    """Milliseconds for one query, with retries and other servers."""
 
 
 class MailAuthOptions(OptionsModel):
-    """Which checks are made, and how."""
+    """Options of the checks."""
 
     min_bit_length: int = Field(default=1_024, ge=0, le=MAX_RSA_BITS)
-    """RSA keys with fewer bits count as none, for DKIM and ARC."""
+    """RSA keys with fewer bits do not count, for DKIM and ARC."""
 
     reject_rsa_sha1: bool = True
-    """Signatures by rsa-sha1 count as none (RFC 8301)."""
+    """Signatures by rsa-sha1 do not count (RFC 8301)."""
 
     disable_arc: bool = False
-    """Leave ARC unchecked; it informs only."""
+    """Do not check ARC, which only informs."""
 
     disable_dmarc: bool = False
-    """Leave DMARC unchecked: no mail is then refused for it."""
+    """Do not check DMARC, nor refuse mail for it."""
 
     disable_bimi: bool = False
-    """Leave BIMI alone; without DMARC it is off anyway."""
+    """Do not check BIMI; it is off without DMARC."""
 
     max_resolve_count: int = Field(default=10, ge=0, le=100)
-    """Terms of an SPF check that may ask the DNS; RFC 7208 says 10."""
+    """Most terms of an SPF check that may query DNS; RFC 7208 says 10."""
 
     max_void_count: int = Field(default=2, ge=0, le=100)
-    """Answers without records that an SPF check bears; RFC 7208 says 2."""
+    """Most answers without records in an SPF check; RFC 7208 says 2."""
 
     resolver: ResolverOptions = ResolverOptions()
-    """Where answers come from."""
-    """Which name servers are asked."""
+    """The name servers to query."""
+    """The name servers to query."""
 
 
 class MailAuthFilterOptions(FilterOptions):
@@ -95,10 +95,10 @@ class MailAuthFilterOptions(FilterOptions):
     """The checks."""
 
     enforce_dmarc: Annotated[str, AfterValidator(_policy_record)] | None = None
-    """A DMARC record that takes the place of the From domain's own."""
+    """A DMARC record that replaces the From domain's own."""
 
     refuse: tuple[Refusal, ...] = ("dmarc-reject",)
-    """What mail is refused for; dmarc-quarantine includes dmarc-reject."""
+    """Reasons to refuse mail; dmarc-quarantine includes dmarc-reject."""
 
     asks_others = True
     judges_content = True

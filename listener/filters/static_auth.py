@@ -28,22 +28,20 @@ UserName = Annotated[str, Field(min_length=1)]
 
 
 class StaticAuthOptions(FilterOptions):
-    """Check credentials against users and passwords that stand here or in a file.
-
-    Passwords are `ALGO:hex` for any hash algorithm, argon2id or bcrypt strings, or `plain:` and
-    the password itself.
-    """
+    """Check credentials against users and passwords given here or in a file. Passwords are `ALGO:hex`
+    for any hash algorithm, argon2id or bcrypt strings, or `plain:` and the password itself."""
 
     type: Literal["static-auth"]
 
     username: UserName | None = None
-    """The one user; else the environment variable SMTP_USERNAME."""
+    """The one user. Default: the environment variable SMTP_USERNAME."""
 
     password: Secret | None = None
-    """That user's password; else the environment variable SMTP_PASSWORD."""
+    """That user's password. Default: the environment variable SMTP_PASSWORD."""
 
     salt: Secret | None = None
-    """Key of the HMAC that `ALGO:hex` passwords then are; else SMTP_PASSWORD_SALT, where it is set."""
+    """Makes `ALGO:hex` passwords HMACs with this key. Default: the environment variable
+    SMTP_PASSWORD_SALT, if set."""
 
     users: dict[UserName, Secret] = Field(default_factory=dict)
     """More users: name to password."""

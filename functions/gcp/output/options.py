@@ -32,22 +32,21 @@ class GcpOutputOptions(OutputOptions):
     model_config = CAMEL
 
     type: Literal["gcp"]
-    """Which output this is."""
+    """The output's type."""
 
     storage: StorageOptions | None = None
-    """What is stored, and where."""
+    """Store the mail."""
 
     path: str | None = None
-    """Short for `storage`: `gs://BUCKET/PREFIX/`. Nothing is left here once it is read."""
+    """Short for `storage`: `gs://BUCKET/PREFIX/`. Reading the configuration moves it there."""
 
     pubsub: Annotated[
         TopicOptions | None, BeforeValidator(_topic, json_schema_input_type=TopicOptions | str | None)
     ] = None
-    """What is published, and to which topic; a text is short for `{"topic": …}`, an empty one
-    means nothing is published."""
+    """Publish an event. A string is short for `{"topic": …}`; an empty one publishes nothing."""
 
     project: PlainText | None = None
-    """The project of the topic; else the one of the credentials."""
+    """The topic's project. Default: that of the credentials."""
 
     runs_in = frozenset({"gcp"})
 

@@ -31,15 +31,15 @@ def _check_filename(text: str) -> str:
 
 
 class FileOutputOptions(OutputOptions):
-    """Store the mail as a file. Nothing is ever overwritten."""
+    """Store the mail as a file, and never overwrite one."""
 
     type: Literal["file"] = "file"
 
     path: PlainText
-    """The folder, relative to the working folder; it is made where it is missing."""
+    """The folder, relative to the working folder; created if missing."""
 
     filename: Annotated[str, Field(min_length=1), AfterValidator(_check_filename)] = "${iso8601}.eml"
-    """A template of the file's name; a taken name gets a suffix."""
+    """A template of the file's name; a name in use gets a suffix."""
 
     local = True
     runs_in = frozenset()

@@ -26,17 +26,17 @@ MECHANISM_HEADER: Final = "X-SMTP-RELAY-MECHANISM"
 
 
 class JsonResult(OptionsModel):
-    """What the answer's JSON has to say."""
+    """What the answer's JSON must contain."""
 
     path: PathText
-    """Where to look, `$.user.active` or `$.answers[0].ok`."""
+    """The path of the value, `$.user.active` or `$.answers[0].ok`."""
 
     value: str | int | float | bool | None = Field(union_mode="smart")
-    """What must stand there, of the same JSON type."""
+    """The value to find there, of the same JSON type."""
 
 
 class HttpAuthOptions(FilterOptions):
-    """Ask an HTTP endpoint whether credentials are right."""
+    """Check credentials at an HTTP endpoint."""
 
     model_config = ConfigDict(alias_generator=to_camel)
 
@@ -49,7 +49,7 @@ class HttpAuthOptions(FilterOptions):
     """Default: GET with BASIC_AUTH, else POST."""
 
     credentials_method: Literal["BASIC_AUTH", "JSON", "FORM_URLENCODED"] = "BASIC_AUTH"
-    """How the credentials travel: `Authorization: Basic`, a JSON body, or a form."""
+    """The form of the credentials: `Authorization: Basic`, a JSON body, or a form body."""
 
     user_field: str | None = Field(default=None, min_length=1)
     """The form's field, or the path in the JSON body: `username` or `$.username`."""
@@ -58,7 +58,7 @@ class HttpAuthOptions(FilterOptions):
     """The form's field, or the path in the JSON body: `password` or `$.password`."""
 
     json_result: JsonResult | None = Field(default=None, alias="json_result")
-    """When given, an answer below 300 accepts only if its JSON holds this."""
+    """An answer below 300 then accepts only if its JSON has this value."""
 
     hmac: Hmac | None = None
     """Sign the requests."""

@@ -85,7 +85,7 @@ class Hmac(OptionsModel):
     """How requests are signed."""
 
     secret: Secret
-    """The key that both sides know."""
+    """The shared key."""
 
     algo: Algorithm = "sha256"
     """The hash."""

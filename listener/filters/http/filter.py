@@ -46,14 +46,13 @@ class HttpFilterOptions(FilterOptions):
     """The endpoint; it gets the CloudEvent of the mail as JSON."""
 
     method: Literal["POST", "PUT"] = "POST"
-    """How it is asked."""
+    """The request's method."""
 
     hmac: Hmac | None = None
     """Sign the requests."""
 
     allow_any_user: bool = False
-    """Let every AUTH succeed: the endpoint sees the name as `data.server.username` and decides by
-    it."""
+    """Let every AUTH succeed; the endpoint decides, and sees the name as `data.server.username`."""
 
     asks_others = True
     judges_content = True
