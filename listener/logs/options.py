@@ -1,4 +1,4 @@
-"""Where logs go: the entries of `loggers`."""
+"""Destinations of logs: the entries of `loggers`."""
 
 from __future__ import annotations
 

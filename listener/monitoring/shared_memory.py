@@ -1,4 +1,4 @@
-"""A piece of memory that the parent and its worker processes see alike."""
+"""Memory that the parent and its workers share."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Self
 
 
 class SharedMemory:
-    """Zeroed memory that lives as long as somebody holds it; nothing stays behind on disk.
+    """Zeroed memory that exists while a process holds it and leaves nothing on disk.
 
-    Made by the parent before it starts workers. Forked workers simply use the same object;
-    workers started anew are passed `fileno()` (subprocess `pass_fds`) and call `attach`.
+    The parent makes it before it starts workers. Forked workers use the same object; other workers get
+    `fileno()` (subprocess `pass_fds`) and call `attach`.
     """
 
     def __init__(self, fd: int, size: int) -> None:
@@ -22,8 +22,8 @@ class SharedMemory:
 
     @classmethod
     def create(cls, size: int) -> Self:
-        """New memory of `size` octets. Raises OSError where neither anonymous memory nor a
-        temporary folder can be had."""
+        """New memory of `size` bytes. Raises OSError if neither anonymous memory nor a temporary folder
+        is available."""
         if hasattr(os, "memfd_create"):
             fd = os.memfd_create("smtp-relay")
         else:  # not Linux: a file that loses its name at once
@@ -42,10 +42,10 @@ class SharedMemory:
         return self._fd
 
     def doubles(self, offset: int, count: int) -> memoryview[float]:
-        """`count` native doubles from `offset` on. Reading or setting one is a single aligned
-        8-octet move, so that another process never sees half a value."""
+        """`count` native doubles from `offset` on. Reading or setting one is a single aligned 8-byte
+        move, so that another process never sees half a value."""
         return memoryview(self._map)[offset : offset + 8 * count].cast("d")
 
     def octets(self, offset: int, count: int) -> memoryview:
-        """`count` plain octets from `offset` on."""
+        """`count` plain bytes from `offset` on."""
         return memoryview(self._map)[offset : offset + count]
