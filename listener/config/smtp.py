@@ -42,7 +42,7 @@ def _one_line(text: str) -> str:
 
 
 Line = Annotated[str, Field(max_length=400), AfterValidator(_one_line)]
-"""Text for a reply line (RFC 5321 section 4.5.3.1.5: 512 octets)."""
+"""Text for a reply line (RFC 5321 section 4.5.3.1.5: 512 bytes)."""
 
 _HOST: Final = re.compile(r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 
@@ -54,7 +54,7 @@ def _host_name(text: str) -> str:
 
 
 HostName = Annotated[str, AfterValidator(_host_name)]
-"""What follows EHLO (RFC 5321 section 4.1.3)."""
+"""A host name for EHLO (RFC 5321 section 4.1.3)."""
 
 
 class SmtpOptions(Certificate):
@@ -219,7 +219,7 @@ class SmtpOptions(Certificate):
         return self
 
     def versions_out_of_order(self) -> str:
-        """Why no TLS version is left, "" where one is; a host name's own versions go before ours."""
+        """Why no TLS version remains, "" if one does; a host name's own versions take precedence."""
         for name, own in {"": None, **self.sni_options}.items():
             oldest = (own and own.min_version) or self.min_version
             newest = (own and own.max_version) or self.max_version
@@ -240,7 +240,7 @@ class SmtpOptions(Certificate):
 
     @property
     def auth_disabled(self) -> bool:
-        """Whether AUTH is refused, and so required of nobody."""
+        """Whether AUTH is refused, and therefore never required."""
         return "AUTH" in self.disabled_commands or not self.auth_methods
 
     @property
