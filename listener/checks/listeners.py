@@ -1,4 +1,4 @@
-"""What listens where, who can reach it, and what passes in clear text."""
+"""Addresses of the listeners, their reach, and secrets in clear text."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _clear_text(listener: Listener, setting: Setting) -> Iterator[Finding]:
 
 
 def _believed(listener: Listener, setting: Setting) -> Iterator[Finding]:
-    """Whoever is believed without being named can give himself any address."""
+    """A trusted peer without a named address can claim any client address."""
     options = listener.options
     for key, trusted in (
         ("useProxy", options.use_proxy),

@@ -1,4 +1,4 @@
-"""Secrets and files that the listener needs and that are not here."""
+"""Secrets and files that the listener needs but that are not available here."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from listener.config.relay import RelayConfig
 
 
 def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
-    """What cannot be resolved here. A missing file is an error; a missing variable only a warning,
-    since it may be set where the relay runs; references into a cloud are not followed."""
+    """Secrets that cannot be resolved here. A missing file is an error. A missing variable is only a
+    warning, because the relay's environment may set it. References into a cloud are not followed."""
     resolver = SecretResolver(setting.folder, setting.environ)
     for path, secret in _needed_here(config):
         if secret.in_cloud:
