@@ -22,14 +22,14 @@ CHUNK: Final = 262_144
 _FIRST_LINE: Final = 1_100  # bytes that tell whether a mail has a header
 
 MAX_HEAD: Final = 8_388_608
-"""Bytes of a header block; what is accepted is far smaller."""
+"""Most bytes of a header block; accepted ones are far smaller."""
 
 
 class Content(Protocol):
-    """The stored mail below the envelope field: our added fields, then the mail as received.
+    """The stored mail below the envelope field: the relay's fields, then the mail as received.
 
-    `path` is the file that holds exactly these bytes, where there is one (it may be hard-linked,
-    never written).
+    `path` is the file that holds exactly these bytes, if any (callers may hard-link it, but never write
+    it).
     """
 
     size: int
@@ -58,7 +58,7 @@ class BytesContent:
 
 
 class FileContent:
-    """Content in a file that nobody changes."""
+    """Content in a file that never changes."""
 
     __slots__ = ("path", "size")
 
@@ -220,9 +220,9 @@ class Mail:
             self._checked.check(read=read or not self._received_here)
 
     def flow_fields(self, flow: str) -> bytes:
-        """The fields that this flow's filters prepend at delivery, as bytes ending in CRLF; b""
-        for none. Authentication-Results come from here (SPEC section 5). An empty line ends them where
-        the stored mail has no header: what it has in its body would else be read as one."""
+        """The fields that this flow's filters prepend at delivery, as bytes ending in CRLF; b"" for
+        none. They include Authentication-Results (docs/mail-auth.md). An empty line follows them if the
+        stored mail has no header, because a reader would else take its body for one."""
         notes = self.envelope.notes.get(flow)
         if notes is None or not notes.headers:
             return b""
@@ -232,7 +232,7 @@ class Mail:
         return fields + separator(start[: head_size(start)], start)
 
     def chunks(self, flow: str) -> Iterator[bytes]:
-        """What one flow's outputs store or send, in pieces of at most CHUNK octets."""
+        """The mail that one flow's outputs store or send, in pieces of at most CHUNK bytes."""
         fields = self.flow_fields(flow)
         if fields:
             yield fields
@@ -241,19 +241,18 @@ class Mail:
                 yield piece
 
     def raw(self, flow: str) -> bytes:
-        """What one flow's outputs store or send, whole."""
+        """The mail that one flow's outputs store or send, whole."""
         fields = self.flow_fields(flow)
         return fields + self.content.read() if fields else self.content.read()
 
     def write_to(self, flow: str, target: BinaryIO) -> None:
-        """Write what one flow's outputs store or send into an open binary file."""
+        """Write the mail that one flow's outputs store or send into an open binary file."""
         for piece in self.chunks(flow):
             target.write(piece)
 
     @cached_property
     def head(self) -> bytes:
-        """The header block of the stored mail, at most MAX_HEAD bytes of it, its final empty line left
-        out."""
+        """The first MAX_HEAD bytes of the stored mail's header block, without its final empty line."""
         with self.content.open() as stream:
             start = stream.read(CHUNK)
             if head_size(start) == len(start) == CHUNK:
@@ -263,7 +262,8 @@ class Mail:
     @cached_property
     def headers(self) -> EmailMessage:
         """The header fields alone, parsed leniently; never raises for a malformed mail."""
-        # The parser takes as long to import as all the rest of this half: most outputs go without.
+        # The parser takes as long to import as the rest of this half, and most outputs do not need
+        # it.
         from email import policy
         from email.message import EmailMessage
         from email.parser import BytesParser
