@@ -23,7 +23,7 @@ _OLD: Final = frozenset({"TLSv1", "TLSv1.1"})
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What is asked of TLS; certificates and keys are PEM. `ca` replaces the system's authorities."""
+    """Options of TLS; certificates and keys are PEM. `ca` replaces the system's authorities."""
 
     verify: bool = True
     ca: tuple[str, ...] = ()
@@ -36,7 +36,7 @@ class Policy:
 
 
 def client_context(policy: Policy) -> ssl.SSLContext:
-    """The context for connections. Raises ValueError, naming the option that is at fault."""
+    """The context for connections. Raises ValueError, naming the wrong option."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if not policy.verify:
         context.check_hostname = False
@@ -49,7 +49,7 @@ def client_context(policy: Policy) -> ssl.SSLContext:
     except ssl.SSLError as error:
         raise ValueError(f"tls.ca: {_reason(error)}") from error
     with warnings.catch_warnings():
-        # Old versions are deprecated, and only used where the configuration asks for them.
+        # Old versions are deprecated, and used only if the configuration asks for them.
         warnings.simplefilter("ignore", DeprecationWarning)
         context.minimum_version = _VERSIONS[policy.min_version]
         if policy.max_version is not None:
@@ -68,7 +68,7 @@ def client_context(policy: Policy) -> ssl.SSLContext:
 
 
 def _load_own(context: ssl.SSLContext, cert: str, key: str | None, passphrase: str | None) -> None:
-    # Without a passphrase OpenSSL would ask for one on the terminal.
+    # Without a passphrase OpenSSL asks for one on the terminal.
     try:
         with _as_file(f"{cert}\n{key or ''}") as path:
             context.load_cert_chain(path, password=passphrase or "")
@@ -79,13 +79,13 @@ def _load_own(context: ssl.SSLContext, cert: str, key: str | None, passphrase: s
 
 
 def _reason(error: Exception) -> str:
-    """OpenSSL's word for it; some of Python's own errors have none."""
+    """OpenSSL's reason; some of Python's own errors have none."""
     return getattr(error, "reason", None) or str(error.args[0] if error.args else "cannot be used")
 
 
 @contextmanager
 def _as_file(text: str) -> Iterator[str]:
-    """OpenSSL reads keys from files only; in memory where the system can."""
+    """A file for OpenSSL, which reads keys only from files; in memory if the system can."""
     with ExitStack() as stack:
         if hasattr(os, "memfd_create") and Path("/proc/self/fd").exists():
             memory = stack.enter_context(os.fdopen(os.memfd_create("certificate"), "wb", buffering=0))
