@@ -1,4 +1,4 @@
-"""Where accepted mail is kept until it is delivered: the `spool` of the configuration."""
+"""The `spool` of the configuration, which keeps accepted mail until it is delivered."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class SpoolOptions(OptionsModel):
 
     @property
     def prefix(self) -> str:
-        """What keys in the bucket start with: "" or a path that ends in `/`."""
+        """The prefix of keys in the bucket: "" or a path that ends in `/`."""
         path = self._rest.partition("/")[2].strip("/") if self.in_bucket else ""
         return f"{path}/" if path else ""
 

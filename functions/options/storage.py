@@ -1,4 +1,4 @@
-"""Options that the outputs of both clouds share: what is stored, and what is published."""
+"""Options that the outputs of both clouds share: for storing and for publishing."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class StorageOptions(OptionsModel):
 
     @property
     def key(self) -> str:
-        """The whole template of the object's key. A slash at its start is left out, as a folder
-        without a name is not meant."""
+        """The whole template of the object's key, without a slash at its start, because that would mean
+        a folder without a name."""
         path = self.path.lstrip("/")
         if path and not path.endswith("/"):
             return path
@@ -41,8 +41,8 @@ class StorageOptions(OptionsModel):
 
     @property
     def key_start(self) -> str:
-        """What every key begins with: the text before the first variable, up to where a name that is
-        taken gets its suffix. For permissions that end there."""
+        """The common prefix of all keys: the text before the first variable, up to the place of a suffix
+        for a used name. For permissions that end there."""
         start = self.key.partition("${")[0]
         folder, slash, name = start.rpartition("/")
         return folder + slash + (name.rpartition(".")[0] or name)
