@@ -1,4 +1,4 @@
-"""The function's parts and what an invocation does, whoever invokes it (SPEC section 6)."""
+"""The function's parts, and the handling of any invocation (docs/aws.md)."""
 
 from __future__ import annotations
 

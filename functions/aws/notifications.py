@@ -1,4 +1,4 @@
-"""What a message of the queue rings for: S3's events, and our own (SPEC section 11, events)."""
+"""The messages of the queue: S3's events, and the relay's own."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What a push rings for: the bucket's own notifications, and our own messages in their form.
 
 The push is Pub/Sub's (its JSON with a wrapped message); everything needed stands in the message's
-attributes, as Cloud Storage sets them. SPEC section 11, events.
+attributes, as Cloud Storage sets them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Receipts on Google Cloud: a claim and a done object for each effect (SPEC section 6).
+"""Receipts on Google Cloud: a claim and a done object for each effect (docs/reliability.md).
 
 Below `receipts/H/ID/` of the spool bucket lie, both created where nothing was:
 

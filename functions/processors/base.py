@@ -80,8 +80,8 @@ class OutputOptions(BaseModel):
         return None
 
     def identity(self) -> str:
-        """What receipts name this output by: its `name`, else its type and destination without
-        secrets, never its position (SPEC section 6). Subclasses add their destination."""
+        """What receipts name this output by: its `name`, else its type and destination without secrets,
+        never its position. Subclasses add their destination."""
         raise NotImplementedError
 
 
@@ -124,7 +124,7 @@ class Job(NamedTuple):
     are still to read the mail from the file that its content has.
 
     `seconds_left` tells how long the run may still take; no effect starts with less than 35 s
-    (SPEC section 6), which the delivery checks before it calls and processors with several parts
+    (docs/reliability.md), which the delivery checks before it calls and processors with several parts
     check between them.
     """
 

@@ -11,11 +11,11 @@ from pathlib import Path
 class BuildContext:
     """The surroundings of one process's outputs.
 
-    `working_folder` is absolute; relative paths of options start there. `durable` asks for fsync
-    before the receipt (SPEC section 6, `durability`). `staging` is a folder of the local spool
-    where outputs may keep temporary files, None where there is no local spool. `resolve_secret`
-    turns a secret option as written (`env:NAME`, `file://PATH`, `ssm:/name` … or the text itself)
-    into its value; it raises ConfigError where that cannot be had.
+    `working_folder` is absolute; relative paths of options start there. `durable` asks for fsync before
+    the receipt (`spool.durability`). `staging` is a folder of the local spool where outputs may keep
+    temporary files, None where there is no local spool. `resolve_secret` turns a secret option as
+    written (`env:NAME`, `file://PATH`, `ssm:/name` … or the text itself) into its value; it raises
+    ConfigError where that cannot be had.
     """
 
     working_folder: Path

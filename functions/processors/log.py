@@ -1,4 +1,4 @@
-"""Output `log`: one log record per mail (SPEC section 7)."""
+"""Output `log`: one log record per mail (docs/outputs/log.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Storing a mail, or parts of it, as objects of a bucket: what the clouds share (SPEC section 7).
+"""Stores a mail, or parts of it, as objects of a bucket, for both clouds (docs/outputs/aws.md).
 
 An object's key comes from the envelope, never from the clock, and objects are only ever created. So
 storing needs no receipt: a key that this output of this mail took before is done.

@@ -1,4 +1,4 @@
-"""`mail-auth`: SPF, DKIM, DMARC, ARC and BIMI decide who sent a mail (SPEC section 4)."""
+"""`mail-auth`: SPF, DKIM, DMARC, ARC and BIMI authenticate a mail's sender (docs/mail-auth.md)."""
 
 from __future__ import annotations
 

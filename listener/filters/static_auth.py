@@ -1,4 +1,4 @@
-"""`static-auth`: users and passwords that the configuration knows (SPEC section 4)."""
+"""`static-auth`: checks users and passwords of the configuration (docs/filters/static-auth.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flows: which mail is taken, and by whom (SPEC section 3).
+"""Flows: which of them takes which mail (docs/concepts.md).
 
 `Flows` is made once from the configuration and shared by all connections. Each connection has a
 `ConnectionState`, which asks the filters at each phase, keeps their verdicts for as long as these

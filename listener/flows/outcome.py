@@ -1,4 +1,4 @@
-"""What becomes of a mail: per recipient, and in the one reply of SMTP (SPEC section 3)."""
+"""The outcome of a mail: for each recipient, and as SMTP's one reply (docs/concepts.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From filters' answers to a flow's verdict (SPEC section 3); nothing here waits or speaks.
+"""Combines filters' answers into a flow's verdict (docs/concepts.md), without I/O.
 
 A flow's filters are numbered by the bits of an integer, so that what several filters said is
 three masks, and a flow is judged in a few integer operations.

@@ -261,7 +261,7 @@ def open_bucket_spool(
 
 def takes_ascii_only(config: RelayConfig, listener: str) -> bool:
     """Whether an output of a flow that this listener serves takes no non-ASCII local parts: such
-    recipients are refused at RCPT (SPEC section 7, SES)."""
+    recipients are refused at RCPT (docs/outputs/aws.md)."""
     return any(
         output.ascii_recipients
         for flow in config.flows.values()

@@ -1,4 +1,4 @@
-"""Options of the `aws` output: store to S3, publish to SQS, send through SES (SPEC section 7)."""
+"""Options of the `aws` output: store to S3, publish to SQS, send through SES (docs/outputs/aws.md)."""
 
 from __future__ import annotations
 

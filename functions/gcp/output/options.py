@@ -1,4 +1,4 @@
-"""Options of the `gcp` output: store to Cloud Storage, publish to Pub/Sub (SPEC section 7)."""
+"""Options of the `gcp` output: store to Cloud Storage, publish to Pub/Sub (docs/outputs/gcp.md)."""
 
 from __future__ import annotations
 

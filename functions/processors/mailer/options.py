@@ -1,5 +1,5 @@
 """Options of the `mailer` output, also called `nodemailer`: forward to an SMTP server, signed
-(SPEC section 7)."""
+(docs/outputs/mailer.md)."""
 
 from __future__ import annotations
 

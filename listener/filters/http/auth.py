@@ -1,4 +1,4 @@
-"""`http-auth`: an HTTP endpoint checks the credentials (SPEC section 4)."""
+"""`http-auth`: an HTTP endpoint checks the credentials (docs/filters/http-auth.md)."""
 
 from __future__ import annotations
 

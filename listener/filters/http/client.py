@@ -95,8 +95,8 @@ class Hmac(OptionsModel):
 
 
 class Signer:
-    """Signs requests: HMAC over URL, method, time in epoch milliseconds and, when there is one,
-    the body, with line feeds between them (SPEC section 4)."""
+    """Signs requests: HMAC over URL, method, time in epoch milliseconds and, when there is one, the
+    body, with line feeds between them (docs/filters/http-auth.md)."""
 
     def __init__(
         self, options: Hmac, key: bytes, clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000

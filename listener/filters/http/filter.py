@@ -1,4 +1,4 @@
-"""`http-filter`: an HTTP endpoint decides about the whole mail (SPEC section 4)."""
+"""`http-filter`: an HTTP endpoint decides about the whole mail (docs/filters/http-filter.md)."""
 
 from __future__ import annotations
 
