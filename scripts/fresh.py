@@ -181,9 +181,10 @@ def inside(*command: str) -> list[str]:
         "pivot_root . .",
         "umount -l .",
         f"cd {CLONE}",
-        shlex.join(
-            ["exec", "env", "-i", *(f"{name}={value}" for name, value in environment().items()), *command]
-        ),
+        # The shell stays, as the first process: programs may rely on the signals that this one ignores.
+        shlex.join(["env", "-i", *(f"{name}={value}" for name, value in environment().items()), *command])
+        + " || exit $?",
+        "exit 0",
     ]
     apart = ("--mount", "--pid", "--fork", "--kill-child")
     return ["unshare", *apart, "sh", "-c", "\n".join(lines)]

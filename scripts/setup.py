@@ -43,6 +43,8 @@ PROGRAMS = {
     "debootstrap": "debootstrap",  # with buildah: the image without a daemon
     "buildah": "buildah",
     "ip": "iproute2",
+    "mount": "mount",
+    "unshare": "util-linux",
 }
 
 # Perl module that a program needs for what tests do with it -> Debian package that holds it. Debian's swaks
