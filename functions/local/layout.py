@@ -237,7 +237,7 @@ class Part:
         return fd
 
     def content(self, mail_id: str, size: int, body: bytes | None) -> Content:
-        """A mail's content: the body column, or the file of a large one, which nobody looks at yet."""
+        """A mail's content: the body column, or the file of a large one, which is not opened yet."""
         return FileContent(self.large / f"{mail_id}.eml", size) if body is None else BytesContent(body)
 
     def load(self, db: sqlite3.Connection, seq: int) -> Row | None:

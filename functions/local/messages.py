@@ -120,8 +120,7 @@ def accepted(item: Item) -> Answer:
 
 
 def refused(outcomes: Sequence[Outcome]) -> Answer:
-    """Every output failed for good (SPEC section 6). Where that is the store's fault, another try is worth
-    the client's while."""
+    """Every output failed for good. The client may try again where the spool's own copy is damaged."""
     if is_damaged(outcomes):
         return Answer(451, "4.3.0", "The mail could not be stored, try again later")
     fault = outcomes[0].fault

@@ -164,14 +164,14 @@ class Runs:
 
 
 def _settled(db: sqlite3.Connection, row: Row) -> dict[str, State]:
-    """How outputs stand that are done or dead. Raises UnreadableRow: trying again what may be done could
-    repeat it."""
+    """The states of the outputs that are done or dead. Raises UnreadableRow, because another attempt at an
+    output that may be done could repeat it."""
     found = list(db.execute("SELECT key, state FROM settled WHERE seq = ?", (row.seq,)))
     try:
         return {key: State(state) for key, state in found}
     except ValueError as error:
         envelope = row.mail.envelope
-        reason = f"nobody knows how an output stands: {error}"
+        reason = f"the state of an output cannot be read: {error}"
         raise UnreadableRow(envelope.id, envelope.received, row.attempts, reason) from error
 
 

@@ -78,7 +78,7 @@ class Refused(_Frozen):
 
 class Envelope(_Frozen):
     """One accepted mail. `received` is Unix time in milliseconds; `sha256` (hex) and `size`
-    (octets) are those of the mail below the envelope field. An empty `sha256` tells nothing."""
+    (bytes) are those of the mail below the envelope field. An empty `sha256` tells nothing."""
 
     schema_: int = Field(default=SCHEMA, alias="schema")
     id: str
@@ -180,7 +180,7 @@ def from_json(text: bytes | str) -> Envelope:
     except PydanticSerializationError as error:
         raise UnknownEnvelope(f"the envelope cannot be written again: {_quoted(error)}") from error
     if not all(recipient.flows for recipient in envelope.recipients) or not envelope.recipients:
-        # Nothing would be owed, and the mail would count as finished.
+        # No output would be left to deliver it, so that the mail would count as finished.
         raise UnknownEnvelope("the envelope names no recipient, or one that no flow took")
     return envelope
 

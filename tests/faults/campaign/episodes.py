@@ -21,7 +21,7 @@ from tests.support.net import wait_until
 
 PLANS: Final = (
     Plan(),
-    Plan(workers=2),
+    Plan(workers=2, clock=True),
     Plan(on_doubt="dead-letter"),
     Plan(workers=2, durable=False),
     Plan(clock=True),

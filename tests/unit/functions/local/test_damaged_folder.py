@@ -24,6 +24,7 @@ from functions.local.deadletters import FolderDeadLetters, open_dead_letters
 from functions.local.layout import Part
 from functions.local.messages import Answer, Item, Settings
 from functions.local.service import LocalDelivery
+from functions.local.sweep import sweep_once
 from functions.message.envelope import FlowNotes
 from functions.message.mail import BytesContent, Content, FileContent
 from functions.processors.base import Job, Landed, Processor
@@ -457,6 +458,8 @@ class TestUnreadableRows:
         _no_constraints(place)
         place.execute(f"UPDATE mail SET {column} = ?", value)
         sink = Sink(DOWN)
+        config = DeliveryConfig.model_validate({"flows": {}, "spool": f"file://{place.folder}"})
+        assert sweep_once(config, place.folder, {}).unfinished == 1
         async with place.served(sink) as local:
             local.tick()
             async with asyncio.timeout(10):

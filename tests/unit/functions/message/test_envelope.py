@@ -32,6 +32,7 @@ from functions.spool.object import (
     split_object,
     spool_key,
 )
+from tests.support.mails.damage import HOSTILE
 from tests.support.servers.relay import ROOT
 
 GOLDEN = ROOT / "tests" / "unit" / "functions" / "golden"
@@ -120,6 +121,42 @@ def test_what_is_no_envelope_is_named(value: bytes, reason: str) -> None:
 def test_foreign_objects_are_refused(data: bytes) -> None:
     with pytest.raises(UnknownEnvelope):
         split_object(data)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def read(text: bytes) -> None:
+    """Whatever the text is: it is an envelope that can be written again, or it is said why not."""
+    try:
+        found = from_json(text)
+    except UnknownEnvelope:
+        return
+    assert from_json(found.to_json()) == found
+    assert found.received_at
+    assert found.flows()
+
+
+@given(st.integers(0, 700), st.integers(0, 20), st.binary(max_size=20))
+def test_whatever_is_spoiled_in_an_envelope_it_is_read_or_refused(at: int, gone: int, put: bytes) -> None:
+    text = FULL.to_json()
+    read(text[:at] + put + text[at + gone :])
+
+
+@given(st.sampled_from(sorted(json.loads(FULL.to_json()))), JSON)
+def test_whatever_stands_in_a_field_it_is_read_or_refused(name: str, value: object) -> None:
+    read(json.dumps(json.loads(FULL.to_json()) | {name: value}).encode())
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_nobody_should_trust_is_refused(name: str) -> None:
+    with pytest.raises(UnknownEnvelope) as caught:
+        from_json(HOSTILE[name](FULL))
+    assert len(str(caught.value)) < 1_000
 
 
 def test_unknown_fields_of_a_later_minor_writer_are_passed_over() -> None:
