@@ -294,6 +294,6 @@ if __name__ == "__main__":
         main()
     except KeyboardInterrupt:
         sys.exit(130)
-    except (Fault, subprocess.CalledProcessError) as error:
+    except (Fault, subprocess.SubprocessError) as error:
         print(f"fresh: failed: {error}", flush=True)
         sys.exit(1)
