@@ -240,6 +240,11 @@ class Part:
         """A mail's content: the body column, or the file of a large one, which is not opened yet."""
         return FileContent(self.large / f"{mail_id}.eml", size) if body is None else BytesContent(body)
 
+    def links(self, mail_id: str) -> int:
+        """How many names the file of a large mail has: more than one when it landed in an output's
+        folder by a link. Raises OSError."""
+        return (self.large / f"{mail_id}.eml").stat().st_nlink
+
     def load(self, db: sqlite3.Connection, seq: int) -> Row | None:
         """One unfinished mail, or None when it is finished. Raises UnreadableRow."""
         found = db.execute(

@@ -139,8 +139,10 @@ class LocalReceipts:
             return result
         if state is not None:
             if not self._keeps_doubts:
-                # Before the next crash: one doubt makes one copy.
-                self._book.take_over(key)
+                # Before the next crash: one doubt makes one copy. Where that cannot be written it may be
+                # so all the same, and the doubt is not to be passed over.
+                with contextlib.suppress(Temporary):
+                    self._book.take_over(key)
             raise Temporary("an earlier run ended before it knew the outcome", in_doubt=True)
         self._book.claim(key, self._seq)
         try:

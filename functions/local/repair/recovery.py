@@ -18,7 +18,7 @@ from functions.local.repair.rebuild import Condemn, Rebuilt, rebuild
 log = logging.getLogger("smtp_relay.delivery")
 
 FIRST: Final = 0.5
-LONGEST: Final = 30.0
+LONGEST: Final = 5.0
 """Seconds between two attempts at writing a part anew."""
 
 

@@ -140,7 +140,7 @@ async def test_a_sync_that_failed_puts_mails_off_until_the_part_was_written_anew
         before = inode(tmp_path)
         told: list[bool] = []
         local.health_changed = lambda: told.append(local.healthy)
-        failing.paths = [where, "new.db", "new.db"]
+        failing.paths = [where, "spool.new", "spool.new"]
         refused, code = await send(local, large=where != "spool.db-wal")
         assert code == 451
         assert not local.healthy
@@ -162,7 +162,7 @@ async def test_a_sync_that_failed_puts_mails_off_until_the_part_was_written_anew
 async def test_what_was_put_off_is_not_taken_by_the_next_process(tmp_path: Path, failing: Failing) -> None:
     async with running(tmp_path, Later()) as local:
         taken, _ = await send(local)
-        failing.paths = ["spool.db-wal", *["new.db"] * 100]
+        failing.paths = ["spool.db-wal", *["spool.new"] * 100]
         _, code = await send(local)
         assert code == 451
     failing.paths = []
@@ -178,10 +178,10 @@ async def test_what_was_put_off_is_not_taken_by_the_next_process(tmp_path: Path,
 async def test_a_start_does_not_trust_what_a_failed_sync_left(tmp_path: Path, failing: Failing) -> None:
     async with running(tmp_path, Later()) as local:
         await send(local)
-        failing.paths = ["spool.db-wal", *["new.db"] * 100]
+        failing.paths = ["spool.db-wal", *["spool.new"] * 100]
         await send(local)
     before = inode(tmp_path)
-    failing.paths = ["new.db"] * 2
+    failing.paths = ["spool.new"] * 2
     output = Later()
     async with running(tmp_path, output) as local:
         assert not local.healthy
@@ -277,7 +277,7 @@ def test_a_database_that_cannot_be_read_whole_is_kept_aside(tmp_path: Path) -> N
     part.trust.regain()
     assert not found.whole
     assert 300 < found.mails < 400
-    assert len(list(part.folder.glob("damaged-*"))) == 1
+    assert len(list(part.folder.glob("damaged-*.db"))) == 1
     with closing(part.connect()) as db:
         left = {row[0] for row in db.execute("SELECT id FROM mail")}
     assert ids[0] in left
