@@ -17,7 +17,7 @@ from typing import Final
 
 import pytest
 
-from tests.faults import spoiling
+from tests.faults.campaign import spoiling
 from tests.faults.campaign.clients import busy
 from tests.faults.campaign.clouds.audit import audit
 from tests.faults.campaign.clouds.blows import play

@@ -63,6 +63,15 @@ class ThinDisk:
         """Blocks get pages again."""
         (self._backing / "filler").unlink(missing_ok=True)
 
+    def writable(self) -> bool:
+        """Whether the file system itself still works: it ends when blocks of its own were lost."""
+        os.sync()  # or it would find out later
+        try:
+            (self.path / ".writable").touch()
+        except OSError:
+            return False
+        return True
+
     def cut(self) -> None:
         """A power cut: what the disk does not hold now is gone. No process may have files of it open
         that is to go on."""

@@ -17,9 +17,10 @@ from functions.backends import open_dead_letters
 from functions.config import DeliveryConfig
 from functions.spool.dead_record import DeadRecord
 from functions.spool.deadletters import Selection
+from tests.faults.campaign.consumers import Shelf
 from tests.faults.campaign.house import House
 from tests.faults.campaign.letters import CHECKED, RELAYED, UNKNOWN, Book, id_of, letter, number_of
-from tests.faults.spoiling import stored_digest
+from tests.faults.campaign.spoiling import stored_digest
 from tests.support.mails.damage import DAMAGED
 from tests.support.mails.stored import strip_added_fields
 from tests.support.net import HOST
@@ -76,8 +77,8 @@ def audit(house: House, book: Book, *, counters: bool) -> Found:
     found = Found(mails=book.taken, sent=len(book.sent))
     # Before anything is looked at: scraping must not wait for what the audit changes.
     first = _files(house.first, "first", found)
-    second = _files(house.second, "second", found)
-    checked = _files(house.checked, "checked", found)
+    second = _files(house.second, "second", found, house.shelves[0])
+    checked = _files(house.checked, "checked", found, house.shelves[1])
     ids: dict[str, int] = {}
     for arrived in (first, second, checked):
         ids |= {mail_id: number for number, (_, mail_id) in arrived.items()}
@@ -105,11 +106,17 @@ Arrived = dict[int, tuple[int, str]]
 """Number of a mail to how often it is there, and its id."""
 
 
-def _files(folder: Path, name: str, found: Found) -> Arrived:
+def _files(folder: Path, name: str, found: Found, shelf: Shelf | None = None) -> Arrived:
     arrived: Arrived = {}
     for path in folder.iterdir() if folder.exists() else ():
-        if not path.name.startswith("."):
+        if not path.name.startswith(".") and (shelf is None or path.name not in shelf.changed):
             read_mail(path.read_bytes(), f"{name}/{path.name}", arrived, found)
+    if shelf is not None:
+        for path in shelf.moved.iterdir() if shelf.moved.exists() else ():
+            read_mail(path.read_bytes(), f"{name}, moved/{path.name}", arrived, found)
+        for number, mail_id in (*shelf.taken, *shelf.changed.values()):
+            arrived[number] = (arrived.get(number, (0, ""))[0] + 1, mail_id)
+        found.torn += shelf.wrong
     for number, (times, _) in arrived.items():
         if times > 1:
             found.repeated.append(f"{number} is in {name} {times} times")

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from tests.faults import spoiling
+from tests.faults.campaign import spoiling
 from tests.faults.campaign.audit import Found, audit, traces
 from tests.faults.campaign.blows import BLOWS, GENTLE, possible
 from tests.faults.campaign.clients import busy
+from tests.faults.campaign.disk_blows import PROOFS, cut
 from tests.faults.campaign.house import House, Plan, house, may_mount
 from tests.faults.campaign.letters import Book
 from tests.faults.campaign.weather import ZONES, Judge, NextHop
@@ -25,6 +26,8 @@ PLANS: Final = (
     Plan(on_doubt="dead-letter"),
     Plan(workers=2, durable=False),
     Plan(clock=True),
+    Plan(disks=False, thin=True),
+    Plan(disks=False, thin=True, workers=2, on_doubt="dead-letter"),
 )
 """The houses of the episodes, one after the other."""
 
@@ -79,6 +82,11 @@ def episode(folder: Path, plan: Plan, rounds: int, mails: int, seed: str, say: S
         made.fair_weather()
         assert made.relay.alive, f"the relay ended:\n{made.relay.log()[-4_000:]}"
         made.quiet()
+        if made.thin is not None:
+            # What left the spool is on the disk, or it is nowhere.
+            cut(made)
+            made.relay.start()
+            made.quiet()
         found = audit(made, book, counters=summary.blows.keys() <= GENTLE)
         assert made.relay.stop() == 0
         made.relay.start()
@@ -91,6 +99,7 @@ def episode(folder: Path, plan: Plan, rounds: int, mails: int, seed: str, say: S
     summary.codes.update(book.codes)
     summary.seconds = time.monotonic() - began
     assert not found.wrong, f"seed {seed!r}:\n" + "\n".join(found.wrong[:40])
+    assert all(made.struck[proof] for name, proof in PROOFS.items() if summary.blows[name]), made.struck
     return summary
 
 

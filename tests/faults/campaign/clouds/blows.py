@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from tests.faults import spoiling
+from tests.faults.campaign import spoiling
 from tests.faults.campaign.clouds.proxy import BLOCKING, MOODS
 from tests.faults.campaign.clouds.site import WORKERS, Site
 from tests.faults.campaign.episodes import Say

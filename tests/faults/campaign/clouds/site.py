@@ -31,7 +31,7 @@ from tests.support.servers.relay import ROOT
 from tests.support.servers.smarthost import Smarthost, smarthost
 
 if TYPE_CHECKING:
-    from tests.faults.spoiling import Spoiled
+    from tests.faults.campaign.spoiling import Spoiled
 
 PREFIX: Final = "relay/"
 WORKERS: Final = 2
