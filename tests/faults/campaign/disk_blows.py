@@ -36,7 +36,7 @@ def _starve(house: House, moments: random.Random) -> int:
     """The disk loses writes until the relay heard of it; how often it did."""
     assert house.thin is not None
     before = _lost(house)
-    house.thin.starve()
+    house.thin.starve(at_once=True)
     wait_until(lambda: _lost(house) > before, seconds=_SOON, what="a sync that fails", every=0.02)
     time.sleep(moments.uniform(0.0, 0.6))
     struck = _lost(house) - before
@@ -49,7 +49,7 @@ def cut(house: House) -> None:
     assert house.thin is not None
     house.relay.kill()
     # What the kernel has not written yet is lost from here on, this one for certain: it proves the cut.
-    house.thin.starve()
+    house.thin.starve(at_once=True)
     canary = house.thin.path / "canary"
     with contextlib.suppress(OSError):  # a file system that ended takes none
         canary.write_bytes(os.urandom(4_096))
