@@ -287,6 +287,9 @@ class Commits:
                 folder.bury(db, dead_record(step.mail, outcome, step.attempts, now))
             if isinstance(outcome.fault, Temporary) and outcome.fault.in_doubt:
                 drop_claims(db, step.seq)
+        if step.parked and not _has_dead_output(db, step.seq):
+            # What was dead was dropped while the run was under way: the next one finds everything done.
+            step.parked, step.attempts = False, 0
         settings = self._owner.settings
         # Without an attempt at what is left there is nothing to wait for but room.
         wait = (
@@ -372,6 +375,11 @@ class Commits:
             self._owner.withdrawn(item.seq)
             self._batch.finished.append(Finished([DoneMail(item.seq, Mail(item.envelope, item.content), ())]))
             self._owner.rejected(item, UNWRITABLE)
+
+
+def _has_dead_output(db: sqlite3.Connection, seq: int) -> bool:
+    """Whether an output of a mail was given up, and its record was not dropped."""
+    return bool(db.execute("SELECT 1 FROM settled WHERE seq = ? AND state = 'dead'", (seq,)).fetchone())
 
 
 def _safely(step: Callable[[], None]) -> None:
