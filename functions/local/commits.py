@@ -273,6 +273,9 @@ class Commits:
     def _record(self, db: sqlite3.Connection, step: Progress, now: float) -> None:
         # A client that is still waiting keeps its mail; one that was told 250 leaves it to us.
         waiting = step.item is not None and not step.item.settled
+        if not _is_there(db, step.seq):
+            # Its dead record was dropped, and the sync that told of it failed: this is the second time.
+            return
         if step.given_up is not None:
             folder.bury(db, step.given_up)
             values = (step.attempts, step.seq)
@@ -375,6 +378,10 @@ class Commits:
             self._owner.withdrawn(item.seq)
             self._batch.finished.append(Finished([DoneMail(item.seq, Mail(item.envelope, item.content), ())]))
             self._owner.rejected(item, UNWRITABLE)
+
+
+def _is_there(db: sqlite3.Connection, seq: int) -> bool:
+    return bool(db.execute("SELECT 1 FROM mail WHERE seq = ?", (seq,)).fetchone())
 
 
 def _has_dead_output(db: sqlite3.Connection, seq: int) -> bool:
