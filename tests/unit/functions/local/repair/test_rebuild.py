@@ -245,11 +245,10 @@ async def test_what_was_dropped_while_its_sync_failed_leaves_nothing(
 
     monkeypatch.setattr(os, "fdatasync", sync)
     async with running(tmp_path, Refusing()) as local:
-        one = item(lambda answer: None, BODY)
+        one, before = item(lambda answer: None, BODY), inode(tmp_path)
         local.submit(one)
-        await until(lambda: bool(dropped))
-        await until(lambda: failing.struck == 1)
-        await until(lambda: local.healthy)
+        await until(lambda: failing.struck == 1 and inode(tmp_path) != before and local.healthy)
+        assert dropped == 1
         assert (await send(local))[1] == 250
         await until(lambda: rows(tmp_path, "SELECT count(*) FROM mail WHERE NOT parked") == 0)
     ((kept,),) = _all(tmp_path, "SELECT id FROM mail")
