@@ -56,7 +56,8 @@ class ThinDisk:
         what the kernel has not written yet. That may be a block of a folder, unless it has room
         (`make_room`), and without one of those the file system ends."""
         if not at_once:
-            _run("sync", "--file-system", self.path)
+            # It may tell of what was lost before.
+            subprocess.run(["sync", "--file-system", str(self.path)], check=False, capture_output=True)
         with (self._backing / "filler").open("wb", buffering=0) as filler:
             for size in (1_048_576, _BLOCK):
                 with contextlib.suppress(OSError):
