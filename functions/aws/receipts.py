@@ -59,7 +59,7 @@ class DynamoReceipts:
             expires_after_seconds=KEPT, use_local_cache=False, raise_on_no_idempotency_key=True
         )
         layer = DynamoDBPersistenceLayer(table_name=table, boto3_client=client)
-        self._claims = layer.client = _Claims(client, table)
+        self._claims = layer.client = _Claims(client, table, self._config)
         self._layer = layer
 
         self._claim: Callable[..., str | None] = idempotent_function(
@@ -135,9 +135,10 @@ class _Claims:
     a claim would hold for days, or a receipt be over.
     """
 
-    def __init__(self, client: Any, table: str) -> None:
+    def __init__(self, client: Any, table: str, config: Any) -> None:
         self._client = client
         self._table = table
+        self._config = config
         self._replaced = threading.local()
         self._clock = _Clock()
 
@@ -154,9 +155,12 @@ class _Claims:
         self._replaced.status = None
         if not self._clock.known:
             self._clock.hear(self._client.get_item(TableName=self._table, Key={"id": {"S": PREFIX}}))
+        context = self._config.lambda_context
+        left = context.get_remaining_time_in_millis() / 1_000 if context is not None else 0.0
         for fields in (request["Item"], request["ExpressionAttributeValues"]):
-            self._clock.correct(fields)
+            self._clock.correct(fields, left)
         answer = self._client.put_item(ReturnValues="ALL_OLD", **request)
+        self._clock.hear(answer)
         self._replaced.status = answer.get("Attributes", {}).get("status", {}).get("S")
         return answer
 
@@ -167,42 +171,43 @@ class _Claims:
 
 
 class _Clock:
-    """How far this machine's wall clock is ahead of DynamoDB's."""
-
-    _SECONDS: Final = ("expiration", ":now", ":expiry")
-    _MILLISECONDS: Final = ("in_progress_expiration", ":now_in_millis")
+    """DynamoDB's, as far as it was heard."""
 
     def __init__(self) -> None:
-        self._heard: tuple[float, float] | None = None
-        """Seconds that it was ahead, and what it said when the steady clock began."""
+        self._began: tuple[float, float] | None = None
+        """What DynamoDB's clock, and this machine's, said when the steady clock began."""
 
     @property
     def known(self) -> bool:
-        """Whether DynamoDB's was heard since this one was last set."""
-        return self._heard is not None and abs(_began() - self._heard[1]) < SKEW
+        """Whether it was heard since this machine's was last set, or stood still."""
+        return self._began is not None and abs(time.time() - time.monotonic() - self._began[1]) < SKEW
 
     def hear(self, answer: Any) -> None:
-        """Compare them. An answer without `Date` says that they agree."""
+        """Take what an answer says. One without `Date` says that the clocks agree."""
         date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+        steady, ours = time.monotonic(), time.time()
         try:
-            theirs = parsedate_to_datetime(date).timestamp() if date else time.time()
+            theirs = parsedate_to_datetime(date).timestamp() if date else ours
         except (ValueError, OverflowError):
-            theirs = time.time()
-        self._heard = time.time() - theirs, _began()
+            theirs = ours
+        self._began = theirs - steady, ours - steady
 
-    def correct(self, fields: dict[str, Any]) -> None:
-        """Put DynamoDB's time for this machine's in what Powertools is to write, or to compare with."""
-        ahead = self._heard[0] if self._heard is not None else 0.0
-        if abs(ahead) < SKEW:
+    def correct(self, fields: dict[str, Any], left: float = 0.0) -> None:
+        """Put right the times that Powertools is to write, or to compare with, where a wrong clock made
+        them. Seconds: the run has so many left."""
+        if self._began is None:
             return
-        for names, unit in ((self._SECONDS, 1), (self._MILLISECONDS, 1_000)):
-            for name in names:
-                if name in fields:
-                    fields[name] = {"N": str(int(fields[name]["N"]) - int(ahead * unit))}
-
-
-def _began() -> float:
-    return time.time() - time.monotonic()
+        now = self._began[0] + time.monotonic()
+        meant = {
+            ":now": (now, 1),
+            ":now_in_millis": (now, 1_000),
+            "expiration": (now + KEPT, 1),
+            ":expiry": (now + KEPT, 1),
+            "in_progress_expiration": (now + left, 1_000),
+        }
+        for name, (at, unit) in meant.items():
+            if name in fields and abs(int(fields[name]["N"]) / unit - at) > SKEW:
+                fields[name] = {"N": str(int(at * unit))}
 
 
 class _Doubt(BaseException):

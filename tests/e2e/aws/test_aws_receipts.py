@@ -6,7 +6,7 @@ import contextlib
 import datetime
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -253,6 +253,26 @@ def test_a_receipt_counts_whatever_the_clock_says(
     assert abs(int(item["expiration"]["N"]) - KEPT - time.time()) < 120
 
 
+@pytest.mark.parametrize("ahead", [FOUR_DAYS, -FOUR_DAYS])
+@pytest.mark.parametrize("known", [False, True], ids=["at the start", "later"])
+@pytest.mark.parametrize("reader", ["Powertools", "receipts"])
+def test_a_clock_that_is_set_at_any_moment_makes_no_wrong_claim(
+    place: Place, monkeypatch: pytest.MonkeyPatch, ahead: int, known: bool, reader: str
+) -> None:
+    once = place.once()
+    if known:
+        once("another part", place.effect)
+    with wrong_clock(monkeypatch, ahead, [reader]), pytest.raises(Killed):
+        once("", killed)
+    assert all(0 < left < 90 for left in left_of_claims(place))
+    for _ in range(2):
+        with (
+            wrong_clock(monkeypatch, ahead, [reader]),
+            pytest.raises(Temporary, match="another run is at it"),
+        ):
+            once("", place.effect)
+
+
 def test_a_table_that_does_not_tell_the_time_is_believed_to_agree(place: Place) -> None:
     def without_date(**about: Any) -> Any:
         answer = place.client.get_item(**about)
@@ -286,8 +306,11 @@ def left_of_claims(place: Place) -> list[float]:
 
 
 @contextlib.contextmanager
-def wrong_clock(monkeypatch: pytest.MonkeyPatch, ahead: int) -> Iterator[None]:
-    """This process's clock, as Powertools and the receipts read it; the steady one is right."""
+def wrong_clock(
+    monkeypatch: pytest.MonkeyPatch, ahead: int, readers: Sequence[str] = ("Powertools", "receipts")
+) -> Iterator[None]:
+    """This process's clock, as Powertools and the receipts read it; the steady one is right. Where only
+    one of them reads it wrong, it was set in between."""
 
     class Shifted(datetime.datetime):
         @classmethod
@@ -298,9 +321,11 @@ def wrong_clock(monkeypatch: pytest.MonkeyPatch, ahead: int) -> Iterator[None]:
 
     clock = SimpleNamespace(monotonic=time.monotonic, time=lambda: time.time() + ahead)
     with monkeypatch.context() as patch:
-        for module in (idempotency, base, dynamodb, datarecord):
-            patch.setattr(module, "dt", dates)
-        patch.setattr("functions.aws.receipts.time", clock, raising=False)
+        if "Powertools" in readers:
+            for module in (idempotency, base, dynamodb, datarecord):
+                patch.setattr(module, "dt", dates)
+        if "receipts" in readers:
+            patch.setattr("functions.aws.receipts.time", clock, raising=False)
         yield
 
 
