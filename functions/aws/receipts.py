@@ -35,6 +35,9 @@ KEPT: Final = 2_592_000
 SKEW: Final = 60.0
 """Seconds by which a clock may be wrong unseen."""
 
+LONGEST: Final = 900.0
+"""Seconds that a run of Lambda may take at most."""
+
 BUSY: Final = 30.0
 """Seconds to wait when another run holds the claim."""
 
@@ -156,7 +159,8 @@ class _Claims:
         if not self._clock.known:
             self._clock.hear(self._client.get_item(TableName=self._table, Key={"id": {"S": PREFIX}}))
         context = self._config.lambda_context
-        left = context.get_remaining_time_in_millis() / 1_000 if context is not None else 0.0
+        # The context tells it by this machine's clock, too.
+        left = min(context.get_remaining_time_in_millis() / 1_000, LONGEST) if context is not None else 0.0
         for fields in (request["Item"], request["ExpressionAttributeValues"]):
             self._clock.correct(fields, left)
         answer = self._client.put_item(ReturnValues="ALL_OLD", **request)

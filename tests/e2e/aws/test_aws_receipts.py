@@ -273,6 +273,17 @@ def test_a_clock_that_is_set_at_any_moment_makes_no_wrong_claim(
             once("", place.effect)
 
 
+@pytest.mark.parametrize("left", [4 * 86_400_000, 901_000 + 61_000])
+def test_a_claim_holds_no_longer_than_a_run_of_lambda_whatever_its_context_says(
+    place: Place, monkeypatch: pytest.MonkeyPatch, left: int
+) -> None:
+    """The context subtracts the machine's clock from the platform's deadline."""
+    monkeypatch.setattr(Context, "get_remaining_time_in_millis", lambda self: left)
+    with pytest.raises(Killed):
+        place.once()("", killed)
+    assert all(0 < seconds < 930 for seconds in left_of_claims(place))
+
+
 def test_a_table_that_does_not_tell_the_time_is_believed_to_agree(place: Place) -> None:
     def without_date(**about: Any) -> Any:
         answer = place.client.get_item(**about)
