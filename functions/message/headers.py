@@ -295,20 +295,3 @@ def _starts_with_field(data: bytes | bytearray) -> bool | None:
     if first.lastindex is not None:
         return True
     return None if first.end() == len(data) else False
-
-
-__all__ = [
-    "CRLF",
-    "HeadCollector",
-    "HeaderEdits",
-    "HeaderTooLarge",
-    "Predicate",
-    "count_received",
-    "field_end",
-    "field_patterns",
-    "head_size",
-    "is_mailbox_line",
-    "separator",
-    "split_head",
-    "unfold",
-]

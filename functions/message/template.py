@@ -163,11 +163,6 @@ class Template:
         ]
         return cls(text, shared, frozenset(names))
 
-    @property
-    def needs_headers(self) -> bool:
-        """Whether rendering reads the mail's header."""
-        return not self.variables.isdisjoint({"subject", "messageId"})
-
     def render(self, values: TemplateValues, place: Place = "path") -> str:
         """The name for one mail. As a path it is relative, its components are neither empty nor
         `.` or `..`, and each is at most MAX_NAME octets; as a key empty components stay."""

@@ -171,9 +171,6 @@ def _about(job: Job) -> dict[str, str]:
     return {"id": job.mail.id, "flow": job.flow}
 
 
-__all__ = ["ID", "OUTPUT", "Blob", "Storage", "Target", "open_below", "suffixed"]
-
-
 def raw_fields(job: Job) -> bytes:
     """One `X-smtp-relay-RCPT_TO` for each of this flow's recipients, then the reverse-path, the
     user, the client's name and its HELO, each CRLF-ended; values cannot end a field."""

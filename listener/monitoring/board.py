@@ -100,14 +100,4 @@ class Board:
     @classmethod
     def create(cls, workers: int = 1) -> Self:
         """A new board; made by the parent before it starts its workers."""
-        return cls(SharedMemory.create(workers * _REGION), workers)
-
-    @classmethod
-    def attach(cls, fd: int) -> Self:
-        """The parent's board, in a worker that is not a fork of it."""
-        memory = SharedMemory.attach(fd)
-        return cls(memory, memory.size // _REGION)
-
-    def fileno(self) -> int:
-        """The descriptor to pass to such a worker."""
-        return self._memory.fileno()
+        return cls(SharedMemory(workers * _REGION), workers)

@@ -94,6 +94,3 @@ def _account_rate(client: Any) -> float:
     except Exception as error:  # noqa: BLE001 - whatever keeps the rate from us, 1 a second is safe
         log.warning("SES does not say its send rate: 1 a second", extra={"reason": str(error)})
         return 1.0
-
-
-__all__ = ["AwsProcessor", "build"]

@@ -1,6 +1,5 @@
 """`deadletter`: what the arguments mean and what is printed, over dead letters in memory."""
 
-import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from functions.message.envelope import Client, Envelope, Recipient
 from functions.spool.dead_record import DeadRecord
 from functions.spool.deadletters import KeptSelection, Selection, Shown
 from listener.cli import main as cli
-from listener.cli.deadletter import line, moment, printable, watched
+from listener.cli.deadletter import line, moment, printable
 
 NOW = 1_800_000_000.0
 
@@ -209,38 +208,6 @@ class TestReplayAndDrop:
     )
     def test_what_does_not_go_together(self, letters: InMemory, arguments: list[str]) -> None:
         assert run(*arguments) == 2
-
-
-class Terminal(io.StringIO):
-    """What is written to a terminal."""
-
-    def isatty(self) -> bool:
-        return True
-
-
-class TestProgress:
-    def test_many_on_a_terminal(self) -> None:
-        err = Terminal()
-        assert list(watched(range(40), "replayed", io.StringIO(), err)) == list(range(40))
-        drawn = err.getvalue().split("\r")[1:]
-        assert drawn[0] == f"[{' ' * 30}] 0/40 replayed"
-        assert drawn[-1] == f"[{'#' * 30}] 40/40 replayed\n"
-        assert len(drawn) == 41
-
-    @pytest.mark.parametrize(("count", "err"), [(5, Terminal()), (500, io.StringIO())])
-    def test_few_or_no_terminal(self, count: int, err: io.StringIO) -> None:
-        assert len(list(watched(range(count), "replayed", io.StringIO(), err))) == count
-        assert err.getvalue() == ""
-
-    def test_a_bar_stands_for_the_lines(self, letters: InMemory, monkeypatch: pytest.MonkeyPatch) -> None:
-        letters.records = [record(number) for number in range(30)]
-        out, err = Terminal(), Terminal()
-        monkeypatch.setattr("sys.stdout", out)
-        monkeypatch.setattr("sys.stderr", err)
-        assert run("drop", "--all") == 0
-        assert out.getvalue() == "30 dropped\n"
-        assert "30/30 dropped" in err.getvalue()
-        assert letters.records == []
 
 
 class TestMoments:
