@@ -51,6 +51,32 @@ class Recorder:
         return answer
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE.eml", help="the mail, - for stdin")
+    parser.add_argument("--ip", required=True, metavar="ADDRESS", help="the client that sent it")
+    parser.add_argument("--helo", default="", metavar="NAME", help="what it called itself")
+    parser.add_argument(
+        "--mail-from", default="", metavar="ADDRESS", help="the reverse-path; left out: the null sender"
+    )
+    parser.add_argument("--receiver", metavar="NAME", help="our name in the header fields")
+    parser.add_argument(
+        "--refuse",
+        action="append",
+        choices=("dmarc-reject", "dmarc-quarantine", "spf-fail", "dkim-fail"),
+        help="as in the filter's options (dmarc-reject); may be repeated",
+    )
+    parser.add_argument("--enforce-dmarc", metavar="RECORD", help="as in the filter's options")
+    parser.add_argument("--min-bits", type=int, default=1_024, metavar="N", help="least RSA key size (1024)")
+    parser.add_argument("--allow-sha1", action="store_true", help="take rsa-sha1, which RFC 8301 forbids")
+    parser.add_argument(
+        "--nameserver", action="append", default=[], metavar="ADDRESS", help="else those of the system"
+    )
+    parser.add_argument("--dns-port", type=int, default=53, metavar="PORT")
+    parser.add_argument("--timeout", type=float, default=5.0, metavar="SECONDS", help="for one question (5)")
+    parser.add_argument("--zone", type=Path, metavar="FILE", help="ask this JSON file, not the DNS")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Check the mail and print what was found. Returns 0 when mail-auth would accept it, else 1.
     Raises ConfigError for arguments that cannot be used."""

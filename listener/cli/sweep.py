@@ -9,7 +9,12 @@ from pathlib import Path
 
 from functions.backends import sweep_once
 from functions.errors import DeliveryFault
+from listener.cli.arguments import CONFIG
 from listener.config.load import load
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", nargs="?", **CONFIG)
 
 
 def run(arguments: argparse.Namespace) -> int:
