@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from functions.errors import ConfigError
+from functions.message.text import escaped
 from listener.api.decision import Decision
 from listener.mailauth import authres, policy
 from listener.mailauth.check import BytesSource, Checks, check
@@ -221,27 +222,20 @@ def _lines(
     yield f"DNS, {len(dns)} questions:"
     for question, answer in dns.items():
         why = f" ({answer.reason})" if answer.reason else ""
-        yield f"  {question.type:4} {_safe(question.name)}: {answer.outcome.value}{why}"
+        yield f"  {question.type:4} {escaped(question.name)}: {answer.outcome.value}{why}"
         for record in answer.records:
             yield textwrap.indent(_shown(record), "         ")
 
 
 def _line(method: str, verdict: str, *parts: str) -> str:
-    return f"{method:9}{verdict:10} {_safe('; '.join(filter(None, parts)))}".rstrip()
+    return f"{method:9}{verdict:10} {escaped('; '.join(filter(None, parts)))}".rstrip()
 
 
 def _shown(record: Record) -> str:
     if isinstance(record, tuple):
-        return f"{record[0]} {_safe(record[1])}"
+        return f"{record[0]} {escaped(record[1])}"
     text = record.decode("utf-8", "backslashreplace") if isinstance(record, bytes) else record
-    return _safe(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text)} characters)")
-
-
-def _safe(text: str) -> str:
-    """Text that a terminal shows as it is."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return escaped(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text)} characters)")
 
 
 def _json(

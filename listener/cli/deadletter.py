@@ -17,6 +17,7 @@ from typing import Final, TextIO
 
 from functions.backends import open_dead_letters
 from functions.errors import ConfigError, DeliveryFault
+from functions.message.text import escaped
 from functions.spool.dead_record import DeadRecord
 from functions.spool.deadletters import DeadLetters, KeptSelection, Selection, Shown
 from listener.cli.arguments import CONFIG
@@ -24,7 +25,6 @@ from listener.config.load import load
 
 _AGO: Final = re.compile(r"(\d{1,6})([smhdw])")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
         with closing(letters):
             return carry_out(letters, arguments, selection, sys.stdout)
     except DeliveryFault as fault:
-        print(f"smtp-relay: {config.spool.url}: {fault.reason}", file=sys.stderr)
+        print(f"smtp-relay: {config.spool.url}: {escaped(fault.reason)}", file=sys.stderr)
         return 1
 
 
@@ -180,7 +180,7 @@ def line(record: DeadRecord) -> str:
     when = datetime.fromtimestamp(record.last / 1000, UTC)
     place = f"{record.id}/{record.key} {record.flow}/{record.output}"
     attempts = f"{record.attempts} attempt{'' if record.attempts == 1 else 's'}"
-    return printable(f"{when:%Y-%m-%dT%H:%M:%SZ} {place} {record.code} {record.reason} ({attempts})")
+    return escaped(f"{when:%Y-%m-%dT%H:%M:%SZ} {place} {record.code} {record.reason} ({attempts})")
 
 
 def described(shown: Shown) -> str:
@@ -194,12 +194,7 @@ def described(shown: Shown) -> str:
         lines.append(f"  received {envelope.received_at:%Y-%m-%dT%H:%M:%SZ} from {envelope.client.ip}")
         lines.append(f"  {envelope.size} octets, replay {envelope.replay}")
         lines += [f"  | {part}" for part in shown.head.decode("utf-8", "replace").splitlines()]
-    return "\n".join(map(printable, lines))
-
-
-def printable(text: str) -> str:
-    """Text without control characters: what a stranger wrote must not reach a terminal raw."""
-    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+    return "\n".join(map(escaped, lines))
 
 
 def _as_json(shown: Shown) -> str:

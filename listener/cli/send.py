@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from functions.errors import ConfigError
+from functions.message.text import one_line
 from functions.options.secrets import Secret, SecretResolver
 from functions.options.types import check_field_name, check_field_value
 
@@ -248,4 +249,4 @@ def _read(path: Path) -> bytes:
 def _text(answer: bytes | str) -> str:
     """A server's words as a terminal may have them."""
     text = answer.decode(errors="replace") if isinstance(answer, bytes) else answer
-    return "".join(c if c.isprintable() else " " for c in text)
+    return one_line(text)

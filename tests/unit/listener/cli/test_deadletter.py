@@ -14,7 +14,7 @@ from functions.message.envelope import Client, Envelope, Recipient
 from functions.spool.dead_record import DeadRecord
 from functions.spool.deadletters import KeptSelection, Selection, Shown
 from listener.cli import main as cli
-from listener.cli.deadletter import line, moment, printable
+from listener.cli.deadletter import line, moment
 
 NOW = 1_800_000_000.0
 
@@ -232,8 +232,9 @@ class TestMoments:
 
 
 def test_what_a_stranger_wrote_reaches_no_terminal_raw():
-    assert printable("a\x1b[31m\r\nb") == "a\ufffd[31m\ufffd\ufffdb"
-    assert "\x1b" not in line(record(1, reason="\x1b]0;x\x07"))
+    assert r"\x1b]0;x\x07" in line(record(1, reason="\x1b]0;x\x07"))
+    turned = line(record(1, reason="no \u202egnp.exe\u202c \u2066x\u2069 \u200e\u200f\u061c\x9b2J"))
+    assert r"no \u202egnp.exe\u202c \u2066x\u2069 \u200e\u200f\u061c\x9b2J" in turned
 
 
 def test_the_spool_chooses_the_backend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
