@@ -13,10 +13,10 @@ from typing import Final
 
 from listener.api.decision import Reply
 from listener.flows.wording import reply_text
+from listener.proxy import BadHeader, canonical
 from listener.smtp.address import decode_xtext
 from listener.smtp.connection.machine import Connection
 from listener.smtp.ehlo import XCLIENT_NAMES, XFORWARD_NAMES
-from listener.smtp.proxy import BadHeader, canonical
 from listener.smtp.replies import IN_MAIL, NO_ATTRIBUTE, NOT_TRUSTED, OK
 
 UNKNOWN: Final = frozenset({"[UNAVAILABLE]", "[TEMPUNAVAIL]"})
