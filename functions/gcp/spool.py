@@ -10,7 +10,7 @@ from typing import Any, Final
 from functions.bucket.access import SpoolAccess
 from functions.bucket.runner import Receipts
 from functions.config import DeliveryConfig
-from functions.delivery.events import Observer
+from functions.delivery.events import DeliveryEvents
 from functions.errors import ConfigError
 from functions.gcp.clients import publisher_client, storage_client, topic_path
 from functions.gcp.faults import fault_of
@@ -39,7 +39,7 @@ def open_notifier(spool: SpoolOptions, store: GcsStore, environ: Mapping[str, st
     return PubSubNotifier(spool.bucket, partial(find_topic, spool, store, environ), environ)
 
 
-def _receipts(config: DeliveryConfig, store: GcsStore, observer: Observer, lasting: float) -> Receipts:
+def _receipts(config: DeliveryConfig, store: GcsStore, observer: DeliveryEvents, lasting: float) -> Receipts:
     from functions.gcp.receipts import GcsReceipts
 
     return GcsReceipts(

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from functions.delivery.engine import Delivery, Outcome, Owed, State
-from functions.delivery.events import NullObserver, Observer
+from functions.delivery.events import DeliveryEvents
 from functions.errors import Temporary
 from functions.local.commits import UNWRITABLE, Commits
 from functions.local.database import sync_file
@@ -72,12 +72,12 @@ class LocalDelivery:
     """
 
     def __init__(
-        self, part: Part, delivery: Delivery, settings: Settings, observer: Observer | None = None
+        self, part: Part, delivery: Delivery, settings: Settings, observer: DeliveryEvents | None = None
     ) -> None:
         self._part = part
         self._delivery = delivery
         self.settings = settings
-        self._observer = observer or NullObserver()
+        self._observer = observer or DeliveryEvents()
         self._loop: asyncio.AbstractEventLoop
         self._commits = Commits(self, part, self._observer, durable=settings.durable)
         self._receipts = ReceiptBook(part, self._commits.put)
@@ -416,10 +416,10 @@ class LocalDelivery:
             "SELECT count(*), min(received) FROM mail WHERE parked = 0"
         ).fetchone()
         dead = db.execute("SELECT count(*) FROM dead").fetchone()[0]
-        self._observer.backlog(oldest / 1000 if oldest else None, unfinished, dead)
+        age = max(0.0, time.time() - oldest / 1000) if oldest else None
+        self._observer.backlog(age, unfinished, dead)
         if unfinished or dead:
-            age = max(0.0, time.time() - oldest / 1000) if oldest else 0.0
-            extra = {"unfinished": unfinished, "dead": dead, "oldest_seconds": round(age)}
+            extra = {"unfinished": unfinished, "dead": dead, "oldest_seconds": round(age or 0.0)}
             log.info("sweep", extra=extra)
 
 

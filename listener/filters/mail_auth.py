@@ -7,7 +7,7 @@ import logging
 import socket
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Annotated, Any, Final, Literal, Protocol
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -118,13 +118,6 @@ class MailAuthFilterOptions(FilterOptions):
         )
 
 
-class Counter(Protocol):
-    """Told of results; `listener.monitoring.events.Observer` is one."""
-
-    def mail_auth(self, name: str, method: str, result: str) -> None:
-        """The filter called `name` got this result for one mail."""
-
-
 class MailAuthFilter(Filter):
     """Asks the DNS about each mail. One resolver serves all such filters of a process."""
 
@@ -143,7 +136,7 @@ class MailAuthFilter(Filter):
         self._shared = resolver if isinstance(resolver, SharedResolver) else None
         self._resolver = None if isinstance(resolver, SharedResolver) else resolver
         self._authserv_id = ""
-        self._counter: Counter | None = None
+        self._count: Callable[[str, str, str], None] | None = None
 
     @property
     def authserv_id(self) -> str:
@@ -160,9 +153,9 @@ class MailAuthFilter(Filter):
             ("Received-SPF", forgery.forged_spf(*names)),
         ]
 
-    def observe(self, counter: Counter) -> None:
-        """Report results there from now on."""
-        self._counter = counter
+    def observe(self, count: Callable[[str, str, str], None]) -> None:
+        """From now on tell `count` this filter's name, and method and result of each check."""
+        self._count = count
 
     async def start(self) -> None:
         if self._shared is not None:
@@ -197,9 +190,9 @@ class MailAuthFilter(Filter):
 
     def _tell(self, session: Session, transaction: Transaction, report: Report) -> None:
         verdicts = summary(report)
-        if self._counter is not None:
+        if self._count is not None:
             for method, verdict in verdicts.items():
-                self._counter.mail_auth(self.name, method, verdict)
+                self._count(self.name, method, verdict)
         if log.isEnabledFor(logging.INFO):
             found: dict[str, Any] = {"session": session.id, "id": transaction.id, "filter": self.name}
             found |= verdicts

@@ -28,11 +28,11 @@ from listener.api.filter import Filter
 from listener.filters.registry import build_filter
 from listener.flows.flow import Flow, Flows
 from listener.intake.spool import PROBE
-from listener.monitoring.events import NULL, Observer
+from listener.monitoring.events import NULL, Events
 
 if TYPE_CHECKING:
     from functions.bucket.in_process import BucketDelivery, Waits
-    from functions.delivery.events import Observer as DeliveryObserver
+    from functions.delivery.events import DeliveryEvents
     from listener.config.relay import RelayConfig
     from listener.config.smtp import SmtpOptions
     from listener.intake.bucket_spool import BucketSpool
@@ -87,7 +87,7 @@ class Filters:
         read = [config.digest, *(each.fingerprint() for each in self.all)]
         self.fingerprint = hashlib.sha256(b"".join([*secrets.digests, *map(str.encode, read)])).hexdigest()
 
-    def flows(self, options: SmtpOptions, observer: Observer) -> Flows:
+    def flows(self, options: SmtpOptions, observer: Events) -> Flows:
         """The flows under one listener's options."""
         return Flows(
             self._flows,
@@ -96,7 +96,7 @@ class Filters:
             auth_required_message=options.auth_required_message,
             auth_lifted=options.auth_disabled,
             partial_accept=options.partial_accept,
-            observer=None if observer is NULL else observer,
+            on_answer=None if observer is NULL else observer.filter_verdict,
         )
 
     def removals(self, hostname: str) -> list[tuple[str, Predicate]]:
@@ -108,11 +108,11 @@ class Filters:
             for entry in ask(hostname)
         ]
 
-    def observe(self, observer: Observer) -> None:
+    def observe(self, observer: Events) -> None:
         """Let the filters that have something to count tell the observer."""
         for each in self.all:
             if (tell := getattr(each, "observe", None)) is not None:
-                tell(observer)
+                tell(observer.mail_auth)
 
     async def start(self) -> None:
         """Start every filter in this process."""
@@ -166,7 +166,7 @@ def min_free_space(config: RelayConfig) -> int:
 
 
 def build_local(
-    config: RelayConfig, around: Surroundings, part: Part, observer: DeliveryObserver
+    config: RelayConfig, around: Surroundings, part: Part, observer: DeliveryEvents
 ) -> LocalDelivery:
     """In-process delivery of one part of the local spool."""
     settings = delivery_settings(config, around)
@@ -221,7 +221,7 @@ def build_from_bucket(config: RelayConfig, around: Surroundings) -> tuple[Delive
     return build_now(config, context), Waits(retry.first / 1000, retry.max / 1000)
 
 
-def deliver_bucket(config: RelayConfig, around: Surroundings, observer: Observer) -> BucketDelivery:
+def deliver_bucket(config: RelayConfig, around: Surroundings, observer: Events) -> BucketDelivery:
     """In-process delivery out of a bucket, not started yet. Raises ConfigError."""
     from functions.bucket.in_process import BucketDelivery, open_home
 
@@ -238,7 +238,7 @@ def deliver_bucket(config: RelayConfig, around: Surroundings, observer: Observer
 def open_bucket_spool(
     config: RelayConfig,
     around: Surroundings,
-    observer: Observer,
+    observer: Events,
     ring: Callable[[Sequence[str]], None] | None = None,
 ) -> BucketSpool:
     """The spool of a bucket; `ring` is told each mail's key. Raises ConfigError."""

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from listener.config.listeners import Listener
     from listener.config.relay import RelayConfig
     from listener.intake.spool import Spool
-    from listener.monitoring.events import Observer
+    from listener.monitoring.events import Events
 
 log = logging.getLogger("smtp_relay.server")
 
@@ -53,7 +53,7 @@ class Generation:
         around: Surroundings,
         spool: Spool,
         counters: Counters,
-        observer: Observer,
+        observer: Events,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.config = config

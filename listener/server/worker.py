@@ -18,7 +18,7 @@ from functions.local.service import LocalDelivery
 from listener.config.secret_places import placed
 from listener.intake.spool import LocalSpool, Spool
 from listener.logs import setup as observe
-from listener.monitoring.events import NULL, Observer
+from listener.monitoring.events import NULL, Events
 from listener.monitoring.probes import expect
 from listener.server import build
 from listener.server import file_limit as descriptors
@@ -49,7 +49,7 @@ class SharedParts:
     """What the processes of one server share."""
 
     counters: Counters = field(default_factory=LocalCounters)
-    observer: Observer = NULL
+    observer: Events = NULL
     beat: Beat | None = None
 
 

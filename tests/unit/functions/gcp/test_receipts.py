@@ -11,7 +11,7 @@ import pytest
 
 from functions.bucket.runner import Later
 from functions.delivery.engine import Output, Owed
-from functions.delivery.events import NullObserver
+from functions.delivery.events import DeliveryEvents
 from functions.errors import Permanent, Temporary
 from functions.gcp.receipts import GRACE, Claim, GcsReceipts
 from functions.gcp.store import GcsStore
@@ -22,7 +22,7 @@ from tests.support.mails.spooled import MAIL, envelope_of
 LASTING = 300.0
 
 
-class Doubts(NullObserver):
+class Doubts(DeliveryEvents):
     def __init__(self) -> None:
         self.count = 0
 
