@@ -19,7 +19,6 @@ from functions.bucket.sweep import WINDOW, sweep
 from functions.config import DeliveryConfig
 from functions.delivery.build import build_delivery, needs_receipts
 from functions.delivery.engine import backoff
-from functions.options.secrets import SecretResolver
 from functions.processors.base import MIN_SECONDS_LEFT
 from functions.processors.context import BuildContext
 
@@ -55,9 +54,8 @@ class LambdaFunction:
         self._clock = clock
         self.observer = EmfObserver()
         folder = Path.cwd()
-        resolver = SecretResolver(folder, environ)
         access = open_spool(config, folder, environ)
-        context = BuildContext(folder, durable=False, staging=None, resolve_secret=resolver)
+        context = BuildContext.of(folder, environ, durable=False)
         self.delivery = build_delivery(config, context, eager=eager)
         self._receipts = self._open_receipts(config, environ)
         self.home = Home(

@@ -18,7 +18,6 @@ from functions.errors import DeliveryFault
 from functions.gcp.notifications import GcsNotification, doorbell
 from functions.gcp.receipts import GcsReceipts
 from functions.gcp.spool import open_notifier, open_store
-from functions.options.secrets import SecretResolver
 from functions.processors.base import MIN_SECONDS_LEFT
 from functions.processors.context import BuildContext
 
@@ -54,12 +53,9 @@ class CloudRunFunction:
         self._clock = clock
         self._timeout = float(environ.get(TIMEOUT) or 300)
         self._budget = Budget(int(environ.get(MEMORY) or 1024) * 1_048_576)
-        folder = Path.cwd()
-        resolver = SecretResolver(folder, environ)
-        store = open_store(spool, resolver)
-        self.delivery = build_delivery(
-            config, BuildContext(folder, durable=False, staging=None, resolve_secret=resolver)
-        )
+        context = BuildContext.of(Path.cwd(), environ, durable=False)
+        store = open_store(spool, context.secrets)
+        self.delivery = build_delivery(config, context)
         receipts = GcsReceipts(
             store,
             spool.prefix,

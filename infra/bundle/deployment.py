@@ -162,7 +162,7 @@ def _listener_config(raw: Mapping[str, Any]) -> str:
 
 def _warnings(deployment: Deployment, public: bool) -> tuple[str, ...]:
     """What somebody should know. Raises ConfigError for what must not be deployed so."""
-    setting = Setting(deployment.path.parent, {}, public=public, platform="fargate")
+    setting = Setting.of(deployment.path.parent, {}, public=public, platform="fargate")
     found = [*findings(deployment.config, setting), *_unreachable(deployment.config)]
     errors = [one for one in found if one.severity == "error"]
     if errors:

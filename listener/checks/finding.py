@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, NamedTuple
+
+from functions.options.secrets import Runtime
 
 Severity = Literal["error", "warning", "note"]
 Platform = Literal["fargate", "cloud-run"]
@@ -26,13 +26,10 @@ class Finding(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
-    """Where the configuration is looked at: the working folder, the environment, whether strangers
-    reach its listeners whatever they bind (`public`), and the platform that will run it, where
-    one is known."""
+class Setting(Runtime):
+    """Where the configuration is looked at, whether strangers reach its listeners whatever they bind
+    (`public`), and the platform that will run it, where one is known."""
 
-    folder: Path
-    environ: Mapping[str, str]
     public: bool = False
     platform: Platform | None = None
 

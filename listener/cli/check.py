@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check the file and print what was found. Returns 0, or 2 for an error."""
-    setting = Setting(Path.cwd(), os.environ, public=arguments.public, platform=arguments.on)
+    setting = Setting.of(Path.cwd(), os.environ, public=arguments.public, platform=arguments.on)
     return report.run(
         arguments.config, setting, from_loopingz=arguments.from_loopingz, out=sys.stdout, err=sys.stderr
     )

@@ -16,12 +16,13 @@ from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from functions.options.secrets import Runtime
 from listener.intake.accept import Acceptor
 from listener.intake.refusals import Refusals
 from listener.intake.stamp import Intake
 from listener.mailauth.dns.iprev import Names, system_resolver
 from listener.server import build
-from listener.server.build import Filters, Surroundings
+from listener.server.build import Filters
 from listener.smtp.commands import verbs_of
 from listener.smtp.connection_limits import ConnectionLimits, Counters
 from listener.smtp.endpoint import Endpoint
@@ -50,7 +51,7 @@ class Generation:
     def __init__(
         self,
         config: RelayConfig,
-        around: Surroundings,
+        around: Runtime,
         spool: Spool,
         counters: Counters,
         observer: Events,
@@ -165,7 +166,7 @@ class Generation:
         if not tls.wanted(listener.options):
             return None
         where = f"listeners.{listener.name}" if self.config.listeners else "options"
-        return ServerTls(listener.options, hostname, self._around.resolver(), where)
+        return ServerTls(listener.options, hostname, self._around.secrets, where)
 
     def _tell_certificates(self) -> None:
         for endpoint in self.endpoints.values():

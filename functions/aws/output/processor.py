@@ -39,7 +39,7 @@ class AwsProcessor(Processor):
 
 def build(options: AwsOutputOptions, name: str, context: BuildContext) -> AwsProcessor:
     """The processor of one `aws` output. Raises ConfigError."""
-    clients = Clients(context.resolve_secret, options.assume_role)
+    clients = Clients(context.secrets, options.assume_role)
     made: list[Any] = []
     storage = queue = sender = None
     if options.storage is not None:

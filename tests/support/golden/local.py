@@ -93,7 +93,7 @@ class LocalSite:
         return local
 
     def _delivery(self, on_doubt: str) -> Delivery:
-        context = BuildContext(self.folder, True, self.part.staging, lambda text: text)
+        context = BuildContext.of(self.folder, {}, staging=self.part.staging)
         outputs = []
         for label, options in self.config.flows["in"].labelled():
             here: Any = options
