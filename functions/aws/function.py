@@ -44,16 +44,8 @@ class LambdaFunction(BucketFunction):
         self.observer = EmfObserver()
         self._receipts = self._open_receipts(config, environ)
         access = open_spool(config, Path.cwd(), environ)
-        super().__init__(
-            config,
-            environ,
-            access.store,
-            access.notify,
-            self._receipts,
-            observer=self.observer,
-            eager=eager,
-            clock=clock,
-        )
+        observer, receipts = self.observer, self._receipts
+        super().__init__(config, environ, access, receipts, observer=observer, eager=eager, clock=clock)
         self._queue_url = environ.get(QUEUE)
         self._sqs: Any = None
         self._memory = int(environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "1024")) * 1_048_576

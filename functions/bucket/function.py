@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from functions.backends import Swept
+from functions.bucket.access import SpoolAccess
 from functions.bucket.runner import Home, Receipts
-from functions.bucket.store import ObjectStore
-from functions.bucket.sweep import WINDOW, Ring, sweep
+from functions.bucket.sweep import WINDOW, sweep
 from functions.config import DeliveryConfig
 from functions.delivery.build import build_delivery
 from functions.delivery.events import DeliveryEvents
@@ -27,15 +27,13 @@ LAST_RETURN: Final = 9
 
 
 class BucketFunction:
-    """One process of a function. `notify` sends the function a notification for each key; `eager`
-    builds the outputs now; `clock` is Unix time in seconds."""
+    """One process of a function. `eager` builds the outputs now; `clock` is Unix time in seconds."""
 
     def __init__(
         self,
         config: DeliveryConfig,
         environ: Mapping[str, str],
-        store: ObjectStore,
-        notify: Ring,
+        access: SpoolAccess,
         receipts: Receipts,
         *,
         observer: DeliveryEvents | None = None,
@@ -44,18 +42,13 @@ class BucketFunction:
     ) -> None:
         self._bucket = config.spool.bucket
         self._clock = clock
-        self._bell = notify
+        self._bell = access.notify
         self._swept = -1.0
         context = BuildContext.of(Path.cwd(), environ, durable=False)
         self.delivery = build_delivery(config, context, eager=eager)
+        keep = config.keep_cache
         self.home = Home(
-            store,
-            config.spool.prefix,
-            self.delivery,
-            receipts,
-            keep=config.keep_cache,
-            observer=observer,
-            clock=clock,
+            access.store, access.prefix, self.delivery, receipts, keep=keep, observer=observer, clock=clock
         )
 
     def _look_through(self, seconds_left: Callable[[], float]) -> Swept:

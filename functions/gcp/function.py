@@ -13,11 +13,10 @@ from functions.bucket.memory_limit import Budget
 from functions.bucket.notification import ForeignMessage
 from functions.bucket.runner import Fate, Run
 from functions.config import DeliveryConfig
+from functions.delivery.events import DeliveryEvents
 from functions.errors import DeliveryFault
 from functions.gcp.notifications import GcsNotification, doorbell
-from functions.gcp.receipts import GcsReceipts
-from functions.gcp.spool import open_notifier, open_store
-from functions.options.secrets import SecretResolver
+from functions.gcp.spool import open_spool
 from functions.processors.base import MIN_SECONDS_LEFT
 
 log: Final = logging.getLogger("smtp_relay.function")
@@ -42,16 +41,9 @@ class CloudRunFunction(BucketFunction):
     ) -> None:
         self._timeout = float(environ.get(TIMEOUT) or 300)
         self._budget = Budget(int(environ.get(MEMORY) or 1024) * 1_048_576)
-        spool = config.spool
-        store = open_store(spool, SecretResolver(Path.cwd(), environ))
-        receipts = GcsReceipts(
-            store,
-            spool.prefix,
-            lasting=self._timeout,
-            give_up_doubts=config.delivery.on_doubt == "dead-letter",
-            clock=clock,
-        )
-        super().__init__(config, environ, store, open_notifier(spool, store, environ), receipts, clock=clock)
+        access = open_spool(config, Path.cwd(), environ, clock=clock)
+        receipts = access.receipts(DeliveryEvents(), self._timeout)
+        super().__init__(config, environ, access, receipts, clock=clock)
 
     def handle(self, body: Any) -> tuple[int, dict[str, Any] | None]:
         """One request: a push, or `{"sweep": true}`. Gives the answer's status and, of a sweep, what it

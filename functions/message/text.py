@@ -15,7 +15,6 @@ UNFIT_FOR_FIELD: Final = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\ud800-\udfff]"
 controls but the tab, and lone surrogates."""
 
 _CONTROL: Final = re.compile(f"[{CONTROLS}]")
-_UNUSUAL: Final = re.compile(r"[^ -~]+")
 
 
 def printable(text: str) -> str:
@@ -26,16 +25,12 @@ def printable(text: str) -> str:
 def one_line(text: str) -> str:
     """`text` with a blank for each character that `str.isprintable` refuses, and no blanks around it: for
     records and messages. Every separator but the blank, every control and format character goes."""
-    return (
-        text.strip() if text.isprintable() else "".join(c if c.isprintable() else " " for c in text).strip()
-    )
+    return "".join(c if c.isprintable() else " " for c in text).strip()
 
 
 def escaped(text: str) -> str:
     r"""`text` with an escape sequence of Python (`\n`, `\x1b`, `\u202e`) for each character that
     `str.isprintable` refuses: for logs and terminals, which show what was there."""
-    return text if text.isprintable() else _UNUSUAL.sub(_escaped_run, text)
-
-
-def _escaped_run(run: re.Match[str]) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in run[0])
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
