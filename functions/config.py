@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
@@ -44,28 +44,29 @@ class RetryOptions(OptionsModel):
 
 
 class DeliveryOptions(OptionsModel):
-    """Who runs the outputs, and how patiently."""
+    """Where outputs run, and when they are retried."""
 
     mode: DeliveryMode | None = None
-    """`in-process`: this process; `events`: a function that the bucket's events wake. Left out, a
-    folder is delivered in-process and a bucket by events; any other pairing is for tests."""
+    """`in-process`: this process delivers; `events`: a function delivers, started by the bucket's
+    events. Default: `in-process` for a folder, `events` for a bucket. A bucket with `in-process` suits
+    one container without a volume; a folder with `events` only keeps mail."""
 
     wait: Milliseconds = 10_000
     """Milliseconds that a client's answer waits for the first attempt of the outputs that `waitFor`
-    names."""
+    selects."""
 
     wait_for: Literal["local", "all"] = "local"
-    """Which outputs are awaited before answering: `local` only `file` and `log`, `all` every one."""
+    """The outputs to wait for before answering: `local` only `file` and `log`, `all` every output."""
 
     retry: RetryOptions = RetryOptions()
     """Waits between attempts."""
 
     give_up_after: Milliseconds = 259_200_000
-    """Milliseconds after which an output that keeps failing becomes a dead record (3 days)."""
+    """Milliseconds after which a failing output becomes a dead record (3 days)."""
 
     on_doubt: Literal["resend", "dead-letter"] = "resend"
-    """What happens when a call that is not safe to repeat got no answer: `resend`, at the risk of a
-    second mail or message, or `dead-letter`."""
+    """What follows when a call that is not safe to repeat gets no answer: `resend`, which risks a second
+    mail or message, or `dead-letter`."""
 
 
 class DeliveryFlow(OptionsModel):
@@ -74,7 +75,7 @@ class DeliveryFlow(OptionsModel):
     model_config = ConfigDict(extra="ignore")
 
     outputs: tuple[AnyOutput, ...] = ()
-    """What happens to a mail that this flow took; each output runs once, independently."""
+    """The outputs that handle this flow's mail; each runs once, independently."""
 
     @model_validator(mode="after")
     def _told_apart(self) -> DeliveryFlow:
@@ -92,11 +93,19 @@ class DeliveryFlow(OptionsModel):
         return tuple((label_of(output, index), output) for index, output in enumerate(self.outputs))
 
 
-def label_of(options: BaseModel, index: int) -> str:
+class Labelled(Protocol):
+    """Options of a filter or output."""
+
+    @property
+    def name(self) -> str | None: ...
+
+    @property
+    def type(self) -> str: ...
+
+
+def label_of(options: Labelled, index: int) -> str:
     """The label of the filter or output at a place of its list: its name, else `TYPE_INDEX`."""
-    name: str | None = getattr(options, "name", None)
-    kind: str = getattr(options, "type", "")
-    return name or f"{kind}_{index}"
+    return options.name or f"{options.type}_{index}"
 
 
 def _spool(value: Any) -> Any:
@@ -115,22 +124,22 @@ class DeliveryConfig(OptionsModel):
     """The flows by name."""
 
     spool: Spool = SpoolOptions()
-    """Where accepted mail is kept until every output is done: a URL, or an object with `url` and
-    what its store needs. Default: the folder `.smtp-relay`, beside `cachePath` when that is set."""
+    """Keeps accepted mail until every output is done: a URL, or an object with `url` and the options of
+    its store. Default: the folder `.smtp-relay`, beside `cachePath` if set."""
 
     delivery: DeliveryOptions = DeliveryOptions()
-    """Who runs the outputs, and how patiently."""
+    """Where outputs run, and when they are retried."""
 
     cache_path: TemplateText = ".email_${iso8601}_${id}.eml"
-    """Its folder is where the default spool lies and where large mails are captured; with
-    `keepCache` a copy of each mail stays at this path."""
+    """Its folder holds the default spool and large mails while they arrive; with `keepCache` a copy of
+    each mail stays at this path."""
 
     keep_cache: bool = False
     """Keep a copy of each finished mail: at `cachePath` with a folder as spool, below `kept/` in a
     bucket."""
 
     log_addresses: bool | None = None
-    """Log addresses and subjects at INFO; off when left out. May stand in `options`."""
+    """Log addresses and subjects at INFO; default: off. May stand in `options`."""
 
     @model_validator(mode="before")
     @classmethod

@@ -8,15 +8,21 @@ an SMTP client only where SPEC section 6 says so (554 when every output failed p
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 
 class DeliveryFault(Exception):
     """An output did not take effect; use one of the two subclasses.
 
+    `closed` says that the other side takes nothing at all for a while. `retry_after` is the least
+    wait, in seconds, that it asked for.
     `recipients` are those that the fault is about, where the others were served; empty when it is
     about all of them. The dead record then names only these, and the client, whose mail is partly
     delivered, is never told that it was refused.
     """
+
+    closed: ClassVar[bool] = False
+    retry_after: float | None = None
 
     def __init__(self, reason: str, *, enhanced: str, recipients: tuple[str, ...] = ()) -> None:
         super().__init__(reason)
@@ -29,8 +35,7 @@ class Temporary(DeliveryFault):
     """Worth trying again: throttled, 5xx, time-out, connection closed.
 
     `in_doubt` says that a call that is not safe to repeat got no answer, so that its effect may
-    have happened (SPEC section 6, `onDoubt`). `retry_after` is the least wait, in seconds, that
-    the other side asked for.
+    have happened (SPEC section 6, `onDoubt`).
     """
 
     def __init__(
@@ -52,6 +57,15 @@ class Permanent(DeliveryFault):
 
     def __init__(self, reason: str, *, enhanced: str = "5.3.0", recipients: tuple[str, ...] = ()) -> None:
         super().__init__(reason, enhanced=enhanced, recipients=recipients)
+
+
+class Damaged(Permanent):
+    """The stored mail is not the one that was accepted: no output may have it, and its record says so
+    with `reason`, to which `more` adds how."""
+
+    def __init__(self, more: str = "") -> None:
+        reason = "the stored mail is damaged"
+        super().__init__(f"{reason}: {more}" if more else reason, enhanced="5.6.0")
 
 
 class ConfigError(Exception):

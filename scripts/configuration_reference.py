@@ -1,7 +1,7 @@
 """Write docs/configuration.md: every key of the configuration, from the JSON Schema of its models.
 
 python scripts/configuration_reference.py          write the page
-python scripts/configuration_reference.py --check  exit 1 when the committed page is another
+python scripts/configuration_reference.py --check  exit 1 when the committed page differs
 """
 
 from __future__ import annotations
@@ -24,36 +24,37 @@ INTRODUCTION: Final = """\
 <!-- Made by scripts/configuration_reference.py from the models: edit their docstrings, then run it. -->
 
 Every key of the configuration file, as [config.schema.json](../config.schema.json) has it. The file is
-JSON, JSON with comments and trailing commas, or YAML; with `"$schema": "…/config.schema.json"` editors
+JSON, JSON with comments and trailing commas, or YAML. With `"$schema": "…/config.schema.json"` editors
 complete and check it. "The reference" is the replaced system, loopingz/smtp-relay. Unknown keys are errors,
-except keys of the reference that mean nothing here: [one warning line each](#keys-that-are-ignored).
+but keys of the reference without a meaning here cause [one warning line each](#keys-that-are-ignored).
 
-*Secret*: the text itself, or where it is kept: `env:NAME`, `file://PATH`, `ssm:/NAME`, `secretsmanager:ID`
-or `gcp-secret:projects/PROJECT/secrets/NAME` ([how they are read](security.md#secrets)). Variables of
-templates are listed under [names of files and objects](concepts.md#names-of-files-and-objects).
+*Secret*: the text itself, or a reference: `env:NAME`, `file://PATH`, `ssm:/NAME`, `secretsmanager:ID`
+or `gcp-secret:projects/PROJECT/secrets/NAME` ([how they are read](security.md#secrets)). [Names of
+files and objects](concepts.md#names-of-files-and-objects) lists the variables of templates.
 
 ## Environment variables
 
-They stand over the file, but for the last three:
+All but the last three override the file:
 
-| variable | stands for |
+| variable | sets |
 |---|---|
 | `SMTP_RELAY_CONFIG_JSON` | the whole file |
 | `SMTP_RELAY_SPOOL` | `spool`, or its `url` |
 | `SMTP_RELAY_LISTENERS` | `listeners`, as JSON |
-| `SMTP_RELAY_TRUSTED_PROXIES` | `useProxy` of `options`, and of listeners that have it on |
+| `SMTP_RELAY_TRUSTED_PROXIES` | `useProxy` of `options`, and of listeners that turn it on |
 | `SMTP_RELAY_HEALTH_PORT` | `health.portNumber` |
-| `SMTP_RELAY_DEFAULT_BIND` | the address to bind where the file names none; the image sets `0.0.0.0` |
+| `SMTP_RELAY_DEFAULT_BIND` | the address to bind if the file names none; the image sets `0.0.0.0` |
 | `LOG_LEVEL` | the level of loggers without one |
-| `SMTP_USERNAME`, `SMTP_PASSWORD`, `SMTP_PASSWORD_SALT` | what a `static-auth` without users lacks |
+| `SMTP_USERNAME`, `SMTP_PASSWORD`, `SMTP_PASSWORD_SALT` | for a `static-auth` without users |
 """
 
 _PRACTICALLY_NONE: Final = 10**9
-"""Upper limits from here on only keep mistakes out: they are not told."""
+"""The page does not show upper limits from here on, because they only catch mistakes."""
 
 _PAGES: Final = {
     "filters": {
         "whitelist": "filters/whitelist.md",
+        "blacklist": "filters/blacklist.md",
         "static-auth": "filters/static-auth.md",
         "http-auth": "filters/http-auth.md",
         "http-filter": "filters/http-filter.md",
@@ -103,7 +104,7 @@ class Reference:
         lines = [f"## {title}", ""]
         text = part.get("description", "") if title != "Top level" else ""
         if name == "ListenerOptions":
-            text += " Only what is different from [those](#smtp-options) is listed."
+            text += " The table lists only differences from [them](#smtp-options)."
         if text or page:
             lines += [f"{text} See [its page]({page})." if page else text, ""]
         lines += ["| key | takes | default | meaning |", "|---|---|---|---|"]
@@ -209,7 +210,7 @@ def _ignored() -> Iterator[str]:
     from listener.config.obsolete import HTTP, OPTIONS, RAW_EMAIL, TRANSPORT
 
     yield "## Keys that are ignored\n"
-    yield "Keys of the replaced system that load, with one warning line each, and do nothing here:\n"
+    yield "Keys of the replaced system that have no effect here, and cause one warning line each:\n"
     yield "| where | key | instead |\n|---|---|---|"
     for where, table in (
         ("`options`, `listeners[]` and `nodemailer.tls`", OPTIONS),

@@ -10,7 +10,9 @@ Needs root on Debian, debootstrap and git; Python's standard library only.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import io
 import os
 import re
 import shlex
@@ -20,9 +22,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 HERE: Final = Path(__file__).resolve().parent.parent
 STATE: Final = HERE / ".state" / "fresh"
@@ -181,12 +183,32 @@ def inside(*command: str) -> list[str]:
         "pivot_root . .",
         "umount -l .",
         f"cd {CLONE}",
-        shlex.join(
-            ["exec", "env", "-i", *(f"{name}={value}" for name, value in environment().items()), *command]
-        ),
+        # The shell stays, as the first process: programs may rely on the signals that this one ignores.
+        shlex.join(["env", "-i", *(f"{name}={value}" for name, value in environment().items()), *command])
+        + " || exit $?",
+        "exit 0",
     ]
     apart = ("--mount", "--pid", "--fork", "--kill-child")
     return ["unshare", *apart, "sh", "-c", "\n".join(lines)]
+
+
+@contextlib.contextmanager
+def started(*command: str, stdout: int | IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """A command on the fresh machine in a session of its own, whose signals are not ours; ended with all
+    that it started."""
+    process = subprocess.Popen(
+        inside(*command),
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
 
 
 def environment() -> Mapping[str, str]:
@@ -208,25 +230,13 @@ def run_the_server() -> None:
     say("make run")
     log = STATE / "run.log"
     emails = ROOT / CLONE.lstrip("/") / "received_emails"
-    with log.open("wb") as output:
-        server = subprocess.Popen(
-            inside("make", "run"),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    try:
+    with log.open("wb") as output, started("make", "run", stdout=output) as server:
         _wait(lambda: "listening on" in log.read_text(), server, log, "make run to listen", 1200)
         sent = inside(".venv/bin/smtp-relay", "send", "--to", "you@example.com")
         subprocess.run(sent, stdin=subprocess.DEVNULL, check=True)
-        _wait(lambda: bool(list(emails.glob("*.eml"))), server, log, "the mail in received_emails", 30)
+        _wait(lambda: bool(list(emails.glob("*.eml"))), server, log, "the mail in received_emails", 60)
         os.killpg(server.pid, signal.SIGINT)
         server.wait(60)
-    finally:
-        if server.poll() is None:
-            os.killpg(server.pid, signal.SIGKILL)
-            server.wait()
     (mail,) = emails.glob("*.eml")
     if "To: you@example.com" not in mail.read_text():
         raise Fault(f"the mail is another: {mail}")
@@ -252,16 +262,9 @@ def run_the_tests() -> str:
     say("make test")
     began = time.monotonic()
     log = STATE / "test.log"
-    with log.open("w") as output:
-        tests = subprocess.Popen(
-            inside("make", "test"),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+    with log.open("w", buffering=1) as output, started("make", "test", stdout=subprocess.PIPE) as tests:
         assert tests.stdout is not None
-        for line in tests.stdout:
+        for line in io.TextIOWrapper(tests.stdout, errors="replace"):
             output.write(line)
             print(line, end="", flush=True)
         status = tests.wait()
@@ -286,10 +289,11 @@ def verdict(printed: str, status: int) -> str:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("fresh: failed: ended by SIGTERM"))
     try:
         main()
     except KeyboardInterrupt:
         sys.exit(130)
-    except (Fault, subprocess.CalledProcessError) as error:
+    except (Fault, subprocess.SubprocessError) as error:
         print(f"fresh: failed: {error}", flush=True)
         sys.exit(1)

@@ -43,6 +43,11 @@ PROGRAMS = {
     "debootstrap": "debootstrap",  # with buildah: the image without a daemon
     "buildah": "buildah",
     "ip": "iproute2",
+    "mount": "mount",
+    "unshare": "util-linux",
+    "fallocate": "util-linux",  # with findmnt and e2fsprogs: the disk that loses writes
+    "findmnt": "util-linux",
+    "mkfs.ext4": "e2fsprogs",
 }
 
 # Perl module that a program needs for what tests do with it -> Debian package that holds it. Debian's swaks

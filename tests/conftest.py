@@ -25,14 +25,19 @@ _LONGEST: Final = ("aws-cdk", "aws", "gcp", "image", "cdk", "aws-terraform", "te
 """Groups that take longest, in the order in which they start: what starts last must be short, so that all
 processes end together."""
 
-_SERVERS: Final = ("dialogue", "e2e")
-"""Folders whose tests share servers within a file: starting one takes half a second of a core."""
+_TESTS: Final = Path(__file__).parent
+
+
+def _shares_servers(path: Path) -> bool:
+    """Whether the tests of a file share servers, because starting one takes half a second of a core."""
+    room, *rest = path.relative_to(_TESTS).parts
+    return room == "dialogue" or (room == "e2e" and rest[0] not in ("aws", "gcp"))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     for item in items:
-        if item.path.parent.name in _SERVERS and item.get_closest_marker("xdist_group") is None:
+        if _shares_servers(item.path) and item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
     yield
     items.sort(key=_turn)

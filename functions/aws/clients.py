@@ -22,8 +22,8 @@ REPEATABLE: Final[Mapping[str, Any]] = {
     "read_timeout": 10,
     "retries": {"mode": "standard", "total_max_attempts": 2},
 }
-"""For calls that may be made twice. Both attempts end within the 35 s that no effect starts with
-less of (SPEC section 6)."""
+"""For calls that may be made twice. Both attempts end within the 35 s that no effect starts with less
+of."""
 
 ONCE: Final[Mapping[str, Any]] = {
     "connect_timeout": 5,

@@ -1,4 +1,4 @@
-"""What an AWS call that failed means for the mail: to be tried again, or given up (SPEC section 6)."""
+"""Classifies failed AWS calls: retry the mail, or give it up (docs/concepts.md)."""
 
 from __future__ import annotations
 

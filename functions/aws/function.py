@@ -1,4 +1,4 @@
-"""The function's parts and what an invocation does, whoever invokes it (SPEC section 6)."""
+"""The function's parts, and the handling of any invocation (docs/aws.md)."""
 
 from __future__ import annotations
 
@@ -134,7 +134,9 @@ class LambdaFunction(BucketFunction):
             log.warning("a key that is not ours", extra={"key": bell.key})
         elif run.fate is Fate.FINISHED:
             self.observer.count("Finished")
-        if run.report is not None and any(getattr(o.fault, "closed", False) for o in run.report.outcomes):
+        if run.report is not None and any(
+            o.fault is not None and o.fault.closed for o in run.report.outcomes
+        ):
             self.observer.count("SesClosed")
         return run
 

@@ -1,4 +1,4 @@
-"""What a message of the queue rings for: S3's events, and our own (SPEC section 11, events)."""
+"""The messages of the queue: S3's events, and the relay's own."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class S3Notification(NamedTuple):
 
 
 def doorbells(body: str, bucket: str) -> list[S3Notification]:
-    """The objects that a message's body tells of. Raises NotOurs."""
+    """The objects that a message's body tells of. Raises ForeignMessage."""
     try:
         event = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ForeignMessage(f"no JSON: {error}") from error
     if not isinstance(event, dict):
         raise ForeignMessage("no event of S3")

@@ -1,4 +1,4 @@
-"""Receipts on AWS: Powertools' idempotency records in DynamoDB (SPEC section 6).
+"""Receipts on AWS: Powertools' idempotency records in DynamoDB (docs/reliability.md).
 
 The key prefix is fixed: Powertools' own holds the names of function and module, so that renaming one
 would make every effect new. There is one persistence layer, since configuring it twice changes the

@@ -53,7 +53,7 @@ def _receipts(
     if not table:
         raise ConfigError(
             "delivery.mode",
-            "the receipts of these outputs are kept in a DynamoDB table",
+            "in-process delivery out of S3 keeps the receipts of these outputs in a DynamoDB table",
             f"name it in {TABLE}",
         )
     receipts = DynamoReceipts(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from functions.aws.faults import error_code, fault_of, status_of
-from functions.bucket.store import Stored
+from functions.bucket.store import Stored, Times, times_of
 
 _CONFLICTS: Final = 5
 """Tries when another request for the same key is under way (409): it may still fail."""
@@ -74,6 +74,16 @@ class S3Store:
             self._client.delete_object(Bucket=self._bucket, Key=key)
         except Exception as error:
             raise fault_of(error, f"delete s3://{self._bucket}/{key}") from error
+
+    def times(self, key: str) -> Times | None:
+        try:
+            found = self._client.head_object(Bucket=self._bucket, Key=key)
+        except Exception as error:
+            if status_of(error) == 404:
+                return None
+            raise fault_of(error, f"look at s3://{self._bucket}/{key}") from error
+        date = found["ResponseMetadata"].get("HTTPHeaders", {}).get("date")
+        return times_of(found["LastModified"].timestamp(), date)
 
     def list(self, prefix: str) -> Iterator[Stored]:
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)

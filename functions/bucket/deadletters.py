@@ -25,9 +25,10 @@ from functions.bucket.runner import JSON
 from functions.bucket.store import ObjectStore
 from functions.bucket.sweep import Ring, ring_nobody
 from functions.config import DeliveryConfig
-from functions.errors import Permanent
+from functions.errors import Damaged, Permanent
 from functions.ids import uuid7_ms
 from functions.message.envelope import Envelope, UnknownEnvelope
+from functions.message.mail import BytesContent, is_whole
 from functions.spool.dead_record import DeadRecord
 from functions.spool.deadletters import KeptSelection, Selection, Shown
 from functions.spool.object import (
@@ -113,12 +114,14 @@ class BucketDeadLetters:
         if kept is None:
             raise Permanent(f"no mail {mail_id} is kept")
         envelope, content = kept
+        if not is_whole(envelope, BytesContent(content)):
+            raise Damaged(f"the copy of {mail_id} that is kept")
         again = envelope.model_copy(update={"replay": envelope.replay + 1})
         key = self._prefix + spool_key(mail_id, envelope.received_at)
         if not self._store.create(key, encode_object(again, content), CONTENT_TYPE):
             # It is being delivered: a replay that was asked for twice is one.
             there = self._store.read(key)
-            again = split_object(there)[0] if there is not None else again
+            again = _split(there)[0] if there is not None else again
         if now:
             self._ring([key])
         return again.replay
@@ -182,14 +185,21 @@ class BucketDeadLetters:
         for hours in range(_HOURS):
             data = self._store.read(self._prefix + kept_key(mail_id, begun + timedelta(hours=hours)))
             if data is not None:
-                return split_object(data)
+                return _split(data)
         for days in range(_DAYS):
             day = begun + timedelta(days=days)
             for entry in self._store.list(f"{self._prefix}kept/{day:%Y/%m/%d}/"):
                 if kept_id(entry.key, self._prefix) == mail_id:
                     data = self._store.read(entry.key)
-                    return split_object(data) if data is not None else None
+                    return _split(data) if data is not None else None
         return None
+
+
+def _split(data: bytes) -> tuple[Envelope, bytes]:
+    try:
+        return split_object(data)
+    except UnknownEnvelope as error:
+        raise Permanent(f"the mail cannot be read: {error}") from error
 
 
 def _days(selection: KeptSelection) -> list[str]:

@@ -1,4 +1,4 @@
-"""What the functions of all clouds do alike with a spool in a bucket (SPEC section 6)."""
+"""The part of a function that is the same for a spool in any cloud's bucket."""
 
 from __future__ import annotations
 

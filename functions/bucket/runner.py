@@ -22,10 +22,19 @@ from functions.bucket.marks import (
     read_marks,
     spooled_id,
 )
-from functions.bucket.store import ObjectStore
-from functions.delivery.engine import SKEW, Delivery, Outcome, Owed, Report, State
+from functions.bucket.store import ObjectStore, Times
+from functions.delivery.engine import (
+    ENVELOPE,
+    SKEW,
+    Delivery,
+    Outcome,
+    Owed,
+    Report,
+    State,
+    mail_record,
+)
 from functions.delivery.events import DeliveryEvents
-from functions.errors import DeliveryFault, Temporary
+from functions.errors import Damaged, DeliveryFault, Permanent, Temporary
 from functions.ids import uuid7_ms
 from functions.message.envelope import Envelope, UnknownEnvelope
 from functions.message.mail import BytesContent, Mail
@@ -34,9 +43,6 @@ from functions.spool.dead_record import UNKNOWN, DeadRecord
 from functions.spool.object import CONTENT_TYPE, dead_key, encode_object, kept_key, split_object
 
 log: Final = logging.getLogger("smtp_relay.delivery")
-
-ENVELOPE: Final = "envelope"
-"""Stands for the output in the record of an object that is no mail of ours."""
 
 JSON: Final = "application/json"
 
@@ -128,31 +134,42 @@ class Home:
             # Whatever the bucket says against it, the mail is still owed.
             log.warning("the spool failed", extra={"id": mail_id, "reason": fault.reason})
             self._observer.spool_error()
-            return Run(Fate.LATER, retry_after=getattr(fault, "retry_after", None))
+            return Run(Fate.LATER, retry_after=fault.retry_after)
 
     def _run(
         self, key: str, mail_id: str, attempts: int, seconds_left: Callable[[], float], stored: bool
     ) -> Run:
-        data = self.store.read(key)
-        if data is None:
-            log.info("nothing owed", extra={"id": mail_id})
-            return Run(Fate.GONE)
         try:
+            data = self.store.read(key)
+            if data is None:
+                log.info("nothing owed", extra={"id": mail_id})
+                return Run(Fate.GONE)
             envelope, content = split_object(data)
+            if envelope.id != mail_id:
+                raise UnknownEnvelope(f"the envelope is that of {envelope.id[:100]}")
         except UnknownEnvelope as error:
-            return self._unreadable(mail_id, str(error), attempts)
-        if envelope.id != mail_id:
-            return self._unreadable(mail_id, f"the envelope is that of {envelope.id}", attempts)
+            return self._unreadable(key, mail_id, str(error), attempts)
+        except MemoryError:
+            return self._unreadable(key, mail_id, "the object does not fit into memory", attempts)
         del data
         mail = Mail(envelope, BytesContent(content))
         unmarked = stored and attempts == 0 and self._is_first(envelope)
         marks = Marks() if unmarked else read_marks(self.store, self.prefix, mail_id)
         ledger = BucketLedger(self, self._receipts, marks, attempts)
         ledger.bury_refused(mail)
-        report = self._delivery.deliver(mail, ledger, now=self._clock(), seconds_left=seconds_left)
+        report = self._delivery.deliver(
+            mail,
+            ledger,
+            now=self._clock(),
+            seconds_left=seconds_left,
+            witness=_Provider(self.store, key, envelope.received / 1000),
+        )
         self._tell(mail, report)
         if report.finished:
-            self._finish(key, mail, marks)
+            try:
+                self._finish(key, mail, marks)
+            except Damaged as fault:
+                return self._give_up(mail_id, fault, attempts)
             return Run(Fate.FINISHED, report)
         if unmarked and report.parked:
             # An event may come twice: the mark is for all that is dead.
@@ -173,7 +190,7 @@ class Home:
             envelope.replay == 0
             and not envelope.refused
             and not self._delivery.gives_up_doubts
-            and self._clock() - envelope.received / 1000 < FRESH
+            and abs(self._clock() - envelope.received / 1000) < FRESH
         )
 
     def look_again(self, mail: Mail, owed: Owed) -> None:
@@ -206,30 +223,23 @@ class Home:
             },
         )
 
-    def _unreadable(self, mail_id: str, reason: str, attempts: int) -> Run:
+    def _unreadable(self, key: str, mail_id: str, reason: str, attempts: int) -> Run:
         """An object that is no mail of a schema read here: perhaps a newer listener's."""
-        now = self._clock()
-        if now - uuid7_ms(mail_id) / 1000 < SKEW:
+        made = uuid7_ms(mail_id) / 1000
+        if abs(self._clock() - made) < SKEW or not _Provider(self.store, key, made).older(SKEW):
             log.warning("not readable yet", extra={"id": mail_id, "reason": reason})
             return Run(Fate.LATER)
+        return self._give_up(mail_id, Permanent(reason, enhanced="5.6.0"), attempts)
+
+    def _give_up(self, mail_id: str, fault: DeliveryFault, attempts: int) -> Run:
+        """The whole mail, for a reason that is about none of its outputs; the object stays."""
         marks = read_marks(self.store, self.prefix, mail_id)
         if ENVELOPE in marks.dropped:
             return Run(Fate.PARKED)
         if ENVELOPE not in marks.dead:
-            ms = int(now * 1000)
-            self.bury(
-                DeadRecord(
-                    id=mail_id,
-                    key=ENVELOPE,
-                    flow="",
-                    output=UNKNOWN,
-                    reason=reason,
-                    code="5.6.0",
-                    attempts=attempts + 1,
-                    first=uuid7_ms(mail_id),
-                    last=ms,
-                )
-            )
+            now = self._clock()
+            first = min(uuid7_ms(mail_id), int(now * 1000))
+            self.bury(mail_record(mail_id, fault, attempts=attempts + 1, first=first, now=now))
             marks.dead.add(ENVELOPE)
         self._tidy(mail_id, marks, park=True)
         return Run(Fate.PARKED)
@@ -267,6 +277,31 @@ class Home:
                 log.warning("tried again later", extra=about | {"reason": fault.reason})
             else:
                 self._observer.output_done(flow, label, "error", 0.0)
+
+
+class _Provider:
+    """The second witness of an object's age (`functions.delivery.engine.Witness`): its provider's own
+    clock. Where that cannot be heard, nothing is given up. `received` is Unix time in seconds."""
+
+    def __init__(self, store: ObjectStore, key: str, received: float) -> None:
+        self._store = store
+        self._key = key
+        self._received = received
+
+    def waited(self, seconds: float) -> bool:
+        times = self._times()
+        return times is not None and times.now - times.modified > seconds
+
+    def older(self, seconds: float) -> bool:
+        times = self._times()
+        return times is not None and times.now - min(times.modified, self._received) > seconds
+
+    def _times(self) -> Times | None:
+        try:
+            return self._store.times(self._key)
+        except DeliveryFault as fault:
+            log.warning("the age cannot be seen", extra={"key": self._key, "reason": fault.reason})
+            return None
 
 
 class BucketLedger:

@@ -7,6 +7,7 @@ where it refuses for good.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
 from typing import NamedTuple, Protocol
 
 
@@ -16,6 +17,21 @@ class Stored(NamedTuple):
     key: str
     size: int
     modified: float
+
+
+class Times(NamedTuple):
+    """When an object was last changed, and what time it is: Unix seconds by the provider's clock alone."""
+
+    modified: float
+    now: float
+
+
+def times_of(modified: float, date: str | None) -> Times | None:
+    """The times of an object whose provider answered with this `Date` field (RFC 9110 section 6.6.1)."""
+    try:
+        return None if date is None else Times(modified, parsedate_to_datetime(date).timestamp())
+    except (ValueError, OverflowError):
+        return None
 
 
 class ObjectStore(Protocol):
@@ -32,6 +48,10 @@ class ObjectStore(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove an object; one that is not there is removed already."""
+
+    def times(self, key: str) -> Times | None:
+        """An object's age as its provider sees it; None where there is no such object, or where the answer
+        does not say."""
 
     def list(self, prefix: str) -> Iterator[Stored]:
         """The objects whose keys start with `prefix`, in the order of their keys."""

@@ -13,8 +13,9 @@ from typing import Final
 
 from functions.backends import Swept, open_spool
 from functions.bucket.marks import Marks, dead_name, spooled_id
-from functions.bucket.store import ObjectStore
+from functions.bucket.store import ObjectStore, Stored
 from functions.config import DeliveryConfig
+from functions.errors import DeliveryFault
 from functions.ids import uuid7_ms
 from functions.processors.base import MIN_SECONDS_LEFT
 
@@ -65,17 +66,21 @@ def sweep(
 
     `unfinished` and `oldest` of what it gives count no parked mails: those wait for a person, and
     are counted as dead.
+
+    A clock that is behind delays nothing: it is as late as the store says, and a mail is as old as its
+    object at least.
     """
     marks: defaultdict[str, Marks] = defaultdict(Marks)
-    for key in _keys(store, f"{prefix}dead/"):
-        name = dead_name(key, prefix)
+    for entry in _listed(store, f"{prefix}dead/"):
+        name = dead_name(entry.key, prefix)
         if name is not None:
             marks[name[0]].add(name[1])
     dead = sum(len(each.dead) for each in marks.values())
     unfinished = rung = strangers = 0
     oldest: float | None = None
     waiting: list[str] = []
-    for key in _keys(store, f"{prefix}spool/"):
+    behind = 0.0
+    for key, _, modified in _listed(store, f"{prefix}spool/"):
         mail_id = spooled_id(key, prefix)
         if mail_id is None:
             strangers += 1
@@ -83,7 +88,9 @@ def sweep(
         mark = marks.get(mail_id)
         if mark is not None and mark.is_parked:
             continue
-        received = uuid7_ms(mail_id) / 1000
+        if not unfinished:
+            behind = _behind(store, key, now)
+        received = min(modified, uuid7_ms(mail_id) / 1000) - behind
         unfinished += 1
         oldest = max(oldest or 0.0, now - received)
         if (mark is not None and mark.is_replayed) or rings(now - received) > rings(since - received):
@@ -118,14 +125,23 @@ def sweep_once(config: DeliveryConfig, folder: Path, environ: Mapping[str, str])
     )
 
 
-def _keys(store: ObjectStore, folder: str) -> list[str]:
-    """All keys of a folder that has shards. One listing while they are few, since listings cost; all
+def _behind(store: ObjectStore, key: str, now: float) -> float:
+    """Seconds by which our clock is behind the store's, which tells the time beside an object of its."""
+    try:
+        times = store.times(key)
+    except DeliveryFault:
+        return 0.0
+    return 0.0 if times is None else max(0.0, times.now - now)
+
+
+def _listed(store: ObjectStore, folder: str) -> list[Stored]:
+    """All objects of a folder that has shards. One listing while they are few, since listings cost; all
     shards side by side when they are many."""
-    few = [found.key for found in islice(store.list(folder), _FEW)]
+    few = list(islice(store.list(folder), _FEW))
     if len(few) < _FEW:
         return few
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(_LISTERS, thread_name_prefix="sweep") as pool:
-        lists = pool.map(lambda shard: [found.key for found in store.list(f"{folder}{shard}/")], _SHARDS)
-        return [key for keys in lists for key in keys]
+        lists = pool.map(lambda shard: list(store.list(f"{folder}{shard}/")), _SHARDS)
+        return [found for some in lists for found in some]

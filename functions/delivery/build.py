@@ -16,26 +16,16 @@ from functions.delivery.engine import Delivery, Output
 from functions.errors import ConfigError, Temporary
 from functions.processors.base import Job, Landed, OutputOptions, Processor
 from functions.processors.context import BuildContext
-from functions.processors.registry import build_processor, type_of
+from functions.processors.registry import build_processor
 
 log: Final = logging.getLogger("smtp_relay.delivery")
-
-_STORES: Final = frozenset({"aws", "gcp"})
 
 _LATER: Final = 43_200.0  # seconds
 
 
-def needs_receipt(options: OutputOptions) -> bool:
-    """Whether repeating this output's effect is seen: everything but storing, whose objects are
-    created once by themselves."""
-    if type_of(options) not in _STORES:
-        return True
-    return any(getattr(options, step, None) is not None for step in ("pubsub", "ses"))
-
-
 def needs_receipts(config: DeliveryConfig) -> bool:
     """Whether any output of the configuration takes receipts."""
-    return any(needs_receipt(output) for flow in config.flows.values() for output in flow.outputs)
+    return any(output.needs_receipts for flow in config.flows.values() for output in flow.outputs)
 
 
 def build_delivery(config: DeliveryConfig, context: BuildContext, *, eager: bool = False) -> Delivery:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, NamedTuple, Protocol
 
-from functions.errors import DeliveryFault, Permanent, Temporary
+from functions.errors import Damaged, DeliveryFault, Permanent, Temporary
 from functions.message.envelope import Envelope
 from functions.message.mail import Mail
 from functions.processors.base import MIN_SECONDS_LEFT, Job, Landed, Once, Processor
@@ -25,6 +25,9 @@ log = logging.getLogger("smtp_relay.delivery")
 
 SKEW: Final = 3600.0
 """Seconds for which a flow that this configuration does not know may still be deployed."""
+
+ENVELOPE: Final = "envelope"
+"""Stands for the output key in the record of a mail that cannot be read, or kept, as a whole."""
 
 
 class State(Enum):
@@ -110,6 +113,17 @@ class Ledger(Protocol):
         """How often the output was attempted before this run."""
 
 
+class Witness(Protocol):
+    """What knows, beside this machine's wall clock, how long a mail is waiting: a clock may be wrong, and
+    alone gives nothing up. Seconds throughout; asked only where the clock says that it is time."""
+
+    def waited(self, seconds: float) -> bool:
+        """Whether the mail lies in the spool, or was tried, for longer than that."""
+
+    def older(self, seconds: float) -> bool:
+        """Whether the mail was received longer ago."""
+
+
 def output_key(envelope: Envelope, flow: str, identity: str, part: str = "") -> str:
     """The key of an effect: 32 hex characters of a hash over mail, replay, flow, output, part."""
     text = "\0".join((envelope.id, str(envelope.replay), flow, identity, part))
@@ -157,18 +171,30 @@ class Delivery:
         return owed
 
     def attempt(
-        self, mail: Mail, owed: Owed, once: Once, *, now: float, seconds_left: Callable[[], float]
+        self,
+        mail: Mail,
+        owed: Owed,
+        once: Once,
+        *,
+        now: float,
+        seconds_left: Callable[[], float],
+        witness: Witness | None = None,
+        shared: bool = False,
     ) -> Outcome:
         """Try one output once. Never raises: every fault becomes an outcome.
 
-        `now` is Unix time in seconds.
+        `now` is Unix time in seconds. Without a `witness` it is believed. `shared` says that others are
+        still to read the mail's file.
         """
         fault: DeliveryFault
         if seconds_left() < MIN_SECONDS_LEFT:
             # Not an attempt: whatever its age, a mail is not given up for want of time.
             return Outcome(owed, State.RETRY, Temporary("too little of the run is left", enhanced="4.4.7"))
         try:
-            return Outcome(owed, State.DONE, landed=self._process(mail, owed, once, now, seconds_left))
+            if owed.output is None:
+                raise self._unknown(mail, owed, now, witness)
+            landed = _process(owed.output, mail, owed, once, seconds_left, shared)
+            return Outcome(owed, State.DONE, landed=landed)
         except Permanent as error:
             return Outcome(owed, State.DEAD, error)
         except Temporary as error:
@@ -181,22 +207,28 @@ class Delivery:
                 "unexpected fault in an output", extra={"id": mail.id, "flow": owed.flow, "key": owed.key}
             )
             fault = Temporary(f"{type(error).__name__}: {error}")
-        if now - mail.envelope.received / 1000 > self._give_up_after:
+        # A mail that comes from the future came under a wrong clock: the witness knows better.
+        away = abs(now - mail.envelope.received / 1000)
+        if away > self._give_up_after and (witness is None or witness.waited(self._give_up_after)):
             return Outcome(owed, State.DEAD, fault)
         return Outcome(owed, State.RETRY, fault)
 
-    def _process(
-        self, mail: Mail, owed: Owed, once: Once, now: float, seconds_left: Callable[[], float]
-    ) -> Landed | None:
-        if owed.output is None:
-            reason = f"this configuration has no flow {owed.flow!r}"
-            if now - mail.envelope.received / 1000 > SKEW:
-                raise Permanent(reason, enhanced="5.3.5")
-            raise Temporary(reason, enhanced="4.3.5")
-        recipients = mail.envelope.recipients_of(owed.flow)
-        return owed.output.processor.process(Job(mail, owed.flow, recipients, once, seconds_left))
+    def _unknown(self, mail: Mail, owed: Owed, now: float, witness: Witness | None) -> DeliveryFault:
+        """What stands in the way of a flow that this configuration does not know."""
+        reason = f"this configuration has no flow {owed.flow!r}"
+        if abs(now - mail.envelope.received / 1000) > SKEW and (witness is None or witness.older(SKEW)):
+            return Permanent(reason, enhanced="5.3.5")
+        return Temporary(reason, enhanced="4.3.5")
 
-    def deliver(self, mail: Mail, ledger: Ledger, *, now: float, seconds_left: Callable[[], float]) -> Report:
+    def deliver(
+        self,
+        mail: Mail,
+        ledger: Ledger,
+        *,
+        now: float,
+        seconds_left: Callable[[], float],
+        witness: Witness | None = None,
+    ) -> Report:
         """One run: attempt every output that is not settled; one's failure never blocks another.
 
         Writes receipts and dead records through the ledger. What it raises comes from the
@@ -208,7 +240,8 @@ class Delivery:
         for owed in everything:
             if owed.key in settled:
                 continue
-            outcome = self.attempt(mail, owed, ledger.once(mail, owed), now=now, seconds_left=seconds_left)
+            once = ledger.once(mail, owed)
+            outcome = self.attempt(mail, owed, once, now=now, seconds_left=seconds_left, witness=witness)
             if outcome.state is State.DONE:
                 if outcome.landed is not None:
                     outcome.landed.flush()
@@ -221,6 +254,32 @@ class Delivery:
                 settled[owed.key] = outcome.state
             outcomes.append(outcome)
         return report(everything, settled, outcomes)
+
+
+def _process(
+    output: Output,
+    mail: Mail,
+    owed: Owed,
+    once: Once,
+    seconds_left: Callable[[], float],
+    shared: bool,
+) -> Landed | None:
+    try:
+        mail.check()
+    except Damaged as damage:
+        if output.processor.quick:
+            raise
+        # Receipts tell what took effect while it was whole; nothing else is begun.
+        once = _without_effects(once, damage)
+    recipients = mail.envelope.recipients_of(owed.flow)
+    return output.processor.process(Job(mail, owed.flow, recipients, once, seconds_left, shared))
+
+
+def _without_effects(once: Once, fault: DeliveryFault) -> Once:
+    def refuse() -> str | None:
+        raise fault
+
+    return lambda part, effect: once(part, refuse)
 
 
 def report(everything: Sequence[Owed], settled: Mapping[str, State], outcomes: Sequence[Outcome]) -> Report:
@@ -250,6 +309,21 @@ def dead_record(mail: Mail, outcome: Outcome, attempts: int, now: float) -> Dead
         replay=envelope.replay,
         recipients=outcome.fault.recipients or envelope.recipients_of(outcome.owed.flow),
         reverse_path=envelope.reverse_path,
+    )
+
+
+def mail_record(mail_id: str, fault: DeliveryFault, *, attempts: int, first: int, now: float) -> DeadRecord:
+    """The record of a mail given up as a whole. `first` is Unix time in milliseconds."""
+    return DeadRecord(
+        id=mail_id,
+        key=ENVELOPE,
+        flow="",
+        output=UNKNOWN,
+        reason=fault.reason,
+        code=fault.enhanced,
+        attempts=attempts,
+        first=first,
+        last=int(now * 1000),
     )
 
 

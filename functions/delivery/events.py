@@ -17,7 +17,7 @@ class DeliveryEvents:
 
     def spool_stored(self, seconds: float) -> None:
         """A mail, or a batch of mails, became durable. Both spool events may come from another thread
-        than the event loop's, as long as it is one."""
+        than the event loop's, if all come from that one."""
 
     def spool_error(self) -> None:
         """The spool did not take a mail."""
@@ -27,7 +27,7 @@ class DeliveryEvents:
         thread may call this, and the three that follow."""
 
     def retry(self, flow: str, output: str) -> None:
-        """An output will be tried again later."""
+        """An output will be retried later."""
 
     def dead_letter(self, flow: str, output: str) -> None:
         """An output was given up and a dead record written."""
@@ -36,5 +36,5 @@ class DeliveryEvents:
         """A call that is not safe to repeat got no answer."""
 
     def backlog(self, oldest: float | None, unfinished: int, dead: int) -> None:
-        """What the spool holds: the age in seconds of the oldest unfinished mail (None where there is
-        none), the number of unfinished mails, the number of dead records."""
+        """The contents of the spool: the age in seconds of the oldest unfinished mail (None without
+        one), the number of unfinished mails, the number of dead records."""

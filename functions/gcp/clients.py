@@ -17,8 +17,8 @@ TIMEOUT: Final = (3.0, 10.0)
 """Seconds to connect, and to wait for an answer, for calls that may be made again."""
 
 ONCE: Final = 28.0
-"""Seconds for a call that is not safe to repeat: it ends within the 35 s that no effect starts with
-less of (SPEC section 6)."""
+"""Seconds for a call that is not safe to repeat: it ends within the 35 s that no effect starts with less
+of."""
 
 _PATIENCE: Final = 15.0  # seconds within which a repeatable call is begun again
 

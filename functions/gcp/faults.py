@@ -1,4 +1,4 @@
-"""What a Google call that failed means for the mail: to be tried again, or given up (SPEC section 6)."""
+"""Classifies failed Google calls: retry the mail, or give it up (docs/concepts.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The function's parts and what a request does, whoever sends it (SPEC section 6)."""
+"""The function's parts, and the handling of any request (docs/gcp.md)."""
 
 from __future__ import annotations
 

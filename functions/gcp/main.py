@@ -19,7 +19,8 @@ from functions.config import DeliveryConfig, load_delivery
 from functions.errors import ConfigError
 from functions.gcp import cloud_log
 from functions.gcp.function import CloudRunFunction
-from functions.processors.registry import OUTPUTS, type_of
+from functions.processors.base import OutputOptions
+from functions.processors.registry import OUTPUTS
 
 CONFIG: Final = "relay.json"
 
@@ -41,13 +42,13 @@ def load() -> DeliveryConfig:
     return config
 
 
-def _warm(output: Any) -> None:
+def _warm(output: OutputOptions) -> None:
     try:
-        OUTPUTS.builder(type_of(output))
+        OUTPUTS.builder(output.type)
     except ConfigError as error:
         # It holds up no other output: its own mails will say so.
         log.error("an output cannot be built", extra={"reason": str(error)})
-    if getattr(output, "pubsub", None) is not None:
+    if output.publishes:
         import google.pubsub_v1.services.publisher  # noqa: F401
 
 

@@ -1,7 +1,7 @@
 """What a push rings for: the bucket's own notifications, and our own messages in their form.
 
 The push is Pub/Sub's (its JSON with a wrapped message); everything needed stands in the message's
-attributes, as Cloud Storage sets them. SPEC section 11, events.
+attributes, as Cloud Storage sets them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class GcsNotification(NamedTuple):
 
 
 def doorbell(push: Any, bucket: str) -> GcsNotification:
-    """The object that a push tells of. Raises NotOurs."""
+    """The object that a push tells of. Raises ForeignMessage."""
     message = push.get("message") if isinstance(push, Mapping) else None
     if not isinstance(message, Mapping):
         raise ForeignMessage("no push of Pub/Sub")
@@ -73,5 +73,5 @@ def _size(data: Any) -> int:
     """The object's size as the notification's payload (JSON_API_V1) has it, 0 where it has none."""
     try:
         return max(0, int(json.loads(base64.b64decode(data))["size"]))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return 0

@@ -11,6 +11,7 @@ from typing import Final
 from functions.message.envelope import Envelope, UnknownEnvelope, encode_field
 from functions.message.mail import CHUNK, Mail
 from functions.message.template import Template, TemplateValues
+from functions.processors.file.fsync import sync_folder
 from functions.spool.object import Head, read_head
 
 _START: Final = 262_144
@@ -35,13 +36,13 @@ class Keeper:
         self._durable = durable
 
     def keep(self, mail: Mail) -> None:
-        """Store the copy. Raises OSError."""
+        """Store the copy. Raises OSError, and Damaged for a mail that is not whole."""
         values = TemplateValues(mail, (mail.envelope.flows() or ("",))[0])
         path = self._base / self._template.render(values)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{mail.id}.kept")
-        self._write(temporary, mail)
         try:
+            self._write(temporary, mail)
             for candidate in (path, path.with_name(f"{path.stem}-{mail.id}{path.suffix}")):
                 try:
                     os.link(temporary, candidate)
@@ -49,14 +50,15 @@ class Keeper:
                     head = _head(candidate)
                     if head is None or head.envelope.id != mail.id:
                         continue
-                    if head.envelope.replay < mail.envelope.replay:
-                        # A copy carries the number of its last replay.
+                    if head.envelope.replay <= mail.envelope.replay:
+                        # A copy carries the number of its last replay; one of this number may come of an
+                        # attempt whose sync failed, and then neither it nor its name need be on the disk.
                         temporary.replace(candidate)
                 break
         finally:
             temporary.unlink(missing_ok=True)
         if self._durable:
-            _sync(path.parent)
+            sync_folder(path.parent)
 
     def find(self, mail_id: str) -> Path | None:
         """The copy of one mail."""
@@ -107,11 +109,3 @@ def _head(path: Path) -> Head | None:
             return read_head(stream.read(_START))
     except (OSError, UnknownEnvelope):
         return None
-
-
-def _sync(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

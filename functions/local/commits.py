@@ -1,4 +1,8 @@
-"""Group commits of a local spool: everything that waits goes into one transaction and one sync."""
+"""Group commits of a local spool: everything that waits goes into one transaction and one sync.
+
+After a sync that failed nothing is taken or written until the database was written anew: what is to
+be written meanwhile waits, mails are put off.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +21,12 @@ from functions.delivery.events import DeliveryEvents
 from functions.errors import Temporary
 from functions.local import layout as folder
 from functions.local.database import Store
-from functions.local.layout import Part
+from functions.local.layout import Part, lost_sync
 from functions.local.messages import Answer, DoneMail, Finished, Item, Progress, Settings, Write, all_dead
 from functions.local.receipts import drop_claims
+from functions.local.repair.recovery import Recovery
 from functions.message.mail import BytesContent, Mail
+from functions.spool.dead_record import DeadRecord
 
 log = logging.getLogger("smtp_relay.delivery")
 
@@ -59,6 +65,16 @@ class Owner(Protocol):
     def withdrawn(self, seq: int) -> None:
         """This mail was stored, perhaps not durably, and is being taken back."""
 
+    def opened(self) -> None:
+        """The database can be read, from now on or again."""
+
+    def condemn(self, mail: Mail, settled: set[str], reason: str) -> list[DeadRecord]:
+        """The dead records of a mail that is damaged in the spool, for all outputs but those settled
+        (by key). Called in any thread."""
+
+    def health_changed(self) -> None:
+        """`Commits.healthy` is another one."""
+
 
 @dataclass(slots=True)
 class _Batch:
@@ -82,22 +98,53 @@ class Commits:
         self._durable = durable
         self._loop: asyncio.AbstractEventLoop
         self._thread = 0
-        self.store: Store
         self._batch = _Batch()
         self._seq = 0
         self._woken = False
         self._several = False
         self.syncing = False
         self._tidy: asyncio.TimerHandle | None = None
-        self.healthy = True
+        self._healthy = True
+        self._recovery = Recovery(part, observer, owner.condemn, self._opened, durable=durable)
 
     def start(self) -> None:
-        """Open the database. Raises ConfigError."""
+        """Open the database of a part that was created, now or once it was written anew."""
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
-        self._part.create()
-        self.store = Store(self._part, durable=self._durable)
-        self._seq = self._part.last(self.store.db)
+        self._recovery.open()
+        self._set_healthy(not self.distrusted)
+
+    def _opened(self) -> None:
+        self._seq = max(self._seq, self._part.last(self.store.db))
+        self._owner.opened()
+        self._set_healthy(True)
+        if self._batch:
+            self._wake()
+
+    @property
+    def store(self) -> Store:
+        """The database, which is not there while it is distrusted."""
+        return self._recovery.store
+
+    @property
+    def distrusted(self) -> bool:
+        """Whether a sync failed and the database is being written anew."""
+        return self._recovery.distrusted
+
+    @property
+    def epoch(self) -> int:
+        """How many syncs failed: what was made durable while one did may not be."""
+        return self._recovery.epoch
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the last commit worked."""
+        return self._healthy
+
+    def _set_healthy(self, healthy: bool) -> None:
+        if healthy is not self._healthy:
+            self._healthy = healthy
+            self._owner.health_changed()
 
     @property
     def busy(self) -> bool:
@@ -106,6 +153,10 @@ class Commits:
 
     def add(self, item: Item) -> None:
         """Store one mail."""
+        if self.distrusted:
+            item.discard()
+            self._owner.rejected(item, UNWRITABLE)
+            return
         self._batch.items.append(item)
         self._wake()
 
@@ -128,6 +179,8 @@ class Commits:
         else:
             if isinstance(message, Progress):
                 self._batch.progress.append(message)
+            elif self.distrusted and not message.insist:
+                message.done(OSError("the spool is being written anew"))
             else:
                 self._batch.writes.append(message)
             self._wake()
@@ -139,10 +192,23 @@ class Commits:
 
     def close(self) -> None:
         """Close the database."""
-        self.store.close()
+        self._recovery.close()
+
+    def distrust(self, error: Exception) -> None:
+        """A sync failed. Take nothing until the database was written anew."""
+        if self.distrusted:
+            return
+        self._recovery.distrust(error)
+        self._set_healthy(False)
+        items, self._batch.items = self._batch.items, []
+        for item in items:
+            item.discard()
+            self._owner.rejected(item, UNWRITABLE)
+        if not self.syncing:
+            self._recovery.rebuild()
 
     def _wake(self) -> None:
-        if not self._woken and not self.syncing:
+        if not self._woken and not self.syncing and not self.distrusted:
             self._woken = True
             self._wait(BUSY_TURNS if self._several else CALM_TURNS)
 
@@ -154,6 +220,8 @@ class Commits:
 
     def _round(self) -> None:
         self._woken = False
+        if self.distrusted:
+            return
         if self._tidy is not None:
             self._tidy.cancel()
             self._tidy = None
@@ -205,6 +273,11 @@ class Commits:
     def _record(self, db: sqlite3.Connection, step: Progress, now: float) -> None:
         # A client that is still waiting keeps its mail; one that was told 250 leaves it to us.
         waiting = step.item is not None and not step.item.settled
+        if step.given_up is not None:
+            folder.bury(db, step.given_up)
+            values = (step.attempts, step.seq)
+            db.execute("UPDATE mail SET parked = 1, attempts = ? WHERE seq = ?", values)
+            return
         if step.mail is None or step.finished or (waiting and all_dead(step)):
             return
         settled = [(step.seq, o.owed.key, o.state.value) for o in step.outcomes if o.state is not State.RETRY]
@@ -219,15 +292,15 @@ class Commits:
         wait = (
             backoff(step.attempts, first=settings.first, longest=settings.longest) if step.attempts else 0.0
         )
-        step.due = now + max(wait, step.retry_after or 0.0)
+        step.wait = max(wait, step.retry_after or 0.0)
         db.execute(
             "UPDATE mail SET parked = ?, attempts = ?, next = ? WHERE seq = ?",
-            (int(step.parked), step.attempts, step.due, step.seq),
+            (int(step.parked), step.attempts, now + step.wait, step.seq),
         )
 
     def _failed(self, batch: _Batch, error: Exception) -> None:
         """The clients keep their mails; everything else is written again."""
-        self.healthy = False
+        self._set_healthy(False)
         log.error("the spool cannot be written", extra={"reason": str(error), "mails": len(batch.items)})
         self._observer.spool_error()
         answer = FULL if "full" in str(error) else UNWRITABLE
@@ -235,6 +308,9 @@ class Commits:
             item.discard()
             self._owner.rejected(item, answer)
         self._repeat(batch, error)
+        if isinstance(error, sqlite3.Error) and lost_sync(error):
+            self._part.trust.lose()
+            self.distrust(error)
 
     def _repeat(self, batch: _Batch, error: Exception) -> None:
         """Doing these again changes nothing."""
@@ -252,7 +328,7 @@ class Commits:
         if error is not None:
             self._sync_failed(batch, error)
             return
-        self.healthy = True
+        self._set_healthy(not self.distrusted)
         for write in batch.writes:
             write.done(None)
         for done in batch.finished:
@@ -260,25 +336,42 @@ class Commits:
                 _safely(lambda landing=landing: self._owner.removed(landing))  # type: ignore[misc]
         for step in batch.progress:
             _safely(lambda step=step: self._owner.recorded(step))  # type: ignore[misc]
+        if self.distrusted:
+            # The sync of a body failed meanwhile, and waited for this one's end. Whose body that was
+            # cannot be told: a folder's error is told once, to whoever syncs it first.
+            self._withdraw(batch.items)
+            self._recovery.rebuild()
+            return
         if batch.items:
             self._observer.spool_stored(time.perf_counter() - started)
             self._owner.stored(batch.items)
         if not self._woken:
-            self.store.checkpoint()
+            try:
+                self.store.checkpoint()
+            except sqlite3.Error as failure:
+                self.distrust(failure)
         batch = self._batch
         if batch.items or batch.progress or batch.writes or (batch.finished and self._tidy is None):
             self._wake()
 
     def _sync_failed(self, batch: _Batch, error: OSError) -> None:
         """The rows are written and may not survive: mails are taken back out of the spool."""
-        self.healthy = False
+        self._set_healthy(False)
         log.error("the spool cannot be synced", extra={"reason": str(error), "mails": len(batch.items)})
-        self._observer.spool_error()
-        for item in batch.items:
+        self._withdraw(batch.items)
+        self._repeat(batch, error)
+        if self.distrusted:
+            self._recovery.rebuild()
+        else:
+            self.distrust(error)
+
+    def _withdraw(self, items: list[Item]) -> None:
+        # Before their clients hear of it: a process that dies now must not take them after all.
+        self._part.trust.lose((item.envelope.id for item in items), durable=False)
+        for item in items:
             self._owner.withdrawn(item.seq)
             self._batch.finished.append(Finished([DoneMail(item.seq, Mail(item.envelope, item.content), ())]))
             self._owner.rejected(item, UNWRITABLE)
-        self._repeat(batch, error)
 
 
 def _safely(step: Callable[[], None]) -> None:

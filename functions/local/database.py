@@ -8,16 +8,17 @@ database holds what it held.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import queue
 import sqlite3
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
-from functions.local.layout import Part
+from functions.local.layout import Part, lost_sync
+from functions.processors.file.fsync import sync_file, sync_folder
 
 log = logging.getLogger("smtp_relay.delivery")
 
@@ -32,23 +33,28 @@ class Store:
 
     def __init__(self, part: Part, *, durable: bool) -> None:
         self._durable = durable
+        self._part = part
         if durable:
             # Before the database is opened: closing any descriptor of its file gives up the locks
             # that SQLite holds on it in this process, and the next `deadletter` beside us would
             # take itself for the last user and remove the log under our feet.
             sync_file(part.database)
-        self.db = part.connect(patience=1.0)
+        self._kept = part.keep_log()
+        self.db = part.open(patience=1.0)
         self.db.execute("PRAGMA synchronous = OFF")
         self.db.execute("PRAGMA wal_autocheckpoint = 0")
         # The log exists from here on, and stays until the last connection closes.
         self.db.execute("BEGIN IMMEDIATE")
         self.db.execute("PRAGMA user_version = 1")
         self.db.execute("COMMIT")
-        self._log = os.open(f"{part.database}-wal", os.O_RDONLY | os.O_CLOEXEC)
+        self._log = os.open(part.log, os.O_RDONLY | os.O_CLOEXEC)
         self._queue: queue.SimpleQueue[Synced | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         if durable:
             sync_folder(part.folder)
+            for above in part.folder.parents[:2]:
+                with contextlib.suppress(PermissionError):
+                    sync_folder(above)
             self._thread = threading.Thread(target=self._run, name="spool-sync", daemon=True)
             self._thread.start()
 
@@ -74,26 +80,51 @@ class Store:
 
     def checkpoint(self) -> None:
         """Copy the log into the database when it has grown. Call it when nothing is being synced;
-        the next commit then starts the log anew."""
-        if os.fstat(self._log).st_size < CHECKPOINT_EVERY or not self._grown():
-            return
+        the next commit then starts the log anew. Raises sqlite3.Error when a sync failed."""
+        if os.fstat(self._log).st_size >= CHECKPOINT_EVERY and self._grown():
+            self._take_over()
+
+    def _take_over(self) -> None:
         if self._durable:
             self.db.execute("PRAGMA synchronous = FULL")
         try:
             self.db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         except sqlite3.Error as error:
             log.error("the spool's log could not be taken over", extra={"reason": str(error)})
+            if lost_sync(error):
+                self._part.trust.lose()
+                raise
         finally:
             self.db.execute("PRAGMA synchronous = OFF")
 
     def close(self) -> None:
-        """Stop the thread and close the database."""
+        """Copy the log into the database, and close that."""
+        self._stop()
+        try:
+            # Closing does it too, and keeps its errors to itself.
+            self._take_over()
+        except sqlite3.Error:
+            self.db.close()
+        else:
+            self.release()
+            self.db.close()
+
+    def abandon(self) -> None:
+        """Close the database and leave its files as they are. Nobody else does anything to them either
+        until `release`."""
+        self._stop()
+        self.db.close()
+
+    def release(self) -> None:
+        """The files were written anew."""
+        if self._kept >= 0:
+            os.close(self._kept)
+            self._kept = -1
+
+    def _stop(self) -> None:
         if self._thread is not None:
             self._queue.put(None)
             self._thread.join(10)
-        if self._durable:
-            self.db.execute("PRAGMA synchronous = FULL")
-        self.db.close()
         os.close(self._log)
 
     def _grown(self) -> bool:
@@ -114,26 +145,9 @@ class Store:
                 os.fdatasync(self._log)
             except OSError as failure:
                 error = failure
+                # At once: whatever becomes of this process, the next one has to know.
+                self._part.trust.lose()
             then(error)
-
-
-def sync_file(path: Path) -> None:
-    """Make a new file durable, its name included. Raises OSError."""
-    _sync(path, os.O_RDONLY)
-    sync_folder(path.parent)
-
-
-def sync_folder(path: Path) -> None:
-    """Make the names in a folder durable. Raises OSError."""
-    _sync(path, os.O_RDONLY | os.O_DIRECTORY)
-
-
-def _sync(path: Path, flags: int) -> None:
-    fd = os.open(path, flags | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 _CHANGES: Final = 1_000

@@ -10,11 +10,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from pydantic import ValidationError
+
 from functions.config import DeliveryConfig
-from functions.errors import Permanent, Temporary
+from functions.errors import Damaged, Permanent, Temporary
 from functions.local import layout
 from functions.local.archive import Keeper, read_kept
-from functions.message.envelope import from_json
+from functions.message.envelope import Envelope, UnknownEnvelope, from_json
+from functions.message.mail import BytesContent, is_whole
 from functions.spool.dead_record import DeadRecord
 from functions.spool.deadletters import KeptSelection, Selection, Shown
 
@@ -43,8 +46,8 @@ class FolderDeadLetters:
         for _, db in self._parts:
             with _reading():
                 for (text,) in db.execute("SELECT record FROM dead ORDER BY id"):
-                    record = DeadRecord.model_validate_json(text)
-                    if selection.takes(record):
+                    record = _record(text)
+                    if record is not None and selection.takes(record):
                         found.append(record)
         yield from sorted(found, key=lambda record: (record.id, record.key))
 
@@ -53,14 +56,13 @@ class FolderDeadLetters:
             with _reading():
                 row = db.execute("SELECT envelope, body FROM mail WHERE id = ?", (record.id,)).fetchone()
                 if row is not None:
-                    with part.content(record.id, row[1]).open() as stream:
-                        return Shown(record, from_json(row[0]), stream.read(HEAD))
+                    return Shown(record, _envelope(row[0]), _start(part, record.id, row[1]))
         return Shown(record, None, b"")
 
     def replay(self, record: DeadRecord, *, now: bool) -> None:
         # The server sees within a second that the database changed: there is no bell to ring.
-        for _, db in self._parts:
-            with _writing(db):
+        for part, db in self._parts:
+            with _writing(part, db):
                 row = db.execute("SELECT seq FROM mail WHERE id = ?", (record.id,)).fetchone()
                 if row is None:
                     continue
@@ -82,13 +84,16 @@ class FolderDeadLetters:
         if kept is None or not self._parts:
             raise Permanent(f"no mail {mail_id} is kept")
         envelope, content = kept
+        if not is_whole(envelope, BytesContent(content)):
+            raise Damaged(f"the copy of {mail_id} that is kept")
         for _, db in self._parts:
             with _reading():
                 row = db.execute("SELECT envelope FROM mail WHERE id = ?", (mail_id,)).fetchone()
                 if row is not None:
-                    return from_json(row[0]).replay
-        _, db = self._parts[0]
-        with _writing(db):
+                    there = _envelope(row[0])
+                    return envelope.replay if there is None else there.replay
+        part, db = self._parts[0]
+        with _writing(part, db):
             again = envelope.model_copy(update={"replay": envelope.replay + 1})
             # Large bodies too go into the database: nobody but the owner may add files.
             db.execute(
@@ -107,7 +112,7 @@ class FolderDeadLetters:
     def drop(self, record: DeadRecord) -> None:
         for part, db in self._parts:
             gone = False
-            with _writing(db):
+            with _writing(part, db):
                 db.execute("DELETE FROM dead WHERE id = ? AND key = ?", (record.id, record.key))
                 row = db.execute("SELECT seq, parked FROM mail WHERE id = ?", (record.id,)).fetchone()
                 others = db.execute("SELECT 1 FROM dead WHERE id = ?", (record.id,)).fetchone()
@@ -124,6 +129,33 @@ class FolderDeadLetters:
             db.close()
 
 
+def _record(text: object) -> DeadRecord | None:
+    """None for what is no dead record."""
+    try:
+        return DeadRecord.model_validate_json(text) if isinstance(text, bytes | str) else None
+    except ValidationError:
+        return None
+
+
+def _envelope(text: object) -> Envelope | None:
+    """None for what is no envelope."""
+    try:
+        return from_json(text) if isinstance(text, bytes | str) else None
+    except UnknownEnvelope:
+        return None
+
+
+def _start(part: layout.Part, mail_id: str, body: object) -> bytes:
+    """The first bytes of a stored mail, whatever became of it."""
+    if body is not None:
+        return body[:HEAD] if isinstance(body, bytes) else b""
+    try:
+        with (part.large / f"{mail_id}.eml").open("rb") as stream:
+            return stream.read(HEAD)
+    except OSError:
+        return b""
+
+
 @contextlib.contextmanager
 def _reading() -> Iterator[None]:
     try:
@@ -133,13 +165,15 @@ def _reading() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _writing(db: sqlite3.Connection) -> Iterator[None]:
+def _writing(part: layout.Part, db: sqlite3.Connection) -> Iterator[None]:
     """One transaction; the owner of the spool waits for it."""
     try:
         db.execute("BEGIN IMMEDIATE")
         yield
         db.execute("COMMIT")
     except sqlite3.Error as error:
+        if layout.lost_sync(error):
+            part.trust.lose()
         raise Temporary(f"the spool cannot be written: {error}") from error
     finally:
         if db.in_transaction:

@@ -2,110 +2,146 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
-import os
 import queue
 import threading
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from functions.local.messages import DoneMail, Finished
+from functions.delivery.engine import Outcome, State
+from functions.errors import DeliveryFault, Permanent, Temporary
+from functions.local.messages import DoneMail, Finished, Progress
+from functions.message.mail import Mail
 from functions.processors.base import Landed
+from functions.processors.file.landed import CAN_SYNC_FILE_SYSTEMS, Directory
 
 log = logging.getLogger("smtp_relay.delivery")
 
 MANY: Final = 16
 """From so many mails on, one syncfs costs less than an fsync each (0.2 ms each, measured)."""
 
-
 GATHER: Final = 0.05
 """Seconds to wait for more: nobody is waiting for a flush."""
+
+LONGEST: Final = 10.0
+"""Seconds between two attempts at what cannot be made durable; the first is GATHER."""
+
+STUCK: Final = 1_000
+"""Mails that may wait in memory for a disk that fails."""
 
 
 class Flusher:
     """A thread that flushes what landed, as much as waits at once, and reports it done.
 
-    Clients were answered before: the mail is in the spool until its delivery is durable.
+    Clients were answered before: the mail is in the spool until its delivery is durable. What could
+    not be flushed is written anew from there (`Landing.flush`); when the spool's copy is damaged, the
+    output is given up with a dead record.
     """
 
     _STOP: ClassVar[object] = object()
 
-    def __init__(self, report: Callable[[Finished], None]) -> None:
+    def __init__(self, report: Callable[[Finished | Progress], None]) -> None:
         self._report = report
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._stopped = threading.Event()
+        self._failing = 0
         self._thread = threading.Thread(target=self._run, name="spool-flusher", daemon=True)
         self._thread.start()
+
+    @property
+    def stuck(self) -> bool:
+        """Whether so many mails wait for a disk that fails that others are better left in the spool."""
+        return bool(self._failing) and self._failing + self._queue.qsize() > STUCK
 
     def put(self, done: Finished) -> None:
         """Take mails whose outputs are all done."""
         self._queue.put(done)
 
     def stop(self) -> None:
-        """End the thread after what it has."""
+        """End the thread after what it has; what cannot be flushed stays in the spool."""
         self._stopped.set()
         self._queue.put(self._STOP)
         self._thread.join(5)
 
     def _run(self) -> None:
-        while (first := self._queue.get()) is not self._STOP:
-            mails, stopped = list(first.mails), False
-            traces = first.traces
+        mails: list[DoneMail] = []
+        traces = stopped = False
+        wait = GATHER
+        while not stopped:
+            waiting = [] if mails else [self._queue.get()]
             # Each flush costs the disk a round, however much it takes along.
-            self._stopped.wait(GATHER)
+            self._stopped.wait(wait)
             while not self._queue.empty():
-                message = self._queue.get()
+                waiting.append(self._queue.get())
+            for message in waiting:
                 if message is self._STOP:
                     stopped = True
-                    break
+                    continue
                 mails += message.mails
                 traces = traces or message.traces
-            self._flush(mails)
-            self._report(Finished(mails, traces))
-            if stopped:
-                return
+            mails = self._flush(mails, traces)
+            self._failing = len(mails)
+            wait = min(2 * wait, LONGEST) if mails else GATHER
+            traces = traces and bool(mails)
 
-    def _flush(self, mails: list[DoneMail]) -> None:
-        while True:
-            try:
-                folders = {folder for _, _, landed in mails for each in landed if (folder := _folder(each))}
-                known = all(_folder(each) for _, _, landed in mails for each in landed)
-                if not (known and len(mails) >= MANY and _sync_filesystems(folders)):
-                    for _, _, landed in mails:
-                        for each in landed:
-                            each.flush()
-            except Exception:
-                # The mails stay in the spool and are delivered already: only their removal waits.
-                log.exception("delivered files could not be flushed")
-                time.sleep(1)
+    def _flush(self, mails: list[DoneMail], traces: bool) -> list[DoneMail]:
+        """Flush and report what can be; what is left."""
+        done = _by_file_systems(mails) if len(mails) >= MANY and CAN_SYNC_FILE_SYSTEMS else []
+        durable, left = {mail.seq for mail in done}, []
+        for mail in mails:
+            if mail.seq in durable:
                 continue
-            return
+            outcomes = [flushed(mail.mail, outcome) for outcome in mail.outcomes]
+            if any(outcome.state is State.RETRY for outcome in outcomes):
+                left.append(mail)
+            elif all(outcome.state is State.DONE for outcome in outcomes):
+                done.append(mail)
+            else:
+                self._report(Progress(mail.seq, mail.mail, 1, outcomes, parked=True))
+        if done:
+            self._report(Finished(done, traces))
+        return left
 
 
-def _folder(landed: Landed) -> Path | None:
-    folder: Path | None = getattr(landed, "folder", None)
-    return folder
+def flushed(mail: Mail, outcome: Outcome) -> Outcome:
+    """The outcome once what it left is on the disk: it is to be tried again where that failed, and is
+    given up where the spool's copy is damaged."""
+    if outcome.landed is None:
+        return outcome
+    fault: DeliveryFault
+    try:
+        outcome.landed.flush()
+    except Permanent as error:
+        fault, state = error, State.DEAD
+    except Exception as error:
+        fault = error if isinstance(error, Temporary) else Temporary(f"cannot be flushed: {error}")
+        state = State.RETRY
+        if not isinstance(error, Temporary | OSError):
+            log.exception("fault in a flush", extra={"id": mail.id})
+    else:
+        return outcome
+    extra = {"id": mail.id, "output": outcome.label, "reason": fault.reason}
+    log.error("a delivered file could not be made durable", extra=extra)
+    return Outcome(outcome.owed, state, fault)
 
 
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _sync_filesystems(folders: set[Path]) -> bool:
-    """syncfs(2) on the file systems of these folders; False where there is no such call."""
-    if not hasattr(_libc, "syncfs"):
-        return False
-    for folder in folders:
+def _by_file_systems(mails: list[DoneMail]) -> list[DoneMail]:
+    """Sync the file systems of all that landed; those of the mails that are durable now."""
+    synced: dict[Directory, bool] = {}
+    for directory in {_directory(each) for mail in mails for each in mail.landed} - {None}:
+        assert directory is not None
         try:
-            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except (FileNotFoundError, NotADirectoryError):
-            # Somebody removed the folder since: there is nothing left to make durable.
-            continue
-        try:
-            if _libc.syncfs(fd) != 0:
-                raise OSError(ctypes.get_errno(), f"syncfs of {folder} failed")
-        finally:
-            os.close(fd)
-    return True
+            synced[directory] = directory.sync_file_system()
+        except OSError as error:
+            extra = {"folder": str(directory.path), "reason": str(error)}
+            log.error("delivered files could not be made durable: they are written anew", extra=extra)
+    return [
+        mail
+        for mail in mails
+        if all((found := _directory(each)) and synced.get(found) and not each.lost for each in mail.landed)  # type: ignore[attr-defined]
+    ]
+
+
+def _directory(landed: Landed) -> Directory | None:
+    directory: Directory | None = getattr(landed, "directory", None)
+    return directory

@@ -3,23 +3,32 @@
 `spool.db` holds small mails, envelopes, what is settled, receipts and dead records; `large/`
 holds bodies above 64 KiB, named by mail id; `staging/` is for temporary files of outputs. Only
 the owner of a part writes mails; `deadletter` may change records beside it (WAL mode).
+
+After a sync that failed nobody opens the database until it was written anew (`trust`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
+import logging
 import os
 import sqlite3
+import struct
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from functions.errors import ConfigError
-from functions.message.envelope import Envelope, from_json
+from functions.local.repair.trust import Trust
+from functions.message.envelope import LAST, Envelope, UnknownEnvelope, from_json
 from functions.message.mail import BytesContent, Content, FileContent, Mail
 from functions.spool.dead_record import DeadRecord
+
+log = logging.getLogger("smtp_relay.delivery")
 
 LAYOUT: Final = 1
 """Number of this layout, kept in `user_version`; another one is not opened."""
@@ -28,7 +37,7 @@ FOREIGN: Final = 1 << 52
 """Sequence numbers from here on are given by other processes than the owner (replay of kept mail),
 which cannot know the owner's next one."""
 
-_TABLES: Final = """
+TABLES: Final = """
 CREATE TABLE IF NOT EXISTS mail (
     seq INTEGER PRIMARY KEY, id TEXT NOT NULL, received INTEGER NOT NULL,
     parked INTEGER NOT NULL DEFAULT 0, attempts INTEGER NOT NULL DEFAULT 0,
@@ -51,6 +60,17 @@ class Row:
     seq: int
     mail: Mail
     attempts: int
+
+
+class UnreadableRow(Exception):
+    """The row of a mail that cannot be read, now or ever; `str()` says why. `received` is in Unix
+    milliseconds, None where the row does not tell it."""
+
+    def __init__(self, mail_id: str, received: int | None, attempts: int, reason: str) -> None:
+        super().__init__(reason)
+        self.mail_id = mail_id
+        self.received = received
+        self.attempts = attempts
 
 
 def make_private(folder: Path) -> None:
@@ -84,6 +104,19 @@ class Lock:
         os.close(self._fd)
 
 
+class SpoolConnection(sqlite3.Connection):
+    """A connection to a part that is not written anew before this one is closed."""
+
+    entry = -1
+    """The descriptor of the part's folder whose lock says so."""
+
+    def close(self) -> None:
+        super().close()
+        if self.entry >= 0:
+            os.close(self.entry)
+            self.entry = -1
+
+
 class Part:
     """One worker's part. A connection belongs to the thread that opened it."""
 
@@ -92,14 +125,28 @@ class Part:
         self.large = folder / "large"
         self.staging = folder / "staging"
         self.database = folder / "spool.db"
+        self.log = folder / "spool.db-wal"
+        self.trust = Trust(folder)
 
     def create(self) -> None:
-        """Make the folders and tables. Raises ConfigError where that cannot be done."""
+        """Make the folders, and the tables of a database that is trusted. Raises ConfigError where
+        that cannot be done."""
         try:
             make_private(self.folder)
             self.large.mkdir(exist_ok=True)
             self.staging.mkdir(exist_ok=True)
-            db = self.connect()
+            self.renew_log()
+            if not self.trust.lost:
+                self._create_tables()
+        except sqlite3.Error as error:
+            if not lost_sync(error):
+                raise self._unusable(error) from error
+            self.trust.lose()
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def _create_tables(self) -> None:
+        with contextlib.closing(self.connect()) as db:
             version = db.execute("PRAGMA user_version").fetchone()[0]
             if version not in (0, LAYOUT):
                 raise ConfigError(
@@ -108,42 +155,125 @@ class Part:
                     "let that version deliver what is in it, or name another spool",
                 )
             db.execute("PRAGMA journal_mode = WAL")
-            db.executescript(_TABLES)
+            db.executescript(TABLES)
             db.execute(f"PRAGMA user_version = {LAYOUT}")
-            db.close()
-        except (OSError, sqlite3.Error) as error:
-            raise ConfigError(
-                f"spool {self.folder}", f"cannot be used: {error}", "name a folder that can be written"
-            ) from error
+            # Closing does it too, and keeps its errors to itself.
+            db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+
+    def _unusable(self, error: Exception) -> ConfigError:
+        return ConfigError(
+            f"spool {self.folder}", f"cannot be used: {error}", "name a folder that can be written"
+        )
 
     def connect(self, patience: float = 30.0) -> sqlite3.Connection:
         """Open the database for this thread, each commit durable. `patience` is how many seconds to
-        wait for another process's commit."""
-        db = sqlite3.connect(self.database, isolation_level=None, timeout=patience, cached_statements=64)
+        wait for another process's commit. Raises sqlite3.Error, also while the database is distrusted."""
+        try:
+            entry = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise sqlite3.OperationalError(f"unable to open its folder: {error.strerror}") from error
+        try:
+            if not _lock(entry, fcntl.LOCK_SH) or self.trust.lost:
+                raise sqlite3.OperationalError("a sync failed, and the server has yet to write it anew")
+            db = self.open(patience)
+        except BaseException:
+            os.close(entry)
+            raise
+        db.entry = entry
+        return db
+
+    def open(self, patience: float) -> SpoolConnection:
+        """Open the database as its owner, who alone writes it anew."""
+        db = sqlite3.connect(
+            self.database,
+            isolation_level=None,
+            timeout=patience,
+            cached_statements=64,
+            factory=SpoolConnection,
+        )
         db.execute("PRAGMA synchronous = FULL")
         # Some builds of SQLite (Debian's) overwrite what is deleted, which doubles what is written.
         # What an output stored or sent needs no wiping here; nor does a deleted file get any.
         db.execute("PRAGMA secure_delete = OFF")
+        # Bytes that are no text make a row unreadable, not the database.
+        db.text_factory = _text
         return db
 
-    def content(self, mail_id: str, body: bytes | None) -> Content:
-        """A mail's content: the body column, or the file of a large one."""
-        if body is not None:
-            return BytesContent(body)
-        path = self.large / f"{mail_id}.eml"
-        return FileContent(path, path.stat().st_size)
+    def renew_log(self) -> None:
+        """Write what a process that died left in the log again: it may have died with the only word
+        about a sync that failed. For the owner, before it opens the database."""
+        if not self.trust.lost:
+            try:
+                with self.alone(1.0):
+                    self.trust.renew_log()
+            except OSError as error:
+                log.error("the spool's log could not be written again", extra={"reason": str(error)})
+                self.trust.lose()
+
+    @contextlib.contextmanager
+    def alone(self, patience: float) -> Iterator[None]:
+        """Nobody else has the database open during the block. Raises OSError when somebody has after
+        so many seconds."""
+        entry = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            deadline = time.monotonic() + patience
+            while not _lock(entry, fcntl.LOCK_EX):
+                if time.monotonic() > deadline:
+                    raise OSError(errno.EBUSY, "another process has the spool open", str(self.folder))
+                time.sleep(0.01)
+            yield
+        finally:
+            os.close(entry)
+
+    def keep_log(self) -> int:
+        """A descriptor: until it is closed SQLite takes no connection, in any process, for the last one,
+        which would copy the log into the database and remove it. -1 where that cannot be had."""
+        fd = os.open(self.database, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _SHARED)
+        except (AttributeError, OSError):
+            os.close(fd)
+            return -1
+        return fd
+
+    def content(self, mail_id: str, size: int, body: bytes | None) -> Content:
+        """A mail's content: the body column, or the file of a large one, which is not opened yet."""
+        return FileContent(self.large / f"{mail_id}.eml", size) if body is None else BytesContent(body)
+
+    def links(self, mail_id: str) -> int:
+        """How many names the file of a large mail has: more than one when it landed in an output's
+        folder by a link. Raises OSError."""
+        return (self.large / f"{mail_id}.eml").stat().st_nlink
 
     def load(self, db: sqlite3.Connection, seq: int) -> Row | None:
-        """One unfinished mail, or None when it is finished."""
-        found = db.execute("SELECT id, envelope, body, attempts FROM mail WHERE seq = ?", (seq,)).fetchone()
+        """One unfinished mail, or None when it is finished. Raises UnreadableRow."""
+        found = db.execute(
+            "SELECT id, received, envelope, body, attempts FROM mail WHERE seq = ?", (seq,)
+        ).fetchone()
         if found is None:
             return None
-        mail_id, envelope, body, attempts = found
-        return Row(seq, Mail(from_json(envelope), self.content(mail_id, body)), attempts)
+        mail_id, received, text, body, attempts = found
+        attempts = attempts if isinstance(attempts, int) and 0 <= attempts < 2**31 else 0
+        try:
+            if not isinstance(text, bytes | str):
+                raise UnknownEnvelope("the envelope is no text")
+            envelope = from_json(text)
+            if envelope.id != mail_id:
+                raise UnknownEnvelope(f"the envelope is that of {envelope.id[:100]}")
+            if not isinstance(body, bytes | None):
+                raise UnknownEnvelope("the body is no bytes")
+        except UnknownEnvelope as error:
+            told = received if isinstance(received, int) and 0 <= received <= LAST else None
+            raise UnreadableRow(str(mail_id), told, attempts, str(error)) from error
+        return Row(seq, Mail(envelope, self.content(mail_id, envelope.size, body)), attempts)
 
-    def due(self, db: sqlite3.Connection, now: float) -> list[int]:
-        """The unparked mails whose time has come, oldest first."""
-        rows = db.execute("SELECT seq FROM mail WHERE parked = 0 AND next <= ? ORDER BY seq", (now,))
+    def due(self, db: sqlite3.Connection, now: float, longest: float) -> list[int]:
+        """The unparked mails whose time has come, oldest first. A time further away than `longest` seconds
+        was written under another clock, and is none."""
+        rows = db.execute(
+            "SELECT seq FROM mail WHERE parked IS NOT 1 AND (next BETWEEN ? AND ?) IS NOT 1 ORDER BY seq",
+            (now, now + longest),
+        )
         return [row[0] for row in rows]
 
     def last(self, db: sqlite3.Connection) -> int:
@@ -153,9 +283,9 @@ class Part:
         ).fetchone()[0]
         return found
 
-    def waiting(self, db: sqlite3.Connection) -> list[tuple[float, int]]:
-        """Every unparked mail with the time of its next attempt."""
-        return list(db.execute("SELECT next, seq FROM mail WHERE parked = 0 ORDER BY seq"))
+    def waiting(self, db: sqlite3.Connection) -> list[int]:
+        """Every unparked mail, oldest first."""
+        return [row[0] for row in db.execute("SELECT seq FROM mail WHERE parked IS NOT 1 ORDER BY seq")]
 
     def ids(self) -> set[str]:
         """The ids of the unfinished mails. Raises ConfigError when the database cannot be read."""
@@ -167,15 +297,49 @@ class Part:
                 f"spool {self.folder}", f"cannot be read: {error}", "move it away, or repair it with sqlite3"
             ) from error
 
-    def remove_orphans(self, db: sqlite3.Connection) -> int:
-        """Remove what a crash left of mails that were never accepted; returns how many files."""
-        known = {row[0] for row in db.execute("SELECT id FROM mail")}
+    def bodies(self) -> list[Path]:
+        """The files of large mails, those that come in just now included."""
+        return list(self.large.iterdir())
+
+    def remove_orphans(self, db: sqlite3.Connection, left: Iterable[Path]) -> int:
+        """Remove those of the files that a crash left which belong to mails that were never accepted;
+        returns how many. While a row misses its file, nothing is removed: one of those may be it, under
+        a name that the row lost."""
+        rows = list(db.execute("SELECT id, body IS NULL FROM mail"))
+        there = {path.stem for path in self.large.iterdir()}
+        if any(apart and mail_id not in there for mail_id, apart in rows):
+            return 0
+        known = {mail_id for mail_id, _ in rows}
         removed = 0
-        for path in self.large.iterdir():
+        for path in left:
             if path.stem not in known:
-                path.unlink()
+                path.unlink(missing_ok=True)
                 removed += 1
         return removed
+
+
+def lost_sync(error: sqlite3.Error) -> bool:
+    """Whether SQLite's error is that of a sync: what it wrote is then in the kernel's memory, and
+    perhaps nowhere else."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code in (sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC)
+
+
+def _lock(folder: int, kind: int) -> bool:
+    """Whether the lock on a folder was had. A file system without such locks has no other processes to
+    wait for, as far as can be known."""
+    try:
+        fcntl.flock(folder, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+_SHARED: Final = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, 0x40000000 + 2, 510, 0)
+"""struct flock of the bytes that each user of an SQLite database has a read lock on, and the last one
+tries to get a write lock on (`SHARED_FIRST`, SQLite's os_unix.c)."""
 
 
 def insert(db: sqlite3.Connection, rows: Iterable[tuple[int, Envelope, bytes | None, float]]) -> None:
@@ -184,6 +348,16 @@ def insert(db: sqlite3.Connection, rows: Iterable[tuple[int, Envelope, bytes | N
         "INSERT INTO mail (seq, id, received, envelope, body, next) VALUES (?, ?, ?, ?, ?, ?)",
         [(seq, e.id, e.received, e.to_json(), body, due) for seq, e, body, due in rows],
     )
+
+
+def backlog(db: sqlite3.Connection) -> tuple[int, int | None, int]:
+    """How many mails are unfinished, when the oldest of them was received (Unix milliseconds, None for
+    none), and how many records are dead."""
+    unfinished, oldest = db.execute(
+        "SELECT count(*), min(received) FILTER (WHERE typeof(received) = 'integer')"
+        " FROM mail WHERE parked IS NOT 1"
+    ).fetchone()
+    return unfinished, oldest, db.execute("SELECT count(*) FROM dead").fetchone()[0]
 
 
 def delete(db: sqlite3.Connection, numbers: Iterable[int]) -> None:
@@ -196,6 +370,10 @@ def delete_traces(db: sqlite3.Connection, numbers: Iterable[int]) -> None:
     keys = [(seq,) for seq in numbers]
     db.executemany("DELETE FROM settled WHERE seq = ?", keys)
     db.executemany("DELETE FROM receipt WHERE seq = ?", keys)
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
 
 
 def parts(folder: Path) -> Iterator[Part]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from functions.delivery.engine import Outcome, State
-from functions.errors import Permanent
+from functions.errors import Damaged, Permanent
 from functions.message.envelope import Envelope
 from functions.message.mail import Content, Mail
 from functions.processors.base import Landed
@@ -50,11 +50,16 @@ class Item:
 
 
 class DoneMail(NamedTuple):
-    """A mail whose outputs are all done, and what they left to be done around the receipt."""
+    """A mail whose outputs are all done; each tells what it left to be done around the receipt."""
 
     seq: int
     mail: Mail
-    landed: tuple[Landed, ...]
+    outcomes: Sequence[Outcome]
+
+    @property
+    def landed(self) -> list[Landed]:
+        """What the outputs left."""
+        return [outcome.landed for outcome in self.outcomes if outcome.landed is not None]
 
 
 @dataclass(slots=True)
@@ -79,7 +84,10 @@ class Progress:
     parked: bool = False
     retry_after: float | None = None
     item: Item | None = None
-    due: float = 0.0
+    wait: float = 0.0
+    """Seconds until the next attempt, set when the run is written down."""
+    given_up: DeadRecord | None = None
+    """The mail cannot be read, or kept: it is parked as a whole."""
 
 
 class Write(NamedTuple):
@@ -112,16 +120,25 @@ def accepted(item: Item) -> Answer:
 
 
 def refused(outcomes: Sequence[Outcome]) -> Answer:
-    """Every output failed for good (SPEC section 6)."""
+    """Every output failed for good. The client may try again where the spool's own copy is damaged."""
+    if is_damaged(outcomes):
+        return Answer(451, "4.3.0", "The mail could not be stored, try again later")
     fault = outcomes[0].fault
     enhanced = fault.enhanced if fault is not None and fault.enhanced.startswith("5") else "5.3.0"
     return Answer(554, enhanced, "No output can take this mail")
 
 
+def is_damaged(outcomes: Sequence[Outcome]) -> bool:
+    """Whether an output could not have the mail because the spool's own copy is damaged."""
+    return any(isinstance(outcome.fault, Damaged) for outcome in outcomes)
+
+
 def all_dead(step: Progress) -> bool:
-    """Whether a first run ended with every output refused for all recipients. What some of them
-    got already, or may have got, cannot be refused any more."""
-    return step.parked and all(
+    """Whether the client of a first run keeps its mail: what was stored of it is damaged, or every output
+    refused it for all recipients. What some of them got already, or may have got, cannot be refused any
+    more."""
+    refused_by_all = step.parked and all(
         o.state is State.DEAD and isinstance(o.fault, Permanent) and not o.fault.recipients
         for o in step.outcomes
     )
+    return refused_by_all or is_damaged(step.outcomes)

@@ -62,7 +62,9 @@ class ReceiptBook:
                 row = db.execute("SELECT state, result FROM receipt WHERE key = ?", (key,)).fetchone()
         except sqlite3.Error as error:
             raise Temporary(f"the receipt could not be read: {error}") from error
-        return row or (None, None)
+        if row is None:
+            return None, None
+        return row[0], row[1] if isinstance(row[1], str) else None
 
     def claim(self, key: str, seq: int) -> None:
         """Make a claim durable. Raises Temporary when that failed; then there is none."""
@@ -137,8 +139,10 @@ class LocalReceipts:
             return result
         if state is not None:
             if not self._keeps_doubts:
-                # Before the next crash: one doubt makes one copy.
-                self._book.take_over(key)
+                # Before the next crash: one doubt makes one copy. Where that cannot be written it may be
+                # so all the same, and the doubt is not to be passed over.
+                with contextlib.suppress(Temporary):
+                    self._book.take_over(key)
             raise Temporary("an earlier run ended before it knew the outcome", in_doubt=True)
         self._book.claim(key, self._seq)
         try:

@@ -10,11 +10,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from functions.delivery.engine import Delivery, Outcome, Owed, State, report
-from functions.errors import Temporary
-from functions.local.layout import Part
+from functions.delivery.engine import Delivery, Outcome, Owed, State, mail_record, report
+from functions.delivery.events import DeliveryEvents
+from functions.errors import Permanent, Temporary
+from functions.local.flusher import flushed
+from functions.local.layout import Part, Row, UnreadableRow
 from functions.local.messages import Finished, Item, Progress, Write
 from functions.message.mail import Mail
+from functions.spool.dead_record import DeadRecord
 
 log = logging.getLogger("smtp_relay.delivery")
 
@@ -30,7 +33,9 @@ BROKEN: Final = 30.0
 UNREADABLE: Final = 5.0
 """Seconds before a run that could not read the spool is repeated."""
 
-Attempt = Callable[[Mail, Owed, int, float], Outcome]
+Attempt = Callable[[Mail, Owed, int, float, bool], Outcome]
+"""The last says whether other outputs are still to read the mail."""
+
 Put = Callable[[Finished | Progress | Write], None]
 
 
@@ -113,16 +118,24 @@ class Runs:
                     if row is None:
                         self._put(Progress(seq, None, 0, ()))
                         return
-                    settled = _settled(db, seq)
+                    settled = _settled(db, row)
                 mail, attempts = row.mail, row.attempts
             owed = self._delivery.owed(mail.envelope) if owed is None else owed
             tried = {outcome.owed.key for outcome in before}
             now = time.time()
             outcomes = list(before)
+            # What is dead may be replayed, and what was done just now may have to be written again.
+            shared = sum(settled.get(each.key) is not State.DONE for each in owed) > 1
             for each in owed:
                 if each.key not in settled and each.key not in tried:
-                    outcomes.append(self._attempt(mail, each, seq, now))
+                    outcomes.append(self._attempt(mail, each, seq, now, shared))
             self._put(self.summary(seq, mail, owed, outcomes, attempts + 1, settled, item))
+        except UnreadableRow as row:
+            fault = Permanent(str(row), enhanced="5.6.0")
+            attempts, now = row.attempts + 1, time.time()
+            first = int(now * 1000) if row.received is None else row.received
+            record = mail_record(row.mail_id, fault, attempts=attempts, first=first, now=now)
+            self._put(Progress(seq, None, attempts, (), given_up=record))
         except sqlite3.Error as error:
             log.warning("the spool cannot be read", extra={"seq": seq, "reason": str(error)})
             self._put(Progress(seq, None, attempts, (), retry_after=UNREADABLE, item=item))
@@ -144,25 +157,49 @@ class Runs:
     ) -> Progress:
         """Sum a run up; what it did is made durable before it is written down."""
         if self._durable:
-            outcomes = [_flushed(outcome) for outcome in outcomes]
+            outcomes = [flushed(mail, outcome) for outcome in outcomes]
         states = settled | {o.owed.key: o.state for o in outcomes if o.state is not State.RETRY}
         sum_ = report(owed, states, outcomes)
         return Progress(seq, mail, attempts, outcomes, sum_.finished, sum_.parked, sum_.retry_after, item)
 
 
-def _flushed(outcome: Outcome) -> Outcome:
-    """The outcome once what it left is on the disk. What cannot be flushed is tried again, which
-    finds the file where it is."""
-    if outcome.landed is None:
-        return outcome
+def _settled(db: sqlite3.Connection, row: Row) -> dict[str, State]:
+    """The states of the outputs that are done or dead. Raises UnreadableRow, because another attempt at an
+    output that may be done could repeat it."""
+    found = list(db.execute("SELECT key, state FROM settled WHERE seq = ?", (row.seq,)))
     try:
-        outcome.landed.flush()
-    except (Temporary, OSError) as error:
-        fault = error if isinstance(error, Temporary) else Temporary(f"cannot be flushed: {error}")
-        return Outcome(outcome.owed, State.RETRY, fault)
-    return outcome
+        return {key: State(state) for key, state in found}
+    except ValueError as error:
+        envelope = row.mail.envelope
+        reason = f"the state of an output cannot be read: {error}"
+        raise UnreadableRow(envelope.id, envelope.received, row.attempts, reason) from error
 
 
-def _settled(db: sqlite3.Connection, seq: int) -> dict[str, State]:
-    found = db.execute("SELECT key, state FROM settled WHERE seq = ?", (seq,))
-    return {key: State(state) for key, state in found}
+def tell_failure(observer: DeliveryEvents, mail: Mail, outcome: Outcome) -> None:
+    """Count and log an attempt that did not succeed."""
+    fault = outcome.fault
+    assert fault is not None
+    in_doubt = isinstance(fault, Temporary) and fault.in_doubt
+    if in_doubt:
+        observer.in_doubt(outcome.owed.flow, outcome.label)
+    again = outcome.state is State.RETRY
+    if again:
+        observer.retry(outcome.owed.flow, outcome.label)
+    log.warning(
+        "output failed, will be tried again" if again else "output given up",
+        extra={
+            "id": mail.id,
+            "flow": outcome.owed.flow,
+            "output": outcome.label,
+            "code": fault.enhanced,
+            "reason": fault.reason,
+            **({"in_doubt": True} if in_doubt else {}),
+        },
+    )
+
+
+def tell_given_up(observer: DeliveryEvents, record: DeadRecord) -> None:
+    """Count and log a mail that is given up as a whole."""
+    observer.dead_letter(record.flow, record.output)
+    about = {"id": record.id, "flow": record.flow, "output": record.output}
+    log.error("given up", extra=about | {"code": record.code, "reason": record.reason})

@@ -14,16 +14,15 @@ import dataclasses
 import logging
 import sqlite3
 import time
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from functions.delivery.engine import Delivery, Outcome, Owed, State
+from functions.delivery.engine import Delivery, Outcome, Owed, State, dead_record, mail_record
 from functions.delivery.events import DeliveryEvents
-from functions.errors import Temporary
-from functions.local.commits import UNWRITABLE, Commits
-from functions.local.database import sync_file
+from functions.errors import Damaged, Permanent
+from functions.local.bodies import Bodies
+from functions.local.commits import Commits
 from functions.local.flusher import Flusher
 from functions.local.layout import Part
 from functions.local.messages import (
@@ -35,29 +34,18 @@ from functions.local.messages import (
     Settings,
     accepted,
     all_dead,
+    is_damaged,
     refused,
 )
 from functions.local.receipts import LocalReceipts, ReceiptBook
-from functions.local.runs import Runs
-from functions.local.schedule import Schedule
+from functions.local.runs import Runs, tell_failure, tell_given_up
+from functions.local.schedule import LocalWitness, Schedule, Trials
+from functions.local.slow import SLOW, SlowOutputs
+from functions.local.sweep import Sweeper
 from functions.message.mail import Mail
+from functions.spool.dead_record import DeadRecord
 
 log = logging.getLogger("smtp_relay.delivery")
-
-SLOW: Final = 0.1
-"""Seconds after which a quick output counts as slow, when it is so twice within HICCUP: once is what
-a busy machine does to anybody. It then runs in the pool for a while, so that a slow folder does not
-hold up the event loop."""
-
-HICCUP: Final = 5.0
-
-HANGING: Final = 1.0
-"""Seconds after which once is enough."""
-
-SLOW_FOR: Final = 60.0
-
-FLUSHES: Final = 4
-"""Large bodies made durable at once."""
 
 LATE: Final = Answer(451, "4.3.0", "The mail could not be stored in time, try again later")
 
@@ -83,19 +71,22 @@ class LocalDelivery:
         self._receipts = ReceiptBook(part, self._commits.put)
         self._flusher: Flusher | None = None
         self._runs = Runs(part, delivery, self._attempt, self._commits.put, durable=settings.durable)
-        self._bodies = ThreadPoolExecutor(FLUSHES, thread_name_prefix="spool-body")
+        self._bodies = Bodies(part, self._commits, self._observer, self._answer)
         self._schedule = Schedule(self._start_due)
+        self._trials = Trials()
         self._unanswered: dict[str, Item] = {}
         self._finishing: set[int] = set()
-        self._slow_until: dict[int, float] = {}
-        self._hiccups: dict[int, float] = {}
-        self._data_version = 0
-        self._next_sweep = 0.0
+        self._slow = SlowOutputs()
+        self._left: list[Path] | None = None
+        self._sweeper = Sweeper(part, self._observer)
         self._stopping = False
+        self.health_changed: Callable[[], None] = lambda: None
+        """Told when `healthy` is another one."""
 
     @property
     def healthy(self) -> bool:
-        """Whether the last commit worked; `/readyz` asks."""
+        """Whether the last commit worked, and no sync failed since the spool was written anew;
+        `/readyz` asks."""
         return self._commits.healthy
 
     @property
@@ -104,42 +95,47 @@ class LocalDelivery:
         return self._part.staging
 
     def start(self) -> None:
-        """Open the part and schedule what a crash left. Raises ConfigError."""
+        """Open the part and schedule what a crash left, once it may be read. Raises ConfigError."""
         self._loop = asyncio.get_running_loop()
-        self._commits.start()
+        self._part.create()
         if self.settings.durable:
             self._flusher = Flusher(self._commits.put)
+        self._left = self._part.bodies()
+        self._commits.start()
+
+    def opened(self) -> None:
+        """The database may be read, for the first time or again."""
+        if self._left is None:
+            # What was known of it is known; what was not is found by looking around.
+            self._sweeper.forget()
+            self._start_due()
+            return
         db = self._commits.store.db
-        orphans = self._part.remove_orphans(db)
+        orphans = self._part.remove_orphans(db, self._left)
+        self._left = None
         left = self._part.waiting(db)
         if left or orphans:
             log.info("taking up the spool", extra={"unfinished": len(left), "orphans": orphans})
-        for _, seq in left:
+        for seq in left:
             # Whatever its next attempt was, a restart is a good moment for one.
-            self._schedule.add(seq, 0.0)
+            self._schedule.add_in(seq, 0.0)
         self._start_due()
+
+    def condemn(self, mail: Mail, settled: set[str], reason: str) -> list[DeadRecord]:
+        """The dead records of a mail that is damaged in the spool."""
+        fault = Permanent(reason, enhanced="5.3.0")
+        owed = [one for one in self._delivery.owed(mail.envelope) if one.key not in settled]
+        return [dead_record(mail, Outcome(one, State.DEAD, fault), 0, time.time()) for one in owed]
 
     def submit(self, item: Item) -> None:
         """Store and deliver one mail; `item.answered` is called once, in the event loop."""
         self._unanswered[item.envelope.id] = item
-        if item.content.path is not None and self.settings.durable:
+        path = item.content.path
+        if path is not None and self.settings.durable and not self._commits.distrusted:
             # The row must not be there before its body is.
-            flushed = self._loop.run_in_executor(self._bodies, sync_file, item.content.path)
-            flushed.add_done_callback(partial(self._body_flushed, item))
+            self._bodies.add(item, path)
         else:
             self._commits.add(item)
-
-    def _body_flushed(self, item: Item, flushed: asyncio.Future[None]) -> None:
-        error = flushed.exception()
-        if error is None and not item.cancelled:
-            self._commits.add(item)
-            return
-        if error is not None:
-            extra = {"id": item.envelope.id, "reason": str(error)}
-            log.error("a mail could not be made durable", extra=extra)
-            self._observer.spool_error()
-        item.discard()
-        self._answer(item, UNWRITABLE)
 
     def replace(self, delivery: Delivery, settings: Settings) -> None:
         """Go on with other outputs and patience; durability stays as it is. Runs under way end
@@ -163,7 +159,7 @@ class LocalDelivery:
         self._runs.stop()
         if self._flusher is not None:
             await self._loop.run_in_executor(None, self._flusher.stop)
-        self._bodies.shutdown(wait=False)
+        self._bodies.stop()
         self._commits.close()
         return self._runs.running
 
@@ -180,7 +176,7 @@ class LocalDelivery:
             late = time.monotonic() - self.settings.wait
             for item in [i for i in self._unanswered.values() if i.submitted < late]:
                 self._too_late(item)
-        if not self._stopping and not self._commits.syncing:
+        if not (self._stopping or self._commits.syncing or self._commits.distrusted):
             try:
                 self._look_around()
             except sqlite3.Error as error:
@@ -222,13 +218,13 @@ class LocalDelivery:
             except Exception:
                 # The mail is safe in the spool: a later run takes it up.
                 log.exception("fault in a first delivery", extra={"id": item.envelope.id})
-                self._schedule.add(item.seq, now + self.settings.first)
+                self._schedule.add_in(item.seq, self.settings.first)
                 self._answer(item, accepted(item))
         if landed:
             self._finish(landed)
 
     def _deliver_first(self, item: Item, landed: list[DoneMail], now: float) -> None:
-        mail = Mail(item.envelope, item.content)
+        mail = Mail(item.envelope, item.content, received_here=True)
         if item.cancelled:
             # The client was told to keep it.
             self._forget(item.seq, mail)
@@ -236,13 +232,19 @@ class LocalDelivery:
         item.committed = True
         owed = self._delivery.owed(item.envelope)
         quick = [o for o in owed if _quick(o)]
-        if self._slow_until:
-            quick = [o for o in quick if not self._is_slow(o)]
-        outcomes = [self._attempt(mail, o, item.seq, now) for o in quick]
-        if len(quick) < len(owed):
+        if self._slow.any:
+            quick = [o for o in quick if not self._slow.counts(o, self._loop.time())]
+        if self._flusher is not None and self._flusher.stuck:
+            quick = []
+        outcomes = [self._attempt(mail, o, item.seq, now, len(owed) > 1) for o in quick]
+        if is_damaged(outcomes) and not item.settled:
+            # The client has it whole.
+            self._forget(item.seq, mail, outcomes)
+            self._answer(item, refused(outcomes))
+        elif len(quick) < len(owed):
             self._deliver_rest(item, mail, owed, outcomes)
         elif all(o.state is State.DONE for o in outcomes):
-            landed.append(DoneMail(item.seq, mail, tuple(o.landed for o in outcomes if o.landed)))
+            landed.append(DoneMail(item.seq, mail, outcomes))
             self._answer(item, accepted(item))
         elif all(o.state is State.DEAD for o in outcomes) and not item.settled:
             # The client still has the mail, and is told why nobody takes it.
@@ -254,8 +256,7 @@ class LocalDelivery:
             self._commits.put(self._runs.summary(item.seq, mail, owed, outcomes, 1, {}, None))
 
     def _deliver_rest(self, item: Item, mail: Mail, owed: list[Owed], outcomes: list[Outcome]) -> None:
-        """Some outputs are left for the pool, whose answer is awaited only where that was asked for
-        or the outputs are local ones."""
+        """The pool runs what is left; it is awaited where that was asked for, or for local outputs."""
         done = {id(outcome.owed) for outcome in outcomes}
         left = [o for o in owed if id(o) not in done]
         awaited = self.settings.wait_for_all or any(map(_quick, left))
@@ -268,61 +269,35 @@ class LocalDelivery:
                 return
         self._runs.launch(item.seq, mail, owed, outcomes, 0, item if awaited else None)
 
-    def _is_slow(self, owed: Owed) -> bool:
-        return self._slow_until.get(id(owed.output), 0.0) > self._loop.time()
-
-    def _was_slow(self, owed: Owed, label: str, seconds: float) -> None:
-        now, place = self._loop.time(), id(owed.output)
-        before = self._hiccups.get(place)
-        self._hiccups[place] = now
-        if seconds < HANGING and (before is None or now - before > HICCUP):
-            return
-        if not self._is_slow(owed):
-            log.warning("a local output is slow", extra={"output": label, "seconds": round(seconds, 3)})
-        self._slow_until[place] = now + SLOW_FOR
-
-    def _attempt(self, mail: Mail, owed: Owed, seq: int, now: float) -> Outcome:
-        """One attempt at one output, in the loop (quick ones) or in a pool thread."""
+    def _attempt(self, mail: Mail, owed: Owed, seq: int, now: float, shared: bool) -> Outcome:
+        """One attempt at one output; `shared` says whether others are still to read the mail."""
         started = time.perf_counter()
         delivery = self._delivery
         once = LocalReceipts(self._receipts, mail, owed, seq, keeps_doubts=delivery.gives_up_doubts)
-        outcome = delivery.attempt(mail, owed, once, now=now, seconds_left=_endless)
+        witness = LocalWitness(self._trials, seq, mail.envelope.received, self.settings.longest)
+        shared = shared or self.settings.keep is not None
+        outcome = delivery.attempt(
+            mail, owed, once, now=now, seconds_left=_endless, witness=witness, shared=shared
+        )
+        if outcome.landed is not None and (placed := getattr(outcome.landed, "placed", None)) is not None:
+            placed()
         seconds = time.perf_counter() - started
         delivered = outcome.state is State.DONE
         self._observer.output_done(owed.flow, outcome.label, "delivered" if delivered else "error", seconds)
         if seconds > SLOW and _quick(owed):
-            self._was_slow(owed, outcome.label, seconds)
+            self._slow.took(owed, outcome.label, seconds, self._loop.time())
         if not delivered:
-            self._log_failure(mail, outcome)
+            tell_failure(self._observer, mail, outcome)
         elif log.isEnabledFor(logging.DEBUG):
             log.debug("output done", extra={"id": mail.id, "flow": owed.flow, "output": outcome.label})
         return outcome
 
-    def _log_failure(self, mail: Mail, outcome: Outcome) -> None:
-        fault = outcome.fault
-        assert fault is not None
-        in_doubt = isinstance(fault, Temporary) and fault.in_doubt
-        if in_doubt:
-            self._observer.in_doubt(outcome.owed.flow, outcome.label)
-        again = outcome.state is State.RETRY
-        if again:
-            self._observer.retry(outcome.owed.flow, outcome.label)
-        log.warning(
-            "output failed, will be tried again" if again else "output given up",
-            extra={
-                "id": mail.id,
-                "flow": outcome.owed.flow,
-                "output": outcome.label,
-                "code": fault.enhanced,
-                "reason": fault.reason,
-                **({"in_doubt": True} if in_doubt else {}),
-            },
-        )
-
-    def _forget(self, seq: int, mail: Mail, *, traces: bool = False) -> None:
+    def _forget(
+        self, seq: int, mail: Mail, outcomes: Sequence[Outcome] = (), *, traces: bool = False
+    ) -> None:
         """Remove a mail that the client keeps."""
         self._finishing.add(seq)
-        self._commits.put(Finished([DoneMail(seq, mail, ())], traces))
+        self._commits.put(Finished([DoneMail(seq, mail, outcomes)], traces))
 
     def _finish(self, mails: list[DoneMail], *, traces: bool = False) -> None:
         """Every output of these mails is done: keep a copy if asked, flush, then remove."""
@@ -342,17 +317,23 @@ class LocalDelivery:
         except OSError as error:
             extra = {"id": landing.mail.id, "reason": str(error)}
             log.warning("the copy of a mail could not be kept", extra=extra)
-            self._finishing.discard(landing.seq)
-            self._schedule.add(landing.seq, time.time() + self.settings.first)
-            return False
-        return True
+            self._schedule.add_in(landing.seq, self.settings.first)
+        except Damaged as fault:
+            envelope = landing.mail.envelope
+            record = mail_record(envelope.id, fault, attempts=1, first=envelope.received, now=time.time())
+            self._commits.put(Progress(landing.seq, None, 1, (), given_up=record))
+        else:
+            return True
+        self._finishing.discard(landing.seq)
+        return False
 
     def removed(self, landing: DoneMail) -> None:
         """This mail is gone from the spool: tidy up after it."""
         self._finishing.discard(landing.seq)
+        self._trials.forget(landing.seq)
         for each in landing.landed:
             each.settle()
-        path = landing.mail.content.path
+        path = landing.mail.stored.path
         if path is not None:
             with contextlib.suppress(OSError):
                 path.unlink()
@@ -363,31 +344,38 @@ class LocalDelivery:
         """A run is written down: settle what landed, then finish, schedule or answer."""
         self._runs.done(step.seq)
         mail = step.mail
+        if step.parked or mail is None:
+            self._trials.forget(step.seq)
+        elif step.attempts and not step.finished:
+            self._trials.note(step.seq)
         if mail is None:
-            if step.retry_after is not None:
-                self._schedule.add(step.seq, time.time() + step.retry_after)
+            if step.given_up is not None:
+                tell_given_up(self._observer, step.given_up)
+            elif step.retry_after is not None:
+                self._schedule.add_in(step.seq, step.retry_after)
             return
         if step.item is not None and not step.item.settled and all_dead(step):
-            self._forget(step.seq, mail, traces=True)
+            self._forget(step.seq, mail, step.outcomes, traces=True)
             self._answer(step.item, refused(step.outcomes))
             return
         for outcome in step.outcomes:
             if outcome.state is State.DEAD:
                 self._observer.dead_letter(outcome.owed.flow, outcome.label)
-        landed = tuple(o.landed for o in step.outcomes if o.landed is not None)
+        landing = DoneMail(step.seq, mail, step.outcomes)
         if step.finished:
-            self._finish([DoneMail(step.seq, mail, landed)], traces=True)
+            self._finish([landing], traces=True)
         else:
-            for each in landed:
+            self._finishing.discard(step.seq)
+            for each in landing.landed:
                 each.settle()
             if not step.parked:
-                self._schedule.add(step.seq, step.due)
+                self._schedule.add_in(step.seq, step.wait)
         if step.item is not None:
             self._answer(step.item, accepted(step.item))
         self._start_due()
 
     def _start_due(self) -> None:
-        while self._runs.has_room and not self._stopping:
+        while self._runs.has_room and not (self._stopping or self._commits.distrusted):
             seq = self._schedule.pop()
             if seq is None:
                 self._schedule.set_alarm()
@@ -396,31 +384,12 @@ class LocalDelivery:
                 self._runs.launch(seq, None, None, (), 0, None)
 
     def _look_around(self) -> None:
-        """See what `deadletter` changed beside us, and sweep every few minutes."""
-        now = self._loop.time()
-        db = self._commits.store.db
-        version = db.execute("PRAGMA data_version").fetchone()[0]
-        sweep = now >= self._next_sweep
-        if version == self._data_version and not sweep:
+        if self._part.trust.lost:
+            self._commits.distrust(OSError("another process noted it"))
             return
-        self._data_version = version
-        for seq in self._part.due(db, time.time()):
+        for seq in self._sweeper.look(self._commits.store.db, self._loop.time(), self.settings):
             if not (self._runs.holds(seq) or seq in self._schedule or seq in self._finishing):
-                self._schedule.add(seq, time.time())
-        if sweep:
-            self._next_sweep = now + self.settings.sweep
-            self._report(db)
-
-    def _report(self, db: sqlite3.Connection) -> None:
-        unfinished, oldest = db.execute(
-            "SELECT count(*), min(received) FROM mail WHERE parked = 0"
-        ).fetchone()
-        dead = db.execute("SELECT count(*) FROM dead").fetchone()[0]
-        age = max(0.0, time.time() - oldest / 1000) if oldest else None
-        self._observer.backlog(age, unfinished, dead)
-        if unfinished or dead:
-            extra = {"unfinished": unfinished, "dead": dead, "oldest_seconds": round(age or 0.0)}
-            log.info("sweep", extra=extra)
+                self._schedule.add_in(seq, 0.0)
 
 
 def _quick(owed: Owed) -> bool:

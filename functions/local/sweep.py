@@ -1,8 +1,9 @@
-"""One pass over a local spool, from outside: what waits is made due now."""
+"""Sweeps of a local spool: by the server that owns it, and one pass from outside (`smtp-relay sweep`)."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import sqlite3
 import time
 from collections.abc import Mapping
@@ -10,8 +11,12 @@ from pathlib import Path
 
 from functions.backends import Swept
 from functions.config import DeliveryConfig
+from functions.delivery.events import DeliveryEvents
 from functions.errors import Temporary
 from functions.local import layout
+from functions.local.messages import Settings
+
+log = logging.getLogger("smtp_relay.delivery")
 
 
 def sweep_once(config: DeliveryConfig, folder: Path, environ: Mapping[str, str]) -> Swept:
@@ -24,15 +29,50 @@ def sweep_once(config: DeliveryConfig, folder: Path, environ: Mapping[str, str])
     try:
         for part in layout.parts(root):
             with contextlib.closing(part.connect()) as db:
-                count, received = db.execute(
-                    "SELECT count(*), min(received) FROM mail WHERE parked = 0"
-                ).fetchone()
+                count, received, records = layout.backlog(db)
                 unfinished += count
                 if received is not None:
                     oldest = max(oldest or 0.0, now - received / 1000)
-                dead += db.execute("SELECT count(*) FROM dead").fetchone()[0]
-                changed = db.execute("UPDATE mail SET next = ? WHERE parked = 0 AND next > ?", (now, now))
+                dead += records
+                changed = db.execute(
+                    "UPDATE mail SET next = ? WHERE parked IS NOT 1 AND next > ?", (now, now)
+                )
                 rung += changed.rowcount
     except sqlite3.Error as error:
         raise Temporary(f"the spool cannot be read: {error}") from error
     return Swept(oldest, unfinished, dead, rung)
+
+
+class Sweeper:
+    """Sees what other processes (`deadletter`, `sweep`) changed in a part of the spool, and counts what
+    waits in it every few minutes. Times are the event loop's, in seconds."""
+
+    def __init__(self, part: layout.Part, observer: DeliveryEvents) -> None:
+        self._part = part
+        self._observer = observer
+        self._version = 0
+        self._next = 0.0
+
+    def forget(self) -> None:
+        """The database is another one: look at it the next time."""
+        self._version = -1
+
+    def look(self, db: sqlite3.Connection, now: float, settings: Settings) -> list[int]:
+        """The mails that are due, where the database changed or a sweep is due; else none."""
+        version = db.execute("PRAGMA data_version").fetchone()[0]
+        sweep = now >= self._next
+        if version == self._version and not sweep:
+            return []
+        self._version = version
+        if sweep:
+            self._next = now + settings.sweep
+            self._report(db)
+        return self._part.due(db, time.time(), settings.longest)
+
+    def _report(self, db: sqlite3.Connection) -> None:
+        unfinished, oldest, dead = layout.backlog(db)
+        age = max(0.0, time.time() - oldest / 1000) if oldest else None
+        self._observer.backlog(age, unfinished, dead)
+        if unfinished or dead:
+            extra = {"unfinished": unfinished, "dead": dead, "oldest_seconds": round(age or 0.0)}
+            log.info("sweep", extra=extra)

@@ -2,8 +2,8 @@
 (RFC 5322 sections 3.4 and 4.4).
 
 A list is what a stranger wrote: any text gives a list, in linear time and without recursion. The From
-fields are read in one place, `authors_of`, because whoever signs, checks or shows a mail has to mean
-the same author.
+fields are read in one place, `authors_of`, because the code that signs a mail, checks it or shows it
+has to mean the same author.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ from functions.message.charset import decode, decode_words
 from functions.message.domains import ascii_form, domain_key, fold_ascii
 from functions.message.fields import all_values
 
-MAX_AUTHORS: Final = 8_192
-"""Bytes of all From fields that are read; more is no list of authors."""
+MAX_AUTHORS: Final = 500
+"""Mailboxes of a From field that are read; more is no list of authors."""
+
+MAX_FROM: Final = 8_192
+"""Bytes of all From fields that are read."""
 
 # The possessive forms (`*+`) keep a quote or a word that never ends from costing more than one pass.
 _TOKEN: Final = re.compile(
@@ -114,10 +117,10 @@ class Authors(NamedTuple):
 
 def authors_of(head: bytes) -> Authors:
     """The authors of a mail with this header block (RFC 5322 section 3.6.2). Never raises; time is
-    linear in the header and MAX_AUTHORS bounds what is kept."""
+    linear in the header, MAX_FROM and MAX_AUTHORS bound what is read and kept."""
     addresses: list[Address] = []
     unsure: list[Address] = []
-    left = MAX_AUTHORS
+    left = MAX_FROM
     fields = 0
     for value, sound in all_values(head, b"from"):
         boxes, others = _readings(decode(value[:left]))
@@ -125,7 +128,8 @@ def authors_of(head: bytes) -> Authors:
         unsure += others
         fields += sound
         left -= len(value) + 1  # so that empty fields count as well
-        if left < 0:
+        if left < 0 or len(boxes) >= MAX_AUTHORS:
+            left = -1
             break
     return Authors(tuple(addresses), fields, left >= 0, tuple(unsure))
 
@@ -178,7 +182,7 @@ def _parse(text: str, most: int) -> tuple[list[Address], list[Address], bool]:
     box = _Mailbox()
     balanced = True
     at = 0
-    while at < len(text) and len(found) < most:
+    while at < len(text) and len(found) + len(box.angles) < most:
         if box.fresh:
             box.fresh = False
             usual = _USUAL.match(text, at)
@@ -217,7 +221,7 @@ def _parse(text: str, most: int) -> tuple[list[Address], list[Address], bool]:
             box.settle(found, unsure)
             box = _Mailbox()
         elif box.outer is None and kind == "group":
-            box = _Mailbox()
+            box.forget()
         else:
             box.add(piece, piece, piece)
     box.settle(found, unsure)
@@ -225,23 +229,34 @@ def _parse(text: str, most: int) -> tuple[list[Address], list[Address], bool]:
 
 
 class _Word:
-    """Pieces without a blank between them, as meant and as written. `first` and `last` are what of the
-    first and of the last piece stands outside of quotes and encoded words; `has_at` tells of all."""
+    """Pieces without a blank between them, each as meant and as written. `first` and `last` are what of
+    the first and of the last piece stands outside of quotes and encoded words; `has_at` tells of all."""
 
-    __slots__ = ("cut", "first", "has_at", "last", "meant", "written")
+    __slots__ = ("_pieces", "cut", "first", "has_at", "last")
 
     def __init__(self, meant: str, written: str, plain: str) -> None:
-        self.meant = [meant]
-        self.written = [written]
+        self._pieces = [meant, written]
         self.first = self.last = plain
         self.has_at = "@" in plain
         self.cut = False
 
-    def append(self, other: _Word) -> None:
-        self.meant += other.meant
-        self.written += other.written
+    def append(self, meant: str, written: str, plain: str) -> None:
+        self._pieces += (meant, written)
+        self.last = plain
+        self.has_at = self.has_at or "@" in plain
+
+    def join(self, other: _Word) -> None:
+        self._pieces += other._pieces
         self.last = other.last
         self.has_at = self.has_at or other.has_at
+
+    @property
+    def meant(self) -> str:
+        return "".join(self._pieces[::2])
+
+    @property
+    def written(self) -> str:
+        return "".join(self._pieces[1::2])
 
 
 class _Mailbox:
@@ -260,12 +275,11 @@ class _Mailbox:
         self.glued = False
 
     def add(self, meant: str, written: str, plain: str = "") -> None:
-        word = _Word(meant, written, plain)
         if self.glued:
-            self.words[-1].append(word)
+            self.words[-1].append(meant, written, plain)
         else:
-            self.words.append(word)
-        self.glued = True
+            self.words.append(_Word(meant, written, plain))
+            self.glued = True
 
     def open(self) -> None:
         self.close()
@@ -273,7 +287,7 @@ class _Mailbox:
 
     def close(self) -> None:
         if self.outer is not None:
-            self.angles.append(" ".join("".join(word.written) for word in self._joined()))
+            self.angles.append(" ".join(word.written for word in self._joined()))
             self.words, self.outer = self.outer, None
         self.glued = False
 
@@ -282,15 +296,22 @@ class _Mailbox:
         """Whether what was read so far is an address, and not the name of a group."""
         return bool(self.angles) or any(word.has_at for word in self.words)
 
+    def forget(self) -> None:
+        """What was read so far is the name of a group."""
+        self.words.clear()
+        self.comment = ""
+        self.fresh = True
+        self.glued = False
+
     def settle(self, found: list[Address], unsure: list[Address]) -> None:
         self.close()
         addresses, words = self.angles, self.words
         if not addresses and any(word.has_at for word in words):
             # `Name local@domain`: a word with an @ outside of quotes is an address.
             joined = self._joined()
-            addresses = ["".join(word.written) for word in joined if word.has_at]
+            addresses = [word.written for word in joined if word.has_at]
             words = [word for word in joined if not word.has_at]
-        name = _plain(" ".join("".join(word.meant) for word in words) or self.comment)
+        name = _plain(" ".join(word.meant for word in words) or self.comment)
         for address in addresses or ("",):
             if address or name:
                 found.append(Address(name, address))
@@ -300,16 +321,18 @@ class _Mailbox:
         """The words with those joined that make one address: blanks and comments may stand around its
         @ and around the dots behind it (RFC 5322 section 4.4). Where they stand at a dot, other
         readers let the address end there: that one is kept in `shorter`."""
+        if len(self.words) < 2:
+            return self.words
         joined = self.words[:1]
         for word in self.words[1:]:
             last = joined[-1]
             if word.first.startswith("@") or last.last.endswith("@"):
-                last.append(word)
+                last.join(word)
             elif last.has_at and (word.first.startswith(".") or last.last.endswith(".")):
                 if not last.cut:
-                    self.shorter.append("".join(last.written))
+                    self.shorter.append(last.written)
                 last.cut = True
-                last.append(word)
+                last.join(word)
             else:
                 joined.append(word)
         return joined

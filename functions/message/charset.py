@@ -1,8 +1,8 @@
-"""Octets to text for mails that lie about their charset, and RFC 2047 encoded words.
+"""Decodes bytes of mails with wrong charsets, and RFC 2047 encoded words.
 
-Nothing here raises, and nothing takes more than linear time. Only charsets that Python ships under
-a known name are looked up: its codec registry remembers every unknown name for ever, and some of
-its codecs (punycode, idna) take quadratic time.
+Nothing here raises or takes more than linear time. The module looks up only known names of charsets,
+because Python's codec registry keeps every unknown name for ever, and some of its codecs (punycode,
+idna) take quadratic time.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import re
 from encodings.aliases import aliases
 from typing import Final
 
-# What browsers and mail readers take these names for (WHATWG Encoding): real mail relies on it.
+# The meaning of these names in browsers and mail clients (WHATWG Encoding), because real mail relies
+# on it.
 _READ_AS: Final = {
     "ascii": "utf_8",
     "us_ascii": "utf_8",
@@ -49,14 +50,14 @@ _NOT_BASE64: Final = re.compile(rb"[^A-Za-z0-9+/]+")
 
 
 def codec_of(charset: str) -> str | None:
-    """The codec to read a charset with, None for one that is unknown."""
+    """The codec of a charset, None for an unknown one."""
     name = charset.strip().strip("\"'").lower()
     return _CODECS.get(re.sub(r"[^a-z0-9]", "_", name)) if len(name) <= 64 else None
 
 
 def decode(data: bytes, charset: str = "") -> str:
-    """Text from octets: by the charset where it is known, else as UTF-8 where they are that, else
-    as Windows-1252. Never raises; what cannot be read becomes U+FFFD."""
+    """Text from bytes: by the charset if known, else as UTF-8 if valid, else as Windows-1252. Never
+    raises; undecodable bytes become U+FFFD."""
     codec = codec_of(charset) if charset else None
     if codec is not None and codec != "utf_8":
         return data.decode(codec, "replace")
@@ -67,10 +68,9 @@ def decode(data: bytes, charset: str = "") -> str:
 
 
 def decode_words(value: bytes) -> str:
-    """An unstructured header value as text, its encoded words read (RFC 2047 section 6.2).
+    """An unstructured header value as text, with decoded words (RFC 2047 section 6.2).
 
-    Neighbouring words of one charset are joined before they are read, because senders cut them
-    within a character.
+    Neighbouring words of one charset are joined first, because senders cut them within a character.
     """
     if b"=?" not in value:
         return decode(value)
@@ -93,7 +93,7 @@ def decode_words(value: bytes) -> str:
 
 
 def decode_base64(data: bytes) -> bytes:
-    """Base64 as lenient readers take it: other characters skipped, padding mended."""
+    """Base64 as lenient readers decode it: skips other characters and fixes the padding."""
     try:
         return binascii.a2b_base64(data)
     except binascii.Error:

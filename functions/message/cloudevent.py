@@ -1,7 +1,7 @@
-"""The CloudEvent of a mail: CloudEvents 1.0, structured JSON (SPEC section 7).
+"""The CloudEvent of a mail: CloudEvents 1.0, structured JSON (docs/cloudevent.md).
 
-`data.email` and `data.server` have the fields of the reference's interface, and the type is the
-reference's too, so that what consumes its events goes on working.
+`data.email` and `data.server` have the fields of the reference's interface, and the type is also the
+reference's, so that consumers of its events keep working.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ CONTENT_TYPE: Final = "application/cloudevents+json; charset=utf-8"
 """CloudEvents' HTTP binding, structured mode. `http-filter` says application/json instead."""
 
 MIN_BYTES: Final = 65_536
-"""What `max_bytes` has to be at least; no mail's event needs more once it is cut to the bone."""
+"""The least `max_bytes`: the event of every mail can be cut to this size."""
 
 AUTH_RESULTS: Final = ("spf", "dkim", "dmarc", "arc")
 
-# XML 1.0's characters are what SQS takes in a message; lone surrogates are no text at all. Each of
-# these is three octets long, as is what stands in for it.
+# SQS accepts only XML 1.0's characters in a message, and lone surrogates are not text. Each of these
+# characters has three bytes, like its replacement.
 _UNFIT: Final = re.compile("[\ud800-\udfff\ufffe\uffff]")
 
 
 class _Bounds(NamedTuple):
-    """How much of everything but text and html is shown: characters of each value, items of each
-    list, and characters of what `text_limit` speaks of."""
+    """Bounds for everything but text and html: characters of each value, items of each list, and
+    characters of the texts that `text_limit` covers."""
 
     characters: int
     items: int
@@ -62,12 +62,12 @@ def build(
     text_limit: int | None = None,
     max_bytes: int,
 ) -> bytes:
-    """The event of a mail as one flow's outputs send it, UTF-8 JSON of at most `max_bytes` octets.
+    """The event of a mail as one flow's outputs send it, UTF-8 JSON of at most `max_bytes` bytes.
 
-    `storage_url` is where this flow stored the mail. `auth` are mail-auth's results; left out,
-    they are those of the flow's notes. `text_limit` is the most characters shown of text, html,
-    subject and file names each. Where the event would still be too large, text and html are cut
-    further, then long lists and values. Raises ValueError for a `max_bytes` below MIN_BYTES.
+    `storage_url` is where this flow stored the mail. `auth` are mail-auth's results, by default those of
+    the flow's notes. `text_limit` bounds the characters of text, html, subject and file names each. If
+    the event is still too large, text and html are cut further, then long lists and values. Raises
+    ValueError for a `max_bytes` below MIN_BYTES.
     """
     if max_bytes < MIN_BYTES:
         raise ValueError(f"max_bytes is below {MIN_BYTES}")
@@ -89,7 +89,7 @@ def build(
 
 
 def encode(event: Mapping[str, Any]) -> bytes:
-    """Compact JSON in UTF-8, without characters that a queue would refuse."""
+    """Compact JSON in UTF-8, without characters that a queue refuses."""
     text = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
     return _UNFIT.sub("\ufffd", text).encode()
 
@@ -194,7 +194,7 @@ def _mailbox(name: str, address: str) -> str:
 
 
 def _markup(addresses: Iterable[Address]) -> str:
-    """The classes are those that style sheets made for the reference's events look for."""
+    """The classes match style sheets for the reference's events."""
     found = []
     for one in addresses:
         name, address = html.escape(one.name), html.escape(one.address)
@@ -208,7 +208,7 @@ def _markup(addresses: Iterable[Address]) -> str:
 def _date(date: datetime) -> str | None:
     try:
         return iso(date)
-    except OverflowError:  # the offset leads out of the years that a datetime has
+    except OverflowError:  # the offset leads beyond the years of a datetime
         return None
 
 
@@ -224,7 +224,7 @@ def _cut_all(value: Any, bounds: _Bounds) -> Any:
 
 
 def _share(bodies: list[str], room: int) -> list[str]:
-    """Both bodies within `room` octets of JSON together; what one does not need is the other's."""
+    """Both bodies within `room` bytes of JSON; one may use the room that the other leaves."""
     shown = []
     needs = sum(map(_octets, bodies))
     for left, body in zip(range(len(bodies), 0, -1), bodies, strict=True):
@@ -237,12 +237,12 @@ def _share(bodies: list[str], room: int) -> list[str]:
 
 
 def _octets(text: str) -> int:
-    """How long a text is between the quotes of JSON."""
+    """The length of a text between the quotes of JSON."""
     return len(json.dumps(text, ensure_ascii=False).encode("utf-8", "surrogatepass")) - 2
 
 
 def _prefix(text: str, room: int) -> str:
-    """The longest start of `text` that takes at most `room` octets in JSON."""
+    """The longest start of `text` that takes at most `room` bytes in JSON."""
     text = text[: max(0, room)]
     if _octets(text) <= room:
         return text

@@ -1,4 +1,4 @@
-"""Domain names as they are compared: one form for every way to write a name.
+"""Comparison of domain names: one form for every spelling of a name.
 
 The form is the name's A-labels in lower case (RFC 5890 section 2.3.2.1), as IDNA 2008 makes them after
 the mapping of UTS 46 without its transitional part: `MÜNCHEN.example`, `münchen。example` and
@@ -22,27 +22,27 @@ _LOWER: Final = {ord("A") + at: ord("a") + at for at in range(26)}
 
 
 def fold_ascii(text: str) -> str:
-    """The text with A to Z in lower case and every other character as it is: `str.lower` would make an
-    ASCII letter of U+212A (KELVIN SIGN)."""
+    """The text with A to Z in lower case and every other character unchanged, because `str.lower` makes
+    an ASCII letter of U+212A (KELVIN SIGN)."""
     return text.lower() if text.isascii() else text.translate(_LOWER)
 
 
 def ascii_form(domain: str) -> str | None:
-    """The name as DNS is asked for it, without a final dot; None for what is no domain name.
+    """The name as a DNS query needs it, without a final dot; None if it is not a domain name.
 
-    Labels with underscores pass where they are ASCII: keys and policies live below them. Address
+    ASCII labels with underscores pass, because the names of keys and policies contain them. Address
     literals are not domain names. Never raises.
     """
     return _ascii_form(domain) if len(domain) <= _MAX_TEXT else None
 
 
 def domain_key(domain: str) -> str:
-    """What all ways to write one domain have in common, and no other domain has: its ASCII form. What
-    is no domain name is only equal to itself, the case of A to Z aside."""
+    """The key of a domain, equal for all its spellings and for no other domain: its ASCII form. A text
+    that is not a domain name equals only itself, apart from the case of A to Z."""
     return ascii_form(domain) or fold_ascii(domain)
 
 
-@lru_cache(maxsize=4_096)  # a mail's few names are asked about again and again
+@lru_cache(maxsize=4_096)  # the checks repeat a mail's few names
 def _ascii_form(domain: str) -> str | None:
     name = domain.lower() if domain.isascii() else _a_labels(domain)
     name = name.removesuffix(".")
@@ -50,8 +50,9 @@ def _ascii_form(domain: str) -> str | None:
 
 
 def _a_labels(domain: str) -> str:
-    """The name after UTS 46's mapping, its U-labels as A-labels; "" where IDNA 2008 has none for one."""
-    import idna  # its tables take a while to load, and few names need them
+    """The name after UTS 46's mapping, its U-labels as A-labels; "" if IDNA 2008 has none for a
+    label."""
+    import idna  # its tables load slowly, and few names need them
 
     try:
         labels = idna.uts46_remap(domain, std3_rules=False).split(".")

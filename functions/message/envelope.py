@@ -9,17 +9,23 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
 
 SCHEMA: Final = 1
 
 FIELD_NAME: Final = b"X-SMTP-Relay-Envelope"
 
+LAST: Final = 253_370_764_800_000
+"""Unix milliseconds that no time goes beyond: the year 9999, with which calendars end."""
+
 _FOLD: Final = 76  # RFC 5322 section 2.1.1: lines SHOULD stay within 78 octets
+_WORDS: Final = 200  # characters of the reason that are quoted from the envelope
 
 
 class UnknownEnvelope(ValueError):
@@ -72,12 +78,12 @@ class Refused(_Frozen):
 
 class Envelope(_Frozen):
     """One accepted mail. `received` is Unix time in milliseconds; `sha256` (hex) and `size`
-    (octets) are those of the mail below the envelope field."""
+    (bytes) are those of the mail below the envelope field. An empty `sha256` tells nothing."""
 
     schema_: int = Field(default=SCHEMA, alias="schema")
     id: str
     session: str
-    received: int
+    received: int = Field(ge=0, le=LAST)
     reverse_path: str
     parameters: tuple[str, ...] = ()
     recipients: tuple[Recipient, ...]
@@ -94,11 +100,11 @@ class Envelope(_Frozen):
     """Where a client said (XFORWARD) that it got the mail from: name, addr, port, proto, helo,
     ident, source."""
     notes: dict[str, FlowNotes] = Field(default_factory=dict)
-    size: int
-    sha256: str
+    size: int = Field(ge=0)
+    sha256: str = ""
     config: str = ""
     """Digest of the configuration that decided."""
-    replay: int = 0
+    replay: int = Field(default=0, ge=0, le=2**31)
     refused: tuple[Refused, ...] = ()
 
     @property
@@ -148,22 +154,57 @@ def decode_value(value: bytes) -> Envelope:
 
 
 def from_json(text: bytes | str) -> Envelope:
-    """Read an envelope's JSON, by its schema number. Raises UnknownEnvelope with the reason."""
+    """Read an envelope's JSON, by its schema number. Raises UnknownEnvelope with the reason, and
+    nothing else, whatever the text is: what is read can be written again, and names a flow."""
     try:
-        raw = json.loads(text)
+        raw = json.loads(
+            text, object_pairs_hook=_unique, parse_constant=_no_number, parse_float=_finite_number
+        )
     except ValueError as error:
-        raise UnknownEnvelope(f"the envelope is not JSON: {error}") from error
+        raise UnknownEnvelope(f"the envelope is not JSON: {_quoted(error)}") from error
+    except (RecursionError, MemoryError) as error:
+        raise UnknownEnvelope("the envelope is nested too deeply, or too large") from error
     version = raw.get("schema") if isinstance(raw, dict) else None
-    reader = READERS.get(version) if isinstance(version, int) else None
+    reader = READERS.get(version) if type(version) is int else None
     if reader is None:
         known = ", ".join(map(str, sorted(READERS)))
-        raise UnknownEnvelope(f"envelope schema {version!r} is not one of those read here: {known}")
+        raise UnknownEnvelope(f"envelope schema {_quoted(version)} is not one of those read here: {known}")
     try:
-        return reader(raw)
+        envelope = reader(raw)
+        # An output or a replay may want to write it: what cannot be written is not read.
+        envelope.to_json()
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
-        raise UnknownEnvelope(f"envelope field {where}: {first['msg']}") from error
+        raise UnknownEnvelope(f"envelope field {_quoted(where)}: {_quoted(first['msg'])}") from error
+    except PydanticSerializationError as error:
+        raise UnknownEnvelope(f"the envelope cannot be written again: {_quoted(error)}") from error
+    if not all(recipient.flows for recipient in envelope.recipients) or not envelope.recipients:
+        # No output would be left to deliver it, so that the mail would count as finished.
+        raise UnknownEnvelope("the envelope names no recipient, or one that no flow took")
+    return envelope
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice in an object")
+    return found
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is no number")
+
+
+def _finite_number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{_quoted(text)} is too large a number")
+    return number
+
+
+def _quoted(something: object) -> str:
+    return str(something)[:_WORDS]
 
 
 def _read_1(raw: Mapping[str, Any]) -> Envelope:

@@ -1,4 +1,4 @@
-"""Reading header fields from a header block of octets, within bounds."""
+"""Reads header fields from a header block of bytes, within bounds."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from functions.message.headers import CRLF, field_end, field_patterns, unfold
 
 MAX_FIELDS: Final = 2_000
 MAX_VALUE: Final = 65_536
-"""Octets of a value that are read; a list of a thousand addresses fits."""
+"""Most bytes of a value to read; a list of a thousand addresses fits."""
 
 _FIELD: Final = re.compile(rb"([!-9;-~]+)[ \t]*:")
 
 
 def iter_fields(head: bytes, most: int = MAX_FIELDS) -> Iterator[tuple[bytes, bytes]]:
-    """Name as written and unfolded value of each field, from the top. Lines that are no field are
-    passed over; after `most` fields the rest is."""
+    """Name as written and unfolded value of each field, from the top. Skips lines that are not fields,
+    and everything after `most` fields."""
     at = count = 0
     while at < len(head) and count < most:
         end = field_end(head, at)
@@ -30,7 +30,7 @@ def iter_fields(head: bytes, most: int = MAX_FIELDS) -> Iterator[tuple[bytes, by
 
 
 def first_value(head: bytes, name: bytes) -> bytes | None:
-    """The unfolded value of the first field of this name, None where there is none."""
+    """The unfolded value of the first field of this name, else None."""
     first, other = _patterns(name)
     found = first.match(head) or other.search(head)
     if found is None:
@@ -39,8 +39,8 @@ def first_value(head: bytes, name: bytes) -> bytes | None:
 
 
 def all_values(head: bytes, name: bytes) -> Iterator[tuple[bytes, bool]]:
-    """The values of all fields of this name from the top, on one line and whole. The flag is false for
-    what only a lenient reader takes for such a field (`headers.field_patterns`)."""
+    """The values of all fields of this name from the top, on one line and whole. The flag is false for a
+    text that only a lenient reader takes for such a field (`headers.field_patterns`)."""
     first, other = _lenient_patterns(name)
     found = first.match(head) or other.search(head)
     while found is not None:

@@ -22,7 +22,7 @@ MAX_LINE: Final = 998
 """RFC 5322 section 2.1.1: octets of a line, its CRLF not counted."""
 
 # RFC 5322 section 3.6.8 (ftext), and section 4.5 for the blanks before the colon. The bounds let
-# a reader of a stream decide after a thousand octets. The group is there for a header's first line.
+# a reader of a stream decide after a thousand bytes. The group is there for a header's first line.
 _FIRST: Final = re.compile(rb"(?:(>?From )|[!-9;-~]{1,997}[ \t]{0,64}(:)?)")
 _MAILBOX_LINE: Final = re.compile(rb">?From (?![ \t]*:)")
 _NAME: Final = re.compile(r"[!-9;-~]{1,77}")
@@ -198,8 +198,9 @@ def field_patterns(
     if exact := _any_of(names):
         ways.append(exact + rb"[ \t]*:")
     if loose := _any_of(lenient):
-        # A line that starts with a blank continues the field above it.
-        ways.append(rb"(?:(?![ \t])%b*+)?%b(?:%b|\r\n[ \t])*+:" % (_INVISIBLE, loose, _INVISIBLE))
+        # A line that starts with a blank continues the field above it. Most lines start with a letter.
+        before = rb"(?:(?=[^ \t!-~])%b*+)?" % _INVISIBLE
+        ways.append(rb"%b%b(?:%b|\r\n[ \t])*+:" % (before, loose, _INVISIBLE))
     line = b"(?:" + b"|".join(ways) + b")"
     return re.compile(line, re.IGNORECASE), re.compile(rb"\r\n" + line, re.IGNORECASE)
 

@@ -1,7 +1,7 @@
-"""Plain text from an HTML body, for mails that bring no text of their own.
+"""Plain text from an HTML body, for mails without a text.
 
-Not html.parser: on unclosed comments and declarations its time grows with the square of the
-input, and mail is written by strangers. This one reads every character a bounded number of times.
+html.parser takes quadratic time on unclosed comments and declarations, and strangers write mail. This
+parser reads every character a bounded number of times.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import html
 import re
 from typing import Final
 
-_OPEN: Final = re.compile(r"<(?=/?[a-zA-Z]|[!?])")  # any other is text
+_OPEN: Final = re.compile(r"<(?=/?[a-zA-Z]|[!?])")  # any other `<` is text
 _TAG: Final = re.compile(r"/?[a-zA-Z][a-zA-Z0-9]{0,15}")
 # A whole tag, with `>` allowed inside quoted values. Possessive, so that a failure is one pass.
 _REST: Final = re.compile(r"""[^>"']*+(?:(?:"[^"]*+"|'[^']*+')[^>"']*+)*+>""")
@@ -40,7 +40,7 @@ def text_of_html(source: str) -> str:
             continue
         name = _TAG.match(source, tag + 1)
         whole = _REST.match(source, tag + 1) if quotes_end else None
-        # One tag whose quotes never end, and quotes are not believed any more: see _REST.
+        # After one tag with an unterminated quote the parser ignores quotes: see _REST.
         quotes_end = whole is not None
         at = whole.end() if whole else _after(source, ">", tag + 1)
         word = name[0].lower() if name else ""
@@ -63,6 +63,6 @@ _LOWER: Final = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 
 def _after(source: str, what: str, at: int) -> int:
-    """Where `what` ends, the end of all where it does not come any more."""
+    """The end of the next `what`, else the end of the text."""
     found = source.find(what, at)
     return len(source) if found < 0 else found + len(what)

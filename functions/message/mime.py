@@ -1,8 +1,8 @@
-"""What the outputs show of a mail's content, read lazily and within bounds.
+"""A mail's content for outputs that show it, read lazily and within bounds.
 
-The standard library's parser recurses once per level, keeps every part, and can be made quadratic;
-mail is written by strangers. This reader only marks where the parts are, without recursion, and
-decodes what is asked for. No mail makes it raise, whatever its form (SPEC section 11).
+Strangers write mail, and the standard library's parser recurses once per level, keeps every part, and
+can take quadratic time. This reader only records where the parts are, without recursion, and decodes a
+part on demand. No mail makes it raise.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ if TYPE_CHECKING:
 
 Priority = Literal["high", "normal", "low"]
 
-_TYPES: Final = MimeTypes(filenames=())  # the built-in table: the same names on every machine
+_TYPES: Final = MimeTypes(filenames=())  # the built-in table, because it is the same on every machine
 _TYPES_EXTENSION: Final = {"message/rfc822": ".eml", "text/plain": ".txt", "text/calendar": ".ics"}
 _DELIMITER_END: Final = re.compile(rb"(--)?[ \t]*(?:\r\n|\Z)")
 _NEAR_DELIMITERS: Final = 10_000
-_PART_HEAD: Final = 65_536  # octets of a part's header block that are searched for its MIME fields
+_PART_HEAD: Final = 65_536  # bytes of a part's header block to search for MIME fields
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much of a mail is looked at.
+    """Bounds for reading a mail.
 
-    `content` and `head` are octets of the mail and of its header block, `text` octets of all text
-    bodies before they are decoded (the same again for html), `scan` how many octets the search for
-    parts may pass over, for each octet of the mail.
+    `content` and `head` are bytes of the mail and of its header block, `text` bytes of all text bodies
+    before decoding (the same again for html), `scan` how many bytes the search for parts may scan for
+    each byte of the mail.
     """
 
     content: int = 67_108_864
@@ -69,8 +69,8 @@ class Leaf:
     content_id: str
 
     def payload(self, most: int | None = None) -> bytes:
-        """The content without its transfer encoding (RFC 2045 section 6), read from the first
-        `most` encoded octets. Unknown encodings count as binary."""
+        """The content without its transfer encoding (RFC 2045 section 6), decoded from the first `most`
+        encoded bytes. Unknown encodings count as binary."""
         end = self.end if most is None else min(self.end, self.start + most)
         raw = self.data[self.start : end]
         if self.encoding == "base64":
@@ -81,14 +81,14 @@ class Leaf:
 
     @cached_property
     def size(self) -> int:
-        """Octets of the decoded content."""
+        """Size of the decoded content in bytes."""
         return (
             len(self.payload()) if self.encoding in ("base64", "quoted-printable") else self.end - self.start
         )
 
     @property
     def is_body(self) -> bool:
-        """Whether this is (one of) the mail's texts and no attachment."""
+        """Whether this is (one of) the mail's texts and not an attachment."""
         return (
             self.content_type in ("text/plain", "text/html")
             and self.disposition != "attachment"
@@ -98,8 +98,8 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Attachment:
-    """A part that is no text of the mail. `filename` is the sender's, without control characters,
-    or made up from the content type; it is not safe as a path."""
+    """A part that is not a text of the mail. `filename` is the sender's, without control characters, or
+    derived from the content type; it is not safe as a path."""
 
     filename: str
     leaf: Leaf
@@ -110,7 +110,7 @@ class Attachment:
 
     @property
     def size(self) -> int:
-        """Octets of the decoded content."""
+        """Size of the decoded content in bytes."""
         return self.leaf.size
 
     def payload(self) -> bytes:
@@ -119,7 +119,7 @@ class Attachment:
 
 
 class Parts:
-    """A mail's content for outputs that show it. Everything is read when first asked for."""
+    """A mail's content for outputs that show it. Every property is read at its first use."""
 
     def __init__(self, mail: Mail, flow: str, data: bytes, limits: Limits) -> None:
         self._mail = mail
@@ -129,7 +129,7 @@ class Parts:
 
     @cached_property
     def head(self) -> bytes:
-        """The header block, as far as it is looked at."""
+        """The header block, up to its bound."""
         return self._data[: min(head_size(self._data), self._limits.head)]
 
     @cached_property
@@ -173,7 +173,7 @@ class Parts:
 
     @cached_property
     def date(self) -> datetime | None:
-        """The Date field as an aware datetime, None where it is absent or cannot be read."""
+        """The Date field as an aware datetime, None if it is absent or unreadable."""
         value = first_value(self.head, b"date")
         if value is None:
             return None
@@ -185,7 +185,7 @@ class Parts:
 
     @cached_property
     def priority(self) -> Priority | None:
-        """From X-Priority, X-MSMail-Priority, Priority or Importance, None where none is there."""
+        """From X-Priority, X-MSMail-Priority, Priority or Importance, else None."""
         for name in (b"x-priority", b"x-msmail-priority", b"priority", b"importance"):
             value = first_value(self.head, name)
             if value is not None:
@@ -194,19 +194,18 @@ class Parts:
 
     @cached_property
     def text(self) -> str | None:
-        """The text bodies, lines ended by LF; derived from `html` when there are none; None when
-        there is neither."""
+        """The text bodies with LF line ends, else derived from `html`; None if there is neither."""
         text = self._bodies("text/plain")
         return text_of_html(self.html) if text is None and self.html is not None else text
 
     @cached_property
     def html(self) -> str | None:
-        """The HTML bodies, lines ended by LF, None when there are none."""
+        """The HTML bodies with LF line ends, None if there are none."""
         return self._bodies("text/html")
 
     @cached_property
     def attachments(self) -> list[Attachment]:
-        """Every other part, forwarded mails and inline images included, in the mail's order."""
+        """Every other part, with forwarded mails and inline images, in the mail's order."""
         leaves = [leaf for leaf in self.leaves if not leaf.is_body]
         return [Attachment(leaf.filename or _made_up(leaf, at), leaf) for at, leaf in enumerate(leaves, 1)]
 
@@ -244,7 +243,7 @@ def read_parts(mail: Mail, flow: str, limits: Limits | None = None) -> Parts:
 
 
 def _walk(data: bytes, limits: Limits) -> Iterator[Leaf]:
-    """The leaves in order, depth first with a stack of our own."""
+    """The leaves in order, depth first with an explicit stack."""
     budget = limits.scan * len(data) + 1_048_576
     parts = 0
     stack = [(0, len(data), 0, "text/plain")]
@@ -265,7 +264,7 @@ def _walk(data: bytes, limits: Limits) -> Iterator[Leaf]:
 
 
 def _as_text(leaf: Leaf) -> Leaf:
-    """A multipart without delimiter lines is read as what it then is: text."""
+    """A multipart without delimiter lines counts as text."""
     if not leaf.content_type.startswith("multipart/"):
         return leaf
     return replace(leaf, content_type="text/plain", parameters={})
@@ -276,7 +275,7 @@ def _split(data: bytes, start: int, end: int, boundary: str, most: int) -> list[
     delimiter = b"--" + boundary.encode("utf-8", "replace")
     ranges: list[tuple[int, int]] = []
     opened: int | None = None
-    # The first delimiter may stand at the very start, where no CRLF precedes it.
+    # The first delimiter may stand at the very start, without a preceding CRLF.
     at = start if data.startswith(delimiter, start, end) else _next(data, delimiter, start, end)
     tries = 0
     while at >= 0 and len(ranges) < most and tries < _NEAR_DELIMITERS:
@@ -288,7 +287,7 @@ def _split(data: bytes, start: int, end: int, boundary: str, most: int) -> list[
             opened = line_end.end()
             if line_end[1]:
                 return ranges
-        # A delimiter line's own CRLF may be the one that the next delimiter needs in front.
+        # A delimiter line's CRLF may also be the one that precedes the next delimiter.
         at = _next(
             data, delimiter, max(start, (line_end.end() if line_end else at + len(delimiter)) - 2), end
         )

@@ -1,7 +1,7 @@
 """MIME field parameters: `text/plain; charset=utf-8`, `attachment; filename*0*=…`.
 
-RFC 2045 section 5.1 with the continuations and charsets of RFC 2231, and the encoded words that
-senders put there although RFC 2047 section 5 forbids it. Never raises.
+RFC 2045 section 5.1 with the continuations and charsets of RFC 2231, and the encoded words that senders
+write there although RFC 2047 section 5 forbids them. Never raises.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 
 from functions.message.charset import decode, decode_words
 
-_MAX: Final = 8_192  # octets of a value that are read: file names are shorter
+_MAX: Final = 8_192  # most bytes of a value to read; file names are shorter
 _PARAMETER: Final = re.compile(
     rb""";[ \t]*+([^\s=;"*]++)(?:\*([0-9]{1,3}))?(\*?)[ \t]*+=[ \t]*+"""
     rb"""(?:"([^"\\]*+(?:\\.[^"\\]*+)*+)"?|([^;"]*+))"""
@@ -34,7 +34,7 @@ def parse_parameters(value: bytes) -> tuple[str, dict[str, str]]:
         else:
             sections.setdefault(name, {}).setdefault(int(found[2] or 0), (text, bool(found[3])))
     parameters = {name: decode_words(text) for name, text in plain.items()}
-    # The extended form wins over the plain one that stands beside it for old readers.
+    # The extended form takes precedence over the plain one, which serves old readers.
     parameters |= {name: _join(parts) for name, parts in sections.items()}
     return decode(main).strip().lower(), parameters
 

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
+from typing import BinaryIO
 
 
 class PrefixedFile(io.BufferedReader):
-    """Reads `prefix`, then the file. Memory stays flat whatever the file's size."""
+    """Reads `prefix`, then the file, which is closed along. Memory stays flat whatever the file's size."""
 
-    def __init__(self, prefix: bytes, path: Path) -> None:
-        super().__init__(_Raw(prefix, path), 262_144)
+    def __init__(self, prefix: bytes, file: Path | BinaryIO) -> None:
+        stream = file.open("rb", buffering=0) if isinstance(file, Path) else file
+        super().__init__(_Raw(prefix, stream), 262_144)
 
 
 class _Raw(io.RawIOBase):
-    def __init__(self, prefix: bytes, path: Path) -> None:
+    def __init__(self, prefix: bytes, file: BinaryIO | io.FileIO) -> None:
         self._prefix = prefix
-        self._file = path.open("rb", buffering=0)
-        self._size = len(prefix) + os.fstat(self._file.fileno()).st_size
+        self._file = file
+        self._size = len(prefix) + file.seek(0, io.SEEK_END)
         self._at = 0
 
     def readable(self) -> bool:
@@ -43,7 +44,7 @@ class _Raw(io.RawIOBase):
             count = len(piece)
         else:
             self._file.seek(self._at - len(self._prefix))
-            count = self._file.readinto(view) or 0
+            count = self._file.readinto(view) or 0  # type: ignore[union-attr]
         self._at += count
         return count
 

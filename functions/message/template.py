@@ -1,8 +1,7 @@
-"""Templates of file names and object keys (SPEC section 8).
+"""Templates of file names and object keys (docs/concepts.md).
 
-A template is the operator's text; the values are mostly a stranger's. Separators written in the
-template stay, and no value can bring one in, name a parent folder, hide the file or grow without
-bound.
+The operator writes the template; strangers choose most values. Separators of the template stay, but no
+value can add one, name a parent folder, hide the file or grow without bound.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ from functions.message.text import CONTROLS
 Place = Literal["path", "key"]
 
 MAX_NAME: Final = 200
-"""Octets of one component of a path: file systems take 255, and a suffix may come."""
+"""Most bytes of one component of a path: file systems take 255, and a suffix may follow."""
 
-_VALUES: Final = 150  # octets that the values of one template share
-_EXTENSION: Final = 16  # octets of an extension that survives shortening
+_VALUES: Final = 150  # most bytes of all values of one template
+_EXTENSION: Final = 16  # most bytes of an extension that survives shortening
 
 _VARIABLE: Final = re.compile(r"\$\{([^}]*)(\}?)")
 _DIRECTIVE: Final = re.compile(r"%(.?)", re.DOTALL)
@@ -47,8 +46,8 @@ def iso8601(ms: int) -> str:
 
 
 def safe_value(text: str, limit: int = _VALUES, *, extension: bool = False) -> str:
-    """`text` as a piece of a file name or object key: NFC, at most `limit` octets of UTF-8, `_` for
-    nothing. With `extension` a file extension survives the shortening."""
+    """`text` as a piece of a file name or object key: NFC, at most `limit` bytes of UTF-8, `_` for an
+    empty text. With `extension` a file extension survives the shortening."""
     if len(text) <= limit and ".." not in text and _PLAIN.fullmatch(text):
         return text
     text = unicodedata.normalize("NFC", text[: 4 * limit] + (text[-_EXTENSION:] if text[4 * limit :] else ""))
@@ -57,8 +56,8 @@ def safe_value(text: str, limit: int = _VALUES, *, extension: bool = False) -> s
 
 
 class TemplateValues:
-    """What the variables stand for: a mail, the flow that delivers it, and the attachment's name
-    where one is stored."""
+    """The source of the variables' values: a mail, the flow that delivers it, and the name of a stored
+    attachment."""
 
     __slots__ = ("attachment", "flow", "mail")
 
@@ -105,15 +104,15 @@ _VARIABLES: Final[dict[str, Callable[[TemplateValues], str]]] = {
     "attachment": lambda values: values.attachment or "",
 }
 VARIABLES: Final = frozenset(_VARIABLES) | {"date"}
-"""All names a template may use; `date` takes a format: `${date:%Y/%m/%d}`."""
+"""All names that a template may use; `date` takes a format: `${date:%Y/%m/%d}`."""
 
-_OURS: Final = frozenset({"iso8601", "timestamp"})  # made of digits: nothing to make safe
+_OURS: Final = frozenset({"iso8601", "timestamp"})  # only digits, so already safe
 
 _IDS: Final = frozenset({"id", "session"})
-_ID: Final = 36  # octets of a UUID (RFC 9562 section 4), never shortened for others' sake
+_ID: Final = 36  # bytes of a UUID (RFC 9562 section 4), which is never shortened
 
 Piece = str | tuple[Callable[[TemplateValues], str], int, bool]
-"""Literal text, or a getter, the octets its value may take (0: as it is), whether it is a file name."""
+"""Literal text, or a getter, the most bytes of its value (0: any) and whether it is a file name."""
 
 
 class Template:
@@ -130,8 +129,8 @@ class Template:
 
     @classmethod
     def parse(cls, text: str) -> Template:
-        """Read a template. Raises ValueError for an unknown variable, naming it and the nearest
-        known one, and for one that does not end."""
+        """Parse a template. Raises ValueError for an unknown variable, naming it and the nearest known
+        one, and for an unterminated one."""
         pieces: list[Piece] = []
         names: list[str] = []
         at = 0
@@ -162,8 +161,8 @@ class Template:
         return cls(text, shared, frozenset(names))
 
     def render(self, values: TemplateValues, place: Place = "path") -> str:
-        """The name for one mail. As a path it is relative, its components are neither empty nor
-        `.` or `..`, and each is at most MAX_NAME octets; as a key empty components stay."""
+        """The name for one mail. As a path it is relative, its components are neither empty nor `.` or
+        `..`, and each has at most MAX_NAME bytes; as a key empty components stay."""
         text = ""
         for piece in self._pieces:
             if isinstance(piece, str):

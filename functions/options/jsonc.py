@@ -1,7 +1,7 @@
 """JSON with comments and trailing commas, read with the standard parser.
 
-What JSON does not know is blanked out with spaces first, so that every error still names the
-line and column of the file as it was written.
+Spaces first replace everything that is not JSON, so that every error names the line and column of the
+original file.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class NotJson(ValueError):
 
 
 class _Twice(Exception):
-    """A key stands twice in one object."""
+    """One object has a key twice."""
 
 
 def parse(text: str) -> Any:
-    """The value of a JSON or JSONC text. Raises NotJson, for a key that stands twice as well."""
+    """The value of a JSON or JSONC text. Raises NotJson, also for a duplicate key."""
     plain = _TOKEN.sub(_blank, text.removeprefix("\ufeff"))
     try:
         return json.loads(plain, object_pairs_hook=_object, parse_constant=_constant)
@@ -49,7 +49,7 @@ def parse(text: str) -> Any:
         raise _second_key(plain) from None
     except RecursionError:
         raise NotJson("brackets are nested too deep") from None
-    except ValueError as error:  # a number of thousands of digits, or none at all
+    except ValueError as error:  # a number of thousands of digits, or not a number
         raise NotJson(str(error)) from None
 
 
@@ -70,7 +70,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _second_key(text: str) -> NotJson:
-    """The error for the first key of the text that its object already has."""
+    """The error for the text's first duplicate key."""
     open_objects: list[set[str]] = []
     for match in _KEY_OR_BRACE.finditer(text):
         if match[0] == "{":

@@ -1,9 +1,9 @@
-"""Third parties' filters and outputs, found through entry points (SPEC section 4).
+"""Third parties' filters and outputs, found through entry points (docs/plugins.md).
 
-An entry point's name is the `type` in the configuration; it names a module, class or other object
-with `Options` (a pydantic model with that type) and `build(options, name, context)`. Nothing is
-looked up before a configuration names a type that is not one of ours, and nothing is imported
-before its own type is named.
+An entry point's name is the `type` in the configuration; it names a module, class or other object with
+`Options` (a pydantic model with that type) and `build(options, name, context)`. The module looks up
+entry points only when a configuration names a type that is not built in, and imports a plugin only when
+a configuration names its type.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ OUTPUTS: Final = "smtp_relay.outputs"
 
 
 class BrokenPlugin(Exception):
-    """A plugin is installed, but is not what the house expects; `str()` says whose and why."""
+    """An installed plugin does not have the expected form; `str()` names it and the reason."""
 
 
 class Plugin(NamedTuple):
@@ -32,20 +32,20 @@ class Plugin(NamedTuple):
 
 
 def entry_points(**wanted: str) -> Any:
-    """Those of importlib.metadata, which is imported when somebody asks: it is half of what reading a
-    configuration without plugins would import."""
+    """The entry points of importlib.metadata. The import happens on demand, because it is half of the
+    imports for a configuration without plugins."""
     from importlib import metadata
 
     return metadata.entry_points(**wanted)
 
 
 def installed(group: str) -> tuple[str, ...]:
-    """The types that plugins bring, sorted; nothing of theirs is imported for it."""
+    """The types of plugins, sorted, without importing them."""
     return tuple(sorted(entry_points(group=group).names))
 
 
 def load(group: str, type_: str, base: type[BaseModel]) -> Plugin | None:
-    """The plugin of a type, None where none is installed. Its options have to derive from `base`.
+    """The plugin of a type, None if none is installed. Its options must derive from `base`.
 
     Raises BrokenPlugin.
     """
@@ -59,7 +59,7 @@ def load(group: str, type_: str, base: type[BaseModel]) -> Plugin | None:
     entry = found[0]
     try:
         thing = entry.load()
-    except Exception as error:  # a stranger's module may raise anything while it is imported
+    except Exception as error:  # a third party's module may raise anything during import
         raise BrokenPlugin(f"{_whose(entry)} cannot be loaded: {type(error).__name__}: {error}") from error
     options, build = getattr(thing, "Options", None), getattr(thing, "build", None)
     if not (isinstance(options, type) and issubclass(options, base)):
@@ -70,7 +70,7 @@ def load(group: str, type_: str, base: type[BaseModel]) -> Plugin | None:
 
 
 def _distinct(entries: Any) -> list[EntryPoint]:
-    """A distribution that is found at two places of sys.path counts once."""
+    """A distribution at two places of sys.path counts once."""
     return list({(_whose(entry), entry.value): entry for entry in entries}.values())
 
 

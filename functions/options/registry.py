@@ -1,8 +1,8 @@
-"""Kinds of filters or outputs: type names to where their options model and build() are.
+"""Kinds of filters or outputs: type names to the places of their options model and build().
 
-A kind's module is imported when a configuration names it, never before: a start pays for what
-it uses. Third parties add kinds through entry points, which name a module, class or other object
-with an `Options` model and a `build(options, name, context)`.
+The registry imports a kind's module only when a configuration names the kind, so that a start pays only
+for what it uses. Third parties add kinds through entry points, which name a module, class or other
+object with an `Options` model and a `build(options, name, context)`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ Base = TypeVar("Base", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Where a kind is: `options` and `build` as `module:attribute`. `extra` is the extra of the
-    distribution that brings what its build() imports."""
+    """The place of a kind: `options` and `build` as `module:attribute`. `extra` is the distribution's
+    extra with the imports of its build()."""
 
     options: str
     build: str
@@ -37,7 +37,7 @@ def kind(module: str, options: str) -> Kind:
 
 
 class NotAvailable(ConfigError):
-    """The kind is known, but what builds it is not installed."""
+    """The kind is known, but a package for it is not installed."""
 
 
 class Registry(Generic[Base]):
@@ -54,7 +54,7 @@ class Registry(Generic[Base]):
         return (*self.kinds, *(name for name in plugins.installed(self.group) if name not in self.kinds))
 
     def options(self, type_: str) -> type[Base] | None:
-        """The options model of a type, None for an unknown one. Raises BrokenPlugin."""
+        """The options model of a type, None if unknown. Raises BrokenPlugin."""
         if type_ in self.kinds:
             found: type[Base] = _load(self.kinds[type_].options)
             return found
@@ -62,7 +62,7 @@ class Registry(Generic[Base]):
         return None if plugin is None else cast("type[Base]", plugin.options)
 
     def builder(self, type_: str) -> Callable[..., Any]:
-        """The type's build(). Raises NotAvailable where it cannot be imported."""
+        """The type's build(). Raises NotAvailable if it cannot be imported."""
         known = self.kinds.get(type_)
         if known is None:
             return self._plugin_builder(type_)
@@ -75,8 +75,8 @@ class Registry(Generic[Base]):
             ) from error
 
     def parse(self, value: object) -> Base:
-        """The options that a value of the configuration file stands for. Raises pydantic's
-        ValidationError, or PydanticCustomError, which pydantic makes one of."""
+        """The options for a value of the configuration file. Raises pydantic's ValidationError, or
+        PydanticCustomError, which pydantic converts to one."""
         if isinstance(value, self.base):
             return value
         if not isinstance(value, Mapping):
@@ -107,7 +107,7 @@ class Registry(Generic[Base]):
 
 
 class Chosen:
-    """Annotates a field so that its value is read by the registry's model for its `type`."""
+    """Annotates a field so that the registry's model for its `type` reads its value."""
 
     def __init__(self, registry: Registry[Any]) -> None:
         self.registry = registry
@@ -124,7 +124,7 @@ class Chosen:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """`did you mean 'x'?` where something known is near, else what is known."""
+    """`did you mean 'x'?` if a known name is close, else the known names."""
     by_folded = {name.casefold(): name for name in known}
     import difflib
 

@@ -1,8 +1,8 @@
-"""Secrets in the configuration: references to where they are kept, resolved at start.
+"""Secrets in the configuration: references to stores, resolved at start.
 
-A field typed `Secret` may hold the secret itself or say where it is: `env:NAME`, `file://PATH`,
-`ssm:/name`, `secretsmanager:id` or `gcp-secret:projects/…` (SPEC section 2). No other field is ever
-taken for a reference.
+A field typed `Secret` may hold the secret itself or a reference to it: `env:NAME`, `file://PATH`,
+`ssm:/name`, `secretsmanager:id` or `gcp-secret:projects/…` (docs/security.md). No other field is read as
+a reference.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CLOUD_SCHEMES: Final[Mapping[str, str]] = {
     "gcp-secret": "functions.gcp.secrets",
 }
 """Cloud reference scheme to the module whose `fetch(scheme, name) -> str` reads it. The module is
-imported at the first such reference, since it pays for an SDK."""
+imported at the first such reference, because it imports an SDK."""
 
 _MAX_FILE: Final = 1_048_576
 
@@ -35,8 +35,8 @@ _MAX_FILE: Final = 1_048_576
 class Secret:
     """The text of a secret field: a reference, or (scheme `plain`) the secret itself.
 
-    Neither `repr()` nor a dump of the model shows a secret that stands in the file; references
-    are shown, since they are needed to mend a configuration and open nothing.
+    Neither `repr()` nor a dump of the model shows a secret of the file. They show references, because
+    those help to fix a configuration and reveal nothing.
     """
 
     __slots__ = ("_text",)
@@ -51,22 +51,22 @@ class Secret:
 
     @property
     def in_cloud(self) -> bool:
-        """Whether this refers to a secret store of a cloud."""
+        """Whether this refers to a cloud's secret store."""
         return self.scheme in CLOUD_SCHEMES
 
     @property
     def shown(self) -> str:
-        """What may be shown: the reference, or asterisks."""
+        """The text to show: the reference, or asterisks."""
         return "**********" if self.scheme == "plain" else self._text
 
     def resolve(self, resolve: Callable[[str], str]) -> str:
-        """The secret; `resolve` is a SecretResolver, or what stands for one. Raises ConfigError
-        when what it refers to is not there."""
+        """The secret; `resolve` is a SecretResolver or a substitute. Raises ConfigError when the
+        referenced secret is missing."""
         return resolve(self._text)
 
     def resolve_bytes(self, resolver: SecretResolver) -> bytes:
-        """A binary secret (PKCS #12): the file's bytes as they are, from anywhere else base64.
-        Raises ConfigError."""
+        """A binary secret (PKCS #12): a file's bytes unchanged, from other sources base64. Raises
+        ConfigError."""
         if self.scheme == "file":
             return resolver.file(self._text)
         try:
@@ -107,14 +107,14 @@ def _unwrapped(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class SecretResolver:
-    """Reads what secrets refer to. `folder` is the working folder, for relative `file://` paths."""
+    """Resolves references to secrets. `folder` is the working folder, for relative `file://` paths."""
 
     folder: Path
     environ: Mapping[str, str]
 
     def __call__(self, reference: str) -> str:
-        """The secret behind a reference, or the text itself when it is none; one trailing
-        newline of a file is dropped. Raises ConfigError."""
+        """The secret behind a reference, or the text itself if it is not a reference, without one
+        trailing newline of a file. Raises ConfigError."""
         scheme = _scheme(reference)
         if scheme == "plain":
             return reference

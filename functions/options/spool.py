@@ -1,4 +1,4 @@
-"""Where accepted mail is kept until it is delivered: the `spool` of the configuration."""
+"""The `spool` of the configuration, which keeps accepted mail until it is delivered."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ SpoolScheme = Literal["file", "s3", "gs"]
 
 
 class SpoolOptions(OptionsModel):
-    """A folder or a bucket, and how it is reached."""
+    """A folder or a bucket, and its access."""
 
     url: PlainText = f"file://./{DEFAULT_FOLDER}"
     """`file://FOLDER` (relative to the working folder, or absolute), `s3://BUCKET/PREFIX` or
     `gs://BUCKET/PREFIX`."""
 
     durability: Literal["fsync", "none"] = "fsync"
-    """For a folder: `fsync` answers 250 only when the mail is on the disk, `none` leaves that to the
-    system: faster, and a power failure may lose mail."""
+    """For a folder: `fsync` answers 250 only when the mail is on the disk; `none` leaves that to the
+    system, which is faster, but a power failure may lose mail."""
 
     region: str | None = None
-    """For S3: the bucket's region, else the environment's."""
+    """For S3: the bucket's region. Default: the environment's."""
 
     endpoint: str | None = None
-    """Another endpoint than the cloud's own, for stand-ins and VPC endpoints."""
+    """Another endpoint than the cloud's, for stand-ins and VPC endpoints."""
 
     force_path_style: bool | None = None
-    """For S3: put the bucket into the path; by default only with `endpoint`."""
+    """For S3: put the bucket into the path. Default: only with `endpoint`."""
 
     sse: Literal["AES256", "aws:kms"] | None = None
-    """For S3: server-side encryption, else the bucket's default."""
+    """For S3: server-side encryption. Default: the bucket's."""
 
     kms_key_id: str | None = None
     """For S3 with `aws:kms`: the key's ARN or alias."""
@@ -45,7 +45,7 @@ class SpoolOptions(OptionsModel):
     """For S3 with `aws:kms`: use an S3 Bucket Key."""
 
     access_key_id: Secret | None = None
-    """For S3: static credentials. Leave them out where a role gives them."""
+    """For S3: static credentials. Omit them if a role gives credentials."""
 
     secret_access_key: Secret | None = None
     """For S3: static credentials."""
@@ -54,14 +54,13 @@ class SpoolOptions(OptionsModel):
     """For S3: static credentials."""
 
     service_account_key: Secret | None = None
-    """For Cloud Storage: a service account's key, JSON. Leave it out where the machine has an
-    identity."""
+    """For Cloud Storage: a service account's key, JSON. Omit it if the machine has an identity."""
 
     timeout: int = Field(default=30_000, ge=1_000, le=600_000)
     """Milliseconds for one request to the bucket."""
 
     bytes_in_flight: int = Field(default=67_108_864, ge=1_048_576)
-    """Octets of mail that are uploaded at a time; more waits for its turn."""
+    """Most bytes of mail to upload at a time; more must wait."""
 
     @field_validator("url")
     @classmethod
@@ -113,7 +112,7 @@ class SpoolOptions(OptionsModel):
 
     @property
     def prefix(self) -> str:
-        """What keys in the bucket start with: "" or a path that ends in `/`."""
+        """The prefix of keys in the bucket: "" or a path that ends in `/`."""
         path = self._rest.partition("/")[2].strip("/") if self.in_bucket else ""
         return f"{path}/" if path else ""
 

@@ -1,4 +1,4 @@
-"""Options that the outputs of both clouds share: what is stored, and what is published."""
+"""Options that the outputs of both clouds share: for storing and for publishing."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ class StorageOptions(OptionsModel):
     """The bucket's name, without template variables."""
 
     path: TemplateText = ""
-    """The object's key; template variables are known. Empty, or ending in `/`, it gets
-    `${iso8601}_${id}.eml`, and for attachments `${id}/${attachment}`."""
+    """The object's key, a template. If it is empty or ends in `/`, `${iso8601}_${id}.eml` follows, for
+    attachments `${id}/${attachment}`."""
 
     type: Literal["raw", "attachments", "text", "html"] = "raw"
-    """What is stored: `raw` the whole mail byte for byte, `attachments` one object each, `text` or
-    `html` that body. A mail without such a part stores nothing, which is logged."""
+    """The part to store: `raw` the whole mail byte for byte, `attachments` one object each, `text` or
+    `html` that body. For a mail without such a part the output stores nothing and logs this."""
 
     add_raw_headers: bool = True
-    """Prepend `X-smtp-relay-RCPT_TO`, `-MAIL_FROM`, `-USER`, `-CLIENT_HOSTNAME` and `-HELO` to what
-    `raw` stores, with this flow's recipients only."""
+    """Prepend `X-smtp-relay-RCPT_TO`, `-MAIL_FROM`, `-USER`, `-CLIENT_HOSTNAME` and `-HELO` to a `raw`
+    mail, with this flow's recipients only."""
 
     @property
     def key(self) -> str:
-        """The whole template of the object's key. A slash at its start is left out, as a folder
-        without a name is not meant."""
+        """The whole template of the object's key, without a slash at its start, because that would mean
+        a folder without a name."""
         path = self.path.lstrip("/")
         if path and not path.endswith("/"):
             return path
@@ -41,8 +41,8 @@ class StorageOptions(OptionsModel):
 
     @property
     def key_start(self) -> str:
-        """What every key begins with: the text before the first variable, up to where a name that is
-        taken gets its suffix. For permissions that end there."""
+        """The common prefix of all keys: the text before the first variable, up to the place of a suffix
+        for a used name. For permissions that end there."""
         start = self.key.partition("${")[0]
         folder, slash, name = start.rpartition("/")
         return folder + slash + (name.rpartition(".")[0] or name)
@@ -58,5 +58,5 @@ class PublishOptions(OptionsModel):
     """Publish a CloudEvent about the mail."""
 
     truncate: int = Field(default=8192, ge=0)
-    """Longest text and html in the event, in characters; both are cut further where the event would
-    otherwise pass the service's limit."""
+    """Longest text and html in the event, in characters; the output cuts both further if the event would
+    exceed the service's limit."""

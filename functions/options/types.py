@@ -11,7 +11,7 @@ from pydantic.alias_generators import to_camel
 from functions.message.text import UNFIT_FOR_FIELD
 
 CAMEL: Final = ConfigDict(alias_generator=to_camel)
-"""Added to a model whose keys in the file are the camelCase forms of its fields."""
+"""The setting for a model whose keys in the file are the camelCase forms of its fields."""
 
 
 class OptionsModel(BaseModel):
@@ -26,25 +26,25 @@ Milliseconds = Annotated[int, Field(ge=0, le=31_536_000_000)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
 """A TCP port; 0 lets the system choose a free one (tests)."""
 
-_FIELD_NAME: Final = re.compile(r"[!-9;-~]+")  # RFC 5322 section 2.2: printable US-ASCII but the colon
+_FIELD_NAME: Final = re.compile(r"[!-9;-~]+")  # RFC 5322 section 2.2: printable US-ASCII except the colon
 
 
 def check_field_name(name: str) -> str:
-    """A header field's name as it is. Raises ValueError for what RFC 5322 section 2.2 forbids."""
+    """A header field's name, unchanged. Raises ValueError if RFC 5322 section 2.2 forbids it."""
     if not _FIELD_NAME.fullmatch(name):
         raise ValueError(f"{name!r} cannot be the name of a header field")
     return name
 
 
 def check_field_value(value: str) -> str:
-    """A header field's value as it is. Raises ValueError for CR, LF and control characters."""
+    """A header field's value, unchanged. Raises ValueError for CR, LF and control characters."""
     if UNFIT_FOR_FIELD.search(value):
         raise ValueError("a header field's value cannot hold line breaks or control characters")
     return value
 
 
 def check_template(text: str) -> str:
-    """A template as it is. Raises ValueError for an unknown variable (SPEC section 8)."""
+    """A template, unchanged. Raises ValueError for an unknown variable (docs/concepts.md)."""
     from functions.message.template import Template
 
     Template.parse(text)
@@ -52,21 +52,22 @@ def check_template(text: str) -> str:
 
 
 def check_no_variable(text: str) -> str:
-    """A text as it is. Raises ValueError when it holds a template variable where none can stand."""
+    """A text, unchanged. Raises ValueError when it holds a template variable, which is not possible
+    here."""
     if "${" in text:
         raise ValueError("takes no template variables: its name has to be known beforehand")
     return text
 
 
 def check_label(text: str) -> str:
-    """A name for logs and metrics as it is. Raises ValueError for control characters."""
+    """A name for logs and metrics, unchanged. Raises ValueError for control characters."""
     if not text.isprintable():
         raise ValueError(f"{text!r} cannot be a name: it holds control characters")
     return text
 
 
 Label = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(check_label)]
-"""The name of a flow or listener: it shows in logs, metrics and dead records."""
+"""The name of a flow or listener, which appears in logs, metrics and dead records."""
 
 TemplateText = Annotated[str, AfterValidator(check_template)]
 """A text with template variables; the processor parses it."""

@@ -24,11 +24,64 @@ class OutputOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     name: str | None = None
-    """Label in metrics, logs and receipts; `TYPE_INDEX` as a label when left out."""
+    """Label in metrics, logs and receipts; the default label is `TYPE_INDEX`."""
+
+    type: str = ""
+    """Which of them this is."""
+
+    local: ClassVar[bool] = False
+    """Whether the effect stays on this machine."""
+
+    runs_in: ClassVar[frozenset[str]] = frozenset({"aws", "gcp"})
+    """The clouds whose function can run the output."""
+
+    loopingz_differences: ClassVar[tuple[str, ...]] = ()
+    """What the output does otherwise than loopingz/smtp-relay's, one line each."""
+
+    @property
+    def needs_receipts(self) -> bool:
+        """Whether repeating the effect is seen: everything but storing, whose objects are created
+        once by themselves."""
+        return True
+
+    @property
+    def publishes(self) -> bool:
+        """Whether an event goes to a queue or topic."""
+        return False
+
+    @property
+    def sends_on(self) -> str:
+        """What sends the mail itself on to other mail servers, in words; "" for nothing."""
+        return ""
+
+    @property
+    def sends_as_anybody(self) -> bool:
+        """Whether the cloud's permission to send is not limited to identities."""
+        return False
+
+    @property
+    def ascii_recipients(self) -> bool:
+        """Whether recipients with non-ASCII local parts cannot be served."""
+        return False
+
+    @property
+    def smtp_port(self) -> int | None:
+        """The port of the SMTP server that is connected to; None where there is none."""
+        return None
+
+    @property
+    def aws_services(self) -> frozenset[str]:
+        """The services of AWS that are called beside those that store and publish."""
+        return frozenset()
+
+    @property
+    def file_folder(self) -> str | None:
+        """The folder that the output keeps mail in, relative to the working folder."""
+        return None
 
     def identity(self) -> str:
-        """What receipts name this output by: its `name`, else its type and destination without
-        secrets, never its position (SPEC section 6). Subclasses add their destination."""
+        """What receipts name this output by: its `name`, else its type and destination without secrets,
+        never its position. Subclasses add their destination."""
         raise NotImplementedError
 
 
@@ -67,10 +120,11 @@ class Landed(Protocol):
 
 
 class Job(NamedTuple):
-    """One output's work on one mail: `recipients` are those that `flow` took.
+    """One output's work on one mail: `recipients` are those that `flow` took. `shared` says that others
+    are still to read the mail from the file that its content has.
 
     `seconds_left` tells how long the run may still take; no effect starts with less than 35 s
-    (SPEC section 6), which the delivery checks before it calls and processors with several parts
+    (docs/reliability.md), which the delivery checks before it calls and processors with several parts
     check between them.
     """
 
@@ -79,6 +133,7 @@ class Job(NamedTuple):
     recipients: tuple[str, ...]
     once: Once
     seconds_left: Callable[[], float]
+    shared: bool = False
 
 
 class Processor:

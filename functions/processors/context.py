@@ -12,8 +12,8 @@ from functions.options.secrets import Runtime
 class BuildContext(Runtime):
     """Where the process runs, and what its spool asks of outputs.
 
-    `durable` asks for fsync before the receipt (SPEC section 6, `durability`). `staging` is a folder
-    of the local spool where outputs may keep temporary files, None where there is no local spool.
+    `durable` asks for fsync before the receipt (`spool.durability`). `staging` is a folder of the local
+    spool where outputs may keep temporary files, None where there is no local spool.
     """
 
     durable: bool = True

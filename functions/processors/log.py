@@ -1,4 +1,4 @@
-"""Output `log`: one log record per mail (SPEC section 7)."""
+"""Output `log`: one log record per mail (docs/outputs/log.md)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ class LogOutputOptions(OutputOptions):
     type: Literal["log"] = "log"
 
     fields: tuple[Field, ...] = ("from", "to", "cc", "bcc", "subject", "text")
-    """The parts of the mail that the record shows."""
+    """The parts of the mail to show."""
+
+    local = True
 
     def identity(self) -> str:
         return self.name or f"log:{','.join(self.fields)}"

@@ -31,19 +31,10 @@ OUTPUTS: Final = Registry("output", OutputOptions, "smtp_relay.outputs", KINDS)
 AnyOutput = Annotated[OutputOptions, Chosen(OUTPUTS)]
 """The options of one output, read by the model of its `type`."""
 
-LOCAL: Final = frozenset({"file", "log"})
-"""Types whose effect stays on this machine."""
-
 
 def build_processor(options: OutputOptions, name: str, context: BuildContext) -> Processor:
     """The processor of one output; `name` is its label. Raises ConfigError where its secrets
     cannot be had, NotAvailable where what it needs is not installed."""
-    build = OUTPUTS.builder(type_of(options))
+    build = OUTPUTS.builder(options.type)
     processor: Processor = build(options, name, context)
     return processor
-
-
-def type_of(options: OutputOptions) -> str:
-    """The `type` that the file gives the output."""
-    found: str = getattr(options, "type", "")
-    return found

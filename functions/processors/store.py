@@ -1,4 +1,4 @@
-"""Storing a mail, or parts of it, as objects of a bucket: what the clouds share (SPEC section 7).
+"""Stores a mail, or parts of it, as objects of a bucket, for both clouds (docs/outputs/aws.md).
 
 An object's key comes from the envelope, never from the clock, and objects are only ever created. So
 storing needs no receipt: a key that this output of this mail took before is done.
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO, Final, Protocol
 
-from functions.errors import Temporary
+from functions.errors import Damaged, Temporary
 from functions.message.headers import separator
 from functions.message.mail import Mail
 from functions.message.streams import PrefixedFile
@@ -85,17 +85,21 @@ class Storage:
         mail = job.mail
         tag = self._tag(job.flow, blob.part)
         metadata = {ID: mail.id, OUTPUT: tag}
+        damage: Damaged | None = None
         for key in (blob.key, suffixed(blob.key, mail.id), suffixed(blob.key, f"{mail.id}-{tag}")):
-            if self._target.put_new(key, blob, metadata):
-                log.info("stored", extra=_about(job) | {"url": self._target.url(key)})
-                return key
+            try:
+                if damage is None and self._target.put_new(key, blob, metadata):
+                    log.info("stored", extra=_about(job) | {"url": self._target.url(key)})
+                    return key
+            except Damaged as found:
+                damage = found  # what was stored before it was damaged is done all the same
             there = self._target.metadata(key)
-            if there is None and mail.id in key:
+            if there is None and mail.id in key and damage is None:
                 # Nobody else makes keys of this mail's id.
                 return key
             if there is not None and there.get(ID) == mail.id and there.get(OUTPUT) == tag:
                 return key
-        raise Temporary(f"every name for {self._target.url(blob.key)} is taken")
+        raise damage or Temporary(f"every name for {self._target.url(blob.key)} is taken")
 
     def _tag(self, flow: str, part: str) -> str:
         text = f"{flow}\0{self._identity}\0{part}"
@@ -144,7 +148,9 @@ class Storage:
 
 
 def open_below(mail: Mail, flow: str, top: bytes) -> BinaryIO:
-    """What one flow's outputs store, below the fields `top`, as a seekable stream."""
+    """What one flow's outputs store, below the fields `top`, as a seekable stream. Raises Damaged before
+    anybody has a byte of it."""
+    mail.check(read=True)
     top += mail.flow_fields(flow)
     if top:
         with mail.content.open() as stream:
@@ -154,7 +160,7 @@ def open_below(mail: Mail, flow: str, top: bytes) -> BinaryIO:
         top += separator(head, start) if not head else b""
     if mail.content.path is None:
         return io.BytesIO(top + mail.content.read())
-    return PrefixedFile(top, mail.content.path)
+    return PrefixedFile(top, mail.content.open())
 
 
 def suffixed(key: str, suffix: str) -> str:

@@ -1,4 +1,4 @@
-"""A session with an SMTP server: from the connection to the login, and to QUIT."""
+"""A session with an SMTP server, from the connection to QUIT."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from functions.smtp_client.wire import Wire
 log: Final = logging.getLogger("smtp_relay.output.mailer")
 
 PARTING: Final = 2.0
-"""Seconds that the answer to QUIT is waited for."""
+"""Seconds to wait for the answer to QUIT."""
 
 
 class Connection:
-    """A session that is ready for mails. `broken` says that it cannot take another one; `used`
-    counts its transactions, `since` is the monotonic time of the last."""
+    """A session that is ready for mails. `broken` says that it cannot take another mail; `used` counts
+    its transactions, `since` is the monotonic time of the last one."""
 
     def __init__(self, server: Server, wire: Wire) -> None:
         self.server = server
@@ -36,8 +36,8 @@ class Connection:
 
     @classmethod
     def open(cls, server: Server, limit: Callable[[], float]) -> Connection:
-        """Connect, say hello, turn TLS on and log in as the server's options ask. Raises
-        Unreachable, with the server's words where it had any."""
+        """Connect, send EHLO, start TLS and log in as the server's options say. Raises Unreachable, with
+        the server's words if any."""
         if limit() <= 0:
             raise Unreachable("too little of the run is left", enhanced="4.4.7")
         made = cls(server, Wire(connect(server, limit), server.socket_timeout, limit))
@@ -55,7 +55,7 @@ class Connection:
         return keyword in self.extensions
 
     def reset(self) -> None:
-        """End a transaction that came to nothing (RSET)."""
+        """Abort a transaction (RSET)."""
         try:
             if not self.broken and not self.wire.command("RSET").positive:
                 self.broken = True
@@ -63,14 +63,14 @@ class Connection:
             self.broken = True
 
     def alive(self) -> bool:
-        """Whether an idle session still stands, as far as can be told without asking."""
+        """Whether an idle session is still open, as far as the client knows without a command."""
         try:
             return not self.broken and self.wire.early_reply() is None
         except Lost:
             return False
 
     def quit(self) -> None:
-        """Say goodbye and close."""
+        """Send QUIT and close."""
         if not self.broken:
             with suppress(Lost):
                 self.wire.limit = lambda: PARTING
@@ -78,7 +78,7 @@ class Connection:
         self.close()
 
     def close(self) -> None:
-        """Close without a word."""
+        """Close without a command."""
         self.broken = True
         self.wire.close()
 
@@ -103,7 +103,7 @@ class Connection:
             known = " ".join(sorted(offered))
             raise Unreachable(f"{server} offers no login that fits, only {known}", enhanced="4.7.4")
         else:
-            # As Nodemailer does: a server that wants a login says so, and then has its words.
+            # As Nodemailer does, because a server that requires a login says so in its own words.
             log.warning("the server offers no login, going on without", extra={"server": str(server)})
 
     def _upgrade(self) -> None:
@@ -115,7 +115,8 @@ class Connection:
         if reply.code != 220:
             raise self._refused("said to STARTTLS", reply)
         if self.wire.unread:
-            # RFC 3207 section 4.2: what came in clear text was not said by the server we verify.
+            # RFC 3207 section 4.2: discard what the server sent in clear text, because TLS did not
+            # verify it.
             raise Unreachable(f"{self.server} sent more before TLS than it may", enhanced="4.7.5")
         self._encrypt()
         self._hello()
@@ -141,20 +142,20 @@ class Connection:
             return
         if not reply.permanent:
             raise self._refused("said to EHLO", reply)
-        # RFC 5321 section 3.2: an older server.
+        # RFC 5321 section 3.2: for an older server.
         self.extensions = {}
         reply = self.wire.command(f"HELO {name}")
         if not reply.positive:
             raise self._refused("said to HELO", reply)
 
     def _refused(self, when: str, reply: Reply) -> Unreachable:
-        # Whatever its class, such a reply is about the session and not about a mail.
+        # A reply of any class here concerns the session, not a mail.
         return Unreachable(f"{self.server} {when}: {reply}", enhanced=f"4{reply.enhanced[1:]}")
 
 
 def own_name(address: str) -> str:
-    """Our name for EHLO: the machine's where it is a full one, else the address of the connection
-    as a literal (RFC 5321 section 4.1.3)."""
+    """The client's name for EHLO: the machine's if it is fully qualified, else the address of the
+    connection as a literal (RFC 5321 section 4.1.3)."""
     name = socket.gethostname()
     if "." in name.strip(".") and name.isascii() and " " not in name:
         return name
@@ -162,7 +163,7 @@ def own_name(address: str) -> str:
 
 
 def _extensions(reply: Reply) -> dict[str, str]:
-    """EHLO keywords in upper case, with their parameters. `AUTH=LOGIN` is how some write AUTH."""
+    """EHLO keywords in upper case, with their parameters. Some servers write AUTH as `AUTH=LOGIN`."""
     found: dict[str, str] = {}
     for line in reply.lines[1:]:
         keyword, _, rest = line.replace("AUTH=", "AUTH ", 1).strip().partition(" ")

@@ -1,4 +1,4 @@
-"""A mail's octets as DATA sends them: CRLF lines only, dots doubled (RFC 5321 section 4.5.2)."""
+"""A mail's bytes as DATA sends them: only CRLF lines, dots doubled (RFC 5321 section 4.5.2)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ CRLF: Final = b"\r\n"
 
 
 def crlf_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The same octets in lines that end in CRLF, the last one too. A bare LF becomes CRLF and a bare
-    CR a space, so that no server can take them for a line end that others do not see. A CRLF is
-    never cut in two; no piece is empty."""
+    """The same bytes in lines that end in CRLF, the last one too. A bare LF becomes CRLF and a bare CR a
+    space, so that all servers agree on line ends. No piece is empty or ends inside a CRLF."""
     held = b""
     ended = True
     for chunk in chunks:
@@ -32,8 +31,8 @@ def crlf_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def stuffed(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The octets with a dot put before each line that starts with one, wherever they are cut; the
-    last line ends in CRLF, so that the final dot is one."""
+    """The bytes with a dot before each line that starts with one, wherever the pieces are cut. The last
+    line ends in CRLF, so that the final dot stands on its own line."""
     tail = CRLF
     empty = True
     for chunk in filter(None, chunks):
@@ -50,7 +49,7 @@ def stuffed(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def skipped(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
-    """The same octets but for the first `size`."""
+    """The same bytes without the first `size`."""
     for chunk in chunks:
         if size >= len(chunk):
             size -= len(chunk)

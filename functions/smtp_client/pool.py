@@ -1,4 +1,4 @@
-"""Sessions with one server: as many at a time as allowed, kept open between mails where asked."""
+"""Sessions with one server: a bounded number, kept open between mails if configured."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ IDLE: Final = 60.0
 section 4.5.3.2.7), many sooner."""
 
 TURN: Final = 30.0
-"""Seconds that a mail waits for its turn when every session is busy."""
+"""Seconds that a mail waits for a session when all are busy."""
 
 REST: Final = 60.0
-"""Longest time, in seconds, for which a server that did not answer is left alone."""
+"""Most seconds without a new attempt after a server did not answer."""
 
 LOGIN_REST: Final = 10.0
-"""Seconds after a refused login: a hundred waiting mails must not lock the account."""
+"""Seconds without a new attempt after a refused login, because a hundred waiting mails must not lock the
+account."""
 
 Limit = Callable[[], float]
 
 
 class Pool:
     """Sessions with `server`. With `keep` at most `most` of them, each for up to `messages`
-    transactions; without it every mail has a session of its own."""
+    transactions; without it every mail has its own session."""
 
     def __init__(self, server: Server, *, keep: bool, most: int, messages: int) -> None:
         self.server = server
@@ -51,8 +52,8 @@ class Pool:
 
     @contextmanager
     def lease(self, limit: Limit) -> Iterator[Lease]:
-        """The use of one session, opened when it is first asked for. Raises Temporary when none is
-        free in time."""
+        """The use of one session, which opens at its first use. Raises Temporary if none is free in
+        time."""
         if self._turns is not None and not self._turns.acquire(timeout=max(0.0, min(TURN, limit()))):
             raise Temporary(f"every session with {self.server} is busy", enhanced="4.4.5")
         lease = Lease(self, limit)
@@ -64,8 +65,8 @@ class Pool:
                 self._turns.release()
 
     def close(self) -> None:
-        """End every session: the process is about to. Whoever waits on one learns so at once, and
-        a mail that waited for the reply to its final dot is in doubt."""
+        """End every session, because the process is about to end. A thread that waits on a session gets
+        an error at once, and a mail that waits for the reply to its final dot is in doubt."""
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
@@ -104,7 +105,7 @@ class Pool:
         return made
 
     def give_back(self, connection: Connection) -> None:
-        """A session is not needed any more."""
+        """Return a session that is not needed any more."""
         with self._lock:
             self._busy.discard(connection)
             kept = (
@@ -118,7 +119,7 @@ class Pool:
             connection.quit()
 
     def give_up(self, connection: Connection) -> None:
-        """A session is of no more use."""
+        """Close a session that is unusable."""
         with self._lock:
             self._busy.discard(connection)
         connection.close()
@@ -132,7 +133,7 @@ class Pool:
             return connection
 
     def _not_down(self) -> None:
-        """A server that kept us waiting in vain is not waited for again by every mail."""
+        """After a time-out not every mail waits for the server again."""
         with self._lock:
             down, until = self._down, self._down_until
         if down is not None and time.monotonic() < until:
@@ -164,7 +165,7 @@ class Lease:
         self._connection: Connection | None = None
 
     def connection(self, *, fresh: bool = False) -> Connection:
-        """The session; a new one where the last broke, or with `fresh`. Raises Unreachable."""
+        """The session; a new one if the last one broke, or with `fresh`. Raises Unreachable."""
         current = self._connection
         if current is not None and not current.broken and not fresh:
             return current

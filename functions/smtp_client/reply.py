@@ -1,4 +1,4 @@
-"""What an SMTP server says (RFC 5321 section 4.2)."""
+"""Replies of an SMTP server (RFC 5321 section 4.2)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functions.errors import Temporary
 from functions.message.text import one_line
 
 MAX_WORDS: Final = 500
-"""Characters of a server's words that go into records and logs."""
+"""Most characters of a server's words for records and logs."""
 
 _ENHANCED: Final = re.compile(r"[245]\.\d{1,3}\.\d{1,3}(?= |\Z)")
 
@@ -36,14 +36,14 @@ class Reply:
 
     @property
     def enhanced(self) -> str:
-        """The enhanced status code (RFC 3463), X.0.0 where the server gave none; its class is that
-        of the reply's code, which is the one to act on (RFC 5321 section 4.2)."""
+        """The enhanced status code (RFC 3463), X.0.0 if the server gave none; its class is that of the
+        reply's code, because the code decides (RFC 5321 section 4.2)."""
         found = _ENHANCED.match(self.lines[0]) if self.lines else None
         return f"{self.code // 100}{found[0][1:] if found else '.0.0'}"
 
     def __str__(self) -> str:
-        """On one line, without control characters, at most MAX_WORDS of it; an enhanced code that
-        each line repeats stands once."""
+        """On one line, without control characters, at most MAX_WORDS of it; with an enhanced code only
+        once."""
         first = self.lines[0] if self.lines else ""
         found = _ENHANCED.match(first)
         again = f"{found[0]} " if found else ""
@@ -53,19 +53,19 @@ class Reply:
 
 
 class Said(NamedTuple):
-    """Why a recipient was not served: RFC 3463 enhanced status code, and words for the operator
-    that quote the server."""
+    """Why delivery to a recipient failed: RFC 3463 enhanced status code, and words for the operator that
+    quote the server."""
 
     enhanced: str
     words: str
 
 
 class Unreachable(Temporary):
-    """No usable session with the server could be had; trying another mail now is of no use."""
+    """There is no usable session with the server, so another mail would fail now too."""
 
 
 class Lost(Exception):
-    """The connection is of no more use; `str()` says why."""
+    """The connection is unusable; `str()` says why."""
 
 
 def clean(text: str) -> str:

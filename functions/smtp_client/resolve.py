@@ -1,4 +1,4 @@
-"""Finding and reaching a server's addresses, within a time."""
+"""Finds a server's addresses and connects, within a time limit."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from functions.smtp_client.server import Server
 _Found = list[tuple[Any, ...]]
 
 _LEAST: Final = 0.5
-"""Seconds that each further address gets at least, when one used up the time."""
+"""Least seconds for each further address when one used up the time."""
 
 
 def connect(server: Server, limit: Callable[[], float]) -> socket.socket:
-    """A socket connected to the first address that answers; they share the time-out. Raises
+    """A socket connected to the first address that answers; all addresses share the time-out. Raises
     Unreachable."""
     found = _addresses(server, min(server.dns_timeout, limit()))
     deadline = time.monotonic() + min(server.connect_timeout, limit())
@@ -46,8 +46,7 @@ def connect(server: Server, limit: Callable[[], float]) -> socket.socket:
 
 
 def _addresses(server: Server, patience: float) -> _Found:
-    """getaddrinfo knows no time-out: it is asked in a thread that is left behind when it takes too
-    long."""
+    """getaddrinfo has no time-out, so it runs in a thread that is abandoned when it takes too long."""
     answers: queue.SimpleQueue[_Found | OSError] = queue.SimpleQueue()
 
     def ask() -> None:

@@ -13,19 +13,19 @@ from functions.smtp_client.wire import Wire
 
 MAX_STEPS: Final = 5
 
-# In clear text the mechanism comes first that does not give the password away.
+# In clear text the mechanism that does not reveal the password comes first.
 _ENCRYPTED: Final = ("PLAIN", "LOGIN", "CRAM-MD5")
 _CLEAR: Final = ("CRAM-MD5", "PLAIN", "LOGIN")
 
 
 def choose(offered: frozenset[str], login: Login, *, encrypted: bool) -> str | None:
-    """The mechanism to use, None where none of those offered fits."""
+    """The mechanism to use, None if no offered one fits."""
     known = ("XOAUTH2",) if login.token else _ENCRYPTED if encrypted else _CLEAR
     return next((name for name in known if name in offered), None)
 
 
 def authenticate(wire: Wire, mechanism: str, login: Login, server: str) -> None:
-    """Log in. Raises Unreachable with the server's words (never ours), Lost."""
+    """Log in. Raises Unreachable with only the server's words, or Lost."""
     answers = _answers(mechanism, login)
     first = next(answers)
     reply = wire.command(f"AUTH {mechanism} {first}" if first else f"AUTH {mechanism}")
@@ -44,13 +44,14 @@ def authenticate(wire: Wire, mechanism: str, login: Login, server: str) -> None:
 
 
 def _answers(mechanism: str, login: Login) -> Generator[str, bytes, None]:
-    """What we say, the first with the command itself; each challenge is sent in."""
+    """The client's responses, the first with the command itself; send each challenge to the
+    generator."""
     user, secret = login.user.encode(), login.secret.encode()
     if mechanism == "PLAIN":  # RFC 4616
         yield _b64(b"\0" + user + b"\0" + secret)
     elif mechanism == "XOAUTH2":
         yield _b64(b"user=" + user + b"\x01auth=Bearer " + secret + b"\x01\x01")
-        yield ""  # a challenge tells what is wrong; an empty answer asks for the reply
+        yield ""  # the challenge names the error; an empty answer asks for the reply
     elif mechanism == "CRAM-MD5":  # RFC 2195
         challenge = yield ""
         yield _b64(user + b" " + hmac.digest(secret, challenge, "md5").hex().encode())

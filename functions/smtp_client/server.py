@@ -1,4 +1,4 @@
-"""The server that mails are handed to, and how it is reached."""
+"""The next SMTP server, and its options."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ StartTls = Literal["always", "offered", "never"]
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Who we are to the server. `secret` is a password, or with `token` an OAuth 2 access token."""
+    """The login at the server. `secret` is a password, or with `token` an OAuth 2 access token."""
 
     user: str
     secret: str = field(repr=False)
@@ -20,9 +20,10 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where and how; time-outs in seconds. `hello` is the name for EHLO, None for our own.
+    """Address and options of the server; time-outs in seconds. `hello` is the name for EHLO, None for
+    the machine's.
 
-    `implicit_tls` is TLS from the first octet (RFC 8314), else `starttls` says when to upgrade.
+    `implicit_tls` is TLS from the first byte (RFC 8314), else `starttls` says when to upgrade.
     """
 
     host: str

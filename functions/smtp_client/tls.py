@@ -10,7 +10,7 @@ from functions.options.tls import load_key_pair, restrict
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What is asked of TLS; certificates and keys are PEM. `ca` replaces the system's authorities."""
+    """Options of TLS; certificates and keys are PEM. `ca` replaces the system's authorities."""
 
     verify: bool = True
     ca: tuple[str, ...] = ()
@@ -23,7 +23,7 @@ class Policy:
 
 
 def client_context(policy: Policy) -> ssl.SSLContext:
-    """The context for connections. Raises ValueError, naming the option that is at fault."""
+    """The context for connections. Raises ValueError, naming the wrong option."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if not policy.verify:
         context.check_hostname = False
@@ -56,5 +56,5 @@ def _load_own(context: ssl.SSLContext, cert: str, key: str | None, passphrase: s
 
 
 def _reason(error: Exception) -> str:
-    """OpenSSL's word for it; some of Python's own errors have none."""
+    """OpenSSL's reason; some of Python's own errors have none."""
     return getattr(error, "reason", None) or str(error.args[0] if error.args else "cannot be used")

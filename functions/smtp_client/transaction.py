@@ -12,19 +12,19 @@ from functions.smtp_client.connection import Connection
 from functions.smtp_client.lines import stuffed
 from functions.smtp_client.reply import Lost, Reply, Said
 
-# A mailbox that cannot be taken for anything else in a command: no control characters, and no
-# blanks or angle brackets outside quotes (RFC 5321 section 4.1.2; RFC 6531 for the rest).
+# A mailbox that is unambiguous in a command: no control characters, and no blanks or angle brackets
+# outside quotes (RFC 5321 section 4.1.2; RFC 6531 for the rest).
 _PLAIN: Final = r'[^\s"<>@\\\x00-\x1f\x7f-\x9f]+'
 _QUOTED: Final = r'"(?:[^"\\\x00-\x1f\x7f-\x9f]|\\[ -~])*"'
 _MAILBOX: Final = re.compile(f"(?:{_QUOTED}|{_PLAIN})(?:@{_PLAIN})?")
 _PARAMETER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*(?:=[^\s=\x00-\x20\x7f-\x9f]+)?")
 
-# RFC 4954 section 6, RFC 3207 section 4: replies to MAIL that are about the session, not the mail.
+# RFC 4954 section 6, RFC 3207 section 4: replies to MAIL that concern the session, not the mail.
 _SESSION: Final = frozenset({530, 534, 535, 538})
 
 
 class Rcpt(NamedTuple):
-    """One recipient, without angle brackets, and the parameters its client gave (DSN)."""
+    """One recipient, without angle brackets, and the client's parameters for it (DSN)."""
 
     address: str
     parameters: tuple[str, ...] = ()
@@ -32,13 +32,13 @@ class Rcpt(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What is sent. `reverse_path` is without angle brackets, "" for the null one.
+    """The mail to send. `reverse_path` has no angle brackets, "" for the null one.
 
-    `chunks` gives the mail once for each transaction, its lines as `lines.crlf_lines` makes them;
-    `size` counts its octets. `eight_bit` says that it has octets above 127 or was declared to. `utf8`
-    says that it was declared to be internationalized (RFC 6531), `utf8_header` that its header makes
-    it so; what the addresses ask for is seen here. `parameters` are those of MAIL that are passed on
-    where the server knows them (RET, ENVID).
+    `chunks` gives the mail once for each transaction, with lines from `lines.crlf_lines`; `size` counts
+    its bytes. `eight_bit` says that it has bytes above 127 or was declared to. `utf8` says that it was
+    declared internationalized (RFC 6531), `utf8_header` that its header requires this; the transaction
+    checks the addresses. `parameters` are those of MAIL to pass on if the server knows them (RET,
+    ENVID).
     """
 
     reverse_path: str
@@ -52,9 +52,9 @@ class Message:
 
 @dataclass(slots=True)
 class Tally:
-    """How a transaction ended for each recipient. `answer` is the server's reply to the mail.
+    """The result of a transaction for each recipient. `answer` is the server's reply to the mail.
 
-    `crowded` says that some were put off only because there were too many at once.
+    `crowded` says that some recipients were put off only because there were too many at once.
     """
 
     accepted: list[str] = field(default_factory=list)
@@ -65,7 +65,7 @@ class Tally:
 
 
 class Stale(Exception):
-    """A session that was idle turned out to be gone before anything was said: another one may do."""
+    """An idle session was closed before the first command; another session may work."""
 
 
 def transact(connection: Connection, message: Message, recipients: Iterable[Rcpt]) -> Tally:
@@ -90,7 +90,8 @@ def transact(connection: Connection, message: Message, recipients: Iterable[Rcpt
 def _sendable(
     connection: Connection, message: Message, recipients: Iterable[Rcpt], tally: Tally
 ) -> list[Rcpt]:
-    """The recipients that can be named to this server; the others are refused without asking."""
+    """The recipients that a command to this server can name; the others are refused without a
+    command."""
     wanted = list(recipients)
     problem = _problem(connection, message)
     for recipient in wanted:
@@ -105,7 +106,7 @@ def _sendable(
 
 
 def _problem(connection: Connection, message: Message) -> Said | None:
-    """Why the server cannot take this mail for anybody."""
+    """Why the server cannot take this mail for any recipient."""
     sender = message.reverse_path
     if sender and not _MAILBOX.fullmatch(sender):
         return Said("5.1.7", "the reverse-path cannot be written in an SMTP command")
@@ -116,7 +117,7 @@ def _problem(connection: Connection, message: Message) -> Said | None:
             return _no_utf8(connection, "the header")
     most = connection.extensions.get("SIZE", "")
     if most.isdecimal() and 0 < int(most) < message.size:
-        # RFC 1870 section 6.1: the reply is known beforehand.
+        # RFC 1870 section 6.1: the client knows the reply already.
         words = f"{connection.server} takes mails of {most} octets at most, this one has {message.size}"
         return Said("5.3.4", words)
     return None
@@ -162,7 +163,7 @@ def _run(connection: Connection, message: Message, recipients: list[Rcpt], tally
 def _recipients(
     connection: Connection, recipients: list[Rcpt], lines: list[str], tally: Tally, *, pipelined: bool
 ) -> list[Rcpt]:
-    """Name the recipients; returns those that the server takes."""
+    """Send RCPT for the recipients; returns those that the server accepts."""
     accepted: list[Rcpt] = []
     closing: Said | None = None
     for recipient, line in zip(recipients, lines, strict=True):
@@ -192,15 +193,15 @@ def _recipients(
 
 
 def _content(connection: Connection, message: Message) -> Reply:
-    """Send the mail and its final dot; the reply. What fails up to the dot means that the server
-    does not have the mail: a dot of which not all octets left ends nothing."""
+    """Send the mail and its final dot, and return the reply. After an error before the dot is fully sent
+    the server does not have the mail, because an incomplete dot ends nothing."""
     wire = connection.wire
     try:
         for piece in stuffed(message.chunks()):
             wire.send(piece)
         early = wire.early_reply()
     except Lost as error:
-        # A server that gave up may have said why before it closed.
+        # A server may send its reason before it closes.
         try:
             early = wire.early_reply()
         except Lost:
@@ -237,7 +238,7 @@ def _finish(connection: Connection, reply: Reply, accepted: list[Rcpt], tally: T
 
 
 def _leave(connection: Connection, reply: Reply | None = None, *, unread: int = 0) -> None:
-    """Bring the session back to where MAIL may follow; what fails here changes no result."""
+    """Reset the session for another MAIL; an error here changes no result."""
     if reply is not None and reply.code == 421:
         connection.broken = True
         return
@@ -289,7 +290,7 @@ def _rcpt(connection: Connection, recipient: Rcpt) -> str:
 
 
 def _known(parameters: Iterable[str], names: tuple[str, ...]) -> list[str]:
-    """RFC 3461 section 4: the parameters of these names that can stand in a command."""
+    """RFC 3461 section 4: the parameters of these names that are legal in a command."""
     return [
         each
         for each in parameters

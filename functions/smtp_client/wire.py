@@ -1,4 +1,4 @@
-"""One connection's octets: commands out, replies in, with bounds on size and time."""
+"""The bytes of one connection: commands out, replies in, with bounds on size and time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Final
 from functions.smtp_client.reply import Lost, Reply, clean
 
 MAX_LINE: Final = 8_192
-"""Octets of a reply line; RFC 5321 section 4.5.3.1.5 has 512."""
+"""Most bytes of a reply line; RFC 5321 section 4.5.3.1.5 has 512."""
 
 MAX_LINES: Final = 256
 
@@ -23,8 +23,8 @@ _READ: Final = 65_536
 
 
 class Wire:
-    """A connected socket. `patience` is how many seconds of silence are borne; `limit` tells how
-    many the run has left. Everything that fails raises Lost."""
+    """A connected socket. `patience` is the most seconds of silence; `limit` returns the seconds that
+    the run has left. Every failure raises Lost."""
 
     def __init__(self, sock: socket.socket, patience: float, limit: Callable[[], float]) -> None:
         self._sock = sock
@@ -39,7 +39,7 @@ class Wire:
 
     @property
     def own_address(self) -> str:
-        """Our address on this connection."""
+        """The client's address on this connection."""
         address: str = self._sock.getsockname()[0]
         return address
 
@@ -49,8 +49,8 @@ class Wire:
         return self.reply()
 
     def commands(self, lines: Iterable[str]) -> None:
-        """Send commands in one go, CRLF added. Raises ValueError for a line that holds control
-        characters: it would be several commands."""
+        """Send commands together, each with CRLF. Raises ValueError for a line with control characters,
+        because it could be several commands."""
         pieces = []
         for line in lines:
             if _UNSAFE.search(line):
@@ -59,7 +59,7 @@ class Wire:
         self.send(b"".join(pieces))
 
     def send(self, octets: bytes) -> None:
-        """Send all of the octets."""
+        """Send all bytes."""
         try:
             self._sock.settimeout(self._wait())
             self._sock.sendall(octets)
@@ -69,7 +69,7 @@ class Wire:
             raise Lost(f"the connection broke: {_reason(error)}") from error
 
     def reply(self, patience: float | None = None) -> Reply:
-        """The next reply, within the patience for all of it."""
+        """The next reply, within `patience` seconds for all of it."""
         deadline = time.monotonic() + self._wait(patience)
         lines: list[str] = []
         while True:
@@ -82,8 +82,8 @@ class Wire:
                 return Reply(int(match[1]), tuple(lines))
 
     def early_reply(self) -> Reply | None:
-        """A reply that came before it was due, None where the server waits. Raises Lost when it
-        closed the connection."""
+        """A reply that came too early, None if the server waits. Raises Lost when it closed the
+        connection."""
         if not self._buffer:
             try:
                 self._sock.settimeout(0)
@@ -99,23 +99,23 @@ class Wire:
 
     @property
     def unread(self) -> bool:
-        """Whether the server said more than was read."""
+        """Whether the server sent more than was read."""
         return bool(self._buffer)
 
     def start_tls(self, context: ssl.SSLContext, name: str, patience: float) -> None:
-        """Turn TLS on; the server's certificate must be for `name` where the context asks for one.
-        Raises OSError (ssl.SSLError)."""
+        """Start TLS; the server's certificate must be for `name` if the context asks for one. Raises
+        OSError (ssl.SSLError)."""
         self._sock.settimeout(self._wait(patience))
         self._sock = context.wrap_socket(self._sock, server_hostname=name)
 
     def cut(self) -> None:
-        """End the connection from another thread; whoever waits on it gets Lost."""
+        """End the connection from another thread; a thread that waits on it gets Lost."""
         with suppress(OSError):
-            # SSLSocket.shutdown() would take the TLS session away under the other thread.
+            # SSLSocket.shutdown() would destroy the TLS session that the other thread uses.
             socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Close without a word."""
+        """Close without a command."""
         with suppress(OSError):
             self._sock.close()
 

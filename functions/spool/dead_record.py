@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
+
+from functions.message.envelope import LAST
 
 UNKNOWN: Final = "unknown"
 """Stands for the output in the key and record of a flow that is not known."""
@@ -25,8 +27,8 @@ class DeadRecord(BaseModel):
     code: str
     """RFC 3463 enhanced status code."""
     attempts: int = 1
-    first: int
-    last: int
+    first: int = Field(ge=0, le=LAST)
+    last: int = Field(ge=0, le=LAST)
     replay: int = 0
     recipients: tuple[str, ...] = ()
     reverse_path: str = ""

@@ -1,4 +1,4 @@
-"""Outputs that were given up: finding them, trying them again, dropping them (SPEC section 6).
+"""Outputs that were given up: list, replay and drop them (docs/operations.md).
 
 One interface for folders, S3 and Cloud Storage; `functions.backends` chooses by the spool.
 """

@@ -1,4 +1,4 @@
-"""The spool object and its keys: what the two halves agree on (SPEC section 6).
+"""The spool object and its keys: the contract between the two halves.
 
 One accepted mail is one object: the envelope as its first header field, then the mail byte for
 byte. The object is a valid RFC 5322 mail.

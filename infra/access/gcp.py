@@ -1,5 +1,5 @@
-"""What a configuration touches in Google Cloud: the buckets and topics that its outputs write to, and
-the secrets that each half reads. Terraform makes one grant of each and no other."""
+"""The resources of a configuration in Google Cloud: the buckets and topics that its outputs write to,
+and the secrets that each half reads. Terraform makes one grant for each and no others."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from functions.config import DeliveryConfig
 from functions.errors import ConfigError
+from functions.gcp.output.options import GcpOutputOptions
 from functions.options.secrets import Secret, secrets_of
-from functions.processors.registry import type_of
 
 if TYPE_CHECKING:
     from listener.config.relay import RelayConfig
@@ -22,8 +22,8 @@ _TOPIC: Final = re.compile(r"projects/([^/]+)/topics/([^/]+)")
 
 
 def access(config: Path) -> dict[str, Any]:
-    """Buckets with the prefix that objects' names begin with, topics and secrets with their projects
-    (null: the deployment's own). Raises ConfigError for what the function could not do."""
+    """Buckets with the prefix of their objects, topics and secrets with their projects (null: the
+    deployment's own). Raises ConfigError for an output that the function cannot run."""
     from listener.config.load import load
 
     whole = load(config, {**os.environ, "SMTP_RELAY_SPOOL": "gs://spool"})
@@ -44,7 +44,7 @@ def _of_outputs(config: RelayConfig) -> Iterator[tuple[str, Secret]]:
 
 
 def _of_listener(config: RelayConfig) -> Iterator[tuple[str, Secret]]:
-    """Those of the filters, and of everything beside the flows."""
+    """The secrets of the filters, and of everything outside of the flows."""
     for name, flow in config.flows.items():
         yield from secrets_of(flow.filters, f"flows.{name}.filters")
     for name in type(config).model_fields:
@@ -69,15 +69,15 @@ def _topics(config: DeliveryConfig) -> list[dict[str, str | None]]:
     return [{"project": project or None, "topic": topic} for project, topic in sorted(found)]
 
 
-def _cloud_outputs(config: DeliveryConfig) -> Iterator[Any]:
+def _cloud_outputs(config: DeliveryConfig) -> Iterator[GcpOutputOptions]:
     for name, flow in config.flows.items():
         for index, output in enumerate(flow.outputs):
-            if type_of(output) in ("aws", "file"):
+            if "gcp" not in output.runs_in:
                 raise ConfigError(
                     f"flows.{name}.outputs[{index}]",
-                    f"the Cloud Run function runs no {type_of(output)} outputs",
+                    f"the Cloud Run function runs no {output.type} outputs",
                 )
-            if type_of(output) == "gcp":
+            if isinstance(output, GcpOutputOptions):
                 yield output
 
 

@@ -1,4 +1,5 @@
-"""What Terraform deploys on AWS: the function's zip, and what a configuration asks for.
+"""Makes the files that Terraform deploys on AWS: the function's zip, and the settings of a
+configuration.
 
     python -m infra.bundle.aws CONFIG --out FOLDER [--python 3.12] [--arch arm64] [--public true|false]
 
@@ -49,7 +50,7 @@ def write(config: Path, folder: Path, platform: Platform, *, public: bool | None
 
 
 def facts(deployment: Deployment, platform: Platform, public: bool | None) -> dict[str, Any]:
-    """What `deployment.json` holds."""
+    """The content of `deployment.json`."""
     spool = deployment.spool
     return {
         "prefix": deployment.prefix,

@@ -2,9 +2,10 @@
 
     python -m infra.bundle.build CONFIG [--python 3.12] [--arch arm64] [--out FILE]
 
-Made without Docker, from wheels for the Lambda platform, with what the configuration's outputs need
-and no more. Byte-code is compiled by the runtime's own version of Python, since a start without it is
-four times slower. The same inputs give the same bytes, so that a deployment without changes is none.
+The build needs no Docker: it takes wheels for the Lambda platform, and only those that the
+configuration's outputs need. The runtime's own version of Python compiles byte-code, because a start
+without it is four times slower. The same inputs give the same bytes, so that a deployment without
+changes does nothing.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ CACHE: Final = ROOT / ".state" / "bundles"
 
 
 def bundle(config: Path, platform: Platform | None = None, *, cache: Path = CACHE) -> Path:
-    """The zip for a configuration's outputs. Raises ConfigError, also where the runtime has no wheels."""
+    """The zip for a configuration's outputs. Raises ConfigError, also if there are no wheels for the
+    runtime."""
     platform = platform or Platform()
     interpreter(platform)
     part = delivery_part(read_config(config))
@@ -59,7 +61,7 @@ def bundle(config: Path, platform: Platform | None = None, *, cache: Path = CACH
         compile_all(work, "functions", platform, ours=True)
         made = zip_tree(work, Path(folder) / "made.zip")
         target = cache / f"{config.stem}-{platform.arch}-{_file_digest(made)[:16]}.zip"
-        # Others may be reading the one of before, which is the same.
+        # Another process may be reading the previous zip, which is the same.
         with tempfile.NamedTemporaryFile(dir=_made(cache), suffix=".zip", delete=False) as copy:
             copy.write(made.read_bytes())
         Path(copy.name).chmod(0o644)
@@ -68,8 +70,8 @@ def bundle(config: Path, platform: Platform | None = None, *, cache: Path = CACH
 
 
 def packages(config: DeliveryConfig) -> dict[str, str]:
-    """The distributions that the function imports itself, with their versions: those of this
-    environment, which the tests ran with, else the ranges of pyproject.toml."""
+    """The distributions that the function itself imports, with the versions of this environment, which
+    the tests used, else the ranges of pyproject.toml."""
     names = ["pydantic", "aws-lambda-powertools", "botocore"]
     if needs_receipts(config):
         names.append("boto3")
@@ -87,10 +89,7 @@ def services(config: DeliveryConfig) -> frozenset[str]:
         found.add("dynamodb")
     for flow in config.flows.values():
         for output in flow.outputs:
-            if getattr(output, "ses", None) is not None:
-                found.add("sesv2")
-            if getattr(output, "assume_role", None) is not None:
-                found.add("sts")
+            found |= output.aws_services
             found |= {"ssm", "secretsmanager"} & {secret.scheme for _, secret in secrets_of(output)}
     return frozenset(found)
 
@@ -122,7 +121,7 @@ def _installed(
 
 
 def _strip(target: Path) -> None:
-    """Away with what no import reads."""
+    """Remove files that no import reads."""
     for entry in sorted(target.iterdir()):
         if entry.name.endswith(".dist-info") or entry.name == "bin":
             shutil.rmtree(entry)

@@ -1,4 +1,4 @@
-"""Compiling the function's code with the runtime's own version of Python."""
+"""Compiles the function's code with the runtime's own version of Python."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Final
 from functions.errors import ConfigError
 from infra.bundle.runtime import THIS_PYTHON, Platform
 
-_TASK: Final = "/var/task"  # where Lambda puts the zip's content
+_TASK: Final = "/var/task"  # where Lambda unpacks the zip
 
 _COMPILE: Final = """
 import importlib.util, pathlib, py_compile, sys
@@ -32,8 +32,8 @@ for file in sorted((root / folder).rglob("*.py")):
 
 
 def compile_all(root: Path, folder: str, platform: Platform, *, ours: bool) -> None:
-    """Byte-code that is loaded without a look at the source's date. What others wrote loses its
-    docstrings and assertions: there is a tenth less to load."""
+    """Make byte-code that Python loads without checking the source's date. Third parties' code loses its
+    docstrings and assertions, which makes it a tenth smaller."""
     program = interpreter(platform)
     subprocess.run(
         [program, "-I", "-c", _COMPILE, str(root), folder, _TASK, "0" if ours else "2"],
@@ -43,12 +43,12 @@ def compile_all(root: Path, folder: str, platform: Platform, *, ours: bool) -> N
 
 
 def interpreter(platform: Platform) -> str:
-    """The program that compiles. Raises ConfigError where there is none."""
+    """The program that compiles. Raises ConfigError if there is none."""
     if platform.python == THIS_PYTHON:
         return sys.executable
     program = f"python{platform.python}"
     found = shutil.which(program)
-    # pyenv has a program of that name for each version, also for those that are not switched on.
+    # pyenv has a program of that name for each version, also for inactive ones.
     if found is None or subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode:
         raise ConfigError(
             program,

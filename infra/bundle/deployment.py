@@ -1,4 +1,4 @@
-"""What a configuration file asks of its deployment on AWS; CDK and Terraform build from the same facts."""
+"""The settings of a configuration's deployment on AWS; CDK and Terraform build from the same ones."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from functions.aws.output.options import AwsOutputOptions
 from functions.delivery.build import needs_receipts
 from functions.errors import ConfigError
 from functions.options.spool import SpoolOptions
-from functions.processors.registry import type_of
 from listener.checks.finding import Finding, Setting
 from listener.checks.report import findings
 from listener.config.load import load, read
 from listener.config.relay import RelayConfig
 
 SMTP: Final = 25
-SUBMISSIONS: Final = 465  # RFC 8314 section 3.3: TLS from the first octet
+SUBMISSIONS: Final = 465  # RFC 8314 section 3.3: TLS from the first byte
 SUBMISSION: Final = 587
 _SHIFT: Final = 10_000
-"""What is added to privileged ports in the container, whose user may not open them."""
+"""The offset of privileged ports in the container, because its user may not open them."""
 
 HEALTH: Final = 9090
 
 CLOSE_TIMEOUT: Final = 60_000
-"""Milliseconds that a stopping listener gives its clients: less than the balancer takes to let go of
-it (90 s) and than the container is given to end (120 s)."""
+"""Milliseconds that a stopping listener gives its clients: less than the balancer's deregistration (90
+s) and the container's time to stop (120 s)."""
 
 _UNKNOWN_RATE: Final = 14.0
-"""Recipients a second that most accounts may send to after leaving the sandbox; stands in where the
-configuration gives no maxSendRate."""
+"""The default of maxSendRate: recipients a second that most accounts may send to outside of the
+sandbox."""
 
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A port of the load balancer and the container's behind it."""
+    """A port of the load balancer, and the container's port behind it."""
 
     name: str
     outside: int
@@ -64,22 +64,19 @@ class Deployment:
 
     @property
     def prefix(self) -> str:
-        """What keys in the spool's bucket start with: "" or a path that ends in `/`."""
+        """The prefix of keys in the spool's bucket: "" or a path that ends in `/`."""
         return self.config.spool.prefix
 
     @property
     def needs_receipts(self) -> bool:
-        """Whether an output takes receipts: then there is a table for them."""
+        """Whether an output needs receipts, and so a table for them."""
         return needs_receipts(self.config)
 
     @property
     def sends_mail(self) -> bool:
-        """Whether mail goes on to other servers: then strangers must not reach the listener."""
+        """Whether an output sends mail on, so that strangers must not reach the listener."""
         outputs = [output for flow in self.config.flows.values() for output in flow.outputs]
-        return any(
-            type_of(one) in {"mailer", "nodemailer"} or getattr(one, "ses", None) is not None
-            for one in outputs
-        )
+        return any(one.sends_on for one in outputs)
 
     @property
     def has_certificate(self) -> bool:
@@ -88,13 +85,12 @@ class Deployment:
 
     @property
     def concurrency(self) -> int | None:
-        """How many instances of the function run at a time where SES's rate is shared among them
-        (SPEC section 7); None for no limit."""
+        """Most concurrent instances of the function, which share SES's rate; None for no limit."""
         found = [
-            output.ses  # type: ignore[attr-defined]
+            output.ses
             for flow in self.config.flows.values()
             for output in flow.outputs
-            if getattr(output, "ses", None) is not None
+            if isinstance(output, AwsOutputOptions) and output.ses is not None
         ]
         if not found:
             return None
@@ -103,15 +99,15 @@ class Deployment:
 
 
 def read_deployment(path: Path, *, public: bool | None = None) -> Deployment:
-    """Read a configuration and see whether it can be deployed. `public` says whether strangers reach
-    the load balancer; None: unless an output sends mail on. Raises ConfigError."""
+    """Read a configuration and check that it can be deployed. `public` says whether strangers reach the
+    load balancer; None means unless an output sends mail on. Raises ConfigError."""
     raw = read(path, {}).value
     raw.pop("$schema", None)
     spool = raw.get("spool")
     url = spool.get("url", "") if isinstance(spool, dict) else (spool or "")
     environ = {
         "SMTP_RELAY_DEFAULT_BIND": "0.0.0.0",  # noqa: S104 - the task's own address
-        "SMTP_RELAY_TRUSTED_PROXIES": "10.0.0.0/8",  # stands for the balancer's subnets
+        "SMTP_RELAY_TRUSTED_PROXIES": "10.0.0.0/8",  # a placeholder for the balancer's subnets
     }
     if not str(url).startswith("s3://"):
         environ["SMTP_RELAY_SPOOL"] = "s3://the-spool"
@@ -126,8 +122,8 @@ def read_deployment(path: Path, *, public: bool | None = None) -> Deployment:
 
 
 def _ports(raw: Mapping[str, Any]) -> tuple[list[dict[str, Any]], tuple[Port, ...]]:
-    """The listeners in the container and their ports at the load balancer. Those of the file keep
-    their names; without any there are the three of SMTP."""
+    """The listeners in the container and their ports at the load balancer. The file's listeners keep
+    their names; without any there are the three ports of SMTP."""
     given = raw.get("listeners")
     if not isinstance(given, list) or not given:
         given = [{"port": SMTP}, {"port": SUBMISSIONS, "secure": True}, {"port": SUBMISSION}]
@@ -149,19 +145,19 @@ def _ports(raw: Mapping[str, Any]) -> tuple[list[dict[str, Any]], tuple[Port, ..
 
 
 def _listener_config(raw: Mapping[str, Any]) -> str:
-    """The file's content with what a deployment says beneath it: JSON logs, time to drain."""
+    """The file's content with the deployment's defaults: JSON logs, time to drain."""
     value = {key: item for key, item in raw.items() if key not in {"port", "bind", "listeners"}}
     options = dict(value.get("options") or {})
     options.setdefault("closeTimeout", CLOSE_TIMEOUT)
     value["options"] = options
     if "loggers" not in value and "loggers" not in options:
         value["loggers"] = [{"type": "CONSOLE", "format": "json"}]
-    # CloudFormation and Terraform take ${ for a variable of their own.
+    # CloudFormation and Terraform read ${ as their own variable.
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).replace("${", "\\u0024{")
 
 
 def _warnings(deployment: Deployment, public: bool) -> tuple[str, ...]:
-    """What somebody should know. Raises ConfigError for what must not be deployed so."""
+    """Warnings for the operator. Raises ConfigError for a configuration that must not be deployed."""
     setting = Setting.of(deployment.path.parent, {}, public=public, platform="fargate")
     found = [*findings(deployment.config, setting), *_unreachable(deployment.config)]
     errors = [one for one in found if one.severity == "error"]
@@ -171,7 +167,7 @@ def _warnings(deployment: Deployment, public: bool) -> tuple[str, ...]:
 
 
 def _unreachable(config: RelayConfig) -> list[Finding]:
-    """Secrets that a task on Fargate cannot read, or that everybody could who sees its definition."""
+    """Secrets that a task on Fargate cannot read, or that its definition would expose."""
     from infra.access.aws.secrets import listener_secrets, refusal
 
     return [

@@ -1,12 +1,12 @@
-"""What Terraform deploys to Google Cloud: made from the configuration before `terraform apply`.
+"""Makes the files that Terraform deploys to Google Cloud, before `terraform apply`.
 
     python -m infra.bundle.gcp CONFIG [--out FOLDER]
 
 The folder then holds `function.zip` (the function's source: this project's half of the code, its
 requirements, its configuration; Google installs the packages), `relay.json` (the listener's
-configuration as plain JSON, with the logs that alerts are made of) and `access.json` (what the outputs
-write to and which secrets each half reads, from which Terraform makes the permissions). The same inputs
-give the same octets, so that a deployment without changes is none.
+configuration as plain JSON, with the logs that alerts need) and `access.json` (the outputs' targets and
+each half's secrets, from which Terraform makes the permissions). The same inputs give the same bytes, so
+that a deployment without changes does nothing.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ ENTRY_POINT: Final = "handle"
 HEALTH: Final = 9090
 
 HEALTH_INTERVAL: Final = 60_000
-"""Milliseconds between the listener's log lines that tell of health: the alert `healthy` counts them."""
+"""Milliseconds between the listener's log lines about health, which the alert `healthy` counts."""
 
 _MAIN: Final = '''"""Where Google looks for the function: the code is in functions/gcp/main.py."""
 
@@ -64,8 +64,8 @@ def source(config: Path, target: Path) -> Path:
 
 
 def requirements(config: DeliveryConfig) -> str:
-    """The distributions that the function imports itself, as pip reads them: the versions of this
-    environment, which the tests ran with, else the ranges of pyproject.toml."""
+    """The distributions that the function itself imports, in pip's form, with the versions of this
+    environment, which the tests used, else the ranges of pyproject.toml."""
     names = ["functions-framework", "google-cloud-pubsub", "google-cloud-storage", "pydantic"]
     if signs(config):
         names.append("cryptography")
@@ -85,7 +85,7 @@ def build(config: Path, folder: Path) -> dict[str, Path]:
 
 
 def listener_config(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """The file's content with what a deployment says beneath it: JSON logs, health told in them."""
+    """The file's content with the deployment's defaults: JSON logs that report health."""
     value = dict(raw)
     if "loggers" not in value and "loggers" not in (value.get("options") or {}):
         value["loggers"] = [{"type": "CONSOLE", "format": "json"}]
@@ -98,7 +98,7 @@ def _plain(value: Any) -> str:
 
 
 def main() -> int:
-    """The command line; prints what was made."""
+    """The command line; prints the files that it made."""
     parser = argparse.ArgumentParser(
         prog="python -m infra.bundle.gcp", description="Make what Terraform deploys to Google Cloud."
     )

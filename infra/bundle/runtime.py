@@ -1,4 +1,4 @@
-"""What a function of Lambda runs on: a version of Python, a processor, and the system under them."""
+"""The platform of a Lambda function: a version of Python, a processor, and the system."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ THIS_PYTHON: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
 """The version of this Python."""
 
 MACHINES: Final = {"arm64": "aarch64", "x86_64": "x86_64"}
-"""Processors by Lambda's names for them, and as wheels name them."""
+"""Processors by Lambda's names, with the names in wheels."""
 
 _OLDEST: Final = 5  # manylinux1 is manylinux_2_5 (PEP 600)
 
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """What the function runs on: a version of Python, and `arm64` or `x86_64`."""
+    """The function's platform: a version of Python, and `arm64` or `x86_64`."""
 
     python: str = THIS_PYTHON
     arch: str = "arm64"

@@ -1,7 +1,7 @@
-"""Cutting botocore down to what the function calls: services, operations and their shapes.
+"""Cuts botocore down to the services, operations and shapes that the function calls.
 
-botocore carries 400 services. Reading one model in full takes as long as importing botocore, most of
-it documentation and operations that nobody calls.
+botocore has 400 services. Reading one full model takes as long as importing botocore, mostly for
+documentation and unused operations.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ OPERATIONS: Final[Mapping[str, frozenset[str]]] = {
 """Everything that functions.aws and Powertools call, by service."""
 
 _PREFIXES: Final = {"sesv2": "email"}
-"""Services whose endpoints go by another name."""
+"""Services whose endpoints have another name."""
 
 _FILES: Final = frozenset({"endpoint-rule-set-1.json.gz", "paginators-1.json"})
 
 
 def trim(botocore: Path, services: frozenset[str]) -> None:
-    """Leave the models of these services, and of those what OPERATIONS names."""
+    """Keep the models of these services, and in them what OPERATIONS names."""
     data = botocore / "data"
     for entry in sorted(data.iterdir()):
         if entry.is_dir():
@@ -64,7 +64,7 @@ __version__ = "{version}"
 
 
 def trim_boto3(boto3: Path, version: str) -> None:
-    """Leave what Powertools' idempotency imports."""
+    """Keep what Powertools' idempotency imports."""
     types = (
         (boto3 / "dynamodb" / "types.py")
         .read_text()
@@ -103,7 +103,7 @@ TypedDict = type.__new__(_Plain, "TypedDict", (dict,), {})
 
 
 def trim_pydantic(target: Path) -> None:
-    """Spare the look for pydantic's plugins, which imports half of the packaging library, and the
+    """Remove the search for pydantic's plugins, which imports half of the packaging library, and the
     types of its core's schemas."""
     loader = target / "pydantic" / "plugin" / "_loader.py"
     if _holds(loader, "def get_plugins("):
@@ -131,8 +131,8 @@ asyncio = _Late()
 
 
 def trim_powertools(powertools: Path) -> None:
-    """Batch reads messages of queues; the package of event classes brings forty other kinds. Nobody
-    here processes batches asynchronously."""
+    """Batch reads messages of queues; the package of event classes has forty other kinds. The function
+    does not process batches asynchronously."""
     package = powertools / "utilities" / "data_classes" / "__init__.py"
     if _holds(package, "import S3Event"):
         package.write_text(_ONE_EVENT)
@@ -140,7 +140,7 @@ def trim_powertools(powertools: Path) -> None:
 
 
 def trim_urllib3(urllib3: Path) -> None:
-    """What reads other packages' versions is imported when HTTP/2 is asked for, by nobody here."""
+    """Import the reader of other packages' versions only for HTTP/2, which the function does not use."""
     line, use = "from importlib.metadata import version\n", "    h2_version = version("
     _replace(urllib3 / "http2" / "__init__.py", {f"\n{line}": "", use: f"    {line}{use}"})
 
@@ -174,7 +174,7 @@ _DOCSTRINGS: Final = frozenset(
 
 
 def _trim_docs(docs: Path) -> None:
-    """The generator of documentation goes, but for the marks that handlers carry."""
+    """Remove the generator of documentation, except the markers that handlers use."""
     text = (docs / "docstring.py").read_text()
     if set(re.findall(r"^class (\w+)", text, re.MULTILINE)) != _DOCSTRINGS:
         return
@@ -188,8 +188,8 @@ def _trim_docs(docs: Path) -> None:
 
 
 def _holds(file: Path, text: str) -> bool:
-    """Whether a file is there and as it was when it was last looked at: what changed stays whole,
-    and costs a few milliseconds."""
+    """Whether a file exists and holds a text. A file without it stays whole, which costs
+    a few milliseconds."""
     return file.exists() and text in file.read_text()
 
 
@@ -202,7 +202,7 @@ def _replace(file: Path, changes: Mapping[str, str]) -> None:
 
 
 def _trim_endpoints(file: Path, services: frozenset[str]) -> None:
-    """The endpoints of other services go: the file is read at each start."""
+    """Remove the endpoints of other services, because each start reads the file."""
     known = json.loads(file.read_text())
     prefixes = services | {_PREFIXES[name] for name in services if name in _PREFIXES}
     for partition in known["partitions"]:
@@ -225,7 +225,7 @@ def _trim_service(folder: Path, operations: frozenset[str]) -> None:
     (newest / "service-2.json").write_text(json.dumps(slim, separators=(",", ":"), sort_keys=True))
     rules = newest / "endpoint-rule-set-1.json.gz"
     if rules.exists():
-        # The zip is compressed once already.
+        # The zip compresses it already.
         (newest / "endpoint-rule-set-1.json").write_text(json.dumps(_read(rules), separators=(",", ":")))
         rules.unlink()
     paginators = newest / "paginators-1.json"
@@ -262,7 +262,7 @@ def _references(value: Any) -> list[str]:
 
 
 def _undocumented(value: Any, *, members: bool = False) -> Any:
-    """With empty documentation texts, which botocore expects; a member of that name stays."""
+    """The model with empty documentation texts, which botocore expects; a member of that name stays."""
     if isinstance(value, dict):
         return {
             name: ""

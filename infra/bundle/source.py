@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from functions.config import DeliveryConfig
 from functions.options.secrets import secrets_of
-from functions.processors.registry import type_of
+from functions.processors.base import OutputOptions
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
@@ -54,18 +54,16 @@ def delivery_part(value: Mapping[str, Any]) -> dict[str, Any]:
 
 def signs(config: DeliveryConfig) -> bool:
     """Whether an output signs mails."""
-    return any("dkim" in path.lower() for each in _mailers(config) for path, _ in secrets_of(each))
+    return any("dkim" in path.lower() for each in _outputs(config) for path, _ in secrets_of(each))
 
 
 def writes_addresses(config: DeliveryConfig) -> bool:
     """Whether an output sends mails on, for which domains are compared and written in ASCII."""
-    outputs = [output for flow in config.flows.values() for output in flow.outputs]
-    return bool(_mailers(config)) or any(getattr(each, "ses", None) is not None for each in outputs)
+    return any(each.sends_on for each in _outputs(config))
 
 
-def _mailers(config: DeliveryConfig) -> list[Any]:
-    outputs = [output for flow in config.flows.values() for output in flow.outputs]
-    return [each for each in outputs if type_of(each) in ("mailer", "nodemailer")]
+def _outputs(config: DeliveryConfig) -> list[OutputOptions]:
+    return [output for flow in config.flows.values() for output in flow.outputs]
 
 
 def pinned(name: str) -> str:

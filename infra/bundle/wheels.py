@@ -1,4 +1,4 @@
-"""Installing the function's packages from wheels for a platform that is not this machine's."""
+"""Installs the function's packages from wheels for another platform than this machine's."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from infra.bundle.runtime import RUNTIMES, Platform
 
 
 def install(platform: Platform, wanted: Mapping[str, str], target: Path) -> None:
-    """Put wheels that load on the platform, of these distributions and of all that they need, into a
-    folder. Raises ConfigError where pip finds none."""
+    """Install wheels for the platform, of these distributions and their dependencies, into a folder.
+    Raises ConfigError if pip finds none."""
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     command += ["--no-compile", "--only-binary=:all:", "--implementation=cp"]
     command += [f"--python-version={platform.python}", f"--target={target}"]
@@ -25,11 +25,11 @@ def install(platform: Platform, wanted: Mapping[str, str], target: Path) -> None
 
 
 def _no_wheels(platform: Platform, said: str) -> ConfigError:
-    """What pip said, in one line."""
+    """pip's error in one line."""
     errors = [line.removeprefix("ERROR: ") for line in said.splitlines() if line.startswith("ERROR: ")]
     missing = [line for line in errors if line.startswith("No matching distribution")]
     reason = " ".join([*missing, *errors, said][0].split())
-    if not missing or "Retrying (" in said:  # the index does not answer, or there is no pip
+    if not missing or "Retrying (" in said:  # the index does not answer, or pip is missing
         return ConfigError(str(platform), f"pip cannot install the function's packages: {reason}")
     glibc = RUNTIMES[platform.python].glibc
     newer = [f"deploy for python {python}" for python, linux in RUNTIMES.items() if linux.glibc > glibc]

@@ -29,7 +29,7 @@ def build(app: aws_cdk.App) -> RelayStack:
 
 
 def _environment(vpc: str | None) -> Environment | None:
-    """A network that is there can be looked up in a known account and region only."""
+    """An existing network can be looked up only in a known account and region."""
     if vpc is None:
         return None
     return Environment(
@@ -38,7 +38,7 @@ def _environment(vpc: str | None) -> Environment | None:
 
 
 def main() -> int:
-    """What `cdk` runs."""
+    """The entry point for `cdk`."""
     app = aws_cdk.App()
     try:
         build(app)

@@ -1,4 +1,4 @@
-"""cdk-nag's AWS Solutions checks, and why some findings stand."""
+"""cdk-nag's AWS Solutions checks, and the reasons for accepted findings."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ _WHERE: Final = (
     ("Guard/Role", ("IAM5",)),
     ("Guard/Function", ("L1",)),
 )
-"""Where each stands: nowhere else."""
+"""The place of each accepted finding, and no other."""
 
 
 def suppress(stack: Construct) -> None:
-    """Say of each finding that is not mended why it is not."""
+    """Record the reason of each accepted finding."""
     for path, rules in _WHERE:
         found = _find(stack, path)
         if found is None:

@@ -1,4 +1,4 @@
-"""Everything that one configuration needs, composed."""
+"""The stack: everything that one configuration needs."""
 
 from __future__ import annotations
 
@@ -69,7 +69,8 @@ class RelayStack(Stack):
                 rules=settings.has("rules"),
             ),
         )
-        # The function knows new flows and outputs before the listener writes mails that name them.
+        # The function must know new flows and outputs before the listener writes mails that name
+        # them.
         listener.service.node.add_dependency(self.delivery.function)
         return listener
 

@@ -1,4 +1,4 @@
-"""What `cdk -c NAME=VALUE` says about a stack."""
+"""The settings of a stack from `cdk -c NAME=VALUE`."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ from infra.bundle.runtime import Platform
 DEFAULT_CONFIG: Final = "configs/mail2s3.jsonc"
 
 PARTS: Final = frozenset({"alarms", "autoscaling", "dashboard", "guard", "listener", "rules", "schedule"})
-"""What `-c without=…` may leave out: some cost money, and emulators refuse some (`rules`: those between
-the balancer's security group and the tasks')."""
+"""The parts that `-c without=…` may omit: some cost money, and emulators refuse some (`rules`: those
+between the balancer's security group and the tasks')."""
 
 
 @dataclass(frozen=True)
 class Settings:
     """The context of one stack.
 
-    `config`: the listener's configuration file. `name`: the stack's. `vpc`: the id of a network that
-    is there. `public`: whether strangers reach the load balancer (by default unless an output sends
-    mail on). `image`: an image to run instead of building one. `ephemeral`: nothing outlives the
-    stack. `alarm_topic`: ARN of the topic that alarms go to. `environment`: more variables for the
-    functions.
+    `config`: the listener's configuration file. `name`: the stack's. `vpc`: the id of an existing
+    network. `public`: whether strangers reach the load balancer (by default unless an output sends mail
+    on). `image`: an image to run instead of building one. `ephemeral`: delete everything with the stack.
+    `alarm_topic`: ARN of the topic that alarms go to. `environment`: more variables for the functions.
     """
 
     config: Path = Path(DEFAULT_CONFIG)
@@ -46,8 +45,7 @@ class Settings:
 
 
 def read_settings(context: Callable[[str], Any]) -> Settings:
-    """The settings; `context` gives the value of a name, None where there is none. Raises
-    ConfigError."""
+    """The settings; `context` gives the value of a name, else None. Raises ConfigError."""
     default = Settings()
     without = frozenset(filter(None, str(context("without") or "").split(",")))
     if unknown := without - PARTS:
@@ -75,7 +73,7 @@ def _text(value: Any) -> str | None:
 
 
 def _truth(name: str, value: Any) -> bool | None:
-    """The command line gives texts, cdk.json truth values."""
+    """The command line gives strings, cdk.json booleans."""
     if value is None or isinstance(value, bool):
         return value
     if value in ("true", "false"):

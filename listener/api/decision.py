@@ -1,4 +1,4 @@
-"""What a filter may answer, and the reply that goes with it (SPEC section 3)."""
+"""The answers of a filter, with their replies (docs/concepts.md)."""
 
 from __future__ import annotations
 

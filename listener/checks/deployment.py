@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from functions.options.secrets import secrets_of
 from functions.processors.base import OutputOptions
-from functions.processors.registry import LOCAL, type_of
 from listener.checks.finding import Finding, Setting, error, note, warning
 from listener.checks.platform import in_container, on_container_disk, platform_of
 from listener.config.relay import RelayConfig
@@ -35,7 +34,7 @@ def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
 
 def folder_findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
     """Whether a folder is a safe place for the spool; said at the start of a server as well."""
-    leaving = sorted({type_of(one) for _, one in _all(config)} - LOCAL)
+    leaving = sorted({one.type for _, one in _all(config) if not one.local})
     platform = setting.platform or platform_of(setting.environ)
     if platform is not None:
         yield error(
@@ -60,11 +59,10 @@ def _function(config: RelayConfig) -> Iterator[Finding]:
     """What a cloud function cannot run, and secrets it cannot read."""
     own = _CLOUD_OF[config.spool.scheme]
     for path, output in _all(config):
-        kind = type_of(output)
-        if kind == "file":
+        if not output.runs_in:
             yield error(path, "a cloud function has no folder to keep mail in: use aws or gcp storage")
-        elif kind in _CLOUD_OF.values() and kind != own:
-            yield error(path, f"the function beside {config.spool.url} runs no {kind} outputs")
+        elif own not in output.runs_in:
+            yield error(path, f"the function beside {config.spool.url} runs no {output.type} outputs")
         for place, secret in secrets_of(output):
             if not secret.in_cloud:
                 yield error(
@@ -72,15 +70,13 @@ def _function(config: RelayConfig) -> Iterator[Finding]:
                     f"{secret.shown}: the function reads its secrets from the cloud's store "
                     "(ssm:, secretsmanager: or gcp-secret:)",
                 )
-        server = getattr(output, "nodemailer", None)
-        if server is not None and server.effective_port == _SMTP_PORT:
+        if output.smtp_port == _SMTP_PORT:
             yield warning(f"{path}.nodemailer.port", "clouds block port 25 outwards: use 587 or 465")
 
 
 def _outputs(config: RelayConfig) -> Iterator[Finding]:
     for path, output in _all(config):
-        ses = getattr(output, "ses", None)
-        if ses is not None and not ses.identities and config.mode == "events":
+        if output.sends_as_anybody and config.mode == "events":
             yield warning(f"{path}.ses.identities", "not given: the function may send as any identity")
 
 

@@ -1,4 +1,4 @@
-"""One thing that `check` has to say about a configuration."""
+"""One finding of `check` about a configuration."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ Platform = Literal["fargate", "cloud-run"]
 
 
 class Finding(NamedTuple):
-    """`error`: it must not run so; `warning`: it runs, and somebody should know; `note`: what is
-    so. `where` is a path in the file, "" for the whole."""
+    """`error`: it must not run; `warning`: it runs with a risk; `note`: a fact. `where` is a path in the
+    file, "" for the whole file."""
 
     severity: Severity
     where: str
@@ -27,8 +27,8 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Setting(Runtime):
-    """Where the configuration is looked at, whether strangers reach its listeners whatever they bind
-    (`public`), and the platform that will run it, where one is known."""
+    """The context of a check: where the process runs, whether strangers reach the listeners at any
+    address (`public`), and the platform, if known."""
 
     public: bool = False
     platform: Platform | None = None
@@ -40,10 +40,10 @@ def error(where: str, text: str) -> Finding:
 
 
 def warning(where: str, text: str) -> Finding:
-    """Something to know."""
+    """A risk to know."""
     return Finding("warning", where, text)
 
 
 def note(where: str, text: str) -> Finding:
-    """Something that is so."""
+    """A fact."""
     return Finding("note", where, text)

@@ -1,15 +1,19 @@
-"""What listens where, who can reach it, and what passes in clear text."""
+"""Addresses of the listeners, their reach, and secrets in clear text."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from listener.checks.finding import Finding, Setting, error, note, warning
-from listener.checks.strangers import checks_credentials, knows_users, serves, takes_any_user
+from listener.checks.strangers import knows_users, serves
 from listener.config.listeners import Listener, is_every_address, is_loopback
 from listener.config.relay import RelayConfig
 
 _SMTP_PORT = 25
+_NEEDS = {
+    "XOAUTH2": "an http-auth filter, which checks the token",
+    "CRAM-MD5": "a static-auth filter with plain: passwords",
+}
 
 
 def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
@@ -27,7 +31,7 @@ def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
             )
     offered = any(not one.options.auth_disabled for one in config.resolved_listeners())
     filters = [one for flow in config.flows.values() for one in flow.filters]
-    if offered and not any(checks_credentials(one) or takes_any_user(one) for one in filters):
+    if offered and not any(one.checks_credentials or one.any_user for one in filters):
         yield warning(
             "options",
             "AUTH is offered and no filter checks credentials: any name and password are accepted "
@@ -71,7 +75,7 @@ def _clear_text(listener: Listener, setting: Setting) -> Iterator[Finding]:
 
 
 def _believed(listener: Listener, setting: Setting) -> Iterator[Finding]:
-    """Whoever is believed without being named can give himself any address."""
+    """A trusted peer without a named address can claim any client address."""
     options = listener.options
     for key, trusted in (
         ("useProxy", options.use_proxy),
@@ -91,13 +95,14 @@ def _odd(config: RelayConfig, listener: Listener) -> Iterator[Finding]:
     path = _path(config, listener)
     if options.lmtp and listener.port == _SMTP_PORT:
         yield warning(path, "LMTP must not be spoken on port 25 (RFC 2033 section 5)")
-    kinds = {getattr(one, "type", "") for flow in config.flows.values() for one in flow.filters}
-    if "XOAUTH2" in options.auth_methods and "http-auth" not in kinds and not options.auth_disabled:
-        yield warning("options.authMethods", "XOAUTH2 needs an http-auth filter, which checks the token")
-    if "CRAM-MD5" in options.auth_methods and "static-auth" not in kinds and not options.auth_disabled:
-        yield warning("options.authMethods", "CRAM-MD5 needs a static-auth filter with plain: passwords")
+    checked = {
+        name for flow in config.flows.values() for one in flow.filters for name in one.checked_mechanisms
+    }
+    for mechanism, cure in _NEEDS.items():
+        if mechanism in options.auth_methods and mechanism not in checked and not options.auth_disabled:
+            yield warning("options.authMethods", f"{mechanism} needs {cure}")
     mine = [one for flow in config.flows.values() if serves(flow, listener) for one in flow.filters]
-    if options.must_authenticate and knows_users(config) and not any(map(checks_credentials, mine)):
+    if options.must_authenticate and knows_users(config) and not any(one.checks_credentials for one in mine):
         yield warning(path, "authentication is required, and no flow of this listener checks credentials")
 
 

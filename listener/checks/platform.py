@@ -1,4 +1,4 @@
-"""Where this process runs: in a container, on which platform, on whose disk."""
+"""Detects where this process runs: in a container, on which platform, on which disk."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _CLOUD_RUN: Final = ("K_SERVICE", "CLOUD_RUN_JOB", "CLOUD_RUN_WORKER_POOL")
 
 
 def platform_of(environ: Mapping[str, str]) -> Literal["fargate", "cloud-run"] | None:
-    """The platform whose disks vanish with their tasks, None elsewhere."""
+    """The platform, if its disks vanish with their tasks, else None."""
     if any(name in environ for name in _CLOUD_RUN):
         return "cloud-run"
     on_ecs = any(name in environ for name in _ECS)
@@ -25,8 +25,7 @@ def in_container(environ: Mapping[str, str]) -> bool:
 
 
 def on_container_disk(folder: Path) -> bool:
-    """Whether a folder (or where it would be made) is on the disk of `/`, which in a container is
-    the one that goes with it."""
+    """Whether a folder (or its future place) is on the disk of `/`, which vanishes with a container."""
     place = folder.absolute()
     while not place.exists():
         place = place.parent

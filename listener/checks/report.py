@@ -1,4 +1,4 @@
-"""`check`: validate a configuration and say what it does, what it exposes and what it lacks."""
+"""`check`: validate a configuration and report what it does, exposes and lacks."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from listener.config.relay import RelayConfig
 
 
 def findings(config: RelayConfig, setting: Setting) -> tuple[Finding, ...]:
-    """Everything there is to say, notes first, errors last."""
+    """All findings, notes first, errors last."""
     order = ("note", "warning", "error")
     return tuple(sorted(_all(config, setting), key=lambda found: order.index(found.severity)))
 
 
 def start_warnings(config: RelayConfig, setting: Setting) -> tuple[Finding, ...]:
-    """What a starting server says too: warnings and errors that do not keep it from running."""
+    """Findings that a starting server logs too: warnings, and errors that do not stop it."""
     found = (
         *(warning("", line) for line in config.warnings),
         *listeners.findings(config, setting),
@@ -30,7 +30,7 @@ def start_warnings(config: RelayConfig, setting: Setting) -> tuple[Finding, ...]
 
 
 def run(path: Path | None, setting: Setting, *, from_loopingz: bool, out: TextIO, err: TextIO) -> int:
-    """Check one file and print what was found. Returns the exit status: 0, or 2 for an error."""
+    """Check one file and print the findings. Returns the exit status: 0, or 2 for an error."""
     try:
         config = load(path, setting.environ)
     except ConfigError as mistake:

@@ -1,4 +1,4 @@
-"""Secrets and files that the listener needs and that are not here."""
+"""Secrets and files that the listener needs but that are not available here."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from listener.config.relay import RelayConfig
 
 
 def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
-    """What cannot be resolved here. A missing file is an error; a missing variable only a warning,
-    since it may be set where the relay runs; references into a cloud are not followed."""
+    """Secrets that cannot be resolved here. A missing file is an error. A missing variable is only a
+    warning, because the relay's environment may set it. References into a cloud are not followed."""
     for path, secret in _needed_here(config):
         if secret.in_cloud:
             yield note(path, f"{secret.shown} is read at start")
@@ -27,9 +27,9 @@ def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
             yield make(path, str(absent))
     for name, flow in config.flows.items():
         for index, options in enumerate(flow.filters):
-            file = getattr(options, "htpasswd", None)
-            if file is not None and not (setting.folder / file).is_file():
-                yield error(f"flows.{name}.filters[{index}].htpasswd", f"{file}: there is no such file")
+            for key, file in options.files_read().items():
+                if not (setting.folder / file).is_file():
+                    yield error(f"flows.{name}.filters[{index}].{key}", f"{file}: there is no such file")
 
 
 def _needed_here(config: RelayConfig) -> Iterator[tuple[str, Secret]]:

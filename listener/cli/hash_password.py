@@ -1,4 +1,4 @@
-"""`hash-password`: a password in one of the forms that `static-auth` takes (SPEC section 4)."""
+"""`hash-password`: makes a password in a form of `static-auth` (docs/filters/static-auth.md)."""
 
 from __future__ import annotations
 

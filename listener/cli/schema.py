@@ -47,9 +47,6 @@ def text() -> str:
     return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
 
 
-_SHARED: Final = {"type": "Which of them this is."}
-
-
 class _Documented(GenerateJsonSchema):
     """Adds the fields' docstrings, leaves out titles that only repeat the key."""
 
@@ -67,7 +64,7 @@ class _Documented(GenerateJsonSchema):
             # Defaults that are objects only repeat what those say themselves.
             if isinstance(properties[key].get("default"), dict | None):
                 properties[key].pop("default", None)
-            if text := docs.get(name) or _SHARED.get(name):
+            if text := docs.get(name):
                 properties[key]["description"] = text
         if issubclass(model, OutputOptions | FilterOptions):
             # The type chooses the model, so it is always there, whatever default the model has.

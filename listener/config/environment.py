@@ -1,4 +1,4 @@
-"""What the environment says over the file, so that infrastructure never edits it."""
+"""Environment variables override the file, so that infrastructure never edits it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ DEFAULT_BIND: Final = "SMTP_RELAY_DEFAULT_BIND"
 
 
 def sources(environ: Mapping[str, str]) -> dict[str | int, str]:
-    """Top-level key to the variable that stands over the file's."""
+    """Top-level key to the variable that overrides it."""
     overridden = {"spool": SPOOL, "listeners": LISTENERS}
     return {key: variable for key, variable in overridden.items() if environ.get(variable)}
 
 
 def overlay(value: dict[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
-    """The file's object with the environment's variables laid over it (and the default address
-    under it); an empty variable counts as none. Raises ConfigError."""
+    """The file's object after the environment's variables override it (and the default address fills
+    in). An empty variable does not count. Raises ConfigError."""
     value = dict(value)
     if spool := environ.get(SPOOL):
         value["spool"] = with_spool_url(value.get("spool"), spool)
@@ -59,7 +59,7 @@ def _port(text: str) -> int:
 
 
 def _trust(value: dict[str, Any], text: str) -> None:
-    """The proxies' addresses stand over `useProxy` wherever it is not off for one listener."""
+    """The proxies' addresses override `useProxy`, except for listeners that turn it off."""
     trusted: Any
     if text.lstrip().startswith("["):
         trusted = _list(TRUSTED_PROXIES, text)

@@ -1,4 +1,4 @@
-"""What pydantic found wrong with a configuration, in the user's words: path, reason, cure."""
+"""Turns pydantic's errors about a configuration into messages for the user: path, reason, cure."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _PLAIN: Final = {
 def config_errors(
     error: ValidationError, model: type[BaseModel], value: object, sources: Mapping[Step, str]
 ) -> ConfigError:
-    """Every mistake with its source and its path there. `value` is what was validated; `sources`
-    says where each top-level key was read, and under "" where all others were."""
+    """Every mistake with its source and its path there. `value` is the validated object; `sources` maps
+    each top-level key to its source, and "" to the source of all others."""
     found: dict[tuple[str, str], list[str]] = {}
     for detail in error.errors(include_url=False):
         steps = _in_file(detail, value)
         source = sources.get(steps[0] if steps else "", sources[""])
         where = f"{source}: {path_of(steps)}" if steps else source
-        # Of a union every member complains; of unknown keys each is a mistake of its own.
+        # Every member of a union reports an error; each unknown key is a separate mistake.
         apart = str(detail["loc"][-1]) if detail["type"] == "extra_forbidden" else ""
         found.setdefault((where, apart), []).append(_reason(detail, steps, model, value))
     problems = [
@@ -48,7 +48,7 @@ def config_errors(
 
 
 def path_of(steps: Sequence[Step]) -> str:
-    """Steps as they are written in messages: `flows.in.outputs[0].storage`."""
+    """Steps in the form of messages: `flows.in.outputs[0].storage`."""
     text = ""
     for step in steps:
         if isinstance(step, int):
@@ -61,8 +61,8 @@ def path_of(steps: Sequence[Step]) -> str:
 
 
 def _in_file(detail: ErrorDetails, value: object) -> tuple[Step, ...]:
-    """The error's location without what pydantic adds for unions and functions. An unknown key is
-    left out too: the message names it."""
+    """The error's location without pydantic's steps for unions and functions, and without an unknown
+    key, which the message names."""
     steps: list[Step] = []
     location = detail["loc"][:-1] if detail["type"] == "extra_forbidden" else detail["loc"]
     for index, step in enumerate(location):
@@ -126,7 +126,7 @@ def _known_keys(model: type[BaseModel], steps: Sequence[Step], value: object) ->
 
 
 def _step(annotation: Any, step: Step, value: object) -> Iterator[Any]:
-    """What may stand one step below an annotation."""
+    """The annotations one step below an annotation."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         for name, field in annotation.model_fields.items():
             if (field.alias or name) == step:

@@ -8,17 +8,16 @@ from functions.options.types import Milliseconds, OptionsModel, Port
 
 
 class HealthOptions(OptionsModel):
-    """Serve `/healthz` (alive, accepting, not draining) and `/readyz` (the spool can be written
-    too)."""
+    """Serve `/healthz` (alive, accepting, not draining) and `/readyz` (and the spool is writable)."""
 
     port_number: Port
     """The port. It may be the one of `prometheus`."""
 
     bind: str | None = None
-    """The address, else 127.0.0.1; in the image every address."""
+    """The address. Default: 127.0.0.1, in the image every address."""
 
     log_interval: Milliseconds | None = Field(default=None, ge=1000)
-    """Milliseconds between log lines that tell of health; no such lines when left out."""
+    """Milliseconds between log lines about health. Default: no such lines."""
 
 
 class PrometheusOptions(OptionsModel):
@@ -28,7 +27,7 @@ class PrometheusOptions(OptionsModel):
     """The port."""
 
     bind: str | None = None
-    """The address, else 127.0.0.1; in the image every address."""
+    """The address. Default: 127.0.0.1, in the image every address."""
 
     url: str = Field(default="/metrics", pattern=r"^/[!-~]*$")
     """The path of the metrics."""

@@ -1,4 +1,4 @@
-"""Where the server listens: `port`, `bind` and `listeners`, resolved."""
+"""The server's addresses: `port`, `bind` and `listeners`, resolved."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _OPEN: Final = frozenset({"", "0.0.0.0", "::", "*"})  # noqa: S104
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """One address that is listened on. `name` is what flows, logs and the envelope call it, `bind`
-    an address or host name, `options` the SMTP options with this listener's own laid over. `own` are
-    the fields of those that it set itself."""
+    """One address of the server. Flows, logs and the envelope use `name`; `bind` is an address or host
+    name, `options` the SMTP options after this listener's override them. `own` are the fields that the
+    listener sets."""
 
     name: str
     bind: str
@@ -34,12 +34,12 @@ class Listener:
 
 
 class ListenerOptions(SmtpOptions):
-    """One of several ports in one process. Every key of `options` may stand here too and then
-    counts for this port alone."""
+    """One of several ports in one process. Every key of `options` may stand here too, for this port
+    alone."""
 
     name: Label | None = None
-    """What flows call this listener in their `listeners`; else its port. (The host name for this
-    port is `hostname`.)"""
+    """The name for the `listeners` of flows. Default: the port. (The host name for this port is
+    `hostname`.)"""
 
     hostname: HostName | None = None
     """The server's host name on this port, instead of `name` of `options`."""
@@ -48,7 +48,7 @@ class ListenerOptions(SmtpOptions):
     """The port."""
 
     bind: str | None = Field(default=None, min_length=1)
-    """The address, else 127.0.0.1; in the image every address."""
+    """The address. Default: 127.0.0.1, in the image every address."""
 
     @model_validator(mode="before")
     @classmethod
@@ -59,15 +59,15 @@ class ListenerOptions(SmtpOptions):
         return value
 
     def versions_out_of_order(self) -> str:
-        """Nothing: what is not said here may be said in `options`, and both are looked at together."""
+        """Checks nothing, because `options` may complete these keys, and both are checked together."""
         return ""
 
     def over(self, options: SmtpOptions) -> SmtpOptions:
-        """The SMTP options with this listener's laid over."""
+        """The SMTP options after this listener's override them."""
         own = self.model_fields_set & set(SmtpOptions.model_fields) - {"name"}
         update: dict[str, Any] = {name: getattr(self, name) for name in own}
         if self.has_certificate:
-            # The whole of the certificate in options makes room for it.
+            # It replaces the whole certificate of `options`.
             for name in {"key", "cert", "pfx", "passphrase"} - own:
                 update[name] = None
         if self.hostname is not None:
@@ -83,11 +83,11 @@ def address_of(bind: str | None) -> str:
 
 
 def is_loopback(bind: str) -> bool:
-    """Whether only this machine reaches what listens there."""
+    """Whether only this machine reaches that address."""
     address = address_of(bind)
     return address == "::1" or address.startswith("127.")
 
 
 def is_every_address(bind: str) -> bool:
-    """Whether that stands for all addresses of the machine."""
+    """Whether it means all addresses of the machine."""
     return bind in _OPEN

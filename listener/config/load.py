@@ -1,5 +1,5 @@
-"""Loading the configuration: finds the file, reads its text (JSON, JSONC or YAML), lays the
-environment over it and reports every mistake at once."""
+"""Loading the configuration: finds the file, reads its text (JSON, JSONC or YAML), applies the
+environment and reports every mistake at once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from listener.config.obsolete import without_obsolete
 from listener.config.relay import RelayConfig
 
 NAMES: Final = ("smtp-relay.jsonc", "smtp-relay.json", "smtp-relay.yaml", "smtp-relay.yml")
-"""What is looked for in the working folder when no file is named."""
+"""The files to look for in the working folder when none is named."""
 
 EMBEDDED: Final = Path(__file__).parents[1] / "default.jsonc"
 EMBEDDED_SOURCE: Final = "the embedded default"
@@ -29,7 +29,7 @@ _MAX_SIZE: Final = 8_388_608
 
 @dataclass(frozen=True, slots=True)
 class ConfigFile:
-    """A configuration as it was read: `value` is an object, `source` what messages call it."""
+    """A configuration as read: `value` is an object, `source` its name in messages."""
 
     value: dict[str, Any]
     source: str
@@ -37,8 +37,8 @@ class ConfigFile:
 
 def load(path: Path | None, environ: Mapping[str, str]) -> RelayConfig:
     """Read the configuration: `SMTP_RELAY_CONFIG_JSON`, else the file at `path`, else
-    `smtp-relay.jsonc|json|yaml|yml` of the working folder, else the embedded default; the
-    environment's other variables stand over it. Raises ConfigError, which may hold several."""
+    `smtp-relay.jsonc|json|yaml|yml` of the working folder, else the embedded default; the environment's
+    other variables override it. Raises ConfigError, which may hold several."""
     found = read(path, environ)
     value, warnings = without_obsolete(overlay(found.value, environ))
     try:

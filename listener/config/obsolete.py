@@ -1,4 +1,4 @@
-"""Keys that the reference knew and that mean nothing here: one warning line each."""
+"""Keys of the reference that have no effect here: one warning line each."""
 
 from __future__ import annotations
 
@@ -83,11 +83,11 @@ _PARTS: Final[Mapping[str, Mapping[str, Mapping[str, str]]]] = {
     "nodemailer": {"nodemailer": TRANSPORT, "nodemailer.tls": OPTIONS},
     "aws": {"sendRawEmailOptions": RAW_EMAIL},
 }
-"""Filter or output type to what is left out of it, and of its parts."""
+"""Filter or output type to the keys that have no effect in it and in its parts."""
 
 
 def without_obsolete(value: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The file's object without those keys, and a line for each: its path and what holds now."""
+    """The file's object without those keys, and a line for each: its path and the replacement."""
     value = copy.deepcopy(value)
     lines: list[str] = []
     _drop(value.get("options"), "options", OPTIONS, lines)

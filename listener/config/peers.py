@@ -1,4 +1,4 @@
-"""Addresses and subnets in the configuration: who is believed."""
+"""Addresses and subnets in the configuration: the trusted peers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def network(value: Any) -> Network:
-    """An address or subnet as a network. Raises ValueError that says what is meant."""
+    """An address or subnet as a network. Raises ValueError that names the valid forms."""
     if isinstance(value, ipaddress.IPv4Network | ipaddress.IPv6Network):
         return value
     text = str(value)
@@ -37,11 +37,11 @@ def _networks(value: Any) -> Any:
 TrustedPeers = Annotated[
     bool | tuple[Network, ...], BeforeValidator(_networks, json_schema_input_type=bool | str | list[str])
 ]
-"""True for everybody, or the addresses and subnets of those who are believed."""
+"""True for every peer, or the addresses and subnets of the trusted peers."""
 
 
 def trusted(peers: bool | tuple[Network, ...]) -> Callable[[str], bool] | None:
-    """Whether a peer's address (canonical text) is among those of the option; None when nobody is."""
+    """Tests whether the option trusts a peer's address (canonical text); None if it trusts none."""
     if peers is False or peers == ():
         return None
     if peers is True:

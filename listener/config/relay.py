@@ -39,20 +39,20 @@ def _names(value: Any) -> Any:
 
 
 class FlowConfig(DeliveryFlow):
-    """Which mail is taken, and what happens to it."""
+    """Filters that take mail, and outputs that handle it."""
 
     model_config = ConfigDict(extra="forbid")
 
     filters: tuple[AnyFilter, ...] = ()
-    """What decides about each recipient of a mail. Without filters a flow takes nothing."""
+    """The filters that decide about each recipient. Without filters a flow takes nothing."""
 
     filters_operator: Literal["AND", "OR"] = "AND"
-    """`AND`: every filter has to accept; `OR`: one acceptance is enough."""
+    """`AND`: every filter must accept; `OR`: one acceptance is enough."""
 
     listeners: Annotated[
         tuple[str, ...] | None, BeforeValidator(_names, json_schema_input_type=list[str | int] | str | int)
     ] = None
-    """Names of the listeners whose mail this flow may take; all of them when left out."""
+    """Names of the listeners whose mail this flow may take. Default: all."""
 
     def labelled_filters(self) -> tuple[tuple[str, FilterOptions], ...]:
         """The filters with their labels in metrics and logs: their name, else `TYPE_INDEX`."""
@@ -60,12 +60,12 @@ class FlowConfig(DeliveryFlow):
 
 
 class RelayConfig(DeliveryConfig):
-    """A relay: what it listens on, which mail it takes, and what it does with it."""
+    """A relay: its ports, the mail that it takes, and what it does with it."""
 
     model_config = ConfigDict(extra="forbid")
 
     schema_: str | None = Field(default=None, alias="$schema")
-    """Where editors find the schema of this file."""
+    """The path of this file's schema, for editors."""
 
     flows: Mapping[Label, FlowConfig]
     """The flows by name. A mail goes to every flow that took one of its recipients."""
@@ -74,20 +74,20 @@ class RelayConfig(DeliveryConfig):
     """The port to listen on."""
 
     bind: str | None = Field(default=None, min_length=1)
-    """The address to listen on: `localhost` (127.0.0.1) when left out, in the image every address."""
+    """The address to listen on. Default: `localhost` (127.0.0.1), in the image every address."""
 
     listeners: tuple[ListenerOptions, ...] = ()
     """Several ports in one process, instead of `port` and `bind`."""
 
     options: SmtpOptions = SmtpOptions()
-    """How SMTP is spoken."""
+    """Options of the SMTP server."""
 
     mail_headers: Mapping[str, str | int | float | bool | None] = {"x-smtp-relay": __version__}
-    """Header edits: `"X": value` adds a field, `"-X"` removes all of that name, `"?X"` adds where
-    there is none. Default: `x-smtp-relay` with the version."""
+    """Header edits: `"X": value` adds a field, `"-X"` removes all of that name, `"?X"` adds it if there
+    is none. Default: `x-smtp-relay` with the version."""
 
     filter_timeout: Milliseconds = Field(default=30_000, ge=1)
-    """Milliseconds after which a filter that has not answered defers the mail (451)."""
+    """Milliseconds that a filter has to answer; then it defers the mail (451)."""
 
     prometheus: PrometheusOptions | None = None
     """Serve metrics."""
@@ -99,7 +99,7 @@ class RelayConfig(DeliveryConfig):
     """Processes that share the ports; `auto` is one per core."""
 
     loggers: tuple[LoggerOptions, ...] | None = None
-    """Where logs go: one CONSOLE logger when left out, `[]` is silence. May stand in `options`."""
+    """Destinations of logs. Default: one CONSOLE logger; `[]` logs nothing. May stand in `options`."""
 
     _source: str = PrivateAttr(default="")
     _warnings: tuple[str, ...] = PrivateAttr(default=())
@@ -193,8 +193,14 @@ class RelayConfig(DeliveryConfig):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the file says in vain, one line each."""
-        return self._warnings
+        """What the file says in vain, or hardly means, one line each."""
+        advice = [
+            f"flows.{name}.filters[{index}].{line}"
+            for name, flow in self.flows.items()
+            for index, options in enumerate(flow.filters)
+            for line in options.advice()
+        ]
+        return (*self._warnings, *advice)
 
 
 def _name(options: ListenerOptions, index: int) -> str:

@@ -1,4 +1,4 @@
-"""Where in a configuration a secret stands that cannot be had."""
+"""Locates, in a configuration, a secret that is not available."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 @contextmanager
 def placed(config: RelayConfig) -> Iterator[None]:
-    """Who resolves a reference knows it, but not where it stands: errors about one leave this block
-    as errors about the file and the path in it."""
+    """The resolver of a reference does not know its place, so this block turns errors about references
+    into errors about the file and the path in it."""
     try:
         yield
     except ConfigError as error:

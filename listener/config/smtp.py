@@ -31,7 +31,7 @@ def _one_line(text: str) -> str:
 
 
 Line = Annotated[str, Field(max_length=400), AfterValidator(_one_line)]
-"""Text for a reply line (RFC 5321 section 4.5.3.1.5: 512 octets)."""
+"""Text for a reply line (RFC 5321 section 4.5.3.1.5: 512 bytes)."""
 
 _HOST: Final = re.compile(r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 
@@ -43,45 +43,45 @@ def _host_name(text: str) -> str:
 
 
 HostName = Annotated[str, AfterValidator(_host_name)]
-"""What follows EHLO (RFC 5321 section 4.1.3)."""
+"""A host name for EHLO (RFC 5321 section 4.1.3)."""
 
 
 class SmtpOptions(Certificate):
-    """How SMTP is spoken. Names and defaults are the reference's where it has them; durations are
+    """Options of the SMTP server. Names and defaults are the reference's if it has them; durations are
     milliseconds."""
 
     secure: bool = False
-    """TLS from the first byte (port 465, RFC 8314) instead of STARTTLS. Without a certificate a
-    self-signed one is made at start, with a warning."""
+    """TLS from the first byte (port 465, RFC 8314) instead of STARTTLS. Without a certificate the server
+    makes a self-signed one at start, with a warning."""
 
     name: HostName | None = None
-    """The server's host name in the greeting, in `Received:` and in Authentication-Results; else
+    """The server's host name in the greeting, in `Received:` and in Authentication-Results. Default:
     this machine's."""
 
     banner: Line | None = None
     """Text after the host name in the greeting."""
 
     size: int = Field(default=40 * MIB, ge=1)
-    """Largest mail in octets, announced with SIZE and enforced while receiving."""
+    """Largest mail in bytes, announced with SIZE and enforced while receiving."""
 
     hide_size: bool = False
-    """Do not announce `size`; it is enforced all the same."""
+    """Do not announce `size`, but enforce it."""
 
     auth_methods: Annotated[
         tuple[AuthMethod, ...], BeforeValidator(_upper, json_schema_input_type=list[AuthMethod])
     ] = ("PLAIN", "LOGIN")
-    """SASL mechanisms offered. CRAM-MD5 is offered where every password is stored `plain:` (and none is
-    checked elsewhere); XOAUTH2 tokens go to `http-auth`."""
+    """SASL mechanisms to offer. The server offers CRAM-MD5 only if every password is stored as `plain:`
+    (and none is checked elsewhere); XOAUTH2 tokens go to `http-auth`."""
 
     auth_optional: bool = False
-    """Allow mail from clients that did not authenticate."""
+    """Allow mail from unauthenticated clients."""
 
     allow_insecure_auth: bool = False
     """Offer AUTH in clear text."""
 
     disabled_commands: Annotated[tuple[str, ...], BeforeValidator(_upper)] = ()
-    """Commands that are answered 502. AUTH lifts the requirement to authenticate; STARTTLS permits
-    AUTH in clear text."""
+    """Commands to answer with 502. Disabling AUTH lifts the requirement to authenticate; disabling
+    STARTTLS permits AUTH in clear text."""
 
     hide_starttls: bool = Field(default=False, alias="hideSTARTTLS")
     """Do not announce STARTTLS; this permits AUTH in clear text, as in the reference."""
@@ -102,51 +102,50 @@ class SmtpOptions(Certificate):
     """Do not announce ENHANCEDSTATUSCODES (RFC 2034)."""
 
     dsn: bool = False
-    """Announce DSN: its parameters are kept in the envelope. No bounces are written; dead records
-    stand for them."""
+    """Announce DSN and keep its parameters in the envelope. The relay writes dead records instead of
+    bounces."""
 
     disable_reverse_lookup: bool = False
     """Do not look up clients' names; `domains` of a whitelist then never match."""
 
     max_clients: int | None = Field(default=2_000, ge=1)
-    """Connections at a time over all workers and listeners, or where a listener sets it to that one;
-    further ones get 421. null for no limit."""
+    """Most connections at a time over all workers and listeners, or to the one listener that sets it;
+    more get 421. null for no limit."""
 
     max_clients_per_ip: int | None = Field(default=None, ge=1)
-    """Connections at a time from one address; null for no limit."""
+    """Most connections at a time from one address; null for no limit."""
 
     max_recipients: int = Field(default=1_000, ge=1)
-    """Recipients of one mail; further ones get 452 4.5.3. RFC 5321 section 4.5.3.1.8 asks for at
-    least 100."""
+    """Most recipients of one mail; more get 452 4.5.3. RFC 5321 section 4.5.3.1.8 asks for at least
+    100."""
 
     max_messages_per_connection: int | None = Field(default=None, ge=1)
-    """Mails over one connection, then 421; null for no limit."""
+    """Most mails over one connection, then 421; null for no limit."""
 
     max_auth_failures: int = Field(default=5, ge=1)
-    """Failed AUTH commands of one connection, then 421."""
+    """Most failed AUTH commands of one connection, then 421."""
 
     max_header_size: int = Field(default=MIB, ge=KIB)
-    """Largest header block of a mail in octets."""
+    """Largest header block of a mail in bytes."""
 
     max_line_length: int = Field(default=64 * KIB, ge=1_000)
-    """Longest line of a mail in octets, its end included. RFC 5321 allows 1,000; real applications
-    send more."""
+    """Longest line of a mail in bytes, with its end. RFC 5321 allows 1,000; real applications send
+    more."""
 
     min_data_rate: int = Field(default=100, ge=0)
-    """Octets a second that a client has to send on average during DATA; 0 for any."""
+    """Bytes a second that a client must send on average during DATA; 0 for any rate."""
 
     min_free_space: int = Field(default=100 * MIB, ge=0)
-    """Octets that must stay free on the spool's disk; below it mails get 452 4.3.1."""
+    """Bytes that must stay free on the spool's disk; below that mails get 452 4.3.1."""
 
     socket_timeout: Milliseconds = Field(default=60_000, ge=1)
-    """Milliseconds of silence after which a client is disconnected."""
+    """Milliseconds of silence after which the server disconnects a client."""
 
     close_timeout: Milliseconds = 30_000
     """Milliseconds that open connections get to finish when the server stops."""
 
     use_proxy: TrustedPeers = False
-    """Expect a PROXY header (v1 or v2): true, or the addresses and subnets of the proxies, whose
-    headers alone are believed."""
+    """Expect a PROXY header (v1 or v2): true, or the addresses and subnets of the proxies to believe."""
 
     use_xclient: TrustedPeers = Field(default=False, alias="useXClient")
     """Accept XCLIENT: true, or a list of the addresses and subnets that may use it."""
@@ -161,13 +160,13 @@ class SmtpOptions(Certificate):
     """The oldest TLS version."""
 
     max_version: TlsVersion | None = None
-    """The newest TLS version; null for the newest there is."""
+    """The newest TLS version; null for the newest available."""
 
     ciphers: str | None = None
     """OpenSSL's cipher list for TLS 1.2 and older."""
 
     honor_cipher_order: bool = False
-    """Choose the cipher by our order of preference instead of the client's."""
+    """Choose the cipher by the server's order of preference instead of the client's."""
 
     request_cert: bool = False
     """Ask clients for a certificate; its subject goes into the envelope."""
@@ -179,25 +178,25 @@ class SmtpOptions(Certificate):
     """Certificates by the host name that the client asks for."""
 
     helo_response: Line | None = None
-    """Text of the answer to HELO and of the first line of EHLO's. As in the reference the first `%s`
-    stands for our host name, the second for the client's."""
+    """Text of the answer to HELO and of the first line of EHLO's. As in the reference, the first `%s` is
+    the server's host name, the second the client's."""
 
     auth_required_message: Line | None = None
-    """Text of 530 when a client has to authenticate first."""
+    """Text of the 530 that asks a client to authenticate."""
 
     received: bool = True
     """Add a `Received:` field (RFC 5321 section 4.4)."""
 
     bare_newline: Literal["normalize", "refuse"] = "normalize"
-    """A line feed or carriage return that stands alone in a mail: `normalize` makes CRLF of the one
-    and a space of the other, `refuse` answers 550 5.6.11."""
+    """For a lone line feed or carriage return in a mail: `normalize` makes the line feed CRLF and the
+    carriage return a space, `refuse` answers 550 5.6.11."""
 
     partial_accept: bool = False
-    """Answer 250 when only some recipients were refused after DATA; the refused ones become dead
-    records."""
+    """Answer 250 if only some recipients are refused after DATA; each refused one becomes a dead
+    record."""
 
     loggers: tuple[LoggerOptions, ...] | None = None
-    """Where logs go; also at the top of the file. `[]` is silence."""
+    """Destinations of logs; also at the top of the file. `[]` logs nothing."""
 
     log_addresses: bool | None = None
     """Log addresses and subjects at INFO; also at the top of the file."""
@@ -209,7 +208,7 @@ class SmtpOptions(Certificate):
         return self
 
     def versions_out_of_order(self) -> str:
-        """Why no TLS version is left, "" where one is; a host name's own versions go before ours."""
+        """Why no TLS version remains, "" if one does; a host name's own versions take precedence."""
         for name, own in {"": None, **self.sni_options}.items():
             oldest = (own and own.min_version) or self.min_version
             newest = (own and own.max_version) or self.max_version
@@ -230,7 +229,7 @@ class SmtpOptions(Certificate):
 
     @property
     def auth_disabled(self) -> bool:
-        """Whether AUTH is refused, and so required of nobody."""
+        """Whether AUTH is refused, and therefore never required."""
         return "AUTH" in self.disabled_commands or not self.auth_methods
 
     @property

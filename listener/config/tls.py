@@ -1,4 +1,4 @@
-"""Certificates of the listener, and which TLS versions it speaks."""
+"""Certificates and TLS versions of the listener."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TlsVersion = Literal["TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"]
 
 
 class Certificate(OptionsModel):
-    """One certificate with its key. Files are picked up again when they change."""
+    """One certificate with its key. The listener rereads files when they change."""
 
     key: Secret | None = None
     """The certificate's private key, PEM."""
@@ -22,13 +22,13 @@ class Certificate(OptionsModel):
     """The certificate (PEM), followed by those that lead to its root."""
 
     ca: Secret | tuple[Secret, ...] | None = None
-    """Certificates (PEM) that client certificates are verified with, instead of the system's."""
+    """Certificates (PEM) to verify client certificates with, instead of the system's."""
 
     pfx: Secret | None = None
     """Key and certificate as PKCS #12, instead of `key` and `cert`: a file, or base64."""
 
     passphrase: Secret | None = None
-    """What the key or the PKCS #12 file is encrypted with."""
+    """The passphrase of the key or the PKCS #12 file."""
 
     @model_validator(mode="after")
     def _key_with_cert(self) -> Certificate:
@@ -40,7 +40,7 @@ class Certificate(OptionsModel):
 
     @property
     def has_certificate(self) -> bool:
-        """Whether a certificate is given, so that none need be made."""
+        """Whether a certificate is given, so that the server makes none."""
         return self.cert is not None or self.pfx is not None
 
 

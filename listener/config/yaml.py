@@ -1,4 +1,4 @@
-"""YAML, with the strictness of the JSON reader: text keys, none twice."""
+"""YAML, as strict as the JSON reader: keys are strings, without duplicates."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class NotYaml(ValueError):
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """PyYAML's safe loader, in C where it is built so."""
+    """PyYAML's safe loader, in C if available."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[str, Any]:
         seen: set[str] = set()

@@ -1,11 +1,10 @@
-"""`mail-auth`: SPF, DKIM, DMARC, ARC and BIMI decide who sent a mail (SPEC section 4)."""
+"""`mail-auth`: SPF, DKIM, DMARC, ARC and BIMI authenticate a mail's sender (docs/mail-auth.md)."""
 
 from __future__ import annotations
 
 import ipaddress
 import logging
 import socket
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Any, Final, Literal
 
@@ -13,10 +12,11 @@ from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from functions.errors import ConfigError
+from functions.message.headers import Predicate
 from functions.options.types import OptionsModel, Port
 from listener.api.context import BuildContext
 from listener.api.decision import DEFER, Decision, Phase
-from listener.api.filter import Filter, FilterOptions
+from listener.api.filter import Filter, FilterOptions, MailAuthObserver, Operator
 from listener.api.session import Message, Session, Transaction
 from listener.mailauth import authres, forgery, policy
 from listener.mailauth.check import TIME_LIMIT, Checks, check
@@ -29,9 +29,6 @@ from listener.mailauth.spf import Sender, SpfLimits
 from listener.mailauth.verdict import Refusal, decide
 
 log = logging.getLogger("smtp_relay.mailauth")
-
-Removal = tuple[str, Callable[[bytes], bool]]
-"""A field's name, and whether one with this unfolded value is to go."""
 
 
 def _address(text: str) -> str:
@@ -46,45 +43,45 @@ def _policy_record(text: str) -> str:
 
 
 class ResolverOptions(OptionsModel):
-    """Which name servers are asked."""
+    """The name servers to query."""
 
     nameservers: tuple[Annotated[str, AfterValidator(_address)], ...] = ()
-    """Addresses; none: those of the system."""
+    """Addresses. Default: the system's."""
 
     port: Port = 53
     """Their port."""
 
     timeout: int = Field(default=5_000, ge=10, le=60_000)
-    """Milliseconds for one question, retries and other servers included."""
+    """Milliseconds for one query, with retries and other servers."""
 
 
 class MailAuthOptions(OptionsModel):
-    """Which checks are made, and how."""
+    """Options of the checks."""
 
     min_bit_length: int = Field(default=1_024, ge=0, le=MAX_RSA_BITS)
-    """RSA keys with fewer bits count as none, for DKIM and ARC."""
+    """RSA keys with fewer bits do not count, for DKIM and ARC."""
 
     reject_rsa_sha1: bool = True
-    """Signatures by rsa-sha1 count as none (RFC 8301)."""
+    """Signatures by rsa-sha1 do not count (RFC 8301)."""
 
     disable_arc: bool = False
-    """Leave ARC unchecked; it informs only."""
+    """Do not check ARC, which only informs."""
 
     disable_dmarc: bool = False
-    """Leave DMARC unchecked: no mail is then refused for it."""
+    """Do not check DMARC, nor refuse mail for it."""
 
     disable_bimi: bool = False
-    """Leave BIMI alone; without DMARC it is off anyway."""
+    """Do not check BIMI; it is off without DMARC."""
 
     max_resolve_count: int = Field(default=10, ge=0, le=100)
-    """Terms of an SPF check that may ask the DNS; RFC 7208 says 10."""
+    """Most terms of an SPF check that may query DNS; RFC 7208 says 10."""
 
     max_void_count: int = Field(default=2, ge=0, le=100)
-    """Answers without records that an SPF check bears; RFC 7208 says 2."""
+    """Most answers without records in an SPF check; RFC 7208 says 2."""
 
     resolver: ResolverOptions = ResolverOptions()
-    """Where answers come from."""
-    """Which name servers are asked."""
+    """The name servers to query."""
+    """The name servers to query."""
 
 
 class MailAuthFilterOptions(FilterOptions):
@@ -98,10 +95,17 @@ class MailAuthFilterOptions(FilterOptions):
     """The checks."""
 
     enforce_dmarc: Annotated[str, AfterValidator(_policy_record)] | None = None
-    """A DMARC record that takes the place of the From domain's own."""
+    """A DMARC record that replaces the From domain's own."""
 
     refuse: tuple[Refusal, ...] = ("dmarc-reject",)
-    """What mail is refused for; dmarc-quarantine includes dmarc-reject."""
+    """Reasons to refuse mail; dmarc-quarantine includes dmarc-reject."""
+
+    asks_others = True
+    judges_content = True
+
+    def identifies(self, operator: Operator) -> bool:
+        """It says who wrote a mail, not whether that is somebody known."""
+        return False
 
     def checks(self, time_limit: float = TIME_LIMIT) -> Checks:
         """The checks that these options ask for."""
@@ -136,14 +140,14 @@ class MailAuthFilter(Filter):
         self._shared = resolver if isinstance(resolver, SharedResolver) else None
         self._resolver = None if isinstance(resolver, SharedResolver) else resolver
         self._authserv_id = ""
-        self._count: Callable[[str, str, str], None] | None = None
+        self._observer: MailAuthObserver | None = None
 
     @property
     def authserv_id(self) -> str:
         """What we call ourselves in Authentication-Results (RFC 8601 section 2.5)."""
         return self._authserv_id or socket.gethostname() or "localhost"
 
-    def removals(self, hostname: str) -> list[Removal]:
+    def removals(self, hostname: str) -> list[tuple[str, Predicate]]:
         """Fields that would pose as ours; `hostname` is what the listener calls itself. The first
         listener's name becomes our authserv-id, and no listener lets that in."""
         self._authserv_id = self._authserv_id or hostname
@@ -153,9 +157,8 @@ class MailAuthFilter(Filter):
             ("Received-SPF", forgery.forged_spf(*names)),
         ]
 
-    def observe(self, count: Callable[[str, str, str], None]) -> None:
-        """From now on tell `count` this filter's name, and method and result of each check."""
-        self._count = count
+    def observe(self, observer: MailAuthObserver) -> None:
+        self._observer = observer
 
     async def start(self) -> None:
         if self._shared is not None:
@@ -190,9 +193,9 @@ class MailAuthFilter(Filter):
 
     def _tell(self, session: Session, transaction: Transaction, report: Report) -> None:
         verdicts = summary(report)
-        if self._count is not None:
+        if self._observer is not None:
             for method, verdict in verdicts.items():
-                self._count(self.name, method, verdict)
+                self._observer.mail_auth(self.name, method, verdict)
         if log.isEnabledFor(logging.INFO):
             found: dict[str, Any] = {"session": session.id, "id": transaction.id, "filter": self.name}
             found |= verdicts

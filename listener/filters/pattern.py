@@ -1,8 +1,9 @@
-"""Values to compare with: exact ones, and regular expressions of an engine that cannot be made slow.
+"""Values to compare with: exact ones, globs, and regular expressions of an engine that cannot be made
+slow.
 
 RE2 matches in time linear in the text, whatever the expression, and so has no lookaround and no
 backreferences (https://github.com/google/re2/wiki/Syntax). It is imported when the first `regexp:`
-is met.
+or `glob:` is met.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from functions.message.addresses import address_key, with_a_labels
+from functions.message.domains import domain_key, fold_ascii
 
 PREFIX: Final = "regexp:"
+
+GLOB: Final = "glob:"
 
 MAX_MEMORY: Final = 4_194_304
 """Octets that one compiled expression may take, its cached states included."""
@@ -64,15 +68,47 @@ def _complaint(error: Exception, expression: str) -> str:
     return f"not a regular expression ({text})"
 
 
-class Values:
-    """A set of values of the configuration, each exact or `regexp:…`.
+_WILD: Final = re.compile(r"[*?]")
+_DOTS: Final = re.compile("[.\u3002\uff0e\uff61]")  # RFC 3490 section 3.1: what counts as a dot in a name
 
-    `canonical` brings an exact value into the form that it is compared in; it raises ValueError
-    for one that could never be met. `met` does so with the texts that are compared, `canonical`
-    where it is left out.
+
+def is_wild(value: str) -> bool:
+    """Whether an exact value looks like a glob. An address may have such characters (RFC 5322 atext)."""
+    return not value.startswith((PREFIX, GLOB)) and _WILD.search(value) is not None
+
+
+def glob_matcher(glob: str) -> Callable[[str], bool]:
+    """A test of whole texts against a glob: `*` stands for any characters but `@`, `?` for one. Linear
+    in the text, because it runs as a regular expression of RE2."""
+    parts = {"*": "[^@]*", "?": "[^@]"}
+    return matcher("(?s)" + "".join(parts.get(one) or re.escape(one) for one in glob))
+
+
+def address_glob(glob: str) -> str:
+    """A glob for addresses in the form that `address_key` gives them. Raises ValueError."""
+    local, at, domain = glob.rpartition("@")
+    return fold_ascii(local) + at + domain_glob(domain) if at else fold_ascii(glob)
+
+
+def domain_glob(glob: str) -> str:
+    """A glob for domains in the form that `domain_key` gives them: each label as an A-label. Raises
+    ValueError for a label beyond ASCII that is not written out, because its A-label is then unknown."""
+    labels = _DOTS.split(glob)
+    for label in labels:
+        if not label.isascii() and _WILD.search(label):
+            raise ValueError(f"{GLOB}{glob}: {label!r} has * or ? beside letters beyond ASCII: write it out")
+    return ".".join(fold_ascii(one) if one.isascii() else domain_key(one) for one in labels).removesuffix(".")
+
+
+class Values:
+    """A set of values of the configuration, each exact, `glob:…` or `regexp:…`.
+
+    `canonical` brings an exact value into the form that it is compared in, `glob` does so with a
+    glob; both raise ValueError for one that could never be met. `met` does so with the texts that
+    are compared, `canonical` where it is left out.
     """
 
-    __slots__ = ("_exact", "_key", "_matchers")
+    __slots__ = ("_exact", "_globs", "_key", "_matchers")
 
     def __init__(
         self,
@@ -80,30 +116,39 @@ class Values:
         canonical: Callable[[str], str] = address_key,
         *,
         met: Callable[[str], str] | None = None,
+        glob: Callable[[str], str] = address_glob,
     ) -> None:
         exact: set[str] = set()
+        globs: list[Callable[[str], bool]] = []
         matchers: list[Callable[[str], bool]] = []
         for value in values:
             if value.startswith(PREFIX):
                 matchers.append(matcher(value.removeprefix(PREFIX)))
+            elif value.startswith(GLOB):
+                globs.append(glob_matcher(glob(value.removeprefix(GLOB))))
             else:
                 exact.add(canonical(value))
         self._exact = frozenset(exact)
+        self._globs = tuple(globs)
         self._key = met or canonical
         self._matchers = tuple(matchers)
 
     def __contains__(self, text: str) -> bool:
-        """Whether any value matches. Expressions see the text as it is; an address whose domain goes
-        beyond ASCII they see with its A-labels as well."""
-        if self._key(text) in self._exact:
+        """Whether any value matches. Globs see the text as exact values do. Expressions see it as it is;
+        an address whose domain goes beyond ASCII they see with its A-labels as well."""
+        key = self._key(text)
+        if key in self._exact:
             return True
+        for matches in self._globs:
+            if matches(key):
+                return True
         for matches in self._matchers:
             if matches(text):
                 return True
-        if self._matchers and not text.isascii():
-            text = with_a_labels(text)
-            return any(matches(text) for matches in self._matchers)
-        return False
+        if text.isascii() or not self._matchers:
+            return False
+        text = with_a_labels(text)
+        return any(matches(text) for matches in self._matchers)
 
 
 def as_tuple(value: Any) -> Any:

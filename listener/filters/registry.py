@@ -11,6 +11,7 @@ from listener.api.filter import Filter, FilterOptions
 
 KINDS: Final[Mapping[str, Kind]] = {
     "whitelist": kind("listener.filters.whitelist", "WhitelistOptions"),
+    "blacklist": kind("listener.filters.blacklist", "BlacklistOptions"),
     "static-auth": kind("listener.filters.static_auth", "StaticAuthOptions"),
     "http-auth": kind("listener.filters.http.auth", "HttpAuthOptions"),
     "http-filter": kind("listener.filters.http.filter", "HttpFilterOptions"),
@@ -26,12 +27,7 @@ AnyFilter = Annotated[FilterOptions, Chosen(FILTERS)]
 def build_filter(options: FilterOptions, name: str, context: BuildContext) -> Filter:
     """The filter of one entry; `name` is its label. Raises ConfigError where its secrets or files
     cannot be had, NotAvailable where what it needs is not installed."""
-    build = FILTERS.builder(type_of(options))
+    build = FILTERS.builder(options.type)
     made: Filter = build(options, name, context)
+    made.guard = made.guard or options.guard
     return made
-
-
-def type_of(options: FilterOptions) -> str:
-    """The `type` that the file gives the filter."""
-    found: str = getattr(options, "type", "")
-    return found

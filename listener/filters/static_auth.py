@@ -1,4 +1,4 @@
-"""`static-auth`: users and passwords that the configuration knows (SPEC section 4)."""
+"""`static-auth`: checks users and passwords of the configuration (docs/filters/static-auth.md)."""
 
 from __future__ import annotations
 
@@ -28,28 +28,41 @@ UserName = Annotated[str, Field(min_length=1)]
 
 
 class StaticAuthOptions(FilterOptions):
-    """Check credentials against users and passwords that stand here or in a file.
-
-    Passwords are `ALGO:hex` for any hash algorithm, argon2id or bcrypt strings, or `plain:` and
-    the password itself.
-    """
+    """Check credentials against users and passwords given here or in a file. Passwords are `ALGO:hex`
+    for any hash algorithm, argon2id or bcrypt strings, or `plain:` and the password itself."""
 
     type: Literal["static-auth"]
 
     username: UserName | None = None
-    """The one user; else the environment variable SMTP_USERNAME."""
+    """The one user. Default: the environment variable SMTP_USERNAME."""
 
     password: Secret | None = None
-    """That user's password; else the environment variable SMTP_PASSWORD."""
+    """That user's password. Default: the environment variable SMTP_PASSWORD."""
 
     salt: Secret | None = None
-    """Key of the HMAC that `ALGO:hex` passwords then are; else SMTP_PASSWORD_SALT, where it is set."""
+    """Makes `ALGO:hex` passwords HMACs with this key. Default: the environment variable
+    SMTP_PASSWORD_SALT, if set."""
 
     users: dict[UserName, Secret] = Field(default_factory=dict)
     """More users: name to password."""
 
     htpasswd: Annotated[str, Field(min_length=1)] | None = None
     """A file of more users, bcrypt, argon2, `$apr1$` or `{SHA}`; read again when it changes."""
+
+    checks_credentials = True
+    checked_mechanisms = frozenset({"CRAM-MD5"})
+
+    def never_accepts(self, environ: Mapping[str, str], *, auth: bool, names: bool) -> str:
+        user = self.username or environ.get("SMTP_USERNAME")
+        one = user and (self.password or environ.get("SMTP_PASSWORD"))
+        if reason := super().never_accepts(environ, auth=auth, names=names):
+            return reason
+        if one or self.users or self.htpasswd:
+            return ""
+        return "knows no user: give username and password, or set SMTP_USERNAME and SMTP_PASSWORD"
+
+    def files_read(self) -> Mapping[str, str]:
+        return {} if self.htpasswd is None else {"htpasswd": self.htpasswd}
 
 
 class Users:
@@ -98,12 +111,9 @@ class StaticAuth(Filter):
         self._users = self._merged()
         self._pool: ThreadPoolExecutor | None = None
         self._nobody = Plain(b"nobody")
-
-    @property
-    def supports_cram_md5(self) -> bool:
-        """Whether every password is kept as it is, which alone CRAM-MD5 can be checked against:
-        clients choose it where it is offered, and users with hashes could then not log in."""
-        return self._file is None and all(isinstance(one, Plain) for one in self._configured.values())
+        # CRAM-MD5 can be checked against passwords that are kept as they are: clients choose it where it
+        # is offered, and users with hashes could then not log in.
+        self.supports_cram_md5 = file is None and all(isinstance(one, Plain) for one in users.values())
 
     def on_auth(self, session: Session, credentials: Credentials) -> Any:
         if credentials.mechanism == "CRAM-MD5":

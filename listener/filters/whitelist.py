@@ -1,21 +1,25 @@
-"""`whitelist`: take mail by where it comes from, who sends it, or to whom it goes (SPEC section 4)."""
+"""`whitelist`: take mail by where it comes from, who sends it, or to whom it goes (SPEC section 4).
+
+`blacklist` has the same fields and looks them up in the same way.
+"""
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from functions.message.addresses import address_key
-from functions.message.domains import domain_key
+from functions.message.domains import domain_key, fold_ascii
 from listener.api.context import BuildContext
 from listener.api.decision import ACCEPT, DEFER, REFUSE, Decision, Phase
-from listener.api.filter import Filter, FilterOptions
+from listener.api.filter import Filter, FilterOptions, Operator
 from listener.api.session import IPAddress, Session, Transaction
-from listener.filters.pattern import Values, as_tuple
+from listener.filters import anybody
+from listener.filters.pattern import GLOB, PREFIX, Values, as_tuple, domain_glob, is_wild
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -33,9 +37,9 @@ def address(value: str) -> str:
         found = ipaddress.ip_address(value)
     except ValueError:
         raise ValueError(
-            f"{value!r} is no IP address (networks go into subnets, names into domains)"
+            f"{value!r} is no IP address (networks go into subnets, names into domains, a pattern is {GLOB}…)"
         ) from None
-    return str(getattr(found, "ipv4_mapped", None) or found)
+    return str((found.version == 6 and found.ipv4_mapped) or found)
 
 
 def subnet(value: str) -> Network:
@@ -55,29 +59,30 @@ def _checked(make: Any, value: str) -> str:
     return value
 
 
-def _one(canonical: Any) -> AfterValidator:
+_MAKE: Final[Mapping[str, Callable[[Iterable[str]], Values]]] = {
+    "from": partial(Values, canonical=reverse_path, met=address_key),
+    "to": Values,
+    "ips": partial(Values, canonical=address, met=str, glob=fold_ascii),
+    "domains": partial(Values, canonical=domain_key, glob=domain_glob),
+}
+"""How the values of a key are compared."""
+
+
+def _one(key: str) -> AfterValidator:
     """Checks one value: compiled or parsed here to have its mistake told with its place."""
-    return AfterValidator(partial(_checked, lambda value: Values((value,), canonical)))
+    return AfterValidator(partial(_checked, lambda value: _MAKE[key]((value,))))
 
 
 _ONE_OR_MANY: Final = BeforeValidator(as_tuple, json_schema_input_type=str | list[str])
 
-Paths = Annotated[tuple[Annotated[str, _one(reverse_path)], ...], _ONE_OR_MANY]
-Names = Annotated[tuple[Annotated[str, _one(domain_key)], ...], _ONE_OR_MANY]
-Addresses = Annotated[tuple[Annotated[str, _one(address)], ...], _ONE_OR_MANY]
+Paths = Annotated[tuple[Annotated[str, _one("from")], ...], _ONE_OR_MANY]
+Names = Annotated[tuple[Annotated[str, _one("domains")], ...], _ONE_OR_MANY]
+Addresses = Annotated[tuple[Annotated[str, _one("ips")], ...], _ONE_OR_MANY]
 Subnets = Annotated[tuple[Annotated[str, AfterValidator(partial(_checked, subnet))], ...], _ONE_OR_MANY]
 
 
-class WhitelistOptions(FilterOptions):
-    """Take mail by where it comes from, who sends it, or to whom it goes.
-
-    Each field is a value or a list of values: exact ones, in which the case of A to Z does not
-    count and domains are compared by their A-labels, or `regexp:` with an expression that has to
-    match the whole text, case included unless it says `(?i)`. A field that is given and empty
-    matches nothing.
-    """
-
-    type: Literal["whitelist"]
+class ListOptions(FilterOptions):
+    """What `whitelist` and `blacklist` compare with."""
 
     from_: Paths | None = Field(default=None, alias="from")
     """Reverse-paths; the null sender is `""` or `<>`."""
@@ -93,6 +98,80 @@ class WhitelistOptions(FilterOptions):
 
     subnets: Subnets | None = None
     """Clients' networks, `10.0.0.0/8` or `2001:db8::/32`."""
+
+    def values(self) -> Mapping[str, tuple[str, ...]]:
+        """The values by key; a key that is not given, or holds nothing, is not in it."""
+        given = {
+            "from": self.from_,
+            "to": self.to,
+            "ips": self.ips,
+            "domains": self.domains,
+            "subnets": self.subnets,
+        }
+        return {key: values for key, values in given.items() if values}
+
+    def never_accepts(self, environ: Mapping[str, str], *, auth: bool, names: bool) -> str:
+        keys = self.values().keys()
+        if not keys:
+            return "lists nothing"
+        if not names and "domains" in keys and not {"ips", "subnets"} & keys:
+            return "asks for the client's name, and disableReverseLookup leaves clients without one"
+        return ""
+
+    def described(self) -> str:
+        return "; ".join(f"{key} {', '.join(values)}" for key, values in self.values().items())
+
+    def advice(self) -> Sequence[str]:
+        found = []
+        for key, values in self.values().items():
+            for index, value in enumerate(values):
+                if is_wild(value):
+                    what = f"{value!r} means that one text, not a pattern (write {GLOB}{value})"
+                    found.append(f"{key}[{index}]: {what}")
+                elif key in ("from", "to") and value.startswith(GLOB) and "@" not in value:
+                    what = f"{value!r} matches no address, because * never stands for @ (write {value}@*)"
+                    found.append(f"{key}[{index}]: {what}")
+        return found
+
+
+class WhitelistOptions(ListOptions):
+    """Take mail by where it comes from, who sends it, or to whom it goes.
+
+    Each field is a value or a list of values: exact ones, in which the case of A to Z does not
+    count and domains are compared by their A-labels; `glob:` with a pattern, compared in the same
+    way, in which `*` stands for any characters but `@` and `?` for one; or `regexp:` with an
+    expression that has to match the whole text, case included unless it says `(?i)`. A field that
+    is given and empty matches nothing.
+    """
+
+    type: Literal["whitelist"]
+
+    def identifies(self, operator: Operator) -> bool:
+        """By the client's address, network or name. A reverse-path is whatever the client says, and a
+        recipient says nothing about who sends."""
+        values = self.values()
+        client = [anybody.TESTS[key](values[key]) for key in anybody.TESTS if key in values]
+        said = "from" in values or "to" in values
+        return not (any(client) or (said and (operator == "OR" or not client)))
+
+    @property
+    def limits_recipients(self) -> bool:
+        return bool(self.to) and not anybody.any_mailbox(self.to or ())
+
+    def loopingz_differences(self) -> Sequence[str]:
+        found = []
+        compared = [one for key, values in self.values().items() if key != "subnets" for one in values]
+        if self.to:
+            found.append("a refused RCPT concerns that recipient alone: the mail goes to the others")
+        if any(value.startswith(PREFIX) for value in compared):
+            found.append(
+                "regexps match the whole value (anchored at both ends), without lookaround or backreferences"
+            )
+        if any(not value.startswith((PREFIX, GLOB)) for value in compared):
+            found.append("exact values are compared without regard to case")
+        if self.domains:
+            found.append("domains: a client's reverse name counts only when it leads back to its address")
+        return found
 
 
 class Networks:
@@ -115,18 +194,15 @@ class Networks:
         return any(number >> shift in networks for shift, networks in self._by_version[one.version])
 
 
-class Whitelist(Filter):
-    """Accepts what is listed and refuses the rest, at each phase that its fields are about.
+class Lists(Filter):
+    """What `whitelist` and `blacklist` share: the values, and when each is looked up."""
 
-    `ips`, `domains` and `subnets` are alternatives of each other.
-    """
-
-    def __init__(self, name: str, options: WhitelistOptions) -> None:
+    def __init__(self, name: str, options: ListOptions) -> None:
         super().__init__(name)
-        self._from = Values(options.from_ or (), reverse_path, met=address_key)
-        self._to = Values(options.to or ())
-        self._ips = Values(options.ips or (), address, met=str)
-        self._domains = Values(options.domains or (), domain_key)
+        self._from = _MAKE["from"](options.from_ or ())
+        self._to = _MAKE["to"](options.to or ())
+        self._ips = _MAKE["ips"](options.ips or ())
+        self._domains = _MAKE["domains"](options.domains or ())
         self._subnets = Networks(map(subnet, options.subnets or ()))
         self._by_name = self.needs_name = bool(options.domains)
         self._by_subnet = bool(options.subnets)
@@ -137,27 +213,37 @@ class Whitelist(Filter):
         }
         self.phases = frozenset(p for p, fields in phases.items() if any(f is not None for f in fields))
 
-    def on_connect(self, session: Session) -> Decision:
+    def client(self, session: Session) -> bool | None:
+        """Whether the client is listed; None where its name decides, and DNS did not answer."""
         listed = (
             session.ip in self._ips
             or (self._by_name and session.name in self._domains)
             or (self._by_subnet and self._in_subnets(session))
         )
-        if listed:
-            return ACCEPT
-        return DEFER if self._by_name and not session.name_sure else REFUSE
-
-    def on_mail(self, session: Session, transaction: Transaction) -> Decision:
-        return ACCEPT if transaction.reverse_path in self._from else REFUSE
-
-    def on_rcpt(self, session: Session, transaction: Transaction, recipient: str) -> Decision:
-        return ACCEPT if recipient in self._to else REFUSE
+        return None if not listed and self._by_name and not session.name_sure else listed
 
     def _in_subnets(self, session: Session) -> bool:
         try:
             return session.address in self._subnets
         except ValueError:  # a peer without an IP address, on a Unix socket
             return False
+
+
+class Whitelist(Lists):
+    """Accepts what is listed and refuses the rest, at each phase that its fields are about.
+
+    `ips`, `domains` and `subnets` are alternatives of each other.
+    """
+
+    def on_connect(self, session: Session) -> Decision:
+        listed = self.client(session)
+        return DEFER if listed is None else ACCEPT if listed else REFUSE
+
+    def on_mail(self, session: Session, transaction: Transaction) -> Decision:
+        return ACCEPT if transaction.reverse_path in self._from else REFUSE
+
+    def on_rcpt(self, session: Session, transaction: Transaction, recipient: str) -> Decision:
+        return ACCEPT if recipient in self._to else REFUSE
 
 
 def build(options: WhitelistOptions, name: str, context: BuildContext) -> Whitelist:

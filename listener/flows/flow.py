@@ -1,4 +1,4 @@
-"""Flows: which mail is taken, and by whom (SPEC section 3).
+"""Flows: which of them takes which mail (docs/concepts.md).
 
 `Flows` is made once from the configuration and shared by all connections. Each connection has a
 `ConnectionState`, which asks the filters at each phase, keeps their verdicts for as long as these
@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from listener.api.decision import ACCEPT, Phase, Reply
-from listener.api.filter import Filter
+from listener.api.filter import Filter, Operator
 from listener.api.session import Credentials, Message, Session, Transaction
 from listener.flows.inquiry import Answers, Inquiry, OnAnswer
 from listener.flows.outcome import DataOutcome, rejection, settle, unasked
-from listener.flows.tally import MAY_TAKE, NOTHING_SAID, Hook, Operator, Plan, Tally
+from listener.flows.tally import MAY_TAKE, NOTHING_SAID, Hook, Plan, Tally
 from listener.flows.wording import authentication_required, worded
 
 Outcome = Reply | None
@@ -250,8 +250,7 @@ class ConnectionState:
             return finish(before)
         inquiry = self._inquiry(phase, mail)
         for plan in self._serving.plans:
-            hooks = plan.hooks[phase]
-            if hooks and not plan.settled(before[plan.place]):
+            if hooks := plan.unsettled(phase, before[plan.place]):
                 inquiry.put(hooks, arguments)
         return inquiry.then(lambda answers: finish(_added(before, answers)))
 
@@ -268,8 +267,8 @@ class ConnectionState:
         if tally.accepted:
             return None
         if tally.deferred:
-            return worded(Phase.AUTH, "defer", tally.deferral)
-        return worded(Phase.AUTH, "refuse", tally.refusal)
+            return worded(Phase.AUTH, "defer", next((reply for _, reply in tally.deferrals), None))
+        return worded(Phase.AUTH, "refuse", next((reply for _, reply in tally.refusals), None))
 
     def _refusal(self, phase: Phase, tallies: list[Tally]) -> Outcome:
         """None while any flow takes or may take the mail. Before MAIL, it still may if only an

@@ -1,4 +1,4 @@
-"""Asking filters, and what becomes of one that fails: it defers (SPEC section 3)."""
+"""Asks filters; a filter that fails defers (docs/concepts.md)."""
 
 from __future__ import annotations
 

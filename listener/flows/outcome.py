@@ -1,4 +1,4 @@
-"""What becomes of a mail: per recipient, and in the one reply of SMTP (SPEC section 3)."""
+"""The outcome of a mail: for each recipient, and as SMTP's one reply (docs/concepts.md)."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def rejection(phase: Phase, plans: Sequence[Plan], tallies: Sequence[Tally]) -> 
         tally = tallies[plan.place]
         if plan.standing(tally, plan.later[phase]) == DEFERS:
             deferred = True
-            deferral = deferral or tally.deferral
+            deferral = deferral or plan.deferral(tally)
         else:
-            refusal = refusal or tally.refusal
+            refusal = refusal or plan.refusal(tally)
     return worded(phase, "defer", deferral) if deferred else worded(phase, "refuse", refusal)
 
 

@@ -1,4 +1,4 @@
-"""From filters' answers to a flow's verdict (SPEC section 3); nothing here waits or speaks.
+"""Combines filters' answers into a flow's verdict (docs/concepts.md), without I/O.
 
 A flow's filters are numbered by the bits of an integer, so that what several filters said is
 three masks, and a flow is judged in a few integer operations.
@@ -10,12 +10,11 @@ from collections.abc import Callable, Sequence
 from typing import Final, Literal, NamedTuple, Protocol
 
 from listener.api.decision import REFUSE, Decision, Phase, Reply
-from listener.api.filter import Answer, Filter
-
-Operator = Literal["AND", "OR"]
+from listener.api.filter import Answer, Filter, Operator
 
 TAKES: Final = 0
-"""As things stand, the flow takes the recipient. An `AND` flow may still be talked out of it."""
+"""As things stand, the flow takes the recipient. An `AND` flow or a guard may still be talked out of
+it."""
 
 MAY_TAKE: Final = 1
 """Undecided: a filter that has not been asked for the last time may turn it into TAKES."""
@@ -52,40 +51,45 @@ class HasFilters(Protocol):
     def operator(self) -> Operator: ...
 
 
+Words = tuple[tuple[int, Reply], ...]
+"""Filters' bits and their replies."""
+
+
 class Tally:
     """What the filters of one flow have said up to some moment. Never changed once made.
 
-    `accepted`, `refused` and `deferred` are masks of filters; `refusal` and `deferral` the first
-    replies that came with a refusal or deferral.
+    `accepted`, `refused` and `deferred` are masks of filters; `refusals` and `deferrals` the replies
+    that came with a refusal or deferral, each beside its filter's bit, in order.
     """
 
-    __slots__ = ("accepted", "deferral", "deferred", "refusal", "refused")
+    __slots__ = ("accepted", "deferrals", "deferred", "refusals", "refused")
 
     def __init__(
         self,
         accepted: int = 0,
         refused: int = 0,
         deferred: int = 0,
-        refusal: Reply | None = None,
-        deferral: Reply | None = None,
+        refusals: Words = (),
+        deferrals: Words = (),
     ) -> None:
         self.accepted = accepted
         self.refused = refused
         self.deferred = deferred
-        self.refusal = refusal
-        self.deferral = deferral
+        self.refusals = refusals
+        self.deferrals = deferrals
 
     def plus(self, bit: int, answer: Decision) -> Tally:
         """This tally with the answer of the filter at `bit`."""
         verdict = answer.verdict
         if verdict == "accept":
-            return Tally(self.accepted | bit, self.refused, self.deferred, self.refusal, self.deferral)
+            return Tally(self.accepted | bit, self.refused, self.deferred, self.refusals, self.deferrals)
+        own = () if answer.reply is None else ((bit, answer.reply),)
         if verdict == "refuse":
-            refusal = self.refusal or answer.reply
-            return Tally(self.accepted, self.refused | bit, self.deferred, refusal, self.deferral)
+            refusals = self.refusals + own
+            return Tally(self.accepted, self.refused | bit, self.deferred, refusals, self.deferrals)
         if verdict == "defer":
-            deferral = self.deferral or answer.reply
-            return Tally(self.accepted, self.refused, self.deferred | bit, self.refusal, deferral)
+            deferrals = self.deferrals + own
+            return Tally(self.accepted, self.refused, self.deferred | bit, self.refusals, deferrals)
         return self
 
     def plus_for(self, bit: int, answer: Decision, recipient: str) -> Tally:
@@ -114,45 +118,78 @@ class Plan:
 
     `place` is that of the flow among those of its listener. `hooks` is indexed by phase.
     `later[phase]` is the mask of filters that will be asked after that phase of the same mail,
-    AUTH left out; `auth` that of filters with something to say at AUTH.
+    AUTH left out; `auth` that of filters with something to say at AUTH. `may_accept` is the mask of
+    the filters whose acceptance counts, all but guards; `decide` that of those whose refusal or
+    deferral is the flow's, whatever others accept: all under `AND`, guards under `OR`.
     """
 
-    __slots__ = ("any_suffices", "auth", "everybody", "hooks", "later", "name", "place")
+    __slots__ = (
+        "any_suffices",
+        "auth",
+        "decide",
+        "guard_hooks",
+        "hooks",
+        "later",
+        "may_accept",
+        "name",
+        "place",
+    )
 
     def __init__(self, flow: HasFilters, place: int) -> None:
         self.place = place
         self.name = flow.name
         self.any_suffices = flow.operator == "OR"
-        self.everybody = (1 << len(flow.filters)) - 1
+        guards = sum(1 << index for index, one in enumerate(flow.filters) if one.guard)
+        self.may_accept = (1 << len(flow.filters)) - 1 & ~guards
+        # Where no filter can accept, the flow takes nothing, now or later, whatever guards say.
+        self.decide = (guards if self.any_suffices else self.may_accept | guards) if self.may_accept else 0
         self.hooks = tuple(_hooks(flow.filters, place, phase) for phase in Phase)
+        self.guard_hooks = tuple(tuple(one for one in hooks if one.bit & guards) for hooks in self.hooks)
         self.later = tuple(_mask(flow.filters, _LATER[phase]) for phase in Phase)
         self.auth = _mask(flow.filters, frozenset({Phase.AUTH}))
 
     def standing(self, tally: Tally, to_come: int) -> Standing:
         """Where the flow stands; the silence of the filters in `to_come` is not final yet."""
-        if self.any_suffices:
-            if tally.accepted:
-                return TAKES
-            if to_come:
-                return MAY_TAKE
-            return DEFERS if tally.deferred else REFUSES
-        if tally.refused:
+        if tally.refused & self.decide:
             return REFUSES
-        if tally.deferred:
+        if tally.deferred & self.decide:
             return DEFERS
-        missing = self.everybody & ~tally.accepted
+        awaited = self.may_accept
+        if self.any_suffices:
+            if tally.accepted & awaited:
+                return TAKES
+            if to_come & awaited:
+                return MAY_TAKE
+            return DEFERS if tally.deferred & awaited else REFUSES
+        missing = awaited & ~tally.accepted
         if not missing:
-            # Without filters nobody is missing either, and then nothing is taken.
-            return TAKES if self.everybody else REFUSES
+            # Without such filters none is missing either, and then nothing is taken.
+            return TAKES if awaited else REFUSES
         return REFUSES if missing & ~to_come else MAY_TAKE
 
-    def settled(self, tally: Tally) -> bool:
-        """Whether no answer can change the verdict any more, AUTH after STARTTLS apart.
+    def unsettled(self, phase: Phase, tally: Tally) -> tuple[Hook, ...]:
+        """The hooks at that phase whose answers may still change the verdict, AUTH after STARTTLS apart.
 
-        A deferral does not settle an `AND` flow, nor does silence: a refusal or deferral that
-        comes later outweighs them.
+        A refusal that decides settles a flow. A deferral does not, nor does silence: a refusal or
+        deferral that comes later outweighs them. An `OR` flow that takes waits for its guards alone.
         """
-        return (tally.accepted if self.any_suffices else tally.refused) != 0
+        if tally.refused & self.decide:
+            return ()
+        if self.any_suffices and tally.accepted & self.may_accept:
+            return self.guard_hooks[phase]
+        return self.hooks[phase]
+
+    def refusal(self, tally: Tally) -> Reply | None:
+        """The first words of those whose refusal decides; None for the standard ones."""
+        return self._first(tally.refusals, tally.refused)
+
+    def deferral(self, tally: Tally) -> Reply | None:
+        """The first words of those whose deferral decides; None for the standard ones."""
+        return self._first(tally.deferrals, tally.deferred)
+
+    def _first(self, words: Words, said: int) -> Reply | None:
+        deciding = said & self.decide or said
+        return next((reply for bit, reply in words if bit & deciding), None)
 
 
 def _hooks(filters: Sequence[Filter], place: int, phase: Phase) -> tuple[Hook, ...]:

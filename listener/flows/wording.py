@@ -1,4 +1,4 @@
-"""What a client is told when the flows refuse or defer (RFC 5321 section 4.3.2, SPEC section 3)."""
+"""Replies to a client when the flows refuse or defer (RFC 5321 section 4.3.2, docs/concepts.md)."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The way of a mail into the spool: capture, trace fields, envelope, storage, reply."""
+"""Takes a mail into the spool: capture, trace fields, envelope, storage, reply."""

@@ -32,7 +32,7 @@ Answered = Callable[[tuple[Reply, ...]], None]
 
 
 class ReceivedMail(NamedTuple):
-    """A mail that came in whole. `ended` is the event loop's time of its last byte, for measurements."""
+    """A mail that arrived whole. `ended` is the event loop's time of its last byte, for measurements."""
 
     session: Session
     transaction: Transaction
@@ -43,7 +43,7 @@ class ReceivedMail(NamedTuple):
 
 
 class Acceptor:
-    """Takes the mails of one listener in. It knows no connection: replies go to a callback.
+    """Accepts the mails of one listener. It knows no connection: replies go to a callback.
 
     `ascii_only` says that an output of the listener's flows takes no non-ASCII local parts.
     """
@@ -71,8 +71,8 @@ class Acceptor:
         self._only: frozenset[str] | None = None
 
     def retire(self, flows: Iterable[str]) -> None:
-        """The server has another configuration, with these flows only: a mail for another flow would
-        be delivered nowhere, and is deferred from now on."""
+        """The server has a new configuration with only these flows. From now on a mail for another flow
+        is deferred, because no output would deliver it."""
         self._only = frozenset(flows)
 
     def refuses_mail(self) -> Reply | None:
@@ -86,15 +86,15 @@ class Acceptor:
     def received(
         self, session: Session, transaction: Transaction, capture: Capture, began: float
     ) -> ReceivedMail | tuple[Reply, ...]:
-        """The last byte of a mail came in; `began` is the loop's time of DATA's 354. Gives the mail,
-        for the flows to decide about, or the replies where it cannot be taken."""
+        """The last byte of a mail arrived; `began` is the loop's time of DATA's 354. Returns the mail,
+        for the flows to decide about, or the replies if it cannot be accepted."""
         self.observer.bytes_received(capture.size)
         ended = 0.0
         if self.measures:
             ended = self.loop.time()
             self.observer.stage("receive", max(0.0, ended - began))
         if capture.failure is None:
-            content, sha256 = capture.finish()  # which may find that the header is too large
+            content, sha256 = capture.finish()  # may find that the header is too large
             if count_received(capture.head) >= MAX_RECEIVED:
                 capture.fail(LOOP)
             if capture.failure is None:
@@ -103,7 +103,7 @@ class Acceptor:
         return self._refuse(session, transaction, capture.failure)
 
     def accept(self, mail: ReceivedMail, outcome: DataOutcome, answered: Answered) -> None:
-        """Store a mail that the flows decided about, for the recipients that they took."""
+        """Store a mail for the recipients that the flows took."""
         decided = 0.0
         if self.measures:
             decided = self.loop.time()
@@ -191,7 +191,7 @@ class Acceptor:
 
 
 def _for_each(outcome: DataOutcome, reply: Reply) -> tuple[Reply, ...]:
-    """LMTP: one reply for each recipient (RFC 2033 section 4.2), `reply` for those that are taken."""
+    """LMTP: one reply for each recipient (RFC 2033 section 4.2), `reply` for the accepted ones."""
     return tuple(fate if isinstance(fate, Reply) else reply for _, fate in outcome.recipients)
 
 

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from functions.delivery.events import DeliveryEvents
+from functions.errors import Damaged
 from functions.message.envelope import Envelope, Refused, encode_field
-from functions.message.mail import BytesContent, Content
+from functions.message.mail import BytesContent, CheckedContent, Content
 from functions.spool.dead_record import DeadRecord
 from functions.spool.object import CONTENT_TYPE, spool_key
 from listener.api.decision import Reply
@@ -149,12 +150,17 @@ class BucketSpool:
                 self._budget.use(len(field) + content.size),
             ):
                 reply = UNSTORED
-                await self._put_until_done(envelope.id, key, await _whole(field, content))
+                body = await _whole(field, content, envelope)
+                await self._put_until_done(envelope.id, key, body)
         except TimeoutError:
             log.warning("not stored in time", extra={"id": envelope.id, "reply": str(reply)})
             return reply
         except _Refused as error:
             log.error("the bucket refuses mail", extra={"id": envelope.id, "reason": str(error)})
+            return UNSTORED
+        except Damaged as fault:
+            # The disk that large mails come through did not keep it; the client did.
+            log.error("the captured mail is spoiled", extra={"id": envelope.id, "reason": fault.reason})
             return UNSTORED
         return Reply(250, "2.0.0", f"OK queued as {envelope.id}")
 
@@ -212,13 +218,14 @@ class _Refused(OSError):
     """The bucket will not take it."""
 
 
-async def _whole(field: bytes, content: Content) -> Body:
-    """The spool object, in memory once."""
+async def _whole(field: bytes, content: Content, envelope: Envelope) -> Body:
+    """The spool object, in memory once. Raises Damaged for a file that is not what was captured."""
     if isinstance(content, BytesContent):
         return field + content.data
+    checked = CheckedContent(envelope, content)
     if content.size <= _ON_DISK:
-        return _read(field, content)
-    return await asyncio.to_thread(_read, field, content)
+        return _read(field, checked)
+    return await asyncio.to_thread(_read, field, checked)
 
 
 def _read(field: bytes, content: Content) -> mmap.mmap:

@@ -1,4 +1,4 @@
-"""A budget of octets that many share: who comes first is served first."""
+"""A shared limit of bytes, first come, first served."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 
 class Budget:
-    """At most `total` octets in use at a time. One that asks for more than there is gets it all."""
+    """At most `total` bytes in use at a time. A request above the total gets the total."""
 
     def __init__(self, total: int) -> None:
         self._total = total
@@ -18,7 +18,7 @@ class Budget:
 
     @asynccontextmanager
     async def use(self, octets: int) -> AsyncIterator[None]:
-        """Wait for one's turn, and hold so many octets inside."""
+        """Wait in the queue, then hold this number of bytes inside the block."""
         share = min(octets, self._total)
         await self._take(share)
         try:
@@ -40,7 +40,7 @@ class Budget:
             if entry in self._waiting:
                 self._waiting.remove(entry)
             elif not turn.cancelled():
-                self._free += share  # served in the very moment of giving up
+                self._free += share  # served at the moment of cancellation
             self._serve()
             raise
 

@@ -1,6 +1,6 @@
-"""The mail while it comes in: in memory while small, in a file above 64 KiB.
+"""The mail while it arrives: in memory while small, in a file above 64 KiB.
 
-The file holds the mail as it will be stored (our fields, the kept header fields, the body), so
+The file holds the mail in its stored form (the relay's fields, the kept header fields, the body), so
 that the local spool and the `file` output can take it over by a hard link.
 """
 
@@ -19,19 +19,19 @@ from functions.message.mail import BytesContent, Content, FileContent
 from listener.api.decision import Reply
 
 IN_MEMORY: Final = 65_536
-"""Octets kept in memory. Larger ones go to a file: a copy in SQLite would cost more than the
-file, measured."""
+"""Most bytes to keep in memory. A larger mail goes to a file, because measurements show that a copy in
+SQLite costs more."""
 
 TOO_BIG: Final = Reply(552, "5.3.4", "Message exceeds the size limit")
 HEADER_TOO_BIG: Final = Reply(552, "5.3.4", "The message header is too large")
 NO_SPACE: Final = Reply(452, "4.3.1", "Insufficient system storage")
 
 Stamp = Callable[[bytes, bytes], bytes]
-"""Given the header block as received and (the start of) what follows it, the header to store."""
+"""Maps the received header block and (the start of) the rest to the header to store."""
 
 
 class _HeadThenFile(BytesIO):
-    """The received mail of a captured file: the header from memory, then the body."""
+    """The received mail from a captured file: the header from memory, then the body."""
 
     def __init__(self, head: bytes, path: Path, offset: int) -> None:
         super().__init__(head)
@@ -50,10 +50,10 @@ class _HeadThenFile(BytesIO):
 
 
 class Capture:
-    """One mail's octets, fed in pieces; afterwards the `Message` that data filters see.
+    """One mail's bytes, fed in pieces; afterwards the `Message` that data filters see.
 
-    `stamp` is called once, when the header is complete. `failure` is set when the mail cannot be
-    taken; what follows is then dropped, so that memory and disk stay bounded.
+    The capture calls `stamp` once, when the header is complete. It sets `failure` when the mail cannot
+    be accepted, and then drops the rest, so that memory and disk stay bounded.
     """
 
     __slots__ = (
@@ -88,12 +88,12 @@ class Capture:
         self._stored_head = b""
         self._stored_size = 0
         self.size = 0
-        """Octets of the mail as received."""
+        """Size of the received mail in bytes."""
         self.head = b""
         self.failure: Reply | None = None
 
     def feed(self, piece: bytes) -> None:
-        """Take the next octets. Never raises for a full disk: `failure` says so."""
+        """Take the next bytes. Does not raise for a full disk, but sets `failure`."""
         self.size += len(piece)
         if self.failure is not None:
             return
@@ -107,7 +107,7 @@ class Capture:
                 self._spill()
 
     def fail(self, reply: Reply) -> None:
-        """Give the mail up: free what it holds and drop what still comes."""
+        """Give the mail up: free its memory and file, and drop later bytes."""
         self.failure = self.failure or reply
         self.discard()
 
@@ -121,10 +121,10 @@ class Capture:
             self._path = None
 
     def finish(self) -> tuple[Content, str]:
-        """The stored content and its sha256 in hex, after the last piece; worth nothing when
-        `failure` is set by it.
+        """The stored content and its sha256 in hex, after the last piece; invalid if the call sets
+        `failure`.
 
-        The caller owns the file from here, where there is one.
+        From here the caller owns the file, if any.
         """
         if self._fd < 0:
             stored = self._in_memory()
@@ -146,11 +146,11 @@ class Capture:
     def _spill(self) -> None:
         data = b"".join(self._pieces)
         if b"\r\n\r\n" not in data and not data.startswith(b"\r\n") and split_head(data)[0]:
-            # Still inside the header, which stays in memory up to its own limit.
+            # The header stays in memory up to its own limit.
             if len(data) > self._max_header:
                 self.fail(HEADER_TOO_BIG)
             else:
-                # Not at each piece: joining again for every few octets would be quadratic.
+                # Not at each piece, because joining at every few bytes takes quadratic time.
                 self._look_at = self.size + IN_MEMORY
                 self._pieces = [data]
             return
@@ -189,7 +189,7 @@ class Capture:
             os.close(self._fd)
             self._fd = -1
 
-    # What data filters read (listener.api.session.Message).
+    # The interface for data filters (listener.api.session.Message).
 
     def open(self) -> BinaryIO:
         """The mail as received, as an open binary stream."""
@@ -203,7 +203,7 @@ class Capture:
             return stream.read()
 
     def chunks(self, size: int = 262_144) -> Iterator[bytes]:
-        """The mail as received, in pieces of at most `size` octets."""
+        """The mail as received, in pieces of at most `size` bytes."""
         with self.open() as stream:
             while piece := stream.read(size):
                 yield piece

@@ -1,7 +1,7 @@
-"""Where large mails are captured on their way into a bucket: a folder of this process's own.
+"""A folder of this process for large mails on their way into a bucket.
 
-What is in it was never answered 250, so it is worth nothing once the process is gone: a lock tells
-who is, and the next start clears up after the dead.
+The mails in it were never answered 250, so they are worthless after the process ends. A lock marks a
+running process, and the next start removes the folders of ended ones.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LOCK: Final = "lock"
 
 
 class CaptureFolder:
-    """Makes a folder below `parent`. Raises ConfigError where that cannot be done."""
+    """Makes a folder below `parent`. Raises ConfigError if that fails."""
 
     def __init__(self, parent: Path) -> None:
         try:
@@ -37,7 +37,7 @@ class CaptureFolder:
             ) from error
 
     def full(self, min_free: int) -> bool:
-        """Whether less than `min_free` octets are left on its disk."""
+        """Whether its disk has less than `min_free` bytes left."""
         try:
             room = os.statvfs(self.path)
         except OSError:

@@ -1,8 +1,8 @@
-"""Opening the object store behind a spool's URL: s3://, gs:// and, for tests, memory://.
+"""Opens the object store of a spool's URL: s3://, gs:// and, for tests, memory://.
 
 obstore finds credentials itself: the environment's, the container's role (ECS, EKS Pod Identity), web
-identity, the instance's (IMDS), and Google's metadata server; static ones come from the
-configuration. Retries are ours, since they must end within a client's patience.
+identity, the instance's (IMDS), and Google's metadata server; static credentials come from the
+configuration. The spool itself retries, because retries must end before the client gives up.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _CONNECT_MS = 5_000
 
 _NOBODY = {"disable_oauth": True, "client_email": "", "private_key": "", "private_key_id": ""}
-"""A service account's key for servers that ask for none."""
+"""A service account's key for servers that require none."""
 
 
 def open_object_store(
@@ -71,8 +71,8 @@ def _gcs(options: SpoolOptions, environ: Mapping[str, str], resolve: Callable[[s
         endpoint = f"http://{endpoint}"
     key = _resolved(options.service_account_key, resolve)
     if endpoint is not None and endpoint.startswith("http://") and key is None:
-        # A stand-in: over plain HTTP a token would be anyone's. With skip_signature uploads would ask
-        # the metadata server for one all the same; a key that says so itself is heeded.
+        # A stand-in. Plain HTTP would expose a token. With skip_signature uploads would still ask the
+        # metadata server for one, so the key itself disables authentication.
         key = json.dumps(_NOBODY)
     return _given({"base_url": endpoint, "service_account_key": key})
 

@@ -10,7 +10,7 @@ from functions.message.envelope import Tls
 
 _HOST: Final = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")  # RFC 5321 section 4.5.3.1.2
 _NOT_HOST: Final = re.compile(r"[^A-Za-z0-9._:\[\]-]")
-# A Path (RFC 5321 section 4.1.2) that no reader takes for the end of the clause or of the line.
+# A Path (RFC 5321 section 4.1.2) that cannot end the clause or the line for any reader.
 _PATH: Final = re.compile(r"[!-:=?-~ ]{1,254}")
 _PATH_UTF8: Final = re.compile("[!-:=?-~ \xa1-\ud7ff\uf900-\U000e0000]{1,254}")  # RFC 6531 section 3.7.3
 _TOKEN: Final = re.compile(r"[^A-Za-z0-9._:/+-]")
@@ -54,12 +54,12 @@ def received_field(
     tls: Tls | None = None,
     recipient: str | None = None,
 ) -> bytes:
-    """One folded Received field, CRLF at the end.
+    """One folded Received field with its CRLF.
 
-    `name` is the client's confirmed reverse name ("" or `[ip]` where there is none), `by` our host
-    name, `received` the Unix time in milliseconds. `recipient` is given only when the mail has
-    exactly one (RFC 5321 section 7.2: more would disclose blind copies). Whatever a client chose
-    is reduced to what the grammar allows, so that no value can end the field.
+    `name` is the client's confirmed reverse name ("" or `[ip]` without one), `by` the relay's host name,
+    `received` the Unix time in milliseconds. `recipient` is given only when the mail has exactly one
+    (RFC 5321 section 7.2: more would disclose blind copies). Values that a client chose are reduced to
+    the grammar, so that none can end the field.
     """
     client = address_literal(ip) if _HOST.fullmatch(ip) else "[0.0.0.0]"
     if name and name[0] != "[":

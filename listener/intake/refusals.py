@@ -1,4 +1,4 @@
-"""Telling of what is not taken: in the metrics, and in the log why (SPEC section 9)."""
+"""Counts and logs refused clients and mails."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logging.getLogger("smtp_relay.smtp")
 
 
 class Refusals:
-    """Those of one listener."""
+    """The refusals of one listener."""
 
     def __init__(self, listener: str, observer: Events, *, log_addresses: bool) -> None:
         self._listener = listener
@@ -22,7 +22,7 @@ class Refusals:
         self._log_addresses = log_addresses
 
     def client(self, session: Session, reason: Literal["filters", "early"], reply: Reply) -> None:
-        """A client that was let in is not greeted: the filters do not want it, or it spoke first."""
+        """An accepted client gets no greeting, because the filters refuse it or it spoke first."""
         self._observer.connection_refused(self._listener, reason)
         about = {"session": session.id, "ip": session.ip, "client": session.name, "reply": str(reply)}
         log.info("client turned away", extra=about)
@@ -35,8 +35,8 @@ class Refusals:
         at: Literal["mail", "rcpt", "data"],
         recipient: str | None = None,
     ) -> None:
-        """A MAIL, one recipient or a whole mail is refused or deferred. Who only has to log in first
-        (530) is told so, and nothing else comes of it."""
+        """A MAIL, one recipient or a whole mail is refused or deferred. 530, which only asks for a
+        login, is neither counted nor logged."""
         if reply.code == 530:
             return
         if reply.code >= 500:

@@ -1,4 +1,4 @@
-"""Where accepted mails are stored before they are answered 250."""
+"""Stores accepted mails before the client gets its 250."""
 
 from __future__ import annotations
 
@@ -18,42 +18,51 @@ from listener.api.decision import Reply
 Answered = Callable[[Reply], None]
 
 PROBE: Final = ".probe-"
-"""How the names of files begin that tell whether the spool can be written."""
+"""Prefix of the files that test whether the spool is writable."""
 
 
 class Spool(Protocol):
     """The listener's side of a spool. All methods are called in the event loop."""
 
     capture_folder: Path
-    """Where mails too large for memory are written while they come in."""
+    """The folder for mails that are too large for memory while they arrive."""
 
     min_free: int
-    """Octets that must stay free on the disk below it."""
+    """Bytes that must stay free on its disk."""
 
     def store(
         self, envelope: Envelope, content: Content, answered: Answered, refused: Sequence[DeadRecord] = ()
     ) -> None:
-        """Make a mail durable, then call `answered` once with the reply for its client: 250 when
-        it is safe. Goes on when the client has gone. Owns the content's file from here."""
+        """Make a mail durable, then call `answered` once with the reply for its client: 250 when it is
+        safe. Continues after the client leaves. Owns the content's file from here."""
 
     def tick(self) -> None:
-        """Called each second."""
+        """The server calls this each second."""
 
     def full(self) -> bool:
-        """Whether there is too little room to take another mail (452)."""
+        """Whether there is too little room for another mail (452)."""
 
     async def probe(self) -> None:
-        """Raise when the spool cannot be written."""
+        """Raise if the spool is not writable."""
 
     async def stop(self, timeout: float) -> None:
-        """Finish what is in hand, within so many seconds."""
+        """Finish the current work, within this number of seconds."""
 
 
 class LocalSpool:
-    """A folder: `functions.local.service` stores and delivers."""
+    """A folder; `functions.local.service` stores and delivers."""
 
-    def __init__(self, delivery: LocalDelivery, folder: Path, capture: Path, min_free: int) -> None:
+    def __init__(
+        self,
+        delivery: LocalDelivery,
+        folder: Path,
+        capture: Path,
+        min_free: int,
+        deliveries: Sequence[LocalDelivery] = (),
+    ) -> None:
         self.delivery = delivery
+        self._deliveries = deliveries
+        """All that this process runs: those of parts that it only delivers, too."""
         self.capture_folder = capture
         self._folder = folder
         self.min_free = min_free
@@ -79,7 +88,7 @@ class LocalSpool:
         return self._full
 
     async def probe(self) -> None:
-        if not self.delivery.healthy or self._full:
+        if self._full or not all(one.healthy for one in (self.delivery, *self._deliveries)):
             raise OSError("the last write to the spool failed or its disk is full")
         await asyncio.to_thread(self._touch)
 

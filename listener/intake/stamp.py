@@ -1,4 +1,4 @@
-"""Taking a mail in: what is put on top of it, and the envelope that goes with it (SPEC section 5)."""
+"""The fields on top of an accepted mail, and its envelope (docs/concepts.md)."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ MAX_RECEIVED: Final = 100
 """Received fields that make a loop (RFC 5321 section 6.3 asks for at least 100)."""
 
 MAX_HEADER: Final = 1_048_576
-"""Octets of the header block, SPEC section 2."""
+"""Most bytes of the header block, the default of `maxHeaderSize`."""
 
 
 MAILBOX_FIELD: Final = b"X-Mailbox-Line: "
-"""What makes a field of the line that a mailbox file puts in front of a mail, as Postfix does."""
+"""Turns the line that a mailbox file puts before a mail into a field, as Postfix does."""
 
 
 class Intake:
-    """What all connections of one listener share for taking mails in.
+    """What all connections of one listener share to accept mails.
 
-    `folder` is where mails above 64 KiB are captured; the spool owns it.
+    `folder` holds mails above 64 KiB while they arrive; the spool owns it.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Intake:
         self._config_digest = config_digest
 
     def capture(self, session: Session, transaction: Transaction) -> Capture:
-        """Start taking one mail."""
+        """Start to capture one mail."""
         return Capture(
             self._folder,
             transaction.id,
@@ -77,10 +77,12 @@ class Intake:
             )
         kept = self._edits.kept(head)
         if is_mailbox_line(kept):
-            # In the middle of a header it is no field, and some readers let the body begin there.
+            # In the middle of a header the line is not a field, and some readers let the body begin
+            # there.
             kept = MAILBOX_FIELD + kept
         if not fields:
-            # Nothing above it: a first line that looks folded would join the envelope's field.
+            # Nothing above it, because a first line that looks folded would join the envelope's
+            # field.
             folded = not head and rest[:1] in (b" ", b"\t")
             return b"\r\n" if folded else kept
         return fields + separator(head, rest) + kept
@@ -97,7 +99,7 @@ class Intake:
     ) -> Envelope:
         """The envelope of a mail whose content is known. Its received time is now. Each of
         `recipients` has an address, flows and parameters."""
-        # As one mapping: the parts are then checked in one go, at half the cost.
+        # As one mapping, because one validation of all parts costs half as much.
         return Envelope.model_validate(
             {
                 "id": transaction.id,

@@ -1,7 +1,7 @@
-"""How a log record becomes one line (SPEC section 9).
+"""Formats a log record as one line (docs/configuration.md, logger options).
 
-Whatever a client sent may be in a message or a field: no control character of it leaves here raw,
-and no line of it can pass for one of ours.
+A message or field may hold anything that a client sent. The formatters escape all its control
+characters, so that it cannot forge a line.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ LEVELS: Final = {
 _NAMES: Final = {number: name for name, number in LEVELS.items()} | {logging.CRITICAL: "ERROR"}
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_FIRST_EXTRA: Final = len(vars(logging.makeLogRecord({})))  # `extra` comes after what every record has
-_BARE: Final = re.compile(r"[!#-<>-~]+").fullmatch  # what needs no quotes
-# Lists and the like start with a bracket: they are written otherwise.
+_FIRST_EXTRA: Final = len(vars(logging.makeLogRecord({})))  # `extra` follows these
+_BARE: Final = re.compile(r"[!#-<>-~]+").fullmatch  # values that need no quotes
+# Lists and other containers start with a bracket and have another form.
 _PLAIN: Final = bytes(octet for octet in range(0x21, 0x7F) if octet not in b'"=[({')
 _PLACEHOLDER: Final = re.compile(
     r"%(?:\((?P<name>[^)]*)\)(?P<style>-?[0-9]{0,3}[a-zA-Z])|(?P<other>.?))", re.DOTALL
@@ -51,7 +51,7 @@ def clock(created: float) -> str:
 
 
 def level_name(number: int) -> str:
-    """The configuration's name of a level; levels between two have the lower one's."""
+    """The configuration's name of a level; a level between two has the lower one's name."""
     name = _NAMES.get(number)
     if name is None:
         name = max(((n, word) for n, word in _NAMES.items() if n <= number), default=(0, "TRACE"))[1]
@@ -59,7 +59,7 @@ def level_name(number: int) -> str:
 
 
 def extras(record: logging.LogRecord) -> list[tuple[str, Any]]:
-    """What was logged with `extra`, in its order."""
+    """The entries of `extra`, in their order."""
     found = islice(record.__dict__.items(), _FIRST_EXTRA, None)
     return [pair for pair in found if pair[0] not in _STANDARD]
 
@@ -75,7 +75,7 @@ def message_with_extras(record: logging.LogRecord) -> str:
 
 
 def written_pairs(pairs: Collection[tuple[str, Any]]) -> str:
-    """`key=value key=value`; a value that needs them stands in quotes, None is left out."""
+    """`key=value key=value`; quotes surround a value that needs them; None is omitted."""
     joined = " ".join([f"{key}={value}" for key, value in pairs])
     if not pairs or _nothing_to_quote(joined, len(pairs)):
         return joined
@@ -83,9 +83,9 @@ def written_pairs(pairs: Collection[tuple[str, Any]]) -> str:
 
 
 def _nothing_to_quote(joined: str, count: int) -> bool:
-    """Whether `key=value` pairs read as they stand. Looking at all of them together is much cheaper
-    than at each: what is left without the plain characters is one equals sign for each pair and the
-    blanks between them, so that none is inside a value."""
+    """Whether `key=value` pairs need no quotes. One check of all pairs is much cheaper than one for
+    each: without the plain characters there remain one equals sign for each pair and the blanks between
+    them, so that no value contains either."""
     octets = joined.encode("utf-8", "replace")
     return (
         octets.translate(None, _PLAIN) == b"= " * (count - 1) + b"="
@@ -96,7 +96,7 @@ def _nothing_to_quote(joined: str, count: int) -> bool:
 
 
 def text_line(created: float, level: str, name: str, message: str) -> str:
-    """A line of the text format; nothing in `message` is escaped any more."""
+    """A line of the text format. `message` must be escaped already."""
     return f"{clock(created)} [{level:>5}] {name}: {message}"
 
 

@@ -1,7 +1,7 @@
-"""Where log lines go: standard error, or a file that rotates.
+"""Destinations of log lines: standard error, or a file that rotates.
 
-A line, or a few that were held for one another, is one write(2), so that several workers can share
-a destination.
+One write(2) writes a line, or a few lines held together, so that several workers can share a
+destination.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from typing import Final
 
 _STDERR: Final = 2
 _PATIENCE: Final = 100
-"""Milliseconds to wait for a console that takes no more; then the line is dropped, not the service."""
+"""Milliseconds to wait for a console that does not accept data; then the handler drops the line, so that
+the service continues."""
 
 _HOLD: Final = select.PIPE_BUF
-"""Octets of lines that may wait for one another. What a pipe takes at once stays together there, too."""
+"""Most bytes of lines to hold together. A pipe writes this many atomically."""
 
 _LOOK: Final = 65_536
-"""Octets after which a file is looked at again: another process may have rotated it."""
+"""Bytes after which the handler checks the file again, because another process may have rotated it."""
 
 
 class LineHandler(logging.Handler):
@@ -40,12 +41,12 @@ class LineHandler(logging.Handler):
         try:
             self._release()
             self.put(encode(self.format(record)), record.created)
-        except Exception:  # noqa: BLE001 - a record that cannot be written stops nobody's mail
+        except Exception:  # noqa: BLE001 - an unwritable record must not stop a mail
             self.handleError(record)
 
     def hold(self, line: bytes, created: float) -> None:
-        """Write one line as `put` does, by the next `flush` or other line: many that come at once
-        cost one write. The caller holds the lock."""
+        """Hold one line for the next `flush` or other line, so that many lines cost one write. The
+        caller holds the lock."""
         size = len(line)
         if self._held_size + size > self._hold_limit:
             self._release()
@@ -54,7 +55,7 @@ class LineHandler(logging.Handler):
         self._held_at = created
 
     def flush(self) -> None:
-        """Write what is held."""
+        """Write the held lines."""
         if self._held:
             with self.lock:  # type: ignore[union-attr]  # made by Handler.__init__
                 self._release()
@@ -71,28 +72,27 @@ class LineHandler(logging.Handler):
             self.put(lines, self._held_at)
 
     def put(self, line: bytes, created: float) -> None:
-        """Write a line, its end included, that was logged at this Unix time; or a few of them."""
+        """Write one or more lines, with their ends, that were logged at this Unix time."""
         raise NotImplementedError
 
 
 class ConsoleHandler(LineHandler):
-    """Writes to standard error (the reference used standard output; ours is for results)."""
+    """Writes to standard error. (The reference used standard output; here that is for results.)"""
 
     def put(self, line: bytes, created: float) -> None:
-        with suppress(OSError):  # nobody reads any more
+        with suppress(OSError):  # the reader is gone
             write_line(_STDERR, line)
 
 
 class RotatingHandler(LineHandler):
-    """Appends to a file; one that would grow past `limit` octets (0: never) is renamed, with the
-    next free number at its end, and a new one begun. Raises OSError when the file cannot be
-    opened.
+    """Appends to a file. Before the file exceeds `limit` bytes (0: never), the handler appends the next
+    free number to its name and begins a new file. Raises OSError when the file cannot be opened.
 
-    Processes that share the file find each other's rotations, and an outside program's, by the
-    inode: at once when the file is full, else every 64 KiB or when a second has passed.
+    Processes that share the file detect rotations by each other, and by other programs, from the inode:
+    at once when the file is full, else every 64 KiB or after a second.
     """
 
-    _fd = -1  # of one whose file could not be opened: logging closes it at the end all the same
+    _fd = -1  # also without an open file, because logging closes every handler at the end
 
     def __init__(self, path: Path, limit: int) -> None:
         super().__init__()
@@ -129,14 +129,14 @@ class RotatingHandler(LineHandler):
         super().close()
 
     def _complain(self, error: OSError) -> None:
-        """Once per failure, on standard error: a full disk must not fill the console too."""
+        """Once per failure, on standard error, because a full disk must not flood the console too."""
         if not self._failing and self._fd >= 0:
             self._failing = True
             with suppress(OSError):
                 write_line(_STDERR, encode(f"smtp-relay: cannot log to {self._path}: {error.strerror}"))
 
     def _look(self, coming: int) -> None:
-        """Follow or make a rotation, and see how much may be written until the next look."""
+        """Follow or make a rotation, and compute how many bytes may follow until the next check."""
         if not self._current():
             self._reopen()
         size = os.fstat(self._fd).st_size
@@ -146,8 +146,7 @@ class RotatingHandler(LineHandler):
         self._room = max(coming, min(_LOOK, self._limit - size) if self._limit else _LOOK)
 
     def _rotate(self, coming: int) -> None:
-        # A descriptor of its own: processes forked from one parent share the others', and with
-        # them the lock.
+        # A new descriptor, because forked processes share the parent's descriptors and their locks.
         lock = self._open(self._path)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -186,18 +185,18 @@ class RotatingHandler(LineHandler):
 
 
 def encode(line: str) -> bytes:
-    """The line in UTF-8, its end added."""
+    """The line in UTF-8, with its end."""
     return (line + "\n").encode("utf-8", "backslashreplace")
 
 
 def write_line(fd: int, line: bytes) -> None:
-    """All of the line, in one call unless the other side takes less. Raises OSError."""
+    """Write the whole line, in one call if the destination accepts it. Raises OSError."""
     try:
         written = os.write(fd, line)
     except BlockingIOError:
         written = 0
     while written < len(line):
-        # A pipe that somebody made non-blocking and that is full.
+        # The pipe is non-blocking and full.
         poll = select.poll()
         poll.register(fd, select.POLLOUT)
         if not poll.poll(_PATIENCE):

@@ -1,4 +1,4 @@
-"""The log line that every mail has, at less cost than the others."""
+"""The log line of every mail, cheaper than other lines."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _holding: Final[list[LineHandler]] = []
 
 
 def flush() -> None:
-    """Write the lines that were held for one another."""
+    """Write the lines that were held together."""
     while _holding:
         _holding.pop().flush()
 
 
 def info(logger: logging.Logger, message: str, extra: Mapping[str, Any]) -> bool:
-    """What `logger.info(message, extra=extra)` does for a message without arguments or anything to
-    escape, by the next `flush`. Our handlers of the text format get their line without a record;
-    finding out the caller, the thread and the process, which no format of ours shows, costs more than
-    the rest of one. True when a `flush` has to be arranged: this is the first line that waits."""
+    """Log like `logger.info(message, extra=extra)`, but at the next `flush`. The message has no
+    arguments and nothing to escape. Handlers of the text format get their line without a record, because
+    finding the caller, the thread and the process, which no format shows, costs more than the rest of a
+    record. Returns True if the caller must arrange a `flush`, because this is the first held line."""
     if not logger.isEnabledFor(logging.INFO):
         return False
     created = time.time()

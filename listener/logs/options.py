@@ -1,4 +1,4 @@
-"""Where logs go: the entries of `loggers`."""
+"""Destinations of logs: the entries of `loggers`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class LoggerOptions(OptionsModel):
     """`CONSOLE`: standard error; `FILE`: a file that rotates."""
 
     level: Annotated[Level | None, BeforeValidator(_level, json_schema_input_type=Level | None)] = None
-    """The least level that is logged, else the environment variable LOG_LEVEL, else INFO."""
+    """The lowest level to log. Default: the environment variable LOG_LEVEL, else INFO."""
 
     format: str = "text"
     """`text`, `json`, or a template with `%(d)s` (time), `%(l)s` (level), `%(m)s` (message) and
@@ -34,7 +34,7 @@ class LoggerOptions(OptionsModel):
     """The file's path, for `FILE`."""
 
     size_limit: int = Field(default=50_000_000, ge=0)
-    """Octets after which the file rotates: a number is appended to its name. 0 is no limit."""
+    """Bytes after which the file rotates: its name gets a number. 0 is no limit."""
 
     @model_validator(mode="after")
     def _complete(self) -> LoggerOptions:

@@ -1,6 +1,6 @@
-"""Setting up the logs of the process (SPEC section 9).
+"""Sets up the logs of the process (docs/configuration.md, logger options).
 
-Everything logs through the standard library under `smtp_relay`; structured facts go in `extra`
+All code logs through the standard library under `smtp_relay`; structured facts go in `extra`
 (`extra={"id": mail_id, "session": …}`), never into the message.
 """
 
@@ -18,8 +18,8 @@ from listener.logs.handlers import ConsoleHandler, RotatingHandler
 from listener.logs.options import LoggerOptions
 
 OURS: Final = ("smtp_relay", "listener", "functions")
-"""Loggers that follow the configured level. Others, libraries', are heard from WARN on: at DEBUG
-they would tell what clients say, passwords included."""
+"""Loggers that follow the configured level. Loggers of libraries start at WARN, because at DEBUG they
+log what clients send, passwords included."""
 
 _SILENT: Final = logging.CRITICAL + 1
 
@@ -32,10 +32,10 @@ def configure(
     folder: Path | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> None:
-    """Send the logs where `loggers` says: one CONSOLE when None, nowhere when empty.
+    """Send logs to `loggers`: one CONSOLE if None, nowhere if empty.
 
-    `folder` is where relative file paths start. May be called again; then it replaces what it set
-    up before. Raises ConfigError for a file that cannot be written, and then changes nothing.
+    Relative file paths start at `folder`. Another call replaces the previous setup. Raises ConfigError
+    for a file that cannot be written, and then changes nothing.
     """
     options = (LoggerOptions(type="CONSOLE"),) if loggers is None else tuple(loggers)
     default = _default_level(os.environ if environ is None else environ)
@@ -48,7 +48,7 @@ def configure(
             handler.close()
         raise
     level = min((handler.level for handler in handlers), default=_SILENT)
-    # Without any handler the standard library would print warnings by itself.
+    # Without a handler the standard library prints warnings itself.
     _install(handlers or [logging.NullHandler()], level)
 
 
@@ -68,8 +68,8 @@ def _install(handlers: list[logging.Handler], level: int) -> None:
     for name in OURS:
         logging.getLogger(name).setLevel(level)
     logging.addLevelName(TRACE, "TRACE")
-    # What no format of ours shows is not worth finding out at each record: the caller's file and
-    # line, the thread, the process, the task.
+    # No format shows the caller's file and line, the thread, the process and the task, so records do
+    # not collect them.
     plain = not handlers
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = plain
     logging._srcfile = _SOURCE if plain else None

@@ -1,7 +1,7 @@
 """The author domains of a mail: those of its From field (RFC 9989 section 5.3.1).
 
-Read leniently on purpose. What a mail client might show as the author must be found here, or DMARC
-could be walked around with a From field that we cannot parse and people can.
+The parser is lenient, because it must find every author that a mail client might show. Otherwise a From
+field that only people can parse would bypass DMARC.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from functions.message.addresses import authors_of
 from listener.mailauth.dkim.fields import MAX_FIELDS, HeaderBlock
 
 MAX_DOMAINS: Final = 8
-"""Author domains checked (RFC 9989 section 11.5 wants a bound)."""
+"""Most author domains to check (RFC 9989 section 11.5 asks for a bound)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Authors:
-    """`domains` in order, each once; `fields` counts From fields. `complete` is false when there was
-    more than is looked at."""
+    """`domains` in order, each once; `fields` counts From fields. `complete` is false when a bound cut
+    the list."""
 
     domains: tuple[str, ...]
     fields: int
@@ -27,7 +27,7 @@ class Authors:
 
 
 def authors(block: HeaderBlock) -> Authors:
-    """All author domains of a mail; first those that the mail is signed for and shown with."""
+    """All author domains of a mail, first those that the mail is signed for and shown with."""
     found = authors_of(block.head)
     domains = found.possible_domains
     complete = found.complete and len(domains) <= MAX_DOMAINS and len(block.fields) < MAX_FIELDS

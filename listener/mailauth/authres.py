@@ -1,7 +1,7 @@
-"""Header fields that tell what was found: Authentication-Results and Received-SPF.
+"""Header fields with the results: Authentication-Results and Received-SPF.
 
-RFC 8601 section 2.2 and RFC 7208 section 9.1. Every value that a stranger chose is either of a safe
-form or quoted, so that nothing in it can end the field, start another or pose as a result.
+RFC 8601 section 2.2 and RFC 7208 section 9.1. Every value that a stranger chose has a safe form or is
+quoted, so that it cannot end the field, start another or pose as a result.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from listener.mailauth.dns.domains import normal
 from listener.mailauth.results import ArcResult, BimiResult, DmarcResult, Report, SignatureResult, SpfResult
 
 MAX_VALUE: Final = 255
-"""Characters kept of one value."""
+"""Most characters to keep of one value."""
 
 _LINE: Final = 78  # RFC 5322 section 2.1.1
 _TOKEN: Final = re.compile(r"[!#$%&'*+.0-9A-Z^_`a-z{|}~-]+")  # RFC 2045 section 5.1, without "/"
 _ADDRESS: Final = re.compile(r"[!#$%&'*+/0-9=?A-Z^_`a-z{|}~-]+(?:\.[!#$%&'*+/0-9=?A-Z^_`a-z{|}~-]+)*")
-# Quotes and semicolons are fine in a comment, but readers that do without a parser stumble on them.
+# Quotes and semicolons are legal in a comment, but readers without a parser misread them.
 _IN_COMMENT: Final = str.maketrans({"\\": "\\\\", "(": "\\(", ")": "\\)", '"': "'", ";": ","})
 _PRINTABLE: Final = re.compile(r"[^\x20-\x7e]")
 
@@ -65,7 +65,7 @@ def quoted(text: str) -> str:
     return '"' + safe.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-# -- one method each; words are what a line may be folded between -------------------------------
+# -- one function for each method; a line may be folded between words ---------------------------
 
 
 def _spf(result: SpfResult) -> list[str]:
@@ -138,7 +138,7 @@ def _sentence(result: SpfResult) -> str:
 
 
 def _comment(text: str, writer: str = "") -> Iterable[str]:
-    """A comment in one word (RFC 5322 section 3.2.2), or none."""
+    """A comment (RFC 5322 section 3.2.2) as one word; no word for an empty text."""
     if not text:
         return ()
     safe = _PRINTABLE.sub("?", text[:MAX_VALUE]).translate(_IN_COMMENT)
@@ -146,8 +146,8 @@ def _comment(text: str, writer: str = "") -> Iterable[str]:
 
 
 def _pvalue(address: str) -> str:
-    """`local@domain` or `@domain` as RFC 8601 section 2.2 allows it; the domain alone where the local
-    part is not plain ASCII."""
+    """`local@domain` or `@domain` as RFC 8601 section 2.2 allows it; only the domain if the local part
+    is not plain ASCII."""
     local, at, domain = address.rpartition("@")
     host = normal(domain)
     if not at or host is None or len(address) > MAX_VALUE:
@@ -166,7 +166,7 @@ def _dot_atom(text: str) -> str:
 
 
 def _fold(words: Iterable[str]) -> str:
-    """Words in lines that stay within 78 characters where the words do."""
+    """The words in lines of at most 78 characters, unless a word is longer."""
     lines: list[str] = []
     line = ""
     for word in words:

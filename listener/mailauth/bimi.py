@@ -1,7 +1,7 @@
-"""BIMI: the indicator that an author domain asserts, where DMARC lets it count.
+"""BIMI: the indicator that an author domain asserts, if DMARC permits it.
 
-Only the DNS record is looked up (draft-brand-indicators-for-message-identification, sections 4 and
-7): nothing is fetched from its URLs, so that a mail cannot make us connect anywhere.
+The check looks up only the DNS record (draft-brand-indicators-for-message-identification, sections 4 and
+7). It fetches nothing from the record's URLs, because a mail must not make the relay connect anywhere.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _HTTPS: Final = re.compile(rb"https://[!-~]{1,2000}")
 async def check(
     resolver: Resolver, block: HeaderBlock, dmarc: DmarcResult, walked: Walk, *, partly_signed: bool = False
 ) -> BimiResult:
-    """The assertion of one mail's author domain, given its DMARC result and tree walk.
+    """Check the assertion of one mail's author domain, given its DMARC result and tree walk.
 
-    `partly_signed` says that the aligned signatures leave out text of the body: anybody can have put
-    that there (RFC 6376 section 8.2), and no indicator stands beside it.
+    `partly_signed` says that the aligned signatures omit text of the body. Anyone can have added that
+    text (RFC 6376 section 8.2), so the indicator does not count.
     """
     if dmarc.verdict != "pass":
         return BimiResult("skipped", "DMARC did not pass")
@@ -49,7 +49,8 @@ async def check(
 
 
 def _enforces(record: Record) -> bool:
-    """Whether a domain and those below it are under enforcement, and not in test (section 7.1)."""
+    """Whether DMARC enforces a policy for a domain and its subdomains, and not as a test (section
+    7.1)."""
     return record.policy != "none" and record.subdomains != "none" and not record.testing
 
 
@@ -82,7 +83,7 @@ async def _lookup(resolver: Resolver, selector: str, domain: str) -> BimiResult 
 
 
 def _selector(block: HeaderBlock) -> str:
-    """The selector of BIMI-Selector (section 4.4); the default one where that cannot be read."""
+    """The selector of BIMI-Selector (section 4.4), else the default."""
     fields = block.named(b"bimi-selector")
     if len(fields) == 1 and len(fields[0].value) <= MAX_SELECTOR_FIELD:
         try:

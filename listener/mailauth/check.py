@@ -1,4 +1,4 @@
-"""All checks over one mail, side by side, within one time limit."""
+"""All checks of one mail, concurrently, within one time limit."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ from listener.mailauth.spf import Sender, SpfLimits
 _log = logging.getLogger("smtp_relay.mailauth")
 
 TIME_LIMIT: Final = 20.0
-"""Seconds for all checks of a mail; what is not answered then counts as a temporary failure."""
+"""Seconds for all checks of a mail; later answers count as temporary failures."""
 
 THREAD_SIZE: Final = 262_144
-"""Octets from which on a mail is read and hashed in a thread: 5 MB take some 15 ms."""
+"""From this size in bytes a thread reads and hashes the mail: 5 MB take some 15 ms."""
 
 THREAD_HEAD: Final = 65_536
-"""Octets of header from which on it is parsed in a thread."""
+"""From this size in bytes a thread parses the header."""
 
 THREAD_SIGNATURES: Final = 8
-"""Keys from which on signatures are verified in a thread."""
+"""From this number of keys a thread verifies the signatures."""
 
-_CHUNK: Final = 65_536  # below what malloc maps anew each time; larger ones take longer
+_CHUNK: Final = 65_536  # below malloc's threshold for a new mapping; larger chunks take longer
 
 
 class MailSource(Protocol):
-    """The mail to check: its header block, with or without the empty line that ends it, and all of
-    its octets by `chunks`."""
+    """The mail to check: its header block, with or without the final empty line, and all of its bytes
+    from `chunks`."""
 
     @property
     def head(self) -> bytes: ...
@@ -62,7 +62,7 @@ class MailSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BytesSource:
-    """A mail in memory, its line ends CRLF."""
+    """A mail in memory, with CRLF line ends."""
 
     content: bytes
     head: bytes = field(init=False)
@@ -79,7 +79,7 @@ class BytesSource:
 
 @dataclass(frozen=True, slots=True)
 class Checks:
-    """Which checks are made, and how. `enforced` replaces the author domain's DMARC record."""
+    """Options of the checks. `enforced` replaces the author domain's DMARC record."""
 
     arc: bool = True
     dmarc: bool = True
@@ -92,7 +92,7 @@ class Checks:
 
 
 class _Header:
-    """What is read of the header before DNS is asked."""
+    """What the checks read of the header before they query DNS."""
 
     def __init__(self, head: bytes, checks: Checks, now: float) -> None:
         self.block = HeaderBlock(head)
@@ -112,15 +112,15 @@ class _Header:
 async def check(
     mail: MailSource, sender: Sender, resolver: Resolver, checks: Checks, *, now: float | None = None
 ) -> Report:
-    """Everything about one mail. `now` is Unix time, for signatures that expire.
+    """Run all checks on one mail. `now` is Unix time, for signatures that expire.
 
-    Waits `checks.time_limit` seconds for DNS at most and keeps the event loop free; a large mail is
-    read in a thread. Never raises but for cancellation: a fault of ours is a temporary failure.
+    Waits at most `checks.time_limit` seconds for DNS and does not block the event loop: a thread reads a
+    large mail. Raises nothing but CancelledError; an error in a check is a temporary failure.
     """
     bounded = Deadline(resolver, asyncio.get_running_loop().time() + checks.time_limit)
     try:
         return await _check(mail, sender, bounded, checks, time.time() if now is None else now)
-    except Exception:  # noqa: BLE001 - a stranger's mail chose what we stumbled over
+    except Exception:  # noqa: BLE001 - a stranger's mail caused the error
         _log.exception("mail authentication failed")
         return _unknown(sender, checks)
 
@@ -137,7 +137,7 @@ async def _check(mail: MailSource, sender: Sender, resolver: Resolver, checks: C
         try:
             spf_result, answers, walks = await _ask(sender, resolver, checks, header)
         finally:
-            # Also when cancelled: nobody must take the mail away from under the thread.
+            # Also when cancelled, because the thread still reads the mail.
             bodies = await reading
     else:
         header = _Header(mail.head, checks, now)
@@ -188,7 +188,7 @@ def _judge(
 async def _ask(
     sender: Sender, resolver: Resolver, checks: Checks, header: _Header
 ) -> tuple[SpfResult, dict[Question, DnsAnswer], list[Walk]]:
-    """SPF, the keys and the walks of the author domains; side by side where any has to wait."""
+    """SPF, the keys and the walks of the author domains; concurrent if any of them has to wait."""
     questions = header.questions
     domains = header.authors.domains
     needed = [*questions, *(question for domain in domains for question in dmarc.walk_questions(domain))]
@@ -207,7 +207,7 @@ async def _ask(
             asyncio.gather(*(dmarc.walk(resolver, domain) for domain in domains)),
         )
         return found[0], found[1], found[2]
-    # Without tasks, which cost more than all of this together.
+    # No tasks, because they cost more than the checks together.
     return (
         await spf_result,
         await resolve_all(resolver, questions),
@@ -222,7 +222,7 @@ async def _dmarc(
         await dmarc.evaluate(resolver, walked, identifiers, enforced=checks.enforced) for walked in walks
     ]
     if not found.complete:
-        # RFC 9989 section 11.5: such mails are there to hide one domain behind others.
+        # RFC 9989 section 11.5: such mails hide one domain behind others.
         results.append(
             DmarcResult("permerror", worst="reject", reason="more author domains or fields than are checked")
         )
@@ -234,8 +234,8 @@ async def _dmarc(
 async def _partly_signed(
     resolver: Resolver, walked: Walk, signatures: tuple[SignatureResult, ...], enforced: Record | None
 ) -> bool:
-    """Whether signatures that are aligned with the author's domain pass, and none of those covers the
-    whole body (l=)."""
+    """Whether signatures aligned with the author's domain pass, but none of them covers the whole body
+    (l=)."""
 
     async def aligned(of: list[SignatureResult]) -> bool:
         identifiers = Identifiers.of(SpfResult("none"), of)
@@ -248,7 +248,7 @@ async def _partly_signed(
 
 
 def _unknown(sender: Sender, checks: Checks) -> Report:
-    """The report when the checks themselves broke."""
+    """The report when a check itself fails."""
     reason = "check failed"
     return Report(
         spf=SpfResult("temperror", sender=sender.reverse_path, helo=sender.helo, ip=sender.ip, reason=reason),

@@ -1,4 +1,4 @@
-"""DMARC by RFC 9989: the tree walk, the policy that applies, alignment, and what follows."""
+"""DMARC by RFC 9989: the tree walk, the policy that applies, alignment, and the result."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from listener.mailauth.policy import Record
 from listener.mailauth.results import Alignment, DmarcResult, DmarcVerdict, Policy, SignatureResult, SpfResult
 
 MAX_QUERIES: Final = 8
-"""Names asked in one tree walk (RFC 9989 section 4.10)."""
+"""Most names to query in one tree walk (RFC 9989 section 4.10)."""
 
 _STRICTNESS: Final[Mapping[Policy, int]] = {"none": 0, "quarantine": 1, "reject": 2}
 
 
 @dataclass(frozen=True, slots=True)
 class Identifiers:
-    """The domains that authenticated, and those that may have: DNS did not answer for them."""
+    """The domains that authenticated, and those that may have, because DNS did not answer."""
 
     spf: tuple[str, ...] = ()
     spf_pending: tuple[str, ...] = ()
@@ -48,8 +48,8 @@ def _domains(signatures: list[SignatureResult], verdict: str) -> tuple[str, ...]
 class Walk:
     """One tree walk: the records found, longest name first, and the Organizational Domain.
 
-    `failure` is the DNS's reason where the walk could not be finished; `organizational_domain` is
-    None then. `psd` is the Public Suffix Domain that ended it.
+    `failure` is the reason of DNS if the walk is incomplete; `organizational_domain` is then None. `psd`
+    is the Public Suffix Domain that ended it.
     """
 
     domain: str
@@ -58,11 +58,11 @@ class Walk:
     psd: str | None = None
     failure: str = ""
     unknown: frozenset[str] = frozenset()
-    """Names whose records could not be fetched."""
+    """Names whose records DNS did not return."""
 
 
 def walk_names(domain: str) -> list[str]:
-    """The names that a walk asks for, longest first (section 4.10)."""
+    """The names that a walk queries, longest first (section 4.10)."""
     labels = domain.split(".")
     start = 1 if len(labels) < MAX_QUERIES else len(labels) - MAX_QUERIES + 1
     return [domain, *(".".join(labels[at:]) for at in range(start, len(labels)))]
@@ -75,7 +75,7 @@ def walk_questions(domain: str) -> tuple[Question, ...]:
 
 
 async def walk(resolver: Resolver, domain: str) -> Walk:
-    """Walk up from a domain. All names are asked at once."""
+    """Walk up from a domain, with one concurrent query for each name."""
     questions = walk_questions(domain)
     names = [question.name.removeprefix(policy.PREFIX) for question in questions]
     answers = await resolve_all(resolver, questions)
@@ -90,7 +90,7 @@ async def walk(resolver: Resolver, domain: str) -> Walk:
             failure = failure or answer.reason
             continue
         found = [record for record in map(policy.parse, answer.texts) if record is not None]
-        if len(found) != 1:  # several cancel each other out
+        if len(found) != 1:  # several records count as none
             continue
         records[name] = record = found[0]
         psd = None
@@ -103,7 +103,7 @@ async def walk(resolver: Resolver, domain: str) -> Walk:
             organizational = name  # unless a shorter one follows
             if record.psd != "y":
                 continue
-        # psd=y or psd=n ends the walk: what could not be fetched of shorter names does not matter.
+        # psd=y or psd=n ends the walk, so missing answers for shorter names do not matter.
         longer = unknown.intersection(names[: names.index(name)])
         return Walk(
             domain,
@@ -119,8 +119,8 @@ async def walk(resolver: Resolver, domain: str) -> Walk:
 
 @dataclass(frozen=True, slots=True)
 class _Applied:
-    """The record that applies to an author domain and what it asks for; `policies` holds more than
-    one where it depends on whether the domain exists, which could not be told."""
+    """The record that applies to an author domain, and its policy; `policies` holds several if the
+    policy depends on whether the domain exists, and DNS did not say."""
 
     record: Record
     domain: str
@@ -128,13 +128,13 @@ class _Applied:
 
 
 class _Pending(Exception):
-    """Not to be told for now, and why."""
+    """The reason for a temporary failure."""
 
 
 async def evaluate(
     resolver: Resolver, up: Walk, identifiers: Identifiers, *, enforced: Record | None = None
 ) -> DmarcResult:
-    """Hold one author domain's policy against what authenticated. `up` is the domain's walk.
+    """Evaluate one author domain's policy for the authenticated domains. `up` is the domain's walk.
 
     `enforced` takes the place of the record that DNS has for the author domain.
     """

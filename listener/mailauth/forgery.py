@@ -2,7 +2,7 @@
 Received-SPF.
 
 A field that can be parsed says whose it is. One that cannot be parsed is taken for ours where our name
-is anywhere in it, however it is written: whoever reads it later may be more lenient.
+is anywhere in it, however it is written, because programs that read it later may be more lenient.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from functions.message.charset import decode_words
 from functions.message.domains import domain_key
 
 MAX_VALUE: Final = 16_384
-"""Bytes of a value that is searched for our name. A longer one that cannot be parsed is ours: nobody's
-is so long."""
+"""Bytes of a value that is searched for our name. A longer one that cannot be parsed counts as ours,
+because no server writes one so long."""
 
 Test = Callable[[bytes], bool]
 """Whether an unfolded value is forged."""

@@ -12,17 +12,16 @@ from listener.mailauth.results import Policy
 PREFIX: Final = "_dmarc."
 
 MAX_RECORD: Final = 2_048
-"""Octets of a policy record; the longest in use, lists of report addresses, have 700."""
+"""Most bytes of a policy record; the longest in use, with lists of report addresses, have 700."""
 
-_VERSION: Final = re.compile(rb"[vV][ \t]*=[ \t]*DMARC1[ \t]*(?:;|\Z)")  # first, and exactly so
+_VERSION: Final = re.compile(rb"[vV][ \t]*=[ \t]*DMARC1[ \t]*(?:;|\Z)")  # first, and exactly in this form
 _POLICIES: Final = (b"none", b"quarantine", b"reject")
-_URI: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*:[!-~]+")  # RFC 3986 section 3, enough to tell
+_URI: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*:[!-~]+")  # a prefix of RFC 3986 section 3
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record, defaults filled in; `subdomains` and `nonexistent` are None where sp and np are
-    left out."""
+    """One record, defaults filled in; `subdomains` and `nonexistent` are None without sp and np."""
 
     policy: Policy
     subdomains: Policy | None = None
@@ -32,12 +31,12 @@ class Record:
     psd: Literal["y", "n", "u"] = "u"
     testing: bool = False
     applies: bool = True
-    """False: a policy in it is missing or malformed and nobody is to be reported to, so that no
-    DMARC processing takes place (section 4.10.1). For the tree walk it is a record all the same."""
+    """False if a policy is missing or malformed and there is no report address, so that no DMARC
+    processing takes place (section 4.10.1). The tree walk still counts the record."""
 
 
 def parse(text: bytes) -> Record | None:
-    """Read a TXT record; None when it is not a DMARC record. Malformed tags take their defaults."""
+    """Parse a TXT record; None if it is not a DMARC record. Malformed tags take their defaults."""
     return _parse(text) if len(text) <= MAX_RECORD and _VERSION.match(text) else None
 
 
@@ -75,7 +74,7 @@ def _parse(text: bytes) -> Record:
 
 
 def weakened(policy: Policy) -> Policy:
-    """What t=y makes of a policy: one level less (section 4.7)."""
+    """The policy under t=y: one level less (section 4.7)."""
     return "quarantine" if policy == "reject" else "none"
 
 

@@ -10,9 +10,9 @@ from listener.mailauth.dkim.fields import HeaderBlock
 MAX_HOPS: Final = 25
 MAX_FIELD: Final = 4_096
 MAX_VALUE: Final = 160
-"""Characters kept of one clause."""
+"""Most characters to keep of one clause."""
 
-_MAX_DEPTH: Final = 5  # of comments within comments
+_MAX_DEPTH: Final = 5  # most nested comments
 _COMMENT: Final = re.compile(rb"\([^()]*\)")
 _FROM_COMMENT: Final = re.compile(rb"\s*from\s+[^\s()]+\s*\(([^()]*(?:\([^()]*\)[^()]*)*)\)", re.IGNORECASE)
 _CLAUSE: Final = re.compile(rb"(?:^|\s)(from|by|via|with|id|for)(?=\s)", re.IGNORECASE)
@@ -20,7 +20,7 @@ _CLAUSE: Final = re.compile(rb"(?:^|\s)(from|by|via|with|id|for)(?=\s)", re.IGNO
 
 def received_chain(block: HeaderBlock) -> tuple[dict[str, str], ...]:
     """One mapping a hop: `from`, `by`, `via`, `with`, `id`, `for`, `date`, and `fromComment` for the
-    first comment after `from`, where the sending address usually stands."""
+    first comment after `from`, which usually holds the sending address."""
     return tuple(_hop(field.unfolded[:MAX_FIELD]) for field in block.named(b"received")[:MAX_HOPS])
 
 

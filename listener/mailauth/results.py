@@ -1,4 +1,4 @@
-"""What the checks found: values, one class a method, with the JSON that the envelope keeps."""
+"""Results of the checks: one class for each method, with the JSON for the envelope."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ SpfVerdict = Literal["none", "neutral", "pass", "fail", "softfail", "temperror",
 """RFC 7208 section 2.6, named as in RFC 8601 section 2.7.2."""
 
 DkimVerdict = Literal["none", "pass", "fail", "policy", "neutral", "temperror", "permerror"]
-"""RFC 8601 section 2.7.1. `fail` is a signature that does not verify, `neutral` one that cannot be
-read, `policy` one that we do not accept, `permerror` one without a usable key."""
+"""RFC 8601 section 2.7.1. `fail` is a signature that does not verify, `neutral` an unreadable one,
+`policy` one that the relay does not accept, `permerror` one without a usable key."""
 
 ArcVerdict = Literal["none", "pass", "fail", "temperror"]
 """RFC 8617 section 4.4; `temperror` while a key cannot be fetched."""
@@ -27,7 +27,7 @@ Alignment = Literal["none", "relaxed", "strict"]
 
 @dataclass(frozen=True, slots=True)
 class SpfResult:
-    """`domain` is what was checked, by the identity that names it; `sender` is the reverse-path
+    """`domain` is the checked domain, `identity` the source of its name; `sender` is the reverse-path
     ("" for the null sender)."""
 
     verdict: SpfVerdict
@@ -57,7 +57,7 @@ class SpfResult:
 
 @dataclass(frozen=True, slots=True)
 class SignatureResult:
-    """One DKIM signature. `identity` is i=, `signature` the first octets of b= (RFC 6008)."""
+    """One DKIM signature. `identity` is i=, `signature` the first bytes of b= (RFC 6008)."""
 
     verdict: DkimVerdict
     reason: str = ""
@@ -69,9 +69,9 @@ class SignatureResult:
     canonicalization: str = ""
     key_bits: int = 0
     testing: bool = False
-    """The key says t=y: a failure is no worse than no signature (RFC 6376 section 3.6.1)."""
+    """The key has t=y, so a failure counts as no signature (RFC 6376 section 3.6.1)."""
     unsigned_octets: int = 0
-    """Octets of the body that l= leaves out."""
+    """Bytes of the body that l= omits."""
 
     def to_json(self) -> dict[str, Any]:
         return _json(
@@ -94,7 +94,7 @@ class SignatureResult:
 @dataclass(frozen=True, slots=True)
 class ArcResult:
     """The chain. `oldest_pass` is RFC 8617 section 5.2 step 4: the oldest instance whose message
-    signature still verifies, 0 for all; None when unknown. `domain` sealed last."""
+    signature still verifies, 0 for all; None when unknown. `domain` added the last seal."""
 
     verdict: ArcVerdict
     reason: str = ""
@@ -117,18 +117,18 @@ class ArcResult:
 
 @dataclass(frozen=True, slots=True)
 class DmarcResult:
-    """One author domain. `policy` is what applies after sp, np and t; None when unknown.
+    """One author domain. `policy` is the policy after sp, np and t; None when unknown.
 
-    `policy_domain` is where the record was found, "" for one enforced by the configuration. `spf`
-    and `dkim` are the closest alignments of identifiers that passed.
+    `policy_domain` is the domain of the record, "" for a record of the configuration. `spf` and `dkim`
+    are the closest alignments of identifiers that passed.
     """
 
     verdict: DmarcVerdict
     domain: str = ""
     policy: Policy | None = None
     worst: Policy = "none"
-    """The strictest policy that the mail fails under, or may turn out to fail under when DNS answers
-    again; "none" when it cannot fail."""
+    """The strictest policy that the mail fails, or may fail once DNS answers; "none" if it cannot
+    fail."""
     policy_domain: str = ""
     organizational_domain: str = ""
     spf: Alignment = "none"
@@ -179,10 +179,10 @@ class BimiResult:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All of them. `arc`, `dmarc` and `bimi` are None (or empty) when switched off.
+    """All results. `arc`, `dmarc` and `bimi` are None (or empty) when switched off.
 
     `dmarc` has one result per author domain, the one that decides first. `signatures` counts the
-    DKIM-Signature fields, of which `dkim` holds those that were looked at.
+    DKIM-Signature fields, of which `dkim` holds the verified ones.
     """
 
     spf: SpfResult
@@ -195,7 +195,7 @@ class Report:
 
     @property
     def dkim_verdict(self) -> DkimVerdict:
-        """One word for all signatures: the best that any reached."""
+        """The best result of all signatures."""
         verdicts = {result.verdict for result in self.dkim}
         order: tuple[DkimVerdict, ...] = ("pass", "temperror", "fail", "policy", "permerror", "neutral")
         return next((verdict for verdict in order if verdict in verdicts), "none")
@@ -225,5 +225,5 @@ class Report:
 
 
 def _json(values: dict[str, Any]) -> dict[str, Any]:
-    """Without what says nothing."""
+    """The mapping without empty values."""
     return {name: value for name, value in values.items() if value not in ("", None, 0, False)}

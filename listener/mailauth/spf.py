@@ -1,9 +1,9 @@
-"""SPF by RFC 7208: pyspf evaluates, DNS is awaited, and every limit belongs to the one check.
+"""SPF by RFC 7208: pyspf evaluates, this module awaits DNS, and limits belong to one check.
 
-pyspf asks the DNS in the middle of its evaluation and keeps its limits in its module. Here it is
-run on the answers known so far; where one is missing it stops, the answer is awaited, and it runs
-again. With answers in the cache that is one run. The runs are bounded: a record's size, its terms
-and their macros are capped before pyspf's regular expressions see them.
+pyspf queries DNS in the middle of its evaluation and keeps its limits in its module. This module runs
+pyspf on the known answers. If one is missing, pyspf stops, this module awaits the answer, and pyspf runs
+again. With cached answers one run suffices. The runs are bounded: a record's size, terms and macros are
+capped before pyspf's regular expressions see them.
 """
 
 from __future__ import annotations
@@ -32,39 +32,39 @@ from listener.mailauth.dns.resolver import (
 from listener.mailauth.results import SpfResult, SpfVerdict
 
 with warnings.catch_warnings():
-    # Its docstrings hold escapes that Python 3.12 and later warn of when it is compiled.
+    # Python 3.12 and later warn about escapes in its docstrings when they compile it.
     warnings.simplefilter("ignore")
     import spf as pyspf
 
 _log = logging.getLogger("smtp_relay.mailauth")
 
 TIME_LIMIT: Final = 20.0
-"""Seconds for one check: RFC 7208 section 4.6.4 asks for at least that."""
+"""Seconds for one check; RFC 7208 section 4.6.4 asks for at least as many."""
 
 MAX_RECORD: Final = 8_192
-"""Octets of one SPF record or explanation; section 3.4 advises to stay below 450."""
+"""Most bytes of one SPF record or explanation; section 3.4 advises to stay below 450."""
 
 MAX_TERM: Final = 512
-"""Characters of one term; a domain name has 253."""
+"""Most characters of one term; a domain name has 253."""
 
 MAX_TERMS: Final = 1_000
-"""Terms of all records of one check."""
+"""Most terms in all records of one check."""
 
 MAX_MACROS: Final = 256
-"""Macros expanded in one check."""
+"""Most macros to expand in one check."""
 
 MAX_LOCAL_PART: Final = 255
 """Characters; RFC 5321 section 4.5.3.1.1 allows 64."""
 
 MAX_MX: Final = 10
 MAX_PTR: Final = 10
-"""Names taken from one MX or PTR answer (section 4.6.4)."""
+"""Most names to use of one MX or PTR answer (section 4.6.4)."""
 
 MAX_EXPLANATION: Final = 500
-"""Characters of an explanation that are kept."""
+"""Most characters to keep of an explanation."""
 
 _MAX_RUNS: Final = 200
-_MACRO_STRING: Final = re.compile(  # section 7.1; pyspf lets a macro without end pass
+_MACRO_STRING: Final = re.compile(  # section 7.1; pyspf accepts an unterminated macro
     r"[^%]*(?:%(?:[%_-]|\{[a-z](?:0*[1-9][0-9]*)?r?[.+,/_=-]*\})[^%]*)*", re.IGNORECASE
 )
 _LONG_LABEL: Final = re.compile(r"[0-9A-Za-z_-]{64}")
@@ -81,7 +81,7 @@ _VERDICTS: Final[dict[str, SpfVerdict]] = {
 
 @dataclass(frozen=True, slots=True)
 class SpfLimits:
-    """RFC 7208 section 4.6.4: terms that ask the DNS, and answers without records, per check."""
+    """RFC 7208 section 4.6.4: terms that query DNS, and answers without records, per check."""
 
     lookups: int = 10
     voids: int = 2
@@ -89,8 +89,8 @@ class SpfLimits:
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Who sends a mail, as SMTP sees it. `reverse_path` has no angle brackets and is "" for the null
-    sender; `receiver` is our own name."""
+    """The sender of a mail, as SMTP sees it. `reverse_path` has no angle brackets and is "" for the null
+    sender; `receiver` is the relay's own name."""
 
     ip: str
     helo: str
@@ -99,7 +99,7 @@ class Sender:
 
 
 class _Missing(BaseException):
-    """Answers are needed to go on. Not an Exception: pyspf catches those here and there."""
+    """The evaluation needs more answers. Not an Exception, because pyspf catches those in places."""
 
     def __init__(self, questions: list[Question]) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class _Missing(BaseException):
 
 
 class _PendingExplanation(str):
-    """Stands where the explanation will: it is fetched only once the check has failed."""
+    """A placeholder for the explanation, which is fetched only after the check fails."""
 
     __slots__ = ("domain", "spec")
     domain: str
@@ -118,7 +118,7 @@ Known = Callable[[Question], DnsAnswer | None]
 
 
 class _Evaluation(pyspf.query):  # type: ignore[misc]
-    """One run of pyspf over known answers. Its public one-letter attributes are its macros."""
+    """One run of pyspf over known answers. Its public one-letter attributes are SPF macros."""
 
     d: str
 
@@ -141,10 +141,10 @@ class _Evaluation(pyspf.query):  # type: ignore[misc]
         return answer
 
     def dns(self, name: str, qtype: RecordType, cnames: Any = None, ignore_void: bool = False) -> list[Any]:
-        """Records of one name. Aliases are the resolver's business."""
+        """Records of one name. The resolver follows aliases."""
         asked = str(name).lower().removesuffix(".")
         if not _resolvable(asked):
-            return []  # pyspf's own way with names that DNS cannot hold: no lookup, so no void
+            return []  # as pyspf treats names that DNS cannot hold: no lookup, so no void
         answer = self._answer(asked, qtype)
         if answer.failed:
             raise pyspf.TempError(f"DNS: {answer.reason}")
@@ -162,7 +162,7 @@ class _Evaluation(pyspf.query):  # type: ignore[misc]
             raise pyspf.PermError(f"more than {self._limits.voids} lookups without records")
 
     def dns_mx(self, domainname: str) -> list[str]:
-        """Addresses of a domain's exchanges, all asked for at once (section 5.4)."""
+        """Addresses of a domain's exchanges, queried concurrently (section 5.4)."""
         exchanges = sorted(self.dns(domainname, "MX"))
         if len(exchanges) > MAX_MX:
             raise pyspf.PermError(f"more than {MAX_MX} MX records")
@@ -171,7 +171,7 @@ class _Evaluation(pyspf.query):  # type: ignore[misc]
         return [address for host in hosts for address in self.dns_a(host, self.A)]
 
     def validated_ptrs(self) -> list[str]:
-        """The client's names that lead back to it. Section 5.5: a DNS error is no match."""
+        """The client's names that resolve back to it. Section 5.5: a DNS error is not a match."""
         try:
             names = self.dns_ptr(self.i)[:MAX_PTR]
         except pyspf.TempError:
@@ -191,7 +191,7 @@ class _Evaluation(pyspf.query):  # type: ignore[misc]
             raise _Missing(missing)
 
     def cidrmatch(self, ipaddrs: Iterable[str], n: int) -> bool:
-        """Whether the client is in one of the networks: pyspf's, without making network objects."""
+        """Whether the client is in one of the networks: pyspf's method, without network objects."""
         client = self.ipaddr
         shift = client.max_prefixlen - n
         network = int(client) >> shift
@@ -209,7 +209,7 @@ class _Evaluation(pyspf.query):  # type: ignore[misc]
             raise pyspf.PermError(f"more than {self._limits.lookups} terms that need the DNS")
 
     def check1(self, spf: str | None, domain: str, recursion: int) -> Any:
-        if recursion > pyspf.MAX_RECURSION:  # pyspf takes that for a fault of its own
+        if recursion > pyspf.MAX_RECURSION:  # pyspf would report its own fault
             raise pyspf.PermError("includes too deep")
         return super().check1(spf, domain, recursion)
 
@@ -219,7 +219,7 @@ class _Evaluation(pyspf.query):  # type: ignore[misc]
         return super().check0(spf, recursion)
 
     def _screen(self, record: str) -> None:
-        """Refuse what no record needs, before anything looks at it closely."""
+        """Refuse records beyond the bounds before pyspf parses them."""
         terms = record.split(" ")
         self._terms += len(terms)
         if len(record) > MAX_RECORD or self._terms > MAX_TERMS:
@@ -236,7 +236,7 @@ class _Evaluation(pyspf.query):  # type: ignore[misc]
             raise pyspf.PermError("malformed macro")
         expanded: str = super().expand(s, stripdot)
         if stripdot:
-            # Section 7.3: labels are removed from the left until the name fits. pyspf removes one.
+            # Section 7.3: remove labels from the left until the name fits. pyspf removes only one.
             while len(expanded) > 253 and "." in expanded:
                 expanded = expanded[expanded.index(".") + 1 :]
         return expanded
@@ -244,7 +244,7 @@ class _Evaluation(pyspf.query):  # type: ignore[misc]
     # -- the explanation ------------------------------------------------------------------------
 
     def get_explanation(self, spec: str) -> str | None:
-        """Put off: pyspf would fetch it whatever the result is (section 6.2)."""
+        """Deferred, because pyspf would fetch it for every result (section 6.2)."""
         if not spec:
             return None
         pending = _PendingExplanation(spec)  # not empty: pyspf drops those
@@ -253,7 +253,7 @@ class _Evaluation(pyspf.query):  # type: ignore[misc]
         return pending
 
     def fetch_explanation(self, pending: _PendingExplanation) -> str | None:
-        """The explanation's text, or None where it is missing or malformed (section 6.2)."""
+        """The explanation's text, or None if it is missing or malformed (section 6.2)."""
         outer, self.d = self.d, pending.domain
         try:
             texts = self.dns_txt(pending.spec, ignore_void=True)
@@ -276,8 +276,8 @@ async def check(
 ) -> SpfResult:
     """Check one client's use of a reverse-path, or of its HELO name for the null sender.
 
-    With `explain` a failure's explanation is fetched. Never raises but for cancellation: what goes
-    wrong here is a temperror.
+    With `explain`, a failure's explanation is fetched. Raises nothing but CancelledError: an error here
+    is a temperror.
     """
     local, domain, identity = _identity(sender)
     base = SpfResult(
@@ -289,7 +289,7 @@ async def check(
         ip=sender.ip,
     )
     if domain is None or "." not in domain or len(local) > MAX_LOCAL_PART:
-        # Section 4.3: no domain name that could have a record.
+        # Section 4.3: the name cannot have a record.
         return replace(base, domain="", reason="no domain to check")
     asked = Sender(
         ip=sender.ip.partition("%")[0],  # a link-local address may come with its zone
@@ -313,7 +313,7 @@ async def check(
             return _run(base, _Evaluation(asked, known, limits or SpfLimits()), explain=explain)
         except _Missing as missing:
             answers.update(await resolve_all(within, missing.questions))
-        except Exception:  # noqa: BLE001 - a fault in the evaluation must not pass for a verdict
+        except Exception:  # noqa: BLE001 - a fault in the evaluation must not become a verdict
             _log.exception("SPF evaluation failed", extra={"domain": domain})
             return replace(base, verdict="temperror", reason="evaluation failed")
     return replace(base, verdict="permerror", reason="too many lookups")
@@ -346,7 +346,7 @@ def _run(base: SpfResult, evaluation: _Evaluation, *, explain: bool) -> SpfResul
 
 
 def _identity(sender: Sender) -> tuple[str, str | None, Literal["mailfrom", "helo"]]:
-    """Local part, domain and which identity they are (sections 2.3, 2.4 and 4.3)."""
+    """Local part, domain and their identity (sections 2.3, 2.4 and 4.3)."""
     if not sender.reverse_path:
         return "postmaster", normal(sender.helo), "helo"
     local, _, host = sender.reverse_path.rpartition("@")
@@ -359,7 +359,7 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 
 def _resolvable(name: str) -> bool:
-    """Whether DNS can hold the name: labels of 1 to 63 octets (RFC 1035 section 2.3.4), ASCII."""
+    """Whether DNS can hold the name: ASCII labels of 1 to 63 bytes (RFC 1035 section 2.3.4)."""
     return 0 < len(name) <= 253 and name.isascii() and all(0 < len(label) < 64 for label in name.split("."))
 
 

@@ -1,4 +1,4 @@
-"""From what was found to what is done about it: the one place where results become decisions."""
+"""Turns results into decisions: the only place that does."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from listener.api.decision import Decision, Reply
 from listener.mailauth.results import DmarcResult, Policy, Report
 
 Refusal = Literal["dmarc-reject", "dmarc-quarantine", "spf-fail", "dkim-fail"]
-"""What mail is refused for."""
+"""Reasons to refuse mail."""
 
 _MAX_EXPLANATION: Final = 200
 
 _REFUSED_POLICIES: Final[dict[Refusal, frozenset[Policy]]] = {
     "dmarc-reject": frozenset({"reject"}),
-    # Who refuses what its domain wants set apart will not take what it wants refused.
+    # `dmarc-quarantine` implies `dmarc-reject`.
     "dmarc-quarantine": frozenset({"reject", "quarantine"}),
 }
 
 
 def decide(report: Report, refuse: Collection[Refusal]) -> Decision:
-    """Accept, refuse or defer a mail. ARC and BIMI have no say.
+    """Accept, refuse or defer a mail. ARC and BIMI do not count.
 
-    A certain reason to refuse comes before a reason to wait, and DNS that does not answer is a reason
-    to wait only where its answer could change the decision (RFC 9989 section 5.3.6).
+    A certain reason to refuse precedes a reason to wait. A missing DNS answer is a reason to wait only
+    if the answer could change the decision (RFC 9989 section 5.3.6).
     """
     policies = frozenset[Policy]().union(*(_REFUSED_POLICIES.get(reason, ()) for reason in refuse))
     refusal = _dmarc_refusal(report, policies) or _other_refusal(report, refuse)
@@ -56,11 +56,11 @@ def _other_refusal(report: Report, refuse: Collection[Refusal]) -> Reply | None:
     if "spf-fail" in refuse and spf.verdict == "fail":
         text = f"SPF validation failed for {spf.domain}"
         if spf.explanation:
-            # RFC 7208 section 8.4: what a stranger says is marked as the stranger's.
+            # RFC 7208 section 8.4: mark a stranger's text as the stranger's.
             text += f". The domain explains: {spf.explanation[:_MAX_EXPLANATION]}"
         return Reply(550, "5.7.23", text)
     if "dkim-fail" in refuse and report.dkim_verdict not in ("none", "pass", "temperror"):
-        # RFC 6376 section 3.6.1: a failure under a key in test is no worse than no signature.
+        # RFC 6376 section 3.6.1: a failure with a test key counts as no signature.
         domains = [result.domain for result in report.dkim if not result.testing]
         if domains:
             of = f" from {domains[0]}" if domains[0] else ""

@@ -1,9 +1,9 @@
-"""The board on which every worker keeps its figures, readable by the parent at any moment.
+"""Shared metrics: every worker writes its figures there, and the parent can read them at any moment.
 
-Each worker has a region of shared memory: a header, an array of doubles (the values), and a
-directory that grows by one JSON line per new series and says where its values stand. Only the
-worker writes to its region, with plain stores; a reader takes no lock and disturbs nobody. A
-worker started in place of a dead one goes on from the same values, so that counters never fall.
+Each worker has a region of shared memory: a header, an array of doubles (the values), and a directory
+that grows by one JSON line per new series and gives the place of its values. Only the worker writes to
+its region, with plain stores; readers take no lock. A worker that replaces a dead one continues from the
+same values, so that counters never fall.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ VALUES: Final = 16_384
 DIRECTORY: Final = 524_288
 
 _HEADER: Final = 64
-_SINK: Final = VALUES - max(family.width for family in FAMILIES)  # never given out, never read
+_SINK: Final = VALUES - max(family.width for family in FAMILIES)  # never allocated, never read
 _REGION: Final = _HEADER + 8 * VALUES + DIRECTORY
 
 # Places of the header, each a double.
-_USED = 0  # octets of the directory that are complete
+_USED = 0  # complete bytes of the directory
 _PID = 1
-_LOST = 2  # series that found no room
+_LOST = 2  # series without room
 
 
 class Series(NamedTuple):
-    """One series of a region: its label values and where its `family.width` doubles start."""
+    """One series of a region: its label values and the start of its `family.width` doubles."""
 
     family: Family
     labels: tuple[str, ...]
@@ -52,24 +52,24 @@ class Region:
 
     @property
     def pid(self) -> int:
-        """The process that writes here; 0 before any did."""
+        """The writing process; 0 before the first."""
         return int(self._header[_PID])
 
     @property
     def lost(self) -> int:
-        """How many series found no room."""
+        """The number of series without room."""
         return int(self._header[_LOST])
 
     def claim(self) -> list[Series]:
-        """Become the writer of this region; returns what an earlier one left."""
+        """Become the writer of this region. Returns the series of an earlier writer."""
         found = list(self.series())
         self._next = max((s.start + s.family.width for s in found), default=0)
         self._header[_PID] = os.getpid()
         return found
 
     def add(self, family: Family, labels: tuple[str, ...]) -> int:
-        """Make room for a new series; returns where its values start. When the region is full
-        it is counted as lost and its values go where nobody reads."""
+        """Make room for a new series and return the start of its values. In a full region the series
+        counts as lost, and its values go to a place that is never read."""
         line = json.dumps([family.name, self._next, *labels]).encode() + b"\n"
         used = int(self._header[_USED])
         start = self._next
@@ -78,11 +78,11 @@ class Region:
             return _SINK
         self._directory[used : used + len(line)] = line
         self._next = start + family.width
-        self._header[_USED] = used + len(line)  # last: a reader sees whole lines only
+        self._header[_USED] = used + len(line)  # last, so that a reader sees only whole lines
         return start
 
     def series(self) -> Iterator[Series]:
-        """All series of this region, in the order in which they appeared."""
+        """All series of this region, in order of appearance."""
         used = int(self._header[_USED])
         for line in bytes(self._directory[:used]).splitlines():
             name, start, *labels = json.loads(line)
@@ -99,5 +99,5 @@ class Board:
 
     @classmethod
     def create(cls, workers: int = 1) -> Self:
-        """A new board; made by the parent before it starts its workers."""
+        """A new board. The parent makes it before it starts workers."""
         return cls(SharedMemory(workers * _REGION), workers)

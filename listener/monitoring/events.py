@@ -1,4 +1,4 @@
-"""What the listener tells whoever measures it; this one does not listen.
+"""The events of the listener; the class here ignores them.
 
 The server always holds one. Without `prometheus` it is this class, whose methods cost a
 call and nothing else; with it, `listener.monitoring.metrics.Metrics`.
@@ -13,15 +13,15 @@ from functions.delivery.events import DeliveryEvents
 from listener.api.decision import Phase, Verdict
 
 Stage = Literal["tls", "auth", "receive", "filters", "spool", "reply"]
-"""Parts of a mail's way in: TLS handshake, AUTH command, DATA until the final dot, data filters,
-spool write, and final dot until the reply is written."""
+"""Stages of receiving a mail: TLS handshake, AUTH command, DATA until the final dot, data filters, spool
+write, and final dot until the reply."""
 
 
 class Events(DeliveryEvents):
-    """Receives events, those of deliveries too, and keeps nothing. Durations are in seconds; names are
-    those of the configuration, so that the number of series stays bounded.
+    """Receives events, those of deliveries too, and keeps nothing. Durations are in seconds. Names come
+    from the configuration, so that the number of series stays bounded.
 
-    Call from the event loop's thread, except where a method says otherwise.
+    Call from the event loop's thread, unless a method says otherwise.
     """
 
     __slots__ = ()
@@ -30,20 +30,20 @@ class Events(DeliveryEvents):
         """These listeners, and these flows with their outputs, may have events."""
 
     def connection_opened(self, listener: str) -> None:
-        """A client was let in; pairs with connection_closed."""
+        """A connection was accepted; pairs with connection_closed."""
 
     def connection_closed(self, listener: str, seconds: float) -> None:
-        """A client that was let in is gone."""
+        """An accepted connection is closed."""
 
     def connection_refused(self, listener: str, reason: str) -> None:
-        """A client was turned away at connect; `reason` is `limit`, `proxy` (no PROXY header where one
-        belongs), `filters` or `early` (it spoke before the greeting)."""
+        """A connection was refused at connect; `reason` is `limit`, `proxy` (the required PROXY header
+        is missing), `filters` or `early` (the client spoke before the greeting)."""
 
     def bytes_received(self, octets: int) -> None:
-        """Content octets of a mail came in."""
+        """Bytes of a mail's content arrived."""
 
     def stage(self, stage: Stage, seconds: float) -> None:
-        """One part of a mail's way in took that long."""
+        """One stage of receiving a mail took this long."""
 
     def auth_failed(self, listener: str) -> None:
         """An AUTH command was answered 535."""
@@ -52,13 +52,13 @@ class Events(DeliveryEvents):
         """A filter answered."""
 
     def mail_auth(self, name: str, method: str, result: str) -> None:
-        """The filter `name` found this of a mail: `spf`, `dkim` … and a result of RFC 8601."""
+        """The filter `name` has a result for a mail: `spf`, `dkim` … and a result of RFC 8601."""
 
     def mail_accepted(self, flows: Iterable[str]) -> None:
         """A mail was answered 250 and goes to these flows."""
 
     def mail_rejected(self) -> None:
-        """A MAIL, RCPT or mail was refused for good (5yz) by the flows."""
+        """The flows refused a MAIL, RCPT or mail for good (5yz)."""
 
     def mail_deferred(self) -> None:
         """A MAIL, RCPT or mail was answered 4yz."""
@@ -68,4 +68,4 @@ class Events(DeliveryEvents):
 
 
 NULL = Events()
-"""The observer of a listener that measures nothing."""
+"""The observer of a listener without metrics."""

@@ -1,4 +1,4 @@
-"""The scrape: every worker's figures added up, in Prometheus' text format 0.0.4."""
+"""The scrape: the sum of all workers' figures, in Prometheus' text format 0.0.4."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _Totals = dict[Family, dict[tuple[str, ...], list[float]]]
 
 
 class Exposition:
-    """Renders a board. `default_labels` go on every sample that has no such label itself; with
-    `process_metrics` the processes' CPU, memory and descriptors are added (`nodeMetrics`).
+    """Renders a board. `default_labels` go on every sample without such a label; `process_metrics` adds
+    the processes' CPU, memory and descriptors (`nodeMetrics`).
 
-    Raises ConfigError for a default label whose name Prometheus would not take.
+    Raises ConfigError for a default label with a name that Prometheus rejects.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Exposition:
         self._clock = clock
 
     def render(self) -> bytes:
-        """The whole text. It only reads: asking any number of times changes nothing."""
+        """The whole text. Rendering only reads and changes nothing."""
         lines = list(self._families(_merge(self._board), self._clock()))
         info = self._labels(("version",), (__version__,))
         lost = sum(region.lost for region in self._board.regions)
@@ -111,7 +111,7 @@ def _join(family: Family, old: list[float], new: list[float]) -> list[float]:
 
 
 def _shown(family: Family, value: float, now: float) -> float | None:
-    """The sample to show; None when there is nothing to tell."""
+    """The sample to show, if any."""
     if family.clock == "age":
         return max(0.0, now - value) if value else 0.0
     if family.clock == "days_left":
@@ -127,5 +127,5 @@ def number(value: float) -> str:
 
 
 def escape(value: str) -> str:
-    """A label value for between double quotes."""
+    """A label value, escaped for double quotes."""
     return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")

@@ -8,16 +8,16 @@ from typing import Final, Literal
 SECONDS: Final = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
 )  # fmt: skip
-"""Upper bounds of duration buckets: from one small write to the longest patience of a client."""
+"""Upper bounds of duration buckets: from one small write to the longest time that a client waits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
     """One metric family.
 
-    `merge` says how the workers' values of a gauge become one; counters and histograms are
-    always added. `clock` turns stored Unix times into what is shown: `age` is now less the value,
-    `days_left` the value less now in days. A value of 0 under a clock means that there is none.
+    `merge` says how to combine the workers' values of a gauge; counters and histograms are always added.
+    `clock` converts stored Unix times: `age` is now less the value, `days_left` the value less now in
+    days. With a clock a value of 0 means that there is no value.
     """
 
     name: str
@@ -30,8 +30,8 @@ class Family:
 
     @property
     def width(self) -> int:
-        """How many doubles one series takes: a histogram keeps a count per bucket, one above
-        the last bound, and the sum."""
+        """The number of doubles of one series: a histogram has a count per bucket, one above the last
+        bound, and the sum."""
         return len(self.buckets) + 2 if self.buckets else 1
 
 

@@ -1,7 +1,7 @@
-"""`/healthz`, `/readyz` and `/metrics`: what is served, and on which ports (SPEC section 2).
+"""Serves `/healthz`, `/readyz` and `/metrics` (docs/metrics.md).
 
-`/healthz` is the one that a load balancer or an autohealer may act on. `/readyz` tells of the
-spool as well, for alarms: restarting listeners does not mend a store.
+Load balancers and autohealers act on `/healthz`. `/readyz` includes the spool, for alarms, because
+restarting listeners does not fix a store.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Rendering(Protocol):
-    """What `/metrics` shows; `listener.monitoring.exposition.Exposition` is one."""
+    """Renders `/metrics`, as `listener.monitoring.exposition.Exposition` does."""
 
     def render(self) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
 class HealthAt:
-    """Where health is served, and who tells it."""
+    """Where to serve health, and its source."""
 
     bind: str
     port: int
@@ -39,7 +39,7 @@ class HealthAt:
 
 @dataclass(frozen=True, slots=True)
 class MetricsAt:
-    """Where metrics are served, under which path, and who tells them."""
+    """Where to serve metrics, under which path, and their source."""
 
     bind: str
     port: int
@@ -48,7 +48,7 @@ class MetricsAt:
 
 
 def probe_servers(health: HealthAt | None, metrics: MetricsAt | None) -> list[ProbeServer]:
-    """The servers to start: one when both stand at the same bind and port (not 0), else one each."""
+    """The servers to start: one if both have the same bind and port (not 0), else one for each."""
     if (
         health is not None
         and metrics is not None
@@ -67,7 +67,7 @@ def probe_servers(health: HealthAt | None, metrics: MetricsAt | None) -> list[Pr
 
 
 def health_routes(look: Callable[[], Health]) -> dict[str, Route]:
-    """The two health paths: 200 `ok`, or 503 and what is amiss, one reason a line."""
+    """The two health paths: 200 `ok`, or 503 with one reason a line."""
 
     def healthz() -> HttpResponse:
         health = look()
@@ -81,8 +81,8 @@ def health_routes(look: Callable[[], Health]) -> dict[str, Route]:
 
 
 async def tell(look: Callable[[], Health], interval: float) -> NoReturn:
-    """Log health every `interval` seconds, until cancelled: where a platform counts log entries and
-    knows nothing of probes, what is missing tells of the dead."""
+    """Log health every `interval` seconds, until cancelled. A platform that counts log entries, and has
+    no probes, detects a dead listener by the missing entries."""
     while True:
         await asyncio.sleep(interval)
         health = look()

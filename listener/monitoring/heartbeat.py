@@ -8,6 +8,7 @@ so the parent judges a row by its own clock. A worker whose loop hangs stops bea
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -109,6 +110,7 @@ class Beat:
 
     def __init__(self, row: memoryview[float]) -> None:
         self._row = row
+        self._asked = asyncio.Event()
 
     def accepting(self) -> None:
         """Connections are being accepted from now on."""
@@ -138,13 +140,21 @@ class Beat:
                 log.info("the spool can be written again")
             self._row[_SPOOL] = SpoolHealth.WRITABLE
 
+    def ask(self) -> None:
+        """Try the spool now: something happened to it."""
+        self._asked.set()
+
     async def run(self, probe: Callable[[], Awaitable[object]], *, interval: float = INTERVAL) -> None:
-        """Beat until cancelled, and try the spool every SPOOL_INTERVAL. The server's task."""
+        """Beat until cancelled, and try the spool every SPOOL_INTERVAL and when asked. The server's
+        task."""
 
         async def spool() -> None:
             while True:
+                self._asked.clear()
                 await self.try_spool(probe)
-                await asyncio.sleep(SPOOL_INTERVAL)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(SPOOL_INTERVAL):
+                        await self._asked.wait()
 
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(spool())

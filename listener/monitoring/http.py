@@ -1,8 +1,8 @@
 """A very small HTTP server for probes and scrapes: GET and HEAD, one answer per connection.
 
-It is bounded in every way a stranger could stretch: octets of the request, seconds for the whole
-exchange, connections at once. A PROXY header (versions 1 and 2) before the request is skipped,
-since load balancers that put one before SMTP put it before their probes too.
+Everything that a stranger controls has a bound: bytes of the request, seconds for the whole exchange,
+concurrent connections. The server skips a PROXY header (versions 1 and 2) before the request, because
+load balancers that send one before SMTP also send it before their probes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAX_CLIENTS: Final = 64
 
 
 class HttpResponse(NamedTuple):
-    """What a route says."""
+    """The answer of a route."""
 
     status: HTTPStatus
     body: bytes
@@ -35,12 +35,12 @@ Route = Callable[[], HttpResponse]
 
 
 class BadRequest(ValueError):
-    """The octets are no request that is answered here."""
+    """The bytes are not a request that this server answers."""
 
 
 class ProbeServer:
-    """Serves `routes` (path to function) at one address. `port` may be 0; `address` tells what
-    it became once started."""
+    """Serves `routes` (path to function) at one address. `port` may be 0; after the start `address` has
+    the actual one."""
 
     def __init__(self, bind: str, port: int, routes: Mapping[str, Route]) -> None:
         self._bind = bind
@@ -50,18 +50,18 @@ class ProbeServer:
         self._clients: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Listen. Raises OSError when the address cannot be had."""
+        """Listen. Raises OSError when the address is not available."""
         self._server = await asyncio.start_server(self._client, self._bind, self._port, limit=MAX_REQUEST)
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port that it listens on."""
+        """The host and port that the server listens on."""
         assert self._server is not None
         host, port = self._server.sockets[0].getsockname()[:2]
         return host, port
 
     async def stop(self) -> None:
-        """Stop listening and drop who is connected."""
+        """Stop listening and close all connections."""
         if self._server is not None:
             self._server.close()
         for client in self._clients:
@@ -85,7 +85,7 @@ class ProbeServer:
                 writer.close()
                 await writer.wait_closed()
         except (OSError, TimeoutError):
-            pass  # the client went away, or is too slow to be waited for
+            pass  # the client left, or is too slow
         finally:
             self._clients.discard(task)
             writer.transport.abort()
@@ -112,7 +112,7 @@ class ProbeServer:
 
 
 async def _read_head(reader: asyncio.StreamReader) -> bytes | None:
-    """The request up to its empty line; None when the client leaves before, as TCP probes do."""
+    """The request up to its empty line; None if the client leaves first, as TCP probes do."""
     buffer = b""
     while len(buffer) <= MAX_REQUEST:
         piece = await reader.read(MAX_REQUEST)
@@ -129,8 +129,8 @@ async def _read_head(reader: asyncio.StreamReader) -> bytes | None:
 
 
 def skip_proxy(buffer: bytes) -> int | None:
-    """Where the request starts behind a PROXY header; 0 when there is none, None when more
-    octets are needed to tell. Raises BadRequest for a header that cannot be one."""
+    """The start of the request after a PROXY header; 0 without a header, None if more bytes are needed.
+    Raises BadRequest for an invalid header."""
     if not proxy.begins(buffer):
         return 0
     try:

@@ -1,8 +1,8 @@
-"""The observer that counts (SPEC section 9). Imported only when `prometheus` is configured.
+"""The observer that counts events (docs/metrics.md). Imported only when `prometheus` is configured.
 
-An event costs a dictionary lookup and one to three stores into shared memory: no lock in the
-event loop, no system call, nothing to flush. What delivery threads report about outputs takes a
-lock, since adding to a double is a read and a write.
+An event costs a dictionary lookup and one to three stores into shared memory: no lock in the event loop,
+no system call, no flush. The events of delivery threads take a lock, because adding to a double is a
+read and a write.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from listener.monitoring.board import Board, Region
 from listener.monitoring.events import Events, Stage
 
 _BUCKETS: Final = f.SECONDS
-_ABOVE: Final = len(_BUCKETS)  # place of the bucket above the last bound
+_ABOVE: Final = len(_BUCKETS)  # index of the bucket above the last bound
 _SUM: Final = _ABOVE + 1
 
 
 class _Places(dict[Any, int]):
-    """Label value (a tuple where there are several) to where the series' values start."""
+    """Label value (a tuple if there are several) to the start of the series' values."""
 
     def __init__(self, region: Region, family: f.Family, lock: Lock) -> None:
         self._region = region
@@ -41,7 +41,7 @@ class _Places(dict[Any, int]):
 
 
 class _Pairs(dict[tuple[Any, ...], tuple[int, int]]):
-    """The arguments of an event that counts and times to both places, so that it costs one lookup.
+    """Maps the arguments of an event that counts and times to both places, so that it costs one lookup.
 
     `count` and `time` give the label values of the two from the arguments.
     """
@@ -103,7 +103,7 @@ class Metrics(Events):
             key = series.labels[0] if len(series.labels) == 1 else series.labels
             at[series.family][key] = series.start
             if series.family.kind == "gauge":
-                self._values[series.start] = 0.0  # the process that these told of is gone
+                self._values[series.start] = 0.0  # the process that wrote these is gone
         self._connections = at[f.CONNECTIONS]
         self._open = at[f.CONNECTIONS_OPEN]
         self._refused = at[f.CONNECTIONS_REFUSED]
@@ -139,8 +139,8 @@ class Metrics(Events):
         self._dead = at[f.DEAD][()]
 
     def expect(self, listeners: Iterable[str], flows: Mapping[str, Iterable[str]]) -> None:
-        """Show the series of these listeners, and of these flows with their outputs' names, from
-        the start: what appears only with its first event hides that event from `increase()`."""
+        """Show the series of these listeners, and of these flows with their outputs' names, from the
+        start, because a series that appears with its first event hides that event from `increase()`."""
         for listener in listeners:
             for places in (self._connections, self._open, self._auth_failures):
                 places[listener]

@@ -1,4 +1,4 @@
-"""Health and metrics of a server: what the workers write to, and where it is served."""
+"""Health and metrics of a server: the memory that workers write to, and the HTTP servers."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 class Probes:
-    """Made by the parent before it starts workers. Without `health` and `prometheus` it does
-    nothing, and imports nothing."""
+    """The parent makes it before it starts workers. Without `health` and `prometheus` it does nothing
+    and imports nothing."""
 
     def __init__(self, config: RelayConfig, workers: int) -> None:
         self._health: HealthAt | None = None
@@ -48,7 +48,7 @@ class Probes:
         return self._health is not None or self._metrics is not None
 
     def observer(self, worker: int) -> Events:
-        """What one worker tells; called in that worker."""
+        """The observer of one worker; called in that worker."""
         if self._metrics is None:
             return NULL
         from listener.monitoring.metrics import Metrics
@@ -63,12 +63,12 @@ class Probes:
             self._heartbeat.expect(worker)
 
     def beat(self, worker: int) -> Beat | None:
-        """One worker's signs of life."""
+        """One worker's heartbeat."""
         return None if self._health is None else self._heartbeat.beat(worker)
 
     @contextlib.asynccontextmanager
     async def served(self) -> AsyncIterator[None]:
-        """Serve while the block runs. Raises ConfigError when a port cannot be had."""
+        """Serve while the block runs. Raises ConfigError when a port is not available."""
         if not self.any:
             yield
             return
@@ -97,6 +97,6 @@ class Probes:
 
 
 def expect(observer: Events, config: RelayConfig) -> None:
-    """Have every series of a configuration stand at 0 before its first event."""
+    """Set every series of a configuration to 0 before its first event."""
     outputs = {name: [label for label, _ in flow.labelled()] for name, flow in config.flows.items()}
     observer.expect([one.name for one in config.resolved_listeners()], outputs)

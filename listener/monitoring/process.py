@@ -1,7 +1,7 @@
-"""CPU, memory and descriptors of the serving processes, as /proc tells them.
+"""CPU, memory and descriptors of the serving processes, from /proc.
 
-Names are those that Prometheus' client libraries use, with a `worker` label. Where there is no
-/proc (not Linux) there are none.
+Names are those that Prometheus' client libraries use, with a `worker` label. Systems without /proc (not
+Linux) have none.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _FAMILIES: Final = (
 
 
 def process_lines(workers: Iterable[tuple[int, int]], labels: Callable[[str], str]) -> list[str]:
-    """Text lines for (worker number, process id) pairs; `labels` words the label set of a
-    worker. A process that is gone is left out."""
+    """Text lines for (worker number, process id) pairs; `labels` writes the label set of a worker. Ended
+    processes are omitted."""
     found = [(labels(str(worker)), facts) for worker, pid in workers if (facts := read_process(pid))]
     lines = []
     for name, kind, text in _FAMILIES:
@@ -36,7 +36,7 @@ def process_lines(workers: Iterable[tuple[int, int]], labels: Callable[[str], st
 
 
 def read_process(pid: int) -> Mapping[str, float]:
-    """The figures of one process by family name; empty when there are none to be had."""
+    """The figures of one process by family name; empty if they are not available."""
     folder = Path(f"/proc/{pid}")
     try:
         # proc_pid_stat(5): the fields after the command's closing parenthesis start with the third

@@ -1,4 +1,4 @@
-"""A piece of memory that the parent and its worker processes see alike."""
+"""Memory that the parent and its workers share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import mmap
 
 
 class SharedMemory:
-    """`size` zeroed bytes, which live as long as a process holds them; nothing stays behind on disk.
+    """`size` zeroed bytes, which exist while a process holds them and leave nothing on disk.
 
     The parent makes it before it forks its workers, which then use the same object.
     """
@@ -15,8 +15,8 @@ class SharedMemory:
         self._map = mmap.mmap(-1, size)
 
     def doubles(self, offset: int, count: int) -> memoryview[float]:
-        """`count` native doubles from `offset` on. Reading or setting one is a single aligned
-        8-byte move, so that another process never sees half a value."""
+        """`count` native doubles from `offset` on. Reading or setting one is a single aligned 8-byte
+        move, so that another process never sees half a value."""
         return memoryview(self._map)[offset : offset + 8 * count].cast("d")
 
     def octets(self, offset: int, count: int) -> memoryview:

@@ -21,7 +21,7 @@ from functions.message.headers import HeaderEdits, Predicate
 from functions.options.secrets import Runtime, SecretResolver
 from functions.options.spool import DEFAULT_FOLDER
 from functions.processors.context import BuildContext as OutputContext
-from functions.processors.registry import build_processor, type_of
+from functions.processors.registry import build_processor
 from listener.api.context import BuildContext as FilterContext
 from listener.api.filter import Filter
 from listener.filters.registry import build_filter
@@ -83,18 +83,12 @@ class Filters:
 
     def removals(self, hostname: str) -> list[tuple[str, Predicate]]:
         """Fields that a stranger may not bring along, by the filters that write them."""
-        return [
-            entry
-            for each in self.all
-            if (ask := getattr(each, "removals", None)) is not None
-            for entry in ask(hostname)
-        ]
+        return [entry for each in self.all for entry in each.removals(hostname)]
 
     def observe(self, observer: Events) -> None:
         """Let the filters that have something to count tell the observer."""
         for each in self.all:
-            if (tell := getattr(each, "observe", None)) is not None:
-                tell(observer.mail_auth)
+            each.observe(observer)
 
     async def start(self) -> None:
         """Start every filter in this process."""
@@ -165,9 +159,13 @@ def clear_traces(config: RelayConfig, around: Runtime) -> None:
             probe.unlink()
     found = list(parts(spool))
     for part in found:
+        part.renew_log()
+        if part.trust.lost:
+            # What it owes is known when it was written anew; the next start clears up.
+            return
         owed |= part.ids()
-    outputs = [o for flow in config.flows.values() for o in flow.outputs if type_of(o) == "file"]
-    folders = {around.folder / getattr(o, "path", ".") for o in outputs} | {part.staging for part in found}
+    kept = {output.file_folder for flow in config.flows.values() for output in flow.outputs} - {None}
+    folders = {around.folder / str(each) for each in kept} | {part.staging for part in found}
     for folder in folders:
         remove_traces(folder, owed.__contains__)
 
@@ -240,9 +238,9 @@ def open_bucket_spool(
 
 def takes_ascii_only(config: RelayConfig, listener: str) -> bool:
     """Whether an output of a flow that this listener serves takes no non-ASCII local parts: such
-    recipients are refused at RCPT (SPEC section 7, SES)."""
+    recipients are refused at RCPT (docs/outputs/aws.md)."""
     return any(
-        getattr(output, "ascii_recipients", False)
+        output.ascii_recipients
         for flow in config.flows.values()
         if flow.listeners is None or listener in flow.listeners
         for output in flow.outputs

@@ -149,7 +149,7 @@ class Server:
                 if number.isdecimal() and int(number) >= workers:
                     # A part of a server that had more workers: delivered, never added to.
                     self._deliver(other)
-        return LocalSpool(local, folder, part.large, build.min_free_space(config))
+        return LocalSpool(local, folder, part.large, build.min_free_space(config), self._deliveries)
 
     def _open_bucket(self, config: RelayConfig) -> Spool:
         observer = self._shared.observer
@@ -162,6 +162,8 @@ class Server:
 
     def _deliver(self, part: Part) -> LocalDelivery:
         delivery = build.build_local(self._config, self._around, part, self._backlogs.part())
+        if self._shared.beat is not None:
+            delivery.health_changed = self._shared.beat.ask
         delivery.start()
         self._deliveries.append(delivery)
         return delivery

@@ -87,7 +87,7 @@ def offered_mechanisms(options: SmtpOptions, filters: Iterable[Filter], listener
     if not checking or any(one.any_user for one in filters):
         return offered
     known = {name for one in checking for name in one.mechanisms}
-    if all(getattr(one, "supports_cram_md5", False) for one in checking):
+    if all(one.supports_cram_md5 for one in checking):
         known.add("CRAM-MD5")
     elif "CRAM-MD5" in offered:
         log.warning(

@@ -34,7 +34,7 @@ def main() -> int:
             break
         plan = PLANS[number % len(PLANS)]
         if not may_mount():
-            plan = replace(plan, disks=False)
+            plan = replace(plan, disks=False, thin=False)
         place = folder / str(number)
         rounds = min(EPISODE, max(LEAST, given.rounds - done))
         seed = f"{given.seed}-{number}"
@@ -59,7 +59,9 @@ def add(total: Summary, one: Summary) -> None:
     total.rounds += one.rounds
     total.found.add(one.found)
     total.blows.update(one.blows)
+    total.struck.update(one.struck)
     total.codes.update(one.codes)
+    total.struck.update(one.struck)
     total.seconds += one.seconds
 
 

@@ -17,6 +17,7 @@ from typing import Final
 
 import pytest
 
+from tests.faults.campaign import spoiling
 from tests.faults.campaign.clients import busy
 from tests.faults.campaign.clouds.audit import audit
 from tests.faults.campaign.clouds.blows import play
@@ -53,6 +54,9 @@ def episode(
         say(f"  fair weather: {len(made.owed())} mails are owed")
         made.finish()
         summary.found = audit(made, book)
+        summary.struck.update(made.struck)
+        missed = [name for name in spoiling.CLOUDS if summary.blows[name] and not made.struck[name]]
+        summary.found.other += [f"the blow {name!r} hit nothing" for name in missed]
         assert made.relay.stop() == 0
         reasons = {name: made.repeating[name] for name in summary.found.copies}
     summary.codes.update(book.codes)

@@ -26,6 +26,7 @@ class Scripted(Filter):
         name: str = "scripted",
         *,
         checks: bool = False,
+        guard: bool = False,
         slow: bool = False,
         connect: Script = None,
         auth: Script = None,
@@ -36,6 +37,7 @@ class Scripted(Filter):
     ) -> None:
         super().__init__(name)
         self.checks_credentials = checks
+        self.guard = guard
         self.slow = slow
         scripts = dict(zip(Phase, (connect, auth, mail, rcpt, data), strict=True))
         self.scripts = scripts

@@ -12,7 +12,7 @@ from functions.options.types import OptionsModel
 
 
 class Credentials(OptionsModel):
-    """Static credentials, under the reference's names. Leave them out where a role gives them."""
+    """Static credentials, under the reference's names. Omit them if a role gives credentials."""
 
     model_config = ConfigDict(defer_build=True)
 
@@ -47,7 +47,7 @@ class ClientConfig(OptionsModel):
     """Seconds to wait for an answer."""
 
     max_pool_connections: int | None = Field(default=None, ge=1)
-    """Connections kept open at most."""
+    """Most connections to keep open."""
 
     proxies: dict[str, str] | None = None
     """Proxies by scheme."""
@@ -72,19 +72,19 @@ class ClientOptions(OptionsModel):
     model_config = ConfigDict(alias_generator=None, defer_build=True)
 
     region_name: str | None = None
-    """The region, else the one of the environment."""
+    """The region. Default: the environment's."""
 
     region: str | None = None
     """The reference's name of `region_name`."""
 
     endpoint_url: str | None = None
-    """Another endpoint than AWS's own, for stand-ins and VPC endpoints."""
+    """Another endpoint than AWS's, for stand-ins and VPC endpoints."""
 
     endpoint: str | None = None
     """The reference's name of `endpoint_url`."""
 
     aws_access_key_id: Secret | None = None
-    """Static credentials: the access key's id. Leave it out where a role gives credentials."""
+    """Static credentials: the access key's id. Omit it if a role gives credentials."""
 
     aws_secret_access_key: Secret | None = None
     """Static credentials: the secret access key."""
@@ -96,13 +96,13 @@ class ClientOptions(OptionsModel):
     """Static credentials under the reference's names."""
 
     verify: bool | str = True
-    """Whether the endpoint's certificate is verified, or the path of a bundle to verify it with."""
+    """Verify the endpoint's certificate: true, false, or the path of a CA bundle."""
 
     use_ssl: bool = True
-    """Whether TLS is used where the endpoint does not say."""
+    """Use TLS if the endpoint names no scheme."""
 
     api_version: str | None = None
-    """The API's version, else the newest that botocore knows."""
+    """The API's version. Default: the newest that botocore knows."""
 
     config: ClientConfig | None = None
     """Options of botocore's `Config`."""

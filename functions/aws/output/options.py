@@ -1,4 +1,4 @@
-"""Options of the `aws` output: store to S3, publish to SQS, send through SES (SPEC section 7)."""
+"""Options of the `aws` output: store to S3, publish to SQS, send through SES (docs/outputs/aws.md)."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ class QueueOptions(PublishOptions):
     """The queue's URL."""
 
     format: Literal["cloudevent", "ses"] = "cloudevent"
-    """What is sent: a CloudEvent, or the JSON that SES sends for mail it received, so that code
-    written for SES receipt rules works unchanged."""
+    """A CloudEvent, or the JSON that SES sends for received mail, so that code for SES receipt rules
+    works unchanged."""
 
 
 class SesOptions(OptionsModel):
-    """How mail is sent through SES."""
+    """Options for sending through SES."""
 
     max_send_rate: float | None = Field(default=None, gt=0)
-    """Recipients a second over all instances; else the account's own rate is asked for."""
+    """Recipients a second over all instances. Default: the account's own rate."""
 
     identities: tuple[PlainText, ...] = ()
-    """The domains and addresses that mail is sent from: permissions are limited to them."""
+    """The domains and addresses to send from; permissions are limited to them."""
 
 
 class AssumeRole(OptionsModel):
@@ -65,16 +65,16 @@ def _role(value: Any) -> Any:
 
 
 class AwsOutputOptions(OutputOptions):
-    """Store the mail to S3, send an event to SQS, send the mail through SES: any of the three, in
+    """Store the mail to S3, send an event to SQS, and send the mail through SES: any of the three, in
     this order."""
 
     model_config = CAMEL
 
     type: Literal["aws"]
-    """Which output this is."""
+    """The output's type."""
 
     storage: StorageOptions | None = None
-    """What is stored to S3, and where."""
+    """Store the mail to S3."""
 
     put_options: Annotated[PutOptions, Deferred(PutOptions)] = PutOptions.model_construct()
     """Parameters added to PutObject."""
@@ -85,7 +85,7 @@ class AwsOutputOptions(OutputOptions):
     """Options of the S3 client."""
 
     pubsub: QueueOptions | None = None
-    """What is sent to SQS, and to which queue; it names the stored object where there is one."""
+    """Send an event to SQS; it names the stored object, if any."""
 
     send_message_options: Annotated[SendMessageOptions, Deferred(SendMessageOptions)] = (
         SendMessageOptions.model_construct()
@@ -100,7 +100,7 @@ class AwsOutputOptions(OutputOptions):
     ses: Annotated[
         SesOptions | None, BeforeValidator(_ses, json_schema_input_type=SesOptions | bool | None)
     ] = None
-    """Send the raw mail through SES v2 to this flow's recipients; true is the same as `{}`."""
+    """Send the raw mail through SES v2 to this flow's recipients; true means `{}`."""
 
     send_raw_email_options: Annotated[SendRawEmailOptions, Deferred(SendRawEmailOptions)] = (
         SendRawEmailOptions.model_construct()
@@ -113,13 +113,36 @@ class AwsOutputOptions(OutputOptions):
     assume_role: Annotated[
         AssumeRole | None, BeforeValidator(_role, json_schema_input_type=AssumeRole | str | None)
     ] = None
-    """A role that all three clients assume; a text is its ARN."""
+    """A role that all three clients assume; a string is its ARN."""
 
     @model_validator(mode="after")
     def _does_something(self) -> AwsOutputOptions:
         if self.storage is None and self.pubsub is None and self.ses is None:
             raise ValueError("does nothing: give storage, pubsub or ses")
         return self
+
+    runs_in = frozenset({"aws"})
+
+    @property
+    def needs_receipts(self) -> bool:
+        return self.publishes or self.ses is not None
+
+    @property
+    def publishes(self) -> bool:
+        return self.pubsub is not None
+
+    @property
+    def sends_on(self) -> str:
+        return "" if self.ses is None else "SES"
+
+    @property
+    def sends_as_anybody(self) -> bool:
+        return self.ses is not None and not self.ses.identities
+
+    @property
+    def aws_services(self) -> frozenset[str]:
+        asked = {"sesv2": self.ses, "sts": self.assume_role}
+        return frozenset(name for name, given in asked.items() if given is not None)
 
     @property
     def ascii_recipients(self) -> bool:

@@ -18,7 +18,7 @@ def given(options: OptionsModel) -> dict[str, Any]:
 
 
 class PutOptions(OptionsModel):
-    """Parameters of S3's PutObject. Bucket, key, body and preconditions are the output's own."""
+    """Parameters of S3's PutObject. The output sets bucket, key, body and preconditions."""
 
     model_config = PASCAL
 
@@ -32,7 +32,7 @@ class PutOptions(OptionsModel):
     """Cache-Control of the object."""
 
     checksum_algorithm: Literal["CRC32", "SHA1", "SHA256"] | None = None
-    """The checksum that the SDK adds; it makes others only with a library that is not installed here."""
+    """The checksum that the SDK adds; others need a library that is not installed."""
 
     content_disposition: str | None = None
     """Content-Disposition of the object."""
@@ -44,7 +44,7 @@ class PutOptions(OptionsModel):
     """Content-Language of the object."""
 
     content_type: str | None = None
-    """Content-Type of the object, instead of the one of what is stored."""
+    """Content-Type of the object, instead of that of the stored part."""
 
     expected_bucket_owner: str | None = None
     """The account that must own the bucket."""
@@ -77,7 +77,7 @@ class PutOptions(OptionsModel):
     """Who pays."""
 
     server_side_encryption: Literal["AES256", "aws:kms", "aws:kms:dsse"] | None = None
-    """Server-side encryption, else the bucket's default."""
+    """Server-side encryption. Default: the bucket's."""
 
     sse_kms_encryption_context: str | None = Field(default=None, alias="SSEKMSEncryptionContext")
     """The KMS encryption context, base64 JSON."""
@@ -96,7 +96,7 @@ class PutOptions(OptionsModel):
 
 
 class SendMessageOptions(OptionsModel):
-    """Parameters of SQS's SendMessage. Queue and body are the output's own."""
+    """Parameters of SQS's SendMessage. The output sets queue and body."""
 
     model_config = PASCAL
 
@@ -110,8 +110,8 @@ class SendMessageOptions(OptionsModel):
     """The group of a FIFO queue."""
 
     message_deduplication_id: str | None = None
-    """The deduplication id of a FIFO queue, instead of the output's own (which is the same at every
-    attempt)."""
+    """The deduplication id of a FIFO queue, instead of the output's own, which is the same at every
+    attempt."""
 
 
 class Tag(OptionsModel):
@@ -144,7 +144,7 @@ class SendRawEmailOptions(OptionsModel):
     """The configuration set."""
 
     tags: tuple[Tag, ...] = ()
-    """Message tags, beside our `smtp-relay-id`."""
+    """Message tags, beside the relay's `smtp-relay-id`."""
 
     from_arn: str | None = None
     """The identity whose policy permits the From address."""
@@ -156,7 +156,7 @@ class SendRawEmailOptions(OptionsModel):
     """The identity whose policy permits the return path."""
 
     source: Address | None = None
-    """The From address that SES is given; else it takes the mail's own. Never the reverse-path."""
+    """The From address for SES. Default: the mail's own. Never the reverse-path."""
 
     destinations: tuple[Address, ...] | None = Field(default=None, min_length=1)
     """Replaces the recipients: a catch-all for staging."""

@@ -1,4 +1,4 @@
-"""Sending through SES v2: the `ses` of an `aws` output (SPEC section 7)."""
+"""Sends through SES v2: the `ses` of an `aws` output (docs/outputs/aws.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an SES account permits: recipients a second, and whether it takes mail at all (SPEC section 7).
+"""The limits of an SES account: recipients a second, and whether it takes mail (docs/outputs/aws.md).
 
 Most of the waiting happens in the queue, whose event source runs at most N instances at a time; each
 instance then sends at its share of the rate.
@@ -41,7 +41,7 @@ def instances(rate: float, environ: Mapping[str, str]) -> int:
 class SesClosed(Temporary):
     """The daily quota is used up, or sending is paused or suspended."""
 
-    closed: Final = True
+    closed = True
 
 
 class Account:

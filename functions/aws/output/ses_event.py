@@ -1,4 +1,4 @@
-"""The JSON that SES sends for mail it received, made for mail that we received (SPEC section 7).
+"""The JSON that SES sends for mail that it received, made for the relay's mail (docs/outputs/aws.md).
 
 Field by field as Amazon's page on the contents of notifications for email receiving has it; the
 action is S3's, and names the stored object where there is one.

@@ -1,4 +1,4 @@
-"""Options of the `gcp` output: store to Cloud Storage, publish to Pub/Sub (SPEC section 7)."""
+"""Options of the `gcp` output: store to Cloud Storage, publish to Pub/Sub (docs/outputs/gcp.md)."""
 
 from __future__ import annotations
 
@@ -32,22 +32,31 @@ class GcpOutputOptions(OutputOptions):
     model_config = CAMEL
 
     type: Literal["gcp"]
-    """Which output this is."""
+    """The output's type."""
 
     storage: StorageOptions | None = None
-    """What is stored, and where."""
+    """Store the mail."""
 
     path: str | None = None
-    """Short for `storage`: `gs://BUCKET/PREFIX/`. Nothing is left here once it is read."""
+    """Short for `storage`: `gs://BUCKET/PREFIX/`. Reading the configuration moves it there."""
 
     pubsub: Annotated[
         TopicOptions | None, BeforeValidator(_topic, json_schema_input_type=TopicOptions | str | None)
     ] = None
-    """What is published, and to which topic; a text is short for `{"topic": …}`, an empty one
-    means nothing is published."""
+    """Publish an event. A string is short for `{"topic": …}`; an empty one publishes nothing."""
 
     project: PlainText | None = None
-    """The project of the topic; else the one of the credentials."""
+    """The topic's project. Default: that of the credentials."""
+
+    runs_in = frozenset({"gcp"})
+
+    @property
+    def needs_receipts(self) -> bool:
+        return self.publishes
+
+    @property
+    def publishes(self) -> bool:
+        return self.pubsub is not None
 
     @model_validator(mode="before")
     @classmethod

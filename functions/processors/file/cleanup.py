@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 _TRACE: Final = re.compile(
-    r"\.([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.[0-9a-f]{16}\.(?:tmp|body|seal)"
+    r"\.([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.[0-9a-f]{16}\.(?:tmp|body|seal|new|keep)"
 )
 _PROBE: Final = re.compile(r"\.([0-9]{1,10})-[0-9a-f]{16}\.tmp")
 

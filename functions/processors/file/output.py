@@ -31,15 +31,23 @@ def _check_filename(text: str) -> str:
 
 
 class FileOutputOptions(OutputOptions):
-    """Store the mail as a file. Nothing is ever overwritten."""
+    """Store the mail as a file, and never overwrite one."""
 
     type: Literal["file"] = "file"
 
     path: PlainText
-    """The folder, relative to the working folder; it is made where it is missing."""
+    """The folder, relative to the working folder; created if missing."""
 
     filename: Annotated[str, Field(min_length=1), AfterValidator(_check_filename)] = "${iso8601}.eml"
-    """A template of the file's name; a taken name gets a suffix."""
+    """A template of the file's name; a name in use gets a suffix."""
+
+    local = True
+    runs_in = frozenset()
+    loopingz_differences = ("file names are unique: a taken name gets a suffix instead of being overwritten",)
+
+    @property
+    def file_folder(self) -> str:
+        return self.path
 
     def identity(self) -> str:
         return self.name or f"file:{self.path}:{self.filename}"
@@ -64,7 +72,8 @@ class FileProcessor(Processor):
     def process(self, job: Job) -> Landed:
         mail = job.mail
         name = self._template.render(TemplateValues(mail, job.flow))
-        return self._folder.land(mail, job.flow, name, self._key(job.flow, mail.envelope.replay))
+        key = self._key(job.flow, mail.envelope.replay)
+        return self._folder.land(mail, job.flow, name, key, shared=job.shared)
 
     def _key(self, flow: str, replay: int) -> str:
         """Tells this flow's work for this output from others' in the names of temporaries."""

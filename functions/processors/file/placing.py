@@ -15,55 +15,41 @@ The traces stay until the receipt is durable.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
-from functions.errors import Temporary
+from functions.errors import Damaged
 from functions.message.mail import Mail
 from functions.processors.file.cleanup import probe_name
+from functions.processors.file.landed import (
+    CREATE,
+    FILE_MODE,
+    Directory,
+    Landing,
+    fault,
+    remove,
+    sync,
+    write_all,
+)
 from functions.processors.file.rename import NotSupported, rename_exclusively
 
-FILE_MODE: Final = 0o644
 FOLDER_MODE: Final = 0o755
 
-_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-_REWRITE: Final = os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _PASSING: Final = _FULL | {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
 _SMALL: Final = 1_048_576  # octets of a mail that is written with one call
 _NAMES: Final = 1_024  # taken names whose last suffix is remembered
 _MOMENT: Final = 0.02  # seconds for which a name that was taken is not tried again
-
-
-class Landing:
-    """The file of one mail in its folder. `flush` and `settle` are those of `Landed`."""
-
-    __slots__ = ("_sync", "_trace", "folder")
-
-    def __init__(self, folder: Path, sync: tuple[str, ...], trace: str) -> None:
-        self.folder = folder
-        self._sync = sync
-        self._trace = trace
-
-    def flush(self) -> None:
-        """fsync the file, unless it is the spool's own, and its folder. Raises Temporary. What
-        somebody took away meanwhile needs no flushing."""
-        try:
-            for path in self._sync:
-                with suppress(FileNotFoundError, NotADirectoryError):
-                    sync(path)
-        except OSError as error:
-            raise fault(error, f"{self.folder} cannot be flushed") from error
-
-    def settle(self) -> None:
-        """Remove the trace. What cannot be removed is only litter."""
-        _remove(self._trace)
+_HELD: Final = 32  # folders below that are held open
+_SEARCHED: Final = 256  # names among which a file that an earlier attempt placed is looked for
+_FICLONE: Final = 0x40049409  # ioctl_ficlone(2)
 
 
 class LandingFolder:
@@ -78,6 +64,8 @@ class LandingFolder:
         self._durable = durable
         self._temporaries = ""
         self._can_link = True
+        self._can_clone = True
+        self._directories: dict[str, Directory] = {}
         self._suffixes: dict[str, int] = {}
         self._latest = "", -1, 0.0
         """The latest name, its last suffix (0: none) and when it was taken."""
@@ -89,27 +77,39 @@ class LandingFolder:
         except OSError as error:
             raise fault(error, f"{self._root} cannot be used") from error
 
-    def land(self, mail: Mail, flow: str, name: str, key: str) -> Landing:
+    def land(self, mail: Mail, flow: str, name: str, key: str, *, shared: bool = False) -> Landing:
         """Store what this flow's outputs store under `name`, or under `name-1`, `name-2` … where
-        that is taken. `key` tells the outputs of one mail apart. Raises Temporary."""
+        that is taken. `key` tells the outputs of one mail apart. The spool's own file is linked, unless
+        it is `shared`: others are to read it, and whoever takes the file may change it. Raises
+        Temporary, and Permanent when an earlier attempt's file cannot be written again because the
+        spool's copy is damaged."""
         try:
             if self._temporaries:
                 with suppress(FileNotFoundError):
-                    return self._land(mail, flow, name, key)
+                    return self._land(mail, flow, name, key, shared)
             # The first mail, or the folder went away since: a test suite cleaned up.
+            self._directories.clear()
             self._temporaries = self._choose()
-            return self._land(mail, flow, name, key)
+            return self._land(mail, flow, name, key, shared)
         except OSError as error:
             raise fault(error, f"{self._root} cannot take the file {name!r}") from error
 
-    def _land(self, mail: Mail, flow: str, name: str, key: str) -> Landing:
+    def _land(self, mail: Mail, flow: str, name: str, key: str, shared: bool) -> Landing:
         trace = f"{self._temporaries}/.{mail.id}.{key}"
         source = mail.content.path
-        if source is not None and self._can_link and not mail.flow_fields(flow):
-            try:
-                return self._by_link(os.fspath(source), trace, name)
-            except NotSupported:
-                self._can_link = False
+        if _is_there(f"{trace}.seal") and not _is_there(f"{trace}.body"):
+            return self._again(mail, flow, f"{trace}.seal", name)
+        if source is not None and self._can_link and not shared and not mail.flow_fields(flow):
+            if not _is_there(f"{trace}.tmp"):
+                try:
+                    return self._by_link(mail, flow, os.fspath(source), trace, name)
+                except NotSupported:
+                    self._can_link = False
+        elif source is not None:
+            # An attempt that might link got as far as this. The seal goes first: alone it would say
+            # that the file was placed.
+            remove(f"{trace}.seal")
+            remove(f"{trace}.body")
         try:
             return self._by_copy(mail, flow, trace, name)
         except OSError as error:
@@ -120,43 +120,103 @@ class LandingFolder:
         return self._by_copy(mail, flow, f"{self._root}/.{mail.id}.{key}", name)
 
     def _by_copy(self, mail: Mail, flow: str, trace: str, name: str) -> Landing:
+        at, directory = time.monotonic(), self._directory(name)
         temporary = f"{trace}.tmp"
         try:
-            fd = os.open(temporary, _CREATE, FILE_MODE)
+            fd = os.open(temporary, CREATE, FILE_MODE)
         except FileExistsError:
-            linked = _complete(temporary, mail, flow)
-        else:
-            linked = False
-            _write_new(fd, temporary, mail, flow)
-        # The temporary stands for the file as long as it has a link there.
-        placed = temporary
-        if not linked:
-            try:
-                placed = self._place(name, lambda path: self._link(temporary, path))
-            except OSError:
-                _remove(temporary)
-                raise
-        folder = self._folder_of(name)
-        return Landing(folder, (placed, str(folder)) if self._durable else (), temporary)
+            if os.stat(temporary).st_nlink > 1:  # noqa: PTH116
+                return self._again(mail, flow, temporary, name)
+            # A power loss may have torn it, or a sync of it failed: another file.
+            os.unlink(temporary)  # noqa: PTH108
+            fd = os.open(temporary, CREATE, FILE_MODE)
+        self._write_new(fd, temporary, mail, flow)
+        try:
+            placed = self._place(name, lambda path: self._link(temporary, path))
+        except OSError:
+            remove(temporary)
+            raise
+        return Landing(self._folder_of(name), directory, mail, flow, placed, temporary, at)
 
-    def _by_link(self, source: str, trace: str, name: str) -> Landing:
+    def _by_link(self, mail: Mail, flow: str, source: str, trace: str, name: str) -> Landing:
+        at, directory = time.monotonic(), self._directory(name)
         body, seal = f"{trace}.body", f"{trace}.seal"
-        fresh = _link_once(source, body)
-        sealed = not _link_once(source, seal)
-        if fresh and sealed:
-            os.unlink(body)  # noqa: PTH108 - an earlier attempt moved its own
-        else:
-            mode = FILE_MODE & ~_umask
-            if stat.S_IMODE(os.stat(body).st_mode) != mode:  # noqa: PTH116
-                os.chmod(body, mode)  # noqa: PTH101
+        _link_once(source, body)
+        _link_once(source, seal)
+        mode = FILE_MODE & ~_umask
+        if stat.S_IMODE(os.stat(body).st_mode) != mode:  # noqa: PTH116
+            os.chmod(body, mode)  # noqa: PTH101
+        try:
+            placed = self._place(name, lambda path: rename_exclusively(body, path))
+        except NotSupported:
+            remove(seal)
+            remove(body)
+            raise
+        return Landing(self._folder_of(name), directory, mail, flow, placed, seal, at, linked=True)
+
+    def _again(self, mail: Mail, flow: str, trace: str, name: str) -> Landing:
+        """An earlier attempt placed the file, and perhaps a sync of it failed, or the power: it is
+        written anew where it is."""
+        source = mail.content.path
+        linked = source is not None and os.path.samefile(trace, source)  # noqa: PTH121
+        placed = self._find(trace, name)
+        directory = self._directory(name)
+        folder, at = self._folder_of(name), time.monotonic()
+        found = Landing(folder, directory, mail, flow, placed, trace, at, linked=linked)
+        found.rewrite(torn=True)
+        return found
+
+    def _find(self, trace: str, name: str) -> str:
+        """Where the file of a trace was placed: `name` when it is not found."""
+        path = f"{self._root}/{name}"
+        file = os.stat(trace)  # noqa: PTH116
+        stem, ending = os.path.splitext(path)  # noqa: PTH122
+        last = _last_taken(stem, ending)
+        numbered = (f"{stem}-{n}{ending}" for n in range(last, max(0, last - _SEARCHED), -1))
+        for each in (path, *numbered):
+            with suppress(FileNotFoundError, NotADirectoryError):
+                if os.path.samestat(os.stat(each), file):  # noqa: PTH116
+                    return each
+        return path
+
+    def _directory(self, name: str) -> Directory | None:
+        """The folder of that name, held open from before a file lands there."""
+        if not self._durable:
+            return None
+        below = os.path.dirname(name) if "/" in name else ""  # noqa: PTH120
+        held = self._directories.get(below)
+        if held is None or held.moved:
+            folder = self._folder_of(name)
+            self._make(str(folder))
+            held = Directory(folder)
+            while len(self._directories) >= _HELD:
+                self._directories.pop(next(iter(self._directories)), None)
+            self._directories[below] = held
+        return held
+
+    def _write_new(self, fd: int, temporary: str, mail: Mail, flow: str) -> None:
+        try:
             try:
-                self._place(name, lambda path: rename_exclusively(body, path))
-            except NotSupported:
-                _remove(seal)
-                _remove(body)
-                raise
-        folder = self._folder_of(name)
-        return Landing(folder, (str(folder),) if self._durable else (), seal)
+                if not self._clone(fd, mail, flow):
+                    _write(fd, mail, flow)
+            finally:
+                os.close(fd)
+        except (OSError, Damaged):
+            remove(temporary)  # a full disk wants its room back
+            raise
+
+    def _clone(self, fd: int, mail: Mail, flow: str) -> bool:
+        """Have the new file share the blocks of the spool's, where the file system does that."""
+        if mail.content.path is None or not self._can_clone or mail.flow_fields(flow):
+            return False
+        with mail.stored.open() as source:  # no bytes pass here: its size was checked before
+            try:
+                fcntl.ioctl(fd, _FICLONE, source.fileno())
+            except OSError as error:
+                if error.errno in _PASSING:
+                    raise
+                self._can_clone = False
+        return self._can_clone
 
     def _link(self, temporary: str, path: str) -> None:
         try:
@@ -169,11 +229,11 @@ class LandingFolder:
             try:
                 rename_exclusively(temporary, path)
             except NotSupported:
-                os.close(os.open(path, _CREATE, FILE_MODE))
+                os.close(os.open(path, CREATE, FILE_MODE))
                 try:
                     os.replace(temporary, path)  # noqa: PTH105
                 except OSError:
-                    _remove(path)
+                    remove(path)
                     raise
 
     def _place(self, name: str, put: Callable[[str], None]) -> str:
@@ -205,6 +265,7 @@ class LandingFolder:
                 put(path)
             except FileNotFoundError:
                 self._make(os.path.dirname(path))  # noqa: PTH120
+                self._directories.clear()
                 put(path)
         except FileExistsError:
             return False
@@ -220,7 +281,7 @@ class LandingFolder:
         probe = probe_name()
         staged, landed = f"{self._staging}/{probe}", f"{self._root}/{probe}"
         try:
-            os.close(os.open(staged, _CREATE, FILE_MODE))
+            os.close(os.open(staged, CREATE, FILE_MODE))
             try:
                 os.link(staged, landed)
                 os.unlink(landed)  # noqa: PTH108
@@ -246,21 +307,8 @@ class LandingFolder:
                 sync(os.path.dirname(path))  # noqa: PTH120
 
 
-def fault(error: OSError, doing: str) -> Temporary:
-    """What an operating system's refusal is to the delivery: 4.3.1 for a full disk (RFC 3463
-    section 3.4), else 4.3.0."""
-    code = errno.errorcode.get(error.errno or 0, "")
-    enhanced = "4.3.1" if error.errno in _FULL else "4.3.0"
-    return Temporary(f"{doing}: {error.strerror or error} {code}".rstrip(), enhanced=enhanced)
-
-
-def sync(path: str) -> None:
-    """fsync a file or a folder by its path."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+def _is_there(path: str) -> bool:
+    return os.access(path, os.F_OK)
 
 
 def _last_taken(stem: str, ending: str) -> int:
@@ -294,47 +342,10 @@ def _link_once(source: str, path: str) -> bool:
     return True
 
 
-def _remove(path: str) -> None:
-    with suppress(OSError):
-        os.unlink(path)  # noqa: PTH108
-
-
-def _write_new(fd: int, temporary: str, mail: Mail, flow: str) -> None:
-    try:
-        _write(fd, mail, flow)
-    except OSError:
-        _remove(temporary)  # a full disk wants its room back
-        raise
-
-
 def _write(fd: int, mail: Mail, flow: str) -> None:
-    """Write all of the mail and close the file, which is at its start."""
-    try:
-        pieces = [mail.raw(flow)] if mail.content.size <= _SMALL else mail.chunks(flow)
-        for piece in pieces:
-            written = os.write(fd, piece)
-            while written < len(piece):
-                written += os.write(fd, memoryview(piece)[written:])
-    finally:
-        os.close(fd)
-
-
-def _complete(temporary: str, mail: Mail, flow: str) -> bool:
-    """Make sure that what an earlier attempt left holds the mail, and say whether it is linked.
-
-    After a power loss it may be short or empty. Its links are to one file: mending it mends the
-    final name too.
-    """
-    found = os.stat(temporary)  # noqa: PTH116
-    with open(temporary, "rb") as stream:  # noqa: PTH123
-        whole = _holds(stream, mail, flow)
-    if not whole:
-        _write(os.open(temporary, _REWRITE), mail, flow)
-    return found.st_nlink > 1
-
-
-def _holds(stream: BinaryIO, mail: Mail, flow: str) -> bool:
-    return all(stream.read(len(piece)) == piece for piece in mail.chunks(flow)) and not stream.read(1)
+    """Write all of the mail into a file that is at its start."""
+    for piece in [mail.raw(flow)] if mail.content.size <= _SMALL else mail.chunks(flow):
+        write_all(fd, piece)
 
 
 def _read_umask() -> int:

@@ -1,4 +1,5 @@
-"""rename(2) that fails where the new name is taken, by Linux's renameat2(2)."""
+"""rename(2) that fails where the new name is taken, or that exchanges two names, by Linux's
+renameat2(2)."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from typing import Any, Final
 
 _AT_FDCWD: Final = -100
 _RENAME_NOREPLACE: Final = 1
+_RENAME_EXCHANGE: Final = 2
 _UNSUPPORTED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EXDEV})
 
 
@@ -31,9 +33,19 @@ _renameat2: Final = _find()
 def rename_exclusively(old: str, new: str) -> None:
     """Move `old` to `new` in one step. Raises FileExistsError and other OSErrors, NotSupported
     where the step does not exist."""
+    _rename(old, new, _RENAME_NOREPLACE)
+
+
+def rename_exchange(old: str, new: str) -> None:
+    """Have two files change places in one step. Raises FileNotFoundError and other OSErrors,
+    NotSupported where the step does not exist."""
+    _rename(old, new, _RENAME_EXCHANGE)
+
+
+def _rename(old: str, new: str, flags: int) -> None:
     if _renameat2 is None:
         raise NotSupported
-    if _renameat2(_AT_FDCWD, os.fsencode(old), _AT_FDCWD, os.fsencode(new), _RENAME_NOREPLACE) == 0:
+    if _renameat2(_AT_FDCWD, os.fsencode(old), _AT_FDCWD, os.fsencode(new), flags) == 0:
         return
     code = ctypes.get_errno()
     if code in _UNSUPPORTED:

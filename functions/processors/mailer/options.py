@@ -1,5 +1,5 @@
 """Options of the `mailer` output, also called `nodemailer`: forward to an SMTP server, signed
-(SPEC section 7)."""
+(docs/outputs/mailer.md)."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ Selector = Annotated[str, AfterValidator(check_selector)]
 
 
 class DomainKey(OptionsModel):
-    """A DKIM key of a domain that is named by its place in `dkims`."""
+    """A DKIM key; its name in `dkims` is the domain."""
 
     domain_name: Domain | None = None
-    """The signing domain (`d=`), else the name in `dkims`."""
+    """The signing domain (`d=`). Default: the name in `dkims`."""
 
     key_selector: Selector
     """The selector (`s=`)."""
@@ -94,7 +94,7 @@ def _fields(value: Any) -> Any:
 
 
 class Override(OptionsModel):
-    """What is changed in the mail before it is forwarded."""
+    """Changes to the mail before forwarding."""
 
     from_: OneAddress | None = Field(default=None, alias="from")
     """Replaces the From field and the reverse-path."""
@@ -106,7 +106,7 @@ class Override(OptionsModel):
     """Replaces the Cc field; see `to`."""
 
     bcc: Addresses | None = None
-    """Recipients who stand in no field; see `to`."""
+    """Recipients that no field names; see `to`."""
 
     subject: FieldValue | None = None
     """Replaces the subject."""
@@ -118,7 +118,7 @@ class Override(OptionsModel):
         dict[FieldName, FieldValue],
         BeforeValidator(_fields, json_schema_input_type=dict[str, str] | list[dict[str, str]]),
     ] = Field(default_factory=dict)
-    """Fields that are set, replacing those of the same name."""
+    """Fields to set; each replaces those of its name."""
 
     @model_validator(mode="before")
     @classmethod
@@ -134,13 +134,13 @@ def _transport(value: Any) -> Any:
 
 
 class MailerOutputOptions(OutputOptions):
-    """Forward the mail, unchanged but for `override`, to an SMTP server with its envelope; signed
-    with DKIM where there is a key for its author's domain."""
+    """Forward the mail with its envelope to an SMTP server, unchanged except by `override`, and sign it
+    with DKIM if there is a key for its author's domain."""
 
     model_config = CAMEL
 
     type: Literal["mailer", "nodemailer"]
-    """Which output this is; both names mean the same."""
+    """The output's type; both names mean the same."""
 
     nodemailer: Annotated[Transport, BeforeValidator(_transport, json_schema_input_type=Transport | str)] = (
         Transport()
@@ -148,13 +148,25 @@ class MailerOutputOptions(OutputOptions):
     """The next SMTP server: Nodemailer's options, or `smtp://USER:PASSWORD@HOST:PORT`."""
 
     override: Override = Override()
-    """What is changed before forwarding."""
+    """Changes before forwarding."""
 
     dkim: SigningKey | None = None
     """The key that signs."""
 
     dkims: dict[Domain, DomainKey] = Field(default_factory=dict)
-    """Keys by domain: the header From's domain chooses, else the reverse-path's."""
+    """Keys by domain: the domain of the header's From chooses, else the reverse-path's."""
+
+    loopingz_differences = (
+        "the mailer forwards the mail unchanged, to the envelope's recipients instead of those in its header",
+    )
+
+    @property
+    def sends_on(self) -> str:
+        return "the mailer"
+
+    @property
+    def smtp_port(self) -> int:
+        return self.nodemailer.effective_port
 
     @model_validator(mode="before")
     @classmethod

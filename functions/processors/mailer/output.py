@@ -1,4 +1,5 @@
-"""Output `mailer`, also called `nodemailer`: forward the mail to an SMTP server (SPEC section 7)."""
+"""Output `mailer`, also called `nodemailer`: forward the mail to an SMTP server
+(docs/outputs/mailer.md)."""
 
 from __future__ import annotations
 

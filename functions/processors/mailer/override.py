@@ -1,4 +1,4 @@
-"""`override`: what is changed in a mail's header and envelope before it is forwarded (SPEC section 7)."""
+"""`override`: changes a mail's header and envelope before forwarding (docs/outputs/mailer.md)."""
 
 from __future__ import annotations
 

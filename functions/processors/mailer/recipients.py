@@ -171,9 +171,12 @@ def decode(result: str | None, pending: Sequence[str]) -> Tally:
     if result is None:
         raise Temporary("the receipt does not tell which recipients were served", in_doubt=True)
     answer, _, rest = result.partition("\n")
-    details = json.loads(rest) if rest else {}
-    refused = {address: Said(*said) for address, said in details.get("refused", {}).items()}
-    deferred = dict.fromkeys(details.get("deferred", ()), Said("4.0.0", ""))
+    try:
+        details = json.loads(rest) if rest else {}
+        refused = {address: Said(*said) for address, said in details.get("refused", {}).items()}
+        deferred = dict.fromkeys(details.get("deferred", ()), Said("4.0.0", ""))
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise Temporary("the receipt cannot be read", in_doubt=True) from error
     accepted = [each for each in pending if each not in refused and each not in deferred]
     return Tally(accepted, refused, deferred, answer)
 

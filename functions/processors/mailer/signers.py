@@ -1,4 +1,4 @@
-"""Which DKIM key signs a mail: that of its author's domain (SPEC section 7)."""
+"""Selects the DKIM key of a mail: that of its author's domain (docs/outputs/mailer.md)."""
 
 from __future__ import annotations
 

@@ -16,10 +16,10 @@ _LOCALHOST: Final = "localhost"
 
 
 class TransportAuth(OptionsModel):
-    """What the next server is told of us: a user with a password, or with an access token."""
+    """The login at the next server: a user with a password or an access token."""
 
     type: Literal["login", "LOGIN", "OAuth2", "OAUTH2", "oauth2"] | None = None
-    """Told by what else is given."""
+    """The kind of login. Default: by the other keys."""
 
     user: str
     """The user's name."""
@@ -28,7 +28,7 @@ class TransportAuth(OptionsModel):
     """The password."""
 
     access_token: Secret | None = None
-    """An OAuth 2 access token, used as it is (XOAUTH2): whoever deploys renews it."""
+    """An OAuth 2 access token (XOAUTH2). The relay does not renew it."""
 
     @model_validator(mode="after")
     def _one_of_two(self) -> TransportAuth:
@@ -41,22 +41,22 @@ class TransportTls(OptionsModel):
     """TLS towards the next server."""
 
     reject_unauthorized: bool = True
-    """Whether its certificate must be valid for its name."""
+    """Require a certificate that is valid for the server's name."""
 
     servername: str | None = None
-    """The name that it is asked for and that its certificate must carry, else `host`."""
+    """The name for SNI, which its certificate must carry. Default: `host`."""
 
     ca: Secret | tuple[Secret, ...] | None = None
     """Certificates (PEM) to trust instead of the system's."""
 
     cert: Secret | None = None
-    """Our client certificate (PEM)."""
+    """The relay's client certificate (PEM)."""
 
     key: Secret | None = None
     """The client certificate's key (PEM)."""
 
     passphrase: Secret | None = None
-    """What the key is encrypted with."""
+    """The passphrase of the key."""
 
     min_version: Literal["TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"] = "TLSv1.2"
     """The oldest TLS version used."""
@@ -79,19 +79,19 @@ class Transport(OptionsModel):
     """Its name or address."""
 
     port: Port = 0
-    """Its port; 0 stands for 465 with `secure`, else 587."""
+    """Its port; 0 means 465 with `secure`, else 587."""
 
     secure: bool = False
-    """TLS from the first byte. Without it STARTTLS is used wherever it is offered."""
+    """TLS from the first byte; else STARTTLS if offered."""
 
     require_tls: bool = Field(default=False, alias="requireTLS")
     """Fail rather than send in clear text."""
 
     ignore_tls: bool = Field(default=False, alias="ignoreTLS")
-    """Stay in clear text even where STARTTLS is offered."""
+    """Stay in clear text even if STARTTLS is offered."""
 
     name: str | None = None
-    """The host name given to EHLO, else this machine's."""
+    """The host name for EHLO. Default: this machine's."""
 
     auth: TransportAuth | None = None
     """User and password."""
@@ -103,10 +103,10 @@ class Transport(OptionsModel):
     """Keep connections open between mails."""
 
     max_connections: int = Field(default=5, ge=1, le=1000)
-    """Connections at a time, with `pool`."""
+    """Most connections at a time, with `pool`."""
 
     max_messages: int = Field(default=100, ge=1)
-    """Mails over one connection, with `pool`."""
+    """Most mails over one connection, with `pool`."""
 
     connection_timeout: Milliseconds = Field(default=120_000, ge=1)
     """Milliseconds to wait for the connection."""
@@ -115,8 +115,8 @@ class Transport(OptionsModel):
     """Milliseconds to wait for the greeting."""
 
     socket_timeout: Milliseconds = Field(default=600_000, ge=1)
-    """Milliseconds of silence after which the connection is given up; RFC 5321 section 4.5.3.2
-    asks for ten minutes after the end of a mail."""
+    """Milliseconds of silence before the output gives the connection up; RFC 5321 section 4.5.3.2 asks
+    for ten minutes after the end of a mail."""
 
     dns_timeout: Milliseconds = Field(default=30_000, ge=1)
     """Milliseconds to wait for the name's addresses."""

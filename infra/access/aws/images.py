@@ -12,7 +12,7 @@ _ECR: Final = re.compile(
 
 
 def repository_arn(image: str, partition: str) -> str | None:
-    """The ARN of an image's repository in ECR; None where it is elsewhere."""
+    """The ARN of an image's repository in ECR; None if it is elsewhere."""
     found = _ECR.fullmatch(image)
     if found is None:
         return None

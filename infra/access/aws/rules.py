@@ -1,4 +1,4 @@
-"""Every action that a role of ours may be given. Whoever adds a call adds it here.
+"""Every action that a role of the deployment may have. A new call needs a new line here.
 
 `python -m infra.access.aws.rules` prints the table of docs/aws.md.
 """
@@ -13,7 +13,7 @@ Role = Literal["listener", "function", "start of tasks", "schedule", "guard"]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One line of the table: actions, on what, and when."""
+    """One line of the table: actions, resources and condition."""
 
     role: Role
     sid: str

@@ -1,4 +1,4 @@
-"""Which secrets of a configuration each half reads on AWS, and what they are there."""
+"""The secrets of a configuration that each half reads on AWS, and their resources."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from listener.config.relay import RelayConfig
 SCHEMES: Final = ("ssm", "secretsmanager")
 
 _HASHED: Final = re.compile(r"(?:[A-Za-z0-9-]+:[0-9a-f]{32,}|\$(?:argon2id|2[aby])\$.+)")
-"""A password's hash opens nothing by itself."""
+"""A password's hash alone reveals nothing."""
 
 
 def listener_secrets(config: RelayConfig) -> Iterator[tuple[str, Secret]]:
-    """The listener's: of its options, its ports and the filters."""
+    """The listener's secrets: of its options, its ports and the filters."""
     yield from secrets_of(config.options, "options")
     yield from secrets_of(config.listeners, "listeners")
     for name, flow in config.flows.items():
@@ -26,7 +26,7 @@ def listener_secrets(config: RelayConfig) -> Iterator[tuple[str, Secret]]:
 
 
 def output_secrets(options: OutputOptions) -> Iterator[Secret]:
-    """The function's, of one output."""
+    """The function's secrets of one output."""
     for _, secret in secrets_of(options):
         yield secret
 
@@ -44,7 +44,7 @@ def refusal(secret: Secret) -> str | None:
 
 
 def arn_of(secret: Secret, *, partition: str, region: str, account: str) -> str:
-    """The ARN of what a reference names. Raises ConfigError for a store that is not AWS's."""
+    """The ARN of a referenced secret. Raises ConfigError for a store that is not AWS's."""
     scheme, _, name = secret.shown.partition(":")
     if scheme not in SCHEMES:
         raise ConfigError(secret.shown, "is not read on AWS", "use ssm: or secretsmanager:")

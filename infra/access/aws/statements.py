@@ -1,7 +1,7 @@
-"""What each role may do, derived from the configuration and from nothing else.
+"""The permissions of each role, derived only from the configuration.
 
-Statements are written by hand: CDK's grants hand out more than our calls need. `infra.access.aws.rules`
-has the actions.
+The statements are explicit, because CDK's grants permit more than the calls need.
+`infra.access.aws.rules` has the actions.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Statement = dict[str, Any]
 
 
 class Place(NamedTuple):
-    """Where a stack stands. Texts may be tokens of CDK or placeholders of Terraform."""
+    """The place of a stack. Texts may be tokens of CDK or placeholders of Terraform."""
 
     partition: str
     region: str
@@ -32,7 +32,7 @@ class Place(NamedTuple):
 
 
 class Spool(NamedTuple):
-    """The spool's resources as ARNs; `prefix` is "" or ends in `/`. None for what there is none of."""
+    """The spool's resources as ARNs; `prefix` is "" or ends in `/`. None for a missing resource."""
 
     bucket: str
     prefix: str
@@ -53,7 +53,7 @@ def statement(rule: Rule, resources: Iterable[str]) -> Statement:
 
 
 def listener_statements(config: RelayConfig, spool: Spool, place: Place) -> list[Statement]:
-    """The task role's: put into its prefix, read its secrets. Raises ConfigError."""
+    """The task role's statements: put into its prefix, read its secrets. Raises ConfigError."""
     found = [statement(rules.STORE, [f"{spool.bucket}/{spool.prefix}spool/*"])]
     if spool.key is not None:
         found.append(statement(rules.DATA_KEY, [spool.key]))
@@ -62,7 +62,7 @@ def listener_statements(config: RelayConfig, spool: Spool, place: Place) -> list
 
 
 def function_statements(config: DeliveryConfig, spool: Spool, place: Place) -> list[Statement]:
-    """The function's: the spool, its queue, and what the outputs need. Raises ConfigError."""
+    """The function's statements: the spool, its queue, and those of the outputs. Raises ConfigError."""
     under = f"{spool.bucket}/{spool.prefix}"
     found = [
         statement(rules.FINISH, [f"{under}spool/*"]),
@@ -81,7 +81,7 @@ def function_statements(config: DeliveryConfig, spool: Spool, place: Place) -> l
 
 
 def output_statements(config: DeliveryConfig, place: Place) -> list[Statement]:
-    """What the outputs alone need, each rule once with the resources of all. Raises ConfigError."""
+    """The outputs' statements, each rule once with the resources of all outputs. Raises ConfigError."""
     needed: dict[Rule, set[str]] = {}
     secrets: list[str] = []
     for flow in config.flows.values():
@@ -97,7 +97,7 @@ def output_statements(config: DeliveryConfig, place: Place) -> list[Statement]:
 
 
 def pull_statements(repository: str | None, log_group: str) -> list[Statement]:
-    """The execution role's; `repository` is None for an image that is not in ECR."""
+    """The execution role's statements; `repository` is None for an image that is not in ECR."""
     found = [statement(rules.TASK_LOGS, [f"{log_group}:*"])]
     if repository is not None:
         found += [statement(rules.PULL, [repository]), statement(rules.PULL_TOKEN, ["*"])]
@@ -167,13 +167,13 @@ def _ses(output: AwsOutputOptions, place: Place) -> Iterator[tuple[Rule, str]]:
 
 
 def _own_credentials(client: ClientOptions) -> bool:
-    """Whether the file gives credentials, so that no role of ours is used."""
+    """Whether the file gives credentials, so that the output does not use the role."""
     return client.credentials is not None or client.aws_access_key_id is not None
 
 
 def key_pattern(start: str) -> str:
-    """What keys begin with as the end of an ARN: that, then anything."""
-    # In an ARN these stand for any text.
+    """The prefix of keys as the end of an ARN, followed by a wildcard."""
+    # In an ARN these are wildcards.
     return start.replace("*", "?") + "*"
 
 
@@ -185,8 +185,8 @@ _PATH: Final = re.compile(r"/(?P<account>[0-9]{12})/(?P<name>[A-Za-z0-9_-]{1,80}
 
 
 def queue_arn(url: str, partition: str, region: str) -> str:
-    """The ARN of the queue behind a URL, of any account; `region` where the URL names none. Raises
-    ConfigError for a URL that holds no account and name."""
+    """The ARN of a URL's queue, of any account; `region` is for a URL without one. Raises ConfigError
+    for a URL without account and name."""
     parts = urlsplit(url)
     path = _PATH.fullmatch(parts.path)
     if path is None:
@@ -201,8 +201,8 @@ def queue_arn(url: str, partition: str, region: str) -> str:
 
 
 def key_arn(key: str, place: Place) -> str:
-    """The ARN of a KMS key that is named by its ARN or id. Raises ConfigError for an alias, which no
-    policy can name."""
+    """The ARN of a KMS key, given by its ARN or id. Raises ConfigError for an alias, because policies
+    cannot name aliases."""
     if "alias/" in key:
         raise ConfigError(key, "is an alias: a policy needs the key's own ARN")
     if key.startswith("arn:"):

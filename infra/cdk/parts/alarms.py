@@ -1,4 +1,4 @@
-"""What somebody has to look at, each with the line of docs/aws.md that says what to do."""
+"""The alarms; docs/aws.md says for each what to do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from infra.cdk.parts.delivery import SWEEP_MINUTES, Delivery
 from infra.cdk.parts.listener import LEAST, Listener
 
 NAMESPACE: Final = "SmtpRelay"
-"""Where the function's metrics are (functions.aws.metrics)."""
+"""The namespace of the function's metrics (functions.aws.metrics)."""
 
 FIVE: Final = Duration.minutes(5)
 
@@ -26,7 +26,7 @@ CERTIFICATE: Final = 14  # days
 
 
 class Watched(NamedTuple):
-    """An alarm: `metric` compared with `threshold` over so many five minutes."""
+    """An alarm: `metric` compared with `threshold` over a number of five-minute periods."""
 
     name: str
     text: str
@@ -38,7 +38,7 @@ class Watched(NamedTuple):
 
 
 class ListenerMetrics:
-    """The listener's metrics: of its balancer and its service, and those made of its log."""
+    """The listener's metrics: of its balancer and its service, and from its log."""
 
     def __init__(self, scope: Construct, listener: Listener) -> None:
         self.service = listener.service
@@ -100,7 +100,7 @@ def relayed(name: str, statistic: str, period: Duration = FIVE) -> cloudwatch.Me
 
 
 def counted(scope: Construct, listener: Listener, name: str, pattern: str) -> cloudwatch.Metric:
-    """How often the listener logged something."""
+    """The number of times that the listener logged a message."""
     found = logs.MetricFilter(
         scope,
         name,
@@ -115,7 +115,7 @@ def counted(scope: Construct, listener: Listener, name: str, pattern: str) -> cl
 
 
 class Alarms(Construct):
-    """The alarms of a stack. They go to a topic, where one is given."""
+    """The alarms of a stack. They go to a topic, if one is given."""
 
     def __init__(
         self, scope: Construct, name: str, *, metrics: Metrics, certificate: bool, topic: str | None
@@ -146,7 +146,7 @@ class Alarms(Construct):
 
 
 def watched(metrics: Metrics, *, certificate: bool) -> Iterator[Watched]:
-    """What alarms there are."""
+    """The list of alarms."""
     yield Watched("Oldest", "a mail is unfinished for more than 30 minutes", metrics.oldest, OLDEST)
     yield Watched(
         "NoSweep",

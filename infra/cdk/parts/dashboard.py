@@ -1,4 +1,4 @@
-"""One page that shows whether mail comes in, goes out and gets stuck."""
+"""A dashboard that shows whether mail arrives, leaves or gets stuck."""
 
 from __future__ import annotations
 

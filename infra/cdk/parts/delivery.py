@@ -1,4 +1,4 @@
-"""The queue that uploads ring at, and the function that delivers."""
+"""The queue that uploads notify, and the function that delivers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ HANDLER: Final = "functions.aws.handler.handler"
 
 
 class Delivery(Construct):
-    """Runs the outputs of a configuration for what lies in a spool."""
+    """Runs the outputs of a configuration for the mails in a spool."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Delivery(Construct):
         self.queue = sqs.Queue(
             self,
             "Doorbells",
-            # S3 cannot use the key that AWS manages for SQS; this one needs none.
+            # S3 cannot use the key that AWS manages for SQS; this encryption needs none.
             encryption=sqs.QueueEncryption.SQS_MANAGED,
             enforce_ssl=True,
             retention_period=Duration.days(4),
@@ -78,7 +78,7 @@ class Delivery(Construct):
             partition_key=dynamodb.Attribute(name="id", type=dynamodb.AttributeType.STRING),
             billing_mode=dynamodb.BillingMode.PAY_PER_REQUEST,
             time_to_live_attribute="expiration",
-            # Without receipts, what a retained spool still owes would be sent again.
+            # Without receipts the unfinished mails of a retained spool would be sent again.
             removal_policy=kept,
         )
 
@@ -105,7 +105,7 @@ class Delivery(Construct):
         variables = {
             "SMTP_RELAY_SPOOL": spool.url,
             "SMTP_RELAY_QUEUE_URL": self.queue.queue_url,
-            # Metrics of several stacks in one account are told apart by it.
+            # It separates the metrics of several stacks in one account.
             "POWERTOOLS_SERVICE_NAME": Aws.STACK_NAME,
             "PYDANTIC_DISABLE_PLUGINS": "1",
         }
@@ -140,7 +140,7 @@ class Delivery(Construct):
             batch_size=10,
             max_batching_window=Duration.seconds(0),
             report_batch_item_failures=True,
-            # What waits for SES's send rate waits in the queue.
+            # Mails that wait for SES's send rate wait in the queue.
             max_concurrency=self._deployment.concurrency,
         )
 
@@ -162,7 +162,7 @@ class Delivery(Construct):
                 arn=self.function.function_arn,
                 role_arn=role.role_arn,
                 input='{"sweep": true}',
-                # The next one comes soon enough.
+                # The next sweep comes soon enough.
                 retry_policy=scheduler.CfnSchedule.RetryPolicyProperty(
                     maximum_retry_attempts=1, maximum_event_age_in_seconds=120
                 ),

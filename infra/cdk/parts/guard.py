@@ -1,5 +1,5 @@
-"""Keeps a stack from being destroyed while mail is unfinished: its function and its listener would
-go, and what the bucket still owes would be delivered by nobody."""
+"""Prevents the deletion of a stack with unfinished mail, because without the function nothing would
+deliver it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ _CODE: Final = Path(__file__).parents[1] / "guard" / "index.py"
 
 
 class SpoolGuard(Construct):
-    """Deleted first, and only when nothing is owed. `before`: what must not go earlier."""
+    """CloudFormation deletes it first, and only when no mail is unfinished. `before`: resources that
+    must not be deleted earlier."""
 
     def __init__(
         self,

@@ -38,11 +38,11 @@ USER: Final = "10025:10025"
 
 @dataclass(frozen=True)
 class ListenerSettings:
-    """How a listener runs.
+    """Options of a listener.
 
     `public`: strangers reach its balancer. `image`: an image to run instead of building one.
-    `autoscaling`: its load decides how many tasks there are. `rules`: the rules between the balancer's
-    security group and the tasks' are made.
+    `autoscaling`: its load decides the number of tasks. `rules`: make the rules between the balancer's
+    security group and the tasks'.
     """
 
     public: bool
@@ -52,7 +52,7 @@ class ListenerSettings:
 
 
 class Listener(Construct):
-    """Takes mail in and puts it into a spool."""
+    """Receives mail and puts it into a spool."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Listener(Construct):
         spool.forbid_overwriting(self.role)
         container, repository = self._image(settings.image)
         self.task = self._task(spool, container, repository)
-        # A group from its creation: a balancer without one can never be given any.
+        # It needs a group from the start, because a balancer without one can never get any.
         self.balancer_group = ec2.SecurityGroup(
             self, "BalancerGroup", vpc=vpc, description="Clients of the mail relay", allow_all_outbound=False
         )
@@ -117,9 +117,9 @@ class Listener(Construct):
         )
 
     def _image(self, given: str | None) -> tuple[ecs.ContainerImage, str | None]:
-        """The image, and the ARN of its repository where that is in ECR."""
+        """The image, and the ARN of its repository if it is in ECR."""
         if given is not None:
-            # The right to pull it is in pull_statements, where CDK does not look.
+            # pull_statements grant the pull, but CDK does not see them.
             Annotations.of(self).acknowledge_warning("@aws-cdk/aws-ecs:ecrImageRequiresPolicy")
             return ecs.ContainerImage.from_registry(given), repository_arn(given, Aws.PARTITION)
         asset = ecr_assets.DockerImageAsset(
@@ -174,7 +174,7 @@ class Listener(Construct):
         allow(self.balancer_group, clients, [one.outside for one in self._deployment.ports], "SMTP")
 
     def _let_through(self) -> None:
-        """Only the balancer reaches the tasks, and nothing else is reached from it."""
+        """Only the balancer reaches the tasks, and it reaches nothing else."""
         inside = [one.inside for one in self._deployment.ports] + [HEALTH]
         allow(self.task_group, [self.balancer_group], inside, "from the balancer")
         for port in inside:
@@ -186,7 +186,7 @@ class Listener(Construct):
         return ec2.SubnetSelection(subnet_type=ec2.SubnetType.PRIVATE_WITH_EGRESS)
 
     def _service(self, autoscaling: bool) -> ecs.FargateService:
-        """Tasks stand in private subnets where the network has any; else they need an address."""
+        """Tasks run in private subnets if the network has any; else they need an address."""
         private = bool(self.vpc.private_subnets)
         if not private:
             Annotations.of(self).add_info("tasks stand in public subnets, reached by the balancer alone")
@@ -198,7 +198,7 @@ class Listener(Construct):
             "Service",
             cluster=cluster,
             task_definition=self.task,
-            # Said here, each deployment would undo what scaling decided.
+            # With a count here, each deployment would undo the scaling.
             desired_count=None if autoscaling else LEAST,
             min_healthy_percent=100,
             max_healthy_percent=200,

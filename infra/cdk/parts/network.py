@@ -1,4 +1,4 @@
-"""Where the listener stands: a network of its own, or one that is there."""
+"""The listener's network: a new one, or an existing one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Network(NamedTuple):
 
 
 def network(scope: Construct, vpc_id: str | None) -> Network:
-    """A VPC by its id, else a new one: public subnets in two zones, no NAT, S3 without the internet."""
+    """A VPC by its id, else a new one: public subnets in two zones, no NAT, an endpoint for S3."""
     if vpc_id is not None:
         found = ec2.Vpc.from_lookup(scope, "Vpc", vpc_id=vpc_id)
         return Network(found, found.vpc_cidr_block)
@@ -39,7 +39,7 @@ def network(scope: Construct, vpc_id: str | None) -> Network:
 
 
 def allow(group: ec2.SecurityGroup, peers: Sequence[ec2.IPeer], ports: Sequence[int], why: str) -> None:
-    """Let peers in on TCP ports."""
+    """Allow peers on TCP ports."""
     for peer in peers:
         for port in ports:
             group.add_ingress_rule(peer, ec2.Port.tcp(port), why)

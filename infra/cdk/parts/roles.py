@@ -1,4 +1,4 @@
-"""Roles whose policies are ours, word by word."""
+"""Roles with explicit policies."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ def make_role(
     *,
     conditions: Mapping[str, Any] | None = None,
 ) -> iam.IRole:
-    """A role for a service with these statements and no others: what CDK would grant by itself is
-    dropped."""
+    """A role for a service with only these statements: CDK's own grants are dropped."""
     principal: iam.IPrincipal = iam.ServicePrincipal(service)
     if conditions is not None:
         principal = iam.ServicePrincipal(service, conditions=dict(conditions))

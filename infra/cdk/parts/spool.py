@@ -1,4 +1,4 @@
-"""The bucket that holds what is owed."""
+"""The bucket of the spool."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ class SpoolBucket(Construct):
             encryption_key=self.key,
             bucket_key_enabled=None if self.key is None else options.bucket_key,
             versioned=False,
-            # A multipart upload that a person began and left. No rule touches spool/ or dead/.
+            # This removes multipart uploads that a person began and left. No rule touches spool/ or
+            # dead/.
             lifecycle_rules=[
                 s3.LifecycleRule(
                     id="unfinished-uploads", abort_incomplete_multipart_upload_after=Duration.days(1)
@@ -50,13 +51,13 @@ class SpoolBucket(Construct):
 
     @property
     def key_arn(self) -> str | None:
-        """The key's ARN, None where S3 manages the keys."""
+        """The key's ARN, None if S3 manages the keys."""
         return None if self.key is None else self.key.key_arn
 
     def notify(self, queue: sqs.Queue) -> None:
-        """Let uploads ring at a queue. S3 asks at once whether it may send there, so the queue's
-        policy comes first; it names the bucket by what CloudFormation will call it, since its name
-        is not known before."""
+        """Let uploads notify a queue. S3 tests at once whether it may send there, so the queue's policy
+        comes first. The policy names the bucket by CloudFormation's future name, because the actual name
+        is not known yet."""
         partition, stack = Aws.PARTITION, Stack.of(self)
         queue.add_to_resource_policy(
             iam.PolicyStatement(
@@ -87,8 +88,7 @@ class SpoolBucket(Construct):
         made.node.add_dependency(queue.node.find_child("Policy"))
 
     def forbid_overwriting(self, writer: iam.IRole) -> None:
-        """Refuse this role's uploads that do not say `If-None-Match: *`: a mail that is there can
-        then never be replaced."""
+        """Refuse this role's uploads without `If-None-Match: *`, so that it can never replace a mail."""
         self.bucket.add_to_resource_policy(
             iam.PolicyStatement(
                 sid="NeverOverwrite",

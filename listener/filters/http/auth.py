@@ -1,4 +1,4 @@
-"""`http-auth`: an HTTP endpoint checks the credentials (SPEC section 4)."""
+"""`http-auth`: an HTTP endpoint checks the credentials (docs/filters/http-auth.md)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from listener.api.context import BuildContext
 from listener.api.decision import ABSTAIN, ACCEPT, DEFER, REFUSE, Decision, Phase
 from listener.api.filter import Filter, FilterOptions
 from listener.api.session import Credentials, Session
-from listener.filters.http.client import Hmac, HttpAnswer, HttpClient, Unanswered, Url
+from listener.filters.http.client import Hmac, HttpAnswer, HttpClient, Unanswered, Url, host_of
 from listener.filters.http.json_path import MISSING, JsonPath, PathText
 
 log = logging.getLogger("smtp_relay.filters")
@@ -26,17 +26,17 @@ MECHANISM_HEADER: Final = "X-SMTP-RELAY-MECHANISM"
 
 
 class JsonResult(OptionsModel):
-    """What the answer's JSON has to say."""
+    """What the answer's JSON must contain."""
 
     path: PathText
-    """Where to look, `$.user.active` or `$.answers[0].ok`."""
+    """The path of the value, `$.user.active` or `$.answers[0].ok`."""
 
     value: str | int | float | bool | None = Field(union_mode="smart")
-    """What must stand there, of the same JSON type."""
+    """The value to find there, of the same JSON type."""
 
 
 class HttpAuthOptions(FilterOptions):
-    """Ask an HTTP endpoint whether credentials are right."""
+    """Check credentials at an HTTP endpoint."""
 
     model_config = ConfigDict(alias_generator=to_camel)
 
@@ -49,7 +49,7 @@ class HttpAuthOptions(FilterOptions):
     """Default: GET with BASIC_AUTH, else POST."""
 
     credentials_method: Literal["BASIC_AUTH", "JSON", "FORM_URLENCODED"] = "BASIC_AUTH"
-    """How the credentials travel: `Authorization: Basic`, a JSON body, or a form."""
+    """The form of the credentials: `Authorization: Basic`, a JSON body, or a form body."""
 
     user_field: str | None = Field(default=None, min_length=1)
     """The form's field, or the path in the JSON body: `username` or `$.username`."""
@@ -58,10 +58,17 @@ class HttpAuthOptions(FilterOptions):
     """The form's field, or the path in the JSON body: `password` or `$.password`."""
 
     json_result: JsonResult | None = Field(default=None, alias="json_result")
-    """When given, an answer below 300 accepts only if its JSON holds this."""
+    """An answer below 300 then accepts only if its JSON has this value."""
 
     hmac: Hmac | None = None
     """Sign the requests."""
+
+    asks_others = True
+    checks_credentials = True
+    checked_mechanisms = frozenset({"XOAUTH2"})
+
+    def described(self) -> str:
+        return host_of(self.url)
 
     @model_validator(mode="after")
     def _body_where_it_can_be(self) -> Self:

@@ -64,6 +64,11 @@ def check_url(url: str) -> str:
     return url
 
 
+def host_of(url: str) -> str:
+    """The part of an endpoint's URL that may be shown: a token may stand in its path or query."""
+    return urlsplit(url).netloc
+
+
 def check_algorithm(name: str) -> str:
     """An HMAC algorithm as hashlib names it, from any of its names. Raises ValueError."""
     found = hash_name(name)
@@ -80,7 +85,7 @@ class Hmac(OptionsModel):
     """How requests are signed."""
 
     secret: Secret
-    """The key that both sides know."""
+    """The shared key."""
 
     algo: Algorithm = "sha256"
     """The hash."""
@@ -90,8 +95,8 @@ class Hmac(OptionsModel):
 
 
 class Signer:
-    """Signs requests: HMAC over URL, method, time in epoch milliseconds and, when there is one,
-    the body, with line feeds between them (SPEC section 4)."""
+    """Signs requests: HMAC over URL, method, time in epoch milliseconds and, when there is one, the
+    body, with line feeds between them (docs/filters/http-auth.md)."""
 
     def __init__(
         self, options: Hmac, key: bytes, clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000

@@ -1,4 +1,4 @@
-"""`http-filter`: an HTTP endpoint decides about the whole mail (SPEC section 4)."""
+"""`http-filter`: an HTTP endpoint decides about the whole mail (docs/filters/http-filter.md)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from listener.api.decision import ACCEPT, DEFER, REFUSE, Decision, Phase
 from listener.api.filter import Filter, FilterOptions
 from listener.api.session import Message, Session, Transaction
 from listener.filters.http.answer import decide
-from listener.filters.http.client import Hmac, HttpAnswer, HttpClient, Unanswered, Url
+from listener.filters.http.client import Hmac, HttpAnswer, HttpClient, Unanswered, Url, host_of
 
 log = logging.getLogger("smtp_relay.filters")
 
@@ -46,14 +46,23 @@ class HttpFilterOptions(FilterOptions):
     """The endpoint; it gets the CloudEvent of the mail as JSON."""
 
     method: Literal["POST", "PUT"] = "POST"
-    """How it is asked."""
+    """The request's method."""
 
     hmac: Hmac | None = None
     """Sign the requests."""
 
     allow_any_user: bool = False
-    """Let every AUTH succeed: the endpoint sees the name as `data.server.username` and decides by
-    it."""
+    """Let every AUTH succeed; the endpoint decides, and sees the name as `data.server.username`."""
+
+    asks_others = True
+    judges_content = True
+
+    @property
+    def any_user(self) -> bool:
+        return self.allow_any_user
+
+    def described(self) -> str:
+        return host_of(self.url)
 
 
 class HttpFilter(Filter):
@@ -80,7 +89,8 @@ class HttpFilter(Filter):
     async def on_data(
         self, session: Session, transaction: Transaction, message: Message, recipients: tuple[str, ...]
     ) -> Decision:
-        mail = Mail(provisional_envelope(session, transaction, message, recipients), Received(message))
+        envelope = provisional_envelope(session, transaction, message, recipients)
+        mail = Mail(envelope, Received(message), received_here=True)
         if message.size <= MAX_AT_ONCE:
             event = event_of(mail)
         else:

@@ -1,4 +1,4 @@
-"""Stored passwords, and what it takes to check one (SPEC section 4, `static-auth`).
+"""Stored passwords, and the check of one (docs/filters/static-auth.md).
 
 Forms: `plain:…`, `ALGO:hex` (with a salt: HMAC of the password, the salt being the key), argon2 and
 bcrypt strings; and in htpasswd files also Apache's `$apr1$` and `{SHA}`. Every comparison takes the

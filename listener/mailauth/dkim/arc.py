@@ -1,4 +1,4 @@
-"""ARC: the chain of those who handled the mail before, validated by RFC 8617 section 5.2."""
+"""ARC: validation of the chain of earlier handlers (RFC 8617 section 5.2)."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ _T = TypeVar("_T")
 
 
 class _ChainError(Exception):
-    """The chain does not stand. The text is ours and short."""
+    """The chain is not valid. The text is short and the relay's own."""
 
 
 class _KeyPending(Exception):
-    """A key cannot be told for now."""
+    """A key is temporarily unavailable."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Set:
-    """One ARC set, read."""
+    """One parsed ARC set."""
 
     results: HeaderField
     message_signature: Signature
@@ -50,7 +50,7 @@ class _Set:
 
 
 class Chain:
-    """The ARC chain of one mail: made from its header, asked for keys, then judged."""
+    """The ARC chain of one mail: parse the header, ask it for keys, then for the verdict."""
 
     def __init__(self, block: HeaderBlock, rules: KeyRules) -> None:
         self._block = block
@@ -61,8 +61,8 @@ class Chain:
             self._sets = _read(block)
         except (_ChainError, SignatureError) as error:
             self._error = str(error)
-        # Older message signatures only tell where the mail was changed; those that speak of other
-        # parts of the body than these are not worth hashing it again for.
+        # Older message signatures only show where the mail was changed. They do not justify hashing
+        # the body again, so those with other body hashes are skipped.
         self.body_hashes: Final = [body_hash(self._sets[-1].message_signature)] if self._sets else []
 
     @property
@@ -90,7 +90,8 @@ class Chain:
         return ArcResult("pass", oldest_pass=oldest, **described)  # type: ignore[arg-type]
 
     def _verify(self, answers: Mapping[Question, DnsAnswer], bodies: BodyHashes) -> bool:
-        """Sections 5.2 steps 4 and 6. True when it holds but for keys that cannot be told."""
+        """Sections 5.2 steps 4 and 6. True when the chain holds, apart from keys that are temporarily
+        unavailable."""
         pending = False
         try:
             self._verify_message(self._sets[-1].message_signature, answers, bodies)
@@ -140,7 +141,7 @@ class Chain:
         raise fault
 
     def _oldest_pass(self, answers: Mapping[Question, DnsAnswer], bodies: BodyHashes) -> int:
-        """Section 5.2 step 5: the oldest instance up to which message signatures still verify."""
+        """Section 5.2 step 5: the oldest instance whose message signatures still verify."""
         for instance in range(len(self._sets) - 1, 0, -1):
             try:
                 self._verify_message(self._sets[instance - 1].message_signature, answers, bodies)
@@ -194,7 +195,7 @@ def _instance_of(signature: Signature) -> tuple[int, Signature]:
 
 
 def _numbered(items: Iterable[tuple[int, _T]]) -> dict[int, _T]:
-    """By instance. Raises _ChainError when one comes twice."""
+    """The fields by instance. Raises _ChainError for a duplicate."""
     found: dict[int, _T] = {}
     for instance, item in items:
         if instance in found:

@@ -1,8 +1,8 @@
-"""Canonicalization by RFC 6376 section 3.4, on octets, in time linear to the mail's size.
+"""Canonicalization by RFC 6376 section 3.4, on bytes, in linear time.
 
-dkimpy's own is a pair of regular expressions of which one looks at every run of white space again
-from each of its characters: 50 KB of spaces take it seconds. Here white space is squeezed first,
-so that a trailing space is one known octet, and empty lines at the end are counted, not kept.
+dkimpy uses regular expressions, one of which rescans every run of white space from each of its
+characters: 50 KB of spaces take seconds. This code squeezes white space first, so that trailing white
+space is one known byte, and counts the empty lines at the end instead of keeping them.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _SIGNATURE_TAG: Final = re.compile(rb"(?:\A|;)[ \t\r\n]*b[ \t\r\n]*=")
 _RUNS: Final = (b" " * 64, b" " * 8)
 _LATIN_1: Final = re2.Options()
 _LATIN_1.encoding = re2.Options.Encoding.LATIN1
-_SURPLUS: Final = re2.compile(rb" [ \r]", _LATIN_1)  # in one pass what two searches of bytes would do
-_STRIPE: Final = 65_536  # empty lines given out at once
+_SURPLUS: Final = re2.compile(rb" [ \r]", _LATIN_1)  # one pass instead of two searches of bytes
+_STRIPE: Final = 65_536  # empty lines to emit at once
 
 
 class Sink(Protocol):
-    """What takes canonical octets; hashlib's objects do."""
+    """Receives canonical bytes, as hashlib's objects do."""
 
     def update(self, data: bytes, /) -> None: ...
 
@@ -40,8 +40,8 @@ def relaxed_value(value: bytes) -> bytes:
 
 
 def without_signature(value: bytes) -> bytes:
-    """A signature field's value with the value of its b= tag, and the white space around it,
-    taken away (section 3.5 and 3.7). Only a tag named exactly b counts."""
+    """A signature field's value without the value of its b= tag and the white space around it (sections
+    3.5 and 3.7). Only a tag named exactly b counts."""
     tag = _SIGNATURE_TAG.search(value)
     if tag is None:
         return value
@@ -50,10 +50,10 @@ def without_signature(value: bytes) -> bytes:
 
 
 class BodyCanon:
-    """A body's canonical form, given out piece by piece as the body comes in.
+    """A body's canonical form, emitted piece by piece as the body arrives.
 
-    Feed pieces of any size, then call `finish`. `size` counts the canonical octets so far. Line
-    ends must be CRLF already; a lone CR or LF is an ordinary octet.
+    Feed pieces of any size, then call `finish`. `size` counts the canonical bytes so far. Line ends must
+    be CRLF; a lone CR or LF is an ordinary byte.
     """
 
     __slots__ = ("_cr", "_empty_lines", "_relaxed", "_sink", "_space", "size")
@@ -61,13 +61,13 @@ class BodyCanon:
     def __init__(self, algorithm: Algorithm, sink: Sink) -> None:
         self._relaxed = algorithm == "relaxed"
         self._sink = sink
-        self._empty_lines = 0  # line ends seen and not yet given out
-        self._cr = False  # the last octet was CR: half of a line end, perhaps
-        self._space = False  # white space came before that: trailing, perhaps
+        self._empty_lines = 0  # line ends not emitted yet
+        self._cr = False  # the last byte was CR, perhaps half of a line end
+        self._space = False  # white space came before it, perhaps trailing
         self.size = 0
 
     def feed(self, piece: bytes) -> None:
-        """Take the next octets of the body."""
+        """Take the next bytes of the body."""
         if self._cr:
             piece = b"\r" + piece
             self._cr = False
@@ -95,7 +95,7 @@ class BodyCanon:
         if b"\t" in piece:
             piece = piece.replace(b"\t", b" ")
         if b" " in piece and _SURPLUS.search(piece):
-            for run in _RUNS:  # long ones first: each pass shortens them many times over
+            for run in _RUNS:  # long runs first, because each pass shortens them many times
                 if run in piece:
                     piece = piece.replace(run, b" ")
             while b"  " in piece:
@@ -107,12 +107,12 @@ class BodyCanon:
         return piece
 
     def _settle(self, piece: bytes) -> None:
-        """Give out all but the line ends at the end, which may turn out to be the body's last."""
+        """Emit all but the final line ends, which may be the body's last."""
         text = piece.rstrip(CRLF)
         ends = len(piece) - len(text)
         lines = ends // 2
         if ends and piece[len(text) :] != CRLF * lines:
-            # Lone CRs or LFs among them: only the whole line ends after the last of those count.
+            # After a lone CR or LF only the whole line ends count.
             marked = piece[len(text) :].replace(CRLF, b"\0")
             kept = marked.rstrip(b"\0")
             lines = len(marked) - len(kept)

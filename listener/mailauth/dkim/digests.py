@@ -1,7 +1,7 @@
 """The two hashes of a signature: over header fields and over the body (RFC 6376 section 3.7).
 
-A body is read once, whatever the number of signatures: one canonical form each, one hash object
-for each of their algorithms, and the hashes of l= are taken on the way.
+The body is read once for all signatures: there is one hash object for each canonical form and algorithm,
+and the hashes of l= are taken on the way.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from listener.mailauth.dkim.signature import Signature
 
 
 class BodyHash(NamedTuple):
-    """What a signature needs of the body; `length` is l=, None for all of it."""
+    """The body hash that a signature needs; `length` is l=, None for the whole body."""
 
     canon: Algorithm
     hash_name: str
@@ -24,7 +24,7 @@ class BodyHash(NamedTuple):
 
 
 def body_hash(signature: Signature) -> BodyHash:
-    """Which hash of the body a signature speaks of."""
+    """The body hash that a signature covers."""
     return BodyHash(signature.body_canon, signature.hash_name, signature.length)
 
 
@@ -95,7 +95,7 @@ class BodyHashes:
         }
 
     def __bool__(self) -> bool:
-        """Whether anybody wants to know the body."""
+        """Whether any signature needs the body."""
         return bool(self._canons)
 
     def feed(self, piece: bytes) -> None:
@@ -109,12 +109,12 @@ class BodyHashes:
                 prefixes.finish(canon.size)
 
     def digest(self, wanted: BodyHash) -> bytes | None:
-        """The digest; None where l= is more than the body has, or nobody had asked."""
+        """The digest; None if l= exceeds the body, or if the hash was not wanted."""
         hashes = self._hashes.get(wanted.canon, {}).get(wanted.hash_name)
         return None if hashes is None else hashes.digests.get(wanted.length)
 
     def size(self, canon: Algorithm) -> int:
-        """Octets of the canonical body."""
+        """Size of the canonical body in bytes."""
         return self._canons[canon].size if canon in self._canons else 0
 
 
@@ -140,7 +140,7 @@ def header_digest(block: HeaderBlock, signature: Signature) -> bytes:
 
 
 def sealed_form(field: HeaderField, *, relaxed: bool) -> bytes:
-    """A signature's own field as it is hashed: no b= value and no CRLF at the end."""
+    """A signature's own field in the form to hash: without the b= value and the final CRLF."""
     value = without_signature(field.value)
     if relaxed:
         return field.name + b":" + relaxed_value(value)

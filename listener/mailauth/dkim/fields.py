@@ -1,7 +1,7 @@
-"""A mail's header fields as octets, found once and shared by every check.
+"""A mail's header fields as bytes, parsed once and shared by every check.
 
-Lenient where mails are broken and exact where signatures count: a field keeps the octets it came
-with, since "simple" canonicalization signs them.
+The parser accepts broken mails but keeps each field's original bytes, because "simple" canonicalization
+signs them.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from functions.message.headers import is_mailbox_line
 from listener.mailauth.dkim.canon import relaxed_value
 
 MAX_FIELDS: Final = 2_000
-"""Fields looked at. A mail with more is not verified: nobody's has."""
+"""Most fields to parse. A mail with more is not verified, because no real mail has more."""
 
 _BOUNDARY: Final = re.compile(rb"\r\n(?![ \t])")
 _NAME: Final = re.compile(rb"([!-9;-~]{1,997})[ \t]*:")  # RFC 5322 sections 2.1.1, 2.2 and 4.5.8
 
 
 class HeaderField:
-    """One field. `name` is in lower case, `raw` all its octets but the final CRLF, `value` what
-    follows the colon, still folded."""
+    """One field. `name` is in lower case, `raw` all its bytes but the final CRLF, `value` what follows
+    the colon, still folded."""
 
     __slots__ = ("_relaxed", "name", "raw", "value")
 
@@ -49,9 +49,9 @@ class HeaderBlock:
     """All fields, top first, of a header block that `functions.message.headers.head_size` found, with or
     without the empty line behind it; `head` is the block.
 
-    `fault` tells in a few words why no signature over them can count, "" for a sound header: more
-    than MAX_FIELDS, or a line that is no field, at which some readers let the body begin and others
-    do not.
+    `fault` says in a few words why no signature over the fields can count ("" for a sound header): there
+    are more than MAX_FIELDS, or a line is not a field, and readers differ about whether the body begins
+    there.
     """
 
     def __init__(self, head: bytes) -> None:

@@ -1,7 +1,7 @@
-"""Public keys from the DNS (RFC 6376 section 3.6.1, RFC 8463) and what they verify.
+"""Public keys from DNS (RFC 6376 section 3.6.1, RFC 8463) and verification with them.
 
-Arithmetic is OpenSSL's, through `cryptography`. Sizes and exponents are bounded, since both are the
-stranger's choice: a verification costs microseconds, whatever the record says.
+OpenSSL does the arithmetic, through `cryptography`. Sizes and exponents are bounded, because strangers
+choose both: a verification costs microseconds, whatever the record says.
 """
 
 from __future__ import annotations
@@ -22,25 +22,26 @@ MAX_RSA_BITS: Final = 8_192
 """RFC 8301 section 3.2: verifiers handle 1,024 to 4,096 bits and may handle more."""
 
 MAX_EXPONENT: Final = 2**32
-"""Public exponents in use are 3, 17 and 65,537; one as long as the modulus costs milliseconds."""
+"""Public exponents in use are 3, 17 and 65,537; an exponent as long as the modulus costs
+milliseconds."""
 
 MAX_RECORD: Final = 8_192
-"""Octets of a key record; an RSA key of 8,192 bits takes 1,400."""
+"""Most bytes of a key record; an RSA key of 8,192 bits takes 1,400."""
 
 ED25519_BITS: Final = 256
 
-_SHA1: Final = Prehashed(SHA1())  # noqa: S303 - verified only where the configuration asks for it
+_SHA1: Final = Prehashed(SHA1())  # noqa: S303 - verified only if the configuration asks for it
 _SHA256: Final = Prehashed(SHA256())
 _PADDING: Final = padding.PKCS1v15()
 
 
 class KeyRecordError(ValueError):
-    """The record holds no key for this use. The text is ours and short."""
+    """The record holds no key for this use. The text is short and the relay's own."""
 
 
 @dataclass(frozen=True, slots=True)
 class PublicKey:
-    """A key and the conditions that its record sets. `hashes` is None when any may be used."""
+    """A key and its record's conditions. `hashes` is None if any hash is allowed."""
 
     key: rsa.RSAPublicKey | ed25519.Ed25519PublicKey
     bits: int
@@ -48,15 +49,15 @@ class PublicKey:
     testing: bool
     """t=y"""
     strict_identity: bool
-    """t=s: the domain of i= is that of d=, no subdomain."""
+    """t=s: the domain of i= must be that of d=, not a subdomain."""
 
     @property
     def kind(self) -> str:
         return "rsa" if isinstance(self.key, rsa.RSAPublicKey) else "ed25519"
 
     def verifies(self, signature: bytes, digest: bytes, hash_name: str) -> bool:
-        """Whether the signature is this key's over the digest (RFC 8463 section 3: Ed25519 signs
-        the SHA-256 digest)."""
+        """Whether the signature over the digest verifies with this key (RFC 8463 section 3: Ed25519
+        signs the SHA-256 digest)."""
         try:
             if isinstance(self.key, rsa.RSAPublicKey):
                 self.key.verify(signature, digest, _PADDING, _SHA1 if hash_name == "sha1" else _SHA256)
@@ -71,7 +72,7 @@ class PublicKey:
 def parse(record: bytes) -> PublicKey:
     """Read one key record. Raises KeyRecordError.
 
-    Cached: decoding a key costs more than using it, and busy senders' keys come again and again.
+    Results are cached, because decoding a key costs more than using it, and busy senders' keys recur.
     """
     if len(record) > MAX_RECORD:
         raise KeyRecordError("key record too long")
@@ -109,7 +110,7 @@ def _load(kind: bytes, data: bytes) -> tuple[rsa.RSAPublicKey | ed25519.Ed25519P
             return ed25519.Ed25519PublicKey.from_public_bytes(data), ED25519_BITS
         if kind != b"rsa":
             raise KeyRecordError("key of an unknown type")
-        # Both forms are about: SubjectPublicKeyInfo, and the RSAPublicKey that section 3.6.1 names.
+        # Both forms are in use: SubjectPublicKeyInfo, and the RSAPublicKey that section 3.6.1 names.
         key = load_der_public_key(data)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         if isinstance(error, KeyRecordError):

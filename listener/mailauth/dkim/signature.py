@@ -1,7 +1,7 @@
-"""Signature fields: DKIM-Signature, and ARC's two that are made like it.
+"""Signature fields: DKIM-Signature, and ARC's two fields with the same syntax.
 
-Everything RFC 6376 section 6.1.1 says of a signature before its key is fetched is decided here.
-dkimpy accepts much of what that section forbids.
+This module makes every check of RFC 6376 section 6.1.1 that precedes the fetch of the key. dkimpy
+accepts much that the section forbids.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from listener.mailauth.dns.resolver import Question
 from listener.mailauth.results import DkimVerdict
 
 MAX_LENGTH: Final = 16_384
-"""Octets of one signature field; real ones stay below 4,096."""
+"""Most bytes of one signature field; real ones stay below 4,096."""
 
 MAX_CLOCK_SKEW: Final = 300
 """Seconds that clocks may differ, for t= and x= (RFC 6376 section 3.5)."""
@@ -29,7 +29,7 @@ _SHOWN: Final = 8  # RFC 6008 section 4: enough of b= to tell signatures apart
 
 
 class SignatureError(Exception):
-    """This signature does not count, and why. The text is ours and short."""
+    """The reason why a signature does not count. The text is short and the relay's own."""
 
     def __init__(self, verdict: DkimVerdict, reason: str) -> None:
         super().__init__(reason)
@@ -37,9 +37,9 @@ class SignatureError(Exception):
         self.reason = reason
 
 
-@dataclass(slots=True, eq=False)  # not frozen: that doubles the cost of making one
+@dataclass(slots=True, eq=False)  # not frozen, because that doubles the cost of construction
 class Signature:
-    """A signature field, read. `headers` are the lower-case names of h=, empty for an ARC-Seal.
+    """A parsed signature field. `headers` are the lower-case names of h=, empty for an ARC-Seal.
 
     `body_hash` is None for a seal; `length` is l=, `expires` x=.
     """
@@ -62,11 +62,11 @@ class Signature:
     signed_at: int | None
     expires: int | None
     question: Question
-    """Where the key is (RFC 6376 section 3.6.2.1)."""
+    """The key's name in DNS (RFC 6376 section 3.6.2.1)."""
 
     @property
     def shown(self) -> str:
-        """The first octets of b=, for header.b."""
+        """The first bytes of b=, for header.b."""
         return tags.unfolded(self.tags[b"b"])[:_SHOWN].decode("ascii", "replace")
 
 
@@ -141,7 +141,7 @@ def _read(
         raise SignatureError("neutral", str(error)) from error
     if signed_at is not None and expires is not None and expires <= signed_at:
         raise SignatureError("neutral", "x= is not after t=")
-    # ARC knows "relaxed" only where c= is left out (RFC 8617 section 4.1.2); DKIM has "simple".
+    # Without c=, ARC uses "relaxed" (RFC 8617 section 4.1.2), DKIM "simple".
     header_canon, body_canon = _canonicalization(
         found.get(b"c", b"relaxed/relaxed" if arc else b"simple/simple")
     )
@@ -159,7 +159,7 @@ def _read(
         selector=selector,
         identity=identity,
         identity_domain=identity_domain,
-        # An empty item selects no field, so that it harms nobody; signers do leave them.
+        # An empty item selects no field, so it is harmless; some signers write them.
         headers=tuple(word.lower() for word in tags.words(found[b"h"]) if word) if b"h" in found else (),
         value=value,
         body_hash=body_hash,
@@ -181,7 +181,7 @@ def _canonicalization(value: bytes) -> tuple[Algorithm, Algorithm]:
 
 
 def _identity(found: dict[bytes, bytes], domain: str) -> tuple[str, str]:
-    """i= and its domain; "@" and d= where it is left out (RFC 6376 section 3.5)."""
+    """i= and its domain. Default: "@" and d= (RFC 6376 section 3.5)."""
     if b"i" not in found:
         return f"@{domain}", domain
     local, at, host = tags.unfolded(found[b"i"]).rpartition(b"@")

@@ -1,6 +1,6 @@
-"""Tag lists (RFC 6376 section 3.2), as signatures, keys and policies write them.
+"""Tag lists (RFC 6376 section 3.2) of signatures, keys and policies.
 
-dkimpy splits them; it looks at the beginning of a tag's name only, and leaves folding to others.
+dkimpy splits them; it checks only the beginning of a tag's name, and does not unfold.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 from dkim.util import InvalidTagValueList, parse_tag_value
 
 MAX_TAGS: Final = 64
-"""Tags of one list; DKIM knows fourteen."""
+"""Most tags of one list; DKIM defines fourteen."""
 
 _TAG_NAMES: Final = re.compile(rb"[A-Za-z][A-Za-z0-9_]*(?:;[A-Za-z][A-Za-z0-9_]*)*")
 _FWS: Final = b" \t\r\n"
@@ -21,7 +21,7 @@ _DIGITS: Final = re.compile(rb"[0-9]{1,76}")
 
 
 class TagError(ValueError):
-    """The list does not follow the grammar. The text is ours and short."""
+    """The list does not follow the grammar. The text is short and the relay's own."""
 
 
 def parse(text: bytes) -> dict[bytes, bytes]:

@@ -1,4 +1,4 @@
-"""DKIM: every signature judged by RFC 6376, as RFC 8301 and RFC 8463 amended it."""
+"""DKIM: verification of every signature by RFC 6376, amended by RFC 8301 and RFC 8463."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from listener.mailauth.dns.resolver import DnsAnswer, Outcome, Question
 from listener.mailauth.results import DkimVerdict, SignatureResult
 
 MAX_SIGNATURES: Final = 10
-"""Signatures judged, the topmost; further ones are counted (RFC 6376 section 6.1 leaves us that)."""
+"""Most signatures to verify, from the top; more are only counted (RFC 6376 section 6.1 permits this)."""
 
 MAX_KEY_RECORDS: Final = 4
-"""Key records tried at one name. Several are undefined by RFC 6376 section 3.6.2.2, and about."""
+"""Most key records to try at one name. RFC 6376 section 3.6.2.2 leaves several records undefined, but
+they exist."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyRules:
-    """What keys and algorithms count, for DKIM and ARC.
+    """The keys and algorithms that count, for DKIM and ARC.
 
-    RFC 8301 section 3: less than 1,024 bits and rsa-sha1 are not to be taken as valid.
+    RFC 8301 section 3: signatures with less than 1,024 bits or rsa-sha1 are not valid.
     """
 
     min_bits: int = 1_024
@@ -32,7 +33,7 @@ class KeyRules:
 
 
 class Signatures:
-    """The DKIM signatures of one mail: made from its header, asked for keys, then judged."""
+    """The DKIM signatures of one mail: parse the header, ask it for keys, then for the verdicts."""
 
     def __init__(self, block: HeaderBlock, rules: KeyRules, now: float) -> None:
         self._block = block
@@ -102,7 +103,7 @@ class Signatures:
 def verify(
     block: HeaderBlock, signature: Signature, key: keys.PublicKey, bodies: BodyHashes, rules: KeyRules
 ) -> None:
-    """Hold one signature over header and body against one key. Raises SignatureError."""
+    """Verify one signature over header and body with one key. Raises SignatureError."""
     check_key(signature, key, rules)
     if key.strict_identity and signature.identity_domain != signature.domain:
         raise SignatureError("permerror", "the key forbids subdomains in i=")
@@ -113,14 +114,14 @@ def verify(
     if digest != signature.body_hash:
         raise SignatureError("fail", "body hash did not verify")
     if signature.headers.count(b"from") < len(block.named(b"from")):
-        # RFC 6376 section 8.15: a field added on top would be shown as the author.
+        # RFC 6376 section 8.15: mail clients would show a field added on top as the author.
         raise SignatureError("fail", "a From field is not signed")
     if not key.verifies(signature.value, header_digest(block, signature), signature.hash_name):
         raise SignatureError("fail", "signature did not verify")
 
 
 def check_key(signature: Signature, key: keys.PublicKey, rules: KeyRules) -> None:
-    """Whether a key may be used for a signature at all. Raises SignatureError."""
+    """Check that a key may verify a signature. Raises SignatureError."""
     if key.kind != signature.key_kind:
         raise SignatureError("permerror", "key of another type than the signature")
     if key.hashes is not None and signature.hash_name.encode() not in key.hashes:

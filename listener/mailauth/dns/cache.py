@@ -1,4 +1,4 @@
-"""Answers kept for as long as their TTL allows, in bounded room."""
+"""A bounded cache of DNS answers that respects their TTL."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from listener.mailauth.dns.resolver import DnsAnswer, Outcome, Question
 
 MAX_ENTRIES: Final = 8_192
 MAX_OCTETS: Final = 16_777_216
-"""Of record data in all entries together."""
+"""Most bytes of record data in all entries together."""
 
 MAX_TTL: Final = 3_600.0
-"""Seconds that a good answer is kept at most: a key may be withdrawn in a hurry."""
+"""Most seconds to keep a good answer, because a domain may have to withdraw a key quickly."""
 
 MAX_NEGATIVE_TTL: Final = 300.0
-"""Seconds that an absence is kept at most: people wait for the record they have just published."""
+"""Most seconds to keep an absence, because people wait for a record that they just published."""
 
 FAILURE_TTL: Final = 1.0
-"""RFC 9520 section 3.2: failures are kept for a second at least. We keep them no longer."""
+"""RFC 9520 section 3.2: keep failures for at least a second. This cache keeps them no longer."""
 
-_ENTRY_OCTETS: Final = 256  # what an entry costs besides its records, roughly
+_ENTRY_OCTETS: Final = 256  # rough overhead of an entry, without its records
 
 
 def cost(answer: DnsAnswer) -> int:
-    """The octets that an answer is counted for."""
+    """The bytes to count for an answer."""
     return _ENTRY_OCTETS + sum(
         len(record) if isinstance(record, (bytes, str)) else len(record[1]) + 8 for record in answer.records
     )
 
 
 class Cache:
-    """Least recently used goes first. Not for several threads."""
+    """Evicts the least recently used entry first. Not thread-safe."""
 
     def __init__(self, entries: int = MAX_ENTRIES, octets: int = MAX_OCTETS) -> None:
         self._entries: OrderedDict[Question, tuple[float, int, DnsAnswer]] = OrderedDict()
@@ -44,7 +44,7 @@ class Cache:
         return len(self._entries)
 
     def get(self, question: Question, now: float | None = None) -> DnsAnswer | None:
-        """The answer while it is fresh. `now` is monotonic time in seconds."""
+        """The answer while it is fresh, else None. `now` is monotonic time in seconds."""
         entry = self._entries.get(question)
         if entry is None:
             return None
@@ -55,7 +55,7 @@ class Cache:
         return entry[2]
 
     def put(self, question: Question, answer: DnsAnswer, now: float | None = None) -> None:
-        """Keep an answer; one with no time to live, or too big for a cache, is not kept."""
+        """Keep an answer, unless its TTL is 0 or it is too large."""
         ttl = min(answer.ttl, MAX_TTL)
         if answer.outcome is Outcome.FAILED:
             ttl = FAILURE_TTL

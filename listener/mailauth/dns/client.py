@@ -1,4 +1,4 @@
-"""The resolver of production: dnspython's, with a cache, one query per question at a time."""
+"""The production resolver: dnspython's, with a cache, and one query at a time for each question."""
 
 from __future__ import annotations
 
@@ -30,26 +30,27 @@ from listener.mailauth.dns.resolver import (
 )
 
 MAX_IN_FLIGHT: Final = 256
-"""Queries on the wire at once; further ones wait for their turn, within their own time limit."""
+"""Most concurrent queries; more wait, within their own time limit."""
 
 EDNS_PAYLOAD: Final = 1_232
-"""Octets over UDP before TCP is tried: what passes without fragmentation (DNS Flag Day 2020)."""
+"""Most bytes of an answer over UDP, else TCP: the size that passes without fragmentation (DNS Flag Day
+2020)."""
 
 MAX_ANSWER_RECORDS: Final = 512
-"""Records of one answer, in all sections, that are worth parsing."""
+"""Most records of one answer, in all sections, to parse."""
 
 PARSED_AT_ONCE: Final = 4_096
-"""Octets of an answer up to which it is parsed in the event loop."""
+"""Up to this size in bytes an answer is parsed in the event loop."""
 
 DEFAULT_TIMEOUT: Final = 5.0
-"""Seconds for one question, retries, other servers and TCP included."""
+"""Seconds for one question, with retries, other servers and TCP."""
 
 
 class DnsResolver:
-    """Answers from the system's name servers, or from those given.
+    """Answers from the system's name servers, or from the given ones.
 
-    `nameservers` are addresses, `timeout` is in seconds. One instance serves one event loop.
-    Raises ValueError when no name server is given and the system names none.
+    `nameservers` are addresses, `timeout` is in seconds. One instance serves one event loop. Raises
+    ValueError if no name server is given and the system has none.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class DnsResolver:
         found = nameservers or [str(server) for server in self._dns.nameservers]
         self._dns.nameservers = [_Server(address, port) for address in found]
         self._dns.lifetime = timeout
-        # So that a server that never answers leaves time for the next one, or for a second try.
+        # So that a silent server leaves time for the next one, or for a retry.
         self._dns.timeout = max(timeout / 2.5, 0.05)
         self._dns.use_edns(0, 0, EDNS_PAYLOAD)
         self._dns.cache = None
@@ -82,11 +83,11 @@ class DnsResolver:
             task = asyncio.get_running_loop().create_task(self._ask(question))
             self._tasks[question] = task
             task.add_done_callback(lambda _: self._tasks.pop(question, None))
-        # One waiter that gives up must not take the answer from the others.
+        # If one waiter gives up, the others must still get the answer.
         return await asyncio.shield(task)
 
     async def close(self) -> None:
-        """Stop the queries under way."""
+        """Stop the running queries."""
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -94,7 +95,7 @@ class DnsResolver:
 
     async def _ask(self, question: Question) -> DnsAnswer:
         try:
-            # From its labels, since in text form a backslash would be an escape.
+            # From its labels, because a backslash is an escape in text form.
             name = dns.name.Name([*question.name.encode("ascii").split(b"."), b""])
         except (dns.exception.DNSException, UnicodeError):
             return DnsAnswer(Outcome.ABSENT)
@@ -112,7 +113,7 @@ class DnsResolver:
             return failed("no name server answered in time")
         except dns.resolver.NoNameservers:
             return failed("no name server gave an answer")
-        except Exception as error:  # noqa: BLE001 - what a stranger's server sends is no reason to break
+        except Exception as error:  # noqa: BLE001 - a stranger's server must not break the relay
             return failed(type(error).__name__)
         records = tuple(_record(rdata, type_) for rdata in list(found.rrset or ())[:MAX_RECORDS])
         if not records:
@@ -121,9 +122,9 @@ class DnsResolver:
 
 
 class _Server(dns.nameserver.Do53Nameserver):
-    """dnspython's, but that a long answer is not parsed in the event loop.
+    """dnspython's resolver, but a thread parses long answers.
 
-    4,000 records in 64 KB take a fifth of a second to parse, and the sender of a mail chooses them.
+    4,000 records in 64 KB take a fifth of a second to parse, and the sender of a mail can choose them.
     """
 
     async def async_query(
@@ -137,7 +138,7 @@ class _Server(dns.nameserver.Do53Nameserver):
         one_rr_per_rrset: bool = False,
         ignore_trailing: bool = False,
     ) -> dns.message.Message:
-        if not max_size:  # UDP: short by our EDNS payload
+        if not max_size:  # UDP: our EDNS payload bounds it
             return await super().async_query(
                 request, timeout, source, source_port, max_size, backend, one_rr_per_rrset, ignore_trailing
             )
@@ -167,7 +168,7 @@ class _Server(dns.nameserver.Do53Nameserver):
 
 
 class SharedResolver:
-    """One resolver per process for those who ask the same servers, while any of them runs."""
+    """Shares one resolver per process among filters with the same servers."""
 
     _users: ClassVar[dict[SharedResolver, int]] = {}
     _resolvers: ClassVar[dict[SharedResolver, DnsResolver]] = {}
@@ -182,14 +183,14 @@ class SharedResolver:
         return hash(self._key)
 
     def acquire(self) -> DnsResolver:
-        """The resolver, made where there is none. Raises ValueError as DnsResolver does."""
+        """The resolver, created if missing. Raises ValueError as DnsResolver does."""
         if self not in self._resolvers:
             self._resolvers[self] = DnsResolver(*self._key)
         self._users[self] = self._users.get(self, 0) + 1
         return self._resolvers[self]
 
     async def release(self) -> None:
-        """Done with it; the last one closes it."""
+        """Release the resolver; the last user closes it."""
         self._users[self] -= 1
         if not self._users[self]:
             del self._users[self]
@@ -207,7 +208,7 @@ def _record(rdata: Any, type_: RecordType) -> Record:
 
 
 def _name(name: dns.name.Name) -> str:
-    """A name as text; "" for the root and for what text without escapes cannot say."""
+    """A name as text; "" for the root and for a name that needs escapes."""
     labels = name.labels[:-1]
     if any(b"." in label or not label.isascii() for label in labels):
         return ""
@@ -215,8 +216,8 @@ def _name(name: dns.name.Name) -> str:
 
 
 def _negative_ttl(response: dns.message.QueryMessage) -> float:
-    """Seconds that an absence holds: the lesser of the TTL and the MINIMUM of the zone's SOA record, and
-    of the TTLs of the aliases that lead there. 0 without that record (RFC 2308 section 5)."""
+    """Seconds to keep an absence: the lesser of the TTL and the MINIMUM of the zone's SOA record, and of
+    the TTLs of the aliases that lead there. 0 without that record (RFC 2308 section 5)."""
     chain = response.resolve_chaining()
     zones = [found.name for found in response.authority if found.rdtype == dns.rdatatype.SOA]
     return float(chain.minimum_ttl) if any(map(chain.canonical_name.is_subdomain, zones)) else 0.0

@@ -6,16 +6,16 @@ from functions.message.domains import ascii_form
 
 
 def normal(domain: str) -> str | None:
-    """The name as DNS is asked for it, or None for what is not a domain name.
+    """The name as a DNS query needs it, or None if it is not a domain name.
 
-    U-labels become A-labels (RFC 5890 section 2.3; RFC 8616 for what mail carries). Blanks around
-    the name do not count.
+    U-labels become A-labels (RFC 5890 section 2.3; RFC 8616 for what mail carries). Surrounding blanks
+    are ignored.
     """
     return ascii_form(domain.strip(" \t"))
 
 
 def normal_octets(domain: bytes) -> str | None:
-    """`normal` of a name as it stood in a header field, which may be UTF-8 (RFC 8616)."""
+    """`normal` of a name from a header field, which may be UTF-8 (RFC 8616)."""
     try:
         return normal(domain.decode())
     except UnicodeDecodeError:
@@ -23,5 +23,5 @@ def normal_octets(domain: bytes) -> str | None:
 
 
 def within(domain: str, parent: str) -> bool:
-    """Whether a normal name is the other one or lies below it."""
+    """Whether a normal name equals the other one or is below it."""
     return domain == parent or domain.endswith("." + parent)

@@ -1,7 +1,7 @@
-"""Clients' names: the address's reverse name, when that name leads back to the address.
+"""Clients' names: the address's reverse name, if that name resolves back to the address.
 
-A reverse zone is written by whoever holds the address and may claim any name; only a name whose
-own records hold the address is believed (RFC 8601 section 2.7.3 calls it iprev).
+The holder of an address writes its reverse zone and may claim any name, so a name counts only if its own
+records hold the address (RFC 8601 section 2.7.3 calls this iprev).
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 log = logging.getLogger("smtp_relay.smtp")
 
 PATIENCE: Final = 5.0
-"""Seconds for a name to be found and confirmed, all queries together."""
+"""Seconds to find and confirm a name, all queries together."""
 
 MAX_NAMES: Final = 5
-"""Reverse names that are tried; more than a few are a mistake or an attack."""
+"""Most reverse names to try; more than a few are a mistake or an attack."""
 
 MAX_ENTRIES: Final = 8_192
 
-_KEPT: Final = 300.0  # seconds that an address's name is kept
-_KEPT_ABSENT: Final = 60.0  # seconds that the lack of one is kept
-_KEPT_UNSURE: Final = 5.0  # seconds that nobody is asked again after a search failed
+_KEPT: Final = 300.0  # seconds to keep an address's name
+_KEPT_ABSENT: Final = 60.0  # seconds to keep the absence of a name
+_KEPT_UNSURE: Final = 5.0  # seconds without another query after a failed search
 
 _NAME: Final = re.compile(
     r"(?=.{1,253}\Z)(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*(?!\d+\Z)[a-z0-9][a-z0-9-]{0,61}[a-z0-9]"
@@ -42,13 +42,13 @@ _NAME: Final = re.compile(
 
 
 def bare(ip: str) -> str:
-    """What stands for the name where there is none."""
+    """The text that replaces a missing name."""
     return f"[{ip}]"
 
 
 class FoundName(NamedTuple):
-    """What a search came to: the name, or `[ip]`. `sure` is False when that is so for want of an
-    answer, and may be otherwise later."""
+    """The result of a search: the name, or `[ip]`. `sure` is False if an answer is missing, so that the
+    result may change later."""
 
     name: str
     sure: bool = True
@@ -75,10 +75,10 @@ LOCALHOST: Final = FoundName("localhost")
 
 
 class Names:
-    """Finds clients' names, and remembers them for a few minutes. For one event loop.
+    """Finds clients' names and keeps them for a few minutes. Serves one event loop.
 
-    `make_resolver` is called when the first name is looked for, or by `prepare`; it raises
-    ValueError where there is nobody to ask.
+    The first search or `prepare` calls `make_resolver`, which raises ValueError if there is no name
+    server.
     """
 
     def __init__(self, make_resolver: Callable[[], Resolver], *, patience: float = PATIENCE) -> None:
@@ -88,7 +88,7 @@ class Names:
         self._known: OrderedDict[str, tuple[float, FoundName]] = OrderedDict()
 
     def prepare(self) -> None:
-        """Have what a search needs: loading the DNS library takes a moment."""
+        """Load the DNS library and make the resolver, because that takes a moment."""
         if self._resolver is None:
             try:
                 self._resolver = self._make_resolver()
@@ -97,8 +97,8 @@ class Names:
                 self._resolver = Nobody()
 
     def known(self, ip: str) -> FoundName | None:
-        """The name where that needs no waiting; this machine's own clients are
-        `localhost`, for which nobody is asked. None when it has to be looked up."""
+        """The name if it is known without waiting, else None. Clients of this machine are `localhost`
+        without a query."""
         if ip.startswith("127.") or ip == "::1":
             return LOCALHOST
         entry = self._known.get(ip)
@@ -108,13 +108,13 @@ class Names:
         return entry[1]
 
     async def close(self) -> None:
-        """Stop the queries under way."""
+        """Stop the running queries."""
         close = getattr(self._resolver, "close", None)
         if close is not None:
             await close()
 
     async def find(self, ip: str) -> FoundName:
-        """The confirmed name; never raises, and takes PATIENCE seconds at most."""
+        """The confirmed name. Never raises, and takes at most PATIENCE seconds."""
         found = FoundName(bare(ip), sure=False)
         try:
             async with asyncio.timeout(self._patience):
@@ -155,7 +155,7 @@ def _same(record: object, address: ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class NameSearch:
-    """The search for one client's name, beside its connection. What it finds is written into the
+    """The search for one client's name, concurrent with its connection. It writes its result into the
     session."""
 
     __slots__ = ("_session", "_task")
@@ -167,16 +167,16 @@ class NameSearch:
 
     @property
     def running(self) -> bool:
-        """Whether the name may still be found."""
+        """Whether the search is still running."""
         return self._task is not None
 
     async def wait(self) -> None:
-        """Wait until the search ends, PATIENCE seconds at most."""
+        """Wait until the search ends, at most PATIENCE seconds."""
         if self._task is not None:
             await asyncio.wait((self._task,))
 
     def cancel(self) -> None:
-        """Stop; the session keeps the name it has."""
+        """Stop the search; the session keeps its current name."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()

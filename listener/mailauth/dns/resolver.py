@@ -1,8 +1,8 @@
-"""DNS as the checks see it: a question has an answer, and the answer may be that nobody knows.
+"""DNS as the checks see it: a question has an answer, and the answer may be a temporary failure.
 
-RFC 7208 section 4.6.4, RFC 6376 section 6.1.2 and RFC 9989 section 4.7 all turn on the same four
-outcomes: records, no records of that type, no such name, and no answer for now. The last is never
-taken for any of the others.
+RFC 7208 section 4.6.4, RFC 6376 section 6.1.2 and RFC 9989 section 4.7 all depend on the same four
+outcomes: records, no records of that type, no such name, and a temporary failure. The last never counts
+as one of the others.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import Final, Literal, NamedTuple, Protocol
 RecordType = Literal["TXT", "A", "AAAA", "MX", "PTR"]
 
 Record = bytes | str | tuple[int, str]
-"""TXT: the octets of all its strings, joined. A, AAAA: canonical text. MX: preference and host.
-PTR: a name. Names are lower-case and have no final dot."""
+"""TXT: the bytes of all its strings, joined. A, AAAA: canonical text. MX: preference and host. PTR: a
+name. Names are lower-case and have no final dot."""
 
 MAX_RECORDS: Final = 100
-"""Records of one answer that are looked at; a longer answer is a mistake or an attack."""
+"""Most records to use of one answer; a longer answer is a mistake or an attack."""
 
 
 class Question(NamedTuple):
-    """What is asked: a name in lower case without final dot, and a type."""
+    """A question: a name in lower case without final dot, and a type."""
 
     name: str
     type: RecordType
@@ -41,8 +41,8 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class DnsAnswer:
-    """One question's answer. `records` is filled when the outcome is FOUND; `reason` tells why it
-    failed, in a few words of our own. `ttl` is in seconds."""
+    """One question's answer. `records` is filled when the outcome is FOUND; `reason` says in a few words
+    why it failed. `ttl` is in seconds."""
 
     outcome: Outcome
     records: tuple[Record, ...] = ()
@@ -51,7 +51,7 @@ class DnsAnswer:
 
     @property
     def failed(self) -> bool:
-        """Whether nothing is known: a later attempt may tell something else."""
+        """Whether the failure is temporary: a later attempt may succeed."""
         return self.outcome is Outcome.FAILED
 
     @property
@@ -65,18 +65,18 @@ ABSENT: Final = DnsAnswer(Outcome.ABSENT)
 
 
 def failed(reason: str) -> DnsAnswer:
-    """An answer that says that there is none for now."""
+    """An answer for a temporary failure."""
     return DnsAnswer(Outcome.FAILED, reason=reason)
 
 
 class Resolver(Protocol):
-    """Where answers come from. Implementations are bounded in time and memory."""
+    """A source of answers. Implementations are bounded in time and memory."""
 
     def known(self, question: Question) -> DnsAnswer | None:
-        """The answer where it needs no waiting, else None."""
+        """The answer if it needs no waiting, else None."""
 
     async def resolve(self, question: Question) -> DnsAnswer:
-        """The answer; never raises but for cancellation."""
+        """The answer. Raises nothing but CancelledError."""
 
 
 class Deadline:
@@ -89,7 +89,7 @@ class Deadline:
     def __init__(self, inner: Resolver, until: float) -> None:
         self._inner = inner
         self._until = until
-        self.known = inner.known  # taken over, not wrapped: it is called for every question
+        self.known = inner.known  # assigned, not wrapped, because every question calls it
 
     async def resolve(self, question: Question) -> DnsAnswer:
         left = self._until - asyncio.get_running_loop().time()
@@ -103,7 +103,7 @@ class Deadline:
 
 
 async def resolve_all(resolver: Resolver, questions: Iterable[Question]) -> dict[Question, DnsAnswer]:
-    """All answers; what is not known is asked at once, side by side."""
+    """All answers; unknown ones are queried concurrently."""
     answers: dict[Question, DnsAnswer] = {}
     missing: list[Question] = []
     for question in dict.fromkeys(questions):
@@ -121,5 +121,5 @@ async def resolve_all(resolver: Resolver, questions: Iterable[Question]) -> dict
 
 
 async def resolve_one(resolver: Resolver, question: Question) -> DnsAnswer:
-    """One answer, without a task where it is known already."""
+    """One answer, without a task if it is known."""
     return resolver.known(question) or await resolver.resolve(question)

@@ -1,9 +1,9 @@
-"""A resolver over a zone that is given: for tests, benchmarks and `auth-check --zone`.
+"""A resolver over a given zone: for tests, benchmarks and `auth-check --zone`.
 
 The zone is a mapping of names to `{TYPE: [values]}`. A string in place of a list is a behaviour:
-SERVFAIL, REFUSED, TIMEOUT (a temporary failure), NXDOMAIN. The type "*" stands for every type not
-listed; a name not listed does not exist. A TXT value is a string, or a list of strings for a record
-that is cut; MX values are `[preference, host]`.
+SERVFAIL, REFUSED, TIMEOUT (a temporary failure), NXDOMAIN. The type "*" means every type not listed; a
+name not listed does not exist. A TXT value is a string, or a list of strings for a record in parts; MX
+values are `[preference, host]`.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from listener.mailauth.dns.resolver import (
 )
 
 MAX_ALIASES: Final = 8
-"""Aliases followed for one question."""
+"""Most aliases to follow for one question."""
 
 Zone = Mapping[str, Mapping[str, str | Sequence[Any]]]
 
 
 class MemoryResolver:
-    """Every answer is known at once, and answers are made once per question."""
+    """Knows every answer at once, and makes each answer only once."""
 
     def __init__(self, zone: Zone) -> None:
         self._zone = {name.lower().removesuffix("."): types for name, types in zone.items()}

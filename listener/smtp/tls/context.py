@@ -29,7 +29,7 @@ LOOK_EVERY: Final = 60.0
 """Seconds between looks at the modification times of certificate files."""
 
 RESOLVE_EVERY: Final = 3_600.0
-"""Seconds after which every TLS secret is resolved again, wherever it is kept (SPEC section 2)."""
+"""Seconds after which the listener resolves every TLS secret again (docs/operations.md)."""
 
 _REASONS: Final[Mapping[str, str]] = {
     "KEY_VALUES_MISMATCH": "the key does not belong to the certificate",

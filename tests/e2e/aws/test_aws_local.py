@@ -17,7 +17,7 @@ from tests.support.clouds.aws_flows import mail as rich_mail
 from tests.support.clouds.aws_stack import Stack
 from tests.support.clouds.ministack import Ministack
 from tests.support.mails.stored import strip_added_fields
-from tests.support.net import HOST, wait_until
+from tests.support.net import HOST, PATIENCE, wait_until
 from tests.support.servers.endpoint import Asked, Endpoint, Says, endpoint
 from tests.support.servers.relay import ROOT, Relay
 
@@ -99,7 +99,7 @@ def test_the_references_relay_configuration_sends(new_relay: Relays, aws: Minist
     config["flows"]["ses"]["outputs"][0]["sesClient"] = {"endpoint": ses.url}
     relay = new_relay(config, env=aws.environment).start()
     send(relay, MAIL, "b@example.com", "c@example.com")
-    wait_until(lambda: bool(ses.mails), seconds=20, what="the mail to be sent")
+    wait_until(lambda: bool(ses.mails), seconds=PATIENCE, what="the mail to be sent")
     ((recipients, raw),) = ses.mails
     assert recipients == ["b@example.com", "c@example.com"]
     assert strip_added_fields(raw) == MAIL.replace(b"Bcc: secret@example.com\r\n", b"")
@@ -118,7 +118,7 @@ def test_small_and_large_mails_are_stored_published_and_sent(
     large = MAIL + b"x" * 70 + b"\r\n" * 300_000  # above what the spool keeps in its database
     for mail in (MAIL, large):
         send(relay, mail)
-    wait_until(lambda: len(ses.mails) == 2, seconds=20, what="both mails to be sent")
+    wait_until(lambda: len(ses.mails) == 2, seconds=PATIENCE, what="both mails to be sent")
     stored = queue_stack.stored()
     assert sorted(map(strip_added_fields, stored.values()), key=len) == [MAIL, large]
     events = queue_stack.messages("out", least=2)
@@ -134,7 +134,7 @@ def test_what_fails_is_tried_again_and_nothing_is_done_twice(
     output = {**ses.output, "pubsub": {"topic": queue_stack.queues["out"]}}
     relay = start(new_relay, aws, [output], delivery={"retry": {"first": 100, "max": 200}})
     send(relay)
-    wait_until(lambda: bool(ses.mails), seconds=20, what="the mail to be sent")
+    wait_until(lambda: bool(ses.mails), seconds=PATIENCE, what="the mail to be sent")
     assert ses.refused == 2
     assert len(queue_stack.messages("out")) == 1
     assert queue_stack.messages("out", seconds=0.3) == []
@@ -146,11 +146,11 @@ def test_killed_and_started_again_it_sends_once(new_relay: Relays, aws: Ministac
     subjects = {b"Subject: %d" % number for number in range(5)}
     for subject in subjects:
         send(relay, subject + b"\r\n\r\nx\r\n")
-    wait_until(lambda: ses.refused > 5, seconds=20, what="refusals")
+    wait_until(lambda: ses.refused > 5, seconds=PATIENCE, what="refusals")
     relay.kill()
     ses.down = False
     relay.restart()
-    wait_until(lambda: len(ses.mails) >= 5, seconds=20, what="the mails to be sent")
+    wait_until(lambda: len(ses.mails) >= 5, seconds=PATIENCE, what="the mails to be sent")
     assert relay.stop() == 0  # whatever was under way is finished
     assert {strip_added_fields(raw).partition(b"\r\n")[0] for _, raw in ses.mails} == subjects
     assert len(ses.mails) == 5
@@ -209,7 +209,7 @@ class TestOutOfABucket:
         relay = start(workers=2).start()
         for _ in range(5):
             send(relay)
-        wait_until(lambda: ses.refused > 5, seconds=20, what="refusals")
+        wait_until(lambda: ses.refused > 5, seconds=PATIENCE, what="refusals")
         relay.kill()
         ses.down = False
         assert len(bucket.spooled()) == 5

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from functions.aws.function import LambdaFunction
+from functions.bucket.store import Times
 from functions.config import load_delivery
 from tests.support.clouds.aws_stack import Stack
 from tests.support.clouds.virtual_queue import Context, VirtualQueue
@@ -146,12 +147,17 @@ def _accounts() -> dict[Any, Any]:
     return build._accounts
 
 
-def test_down_too_long_is_given_up_with_a_record(stack_for: Stacks, started: Any, ses: Ses) -> None:
-    """Six hours here, where three days are the default: they take longer to play."""
+def test_down_too_long_is_given_up_with_a_record(
+    stack_for: Stacks, started: Any, ses: Ses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Six hours here, where three days are the default: they take longer to play. S3's clock goes with
+    ours."""
     settings = {"delivery": {"giveUpAfter": int(6 * HOUR * 1000)}}
     stack = stack_for({"in": [through(ses), TELL]}, notify=False, deployed=False, settings=settings)
     keys = put(stack, 2)
-    _, queue = started(stack, now_of(stack))
+    function, queue = started(stack, now_of(stack))
+    began = queue.now
+    monkeypatch.setattr(function.home.store, "times", lambda key: Times(began, queue.now))
     ses.refuse = lambda: DOWN
     queue.ring(keys)
     queue.run(6 * HOUR)
@@ -163,6 +169,62 @@ def test_down_too_long_is_given_up_with_a_record(stack_for: Stacks, started: Any
     before = queue.receives
     queue.run(8 * HOUR)
     assert queue.receives == before, "parked mail is left alone"
+
+
+@pytest.mark.parametrize("days", [4, -4])
+def test_a_clock_that_is_wrong_gives_nothing_up_and_delays_nothing(
+    stack_for: Stacks, started: Any, ses: Ses, monkeypatch: pytest.MonkeyPatch, days: int
+) -> None:
+    """Ours alone: S3's says that the mails came just now."""
+    stack = stack_for({"in": [through(ses)]}, notify=False, deployed=False)
+    keys = put(stack, 2)
+    function, queue = started(stack, now_of(stack) + days * 24 * HOUR)
+    store = function.home.store
+    began, read = queue.now, store.times
+
+    def times(key: str) -> Times | None:
+        """S3's own, and the hours that pass here."""
+        found: Times | None = read(key)
+        return None if found is None else found._replace(now=found.now + queue.now - began)
+
+    monkeypatch.setattr(store, "times", times)
+    ses.refuse = lambda: DOWN
+    queue.ring(keys)
+    queue.run(HOUR)
+    assert stack.dead_records() == []
+    assert len(stack.spooled()) == 2
+    ses.refuse = lambda: None
+    queue.run(13 * HOUR)
+    assert not stack.spooled()
+    assert list(ses.sent.values()) == [1] * 2
+
+
+def test_what_s3_too_calls_old_is_given_up(
+    stack_for: Stacks, started: Any, ses: Ses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = stack_for(
+        {"in": [through(ses)]},
+        notify=False,
+        deployed=False,
+        settings={"delivery": {"giveUpAfter": 2_000}},
+    )
+    # A mail that was received long ago, and stored just now: a kept one that is replayed.
+    key = stack.put(age=30 * 24 * HOUR)
+    function, queue = started(stack, now_of(stack))
+    ses.refuse = lambda: DOWN
+    queue.ring([key])
+    queue.run(1.0)
+    assert stack.dead_records() == []
+    store = function.home.store
+
+    def old() -> bool:
+        times = store.times(key)
+        return times is not None and times.now - times.modified > 3
+
+    stack.until(old, "S3 to call it old")
+    queue.ring([key])
+    queue.run(1.0)
+    assert [record["output"] for record in stack.dead_records()] == ["send"]
 
 
 def test_a_missing_bucket_is_a_dead_record_and_replay_finishes_it(

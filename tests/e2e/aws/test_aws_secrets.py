@@ -16,7 +16,7 @@ from functions.errors import ConfigError
 from tests.support.clients.tls import Authority
 from tests.support.clouds.aws_stack import Stack
 from tests.support.clouds.ministack import Ministack
-from tests.support.net import HOST, wait_until
+from tests.support.net import HOST, PATIENCE, wait_until
 from tests.support.servers.relay import Relay
 from tests.support.servers.smarthost import EXTENSIONS, smarthost
 
@@ -111,7 +111,7 @@ def test_a_listener_and_its_outputs(aws: Ministack, new_relay: Relays, keep: Cal
                 client.login("ada", "plain:ada's")
             client.login("ada", "ada's")
             client.sendmail("ada@example.com", ["bob@example.com"], "Subject: a secret\r\n\r\nx\r\n")
-        wait_until(lambda: bool(host.taken), seconds=20, what="the mail at the next hop")
+        wait_until(lambda: bool(host.taken), seconds=PATIENCE, what="the mail at the next hop")
         assert [(one.user, one.password) for one in host.sessions] == [("relay", "next hop's")]
     assert "ada's" not in relay.log()
     assert "next hop's" not in relay.log()

@@ -15,7 +15,7 @@ import pytest
 
 from infra.cdk.guard import index
 from tests.support.clouds.ministack import Ministack
-from tests.support.net import HOST
+from tests.support.net import HOST, PATIENCE
 
 Ask = Callable[..., dict[str, Any]]
 
@@ -57,7 +57,7 @@ def ask(bucket: str) -> Iterator[Ask]:
             "ResourceProperties": {"Bucket": of or bucket, "Prefix": prefix},
         }
         index.handler(event, None)
-        return answers.get(timeout=10)
+        return answers.get(timeout=PATIENCE)
 
     yield request
     server.shutdown()

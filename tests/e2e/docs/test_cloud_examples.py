@@ -17,7 +17,7 @@ import pytest
 from tests.support.clients.wire import submit
 from tests.support.clouds.gcp import PROJECT, FakeGcs, Pubsub, call
 from tests.support.mails.stored import strip_added_fields
-from tests.support.net import wait_until
+from tests.support.net import PATIENCE, wait_until
 from tests.support.servers.endpoint import Asked, Endpoint, Says, endpoint
 from tests.support.servers.reference import Printed
 
@@ -80,7 +80,7 @@ class TestAws:
 
     def asked(self, aws: Endpoint, test: Callable[[Asked], bool]) -> Asked:
         """The one such request, once it came."""
-        wait_until(lambda: any(map(test, aws.asked)), seconds=20, what="the request")
+        wait_until(lambda: any(map(test, aws.asked)), seconds=PATIENCE, what="the request")
         (one,) = filter(test, aws.asked)
         return one
 
@@ -116,7 +116,7 @@ class TestGcp:
 
     def test_mail2gcp(self, run: Run, gcs: FakeGcs) -> None:
         run("mail2gcp", STORAGE_EMULATOR_HOST=gcs.url, GOOGLE_CLOUD_PROJECT=PROJECT)
-        wait_until(lambda: gcs.keys("myemail") != [], seconds=20, what="an object")
+        wait_until(lambda: gcs.keys("myemail") != [], seconds=PATIENCE, what="an object")
         (key,) = gcs.keys("myemail")
         assert gcs.read("myemail", key).endswith(MAIL)
 
@@ -133,7 +133,7 @@ class TestGcp:
                 PUBSUB_EMULATOR_HOST=topics.address,
                 GOOGLE_CLOUD_PROJECT=PROJECT,
             )
-            wait_until(lambda: gcs.keys("myemail") != [], seconds=20, what="an object")
+            wait_until(lambda: gcs.keys("myemail") != [], seconds=PATIENCE, what="an object")
             found: list[Any] = []
 
             def came() -> bool:
@@ -142,7 +142,7 @@ class TestGcp:
                 found.extend(answer.get("receivedMessages", ()))
                 return bool(found)
 
-            wait_until(came, seconds=20, what="a message")
+            wait_until(came, seconds=PATIENCE, what="a message")
         finally:
             topics.stop()
         (key,) = gcs.keys("myemail")

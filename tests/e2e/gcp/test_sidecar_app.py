@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.net import HOST, answers, free_port, wait_until
+from tests.support.net import HOST, PATIENCE, answers, free_port, wait_until
 from tests.support.servers.relay import ROOT, Relay
 
 APP = ROOT / "infra" / "terraform" / "gcp" / "examples" / "sidecar" / "app.py"
@@ -34,7 +34,7 @@ def app(tmp_path: Path, relay_port: int) -> Iterator[str]:
         stdout=subprocess.DEVNULL,
     )
     try:
-        wait_until(lambda: answers(port), seconds=20, what="the application")
+        wait_until(lambda: answers(port), seconds=PATIENCE, what="the application")
         yield f"http://{HOST}:{port}/"
     finally:
         process.kill()

@@ -3,6 +3,7 @@ that was answered 250 and is lost (SPEC sections 6 and 11)."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -109,6 +110,35 @@ def test_restarted_while_an_output_fails(new_relay: Make) -> None:
     wait_until(lambda: len(relay.files()) >= len(load.answered), seconds=30, what="the retried deliveries")
     settle(relay, least=len(load.answered))
     load.audit(relay.files())
+
+
+OTHERS: Final = ("another output", "another flow", "a later attempt")
+
+
+@pytest.mark.parametrize("others", OTHERS)
+def test_a_consumer_that_empties_its_file_changes_nothing_for_others(new_relay: Make, others: str) -> None:
+    """A large mail is a file of the spool: linked to an output it is whoever's who takes that."""
+    copies = {"type": "file", "path": "{folder}/copies"}
+    flows = {"all": flow()}
+    if others == "another flow":
+        flows["copies"] = flow(path="{folder}/copies")
+    else:
+        flows["all"]["outputs"].append(copies)
+    relay = new_relay({"delivery": IMPATIENT, "flows": flows}).start()
+    folder = relay.folder / "copies"
+    if others == "a later attempt":
+        shutil.rmtree(folder)
+        folder.write_text("in the way")
+    assert submit(relay.port, numbered(LARGE)).code == 250
+    wait_until(lambda: len(relay.files()) == 1, seconds=10, what="the first file")
+    os.truncate(relay.files()[0], 0)
+    if others == "a later attempt":
+        folder.unlink()
+    wait_until(lambda: folder.is_dir() and any(folder.glob("*.eml")), seconds=15, what="the other file")
+    load = Load()
+    load.sent = load.answered = {LARGE}
+    load.audit(list(folder.glob("*.eml")))
+    assert relay.files()[0].stat().st_size == 0
 
 
 class TestSpool:

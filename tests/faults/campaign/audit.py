@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -17,8 +17,11 @@ from functions.backends import open_dead_letters
 from functions.config import DeliveryConfig
 from functions.spool.dead_record import DeadRecord
 from functions.spool.deadletters import Selection
+from tests.faults.campaign.consumers import Shelf
 from tests.faults.campaign.house import House
 from tests.faults.campaign.letters import CHECKED, RELAYED, UNKNOWN, Book, id_of, letter, number_of
+from tests.faults.campaign.spoiling import stored_digest
+from tests.support.mails.damage import DAMAGED
 from tests.support.mails.stored import strip_added_fields
 from tests.support.net import HOST
 
@@ -39,6 +42,8 @@ class Found:
     copies: Counter[str] = field(default_factory=Counter)
     """By output: what came out of it again because nobody could know that it had."""
     dead: int = 0
+    spoiled: int = 0
+    """Records of mails that were spoiled in the spool."""
 
     @property
     def doubtful(self) -> int:
@@ -60,7 +65,7 @@ class Found:
 
     def add(self, other: Found) -> None:
         """Sum up."""
-        for name in ("mails", "sent", "effects", "dead"):
+        for name in ("mails", "sent", "effects", "dead", "spoiled"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for name in ("lost", "torn", "repeated", "other"):
             getattr(self, name).extend(getattr(other, name))
@@ -72,23 +77,24 @@ def audit(house: House, book: Book, *, counters: bool) -> Found:
     found = Found(mails=book.taken, sent=len(book.sent))
     # Before anything is looked at: scraping must not wait for what the audit changes.
     first = _files(house.first, "first", found)
-    second = _files(house.second, "second", found)
-    checked = _files(house.checked, "checked", found)
+    second = _files(house.second, "second", found, house.shelves[0])
+    checked = _files(house.checked, "checked", found, house.shelves[1])
     ids: dict[str, int] = {}
     for arrived in (first, second, checked):
         ids |= {mail_id: number for number, (_, mail_id) in arrived.items()}
+    spoiled = _spoiled(house, found)
     for name, arrived in (("first", first), ("second", second)):
-        hold(name, arrived, book.acknowledged(), book.possible(), found)
-    if apart := first.keys() ^ second.keys():
+        hold(name, arrived, book.acknowledged() - spoiled[name], book.possible(), found)
+    if apart := (first.keys() ^ second.keys()) - spoiled["first"] - spoiled["second"]:
         found.other.append(f"in one of two outputs only: {some(apart)}")
-    hold(CHECKED, checked, book.acknowledged(CHECKED), book.possible(CHECKED), found)
+    hold(CHECKED, checked, book.acknowledged(CHECKED) - spoiled[CHECKED], book.possible(CHECKED), found)
     if unasked := checked.keys() - house.judge.approved:
         found.other.append(f"taken without the HTTP filter: {some(unasked)}")
     if half := book.cut & (first.keys() | second.keys() | checked.keys()):
         found.torn.append(f"mails that were never sent whole: {some(half)}")
     dead = _dead(house, ids, found)
-    copies, given_up = _relayed(house, book, dead, found)
-    _refused(house, book, first.keys(), dead, found)
+    copies, given_up = _relayed(house, book, dead, spoiled["hop"], found)
+    _refused(house, book, first.keys() - spoiled["hop"], dead, found)
     _leftovers(house, found)
     found.effects = sum(times for times, _ in first.values()) + len(second) + len(checked) + copies
     if counters:
@@ -100,11 +106,17 @@ Arrived = dict[int, tuple[int, str]]
 """Number of a mail to how often it is there, and its id."""
 
 
-def _files(folder: Path, name: str, found: Found) -> Arrived:
+def _files(folder: Path, name: str, found: Found, shelf: Shelf | None = None) -> Arrived:
     arrived: Arrived = {}
     for path in folder.iterdir() if folder.exists() else ():
-        if not path.name.startswith("."):
+        if not path.name.startswith(".") and (shelf is None or path.name not in shelf.changed):
             read_mail(path.read_bytes(), f"{name}/{path.name}", arrived, found)
+    if shelf is not None:
+        for path in shelf.moved.iterdir() if shelf.moved.exists() else ():
+            read_mail(path.read_bytes(), f"{name}, moved/{path.name}", arrived, found)
+        for number, mail_id in (*shelf.taken, *shelf.changed.values()):
+            arrived[number] = (arrived.get(number, (0, ""))[0] + 1, mail_id)
+        found.torn += shelf.wrong
     for number, (times, _) in arrived.items():
         if times > 1:
             found.repeated.append(f"{number} is in {name} {times} times")
@@ -132,6 +144,27 @@ def hold(name: str, arrived: Arrived, acknowledged: set[int], possible: set[int]
         found.other.append(f"in {name} and never sent: {some(strange)}")
 
 
+def _spoiled(house: House, found: Found) -> defaultdict[str, set[int]]:
+    """Output to the numbers of mails that it did not get because they were spoiled in the spool: each has a
+    record that says so, and lies there as it was spoiled. The records are dropped then, and the mails."""
+    config = DeliveryConfig.model_validate({"flows": {}, "spool": f"file://{house.spool}"})
+    missed: defaultdict[str, set[int]] = defaultdict(set)
+    with closing(open_dead_letters(config, house.folder, {})) as letters:
+        records = [each for each in letters.list(Selection()) if each.id in house.spoiled]
+        for record in records:
+            if record.reason != DAMAGED:
+                found.other.append(f"spoiled, and dead for another reason: {record}")
+            elif stored_digest(house, record.id) != house.spoiled[record.id].digest:
+                found.lost.append(f"spoiled, and not kept as it was: {record}")
+            missed[record.output].add(house.spoiled[record.id].number)
+        for record in records:
+            letters.drop(record)
+    found.spoiled = len(records)
+    if house.spoiled and not records:
+        found.other.append(f"{len(house.spoiled)} mails were spoiled, and no record says so")
+    return missed
+
+
 def _dead(house: House, ids: dict[str, int], found: Found) -> dict[int, DeadRecord]:
     """The dead records by number; afterwards they are dropped, and their mails with them."""
     config = DeliveryConfig.model_validate({"flows": {}, "spool": f"file://{house.spool}"})
@@ -153,7 +186,9 @@ def _dead(house: House, ids: dict[str, int], found: Found) -> dict[int, DeadReco
     return records
 
 
-def _relayed(house: House, book: Book, dead: dict[int, DeadRecord], found: Found) -> tuple[int, int]:
+def _relayed(
+    house: House, book: Book, dead: dict[int, DeadRecord], spoiled: set[int], found: Found
+) -> tuple[int, int]:
     """How many mails arrived at the next hop, and how many of them were given up because its answer
     was lost: those are not counted as delivered."""
     arrived: Arrived = {}
@@ -174,7 +209,7 @@ def _relayed(house: House, book: Book, dead: dict[int, DeadRecord], found: Found
         record = dead[number]
         if house.plan.on_doubt != "dead-letter" or not doubts[record.id]:
             found.other.append(f"{number} was given up: {record.reason}")
-    acknowledged = book.acknowledged(recipient=RELAYED)
+    acknowledged = book.acknowledged(recipient=RELAYED) - spoiled
     served = arrived | dict.fromkeys(doubted, (1, ""))
     hold("next hop", served, acknowledged, book.possible(recipient=RELAYED), found)
     return sum(times for times, _ in arrived.values()), len(doubted & set(arrived))

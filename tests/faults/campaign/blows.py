@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from tests.faults.campaign import spoiling
+from tests.faults.campaign.disk_blows import DISK_BLOWS, NEED_A_THIN_DISK
 from tests.faults.campaign.house import House, Plan
 from tests.support.net import answers, wait_until
 
@@ -201,6 +203,8 @@ BLOWS: Final[dict[str, tuple[Blow, int]]] = {
     "output in the way": (output_in_the_way, 2),
     "reload": (reload, 2),
     "clock": (clock_jump, 2),
+    **spoiling.LOCAL,
+    **DISK_BLOWS,
 }
 """Each blow with its weight."""
 
@@ -213,7 +217,12 @@ def possible(plan: Plan) -> dict[str, int]:
     if not plan.disks:
         for name in ("spool full", "spool full, kill", "spool read-only", "output full"):
             del left[name]
+    if not plan.thin:
+        for name in NEED_A_THIN_DISK:
+            del left[name]
     left["clock"] = 6 if plan.clock else 0
+    for name in () if plan.clock else (spoiling.AHEAD, spoiling.BACK):
+        del left[name]
     return left
 
 

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from tests.faults.campaign import spoiling
 from tests.faults.campaign.audit import Found, audit, traces
 from tests.faults.campaign.blows import BLOWS, GENTLE, possible
 from tests.faults.campaign.clients import busy
+from tests.faults.campaign.disk_blows import PROOFS, cut
 from tests.faults.campaign.house import House, Plan, house, may_mount
 from tests.faults.campaign.letters import Book
 from tests.faults.campaign.weather import ZONES, Judge, NextHop
@@ -20,10 +22,12 @@ from tests.support.net import wait_until
 
 PLANS: Final = (
     Plan(),
-    Plan(workers=2),
+    Plan(workers=2, clock=True),
     Plan(on_doubt="dead-letter"),
     Plan(workers=2, durable=False),
     Plan(clock=True),
+    Plan(disks=False, thin=True),
+    Plan(disks=False, thin=True, workers=2, on_doubt="dead-letter"),
 )
 """The houses of the episodes, one after the other."""
 
@@ -40,6 +44,7 @@ class Summary:
     rounds: int = 0
     found: Found = field(default_factory=Found)
     blows: Counter[str] = field(default_factory=Counter)
+    struck: Counter[str] = field(default_factory=Counter)
     codes: Counter[int] = field(default_factory=Counter)
     seconds: float = 0.0
 
@@ -53,7 +58,8 @@ class Summary:
         return (
             f"{self.rounds} rounds, {found.mails} mails taken of {found.sent} sent, {len(found.lost)} lost, "
             f"{len(found.torn)} torn, {len(found.repeated)} repeated ({found.effects} effects, "
-            f"{copies}, {found.dead} dead with a reason; replies {codes}; "
+            f"{copies}, {found.dead} dead with a reason, {found.spoiled} spoiled and dead; replies {codes}; "
+            f"struck {dict(sorted(self.struck.items()))}; "
             f"{self.seconds:.0f} s)"
         )
 
@@ -76,15 +82,24 @@ def episode(folder: Path, plan: Plan, rounds: int, mails: int, seed: str, say: S
         made.fair_weather()
         assert made.relay.alive, f"the relay ended:\n{made.relay.log()[-4_000:]}"
         made.quiet()
+        if made.thin is not None:
+            # What left the spool is on the disk, or it is nowhere.
+            cut(made)
+            made.relay.start()
+            made.quiet()
         found = audit(made, book, counters=summary.blows.keys() <= GENTLE)
         assert made.relay.stop() == 0
         made.relay.start()
         assert made.relay.stop() == 0
         found.other += traces(made)
+        missed = [name for name in spoiling.LOCAL if summary.blows[name] and not made.struck[name]]
+        found.other += [f"the blow {name!r} hit nothing" for name in missed]
+    summary.struck.update(made.struck)
     summary.found = found
     summary.codes.update(book.codes)
     summary.seconds = time.monotonic() - began
     assert not found.wrong, f"seed {seed!r}:\n" + "\n".join(found.wrong[:40])
+    assert all(made.struck[proof] for name, proof in PROOFS.items() if summary.blows[name]), made.struck
     return summary
 
 

@@ -7,13 +7,15 @@ import contextlib
 import os
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tests.faults.campaign.clocked import set_clock
+from tests.faults.campaign.consumers import Shelf
 from tests.faults.campaign.letters import CHECKED, DOOR
 from tests.faults.campaign.weather import ZONES, Judge, NextHop
 from tests.support import process
@@ -23,9 +25,14 @@ from tests.support.servers.dns_server import DnsServer
 from tests.support.servers.endpoint import endpoint
 from tests.support.servers.relay import Relay
 from tests.support.servers.smarthost import Smarthost, smarthost
+from tests.support.thin_disk import ThinDisk, thin_disk
+
+if TYPE_CHECKING:
+    from tests.faults.campaign.spoiling import Spoiled
 
 SPOOL_DISK: Final = 256  # megabytes
 OUTPUT_DISK: Final = 256
+THIN_DISK: Final = 384
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,8 @@ class Plan:
     """Spool and second output on small file systems of their own."""
     clock: bool = False
     """The relay's wall clock can be set."""
+    thin: bool = False
+    """Spool and outputs on one disk that can lose writes, and the power can fail; `disks` is then False."""
 
 
 class Clocked(Relay):
@@ -71,9 +80,25 @@ class House:
         if plan.disks:
             self.spool_disk = stack.enter_context(small_disk(folder / "spool-disk", SPOOL_DISK))
             self.output_disk = stack.enter_context(slowable_disk(folder / "output-disk", OUTPUT_DISK))
+        self.thin: ThinDisk | None = None
+        self.struck: Counter[str] = Counter()
+        """What the blows did that prove that they strike."""
         self.spool = folder / "spool-disk" / "spool"
         self.second = folder / "output-disk" / "second"
+        self.checked = folder / "relay" / "checked"
+        first = folder / "relay" / "received"
+        if plan.thin:
+            self.thin = stack.enter_context(thin_disk(folder / "thin", THIN_DISK))
+            first, self.second, self.checked = (
+                self.thin.path / name for name in ("received", "second", "checked")
+            )
+            self.spool = self.thin.path / "spool"
+            self._make_room(self.thin, first)
+        self.shelves = [Shelf(self.second), Shelf(self.checked)]
         self.clock = folder / "clock"
+        """Blow to how much it hit, of those that count it."""
+        self.spoiled: dict[str, Spoiled] = {}
+        """Id to what was done to a stored mail."""
         self.metrics_port = free_port()
         checked = free_port()
         self.set_clock(0.0)
@@ -85,8 +110,7 @@ class House:
             {"name": DOOR, "port": self.relay.port, "bind": HOST},
             {"name": CHECKED, "port": checked, "bind": HOST},
         ]
-        self.first = self.relay.received
-        self.checked = self.relay.folder / "checked"
+        self.first = self.relay.received = first
         self.ports: Mapping[str, int] = {DOOR: self.relay.port, CHECKED: checked}
 
     def _config(self, checked: int, judge: str) -> dict[str, Any]:
@@ -130,12 +154,21 @@ class House:
                         {"type": "http-filter", "url": judge},
                         {"type": "mail-auth", "mailauth": {"resolver": resolver}},
                     ],
-                    "outputs": [{"type": "file", "path": "{folder}/checked", "name": "checked"}],
+                    "outputs": [{"type": "file", "path": str(self.checked), "name": "checked"}],
                 },
             },
             "loggers": [{"type": "CONSOLE", "format": "json"}],
             "options": {"minFreeSpace": 4_000_000, "socketTimeout": 20_000, "closeTimeout": 8_000},
         }
+
+    def _make_room(self, disk: ThinDisk, first: Path) -> None:
+        """Have all folders' own blocks on the disk."""
+        parts = [self.spool / f"part-{number}" for number in range(self.plan.workers)]
+        inner = [part / name for part in parts for name in ("large", "staging")]
+        moved = [folder.with_name(f"{folder.name}-moved") for folder in (self.second, self.checked)]
+        self.spool.mkdir(mode=0o700)
+        for folder in (*parts, *inner, first, self.second, self.checked, *moved):
+            disk.make_room(folder)
 
     def set_clock(self, seconds: float) -> None:
         """Set the relay's wall clock so far ahead of the real one."""
@@ -152,6 +185,10 @@ class House:
         """Everything around works again."""
         self.next_hop.mood = self.judge.mood = "fine"
         self.dns.zone = ZONES["fine"]
+
+    def retries(self) -> int:
+        """How many attempts at the next hop failed so far, as the log says."""
+        return self.relay.log().count("output failed, will be tried again")
 
     def databases(self) -> list[Path]:
         """The spool's parts."""

@@ -71,7 +71,7 @@ class Targets:
         return [json.loads(message["Body"]) for message in answer.get("Messages", [])]
 
     def _sent(self) -> list[Any]:
-        with urllib.request.urlopen(f"{self.aws.url}/_ministack/ses/messages", timeout=10) as answer:
+        with urllib.request.urlopen(f"{self.aws.url}/_ministack/ses/messages", timeout=PATIENCE) as answer:
             return [one for account in json.load(answer)["messages"].values() for one in account]
 
 

@@ -63,8 +63,10 @@ class Place:
     prefix = "relay/"
 
     def __init__(self, *, keep: bool = False, give_up_after: float = 259_200.0) -> None:
-        self.store = MemoryStore()
         self.now = 0.0
+        self.ahead = 0.0
+        """How far the provider's clock is ahead of ours."""
+        self.store = MemoryStore(lambda: self.now + self.ahead)
         self.a, self.b = Scripted(), Scripted()
         outputs = [Output("a", "id-a", self.a), Output("b", "id-b", self.b)]
         self.receipts = MemoryReceipts()

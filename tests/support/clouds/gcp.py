@@ -20,7 +20,7 @@ from typing import Any, Final, Self
 
 import pytest
 
-from tests.support.net import HOST, answers, free_port, wait_until
+from tests.support.net import HOST, PATIENCE, answers, free_port, wait_until
 
 PROJECT: Final = "test-project"
 
@@ -90,7 +90,9 @@ class Process:
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             # Its children share the port, and may die a moment later.
-            wait_until(lambda: not answers(self.port), seconds=20, what=f"{self.output.stem} to be gone")
+            wait_until(
+                lambda: not answers(self.port), seconds=PATIENCE, what=f"{self.output.stem} to be gone"
+            )
 
     @property
     def pid(self) -> int:

@@ -6,15 +6,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from functions.bucket.store import Stored
+from functions.bucket.store import Stored, Times
 from functions.errors import Temporary
 
 
 class MemoryStore:
-    """`functions.bucket.store.ObjectStore`. `fails` is asked before each operation whether it fails."""
+    """`functions.bucket.store.ObjectStore`. `fails` is asked before each operation whether it fails;
+    `clock` is the provider's own."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self.objects: dict[str, bytes] = {}
+        self.modified: dict[str, float] = {}
+        self.clock = clock
         self.fails: Callable[[str, str], bool] = lambda verb, key: False
         self._lock = threading.Lock()
 
@@ -33,11 +36,13 @@ class MemoryStore:
             if key in self.objects:
                 return False
             self.objects[key] = data
+            self.modified[key] = self.clock()
             return True
 
     def replace(self, key: str, data: bytes, content_type: str) -> None:
         self._check("replace", key)
         self.objects[key] = data
+        self.modified[key] = self.clock()
 
     def delete(self, key: str) -> None:
         self._check("delete", key)
@@ -47,7 +52,11 @@ class MemoryStore:
         self._check("list", prefix)
         for key in sorted(self.objects):
             if key.startswith(prefix):
-                yield Stored(key, len(self.objects[key]), time.time())
+                yield Stored(key, len(self.objects[key]), self.modified.get(key, self.clock()))
+
+    def times(self, key: str) -> Times | None:
+        self._check("times", key)
+        return Times(self.modified[key], self.clock()) if key in self.objects else None
 
     def under(self, prefix: str) -> list[str]:
         """Keys below a prefix."""

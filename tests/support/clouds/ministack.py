@@ -93,7 +93,9 @@ class Ministack:
             region_name=REGION,
             aws_access_key_id="test",
             aws_secret_access_key="test",
-            config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 2}),
+            config=Config(
+                s3={"addressing_style": "path"}, retries={"total_max_attempts": 2}, read_timeout=PATIENCE
+            ),
         )
 
     def log(self) -> str:

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from functions.aws.deadletter import open_dead_letters
 from functions.aws.function import LambdaFunction
 from functions.aws.receipts import TABLE
 from functions.aws.spool import doorbell
+from functions.backends import open_dead_letters
 from functions.bucket.deadletters import BucketDeadLetters
 from functions.config import DeliveryConfig
 from tests.support.clouds.ministack import ACCOUNT, REGION, Ministack

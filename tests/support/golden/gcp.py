@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.error import HTTPError
 
+from functions.backends import open_dead_letters
 from functions.bucket.deadletters import BucketDeadLetters
 from functions.config import DeliveryConfig
 from functions.gcp.clients import close, storage_client
-from functions.gcp.deadletter import open_dead_letters
 from functions.gcp.function import TIMEOUT, CloudRunFunction
 from tests.support.clouds.gcp import PROJECT, FakeGcs, Pubsub
 from tests.support.golden.bucket import EVENTS, NEXT, SPOOL, TARGET, Site, record

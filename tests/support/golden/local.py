@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import sqlite3
 import threading
@@ -170,7 +171,9 @@ async def record(recording: Path, folder: Path) -> None:
         ids: dict[str, str] = {}
 
         def submit(name: str, content: BytesContent | FileContent) -> None:
-            envelope = new_envelope("fresh" if name == LARGE else name)
+            whole = content.read()
+            told = {"size": len(whole), "sha256": hashlib.sha256(whole).hexdigest()}
+            envelope = new_envelope("fresh" if name == LARGE else name).model_copy(update=told)
             ids[name] = envelope.id
             if content.path is not None:
                 content.path = content.path.rename(site.part.large / f"{envelope.id}.eml")

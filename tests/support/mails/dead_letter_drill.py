@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from tests.support.net import wait_until
+from tests.support.net import PATIENCE, wait_until
 
 FIRST: Final = 12
 """Mails of the first batch; the second has two."""
@@ -82,12 +82,12 @@ def carry_out(drill: Drill) -> None:
     begun = _now()
     for number in range(FIRST):
         drill.send(number)
-    wait_until(lambda: drill.dead() == 2 * FIRST, seconds=60, what="the first dead letters")
+    wait_until(lambda: drill.dead() == 2 * FIRST, seconds=PATIENCE, what="the first dead letters")
     between = _now()
     for number in range(FIRST, FIRST + 2):
         drill.send(number)
     total = 2 * FIRST + 4
-    wait_until(lambda: drill.dead() == total, seconds=60, what="all dead letters")
+    wait_until(lambda: drill.dead() == total, seconds=PATIENCE, what="all dead letters")
     one = _filters(drill, begun, between, total)
 
     assert f"Subject: mail {FIRST}" in drill.say("show", drill.listed("--since", between)[0]["id"])
@@ -99,7 +99,7 @@ def carry_out(drill: Drill) -> None:
     assert drill.dead() == total - 2
     drill.mend()
     assert f"{total - 2} replayed" in drill.say("replay", "--all", "--now")
-    wait_until(lambda: not drill.unfinished(), seconds=90, what="all to be delivered")
+    wait_until(lambda: not drill.unfinished(), seconds=PATIENCE, what="all to be delivered")
     assert drill.dead() == 0
     alive = FIRST + 1
     _settle(drill, {1: alive})
@@ -153,7 +153,7 @@ def _settle(drill: Drill, times: dict[int, int]) -> None:
     """Wait until nothing is owed; then so many mails came out so often."""
     wait_until(
         lambda: not drill.unfinished() and Counter(drill.notified().values()) == times,
-        seconds=60,
+        seconds=PATIENCE,
         what=f"{times}, not {drill.notified()}",
     )
 

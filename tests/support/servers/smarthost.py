@@ -255,8 +255,8 @@ class _Conversation:
         asked = False
         size = 0
         while (piece := self.file.readline()) != b".\r\n":
-            if not piece:
-                raise EOFError
+            if not piece.endswith(b"\n"):
+                raise EOFError  # cut, within a line or between two
             assert piece.endswith(b"\r\n"), f"a bare LF in the mail: {piece[-20:]!r}"
             assert b"\r" not in piece[:-2], f"a bare CR in the mail: {piece[-20:]!r}"
             size += len(piece)

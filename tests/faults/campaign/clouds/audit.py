@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from typing import Any, Final
@@ -10,6 +11,7 @@ from tests.faults.campaign.audit import Arrived, Found, faults, hold, read_mail,
 from tests.faults.campaign.clouds.site import FILED_FLOW, Site
 from tests.faults.campaign.clouds.spy import entries
 from tests.faults.campaign.letters import RELAYED, UNKNOWN, Book
+from tests.support.mails.damage import DAMAGED
 
 _IN_DOUBT: Final = re.compile(
     r"an earlier run ended|no receipt could be written|may have taken it|Connection|Timeout|closed",
@@ -26,19 +28,21 @@ def audit(site: Site, book: Book) -> Found:
     them."""
     found = Found(mails=book.taken, sent=len(book.sent))
     stored: Arrived = {}
+    numbers = {mail_id: one.number for mail_id, one in site.spoiled.items()}
     for key, octets in site.stored().items():
         read_mail(octets, key, stored, found)
     if twice := [number for number, (times, _) in stored.items() if times > 1]:
         found.repeated.append(f"stored under several keys: {some(twice)}")
-    hold("the store", stored, book.acknowledged(), book.possible(), found)
     if half := book.cut & stored.keys():
         found.torn.append(f"mails that were never sent whole: {some(half)}")
     ids = {mail_id: number for number, (_, mail_id) in stored.items()}
     dead = _dead(site, ids, found)
+    missed = {numbers[mail_id] for mail_id, output in _spoiled(site, dead, found) if output == "store"}
+    hold("the store", stored, book.acknowledged() - missed, book.possible(), found)
     for output in site.repeating.keys() - {"hop"}:
         _copies(site, output, ids, dead, found)
-    copies = _relayed(site, book, ids, dead, found)
-    _refused(site, book, ids, dead, found)
+    copies = _relayed(site, book, numbers | ids, dead, found)
+    _refused(site, book, numbers | ids, dead, found)
     _receipts(site, ids, dead, found)
     _leftovers(site, found)
     counted = sum(counter.total() for counter in site.copies.values())
@@ -51,7 +55,7 @@ def _dead(site: Site, ids: dict[str, int], found: Found) -> Dead:
     dead: Dead = {}
     for record in map(json.loads, lines):
         key = (record["id"], record["output"])
-        if record["id"] not in ids:
+        if record["id"] not in ids and not _is_spoiled(site, record):
             found.other.append(f"a dead record of a mail that was never stored: {record}")
         if not record["reason"] or not record["code"]:
             found.other.append(f"a dead record without a reason: {record}")
@@ -62,6 +66,25 @@ def _dead(site: Site, ids: dict[str, int], found: Found) -> Dead:
     return dead
 
 
+def _is_spoiled(site: Site, record: dict[str, Any]) -> bool:
+    """Whether a mail was given up because it was spoiled in the spool."""
+    return record["id"] in site.spoiled and record["reason"] == DAMAGED
+
+
+def _spoiled(site: Site, dead: Dead, found: Found) -> list[tuple[str, str]]:
+    """Mail and output of each record that says so; the object is still there, as it was spoiled."""
+    spoiled = [key for key, record in dead.items() if _is_spoiled(site, record)]
+    keys = {key.rpartition("/")[2].removesuffix(".eml"): key for key in site.keys("spool/")}
+    for mail_id in {mail_id for mail_id, _ in spoiled}:
+        data = site.read_spooled(keys[mail_id]) if mail_id in keys else None
+        if data is None or hashlib.sha256(data).digest() != site.spoiled[mail_id].digest:
+            found.lost.append(f"{mail_id} was spoiled, and is not kept as it was")
+    found.spoiled = len(spoiled)
+    if site.spoiled and not spoiled:
+        found.other.append(f"{len(site.spoiled)} mails were spoiled, and no record says so")
+    return spoiled
+
+
 def _copies(site: Site, output: str, ids: dict[str, int], dead: Dead, found: Found) -> None:
     """Of an output whose API would repeat: each mail once, and again only where the function's log
     says that it was in doubt."""
@@ -69,7 +92,7 @@ def _copies(site: Site, output: str, ids: dict[str, int], dead: Dead, found: Fou
     for mail_id, number in ids.items():
         times, known = counted[mail_id], doubts[mail_id, output]
         record = dead.get((mail_id, output))
-        if record is not None and not _doubtful(site, record, known):
+        if record is not None and not _may_be_dead(site, record, known):
             found.other.append(f"{number} was given up by {output}: {record['reason']}")
         if times == 0 and record is None:
             found.lost.append(f"{number} did not come out of {output} ({mail_id})")
@@ -83,9 +106,11 @@ def _copies(site: Site, output: str, ids: dict[str, int], dead: Dead, found: Fou
         found.other.append(f"{output} has mails that were never stored: {sorted(strange)[:5]}")
 
 
-def _doubtful(site: Site, record: dict[str, Any], known: int) -> bool:
-    """Whether an output was given up because its outcome was in doubt, as it was told to."""
-    return site.on_doubt == "dead-letter" and bool(known or _IN_DOUBT.search(record["reason"]))
+def _may_be_dead(site: Site, record: dict[str, Any], known: int) -> bool:
+    """Whether an output was given up because its outcome was in doubt, as it was told to, or because the
+    mail was spoiled."""
+    doubtful = site.on_doubt == "dead-letter" and bool(known or _IN_DOUBT.search(record["reason"]))
+    return doubtful or _is_spoiled(site, record)
 
 
 def _relayed(site: Site, book: Book, ids: dict[str, int], dead: Dead, found: Found) -> int:
@@ -107,7 +132,7 @@ def _relayed(site: Site, book: Book, ids: dict[str, int], dead: Dead, found: Fou
         if output == "hop" and mail_id in ids and record["recipients"] != [UNKNOWN]
     }
     for number, (mail_id, record) in given_up.items():
-        if not _doubtful(site, record, doubts[mail_id, "hop"]):
+        if not _may_be_dead(site, record, doubts[mail_id, "hop"]):
             found.other.append(f"{number} was given up by hop: {record['reason']}")
     served = arrived | dict.fromkeys(given_up, (1, ""))
     hold("next hop", served, book.acknowledged(recipient=RELAYED), book.possible(recipient=RELAYED), found)
@@ -124,7 +149,7 @@ def _refused(site: Site, book: Book, ids: dict[str, int], dead: Dead, found: Fou
             continue
         refused.add(ids.get(mail_id, 0))
         told = "no such user" in record["reason"] and record["code"] == "5.1.1"
-        if not told and not _doubtful(site, record, doubts[mail_id, "hop"]):
+        if not told and not _may_be_dead(site, record, doubts[mail_id, "hop"]):
             found.other.append(f"{mail_id} is dead for another reason: {record['reason']}")
     if silent := taken - refused:
         found.lost.append(f"refused by the next hop without a record: {some(silent)}")

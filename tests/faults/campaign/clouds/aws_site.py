@@ -95,6 +95,15 @@ class AwsSite(Site):
     def keys(self, below: str) -> list[str]:
         return self.stack.keys(prefix=cloud.PREFIX + below)
 
+    def read_spooled(self, key: str) -> bytes | None:
+        try:
+            return self.stack.read(key)
+        except self.stack.s3.exceptions.NoSuchKey:
+            return None
+
+    def write_spooled(self, key: str, data: bytes) -> None:
+        self.stack.s3.put_object(Bucket=self.stack.bucket, Key=key, Body=data)
+
     def stored(self) -> dict[str, bytes]:
         return self.stack.stored()
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from tests.faults.campaign import spoiling
 from tests.faults.campaign.clouds.proxy import BLOCKING, MOODS
 from tests.faults.campaign.clouds.site import WORKERS, Site
 from tests.faults.campaign.episodes import Say
@@ -122,6 +123,7 @@ BLOWS: Final[Mapping[str, tuple[Blow, int]]] = {
     "events lost": (_silence, 2),
     "events at once": (_at_once, 3),
     "clocks set": (_clock, 2),
+    **spoiling.CLOUDS,
 }
 """Each blow with its weight. In the first rounds of an episode each of them comes once."""
 

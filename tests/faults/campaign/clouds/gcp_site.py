@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar, Final
+from urllib.error import HTTPError
 
 from functions.config import DeliveryConfig
 from functions.delivery.engine import output_key
@@ -94,6 +95,15 @@ class GcpSite(Site):
 
     def keys(self, below: str) -> list[str]:
         return self.stack.gcs.keys(self.stack.bucket, cloud.PREFIX + below)
+
+    def read_spooled(self, key: str) -> bytes | None:
+        try:
+            return self.stack.gcs.read(self.stack.bucket, key)
+        except HTTPError:
+            return None
+
+    def write_spooled(self, key: str, data: bytes) -> None:
+        self.stack.gcs.write(self.stack.bucket, key, data)
 
     def stored(self) -> dict[str, bytes]:
         return self.stack.stored()

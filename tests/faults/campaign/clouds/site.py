@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from functions.bucket.marks import Marks, dead_name, spooled_id
 from tests.faults.campaign.clocked import set_clock
@@ -29,6 +29,9 @@ from tests.support import process
 from tests.support.net import HOST
 from tests.support.servers.relay import ROOT
 from tests.support.servers.smarthost import Smarthost, smarthost
+
+if TYPE_CHECKING:
+    from tests.faults.campaign.spoiling import Spoiled
 
 PREFIX: Final = "relay/"
 WORKERS: Final = 2
@@ -64,6 +67,10 @@ class Site(ABC):
         """Output to how often each mail's id came out of it."""
         self.known: list[str] = []
         """Keys that lay in the spool at some time."""
+        self.struck: Counter[str] = Counter()
+        """Blow to how much it hit, of those that count it."""
+        self.spoiled: dict[str, Spoiled] = {}
+        """Id to what was done to a stored mail."""
         self.outage_ends = 0.0
         self._apart: list[subprocess.Popen[bytes]] = []
         self.store: Proxy
@@ -131,6 +138,14 @@ class Site(ABC):
     @abstractmethod
     def keys(self, below: str) -> list[str]:
         """The spool's keys below `PREFIX` and this."""
+
+    @abstractmethod
+    def read_spooled(self, key: str) -> bytes | None:
+        """An object of the spool's bucket, past all proxies; None where there is none."""
+
+    @abstractmethod
+    def write_spooled(self, key: str, data: bytes) -> None:
+        """Store an object there, whatever was under its key."""
 
     @abstractmethod
     def stored(self) -> dict[str, bytes]:

@@ -45,6 +45,8 @@ def test_what_is_ours_among_others() -> None:
     [
         "",
         "{",
+        "[" * 100_000,
+        "9" * 10_000,
         "[]",
         "null",
         '"x"',

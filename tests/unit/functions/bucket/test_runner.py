@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from typing import Any
 
@@ -9,15 +10,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from functions.bucket.deadletters import BucketDeadLetters
 from functions.bucket.marks import spooled_id
-from functions.bucket.runner import ENVELOPE, Fate
-from functions.delivery.engine import SKEW, Delivery, Output
+from functions.bucket.runner import Fate
+from functions.bucket.sweep import WINDOW, sweep
+from functions.delivery.engine import ENVELOPE, SKEW, Delivery, Output
 from functions.delivery.events import DeliveryEvents
 from functions.errors import Permanent, Temporary
 from functions.message.envelope import Envelope, Refused
+from functions.processors.base import Job, Processor
 from functions.spool.dead_record import DeadRecord
-from functions.spool.object import split_object
+from functions.spool.deadletters import Selection
+from functions.spool.object import encode_object, kept_key, split_object
 from tests.support.clouds.bucket_runner import Place, Scripted
+from tests.support.mails.damage import DAMAGED, DAMAGES, HOSTILE, flipped, object_of
 from tests.support.mails.spooled import MAIL, envelope_of, spool_object
 
 
@@ -301,3 +307,216 @@ class TestListingOfMarks:
         for _ in range(2):
             assert place.run(key, stored=True).fate is Fate.PARKED
         assert counted == ["a"]
+
+
+class TestDamagedMail:
+    """What was stored is held against the size and the hash of what was accepted, before any effect."""
+
+    @pytest.mark.parametrize("how", DAMAGES)
+    @pytest.mark.parametrize("size", [0, 1_500_000])
+    def test_it_is_a_dead_record_and_the_object_stays(self, place: Place, how: str, size: int) -> None:
+        content = MAIL + b"xy" * size
+        key, envelope = place.put(content)
+        damaged = encode_object(envelope, DAMAGES[how](content))
+        place.store.objects[key] = damaged
+        assert place.run(key, stored=True).fate is Fate.PARKED
+        assert {record.output: record.reason for record in records(place).values()} == {
+            "a": DAMAGED,
+            "b": DAMAGED,
+        }
+        assert not place.a.effects
+        assert place.store.objects[key] == damaged
+
+    def test_neither_sweeps_nor_replays_deliver_it_and_none_goes_on_for_ever(self, place: Place) -> None:
+        key, _ = place.put()
+        place.store.objects[key] = flipped(place.store.objects[key])
+        letters = BucketDeadLetters(place.store, place.prefix, place.ring)
+        for _ in range(3):
+            assert place.run(key).fate is Fate.PARKED
+            place.now += 86_400
+            sweep(
+                place.store, place.prefix, place.ring,
+                now=place.now, since=place.now - WINDOW, seconds_left=lambda: 1_000.0,
+            )  # fmt: skip
+            assert not place.rung
+            for record in list(letters.list(Selection())):
+                assert record.reason == DAMAGED
+                letters.replay(record, now=False)
+        assert place.run(key).fate is Fate.PARKED
+        assert key in place.store.objects
+        assert not place.a.effects
+        assert not place.b.effects
+
+    def test_what_took_effect_before_is_neither_repeated_nor_given_up(self, place: Place) -> None:
+        key, envelope = place.put()
+        place.b.faults = [Temporary("busy")]
+        assert place.run(key).fate is Fate.LATER
+        place.store.objects[key] = flipped(place.store.objects[key])
+        assert place.run(key, attempts=1).fate is Fate.PARKED
+        assert set(records(place)) == {"b"}
+        assert place.a.effects == {(envelope.id, 0): 1}
+        assert not place.b.effects
+
+    def test_it_is_not_kept_as_whole(self) -> None:
+        """Every output is done; what is left to do is the copy."""
+        place = Place(keep=True)
+        key, _ = place.put()
+        place.store.fails = lambda verb, at: verb == "replace"
+        assert place.run(key).fate is Fate.LATER
+        place.store.fails = lambda verb, at: False
+        place.store.objects[key] = flipped(place.store.objects[key])
+        assert place.run(key, attempts=1).fate is Fate.PARKED
+        (record,) = records(place).values()
+        assert record.reason == DAMAGED
+        assert not place.below("kept/")
+        assert key in place.store.objects
+
+    @pytest.mark.parametrize("without", ["sha256", None])
+    def test_an_older_listeners_mail_without_a_hash_is_held_against_its_size(
+        self, place: Place, without: str | None
+    ) -> None:
+        for content, fate in ((MAIL, Fate.FINISHED), (MAIL[:-1], Fate.PARKED)):
+            key, envelope = place.put()
+            raw = json.loads(envelope.to_json())
+            if without is None:
+                raw["sha256"] = ""
+            else:
+                del raw[without]
+            place.store.objects[key] = object_of(json.dumps(raw).encode(), content)
+            assert place.run(key).fate is fate
+
+    def test_a_processor_that_reads_it_gets_no_byte_of_it(self, place: Place) -> None:
+        """Also one that takes no receipts, and one that asks for a piece only."""
+        seen: list[bytes] = []
+
+        class Reads(Processor):
+            def process(self, job: Job) -> None:
+                assert job.mail.content.path is None
+                with job.mail.content.open() as stream:
+                    seen.append(stream.read(10))
+
+        place.home.replace(Delivery({"in": [Output("reads", "id", Reads())]}))
+        key, _ = place.put()
+        place.store.objects[key] = flipped(place.store.objects[key])
+        assert place.run(key).fate is Fate.PARKED
+        assert not seen
+
+
+class TestHostileEnvelopes:
+    @pytest.mark.parametrize("name", HOSTILE)
+    def test_each_is_a_dead_record(self, place: Place, name: str) -> None:
+        key, envelope = place.put()
+        hostile = object_of(HOSTILE[name](envelope), MAIL)
+        place.store.objects[key] = hostile
+        assert place.run(key).fate is Fate.LATER, "a newer listener may have written it"
+        place.now += SKEW + 1
+        assert place.run(key).fate is Fate.PARKED
+        (record,) = records(place).values()
+        assert (record.key, record.code) == (ENVELOPE, "5.6.0")
+        assert len(record.reason) < 500
+        assert not place.a.calls
+        assert place.store.objects[key] == hostile
+        letters = BucketDeadLetters(place.store, place.prefix, place.ring)
+        assert letters.show(record).record == record
+
+    @pytest.mark.parametrize("size", [4_300_000, 40_000_000])
+    @pytest.mark.parametrize("fold", [b"", b"\r\n "])
+    def test_a_head_that_has_no_end(self, place: Place, size: int, fold: bytes) -> None:
+        key, _ = place.put()
+        line = b"A" * 998 + fold
+        place.store.objects[key] = b"X-SMTP-Relay-Envelope: " + line * (size // len(line))
+        place.now += SKEW + 1
+        assert place.run(key).fate is Fate.PARKED
+
+    def test_an_object_that_does_not_fit_into_memory(
+        self, place: Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def read(key: str, most: int | None = None) -> bytes:
+            raise MemoryError
+
+        key, _ = place.put()
+        monkeypatch.setattr(place.store, "read", read)
+        assert place.run(key).fate is Fate.LATER, "there may be more room in a moment"
+        place.now += SKEW + 1
+        assert place.run(key).fate is Fate.PARKED
+        assert key in place.store.objects
+
+    @pytest.mark.parametrize("name", ["nested lists", "bytes that are no UTF-8", "no recipient"])
+    def test_a_kept_copy_of_that_kind_is_refused_by_name(self, place: Place, name: str) -> None:
+        envelope = envelope_of()
+        at = place.prefix + kept_key(envelope.id, envelope.received_at)
+        place.store.objects[at] = object_of(HOSTILE[name](envelope), MAIL)
+        letters = BucketDeadLetters(place.store, place.prefix, place.ring)
+        with pytest.raises(Permanent, match="cannot be read"):
+            letters.replay_kept(envelope.id, now=True)
+        assert not place.below("spool/")
+
+    def test_a_damaged_kept_copy_is_not_replayed(self, place: Place) -> None:
+        envelope = envelope_of()
+        at = place.prefix + kept_key(envelope.id, envelope.received_at)
+        place.store.objects[at] = flipped(encode_object(envelope, MAIL))
+        letters = BucketDeadLetters(place.store, place.prefix, place.ring)
+        with pytest.raises(Permanent, match=DAMAGED):
+            letters.replay_kept(envelope.id, now=True)
+        assert not place.below("spool/")
+        assert at in place.store.objects
+
+
+class TestTwoWitnesses:
+    """Our clock alone gives nothing up: the provider's must say the same."""
+
+    DAYS = 4 * 86_400.0
+
+    def jump(self, place: Place, seconds: float) -> None:
+        """Our clock is set; the provider's is not."""
+        place.now += seconds
+        place.ahead -= seconds
+
+    @pytest.mark.parametrize("days", [4, 400, -400])
+    def test_a_clock_that_is_wrong_gives_nothing_up(self, place: Place, days: int) -> None:
+        key, envelope = place.put()
+        place.a.always = Temporary("down")
+        self.jump(place, days * 86_400.0)
+        assert place.run(key).fate is Fate.LATER
+        self.jump(place, -days * 86_400.0)
+        assert not records(place)
+        place.a.always = None
+        assert place.run(key, attempts=1).fate is Fate.FINISHED
+        assert place.a.effects == {(envelope.id, 0): 1}
+
+    def test_when_both_say_it_is_old_it_is(self, place: Place) -> None:
+        key, _ = place.put()
+        place.a.always = Temporary("down")
+        place.now += self.DAYS
+        assert place.run(key).fate is Fate.PARKED
+
+    def test_a_mail_that_came_under_a_wrong_clock_is_given_up_in_time(self, place: Place) -> None:
+        """Its listener's clock was years ahead; the provider knows since when it lies there."""
+        key, _ = place.put()
+        place.now -= 20 * 365 * 86_400.0
+        place.store.modified[key] = place.now
+        place.a.always = Temporary("down")
+        place.now += 3_600.0
+        assert place.run(key).fate is Fate.LATER
+        place.now += self.DAYS
+        assert place.run(key).fate is Fate.PARKED
+
+    def test_a_provider_that_does_not_say_gives_nothing_up(self, place: Place) -> None:
+        key, _ = place.put()
+        place.a.always = Temporary("down")
+        place.now += self.DAYS
+        place.store.fails = lambda verb, at: verb == "times"
+        assert place.run(key).fate is Fate.LATER
+        place.store.fails = lambda verb, at: False
+        assert place.run(key).fate is Fate.PARKED
+
+    @pytest.mark.parametrize("what", ["flow", "object"])
+    def test_what_may_be_of_a_newer_deployment_has_its_hour(self, place: Place, what: str) -> None:
+        key, _ = place.put(flows=("new",) if what == "flow" else ("in",))
+        if what == "object":
+            place.store.objects[key] = b"X-SMTP-Relay-Envelope: !!\r\n\r\n"
+        self.jump(place, self.DAYS)
+        assert place.run(key).fate is Fate.LATER
+        self.jump(place, -self.DAYS)
+        place.now += SKEW + 1
+        assert place.run(key).fate is Fate.PARKED

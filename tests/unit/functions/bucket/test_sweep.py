@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,6 +68,30 @@ def test_notifies_when_a_step_is_passed_and_not_between() -> None:
     assert place.rung == [key]
     place.now += 11 * MINUTE
     assert pass_over(place).rung == 0
+
+
+@pytest.mark.parametrize("days", [-4, -4_000])
+def test_a_clock_that_is_behind_delays_no_mail(days: int) -> None:
+    place = Place()
+    key, _ = place.put()
+    place.now += days * 86_400.0
+    place.ahead = -days * 86_400.0
+    for _ in range(8):
+        place.now += 5 * MINUTE
+        pass_over(place)
+    assert set(place.rung) == {key}
+    assert 2 <= len(place.rung) <= 6, "at its steps, and not at each pass"
+    place.store.fails = lambda verb, at: verb == "times"
+    assert pass_over(place).unfinished == 1
+
+
+def test_a_mail_that_came_under_a_clock_ahead_is_rung_for_when_its_object_is_old_enough() -> None:
+    place = Place()
+    key, _ = place.put(age=-4 * 86_400.0)
+    place.now = time.time()
+    place.store.modified[key] = place.now
+    place.now += 16 * MINUTE
+    assert pass_over(place).rung == 1
 
 
 def test_notifications_off_the_sweep_delivers_all() -> None:

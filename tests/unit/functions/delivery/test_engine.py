@@ -154,6 +154,80 @@ def test_what_fails_for_too_long_is_given_up_but_tried_first() -> None:
     assert next(iter(ledger.dead.values())).reason == "down"
 
 
+class Saying:
+    """A witness that says yes or no, and how often it was asked."""
+
+    def __init__(self, answer: bool) -> None:
+        self.answer = answer
+        self.asked: list[tuple[str, float]] = []
+
+    def waited(self, seconds: float) -> bool:
+        self.asked.append(("waited", seconds))
+        return self.answer
+
+    def older(self, seconds: float) -> bool:
+        self.asked.append(("older", seconds))
+        return self.answer
+
+
+@pytest.mark.parametrize("agrees", [True, False])
+@pytest.mark.parametrize("age", [300_000, -300_000], ids=["old", "from the future"])
+def test_giving_up_takes_the_witness_too(age: float, agrees: bool) -> None:
+    witness = Saying(agrees)
+    made = delivery(Scripted(Temporary("down")))
+    report = made.deliver(mail(age=age), MemoryLedger(), now=NOW, seconds_left=lambda: 900.0, witness=witness)
+    assert report.parked is agrees
+    assert witness.asked == [("waited", 259_200.0)]
+
+
+def test_the_witness_is_asked_when_the_clock_says_that_it_is_time() -> None:
+    witness = Saying(True)
+    made = delivery(Scripted(Temporary("down")))
+    flows = ("in", "gone")
+    made.deliver(mail(flows=flows), MemoryLedger(), now=NOW, seconds_left=lambda: 900.0, witness=witness)
+    assert not witness.asked
+
+
+@pytest.mark.parametrize("agrees", [True, False])
+def test_an_unknown_flow_is_given_up_by_two_witnesses(agrees: bool) -> None:
+    witness = Saying(agrees)
+    one = mail(flows=("gone",), age=SKEW + 1)
+    report = delivery().deliver(one, MemoryLedger(), now=NOW, seconds_left=lambda: 900.0, witness=witness)
+    assert report.parked is agrees
+    assert witness.asked == [("older", SKEW)]
+
+
+def damaged() -> Mail:
+    envelope = mail().envelope
+    return Mail(envelope, BytesContent(b"spoiled"))
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_no_output_has_a_damaged_mail(quick: bool) -> None:
+    class Reading(Processor):
+        def process(self, job: Job) -> Landed | None:
+            raise AssertionError(job.mail.raw(job.flow))
+
+    Reading.quick = quick
+    ledger = MemoryLedger()
+    report = run(delivery(Reading()), ledger, damaged())
+    assert report.parked
+    assert [record.reason for record in ledger.dead.values()] == ["the stored mail is damaged"]
+
+
+def test_what_has_its_receipt_is_done_though_the_mail_is_damaged_now() -> None:
+    class Once(Processor):
+        def process(self, job: Job) -> Landed | None:
+            assert job.once("part", lambda: "anew") == "before"
+            return None
+
+    class Receipts(MemoryLedger):
+        def once(self, mail: Mail, owed: Owed) -> Callable[..., str | None]:  # type: ignore[override]
+            return lambda part, effect: "before"
+
+    assert run(delivery(Once()), Receipts(), damaged()).finished
+
+
 def test_nothing_starts_near_the_end_of_a_run_and_nothing_dies_of_that() -> None:
     processor = Scripted()
     report = run(delivery(processor), MemoryLedger(), mail(age=10**6), seconds=MIN_SECONDS_LEFT - 1)

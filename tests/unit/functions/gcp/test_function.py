@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from functions.bucket.store import Times
 from functions.config import DeliveryConfig
 from functions.gcp.function import CloudRunFunction
 from tests.support.clouds.gcp import FakeGcs
@@ -80,9 +81,17 @@ def test_without_time_nothing_begins(make: Make, gcs: FakeGcs) -> None:
     assert gcs.keys("bucket", "relay/spool/") == [key]
 
 
-def test_older_than_given_up(make: Make, gcs: FakeGcs) -> None:
+def test_older_than_given_up(make: Make, gcs: FakeGcs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By our clock and by Google's: it lies there for so long."""
     function = make({"type": "gcp", "pubsub": "t", "project": "p"})
     key = put(gcs, age=4 * 86_400)
+    store = function.home.store
+    times = store.times(key)
+    assert times is not None
+    assert abs(times.now - times.modified) < 60
+    assert function.handle(push(key)) == (503, None)
+    later = Times(times.modified, times.modified + 4 * 86_400)
+    monkeypatch.setattr(store, "times", lambda key: later)
     assert function.handle(push(key)) == (204, None)
     (dead,) = [name for name in gcs.keys("bucket", "relay/dead/") if name.endswith(".json")]
     assert json.loads(gcs.read("bucket", dead))["code"].startswith("4.")

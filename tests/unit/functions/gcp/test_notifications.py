@@ -28,7 +28,18 @@ def test_a_notification() -> None:
     assert found == GcsNotification("spool/ä +%2F.eml", 123, 3, "7", stored=True)  # keys come as they are
 
 
-@pytest.mark.parametrize("data", [None, "", "!", "bm8=", base64.b64encode(b'{"size": -5}').decode()])
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        "",
+        "!",
+        "bm8=",
+        base64.b64encode(b'{"size": -5}').decode(),
+        base64.b64encode(b'{"size": 1e999}').decode(),
+        base64.b64encode(b"[" * 100_000).decode(),
+    ],
+)
 def test_without_a_size(data: Any) -> None:
     assert doorbell(push(message={"data": data}), "b").size == 0
 

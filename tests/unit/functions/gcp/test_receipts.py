@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from functions.bucket.runner import Later
+from functions.bucket.store import Times
 from functions.delivery.engine import Output, Owed
 from functions.delivery.events import DeliveryEvents
 from functions.errors import Permanent, Temporary
@@ -216,3 +217,33 @@ def test_a_replay_has_receipts_of_its_own(place: Place) -> None:
     place.once()("", place.effect)
     place.mail = Mail(place.mail.envelope.model_copy(update={"replay": 1}), BytesContent(MAIL))
     assert place.once()("", place.effect) == "message-2\nmore"
+
+
+def test_a_claim_made_under_a_clock_days_ahead_keeps_nobody_away_for_days(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its run was killed; by the store it is older than any run may get."""
+    place.now += 4 * 86_400
+    with pytest.raises(Killed):
+        place.once()("", killed)
+    place.now -= 4 * 86_400
+    with pytest.raises(Temporary, match="another run"):
+        place.once()("", place.effect)
+    times = place.store.times
+    assert times("relay/receipts/nothing") is None
+
+    def later(key: str) -> Times:
+        found = times(key)
+        assert found is not None
+        return found._replace(now=found.now + 3_610 + GRACE)
+
+    monkeypatch.setattr(place.store, "times", later)
+    assert place.once()("", place.effect) == "message-1\nmore"
+    assert place.doubts.count == 1
+
+
+@pytest.mark.parametrize(
+    "data", [b"[" * 100_000, b'{"run": "x", "deadline": 1%s}' % (b"0" * 400), b"1" * 9_000]
+)
+def test_a_hostile_claim_has_run_out(data: bytes) -> None:
+    assert Claim.decode(data).deadline == 0.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from contextlib import closing
 from pathlib import Path
 
@@ -86,3 +88,29 @@ def test_by_time_and_by_path(tmp_path: Path) -> None:
         assert [letters.replay_kept(old.id, now=False) for _ in range(2)] == [1, 1]
     with closing(Part(tmp_path / "spool" / "part-0").connect()) as db:
         assert db.execute("SELECT count(*) FROM mail").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_a_copy_whose_sync_failed_is_written_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template: str
+) -> None:
+    """The folder's error is told once; nothing of that attempt need be on the disk."""
+    real, failing = os.fsync, [True]
+
+    def fsync(fd: int) -> None:
+        if failing and Path(f"/proc/self/fd/{fd}").readlink().is_dir():
+            failing.clear()
+            raise OSError(errno.EIO, "Input/output error")
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    keeper = Keeper(template, tmp_path, durable=True)
+    envelope = envelope_of()
+    with pytest.raises(OSError, match="error"):
+        keep(keeper, envelope)
+    path = keeper.find(envelope.id)
+    assert path is not None
+    before = path.stat().st_ino
+    keep(keeper, envelope)
+    assert path.stat().st_ino != before
+    assert read_kept(path) == (envelope, MAIL)

@@ -28,6 +28,8 @@ from functions.local.sweep import sweep_once
 from functions.message.envelope import Client, Envelope, Recipient
 from functions.message.mail import BytesContent, FileContent
 from functions.processors.base import Job, Landed, Processor
+from functions.processors.context import BuildContext
+from functions.processors.file.output import FileOutputOptions, build
 from functions.spool.deadletters import Selection
 
 
@@ -315,6 +317,72 @@ async def test_large_bodies_stay_files_until_delivered(tmp_path: Path) -> None:
         await until(lambda: rows(tmp_path) == 0)
     assert sink.texts == [b"x" * 200_000]
     assert not path.exists()
+
+
+def to_folder(folder: Path, name: str) -> Processor:
+    staging = folder / "part-0" / "staging"
+    staging.mkdir(parents=True, exist_ok=True)
+    context = BuildContext(folder, True, staging, lambda text: text)
+    return build(FileOutputOptions(path=name), name, context)
+
+
+def large_mail(folder: Path) -> Path:
+    path = folder / "part-0" / "large" / f"{uuid7()}.eml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"Subject: x\r\n\r\n" + b"line\r\n" * 20_000)
+    return path
+
+
+async def test_a_large_mail_s_only_reader_gets_the_spool_s_own_file(tmp_path: Path) -> None:
+    async with running(tmp_path, to_folder(tmp_path, "out")) as local:
+        path = large_mail(tmp_path)
+        before = path.stat().st_ino
+        await send(local, path)
+        await until(lambda: rows(tmp_path) == 0)
+        (file,) = (tmp_path / "out").glob("*.eml")
+    assert file.stat().st_ino == before
+    assert file.stat().st_nlink == 1
+
+
+@pytest.mark.parametrize("other", ["quick", "slow", "refusing at first", "kept"])
+async def test_a_large_mail_that_others_read_is_copied(tmp_path: Path, other: str) -> None:
+    others = {
+        "quick": [QuickSink()],
+        "slow": [Sink()],
+        "refusing at first": [Sink(Temporary("not yet"), Temporary("not yet"))],
+        "kept": [],
+    }[other]
+    keeper = Keeper("kept/${id}.eml", tmp_path, durable=True)
+    settings = Settings(first=0.05, longest=0.1, keep=keeper.keep if other == "kept" else None)
+    async with running(tmp_path, to_folder(tmp_path, "out"), *others, settings=settings) as local:
+        path = large_mail(tmp_path)
+        before = path.stat().st_ino
+        await send(local, path)
+        (file,) = (tmp_path / "out").glob("*.eml")
+        assert file.stat().st_ino != before
+        file.write_bytes(b"")
+        await until(lambda: rows(tmp_path) == 0)
+    assert all(len(text) > 100_000 for one in others for text in one.texts)
+
+
+async def test_what_was_given_up_is_replayed_whole(tmp_path: Path) -> None:
+    """Its consumer's file may have been changed since."""
+    sink = Sink(Permanent("no such place"))
+    async with running(tmp_path, sink, to_folder(tmp_path, "out")) as local:
+        await send(local, large_mail(tmp_path))
+        await until(lambda: rows(tmp_path, "dead") == 1)
+        (file,) = (tmp_path / "out").glob("*.eml")
+        file.write_bytes(b"")
+        config = DeliveryConfig.model_validate({"flows": {}, "spool": f"file://{tmp_path}"})
+        with closing(open_dead_letters(config, tmp_path, {})) as letters:
+            (record,) = letters.list(Selection())
+            letters.replay(record, now=True)
+        for _ in range(200):
+            local.tick()
+            await asyncio.sleep(0.01)
+            if rows(tmp_path) == 0:
+                break
+    assert [len(text) for text in sink.texts] == [len(b"Subject: x\r\n\r\n") + 6 * 20_000]
 
 
 async def test_bodies_of_mails_that_were_never_accepted_are_removed(tmp_path: Path) -> None:

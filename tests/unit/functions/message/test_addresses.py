@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from functions.message import addresses
 from functions.message.addresses import (
     MAX_AUTHORS,
+    MAX_FROM,
     Address,
     address_key,
     authors_of,
@@ -248,7 +249,11 @@ def test_more_authors_than_are_read() -> None:
     short = b"From: " + b"a@b.example, " * 100 + b"\r\n"
     assert authors_of(short).complete
     assert not authors_of(short * 20).complete
-    assert not authors_of(b"From: " + b" " * MAX_AUTHORS + b"a@b.example\r\n").complete
+    assert not authors_of(b"From: " + b" " * MAX_FROM + b"a@b.example\r\n").complete
+    many = b"From: " + b"a@b," * MAX_AUTHORS + b"joe@bank.example\r\n"
+    assert len(many) < MAX_FROM
+    assert not authors_of(many).complete
+    assert not authors_of(b"From: " + b"<a@b>" * MAX_AUTHORS + b"<joe@bank.example>\r\n").complete
     assert authors_of(b"").fields == 0
 
 

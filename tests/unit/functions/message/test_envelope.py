@@ -32,10 +32,13 @@ from functions.spool.object import (
     split_object,
     spool_key,
 )
+from tests.support.mails.damage import HOSTILE
 from tests.support.servers.relay import ROOT
 
 GOLDEN = ROOT / "tests" / "unit" / "functions" / "golden"
 
+MAIL = b"Subject: x\r\n\r\nbody\xff\r\n"
+MAIL_SHA256 = "983e298a1ac82dac5480a1e56e3301eddcefbc426efc3dcb7eb42a1195718a07"
 FULL = Envelope(
     id="01890a5d-ac96-774b-bcce-b302099a8057",
     session="01890a5d-ac96-7b5c-8111-0123456789ab",
@@ -54,8 +57,8 @@ FULL = Envelope(
     user="alice",
     transmission="UTF8SMTPSA",
     notes={"in": FlowNotes(headers=(("X-Scanned", "yes"),), results={"spf": {"result": "pass"}})},
-    size=13,
-    sha256="0" * 64,
+    size=len(MAIL),
+    sha256=MAIL_SHA256,
     config="c" * 64,
     replay=1,
 )
@@ -66,10 +69,9 @@ SMALL = Envelope(
     reverse_path="",
     recipients=(Recipient(address="postmaster", flows=("in",)),),
     client=Client(ip="2001:db8::7"),
-    size=0,
-    sha256="e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+    size=len(MAIL),
+    sha256=MAIL_SHA256,
 )
-MAIL = b"Subject: x\r\n\r\nbody\xff\r\n"
 
 
 @pytest.mark.parametrize(("name", "envelope"), [("full", FULL), ("small", SMALL)])
@@ -119,6 +121,42 @@ def test_what_is_no_envelope_is_named(value: bytes, reason: str) -> None:
 def test_foreign_objects_are_refused(data: bytes) -> None:
     with pytest.raises(UnknownEnvelope):
         split_object(data)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def read(text: bytes) -> None:
+    """Whatever the text is: it is an envelope that can be written again, or it is said why not."""
+    try:
+        found = from_json(text)
+    except UnknownEnvelope:
+        return
+    assert from_json(found.to_json()) == found
+    assert found.received_at
+    assert found.flows()
+
+
+@given(st.integers(0, 700), st.integers(0, 20), st.binary(max_size=20))
+def test_whatever_is_spoiled_in_an_envelope_it_is_read_or_refused(at: int, gone: int, put: bytes) -> None:
+    text = FULL.to_json()
+    read(text[:at] + put + text[at + gone :])
+
+
+@given(st.sampled_from(sorted(json.loads(FULL.to_json()))), JSON)
+def test_whatever_stands_in_a_field_it_is_read_or_refused(name: str, value: object) -> None:
+    read(json.dumps(json.loads(FULL.to_json()) | {name: value}).encode())
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_nobody_should_trust_is_refused(name: str) -> None:
+    with pytest.raises(UnknownEnvelope) as caught:
+        from_json(HOSTILE[name](FULL))
+    assert len(str(caught.value)) < 1_000
 
 
 def test_unknown_fields_of_a_later_minor_writer_are_passed_over() -> None:

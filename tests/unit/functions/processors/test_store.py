@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.errors import Temporary
+from functions.errors import Damaged, Temporary
 from functions.message.envelope import FlowNotes
-from functions.message.mail import FileContent
+from functions.message.mail import BytesContent, Content, FileContent
 from functions.message.streams import PrefixedFile
 from functions.options.storage import StorageOptions
 from functions.processors.store import ID, Blob, Storage, suffixed
+from tests.support.mails.damage import DAMAGES
 from tests.support.mails.jobs import fault_of, job_of
 from tests.support.mails.spooled import MAIL, envelope_of
 
@@ -130,6 +131,30 @@ def test_a_large_mail_is_read_from_its_file(bucket: Bucket, tmp_path: Path) -> N
     storage(bucket).store(job_of(FileContent(path, len(mail))))
     (data,) = bucket.objects.values()
     assert data.endswith(mail)
+
+
+@pytest.mark.parametrize("kind", ["raw", "attachments", "text", "html"])
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_damaged_mail_is_not_stored(bucket: Bucket, tmp_path: Path, how: str, kind: str) -> None:
+    mail = MULTIPART + b"x" * 300_000 + b"\r\n"
+    path = tmp_path / "mail.eml"
+    path.write_bytes(DAMAGES[how](mail))
+    contents: list[Content] = [BytesContent(path.read_bytes()), FileContent(path, len(mail))]
+    for content in contents:
+        job = job_of(content, envelope=envelope_of(mail))
+        assert isinstance(fault_of(lambda job=job: storage(bucket, type=kind).store(job)), Damaged)  # type: ignore[misc]
+    assert not bucket.objects
+
+
+def test_what_was_stored_before_the_damage_is_done(bucket: Bucket) -> None:
+    envelope = envelope_of()
+    url = storage(bucket, path="same.eml").store(job_of(envelope=envelope))
+    assert storage(bucket, path="same.eml").store(job_of(b"spoiled", envelope=envelope)) == url
+    other = job_of(b"spoiled", envelope=envelope_of())
+    assert isinstance(fault_of(lambda: storage(bucket, path="same.eml").store(other)), Damaged)
+    bucket.secretive = True
+    assert isinstance(fault_of(lambda: storage(bucket).store(other)), Damaged), "it may be nobody's"
+    assert len(bucket.objects) == 1
 
 
 def test_attachments_one_object_each_names_made_safe(bucket: Bucket) -> None:

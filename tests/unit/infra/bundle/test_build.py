@@ -14,13 +14,23 @@ from infra.bundle.build import bundle
 from infra.bundle.runtime import RUNTIMES, THIS_PYTHON, Platform
 from tests.support.servers.relay import ROOT
 
+EMPTY_CACHE = """
+import importlib, sys
+from pathlib import Path
+from infra.bundle import build
+module, cache = sys.argv.pop(1), sys.argv.pop(1)
+build.bundle.__kwdefaults__["cache"] = Path(cache)
+sys.exit(importlib.import_module(module).main())
+"""
+"""Runs a command without the packages that earlier bundles left."""
+
 
 @pytest.mark.parametrize("command", [["infra.bundle.build"], ["infra.bundle.aws", "--out", "build"]])
 def test_without_wheels_the_commands_end_with_one_line(tmp_path: Path, command: list[str]) -> None:
     module, *rest = command
     config = ROOT / "configs" / "mail2s3.jsonc"
     done = subprocess.run(
-        [sys.executable, "-m", module, str(config), *rest],
+        [sys.executable, "-c", EMPTY_CACHE, module, str(tmp_path / "cache"), str(config), *rest],
         env={**os.environ, "PYTHONPATH": str(ROOT), "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)},
         cwd=tmp_path,
         capture_output=True,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from string import Template as Placeholders
@@ -16,6 +15,7 @@ from infra.access.aws import rules
 from infra.bundle import aws
 from infra.bundle.deployment import read_deployment
 from infra.bundle.runtime import Platform
+from tests.support.infra.terraform import terraform_program
 from tests.support.infra.terraform_aws import FOLDER, Terraform
 from tests.support.servers.relay import ROOT
 
@@ -23,10 +23,7 @@ pytestmark = pytest.mark.xdist_group("terraform-aws")
 
 
 def test_formatted() -> None:
-    program = shutil.which("terraform")
-    if program is None:
-        pytest.skip("terraform provider and program are missing: install terraform to check the format")
-    command = [program, "fmt", "-check", "-recursive", "-diff", FOLDER]
+    command = [terraform_program(), "fmt", "-check", "-recursive", "-diff", FOLDER]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 

@@ -12,23 +12,16 @@ from typing import Final
 import pytest
 import yaml
 
-from tests.support.infra.terraform import Module, Schema, read_module, schema_faults
+from tests.support.infra.terraform import Module, Schema, read_module, schema_faults, terraform_program
 from tests.support.servers.relay import ROOT
 
 FOLDER: Final = ROOT / "infra" / "terraform" / "gcp"
 MODULES: Final = sorted({path.parent for path in FOLDER.rglob("*.tf")})
 
 
-def terraform() -> str:
-    found = shutil.which("terraform")
-    if found is None:
-        pytest.skip("terraform provider and program are missing: install terraform to check the format")
-    return found
-
-
 def test_formatted() -> None:
     done = subprocess.run(
-        [terraform(), "fmt", "-check", "-recursive", "-diff", FOLDER], capture_output=True, text=True
+        [terraform_program(), "fmt", "-check", "-recursive", "-diff", FOLDER], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout
 
@@ -77,7 +70,7 @@ def test_what_the_provider_does_not_know_is_found(
 
 
 def test_validate(tmp_path: Path) -> None:
-    program = terraform()
+    program = terraform_program()
     work = shutil.copytree(FOLDER, tmp_path / "gcp")
     done = subprocess.run(
         [program, f"-chdir={work}", "init", "-backend=false", "-input=false", "-no-color"],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import smtplib
 import subprocess
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from infra.cdk.parts import alarms
 from infra.cdk.parts.listener import LEAST
 from tests.support.clouds.gcs_xml import XmlFront
 from tests.support.infra import terraform_alarms
-from tests.support.infra.terraform import hcl2_text, read_module
+from tests.support.infra.terraform import hcl2_text, read_module, terraform_program
 from tests.support.net import HOST, wait_until
 from tests.support.servers.relay import ROOT, Relay
 
@@ -40,9 +39,7 @@ locals {
 
 def values(tmp_path: Path, kind: str, config: dict[str, Any]) -> dict[str, Any]:
     """The locals of alerts.tf as Terraform itself evaluates them, which needs no provider."""
-    program = shutil.which("terraform")
-    if program is None:
-        pytest.skip("terraform is missing: install it to evaluate the alerts' filters")
+    program = terraform_program()
     text = (MODULE / "alerts.tf").read_text()
     block = "locals {" + text.partition("locals {")[2].partition("\nresource ")[0]
     names = ("resource", "said", "logged", "counted", "certificate")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from functions.processors.registry import OUTPUTS
 from listener.checks import report as check
 from listener.checks.finding import Platform, Setting
 from listener.checks.flows import never_accepts
@@ -16,6 +17,7 @@ from listener.checks.platform import in_container, on_container_disk, platform_o
 from listener.checks.strangers import recipients_limited, stranger_passes
 from listener.config.load import load
 from listener.config.relay import RelayConfig
+from listener.filters.registry import FILTERS
 from tests.support.servers.relay import ROOT
 
 SES = {"type": "aws", "ses": {}}
@@ -25,6 +27,7 @@ ANYBODY = {"type": "whitelist", "ips": ["regexp:.*"]}
 LOCAL = {"type": "whitelist", "ips": ["127.0.0.1"]}
 USERS = {"type": "static-auth", "username": "u", "password": "plain:p"}
 OPEN = {"authOptional": True}
+GUARD = {"type": "blacklist", "ips": ["192.0.2.1"]}
 
 
 def read(**keys: Any) -> RelayConfig:
@@ -89,6 +92,17 @@ class TestStrangers:
             ([{"type": "mail-auth"}], "AND", True),
             ([{"type": "http-filter", "url": "http://x"}], "AND", False),
             ([{"type": "http-auth", "url": "http://x"}], "AND", False),
+            ([{"type": "whitelist", "ips": ["glob:*"]}], "AND", True),
+            ([{"type": "whitelist", "ips": ["glob:10.*"]}], "AND", False),
+            ([{"type": "whitelist", "ips": ["glob:10.*"], "to": ["a@mine.test"]}], "OR", True),
+            ([{"type": "whitelist", "domains": ["glob:*.com"]}], "AND", True),
+            ([{"type": "whitelist", "domains": ["glob:*.mine.com"]}], "AND", False),
+            ([{"type": "blacklist", "ips": ["192.0.2.1"]}], "AND", False),
+            ([{"type": "blacklist", "ips": ["192.0.2.1"]}], "OR", False),
+            ([ANYBODY, {"type": "blacklist", "ips": ["192.0.2.1"]}], "AND", True),
+            ([ANYBODY, {"type": "blacklist", "ips": ["192.0.2.1"]}], "OR", True),
+            ([LOCAL, {"type": "blacklist", "to": ["a@mine.test"]}], "AND", False),
+            ([LOCAL, {"type": "blacklist", "to": ["a@mine.test"]}], "OR", False),
         ],
     )
     def test_who_gets_through(self, filters: list[dict[str, Any]], operator: str, passes: bool):
@@ -122,11 +136,53 @@ class TestStrangers:
 
     @pytest.mark.parametrize(
         ("to", "limited"),
-        [(["a@mine.test"], True), (["regexp:.*@mine\\.test"], True), (["regexp:.*@.*"], False), ([], False)],
+        [
+            (["a@mine.test"], True),
+            (["regexp:.*@mine\\.test"], True),
+            (["regexp:.*@.*"], False),
+            (["glob:*@mine.test"], True),
+            (["glob:*@*"], False),
+            ([], False),
+        ],
     )
     def test_limited_recipients(self, to: list[str], limited: bool):
         config = read(flows=flow({"type": "whitelist", "to": to, "ips": ["regexp:.*"]}))
         assert recipients_limited(config.flows["in"]) is limited
+        guarded = read(flows=flow({"type": "whitelist", "to": to}, GUARD, filtersOperator="OR"))
+        assert recipients_limited(guarded.flows["in"]) is limited
+
+    def test_a_blacklist_limits_no_recipients(self):
+        guarded = flow(ANYBODY, {"type": "blacklist", "to": ["a@mine.test"]})
+        assert not recipients_limited(read(flows=guarded).flows["in"])
+
+    @pytest.mark.parametrize("kind", FILTERS.kinds)
+    @pytest.mark.parametrize("operator", ["AND", "OR"])
+    def test_each_filter_alone(self, look: Any, kind: str, operator: str):
+        """What a stranger can do through a flow of this one filter, whose options are as open as they
+        can be."""
+        alone = {
+            "whitelist": {"ips": "regexp:.*"},
+            "blacklist": {"ips": "192.0.2.1"},
+            "static-auth": {"username": "u", "password": "plain:p"},
+            "http-auth": {"url": "http://x"},
+            "http-filter": {"url": "http://x", "allowAnyUser": True},
+            "mail-auth": {},
+        }[kind]
+        keys = {
+            "flows": flow({"type": kind, **alone}, outputs=[SES], filtersOperator=operator),
+            "options": OPEN,
+        }
+        assert says(look(public=True, **keys), "open relay") is (kind in {"whitelist", "mail-auth"})
+
+    @pytest.mark.parametrize("kind", OUTPUTS.kinds)
+    def test_each_output_alone(self, look: Any, kind: str):
+        alone = {
+            "file": {"path": "x"},
+            "aws": {"storage": {"bucket": "b"}, "ses": {}},
+            "gcp": {"path": "gs://b/"},
+        }.get(kind, {})
+        keys = {"flows": flow(ANYBODY, outputs=[{"type": kind, **alone}]), "options": OPEN}
+        assert says(look(public=True, **keys), "open relay") is (kind in {"mailer", "nodemailer", "aws"})
 
 
 def test_a_url_is_not_shown_whole(look: Any):
@@ -206,6 +262,10 @@ class TestFlows:
                 "each filter fails",
             ),
             (flow(LOCAL, listeners=[]), {}, "it serves no listener"),
+            (flow(GUARD), {}, "its filters only object: one has to accept"),
+            (flow(GUARD, filtersOperator="OR"), {}, "its filters only object: one has to accept"),
+            (flow(GUARD, {"type": "whitelist"}), {}, "whitelist_1 lists nothing"),
+            (flow(GUARD, {"type": "whitelist"}, filtersOperator="OR"), {}, "each filter fails"),
         ],
     )
     def test_that_never_take(self, look: Any, flows: Any, options: dict[str, Any], reason: str):
@@ -220,6 +280,7 @@ class TestFlows:
             (flow({"type": "static-auth"}), {}, {"SMTP_USERNAME": "u", "SMTP_PASSWORD": "plain:p"}),
             (flow({"type": "static-auth", "users": {"u": "plain:p"}}), {}, {}),
             (flow({"type": "whitelist"}, LOCAL, filtersOperator="OR"), {}, {}),
+            (flow({"type": "blacklist"}, LOCAL), {}, {}),
             (
                 flow({"type": "whitelist", "domains": ["a.test"], "ips": ["192.0.2.1"]}),
                 {"disableReverseLookup": True},
@@ -229,6 +290,40 @@ class TestFlows:
     )
     def test_that_can_take(self, flows: Any, options: dict[str, Any], environ: dict[str, str]):
         assert never_accepts(read(flows=flows, options=options), "in", environ) == ""
+
+    @pytest.mark.parametrize(
+        ("fields", "options", "words"),
+        [
+            ({}, {}, "never objects: it lists nothing"),
+            (
+                {"domains": "a.test"},
+                {"disableReverseLookup": True},
+                "never objects: it asks for the client's",
+            ),
+        ],
+    )
+    def test_a_blacklist_that_cannot_object(self, look: Any, fields: Any, options: Any, words: str):
+        keys = {"flows": flow(LOCAL, {"type": "blacklist", **fields}), "options": options}
+        assert says(look("warning", **keys), "flows.in.filters[1]", words)
+        assert not says(look("warning", flows=flow(LOCAL, GUARD)), "never objects")
+
+    @pytest.mark.parametrize("kind", ["whitelist", "blacklist"])
+    @pytest.mark.parametrize(
+        ("field", "value", "cure"),
+        [
+            ("to", "*@example.com", "write glob:*@example.com"),
+            ("from", "b?b@example.com", "write glob:b?b@example.com"),
+            ("domains", "*.example.com", "write glob:*.example.com"),
+            ("to", "glob:*", "write glob:*@*"),
+            ("from", "glob:*.example.com", "because * never stands for @"),
+        ],
+    )
+    def test_a_pattern_that_is_none(self, look: Any, kind: str, field: str, value: str, cure: str):
+        keys = flow(
+            LOCAL, {"type": kind, field: ["glob:*@good.test" if field != "domains" else "a.test", value]}
+        )
+        assert says(look("warning", flows=keys), f"flows.in.filters[1].{field}[1]: ", cure)
+        assert not says(look("warning", flows=keys), f"{field}[0]")
 
     def test_without_outputs_or_flows(self, look: Any):
         assert says(look("warning", flows=flow(LOCAL, outputs=[])), "flows.in.outputs", "goes nowhere")

@@ -319,13 +319,14 @@ def test_forged_fields_are_removed_at_intake() -> None:
 
 
 async def test_log_and_metric(take: Any, caplog: pytest.LogCaptureFixture) -> None:
-    counted: list[tuple[str, ...]] = []
+    counted: list[tuple[str, str, str]] = []
 
-    def count(*told: str) -> None:
-        counted.append(told)
+    class Counter:
+        def mail_auth(self, name: str, method: str, result: str) -> None:
+            counted.append((name, method, result))
 
     one = make()
-    one.observe(count)
+    one.observe(Counter())
     caplog.set_level(logging.INFO, "smtp_relay.mailauth")
     await ask(one, take(sign(MAIL)))
     assert counted == [

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.filters.pattern import Values, as_tuple, matcher
+from functions.message.domains import domain_key
+from listener.filters.pattern import Values, as_tuple, domain_glob, glob_matcher, matcher
 
 
 @pytest.mark.parametrize(
@@ -98,3 +99,92 @@ def test_any_value_will_do() -> None:
 @pytest.mark.parametrize(("given", "tuple_"), [("a", ("a",)), (["a"], ["a"]), (("a",), ("a",)), (3, 3)])
 def test_one_text_stands_for_a_list_of_it(given: object, tuple_: object) -> None:
     assert as_tuple(given) == tuple_
+
+
+# -- globs ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("glob", "text", "matches"),
+    [
+        ("*@example.com", "bob@example.com", True),
+        ("*@example.com", "Bob@EXAMPLE.com", True),
+        ("*@EXAMPLE.com.", "bob@example.com", True),
+        ("*@example.com", "bob@example.com.", True),
+        ("*@example.com", "@example.com", True),
+        ("*@example.com", "bob@sub.example.com", False),
+        ("*@example.com", "bob@example.com.evil.test", False),
+        ("*@example.com", "bob@exampleXcom", False),
+        ("*@example.com", '"a@b"@example.com', False),
+        ("*@*.example.com", "bob@a.b.example.com", True),
+        ("*@*.example.com", "bob@example.com", False),
+        ("b?b@example.com", "bob@example.com", True),
+        ("b?b@example.com", "böb@example.com", True),
+        ("b?b@example.com", "bb@example.com", False),
+        ("b?b@example.com", "boob@example.com", False),
+        ("bob?example.com", "bob@example.com", False),
+        ("*", "bob@example.com", False),
+        ("*", "", True),
+        ("*@*", "bob@example.com", True),
+        ("*@*", "", False),
+        ("bob+*@example.com", "BOB+x.y@example.com", True),
+        ("bob+*@example.com", "bobb@example.com", False),
+        ("[b]ob@example.com", "bob@example.com", False),
+        ("b\\*@example.com", "b\\x@example.com", True),
+        ("*@münchen.example", "bob@xn--mnchen-3ya.example", True),
+        ("*@xn--mnchen-3ya.example", "bob@MÜNCHEN.example", True),
+        ("*@*.münchen。example", "bob@mail.münchen.example", True),
+        ("*@fass.example", "bob@faß.example", False),
+        ("*@💩.example", "bob@💩.example", True),
+        ("k*@example.com", "\u212aim@example.com", False),
+        ("*", "\udc80\n", True),
+    ],
+)
+def test_globs_see_what_exact_values_see(glob: str, text: str, matches: bool) -> None:
+    assert (text in Values((f"glob:{glob}",))) is matches
+
+
+@pytest.mark.parametrize(
+    ("glob", "name", "matches"),
+    [
+        ("*.example.com", "MX.example.com", True),
+        ("*.example.com", "example.com", False),
+        ("mx?.münchen.example", "mx1.xn--mnchen-3ya.example", True),
+        ("*", "[192.0.2.1]", True),
+        ("*.", "a.", True),
+    ],
+)
+def test_globs_of_domains_are_compared_by_a_labels(glob: str, name: str, matches: bool) -> None:
+    assert (name in Values((f"glob:{glob}",), domain_key, glob=domain_glob)) is matches
+
+
+@pytest.mark.parametrize("glob", ["*@mün*.example", "*@m?ü.example"])
+def test_a_label_beyond_ascii_has_to_be_written_out(glob: str) -> None:
+    with pytest.raises(ValueError, match="write it out"):
+        Values((f"glob:{glob}",))
+
+
+def by_hand(glob: str, text: str) -> bool:
+    """A glob as its description says, letter by letter."""
+    if not glob:
+        return not text
+    if glob[0] == "*":
+        return by_hand(glob[1:], text) or (text[:1] not in ("", "@") and by_hand(glob, text[1:]))
+    return (
+        bool(text)
+        and (text[0] == glob[0] or (glob[0] == "?" and text[0] != "@"))
+        and by_hand(glob[1:], text[1:])
+    )
+
+
+@given(glob=st.text("ab@*?.\\[", max_size=7), text=st.text("ab@.*\\[\n", max_size=7))
+def test_a_glob_matches_as_its_description_says(glob: str, text: str) -> None:
+    assert glob_matcher(glob)(text) is by_hand(glob, text)
+
+
+def test_nothing_makes_a_glob_slow() -> None:
+    evil = Values(("glob:" + "*a" * 60 + "b@example.com",))
+    began = time.process_time()
+    for _ in range(50):
+        assert "a" * 5_000 + "@example.com" not in evil
+    assert time.process_time() - began < 2

@@ -872,3 +872,95 @@ async def test_the_observer_is_told_of_every_answer(caplog: pytest.LogCaptureFix
         ("slow", Phase.MAIL, "accept"),
         ("slow", Phase.RCPT, "defer"),
     ]
+
+
+# -- guards --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("operator", ["AND", "OR"])
+@pytest.mark.parametrize(
+    ("guards", "others", "expected"),
+    [
+        ((REFUSE,), (ACCEPT, ACCEPT), 550),
+        ((DEFER,), (ACCEPT, ACCEPT), 451),
+        ((DEFER, REFUSE), (ACCEPT,), 550),
+        ((RuntimeError("broken"),), (ACCEPT,), 451),
+        ((ACCEPT,), (ACCEPT,), 250),
+        ((ABSTAIN,), (ACCEPT,), 250),
+        ((ACCEPT,), (ABSTAIN,), 550),
+        ((ACCEPT,), (DEFER,), 451),
+        ((ACCEPT,), (), 550),
+        ((DEFER,), (), 550),
+        ((ACCEPT, ABSTAIN), (), 550),
+    ],
+)
+async def test_a_guard_only_objects(operator: Any, guards: Any, others: Any, expected: int) -> None:
+    filters = [Scripted(guard=True, rcpt=one) for one in guards] + [Scripted(rcpt=one) for one in others]
+    for order in (filters, filters[::-1]):
+        beside = both(Scripted(rcpt=to(Y)), name="beside")
+        talk = await begun(flows_of(Flow("in", tuple(order), operator), beside))
+        assert await talk.rcpt(X) == expected
+
+
+@pytest.mark.parametrize("operator", ["AND", "OR"])
+async def test_a_flow_of_guards_alone_is_refused_at_connect(operator: Any) -> None:
+    alone = Flow("in", (Scripted(guard=True, connect=ACCEPT, data=ACCEPT, auth=ACCEPT),), operator)
+    assert await Dialogue(flows_of(alone)).connect() == 554
+
+
+@pytest.mark.parametrize("operator", ["AND", "OR"])
+async def test_a_guard_objects_after_data_recipient_by_recipient(operator: Any) -> None:
+    guard = Scripted(guard=True, data=Decision("abstain", recipients=frozenset({Y})))
+    flow = Flow("in", (Scripted(connect=ACCEPT), guard), operator)
+    outcome = await delivered(flows_of(flow, partial_accept=True), X, Y)
+    assert outcome.recipients == ((X, Reply(550, "5.7.1", "This mail is not accepted")), (Y, ("in",)))
+    assert outcome.reply is None
+    whole = await delivered(flows_of(flow), X, Y)
+    assert whole.reply is not None
+    assert whole.reply.code == 550
+
+
+@pytest.mark.parametrize("operator", ["AND", "OR"])
+async def test_a_guard_that_defers_after_data_defers_the_mail(operator: Any) -> None:
+    flow = Flow("in", (Scripted(connect=ACCEPT), Scripted(guard=True, data=DEFER)), operator)
+    outcome = await delivered(flows_of(flow, partial_accept=True), X)
+    assert outcome.reply is not None
+    assert outcome.reply.code == 451
+
+
+async def test_a_flow_that_takes_waits_for_its_guards_alone() -> None:
+    early, late = Scripted(connect=ACCEPT), Scripted(rcpt=ACCEPT)
+    guard = Scripted(guard=True, mail=ABSTAIN, rcpt=ABSTAIN)
+    await delivered(flows_of(either(early, late, guard)), X)
+    assert late.calls == []
+    assert [phase for phase, _ in guard.calls] == [Phase.MAIL, Phase.RCPT]
+
+
+async def test_a_refusal_by_a_guard_settles_the_flow() -> None:
+    guard, other = Scripted(guard=True, mail=REFUSE), Scripted(connect=ABSTAIN, rcpt=ACCEPT)
+    talk = await begun(flows_of(either(guard, other), both(Scripted(rcpt=to(Y)), name="beside")))
+    assert await talk.rcpt(X) == 550
+    assert [phase for phase, _ in other.calls] == [Phase.CONNECT]
+
+
+async def test_the_client_is_told_the_words_of_the_filter_that_decides() -> None:
+    other = Scripted(connect=ACCEPT, rcpt=refuse(550, "5.1.1", "no such user"))
+    last = Scripted(rcpt=refuse(550, "5.1.2", "not here"))
+    guard = Scripted(guard=True, rcpt=refuse(550, "5.7.1", "listed"))
+    silent = Scripted(guard=True, rcpt=REFUSE)
+    for filters, text in (
+        ((other, last, guard), "listed"),
+        ((Scripted(connect=ABSTAIN, rcpt=ABSTAIN), last, silent), "No mail is accepted for this recipient"),
+        ((last, Scripted(guard=True, rcpt=ABSTAIN)), "not here"),
+    ):
+        talk = await begun(flows_of(either(*filters)))
+        reply = talk.state.rcpt(talk.transaction, X)
+        assert isinstance(reply, Reply)
+        assert reply.text == text
+
+
+async def test_a_guard_is_no_reason_to_ask_for_authentication() -> None:
+    guard = Scripted(guard=True, checks=True, auth=ACCEPT)
+    talk = await begun(flows_of(both(guard, Scripted(rcpt=to(Y)))))
+    assert await talk.rcpt(X) == 550
+    assert await talk.rcpt(Y) == 250

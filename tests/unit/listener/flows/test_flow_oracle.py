@@ -46,6 +46,7 @@ class FilterScript:
 
     phases: frozenset[Phase]
     checks: bool
+    guard: bool
     slow: bool
     connect: str
     auth: dict[str, str]
@@ -60,6 +61,9 @@ class FlowScript:
     operator: str
     filters: tuple[FilterScript, ...]
 
+    def verdict(self, heard: Heard) -> str:
+        return verdict(self.operator, [one.guard for one in self.filters], heard)
+
 
 Step = tuple[str, Any]
 
@@ -73,6 +77,7 @@ def filter_scripts(draw: st.DrawFn) -> FilterScript:
     return FilterScript(
         phases=phases | {Phase.AUTH} if checks else phases,
         checks=checks,
+        guard=draw(st.sampled_from((False, False, True))),
         slow=draw(st.booleans()),
         connect=draw(verdict),
         auth={user: draw(verdict) for user in USERS},
@@ -120,11 +125,19 @@ Heard = list[list[str]]
 """For each filter of a flow, everything it said that still holds."""
 
 
-def verdict(operator: str, heard: Heard) -> str:
-    """The three sentences of SPEC section 3."""
+def verdict(operator: str, guards: list[bool], heard: Heard) -> str:
+    """The sentences on AND, OR and guards, one after the other."""
+    objections = [one for said, guard in zip(heard, guards, strict=True) if guard for one in said]
+    heard = [said for said, guard in zip(heard, guards, strict=True) if not guard]
     everything = [one for said in heard for one in said]
     if not heard:
         return "refuse"
+    if operator == "AND":
+        everything += objections
+    elif "refuse" in objections:
+        return "refuse"
+    elif "defer" in objections:
+        return "defer"
     if operator == "AND":
         if "refuse" in everything:
             return "refuse"
@@ -175,7 +188,7 @@ class Oracle:
 
     def can_take(self, flow: FlowScript, heard: Heard, to_come: set[Phase]) -> bool:
         again = [bool(one.phases & to_come) for one in flow.filters]
-        return any(verdict(flow.operator, end) == "take" for end in futures(heard, again))
+        return any(flow.verdict(end) == "take" for end in futures(heard, again))
 
     def answer(self, phase: Phase, address: str | None = None) -> int:
         """250 when something may still be taken, else the code of the reply."""
@@ -184,7 +197,7 @@ class Oracle:
         to_come = AFTER[phase] | ({Phase.AUTH} if phase == Phase.CONNECT and may_authenticate else set())
         if any(self.can_take(flow, said, to_come) for flow, said in heard):
             return 250
-        if any(verdict(flow.operator, said) == "defer" for flow, said in heard):
+        if any(flow.verdict(said) == "defer" for flow, said in heard):
             return 421 if phase == Phase.CONNECT else 451
         if may_authenticate and any(self.can_take(f, said, to_come | {Phase.AUTH}) for f, said in heard):
             return 530
@@ -243,7 +256,7 @@ class Oracle:
                         # A subset of those it was asked about; what was not asked is not left out.
                         answer = answer if address in kept or address not in asked_about else "refuse"
                     said.append("defer" if answer == "fault" else answer)
-        return verdict(flow.operator, heard)
+        return flow.verdict(heard)
 
 
 # -- the real thing ------------------------------------------------------------------------------
@@ -259,6 +272,7 @@ def built(script: FilterScript, name: str) -> Scripted:
     return Scripted(
         name,
         checks=script.checks,
+        guard=script.guard,
         slow=script.slow,
         phases=script.phases,
         connect=lambda session: decision(script.connect),

@@ -23,6 +23,7 @@ from listener.intake.bucket_spool import BUSY, UNSTORED, BucketSpool
 from listener.intake.byte_limit import Budget
 from listener.intake.capture_folder import CaptureFolder
 from listener.intake.object_store import open_object_store
+from tests.support.mails.damage import DAMAGES
 from tests.support.mails.spooled import MAIL, envelope_of
 from tests.support.servers.endpoint import Asked, Endpoint, Says, endpoint
 
@@ -200,6 +201,25 @@ async def test_a_large_mail_comes_from_its_file_which_then_goes(
     assert (await stored(made, FileContent(path, len(mail)))).code == 250
     assert split_object(api.asked[0].body)[1] == mail
     assert not path.exists()
+
+
+@pytest.mark.parametrize("size", [70_000, 2_000_000])
+@pytest.mark.parametrize("how", DAMAGES)
+async def test_a_file_that_the_disk_spoiled_is_not_stored(
+    spool: Spools, api: Endpoint, caplog: pytest.LogCaptureFixture, how: str, size: int
+) -> None:
+    """Nobody has its mail but the client, which is told to come again."""
+    says(api)
+    made = spool()
+    mail = MAIL + b"z" * size + b"\r\n"
+    path = made.capture_folder / f"{uuid7()}.eml"
+    path.write_bytes(DAMAGES[how](mail))
+    done: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+    made.store(envelope_of(mail), FileContent(path, len(mail)), done.set_result)
+    assert await asyncio.wait_for(done, 20) == UNSTORED
+    assert not api.asked
+    assert not path.exists()
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 async def test_waiting_for_a_turn_counts_against_the_patience(spool: Spools, api: Endpoint) -> None:

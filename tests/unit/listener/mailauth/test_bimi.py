@@ -136,7 +136,7 @@ ZONE: Final[dict[str, Any]] = {
     "sel._domainkey.other.example": {"TXT": [record(rsa_key())]},
     "ed._domainkey.example.com": {"TXT": [record(ed25519_key())]},
 }
-APPENDED: Final = b"Text of somebody else.\r\n"
+APPENDED: Final = b"Text of another author.\r\n"
 
 
 async def checked(mail: bytes, sender: str = "", **changes: Any) -> Report:

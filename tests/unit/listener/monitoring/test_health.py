@@ -8,12 +8,14 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from http import HTTPStatus
+from pathlib import Path
 
 import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from listener.intake.spool import LocalSpool
 from listener.monitoring import heartbeat
 from listener.monitoring import http as probe_server
 from listener.monitoring.board import Board
@@ -140,6 +142,42 @@ async def test_the_task_beats_and_tries_the_spool() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_the_spool_is_tried_when_something_happened_to_it() -> None:
+    """A failed sync is red at once, and not when the next try is due."""
+    beats = Heartbeat.create()
+    beat = beats.beat(0)
+    beat.accepting()
+    broken = False
+
+    async def probe() -> None:
+        if broken:
+            raise OSError("it cannot be synced")
+
+    task = asyncio.create_task(beat.run(probe))
+    async with asyncio.timeout(5):
+        for broken in (False, True, False):
+            beat.ask()
+            while beats.look().ready is broken:
+                await asyncio.sleep(0.001)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_part_that_is_only_delivered_counts_too(tmp_path: Path) -> None:
+    """That of a server that had more workers: its mails were answered 250, as all were."""
+
+    class Part:
+        healthy = True
+
+    own, other = Part(), Part()
+    spool = LocalSpool(own, tmp_path, tmp_path, 0, [own, other])  # type: ignore[arg-type, list-item]
+    await spool.probe()
+    other.healthy = False
+    with pytest.raises(OSError, match="failed"):
+        await spool.probe()
 
 
 FORK = """

@@ -1,9 +1,9 @@
-"""An application for the sidecar: what is POSTed to it goes out as a mail through localhost.
+"""An application for the sidecar: it sends each POSTed mail through localhost.
 
     curl -d '{"to": "bob@example.com", "subject": "hello", "text": "hi"}' https://…
 
 Python's standard library only. It answers 202 when the mail is safe in the spool, 503 when the relay
-asks for patience, and 400 for what is no mail.
+asks for a retry, and 400 for a request that is not a mail.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 SENDER = os.environ.get("SENDER", "app@example.com")
-MOST = 1_048_576  # octets of a request
+MOST = 1_048_576  # bytes of a request
 
 
 def mail_of(asked: Any) -> EmailMessage:
@@ -28,7 +28,7 @@ def mail_of(asked: Any) -> EmailMessage:
 
 
 def send(mail: EmailMessage) -> None:
-    """Hand a mail to the relay. Raises OSError, which smtplib's exceptions are."""
+    """Send a mail to the relay. Raises OSError, the base of smtplib's exceptions."""
     place = os.environ.get("SMTP_HOST", "localhost"), int(os.environ.get("SMTP_PORT", "10025"))
     with smtplib.SMTP(*place, timeout=30) as relay:
         relay.send_message(mail)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
+import hashlib
 import os
 import signal
 import stat
@@ -15,12 +18,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from functions.errors import Temporary
+from functions.errors import Permanent, Temporary
 from functions.ids import uuid7
 from functions.message.envelope import Client, Envelope, FlowNotes, Recipient
 from functions.message.mail import BytesContent, FileContent, Mail
 from functions.processors.base import Job, Landed
 from functions.processors.context import BuildContext
+from functions.processors.file import landed as landed_files
 from functions.processors.file import placing as landing
 from functions.processors.file.cleanup import remove_traces
 from functions.processors.file.output import FileOutputOptions, FileProcessor, build
@@ -41,7 +45,7 @@ def make_mail(
         client=Client(ip="192.0.2.1"),
         notes={"f": FlowNotes(headers=headers)} if headers else {},
         size=len(content),
-        sha256="",
+        sha256=hashlib.sha256(content).hexdigest(),
     )
     if path is None:
         return Mail(envelope, BytesContent(content))
@@ -51,11 +55,11 @@ def make_mail(
     return Mail(envelope, FileContent(path, len(content)))
 
 
-def job(mail: Mail, flow: str = "f") -> Job:
+def job(mail: Mail, flow: str = "f", *, shared: bool = False) -> Job:
     def once(part: str, effect: Callable[[], str | None]) -> None:
         effect()
 
-    return Job(mail, flow, mail.envelope.recipients_of(flow), once, lambda: 1e9)
+    return Job(mail, flow, mail.envelope.recipients_of(flow), once, lambda: 1e9, shared)
 
 
 def processor(
@@ -482,3 +486,232 @@ def test_a_folder_taken_away_before_the_flush_needs_none(tmp_path: Path, source:
         file.unlink()
     (tmp_path / "out").rmdir()
     finish(landed)
+
+
+def test_a_spool_file_that_others_are_to_read_is_copied(tmp_path: Path) -> None:
+    """Whoever takes the file may change it."""
+    mail = make_mail(tmp_path / "spool" / "1.eml")
+    finish(processor(tmp_path).process(job(mail, shared=True)))
+    (tmp_path / "out" / NAME).write_bytes(b"")
+    assert mail.content.read() == CONTENT
+
+
+@pytest.mark.parametrize("supported", [True, False])
+def test_where_the_file_system_can_the_copy_shares_its_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, supported: bool
+) -> None:
+    asked: list[int] = []
+
+    def ioctl(target: int, request: int, source: int) -> int:
+        asked.append(request)
+        if not supported:
+            raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+        return os.sendfile(target, source, 0, 1 << 30)
+
+    monkeypatch.setattr(fcntl, "ioctl", ioctl)
+    target = processor(tmp_path, filename="${flow}-${id}.eml")
+    mail = make_mail(tmp_path / "spool" / "1.eml")
+    for flow in ("f", "g"):
+        finish(target.process(job(mail, flow, shared=True)))
+    assert asked == [0x40049409] * (2 if supported else 1)  # FICLONE, ioctl_ficlone(2)
+    assert [path.read_bytes() for path in (tmp_path / "out").iterdir()] == [CONTENT, CONTENT]
+
+
+class Failing:
+    """Has the next syncs of paths that end so fail."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.paths: list[str] = []
+        real = os.fsync
+
+        def sync(fd: int) -> None:
+            path = str(Path(f"/proc/self/fd/{fd}").readlink())
+            for each in self.paths:
+                if path.endswith(each):
+                    self.paths.remove(each)
+                    raise OSError(errno.EIO, "Input/output error")
+            real(fd)
+
+        monkeypatch.setattr(os, "fsync", sync)
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Failing:
+    return Failing(monkeypatch)
+
+
+def lose(path: Path) -> None:
+    """What the file holds after a power cut when its pages were lost."""
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.write(b"\0" * size)
+
+
+@pytest.mark.parametrize("again", ["flushed again", "by the next process"])
+@pytest.mark.parametrize("which", [NAME, "/out"])
+def test_a_file_whose_sync_failed_is_written_anew(
+    tmp_path: Path, staging: Path | None, failing: Failing, which: str, again: str
+) -> None:
+    mail = make_mail()
+    landed = processor(tmp_path, staging=staging).process(job(mail))
+    failing.paths = [which, ".new", ".new"]
+    for _ in range(2 + (which == NAME)):
+        with pytest.raises(Temporary):
+            landed.flush()
+    failing.paths = []
+    file = tmp_path / "out" / NAME
+    before = file.stat().st_ino
+    lose(file)
+    if again == "flushed again":
+        finish(landed)
+    else:
+        deliver(processor(tmp_path, staging=staging), mail)
+    assert file.read_bytes() == CONTENT
+    assert file.stat().st_ino != before
+    assert names(tmp_path / "out") == [NAME]
+    assert staging is None or names(staging) == []
+
+
+def test_a_folder_s_error_concerns_all_that_landed_there(tmp_path: Path, failing: Failing) -> None:
+    """It is told once, to whoever syncs first."""
+    target = processor(tmp_path, filename="${id}.eml")
+    mails = [make_mail() for _ in range(3)]
+    landings = [target.process(job(mail)) for mail in mails]
+    failing.paths = ["/out"]
+    with pytest.raises(Temporary):
+        landings[0].flush()
+    files = [tmp_path / "out" / f"{mail.id}.eml" for mail in mails]
+    before = [file.stat().st_ino for file in files]
+    late = make_mail()
+    landings.append(target.process(job(late)))
+    for landing_ in landings:
+        finish(landing_)
+    after = [file.stat().st_ino for file in files]
+    assert all(old != new for old, new in zip(before, after, strict=True))
+    assert len(names(tmp_path / "out")) == 4
+
+
+def test_a_linked_file_becomes_a_copy_when_a_sync_failed(tmp_path: Path, failing: Failing) -> None:
+    mail = make_mail(tmp_path / "spool" / "1.eml")
+    landed = processor(tmp_path).process(job(mail))
+    failing.paths = ["/out"]
+    with pytest.raises(Temporary):
+        landed.flush()
+    finish(landed)
+    assert (tmp_path / "out" / NAME).read_bytes() == CONTENT
+    assert mail.content.path is not None
+    assert not (tmp_path / "out" / NAME).samefile(mail.content.path)
+
+
+def test_a_file_is_not_written_anew_from_a_damaged_copy(tmp_path: Path, failing: Failing) -> None:
+    mail = make_mail(tmp_path / "spool" / "1.eml")
+    landed = processor(tmp_path).process(job(mail, shared=True))
+    failing.paths = [NAME]
+    with pytest.raises(Temporary):
+        landed.flush()
+    assert mail.content.path is not None
+    lose(mail.content.path)
+    with pytest.raises(Permanent, match="damaged"):
+        landed.flush()
+    assert (tmp_path / "out" / NAME).read_bytes() == CONTENT
+
+
+def consumers() -> dict[str, Callable[[Path], object]]:
+    return {
+        "deletes": lambda path: path.unlink(),
+        "moves": lambda path: path.rename(path.parent.parent / "taken"),
+        "truncates": lambda path: os.truncate(path, 0),
+        "edits": lambda path: path.write_bytes(path.read_bytes() + b"seen\r\n"),
+        "replaces": lambda path: (path.unlink(), path.write_bytes(b"another")),
+    }
+
+
+@pytest.mark.parametrize("consumer", consumers())
+@pytest.mark.parametrize("which", [NAME, "/out"])
+def test_what_a_consumer_did_stands_when_the_sync_failed(
+    tmp_path: Path, source: Callable[..., Mail], failing: Failing, consumer: str, which: str
+) -> None:
+    mail = source()
+    landed = processor(tmp_path).process(job(mail))
+    failing.paths = [which]
+    with contextlib.suppress(Temporary):
+        landed.flush()
+    file = tmp_path / "out" / NAME
+    consumers()[consumer](file)
+    before = file.read_bytes() if file.exists() else None
+    finish(landed)
+    assert (file.read_bytes() if file.exists() else None) == before
+    if consumer == "moves":
+        assert (tmp_path / "taken").read_bytes() == CONTENT
+    assert [name for name in names(tmp_path / "out") if name != NAME] == []
+
+
+@pytest.mark.parametrize("consumer", ["deletes", "moves", "replaces"])
+def test_what_a_consumer_took_does_not_land_again_after_a_crash(
+    tmp_path: Path, source: Callable[..., Mail], staging: Path | None, consumer: str
+) -> None:
+    mail = source()
+    landed = processor(tmp_path, staging=staging).process(job(mail))
+    landed.placed()  # type: ignore[attr-defined]
+    file = tmp_path / "out" / NAME
+    consumers()[consumer](file)
+    before = file.read_bytes() if file.exists() else None
+    deliver(processor(tmp_path, staging=staging), mail)
+    assert (file.read_bytes() if file.exists() else None) == before
+    assert [name for name in names(tmp_path / "out") if name != NAME] == []
+    assert staging is None or names(staging) == []
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("cut", ["not at all", "before the name"])
+def test_an_attempt_that_may_link_and_one_that_may_not_make_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, staging: Path | None, first: bool, cut: str
+) -> None:
+    mail = make_mail(tmp_path / "spool" / "1.eml")
+    target = processor(tmp_path, staging=staging)
+    if cut == "before the name":
+
+        def die(*args: object) -> None:
+            raise Crash
+
+        with monkeypatch.context() as patch:
+            patch.setattr(landing, "rename_exclusively", die)
+            patch.setattr(landing.LandingFolder, "_link", die)
+            with pytest.raises(Crash):
+                target.process(job(mail, shared=first))
+    else:
+        target.process(job(mail, shared=first))
+    finish(processor(tmp_path, staging=staging).process(job(mail, shared=not first)))
+    assert names(tmp_path / "out") == [NAME]
+    assert (tmp_path / "out" / NAME).read_bytes() == CONTENT
+    assert staging is None or names(staging) == []
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_dying_again_while_it_is_written_anew_neither_loses_nor_repeats(
+    tmp_path: Path, source: Callable[..., Mail], staging: Path | None, shared: bool
+) -> None:
+    survived = 0
+    for deadly in range(1, 120):
+        base = tmp_path / str(deadly)
+        base.mkdir()
+        mail = source()
+        landed = processor(base, staging=staging).process(job(mail, shared=shared))
+        landed.placed()  # type: ignore[attr-defined]
+        target = processor(base, staging=staging)
+        with pytest.MonkeyPatch.context() as patch:
+            mortal = Mortal(patch, deadly)
+            patch.setattr(os, "rename", mortal.wrap(os.rename))
+            patch.setattr(landed_files, "rename_exchange", mortal.wrap(landed_files.rename_exchange))
+            try:
+                target.process(job(mail, shared=shared)).flush()
+                survived += 1
+            except Crash:
+                pass
+        deliver(processor(base, staging=staging), mail)
+        assert names(base / "out") == [NAME], f"died at step {deadly}"
+        assert (base / "out" / NAME).read_bytes() == CONTENT
+        assert staging is None or names(staging) == []
+        if survived > 2:
+            return
+    raise AssertionError("never got through")

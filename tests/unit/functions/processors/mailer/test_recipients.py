@@ -208,3 +208,10 @@ def test_an_ending_sums_groups_up() -> None:
         total.settle()
     assert caught.value.in_doubt
     assert set(caught.value.recipients) == {"b", "c"}
+
+
+@pytest.mark.parametrize("rest", ["{", "[]", '{"refused": 1}', '{"refused": {"a": [1]}}', "[" * 100_000])
+def test_a_receipt_that_cannot_be_read_tells_nothing(rest: str) -> None:
+    with pytest.raises(Temporary, match="cannot be read") as caught:
+        decode(f"250 ok\n{rest}", ["a"])
+    assert caught.value.in_doubt

@@ -1,0 +1,50 @@
+"""Local outputs that are slow, and run in the pool for a while."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from functions.delivery.engine import Owed
+
+log = logging.getLogger("smtp_relay.delivery")
+
+SLOW: Final = 0.1
+"""Seconds after which a quick output counts as slow, when it is so twice within HICCUP, because once is
+what a busy machine does to any output. It then runs in the pool for a while, so that a slow folder does
+not hold up the event loop."""
+
+HICCUP: Final = 5.0
+
+HANGING: Final = 1.0
+"""Seconds after which once is enough."""
+
+SLOW_FOR: Final = 60.0
+
+
+class SlowOutputs:
+    """Which quick outputs are slow. Times are the event loop's, in seconds."""
+
+    def __init__(self) -> None:
+        self._until: dict[int, float] = {}
+        self._hiccups: dict[int, float] = {}
+
+    @property
+    def any(self) -> bool:
+        """Whether an output was ever slow."""
+        return bool(self._until)
+
+    def counts(self, owed: Owed, now: float) -> bool:
+        """Whether the output counts as slow."""
+        return self._until.get(id(owed.output), 0.0) > now
+
+    def took(self, owed: Owed, label: str, seconds: float, now: float) -> None:
+        """An attempt took longer than SLOW."""
+        place = id(owed.output)
+        before = self._hiccups.get(place)
+        self._hiccups[place] = now
+        if seconds < HANGING and (before is None or now - before > HICCUP):
+            return
+        if not self.counts(owed, now):
+            log.warning("a local output is slow", extra={"output": label, "seconds": round(seconds, 3)})
+        self._until[place] = now + SLOW_FOR

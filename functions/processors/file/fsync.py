@@ -1,0 +1,37 @@
+"""fsync(2) of files and folders by their paths."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def sync_file(path: Path) -> None:
+    """Make a new file durable, its name included. Raises OSError."""
+    _sync(path, os.O_RDONLY)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable. Raises OSError."""
+    _sync(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def renew_name(path: Path) -> None:
+    """Write a file's name into its folder again. Raises OSError."""
+    aside = path.with_name(f"{path.name}~")
+    path.rename(aside)
+    aside.rename(path)
+
+
+def sync_failed(error: BaseException) -> bool:
+    """Whether an error of these is that of the sync itself: that of opening carries the path."""
+    return isinstance(error, OSError) and error.filename is None
+
+
+def _sync(path: Path, flags: int) -> None:
+    fd = os.open(path, flags | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

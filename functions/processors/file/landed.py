@@ -1,0 +1,319 @@
+"""A file that landed, until it is durable, and the folder that has its name.
+
+The kernel tells of a failed write-back once, to descriptors that were open before, and takes the lost
+pages for clean. So a folder is held open from before its files land, and what landed before a sync
+failed is never synced again: its bytes are written from the spool, whose hash is checked, into a new
+file that is synced and then changes places with the old one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import hashlib
+import os
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from functions.errors import Permanent, Temporary
+from functions.message.mail import CHUNK, Mail
+from functions.processors.file.rename import NotSupported, rename_exchange
+
+FILE_MODE: Final = 0o644
+
+CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
+
+_libc = ctypes.CDLL(None, use_errno=True)
+CAN_SYNC_FILE_SYSTEMS: Final = hasattr(_libc, "syncfs")
+
+
+class Directory:
+    """A folder held open. `failed` is when (monotonic) a sync of it, or of its file system, last
+    failed: nothing that landed before is known to be on the disk. Raises OSError."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.failed = float("-inf")
+        self.moved = False
+        """Whether another folder, or none, had its path when it was synced."""
+
+    def __del__(self) -> None:
+        if (fd := getattr(self, "_fd", -1)) >= 0:
+            os.close(fd)
+
+    def sync(self) -> None:
+        """Make its names durable. Raises OSError."""
+        try:
+            os.fsync(self._fd)
+            if not self._here():
+                # A file may have landed in either.
+                with suppress(FileNotFoundError, NotADirectoryError):
+                    sync(str(self.path))
+        except OSError:
+            self.failed = time.monotonic()
+            raise
+
+    def sync_file_system(self) -> bool:
+        """Make everything in its file system durable; False when it was moved away, and what landed
+        may be elsewhere. Raises OSError."""
+        if not self._here():
+            return False
+        if _libc.syncfs(self._fd) != 0:
+            self.failed = time.monotonic()
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), str(self.path))
+        return True
+
+    def _here(self) -> bool:
+        try:
+            self.moved = not os.path.samestat(os.stat(self.path), os.fstat(self._fd))  # noqa: PTH116
+        except (FileNotFoundError, NotADirectoryError):
+            self.moved = True
+        return not self.moved
+
+
+class Landing:
+    """The file of one mail in its folder. `flush` and `settle` are those of `Landed`.
+
+    `trace` is another name of the file that landed as `placed`; `linked` says that it is the spool's
+    own. `at` is when (monotonic) it began to land. Without `directory` nothing need be durable.
+    """
+
+    __slots__ = ("_at", "_failed", "_flow", "_linked", "_mail", "_placed", "_trace", "directory", "folder")
+
+    def __init__(
+        self,
+        folder: Path,
+        directory: Directory | None,
+        mail: Mail,
+        flow: str,
+        placed: str,
+        trace: str,
+        at: float,
+        *,
+        linked: bool = False,
+    ) -> None:
+        self.folder = folder
+        self.directory = directory
+        self._mail = mail
+        self._flow = flow
+        self._placed = placed
+        self._trace = trace
+        self._linked = linked
+        self._failed = False
+        self._at = at
+
+    @property
+    def lost(self) -> bool:
+        """Whether what landed may be gone from the disk: a sync failed since."""
+        return self._failed or (self.directory is not None and self._at <= self.directory.failed)
+
+    def flush(self) -> None:
+        """Make the file, unless it is the spool's own, and its name durable. Raises Temporary, and
+        then writes the file anew when it is called again; raises Permanent when the spool's copy is
+        damaged. What somebody took away meanwhile needs nothing."""
+        if self.directory is None:
+            return
+        try:
+            if self.lost:
+                now = time.monotonic()
+                self.rewrite()
+                self._failed, self._at = False, now
+            elif not self._linked:
+                self._sync_file()
+            self.directory.sync()
+        except OSError as error:
+            self._failed = True
+            raise fault(error, f"{self.folder} cannot be flushed") from error
+
+    def placed(self) -> None:
+        """What landed is known to have: a consumer may take it away before a crash, and it is not to
+        land again."""
+        if self._trace.endswith(".tmp"):
+            seal = f"{self._trace[:-4]}.seal"
+            with suppress(OSError):
+                os.rename(self._trace, seal)  # noqa: PTH104
+                self._trace = seal
+
+    def settle(self) -> None:
+        """Remove the trace. What cannot be removed is only litter."""
+        remove(self._trace)
+
+    def rewrite(self, *, torn: bool = False) -> None:
+        """Write the file anew from the spool. A size of its own tells that a consumer changed it, and
+        then it is left alone; but not when it may be `torn` by a power loss. Raises OSError, and
+        Permanent when the spool's copy is damaged."""
+        base = self._trace.rpartition(".")[0]
+        new, keep = f"{base}.new", f"{base}.keep"
+        self._finish_exchange(new, keep)
+        # Without hard links there is no trace any more.
+        trace = self._trace if _inode(self._trace) is not None else self._placed
+        here = _inode(trace)
+        if here is None or not (torn or self._unchanged(trace)):
+            return
+        placed = here == _inode(self._placed)
+        if placed and (not self._write_anew(new) or self._exchange(new, keep, here)):
+            return
+        if not self._linked and _links(trace) > 1:
+            # Moved to where only its other name leads.
+            self._write_over(trace)
+
+    def _finish_exchange(self, new: str, keep: str) -> None:
+        """What an earlier attempt left: when the old file has the new one's name already, the trace
+        follows."""
+        if (old := _inode(new)) is not None and old == _inode(self._trace):
+            with suppress(FileNotFoundError):
+                os.rename(keep, self._trace)  # noqa: PTH104
+        remove(keep)
+        remove(new)
+
+    def _exchange(self, new: str, keep: str, old: tuple[int, int]) -> bool:
+        """Put the new file into the old one's place, in one step; False when a consumer was faster."""
+        with suppress(OSError):
+            os.link(new, keep)
+        try:
+            try:
+                rename_exchange(new, self._placed)
+            except NotSupported:
+                os.rename(new, self._placed)  # noqa: PTH104
+            else:
+                if _inode(new) != old:
+                    # Another file had taken the name.
+                    rename_exchange(new, self._placed)
+                    return False
+            with suppress(FileNotFoundError):
+                os.rename(keep, self._trace)  # noqa: PTH104
+        except FileNotFoundError:
+            return False
+        finally:
+            remove(keep)
+            remove(new)
+        self._linked = False
+        return True
+
+    def _unchanged(self, path: str) -> bool:
+        """Whether the file has the size that it landed with."""
+        size = os.stat(path).st_size  # noqa: PTH116
+        return size == len(self._mail.flow_fields(self._flow)) + self._mail.envelope.size
+
+    def _write_anew(self, path: str) -> bool:
+        """Write a synced file. False when what is in the spool is not the mail any more, because it is
+        the file that landed, which its consumer may change."""
+        fd = os.open(path, CREATE, FILE_MODE)
+        try:
+            whole = self._write(fd)
+            if whole and self.directory is not None:
+                os.fsync(fd)
+        except OSError:
+            remove(path)
+            raise
+        finally:
+            os.close(fd)
+        if not whole:
+            remove(path)
+            if not self._linked:
+                raise _damaged()
+        return whole
+
+    def _write_over(self, path: str) -> None:
+        """Write the mail over the same file. Raises OSError, also while somebody has it open."""
+        if not self._holds():
+            raise _damaged()
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            _keep_others_out(fd)
+            # The kernel's own notes on the lost pages may be wrong, too (ext4 takes the blocks for written).
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            self._write(fd)
+            if self.directory is not None:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def _write(self, fd: int) -> bool:
+        """Write the mail; whether what the spool gave has its size and hash."""
+        write_all(fd, self._mail.flow_fields(self._flow))
+        return self._holds(fd)
+
+    def _holds(self, fd: int = -1) -> bool:
+        """Whether the spool's copy has its size and hash; written into `fd` on the way."""
+        digest, size = hashlib.sha256(), 0
+        with self._mail.content.open() as stream:
+            while piece := stream.read(CHUNK):
+                digest.update(piece)
+                size += len(piece)
+                if fd >= 0:
+                    write_all(fd, piece)
+        envelope = self._mail.envelope
+        return size == envelope.size and envelope.sha256 in ("", digest.hexdigest())
+
+    def _sync_file(self) -> None:
+        here = _inode(self._trace)
+        path = self._placed if here is None or here == _inode(self._placed) else self._trace
+        with suppress(FileNotFoundError, NotADirectoryError):
+            sync(path)
+
+
+def fault(error: OSError, doing: str) -> Temporary:
+    """What an operating system's refusal is to the delivery: 4.3.1 for a full disk (RFC 3463
+    section 3.4), else 4.3.0."""
+    code = errno.errorcode.get(error.errno or 0, "")
+    enhanced = "4.3.1" if error.errno in _FULL else "4.3.0"
+    return Temporary(f"{doing}: {error.strerror or error} {code}".rstrip(), enhanced=enhanced)
+
+
+def sync(path: str) -> None:
+    """fsync a file or a folder by its path."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def remove(path: str) -> None:
+    """Remove a file, if it is there and that can be done."""
+    with suppress(OSError):
+        os.unlink(path)  # noqa: PTH108
+
+
+def write_all(fd: int, piece: bytes) -> None:
+    """Write all of it. Raises OSError."""
+    written = os.write(fd, piece) if piece else 0
+    while written < len(piece):
+        written += os.write(fd, memoryview(piece)[written:])
+
+
+def _damaged() -> Permanent:
+    return Permanent("the spool's copy of the mail is damaged", enhanced="5.3.0")
+
+
+def _keep_others_out(fd: int) -> None:
+    """Have others wait who open the file, until it is closed. Raises OSError when one has it open."""
+    try:
+        # What tells of one who waits is not to end the process.
+        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+    except BlockingIOError:
+        raise
+    except (AttributeError, OSError):
+        return  # there are no leases here
+
+
+def _inode(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)  # noqa: PTH116
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _links(path: str) -> int:
+    return os.stat(path).st_nlink  # noqa: PTH116
