@@ -45,7 +45,7 @@ class Header(NamedTuple):
 
 
 def begins(octets: bytes) -> bool:
-    """Whether the octets are the start of a header, or can be when more come."""
+    """Whether the bytes are the start of a header, or can become one when more bytes come."""
     return any(first.startswith(octets[: len(first)]) for first in (SIGNATURE, _FIRST))
 
 
