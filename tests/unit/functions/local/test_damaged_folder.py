@@ -21,18 +21,18 @@ import pytest
 from functions.config import DeliveryConfig
 from functions.delivery.engine import ENVELOPE, Delivery, Output
 from functions.errors import Permanent, Temporary
-from functions.local.archive import Keeper
+from functions.local.archive import Archive
 from functions.local.deadletters import FolderDeadLetters, open_dead_letters
 from functions.local.layout import Part
-from functions.local.messages import Answer, Item, Settings
+from functions.local.messages import Item, Settings, SpoolReply
 from functions.local.service import LocalDelivery
 from functions.local.sweep import sweep_once
 from functions.message.envelope import FlowNotes
 from functions.message.mail import BytesContent, Content, FileContent
-from functions.processors.base import Job, Landed, Processor
+from functions.processors.base import Job, Placed, Processor
 from functions.processors.context import BuildContext
-from functions.processors.file.landed import Directory
 from functions.processors.file.output import FileOutputOptions, build
+from functions.processors.file.placed import Directory
 from functions.spool.dead_record import DeadRecord
 from functions.spool.deadletters import Selection
 from functions.spool.object import encode_object
@@ -52,7 +52,7 @@ class Sink(Processor):
         self.calls = 0
         self.got: list[bytes] = []
 
-    def process(self, job: Job) -> Landed | None:
+    def process(self, job: Job) -> Placed | None:
         self.calls += 1
         fault = self.script.pop(0) if self.script else None
         if fault is not None:
@@ -68,7 +68,7 @@ class QuickSink(Sink):
 class OnceSink(Sink):
     """Whose effect has a receipt."""
 
-    def process(self, job: Job) -> Landed | None:
+    def process(self, job: Job) -> Placed | None:
         job.once("part", lambda: str(super(OnceSink, self).process(job)))
         return None
 
@@ -93,9 +93,9 @@ class Place:
             row = self.part.load(db, self.part.waiting(db)[0])
         assert row is not None
         output.process(Job(row.mail, "in", ("bob@example.com",), lambda part, effect: effect(), lambda: 1e9))
-        (landed,) = (path for path in self.out.rglob("*.eml") if not path.name.startswith("."))
-        assert landed.samefile(self.part.large / f"{row.mail.id}.eml")
-        return landed
+        (placed,) = (path for path in self.out.rglob("*.eml") if not path.name.startswith("."))
+        assert placed.samefile(self.part.large / f"{row.mail.id}.eml")
+        return placed
 
     @asynccontextmanager
     async def served(self, *outputs: Processor, settings: Settings = FAST) -> AsyncIterator[LocalDelivery]:
@@ -114,7 +114,7 @@ class Place:
         *,
         damage: Callable[[bytes], bytes] | None = None,
         **about: Any,
-    ) -> Answer:
+    ) -> SpoolReply:
         """Take a mail in; a large one as a file, to which `damage` may be done before it is spooled."""
         envelope = envelope_of(data, **about)
         content: Content = BytesContent(data)
@@ -122,7 +122,7 @@ class Place:
             path = self.part.large / f"{envelope.id}.eml"
             path.write_bytes(data if damage is None else damage(data))
             content = FileContent(path, len(data))
-        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        answered: asyncio.Future[SpoolReply] = asyncio.get_running_loop().create_future()
         local.submit(Item(envelope, content, answered.set_result))
         return await asyncio.wait_for(answered, 10)
 
@@ -301,9 +301,9 @@ class TestDamagedMail:
 
     async def test_a_copy_is_not_kept_of_it(self, place: Place, tmp_path: Path) -> None:
         """Every output is done before the damage; the copy is still to be made."""
-        keeper = Keeper("kept/${id}.eml", tmp_path, durable=True)
+        archive = Archive("kept/${id}.eml", tmp_path, durable=True)
         (tmp_path / "kept").write_text("in the way")
-        settings = Settings(first=0.2, longest=0.2, keep=keeper.keep)
+        settings = Settings(first=0.2, longest=0.2, keep=archive.keep)
         sink = Sink()
         async with place.served(sink, settings=settings) as local:
             await place.send(local, LARGE)
@@ -353,9 +353,9 @@ class TestAConsumerHasTheSpoolsOwnFile:
         self, place: Place, filename: str, consumer: str, rebuilt: bool
     ) -> None:
         output = place.file_output(filename=filename)
-        landed = await place.land(output)
-        CONSUMERS[consumer](landed)
-        before = landed.read_bytes() if landed.exists() else None
+        placed = await place.land(output)
+        CONSUMERS[consumer](placed)
+        before = placed.read_bytes() if placed.exists() else None
         if rebuilt:
             place.part.trust.lose()
         async with place.served(place.file_output(filename=filename)), asyncio.timeout(10):
@@ -364,15 +364,15 @@ class TestAConsumerHasTheSpoolsOwnFile:
             while list(place.part.large.iterdir()):
                 await asyncio.sleep(0.01)
         assert [place.count(table) for table in ("mail", "settled", "dead")] == [0, 0, 0]
-        assert (landed.read_bytes() if landed.exists() else None) == before
+        assert (placed.read_bytes() if placed.exists() else None) == before
         there = {path for path in place.out.rglob("*") if path.is_file() and path.name != "taken"}
-        assert there == ({landed} if before is not None else set())
+        assert there == ({placed} if before is not None else set())
         assert not list(place.part.staging.iterdir())
 
     async def test_another_output_does_not_get_it(self, place: Place) -> None:
         """One that the configuration has only since."""
-        landed = await place.land(place.file_output())
-        landed.write_bytes(flipped(LARGE))
+        placed = await place.land(place.file_output())
+        placed.write_bytes(flipped(LARGE))
         added = Sink()
         async with place.served(place.file_output(), added):
             await place.settled(dead=1)
@@ -381,9 +381,9 @@ class TestAConsumerHasTheSpoolsOwnFile:
 
     async def test_a_file_that_was_not_placed_is_damaged(self, place: Place, tmp_path: Path) -> None:
         """No consumer ever had it."""
-        landed = await place.land(place.file_output())
+        placed = await place.land(place.file_output())
         (seal,) = place.part.staging.iterdir()
-        landed.rename(seal.with_suffix(".body"))
+        placed.rename(seal.with_suffix(".body"))
         CONSUMERS["changes"](seal)
         async with place.served(place.file_output()):
             await place.settled(dead=1)
@@ -393,8 +393,8 @@ class TestAConsumerHasTheSpoolsOwnFile:
     async def test_a_file_that_cannot_be_flushed_is_tried_again(
         self, place: Place, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        landed = await place.land(place.file_output())
-        landed.write_bytes(b"")
+        placed = await place.land(place.file_output())
+        placed.write_bytes(b"")
         failing = [OSError(errno.EIO, "Input/output error")] * 2
         real = Directory.sync_file_system
 
@@ -422,7 +422,7 @@ class TestDroppedOutputs:
         entered, leave = threading.Event(), threading.Event()
 
         class Slow(Sink):
-            def process(self, job: Job) -> Landed | None:
+            def process(self, job: Job) -> Placed | None:
                 if self.calls:
                     entered.set()
                     assert leave.wait(20)
