@@ -352,7 +352,8 @@ class TestListeners:
         assert not says(look("warning", flows=keeps), "no filter checks credentials")
         assert says(look("warning", public=True, flows=keeps), "no filter checks credentials")
         listeners = [{"port": 10025}, {"port": 10026}]
-        two = {"a": {**keeps["in"], "listeners": ["10025"]}, **flow(LOCAL, outputs=[SES], listeners=["10026"])}
+        sends = flow(LOCAL, outputs=[SES], listeners=["10026"])
+        two = {"a": {**keeps["in"], "listeners": ["10025"]}, **sends}
         assert says(look("warning", flows=two, listeners=listeners), "no filter checks credentials")
 
     def test_certificates(self, look: Any):
