@@ -83,7 +83,7 @@ class Place:
 
     def file_output(self, **options: Any) -> Processor:
         self.part.staging.mkdir(parents=True, exist_ok=True)
-        context = BuildContext(self.folder.parent, True, self.part.staging, lambda text: text)
+        context = BuildContext.of(self.folder.parent, {}, staging=self.part.staging)
         return build(FileOutputOptions(path="out", **options), "file_0", context)
 
     async def land(self, output: Processor) -> Path:
