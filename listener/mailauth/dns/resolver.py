@@ -79,6 +79,36 @@ class Resolver(Protocol):
         """The answer. Raises nothing but CancelledError."""
 
 
+class SharedDns(Protocol):
+    """A resolver that several clients share."""
+
+    def for_client(self, address: str) -> Resolver:
+        """The resolver for the mail of the client at an IP address."""
+
+
+class QueryBudget:
+    """A resolver that asks a limited number of questions, each of them once, for one mail."""
+
+    __slots__ = ("_answers", "_inner", "_left", "_limit")
+
+    def __init__(self, inner: Resolver, limit: int) -> None:
+        self._inner = inner
+        self._limit = self._left = limit
+        self._answers: dict[Question, DnsAnswer] = {}
+
+    def known(self, question: Question) -> DnsAnswer | None:
+        return self._answers.get(question) or self._inner.known(question)
+
+    async def resolve(self, question: Question) -> DnsAnswer:
+        """The answer, or a temporary failure when all questions are asked, because nothing is known
+        then about what the mail claims."""
+        if not self._left:
+            return failed(f"the mail needs more than {self._limit} DNS queries")
+        self._left -= 1
+        answer = self._answers[question] = await self._inner.resolve(question)
+        return answer
+
+
 class Deadline:
     """A resolver that stops waiting at a moment of the event loop's clock."""
 
