@@ -159,7 +159,7 @@ async def _check(mail: MailSource, sender: Sender, resolver: Resolver, checks: C
         header = _Header(mail.head, checks, now)
         bodies = _hash_body(mail, header)
         spf_result, answers, walks = await _ask(sender, resolver, checks, header)
-    in_thread = big_head or len(answers) > THREAD_SIGNATURES
+    in_thread = big_head or len(header.signatures.questions) > THREAD_SIGNATURES
     dkim = await _run(in_thread, _judge, header, answers, bodies)
     policies: tuple[DmarcResult, ...] = ()
     indicator: BimiResult | None = None
@@ -218,11 +218,13 @@ async def _ask(
     sender: Sender, resolver: Resolver, checks: Checks, header: _Header
 ) -> tuple[SpfResult, dict[Question, DnsAnswer], list[Walk]]:
     """SPF, the keys and the walks of the author domains; concurrent if any of them has to wait."""
-    questions = header.signatures.questions
     domains = header.authors.domains
-    needed = [*questions, *(question for domain in domains for question in dmarc.walk_questions(domain))]
+    needed = [
+        *header.signatures.questions,
+        *(question for domain in domains for question in dmarc.walk_questions(domain)),
+    ]
     waiting = any(resolver.known(question) is None for question in needed)
-    spf_result = spf.check(
+    spf_check = spf.check(
         resolver,
         sender,
         limits=checks.spf,
@@ -230,18 +232,10 @@ async def _ask(
         time_limit=min(checks.time_limit, spf.TIME_LIMIT),
     )
     if waiting:
-        found = await asyncio.gather(
-            spf_result,
-            resolve_all(resolver, questions),
-            asyncio.gather(*(dmarc.walk(resolver, domain) for domain in domains)),
-        )
-        return found[0], found[1], found[2]
-    # No tasks, because they cost more than the checks together.
-    return (
-        await spf_result,
-        await resolve_all(resolver, questions),
-        [await dmarc.walk(resolver, domain) for domain in domains],
-    )
+        spf_result, answers = await asyncio.gather(spf_check, resolve_all(resolver, needed))
+    else:  # no tasks, because they cost more than the checks together
+        spf_result, answers = await spf_check, await resolve_all(resolver, needed)
+    return spf_result, answers, [dmarc.walk_up(domain, answers) for domain in domains]
 
 
 async def _dmarc(

@@ -56,10 +56,10 @@ class QueryPlaces:
         try:
             await waiter
         except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled():
-                self.release(client)
-            else:
+            if waiter.cancelled():
                 self._forget(client, waiter)
+            else:
+                self.release(client)
             raise
 
     def release(self, client: str) -> None:
@@ -71,6 +71,8 @@ class QueryPlaces:
         while (turn := next(filter(self._may_take, self._waiting), None)) is not None:
             waiter = next(iter(self._waiting[turn]))
             self._forget(turn, waiter)
+            if waiter.cancelled():  # and its task has not run since
+                continue
             if turn in self._waiting:
                 self._waiting.move_to_end(turn)
             self._take(turn)
@@ -84,7 +86,8 @@ class QueryPlaces:
         self._held[client] = self._held.get(client, 0) + 1
 
     def _forget(self, client: str, waiter: _Waiter) -> None:
-        waiters = self._waiting[client]
-        del waiters[waiter]
-        if not waiters:
-            del self._waiting[client]
+        waiters = self._waiting.get(client)
+        if waiters is not None and waiter in waiters:
+            del waiters[waiter]
+            if not waiters:
+                del self._waiting[client]

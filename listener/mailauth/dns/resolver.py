@@ -22,6 +22,9 @@ name. Names are lower-case and have no final dot."""
 MAX_RECORDS: Final = 100
 """Most records to use of one answer; a longer answer is a mistake or an attack."""
 
+AT_ONCE: Final = 10
+"""Most concurrent questions of one list, because each takes memory while it waits."""
+
 
 class Question(NamedTuple):
     """A question: a name in lower case without final dot, and a type."""
@@ -133,7 +136,7 @@ class Deadline:
 
 
 async def resolve_all(resolver: Resolver, questions: Iterable[Question]) -> dict[Question, DnsAnswer]:
-    """All answers; unknown ones are queried concurrently."""
+    """All answers; unknown ones are queried concurrently, AT_ONCE at most."""
     answers: dict[Question, DnsAnswer] = {}
     missing: list[Question] = []
     for question in dict.fromkeys(questions):
@@ -145,8 +148,13 @@ async def resolve_all(resolver: Resolver, questions: Iterable[Question]) -> dict
     if len(missing) == 1:
         answers[missing[0]] = await resolver.resolve(missing[0])
     elif missing:
-        found = await asyncio.gather(*map(resolver.resolve, missing))
-        answers.update(zip(missing, found, strict=True))
+        left = iter(missing)
+
+        async def ask() -> None:
+            for question in left:
+                answers[question] = await resolver.resolve(question)
+
+        await asyncio.gather(*(ask() for _ in range(min(len(missing), AT_ONCE))))
     return answers
 
 

@@ -87,6 +87,20 @@ async def test_a_place_that_comes_to_a_client_that_gives_up_goes_on() -> None:
     assert places.free == 1
 
 
+async def test_a_place_goes_on_when_the_client_in_turn_gives_up_in_the_same_moment() -> None:
+    places = QueryPlaces(1)
+    await places.acquire("first")
+    (gone,) = await take_all(places, "a", 1)
+    (next_one,) = await take_all(places, "b", 1)
+    gone.cancel()  # its task runs only after the release
+    places.release("first")
+    await next_one
+    await stop(gone)
+    places.release("b")
+    assert places.free == 1
+    assert not places._waiting
+
+
 async def test_nothing_is_kept_of_clients_that_gave_up() -> None:
     places = QueryPlaces(1)
     await places.acquire("first")
