@@ -81,7 +81,7 @@ def run(*command: str | Path, **environment: str) -> None:
 
 def make_venv(lock: str) -> None:
     stamp = STATE / f"venv-{lock}"
-    locks = [ROOT / "locks" / f"{name}.txt" for name in (lock, "build")]
+    locks = [ROOT / "locks" / f"{name}.txt" for name in ("build", lock)]
     wanted = _digest([ROOT / "pyproject.toml", *locks], sys.version, str(VENV))
     if stamp.exists() and stamp.read_text() == wanted and (VENV / "bin" / "python").exists():
         return
@@ -90,9 +90,11 @@ def make_venv(lock: str) -> None:
         _create_venv()
     say(f"installing what locks/{lock}.txt names, and this project, into .venv")
     pip = [VENV / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    # What builds wheels comes first and is locked too: pip would take it from the index, without hashes.
+    pip.append("--no-build-isolation")
     for each in locks:
         run(*pip, "--require-hashes", "--requirement", each)
-    run(*pip, "--no-deps", "--no-build-isolation", "--editable", ".")
+    run(*pip, "--no-deps", "--editable", ".")
     STATE.mkdir(exist_ok=True)
     stamp.write_text(wanted)
 
