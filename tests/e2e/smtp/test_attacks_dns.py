@@ -112,7 +112,10 @@ def test_zones_that_never_answer_cost_the_mails_of_others_nothing(
             grown = relay.peak() - before
         taken = sorted(seconds for _, seconds in results)
         p99 = taken[int(len(taken) * 0.99) - 1]
-        print(f"{connections} of {addresses}: p50 {taken[50] * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms, grown {grown / MEGABYTE:.1f} MB")
+        print(
+            f"{connections} of {addresses}: p50 {taken[50] * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms, "
+            f"grown {grown / MEGABYTE:.1f} MB"
+        )
         assert [code for code, _ in results] == [250] * MAILS
         assert p99 < 1.0
         assert grown < 16 * MEGABYTE + connections * EACH
