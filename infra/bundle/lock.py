@@ -57,12 +57,13 @@ def read_lock(file: Path) -> dict[str, Pinned]:
 
 
 def with_dependencies(lock: Mapping[str, Pinned], names: Iterable[str]) -> dict[str, str]:
-    """The requirement of each of these packages and of everything that they need, by name. Raises
-    ConfigError for a package that the lock lacks."""
-    taken = set(names)
+    """The requirement of each of these packages, in their order because pip names the first one that it
+    misses, and then of everything that they need. Raises ConfigError for a package that the lock lacks."""
+    first = list(names)
+    taken = set(first)
     missing = sorted(taken - set(lock))
     if missing:
         raise ConfigError("locks", f"hold no {', '.join(missing)}", "make lock")
     while more := {name for name, one in lock.items() if name not in taken and one.needed_by & taken}:
         taken |= more
-    return {name: lock[name].requirement for name in sorted(taken)}
+    return {name: lock[name].requirement for name in [*first, *sorted(taken.difference(first))]}
