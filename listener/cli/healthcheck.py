@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException
 from typing import Final
 
+from functions.message.text import escaped
+
 _TIMEOUT: Final = 4.0  # seconds, within the image's 5
 
 
@@ -22,7 +24,7 @@ def main(environ: Mapping[str, str]) -> int:
         connection.request("GET", "/healthz")
         status = connection.getresponse().status
     except (OSError, HTTPException) as error:
-        print(f"unhealthy: {error}")
+        print(f"unhealthy: {escaped(str(error))}")
         return 1
     finally:
         connection.close()
