@@ -19,6 +19,7 @@ from functions.bucket.sweep import WINDOW, sweep
 from functions.config import DeliveryConfig
 from functions.delivery.build import build_delivery, needs_receipts
 from functions.delivery.engine import backoff
+from functions.options.environment import variable
 from functions.options.secrets import SecretResolver
 from functions.processors.base import MIN_SECONDS_LEFT
 from functions.processors.context import BuildContext
@@ -70,7 +71,7 @@ class LambdaFunction:
             clock=clock,
         )
         self._bell = access.notify
-        self._queue_url = environ.get(QUEUE)
+        self._queue_url = variable(environ, QUEUE)
         self._sqs: Any = None
         self._memory = int(environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "1024")) * 1_048_576
         self._swept = -1.0
@@ -198,7 +199,7 @@ class LambdaFunction:
     ) -> DynamoReceipts | NoReceipts | NoTable:
         if not needs_receipts(config):
             return NoReceipts()
-        table = environ.get(TABLE)
+        table = variable(environ, TABLE)
         if not table:
             log.error("outputs need receipts, but there is no table", extra={"variable": TABLE})
             return NoTable()

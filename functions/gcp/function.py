@@ -18,6 +18,7 @@ from functions.errors import DeliveryFault
 from functions.gcp.notifications import GcsNotification, doorbell
 from functions.gcp.receipts import GcsReceipts
 from functions.gcp.spool import open_notifier, open_store
+from functions.options.environment import variable
 from functions.options.secrets import SecretResolver
 from functions.processors.base import MIN_SECONDS_LEFT
 from functions.processors.context import BuildContext
@@ -52,8 +53,8 @@ class CloudRunFunction:
         spool = config.spool
         self._bucket = spool.bucket
         self._clock = clock
-        self._timeout = float(environ.get(TIMEOUT) or 300)
-        self._budget = Budget(int(environ.get(MEMORY) or 1024) * 1_048_576)
+        self._timeout = float(variable(environ, TIMEOUT) or 300)
+        self._budget = Budget(int(variable(environ, MEMORY) or 1024) * 1_048_576)
         folder = Path.cwd()
         resolver = SecretResolver(folder, environ)
         store = open_store(spool, resolver)

@@ -199,7 +199,7 @@ def build(options: StaticAuthOptions, name: str, context: BuildContext) -> Stati
 
 
 def _single(options: StaticAuthOptions, name: str, context: BuildContext) -> tuple[str, str]:
-    username = options.username or context.environ.get("SMTP_USERNAME")
+    username = options.username or _text(None, "SMTP_USERNAME", context)
     password = _text(options.password, "SMTP_PASSWORD", context)
     if username and password:
         return username, password
@@ -212,7 +212,9 @@ def _single(options: StaticAuthOptions, name: str, context: BuildContext) -> tup
 
 
 def _text(secret: Secret | None, variable: str, context: BuildContext) -> str | None:
-    return secret.resolve(context.secrets) if secret is not None else context.environ.get(variable)
+    if secret is not None:
+        return secret.resolve(context.secrets)
+    return context.secrets(f"env:{variable}") if variable in context.environ else None
 
 
 def _stored(where: str, text: str, salt: str | None) -> Stored:

@@ -24,6 +24,14 @@ def test_it_prints_where_it_listens(new_relay: Make) -> None:
     wait_until(lambda: f"listening on {HOST}:{relay.port}" in relay.log(), seconds=5, what="the line")
 
 
+def test_variables_of_a_kubernetes_service_cost_one_line(new_relay: Make) -> None:
+    """A service named smtp-relay-health gives SMTP_RELAY_HEALTH_PORT."""
+    environ = {"SMTP_RELAY_HEALTH_PORT": "tcp://10.96.0.7:8080", "SMTP_RELAY_PORT": "tcp://10.96.0.9:25"}
+    relay = new_relay(env=environ).start()
+    assert submit(relay.port, b"Subject: x\r\n\r\nx\r\n").code == 250
+    assert len([line for line in relay.log().splitlines() if "10.96.0." in line]) == 1
+
+
 def test_a_port_in_use(new_relay: Make) -> None:
     relay = new_relay()
     with socket.socket() as taken:

@@ -53,6 +53,10 @@ async def decision(one: StaticAuth, credentials: Credentials) -> Decision:
     [
         ({"username": "bob", "password": "plain:secret"}, {}),
         ({}, {"SMTP_USERNAME": "bob", "SMTP_PASSWORD": "plain:secret"}),
+        ({}, {"SMTP_USERNAME": "bob", "SMTP_PASSWORD": "plain:secret\n"}),
+        ({}, {"SMTP_USERNAME": "bob\n", "SMTP_PASSWORD": "plain:secret\r\n"}),
+        ({}, {"SMTP_USERNAME": "bob", "SMTP_PASSWORD": f"{ARGON2}\n"}),
+        ({"username": "bob", "password": "env:MINE"}, {"MINE": "plain:secret\n"}),
         ({"username": "bob"}, {"SMTP_USERNAME": "ann", "SMTP_PASSWORD": "plain:secret"}),
         ({"password": "plain:secret"}, {"SMTP_USERNAME": "bob", "SMTP_PASSWORD": "plain:other"}),
         ({"username": "bob", "password": "env:MINE"}, {"MINE": "plain:secret"}),
