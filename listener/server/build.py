@@ -170,6 +170,28 @@ def build_local(
     return LocalDelivery(part, delivery, settings, observer)
 
 
+def check_folders(config: RelayConfig, around: Surroundings) -> None:
+    """Whether every folder that an output of this process keeps mail in takes files. Raises ConfigError.
+    Only a start asks: later such an output defers its mail, so that nothing else waits for the folder."""
+    from functions.processors.file.placing import LandingFolder
+
+    if config.mode == "events":
+        return
+    for name, flow in config.flows.items():
+        for index, output in enumerate(flow.outputs):
+            if output.file_folder is None:
+                continue
+            folder = around.folder / output.file_folder
+            try:
+                LandingFolder(folder, durable=config.spool.durability == "fsync").check()
+            except OSError as error:
+                raise ConfigError(
+                    f"{config.source}: flows.{name}.outputs[{index}].path",
+                    f"{folder} cannot take files: {error.strerror}",
+                    f"name a folder that user {os.geteuid()} may make files in",
+                ) from error
+
+
 def clear_traces(config: RelayConfig, around: Surroundings) -> None:
     """Remove temporaries of `file` outputs that a crash left behind their mails, and probes. Only
     before anything is delivered."""

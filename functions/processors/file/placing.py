@@ -77,6 +77,18 @@ class LandingFolder:
         except OSError as error:
             raise fault(error, f"{self._root} cannot be used") from error
 
+    def check(self) -> None:
+        """Make the folder, and a file in it that goes at once. Raises OSError where that can never work; a
+        full disk and the like pass, and mails are tried again meanwhile."""
+        try:
+            self._make(self._root)
+            probe = f"{self._root}/{probe_name()}"
+            os.close(os.open(probe, CREATE, FILE_MODE))
+            os.unlink(probe)  # noqa: PTH108
+        except OSError as error:
+            if error.errno not in _PASSING:
+                raise
+
     def land(self, mail: Mail, flow: str, name: str, key: str, *, shared: bool = False) -> Landing:
         """Store what this flow's outputs store under `name`, or under `name-1`, `name-2` … where
         that is taken. `key` tells the outputs of one mail apart. The spool's own file is linked, unless
