@@ -126,6 +126,14 @@ class SmtpOptions(Certificate):
     max_clients_per_ip: int | None = Field(default=None, ge=1)
     """Most connections at a time from one address; null for no limit."""
 
+    ipv6_prefix: int = Field(default=64, ge=1, le=128)
+    """Bits of an IPv6 address by which clients are told apart where they are counted by address, because
+    a client may use all addresses of its network; 128 counts each address."""
+
+    max_refusal_lines: int | None = Field(default=30, ge=1)
+    """Most log lines a minute of one kind about refusals of one address (refused mails, logins, clients),
+    in each process; one line tells how many more there were. null for no limit."""
+
     max_recipients: int = Field(default=1_000, ge=1)
     """Most recipients of one mail; more get 452 4.5.3. RFC 5321 section 4.5.3.1.8 asks for at least
     100."""

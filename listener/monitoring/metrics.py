@@ -86,6 +86,7 @@ class Metrics(Observer):
         "_stages",
         "_tls_expiry",
         "_unfinished",
+        "_untrusted_proxies",
         "_values",
         "_verdicts",
     )
@@ -106,6 +107,7 @@ class Metrics(Observer):
         self._open = at[f.CONNECTIONS_OPEN]
         self._refused = at[f.CONNECTIONS_REFUSED]
         self._connection_seconds = at[f.CONNECTION_SECONDS]
+        self._untrusted_proxies = at[f.UNTRUSTED_PROXIES]
         self._stages = at[f.STAGE_SECONDS]
         self._auth_failures = at[f.AUTH_FAILURES]
         self._verdicts = _Pairs(
@@ -140,7 +142,7 @@ class Metrics(Observer):
         """Show the series of these listeners, and of these flows with their outputs' names, from the
         start, because a series that appears with its first event hides that event from `increase()`."""
         for listener in listeners:
-            for places in (self._connections, self._open, self._auth_failures):
+            for places in (self._connections, self._open, self._auth_failures, self._untrusted_proxies):
                 places[listener]
         for flow, outputs in flows.items():
             self._outputs[flow, "accepted", ""]
@@ -164,6 +166,9 @@ class Metrics(Observer):
 
     def connection_refused(self, listener: str, reason: str) -> None:
         self._values[self._refused[listener, reason]] += 1
+
+    def untrusted_proxy(self, listener: str) -> None:
+        self._values[self._untrusted_proxies[listener]] += 1
 
     def bytes_received(self, octets: int) -> None:
         self._values[self._bytes] += octets

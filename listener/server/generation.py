@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Final
 
 from listener.intake.accept import Acceptor
 from listener.intake.refusals import Refusals
+from listener.intake.refusals import log as refusals_log
 from listener.intake.stamp import Intake
+from listener.logs.limit import LineLimit
 from listener.mailauth.dns.iprev import Names, system_resolver
 from listener.server import build
 from listener.server.build import Filters, Surroundings
@@ -85,6 +87,8 @@ class Generation:
         for task in self._watching:
             task.cancel()
         await asyncio.gather(*self._watching, return_exceptions=True)
+        for endpoint in self.endpoints.values():
+            endpoint.refusals.end()
         await self._names.close()
         await self._filters.stop()
 
@@ -144,7 +148,12 @@ class Generation:
         acceptor = Acceptor(
             intake,
             self._spool,
-            Refusals(listener.name, observer, log_addresses=config.logs_addresses),
+            Refusals(
+                listener.name,
+                observer,
+                log_addresses=config.logs_addresses,
+                lines=LineLimit(refusals_log, options.max_refusal_lines, options.ipv6_prefix),
+            ),
             observer,
             self._loop,
             log_addresses=config.logs_addresses,

@@ -176,8 +176,7 @@ def _decided(connection: Connection, credentials: Credentials, began: float, ref
         connection.hang_up_after(refusal)
         return
     failures = connection.login_failed()
-    endpoint.observer.auth_failed(endpoint.name)
-    log.warning("authentication failed", extra={"session": session.id, "ip": session.ip})
+    endpoint.refusals.login(session)
     # Guessing is slowed for this client alone; the server goes on meanwhile.
     then = _explain if credentials.mechanism == "XOAUTH2" else _refuse
     connection.pending.pause(FAILURE_DELAY * failures, partial(then, connection, refusal))

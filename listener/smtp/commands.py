@@ -14,8 +14,9 @@ from listener.config.smtp import SmtpOptions
 from listener.smtp.address import BadPath, Path, parse_path, printable
 from listener.smtp.auth import auth
 from listener.smtp.connection.machine import Connection
-from listener.smtp.endpoint import Verb
+from listener.smtp.endpoint import UNTOLD, Verb
 from listener.smtp.replies import (
+    BAD_COMMAND,
     BAD_EHLO,
     BAD_HELO,
     BAD_MAIL,
@@ -210,7 +211,7 @@ def rcpt(connection: Connection, argument: str) -> None:
             connection.error(NEEDS_UTF8)
             return
         if (refusal := endpoint.acceptor.refuses_address(path.address)) is not None:
-            endpoint.refusals.mail(connection.session, transaction, refusal, "rcpt", path.address)
+            endpoint.refusals.recipient(transaction, path.address, refusal)
             connection.reply(refusal)
             return
     outcome = connection.flows.rcpt(transaction, path.address)
@@ -258,7 +259,7 @@ def _rcpt_decided(
     refusal: Reply | None,
 ) -> None:
     if refusal is not None:
-        connection.endpoint.refusals.mail(connection.session, transaction, refusal, "rcpt", address)
+        connection.endpoint.refusals.recipient(transaction, address, refusal)
         connection.mail.refuse_recipient(refusal)
         return
     transaction.add(address, words)
@@ -373,9 +374,16 @@ LMTP_VERBS: Final[Mapping[str, Verb]] = {
 """RFC 2033 section 4.1: LHLO takes the place of HELO and EHLO."""
 
 
+def untrusted_proxy(connection: Connection, _argument: str) -> None:
+    """A line of UNTOLD: a PROXY header from a peer that is no trusted proxy."""
+    connection.endpoint.refusals.untrusted_proxy(connection.session)
+    connection.error(BAD_COMMAND)
+
+
 def verbs_of(options: SmtpOptions) -> Mapping[str, Verb]:
     """The commands of a listener, by name; those that its options disable are among them."""
     table = dict(LMTP_VERBS if options.lmtp else SMTP_VERBS)
+    table |= dict.fromkeys(UNTOLD, untrusted_proxy)
     if options.use_xclient:
         table["XCLIENT"] = xclient
     if options.use_xforward:

@@ -38,6 +38,10 @@ Verb = Callable[[Any, str], None]
 _HTTP: Final = (b"GET ", b"POST ", b"PUT ", b"HEAD ", b"OPTIONS ", b"CONNECT ", b"DELETE ", b"PATCH ")
 
 
+UNTOLD: Final = frozenset({"PROXY", "\0"})
+"""What the first lines of PROXY headers (versions 1 and 2) look like where no such header is expected."""
+
+
 class OpenConnection(Protocol):
     """What an endpoint and its commands ask of its connections."""
 
@@ -59,13 +63,13 @@ class OpenConnection(Protocol):
 
 class VerbTable:
     """The commands of one listener, by verb. `verbs` has them by upper-case name; `disabled` are names,
-    in any case, that are known and not offered."""
+    in any case, that are known and not offered. HELP names none of UNTOLD."""
 
     def __init__(self, verbs: Mapping[str, Verb], disabled: Iterable[str]) -> None:
         off = {name.upper() for name in disabled}
-        self.names = tuple(sorted(name for name in verbs if name not in off))
+        self.names = tuple(sorted(verbs.keys() - off - UNTOLD))
         self._verbs: dict[bytes, Verb] = {}
-        for name in self.names:
+        for name in (*self.names, *UNTOLD & verbs.keys()):
             self._verbs[name.encode()] = self._verbs[name.lower().encode()] = verbs[name]
         self._known = {name.encode() for name in (*off, *verbs, "HELO", "EHLO")}
 
@@ -190,6 +194,7 @@ class Endpoint:
     def tick(self, now: float) -> None:
         """Called each second: end what is overdue."""
         self.now = now
+        self.refusals.tick()
         for connection in list(self.connections):
             connection.expire(now)
 

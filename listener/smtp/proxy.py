@@ -47,6 +47,11 @@ class Header(NamedTuple):
     endpoints: Endpoints | None
 
 
+def begins(octets: bytes) -> bool:
+    """Whether the bytes begin with the start of a header of either version."""
+    return octets.startswith((SIGNATURE, _FIRST))
+
+
 def parse(octets: bytes) -> Header | None:
     """Read the header that the octets begin with; None while it is not complete. Raises BadHeader
     as soon as it can only be something else, and for one longer than MAX_V1 or MAX_V2."""

@@ -105,6 +105,7 @@ class MailReception:
 
     def reset(self) -> None:
         """Forget the mail in the making (RSET, EHLO, MAIL, STARTTLS)."""
+        self._tell_refused()
         if self._capture is not None:
             self._capture.discard()
             self._capture = None
@@ -112,6 +113,10 @@ class MailReception:
         self.transaction = None
         if self._host.flows is not None:
             self._host.flows.reset()
+
+    def _tell_refused(self) -> None:
+        if self.transaction is not None:
+            self._host.endpoint.refusals.recipients(self._host.session, self.transaction)
 
     def fail(self) -> None:
         """Give the mail up after a fault of ours; it may come again."""
@@ -124,6 +129,7 @@ class MailReception:
         """Read the mail from here on."""
         host = self._host
         endpoint, options = host.endpoint, host.endpoint.options
+        self._tell_refused()
         self._capture = capture
         self._reader = DataReader(options.bare_newline, options.max_line_length)
         self._started = endpoint.now

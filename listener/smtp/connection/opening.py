@@ -77,8 +77,7 @@ class Opening:
         try:
             header = proxy.parse(host.stream.peek())
         except proxy.BadHeader as error:
-            log.warning("no PROXY header from a proxy: %s", error, extra=about(session))
-            endpoint.observer.connection_refused(endpoint.name, "proxy")
+            endpoint.refusals.no_proxy_header(session, error)
             host.finish(None)
             return False
         if header is None:
@@ -199,6 +198,8 @@ class Opening:
             host.endpoint.refusals.client(host.session, "filters", refusal)
             host.finish(refusal)
         elif host.stream.waiting:
+            if proxy.begins(host.stream.peek()):
+                host.endpoint.refusals.untrusted_proxy(host.session)
             host.endpoint.refusals.client(host.session, "early", EARLY_TALKER)
             host.finish(EARLY_TALKER, linger=True)
         else:

@@ -597,3 +597,17 @@ class TestRun:
         status, _, err = self.run(ROOT / "configs" / name, public=True)
         assert ("open relay" in err) is (name == "aws-smtp-relay.jsonc")
         assert status in {0, 2}
+
+
+def test_rotated_logs_that_are_removed_are_a_difference():
+    kinds = [
+        {"type": "CONSOLE"},
+        {"type": "FILE", "filepath": "a.log"},
+        {"type": "FILE", "filepath": "b.log", "keep": None},
+        {"type": "FILE", "filepath": "c.log", "sizeLimit": 0},
+        {"type": "FILE", "filepath": "d.log", "keep": 3},
+    ]
+    lines = [line for line in differences(read(flows=flow(LOCAL), loggers=kinds)) if "loggers" in line]
+    assert [line.partition(":")[0] for line in lines] == ["loggers[1].keep", "loggers[4].keep"]
+    assert "newest 10 rotated files" in lines[0]
+    assert "newest 3 rotated files" in lines[1]
