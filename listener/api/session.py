@@ -34,6 +34,7 @@ class Session:
     lmtp: bool = False
     tls: Tls | None = None
     user: str | None = None
+    failed_logins: int = 0
 
     @property
     def address(self) -> IPAddress:
@@ -64,6 +65,10 @@ class Session:
     def authenticated(self, username: str | None) -> None:
         """The client logged in as this user, or is to do so again."""
         self.user = username
+
+    def login_failed(self) -> None:
+        """The client gave wrong credentials."""
+        self.failed_logins += 1
 
     def transmission(self, *, smtputf8: bool) -> str:
         """The transmission type of a mail (RFC 3848 section 1, and RFC 6531 section 4.3 for UTF8…)."""

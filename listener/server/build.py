@@ -108,6 +108,11 @@ class Filters:
         for each in self.all:
             each.observe(observer)
 
+    def forget(self) -> None:
+        """A reload begins."""
+        for each in self.all:
+            each.forget()
+
     async def start(self) -> None:
         """Start every filter in this process."""
         for each in self.all:

@@ -92,6 +92,10 @@ class Generation:
         await self._names.close()
         await self._filters.stop()
 
+    def forget(self) -> None:
+        """A reload begins: nothing counts that filters remember of earlier answers."""
+        self._filters.forget()
+
     def same_rules(self, other: Generation) -> bool:
         """Whether the other one decides alike: same configuration, secrets and files of users."""
         return self._filters.fingerprint == other._filters.fingerprint

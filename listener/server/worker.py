@@ -206,6 +206,8 @@ class Server:
             log.info("configuration read again", extra={"digest": config.digest})
 
     async def _replace(self, config: RelayConfig) -> None:
+        for known in (self._current, *self._retired):
+            known.forget()
         check_reload(self._config, config)
         # Clients are served meanwhile: a secret may be far away.
         generation = await asyncio.to_thread(self._make, config, asyncio.get_running_loop())
@@ -239,6 +241,7 @@ class Server:
         if not generation.same_rules(self._current):
             for old in self._retired:
                 old.retire(config.flows)
+        self._current.forget()
         self._current, self._config = generation, config
         self._names.update((address, listener.name) for address, listener in wanted.items())
         for address in [known for known in self._servers if known not in wanted]:

@@ -52,6 +52,8 @@ def auth(connection: Connection, argument: str) -> None:
         connection.error(ALREADY_AUTHENTICATED)
     elif connection.mail.transaction is not None:
         connection.error(AUTH_IN_MAIL)
+    elif endpoint.replaced is not None:
+        connection.finish(endpoint.replaced)  # because its users may be others
     elif not words or len(words) > 2:
         connection.error(BAD_AUTH)
     elif session.tls is None and not endpoint.clear_auth:
@@ -168,6 +170,9 @@ class SaslExchange:
 def _decided(connection: Connection, credentials: Credentials, began: float, refusal: Reply | None) -> None:
     endpoint, session = connection.endpoint, connection.session
     endpoint.observer.stage("auth", endpoint.loop.time() - began)
+    if refusal is None and endpoint.replaced is not None:
+        connection.finish(endpoint.replaced)
+        return
     if refusal is None:
         connection.reply(AUTHENTICATED)
         return

@@ -183,6 +183,11 @@ class Endpoint:
         self._enhanced = not options.hide_enhanced_status_codes
         self._encoded: dict[Reply, bytes] = {}
 
+    @property
+    def replaced(self) -> Reply | None:
+        """The reply that ends a connection once another configuration decides; None until then."""
+        return self.ending if self.retired_until is not None else None
+
     def opened(self, connection: OpenConnection) -> None:
         """A transport is there."""
         self.connections.add(connection)
