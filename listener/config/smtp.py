@@ -124,7 +124,16 @@ class SmtpOptions(Certificate):
     more get 421. null for no limit."""
 
     max_clients_per_ip: int | None = Field(default=None, ge=1)
-    """Most connections at a time from one address; null for no limit."""
+    """Most connections at a time from one address (IPv6: one network of `ipv6Prefix` bits); null for no
+    limit, which `check --public` refuses."""
+
+    max_connection_rate: int | None = Field(default=None, ge=1)
+    """Most connections a minute from one address, counted in each process; more get 421. null for no
+    limit."""
+
+    max_auth_failure_rate: int | None = Field(default=None, ge=1)
+    """Most failed AUTH commands a minute from one address, counted in each process; after them AUTH gets
+    421 without a check. null for no limit."""
 
     ipv6_prefix: int = Field(default=64, ge=1, le=128)
     """Bits of an IPv6 address by which clients are told apart where they are counted by address, because

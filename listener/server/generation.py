@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from listener.config.peers import trusted
 from listener.intake.accept import Acceptor
 from listener.intake.refusals import Refusals
 from listener.intake.refusals import log as refusals_log
@@ -27,6 +28,7 @@ from listener.server.build import Filters, Surroundings
 from listener.smtp.commands import verbs_of
 from listener.smtp.connection_limits import ConnectionLimits, Counters
 from listener.smtp.endpoint import Endpoint
+from listener.smtp.rate_limit import RateLimit
 from listener.smtp.tls import context as tls
 from listener.smtp.tls.context import ServerTls
 
@@ -147,6 +149,13 @@ class Generation:
             options.max_clients_per_ip or 0,
             own_clients=listener.name if "max_clients" in listener.own else "",
             own_addresses=listener.name if "max_clients_per_ip" in listener.own else "",
+            ipv6_prefix=options.ipv6_prefix,
+            rate=RateLimit(
+                options.max_connection_rate,
+                options.ipv6_prefix,
+                self._loop.time,
+                trusted(options.use_xclient),
+            ),
         )
         observer = self._observer
         acceptor = Acceptor(

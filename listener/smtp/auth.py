@@ -25,6 +25,7 @@ from listener.smtp.replies import (
     NOT_BASE64,
     SERVER_FIRST,
     TOO_MANY_FAILURES,
+    TOO_MANY_GUESSES,
     UNKNOWN_MECHANISM,
 )
 
@@ -62,6 +63,8 @@ def auth(connection: Connection, argument: str) -> None:
         connection.error(UNKNOWN_MECHANISM)
     elif len(words) == 2 and words[0].upper() == "CRAM-MD5":
         connection.error(SERVER_FIRST)
+    elif endpoint.login_failures.reached(session.ip):
+        connection.finish(TOO_MANY_GUESSES, linger=True)
     elif not connection.idle():
         exchange = SaslExchange(connection, words[0].upper(), began=endpoint.loop.time())
         connection.begin_exchange(exchange)
@@ -182,6 +185,7 @@ def _decided(connection: Connection, credentials: Credentials, began: float, ref
         return
     failures = connection.login_failed()
     endpoint.refusals.login(session)
+    endpoint.login_failures.add(session.ip)
     # Guessing is slowed for this client alone; the server goes on meanwhile.
     then = _explain if credentials.mechanism == "XOAUTH2" else _refuse
     connection.pending.pause(FAILURE_DELAY * failures, partial(then, connection, refusal))

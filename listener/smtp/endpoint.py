@@ -16,6 +16,7 @@ from listener.intake.accept import Acceptor
 from listener.mailauth.dns.iprev import Names
 from listener.smtp.connection_limits import ConnectionLimits
 from listener.smtp.ehlo import Ehlo, offered_mechanisms
+from listener.smtp.rate_limit import RateLimit
 from listener.smtp.replies import (
     BAD_COMMAND,
     CONTROL_CHARACTERS,
@@ -166,6 +167,9 @@ class Endpoint:
         self.proxies = trusted(options.use_proxy)
         self.xclients = trusted(options.use_xclient)
         self.xforwards = trusted(options.use_xforward)
+        self.login_failures = RateLimit(
+            options.max_auth_failure_rate, options.ipv6_prefix, self.loop.time, self.xclients
+        )
         self.now = self.loop.time()
         self.connections: set[OpenConnection] = set()
         self.ending: Reply | None = None

@@ -18,6 +18,7 @@ RECONFIGURED: Final = Reply(421, "4.3.2", "The configuration has changed, connec
 CONNECT_FAULT: Final = Reply(421, "4.3.0", "Local error, try again later")
 FULL: Final = Reply(421, "4.7.0", "Too many connections, try again later")
 FULL_FOR_ADDRESS: Final = Reply(421, "4.7.0", "Too many connections from your address, try again later")
+TOO_OFTEN: Final = Reply(421, "4.7.0", "Too many connections a minute from your address, try again later")
 LINE_TOO_LONG: Final = Reply(500, "5.5.2", "Line too long")
 NOT_HTTP: Final = Reply(554, "5.5.1", "This is an SMTP server")
 EARLY_TALKER: Final = Reply(554, "5.5.1", "You spoke before the greeting")
@@ -66,6 +67,9 @@ AUTH_CANCELLED: Final = Reply(501, "5.7.0", "Authentication cancelled")
 NOT_BASE64: Final = Reply(501, "5.5.2", "Not valid base64")
 BAD_CREDENTIALS: Final = Reply(501, "5.5.2", "Malformed credentials")
 TOO_MANY_FAILURES: Final = Reply(421, "4.7.0", "Too many failed authentications, closing the connection")
+TOO_MANY_GUESSES: Final = Reply(
+    421, "4.7.0", "Too many failed authentications from your address, try again later"
+)
 NEEDS_TLS: Final = Reply(538, "5.7.11", "Encryption required for authentication")
 UNKNOWN_MECHANISM: Final = Reply(504, "5.5.4", "Unrecognized authentication mechanism")
 SERVER_FIRST: Final = Reply(501, "5.7.0", "This mechanism takes no initial response")  # RFC 4954 section 4
