@@ -20,10 +20,36 @@ from functions.errors import ConfigError, DeliveryFault
 from functions.message.text import escaped
 from functions.spool.dead_record import DeadRecord
 from functions.spool.deadletters import DeadLetters, KeptSelection, Selection, Shown
+from listener.cli.arguments import CONFIG
 from listener.config.load import load
 
 _AGO: Final = re.compile(r"(\d{1,6})([smhdw])")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", choices=("list", "show", "replay", "drop"))
+    parser.add_argument("ids", nargs="*", metavar="ID", help="a mail's id, or ID/OUTPUTKEY for one output")
+    parser.add_argument("--config", "-c", **CONFIG)
+    parser.add_argument(
+        "--since", metavar="TIME", help="given up at or after: 2026-01-02T03:04, or 90m, 12h, 3d ago"
+    )
+    parser.add_argument("--until", metavar="TIME", help="given up before")
+    parser.add_argument("--flow", help="of that flow")
+    parser.add_argument("--output", help="of that output")
+    parser.add_argument("--reason", help="whose reason or code holds that text")
+    parser.add_argument("--all", action="store_true", help="replay or drop without naming any")
+    parser.add_argument(
+        "--kept",
+        action="store_true",
+        help="replay kept mail: of IDs, of a time it came in (--since, --until), of a --prefix, or --all",
+    )
+    parser.add_argument(
+        "--prefix", metavar="TEXT", help="with --kept: whose key below kept/, or path, begins so"
+    )
+    parser.add_argument("--now", action="store_true", help="do not wait for the sweep")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done")
+    parser.add_argument("--json", action="store_true", help="one JSON object per line")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from listener.logs.limit import LineLimit
 if TYPE_CHECKING:
     from listener.api.decision import Reply
     from listener.api.session import Session, Transaction
-    from listener.monitoring.events import Observer
+    from listener.monitoring.events import Events
 
 log = logging.getLogger("smtp_relay.smtp")
 
@@ -22,7 +22,7 @@ class Refusals:
     """The refusals of one listener; `lines` bounds their log lines, which have no bound without it."""
 
     def __init__(
-        self, listener: str, observer: Observer, *, log_addresses: bool, lines: LineLimit | None = None
+        self, listener: str, observer: Events, *, log_addresses: bool, lines: LineLimit | None = None
     ) -> None:
         self._listener = listener
         self._observer = observer

@@ -7,8 +7,8 @@ import ssl
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from listener import proxy
 from listener.api.session import Session
-from listener.smtp import proxy
 from listener.smtp.connection.stream import Stream
 from listener.smtp.endpoint import Endpoint
 from listener.smtp.tls.context import facts
