@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from listener.filters.passwords.stored import Stored
+from listener.filters.passwords.stored import StoredPassword
 
 LONGEST: Final = 60.0
 """Seconds for which credentials may be remembered."""
@@ -25,9 +25,9 @@ class Remembered:
         self._seconds = min(seconds, LONGEST)
         self._clock = clock
         self._key = secrets.token_bytes(32)
-        self._known: dict[str, tuple[Stored, bytes, float]] = {}
+        self._known: dict[str, tuple[StoredPassword, bytes, float]] = {}
 
-    def add(self, username: str, stored: Stored, password: str) -> None:
+    def add(self, username: str, stored: StoredPassword, password: str) -> None:
         """This password is right."""
         if not self._seconds:
             return
@@ -36,7 +36,7 @@ class Remembered:
             del self._known[next(iter(self._known))]
         self._known[username] = stored, self._digest(username, password), self._clock() + self._seconds
 
-    def knows(self, username: str, stored: Stored | None, password: str) -> bool:
+    def knows(self, username: str, stored: StoredPassword | None, password: str) -> bool:
         """Whether this password was right for that stored one a moment ago."""
         given = self._digest(username, password)
         known, expected, until = self._known.get(username, (None, b"", 0.0))
