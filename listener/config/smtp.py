@@ -130,6 +130,10 @@ class SmtpOptions(Certificate):
     """Most recipients of one mail; more get 452 4.5.3. RFC 5321 section 4.5.3.1.8 asks for at least
     100."""
 
+    max_refused_recipients: int = Field(default=50, ge=1)
+    """Most refused recipients of one connection, then 421. Those of a mail that has an accepted recipient
+    do not count, and an accepted mail begins the count again."""
+
     max_messages_per_connection: int | None = Field(default=None, ge=1)
     """Most mails over one connection, then 421; null for no limit."""
 
