@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from functions.delivery.build import RunElsewhere
 from functions.delivery.engine import Delivery, Output
@@ -30,12 +30,16 @@ from listener.flows.flow import Flow, Flows
 from listener.intake.spool import PROBE
 from listener.monitoring.events import NULL, Observer
 
+LEAST_MEMORY: Final = 1_048_576
+"""Bytes of memory that one worker has for mails that arrive, however many there are."""
+
 if TYPE_CHECKING:
     from functions.bucket.in_process import BucketDelivery, Waits
     from functions.delivery.events import Observer as DeliveryObserver
     from listener.config.relay import RelayConfig
     from listener.config.smtp import SmtpOptions
     from listener.intake.bucket_spool import BucketSpool
+    from listener.intake.captures import Captures
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +161,16 @@ def spool_folder(config: RelayConfig, around: Surroundings) -> Path:
 def min_free_space(config: RelayConfig) -> int:
     """Octets that must stay free on the spool's disk: what the most careful listener asks for."""
     return max(one.options.min_free_space for one in config.resolved_listeners())
+
+
+def limit_captures(config: RelayConfig, captures: Captures, workers: int) -> None:
+    """Bound what the mails that arrive hold in one of the workers: by its share of what the most careful
+    listener asks for, which has room for one mail all the same."""
+    options = [one.options for one in config.resolved_listeners()]
+    memory = min(one.max_capture_memory for one in options)
+    space = min(one.max_capture_space for one in options)
+    captures.max_memory = max(memory // workers, LEAST_MEMORY)
+    captures.max_space = max(space // workers, min(space, 2 * max(one.size for one in options)))
 
 
 def build_local(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from functions.errors import ConfigError
 from listener.config.secret_places import placed
+from listener.intake.captures import Captures
 from listener.logs import setup as observe
 from listener.monitoring.events import NULL
 from listener.server import build
@@ -38,6 +39,7 @@ class _NoSpool:
     """Stands where the spool would: nothing is taken in an attempt."""
 
     capture_folder = Path(os.devnull)
+    captures = Captures(capture_folder)
 
 
 def can_be_carried_out(config: RelayConfig, around: Surroundings) -> bool:

@@ -93,6 +93,7 @@ class Server:
         loop = asyncio.get_running_loop()
         with placed(self._config):
             self._spool = self._open_spool()
+            build.limit_captures(self._config, self._spool.captures, worker_count(self._config))
             self._current = self._make(self._config, loop)
             await self._current.start()
         # Whoever is told to stop once its port answers drains.
@@ -183,6 +184,7 @@ class Server:
             generation.tick(now)
         for delivery in self._deliveries:
             delivery.tick()
+        self._spool.captures.now = now
         self._spool.tick()
         for generation in [one for one in self._retired if one.idle]:
             self._retired.remove(generation)
@@ -232,6 +234,7 @@ class Server:
         if self._bucket is not None and from_bucket is not None:
             self._bucket.replace(*from_bucket)
         self._spool.min_free = build.min_free_space(config)
+        build.limit_captures(config, self._spool.captures, worker_count(config))
         make_room(config)
         if worker_count(config) == 1:
             tell_what_waits(self._config, config)

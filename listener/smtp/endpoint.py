@@ -112,6 +112,7 @@ class Limits:
     socket_timeout: float
     close_timeout: float
     min_data_rate: int
+    max_data_time: float
 
     @classmethod
     def of(cls, options: SmtpOptions) -> Limits:
@@ -126,6 +127,7 @@ class Limits:
             socket_timeout=options.socket_timeout / 1000,
             close_timeout=options.close_timeout / 1000,
             min_data_rate=options.min_data_rate,
+            max_data_time=options.max_data_time / 1000,
         )
 
 

@@ -11,10 +11,11 @@ from listener.api.session import Session, Transaction
 from listener.flows.flow import ConnectionState
 from listener.intake.accept import ReceivedMail
 from listener.intake.capture import Capture
+from listener.intake.data_rate import DataRate
 from listener.smtp.connection.pending import Pending
 from listener.smtp.data import DataReader
 from listener.smtp.endpoint import Endpoint
-from listener.smtp.replies import FAULT, TOO_MANY_REFUSED
+from listener.smtp.replies import FAULT, NO_ROOM, TOO_LONG, TOO_MANY_REFUSED, TOO_SLOW
 
 log = logging.getLogger("smtp_relay.smtp")
 
@@ -167,12 +168,20 @@ class MailReception:
             self.committing = False
             host.finish(FAULT)
 
-    def too_slow(self, now: float) -> bool:
-        """Whether fewer than `minDataRate` bytes a second came since the socket timeout passed."""
-        assert self._capture is not None
-        limits = self._host.endpoint.limits
-        seconds = now - self._started - limits.socket_timeout
-        return seconds > 0 and self._capture.size < seconds * limits.min_data_rate
+    def overdue(self, now: float) -> Reply | None:
+        """Called each second of DATA: why the connection ends, None if it may go on."""
+        capture, limits = self._capture, self._host.endpoint.limits
+        assert capture is not None
+        if capture.ended:
+            return NO_ROOM
+        if now - self._started > limits.max_data_time:
+            return TOO_LONG
+        rate = capture.rate
+        if rate is None:
+            rate = capture.rate = DataRate(self._started)
+        rate.mark(now, capture.size)
+        slow = rate.too_slow(now, capture.size, least=limits.min_data_rate, grace=limits.socket_timeout)
+        return TOO_SLOW if slow else None
 
     def _take_in(self, capture: Capture) -> None:
         """The last byte came in: ask the data filters, then store the mail."""
@@ -187,7 +196,9 @@ class MailReception:
 
     def _answered(self, replies: tuple[Reply, ...]) -> None:
         self.committing = False
-        self._capture = None
+        if self._capture is not None:
+            self._capture.release()
+            self._capture = None
         self.transaction = None
         if any(reply.code < 300 for reply in replies):
             self.messages += 1

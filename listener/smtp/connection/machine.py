@@ -352,8 +352,8 @@ class Connection(SMTP):
             return
         last = self.endpoint.retired_until
         if now <= self._deadline and (last is None or now <= last):
-            if self.state is DATA and self.mail.too_slow(now):
-                self.finish(replies.TOO_SLOW, linger=True)
+            if self.state is DATA and (reply := self.mail.overdue(now)) is not None:
+                self.finish(reply, linger=True)
         elif self.state is CLOSED:
             if now > self._deadline:
                 self.abort()  # because the transport would wait for ever for a client that stays
