@@ -7,7 +7,6 @@ that the local spool and the `file` output can take it over by a hard link.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterator
@@ -18,8 +17,8 @@ from typing import BinaryIO, Final
 from functions.message.headers import split_head
 from functions.message.mail import BytesContent, Content, FileContent
 from listener.api.decision import Reply
-from listener.intake.captures import Captures
-from listener.intake.data_rate import DataRate
+from listener.intake.captures import ArrivingMail, Captures
+from listener.intake.head_file import HeadFile
 
 IN_MEMORY: Final = 65_536
 """Most bytes to keep in memory. A larger mail goes to a file, because measurements show that a copy in
@@ -52,7 +51,7 @@ class _HeadThenFile(BytesIO):
         super().close()
 
 
-class Capture:
+class Capture(ArrivingMail):
     """One mail's bytes, fed in pieces; afterwards the `Message` that data filters see.
 
     The capture calls `stamp` once, when the header is complete. It sets `failure` when the mail cannot
@@ -65,7 +64,6 @@ class Capture:
         "_captures",
         "_digest",
         "_fd",
-        "_finished",
         "_folder",
         "_head",
         "_look_at",
@@ -78,13 +76,6 @@ class Capture:
         "_stamp",
         "_stored_head",
         "_stored_size",
-        "ended",
-        "failure",
-        "kept",
-        "memory",
-        "rate",
-        "size",
-        "space",
     )
 
     def __init__(
@@ -97,6 +88,7 @@ class Capture:
         max_header: int,
         captures: Captures | None = None,
     ) -> None:
+        super().__init__()
         self._captures = captures or Captures(folder)
         self._folder = folder
         self._name = name
@@ -109,24 +101,10 @@ class Capture:
         self._path: Path | None = None
         self._digest: hashlib._Hash | None = None
         self._head = b""
-        self._parked: Path | None = None
+        self._parked: HeadFile | None = None
         """The file of the received header (and the start of the body, before the header is complete)."""
         self._stored_head = 0
         self._stored_size = 0
-        self._finished = False
-        self.size = 0
-        """Size of the received mail in bytes."""
-        self.memory = 0
-        """Bytes of it in memory."""
-        self.space = 0
-        self.kept = 0
-        """Bytes of it that stay in memory until it is answered."""
-        """Bytes of it on the disk."""
-        self.rate: DataRate | None = None
-        """How fast it comes in; None in its first second."""
-        self.failure: Reply | None = None
-        self.ended = False
-        """Whether it was given up for others: its connection may end."""
         self._captures.enter(self)
 
     def feed(self, piece: bytes) -> None:
@@ -172,7 +150,7 @@ class Capture:
 
         From here the caller owns the file, if any.
         """
-        self._finished = True
+        self.finished = True
         if self._fd < 0:
             stored = self._in_memory()
             if stored is not None:
@@ -201,7 +179,7 @@ class Capture:
     def _gathered(self) -> bytes:
         """All that came in, while there is no file of the stored mail."""
         if self._parked is not None:
-            return b"".join([self._parked.read_bytes(), *self._pieces])
+            return b"".join([self._parked.read(), *self._pieces])
         return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
 
     def _spill(self) -> None:
@@ -249,38 +227,15 @@ class Capture:
         self._digest.update(piece)
         self._stored_size += len(piece)
         self._captures.write(self, len(piece))
-        if self.failure is None:
-            self._write_to(self._fd, piece)
-
-    def _write_to(self, fd: int, piece: bytes) -> None:
-        """Write all of it. Where the disk is full, slower mails than this one end."""
-        left: bytes | memoryview = piece
-        while left and self.failure is None:
-            try:
-                written = os.write(fd, left)
-            except OSError as error:
-                if error.errno != errno.ENOSPC or not self._captures.make_room(len(left)):
-                    self.fail(NO_SPACE)
-                continue
-            if written == len(left):
-                return
-            left = memoryview(left)[written:]
+        if self.failure is None and not self._captures.write_to(self._fd, piece, self):
+            self.fail(NO_SPACE)
 
     def _close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
-    # What `Captures` asks for, and how fast the mail comes in.
-
-    @property
-    def may_end(self) -> bool:
-        """Whether it still comes in."""
-        return self.failure is None and not self._finished
-
-    def pace(self, now: float) -> float:
-        """Bytes a second that came lately."""
-        return float(self.size) if self.rate is None else self.rate.pace(now, self.size)
+    # What `Captures` asks for.
 
     def give_up(self) -> None:
         """There is no room for it: free what it holds; its connection may end."""
@@ -295,7 +250,7 @@ class Capture:
             if self._head and self._parked is None:
                 self._park([self._head])
                 self._head = b""
-        elif not self._finished:
+        elif not self.finished:
             data = self._gathered()
             if b"\r\n\r\n" in data or data.startswith(b"\r\n"):
                 self._spill()
@@ -305,30 +260,17 @@ class Capture:
 
     def _park(self, pieces: list[bytes]) -> None:
         """Move these bytes to the end of the file of the received header."""
-        data = b"".join(pieces)
-        path = self._folder / f"{self._name}.head.eml"
-        self._parked = path
-        self._captures.write(self, len(data))
-        if self.failure is not None:
-            return
-        try:
-            fd = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-        except OSError:
-            self.fail(NO_SPACE)
-            return
-        try:
-            self._write_to(fd, data)
-        finally:
-            os.close(fd)
-        if self.failure is None:
+        if self._parked is None:
+            self._parked = HeadFile(self._folder / f"{self._name}.head.eml", self._captures, self)
+        if self._parked.append(b"".join(pieces)):
             self._pieces = []
             self._captures.hold(self, -self.memory)
+        else:
+            self.fail(NO_SPACE)
 
     def _drop_parked(self) -> None:
         if self._parked is not None:
-            with contextlib.suppress(OSError):
-                self._captures.write(self, -self._parked.stat().st_size)
-                self._parked.unlink()
+            self._parked.remove()
             self._parked = None
 
     # The interface for data filters (listener.api.session.Message).
@@ -337,7 +279,7 @@ class Capture:
     def head(self) -> bytes:
         """The received header block, once it is complete."""
         if self._path is not None and self._parked is not None:
-            return self._parked.read_bytes()
+            return self._parked.read()
         return self._head
 
     def open(self) -> BinaryIO:

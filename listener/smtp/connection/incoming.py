@@ -11,7 +11,6 @@ from listener.api.session import Session, Transaction
 from listener.flows.flow import ConnectionState
 from listener.intake.accept import ReceivedMail
 from listener.intake.capture import Capture
-from listener.intake.data_rate import DataRate
 from listener.smtp.connection.pending import Pending
 from listener.smtp.data import DataReader
 from listener.smtp.endpoint import Endpoint
@@ -176,9 +175,7 @@ class MailReception:
             return NO_ROOM
         if now - self._started > limits.max_data_time:
             return TOO_LONG
-        rate = capture.rate
-        if rate is None:
-            rate = capture.rate = DataRate(self._started)
+        rate = capture.measured(self._started)
         rate.mark(now, capture.size)
         slow = rate.too_slow(now, capture.size, least=limits.min_data_rate, grace=limits.socket_timeout)
         return TOO_SLOW if slow else None
