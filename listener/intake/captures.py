@@ -142,6 +142,6 @@ class Captures:
             ended += 1
         if ended:
             log.warning(
-                "ended the slowest mails that arrive, because the disk is full", extra={"mails": ended}
+                "ended the slowest mails that arrive, because the disk has no room", extra={"mails": ended}
             )
         return self.space <= goal
