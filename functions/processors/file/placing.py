@@ -97,15 +97,16 @@ class LandingFolder:
     def _land(self, mail: Mail, flow: str, name: str, key: str, shared: bool) -> Landing:
         trace = f"{self._temporaries}/.{mail.id}.{key}"
         source = mail.content.path
-        if _is_there(f"{trace}.seal") and not _is_there(f"{trace}.body"):
+        tried = not mail.received_here  # perhaps: what was received here is at its first attempt
+        if tried and _is_there(f"{trace}.seal") and not _is_there(f"{trace}.body"):
             return self._again(mail, flow, f"{trace}.seal", name)
         if source is not None and self._can_link and not shared and not mail.flow_fields(flow):
-            if not _is_there(f"{trace}.tmp"):
+            if not (tried and _is_there(f"{trace}.tmp")):
                 try:
                     return self._by_link(mail, flow, os.fspath(source), trace, name)
                 except NotSupported:
                     self._can_link = False
-        elif source is not None:
+        elif source is not None and tried:
             # An attempt that might link got as far as this. The seal goes first: alone it would say
             # that the file was placed.
             remove(f"{trace}.seal")
