@@ -237,15 +237,15 @@ class LocalDelivery:
         if self._flusher is not None and self._flusher.stuck:
             quick = []
         outcomes = [self._attempt(mail, o, item.seq, now, len(owed) > 1) for o in quick]
-        if is_damaged(outcomes) and not item.settled:
+        if len(outcomes) == len(owed) and all(o.state is State.DONE for o in outcomes):
+            landed.append(DoneMail(item.seq, mail, outcomes))
+            self._answer(item, accepted(item))
+        elif is_damaged(outcomes) and not item.settled:
             # The client has it whole.
             self._forget(item.seq, mail, outcomes)
             self._answer(item, refused(outcomes))
         elif len(quick) < len(owed):
             self._deliver_rest(item, mail, owed, outcomes)
-        elif all(o.state is State.DONE for o in outcomes):
-            landed.append(DoneMail(item.seq, mail, outcomes))
-            self._answer(item, accepted(item))
         elif all(o.state is State.DEAD for o in outcomes) and not item.settled:
             # The client still has the mail, and is told why nobody takes it.
             self._forget(item.seq, mail)

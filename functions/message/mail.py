@@ -196,8 +196,7 @@ class Mail:
 
     `received_here` says that this process took it in and has not read it back since: what is in memory
     needs no check then, and a file none that would read it for that alone; and no output was tried twice.
-    `stored` is the content as it
-    lies there.
+    `stored` is the content as it lies there.
     """
 
     def __init__(self, envelope: Envelope, content: Content, *, received_here: bool = False) -> None:

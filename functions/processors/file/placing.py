@@ -85,8 +85,10 @@ class LandingFolder:
         spool's copy is damaged."""
         try:
             if self._temporaries:
-                with suppress(FileNotFoundError):
+                try:
                     return self._land(mail, flow, name, key, shared)
+                except FileNotFoundError:
+                    pass
             # The first mail, or the folder went away since: a test suite cleaned up.
             self._directories.clear()
             self._temporaries = self._choose()
