@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from functions.delivery.engine import State, backoff, dead_record
 from functions.delivery.events import Observer
@@ -29,6 +29,8 @@ from functions.message.mail import BytesContent, Mail
 from functions.spool.dead_record import DeadRecord
 
 log = logging.getLogger("smtp_relay.delivery")
+
+T = TypeVar("T")
 
 TIDY: Final = 0.02
 """Seconds that finished mails wait for a commit to go along with."""
@@ -333,9 +335,9 @@ class Commits:
             write.done(None)
         for done in batch.finished:
             for landing in done.mails:
-                _safely(lambda landing=landing: self._owner.removed(landing))  # type: ignore[misc]
+                _safely(self._owner.removed, landing)
         for step in batch.progress:
-            _safely(lambda step=step: self._owner.recorded(step))  # type: ignore[misc]
+            _safely(self._owner.recorded, step)
         if self.distrusted:
             # The sync of a body failed meanwhile, and waited for this one's end. Whose body that was
             # cannot be told: a folder's error is told once, to whoever syncs it first.
@@ -374,9 +376,9 @@ class Commits:
             self._owner.rejected(item, UNWRITABLE)
 
 
-def _safely(step: Callable[[], None]) -> None:
+def _safely(step: Callable[[T], None], about: T) -> None:
     """One mail's trouble must not keep the others of its batch from their answers."""
     try:
-        step()
+        step(about)
     except Exception:
         log.exception("fault after a commit of the spool")

@@ -25,12 +25,14 @@ class Stream:
     """The input buffer and the output queue of one connection over `transport`, which is asyncio's
     or a TLS layer with the same methods."""
 
-    __slots__ = ("_at", "_buffer", "_out", "_reading_paused", "_shut", "paused", "transport")
+    __slots__ = ("_at", "_buffer", "_out", "_reading_paused", "_shut", "paused", "transport", "waiting")
 
     def __init__(self, transport: Any) -> None:
         self.transport = transport
         self.paused = False
         """Whether the client does not read its replies: no more commands are carried out."""
+        self.waiting = 0
+        """How many bytes came in and were not carried out yet."""
         self._buffer = b""
         self._at = 0
         self._out: list[bytes] = []
@@ -39,15 +41,11 @@ class Stream:
 
     # -- input -------------------------------------------------------------------------------
 
-    @property
-    def waiting(self) -> int:
-        """How many bytes came in and were not carried out yet."""
-        return len(self._buffer) - self._at
-
     def append(self, data: bytes) -> None:
         """Keep bytes that came in until they are taken."""
         self._buffer = self._buffer[self._at :] + data if self._buffer else data
         self._at = 0
+        self.waiting = len(self._buffer)
 
     def peek(self) -> bytes:
         """All that waits; it goes on waiting."""
@@ -56,11 +54,12 @@ class Stream:
     def skip(self, count: int) -> None:
         """Drop so many of the bytes that wait."""
         self._at += count
+        self.waiting -= count
 
     def take_rest(self) -> bytes:
         """Take all that waits."""
         rest = self._buffer[self._at :]
-        self._buffer, self._at = b"", 0
+        self._buffer, self._at, self.waiting = b"", 0, 0
         return rest
 
     def take_line(self, *, sasl: bool) -> bytes | None:
@@ -76,9 +75,10 @@ class Stream:
                 return None
         line = buffer[at : end - 1] if buffer[end - 1 : end] == b"\r" else buffer[at:end]
         if end + 1 == len(buffer):
-            self._buffer, self._at = b"", 0
+            self._buffer, self._at, self.waiting = b"", 0, 0
         else:
             self._at = end + 1
+            self.waiting = len(buffer) - end - 1
         return line
 
     def throttle(self) -> None:
