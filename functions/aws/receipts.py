@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from functions.bucket.runner import ABANDONED, Later, tell_doubt
 from functions.delivery.engine import Owed, output_key
-from functions.delivery.events import NullObserver, Observer
+from functions.delivery.events import DeliveryEvents
 from functions.errors import DeliveryFault, Temporary
 from functions.message.mail import Mail
 from functions.processors.base import Once, shown, took_place
@@ -38,7 +38,7 @@ class DynamoReceipts:
     """`functions.bucket.runner.Receipts` in one table. `give_up_doubts` is `onDoubt: "dead-letter"`."""
 
     def __init__(
-        self, table: str, client: Any, *, give_up_doubts: bool = False, observer: Observer | None = None
+        self, table: str, client: Any, *, give_up_doubts: bool = False, observer: DeliveryEvents | None = None
     ) -> None:
         from aws_lambda_powertools.utilities.idempotency import (
             DynamoDBPersistenceLayer,
@@ -49,7 +49,7 @@ class DynamoReceipts:
         self._client = client
         self._table = table
         self._give_up_doubts = give_up_doubts
-        self.observer = observer or NullObserver()
+        self.observer = observer or DeliveryEvents()
         self._config = IdempotencyConfig(
             expires_after_seconds=KEPT, use_local_cache=False, raise_on_no_idempotency_key=True
         )

@@ -15,7 +15,7 @@ from functions.bucket.access import SpoolAccess
 from functions.bucket.runner import Receipts
 from functions.config import DeliveryConfig
 from functions.delivery.build import needs_receipts
-from functions.delivery.events import Observer
+from functions.delivery.events import DeliveryEvents
 from functions.errors import ConfigError, Temporary
 from functions.options.secrets import SecretResolver
 from functions.options.spool import SpoolOptions
@@ -43,7 +43,7 @@ def open_spool(config: DeliveryConfig, folder: Path, environ: Mapping[str, str])
 
 
 def _receipts(
-    config: DeliveryConfig, environ: Mapping[str, str], observer: Observer, lasting: float
+    config: DeliveryConfig, environ: Mapping[str, str], observer: DeliveryEvents, lasting: float
 ) -> Receipts:
     from functions.aws.receipts import TABLE, DynamoReceipts, NoReceipts
 

@@ -24,7 +24,7 @@ from functions.bucket.runner import Fate, Home
 from functions.bucket.sweep import PERIOD, WINDOW, sweep
 from functions.config import DeliveryConfig
 from functions.delivery.engine import Delivery, backoff
-from functions.delivery.events import NullObserver, Observer
+from functions.delivery.events import DeliveryEvents
 from functions.errors import DeliveryFault
 
 log: Final = logging.getLogger("smtp_relay.delivery")
@@ -39,7 +39,11 @@ _MOST: Final = 100_000  # doorbells in memory; mails beyond are left to the swee
 
 
 def open_home(
-    config: DeliveryConfig, delivery: Delivery, folder: Path, environ: Mapping[str, str], observer: Observer
+    config: DeliveryConfig,
+    delivery: Delivery,
+    folder: Path,
+    environ: Mapping[str, str],
+    observer: DeliveryEvents,
 ) -> Home:
     """The bucket of the configuration's spool, with its cloud's receipts. Raises ConfigError."""
     access = open_spool(config, folder, environ)
@@ -62,13 +66,13 @@ class BucketDelivery:
         self,
         home: Home,
         waits: Waits | None = None,
-        observer: Observer | None = None,
+        observer: DeliveryEvents | None = None,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._home = home
         self.waits = waits or Waits()
-        self._observer = observer or NullObserver()
+        self._observer = observer or DeliveryEvents()
         self._clock = clock
         self._changed = threading.Condition()
         self._due: list[tuple[float, str, int]] = []
@@ -220,7 +224,6 @@ class BucketDelivery:
             log.error("the sweep failed", extra={"reason": fault.reason})
             return
         self._swept = now
-        oldest = None if found.oldest is None else now - found.oldest
-        self._observer.backlog(oldest, found.unfinished, found.dead)
+        self._observer.backlog(found.oldest, found.unfinished, found.dead)
         if found.unfinished or found.dead:
             log.info("swept", extra=found._asdict())

@@ -33,7 +33,7 @@ from functions.delivery.engine import (
     State,
     mail_record,
 )
-from functions.delivery.events import NullObserver, Observer
+from functions.delivery.events import DeliveryEvents
 from functions.errors import Damaged, DeliveryFault, Permanent, Temporary
 from functions.ids import uuid7_ms
 from functions.message.envelope import Envelope, UnknownEnvelope
@@ -102,7 +102,7 @@ class Home:
         receipts: Receipts,
         *,
         keep: bool = False,
-        observer: Observer | None = None,
+        observer: DeliveryEvents | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.store = store
@@ -110,7 +110,7 @@ class Home:
         self._delivery = delivery
         self._receipts = receipts
         self._keep = keep
-        self._observer = observer or NullObserver()
+        self._observer = observer or DeliveryEvents()
         self._clock = clock
 
     def replace(self, delivery: Delivery) -> None:
@@ -356,7 +356,7 @@ class BucketLedger:
                 self.bury(mail, record)
 
 
-def tell_doubt(observer: Observer, mail: Mail, owed: Owed, part: str, reason: str = ABANDONED) -> None:
+def tell_doubt(observer: DeliveryEvents, mail: Mail, owed: Owed, part: str, reason: str = ABANDONED) -> None:
     """The outcome of an effect is not known: count it, and say so with the mail's id."""
     label = "" if owed.output is None else owed.output.label
     observer.in_doubt(owed.flow, label)

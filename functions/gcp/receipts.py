@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from functions.bucket.runner import ABANDONED, JSON, Later, tell_doubt
 from functions.delivery.engine import Owed, output_key
-from functions.delivery.events import NullObserver, Observer
+from functions.delivery.events import DeliveryEvents
 from functions.errors import DeliveryFault, Temporary
 from functions.gcp.store import GcsStore
 from functions.message.mail import Mail
@@ -74,14 +74,14 @@ class GcsReceipts:
         *,
         lasting: float,
         give_up_doubts: bool = False,
-        observer: Observer | None = None,
+        observer: DeliveryEvents | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._prefix = prefix
         self._lasting = lasting
         self._give_up_doubts = give_up_doubts
-        self._observer = observer or NullObserver()
+        self._observer = observer or DeliveryEvents()
         self._clock = clock
 
     def once(self, mail: Mail, owed: Owed, later: Later) -> Once:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from functions.delivery.events import Observer
+from functions.delivery.events import DeliveryEvents
 from functions.local.commits import UNWRITABLE, Commits
 from functions.local.layout import Part
 from functions.local.messages import Answer, Item
@@ -27,7 +27,7 @@ class Bodies:
     to the event loop."""
 
     def __init__(
-        self, part: Part, commits: Commits, observer: Observer, answer: Callable[[Item, Answer], None]
+        self, part: Part, commits: Commits, observer: DeliveryEvents, answer: Callable[[Item, Answer], None]
     ) -> None:
         self._part = part
         self._commits = commits

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeVar
 
 from functions.delivery.engine import State, backoff, dead_record
-from functions.delivery.events import Observer
+from functions.delivery.events import DeliveryEvents
 from functions.errors import Temporary
 from functions.local import layout as folder
 from functions.local.database import Store
@@ -93,7 +93,7 @@ class Commits:
     """Collects what is to be written, and commits it: in the next turn of the event loop, or when
     the sync under way is done. All methods but `put` belong to the loop."""
 
-    def __init__(self, owner: Owner, part: Part, observer: Observer, *, durable: bool) -> None:
+    def __init__(self, owner: Owner, part: Part, observer: DeliveryEvents, *, durable: bool) -> None:
         self._owner = owner
         self._part = part
         self._observer = observer

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from functions.delivery.engine import Delivery, Outcome, Owed, State, mail_record, report
-from functions.delivery.events import Observer
+from functions.delivery.events import DeliveryEvents
 from functions.errors import Permanent, Temporary
 from functions.local.flusher import flushed
 from functions.local.layout import Part, Row, UnreadableRow
@@ -175,7 +175,7 @@ def _settled(db: sqlite3.Connection, row: Row) -> dict[str, State]:
         raise UnreadableRow(envelope.id, envelope.received, row.attempts, reason) from error
 
 
-def tell_failure(observer: Observer, mail: Mail, outcome: Outcome) -> None:
+def tell_failure(observer: DeliveryEvents, mail: Mail, outcome: Outcome) -> None:
     """Count and log an attempt that did not succeed."""
     fault = outcome.fault
     assert fault is not None
@@ -198,7 +198,7 @@ def tell_failure(observer: Observer, mail: Mail, outcome: Outcome) -> None:
     )
 
 
-def tell_given_up(observer: Observer, record: DeadRecord) -> None:
+def tell_given_up(observer: DeliveryEvents, record: DeadRecord) -> None:
     """Count and log a mail that is given up as a whole."""
     observer.dead_letter(record.flow, record.output)
     about = {"id": record.id, "flow": record.flow, "output": record.output}

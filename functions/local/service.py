@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from functions.delivery.engine import Delivery, Outcome, Owed, State, dead_record, mail_record
-from functions.delivery.events import NullObserver, Observer
+from functions.delivery.events import DeliveryEvents
 from functions.errors import Damaged, Permanent
 from functions.local.bodies import Bodies
 from functions.local.commits import Commits
@@ -60,12 +60,12 @@ class LocalDelivery:
     """
 
     def __init__(
-        self, part: Part, delivery: Delivery, settings: Settings, observer: Observer | None = None
+        self, part: Part, delivery: Delivery, settings: Settings, observer: DeliveryEvents | None = None
     ) -> None:
         self._part = part
         self._delivery = delivery
         self.settings = settings
-        self._observer = observer or NullObserver()
+        self._observer = observer or DeliveryEvents()
         self._loop: asyncio.AbstractEventLoop
         self._commits = Commits(self, part, self._observer, durable=settings.durable)
         self._receipts = ReceiptBook(part, self._commits.put)

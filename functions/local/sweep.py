@@ -11,7 +11,7 @@ from pathlib import Path
 
 from functions.backends import Swept
 from functions.config import DeliveryConfig
-from functions.delivery.events import Observer
+from functions.delivery.events import DeliveryEvents
 from functions.errors import Temporary
 from functions.local import layout
 from functions.local.messages import Settings
@@ -47,7 +47,7 @@ class Sweeper:
     """Sees what other processes (`deadletter`, `sweep`) changed in a part of the spool, and counts what
     waits in it every few minutes. Times are the event loop's, in seconds."""
 
-    def __init__(self, part: layout.Part, observer: Observer) -> None:
+    def __init__(self, part: layout.Part, observer: DeliveryEvents) -> None:
         self._part = part
         self._observer = observer
         self._version = 0
@@ -71,8 +71,8 @@ class Sweeper:
 
     def _report(self, db: sqlite3.Connection) -> None:
         unfinished, oldest, dead = layout.backlog(db)
-        self._observer.backlog(oldest / 1000 if oldest else None, unfinished, dead)
+        age = max(0.0, time.time() - oldest / 1000) if oldest else None
+        self._observer.backlog(age, unfinished, dead)
         if unfinished or dead:
-            age = max(0.0, time.time() - oldest / 1000) if oldest else 0.0
-            extra = {"unfinished": unfinished, "dead": dead, "oldest_seconds": round(age)}
+            extra = {"unfinished": unfinished, "dead": dead, "oldest_seconds": round(age or 0.0)}
             log.info("sweep", extra=extra)

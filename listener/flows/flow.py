@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from listener.api.decision import ACCEPT, Phase, Reply
 from listener.api.filter import Filter, Operator
 from listener.api.session import Credentials, Message, Session, Transaction
-from listener.flows.inquiry import Answers, FilterObserver, Inquiry
+from listener.flows.inquiry import Answers, Inquiry, OnAnswer
 from listener.flows.outcome import DataOutcome, rejection, settle, unasked
 from listener.flows.tally import MAY_TAKE, NOTHING_SAID, Hook, Plan, Tally
 from listener.flows.wording import authentication_required, worded
@@ -60,7 +60,7 @@ class Flows:
         auth_required_message: str | None = None,
         auth_lifted: bool = False,
         partial_accept: bool = False,
-        observer: FilterObserver | None = None,
+        on_answer: OnAnswer | None = None,
     ) -> None:
         self.flows = tuple(flows)
         self.filters = tuple(dict.fromkeys(one for flow in self.flows for one in flow.filters))
@@ -72,7 +72,7 @@ class Flows:
         self.partial_accept = partial_accept
         self.auth_required = authentication_required(auth_required_message)
         self.filter_timeout = filter_timeout
-        self.observer = observer
+        self.on_answer = on_answer
         self._serving: dict[str, _Serving] = {}
 
     def connection(self, session: Session) -> ConnectionState:
@@ -235,7 +235,7 @@ class ConnectionState:
 
     def _inquiry(self, phase: Phase, mail: str) -> Inquiry:
         flows = self._flows
-        return Inquiry(phase, self._session.id, mail, flows.filter_timeout, flows.observer)
+        return Inquiry(phase, self._session.id, mail, flows.filter_timeout, flows.on_answer)
 
     def _ask(
         self,

@@ -19,7 +19,7 @@ from listener.intake.refusals import Refusals
 from listener.intake.spool import Spool
 from listener.intake.stamp import MAX_RECEIVED, Intake
 from listener.logs import mail_log
-from listener.monitoring.events import NULL, Observer
+from listener.monitoring.events import NULL, Events
 
 log = logging.getLogger("smtp_relay.smtp")
 
@@ -53,7 +53,7 @@ class Acceptor:
         intake: Intake,
         spool: Spool,
         refusals: Refusals,
-        observer: Observer,
+        observer: Events,
         loop: asyncio.AbstractEventLoop,
         *,
         log_addresses: bool = False,

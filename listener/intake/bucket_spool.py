@@ -14,8 +14,9 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
+from functions.delivery.events import DeliveryEvents
 from functions.errors import Damaged
 from functions.message.envelope import Envelope, Refused, encode_field
 from functions.message.mail import BytesContent, CheckedContent, Content
@@ -46,14 +47,6 @@ Body = bytes | mmap.mmap
 _ATTRIBUTES: Final = {"Content-Type": CONTENT_TYPE}
 
 
-class StoreObserver(Protocol):
-    """Whom the spool tells what it did."""
-
-    def spool_stored(self, seconds: float) -> None: ...
-
-    def spool_error(self) -> None: ...
-
-
 class BucketSpool:
     """`listener.intake.spool.Spool` for an obstore `store`; keys begin with `prefix`.
 
@@ -67,7 +60,7 @@ class BucketSpool:
         store: Any,
         prefix: str,
         folder: CaptureFolder,
-        observer: StoreObserver,
+        observer: DeliveryEvents,
         *,
         budget: int,
         patience: float,

@@ -16,11 +16,6 @@ class Budget:
         self._free = total
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
-    @property
-    def used(self) -> int:
-        """Bytes in use."""
-        return self._total - self._free
-
     @asynccontextmanager
     async def use(self, octets: int) -> AsyncIterator[None]:
         """Wait in the queue, then hold this number of bytes inside the block."""

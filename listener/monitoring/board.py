@@ -100,14 +100,4 @@ class Board:
     @classmethod
     def create(cls, workers: int = 1) -> Self:
         """A new board. The parent makes it before it starts workers."""
-        return cls(SharedMemory.create(workers * _REGION), workers)
-
-    @classmethod
-    def attach(cls, fd: int) -> Self:
-        """The parent's board, in a worker that is not its fork."""
-        memory = SharedMemory.attach(fd)
-        return cls(memory, memory.size // _REGION)
-
-    def fileno(self) -> int:
-        """The descriptor to pass to a worker that is not a fork."""
-        return self._memory.fileno()
+        return cls(SharedMemory(workers * _REGION), workers)

@@ -67,20 +67,10 @@ class Heartbeat:
     @classmethod
     def create(cls, workers: int = 1) -> Self:
         """Rows for so many workers, each expected to be accepting within STALE seconds."""
-        new = cls(SharedMemory.create(8 * _ROW * workers), workers)
+        new = cls(SharedMemory(8 * _ROW * workers), workers)
         for index in range(workers):
             new.expect(index)
         return new
-
-    @classmethod
-    def attach(cls, fd: int) -> Self:
-        """The parent's rows, in a worker that is not a fork of it."""
-        memory = SharedMemory.attach(fd)
-        return cls(memory, memory.size // (8 * _ROW))
-
-    def fileno(self) -> int:
-        """The descriptor to pass to such a worker."""
-        return self._memory.fileno()
 
     def expect(self, index: int) -> None:
         """A worker is being started (again): the parent calls this before it does."""

@@ -7,15 +7,17 @@ read and a write.
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from threading import Lock
 from typing import Any, Final
 
+from functions.delivery.events import Status
 from listener.api.decision import Phase, Verdict
 from listener.monitoring import families as f
 from listener.monitoring.board import Board, Region
-from listener.monitoring.events import Observer, OutputStatus, Stage
+from listener.monitoring.events import Events, Stage
 
 _BUCKETS: Final = f.SECONDS
 _ABOVE: Final = len(_BUCKETS)  # index of the bucket above the last bound
@@ -59,7 +61,7 @@ class _Pairs(dict[tuple[Any, ...], tuple[int, int]]):
         return pair
 
 
-class Metrics(Observer):
+class Metrics(Events):
     """Counts into one worker's region of the board."""
 
     __slots__ = (
@@ -209,7 +211,7 @@ class Metrics(Observer):
     def spool_error(self) -> None:
         self._values[self._spool_errors] += 1
 
-    def output_done(self, flow: str, output: str, status: OutputStatus, seconds: float) -> None:
+    def output_done(self, flow: str, output: str, status: Status, seconds: float) -> None:
         values = self._values
         place, start = self._attempts[flow, output, status]
         with self._lock:
@@ -234,7 +236,8 @@ class Metrics(Observer):
 
     def backlog(self, oldest: float | None, unfinished: int, dead: int) -> None:
         values = self._values
-        values[self._oldest] = oldest or 0.0
+        # A Unix time, so that what is shown goes on growing until the next sweep.
+        values[self._oldest] = 0.0 if oldest is None else time.time() - oldest
         values[self._unfinished] = unfinished
         values[self._dead] = dead
 

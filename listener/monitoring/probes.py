@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Coroutine
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from functions.errors import ConfigError
-from listener.monitoring.events import NULL, Observer
+from listener.monitoring.events import NULL, Events
 
 if TYPE_CHECKING:
     from listener.config.relay import RelayConfig
@@ -47,7 +47,7 @@ class Probes:
         """Whether there is anything to serve."""
         return self._health is not None or self._metrics is not None
 
-    def observer(self, worker: int) -> Observer:
+    def observer(self, worker: int) -> Events:
         """The observer of one worker; called in that worker."""
         if self._metrics is None:
             return NULL
@@ -96,7 +96,7 @@ class Probes:
         return tell(self._health.look, health.log_interval / 1000)
 
 
-def expect(observer: Observer, config: RelayConfig) -> None:
+def expect(observer: Events, config: RelayConfig) -> None:
     """Set every series of a configuration to 0 before its first event."""
     outputs = {name: [label for label, _ in flow.labelled()] for name, flow in config.flows.items()}
     observer.expect([one.name for one in config.resolved_listeners()], outputs)

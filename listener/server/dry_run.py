@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from functions.errors import ConfigError
+from functions.options.secrets import Runtime
 from listener.config.secret_places import placed
 from listener.logs import setup as observe
 from listener.monitoring.events import NULL
@@ -24,7 +25,6 @@ from listener.smtp.connection_limits import LocalCounters
 
 if TYPE_CHECKING:
     from listener.config.relay import RelayConfig
-    from listener.server.build import Surroundings
 
 log = logging.getLogger("smtp_relay.server")
 
@@ -40,7 +40,7 @@ class _NoSpool:
     capture_folder = Path(os.devnull)
 
 
-def can_be_carried_out(config: RelayConfig, around: Surroundings) -> bool:
+def can_be_carried_out(config: RelayConfig, around: Runtime) -> bool:
     """Whether a worker could serve this configuration; what is in the way is logged. For a parent
     without threads: it forks, and waits."""
     pid = os.fork()
@@ -63,7 +63,7 @@ def can_be_carried_out(config: RelayConfig, around: Surroundings) -> bool:
         time.sleep(_LOOK_EVERY)
 
 
-def _attempt(config: RelayConfig, around: Surroundings) -> int:
+def _attempt(config: RelayConfig, around: Runtime) -> int:
     # Not the parent's handlers, which speak to its workers.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -81,7 +81,7 @@ def _attempt(config: RelayConfig, around: Surroundings) -> int:
     return 1
 
 
-async def _carry_out(config: RelayConfig, around: Surroundings) -> None:
+async def _carry_out(config: RelayConfig, around: Runtime) -> None:
     """Make everything that a worker makes of a configuration. Raises ConfigError."""
     spool: Any = _NoSpool()
     generation = Generation(config, around, spool, LocalCounters(), NULL, asyncio.get_running_loop())

@@ -16,12 +16,13 @@ from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from functions.options.secrets import Runtime
 from listener.intake.accept import Acceptor
 from listener.intake.refusals import Refusals
 from listener.intake.stamp import Intake
 from listener.mailauth.dns.iprev import Names, system_resolver
 from listener.server import build
-from listener.server.build import Filters, Surroundings
+from listener.server.build import Filters
 from listener.smtp.commands import verbs_of
 from listener.smtp.connection_limits import ConnectionLimits, Counters
 from listener.smtp.endpoint import Endpoint
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from listener.config.listeners import Listener
     from listener.config.relay import RelayConfig
     from listener.intake.spool import Spool
-    from listener.monitoring.events import Observer
+    from listener.monitoring.events import Events
 
 log = logging.getLogger("smtp_relay.server")
 
@@ -50,10 +51,10 @@ class Generation:
     def __init__(
         self,
         config: RelayConfig,
-        around: Surroundings,
+        around: Runtime,
         spool: Spool,
         counters: Counters,
-        observer: Observer,
+        observer: Events,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.config = config
@@ -165,7 +166,7 @@ class Generation:
         if not tls.wanted(listener.options):
             return None
         where = f"listeners.{listener.name}" if self.config.listeners else "options"
-        return ServerTls(listener.options, hostname, self._around.resolver(), where)
+        return ServerTls(listener.options, hostname, self._around.secrets, where)
 
     def _tell_certificates(self) -> None:
         for endpoint in self.endpoints.values():

@@ -10,13 +10,13 @@ import sys
 from collections.abc import Callable
 
 from functions.local.layout import Lock
+from functions.options.secrets import Runtime
 from listener.checks.finding import Setting
 from listener.checks.report import start_warnings
 from listener.config.relay import RelayConfig
 from listener.logs import setup as logs
 from listener.monitoring.probes import Probes
 from listener.server import build
-from listener.server.build import Surroundings
 from listener.server.sockets import announce, bind
 from listener.server.worker import Reload, Server, SharedParts, event_loop, make_room, worker_count
 from listener.smtp.connection_limits import LocalCounters
@@ -32,14 +32,14 @@ def run(config: RelayConfig, reload: Reload | None = None) -> int:
     if reload is not None:
         # It waits until it can be answered: this early, too, it asks for a reload and not for our end.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-    around = Surroundings.here()
+    around = Runtime.here()
     logs.configure(config.log_outputs, folder=around.folder, environ=around.environ)
     workers = worker_count(config)
     sockets = [
         (listener, bind(listener.bind, listener.port, shared=workers > 1))
         for listener in config.resolved_listeners()
     ]
-    for finding in start_warnings(config, Setting(around.folder, around.environ)):
+    for finding in start_warnings(config, Setting.of(around.folder, around.environ)):
         log.warning("%s: %s", finding.where or config.source, finding.text)
     make_room(config)
     lock = None if config.spool.in_bucket else Lock(build.spool_folder(config, around))

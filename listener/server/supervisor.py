@@ -16,10 +16,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from functions.errors import ConfigError
+from functions.options.secrets import Runtime
 from listener.logs import setup as observe
 from listener.monitoring.probes import Probes
 from listener.server import build
-from listener.server.build import Surroundings
 from listener.server.counters import SharedCounters
 from listener.server.dry_run import can_be_carried_out
 from listener.server.sockets import Sockets, announce, bind, close_all, reuseport_socket
@@ -59,7 +59,7 @@ class Supervisor:
     def __init__(
         self,
         config: RelayConfig,
-        around: Surroundings,
+        around: Runtime,
         sockets: Sequence[tuple[Listener, Sockets]],
         workers: int,
         probes: Probes,
@@ -238,7 +238,7 @@ class Supervisor:
 
 def supervise(
     config: RelayConfig,
-    around: Surroundings,
+    around: Runtime,
     sockets: Sequence[tuple[Listener, Sockets]],
     workers: int,
     probes: Probes,

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any, Final
 from functions.errors import ConfigError
 from functions.local.layout import Part, parts
 from functions.local.service import LocalDelivery
+from functions.options.secrets import Runtime
 from listener.config.secret_places import placed
 from listener.intake.spool import LocalSpool, Spool
 from listener.logs import setup as observe
-from listener.monitoring.events import NULL, Observer
+from listener.monitoring.events import NULL, Events
 from listener.monitoring.probes import expect
 from listener.server import build
 from listener.server import file_limit as descriptors
 from listener.server.backlog import Backlogs
-from listener.server.build import Surroundings
 from listener.server.generation import Generation
 from listener.server.sockets import Sockets, bind, close_all
 from listener.smtp.connection.machine import Connection
@@ -49,7 +49,7 @@ class SharedParts:
     """What the processes of one server share."""
 
     counters: Counters = field(default_factory=LocalCounters)
-    observer: Observer = NULL
+    observer: Events = NULL
     beat: Beat | None = None
 
 
@@ -59,7 +59,7 @@ class Server:
     def __init__(
         self,
         config: RelayConfig,
-        around: Surroundings,
+        around: Runtime,
         sockets: Sequence[tuple[Listener, Sockets]],
         *,
         index: int = 0,

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from functions.delivery.events import Observer
+from functions.delivery.events import DeliveryEvents
 from functions.local.database import Store
 from functions.local.layout import Part
 from functions.local.repair.rebuild import Condemn, Rebuilt, rebuild
@@ -29,7 +29,13 @@ class Recovery:
     store: Store
 
     def __init__(
-        self, part: Part, observer: Observer, condemn: Condemn, opened: Callable[[], object], *, durable: bool
+        self,
+        part: Part,
+        observer: DeliveryEvents,
+        condemn: Condemn,
+        opened: Callable[[], object],
+        *,
+        durable: bool,
     ) -> None:
         self._part = part
         self._observer = observer

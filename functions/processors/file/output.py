@@ -89,7 +89,7 @@ class FileProcessor(Processor):
 def build(options: FileOutputOptions, name: str, context: BuildContext) -> FileProcessor:
     """The processor of one `file` output. A folder that cannot be made now is tried again with
     each mail, which is deferred until then."""
-    path = context.working_folder / options.path
+    path = context.folder / options.path
     folder = LandingFolder(path, context.staging, durable=context.durable)
     with suppress(Temporary):
         folder.prepare()

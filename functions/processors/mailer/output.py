@@ -111,7 +111,7 @@ def build(options: MailerOutputOptions, name: str, context: BuildContext) -> Mai
         raise ConfigError(f"output {name}: override", str(error)) from error
     transport = options.nodemailer
     try:
-        server = server_of(transport, context.resolve_secret)
+        server = server_of(transport, context.secrets)
     except ValueError as error:
         raise ConfigError(f"output {name}: nodemailer", str(error)) from error
     pool = Pool(
@@ -120,4 +120,4 @@ def build(options: MailerOutputOptions, name: str, context: BuildContext) -> Mai
         most=transport.max_connections,
         messages=transport.max_messages,
     )
-    return MailerProcessor(pool, overriding, Signers.of(options, name, context.resolve_secret))
+    return MailerProcessor(pool, overriding, Signers.of(options, name, context.secrets))

@@ -13,7 +13,7 @@ from functions.aws.clients import REPEATABLE, plain_client
 from functions.aws.receipts import DynamoReceipts
 from functions.bucket.runner import Fate, Home, Later
 from functions.delivery.engine import Delivery, Output, Owed
-from functions.delivery.events import NullObserver
+from functions.delivery.events import DeliveryEvents
 from functions.errors import Permanent, Temporary
 from functions.message.mail import BytesContent, Mail
 from functions.processors.base import Job, Once, Processor
@@ -28,7 +28,7 @@ class Killed(BaseException):
     """The process ends."""
 
 
-class Doubts(NullObserver):
+class Doubts(DeliveryEvents):
     def __init__(self) -> None:
         self.count = 0
 

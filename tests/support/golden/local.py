@@ -17,7 +17,7 @@ from typing import Any, Final
 from functions.bucket.runner import refused_records
 from functions.config import DeliveryConfig
 from functions.delivery.engine import Delivery, Output
-from functions.delivery.events import NullObserver
+from functions.delivery.events import DeliveryEvents
 from functions.local.archive import Keeper
 from functions.local.deadletters import open_dead_letters
 from functions.local.layout import Part
@@ -60,7 +60,7 @@ _LONG: Final = 3_600.0
 """Seconds until a further attempt while a recording is made: none comes."""
 
 
-class Doubts(NullObserver):
+class Doubts(DeliveryEvents):
     """Notes which outputs were in doubt."""
 
     def __init__(self) -> None:
@@ -94,7 +94,7 @@ class LocalSite:
         return local
 
     def _delivery(self, on_doubt: str) -> Delivery:
-        context = BuildContext(self.folder, True, self.part.staging, lambda text: text)
+        context = BuildContext.of(self.folder, {}, staging=self.part.staging)
         outputs = []
         for label, options in self.config.flows["in"].labelled():
             here: Any = options

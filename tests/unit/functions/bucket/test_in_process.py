@@ -11,7 +11,7 @@ import pytest
 from functions.bucket.in_process import BucketDelivery, Waits, open_home
 from functions.config import DeliveryConfig
 from functions.delivery.engine import Delivery, Output
-from functions.delivery.events import NullObserver
+from functions.delivery.events import DeliveryEvents
 from functions.errors import ConfigError, Permanent, Temporary
 from tests.support.clouds.bucket_runner import Place, Scripted
 from tests.support.net import wait_until
@@ -19,7 +19,7 @@ from tests.support.net import wait_until
 AT_ONCE = Waits(0.0, 0.0)
 
 
-class Backlog(NullObserver):
+class Backlog(DeliveryEvents):
     def __init__(self) -> None:
         self.found: list[tuple[float | None, int, int]] = []
 
@@ -182,4 +182,4 @@ def test_a_run_that_does_not_let_go_is_told_of(place: Place) -> None:
 def test_a_folder_is_no_bucket(tmp_path: Any) -> None:
     config = DeliveryConfig.model_validate({"flows": {}, "spool": "file://x"})
     with pytest.raises(ConfigError, match=r"file://x is not a bucket"):
-        open_home(config, Delivery({}), tmp_path, {}, NullObserver())
+        open_home(config, Delivery({}), tmp_path, {}, DeliveryEvents())

@@ -15,6 +15,7 @@ from functions.bucket.marks import spooled_id
 from functions.bucket.runner import Fate
 from functions.bucket.sweep import WINDOW, sweep
 from functions.delivery.engine import ENVELOPE, SKEW, Delivery, Output
+from functions.delivery.events import DeliveryEvents
 from functions.errors import Permanent, Temporary
 from functions.message.envelope import Envelope, Refused
 from functions.processors.base import Job, Processor
@@ -297,7 +298,12 @@ class TestListingOfMarks:
         key, _ = place.put()
         place.a.always = Permanent("never")
         counted: list[str] = []
-        place.home._observer.dead_letter = lambda flow, output: counted.append(output)  # type: ignore[method-assign]
+
+        class Counted(DeliveryEvents):
+            def dead_letter(self, flow: str, output: str) -> None:
+                counted.append(output)
+
+        place.home._observer = Counted()
         for _ in range(2):
             assert place.run(key, stored=True).fate is Fate.PARKED
         assert counted == ["a"]

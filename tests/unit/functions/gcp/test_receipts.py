@@ -12,7 +12,7 @@ import pytest
 from functions.bucket.runner import Later
 from functions.bucket.store import Times
 from functions.delivery.engine import Output, Owed
-from functions.delivery.events import NullObserver
+from functions.delivery.events import DeliveryEvents
 from functions.errors import Permanent, Temporary
 from functions.gcp.receipts import GRACE, Claim, GcsReceipts
 from functions.gcp.store import GcsStore
@@ -23,7 +23,7 @@ from tests.support.mails.spooled import MAIL, envelope_of
 LASTING = 300.0
 
 
-class Doubts(NullObserver):
+class Doubts(DeliveryEvents):
     def __init__(self) -> None:
         self.count = 0
 

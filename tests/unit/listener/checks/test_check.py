@@ -50,7 +50,7 @@ def look(tmp_path: Path) -> Callable[..., list[str]]:
         environ: dict[str, str] | None = None,
         **keys: Any,
     ) -> list[str]:
-        setting = Setting(tmp_path, environ or {}, public=public, platform=platform)
+        setting = Setting.of(tmp_path, environ or {}, public=public, platform=platform)
         return [str(one) for one in check.findings(read(**keys), setting) if one.severity == severity]
 
     return found
@@ -470,7 +470,7 @@ class TestDeployment:
 
     def test_the_start_says_it_too(self, tmp_path: Path):
         config = read(flows=flow(USERS), options={"hideSTARTTLS": True, "logger": True})
-        lines = [str(one) for one in check.start_warnings(config, Setting(tmp_path, {"K_SERVICE": "x"}))]
+        lines = [str(one) for one in check.start_warnings(config, Setting.of(tmp_path, {"K_SERVICE": "x"}))]
         assert says(lines, "hideSTARTTLS")
         assert says(lines, "ignored")
         assert says(lines, "vanishes")
@@ -562,7 +562,7 @@ class TestRun:
     def run(self, path: Path, **options: Any) -> tuple[int, str, str]:
         out, err = io.StringIO(), io.StringIO()
         from_loopingz = options.pop("from_loopingz", False)
-        setting = Setting(path.parent, {}, **options)
+        setting = Setting.of(path.parent, {}, **options)
         return (
             check.run(path, setting, from_loopingz=from_loopingz, out=out, err=err),
             out.getvalue(),

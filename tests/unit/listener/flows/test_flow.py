@@ -22,7 +22,6 @@ from listener.api.decision import (
 )
 from listener.api.session import Session, Transaction
 from listener.flows.flow import DataOutcome, Flow, Flows
-from listener.flows.inquiry import FilterObserver
 from tests.support.scripted import Dialogue, Scripted, a_session, password
 
 X, Y, Z = "x@c.example", "y@d.example", "z@e.example"
@@ -842,7 +841,7 @@ async def test_a_cancellation_inside_a_filter_is_a_fault_of_the_filter() -> None
         assert await Dialogue(flows_of(both(*filters))).connect() == 421
 
 
-class Recorder(FilterObserver):
+class Recorder:
     def __init__(self) -> None:
         self.told: list[tuple[str, Phase, Verdict]] = []
 
@@ -861,7 +860,7 @@ async def test_the_observer_is_told_of_every_answer(caplog: pytest.LogCaptureFix
             Scripted("odd", connect=lambda *_: None),
         ),
         both(Scripted("other", connect=ACCEPT), name="other"),
-        observer=recorder,
+        on_answer=recorder.filter_verdict,
     )
     talk = await begun(flows)
     assert await talk.rcpt(X) == 250

@@ -67,7 +67,7 @@ def processor(
 ) -> FileProcessor:
     if staging is not None:
         staging.mkdir(parents=True, exist_ok=True)
-    context = BuildContext(folder, durable, staging, lambda text: text)
+    context = BuildContext.of(folder, {}, durable=durable, staging=staging)
     return build(FileOutputOptions(path="out", **options), "file_0", context)
 
 

@@ -14,9 +14,6 @@ MAX_V2: Final = 4096
 """Octets of a version 2 header. 16 bits could say more than any balancer sends: addresses take 36
 octets, and what follows them (TLVs) is a name, an id or a certificate's subject."""
 
-PATIENCE: Final = 10.0
-"""Seconds for the header to come; section 2 asks for at least 3."""
-
 SIGNATURE: Final = b"\r\n\r\n\0\r\nQUIT\n"
 
 _FIRST: Final = b"PROXY "
@@ -47,6 +44,11 @@ class Header(NamedTuple):
     endpoints: Endpoints | None
 
 
+def begins(octets: bytes) -> bool:
+    """Whether the bytes are the start of a header, or can become one when more bytes come."""
+    return any(first.startswith(octets[: len(first)]) for first in (SIGNATURE, _FIRST))
+
+
 def parse(octets: bytes) -> Header | None:
     """Read the header that the octets begin with; None while it is not complete. Raises BadHeader
     as soon as it can only be something else, and for one longer than MAX_V1 or MAX_V2."""
@@ -54,7 +56,7 @@ def parse(octets: bytes) -> Header | None:
         return _version_2(octets)
     if octets.startswith(_FIRST):
         return _version_1(octets)
-    if SIGNATURE.startswith(octets) or _FIRST.startswith(octets):
+    if begins(octets):
         return None
     raise BadHeader("it begins otherwise")
 
