@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Final
 
 from functions.bucket.runner import ABANDONED, Later, tell_doubt
-from functions.delivery.engine import Owed, output_key
+from functions.delivery.engine import Task, output_key
 from functions.delivery.events import DeliveryEvents
 from functions.errors import DeliveryFault, Temporary
 from functions.message.mail import Mail
@@ -69,9 +69,9 @@ class DynamoReceipts:
         """Tell how long this run may take: a claim whose run was cut expires then."""
         self._config.register_lambda_context(context)
 
-    def once(self, mail: Mail, owed: Owed, later: Later) -> Once:
+    def once(self, mail: Mail, task: Task, later: Later) -> Once:
         """Receipts of one output."""
-        return _Once(self, mail, owed, later)
+        return _Once(self, mail, task, later)
 
     def run(
         self, key: str, effect: Callable[[], str | None], *, tell: Callable[[str], None], later: Later
@@ -178,20 +178,20 @@ class _Ran:
 class _Once:
     """One output's receipts."""
 
-    def __init__(self, receipts: DynamoReceipts, mail: Mail, owed: Owed, later: Later) -> None:
+    def __init__(self, receipts: DynamoReceipts, mail: Mail, task: Task, later: Later) -> None:
         self._receipts = receipts
         self._mail = mail
-        self._owed = owed
+        self._task = task
         self._later = later
 
     def __call__(self, part: str, effect: Callable[[], str | None]) -> str | None:
-        owed = self._owed
-        assert owed.output is not None
-        key = output_key(self._mail.envelope, owed.flow, owed.output.identity, part)
-        tell = partial(tell_doubt, self._receipts.observer, self._mail, owed, part)
+        task = self._task
+        assert task.output is not None
+        key = output_key(self._mail.envelope, task.flow, task.output.identity, part)
+        tell = partial(tell_doubt, self._receipts.observer, self._mail, task, part)
         result = self._receipts.run(key, effect, tell=tell, later=self._later)
         # Said here, after the receipt: nothing may go wrong between an effect and its receipt.
-        about = {"id": self._mail.id, "flow": owed.flow, "output": owed.output.label, "part": part}
+        about = {"id": self._mail.id, "flow": task.flow, "output": task.output.label, "part": part}
         if took_place(result):
             log.info("output done", extra=about | {"provider_id": shown(result)})
         return result
@@ -200,7 +200,7 @@ class _Once:
 class NoReceipts:
     """`functions.bucket.runner.Receipts` where no output needs one."""
 
-    def once(self, mail: Mail, owed: Owed, later: Later) -> Once:
+    def once(self, mail: Mail, task: Task, later: Later) -> Once:
         """Runs the effect."""
 
         def run(part: str, effect: Callable[[], str | None]) -> str | None:
@@ -213,7 +213,7 @@ class NoTable:
     """`functions.bucket.runner.Receipts` where they are needed and cannot be had: nothing is sent, and the
     mails wait for whoever mends the deployment."""
 
-    def once(self, mail: Mail, owed: Owed, later: Later) -> Once:
+    def once(self, mail: Mail, task: Task, later: Later) -> Once:
         """Refuses."""
 
         def run(part: str, effect: Callable[[], str | None]) -> str | None:

@@ -13,7 +13,7 @@ _FACTOR: Final = 5
 _LEAST: Final = 65_536  # octets that the smallest mail counts for
 
 
-class Budget:
+class MemoryLimit:
     """Half of `memory`, in octets, is for mails; requests wait for their turn."""
 
     def __init__(self, memory: int) -> None:

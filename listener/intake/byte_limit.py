@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 
-class Budget:
+class ByteSemaphore:
     """At most `total` bytes in use at a time. A request above the total gets the total."""
 
     def __init__(self, total: int) -> None:

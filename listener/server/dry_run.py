@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from functions.errors import ConfigError
 from functions.options.secrets import Runtime
-from listener.config.secret_places import placed
+from listener.config.secret_places import locate_secret_errors
 from listener.logs import setup as observe
 from listener.monitoring.events import NULL
 from listener.server import build
@@ -40,7 +40,7 @@ class _NoSpool:
     capture_folder = Path(os.devnull)
 
 
-def can_be_carried_out(config: RelayConfig, around: Runtime) -> bool:
+def try_config(config: RelayConfig, around: Runtime) -> bool:
     """Whether a worker could serve this configuration; what is in the way is logged. For a parent
     without threads: it forks, and waits."""
     pid = os.fork()
@@ -68,7 +68,7 @@ def _attempt(config: RelayConfig, around: Runtime) -> int:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with placed(config):
+        with locate_secret_errors(config):
             asyncio.run(_carry_out(config, around))
     except ConfigError as mistake:
         log.error("the configuration was not taken up: %s", mistake)

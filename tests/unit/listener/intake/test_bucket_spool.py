@@ -20,7 +20,7 @@ from functions.spool.dead_record import DeadRecord
 from functions.spool.object import split_object
 from listener.api.decision import Reply
 from listener.intake.bucket_spool import BUSY, UNSTORED, BucketSpool
-from listener.intake.byte_limit import Budget
+from listener.intake.byte_limit import ByteSemaphore
 from listener.intake.capture_folder import CaptureFolder
 from listener.intake.object_store import open_object_store
 from tests.support.mails.damage import DAMAGES
@@ -287,7 +287,7 @@ async def test_cloud_storage_by_the_same_path(spool: Spools, api: Endpoint) -> N
 
 
 async def test_bytes_in_flight_are_first_come_first_served() -> None:
-    budget = Budget(10)
+    budget = ByteSemaphore(10)
     order: list[int] = []
     used = 0
 
@@ -307,7 +307,7 @@ async def test_bytes_in_flight_are_first_come_first_served() -> None:
 
 
 async def test_bytes_in_flight_are_given_back_by_cancelled_uploads() -> None:
-    budget = Budget(10)
+    budget = ByteSemaphore(10)
     async with budget.use(10):
         waiting = [asyncio.ensure_future(_use(budget, 5)) for _ in range(4)]
         await asyncio.sleep(0)
@@ -318,7 +318,7 @@ async def test_bytes_in_flight_are_given_back_by_cancelled_uploads() -> None:
         pass
 
 
-async def _use(budget: Budget, octets: int) -> None:
+async def _use(budget: ByteSemaphore, octets: int) -> None:
     async with budget.use(octets):
         await asyncio.sleep(0)
 
