@@ -11,9 +11,10 @@ import pytest
 
 from functions.aws.clients import REPEATABLE, plain_client
 from functions.aws.receipts import DynamoReceipts
-from functions.bucket.runner import Fate, Home, Later
+from functions.bucket.runner import Fate, Home
 from functions.delivery.engine import Delivery, Output, Owed
 from functions.delivery.events import DeliveryEvents
+from functions.delivery.receipts import Later
 from functions.errors import Permanent, Temporary
 from functions.message.mail import BytesContent, Mail
 from functions.processors.base import Job, Once, Processor
