@@ -40,7 +40,7 @@ from functions.ids import uuid7_ms
 from functions.message.envelope import Envelope, UnknownEnvelope
 from functions.message.mail import BytesContent, Mail
 from functions.processors.base import Once
-from functions.spool.dead_record import UNKNOWN, DeadRecord
+from functions.spool.dead_record import DeadRecord, refused_records
 from functions.spool.object import CONTENT_TYPE, dead_key, encode_object, kept_key, split_object
 
 log: Final = logging.getLogger("smtp_relay.delivery")
@@ -341,22 +341,3 @@ class BucketLedger:
         for record in refused_records(mail.envelope):
             if record.key not in self._marks.dead and record.key not in self._marks.dropped:
                 self.bury(mail, record)
-
-
-def refused_records(envelope: Envelope) -> list[DeadRecord]:
-    """The dead records of recipients that were refused when the mail was accepted."""
-    return [
-        DeadRecord(
-            id=envelope.id,
-            key=f"recipient-{index}",
-            flow="",
-            output=UNKNOWN,
-            reason=refused.reason,
-            code=refused.code,
-            first=envelope.received,
-            last=envelope.received,
-            recipients=(refused.address,),
-            reverse_path=envelope.reverse_path,
-        )
-        for index, refused in enumerate(envelope.refused)
-    ]

@@ -26,7 +26,7 @@ from functions.local.messages import Answer, DoneMail, Finished, Item, Progress,
 from functions.local.receipts import drop_claims
 from functions.local.repair.recovery import Recovery
 from functions.message.mail import BytesContent, Mail
-from functions.spool.dead_record import DeadRecord
+from functions.spool.dead_record import DeadRecord, refused_records
 
 log = logging.getLogger("smtp_relay.delivery")
 
@@ -258,8 +258,9 @@ class Commits:
                 rows.append((item.seq, item.envelope, body, now))
             folder.insert(db, rows)
             for item in batch.items:
-                for record in item.refused:
-                    folder.bury(db, record)
+                if item.envelope.refused:
+                    for record in refused_records(item.envelope):
+                        folder.bury(db, record)
         if batch.finished:
             folder.delete(db, [landing.seq for done in batch.finished for landing in done.mails])
             traced = [landing.seq for done in batch.finished if done.traces for landing in done.mails]

@@ -18,9 +18,8 @@ from typing import Any, Final
 
 from functions.delivery.events import DeliveryEvents
 from functions.errors import Damaged
-from functions.message.envelope import Envelope, Refused, encode_field
+from functions.message.envelope import Envelope, encode_field
 from functions.message.mail import BytesContent, CheckedContent, Content
-from functions.spool.dead_record import DeadRecord
 from functions.spool.object import CONTENT_TYPE, spool_key
 from listener.api.decision import Reply
 from listener.intake.byte_limit import Budget
@@ -80,16 +79,7 @@ class BucketSpool:
         self._stored_at = -_FRESH
         self.capture_folder: Path = folder.path
 
-    def store(
-        self, envelope: Envelope, content: Content, answered: Answered, refused: Sequence[DeadRecord] = ()
-    ) -> None:
-        if refused:
-            # Nothing but mails may be written from here: the function makes the records.
-            told = tuple(
-                Refused(address=record.recipients[0], reason=record.reason, code=record.code)
-                for record in refused
-            )
-            envelope = envelope.model_copy(update={"refused": told})
+    def store(self, envelope: Envelope, content: Content, answered: Answered) -> None:
         # A task of its own: the client may go away, the mail is stored all the same.
         task = asyncio.get_running_loop().create_task(self._take(envelope, content, answered))
         self._tasks.add(task)

@@ -14,9 +14,9 @@ import pytest
 
 from functions.errors import ConfigError
 from functions.ids import uuid7
+from functions.message.envelope import Refused
 from functions.message.mail import BytesContent, Content, FileContent
 from functions.options.spool import SpoolOptions
-from functions.spool.dead_record import DeadRecord
 from functions.spool.object import split_object
 from listener.api.decision import Reply
 from listener.intake.bucket_spool import BUSY, UNSTORED, BucketSpool
@@ -246,12 +246,9 @@ async def test_refused_recipients_travel_in_the_envelope(spool: Spools) -> None:
 
     store = MemoryStore()
     made = spool(store)
-    record = DeadRecord(
-        id="x", key="recipient-0", flow="", output="unknown", reason="550 no", code="5.7.1", first=1, last=1,
-        recipients=("no@example.com",),
-    )  # fmt: skip
+    told = Refused(address="no@example.com", reason="550 no", code="5.7.1")
     done: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-    made.store(envelope_of(), BytesContent(MAIL), done.set_result, [record])
+    made.store(envelope_of(refused=(told,)), BytesContent(MAIL), done.set_result)
     assert (await done).code == 250
     (page,) = obstore.list(store)
     (meta,) = page
