@@ -13,9 +13,8 @@ from functions.aws.metrics import EmfObserver
 from functions.aws.notifications import S3Notification, doorbells
 from functions.aws.receipts import TABLE, DynamoReceipts, NoTable
 from functions.aws.spool import QUEUE, open_spool
-from functions.bucket.access import SpoolAccess
+from functions.bucket.access import ForeignMessage, SpoolAccess
 from functions.bucket.function import BucketFunction
-from functions.bucket.notification import ForeignMessage
 from functions.bucket.runner import Fate, Run
 from functions.config import DeliveryConfig
 from functions.delivery.build import needs_receipts

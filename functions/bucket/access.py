@@ -21,3 +21,7 @@ class SpoolAccess:
     prefix: str
     notify: Ring
     receipts: Callable[[DeliveryEvents, float], Receipts]
+
+
+class ForeignMessage(ValueError):
+    """The message tells of no mail of this spool; `str()` says why. It is never worth another try."""

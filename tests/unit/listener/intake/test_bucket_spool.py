@@ -19,8 +19,7 @@ from functions.message.mail import BytesContent, Content, FileContent
 from functions.options.spool import SpoolOptions
 from functions.spool.object import split_object
 from listener.api.decision import Reply
-from listener.intake.bucket_spool import BUSY, UNSTORED, BucketSpool
-from listener.intake.byte_limit import Budget
+from listener.intake.bucket_spool import BUSY, UNSTORED, BucketSpool, Budget
 from listener.intake.capture_folder import CaptureFolder
 from listener.intake.object_store import open_object_store
 from tests.support.mails.damage import DAMAGES
