@@ -32,7 +32,7 @@ class Running:
         """How many mails are in the folder under their final names."""
         return sum(1 for entry in os.scandir(self.received) if not entry.name.startswith("."))
 
-    def owed(self) -> int:
+    def task(self) -> int:
         """How many mails are in the relay's spool; 0 for servers without one."""
         total = 0
         for database in (self.received.parent / "spool").rglob("spool.db"):

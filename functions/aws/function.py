@@ -15,7 +15,7 @@ from functions.aws.receipts import TABLE, DynamoReceipts, NoTable
 from functions.aws.spool import QUEUE, open_spool
 from functions.bucket.access import ForeignMessage, SpoolAccess
 from functions.bucket.function import BucketFunction
-from functions.bucket.runner import Fate, Run
+from functions.bucket.runner import Run, RunResult
 from functions.config import DeliveryConfig
 from functions.delivery.build import needs_receipts
 from functions.delivery.engine import backoff
@@ -27,7 +27,7 @@ log: Final = logging.getLogger("smtp_relay.function")
 _LONGEST: Final = 43_200  # seconds; SQS's longest visibility time-out
 
 
-class Later(Exception):
+class RetryMessage(Exception):
     """The message goes back to the queue."""
 
 
@@ -86,7 +86,7 @@ class LambdaFunction(BucketFunction):
             wait = self._message(record.raw_event, seconds_left)
             if wait is not None:
                 waits[record.message_id] = (record.receipt_handle, wait)
-                raise Later
+                raise RetryMessage
 
         answer = process_partial_response(
             event=event,
@@ -100,7 +100,7 @@ class LambdaFunction(BucketFunction):
 
     def _size(self, record: dict[str, Any]) -> int:
         try:
-            return sum(bell.size for bell in doorbells(record.get("body", ""), self._bucket))
+            return sum(notification.size for notification in doorbells(record.get("body", ""), self._bucket))
         except ForeignMessage:
             return 0
 
@@ -109,31 +109,33 @@ class LambdaFunction(BucketFunction):
         hidden until its next receive."""
         receives = int(record.get("attributes", {}).get("ApproximateReceiveCount", "1"))
         try:
-            bells = doorbells(record.get("body", ""), self._bucket)
+            notifications = doorbells(record.get("body", ""), self._bucket)
         except ForeignMessage as reason:
             log.warning(
                 "a message that is not ours", extra={"reason": str(reason), "doorbell": record["messageId"]}
             )
             return None
-        runs = [self._run(bell, receives, seconds_left) for bell in bells]
-        late = [run for run in runs if run.fate is Fate.LATER]
+        runs = [self._run(notification, receives, seconds_left) for notification in notifications]
+        late = [run for run in runs if run.result is RunResult.LATER]
         if not late:
             return None
         cut_short = all(run.cut_short for run in late)
-        if self._leaves([bell.key for bell in bells], receives, cut_short=cut_short):
+        if self._leaves([notification.key for notification in notifications], receives, cut_short=cut_short):
             return None
         if cut_short:
             return 0
         asked = max((run.retry_after or 0.0 for run in late), default=0.0)
         return int(min(_LONGEST, max(backoff(receives), asked)))
 
-    def _run(self, bell: S3Notification, receives: int, seconds_left: Callable[[], float]) -> Run:
+    def _run(self, notification: S3Notification, receives: int, seconds_left: Callable[[], float]) -> Run:
         if seconds_left() < MIN_SECONDS_LEFT:
-            return Run(Fate.LATER, cut_short=True)
-        run = self.home.run(bell.key, attempts=receives - 1, seconds_left=seconds_left, stored=bell.stored)
-        if run.fate is Fate.FOREIGN:
-            log.warning("a key that is not ours", extra={"key": bell.key})
-        elif run.fate is Fate.FINISHED:
+            return Run(RunResult.LATER, cut_short=True)
+        run = self.runner.run(
+            notification.key, attempts=receives - 1, seconds_left=seconds_left, stored=notification.stored
+        )
+        if run.result is RunResult.FOREIGN:
+            log.warning("a key that is not ours", extra={"key": notification.key})
+        elif run.result is RunResult.FINISHED:
             self.observer.count("Finished")
         if run.report is not None and any(
             o.fault is not None and o.fault.closed for o in run.report.outcomes

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from functions.delivery.engine import Owed
+from functions.delivery.engine import Task
 from functions.delivery.events import DeliveryEvents
 from functions.delivery.receipts import ABANDONED, Effect, Later, Receipts, Tell, busy, claim_left
 from functions.errors import DeliveryFault, Temporary
@@ -164,7 +164,7 @@ class _Ran:
 class NoReceipts(Receipts):
     """Where no output needs one."""
 
-    def once(self, mail: Mail, owed: Owed, later: Later) -> Once:
+    def once(self, mail: Mail, task: Task, later: Later) -> Once:
         """Runs the effect."""
         return lambda part, effect: effect()
 

@@ -108,7 +108,7 @@ def open_store(options: SpoolOptions, client: Any) -> S3Store:
 
 class SqsNotifier:
     """Rings for mails: a message for each, in the form of S3's own events. The queue is looked for
-    at the first ring; `find` gives its URL and region."""
+    at the first notification; `find` gives its URL and region."""
 
     def __init__(self, bucket: str, find: Callable[[], tuple[str, str | None]]) -> None:
         self._bucket = bucket
@@ -126,9 +126,9 @@ class SqsNotifier:
             try:
                 answer = client.send_message_batch(QueueUrl=url, Entries=entries)
             except Exception as error:
-                raise fault_of(error, f"ring at {url}") from error
+                raise fault_of(error, f"notify at {url}") from error
             if answer.get("Failed"):
-                raise Temporary(f"ring at {url}: {answer['Failed'][0].get('Message', 'refused')}")
+                raise Temporary(f"notify at {url}: {answer['Failed'][0].get('Message', 'refused')}")
 
     def _opened(self) -> tuple[Any, str]:
         if self._queue is None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO, Final
 
 from functions.aws.faults import error_code, fault_of, status_of
-from functions.bucket.store import Stored, Times, times_of
+from functions.bucket.store import ObjectInfo, Times, times_of
 from functions.processors.store import Blob
 
 _CONFLICTS: Final = 5
@@ -100,12 +100,12 @@ class S3Store:
                 return None
             raise fault_of(error, f"look at {self.url(key)}") from error
 
-    def list(self, prefix: str) -> Iterator[Stored]:
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
         with self._reaching("list", prefix):
             for page in pages:
                 for entry in page.get("Contents", ()):
-                    yield Stored(entry["Key"], entry["Size"], entry["LastModified"].timestamp())
+                    yield ObjectInfo(entry["Key"], entry["Size"], entry["LastModified"].timestamp())
 
     def url(self, key: str) -> str:
         return f"s3://{self._bucket}/{key}"

@@ -9,7 +9,7 @@ from typing import Final
 
 from functions.backends import Swept
 from functions.bucket.access import SpoolAccess
-from functions.bucket.runner import Home
+from functions.bucket.runner import BucketRunner
 from functions.bucket.sweep import WINDOW, sweep
 from functions.config import DeliveryConfig
 from functions.delivery.build import build_delivery
@@ -48,7 +48,7 @@ class BucketFunction:
         context = BuildContext.of(Path.cwd(), environ, durable=False)
         self.delivery = build_delivery(config, context, eager=eager)
         keep = config.keep_cache
-        self.home = Home(
+        self.runner = BucketRunner(
             access.store, access.prefix, self.delivery, receipts, keep=keep, observer=observer, clock=clock
         )
 
@@ -57,7 +57,7 @@ class BucketFunction:
         now = self._clock()
         since = now - WINDOW if self._swept < 0 else min(self._swept, now - WINDOW)
         found = sweep(
-            self.home.store, self.home.prefix, self._bell, now=now, since=since, seconds_left=seconds_left
+            self.runner.store, self.runner.prefix, self._bell, now=now, since=since, seconds_left=seconds_left
         )
         self._swept = now
         return found

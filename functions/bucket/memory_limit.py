@@ -14,7 +14,7 @@ base64 in JSON for SES."""
 LEAST: Final = 65_536  # octets that the smallest mail counts for
 
 
-class Budget:
+class MemoryLimit:
     """Half of `memory`, in octets, is for mails; requests wait for their turn."""
 
     def __init__(self, memory: int) -> None:

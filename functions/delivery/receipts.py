@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar, Final, NamedTuple
 
-from functions.delivery.engine import Owed, output_key
+from functions.delivery.engine import Task, output_key
 from functions.delivery.events import DeliveryEvents
 from functions.errors import DeliveryFault, Temporary
 from functions.message.mail import Mail
@@ -40,20 +40,20 @@ class Receipts:
         self._give_up_doubts = give_up_doubts
         self._observer = observer or DeliveryEvents()
 
-    def once(self, mail: Mail, owed: Owed, later: Later) -> Once:
+    def once(self, mail: Mail, task: Task, later: Later) -> Once:
         """Receipts of one output. A claim whose effect is in doubt and not to be repeated stays until
         `later` is done, which is when the output is durably given up."""
-        return partial(self.run_part, mail, owed, later)
+        return partial(self.run_part, mail, task, later)
 
-    def run_part(self, mail: Mail, owed: Owed, later: Later, part: str, effect: Effect) -> str | None:
+    def run_part(self, mail: Mail, task: Task, later: Later, part: str, effect: Effect) -> str | None:
         """`functions.processors.base.Once` for one part of an output."""
-        assert owed.output is not None  # an unknown flow has no effects
-        key = self._place(mail, output_key(mail.envelope, owed.flow, owed.output.identity, part))
-        tell = partial(tell_doubt, self._observer, mail, owed, part)
+        assert task.output is not None  # an unknown flow has no effects
+        key = self._place(mail, output_key(mail.envelope, task.flow, task.output.identity, part))
+        tell = partial(tell_doubt, self._observer, mail, task, part)
         result = self.run(key, effect, tell=tell, later=later)
         # Said here, after the receipt: nothing may go wrong between an effect and its receipt.
         if took_place(result):
-            about = {"id": mail.id, "flow": owed.flow, "output": owed.output.label, "part": part}
+            about = {"id": mail.id, "flow": task.flow, "output": task.output.label, "part": part}
             log.info("output done", extra=about | {"provider_id": shown(result)})
         return result
 
@@ -119,9 +119,9 @@ def claim_left(where: object, error: object) -> None:
     log.warning("a claim could not be given back", extra={"key": where, "reason": str(error)})
 
 
-def tell_doubt(observer: DeliveryEvents, mail: Mail, owed: Owed, part: str, reason: str = ABANDONED) -> None:
+def tell_doubt(observer: DeliveryEvents, mail: Mail, task: Task, part: str, reason: str = ABANDONED) -> None:
     """The outcome of an effect is not known: count it, and say so with the mail's id."""
-    label = "" if owed.output is None else owed.output.label
-    observer.in_doubt(owed.flow, label)
-    about = {"id": mail.id, "flow": owed.flow, "output": label, "part": part, "reason": reason}
+    label = "" if task.output is None else task.output.label
+    observer.in_doubt(task.flow, label)
+    about = {"id": mail.id, "flow": task.flow, "output": label, "part": part, "reason": reason}
     log.warning("in doubt", extra=about | {"in_doubt": True})

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from functions.bucket.access import ForeignMessage
 from functions.bucket.function import BucketFunction
-from functions.bucket.memory_limit import Budget
-from functions.bucket.runner import Fate, Run
+from functions.bucket.memory_limit import MemoryLimit
+from functions.bucket.runner import Run, RunResult
 from functions.config import DeliveryConfig
 from functions.delivery.events import DeliveryEvents
 from functions.errors import DeliveryFault
@@ -40,7 +40,7 @@ class CloudRunFunction(BucketFunction):
         self, config: DeliveryConfig, environ: Mapping[str, str], *, clock: Callable[[], float] = time.time
     ) -> None:
         self._timeout = float(environ.get(TIMEOUT) or 300)
-        self._budget = Budget(int(environ.get(MEMORY) or 1024) * 1_048_576)
+        self._budget = MemoryLimit(int(environ.get(MEMORY) or 1024) * 1_048_576)
         access = open_spool(config, Path.cwd(), environ, clock=clock)
         receipts = access.receipts(DeliveryEvents(), self._timeout)
         super().__init__(config, environ, access, receipts, clock=clock)
@@ -56,29 +56,34 @@ class CloudRunFunction(BucketFunction):
         if isinstance(body, Mapping) and body.get("sweep") is True:
             return self._sweep(seconds_left)
         try:
-            bell = doorbell(body, self._bucket)
+            notification = doorbell(body, self._bucket)
         except ForeignMessage as reason:
             log.warning("an event that is not ours", extra={"reason": str(reason)})
             return ACKNOWLEDGED, None
-        return self._answer(bell, self._run(bell, seconds_left)), None
+        return self._answer(notification, self._run(notification, seconds_left)), None
 
-    def _run(self, bell: GcsNotification, seconds_left: Callable[[], float]) -> Run:
+    def _run(self, notification: GcsNotification, seconds_left: Callable[[], float]) -> Run:
         patience = min(_PATIENCE, seconds_left() - 2 * MIN_SECONDS_LEFT)
-        with self._budget.room(bell.size, patience) as had:
+        with self._budget.room(notification.size, patience) as had:
             if not had:
-                log.warning("no room for the mail yet", extra={"key": bell.key, "size": bell.size})
-                return Run(Fate.LATER, cut_short=True)
-            return self.home.run(
-                bell.key, attempts=bell.attempt - 1, seconds_left=seconds_left, stored=bell.stored
+                log.warning(
+                    "no room for the mail yet", extra={"key": notification.key, "size": notification.size}
+                )
+                return Run(RunResult.LATER, cut_short=True)
+            return self.runner.run(
+                notification.key,
+                attempts=notification.attempt - 1,
+                seconds_left=seconds_left,
+                stored=notification.stored,
             )
 
-    def _answer(self, bell: GcsNotification, run: Run) -> int:
+    def _answer(self, notification: GcsNotification, run: Run) -> int:
         """204 acknowledges the message, 503 has it come again after the subscription's backoff."""
-        if run.fate is Fate.FOREIGN:
-            log.warning("a key that is not ours", extra={"key": bell.key})
-        if run.fate is not Fate.LATER:
+        if run.result is RunResult.FOREIGN:
+            log.warning("a key that is not ours", extra={"key": notification.key})
+        if run.result is not RunResult.LATER:
             return ACKNOWLEDGED
-        left = self._leaves(bell.key, bell.attempt, cut_short=run.cut_short)
+        left = self._leaves(notification.key, notification.attempt, cut_short=run.cut_short)
         return ACKNOWLEDGED if left else LATER
 
     def _sweep(self, seconds_left: Callable[[], float]) -> tuple[int, dict[str, Any] | None]:

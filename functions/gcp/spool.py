@@ -73,7 +73,7 @@ def open_store(options: SpoolOptions, resolve: Callable[[str], str]) -> GcsStore
 
 class PubSubNotifier:
     """Rings for mails: a message for each, in the form of the bucket's notifications. The topic is
-    looked for at the first ring; `find` gives its full name."""
+    looked for at the first notification; `find` gives its full name."""
 
     def __init__(self, bucket: str, find: Callable[[], str], environ: Mapping[str, str]) -> None:
         self._bucket = bucket
@@ -91,7 +91,7 @@ class PubSubNotifier:
         try:
             client.publish(topic=path, messages=messages, retry=None, timeout=_TIMEOUT)
         except Exception as error:
-            raise fault_of(error, f"ring at {path}") from error
+            raise fault_of(error, f"notify at {path}") from error
 
 
 def find_topic(options: SpoolOptions, store: GcsStore, environ: Mapping[str, str]) -> str:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, BinaryIO, Final
 
-from functions.bucket.store import Stored, Times, times_of
+from functions.bucket.store import ObjectInfo, Times, times_of
 from functions.gcp.clients import TIMEOUT, again
 from functions.gcp.faults import fault_of, status_of
 from functions.processors.store import Blob
@@ -156,13 +156,13 @@ class GcsStore:
         there: Mapping[str, str] = blob.metadata or {}
         return there
 
-    def list(self, prefix: str) -> Iterator[Stored]:
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
         fields = "items(name,size,updated),nextPageToken"
         with self._reaching("list", prefix):
             for blob in self._client.list_blobs(
                 self._name, prefix=prefix, fields=fields, timeout=TIMEOUT, retry=again()
             ):
-                yield Stored(blob.name, int(blob.size or 0), blob.updated.timestamp())
+                yield ObjectInfo(blob.name, int(blob.size or 0), blob.updated.timestamp())
 
     def topics(self, prefix: str) -> Sequence[str]:
         """The topics that are notified of objects below `prefix`, in full. Raises what the SDK does."""

@@ -17,7 +17,7 @@ from functions.spool.object import Head, read_head
 _START: Final = 262_144
 
 
-class Keeper:
+class Archive:
     """Writes a copy of each finished mail, a spool object, to `template`'s path, which begins at `folder`
     unless it is absolute.
 

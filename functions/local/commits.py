@@ -20,9 +20,9 @@ from functions.delivery.engine import State, backoff, dead_record
 from functions.delivery.events import DeliveryEvents
 from functions.errors import Temporary
 from functions.local import layout as folder
-from functions.local.database import Store
+from functions.local.database import Database
 from functions.local.layout import Part, lost_sync
-from functions.local.messages import Answer, DoneMail, Finished, Item, Progress, Settings, Write, all_dead
+from functions.local.messages import DoneMail, Finished, Item, Progress, Settings, SpoolReply, Write, all_dead
 from functions.local.receipts import drop_claims
 from functions.local.repair.recovery import Recovery
 from functions.message.mail import BytesContent, Mail
@@ -41,8 +41,8 @@ each, where a commit costs as much as two mails. It is busy when more than one c
 AGAIN: Final = 1.0
 """Seconds before what nobody waits for is written again after a failure."""
 
-UNWRITABLE: Final = Answer(451, "4.3.0", "The mail could not be stored, try again later")
-FULL: Final = Answer(452, "4.3.1", "Insufficient system storage")
+UNWRITABLE: Final = SpoolReply(451, "4.3.0", "The mail could not be stored, try again later")
+FULL: Final = SpoolReply(452, "4.3.1", "Insufficient system storage")
 
 
 class Owner(Protocol):
@@ -53,7 +53,7 @@ class Owner(Protocol):
     def stored(self, items: list[Item]) -> None:
         """These mails are durable."""
 
-    def rejected(self, item: Item, answer: Answer) -> None:
+    def rejected(self, item: Item, answer: SpoolReply) -> None:
         """This mail could not be stored."""
 
     def removed(self, landing: DoneMail) -> None:
@@ -122,7 +122,7 @@ class Commits:
             self._wake()
 
     @property
-    def store(self) -> Store:
+    def store(self) -> Database:
         """The database, which is not there while it is distrusted."""
         return self._recovery.store
 
@@ -281,7 +281,7 @@ class Commits:
             return
         if step.mail is None or step.finished or (waiting and all_dead(step)):
             return
-        settled = [(step.seq, o.owed.key, o.state.value) for o in step.outcomes if o.state is not State.RETRY]
+        settled = [(step.seq, o.task.key, o.state.value) for o in step.outcomes if o.state is not State.RETRY]
         db.executemany("INSERT OR REPLACE INTO settled (seq, key, state) VALUES (?, ?, ?)", settled)
         for outcome in step.outcomes:
             if outcome.state is State.DEAD:

@@ -28,7 +28,7 @@ CHECKPOINT_EVERY: Final = 8_388_608
 Synced = Callable[[OSError | None], object]
 
 
-class Store:
+class Database:
     """One part's database. All methods belong to the thread that made it."""
 
     def __init__(self, part: Part, *, durable: bool) -> None:

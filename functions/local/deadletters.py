@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from functions.config import DeliveryConfig
 from functions.errors import Damaged, Permanent, Temporary
 from functions.local import layout
-from functions.local.archive import Keeper, read_kept
+from functions.local.archive import Archive, read_kept
 from functions.message.envelope import Envelope, UnknownEnvelope, from_json
 from functions.message.mail import BytesContent, is_whole
 from functions.spool.dead_record import DeadRecord
@@ -28,14 +28,14 @@ def open_dead_letters(config: DeliveryConfig, folder: Path, environ: Mapping[str
     """The dead letters of the configuration's folder."""
     root = folder / config.spool.url.removeprefix("file://")
     durable = config.spool.durability == "fsync"
-    return FolderDeadLetters(root, Keeper(config.cache_path, folder, durable=durable))
+    return FolderDeadLetters(root, Archive(config.cache_path, folder, durable=durable))
 
 
 class FolderDeadLetters:
     """`functions.spool.deadletters.DeadLetters` for a folder: the records of all its parts."""
 
-    def __init__(self, root: Path, keeper: Keeper) -> None:
-        self._keeper = keeper
+    def __init__(self, root: Path, archive: Archive) -> None:
+        self._archive = archive
         try:
             self._parts = [(part, part.connect()) for part in layout.parts(root)]
         except sqlite3.Error as error:
@@ -75,11 +75,11 @@ class FolderDeadLetters:
         raise Permanent("the mail is not in the spool: this record cannot be replayed")
 
     def kept(self, selection: KeptSelection) -> Iterator[str]:
-        found = [(one.received, one.id) for one in self._keeper.copies(selection.prefix)]
+        found = [(one.received, one.id) for one in self._archive.copies(selection.prefix)]
         yield from (mail_id for received, mail_id in sorted(found) if selection.takes(received))
 
     def replay_kept(self, mail_id: str, *, now: bool) -> int:
-        path = self._keeper.find(mail_id)
+        path = self._archive.find(mail_id)
         kept = read_kept(path) if path is not None else None
         if kept is None or not self._parts:
             raise Permanent(f"no mail {mail_id} is kept")

@@ -12,8 +12,8 @@ from functions.delivery.engine import Outcome, State
 from functions.errors import DeliveryFault, Permanent, Temporary
 from functions.local.messages import DoneMail, Finished, Progress
 from functions.message.mail import Mail
-from functions.processors.base import Landed
-from functions.processors.file.landed import CAN_SYNC_FILE_SYSTEMS, Directory
+from functions.processors.base import Placed
+from functions.processors.file.placed import CAN_SYNC_FILE_SYSTEMS, Directory
 
 log = logging.getLogger("smtp_relay.delivery")
 
@@ -34,7 +34,7 @@ class Flusher:
     """A thread that flushes what landed, as much as waits at once, and reports it done.
 
     Clients were answered before: the mail is in the spool until its delivery is durable. What could
-    not be flushed is written anew from there (`Landing.flush`); when the spool's copy is damaged, the
+    not be flushed is written anew from there (`Landing.fsync`); when the spool's copy is damaged, the
     output is given up with a dead record.
     """
 
@@ -106,11 +106,11 @@ class Flusher:
 def flushed(mail: Mail, outcome: Outcome) -> Outcome:
     """The outcome once what it left is on the disk: it is to be tried again where that failed, and is
     given up where the spool's copy is damaged."""
-    if outcome.landed is None:
+    if outcome.placed is None:
         return outcome
     fault: DeliveryFault
     try:
-        outcome.landed.flush()
+        outcome.placed.fsync()
     except Permanent as error:
         fault, state = error, State.DEAD
     except Exception as error:
@@ -122,13 +122,13 @@ def flushed(mail: Mail, outcome: Outcome) -> Outcome:
         return outcome
     extra = {"id": mail.id, "output": outcome.label, "reason": fault.reason}
     log.error("a delivered file could not be made durable", extra=extra)
-    return Outcome(outcome.owed, state, fault)
+    return Outcome(outcome.task, state, fault)
 
 
 def _by_file_systems(mails: list[DoneMail]) -> list[DoneMail]:
     """Sync the file systems of all that landed; those of the mails that are durable now."""
     synced: dict[Directory, bool] = {}
-    for directory in {_directory(each) for mail in mails for each in mail.landed} - {None}:
+    for directory in {_directory(each) for mail in mails for each in mail.placed} - {None}:
         assert directory is not None
         try:
             synced[directory] = directory.sync_file_system()
@@ -138,10 +138,10 @@ def _by_file_systems(mails: list[DoneMail]) -> list[DoneMail]:
     return [
         mail
         for mail in mails
-        if all((found := _directory(each)) and synced.get(found) and not each.lost for each in mail.landed)  # type: ignore[attr-defined]
+        if all((found := _directory(each)) and synced.get(found) and not each.lost for each in mail.placed)  # type: ignore[attr-defined]
     ]
 
 
-def _directory(landed: Landed) -> Directory | None:
-    directory: Directory | None = getattr(landed, "directory", None)
+def _directory(placed: Placed) -> Directory | None:
+    directory: Directory | None = getattr(placed, "directory", None)
     return directory

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar, Final
 
-from functions.delivery.engine import Owed
+from functions.delivery.engine import Task
 from functions.delivery.receipts import ABANDONED, Done, Effect, Later, Receipts, Tell
 from functions.errors import DeliveryFault, Temporary
 from functions.local.layout import Part
@@ -49,16 +49,16 @@ class ReceiptBook:
         self._put = put
         self._known: dict[str, _State] = {}
 
-    def once(self, mail: Mail, owed: Owed, seq: int, *, keeps_doubts: bool = False) -> Once:
+    def once(self, mail: Mail, task: Task, seq: int, *, keeps_doubts: bool = False) -> Once:
         """The receipts of one output. With `keeps_doubts` the claim of a doubt stays until what was
         decided of it is written down (`drop_claims`), so that a process that dies before that leaves
         the doubt."""
-        return partial(self._run, mail, owed, seq, keeps_doubts)
+        return partial(self._run, mail, task, seq, keeps_doubts)
 
     def _run(
-        self, mail: Mail, owed: Owed, seq: int, keeps_doubts: bool, part: str, effect: Effect
+        self, mail: Mail, task: Task, seq: int, keeps_doubts: bool, part: str, effect: Effect
     ) -> str | None:
-        return LocalReceipts(self, seq, give_up_doubts=keeps_doubts).run_part(mail, owed, [], part, effect)
+        return LocalReceipts(self, seq, give_up_doubts=keeps_doubts).run_part(mail, task, [], part, effect)
 
     def find(self, key: str) -> _State:
         """A receipt's state and result; None for the state of one that is not there. Raises

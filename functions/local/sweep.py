@@ -25,7 +25,7 @@ def sweep_once(config: DeliveryConfig, folder: Path, environ: Mapping[str, str])
     root = folder / config.spool.url.removeprefix("file://")
     now = time.time()
     oldest: float | None = None
-    unfinished = dead = rung = 0
+    unfinished = dead = notified = 0
     try:
         for part in layout.parts(root):
             with contextlib.closing(part.connect()) as db:
@@ -37,10 +37,10 @@ def sweep_once(config: DeliveryConfig, folder: Path, environ: Mapping[str, str])
                 changed = db.execute(
                     "UPDATE mail SET next = ? WHERE parked IS NOT 1 AND next > ?", (now, now)
                 )
-                rung += changed.rowcount
+                notified += changed.rowcount
     except sqlite3.Error as error:
         raise Temporary(f"the spool cannot be read: {error}") from error
-    return Swept(oldest, unfinished, dead, rung)
+    return Swept(oldest, unfinished, dead, notified)
 
 
 class Sweeper:

@@ -109,13 +109,13 @@ def shown(result: str | None) -> str | None:
     return result.partition("\n")[0] if result else result
 
 
-class Landed(Protocol):
+class Placed(Protocol):
     """What a processor leaves to be done around the receipt (the `file` output needs it)."""
 
-    def flush(self) -> None:
+    def fsync(self) -> None:
         """Make the effect durable. Called before the receipt is written."""
 
-    def settle(self) -> None:
+    def cleanup(self) -> None:
         """Tidy up. Called after the receipt is durable."""
 
 
@@ -142,7 +142,7 @@ class Processor:
 
     quick: ClassVar[bool] = False
 
-    def process(self, job: Job) -> Landed | None:
+    def process(self, job: Job) -> Placed | None:
         """Carry out the output. Raises Temporary or Permanent; anything else that escapes is
         taken as Temporary and logged with its traceback."""
         raise NotImplementedError

@@ -16,7 +16,7 @@ _ENHANCED: Final = re.compile(r"[245]\.\d{1,3}\.\d{1,3}(?= |\Z)")
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class ServerReply:
     """One reply: its code, and its lines without codes."""
 
     code: int

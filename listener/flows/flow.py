@@ -22,7 +22,7 @@ from listener.api.filter import Filter, Operator
 from listener.api.session import Credentials, Message, Session, Transaction
 from listener.flows.inquiry import Answers, Inquiry, OnAnswer
 from listener.flows.outcome import DataOutcome, rejection, settle, unasked
-from listener.flows.tally import MAY_TAKE, NOTHING_SAID, Hook, Plan, Tally
+from listener.flows.tally import MAY_TAKE, NOTHING_SAID, FilterVerdicts, Hook, Plan
 from listener.flows.wording import authentication_required, worded
 
 Outcome = Reply | None
@@ -105,7 +105,7 @@ class _Serving(NamedTuple):
     hooks: tuple[tuple[Hook, ...], ...]
     can_authenticate: bool
     any_user: bool
-    nothing_said: list[Tally]
+    nothing_said: list[FilterVerdicts]
 
 
 class ConnectionState:
@@ -120,15 +120,15 @@ class ConnectionState:
         self._session = session
         self._at_connect = serving.nothing_said
         self._before_mail = serving.nothing_said
-        self._at_mail: list[Tally] | None = None
-        self._at_rcpt: dict[str, list[Tally]] = {}
+        self._at_mail: list[FilterVerdicts] | None = None
+        self._at_rcpt: dict[str, list[FilterVerdicts]] = {}
 
     # -- the phases ----------------------------------------------------------------------------
 
     def connect(self) -> Outcome | Awaitable[Outcome]:
         """Ask about the client: greet it, or send the reply (554, 421) and close."""
 
-        def finish(tallies: list[Tally]) -> Outcome:
+        def finish(tallies: list[FilterVerdicts]) -> Outcome:
             self._at_connect = self._before_mail = tallies
             return self._refusal(Phase.CONNECT, tallies)
 
@@ -156,7 +156,7 @@ class ConnectionState:
         if self._flows.must_authenticate and self._session.user is None:
             return self._flows.auth_required
 
-        def finish(tallies: list[Tally]) -> Outcome:
+        def finish(tallies: list[FilterVerdicts]) -> Outcome:
             refusal = self._refusal(Phase.MAIL, tallies)
             if refusal is None:
                 self._at_mail = tallies
@@ -171,7 +171,7 @@ class ConnectionState:
         if address in accepted:
             return None
 
-        def finish(tallies: list[Tally]) -> Outcome:
+        def finish(tallies: list[FilterVerdicts]) -> Outcome:
             refusal = self._refusal(Phase.RCPT, tallies)
             if refusal is None:
                 accepted[address] = tallies
@@ -228,7 +228,7 @@ class ConnectionState:
 
     # -- asking --------------------------------------------------------------------------------
 
-    def _begun(self) -> list[Tally]:
+    def _begun(self) -> list[FilterVerdicts]:
         if self._at_mail is None:
             raise RuntimeError("no mail has been begun")
         return self._at_mail
@@ -241,9 +241,9 @@ class ConnectionState:
         self,
         phase: Phase,
         mail: str,
-        before: list[Tally],
+        before: list[FilterVerdicts],
         arguments: tuple[Any, ...],
-        finish: Callable[[list[Tally]], Outcome],
+        finish: Callable[[list[FilterVerdicts]], Outcome],
     ) -> Outcome | Awaitable[Outcome]:
         """Ask the filters of the flows that are not settled, and finish with the new tallies."""
         if not self._serving.hooks[phase]:
@@ -270,7 +270,7 @@ class ConnectionState:
             return worded(Phase.AUTH, "defer", next((reply for _, reply in tally.deferrals), None))
         return worded(Phase.AUTH, "refuse", next((reply for _, reply in tally.refusals), None))
 
-    def _refusal(self, phase: Phase, tallies: list[Tally]) -> Outcome:
+    def _refusal(self, phase: Phase, tallies: list[FilterVerdicts]) -> Outcome:
         """None while any flow takes or may take the mail. Before MAIL, it still may if only an
         authentication is missing; from then on, that is told."""
         may_authenticate = self._session.user is None and self._serving.can_authenticate
@@ -288,7 +288,7 @@ class ConnectionState:
         return reply
 
 
-def _added(before: list[Tally], answers: Answers) -> list[Tally]:
+def _added(before: list[FilterVerdicts], answers: Answers) -> list[FilterVerdicts]:
     after = before.copy()
     for hook, answer in answers:
         after[hook.place] = after[hook.place].plus(hook.bit, answer)

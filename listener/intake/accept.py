@@ -109,11 +109,11 @@ class Acceptor:
             self.observer.stage("filters", decided - mail.ended)
         session, transaction = mail.session, mail.transaction
         taken = tuple(
-            {"address": address, "flows": fate, "parameters": words}
-            for (address, fate), words in zip(
+            {"address": address, "flows": outcome, "parameters": words}
+            for (address, outcome), words in zip(
                 outcome.recipients, transaction.recipient_parameters, strict=True
             )
-            if not isinstance(fate, Reply)
+            if not isinstance(outcome, Reply)
         )
         if not taken or (outcome.reply is not None and not session.lmtp):
             mail.capture.discard()
@@ -162,8 +162,8 @@ class Acceptor:
             assert outcome.reply is not None
             return self._refuse(mail.session, mail.transaction, outcome.reply)
         # A deferral outweighs refusals, as in SMTP's one reply, because the mail may come again.
-        fates = [fate for _, fate in outcome.recipients if isinstance(fate, Reply)]
-        foremost = min(fates, key=lambda reply: reply.code)
+        outcomes = [outcome for _, outcome in outcome.recipients if isinstance(outcome, Reply)]
+        foremost = min(outcomes, key=lambda reply: reply.code)
         self.refusals.mail(mail.session, mail.transaction, foremost, "data")
         return _for_each(outcome, LOOP)
 
@@ -196,13 +196,13 @@ class Acceptor:
 
 def _for_each(outcome: DataOutcome, reply: Reply) -> tuple[Reply, ...]:
     """LMTP: one reply for each recipient (RFC 2033 section 4.2), `reply` for the accepted ones."""
-    return tuple(fate if isinstance(fate, Reply) else reply for _, fate in outcome.recipients)
+    return tuple(outcome if isinstance(outcome, Reply) else reply for _, outcome in outcome.recipients)
 
 
 def _refused_recipients(outcome: DataOutcome) -> tuple[dict[str, str], ...]:
     """Recipients that were accepted at RCPT and refused now (`partialAccept`), for the envelope."""
     return tuple(
-        {"address": address, "reason": f"refused after DATA: {fate}", "code": fate.enhanced}
-        for address, fate in outcome.recipients
-        if isinstance(fate, Reply)
+        {"address": address, "reason": f"refused after DATA: {outcome}", "code": outcome.enhanced}
+        for address, outcome in outcome.recipients
+        if isinstance(outcome, Reply)
     )

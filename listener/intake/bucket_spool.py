@@ -51,7 +51,7 @@ class BucketSpool:
     """`listener.intake.spool.Spool` for an obstore `store`; keys begin with `prefix`.
 
     `budget` is the octets that may be uploaded at a time, `patience` the seconds after which a client
-    is told to come back; waiting for a turn counts. `ring` is told each mail's key where this process
+    is told to come back; waiting for a turn counts. `notify` is told each mail's key where this process
     delivers too.
     """
 
@@ -65,7 +65,7 @@ class BucketSpool:
         budget: int,
         patience: float,
         min_free: int,
-        ring: Callable[[Sequence[str]], None] | None = None,
+        notify: Callable[[Sequence[str]], None] | None = None,
     ) -> None:
         self._store = store
         self._prefix = prefix
@@ -74,7 +74,7 @@ class BucketSpool:
         self._budget = Budget(budget)
         self._patience = patience
         self.min_free = min_free
-        self._ring = ring
+        self._notify = notify
         self._full = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._stored_at = -_FRESH
@@ -122,8 +122,8 @@ class BucketSpool:
         if reply.code < 300:
             self._stored_at = time.monotonic()
             self._observer.spool_stored(self._stored_at - started)
-            if self._ring is not None:
-                self._ring([self._key(envelope)])
+            if self._notify is not None:
+                self._notify([self._key(envelope)])
         else:
             self._observer.spool_error()
         answered(reply)

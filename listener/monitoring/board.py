@@ -39,7 +39,7 @@ class Series(NamedTuple):
     start: int
 
 
-class Region:
+class WorkerMetrics:
     """One worker's part of the board."""
 
     def __init__(self, memory: SharedMemory, index: int) -> None:
@@ -90,12 +90,12 @@ class Region:
                 yield Series(family, tuple(labels), start)
 
 
-class Board:
+class SharedMetrics:
     """All workers' regions."""
 
     def __init__(self, memory: SharedMemory, workers: int) -> None:
         self._memory = memory
-        self.regions = tuple(Region(memory, index) for index in range(workers))
+        self.regions = tuple(WorkerMetrics(memory, index) for index in range(workers))
 
     @classmethod
     def create(cls, workers: int = 1) -> Self:

@@ -57,7 +57,7 @@ class Health(NamedTuple):
     reasons: tuple[str, ...]
 
 
-class Heartbeat:
+class HealthTable:
     """All workers' rows; made by the parent."""
 
     def __init__(self, memory: SharedMemory, workers: int) -> None:
@@ -77,11 +77,11 @@ class Heartbeat:
         row = self._rows[index]
         row[_STATE], row[_SPOOL], row[_BEAT] = WorkerState.STARTING, SpoolHealth.UNTRIED, time.monotonic()
 
-    def beat(self, index: int) -> Beat:
+    def worker_health(self, index: int) -> WorkerHealth:
         """The pen of one worker."""
-        return Beat(self._rows[index])
+        return WorkerHealth(self._rows[index])
 
-    def look(self) -> Health:
+    def status(self) -> Health:
         """How the workers are, now. A worker that starts, or drains because it alone is replaced, is
         no reason for alarm as long as another one accepts."""
         now = time.monotonic()
@@ -105,7 +105,7 @@ class Heartbeat:
         return Health(alive, not amiss, tuple(amiss))
 
 
-class Beat:
+class WorkerHealth:
     """One worker's row."""
 
     def __init__(self, row: memoryview[float]) -> None:

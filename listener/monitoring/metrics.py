@@ -16,7 +16,7 @@ from typing import Any, Final
 from functions.delivery.events import Status
 from listener.api.decision import Phase, Verdict
 from listener.monitoring import families as f
-from listener.monitoring.board import Board, Region
+from listener.monitoring.board import SharedMetrics, WorkerMetrics
 from listener.monitoring.events import Events, Stage
 
 _BUCKETS: Final = f.SECONDS
@@ -24,10 +24,10 @@ _ABOVE: Final = len(_BUCKETS)  # index of the bucket above the last bound
 _SUM: Final = _ABOVE + 1
 
 
-class _Places(dict[Any, int]):
+class _SeriesIndex(dict[Any, int]):
     """Label value (a tuple if there are several) to the start of the series' values."""
 
-    def __init__(self, region: Region, family: f.Family, lock: Lock) -> None:
+    def __init__(self, region: WorkerMetrics, family: f.Family, lock: Lock) -> None:
         self._region = region
         self._family = family
         self._lock = lock
@@ -48,9 +48,9 @@ class _Pairs(dict[tuple[Any, ...], tuple[int, int]]):
 
     def __init__(
         self,
-        counts: _Places,
+        counts: _SeriesIndex,
         count: Callable[..., tuple[str, ...]],
-        times: _Places,
+        times: _SeriesIndex,
         time: Callable[..., Any],
     ) -> None:
         self._counts, self._count = counts, count
@@ -92,13 +92,13 @@ class Metrics(Events):
         "_verdicts",
     )
 
-    def __init__(self, board: Board, worker: int = 0) -> None:
-        region = board.regions[worker]
+    def __init__(self, shared_metrics: SharedMetrics, worker: int = 0) -> None:
+        region = shared_metrics.regions[worker]
         left = region.claim()
         self._values = region.values
         self._lock = Lock()
         registry = Lock()
-        at = {family: _Places(region, family, registry) for family in f.FAMILIES}
+        at = {family: _SeriesIndex(region, family, registry) for family in f.FAMILIES}
         for series in left:
             key = series.labels[0] if len(series.labels) == 1 else series.labels
             at[series.family][key] = series.start

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from functions.delivery.build import RunElsewhere, build_outputs, delivery_of
 from functions.delivery.engine import Delivery, Output
 from functions.errors import ConfigError
-from functions.local.archive import Keeper
+from functions.local.archive import Archive
 from functions.local.layout import Part, parts
 from functions.local.messages import Settings
 from functions.local.service import LocalDelivery
@@ -143,7 +143,7 @@ def clear_traces(config: RelayConfig, around: Runtime) -> None:
     before anything is delivered."""
     from functions.processors.file.cleanup import remove_traces
 
-    owed: set[str] = set()
+    task: set[str] = set()
     spool = spool_folder(config, around)
     for probe in spool.glob(f"{PROBE}*"):
         with suppress(OSError):
@@ -154,18 +154,18 @@ def clear_traces(config: RelayConfig, around: Runtime) -> None:
         if part.trust.lost:
             # What it owes is known when it was written anew; the next start clears up.
             return
-        owed |= part.ids()
+        task |= part.ids()
     kept = {output.file_folder for flow in config.flows.values() for output in flow.outputs} - {None}
     folders = {around.folder / str(each) for each in kept} | {part.staging for part in found}
     for folder in folders:
-        remove_traces(folder, owed.__contains__)
+        remove_traces(folder, task.__contains__)
 
 
 def delivery_settings(config: RelayConfig, around: Runtime) -> Settings:
     """How in-process delivery behaves."""
     options = config.delivery
     durable = config.spool.durability == "fsync"
-    keep = Keeper(config.cache_path, around.folder, durable=durable).keep if config.keep_cache else None
+    keep = Archive(config.cache_path, around.folder, durable=durable).keep if config.keep_cache else None
     return Settings(
         durable=durable,
         wait=options.wait / 1000,
@@ -189,11 +189,11 @@ def build_from_bucket(config: RelayConfig, around: Runtime) -> tuple[Delivery, W
 
 def deliver_bucket(config: RelayConfig, around: Runtime, observer: Events) -> BucketDelivery:
     """In-process delivery out of a bucket, not started yet. Raises ConfigError."""
-    from functions.bucket.in_process import BucketDelivery, open_home
+    from functions.bucket.in_process import BucketDelivery, open_runner
 
     delivery, waits = build_from_bucket(config, around)
     try:
-        home = open_home(config, delivery, around.folder, around.environ, observer)
+        home = open_runner(config, delivery, around.folder, around.environ, observer)
     except ConfigError as error:
         if error.where not in ("delivery.mode", "spool.url"):
             raise
@@ -205,9 +205,9 @@ def open_bucket_spool(
     config: RelayConfig,
     around: Runtime,
     observer: Events,
-    ring: Callable[[Sequence[str]], None] | None = None,
+    notify: Callable[[Sequence[str]], None] | None = None,
 ) -> BucketSpool:
-    """The spool of a bucket; `ring` is told each mail's key. Raises ConfigError."""
+    """The spool of a bucket; `notify` is told each mail's key. Raises ConfigError."""
     from listener.intake.bucket_spool import BucketSpool
     from listener.intake.capture_folder import CaptureFolder
     from listener.intake.object_store import open_object_store
@@ -223,7 +223,7 @@ def open_bucket_spool(
         budget=spool.bytes_in_flight,
         patience=2 * spool.timeout / 1000,
         min_free=min_free_space(config),
-        ring=ring,
+        notify=notify,
     )
 
 

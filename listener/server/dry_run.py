@@ -40,7 +40,7 @@ class _NoSpool:
     capture_folder = Path(os.devnull)
 
 
-def can_be_carried_out(config: RelayConfig, around: Runtime) -> bool:
+def try_config(config: RelayConfig, around: Runtime) -> bool:
     """Whether a worker could serve this configuration; what is in the way is logged. For a parent
     without threads: it forks, and waits."""
     pid = os.fork()

@@ -20,7 +20,7 @@ from functions.options.secrets import Runtime
 from listener.intake.accept import Acceptor
 from listener.intake.refusals import Refusals
 from listener.intake.stamp import Intake
-from listener.mailauth.dns.iprev import Names, system_resolver
+from listener.mailauth.dns.iprev import ReverseNames, system_resolver
 from listener.server import build
 from listener.server.build import Filters
 from listener.smtp.commands import verbs_of
@@ -65,7 +65,7 @@ class Generation:
         self._around = around
         self._filters = Filters(config, around)
         self._filters.observe(observer)
-        self._names = Names(system_resolver)
+        self._names = ReverseNames(system_resolver)
         self._watching: list[asyncio.Task[None]] = []
         self._told = -math.inf
         self.endpoints = {listener.name: self._endpoint(listener) for listener in config.resolved_listeners()}

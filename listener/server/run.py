@@ -49,7 +49,7 @@ def run(config: RelayConfig, reload: Reload | None = None) -> int:
             build.clear_traces(config, around)
         probes = Probes(config, workers)
         if workers == 1:
-            shared = SharedParts(LocalCounters(), probes.observer(0), probes.beat(0))
+            shared = SharedParts(LocalCounters(), probes.observer(0), probes.worker_health(0))
             server = Server(config, around, sockets, shared=shared, reload=reload)
             with asyncio.Runner(loop_factory=event_loop) as runner:
                 runner.run(_alone(server, probes, lambda: announce(sockets)))

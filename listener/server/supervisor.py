@@ -21,7 +21,7 @@ from listener.logs import setup as observe
 from listener.monitoring.probes import Probes
 from listener.server import build
 from listener.server.counters import SharedCounters
-from listener.server.dry_run import can_be_carried_out
+from listener.server.dry_run import try_config
 from listener.server.sockets import Sockets, announce, bind, close_all, reuseport_socket
 from listener.server.worker import (
     Reload,
@@ -162,7 +162,9 @@ class Supervisor:
             (listener, [one for sock in sockets for one in reuseport_socket(sock)])
             for listener, sockets in self._sockets
         ]
-        shared = SharedParts(self._counters.of(index), self._probes.observer(index), self._probes.beat(index))
+        shared = SharedParts(
+            self._counters.of(index), self._probes.observer(index), self._probes.worker_health(index)
+        )
         server = Server(self._config, self._around, own, index=index, shared=shared, reload=self._reload)
         ready: Callable[[], None] = _nothing
         if index == 0:
@@ -214,7 +216,7 @@ class Supervisor:
         try:
             for address in wanted.keys() - held.keys():
                 fresh[address] = bind(*address, shared=True)
-            taken = can_be_carried_out(config, self._around)
+            taken = try_config(config, self._around)
         finally:
             if not taken:
                 close_all(fresh.values())

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from functions.delivery.engine import Delivery
     from listener.config.listeners import Listener
     from listener.config.relay import RelayConfig
-    from listener.monitoring.heartbeat import Beat
+    from listener.monitoring.heartbeat import WorkerHealth
 
 log = logging.getLogger("smtp_relay.server")
 
@@ -50,7 +50,7 @@ class SharedParts:
 
     counters: Counters = field(default_factory=LocalCounters)
     observer: Events = NULL
-    beat: Beat | None = None
+    worker_health: WorkerHealth | None = None
 
 
 class Server:
@@ -104,16 +104,16 @@ class Server:
         if self._reload is not None:
             loop.add_signal_handler(signal.SIGHUP, lambda: tasks.add(loop.create_task(self._read_again())))
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
-        beat = self._shared.beat
-        if beat is not None:
-            tasks.add(loop.create_task(beat.run(self._spool.probe)))
-            beat.accepting()
+        worker_health = self._shared.worker_health
+        if worker_health is not None:
+            tasks.add(loop.create_task(worker_health.run(self._spool.probe)))
+            worker_health.accepting()
         # What is there now stays: the collector need not look at it again and again.
         gc.freeze()
         ready()
         await self._stop.wait()
-        if beat is not None:
-            beat.draining()
+        if worker_health is not None:
+            worker_health.draining()
         await self._drain()
         for task in tasks:
             task.cancel()
@@ -156,14 +156,14 @@ class Server:
         if config.mode == "events":
             return build.open_bucket_spool(config, self._around, observer)
         self._bucket = build.deliver_bucket(config, self._around, observer)
-        spool = build.open_bucket_spool(config, self._around, observer, self._bucket.ring)
+        spool = build.open_bucket_spool(config, self._around, observer, self._bucket.notify)
         self._bucket.start(sweeps=self._index == 0)
         return spool
 
     def _deliver(self, part: Part) -> LocalDelivery:
         delivery = build.build_local(self._config, self._around, part, self._backlogs.part())
-        if self._shared.beat is not None:
-            delivery.health_changed = self._shared.beat.ask
+        if self._shared.worker_health is not None:
+            delivery.health_changed = self._shared.worker_health.ask
         delivery.start()
         self._deliveries.append(delivery)
         return delivery

@@ -33,7 +33,7 @@ STANDING: Final[Mapping[tuple[str, str], str]] = {
     ("class", f"{MACHINE}:Connection"): "docs/adr/0006-rooms.md",
     ("class", "functions/local/service.py:LocalDelivery"): "docs/adr/0006-rooms.md",
     ("class", "functions/local/commits.py:Commits"): "docs/adr/0006-rooms.md",
-    ("class", "functions/processors/file/placing.py:LandingFolder"): "docs/adr/0006-rooms.md",
+    ("class", "functions/processors/file/placing.py:TargetFolder"): "docs/adr/0006-rooms.md",
 }
 """Rule and place of an exception to the page that explains it."""
 
@@ -59,7 +59,7 @@ FOREIGN: Final[Mapping[str, str]] = {
     "functions/options/plugins.py:Options": "the entry point of a plugin may name anything",
     "functions/options/plugins.py:build": "the entry point of a plugin may name anything",
     "functions/options/tls.py:memfd_create": "Linux has it",
-    "functions/processors/file/landed.py:syncfs": "not every C library has it",
+    "functions/processors/file/placed.py:syncfs": "not every C library has it",
     "functions/smtp_client/connection.py:reason": "some of ssl's errors have it",
     "functions/smtp_client/tls.py:reason": "some of ssl's errors have it",
 }

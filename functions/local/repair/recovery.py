@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from functions.delivery.events import DeliveryEvents
-from functions.local.database import Store
+from functions.local.database import Database
 from functions.local.layout import Part
 from functions.local.repair.rebuild import Condemn, Rebuilt, rebuild
 
@@ -26,7 +26,7 @@ class Recovery:
     """Holds the store. Between a sync that failed and the end of the rewriting there is none, and
     `distrusted` says so. All methods belong to the event loop."""
 
-    store: Store
+    store: Database
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Recovery:
         self._loop: asyncio.AbstractEventLoop
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
-        self._old: Store | None = None
+        self._old: Database | None = None
         self.distrusted = False
         self.epoch = 0
         """How many syncs failed: what was made durable while one did may not be."""
@@ -55,7 +55,7 @@ class Recovery:
         self._loop = asyncio.get_running_loop()
         if not self._part.trust.lost:
             try:
-                self.store = Store(self._part, durable=self._durable)
+                self.store = Database(self._part, durable=self._durable)
             except (OSError, sqlite3.Error) as error:
                 self._part.trust.lose()
                 self.distrust(error)

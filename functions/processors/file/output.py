@@ -12,9 +12,9 @@ from pydantic import AfterValidator, Field
 from functions.errors import Temporary
 from functions.message.template import Template, TemplateValues
 from functions.options.types import PlainText
-from functions.processors.base import Job, Landed, OutputOptions, Processor
+from functions.processors.base import Job, OutputOptions, Placed, Processor
 from functions.processors.context import BuildContext
-from functions.processors.file.placing import LandingFolder
+from functions.processors.file.placing import TargetFolder
 
 _KEYS: Final = 1_024
 
@@ -58,7 +58,7 @@ class FileProcessor(Processor):
 
     quick: ClassVar[bool] = True
 
-    def __init__(self, options: FileOutputOptions, folder: LandingFolder) -> None:
+    def __init__(self, options: FileOutputOptions, folder: TargetFolder) -> None:
         self._identity = options.identity()
         self._template = Template.parse(options.filename)
         self._folder = folder
@@ -69,7 +69,7 @@ class FileProcessor(Processor):
         """Where the mails land, for `traces.remove_traces`."""
         return self._folder.folder
 
-    def process(self, job: Job) -> Landed:
+    def process(self, job: Job) -> Placed:
         mail = job.mail
         name = self._template.render(TemplateValues(mail, job.flow))
         key = self._key(job.flow, mail.envelope.replay)
@@ -90,7 +90,7 @@ def build(options: FileOutputOptions, name: str, context: BuildContext) -> FileP
     """The processor of one `file` output. A folder that cannot be made now is tried again with
     each mail, which is deferred until then."""
     path = context.folder / options.path
-    folder = LandingFolder(path, context.staging, durable=context.durable)
+    folder = TargetFolder(path, context.staging, durable=context.durable)
     with suppress(Temporary):
         folder.prepare()
     return FileProcessor(options, folder)

@@ -28,11 +28,11 @@ from functions.errors import Damaged
 from functions.message.mail import Mail
 from functions.processors.file.cleanup import probe_name
 from functions.processors.file.fsync import sync
-from functions.processors.file.landed import (
+from functions.processors.file.placed import (
     CREATE,
     FILE_MODE,
     Directory,
-    Landing,
+    PlacedFile,
     fault,
     remove,
     write_all,
@@ -52,7 +52,7 @@ _SEARCHED: Final = 256  # names among which a file that an earlier attempt place
 _FICLONE: Final = 0x40049409  # ioctl_ficlone(2)
 
 
-class LandingFolder:
+class TargetFolder:
     """A folder where mails land. `staging`, where given and on the same file system, keeps the
     temporaries; else they are hidden files of the folder itself. Without `durable` flush does
     nothing. May be used by several threads and processes at once."""
@@ -77,7 +77,7 @@ class LandingFolder:
         except OSError as error:
             raise fault(error, f"{self._root} cannot be used") from error
 
-    def land(self, mail: Mail, flow: str, name: str, key: str, *, shared: bool = False) -> Landing:
+    def land(self, mail: Mail, flow: str, name: str, key: str, *, shared: bool = False) -> PlacedFile:
         """Store what this flow's outputs store under `name`, or under `name-1`, `name-2` … where
         that is taken. `key` tells the outputs of one mail apart. The spool's own file is linked, unless
         it is `shared`: others are to read it, and whoever takes the file may change it. Raises
@@ -94,7 +94,7 @@ class LandingFolder:
         except OSError as error:
             raise fault(error, f"{self._root} cannot take the file {name!r}") from error
 
-    def _land(self, mail: Mail, flow: str, name: str, key: str, shared: bool) -> Landing:
+    def _land(self, mail: Mail, flow: str, name: str, key: str, shared: bool) -> PlacedFile:
         trace = f"{self._temporaries}/.{mail.id}.{key}"
         source = mail.content.path
         if _is_there(f"{trace}.seal") and not _is_there(f"{trace}.body"):
@@ -119,7 +119,7 @@ class LandingFolder:
         self._staging, self._temporaries = None, self._root
         return self._by_copy(mail, flow, f"{self._root}/.{mail.id}.{key}", name)
 
-    def _by_copy(self, mail: Mail, flow: str, trace: str, name: str) -> Landing:
+    def _by_copy(self, mail: Mail, flow: str, trace: str, name: str) -> PlacedFile:
         at, directory = time.monotonic(), self._directory(name)
         temporary = f"{trace}.tmp"
         try:
@@ -136,9 +136,9 @@ class LandingFolder:
         except OSError:
             remove(temporary)
             raise
-        return Landing(self._folder_of(name), directory, mail, flow, placed, temporary, at)
+        return PlacedFile(self._folder_of(name), directory, mail, flow, placed, temporary, at)
 
-    def _by_link(self, mail: Mail, flow: str, source: str, trace: str, name: str) -> Landing:
+    def _by_link(self, mail: Mail, flow: str, source: str, trace: str, name: str) -> PlacedFile:
         at, directory = time.monotonic(), self._directory(name)
         body, seal = f"{trace}.body", f"{trace}.seal"
         _link_once(source, body)
@@ -152,9 +152,9 @@ class LandingFolder:
             remove(seal)
             remove(body)
             raise
-        return Landing(self._folder_of(name), directory, mail, flow, placed, seal, at, linked=True)
+        return PlacedFile(self._folder_of(name), directory, mail, flow, placed, seal, at, linked=True)
 
-    def _again(self, mail: Mail, flow: str, trace: str, name: str) -> Landing:
+    def _again(self, mail: Mail, flow: str, trace: str, name: str) -> PlacedFile:
         """An earlier attempt placed the file, and perhaps a sync of it failed, or the power: it is
         written anew where it is."""
         source = mail.content.path
@@ -162,7 +162,7 @@ class LandingFolder:
         placed = self._find(trace, name)
         directory = self._directory(name)
         folder, at = self._folder_of(name), time.monotonic()
-        found = Landing(folder, directory, mail, flow, placed, trace, at, linked=linked)
+        found = PlacedFile(folder, directory, mail, flow, placed, trace, at, linked=linked)
         found.rewrite(torn=True)
         return found
 
@@ -279,12 +279,12 @@ class LandingFolder:
         if self._staging is None:
             return self._root
         probe = probe_name()
-        staged, landed = f"{self._staging}/{probe}", f"{self._root}/{probe}"
+        staged, placed = f"{self._staging}/{probe}", f"{self._root}/{probe}"
         try:
             os.close(os.open(staged, CREATE, FILE_MODE))
             try:
-                os.link(staged, landed)
-                os.unlink(landed)  # noqa: PTH108
+                os.link(staged, placed)
+                os.unlink(placed)  # noqa: PTH108
             finally:
                 os.unlink(staged)  # noqa: PTH108
         except OSError as error:

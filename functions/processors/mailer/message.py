@@ -19,7 +19,7 @@ Edit = Callable[[bytes], bytes]
 Choose = Callable[[bytes], "Signer | None"]
 
 
-class Letter:
+class OutgoingMessage:
     """One mail as one flow's mailer sends it. `size` counts its octets, `eight_bit` says that some
     are above 127, `eight_bit_head` that some of its header are.
 

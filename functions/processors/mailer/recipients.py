@@ -15,7 +15,7 @@ from typing import Final
 from functions.errors import Permanent, Temporary
 from functions.processors.base import Once
 from functions.smtp_client.reply import Said, Unreachable
-from functions.smtp_client.transaction import Tally
+from functions.smtp_client.transaction import TransactionResult
 
 GROUP: Final = 100
 """Recipients of one transaction: as many as every server takes (RFC 5321 section 4.5.3.1.8). Part of
@@ -26,12 +26,12 @@ MAX_SHOWN: Final = 10
 
 MAX_REASON: Final = 4_000
 
-Send = Callable[[Sequence[str]], Tally]
+Send = Callable[[Sequence[str]], TransactionResult]
 """Runs one transaction. Raises Temporary."""
 
 
 @dataclass(slots=True)
-class Ending:
+class RecipientResults:
     """How an attempt ended: recipients in `served` have the mail, now or since an earlier one.
 
     `unreachable` is the fault when the server was out of reach, `in_doubt` says that some of the
@@ -44,7 +44,7 @@ class Ending:
     unreachable: Unreachable | None = None
     in_doubt: bool = False
 
-    def add(self, other: Ending) -> None:
+    def add(self, other: RecipientResults) -> None:
         """Take the ending of another group in."""
         self.served += other.served
         self.refused |= other.refused
@@ -86,17 +86,17 @@ class _PutOff(Temporary):
         self.deferred = deferred
 
 
-def deliver(recipients: Sequence[str], once: Once, send: Send) -> Ending:
+def deliver_to(recipients: Sequence[str], once: Once, send: Send) -> RecipientResults:
     """Serve those who are not served yet, in groups. Raises Permanent when the mail cannot be sent
     to anybody.
 
     A turn ends when everybody is served or refused. Where it ended before this attempt, the
     operator replays the mail: the refused are then asked again.
     """
-    total = Ending()
+    total = RecipientResults()
     turn, fresh = 0, False
 
-    def send_if_reachable(group: Sequence[str]) -> Tally:
+    def send_if_reachable(group: Sequence[str]) -> TransactionResult:
         if total.unreachable is not None:
             raise total.unreachable
         return send(group)
@@ -114,9 +114,9 @@ def deliver(recipients: Sequence[str], once: Once, send: Send) -> Ending:
     return total
 
 
-def _deliver_group(turn: int, group: Sequence[str], once: Once, send: Send) -> tuple[Ending, bool]:
+def _deliver_group(turn: int, group: Sequence[str], once: Once, send: Send) -> tuple[RecipientResults, bool]:
     """How one turn ends for a group, and whether a transaction was run for that now."""
-    ending = Ending()
+    ending = RecipientResults()
     pending = list(group)
     ran = False
     while pending:
@@ -136,9 +136,9 @@ def _deliver_group(turn: int, group: Sequence[str], once: Once, send: Send) -> t
     return ending, ran
 
 
-def _transaction(turn: str, pending: Sequence[str], once: Once, send: Send) -> tuple[Tally, bool]:
+def _transaction(turn: str, pending: Sequence[str], once: Once, send: Send) -> tuple[TransactionResult, bool]:
     """One transaction, run now (then the second value is true) or remembered."""
-    done: list[Tally] = []
+    done: list[TransactionResult] = []
 
     def effect() -> str:
         tally = send(pending)
@@ -156,7 +156,7 @@ def _part(turn: str, recipients: Iterable[str]) -> str:
     return hashlib.sha256("\0".join([turn, *recipients]).encode()).hexdigest()[:24]
 
 
-def encode(tally: Tally) -> str:
+def encode(tally: TransactionResult) -> str:
     """A transaction's results for its receipt: the server's reply, which is logged; then, unless it
     served everybody, who was refused with which words and who was put off."""
     if not tally.refused and not tally.deferred:
@@ -165,7 +165,7 @@ def encode(tally: Tally) -> str:
     return f"{tally.answer}\n{json.dumps(details, separators=(',', ':'))}"
 
 
-def decode(result: str | None, pending: Sequence[str]) -> Tally:
+def decode(result: str | None, pending: Sequence[str]) -> TransactionResult:
     """What a receipt says of the recipients it was for. Raises Temporary where it says nothing, since
     then nobody knows who is served."""
     if result is None:
@@ -178,7 +178,7 @@ def decode(result: str | None, pending: Sequence[str]) -> Tally:
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise Temporary("the receipt cannot be read", in_doubt=True) from error
     accepted = [each for each in pending if each not in refused and each not in deferred]
-    return Tally(accepted, refused, deferred, answer)
+    return TransactionResult(accepted, refused, deferred, answer)
 
 
 def words(about: dict[str, Said], *, named: bool = True) -> str:

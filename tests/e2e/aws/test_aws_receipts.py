@@ -11,8 +11,8 @@ import pytest
 
 from functions.aws.clients import REPEATABLE, plain_client
 from functions.aws.receipts import DynamoReceipts
-from functions.bucket.runner import Fate, Home
-from functions.delivery.engine import Delivery, Output, Owed
+from functions.bucket.runner import BucketRunner, RunResult
+from functions.delivery.engine import Delivery, Output, Task
 from functions.delivery.events import DeliveryEvents
 from functions.delivery.receipts import Later
 from functions.errors import Permanent, Temporary
@@ -54,14 +54,14 @@ class Place:
         self.later: Later = []
         envelope = envelope_of()
         self.mail = Mail(envelope, BytesContent(MAIL))
-        self.owed = Owed(envelope, "in", Output("out", "aws queue", Processor()))
+        self.task = Task(envelope, "in", Output("out", "aws queue", Processor()))
 
     def once(self, *, give_up_doubts: bool = False) -> Once:
         """As a new run has them."""
         receipts = DynamoReceipts(TABLE, self.client, give_up_doubts=give_up_doubts, observer=self.doubts)
         receipts.register(Context())
         self.later.clear()
-        return receipts.once(self.mail, self.owed, self.later)
+        return receipts.once(self.mail, self.task, self.later)
 
     def effect(self) -> str:
         self.effects += 1
@@ -191,19 +191,19 @@ def test_a_doubt_whose_record_cannot_be_written_is_not_forgotten(place: Place) -
     receipts = DynamoReceipts(TABLE, place.client, give_up_doubts=True, observer=place.doubts)
     receipts.register(Context())
     delivery = Delivery({"in": [Output("out", "aws queue", output)]}, on_doubt="dead-letter")
-    home = Home(store, "relay/", delivery, receipts, observer=place.doubts)
+    runner = BucketRunner(store, "relay/", delivery, receipts, observer=place.doubts)
     key, data = spool_object(envelope_of(), MAIL, "relay/")
     assert store.create(key, data, "message/rfc822")
 
-    def run() -> Fate:
-        return home.run(key, attempts=1, seconds_left=lambda: 60.0).fate
+    def run() -> RunResult:
+        return runner.run(key, attempts=1, seconds_left=lambda: 60.0).result
 
     store.fails = lambda verb, at: verb == "create" and "/dead/" in at
-    assert run() is Fate.LATER
+    assert run() is RunResult.LATER
     store.fails = lambda verb, at: False
-    assert run() is Fate.LATER, "the claim is respected"
+    assert run() is RunResult.LATER, "the claim is respected"
     place.time_out()
-    assert run() is Fate.PARKED
+    assert run() is RunResult.PARKED
     assert output.calls == 1
     assert place.doubts.count == 2, "the effect's own, and that of the claim it left"
     assert place.items() == []

@@ -17,7 +17,7 @@ from typing import Any, Final
 from functions.config import DeliveryConfig
 from functions.delivery.engine import Delivery, Output
 from functions.delivery.events import DeliveryEvents
-from functions.local.archive import Keeper
+from functions.local.archive import Archive
 from functions.local.deadletters import open_dead_letters
 from functions.local.layout import Part
 from functions.local.messages import Item, Progress, Settings
@@ -86,7 +86,7 @@ class LocalSite:
     def start(self, *, again: float, on_doubt: str = "resend") -> LocalDelivery:
         """Start delivering; `again` is the wait before a further attempt, in seconds."""
         self.part.create()
-        keep = Keeper(self.config.cache_path, self.folder, durable=True).keep
+        keep = Archive(self.config.cache_path, self.folder, durable=True).keep
         settings = Settings(first=again, longest=again, keep=keep)
         local = LocalDelivery(self.part, self._delivery(on_doubt), settings, self.doubts)
         local.start()

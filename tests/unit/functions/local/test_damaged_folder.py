@@ -19,15 +19,15 @@ import pytest
 from functions.config import DeliveryConfig
 from functions.delivery.engine import ENVELOPE, Delivery, Output
 from functions.errors import Permanent, Temporary
-from functions.local.archive import Keeper
+from functions.local.archive import Archive
 from functions.local.deadletters import FolderDeadLetters, open_dead_letters
 from functions.local.layout import Part
-from functions.local.messages import Answer, Item, Settings
+from functions.local.messages import Item, Settings, SpoolReply
 from functions.local.service import LocalDelivery
 from functions.local.sweep import sweep_once
 from functions.message.envelope import FlowNotes
 from functions.message.mail import BytesContent, Content, FileContent
-from functions.processors.base import Job, Landed, Processor
+from functions.processors.base import Job, Placed, Processor
 from functions.processors.context import BuildContext
 from functions.processors.file.output import FileOutputOptions, build
 from functions.spool.dead_record import DeadRecord
@@ -49,7 +49,7 @@ class Sink(Processor):
         self.calls = 0
         self.got: list[bytes] = []
 
-    def process(self, job: Job) -> Landed | None:
+    def process(self, job: Job) -> Placed | None:
         self.calls += 1
         fault = self.script.pop(0) if self.script else None
         if fault is not None:
@@ -65,7 +65,7 @@ class QuickSink(Sink):
 class OnceSink(Sink):
     """Whose effect has a receipt."""
 
-    def process(self, job: Job) -> Landed | None:
+    def process(self, job: Job) -> Placed | None:
         job.once("part", lambda: str(super(OnceSink, self).process(job)))
         return None
 
@@ -100,7 +100,7 @@ class Place:
         *,
         damage: Callable[[bytes], bytes] | None = None,
         **about: Any,
-    ) -> Answer:
+    ) -> SpoolReply:
         """Take a mail in; a large one as a file, to which `damage` may be done before it is spooled."""
         envelope = envelope_of(data, **about)
         content: Content = BytesContent(data)
@@ -108,7 +108,7 @@ class Place:
             path = self.part.large / f"{envelope.id}.eml"
             path.write_bytes(data if damage is None else damage(data))
             content = FileContent(path, len(data))
-        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        answered: asyncio.Future[SpoolReply] = asyncio.get_running_loop().create_future()
         local.submit(Item(envelope, content, answered.set_result))
         return await asyncio.wait_for(answered, 10)
 
@@ -287,9 +287,9 @@ class TestDamagedMail:
 
     async def test_a_copy_is_not_kept_of_it(self, place: Place, tmp_path: Path) -> None:
         """Every output is done before the damage; the copy is still to be made."""
-        keeper = Keeper("kept/${id}.eml", tmp_path, durable=True)
+        archive = Archive("kept/${id}.eml", tmp_path, durable=True)
         (tmp_path / "kept").write_text("in the way")
-        settings = Settings(first=0.2, longest=0.2, keep=keeper.keep)
+        settings = Settings(first=0.2, longest=0.2, keep=archive.keep)
         sink = Sink()
         async with place.served(sink, settings=settings) as local:
             await place.send(local, LARGE)

@@ -572,12 +572,14 @@ def by_domain() -> tuple[Flow, ...]:
     ],
 )
 async def test_after_data_there_is_one_reply(addresses: tuple[str, ...], strict: int, partial: int) -> None:
-    fates = {X: ("takes",), Y: 451, Z: 550}
+    outcomes = {X: ("takes",), Y: 451, Z: 550}
     for accept_part, expected in ((False, strict), (True, partial)):
         outcome = await delivered(flows_of(*by_domain(), partial_accept=accept_part), *addresses)
         assert (outcome.reply.code if outcome.reply else 250) == expected
-        found = [(a, fate.code if isinstance(fate, Reply) else fate) for a, fate in outcome.recipients]
-        assert found == [(one, fates[one]) for one in addresses]
+        found = [
+            (a, outcome.code if isinstance(outcome, Reply) else outcome) for a, outcome in outcome.recipients
+        ]
+        assert found == [(one, outcomes[one]) for one in addresses]
 
 
 async def test_a_recipient_deferred_by_one_flow_and_taken_by_another_is_taken() -> None:
@@ -635,7 +637,7 @@ async def test_a_recipient_that_a_filter_was_not_asked_about_is_not_left_out_by_
         both(Scripted(rcpt=to(Y), data=REFUSE), name="other"),
     )
     outcome = await delivered(flows, X, Y)
-    assert [fate.code if isinstance(fate, Reply) else fate for _, fate in outcome.recipients] == [
+    assert [outcome.code if isinstance(outcome, Reply) else outcome for _, outcome in outcome.recipients] == [
         ("grey",),
         451,
     ]
@@ -644,7 +646,7 @@ async def test_a_recipient_that_a_filter_was_not_asked_about_is_not_left_out_by_
 async def test_a_deferral_defers_all_recipients_even_with_a_subset() -> None:
     flows = flows_of(both(Scripted(data=Decision("defer", recipients=frozenset({X})))))
     outcome = await delivered(flows, X, Y)
-    assert [fate.code for _, fate in outcome.recipients if isinstance(fate, Reply)] == [451, 451]
+    assert [outcome.code for _, outcome in outcome.recipients if isinstance(outcome, Reply)] == [451, 451]
 
 
 @pytest.mark.parametrize("answer", [REFUSE, DEFER, Decision("accept", recipients=frozenset())])

@@ -17,10 +17,10 @@ from functions.config import DeliveryConfig
 from functions.delivery.engine import Delivery, Output
 from functions.errors import Temporary
 from functions.ids import uuid7
-from functions.local.database import CHECKPOINT_EVERY, Store
+from functions.local.database import CHECKPOINT_EVERY, Database
 from functions.local.deadletters import open_dead_letters
 from functions.local.layout import Part
-from functions.local.messages import Answer, Item, Settings
+from functions.local.messages import Item, Settings, SpoolReply
 from functions.local.repair.rebuild import rebuild
 from functions.local.service import LocalDelivery
 from functions.message.envelope import Client, Envelope, Recipient
@@ -46,7 +46,7 @@ class Later(Processor):
         self.taken.append(job.mail.raw(job.flow))
 
 
-def item(answered: Callable[[Answer], None], content: bytes, large: Path | None = None) -> Item:
+def item(answered: Callable[[SpoolReply], None], content: bytes, large: Path | None = None) -> Item:
     mail_id = uuid7()
     body: BytesContent | FileContent = BytesContent(content)
     if large is not None:
@@ -79,7 +79,7 @@ async def running(folder: Path, *outputs: Processor) -> AsyncIterator[LocalDeliv
 
 
 async def send(local: LocalDelivery, content: bytes = BODY, *, large: bool = False) -> tuple[Item, int]:
-    done: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    done: asyncio.Future[SpoolReply] = asyncio.get_running_loop().create_future()
     one = item(done.set_result, content, local.staging.with_name("large") if large else None)
     local.submit(one)
     return one, (await asyncio.wait_for(done, 20)).code
@@ -331,7 +331,7 @@ def test_an_abandoned_log_stays_as_it_is(tmp_path: Path) -> None:
     hole; also when that last user is another connection."""
     part = Part(tmp_path / "part-0")
     part.create()
-    store = Store(part, durable=True)
+    store = Database(part, durable=True)
     store.commit(lambda db: db.execute("INSERT INTO dead VALUES ('id', 'key', '{}')"))
     other = part.connect()
     other.execute("SELECT count(*) FROM dead").fetchone()
@@ -345,7 +345,7 @@ def test_an_abandoned_log_stays_as_it_is(tmp_path: Path) -> None:
 def test_the_log_of_a_process_that_died_is_written_again(tmp_path: Path) -> None:
     part = Part(tmp_path / "part-0")
     part.create()
-    store = Store(part, durable=True)
+    store = Database(part, durable=True)
     store.commit(lambda db: db.execute("INSERT INTO dead VALUES ('id', 'key', '{}')"))
     copies = {path.name: path.read_bytes() for path in (part.database, part.log)}
     store.close()
@@ -379,7 +379,7 @@ def test_the_database_s_own_sync_fails(disk: ThinDisk) -> None:
     """That when its log is copied into it."""
     part = Part(disk.path / "part-0")
     part.create()
-    store = Store(part, durable=True)
+    store = Database(part, durable=True)
     numbers = iter(range(1_000_000))
 
     def fill(db: sqlite3.Connection) -> None:

@@ -80,8 +80,8 @@ class Directory:
         return not self.moved
 
 
-class Landing:
-    """The file of one mail in its folder. `flush` and `settle` are those of `Landed`.
+class PlacedFile:
+    """The file of one mail in its folder. `fsync` and `cleanup` are those of `Landed`.
 
     `trace` is another name of the file that landed as `placed`; `linked` says that it is the spool's
     own. `at` is when (monotonic) it began to land. Without `directory` nothing need be durable.
@@ -116,7 +116,7 @@ class Landing:
         """Whether what landed may be gone from the disk: a sync failed since."""
         return self._failed or (self.directory is not None and self._at <= self.directory.failed)
 
-    def flush(self) -> None:
+    def fsync(self) -> None:
         """Make the file, unless it is the spool's own, and its name durable. Raises Temporary, and
         then writes the file anew when it is called again; raises Permanent when the spool's copy is
         damaged. What somebody took away meanwhile needs nothing."""
@@ -143,7 +143,7 @@ class Landing:
                 os.rename(self._trace, seal)  # noqa: PTH104
                 self._trace = seal
 
-    def settle(self) -> None:
+    def cleanup(self) -> None:
         """Remove the trace. What cannot be removed is only litter."""
         remove(self._trace)
 
