@@ -8,7 +8,9 @@ prefix of the first.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
+from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any, Final
 
@@ -26,6 +28,9 @@ PREFIX: Final = "smtp-relay"
 
 KEPT: Final = 2_592_000
 """Seconds that a receipt is kept: 30 days, longer than any queue keeps a doorbell."""
+
+SKEW: Final = 60.0
+"""Seconds by which a clock may be wrong unseen."""
 
 BUSY: Final = 30.0
 """Seconds to wait when another run holds the claim."""
@@ -48,7 +53,7 @@ class DynamoReceipts(Receipts):
             expires_after_seconds=KEPT, use_local_cache=False, raise_on_no_idempotency_key=True
         )
         layer = DynamoDBPersistenceLayer(table_name=table, boto3_client=client)
-        self._claims = layer.client = _Claims(client)
+        self._claims = layer.client = _Claims(client, table)
         self._layer = layer
 
         self._run_claimed = idempotent_function(
@@ -110,11 +115,17 @@ def _take(*, receipt: str, effect: Effect) -> str | None:
 
 class _Claims:
     """The table's client, which remembers what this thread's last claim replaced: nothing, a receipt
-    past its time, or the claim of a run that ended without a word."""
+    past its time, or the claim of a run that ended without a word.
 
-    def __init__(self, client: Any) -> None:
+    Times in the table are those of DynamoDB's own clock (`Date`): this machine's may be days wrong, and
+    a claim would hold for days, or a receipt be over.
+    """
+
+    def __init__(self, client: Any, table: str) -> None:
         self._client = client
+        self._table = table
         self._replaced = threading.local()
+        self._clock = _Clock()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
@@ -127,9 +138,57 @@ class _Claims:
     def put_item(self, **request: Any) -> Any:
         """The claim of an effect. Powertools makes it on conditions that let it replace an old one."""
         self._replaced.status = None
+        if not self._clock.known:
+            self._clock.hear(self._client.get_item(TableName=self._table, Key={"id": {"S": PREFIX}}))
+        for fields in (request["Item"], request["ExpressionAttributeValues"]):
+            self._clock.correct(fields)
         answer = self._client.put_item(ReturnValues="ALL_OLD", **request)
         self._replaced.status = answer.get("Attributes", {}).get("status", {}).get("S")
         return answer
+
+    def update_item(self, **request: Any) -> Any:
+        """A receipt. Nothing is asked for before it: the effect is there."""
+        self._clock.correct(request["ExpressionAttributeValues"])
+        return self._client.update_item(**request)
+
+
+class _Clock:
+    """How far this machine's wall clock is ahead of DynamoDB's."""
+
+    _SECONDS: Final = ("expiration", ":now", ":expiry")
+    _MILLISECONDS: Final = ("in_progress_expiration", ":now_in_millis")
+
+    def __init__(self) -> None:
+        self._heard: tuple[float, float] | None = None
+        """Seconds that it was ahead, and what it said when the steady clock began."""
+
+    @property
+    def known(self) -> bool:
+        """Whether DynamoDB's was heard since this one was last set."""
+        return self._heard is not None and abs(_began() - self._heard[1]) < SKEW
+
+    def hear(self, answer: Any) -> None:
+        """Compare them. An answer without `Date` says that they agree."""
+        date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+        try:
+            theirs = parsedate_to_datetime(date).timestamp() if date else time.time()
+        except (ValueError, OverflowError):
+            theirs = time.time()
+        self._heard = time.time() - theirs, _began()
+
+    def correct(self, fields: dict[str, Any]) -> None:
+        """Put DynamoDB's time for this machine's in what Powertools is to write, or to compare with."""
+        ahead = self._heard[0] if self._heard is not None else 0.0
+        if abs(ahead) < SKEW:
+            return
+        for names, unit in ((self._SECONDS, 1), (self._MILLISECONDS, 1_000)):
+            for name in names:
+                if name in fields:
+                    fields[name] = {"N": str(int(fields[name]["N"]) - int(ahead * unit))}
+
+
+def _began() -> float:
+    return time.time() - time.monotonic()
 
 
 class _Doubt(BaseException):

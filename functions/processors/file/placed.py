@@ -66,7 +66,9 @@ class Directory:
         may be elsewhere. Raises OSError."""
         if not self._here():
             return False
-        if _libc.syncfs(self._fd) != 0:
+        if not CAN_SYNC_FILE_SYSTEMS:
+            os.sync()
+        elif _libc.syncfs(self._fd) != 0:
             self.failed = time.monotonic()
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code), str(self.path))
@@ -246,7 +248,7 @@ class PlacedFile:
     def _holds(self, fd: int = -1) -> bool:
         """Whether the spool's copy has its size and hash; written into `fd` on the way."""
         digest, size = hashlib.sha256(), 0
-        with self._mail.content.open() as stream:
+        with self._mail.stored.open() as stream:
             while piece := stream.read(CHUNK):
                 digest.update(piece)
                 size += len(piece)

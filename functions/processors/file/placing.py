@@ -94,6 +94,25 @@ class TargetFolder:
         except OSError as error:
             raise fault(error, f"{self._root} cannot take the file {name!r}") from error
 
+    def taken(self, mail: Mail, flow: str, key: str) -> PlacedFile | None:
+        """What an earlier attempt placed that is the spool's own file, whatever its consumer made of it;
+        None when there is none. All names of the file system are durable then, because that of the file
+        may come from what the consumer changed. Raises Temporary."""
+        try:
+            seal = f"{self._temporaries or self._choose()}/.{mail.id}.{key}.seal"
+            if mail.stored.path is None or _is_there(f"{seal[:-5]}.body"):
+                return None
+            try:
+                if not os.path.samefile(seal, mail.stored.path):  # noqa: PTH121
+                    return None
+            except FileNotFoundError:
+                return None
+            if self._durable:
+                Directory(self.folder).sync_file_system()
+        except OSError as error:
+            raise fault(error, f"{self._root} cannot be flushed") from error
+        return PlacedFile(self.folder, None, mail, flow, seal, seal, time.monotonic(), linked=True)
+
     def _land(self, mail: Mail, flow: str, name: str, key: str, shared: bool) -> PlacedFile:
         trace = f"{self._temporaries}/.{mail.id}.{key}"
         source = mail.content.path
@@ -157,7 +176,7 @@ class TargetFolder:
     def _again(self, mail: Mail, flow: str, trace: str, name: str) -> PlacedFile:
         """An earlier attempt placed the file, and perhaps a sync of it failed, or the power: it is
         written anew where it is."""
-        source = mail.content.path
+        source = mail.stored.path
         linked = source is not None and os.path.samefile(trace, source)  # noqa: PTH121
         placed = self._find(trace, name)
         directory = self._directory(name)
