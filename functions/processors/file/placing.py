@@ -27,6 +27,7 @@ from typing import Final
 from functions.errors import Damaged
 from functions.message.mail import Mail
 from functions.processors.file.cleanup import probe_name
+from functions.processors.file.fsync import sync
 from functions.processors.file.placed import (
     CREATE,
     FILE_MODE,
@@ -34,7 +35,6 @@ from functions.processors.file.placed import (
     PlacedFile,
     fault,
     remove,
-    sync,
     write_all,
 )
 from functions.processors.file.rename import NotSupported, rename_exclusively
@@ -95,6 +95,25 @@ class TargetFolder:
             return self._land(mail, flow, name, key, shared)
         except OSError as error:
             raise fault(error, f"{self._root} cannot take the file {name!r}") from error
+
+    def taken(self, mail: Mail, flow: str, key: str) -> PlacedFile | None:
+        """What an earlier attempt placed that is the spool's own file, whatever its consumer made of it;
+        None when there is none. All names of the file system are durable then, because that of the file
+        may come from what the consumer changed. Raises Temporary."""
+        try:
+            seal = f"{self._temporaries or self._choose()}/.{mail.id}.{key}.seal"
+            if mail.stored.path is None or _is_there(f"{seal[:-5]}.body"):
+                return None
+            try:
+                if not os.path.samefile(seal, mail.stored.path):  # noqa: PTH121
+                    return None
+            except FileNotFoundError:
+                return None
+            if self._durable:
+                Directory(self.folder).sync_file_system()
+        except OSError as error:
+            raise fault(error, f"{self._root} cannot be flushed") from error
+        return PlacedFile(self.folder, None, mail, flow, seal, seal, time.monotonic(), linked=True)
 
     def _land(self, mail: Mail, flow: str, name: str, key: str, shared: bool) -> PlacedFile:
         trace = f"{self._temporaries}/.{mail.id}.{key}"
@@ -160,7 +179,7 @@ class TargetFolder:
     def _again(self, mail: Mail, flow: str, trace: str, name: str) -> PlacedFile:
         """An earlier attempt placed the file, and perhaps a sync of it failed, or the power: it is
         written anew where it is."""
-        source = mail.content.path
+        source = mail.stored.path
         linked = source is not None and os.path.samefile(trace, source)  # noqa: PTH121
         placed = self._find(trace, name)
         directory = self._directory(name)

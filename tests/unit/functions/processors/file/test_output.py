@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import gc
 import hashlib
 import os
 import signal
@@ -250,6 +251,9 @@ class Mortal:
 
     def wrap(self, call: Callable[..., Any]) -> Callable[..., Any]:
         def mortal(*args: Any, **kwargs: Any) -> Any:
+            if sys._getframe(1).f_code.co_name == "__del__":
+                # The collector ends what an earlier process held, in the middle of this one.
+                return call(*args, **kwargs)
             self.step()
             result = call(*args, **kwargs)
             self.step()
@@ -261,6 +265,16 @@ class Mortal:
         self.left -= 1
         if self.left == 0:
             raise Crash
+
+
+def test_what_the_collector_closes_is_no_step_of_the_process(tmp_path: Path) -> None:
+    garbage: list[object] = [landed_files.Directory(tmp_path)]
+    garbage.append(garbage)
+    del garbage
+    with pytest.MonkeyPatch.context() as patch:
+        mortal = Mortal(patch, 1)
+        gc.collect()
+        assert mortal.left == 1
 
 
 def deaths() -> Iterator[int]:
