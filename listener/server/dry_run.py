@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from functions.errors import ConfigError
 from functions.options.secrets import Runtime
-from listener.config.secret_places import locate_secret_errors
+from listener.config.errors import locate_secret_errors
 from listener.intake.captures import Captures
 from listener.logs import setup as observe
 from listener.monitoring.events import NULL

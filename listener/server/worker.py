@@ -16,7 +16,7 @@ from functions.errors import ConfigError
 from functions.local.layout import Part, parts
 from functions.local.service import LocalDelivery
 from functions.options.secrets import Runtime
-from listener.config.secret_places import locate_secret_errors
+from listener.config.errors import locate_secret_errors
 from listener.intake.spool import LocalSpool, Spool
 from listener.logs import setup as observe
 from listener.monitoring.events import NULL, Events

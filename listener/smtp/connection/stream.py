@@ -46,12 +46,15 @@ class Stream:
         "_skipped",
         "paused",
         "transport",
+        "waiting",
     )
 
     def __init__(self, transport: Any) -> None:
         self.transport = transport
         self.paused = False
         """Whether the client does not read its replies: no more commands are carried out."""
+        self.waiting = 0
+        """How many bytes came in and were not carried out yet."""
         self._buffer = b""
         self._at = 0
         self._skipped = 0
@@ -62,15 +65,11 @@ class Stream:
 
     # -- input -------------------------------------------------------------------------------
 
-    @property
-    def waiting(self) -> int:
-        """How many bytes came in and were not carried out yet."""
-        return len(self._buffer) - self._at
-
     def append(self, data: bytes) -> None:
         """Keep bytes that came in until they are taken."""
         self._buffer = self._buffer[self._at :] + data if self._buffer else data
         self._at = 0
+        self.waiting = len(self._buffer)
 
     def peek(self) -> bytes:
         """All that waits; it goes on waiting."""
@@ -79,11 +78,12 @@ class Stream:
     def skip(self, count: int) -> None:
         """Drop so many of the bytes that wait."""
         self._at += count
+        self.waiting -= count
 
     def take_rest(self) -> bytes:
         """Take all that waits."""
         rest = self._buffer[self._at :]
-        self._buffer, self._at = b"", 0
+        self._buffer, self._at, self.waiting = b"", 0, 0
         return rest
 
     def take_line(self, *, sasl: bool) -> bytes | None:
@@ -102,9 +102,10 @@ class Stream:
                 return None
         line = buffer[at : end - 1] if buffer[end - 1 : end] == b"\r" else buffer[at:end]
         if end + 1 == len(buffer):
-            self._buffer, self._at = b"", 0
+            self._buffer, self._at, self.waiting = b"", 0, 0
         else:
             self._at = end + 1
+            self.waiting = len(buffer) - end - 1
         return line
 
     def _skip_line(self, size: int, end: int) -> None:
@@ -115,10 +116,11 @@ class Stream:
             raise LineTooLong(ended=False)
         if end >= 0:
             self._skipped, self._at = 0, end + 1
+            self.waiting = len(self._buffer) - self._at
             raise LineTooLong(ended=True)
         # One byte stays, so that something waits and what follows is not taken for a line of its own.
         self._skipped -= 1
-        self._buffer, self._at = self._buffer[-1:], 0
+        self._buffer, self._at, self.waiting = self._buffer[-1:], 0, 1
 
     def drop(self, count: int) -> None:
         """So many bytes came in after the end. The connection is gone after MAX_DROPPED of them."""
