@@ -170,7 +170,10 @@ class Message(Protocol):
     patient; `chunks()` never holds more than `size` octets.
     """
 
-    head: bytes
+    @property
+    def head(self) -> bytes:
+        """The header block as received."""
+
     size: int
 
     def content(self) -> bytes: ...

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from functions.delivery.build import RunElsewhere
+from functions.delivery.build import RunElsewhere, build_outputs, delivery_of
 from functions.delivery.engine import Delivery, Output
 from functions.errors import ConfigError
 from functions.local.archive import Archive
@@ -36,6 +36,11 @@ if TYPE_CHECKING:
     from listener.config.relay import RelayConfig
     from listener.config.smtp import SmtpOptions
     from listener.intake.bucket_spool import BucketSpool
+    from listener.intake.captures import Captures
+
+
+LEAST_MEMORY: Final = 1_048_576
+"""Bytes of memory that one worker has for mails that arrive, however many there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,20 +123,11 @@ def header_edits(config: RelayConfig, filters: Filters, hostname: str) -> Header
 def build_delivery(config: RelayConfig, around: Runtime, *, staging: Path | None, durable: bool) -> Delivery:
     """The outputs of every flow; with mode `events` what holds mail in their stead. Raises
     ConfigError."""
-    context = OutputContext(around.folder, around.environ, around.secrets, durable, staging)
     if config.mode == "events":
-        flows = {name: [Output("events", "events", RunElsewhere())] for name in config.flows}
-    else:
-        flows = {
-            name: [
-                Output(label, options.identity(), build_processor(options, label, context))
-                for label, options in flow.labelled()
-            ]
-            for name, flow in config.flows.items()
-        }
-    return Delivery(
-        flows, give_up_after=config.delivery.give_up_after / 1000, on_doubt=config.delivery.on_doubt
-    )
+        held = {name: [Output("events", "events", RunElsewhere())] for name in config.flows}
+        return delivery_of(config, held)
+    context = OutputContext(around.folder, around.environ, around.secrets, durable, staging)
+    return build_outputs(config, lambda label, options: build_processor(options, label, context))
 
 
 def spool_folder(config: RelayConfig, around: Runtime) -> Path:
@@ -142,6 +138,16 @@ def spool_folder(config: RelayConfig, around: Runtime) -> Path:
 def min_free_space(config: RelayConfig) -> int:
     """Octets that must stay free on the spool's disk: what the most careful listener asks for."""
     return max(one.options.min_free_space for one in config.resolved_listeners())
+
+
+def limit_captures(config: RelayConfig, captures: Captures, workers: int) -> None:
+    """Bound what the mails that arrive hold in one of the workers: by its share of what the most careful
+    listener asks for, which has room for one mail all the same."""
+    options = [one.options for one in config.resolved_listeners()]
+    memory = min(one.max_capture_memory for one in options)
+    space = min(one.max_capture_space for one in options)
+    captures.max_memory = max(memory // workers, LEAST_MEMORY)
+    captures.max_space = max(space // workers, min(space, 2 * max(one.size for one in options)))
 
 
 def build_local(config: RelayConfig, around: Runtime, part: Part, observer: DeliveryEvents) -> LocalDelivery:

@@ -143,6 +143,7 @@ class Generation:
             max_size=options.size or sys.maxsize,
             max_header=options.max_header_size,
             config_digest=config.digest,
+            captures=self._spool.captures,
         )
         admissions = ConnectionLimits(
             self._counters,

@@ -14,6 +14,7 @@ from listener.config.smtp import SmtpOptions
 from listener.flows.flow import Flows
 from listener.intake.accept import Acceptor
 from listener.mailauth.dns.iprev import ReverseNames
+from listener.smtp.connection.turns import Turns
 from listener.smtp.connection_limits import ConnectionLimits
 from listener.smtp.ehlo import Ehlo, offered_mechanisms
 from listener.smtp.rate_limit import RateLimit
@@ -80,7 +81,11 @@ class VerbTable:
     def carry_out(self, connection: OpenConnection, line: bytes) -> None:
         """Carry out one command line, given without its line end."""
         verb, _, argument = line.partition(b" ")
-        handler = self._verbs.get(verb) or self._verbs.get(verb.upper().rstrip(b"\t "))
+        handler = self._verbs.get(verb)
+        if handler is None:
+            if b"\t" in verb:
+                verb, _, argument = line.partition(b"\t")
+            handler = self._verbs.get(verb.upper())
         if handler is None:
             if line.startswith(_HTTP):
                 connection.finish(NOT_HTTP, linger=True)
@@ -106,11 +111,13 @@ class Limits:
     max_size: int
     drop_size: int
     max_recipients: int
+    max_refused_recipients: int
     max_messages: int
     max_auth_failures: int
     socket_timeout: float
     close_timeout: float
     min_data_rate: int
+    max_data_time: float
 
     @classmethod
     def of(cls, options: SmtpOptions) -> Limits:
@@ -119,11 +126,13 @@ class Limits:
             max_size=options.size,
             drop_size=options.size * DROP_FACTOR + 1_048_576,
             max_recipients=options.max_recipients,
+            max_refused_recipients=options.max_refused_recipients,
             max_messages=options.max_messages_per_connection or 0,
             max_auth_failures=options.max_auth_failures,
             socket_timeout=options.socket_timeout / 1000,
             close_timeout=options.close_timeout / 1000,
             min_data_rate=options.min_data_rate,
+            max_data_time=options.max_data_time / 1000,
         )
 
 
@@ -170,6 +179,7 @@ class Endpoint:
         self.login_failures = RateLimit(
             options.max_auth_failure_rate, options.ipv6_prefix, self.loop.time, self.xclients
         )
+        self.turns = Turns(self.loop)
         self.now = self.loop.time()
         self.connections: set[OpenConnection] = set()
         self.ending: Reply | None = None
