@@ -264,15 +264,17 @@ def _process(
     seconds_left: Callable[[], float],
     shared: bool,
 ) -> Placed | None:
+    job = Job(mail, task.flow, mail.envelope.recipients_of(task.flow), once, seconds_left, shared)
     try:
         mail.check()
     except Damaged as damage:
         if output.processor.quick:
-            raise
+            if (placed := output.processor.taken(job)) is None:
+                raise
+            return placed
         # Receipts tell what took effect while it was whole; nothing else is begun.
-        once = _without_effects(once, damage)
-    recipients = mail.envelope.recipients_of(task.flow)
-    return output.processor.process(Job(mail, task.flow, recipients, once, seconds_left, shared))
+        job = job._replace(once=_without_effects(once, damage))
+    return output.processor.process(job)
 
 
 def _without_effects(once: Once, fault: DeliveryFault) -> Once:

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from functions.delivery.engine import State, backoff, dead_record
 from functions.delivery.events import DeliveryEvents
@@ -26,9 +26,11 @@ from functions.local.messages import DoneMail, Finished, Item, Progress, Setting
 from functions.local.receipts import drop_claims
 from functions.local.repair.recovery import Recovery
 from functions.message.mail import BytesContent, Mail
-from functions.spool.dead_record import DeadRecord
+from functions.spool.dead_record import DeadRecord, refused_records
 
 log = logging.getLogger("smtp_relay.delivery")
+
+T = TypeVar("T")
 
 TIDY: Final = 0.02
 """Seconds that finished mails wait for a commit to go along with."""
@@ -258,8 +260,9 @@ class Commits:
                 rows.append((item.seq, item.envelope, body, now))
             folder.insert(db, rows)
             for item in batch.items:
-                for record in item.refused:
-                    folder.bury(db, record)
+                if item.envelope.refused:
+                    for record in refused_records(item.envelope):
+                        folder.bury(db, record)
         if batch.finished:
             folder.delete(db, [landing.seq for done in batch.finished for landing in done.mails])
             traced = [landing.seq for done in batch.finished if done.traces for landing in done.mails]
@@ -273,6 +276,9 @@ class Commits:
     def _record(self, db: sqlite3.Connection, step: Progress, now: float) -> None:
         # A client that is still waiting keeps its mail; one that was told 250 leaves it to us.
         waiting = step.item is not None and not step.item.settled
+        if not _is_there(db, step.seq):
+            # Its dead record was dropped, and the sync that told of it failed: this is the second time.
+            return
         if step.given_up is not None:
             folder.bury(db, step.given_up)
             values = (step.attempts, step.seq)
@@ -287,6 +293,9 @@ class Commits:
                 folder.bury(db, dead_record(step.mail, outcome, step.attempts, now))
             if isinstance(outcome.fault, Temporary) and outcome.fault.in_doubt:
                 drop_claims(db, step.seq)
+        if step.parked and not _has_dead_output(db, step.seq):
+            # What was dead was dropped while the run was under way: the next one finds everything done.
+            step.parked, step.attempts = False, 0
         settings = self._owner.settings
         # Without an attempt at what is left there is nothing to wait for but room.
         wait = (
@@ -333,9 +342,9 @@ class Commits:
             write.done(None)
         for done in batch.finished:
             for landing in done.mails:
-                _safely(lambda landing=landing: self._owner.removed(landing))  # type: ignore[misc]
+                _safely(self._owner.removed, landing)
         for step in batch.progress:
-            _safely(lambda step=step: self._owner.recorded(step))  # type: ignore[misc]
+            _safely(self._owner.recorded, step)
         if self.distrusted:
             # The sync of a body failed meanwhile, and waited for this one's end. Whose body that was
             # cannot be told: a folder's error is told once, to whoever syncs it first.
@@ -374,9 +383,18 @@ class Commits:
             self._owner.rejected(item, UNWRITABLE)
 
 
-def _safely(step: Callable[[], None]) -> None:
+def _is_there(db: sqlite3.Connection, seq: int) -> bool:
+    return bool(db.execute("SELECT 1 FROM mail WHERE seq = ?", (seq,)).fetchone())
+
+
+def _has_dead_output(db: sqlite3.Connection, seq: int) -> bool:
+    """Whether an output of a mail was given up, and its record was not dropped."""
+    return bool(db.execute("SELECT 1 FROM settled WHERE seq = ? AND state = 'dead'", (seq,)).fetchone())
+
+
+def _safely(step: Callable[[T], None], about: T) -> None:
     """One mail's trouble must not keep the others of its batch from their answers."""
     try:
-        step()
+        step(about)
     except Exception:
         log.exception("fault after a commit of the spool")

@@ -42,7 +42,6 @@ class Database:
         self._kept = part.keep_log()
         self.db = part.open(patience=1.0)
         self.db.execute("PRAGMA synchronous = OFF")
-        self.db.execute("PRAGMA wal_autocheckpoint = 0")
         # The log exists from here on, and stays until the last connection closes.
         self.db.execute("BEGIN IMMEDIATE")
         self.db.execute("PRAGMA user_version = 1")

@@ -36,9 +36,11 @@ class FolderDeadLetters:
 
     def __init__(self, root: Path, archive: Archive) -> None:
         self._archive = archive
+        self._open = contextlib.ExitStack()
         try:
-            self._parts = [(part, part.connect()) for part in layout.parts(root)]
+            self._parts = [(part, self._open.enter_context(part.visit())) for part in layout.parts(root)]
         except sqlite3.Error as error:
+            self._open.close()
             raise Temporary(f"the spool cannot be opened: {error}") from error
 
     def list(self, selection: Selection) -> Iterator[DeadRecord]:
@@ -115,6 +117,9 @@ class FolderDeadLetters:
             with _writing(part, db):
                 db.execute("DELETE FROM dead WHERE id = ? AND key = ?", (record.id, record.key))
                 row = db.execute("SELECT seq, parked FROM mail WHERE id = ?", (record.id,)).fetchone()
+                if row is not None:
+                    # As in a bucket: whatever the other outputs come to, this one is done with.
+                    db.execute("INSERT OR REPLACE INTO settled VALUES (?, ?, 'done')", (row[0], record.key))
                 others = db.execute("SELECT 1 FROM dead WHERE id = ?", (record.id,)).fetchone()
                 if row is not None and row[1] and others is None:
                     layout.delete(db, [row[0]])
@@ -125,8 +130,7 @@ class FolderDeadLetters:
                     os.unlink(part.large / f"{record.id}.eml")  # noqa: PTH108
 
     def close(self) -> None:
-        for _, db in self._parts:
-            db.close()
+        self._open.close()
 
 
 def _record(text: object) -> DeadRecord | None:

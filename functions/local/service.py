@@ -37,7 +37,7 @@ from functions.local.messages import (
     is_damaged,
     refused,
 )
-from functions.local.receipts import LocalReceipts, ReceiptBook
+from functions.local.receipts import ReceiptBook
 from functions.local.runs import Runs, tell_failure, tell_given_up
 from functions.local.schedule import LocalWitness, Schedule, Trials
 from functions.local.slow import SLOW, SlowOutputs
@@ -237,15 +237,15 @@ class LocalDelivery:
         if self._flusher is not None and self._flusher.stuck:
             quick = []
         outcomes = [self._attempt(mail, o, item.seq, now, len(tasks) > 1) for o in quick]
-        if is_damaged(outcomes) and not item.settled:
+        if len(outcomes) == len(tasks) and all(o.state is State.DONE for o in outcomes):
+            placed.append(DoneMail(item.seq, mail, outcomes))
+            self._answer(item, accepted(item))
+        elif is_damaged(outcomes) and not item.settled:
             # The client has it whole.
             self._forget(item.seq, mail, outcomes)
             self._answer(item, refused(outcomes))
         elif len(quick) < len(tasks):
             self._deliver_rest(item, mail, tasks, outcomes)
-        elif all(o.state is State.DONE for o in outcomes):
-            placed.append(DoneMail(item.seq, mail, outcomes))
-            self._answer(item, accepted(item))
         elif all(o.state is State.DEAD for o in outcomes) and not item.settled:
             # The client still has the mail, and is told why nobody takes it.
             self._forget(item.seq, mail)
@@ -273,7 +273,7 @@ class LocalDelivery:
         """One attempt at one output; `shared` says whether others are still to read the mail."""
         started = time.perf_counter()
         delivery = self._delivery
-        once = LocalReceipts(self._receipts, mail, task, seq, keeps_doubts=delivery.gives_up_doubts)
+        once = self._receipts.once(mail, task, seq, keeps_doubts=delivery.gives_up_doubts)
         witness = LocalWitness(self._trials, seq, mail.envelope.received, self.settings.longest)
         shared = shared or self.settings.keep is not None
         outcome = delivery.attempt(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import sqlite3
 import time
@@ -28,7 +27,7 @@ def sweep_once(config: DeliveryConfig, folder: Path, environ: Mapping[str, str])
     unfinished = dead = notified = 0
     try:
         for part in layout.parts(root):
-            with contextlib.closing(part.connect()) as db:
+            with part.visit() as db:
                 count, received, records = layout.backlog(db)
                 unfinished += count
                 if received is not None:

@@ -147,5 +147,10 @@ class Processor:
         taken as Temporary and logged with its traceback."""
         raise NotImplementedError
 
+    def taken(self, job: Job) -> Placed | None:
+        """What an earlier attempt left of a mail that changed in the spool since, because the output gave
+        the spool's own file away; None where it did not. Raises Temporary."""
+        return None
+
     def close(self) -> None:
         """Release connections; the process is ending or the configuration was replaced."""

@@ -169,6 +169,9 @@ class Filter:
         A reload that changes it ends the connections that the filter decided about before."""
         return ""
 
+    def forget(self) -> None:
+        """A reload begins: drop what was remembered of earlier answers."""
+
     def may_know(self, username: str) -> bool:
         """Whether a user of that name may be one of this filter's. Asked when a trusted proxy says
         that it has checked the credentials itself (XCLIENT's LOGIN)."""

@@ -12,8 +12,8 @@ from functions.local.messages import Item, SpoolReply
 from functions.local.service import LocalDelivery
 from functions.message.envelope import Envelope
 from functions.message.mail import Content
-from functions.spool.dead_record import DeadRecord
 from listener.api.decision import Reply
+from listener.intake.captures import Captures
 
 Answered = Callable[[Reply], None]
 
@@ -27,12 +27,13 @@ class Spool(Protocol):
     capture_folder: Path
     """The folder for mails that are too large for memory while they arrive."""
 
+    captures: Captures
+    """The mails that arrive, and what they hold together."""
+
     min_free: int
     """Bytes that must stay free on its disk."""
 
-    def store(
-        self, envelope: Envelope, content: Content, answered: Answered, refused: Sequence[DeadRecord] = ()
-    ) -> None:
+    def store(self, envelope: Envelope, content: Content, answered: Answered) -> None:
         """Make a mail durable, then call `answered` once with the reply for its client: 250 when it is
         safe. Continues after the client leaves. Owns the content's file from here."""
 
@@ -64,17 +65,16 @@ class LocalSpool:
         self._deliveries = deliveries
         """All that this process runs: those of parts that it only delivers, too."""
         self.capture_folder = capture
+        self.captures = Captures(capture)
         self._folder = folder
         self.min_free = min_free
         self._full = False
 
-    def store(
-        self, envelope: Envelope, content: Content, answered: Answered, refused: Sequence[DeadRecord] = ()
-    ) -> None:
+    def store(self, envelope: Envelope, content: Content, answered: Answered) -> None:
         def tell(answer: SpoolReply) -> None:
             answered(Reply(*answer))
 
-        self.delivery.submit(Item(envelope, content, tell, tuple(refused)))
+        self.delivery.submit(Item(envelope, content, tell))
 
     def tick(self) -> None:
         self.delivery.tick()
@@ -82,7 +82,8 @@ class LocalSpool:
             room = os.statvfs(self._folder)
         except OSError:
             return
-        self._full = room.f_bavail * room.f_frsize < self.min_free
+        missing = self.min_free - room.f_bavail * room.f_frsize
+        self._full = missing > 0 and not self.captures.make_room(missing)
 
     def full(self) -> bool:
         return self._full

@@ -34,6 +34,7 @@ def run(config: RelayConfig, reload: Reload | None = None) -> int:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     around = Runtime.here()
     logs.configure(config.log_outputs, folder=around.folder, environ=around.environ)
+    build.check_folders(config, around)
     workers = worker_count(config)
     sockets = [
         (listener, bind(listener.bind, listener.port, shared=workers > 1))
@@ -55,9 +56,9 @@ def run(config: RelayConfig, reload: Reload | None = None) -> int:
                 runner.run(_alone(server, probes, lambda: announce(sockets)))
             held_up = server.held_up
         else:
-            from listener.server.supervisor import supervise
+            from listener.server.supervisor import Supervisor
 
-            supervise(config, around, sockets, workers, probes, reload)
+            Supervisor(config, around, sockets, workers, probes, reload).run()
     finally:
         if lock is not None:
             lock.release()

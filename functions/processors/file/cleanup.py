@@ -25,15 +25,15 @@ def probe_name() -> str:
     return f".{os.getpid()}-{os.urandom(8).hex()}.tmp"
 
 
-def remove_traces(folder: Path, task: Callable[[str], bool]) -> int:
-    """Remove the temporaries in `folder` of mails that are not `task` (by mail id) any more, and the
+def remove_traces(folder: Path, waiting: Callable[[str], bool]) -> int:
+    """Remove the temporaries in `folder` of mails that are not `waiting` (by mail id) any more, and the
     probes of processes that are gone, and say how many. Call it before deliveries start. A folder
     that cannot be read has none."""
     removed = 0
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if found := _TRACE.fullmatch(entry.name):
-                left = not task(found[1])
+                left = not waiting(found[1])
             else:
                 found = _PROBE.fullmatch(entry.name)
                 left = found is not None and _is_gone(int(found[1]))

@@ -75,6 +75,9 @@ class FileProcessor(Processor):
         key = self._key(job.flow, mail.envelope.replay)
         return self._folder.land(mail, job.flow, name, key, shared=job.shared)
 
+    def taken(self, job: Job) -> Placed | None:
+        return self._folder.taken(job.mail, job.flow, self._key(job.flow, job.mail.envelope.replay))
+
     def _key(self, flow: str, replay: int) -> str:
         """Tells this flow's work for this output from others' in the names of temporaries."""
         key = self._keys.get((flow, replay))

@@ -21,6 +21,7 @@ from typing import Final
 
 from functions.errors import Permanent, Temporary
 from functions.message.mail import CHUNK, Mail
+from functions.processors.file.fsync import sync
 from functions.processors.file.rename import NotSupported, rename_exchange
 
 FILE_MODE: Final = 0o644
@@ -65,7 +66,9 @@ class Directory:
         may be elsewhere. Raises OSError."""
         if not self._here():
             return False
-        if _libc.syncfs(self._fd) != 0:
+        if not CAN_SYNC_FILE_SYSTEMS:
+            os.sync()
+        elif _libc.syncfs(self._fd) != 0:
             self.failed = time.monotonic()
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code), str(self.path))
@@ -138,9 +141,11 @@ class PlacedFile:
         land again."""
         if self._trace.endswith(".tmp"):
             seal = f"{self._trace[:-4]}.seal"
-            with suppress(OSError):
+            try:
                 os.rename(self._trace, seal)  # noqa: PTH104
-                self._trace = seal
+            except OSError:
+                return
+            self._trace = seal
 
     def cleanup(self) -> None:
         """Remove the trace. What cannot be removed is only litter."""
@@ -245,7 +250,7 @@ class PlacedFile:
     def _holds(self, fd: int = -1) -> bool:
         """Whether the spool's copy has its size and hash; written into `fd` on the way."""
         digest, size = hashlib.sha256(), 0
-        with self._mail.content.open() as stream:
+        with self._mail.stored.open() as stream:
             while piece := stream.read(CHUNK):
                 digest.update(piece)
                 size += len(piece)
@@ -269,19 +274,12 @@ def fault(error: OSError, doing: str) -> Temporary:
     return Temporary(f"{doing}: {error.strerror or error} {code}".rstrip(), enhanced=enhanced)
 
 
-def sync(path: str) -> None:
-    """fsync a file or a folder by its path."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def remove(path: str) -> None:
     """Remove a file, if it is there and that can be done."""
-    with suppress(OSError):
+    try:  # noqa: SIM105 - each mail comes here, and `suppress` costs more than the rest
         os.unlink(path)  # noqa: PTH108
+    except OSError:
+        pass
 
 
 def write_all(fd: int, piece: bytes) -> None:

@@ -27,6 +27,7 @@ from typing import Final
 from functions.errors import Damaged
 from functions.message.mail import Mail
 from functions.processors.file.cleanup import probe_name
+from functions.processors.file.fsync import sync
 from functions.processors.file.placed import (
     CREATE,
     FILE_MODE,
@@ -34,7 +35,6 @@ from functions.processors.file.placed import (
     PlacedFile,
     fault,
     remove,
-    sync,
     write_all,
 )
 from functions.processors.file.rename import NotSupported, rename_exclusively
@@ -77,6 +77,18 @@ class TargetFolder:
         except OSError as error:
             raise fault(error, f"{self._root} cannot be used") from error
 
+    def check(self) -> None:
+        """Make the folder, and a file in it that goes at once. Raises OSError where that can never work; a
+        full disk and the like pass, and mails are tried again meanwhile."""
+        try:
+            self._make(self._root)
+            probe = f"{self._root}/{probe_name()}"
+            os.close(os.open(probe, CREATE, FILE_MODE))
+            os.unlink(probe)  # noqa: PTH108
+        except OSError as error:
+            if error.errno not in _PASSING:
+                raise
+
     def land(self, mail: Mail, flow: str, name: str, key: str, *, shared: bool = False) -> PlacedFile:
         """Store what this flow's outputs store under `name`, or under `name-1`, `name-2` … where
         that is taken. `key` tells the outputs of one mail apart. The spool's own file is linked, unless
@@ -85,8 +97,10 @@ class TargetFolder:
         spool's copy is damaged."""
         try:
             if self._temporaries:
-                with suppress(FileNotFoundError):
+                try:
                     return self._land(mail, flow, name, key, shared)
+                except FileNotFoundError:
+                    pass
             # The first mail, or the folder went away since: a test suite cleaned up.
             self._directories.clear()
             self._temporaries = self._choose()
@@ -94,18 +108,38 @@ class TargetFolder:
         except OSError as error:
             raise fault(error, f"{self._root} cannot take the file {name!r}") from error
 
+    def taken(self, mail: Mail, flow: str, key: str) -> PlacedFile | None:
+        """What an earlier attempt placed that is the spool's own file, whatever its consumer made of it;
+        None when there is none. All names of the file system are durable then, because that of the file
+        may come from what the consumer changed. Raises Temporary."""
+        try:
+            seal = f"{self._temporaries or self._choose()}/.{mail.id}.{key}.seal"
+            if mail.stored.path is None or _is_there(f"{seal[:-5]}.body"):
+                return None
+            try:
+                if not os.path.samefile(seal, mail.stored.path):  # noqa: PTH121
+                    return None
+            except FileNotFoundError:
+                return None
+            if self._durable:
+                Directory(self.folder).sync_file_system()
+        except OSError as error:
+            raise fault(error, f"{self._root} cannot be flushed") from error
+        return PlacedFile(self.folder, None, mail, flow, seal, seal, time.monotonic(), linked=True)
+
     def _land(self, mail: Mail, flow: str, name: str, key: str, shared: bool) -> PlacedFile:
         trace = f"{self._temporaries}/.{mail.id}.{key}"
         source = mail.content.path
-        if _is_there(f"{trace}.seal") and not _is_there(f"{trace}.body"):
+        tried = not mail.received_here  # perhaps: what was received here is at its first attempt
+        if tried and _is_there(f"{trace}.seal") and not _is_there(f"{trace}.body"):
             return self._again(mail, flow, f"{trace}.seal", name)
         if source is not None and self._can_link and not shared and not mail.flow_fields(flow):
-            if not _is_there(f"{trace}.tmp"):
+            if not (tried and _is_there(f"{trace}.tmp")):
                 try:
                     return self._by_link(mail, flow, os.fspath(source), trace, name)
                 except NotSupported:
                     self._can_link = False
-        elif source is not None:
+        elif source is not None and tried:
             # An attempt that might link got as far as this. The seal goes first: alone it would say
             # that the file was placed.
             remove(f"{trace}.seal")
@@ -157,7 +191,7 @@ class TargetFolder:
     def _again(self, mail: Mail, flow: str, trace: str, name: str) -> PlacedFile:
         """An earlier attempt placed the file, and perhaps a sync of it failed, or the power: it is
         written anew where it is."""
-        source = mail.content.path
+        source = mail.stored.path
         linked = source is not None and os.path.samefile(trace, source)  # noqa: PTH121
         placed = self._find(trace, name)
         directory = self._directory(name)

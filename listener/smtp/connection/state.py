@@ -23,9 +23,6 @@ GRACE: Final = 2.0
 just connected sends a mail within them, and one that has its answer says QUIT: many clients take a
 421 to that for a failure of the mail before it."""
 
-MAX_DROPPED: Final = 8_388_608
-"""Bytes that are read and dropped while a client is given time to read our last reply."""
-
 
 class State(IntEnum):
     """What the next bytes of the client are."""

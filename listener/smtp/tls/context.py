@@ -69,7 +69,7 @@ class ServerTls:
         self._options = options
         self._resolver = resolver
         self._where = where
-        self._made: KeyPair | None = None if options.has_certificate else self_signed(hostname)
+        self._made: KeyPair | None = None if options.has_certificate else _own(options, hostname)
         self._files = _files(options, resolver)
         self._stamps = self._look()
         self._materials = self._read()
@@ -237,7 +237,21 @@ def wanted(options: SmtpOptions) -> bool:
 def prepare(options: SmtpOptions, hostname: str) -> None:
     """Before workers are forked: make what all of them have to share."""
     if wanted(options) and not options.has_certificate:
-        self_signed(hostname)
+        _own(options, hostname)
+
+
+def _own(options: SmtpOptions, hostname: str) -> KeyPair:
+    """A self-signed certificate; the log says once in a process what clients make of it."""
+    text = "no key and cert: the self-signed certificate for %s is refused by clients that verify"
+    if hostname not in _told:
+        _told.add(hostname)
+        log.log(
+            logging.DEBUG if options.hide_starttls and not options.secure else logging.WARNING, text, hostname
+        )
+    return self_signed(hostname)
+
+
+_told: Final[set[str]] = set()
 
 
 def facts(tls: ssl.SSLObject, *, with_client: bool) -> Tls:

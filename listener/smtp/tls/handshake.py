@@ -3,21 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import ssl
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from listener import proxy
 from listener.api.session import Session
 from listener.smtp.connection.stream import Stream
 from listener.smtp.endpoint import Endpoint
 from listener.smtp.tls.context import facts
 from listener.smtp.tls.layer import Above, TlsLayer
 
-log = logging.getLogger("smtp_relay.smtp")
-
 HANDSHAKE: Final = 30.0
 """Seconds for a TLS handshake, or the socket timeout where that is shorter."""
+
+
+_NO_TRUST: Final = (
+    "the client does not trust the certificate: give key and cert that it trusts, or set hideSTARTTLS"
+)
+_NOT_TLS: Final = "the client does not speak TLS here: it should connect without, or use STARTTLS"
+_VERSIONS: Final = "client and server share no version or cipher: see minVersion, maxVersion and ciphers"
+
+_CURES: Final = {
+    "TLSV1_ALERT_UNKNOWN_CA": _NO_TRUST,
+    "SSLV3_ALERT_BAD_CERTIFICATE": _NO_TRUST,
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": _NO_TRUST,
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": _NO_TRUST,
+    "WRONG_VERSION_NUMBER": _NOT_TLS,
+    "HTTP_REQUEST": _NOT_TLS,
+    "HTTPS_PROXY_REQUEST": _NOT_TLS,
+    "UNKNOWN_PROTOCOL": _NOT_TLS,
+    "UNSUPPORTED_PROTOCOL": _VERSIONS,
+    "NO_SHARED_CIPHER": _VERSIONS,
+    "NO_SUITABLE_SIGNATURE_ALGORITHM": _VERSIONS,
+    "TLSV1_ALERT_PROTOCOL_VERSION": _VERSIONS,
+}
+"""What to do, by OpenSSL's name of the reason (`ssl.SSLError.reason`). An alert is the client's."""
 
 
 class TlsHost(Above, Protocol):
@@ -37,18 +58,19 @@ class TlsHost(Above, Protocol):
 class Handshake:
     """One handshake; `done` is called when it has succeeded."""
 
-    __slots__ = ("_began", "_done", "_host")
+    __slots__ = ("_began", "_done", "_host", "_layer")
 
     def __init__(self, host: TlsHost, done: Callable[[], None]) -> None:
         self._host = host
         self._done = done
         self._began = host.loop.time()
+        self._layer: TlsLayer | None = None
 
     def start(self) -> None:
         """Put TLS between the transport and the connection; what waits in the stream is its beginning."""
         host = self._host
         assert host.endpoint.tls is not None
-        layer = TlsLayer(host, host.stream.transport, host.endpoint.tls.context, self)
+        layer = self._layer = TlsLayer(host, host.stream.transport, host.endpoint.tls.context, self)
         if early := host.stream.encrypt(layer):
             layer.data_received(early)
 
@@ -69,7 +91,9 @@ class Handshake:
 
     def failed(self, reason: str) -> None:
         """The client and we do not agree on TLS, or it does not speak it."""
-        session = self._host.session
-        about = {"session": session.id, "ip": session.ip, "listener": session.listener}
-        log.info("TLS handshake failed: %s", reason, extra=about)
+        session, refusals = self._host.session, self._host.endpoint.refusals
+        if self._layer is not None and proxy.begins(self._layer.first):
+            refusals.untrusted_proxy(session)
+        cure = f" ({_CURES[reason]})" if reason in _CURES else ""
+        refusals.handshake(session, reason + cure)
         self._host.close()

@@ -77,9 +77,12 @@ ROWS: Final = [
         config=EITHER,
     ),
     # overlong commands
-    Row("5,000 octets of a command", b"NOOP " + b"x" * 5_000 + b"\r\n", (500,)),
-    Row("5,000 octets of nothing", b"x" * 5_000 + b"\r\n", (500,)),
-    Row("5,000 octets of an address", b"MAIL FROM:<" + b"x" * 5_000 + b"@a.example>\r\n", (500,)),
+    Row("5,000 octets of a command", b"NOOP " + b"x" * 5_000 + b"\r\n", (500,), closed=False),
+    Row("5,000 octets of nothing", b"x" * 5_000 + b"\r\n", (500,), closed=False),
+    Row("5,000 octets, over and over", b"x" * 5_000 + b"\r\n", (500, 421), (421,), times=100),
+    Row(
+        "5,000 octets of an address", b"MAIL FROM:<" + b"x" * 5_000 + b"@a.example>\r\n", (500,), closed=False
+    ),
     Row("a hundred kilobytes and commands", b"y" * 100_000 + b"\r\n" + BEGUN, (500,)),
     Row("a line without an end", b"z" * 5_000_000, (500,)),
     Row("an AUTH line without an end", b"AUTH PLAIN " + b"A" * 5_000_000, (500,)),
@@ -354,8 +357,8 @@ def test_a_crowd(new_relay: Make) -> None:
 def test_a_crowd_before_several_workers(new_relay: Make, limit: dict[str, int]) -> None:
     """The limit is the server's, whoever of its processes gets the client."""
     relay = new_relay({"workers": 3}, **limit).start()
-    with attack(relay, seconds=20), contextlib.ExitStack() as stack:
-        wires = [stack.enter_context(Wire(relay.port)) for _ in range(60)]
+    with attack(relay, seconds=60), contextlib.ExitStack() as stack:
+        wires = [stack.enter_context(Wire(relay.port, patience=60)) for _ in range(60)]
         codes = [wire.reply().code for wire in wires]
         assert codes.count(220) == 20
         assert codes.count(421) == 40

@@ -36,7 +36,7 @@ def _starve(relay: RelayUnderTest, moments: random.Random) -> int:
     """The disk loses writes until the relay heard of it; how often it did."""
     assert relay.thin is not None
     before = _lost(relay)
-    relay.thin.starve()
+    relay.thin.starve(at_once=True)
     wait_until(lambda: _lost(relay) > before, seconds=_SOON, what="a sync that fails", every=0.02)
     time.sleep(moments.uniform(0.0, 0.6))
     struck = _lost(relay) - before
@@ -49,7 +49,7 @@ def cut(relay: RelayUnderTest) -> None:
     assert relay.thin is not None
     relay.relay.kill()
     # What the kernel has not written yet is lost from here on, this one for certain: it proves the cut.
-    relay.thin.starve()
+    relay.thin.starve(at_once=True)
     canary = relay.thin.path / "canary"
     with contextlib.suppress(OSError):  # a file system that ended takes none
         canary.write_bytes(os.urandom(4_096))

@@ -47,7 +47,7 @@ class Libc:
 async def running(folder: Path) -> AsyncIterator[LocalDelivery]:
     part = Part(folder / "part-0")
     part.create()
-    context = BuildContext(folder, True, part.staging, lambda text: text)
+    context = BuildContext.of(folder, {}, staging=part.staging)
     outputs = [
         Output(name, name, build(FileOutputOptions(path=name, filename="${id}.eml"), name, context))
         for name in ("one", "two")

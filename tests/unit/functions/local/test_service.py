@@ -324,7 +324,7 @@ async def test_large_bodies_stay_files_until_delivered(tmp_path: Path) -> None:
 def to_folder(folder: Path, name: str) -> Processor:
     staging = folder / "part-0" / "staging"
     staging.mkdir(parents=True, exist_ok=True)
-    context = BuildContext(folder, True, staging, lambda text: text)
+    context = BuildContext.of(folder, {}, staging=staging)
     return build(FileOutputOptions(path=name), name, context)
 
 

@@ -10,10 +10,10 @@ import pytest
 
 from functions.processors.registry import OUTPUTS
 from listener.checks import report as check
+from listener.checks.deployment import in_container, on_container_disk, platform_of
 from listener.checks.finding import Platform, Setting
 from listener.checks.flows import never_accepts
 from listener.checks.loopingz import differences
-from listener.checks.platform import in_container, on_container_disk, platform_of
 from listener.checks.strangers import recipients_limited, stranger_passes
 from listener.config.load import load
 from listener.config.relay import RelayConfig
@@ -221,9 +221,12 @@ class TestPublic:
         ],
     )
     def test_passwords_in_clear_text(self, look: Any, options: dict[str, Any], word: str):
-        keys = {"flows": flow(USERS), "options": options}
+        keys = {"flows": flow(USERS, outputs=[SES]), "options": options}
         assert says(look(public=True, **keys), word, "clear text")
         assert says(look("warning", **keys), word, "clear text")
+        keeps = {**keys, "flows": flow(USERS, outputs=[FILE, LOG])}
+        assert says(look(public=True, **keeps), word, "clear text")
+        assert not says(look("warning", **keeps), "clear text")
         implicit = {**keys, "options": {**options, "secure": True}}
         assert not says(look(public=True, **implicit), "clear text")
         without = {**keys, "options": {**options, "disabledCommands": ["AUTH"]}}
@@ -337,10 +340,21 @@ class TestFlows:
 
 class TestListeners:
     def test_any_credentials(self, look: Any):
-        assert says(look("warning", flows=flow(LOCAL)), "no filter checks credentials")
-        assert not says(look("warning", flows=flow(USERS)), "no filter checks credentials")
+        sends = flow(LOCAL, outputs=[LOG, SES])
+        assert says(look("warning", flows=sends), "no filter checks credentials")
+        assert not says(look("warning", flows=flow(USERS, outputs=[SES])), "no filter checks credentials")
         off = {"disabledCommands": ["AUTH"]}
-        assert not says(look("warning", flows=flow(LOCAL), options=off), "no filter checks")
+        assert not says(look("warning", flows=sends, options=off), "no filter checks")
+
+    def test_any_credentials_where_all_mail_stays_here(self, look: Any):
+        """A debug server takes any credentials, and only who shows it to strangers is warned."""
+        keeps = flow(LOCAL, outputs=[FILE, LOG])
+        assert not says(look("warning", flows=keeps), "no filter checks credentials")
+        assert says(look("warning", public=True, flows=keeps), "no filter checks credentials")
+        listeners = [{"port": 10025}, {"port": 10026}]
+        sends = flow(LOCAL, outputs=[SES], listeners=["10026"])
+        two = {"a": {**keeps["in"], "listeners": ["10025"]}, **sends}
+        assert says(look("warning", flows=two, listeners=listeners), "no filter checks credentials")
 
     def test_certificates(self, look: Any):
         keys = {"flows": flow(USERS), "bind": "0.0.0.0"}
@@ -348,6 +362,9 @@ class TestListeners:
         assert not says(look("warning", flows=flow(USERS)), "self-signed")
         given = {"key": "file://k.pem", "cert": "file://c.pem"}
         assert not says(look("warning", **keys, options=given), "self-signed")
+        assert not says(look("warning", **keys, options={"hideSTARTTLS": True}), "self-signed")
+        secure = {"hideSTARTTLS": True, "secure": True}
+        assert says(look("warning", **keys, options=secure), "self-signed")
 
     @pytest.mark.parametrize(
         ("options", "port", "words"),
@@ -469,7 +486,7 @@ class TestDeployment:
         assert on_container_disk(tmp_path / "not" / "there") == on_container_disk(tmp_path)
 
     def test_the_start_says_it_too(self, tmp_path: Path):
-        config = read(flows=flow(USERS), options={"hideSTARTTLS": True, "logger": True})
+        config = read(flows=flow(USERS, outputs=[SES]), options={"hideSTARTTLS": True, "logger": True})
         lines = [str(one) for one in check.start_warnings(config, Setting.of(tmp_path, {"K_SERVICE": "x"}))]
         assert says(lines, "hideSTARTTLS")
         assert says(lines, "ignored")
@@ -585,7 +602,8 @@ class TestRun:
         assert (status, err) == (0, "")
         assert "good" in out
         assert "differences from loopingz" in out
-        path.write_text(json.dumps({"flows": flow(ANYBODY, outputs=[SES]), "options": OPEN}))
+        bounded = {**OPEN, "maxClientsPerIp": 20}
+        path.write_text(json.dumps({"flows": flow(ANYBODY, outputs=[SES]), "options": bounded}))
         assert self.run(path)[0] == 0
         status, out, err = self.run(path, public=True)
         assert status == 2
@@ -597,3 +615,37 @@ class TestRun:
         status, _, err = self.run(ROOT / "configs" / name, public=True)
         assert ("open relay" in err) is (name == "aws-smtp-relay.jsonc")
         assert status in {0, 2}
+
+
+def test_rotated_logs_that_are_removed_are_a_difference():
+    kinds = [
+        {"type": "CONSOLE"},
+        {"type": "FILE", "filepath": "a.log"},
+        {"type": "FILE", "filepath": "b.log", "keep": None},
+        {"type": "FILE", "filepath": "c.log", "sizeLimit": 0},
+        {"type": "FILE", "filepath": "d.log", "keep": 3},
+    ]
+    lines = [line for line in differences(read(flows=flow(LOCAL), loggers=kinds)) if "loggers" in line]
+    assert [line.partition(":")[0] for line in lines] == ["loggers[1].keep", "loggers[4].keep"]
+    assert "newest 10 rotated files" in lines[0]
+    assert "newest 3 rotated files" in lines[1]
+
+
+class TestLimits:
+    def test_public_listeners_bound_the_connections_of_an_address(self, look: Any):
+        keys = {"flows": flow(LOCAL), "options": OPEN}
+        assert says(look(public=True, **keys), "options", "maxClientsPerIp is not set")
+        assert not says(look(**keys), "maxClientsPerIp")
+        bounded = {**keys, "options": {**OPEN, "maxClientsPerIp": 20}}
+        assert not says(look(public=True, **bounded), "maxClientsPerIp")
+
+    def test_each_listener_for_itself(self, look: Any):
+        two = [{"port": 2525, "maxClientsPerIp": 5}, {"port": 2526}]
+        found = look(public=True, flows=flow(LOCAL), options=OPEN, listeners=two)
+        assert says(found, "listeners[1]", "maxClientsPerIp")
+        assert not says(found, "listeners[0]", "maxClientsPerIp")
+
+    @pytest.mark.parametrize("name", ["mail2s3", "mail2sqs", "mail2gcp", "mail2gcppubsub", "mailauth-filter"])
+    def test_the_public_examples_set_it(self, name: str):
+        config = load(ROOT / "configs" / f"{name}.jsonc", {})
+        assert all(one.options.max_clients_per_ip for one in config.resolved_listeners())
