@@ -187,7 +187,10 @@ class Part:
         """A connection for the block that is not the last one when it is closed: SQLite would then copy
         the log into the database, and keep to itself that a sync of that failed. Raises sqlite3.Error."""
         with contextlib.ExitStack() as after, contextlib.closing(self.connect()) as db:
-            if (kept := self.keep_log()) >= 0:
+            # A database that was restored from a backup has no log until its server opens it: there the
+            # lock would keep writers out.
+            logged = db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+            if logged and (kept := self.keep_log()) >= 0:
                 after.callback(os.close, kept)
             yield db
 
