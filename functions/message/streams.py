@@ -1,4 +1,4 @@
-"""A file with octets before it, as one seekable stream: SDKs read bodies twice."""
+"""A file with bytes before it, as one seekable stream, because SDKs read bodies twice."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 
 class PrefixedFile(io.BufferedReader):
-    """Reads `prefix`, then the file, which is closed along. Memory stays flat whatever the file's size."""
+    """Reads `prefix`, then the file. Closing it closes the file. Memory does not grow with the file."""
 
     def __init__(self, prefix: bytes, file: Path | BinaryIO) -> None:
         stream = file.open("rb", buffering=0) if isinstance(file, Path) else file

@@ -164,7 +164,7 @@ class Template:
 
     @property
     def needs_headers(self) -> bool:
-        """Whether rendering reads the mail's header."""
+        """True if rendering reads the mail's header."""
         return not self.variables.isdisjoint({"subject", "messageId"})
 
     def render(self, values: TemplateValues, place: Place = "path") -> str:
