@@ -50,7 +50,7 @@ class Secret:
 
     @property
     def in_cloud(self) -> bool:
-        """Whether this refers to a cloud's secret store."""
+        """True if this refers to a cloud's secret store."""
         return self.scheme in CLOUD_SCHEMES
 
     @property
