@@ -1,4 +1,4 @@
-"""What a delivery tells whoever counts (metrics); the null form costs next to nothing."""
+"""The events of a delivery, for metrics. The null observer costs next to nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ Status = Literal["delivered", "error"]
 
 
 class Observer(Protocol):
-    """Called from delivery threads; must be quick and never raise. Durations are seconds."""
+    """Its methods are called from delivery threads; they must be quick and never raise. Durations are
+    in seconds."""
 
     def spool_stored(self, seconds: float) -> None:
         """A batch of mails became durable."""
@@ -29,7 +30,7 @@ class Observer(Protocol):
         """A call that is not safe to repeat got no answer."""
 
     def backlog(self, oldest: float | None, unfinished: int, dead: int) -> None:
-        """What the spool holds: Unix time of the oldest unfinished mail, and the counts."""
+        """The content of the spool: Unix time of the oldest unfinished mail, and the counts."""
 
 
 class NullObserver:
