@@ -1,7 +1,7 @@
-"""What the notifications of both clouds have in common."""
+"""The part of the notifications that both clouds share."""
 
 from __future__ import annotations
 
 
 class ForeignMessage(ValueError):
-    """The message tells of no mail of this spool; `str()` says why. It is never worth another try."""
+    """The message names no mail of this spool; `str()` says why. A retry never helps."""
