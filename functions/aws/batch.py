@@ -11,15 +11,16 @@ from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType
 THREADS: Final = 5
 
 _FACTOR: Final = 5
-"""Memory of a delivery, in sizes of its mail: SES's request is base64 in JSON."""
+"""The memory that a delivery takes, in sizes of its mail: SES's request is base64 in JSON."""
 
-_LEAST: Final = 65_536  # octets that the smallest mail counts for
+_LEAST: Final = 65_536  # bytes that the smallest mail counts for
 
 
 class SmallFirst(BatchProcessor):
-    """Reports single failures, never the batch's: Lambda answers that with less concurrency.
+    """Reports single failures, never the failure of the batch, because Lambda reacts to that with less
+    concurrency.
 
-    `size_of` gives the octets of a raw record's mails; `memory` is the function's, in octets.
+    `size_of` gives the bytes of a raw record's mails; `memory` is the function's, in bytes.
     """
 
     def __init__(self, size_of: Callable[[dict[str, Any]], int], memory: int) -> None:

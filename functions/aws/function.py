@@ -26,11 +26,11 @@ from functions.processors.context import BuildContext
 log: Final = logging.getLogger("smtp_relay.function")
 
 LAST_RECEIVE: Final = 5
-"""From this receive on a mail that fails is left to the sweep: the queue's dead-letter queue is for
-doorbells whose run crashed."""
+"""From this receive on, a failing mail is left to the sweep: the queue's dead-letter queue is for
+notifications whose run crashed."""
 
 LAST_RETURN: Final = 9
-"""The same for mails that only lack of time held up; the queue gives up after 10."""
+"""The same for mails that only a lack of time delayed; the queue gives up after 10."""
 
 _LONGEST: Final = 43_200  # seconds; SQS's longest visibility time-out
 
@@ -134,8 +134,8 @@ class LambdaFunction:
             return 0
 
     def _message(self, record: dict[str, Any], seconds_left: Callable[[], float]) -> int | None:
-        """Deliver what one message rings for. None acknowledges it; else the seconds that it stays
-        hidden until its next receive."""
+        """Deliver the mails of one message. None acknowledges it; otherwise the result is the seconds
+        that it stays hidden until its next receive."""
         receives = int(record.get("attributes", {}).get("ApproximateReceiveCount", "1"))
         try:
             bells = doorbells(record.get("body", ""), self._bucket)
@@ -174,8 +174,8 @@ class LambdaFunction:
         return run
 
     def _hide(self, queue_arn: str, waits: Mapping[str, tuple[str, int]]) -> None:
-        """Say when messages may be received again; without that they come back after the queue's own
-        time-out, which is only later."""
+        """Tell SQS when messages may be received again. If this call fails, they come back after the
+        queue's own time-out, which is later."""
         try:
             if self._sqs is None:
                 region = queue_arn.split(":")[3] if queue_arn.count(":") == 5 else None

@@ -13,8 +13,8 @@ _TEST: Final = "s3:TestEvent"
 
 
 class S3Notification(NamedTuple):
-    """One object that was stored: its key, its size in octets where the event says it, and whether it
-    is S3 that rings."""
+    """One object that was stored: its key, its size in bytes if the event has it, and True if S3 itself
+    sent the notification."""
 
     key: str
     size: int
@@ -22,7 +22,7 @@ class S3Notification(NamedTuple):
 
 
 def doorbells(body: str, bucket: str) -> list[S3Notification]:
-    """The objects that a message's body tells of. Raises ForeignMessage."""
+    """The objects that a message's body names. Raises ForeignMessage."""
     try:
         event = json.loads(body)
     except (ValueError, RecursionError) as error:

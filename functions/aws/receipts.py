@@ -1,8 +1,8 @@
 """Receipts on AWS: Powertools' idempotency records in DynamoDB (docs/reliability.md).
 
-The key prefix is fixed: Powertools' own holds the names of function and module, so that renaming one
-would make every effect new. There is one persistence layer, since configuring it twice changes the
-prefix of the first.
+The key prefix is fixed: Powertools' own prefix holds the names of function and module, and a
+changed name would make every effect new. There is one persistence layer, because configuring it
+twice changes the prefix of the first.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TABLE: Final = "SMTP_RELAY_RECEIPTS_TABLE"
 PREFIX: Final = "smtp-relay"
 
 KEPT: Final = 2_592_000
-"""Seconds that a receipt is kept: 30 days, longer than any queue keeps a doorbell."""
+"""Seconds that a receipt is kept: 30 days, longer than any queue keeps a notification."""
 
 BUSY: Final = 30.0
 """Seconds to wait when another run holds the claim."""
@@ -66,7 +66,7 @@ class DynamoReceipts:
         )
 
     def register(self, context: Any) -> None:
-        """Tell how long this run may take: a claim whose run was cut expires then."""
+        """Sets how long this run may take: the claim of a run that was cut short expires then."""
         self._config.register_lambda_context(context)
 
     def once(self, mail: Mail, owed: Owed, later: Later) -> Once:
@@ -76,8 +76,8 @@ class DynamoReceipts:
     def run(
         self, key: str, effect: Callable[[], str | None], *, tell: Callable[[str], None], later: Later
     ) -> str | None:
-        """`functions.processors.base.Once` for one key. `tell` is called with the reason where more
-        is in doubt than the effect itself says; `later` as in `functions.bucket.runner.Receipts`."""
+        """`functions.processors.base.Once` for one key. It calls `tell` with the reason if more is in
+        doubt than the effect itself says; `later` as in `functions.bucket.runner.Receipts`."""
         from aws_lambda_powertools.utilities.idempotency.exceptions import (
             IdempotencyAlreadyInProgressError,
             IdempotencyInconsistentStateError,
@@ -110,7 +110,7 @@ class DynamoReceipts:
             raise Temporary(f"receipts cannot be reached: {error}", enhanced="4.4.1") from error
 
     def _forget(self, key: str, fault: Exception) -> None:
-        """The dead record speaks of the effect from now on; a replay begins anew."""
+        """The dead record describes the effect from now on; a replay begins anew."""
         try:
             self._layer.delete_record(data=key, exception=fault)  # type: ignore[arg-type]
         except Exception as error:  # noqa: BLE001 - then it runs out by itself
@@ -118,13 +118,13 @@ class DynamoReceipts:
 
 
 def _take(*, receipt: str, effect: Callable[[], str | None]) -> str | None:
-    """What Powertools runs once for each `receipt`."""
+    """The function that Powertools runs once for each `receipt`."""
     return effect()
 
 
 class _Claims:
-    """The table's client, which remembers what this thread's last claim replaced: nothing, a receipt
-    past its time, or the claim of a run that ended without a word."""
+    """The table's client, which remembers the item that this thread's last claim replaced: none, an
+    expired receipt, or the claim of a run that ended without a result."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -135,11 +135,11 @@ class _Claims:
 
     @property
     def abandoned(self) -> bool:
-        """Whether it was another run's claim."""
+        """True if it was another run's claim."""
         return bool(getattr(self._replaced, "status", None) == "INPROGRESS")
 
     def put_item(self, **request: Any) -> Any:
-        """The claim of an effect. Powertools makes it on conditions that let it replace an old one."""
+        """The claim of an effect. Powertools' conditions let it replace an old claim."""
         self._replaced.status = None
         answer = self._client.put_item(ReturnValues="ALL_OLD", **request)
         self._replaced.status = answer.get("Attributes", {}).get("status", {}).get("S")
@@ -147,7 +147,7 @@ class _Claims:
 
 
 class _Doubt(BaseException):
-    """A fault in doubt on its way past Powertools, which removes the claim of every Exception."""
+    """Carries a fault in doubt past Powertools, which removes the claim on every Exception."""
 
     def __init__(self, fault: Temporary) -> None:
         super().__init__(fault.reason)
@@ -190,7 +190,8 @@ class _Once:
         key = output_key(self._mail.envelope, owed.flow, owed.output.identity, part)
         tell = partial(tell_doubt, self._receipts.observer, self._mail, owed, part)
         result = self._receipts.run(key, effect, tell=tell, later=self._later)
-        # Said here, after the receipt: nothing may go wrong between an effect and its receipt.
+        # The log comes after the receipt, because nothing may fail between an effect and its
+        # receipt.
         about = {"id": self._mail.id, "flow": owed.flow, "output": owed.output.label, "part": part}
         if took_place(result):
             log.info("output done", extra=about | {"provider_id": shown(result)})
@@ -198,7 +199,7 @@ class _Once:
 
 
 class NoReceipts:
-    """`functions.bucket.runner.Receipts` where no output needs one."""
+    """`functions.bucket.runner.Receipts` if no output needs one."""
 
     def once(self, mail: Mail, owed: Owed, later: Later) -> Once:
         """Runs the effect."""
@@ -210,8 +211,8 @@ class NoReceipts:
 
 
 class NoTable:
-    """`functions.bucket.runner.Receipts` where they are needed and cannot be had: nothing is sent, and the
-    mails wait for whoever mends the deployment."""
+    """`functions.bucket.runner.Receipts` if outputs need them and there is no table: nothing is sent,
+    and the mails wait until the operator fixes the deployment."""
 
     def once(self, mail: Mail, owed: Owed, later: Later) -> Once:
         """Refuses."""

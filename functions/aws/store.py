@@ -11,14 +11,14 @@ from functions.aws.faults import error_code, fault_of, status_of
 from functions.bucket.store import Stored, Times, times_of
 
 _CONFLICTS: Final = 5
-"""Tries when another request for the same key is under way (409): it may still fail."""
+"""Attempts while another request for the same key is under way (409), because that one may fail."""
 
 
 def put_new(client: Any, what: str, **arguments: Any) -> bool:
-    """PutObject under a key that is free. False where it is taken. Raises DeliveryFault.
+    """PutObject under a free key. False if the key is taken. Raises DeliveryFault.
 
-    False may also mean that an earlier attempt of ours worked and its answer was lost: who needs to
-    know looks at the object.
+    False may also mean that an earlier attempt of this process worked and its answer was lost. A
+    caller that needs to know looks at the object.
     """
     for attempt in range(_CONFLICTS):
         try:

@@ -146,11 +146,11 @@ class AwsOutputOptions(OutputOptions):
 
     @property
     def ascii_recipients(self) -> bool:
-        """Whether mail goes to the envelope's recipients through SES, which knows no SMTPUTF8."""
+        """True if mail goes to the envelope's recipients through SES, which does not support SMTPUTF8."""
         return self.ses is not None and self.send_raw_email_options.destinations is None
 
     def identity(self) -> str:
-        """The name, else the destinations: bucket and key, queue, and whom SES sends for."""
+        """The name, else the destinations: bucket and key, queue, and the identities that SES sends for."""
         if self.name is not None:
             return self.name
         parts = ["aws"]

@@ -1,4 +1,4 @@
-"""Making the processor of an `aws` output; only the clients that it needs."""
+"""Makes the processor of an `aws` output, with only the clients that it needs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ log: Final = logging.getLogger("smtp_relay.output.aws")
 
 
 class AwsProcessor(Processor):
-    """Store to S3, publish to SQS, send through SES: those that the options ask for, in this order.
-    What fails leaves the later ones for the next attempt, which finds the earlier ones done."""
+    """Store to S3, publishes to SQS, sends through SES: the steps that the options ask for, in this
+    order. A failed step leaves the later ones to the next attempt, which finds the earlier ones
+    done."""
 
     def __init__(self, storage: Storage | None, queue: Any, sender: Any, clients: list[Any]) -> None:
         self._storage = storage

@@ -13,7 +13,7 @@ PASCAL = ConfigDict(alias_generator=to_pascal, defer_build=True)
 
 
 def given(options: OptionsModel) -> dict[str, Any]:
-    """What the file says, under AWS's names; nothing is built for a file that says nothing."""
+    """The parameters of the file, under AWS's names. Builds nothing if the file has none."""
     return options.model_dump(by_alias=True, exclude_none=True) if options.model_fields_set else {}
 
 

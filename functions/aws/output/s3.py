@@ -18,7 +18,7 @@ class S3Target:
         self._client = client
         self._bucket = bucket
         self._options = given(options)
-        # Who owns the bucket holds for looking at its objects too.
+        # ExpectedBucketOwner also applies to HeadObject.
         expected = {"ExpectedBucketOwner", "RequestPayer"}
         self._shared = {name: value for name, value in self._options.items() if name in expected}
 
