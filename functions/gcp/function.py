@@ -31,11 +31,11 @@ MEMORY: Final = "SMTP_RELAY_MEMORY"
 """Environment variable with the instance's memory in MiB, 1024 by default."""
 
 LAST_DELIVERY: Final = 5
-"""From this delivery of a message on a mail that fails is left to the sweep: the dead-letter topic is
-for doorbells whose run crashed."""
+"""From this delivery of a message on, a failing mail is left to the sweep: the dead-letter topic is for
+notifications whose run crashed."""
 
 LAST_RETURN: Final = 9
-"""The same for mails that only lack of time or room held up; the subscription gives up after 10."""
+"""The same for mails that only a lack of time or room delayed; the subscription gives up after 10."""
 
 ACKNOWLEDGED: Final = 204
 LATER: Final = 503
@@ -79,8 +79,8 @@ class CloudRunFunction:
         self._swept = -1.0
 
     def handle(self, body: Any) -> tuple[int, dict[str, Any] | None]:
-        """One request: a push, or `{"sweep": true}`. Gives the answer's status and, of a sweep, what it
-        found."""
+        """One request: a push, or `{"sweep": true}`. Returns the answer's status and, of a sweep, its
+        counts."""
         started = time.monotonic()
 
         def seconds_left() -> float:
@@ -106,7 +106,7 @@ class CloudRunFunction:
             )
 
     def _answer(self, bell: GcsNotification, run: Run) -> int:
-        """204 acknowledges the message, 503 has it come again after the subscription's backoff."""
+        """204 acknowledges the message, 503 makes it come again after the subscription's backoff."""
         if run.fate is Fate.FOREIGN:
             log.warning("a key that is not ours", extra={"key": bell.key})
         if run.fate is not Fate.LATER:
@@ -127,7 +127,7 @@ class CloudRunFunction:
             log.error("the sweep failed", extra={"reason": fault.reason})
             return LATER, None
         self._swept = now
-        # Metrics are made from this entry: an age of 0 stands for none.
+        # Metrics are made from this entry: an age of 0 means no mail.
         told = found._asdict() | {"oldest": round(found.oldest or 0.0, 3)}
         log.info("swept", extra=told)
         return 200, told
