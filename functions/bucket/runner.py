@@ -329,7 +329,7 @@ class BucketLedger:
                 try:
                     return effect()
                 except Temporary as fault:
-                    # The record comes before the claim goes, because then a crash loses neither.
+                    # The doubt is logged before the claim goes, because a crash may come in between.
                     if fault.in_doubt:
                         self._home.doubt(mail, owed, part, fault.reason)
                     raise

@@ -47,7 +47,7 @@ class SesClosed(Temporary):
 
 class Account:
     """One account in one region, as one process may use it. `rate` is called once, at the first mail,
-    and gives recipients a second; zero, a negative number or None is no limit."""
+    and gives recipients a second; zero or a negative number is no limit."""
 
     def __init__(
         self,
