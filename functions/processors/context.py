@@ -1,4 +1,4 @@
-"""What an output's `build()` is given besides its options."""
+"""The arguments of an output's `build()` besides its options."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 class BuildContext:
     """The surroundings of one process's outputs.
 
-    `working_folder` is absolute; relative paths of options start there. `durable` asks for fsync before
-    the receipt (`spool.durability`). `staging` is a folder of the local spool where outputs may keep
-    temporary files, None where there is no local spool. `resolve_secret` turns a secret option as
-    written (`env:NAME`, `file://PATH`, `ssm:/name` … or the text itself) into its value; it raises
-    ConfigError where that cannot be had.
+    `working_folder` is absolute; relative paths of options start there. `durable` asks for fsync
+    before the receipt (`spool.durability`). `staging` is a folder of the local spool where outputs
+    may keep temporary files, None if there is no local spool. `resolve_secret` turns a secret
+    option as written (`env:NAME`, `file://PATH`, `ssm:/name` … or the text itself) into its value;
+    it raises ConfigError if the value is not available.
     """
 
     working_folder: Path

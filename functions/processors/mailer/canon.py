@@ -1,6 +1,6 @@
-"""Relaxed canonicalization (RFC 6376 sections 3.4.2 and 3.4.4) on octets, in linear time.
+"""Relaxed canonicalization (RFC 6376 sections 3.4.2 and 3.4.4) on bytes, in linear time.
 
-The mail's lines end in CRLF; a piece never ends within one (`smtp.lines.crlf_lines`).
+The mail's lines end in CRLF; a piece never ends within one (`smtp_client.lines.crlf_lines`).
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ def relaxed_field(name: bytes, value: bytes) -> bytes:
 
 
 class RelaxedBody:
-    """The SHA-256 of a body's canonical form, which is hashed as the body comes in."""
+    """The SHA-256 of a body's canonical form, which is hashed piece by piece."""
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
-        self._lines = 0  # line ends that are hashed only when more text comes
+        self._lines = 0  # line ends that are hashed only if more text comes
         self._blank = False  # white space before them, which may end a line
         self._empty = True
 
     def feed(self, piece: bytes) -> None:
-        """Take the next octets."""
+        """Take the next bytes."""
         if self._blank:
             piece = b" " + piece
         piece = _squeezed(piece)
@@ -45,7 +45,7 @@ class RelaxedBody:
         self._lines += (len(piece) - len(text)) // 2
 
     def digest(self) -> bytes:
-        """The hash of the whole body; nothing may be fed after it."""
+        """The hash of the whole body; `feed` must not be called after it."""
         if not self._empty:
             self._hash.update(CRLF)
         return self._hash.digest()
@@ -58,8 +58,8 @@ class RelaxedBody:
 
 
 def _squeezed(piece: bytes) -> bytes:
-    """Runs of white space as one space, none before a CRLF. Each pass halves the runs, so that a
-    long run costs no more than its own length twice."""
+    """Runs of white space as one space, none before a CRLF. Each pass halves the runs, so a long run
+    costs no more than twice its own length."""
     if b"\t" in piece:
         piece = piece.replace(b"\t", b" ")
     while b"  " in piece:
