@@ -1,4 +1,4 @@
-"""Dead letters of a local spool; works beside the server that owns it."""
+"""Dead letters of a local spool; works beside the server that owns the spool."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class FolderDeadLetters:
         return Shown(record, None, b"")
 
     def replay(self, record: DeadRecord, *, now: bool) -> None:
-        # The server sees within a second that the database changed: there is no bell to ring.
+        # The server sees within a second that the database changed, so it needs no notification.
         for part, db in self._parts:
             with _writing(part, db):
                 row = db.execute("SELECT seq FROM mail WHERE id = ?", (record.id,)).fetchone()
@@ -95,7 +95,7 @@ class FolderDeadLetters:
         part, db = self._parts[0]
         with _writing(part, db):
             again = envelope.model_copy(update={"replay": envelope.replay + 1})
-            # Large bodies too go into the database: nobody but the owner may add files.
+            # Large bodies also go into the database, because only the owner may add files.
             db.execute(
                 "INSERT INTO mail (seq, id, received, envelope, body, next) VALUES (?, ?, ?, ?, ?, ?)",
                 (
@@ -130,7 +130,7 @@ class FolderDeadLetters:
 
 
 def _record(text: object) -> DeadRecord | None:
-    """None for what is no dead record."""
+    """None for a row that is not a dead record."""
     try:
         return DeadRecord.model_validate_json(text) if isinstance(text, bytes | str) else None
     except ValidationError:
@@ -138,7 +138,7 @@ def _record(text: object) -> DeadRecord | None:
 
 
 def _envelope(text: object) -> Envelope | None:
-    """None for what is no envelope."""
+    """None for a text that is not an envelope."""
     try:
         return from_json(text) if isinstance(text, bytes | str) else None
     except UnknownEnvelope:
@@ -146,7 +146,7 @@ def _envelope(text: object) -> Envelope | None:
 
 
 def _start(part: layout.Part, mail_id: str, body: object) -> bytes:
-    """The first bytes of a stored mail, whatever became of it."""
+    """The first bytes of a stored mail, damaged or not."""
     if body is not None:
         return body[:HEAD] if isinstance(body, bytes) else b""
     try:
