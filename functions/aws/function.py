@@ -88,7 +88,7 @@ class LambdaFunction:
                 return self._sweep(seconds_left)
             if isinstance(event, dict) and _is_batch(event.get("Records")):
                 return self._batch(event, context, seconds_left)
-            log.error("an event that is not ours", extra={"event": str(event)[:500]})
+            log.error("ignored a foreign event", extra={"event": str(event)[:500]})
             return {"batchItemFailures": []}
         finally:
             self.observer.flush()
@@ -141,7 +141,7 @@ class LambdaFunction:
             bells = doorbells(record.get("body", ""), self._bucket)
         except ForeignMessage as reason:
             log.warning(
-                "a message that is not ours", extra={"reason": str(reason), "doorbell": record["messageId"]}
+                "ignored a foreign message", extra={"reason": str(reason), "doorbell": record["messageId"]}
             )
             return None
         runs = [self._run(bell, receives, seconds_left) for bell in bells]
@@ -164,7 +164,7 @@ class LambdaFunction:
             return Run(Fate.LATER, cut_short=True)
         run = self.home.run(bell.key, attempts=receives - 1, seconds_left=seconds_left, stored=bell.stored)
         if run.fate is Fate.FOREIGN:
-            log.warning("a key that is not ours", extra={"key": bell.key})
+            log.warning("ignored a foreign key", extra={"key": bell.key})
         elif run.fate is Fate.FINISHED:
             self.observer.count("Finished")
         if run.report is not None and any(

@@ -26,14 +26,14 @@ def doorbells(body: str, bucket: str) -> list[S3Notification]:
     try:
         event = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise ForeignMessage(f"no JSON: {error}") from error
+        raise ForeignMessage(f"not JSON:  {error}") from error
     if not isinstance(event, dict):
-        raise ForeignMessage("no event of S3")
+        raise ForeignMessage("not an event of S3")
     if event.get("Event") == _TEST:
         raise ForeignMessage("S3's test event")
     records = event.get("Records")
     if not isinstance(records, list) or not records:
-        raise ForeignMessage("no event of S3")
+        raise ForeignMessage("not an event of S3")
     found = [_read(record, bucket) for record in records]
     bells = [each for each in found if isinstance(each, S3Notification)]
     if not bells:

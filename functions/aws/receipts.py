@@ -98,7 +98,7 @@ class DynamoReceipts:
             later.append(partial(self._forget, key, doubt.fault))
             raise doubt.fault from None
         except (IdempotencyAlreadyInProgressError, IdempotencyInconsistentStateError) as error:
-            raise Temporary("another run is at it", enhanced="4.3.2", retry_after=BUSY) from error
+            raise Temporary("another run works on it", enhanced="4.3.2", retry_after=BUSY) from error
         except IdempotencyPersistenceLayerError as error:
             if ran.fault is not None:
                 raise ran.fault from error
@@ -114,7 +114,7 @@ class DynamoReceipts:
         try:
             self._layer.delete_record(data=key, exception=fault)  # type: ignore[arg-type]
         except Exception as error:  # noqa: BLE001 - then it runs out by itself
-            log.warning("a claim could not be given back", extra={"reason": str(error)})
+            log.warning("a claim could not be released", extra={"reason": str(error)})
 
 
 def _take(*, receipt: str, effect: Callable[[], str | None]) -> str | None:

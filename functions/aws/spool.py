@@ -126,9 +126,9 @@ class SqsNotifier:
             try:
                 answer = client.send_message_batch(QueueUrl=url, Entries=entries)
             except Exception as error:
-                raise fault_of(error, f"ring at {url}") from error
+                raise fault_of(error, f"notify {url}") from error
             if answer.get("Failed"):
-                raise Temporary(f"ring at {url}: {answer['Failed'][0].get('Message', 'refused')}")
+                raise Temporary(f"notify {url}: {answer['Failed'][0].get('Message', 'refused')}")
 
     def _opened(self) -> tuple[Any, str]:
         if self._queue is None:

@@ -142,7 +142,7 @@ class Home:
         try:
             data = self.store.read(key)
             if data is None:
-                log.info("nothing owed", extra={"id": mail_id})
+                log.info("nothing to deliver", extra={"id": mail_id})
                 return Run(Fate.GONE)
             envelope, content = split_object(data)
             if envelope.id != mail_id:
@@ -302,7 +302,7 @@ class _Provider:
         try:
             return self._store.times(self._key)
         except DeliveryFault as fault:
-            log.warning("the age cannot be seen", extra={"key": self._key, "reason": fault.reason})
+            log.warning("the age cannot be read", extra={"key": self._key, "reason": fault.reason})
             return None
 
 

@@ -103,7 +103,7 @@ def sweep(
         ring(some)
         rung += len(some)
     if strangers:
-        log.warning("objects in the spool that are no mails", extra={"count": strangers})
+        log.warning("objects in the spool that are not mails", extra={"count": strangers})
     return Swept(oldest, unfinished, dead, rung)
 
 

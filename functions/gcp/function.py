@@ -91,7 +91,7 @@ class CloudRunFunction:
         try:
             bell = doorbell(body, self._bucket)
         except ForeignMessage as reason:
-            log.warning("an event that is not ours", extra={"reason": str(reason)})
+            log.warning("ignored a foreign event", extra={"reason": str(reason)})
             return ACKNOWLEDGED, None
         return self._answer(bell, self._run(bell, seconds_left)), None
 
@@ -108,7 +108,7 @@ class CloudRunFunction:
     def _answer(self, bell: GcsNotification, run: Run) -> int:
         """204 acknowledges the message, 503 makes it come again after the subscription's backoff."""
         if run.fate is Fate.FOREIGN:
-            log.warning("a key that is not ours", extra={"key": bell.key})
+            log.warning("ignored a foreign key", extra={"key": bell.key})
         if run.fate is not Fate.LATER:
             return ACKNOWLEDGED
         if bell.attempt >= (LAST_RETURN if run.cut_short else LAST_DELIVERY):

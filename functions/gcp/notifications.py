@@ -36,13 +36,13 @@ def doorbell(push: Any, bucket: str) -> GcsNotification:
     """The object that a push names. Raises ForeignMessage."""
     message = push.get("message") if isinstance(push, Mapping) else None
     if not isinstance(message, Mapping):
-        raise ForeignMessage("no push of Pub/Sub")
+        raise ForeignMessage("not a push of Pub/Sub")
     attributes = message.get("attributes")
     if not isinstance(attributes, Mapping):
-        raise ForeignMessage("no notification of Cloud Storage: it has no attributes")
+        raise ForeignMessage("not a notification of Cloud Storage: it has no attributes")
     kind, there, key = (attributes.get(name) for name in ("eventType", "bucketId", "objectId"))
     if not isinstance(there, str) or not isinstance(key, str) or not key:
-        raise ForeignMessage("no notification of Cloud Storage: it names no object")
+        raise ForeignMessage("not a notification of Cloud Storage: it names no object")
     if kind != FINALIZE:
         raise ForeignMessage(f"an event that stores nothing: {str(kind)[:100]}")
     if there != bucket:

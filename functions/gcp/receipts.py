@@ -186,7 +186,7 @@ class GcsReceipts:
         try:
             self._store.delete_generation(f"{key}.claim", generation)
         except DeliveryFault as fault:
-            log.warning("a claim could not be given back", extra={"key": key, "reason": fault.reason})
+            log.warning("a claim could not be released", extra={"key": key, "reason": fault.reason})
 
     def _done(self, key: str) -> dict[str, Any] | None:
         data = self._store.read(f"{key}.done")
@@ -200,4 +200,4 @@ class GcsReceipts:
 
 
 def _busy(seconds: float) -> Temporary:
-    return Temporary("another run is at it", enhanced="4.3.2", retry_after=seconds)
+    return Temporary("another run works on it", enhanced="4.3.2", retry_after=seconds)

@@ -77,7 +77,7 @@ class PubSubNotifier:
         try:
             client.publish(topic=path, messages=messages, retry=None, timeout=_TIMEOUT)
         except Exception as error:
-            raise fault_of(error, f"ring at {path}") from error
+            raise fault_of(error, f"notify {path}") from error
 
 
 def find_topic(options: SpoolOptions, store: GcsStore, environ: Mapping[str, str]) -> str:

@@ -152,7 +152,7 @@ class Part:
                 raise ConfigError(
                     f"spool {self.folder}",
                     f"was written by another version (layout {version}, this one reads {LAYOUT})",
-                    "let that version deliver what is in it, or name another spool",
+                    "let that version deliver its mails, or name another spool",
                 )
             db.execute("PRAGMA journal_mode = WAL")
             db.executescript(TABLES)
@@ -259,12 +259,12 @@ class Part:
         attempts = attempts if isinstance(attempts, int) and 0 <= attempts < 2**31 else 0
         try:
             if not isinstance(text, bytes | str):
-                raise UnknownEnvelope("the envelope is no text")
+                raise UnknownEnvelope("the envelope is not text")
             envelope = from_json(text)
             if envelope.id != mail_id:
                 raise UnknownEnvelope(f"the envelope is that of {envelope.id[:100]}")
             if not isinstance(body, bytes | None):
-                raise UnknownEnvelope("the body is no bytes")
+                raise UnknownEnvelope("the body is not bytes")
         except UnknownEnvelope as error:
             told = received if isinstance(received, int) and 0 <= received <= LAST else None
             raise UnreadableRow(str(mail_id), told, attempts, str(error)) from error

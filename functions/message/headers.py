@@ -218,7 +218,7 @@ def _field(key: str, name: str, value: object) -> bytes:
         raise ValueError(f"{key!r}: the value holds a line break or another control character")
     line = f"{name}: {text}".rstrip().encode()
     if len(line) > MAX_LINE:
-        raise ValueError(f"{key!r}: the field is longer than {MAX_LINE} octets (RFC 5322 section 2.1.1)")
+        raise ValueError(f"{key!r}: the field is longer than {MAX_LINE} bytes (RFC 5322 section 2.1.1)")
     return line + CRLF
 
 
@@ -262,7 +262,7 @@ class HeadCollector:
         end = data.find(b"\r\n\r\n", max(0, seen - 3)) if self._started else -1
         # Without the empty line the block is at most one byte shorter than the bytes received.
         if self._started and (end + 2 if end >= 0 else len(data) - 1) > self._limit:
-            raise HeaderTooLarge(f"the header is larger than {self._limit} octets")
+            raise HeaderTooLarge(f"the header is larger than {self._limit} bytes")
         if end < 0:
             if not seen:
                 self._buffer += chunk
@@ -277,7 +277,7 @@ class HeadCollector:
         if not self._started:
             return self._without_header()
         if len(self._buffer) > self._limit:
-            raise HeaderTooLarge(f"the header is larger than {self._limit} octets")
+            raise HeaderTooLarge(f"the header is larger than {self._limit} bytes")
         self.head = bytes(self._buffer)
         self._buffer = bytearray()
         return b""

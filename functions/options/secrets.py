@@ -132,7 +132,7 @@ class SecretResolver:
         except OSError as error:
             raise ConfigError(reference, f"cannot be read: {error.strerror}", f"looked for {path}") from error
         if len(data) > _MAX_FILE:
-            raise ConfigError(reference, "is larger than 1 MiB", "no secret is")
+            raise ConfigError(reference, "is larger than 1 MiB", "a secret is smaller")
         return data
 
     def _variable(self, name: str) -> str:

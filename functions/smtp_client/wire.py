@@ -76,7 +76,7 @@ class Wire:
             line = self._line(deadline)
             match = _LINE.fullmatch(line)
             if match is None or len(lines) >= MAX_LINES:
-                raise Lost(f"this is no SMTP reply: {clean(repr(line[:80]))}")
+                raise Lost(f"this is not an SMTP reply: {clean(repr(line[:80]))}")
             lines.append((match[3] or b"").decode("utf-8", "replace"))
             if match[2] != b"-":
                 return Reply(int(match[1]), tuple(lines))

@@ -93,7 +93,7 @@ def _account_rate(client: Any) -> float:
         quota = client.get_account()["SendQuota"]
         return float(quota["MaxSendRate"])
     except Exception as error:  # noqa: BLE001 - whatever keeps the rate from us, 1 a second is safe
-        log.warning("SES does not say its send rate: 1 a second", extra={"reason": str(error)})
+        log.warning("SES does not state its send rate: 1 a second is used", extra={"reason": str(error)})
         return 1.0
 
 

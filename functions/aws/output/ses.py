@@ -49,7 +49,7 @@ class Sender:
         """Send to all recipients, in parts of 50, each part once. Raises Temporary while a part can
         still succeed, else Permanent if a part cannot."""
         if job.mail.content.size > MAX_RAW:
-            raise Permanent(f"SES takes mails of at most {MAX_RAW} octets", enhanced="5.3.4")
+            raise Permanent(f"SES takes mails of at most {MAX_RAW} bytes", enhanced="5.3.4")
         recipients = addressed(self._destinations or job.recipients)
         failed: list[tuple[Permanent, list[str]]] = []
         for part, at in enumerate(range(0, len(recipients), MAX_RECIPIENTS)):

@@ -92,7 +92,7 @@ class Queue:
             return False
         self._room -= max(MAX_MESSAGE - int(found[1]), 0)
         if self._room < cloudevent.MIN_BYTES:
-            reason = f"{self._options.topic} takes messages of {found[1]} octets only, this one has {size}"
+            reason = f"{self._options.topic} takes messages of {found[1]} bytes at most, this one has {size}"
             raise Permanent(reason, enhanced="5.3.4") from error
         return True
 

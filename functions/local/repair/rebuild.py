@@ -77,7 +77,7 @@ def rebuild(part: Part, condemn: Condemn) -> Rebuilt:
             aside = part.folder / f"damaged-{time.time_ns() // 1_000_000}.db"
             old.replace(aside)
             extra = {"kept": str(aside)}
-            log.critical("the spool's database is damaged: what could be read of it goes on", extra=extra)
+            log.critical("the spool's database is damaged: its readable part is kept", extra=extra)
         _remove(old, new)
     return rebuilt
 
@@ -155,7 +155,7 @@ def _damage(part: Part, mail_id: object, envelope: object, body: object) -> str:
     if body is None and part.links(mail_id) > 1:
         # It was placed by a link, as the file of its only output, whose consumer may change it.
         return ""
-    return f"its {size} bytes are not the {known.size} that came in"
+    return f"it has {size} bytes instead of {known.size}"
 
 
 def measure(content: Content) -> tuple[int, str]:

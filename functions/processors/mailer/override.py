@@ -69,7 +69,7 @@ def text_field(name: str, value: str) -> bytes:
         else:
             lines[-1] += piece
     if any(len(line) > MAX_LINE for line in lines):
-        raise ValueError(f"{name}: a word is longer than {MAX_LINE} octets (RFC 5322 section 2.1.1)")
+        raise ValueError(f"{name}: a word is longer than {MAX_LINE} bytes (RFC 5322 section 2.1.1)")
     return "\r\n".join(lines).encode() + b"\r\n"
 
 

@@ -170,7 +170,7 @@ def decode(result: str | None, pending: Sequence[str]) -> Tally:
     """The results that a receipt holds for its recipients. Raises Temporary if it holds none, because
     then it is not known which recipients are served."""
     if result is None:
-        raise Temporary("the receipt does not tell which recipients were served", in_doubt=True)
+        raise Temporary("the receipt does not say which recipients were served", in_doubt=True)
     answer, _, rest = result.partition("\n")
     try:
         details = json.loads(rest) if rest else {}

@@ -129,7 +129,7 @@ class Transport(OptionsModel):
             return value
         found = service(name)
         if found is None:
-            raise ValueError(f"service: {name!r} is none of {', '.join(NAMES)}; give host and port")
+            raise ValueError(f"service: {name!r} is not one of {', '.join(NAMES)}; give host and port")
         return {"host": found.host, "port": found.port, "secure": found.secure, **value}
 
     @model_validator(mode="after")

@@ -122,7 +122,7 @@ def test_a_fault_leaves_no_claim(place: Place, fault: Exception) -> None:
 def test_a_claim_keeps_others_away(place: Place) -> None:
     with pytest.raises(Killed):
         place.once()("", killed)
-    with pytest.raises(Temporary, match="another run is at it"):
+    with pytest.raises(Temporary, match="another run works on it"):
         place.once()("", place.effect)
     assert (place.effects, place.doubts.count) == (0, 0)
 
@@ -224,7 +224,7 @@ def test_a_receipt_that_cannot_be_written_is_a_doubt(place: Place, monkeypatch: 
     with pytest.raises(Temporary, match="no receipt could be written") as caught:
         once("", place.effect)
     assert caught.value.in_doubt
-    with pytest.raises(Temporary, match="another run is at it"):
+    with pytest.raises(Temporary, match="another run works on it"):
         place.once()("", place.effect)
 
 

@@ -59,10 +59,10 @@ def test_our_own_notification_is_read_like_the_buckets() -> None:
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        (None, "no push"),
-        ([], "no push"),
-        ({}, "no push"),
-        ({"message": "x"}, "no push"),
+        (None, "not a push"),
+        ([], "not a push"),
+        ({}, "not a push"),
+        ({"message": "x"}, "not a push"),
         ({"message": {}}, "no attributes"),
         (push([]), "no attributes"),
         (push({}), "names no object"),

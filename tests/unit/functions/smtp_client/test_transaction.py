@@ -262,7 +262,7 @@ class TestParameters:
         with smarthost(extensions=("SIZE 50",)) as host:
             (said,) = send(pool(host.port)).refused.values()
             assert said.enhanced == "5.3.4"
-            assert "takes mails of 50 octets at most" in said.words
+            assert "takes mails of 50 bytes at most" in said.words
             assert lines(host, "MAIL") == []
 
     @pytest.mark.parametrize("size", ["SIZE", "SIZE 0", "SIZE what"])

@@ -121,7 +121,7 @@ def test_a_large_mail_is_not_held(tmp_path: Path) -> None:
 
 def test_a_header_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mailer_letter, "MAX_HEAD", 1_000)
-    with pytest.raises(Permanent, match="larger than 1000 octets") as caught:
+    with pytest.raises(Permanent, match="larger than 1000 bytes") as caught:
         Letter(make_mail(b"A: b\r\n" * 1_000), "f", same, nobody)
     assert caught.value.enhanced == "5.3.4"
 
