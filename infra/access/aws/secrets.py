@@ -32,7 +32,7 @@ def output_secrets(options: OutputOptions) -> Iterator[Secret]:
 
 
 def refusal(secret: Secret) -> str | None:
-    """Why the listener cannot be deployed with this secret; None where it can."""
+    """The reason why the listener cannot be deployed with this secret; None if it can."""
     if secret.scheme in SCHEMES:
         return None
     if secret.scheme == "plain":

@@ -55,9 +55,9 @@ class SpoolBucket(Construct):
         return None if self.key is None else self.key.key_arn
 
     def notify(self, queue: sqs.Queue) -> None:
-        """Let uploads notify a queue. S3 tests at once whether it may send there, so the queue's policy
-        comes first. The policy names the bucket by CloudFormation's future name, because the actual name
-        is not known yet."""
+        """Let uploads notify a queue. S3 tests at once if it may send there, so the queue's policy
+        comes first. The policy names the bucket by CloudFormation's future name, because the actual
+        name is not known yet."""
         partition, stack = Aws.PARTITION, Stack.of(self)
         queue.add_to_resource_policy(
             iam.PolicyStatement(
