@@ -16,8 +16,8 @@ from bench.measure import Sample
 
 BASE: Final = "stock"
 MARK: Final = "<!-- mail-auth -->"
-"""From here on RESULTS.md is bench/mailauth.py's."""
-_WIDE: Final = 1.5  # a server whose rates spread more than this is judged by CPU
+"""From this line on, RESULTS.md belongs to bench/mailauth.py."""
+_WIDE: Final = 1.5  # if a server's rates spread more than this, its CPU time decides
 
 _PAGE: Final = """\
 # Benchmark results
