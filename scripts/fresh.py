@@ -163,7 +163,7 @@ def clone() -> None:
         _git(there, "checkout", "--quiet", "--detach", head)
     say(f"cloned {head[:12]}")
     if _git(HERE, "status", "--porcelain"):
-        say("what is not committed is not tried")
+        say("uncommitted changes are not tried")
 
 
 def _git(folder: Path, *arguments: str) -> str:

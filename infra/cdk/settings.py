@@ -50,7 +50,7 @@ def read_settings(context: Callable[[str], Any]) -> Settings:
     default = Settings()
     without = frozenset(filter(None, str(context("without") or "").split(",")))
     if unknown := without - PARTS:
-        raise ConfigError(f"-c without={min(unknown)}", "is no part", f"parts are {', '.join(sorted(PARTS))}")
+        raise ConfigError(f"-c without={min(unknown)}", "is not one", f"parts are {', '.join(sorted(PARTS))}")
     platform = Platform(
         python=str(context("python") or default.platform.python),
         arch=str(context("arch") or default.platform.arch),

@@ -74,7 +74,7 @@ class Account:
         """Raises SesClosed while the account accepts no mail."""
         left = self._closed_until - self._clock()
         if left > 0:
-            raise SesClosed("SES takes no mail at the moment", enhanced="4.7.1", retry_after=left)
+            raise SesClosed("SES accepts no mail at the moment", enhanced="4.7.1", retry_after=left)
 
     def close(self, reason: str) -> SesClosed:
         """Stop asking for a while; returns the fault to raise."""

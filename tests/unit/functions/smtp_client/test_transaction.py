@@ -186,7 +186,7 @@ class TestLosses:
         self._fails("250 " + "x" * 100_000, "without end")
 
     def test_a_reply_of_endless_lines(self) -> None:
-        self._fails("\r\n".join(["250-x"] * 10_000) + "\r\n250 x", "no SMTP reply")
+        self._fails("\r\n".join(["250-x"] * 10_000) + "\r\n250 x", "not an SMTP reply")
 
     def _fails(self, reply: str, says: str) -> None:
         with (

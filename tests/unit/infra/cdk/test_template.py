@@ -515,7 +515,7 @@ def context_of(values: Mapping[str, Any]) -> Any:
 @pytest.mark.parametrize(
     ("context", "reason"),
     [
-        ({"without": "alarm"}, "is no part"),
+        ({"without": "alarm"}, "is not one"),
         ({"ephemeral": "yes"}, "neither true nor false"),
         ({"arch": "sparc"}, "not one of Lambda's"),
     ],

@@ -38,7 +38,7 @@ data "aws_iam_policy_document" "sweep" {
 
 resource "aws_scheduler_schedule" "sweep" {
   name                = "${var.name}-sweep"
-  description         = "Looks through the spool for what is owed"
+  description         = "Looks through the spool for unfinished mails"
   schedule_expression = "rate(5 minutes)"
 
   flexible_time_window {

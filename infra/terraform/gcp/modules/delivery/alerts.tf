@@ -25,7 +25,7 @@ resource "google_logging_metric" "gauges" {
 
   project         = var.project
   name            = "${var.name}-${each.key}"
-  description     = "What the sweep says of ${each.value.field}."
+  description     = "The sweep's figure for ${each.value.field}."
   filter          = local.swept
   value_extractor = "EXTRACT(jsonPayload.${each.value.field})"
 
@@ -105,7 +105,7 @@ resource "google_monitoring_alert_policy" "no_sweep" {
 
 resource "google_monitoring_alert_policy" "crashed" {
   project               = var.project
-  display_name          = "${var.name}: doorbells whose run crashed"
+  display_name          = "${var.name}: notifications whose run crashed"
   combiner              = "OR"
   notification_channels = var.notification_channels
 
@@ -138,7 +138,7 @@ locals {
     }
     in-doubt = {
       filter = "${local.said} AND jsonPayload.in_doubt=true"
-      title  = "calls got no answer: what they sent may be there twice"
+      title  = "calls got no answer: mails or messages may exist twice"
     }
   }
 }

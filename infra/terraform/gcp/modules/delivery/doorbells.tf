@@ -74,7 +74,7 @@ resource "google_cloud_scheduler_job" "sweep" {
   project          = var.project
   region           = var.region
   name             = "${var.name}-sweep"
-  description      = "Rings again for mail that is due, and counts what the spool holds."
+  description      = "Sends notifications for mail that is due, and counts the spool's mails."
   schedule         = "*/5 * * * *"
   time_zone        = "Etc/UTC"
   attempt_deadline = "${var.timeout + 20}s"

@@ -32,7 +32,7 @@ resource "google_cloudfunctions2_function" "delivery" {
   project     = var.project
   name        = "${var.name}-delivery"
   location    = var.region
-  description = "Runs the outputs of mails that the bucket ${var.bucket} holds."
+  description = "Runs the outputs of the mails in the bucket ${var.bucket}."
 
   build_config {
     runtime     = var.runtime

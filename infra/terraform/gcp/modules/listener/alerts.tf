@@ -3,7 +3,7 @@
 
 locals {
   # Where each kind's entries are. Machines of Container-Optimized OS name the container, Cloud Run the
-  # service or pool; beside a sidecar an application logs what it likes.
+  # service or pool; beside a sidecar the application logs in its own form.
   resource = local.grouped ? "gce_instance" : var.kind == "sidecar" ? "cloud_run_revision" : "cloud_run_worker_pool"
   origin = {
     gce_instance          = "log_id(\"cos_containers\") AND jsonPayload.\"cos.googleapis.com/container_name\"=\"${local.container}\""
@@ -108,7 +108,7 @@ resource "google_logging_metric" "certificate" {
 
   project         = var.project
   name            = "${var.name}-certificate-days"
-  description     = "Days until the listener's certificate ends, told once an hour."
+  description     = "Days until the listener's certificate ends, logged once an hour."
   filter          = "${local.said} AND jsonPayload.message=\"certificate\""
   value_extractor = "EXTRACT(jsonPayload.days)"
 

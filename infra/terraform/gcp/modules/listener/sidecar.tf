@@ -69,7 +69,7 @@ resource "google_cloud_run_v2_service" "sidecar" {
   lifecycle {
     precondition {
       condition     = var.application != null
-      error_message = "A sidecar stands beside an application: give application."
+      error_message = "A sidecar runs beside an application: give application."
     }
   }
 
