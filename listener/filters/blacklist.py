@@ -22,7 +22,7 @@ class BlacklistOptions(ListOptions):
 
 
 class Blacklist(Lists):
-    """Refuses what is listed, at each phase that its fields are about, and says nothing of the rest."""
+    """Refuses listed values, at each phase that its fields are about, and abstains otherwise."""
 
     guard = True
 

@@ -1,6 +1,6 @@
-"""`whitelist`: take mail by where it comes from, who sends it, or to whom it goes (SPEC section 4).
+"""`whitelist`: accept mail by client, sender or recipient (docs/filters/whitelist.md).
 
-`blacklist` has the same fields and looks them up in the same way.
+`blacklist` has the same fields and compares them in the same way.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _MAPPED: Final = ipaddress.ip_network("::ffff:0:0/96")  # RFC 4291 section 2.5.5
 
 
 def reverse_path(value: str) -> str:
-    """An exact reverse-path as it is compared; the null sender is "" or `<>`."""
+    """An exact reverse-path in the compared form; the null sender is "" or `<>`."""
     return "" if value == "<>" else address_key(value)
 
 
 def address(value: str) -> str:
-    """An exact address as it is compared: canonical, an IPv4-mapped one as IPv4. Raises ValueError."""
+    """An exact address in the compared form: canonical, an IPv4-mapped one as IPv4. Raises ValueError."""
     try:
         found = ipaddress.ip_address(value)
     except ValueError:
@@ -65,11 +65,11 @@ _MAKE: Final[Mapping[str, Callable[[Iterable[str]], Values]]] = {
     "ips": partial(Values, canonical=address, met=str, glob=fold_ascii),
     "domains": partial(Values, canonical=domain_key, glob=domain_glob),
 }
-"""How the values of a key are compared."""
+"""The comparison for the values of a key."""
 
 
 def _one(key: str) -> AfterValidator:
-    """Checks one value: compiled or parsed here to have its mistake told with its place."""
+    """Check one value: it is compiled or parsed here, because here its mistake is reported with its place."""
     return AfterValidator(partial(_checked, lambda value: _MAKE[key]((value,))))
 
 
@@ -82,7 +82,7 @@ Subnets = Annotated[tuple[Annotated[str, AfterValidator(partial(_checked, subnet
 
 
 class ListOptions(FilterOptions):
-    """What `whitelist` and `blacklist` compare with."""
+    """The values that `whitelist` and `blacklist` compare with."""
 
     from_: Paths | None = Field(default=None, alias="from")
     """Reverse-paths; the null sender is `""` or `<>`."""
@@ -100,7 +100,7 @@ class ListOptions(FilterOptions):
     """Clients' networks, `10.0.0.0/8` or `2001:db8::/32`."""
 
     def values(self) -> Mapping[str, tuple[str, ...]]:
-        """The values by key; a key that is not given, or holds nothing, is not in it."""
+        """The values by key; keys that are missing or empty are left out."""
         given = {
             "from": self.from_,
             "to": self.to,
@@ -147,8 +147,8 @@ class WhitelistOptions(ListOptions):
     type: Literal["whitelist"]
 
     def identifies(self, operator: Operator) -> bool:
-        """By the client's address, network or name. A reverse-path is whatever the client says, and a
-        recipient says nothing about who sends."""
+        """True for the client's address, network or name. A client can state any reverse-path, and a
+        recipient says nothing about the sender."""
         values = self.values()
         client = [anybody.TESTS[key](values[key]) for key in anybody.TESTS if key in values]
         said = "from" in values or "to" in values
@@ -195,7 +195,7 @@ class Networks:
 
 
 class Lists(Filter):
-    """What `whitelist` and `blacklist` share: the values, and when each is looked up."""
+    """The shared part of `whitelist` and `blacklist`: the values, and the phase of each."""
 
     def __init__(self, name: str, options: ListOptions) -> None:
         super().__init__(name)
@@ -214,7 +214,7 @@ class Lists(Filter):
         self.phases = frozenset(p for p, fields in phases.items() if any(f is not None for f in fields))
 
     def client(self, session: Session) -> bool | None:
-        """Whether the client is listed; None where its name decides, and DNS did not answer."""
+        """True if the client is listed; None if its name decides, and DNS did not answer."""
         listed = (
             session.ip in self._ips
             or (self._by_name and session.name in self._domains)
@@ -230,7 +230,7 @@ class Lists(Filter):
 
 
 class Whitelist(Lists):
-    """Accepts what is listed and refuses the rest, at each phase that its fields are about.
+    """Accepts listed values and refuses all others, at each phase that its fields are about.
 
     `ips`, `domains` and `subnets` are alternatives of each other.
     """
