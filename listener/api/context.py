@@ -1,4 +1,4 @@
-"""What the building of a filter may lean on besides its options."""
+"""The arguments of a filter's `build()` besides its options."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from functions.options.secrets import SecretResolver
 
 @dataclass(frozen=True, slots=True)
 class BuildContext:
-    """Handed to every filter's `build(options, name, context)`.
+    """The context of every filter's `build(options, name, context)`.
 
-    `folder` is the absolute working folder that relative paths of the configuration start from,
-    `environ` the environment at start, `secrets` what `Secret.resolve` takes. `filter_timeout` is
-    how many seconds a filter may take to answer.
+    `folder` is the absolute working folder, where relative paths of the configuration start.
+    `environ` is the environment at start, `secrets` the argument of `Secret.resolve`.
+    `filter_timeout` is the number of seconds that a filter has to answer.
     """
 
     folder: Path
