@@ -1,4 +1,4 @@
-"""Whether spool, delivery and outputs fit together, and the place they run."""
+"""Checks if spool, delivery and outputs fit together, and fit the place where they run."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _SMTP_PORT = 25
 
 
 def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
-    """Spool and delivery first, then what the deliverer cannot run."""
+    """Spool and delivery first, then the outputs that the deliverer cannot run."""
     spool = config.spool
     who = "this process" if config.mode == "in-process" else "a function that the bucket's events wake"
     yield note("", f"spool {spool.url}; outputs are run by {who}")
-    # Of a deployment with a function, it is the function that delivers.
+    # In a deployment with a function, the function delivers.
     tell = warning if setting.platform is None else error
     if not spool.in_bucket and config.mode == "events":
         yield tell("delivery.mode", "a folder raises no events: mail stays in the spool (use in-process)")
@@ -33,7 +33,7 @@ def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
 
 
 def folder_findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
-    """Whether a folder is a safe place for the spool; said at the start of a server as well."""
+    """Check that a folder is a safe place for the spool; a starting server logs the finding as well."""
     leaving = sorted({one.type for _, one in _all(config) if not one.local})
     platform = setting.platform or platform_of(setting.environ)
     if platform is not None:
@@ -56,7 +56,7 @@ def folder_findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
 
 
 def _function(config: RelayConfig) -> Iterator[Finding]:
-    """What a cloud function cannot run, and secrets it cannot read."""
+    """Outputs that a cloud function cannot run, and secrets that it cannot read."""
     own = _CLOUD_OF[config.spool.scheme]
     for path, output in _all(config):
         if not output.runs_in:

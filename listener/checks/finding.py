@@ -27,8 +27,8 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """The context of a check: the working folder, the environment, whether strangers reach the listeners
-    at any address (`public`), and the platform, if known."""
+    """The context of a check: the working folder, the environment, the platform, if known, and
+    `public`, which says that strangers reach the listeners at any address."""
 
     folder: Path
     environ: Mapping[str, str]

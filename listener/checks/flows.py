@@ -1,4 +1,4 @@
-"""What each flow takes and where it goes; which flows can never take anything."""
+"""What each flow takes and does; flows that can never take a mail."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from listener.filters.registry import FILTERS
 
 
 def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
-    """Flow by flow: what it takes, what it does, why it never can."""
+    """For each flow: its mails, its outputs, and the reason if it never takes a mail."""
     if not config.flows:
         yield warning("flows", "there is no flow: every client is refused")
     for name, flow in config.flows.items():
@@ -33,7 +33,7 @@ def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
 
 
 def never_accepts(config: RelayConfig, name: str, environ: Mapping[str, str]) -> str:
-    """Why a flow can never take a mail; "" when it can."""
+    """The reason why a flow can never take a mail; "" if it can."""
     flow = config.flows[name]
     if not flow.filters:
         return "it has no filter"
@@ -53,7 +53,7 @@ def never_accepts(config: RelayConfig, name: str, environ: Mapping[str, str]) ->
 
 
 def _offered(config: RelayConfig, flow: FlowConfig) -> tuple[bool, bool]:
-    """Whether clients of the flow's listeners can authenticate, and whether their names are looked up."""
+    """Two booleans: clients of the flow's listeners can authenticate, and their names are looked up."""
     served = [one.options for one in config.resolved_listeners() if serves(flow, one)]
     return (
         any(not one.auth_disabled for one in served),
@@ -74,7 +74,7 @@ def _described(flow: FlowConfig) -> str:
 def _availability(config: RelayConfig, flow: FlowConfig, path: str) -> Iterator[Finding]:
     for index, options in enumerate(flow.filters):
         yield from _built(FILTERS, options.type, f"{path}.filters[{index}]")
-    # Outputs that events bring to a function are built there.
+    # Outputs that a function runs on events are built there.
     for index, output in enumerate(flow.outputs if config.mode == "in-process" else ()):
         yield from _built(OUTPUTS, output.type, f"{path}.outputs[{index}]")
 

@@ -1,4 +1,4 @@
-"""The differences from loopingz/smtp-relay that touch a file, on purpose (SPEC section 3)."""
+"""The intended differences from loopingz/smtp-relay that concern this file (docs/migrating.md)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from listener.config.relay import FlowConfig, RelayConfig
 
 
 def differences(config: RelayConfig) -> Iterator[str]:
-    """One line for each difference, with the part of the file that it touches."""
+    """One line for each difference, with the part of the file that it concerns."""
     for name, flow in config.flows.items():
         yield from _of_flow(config, f"flows.{name}", flow)
     if _could_pass_otherwise(config):
@@ -39,7 +39,7 @@ def _of_flow(config: RelayConfig, path: str, flow: FlowConfig) -> Iterator[str]:
 
 
 def _could_pass_otherwise(config: RelayConfig) -> bool:
-    """Whether something checks credentials, and a mail may be taken whatever it says of them."""
+    """True if a filter checks credentials, and a mail may be taken with any credentials."""
     flows = [flow for flow in config.flows.values() if any(one.checks_credentials for one in flow.filters)]
     beside = any(flow.filters_operator == "OR" and len(flow.filters) > 1 for flow in flows)
     return bool(flows) and (len(config.flows) > 1 or beside)
@@ -56,7 +56,7 @@ def _of_filter(path: str, options: FilterOptions) -> Iterator[str]:
 
 def _of_listeners(config: RelayConfig) -> Iterator[str]:
     if config.listeners:
-        pass  # the reference knows one port only
+        pass  # the reference has only one port
     elif config.bind is None:
         yield "bind: not given means 127.0.0.1 here; the reference listened on every address"
     else:

@@ -20,12 +20,12 @@ def platform_of(environ: Mapping[str, str]) -> Literal["fargate", "cloud-run"] |
 
 
 def in_container(environ: Mapping[str, str]) -> bool:
-    """Whether this process runs in a container."""
+    """True if this process runs in a container."""
     return "KUBERNETES_SERVICE_HOST" in environ or any(mark.exists() for mark in _MARKS)
 
 
 def on_container_disk(folder: Path) -> bool:
-    """Whether a folder (or its future place) is on the disk of `/`, which vanishes with a container."""
+    """True if a folder (or its future place) is on the disk of `/`, which vanishes with a container."""
     place = folder.absolute()
     while not place.exists():
         place = place.parent
