@@ -91,9 +91,9 @@ def written_pairs(pairs: Collection[tuple[str, Any]]) -> str:
 
 
 def _nothing_to_quote(joined: str, count: int) -> bool:
-    """Whether `key=value` pairs need no quotes. One check of all pairs is much cheaper than one for
+    """True if `key=value` pairs need no quotes. One check of all pairs is much cheaper than one for
     each: without the plain characters there remain one equals sign for each pair and the blanks between
-    them, so that no value contains either."""
+    them, so no value contains either."""
     octets = joined.encode("utf-8", "replace")
     return (
         octets.translate(None, _PLAIN) == b"= " * (count - 1) + b"="
