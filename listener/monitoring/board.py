@@ -1,9 +1,9 @@
 """Shared metrics: every worker writes its figures there, and the parent can read them at any moment.
 
-Each worker has a region of shared memory: a header, an array of doubles (the values), and a directory
-that grows by one JSON line per new series and gives the place of its values. Only the worker writes to
-its region, with plain stores; readers take no lock. A worker that replaces a dead one continues from the
-same values, so that counters never fall.
+Each worker has a region of shared memory: a header, an array of doubles (the values), and a
+directory that grows by one JSON line per new series and gives the place of its values. Only the
+worker writes to its region, with plain stores; readers take no lock. A worker that replaces a dead
+one continues from the same values, so counters never fall.
 """
 
 from __future__ import annotations
