@@ -1,5 +1,5 @@
-"""What several parts of a local spool hold, told as one: a server that has fewer workers than before
-delivers the parts of those that are gone."""
+"""Adds up the backlogs of several parts of a local spool. A server with fewer workers than before
+delivers the parts of the missing ones."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Held = tuple[float | None, int, int]
 
 
 class Backlogs:
-    """Adds up what the parts of one process say."""
+    """Adds up the figures of the parts of one process."""
 
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
         self._held: dict[PartObserver, Held] = {}
 
     def part(self) -> PartObserver:
-        """Whom one more part tells."""
+        """Returns an observer for one more part."""
         return PartObserver(self, self._observer)
 
     def tell(self, part: PartObserver, held: Held) -> None:
@@ -32,7 +32,7 @@ class Backlogs:
 
 
 class PartObserver:
-    """`functions.delivery.events.Observer` for one part: all but the backlog goes straight on."""
+    """`functions.delivery.events.Observer` for one part: it passes on every event except the backlog."""
 
     def __init__(self, all_parts: Backlogs, observer: Observer) -> None:
         self._all_parts = all_parts
@@ -44,5 +44,5 @@ class PartObserver:
         self.spool_error = observer.spool_error
 
     def backlog(self, oldest: float | None, unfinished: int, dead: int) -> None:
-        """What this part holds."""
+        """The figures of this part."""
         self._all_parts.tell(self, (oldest, unfinished, dead))

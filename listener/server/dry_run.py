@@ -1,7 +1,7 @@
-"""Trying a configuration before it is taken up, in a process that ends with the attempt.
+"""Tries a configuration before a reload uses it, in a process that ends with the attempt.
 
-Several workers share one configuration, and one of them that dies is started again with it: it has to be
-known that it can be carried out, not only that it can be read.
+Several workers share one configuration, and a worker that dies is started again with it. So it must
+be known that a worker can serve it, not only that it can be read.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ _LOOK_EVERY: Final = 0.02
 
 
 class _NoSpool:
-    """Stands where the spool would: nothing is taken in an attempt."""
+    """Replaces the spool, because an attempt receives no mail."""
 
     capture_folder = Path(os.devnull)
 
 
 def can_be_carried_out(config: RelayConfig, around: Surroundings) -> bool:
-    """Whether a worker could serve this configuration; what is in the way is logged. For a parent
+    """True if a worker could serve this configuration; the reason against it is logged. For a parent
     without threads: it forks, and waits."""
     pid = os.fork()
     if not pid:
@@ -64,7 +64,7 @@ def can_be_carried_out(config: RelayConfig, around: Surroundings) -> bool:
 
 
 def _attempt(config: RelayConfig, around: Surroundings) -> int:
-    # Not the parent's handlers, which speak to its workers.
+    # The parent's handlers would speak to its workers, so they are replaced.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

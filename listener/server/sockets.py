@@ -13,7 +13,7 @@ Sockets = list[socket.socket]
 
 
 def reuseport_socket(sock: socket.socket) -> list[socket.socket]:
-    """Another socket on the same address, which was bound to be shared."""
+    """Another socket on the same address, which was bound as shared."""
     made = socket.socket(sock.family, sock.type, sock.proto)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -24,7 +24,7 @@ def reuseport_socket(sock: socket.socket) -> list[socket.socket]:
 
 
 def bind(host: str, port: int, *, shared: bool) -> list[socket.socket]:
-    """Sockets bound to one address; `localhost` is 127.0.0.1, and "" or "*" everything."""
+    """Sockets bound to one address; `localhost` is 127.0.0.1, and "" or "*" every address."""
     host = {"localhost": "127.0.0.1", "*": "", "::": ""}.get(host, host)
     try:
         found = socket.getaddrinfo(
@@ -70,7 +70,7 @@ def _bind_problem(error: OSError) -> str:
 
 
 def announce(sockets: Sequence[tuple[Listener, Sockets]]) -> None:
-    """Say where the server listens, one line for each address."""
+    """Log the server's addresses, one line for each."""
     for listener, bound in sockets:
         kind = "lmtp" if listener.options.lmtp else "smtps" if listener.options.secure else "smtp"
         for sock in bound:
