@@ -1,4 +1,4 @@
-"""`auth-check`: what mail-auth finds of one mail, for people who debug their DNS."""
+"""`auth-check`: mail-auth's results for one mail, for people who debug their DNS."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _SHOWN: Final = 300  # characters of a record
 
 
 class Recorder:
-    """A resolver that remembers what it was asked, and what it answered, in order."""
+    """A resolver that remembers its questions and answers, in order."""
 
     def __init__(self, inner: Resolver) -> None:
         self._inner = inner
@@ -52,8 +52,8 @@ class Recorder:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Check the mail and print what was found. Returns 0 when mail-auth would accept it, else 1.
-    Raises ConfigError for arguments that cannot be used."""
+    """Check the mail and print the results. Returns 0 if mail-auth would accept it, else 1. Raises
+    ConfigError for arguments that cannot be used."""
     mail = BytesSource(_read(arguments.file))
     sender = Sender(
         ip=_ip("--ip", arguments.ip),
@@ -98,7 +98,7 @@ async def _check(
 
 
 def _read(name: str) -> bytes:
-    """The mail with CRLF line ends, whatever it had: files on disk often have lost theirs."""
+    """The mail with CRLF line ends, because files on disk often have lost theirs."""
     try:
         with sys.stdin.buffer if name == "-" else Path(name).open("rb") as stream:
             data = stream.read(MAX_MAIL + 1)
@@ -137,7 +137,7 @@ def _zone(path: Path) -> dict[str, Any]:
     return zone
 
 
-# -- what is printed ------------------------------------------------------------------------------
+# -- the output -----------------------------------------------------------------------------------
 
 
 def _lines(
@@ -212,7 +212,7 @@ def _shown(record: Record) -> str:
 
 
 def _safe(text: str) -> str:
-    """Text that a terminal shows as it is."""
+    """Text that a terminal shows unchanged."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

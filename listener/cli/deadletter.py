@@ -22,7 +22,7 @@ from functions.spool.deadletters import DeadLetters, KeptSelection, Selection, S
 from listener.config.load import load
 
 MANY: Final = 20
-"""From so many records on a terminal shows a bar instead of a line for each."""
+"""From this number of records on, a terminal shows a bar instead of a line for each."""
 
 WIDTH: Final = 30
 
@@ -34,7 +34,7 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Carry out one action. Returns 0, or 1 when nothing was found or the spool refused."""
+    """Carry out one action. Returns 0, or 1 if nothing was found or the spool refused."""
     selection = selected(arguments, time.time())
     config = load(arguments.config, os.environ)
     letters = open_dead_letters(config, Path.cwd(), os.environ)
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def selected(arguments: argparse.Namespace, now: float) -> Selection:
-    """What the filters of the command line mean; `now` is Unix time. Raises ConfigError."""
+    """The selection of the command line's options; `now` is Unix time. Raises ConfigError."""
     if arguments.kept and arguments.action != "replay":
         raise ConfigError("--kept", "goes with replay")
     if arguments.prefix is not None and not arguments.kept:
@@ -72,8 +72,8 @@ def selected(arguments: argparse.Namespace, now: float) -> Selection:
 
 
 def moment(option: str, text: str | None, now: float) -> int | None:
-    """A time as Unix milliseconds: ISO 8601 (UTC unless it says otherwise), or `90m`, `12h`, `3d`
-    before `now`. Raises ConfigError."""
+    """A time as Unix milliseconds: ISO 8601 (UTC without another zone), or `90m`, `12h`, `3d` before
+    `now`. Raises ConfigError."""
     if text is None:
         return None
     if ago := _AGO.fullmatch(text):
@@ -86,13 +86,13 @@ def moment(option: str, text: str | None, now: float) -> int | None:
 
 
 def carry_out(letters: DeadLetters, arguments: argparse.Namespace, selection: Selection, out: TextIO) -> int:
-    """The action on the records meant. Raises DeliveryFault."""
+    """The action on the selected records. Raises DeliveryFault."""
     if arguments.kept:
         return _replay_kept(letters, arguments, selection, out)
     records = letters.list(selection)
     if arguments.action == "list":
         return _list(records, out, as_json=arguments.json)
-    # From here on the list is taken whole first: acting on a record changes what is being listed.
+    # The whole list is read first, because acting on a record changes the list.
     if arguments.action == "show":
         return _show(map(letters.show, list(records)), out, as_json=arguments.json)
     if arguments.action == "drop":
@@ -140,8 +140,8 @@ def _each(
 def _replay_kept(
     letters: DeadLetters, arguments: argparse.Namespace, selection: Selection, out: TextIO
 ) -> int:
-    """Each mail once, whatever is asked for. What is named must be there; of a range, what is gone
-    by its turn is passed over."""
+    """Each mail once. A mail given by its id must exist; a mail of a range that is gone meanwhile is
+    skipped."""
     meant = KeptSelection(selection.since, selection.until, arguments.prefix or "")
     ids = arguments.ids or list(letters.kept(meant))
     for mail_id in watched(ids, "replayed", out, sys.stderr, as_json=arguments.json):
@@ -158,7 +158,7 @@ def _replay_kept(
 
 
 def _say(text: str, among: Sequence[object], out: TextIO, arguments: argparse.Namespace) -> None:
-    """One line for each, unless a bar stands for them on the same terminal."""
+    """One line for each, unless a bar replaces them on the same terminal."""
     if not (_bar(among, sys.stderr, as_json=arguments.json) and out.isatty()):
         print(text, file=out)
 
@@ -170,7 +170,7 @@ def _bar(items: Sequence[object], err: TextIO, *, as_json: bool) -> bool:
 def watched(
     items: Sequence[_Item], done: str, out: TextIO, err: TextIO, *, as_json: bool = False
 ) -> Iterator[_Item]:
-    """The items, with a bar on a terminal that says how far it is when there are many."""
+    """The items; if there are many, a bar on a terminal shows the progress."""
     if not _bar(items, err, as_json=as_json):
         yield from items
         return
@@ -189,7 +189,7 @@ def _drawn(number: int, of: int) -> str:
 
 
 def line(record: DeadRecord) -> str:
-    """A record on one line: when, what, why."""
+    """A record on one line: time, output, reason."""
     when = datetime.fromtimestamp(record.last / 1000, UTC)
     place = f"{record.id}/{record.key} {record.flow}/{record.output}"
     attempts = f"{record.attempts} attempt{'' if record.attempts == 1 else 's'}"
@@ -211,7 +211,7 @@ def described(shown: Shown) -> str:
 
 
 def printable(text: str) -> str:
-    """Text without control characters: what a stranger wrote must not reach a terminal raw."""
+    """Text without control characters, because a stranger's text must not reach a terminal raw."""
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 

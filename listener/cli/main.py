@@ -1,4 +1,4 @@
-"""The command line. Each command imports what it needs when it runs, so that none pays for the
+"""The command line. Each command imports its modules when it runs, so no command pays for the
 others."""
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _CONFIG_HELP: Final = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns the exit status: 0, 2 for a mistake of the user's, 1 otherwise."""
+    """Run one command. Returns the exit status: 0, 2 for a user's mistake, 1 otherwise."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     from functions.errors import ConfigError
 
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Whoever read our output went away; what is still buffered must not complain at exit.
+        # The reader of the output is gone; buffered text must not cause an error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception:
@@ -60,8 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _not_a_typo(arguments: Sequence[str]) -> None:
-    """What is no command is a file, unless it is none either and looks like one. Raises
-    ConfigError."""
+    """A word that is not a command is a file, unless there is no such file and the word does not look
+    like one. Raises ConfigError."""
     if not arguments or arguments[0].startswith("-") or Path(arguments[0]).exists():
         return
     import difflib
@@ -75,7 +75,7 @@ def _not_a_typo(arguments: Sequence[str]) -> None:
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = _parser()
     chosen, rest = parser.parse_known_args(arguments)
-    # argparse takes no positionals after the options that follow the first ones.
+    # argparse accepts no positionals after options that follow the first ones.
     if rest and (chosen.command != "deadletter" or any(one.startswith("-") for one in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:

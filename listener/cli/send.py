@@ -1,4 +1,4 @@
-"""`send`: one test mail, sent the way applications do."""
+"""`send`: one test mail, sent as applications send it."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Send the mail and print the answer. Returns 0, or 1 when a recipient was refused or the
-    server could not be reached. Raises ConfigError for arguments that make no mail."""
+    """Send the mail and print the answer. Returns 0, or 1 if a recipient was refused or the server
+    could not be reached. Raises ConfigError for arguments that do not make a mail."""
     host, port = address(arguments.server, secure=arguments.tls_on_connect)
     recipients = [one.strip() for each in arguments.to for one in each.split(",") if one.strip()]
     mail = _data(arguments.data) if arguments.data else message(arguments, recipients)
@@ -59,7 +59,7 @@ def address(text: str, *, secure: bool = False) -> tuple[str, int]:
 
 
 def message(arguments: argparse.Namespace, recipients: list[str]) -> bytes:
-    """The mail that subject, headers, body and attachments make. Raises ConfigError."""
+    """The mail of subject, headers, body and attachments. Raises ConfigError."""
     ascii_only = "".join([arguments.sender, *recipients]).isascii()
     mail = EmailMessage(policy=policy.SMTP if ascii_only else policy.SMTPUTF8)
     try:
@@ -117,7 +117,7 @@ def _dialogue(
 def _transaction(
     client: smtplib.SMTP, sender: str, recipients: list[str], mail: bytes, options: list[str]
 ) -> dict[str, tuple[int, bytes]]:
-    """One mail, from MAIL to the reply after DATA, which is printed; returns the refused."""
+    """One mail, from MAIL to the reply after DATA, which is printed; returns the refused recipients."""
     code, text = client.mail(sender, options)
     if code != 250:
         raise smtplib.SMTPSenderRefused(code, text, sender)
@@ -149,8 +149,8 @@ def _authenticate(client: smtplib.SMTP, user: str, password: str) -> None:
 
 
 class _Spoken:
-    """Prints the dialogue: `->` what we say, `<-` what is answered. While `hushed` our part stays
-    unsaid: it is a password, and dialogues are shown to others."""
+    """Prints the dialogue: `->` for the client, `<-` for the server. While `hushed`, the client's lines
+    are not printed: they are a password, and users show dialogues to others."""
 
     debuglevel = 0
     hushed = False
@@ -219,6 +219,6 @@ def _read(path: Path) -> bytes:
 
 
 def _text(answer: bytes | str) -> str:
-    """A server's words as a terminal may have them."""
+    """A server's text, made harmless for a terminal."""
     text = answer.decode(errors="replace") if isinstance(answer, bytes) else answer
     return "".join(c if c.isprintable() else " " for c in text)

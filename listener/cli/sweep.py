@@ -1,4 +1,4 @@
-"""`sweep`: one pass over the spool, and what it found."""
+"""`sweep`: one pass over the spool, and its result."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from listener.config.load import load
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Make one pass and print what it found. Returns 0, or 1 when the spool failed."""
+    """Make one pass and print its result. Returns 0, or 1 if the spool failed."""
     config = load(arguments.config, os.environ)
     try:
         swept = sweep_once(config, Path.cwd(), os.environ)
