@@ -234,7 +234,7 @@ async def _dmarc(
 async def _partly_signed(
     resolver: Resolver, walked: Walk, signatures: tuple[SignatureResult, ...], enforced: Record | None
 ) -> bool:
-    """Whether signatures aligned with the author's domain pass, but none of them covers the whole body
+    """True if signatures aligned with the author's domain pass, but none of them covers the whole body
     (l=)."""
 
     async def aligned(of: list[SignatureResult]) -> bool:

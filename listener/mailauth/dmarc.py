@@ -251,7 +251,8 @@ async def _align(
     *,
     strict: bool | None,
 ) -> tuple[Alignment, bool]:
-    """The closest alignment of what passed, and whether more might come of what is not known yet.
+    """The closest alignment of the domains that passed, and true if a missing answer may still improve
+    it.
 
     `strict` is None when the policy is unknown. Only identical domains are certain then.
     """
@@ -279,7 +280,7 @@ async def _align(
 
 
 def _might_align(domain: str, up: Walk) -> bool:
-    """Whether two domains can have one Organizational Domain at all: both lie within it."""
+    """True if two domains can have one Organizational Domain at all: both lie within it."""
     if up.organizational_domain is not None:
         return within(domain, up.organizational_domain)
     return domain.rpartition(".")[2] == up.domain.rpartition(".")[2]

@@ -90,7 +90,7 @@ class Chain:
         return ArcResult("pass", oldest_pass=oldest, **described)  # type: ignore[arg-type]
 
     def _verify(self, answers: Mapping[Question, DnsAnswer], bodies: BodyHashes) -> bool:
-        """Sections 5.2 steps 4 and 6. True when the chain holds, apart from keys that are temporarily
+        """Sections 5.2 steps 4 and 6. True if the chain holds, apart from keys that are temporarily
         unavailable."""
         pending = False
         try:
