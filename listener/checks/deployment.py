@@ -17,14 +17,14 @@ _SMTP_PORT = 25
 def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
     """Spool and delivery first, then the outputs that the deliverer cannot run."""
     spool = config.spool
-    who = "this process" if config.mode == "in-process" else "a function that the bucket's events wake"
+    who = "this process" if config.mode == "in-process" else "a function that the bucket's events start"
     yield note("", f"spool {spool.url}; outputs are run by {who}")
     # In a deployment with a function, the function delivers.
     tell = warning if setting.platform is None else error
     if not spool.in_bucket and config.mode == "events":
         yield tell("delivery.mode", "a folder raises no events: mail stays in the spool (use in-process)")
     elif spool.in_bucket and config.mode == "in-process":
-        yield tell("delivery.mode", "in-process delivery out of a bucket is for tests (use events)")
+        yield tell("delivery.mode", "in-process delivery out of a bucket suits a container without a volume")
     if spool.in_bucket and config.mode == "events":
         yield from _function(config)
     elif not spool.in_bucket:
@@ -39,7 +39,7 @@ def folder_findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
     if platform is not None:
         yield error(
             "spool",
-            f"a folder on {platform} vanishes with its task, and unfinished mail with it: use a bucket",
+            f"a folder on {platform} vanishes with its task, together with unfinished mail: use a bucket",
         )
         return
     folder = config.spool.folder(setting.folder)

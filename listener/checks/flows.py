@@ -28,7 +28,7 @@ def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
             if idle:
                 yield warning(f"{path}.filters[{index}]", f"never objects: it {idle}")
         if not flow.outputs:
-            yield warning(f"{path}.outputs", "there is no output: what the flow takes goes nowhere")
+            yield warning(f"{path}.outputs", "there is no output: the flow's mails go nowhere")
         yield from _availability(config, flow, path)
 
 
@@ -46,7 +46,7 @@ def never_accepts(config: RelayConfig, name: str, environ: Mapping[str, str]) ->
         if not options.guard
     ]
     if not reasons:
-        return "its filters only object: one has to accept"
+        return "its filters only object: at least one must accept"
     if flow.filters_operator == "AND":
         return next((f"{label} {reason}" for label, reason in reasons if reason), "")
     return f"each filter fails: the first {reasons[0][1]}" if all(reason for _, reason in reasons) else ""

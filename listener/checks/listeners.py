@@ -84,7 +84,7 @@ def _believed(listener: Listener, setting: Setting) -> Iterator[Finding]:
     ):
         if trusted is True and (listener.exposed or setting.public):
             text = (
-                f"listener {listener.name}: true believes everybody, so that any client can claim any "
+                f"listener {listener.name}: true trusts every peer, so any client can claim any "
                 "address: list the addresses of the proxies"
             )
             yield (error if setting.public else warning)(f"options.{key}", text)

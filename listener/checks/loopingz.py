@@ -58,19 +58,19 @@ def _of_listeners(config: RelayConfig) -> Iterator[str]:
     if config.listeners:
         pass  # the reference has only one port
     elif config.bind is None:
-        yield "bind: not given means 127.0.0.1 here; the reference listened on every address"
+        yield "bind: the default is 127.0.0.1 here; the reference listened on every address"
     else:
         yield f"bind: {config.bind} is honoured; the reference listened on every address"
     given = "size" in config.options.model_fields_set
-    limit = f"{config.options.size} octets" + ("" if given else " (the default)")
-    yield f"options.size: {limit} is enforced while a mail comes in (552)"
+    limit = f"{config.options.size} bytes" + ("" if given else " (the default)")
+    yield f"options.size: {limit} is enforced while a mail is received (552)"
 
 
 def _of_mail(config: RelayConfig) -> Iterator[str]:
     names = ", ".join(config.mail_headers)
     if names:
         yield (
-            f"mailHeaders: {names}: edits take effect on every mail, and names are compared without "
+            f"mailHeaders: {names}: edits apply to every mail, and names are compared without "
             "regard to case; the reference's found nothing to edit in CRLF mail"
         )
     if any(listener.options.received for listener in config.resolved_listeners()):

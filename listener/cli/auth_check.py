@@ -105,7 +105,7 @@ def _read(name: str) -> bytes:
     except OSError as error:
         raise ConfigError(name, f"cannot be read: {error.strerror}") from error
     if len(data) > MAX_MAIL:
-        raise ConfigError(name, f"is more than {MAX_MAIL} octets")
+        raise ConfigError(name, f"is more than {MAX_MAIL} bytes")
     return _LINE_END.sub(b"\r\n", data)
 
 
@@ -123,7 +123,7 @@ def _enforced(text: str | None) -> policy.Record | None:
         return None
     record = policy.parse(text.strip().encode())
     if record is None or not record.applies:
-        raise ConfigError("--enforce-dmarc", f"{text!r} is no DMARC record", "v=DMARC1; p=reject")
+        raise ConfigError("--enforce-dmarc", f"{text!r} is not a DMARC record", "v=DMARC1; p=reject")
     return record
 
 
@@ -160,7 +160,7 @@ def _lines(
             f"{signature.algorithm} {signature.canonicalization}".strip(),
             f"{signature.key_bits}-bit key" if signature.key_bits else "",
             "key in test (t=y)" if signature.testing else "",
-            f"{signature.unsigned_octets} octets unsigned (l=)" if signature.unsigned_octets else "",
+            f"{signature.unsigned_octets} bytes unsigned (l=)" if signature.unsigned_octets else "",
         )
     if not report.dkim:
         yield _line("dkim", "none", "no signature")

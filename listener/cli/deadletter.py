@@ -53,7 +53,7 @@ def selected(arguments: argparse.Namespace, now: float) -> Selection:
     if arguments.prefix is not None and not arguments.kept:
         raise ConfigError("--prefix", "goes with --kept")
     if arguments.kept and (arguments.flow or arguments.output or arguments.reason):
-        raise ConfigError("--kept", "knows no flow, output or reason", "give ids, times or a prefix")
+        raise ConfigError("--kept", "cannot select by flow, output or reason", "give ids, times or a prefix")
     if arguments.kept and arguments.prefix and not arguments.ids:
         return Selection(
             since=moment("--since", arguments.since, now), until=moment("--until", arguments.until, now)
@@ -67,7 +67,7 @@ def selected(arguments: argparse.Namespace, now: float) -> Selection:
         ids=tuple(arguments.ids),
     )
     if arguments.action in {"replay", "drop"} and selection == Selection() and not arguments.all:
-        raise ConfigError(arguments.action, "would take every dead letter", "give ids or filters, or --all")
+        raise ConfigError(arguments.action, "would affect every dead letter", "give ids or filters, or --all")
     return selection
 
 
@@ -81,7 +81,7 @@ def moment(option: str, text: str | None, now: float) -> int | None:
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
-        raise ConfigError(option, f"{text!r} is neither a time (2026-01-02T03:04) nor 12h, 3d ago") from None
+        raise ConfigError(option, f"{text!r}is not a time (2026-01-02T03:04, or 12h, 3d ago)") from None
     return int(found.replace(tzinfo=found.tzinfo or UTC).timestamp() * 1000)
 
 
@@ -205,7 +205,7 @@ def described(shown: Shown) -> str:
         lines.append("  the mail itself is gone")
     else:
         lines.append(f"  received {envelope.received_at:%Y-%m-%dT%H:%M:%SZ} from {envelope.client.ip}")
-        lines.append(f"  {envelope.size} octets, replay {envelope.replay}")
+        lines.append(f"  {envelope.size} bytes, replay {envelope.replay}")
         lines += [f"  | {part}" for part in shown.head.decode("utf-8", "replace").splitlines()]
     return "\n".join(map(printable, lines))
 

@@ -69,7 +69,7 @@ def _not_a_typo(arguments: Sequence[str]) -> None:
     from functions.errors import ConfigError
 
     if near := difflib.get_close_matches(arguments[0], COMMANDS, n=1):
-        raise ConfigError(arguments[0], "is neither a command nor a file", f"did you mean {near[0]!r}?")
+        raise ConfigError(arguments[0], "is not a command or a file", f"did you mean {near[0]!r}?")
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -97,27 +97,27 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run)
         return command
 
-    serve = add("serve", _serve, "take mail in and deliver it, until SIGTERM")
+    serve = add("serve", _serve, "receive mail and deliver it, until SIGTERM")
     serve.add_argument("config", nargs="?", type=Path, metavar="CONFIG", help=_CONFIG_HELP)
     _check_arguments(add("check", _check, "validate a configuration and explain it"))
     add("schema", _schema, "print the JSON Schema of the configuration")
     _dkim_arguments(add("dkim-generate", _dkim, "make a DKIM key: DNS record and configuration"))
     _password_arguments(add("hash-password", _password, "hash a password for static-auth"))
-    _deadletter_arguments(add("deadletter", _deadletter, "look after outputs that were given up"))
-    sweep = add("sweep", _sweep, "look once through the spool for mail that is due again")
+    _deadletter_arguments(add("deadletter", _deadletter, "list, replay or drop outputs that were given up"))
+    sweep = add("sweep", _sweep, "make one pass over the spool for mail that is due again")
     sweep.add_argument("config", nargs="?", type=Path, metavar="CONFIG", help=_CONFIG_HELP)
     _send_arguments(add("send", _send, "send a test mail"))
-    _auth_check_arguments(add("auth-check", _auth_check, "show what mail-auth finds of one mail"))
+    _auth_check_arguments(add("auth-check", _auth_check, "show mail-auth's results for one mail"))
     return parser
 
 
 def _check_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("config", nargs="?", type=Path, metavar="CONFIG", help=_CONFIG_HELP)
-    command.add_argument("--public", action="store_true", help="refuse what must not face the internet")
+    command.add_argument("--public", action="store_true", help="refuse what the internet must not reach")
     command.add_argument(
         "--from-loopingz",
         action="store_true",
-        help="print every difference from loopingz/smtp-relay that touches this file",
+        help="print every difference from loopingz/smtp-relay that concerns this file",
     )
     command.add_argument(
         "--on", choices=("fargate", "cloud-run"), help="the platform that will run it, else this machine"
@@ -144,7 +144,7 @@ def _password_arguments(command: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="argon2id (default), bcrypt, plain, or a hash: sha256, sha512, RSA-SHA256 …",
     )
-    command.add_argument("--salt", help="the salt that static-auth is given (with a hash: HMAC)")
+    command.add_argument("--salt", help="the salt of static-auth (with a hash: HMAC)")
 
 
 def _deadletter_arguments(command: argparse.ArgumentParser) -> None:
@@ -155,20 +155,20 @@ def _deadletter_arguments(command: argparse.ArgumentParser) -> None:
         "--since", metavar="TIME", help="given up at or after: 2026-01-02T03:04, or 90m, 12h, 3d ago"
     )
     command.add_argument("--until", metavar="TIME", help="given up before")
-    command.add_argument("--flow", help="of that flow")
-    command.add_argument("--output", help="of that output")
-    command.add_argument("--reason", help="whose reason or code holds that text")
-    command.add_argument("--all", action="store_true", help="replay or drop without naming any")
+    command.add_argument("--flow", help="selects by flow")
+    command.add_argument("--output", help="selects by output")
+    command.add_argument("--reason", help="selects by a text in the reason or code")
+    command.add_argument("--all", action="store_true", help="replay or drop all dead letters")
     command.add_argument(
         "--kept",
         action="store_true",
-        help="replay kept mail: of IDs, of a time it came in (--since, --until), of a --prefix, or --all",
+        help="replay kept mail: by IDs, the time it was received (--since, --until), --prefix, or --all",
     )
     command.add_argument(
-        "--prefix", metavar="TEXT", help="with --kept: whose key below kept/, or path, begins so"
+        "--prefix", metavar="TEXT", help="with --kept: the start of the key below kept/, or of the path"
     )
     command.add_argument("--now", action="store_true", help="do not wait for the sweep")
-    command.add_argument("--dry-run", action="store_true", help="say what would be done")
+    command.add_argument("--dry-run", action="store_true", help="only print the planned actions")
     command.add_argument("--json", action="store_true", help="one JSON object per line")
 
 
@@ -185,15 +185,15 @@ def _send_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--data",
         metavar="FILE",
-        help="the whole mail, sent as it is (- for stdin), instead of the four above",
+        help="the whole mail, sent unchanged (- for stdin), instead of the four above",
     )
     command.add_argument(
         "--auth", metavar="USER[:PASSWORD]", help="the password may be env:NAME or file://PATH"
     )
     command.add_argument("--tls", action="store_true", help="STARTTLS, or fail")
     command.add_argument("--tls-on-connect", action="store_true", help="TLS from the first byte")
-    command.add_argument("--insecure", action="store_true", help="take any certificate")
-    command.add_argument("--helo", metavar="NAME", help="our host name")
+    command.add_argument("--insecure", action="store_true", help="accept any certificate")
+    command.add_argument("--helo", metavar="NAME", help="the client's host name")
     command.add_argument("--lmtp", action="store_true", help="speak LMTP")
     command.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS")
     command.add_argument("--verbose", "-v", action="store_true", help="show the dialogue")
@@ -202,11 +202,11 @@ def _send_arguments(command: argparse.ArgumentParser) -> None:
 def _auth_check_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("file", metavar="FILE.eml", help="the mail, - for stdin")
     command.add_argument("--ip", required=True, metavar="ADDRESS", help="the client that sent it")
-    command.add_argument("--helo", default="", metavar="NAME", help="what it called itself")
+    command.add_argument("--helo", default="", metavar="NAME", help="the client's name in HELO or EHLO")
     command.add_argument(
-        "--mail-from", default="", metavar="ADDRESS", help="the reverse-path; left out: the null sender"
+        "--mail-from", default="", metavar="ADDRESS", help="the reverse-path; default: the null sender"
     )
-    command.add_argument("--receiver", metavar="NAME", help="our name in the header fields")
+    command.add_argument("--receiver", metavar="NAME", help="the relay's name in the header fields")
     command.add_argument(
         "--refuse",
         action="append",
@@ -215,7 +215,7 @@ def _auth_check_arguments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--enforce-dmarc", metavar="RECORD", help="as in the filter's options")
     command.add_argument("--min-bits", type=int, default=1_024, metavar="N", help="least RSA key size (1024)")
-    command.add_argument("--allow-sha1", action="store_true", help="take rsa-sha1, which RFC 8301 forbids")
+    command.add_argument("--allow-sha1", action="store_true", help="accept rsa-sha1, which RFC 8301 forbids")
     command.add_argument(
         "--nameserver", action="append", default=[], metavar="ADDRESS", help="else those of the system"
     )

@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     for recipient, (code, text) in refused.items():
         print(f"refused: {recipient}: {code} {_text(text)}", file=sys.stderr)
     if refused.keys() == set(recipients):
-        print("no recipient was taken", file=sys.stderr)
+        print("no recipient was accepted", file=sys.stderr)
     return 1 if refused else 0
 
 
@@ -67,7 +67,7 @@ def message(arguments: argparse.Namespace, recipients: list[str]) -> bytes:
         mail["To"] = ", ".join(recipients)
         mail["Subject"] = arguments.subject
     except ValueError as error:
-        raise ConfigError("send", f"a header field cannot be made of this: {error}") from error
+        raise ConfigError("send", f"is not possible in a header field: {error}") from error
     mail["Date"] = formatdate(localtime=True)
     mail["Message-ID"] = make_msgid(domain=arguments.helo or "smtp-relay.invalid")
     for line in arguments.header:

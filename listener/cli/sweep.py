@@ -21,5 +21,5 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"smtp-relay: {config.spool.url}: {fault.reason}", file=sys.stderr)
         return 1
     age = "" if swept.oldest is None else f", the oldest {swept.oldest:.0f} s old"
-    print(f"{swept.unfinished} unfinished{age}; {swept.dead} dead; {swept.rung} rung again")
+    print(f"{swept.unfinished} unfinished{age}; {swept.dead} dead; {swept.rung} notified again")
     return 0

@@ -22,17 +22,17 @@ GLOB: Final = "glob:"
 MAX_MEMORY: Final = 4_194_304
 """Most bytes of one compiled expression, its cached states included."""
 
-_FASTER_ANYWAY: Final = "leave it out: nothing is ever tried twice here"
+_FASTER_ANYWAY: Final = "omit it: this engine never backtracks"
 
 _INEXPRESSIBLE: Final = (
-    (re.compile(r"\(\?[=!]"), "lookahead", "say what the whole text looks like instead"),
-    (re.compile(r"\(\?<[=!]"), "lookbehind", "say what the whole text looks like instead"),
-    (re.compile(r"\\[1-9k]|\(\?P="), "backreference", "spell out what may be repeated"),
+    (re.compile(r"\(\?[=!]"), "lookahead", "describe the whole text instead"),
+    (re.compile(r"\(\?<[=!]"), "lookbehind", "describe the whole text instead"),
+    (re.compile(r"\\[1-9k]|\(\?P="), "backreference", "write the repeated part out"),
     (re.compile(r"\(\?>"), "atomic group", _FASTER_ANYWAY),
     (re.compile(r"[*+?}]\+"), "possessive quantifier", _FASTER_ANYWAY),
     (re.compile(r"\(\?\("), "condition", "write the alternatives out"),
     (re.compile(r"\\u"), r"\u", r"write \x{263A} for U+263A"),
-    (re.compile(r"\\Z"), r"\Z", "leave it out: the end is meant anyway"),
+    (re.compile(r"\\Z"), r"\Z", "omit it: the expression matches up to the end anyway"),
     (re.compile("repetition size"), "a repetition of this size", "1,000 is the most"),
     (re.compile("too large"), "an expression of this size", "shorten its repetitions"),
 )

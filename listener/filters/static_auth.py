@@ -59,7 +59,7 @@ class StaticAuthOptions(FilterOptions):
             return reason
         if one or self.users or self.htpasswd:
             return ""
-        return "knows no user: give username and password, or set SMTP_USERNAME and SMTP_PASSWORD"
+        return "has no user: give username and password, or set SMTP_USERNAME and SMTP_PASSWORD"
 
     def files_read(self) -> Mapping[str, str]:
         return {} if self.htpasswd is None else {"htpasswd": self.htpasswd}

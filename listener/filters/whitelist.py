@@ -37,7 +37,7 @@ def address(value: str) -> str:
         found = ipaddress.ip_address(value)
     except ValueError:
         raise ValueError(
-            f"{value!r} is no IP address (networks go into subnets, names into domains, a pattern is {GLOB}…)"
+            f"{value!r} is not an IP address (networks go in subnets, names in domains, a pattern is {GLOB}…)"
         ) from None
     return str((found.version == 6 and found.ipv4_mapped) or found)
 
@@ -47,7 +47,7 @@ def subnet(value: str) -> Network:
     try:
         found = ipaddress.ip_network(value, strict=False)
     except ValueError:
-        raise ValueError(f"{value!r} is no subnet such as 10.0.0.0/8 or 2001:db8::/32") from None
+        raise ValueError(f"{value!r} is not a subnet such as 10.0.0.0/8 or 2001:db8::/32") from None
     if isinstance(found, ipaddress.IPv6Network) and found.subnet_of(_MAPPED):  # type: ignore[arg-type]
         low = int(found.network_address) & 0xFFFF_FFFF
         return ipaddress.IPv4Network((low, found.prefixlen - 96))
@@ -129,7 +129,7 @@ class ListOptions(FilterOptions):
                     what = f"{value!r} means that one text, not a pattern (write {GLOB}{value})"
                     found.append(f"{key}[{index}]: {what}")
                 elif key in ("from", "to") and value.startswith(GLOB) and "@" not in value:
-                    what = f"{value!r} matches no address, because * never stands for @ (write {value}@*)"
+                    what = f"{value!r} matches no address, because * does not match @ (write {value}@*)"
                     found.append(f"{key}[{index}]: {what}")
         return found
 
@@ -162,7 +162,7 @@ class WhitelistOptions(ListOptions):
         found = []
         compared = [one for key, values in self.values().items() if key != "subnets" for one in values]
         if self.to:
-            found.append("a refused RCPT concerns that recipient alone: the mail goes to the others")
+            found.append("a refused RCPT concerns only that recipient: the mail goes to the others")
         if any(value.startswith(PREFIX) for value in compared):
             found.append(
                 "regexps match the whole value (anchored at both ends), without lookaround or backreferences"
@@ -170,7 +170,7 @@ class WhitelistOptions(ListOptions):
         if any(not value.startswith((PREFIX, GLOB)) for value in compared):
             found.append("exact values are compared without regard to case")
         if self.domains:
-            found.append("domains: a client's reverse name counts only when it leads back to its address")
+            found.append("domains: a client's reverse name counts only if it resolves back to its address")
         return found
 
 

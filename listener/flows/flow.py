@@ -230,7 +230,7 @@ class ConnectionState:
 
     def _begun(self) -> list[Tally]:
         if self._at_mail is None:
-            raise RuntimeError("no mail has been begun")
+            raise RuntimeError("there is no mail yet")
         return self._at_mail
 
     def _inquiry(self, phase: Phase, mail: str) -> Inquiry:

@@ -124,7 +124,7 @@ class Inquiry:
         return self._defer(hook, type(fault).__name__, fault)
 
     def _not_a_decision(self, hook: Hook, answer: object) -> Decision:
-        return self._defer(hook, f"it answered {type(answer).__name__} where a Decision belongs", None)
+        return self._defer(hook, f"it answered {type(answer).__name__} instead of a Decision", None)
 
     def _defer(
         self, hook: Hook, what: str, fault: BaseException | None, level: int = logging.ERROR

@@ -146,7 +146,7 @@ class TemplateFormat(logging.Formatter):
             name, style = found["name"], found["style"]
             if name is None:
                 if found["other"] != "%":
-                    raise ValueError(f"'%{found['other']}' is no placeholder; a percent sign is '%%'")
+                    raise ValueError(f"'%{found['other']}' is not a placeholder; a percent sign is '%%'")
             elif name not in _VARIABLES or style[-1] not in _VARIABLES[name]:
                 raise ValueError(f"'{found[0]}' is not one of %(d)s, %(l)s, %(m)s and %(t)s")
         self._template = template

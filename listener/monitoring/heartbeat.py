@@ -111,7 +111,7 @@ class Heartbeat:
             if spool is SpoolHealth.FAILING:
                 amiss.append(f"worker {index}: the spool cannot be written")
             elif spool is SpoolHealth.UNTRIED and states[index] is WorkerState.ACCEPTING:
-                amiss.append(f"worker {index}: the spool was not tried yet")
+                amiss.append(f"worker {index}: the spool was not tested yet")
         return Health(alive, not amiss, tuple(amiss))
 
 

@@ -56,7 +56,7 @@ def can_be_carried_out(config: RelayConfig, around: Surroundings) -> bool:
         if ended:
             return status == 0
         if time.monotonic() > deadline:
-            log.error("the configuration was not taken up: trying it took longer than %.0f s", PATIENCE)
+            log.error("the configuration was not used: trying it took longer than %.0f s", PATIENCE)
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             return False
@@ -71,9 +71,9 @@ def _attempt(config: RelayConfig, around: Surroundings) -> int:
         with placed(config):
             asyncio.run(_carry_out(config, around))
     except ConfigError as mistake:
-        log.error("the configuration was not taken up: %s", mistake)
+        log.error("the configuration was not used: %s", mistake)
     except BaseException:
-        log.exception("the configuration was not taken up")
+        log.exception("the configuration was not used")
     else:
         return 0
     finally:

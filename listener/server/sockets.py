@@ -31,7 +31,7 @@ def bind(host: str, port: int, *, shared: bool) -> list[socket.socket]:
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
         )
     except OSError as error:
-        raise ConfigError(f"bind {host}", f"is no address of this machine: {error.strerror}") from error
+        raise ConfigError(f"bind {host}", f"is not an address of this machine: {error.strerror}") from error
     made: list[socket.socket] = []
     for family, kind, protocol, _, address in dict.fromkeys(found):
         try:
@@ -64,7 +64,7 @@ def _bind_problem(error: OSError) -> str:
         98: "is in use by another program; stop that one or choose another port",
         48: "is in use by another program; stop that one or choose another port",
         13: "needs more rights: ports below 1024 are reserved; choose another port",
-        99: "is no address of this machine; choose another bind",
+        99: "is not an address of this machine; choose another bind",
     }
     return words.get(error.errno or 0, f"cannot be opened: {error.strerror}")
 

@@ -96,7 +96,7 @@ class Supervisor:
             if index >= PROBES:
                 self._ended(index, since, os.waitstatus_to_exitcode(status))
         if self._mistaken:
-            raise ConfigError("worker", "could not start: its own message stands above")
+            raise ConfigError("worker", "could not start: its own message is above")
 
     def _ended(self, index: int, since: float, code: int) -> None:
         if self._stopping:
@@ -195,9 +195,9 @@ class Supervisor:
         try:
             self._take_up()
         except ConfigError as mistake:
-            log.error("the configuration was not taken up: %s", mistake)
+            log.error("the configuration was not used: %s", mistake)
         except Exception:
-            log.exception("the configuration was not taken up")
+            log.exception("the configuration was not used")
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 

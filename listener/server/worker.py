@@ -202,9 +202,9 @@ class Server:
                 with placed(config):
                     await self._replace(config)
         except ConfigError as mistake:
-            log.error("the configuration was not taken up: %s", mistake)
+            log.error("the configuration was not used: %s", mistake)
         except Exception:
-            log.exception("the configuration was not taken up")
+            log.exception("the configuration was not used")
         else:
             log.info("configuration read again", extra={"digest": config.digest})
 

@@ -42,7 +42,7 @@ def decide(
     words to a refusal or make it a deferral, but never an acceptance. Raises Unanswered."""
     action = answer.get("action", status)
     if action not in ("accept", "refuse", "defer"):
-        raise Unanswered("the answer's action is none of accept, refuse, defer")
+        raise Unanswered("the answer's action is not accept, refuse or defer")
     if action == "accept":
         return _accept(answer, recipients) if status == "accept" else REFUSE
     reply = _reply(answer, action)

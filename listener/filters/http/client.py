@@ -137,7 +137,7 @@ class HttpAnswer(NamedTuple):
     def json(self) -> Any:
         """The body as JSON. Raises Unanswered if it is not JSON."""
         if self.encoding not in ("", "identity"):
-            raise Unanswered(f"the answer is encoded ({self.encoding!r}) though none was asked for")
+            raise Unanswered(f"the answer is encoded ({self.encoding!r}) although none was requested")
         try:
             return json.loads(self.body)
         except (ValueError, RecursionError):
@@ -240,7 +240,7 @@ async def _read_all(response: httpx.Response) -> bytes:
     async for piece in response.aiter_raw():
         body += piece
         if len(body) > MAX_ANSWER:
-            raise Unanswered(f"the answer is longer than {MAX_ANSWER} octets")
+            raise Unanswered(f"the answer is longer than {MAX_ANSWER} bytes")
     return bytes(body)
 
 

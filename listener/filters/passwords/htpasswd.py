@@ -70,7 +70,7 @@ class Htpasswd:
             if isinstance(error, OSError):
                 self._signature = None
             if before is not None:
-                log.error("%s; its users are deferred until it is mended", error)
+                log.error("%s; its users are deferred until it is fixed", error)
         return True
 
     def _read(self) -> dict[str, Stored]:

@@ -153,7 +153,7 @@ def parse(text: str, salt: bytes | None = None) -> Stored:
     except ValueError:
         known_names = ", ".join(names())
         raise ValueError(
-            f"begins neither with plain: nor with a hash algorithm known here ({known_names})"
+            f"does not begin with plain: or a hash algorithm known here ({known_names})"
         ) from None
     return _hashed(name, form, rest.strip(), salt)
 

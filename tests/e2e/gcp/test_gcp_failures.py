@@ -43,7 +43,7 @@ def test_one_output_fails_for_good_and_is_replayed(stack_for: Stacks) -> None:
     assert json.loads(listed)["id"] == record["id"]
     shown = smtp_relay(stack, "deadletter", "show", record["id"], "--config", config)
     assert "Subject: hello" in shown
-    assert "0 rung again" in smtp_relay(stack, "sweep", config)  # parked mail waits for a person
+    assert "0 notified again" in smtp_relay(stack, "sweep", config)  # parked mail waits for a person
     call("POST", f"{stack.gcs.url}/storage/v1/b?project=p", {"name": "not-there-yet"})
     replayed = smtp_relay(stack, "deadletter", "replay", record["id"], "--now", "--config", config)
     assert "1 replayed" in replayed
@@ -66,7 +66,7 @@ def test_without_notifications_the_sweep_delivers(stack_for: Stacks) -> None:
     stack.until(lambda: sorted(stack.spooled()) == sorted(keys[1:]), "those to be delivered")
     assert due not in stack.spooled()
     assert "2 unfinished" in (said := smtp_relay(stack, "sweep", str(stack.config)))
-    assert "1 rung again" in said
+    assert "1 notified again" in said
     stack.until(lambda: stack.spooled() == [keys[2]], "the third to be delivered")
     assert len(stack.messages("out", least=3)) == 3
     (entry, *_) = [each for each in stack.function.entries() if each["message"] == "swept"]

@@ -167,7 +167,7 @@ def test_a_bad_one_changes_nothing(new_relay: Make, text: str, workers: int) -> 
     relay = new_relay({"workers": workers}).start()
     relay.path.write_text(text)
     os.kill(relay.pid, signal.SIGHUP)
-    wait_until(lambda: "was not taken up" in relay.log(), seconds=10, what="the refusal")
+    wait_until(lambda: "was not used" in relay.log(), seconds=10, what="the refusal")
     assert submit(relay.port, MAIL).code == 250
     assert "Traceback" not in relay.log()
 
@@ -203,7 +203,7 @@ def test_one_that_cannot_be_carried_out_changes_nothing(
     relay = new_relay({"workers": workers}).start()
     wait_until(lambda: len(listening(relay)) == workers, seconds=20, what="all to listen")
     rewrite(relay, change)
-    wait_until(lambda: "was not taken up" in relay.log(), seconds=20, what="the refusal")
+    wait_until(lambda: "was not used" in relay.log(), seconds=20, what="the refusal")
     assert submit(relay.port, MAIL).code == 250
     if workers > 1:
         replace_workers(relay)

@@ -101,7 +101,7 @@ def spool_full(house: House, moments: random.Random) -> str:
     house.spool_disk.fill(leave=leave)
     time.sleep(moments.uniform(0.3, 1.5))
     house.spool_disk.relieve()
-    return f"spool full but for {leave} octets"
+    return f"spool full but for {leave} bytes"
 
 
 def spool_full_and_kill(house: House, moments: random.Random) -> str:

@@ -248,7 +248,7 @@ class TestFlows:
         [
             (flow(), {}, "it has no filter"),
             (flow({"type": "whitelist"}), {}, "whitelist_0 lists nothing"),
-            (flow({"type": "static-auth"}), {}, "static-auth_0 knows no user"),
+            (flow({"type": "static-auth"}), {}, "static-auth_0 has no user"),
             (flow(USERS), {"disabledCommands": ["AUTH"]}, "needs AUTH, which no listener offers"),
             (flow(USERS), {"authMethods": []}, "needs AUTH, which no listener offers"),
             (
@@ -262,8 +262,8 @@ class TestFlows:
                 "each filter fails",
             ),
             (flow(LOCAL, listeners=[]), {}, "it serves no listener"),
-            (flow(GUARD), {}, "its filters only object: one has to accept"),
-            (flow(GUARD, filtersOperator="OR"), {}, "its filters only object: one has to accept"),
+            (flow(GUARD), {}, "its filters only object: at least one must accept"),
+            (flow(GUARD, filtersOperator="OR"), {}, "its filters only object: at least one must accept"),
             (flow(GUARD, {"type": "whitelist"}), {}, "whitelist_1 lists nothing"),
             (flow(GUARD, {"type": "whitelist"}, filtersOperator="OR"), {}, "each filter fails"),
         ],
@@ -315,7 +315,7 @@ class TestFlows:
             ("from", "b?b@example.com", "write glob:b?b@example.com"),
             ("domains", "*.example.com", "write glob:*.example.com"),
             ("to", "glob:*", "write glob:*@*"),
-            ("from", "glob:*.example.com", "because * never stands for @"),
+            ("from", "glob:*.example.com", "because * does not match @"),
         ],
     )
     def test_a_pattern_that_is_none(self, look: Any, kind: str, field: str, value: str, cure: str):
@@ -326,7 +326,7 @@ class TestFlows:
         assert not says(look("warning", flows=keys), f"{field}[0]")
 
     def test_without_outputs_or_flows(self, look: Any):
-        assert says(look("warning", flows=flow(LOCAL, outputs=[])), "flows.in.outputs", "goes nowhere")
+        assert says(look("warning", flows=flow(LOCAL, outputs=[])), "flows.in.outputs", "go nowhere")
         assert says(look("warning", flows={}), "there is no flow")
 
     def test_are_explained(self, look: Any):
@@ -377,7 +377,7 @@ class TestDeployment:
         ("keys", "words"),
         [
             ({"delivery": {"mode": "events"}}, "no events"),
-            ({"spool": "s3://b", "delivery": {"mode": "in-process"}}, "for tests"),
+            ({"spool": "s3://b", "delivery": {"mode": "in-process"}}, "without a volume"),
         ],
     )
     def test_pairings_for_tests(self, look: Any, keys: dict[str, Any], words: str):
@@ -489,7 +489,7 @@ class TestSecrets:
 
     def test_files_of_users(self, look: Any, tmp_path: Path):
         keys = {"flows": flow({"type": "static-auth", "htpasswd": "users"})}
-        assert says(look(**keys), "flows.in.filters[0].htpasswd", "users: there is no such file")
+        assert says(look(**keys), "flows.in.filters[0].htpasswd", "users: the file does not exist")
         (tmp_path / "users").write_text("")
         assert not says(look(**keys), "htpasswd")
 
@@ -521,16 +521,16 @@ class TestFromLoopingz:
         [
             ({"flows": flow(USERS)}, "a client that never authenticates is refused"),
             ({"flows": flow(LOCAL, filtersOperator="OR")}, "decided for each recipient"),
-            ({"flows": flow({"type": "whitelist", "to": ["a@b.test"]})}, "concerns that recipient alone"),
+            ({"flows": flow({"type": "whitelist", "to": ["a@b.test"]})}, "concerns only that recipient"),
             ({"flows": {**flow(USERS), "b": {"filters": [LOCAL]}}}, "a wrong password is refused"),
             ({"flows": flow(USERS, LOCAL, filtersOperator="OR")}, "a wrong password is refused"),
             ({"flows": flow({"type": "http-auth", "url": "http://x"})}, "defers"),
             ({"flows": flow({"type": "mail-auth"})}, "after DATA is 550"),
             ({"flows": flow(LOCAL), "bind": "0.0.0.0"}, "bind: 0.0.0.0 is honoured"),
-            ({"flows": flow(LOCAL), "options": {"size": 5}}, "5 octets is enforced"),
+            ({"flows": flow(LOCAL), "options": {"size": 5}}, "5 bytes is enforced"),
             ({"flows": flow(ANYBODY)}, "anchored at both ends"),
             ({"flows": flow(LOCAL)}, "without regard to case"),
-            ({"flows": flow({"type": "whitelist", "domains": ["a.test"]})}, "leads back to its address"),
+            ({"flows": flow({"type": "whitelist", "domains": ["a.test"]})}, "resolves back to its address"),
             ({"flows": flow(LOCAL, outputs=[{"type": "mailer"}])}, "forwards the mail unchanged"),
             ({"flows": flow(LOCAL, outputs=[FILE])}, "file names are unique"),
             ({"flows": flow(LOCAL, outputs=[FILE])}, "554"),
@@ -590,7 +590,7 @@ class TestRun:
         status, out, err = self.run(path, public=True)
         assert status == 2
         assert "open relay" in err
-        assert "1 to mend" in out
+        assert "1 to fix" in out
 
     @pytest.mark.parametrize("name", ["aws-smtp-relay.jsonc", "nodemailer.jsonc"])
     def test_public_on_the_examples(self, name: str):

@@ -151,7 +151,7 @@ def test_over_dns(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["mail.eml", "--ip", "192.0.2.1", "--nameserver", "ns"], "--nameserver: 'ns' is not an IP address"),
         (
             ["mail.eml", "--ip", "192.0.2.1", "--enforce-dmarc", "p=x"],
-            "--enforce-dmarc: 'p=x' is no DMARC record",
+            "--enforce-dmarc: 'p=x' is not a DMARC record",
         ),
         (["mail.eml", "--ip", "192.0.2.1", "--zone", "mail.eml"], "cannot be read as JSON"),
         (["mail.eml", "--ip", "192.0.2.1", "--zone", "list.json"], "is not {"),

@@ -294,7 +294,7 @@ def test_sweep_prints_what_it_found(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert cli.main(["sweep"]) == 1
     out, err = capsys.readouterr()
     assert out.splitlines() == [
-        "0 unfinished; 0 dead; 0 rung again",
-        "2 unfinished, the oldest 62 s old; 1 dead; 2 rung again",
+        "0 unfinished; 0 dead; 0 notified again",
+        "2 unfinished, the oldest 62 s old; 1 dead; 2 notified again",
     ]
     assert "no such bucket" in err

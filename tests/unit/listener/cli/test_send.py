@@ -128,7 +128,7 @@ def test_refusals_are_1(server: Controller, capsys: pytest.CaptureFixture[str]):
     assert mail(server)[0].rcpt_tos == ["c@d.test"]
     assert send(server, "--to", "refused@d.test") == 1
     err = capsys.readouterr().err
-    assert "no recipient was taken" in err
+    assert "no recipient was accepted" in err
     assert "\x1b" not in err
 
 

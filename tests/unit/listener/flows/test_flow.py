@@ -779,7 +779,7 @@ async def test_an_answer_that_is_no_decision_defers(caplog: pytest.LogCaptureFix
     for script in (lambda *_: True, slowly):
         talk = await begun(flows_of(both(Scripted("odd", rcpt=script))))
         assert await talk.rcpt(X) == 451
-    assert caplog.text.count("filter odd failed at rcpt and defers: it answered bool where") == 2
+    assert caplog.text.count("filter odd failed at rcpt and defers: it answered bool instead") == 2
 
 
 async def test_a_hook_that_takes_too_long_defers(caplog: pytest.LogCaptureFixture) -> None:

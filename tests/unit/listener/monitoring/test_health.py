@@ -58,7 +58,7 @@ async def test_a_server_starts_accepts_and_drains() -> None:
     assert beats.look() == Health(False, False, ("starting",))
     beat = beats.beat(0)
     beat.accepting()
-    assert beats.look() == Health(True, False, ("worker 0: the spool was not tried yet",))
+    assert beats.look() == Health(True, False, ("worker 0: the spool was not tested yet",))
     await beat.try_spool(works)
     assert beats.look() == Health(True, True, ())
     beat.draining()
