@@ -53,7 +53,7 @@ def deliver(wire: Wire) -> None:
 class TestProxy:
     @pytest.fixture
     def relay(self, relay_for: Make) -> Relay:
-        """Takes mail of one client only, behind any proxy."""
+        """Accepts mail of one client only, behind any proxy."""
         return relay_for({"flows": {"in": flow(THERE)}}, useProxy=[HOST])
 
     @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ class TestProxy:
 class TestUntrustedPeers:
     @pytest.fixture
     def relay(self, relay_for: Make) -> Relay:
-        """Believes proxies that this test is none of."""
+        """Trusts proxies, of which this test is none."""
         return relay_for(useProxy=["203.0.113.0/24"])
 
     def test_they_speak_smtp_at_once(self, relay: Relay) -> None:
@@ -214,7 +214,7 @@ class TestProxyAndTls:
     @pytest.mark.parametrize("header", [b"PROXY TCP4 192.0.2.7 198.51.100.1 4096 465\r\n", tcp4()])
     @pytest.mark.parametrize("together", [True, False])
     def test_the_header_comes_first(self, relay_for: Make, header: bytes, together: bool) -> None:
-        """Also when it shares a packet with the handshake's first octets."""
+        """Also if it shares a packet with the handshake's first bytes."""
         relay = relay_for({"flows": {"in": flow(THERE)}}, useProxy=True, secure=True)
         with Wire(relay.port) as wire:
             if together:
@@ -245,7 +245,7 @@ class TestProxyAndTls:
 class TestXclient:
     @pytest.fixture
     def both(self, relay_for: Make) -> Relay:
-        """Lets the proxy and its client in."""
+        """Accepts connections of the proxy and its client."""
         here = {"type": "whitelist", "ips": [HOST, CLIENT, "2001:db8::7"]}
         return relay_for({"flows": {"in": flow(here)}}, useXClient=[HOST])
 
