@@ -1,4 +1,4 @@
-"""Receipts on AWS, held against a DynamoDB."""
+"""Receipts on AWS, tested with a DynamoDB."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Place:
         self.owed = Owed(envelope, "in", Output("out", "aws queue", Processor()))
 
     def once(self, *, give_up_doubts: bool = False) -> Once:
-        """As a new run has them."""
+        """Those of a new run."""
         receipts = DynamoReceipts(TABLE, self.client, give_up_doubts=give_up_doubts, observer=self.doubts)
         receipts.register(Context())
         self.later.clear()
@@ -71,7 +71,7 @@ class Place:
         return found
 
     def age(self, attribute: str, now: float) -> None:
-        """Let the time of what lies in the table pass."""
+        """Let the items in the table expire."""
         for item in self.items():
             self.client.put_item(TableName=TABLE, Item={**item, attribute: {"N": str(int(now))}})
 
@@ -130,7 +130,7 @@ def test_a_claim_keeps_others_away(place: Place) -> None:
 def test_the_claim_of_a_run_that_was_killed_is_a_doubt_for_every_later_run(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Also for a doorbell that knows nothing of the run before: the sweep's, or a repeated event."""
+    """Also for a notification that does not know the run before: the sweep's, or a repeated event."""
     with pytest.raises(Killed):
         place.once()("", killed)
     place.time_out()
@@ -156,7 +156,7 @@ def test_a_doubt_is_given_up_where_that_was_asked_for(place: Place) -> None:
     for step in place.later:
         step()
     assert place.items() == []
-    # The dead record stands for it now; a replay begins anew.
+    # The dead record replaces the claim now; a replay begins anew.
     assert place.once(give_up_doubts=True)("", place.effect) == "message-1"
 
 

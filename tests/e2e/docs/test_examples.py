@@ -18,7 +18,7 @@ MAIL = b"From: a@client.example\r\nTo: b@server.example\r\nSubject: an example\r
 
 
 class Example(Relay):
-    """A committed configuration, untouched but for the port."""
+    """A committed configuration, unchanged except for the port."""
 
     def __init__(self, folder: Path, name: str, **env: str) -> None:
         super().__init__(folder)

@@ -265,7 +265,7 @@ def test_clients_that_are_turned_away_are_counted_and_told(running: RelayFor) ->
 
 
 def test_the_backlog_is_that_of_all_parts(new_relay: RelayFor) -> None:
-    """After several workers one process has the parts of all of them."""
+    """After several workers, one process owns all of their parts."""
     port = free_port()
     away = {"type": "mailer", "nodemailer": {"host": HOST, "port": free_port()}}
     relay = new_relay(

@@ -317,7 +317,7 @@ class TestTemplateVariables:
 
 
 class TestLoads:
-    """What is printed loads, and `check --from-loopingz` has something to say of each."""
+    """Each printed example loads, and `check --from-loopingz` has findings for each."""
 
     @pytest.mark.parametrize("name", ["gcp", "kubernetes"])
     def test_check(self, name: str, tmp_path: Path) -> None:

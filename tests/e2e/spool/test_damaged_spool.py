@@ -36,7 +36,7 @@ class Hop:
     def __init__(self) -> None:
         self.down = True
         self.refuse = 0
-        """How many mails it puts off once it is up."""
+        """The number of mails that it defers once it is up."""
 
     def __call__(self, heard: Heard) -> str | None:
         if heard.verb == "MAIL" and (self.down or self.refuse > 0):
@@ -127,7 +127,7 @@ def test_a_damaged_mail_reaches_nobody_and_stays(
 def test_damage_that_is_found_on_the_way_ends_the_transfer_before_its_final_dot(
     relay: Clocked, host: Smarthost, hop: Hop
 ) -> None:
-    """The mail is read in pieces: what is damaged after it was looked at is not delivered either."""
+    """The mail is read in pieces: damage after the first look is not delivered either."""
     spoiled: list[Path] = []
 
     def script(heard: Heard) -> str | None:

@@ -1,4 +1,4 @@
-"""Who runs the outputs, where `delivery.mode` says otherwise than the spool."""
+"""The process that runs the outputs, if `delivery.mode` differs from the spool's default."""
 
 from __future__ import annotations
 
