@@ -1,4 +1,4 @@
-"""What is done to a busy relay: each blow strikes and heals, and leaves a relay that runs."""
+"""Faults for a busy relay: each blow strikes and heals, and leaves a relay that runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.faults.campaign.house import House, Plan
 from tests.support.net import answers, wait_until
 
 Blow = Callable[[House, random.Random], str]
-"""Strikes; gives what was done, for the log."""
+"""Strikes; returns a description for the log."""
 
 _SHORTEST: Final = 0.05
 
@@ -128,7 +128,7 @@ def spool_locked(house: House, moments: random.Random) -> str:
 
 
 def spool_read_only(house: House, moments: random.Random) -> str:
-    """A start on a read-only disk fails with a message; afterwards everything is still there."""
+    """A start on a read-only disk fails with a message; afterwards all mails still exist."""
     if house.spool_disk is None:
         return terminate(house, moments)
     assert house.relay.stop() == 0
@@ -210,7 +210,7 @@ BLOWS: Final[dict[str, tuple[Blow, int]]] = {
 
 
 def possible(plan: Plan) -> dict[str, int]:
-    """The blows that mean something to a house of this plan, with their weights."""
+    """The blows that apply to a house of this plan, with their weights."""
     left = {name: weight for name, (_, weight) in BLOWS.items()}
     if plan.workers == 1:
         del left["kill a worker"], left["terminate a worker"]
@@ -227,4 +227,4 @@ def possible(plan: Plan) -> dict[str, int]:
 
 
 GENTLE: Final = frozenset({"calm", "reload", "stopped", "output full", "spool locked", "clock"})
-"""Those after which the relay's counters must agree to the mail: no process ended."""
+"""The blows after which the relay's counters must agree to the mail: no process ended."""
