@@ -1,4 +1,5 @@
-"""What the delivering half reads: spool, delivery, outputs; it leaves the rest to the listener."""
+"""The configuration as the delivering half reads it: spool, delivery, outputs; it leaves the rest to
+the listener."""
 
 import json
 from pathlib import Path

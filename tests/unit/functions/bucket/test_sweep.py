@@ -1,4 +1,4 @@
-"""The sweep of a bucket: when it rings, and what it counts."""
+"""The sweep of a bucket: when it notifies, and its counts."""
 
 from __future__ import annotations
 

@@ -88,5 +88,5 @@ def test_a_target_keeps_what_it_is_told(gcs: FakeGcs) -> None:
     assert target.url("x") == "gs://bucket/x"
     large = Blob("large", "", "message/rfc822", lambda: io.BytesIO(bytes(20_000_000)))
     assert target.put_new("large", large, {})
-    # fake-gcs-server heeds no precondition of a resumable upload: a second one is left out here.
+    # fake-gcs-server ignores preconditions of a resumable upload, so a second one is left out here.
     assert int(gcs.about("bucket", "large")["size"]) == 20_000_000

@@ -1,5 +1,5 @@
-"""Mails of a folder spool that cannot be read, or are not what was accepted: a dead record with the
-reason, the row and the file stay, and nobody gets what is damaged."""
+"""Mails of a folder spool that cannot be read, or are not the accepted ones: a dead record has the
+reason, the row and the file stay, and no output gets damaged content."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ DOWN = Temporary("down")
 
 
 class Sink(Processor):
-    """Fails as told, one entry a call; `got` is what took effect."""
+    """Fails as told, one entry a call; `got` lists its effects."""
 
     def __init__(self, *script: Exception | None) -> None:
         self.script = list(script)
@@ -71,7 +71,7 @@ class OnceSink(Sink):
 
 
 class Place:
-    """A spool in a folder, and what serves it."""
+    """A spool in a folder, and the service for it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -101,7 +101,7 @@ class Place:
         damage: Callable[[bytes], bytes] | None = None,
         **about: Any,
     ) -> Answer:
-        """Take a mail in; a large one as a file, to which `damage` may be done before it is spooled."""
+        """Store a mail; a large one as a file, to which `damage` may be done before it is spooled."""
         envelope = envelope_of(data, **about)
         content: Content = BytesContent(data)
         if len(data) > 65_536:
@@ -127,8 +127,8 @@ class Place:
             assert db.execute(statement, values).rowcount == 1
 
     def damage(self, how: Callable[[bytes], bytes]) -> None:
-        """Damage the one mail's stored body. A new file takes the place of a large one: what was
-        delivered by a link to it is not meant."""
+        """Damage the one mail's stored body. A new file replaces a large one, because a delivered link
+        to the old file must stay unchanged."""
         with self.database() as db:
             mail_id, body = db.execute("SELECT id, body FROM mail").fetchone()
         if body is not None:
@@ -152,8 +152,8 @@ class Place:
         return open_dead_letters(config, self.folder.parent, {})
 
     async def settled(self, dead: int, local: LocalDelivery | None = None) -> None:
-        """Every mail is finished or parked, and so many records are there; a `local` that is given has its
-        ticks meanwhile."""
+        """Every mail is finished or parked, and so many records exist; a given `local` has its ticks
+        meanwhile."""
         async with asyncio.timeout(10):
             while self.count("mail WHERE parked != 1") or self.count("dead") < dead:
                 await asyncio.sleep(0.01)
@@ -237,7 +237,7 @@ class TestDamagedMail:
         assert (done.got, down.got) == ([MAIL], [])
 
     async def test_an_effect_whose_receipt_is_there_is_done(self, place: Place) -> None:
-        """The process died before it wrote down that the output is settled."""
+        """The process died before it recorded that the output is settled."""
         once = OnceSink()
         async with place.served(once, Sink(*[DOWN] * 9), settings=Settings(first=60)) as local:
             await place.send(local)
@@ -286,7 +286,7 @@ class TestDamagedMail:
             assert len(sink.got) == 1 - dead
 
     async def test_a_copy_is_not_kept_of_it(self, place: Place, tmp_path: Path) -> None:
-        """Every output is done before the damage; the copy is still to be made."""
+        """Every output is done before the damage; only the copy is left to do."""
         keeper = Keeper("kept/${id}.eml", tmp_path, durable=True)
         (tmp_path / "kept").write_text("in the way")
         settings = Settings(first=0.2, longest=0.2, keep=keeper.keep)
@@ -320,7 +320,7 @@ class TestDamagedMail:
 
 
 class TestWhileTheClientWaits:
-    """The client has the mail still: it is told to come again, and nothing is kept here."""
+    """The client still has the mail: the reply asks it to try again, and the spool keeps nothing."""
 
     @pytest.mark.parametrize(
         ("how", "copied"),
@@ -332,7 +332,7 @@ class TestWhileTheClientWaits:
         ],
     )
     async def test_a_large_mail_that_the_disk_spoiled(self, place: Place, how: str, copied: bool) -> None:
-        """Bytes that a hard link does not read are held against their number alone."""
+        """The bytes that a hard link does not read are compared only by number."""
         notes = {"in": FlowNotes(headers=(("X-Flow", "in"),))} if copied else {}
         async with place.served(place.file_output()) as local:
             answer = await place.send(local, LARGE, damage=DAMAGES[how], notes=notes)
@@ -365,7 +365,7 @@ class TestWhileTheClientWaits:
 
 
 def _no_constraints(place: Place) -> None:
-    """The table as SQLite would take anything."""
+    """The table as SQLite would accept anything."""
     with place.database() as db:
         db.executescript(
             "ALTER TABLE mail RENAME TO old;"
@@ -496,7 +496,7 @@ class TestUnreadableRows:
 
     @pytest.mark.parametrize("value", ["CAST(id AS BLOB)", "'x'"])
     async def test_the_body_of_a_row_that_does_not_name_it_stays(self, place: Place, value: str) -> None:
-        """At a start, files of no known mail are removed: this one may be some mail's only copy."""
+        """At a start, files of no known mail are removed; this one may be some mail's only copy."""
         await place.wait_in_spool(LARGE)
         _no_constraints(place)
         place.execute(f"UPDATE mail SET id = {value}")

@@ -1,4 +1,4 @@
-"""Receipts that cannot be written when their effect is there."""
+"""Receipts that cannot be written after their effect."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ async def test_a_doubt_outlives_the_process_that_could_not_write_down_what_becam
             return int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
 
     for number in range(kills):
-        # As if it were killed between the run and the commit of what the run brought.
+        # As if it were killed between the run and the commit of the run's results.
         local = served()
         stopped = asyncio.Event()
         put = local._commits.put

@@ -1,4 +1,4 @@
-"""Text from octets that lie about their charset."""
+"""Text from bytes that do not match their charset."""
 
 from __future__ import annotations
 

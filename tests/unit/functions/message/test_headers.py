@@ -1,4 +1,4 @@
-"""Header editing: what goes, what is added, and that nothing else changes."""
+"""Header editing: removals, additions, and that nothing else changes."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def read(content: bytes, limits: Limits | None = None, reverse_path: str = "a@b.
 
 
 def everything(parts: Parts) -> list[object]:
-    """Ask for all there is, as an output may."""
+    """Read all properties, as an output may."""
     return [
         parts.subject,
         parts.message_id,

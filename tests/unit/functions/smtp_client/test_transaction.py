@@ -1,4 +1,4 @@
-"""One result per recipient, and what is said of losses: against a server that follows a script."""
+"""One result per recipient, and the reports of losses: against a server that follows a script."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a configuration asks of its deployment on AWS."""
+"""A configuration's deployment on AWS."""
 
 from __future__ import annotations
 

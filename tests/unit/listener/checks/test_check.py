@@ -1,4 +1,4 @@
-"""What `check` says of a configuration."""
+"""The findings of `check` about a configuration."""
 
 import io
 import json
@@ -57,7 +57,7 @@ def look(tmp_path: Path) -> Callable[..., list[str]]:
 
 
 def says(lines: list[str], *words: str) -> bool:
-    """Whether one of the lines holds all the words."""
+    """True if one of the lines holds all the words."""
     return any(all(word in line for word in words) for line in lines)
 
 
@@ -158,8 +158,8 @@ class TestStrangers:
     @pytest.mark.parametrize("kind", FILTERS.kinds)
     @pytest.mark.parametrize("operator", ["AND", "OR"])
     def test_each_filter_alone(self, look: Any, kind: str, operator: str):
-        """What a stranger can do through a flow of this one filter, whose options are as open as they
-        can be."""
+        """A stranger's possibilities through a flow of this one filter, with its options as open as
+        possible."""
         alone = {
             "whitelist": {"ips": "regexp:.*"},
             "blacklist": {"ips": "192.0.2.1"},
@@ -381,7 +381,7 @@ class TestDeployment:
         ],
     )
     def test_pairings_for_tests(self, look: Any, keys: dict[str, Any], words: str):
-        """Said by `mode` they are done, with a warning; a deployment refuses them."""
+        """Configured by `mode` they are done, with a warning; a deployment refuses them."""
         assert says(look("warning", flows=flow(USERS), **keys), "delivery.mode", words)
         assert not says(look(flows=flow(USERS), **keys), "delivery.mode")
         assert says(look(flows=flow(USERS), platform="fargate", **keys), "delivery.mode", words)

@@ -1,4 +1,4 @@
-"""`deadletter`: what the arguments mean and what is printed, over dead letters in memory."""
+"""`deadletter`: the meaning of arguments and the output, over dead letters in memory."""
 
 import io
 import json
@@ -212,7 +212,7 @@ class TestReplayAndDrop:
 
 
 class Terminal(io.StringIO):
-    """What is written to a terminal."""
+    """The output on a terminal."""
 
     def isatty(self) -> bool:
         return True

@@ -21,7 +21,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What the server was started with, instead of starting it."""
+    """The arguments of the server, instead of starting it."""
     calls: list[Any] = []
 
     def run(config: Any, reload: Any = None) -> int:

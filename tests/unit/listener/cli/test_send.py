@@ -20,7 +20,7 @@ from listener.cli.send import address
 
 
 class Kept:
-    """Keeps what it is sent; refuses recipients that say so."""
+    """Keeps its mails; refuses recipients that say so."""
 
     def __init__(self) -> None:
         self.envelopes: list[Envelope] = []

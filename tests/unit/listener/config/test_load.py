@@ -1,4 +1,4 @@
-"""Where the configuration is found, what the environment lays over it, what comes out."""
+"""The place of the configuration, the environment's overrides, and the result."""
 
 import json
 import subprocess

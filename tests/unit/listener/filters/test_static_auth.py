@@ -1,4 +1,4 @@
-"""The static-auth filter: whose credentials it accepts, and what it costs to be refused."""
+"""The static-auth filter: the accepted credentials, and the cost of a refusal."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def decision(one: StaticAuth, credentials: Credentials) -> Decision:
     return found
 
 
-# -- where users come from -----------------------------------------------------------------------
+# -- the sources of users -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ async def test_cram_md5_needs_a_password_kept_as_it_is() -> None:
 
 
 def test_cram_md5_is_for_filters_all_of_whose_passwords_are_kept_as_they_are(tmp_path: Path) -> None:
-    """A client that prefers it could else not log in as a user whose password is a hash."""
+    """A client that prefers it could otherwise not log in as a user whose password is a hash."""
     assert static_auth(users={"bob": "plain:secret", "eve": "plain:x"}).supports_cram_md5
     assert not static_auth(users={"ann": SHA256}).supports_cram_md5
     assert not static_auth(users={"bob": "plain:secret", "ann": SHA256}).supports_cram_md5
@@ -198,7 +198,7 @@ async def test_an_md5_digest_is_no_password() -> None:
     assert await decision(one, password("bob", response.password)) is REFUSE
 
 
-# -- what it costs -------------------------------------------------------------------------------
+# -- the cost -----------------------------------------------------------------------------------
 
 
 class Counting:

@@ -1,4 +1,4 @@
-"""The whitelist filter: what each field accepts and refuses, and at which phase."""
+"""The whitelist filter: the accepted and refused values of each field, and their phases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""SPEC section 3, sentence by sentence. test_flow_oracle.py covers the combinations."""
+"""The rules of flows (docs/concepts.md), sentence by sentence. test_flow_oracle.py covers the
+combinations."""
 
 from __future__ import annotations
 
@@ -62,7 +63,7 @@ async def begun(flows: Flows, sender: str = "a@example.com", **facts: Any) -> Di
 
 
 async def delivered(flows: Flows, *addresses: str) -> DataOutcome:
-    """What becomes of a mail to these, all of which RCPT accepts."""
+    """The outcome of a mail to these, all of which RCPT accepts."""
     talk = await begun(flows)
     for address in addresses:
         assert await talk.rcpt(address) == 250
@@ -350,7 +351,7 @@ async def test_data_for_a_recipient_that_was_not_accepted_is_a_fault_of_the_call
 
 
 def relay(**rules: Any) -> Flows:
-    """Anybody may write to X, users may write to all."""
+    """Any client may write to X, users may write to all."""
     local = both(Scripted(rcpt=to(X)), name="local")
     out = both(Scripted(auth=users("bob"), checks=True), name="out")
     return flows_of(local, out, **rules)

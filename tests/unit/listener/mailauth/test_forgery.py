@@ -1,4 +1,5 @@
-"""Forged Authentication-Results (RFC 8601 section 5) and Received-SPF are told from those of others."""
+"""Forged Authentication-Results (RFC 8601 section 5) and Received-SPF are distinguished from other
+servers' fields."""
 
 from __future__ import annotations
 
@@ -167,9 +168,9 @@ def test_received_spf_of_others_stays(value: bytes) -> None:
     "value",
     [
         b"\xff" * 1_000_000,
-        "\u0300\u0323".encode() * 4_000,  # marks that have to be put into order
+        "\u0300\u0323".encode() * 4_000,  # marks that need reordering
         "\u00e9".encode() * 8_000,
-        "\ufdfa".encode() * 5_000,  # one character that stands for eighteen
+        "\ufdfa".encode() * 5_000,  # one character that equals eighteen
         b"(" * 1_000_000,
         b"(\\" * 8_000,
         b"=?utf-8?q?" * 1_600,

@@ -46,7 +46,7 @@ async def fails() -> None:
 
 
 class Clock:
-    """Stands for time.monotonic in the parent's judgement."""
+    """Replaces time.monotonic in the parent's judgement."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
@@ -145,7 +145,7 @@ async def test_the_task_beats_and_tries_the_spool() -> None:
 
 
 async def test_the_spool_is_tried_when_something_happened_to_it() -> None:
-    """A failed sync is red at once, and not when the next try is due."""
+    """A failed sync is red at once, not only at the next test."""
     beats = Heartbeat.create()
     beat = beats.beat(0)
     beat.accepting()
@@ -167,7 +167,7 @@ async def test_the_spool_is_tried_when_something_happened_to_it() -> None:
 
 
 async def test_a_part_that_is_only_delivered_counts_too(tmp_path: Path) -> None:
-    """That of a server that had more workers: its mails were answered 250, as all were."""
+    """The part of a server with more workers: its mails were answered 250, like all others."""
 
     class Part:
         healthy = True

@@ -93,7 +93,7 @@ async def test_health_is_logged_when_asked(caplog: pytest.LogCaptureFixture) -> 
 
 
 async def works() -> None:
-    """Stands for a spool that can be written."""
+    """Replaces a writable spool."""
 
 
 async def test_mistakes() -> None:

@@ -1,4 +1,4 @@
-"""Sending through SES v2: held against the requests themselves, as they reach the wire."""
+"""Sending through SES v2: compared with the requests on the wire."""
 
 from __future__ import annotations
 
@@ -271,7 +271,7 @@ def test_pacing_is_by_recipients() -> None:
     begun = clock.now
     for _ in range(6):
         account.wait(50, lambda: 1000.0)
-    # 300 recipients, of which the last 50 need not have been waited for, less one second's burst.
+    # 300 recipients, of which the last 50 need no waiting, less one second's burst.
     assert clock.now - begun == pytest.approx(24.0)
 
 
@@ -326,7 +326,7 @@ def test_domains_go_in_their_ascii_form() -> None:
     ],
 )
 def test_a_domain_goes_to_nobody_else_s(recipient: str, sent: str) -> None:
-    """IDNA 2008 keeps apart what IDNA 2003 took for one."""
+    """IDNA 2008 keeps names apart that IDNA 2003 took for one."""
     assert addressed((recipient,)) == [sent]
 
 

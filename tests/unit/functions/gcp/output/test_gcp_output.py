@@ -1,4 +1,4 @@
-"""The `gcp` output: its options, what it publishes, and where."""
+"""The `gcp` output: its options, its events, and their topics."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.net import HOST, free_port
 
 
 class Publisher:
-    """Keeps what it is asked to publish, as the SDK's message; raises `fault` instead where set."""
+    """Keeps the messages to publish, as the SDK's message; raises `fault` instead if it is set."""
 
     def __init__(self) -> None:
         self.requests: list[Any] = []

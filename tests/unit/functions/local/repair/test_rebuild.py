@@ -1,4 +1,4 @@
-"""Writing a part of the spool anew after a sync that failed."""
+"""Rebuilding a part of the spool after a failed sync."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ BODY = b"Subject: x\r\n\r\n" + b"line\r\n" * 300
 
 
 class Later(Processor):
-    """Takes no mail for now."""
+    """Accepts no mail for now."""
 
     def __init__(self) -> None:
         self.taken: list[bytes] = []
@@ -98,7 +98,7 @@ def rows(folder: Path, query: str = "SELECT count(*) FROM mail") -> int:
 
 
 class Failing:
-    """Has the next syncs of files with such a path fail."""
+    """Makes the next syncs of files with such a path fail."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.paths: list[str] = []
@@ -285,7 +285,7 @@ def test_a_database_that_cannot_be_read_whole_is_kept_aside(tmp_path: Path) -> N
 
 
 def test_what_a_crash_cut_short_is_done_again(tmp_path: Path) -> None:
-    """The new database is there, the old one's log still beside the old one."""
+    """The new database exists, the old one's log still beside the old one."""
     part = Part(tmp_path / "part-0")
     seal(part, 3)
     part.trust.lose()
@@ -313,7 +313,7 @@ def test_nobody_opens_a_part_that_is_not_trusted(tmp_path: Path) -> None:
 def test_a_part_is_not_written_anew_while_somebody_has_it_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What they wrote would be gone."""
+    """Their changes would be lost."""
     monkeypatch.setattr("functions.local.repair.rebuild.PATIENCE", 0.05)
     part = Part(tmp_path / "part-0")
     seal(part, 1)
@@ -327,8 +327,8 @@ def test_a_part_is_not_written_anew_while_somebody_has_it_open(
 
 
 def test_an_abandoned_log_stays_as_it_is(tmp_path: Path) -> None:
-    """SQLite's last user would copy it into the database, which must not happen to one that may have a
-    hole; also when that last user is another connection."""
+    """SQLite's last user would copy the log into the database, which must not happen to a log that may
+    have a hole; also if that last user is another connection."""
     part = Part(tmp_path / "part-0")
     part.create()
     store = Store(part, durable=True)

@@ -183,7 +183,7 @@ class TestSigning:
             assert sent.endswith(mail)
 
     def test_after_the_edits(self, make: Make) -> None:
-        """The signature is that of the author whom the reader sees."""
+        """The signature is that of the author that the reader sees."""
         with smarthost() as host:
             mailer = make(host, dkims=self.DKIMS, override={"from": "ann@author.example", "subject": "new"})
             mailer.process(job(make_mail()))

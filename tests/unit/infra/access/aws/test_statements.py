@@ -1,4 +1,4 @@
-"""What roles may do, derived from configurations (CLOUD: IAM)."""
+"""The permissions of roles, derived from configurations."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def deployed(tmp_path: Path, *outputs: dict[str, Any], filters: Any = None, **se
 
 
 def resources(statements: list[dict[str, Any]], action: str) -> list[str]:
-    """What an action is allowed on."""
+    """The resources that an action is allowed on."""
     return [arn for each in statements if action in each["Action"] for arn in each["Resource"]]
 
 

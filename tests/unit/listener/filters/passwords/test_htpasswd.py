@@ -1,4 +1,4 @@
-"""The htpasswd file: read at start, read again when it changes, never half believed."""
+"""The htpasswd file: read at start, read again when it changes, never used in part."""
 
 from __future__ import annotations
 

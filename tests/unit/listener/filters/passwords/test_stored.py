@@ -1,4 +1,4 @@
-"""Stored passwords: every form that is known, and what is said of the others."""
+"""Stored passwords: every known form, and the messages about others."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from listener.filters.passwords.stored import (
 
 CHEAP_ARGON2 = argon2.PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
 
-# What Node 20 (OpenSSL 3.0) prints for createHash(name).update("TEST").digest("hex").
+# Node 20's output (OpenSSL 3.0) of createHash(name).update("TEST").digest("hex").
 OF_NODE = {
     "md5": "033bd94b1168d7e4f0d644c3c95e35bf",
     "sha256": "94ee059335e587e501cc4bf90613e0814f00a7b08bc7c648fd865a2af6a22cc2",

@@ -46,7 +46,7 @@ def canonical(algorithm: Algorithm, body: bytes, *cuts: int) -> bytes:
         ("relaxed", b"a", b"a\r\n"),
         ("relaxed", b"a \t", b"a\r\n"),
         ("relaxed", b"a\r\n\r\n \r\nb\r\n \r\n", b"a\r\n\r\n\r\nb\r\n"),
-        # Lone CR and LF are octets like others.
+        # Lone CR and LF are ordinary bytes.
         ("simple", b"a\r\n\n\r\n", b"a\r\n\n\r\n"),
         ("relaxed", b"a \r", b"a \r\r\n"),
         ("simple", b"a\r\r\n\r\n", b"a\r\r\n"),

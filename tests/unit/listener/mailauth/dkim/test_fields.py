@@ -1,4 +1,4 @@
-"""Finding header fields, and telling which headers cannot carry a signature."""
+"""Finding header fields, and recognizing headers that cannot carry a signature."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The resolver of production against a name server on loopback that misbehaves in many ways."""
+"""The production resolver against a name server on loopback that misbehaves in many ways."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def with_absences(server: DnsServer) -> None:
 async def test_an_absence_without_the_zone_s_soa_is_not_kept(
     server: DnsServer, resolver: DnsResolver, question: Question, soa: str | None
 ) -> None:
-    """RFC 2308 section 5: there is no telling how long it holds."""
+    """RFC 2308 section 5: the answer does not say how long it holds."""
     with_absences(server)
     server.soa = soa
     for asked in (1, 2):

@@ -1,4 +1,4 @@
-"""A listener's certificates: where they come from, whom they are shown to, and that they renew."""
+"""A listener's certificates: their sources, their clients, and their renewal."""
 
 from __future__ import annotations
 
