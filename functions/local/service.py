@@ -3,8 +3,7 @@
 All mails that come in during one turn of the loop, or during one fsync, are committed together.
 Then the loop runs the `quick` outputs (file, log) of each and answers the clients. Finished mails
 are removed with the next commit. Other outputs, and every further attempt, run in a small pool;
-their receipts go through the same commits. docs/adr/0003-local-spool.md has the figures behind this
-order.
+their receipts go through the same commits. docs/adr/0003-local-spool.md has the figures.
 """
 
 from __future__ import annotations
@@ -86,8 +85,7 @@ class LocalDelivery:
 
     @property
     def healthy(self) -> bool:
-        """True if the last commit worked, and no sync failed since the spool was rebuilt; `/readyz`
-        asks."""
+        """True if the last commit worked, and no sync failed since the spool was rebuilt."""
         return self._commits.healthy
 
     @property
@@ -107,8 +105,7 @@ class LocalDelivery:
     def opened(self) -> None:
         """The database may be read, for the first time or again."""
         if self._left is None:
-            # Mails known before are rescheduled; unknown ones are found by looking into the
-            # database.
+            # Known mails are rescheduled; unknown ones are found by looking into the database.
             self._sweeper.forget()
             self._start_due()
             return
@@ -140,8 +137,7 @@ class LocalDelivery:
             self._commits.add(item)
 
     def replace(self, delivery: Delivery, settings: Settings) -> None:
-        """Use other outputs and retry settings; durability stays as it is. Runs under way end with the
-        settings that they began with."""
+        """Use other outputs and retry settings; durability stays. Runs under way keep the old ones."""
         self._delivery = delivery
         self.settings = dataclasses.replace(settings, durable=self.settings.durable)
         self._runs.replace(delivery)
@@ -154,8 +150,7 @@ class LocalDelivery:
         self._stopping = True
         deadline = self._loop.time() + timeout
         await self._settle_until(deadline)
-        # An output that waits for a server without an answer is interrupted, and then has a moment
-        # to record what is undone or in doubt.
+        # An output that waits for a server is interrupted, and then records its undone parts and doubts.
         await self._loop.run_in_executor(None, self._delivery.close)
         await self._settle_until(self._loop.time() + PARTING)
         self._schedule.cancel()
@@ -174,8 +169,7 @@ class LocalDelivery:
         return bool(self._unanswered or self._commits.busy or self._finishing or self._runs.in_flight)
 
     def tick(self) -> None:
-        """Called each second: answer the clients that waited longer than `wait`, and see the changes of
-        other processes."""
+        """Called each second: answer clients after `wait`, and see other processes' changes."""
         if self._unanswered:
             late = time.monotonic() - self.settings.wait
             for item in [i for i in self._unanswered.values() if i.submitted < late]:
@@ -260,8 +254,7 @@ class LocalDelivery:
             self._commits.put(self._runs.summary(item.seq, mail, owed, outcomes, 1, {}, None))
 
     def _deliver_rest(self, item: Item, mail: Mail, owed: list[Owed], outcomes: list[Outcome]) -> None:
-        """The pool runs the other outputs; the reply waits for them if so configured, or if they are
-        local."""
+        """The pool runs the other outputs; the reply waits for local or `waitFor` ones."""
         done = {id(outcome.owed) for outcome in outcomes}
         left = [o for o in owed if id(o) not in done]
         awaited = self.settings.wait_for_all or any(map(_quick, left))
