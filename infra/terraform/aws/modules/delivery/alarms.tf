@@ -1,4 +1,4 @@
-# What somebody has to look at; docs/aws.md says what to do.
+# Alarms for the operator; docs/aws.md says what to do.
 
 locals {
   topic = var.alarm_topic_arn == null ? [] : [var.alarm_topic_arn]
@@ -44,7 +44,7 @@ locals {
       above     = true
     }
   }
-  # Some watch what not every configuration has.
+  # Some watch parts that not every configuration has.
   without = toset(concat(var.concurrency == null ? ["ses-closed"] : [], var.receipts ? [] : ["in-doubt"]))
 }
 

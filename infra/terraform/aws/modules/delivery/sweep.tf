@@ -1,4 +1,4 @@
-# Looks through the spool every five minutes for what is owed.
+# Looks through the spool every five minutes for unfinished mails.
 
 resource "aws_iam_role" "schedule" {
   name_prefix        = "${var.name}-schedule-"

@@ -1,10 +1,10 @@
-# The sweep's own log entry is what is measured: it counts what the bucket really holds.
+# The metrics come from the sweep's own log entry, because it counts the bucket's content.
 
 locals {
   swept = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${google_cloudfunctions2_function.delivery.name}\" AND jsonPayload.message=\"swept\""
 
-  # Metric → the field of the entry, and from which value on somebody is told. A distribution keeps
-  # ranges, not values: the threshold is the border of two, and what is below lies in the first.
+  # Metric → the field of the entry, and the value from which on an alert is raised. A distribution keeps
+  # ranges, not values: the threshold is the border of two, and lower values lie in the first.
   gauges = {
     oldest = {
       field     = "oldest"
@@ -126,7 +126,7 @@ resource "google_monitoring_alert_policy" "crashed" {
   }
 }
 
-# What single entries of the function's log tell.
+# Metrics of single entries of the function's log.
 
 locals {
   said = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${google_cloudfunctions2_function.delivery.name}\""
