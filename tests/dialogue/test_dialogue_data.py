@@ -122,7 +122,7 @@ def _taken(wire: Wire) -> None:
         (b"a: b\n.c: d\n\n.e\r\n", b"a: b\r\n.c: d\r\n\r\n.e\r\n"),
     ],
 )
-def test_bare_newlines_are_mended(relay: Relay, sent: bytes, stored: bytes) -> None:
+def test_bare_newlines_are_normalized(relay: Relay, sent: bytes, stored: bytes) -> None:
     assert mended(sent) == stored
     octets = sent + (b"" if sent.endswith(b"\r\n") else b"\r\n") + b".\r\n"
     expected = mended(octets[:-3])

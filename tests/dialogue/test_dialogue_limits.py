@@ -197,14 +197,14 @@ def _cut_off(wire: Wire, *, within: float) -> bool:
     return False
 
 
-def test_an_octet_now_and_then_is_cut(new_relay: Make) -> None:
+def test_a_byte_now_and_then_is_cut(new_relay: Make) -> None:
     relay = new_relay(socketTimeout=2000, minDataRate=1000).start()
     with Wire(relay.port) as wire:
         wire.begin()
         assert _cut_off(wire, within=45)
 
 
-def test_an_octet_of_a_command_now_and_then_is_cut(new_relay: Make) -> None:
+def test_a_byte_of_a_command_now_and_then_is_cut(new_relay: Make) -> None:
     relay = new_relay(socketTimeout=2000).start()
     with Wire(relay.port) as wire:
         assert wire.reply().code == 220

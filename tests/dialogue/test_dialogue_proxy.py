@@ -132,7 +132,7 @@ class TestProxy:
                 assert wire.rest(seconds=10) == b""
                 assert 1.0 < time.monotonic() - began < 6
 
-    def test_an_octet_of_it_now_and_then(self, relay_for: Make) -> None:
+    def test_a_byte_of_it_now_and_then(self, relay_for: Make) -> None:
         relay = relay_for({"flows": {"in": flow(THERE)}}, useProxy=True, socketTimeout=1500)
         with Wire(relay.port) as wire:
             seconds, said = drip(wire, b"PROXY TCP4 192.0.2.7 198.51.100.1 4096 25", most=8)
@@ -249,7 +249,7 @@ class TestXclient:
         here = {"type": "whitelist", "ips": [HOST, CLIENT, "2001:db8::7"]}
         return relay_for({"flows": {"in": flow(here)}}, useXClient=[HOST])
 
-    def test_it_is_offered_to_those_who_may(self, both: Relay, relay_for: Make) -> None:
+    def test_it_is_offered_to_permitted_peers(self, both: Relay, relay_for: Make) -> None:
         offer = "XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT"
         with Wire(both.port) as wire:
             assert offer in wire.greet().lines

@@ -237,7 +237,7 @@ class TestSlowHandshakes:
             assert wire.rest(seconds=10) == b"", "no clear text"
             assert 1.0 < time.monotonic() - began < 6
 
-    def test_an_octet_now_and_then(self, relay_for: Make) -> None:
+    def test_a_byte_now_and_then(self, relay_for: Make) -> None:
         relay = relay_for(secure=True, socketTimeout=1500)
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         client = trusting().wrap_bio(incoming, outgoing, server_hostname="mx.server.example")
@@ -271,7 +271,7 @@ def test_pipelined_over_tls(relay: Relay) -> None:
         assert [wire.reply().code for _ in range(3)] == [250, 250, 221]
 
 
-def test_octet_by_octet(relay: Relay) -> None:
+def test_byte_by_byte(relay: Relay) -> None:
     with secured(relay) as wire:
         for octet in b"NOOP\r\nNOOP\r\n":
             wire.socket.sendall(bytes([octet]))

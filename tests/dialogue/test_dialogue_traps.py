@@ -147,7 +147,7 @@ def _long_lines_are_taken(server: Server) -> bool:
     return submit(server.port, b"a: b\r\n\r\n" + b"x" * 2000 + b"\r\n").code == 250
 
 
-def test_lines_over_a_thousand_octets_are_taken(relay: Relay, stock_for: MakeStock) -> None:
+def test_lines_over_a_thousand_bytes_are_accepted(relay: Relay, stock_for: MakeStock) -> None:
     assert _long_lines_are_taken(relay)
     assert not _long_lines_are_taken(stock_for())
 

@@ -86,12 +86,12 @@ def test_a_stack_stays_while_mail_is_unfinished(ask: Ask, aws: Ministack, bucket
     assert bucket in answer["Reason"]
 
 
-def test_a_stack_stays_when_nobody_can_tell(ask: Ask) -> None:
+def test_a_stack_stays_when_the_spool_cannot_be_read(ask: Ask) -> None:
     answer = ask("Delete", of="no-such-bucket")
     assert answer["Status"] == "FAILED"
     assert "NoSuchBucket" in answer["Reason"]
 
 
 @pytest.mark.parametrize("kind", ["Create", "Update"])
-def test_it_stands_in_nobodys_way_before(ask: Ask, kind: str) -> None:
+def test_it_blocks_no_client_before(ask: Ask, kind: str) -> None:
     assert ask(kind, of="no-such-bucket")["Status"] == "SUCCESS"

@@ -47,7 +47,7 @@ def test_stores(tmp_path: Path, name: str) -> None:
         assert example.stop() == 0
 
 
-def test_stores_for_those_who_log_in(tmp_path: Path) -> None:
+def test_stores_for_clients_that_log_in(tmp_path: Path) -> None:
     example = Example(tmp_path, "fake-smtp-with-auth", SMTP_USERNAME="test", SMTP_PASSWORD="plain:test")
     example.start()
     try:

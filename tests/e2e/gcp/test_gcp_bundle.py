@@ -39,7 +39,7 @@ def test_it_starts_and_handles_a_push(stack_for: Callable[..., Stack], alone: st
     assert stack.sweep()["unfinished"] == 0
 
 
-def test_the_same_inputs_give_the_same_octets(tmp_path: Path) -> None:
+def test_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
     one, other = source(CONFIG, tmp_path / "1.zip"), source(CONFIG, tmp_path / "2.zip")
     assert one.read_bytes() == other.read_bytes()
     assert one.stat().st_size < 1_000_000

@@ -79,7 +79,7 @@ def of(found: dict[Any, float], name: str, **labels: str) -> float:
     return found[name, frozenset(labels.items())]
 
 
-def test_http_auth_checks_who_sends(server: Endpoint, running: RelayFor) -> None:
+def test_http_auth_checks_the_sender(server: Endpoint, running: RelayFor) -> None:
     def answer(asked: Asked) -> Says:
         given = base64.b64decode(asked.headers["authorization"].split()[1])
         return Says(200 if given == b"ann:right" else 401)

@@ -283,7 +283,7 @@ class TestLosses:
             finished(relay)
             assert relay.stop() == 0
 
-    def test_a_stopping_relay_waits_for_nobody_who_has_no_mail_yet(self, start: Start) -> None:
+    def test_a_stopping_relay_waits_for_no_client_without_a_mail(self, start: Start) -> None:
         heard_it = threading.Event()
 
         def script(heard: Heard) -> str | None:

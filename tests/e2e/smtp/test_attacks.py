@@ -289,7 +289,7 @@ ARGUMENTS: Final[Sequence[tuple[bytes, bytes]]] = [
 
 @pytest.mark.parametrize("octet", [b"\0", b"\r", b"\n"], ids=["NUL", "CR", "LF"])
 @pytest.mark.parametrize(("before", "line"), ARGUMENTS, ids=lambda one: one[:12].decode() if one else "-")
-def test_control_octets_in_arguments(relay_for: Make, octet: bytes, before: bytes, line: bytes) -> None:
+def test_control_bytes_in_arguments(relay_for: Make, octet: bytes, before: bytes, line: bytes) -> None:
     """NUL and CR are refused at any place. LF ends the line, as people type it; the rest is a command
     of its own, and a harmless one."""
     relay = relay_for(EITHER, allowInsecureAuth=True, **FORWARDED)
@@ -328,7 +328,7 @@ def test_garbage_within_tls(relay_for: Make) -> None:
 
 
 @pytest.mark.parametrize("secure", [False, True])
-def test_replies_that_nobody_reads(relay_for: Make, secure: bool) -> None:
+def test_replies_that_no_client_reads(relay_for: Make, secure: bool) -> None:
     """A mail, then commands without end, from a client that never reads."""
     relay = relay_for(socketTimeout=1500, closeTimeout=1500)
     with attack(relay, seconds=20), Wire(relay.port) as wire:

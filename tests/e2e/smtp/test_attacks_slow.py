@@ -98,7 +98,7 @@ class TestEachPhase:
     def relay(self, relay_for: Make, phase: PhaseRow) -> Relay:
         return relay_for(**IMPATIENT, **phase.options)
 
-    def test_an_octet_now_and_then(self, relay: Relay, phase: PhaseRow) -> None:
+    def test_a_byte_now_and_then(self, relay: Relay, phase: PhaseRow) -> None:
         with self.attack(relay, phase), Wire(relay.port) as wire:
             phase.enter(wire)
             seconds, heard = drip(wire, phase.octets, most=10)
@@ -143,7 +143,7 @@ class TestEachPhase:
             wire.socket.close()
 
 
-def test_a_hundred_slow_ones_hold_up_nobody(relay_for: Make) -> None:
+def test_a_hundred_slow_ones_delay_no_client(relay_for: Make) -> None:
     relay = relay_for()
     with attack(relay, seconds=30), contextlib.ExitStack() as stack:
         for wire in crowd(relay, stack, 100):

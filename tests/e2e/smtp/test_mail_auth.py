@@ -199,7 +199,7 @@ def test_a_key_counts_as_soon_as_it_is_published_where_its_absence_came_without_
     assert "dkim=pass" in found[1]
 
 
-def test_text_that_nobody_signed_bears_no_indicator(checked: Relay, server: DnsServer) -> None:
+def test_unsigned_text_bears_no_indicator(checked: Relay, server: DnsServer) -> None:
     logo = "v=BIMI1; l=https://example.com/logo.svg"
     server.zone = ZONE | {"default._bimi.example.com": {"TXT": [logo]}}
     appended = sign(MAIL, l=10)

@@ -105,7 +105,7 @@ def deliver(wire: Wire) -> None:
 
 
 @pytest.mark.parametrize(("zone", "name"), [(GOOD, f"{NAME} [{IP}]"), (LYING, f"[{IP}]"), ({}, f"[{IP}]")])
-def test_nobody_waits_for_a_name_that_no_filter_asks_for(
+def test_no_client_waits_for_a_name_that_no_filter_reads(
     relays: Any, dns: Dns, zone: Mapping[str, Any], name: str
 ) -> None:
     dns.zone = zone

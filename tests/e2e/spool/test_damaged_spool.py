@@ -100,7 +100,7 @@ def log_of(relay: Clocked) -> str:
 @pytest.mark.parametrize("mail", [MAIL, LARGE], ids=["small", "large"])
 @pytest.mark.parametrize("how", ["a bit flipped", "half of it gone", "nothing left"])
 @pytest.mark.parametrize("killed", [False, True])
-def test_a_damaged_mail_reaches_nobody_and_stays(
+def test_a_damaged_mail_reaches_no_output_and_stays(
     relay: Clocked, host: Smarthost, hop: Hop, mail: bytes, how: str, killed: bool
 ) -> None:
     relay.start()
@@ -154,7 +154,7 @@ def test_damage_that_is_found_on_the_way_ends_the_transfer_before_its_final_dot(
     log_of(relay)
 
 
-def test_rows_that_cannot_be_read_are_dead_and_hold_up_nobody(
+def test_rows_that_cannot_be_read_are_dead_and_delay_no_other(
     relay: Clocked, host: Smarthost, hop: Hop
 ) -> None:
     damage: list[tuple[str, Any]] = [

@@ -93,7 +93,7 @@ async def test_a_local_doubt_of_an_earlier_version_is_given_up_where_that_is_ask
     assert reasons.count("an earlier run ended before it knew the outcome") == 2
 
 
-async def test_a_local_dead_letter_of_an_earlier_version_asks_only_those_who_were_refused(
+async def test_a_local_dead_letter_of_an_earlier_version_asks_only_refused_recipients(
     site: LocalSite,
 ) -> None:
     with closing(open_dead_letters(site.config, site.folder, {})) as letters:

@@ -112,7 +112,7 @@ def test_too_little_time_is_no_failure(place: Place) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"hello", b"X-SMTP-Relay-Envelope: !!\r\n\r\n", b"Subject: x\r\n\r\n"])
-def test_an_object_that_is_no_mail_of_ours(place: Place, data: bytes) -> None:
+def test_a_foreign_object(place: Place, data: bytes) -> None:
     key, _ = place.put()
     place.store.objects[key] = data
     assert place.run(key).fate is Fate.LATER, "a newer listener may have written it"

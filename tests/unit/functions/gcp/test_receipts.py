@@ -219,7 +219,7 @@ def test_a_replay_has_receipts_of_its_own(place: Place) -> None:
     assert place.once()("", place.effect) == "message-2\nmore"
 
 
-def test_a_claim_made_under_a_clock_days_ahead_keeps_nobody_away_for_days(
+def test_a_claim_made_under_a_clock_days_ahead_blocks_no_run_for_days(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its run was killed; by the store's clock it is older than any run may be."""

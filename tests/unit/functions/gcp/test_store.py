@@ -69,7 +69,7 @@ def test_a_bucket_that_is_gone_is_not_an_object_that_is(gcs: FakeGcs) -> None:
         list(missing.list(""))
 
 
-def test_nobody_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_server_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("functions.gcp.clients._PATIENCE", 0.3)
     store = GcsStore(storage_client(f"http://{HOST}:{free_port()}"), "bucket")
     for attempt in (lambda: store.read("k"), lambda: store.create("k", b"", TEXT), lambda: store.delete("k")):

@@ -416,7 +416,7 @@ class TestUnreadableRows:
             assert shown.record == record
 
     @pytest.mark.parametrize("name", HOSTILE)
-    async def test_an_envelope_that_nobody_should_trust(
+    async def test_an_envelope_that_no_code_should_trust(
         self, place: Place, name: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         await place.wait_in_spool()
@@ -469,7 +469,7 @@ class TestUnreadableRows:
         assert place.count("dead") == 0
 
     @pytest.mark.parametrize("state", ["'x'", "7", "X'ff'", "CAST(X'ff' AS TEXT)", "''"])
-    async def test_an_output_that_nobody_knows_the_state_of_is_not_tried_again(
+    async def test_an_output_of_unknown_state_is_not_tried_again(
         self, place: Place, state: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         done = Sink()

@@ -111,7 +111,7 @@ class Unanswered(Processor):
 
 @pytest.mark.parametrize("kills", [1, 2])
 @pytest.mark.parametrize(("on_doubt", "tried"), [("dead-letter", 1), ("resend", 2)])
-async def test_a_doubt_outlives_the_process_that_could_not_write_down_what_became_of_it(
+async def test_a_doubt_outlives_the_process_that_could_not_record_its_outcome(
     tmp_path: Path, on_doubt: str, tried: int, kills: int
 ) -> None:
     sink = Unanswered()

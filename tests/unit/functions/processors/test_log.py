@@ -74,7 +74,7 @@ def test_the_text_is_cut(caplog: pytest.LogCaptureFixture) -> None:
     assert len(record["text"]) == 10_000
 
 
-def test_nothing_is_read_when_nobody_listens(caplog: pytest.LogCaptureFixture) -> None:
+def test_nothing_is_read_when_no_logger_listens(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, LOGGER)
     assert run(b"Subject: x\r\n\r\n", caplog) == []
 

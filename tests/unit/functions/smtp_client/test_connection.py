@@ -69,7 +69,7 @@ class TestGreeting:
         with smarthost(lambda heard: reply) as host:
             assert "did not open a session" in failure(host, greeting_timeout=0.3).reason
 
-    def test_nobody_listens(self) -> None:
+    def test_no_server_listens(self) -> None:
         port = free_port()
         fault = failure(port)
         assert fault.reason == f"{HOST}:{port} cannot be reached: Connection refused"
@@ -346,7 +346,7 @@ class TestPool:
             assert len(host.sessions) == 1
 
     @pytest.mark.parametrize(("verb", "doubt"), [("RCPT", False), (".", True)])
-    def test_closing_ends_who_waits(self, verb: str, doubt: bool) -> None:
+    def test_closing_ends_waiting_threads(self, verb: str, doubt: bool) -> None:
         heard = threading.Event()
 
         def script(about: Heard) -> str | None:

@@ -46,7 +46,7 @@ class TestResults:
             assert tally.deferred["later@x"].words.endswith("450 4.2.0 try later")
             assert host.copies() == {"yes@x": 1}
 
-    def test_nobody_is_left_for_the_mail(self, extensions: Any) -> None:
+    def test_no_recipient_is_left_for_the_mail(self, extensions: Any) -> None:
         with smarthost(refusing(no="550 no", later="450 later"), extensions=extensions) as host:
             sessions = pool(host.port, keep=True)
             tally = send(sessions, "no@x", "later@x")
@@ -281,7 +281,7 @@ class TestSmtputf8:
             assert host.taken[0].mail.startswith("MAIL FROM:<änn@client.example>")
             assert host.taken[0].mail.endswith(" SMTPUTF8")
 
-    def test_only_those_who_need_it_are_refused(self) -> None:
+    def test_only_clients_that_need_it_are_refused(self) -> None:
         with smarthost(extensions=BARE) as host:
             tally = send(pool(host.port), "bö@x", "bob@x")
             assert tally.accepted == ["bob@x"]

@@ -319,7 +319,7 @@ def test_the_balancer(template: Template) -> None:
         assert listener["Protocol"] == "TCP", "STARTTLS rules out TLS at the balancer"
 
 
-def test_strangers_reach_only_what_sends_nothing_on(everything: Template, stored: Template) -> None:
+def test_strangers_reach_only_outputs_that_send_nothing_on(everything: Template, stored: Template) -> None:
     def scheme(template: Template) -> tuple[str, set[str]]:
         group = template.one("EC2::SecurityGroup", "ListenerBalancerGroup")
         peers = {each["CidrIp"] for each in group["SecurityGroupIngress"]}

@@ -119,7 +119,7 @@ class TestStrangers:
         lifted = read(flows=both, options={"disabledCommands": ["AUTH"]})
         assert stranger_passes(lifted, "in", lifted.resolved_listeners()[0])
 
-    def test_authentication_that_anybody_passes_keeps_nobody_out(self):
+    def test_authentication_that_anybody_passes_keeps_no_stranger_out(self):
         config = read(flows=flow(ANYBODY))
         assert stranger_passes(config, "in", config.resolved_listeners()[0])
         anybody = {"type": "http-filter", "url": "http://x", "allowAnyUser": True}
@@ -194,7 +194,7 @@ def test_a_url_is_not_shown_whole(look: Any):
 
 class TestPublic:
     @pytest.mark.parametrize("output", [SES, {"type": "mailer"}, {"type": "nodemailer"}])
-    def test_a_stranger_reaching_what_sends_is_refused(self, look: Any, output: dict[str, Any]):
+    def test_a_stranger_that_reaches_a_sending_output_is_refused(self, look: Any, output: dict[str, Any]):
         keys = {"flows": flow(ANYBODY, outputs=[output]), "options": OPEN}
         assert says(look(public=True, **keys), "flows.in.outputs[0]", "a stranger", "an open relay")
         assert not says(look(**keys), "a stranger")
@@ -230,7 +230,7 @@ class TestPublic:
         assert not says(look(public=True, **without), "clear text")
 
     @pytest.mark.parametrize("key", ["useProxy", "useXClient", "useXForward"])
-    def test_nobody_is_believed_unnamed(self, look: Any, key: str):
+    def test_no_unnamed_peer_is_trusted(self, look: Any, key: str):
         keys = {"flows": flow(USERS)}
         assert says(look(public=True, **keys, options={key: True}), f"options.{key}", "any address")
         assert says(look("warning", bind="0.0.0.0", **keys, options={key: True}), f"options.{key}")

@@ -107,7 +107,7 @@ def test_options(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "(enforced)" in capsys.readouterr().out
 
 
-def test_lone_line_feeds_are_mended(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lone_line_feeds_are_normalized(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "mail.eml").write_bytes(MAIL.replace(b"\r\n", b"\n"))
     assert run(folder) == 0
     assert "dkim     pass" in capsys.readouterr().out

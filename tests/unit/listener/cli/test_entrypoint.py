@@ -43,7 +43,7 @@ def test_nothing_mounted() -> None:
     assert new_owner([]) == Owner(10025, 10025)
 
 
-def test_the_first_who_is_not_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_owner_that_is_not_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Root's folders are given to that user; a file system that refuses this only causes a message."""
     stats = {Path("/first"): (0, 0), Path("/second"): (1000, 1001), Path("/third"): (2000, 2000)}
     given: list[tuple[Path, int, int]] = []

@@ -203,7 +203,7 @@ def test_a_name_that_is_none(capsys: pytest.CaptureFixture[str]):
     assert "unexpected" not in capsys.readouterr().err
 
 
-def test_nobody_there(capsys: pytest.CaptureFixture[str]):
+def test_no_server_there(capsys: pytest.CaptureFixture[str]):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

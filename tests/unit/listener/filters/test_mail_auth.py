@@ -165,7 +165,7 @@ async def test_header_fields(take: Any) -> None:
     assert spf.startswith("pass\r\n\t(mx.receiver.example: example.com designates")
 
 
-async def test_fields_and_mail_keep_their_octets(take: Any) -> None:
+async def test_fields_and_mail_keep_their_bytes(take: Any) -> None:
     """A flow delivers the relay's fields, then the mail byte for byte."""
     signed = sign(MAIL)
     decision = await ask(make(), take(signed))

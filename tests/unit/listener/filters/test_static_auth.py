@@ -74,7 +74,7 @@ async def test_users_of_the_configuration_and_the_environment(
     await one.stop()
 
 
-async def test_the_environment_adds_nobody_to_users_that_are_said() -> None:
+async def test_the_environment_adds_no_user_to_configured_ones() -> None:
     environ = {"SMTP_USERNAME": "eve", "SMTP_PASSWORD": "plain:secret"}
     one = static_auth(environ, users={"bob": "plain:secret"})
     assert await decision(one, password("eve", "secret")) is REFUSE
@@ -233,7 +233,7 @@ def test_unknown_users_cost_as_much_as_wrong_passwords(
     assert (stored["slow"].computed, stored["quick"].computed) == (slow, quick)
 
 
-def test_of_equal_hashes_one_is_computed_whoever_asks() -> None:
+def test_of_equal_hashes_one_is_computed() -> None:
     stored = {"ann": Counting(b"a", 0), "bob": Counting(b"b", 0)}
     for guess in (("ann", "x"), ("bob", "x"), ("eve", "a")):
         before = sum(one.computed for one in stored.values())
@@ -290,7 +290,7 @@ async def test_slow_hashes_leave_the_event_loop_free_and_are_few_at_once() -> No
     await one.stop()
 
 
-async def test_a_filter_that_was_stopped_still_answers_those_who_hold_it() -> None:
+async def test_a_stopped_filter_still_answers_its_connections() -> None:
     one = static_auth(users={"bob": BCRYPT})
     assert await decision(one, password()) is ACCEPT
     await one.stop()

@@ -603,7 +603,7 @@ async def test_data_filters_hear_the_recipients_that_their_flow_may_still_take()
     assert second.calls[-1] == (Phase.DATA, (Z,))
 
 
-async def test_data_filters_of_a_flow_that_takes_nobody_are_not_asked() -> None:
+async def test_data_filters_of_a_flow_that_takes_no_recipient_are_not_asked() -> None:
     asked, spared = Scripted(rcpt=to(X), data=ACCEPT), Scripted(rcpt=to(Y), data=ACCEPT)
     await delivered(flows_of(both(asked, name="one"), both(spared, name="two")), X)
     assert (Phase.DATA, (X,)) in asked.calls

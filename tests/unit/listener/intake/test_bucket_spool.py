@@ -231,7 +231,7 @@ async def test_waiting_for_a_turn_counts_against_the_patience(spool: Spools, api
     assert (await stored(made)).code == 250
 
 
-async def test_goes_on_when_the_one_who_asked_is_gone(spool: Spools, api: Endpoint) -> None:
+async def test_a_query_goes_on_after_its_first_waiter_is_gone(spool: Spools, api: Endpoint) -> None:
     says(api)
     made = spool()
     body = BytesContent(MAIL)

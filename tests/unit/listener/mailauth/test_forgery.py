@@ -143,7 +143,7 @@ def test_our_name_may_have_several_labels_beyond_ascii() -> None:
     ],
     ids=ascii,
 )
-def test_received_spf_that_cannot_be_parsed_is_ours_where_our_name_is_in_it(value: bytes) -> None:
+def test_received_spf_that_cannot_be_parsed_counts_as_forged_with_the_relays_name_in_it(value: bytes) -> None:
     assert forgery.forged_spf(US)(value)
     assert not forgery.forged_spf("mx.elsewhere.example")(value)
 

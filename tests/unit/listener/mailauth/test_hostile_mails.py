@@ -209,7 +209,7 @@ async def test_resolvers(mood: str, spf: str, dkim: str, dmarc: str) -> None:
     assert decision.verdict == ("accept" if mood == "late" else "defer")
 
 
-async def test_a_fault_of_ours_defers(
+async def test_a_fault_of_the_check_defers(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: Any) -> None:

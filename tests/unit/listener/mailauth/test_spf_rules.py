@@ -126,7 +126,7 @@ async def test_a_server_that_never_answers() -> None:
     assert time.monotonic() - started < 2
 
 
-async def test_a_fault_of_ours_is_temporary(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_fault_of_the_check_is_temporary(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any) -> None:
         raise IndexError
 

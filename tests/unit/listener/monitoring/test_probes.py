@@ -152,7 +152,7 @@ asyncio.run(serve())
 """
 
 
-def test_a_process_beside_the_workers_serves_what_they_tell() -> None:
+def test_a_process_beside_the_workers_serves_their_figures() -> None:
     port = free_port()
     options = {"portNumber": port, "nodeMetrics": True}
     text = json.dumps({"flows": {"in": {"filters": []}}, "prometheus": options})

@@ -120,7 +120,7 @@ def test_a_key_that_is_none_is_not_shown() -> None:
     assert "very secret" not in str(caught.value)
 
 
-def test_it_stores_and_tells_no_one_on_plain_http_who_it_is(
+def test_it_stores_and_sends_no_credentials_over_plain_http(
     gcs: FakeGcs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs.url)

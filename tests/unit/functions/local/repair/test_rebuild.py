@@ -175,7 +175,7 @@ async def test_what_was_put_off_is_not_taken_by_the_next_process(tmp_path: Path,
     assert taken.envelope.id
 
 
-async def test_a_start_does_not_trust_what_a_failed_sync_left(tmp_path: Path, failing: Failing) -> None:
+async def test_a_start_does_not_trust_data_of_a_failed_sync(tmp_path: Path, failing: Failing) -> None:
     async with running(tmp_path, Later()) as local:
         await send(local)
         failing.paths = ["spool.db-wal", *["spool.new"] * 100]
@@ -299,7 +299,7 @@ def test_what_a_crash_cut_short_is_done_again(tmp_path: Path) -> None:
     assert rows(tmp_path) == 3
 
 
-def test_nobody_opens_a_part_that_is_not_trusted(tmp_path: Path) -> None:
+def test_no_process_opens_a_part_that_is_not_trusted(tmp_path: Path) -> None:
     part = Part(tmp_path / "part-0")
     seal(part, 1)
     part.trust.lose()
@@ -310,7 +310,7 @@ def test_nobody_opens_a_part_that_is_not_trusted(tmp_path: Path) -> None:
         part.connect()
 
 
-def test_a_part_is_not_written_anew_while_somebody_has_it_open(
+def test_a_part_is_not_written_anew_while_a_process_has_it_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their changes would be lost."""

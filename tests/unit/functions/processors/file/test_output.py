@@ -303,7 +303,7 @@ def test_dying_at_any_call_neither_loses_nor_repeats_the_file(
 
 @pytest.mark.parametrize("left", [b"", CONTENT[:100], CONTENT + b"more", b"\0" * len(CONTENT)])
 @pytest.mark.parametrize("linked", [True, False])
-def test_a_file_torn_by_a_power_loss_is_mended(tmp_path: Path, left: bytes, linked: bool) -> None:
+def test_a_file_torn_by_a_power_loss_is_repaired(tmp_path: Path, left: bytes, linked: bool) -> None:
     mail = make_mail()
     out = tmp_path / "out"
     processor(tmp_path).process(job(mail))
@@ -647,7 +647,7 @@ def test_what_a_consumer_did_stands_when_the_sync_failed(
 
 
 @pytest.mark.parametrize("consumer", ["deletes", "moves", "replaces"])
-def test_what_a_consumer_took_does_not_land_again_after_a_crash(
+def test_a_file_that_a_consumer_took_is_not_placed_again_after_a_crash(
     tmp_path: Path, source: Callable[..., Mail], staging: Path | None, consumer: str
 ) -> None:
     mail = source()

@@ -255,7 +255,7 @@ class TestResults:
             mailer.process(job(mail, once))
         assert caught.value.recipients == ("r0@x",)
 
-    def test_nobody_listens(self, make: Make) -> None:
+    def test_no_server_listens(self, make: Make) -> None:
         with pytest.raises(Temporary, match="Connection refused") as caught:
             make(transport={"host": HOST, "port": free_port()}).process(job(make_mail(MAIL, "a@x", "b@x")))
         assert caught.value.enhanced == "4.4.1"

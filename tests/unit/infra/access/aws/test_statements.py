@@ -194,7 +194,7 @@ def test_a_role_to_assume_is_all(tmp_path: Path) -> None:
     assert (only["Action"], only["Resource"]) == (["sts:AssumeRole"], [role])
 
 
-def test_an_outputs_own_credentials_need_no_role_of_ours(tmp_path: Path) -> None:
+def test_an_outputs_own_credentials_need_no_role(tmp_path: Path) -> None:
     keys = {"accessKeyId": "ssm:/id", "secretAccessKey": "ssm:/key"}
     config = deployed(tmp_path, {"storage": {"bucket": "b"}, "s3client": {"credentials": keys}})
     (only,) = output_statements(config, PLACE)

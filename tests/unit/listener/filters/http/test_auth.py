@@ -235,7 +235,7 @@ async def test_no_http_defers(server: Endpoint, make: Any, raw: bytes) -> None:
     assert await verdict(one) == "accept"
 
 
-async def test_nobody_there_defers(make: Any) -> None:
+async def test_no_server_there_defers(make: Any) -> None:
     assert await verdict(await make(f"http://127.0.0.1:{free_port()}/")) == "defer"
     assert await verdict(await make("http://does-not-exist.invalid/")) == "defer"
 
@@ -270,7 +270,7 @@ async def test_a_slow_body_is_bounded(server: Endpoint, make: Any) -> None:
     assert seconds < 3
 
 
-async def test_a_body_that_nobody_needs_is_not_waited_for(
+async def test_an_unneeded_body_is_not_awaited(
     server: Endpoint, make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_client, "DRAIN_SECONDS", 0.05)

@@ -159,7 +159,7 @@ def test_bcrypt_strings(prefix: str) -> None:
         assert stored.weight > 0
 
 
-def test_bcrypt_reads_72_octets_and_survives_more() -> None:
+def test_bcrypt_reads_72_bytes_and_survives_more() -> None:
     stored = parse(bcrypt.hashpw(b"x" * BCRYPT_LIMIT, bcrypt.gensalt(4)).decode())
     assert stored.matches(b"x" * BCRYPT_LIMIT)
     assert stored.matches(b"x" * 1000)

@@ -72,7 +72,7 @@ def test_any_cutting_gives_what_dkimpy_gives_of_the_whole(lines: list[bytes], cu
     st.binary(max_size=60).map(lambda b: b.translate(bytes(b" \t\r\nab;=b"[i % 9] for i in range(256)))),
     st.data(),
 )
-def test_any_cutting_of_any_octets_is_the_same(body: bytes, data: st.DataObject) -> None:
+def test_any_cutting_of_any_bytes_is_the_same(body: bytes, data: st.DataObject) -> None:
     cuts = data.draw(st.lists(st.integers(0, len(body)), max_size=5))
     for algorithm in ("simple", "relaxed"):
         assert canonical(algorithm, body, *cuts) == canonical(algorithm, body)  # type: ignore[arg-type]

@@ -80,7 +80,7 @@ async def test_alias_loops(server: DnsServer, resolver: DnsResolver) -> None:
     assert (await resolver.resolve(TXT)).failed
 
 
-async def test_nobody_listens() -> None:
+async def test_no_server_listens() -> None:
     with DnsServer() as gone:
         port = gone.port
     resolver = DnsResolver([HOST], port, timeout=0.3)
@@ -118,7 +118,7 @@ async def test_names_that_dns_cannot_hold(server: DnsServer, resolver: DnsResolv
     assert answer.outcome in (Outcome.ABSENT, Outcome.EMPTY)
 
 
-async def test_a_backslash_is_an_octet(server: DnsServer, resolver: DnsResolver) -> None:
+async def test_a_backslash_is_a_byte(server: DnsServer, resolver: DnsResolver) -> None:
     server.zone = {"b.example": {"TXT": ["wrong"]}}
     assert (await resolver.resolve(Question("a\\046b.example", "TXT"))).outcome is Outcome.ABSENT
     assert server.queries[-1][0] == "a\\046b.example"
@@ -190,7 +190,7 @@ async def test_an_absence_is_kept_for_the_shorter_of_the_soa_s_times(
     assert resolver.cache.get(question, now=after + kept + 0.1) is None
 
 
-async def test_one_query_for_all_who_ask_at_once(server: DnsServer, resolver: DnsResolver) -> None:
+async def test_one_query_for_all_concurrent_questions(server: DnsServer, resolver: DnsResolver) -> None:
     server.zone = {"a.example": {"TXT": ["x"]}}
     answers = await asyncio.gather(*(resolver.resolve(TXT) for _ in range(20)))
     assert len(server.queries) == 1
@@ -241,7 +241,7 @@ async def test_one_resolver_for_all_with_the_same_servers() -> None:
     await a.release()
 
 
-async def test_closing_ends_what_is_under_way(server: DnsServer) -> None:
+async def test_closing_ends_running_work(server: DnsServer) -> None:
     server.zone = {"a.example": {"*": "TIMEOUT"}}
     resolver = DnsResolver([HOST], server.port, timeout=30)
     waiting = asyncio.create_task(resolver.resolve(TXT))

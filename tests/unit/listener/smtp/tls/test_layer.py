@@ -176,7 +176,7 @@ class Pair:
 
 
 @pytest.mark.parametrize("cut", [None, 1, 2, 7, 100])
-def test_octets_both_ways_in_pieces_of_any_size(cut: int | None) -> None:
+def test_bytes_both_ways_in_pieces_of_any_size(cut: int | None) -> None:
     pair = Pair()
     pair.above.answer = b"220 hello\r\n"
     pair.shake(cut)
@@ -193,7 +193,7 @@ def test_octets_both_ways_in_pieces_of_any_size(cut: int | None) -> None:
     st.lists(st.binary(min_size=1, max_size=40_000), min_size=1, max_size=4),
     st.lists(st.integers(0, 200_000), max_size=8),
 )
-def test_any_cut_of_any_octets(said: list[bytes], cuts: list[int]) -> None:
+def test_any_cut_of_any_bytes(said: list[bytes], cuts: list[int]) -> None:
     pair = Pair()
     pair.shake()
     pair.say(b"".join(said), cuts)
@@ -303,7 +303,7 @@ def test_close_says_goodbye_and_nothing_after_it() -> None:
     assert pair.client.read(10) == b"", "close_notify came"
 
 
-def test_half_closed_it_passes_on_that_octets_come() -> None:
+def test_half_closed_it_reports_that_bytes_come() -> None:
     """Counts the bytes that a lingering connection drops."""
     pair = Pair()
     pair.shake()
