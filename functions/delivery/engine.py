@@ -69,7 +69,7 @@ class Owed:
 
 
 class Outcome(NamedTuple):
-    """How one attempt at an output ended. `landed` is the work to do before and after the receipt."""
+    """How one attempt at an output ended. `landed` is the work left before and after the receipt."""
 
     owed: Owed
     state: State

@@ -16,7 +16,7 @@ from functions.message.domains import ascii_form, domain_key, fold_ascii
 from functions.message.fields import all_values
 
 MAX_AUTHORS: Final = 500
-"""Mailboxes of a From field that are read; more is no list of authors."""
+"""Most mailboxes of a From field that are read; a longer list does not name authors."""
 
 MAX_FROM: Final = 8_192
 """Bytes of all From fields that are read."""

@@ -34,7 +34,7 @@ class Wire:
 
     @property
     def encrypted(self) -> bool:
-        """Whether TLS is on."""
+        """True if TLS is on."""
         return isinstance(self._sock, ssl.SSLSocket)
 
     @property
@@ -99,7 +99,7 @@ class Wire:
 
     @property
     def unread(self) -> bool:
-        """Whether the server sent more than was read."""
+        """True if the server sent more than was read."""
         return bool(self._buffer)
 
     def start_tls(self, context: ssl.SSLContext, name: str, patience: float) -> None:

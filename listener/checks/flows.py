@@ -1,4 +1,4 @@
-"""What each flow takes and does; flows that can never take a mail."""
+"""The mails and outputs of each flow; flows that can never take a mail."""
 
 from __future__ import annotations
 

@@ -135,13 +135,12 @@ class ListOptions(FilterOptions):
 
 
 class WhitelistOptions(ListOptions):
-    """Take mail by where it comes from, who sends it, or to whom it goes.
+    """Accept mail by its client, sender or recipient.
 
-    Each field is a value or a list of values: exact ones, in which the case of A to Z does not
-    count and domains are compared by their A-labels; `glob:` with a pattern, compared in the same
-    way, in which `*` stands for any characters but `@` and `?` for one; or `regexp:` with an
-    expression that has to match the whole text, case included unless it says `(?i)`. A field that
-    is given and empty matches nothing.
+    Each field is a value or a list of values. The case of A to Z does not count in exact values, and
+    domains are compared by their A-labels. `glob:` with a pattern compares in the same way; in it `*`
+    matches any characters except `@`, and `?` matches one. `regexp:` with an expression must match the
+    whole text, case included unless it says `(?i)`. A given, empty field matches nothing.
     """
 
     type: Literal["whitelist"]

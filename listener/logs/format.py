@@ -1,7 +1,7 @@
 """Formats a log record as one line (docs/configuration.md, logger options).
 
 A message or field may hold anything that a client sent. The formatters escape all its control
-characters, so that it cannot forge a line.
+characters, so it cannot forge a line.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class LineHandler(logging.Handler):
             self.handleError(record)
 
     def hold(self, line: bytes, created: float) -> None:
-        """Hold one line for the next `flush` or other line, so that many lines cost one write. The
+        """Hold one line for the next `flush` or other line, so many lines cost one write. The
         caller holds the lock."""
         size = len(line)
         if self._held_size + size > self._hold_limit:

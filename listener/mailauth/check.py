@@ -92,7 +92,7 @@ class Checks:
 
 
 class _Header:
-    """What the checks read of the header before they query DNS."""
+    """The parts of the header that the checks read before they query DNS."""
 
     def __init__(self, head: bytes, checks: Checks, now: float) -> None:
         self.block = HeaderBlock(head)

@@ -30,7 +30,7 @@ class Identifiers:
 
     @classmethod
     def of(cls, spf: SpfResult, dkim: Iterable[SignatureResult]) -> Identifiers:
-        """Those of one mail's results."""
+        """The domains of one mail's results."""
         signatures = list(dkim)
         return cls(
             spf=(spf.domain,) if spf.verdict == "pass" and spf.domain else (),
@@ -225,7 +225,7 @@ async def _discover(resolver: Resolver, up: Walk) -> _Applied | None:
 
 
 async def _below(resolver: Resolver, record: Record, author: str) -> tuple[Policy, ...]:
-    """What a record asks for a domain below its own: sp, np or p."""
+    """A record's policy for a domain below its own: sp, np or p."""
     existing = _effective(record, record.subdomains or record.policy)
     if record.nonexistent is None:
         return (existing,)

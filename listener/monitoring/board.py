@@ -78,7 +78,7 @@ class Region:
             return _SINK
         self._directory[used : used + len(line)] = line
         self._next = start + family.width
-        self._header[_USED] = used + len(line)  # last, so that a reader sees only whole lines
+        self._header[_USED] = used + len(line)  # last, so a reader sees only whole lines
         return start
 
     def series(self) -> Iterator[Series]:

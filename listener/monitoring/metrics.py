@@ -39,7 +39,7 @@ class _Places(dict[Any, int]):
 
 
 class _Pairs(dict[tuple[Any, ...], tuple[int, int]]):
-    """Maps the arguments of an event that counts and times to both places, so that it costs one lookup.
+    """Maps the arguments of an event that counts and times to both places, so it costs one lookup.
 
     `count` and `time` give the label values of the two from the arguments.
     """

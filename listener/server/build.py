@@ -47,7 +47,7 @@ class Surroundings:
 
     @classmethod
     def here(cls) -> Surroundings:
-        """Those of this process."""
+        """The surroundings of this process."""
         return cls(Path.cwd(), dict(os.environ))
 
     def resolver(self) -> SecretResolver:

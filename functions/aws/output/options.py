@@ -29,7 +29,7 @@ class QueueOptions(PublishOptions):
     """The queue's URL."""
 
     format: Literal["cloudevent", "ses"] = "cloudevent"
-    """A CloudEvent, or the JSON that SES sends for received mail, so that code for SES receipt rules
+    """A CloudEvent, or the JSON that SES sends for received mail, so code for SES receipt rules
     works unchanged."""
 
 

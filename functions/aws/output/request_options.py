@@ -74,7 +74,7 @@ class PutOptions(OptionsModel):
     """Object Lock: when retention ends, an ISO 8601 time."""
 
     request_payer: Literal["requester"] | None = None
-    """Who pays."""
+    """The party that pays."""
 
     server_side_encryption: Literal["AES256", "aws:kms", "aws:kms:dsse"] | None = None
     """Server-side encryption. Default: the bucket's."""

@@ -88,7 +88,7 @@ class SpoolBucket(Construct):
         made.node.add_dependency(queue.node.find_child("Policy"))
 
     def forbid_overwriting(self, writer: iam.IRole) -> None:
-        """Refuse this role's uploads without `If-None-Match: *`, so that it can never replace a mail."""
+        """Refuse this role's uploads without `If-None-Match: *`, so it can never replace a mail."""
         self.bucket.add_to_resource_policy(
             iam.PolicyStatement(
                 sid="NeverOverwrite",

@@ -26,7 +26,7 @@ MECHANISM_HEADER: Final = "X-SMTP-RELAY-MECHANISM"
 
 
 class JsonResult(OptionsModel):
-    """What the answer's JSON must contain."""
+    """The value that the answer's JSON must contain."""
 
     path: PathText
     """The path of the value, `$.user.active` or `$.answers[0].ok`."""

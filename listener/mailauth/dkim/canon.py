@@ -1,7 +1,7 @@
 """Canonicalization by RFC 6376 section 3.4, on bytes, in linear time.
 
 dkimpy uses regular expressions, one of which rescans every run of white space from each of its
-characters: 50 KB of spaces take seconds. This code squeezes white space first, so that trailing white
+characters: 50 KB of spaces take seconds. This code squeezes white space first, so trailing white
 space is one known byte, and counts the empty lines at the end instead of keeping them.
 """
 
