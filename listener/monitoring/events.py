@@ -19,7 +19,8 @@ OutputStatus = Literal["delivered", "error"]
 
 
 class Observer:
-    """Receives events and keeps nothing. Durations are in seconds. Names come from the configuration, so the number of series stays bounded.
+    """Receives events and keeps nothing. Durations are in seconds. Names come from the configuration,
+    so the number of series stays bounded.
 
     Call from the event loop's thread, unless a method says otherwise.
     """
