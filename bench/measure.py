@@ -119,6 +119,6 @@ def _settle(running: Running, mails: int) -> float:
             raise TimeoutError(f"{running.arrived()} of {mails} mails arrived")
     if running.files and (arrived := running.arrived()) != mails:
         raise AssertionError(f"{arrived} files for {mails} mails")
-    if owed := running.owed():
-        raise AssertionError(f"{owed} mails are still in the spool of an idle server")
+    if task := running.task():
+        raise AssertionError(f"{task} mails are still in the spool of an idle server")
     return last

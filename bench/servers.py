@@ -32,7 +32,7 @@ class Running:
         """The number of mails in the folder under their final names."""
         return sum(1 for entry in os.scandir(self.received) if not entry.name.startswith("."))
 
-    def owed(self) -> int:
+    def task(self) -> int:
         """The number of mails in the relay's spool; 0 for servers without a spool."""
         total = 0
         for database in (self.received.parent / "spool").rglob("spool.db"):

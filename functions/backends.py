@@ -43,7 +43,7 @@ class Swept(NamedTuple):
     oldest: float | None
     unfinished: int
     dead: int
-    rung: int
+    notified: int
 
 
 def sweep_once(config: DeliveryConfig, folder: Path, environ: Mapping[str, str]) -> Swept:

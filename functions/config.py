@@ -20,7 +20,7 @@ from functions.options.secrets import Secret
 from functions.options.spool import DEFAULT_FOLDER, SpoolOptions
 from functions.options.types import Label, Milliseconds, OptionsModel, TemplateText
 from functions.processors.base import OutputOptions
-from functions.processors.registry import OUTPUTS, AnyOutput
+from functions.processors.registry import AnyOutput
 
 C = TypeVar("C", bound="DeliveryConfig")
 
@@ -207,17 +207,3 @@ def with_spool_url(spool: object, url: str) -> object:
         return url
     same = str(spool.get("url", "")).partition(":")[0] == url.partition(":")[0]
     return {**spool, "url": url} if same else url
-
-
-__all__ = [
-    "OUTPUTS",
-    "DeliveryConfig",
-    "DeliveryFlow",
-    "DeliveryMode",
-    "DeliveryOptions",
-    "RetryOptions",
-    "SpoolOptions",
-    "label_of",
-    "load_delivery",
-    "with_spool_url",
-]

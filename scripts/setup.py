@@ -36,6 +36,9 @@ PROGRAMS = {
     "swaks": "swaks",
     "msmtp": "msmtp",
     "curl": "curl",
+    "go": "golang-go",  # with Ruby and PHP: what their mail libraries make of the debug server
+    "ruby": "ruby",
+    "php": "php-cli",
     "openssl": "openssl",
     "haproxy": "haproxy",
     "smtp-source": "postfix",  # for smtp-source and smtp-sink; its daemon stays off

@@ -13,33 +13,24 @@ from functions.aws.metrics import EmfObserver
 from functions.aws.notifications import S3Notification, doorbells
 from functions.aws.receipts import TABLE, DynamoReceipts, NoReceipts, NoTable
 from functions.aws.spool import QUEUE, open_spool
+from functions.bucket.function import BucketFunction
 from functions.bucket.notification import ForeignMessage
-from functions.bucket.runner import Fate, Home, Run
-from functions.bucket.sweep import WINDOW, sweep
+from functions.bucket.runner import Run, RunResult
 from functions.config import DeliveryConfig
-from functions.delivery.build import build_delivery, needs_receipts
+from functions.delivery.build import needs_receipts
 from functions.delivery.engine import backoff
-from functions.options.secrets import SecretResolver
 from functions.processors.base import MIN_SECONDS_LEFT
-from functions.processors.context import BuildContext
 
 log: Final = logging.getLogger("smtp_relay.function")
-
-LAST_RECEIVE: Final = 5
-"""From this receive on, a failing mail is left to the sweep: the queue's dead-letter queue is for
-notifications whose run crashed."""
-
-LAST_RETURN: Final = 9
-"""The same for mails that only a lack of time delayed; the queue gives up after 10."""
 
 _LONGEST: Final = 43_200  # seconds; SQS's longest visibility time-out
 
 
-class Later(Exception):
+class RetryMessage(Exception):
     """The message goes back to the queue."""
 
 
-class LambdaFunction:
+class LambdaFunction(BucketFunction):
     """One process of the function. `clock` is Unix time in seconds."""
 
     def __init__(
@@ -50,30 +41,14 @@ class LambdaFunction:
         eager: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        spool = config.spool
-        self._bucket = spool.bucket
-        self._clock = clock
         self.observer = EmfObserver()
-        folder = Path.cwd()
-        resolver = SecretResolver(folder, environ)
-        access = open_spool(config, folder, environ)
-        context = BuildContext(folder, durable=False, staging=None, resolve_secret=resolver)
-        self.delivery = build_delivery(config, context, eager=eager)
         self._receipts = self._open_receipts(config, environ)
-        self.home = Home(
-            access.store,
-            access.prefix,
-            self.delivery,
-            self._receipts,
-            keep=config.keep_cache,
-            observer=self.observer,
-            clock=clock,
-        )
-        self._bell = access.notify
+        access = open_spool(config, Path.cwd(), environ)
+        observer, receipts = self.observer, self._receipts
+        super().__init__(config, environ, access, receipts, observer=observer, eager=eager, clock=clock)
         self._queue_url = environ.get(QUEUE)
         self._sqs: Any = None
         self._memory = int(environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "1024")) * 1_048_576
-        self._swept = -1.0
 
     def handle(self, event: Any, context: Any) -> dict[str, Any]:
         """One invocation: a batch of messages, or `{"sweep": true}`."""
@@ -94,12 +69,7 @@ class LambdaFunction:
             self.observer.flush()
 
     def _sweep(self, seconds_left: Callable[[], float]) -> dict[str, Any]:
-        now = self._clock()
-        since = now - WINDOW if self._swept < 0 else min(self._swept, now - WINDOW)
-        found = sweep(
-            self.home.store, self.home.prefix, self._bell, now=now, since=since, seconds_left=seconds_left
-        )
-        self._swept = now
+        found = self._look_through(seconds_left)
         self.observer.backlog(found.oldest, found.unfinished, found.dead)
         log.info("swept", extra=found._asdict())
         return found._asdict()
@@ -115,7 +85,7 @@ class LambdaFunction:
             wait = self._message(record.raw_event, seconds_left)
             if wait is not None:
                 waits[record.message_id] = (record.receipt_handle, wait)
-                raise Later
+                raise RetryMessage
 
         answer = process_partial_response(
             event=event,
@@ -129,7 +99,7 @@ class LambdaFunction:
 
     def _size(self, record: dict[str, Any]) -> int:
         try:
-            return sum(bell.size for bell in doorbells(record.get("body", ""), self._bucket))
+            return sum(notification.size for notification in doorbells(record.get("body", ""), self._bucket))
         except ForeignMessage:
             return 0
 
@@ -138,34 +108,33 @@ class LambdaFunction:
         that it stays hidden until its next receive."""
         receives = int(record.get("attributes", {}).get("ApproximateReceiveCount", "1"))
         try:
-            bells = doorbells(record.get("body", ""), self._bucket)
+            notifications = doorbells(record.get("body", ""), self._bucket)
         except ForeignMessage as reason:
             log.warning(
                 "ignored a foreign message", extra={"reason": str(reason), "doorbell": record["messageId"]}
             )
             return None
-        runs = [self._run(bell, receives, seconds_left) for bell in bells]
-        late = [run for run in runs if run.fate is Fate.LATER]
+        runs = [self._run(notification, receives, seconds_left) for notification in notifications]
+        late = [run for run in runs if run.result is RunResult.LATER]
         if not late:
             return None
         cut_short = all(run.cut_short for run in late)
-        if receives >= (LAST_RETURN if cut_short else LAST_RECEIVE):
-            log.warning(
-                "left to the sweep", extra={"key": [bell.key for bell in bells], "receives": receives}
-            )
+        if self._leaves([notification.key for notification in notifications], receives, cut_short=cut_short):
             return None
         if cut_short:
             return 0
         asked = max((run.retry_after or 0.0 for run in late), default=0.0)
         return int(min(_LONGEST, max(backoff(receives), asked)))
 
-    def _run(self, bell: S3Notification, receives: int, seconds_left: Callable[[], float]) -> Run:
+    def _run(self, notification: S3Notification, receives: int, seconds_left: Callable[[], float]) -> Run:
         if seconds_left() < MIN_SECONDS_LEFT:
-            return Run(Fate.LATER, cut_short=True)
-        run = self.home.run(bell.key, attempts=receives - 1, seconds_left=seconds_left, stored=bell.stored)
-        if run.fate is Fate.FOREIGN:
-            log.warning("ignored a foreign key", extra={"key": bell.key})
-        elif run.fate is Fate.FINISHED:
+            return Run(RunResult.LATER, cut_short=True)
+        run = self.runner.run(
+            notification.key, attempts=receives - 1, seconds_left=seconds_left, stored=notification.stored
+        )
+        if run.result is RunResult.FOREIGN:
+            log.warning("ignored a foreign key", extra={"key": notification.key})
+        elif run.result is RunResult.FINISHED:
             self.observer.count("Finished")
         if run.report is not None and any(
             o.fault is not None and o.fault.closed for o in run.report.outcomes

@@ -7,15 +7,15 @@ import threading
 from collections import Counter
 from typing import Any, Final
 
-from functions.delivery.events import Status
+from functions.delivery.events import DeliveryEvents, Status
 
 NAMESPACE: Final = "SmtpRelay"
 SERVICE: Final = "smtp-relay"
 """The dimension of every metric; POWERTOOLS_SERVICE_NAME tells several stacks apart."""
 
 
-class EmfObserver:
-    """`functions.delivery.events.Observer` that counts, and writes its counts on request.
+class EmfObserver(DeliveryEvents):
+    """Counts the events of deliveries, and writes its counts on request.
 
     Metrics: Delivered, Failed, Retries, DeadLetters, InDoubt, SpoolErrors, SesClosed, Finished,
     Sweeps; of a sweep OldestUnfinished (seconds), Unfinished, Dead.
@@ -31,9 +31,6 @@ class EmfObserver:
         """Add one."""
         with self._lock:
             self._counts[name] += 1
-
-    def spool_stored(self, seconds: float) -> None:
-        """Functions store no mails."""
 
     def spool_error(self) -> None:
         self.count("SpoolErrors")
@@ -51,7 +48,6 @@ class EmfObserver:
         self.count("InDoubt")
 
     def backlog(self, oldest: float | None, unfinished: int, dead: int) -> None:
-        """`oldest` is the age of the oldest unfinished mail in seconds."""
         with self._lock:
             self._counts["Sweeps"] += 1
             self._values["OldestUnfinished"] = ("Seconds", oldest or 0.0)

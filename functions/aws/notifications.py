@@ -35,10 +35,10 @@ def doorbells(body: str, bucket: str) -> list[S3Notification]:
     if not isinstance(records, list) or not records:
         raise ForeignMessage("not an event of S3")
     found = [_read(record, bucket) for record in records]
-    bells = [each for each in found if isinstance(each, S3Notification)]
-    if not bells:
+    notifications = [each for each in found if isinstance(each, S3Notification)]
+    if not notifications:
         raise ForeignMessage("; ".join(str(each) for each in found))
-    return bells
+    return notifications
 
 
 def _read(record: Any, bucket: str) -> S3Notification | str:

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
+from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any, Final
 
 from functions.bucket.runner import ABANDONED, Later, tell_doubt
-from functions.delivery.engine import Owed, output_key
-from functions.delivery.events import NullObserver, Observer
+from functions.delivery.engine import Task, output_key
+from functions.delivery.events import DeliveryEvents
 from functions.errors import DeliveryFault, Temporary
 from functions.message.mail import Mail
 from functions.processors.base import Once, shown, took_place
@@ -30,6 +32,9 @@ PREFIX: Final = "smtp-relay"
 KEPT: Final = 2_592_000
 """Seconds that a receipt is kept: 30 days, longer than any queue keeps a notification."""
 
+SKEW: Final = 60.0
+"""Seconds by which a clock may be wrong unseen."""
+
 BUSY: Final = 30.0
 """Seconds to wait when another run holds the claim."""
 
@@ -38,7 +43,7 @@ class DynamoReceipts:
     """`functions.bucket.runner.Receipts` in one table. `give_up_doubts` is `onDoubt: "dead-letter"`."""
 
     def __init__(
-        self, table: str, client: Any, *, give_up_doubts: bool = False, observer: Observer | None = None
+        self, table: str, client: Any, *, give_up_doubts: bool = False, observer: DeliveryEvents | None = None
     ) -> None:
         from aws_lambda_powertools.utilities.idempotency import (
             DynamoDBPersistenceLayer,
@@ -49,12 +54,12 @@ class DynamoReceipts:
         self._client = client
         self._table = table
         self._give_up_doubts = give_up_doubts
-        self.observer = observer or NullObserver()
+        self.observer = observer or DeliveryEvents()
         self._config = IdempotencyConfig(
             expires_after_seconds=KEPT, use_local_cache=False, raise_on_no_idempotency_key=True
         )
         layer = DynamoDBPersistenceLayer(table_name=table, boto3_client=client)
-        self._claims = layer.client = _Claims(client)
+        self._claims = layer.client = _Claims(client, table)
         self._layer = layer
 
         self._claim: Callable[..., str | None] = idempotent_function(
@@ -69,9 +74,9 @@ class DynamoReceipts:
         """Sets how long this run may take: the claim of a run that was cut short expires then."""
         self._config.register_lambda_context(context)
 
-    def once(self, mail: Mail, owed: Owed, later: Later) -> Once:
+    def once(self, mail: Mail, task: Task, later: Later) -> Once:
         """Receipts of one output."""
-        return _Once(self, mail, owed, later)
+        return _Once(self, mail, task, later)
 
     def run(
         self, key: str, effect: Callable[[], str | None], *, tell: Callable[[str], None], later: Later
@@ -123,12 +128,18 @@ def _take(*, receipt: str, effect: Callable[[], str | None]) -> str | None:
 
 
 class _Claims:
-    """The table's client, which remembers the item that this thread's last claim replaced: none, an
-    expired receipt, or the claim of a run that ended without a result."""
+    """The table's client, which remembers what this thread's last claim replaced: nothing, a receipt
+    past its time, or the claim of a run that ended without a word.
 
-    def __init__(self, client: Any) -> None:
+    Times in the table are those of DynamoDB's own clock (`Date`): this machine's may be days wrong, and
+    a claim would hold for days, or a receipt be over.
+    """
+
+    def __init__(self, client: Any, table: str) -> None:
         self._client = client
+        self._table = table
         self._replaced = threading.local()
+        self._clock = _Clock()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
@@ -141,9 +152,57 @@ class _Claims:
     def put_item(self, **request: Any) -> Any:
         """The claim of an effect. Powertools' conditions let it replace an old claim."""
         self._replaced.status = None
+        if not self._clock.known:
+            self._clock.hear(self._client.get_item(TableName=self._table, Key={"id": {"S": PREFIX}}))
+        for fields in (request["Item"], request["ExpressionAttributeValues"]):
+            self._clock.correct(fields)
         answer = self._client.put_item(ReturnValues="ALL_OLD", **request)
         self._replaced.status = answer.get("Attributes", {}).get("status", {}).get("S")
         return answer
+
+    def update_item(self, **request: Any) -> Any:
+        """A receipt. Nothing is asked for before it: the effect is there."""
+        self._clock.correct(request["ExpressionAttributeValues"])
+        return self._client.update_item(**request)
+
+
+class _Clock:
+    """How far this machine's wall clock is ahead of DynamoDB's."""
+
+    _SECONDS: Final = ("expiration", ":now", ":expiry")
+    _MILLISECONDS: Final = ("in_progress_expiration", ":now_in_millis")
+
+    def __init__(self) -> None:
+        self._heard: tuple[float, float] | None = None
+        """Seconds that it was ahead, and what it said when the steady clock began."""
+
+    @property
+    def known(self) -> bool:
+        """Whether DynamoDB's was heard since this one was last set."""
+        return self._heard is not None and abs(_began() - self._heard[1]) < SKEW
+
+    def hear(self, answer: Any) -> None:
+        """Compare them. An answer without `Date` says that they agree."""
+        date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+        try:
+            theirs = parsedate_to_datetime(date).timestamp() if date else time.time()
+        except (ValueError, OverflowError):
+            theirs = time.time()
+        self._heard = time.time() - theirs, _began()
+
+    def correct(self, fields: dict[str, Any]) -> None:
+        """Put DynamoDB's time for this machine's in what Powertools is to write, or to compare with."""
+        ahead = self._heard[0] if self._heard is not None else 0.0
+        if abs(ahead) < SKEW:
+            return
+        for names, unit in ((self._SECONDS, 1), (self._MILLISECONDS, 1_000)):
+            for name in names:
+                if name in fields:
+                    fields[name] = {"N": str(int(fields[name]["N"]) - int(ahead * unit))}
+
+
+def _began() -> float:
+    return time.time() - time.monotonic()
 
 
 class _Doubt(BaseException):
@@ -178,21 +237,21 @@ class _Ran:
 class _Once:
     """One output's receipts."""
 
-    def __init__(self, receipts: DynamoReceipts, mail: Mail, owed: Owed, later: Later) -> None:
+    def __init__(self, receipts: DynamoReceipts, mail: Mail, task: Task, later: Later) -> None:
         self._receipts = receipts
         self._mail = mail
-        self._owed = owed
+        self._task = task
         self._later = later
 
     def __call__(self, part: str, effect: Callable[[], str | None]) -> str | None:
-        owed = self._owed
-        assert owed.output is not None
-        key = output_key(self._mail.envelope, owed.flow, owed.output.identity, part)
-        tell = partial(tell_doubt, self._receipts.observer, self._mail, owed, part)
+        task = self._task
+        assert task.output is not None
+        key = output_key(self._mail.envelope, task.flow, task.output.identity, part)
+        tell = partial(tell_doubt, self._receipts.observer, self._mail, task, part)
         result = self._receipts.run(key, effect, tell=tell, later=self._later)
         # The log comes after the receipt, because nothing may fail between an effect and its
         # receipt.
-        about = {"id": self._mail.id, "flow": owed.flow, "output": owed.output.label, "part": part}
+        about = {"id": self._mail.id, "flow": task.flow, "output": task.output.label, "part": part}
         if took_place(result):
             log.info("output done", extra=about | {"provider_id": shown(result)})
         return result
@@ -201,7 +260,7 @@ class _Once:
 class NoReceipts:
     """`functions.bucket.runner.Receipts` if no output needs one."""
 
-    def once(self, mail: Mail, owed: Owed, later: Later) -> Once:
+    def once(self, mail: Mail, task: Task, later: Later) -> Once:
         """Runs the effect."""
 
         def run(part: str, effect: Callable[[], str | None]) -> str | None:
@@ -214,7 +273,7 @@ class NoTable:
     """`functions.bucket.runner.Receipts` if outputs need them and there is no table: nothing is sent,
     and the mails wait until the operator fixes the deployment."""
 
-    def once(self, mail: Mail, owed: Owed, later: Later) -> Once:
+    def once(self, mail: Mail, task: Task, later: Later) -> Once:
         """Refuses."""
 
         def run(part: str, effect: Callable[[], str | None]) -> str | None:

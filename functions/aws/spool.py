@@ -15,7 +15,7 @@ from functions.bucket.access import SpoolAccess
 from functions.bucket.runner import Receipts
 from functions.config import DeliveryConfig
 from functions.delivery.build import needs_receipts
-from functions.delivery.events import Observer
+from functions.delivery.events import DeliveryEvents
 from functions.errors import ConfigError, Temporary
 from functions.options.secrets import SecretResolver
 from functions.options.spool import SpoolOptions
@@ -43,7 +43,7 @@ def open_spool(config: DeliveryConfig, folder: Path, environ: Mapping[str, str])
 
 
 def _receipts(
-    config: DeliveryConfig, environ: Mapping[str, str], observer: Observer, lasting: float
+    config: DeliveryConfig, environ: Mapping[str, str], observer: DeliveryEvents, lasting: float
 ) -> Receipts:
     from functions.aws.receipts import TABLE, DynamoReceipts, NoReceipts
 
@@ -126,9 +126,9 @@ class SqsNotifier:
             try:
                 answer = client.send_message_batch(QueueUrl=url, Entries=entries)
             except Exception as error:
-                raise fault_of(error, f"notify {url}") from error
+                raise fault_of(error, f"notify at {url}") from error
             if answer.get("Failed"):
-                raise Temporary(f"notify {url}: {answer['Failed'][0].get('Message', 'refused')}")
+                raise Temporary(f"notify at {url}: {answer['Failed'][0].get('Message', 'refused')}")
 
     def _opened(self) -> tuple[Any, str]:
         if self._queue is None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from functions.aws.faults import error_code, fault_of, status_of
-from functions.bucket.store import Stored, Times, times_of
+from functions.bucket.store import ObjectInfo, Times, times_of
 
 _CONFLICTS: Final = 5
 """Attempts while another request for the same key is under way (409), because that one may fail."""
@@ -85,12 +85,12 @@ class S3Store:
         date = found["ResponseMetadata"].get("HTTPHeaders", {}).get("date")
         return times_of(found["LastModified"].timestamp(), date)
 
-    def list(self, prefix: str) -> Iterator[Stored]:
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
         try:
             for page in pages:
                 for entry in page.get("Contents", ()):
-                    yield Stored(entry["Key"], entry["Size"], entry["LastModified"].timestamp())
+                    yield ObjectInfo(entry["Key"], entry["Size"], entry["LastModified"].timestamp())
         except Exception as error:
             raise fault_of(error, f"list s3://{self._bucket}/{prefix}") from error
 

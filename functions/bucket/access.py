@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functions.bucket.runner import Receipts
 from functions.bucket.store import ObjectStore
 from functions.bucket.sweep import Ring
-from functions.delivery.events import Observer
+from functions.delivery.events import DeliveryEvents
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,4 +21,4 @@ class SpoolAccess:
     store: ObjectStore
     prefix: str
     notify: Ring
-    receipts: Callable[[Observer, float], Receipts]
+    receipts: Callable[[DeliveryEvents, float], Receipts]

@@ -59,10 +59,10 @@ def open_dead_letters(config: DeliveryConfig, folder: Path, environ: Mapping[str
 class BucketDeadLetters:
     """`functions.spool.deadletters.DeadLetters` for a bucket."""
 
-    def __init__(self, store: ObjectStore, prefix: str, ring: Ring) -> None:
+    def __init__(self, store: ObjectStore, prefix: str, notify: Ring) -> None:
         self._store = store
         self._prefix = prefix
-        self._ring = ring
+        self._notify = notify
 
     def list(self, selection: Selection) -> Iterator[DeadRecord]:
         found: list[tuple[str, str]] = []
@@ -97,7 +97,7 @@ class BucketDeadLetters:
             raise Permanent("the mail is not in the spool: this record cannot be replayed")
         self._store.delete(self._prefix + dead_key(record.id, record.key))
         if now:
-            self._ring([key])
+            self._notify([key])
 
     def kept(self, selection: KeptSelection) -> Iterator[str]:
         folders = [""] if selection.prefix else _days(selection)
@@ -123,7 +123,7 @@ class BucketDeadLetters:
             there = self._store.read(key)
             again = _split(there)[0] if there is not None else again
         if now:
-            self._ring([key])
+            self._notify([key])
         return again.replay
 
     def drop(self, record: DeadRecord) -> None:

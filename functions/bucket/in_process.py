@@ -20,11 +20,11 @@ from typing import Final
 
 from functions.backends import open_spool
 from functions.bucket.marks import spooled_id
-from functions.bucket.runner import Fate, Home
+from functions.bucket.runner import BucketRunner, RunResult
 from functions.bucket.sweep import PERIOD, WINDOW, sweep
 from functions.config import DeliveryConfig
 from functions.delivery.engine import Delivery, backoff
-from functions.delivery.events import NullObserver, Observer
+from functions.delivery.events import DeliveryEvents
 from functions.errors import DeliveryFault
 
 log: Final = logging.getLogger("smtp_relay.delivery")
@@ -38,13 +38,19 @@ THREADS: Final = 4
 _MOST: Final = 100_000  # most notifications in memory; further mails are left to the sweep
 
 
-def open_home(
-    config: DeliveryConfig, delivery: Delivery, folder: Path, environ: Mapping[str, str], observer: Observer
-) -> Home:
+def open_runner(
+    config: DeliveryConfig,
+    delivery: Delivery,
+    folder: Path,
+    environ: Mapping[str, str],
+    observer: DeliveryEvents,
+) -> BucketRunner:
     """The bucket of the configuration's spool, with its cloud's receipts. Raises ConfigError."""
     access = open_spool(config, folder, environ)
     receipts = access.receipts(observer, RUN)
-    return Home(access.store, access.prefix, delivery, receipts, keep=config.keep_cache, observer=observer)
+    return BucketRunner(
+        access.store, access.prefix, delivery, receipts, keep=config.keep_cache, observer=observer
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +66,15 @@ class BucketDelivery:
 
     def __init__(
         self,
-        home: Home,
+        runner: BucketRunner,
         waits: Waits | None = None,
-        observer: Observer | None = None,
+        observer: DeliveryEvents | None = None,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._home = home
+        self._runner = runner
         self.waits = waits or Waits()
-        self._observer = observer or NullObserver()
+        self._observer = observer or DeliveryEvents()
         self._clock = clock
         self._changed = threading.Condition()
         self._due: list[tuple[float, str, int]] = []
@@ -88,13 +94,13 @@ class BucketDelivery:
             self._next_sweep = 0.0
         self._thread.start()
 
-    def ring(self, keys: Iterable[str]) -> None:
+    def notify(self, keys: Iterable[str]) -> None:
         """Deliver the mails under these keys, which were stored just now. May be called in any thread."""
-        self._ring(keys, 0)
+        self._notify(keys, 0)
 
     def replace(self, delivery: Delivery, waits: Waits) -> None:
         """Use other outputs. Runs under way end with the outputs that they began with."""
-        self._home.replace(delivery)
+        self._runner.replace(delivery)
         self.waits = waits
 
     def stop(self, timeout: float) -> int:
@@ -105,7 +111,7 @@ class BucketDelivery:
             self._stopping = True
             self._changed.notify_all()
             self._changed.wait_for(lambda: not self._running, timeout)
-        self._home.close()
+        self._runner.close()
         with self._changed:
             self._changed.wait_for(lambda: not self._running, max(1.0, deadline - time.monotonic()))
             left = self._running
@@ -177,10 +183,10 @@ class BucketDelivery:
     def _attempt(self, key: str, attempts: int) -> float | None:
         """One run; returns the seconds until the next one, None if no run is needed."""
         end = time.monotonic() + RUN
-        run = self._home.run(
+        run = self._runner.run(
             key, attempts=attempts, seconds_left=lambda: end - time.monotonic(), stored=attempts == 0
         )
-        if run.fate is not Fate.LATER:
+        if run.result is not RunResult.LATER:
             return None
         if run.cut_short:
             return 0.0
@@ -190,16 +196,16 @@ class BucketDelivery:
     def _take_up(self) -> None:
         """Make every waiting mail due, because a start is a good moment for an attempt. An earlier
         process may have ended between a claim and its receipt, so these are not first attempts."""
-        home = self._home
-        keys = (found.key for found in home.store.list(f"{home.prefix}spool/"))
-        ours = (key for key in keys if spooled_id(key, home.prefix) is not None)
+        runner = self._runner
+        keys = (found.key for found in runner.store.list(f"{runner.prefix}spool/"))
+        ours = (key for key in keys if spooled_id(key, runner.prefix) is not None)
         # A list, because the store is asked before the lock is taken.
-        self._ring_again(list(islice(ours, _MOST)))
+        self._notify_again(list(islice(ours, _MOST)))
 
-    def _ring_again(self, keys: Iterable[str]) -> None:
-        self._ring(keys, 1)
+    def _notify_again(self, keys: Iterable[str]) -> None:
+        self._notify(keys, 1)
 
-    def _ring(self, keys: Iterable[str], attempts: int) -> None:
+    def _notify(self, keys: Iterable[str], attempts: int) -> None:
         with self._changed:
             left = sum([not self._add(0.0, key, attempts) for key in keys])
             self._changed.notify_all()
@@ -208,19 +214,23 @@ class BucketDelivery:
 
     def _sweep(self) -> None:
         now = self._clock()
-        home = self._home
+        runner = self._runner
         try:
             if self._swept == -math.inf:
                 self._take_up()
             since = min(self._swept, now - WINDOW)
             found = sweep(
-                home.store, home.prefix, self._ring_again, now=now, since=since, seconds_left=lambda: math.inf
+                runner.store,
+                runner.prefix,
+                self._notify_again,
+                now=now,
+                since=since,
+                seconds_left=lambda: math.inf,
             )
         except DeliveryFault as fault:
             log.error("the sweep failed", extra={"reason": fault.reason})
             return
         self._swept = now
-        oldest = None if found.oldest is None else now - found.oldest
-        self._observer.backlog(oldest, found.unfinished, found.dead)
+        self._observer.backlog(found.oldest, found.unfinished, found.dead)
         if found.unfinished or found.dead:
             log.info("swept", extra=found._asdict())

@@ -14,7 +14,7 @@ body."""
 _LEAST: Final = 65_536  # bytes that the smallest mail counts for
 
 
-class Budget:
+class MemoryLimit:
     """Half of `memory`, in bytes, is for mails; requests wait for their turn."""
 
     def __init__(self, memory: int) -> None:

@@ -28,12 +28,12 @@ from functions.delivery.engine import (
     SKEW,
     Delivery,
     Outcome,
-    Owed,
     Report,
     State,
+    Task,
     mail_record,
 )
-from functions.delivery.events import NullObserver, Observer
+from functions.delivery.events import DeliveryEvents
 from functions.errors import Damaged, DeliveryFault, Permanent, Temporary
 from functions.ids import uuid7_ms
 from functions.message.envelope import Envelope, UnknownEnvelope
@@ -57,7 +57,7 @@ FRESH: Final = 60.0
 """Seconds for which a mail's own event finds no marks that an earlier run, or a person, left."""
 
 
-class Fate(Enum):
+class RunResult(Enum):
     """How the run for one notification ended."""
 
     FINISHED = "finished"
@@ -74,7 +74,7 @@ class Run:
     """One run over one mail. `retry_after` is the least wait, in seconds, that a provider asked for;
     `cut_short` says that only time was lacking, so the next run may start at once."""
 
-    fate: Fate
+    result: RunResult
     report: Report | None = None
     retry_after: float | None = None
     cut_short: bool = False
@@ -86,12 +86,12 @@ Later = list[Callable[[], None]]
 class Receipts(Protocol):
     """A cloud's record of the effects that the output's API would repeat."""
 
-    def once(self, mail: Mail, owed: Owed, later: Later) -> Once:
+    def once(self, mail: Mail, task: Task, later: Later) -> Once:
         """Receipts of one output. A claim whose effect is in doubt and must not be repeated stays until
         `later` is done, when the output is durably given up."""
 
 
-class Home:
+class BucketRunner:
     """One spool bucket and the outputs that deliver from it. May be used by several threads."""
 
     def __init__(
@@ -102,7 +102,7 @@ class Home:
         receipts: Receipts,
         *,
         keep: bool = False,
-        observer: Observer | None = None,
+        observer: DeliveryEvents | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.store = store
@@ -110,7 +110,7 @@ class Home:
         self._delivery = delivery
         self._receipts = receipts
         self._keep = keep
-        self._observer = observer or NullObserver()
+        self._observer = observer or DeliveryEvents()
         self._clock = clock
 
     def replace(self, delivery: Delivery) -> None:
@@ -127,14 +127,14 @@ class Home:
         sweep or a person. Never raises a DeliveryFault: an error of the bucket is retried later."""
         mail_id = spooled_id(key, self.prefix)
         if mail_id is None:
-            return Run(Fate.FOREIGN)
+            return Run(RunResult.FOREIGN)
         try:
             return self._run(key, mail_id, attempts, seconds_left, stored)
         except DeliveryFault as fault:
             # Whatever error the bucket reports, the mail is still unfinished.
             log.warning("the spool failed", extra={"id": mail_id, "reason": fault.reason})
             self._observer.spool_error()
-            return Run(Fate.LATER, retry_after=fault.retry_after)
+            return Run(RunResult.LATER, retry_after=fault.retry_after)
 
     def _run(
         self, key: str, mail_id: str, attempts: int, seconds_left: Callable[[], float], stored: bool
@@ -143,7 +143,7 @@ class Home:
             data = self.store.read(key)
             if data is None:
                 log.info("nothing to deliver", extra={"id": mail_id})
-                return Run(Fate.GONE)
+                return Run(RunResult.GONE)
             envelope, content = split_object(data)
             if envelope.id != mail_id:
                 raise UnknownEnvelope(f"the envelope is that of {envelope.id[:100]}")
@@ -170,17 +170,17 @@ class Home:
                 self._finish(key, mail, marks)
             except Damaged as fault:
                 return self._give_up(mail_id, fault, attempts)
-            return Run(Fate.FINISHED, report)
+            return Run(RunResult.FINISHED, report)
         if unmarked and report.parked:
             # An event may come twice, so the mark names all dead outputs.
             marks = read_marks(self.store, self.prefix, mail_id)
         self._tidy(mail_id, marks, park=report.parked)
         if report.parked:
             log.warning("parked", extra={"id": mail_id, "dead": len(marks.dead)})
-            return Run(Fate.PARKED, report)
-        owed = [o.fault for o in report.outcomes if o.state is State.RETRY and o.fault is not None]
-        cut_short = all(fault.enhanced == TOO_LATE for fault in owed)
-        return Run(Fate.LATER, report, report.retry_after, cut_short)
+            return Run(RunResult.PARKED, report)
+        faults = [o.fault for o in report.outcomes if o.state is State.RETRY and o.fault is not None]
+        cut_short = all(fault.enhanced == TOO_LATE for fault in faults)
+        return Run(RunResult.LATER, report, report.retry_after, cut_short)
 
     def _is_first(self, envelope: Envelope) -> bool:
         """True if the mail cannot have marks yet, so the run skips looking for them, because that costs
@@ -194,18 +194,18 @@ class Home:
             and abs(self._clock() - envelope.received / 1000) < FRESH
         )
 
-    def look_again(self, mail: Mail, owed: Owed) -> None:
+    def look_again(self, mail: Mail, task: Task) -> None:
         """Called when an effect is claimed. Another run may have given up its doubt, and released its
         claim, after this run read the marks. Raises Temporary, because the next run reads them."""
         if not self._delivery.gives_up_doubts:
             return
         marks = read_marks(self.store, self.prefix, mail.id)
-        if owed.key in marks.dead or owed.key in marks.dropped:
+        if task.key in marks.dead or task.key in marks.dropped:
             raise Temporary("another run has given it up", enhanced="4.3.2")
 
-    def doubt(self, mail: Mail, owed: Owed, part: str, reason: str) -> None:
+    def doubt(self, mail: Mail, task: Task, part: str, reason: str) -> None:
         """The outcome of an effect is not known."""
-        tell_doubt(self._observer, mail, owed, part, reason)
+        tell_doubt(self._observer, mail, task, part, reason)
 
     def bury(self, record: DeadRecord) -> None:
         """Write a dead record; an existing one stays. Raises DeliveryFault."""
@@ -230,21 +230,21 @@ class Home:
         made = uuid7_ms(mail_id) / 1000
         if abs(self._clock() - made) < SKEW or not _Provider(self.store, key, made).older(SKEW):
             log.warning("not readable yet", extra={"id": mail_id, "reason": reason})
-            return Run(Fate.LATER)
+            return Run(RunResult.LATER)
         return self._give_up(mail_id, Permanent(reason, enhanced="5.6.0"), attempts)
 
     def _give_up(self, mail_id: str, fault: DeliveryFault, attempts: int) -> Run:
         """Give the whole mail up, for a reason that is not about one output; the object stays."""
         marks = read_marks(self.store, self.prefix, mail_id)
         if ENVELOPE in marks.dropped:
-            return Run(Fate.PARKED)
+            return Run(RunResult.PARKED)
         if ENVELOPE not in marks.dead:
             now = self._clock()
             first = min(uuid7_ms(mail_id), int(now * 1000))
             self.bury(mail_record(mail_id, fault, attempts=attempts + 1, first=first, now=now))
             marks.dead.add(ENVELOPE)
         self._tidy(mail_id, marks, park=True)
-        return Run(Fate.PARKED)
+        return Run(RunResult.PARKED)
 
     def _finish(self, key: str, mail: Mail, marks: Marks) -> None:
         """The order makes a crash in between harmless, because each step may be done again."""
@@ -268,7 +268,7 @@ class Home:
 
     def _tell(self, mail: Mail, report: Report) -> None:
         for outcome in report.outcomes:
-            flow, label, fault = outcome.owed.flow, outcome.label, outcome.fault
+            flow, label, fault = outcome.task.flow, outcome.label, outcome.fault
             about = {"id": mail.id, "flow": flow, "output": label}
             if outcome.state is State.DONE:
                 self._observer.output_done(flow, label, "delivered", 0.0)
@@ -309,8 +309,8 @@ class _Provider:
 class BucketLedger:
     """`functions.delivery.engine.Ledger` for one mail of a bucket."""
 
-    def __init__(self, home: Home, receipts: Receipts, marks: Marks, attempts: int) -> None:
-        self._home = home
+    def __init__(self, runner: BucketRunner, receipts: Receipts, marks: Marks, attempts: int) -> None:
+        self._runner = runner
         self._receipts = receipts
         self._marks = marks
         self._attempts = attempts
@@ -320,18 +320,18 @@ class BucketLedger:
         dead = dict.fromkeys(self._marks.dead, State.DEAD)
         return dead | dict.fromkeys(self._marks.dropped, State.DONE)
 
-    def once(self, mail: Mail, owed: Owed) -> Once:
-        once = self._receipts.once(mail, owed, self._later.setdefault(owed.key, []))
+    def once(self, mail: Mail, task: Task) -> Once:
+        once = self._receipts.once(mail, task, self._later.setdefault(task.key, []))
 
         def run(part: str, effect: Callable[[], str | None]) -> str | None:
             def watched() -> str | None:
-                self._home.look_again(mail, owed)
+                self._runner.look_again(mail, task)
                 try:
                     return effect()
                 except Temporary as fault:
                     # The doubt is logged before the claim goes, because a crash may come in between.
                     if fault.in_doubt:
-                        self._home.doubt(mail, owed, part, fault.reason)
+                        self._runner.doubt(mail, task, part, fault.reason)
                     raise
 
             return once(part, watched)
@@ -342,12 +342,12 @@ class BucketLedger:
         """Nothing to do: storing needs no receipt, and the other outputs wrote theirs."""
 
     def bury(self, mail: Mail, record: DeadRecord) -> None:
-        self._home.bury(record)
+        self._runner.bury(record)
         self._marks.dead.add(record.key)
         for step in self._later.pop(record.key, ()):
             step()
 
-    def attempts(self, mail: Mail, owed: Owed) -> int:
+    def attempts(self, mail: Mail, task: Task) -> int:
         return self._attempts
 
     def bury_refused(self, mail: Mail) -> None:
@@ -358,11 +358,11 @@ class BucketLedger:
                 self.bury(mail, record)
 
 
-def tell_doubt(observer: Observer, mail: Mail, owed: Owed, part: str, reason: str = ABANDONED) -> None:
+def tell_doubt(observer: DeliveryEvents, mail: Mail, task: Task, part: str, reason: str = ABANDONED) -> None:
     """The outcome of an effect is not known: count it, and log it with the mail's id."""
-    label = "" if owed.output is None else owed.output.label
-    observer.in_doubt(owed.flow, label)
-    about = {"id": mail.id, "flow": owed.flow, "output": label, "part": part, "reason": reason}
+    label = "" if task.output is None else task.output.label
+    observer.in_doubt(task.flow, label)
+    about = {"id": mail.id, "flow": task.flow, "output": label, "part": part, "reason": reason}
     log.warning("in doubt", extra=about | {"in_doubt": True})
 
 

@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 from typing import NamedTuple, Protocol
 
 
-class Stored(NamedTuple):
+class ObjectInfo(NamedTuple):
     """One object of a listing: its key, size in bytes, and time of last change (Unix seconds)."""
 
     key: str
@@ -53,5 +53,5 @@ class ObjectStore(Protocol):
         """An object's age by its provider's clock; None if the object does not exist, or the answer has
         no age."""
 
-    def list(self, prefix: str) -> Iterator[Stored]:
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """The objects whose keys start with `prefix`, in the order of their keys."""

@@ -13,7 +13,7 @@ from typing import Final
 
 from functions.backends import Swept, open_spool
 from functions.bucket.marks import Marks, dead_name, spooled_id
-from functions.bucket.store import ObjectStore, Stored
+from functions.bucket.store import ObjectInfo, ObjectStore
 from functions.config import DeliveryConfig
 from functions.errors import DeliveryFault
 from functions.ids import uuid7_ms
@@ -55,7 +55,7 @@ def rings(age: float) -> int:
 def sweep(
     store: ObjectStore,
     prefix: str,
-    ring: Ring,
+    notify: Ring,
     *,
     now: float,
     since: float,
@@ -76,7 +76,7 @@ def sweep(
         if name is not None:
             marks[name[0]].add(name[1])
     dead = sum(len(each.dead) for each in marks.values())
-    unfinished = rung = strangers = 0
+    unfinished = notified = strangers = 0
     oldest: float | None = None
     waiting: list[str] = []
     behind = 0.0
@@ -97,14 +97,14 @@ def sweep(
             waiting.append(key)
     for at in range(0, len(waiting), _BATCH):
         if seconds_left() < MIN_SECONDS_LEFT:
-            log.warning("the sweep ran out of time", extra={"left": len(waiting) - rung})
+            log.warning("the sweep ran out of time", extra={"left": len(waiting) - notified})
             break
         some = waiting[at : at + _BATCH]
-        ring(some)
-        rung += len(some)
+        notify(some)
+        notified += len(some)
     if strangers:
         log.warning("objects in the spool that are not mails", extra={"count": strangers})
-    return Swept(oldest, unfinished, dead, rung)
+    return Swept(oldest, unfinished, dead, notified)
 
 
 def sweep_once(config: DeliveryConfig, folder: Path, environ: Mapping[str, str]) -> Swept:
@@ -134,7 +134,7 @@ def _behind(store: ObjectStore, key: str, now: float) -> float:
     return 0.0 if times is None else max(0.0, times.now - now)
 
 
-def _listed(store: ObjectStore, folder: str) -> list[Stored]:
+def _listed(store: ObjectStore, folder: str) -> list[ObjectInfo]:
     """All objects of a folder that has shards: by one listing while they are few, because listings
     cost, and by all shards side by side when they are many."""
     few = list(islice(store.list(folder), _FEW))

@@ -14,7 +14,7 @@ from typing import Final
 from functions.config import DeliveryConfig
 from functions.delivery.engine import Delivery, Output
 from functions.errors import ConfigError, Temporary
-from functions.processors.base import Job, Landed, OutputOptions, Processor
+from functions.processors.base import Job, OutputOptions, Placed, Processor
 from functions.processors.context import BuildContext
 from functions.processors.registry import build_processor
 
@@ -86,7 +86,7 @@ class LazyProcessor(Processor):
         except ConfigError as error:
             log.error("an output cannot be built", extra={"output": self._label, "reason": str(error)})
 
-    def process(self, job: Job) -> Landed | None:
+    def process(self, job: Job) -> Placed | None:
         try:
             processor = self._processor()
         except ConfigError as error:
@@ -111,17 +111,17 @@ class Receipted(Processor):
         self._processor = processor
 
     def process(self, job: Job) -> None:
-        landed: list[Landed] = []
+        placed: list[Placed] = []
 
         def effect() -> None:
             left = self._processor.process(job)
             if left is not None:
-                left.flush()
-                landed.append(left)
+                left.fsync()
+                placed.append(left)
 
         job.once("whole", effect)
-        for each in landed:
-            each.settle()
+        for each in placed:
+            each.cleanup()
 
     def close(self) -> None:
         self._processor.close()

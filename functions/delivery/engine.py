@@ -18,7 +18,7 @@ from typing import Final, NamedTuple, Protocol
 from functions.errors import Damaged, DeliveryFault, Permanent, Temporary
 from functions.message.envelope import Envelope
 from functions.message.mail import Mail
-from functions.processors.base import MIN_SECONDS_LEFT, Job, Landed, Once, Processor
+from functions.processors.base import MIN_SECONDS_LEFT, Job, Once, Placed, Processor
 from functions.spool.dead_record import UNKNOWN, DeadRecord
 
 log = logging.getLogger("smtp_relay.delivery")
@@ -47,7 +47,7 @@ class Output:
     processor: Processor
 
 
-class Owed:
+class Task:
     """One output to run for one mail. `output` is None if this configuration does not know the flow."""
 
     __slots__ = ("_envelope", "_key", "flow", "output")
@@ -69,16 +69,16 @@ class Owed:
 
 
 class Outcome(NamedTuple):
-    """How one attempt at an output ended. `landed` is the work left before and after the receipt."""
+    """How one attempt at an output ended. `placed` is the work left before and after the receipt."""
 
-    owed: Owed
+    task: Task
     state: State
     fault: DeliveryFault | None = None
-    landed: Landed | None = None
+    placed: Placed | None = None
 
     @property
     def label(self) -> str:
-        return self.owed.output.label if self.owed.output else UNKNOWN
+        return self.task.output.label if self.task.output else UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class Ledger(Protocol):
     def settled(self, mail: Mail) -> Mapping[str, State]:
         """Output key to DONE or DEAD, for the outputs known to be settled."""
 
-    def once(self, mail: Mail, owed: Owed) -> Once:
+    def once(self, mail: Mail, task: Task) -> Once:
         """Receipts of one output."""
 
     def done(self, mail: Mail, outcome: Outcome) -> None:
@@ -109,7 +109,7 @@ class Ledger(Protocol):
     def bury(self, mail: Mail, record: DeadRecord) -> None:
         """Write the record of an output that is given up, create-only."""
 
-    def attempts(self, mail: Mail, owed: Owed) -> int:
+    def attempts(self, mail: Mail, task: Task) -> int:
         """The number of attempts at the output before this run."""
 
 
@@ -160,21 +160,21 @@ class Delivery:
             for output in outputs:
                 output.processor.close()
 
-    def owed(self, envelope: Envelope) -> list[Owed]:
+    def tasks(self, envelope: Envelope) -> list[Task]:
         """Every output of every flow that took the mail."""
-        owed: list[Owed] = []
+        tasks: list[Task] = []
         for flow in envelope.flows():
             outputs = self.flows.get(flow)
             if outputs is None:
-                owed.append(Owed(envelope, flow, None))
+                tasks.append(Task(envelope, flow, None))
                 continue
-            owed += [Owed(envelope, flow, output) for output in outputs]
-        return owed
+            tasks += [Task(envelope, flow, output) for output in outputs]
+        return tasks
 
     def attempt(
         self,
         mail: Mail,
-        owed: Owed,
+        task: Task,
         once: Once,
         *,
         now: float,
@@ -190,33 +190,33 @@ class Delivery:
         fault: DeliveryFault
         if seconds_left() < MIN_SECONDS_LEFT:
             # This is not an attempt, so a lack of time never gives a mail up, whatever its age.
-            return Outcome(owed, State.RETRY, Temporary("too little of the run is left", enhanced="4.4.7"))
+            return Outcome(task, State.RETRY, Temporary("too little of the run is left", enhanced="4.4.7"))
         try:
-            if owed.output is None:
-                raise self._unknown(mail, owed, now, witness)
-            landed = _process(owed.output, mail, owed, once, seconds_left, shared)
-            return Outcome(owed, State.DONE, landed=landed)
+            if task.output is None:
+                raise self._unknown(mail, task, now, witness)
+            placed = _process(task.output, mail, task, once, seconds_left, shared)
+            return Outcome(task, State.DONE, placed=placed)
         except Permanent as error:
-            return Outcome(owed, State.DEAD, error)
+            return Outcome(task, State.DEAD, error)
         except Temporary as error:
             fault = error
             if error.in_doubt and self._on_doubt == "dead-letter":
-                return Outcome(owed, State.DEAD, error)
+                return Outcome(task, State.DEAD, error)
         except Exception as error:
             # Any exception of a library is worth a retry and a traceback.
             log.exception(
-                "unexpected fault in an output", extra={"id": mail.id, "flow": owed.flow, "key": owed.key}
+                "unexpected fault in an output", extra={"id": mail.id, "flow": task.flow, "key": task.key}
             )
             fault = Temporary(f"{type(error).__name__}: {error}")
         # A mail received in the future was received under a wrong clock, so the witness decides.
         away = abs(now - mail.envelope.received / 1000)
         if away > self._give_up_after and (witness is None or witness.waited(self._give_up_after)):
-            return Outcome(owed, State.DEAD, fault)
-        return Outcome(owed, State.RETRY, fault)
+            return Outcome(task, State.DEAD, fault)
+        return Outcome(task, State.RETRY, fault)
 
-    def _unknown(self, mail: Mail, owed: Owed, now: float, witness: Witness | None) -> DeliveryFault:
+    def _unknown(self, mail: Mail, task: Task, now: float, witness: Witness | None) -> DeliveryFault:
         """The fault for a flow that this configuration does not know."""
-        reason = f"this configuration has no flow {owed.flow!r}"
+        reason = f"this configuration has no flow {task.flow!r}"
         if abs(now - mail.envelope.received / 1000) > SKEW and (witness is None or witness.older(SKEW)):
             return Permanent(reason, enhanced="5.3.5")
         return Temporary(reason, enhanced="4.3.5")
@@ -238,22 +238,22 @@ class Delivery:
         """
         settled = dict(ledger.settled(mail))
         outcomes: list[Outcome] = []
-        everything = self.owed(mail.envelope)
-        for owed in everything:
-            if owed.key in settled:
+        everything = self.tasks(mail.envelope)
+        for task in everything:
+            if task.key in settled:
                 continue
-            once = ledger.once(mail, owed)
-            outcome = self.attempt(mail, owed, once, now=now, seconds_left=seconds_left, witness=witness)
+            once = ledger.once(mail, task)
+            outcome = self.attempt(mail, task, once, now=now, seconds_left=seconds_left, witness=witness)
             if outcome.state is State.DONE:
-                if outcome.landed is not None:
-                    outcome.landed.flush()
+                if outcome.placed is not None:
+                    outcome.placed.fsync()
                 ledger.done(mail, outcome)
-                if outcome.landed is not None:
-                    outcome.landed.settle()
+                if outcome.placed is not None:
+                    outcome.placed.cleanup()
             elif outcome.state is State.DEAD:
-                ledger.bury(mail, dead_record(mail, outcome, ledger.attempts(mail, owed) + 1, now))
+                ledger.bury(mail, dead_record(mail, outcome, ledger.attempts(mail, task) + 1, now))
             if outcome.state is not State.RETRY:
-                settled[owed.key] = outcome.state
+                settled[task.key] = outcome.state
             outcomes.append(outcome)
         return report(everything, settled, outcomes)
 
@@ -261,20 +261,22 @@ class Delivery:
 def _process(
     output: Output,
     mail: Mail,
-    owed: Owed,
+    task: Task,
     once: Once,
     seconds_left: Callable[[], float],
     shared: bool,
-) -> Landed | None:
+) -> Placed | None:
+    job = Job(mail, task.flow, mail.envelope.recipients_of(task.flow), once, seconds_left, shared)
     try:
         mail.check()
     except Damaged as damage:
         if output.processor.quick:
-            raise
+            if (placed := output.processor.taken(job)) is None:
+                raise
+            return placed
         # Receipts say what took effect while the mail was whole. No new effect is started.
-        once = _without_effects(once, damage)
-    recipients = mail.envelope.recipients_of(owed.flow)
-    return output.processor.process(Job(mail, owed.flow, recipients, once, seconds_left, shared))
+        job = job._replace(once=_without_effects(once, damage))
+    return output.processor.process(job)
 
 
 def _without_effects(once: Once, fault: DeliveryFault) -> Once:
@@ -284,9 +286,9 @@ def _without_effects(once: Once, fault: DeliveryFault) -> Once:
     return lambda part, effect: once(part, refuse)
 
 
-def report(everything: Sequence[Owed], settled: Mapping[str, State], outcomes: Sequence[Outcome]) -> Report:
+def report(everything: Sequence[Task], settled: Mapping[str, State], outcomes: Sequence[Outcome]) -> Report:
     """Sum a run up."""
-    states = [settled.get(owed.key) for owed in everything]
+    states = [settled.get(task.key) for task in everything]
     finished = all(state is State.DONE for state in states)
     parked = not finished and all(state is not None for state in states)
     waits = [o.fault.retry_after for o in outcomes if isinstance(o.fault, Temporary) and o.fault.retry_after]
@@ -300,8 +302,8 @@ def dead_record(mail: Mail, outcome: Outcome, attempts: int, now: float) -> Dead
     ms = int(now * 1000)
     return DeadRecord(
         id=mail.id,
-        key=outcome.owed.key,
-        flow=outcome.owed.flow,
+        key=outcome.task.key,
+        flow=outcome.task.flow,
         output=outcome.label,
         reason=outcome.fault.reason,
         code=outcome.fault.enhanced,
@@ -309,7 +311,7 @@ def dead_record(mail: Mail, outcome: Outcome, attempts: int, now: float) -> Dead
         first=envelope.received,
         last=ms,
         replay=envelope.replay,
-        recipients=outcome.fault.recipients or envelope.recipients_of(outcome.owed.flow),
+        recipients=outcome.fault.recipients or envelope.recipients_of(outcome.task.flow),
         reverse_path=envelope.reverse_path,
     )
 

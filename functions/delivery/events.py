@@ -1,27 +1,33 @@
-"""The events of a delivery, for metrics. The null observer costs next to nothing."""
+"""What a delivery tells the observer that counts (metrics)."""
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal
 
 Status = Literal["delivered", "error"]
 
 
-class Observer(Protocol):
-    """Its methods are called from delivery threads; they must be quick and never raise. Durations are
-    in seconds."""
+class DeliveryEvents:
+    """The events of deliveries; this class counts nothing, and an observer overrides what it counts.
+
+    Called from delivery threads; must be quick and never raise. Durations are seconds.
+    """
+
+    __slots__ = ()
 
     def spool_stored(self, seconds: float) -> None:
-        """A batch of mails became durable."""
+        """A mail, or a batch of mails, became durable. Both spool events may come from another thread
+        than the event loop's, if all come from that one."""
 
     def spool_error(self) -> None:
         """The spool did not take a mail."""
 
     def output_done(self, flow: str, output: str, status: Status, seconds: float) -> None:
-        """One attempt of an output ended."""
+        """One attempt of an output ended; `error` for temporary and permanent faults alike. Any
+        thread may call this, and the three that follow."""
 
     def retry(self, flow: str, output: str) -> None:
-        """An output will be tried again later."""
+        """An output will be retried later."""
 
     def dead_letter(self, flow: str, output: str) -> None:
         """An output was given up and a dead record written."""
@@ -30,22 +36,5 @@ class Observer(Protocol):
         """A call that is not safe to repeat got no answer."""
 
     def backlog(self, oldest: float | None, unfinished: int, dead: int) -> None:
-        """The content of the spool: Unix time of the oldest unfinished mail, and the counts."""
-
-
-class NullObserver:
-    """Counts nothing."""
-
-    def spool_stored(self, seconds: float) -> None: ...
-
-    def spool_error(self) -> None: ...
-
-    def output_done(self, flow: str, output: str, status: Status, seconds: float) -> None: ...
-
-    def retry(self, flow: str, output: str) -> None: ...
-
-    def dead_letter(self, flow: str, output: str) -> None: ...
-
-    def in_doubt(self, flow: str, output: str) -> None: ...
-
-    def backlog(self, oldest: float | None, unfinished: int, dead: int) -> None: ...
+        """The contents of the spool: the age in seconds of the oldest unfinished mail (None without
+        one), the number of unfinished mails, the number of dead records."""

@@ -24,8 +24,8 @@ from functools import partial
 from typing import Any, Final
 
 from functions.bucket.runner import ABANDONED, JSON, Later, tell_doubt
-from functions.delivery.engine import Owed, output_key
-from functions.delivery.events import NullObserver, Observer
+from functions.delivery.engine import Task, output_key
+from functions.delivery.events import DeliveryEvents
 from functions.errors import DeliveryFault, Temporary
 from functions.gcp.store import GcsStore
 from functions.message.mail import Mail
@@ -76,28 +76,28 @@ class GcsReceipts:
         *,
         lasting: float,
         give_up_doubts: bool = False,
-        observer: Observer | None = None,
+        observer: DeliveryEvents | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._prefix = prefix
         self._lasting = lasting
         self._give_up_doubts = give_up_doubts
-        self._observer = observer or NullObserver()
+        self._observer = observer or DeliveryEvents()
         self._clock = clock
 
-    def once(self, mail: Mail, owed: Owed, later: Later) -> Once:
+    def once(self, mail: Mail, task: Task, later: Later) -> Once:
         """Receipts of one output."""
 
         def run(part: str, effect: Callable[[], str | None]) -> str | None:
-            assert owed.output is not None  # an unknown flow has no effects
-            label = owed.output.label
-            about = {"id": mail.id, "flow": owed.flow, "output": label}
-            key = output_key(mail.envelope, owed.flow, owed.output.identity, part)
+            assert task.output is not None  # an unknown flow has no effects
+            label = task.output.label
+            about = {"id": mail.id, "flow": task.flow, "output": label}
+            key = output_key(mail.envelope, task.flow, task.output.identity, part)
             result = self.run(
                 self._prefix + receipt_prefix(mail.id) + key,
                 effect,
-                tell=partial(tell_doubt, self._observer, mail, owed, part),
+                tell=partial(tell_doubt, self._observer, mail, task, part),
                 later=later,
             )
             if took_place(result):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, Final
 from functions.bucket.access import SpoolAccess
 from functions.bucket.runner import Receipts
 from functions.config import DeliveryConfig
-from functions.delivery.events import Observer
+from functions.delivery.events import DeliveryEvents
 from functions.errors import ConfigError
 from functions.gcp.clients import publisher_client, storage_client, topic_path
 from functions.gcp.faults import fault_of
@@ -25,13 +26,19 @@ TOPIC: Final = "SMTP_RELAY_TOPIC"
 _TIMEOUT: Final = 10.0
 
 
-def open_spool(config: DeliveryConfig, folder: Path, environ: Mapping[str, str]) -> SpoolAccess:
-    """The configuration's bucket, which holds the receipts as well; `folder` is the working folder.
-    Raises ConfigError."""
+def open_spool(
+    config: DeliveryConfig,
+    folder: Path,
+    environ: Mapping[str, str],
+    *,
+    clock: Callable[[], float] = time.time,
+) -> SpoolAccess:
+    """The configuration's bucket, which holds the receipts as well; `folder` is the working folder,
+    `clock` the Unix time of receipts. Raises ConfigError."""
     spool = config.spool
     store = open_store(spool, SecretResolver(folder, environ))
     notify = open_notifier(spool, store, environ)
-    return SpoolAccess(store, spool.prefix, notify, partial(_receipts, config, store))
+    return SpoolAccess(store, spool.prefix, notify, partial(_receipts, config, store, clock))
 
 
 def open_notifier(spool: SpoolOptions, store: GcsStore, environ: Mapping[str, str]) -> PubSubNotifier:
@@ -39,7 +46,13 @@ def open_notifier(spool: SpoolOptions, store: GcsStore, environ: Mapping[str, st
     return PubSubNotifier(spool.bucket, partial(find_topic, spool, store, environ), environ)
 
 
-def _receipts(config: DeliveryConfig, store: GcsStore, observer: Observer, lasting: float) -> Receipts:
+def _receipts(
+    config: DeliveryConfig,
+    store: GcsStore,
+    clock: Callable[[], float],
+    observer: DeliveryEvents,
+    lasting: float,
+) -> Receipts:
     from functions.gcp.receipts import GcsReceipts
 
     return GcsReceipts(
@@ -48,6 +61,7 @@ def _receipts(config: DeliveryConfig, store: GcsStore, observer: Observer, lasti
         lasting=lasting,
         give_up_doubts=config.delivery.on_doubt == "dead-letter",
         observer=observer,
+        clock=clock,
     )
 
 
@@ -77,7 +91,7 @@ class PubSubNotifier:
         try:
             client.publish(topic=path, messages=messages, retry=None, timeout=_TIMEOUT)
         except Exception as error:
-            raise fault_of(error, f"notify {path}") from error
+            raise fault_of(error, f"notify at {path}") from error
 
 
 def find_topic(options: SpoolOptions, store: GcsStore, environ: Mapping[str, str]) -> str:

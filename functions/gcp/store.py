@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, BinaryIO, Final
 
-from functions.bucket.store import Stored, Times, times_of
+from functions.bucket.store import ObjectInfo, Times, times_of
 from functions.gcp.clients import TIMEOUT, again
 from functions.gcp.faults import fault_of, status_of
 
@@ -140,7 +140,7 @@ class GcsStore:
             raise fault_of(error, f"look at {self.url(key)}") from error
         return times_of(made.timestamp(), answer.headers.get("Date"))
 
-    def list(self, prefix: str) -> Iterator[Stored]:
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
         try:
             for blob in self._client.list_blobs(
                 self._name,
@@ -149,7 +149,7 @@ class GcsStore:
                 timeout=TIMEOUT,
                 retry=again(),
             ):
-                yield Stored(blob.name, int(blob.size or 0), blob.updated.timestamp())
+                yield ObjectInfo(blob.name, int(blob.size or 0), blob.updated.timestamp())
         except Exception as error:
             raise fault_of(error, f"list {self.url(prefix)}") from error
 

@@ -17,9 +17,9 @@ from functions.spool.object import Head, read_head
 _START: Final = 262_144
 
 
-class Keeper:
-    """Writes a copy of each finished mail, a spool object, to `template`'s path, which begins at
-    `folder` unless it is absolute.
+class Archive:
+    """Writes a copy of each finished mail, a spool object, to `template`'s path, which begins at `folder`
+    unless it is absolute.
 
     If another mail's copy has the path, the mail's id follows as a suffix, so no template makes two
     mails collide. Keeping the same mail twice changes nothing.

@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from functions.delivery.events import Observer
+from functions.delivery.events import DeliveryEvents
 from functions.local.commits import UNWRITABLE, Commits
 from functions.local.layout import Part
-from functions.local.messages import Answer, Item
+from functions.local.messages import Item, SpoolReply
 from functions.processors.file.fsync import renew_name, sync_failed, sync_file
 
 log = logging.getLogger("smtp_relay.delivery")
@@ -27,7 +27,11 @@ class Bodies:
     the event loop."""
 
     def __init__(
-        self, part: Part, commits: Commits, observer: Observer, answer: Callable[[Item, Answer], None]
+        self,
+        part: Part,
+        commits: Commits,
+        observer: DeliveryEvents,
+        answer: Callable[[Item, SpoolReply], None],
     ) -> None:
         self._part = part
         self._commits = commits

@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from functions.delivery.engine import State, backoff, dead_record
-from functions.delivery.events import Observer
+from functions.delivery.events import DeliveryEvents
 from functions.errors import Temporary
 from functions.local import layout as folder
-from functions.local.database import Store
+from functions.local.database import Database
 from functions.local.layout import Part, lost_sync
-from functions.local.messages import Answer, DoneMail, Finished, Item, Progress, Settings, Write, all_dead
+from functions.local.messages import DoneMail, Finished, Item, Progress, Settings, SpoolReply, Write, all_dead
 from functions.local.receipts import drop_claims
 from functions.local.repair.recovery import Recovery
 from functions.message.mail import BytesContent, Mail
@@ -41,8 +41,8 @@ commit costs as much as two mails. The loop is busy if more than one mail came i
 AGAIN: Final = 1.0
 """Seconds before a failed write is repeated that no client waits for."""
 
-UNWRITABLE: Final = Answer(451, "4.3.0", "The mail could not be stored, try again later")
-FULL: Final = Answer(452, "4.3.1", "Insufficient system storage")
+UNWRITABLE: Final = SpoolReply(451, "4.3.0", "The mail could not be stored, try again later")
+FULL: Final = SpoolReply(452, "4.3.1", "Insufficient system storage")
 
 
 class Owner(Protocol):
@@ -53,7 +53,7 @@ class Owner(Protocol):
     def stored(self, items: list[Item]) -> None:
         """These mails are durable."""
 
-    def rejected(self, item: Item, answer: Answer) -> None:
+    def rejected(self, item: Item, answer: SpoolReply) -> None:
         """This mail could not be stored."""
 
     def removed(self, landing: DoneMail) -> None:
@@ -91,7 +91,7 @@ class Commits:
     """Collects messages, and commits them: in the next turn of the event loop, or when the current sync
     is done. All methods except `put` belong to the loop."""
 
-    def __init__(self, owner: Owner, part: Part, observer: Observer, *, durable: bool) -> None:
+    def __init__(self, owner: Owner, part: Part, observer: DeliveryEvents, *, durable: bool) -> None:
         self._owner = owner
         self._part = part
         self._observer = observer
@@ -122,7 +122,7 @@ class Commits:
             self._wake()
 
     @property
-    def store(self) -> Store:
+    def store(self) -> Database:
         """The database; it is not available while it is distrusted."""
         return self._recovery.store
 
@@ -274,6 +274,9 @@ class Commits:
         # A client that still waits keeps its mail; a mail that was answered 250 belongs to the
         # spool.
         waiting = step.item is not None and not step.item.settled
+        if not _is_there(db, step.seq):
+            # Its dead record was dropped, and the sync that told of it failed: this is the second time.
+            return
         if step.given_up is not None:
             folder.bury(db, step.given_up)
             values = (step.attempts, step.seq)
@@ -281,13 +284,16 @@ class Commits:
             return
         if step.mail is None or step.finished or (waiting and all_dead(step)):
             return
-        settled = [(step.seq, o.owed.key, o.state.value) for o in step.outcomes if o.state is not State.RETRY]
+        settled = [(step.seq, o.task.key, o.state.value) for o in step.outcomes if o.state is not State.RETRY]
         db.executemany("INSERT OR REPLACE INTO settled (seq, key, state) VALUES (?, ?, ?)", settled)
         for outcome in step.outcomes:
             if outcome.state is State.DEAD:
                 folder.bury(db, dead_record(step.mail, outcome, step.attempts, now))
             if isinstance(outcome.fault, Temporary) and outcome.fault.in_doubt:
                 drop_claims(db, step.seq)
+        if step.parked and not _has_dead_output(db, step.seq):
+            # What was dead was dropped while the run was under way: the next one finds everything done.
+            step.parked, step.attempts = False, 0
         settings = self._owner.settings
         # If none of the remaining outputs was attempted, only room was lacking: no backoff applies.
         wait = (
@@ -374,6 +380,15 @@ class Commits:
             self._owner.withdrawn(item.seq)
             self._batch.finished.append(Finished([DoneMail(item.seq, Mail(item.envelope, item.content), ())]))
             self._owner.rejected(item, UNWRITABLE)
+
+
+def _is_there(db: sqlite3.Connection, seq: int) -> bool:
+    return bool(db.execute("SELECT 1 FROM mail WHERE seq = ?", (seq,)).fetchone())
+
+
+def _has_dead_output(db: sqlite3.Connection, seq: int) -> bool:
+    """Whether an output of a mail was given up, and its record was not dropped."""
+    return bool(db.execute("SELECT 1 FROM settled WHERE seq = ? AND state = 'dead'", (seq,)).fetchone())
 
 
 def _safely(step: Callable[[], None]) -> None:

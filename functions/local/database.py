@@ -29,7 +29,7 @@ CHECKPOINT_EVERY: Final = 8_388_608
 Synced = Callable[[OSError | None], object]
 
 
-class Store:
+class Database:
     """One part's database. All methods belong to the thread that made it."""
 
     def __init__(self, part: Part, *, durable: bool) -> None:
@@ -43,7 +43,6 @@ class Store:
         self._kept = part.keep_log()
         self.db = part.open(patience=1.0)
         self.db.execute("PRAGMA synchronous = OFF")
-        self.db.execute("PRAGMA wal_autocheckpoint = 0")
         # The log exists from here on, and stays until the last connection closes.
         self.db.execute("BEGIN IMMEDIATE")
         self.db.execute("PRAGMA user_version = 1")

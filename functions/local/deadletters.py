@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from functions.config import DeliveryConfig
 from functions.errors import Damaged, Permanent, Temporary
 from functions.local import layout
-from functions.local.archive import Keeper, read_kept
+from functions.local.archive import Archive, read_kept
 from functions.message.envelope import Envelope, UnknownEnvelope, from_json
 from functions.message.mail import BytesContent, is_whole
 from functions.spool.dead_record import DeadRecord
@@ -28,17 +28,19 @@ def open_dead_letters(config: DeliveryConfig, folder: Path, environ: Mapping[str
     """The dead letters of the configuration's folder."""
     root = folder / config.spool.url.removeprefix("file://")
     durable = config.spool.durability == "fsync"
-    return FolderDeadLetters(root, Keeper(config.cache_path, folder, durable=durable))
+    return FolderDeadLetters(root, Archive(config.cache_path, folder, durable=durable))
 
 
 class FolderDeadLetters:
     """`functions.spool.deadletters.DeadLetters` for a folder: the records of all its parts."""
 
-    def __init__(self, root: Path, keeper: Keeper) -> None:
-        self._keeper = keeper
+    def __init__(self, root: Path, archive: Archive) -> None:
+        self._archive = archive
+        self._open = contextlib.ExitStack()
         try:
-            self._parts = [(part, part.connect()) for part in layout.parts(root)]
+            self._parts = [(part, self._open.enter_context(part.visit())) for part in layout.parts(root)]
         except sqlite3.Error as error:
+            self._open.close()
             raise Temporary(f"the spool cannot be opened: {error}") from error
 
     def list(self, selection: Selection) -> Iterator[DeadRecord]:
@@ -75,11 +77,11 @@ class FolderDeadLetters:
         raise Permanent("the mail is not in the spool: this record cannot be replayed")
 
     def kept(self, selection: KeptSelection) -> Iterator[str]:
-        found = [(one.received, one.id) for one in self._keeper.copies(selection.prefix)]
+        found = [(one.received, one.id) for one in self._archive.copies(selection.prefix)]
         yield from (mail_id for received, mail_id in sorted(found) if selection.takes(received))
 
     def replay_kept(self, mail_id: str, *, now: bool) -> int:
-        path = self._keeper.find(mail_id)
+        path = self._archive.find(mail_id)
         kept = read_kept(path) if path is not None else None
         if kept is None or not self._parts:
             raise Permanent(f"no mail {mail_id} is kept")
@@ -115,6 +117,9 @@ class FolderDeadLetters:
             with _writing(part, db):
                 db.execute("DELETE FROM dead WHERE id = ? AND key = ?", (record.id, record.key))
                 row = db.execute("SELECT seq, parked FROM mail WHERE id = ?", (record.id,)).fetchone()
+                if row is not None:
+                    # As in a bucket: whatever the other outputs come to, this one is done with.
+                    db.execute("INSERT OR REPLACE INTO settled VALUES (?, ?, 'done')", (row[0], record.key))
                 others = db.execute("SELECT 1 FROM dead WHERE id = ?", (record.id,)).fetchone()
                 if row is not None and row[1] and others is None:
                     layout.delete(db, [row[0]])
@@ -125,8 +130,7 @@ class FolderDeadLetters:
                     os.unlink(part.large / f"{record.id}.eml")  # noqa: PTH108
 
     def close(self) -> None:
-        for _, db in self._parts:
-            db.close()
+        self._open.close()
 
 
 def _record(text: object) -> DeadRecord | None:

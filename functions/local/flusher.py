@@ -12,8 +12,8 @@ from functions.delivery.engine import Outcome, State
 from functions.errors import DeliveryFault, Permanent, Temporary
 from functions.local.messages import DoneMail, Finished, Progress
 from functions.message.mail import Mail
-from functions.processors.base import Landed
-from functions.processors.file.landed import CAN_SYNC_FILE_SYSTEMS, Directory
+from functions.processors.base import Placed
+from functions.processors.file.placed import CAN_SYNC_FILE_SYSTEMS, Directory
 
 log = logging.getLogger("smtp_relay.delivery")
 
@@ -34,8 +34,8 @@ class Flusher:
     """A thread that makes placed files durable, all waiting ones at once, and reports them done.
 
     The clients have their replies: each mail is in the spool until its delivery is durable. A file
-    that could not be made durable is written anew from the spool (`Landing.flush`). If the spool's
-    copy is damaged, the output is given up with a dead record.
+    that could not be made durable is written anew from the spool (`PlacedFile.fsync`). If the
+    spool's copy is damaged, the output is given up with a dead record.
     """
 
     _STOP: ClassVar[object] = object()
@@ -106,11 +106,11 @@ class Flusher:
 def flushed(mail: Mail, outcome: Outcome) -> Outcome:
     """The outcome after the file is on the disk. A failed flush is retried; if the spool's copy is
     damaged, the output is given up."""
-    if outcome.landed is None:
+    if outcome.placed is None:
         return outcome
     fault: DeliveryFault
     try:
-        outcome.landed.flush()
+        outcome.placed.fsync()
     except Permanent as error:
         fault, state = error, State.DEAD
     except Exception as error:
@@ -122,13 +122,13 @@ def flushed(mail: Mail, outcome: Outcome) -> Outcome:
         return outcome
     extra = {"id": mail.id, "output": outcome.label, "reason": fault.reason}
     log.error("a delivered file could not be made durable", extra=extra)
-    return Outcome(outcome.owed, state, fault)
+    return Outcome(outcome.task, state, fault)
 
 
 def _by_file_systems(mails: list[DoneMail]) -> list[DoneMail]:
     """Sync the file systems of all placed files; returns the mails that are durable now."""
     synced: dict[Directory, bool] = {}
-    for directory in {_directory(each) for mail in mails for each in mail.landed} - {None}:
+    for directory in {_directory(each) for mail in mails for each in mail.placed} - {None}:
         assert directory is not None
         try:
             synced[directory] = directory.sync_file_system()
@@ -138,10 +138,10 @@ def _by_file_systems(mails: list[DoneMail]) -> list[DoneMail]:
     return [
         mail
         for mail in mails
-        if all((found := _directory(each)) and synced.get(found) and not each.lost for each in mail.landed)  # type: ignore[attr-defined]
+        if all((found := _directory(each)) and synced.get(found) and not each.lost for each in mail.placed)  # type: ignore[attr-defined]
     ]
 
 
-def _directory(landed: Landed) -> Directory | None:
-    directory: Directory | None = getattr(landed, "directory", None)
+def _directory(placed: Placed) -> Directory | None:
+    directory: Directory | None = getattr(placed, "directory", None)
     return directory

@@ -183,6 +183,15 @@ class Part:
         db.entry = entry
         return db
 
+    @contextlib.contextmanager
+    def visit(self) -> Iterator[sqlite3.Connection]:
+        """A connection for the block that is not the last one when it is closed: SQLite would then copy
+        the log into the database, and keep to itself that a sync of that failed. Raises sqlite3.Error."""
+        with contextlib.ExitStack() as after, contextlib.closing(self.connect()) as db:
+            if (kept := self.keep_log()) >= 0:
+                after.callback(os.close, kept)
+            yield db
+
     def open(self, patience: float) -> SpoolConnection:
         """Open the database as its owner, which alone rebuilds it."""
         db = sqlite3.connect(
@@ -193,12 +202,14 @@ class Part:
             factory=SpoolConnection,
         )
         db.execute("PRAGMA synchronous = FULL")
+        # A commit that copies the log into the database keeps its errors to itself.
+        db.execute("PRAGMA wal_autocheckpoint = 0")
         # Some builds of SQLite (Debian's) overwrite deleted data, which doubles the bytes written.
         # An output stored or sent this mail, so overwriting hides nothing; deleted files are not
         # overwritten either.
         db.execute("PRAGMA secure_delete = OFF")
         # Bytes that are not valid text make a row unreadable, not the database.
-        db.text_factory = _text
+        db.text_factory = lambda data: data.decode("utf-8", "replace")
         return db
 
     def renew_log(self) -> None:
@@ -293,7 +304,7 @@ class Part:
     def ids(self) -> set[str]:
         """The ids of the unfinished mails. Raises ConfigError when the database cannot be read."""
         try:
-            with contextlib.closing(self.connect()) as db:
+            with self.visit() as db:
                 return {row[0] for row in db.execute("SELECT id FROM mail")}
         except sqlite3.Error as error:
             raise ConfigError(
@@ -373,10 +384,6 @@ def delete_traces(db: sqlite3.Connection, numbers: Iterable[int]) -> None:
     keys = [(seq,) for seq in numbers]
     db.executemany("DELETE FROM settled WHERE seq = ?", keys)
     db.executemany("DELETE FROM receipt WHERE seq = ?", keys)
-
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "replace")
 
 
 def parts(folder: Path) -> Iterator[Part]:

@@ -12,11 +12,11 @@ from functions.delivery.engine import Outcome, State
 from functions.errors import Damaged, Permanent
 from functions.message.envelope import Envelope
 from functions.message.mail import Content, Mail
-from functions.processors.base import Landed
+from functions.processors.base import Placed
 from functions.spool.dead_record import DeadRecord
 
 
-class Answer(NamedTuple):
+class SpoolReply(NamedTuple):
     """The reply to the client: RFC 5321 code, RFC 3463 enhanced status code, text."""
 
     code: int
@@ -31,7 +31,7 @@ class Item:
 
     envelope: Envelope
     content: Content
-    answered: Callable[[Answer], None]
+    answered: Callable[[SpoolReply], None]
     refused: tuple[DeadRecord, ...] = ()
     submitted: float = field(default_factory=time.monotonic)
     seq: int = 0
@@ -57,9 +57,9 @@ class DoneMail(NamedTuple):
     outcomes: Sequence[Outcome]
 
     @property
-    def landed(self) -> list[Landed]:
+    def placed(self) -> list[Placed]:
         """The work that the outputs left."""
-        return [outcome.landed for outcome in self.outcomes if outcome.landed is not None]
+        return [outcome.placed for outcome in self.outcomes if outcome.placed is not None]
 
 
 @dataclass(slots=True)
@@ -114,18 +114,18 @@ class Settings:
     """Copies a finished mail to the path of `keepCache`, durably."""
 
 
-def accepted(item: Item) -> Answer:
+def accepted(item: Item) -> SpoolReply:
     """The mail is safe."""
-    return Answer(250, "2.0.0", f"OK queued as {item.envelope.id}")
+    return SpoolReply(250, "2.0.0", f"OK queued as {item.envelope.id}")
 
 
-def refused(outcomes: Sequence[Outcome]) -> Answer:
+def refused(outcomes: Sequence[Outcome]) -> SpoolReply:
     """Every output failed for good. The client may try again if the spool's own copy is damaged."""
     if is_damaged(outcomes):
-        return Answer(451, "4.3.0", "The mail could not be stored, try again later")
+        return SpoolReply(451, "4.3.0", "The mail could not be stored, try again later")
     fault = outcomes[0].fault
     enhanced = fault.enhanced if fault is not None and fault.enhanced.startswith("5") else "5.3.0"
-    return Answer(554, enhanced, "No output can take this mail")
+    return SpoolReply(554, enhanced, "No output can take this mail")
 
 
 def is_damaged(outcomes: Sequence[Outcome]) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from functions.delivery.engine import Owed, output_key
+from functions.delivery.engine import Task, output_key
 from functions.errors import DeliveryFault, Temporary
 from functions.local.layout import Part
 from functions.local.messages import Write
@@ -120,20 +120,20 @@ class LocalReceipts:
     so a process that dies before that leaves the doubt.
     """
 
-    __slots__ = ("_book", "_keeps_doubts", "_mail", "_owed", "_seq")
+    __slots__ = ("_book", "_keeps_doubts", "_mail", "_seq", "_task")
 
     def __init__(
-        self, book: ReceiptBook, mail: Mail, owed: Owed, seq: int, *, keeps_doubts: bool = False
+        self, book: ReceiptBook, mail: Mail, task: Task, seq: int, *, keeps_doubts: bool = False
     ) -> None:
         self._book = book
         self._mail = mail
-        self._owed = owed
+        self._task = task
         self._seq = seq
         self._keeps_doubts = keeps_doubts
 
     def __call__(self, part: str, effect: Callable[[], str | None]) -> str | None:
-        assert self._owed.output is not None
-        key = output_key(self._mail.envelope, self._owed.flow, self._owed.output.identity, part)
+        assert self._task.output is not None
+        key = output_key(self._mail.envelope, self._task.flow, self._task.output.identity, part)
         state, result = self._book.find(key)
         if state == DONE:
             return result
@@ -158,8 +158,8 @@ class LocalReceipts:
                 "output done",
                 extra={
                     "id": self._mail.id,
-                    "flow": self._owed.flow,
-                    "output": self._owed.output.label,
+                    "flow": self._task.flow,
+                    "output": self._task.output.label,
                     "provider_id": shown(result),
                 },
             )

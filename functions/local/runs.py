@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from functions.delivery.engine import Delivery, Outcome, Owed, State, mail_record, report
-from functions.delivery.events import Observer
+from functions.delivery.engine import Delivery, Outcome, State, Task, mail_record, report
+from functions.delivery.events import DeliveryEvents
 from functions.errors import Permanent, Temporary
 from functions.local.flusher import flushed
 from functions.local.layout import Part, Row, UnreadableRow
@@ -33,7 +33,7 @@ BROKEN: Final = 30.0
 UNREADABLE: Final = 5.0
 """Seconds before a run that could not read the spool is repeated."""
 
-Attempt = Callable[[Mail, Owed, int, float, bool], Outcome]
+Attempt = Callable[[Mail, Task, int, float, bool], Outcome]
 """The last argument says if other outputs have yet to read the mail."""
 
 Put = Callable[[Finished | Progress | Write], None]
@@ -91,20 +91,20 @@ class Runs:
         self,
         seq: int,
         mail: Mail | None,
-        owed: Sequence[Owed] | None,
+        tasks: Sequence[Task] | None,
         outcomes: Sequence[Outcome],
         attempts: int,
         item: Item | None,
     ) -> None:
         """Start a run over one mail: given with its earlier outcomes, or by its number."""
         self._held.add(seq)
-        self._pool.submit(self._run, seq, mail, owed, tuple(outcomes), attempts, item)
+        self._pool.submit(self._run, seq, mail, tasks, tuple(outcomes), attempts, item)
 
     def _run(
         self,
         seq: int,
         mail: Mail | None,
-        owed: Sequence[Owed] | None,
+        tasks: Sequence[Task] | None,
         before: tuple[Outcome, ...],
         attempts: int,
         item: Item | None,
@@ -120,17 +120,17 @@ class Runs:
                         return
                     settled = _settled(db, row)
                 mail, attempts = row.mail, row.attempts
-            owed = self._delivery.owed(mail.envelope) if owed is None else owed
-            tried = {outcome.owed.key for outcome in before}
+            tasks = self._delivery.tasks(mail.envelope) if tasks is None else tasks
+            tried = {outcome.task.key for outcome in before}
             now = time.time()
             outcomes = list(before)
             # A dead output may be replayed, and an output done just now may have to be written
             # again.
-            shared = sum(settled.get(each.key) is not State.DONE for each in owed) > 1
-            for each in owed:
+            shared = sum(settled.get(each.key) is not State.DONE for each in tasks) > 1
+            for each in tasks:
                 if each.key not in settled and each.key not in tried:
                     outcomes.append(self._attempt(mail, each, seq, now, shared))
-            self._put(self.summary(seq, mail, owed, outcomes, attempts + 1, settled, item))
+            self._put(self.summary(seq, mail, tasks, outcomes, attempts + 1, settled, item))
         except UnreadableRow as row:
             fault = Permanent(str(row), enhanced="5.6.0")
             attempts, now = row.attempts + 1, time.time()
@@ -150,7 +150,7 @@ class Runs:
         self,
         seq: int,
         mail: Mail,
-        owed: Sequence[Owed],
+        tasks: Sequence[Task],
         outcomes: Sequence[Outcome],
         attempts: int,
         settled: dict[str, State],
@@ -159,8 +159,8 @@ class Runs:
         """Sum a run up; its placed files are made durable before it is recorded."""
         if self._durable:
             outcomes = [flushed(mail, outcome) for outcome in outcomes]
-        states = settled | {o.owed.key: o.state for o in outcomes if o.state is not State.RETRY}
-        sum_ = report(owed, states, outcomes)
+        states = settled | {o.task.key: o.state for o in outcomes if o.state is not State.RETRY}
+        sum_ = report(tasks, states, outcomes)
         return Progress(seq, mail, attempts, outcomes, sum_.finished, sum_.parked, sum_.retry_after, item)
 
 
@@ -176,21 +176,21 @@ def _settled(db: sqlite3.Connection, row: Row) -> dict[str, State]:
         raise UnreadableRow(envelope.id, envelope.received, row.attempts, reason) from error
 
 
-def tell_failure(observer: Observer, mail: Mail, outcome: Outcome) -> None:
+def tell_failure(observer: DeliveryEvents, mail: Mail, outcome: Outcome) -> None:
     """Count and log an attempt that did not succeed."""
     fault = outcome.fault
     assert fault is not None
     in_doubt = isinstance(fault, Temporary) and fault.in_doubt
     if in_doubt:
-        observer.in_doubt(outcome.owed.flow, outcome.label)
+        observer.in_doubt(outcome.task.flow, outcome.label)
     again = outcome.state is State.RETRY
     if again:
-        observer.retry(outcome.owed.flow, outcome.label)
+        observer.retry(outcome.task.flow, outcome.label)
     log.warning(
         "output failed, will be tried again" if again else "output given up",
         extra={
             "id": mail.id,
-            "flow": outcome.owed.flow,
+            "flow": outcome.task.flow,
             "output": outcome.label,
             "code": fault.enhanced,
             "reason": fault.reason,
@@ -199,7 +199,7 @@ def tell_failure(observer: Observer, mail: Mail, outcome: Outcome) -> None:
     )
 
 
-def tell_given_up(observer: Observer, record: DeadRecord) -> None:
+def tell_given_up(observer: DeliveryEvents, record: DeadRecord) -> None:
     """Count and log a mail that is given up as a whole."""
     observer.dead_letter(record.flow, record.output)
     about = {"id": record.id, "flow": record.flow, "output": record.output}

@@ -20,14 +20,14 @@ meanwhile. No server asks for so long a wait."""
 
 
 class Schedule:
-    """Sequence numbers by due time; `ring` is called in the event loop when one is due.
+    """Sequence numbers by due time; `notify` is called in the event loop when one is due.
 
     Due times are given as Unix time and kept by the monotonic clock: an attempt that is due in a
     minute is made in a minute, even if the wall clock is set meanwhile.
     """
 
-    def __init__(self, ring: Callable[[], None]) -> None:
-        self._ring = ring
+    def __init__(self, notify: Callable[[], None]) -> None:
+        self._notify = notify
         self._heap: list[tuple[float, int]] = []
         self._due: dict[int, float] = {}
         self._alarm: asyncio.TimerHandle | None = None
@@ -62,7 +62,7 @@ class Schedule:
         self.cancel()
         if self._heap:
             wait = max(0.005, self._heap[0][0] - time.monotonic())
-            self._alarm = asyncio.get_running_loop().call_later(wait, self._ring)
+            self._alarm = asyncio.get_running_loop().call_later(wait, self._notify)
 
     def cancel(self) -> None:
         """Do not call `ring`."""

@@ -18,20 +18,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from functions.delivery.engine import Delivery, Outcome, Owed, State, dead_record, mail_record
-from functions.delivery.events import NullObserver, Observer
+from functions.delivery.engine import Delivery, Outcome, State, Task, dead_record, mail_record
+from functions.delivery.events import DeliveryEvents
 from functions.errors import Damaged, Permanent
 from functions.local.bodies import Bodies
 from functions.local.commits import Commits
 from functions.local.flusher import Flusher
 from functions.local.layout import Part
 from functions.local.messages import (
-    Answer,
     DoneMail,
     Finished,
     Item,
     Progress,
     Settings,
+    SpoolReply,
     accepted,
     all_dead,
     is_damaged,
@@ -47,7 +47,7 @@ from functions.spool.dead_record import DeadRecord
 
 log = logging.getLogger("smtp_relay.delivery")
 
-LATE: Final = Answer(451, "4.3.0", "The mail could not be stored in time, try again later")
+LATE: Final = SpoolReply(451, "4.3.0", "The mail could not be stored in time, try again later")
 
 PARTING: Final = 1.0
 """Seconds at the end in which interrupted outputs record their results."""
@@ -60,12 +60,12 @@ class LocalDelivery:
     """
 
     def __init__(
-        self, part: Part, delivery: Delivery, settings: Settings, observer: Observer | None = None
+        self, part: Part, delivery: Delivery, settings: Settings, observer: DeliveryEvents | None = None
     ) -> None:
         self._part = part
         self._delivery = delivery
         self.settings = settings
-        self._observer = observer or NullObserver()
+        self._observer = observer or DeliveryEvents()
         self._loop: asyncio.AbstractEventLoop
         self._commits = Commits(self, part, self._observer, durable=settings.durable)
         self._receipts = ReceiptBook(part, self._commits.put)
@@ -123,8 +123,8 @@ class LocalDelivery:
     def condemn(self, mail: Mail, settled: set[str], reason: str) -> list[DeadRecord]:
         """The dead records of a mail that is damaged in the spool."""
         fault = Permanent(reason, enhanced="5.3.0")
-        owed = [one for one in self._delivery.owed(mail.envelope) if one.key not in settled]
-        return [dead_record(mail, Outcome(one, State.DEAD, fault), 0, time.time()) for one in owed]
+        tasks = [one for one in self._delivery.tasks(mail.envelope) if one.key not in settled]
+        return [dead_record(mail, Outcome(one, State.DEAD, fault), 0, time.time()) for one in tasks]
 
     def submit(self, item: Item) -> None:
         """Store and deliver one mail; `item.answered` is called once, in the event loop."""
@@ -190,7 +190,7 @@ class LocalDelivery:
             item.discard()
         self._answer(item, LATE)
 
-    def _answer(self, item: Item, answer: Answer) -> None:
+    def _answer(self, item: Item, answer: SpoolReply) -> None:
         if not item.settled:
             item.settled = True
             self._unanswered.pop(item.envelope.id, None)
@@ -198,7 +198,7 @@ class LocalDelivery:
 
     # -- first attempts ----------------------------------------------------------------------
 
-    def rejected(self, item: Item, answer: Answer) -> None:
+    def rejected(self, item: Item, answer: SpoolReply) -> None:
         """This mail could not be stored."""
         self._answer(item, answer)
 
@@ -208,41 +208,41 @@ class LocalDelivery:
 
     def stored(self, items: list[Item]) -> None:
         """These mails are durable: deliver them."""
-        landed: list[DoneMail] = []
+        placed: list[DoneMail] = []
         now = time.time()
         for item in items:
             try:
-                self._deliver_first(item, landed, now)
+                self._deliver_first(item, placed, now)
             except Exception:
                 # The mail is safe in the spool: a later run takes it up.
                 log.exception("fault in a first delivery", extra={"id": item.envelope.id})
                 self._schedule.add_in(item.seq, self.settings.first)
                 self._answer(item, accepted(item))
-        if landed:
-            self._finish(landed)
+        if placed:
+            self._finish(placed)
 
-    def _deliver_first(self, item: Item, landed: list[DoneMail], now: float) -> None:
+    def _deliver_first(self, item: Item, placed: list[DoneMail], now: float) -> None:
         mail = Mail(item.envelope, item.content, received_here=True)
         if item.cancelled:
             # The client was told to keep it.
             self._forget(item.seq, mail)
             return
         item.committed = True
-        owed = self._delivery.owed(item.envelope)
-        quick = [o for o in owed if _quick(o)]
+        tasks = self._delivery.tasks(item.envelope)
+        quick = [o for o in tasks if _quick(o)]
         if self._slow.any:
             quick = [o for o in quick if not self._slow.counts(o, self._loop.time())]
         if self._flusher is not None and self._flusher.stuck:
             quick = []
-        outcomes = [self._attempt(mail, o, item.seq, now, len(owed) > 1) for o in quick]
+        outcomes = [self._attempt(mail, o, item.seq, now, len(tasks) > 1) for o in quick]
         if is_damaged(outcomes) and not item.settled:
             # The client keeps the whole mail.
             self._forget(item.seq, mail, outcomes)
             self._answer(item, refused(outcomes))
-        elif len(quick) < len(owed):
-            self._deliver_rest(item, mail, owed, outcomes)
+        elif len(quick) < len(tasks):
+            self._deliver_rest(item, mail, tasks, outcomes)
         elif all(o.state is State.DONE for o in outcomes):
-            landed.append(DoneMail(item.seq, mail, outcomes))
+            placed.append(DoneMail(item.seq, mail, outcomes))
             self._answer(item, accepted(item))
         elif all(o.state is State.DEAD for o in outcomes) and not item.settled:
             # The client still has the mail, and the reply gives the reason.
@@ -251,43 +251,43 @@ class LocalDelivery:
         else:
             self._answer(item, accepted(item))
             self._runs.take(item.seq)
-            self._commits.put(self._runs.summary(item.seq, mail, owed, outcomes, 1, {}, None))
+            self._commits.put(self._runs.summary(item.seq, mail, tasks, outcomes, 1, {}, None))
 
-    def _deliver_rest(self, item: Item, mail: Mail, owed: list[Owed], outcomes: list[Outcome]) -> None:
+    def _deliver_rest(self, item: Item, mail: Mail, tasks: list[Task], outcomes: list[Outcome]) -> None:
         """The pool runs the other outputs; the reply waits for local or `waitFor` ones."""
-        done = {id(outcome.owed) for outcome in outcomes}
-        left = [o for o in owed if id(o) not in done]
+        done = {id(outcome.task) for outcome in outcomes}
+        left = [o for o in tasks if id(o) not in done]
         awaited = self.settings.wait_for_all or any(map(_quick, left))
         if not awaited:
             self._answer(item, accepted(item))
             if not self._runs.has_room:
                 # It waits in the spool, not in memory.
                 self._runs.take(item.seq)
-                self._commits.put(self._runs.summary(item.seq, mail, owed, outcomes, 0, {}, None))
+                self._commits.put(self._runs.summary(item.seq, mail, tasks, outcomes, 0, {}, None))
                 return
-        self._runs.launch(item.seq, mail, owed, outcomes, 0, item if awaited else None)
+        self._runs.launch(item.seq, mail, tasks, outcomes, 0, item if awaited else None)
 
-    def _attempt(self, mail: Mail, owed: Owed, seq: int, now: float, shared: bool) -> Outcome:
+    def _attempt(self, mail: Mail, task: Task, seq: int, now: float, shared: bool) -> Outcome:
         """One attempt at one output; `shared` says if other outputs have yet to read the mail."""
         started = time.perf_counter()
         delivery = self._delivery
-        once = LocalReceipts(self._receipts, mail, owed, seq, keeps_doubts=delivery.gives_up_doubts)
+        once = LocalReceipts(self._receipts, mail, task, seq, keeps_doubts=delivery.gives_up_doubts)
         witness = LocalWitness(self._trials, seq, mail.envelope.received, self.settings.longest)
         shared = shared or self.settings.keep is not None
         outcome = delivery.attempt(
-            mail, owed, once, now=now, seconds_left=_endless, witness=witness, shared=shared
+            mail, task, once, now=now, seconds_left=_endless, witness=witness, shared=shared
         )
-        if outcome.landed is not None and (placed := getattr(outcome.landed, "placed", None)) is not None:
+        if outcome.placed is not None and (placed := getattr(outcome.placed, "placed", None)) is not None:
             placed()
         seconds = time.perf_counter() - started
         delivered = outcome.state is State.DONE
-        self._observer.output_done(owed.flow, outcome.label, "delivered" if delivered else "error", seconds)
-        if seconds > SLOW and _quick(owed):
-            self._slow.took(owed, outcome.label, seconds, self._loop.time())
+        self._observer.output_done(task.flow, outcome.label, "delivered" if delivered else "error", seconds)
+        if seconds > SLOW and _quick(task):
+            self._slow.took(task, outcome.label, seconds, self._loop.time())
         if not delivered:
             tell_failure(self._observer, mail, outcome)
         elif log.isEnabledFor(logging.DEBUG):
-            log.debug("output done", extra={"id": mail.id, "flow": owed.flow, "output": outcome.label})
+            log.debug("output done", extra={"id": mail.id, "flow": task.flow, "output": outcome.label})
         return outcome
 
     def _forget(
@@ -303,7 +303,7 @@ class LocalDelivery:
         if self.settings.keep is not None:
             mails = [landing for landing in mails if self._kept(landing)]
         done = Finished(mails, traces)
-        if self._flusher is not None and any(landing.landed for landing in mails):
+        if self._flusher is not None and any(landing.placed for landing in mails):
             self._flusher.put(done)
         elif mails:
             self._commits.put(done)
@@ -329,8 +329,8 @@ class LocalDelivery:
         """This mail is gone from the spool: tidy up after it."""
         self._finishing.discard(landing.seq)
         self._trials.forget(landing.seq)
-        for each in landing.landed:
-            each.settle()
+        for each in landing.placed:
+            each.cleanup()
         path = landing.mail.stored.path
         if path is not None:
             with contextlib.suppress(OSError):
@@ -358,14 +358,14 @@ class LocalDelivery:
             return
         for outcome in step.outcomes:
             if outcome.state is State.DEAD:
-                self._observer.dead_letter(outcome.owed.flow, outcome.label)
+                self._observer.dead_letter(outcome.task.flow, outcome.label)
         landing = DoneMail(step.seq, mail, step.outcomes)
         if step.finished:
             self._finish([landing], traces=True)
         else:
             self._finishing.discard(step.seq)
-            for each in landing.landed:
-                each.settle()
+            for each in landing.placed:
+                each.cleanup()
             if not step.parked:
                 self._schedule.add_in(step.seq, step.wait)
         if step.item is not None:
@@ -390,8 +390,8 @@ class LocalDelivery:
                 self._schedule.add_in(seq, 0.0)
 
 
-def _quick(owed: Owed) -> bool:
-    return owed.output is not None and owed.output.processor.quick
+def _quick(task: Task) -> bool:
+    return task.output is not None and task.output.processor.quick
 
 
 def _endless() -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from functions.delivery.engine import Owed
+from functions.delivery.engine import Task
 
 log = logging.getLogger("smtp_relay.delivery")
 
@@ -34,17 +34,17 @@ class SlowOutputs:
         """True if an output was ever slow."""
         return bool(self._until)
 
-    def counts(self, owed: Owed, now: float) -> bool:
+    def counts(self, task: Task, now: float) -> bool:
         """True if the output counts as slow."""
-        return self._until.get(id(owed.output), 0.0) > now
+        return self._until.get(id(task.output), 0.0) > now
 
-    def took(self, owed: Owed, label: str, seconds: float, now: float) -> None:
+    def took(self, task: Task, label: str, seconds: float, now: float) -> None:
         """An attempt took longer than SLOW."""
-        place = id(owed.output)
+        place = id(task.output)
         before = self._hiccups.get(place)
         self._hiccups[place] = now
         if seconds < HANGING and (before is None or now - before > HICCUP):
             return
-        if not self.counts(owed, now):
+        if not self.counts(task, now):
             log.warning("a local output is slow", extra={"output": label, "seconds": round(seconds, 3)})
         self._until[place] = now + SLOW_FOR

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import sqlite3
 import time
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from functions.backends import Swept
 from functions.config import DeliveryConfig
-from functions.delivery.events import Observer
+from functions.delivery.events import DeliveryEvents
 from functions.errors import Temporary
 from functions.local import layout
 from functions.local.messages import Settings
@@ -25,10 +24,10 @@ def sweep_once(config: DeliveryConfig, folder: Path, environ: Mapping[str, str])
     root = folder / config.spool.url.removeprefix("file://")
     now = time.time()
     oldest: float | None = None
-    unfinished = dead = rung = 0
+    unfinished = dead = notified = 0
     try:
         for part in layout.parts(root):
-            with contextlib.closing(part.connect()) as db:
+            with part.visit() as db:
                 count, received, records = layout.backlog(db)
                 unfinished += count
                 if received is not None:
@@ -37,17 +36,17 @@ def sweep_once(config: DeliveryConfig, folder: Path, environ: Mapping[str, str])
                 changed = db.execute(
                     "UPDATE mail SET next = ? WHERE parked IS NOT 1 AND next > ?", (now, now)
                 )
-                rung += changed.rowcount
+                notified += changed.rowcount
     except sqlite3.Error as error:
         raise Temporary(f"the spool cannot be read: {error}") from error
-    return Swept(oldest, unfinished, dead, rung)
+    return Swept(oldest, unfinished, dead, notified)
 
 
 class Sweeper:
     """Sees the changes that other processes (`deadletter`, `sweep`) made in a part of the spool, and
     counts its waiting mails every few minutes. Times are the event loop's, in seconds."""
 
-    def __init__(self, part: layout.Part, observer: Observer) -> None:
+    def __init__(self, part: layout.Part, observer: DeliveryEvents) -> None:
         self._part = part
         self._observer = observer
         self._version = 0
@@ -71,8 +70,8 @@ class Sweeper:
 
     def _report(self, db: sqlite3.Connection) -> None:
         unfinished, oldest, dead = layout.backlog(db)
-        self._observer.backlog(oldest / 1000 if oldest else None, unfinished, dead)
+        age = max(0.0, time.time() - oldest / 1000) if oldest else None
+        self._observer.backlog(age, unfinished, dead)
         if unfinished or dead:
-            age = max(0.0, time.time() - oldest / 1000) if oldest else 0.0
-            extra = {"unfinished": unfinished, "dead": dead, "oldest_seconds": round(age)}
+            extra = {"unfinished": unfinished, "dead": dead, "oldest_seconds": round(age or 0.0)}
             log.info("sweep", extra=extra)

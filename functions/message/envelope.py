@@ -216,20 +216,3 @@ def _read_1(raw: Mapping[str, Any]) -> Envelope:
 
 READERS: Final[Mapping[int, Callable[[Mapping[str, Any]], Envelope]]] = {1: _read_1}
 """Schema number to reader. When SCHEMA is raised, the previous reader stays and converts."""
-
-__all__ = [
-    "FIELD_NAME",
-    "LAST",
-    "READERS",
-    "SCHEMA",
-    "Client",
-    "Envelope",
-    "FlowNotes",
-    "Recipient",
-    "Refused",
-    "Tls",
-    "UnknownEnvelope",
-    "decode_value",
-    "encode_field",
-    "from_json",
-]

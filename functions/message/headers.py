@@ -14,6 +14,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
+from functions.message.text import UNFIT_FOR_FIELD
+
 CRLF: Final = b"\r\n"
 
 MAX_LINE: Final = 998
@@ -24,7 +26,6 @@ MAX_LINE: Final = 998
 _FIRST: Final = re.compile(rb"(?:(>?From )|[!-9;-~]{1,997}[ \t]{0,64}(:)?)")
 _MAILBOX_LINE: Final = re.compile(rb">?From (?![ \t]*:)")
 _NAME: Final = re.compile(r"[!-9;-~]{1,77}")
-_UNSAFE: Final = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\ud800-\udfff]")
 # Blanks, control characters, and what has no width: in ASCII, in UTF-8, and two of ISO 8859-1.
 _INVISIBLE: Final = (
     rb"(?:[\x00-\t\x0b\x0c\x0e-\x20\x7f\x85\xa0]|\xc2[\x80-\xa0\xad]|\xe1\x9a\x80|\xe1\xa0\x8e"
@@ -214,7 +215,7 @@ def _field(key: str, name: str, value: object) -> bytes:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError(f"{key!r}: a field's value is text, not {type(value).__name__}")
     text = str(value).strip()
-    if _UNSAFE.search(text):
+    if UNFIT_FOR_FIELD.search(text):
         raise ValueError(f"{key!r}: the value holds a line break or another control character")
     line = f"{name}: {text}".rstrip().encode()
     if len(line) > MAX_LINE:
@@ -297,20 +298,3 @@ def _starts_with_field(data: bytes | bytearray) -> bool | None:
     if first.lastindex is not None:
         return True
     return None if first.end() == len(data) else False
-
-
-__all__ = [
-    "CRLF",
-    "HeadCollector",
-    "HeaderEdits",
-    "HeaderTooLarge",
-    "Predicate",
-    "count_received",
-    "field_end",
-    "field_patterns",
-    "head_size",
-    "is_mailbox_line",
-    "separator",
-    "split_head",
-    "unfold",
-]

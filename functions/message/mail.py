@@ -8,14 +8,11 @@ import os
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
+from typing import BinaryIO, Final, Protocol
 
 from functions.errors import Damaged, Temporary
 from functions.message.envelope import Envelope
 from functions.message.headers import head_size, separator
-
-if TYPE_CHECKING:
-    from email.message import EmailMessage
 
 CHUNK: Final = 262_144
 
@@ -246,11 +243,6 @@ class Mail:
         fields = self.flow_fields(flow)
         return fields + self.content.read() if fields else self.content.read()
 
-    def write_to(self, flow: str, target: BinaryIO) -> None:
-        """Write the mail that one flow's outputs store or send into an open binary file."""
-        for piece in self.chunks(flow):
-            target.write(piece)
-
     @cached_property
     def head(self) -> bytes:
         """The first MAX_HEAD bytes of the stored mail's header block, without its final empty line."""
@@ -259,16 +251,3 @@ class Mail:
             if head_size(start) == len(start) == CHUNK:
                 start += stream.read(MAX_HEAD - CHUNK)
         return start[: head_size(start)]
-
-    @cached_property
-    def headers(self) -> EmailMessage:
-        """The header fields alone, parsed leniently; never raises for a malformed mail."""
-        # The parser takes as long to import as the rest of this half, and most outputs do not need
-        # it.
-        from email import policy
-        from email.message import EmailMessage
-        from email.parser import BytesParser
-
-        parsed = BytesParser(policy=policy.default).parsebytes(self.head + b"\r\n", headersonly=True)
-        assert isinstance(parsed, EmailMessage)
-        return parsed

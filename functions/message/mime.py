@@ -23,13 +23,13 @@ from functions.message.fields import first_value, iter_fields
 from functions.message.headers import CRLF, head_size
 from functions.message.html_text import text_of_html
 from functions.message.parameters import parse_parameters
+from functions.message.text import printable
 
 if TYPE_CHECKING:
     from functions.message.mail import Mail
 
 Priority = Literal["high", "normal", "low"]
 
-_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _TYPES: Final = MimeTypes(filenames=())  # the built-in table, because it is the same on every machine
 _TYPES_EXTENSION: Final = {"message/rfc822": ".eml", "text/plain": ".txt", "text/calendar": ".ics"}
 _DELIMITER_END: Final = re.compile(rb"(--)?[ \t]*(?:\r\n|\Z)")
@@ -328,7 +328,7 @@ def _read_leaf(data: bytes, start: int, end: int, default: str) -> Leaf:
 
 
 def _clean(text: str) -> str:
-    return _CONTROL.sub("", text).strip()
+    return printable(text).strip()
 
 
 def _made_up(leaf: Leaf, number: int) -> str:

@@ -15,6 +15,7 @@ from typing import Final, Literal
 from functions.message.charset import decode_words
 from functions.message.fields import first_value
 from functions.message.mail import Mail
+from functions.message.text import CONTROLS
 
 Place = Literal["path", "key"]
 
@@ -28,10 +29,7 @@ _VARIABLE: Final = re.compile(r"\$\{([^}]*)(\}?)")
 _DIRECTIVE: Final = re.compile(r"%(.?)", re.DOTALL)
 _DIRECTIVES: Final = frozenset("aAbBdfGHIjmMpSuUVwWyY%")
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_@+=,~-][A-Za-z0-9_@+=,~ .-]*(?<![ .])")
-# Separators, control and format characters (bidirectional overrides too), lone surrogates.
-_UNSAFE: Final = re.compile(
-    "[/\\\\\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
-)
+_UNSAFE: Final = re.compile(rf"[/\\{CONTROLS}]")  # separators too
 _DOTS: Final = re.compile(r"\.{2,}")
 
 _last: tuple[int, str] = (0, "19700101T000000")
@@ -161,11 +159,6 @@ class Template:
             for piece in pieces
         ]
         return cls(text, shared, frozenset(names))
-
-    @property
-    def needs_headers(self) -> bool:
-        """True if rendering reads the mail's header."""
-        return not self.variables.isdisjoint({"subject", "messageId"})
 
     def render(self, values: TemplateValues, place: Place = "path") -> str:
         """The name for one mail. As a path it is relative, its components are neither empty nor `.` or

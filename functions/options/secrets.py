@@ -10,10 +10,11 @@ from __future__ import annotations
 import base64
 import binascii
 import importlib
+import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
@@ -140,6 +141,26 @@ class SecretResolver:
         if value is None:
             raise ConfigError(f"env:{name}", "the environment variable is not set", f"set {name}")
         return value
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """Where a process runs: `folder`, the absolute working folder that relative paths of the configuration
+    start from, `environ`, the environment at start, and `secrets`, what `Secret.resolve` takes."""
+
+    folder: Path
+    environ: Mapping[str, str] = field(repr=False)
+    secrets: SecretResolver = field(repr=False)
+
+    @classmethod
+    def of(cls, folder: Path, environ: Mapping[str, str], **more: Any) -> Self:
+        """One whose secrets come from the same folder and environment; `more` is what a context adds."""
+        return cls(folder, environ, SecretResolver(folder, environ), **more)
+
+    @classmethod
+    def here(cls) -> Self:
+        """That of this process."""
+        return cls.of(Path.cwd(), dict(os.environ))
 
 
 def _scheme(text: str) -> str:

@@ -8,6 +8,8 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from functions.message.text import UNFIT_FOR_FIELD
+
 CAMEL: Final = ConfigDict(alias_generator=to_camel)
 """The setting for a model whose keys in the file are the camelCase forms of its fields."""
 
@@ -25,7 +27,6 @@ Port = Annotated[int, Field(ge=0, le=65_535)]
 """A TCP port; 0 lets the system choose a free one (tests)."""
 
 _FIELD_NAME: Final = re.compile(r"[!-9;-~]+")  # RFC 5322 section 2.2: printable US-ASCII except the colon
-_UNSAFE: Final = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def check_field_name(name: str) -> str:
@@ -37,7 +38,7 @@ def check_field_name(name: str) -> str:
 
 def check_field_value(value: str) -> str:
     """A header field's value, unchanged. Raises ValueError for CR, LF and control characters."""
-    if _UNSAFE.search(value):
+    if UNFIT_FOR_FIELD.search(value):
         raise ValueError("a header field's value cannot hold line breaks or control characters")
     return value
 

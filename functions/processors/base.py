@@ -110,13 +110,13 @@ def shown(result: str | None) -> str | None:
     return result.partition("\n")[0] if result else result
 
 
-class Landed(Protocol):
+class Placed(Protocol):
     """The work that a processor leaves to be done before and after the receipt (for the `file` output)."""
 
-    def flush(self) -> None:
+    def fsync(self) -> None:
         """Make the effect durable. The delivery calls this before it writes the receipt."""
 
-    def settle(self) -> None:
+    def cleanup(self) -> None:
         """Tidy up. The delivery calls this after the receipt is durable."""
 
 
@@ -143,10 +143,15 @@ class Processor:
 
     quick: ClassVar[bool] = False
 
-    def process(self, job: Job) -> Landed | None:
+    def process(self, job: Job) -> Placed | None:
         """Carry out the output. Raises Temporary or Permanent; any other exception is treated as
         Temporary and logged with its traceback."""
         raise NotImplementedError
+
+    def taken(self, job: Job) -> Placed | None:
+        """What an earlier attempt left of a mail that changed in the spool since, because the output gave
+        the spool's own file away; None where it did not. Raises Temporary."""
+        return None
 
     def close(self) -> None:
         """Release connections; the process is ending or the configuration was replaced."""

@@ -19,6 +19,7 @@ from functions.message.headers import separator
 from functions.message.mail import Mail
 from functions.message.streams import PrefixedFile
 from functions.message.template import Template, TemplateValues
+from functions.message.text import printable
 from functions.options.storage import StorageOptions
 from functions.processors.base import MIN_SECONDS_LEFT, Job
 from functions.spool.object import CONTENT_TYPE
@@ -33,8 +34,6 @@ OUTPUT: Final = "smtp-relay-output"
 same key."""
 
 _MEDIA_TYPE: Final = re.compile(r"[a-z0-9!#$&^_.+-]{1,100}/[a-z0-9!#$&^_.+-]{1,100}")  # RFC 6838 section 4.2
-
-_UNSAFE: Final = re.compile("[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +176,6 @@ def _about(job: Job) -> dict[str, str]:
     return {"id": job.mail.id, "flow": job.flow}
 
 
-__all__ = ["ID", "OUTPUT", "Blob", "Storage", "Target", "open_below", "suffixed"]
-
-
 def raw_fields(job: Job) -> bytes:
     """One `X-smtp-relay-RCPT_TO` for each of this flow's recipients, then the reverse-path, the user,
     the client's name and its HELO, each CRLF-ended; values cannot end a field."""
@@ -191,4 +187,4 @@ def raw_fields(job: Job) -> bytes:
         ("CLIENT_HOSTNAME", envelope.client.name),
         ("HELO", envelope.helo),
     ]
-    return b"".join(f"X-smtp-relay-{name}: {_UNSAFE.sub('', value)}\r\n".encode() for name, value in fields)
+    return b"".join(f"X-smtp-relay-{name}: {printable(value)}\r\n".encode() for name, value in fields)

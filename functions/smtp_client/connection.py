@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Final
 
-from functions.smtp_client.reply import Lost, Reply, Unreachable
+from functions.smtp_client.reply import Lost, ServerReply, Unreachable
 from functions.smtp_client.resolve import connect
 from functions.smtp_client.sasl import authenticate, choose
-from functions.smtp_client.server import Server
+from functions.smtp_client.server import SmtpServer
 from functions.smtp_client.wire import Wire
 
 log: Final = logging.getLogger("smtp_relay.output.mailer")
@@ -26,7 +26,7 @@ class Connection:
     """A session that is ready for mails. `broken` says that it cannot take another mail; `used` counts
     its transactions, `since` is the monotonic time of the last one."""
 
-    def __init__(self, server: Server, wire: Wire) -> None:
+    def __init__(self, server: SmtpServer, wire: Wire) -> None:
         self.server = server
         self.wire = wire
         self.extensions: Mapping[str, str] = {}
@@ -35,7 +35,7 @@ class Connection:
         self.since = time.monotonic()
 
     @classmethod
-    def open(cls, server: Server, limit: Callable[[], float]) -> Connection:
+    def open(cls, server: SmtpServer, limit: Callable[[], float]) -> Connection:
         """Connect, send EHLO, start TLS and log in as the server's options say. Raises Unreachable, with
         the server's words if any."""
         if limit() <= 0:
@@ -148,7 +148,7 @@ class Connection:
         if not reply.positive:
             raise self._refused("said to HELO", reply)
 
-    def _refused(self, when: str, reply: Reply) -> Unreachable:
+    def _refused(self, when: str, reply: ServerReply) -> Unreachable:
         # A reply of any class here concerns the session, not a mail.
         return Unreachable(f"{self.server} {when}: {reply}", enhanced=f"4{reply.enhanced[1:]}")
 
@@ -162,7 +162,7 @@ def own_name(address: str) -> str:
     return f"[IPv6:{address.partition('%')[0]}]" if ":" in address else f"[{address}]"
 
 
-def _extensions(reply: Reply) -> dict[str, str]:
+def _extensions(reply: ServerReply) -> dict[str, str]:
     """EHLO keywords in upper case, with their parameters. Some servers write AUTH as `AUTH=LOGIN`."""
     found: dict[str, str] = {}
     for line in reply.lines[1:]:

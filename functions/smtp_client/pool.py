@@ -12,7 +12,7 @@ from typing import Final
 from functions.errors import Temporary
 from functions.smtp_client.connection import Connection
 from functions.smtp_client.reply import Unreachable
-from functions.smtp_client.server import Server
+from functions.smtp_client.server import SmtpServer
 
 log: Final = logging.getLogger("smtp_relay.output.mailer")
 
@@ -37,7 +37,7 @@ class Pool:
     """Sessions with `server`. With `keep` at most `most` of them, each for up to `messages`
     transactions; without it every mail has its own session."""
 
-    def __init__(self, server: Server, *, keep: bool, most: int, messages: int) -> None:
+    def __init__(self, server: SmtpServer, *, keep: bool, most: int, messages: int) -> None:
         self.server = server
         self._keep = keep
         self._messages = messages

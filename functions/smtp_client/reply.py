@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from functions.errors import Temporary
+from functions.message.text import one_line
 
 MAX_WORDS: Final = 500
 """Most characters of a server's words for records and logs."""
 
 _ENHANCED: Final = re.compile(r"[245]\.\d{1,3}\.\d{1,3}(?= |\Z)")
-_UNSAFE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class ServerReply:
     """One reply: its code, and its lines without codes."""
 
     code: int
@@ -70,4 +70,4 @@ class Lost(Exception):
 
 def clean(text: str) -> str:
     """A server's words for a log or record."""
-    return _UNSAFE.sub(" ", text).strip()[:MAX_WORDS]
+    return one_line(text)[:MAX_WORDS]

@@ -7,7 +7,7 @@ import hmac
 from collections.abc import Generator
 from typing import Final
 
-from functions.smtp_client.reply import Reply, Unreachable
+from functions.smtp_client.reply import ServerReply, Unreachable
 from functions.smtp_client.server import Login
 from functions.smtp_client.wire import Wire
 
@@ -61,7 +61,7 @@ def _answers(mechanism: str, login: Login) -> Generator[str, bytes, None]:
         yield _b64(secret)
 
 
-def _challenge(reply: Reply) -> bytes:
+def _challenge(reply: ServerReply) -> bytes:
     try:
         return base64.b64decode("".join(reply.lines))
     except ValueError:

@@ -19,7 +19,7 @@ class Login:
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class SmtpServer:
     """Address and options of the server; time-outs in seconds. `hello` is the name for EHLO, None for
     the machine's.
 

@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import ssl
-import tempfile
-import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Final
 
-_VERSIONS: Final = {
-    "TLSv1": ssl.TLSVersion.TLSv1,
-    "TLSv1.1": ssl.TLSVersion.TLSv1_1,
-    "TLSv1.2": ssl.TLSVersion.TLSv1_2,
-    "TLSv1.3": ssl.TLSVersion.TLSv1_3,
-}
-_OLD: Final = frozenset({"TLSv1", "TLSv1.1"})
+from functions.options.tls import load_key_pair, restrict
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +35,10 @@ def client_context(policy: Policy) -> ssl.SSLContext:
             context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     except ssl.SSLError as error:
         raise ValueError(f"tls.ca: {_reason(error)}") from error
-    with warnings.catch_warnings():
-        # Old versions are deprecated, and used only if the configuration asks for them.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        context.minimum_version = _VERSIONS[policy.min_version]
-        if policy.max_version is not None:
-            context.maximum_version = _VERSIONS[policy.max_version]
-    ciphers = policy.ciphers or ("DEFAULT:@SECLEVEL=0" if policy.min_version in _OLD else None)
-    if ciphers is not None:
-        try:
-            context.set_ciphers(ciphers)
-        except ssl.SSLError as error:
-            raise ValueError(f"tls.ciphers: {_reason(error)}") from error
+    try:
+        restrict(context, policy.min_version, policy.max_version, policy.ciphers or None)
+    except ssl.SSLError as error:
+        raise ValueError(f"tls.ciphers: {_reason(error)}") from error
     if policy.cert is not None:
         _load_own(context, policy.cert, policy.key, policy.passphrase)
     elif policy.key is not None:
@@ -68,10 +47,8 @@ def client_context(policy: Policy) -> ssl.SSLContext:
 
 
 def _load_own(context: ssl.SSLContext, cert: str, key: str | None, passphrase: str | None) -> None:
-    # Without a passphrase OpenSSL asks for one on the terminal.
     try:
-        with _as_file(f"{cert}\n{key or ''}") as path:
-            context.load_cert_chain(path, password=passphrase or "")
+        load_key_pair(context, f"{cert}\n{key or ''}", passphrase)
     except (ssl.SSLError, ValueError, OSError) as error:
         raise ValueError(
             f"tls.cert: {_reason(error)}: certificate and key are PEM and belong together"
@@ -81,18 +58,3 @@ def _load_own(context: ssl.SSLContext, cert: str, key: str | None, passphrase: s
 def _reason(error: Exception) -> str:
     """OpenSSL's reason; some of Python's own errors have none."""
     return getattr(error, "reason", None) or str(error.args[0] if error.args else "cannot be used")
-
-
-@contextmanager
-def _as_file(text: str) -> Iterator[str]:
-    """A file for OpenSSL, which reads keys only from files; in memory if the system can."""
-    with ExitStack() as stack:
-        if hasattr(os, "memfd_create") and Path("/proc/self/fd").exists():
-            memory = stack.enter_context(os.fdopen(os.memfd_create("certificate"), "wb", buffering=0))
-            memory.write(text.encode())
-            yield f"/proc/self/fd/{memory.fileno()}"
-        else:
-            file = stack.enter_context(tempfile.NamedTemporaryFile("w"))
-            file.write(text)
-            file.flush()
-            yield file.name

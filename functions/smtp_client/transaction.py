@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from functions.errors import Temporary
 from functions.smtp_client.connection import Connection
 from functions.smtp_client.lines import stuffed
-from functions.smtp_client.reply import Lost, Reply, Said
+from functions.smtp_client.reply import Lost, Said, ServerReply
 
 # A mailbox that is unambiguous in a command: no control characters, and no blanks or angle brackets
 # outside quotes (RFC 5321 section 4.1.2; RFC 6531 for the rest).
@@ -31,7 +31,7 @@ class Rcpt(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class MailToSend:
     """The mail to send. `reverse_path` has no angle brackets, "" for the null one.
 
     `chunks` gives the mail once for each transaction, with lines from `lines.crlf_lines`; `size` counts
@@ -51,7 +51,7 @@ class Message:
 
 
 @dataclass(slots=True)
-class Tally:
+class TransactionResult:
     """The result of a transaction for each recipient. `answer` is the server's reply to the mail.
 
     `crowded` says that some recipients were put off only because there were too many at once.
@@ -68,10 +68,10 @@ class Stale(Exception):
     """An idle session was closed before the first command; another session may work."""
 
 
-def transact(connection: Connection, message: Message, recipients: Iterable[Rcpt]) -> Tally:
+def transact(connection: Connection, message: MailToSend, recipients: Iterable[Rcpt]) -> TransactionResult:
     """Send a mail. Raises Temporary when the connection is lost (`in_doubt` when that was after
     the whole mail and before the reply), Stale, and what reading the mail raises."""
-    tally = Tally()
+    tally = TransactionResult()
     wanted = _sendable(connection, message, recipients, tally)
     if not wanted:
         return tally
@@ -88,7 +88,7 @@ def transact(connection: Connection, message: Message, recipients: Iterable[Rcpt
 
 
 def _sendable(
-    connection: Connection, message: Message, recipients: Iterable[Rcpt], tally: Tally
+    connection: Connection, message: MailToSend, recipients: Iterable[Rcpt], tally: TransactionResult
 ) -> list[Rcpt]:
     """The recipients that a command to this server can name; the others are refused without a
     command."""
@@ -105,7 +105,7 @@ def _sendable(
     return [each for each in wanted if each.address not in tally.refused]
 
 
-def _problem(connection: Connection, message: Message) -> Said | None:
+def _problem(connection: Connection, message: MailToSend) -> Said | None:
     """Why the server cannot take this mail for any recipient."""
     sender = message.reverse_path
     if sender and not _MAILBOX.fullmatch(sender):
@@ -127,7 +127,9 @@ def _no_utf8(connection: Connection, what: str) -> Said:
     return Said("5.6.7", f"{connection.server} offers no SMTPUTF8, which {what} needs")
 
 
-def _run(connection: Connection, message: Message, recipients: list[Rcpt], tally: Tally) -> None:
+def _run(
+    connection: Connection, message: MailToSend, recipients: list[Rcpt], tally: TransactionResult
+) -> None:
     wire = connection.wire
     lines = [_mail(connection, message, recipients), *(_rcpt(connection, each) for each in recipients)]
     pipelined = connection.offers("PIPELINING")
@@ -161,7 +163,12 @@ def _run(connection: Connection, message: Message, recipients: list[Rcpt], tally
 
 
 def _recipients(
-    connection: Connection, recipients: list[Rcpt], lines: list[str], tally: Tally, *, pipelined: bool
+    connection: Connection,
+    recipients: list[Rcpt],
+    lines: list[str],
+    tally: TransactionResult,
+    *,
+    pipelined: bool,
 ) -> list[Rcpt]:
     """Send RCPT for the recipients; returns those that the server accepts."""
     accepted: list[Rcpt] = []
@@ -192,7 +199,7 @@ def _recipients(
     return accepted
 
 
-def _content(connection: Connection, message: Message) -> Reply:
+def _content(connection: Connection, message: MailToSend) -> ServerReply:
     """Send the mail and its final dot, and return the reply. After an error before the dot is fully sent
     the server does not have the mail, because an incomplete dot ends nothing."""
     wire = connection.wire
@@ -227,7 +234,9 @@ def _content(connection: Connection, message: Message) -> Reply:
     return reply
 
 
-def _finish(connection: Connection, reply: Reply, accepted: list[Rcpt], tally: Tally) -> None:
+def _finish(
+    connection: Connection, reply: ServerReply, accepted: list[Rcpt], tally: TransactionResult
+) -> None:
     if reply.positive:
         tally.accepted = [each.address for each in accepted]
         tally.answer = str(reply)
@@ -237,7 +246,7 @@ def _finish(connection: Connection, reply: Reply, accepted: list[Rcpt], tally: T
         connection.broken = True
 
 
-def _leave(connection: Connection, reply: Reply | None = None, *, unread: int = 0) -> None:
+def _leave(connection: Connection, reply: ServerReply | None = None, *, unread: int = 0) -> None:
     """Reset the session for another MAIL; an error here changes no result."""
     if reply is not None and reply.code == 421:
         connection.broken = True
@@ -250,24 +259,24 @@ def _leave(connection: Connection, reply: Reply | None = None, *, unread: int = 
     connection.reset()
 
 
-def _all(recipients: Iterable[Rcpt], tally: Tally, said: Said, *, refused: bool) -> None:
+def _all(recipients: Iterable[Rcpt], tally: TransactionResult, said: Said, *, refused: bool) -> None:
     verdicts = tally.refused if refused else tally.deferred
     for recipient in recipients:
         verdicts[recipient.address] = said
 
 
-def _refuses(reply: Reply) -> bool:
+def _refuses(reply: ServerReply) -> bool:
     return reply.permanent and reply.code not in _SESSION
 
 
-def _said(connection: Connection, after: str, reply: Reply) -> Said:
+def _said(connection: Connection, after: str, reply: ServerReply) -> Said:
     enhanced = reply.enhanced
     if (after == "MAIL" and reply.code in _SESSION) or (after == "RCPT" and reply.code == 552):
         enhanced = f"4{enhanced[1:]}"
     return Said(enhanced, f"{connection.server} said to {after}: {reply}")
 
 
-def _mail(connection: Connection, message: Message, recipients: list[Rcpt]) -> str:
+def _mail(connection: Connection, message: MailToSend, recipients: list[Rcpt]) -> str:
     line = [f"MAIL FROM:<{message.reverse_path}>"]
     if connection.offers("SIZE"):
         line.append(f"SIZE={message.size}")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final
 
-from functions.smtp_client.reply import Lost, Reply, clean
+from functions.smtp_client.reply import Lost, ServerReply, clean
 
 MAX_LINE: Final = 8_192
 """Most bytes of a reply line; RFC 5321 section 4.5.3.1.5 has 512."""
@@ -43,7 +43,7 @@ class Wire:
         address: str = self._sock.getsockname()[0]
         return address
 
-    def command(self, line: str) -> Reply:
+    def command(self, line: str) -> ServerReply:
         """Send one command and read its reply."""
         self.commands([line])
         return self.reply()
@@ -68,7 +68,7 @@ class Wire:
         except OSError as error:
             raise Lost(f"the connection broke: {_reason(error)}") from error
 
-    def reply(self, patience: float | None = None) -> Reply:
+    def reply(self, patience: float | None = None) -> ServerReply:
         """The next reply, within `patience` seconds for all of it."""
         deadline = time.monotonic() + self._wait(patience)
         lines: list[str] = []
@@ -79,9 +79,9 @@ class Wire:
                 raise Lost(f"this is not an SMTP reply: {clean(repr(line[:80]))}")
             lines.append((match[3] or b"").decode("utf-8", "replace"))
             if match[2] != b"-":
-                return Reply(int(match[1]), tuple(lines))
+                return ServerReply(int(match[1]), tuple(lines))
 
-    def early_reply(self) -> Reply | None:
+    def early_reply(self) -> ServerReply | None:
         """A reply that came too early, None if the server waits. Raises Lost when it closed the
         connection."""
         if not self._buffer:

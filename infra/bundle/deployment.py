@@ -158,7 +158,7 @@ def _listener_config(raw: Mapping[str, Any]) -> str:
 
 def _warnings(deployment: Deployment, public: bool) -> tuple[str, ...]:
     """Warnings for the operator. Raises ConfigError for a configuration that must not be deployed."""
-    setting = Setting(deployment.path.parent, {}, public=public, platform="fargate")
+    setting = Setting.of(deployment.path.parent, {}, public=public, platform="fargate")
     found = [*findings(deployment.config, setting), *_unreachable(deployment.config)]
     errors = [one for one in found if one.severity == "error"]
     if errors:

@@ -24,7 +24,7 @@ Operator = Literal["AND", "OR"]
 
 
 class MailAuthObserver(Protocol):
-    """Receives results; `listener.monitoring.events.Observer` is one."""
+    """Receives results; `listener.monitoring.events.Events` is one."""
 
     def mail_auth(self, name: str, method: str, result: str) -> None:
         """The filter called `name` got this result for one mail."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, NamedTuple
+
+from functions.options.secrets import Runtime
 
 Severity = Literal["error", "warning", "note"]
 Platform = Literal["fargate", "cloud-run"]
@@ -26,12 +26,10 @@ class Finding(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
-    """The context of a check: the working folder, the environment, the platform, if known, and
-    `public`, which says that strangers reach the listeners at any address."""
+class Setting(Runtime):
+    """The context of a check: the surroundings of the process, the platform, if known, and `public`,
+    which says that strangers reach the listeners at any address."""
 
-    folder: Path
-    environ: Mapping[str, str]
     public: bool = False
     platform: Platform | None = None
 

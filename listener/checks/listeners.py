@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from listener.checks.finding import Finding, Setting, error, note, warning
-from listener.checks.strangers import knows_users, serves
+from listener.checks.strangers import keeps_mail_here, knows_users, serves
 from listener.config.listeners import Listener, is_every_address, is_loopback
 from listener.config.relay import RelayConfig
 
@@ -20,29 +20,39 @@ def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
     """Listener by listener, then health and metrics."""
     for listener in config.resolved_listeners():
         yield note("", _described(listener))
-        yield from _clear_text(listener, setting)
+        yield from _clear_text(config, listener, setting)
         yield from _believed(listener, setting)
         yield from _odd(config, listener)
-        if not listener.options.has_certificate and (listener.exposed or setting.public):
+        announced = listener.options.secure or not listener.options.hide_starttls
+        if announced and not listener.options.has_certificate and (listener.exposed or setting.public):
             yield warning(
                 _path(config, listener),
                 "no key and cert: a self-signed certificate is made at each start, which clients that "
                 "verify refuse",
             )
-    offered = any(not one.options.auth_disabled for one in config.resolved_listeners())
+    yield from _unchecked(config, setting)
+    yield from _probes(config, setting)
+
+
+def _unchecked(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
+    """AUTH that takes any credentials, which only a server that keeps all mail to itself may offer."""
+    offering = [one for one in config.resolved_listeners() if not one.options.auth_disabled]
     filters = [one for flow in config.flows.values() for one in flow.filters]
-    if offered and not any(one.checks_credentials or one.any_user for one in filters):
+    if any(one.checks_credentials or one.any_user for one in filters):
+        return
+    if any(setting.public or not keeps_mail_here(config, one) for one in offering):
         yield warning(
             "options",
             "AUTH is offered and no filter checks credentials: any name and password are accepted "
             "(add static-auth or http-auth, or put AUTH into disabledCommands)",
         )
-    yield from _probes(config, setting)
 
 
 def _described(listener: Listener) -> str:
     options = listener.options
     tls = "TLS from the first byte" if options.secure else "STARTTLS"
+    if options.hide_starttls and not options.secure:
+        tls = "STARTTLS not announced"
     if options.starttls_disabled and not options.secure:
         tls = "clear text"
     if options.auth_disabled:
@@ -57,9 +67,11 @@ def _described(listener: Listener) -> str:
     return f"listener {listener.name}: {kind} on {listener.bind}:{listener.port} ({reach}), {tls}, {auth}"
 
 
-def _clear_text(listener: Listener, setting: Setting) -> Iterator[Finding]:
+def _clear_text(config: RelayConfig, listener: Listener, setting: Setting) -> Iterator[Finding]:
     options = listener.options
     if options.secure or options.auth_disabled or not options.clear_text_auth:
+        return
+    if keeps_mail_here(config, listener) and not setting.public:
         return
     said = next(
         words

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from functions.errors import ConfigError
-from functions.options.secrets import Secret, SecretResolver, secrets_of
+from functions.options.secrets import Secret, secrets_of
 from listener.checks.finding import Finding, Setting, error, note, warning
 from listener.config.relay import RelayConfig
 
@@ -13,16 +13,15 @@ from listener.config.relay import RelayConfig
 def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
     """Secrets that cannot be resolved here. A missing file is an error. A missing variable is only a
     warning, because the relay's environment may set it. References into a cloud are not followed."""
-    resolver = SecretResolver(setting.folder, setting.environ)
     for path, secret in _needed_here(config):
         if secret.in_cloud:
             yield note(path, f"{secret.shown} is read at start")
             continue
         try:
             if secret.scheme == "file":
-                resolver.file(secret.shown)
+                setting.secrets.file(secret.shown)
             else:
-                secret.resolve(resolver)
+                secret.resolve(setting.secrets)
         except ConfigError as absent:
             make = warning if secret.scheme == "env" else error
             yield make(path, str(absent))

@@ -14,6 +14,13 @@ def serves(flow: FlowConfig, listener: Listener) -> bool:
     return flow.listeners is None or listener.name in flow.listeners
 
 
+def keeps_mail_here(config: RelayConfig, listener: Listener) -> bool:
+    """Whether all mail of that listener stays on this machine: a debug server, whose passwords protect
+    nothing."""
+    flows = [flow for flow in config.flows.values() if serves(flow, listener)]
+    return all(output.local for flow in flows for output in flow.outputs)
+
+
 def knows_users(config: RelayConfig) -> bool:
     """True if AUTH tells right credentials from wrong ones: some filter checks them, and none accepts
     any credentials."""

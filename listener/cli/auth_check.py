@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from functions.errors import ConfigError
+from functions.message.text import escaped
 from listener.api.decision import Decision
 from listener.mailauth import authres, policy
 from listener.mailauth.check import BytesSource, Checks, check
@@ -49,6 +50,32 @@ class Recorder:
         answer = await self._inner.resolve(question)
         self.answers.setdefault(question, answer)
         return answer
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE.eml", help="the mail, - for stdin")
+    parser.add_argument("--ip", required=True, metavar="ADDRESS", help="the client that sent it")
+    parser.add_argument("--helo", default="", metavar="NAME", help="the client's name in HELO or EHLO")
+    parser.add_argument(
+        "--mail-from", default="", metavar="ADDRESS", help="the reverse-path; default: the null sender"
+    )
+    parser.add_argument("--receiver", metavar="NAME", help="the relay's name in the header fields")
+    parser.add_argument(
+        "--refuse",
+        action="append",
+        choices=("dmarc-reject", "dmarc-quarantine", "spf-fail", "dkim-fail"),
+        help="as in the filter's options (dmarc-reject); may be repeated",
+    )
+    parser.add_argument("--enforce-dmarc", metavar="RECORD", help="as in the filter's options")
+    parser.add_argument("--min-bits", type=int, default=1_024, metavar="N", help="least RSA key size (1024)")
+    parser.add_argument("--allow-sha1", action="store_true", help="accept rsa-sha1, which RFC 8301 forbids")
+    parser.add_argument(
+        "--nameserver", action="append", default=[], metavar="ADDRESS", help="else those of the system"
+    )
+    parser.add_argument("--dns-port", type=int, default=53, metavar="PORT")
+    parser.add_argument("--timeout", type=float, default=5.0, metavar="SECONDS", help="for one question (5)")
+    parser.add_argument("--zone", type=Path, metavar="FILE", help="ask this JSON file, not the DNS")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -195,27 +222,20 @@ def _lines(
     yield f"DNS, {len(dns)} questions:"
     for question, answer in dns.items():
         why = f" ({answer.reason})" if answer.reason else ""
-        yield f"  {question.type:4} {_safe(question.name)}: {answer.outcome.value}{why}"
+        yield f"  {question.type:4} {escaped(question.name)}: {answer.outcome.value}{why}"
         for record in answer.records:
             yield textwrap.indent(_shown(record), "         ")
 
 
 def _line(method: str, verdict: str, *parts: str) -> str:
-    return f"{method:9}{verdict:10} {_safe('; '.join(filter(None, parts)))}".rstrip()
+    return f"{method:9}{verdict:10} {escaped('; '.join(filter(None, parts)))}".rstrip()
 
 
 def _shown(record: Record) -> str:
     if isinstance(record, tuple):
-        return f"{record[0]} {_safe(record[1])}"
+        return f"{record[0]} {escaped(record[1])}"
     text = record.decode("utf-8", "backslashreplace") if isinstance(record, bytes) else record
-    return _safe(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text)} characters)")
-
-
-def _safe(text: str) -> str:
-    """Text that a terminal shows unchanged."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return escaped(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text)} characters)")
 
 
 def _json(

@@ -8,29 +8,48 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Final, TextIO, TypeVar
+from typing import Final, TextIO
 
 from functions.backends import open_dead_letters
 from functions.errors import ConfigError, DeliveryFault
+from functions.message.text import escaped
 from functions.spool.dead_record import DeadRecord
 from functions.spool.deadletters import DeadLetters, KeptSelection, Selection, Shown
+from listener.cli.arguments import CONFIG
 from listener.config.load import load
-
-MANY: Final = 20
-"""From this number of records on, a terminal shows a bar instead of a line for each."""
-
-WIDTH: Final = 30
-
-_Item = TypeVar("_Item")
 
 _AGO: Final = re.compile(r"(\d{1,6})([smhdw])")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", choices=("list", "show", "replay", "drop"))
+    parser.add_argument("ids", nargs="*", metavar="ID", help="a mail's id, or ID/OUTPUTKEY for one output")
+    parser.add_argument("--config", "-c", **CONFIG)
+    parser.add_argument(
+        "--since", metavar="TIME", help="given up at or after: 2026-01-02T03:04, or 90m, 12h, 3d ago"
+    )
+    parser.add_argument("--until", metavar="TIME", help="given up before")
+    parser.add_argument("--flow", help="selects by flow")
+    parser.add_argument("--output", help="selects by output")
+    parser.add_argument("--reason", help="selects by a text in the reason or code")
+    parser.add_argument("--all", action="store_true", help="replay or drop all dead letters")
+    parser.add_argument(
+        "--kept",
+        action="store_true",
+        help="replay kept mail: by IDs, the time it was received (--since, --until), --prefix, or --all",
+    )
+    parser.add_argument(
+        "--prefix", metavar="TEXT", help="with --kept: the start of the key below kept/, or of the path"
+    )
+    parser.add_argument("--now", action="store_true", help="do not wait for the sweep")
+    parser.add_argument("--dry-run", action="store_true", help="only print the planned actions")
+    parser.add_argument("--json", action="store_true", help="one JSON object per line")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -42,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
         with closing(letters):
             return carry_out(letters, arguments, selection, sys.stdout)
     except DeliveryFault as fault:
-        print(f"smtp-relay: {config.spool.url}: {fault.reason}", file=sys.stderr)
+        print(f"smtp-relay: {config.spool.url}: {escaped(fault.reason)}", file=sys.stderr)
         return 1
 
 
@@ -128,10 +147,10 @@ def _each(
     arguments: argparse.Namespace,
     out: TextIO,
 ) -> int:
-    for record in watched(records, done, out, sys.stderr, as_json=arguments.json):
+    for record in records:
         if not arguments.dry_run:
             act(record)
-        _say(json.dumps(record.summary()) if arguments.json else line(record), records, out, arguments)
+        print(json.dumps(record.summary()) if arguments.json else line(record), file=out)
     if not arguments.json:
         print(f"{len(records)} {'would be ' if arguments.dry_run else ''}{done}", file=out)
     return 0 if records else 1
@@ -144,48 +163,16 @@ def _replay_kept(
     skipped."""
     meant = KeptSelection(selection.since, selection.until, arguments.prefix or "")
     ids = arguments.ids or list(letters.kept(meant))
-    for mail_id in watched(ids, "replayed", out, sys.stderr, as_json=arguments.json):
+    for mail_id in ids:
         if arguments.dry_run:
-            _say(f"{mail_id} would be replayed", ids, out, arguments)
+            print(f"{mail_id} would be replayed", file=out)
             continue
         number = letters.replay_kept(mail_id, now=arguments.now)
         text = {"id": mail_id, "replay": number}
-        said = json.dumps(text) if arguments.json else f"{mail_id} replayed (number {number})"
-        _say(said, ids, out, arguments)
+        print(json.dumps(text) if arguments.json else f"{mail_id} replayed (number {number})", file=out)
     if not arguments.ids and not arguments.json:
         print(f"{len(ids)} {'would be ' if arguments.dry_run else ''}replayed", file=out)
     return 0 if ids else 1
-
-
-def _say(text: str, among: Sequence[object], out: TextIO, arguments: argparse.Namespace) -> None:
-    """One line for each, unless a bar replaces them on the same terminal."""
-    if not (_bar(among, sys.stderr, as_json=arguments.json) and out.isatty()):
-        print(text, file=out)
-
-
-def _bar(items: Sequence[object], err: TextIO, *, as_json: bool) -> bool:
-    return len(items) >= MANY and err.isatty() and not as_json
-
-
-def watched(
-    items: Sequence[_Item], done: str, out: TextIO, err: TextIO, *, as_json: bool = False
-) -> Iterator[_Item]:
-    """The items; if there are many, a bar on a terminal shows the progress."""
-    if not _bar(items, err, as_json=as_json):
-        yield from items
-        return
-    shown = -1
-    for number, item in enumerate(items):
-        if (now := number * 100 // len(items)) > shown:
-            shown = now
-            print(f"\r{_drawn(number, len(items))} {done}", end="", file=err, flush=True)
-        yield item
-    print(f"\r{_drawn(len(items), len(items))} {done}", file=err, flush=True)
-
-
-def _drawn(number: int, of: int) -> str:
-    filled = number * WIDTH // of
-    return f"[{'#' * filled}{' ' * (WIDTH - filled)}] {number}/{of}"
 
 
 def line(record: DeadRecord) -> str:
@@ -193,7 +180,7 @@ def line(record: DeadRecord) -> str:
     when = datetime.fromtimestamp(record.last / 1000, UTC)
     place = f"{record.id}/{record.key} {record.flow}/{record.output}"
     attempts = f"{record.attempts} attempt{'' if record.attempts == 1 else 's'}"
-    return printable(f"{when:%Y-%m-%dT%H:%M:%SZ} {place} {record.code} {record.reason} ({attempts})")
+    return escaped(f"{when:%Y-%m-%dT%H:%M:%SZ} {place} {record.code} {record.reason} ({attempts})")
 
 
 def described(shown: Shown) -> str:
@@ -207,12 +194,7 @@ def described(shown: Shown) -> str:
         lines.append(f"  received {envelope.received_at:%Y-%m-%dT%H:%M:%SZ} from {envelope.client.ip}")
         lines.append(f"  {envelope.size} bytes, replay {envelope.replay}")
         lines += [f"  | {part}" for part in shown.head.decode("utf-8", "replace").splitlines()]
-    return "\n".join(map(printable, lines))
-
-
-def printable(text: str) -> str:
-    """Text without control characters, because a stranger's text must not reach a terminal raw."""
-    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+    return "\n".join(map(escaped, lines))
 
 
 def _as_json(shown: Shown) -> str:

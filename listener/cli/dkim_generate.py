@@ -27,6 +27,19 @@ class DkimKey:
     record: str
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("domain", metavar="DOMAIN", help="the signing domain")
+    parser.add_argument("selector", metavar="SELECTOR", help="names the key: `default`, `jan2026` …")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument(
+        "--bits", type=int, choices=(1024, 2048, 3072, 4096), default=2048, help="RSA key size (2048)"
+    )
+    kind.add_argument("--ed25519", action="store_true", help="an Ed25519 key (RFC 8463)")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="write the private key there (mode 0600), not to the screen"
+    )
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Make the key and print the record and both ways to configure it. Raises ConfigError."""
     try:

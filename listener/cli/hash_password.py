@@ -11,6 +11,16 @@ from listener.filters.passwords.hash_names import EXTENDABLE, hash_name
 from listener.filters.passwords.stored import BCRYPT_LIMIT, digest
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--algorithm",
+        default="argon2id",
+        metavar="NAME",
+        help="argon2id (default), bcrypt, plain, or a hash: sha256, sha512, RSA-SHA256 …",
+    )
+    parser.add_argument("--salt", help="the salt of static-auth (with a hash: HMAC)")
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Ask for the password and print its hash."""
     print(hashed(_password(), arguments.algorithm, arguments.salt))

@@ -6,6 +6,7 @@ because reading them when the models are defined would cost every start some 50 
 
 from __future__ import annotations
 
+import argparse
 import ast
 import inspect
 import json
@@ -23,6 +24,16 @@ from listener.api.filter import FilterOptions
 from listener.config.relay import RelayConfig
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """It takes none."""
+
+
+def run(_: argparse.Namespace) -> int:
+    """Print the schema."""
+    print(text(), end="")
+    return 0
 
 
 def schema() -> dict[str, Any]:

@@ -18,12 +18,40 @@ from pathlib import Path
 from typing import Any, Final
 
 from functions.errors import ConfigError
+from functions.message.text import one_line
 from functions.options.secrets import Secret, SecretResolver
 from functions.options.types import check_field_name, check_field_value
 
 _SUBMISSIONS: Final = 465  # RFC 8314 section 7.3
 _DEFAULT_PORT: Final = 10_025
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--server", default="localhost:10025", metavar="HOST[:PORT]")
+    parser.add_argument("--from", dest="sender", default="", metavar="ADDRESS", help="the reverse-path")
+    parser.add_argument("--to", action="append", required=True, metavar="ADDRESS", help="may be repeated")
+    parser.add_argument("--subject", default="A test mail")
+    parser.add_argument("--header", action="append", default=[], metavar="NAME: VALUE")
+    parser.add_argument(
+        "--body", default="This is a test mail.", metavar="TEXT", help="@FILE, or - for stdin"
+    )
+    parser.add_argument("--attach", action="append", default=[], type=Path, metavar="FILE")
+    parser.add_argument(
+        "--data",
+        metavar="FILE",
+        help="the whole mail, sent unchanged (- for stdin), instead of the four above",
+    )
+    parser.add_argument(
+        "--auth", metavar="USER[:PASSWORD]", help="the password may be env:NAME or file://PATH"
+    )
+    parser.add_argument("--tls", action="store_true", help="STARTTLS, or fail")
+    parser.add_argument("--tls-on-connect", action="store_true", help="TLS from the first byte")
+    parser.add_argument("--insecure", action="store_true", help="accept any certificate")
+    parser.add_argument("--helo", metavar="NAME", help="the client's host name")
+    parser.add_argument("--lmtp", action="store_true", help="speak LMTP")
+    parser.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS")
+    parser.add_argument("--verbose", "-v", action="store_true", help="show the dialogue")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -221,4 +249,4 @@ def _read(path: Path) -> bytes:
 def _text(answer: bytes | str) -> str:
     """A server's text, made harmless for a terminal."""
     text = answer.decode(errors="replace") if isinstance(answer, bytes) else answer
-    return "".join(c if c.isprintable() else " " for c in text)
+    return one_line(text)

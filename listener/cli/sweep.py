@@ -9,7 +9,13 @@ from pathlib import Path
 
 from functions.backends import sweep_once
 from functions.errors import DeliveryFault
+from functions.message.text import escaped
+from listener.cli.arguments import CONFIG
 from listener.config.load import load
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", nargs="?", **CONFIG)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -18,8 +24,8 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         swept = sweep_once(config, Path.cwd(), os.environ)
     except DeliveryFault as fault:
-        print(f"smtp-relay: {config.spool.url}: {fault.reason}", file=sys.stderr)
+        print(f"smtp-relay: {config.spool.url}: {escaped(fault.reason)}", file=sys.stderr)
         return 1
     age = "" if swept.oldest is None else f", the oldest {swept.oldest:.0f} s old"
-    print(f"{swept.unfinished} unfinished{age}; {swept.dead} dead; {swept.rung} notified again")
+    print(f"{swept.unfinished} unfinished{age}; {swept.dead} dead; {swept.notified} notified again")
     return 0

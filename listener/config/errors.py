@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from functions.errors import ConfigError, ConfigErrors
+from functions.message.text import one_line
 from functions.options.registry import Chosen, nearest
 from listener.config.smtp import SmtpOptions
 
@@ -40,14 +41,10 @@ def config_errors(
         apart = str(detail["loc"][-1]) if detail["type"] == "extra_forbidden" else ""
         found.setdefault((where, apart), []).append(_reason(detail, steps, model, value))
     problems = [
-        ConfigError(where, _on_one_line(", or ".join(dict.fromkeys(reasons))))
+        ConfigError(where, one_line(", or ".join(dict.fromkeys(reasons))))
         for (where, _), reasons in found.items()
     ]
     return problems[0] if len(problems) == 1 else ConfigErrors(problems)
-
-
-def _on_one_line(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def path_of(steps: Sequence[Step]) -> str:

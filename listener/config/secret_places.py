@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def placed(config: RelayConfig) -> Iterator[None]:
+def locate_secret_errors(config: RelayConfig) -> Iterator[None]:
     """The resolver of a reference does not know its place, so this block turns errors about references
     into errors about the file and the path in it."""
     try:

@@ -8,20 +8,9 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from functions.options.types import Milliseconds
-from listener.config.peers import Network, TrustedPeers
+from listener.config.peers import TrustedPeers
 from listener.config.tls import Certificate, SniCertificate, TlsVersion
 from listener.logs.options import LoggerOptions
-
-__all__ = [
-    "AuthMethod",
-    "Certificate",
-    "HostName",
-    "Network",
-    "SmtpOptions",
-    "SniCertificate",
-    "TlsVersion",
-    "TrustedPeers",
-]
 
 AuthMethod = Literal["PLAIN", "LOGIN", "CRAM-MD5", "XOAUTH2"]
 

@@ -16,7 +16,7 @@ from listener.api.decision import ACCEPT, DEFER, REFUSE, Decision, Phase
 from listener.api.filter import Filter, FilterOptions
 from listener.api.session import Credentials, Session
 from listener.filters.passwords.htpasswd import Htpasswd
-from listener.filters.passwords.stored import Plain, Stored, parse
+from listener.filters.passwords.stored import Plain, StoredPassword, parse
 
 THREADS: Final = 2
 """Most slow hashes that one filter computes at once; each takes up to a core, and memory (argon2:
@@ -69,9 +69,9 @@ class Users:
     """Users, and the check of a name and password, which takes as long for an unknown name as for a
     wrong password."""
 
-    def __init__(self, users: Mapping[str, Stored]) -> None:
+    def __init__(self, users: Mapping[str, StoredPassword]) -> None:
         self._users = users
-        self._slowest: Stored = max(users.values(), key=lambda one: one.weight, default=Plain(b""))
+        self._slowest: StoredPassword = max(users.values(), key=lambda one: one.weight, default=Plain(b""))
         self.weight = self._slowest.weight
         """Roughly the seconds of a check; 0 for an immediate one."""
 
@@ -104,7 +104,7 @@ class StaticAuth(Filter):
     phases = frozenset({Phase.AUTH})
     checks_credentials = True
 
-    def __init__(self, name: str, users: Mapping[str, Stored], file: Htpasswd | None = None) -> None:
+    def __init__(self, name: str, users: Mapping[str, StoredPassword], file: Htpasswd | None = None) -> None:
         super().__init__(name)
         self._configured = users
         self._file = file
@@ -184,7 +184,7 @@ def build(options: StaticAuthOptions, name: str, context: BuildContext) -> Stati
     """The filter, with its secrets resolved. Raises ConfigError for a user without a password, a
     password of unknown form, and an unreadable file."""
     salt = _text(options.salt, "SMTP_PASSWORD_SALT", context)
-    users: dict[str, Stored] = {}
+    users: dict[str, StoredPassword] = {}
     said = options.username is not None or options.password is not None
     if said or not (options.users or options.htpasswd):
         username, password = _single(options, name, context)
@@ -215,7 +215,7 @@ def _text(secret: Secret | None, variable: str, context: BuildContext) -> str | 
     return secret.resolve(context.secrets) if secret is not None else context.environ.get(variable)
 
 
-def _stored(where: str, text: str, salt: str | None) -> Stored:
+def _stored(where: str, text: str, salt: str | None) -> StoredPassword:
     try:
         return parse(text, salt.encode() if salt else None)
     except ValueError as error:

@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 from listener.api.decision import ACCEPT, Phase, Reply
 from listener.api.filter import Filter, Operator
 from listener.api.session import Credentials, Message, Session, Transaction
-from listener.flows.inquiry import Answers, FilterObserver, Inquiry
+from listener.flows.inquiry import Answers, Inquiry, OnAnswer
 from listener.flows.outcome import DataOutcome, rejection, settle, unasked
-from listener.flows.tally import MAY_TAKE, NOTHING_SAID, Hook, Plan, Tally
+from listener.flows.tally import MAY_TAKE, NOTHING_SAID, FilterVerdicts, Hook, Plan
 from listener.flows.wording import authentication_required, worded
 
 Outcome = Reply | None
@@ -60,7 +60,7 @@ class Flows:
         auth_required_message: str | None = None,
         auth_lifted: bool = False,
         partial_accept: bool = False,
-        observer: FilterObserver | None = None,
+        on_answer: OnAnswer | None = None,
     ) -> None:
         self.flows = tuple(flows)
         self.filters = tuple(dict.fromkeys(one for flow in self.flows for one in flow.filters))
@@ -72,7 +72,7 @@ class Flows:
         self.partial_accept = partial_accept
         self.auth_required = authentication_required(auth_required_message)
         self.filter_timeout = filter_timeout
-        self.observer = observer
+        self.on_answer = on_answer
         self._serving: dict[str, _Serving] = {}
 
     def connection(self, session: Session) -> ConnectionState:
@@ -105,7 +105,7 @@ class _Serving(NamedTuple):
     hooks: tuple[tuple[Hook, ...], ...]
     can_authenticate: bool
     any_user: bool
-    nothing_said: list[Tally]
+    nothing_said: list[FilterVerdicts]
 
 
 class ConnectionState:
@@ -120,15 +120,15 @@ class ConnectionState:
         self._session = session
         self._at_connect = serving.nothing_said
         self._before_mail = serving.nothing_said
-        self._at_mail: list[Tally] | None = None
-        self._at_rcpt: dict[str, list[Tally]] = {}
+        self._at_mail: list[FilterVerdicts] | None = None
+        self._at_rcpt: dict[str, list[FilterVerdicts]] = {}
 
     # -- the phases ----------------------------------------------------------------------------
 
     def connect(self) -> Outcome | Awaitable[Outcome]:
         """Ask about the client: greet it, or send the reply (554, 421) and close."""
 
-        def finish(tallies: list[Tally]) -> Outcome:
+        def finish(tallies: list[FilterVerdicts]) -> Outcome:
             self._at_connect = self._before_mail = tallies
             return self._refusal(Phase.CONNECT, tallies)
 
@@ -156,7 +156,7 @@ class ConnectionState:
         if self._flows.must_authenticate and self._session.user is None:
             return self._flows.auth_required
 
-        def finish(tallies: list[Tally]) -> Outcome:
+        def finish(tallies: list[FilterVerdicts]) -> Outcome:
             refusal = self._refusal(Phase.MAIL, tallies)
             if refusal is None:
                 self._at_mail = tallies
@@ -171,7 +171,7 @@ class ConnectionState:
         if address in accepted:
             return None
 
-        def finish(tallies: list[Tally]) -> Outcome:
+        def finish(tallies: list[FilterVerdicts]) -> Outcome:
             refusal = self._refusal(Phase.RCPT, tallies)
             if refusal is None:
                 accepted[address] = tallies
@@ -228,22 +228,22 @@ class ConnectionState:
 
     # -- asking --------------------------------------------------------------------------------
 
-    def _begun(self) -> list[Tally]:
+    def _begun(self) -> list[FilterVerdicts]:
         if self._at_mail is None:
             raise RuntimeError("there is no mail yet")
         return self._at_mail
 
     def _inquiry(self, phase: Phase, mail: str) -> Inquiry:
         flows = self._flows
-        return Inquiry(phase, self._session.id, mail, flows.filter_timeout, flows.observer)
+        return Inquiry(phase, self._session.id, mail, flows.filter_timeout, flows.on_answer)
 
     def _ask(
         self,
         phase: Phase,
         mail: str,
-        before: list[Tally],
+        before: list[FilterVerdicts],
         arguments: tuple[Any, ...],
-        finish: Callable[[list[Tally]], Outcome],
+        finish: Callable[[list[FilterVerdicts]], Outcome],
     ) -> Outcome | Awaitable[Outcome]:
         """Ask the filters of the flows that are not settled, and finish with the new tallies."""
         if not self._serving.hooks[phase]:
@@ -270,7 +270,7 @@ class ConnectionState:
             return worded(Phase.AUTH, "defer", next((reply for _, reply in tally.deferrals), None))
         return worded(Phase.AUTH, "refuse", next((reply for _, reply in tally.refusals), None))
 
-    def _refusal(self, phase: Phase, tallies: list[Tally]) -> Outcome:
+    def _refusal(self, phase: Phase, tallies: list[FilterVerdicts]) -> Outcome:
         """None while any flow takes or may take the mail. Before MAIL, it still may if only an
         authentication is missing; from MAIL on, the reply asks for it."""
         may_authenticate = self._session.user is None and self._serving.can_authenticate
@@ -288,7 +288,7 @@ class ConnectionState:
         return reply
 
 
-def _added(before: list[Tally], answers: Answers) -> list[Tally]:
+def _added(before: list[FilterVerdicts], answers: Answers) -> list[FilterVerdicts]:
     after = before.copy()
     for hook, answer in answers:
         after[hook.place] = after[hook.place].plus(hook.bit, answer)

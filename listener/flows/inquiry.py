@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from time import perf_counter
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from listener.api.decision import DEFER, Decision, Phase, Verdict
 from listener.flows.tally import Hook
@@ -16,13 +16,9 @@ log = logging.getLogger("smtp_relay.filters")
 R = TypeVar("R")
 
 
-class FilterObserver(Protocol):
-    """Receives every answer; `listener.monitoring.events.Observer` is one. Called in the event loop,
-    and must not raise."""
-
-    def filter_verdict(self, name: str, phase: Phase, verdict: Verdict, seconds: float) -> None:
-        """The filter called `name` answered after that long; a fault counts as `defer`."""
-
+OnAnswer = Callable[[str, Phase, Verdict, float], None]
+"""Is told a filter's name, the phase, the verdict and after how many seconds it came; a fault counts as
+`defer`. Called in the event loop, and must not raise."""
 
 Answers = list[tuple[Hook, Decision]]
 """The filters with their answers, in the order of the questions."""
@@ -44,26 +40,26 @@ class Inquiry:
     stopped, because it runs in the event loop; it must return at once.
     """
 
-    __slots__ = ("_answers", "_mail", "_observer", "_phase", "_session", "_timeout", "_waiting")
+    __slots__ = ("_answers", "_mail", "_on_answer", "_phase", "_session", "_timeout", "_waiting")
 
     def __init__(
-        self, phase: Phase, session: str, mail: str, timeout: float, observer: FilterObserver | None
+        self, phase: Phase, session: str, mail: str, timeout: float, on_answer: OnAnswer | None
     ) -> None:
         """`session` and `mail` are ids for the log; `mail` is "" outside a transaction."""
         self._phase = phase
         self._session = session
         self._mail = mail
         self._timeout = timeout
-        self._observer = observer
+        self._on_answer = on_answer
         self._answers: Answers = []
         self._waiting: list[_Waiting] = []
 
     def put(self, hooks: tuple[Hook, ...], arguments: tuple[Any, ...]) -> None:
         """Ask these filters."""
-        observer, answers = self._observer, self._answers
+        on_answer, answers = self._on_answer, self._answers
         asked = 0.0
         for hook in hooks:
-            if observer is not None:
+            if on_answer is not None:
                 asked = perf_counter()
             try:
                 answer = hook.ask(*arguments)
@@ -76,7 +72,7 @@ class Inquiry:
                     continue
                 answer = self._not_a_decision(hook, answer)
             answers.append((hook, answer))
-            if observer is not None:
+            if on_answer is not None:
                 self._tell(hook, answer, asked)
 
     def then(self, finish: Callable[[Answers], R]) -> R | Awaitable[R]:
@@ -108,14 +104,14 @@ class Inquiry:
             answer = self._failed(one.hook, fault)
         if not isinstance(answer, Decision):
             answer = self._not_a_decision(one.hook, answer)
-        if self._observer is not None:
+        if self._on_answer is not None:
             self._tell(one.hook, answer, one.asked)
         return answer
 
     def _tell(self, hook: Hook, answer: Decision, asked: float) -> None:
-        assert self._observer is not None
+        assert self._on_answer is not None
         seconds = perf_counter() - asked
-        self._observer.filter_verdict(hook.filter.name, self._phase, answer.verdict, seconds)
+        self._on_answer(hook.filter.name, self._phase, answer.verdict, seconds)
 
     def _failed(self, hook: Hook, fault: BaseException) -> Decision:
         if isinstance(fault, TimeoutError):

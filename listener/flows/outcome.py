@@ -8,10 +8,10 @@ from typing import Any, Final, NamedTuple
 from functions.message.envelope import FlowNotes
 from listener.api.decision import Decision, Phase, Reply
 from listener.flows.inquiry import Answers
-from listener.flows.tally import DEFERS, TAKES, Plan, Tally
+from listener.flows.tally import DEFERS, TAKES, FilterVerdicts, Plan
 from listener.flows.wording import worded
 
-Fate = tuple[str, ...] | Reply
+RecipientOutcome = tuple[str, ...] | Reply
 """Names of the flows that took a recipient, never empty; or the reply that says why none did."""
 
 
@@ -23,12 +23,12 @@ class DataOutcome(NamedTuple):
     the mail; None means 250. `notes` are those of the flows that took a recipient and have notes.
     """
 
-    recipients: tuple[tuple[str, Fate], ...]
+    recipients: tuple[tuple[str, RecipientOutcome], ...]
     reply: Reply | None
     notes: Mapping[str, FlowNotes]
 
 
-def rejection(phase: Phase, plans: Sequence[Plan], tallies: Sequence[Tally]) -> Reply:
+def rejection(phase: Phase, plans: Sequence[Plan], tallies: Sequence[FilterVerdicts]) -> Reply:
     """The reply if no flow can take the mail any more: a deferral if a flow only defers, in the words
     of the first flow that has words for it."""
     refusal: Reply | None = None
@@ -46,7 +46,7 @@ def rejection(phase: Phase, plans: Sequence[Plan], tallies: Sequence[Tally]) -> 
 
 def settle(
     plans: Sequence[Plan],
-    rows: Sequence[tuple[str, Sequence[Tally]]],
+    rows: Sequence[tuple[str, Sequence[FilterVerdicts]]],
     offered: Sequence[frozenset[str]],
     answers: Answers,
     *,
@@ -54,7 +54,7 @@ def settle(
 ) -> DataOutcome:
     """Judge a mail. `rows` are the recipients with each flow's tally up to RCPT; `offered` are the
     recipients that each flow's filters were asked about at DATA."""
-    recipients: list[tuple[str, Fate]] = []
+    recipients: list[tuple[str, RecipientOutcome]] = []
     took: set[str] = set()
     for address, row in rows:
         final = list(row)
@@ -65,42 +65,42 @@ def settle(
                 final[place] = final[place].plus_for(hook.bit, answer, address)
             else:
                 final[place] = final[place].plus(hook.bit, answer)
-        fate = _fate(plans, final)
-        if not isinstance(fate, Reply):
-            took.update(fate)
-        recipients.append((address, fate))
+        outcome = _outcome(plans, final)
+        if not isinstance(outcome, Reply):
+            took.update(outcome)
+        recipients.append((address, outcome))
     noted = [(plans[hook.place].name, answer) for hook, answer in answers if answer.headers or answer.results]
     notes = {name: _notes(name, noted) for name, _ in noted if name in took}
     return DataOutcome(tuple(recipients), _one_reply(recipients, partial_accept), notes)
 
 
 def unasked(
-    plans: Sequence[Plan], rows: Sequence[tuple[str, Sequence[Tally]]], *, partial_accept: bool
+    plans: Sequence[Plan], rows: Sequence[tuple[str, Sequence[FilterVerdicts]]], *, partial_accept: bool
 ) -> DataOutcome:
     """Judge a mail for which no filter answers at DATA: `settle` without answers."""
-    fates: dict[int, Fate] = {}
-    recipients: list[tuple[str, Fate]] = []
+    outcomes: dict[int, RecipientOutcome] = {}
+    recipients: list[tuple[str, RecipientOutcome]] = []
     for address, row in rows:
         # Recipients that no filter told apart share their tallies.
-        fate = fates.get(id(row))
-        if fate is None:
-            fate = fates[id(row)] = _fate(plans, row)
-        recipients.append((address, fate))
+        outcome = outcomes.get(id(row))
+        if outcome is None:
+            outcome = outcomes[id(row)] = _outcome(plans, row)
+        recipients.append((address, outcome))
     return DataOutcome(tuple(recipients), _one_reply(recipients, partial_accept), _NO_NOTES)
 
 
 _NO_NOTES: Final[Mapping[str, FlowNotes]] = {}
 
 
-def _fate(plans: Sequence[Plan], tallies: Sequence[Tally]) -> Fate:
+def _outcome(plans: Sequence[Plan], tallies: Sequence[FilterVerdicts]) -> RecipientOutcome:
     """The outcome of one recipient after all filters have answered."""
     flows = tuple([plan.name for plan in plans if plan.standing(tallies[plan.place], 0) == TAKES])
     return flows or rejection(Phase.DATA, plans, tallies)
 
 
-def _one_reply(recipients: Sequence[tuple[str, Fate]], partial_accept: bool) -> Reply | None:
+def _one_reply(recipients: Sequence[tuple[str, RecipientOutcome]], partial_accept: bool) -> Reply | None:
     """A deferral outweighs a refusal; a refusal outweighs an acceptance unless `partial_accept`."""
-    replies = [fate for _, fate in recipients if isinstance(fate, Reply)]
+    replies = [outcome for _, outcome in recipients if isinstance(outcome, Reply)]
     if not replies:
         return None if recipients else worded(Phase.DATA, "refuse", None)
     for reply in replies:

@@ -54,7 +54,7 @@ Words = tuple[tuple[int, Reply], ...]
 """Filters' bits and their replies."""
 
 
-class Tally:
+class FilterVerdicts:
     """The answers of the filters of one flow up to some moment. It never changes after it is made.
 
     `accepted`, `refused` and `deferred` are masks of filters; `refusals` and `deferrals` the
@@ -77,21 +77,23 @@ class Tally:
         self.refusals = refusals
         self.deferrals = deferrals
 
-    def plus(self, bit: int, answer: Decision) -> Tally:
+    def plus(self, bit: int, answer: Decision) -> FilterVerdicts:
         """This tally with the answer of the filter at `bit`."""
         verdict = answer.verdict
         if verdict == "accept":
-            return Tally(self.accepted | bit, self.refused, self.deferred, self.refusals, self.deferrals)
+            return FilterVerdicts(
+                self.accepted | bit, self.refused, self.deferred, self.refusals, self.deferrals
+            )
         own = () if answer.reply is None else ((bit, answer.reply),)
         if verdict == "refuse":
             refusals = self.refusals + own
-            return Tally(self.accepted, self.refused | bit, self.deferred, refusals, self.deferrals)
+            return FilterVerdicts(self.accepted, self.refused | bit, self.deferred, refusals, self.deferrals)
         if verdict == "defer":
             deferrals = self.deferrals + own
-            return Tally(self.accepted, self.refused, self.deferred | bit, self.refusals, deferrals)
+            return FilterVerdicts(self.accepted, self.refused, self.deferred | bit, self.refusals, deferrals)
         return self
 
-    def plus_for(self, bit: int, answer: Decision, recipient: str) -> Tally:
+    def plus_for(self, bit: int, answer: Decision, recipient: str) -> FilterVerdicts:
         """The same for one recipient: a filter that accepts the mail, but for other recipients
         (`Decision.recipients`), has refused this one. A refusal or deferral means all of them."""
         kept = answer.recipients
@@ -100,7 +102,7 @@ class Tally:
         return self.plus(bit, answer)
 
 
-NOTHING_SAID: Final = Tally()
+NOTHING_SAID: Final = FilterVerdicts()
 
 
 class Hook(NamedTuple):
@@ -147,7 +149,7 @@ class Plan:
         self.later = tuple(_mask(flow.filters, _LATER[phase]) for phase in Phase)
         self.auth = _mask(flow.filters, frozenset({Phase.AUTH}))
 
-    def standing(self, tally: Tally, to_come: int) -> Standing:
+    def standing(self, tally: FilterVerdicts, to_come: int) -> Standing:
         """The state of the flow; the silence of the filters in `to_come` is not final yet."""
         if tally.refused & self.decide:
             return REFUSES
@@ -166,7 +168,7 @@ class Plan:
             return TAKES if awaited else REFUSES
         return REFUSES if missing & ~to_come else MAY_TAKE
 
-    def unsettled(self, phase: Phase, tally: Tally) -> tuple[Hook, ...]:
+    def unsettled(self, phase: Phase, tally: FilterVerdicts) -> tuple[Hook, ...]:
         """The hooks at that phase whose answers may still change the verdict; AUTH after STARTTLS is
         apart.
 
@@ -179,11 +181,11 @@ class Plan:
             return self.guard_hooks[phase]
         return self.hooks[phase]
 
-    def refusal(self, tally: Tally) -> Reply | None:
+    def refusal(self, tally: FilterVerdicts) -> Reply | None:
         """The first words of the filters whose refusal decides; None for the standard ones."""
         return self._first(tally.refusals, tally.refused)
 
-    def deferral(self, tally: Tally) -> Reply | None:
+    def deferral(self, tally: FilterVerdicts) -> Reply | None:
         """The first words of the filters whose deferral decides; None for the standard ones."""
         return self._first(tally.deferrals, tally.deferred)
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Final, Literal
 
+from functions.message.text import one_line
 from listener.api.decision import Phase, Reply
 
 Kind = Literal["refuse", "defer"]
@@ -47,24 +48,21 @@ def worded(phase: Phase, kind: Kind, own: Reply | None) -> Reply:
     """The reply to send at `phase`: the filter's own, adapted to it, else the standard one.
 
     A filter's code stays if the command permits it; its enhanced code (RFC 3463) stays if it is of
-    the same class. `one_line` makes its text harmless.
+    the same class. `reply_text` makes its text harmless.
     """
     standard = _STANDARD[phase, kind]
     if own is None:
         return standard
     code = own.code if own.code in _CODES[phase, kind] else standard.code
     fits = _ENHANCED.fullmatch(own.enhanced) is not None and own.enhanced[0] == str(code // 100)
-    return Reply(code, own.enhanced if fits else standard.enhanced, one_line(own.text) or standard.text)
+    return Reply(code, own.enhanced if fits else standard.enhanced, reply_text(own.text) or standard.text)
 
 
-def one_line(text: str) -> str:
+def reply_text(text: str) -> str:
     """Text fit for one reply line: printable ASCII (RFC 5321 section 4.2), at most 480 bytes."""
-    printable = "".join(
-        one if " " <= one <= "~" else " " if one.isspace() else "?" for one in text[:_MAX_TEXT]
-    )
-    return printable.strip()
+    return one_line(text[:_MAX_TEXT]).encode("ascii", "replace").decode()
 
 
 def authentication_required(message: str | None) -> Reply:
     """530 (RFC 4954 section 6), with the operator's own words if configured."""
-    return Reply(530, "5.7.0", one_line(message or "") or "Authentication required")
+    return Reply(530, "5.7.0", reply_text(message or "") or "Authentication required")

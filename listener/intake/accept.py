@@ -19,7 +19,7 @@ from listener.intake.refusals import Refusals
 from listener.intake.spool import Spool
 from listener.intake.stamp import MAX_RECEIVED, Intake
 from listener.logs import mail_log
-from listener.monitoring.events import NULL, Observer
+from listener.monitoring.events import NULL, Events
 
 log = logging.getLogger("smtp_relay.smtp")
 
@@ -53,7 +53,7 @@ class Acceptor:
         intake: Intake,
         spool: Spool,
         refusals: Refusals,
-        observer: Observer,
+        observer: Events,
         loop: asyncio.AbstractEventLoop,
         *,
         log_addresses: bool = False,
@@ -110,11 +110,11 @@ class Acceptor:
             self.observer.stage("filters", decided - mail.ended)
         session, transaction = mail.session, mail.transaction
         taken = tuple(
-            {"address": address, "flows": fate, "parameters": words}
-            for (address, fate), words in zip(
+            {"address": address, "flows": outcome, "parameters": words}
+            for (address, outcome), words in zip(
                 outcome.recipients, transaction.recipient_parameters, strict=True
             )
-            if not isinstance(fate, Reply)
+            if not isinstance(outcome, Reply)
         )
         if not taken or (outcome.reply is not None and not session.lmtp):
             mail.capture.discard()
@@ -158,8 +158,8 @@ class Acceptor:
             assert outcome.reply is not None
             return self._refuse(mail.session, mail.transaction, outcome.reply)
         # A deferral outweighs refusals, as in SMTP's one reply, because the mail may come again.
-        fates = [fate for _, fate in outcome.recipients if isinstance(fate, Reply)]
-        foremost = min(fates, key=lambda reply: reply.code)
+        outcomes = [outcome for _, outcome in outcome.recipients if isinstance(outcome, Reply)]
+        foremost = min(outcomes, key=lambda reply: reply.code)
         self.refusals.mail(mail.session, mail.transaction, foremost, "data")
         return _for_each(outcome, LOOP)
 
@@ -192,7 +192,7 @@ class Acceptor:
 
 def _for_each(outcome: DataOutcome, reply: Reply) -> tuple[Reply, ...]:
     """LMTP: one reply for each recipient (RFC 2033 section 4.2), `reply` for the accepted ones."""
-    return tuple(fate if isinstance(fate, Reply) else reply for _, fate in outcome.recipients)
+    return tuple(outcome if isinstance(outcome, Reply) else reply for _, outcome in outcome.recipients)
 
 
 def _dead_records(
@@ -205,13 +205,13 @@ def _dead_records(
             key=f"recipient-{index}",
             flow="",
             output=UNKNOWN,
-            reason=f"refused after DATA: {fate}",
-            code=fate.enhanced,
+            reason=f"refused after DATA: {outcome}",
+            code=outcome.enhanced,
             first=received,
             last=received,
             recipients=(address,),
             reverse_path=transaction.reverse_path,
         )
-        for index, (address, fate) in enumerate(outcome.recipients)
-        if isinstance(fate, Reply)
+        for index, (address, outcome) in enumerate(outcome.recipients)
+        if isinstance(outcome, Reply)
     )

@@ -14,15 +14,16 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
+from functions.delivery.events import DeliveryEvents
 from functions.errors import Damaged
 from functions.message.envelope import Envelope, Refused, encode_field
 from functions.message.mail import BytesContent, CheckedContent, Content
 from functions.spool.dead_record import DeadRecord
 from functions.spool.object import CONTENT_TYPE, spool_key
 from listener.api.decision import Reply
-from listener.intake.byte_limit import Budget
+from listener.intake.byte_limit import ByteSemaphore
 from listener.intake.capture_folder import CaptureFolder
 from listener.intake.spool import Answered
 
@@ -37,7 +38,7 @@ PROBE: Final = "spool/probe"
 _FRESH: Final = 15.0  # seconds for which the last upload's success answers a probe
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 2.0
-_ON_DISK: Final = 262_144  # octets above which a file is read outside the event loop
+_ON_DISK: Final = 262_144  # bytes above which a file is read outside the event loop
 
 _OVERWRITING: Final = "storage.objects.delete"  # the permission that overwriting in Cloud Storage takes
 
@@ -46,19 +47,11 @@ Body = bytes | mmap.mmap
 _ATTRIBUTES: Final = {"Content-Type": CONTENT_TYPE}
 
 
-class StoreObserver(Protocol):
-    """Whom the spool tells what it did."""
-
-    def spool_stored(self, seconds: float) -> None: ...
-
-    def spool_error(self) -> None: ...
-
-
 class BucketSpool:
     """`listener.intake.spool.Spool` for an obstore `store`; keys begin with `prefix`.
 
-    `budget` is the octets that may be uploaded at a time, `patience` the seconds after which a client
-    is told to come back; waiting for a turn counts. `ring` is told each mail's key where this process
+    `budget` is the bytes that may be uploaded at a time, `patience` the seconds after which a client
+    is told to come back; waiting for a turn counts. `notify` is told each mail's key where this process
     delivers too.
     """
 
@@ -67,21 +60,21 @@ class BucketSpool:
         store: Any,
         prefix: str,
         folder: CaptureFolder,
-        observer: StoreObserver,
+        observer: DeliveryEvents,
         *,
         budget: int,
         patience: float,
         min_free: int,
-        ring: Callable[[Sequence[str]], None] | None = None,
+        notify: Callable[[Sequence[str]], None] | None = None,
     ) -> None:
         self._store = store
         self._prefix = prefix
         self._folder = folder
         self._observer = observer
-        self._budget = Budget(budget)
+        self._budget = ByteSemaphore(budget)
         self._patience = patience
         self.min_free = min_free
-        self._ring = ring
+        self._notify = notify
         self._full = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._stored_at = -_FRESH
@@ -138,8 +131,8 @@ class BucketSpool:
         if reply.code < 300:
             self._stored_at = time.monotonic()
             self._observer.spool_stored(self._stored_at - started)
-            if self._ring is not None:
-                self._ring([self._key(envelope)])
+            if self._notify is not None:
+                self._notify([self._key(envelope)])
         else:
             self._observer.spool_error()
         answered(reply)

@@ -8,18 +8,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 
-class Budget:
+class ByteSemaphore:
     """At most `total` bytes in use at a time. A request above the total gets the total."""
 
     def __init__(self, total: int) -> None:
         self._total = total
         self._free = total
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-
-    @property
-    def used(self) -> int:
-        """Bytes in use."""
-        return self._total - self._free
 
     @asynccontextmanager
     async def use(self, octets: int) -> AsyncIterator[None]:

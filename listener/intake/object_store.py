@@ -44,13 +44,6 @@ def open_object_store(
         raise ConfigError(f"spool {options.url}", f"cannot be opened: {_first_line(error)}") from error
 
 
-def memory_store() -> Any:
-    """A store in memory, gone with the process."""
-    from obstore.store import MemoryStore
-
-    return MemoryStore()
-
-
 def _s3(options: SpoolOptions, environ: Mapping[str, str], resolve: Callable[[str], str]) -> dict[str, Any]:
     endpoint = options.endpoint or environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL")
     in_path = endpoint is not None if options.force_path_style is None else options.force_path_style

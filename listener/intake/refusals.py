@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from listener.api.decision import Reply
     from listener.api.session import Session, Transaction
-    from listener.monitoring.events import Observer
+    from listener.monitoring.events import Events
 
 log = logging.getLogger("smtp_relay.smtp")
 
@@ -16,7 +16,7 @@ log = logging.getLogger("smtp_relay.smtp")
 class Refusals:
     """The refusals of one listener."""
 
-    def __init__(self, listener: str, observer: Observer, *, log_addresses: bool) -> None:
+    def __init__(self, listener: str, observer: Events, *, log_addresses: bool) -> None:
         self._listener = listener
         self._observer = observer
         self._log_addresses = log_addresses

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
-from functions.local.messages import Answer, Item
+from functions.local.messages import Item, SpoolReply
 from functions.local.service import LocalDelivery
 from functions.message.envelope import Envelope
 from functions.message.mail import Content
@@ -71,7 +71,7 @@ class LocalSpool:
     def store(
         self, envelope: Envelope, content: Content, answered: Answered, refused: Sequence[DeadRecord] = ()
     ) -> None:
-        def tell(answer: Answer) -> None:
+        def tell(answer: SpoolReply) -> None:
             answered(Reply(*answer))
 
         self.delivery.submit(Item(envelope, content, tell, tuple(refused)))

@@ -14,6 +14,8 @@ from collections.abc import Collection
 from itertools import islice
 from typing import Any, Final
 
+from functions.message.text import escaped
+
 TRACE: Final = 5
 LEVELS: Final = {
     "TRACE": TRACE,
@@ -29,7 +31,6 @@ _FIRST_EXTRA: Final = len(vars(logging.makeLogRecord({})))  # `extra` follows th
 _BARE: Final = re.compile(r"[!#-<>-~]+").fullmatch  # values that need no quotes
 # Lists and other containers start with a bracket and have another form.
 _PLAIN: Final = bytes(octet for octet in range(0x21, 0x7F) if octet not in b'"=[({')
-_UNUSUAL: Final = re.compile(r"[^ -~]+")
 _PLACEHOLDER: Final = re.compile(
     r"%(?:\((?P<name>[^)]*)\)(?P<style>-?[0-9]{0,3}[a-zA-Z])|(?P<other>.?))", re.DOTALL
 )
@@ -57,13 +58,6 @@ def level_name(number: int) -> str:
     return name
 
 
-def escape(text: str) -> str:
-    """`text` with an escape sequence for every unprintable character."""
-    if text.isprintable():
-        return text
-    return _UNUSUAL.sub(_escape_run, text)
-
-
 def extras(record: logging.LogRecord) -> list[tuple[str, Any]]:
     """The entries of `extra`, in their order."""
     found = islice(record.__dict__.items(), _FIRST_EXTRA, None)
@@ -72,13 +66,11 @@ def extras(record: logging.LogRecord) -> list[tuple[str, Any]]:
 
 def message_with_extras(record: logging.LogRecord) -> str:
     """The message, then ` key=value` for each extra; a traceback follows on indented lines."""
-    text = record.getMessage()
-    if not text.isprintable():
-        text = escape(text)
+    text = escaped(record.getMessage())
     if pairs := written_pairs(extras(record)):
         text += f" {pairs}"
     if record.exc_info or record.stack_info:
-        text += "".join(f"\n    {escape(line)}" for line in _traceback(record).splitlines())
+        text += "".join(f"\n    {escaped(line)}" for line in _traceback(record).splitlines())
     return text
 
 
@@ -167,10 +159,6 @@ def formatter(style: str) -> logging.Formatter:
     return JsonFormat() if style == "json" else TemplateFormat(style)
 
 
-def _escape_run(run: re.Match[str]) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in run[0])
-
-
 def _written(value: object) -> str:
     if isinstance(value, list | tuple | set | frozenset):
         value = ",".join(map(str, value))
@@ -178,7 +166,7 @@ def _written(value: object) -> str:
     if _BARE(text):
         return text
     quoted = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escape(quoted)}"'
+    return f'"{escaped(quoted)}"'
 
 
 def _traceback(record: logging.LogRecord) -> str:

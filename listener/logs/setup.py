@@ -102,6 +102,3 @@ def _handler(at: int, options: LoggerOptions, folder: Path, default: int) -> log
 def _default_level(environ: Mapping[str, str]) -> int:
     name = environ.get("LOG_LEVEL", "").strip().upper()
     return LEVELS.get({"WARNING": "WARN", "CRITICAL": "ERROR"}.get(name, name), logging.INFO)
-
-
-__all__ = ["LEVELS", "OURS", "TRACE", "LoggerOptions", "configure", "reset"]

@@ -39,7 +39,7 @@ class Series(NamedTuple):
     start: int
 
 
-class Region:
+class WorkerMetrics:
     """One worker's part of the board."""
 
     def __init__(self, memory: SharedMemory, index: int) -> None:
@@ -90,24 +90,14 @@ class Region:
                 yield Series(family, tuple(labels), start)
 
 
-class Board:
+class SharedMetrics:
     """All workers' regions."""
 
     def __init__(self, memory: SharedMemory, workers: int) -> None:
         self._memory = memory
-        self.regions = tuple(Region(memory, index) for index in range(workers))
+        self.regions = tuple(WorkerMetrics(memory, index) for index in range(workers))
 
     @classmethod
     def create(cls, workers: int = 1) -> Self:
         """A new board. The parent makes it before it starts workers."""
-        return cls(SharedMemory.create(workers * _REGION), workers)
-
-    @classmethod
-    def attach(cls, fd: int) -> Self:
-        """The parent's board, in a worker that is not its fork."""
-        memory = SharedMemory.attach(fd)
-        return cls(memory, memory.size // _REGION)
-
-    def fileno(self) -> int:
-        """The descriptor to pass to a worker that is not a fork."""
-        return self._memory.fileno()
+        return cls(SharedMemory(workers * _REGION), workers)

@@ -1,6 +1,6 @@
 """The events of the listener; the class here ignores them.
 
-The server always holds an Observer. Without `prometheus` it is this class, whose methods cost a
+The server always holds one. Without `prometheus` it is this class, whose methods cost a
 call and nothing else; with it, `listener.monitoring.metrics.Metrics`.
 """
 
@@ -9,18 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
+from functions.delivery.events import DeliveryEvents
 from listener.api.decision import Phase, Verdict
 
 Stage = Literal["tls", "auth", "receive", "filters", "spool", "reply"]
 """Stages of receiving a mail: TLS handshake, AUTH command, DATA until the final dot, data filters, spool
 write, and final dot until the reply."""
 
-OutputStatus = Literal["delivered", "error"]
 
-
-class Observer:
-    """Receives events and keeps nothing. Durations are in seconds. Names come from the configuration,
-    so the number of series stays bounded.
+class Events(DeliveryEvents):
+    """Receives events, those of deliveries too, and keeps nothing. Durations are in seconds. Names
+    come from the configuration, so the number of series stays bounded.
 
     Call from the event loop's thread, unless a method says otherwise.
     """
@@ -64,32 +63,9 @@ class Observer:
     def mail_deferred(self) -> None:
         """A MAIL, RCPT or mail was answered 4yz."""
 
-    def spool_stored(self, seconds: float) -> None:
-        """A mail became durable. Both spool events may come from one other thread than the event
-        loop's."""
-
-    def spool_error(self) -> None:
-        """The spool did not take a mail."""
-
-    def output_done(self, flow: str, output: str, status: OutputStatus, seconds: float) -> None:
-        """One attempt of an output ended; `error` for temporary and permanent faults alike. Any
-        thread may call this, and the three that follow."""
-
-    def retry(self, flow: str, output: str) -> None:
-        """An output will be retried later."""
-
-    def dead_letter(self, flow: str, output: str) -> None:
-        """An output was given up and a dead record written."""
-
-    def in_doubt(self, flow: str, output: str) -> None:
-        """A call that is not safe to repeat got no answer."""
-
-    def backlog(self, oldest: float | None, unfinished: int, dead: int) -> None:
-        """The contents of the spool: Unix time of the oldest unfinished mail, and the counts."""
-
     def tls_expiry(self, listener: str, not_after: float | None) -> None:
         """A listener's certificate ends at this Unix time; None when it has no certificate."""
 
 
-NULL = Observer()
+NULL = Events()
 """The observer of a listener without metrics."""

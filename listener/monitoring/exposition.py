@@ -9,7 +9,7 @@ from typing import Final
 
 from functions import __version__
 from functions.errors import ConfigError
-from listener.monitoring.board import Board
+from listener.monitoring.board import SharedMetrics
 from listener.monitoring.families import FAMILIES, Family
 from listener.monitoring.process import process_lines
 
@@ -29,13 +29,13 @@ class Exposition:
 
     def __init__(
         self,
-        board: Board,
+        shared_metrics: SharedMetrics,
         default_labels: Mapping[str, str] | None = None,
         *,
         process_metrics: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._board = board
+        self._shared_metrics = shared_metrics
         self._default = dict(default_labels or {})
         for name in self._default:
             if not LABEL_NAME.fullmatch(name) or name.startswith("__"):
@@ -45,9 +45,9 @@ class Exposition:
 
     def render(self) -> bytes:
         """The whole text. Rendering only reads and changes nothing."""
-        lines = list(self._families(_merge(self._board), self._clock()))
+        lines = list(self._families(_merge(self._shared_metrics), self._clock()))
         info = self._labels(("version",), (__version__,))
-        lost = sum(region.lost for region in self._board.regions)
+        lost = sum(region.lost for region in self._shared_metrics.regions)
         lines += [
             "# HELP smtp_relay_build_info The running version",
             "# TYPE smtp_relay_build_info gauge",
@@ -57,7 +57,7 @@ class Exposition:
             f"smtp_relay_metrics_lost_series{self._labels((), ())} {lost}",
         ]
         if self._process_metrics:
-            workers = [(region.index, region.pid) for region in self._board.regions if region.pid]
+            workers = [(region.index, region.pid) for region in self._shared_metrics.regions if region.pid]
             lines += process_lines(workers, lambda worker: self._labels(("worker",), (worker,)))
         return ("\n".join(lines) + "\n").encode("utf-8", "replace")
 
@@ -91,9 +91,9 @@ class Exposition:
         return "{" + ",".join([f'{name}="{escape(value)}"' for name, value in labels.items()]) + "}"
 
 
-def _merge(board: Board) -> _Totals:
+def _merge(shared_metrics: SharedMetrics) -> _Totals:
     totals: _Totals = {}
-    for region in board.regions:
+    for region in shared_metrics.regions:
         for family, labels, start in region.series():
             values = list(region.values[start : start + family.width])
             series = totals.setdefault(family, {})

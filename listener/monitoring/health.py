@@ -34,7 +34,7 @@ class HealthAt:
 
     bind: str
     port: int
-    look: Callable[[], Health]
+    status: Callable[[], Health]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,37 +55,37 @@ def probe_servers(health: HealthAt | None, metrics: MetricsAt | None) -> list[Pr
         and health.port
         and (health.bind, health.port) == (metrics.bind, metrics.port)
     ):
-        routes = health_routes(health.look) | {metrics.url: metrics_route(metrics.exposition)}
+        routes = health_routes(health.status) | {metrics.url: metrics_route(metrics.exposition)}
         return [ProbeServer(health.bind, health.port, routes)]
     servers = []
     if health is not None:
-        servers.append(ProbeServer(health.bind, health.port, health_routes(health.look)))
+        servers.append(ProbeServer(health.bind, health.port, health_routes(health.status)))
     if metrics is not None:
         route = metrics_route(metrics.exposition)
         servers.append(ProbeServer(metrics.bind, metrics.port, {metrics.url: route}))
     return servers
 
 
-def health_routes(look: Callable[[], Health]) -> dict[str, Route]:
+def health_routes(status: Callable[[], Health]) -> dict[str, Route]:
     """The two health paths: 200 `ok`, or 503 with one reason a line."""
 
     def healthz() -> HttpResponse:
-        health = look()
+        health = status()
         return _say(health.alive, health.reasons)
 
     def readyz() -> HttpResponse:
-        health = look()
+        health = status()
         return _say(health.ready, health.reasons)
 
     return {"/healthz": healthz, "/readyz": readyz}
 
 
-async def tell(look: Callable[[], Health], interval: float) -> NoReturn:
+async def tell(status: Callable[[], Health], interval: float) -> NoReturn:
     """Log health every `interval` seconds, until cancelled. A platform that counts log entries, and has
     no probes, detects a dead listener by the missing entries."""
     while True:
         await asyncio.sleep(interval)
-        health = look()
+        health = status()
         log.info(
             "health",
             extra={

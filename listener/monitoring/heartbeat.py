@@ -57,7 +57,7 @@ class Health(NamedTuple):
     reasons: tuple[str, ...]
 
 
-class Heartbeat:
+class HealthTable:
     """All workers' rows; made by the parent."""
 
     def __init__(self, memory: SharedMemory, workers: int) -> None:
@@ -67,31 +67,21 @@ class Heartbeat:
     @classmethod
     def create(cls, workers: int = 1) -> Self:
         """Rows for so many workers, each expected to be accepting within STALE seconds."""
-        new = cls(SharedMemory.create(8 * _ROW * workers), workers)
+        new = cls(SharedMemory(8 * _ROW * workers), workers)
         for index in range(workers):
             new.expect(index)
         return new
-
-    @classmethod
-    def attach(cls, fd: int) -> Self:
-        """The parent's rows, in a worker that is not a fork of it."""
-        memory = SharedMemory.attach(fd)
-        return cls(memory, memory.size // (8 * _ROW))
-
-    def fileno(self) -> int:
-        """The descriptor to pass to such a worker."""
-        return self._memory.fileno()
 
     def expect(self, index: int) -> None:
         """The parent calls this before it starts a worker (again)."""
         row = self._rows[index]
         row[_STATE], row[_SPOOL], row[_BEAT] = WorkerState.STARTING, SpoolHealth.UNTRIED, time.monotonic()
 
-    def beat(self, index: int) -> Beat:
+    def worker_health(self, index: int) -> WorkerHealth:
         """The writer of one worker's row."""
-        return Beat(self._rows[index])
+        return WorkerHealth(self._rows[index])
 
-    def look(self) -> Health:
+    def status(self) -> Health:
         """The state of the workers now. A worker that starts, or drains because only it is replaced,
         raises no alarm as long as another one accepts."""
         now = time.monotonic()
@@ -115,7 +105,7 @@ class Heartbeat:
         return Health(alive, not amiss, tuple(amiss))
 
 
-class Beat:
+class WorkerHealth:
     """One worker's row."""
 
     def __init__(self, row: memoryview[float]) -> None:

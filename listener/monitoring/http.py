@@ -14,17 +14,13 @@ from http import HTTPStatus
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
+from listener import proxy
+
 log = logging.getLogger("smtp_relay.health")
 
 MAX_REQUEST: Final = 8192
 TIMEOUT: Final = 5.0
 MAX_CLIENTS: Final = 64
-
-# PROXY protocol specification, sections 2.1 and 2.2
-_V1: Final = b"PROXY "
-_V1_MAX: Final = 107
-_V2: Final = b"\r\n\r\n\x00\r\nQUIT\n"
-_V2_FIXED: Final = 16
 
 
 class HttpResponse(NamedTuple):
@@ -135,21 +131,13 @@ async def _read_head(reader: asyncio.StreamReader) -> bytes | None:
 def skip_proxy(buffer: bytes) -> int | None:
     """The start of the request after a PROXY header; 0 without a header, None if more bytes are needed.
     Raises BadRequest for an invalid header."""
-    if buffer.startswith(_V2):
-        if len(buffer) < _V2_FIXED:
-            return None
-        end = _V2_FIXED + int.from_bytes(buffer[14:16], "big")
-        if end > MAX_REQUEST:
-            raise BadRequest
-        return end if len(buffer) >= end else None
-    if buffer.startswith(_V1):
-        line = buffer.find(b"\r\n", 0, _V1_MAX)
-        if line >= 0:
-            return line + 2
-        if len(buffer) >= _V1_MAX:
-            raise BadRequest
-        return None
-    return None if _V2.startswith(buffer) or _V1.startswith(buffer) else 0
+    if not proxy.begins(buffer):
+        return 0
+    try:
+        header = proxy.parse(buffer)
+    except proxy.BadHeader as error:
+        raise BadRequest from error
+    return None if header is None else header.length
 
 
 def parse_head(head: bytes) -> tuple[str, str]:

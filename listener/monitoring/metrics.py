@@ -7,25 +7,27 @@ read and a write.
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from threading import Lock
 from typing import Any, Final
 
+from functions.delivery.events import Status
 from listener.api.decision import Phase, Verdict
 from listener.monitoring import families as f
-from listener.monitoring.board import Board, Region
-from listener.monitoring.events import Observer, OutputStatus, Stage
+from listener.monitoring.board import SharedMetrics, WorkerMetrics
+from listener.monitoring.events import Events, Stage
 
 _BUCKETS: Final = f.SECONDS
 _ABOVE: Final = len(_BUCKETS)  # index of the bucket above the last bound
 _SUM: Final = _ABOVE + 1
 
 
-class _Places(dict[Any, int]):
+class _SeriesIndex(dict[Any, int]):
     """Label value (a tuple if there are several) to the start of the series' values."""
 
-    def __init__(self, region: Region, family: f.Family, lock: Lock) -> None:
+    def __init__(self, region: WorkerMetrics, family: f.Family, lock: Lock) -> None:
         self._region = region
         self._family = family
         self._lock = lock
@@ -46,9 +48,9 @@ class _Pairs(dict[tuple[Any, ...], tuple[int, int]]):
 
     def __init__(
         self,
-        counts: _Places,
+        counts: _SeriesIndex,
         count: Callable[..., tuple[str, ...]],
-        times: _Places,
+        times: _SeriesIndex,
         time: Callable[..., Any],
     ) -> None:
         self._counts, self._count = counts, count
@@ -59,7 +61,7 @@ class _Pairs(dict[tuple[Any, ...], tuple[int, int]]):
         return pair
 
 
-class Metrics(Observer):
+class Metrics(Events):
     """Counts into one worker's region of the board."""
 
     __slots__ = (
@@ -90,13 +92,13 @@ class Metrics(Observer):
         "_verdicts",
     )
 
-    def __init__(self, board: Board, worker: int = 0) -> None:
-        region = board.regions[worker]
+    def __init__(self, shared_metrics: SharedMetrics, worker: int = 0) -> None:
+        region = shared_metrics.regions[worker]
         left = region.claim()
         self._values = region.values
         self._lock = Lock()
         registry = Lock()
-        at = {family: _Places(region, family, registry) for family in f.FAMILIES}
+        at = {family: _SeriesIndex(region, family, registry) for family in f.FAMILIES}
         for series in left:
             key = series.labels[0] if len(series.labels) == 1 else series.labels
             at[series.family][key] = series.start
@@ -209,7 +211,7 @@ class Metrics(Observer):
     def spool_error(self) -> None:
         self._values[self._spool_errors] += 1
 
-    def output_done(self, flow: str, output: str, status: OutputStatus, seconds: float) -> None:
+    def output_done(self, flow: str, output: str, status: Status, seconds: float) -> None:
         values = self._values
         place, start = self._attempts[flow, output, status]
         with self._lock:
@@ -234,7 +236,8 @@ class Metrics(Observer):
 
     def backlog(self, oldest: float | None, unfinished: int, dead: int) -> None:
         values = self._values
-        values[self._oldest] = oldest or 0.0
+        # A Unix time, so that what is shown goes on growing until the next sweep.
+        values[self._oldest] = 0.0 if oldest is None else time.time() - oldest
         values[self._unfinished] = unfinished
         values[self._dead] = dead
 

@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Coroutine
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from functions.errors import ConfigError
-from listener.monitoring.events import NULL, Observer
+from listener.monitoring.events import NULL, Events
 
 if TYPE_CHECKING:
     from listener.config.relay import RelayConfig
     from listener.monitoring.health import HealthAt, MetricsAt
-    from listener.monitoring.heartbeat import Beat
+    from listener.monitoring.heartbeat import WorkerHealth
 
 
 class Probes:
@@ -26,19 +26,19 @@ class Probes:
         self._config = config
         if (at := config.health_endpoint) is not None:
             from listener.monitoring.health import HealthAt
-            from listener.monitoring.heartbeat import Heartbeat
+            from listener.monitoring.heartbeat import HealthTable
 
-            self._heartbeat = Heartbeat.create(workers)
-            self._health = HealthAt(at.bind, at.port, self._heartbeat.look)
+            self._health_table = HealthTable.create(workers)
+            self._health = HealthAt(at.bind, at.port, self._health_table.status)
         prometheus = config.prometheus
         if prometheus is not None and (at := config.metrics_endpoint) is not None:
-            from listener.monitoring.board import Board
+            from listener.monitoring.board import SharedMetrics
             from listener.monitoring.exposition import Exposition
             from listener.monitoring.health import MetricsAt
 
-            self._board = Board.create(workers)
+            self._shared_metrics = SharedMetrics.create(workers)
             shown = Exposition(
-                self._board, prometheus.default_labels, process_metrics=prometheus.node_metrics
+                self._shared_metrics, prometheus.default_labels, process_metrics=prometheus.node_metrics
             )
             self._metrics = MetricsAt(at.bind, at.port, prometheus.url, shown)
 
@@ -47,24 +47,24 @@ class Probes:
         """True if there is anything to serve."""
         return self._health is not None or self._metrics is not None
 
-    def observer(self, worker: int) -> Observer:
+    def observer(self, worker: int) -> Events:
         """The observer of one worker; called in that worker."""
         if self._metrics is None:
             return NULL
         from listener.monitoring.metrics import Metrics
 
-        made = Metrics(self._board, worker)
+        made = Metrics(self._shared_metrics, worker)
         expect(made, self._config)
         return made
 
     def expect(self, worker: int) -> None:
         """A worker is being started."""
         if self._health is not None:
-            self._heartbeat.expect(worker)
+            self._health_table.expect(worker)
 
-    def beat(self, worker: int) -> Beat | None:
+    def worker_health(self, worker: int) -> WorkerHealth | None:
         """One worker's heartbeat."""
-        return None if self._health is None else self._heartbeat.beat(worker)
+        return None if self._health is None else self._health_table.worker_health(worker)
 
     @contextlib.asynccontextmanager
     async def served(self) -> AsyncIterator[None]:
@@ -93,10 +93,10 @@ class Probes:
             return None
         from listener.monitoring.health import tell
 
-        return tell(self._health.look, health.log_interval / 1000)
+        return tell(self._health.status, health.log_interval / 1000)
 
 
-def expect(observer: Observer, config: RelayConfig) -> None:
+def expect(observer: Events, config: RelayConfig) -> None:
     """Set every series of a configuration to 0 before its first event."""
     outputs = {name: [label for label, _ in flow.labelled()] for name, flow in config.flows.items()}
     observer.expect([one.name for one in config.resolved_listeners()], outputs)

@@ -3,19 +3,18 @@ delivers the parts of the missing ones."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
 
-if TYPE_CHECKING:
-    from functions.delivery.events import Observer
+from functions.delivery.events import DeliveryEvents
 
 Held = tuple[float | None, int, int]
-"""Unix time of the oldest unfinished mail, unfinished mails, dead records."""
+"""Unix time at which the oldest unfinished mail came, unfinished mails, dead records."""
 
 
 class Backlogs:
     """Adds up the figures of the parts of one process."""
 
-    def __init__(self, observer: Observer) -> None:
+    def __init__(self, observer: DeliveryEvents) -> None:
         self._observer = observer
         self._held: dict[PartObserver, Held] = {}
 
@@ -28,21 +27,18 @@ class Backlogs:
         self._held[part] = held
         every = self._held.values()
         oldest = min((one[0] for one in every if one[0] is not None), default=None)
-        self._observer.backlog(oldest, sum(one[1] for one in every), sum(one[2] for one in every))
+        age = None if oldest is None else time.time() - oldest
+        self._observer.backlog(age, sum(one[1] for one in every), sum(one[2] for one in every))
 
 
-class PartObserver:
-    """`functions.delivery.events.Observer` for one part: it passes on every event except the backlog."""
+class PartObserver(DeliveryEvents):
+    """The observer of one part: every event but the backlog goes straight on."""
 
-    def __init__(self, all_parts: Backlogs, observer: Observer) -> None:
+    def __init__(self, all_parts: Backlogs, observer: DeliveryEvents) -> None:
         self._all_parts = all_parts
-        self.output_done = observer.output_done
-        self.retry = observer.retry
-        self.dead_letter = observer.dead_letter
-        self.in_doubt = observer.in_doubt
-        self.spool_stored = observer.spool_stored
-        self.spool_error = observer.spool_error
+        names = [name for name in vars(DeliveryEvents) if name[0] != "_" and name != "backlog"]
+        vars(self).update({name: getattr(observer, name) for name in names})
 
     def backlog(self, oldest: float | None, unfinished: int, dead: int) -> None:
-        """The figures of this part."""
-        self._all_parts.tell(self, (oldest, unfinished, dead))
+        came = None if oldest is None else time.time() - oldest
+        self._all_parts.tell(self, (came, unfinished, dead))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,12 +13,12 @@ from typing import TYPE_CHECKING
 from functions.delivery.build import RunElsewhere
 from functions.delivery.engine import Delivery, Output
 from functions.errors import ConfigError
-from functions.local.archive import Keeper
+from functions.local.archive import Archive
 from functions.local.layout import Part, parts
 from functions.local.messages import Settings
 from functions.local.service import LocalDelivery
 from functions.message.headers import HeaderEdits, Predicate
-from functions.options.secrets import SecretResolver
+from functions.options.secrets import Runtime, SecretResolver
 from functions.options.spool import DEFAULT_FOLDER
 from functions.processors.context import BuildContext as OutputContext
 from functions.processors.registry import build_processor
@@ -28,31 +27,14 @@ from listener.api.filter import Filter
 from listener.filters.registry import build_filter
 from listener.flows.flow import Flow, Flows
 from listener.intake.spool import PROBE
-from listener.monitoring.events import NULL, Observer
+from listener.monitoring.events import NULL, Events
 
 if TYPE_CHECKING:
     from functions.bucket.in_process import BucketDelivery, Waits
-    from functions.delivery.events import Observer as DeliveryObserver
+    from functions.delivery.events import DeliveryEvents
     from listener.config.relay import RelayConfig
     from listener.config.smtp import SmtpOptions
     from listener.intake.bucket_spool import BucketSpool
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """A process's surroundings: its working folder (absolute) and environment."""
-
-    folder: Path
-    environ: Mapping[str, str]
-
-    @classmethod
-    def here(cls) -> Surroundings:
-        """The surroundings of this process."""
-        return cls(Path.cwd(), dict(os.environ))
-
-    def resolver(self) -> SecretResolver:
-        """Resolves this process's secrets."""
-        return SecretResolver(self.folder, self.environ)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +56,7 @@ class Filters:
     behind its references and the files that filters have read.
     """
 
-    def __init__(self, config: RelayConfig, around: Surroundings) -> None:
+    def __init__(self, config: RelayConfig, around: Runtime) -> None:
         secrets = _Noted(around.folder, around.environ)
         context = FilterContext(around.folder, around.environ, secrets, config.filter_timeout / 1000)
         self._flows: list[Flow] = []
@@ -87,7 +69,7 @@ class Filters:
         read = [config.digest, *(each.fingerprint() for each in self.all)]
         self.fingerprint = hashlib.sha256(b"".join([*secrets.digests, *map(str.encode, read)])).hexdigest()
 
-    def flows(self, options: SmtpOptions, observer: Observer) -> Flows:
+    def flows(self, options: SmtpOptions, observer: Events) -> Flows:
         """The flows under one listener's options."""
         return Flows(
             self._flows,
@@ -96,14 +78,14 @@ class Filters:
             auth_required_message=options.auth_required_message,
             auth_lifted=options.auth_disabled,
             partial_accept=options.partial_accept,
-            observer=None if observer is NULL else observer,
+            on_answer=None if observer is NULL else observer.filter_verdict,
         )
 
     def removals(self, hostname: str) -> list[tuple[str, Predicate]]:
         """Fields that clients must not send, by the filters that write them."""
         return [entry for each in self.all for entry in each.removals(hostname)]
 
-    def observe(self, observer: Observer) -> None:
+    def observe(self, observer: Events) -> None:
         """Connect the filters that count with the observer."""
         for each in self.all:
             each.observe(observer)
@@ -127,13 +109,10 @@ def header_edits(config: RelayConfig, filters: Filters, hostname: str) -> Header
         raise ConfigError(f"{config.source}: mailHeaders", str(error)) from error
 
 
-def build_delivery(
-    config: RelayConfig, around: Surroundings, *, staging: Path | None, durable: bool
-) -> Delivery:
+def build_delivery(config: RelayConfig, around: Runtime, *, staging: Path | None, durable: bool) -> Delivery:
     """The outputs of every flow; with mode `events` a placeholder that leaves mail in the spool. Raises
     ConfigError."""
-    resolver = around.resolver()
-    context = OutputContext(around.folder, durable, staging, resolver)
+    context = OutputContext(around.folder, around.environ, around.secrets, durable, staging)
     if config.mode == "events":
         flows = {name: [Output("events", "events", RunElsewhere())] for name in config.flows}
     else:
@@ -149,7 +128,7 @@ def build_delivery(
     )
 
 
-def spool_folder(config: RelayConfig, around: Surroundings) -> Path:
+def spool_folder(config: RelayConfig, around: Runtime) -> Path:
     """The folder of a `file://` spool, absolute."""
     return around.folder / config.spool.url.removeprefix("file://")
 
@@ -159,9 +138,7 @@ def min_free_space(config: RelayConfig) -> int:
     return max(one.options.min_free_space for one in config.resolved_listeners())
 
 
-def build_local(
-    config: RelayConfig, around: Surroundings, part: Part, observer: DeliveryObserver
-) -> LocalDelivery:
+def build_local(config: RelayConfig, around: Runtime, part: Part, observer: DeliveryEvents) -> LocalDelivery:
     """In-process delivery of one part of the local spool."""
     settings = delivery_settings(config, around)
     # Outputs choose the place of their temporaries at once, so the staging folder must exist.
@@ -170,12 +147,12 @@ def build_local(
     return LocalDelivery(part, delivery, settings, observer)
 
 
-def clear_traces(config: RelayConfig, around: Surroundings) -> None:
+def clear_traces(config: RelayConfig, around: Runtime) -> None:
     """Remove the temporaries of `file` outputs that a crash left, and probes. Call this only before the
     first delivery."""
     from functions.processors.file.cleanup import remove_traces
 
-    owed: set[str] = set()
+    task: set[str] = set()
     spool = spool_folder(config, around)
     for probe in spool.glob(f"{PROBE}*"):
         with suppress(OSError):
@@ -186,18 +163,18 @@ def clear_traces(config: RelayConfig, around: Surroundings) -> None:
         if part.trust.lost:
             # Its unfinished mails are known only after it is rebuilt; the next start cleans up.
             return
-        owed |= part.ids()
+        task |= part.ids()
     kept = {output.file_folder for flow in config.flows.values() for output in flow.outputs} - {None}
     folders = {around.folder / str(each) for each in kept} | {part.staging for part in found}
     for folder in folders:
-        remove_traces(folder, owed.__contains__)
+        remove_traces(folder, task.__contains__)
 
 
-def delivery_settings(config: RelayConfig, around: Surroundings) -> Settings:
+def delivery_settings(config: RelayConfig, around: Runtime) -> Settings:
     """The settings of in-process delivery."""
     options = config.delivery
     durable = config.spool.durability == "fsync"
-    keep = Keeper(config.cache_path, around.folder, durable=durable).keep if config.keep_cache else None
+    keep = Archive(config.cache_path, around.folder, durable=durable).keep if config.keep_cache else None
     return Settings(
         durable=durable,
         wait=options.wait / 1000,
@@ -208,24 +185,24 @@ def delivery_settings(config: RelayConfig, around: Surroundings) -> Settings:
     )
 
 
-def build_from_bucket(config: RelayConfig, around: Surroundings) -> tuple[Delivery, Waits]:
+def build_from_bucket(config: RelayConfig, around: Runtime) -> tuple[Delivery, Waits]:
     """The outputs of every flow and the waits between attempts, for delivery out of a bucket in this
     process. Raises ConfigError."""
     from functions.bucket.in_process import Waits
     from functions.delivery.build import build_now
 
-    context = OutputContext(around.folder, durable=True, staging=None, resolve_secret=around.resolver())
+    context = OutputContext(around.folder, around.environ, around.secrets)
     retry = config.delivery.retry
     return build_now(config, context), Waits(retry.first / 1000, retry.max / 1000)
 
 
-def deliver_bucket(config: RelayConfig, around: Surroundings, observer: Observer) -> BucketDelivery:
+def deliver_bucket(config: RelayConfig, around: Runtime, observer: Events) -> BucketDelivery:
     """In-process delivery out of a bucket, not started yet. Raises ConfigError."""
-    from functions.bucket.in_process import BucketDelivery, open_home
+    from functions.bucket.in_process import BucketDelivery, open_runner
 
     delivery, waits = build_from_bucket(config, around)
     try:
-        home = open_home(config, delivery, around.folder, around.environ, observer)
+        home = open_runner(config, delivery, around.folder, around.environ, observer)
     except ConfigError as error:
         if error.where not in ("delivery.mode", "spool.url"):
             raise
@@ -235,17 +212,17 @@ def deliver_bucket(config: RelayConfig, around: Surroundings, observer: Observer
 
 def open_bucket_spool(
     config: RelayConfig,
-    around: Surroundings,
-    observer: Observer,
-    ring: Callable[[Sequence[str]], None] | None = None,
+    around: Runtime,
+    observer: Events,
+    notify: Callable[[Sequence[str]], None] | None = None,
 ) -> BucketSpool:
-    """The spool of a bucket; `ring` is called with each mail's key. Raises ConfigError."""
+    """The spool of a bucket; `notify` is called with each mail's key. Raises ConfigError."""
     from listener.intake.bucket_spool import BucketSpool
     from listener.intake.capture_folder import CaptureFolder
     from listener.intake.object_store import open_object_store
 
     spool = config.spool
-    store = open_object_store(spool, around.environ, around.resolver())
+    store = open_object_store(spool, around.environ, around.secrets)
     parent = around.folder / config.cache_path.partition("${")[0].rpartition("/")[0] / DEFAULT_FOLDER
     return BucketSpool(
         store,
@@ -255,7 +232,7 @@ def open_bucket_spool(
         budget=spool.bytes_in_flight,
         patience=2 * spool.timeout / 1000,
         min_free=min_free_space(config),
-        ring=ring,
+        notify=notify,
     )
 
 

@@ -22,7 +22,7 @@ class SharedCounters:
 
     @classmethod
     def create(cls, workers: int) -> SharedCounters:
-        return cls(SharedMemory.create(8 * _ROW * workers), workers)
+        return cls(SharedMemory(8 * _ROW * workers), workers)
 
     def forget(self, index: int) -> None:
         """A worker is gone, and its connections with it."""

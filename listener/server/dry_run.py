@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from functions.errors import ConfigError
-from listener.config.secret_places import placed
+from functions.options.secrets import Runtime
+from listener.config.secret_places import locate_secret_errors
 from listener.logs import setup as observe
 from listener.monitoring.events import NULL
 from listener.server import build
@@ -24,7 +25,6 @@ from listener.smtp.connection_limits import LocalCounters
 
 if TYPE_CHECKING:
     from listener.config.relay import RelayConfig
-    from listener.server.build import Surroundings
 
 log = logging.getLogger("smtp_relay.server")
 
@@ -40,7 +40,7 @@ class _NoSpool:
     capture_folder = Path(os.devnull)
 
 
-def can_be_carried_out(config: RelayConfig, around: Surroundings) -> bool:
+def try_config(config: RelayConfig, around: Runtime) -> bool:
     """True if a worker could serve this configuration; the reason against it is logged. For a parent
     without threads: it forks, and waits."""
     pid = os.fork()
@@ -63,12 +63,12 @@ def can_be_carried_out(config: RelayConfig, around: Surroundings) -> bool:
         time.sleep(_LOOK_EVERY)
 
 
-def _attempt(config: RelayConfig, around: Surroundings) -> int:
+def _attempt(config: RelayConfig, around: Runtime) -> int:
     # The parent's handlers would speak to its workers, so they are replaced.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with placed(config):
+        with locate_secret_errors(config):
             asyncio.run(_carry_out(config, around))
     except ConfigError as mistake:
         log.error("the configuration was not used: %s", mistake)
@@ -81,7 +81,7 @@ def _attempt(config: RelayConfig, around: Surroundings) -> int:
     return 1
 
 
-async def _carry_out(config: RelayConfig, around: Surroundings) -> None:
+async def _carry_out(config: RelayConfig, around: Runtime) -> None:
     """Make everything that a worker makes of a configuration. Raises ConfigError."""
     spool: Any = _NoSpool()
     generation = Generation(config, around, spool, LocalCounters(), NULL, asyncio.get_running_loop())

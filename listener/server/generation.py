@@ -16,12 +16,13 @@ from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from functions.options.secrets import Runtime
 from listener.intake.accept import Acceptor
 from listener.intake.refusals import Refusals
 from listener.intake.stamp import Intake
-from listener.mailauth.dns.iprev import Names, system_resolver
+from listener.mailauth.dns.iprev import ReverseNames, system_resolver
 from listener.server import build
-from listener.server.build import Filters, Surroundings
+from listener.server.build import Filters
 from listener.smtp.commands import verbs_of
 from listener.smtp.connection_limits import ConnectionLimits, Counters
 from listener.smtp.endpoint import Endpoint
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from listener.config.listeners import Listener
     from listener.config.relay import RelayConfig
     from listener.intake.spool import Spool
-    from listener.monitoring.events import Observer
+    from listener.monitoring.events import Events
 
 log = logging.getLogger("smtp_relay.server")
 
@@ -51,10 +52,10 @@ class Generation:
     def __init__(
         self,
         config: RelayConfig,
-        around: Surroundings,
+        around: Runtime,
         spool: Spool,
         counters: Counters,
-        observer: Observer,
+        observer: Events,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.config = config
@@ -65,7 +66,7 @@ class Generation:
         self._around = around
         self._filters = Filters(config, around)
         self._filters.observe(observer)
-        self._names = Names(system_resolver)
+        self._names = ReverseNames(system_resolver)
         self._watching: list[asyncio.Task[None]] = []
         self._told = -math.inf
         self.endpoints = {listener.name: self._endpoint(listener) for listener in config.resolved_listeners()}
@@ -166,7 +167,7 @@ class Generation:
         if not tls.wanted(listener.options):
             return None
         where = f"listeners.{listener.name}" if self.config.listeners else "options"
-        return ServerTls(listener.options, hostname, self._around.resolver(), where)
+        return ServerTls(listener.options, hostname, self._around.secrets, where)
 
     def _tell_certificates(self) -> None:
         for endpoint in self.endpoints.values():

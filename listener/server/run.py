@@ -10,13 +10,13 @@ import sys
 from collections.abc import Callable
 
 from functions.local.layout import Lock
+from functions.options.secrets import Runtime
 from listener.checks.finding import Setting
 from listener.checks.report import start_warnings
 from listener.config.relay import RelayConfig
 from listener.logs import setup as logs
 from listener.monitoring.probes import Probes
 from listener.server import build
-from listener.server.build import Surroundings
 from listener.server.sockets import announce, bind
 from listener.server.worker import Reload, Server, SharedParts, event_loop, make_room, worker_count
 from listener.smtp.connection_limits import LocalCounters
@@ -33,14 +33,14 @@ def run(config: RelayConfig, reload: Reload | None = None) -> int:
         # A SIGHUP waits until it can be answered, because even this early it asks for a reload and
         # not for the end.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-    around = Surroundings.here()
+    around = Runtime.here()
     logs.configure(config.log_outputs, folder=around.folder, environ=around.environ)
     workers = worker_count(config)
     sockets = [
         (listener, bind(listener.bind, listener.port, shared=workers > 1))
         for listener in config.resolved_listeners()
     ]
-    for finding in start_warnings(config, Setting(around.folder, around.environ)):
+    for finding in start_warnings(config, Setting.of(around.folder, around.environ)):
         log.warning("%s: %s", finding.where or config.source, finding.text)
     make_room(config)
     lock = None if config.spool.in_bucket else Lock(build.spool_folder(config, around))
@@ -50,7 +50,7 @@ def run(config: RelayConfig, reload: Reload | None = None) -> int:
             build.clear_traces(config, around)
         probes = Probes(config, workers)
         if workers == 1:
-            shared = SharedParts(LocalCounters(), probes.observer(0), probes.beat(0))
+            shared = SharedParts(LocalCounters(), probes.observer(0), probes.worker_health(0))
             server = Server(config, around, sockets, shared=shared, reload=reload)
             with asyncio.Runner(loop_factory=event_loop) as runner:
                 runner.run(_alone(server, probes, lambda: announce(sockets)))

@@ -16,12 +16,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from functions.errors import ConfigError
+from functions.options.secrets import Runtime
 from listener.logs import setup as observe
 from listener.monitoring.probes import Probes
 from listener.server import build
-from listener.server.build import Surroundings
 from listener.server.counters import SharedCounters
-from listener.server.dry_run import can_be_carried_out
+from listener.server.dry_run import try_config
 from listener.server.sockets import Sockets, announce, bind, close_all, reuseport_socket
 from listener.server.worker import (
     Reload,
@@ -59,7 +59,7 @@ class Supervisor:
     def __init__(
         self,
         config: RelayConfig,
-        around: Surroundings,
+        around: Runtime,
         sockets: Sequence[tuple[Listener, Sockets]],
         workers: int,
         probes: Probes,
@@ -160,7 +160,9 @@ class Supervisor:
             (listener, [one for sock in sockets for one in reuseport_socket(sock)])
             for listener, sockets in self._sockets
         ]
-        shared = SharedParts(self._counters.of(index), self._probes.observer(index), self._probes.beat(index))
+        shared = SharedParts(
+            self._counters.of(index), self._probes.observer(index), self._probes.worker_health(index)
+        )
         server = Server(self._config, self._around, own, index=index, shared=shared, reload=self._reload)
         ready: Callable[[], None] = _nothing
         if index == 0:
@@ -212,7 +214,7 @@ class Supervisor:
         try:
             for address in wanted.keys() - held.keys():
                 fresh[address] = bind(*address, shared=True)
-            taken = can_be_carried_out(config, self._around)
+            taken = try_config(config, self._around)
         finally:
             if not taken:
                 close_all(fresh.values())
@@ -239,7 +241,7 @@ class Supervisor:
 
 def supervise(
     config: RelayConfig,
-    around: Surroundings,
+    around: Runtime,
     sockets: Sequence[tuple[Listener, Sockets]],
     workers: int,
     probes: Probes,

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any, Final
 from functions.errors import ConfigError
 from functions.local.layout import Part, parts
 from functions.local.service import LocalDelivery
-from listener.config.secret_places import placed
+from functions.options.secrets import Runtime
+from listener.config.secret_places import locate_secret_errors
 from listener.intake.spool import LocalSpool, Spool
 from listener.logs import setup as observe
-from listener.monitoring.events import NULL, Observer
+from listener.monitoring.events import NULL, Events
 from listener.monitoring.probes import expect
 from listener.server import build
 from listener.server import file_limit as descriptors
 from listener.server.backlog import Backlogs
-from listener.server.build import Surroundings
 from listener.server.generation import Generation
 from listener.server.sockets import Sockets, bind, close_all
 from listener.smtp.connection.machine import Connection
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from functions.delivery.engine import Delivery
     from listener.config.listeners import Listener
     from listener.config.relay import RelayConfig
-    from listener.monitoring.heartbeat import Beat
+    from listener.monitoring.heartbeat import WorkerHealth
 
 log = logging.getLogger("smtp_relay.server")
 
@@ -49,8 +49,8 @@ class SharedParts:
     """The objects that the processes of one server share."""
 
     counters: Counters = field(default_factory=LocalCounters)
-    observer: Observer = NULL
-    beat: Beat | None = None
+    observer: Events = NULL
+    worker_health: WorkerHealth | None = None
 
 
 class Server:
@@ -59,7 +59,7 @@ class Server:
     def __init__(
         self,
         config: RelayConfig,
-        around: Surroundings,
+        around: Runtime,
         sockets: Sequence[tuple[Listener, Sockets]],
         *,
         index: int = 0,
@@ -91,7 +91,7 @@ class Server:
         Raises ConfigError if the configuration cannot be put to work.
         """
         loop = asyncio.get_running_loop()
-        with placed(self._config):
+        with locate_secret_errors(self._config):
             self._spool = self._open_spool()
             self._current = self._make(self._config, loop)
             await self._current.start()
@@ -104,17 +104,17 @@ class Server:
         if self._reload is not None:
             loop.add_signal_handler(signal.SIGHUP, lambda: tasks.add(loop.create_task(self._read_again())))
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
-        beat = self._shared.beat
-        if beat is not None:
-            tasks.add(loop.create_task(beat.run(self._spool.probe)))
-            beat.accepting()
+        worker_health = self._shared.worker_health
+        if worker_health is not None:
+            tasks.add(loop.create_task(worker_health.run(self._spool.probe)))
+            worker_health.accepting()
         # Start-up objects move to the permanent generation, because the collector need not look at
         # them again.
         gc.freeze()
         ready()
         await self._stop.wait()
-        if beat is not None:
-            beat.draining()
+        if worker_health is not None:
+            worker_health.draining()
         await self._drain()
         for task in tasks:
             task.cancel()
@@ -159,14 +159,14 @@ class Server:
         if config.mode == "events":
             return build.open_bucket_spool(config, self._around, observer)
         self._bucket = build.deliver_bucket(config, self._around, observer)
-        spool = build.open_bucket_spool(config, self._around, observer, self._bucket.ring)
+        spool = build.open_bucket_spool(config, self._around, observer, self._bucket.notify)
         self._bucket.start(sweeps=self._index == 0)
         return spool
 
     def _deliver(self, part: Part) -> LocalDelivery:
         delivery = build.build_local(self._config, self._around, part, self._backlogs.part())
-        if self._shared.beat is not None:
-            delivery.health_changed = self._shared.beat.ask
+        if self._shared.worker_health is not None:
+            delivery.health_changed = self._shared.worker_health.ask
         delivery.start()
         self._deliveries.append(delivery)
         return delivery
@@ -199,7 +199,7 @@ class Server:
         try:
             async with self._reloading:
                 config = await asyncio.to_thread(self._reload)
-                with placed(config):
+                with locate_secret_errors(config):
                     await self._replace(config)
         except ConfigError as mistake:
             log.error("the configuration was not used: %s", mistake)

@@ -23,7 +23,7 @@ FEW_DOTS: Final = 8
 
 
 class Flaw(Enum):
-    """What is wrong with the octets of a mail."""
+    """What is wrong with the bytes of a mail."""
 
     NUL = NUL_REFUSED
     BARE = BARE_REFUSED
@@ -31,7 +31,7 @@ class Flaw(Enum):
 
 
 class DataReader:
-    """Turns the octets after DATA's 354 into the mail's octets, chunk by chunk.
+    """Turns the bytes after DATA's 354 into the mail's bytes, chunk by chunk.
 
     What comes out has every stuffed dot removed and, in the "normalize" mode, only CRLF line
     ends: a bare LF becomes CRLF and a bare CR a space. Only CRLF.CRLF as sent ends the mail, so
@@ -55,7 +55,7 @@ class DataReader:
         """What came after the end of the mail; None until it is reached."""
 
     def feed(self, chunk: bytes) -> bytes:
-        """Take one chunk in and give the mail's octets that are certain by now.
+        """Take one chunk in and give the mail's bytes that are certain by now.
 
         Sets `rest` when the end was reached; feeding more after that is an error.
         """
@@ -91,13 +91,13 @@ class DataReader:
             if self._refuse_bare:
                 self.flaw = self.flaw or Flaw.BARE
             # Three passes at the speed of C: an expression's matches would cost a hundred times
-            # their octets, which a mail of nothing but CRs could make many.
+            # their bytes, which a mail of nothing but CRs could make many.
             piece = piece.replace(b"\r\n", b"\n").replace(b"\r", b" ").replace(b"\n", b"\r\n")
         self._measure(piece)
         return piece
 
     def _measure(self, piece: bytes) -> None:
-        """Look for a line longer than allowed: one backward search for each `max_line` octets."""
+        """Look for a line longer than allowed: one backward search for each `max_line` bytes."""
         size = len(piece)
         limit = self._max_line
         if self._column + size <= limit:
@@ -119,7 +119,7 @@ class DataReader:
 
 def _first_dot(data: bytes) -> int:
     """Where the first line that starts with a dot begins, its CRLF before it; -1 without one. One
-    octet is searched for much faster than three: a few dots are looked at one by one (base64 has
+    byte is searched for much faster than three: a few dots are looked at one by one (base64 has
     none)."""
     at = -1
     for _ in range(FEW_DOTS):
@@ -132,7 +132,7 @@ def _first_dot(data: bytes) -> int:
 
 
 def _held_back(data: bytes) -> int:
-    """How many octets at the end must wait for the next chunk to be understood."""
+    """How many bytes at the end must wait for the next chunk to be understood."""
     if data.endswith(b"\n"):
         # A CRLF waits because a dot may follow it.
         return 2 if data.endswith(b"\r\n") else 0

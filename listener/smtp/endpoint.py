@@ -13,7 +13,7 @@ from listener.config.peers import trusted
 from listener.config.smtp import SmtpOptions
 from listener.flows.flow import Flows
 from listener.intake.accept import Acceptor
-from listener.mailauth.dns.iprev import Names
+from listener.mailauth.dns.iprev import ReverseNames
 from listener.smtp.connection_limits import ConnectionLimits
 from listener.smtp.ehlo import Ehlo, offered_mechanisms
 from listener.smtp.replies import (
@@ -140,7 +140,7 @@ class Endpoint:
         verbs: Mapping[str, Verb],
         hostname: str,
         tls: ServerTls | None = None,
-        names: Names | None = None,
+        names: ReverseNames | None = None,
     ) -> None:
         options = listener.options
         self.options = options

@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from listener.api.decision import Reply
-from listener.flows.wording import one_line
+from listener.flows.wording import reply_text
+from listener.proxy import BadHeader, canonical
 from listener.smtp.address import decode_xtext
 from listener.smtp.connection.machine import Connection
 from listener.smtp.ehlo import XCLIENT_NAMES, XFORWARD_NAMES
-from listener.smtp.proxy import BadHeader, canonical
 from listener.smtp.replies import IN_MAIL, NO_ATTRIBUTE, NOT_TRUSTED, OK
 
 UNKNOWN: Final = frozenset({"[UNAVAILABLE]", "[TEMPUNAVAIL]"})
@@ -33,7 +33,7 @@ class BadAttribute(ValueError):
 
 def bad_attribute(verb: str, bad: BadAttribute) -> Reply:
     """What is wrong with the attributes of a command, in printable ASCII whatever came in."""
-    return Reply(501, "5.5.4", f"Bad {verb} attribute: {one_line(str(bad)[:40])}")
+    return Reply(501, "5.5.4", f"Bad {verb} attribute: {reply_text(str(bad)[:40])}")
 
 
 def attributes(argument: str, names: tuple[str, ...]) -> dict[str, str | None]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.faults.campaign.episodes import PLANS, Summary, episode, gentle_episode
-from tests.faults.campaign.house import may_mount
+from tests.faults.campaign.relay_under_test import may_mount
 
 EPISODE = 20  # rounds
 LEAST = 5
@@ -58,7 +58,7 @@ def add(total: Summary, one: Summary) -> None:
     """Sum up."""
     total.rounds += one.rounds
     total.found.add(one.found)
-    total.blows.update(one.blows)
+    total.faults.update(one.faults)
     total.struck.update(one.struck)
     total.codes.update(one.codes)
     total.struck.update(one.struck)

@@ -20,10 +20,10 @@ import pytest
 from tests.faults.campaign import spoiling
 from tests.faults.campaign.clients import busy
 from tests.faults.campaign.clouds.audit import audit
-from tests.faults.campaign.clouds.blows import play
+from tests.faults.campaign.clouds.faults import play
 from tests.faults.campaign.clouds.site import Site, running
 from tests.faults.campaign.episodes import Say, Summary
-from tests.faults.campaign.letters import Book
+from tests.faults.campaign.numbered_mails import Book
 from tests.faults.run import LEAST, add, say
 
 CLIENTS: Final = 4
@@ -49,13 +49,13 @@ def episode(
     say(f"episode {seed!r}: onDoubt {on_doubt}")
     with make(folder, seed, on_doubt) as made, running(made) as ports:
         with busy(book, ports, CLIENTS, seed):
-            summary.blows.update(play(made, book, rounds, mails, random.Random(seed), say))
-        made.fair_weather()
-        say(f"  fair weather: {len(made.owed())} mails are owed")
+            summary.faults.update(play(made, book, rounds, mails, random.Random(seed), say))
+        made.all_well()
+        say(f"  all dependencies work: {len(made.waiting())} mails are owed")
         made.finish()
         summary.found = audit(made, book)
         summary.struck.update(made.struck)
-        missed = [name for name in spoiling.CLOUDS if summary.blows[name] and not made.struck[name]]
+        missed = [name for name in spoiling.CLOUDS if summary.faults[name] and not made.struck[name]]
         summary.found.other += [f"the blow {name!r} hit nothing" for name in missed]
         assert made.relay.stop() == 0
         reasons = {name: made.repeating[name] for name in summary.found.copies}

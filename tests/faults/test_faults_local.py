@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.campaign.episodes import PLANS, episode, gentle_episode
-from tests.faults.campaign.house import may_mount
+from tests.faults.campaign.relay_under_test import may_mount
 
 pytestmark = pytest.mark.slow
 

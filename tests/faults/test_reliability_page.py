@@ -8,22 +8,22 @@ from typing import Final
 
 import pytest
 
-from tests.faults.campaign import blows, clients, house, weather
-from tests.faults.campaign.clouds import blows as cloud_blows
-from tests.faults.campaign.clouds.proxy import MOODS
+from tests.faults.campaign import clients, dependencies, faults, relay_under_test
+from tests.faults.campaign.clouds import faults as cloud_faults
+from tests.faults.campaign.clouds.proxy import BEHAVIOURS
 from tests.support.servers.relay import ROOT
 
 PAGE: Final = (ROOT / "docs" / "reliability.md").read_text()
 
 LOCAL: Final = {
-    *blows.BLOWS,
-    *weather.NextHop.MOODS,
-    *weather.Judge.MOODS,
-    *weather.ZONES,
+    *faults.FAULTS,
+    *dependencies.NextHop.BEHAVIOURS,
+    *dependencies.FilterServer.BEHAVIOURS,
+    *dependencies.ZONES,
     clients.quitting.__name__,
-    house.House.slow_output.__name__,
+    relay_under_test.RelayUnderTest.slow_output.__name__,
 }
-CLOUDS: Final = {*cloud_blows.BLOWS, *MOODS, *weather.NextHop.MOODS}
+CLOUDS: Final = {*cloud_faults.FAULTS, *BEHAVIOURS, *dependencies.NextHop.BEHAVIOURS}
 
 
 def rows() -> list[list[str]]:

@@ -52,8 +52,12 @@ class ThinDisk:
             each.unlink()
         os.sync()
 
-    def starve(self) -> None:
-        """From now on no block gets a page: a write to a new one is lost."""
+    def starve(self, *, at_once: bool = False) -> None:
+        """From now on no block gets a page: what is written to a new one is lost. So is, with `at_once`,
+        what the kernel has not written yet. That may be a block of a folder, unless it has room
+        (`make_room`), and without one of those the file system ends."""
+        if not at_once:
+            _run("sync", "--file-system", self.path)
         with (self._backing / "filler").open("wb", buffering=0) as filler:
             for size in (1_048_576, _BLOCK):
                 with contextlib.suppress(OSError):
@@ -95,7 +99,9 @@ class ThinDisk:
         with self._image.open("wb") as image:
             for _ in range(megabytes):
                 image.write(b"\0" * 1_048_576)
-        _run("mkfs.ext4", "-q", "-F", "-b", _BLOCK, "-m", "0", "-E", "nodiscard", self._image)
+        # The kernel would make the tables itself, later, and take their pages by that.
+        tables = "nodiscard,lazy_itable_init=0,lazy_journal_init=0"
+        _run("mkfs.ext4", "-q", "-F", "-b", _BLOCK, "-m", "0", "-E", tables, self._image)
         at = 0
         for line in _FREE.findall(_run("dumpe2fs", self._image)):
             for one in line.split(","):
@@ -127,7 +133,7 @@ class ThinDisk:
 
     def _mount(self) -> None:
         # A deleted block loses its page; otherwise a new file on it could not be lost.
-        _run("mount", "-o", "loop,noatime,discard", self._image, self.path)
+        _run("mount", "-o", "loop,noatime,discard,noinit_itable", self._image, self.path)
         device = Path(_run("findmnt", "--noheadings", "--output", "SOURCE", self.path).strip())
         # A loop device takes a write that the tmpfs cut short for a whole one, so none may be cut
         # short.

@@ -33,7 +33,7 @@ STANDING: Final[Mapping[tuple[str, str], str]] = {
     ("class", f"{MACHINE}:Connection"): "docs/adr/0006-rooms.md",
     ("class", "functions/local/service.py:LocalDelivery"): "docs/adr/0006-rooms.md",
     ("class", "functions/local/commits.py:Commits"): "docs/adr/0006-rooms.md",
-    ("class", "functions/processors/file/placing.py:LandingFolder"): "docs/adr/0006-rooms.md",
+    ("class", "functions/processors/file/placing.py:TargetFolder"): "docs/adr/0006-rooms.md",
 }
 """Rule and place of an exception to the page that explains it."""
 
@@ -43,8 +43,6 @@ FOREIGN: Final[Mapping[str, str]] = {
     "listener/logs/setup.py:logAsyncioTasks": "the standard library has it from Python 3.12",
     "listener/mailauth/dns/iprev.py:close": "a resolver is a Protocol of one method; few hold connections",
     "listener/mailauth/spf.py:prob": "pyspf sets it on some of its objects",
-    "listener/monitoring/shared_memory.py:memfd_create": "Linux has it",
-    "listener/smtp/tls/context.py:memfd_create": "Linux has it",
     "listener/smtp/tls/context.py:reason": "some of ssl's errors have it",
     "listener/smtp/tls/layer.py:reason": "some of ssl's errors have it",
     "functions/aws/handler.py:aws_request_id": "tests and other runtimes give another context",
@@ -60,9 +58,9 @@ FOREIGN: Final[Mapping[str, str]] = {
     "functions/local/service.py:placed": "what a plugin's processor leaves behind need not be a file",
     "functions/options/plugins.py:Options": "the entry point of a plugin may name anything",
     "functions/options/plugins.py:build": "the entry point of a plugin may name anything",
-    "functions/processors/file/landed.py:syncfs": "not every C library has it",
+    "functions/options/tls.py:memfd_create": "Linux has it",
+    "functions/processors/file/placed.py:syncfs": "not every C library has it",
     "functions/smtp_client/connection.py:reason": "some of ssl's errors have it",
-    "functions/smtp_client/tls.py:memfd_create": "Linux has it",
     "functions/smtp_client/tls.py:reason": "some of ssl's errors have it",
 }
 """Where the product may ask if an attribute exists, and the reason: the object is not the product's."""

@@ -40,7 +40,7 @@ class AwsProcessor(Processor):
 
 def build(options: AwsOutputOptions, name: str, context: BuildContext) -> AwsProcessor:
     """The processor of one `aws` output. Raises ConfigError."""
-    clients = Clients(context.resolve_secret, options.assume_role)
+    clients = Clients(context.secrets, options.assume_role)
     made: list[Any] = []
     storage = queue = sender = None
     if options.storage is not None:
@@ -95,6 +95,3 @@ def _account_rate(client: Any) -> float:
     except Exception as error:  # noqa: BLE001 - whatever keeps the rate from us, 1 a second is safe
         log.warning("SES does not state its send rate: 1 a second is used", extra={"reason": str(error)})
         return 1.0
-
-
-__all__ = ["AwsProcessor", "build"]

@@ -49,6 +49,3 @@ def build(options: GcpOutputOptions, name: str, context: BuildContext) -> GcpPro
         made.append(client)
         topic = Topic(client, path, options.pubsub)
     return GcpProcessor(storage, topic, made)
-
-
-__all__ = ["GcpProcessor", "build"]

@@ -10,8 +10,8 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from functions.delivery.events import Observer
-from functions.local.database import Store
+from functions.delivery.events import DeliveryEvents
+from functions.local.database import Database
 from functions.local.layout import Part
 from functions.local.repair.rebuild import Condemn, Rebuilt, rebuild
 
@@ -26,10 +26,16 @@ class Recovery:
     """Holds the store. Between a failed sync and the end of the rebuilding there is no store, and
     `distrusted` is true. All methods belong to the event loop."""
 
-    store: Store
+    store: Database
 
     def __init__(
-        self, part: Part, observer: Observer, condemn: Condemn, opened: Callable[[], object], *, durable: bool
+        self,
+        part: Part,
+        observer: DeliveryEvents,
+        condemn: Condemn,
+        opened: Callable[[], object],
+        *,
+        durable: bool,
     ) -> None:
         self._part = part
         self._observer = observer
@@ -39,7 +45,7 @@ class Recovery:
         self._loop: asyncio.AbstractEventLoop
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
-        self._old: Store | None = None
+        self._old: Database | None = None
         self.distrusted = False
         self.epoch = 0
         """The number of failed syncs: data that was synced while one failed may not be durable."""
@@ -49,7 +55,7 @@ class Recovery:
         self._loop = asyncio.get_running_loop()
         if not self._part.trust.lost:
             try:
-                self.store = Store(self._part, durable=self._durable)
+                self.store = Database(self._part, durable=self._durable)
             except (OSError, sqlite3.Error) as error:
                 self._part.trust.lose()
                 self.distrust(error)

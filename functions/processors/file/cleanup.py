@@ -25,15 +25,15 @@ def probe_name() -> str:
     return f".{os.getpid()}-{os.urandom(8).hex()}.tmp"
 
 
-def remove_traces(folder: Path, owed: Callable[[str], bool]) -> int:
-    """Remove the temporaries in `folder` of mails that are not `owed` (unfinished, by mail id), and the
-    probes of ended processes, and return how many. Call it before deliveries start. An unreadable
+def remove_traces(folder: Path, waiting: Callable[[str], bool]) -> int:
+    """Remove the temporaries in `folder` of mails that are not `waiting` (unfinished, by mail id), and
+    the probes of ended processes, and return how many. Call it before deliveries start. An unreadable
     folder counts as empty."""
     removed = 0
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if found := _TRACE.fullmatch(entry.name):
-                left = not owed(found[1])
+                left = not waiting(found[1])
             else:
                 found = _PROBE.fullmatch(entry.name)
                 left = found is not None and _is_gone(int(found[1]))

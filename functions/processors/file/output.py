@@ -12,9 +12,9 @@ from pydantic import AfterValidator, Field
 from functions.errors import Temporary
 from functions.message.template import Template, TemplateValues
 from functions.options.types import PlainText
-from functions.processors.base import Job, Landed, OutputOptions, Processor
+from functions.processors.base import Job, OutputOptions, Placed, Processor
 from functions.processors.context import BuildContext
-from functions.processors.file.placing import LandingFolder
+from functions.processors.file.placing import TargetFolder
 
 _KEYS: Final = 1_024
 
@@ -58,7 +58,7 @@ class FileProcessor(Processor):
 
     quick: ClassVar[bool] = True
 
-    def __init__(self, options: FileOutputOptions, folder: LandingFolder) -> None:
+    def __init__(self, options: FileOutputOptions, folder: TargetFolder) -> None:
         self._identity = options.identity()
         self._template = Template.parse(options.filename)
         self._folder = folder
@@ -69,11 +69,14 @@ class FileProcessor(Processor):
         """The folder of the placed mails, for `remove_traces`."""
         return self._folder.folder
 
-    def process(self, job: Job) -> Landed:
+    def process(self, job: Job) -> Placed:
         mail = job.mail
         name = self._template.render(TemplateValues(mail, job.flow))
         key = self._key(job.flow, mail.envelope.replay)
         return self._folder.land(mail, job.flow, name, key, shared=job.shared)
+
+    def taken(self, job: Job) -> Placed | None:
+        return self._folder.taken(job.mail, job.flow, self._key(job.flow, job.mail.envelope.replay))
 
     def _key(self, flow: str, replay: int) -> str:
         """Tells this flow's work for this output from others' in the names of temporaries."""
@@ -89,8 +92,8 @@ class FileProcessor(Processor):
 def build(options: FileOutputOptions, name: str, context: BuildContext) -> FileProcessor:
     """The processor of one `file` output. If the folder cannot be made now, each mail tries again and
     is deferred until then."""
-    path = context.working_folder / options.path
-    folder = LandingFolder(path, context.staging, durable=context.durable)
+    path = context.folder / options.path
+    folder = TargetFolder(path, context.staging, durable=context.durable)
     with suppress(Temporary):
         folder.prepare()
     return FileProcessor(options, folder)

@@ -27,11 +27,11 @@ from typing import Final
 from functions.errors import Damaged
 from functions.message.mail import Mail
 from functions.processors.file.cleanup import probe_name
-from functions.processors.file.landed import (
+from functions.processors.file.placed import (
     CREATE,
     FILE_MODE,
     Directory,
-    Landing,
+    PlacedFile,
     fault,
     remove,
     sync,
@@ -52,7 +52,7 @@ _SEARCHED: Final = 256  # names among which the file of an earlier attempt is se
 _FICLONE: Final = 0x40049409  # ioctl_ficlone(2)
 
 
-class LandingFolder:
+class TargetFolder:
     """A folder for mails. `staging`, if given and on the same file system, keeps the temporaries;
     otherwise they are hidden files of the folder itself. Without `durable`, flush does nothing. May be
     used by several threads and processes at once."""
@@ -77,7 +77,7 @@ class LandingFolder:
         except OSError as error:
             raise fault(error, f"{self._root} cannot be used") from error
 
-    def land(self, mail: Mail, flow: str, name: str, key: str, *, shared: bool = False) -> Landing:
+    def land(self, mail: Mail, flow: str, name: str, key: str, *, shared: bool = False) -> PlacedFile:
         """Store the mail of this flow's outputs under `name`, or under `name-1`, `name-2` … if that is
         in use. `key` tells the outputs of one mail apart. The spool's own file is linked, unless it is
         `shared`: then other outputs have yet to read it, and the consumer of a linked file may change
@@ -95,7 +95,26 @@ class LandingFolder:
         except OSError as error:
             raise fault(error, f"{self._root} cannot take the file {name!r}") from error
 
-    def _land(self, mail: Mail, flow: str, name: str, key: str, shared: bool) -> Landing:
+    def taken(self, mail: Mail, flow: str, key: str) -> PlacedFile | None:
+        """What an earlier attempt placed that is the spool's own file, whatever its consumer made of it;
+        None when there is none. All names of the file system are durable then, because that of the file
+        may come from what the consumer changed. Raises Temporary."""
+        try:
+            seal = f"{self._temporaries or self._choose()}/.{mail.id}.{key}.seal"
+            if mail.stored.path is None or _is_there(f"{seal[:-5]}.body"):
+                return None
+            try:
+                if not os.path.samefile(seal, mail.stored.path):  # noqa: PTH121
+                    return None
+            except FileNotFoundError:
+                return None
+            if self._durable:
+                Directory(self.folder).sync_file_system()
+        except OSError as error:
+            raise fault(error, f"{self._root} cannot be flushed") from error
+        return PlacedFile(self.folder, None, mail, flow, seal, seal, time.monotonic(), linked=True)
+
+    def _land(self, mail: Mail, flow: str, name: str, key: str, shared: bool) -> PlacedFile:
         trace = f"{self._temporaries}/.{mail.id}.{key}"
         source = mail.content.path
         if _is_there(f"{trace}.seal") and not _is_there(f"{trace}.body"):
@@ -120,7 +139,7 @@ class LandingFolder:
         self._staging, self._temporaries = None, self._root
         return self._by_copy(mail, flow, f"{self._root}/.{mail.id}.{key}", name)
 
-    def _by_copy(self, mail: Mail, flow: str, trace: str, name: str) -> Landing:
+    def _by_copy(self, mail: Mail, flow: str, trace: str, name: str) -> PlacedFile:
         at, directory = time.monotonic(), self._directory(name)
         temporary = f"{trace}.tmp"
         try:
@@ -137,9 +156,9 @@ class LandingFolder:
         except OSError:
             remove(temporary)
             raise
-        return Landing(self._folder_of(name), directory, mail, flow, placed, temporary, at)
+        return PlacedFile(self._folder_of(name), directory, mail, flow, placed, temporary, at)
 
-    def _by_link(self, mail: Mail, flow: str, source: str, trace: str, name: str) -> Landing:
+    def _by_link(self, mail: Mail, flow: str, source: str, trace: str, name: str) -> PlacedFile:
         at, directory = time.monotonic(), self._directory(name)
         body, seal = f"{trace}.body", f"{trace}.seal"
         _link_once(source, body)
@@ -153,17 +172,17 @@ class LandingFolder:
             remove(seal)
             remove(body)
             raise
-        return Landing(self._folder_of(name), directory, mail, flow, placed, seal, at, linked=True)
+        return PlacedFile(self._folder_of(name), directory, mail, flow, placed, seal, at, linked=True)
 
-    def _again(self, mail: Mail, flow: str, trace: str, name: str) -> Landing:
+    def _again(self, mail: Mail, flow: str, trace: str, name: str) -> PlacedFile:
         """An earlier attempt placed the file, and its sync, or the power, may have failed: write the
         file anew in its place."""
-        source = mail.content.path
+        source = mail.stored.path
         linked = source is not None and os.path.samefile(trace, source)  # noqa: PTH121
         placed = self._find(trace, name)
         directory = self._directory(name)
         folder, at = self._folder_of(name), time.monotonic()
-        found = Landing(folder, directory, mail, flow, placed, trace, at, linked=linked)
+        found = PlacedFile(folder, directory, mail, flow, placed, trace, at, linked=linked)
         found.rewrite(torn=True)
         return found
 
@@ -280,12 +299,12 @@ class LandingFolder:
         if self._staging is None:
             return self._root
         probe = probe_name()
-        staged, landed = f"{self._staging}/{probe}", f"{self._root}/{probe}"
+        staged, placed = f"{self._staging}/{probe}", f"{self._root}/{probe}"
         try:
             os.close(os.open(staged, CREATE, FILE_MODE))
             try:
-                os.link(staged, landed)
-                os.unlink(landed)  # noqa: PTH108
+                os.link(staged, placed)
+                os.unlink(placed)  # noqa: PTH108
             finally:
                 os.unlink(staged)  # noqa: PTH108
         except OSError as error:

@@ -20,7 +20,7 @@ Edit = Callable[[bytes], bytes]
 Choose = Callable[[bytes], "Signer | None"]
 
 
-class Letter:
+class OutgoingMessage:
     """One mail as one flow's mailer sends it. `size` counts its bytes, `eight_bit` says that some
     bytes are above 127, `eight_bit_head` that some bytes of its header are.
 

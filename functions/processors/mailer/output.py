@@ -10,14 +10,14 @@ from typing import Final
 from functions.errors import ConfigError, Temporary
 from functions.processors.base import MIN_SECONDS_LEFT, Job, Processor
 from functions.processors.context import BuildContext
-from functions.processors.mailer.message import Letter
+from functions.processors.mailer.message import OutgoingMessage
 from functions.processors.mailer.options import MailerOutputOptions
 from functions.processors.mailer.override import Overriding
-from functions.processors.mailer.recipients import deliver
+from functions.processors.mailer.recipients import deliver_to
 from functions.processors.mailer.signers import Signers
 from functions.processors.mailer.transport import server_of
 from functions.smtp_client.pool import Lease, Pool
-from functions.smtp_client.transaction import Message, Rcpt, Stale, Tally, transact
+from functions.smtp_client.transaction import MailToSend, Rcpt, Stale, TransactionResult, transact
 
 MARGIN: Final = 5.0
 """Seconds at the end of a run that are left for recording its results."""
@@ -37,7 +37,7 @@ class MailerProcessor(Processor):
         recipients = self._recipients(job)
         with self._pool.lease(lambda: job.seconds_left() - MARGIN) as lease:
             work = _Work(job, lease, recipients, partial(self._message, job))
-            ending = deliver(list(recipients), job.once, work.send)
+            ending = deliver_to(list(recipients), job.once, work.send)
         ending.settle()
 
     def close(self) -> None:
@@ -54,13 +54,13 @@ class MailerProcessor(Processor):
         parameters = {r.address: r.parameters for r in reversed(job.mail.envelope.recipients)}
         return {each: Rcpt(each, parameters.get(each, ())) for each in job.recipients}
 
-    def _message(self, job: Job) -> Message:
+    def _message(self, job: Job) -> MailToSend:
         envelope = job.mail.envelope
         reverse_path = self._reverse_path(job)
         choose = partial(self._signers.choose, reverse_path=reverse_path)
-        letter = Letter(job.mail, job.flow, self._overriding.head, choose)
+        letter = OutgoingMessage(job.mail, job.flow, self._overriding.head, choose)
         declared = {each.upper() for each in envelope.parameters}
-        return Message(
+        return MailToSend(
             reverse_path,
             letter.chunks,
             letter.size,
@@ -78,7 +78,7 @@ class _Work:
     first of them."""
 
     def __init__(
-        self, job: Job, lease: Lease, recipients: Mapping[str, Rcpt], make: Callable[[], Message]
+        self, job: Job, lease: Lease, recipients: Mapping[str, Rcpt], make: Callable[[], MailToSend]
     ) -> None:
         self._job = job
         self._lease = lease
@@ -86,11 +86,11 @@ class _Work:
         self._make = make
 
     @cached_property
-    def message(self) -> Message:
+    def message(self) -> MailToSend:
         """The message to send. Raises Permanent or Temporary."""
         return self._make()
 
-    def send(self, addresses: Sequence[str]) -> Tally:
+    def send(self, addresses: Sequence[str]) -> TransactionResult:
         """One transaction. Raises Permanent or Temporary."""
         if self._job.seconds_left() < MIN_SECONDS_LEFT:
             raise Temporary("too little of the run is left", enhanced="4.4.7")
@@ -111,7 +111,7 @@ def build(options: MailerOutputOptions, name: str, context: BuildContext) -> Mai
         raise ConfigError(f"output {name}: override", str(error)) from error
     transport = options.nodemailer
     try:
-        server = server_of(transport, context.resolve_secret)
+        server = server_of(transport, context.secrets)
     except ValueError as error:
         raise ConfigError(f"output {name}: nodemailer", str(error)) from error
     pool = Pool(
@@ -120,4 +120,4 @@ def build(options: MailerOutputOptions, name: str, context: BuildContext) -> Mai
         most=transport.max_connections,
         messages=transport.max_messages,
     )
-    return MailerProcessor(pool, overriding, Signers.of(options, name, context.resolve_secret))
+    return MailerProcessor(pool, overriding, Signers.of(options, name, context.secrets))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import re
+from email.header import Header
 from typing import Final
 
 from functions.message.addresses import Address, parse_addresses
@@ -11,10 +11,9 @@ from functions.message.headers import MAX_LINE, HeaderEdits
 from functions.processors.mailer.options import Override
 
 _WIDTH: Final = 78  # RFC 5322 section 2.1.1: lines SHOULD stay within
-_WORD: Final = 39  # bytes of one encoded word: with its frame and a field's name it fits in a line
+_WORDS_WIDTH: Final = 76  # RFC 2047 section 2: of lines with encoded words
 _ATOMS: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+")
 _FOLD: Final = re.compile(r"(?=[ \t])(?<![ \t])")
-_ENCODED: Final = "=?utf-8?B?{}?="
 
 
 class Overriding:
@@ -58,7 +57,7 @@ def text_field(name: str, value: str) -> bytes:
     except for folds at its blanks. Raises ValueError if it cannot be folded."""
     value = value.strip()
     if not value.isascii():
-        return f"{name}: {_words(value)}\r\n".encode()
+        return f"{name}: {_words(name, value)}\r\n".encode()
     # The first word stays beside the name, because some readers end a field at a line of blanks
     # alone.
     first, *others = _FOLD.split(value)
@@ -75,32 +74,23 @@ def text_field(name: str, value: str) -> bytes:
 
 def address_field(name: str, boxes: list[Address]) -> bytes:
     """A field of mailboxes, each on its own line after the first."""
-    return f"{name}: {f',{chr(13)}{chr(10)} '.join(map(_written, boxes))}\r\n".encode()
+    return f"{name}: {f',{chr(13)}{chr(10)} '.join(_written(name, box) for box in boxes)}\r\n".encode()
 
 
-def _written(box: Address) -> str:
+def _written(name: str, box: Address) -> str:
     if not box.name:
         return box.address
     if not box.name.isascii():
-        return f"{_words(box.name)} <{box.address}>"
+        return f"{_words(name, box.name)} <{box.address}>"
     if _ATOMS.fullmatch(box.name):
         return f"{box.name} <{box.address}>"
     quoted = box.name.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{quoted}" <{box.address}>'
 
 
-def _words(text: str) -> str:
+def _words(name: str, text: str) -> str:
     """Encoded words on lines of their own, none with a part of a character (RFC 2047 section 5)."""
-    words: list[str] = []
-    piece = b""
-    for character in text:
-        octets = character.encode()
-        if len(piece) + len(octets) > _WORD:
-            words.append(_ENCODED.format(base64.b64encode(piece).decode()))
-            piece = b""
-        piece += octets
-    words.append(_ENCODED.format(base64.b64encode(piece).decode()))
-    return "\r\n ".join(words)
+    return Header(text, "utf-8", header_name=name, maxlinelen=_WORDS_WIDTH).encode(linesep="\r\n")
 
 
 def _mailboxes(key: str, values: tuple[str, ...] | None) -> list[Address] | None:

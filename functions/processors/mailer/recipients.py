@@ -16,7 +16,7 @@ from typing import Final
 from functions.errors import Permanent, Temporary
 from functions.processors.base import Once
 from functions.smtp_client.reply import Said, Unreachable
-from functions.smtp_client.transaction import Tally
+from functions.smtp_client.transaction import TransactionResult
 
 GROUP: Final = 100
 """Most recipients of one transaction: as many as every server takes (RFC 5321 section 4.5.3.1.8). The
@@ -27,12 +27,12 @@ MAX_SHOWN: Final = 10
 
 MAX_REASON: Final = 4_000
 
-Send = Callable[[Sequence[str]], Tally]
+Send = Callable[[Sequence[str]], TransactionResult]
 """Runs one transaction. Raises Temporary."""
 
 
 @dataclass(slots=True)
-class Ending:
+class RecipientResults:
     """The result of an attempt: recipients in `served` have the mail, now or since an earlier attempt.
 
     `unreachable` is the fault if the server could not be reached, `in_doubt` says that some of the
@@ -45,7 +45,7 @@ class Ending:
     unreachable: Unreachable | None = None
     in_doubt: bool = False
 
-    def add(self, other: Ending) -> None:
+    def add(self, other: RecipientResults) -> None:
         """Add the results of another group."""
         self.served += other.served
         self.refused |= other.refused
@@ -87,17 +87,17 @@ class _PutOff(Temporary):
         self.deferred = deferred
 
 
-def deliver(recipients: Sequence[str], once: Once, send: Send) -> Ending:
+def deliver_to(recipients: Sequence[str], once: Once, send: Send) -> RecipientResults:
     """Serve the recipients that are not served yet, in groups. Raises Permanent if the mail cannot be
     sent to any of them.
 
     A turn ends when each recipient is served or refused. If a turn ended before this attempt, the
     operator replays the mail: the refused recipients are then asked again.
     """
-    total = Ending()
+    total = RecipientResults()
     turn, fresh = 0, False
 
-    def send_if_reachable(group: Sequence[str]) -> Tally:
+    def send_if_reachable(group: Sequence[str]) -> TransactionResult:
         if total.unreachable is not None:
             raise total.unreachable
         return send(group)
@@ -115,9 +115,9 @@ def deliver(recipients: Sequence[str], once: Once, send: Send) -> Ending:
     return total
 
 
-def _deliver_group(turn: int, group: Sequence[str], once: Once, send: Send) -> tuple[Ending, bool]:
+def _deliver_group(turn: int, group: Sequence[str], once: Once, send: Send) -> tuple[RecipientResults, bool]:
     """The results of one turn for a group, and True if this attempt ran a transaction for them."""
-    ending = Ending()
+    ending = RecipientResults()
     pending = list(group)
     ran = False
     while pending:
@@ -137,9 +137,9 @@ def _deliver_group(turn: int, group: Sequence[str], once: Once, send: Send) -> t
     return ending, ran
 
 
-def _transaction(turn: str, pending: Sequence[str], once: Once, send: Send) -> tuple[Tally, bool]:
+def _transaction(turn: str, pending: Sequence[str], once: Once, send: Send) -> tuple[TransactionResult, bool]:
     """One transaction, run now (then the second value is true) or remembered."""
-    done: list[Tally] = []
+    done: list[TransactionResult] = []
 
     def effect() -> str:
         tally = send(pending)
@@ -157,7 +157,7 @@ def _part(turn: str, recipients: Iterable[str]) -> str:
     return hashlib.sha256("\0".join([turn, *recipients]).encode()).hexdigest()[:24]
 
 
-def encode(tally: Tally) -> str:
+def encode(tally: TransactionResult) -> str:
     """A transaction's results for its receipt: the server's reply, which is logged; then, unless it
     served all, the refused recipients with the server's words and the deferred ones."""
     if not tally.refused and not tally.deferred:
@@ -166,7 +166,7 @@ def encode(tally: Tally) -> str:
     return f"{tally.answer}\n{json.dumps(details, separators=(',', ':'))}"
 
 
-def decode(result: str | None, pending: Sequence[str]) -> Tally:
+def decode(result: str | None, pending: Sequence[str]) -> TransactionResult:
     """The results that a receipt holds for its recipients. Raises Temporary if it holds none, because
     then it is not known which recipients are served."""
     if result is None:
@@ -179,7 +179,7 @@ def decode(result: str | None, pending: Sequence[str]) -> Tally:
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise Temporary("the receipt cannot be read", in_doubt=True) from error
     accepted = [each for each in pending if each not in refused and each not in deferred]
-    return Tally(accepted, refused, deferred, answer)
+    return TransactionResult(accepted, refused, deferred, answer)
 
 
 def words(about: dict[str, Said], *, named: bool = True) -> str:

@@ -9,7 +9,7 @@ from typing import Final
 from functions.message.domains import ascii_form
 from functions.options.secrets import Secret
 from functions.processors.mailer.transport_options import Transport, TransportTls
-from functions.smtp_client.server import Login, Server
+from functions.smtp_client.server import Login, SmtpServer
 from functions.smtp_client.tls import Policy, client_context
 
 _NAME: Final = re.compile(r"[!-~]{1,255}")  # RFC 5321 section 4.5.3.1.2, and no blanks
@@ -17,13 +17,13 @@ _NAME: Final = re.compile(r"[!-~]{1,255}")  # RFC 5321 section 4.5.3.1.2, and no
 Resolve = Callable[[str], str]
 
 
-def server_of(transport: Transport, resolve: Resolve) -> Server:
+def server_of(transport: Transport, resolve: Resolve) -> SmtpServer:
     """The server, its secrets resolved. Raises ValueError that names the option, and ConfigError for a
     missing secret."""
     for key, value in (("name", transport.name), ("tls.servername", transport.tls.servername)):
         if value is not None and not _NAME.fullmatch(value):
             raise ValueError(f"{key}: {value!r} is not a host name")
-    return Server(
+    return SmtpServer(
         host=_host(transport.host),
         port=transport.effective_port,
         context=client_context(_policy(transport.tls, resolve)),

@@ -18,9 +18,9 @@ def handler(event: dict[str, Any], context: Any) -> None:
             found = boto3.client("s3").list_objects_v2(
                 Bucket=properties["Bucket"], Prefix=properties["Prefix"], MaxKeys=2
             )
-            owed = [each["Key"] for each in found.get("Contents", []) if each["Key"].endswith(".eml")]
-            if owed:
-                status, reason = "FAILED", f"mail in {properties['Bucket']} is unfinished: {owed[0]}"
+            task = [each["Key"] for each in found.get("Contents", []) if each["Key"].endswith(".eml")]
+            if task:
+                status, reason = "FAILED", f"mail in {properties['Bucket']} is unfinished: {task[0]}"
         except Exception as error:  # noqa: BLE001 - CloudFormation waits for an answer
             status, reason = "FAILED", f"{properties['Bucket']} cannot be looked through: {error}"
     _answer(event, status, reason)

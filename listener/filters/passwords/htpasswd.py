@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from functions.errors import ConfigError
-from listener.filters.passwords.stored import Stored, parse_htpasswd
+from listener.filters.passwords.stored import StoredPassword, parse_htpasswd
 
 log = logging.getLogger("smtp_relay.filters")
 
@@ -44,7 +44,7 @@ class Htpasswd:
         self.large = False
         self.digest = ""
         """SHA-256 (hex) of the file as last read."""
-        self.users: Mapping[str, Stored] | None = self._read()
+        self.users: Mapping[str, StoredPassword] | None = self._read()
         """None while the file cannot be used: only the file lists the users, so without it no login can
         be accepted or refused."""
 
@@ -73,7 +73,7 @@ class Htpasswd:
                 log.error("%s; its users are deferred until it is fixed", error)
         return True
 
-    def _read(self) -> dict[str, Stored]:
+    def _read(self) -> dict[str, StoredPassword]:
         try:
             with self.path.open("rb") as stream:
                 found = os.fstat(stream.fileno())
@@ -96,8 +96,8 @@ def _signature(found: os.stat_result) -> _Signature:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-def _users(path: Path, data: bytes) -> dict[str, Stored]:
-    users: dict[str, Stored] = {}
+def _users(path: Path, data: bytes) -> dict[str, StoredPassword]:
+    users: dict[str, StoredPassword] = {}
     try:
         lines = data.decode().split("\n")
     except UnicodeDecodeError as error:

@@ -32,7 +32,7 @@ _BCRYPT: Final = re.compile(r"\$2[aby]\$(?P<cost>[0-9]{2})\$[./A-Za-z0-9]{53}")
 _APR1: Final = re.compile(re.escape(APR1_PREFIX) + r"(?P<salt>[./A-Za-z0-9]{0,8})\$[./A-Za-z0-9]{22}")
 
 
-class Stored(Protocol):
+class StoredPassword(Protocol):
     """One stored password."""
 
     @property
@@ -136,7 +136,7 @@ def digest(name: str, password: bytes, salt: bytes | None) -> bytes:
     return plain
 
 
-def parse(text: str, salt: bytes | None = None) -> Stored:
+def parse(text: str, salt: bytes | None = None) -> StoredPassword:
     """A stored password of the configuration. Raises ValueError that names the mistake, and quotes only
     the name of an existing algorithm."""
     if (known := _crypt_string(text)) is not None:
@@ -158,7 +158,7 @@ def parse(text: str, salt: bytes | None = None) -> Stored:
     return _hashed(name, form, rest.strip(), salt)
 
 
-def parse_htpasswd(text: str) -> Stored:
+def parse_htpasswd(text: str) -> StoredPassword:
     """A stored password of an htpasswd file. Raises ValueError, quoting no part of it."""
     if (known := _crypt_string(text)) is not None:
         return known
@@ -175,7 +175,7 @@ def parse_htpasswd(text: str) -> Stored:
     raise ValueError("its form is not known here: bcrypt (htpasswd -B), argon2, $apr1$ and {SHA} are")
 
 
-def _crypt_string(text: str) -> Stored | None:
+def _crypt_string(text: str) -> StoredPassword | None:
     if text.startswith("$argon2"):
         found = _ARGON2.fullmatch(text)
         if found is None or any(len(part) % 4 == 1 for part in found.groups()):  # base64 never holds it
@@ -189,7 +189,7 @@ def _crypt_string(text: str) -> Stored | None:
     return None
 
 
-def _bearable(stored: Stored) -> Stored:
+def _bearable(stored: StoredPassword) -> StoredPassword:
     if stored.weight > MAX_SECONDS:
         raise ValueError(f"takes some {stored.weight:.0f} seconds to check: choose a lower cost")
     return stored

@@ -74,7 +74,7 @@ def system_resolver() -> Resolver:
 LOCALHOST: Final = FoundName("localhost")
 
 
-class Names:
+class ReverseNames:
     """Finds clients' names and keeps them for a few minutes. Serves one event loop.
 
     The first search or `prepare` calls `make_resolver`, which raises ValueError if there is no name
@@ -160,7 +160,7 @@ class NameSearch:
 
     __slots__ = ("_session", "_task")
 
-    def __init__(self, names: Names, session: Session, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, names: ReverseNames, session: Session, loop: asyncio.AbstractEventLoop) -> None:
         self._session = session
         self._task: asyncio.Task[FoundName] | None = loop.create_task(names.find(session.ip))
         self._task.add_done_callback(self._found)

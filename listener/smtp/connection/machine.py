@@ -15,7 +15,7 @@ from aiosmtpd.smtp import SMTP
 from listener.api.decision import Reply
 from listener.api.session import Session
 from listener.flows.flow import ConnectionState
-from listener.smtp import proxy, replies
+from listener.smtp import replies
 from listener.smtp.connection import state as bounds
 from listener.smtp.connection.incoming import MailReception
 from listener.smtp.connection.opening import Opening, about, new_session
@@ -134,7 +134,7 @@ class Connection(SMTP):
     def read_proxy_header(self) -> None:
         """The next bytes are the header of a PROXY protocol."""
         self.state = PROXY
-        self._deadline = self.endpoint.now + min(proxy.PATIENCE, self._patience)
+        self._deadline = self.endpoint.now + min(bounds.PROXY_PATIENCE, self._patience)
 
     def wait(self) -> None:
         """Keep what comes in until `ready`, `resume` or the end."""

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from functions.ids import uuid7
+from listener import proxy
 from listener.api.decision import Reply
 from listener.api.session import Session
 from listener.flows.flow import ConnectionState
 from listener.mailauth.dns.iprev import FoundName, NameSearch
-from listener.smtp import proxy
 from listener.smtp.connection.pending import Pending
 from listener.smtp.connection.stream import Stream
 from listener.smtp.connection_limits import Ticket

@@ -5,6 +5,9 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final, Protocol
 
+PROXY_PATIENCE: Final = 10.0
+"""Seconds for a PROXY header to come; section 2 of its specification asks for at least 3."""
+
 MAX_ERRORS: Final = 20
 """Bad commands on one connection before 421, as many peers have it."""
 

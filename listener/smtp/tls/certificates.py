@@ -106,9 +106,6 @@ def self_signed(hostname: str) -> KeyPair:
     """
     command = [sys.executable, "-c", f"import sys; sys.path[:0] = {sys.path!r}; {_MAKE}", hostname]
     made = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=60).stdout)  # noqa: S603
-    log.warning(
-        "no key and cert: made a self-signed certificate for %s, which clients that verify refuse", hostname
-    )
     return KeyPair(made["certificate"], made["key"], not_after=made["not_after"])
 
 

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
 import re
 import ssl
-import tempfile
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,12 +15,13 @@ from functions.errors import ConfigError
 from functions.message.domains import domain_key
 from functions.message.envelope import Tls
 from functions.options.secrets import secrets_of
+from functions.options.tls import VERSIONS, load_key_pair, restrict
 from listener.smtp.tls.certificates import KeyPair, Material, end_of, read, self_signed
 
 if TYPE_CHECKING:
     from functions.options.secrets import SecretResolver
     from listener.config.smtp import SmtpOptions
-    from listener.config.tls import SniCertificate, TlsVersion
+    from listener.config.tls import SniCertificate
 
 log = logging.getLogger("smtp_relay.tls")
 
@@ -33,16 +30,6 @@ LOOK_EVERY: Final = 60.0
 
 RESOLVE_EVERY: Final = 3_600.0
 """Seconds after which the listener resolves every TLS secret again (docs/operations.md)."""
-
-_VERSIONS: Final[Mapping[TlsVersion, ssl.TLSVersion]] = {
-    "TLSv1": ssl.TLSVersion.TLSv1,
-    "TLSv1.1": ssl.TLSVersion.TLSv1_1,
-    "TLSv1.2": ssl.TLSVersion.TLSv1_2,
-    "TLSv1.3": ssl.TLSVersion.TLSv1_3,
-}
-
-_OLD_CIPHERS: Final = "DEFAULT:@SECLEVEL=0"
-"""OpenSSL 3 speaks TLS 1.0 and 1.1 at security level 0 only; whoever asks for them means it."""
 
 _REASONS: Final[Mapping[str, str]] = {
     "KEY_VALUES_MISMATCH": "the key does not belong to the certificate",
@@ -82,7 +69,7 @@ class ServerTls:
         self._options = options
         self._resolver = resolver
         self._where = where
-        self._made: KeyPair | None = None if options.has_certificate else self_signed(hostname)
+        self._made: KeyPair | None = None if options.has_certificate else _own(options, hostname)
         self._files = _files(options, resolver)
         self._stamps = self._look()
         self._materials = self._read()
@@ -97,7 +84,7 @@ class ServerTls:
     def accepts(self, tls: ssl.SSLObject) -> bool:
         """Whether the version is one that the asked-for host name permits: OpenSSL agrees on it
         before it looks at the name, so that this is to be asked after the handshake."""
-        version = _VERSIONS.get(tls.version())  # type: ignore[call-overload]
+        version = VERSIONS.get(tls.version() or "")
         if not self._options.sni_options or version is None:
             return True
         chosen = tls.context
@@ -184,20 +171,10 @@ def _context(
         context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
     minimum = (sni and sni.min_version) or options.min_version
     maximum = (sni and sni.max_version) or options.max_version
-    with warnings.catch_warnings():
-        # Python warns of old versions; `check` and the option's name say enough.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        context.minimum_version = _VERSIONS[minimum]
-        if maximum is not None:
-            context.maximum_version = _VERSIONS[maximum]
-    ciphers = (sni and sni.ciphers) or options.ciphers
-    if ciphers is None and minimum in {"TLSv1", "TLSv1.1"}:
-        ciphers = _OLD_CIPHERS
-    if ciphers is not None:
-        try:
-            context.set_ciphers(ciphers)
-        except ssl.SSLError as error:
-            raise ConfigError(f"{where}.ciphers", "names no cipher that there is") from error
+    try:
+        restrict(context, minimum, maximum, (sni and sni.ciphers) or options.ciphers)
+    except ssl.SSLError as error:
+        raise ConfigError(f"{where}.ciphers", "names no cipher that there is") from error
     _load(context, pair, where)
     if options.request_cert:
         _ask_for_certificates(context, options, authorities, where)
@@ -218,37 +195,14 @@ def _ask_for_certificates(
 
 
 def _load(context: ssl.SSLContext, pair: KeyPair, where: str) -> None:
-    def passphrase() -> str:
-        # Without this, OpenSSL would ask on the terminal.
-        return pair.passphrase or ""
-
     key = pair.key if pair.key.endswith("\n") else pair.key + "\n"
-    with _as_file(key + pair.certificates) as path:
-        try:
-            context.load_cert_chain(path, password=passphrase)
-        except (ssl.SSLError, ValueError) as error:
-            what = _REASONS.get(getattr(error, "reason", None) or "", "cannot be read as PEM")
-            if "ENCRYPTED" in pair.key and "belong" not in what:
-                what = "the key is encrypted, and the passphrase is wrong or missing"
-            raise ConfigError(f"{where}: key and cert", what) from error
-
-
-@contextlib.contextmanager
-def _as_file(text: str) -> Iterator[str]:
-    """A file that holds the text: Python loads keys from files only. It is in memory where the
-    system can, so that no key touches a disk and no folder need be writable."""
-    with contextlib.ExitStack() as stack:
-        path = ""
-        if hasattr(os, "memfd_create") and Path("/proc/self/fd").exists():
-            memory = stack.enter_context(os.fdopen(os.memfd_create("certificate"), "wb", buffering=0))
-            memory.write(text.encode())
-            path = f"/proc/self/fd/{memory.fileno()}"
-        else:
-            file = stack.enter_context(tempfile.NamedTemporaryFile())
-            file.write(text.encode())
-            file.flush()
-            path = file.name
-        yield path
+    try:
+        load_key_pair(context, key + pair.certificates, pair.passphrase)
+    except (ssl.SSLError, ValueError) as error:
+        what = _REASONS.get(getattr(error, "reason", None) or "", "cannot be read as PEM")
+        if "ENCRYPTED" in pair.key and "belong" not in what:
+            what = "the key is encrypted, and the passphrase is wrong or missing"
+        raise ConfigError(f"{where}: key and cert", what) from error
 
 
 def _host(name: str) -> str:
@@ -283,7 +237,21 @@ def wanted(options: SmtpOptions) -> bool:
 def prepare(options: SmtpOptions, hostname: str) -> None:
     """Before workers are forked: make what all of them have to share."""
     if wanted(options) and not options.has_certificate:
-        self_signed(hostname)
+        _own(options, hostname)
+
+
+def _own(options: SmtpOptions, hostname: str) -> KeyPair:
+    """A self-signed certificate; the log says once in a process what clients make of it."""
+    text = "no key and cert: the self-signed certificate for %s is refused by clients that verify"
+    if hostname not in _told:
+        _told.add(hostname)
+        log.log(
+            logging.DEBUG if options.hide_starttls and not options.secure else logging.WARNING, text, hostname
+        )
+    return self_signed(hostname)
+
+
+_told: Final[set[str]] = set()
 
 
 def facts(tls: ssl.SSLObject, *, with_client: bool) -> Tls:

@@ -20,6 +20,29 @@ HANDSHAKE: Final = 30.0
 """Seconds for a TLS handshake, or the socket timeout where that is shorter."""
 
 
+_NO_TRUST: Final = (
+    "the client does not trust the certificate: give key and cert that it trusts, or set hideSTARTTLS"
+)
+_NOT_TLS: Final = "the client does not speak TLS here: it should connect without, or use STARTTLS"
+_VERSIONS: Final = "client and server share no version or cipher: see minVersion, maxVersion and ciphers"
+
+_CURES: Final = {
+    "TLSV1_ALERT_UNKNOWN_CA": _NO_TRUST,
+    "SSLV3_ALERT_BAD_CERTIFICATE": _NO_TRUST,
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": _NO_TRUST,
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": _NO_TRUST,
+    "WRONG_VERSION_NUMBER": _NOT_TLS,
+    "HTTP_REQUEST": _NOT_TLS,
+    "HTTPS_PROXY_REQUEST": _NOT_TLS,
+    "UNKNOWN_PROTOCOL": _NOT_TLS,
+    "UNSUPPORTED_PROTOCOL": _VERSIONS,
+    "NO_SHARED_CIPHER": _VERSIONS,
+    "NO_SUITABLE_SIGNATURE_ALGORITHM": _VERSIONS,
+    "TLSV1_ALERT_PROTOCOL_VERSION": _VERSIONS,
+}
+"""What to do, by OpenSSL's name of the reason (`ssl.SSLError.reason`). An alert is the client's."""
+
+
 class TlsHost(Above, Protocol):
     """What a handshake asks of its connection."""
 
@@ -71,5 +94,6 @@ class Handshake:
         """The client and we do not agree on TLS, or it does not speak it."""
         session = self._host.session
         about = {"session": session.id, "ip": session.ip, "listener": session.listener}
-        log.info("TLS handshake failed: %s", reason, extra=about)
+        cure = f" ({_CURES[reason]})" if reason in _CURES else ""
+        log.info("TLS handshake failed: %s%s", reason, cure, extra=about)
         self._host.close()

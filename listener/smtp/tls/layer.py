@@ -1,6 +1,6 @@
 """TLS between a transport and a connection, without the event loop's own.
 
-The loop's `start_tls` cannot be given octets that came in already (a PROXY header and the first
+The loop's `start_tls` cannot be given bytes that came in already (a PROXY header and the first
 handshake record often share a packet), costs a task for each handshake and a quarter of a megabyte
 of buffer for each connection. This is a protocol to the transport below and a transport to the
 connection above; both sides are called as asyncio calls them.
@@ -14,15 +14,15 @@ import ssl
 from typing import Any, Final, Protocol
 
 CHUNK: Final = 32_768
-"""Octets of ciphertext that OpenSSL is given at a time: its buffers never shrink again, so that
+"""Bytes of ciphertext that OpenSSL is given at a time: its buffers never shrink again, so that
 each idle connection would keep the largest chunk that it ever got."""
 
 RECORD: Final = 16_384
-"""Octets of plain text in one record at most (RFC 8446 section 5.1): the most one read gives."""
+"""Bytes of plain text in one record at most (RFC 8446 section 5.1): the most one read gives."""
 
 
 MAX_UNSENT: Final = 262_144
-"""Octets of TLS's own messages that may wait for a client that asks for them and never reads."""
+"""Bytes of TLS's own messages that may wait for a client that asks for them and never reads."""
 
 
 class Above(Protocol):
@@ -156,7 +156,7 @@ class TlsLayer(asyncio.Protocol):
     # -- called by the connection above --------------------------------------------------------
 
     def write(self, data: bytes) -> None:
-        """Send octets; before the handshake is done there is nobody to understand them."""
+        """Send bytes; before the handshake is done there is nobody to understand them."""
         if not self._ready or self._closed:
             return
         try:
@@ -201,11 +201,11 @@ class TlsLayer(asyncio.Protocol):
         return self._closed or bool(self._below.is_closing())
 
     def pause_reading(self) -> None:
-        """Stop taking in octets."""
+        """Stop taking in bytes."""
         self._below.pause_reading()
 
     def resume_reading(self) -> None:
-        """Take in octets again."""
+        """Take in bytes again."""
         self._below.resume_reading()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:

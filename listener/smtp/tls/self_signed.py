@@ -21,8 +21,8 @@ _MAX_NAME: Final = 64  # RFC 5280 appendix A.1: ub-common-name
 
 
 def make(hostname: str) -> dict[str, str | float]:
-    """A new P-256 `key` and its `certificate` (PEM) for that host name (or `[address]`), and the
-    Unix time at which it ends, `not_after`."""
+    """A new P-256 `key` and its `certificate` (PEM) for that host name (or `[address]`), localhost and
+    the loopback addresses, and the Unix time at which it ends, `not_after`."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hostname[:_MAX_NAME] or "smtp-relay")])
     now = datetime.datetime.now(datetime.UTC)
@@ -30,7 +30,7 @@ def make(hostname: str) -> dict[str, str | float]:
     extensions: Iterable[tuple[x509.ExtensionType, bool]] = (
         (x509.BasicConstraints(ca=False, path_length=None), True),
         (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
-        (x509.SubjectAlternativeName([_general_name(hostname)]), False),
+        (x509.SubjectAlternativeName(_general_names(hostname)), False),
     )
     builder = (
         x509.CertificateBuilder()
@@ -57,8 +57,15 @@ def main(hostname: str) -> None:
     print(json.dumps(make(hostname)))
 
 
-def _general_name(hostname: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(hostname.strip("[]")))
-    except ValueError:
-        return x509.DNSName(hostname or "localhost")
+def _general_names(hostname: str) -> list[x509.GeneralName]:
+    """The host and what a client on this machine calls it: a client that was told to trust the
+    certificate verifies the name that it connected to."""
+    names: list[x509.GeneralName] = []
+    for name in dict.fromkeys((hostname or "localhost", "localhost", "127.0.0.1", "::1")):
+        try:
+            one: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(name.strip("[]")))
+        except ValueError:
+            one = x509.DNSName(name)
+        if one not in names:
+            names.append(one)
+    return names

@@ -39,7 +39,7 @@ def test_a_damaged_mail_reaches_no_output_and_stays(stack_for: Stacks, how: str)
     replace(stack, key, damaged)
     sends = stack.sends()
     for _ in range(2):
-        stack.ring(key)
+        stack.notify(key)
         stack.until(lambda: len(stack.dead_records()) == 3, "the dead records")
         stack.until(lambda: stack.waits() == (0, 0), "the event to be acknowledged")
         assert {record["output"]: record["reason"] for record in stack.dead_records()} == {
@@ -63,7 +63,7 @@ def test_what_was_stored_before_the_damage_is_not_given_up(stack_for: Stacks) ->
     stack.missing("out")
     stack.sqs.create_queue(QueueName=f"{stack.name}-elsewhere")
     key = stack.put()
-    stack.ring(key)
+    stack.notify(key)
     stack.until(lambda: bool(stack.dead_records()), "the queue that is gone to be given up")
     replace(stack, key, flipped(stack.read(key)))
     stack.command("deadletter", "replay", "--all", "--now")

@@ -33,7 +33,7 @@ class S3Drill(Drill):
         return [*command, "--config", str(self.stack.config)], environment, self.stack.folder
 
     def send(self, number: int) -> None:
-        self.stack.ring(self.stack.put(b"Subject: mail %d\r\n\r\nx\r\n" % number, flows=("in", "alt")))
+        self.stack.notify(self.stack.put(b"Subject: mail %d\r\n\r\nx\r\n" % number, flows=("in", "alt")))
 
     def dead(self) -> int:
         return len(self.stack.dead_records())
@@ -55,7 +55,7 @@ class S3Drill(Drill):
         """No notification comes by itself here."""
 
     def resume(self) -> None:
-        self.stack.ring(*self.stack.spooled())
+        self.stack.notify(*self.stack.spooled())
 
 
 def test_dead_letters_of_a_bucket(stack_for: Callable[..., Stack]) -> None:

@@ -22,9 +22,9 @@ STORE_AND_TELL = {
 def test_duplicated_concurrent_and_reordered(stack_for: Stacks) -> None:
     stack = stack_for({"in": [STORE_AND_TELL]}, notify=False)
     keys = [stack.put() for _ in range(6)]
-    stack.ring(*reversed(keys), *keys, *keys)
+    stack.notify(*reversed(keys), *keys, *keys)
     stack.settled()
-    stack.ring(*keys)
+    stack.notify(*keys)
     stack.settled()
     ids = sorted(key.rpartition("/")[2].removesuffix(".eml") for key in keys)
     assert sorted(event["id"] for event in stack.messages("out", least=6)) == ids
@@ -58,8 +58,8 @@ def test_foreign_events_are_acknowledged(stack_for: Stacks) -> None:
     ]
     for body in bodies:
         stack.sqs.send_message(QueueUrl=stack.queue, MessageBody=body)
-    stack.ring(gone, "relay/spool/other.txt", "elsewhere/x", strange, broken)
-    stack.ring(gone, bucket="another-bucket")
+    stack.notify(gone, "relay/spool/other.txt", "elsewhere/x", strange, broken)
+    stack.notify(gone, bucket="another-bucket")
     stack.until(lambda: stack.waits() == (0, 0), "all to be acknowledged")
     records = {record["key"]: record for record in stack.dead_records()}
     assert len(records) == 2
@@ -75,7 +75,7 @@ def test_renaming_the_function_repeats_nothing(stack_for: Stacks) -> None:
     )
     stack.missing("late")
     key = stack.put()
-    stack.ring(key)
+    stack.notify(key)
     stack.until(lambda: bool(stack.dead_records()), "the second output to be given up")
     assert len(stack.messages("out")) == 1
     stack.undeploy()

@@ -99,7 +99,7 @@ def test_two_hours_without_an_output(stack_for: Stacks, started: Any, ses: Ses) 
     keys = put(stack, 5)
     _, queue = started(stack, now_of(stack))
     ses.refuse = lambda: DOWN
-    queue.ring(keys)
+    queue.notify(keys)
     queue.run(2 * HOUR)
     assert not ses.sent
     assert len(stack.spooled()) == 5
@@ -127,7 +127,7 @@ def test_throttled_for_a_while_all_is_sent_once(stack_for: Stacks, started: Any,
     _, queue = started(stack, now_of(stack))
     answers = [*([FAST] * 30), *([QUOTA] * 3)]
     ses.refuse = lambda: answers.pop() if answers else None
-    queue.ring(keys)
+    queue.notify(keys)
     # The account counts its quarter of an hour on the real clock, so a new start replaces the wait.
     for _ in range(6):
         queue.run(HOUR)
@@ -157,9 +157,9 @@ def test_down_too_long_is_given_up_with_a_record(
     keys = put(stack, 2)
     function, queue = started(stack, now_of(stack))
     began = queue.now
-    monkeypatch.setattr(function.home.store, "times", lambda key: Times(began, queue.now))
+    monkeypatch.setattr(function.runner.store, "times", lambda key: Times(began, queue.now))
     ses.refuse = lambda: DOWN
-    queue.ring(keys)
+    queue.notify(keys)
     queue.run(6 * HOUR)
     assert stack.dead_records() == []
     queue.run(3 * HOUR)
@@ -179,7 +179,7 @@ def test_a_clock_that_is_wrong_gives_nothing_up_and_delays_nothing(
     stack = stack_for({"in": [through(ses)]}, notify=False, deployed=False)
     keys = put(stack, 2)
     function, queue = started(stack, now_of(stack) + days * 24 * HOUR)
-    store = function.home.store
+    store = function.runner.store
     began, read = queue.now, store.times
 
     def times(key: str) -> Times | None:
@@ -189,7 +189,7 @@ def test_a_clock_that_is_wrong_gives_nothing_up_and_delays_nothing(
 
     monkeypatch.setattr(store, "times", times)
     ses.refuse = lambda: DOWN
-    queue.ring(keys)
+    queue.notify(keys)
     queue.run(HOUR)
     assert stack.dead_records() == []
     assert len(stack.spooled()) == 2
@@ -212,17 +212,17 @@ def test_what_s3_too_calls_old_is_given_up(
     key = stack.put(age=30 * 24 * HOUR)
     function, queue = started(stack, now_of(stack))
     ses.refuse = lambda: DOWN
-    queue.ring([key])
+    queue.notify([key])
     queue.run(1.0)
     assert stack.dead_records() == []
-    store = function.home.store
+    store = function.runner.store
 
     def old() -> bool:
         times = store.times(key)
         return times is not None and times.now - times.modified > 3
 
     stack.until(old, "S3 to call it old")
-    queue.ring([key])
+    queue.notify([key])
     queue.run(1.0)
     assert [record["output"] for record in stack.dead_records()] == ["send"]
 
@@ -234,7 +234,7 @@ def test_a_missing_bucket_is_a_dead_record_and_replay_finishes_it(
     stack = stack_for({"in": [store, TELL]}, notify=False, deployed=False)
     keys = put(stack, 1)
     _, queue = started(stack, now_of(stack))
-    queue.ring(keys)
+    queue.notify(keys)
     queue.run(60)
     (record,) = stack.dead_records()
     assert "NoSuchBucket" in record["reason"]
@@ -264,7 +264,7 @@ def test_no_answer_is_in_doubt(stack_for: Stacks, started: Any, ses: Ses, on_dou
     ses.refuse = lambda: answers.pop() if answers else None
     counted: list[str] = []
     function.observer.in_doubt = lambda flow, output: counted.append(output)  # type: ignore[method-assign]
-    queue.ring(keys)
+    queue.notify(keys)
     queue.run(HOUR)
     assert counted == ["send"]
     assert sum(ses.sent.values()) == (1 if on_doubt == "resend" else 0)
@@ -291,7 +291,7 @@ def test_without_a_table_nothing_is_sent_and_nothing_lost(
     keys = put(stack, 1)
     stack.table = ""
     _, queue = started(stack, now_of(stack))
-    queue.ring(keys)
+    queue.notify(keys)
     queue.run(HOUR)
     assert not ses.sent
     assert len(stack.spooled()) == 1

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import logging
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aws_lambda_powertools.utilities.idempotency import base as idempotency
+from aws_lambda_powertools.utilities.idempotency.persistence import base, datarecord, dynamodb
 
 from functions.aws.clients import REPEATABLE, plain_client
-from functions.aws.receipts import DynamoReceipts
-from functions.bucket.runner import Fate, Home, Later
-from functions.delivery.engine import Delivery, Output, Owed
-from functions.delivery.events import NullObserver
+from functions.aws.receipts import KEPT, DynamoReceipts
+from functions.bucket.runner import BucketRunner, Later, RunResult
+from functions.delivery.engine import Delivery, Output, Task
+from functions.delivery.events import DeliveryEvents
 from functions.errors import Permanent, Temporary
 from functions.message.mail import BytesContent, Mail
 from functions.processors.base import Job, Once, Processor
@@ -28,7 +33,7 @@ class Killed(BaseException):
     """The process ends."""
 
 
-class Doubts(NullObserver):
+class Doubts(DeliveryEvents):
     def __init__(self) -> None:
         self.count = 0
 
@@ -53,14 +58,14 @@ class Place:
         self.later: Later = []
         envelope = envelope_of()
         self.mail = Mail(envelope, BytesContent(MAIL))
-        self.owed = Owed(envelope, "in", Output("out", "aws queue", Processor()))
+        self.task = Task(envelope, "in", Output("out", "aws queue", Processor()))
 
     def once(self, *, give_up_doubts: bool = False) -> Once:
         """Those of a new run."""
         receipts = DynamoReceipts(TABLE, self.client, give_up_doubts=give_up_doubts, observer=self.doubts)
         receipts.register(Context())
         self.later.clear()
-        return receipts.once(self.mail, self.owed, self.later)
+        return receipts.once(self.mail, self.task, self.later)
 
     def effect(self) -> str:
         self.effects += 1
@@ -190,22 +195,113 @@ def test_a_doubt_whose_record_cannot_be_written_is_not_forgotten(place: Place) -
     receipts = DynamoReceipts(TABLE, place.client, give_up_doubts=True, observer=place.doubts)
     receipts.register(Context())
     delivery = Delivery({"in": [Output("out", "aws queue", output)]}, on_doubt="dead-letter")
-    home = Home(store, "relay/", delivery, receipts, observer=place.doubts)
+    runner = BucketRunner(store, "relay/", delivery, receipts, observer=place.doubts)
     key, data = spool_object(envelope_of(), MAIL, "relay/")
     assert store.create(key, data, "message/rfc822")
 
-    def run() -> Fate:
-        return home.run(key, attempts=1, seconds_left=lambda: 60.0).fate
+    def run() -> RunResult:
+        return runner.run(key, attempts=1, seconds_left=lambda: 60.0).result
 
     store.fails = lambda verb, at: verb == "create" and "/dead/" in at
-    assert run() is Fate.LATER
+    assert run() is RunResult.LATER
     store.fails = lambda verb, at: False
-    assert run() is Fate.LATER, "the claim is respected"
+    assert run() is RunResult.LATER, "the claim is respected"
     place.time_out()
-    assert run() is Fate.PARKED
+    assert run() is RunResult.PARKED
     assert output.calls == 1
     assert place.doubts.count == 2, "the effect's own, and that of the claim it left"
     assert place.items() == []
+
+
+FOUR_DAYS = 4 * 86_400
+
+
+@pytest.mark.parametrize("ahead", [FOUR_DAYS, -FOUR_DAYS, 10 * FOUR_DAYS, -10 * FOUR_DAYS])
+@pytest.mark.parametrize("known", [False, True], ids=["at the start", "later"])
+def test_a_claim_s_time_is_told_by_the_clock_of_the_table(
+    place: Place, monkeypatch: pytest.MonkeyPatch, ahead: int, known: bool
+) -> None:
+    """One that was made under a wrong clock holds no longer than any other, and no wrong clock takes it."""
+    once = place.once()
+    if known:
+        once("another part", place.effect)
+    with wrong_clock(monkeypatch, ahead), pytest.raises(Killed):
+        once("", killed)
+    assert all(0 < left < 90 for left in left_of_claims(place))
+    with wrong_clock(monkeypatch, ahead), pytest.raises(Temporary, match="another run works on it"):
+        place.once()("", place.effect)
+    with pytest.raises(Temporary, match="another run works on it"):
+        place.once()("", place.effect)
+    place.age("in_progress_expiration", (time.time() - 90) * 1000)
+    with wrong_clock(monkeypatch, ahead):
+        place.once()("", place.effect)
+    assert place.doubts.count == 1
+    assert place.effects == 1 + known
+
+
+@pytest.mark.parametrize("ahead", [10 * FOUR_DAYS, -10 * FOUR_DAYS])
+def test_a_receipt_counts_whatever_the_clock_says(
+    place: Place, monkeypatch: pytest.MonkeyPatch, ahead: int
+) -> None:
+    with wrong_clock(monkeypatch, ahead):
+        assert place.once()("", place.effect) == "message-1"
+    assert place.once()("", place.effect) == "message-1"
+    with wrong_clock(monkeypatch, ahead), contextlib.suppress(Temporary):
+        place.once()("", place.effect)
+    assert place.effects == 1
+    (item,) = place.items()
+    assert abs(int(item["expiration"]["N"]) - KEPT - time.time()) < 120
+
+
+def test_a_table_that_does_not_tell_the_time_is_believed_to_agree(place: Place) -> None:
+    def without_date(**about: Any) -> Any:
+        answer = place.client.get_item(**about)
+        del answer["ResponseMetadata"]["HTTPHeaders"]["date"]
+        return answer
+
+    receipts = DynamoReceipts(TABLE, Delegate(place.client, get_item=without_date))
+    receipts.register(Context())
+    once = receipts.once(place.mail, place.task, [])
+    with pytest.raises(Killed):
+        once("", killed)
+    assert all(0 < left < 90 for left in left_of_claims(place))
+
+
+class Delegate:
+    """A client some of whose calls are other ones."""
+
+    def __init__(self, client: Any, **calls: Any) -> None:
+        self._client = client
+        vars(self).update(calls)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+
+def left_of_claims(place: Place) -> list[float]:
+    """For how many seconds they hold."""
+    found = [item for item in place.items() if item["status"]["S"] == "INPROGRESS"]
+    assert found
+    return [int(item["in_progress_expiration"]["N"]) / 1000 - time.time() for item in found]
+
+
+@contextlib.contextmanager
+def wrong_clock(monkeypatch: pytest.MonkeyPatch, ahead: int) -> Iterator[None]:
+    """This process's clock, as Powertools and the receipts read it; the steady one is right."""
+
+    class Shifted(datetime.datetime):
+        @classmethod
+        def now(cls, tz: datetime.tzinfo | None = None) -> datetime.datetime:
+            return datetime.datetime.now(tz) + datetime.timedelta(seconds=ahead)
+
+    dates = SimpleNamespace(datetime=Shifted, timedelta=datetime.timedelta)
+
+    clock = SimpleNamespace(monotonic=time.monotonic, time=lambda: time.time() + ahead)
+    with monkeypatch.context() as patch:
+        for module in (idempotency, base, dynamodb, datarecord):
+            patch.setattr(module, "dt", dates)
+        patch.setattr("functions.aws.receipts.time", clock, raising=False)
+        yield
 
 
 def test_a_receipt_past_its_time_is_no_doubt(place: Place) -> None:

@@ -35,7 +35,7 @@ class Example(Relay):
         return self.command_for(self.example)
 
 
-@pytest.mark.parametrize("name", ["fake-smtp", "fake-smtp-docker"])
+@pytest.mark.parametrize("name", ["fake-smtp", "fake-smtp-docker", "mailpit"])
 def test_stores(tmp_path: Path, name: str) -> None:
     example = Example(tmp_path, name)
     example.start()

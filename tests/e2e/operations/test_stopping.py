@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.clients.wire import submit
 from tests.support.mails.dead_letters import held, wait_for_records
-from tests.support.net import HOST, wait_until
+from tests.support.net import HOST, PATIENCE, wait_until
 from tests.support.servers.endpoint import Says, endpoint
 from tests.support.servers.relay import Relay
 from tests.support.servers.smarthost import SILENCE, Heard, Smarthost, smarthost
@@ -126,9 +126,10 @@ def test_a_server_whose_port_answers_can_be_stopped(new_relay: Make, workers: in
         relay.spawn()
         with socket.socket() as client:
             wait_until(
-                lambda client=client: client.connect_ex((HOST, relay.port)) == 0,  # type: ignore[misc]
-                seconds=30,
+                lambda client=client: not relay.alive or client.connect_ex((HOST, relay.port)) == 0,  # type: ignore[misc]
+                seconds=PATIENCE,
                 what="the port",
                 every=0.0005,
             )
+            assert relay.alive, relay.log()
             assert relay.stop() == 0, relay.log()

@@ -355,8 +355,8 @@ def test_a_crowd(new_relay: Make) -> None:
 def test_a_crowd_before_several_workers(new_relay: Make, limit: dict[str, int]) -> None:
     """The limit is the server's, whichever of its processes gets the client."""
     relay = new_relay({"workers": 3}, **limit).start()
-    with attack(relay, seconds=20), contextlib.ExitStack() as stack:
-        wires = [stack.enter_context(Wire(relay.port)) for _ in range(60)]
+    with attack(relay, seconds=60), contextlib.ExitStack() as stack:
+        wires = [stack.enter_context(Wire(relay.port, patience=60)) for _ in range(60)]
         codes = [wire.reply().code for wire in wires]
         assert codes.count(220) == 20
         assert codes.count(421) == 40

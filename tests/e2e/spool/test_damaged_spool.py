@@ -15,7 +15,7 @@ import pytest
 
 from functions.local import layout as folder
 from tests.faults.campaign.clocked import set_clock
-from tests.faults.campaign.house import Clocked
+from tests.faults.campaign.relay_under_test import Clocked
 from tests.support.clients.wire import submit
 from tests.support.mails.damage import DAMAGED, DAMAGES, flipped
 from tests.support.mails.dead_letters import attempts, deadletter, held, records, wait_for_records, waiting

@@ -18,8 +18,8 @@ from functions.config import DeliveryConfig
 from functions.spool.dead_record import DeadRecord
 from functions.spool.deadletters import Selection
 from tests.faults.campaign.consumers import Shelf
-from tests.faults.campaign.house import House
-from tests.faults.campaign.letters import CHECKED, RELAYED, UNKNOWN, Book, id_of, letter, number_of
+from tests.faults.campaign.numbered_mails import CHECKED, RELAYED, UNKNOWN, Book, id_of, letter, number_of
+from tests.faults.campaign.relay_under_test import RelayUnderTest
 from tests.faults.campaign.spoiling import stored_digest
 from tests.support.mails.damage import DAMAGED
 from tests.support.mails.stored import strip_added_fields
@@ -72,33 +72,33 @@ class Found:
         self.copies += other.copies
 
 
-def audit(house: House, book: Book, *, counters: bool) -> Found:
+def audit(relay: RelayUnderTest, book: Book, *, counters: bool) -> Found:
     """Compare everything with the book. `counters`: no process ended, so the metrics must agree."""
     found = Found(mails=book.taken, sent=len(book.sent))
     # This comes first, because scraping must not wait for the audit's changes.
-    first = _files(house.first, "first", found)
-    second = _files(house.second, "second", found, house.shelves[0])
-    checked = _files(house.checked, "checked", found, house.shelves[1])
+    first = _files(relay.first, "first", found)
+    second = _files(relay.second, "second", found, relay.shelves[0])
+    checked = _files(relay.checked, "checked", found, relay.shelves[1])
     ids: dict[str, int] = {}
     for arrived in (first, second, checked):
         ids |= {mail_id: number for number, (_, mail_id) in arrived.items()}
-    spoiled = _spoiled(house, found)
+    spoiled = _spoiled(relay, found)
     for name, arrived in (("first", first), ("second", second)):
         hold(name, arrived, book.acknowledged() - spoiled[name], book.possible(), found)
     if apart := (first.keys() ^ second.keys()) - spoiled["first"] - spoiled["second"]:
         found.other.append(f"in one of two outputs only: {some(apart)}")
     hold(CHECKED, checked, book.acknowledged(CHECKED) - spoiled[CHECKED], book.possible(CHECKED), found)
-    if unasked := checked.keys() - house.judge.approved:
+    if unasked := checked.keys() - relay.filter_server.approved:
         found.other.append(f"taken without the HTTP filter: {some(unasked)}")
     if half := book.cut & (first.keys() | second.keys() | checked.keys()):
         found.torn.append(f"mails that were never sent whole: {some(half)}")
-    dead = _dead(house, ids, found)
-    copies, given_up = _relayed(house, book, dead, spoiled["hop"], found)
-    _refused(house, book, first.keys() - spoiled["hop"], dead, found)
-    _leftovers(house, found)
+    dead = _dead(relay, ids, found)
+    copies, given_up = _relayed(relay, book, dead, spoiled["hop"], found)
+    _refused(relay, book, first.keys() - spoiled["hop"], dead, found)
+    _leftovers(relay, found)
     found.effects = sum(times for times, _ in first.values()) + len(second) + len(checked) + copies
     if counters:
-        _counters(house, len(first), len(checked), copies - given_up, found)
+        _counters(relay, len(first), len(checked), copies - given_up, found)
     return found
 
 
@@ -144,33 +144,33 @@ def hold(name: str, arrived: Arrived, acknowledged: set[int], possible: set[int]
         found.other.append(f"in {name} and never sent: {some(strange)}")
 
 
-def _spoiled(house: House, found: Found) -> defaultdict[str, set[int]]:
+def _spoiled(relay: RelayUnderTest, found: Found) -> defaultdict[str, set[int]]:
     """Output to the numbers of mails that it did not get because they were spoiled in the spool: each
     has a record that says so, and its spoiled copy exists. The records are dropped then, and the
     mails."""
-    config = DeliveryConfig.model_validate({"flows": {}, "spool": f"file://{house.spool}"})
+    config = DeliveryConfig.model_validate({"flows": {}, "spool": f"file://{relay.spool}"})
     missed: defaultdict[str, set[int]] = defaultdict(set)
-    with closing(open_dead_letters(config, house.folder, {})) as letters:
-        records = [each for each in letters.list(Selection()) if each.id in house.spoiled]
+    with closing(open_dead_letters(config, relay.folder, {})) as letters:
+        records = [each for each in letters.list(Selection()) if each.id in relay.spoiled]
         for record in records:
             if record.reason != DAMAGED:
                 found.other.append(f"spoiled, and dead for another reason: {record}")
-            elif stored_digest(house, record.id) != house.spoiled[record.id].digest:
+            elif stored_digest(relay, record.id) != relay.spoiled[record.id].digest:
                 found.lost.append(f"spoiled, and not kept as it was: {record}")
-            missed[record.output].add(house.spoiled[record.id].number)
+            missed[record.output].add(relay.spoiled[record.id].number)
         for record in records:
             letters.drop(record)
     found.spoiled = len(records)
-    if house.spoiled and not records:
-        found.other.append(f"{len(house.spoiled)} mails were spoiled, and no record says so")
+    if relay.spoiled and not records:
+        found.other.append(f"{len(relay.spoiled)} mails were spoiled, and no record says so")
     return missed
 
 
-def _dead(house: House, ids: dict[str, int], found: Found) -> dict[int, DeadRecord]:
+def _dead(relay: RelayUnderTest, ids: dict[str, int], found: Found) -> dict[int, DeadRecord]:
     """The dead records by number; afterwards they are dropped, and their mails with them."""
-    config = DeliveryConfig.model_validate({"flows": {}, "spool": f"file://{house.spool}"})
+    config = DeliveryConfig.model_validate({"flows": {}, "spool": f"file://{relay.spool}"})
     records: dict[int, DeadRecord] = {}
-    with closing(open_dead_letters(config, house.folder, {})) as letters:
+    with closing(open_dead_letters(config, relay.folder, {})) as letters:
         for record in list(letters.list(Selection())):
             shown = letters.show(record)
             number = number_of(shown.head) if shown.head else ids.get(record.id)
@@ -188,17 +188,17 @@ def _dead(house: House, ids: dict[str, int], found: Found) -> dict[int, DeadReco
 
 
 def _relayed(
-    house: House, book: Book, dead: dict[int, DeadRecord], spoiled: set[int], found: Found
+    relay: RelayUnderTest, book: Book, dead: dict[int, DeadRecord], spoiled: set[int], found: Found
 ) -> tuple[int, int]:
     """The number of mails that arrived at the next hop, and the number of them that were given up
     because its answer was lost: those are not counted as delivered."""
     arrived: Arrived = {}
-    for taken in list(house.smarthost.taken):
+    for taken in list(relay.smarthost.taken):
         number = read_mail(taken.content, "next hop", arrived, found)
         if number is not None and taken.recipients != [RELAYED]:
             found.other.append(f"{number} went to {taken.recipients}")
-    house.smarthost.taken.clear()
-    doubts = in_doubt(house.relay.log())
+    relay.smarthost.taken.clear()
+    doubts = in_doubt(relay.relay.log())
     for number, (times, mail_id) in arrived.items():
         known = doubts[mail_id]
         if times - 1 > known:
@@ -208,7 +208,7 @@ def _relayed(
     doubted = {number for number, record in dead.items() if record.recipients != (UNKNOWN,)}
     for number in doubted:
         record = dead[number]
-        if house.plan.on_doubt != "dead-letter" or not doubts[record.id]:
+        if relay.plan.on_doubt != "dead-letter" or not doubts[record.id]:
             found.other.append(f"{number} was given up: {record.reason}")
     acknowledged = book.acknowledged(recipient=RELAYED) - spoiled
     served = arrived | dict.fromkeys(doubted, (1, ""))
@@ -226,14 +226,14 @@ def in_doubt(log: str) -> Counter[str]:
 
 
 def _refused(
-    house: House, book: Book, arrived: Iterable[int], dead: dict[int, DeadRecord], found: Found
+    relay: RelayUnderTest, book: Book, arrived: Iterable[int], dead: dict[int, DeadRecord], found: Found
 ) -> None:
     """A mail for a recipient unknown to the next hop is dead there, with its words."""
     taken = book.possible(recipient=UNKNOWN) & set(arrived)
     refused = {number for number, record in dead.items() if record.recipients == (UNKNOWN,)}
     if silent := taken - refused:
         found.lost.append(f"refused by the next hop without a record: {some(silent)}")
-    doubts = in_doubt(house.relay.log()) if house.plan.on_doubt == "dead-letter" else Counter()
+    doubts = in_doubt(relay.relay.log()) if relay.plan.on_doubt == "dead-letter" else Counter()
     for number in refused:
         if doubts[dead[number].id]:
             continue  # the relay died before it could read the reason
@@ -241,19 +241,19 @@ def _refused(
             found.other.append(f"{number} is dead for another reason: {dead[number].reason}")
 
 
-def _leftovers(house: House, found: Found) -> None:
+def _leftovers(relay: RelayUnderTest, found: Found) -> None:
     for table in ("mail", "settled", "dead", "receipt"):
-        if left := house.count(f"SELECT count(*) FROM {table}"):
+        if left := relay.count(f"SELECT count(*) FROM {table}"):
             found.other.append(f"{left} rows left in {table}")
-    for path in house.spool.glob("part-*/large/*"):
+    for path in relay.spool.glob("part-*/large/*"):
         found.other.append(f"left in the spool: {path.name}")
-    found.other += faults(house.relay.log())
+    found.other += faults(relay.relay.log())
 
 
-def traces(house: House) -> list[str]:
+def traces(relay: RelayUnderTest) -> list[str]:
     """Temporaries that outlived their mails. A process that died leaves some, which the next start
     removes: ask after one."""
-    folders = [house.first, house.second, house.checked, *house.spool.glob("part-*/staging")]
+    folders = [relay.first, relay.second, relay.checked, *relay.spool.glob("part-*/staging")]
     return [
         f"left in {folder.name}: {path.name}"
         for folder in folders
@@ -268,9 +268,9 @@ def faults(log: str) -> list[str]:
     return [f"a traceback: {line[:3_000]}" for line in log.splitlines() if "Traceback" in line]
 
 
-def _counters(house: House, first: int, checked: int, copies: int, found: Found) -> None:
+def _counters(relay: RelayUnderTest, first: int, checked: int, copies: int, found: Found) -> None:
     """The metrics agree with the folders."""
-    samples = scrape(house.metrics_port)
+    samples = scrape(relay.metrics_port)
     expected = {
         ("delivered", "files", "first"): first,
         ("delivered", "files", "second"): first,

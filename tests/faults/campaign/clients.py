@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
-from tests.faults.campaign.letters import CHECKED, DOOR, SENDER, Book, letter, recipients
+from tests.faults.campaign.numbered_mails import CHECKED, DOOR, SENDER, Book, letter, recipients
 from tests.support.clients.wire import Closed, Reply, Wire, stuffed
 from tests.support.net import HOST
 

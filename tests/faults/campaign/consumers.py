@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from tests.faults.campaign.letters import id_of, letter, number_of
+from tests.faults.campaign.numbered_mails import id_of, letter, number_of
 from tests.support.mails.stored import strip_added_fields
 
 _PAUSE: Final = 0.002

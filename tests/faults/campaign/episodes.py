@@ -12,12 +12,12 @@ from typing import Final
 
 from tests.faults.campaign import spoiling
 from tests.faults.campaign.audit import Found, audit, traces
-from tests.faults.campaign.blows import BLOWS, GENTLE, possible
 from tests.faults.campaign.clients import busy
-from tests.faults.campaign.disk_blows import PROOFS, cut
-from tests.faults.campaign.house import House, Plan, house, may_mount
-from tests.faults.campaign.letters import Book
-from tests.faults.campaign.weather import ZONES, Judge, NextHop
+from tests.faults.campaign.dependencies import ZONES, FilterServer, NextHop
+from tests.faults.campaign.disk_faults import PROOFS, cut
+from tests.faults.campaign.faults import FAULTS, GENTLE, possible
+from tests.faults.campaign.numbered_mails import Book
+from tests.faults.campaign.relay_under_test import Plan, RelayUnderTest, may_mount, relay_under_test
 from tests.support.net import wait_until
 
 PLANS: Final = (
@@ -43,7 +43,7 @@ class Summary:
 
     rounds: int = 0
     found: Found = field(default_factory=Found)
-    blows: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
     struck: Counter[str] = field(default_factory=Counter)
     codes: Counter[int] = field(default_factory=Counter)
     seconds: float = 0.0
@@ -75,11 +75,11 @@ def episode(folder: Path, plan: Plan, rounds: int, mails: int, seed: str, say: S
     began = time.monotonic()
     book = Book()
     say(f"episode {seed!r}: {plan}")
-    with house(folder, plan, seed) as made:
+    with relay_under_test(folder, plan, seed) as made:
         with busy(book, made.ports, CLIENTS, seed):
             for number in range(rounds):
                 _round(made, book, moments, mails, summary, f"{number + 1}/{rounds}", say)
-        made.fair_weather()
+        made.all_well()
         assert made.relay.alive, f"the relay ended:\n{made.relay.log()[-4_000:]}"
         made.quiet()
         if made.thin is not None:
@@ -87,38 +87,49 @@ def episode(folder: Path, plan: Plan, rounds: int, mails: int, seed: str, say: S
             cut(made)
             made.relay.start()
             made.quiet()
-        found = audit(made, book, counters=summary.blows.keys() <= GENTLE)
+        found = audit(made, book, counters=summary.faults.keys() <= GENTLE)
         assert made.relay.stop() == 0
         made.relay.start()
         assert made.relay.stop() == 0
         found.other += traces(made)
-        missed = [name for name in spoiling.LOCAL if summary.blows[name] and not made.struck[name]]
+        missed = [name for name in spoiling.LOCAL if summary.faults[name] and not made.struck[name]]
         found.other += [f"the blow {name!r} hit nothing" for name in missed]
     summary.struck.update(made.struck)
     summary.found = found
     summary.codes.update(book.codes)
     summary.seconds = time.monotonic() - began
     assert not found.wrong, f"seed {seed!r}:\n" + "\n".join(found.wrong[:40])
-    assert all(made.struck[proof] for name, proof in PROOFS.items() if summary.blows[name]), made.struck
+    assert all(made.struck[proof] for name, proof in PROOFS.items() if summary.faults[name]), made.struck
     return summary
 
 
 def _round(
-    made: House, book: Book, moments: random.Random, mails: int, summary: Summary, which: str, say: Say
+    made: RelayUnderTest,
+    book: Book,
+    moments: random.Random,
+    mails: int,
+    summary: Summary,
+    which: str,
+    say: Say,
 ) -> None:
-    made.next_hop.mood = moments.choice(NextHop.MOODS) if moments.random() < 0.7 else "fine"
-    made.judge.mood = moments.choice(Judge.MOODS) if moments.random() < 0.5 else "fine"
+    made.next_hop.behaviour = moments.choice(NextHop.BEHAVIOURS) if moments.random() < 0.7 else "fine"
+    made.filter_server.behaviour = (
+        moments.choice(FilterServer.BEHAVIOURS) if moments.random() < 0.5 else "fine"
+    )
     zone = moments.choice(list(ZONES)) if moments.random() < 0.4 else "fine"
     made.dns.zone = ZONES[zone]
     weights = possible(made.plan)
     name = moments.choices(list(weights), list(weights.values()))[0]
     slow = moments.choice(SLOWNESS) if moments.random() < 0.3 else 0.0
     target = book.taken + mails
-    weather = f"next hop {made.next_hop.mood}, filter {made.judge.mood}, DNS {zone}, output {slow:g} s"
-    summary.blows[name] += 1
+    conditions = (
+        f"next hop {made.next_hop.behaviour}, filter {made.filter_server.behaviour}, "
+        f"DNS {zone}, output {slow:g} s"
+    )
+    summary.faults[name] += 1
     with made.slow_output(slow, f"{which} {name}"):
-        done = BLOWS[name][0](made, moments)
-        say(f"  round {which}: {done}; {weather}; {book.taken} mails so far")
+        done = FAULTS[name][0](made, moments)
+        say(f"  round {which}: {done}; {conditions}; {book.taken} mails so far")
         if slow:
             some = book.taken + mails // 10
             wait_until(lambda: book.taken >= some, seconds=60, what="mails past a slow output", every=0.02)
@@ -132,17 +143,17 @@ def gentle_episode(folder: Path, mails: int, seed: str, say: Say = print) -> Sum
     began = time.monotonic()
     book = Book()
     plan = Plan(disks=may_mount())
-    with house(folder, plan, seed) as made:
+    with relay_under_test(folder, plan, seed) as made:
         with busy(book, made.ports, CLIENTS, seed):
             for name in sorted(GENTLE - {"clock"}):
-                made.next_hop.mood = moments.choice(("fine", "busy", "throttling", "some fail"))
-                summary.blows[name] += 1
+                made.next_hop.behaviour = moments.choice(("fine", "busy", "throttling", "some fail"))
+                summary.faults[name] += 1
                 summary.rounds += 1
-                done = BLOWS[name][0](made, moments)
+                done = FAULTS[name][0](made, moments)
                 target = book.taken + mails
-                say(f"  gentle: {done}; next hop {made.next_hop.mood}")
+                say(f"  gentle: {done}; next hop {made.next_hop.behaviour}")
                 wait_until(lambda t=target: book.taken >= t, seconds=60, what="mails")  # type: ignore[misc]
-        made.fair_weather()
+        made.all_well()
         made.quiet()
         summary.found = audit(made, book, counters=True)
         assert made.relay.stop() == 0

@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from tests.faults.campaign.clouds.observation import entries
 from tests.faults.campaign.clouds.site import Site
-from tests.faults.campaign.clouds.spy import entries
-from tests.faults.campaign.house import House
-from tests.faults.campaign.letters import number_of
+from tests.faults.campaign.numbered_mails import number_of
+from tests.faults.campaign.relay_under_test import RelayUnderTest
 from tests.support.mails.damage import DAMAGES
 from tests.support.net import wait_until
 
@@ -43,31 +43,31 @@ def rot(data: bytes, moments: random.Random) -> bytes:
 
 
 @contextmanager
-def _next_hop_down(house: House | Site) -> Iterator[None]:
+def _next_hop_down(relay: RelayUnderTest | Site) -> Iterator[None]:
     """Mails wait for it meanwhile."""
-    mood, house.next_hop.mood = house.next_hop.mood, "down"
+    behaviour, relay.next_hop.behaviour = relay.next_hop.behaviour, "down"
     try:
         yield
     finally:
-        house.next_hop.mood = mood
+        relay.next_hop.behaviour = behaviour
 
 
 # -- a folder ---------------------------------------------------------------------------------------
 
 
-def bodies(house: House, moments: random.Random) -> str:
+def bodies(relay: RelayUnderTest, moments: random.Random) -> str:
     """Change the stored content of some mails that wait for the next hop."""
-    with _next_hop_down(house):
-        wait_until(lambda: house.count(_TRIED) >= 3, seconds=_PATIENCE, what="mails that wait")
-        count = sum(_spoil(house, database, moments) for database in house.databases())
-    house.struck[BODIES] += count
+    with _next_hop_down(relay):
+        wait_until(lambda: relay.count(_TRIED) >= 3, seconds=_PATIENCE, what="mails that wait")
+        count = sum(_spoil(relay, database, moments) for database in relay.databases())
+    relay.struck[BODIES] += count
     return f"{count} stored bodies spoiled"
 
 
 _TRIED: Final = "SELECT count(*) FROM mail WHERE parked = 0 AND attempts > 0"
 
 
-def _spoil(house: House, database: Path, moments: random.Random) -> int:
+def _spoil(relay: RelayUnderTest, database: Path, moments: random.Random) -> int:
     """Spoil up to three mails of one part. A new file replaces a large one, because a delivered link to
     the old file must stay unchanged."""
     spoiled: dict[str, Spoiled] = {}
@@ -80,7 +80,7 @@ def _spoil(house: House, database: Path, moments: random.Random) -> int:
             path = database.parent / "large" / f"{mail_id}.eml"
             data = path.read_bytes() if body is None else body
             number = number_of(data)
-            if number is None or mail_id in house.spoiled:
+            if number is None or mail_id in relay.spoiled:
                 continue
             changed = rot(data, moments)
             if body is None:
@@ -91,13 +91,13 @@ def _spoil(house: House, database: Path, moments: random.Random) -> int:
                 db.execute("UPDATE mail SET body = ? WHERE seq = ?", (changed, seq))
             spoiled[mail_id] = Spoiled(number, hashlib.sha256(changed).digest())
         db.execute("COMMIT")
-    house.spoiled |= spoiled
+    relay.spoiled |= spoiled
     return len(spoiled)
 
 
-def stored_digest(house: House, mail_id: str) -> bytes | None:
+def stored_digest(relay: RelayUnderTest, mail_id: str) -> bytes | None:
     """The SHA-256 of the spool's content of a mail now, None if it holds none."""
-    for database in house.databases():
+    for database in relay.databases():
         with contextlib.closing(sqlite3.connect(database, timeout=10)) as db:
             row = db.execute("SELECT body FROM mail WHERE id = ?", (mail_id,)).fetchone()
         if row is not None:
@@ -106,26 +106,26 @@ def stored_digest(house: House, mail_id: str) -> bytes | None:
     return None
 
 
-def clock_ahead(house: House, moments: random.Random) -> str:
+def clock_ahead(relay: RelayUnderTest, moments: random.Random) -> str:
     """The wall clock is days ahead for seconds, while mails are tried again."""
-    return _clock(house, moments, AHEAD, DAYS)
+    return _clock(relay, moments, AHEAD, DAYS)
 
 
-def clock_back(house: House, moments: random.Random) -> str:
+def clock_back(relay: RelayUnderTest, moments: random.Random) -> str:
     """The wall clock is days behind for seconds."""
-    return _clock(house, moments, BACK, -DAYS)
+    return _clock(relay, moments, BACK, -DAYS)
 
 
-def _clock(house: House, moments: random.Random, name: str, seconds: float) -> str:
-    with _next_hop_down(house):
-        wait_until(lambda: house.count(_TRIED) >= 3, seconds=_PATIENCE, what="mails that wait")
-        before = house.retries()
-        house.set_clock(seconds)
+def _clock(relay: RelayUnderTest, moments: random.Random, name: str, seconds: float) -> str:
+    with _next_hop_down(relay):
+        wait_until(lambda: relay.count(_TRIED) >= 3, seconds=_PATIENCE, what="mails that wait")
+        before = relay.retries()
+        relay.set_clock(seconds)
         time.sleep(moments.uniform(2.0, 4.0))
-        wait_until(lambda: house.retries() > before + 3, seconds=_PATIENCE, what="attempts meanwhile")
-        tried = house.retries() - before
-        house.set_clock(0.0)
-    house.struck[name] += tried
+        wait_until(lambda: relay.retries() > before + 3, seconds=_PATIENCE, what="attempts meanwhile")
+        tried = relay.retries() - before
+        relay.set_clock(0.0)
+    relay.struck[name] += tried
     return f"clock {seconds / 86_400:+.0f} days for seconds, {tried} attempts meanwhile"
 
 
@@ -135,11 +135,11 @@ def _clock(house: House, moments: random.Random, name: str, seconds: float) -> s
 def objects(site: Site, moments: random.Random) -> str:
     """Change the stored content of some waiting objects."""
     with _next_hop_down(site):
-        wait_until(lambda: len(site.owed()) >= 2, seconds=_PATIENCE, what="mails that wait", every=0.5)
+        wait_until(lambda: len(site.waiting()) >= 2, seconds=_PATIENCE, what="mails that wait", every=0.5)
         count = 0
-        for key in moments.sample(owed := site.owed(), min(3, len(owed))):
+        for key in moments.sample(waiting := site.waiting(), min(3, len(waiting))):
             count += _spoil_object(site, key, moments)
-        site.ring(site.see()[:20])
+        site.notify(site.see()[:20])
     site.struck[BODIES] += count
     return f"{count} objects spoiled"
 
@@ -170,19 +170,19 @@ def clocks_back(site: Site, moments: random.Random) -> str:
 
 def _clocks(site: Site, moments: random.Random, name: str, seconds: float) -> str:
     """A run gives its claims back meanwhile, or finishes: no process is killed, and all else works."""
-    moods = site.home.mood, site.calls.mood
-    site.home.mood = site.calls.mood = "fine"
+    behaviours = site.home.behaviour, site.calls.behaviour
+    site.home.behaviour = site.calls.behaviour = "fine"
     with _next_hop_down(site):
-        wait_until(lambda: bool(site.owed()), seconds=_PATIENCE, what="mails that wait", every=0.5)
+        wait_until(lambda: bool(site.waiting()), seconds=_PATIENCE, what="mails that wait", every=0.5)
         before = _tried(site)
         site.set_clocks(0.0, seconds)
-        site.ring(site.owed()[:10])
+        site.notify(site.waiting()[:10])
         wait_until(lambda: _tried(site) > before, seconds=_PATIENCE, what="attempts meanwhile", every=0.3)
         time.sleep(moments.uniform(1.0, 3.0))
         tried = _tried(site) - before
         site.set_clocks(0.0, 0.0)
         time.sleep(4.0)  # what began under the wrong clock has ended
-    site.home.mood, site.calls.mood = moods
+    site.home.behaviour, site.calls.behaviour = behaviours
     site.struck[name] += tried
     return f"function's clock {seconds / 86_400:+.0f} days for seconds, {tried} attempts meanwhile"
 
@@ -192,7 +192,7 @@ def _tried(site: Site) -> int:
     return sum(line["output"] == "hop" and line["message"] == "tried again later" for line in lines)
 
 
-LOCAL: Final[dict[str, tuple[Callable[[House, random.Random], str], int]]] = {
+LOCAL: Final[dict[str, tuple[Callable[[RelayUnderTest, random.Random], str], int]]] = {
     BODIES: (bodies, 3),
     AHEAD: (clock_ahead, 3),
     BACK: (clock_back, 2),

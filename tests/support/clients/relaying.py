@@ -11,9 +11,9 @@ from functions.message.envelope import Client, Envelope, FlowNotes, Recipient
 from functions.message.mail import BytesContent, Mail
 from functions.processors.base import Job
 from functions.smtp_client.pool import Pool
-from functions.smtp_client.server import Server
+from functions.smtp_client.server import SmtpServer
 from functions.smtp_client.tls import Policy, client_context
-from functions.smtp_client.transaction import Message, Rcpt, Tally, transact
+from functions.smtp_client.transaction import MailToSend, Rcpt, TransactionResult, transact
 from tests.support.net import HOST
 
 MAIL = (
@@ -26,10 +26,10 @@ def endless() -> float:
     return float("inf")
 
 
-def server(port: int, *, policy: Policy | None = None, **options: Any) -> Server:
+def server(port: int, *, policy: Policy | None = None, **options: Any) -> SmtpServer:
     """A server on loopback, with short time-outs."""
     times = {"connect_timeout": 5.0, "greeting_timeout": 5.0, "socket_timeout": 5.0} | options
-    return Server(HOST, port, _context(policy or Policy()), **times)
+    return SmtpServer(HOST, port, _context(policy or Policy()), **times)
 
 
 _context = cache(client_context)  # reading the system's authorities takes a while
@@ -40,16 +40,16 @@ def pool(port: int, *, keep: bool = False, most: int = 2, messages: int = 100, *
     return Pool(server(port, **options), keep=keep, most=most, messages=messages)
 
 
-def message(content: bytes = MAIL, reverse_path: str = "ann@client.example", **facts: Any) -> Message:
+def message(content: bytes = MAIL, reverse_path: str = "ann@client.example", **facts: Any) -> MailToSend:
     """A mail to send, in pieces of 100 bytes."""
 
     def chunks() -> Any:
         return iter([content[at : at + 100] for at in range(0, len(content), 100)])
 
-    return Message(reverse_path, chunks, len(content), **facts)
+    return MailToSend(reverse_path, chunks, len(content), **facts)
 
 
-def send(sessions: Pool, *recipients: str | Rcpt, mail: Message | None = None) -> Tally:
+def send(sessions: Pool, *recipients: str | Rcpt, mail: MailToSend | None = None) -> TransactionResult:
     """One transaction over a leased session."""
     to = [Rcpt(each) if isinstance(each, str) else each for each in recipients or ("bob@server.example",)]
     with sessions.lease(endless) as lease:

@@ -160,7 +160,7 @@ class Stack:
             **self._environment,
         }
 
-    def notify(self, *, on: bool = True) -> None:
+    def notify_on_upload(self, *, on: bool = True) -> None:
         """Turn the notifications of uploads on or off."""
         rules = [{"Name": "prefix", "Value": f"{_PREFIX}/spool/"}]
         one = {
@@ -205,7 +205,7 @@ class Stack:
         statistics = self.aws.client("ses").get_send_quota()
         return int(statistics["SentLast24Hours"])
 
-    def ring(self, *keys: str, bucket: str | None = None) -> None:
+    def notify(self, *keys: str, bucket: str | None = None) -> None:
         """Send S3's event for each of these keys, as S3 itself would."""
         for key in keys:
             thing = {"bucket": {"name": bucket or self.bucket}, "object": {"key": key, "size": 1}}

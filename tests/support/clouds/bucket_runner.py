@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from functions.bucket.runner import Home, Later, Run
-from functions.delivery.engine import Delivery, Output, Owed, output_key
+from functions.bucket.runner import BucketRunner, Later, Run
+from functions.delivery.engine import Delivery, Output, Task, output_key
 from functions.errors import DeliveryFault
 from functions.message.envelope import Envelope
 from functions.message.mail import Mail
@@ -43,12 +43,12 @@ class MemoryReceipts:
     def __init__(self) -> None:
         self.done: set[str] = set()
 
-    def once(self, mail: Mail, owed: Owed, later: Later) -> Once:
-        assert owed.output is not None or owed.flow
+    def once(self, mail: Mail, task: Task, later: Later) -> Once:
+        assert task.output is not None or task.flow
 
         def run(part: str, effect: Callable[[], str | None]) -> str | None:
-            assert owed.output is not None
-            key = output_key(mail.envelope, owed.flow, owed.output.identity, part)
+            assert task.output is not None
+            key = output_key(mail.envelope, task.flow, task.output.identity, part)
             if key not in self.done:
                 effect()
                 self.done.add(key)
@@ -71,8 +71,8 @@ class Place:
         outputs = [Output("a", "id-a", self.a), Output("b", "id-b", self.b)]
         self.receipts = MemoryReceipts()
         self.seconds_left = 1000.0
-        self.rung: list[str] = []
-        self.home = Home(
+        self.notified: list[str] = []
+        self.runner = BucketRunner(
             self.store,
             self.prefix,
             Delivery({"in": outputs}, give_up_after=give_up_after),
@@ -93,10 +93,10 @@ class Place:
         return key, envelope
 
     def run(self, key: str, attempts: int = 0, *, stored: bool = False) -> Run:
-        return self.home.run(key, attempts=attempts, seconds_left=lambda: self.seconds_left, stored=stored)
+        return self.runner.run(key, attempts=attempts, seconds_left=lambda: self.seconds_left, stored=stored)
 
-    def ring(self, keys: Any) -> None:
-        self.rung += keys
+    def notify(self, keys: Any) -> None:
+        self.notified += keys
 
     def below(self, folder: str) -> list[str]:
         """The keys below a folder of the prefix, without the prefix."""

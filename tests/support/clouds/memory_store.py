@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from functions.bucket.store import Stored, Times
+from functions.bucket.store import ObjectInfo, Times
 from functions.errors import Temporary
 
 
@@ -48,11 +48,11 @@ class MemoryStore:
         self._check("delete", key)
         self.objects.pop(key, None)
 
-    def list(self, prefix: str) -> Iterator[Stored]:
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
         self._check("list", prefix)
         for key in sorted(self.objects):
             if key.startswith(prefix):
-                yield Stored(key, len(self.objects[key]), self.modified.get(key, self.clock()))
+                yield ObjectInfo(key, len(self.objects[key]), self.modified.get(key, self.clock()))
 
     def times(self, key: str) -> Times | None:
         self._check("times", key)

@@ -54,10 +54,10 @@ class VirtualQueue:
     def serve(self, function: LambdaFunction) -> None:
         """Let this function read the queue; its calls to SQS come here."""
         self._function = function
-        function._bell = self.ring  # type: ignore[assignment]
+        function._notification = self.notify  # type: ignore[assignment]
         function._sqs = self
 
-    def ring(self, keys: Sequence[str]) -> None:
+    def notify(self, keys: Sequence[str]) -> None:
         """Send a notification for each key."""
         for key in keys:
             self._number += 1

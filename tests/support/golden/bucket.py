@@ -122,14 +122,14 @@ class Site:
         """Release the site's resources."""
         self.logged.detach()
         if self.function is not None:
-            self.function.home.close()
+            self.function.runner.close()
 
     # The same in both clouds.
 
     def start(self, *, on_doubt: str = "resend", age: float = 0.0, renamed: bool = False) -> None:
         """Start the function anew. With `renamed` every output that has a name gets another."""
         if self.function is not None:
-            self.function.home.close()
+            self.function.runner.close()
         raw = copy.deepcopy(dict(self.raw))
         raw["delivery"] = {"onDoubt": on_doubt}
         for output in raw["flows"]["in"]["outputs"]:
@@ -173,7 +173,7 @@ class Site:
 
     def kill_before_removal(self, key: str) -> None:
         """Deliver a mail whose run ends when it would take the mail out of the spool."""
-        store = self.function.home.store
+        store = self.function.runner.store
 
         def killed(_: str) -> None:
             raise Killed

@@ -17,8 +17,8 @@ from typing import Any, Final
 from functions.bucket.runner import refused_records
 from functions.config import DeliveryConfig
 from functions.delivery.engine import Delivery, Output
-from functions.delivery.events import NullObserver
-from functions.local.archive import Keeper
+from functions.delivery.events import DeliveryEvents
+from functions.local.archive import Archive
 from functions.local.deadletters import open_dead_letters
 from functions.local.layout import Part
 from functions.local.messages import Item, Progress, Settings
@@ -60,7 +60,7 @@ _LONG: Final = 3_600.0
 """Seconds until a further attempt while a recording is made: there is none."""
 
 
-class Doubts(NullObserver):
+class Doubts(DeliveryEvents):
     """Notes which outputs were in doubt."""
 
     def __init__(self) -> None:
@@ -87,14 +87,14 @@ class LocalSite:
     def start(self, *, again: float, on_doubt: str = "resend") -> LocalDelivery:
         """Start delivering; `again` is the wait before a further attempt, in seconds."""
         self.part.create()
-        keep = Keeper(self.config.cache_path, self.folder, durable=True).keep
+        keep = Archive(self.config.cache_path, self.folder, durable=True).keep
         settings = Settings(first=again, longest=again, keep=keep)
         local = LocalDelivery(self.part, self._delivery(on_doubt), settings, self.doubts)
         local.start()
         return local
 
     def _delivery(self, on_doubt: str) -> Delivery:
-        context = BuildContext(self.folder, True, self.part.staging, lambda text: text)
+        context = BuildContext.of(self.folder, {}, staging=self.part.staging)
         outputs = []
         for label, options in self.config.flows["in"].labelled():
             here: Any = options

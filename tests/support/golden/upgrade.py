@@ -18,7 +18,7 @@ class Upgrade:
     """A recording, delivered by this version's function: its effects, and the rest. The next servers
     accept everything now."""
 
-    owed = once(
+    task = once(
         *("log fresh", "first fresh fine", "second fresh fine"),
         *("log kept", "first kept fine", "second kept fine"),
         *("first partly later-first", "first waiting later-first", "second dropped later-second"),
@@ -45,7 +45,7 @@ class Upgrade:
     def check_effects(self, beyond: Counter[tuple[str, ...]] | None = None) -> None:
         """Raises AssertionError unless exactly the missing effects took place, and the given ones."""
         own = once(*(f"{output} {name}" for output in self.site.own for name in ("fresh", "kept")))
-        expected, found = self.owed + own + (beyond or Counter()), self.site.effects()
+        expected, found = self.task + own + (beyond or Counter()), self.site.effects()
         assert found == expected, f"repeated: {found - expected}, missing: {expected - found}"
 
     def in_doubt(self) -> list[tuple[str, str]]:
@@ -108,7 +108,7 @@ def check_doubts_are_given_up(upgrade: Upgrade) -> None:
 def check_other_identities_have_no_receipts(upgrade: Upgrade) -> None:
     """The receipts prevent repeated effects: under other names there are none."""
     upgrade.run(renamed=True)
-    repeated = set(upgrade.site.effects() - upgrade.owed)
+    repeated = set(upgrade.site.effects() - upgrade.task)
     assert {("first", "done", "fine"), ("second", "done", "fine"), ("first", "partly", "fine")} <= repeated
 
 

@@ -8,8 +8,6 @@ good until they are repaired; finished mail is kept.
 from __future__ import annotations
 
 import json
-import os
-import pty
 import subprocess
 import time
 from abc import ABC, abstractmethod
@@ -75,24 +73,6 @@ class Drill(ABC):
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def on_terminal(self, *arguments: str) -> str:
-        """The command's output on a terminal."""
-        command, environment, folder = self.command(*arguments)
-        ours, theirs = pty.openpty()
-        process = subprocess.Popen(
-            command, env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs
-        )
-        os.close(theirs)
-        shown = b""
-        try:
-            while data := os.read(ours, 65_536):
-                shown += data
-        except OSError:  # Linux says EIO when the other side is closed
-            pass
-        os.close(ours)
-        assert process.wait(60) == 0, shown
-        return shown.decode()
-
     def listed(self, *arguments: str) -> list[dict[str, Any]]:
         """The records that fit."""
         return [json.loads(line) for line in self.say("list", "--json", *arguments).splitlines()]
@@ -119,9 +99,7 @@ def carry_out(drill: Drill) -> None:
     assert "2 dropped" in drill.say("drop", one)
     assert drill.dead() == total - 2
     drill.mend()
-    shown = drill.on_terminal("replay", "--all", "--now")
-    assert f"{total - 2}/{total - 2} replayed" in shown, "a bar stands for many"
-    assert "#" * 30 in shown
+    assert f"{total - 2} replayed" in drill.say("replay", "--all", "--now")
     wait_until(lambda: not drill.unfinished(), seconds=PATIENCE, what="all to be delivered")
     assert drill.dead() == 0
     alive = FIRST + 1

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from tests.support import process
-from tests.support.net import HOST, answers, free_port, wait_until
+from tests.support.net import HOST, PATIENCE, answers, free_port, wait_until
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 
 _PYTHONPATH: Final = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 
-_START: Final = 30.0  # seconds; a loaded machine takes a few to import everything
-_STOP: Final = 30.0
+_STOP: Final = 120.0
+"""Seconds. `closeTimeout` is 30 of them, and a busy machine takes its time for the rest."""
 
 
 class Server:
@@ -63,7 +63,7 @@ class Server:
         started = self.spawn()
         try:
             wait_until(
-                lambda: started.poll() is not None or answers(self.port), seconds=_START, what="the port"
+                lambda: started.poll() is not None or answers(self.port), seconds=PATIENCE, what="the port"
             )
         except BaseException:
             self.kill()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from functions.bucket.runner import Fate, Home
+from functions.bucket.runner import BucketRunner, RunResult
 from functions.config import DeliveryConfig
 from functions.delivery.engine import Delivery, Output
 from functions.local.deadletters import open_dead_letters
@@ -97,8 +97,8 @@ def test_a_bucket_object_of_schema_1(name: str) -> None:
     key = f"relay/{spool_key(envelope.id, envelope.received_at)}"
     store.create(key, data, CONTENT_TYPE)
     flows = {flow: [Output("test", "identity", sink)] for flow in envelope.flows()}
-    home = Home(store, "relay/", Delivery(flows), MemoryReceipts())
-    assert home.run(key, attempts=0, seconds_left=lambda: 1_000.0).fate is Fate.FINISHED
+    runner = BucketRunner(store, "relay/", Delivery(flows), MemoryReceipts())
+    assert runner.run(key, attempts=0, seconds_left=lambda: 1_000.0).result is RunResult.FINISHED
     assert {flow for _, flow in sink.mails} == set(envelope.flows())
     assert all(raw.endswith(content) for raw in sink.mails.values())
     assert not store.under("relay/")

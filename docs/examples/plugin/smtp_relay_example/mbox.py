@@ -65,4 +65,4 @@ class Mbox(Processor):
 
 def build(options: Options, name: str, context: BuildContext) -> Mbox:
     """Called once for each such output of the configuration, in each process."""
-    return Mbox(context.working_folder / options.path)
+    return Mbox(context.folder / options.path)

@@ -8,9 +8,9 @@ import re
 from typing import Any, Final
 
 from tests.faults.campaign.audit import Arrived, Found, faults, hold, read_mail, some
+from tests.faults.campaign.clouds.observation import entries
 from tests.faults.campaign.clouds.site import FILED_FLOW, Site
-from tests.faults.campaign.clouds.spy import entries
-from tests.faults.campaign.letters import RELAYED, UNKNOWN, Book
+from tests.faults.campaign.numbered_mails import RELAYED, UNKNOWN, Book
 from tests.support.mails.damage import DAMAGED
 
 _IN_DOUBT: Final = re.compile(

@@ -20,9 +20,9 @@ from functions.aws.receipts import PREFIX as RECEIPTS
 from functions.config import DeliveryConfig
 from functions.delivery.engine import output_key
 from tests.faults.campaign.clouds import site as cloud
+from tests.faults.campaign.clouds.observation import plant
 from tests.faults.campaign.clouds.site import FILED_FLOW, Site
-from tests.faults.campaign.clouds.spy import plant
-from tests.faults.campaign.letters import SENDER
+from tests.faults.campaign.numbered_mails import SENDER
 from tests.support import process
 from tests.support.clouds.aws_stack import Stack
 from tests.support.clouds.ministack import Ministack
@@ -126,8 +126,8 @@ class AwsSite(Site):
             {numbers.get(subject, subject): times for subject, times in self._sent.items()}
         )
 
-    def ring(self, keys: Sequence[str]) -> None:
-        self.stack.ring(*keys)
+    def notify(self, keys: Sequence[str]) -> None:
+        self.stack.notify(*keys)
 
     def ring_late(self, keys: Sequence[str], moments: random.Random) -> str:
         for key in keys:
@@ -141,7 +141,7 @@ class AwsSite(Site):
         return f"{len(keys)} events up to 3 minutes late"
 
     def silence(self, seconds: float) -> None:
-        self.stack.notify(on=False)
+        self.stack.notify_on_upload(on=False)
         time.sleep(seconds)
         self.stack.notify()
 

@@ -21,8 +21,8 @@ from functions.config import DeliveryConfig
 from functions.delivery.engine import output_key
 from functions.gcp.output.pubsub import ID
 from tests.faults.campaign.clouds import site as cloud
+from tests.faults.campaign.clouds.observation import plant
 from tests.faults.campaign.clouds.site import FILED_FLOW, Site, together
-from tests.faults.campaign.clouds.spy import plant
 from tests.support import process
 from tests.support.clouds.gcp import Pubsub
 from tests.support.clouds.gcp_stack import Stack
@@ -118,14 +118,14 @@ class GcpSite(Site):
             timer.cancel()
         super().finish()
 
-    def ring(self, keys: Sequence[str]) -> None:
+    def notify(self, keys: Sequence[str]) -> None:
         for key in keys:
             about = {"eventType": "OBJECT_FINALIZE", "bucketId": self.stack.bucket, "objectId": key}
             self.stack.pubsub.publish(self.stack.topic.rpartition("/")[2], about)
 
     def ring_late(self, keys: Sequence[str], moments: random.Random) -> str:
         for key in keys:
-            timer = threading.Timer(moments.uniform(1, 180), self.ring, [[key]])
+            timer = threading.Timer(moments.uniform(1, 180), self.notify, [[key]])
             timer.daemon = True
             timer.start()
             self._timers.append(timer)

@@ -32,17 +32,17 @@ REFUSALS: Final = {
 }
 """Mood to its answers; the first two apply half of the time, the others always."""
 
-MOODS: Final = ("fine", "slow", *REFUSALS, "cut mid-upload", "lost answers", "down")
+BEHAVIOURS: Final = ("fine", "slow", *REFUSALS, "cut mid-upload", "lost answers", "down")
 
 BLOCKING: Final = frozenset({"full", "denied", "down"})
 """Moods in which nothing gets through."""
 
 
 class Proxy:
-    """Forwards to a port of this machine; `mood` and `target` may be changed at any time."""
+    """Forwards to a port of this machine; `behaviour` and `target` may be changed at any time."""
 
     def __init__(self, target: int, seed: str) -> None:
-        self.mood = "fine"
+        self.behaviour = "fine"
         self.target = target
         self._moments = random.Random(seed)
         self._socket = socket.create_server((HOST, 0), backlog=256)
@@ -68,7 +68,7 @@ class Proxy:
 
     def _connection(self, client: socket.socket) -> None:
         with client, contextlib.suppress(OSError):
-            if self.mood == "down":
+            if self.behaviour == "down":
                 _reset(client)
                 return
             with socket.create_connection((HOST, self.target)) as server:
@@ -79,14 +79,14 @@ class Proxy:
 
     def _requests(self, client: socket.socket, server: socket.socket) -> None:
         while data := client.recv(65_536):
-            mood = self.mood
-            if mood in REFUSALS and (mood in BLOCKING or self._sometimes(0.5)):
-                _refuse(client, REFUSALS[mood])
+            behaviour = self.behaviour
+            if behaviour in REFUSALS and (behaviour in BLOCKING or self._sometimes(0.5)):
+                _refuse(client, REFUSALS[behaviour])
                 _reset(server)
                 return
-            if mood == "slow":
+            if behaviour == "slow":
                 time.sleep(self._moments.uniform(0.05, 0.4))
-            if mood == "down" or (mood == "cut mid-upload" and self._sometimes(0.5)):
+            if behaviour == "down" or (behaviour == "cut mid-upload" and self._sometimes(0.5)):
                 server.sendall(data[: len(data) // 2])
                 _reset(server)
                 _reset(client)
@@ -98,7 +98,7 @@ class Proxy:
     def _answers(self, server: socket.socket, client: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := server.recv(65_536):
-                if self.mood == "lost answers" and self._sometimes(0.3):
+                if self.behaviour == "lost answers" and self._sometimes(0.3):
                     _reset(client)
                     return
                 client.sendall(data)

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from functions.bucket.marks import Marks, dead_name, spooled_id
 from tests.faults.campaign.clocked import set_clock
+from tests.faults.campaign.clouds.observation import doubts, entries
 from tests.faults.campaign.clouds.proxy import Proxy, proxy
-from tests.faults.campaign.clouds.spy import doubts, entries
-from tests.faults.campaign.house import Clocked
-from tests.faults.campaign.letters import DOOR
-from tests.faults.campaign.weather import NextHop
+from tests.faults.campaign.dependencies import NextHop
+from tests.faults.campaign.numbered_mails import DOOR
+from tests.faults.campaign.relay_under_test import Clocked
 from tests.support import process
 from tests.support.net import HOST
 from tests.support.servers.relay import ROOT
@@ -156,7 +156,7 @@ class Site(ABC):
         """Count in `copies` the deliveries since the last call."""
 
     @abstractmethod
-    def ring(self, keys: Sequence[str]) -> None:
+    def notify(self, keys: Sequence[str]) -> None:
         """Send the cloud's event for each of these keys."""
 
     @abstractmethod
@@ -183,7 +183,7 @@ class Site(ABC):
     def receipts(self, ids: Sequence[str]) -> set[tuple[str, str]]:
         """Mail and output of each effect that has its receipt, of the outputs in `repeating`."""
 
-    def owed(self) -> list[str]:
+    def waiting(self) -> list[str]:
         """Keys of mails that are neither finished nor parked."""
         marks: dict[str, Marks] = {}
         for key in self.keys("dead/"):
@@ -239,9 +239,9 @@ class Site(ABC):
         self._apart.append(run)
         return run
 
-    def fair_weather(self) -> None:
+    def all_well(self) -> None:
         """Everything works again."""
-        self.store.mood = self.home.mood = self.calls.mood = self.next_hop.mood = "fine"
+        self.store.behaviour = self.home.behaviour = self.calls.behaviour = self.next_hop.behaviour = "fine"
         self.set_clocks(0.0, 0.0)
 
     def finish(self) -> None:
@@ -250,14 +250,14 @@ class Site(ABC):
         for run in self._apart:
             run.wait(120)
         left, ends = sys.maxsize, 0.0
-        while owed := self.owed():
-            if len(owed) < left:
-                left, ends = len(owed), time.monotonic() + STUCK
+        while waiting := self.waiting():
+            if len(waiting) < left:
+                left, ends = len(waiting), time.monotonic() + STUCK
             elif time.monotonic() > ends:
                 tail = "\n".join(str(entry) for entry in entries(self.log)[-30:])
-                raise TimeoutError(f"{len(owed)} mails are still owed: {owed[:3]}\n{tail}")
-            self.ring(owed)
-            wait_until_calm(self, owed)
+                raise TimeoutError(f"{len(waiting)} mails are still owed: {waiting[:3]}\n{tail}")
+            self.notify(waiting)
+            wait_until_calm(self, waiting)
         self.collect()
 
     def doubts(self) -> Counter[tuple[str, str]]:
@@ -265,14 +265,14 @@ class Site(ABC):
         return doubts(entries(self.log))
 
 
-def wait_until_calm(site: Site, owed: Sequence[str], seconds: float = 12) -> None:
+def wait_until_calm(site: Site, waiting: Sequence[str], seconds: float = 12) -> None:
     """Wait until all of these are done, or none was for a while."""
     ends = time.monotonic() + seconds
-    left = len(owed)
+    left = len(waiting)
     while left and time.monotonic() < ends:
         site.collect()
         time.sleep(0.3)
-        now = len(site.owed())
+        now = len(site.waiting())
         if now < left:
             left, ends = now, time.monotonic() + seconds
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from functions.bucket.deadletters import BucketDeadLetters
-from functions.bucket.runner import Fate
+from functions.bucket.runner import RunResult
 from functions.bucket.sweep import WINDOW, sweep
 from functions.errors import Permanent, Temporary
 from functions.ids import uuid7_ms
@@ -23,7 +23,7 @@ def place() -> Place:
 
 @pytest.fixture
 def letters(place: Place) -> BucketDeadLetters:
-    return BucketDeadLetters(place.store, place.prefix, place.ring)
+    return BucketDeadLetters(place.store, place.prefix, place.notify)
 
 
 def park(place: Place, *, both: bool = False) -> str:
@@ -31,7 +31,7 @@ def park(place: Place, *, both: bool = False) -> str:
     key, _ = place.put()
     place.a.always = Permanent("no such queue", enhanced="5.1.2")
     place.b.always = Permanent("other reason") if both else None
-    assert place.run(key).fate is Fate.PARKED
+    assert place.run(key).result is RunResult.PARKED
     place.a.always = place.b.always = None
     return key
 
@@ -41,16 +41,16 @@ def all_of(letters: BucketDeadLetters, **selection: str) -> list[DeadRecord]:
 
 
 def rung_by_sweep(place: Place) -> list[str]:
-    place.rung.clear()
+    place.notified.clear()
     sweep(
         place.store,
         place.prefix,
-        place.ring,
+        place.notify,
         now=place.now,
         since=place.now - WINDOW,
         seconds_left=lambda: 1000,
     )
-    return place.rung
+    return place.notified
 
 
 def test_lists_the_selected_records(place: Place, letters: BucketDeadLetters) -> None:
@@ -80,7 +80,7 @@ def test_replay_is_delivered_by_the_next_sweep(place: Place, letters: BucketDead
     assert rung_by_sweep(place) == []
     letters.replay(all_of(letters)[0], now=False)
     assert rung_by_sweep(place) == [key], "whatever its age"
-    assert place.run(key).fate is Fate.FINISHED
+    assert place.run(key).result is RunResult.FINISHED
     assert place.b.calls == 1, "what was done is not repeated"
     assert not place.store.objects
 
@@ -88,14 +88,14 @@ def test_replay_is_delivered_by_the_next_sweep(place: Place, letters: BucketDead
 def test_replay_now_notifies(place: Place, letters: BucketDeadLetters) -> None:
     key = park(place)
     letters.replay(all_of(letters)[0], now=True)
-    assert place.rung == [key]
+    assert place.notified == [key]
 
 
 def test_a_replay_that_fails_again_follows_the_steps(place: Place, letters: BucketDeadLetters) -> None:
     key = park(place)
     letters.replay(all_of(letters)[0], now=False)
     place.a.always = Temporary("still down")
-    assert place.run(key).fate is Fate.LATER
+    assert place.run(key).result is RunResult.LATER
     place.now += 300
     assert rung_by_sweep(place) == []
 
@@ -104,7 +104,7 @@ def test_replay_of_one_leaves_the_other_dead(place: Place, letters: BucketDeadLe
     key = park(place, both=True)
     (a, _) = sorted(all_of(letters), key=lambda record: record.output)
     letters.replay(a, now=True)
-    assert place.run(key).fate is Fate.PARKED
+    assert place.run(key).result is RunResult.PARKED
     assert [record.output for record in all_of(letters)] == ["b"]
     place.now += 86_400
     assert rung_by_sweep(place) == []
@@ -124,11 +124,11 @@ def test_drop_of_the_last_takes_the_mail_along(place: Place, letters: BucketDead
 def test_drop_while_another_output_is_still_tried(place: Place, letters: BucketDeadLetters) -> None:
     key, _ = place.put()
     place.a.always, place.b.always = Permanent("no"), Temporary("later")
-    assert place.run(key).fate is Fate.LATER
+    assert place.run(key).result is RunResult.LATER
     letters.drop(all_of(letters)[0])
     assert place.below("spool/"), "the other output still needs it"
     place.a.always = place.b.always = None
-    assert place.run(key).fate is Fate.FINISHED
+    assert place.run(key).result is RunResult.FINISHED
     assert place.a.calls == 1, "what was dropped is not tried"
     assert not place.store.objects
 
@@ -156,12 +156,12 @@ def test_refused_recipients_cannot_be_replayed(place: Place, letters: BucketDead
 
 def test_replay_of_kept_mail_is_idempotent_until_it_is_delivered() -> None:
     place = Place(keep=True)
-    letters = BucketDeadLetters(place.store, place.prefix, place.ring)
+    letters = BucketDeadLetters(place.store, place.prefix, place.notify)
     key, envelope = place.put()
     place.run(key)
     assert letters.replay_kept(envelope.id, now=True) == 1
     assert letters.replay_kept(envelope.id, now=False) == 1
-    assert place.rung == [key]
+    assert place.notified == [key]
     place.run(key)
     assert place.a.effects == {(envelope.id, 0): 1, (envelope.id, 1): 1}
     assert letters.replay_kept(envelope.id, now=False) == 2, "a second replay is a choice"
@@ -173,7 +173,7 @@ def test_replay_of_kept_mail_is_idempotent_until_it_is_delivered() -> None:
 
 def test_kept_mails_by_time_and_by_key() -> None:
     place = Place(keep=True)
-    letters = BucketDeadLetters(place.store, place.prefix, place.ring)
+    letters = BucketDeadLetters(place.store, place.prefix, place.notify)
     sent = []
     for age in (3 * 86_400, 7_200, 60):
         place.now = 0.0

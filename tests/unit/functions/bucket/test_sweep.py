@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from functions.backends import Swept
-from functions.bucket.runner import Fate
+from functions.bucket.runner import RunResult
 from functions.bucket.sweep import PERIOD, WINDOW, rings, sweep
 from functions.errors import Permanent, Temporary
 from tests.support.clouds.bucket_runner import Place
@@ -20,7 +20,9 @@ HOUR = 3600.0
 
 def pass_over(place: Place, since: float | None = None, left: float = 1000.0) -> Swept:
     begun = place.now - WINDOW if since is None else since
-    return sweep(place.store, place.prefix, place.ring, now=place.now, since=begun, seconds_left=lambda: left)
+    return sweep(
+        place.store, place.prefix, place.notify, now=place.now, since=begun, seconds_left=lambda: left
+    )
 
 
 @pytest.mark.parametrize(
@@ -43,12 +45,12 @@ def test_steps(age: float, expected: int) -> None:
 
 @given(st.lists(st.floats(0, PERIOD / 3), min_size=300, max_size=300))
 def test_a_mail_is_notified_at_each_step_whatever_the_jitter(jitter: list[float]) -> None:
-    rung = 0
+    notified = 0
     for number, late in enumerate(jitter):
         age = number * PERIOD + late
-        rung += rings(age) > rings(age - WINDOW)
+        notified += rings(age) > rings(age - WINDOW)
     # 300 sweeps are 25 hours: eight steps, each seen by one pass at least and three at most.
-    assert 8 <= rung <= 24
+    assert 8 <= notified <= 24
 
 
 def test_young_mail_is_counted_and_left_alone() -> None:
@@ -57,17 +59,17 @@ def test_young_mail_is_counted_and_left_alone() -> None:
     place.now += 14 * MINUTE
     found = pass_over(place)
     assert found.oldest == pytest.approx(14 * MINUTE, abs=1)
-    assert (found.unfinished, found.dead, found.rung) == (1, 0, 0)
+    assert (found.unfinished, found.dead, found.notified) == (1, 0, 0)
 
 
 def test_notifies_when_a_step_is_passed_and_not_between() -> None:
     place = Place()
     key, _ = place.put()
     place.now += 16 * MINUTE
-    assert pass_over(place).rung == 1
-    assert place.rung == [key]
+    assert pass_over(place).notified == 1
+    assert place.notified == [key]
     place.now += 11 * MINUTE
-    assert pass_over(place).rung == 0
+    assert pass_over(place).notified == 0
 
 
 @pytest.mark.parametrize("days", [-4, -4_000])
@@ -79,8 +81,8 @@ def test_a_clock_that_is_behind_delays_no_mail(days: int) -> None:
     for _ in range(8):
         place.now += 5 * MINUTE
         pass_over(place)
-    assert set(place.rung) == {key}
-    assert 2 <= len(place.rung) <= 6, "at its steps, and not at each pass"
+    assert set(place.notified) == {key}
+    assert 2 <= len(place.notified) <= 6, "at its steps, and not at each pass"
     place.store.fails = lambda verb, at: verb == "times"
     assert pass_over(place).unfinished == 1
 
@@ -91,16 +93,16 @@ def test_a_mail_received_under_a_clock_ahead_is_notified_when_its_object_is_old_
     place.now = time.time()
     place.store.modified[key] = place.now
     place.now += 16 * MINUTE
-    assert pass_over(place).rung == 1
+    assert pass_over(place).notified == 1
 
 
 def test_notifications_off_the_sweep_delivers_all() -> None:
     place = Place()
     keys = [place.put()[0] for _ in range(20)]
     place.now += 16 * MINUTE
-    assert pass_over(place).rung == 20
-    assert sorted(place.rung) == sorted(keys)
-    assert {place.run(key).fate for key in place.rung} == {Fate.FINISHED}
+    assert pass_over(place).notified == 20
+    assert sorted(place.notified) == sorted(keys)
+    assert {place.run(key).result for key in place.notified} == {RunResult.FINISHED}
 
 
 def test_parked_mail_is_dead_not_unfinished() -> None:
@@ -119,7 +121,7 @@ def test_a_mail_with_a_dead_and_a_live_output_is_notified() -> None:
     place.run(key)
     place.now += 16 * MINUTE
     found = pass_over(place)
-    assert (found.unfinished, found.dead, found.rung) == (1, 1, 1)
+    assert (found.unfinished, found.dead, found.notified) == (1, 1, 1)
 
 
 def test_strangers_in_the_spool_are_passed_over() -> None:
@@ -134,7 +136,7 @@ def test_stops_in_time() -> None:
     for _ in range(3):
         place.put()
     place.now += 16 * MINUTE
-    assert pass_over(place, left=20.0).rung == 0
+    assert pass_over(place, left=20.0).notified == 0
 
 
 def test_a_large_backlog_is_listed_by_shards(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,4 +146,4 @@ def test_a_large_backlog_is_listed_by_shards(monkeypatch: pytest.MonkeyPatch) ->
         place.put()
     place.now += 16 * MINUTE
     assert pass_over(place).unfinished == 50
-    assert len(set(place.rung)) == 50
+    assert len(set(place.notified)) == 50

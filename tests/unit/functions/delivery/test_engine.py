@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from functions.delivery.engine import SKEW, Delivery, Outcome, Output, Owed, State, backoff, output_key
+from functions.delivery.engine import SKEW, Delivery, Outcome, Output, State, Task, backoff, output_key
 from functions.errors import Permanent, Temporary
 from functions.message.envelope import Client, Envelope, Recipient
 from functions.message.mail import BytesContent, Mail
-from functions.processors.base import MIN_SECONDS_LEFT, Job, Landed, Once, Processor
+from functions.processors.base import MIN_SECONDS_LEFT, Job, Once, Placed, Processor
 from functions.spool.dead_record import UNKNOWN, DeadRecord
 
 NOW = 1_767_323_045.0
@@ -41,27 +41,27 @@ class Trace:
     def __init__(self, events: list[str]) -> None:
         self._events = events
 
-    def flush(self) -> None:
+    def fsync(self) -> None:
         self._events.append("flush")
 
-    def settle(self) -> None:
+    def cleanup(self) -> None:
         self._events.append("settle")
 
 
 class Scripted(Processor):
     """Raises what the script says, one entry a call; None succeeds."""
 
-    def __init__(self, *script: Exception | None, landed: Landed | None = None) -> None:
+    def __init__(self, *script: Exception | None, placed: Placed | None = None) -> None:
         self.script = list(script)
         self.jobs: list[Job] = []
-        self._landed = landed
+        self._placed = placed
 
-    def process(self, job: Job) -> Landed | None:
+    def process(self, job: Job) -> Placed | None:
         self.jobs.append(job)
         fault = self.script.pop(0) if self.script else None
         if fault is not None:
             raise fault
-        return self._landed
+        return self._placed
 
 
 class MemoryLedger:
@@ -75,7 +75,7 @@ class MemoryLedger:
     def settled(self, mail: Mail) -> Mapping[str, State]:
         return self.states
 
-    def once(self, mail: Mail, owed: Owed) -> Once:
+    def once(self, mail: Mail, task: Task) -> Once:
         def run(part: str, effect: Callable[[], str | None]) -> None:
             effect()
 
@@ -83,13 +83,13 @@ class MemoryLedger:
 
     def done(self, mail: Mail, outcome: Outcome) -> None:
         self.events.append("done")
-        self.states[outcome.owed.key] = State.DONE
+        self.states[outcome.task.key] = State.DONE
 
     def bury(self, mail: Mail, record: DeadRecord) -> None:
         self.dead.setdefault(record.key, record)
         self.states[record.key] = State.DEAD
 
-    def attempts(self, mail: Mail, owed: Owed) -> int:
+    def attempts(self, mail: Mail, task: Task) -> int:
         return 2
 
 
@@ -205,7 +205,7 @@ def damaged() -> Mail:
 @pytest.mark.parametrize("quick", [True, False])
 def test_no_output_has_a_damaged_mail(quick: bool) -> None:
     class Reading(Processor):
-        def process(self, job: Job) -> Landed | None:
+        def process(self, job: Job) -> Placed | None:
             raise AssertionError(job.mail.raw(job.flow))
 
     Reading.quick = quick
@@ -217,12 +217,12 @@ def test_no_output_has_a_damaged_mail(quick: bool) -> None:
 
 def test_what_has_its_receipt_is_done_though_the_mail_is_damaged_now() -> None:
     class Once(Processor):
-        def process(self, job: Job) -> Landed | None:
+        def process(self, job: Job) -> Placed | None:
             assert job.once("part", lambda: "anew") == "before"
             return None
 
     class Receipts(MemoryLedger):
-        def once(self, mail: Mail, owed: Owed) -> Callable[..., str | None]:  # type: ignore[override]
+        def once(self, mail: Mail, task: Task) -> Callable[..., str | None]:  # type: ignore[override]
             return lambda part, effect: "before"
 
     assert run(delivery(Once()), Receipts(), damaged()).finished
@@ -253,7 +253,7 @@ def test_doubt_is_resent_or_buried_as_configured() -> None:
 
 def test_the_receipt_comes_between_flush_and_settle() -> None:
     ledger = MemoryLedger()
-    run(delivery(Scripted(landed=Trace(ledger.events))), ledger)
+    run(delivery(Scripted(placed=Trace(ledger.events))), ledger)
     assert ledger.events == ["flush", "done", "settle"]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from functions.bucket.memory_limit import Budget
+from functions.bucket.memory_limit import MemoryLimit
 from functions.gcp import cloud_log
 
 MIB = 1_048_576
@@ -62,7 +62,7 @@ def test_no_trace(header: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_room_for_small_and_none_for_large() -> None:
-    budget = Budget(100 * MIB)
+    budget = MemoryLimit(100 * MIB)
     with budget.room(6 * MIB, 0) as one, budget.room(1000, 0) as two, budget.room(6 * MIB, 0.01) as three:
         assert (one, two, three) == (True, True, False)
     with budget.room(500 * MIB, 0) as alone, budget.room(0, 0) as beside:
@@ -70,7 +70,7 @@ def test_room_for_small_and_none_for_large() -> None:
 
 
 def test_a_mail_that_waits_gets_its_turn() -> None:
-    budget = Budget(10 * MIB)
+    budget = MemoryLimit(10 * MIB)
     got = []
 
     def wait() -> None:

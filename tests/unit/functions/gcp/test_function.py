@@ -85,7 +85,7 @@ def test_older_than_given_up(make: Make, gcs: FakeGcs, monkeypatch: pytest.Monke
     """The object's age, by this machine's clock and by Google's."""
     function = make({"type": "gcp", "pubsub": "t", "project": "p"})
     key = put(gcs, age=4 * 86_400)
-    store = function.home.store
+    store = function.runner.store
     times = store.times(key)
     assert times is not None
     assert abs(times.now - times.modified) < 60
@@ -99,7 +99,10 @@ def test_older_than_given_up(make: Make, gcs: FakeGcs, monkeypatch: pytest.Monke
 
 def test_a_sweep_that_cannot_notify_says_so(make: Make, gcs: FakeGcs) -> None:
     function = make({"type": "log"})
-    assert function.handle({"sweep": True}) == (200, {"oldest": 0.0, "unfinished": 0, "dead": 0, "rung": 0})
+    assert function.handle({"sweep": True}) == (
+        200,
+        {"oldest": 0.0, "unfinished": 0, "dead": 0, "notified": 0},
+    )
     put(gcs, age=16 * 60)
     assert function.handle({"sweep": True}) == (503, None)
     assert function.handle({"sweep": "yes"}) == (204, None)  # not a push either

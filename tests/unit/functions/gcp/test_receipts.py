@@ -11,8 +11,8 @@ import pytest
 
 from functions.bucket.runner import Later
 from functions.bucket.store import Times
-from functions.delivery.engine import Output, Owed
-from functions.delivery.events import NullObserver
+from functions.delivery.engine import Output, Task
+from functions.delivery.events import DeliveryEvents
 from functions.errors import Permanent, Temporary
 from functions.gcp.receipts import GRACE, Claim, GcsReceipts
 from functions.gcp.store import GcsStore
@@ -23,7 +23,7 @@ from tests.support.mails.spooled import MAIL, envelope_of
 LASTING = 300.0
 
 
-class Doubts(NullObserver):
+class Doubts(DeliveryEvents):
     def __init__(self) -> None:
         self.count = 0
 
@@ -43,7 +43,7 @@ class Place:
         envelope = envelope_of()
         self.mail = Mail(envelope, BytesContent(MAIL))
         output = Output("out", "gcp topic", Processor())
-        self.owed = Owed(envelope, "in", output)
+        self.task = Task(envelope, "in", output)
 
     def once(self, *, give_up_doubts: bool = False) -> Once:
         receipts = GcsReceipts(
@@ -55,7 +55,7 @@ class Place:
             clock=lambda: self.now,
         )
         self.later.clear()
-        return receipts.once(self.mail, self.owed, self.later)
+        return receipts.once(self.mail, self.task, self.later)
 
     def effect(self) -> str:
         self.effects += 1

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from functions.config import DeliveryConfig
-from functions.local.archive import Keeper, read_kept
+from functions.local.archive import Archive, read_kept
 from functions.local.deadletters import open_dead_letters
 from functions.local.layout import Part
 from functions.message.envelope import Envelope
@@ -27,25 +27,25 @@ TEMPLATES = [
 ]
 
 
-def keep(keeper: Keeper, envelope: Envelope) -> Envelope:
-    keeper.keep(Mail(envelope, BytesContent(MAIL)))
+def keep(archive: Archive, envelope: Envelope) -> Envelope:
+    archive.keep(Mail(envelope, BytesContent(MAIL)))
     return envelope
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_each_mail_has_one_copy_which_carries_its_last_replay(tmp_path: Path, template: str) -> None:
-    keeper = Keeper(template, tmp_path, durable=True)
-    first, second = keep(keeper, envelope_of(age=60)), keep(keeper, envelope_of())
-    again = keep(keeper, first.model_copy(update={"replay": 2}))
-    keep(keeper, first.model_copy(update={"replay": 1}))
-    keep(keeper, second)
-    found = sorted(keeper.copies(), key=lambda one: one.received)
+    archive = Archive(template, tmp_path, durable=True)
+    first, second = keep(archive, envelope_of(age=60)), keep(archive, envelope_of())
+    again = keep(archive, first.model_copy(update={"replay": 2}))
+    keep(archive, first.model_copy(update={"replay": 1}))
+    keep(archive, second)
+    found = sorted(archive.copies(), key=lambda one: one.received)
     assert found == [again, second]
     assert len(list((tmp_path / "kept").rglob("*.eml"))) == 2
-    path = keeper.find(first.id)
+    path = archive.find(first.id)
     assert path is not None
     assert read_kept(path) == (again, MAIL)
-    assert keeper.find("nobody") is None
+    assert archive.find("nobody") is None
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
@@ -53,22 +53,22 @@ def test_an_absolute_path_is_where_it_says(tmp_path: Path, template: str) -> Non
     """The reference's Kubernetes example keeps below /tmp, where alone it may write."""
     work, elsewhere = tmp_path / "work", tmp_path / "elsewhere"
     work.mkdir()
-    keeper = Keeper(f"{elsewhere}/{template}", work, durable=False)
-    kept = keep(keeper, envelope_of())
-    path = keeper.find(kept.id)
+    archive = Archive(f"{elsewhere}/{template}", work, durable=False)
+    kept = keep(archive, envelope_of())
+    path = archive.find(kept.id)
     assert path is not None
     assert path.is_relative_to(elsewhere / "kept")
-    assert list(keeper.copies()) == [kept]
-    assert list(keeper.copies(f"{elsewhere}/kept/")) == [kept]
+    assert list(archive.copies()) == [kept]
+    assert list(archive.copies(f"{elsewhere}/kept/")) == [kept]
     assert not list(work.iterdir())
 
 
 def test_a_folder_above_the_working_folder(tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
-    keeper = Keeper("../kept/${id}.eml", tmp_path / "work", durable=False)
-    kept = keep(keeper, envelope_of())
+    archive = Archive("../kept/${id}.eml", tmp_path / "work", durable=False)
+    kept = keep(archive, envelope_of())
     assert [path.name for path in (tmp_path / "kept").iterdir()] == [f"{kept.id}.eml"]
-    assert keeper.find(kept.id) is not None
+    assert archive.find(kept.id) is not None
 
 
 def test_by_time_and_by_path(tmp_path: Path) -> None:
@@ -76,9 +76,9 @@ def test_by_time_and_by_path(tmp_path: Path) -> None:
         {"flows": {}, "spool": f"file://{tmp_path}/spool", "cachePath": "kept/${user}/${id}.eml"}
     )
     Part(tmp_path / "spool" / "part-0").create()
-    keeper = Keeper("kept/${user}/${id}.eml", tmp_path, durable=False)
-    old = keep(keeper, envelope_of(age=7_200, user="ann"))
-    new = keep(keeper, envelope_of(age=60, user="bob"))
+    archive = Archive("kept/${user}/${id}.eml", tmp_path, durable=False)
+    old = keep(archive, envelope_of(age=7_200, user="ann"))
+    new = keep(archive, envelope_of(age=60, user="bob"))
     with closing(open_dead_letters(config, tmp_path, {})) as letters:
         assert list(letters.kept(KeptSelection())) == [old.id, new.id]
         assert list(letters.kept(KeptSelection(since=new.received))) == [new.id]
@@ -104,13 +104,13 @@ def test_a_copy_whose_sync_failed_is_written_anew(
         real(fd)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    keeper = Keeper(template, tmp_path, durable=True)
+    archive = Archive(template, tmp_path, durable=True)
     envelope = envelope_of()
     with pytest.raises(OSError, match="error"):
-        keep(keeper, envelope)
-    path = keeper.find(envelope.id)
+        keep(archive, envelope)
+    path = archive.find(envelope.id)
     assert path is not None
     before = path.stat().st_ino
-    keep(keeper, envelope)
+    keep(archive, envelope)
     assert path.stat().st_ino != before
     assert read_kept(path) == (envelope, MAIL)

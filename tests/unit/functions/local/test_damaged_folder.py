@@ -4,11 +4,13 @@ reason, the row and the file stay, and no output gets damaged content."""
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import json
 import logging
 import shutil
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
@@ -19,17 +21,18 @@ import pytest
 from functions.config import DeliveryConfig
 from functions.delivery.engine import ENVELOPE, Delivery, Output
 from functions.errors import Permanent, Temporary
-from functions.local.archive import Keeper
+from functions.local.archive import Archive
 from functions.local.deadletters import FolderDeadLetters, open_dead_letters
 from functions.local.layout import Part
-from functions.local.messages import Answer, Item, Settings
+from functions.local.messages import Item, Settings, SpoolReply
 from functions.local.service import LocalDelivery
 from functions.local.sweep import sweep_once
 from functions.message.envelope import FlowNotes
 from functions.message.mail import BytesContent, Content, FileContent
-from functions.processors.base import Job, Landed, Processor
+from functions.processors.base import Job, Placed, Processor
 from functions.processors.context import BuildContext
 from functions.processors.file.output import FileOutputOptions, build
+from functions.processors.file.placed import Directory
 from functions.spool.dead_record import DeadRecord
 from functions.spool.deadletters import Selection
 from functions.spool.object import encode_object
@@ -49,7 +52,7 @@ class Sink(Processor):
         self.calls = 0
         self.got: list[bytes] = []
 
-    def process(self, job: Job) -> Landed | None:
+    def process(self, job: Job) -> Placed | None:
         self.calls += 1
         fault = self.script.pop(0) if self.script else None
         if fault is not None:
@@ -65,7 +68,7 @@ class QuickSink(Sink):
 class OnceSink(Sink):
     """Whose effect has a receipt."""
 
-    def process(self, job: Job) -> Landed | None:
+    def process(self, job: Job) -> Placed | None:
         job.once("part", lambda: str(super(OnceSink, self).process(job)))
         return None
 
@@ -78,10 +81,21 @@ class Place:
         self.part = Part(folder / "part-0")
         self.out = folder.parent / "out"
 
-    def file_output(self) -> Processor:
+    def file_output(self, **options: Any) -> Processor:
         self.part.staging.mkdir(parents=True, exist_ok=True)
-        context = BuildContext(self.folder.parent, True, self.part.staging, lambda text: text)
-        return build(FileOutputOptions(path="out"), "file_0", context)
+        context = BuildContext.of(self.folder.parent, {}, staging=self.part.staging)
+        return build(FileOutputOptions(path="out", **options), "file_0", context)
+
+    async def land(self, output: Processor) -> Path:
+        """Leave a large mail in the spool whose file landed as that output's; the process died then."""
+        await self.wait_in_spool(LARGE)
+        with closing(self.part.connect()) as db:
+            row = self.part.load(db, self.part.waiting(db)[0])
+        assert row is not None
+        output.process(Job(row.mail, "in", ("bob@example.com",), lambda part, effect: effect(), lambda: 1e9))
+        (placed,) = (path for path in self.out.rglob("*.eml") if not path.name.startswith("."))
+        assert placed.samefile(self.part.large / f"{row.mail.id}.eml")
+        return placed
 
     @asynccontextmanager
     async def served(self, *outputs: Processor, settings: Settings = FAST) -> AsyncIterator[LocalDelivery]:
@@ -100,7 +114,7 @@ class Place:
         *,
         damage: Callable[[bytes], bytes] | None = None,
         **about: Any,
-    ) -> Answer:
+    ) -> SpoolReply:
         """Store a mail; a large one as a file, to which `damage` may be done before it is spooled."""
         envelope = envelope_of(data, **about)
         content: Content = BytesContent(data)
@@ -108,7 +122,7 @@ class Place:
             path = self.part.large / f"{envelope.id}.eml"
             path.write_bytes(data if damage is None else damage(data))
             content = FileContent(path, len(data))
-        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        answered: asyncio.Future[SpoolReply] = asyncio.get_running_loop().create_future()
         local.submit(Item(envelope, content, answered.set_result))
         return await asyncio.wait_for(answered, 10)
 
@@ -287,9 +301,9 @@ class TestDamagedMail:
 
     async def test_a_copy_is_not_kept_of_it(self, place: Place, tmp_path: Path) -> None:
         """Every output is done before the damage; only the copy is left to do."""
-        keeper = Keeper("kept/${id}.eml", tmp_path, durable=True)
+        archive = Archive("kept/${id}.eml", tmp_path, durable=True)
         (tmp_path / "kept").write_text("in the way")
-        settings = Settings(first=0.2, longest=0.2, keep=keeper.keep)
+        settings = Settings(first=0.2, longest=0.2, keep=archive.keep)
         sink = Sink()
         async with place.served(sink, settings=settings) as local:
             await place.send(local, LARGE)
@@ -317,6 +331,129 @@ class TestDamagedMail:
             letters.replay_kept(envelope.id, now=True)
         assert place.count("mail") == 0
         assert kept.exists()
+
+
+CONSUMERS: dict[str, Callable[[Path], object]] = {
+    "changes": lambda path: path.write_bytes(flipped(LARGE)),
+    "cuts": lambda path: path.write_bytes(LARGE[:100]),
+    "empties": lambda path: path.write_bytes(b""),
+    "adds to": lambda path: path.write_bytes(LARGE + b"seen\r\n"),
+    "changes and moves": lambda path: (path.write_bytes(b"x"), path.rename(path.parent.parent / "taken")),
+    "changes and deletes": lambda path: (path.write_bytes(b"x"), path.unlink()),
+}
+
+
+class TestAConsumerHasTheSpoolsOwnFile:
+    """A large mail landed by a link, its consumer changed it, and the process died before the mail left."""
+
+    @pytest.mark.parametrize("filename", ["${id}.eml", "${subject}.eml", "below/${subject}/${id}.eml"])
+    @pytest.mark.parametrize("consumer", CONSUMERS)
+    @pytest.mark.parametrize("rebuilt", [False, True], ids=["", "after a failed sync"])
+    async def test_what_it_did_is_no_damage(
+        self, place: Place, filename: str, consumer: str, rebuilt: bool
+    ) -> None:
+        output = place.file_output(filename=filename)
+        placed = await place.land(output)
+        CONSUMERS[consumer](placed)
+        before = placed.read_bytes() if placed.exists() else None
+        if rebuilt:
+            place.part.trust.lose()
+        async with place.served(place.file_output(filename=filename)), asyncio.timeout(10):
+            while place.part.trust.lost or place.count("mail WHERE NOT parked"):
+                await asyncio.sleep(0.01)
+            while list(place.part.large.iterdir()):
+                await asyncio.sleep(0.01)
+        assert [place.count(table) for table in ("mail", "settled", "dead")] == [0, 0, 0]
+        assert (placed.read_bytes() if placed.exists() else None) == before
+        there = {path for path in place.out.rglob("*") if path.is_file() and path.name != "taken"}
+        assert there == ({placed} if before is not None else set())
+        assert not list(place.part.staging.iterdir())
+
+    async def test_another_output_does_not_get_it(self, place: Place) -> None:
+        """One that the configuration has only since."""
+        placed = await place.land(place.file_output())
+        placed.write_bytes(flipped(LARGE))
+        added = Sink()
+        async with place.served(place.file_output(), added):
+            await place.settled(dead=1)
+        assert not added.got
+        assert [record.output for record in place.records()] == ["test_1"]
+
+    async def test_a_file_that_was_not_placed_is_damaged(self, place: Place, tmp_path: Path) -> None:
+        """No consumer ever had it."""
+        placed = await place.land(place.file_output())
+        (seal,) = place.part.staging.iterdir()
+        placed.rename(seal.with_suffix(".body"))
+        CONSUMERS["changes"](seal)
+        async with place.served(place.file_output()):
+            await place.settled(dead=1)
+        assert not list(place.out.iterdir())
+        assert [record.reason for record in place.records()] == [DAMAGED]
+
+    async def test_a_file_that_cannot_be_flushed_is_tried_again(
+        self, place: Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        placed = await place.land(place.file_output())
+        placed.write_bytes(b"")
+        failing = [OSError(errno.EIO, "Input/output error")] * 2
+        real = Directory.sync_file_system
+
+        def sync(directory: Directory) -> bool:
+            if failing:
+                raise failing.pop()
+            return real(directory)
+
+        monkeypatch.setattr(Directory, "sync_file_system", sync)
+        async with place.served(place.file_output()), asyncio.timeout(10):
+            while place.count("mail"):
+                await asyncio.sleep(0.01)
+        assert not failing
+        assert place.count("dead") == 0
+
+
+class TestDroppedOutputs:
+    """A record that is dropped while another output of its mail still waits: that output is done with."""
+
+    @pytest.mark.parametrize("while_it_runs", [False, True])
+    @pytest.mark.parametrize("then", ["it takes the mail", "it is given up"])
+    async def test_the_mail_leaves_with_the_last_output(
+        self, place: Place, while_it_runs: bool, then: str
+    ) -> None:
+        entered, leave = threading.Event(), threading.Event()
+
+        class Slow(Sink):
+            def process(self, job: Job) -> Placed | None:
+                if self.calls:
+                    entered.set()
+                    assert leave.wait(20)
+                return super().process(job)
+
+        gone = Sink(Permanent("gone", enhanced="5.3.0"), *[AssertionError("attempted again")] * 9)
+        other = Slow(DOWN, None if then == "it takes the mail" else Permanent("gone, too", enhanced="5.3.0"))
+        settings = Settings(first=0.2, longest=0.2)
+        async with place.served(gone, other, settings=settings) as local:
+            assert (await place.send(local, LARGE)).code == 250
+            await asyncio.to_thread(entered.wait, 20)
+            if not while_it_runs:
+                other.script[0:0] = [DOWN]
+                leave.set()
+            self.drop(place)
+            leave.set()
+            await place.settled(dead=int(then == "it is given up"), local=local)
+            if then == "it is given up":
+                assert place.count("mail WHERE parked = 1") == 1
+                self.drop(place)
+            async with asyncio.timeout(10):
+                while place.count("mail") or list(place.part.large.iterdir()):
+                    await asyncio.sleep(0.01)
+        assert [place.count(table) for table in ("settled", "dead", "receipt")] == [0, 0, 0]
+        assert gone.calls == 1
+
+    @staticmethod
+    def drop(place: Place) -> None:
+        with closing(place.letters()) as letters:
+            (record,) = letters.list(Selection())
+            letters.drop(record)
 
 
 class TestWhileTheClientWaits:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from functions.local.database import Store
+from functions.local.database import Database
 from functions.local.layout import Part
 
 LOOK = """
@@ -28,13 +28,13 @@ def part(tmp_path: Path) -> Part:
 
 
 @pytest.fixture(params=[True, False])
-def store(part: Part, request: pytest.FixtureRequest) -> Iterator[Store]:
-    made = Store(part, durable=request.param)
+def store(part: Part, request: pytest.FixtureRequest) -> Iterator[Database]:
+    made = Database(part, durable=request.param)
     yield made
     made.close()
 
 
-def test_another_process_that_looks_leaves_the_log_in_place(part: Part, store: Store) -> None:
+def test_another_process_that_looks_leaves_the_log_in_place(part: Part, store: Database) -> None:
     """SQLite's last user removes the log when it closes, so a reader must not be the last one."""
     log = Path(f"{part.database}-wal")
     before = log.stat().st_ino

@@ -16,11 +16,11 @@ import pytest
 from functions.delivery.engine import Delivery, Output
 from functions.local.flusher import MANY, STUCK, Flusher
 from functions.local.layout import Part
-from functions.local.messages import Answer, DoneMail, Finished, Item, Settings
+from functions.local.messages import DoneMail, Finished, Item, Settings, SpoolReply
 from functions.local.service import LocalDelivery
 from functions.message.mail import BytesContent, Content, FileContent, Mail
 from functions.processors.context import BuildContext
-from functions.processors.file import landed as landed_files
+from functions.processors.file import placed as landed_files
 from functions.processors.file.output import FileOutputOptions, build
 from tests.support.mails.spooled import MAIL, envelope_of
 
@@ -47,7 +47,7 @@ class Libc:
 async def running(folder: Path) -> AsyncIterator[LocalDelivery]:
     part = Part(folder / "part-0")
     part.create()
-    context = BuildContext(folder, True, part.staging, lambda text: text)
+    context = BuildContext.of(folder, {}, staging=part.staging)
     outputs = [
         Output(name, name, build(FileOutputOptions(path=name, filename="${id}.eml"), name, context))
         for name in ("one", "two")
@@ -61,7 +61,7 @@ async def running(folder: Path) -> AsyncIterator[LocalDelivery]:
 
 
 async def send(local: LocalDelivery, large: Path | None = None) -> Mail:
-    done: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    done: asyncio.Future[SpoolReply] = asyncio.get_running_loop().create_future()
     content = MAIL if large is None else MAIL * 1_000
     envelope = envelope_of(content)
     body: Content = BytesContent(content)
@@ -140,19 +140,19 @@ async def test_a_mail_whose_copy_in_the_spool_is_damaged_is_given_up(
 class Stuck:
     """Places its file on a disk that fails."""
 
-    def flush(self) -> None:
+    def fsync(self) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    def settle(self) -> None: ...
+    def cleanup(self) -> None: ...
 
 
 async def test_a_disk_that_fails_does_not_fill_the_memory(tmp_path: Path) -> None:
-    from functions.delivery.engine import Outcome, Owed, State
+    from functions.delivery.engine import Outcome, State, Task
 
     told: list[object] = []
     flusher = Flusher(told.append)
     mail = Mail(envelope_of(), BytesContent(MAIL))
-    outcome = Outcome(Owed(mail.envelope, "in", None), State.DONE, landed=Stuck())
+    outcome = Outcome(Task(mail.envelope, "in", None), State.DONE, placed=Stuck())
     flusher.put(Finished([DoneMail(seq, mail, [outcome]) for seq in range(STUCK + 1)]))
     await until(lambda: flusher.stuck)
     flusher.stop()

@@ -15,10 +15,10 @@ import pytest
 from functions.delivery.engine import Delivery, Output
 from functions.errors import Temporary
 from functions.local.layout import Part
-from functions.local.messages import Answer, Item, Settings
+from functions.local.messages import Item, Settings, SpoolReply
 from functions.local.service import LocalDelivery
 from functions.message.mail import BytesContent
-from functions.processors.base import Job, Landed, Processor
+from functions.processors.base import Job, Placed, Processor
 from tests.support.mails.spooled import MAIL, envelope_of
 
 DAYS = 4 * 86_400.0
@@ -52,7 +52,7 @@ class Failing(Processor):
         self.calls: list[float] = []
         self.mails: list[str] = []
 
-    def process(self, job: Job) -> Landed | None:
+    def process(self, job: Job) -> Placed | None:
         self.calls.append(time.monotonic())
         if len(self.calls) <= self.times:
             raise Temporary("down", enhanced="4.4.1")
@@ -81,7 +81,7 @@ class Place:
             await local.stop(5)
 
     async def send(self, local: LocalDelivery, age: float = 0.0) -> str:
-        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        answered: asyncio.Future[SpoolReply] = asyncio.get_running_loop().create_future()
         item = Item(envelope_of(age=age), BytesContent(MAIL), answered.set_result)
         local.submit(item)
         assert (await answered).code == 250

@@ -16,7 +16,7 @@ import pytest
 from functions.delivery.engine import Delivery, Output
 from functions.errors import Temporary
 from functions.local.layout import Part
-from functions.local.messages import Answer, Item, Progress, Settings
+from functions.local.messages import Item, Progress, Settings, SpoolReply
 from functions.local.service import LocalDelivery
 from functions.message.mail import BytesContent
 from functions.processors.base import Job, Processor
@@ -70,7 +70,7 @@ async def deliver(folder: Path, sink: TwoParts, on_doubt: str = "resend") -> Non
     delivery = Delivery({"in": [Output("two", "two", sink)]}, on_doubt=on_doubt)
     local = LocalDelivery(Part(folder), delivery, settings)
     local.start()
-    answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    answered: asyncio.Future[SpoolReply] = asyncio.get_running_loop().create_future()
     local.submit(Item(envelope_of(), BytesContent(MAIL), answered.set_result))
     assert (await answered).code == 250
     async with asyncio.timeout(15):

@@ -28,7 +28,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
-async def rung(schedule: Schedule, bell: asyncio.Event, seconds: float) -> bool:
+async def notified(schedule: Schedule, bell: asyncio.Event, seconds: float) -> bool:
     try:
         await asyncio.wait_for(bell.wait(), seconds)
     except TimeoutError:
@@ -43,7 +43,7 @@ async def test_an_attempt_comes_when_it_was_promised(clock: Clock, jump: float) 
     schedule.add(1, time.time() + 0.1)
     clock.offset += jump
     assert schedule.pop() is None
-    assert await rung(schedule, bell, 2.0)
+    assert await notified(schedule, bell, 2.0)
     assert schedule.pop() == 1
     assert 1 not in schedule
 

@@ -17,17 +17,17 @@ from functions.config import DeliveryConfig
 from functions.delivery.engine import Delivery, Output
 from functions.errors import ConfigError, Permanent, Temporary
 from functions.ids import uuid7
-from functions.local.archive import Keeper
+from functions.local.archive import Archive
 from functions.local.deadletters import open_dead_letters
 from functions.local.flusher import GATHER
 from functions.local.layout import Lock, Part
-from functions.local.messages import Answer, Item, Settings
+from functions.local.messages import Item, Settings, SpoolReply
 from functions.local.runs import IN_FLIGHT
 from functions.local.service import LocalDelivery
 from functions.local.sweep import sweep_once
 from functions.message.envelope import Client, Envelope, Recipient
 from functions.message.mail import BytesContent, FileContent
-from functions.processors.base import Job, Landed, Processor
+from functions.processors.base import Job, Placed, Processor
 from functions.processors.context import BuildContext
 from functions.processors.file.output import FileOutputOptions, build
 from functions.spool.deadletters import Selection
@@ -42,7 +42,7 @@ class Sink(Processor):
         self.mails: list[str] = []
         self.texts: list[bytes] = []
 
-    def process(self, job: Job) -> Landed | None:
+    def process(self, job: Job) -> Placed | None:
         self.calls += 1
         fault = self.script.pop(0) if self.script else None
         if fault is not None:
@@ -59,7 +59,7 @@ class QuickSink(Sink):
 class OnceSink(Sink):
     """A slow output whose effect has a receipt."""
 
-    def process(self, job: Job) -> Landed | None:
+    def process(self, job: Job) -> Placed | None:
         job.once("part", lambda: self._effect(job))
         return None
 
@@ -68,7 +68,7 @@ class OnceSink(Sink):
         return "provider-id"
 
 
-def item(answered: Callable[[Answer], None], content: bytes | Path = b"Subject: x\r\n\r\n") -> Item:
+def item(answered: Callable[[SpoolReply], None], content: bytes | Path = b"Subject: x\r\n\r\n") -> Item:
     body = (
         BytesContent(content) if isinstance(content, bytes) else FileContent(content, content.stat().st_size)
     )
@@ -101,8 +101,10 @@ async def running(
         await local.stop(5)
 
 
-async def send(local: LocalDelivery, content: bytes | Path = b"Subject: x\r\n\r\n") -> tuple[Item, Answer]:
-    done: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+async def send(
+    local: LocalDelivery, content: bytes | Path = b"Subject: x\r\n\r\n"
+) -> tuple[Item, SpoolReply]:
+    done: asyncio.Future[SpoolReply] = asyncio.get_running_loop().create_future()
     one = item(done.set_result, content)
     local.submit(one)
     return one, await asyncio.wait_for(done, 10)
@@ -144,13 +146,13 @@ async def test_many_at_once(tmp_path: Path) -> None:
 class Left:
     """The work that an output leaves around the receipt: none, but the delivery must call it."""
 
-    def flush(self) -> None: ...
+    def fsync(self) -> None: ...
 
-    def settle(self) -> None: ...
+    def cleanup(self) -> None: ...
 
 
 class LandingSink(QuickSink):
-    def process(self, job: Job) -> Landed | None:
+    def process(self, job: Job) -> Placed | None:
         super().process(job)
         return Left()
 
@@ -206,7 +208,7 @@ class DelayedSink(QuickSink):
         self._seconds = list(seconds)
         self.threads: list[str] = []
 
-    def process(self, job: Job) -> Landed | None:
+    def process(self, job: Job) -> Placed | None:
         self.threads.append(threading.current_thread().name)
         time.sleep(self._seconds.pop(0) if self._seconds else 0)
         return super().process(job)
@@ -244,7 +246,7 @@ async def test_mails_that_outrun_a_slow_output_wait_in_the_spool(tmp_path: Path)
     gate = threading.Event()
 
     class Blocked(Sink):
-        def process(self, job: Job) -> Landed | None:
+        def process(self, job: Job) -> Placed | None:
             assert gate.wait(20)
             return super().process(job)
 
@@ -300,7 +302,7 @@ async def test_what_a_stopped_server_left_is_delivered_by_the_next(tmp_path: Pat
     assert rows(tmp_path) == 20
     config = DeliveryConfig.model_validate({"flows": {}, "spool": f"file://{tmp_path}"})
     swept = sweep_once(config, tmp_path, {})
-    assert (swept.unfinished, swept.dead, swept.rung) == (20, 0, 20)
+    assert (swept.unfinished, swept.dead, swept.notified) == (20, 0, 20)
     sink = QuickSink()
     async with running(tmp_path, sink):
         await until(lambda: rows(tmp_path) == 0)
@@ -322,7 +324,7 @@ async def test_large_bodies_stay_files_until_delivered(tmp_path: Path) -> None:
 def to_folder(folder: Path, name: str) -> Processor:
     staging = folder / "part-0" / "staging"
     staging.mkdir(parents=True, exist_ok=True)
-    context = BuildContext(folder, True, staging, lambda text: text)
+    context = BuildContext.of(folder, {}, staging=staging)
     return build(FileOutputOptions(path=name), name, context)
 
 
@@ -352,8 +354,8 @@ async def test_a_large_mail_that_others_read_is_copied(tmp_path: Path, other: st
         "refusing at first": [Sink(Temporary("not yet"), Temporary("not yet"))],
         "kept": [],
     }[other]
-    keeper = Keeper("kept/${id}.eml", tmp_path, durable=True)
-    settings = Settings(first=0.05, longest=0.1, keep=keeper.keep if other == "kept" else None)
+    archive = Archive("kept/${id}.eml", tmp_path, durable=True)
+    settings = Settings(first=0.05, longest=0.1, keep=archive.keep if other == "kept" else None)
     async with running(tmp_path, to_folder(tmp_path, "out"), *others, settings=settings) as local:
         path = large_mail(tmp_path)
         before = path.stat().st_ino
@@ -457,15 +459,15 @@ async def test_a_spool_that_hangs_defers_and_the_mail_is_not_delivered_behind_th
 
 
 async def test_finished_mails_are_kept_where_asked_and_can_be_replayed(tmp_path: Path) -> None:
-    keeper = Keeper("kept/${iso8601}.eml", tmp_path, durable=True)
+    archive = Archive("kept/${iso8601}.eml", tmp_path, durable=True)
     sink = QuickSink()
-    settings = Settings(keep=keeper.keep)
+    settings = Settings(keep=archive.keep)
     async with running(tmp_path / "spool", sink, settings=settings) as local:
         first, _ = await send(local)
         second, _ = await send(local)
         await until(lambda: rows(tmp_path / "spool") == 0)
         assert len(list((tmp_path / "kept").glob("*.eml"))) == 2
-        assert keeper.find(second.envelope.id) is not None
+        assert archive.find(second.envelope.id) is not None
         config = DeliveryConfig.model_validate(
             {"flows": {}, "spool": f"file://{tmp_path}/spool", "cachePath": "kept/${iso8601}.eml"}
         )

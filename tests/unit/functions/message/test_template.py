@@ -75,9 +75,6 @@ def test_variables(text: str, rendered: str, place: Place) -> None:
 def test_a_template_tells_what_it_uses() -> None:
     template = Template.parse("${flow}/${date:%Y}/${id}.eml")
     assert template.variables == {"flow", "date", "id"}
-    assert not template.needs_headers
-    assert Template.parse("${subject}").needs_headers
-    assert Template.parse("${messageId}").needs_headers
 
 
 def test_the_header_is_read_only_where_it_is_used() -> None:

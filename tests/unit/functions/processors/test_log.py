@@ -31,7 +31,7 @@ def run(content: bytes, caplog: pytest.LogCaptureFixture, **options: Any) -> lis
         size=len(content),
         sha256="",
     )
-    processor = build(LogOutputOptions(**options), "log_0", BuildContext(Path("/"), False, None, str))
+    processor = build(LogOutputOptions(**options), "log_0", BuildContext.of(Path("/"), {}, durable=False))
     mail = Mail(envelope, BytesContent(content))
     assert processor.process(Job(mail, "f", ("c@d.example",), lambda part, effect: None, lambda: 1e9)) is None
     return [

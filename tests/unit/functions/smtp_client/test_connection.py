@@ -17,7 +17,7 @@ from functions.processors.mailer.output import _Work
 from functions.smtp_client.connection import own_name
 from functions.smtp_client.pool import Pool
 from functions.smtp_client.reply import Unreachable
-from functions.smtp_client.server import Login, Server
+from functions.smtp_client.server import Login, SmtpServer
 from functions.smtp_client.tls import Policy, client_context
 from functions.smtp_client.transaction import Rcpt
 from tests.support.clients.relaying import endless, job, make_mail, message, pool, send
@@ -78,7 +78,7 @@ class TestGreeting:
     def test_no_such_host(self) -> None:
 
         sessions = Pool(
-            Server("no.such.host.invalid", 25, client_context(Policy())), keep=False, most=1, messages=1
+            SmtpServer("no.such.host.invalid", 25, client_context(Policy())), keep=False, most=1, messages=1
         )
         with pytest.raises(Unreachable, match=r"no\.such\.host\.invalid:25 cannot be reached") as caught:
             send(sessions)

@@ -205,9 +205,9 @@ def test_the_bucket(template: Template) -> None:
     for rule in bucket["LifecycleConfiguration"]["Rules"]:
         assert set(rule) == {"AbortIncompleteMultipartUpload", "Id", "Status"}
     prefix = "mail/" if template.of("KMS::Key") else ""
-    (ring,) = bucket["NotificationConfiguration"]["QueueConfigurations"]
-    assert ring["Event"] == "s3:ObjectCreated:*"
-    assert ring["Filter"]["S3Key"]["Rules"] == [{"Name": "prefix", "Value": f"{prefix}spool/"}]
+    (notify,) = bucket["NotificationConfiguration"]["QueueConfigurations"]
+    assert notify["Event"] == "s3:ObjectCreated:*"
+    assert notify["Filter"]["S3Key"]["Rules"] == [{"Name": "prefix", "Value": f"{prefix}spool/"}]
     assert any(each.startswith("DeliveryDoorbellsPolicy") for each in resource["DependsOn"])
 
 

@@ -50,7 +50,7 @@ def look(tmp_path: Path) -> Callable[..., list[str]]:
         environ: dict[str, str] | None = None,
         **keys: Any,
     ) -> list[str]:
-        setting = Setting(tmp_path, environ or {}, public=public, platform=platform)
+        setting = Setting.of(tmp_path, environ or {}, public=public, platform=platform)
         return [str(one) for one in check.findings(read(**keys), setting) if one.severity == severity]
 
     return found
@@ -221,9 +221,12 @@ class TestPublic:
         ],
     )
     def test_passwords_in_clear_text(self, look: Any, options: dict[str, Any], word: str):
-        keys = {"flows": flow(USERS), "options": options}
+        keys = {"flows": flow(USERS, outputs=[SES]), "options": options}
         assert says(look(public=True, **keys), word, "clear text")
         assert says(look("warning", **keys), word, "clear text")
+        keeps = {**keys, "flows": flow(USERS, outputs=[FILE, LOG])}
+        assert says(look(public=True, **keeps), word, "clear text")
+        assert not says(look("warning", **keeps), "clear text")
         implicit = {**keys, "options": {**options, "secure": True}}
         assert not says(look(public=True, **implicit), "clear text")
         without = {**keys, "options": {**options, "disabledCommands": ["AUTH"]}}
@@ -337,10 +340,21 @@ class TestFlows:
 
 class TestListeners:
     def test_any_credentials(self, look: Any):
-        assert says(look("warning", flows=flow(LOCAL)), "no filter checks credentials")
-        assert not says(look("warning", flows=flow(USERS)), "no filter checks credentials")
+        sends = flow(LOCAL, outputs=[LOG, SES])
+        assert says(look("warning", flows=sends), "no filter checks credentials")
+        assert not says(look("warning", flows=flow(USERS, outputs=[SES])), "no filter checks credentials")
         off = {"disabledCommands": ["AUTH"]}
-        assert not says(look("warning", flows=flow(LOCAL), options=off), "no filter checks")
+        assert not says(look("warning", flows=sends, options=off), "no filter checks")
+
+    def test_any_credentials_where_all_mail_stays_here(self, look: Any):
+        """A debug server takes any credentials, and only who shows it to strangers is warned."""
+        keeps = flow(LOCAL, outputs=[FILE, LOG])
+        assert not says(look("warning", flows=keeps), "no filter checks credentials")
+        assert says(look("warning", public=True, flows=keeps), "no filter checks credentials")
+        listeners = [{"port": 10025}, {"port": 10026}]
+        sends = flow(LOCAL, outputs=[SES], listeners=["10026"])
+        two = {"a": {**keeps["in"], "listeners": ["10025"]}, **sends}
+        assert says(look("warning", flows=two, listeners=listeners), "no filter checks credentials")
 
     def test_certificates(self, look: Any):
         keys = {"flows": flow(USERS), "bind": "0.0.0.0"}
@@ -348,6 +362,9 @@ class TestListeners:
         assert not says(look("warning", flows=flow(USERS)), "self-signed")
         given = {"key": "file://k.pem", "cert": "file://c.pem"}
         assert not says(look("warning", **keys, options=given), "self-signed")
+        assert not says(look("warning", **keys, options={"hideSTARTTLS": True}), "self-signed")
+        secure = {"hideSTARTTLS": True, "secure": True}
+        assert says(look("warning", **keys, options=secure), "self-signed")
 
     @pytest.mark.parametrize(
         ("options", "port", "words"),
@@ -469,8 +486,8 @@ class TestDeployment:
         assert on_container_disk(tmp_path / "not" / "there") == on_container_disk(tmp_path)
 
     def test_the_start_says_it_too(self, tmp_path: Path):
-        config = read(flows=flow(USERS), options={"hideSTARTTLS": True, "logger": True})
-        lines = [str(one) for one in check.start_warnings(config, Setting(tmp_path, {"K_SERVICE": "x"}))]
+        config = read(flows=flow(USERS, outputs=[SES]), options={"hideSTARTTLS": True, "logger": True})
+        lines = [str(one) for one in check.start_warnings(config, Setting.of(tmp_path, {"K_SERVICE": "x"}))]
         assert says(lines, "hideSTARTTLS")
         assert says(lines, "ignored")
         assert says(lines, "vanishes")
@@ -562,7 +579,7 @@ class TestRun:
     def run(self, path: Path, **options: Any) -> tuple[int, str, str]:
         out, err = io.StringIO(), io.StringIO()
         from_loopingz = options.pop("from_loopingz", False)
-        setting = Setting(path.parent, {}, **options)
+        setting = Setting.of(path.parent, {}, **options)
         return (
             check.run(path, setting, from_loopingz=from_loopingz, out=out, err=err),
             out.getvalue(),

@@ -1,6 +1,5 @@
 """`deadletter`: the meaning of arguments and the output, over dead letters in memory."""
 
-import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from functions.message.envelope import Client, Envelope, Recipient
 from functions.spool.dead_record import DeadRecord
 from functions.spool.deadletters import KeptSelection, Selection, Shown
 from listener.cli import main as cli
-from listener.cli.deadletter import line, moment, printable, watched
+from listener.cli.deadletter import line, moment
 
 NOW = 1_800_000_000.0
 
@@ -211,38 +210,6 @@ class TestReplayAndDrop:
         assert run(*arguments) == 2
 
 
-class Terminal(io.StringIO):
-    """The output on a terminal."""
-
-    def isatty(self) -> bool:
-        return True
-
-
-class TestProgress:
-    def test_many_on_a_terminal(self) -> None:
-        err = Terminal()
-        assert list(watched(range(40), "replayed", io.StringIO(), err)) == list(range(40))
-        drawn = err.getvalue().split("\r")[1:]
-        assert drawn[0] == f"[{' ' * 30}] 0/40 replayed"
-        assert drawn[-1] == f"[{'#' * 30}] 40/40 replayed\n"
-        assert len(drawn) == 41
-
-    @pytest.mark.parametrize(("count", "err"), [(5, Terminal()), (500, io.StringIO())])
-    def test_few_or_no_terminal(self, count: int, err: io.StringIO) -> None:
-        assert len(list(watched(range(count), "replayed", io.StringIO(), err))) == count
-        assert err.getvalue() == ""
-
-    def test_a_bar_stands_for_the_lines(self, letters: InMemory, monkeypatch: pytest.MonkeyPatch) -> None:
-        letters.records = [record(number) for number in range(30)]
-        out, err = Terminal(), Terminal()
-        monkeypatch.setattr("sys.stdout", out)
-        monkeypatch.setattr("sys.stderr", err)
-        assert run("drop", "--all") == 0
-        assert out.getvalue() == "30 dropped\n"
-        assert "30/30 dropped" in err.getvalue()
-        assert letters.records == []
-
-
 class TestMoments:
     @pytest.mark.parametrize(
         ("text", "expected"),
@@ -265,8 +232,9 @@ class TestMoments:
 
 
 def test_what_a_stranger_wrote_reaches_no_terminal_raw():
-    assert printable("a\x1b[31m\r\nb") == "a\ufffd[31m\ufffd\ufffdb"
-    assert "\x1b" not in line(record(1, reason="\x1b]0;x\x07"))
+    assert r"\x1b]0;x\x07" in line(record(1, reason="\x1b]0;x\x07"))
+    turned = line(record(1, reason="no \u202egnp.exe\u202c \u2066x\u2069 \u200e\u200f\u061c\x9b2J"))
+    assert r"no \u202egnp.exe\u202c \u2066x\u2069 \u200e\u200f\u061c\x9b2J" in turned
 
 
 def test_the_spool_chooses_the_backend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

@@ -89,4 +89,4 @@ def test_a_configuration_loads_or_is_told_off(value: dict[str, Any]):
         return
     assert len(config.digest) == 64
     out, err = io.StringIO(), io.StringIO()
-    assert check.run(None, Setting(Path(), environ), from_loopingz=True, out=out, err=err) in {0, 2}
+    assert check.run(None, Setting.of(Path(), environ), from_loopingz=True, out=out, err=err) in {0, 2}

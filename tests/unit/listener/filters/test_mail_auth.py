@@ -347,7 +347,7 @@ async def test_over_dns_as_built_from_the_configuration(take: Any, tmp_path: Pat
     with DnsServer(ZONE) as server:
         resolver = {"nameservers": [HOST], "port": server.port, "timeout": 1000}
         options = FILTERS.parse({"type": "mail-auth", "mailauth": {"resolver": resolver}})
-        one = build_filter(options, "auth_0", BuildContext.of(tmp_path, {}, 10.0))
+        one = build_filter(options, "auth_0", BuildContext.of(tmp_path, {}, filter_timeout=10.0))
         assert isinstance(one, MailAuthFilter)
         await one.start()
         good = await ask(one, take(sign(MAIL)))

@@ -23,7 +23,6 @@ from listener.api.decision import (
 )
 from listener.api.session import Session, Transaction
 from listener.flows.flow import DataOutcome, Flow, Flows
-from listener.flows.inquiry import FilterObserver
 from tests.support.scripted import Dialogue, Scripted, a_session, password
 
 X, Y, Z = "x@c.example", "y@d.example", "z@e.example"
@@ -574,12 +573,14 @@ def by_domain() -> tuple[Flow, ...]:
     ],
 )
 async def test_after_data_there_is_one_reply(addresses: tuple[str, ...], strict: int, partial: int) -> None:
-    fates = {X: ("takes",), Y: 451, Z: 550}
+    outcomes = {X: ("takes",), Y: 451, Z: 550}
     for accept_part, expected in ((False, strict), (True, partial)):
         outcome = await delivered(flows_of(*by_domain(), partial_accept=accept_part), *addresses)
         assert (outcome.reply.code if outcome.reply else 250) == expected
-        found = [(a, fate.code if isinstance(fate, Reply) else fate) for a, fate in outcome.recipients]
-        assert found == [(one, fates[one]) for one in addresses]
+        found = [
+            (a, outcome.code if isinstance(outcome, Reply) else outcome) for a, outcome in outcome.recipients
+        ]
+        assert found == [(one, outcomes[one]) for one in addresses]
 
 
 async def test_a_recipient_deferred_by_one_flow_and_taken_by_another_is_taken() -> None:
@@ -637,7 +638,7 @@ async def test_a_recipient_that_a_filter_was_not_asked_about_is_not_left_out_by_
         both(Scripted(rcpt=to(Y), data=REFUSE), name="other"),
     )
     outcome = await delivered(flows, X, Y)
-    assert [fate.code if isinstance(fate, Reply) else fate for _, fate in outcome.recipients] == [
+    assert [outcome.code if isinstance(outcome, Reply) else outcome for _, outcome in outcome.recipients] == [
         ("grey",),
         451,
     ]
@@ -646,7 +647,7 @@ async def test_a_recipient_that_a_filter_was_not_asked_about_is_not_left_out_by_
 async def test_a_deferral_defers_all_recipients_even_with_a_subset() -> None:
     flows = flows_of(both(Scripted(data=Decision("defer", recipients=frozenset({X})))))
     outcome = await delivered(flows, X, Y)
-    assert [fate.code for _, fate in outcome.recipients if isinstance(fate, Reply)] == [451, 451]
+    assert [outcome.code for _, outcome in outcome.recipients if isinstance(outcome, Reply)] == [451, 451]
 
 
 @pytest.mark.parametrize("answer", [REFUSE, DEFER, Decision("accept", recipients=frozenset())])
@@ -843,7 +844,7 @@ async def test_a_cancellation_inside_a_filter_is_a_fault_of_the_filter() -> None
         assert await Dialogue(flows_of(both(*filters))).connect() == 421
 
 
-class Recorder(FilterObserver):
+class Recorder:
     def __init__(self) -> None:
         self.told: list[tuple[str, Phase, Verdict]] = []
 
@@ -862,7 +863,7 @@ async def test_the_observer_is_told_of_every_answer(caplog: pytest.LogCaptureFix
             Scripted("odd", connect=lambda *_: None),
         ),
         both(Scripted("other", connect=ACCEPT), name="other"),
-        observer=recorder,
+        on_answer=recorder.filter_verdict,
     )
     talk = await begun(flows)
     assert await talk.rcpt(X) == 250

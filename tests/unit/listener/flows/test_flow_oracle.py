@@ -229,16 +229,16 @@ class Oracle:
     def data(self) -> tuple[list[tuple[str, ...] | int], int]:
         """Per recipient the flows or a code, and the code of the one reply."""
         assert self.sender is not None
-        fates: list[tuple[str, ...] | int] = []
+        outcomes: list[tuple[str, ...] | int] = []
         for address in self.accepted:
             verdicts = {flow.name: self.at_data(flow, address) for flow in self.flows}
             took = tuple(name for name, one in verdicts.items() if one == "take")
-            fates.append(took or (451 if "defer" in verdicts.values() else 550))
-        if 451 in fates:
-            return fates, 451
-        if 550 in fates and not (self.partial and any(fate != 550 for fate in fates)):
-            return fates, 550
-        return fates, 250
+            outcomes.append(took or (451 if "defer" in verdicts.values() else 550))
+        if 451 in outcomes:
+            return outcomes, 451
+        if 550 in outcomes and not (self.partial and any(outcome != 550 for outcome in outcomes)):
+            return outcomes, 550
+        return outcomes, 250
 
     def at_data(self, flow: FlowScript, address: str) -> str:
         assert self.sender is not None
@@ -314,11 +314,11 @@ async def compare_mail(
     for address in addresses:
         assert await real.rcpt(address) == oracle.rcpt(address)
     if finished and oracle.accepted:
-        fates, reply = oracle.data()
+        outcomes, reply = oracle.data()
         outcome = await real.data()
-        found = [fate.code if isinstance(fate, Reply) else fate for _, fate in outcome.recipients]
+        found = [outcome.code if isinstance(outcome, Reply) else outcome for _, outcome in outcome.recipients]
         assert [address for address, _ in outcome.recipients] == oracle.accepted
-        assert found == fates
+        assert found == outcomes
         assert (250 if outcome.reply is None else outcome.reply.code) == reply
 
 

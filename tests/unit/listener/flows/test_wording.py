@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from listener.api.decision import Phase, Reply
-from listener.flows.wording import Kind, authentication_required, one_line, worded
+from listener.flows.wording import Kind, authentication_required, reply_text, worded
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_every_reply_is_one_harmless_line_of_the_right_class(
 
 
 def test_text_keeps_its_words() -> None:
-    assert one_line("  no\tfoo\r\nbär ") == "no foo  b?r"
+    assert reply_text("  no\tfoo\r\nbär ") == "no foo  b?r"
 
 
 def test_530_keeps_to_one_line_too() -> None:

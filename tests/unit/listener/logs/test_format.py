@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from functions.message.text import escaped
 from listener.logs.format import (
     TRACE,
     JsonFormat,
     TemplateFormat,
     TextFormat,
     clock,
-    escape,
     formatter,
     level_name,
 )
@@ -114,9 +114,9 @@ def test_no_control_character_leaves_raw(message: str, value: str, key: str) -> 
 
 @given(st.text())
 def test_escaping_keeps_what_is_printable(text: str) -> None:
-    assert escape(text).isprintable()
+    assert escaped(text).isprintable()
     if text.isprintable():
-        assert escape(text) is text
+        assert escaped(text) is text
 
 
 def test_the_clock_is_exact_to_the_millisecond() -> None:

@@ -18,7 +18,7 @@ from functions.message.envelope import Client, Envelope, FlowNotes, Recipient
 from functions.message.headers import HeadCollector, split_head
 from functions.message.mail import BytesContent, Mail
 from functions.message.mime import read_parts
-from functions.processors.mailer.message import Letter
+from functions.processors.mailer.message import OutgoingMessage
 from functions.processors.mailer.signers import author_domain
 from listener.intake.capture import Capture
 from listener.mailauth.author import MAX_DOMAINS, authors
@@ -164,7 +164,7 @@ def edited(mail: Mail) -> bytes:
         seen.append(head)
         return head
 
-    Letter(mail, "f", edit, lambda head: None)
+    OutgoingMessage(mail, "f", edit, lambda head: None)
     return seen[0]
 
 

@@ -9,11 +9,12 @@ import time
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from functions.delivery.events import DeliveryEvents
 from functions.errors import ConfigError
 from listener.api.decision import Phase
 from listener.monitoring import families
-from listener.monitoring.board import VALUES, Board
-from listener.monitoring.events import Observer
+from listener.monitoring.board import VALUES, SharedMetrics
+from listener.monitoring.events import Events
 from listener.monitoring.exposition import Exposition
 from listener.monitoring.metrics import Metrics
 from tests.support.servers.relay import ROOT
@@ -34,8 +35,8 @@ class Scrape(dict[tuple[str, frozenset[tuple[str, str]]], float]):
         return self[name, frozenset(labels.items())]
 
 
-def scrape(board: Board, **options: object) -> Scrape:
-    return Scrape(Exposition(board, **options).render())  # type: ignore[arg-type]
+def scrape(shared_metrics: SharedMetrics, **options: object) -> Scrape:
+    return Scrape(Exposition(shared_metrics, **options).render())  # type: ignore[arg-type]
 
 
 def exercise(metrics: Metrics) -> None:
@@ -57,7 +58,7 @@ def exercise(metrics: Metrics) -> None:
     metrics.retry("in", "file_0")
     metrics.dead_letter("in", "file_0")
     metrics.in_doubt("in", "file_0")
-    metrics.backlog(1000.0, 3, 1)
+    metrics.backlog(86_400.0, 3, 1)
     metrics.tls_expiry("smtp", 1000.0 + 86_400 * 30)
 
 
@@ -94,16 +95,25 @@ def check(found: Scrape, times: int) -> None:
 
 
 def test_every_event_is_seen_by_an_independent_parser() -> None:
-    board = Board.create()
-    exercise(Metrics(board))
-    found = scrape(board, clock=lambda: 1000.0 + 86_400)
+    shared_metrics = SharedMetrics.create()
+    exercise(Metrics(shared_metrics))
+    found = scrape(shared_metrics, clock=lambda: 1000.0 + 86_400)
     check(found, 1)
-    assert found("smtp_relay_oldest_unfinished_seconds") == 86_400
     assert found("smtp_relay_tls_expiry_days", listener="smtp") == 29
+    assert scrape(shared_metrics)("smtp_relay_oldest_unfinished_seconds") == pytest.approx(86_400, abs=60)
+
+
+def test_the_oldest_mail_grows_older_between_two_sweeps() -> None:
+    shared_metrics = SharedMetrics.create()
+    Metrics(shared_metrics).backlog(60.0, 1, 0)
+    found = scrape(shared_metrics, clock=lambda: time.time() + 300)
+    assert found("smtp_relay_oldest_unfinished_seconds") == pytest.approx(360, abs=60)
+    Metrics(shared_metrics).backlog(None, 0, 0)
+    assert scrape(shared_metrics)("smtp_relay_oldest_unfinished_seconds") == 0
 
 
 def test_metrics_overrides_every_event_of_the_observer() -> None:
-    events = [name for name in vars(Observer) if not name.startswith("_")]
+    events = [name for name in (*vars(Events), *vars(DeliveryEvents)) if not name.startswith("_")]
     assert events
     assert [name for name in events if name not in vars(Metrics)] == []
 
@@ -114,18 +124,18 @@ def test_every_family_is_documented() -> None:
 
 
 def test_scraping_changes_nothing() -> None:
-    board = Board.create()
-    exercise(Metrics(board))
-    exposition = Exposition(board, clock=lambda: 5000.0)
+    shared_metrics = SharedMetrics.create()
+    exercise(Metrics(shared_metrics))
+    exposition = Exposition(shared_metrics, clock=lambda: 5000.0)
     first = exposition.render()
     assert all(exposition.render() == first for _ in range(20))
 
 
 def test_nothing_happened_yet() -> None:
-    board = Board.create()
-    metrics = Metrics(board)
+    shared_metrics = SharedMetrics.create()
+    metrics = Metrics(shared_metrics)
     metrics.expect(["smtp"], {"in": ["file_0"]})
-    found = scrape(board)
+    found = scrape(shared_metrics)
     assert found("smtp_relay_emails_total", flow="in", status="accepted", output="") == 0
     assert found("smtp_relay_emails_total", flow="in", status="error", output="file_0") == 0
     assert found("smtp_relay_dead_letters_total", flow="in", output="file_0") == 0
@@ -136,93 +146,70 @@ def test_nothing_happened_yet() -> None:
 
 
 def test_default_labels_are_on_every_sample_and_names_are_escaped() -> None:
-    board = Board.create()
-    Metrics(board).mail_accepted(['a"b\\c\nd', "é\ud800"])
-    found = scrape(board, default_labels={"site": 'x"y'}, process_metrics=True)
+    shared_metrics = SharedMetrics.create()
+    Metrics(shared_metrics).mail_accepted(['a"b\\c\nd', "é\ud800"])
+    found = scrape(shared_metrics, default_labels={"site": 'x"y'}, process_metrics=True)
     assert found("smtp_relay_emails_total", flow='a"b\\c\nd', status="accepted", output="", site='x"y') == 1
     assert found("smtp_relay_emails_total", flow="é?", status="accepted", output="", site='x"y') == 1
     assert all(("site", 'x"y') in labels for _, labels in found)
 
 
 def test_our_own_labels_stand_over_default_ones() -> None:
-    board = Board.create()
-    Metrics(board).mail_accepted(["in"])
-    found = scrape(board, default_labels={"flow": "x", "le": "y"})
+    shared_metrics = SharedMetrics.create()
+    Metrics(shared_metrics).mail_accepted(["in"])
+    found = scrape(shared_metrics, default_labels={"flow": "x", "le": "y"})
     assert found("smtp_relay_emails_total", flow="in", status="accepted", output="", le="y") == 1
     for name in ("", "a-b", "1a", "__x", "ä"):
         with pytest.raises(ConfigError, match="label"):
-            Exposition(board, {name: "x"})
+            Exposition(shared_metrics, {name: "x"})
 
 
 def test_process_metrics_tell_of_this_process() -> None:
-    board = Board.create(2)
-    Metrics(board, 0)
-    found = scrape(board, process_metrics=True)
+    shared_metrics = SharedMetrics.create(2)
+    Metrics(shared_metrics, 0)
+    found = scrape(shared_metrics, process_metrics=True)
     assert found("process_resident_memory_bytes", worker="0") > 1_000_000
     assert found("process_open_fds", worker="0") >= 3
     assert found("process_cpu_seconds_total", worker="0") > 0
     assert time.time() - 86_400 * 10 < found("process_start_time_seconds", worker="0") <= time.time() + 1
     assert ("process_open_fds", frozenset({("worker", "1")})) not in found
-    assert not any(name.startswith("process_") for name, _ in scrape(board))
+    assert not any(name.startswith("process_") for name, _ in scrape(shared_metrics))
 
 
-WORKER = """
-import sys
-from listener.monitoring.board import Board
-from listener.monitoring.metrics import Metrics
-metrics = Metrics(Board.attach(int(sys.argv[1])), int(sys.argv[2]))
-for _ in range(int(sys.argv[3])):
-    metrics.connection_opened("smtp")
-    metrics.mail_accepted(["in"])
-    metrics.stage("reply", 0.01)
-metrics.backlog(float(sys.argv[4]), 2, 0)
-print("done", flush=True)
-sys.stdin.read()
-"""
+def work(shared_metrics: SharedMetrics, index: int, rounds: int, oldest: float | None) -> None:
+    """What one worker counts, from its start on."""
+    metrics = Metrics(shared_metrics, index)
+    for _ in range(rounds):
+        metrics.connection_opened("smtp")
+        metrics.mail_accepted(["in"])
+        metrics.stage("reply", 0.01)
+    metrics.backlog(oldest, 2, 0)
 
 
-def start_worker(board: Board, index: int, rounds: int, oldest: float) -> subprocess.Popen[bytes]:
-    worker = subprocess.Popen(
-        [sys.executable, "-c", WORKER, str(board.fileno()), str(index), str(rounds), str(oldest)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        pass_fds=[board.fileno()],
-        cwd=ROOT,
-    )
-    assert worker.stdout is not None
-    assert worker.stdout.readline() == b"done\n"
-    return worker
-
-
-def test_two_processes_are_added_up_and_a_worker_started_again_goes_on() -> None:
-    board = Board.create(2)
-    workers = [start_worker(board, 0, 100, 500.0), start_worker(board, 1, 11, 300.0)]
-    try:
-        for _ in range(3):
-            found = scrape(board, clock=lambda: 1000.0)
-            assert found("smtp_relay_emails_total", flow="in", status="accepted", output="") == 111
-            assert found("smtp_relay_connections_open", listener="smtp") == 111
-            assert found("smtp_relay_stage_duration_seconds_count", stage="reply") == 111
-            assert found("smtp_relay_oldest_unfinished_seconds") == 700
-            assert found("smtp_relay_unfinished_mails") == 4
-        workers[1].kill()
-        workers[1].communicate()
-        workers[1] = start_worker(board, 1, 5, 0.0)
-        found = scrape(board, clock=lambda: 1000.0)
-        assert found("smtp_relay_emails_total", flow="in", status="accepted", output="") == 116
-        assert found("smtp_relay_connections_open", listener="smtp") == 105, "the dead one's are closed"
-        assert found("smtp_relay_oldest_unfinished_seconds") == 500
-    finally:
-        for worker in workers:
-            worker.communicate()
+def test_two_workers_are_added_up_and_a_worker_started_again_goes_on() -> None:
+    shared_metrics = SharedMetrics.create(2)
+    work(shared_metrics, 0, 100, 500.0)
+    work(shared_metrics, 1, 11, 700.0)
+    for _ in range(3):
+        found = scrape(shared_metrics)
+        assert found("smtp_relay_emails_total", flow="in", status="accepted", output="") == 111
+        assert found("smtp_relay_connections_open", listener="smtp") == 111
+        assert found("smtp_relay_stage_duration_seconds_count", stage="reply") == 111
+        assert found("smtp_relay_oldest_unfinished_seconds") == pytest.approx(700, abs=60)
+        assert found("smtp_relay_unfinished_mails") == 4
+    work(shared_metrics, 1, 5, None)
+    found = scrape(shared_metrics)
+    assert found("smtp_relay_emails_total", flow="in", status="accepted", output="") == 116
+    assert found("smtp_relay_connections_open", listener="smtp") == 105, "the dead one's are closed"
+    assert found("smtp_relay_oldest_unfinished_seconds") == pytest.approx(500, abs=60)
 
 
 FORK = """
 import os
-from listener.monitoring.board import Board
+from listener.monitoring.board import SharedMetrics
 from listener.monitoring.exposition import Exposition
 from listener.monitoring.metrics import Metrics
-board = Board.create(2)
+board = SharedMetrics.create(2)
 child = os.fork()
 if child == 0:
     Metrics(board, 1).mail_accepted(["in"])
@@ -239,8 +226,8 @@ def test_a_forked_worker_writes_where_the_parent_reads() -> None:
 
 
 def test_scrapes_during_writes_never_fail_or_fall() -> None:
-    board = Board.create()
-    metrics = Metrics(board)
+    shared_metrics = SharedMetrics.create()
+    metrics = Metrics(shared_metrics)
     stop = threading.Event()
 
     def work() -> None:
@@ -255,7 +242,7 @@ def test_scrapes_during_writes_never_fail_or_fall() -> None:
     try:
         last = -math.inf
         for _ in range(30):
-            found = scrape(board)
+            found = scrape(shared_metrics)
             done = found.get(
                 (
                     "smtp_relay_emails_total",
@@ -272,8 +259,8 @@ def test_scrapes_during_writes_never_fail_or_fall() -> None:
 
 
 def test_what_delivery_threads_report_is_not_lost() -> None:
-    board = Board.create()
-    metrics = Metrics(board)
+    shared_metrics = SharedMetrics.create()
+    metrics = Metrics(shared_metrics)
 
     def work() -> None:
         for _ in range(2000):
@@ -285,7 +272,7 @@ def test_what_delivery_threads_report_is_not_lost() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    found = scrape(board)
+    found = scrape(shared_metrics)
     assert found("smtp_relay_emails_total", flow="in", status="delivered", output="file_0") == 8000
     assert found("smtp_relay_output_duration_seconds_count", flow="in", output="file_0") == 8000
     assert found("smtp_relay_output_duration_seconds_sum", flow="in", output="file_0") == 4000
@@ -293,16 +280,16 @@ def test_what_delivery_threads_report_is_not_lost() -> None:
 
 
 def test_series_beyond_the_shared_memory_are_counted_and_disturb_no_other() -> None:
-    board = Board.create(2)
-    metrics = Metrics(board)
+    shared_metrics = SharedMetrics.create(2)
+    metrics = Metrics(shared_metrics)
     metrics.bytes_received(7)
     for number in range(VALUES // families.OUTPUT_SECONDS.width + 10):
         metrics.output_done("in", f"o{number}", "delivered", 1.0)
-    found = scrape(board)
+    found = scrape(shared_metrics)
     assert found("smtp_relay_received_bytes_total") == 7
     assert found("smtp_relay_metrics_lost_series") > 10
     counts = [v for (name, _), v in found.items() if name == "smtp_relay_output_duration_seconds_count"]
     assert len(counts) > 500
     assert set(counts) == {1.0}
-    assert board.regions[1].pid == 0
-    assert list(board.regions[1].values[:100]) == [0.0] * 100
+    assert shared_metrics.regions[1].pid == 0
+    assert list(shared_metrics.regions[1].values[:100]) == [0.0] * 100

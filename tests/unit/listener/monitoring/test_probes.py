@@ -32,11 +32,11 @@ async def test_one_process_serves_itself() -> None:
     port = free_port()
     options = {"portNumber": port, "url": "/m", "defaultLabels": {"site": "a"}}
     probes = Probes(config(prometheus=options), 1)
-    observer, beat = probes.observer(0), probes.beat(0)
-    assert beat is not None
+    observer, worker_health = probes.observer(0), probes.worker_health(0)
+    assert worker_health is not None
     async with probes.served():
         assert (await get(port, "/healthz")).status_code == 503
-        beat.accepting()
+        worker_health.accepting()
         assert (await get(port, "/healthz")).status_code == 200
         for count in (0, 1, 2):
             text = (await get(port, "/m")).text
@@ -64,8 +64,8 @@ async def test_health_is_logged_when_asked(caplog: pytest.LogCaptureFixture) -> 
     assert whole.health is not None
     often = whole.health.model_copy(update={"log_interval": 10})
     probes = Probes(whole.model_copy(update={"health": often}), 1)
-    beat = probes.beat(0)
-    assert beat is not None
+    worker_health = probes.worker_health(0)
+    assert worker_health is not None
 
     def told() -> list[dict[str, Any]]:
         lines = [json.loads(JsonFormat().format(one)) for one in caplog.records if one.message == "health"]
@@ -79,10 +79,10 @@ async def test_health_is_logged_when_asked(caplog: pytest.LogCaptureFixture) -> 
     with caplog.at_level("INFO", "smtp_relay.health"):
         async with probes.served():
             await until({"alive": False, "ready": False, "reasons": "starting"})
-            beat.accepting()
-            await beat.try_spool(works)
+            worker_health.accepting()
+            await worker_health.try_spool(works)
             await until({"alive": True, "ready": True, "reasons": None})
-            beat.draining()
+            worker_health.draining()
             await until({"alive": False, "ready": False, "reasons": "worker 0: draining"})
         count = len(told())
         await asyncio.sleep(0.05)
@@ -109,7 +109,7 @@ async def test_mistakes() -> None:
 async def test_nothing_is_served_or_counted_unless_asked() -> None:
     probes = Probes(config(), 1)
     assert probes.observer(0) is NULL
-    assert probes.beat(0) is None
+    assert probes.worker_health(0) is None
     async with probes.served():
         pass
 
@@ -136,7 +136,7 @@ from listener.monitoring.probes import Probes
 probes = Probes(RelayConfig.model_validate(json.loads(sys.argv[1])), 2)
 for worker in (0, 1):
     if os.fork() == 0:
-        observer, beat = probes.observer(worker), probes.beat(worker)
+        observer, beat = probes.observer(worker), probes.worker_health(worker)
         for _ in range(10 + worker):
             observer.mail_accepted(["in"])
         beat.accepting()

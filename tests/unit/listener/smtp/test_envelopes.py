@@ -25,7 +25,7 @@ from listener.intake.accept import Acceptor
 from listener.intake.capture import Capture
 from listener.intake.refusals import Refusals
 from listener.intake.stamp import Intake
-from listener.monitoring.events import Observer
+from listener.monitoring.events import Events
 from listener.smtp.commands import verbs_of
 from listener.smtp.connection.machine import Connection
 from listener.smtp.connection_limits import ConnectionLimits, LocalCounters
@@ -66,7 +66,7 @@ class Kept:
     async def stop(self, timeout: float) -> None: ...
 
 
-class Stages(Observer):
+class Stages(Events):
     """Remembers the reported stages."""
 
     def __init__(self) -> None:

@@ -36,7 +36,7 @@ def output(
         for client in ("s3client", "sqsclient", "sesClient"):
             options.setdefault(client, {"endpoint": api.url, "forcePathStyle": True})
         read = AwsOutputOptions.model_validate({"type": "aws", **options}, by_alias=True, by_name=False)
-        context = BuildContext(tmp_path, durable=False, staging=None, resolve_secret=lambda text: text)
+        context = BuildContext.of(tmp_path, {}, durable=False)
         made.append(build(read, "aws_0", context))
         return made[-1]
 

@@ -125,7 +125,7 @@ def test_it_stores_and_sends_no_credentials_over_plain_http(
 ) -> None:
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs.url)
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", f"{HOST}:{free_port()}")
-    context = BuildContext(tmp_path, durable=False, staging=None, resolve_secret=str)
+    context = BuildContext.of(tmp_path, {}, durable=False)
     given = options(path="gs://bucket/in/", pubsub="t", project="p")
     processor = build_processor(given, "gcp_0", context)
     job, told = job_of()

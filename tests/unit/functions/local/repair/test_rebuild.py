@@ -10,19 +10,21 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from functions.config import DeliveryConfig
 from functions.delivery.engine import Delivery, Output
-from functions.errors import Temporary
+from functions.errors import Permanent, Temporary
 from functions.ids import uuid7
-from functions.local.database import CHECKPOINT_EVERY, Store
+from functions.local.database import CHECKPOINT_EVERY, Database
 from functions.local.deadletters import open_dead_letters
 from functions.local.layout import Part
-from functions.local.messages import Answer, Item, Settings
+from functions.local.messages import Item, Settings, SpoolReply
 from functions.local.repair.rebuild import rebuild
 from functions.local.service import LocalDelivery
+from functions.local.sweep import sweep_once
 from functions.message.envelope import Client, Envelope, Recipient
 from functions.message.mail import BytesContent, FileContent, Mail
 from functions.processors.base import Job, Processor
@@ -46,7 +48,14 @@ class Later(Processor):
         self.taken.append(job.mail.raw(job.flow))
 
 
-def item(answered: Callable[[Answer], None], content: bytes, large: Path | None = None) -> Item:
+class Refusing(Processor):
+    """Takes no mail ever, and says so when its client was answered."""
+
+    def process(self, job: Job) -> None:
+        raise Permanent("gone", enhanced="5.3.0")
+
+
+def item(answered: Callable[[SpoolReply], None], content: bytes, large: Path | None = None) -> Item:
     mail_id = uuid7()
     body: BytesContent | FileContent = BytesContent(content)
     if large is not None:
@@ -79,7 +88,7 @@ async def running(folder: Path, *outputs: Processor) -> AsyncIterator[LocalDeliv
 
 
 async def send(local: LocalDelivery, content: bytes = BODY, *, large: bool = False) -> tuple[Item, int]:
-    done: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    done: asyncio.Future[SpoolReply] = asyncio.get_running_loop().create_future()
     one = item(done.set_result, content, local.staging.with_name("large") if large else None)
     local.submit(one)
     return one, (await asyncio.wait_for(done, 20)).code
@@ -95,6 +104,14 @@ def rows(folder: Path, query: str = "SELECT count(*) FROM mail") -> int:
     with closing(sqlite3.connect(folder / "part-0" / "spool.db")) as db:
         found: int = db.execute(query).fetchone()[0]
         return found
+
+
+def _all(folder: Path, query: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(folder / "part-0" / "spool.db")) as db:
+        return list(db.execute(query))
+
+
+DEAD = "SELECT count(*) FROM dead"
 
 
 class Failing:
@@ -209,6 +226,48 @@ async def test_receipts_and_dead_records_are_taken_along(tmp_path: Path, failing
             assert rows(tmp_path, f"SELECT count(*) FROM {table}") == 1, table
 
 
+async def test_what_was_dropped_while_its_sync_failed_leaves_nothing(
+    tmp_path: Path, failing: Failing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process sees the dead record before its sync is over, and drops it with the mail."""
+    config = DeliveryConfig.model_validate({"flows": {}, "spool": f"file://{tmp_path}"})
+    failed, dropped = os.fdatasync, 0
+
+    def sync(fd: int) -> None:
+        nonlocal dropped
+        if not dropped and Part(tmp_path / "part-0").database.exists() and rows(tmp_path, DEAD):
+            with closing(open_dead_letters(config, tmp_path, {})) as letters:
+                for record in letters.list(Selection()):
+                    letters.drop(record)
+                    dropped += 1
+            failing.paths = ["spool.db-wal"]
+        failed(fd)
+
+    monkeypatch.setattr(os, "fdatasync", sync)
+    async with running(tmp_path, Refusing()) as local:
+        one, before = item(lambda answer: None, BODY), inode(tmp_path)
+        local.submit(one)
+        await until(lambda: failing.struck == 1 and inode(tmp_path) != before and local.healthy)
+        assert dropped == 1
+        assert (await send(local))[1] == 250
+        await until(lambda: rows(tmp_path, "SELECT count(*) FROM mail WHERE NOT parked") == 0)
+    ((kept,),) = _all(tmp_path, "SELECT id FROM mail")
+    assert kept != one.envelope.id
+    assert _all(tmp_path, "SELECT id FROM dead") == [(kept,)]
+    assert _all(tmp_path, "SELECT DISTINCT seq FROM settled") == _all(tmp_path, "SELECT seq FROM mail")
+
+
+def test_what_is_settled_of_a_mail_that_is_gone_goes_with_it(tmp_path: Path) -> None:
+    """Where it was left it harms nobody: the key holds the mail's id."""
+    part = Part(tmp_path / "part-0")
+    seal(part, 2)
+    with closing(part.connect()) as db:
+        db.executemany("INSERT INTO settled VALUES (?, 'key', 'done')", [(1,), (7,)])
+    rebuild(part, condemn)
+    part.trust.regain()
+    assert _all(tmp_path, "SELECT seq FROM settled") == [(1,)]
+
+
 def seal(part: Part, count: int) -> list[str]:
     """So many mails in a part without a server; their ids."""
     part.create()
@@ -222,6 +281,13 @@ def seal(part: Part, count: int) -> list[str]:
                 (seq, one.envelope.id, one.envelope.received, one.envelope.to_json(), BODY),
             )
     return ids
+
+
+def _record(mail_id: str) -> str:
+    record = DeadRecord(
+        id=mail_id, key="key", flow="in", output="test_0", reason="gone", code="5.3.0", first=1, last=2
+    )
+    return record.model_dump_json()
 
 
 def condemn(mail: Mail, settled: set[str], reason: str) -> list[DeadRecord]:
@@ -326,12 +392,37 @@ def test_a_part_is_not_written_anew_while_a_process_has_it_open(
     assert rows(tmp_path, "SELECT count(*) FROM dead") == 1
 
 
+def test_a_visitor_leaves_the_log_to_the_owner(tmp_path: Path) -> None:
+    """`deadletter`, `sweep` and the look for ids: SQLite's last user would copy the log into the database
+    when it leaves, and would keep to itself that a sync of that failed."""
+    part = Part(tmp_path / "part-0")
+    ids = seal(part, 2)
+    with closing(part.connect()) as db:
+        db.execute("UPDATE mail SET parked = 1")
+        db.executemany("INSERT INTO dead VALUES (?, 'key', ?)", [(i, _record(i)) for i in ids])
+        died = {path: path.read_bytes() for path in (part.database, part.log)}
+    for path, content in died.items():
+        path.write_bytes(content)
+    config = DeliveryConfig.model_validate({"flows": {}, "spool": f"file://{tmp_path}"})
+    assert part.ids() == set(ids)
+    assert sweep_once(config, tmp_path, {}).dead == 2
+    with closing(open_dead_letters(config, tmp_path, {})) as letters:
+        kept, dropped = letters.list(Selection())
+        letters.drop(dropped)
+        for _ in range(1_500):
+            letters.drop(dropped)
+    assert part.database.read_bytes() == died[part.database]
+    assert part.log.read_bytes().startswith(died[part.log][:1000])
+    part.create()
+    assert part.ids() == {kept.id}
+
+
 def test_an_abandoned_log_stays_as_it_is(tmp_path: Path) -> None:
     """SQLite's last user would copy the log into the database, which must not happen to a log that may
     have a hole; also if that last user is another connection."""
     part = Part(tmp_path / "part-0")
     part.create()
-    store = Store(part, durable=True)
+    store = Database(part, durable=True)
     store.commit(lambda db: db.execute("INSERT INTO dead VALUES ('id', 'key', '{}')"))
     other = part.connect()
     other.execute("SELECT count(*) FROM dead").fetchone()
@@ -345,7 +436,7 @@ def test_an_abandoned_log_stays_as_it_is(tmp_path: Path) -> None:
 def test_the_log_of_a_process_that_died_is_written_again(tmp_path: Path) -> None:
     part = Part(tmp_path / "part-0")
     part.create()
-    store = Store(part, durable=True)
+    store = Database(part, durable=True)
     store.commit(lambda db: db.execute("INSERT INTO dead VALUES ('id', 'key', '{}')"))
     copies = {path.name: path.read_bytes() for path in (part.database, part.log)}
     store.close()
@@ -379,7 +470,7 @@ def test_the_database_s_own_sync_fails(disk: ThinDisk) -> None:
     """That when its log is copied into it."""
     part = Part(disk.path / "part-0")
     part.create()
-    store = Store(part, durable=True)
+    store = Database(part, durable=True)
     numbers = iter(range(1_000_000))
 
     def fill(db: sqlite3.Connection) -> None:

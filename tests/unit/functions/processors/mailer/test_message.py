@@ -14,7 +14,7 @@ from functions.message.mail import FileContent, Mail
 from functions.processors.mailer import message as mailer_letter
 from functions.processors.mailer.canon import RelaxedBody
 from functions.processors.mailer.dkim import Signer
-from functions.processors.mailer.message import Letter
+from functions.processors.mailer.message import OutgoingMessage
 from tests.support.clients.relaying import MAIL, make_mail
 from tests.support.mails.signer import rsa_key
 
@@ -27,7 +27,7 @@ def nobody(head: bytes) -> None:
     return None
 
 
-def content(letter: Letter) -> bytes:
+def content(letter: OutgoingMessage) -> bytes:
     pieces = list(letter.chunks())
     assert b"".join(letter.chunks()) == b"".join(pieces), "the second reading differs"
     assert sum(map(len, pieces)) == letter.size
@@ -51,7 +51,7 @@ ODD = [
 
 @pytest.mark.parametrize("mail", ODD)
 def test_unchanged(mail: bytes) -> None:
-    letter = Letter(make_mail(mail), "f", same, nobody)
+    letter = OutgoingMessage(make_mail(mail), "f", same, nobody)
     assert content(letter) == mail
     assert letter.eight_bit == (not mail.isascii())
 
@@ -68,7 +68,7 @@ def test_signed_on_top(mail: bytes, piece: int, monkeypatch: pytest.MonkeyPatch)
             return b"DKIM-Signature: x\r\n"
 
     signer = Spy("client.example", "s", rsa_key())
-    made = content(Letter(make_mail(mail), "f", same, lambda head: signer))
+    made = content(OutgoingMessage(make_mail(mail), "f", same, lambda head: signer))
     head, rest = split_head(mail)
     gap = b"" if head or rest.startswith(b"\r\n") else b"\r\n"
     assert made == b"DKIM-Signature: x\r\n" + gap + mail
@@ -79,7 +79,7 @@ def test_signed_on_top(mail: bytes, piece: int, monkeypatch: pytest.MonkeyPatch)
 
 def test_fields_of_the_flow_and_edits() -> None:
     mail = make_mail(MAIL, headers=(("Authentication-Results", "x; spf=pass"),))
-    letter = Letter(mail, "f", lambda head: b"X: y\r\n" + head, nobody)
+    letter = OutgoingMessage(mail, "f", lambda head: b"X: y\r\n" + head, nobody)
     assert content(letter) == b"X: y\r\nAuthentication-Results: x; spf=pass\r\n" + MAIL
 
 
@@ -94,13 +94,13 @@ def test_fields_of_the_flow_and_edits() -> None:
 )
 def test_no_bare_cr_or_lf_goes_out(mail: bytes, sent: bytes) -> None:
     """The listener accepts none; if one were stored all the same, nothing is smuggled with it."""
-    assert content(Letter(make_mail(mail), "f", same, nobody)) == sent
+    assert content(OutgoingMessage(make_mail(mail), "f", same, nobody)) == sent
 
 
 def test_eight_bit() -> None:
-    head = Letter(make_mail("Subject: é\r\n\r\nx\r\n".encode()), "f", same, nobody)
+    head = OutgoingMessage(make_mail("Subject: é\r\n\r\nx\r\n".encode()), "f", same, nobody)
     assert (head.eight_bit, head.eight_bit_head) == (True, True)
-    body = Letter(make_mail("Subject: e\r\n\r\né\r\n".encode()), "f", same, nobody)
+    body = OutgoingMessage(make_mail("Subject: e\r\n\r\né\r\n".encode()), "f", same, nobody)
     assert (body.eight_bit, body.eight_bit_head) == (True, False)
 
 
@@ -111,7 +111,7 @@ def test_a_large_mail_is_not_held(tmp_path: Path) -> None:
     mail = Mail(envelope, FileContent(path, envelope.size))
     signer = Signer("client.example", "s", rsa_key())
     tracemalloc.start()
-    letter = Letter(mail, "f", same, lambda head: signer)
+    letter = OutgoingMessage(mail, "f", same, lambda head: signer)
     sent = sum(len(piece) for piece in letter.chunks())
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -122,11 +122,11 @@ def test_a_large_mail_is_not_held(tmp_path: Path) -> None:
 def test_a_header_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mailer_letter, "MAX_HEAD", 1_000)
     with pytest.raises(Permanent, match="larger than 1000 bytes") as caught:
-        Letter(make_mail(b"A: b\r\n" * 1_000), "f", same, nobody)
+        OutgoingMessage(make_mail(b"A: b\r\n" * 1_000), "f", same, nobody)
     assert caught.value.enhanced == "5.3.4"
 
 
 def test_a_mail_that_cannot_be_read(tmp_path: Path) -> None:
     mail: Any = Mail(make_mail().envelope, FileContent(tmp_path / "gone", 1))
     with pytest.raises(Temporary, match="No such file"):
-        Letter(mail, "f", same, nobody)
+        OutgoingMessage(mail, "f", same, nobody)

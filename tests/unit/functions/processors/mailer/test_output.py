@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import pytest
 
 from functions.errors import ConfigError, Permanent, Temporary
-from functions.options.secrets import SecretResolver
 from functions.processors.context import BuildContext
 from functions.processors.mailer.output import MailerProcessor
 from functions.processors.mailer.recipients import GROUP
@@ -34,8 +33,8 @@ def make(tmp_path: Path) -> Iterator[Make]:
         if host is not None:
             transport = {"host": HOST, "port": host.port, "socketTimeout": 5_000, **(transport or {})}
         found = OUTPUTS.parse({"type": "mailer", "nodemailer": transport or {}, **options})
-        resolver = SecretResolver(tmp_path, {"PASSWORD": "geheim", "KEY": KEY})
-        processor = build_processor(found, "mailer_0", BuildContext(tmp_path, True, None, resolver))
+        context = BuildContext.of(tmp_path, {"PASSWORD": "geheim", "KEY": KEY})
+        processor = build_processor(found, "mailer_0", context)
         assert isinstance(processor, MailerProcessor)
         made.append(processor)
         return processor

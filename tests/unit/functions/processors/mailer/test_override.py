@@ -99,6 +99,14 @@ def test_international_addresses_stay_as_they_are() -> None:
     assert not overriding(to="Jörg <j@x.example>").utf8
 
 
+def test_a_long_name_is_written_in_words_that_every_reader_takes() -> None:
+    name = "Größe, " * 50
+    lines = overriding(to={"name": name, "address": "a@x.example"}).head(b"").split(b"\r\n")
+    assert all(len(word) <= 75 for line in lines for word in line.split()), "RFC 2047 section 2"
+    words, _, address = b"".join(lines).removeprefix(b"To: ").rpartition(b" ")
+    assert (decode_words(words), address) == (name.strip(), b"<a@x.example>")
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -126,5 +134,5 @@ def test_any_text_comes_back(value: str) -> None:
     if value.strip().isascii():
         assert field.replace(b"\r\n", b"") == f"Subject: {value.strip()}".encode()
     else:
-        assert all(len(line) <= 78 for line in lines)
+        assert all(len(line) <= 76 for line in lines), "RFC 2047 section 2"
         assert decode_words(field.partition(b": ")[2].replace(b"\r\n", b"")) == value.strip()

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from functions.errors import Permanent, Temporary
 from functions.processors.base import shown
-from functions.processors.mailer.recipients import Ending, decode, deliver, encode, words
+from functions.processors.mailer.recipients import RecipientResults, decode, deliver_to, encode, words
 from functions.smtp_client.reply import Said, Unreachable
-from functions.smtp_client.transaction import Tally
+from functions.smtp_client.transaction import TransactionResult
 from tests.support.clients.relaying import Remembering
 
 GONE = Said("5.1.1", "550 gone")
@@ -34,9 +34,9 @@ class Hop:
         self.asked: Counter[str] = Counter()
         self.transactions = 0
 
-    def __call__(self, recipients: Sequence[str]) -> Tally:
+    def __call__(self, recipients: Sequence[str]) -> TransactionResult:
         self.transactions += 1
-        tally = Tally(answer="250 queued")
+        tally = TransactionResult(answer="250 queued")
         answers = {}
         for who in recipients:
             left = self.verdicts[who]
@@ -62,7 +62,7 @@ class Hop:
 
 def attempt(once: Any, hop: Hop) -> Exception | None:
     try:
-        deliver(list(hop.verdicts), once, hop).settle()
+        deliver_to(list(hop.verdicts), once, hop).settle()
     except (Temporary, Permanent) as fault:
         return fault
     return None
@@ -135,21 +135,21 @@ def test_too_many_and_then_nobody() -> None:
 
 
 def test_doubt_is_passed_on() -> None:
-    def lost(recipients: Sequence[str]) -> Tally:
+    def lost(recipients: Sequence[str]) -> TransactionResult:
         raise Temporary("may have it", in_doubt=True)
 
-    ending = deliver(["a"], Remembering(), lost)
+    ending = deliver_to(["a"], Remembering(), lost)
     with pytest.raises(Temporary, match="may have it") as caught:
         ending.settle()
     assert caught.value.in_doubt
 
 
 def test_a_permanent_fault_of_the_mail_goes_through() -> None:
-    def too_large(recipients: Sequence[str]) -> Tally:
+    def too_large(recipients: Sequence[str]) -> TransactionResult:
         raise Permanent("too large")
 
     with pytest.raises(Permanent):
-        deliver(["a"], Remembering(), too_large)
+        deliver_to(["a"], Remembering(), too_large)
 
 
 def test_receipts_that_remember_nothing_are_not_taken_for_success() -> None:
@@ -162,7 +162,7 @@ def test_receipts_that_remember_nothing_are_not_taken_for_success() -> None:
 
 
 def test_what_a_receipt_keeps() -> None:
-    tally = Tally(["a"], {"b": GONE}, {"c": LATER}, "250 2.0.0 queued as X")
+    tally = TransactionResult(["a"], {"b": GONE}, {"c": LATER}, "250 2.0.0 queued as X")
     text = encode(tally)
     assert shown(text) == "250 2.0.0 queued as X"
     assert json.loads(text.partition("\n")[2]) == {"refused": {"b": ["5.1.1", "550 gone"]}, "deferred": ["c"]}
@@ -201,9 +201,9 @@ def test_whatever_happens(answers: list[list[str]], crowd: int) -> None:
 
 
 def test_an_ending_sums_groups_up() -> None:
-    total = Ending()
-    total.add(Ending(["a"], {"b": GONE}))
-    total.add(Ending([], {}, {"c": LATER}, in_doubt=True))
+    total = RecipientResults()
+    total.add(RecipientResults(["a"], {"b": GONE}))
+    total.add(RecipientResults([], {}, {"c": LATER}, in_doubt=True))
     with pytest.raises(Temporary) as caught:
         total.settle()
     assert caught.value.in_doubt

@@ -19,7 +19,7 @@ from listener.filters.passwords.hash_names import EXTENDABLE, hash_name, names
 from listener.filters.passwords.stored import (
     BCRYPT_LIMIT,
     Plain,
-    Stored,
+    StoredPassword,
     digest,
     parse,
     parse_htpasswd,
@@ -261,7 +261,7 @@ def test_mistakes_of_htpasswd_files(text: str, message: str) -> None:
 def test_any_text_is_a_password_or_a_mistake(text: str) -> None:
     for read in (parse, parse_htpasswd):
         try:
-            stored: Stored = read(text)
+            stored: StoredPassword = read(text)
         except ValueError:
             continue
         assert stored.weight >= 0

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from listener.mailauth.dns.client import DnsResolver
-from listener.mailauth.dns.iprev import MAX_ENTRIES, Names
+from listener.mailauth.dns.iprev import MAX_ENTRIES, ReverseNames
 from tests.support.net import HOST
 from tests.support.servers.dns_server import DnsServer
 
@@ -21,7 +21,7 @@ V6 = "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa"
 async def name_of(ip: str, zone: Mapping[str, Any], *, patience: float = 5.0) -> str:
     with DnsServer(zone) as server:
         resolver = DnsResolver([HOST], server.port, timeout=1.0)
-        names = Names(lambda: resolver, patience=patience)
+        names = ReverseNames(lambda: resolver, patience=patience)
         try:
             return (await names.find(ip)).name
         finally:
@@ -84,7 +84,7 @@ async def test_a_name_counts_when_it_leads_back(zone: Mapping[str, Any], name: s
 )
 async def test_want_of_an_answer_is_told_from_want_of_a_name(zone: Mapping[str, Any], sure: bool) -> None:
     with DnsServer(zone) as server:
-        names = Names(lambda: DnsResolver([HOST], server.port, timeout=1.0), patience=1.0)
+        names = ReverseNames(lambda: DnsResolver([HOST], server.port, timeout=1.0), patience=1.0)
         assert await names.find("192.0.2.7") == ("[192.0.2.7]", sure)
         assert names.known("192.0.2.7") == ("[192.0.2.7]", sure)
         await names.close()
@@ -100,7 +100,7 @@ async def test_at_most_five_names_are_tried() -> None:
     many = [f"n{number}.example" for number in range(40)]
     zone: dict[str, Any] = {A: {"PTR": many}, "other.example": {"A": ["192.0.2.7"]}}
     with DnsServer(zone) as server:
-        names = Names(lambda: DnsResolver([HOST], server.port, timeout=1.0))
+        names = ReverseNames(lambda: DnsResolver([HOST], server.port, timeout=1.0))
         assert (await names.find("192.0.2.7")).name == "[192.0.2.7]"
         assert len([one for one in server.queries if one[1] == "A"]) <= 5
         await names.close()
@@ -116,7 +116,7 @@ async def test_patience_is_bounded_over_all_queries() -> None:
 async def test_names_are_remembered() -> None:
     zone = {A: {"PTR": ["m.client.example"]}, "m.client.example": {"A": ["192.0.2.7"]}}
     with DnsServer(zone) as server:
-        names = Names(lambda: DnsResolver([HOST], server.port))
+        names = ReverseNames(lambda: DnsResolver([HOST], server.port))
         assert names.known("192.0.2.7") is None
         await asyncio.gather(*(names.find("192.0.2.7") for _ in range(20)))
         asked = len(server.queries)
@@ -130,14 +130,14 @@ async def test_this_machines_clients_need_no_query(ip: str) -> None:
     def never() -> DnsResolver:
         raise AssertionError("asked")
 
-    assert Names(never).known(ip) == ("localhost", True)
+    assert ReverseNames(never).known(ip) == ("localhost", True)
 
 
 async def test_without_name_servers_there_are_no_names(caplog: pytest.LogCaptureFixture) -> None:
     def nobody() -> DnsResolver:
         raise ValueError("the system names no name server")
 
-    names = Names(nobody)
+    names = ReverseNames(nobody)
     assert (await names.find("192.0.2.7")).name == "[192.0.2.7]"
     assert await names.find("not an address") == ("[not an address]", True)
     assert "no name server" in caplog.text
@@ -153,7 +153,7 @@ async def test_memory_is_bounded() -> None:
 
         resolve = known
 
-    names = Names(Absent)  # type: ignore[arg-type]
+    names = ReverseNames(Absent)  # type: ignore[arg-type]
     for number in range(MAX_ENTRIES + 50):
         await names.find(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
     assert len(names._known) == MAX_ENTRIES

@@ -20,7 +20,7 @@ _LOGGERS: Final = ("delivery", "function", "output", "spool", "sweep")
 _SITE: Final = """\
 import sys
 sys.path.append({root!r})
-from tests.faults.campaign.clouds.spy import install
+from tests.faults.campaign.clouds.observation import install
 sys.path.remove({root!r})
 install({clock!r}, {log!r})
 """

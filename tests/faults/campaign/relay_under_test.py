@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tests.faults.campaign.clocked import set_clock
 from tests.faults.campaign.consumers import Shelf
-from tests.faults.campaign.letters import CHECKED, DOOR
-from tests.faults.campaign.weather import ZONES, Judge, NextHop
+from tests.faults.campaign.dependencies import ZONES, FilterServer, NextHop
+from tests.faults.campaign.numbered_mails import CHECKED, DOOR
 from tests.support import process
 from tests.support.disks import Disk, SlowableDisk, slowable_disk, small_disk
 from tests.support.net import HOST, free_port
@@ -63,17 +63,17 @@ class Clocked(Relay):
         return [usual[0], "-m", "tests.faults.campaign.clocked", str(self.clock), *usual[serve:]]
 
 
-class House:
+class RelayUnderTest:
     """Everything. `ports` are the relay's, by door."""
 
     def __init__(self, folder: Path, plan: Plan, stack: ExitStack, seed: str) -> None:
         self.folder = folder
         self.plan = plan
         self.next_hop = NextHop(seed)
-        self.judge = Judge()
+        self.filter_server = FilterServer()
         self.smarthost: Smarthost = stack.enter_context(smarthost(self.next_hop))
         asked = stack.enter_context(endpoint())
-        asked.answer = self.judge
+        asked.answer = self.filter_server
         self.dns = stack.enter_context(DnsServer(ZONES["fine"]))
         self.spool_disk: Disk | None = None
         self.output_disk: Disk | None = None
@@ -113,7 +113,7 @@ class House:
         self.first = self.relay.received = first
         self.ports: Mapping[str, int] = {DOOR: self.relay.port, CHECKED: checked}
 
-    def _config(self, checked: int, judge: str) -> dict[str, Any]:
+    def _config(self, checked: int, filter_server: str) -> dict[str, Any]:
         loopback = {"type": "whitelist", "ips": [HOST]}
         resolver = {"nameservers": [HOST], "port": self.dns.port, "timeout": 300}
         hop = {
@@ -151,7 +151,7 @@ class House:
                     "listeners": [CHECKED],
                     "filters": [
                         loopback,
-                        {"type": "http-filter", "url": judge},
+                        {"type": "http-filter", "url": filter_server},
                         {"type": "mail-auth", "mailauth": {"resolver": resolver}},
                     ],
                     "outputs": [{"type": "file", "path": str(self.checked), "name": "checked"}],
@@ -181,9 +181,9 @@ class House:
             return self.output_disk.slow(longest, seed)
         return contextlib.nullcontext()
 
-    def fair_weather(self) -> None:
+    def all_well(self) -> None:
         """Everything around works again."""
-        self.next_hop.mood = self.judge.mood = "fine"
+        self.next_hop.behaviour = self.filter_server.behaviour = "fine"
         self.dns.zone = ZONES["fine"]
 
     def retries(self) -> int:
@@ -224,11 +224,11 @@ class House:
 
 
 @contextmanager
-def house(folder: Path, plan: Plan, seed: str) -> Iterator[House]:
+def relay_under_test(folder: Path, plan: Plan, seed: str) -> Iterator[RelayUnderTest]:
     """A house whose relay runs; afterwards nothing of it is left running."""
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        made = House(folder, plan, stack, seed)
+        made = RelayUnderTest(folder, plan, stack, seed)
         try:
             made.relay.start()
             yield made

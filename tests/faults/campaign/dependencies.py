@@ -8,20 +8,20 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tests.faults.campaign.letters import UNKNOWN
+from tests.faults.campaign.numbered_mails import UNKNOWN
 from tests.support.servers.endpoint import Asked, Says
 from tests.support.servers.smarthost import CLOSE, RESET, Heard
 
 
 class NextHop:
-    """A script for `tests.support.servers.smarthost`; `mood` may be changed at any time."""
+    """A script for `tests.support.servers.smarthost`; `behaviour` may be changed at any time."""
 
-    MOODS: Final = (
+    BEHAVIOURS: Final = (
         "fine", "down", "busy", "throttling", "slow", "some fail", "cut in DATA", "lost answers",
     )  # fmt: skip
 
     def __init__(self, seed: str) -> None:
-        self.mood = "fine"
+        self.behaviour = "fine"
         self._moments = random.Random(seed)
         self._lock = threading.Lock()
 
@@ -30,45 +30,45 @@ class NextHop:
             return self._moments.random() < chance
 
     def __call__(self, heard: Heard) -> str | None:
-        verb, mood = heard.verb, self.mood
+        verb, behaviour = heard.verb, self.behaviour
         if verb == "RCPT" and heard.address == UNKNOWN:
             return "550 5.1.1 no such user"
-        if mood == "down" and verb in ("CONNECT", "MAIL"):
+        if behaviour == "down" and verb in ("CONNECT", "MAIL"):
             return RESET
-        if mood == "busy" and verb == "CONNECT":
+        if behaviour == "busy" and verb == "CONNECT":
             return "421 4.3.2 too busy" + CLOSE
-        if mood == "throttling" and verb == "MAIL" and self._sometimes(0.5):
+        if behaviour == "throttling" and verb == "MAIL" and self._sometimes(0.5):
             return "451 4.7.1 slow down"
-        if mood == "slow" and verb == ".":
+        if behaviour == "slow" and verb == ".":
             time.sleep(0.1)
-        if mood == "some fail" and verb == "." and self._sometimes(0.3):
+        if behaviour == "some fail" and verb == "." and self._sometimes(0.3):
             return "452 4.3.1 no room for this one"
-        if mood == "cut in DATA" and verb == "CONTENT" and self._sometimes(0.4):
+        if behaviour == "cut in DATA" and verb == "CONTENT" and self._sometimes(0.4):
             return RESET
-        if mood == "lost answers" and verb == "." and self._sometimes(0.3):
+        if behaviour == "lost answers" and verb == "." and self._sometimes(0.3):
             if self._sometimes(0.5):
                 heard.take()
             return RESET
         return None
 
 
-class Judge:
+class FilterServer:
     """The HTTP filter's answers; `approved` are the numbers of the mails it accepted."""
 
-    MOODS: Final = ("fine", "failing", "hanging", "nonsense", "resetting")
+    BEHAVIOURS: Final = ("fine", "failing", "hanging", "nonsense", "resetting")
 
     def __init__(self) -> None:
-        self.mood = "fine"
+        self.behaviour = "fine"
         self.approved: set[int] = set()
 
     def __call__(self, asked: Asked) -> Says:
-        if self.mood == "failing":
+        if self.behaviour == "failing":
             return Says(503)
-        if self.mood == "hanging":
+        if self.behaviour == "hanging":
             return Says(hang=_short_nap())
-        if self.mood == "nonsense":
+        if self.behaviour == "nonsense":
             return Says(raw=b"HTP 20 what\r\n\r\n")
-        if self.mood == "resetting":
+        if self.behaviour == "resetting":
             return Says(raw=b"")
         number = _subject_number(asked.body)
         if number is not None:

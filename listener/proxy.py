@@ -8,14 +8,11 @@ import socket
 from typing import Final, NamedTuple
 
 MAX_V1: Final = 107
-"""Octets of a version 1 header with its CRLF: section 2.1."""
+"""Bytes of a version 1 header with its CRLF: section 2.1."""
 
 MAX_V2: Final = 4096
-"""Octets of a version 2 header. 16 bits could say more than any balancer sends: addresses take 36
-octets, and what follows them (TLVs) is a name, an id or a certificate's subject."""
-
-PATIENCE: Final = 10.0
-"""Seconds for the header to come; section 2 asks for at least 3."""
+"""Bytes of a version 2 header. 16 bits could say more than any balancer sends: addresses take 36
+bytes, and what follows them (TLVs) is a name, an id or a certificate's subject."""
 
 SIGNATURE: Final = b"\r\n\r\n\0\r\nQUIT\n"
 
@@ -47,14 +44,19 @@ class Header(NamedTuple):
     endpoints: Endpoints | None
 
 
+def begins(octets: bytes) -> bool:
+    """Whether the bytes are the start of a header, or can become one when more bytes come."""
+    return any(first.startswith(octets[: len(first)]) for first in (SIGNATURE, _FIRST))
+
+
 def parse(octets: bytes) -> Header | None:
-    """Read the header that the octets begin with; None while it is not complete. Raises BadHeader
+    """Read the header that the bytes begin with; None while it is not complete. Raises BadHeader
     as soon as it can only be something else, and for one longer than MAX_V1 or MAX_V2."""
     if octets.startswith(SIGNATURE):
         return _version_2(octets)
     if octets.startswith(_FIRST):
         return _version_1(octets)
-    if SIGNATURE.startswith(octets) or _FIRST.startswith(octets):
+    if begins(octets):
         return None
     raise BadHeader("it begins otherwise")
 

@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from tests.faults.campaign import spoiling
-from tests.faults.campaign.clouds.proxy import BLOCKING, MOODS
+from tests.faults.campaign.clouds.proxy import BEHAVIOURS, BLOCKING
 from tests.faults.campaign.clouds.site import WORKERS, Site
+from tests.faults.campaign.dependencies import NextHop
 from tests.faults.campaign.episodes import Say
-from tests.faults.campaign.letters import Book
-from tests.faults.campaign.weather import NextHop
+from tests.faults.campaign.numbered_mails import Book
 from tests.support.net import answers, wait_until
 
 Blow = Callable[[Site, random.Random], str]
@@ -75,7 +75,7 @@ def _stop_function(site: Site, moments: random.Random) -> str:
 def _repeat(site: Site, moments: random.Random) -> str:
     keys = site.see()[:60] * 2
     moments.shuffle(keys)
-    site.ring(keys)
+    site.notify(keys)
     return f"{len(keys)} events repeated, in another order"
 
 
@@ -110,7 +110,7 @@ def _clock(site: Site, moments: random.Random) -> str:
     return f"clocks at {listener:+d} s and {function:+d} s"
 
 
-BLOWS: Final[Mapping[str, tuple[Blow, int]]] = {
+FAULTS: Final[Mapping[str, tuple[Blow, int]]] = {
     "calm": (_calm, 1),
     "listener killed": (_kill, 3),
     "listener stopped": (_terminate, 2),
@@ -128,23 +128,24 @@ BLOWS: Final[Mapping[str, tuple[Blow, int]]] = {
 """Each blow with its weight. In the first rounds of an episode each of them comes once."""
 
 
-def weather(site: Site, moments: random.Random) -> str:
+def conditions(site: Site, moments: random.Random) -> str:
     """Choose it, and describe it."""
-    site.store.mood = moments.choice(MOODS) if moments.random() < 0.6 else "fine"
+    site.store.behaviour = moments.choice(BEHAVIOURS) if moments.random() < 0.6 else "fine"
     if time.monotonic() >= site.outage_ends:
-        site.home.mood = moments.choice(MOODS) if moments.random() < 0.4 else "fine"
-        site.calls.mood = moments.choice(MOODS) if moments.random() < 0.4 else "fine"
-        site.next_hop.mood = moments.choice(NextHop.MOODS) if moments.random() < 0.6 else "fine"
+        site.home.behaviour = moments.choice(BEHAVIOURS) if moments.random() < 0.4 else "fine"
+        site.calls.behaviour = moments.choice(BEHAVIOURS) if moments.random() < 0.4 else "fine"
+        site.next_hop.behaviour = moments.choice(NextHop.BEHAVIOURS) if moments.random() < 0.6 else "fine"
     return (
-        f"spool {site.store.mood}; function's buckets {site.home.mood}, calls {site.calls.mood}; "
-        f"next hop {site.next_hop.mood}"
+        f"spool {site.store.behaviour}; function's buckets {site.home.behaviour}, "
+        f"calls {site.calls.behaviour}; "
+        f"next hop {site.next_hop.behaviour}"
     )
 
 
 def outage(site: Site, seconds: float) -> None:
     """Every output is down from now on, for longer than the first backoff (30 s)."""
-    site.home.mood = "fine"
-    site.calls.mood = site.next_hop.mood = "down"
+    site.home.behaviour = "fine"
+    site.calls.behaviour = site.next_hop.behaviour = "down"
     site.outage_ends = time.monotonic() + seconds
 
 
@@ -159,22 +160,22 @@ def _digest(site: Site, most: int, seconds: float = 12) -> None:
 def play(site: Site, book: Book, rounds: int, mails: int, moments: random.Random, say: Say) -> Counter[str]:
     """So many rounds, each with so many mails at least. Gives the blows."""
     struck: Counter[str] = Counter()
-    order = list(BLOWS)
+    order = list(FAULTS)
     moments.shuffle(order)
     out_at = moments.randrange(rounds)
     for number in range(rounds):
-        weights = [weight for _, weight in BLOWS.values()]
-        name = order.pop() if order else moments.choices(list(BLOWS), weights)[0]
+        weights = [weight for _, weight in FAULTS.values()]
+        name = order.pop() if order else moments.choices(list(FAULTS), weights)[0]
         if number == out_at:
             outage(site, 35)
-        how = weather(site, moments)
+        how = conditions(site, moments)
         target = book.taken + mails
         # More mails than the stand-ins can carry would only wait there.
         book.most = target + mails // 4
-        done = BLOWS[name][0](site, moments)
-        if site.store.mood in BLOCKING:
+        done = FAULTS[name][0](site, moments)
+        if site.store.behaviour in BLOCKING:
             time.sleep(moments.uniform(0.5, 1.5))
-            site.store.mood = "fine"
+            site.store.behaviour = "fine"
         wait_until(lambda: book.taken >= target, seconds=120, what="mails to be taken", every=0.02)  # noqa: B023
         _digest(site, 3 * mails)
         site.collect()

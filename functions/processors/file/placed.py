@@ -65,7 +65,9 @@ class Directory:
         may be elsewhere. Raises OSError."""
         if not self._here():
             return False
-        if _libc.syncfs(self._fd) != 0:
+        if not CAN_SYNC_FILE_SYSTEMS:
+            os.sync()
+        elif _libc.syncfs(self._fd) != 0:
             self.failed = time.monotonic()
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code), str(self.path))
@@ -79,8 +81,8 @@ class Directory:
         return not self.moved
 
 
-class Landing:
-    """The file of one mail in its folder. `flush` and `settle` are those of `Landed`.
+class PlacedFile:
+    """The file of one mail in its folder. `fsync` and `cleanup` are those of `Placed`.
 
     `trace` is another name of the file placed as `placed`; `linked` says that the file is the
     spool's own. `at` is when (monotonic) its placing began. Without `directory` nothing need be
@@ -116,7 +118,7 @@ class Landing:
         """True if the file may be gone from the disk, because a sync failed since it was placed."""
         return self._failed or (self.directory is not None and self._at <= self.directory.failed)
 
-    def flush(self) -> None:
+    def fsync(self) -> None:
         """Make the file, unless it is the spool's own, and its name durable. Raises Temporary, and then
         writes the file anew when it is called again. Raises Permanent if the spool's copy is damaged. A
         file that a consumer took away meanwhile needs nothing."""
@@ -143,7 +145,7 @@ class Landing:
                 os.rename(self._trace, seal)  # noqa: PTH104
                 self._trace = seal
 
-    def settle(self) -> None:
+    def cleanup(self) -> None:
         """Remove the trace. A trace that cannot be removed is only litter."""
         remove(self._trace)
 
@@ -248,7 +250,7 @@ class Landing:
         """True if the spool's copy has the mail's size and hash. The bytes are written into `fd` on the
         way."""
         digest, size = hashlib.sha256(), 0
-        with self._mail.content.open() as stream:
+        with self._mail.stored.open() as stream:
             while piece := stream.read(CHUNK):
                 digest.update(piece)
                 size += len(piece)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.smtp.proxy import MAX_V1, MAX_V2, SIGNATURE, BadHeader, Endpoints, Header, parse
+from listener.proxy import MAX_V1, MAX_V2, SIGNATURE, BadHeader, Endpoints, Header, parse
 
 
 def v2(command: int, family: int, body: bytes, *, length: int | None = None) -> bytes:

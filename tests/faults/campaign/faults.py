@@ -12,114 +12,114 @@ from collections.abc import Callable
 from typing import Final
 
 from tests.faults.campaign import spoiling
-from tests.faults.campaign.disk_blows import DISK_BLOWS, NEED_A_THIN_DISK
-from tests.faults.campaign.house import House, Plan
+from tests.faults.campaign.disk_faults import DISK_BLOWS, NEED_A_THIN_DISK
+from tests.faults.campaign.relay_under_test import Plan, RelayUnderTest
 from tests.support.net import answers, wait_until
 
-Blow = Callable[[House, random.Random], str]
+Blow = Callable[[RelayUnderTest, random.Random], str]
 """Strikes; returns a description for the log."""
 
 _SHORTEST: Final = 0.05
 
 
-def calm(house: House, moments: random.Random) -> str:
+def calm(relay: RelayUnderTest, moments: random.Random) -> str:
     """Nothing: only the weather."""
     time.sleep(moments.uniform(0.2, 0.6))
     return "calm"
 
 
-def kill(house: House, moments: random.Random) -> str:
+def kill(relay: RelayUnderTest, moments: random.Random) -> str:
     """SIGKILL to all of it, and a restart."""
     time.sleep(moments.uniform(_SHORTEST, 0.6))
-    house.relay.kill()
-    house.relay.start()
+    relay.relay.kill()
+    relay.relay.start()
     return "SIGKILL"
 
 
-def kill_while_starting(house: House, moments: random.Random) -> str:
+def kill_while_starting(relay: RelayUnderTest, moments: random.Random) -> str:
     """SIGKILL, and again while it takes up the spool."""
-    house.relay.kill()
-    house.relay.spawn()
+    relay.relay.kill()
+    relay.relay.spawn()
     after = moments.uniform(0.3, 1.0)
     time.sleep(after)
-    house.relay.kill()
-    house.relay.start()
+    relay.relay.kill()
+    relay.relay.start()
     return f"SIGKILL, and again {after:.2f} s into the start"
 
 
-def terminate(house: House, moments: random.Random) -> str:
+def terminate(relay: RelayUnderTest, moments: random.Random) -> str:
     """SIGTERM, and a restart once it drained."""
     time.sleep(moments.uniform(_SHORTEST, 0.4))
-    status = house.relay.stop()
-    assert status == 0, f"ended with {status} on SIGTERM:\n{house.relay.log()[-3_000:]}"
-    house.relay.start()
+    status = relay.relay.stop()
+    assert status == 0, f"ended with {status} on SIGTERM:\n{relay.relay.log()[-3_000:]}"
+    relay.relay.start()
     return "SIGTERM"
 
 
-def _one_worker(house: House, moments: random.Random, number: signal.Signals) -> str:
-    if house.plan.workers == 1:
-        return calm(house, moments)
+def _one_worker(relay: RelayUnderTest, moments: random.Random, number: signal.Signals) -> str:
+    if relay.plan.workers == 1:
+        return calm(relay, moments)
     time.sleep(moments.uniform(_SHORTEST, 0.4))
-    count = house.plan.workers + 1  # one for the metrics; a reload is tried in another, for a moment
-    wait_until(lambda: len(house.workers()) == count, seconds=25, what="all processes")
-    victim = moments.choice(house.workers())
+    count = relay.plan.workers + 1  # one for the metrics; a reload is tried in another, for a moment
+    wait_until(lambda: len(relay.workers()) == count, seconds=25, what="all processes")
+    victim = moments.choice(relay.workers())
     with contextlib.suppress(ProcessLookupError):
         os.kill(victim, number)
     wait_until(
-        lambda: victim not in house.workers() and len(house.workers()) >= count,
+        lambda: victim not in relay.workers() and len(relay.workers()) >= count,
         seconds=25,
         what="another process in place of the one that died",
     )
-    wait_until(lambda: answers(house.relay.port), seconds=10, what="the port")
+    wait_until(lambda: answers(relay.relay.port), seconds=10, what="the port")
     return f"{number.name} to one of {count} processes"
 
 
-def kill_worker(house: House, moments: random.Random) -> str:
+def kill_worker(relay: RelayUnderTest, moments: random.Random) -> str:
     """SIGKILL to one worker (or to the process of the metrics)."""
-    return _one_worker(house, moments, signal.SIGKILL)
+    return _one_worker(relay, moments, signal.SIGKILL)
 
 
-def terminate_worker(house: House, moments: random.Random) -> str:
+def terminate_worker(relay: RelayUnderTest, moments: random.Random) -> str:
     """SIGTERM to one worker."""
-    return _one_worker(house, moments, signal.SIGTERM)
+    return _one_worker(relay, moments, signal.SIGTERM)
 
 
-def stop_for_a_while(house: House, moments: random.Random) -> str:
+def stop_for_a_while(relay: RelayUnderTest, moments: random.Random) -> str:
     """The process does not run for a while, as on a machine that is out of CPU or suspended."""
     seconds = moments.uniform(0.3, 1.5)
-    os.killpg(house.relay.pid, signal.SIGSTOP)
+    os.killpg(relay.relay.pid, signal.SIGSTOP)
     time.sleep(seconds)
-    os.killpg(house.relay.pid, signal.SIGCONT)
+    os.killpg(relay.relay.pid, signal.SIGCONT)
     return f"stopped for {seconds:.1f} s"
 
 
-def spool_full(house: House, moments: random.Random) -> str:
+def spool_full(relay: RelayUnderTest, moments: random.Random) -> str:
     """The spool's disk fills up under load, and is relieved."""
-    if house.spool_disk is None:
-        return calm(house, moments)
+    if relay.spool_disk is None:
+        return calm(relay, moments)
     leave = moments.choice([0, 50_000, 400_000])
-    house.spool_disk.fill(leave=leave)
+    relay.spool_disk.fill(leave=leave)
     time.sleep(moments.uniform(0.3, 1.5))
-    house.spool_disk.relieve()
+    relay.spool_disk.relieve()
     return f"spool full but for {leave} bytes"
 
 
-def spool_full_and_kill(house: House, moments: random.Random) -> str:
+def spool_full_and_kill(relay: RelayUnderTest, moments: random.Random) -> str:
     """Killed while its spool is full; the disk is relieved before the start."""
-    if house.spool_disk is None:
-        return kill(house, moments)
-    house.spool_disk.fill(leave=moments.choice([0, 400_000]))
+    if relay.spool_disk is None:
+        return kill(relay, moments)
+    relay.spool_disk.fill(leave=moments.choice([0, 400_000]))
     time.sleep(moments.uniform(0.2, 0.8))
-    house.relay.kill()
-    house.spool_disk.relieve()
-    house.relay.start()
+    relay.relay.kill()
+    relay.spool_disk.relieve()
+    relay.relay.start()
     return "spool full, SIGKILL"
 
 
-def spool_locked(house: House, moments: random.Random) -> str:
+def spool_locked(relay: RelayUnderTest, moments: random.Random) -> str:
     """Another process holds a part's database: slow for a while, or refusing."""
     seconds = moments.choice([0.2, 0.7, 1.6, 2.5])
-    path = moments.choice(house.databases())
+    path = moments.choice(relay.databases())
     with contextlib.closing(sqlite3.connect(path, isolation_level=None, timeout=5)) as db:
         db.execute("BEGIN IMMEDIATE")
         time.sleep(seconds)
@@ -127,67 +127,67 @@ def spool_locked(house: House, moments: random.Random) -> str:
     return f"{path.parent.name} locked for {seconds} s"
 
 
-def spool_read_only(house: House, moments: random.Random) -> str:
+def spool_read_only(relay: RelayUnderTest, moments: random.Random) -> str:
     """A start on a read-only disk fails with a message; afterwards all mails still exist."""
-    if house.spool_disk is None:
-        return terminate(house, moments)
-    assert house.relay.stop() == 0
-    house.spool_disk.read_only(True)
-    started = house.relay.spawn()
+    if relay.spool_disk is None:
+        return terminate(relay, moments)
+    assert relay.relay.stop() == 0
+    relay.spool_disk.read_only(True)
+    started = relay.relay.spawn()
     status = started.wait(30)
-    house.spool_disk.read_only(False)
-    assert status == 2, f"ended with {status} on a read-only spool:\n{house.relay.log()[-3_000:]}"
-    house.relay.start()
+    relay.spool_disk.read_only(False)
+    assert status == 2, f"ended with {status} on a read-only spool:\n{relay.relay.log()[-3_000:]}"
+    relay.relay.start()
     return "started on a read-only spool"
 
 
-def output_full(house: House, moments: random.Random) -> str:
+def output_full(relay: RelayUnderTest, moments: random.Random) -> str:
     """An output's disk fills up, and is relieved."""
-    if house.output_disk is None:
-        return calm(house, moments)
-    house.output_disk.fill(leave=moments.choice([0, 20_000]))
+    if relay.output_disk is None:
+        return calm(relay, moments)
+    relay.output_disk.fill(leave=moments.choice([0, 20_000]))
     time.sleep(moments.uniform(0.3, 1.2))
-    house.output_disk.relieve()
+    relay.output_disk.relieve()
     return "output disk full"
 
 
-def output_in_the_way(house: House, moments: random.Random) -> str:
+def output_in_the_way(relay: RelayUnderTest, moments: random.Random) -> str:
     """An output's folder is moved away and a file takes its name, for a while."""
-    aside = house.second.with_name("aside")
-    if not house.second.exists():
-        return calm(house, moments)
-    house.second.rename(aside)
-    with contextlib.suppress(OSError), house.second.open("x") as obstacle:  # unless it was made anew
+    aside = relay.second.with_name("aside")
+    if not relay.second.exists():
+        return calm(relay, moments)
+    relay.second.rename(aside)
+    with contextlib.suppress(OSError), relay.second.open("x") as obstacle:  # unless it was made anew
         obstacle.write("in the way")
     time.sleep(moments.uniform(0.3, 1.0))
-    if house.second.is_file():
-        house.second.unlink()
-    house.second.mkdir(exist_ok=True)
+    if relay.second.is_file():
+        relay.second.unlink()
+    relay.second.mkdir(exist_ok=True)
     for path in aside.iterdir():
-        path.rename(house.second / path.name)
+        path.rename(relay.second / path.name)
     aside.rmdir()
     return "output folder in the way"
 
 
-def reload(house: House, moments: random.Random) -> str:
+def reload(relay: RelayUnderTest, moments: random.Random) -> str:
     """SIGHUP under load."""
     for _ in range(moments.randrange(1, 4)):
-        os.kill(house.relay.pid, signal.SIGHUP)
+        os.kill(relay.relay.pid, signal.SIGHUP)
         time.sleep(moments.uniform(0.05, 0.3))
     return "SIGHUP"
 
 
-def clock_jump(house: House, moments: random.Random) -> str:
+def clock_jump(relay: RelayUnderTest, moments: random.Random) -> str:
     """The wall clock is set, forwards or backwards."""
-    if not house.plan.clock:
-        return calm(house, moments)
+    if not relay.plan.clock:
+        return calm(relay, moments)
     seconds = moments.choice([-7_200, -90, 0, 90, 7_200])
-    house.set_clock(seconds)
+    relay.set_clock(seconds)
     time.sleep(1.2)
     return f"clock at {seconds:+d} s"
 
 
-BLOWS: Final[dict[str, tuple[Blow, int]]] = {
+FAULTS: Final[dict[str, tuple[Blow, int]]] = {
     "calm": (calm, 3),
     "kill": (kill, 5),
     "kill while starting": (kill_while_starting, 2),
@@ -211,7 +211,7 @@ BLOWS: Final[dict[str, tuple[Blow, int]]] = {
 
 def possible(plan: Plan) -> dict[str, int]:
     """The blows that apply to a house of this plan, with their weights."""
-    left = {name: weight for name, (_, weight) in BLOWS.items()}
+    left = {name: weight for name, (_, weight) in FAULTS.items()}
     if plan.workers == 1:
         del left["kill a worker"], left["terminate a worker"]
     if not plan.disks:

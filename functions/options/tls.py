@@ -1,0 +1,62 @@
+"""What a TLS server and a TLS client do alike with their options."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+VERSIONS: Final[Mapping[str, ssl.TLSVersion]] = {
+    "TLSv1": ssl.TLSVersion.TLSv1,
+    "TLSv1.1": ssl.TLSVersion.TLSv1_1,
+    "TLSv1.2": ssl.TLSVersion.TLSv1_2,
+    "TLSv1.3": ssl.TLSVersion.TLSv1_3,
+}
+
+_OLD: Final = frozenset({"TLSv1", "TLSv1.1"})
+
+_OLD_CIPHERS: Final = "DEFAULT:@SECLEVEL=0"
+"""OpenSSL 3 speaks TLS 1.0 and 1.1 at security level 0 only; a configuration that asks for them means it."""
+
+
+def restrict(context: ssl.SSLContext, oldest: str, newest: str | None, ciphers: str | None) -> None:
+    """Sets the versions, and OpenSSL's cipher list for TLS 1.2 and older. Raises ssl.SSLError for a
+    list that names no known cipher."""
+    with warnings.catch_warnings():
+        # Python warns of old versions; `check` and the option's name say enough.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = VERSIONS[oldest]
+        if newest is not None:
+            context.maximum_version = VERSIONS[newest]
+    if ciphers is None and oldest in _OLD:
+        ciphers = _OLD_CIPHERS
+    if ciphers is not None:
+        context.set_ciphers(ciphers)
+
+
+def load_key_pair(context: ssl.SSLContext, text: str, passphrase: str | None) -> None:
+    """Loads a key and its certificates, all PEM in one text. Raises ssl.SSLError or ValueError for
+    what cannot be read or does not belong together."""
+    with _as_file(text) as path:
+        # Without a passphrase OpenSSL would ask for one on the terminal.
+        context.load_cert_chain(path, password=passphrase or "")
+
+
+@contextmanager
+def _as_file(text: str) -> Iterator[str]:
+    """A file that holds the text: Python loads keys from files only. It is in memory where the
+    system can, so that no key touches a disk and no folder need be writable."""
+    if hasattr(os, "memfd_create") and Path("/proc/self/fd").exists():
+        with os.fdopen(os.memfd_create("certificate"), "wb", buffering=0) as memory:
+            memory.write(text.encode())
+            yield f"/proc/self/fd/{memory.fileno()}"
+    else:
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(text.encode())
+            file.flush()
+            yield file.name
