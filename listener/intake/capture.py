@@ -1,7 +1,7 @@
 """The mail while it arrives: in memory while small, in a file above 64 KiB.
 
-The file holds the mail in its stored form (the relay's fields, the kept header fields, the body), so
-that the local spool and the `file` output can take it over by a hard link.
+The file holds the mail in its stored form (the relay's fields, the kept header fields, the body),
+so the local spool and the `file` output can take it over by a hard link.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class _HeadThenFile(BytesIO):
 class Capture:
     """One mail's bytes, fed in pieces; afterwards the `Message` that data filters see.
 
-    The capture calls `stamp` once, when the header is complete. It sets `failure` when the mail cannot
-    be accepted, and then drops the rest, so that memory and disk stay bounded.
+    The capture calls `stamp` once, when the header is complete. It sets `failure` if the mail
+    cannot be accepted, and then drops the rest, so memory and disk stay bounded.
     """
 
     __slots__ = (

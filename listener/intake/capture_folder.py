@@ -37,7 +37,7 @@ class CaptureFolder:
             ) from error
 
     def full(self, min_free: int) -> bool:
-        """Whether its disk has less than `min_free` bytes left."""
+        """True if its disk has less than `min_free` bytes left."""
         try:
             room = os.statvfs(self.path)
         except OSError:

@@ -56,10 +56,10 @@ def received_field(
 ) -> bytes:
     """One folded Received field with its CRLF.
 
-    `name` is the client's confirmed reverse name ("" or `[ip]` without one), `by` the relay's host name,
-    `received` the Unix time in milliseconds. `recipient` is given only when the mail has exactly one
-    (RFC 5321 section 7.2: more would disclose blind copies). Values that a client chose are reduced to
-    the grammar, so that none can end the field.
+    `name` is the client's confirmed reverse name ("" or `[ip]` without one), `by` the relay's host
+    name, `received` the Unix time in milliseconds. `recipient` is given only if the mail has
+    exactly one (RFC 5321 section 7.2: more would disclose blind copies). Values that a client chose
+    are reduced to the grammar, so none can end the field.
     """
     client = address_literal(ip) if _HOST.fullmatch(ip) else "[0.0.0.0]"
     if name and name[0] != "[":
