@@ -36,7 +36,7 @@ PROGRAMS = {
     "swaks": "swaks",
     "msmtp": "msmtp",
     "curl": "curl",
-    "go": "golang-go",  # with Ruby and PHP: what their mail libraries make of the debug server
+    "go": "golang-go",  # with Ruby and PHP: their mail libraries deliver to the debug server
     "ruby": "ruby",
     "php": "php-cli",
     "openssl": "openssl",

@@ -128,11 +128,11 @@ def _take(*, receipt: str, effect: Callable[[], str | None]) -> str | None:
 
 
 class _Claims:
-    """The table's client, which remembers what this thread's last claim replaced: nothing, a receipt
-    past its time, or the claim of a run that ended without a word.
+    """The table's client, which remembers the item that this thread's last claim replaced: none, an
+    expired receipt, or the claim of a run that ended without a result.
 
-    Times in the table are those of DynamoDB's own clock (`Date`): this machine's may be days wrong, and
-    a claim would hold for days, or a receipt be over.
+    Times in the table are those of DynamoDB's own clock (`Date`), because this machine's may be
+    days wrong: a claim would then hold for days, or a receipt end early.
     """
 
     def __init__(self, client: Any, table: str) -> None:
@@ -161,28 +161,28 @@ class _Claims:
         return answer
 
     def update_item(self, **request: Any) -> Any:
-        """A receipt. Nothing is asked for before it: the effect is there."""
+        """A receipt. It is written without a question before it, because the effect took place."""
         self._clock.correct(request["ExpressionAttributeValues"])
         return self._client.update_item(**request)
 
 
 class _Clock:
-    """How far this machine's wall clock is ahead of DynamoDB's."""
+    """Seconds by which this machine's wall clock is ahead of DynamoDB's."""
 
     _SECONDS: Final = ("expiration", ":now", ":expiry")
     _MILLISECONDS: Final = ("in_progress_expiration", ":now_in_millis")
 
     def __init__(self) -> None:
         self._heard: tuple[float, float] | None = None
-        """Seconds that it was ahead, and what it said when the steady clock began."""
+        """Seconds by which it was ahead, and its time when the steady clock began."""
 
     @property
     def known(self) -> bool:
-        """Whether DynamoDB's was heard since this one was last set."""
+        """True if DynamoDB's clock was read since this one was last set."""
         return self._heard is not None and abs(_began() - self._heard[1]) < SKEW
 
     def hear(self, answer: Any) -> None:
-        """Compare them. An answer without `Date` says that they agree."""
+        """Compare the clocks. An answer without `Date` counts as agreement."""
         date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
         try:
             theirs = parsedate_to_datetime(date).timestamp() if date else time.time()
@@ -191,7 +191,7 @@ class _Clock:
         self._heard = time.time() - theirs, _began()
 
     def correct(self, fields: dict[str, Any]) -> None:
-        """Put DynamoDB's time for this machine's in what Powertools is to write, or to compare with."""
+        """Replace this machine's time by DynamoDB's in the items that Powertools writes or compares with."""
         ahead = self._heard[0] if self._heard is not None else 0.0
         if abs(ahead) < SKEW:
             return

@@ -275,7 +275,8 @@ class Commits:
         # spool.
         waiting = step.item is not None and not step.item.settled
         if not _is_there(db, step.seq):
-            # Its dead record was dropped, and the sync that told of it failed: this is the second time.
+            # The dead record was dropped, and the sync of that drop failed: this is the second
+            # time.
             return
         if step.given_up is not None:
             folder.bury(db, step.given_up)
@@ -292,7 +293,7 @@ class Commits:
             if isinstance(outcome.fault, Temporary) and outcome.fault.in_doubt:
                 drop_claims(db, step.seq)
         if step.parked and not _has_dead_output(db, step.seq):
-            # What was dead was dropped while the run was under way: the next one finds everything done.
+            # The dead records were dropped during the run: the next run finds everything done.
             step.parked, step.attempts = False, 0
         settings = self._owner.settings
         # If none of the remaining outputs was attempted, only room was lacking: no backoff applies.
@@ -345,7 +346,7 @@ class Commits:
             _safely(lambda step=step: self._owner.recorded(step))  # type: ignore[misc]
         if self.distrusted:
             # The sync of a body failed meanwhile, and waited for the end of this one. Which body it
-            # was is unknown, because the kernel reports a folder's error once, to its first sync.
+            # was is unknown, because the kernel reports a folder's error once.
             self._withdraw(batch.items)
             self._recovery.rebuild()
             return
@@ -373,8 +374,8 @@ class Commits:
             self.distrust(error)
 
     def _withdraw(self, items: list[Item]) -> None:
-        # This comes before the clients get the answer, because after a crash the spool must not
-        # deliver these mails.
+        # This comes before the answers, because after a crash the spool must not deliver these
+        # mails.
         self._part.trust.lose((item.envelope.id for item in items), durable=False)
         for item in items:
             self._owner.withdrawn(item.seq)
@@ -387,7 +388,7 @@ def _is_there(db: sqlite3.Connection, seq: int) -> bool:
 
 
 def _has_dead_output(db: sqlite3.Connection, seq: int) -> bool:
-    """Whether an output of a mail was given up, and its record was not dropped."""
+    """True if an output of a mail was given up, and its record was not dropped."""
     return bool(db.execute("SELECT 1 FROM settled WHERE seq = ? AND state = 'dead'", (seq,)).fetchone())
 
 

@@ -118,7 +118,7 @@ class FolderDeadLetters:
                 db.execute("DELETE FROM dead WHERE id = ? AND key = ?", (record.id, record.key))
                 row = db.execute("SELECT seq, parked FROM mail WHERE id = ?", (record.id,)).fetchone()
                 if row is not None:
-                    # As in a bucket: whatever the other outputs come to, this one is done with.
+                    # As in a bucket: whatever the other outputs do, this one is finished.
                     db.execute("INSERT OR REPLACE INTO settled VALUES (?, ?, 'done')", (row[0], record.key))
                 others = db.execute("SELECT 1 FROM dead WHERE id = ?", (record.id,)).fetchone()
                 if row is not None and row[1] and others is None:

@@ -185,8 +185,8 @@ class Part:
 
     @contextlib.contextmanager
     def visit(self) -> Iterator[sqlite3.Connection]:
-        """A connection for the block that is not the last one when it is closed: SQLite would then copy
-        the log into the database, and keep to itself that a sync of that failed. Raises sqlite3.Error."""
+        """A connection for the block that is not the last one when it is closed. As the last one,
+        SQLite would copy the log into the database and hide a failed sync. Raises sqlite3.Error."""
         with contextlib.ExitStack() as after, contextlib.closing(self.connect()) as db:
             if (kept := self.keep_log()) >= 0:
                 after.callback(os.close, kept)
@@ -202,11 +202,10 @@ class Part:
             factory=SpoolConnection,
         )
         db.execute("PRAGMA synchronous = FULL")
-        # A commit that copies the log into the database keeps its errors to itself.
+        # A commit that copies the log into the database hides its errors.
         db.execute("PRAGMA wal_autocheckpoint = 0")
         # Some builds of SQLite (Debian's) overwrite deleted data, which doubles the bytes written.
-        # An output stored or sent this mail, so overwriting hides nothing; deleted files are not
-        # overwritten either.
+        # An output stored or sent this mail, so overwriting would hide nothing.
         db.execute("PRAGMA secure_delete = OFF")
         # Bytes that are not valid text make a row unreadable, not the database.
         db.text_factory = lambda data: data.decode("utf-8", "replace")
@@ -240,8 +239,7 @@ class Part:
 
     def keep_log(self) -> int:
         """A descriptor. Until it is closed SQLite takes no connection, in any process, for the last
-        one; the last one would copy the log into the database and remove it. -1 if the lock is not
-        available."""
+        one, which would copy the log into the database and remove it. -1 without a lock."""
         fd = os.open(self.database, os.O_RDONLY | os.O_CLOEXEC)
         try:
             fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _SHARED)
@@ -316,9 +314,8 @@ class Part:
         return list(self.large.iterdir())
 
     def remove_orphans(self, db: sqlite3.Connection, left: Iterable[Path]) -> int:
-        """Remove the files of crashed runs that belong to mails that were never accepted; returns how
-        many. While a row misses its file, nothing is removed, because one of these files may be it,
-        under a name that the row lost."""
+        """Remove the files of crashed runs whose mails were never accepted; returns how many. While a
+        row misses its file, nothing is removed, because one of these may be it."""
         rows = list(db.execute("SELECT id, body IS NULL FROM mail"))
         there = {path.stem for path in self.large.iterdir()}
         if any(apart and mail_id not in there for mail_id, apart in rows):

@@ -145,8 +145,9 @@ class SecretResolver:
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """Where a process runs: `folder`, the absolute working folder that relative paths of the configuration
-    start from, `environ`, the environment at start, and `secrets`, what `Secret.resolve` takes."""
+    """A process's surroundings: `folder`, the absolute working folder, where relative paths of the
+    configuration start; `environ`, the environment at start; `secrets`, the argument of
+    `Secret.resolve`."""
 
     folder: Path
     environ: Mapping[str, str] = field(repr=False)
@@ -154,12 +155,13 @@ class Runtime:
 
     @classmethod
     def of(cls, folder: Path, environ: Mapping[str, str], **more: Any) -> Self:
-        """One whose secrets come from the same folder and environment; `more` is what a context adds."""
+        """A runtime whose secrets come from the same folder and environment; `more` are the fields that
+        a context adds."""
         return cls(folder, environ, SecretResolver(folder, environ), **more)
 
     @classmethod
     def here(cls) -> Self:
-        """That of this process."""
+        """The runtime of this process."""
         return cls.of(Path.cwd(), dict(os.environ))
 
 

@@ -149,8 +149,8 @@ class Processor:
         raise NotImplementedError
 
     def taken(self, job: Job) -> Placed | None:
-        """What an earlier attempt left of a mail that changed in the spool since, because the output gave
-        the spool's own file away; None where it did not. Raises Temporary."""
+        """The result of an earlier attempt at a mail that changed in the spool since, because the
+        output gave the spool's own file away; None if there is none. Raises Temporary."""
         return None
 
     def close(self) -> None:

@@ -35,7 +35,7 @@ def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
 
 
 def _unchecked(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
-    """AUTH that takes any credentials, which only a server that keeps all mail to itself may offer."""
+    """AUTH that accepts any credentials; only a server that keeps all mail to itself may offer it."""
     offering = [one for one in config.resolved_listeners() if not one.options.auth_disabled]
     filters = [one for flow in config.flows.values() for one in flow.filters]
     if any(one.checks_credentials or one.any_user for one in filters):

@@ -15,7 +15,7 @@ def serves(flow: FlowConfig, listener: Listener) -> bool:
 
 
 def keeps_mail_here(config: RelayConfig, listener: Listener) -> bool:
-    """Whether all mail of that listener stays on this machine: a debug server, whose passwords protect
+    """True if all mail of that listener stays on this machine: a debug server, whose passwords protect
     nothing."""
     flows = [flow for flow in config.flows.values() if serves(flow, listener)]
     return all(output.local for flow in flows for output in flow.outputs)

@@ -1,4 +1,4 @@
-"""`check`: what is wrong with a configuration, and what it does."""
+"""`check`: the mistakes in a configuration, and its effects."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Check the file and print what was found. Returns 0, or 2 for an error."""
+    """Check the file and print the findings. Returns 0, or 2 for an error."""
     setting = Setting.of(Path.cwd(), os.environ, public=arguments.public, platform=arguments.on)
     return report.run(
         arguments.config, setting, from_loopingz=arguments.from_loopingz, out=sys.stdout, err=sys.stderr

@@ -24,8 +24,8 @@ COMMANDS: Final = {
     "send": "send a test mail",
     "auth-check": "show mail-auth's results for one mail",
 }
-"""Each command has a module beside this one, which bears its name, with `add_arguments(parser)` and
-`run(arguments)`, the exit status."""
+"""Each command has a module of its name beside this one, with `add_arguments(parser)` and
+`run(arguments)`, which returns the exit status."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -27,7 +27,7 @@ DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """It takes none."""
+    """The command has no arguments."""
 
 
 def run(_: argparse.Namespace) -> int:

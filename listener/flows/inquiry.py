@@ -17,8 +17,8 @@ R = TypeVar("R")
 
 
 OnAnswer = Callable[[str, Phase, Verdict, float], None]
-"""Is told a filter's name, the phase, the verdict and after how many seconds it came; a fault counts as
-`defer`. Called in the event loop, and must not raise."""
+"""Receives a filter's name, the phase, the verdict and its seconds; a fault counts as `defer`. Called
+in the event loop, and must not raise."""
 
 Answers = list[tuple[Hook, Decision]]
 """The filters with their answers, in the order of the questions."""

@@ -103,7 +103,7 @@ class BucketSpool:
 
     async def probe(self) -> None:
         if self._full:
-            raise OSError("the disk that large mails come through is full")
+            raise OSError("the disk for incoming large mails is full")
         if time.monotonic() - self._stored_at < _FRESH:
             return
         await self._put(self._prefix + PROBE, b"")
@@ -239,7 +239,7 @@ def _read(field: bytes, content: Content) -> mmap.mmap:
         while at < len(view) and (count := stream.readinto(view[at:])):  # type: ignore[attr-defined]
             at += count
     if at != len(whole):
-        raise OSError(f"the captured mail has {at - len(field)} octets instead of {content.size}")
+        raise OSError(f"the captured mail has {at - len(field)} bytes instead of {content.size}")
     return whole
 
 

@@ -236,7 +236,7 @@ class Metrics(Events):
 
     def backlog(self, oldest: float | None, unfinished: int, dead: int) -> None:
         values = self._values
-        # A Unix time, so that what is shown goes on growing until the next sweep.
+        # A Unix time, so the shown age goes on growing until the next sweep.
         values[self._oldest] = 0.0 if oldest is None else time.time() - oldest
         values[self._unfinished] = unfinished
         values[self._dead] = dead

@@ -8,7 +8,7 @@ import time
 from functions.delivery.events import DeliveryEvents
 
 Held = tuple[float | None, int, int]
-"""Unix time at which the oldest unfinished mail came, unfinished mails, dead records."""
+"""Unix time of receipt of the oldest unfinished mail, unfinished mails, dead records."""
 
 
 class Backlogs:
@@ -32,7 +32,7 @@ class Backlogs:
 
 
 class PartObserver(DeliveryEvents):
-    """The observer of one part: every event but the backlog goes straight on."""
+    """The observer of one part: it passes on every event except the backlog."""
 
     def __init__(self, all_parts: Backlogs, observer: DeliveryEvents) -> None:
         self._all_parts = all_parts

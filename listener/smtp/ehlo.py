@@ -91,7 +91,7 @@ def offered_mechanisms(options: SmtpOptions, filters: Iterable[Filter], listener
         known.add("CRAM-MD5")
     elif "CRAM-MD5" in offered:
         log.warning(
-            "CRAM-MD5 is not offered: not every password is kept as it is (plain:)",
+            "CRAM-MD5 is not offered: not every password is stored as plain:",
             extra={"listener": listener},
         )
     return offered & known

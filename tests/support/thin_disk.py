@@ -53,9 +53,9 @@ class ThinDisk:
         os.sync()
 
     def starve(self, *, at_once: bool = False) -> None:
-        """From now on no block gets a page: what is written to a new one is lost. So is, with `at_once`,
-        what the kernel has not written yet. That may be a block of a folder, unless it has room
-        (`make_room`), and without one of those the file system ends."""
+        """From now on no block gets a page: a write to a new one is lost. With `at_once`, writes that
+        are still in the kernel's memory are lost too. That may be a block of a folder, unless it has
+        room (`make_room`), and without one of those the file system ends."""
         if not at_once:
             _run("sync", "--file-system", self.path)
         with (self._backing / "filler").open("wb", buffering=0) as filler:

@@ -105,7 +105,7 @@ def _copy(part: Part, old: Path, new: Path, condemn: Condemn) -> Rebuilt:
                 target.executemany(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", reading.rows(table))  # noqa: S608 - our own names
             rebuilt = _copy_mails(part, reading, target, withdrawn, condemn)
             if reading.whole:
-                # Nobody asks for them, and their sequence number may be given again.
+                # No code reads them, and their sequence number may be given again.
                 target.execute("DELETE FROM settled WHERE seq NOT IN (SELECT seq FROM mail)")
             target.execute("COMMIT")
             rebuilt.whole = reading.whole

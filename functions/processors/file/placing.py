@@ -96,9 +96,9 @@ class TargetFolder:
             raise fault(error, f"{self._root} cannot take the file {name!r}") from error
 
     def taken(self, mail: Mail, flow: str, key: str) -> PlacedFile | None:
-        """What an earlier attempt placed that is the spool's own file, whatever its consumer made of it;
-        None when there is none. All names of the file system are durable then, because that of the file
-        may come from what the consumer changed. Raises Temporary."""
+        """The spool's own file as an earlier attempt placed it, with any change of its consumer; None
+        if there is none. All names of the file system are then made durable, because the file's name
+        may come from the consumer's change. Raises Temporary."""
         try:
             seal = f"{self._temporaries or self._choose()}/.{mail.id}.{key}.seal"
             if mail.stored.path is None or _is_there(f"{seal[:-5]}.body"):

@@ -76,7 +76,7 @@ def _unpacked(pfx: Secret, resolver: SecretResolver, passphrase: str | None, whe
     try:
         key, certificate, others = pkcs12.load_key_and_certificates(pfx.resolve_bytes(resolver), password)
     except ValueError as error:
-        raise ConfigError(where, "is no PKCS #12 file, or the passphrase is wrong") from error
+        raise ConfigError(where, "is not a PKCS #12 file, or the passphrase is wrong") from error
     if key is None or certificate is None:
         raise ConfigError(where, "holds no private key with its certificate")
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()

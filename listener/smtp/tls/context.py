@@ -174,7 +174,7 @@ def _context(
     try:
         restrict(context, minimum, maximum, (sni and sni.ciphers) or options.ciphers)
     except ssl.SSLError as error:
-        raise ConfigError(f"{where}.ciphers", "names no cipher that there is") from error
+        raise ConfigError(f"{where}.ciphers", "names no existing cipher") from error
     _load(context, pair, where)
     if options.request_cert:
         _ask_for_certificates(context, options, authorities, where)

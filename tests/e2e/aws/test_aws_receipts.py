@@ -221,7 +221,7 @@ FOUR_DAYS = 4 * 86_400
 def test_a_claim_s_time_is_told_by_the_clock_of_the_table(
     place: Place, monkeypatch: pytest.MonkeyPatch, ahead: int, known: bool
 ) -> None:
-    """One that was made under a wrong clock holds no longer than any other, and no wrong clock takes it."""
+    """A claim made under a wrong clock holds no longer than any other, and no wrong clock takes it over."""
     once = place.once()
     if known:
         once("another part", place.effect)
@@ -268,7 +268,7 @@ def test_a_table_that_does_not_tell_the_time_is_believed_to_agree(place: Place) 
 
 
 class Delegate:
-    """A client some of whose calls are other ones."""
+    """A client with some replaced calls."""
 
     def __init__(self, client: Any, **calls: Any) -> None:
         self._client = client
@@ -279,7 +279,7 @@ class Delegate:
 
 
 def left_of_claims(place: Place) -> list[float]:
-    """For how many seconds they hold."""
+    """The seconds for which they hold."""
     found = [item for item in place.items() if item["status"]["S"] == "INPROGRESS"]
     assert found
     return [int(item["in_progress_expiration"]["N"]) / 1000 - time.time() for item in found]

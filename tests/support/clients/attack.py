@@ -47,7 +47,7 @@ def attack(
 
 
 def _settled(relay: Relay) -> bool:
-    """Whether the server has closed, and counted out, every client's connection."""
+    """True if the server has closed, and counted out, every client's connection."""
     return not [line for line in _connections() if f":{relay.port:04X}" in line.split()[1]]
 
 

@@ -87,7 +87,7 @@ class Place:
         return build(FileOutputOptions(path="out", **options), "file_0", context)
 
     async def land(self, output: Processor) -> Path:
-        """Leave a large mail in the spool whose file landed as that output's; the process died then."""
+        """Leave a large mail in the spool whose file was placed as that output's; the process died then."""
         await self.wait_in_spool(LARGE)
         with closing(self.part.connect()) as db:
             row = self.part.load(db, self.part.waiting(db)[0])
@@ -344,7 +344,8 @@ CONSUMERS: dict[str, Callable[[Path], object]] = {
 
 
 class TestAConsumerHasTheSpoolsOwnFile:
-    """A large mail landed by a link, its consumer changed it, and the process died before the mail left."""
+    """A large mail was placed by a link, its consumer changed it, and the process died before the mail
+    left."""
 
     @pytest.mark.parametrize("filename", ["${id}.eml", "${subject}.eml", "below/${subject}/${id}.eml"])
     @pytest.mark.parametrize("consumer", CONSUMERS)
@@ -370,7 +371,7 @@ class TestAConsumerHasTheSpoolsOwnFile:
         assert not list(place.part.staging.iterdir())
 
     async def test_another_output_does_not_get_it(self, place: Place) -> None:
-        """One that the configuration has only since."""
+        """An output that the configuration has only since."""
         placed = await place.land(place.file_output())
         placed.write_bytes(flipped(LARGE))
         added = Sink()
@@ -412,7 +413,7 @@ class TestAConsumerHasTheSpoolsOwnFile:
 
 
 class TestDroppedOutputs:
-    """A record that is dropped while another output of its mail still waits: that output is done with."""
+    """A record that is dropped while another output of its mail still waits: that output is finished."""
 
     @pytest.mark.parametrize("while_it_runs", [False, True])
     @pytest.mark.parametrize("then", ["it takes the mail", "it is given up"])

@@ -347,7 +347,7 @@ class TestListeners:
         assert not says(look("warning", flows=sends, options=off), "no filter checks")
 
     def test_any_credentials_where_all_mail_stays_here(self, look: Any):
-        """A debug server takes any credentials, and only who shows it to strangers is warned."""
+        """A debug server accepts any credentials; `check` warns only if strangers reach it."""
         keeps = flow(LOCAL, outputs=[FILE, LOG])
         assert not says(look("warning", flows=keeps), "no filter checks credentials")
         assert says(look("warning", public=True, flows=keeps), "no filter checks credentials")

@@ -49,7 +49,7 @@ class Later(Processor):
 
 
 class Refusing(Processor):
-    """Takes no mail ever, and says so when its client was answered."""
+    """Never accepts a mail, and reports when its client was answered."""
 
     def process(self, job: Job) -> None:
         raise Permanent("gone", enhanced="5.3.0")
@@ -258,7 +258,7 @@ async def test_what_was_dropped_while_its_sync_failed_leaves_nothing(
 
 
 def test_what_is_settled_of_a_mail_that_is_gone_goes_with_it(tmp_path: Path) -> None:
-    """Where it was left it harms nobody: the key holds the mail's id."""
+    """A record that is left there does no harm, because the key holds the mail's id."""
     part = Part(tmp_path / "part-0")
     seal(part, 2)
     with closing(part.connect()) as db:
@@ -393,8 +393,8 @@ def test_a_part_is_not_written_anew_while_a_process_has_it_open(
 
 
 def test_a_visitor_leaves_the_log_to_the_owner(tmp_path: Path) -> None:
-    """`deadletter`, `sweep` and the look for ids: SQLite's last user would copy the log into the database
-    when it leaves, and would keep to itself that a sync of that failed."""
+    """`deadletter`, `sweep` and the search for ids: SQLite's last user would copy the log into the
+    database when it leaves, and would hide a failed sync."""
     part = Part(tmp_path / "part-0")
     ids = seal(part, 2)
     with closing(part.connect()) as db:

@@ -252,7 +252,7 @@ class Mortal:
     def wrap(self, call: Callable[..., Any]) -> Callable[..., Any]:
         def mortal(*args: Any, **kwargs: Any) -> Any:
             if sys._getframe(1).f_code.co_name == "__del__":
-                # The collector ends what an earlier process held, in the middle of this one.
+                # The collector ends objects of an earlier process in the middle of this one.
                 return call(*args, **kwargs)
             self.step()
             result = call(*args, **kwargs)
