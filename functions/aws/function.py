@@ -11,14 +11,15 @@ from typing import Any, Final
 from functions.aws.clients import REPEATABLE, plain_client
 from functions.aws.metrics import EmfObserver
 from functions.aws.notifications import S3Notification, doorbells
-from functions.aws.receipts import TABLE, DynamoReceipts, NoReceipts, NoTable
+from functions.aws.receipts import TABLE, DynamoReceipts, NoTable
 from functions.aws.spool import QUEUE, open_spool
+from functions.bucket.access import ForeignMessage, SpoolAccess
 from functions.bucket.function import BucketFunction
-from functions.bucket.notification import ForeignMessage
 from functions.bucket.runner import Run, RunResult
 from functions.config import DeliveryConfig
 from functions.delivery.build import needs_receipts
 from functions.delivery.engine import backoff
+from functions.delivery.receipts import Receipts
 from functions.processors.base import MIN_SECONDS_LEFT
 
 log: Final = logging.getLogger("smtp_relay.function")
@@ -42,8 +43,8 @@ class LambdaFunction(BucketFunction):
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.observer = EmfObserver()
-        self._receipts = self._open_receipts(config, environ)
         access = open_spool(config, Path.cwd(), environ)
+        self._receipts = self._open_receipts(config, environ, access)
         observer, receipts = self.observer, self._receipts
         super().__init__(config, environ, access, receipts, observer=observer, eager=eager, clock=clock)
         self._queue_url = environ.get(QUEUE)
@@ -163,20 +164,12 @@ class LambdaFunction(BucketFunction):
             log.warning("visibility could not be changed", extra={"reason": str(error)})
 
     def _open_receipts(
-        self, config: DeliveryConfig, environ: Mapping[str, str]
-    ) -> DynamoReceipts | NoReceipts | NoTable:
-        if not needs_receipts(config):
-            return NoReceipts()
-        table = environ.get(TABLE)
-        if not table:
-            log.error("outputs need receipts, but there is no table", extra={"variable": TABLE})
-            return NoTable()
-        return DynamoReceipts(
-            table,
-            plain_client("dynamodb", REPEATABLE),
-            give_up_doubts=config.delivery.on_doubt == "dead-letter",
-            observer=self.observer,
-        )
+        self, config: DeliveryConfig, environ: Mapping[str, str], access: SpoolAccess
+    ) -> Receipts:
+        if not needs_receipts(config) or environ.get(TABLE):
+            return access.receipts(self.observer, 0.0)  # `handle` says how long each run may take
+        log.error("outputs need receipts, but there is no table", extra={"variable": TABLE})
+        return NoTable()
 
 
 def _is_batch(records: Any) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import unquote_plus
 
 from functions.aws.spool import EVENT_NAME
-from functions.bucket.notification import ForeignMessage
+from functions.bucket.access import ForeignMessage
 
 _TEST: Final = "s3:TestEvent"
 

@@ -12,10 +12,10 @@ from functions.aws.clients import REPEATABLE, plain_client
 from functions.aws.faults import fault_of
 from functions.aws.store import S3Store
 from functions.bucket.access import SpoolAccess
-from functions.bucket.runner import Receipts
 from functions.config import DeliveryConfig
 from functions.delivery.build import needs_receipts
 from functions.delivery.events import DeliveryEvents
+from functions.delivery.receipts import Receipts
 from functions.errors import ConfigError, Temporary
 from functions.options.secrets import SecretResolver
 from functions.options.spool import SpoolOptions

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from functions.bucket.runner import Receipts
 from functions.bucket.store import ObjectStore
 from functions.bucket.sweep import Ring
 from functions.delivery.events import DeliveryEvents
+from functions.delivery.receipts import Receipts
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,3 +22,7 @@ class SpoolAccess:
     prefix: str
     notify: Ring
     receipts: Callable[[DeliveryEvents, float], Receipts]
+
+
+class ForeignMessage(ValueError):
+    """The message names no mail of this spool; `str()` says why. A retry never helps."""

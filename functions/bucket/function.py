@@ -9,11 +9,12 @@ from typing import Final
 
 from functions.backends import Swept
 from functions.bucket.access import SpoolAccess
-from functions.bucket.runner import BucketRunner, Receipts
+from functions.bucket.runner import BucketRunner
 from functions.bucket.sweep import WINDOW, sweep
 from functions.config import DeliveryConfig
 from functions.delivery.build import build_delivery
 from functions.delivery.events import DeliveryEvents
+from functions.delivery.receipts import Receipts
 from functions.processors.context import BuildContext
 
 log: Final = logging.getLogger("smtp_relay.function")

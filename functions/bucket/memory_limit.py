@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-_FACTOR: Final = 5
+FACTOR: Final = 5
 """The memory that a delivery takes, in sizes of its mail: the object, the mail, its parts, an upload's
-body."""
+body, which is base64 in JSON for SES."""
 
-_LEAST: Final = 65_536  # bytes that the smallest mail counts for
+LEAST: Final = 65_536  # bytes that the smallest mail counts for
 
 
 class MemoryLimit:
@@ -26,7 +26,7 @@ class MemoryLimit:
     def room(self, size: int, seconds: float) -> Iterator[bool]:
         """Reserves room for a mail of `size` bytes; False if there was none within so many seconds. A
         mail that is larger than the whole limit goes alone."""
-        need = min(self._most, max(_LEAST, size) * _FACTOR)
+        need = min(self._most, max(LEAST, size) * FACTOR)
         with self._turn:
             had = self._turn.wait_for(lambda: self._used + need <= self._most, max(0.0, seconds))
             if had:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, Protocol
+from typing import Final
 
 from functions.bucket.marks import (
     Marks,
@@ -34,20 +34,18 @@ from functions.delivery.engine import (
     mail_record,
 )
 from functions.delivery.events import DeliveryEvents
+from functions.delivery.receipts import Later, Receipts, tell_doubt
 from functions.errors import Damaged, DeliveryFault, Permanent, Temporary
 from functions.ids import uuid7_ms
 from functions.message.envelope import Envelope, UnknownEnvelope
 from functions.message.mail import BytesContent, Mail
 from functions.processors.base import Once
-from functions.spool.dead_record import UNKNOWN, DeadRecord
+from functions.spool.dead_record import DeadRecord, refused_records
 from functions.spool.object import CONTENT_TYPE, dead_key, encode_object, kept_key, split_object
 
 log: Final = logging.getLogger("smtp_relay.delivery")
 
 JSON: Final = "application/json"
-
-ABANDONED: Final = "an earlier run ended before it knew the outcome"
-"""The reason for doubt about an effect whose claim was left behind."""
 
 TOO_LATE: Final = "4.4.7"
 """RFC 3463 section 3.5, delivery time expired: the code if too little of the run is left."""
@@ -78,17 +76,6 @@ class Run:
     report: Report | None = None
     retry_after: float | None = None
     cut_short: bool = False
-
-
-Later = list[Callable[[], None]]
-
-
-class Receipts(Protocol):
-    """A cloud's record of the effects that the output's API would repeat."""
-
-    def once(self, mail: Mail, task: Task, later: Later) -> Once:
-        """Receipts of one output. A claim whose effect is in doubt and must not be repeated stays until
-        `later` is done, when the output is durably given up."""
 
 
 class BucketRunner:
@@ -356,30 +343,3 @@ class BucketLedger:
         for record in refused_records(mail.envelope):
             if record.key not in self._marks.dead and record.key not in self._marks.dropped:
                 self.bury(mail, record)
-
-
-def tell_doubt(observer: DeliveryEvents, mail: Mail, task: Task, part: str, reason: str = ABANDONED) -> None:
-    """The outcome of an effect is not known: count it, and log it with the mail's id."""
-    label = "" if task.output is None else task.output.label
-    observer.in_doubt(task.flow, label)
-    about = {"id": mail.id, "flow": task.flow, "output": label, "part": part, "reason": reason}
-    log.warning("in doubt", extra=about | {"in_doubt": True})
-
-
-def refused_records(envelope: Envelope) -> list[DeadRecord]:
-    """The dead records of recipients that were refused when the mail was accepted."""
-    return [
-        DeadRecord(
-            id=envelope.id,
-            key=f"recipient-{index}",
-            flow="",
-            output=UNKNOWN,
-            reason=refused.reason,
-            code=refused.code,
-            first=envelope.received,
-            last=envelope.received,
-            recipients=(refused.address,),
-            reverse_path=envelope.reverse_path,
-        )
-        for index, refused in enumerate(envelope.refused)
-    ]

@@ -28,33 +28,35 @@ def needs_receipts(config: DeliveryConfig) -> bool:
     return any(output.needs_receipts for flow in config.flows.values() for output in flow.outputs)
 
 
+def build_outputs(config: DeliveryConfig, build: Callable[[str, OutputOptions], Processor]) -> Delivery:
+    """The outputs of every flow, each made by `build` from its label and options."""
+    flows = {
+        name: [Output(label, options.identity(), build(label, options)) for label, options in flow.labelled()]
+        for name, flow in config.flows.items()
+    }
+    return delivery_of(config, flows)
+
+
 def build_delivery(config: DeliveryConfig, context: BuildContext, *, eager: bool = False) -> Delivery:
     """The outputs of every flow. With `eager` this builds as many of them as it can now."""
-    flows: dict[str, list[Output]] = {}
-    for name, flow in config.flows.items():
-        flows[name] = []
-        for label, options in flow.labelled():
-            lazy = LazyProcessor(label, _builder(options, label, context))
-            if eager:
-                lazy.prepare()
-            flows[name].append(Output(label, options.identity(), lazy))
-    return _delivery(config, flows)
+
+    def build(label: str, options: OutputOptions) -> Processor:
+        lazy = LazyProcessor(label, _builder(options, label, context))
+        if eager:
+            lazy.prepare()
+        return lazy
+
+    return build_outputs(config, build)
 
 
 def build_now(config: DeliveryConfig, context: BuildContext) -> Delivery:
     """The outputs of every flow, for a process that delivers out of a bucket and ends if it cannot
     build an output. Raises ConfigError."""
-    flows = {
-        name: [
-            Output(label, options.identity(), _builder(options, label, context)())
-            for label, options in flow.labelled()
-        ]
-        for name, flow in config.flows.items()
-    }
-    return _delivery(config, flows)
+    return build_outputs(config, lambda label, options: _builder(options, label, context)())
 
 
-def _delivery(config: DeliveryConfig, flows: Mapping[str, Sequence[Output]]) -> Delivery:
+def delivery_of(config: DeliveryConfig, flows: Mapping[str, Sequence[Output]]) -> Delivery:
+    """These outputs of every flow, as the configuration delivers."""
     return Delivery(
         flows, give_up_after=config.delivery.give_up_after / 1000, on_doubt=config.delivery.on_doubt
     )

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from functions.bucket.access import ForeignMessage
 from functions.bucket.function import BucketFunction
 from functions.bucket.memory_limit import MemoryLimit
-from functions.bucket.notification import ForeignMessage
 from functions.bucket.runner import Run, RunResult
 from functions.config import DeliveryConfig
 from functions.delivery.events import DeliveryEvents

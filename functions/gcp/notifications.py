@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from functions.bucket.notification import ForeignMessage
+from functions.bucket.access import ForeignMessage
 
 FINALIZE: Final = "OBJECT_FINALIZE"
 """The event of an object that was stored."""

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from functions.bucket.access import SpoolAccess
-from functions.bucket.runner import Receipts
 from functions.config import DeliveryConfig
 from functions.delivery.events import DeliveryEvents
+from functions.delivery.receipts import Receipts
 from functions.errors import ConfigError
 from functions.gcp.clients import publisher_client, storage_client, topic_path
 from functions.gcp.faults import fault_of

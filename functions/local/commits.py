@@ -26,7 +26,7 @@ from functions.local.messages import DoneMail, Finished, Item, Progress, Setting
 from functions.local.receipts import drop_claims
 from functions.local.repair.recovery import Recovery
 from functions.message.mail import BytesContent, Mail
-from functions.spool.dead_record import DeadRecord
+from functions.spool.dead_record import DeadRecord, refused_records
 
 log = logging.getLogger("smtp_relay.delivery")
 
@@ -35,8 +35,8 @@ TIDY: Final = 0.02
 
 CALM_TURNS: Final = 2
 BUSY_TURNS: Final = 5
-"""Turns of the event loop for which a commit waits for more mails. A turn takes microseconds, and a
-commit costs as much as two mails. The loop is busy if more than one mail came in the last commit."""
+"""Turns of the event loop for which a commit waits for more mails: a turn takes microseconds, a commit
+costs as much as two mails. The loop is busy if more than one came last time."""
 
 AGAIN: Final = 1.0
 """Seconds before a failed write is repeated that no client waits for."""
@@ -69,8 +69,7 @@ class Owner(Protocol):
         """The database can be read, from now on or again."""
 
     def condemn(self, mail: Mail, settled: set[str], reason: str) -> list[DeadRecord]:
-        """The dead records of a mail that is damaged in the spool, for all outputs except the settled
-        ones (by key). Called in any thread."""
+        """The dead records of a mail damaged in the spool, for its unsettled outputs. Any thread."""
 
     def health_changed(self) -> None:
         """`Commits.healthy` changed."""
@@ -88,8 +87,8 @@ class _Batch:
 
 
 class Commits:
-    """Collects messages, and commits them: in the next turn of the event loop, or when the current sync
-    is done. All methods except `put` belong to the loop."""
+    """Collects messages, and commits them in the next turn of the event loop, or after the current
+    sync. All methods except `put` belong to the loop."""
 
     def __init__(self, owner: Owner, part: Part, observer: DeliveryEvents, *, durable: bool) -> None:
         self._owner = owner
@@ -258,8 +257,9 @@ class Commits:
                 rows.append((item.seq, item.envelope, body, now))
             folder.insert(db, rows)
             for item in batch.items:
-                for record in item.refused:
-                    folder.bury(db, record)
+                if item.envelope.refused:
+                    for record in refused_records(item.envelope):
+                        folder.bury(db, record)
         if batch.finished:
             folder.delete(db, [landing.seq for done in batch.finished for landing in done.mails])
             traced = [landing.seq for done in batch.finished if done.traces for landing in done.mails]
@@ -296,7 +296,7 @@ class Commits:
             # The dead records were dropped during the run: the next run finds everything done.
             step.parked, step.attempts = False, 0
         settings = self._owner.settings
-        # If none of the remaining outputs was attempted, only room was lacking: no backoff applies.
+        # If no remaining output was attempted, only room was lacking: no backoff applies.
         wait = (
             backoff(step.attempts, first=settings.first, longest=settings.longest) if step.attempts else 0.0
         )
@@ -345,8 +345,8 @@ class Commits:
         for step in batch.progress:
             _safely(lambda step=step: self._owner.recorded(step))  # type: ignore[misc]
         if self.distrusted:
-            # The sync of a body failed meanwhile, and waited for the end of this one. Which body it
-            # was is unknown, because the kernel reports a folder's error once.
+            # The sync of a body failed meanwhile, and waited for the end of this one. It is unknown
+            # whose body it was, because the kernel reports the error once.
             self._withdraw(batch.items)
             self._recovery.rebuild()
             return
@@ -374,8 +374,8 @@ class Commits:
             self.distrust(error)
 
     def _withdraw(self, items: list[Item]) -> None:
-        # This comes before the answers, because after a crash the spool must not deliver these
-        # mails.
+        # This comes before the answers, because the spool must not deliver these mails after a
+        # crash.
         self._part.trust.lose((item.envelope.id for item in items), durable=False)
         for item in items:
             self._owner.withdrawn(item.seq)

@@ -26,13 +26,11 @@ class SpoolReply(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Item:
-    """One mail on its way into the spool. `answered` is called once; `refused` are dead records of
-    recipients that were refused after DATA."""
+    """One mail on its way into the spool. `answered` is called once."""
 
     envelope: Envelope
     content: Content
     answered: Callable[[SpoolReply], None]
-    refused: tuple[DeadRecord, ...] = ()
     submitted: float = field(default_factory=time.monotonic)
     seq: int = 0
     committed: bool = False

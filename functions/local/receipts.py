@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import sqlite3
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
-from functions.delivery.engine import Task, output_key
+from functions.delivery.engine import Task
+from functions.delivery.receipts import ABANDONED, Done, Effect, Later, Receipts, Tell
 from functions.errors import DeliveryFault, Temporary
 from functions.local.layout import Part
 from functions.local.messages import Write
 from functions.message.mail import Mail
-from functions.processors.base import shown, took_place
-
-log = logging.getLogger("smtp_relay.delivery")
+from functions.processors.base import Once
 
 CLAIMED = "claimed"
 DONE = "done"
@@ -51,6 +49,16 @@ class ReceiptBook:
         self._part = part
         self._put = put
         self._known: dict[str, _State] = {}
+
+    def once(self, mail: Mail, task: Task, seq: int, *, keeps_doubts: bool = False) -> Once:
+        """The receipts of one output. With `keeps_doubts` the claim of a doubt stays until the decision
+        is recorded (`drop_claims`), so a process that dies before that leaves the doubt."""
+        return partial(self._run, mail, task, seq, keeps_doubts)
+
+    def _run(
+        self, mail: Mail, task: Task, seq: int, keeps_doubts: bool, part: str, effect: Effect
+    ) -> str | None:
+        return LocalReceipts(self, seq, give_up_doubts=keeps_doubts).run_part(mail, task, [], part, effect)
 
     def find(self, key: str) -> _State:
         """A receipt's state and result; the state is None if there is no receipt. Raises Temporary."""
@@ -111,56 +119,34 @@ class ReceiptBook:
             raise Temporary(f"the receipt could not be written: {errors[0]}")
 
 
-class LocalReceipts:
-    """The receipts of one output of one mail; `processors.base.Once` for the local spool.
+class LocalReceipts(Receipts):
+    """The receipts of one mail in the local spool. An existing claim means that the process died in
+    between: the effect is in doubt, and is repeated or given up as `onDoubt` says."""
 
-    A claim is durable before the effect and becomes done after it. An existing claim means that the
-    process died in between: the effect is in doubt, and is repeated or given up as `onDoubt` says.
-    With `keeps_doubts` the claim of a doubt stays until the decision is recorded (`drop_claims`),
-    so a process that dies before that leaves the doubt.
-    """
+    fruitless: ClassVar[type[Exception]] = DeliveryFault
 
-    __slots__ = ("_book", "_keeps_doubts", "_mail", "_seq", "_task")
-
-    def __init__(
-        self, book: ReceiptBook, mail: Mail, task: Task, seq: int, *, keeps_doubts: bool = False
-    ) -> None:
+    def __init__(self, book: ReceiptBook, seq: int, *, give_up_doubts: bool) -> None:
+        super().__init__(give_up_doubts=give_up_doubts)
         self._book = book
-        self._mail = mail
-        self._task = task
         self._seq = seq
-        self._keeps_doubts = keeps_doubts
 
-    def __call__(self, part: str, effect: Callable[[], str | None]) -> str | None:
-        assert self._task.output is not None
-        key = output_key(self._mail.envelope, self._task.flow, self._task.output.identity, part)
+    def _claim(self, key: str, tell: Tell, later: Later) -> Done | None:
         state, result = self._book.find(key)
         if state == DONE:
-            return result
+            return Done(result)
         if state is not None:
-            if not self._keeps_doubts:
+            if not self._give_up_doubts:
                 # This comes before the next possible crash, because one doubt may make only one
                 # copy. If the write fails it may still have reached the disk, and then the doubt
                 # stays.
                 with contextlib.suppress(Temporary):
                     self._book.take_over(key)
-            raise Temporary("an earlier run ended before it knew the outcome", in_doubt=True)
+            raise Temporary(ABANDONED, in_doubt=True)
         self._book.claim(key, self._seq)
-        try:
-            result = effect()
-        except DeliveryFault as fault:
-            if not (self._keeps_doubts and isinstance(fault, Temporary) and fault.in_doubt):
-                self._book.free(key)
-            raise
+        return None
+
+    def _done(self, key: str, result: str | None) -> None:
         self._book.done(key, result)
-        if took_place(result):
-            log.info(
-                "output done",
-                extra={
-                    "id": self._mail.id,
-                    "flow": self._task.flow,
-                    "output": self._task.output.label,
-                    "provider_id": shown(result),
-                },
-            )
-        return result
+
+    def _give_back(self, key: str, claim: Any) -> None:
+        self._book.free(key)

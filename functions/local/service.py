@@ -37,7 +37,7 @@ from functions.local.messages import (
     is_damaged,
     refused,
 )
-from functions.local.receipts import LocalReceipts, ReceiptBook
+from functions.local.receipts import ReceiptBook
 from functions.local.runs import Runs, tell_failure, tell_given_up
 from functions.local.schedule import LocalWitness, Schedule, Trials
 from functions.local.slow import SLOW, SlowOutputs
@@ -271,7 +271,7 @@ class LocalDelivery:
         """One attempt at one output; `shared` says if other outputs have yet to read the mail."""
         started = time.perf_counter()
         delivery = self._delivery
-        once = LocalReceipts(self._receipts, mail, task, seq, keeps_doubts=delivery.gives_up_doubts)
+        once = self._receipts.once(mail, task, seq, keeps_doubts=delivery.gives_up_doubts)
         witness = LocalWitness(self._trials, seq, mail.envelope.received, self.settings.longest)
         shared = shared or self.settings.keep is not None
         outcome = delivery.attempt(

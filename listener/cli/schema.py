@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from functions.options.deferred import DEFERRED
+from functions.options.types import DEFERRED
 from functions.processors.base import OutputOptions
 from listener.api.filter import FilterOptions
 from listener.config.relay import RelayConfig

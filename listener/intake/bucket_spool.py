@@ -12,18 +12,18 @@ import logging
 import mmap
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from functions.delivery.events import DeliveryEvents
 from functions.errors import Damaged
-from functions.message.envelope import Envelope, Refused, encode_field
+from functions.message.envelope import Envelope, encode_field
 from functions.message.mail import BytesContent, CheckedContent, Content
-from functions.spool.dead_record import DeadRecord
 from functions.spool.object import CONTENT_TYPE, spool_key
 from listener.api.decision import Reply
-from listener.intake.byte_limit import ByteSemaphore
 from listener.intake.capture_folder import CaptureFolder
 from listener.intake.spool import Answered
 
@@ -71,7 +71,7 @@ class BucketSpool:
         self._prefix = prefix
         self._folder = folder
         self._observer = observer
-        self._budget = ByteSemaphore(budget)
+        self._budget = Budget(budget)
         self._patience = patience
         self.min_free = min_free
         self._notify = notify
@@ -80,16 +80,7 @@ class BucketSpool:
         self._stored_at = -_FRESH
         self.capture_folder: Path = folder.path
 
-    def store(
-        self, envelope: Envelope, content: Content, answered: Answered, refused: Sequence[DeadRecord] = ()
-    ) -> None:
-        if refused:
-            # The listener may write only mails, so the function makes the records.
-            told = tuple(
-                Refused(address=record.recipients[0], reason=record.reason, code=record.code)
-                for record in refused
-            )
-            envelope = envelope.model_copy(update={"refused": told})
+    def store(self, envelope: Envelope, content: Content, answered: Answered) -> None:
         # A task of its own, because the mail is stored even if the client goes away.
         task = asyncio.get_running_loop().create_task(self._take(envelope, content, answered))
         self._tasks.add(task)
@@ -252,3 +243,48 @@ def _discard(content: Content) -> None:
 def _reason(error: Exception) -> str:
     """The first line, because obstore adds pages of debug output."""
     return str(error).partition("\n")[0][:500] or type(error).__name__
+
+
+class Budget:
+    """At most `total` bytes in use at a time, first come, first served. A request above the total gets the
+    total."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._free = total
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @asynccontextmanager
+    async def use(self, octets: int) -> AsyncIterator[None]:
+        """Wait in the queue, then hold this number of bytes inside the block."""
+        share = min(octets, self._total)
+        await self._take(share)
+        try:
+            yield
+        finally:
+            self._free += share
+            self._serve()
+
+    async def _take(self, share: int) -> None:
+        if not self._waiting and share <= self._free:
+            self._free -= share
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        entry = (share, turn)
+        self._waiting.append(entry)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if entry in self._waiting:
+                self._waiting.remove(entry)
+            elif not turn.cancelled():
+                self._free += share  # served at the moment of cancellation
+            self._serve()
+            raise
+
+    def _serve(self) -> None:
+        while self._waiting and self._waiting[0][0] <= self._free:
+            share, turn = self._waiting.popleft()
+            if not turn.cancelled():
+                self._free -= share
+                turn.set_result(None)

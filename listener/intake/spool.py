@@ -12,7 +12,6 @@ from functions.local.messages import Item, SpoolReply
 from functions.local.service import LocalDelivery
 from functions.message.envelope import Envelope
 from functions.message.mail import Content
-from functions.spool.dead_record import DeadRecord
 from listener.api.decision import Reply
 
 Answered = Callable[[Reply], None]
@@ -30,9 +29,7 @@ class Spool(Protocol):
     min_free: int
     """Bytes that must stay free on its disk."""
 
-    def store(
-        self, envelope: Envelope, content: Content, answered: Answered, refused: Sequence[DeadRecord] = ()
-    ) -> None:
+    def store(self, envelope: Envelope, content: Content, answered: Answered) -> None:
         """Make a mail durable, then call `answered` once with the reply for its client: 250 when it is
         safe. Continues after the client leaves. Owns the content's file from here."""
 
@@ -68,13 +65,11 @@ class LocalSpool:
         self.min_free = min_free
         self._full = False
 
-    def store(
-        self, envelope: Envelope, content: Content, answered: Answered, refused: Sequence[DeadRecord] = ()
-    ) -> None:
+    def store(self, envelope: Envelope, content: Content, answered: Answered) -> None:
         def tell(answer: SpoolReply) -> None:
             answered(Reply(*answer))
 
-        self.delivery.submit(Item(envelope, content, tell, tuple(refused)))
+        self.delivery.submit(Item(envelope, content, tell))
 
     def tick(self) -> None:
         self.delivery.tick()

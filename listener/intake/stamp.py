@@ -94,11 +94,12 @@ class Intake:
         recipients: tuple[Mapping[str, Any], ...],
         notes: Mapping[str, FlowNotes],
         *,
+        refused: tuple[Mapping[str, Any], ...] = (),
         size: int,
         sha256: str,
     ) -> Envelope:
         """The envelope of a mail whose content is known. Its received time is now. Each of
-        `recipients` has an address, flows and parameters."""
+        `recipients` has an address, flows and parameters, each of `refused` an address, reason and code."""
         # As one mapping, because one validation of all parts costs half as much.
         return Envelope.model_validate(
             {
@@ -108,6 +109,7 @@ class Intake:
                 "reverse_path": transaction.reverse_path,
                 "parameters": transaction.parameters,
                 "recipients": recipients,
+                "refused": refused,
                 "helo": session.helo,
                 "client": {"ip": session.ip, "port": session.port, "name": session.name},
                 "server": session.server,

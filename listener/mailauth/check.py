@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from functions.message.addresses import authors_of
 from functions.message.headers import head_size
 from listener.mailauth import bimi, dmarc, spf
-from listener.mailauth.author import Authors, authors
 from listener.mailauth.dkim.arc import Chain
 from listener.mailauth.dkim.digests import BodyHashes
-from listener.mailauth.dkim.fields import HeaderBlock
+from listener.mailauth.dkim.fields import MAX_FIELDS, HeaderBlock
 from listener.mailauth.dkim.verify import KeyRules, Signatures
 from listener.mailauth.dmarc import Identifiers, Walk
 from listener.mailauth.dns.resolver import Deadline, DnsAnswer, Question, Resolver, resolve_all
@@ -259,3 +259,30 @@ def _unknown(sender: Sender, checks: Checks) -> Report:
         bimi=None,
         received=(),
     )
+
+
+MAX_DOMAINS: Final = 8
+"""Most author domains to check (RFC 9989 section 11.5 asks for a bound)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Authors:
+    """`domains` in order, each once; `fields` counts From fields. `complete` is false when a bound cut
+    the list."""
+
+    domains: tuple[str, ...]
+    fields: int
+    complete: bool
+
+
+def authors(block: HeaderBlock) -> Authors:
+    """All author domains of a mail (RFC 9989 section 5.3.1), first those that the mail is signed for
+    and shown with.
+
+    The parser is lenient, because it must find every author that a mail client might show.
+    Otherwise a From field that only people can parse would bypass DMARC.
+    """
+    found = authors_of(block.head)
+    domains = found.possible_domains
+    complete = found.complete and len(domains) <= MAX_DOMAINS and len(block.fields) < MAX_FIELDS
+    return Authors(domains[:MAX_DOMAINS], found.fields, complete)

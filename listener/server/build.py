@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from functions.delivery.build import RunElsewhere
+from functions.delivery.build import RunElsewhere, build_outputs, delivery_of
 from functions.delivery.engine import Delivery, Output
 from functions.errors import ConfigError
 from functions.local.archive import Archive
@@ -112,20 +112,11 @@ def header_edits(config: RelayConfig, filters: Filters, hostname: str) -> Header
 def build_delivery(config: RelayConfig, around: Runtime, *, staging: Path | None, durable: bool) -> Delivery:
     """The outputs of every flow; with mode `events` a placeholder that leaves mail in the spool. Raises
     ConfigError."""
-    context = OutputContext(around.folder, around.environ, around.secrets, durable, staging)
     if config.mode == "events":
-        flows = {name: [Output("events", "events", RunElsewhere())] for name in config.flows}
-    else:
-        flows = {
-            name: [
-                Output(label, options.identity(), build_processor(options, label, context))
-                for label, options in flow.labelled()
-            ]
-            for name, flow in config.flows.items()
-        }
-    return Delivery(
-        flows, give_up_after=config.delivery.give_up_after / 1000, on_doubt=config.delivery.on_doubt
-    )
+        held = {name: [Output("events", "events", RunElsewhere())] for name in config.flows}
+        return delivery_of(config, held)
+    context = OutputContext(around.folder, around.environ, around.secrets, durable, staging)
+    return build_outputs(config, lambda label, options: build_processor(options, label, context))
 
 
 def spool_folder(config: RelayConfig, around: Runtime) -> Path:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from functions.errors import ConfigError
 from functions.options.secrets import Runtime
-from listener.config.secret_places import locate_secret_errors
+from listener.config.errors import placed
 from listener.logs import setup as observe
 from listener.monitoring.events import NULL
 from listener.server import build
@@ -68,7 +68,7 @@ def _attempt(config: RelayConfig, around: Runtime) -> int:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with locate_secret_errors(config):
+        with placed(config):
             asyncio.run(_carry_out(config, around))
     except ConfigError as mistake:
         log.error("the configuration was not used: %s", mistake)

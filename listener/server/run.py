@@ -56,9 +56,9 @@ def run(config: RelayConfig, reload: Reload | None = None) -> int:
                 runner.run(_alone(server, probes, lambda: announce(sockets)))
             held_up = server.held_up
         else:
-            from listener.server.supervisor import supervise
+            from listener.server.supervisor import Supervisor
 
-            supervise(config, around, sockets, workers, probes, reload)
+            Supervisor(config, around, sockets, workers, probes, reload).run()
     finally:
         if lock is not None:
             lock.release()

@@ -15,12 +15,17 @@ Sockets = list[socket.socket]
 def reuseport_socket(sock: socket.socket) -> list[socket.socket]:
     """Another socket on the same address, which was bound as shared."""
     made = socket.socket(sock.family, sock.type, sock.proto)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    if sock.family == socket.AF_INET6:
-        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    _prepare(made, shared=True)
     made.bind(sock.getsockname())
     return [made]
+
+
+def _prepare(sock: socket.socket, *, shared: bool) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
 
 
 def bind(host: str, port: int, *, shared: bool) -> list[socket.socket]:
@@ -40,11 +45,7 @@ def bind(host: str, port: int, *, shared: bool) -> list[socket.socket]:
             # The machine may have no IPv6.
             continue
         try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if shared:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            _prepare(sock, shared=shared)
             if made and not port:
                 address = (address[0], made[0].getsockname()[1], *address[2:])  # noqa: PLW2901
             sock.bind(address)

@@ -78,7 +78,10 @@ class Supervisor:
         self._stopping = False
 
     def run(self) -> None:
-        """Start all processes, and restart those that die, until told to stop. Raises ConfigError."""
+        """Run the workers until SIGTERM or SIGINT; one that dies is started again on its own part of
+        the spool. Raises ConfigError if they cannot start."""
+        for listener, _ in self._sockets:
+            tls.prepare(listener.options, build.host_name(listener.options))
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
         if self._reload is not None:
@@ -237,21 +240,6 @@ class Supervisor:
         for pid in list(self._running):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
-
-
-def supervise(
-    config: RelayConfig,
-    around: Runtime,
-    sockets: Sequence[tuple[Listener, Sockets]],
-    workers: int,
-    probes: Probes,
-    reload: Reload | None,
-) -> None:
-    """Run `workers` processes until SIGTERM or SIGINT; one that dies is started again on its own part
-    of the spool. Raises ConfigError if they cannot start."""
-    for listener, _ in sockets:
-        tls.prepare(listener.options, build.host_name(listener.options))
-    Supervisor(config, around, sockets, workers, probes, reload).run()
 
 
 def _nothing() -> None: ...

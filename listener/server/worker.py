@@ -16,7 +16,7 @@ from functions.errors import ConfigError
 from functions.local.layout import Part, parts
 from functions.local.service import LocalDelivery
 from functions.options.secrets import Runtime
-from listener.config.secret_places import locate_secret_errors
+from listener.config.errors import placed
 from listener.intake.spool import LocalSpool, Spool
 from listener.logs import setup as observe
 from listener.monitoring.events import NULL, Events
@@ -91,7 +91,7 @@ class Server:
         Raises ConfigError if the configuration cannot be put to work.
         """
         loop = asyncio.get_running_loop()
-        with locate_secret_errors(self._config):
+        with placed(self._config):
             self._spool = self._open_spool()
             self._current = self._make(self._config, loop)
             await self._current.start()
@@ -199,7 +199,7 @@ class Server:
         try:
             async with self._reloading:
                 config = await asyncio.to_thread(self._reload)
-                with locate_secret_errors(config):
+                with placed(config):
                     await self._replace(config)
         except ConfigError as mistake:
             log.error("the configuration was not used: %s", mistake)

@@ -8,9 +8,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from functions.aws.output.client_options import ClientOptions
 from functions.aws.output.request_options import PutOptions, SendMessageOptions, SendRawEmailOptions
-from functions.options.deferred import Deferred
 from functions.options.storage import PublishOptions, StorageOptions
-from functions.options.types import CAMEL, OptionsModel, PlainText
+from functions.options.types import CAMEL, Deferred, OptionsModel, PlainText
 from functions.processors.base import OutputOptions
 
 

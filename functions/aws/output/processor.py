@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from functions.aws.clients import ONCE, REPEATABLE, Clients
 from functions.aws.output.options import AwsOutputOptions
+from functions.aws.output.request_options import given
 from functions.processors.base import Job, Processor
 from functions.processors.context import BuildContext
 from functions.processors.store import Storage
@@ -44,11 +45,11 @@ def build(options: AwsOutputOptions, name: str, context: BuildContext) -> AwsPro
     made: list[Any] = []
     storage = queue = sender = None
     if options.storage is not None:
-        from functions.aws.output.s3 import S3Target
+        from functions.aws.store import S3Store
 
         client = clients.make("s3", options.s3_client, REPEATABLE)
         made.append(client)
-        target = S3Target(client, options.storage.bucket, options.put_options)
+        target = S3Store(client, options.storage.bucket, given(options.put_options))
         storage = Storage(options.storage, options.identity(), target)
     if options.pubsub is not None:
         from functions.aws.output.sqs import Queue, place_of

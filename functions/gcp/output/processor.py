@@ -36,11 +36,11 @@ def build(options: GcpOutputOptions, name: str, context: BuildContext) -> GcpPro
     made: list[Any] = []
     storage = topic = None
     if options.storage is not None:
-        from functions.gcp.output.gcs import GcsTarget
+        from functions.gcp.store import GcsStore
 
         client = clients.storage_client()
         made.append(client)
-        storage = Storage(options.storage, options.identity(), GcsTarget(client, options.storage.bucket))
+        storage = Storage(options.storage, options.identity(), GcsStore(client, options.storage.bucket))
     if options.pubsub is not None:
         from functions.gcp.output.pubsub import Topic
 

@@ -21,6 +21,7 @@ from typing import Final
 
 from functions.errors import Permanent, Temporary
 from functions.message.mail import CHUNK, Mail
+from functions.processors.file.fsync import sync
 from functions.processors.file.rename import NotSupported, rename_exchange
 
 FILE_MODE: Final = 0o644
@@ -272,15 +273,6 @@ def fault(error: OSError, doing: str) -> Temporary:
     code = errno.errorcode.get(error.errno or 0, "")
     enhanced = "4.3.1" if error.errno in _FULL else "4.3.0"
     return Temporary(f"{doing}: {error.strerror or error} {code}".rstrip(), enhanced=enhanced)
-
-
-def sync(path: str) -> None:
-    """fsync a file or a folder by its path."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def remove(path: str) -> None:

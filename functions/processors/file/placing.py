@@ -27,6 +27,7 @@ from typing import Final
 from functions.errors import Damaged
 from functions.message.mail import Mail
 from functions.processors.file.cleanup import probe_name
+from functions.processors.file.fsync import sync
 from functions.processors.file.placed import (
     CREATE,
     FILE_MODE,
@@ -34,7 +35,6 @@ from functions.processors.file.placed import (
     PlacedFile,
     fault,
     remove,
-    sync,
     write_all,
 )
 from functions.processors.file.rename import NotSupported, rename_exclusively

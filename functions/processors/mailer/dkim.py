@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
+from functions.message.canon import CRLF, relaxed_field
 from functions.message.headers import field_end
-from functions.processors.mailer.canon import CRLF, relaxed_field
 
 MIN_BITS: Final = 1_024
 """RFC 8301 section 3.2: no verifier accepts shorter RSA keys."""

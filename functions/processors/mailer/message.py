@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from functions.errors import Permanent, Temporary
+from functions.message.canon import CRLF, RelaxedBody
 from functions.message.headers import HeadCollector, HeaderTooLarge, separator
 from functions.message.mail import MAX_HEAD, Mail
-from functions.processors.mailer.canon import CRLF, RelaxedBody
 from functions.smtp_client.lines import crlf_lines, skipped
 
 if TYPE_CHECKING:

@@ -24,7 +24,8 @@ from functions import __version__
 from functions.options.secrets import Secret
 from functions.options.types import FieldName, OptionsModel
 from listener.api.context import BuildContext
-from listener.api.decision import Verdict
+from listener.api.decision import DEFER, Decision, Verdict
+from listener.api.filter import Filter
 from listener.filters.passwords.hash_names import EXTENDABLE, hash_name
 
 if TYPE_CHECKING:
@@ -223,6 +224,27 @@ class HttpClient:
             type_ = response.headers.get("content-type", "").partition(";")[0].strip().lower()
             encoding = response.headers.get("content-encoding", "").strip().lower()
             return HttpAnswer(response.status_code, type_, encoding, kept)
+
+
+class HttpBacked(Filter):
+    """A filter that asks one endpoint."""
+
+    def __init__(self, name: str, client: HttpClient) -> None:
+        super().__init__(name)
+        self._client = client
+
+    async def start(self) -> None:
+        await self._client.start()
+
+    async def stop(self) -> None:
+        await self._client.stop()
+
+    def unanswered(self, reason: Unanswered, **about: str) -> Decision:
+        """The decision without an answer: the client should retry. `about` identifies the client in the
+        log."""
+        text = "filter %s: no answer from %s: %s"
+        log.warning(text, self.name, self._client.host, reason, extra=about)
+        return DEFER
 
 
 def _trust(url: str) -> ssl.SSLContext:

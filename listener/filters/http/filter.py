@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from pathlib import Path
 from typing import BinaryIO, Final, Literal
@@ -16,13 +15,11 @@ from functions.message.envelope import Client, Envelope, Recipient
 from functions.message.mail import Mail
 from functions.message.mime import read_parts
 from listener.api.context import BuildContext
-from listener.api.decision import ACCEPT, DEFER, REFUSE, Decision, Phase
-from listener.api.filter import Filter, FilterOptions
+from listener.api.decision import ACCEPT, REFUSE, Decision, Phase
+from listener.api.filter import FilterOptions
 from listener.api.session import Message, Session, Transaction
 from listener.filters.http.answer import decide
-from listener.filters.http.client import Hmac, HttpAnswer, HttpClient, Unanswered, Url, host_of
-
-log = logging.getLogger("smtp_relay.filters")
+from listener.filters.http.client import Hmac, HttpAnswer, HttpBacked, HttpClient, Unanswered, Url, host_of
 
 MAX_EVENT: Final = 1_048_576
 """Most bytes of the event; text and html are cut to fit."""
@@ -65,7 +62,7 @@ class HttpFilterOptions(FilterOptions):
         return host_of(self.url)
 
 
-class HttpFilter(Filter):
+class HttpFilter(HttpBacked):
     """Accepts, refuses or defers mails as the endpoint says.
 
     With `allowAnyUser` AUTH succeeds with any credentials, but that alone accepts no mail, because
@@ -75,16 +72,9 @@ class HttpFilter(Filter):
     phases = frozenset({Phase.DATA})
 
     def __init__(self, name: str, options: HttpFilterOptions, client: HttpClient) -> None:
-        super().__init__(name)
+        super().__init__(name, client)
         self.any_user = options.allow_any_user
-        self._client = client
         self._readers = asyncio.Semaphore(READERS)
-
-    async def start(self) -> None:
-        await self._client.start()
-
-    async def stop(self) -> None:
-        await self._client.stop()
 
     async def on_data(
         self, session: Session, transaction: Transaction, message: Message, recipients: tuple[str, ...]
@@ -100,14 +90,7 @@ class HttpFilter(Filter):
             answer = await self._client.call({"Content-Type": "application/json"}, event, read=True)
             return _decide(answer, recipients)
         except Unanswered as reason:
-            log.warning(
-                "filter %s: no answer from %s: %s",
-                self.name,
-                self._client.host,
-                reason,
-                extra={"session": session.id, "id": transaction.id},
-            )
-            return DEFER
+            return self.unanswered(reason, session=session.id, id=transaction.id)
 
 
 def _decide(answer: HttpAnswer, recipients: tuple[str, ...]) -> Decision:

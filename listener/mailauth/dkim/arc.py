@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from functions.message.canon import CRLF
 from listener.mailauth.dkim import keys
-from listener.mailauth.dkim.canon import CRLF
 from listener.mailauth.dkim.digests import BodyHashes, body_hash, header_digest, sealed_form
 from listener.mailauth.dkim.fields import HeaderBlock, HeaderField
 from listener.mailauth.dkim.signature import (

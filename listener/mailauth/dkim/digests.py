@@ -10,7 +10,8 @@ import hashlib
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from listener.mailauth.dkim.canon import CRLF, Algorithm, BodyCanon, relaxed_value, without_signature
+from functions.message.canon import CRLF, Algorithm, relaxed_value
+from listener.mailauth.dkim.canon import BodyCanon, without_signature
 from listener.mailauth.dkim.fields import HeaderBlock, HeaderField
 from listener.mailauth.dkim.signature import Signature
 

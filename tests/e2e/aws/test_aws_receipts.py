@@ -16,9 +16,10 @@ from aws_lambda_powertools.utilities.idempotency.persistence import base, datare
 
 from functions.aws.clients import REPEATABLE, plain_client
 from functions.aws.receipts import KEPT, DynamoReceipts
-from functions.bucket.runner import BucketRunner, Later, RunResult
+from functions.bucket.runner import BucketRunner, RunResult
 from functions.delivery.engine import Delivery, Output, Task
 from functions.delivery.events import DeliveryEvents
+from functions.delivery.receipts import Later
 from functions.errors import Permanent, Temporary
 from functions.message.mail import BytesContent, Mail
 from functions.processors.base import Job, Once, Processor

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from functions.bucket.runner import BucketRunner, Later, Run
+from functions.bucket.runner import BucketRunner, Run
 from functions.delivery.engine import Delivery, Output, Task, output_key
+from functions.delivery.receipts import Later
 from functions.errors import DeliveryFault
 from functions.message.envelope import Envelope
 from functions.message.mail import Mail
@@ -38,7 +39,7 @@ class Scripted(Processor):
 
 
 class MemoryReceipts:
-    """`functions.bucket.runner.Receipts`."""
+    """`functions.delivery.receipts.Receipts`."""
 
     def __init__(self) -> None:
         self.done: set[str] = set()

@@ -14,7 +14,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
-from functions.bucket.runner import refused_records
 from functions.config import DeliveryConfig
 from functions.delivery.engine import Delivery, Output
 from functions.delivery.events import DeliveryEvents
@@ -178,8 +177,7 @@ async def record(recording: Path, folder: Path) -> None:
             ids[name] = envelope.id
             if content.path is not None:
                 content.path = content.path.rename(site.part.large / f"{envelope.id}.eml")
-            refused = tuple(refused_records(envelope))
-            local.submit(Item(envelope.model_copy(update={"refused": ()}), content, lambda _: None, refused))
+            local.submit(Item(envelope, content, lambda _: None))
 
         put, done = local._runs._put, threading.Event()
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
-from functions.bucket.runner import ABANDONED
+from functions.delivery.receipts import ABANDONED
 from functions.spool.dead_record import DeadRecord
 from functions.spool.deadletters import Selection
 from tests.support.golden.bucket import TARGET, Site

@@ -9,7 +9,7 @@ import pytest
 
 from functions.aws.notifications import S3Notification, doorbells
 from functions.aws.spool import doorbell
-from functions.bucket.notification import ForeignMessage
+from functions.bucket.access import ForeignMessage
 
 
 def s3_event(

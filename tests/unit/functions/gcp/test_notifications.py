@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.bucket.notification import ForeignMessage
+from functions.bucket.access import ForeignMessage
 from functions.gcp.notifications import GcsNotification, doorbell, ring_message
 
 TOLD = {"eventType": "OBJECT_FINALIZE", "bucketId": "b", "objectId": "spool/ä +%2F.eml"}

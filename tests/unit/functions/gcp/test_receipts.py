@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from functions.bucket.runner import Later
 from functions.bucket.store import Times
 from functions.delivery.engine import Output, Task
 from functions.delivery.events import DeliveryEvents
+from functions.delivery.receipts import Later
 from functions.errors import Permanent, Temporary
 from functions.gcp.receipts import GRACE, Claim, GcsReceipts
 from functions.gcp.store import GcsStore

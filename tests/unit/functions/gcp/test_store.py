@@ -9,7 +9,6 @@ import pytest
 
 from functions.errors import Permanent, Temporary
 from functions.gcp.clients import storage_client
-from functions.gcp.output.gcs import GcsTarget
 from functions.gcp.store import GcsStore
 from functions.processors.store import Blob
 from tests.support.clouds.gcp import FakeGcs
@@ -79,7 +78,7 @@ def test_no_server_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_target_keeps_what_it_is_told(gcs: FakeGcs) -> None:
-    target = GcsTarget(storage_client(gcs.url), "bucket")
+    target = GcsStore(storage_client(gcs.url), "bucket")
     blob = Blob("x", "", "message/rfc822", lambda: io.BytesIO(b"mail"))
     assert target.metadata("x") is None
     assert target.put_new("x", blob, {"smtp-relay-id": "1"})

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from functions.errors import Damaged, Temporary
 from functions.message.envelope import FlowNotes
 from functions.message.mail import BytesContent, Content, FileContent
-from functions.message.streams import PrefixedFile
 from functions.options.storage import StorageOptions
-from functions.processors.store import ID, Blob, Storage, suffixed
+from functions.processors.store import ID, Blob, PrefixedFile, Storage, suffixed
 from tests.support.mails.damage import DAMAGES
 from tests.support.mails.jobs import fault_of, job_of
 from tests.support.mails.spooled import MAIL, envelope_of

@@ -10,10 +10,10 @@ import pytest
 
 from functions.processors.registry import OUTPUTS
 from listener.checks import report as check
+from listener.checks.deployment import in_container, on_container_disk, platform_of
 from listener.checks.finding import Platform, Setting
 from listener.checks.flows import never_accepts
 from listener.checks.loopingz import differences
-from listener.checks.platform import in_container, on_container_disk, platform_of
 from listener.checks.strangers import recipients_limited, stranger_passes
 from listener.config.load import load
 from listener.config.relay import RelayConfig

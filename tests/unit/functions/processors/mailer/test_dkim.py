@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from functions.message.canon import RelaxedBody
 from functions.message.headers import split_head
-from functions.processors.mailer.canon import RelaxedBody
 from functions.processors.mailer.dkim import MOST, Signer, load_key, select
 from tests.support.mails.signer import ed25519_key, record, rsa_key
 from tests.support.programs import program, run

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from functions.errors import Permanent, Temporary
+from functions.message.canon import RelaxedBody
 from functions.message.headers import split_head
 from functions.message.mail import FileContent, Mail
 from functions.processors.mailer import message as mailer_letter
-from functions.processors.mailer.canon import RelaxedBody
 from functions.processors.mailer.dkim import Signer
 from functions.processors.mailer.message import OutgoingMessage
 from tests.support.clients.relaying import MAIL, make_mail

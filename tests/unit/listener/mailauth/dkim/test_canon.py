@@ -9,7 +9,8 @@ from dkim.canonicalization import CanonicalizationPolicy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.mailauth.dkim.canon import Algorithm, BodyCanon, relaxed_value, without_signature
+from functions.message.canon import Algorithm, relaxed_value
+from listener.mailauth.dkim.canon import BodyCanon, without_signature
 
 
 class Kept(bytearray):
