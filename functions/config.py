@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, TypeVar
+from typing import Annotated, Any, Final, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
 from functions.errors import ConfigError
+from functions.options.environment import ignored, variable
 from functions.options.jsonc import NotJson, parse
 from functions.options.secrets import Secret
 from functions.options.spool import DEFAULT_FOLDER, SpoolOptions
 from functions.options.types import Label, Milliseconds, OptionsModel, TemplateText
 from functions.processors.base import OutputOptions
 from functions.processors.registry import AnyOutput
+
+log: Final = logging.getLogger("smtp_relay.function")
 
 C = TypeVar("C", bound="DeliveryConfig")
 
@@ -184,7 +188,9 @@ def _plain(value: object) -> Any:
 def load_delivery(path: Path, environ: Mapping[str, str]) -> DeliveryConfig:
     """Read the configuration of a function: `SMTP_RELAY_CONFIG_JSON`, else the file at `path` (JSON or
     JSONC). `SMTP_RELAY_SPOOL` overrides the spool of both. Raises ConfigError."""
-    text = environ.get("SMTP_RELAY_CONFIG_JSON")
+    for line in ignored(environ):
+        log.warning("%s", line)
+    text = variable(environ, "SMTP_RELAY_CONFIG_JSON")
     source = "SMTP_RELAY_CONFIG_JSON" if text is not None else str(path)
     try:
         raw = parse(path.read_text(encoding="utf-8") if text is None else text)
@@ -192,7 +198,7 @@ def load_delivery(path: Path, environ: Mapping[str, str]) -> DeliveryConfig:
         raise ConfigError(source, f"cannot be read: {error.strerror}") from error
     except NotJson as error:
         raise ConfigError(f"{source}:{error.line}:{error.column}", error.reason) from error
-    if isinstance(raw, dict) and (spool := environ.get("SMTP_RELAY_SPOOL")) is not None:
+    if isinstance(raw, dict) and (spool := variable(environ, "SMTP_RELAY_SPOOL")) is not None:
         raw["spool"] = with_spool_url(raw.get("spool"), spool)
     try:
         return DeliveryConfig.model_validate(raw, by_alias=True, by_name=False)

@@ -45,6 +45,11 @@ class Header(NamedTuple):
 
 
 def begins(octets: bytes) -> bool:
+    """Whether the bytes begin with the start of a header of either version."""
+    return octets.startswith((SIGNATURE, _FIRST))
+
+
+def may_begin(octets: bytes) -> bool:
     """True if the bytes are the start of a header, or can become one with more bytes."""
     return any(first.startswith(octets[: len(first)]) for first in (SIGNATURE, _FIRST))
 
@@ -56,7 +61,7 @@ def parse(octets: bytes) -> Header | None:
         return _version_2(octets)
     if octets.startswith(_FIRST):
         return _version_1(octets)
-    if begins(octets):
+    if may_begin(octets):
         return None
     raise BadHeader("it begins otherwise")
 

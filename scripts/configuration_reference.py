@@ -34,7 +34,7 @@ files and objects](concepts.md#names-of-files-and-objects) lists the variables o
 
 ## Environment variables
 
-All but the last three override the file:
+All but the last three override the file; a line end after a secret is dropped:
 
 | variable | sets |
 |---|---|
@@ -46,6 +46,9 @@ All but the last three override the file:
 | `SMTP_RELAY_DEFAULT_BIND` | the address to bind if the file names none; the image sets `0.0.0.0` |
 | `LOG_LEVEL` | the level of loggers without one |
 | `SMTP_USERNAME`, `SMTP_PASSWORD`, `SMTP_PASSWORD_SALT` | for a `static-auth` without users |
+
+A variable `SMTP_RELAY_…` whose value is `scheme://host:port` is one that Kubernetes sets for a service of
+that name: it is ignored, with one line.
 """
 
 _PRACTICALLY_NONE: Final = 10**9

@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,8 +26,17 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 STATE: Final = ROOT / ".state" / "image"
 
 DOCKERFILE: Final = "listener/Dockerfile"
-INPUTS: Final = (DOCKERFILE, "pyproject.toml", "config.schema.json", "configs", "functions", "listener")
+INPUTS: Final = (
+    DOCKERFILE,
+    "pyproject.toml",
+    "config.schema.json",
+    "configs",
+    "functions",
+    "listener",
+    "locks",
+)
 
+DIGEST: Final = re.compile(r"@sha256:[0-9a-f]{64}")
 BASE: Final = "docker.io/library/python:3.13-slim-trixie"
 DEBIAN: Final = "trixie"  # whose python3 has the base image's version
 PACKAGES: Final = ("ca-certificates", "python3", "python3-pip", "python3-venv")
@@ -93,7 +103,10 @@ class StandIn:
         say(f"building {DOCKERFILE} as {tag}")
         lent = [f"--volume={path}:{path}:ro" for path in LENT if Path(path).exists()]
         how = ("--pull=never", "--isolation=chroot", "--format=docker", *lent)
-        command = self._buildah("bud", *how, "--file", DOCKERFILE, "--tag", tag, ".")
+        # The base image made here has another digest than the registry's.
+        dockerfile = self.state / "Dockerfile"
+        dockerfile.write_text(DIGEST.sub("", (ROOT / DOCKERFILE).read_text()))
+        command = self._buildah("bud", *how, "--file", dockerfile, "--tag", tag, ".")
         with (self.state / "build.log").open("w") as log:
             done = subprocess.run(
                 command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False

@@ -1,8 +1,7 @@
 """Sets up the needs of the Makefile's targets, and prints each step; Python's standard library only.
 
-    setup.py venv EXTRAS     a virtual environment in .venv holding this project with its extras
-    setup.py packages        what tests use: Debian packages where root, npm's packages, the SPF
-    suite
+    setup.py venv LOCK       a virtual environment in .venv holding this project and what locks/LOCK.txt names
+    setup.py packages        what tests use: Debian packages where root, npm's packages, the SPF suite
 
 A finished step whose inputs did not change is skipped: stamps are in .state.
 """
@@ -83,17 +82,22 @@ def run(*command: str | Path, **environment: str) -> None:
 # --- the virtual environment -------------------------------------------------------------------
 
 
-def make_venv(extras: str) -> None:
-    stamp = STATE / f"venv-{extras}"
-    wanted = _digest(ROOT / "pyproject.toml", sys.version, str(VENV))
+def make_venv(lock: str) -> None:
+    stamp = STATE / f"venv-{lock}"
+    locks = [ROOT / "locks" / f"{name}.txt" for name in ("build", lock)]
+    wanted = _digest([ROOT / "pyproject.toml", *locks], sys.version, str(VENV))
     if stamp.exists() and stamp.read_text() == wanted and (VENV / "bin" / "python").exists():
         return
     if not (VENV / "bin" / "python").exists():
         say(f"making a virtual environment in .venv ({sys.executable}, Python {sys.version.split()[0]})")
         _create_venv()
-    say(f"installing this project and its extra '{extras}' into .venv")
+    say(f"installing what locks/{lock}.txt names, and this project, into .venv")
     pip = [VENV / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-    run(*pip, "--editable", f".[{extras}]")
+    # What builds wheels comes first and is locked too: pip would take it from the index, without hashes.
+    pip.append("--no-build-isolation")
+    for each in locks:
+        run(*pip, "--require-hashes", "--requirement", each)
+    run(*pip, "--no-deps", "--editable", ".")
     STATE.mkdir(exist_ok=True)
     stamp.write_text(wanted)
 
@@ -208,8 +212,9 @@ def _apt(packages: Sequence[str]) -> None:
     run("apt-get", "-qq", "-y", "--no-install-recommends", "install", *packages, **quiet)
 
 
-def _digest(file: Path, *more: str) -> str:
-    return hashlib.sha256(b"\0".join([file.read_bytes(), *(text.encode() for text in more)])).hexdigest()
+def _digest(files: Sequence[Path], *more: str) -> str:
+    parts = [*(file.read_bytes() for file in files), *(text.encode() for text in more)]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
 def main(arguments: Sequence[str]) -> None:

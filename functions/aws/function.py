@@ -20,6 +20,7 @@ from functions.config import DeliveryConfig
 from functions.delivery.build import needs_receipts
 from functions.delivery.engine import backoff
 from functions.delivery.receipts import Receipts
+from functions.options.environment import variable
 from functions.processors.base import MIN_SECONDS_LEFT
 
 log: Final = logging.getLogger("smtp_relay.function")
@@ -47,7 +48,7 @@ class LambdaFunction(BucketFunction):
         self._receipts = self._open_receipts(config, environ, access)
         observer, receipts = self.observer, self._receipts
         super().__init__(config, environ, access, receipts, observer=observer, eager=eager, clock=clock)
-        self._queue_url = environ.get(QUEUE)
+        self._queue_url = variable(environ, QUEUE)
         self._sqs: Any = None
         self._memory = int(environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "1024")) * 1_048_576
 
@@ -166,7 +167,7 @@ class LambdaFunction(BucketFunction):
     def _open_receipts(
         self, config: DeliveryConfig, environ: Mapping[str, str], access: SpoolAccess
     ) -> Receipts:
-        if not needs_receipts(config) or environ.get(TABLE):
+        if not needs_receipts(config) or variable(environ, TABLE):
             return access.receipts(self.observer, 0.0)  # `handle` says how long each run may take
         log.error("outputs need receipts, but there is no table", extra={"variable": TABLE})
         return NoTable()

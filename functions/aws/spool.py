@@ -17,6 +17,7 @@ from functions.delivery.build import needs_receipts
 from functions.delivery.events import DeliveryEvents
 from functions.delivery.receipts import Receipts
 from functions.errors import ConfigError, Temporary
+from functions.options.environment import variable
 from functions.options.secrets import SecretResolver
 from functions.options.spool import SpoolOptions
 
@@ -49,7 +50,7 @@ def _receipts(
 
     if not needs_receipts(config):
         return NoReceipts()
-    table = environ.get(TABLE)
+    table = variable(environ, TABLE)
     if not table:
         raise ConfigError(
             "delivery.mode",
@@ -153,7 +154,7 @@ def find_queue(client: Any, bucket: str, prefix: str, environ: Mapping[str, str]
     bucket's notification settings. Raises ConfigError."""
     from functions.aws.output.sqs import place_of
 
-    if url := environ.get(QUEUE):
+    if url := variable(environ, QUEUE):
         return url, place_of(url)[0]
     try:
         found = client.get_bucket_notification_configuration(Bucket=bucket)

@@ -17,6 +17,7 @@ from functions.delivery.events import DeliveryEvents
 from functions.errors import DeliveryFault
 from functions.gcp.notifications import GcsNotification, doorbell
 from functions.gcp.spool import open_spool
+from functions.options.environment import variable
 from functions.processors.base import MIN_SECONDS_LEFT
 
 log: Final = logging.getLogger("smtp_relay.function")
@@ -39,8 +40,8 @@ class CloudRunFunction(BucketFunction):
     def __init__(
         self, config: DeliveryConfig, environ: Mapping[str, str], *, clock: Callable[[], float] = time.time
     ) -> None:
-        self._timeout = float(environ.get(TIMEOUT) or 300)
-        self._budget = MemoryLimit(int(environ.get(MEMORY) or 1024) * 1_048_576)
+        self._timeout = float(variable(environ, TIMEOUT) or 300)
+        self._budget = MemoryLimit(int(variable(environ, MEMORY) or 1024) * 1_048_576)
         access = open_spool(config, Path.cwd(), environ, clock=clock)
         receipts = access.receipts(DeliveryEvents(), self._timeout)
         super().__init__(config, environ, access, receipts, clock=clock)

@@ -17,6 +17,7 @@ from functions.gcp.clients import publisher_client, storage_client, topic_path
 from functions.gcp.faults import fault_of
 from functions.gcp.notifications import ring_message
 from functions.gcp.store import GcsStore
+from functions.options.environment import variable
 from functions.options.secrets import SecretResolver
 from functions.options.spool import SpoolOptions
 
@@ -97,7 +98,7 @@ class PubSubNotifier:
 def find_topic(options: SpoolOptions, store: GcsStore, environ: Mapping[str, str]) -> str:
     """The topic that the spool's notifications go to: by the environment, else by the bucket's
     settings. Raises ConfigError."""
-    if name := environ.get(TOPIC):
+    if name := variable(environ, TOPIC):
         return topic_path(name, None, environ)
     try:
         found = store.topics(f"{options.prefix}spool/")

@@ -1,7 +1,6 @@
 """Group commits of a local spool: all waiting messages go into one transaction and one sync.
 
-After a failed sync the spool accepts and writes nothing until the database is rebuilt. Meanwhile
-messages wait, and new mails are deferred.
+After a failed sync messages wait, and new mails are deferred, until the database is rebuilt.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from functions.delivery.engine import State, backoff, dead_record
 from functions.delivery.events import DeliveryEvents
@@ -29,6 +28,8 @@ from functions.message.mail import BytesContent, Mail
 from functions.spool.dead_record import DeadRecord, refused_records
 
 log = logging.getLogger("smtp_relay.delivery")
+
+T = TypeVar("T")
 
 TIDY: Final = 0.02
 """Seconds that finished mails wait for a commit to join."""
@@ -341,12 +342,11 @@ class Commits:
             write.done(None)
         for done in batch.finished:
             for landing in done.mails:
-                _safely(lambda landing=landing: self._owner.removed(landing))  # type: ignore[misc]
+                _safely(self._owner.removed, landing)
         for step in batch.progress:
-            _safely(lambda step=step: self._owner.recorded(step))  # type: ignore[misc]
+            _safely(self._owner.recorded, step)
         if self.distrusted:
-            # The sync of a body failed meanwhile, and waited for the end of this one. It is unknown
-            # whose body it was, because the kernel reports the error once.
+            # A body's sync failed meanwhile. Whose it was is unknown: the kernel reports it once.
             self._withdraw(batch.items)
             self._recovery.rebuild()
             return
@@ -392,9 +392,9 @@ def _has_dead_output(db: sqlite3.Connection, seq: int) -> bool:
     return bool(db.execute("SELECT 1 FROM settled WHERE seq = ? AND state = 'dead'", (seq,)).fetchone())
 
 
-def _safely(step: Callable[[], None]) -> None:
+def _safely(step: Callable[[T], None], about: T) -> None:
     """One mail's error must not delay the answers to the others of its batch."""
     try:
-        step()
+        step(about)
     except Exception:
         log.exception("fault after a commit of the spool")

@@ -235,15 +235,15 @@ class LocalDelivery:
         if self._flusher is not None and self._flusher.stuck:
             quick = []
         outcomes = [self._attempt(mail, o, item.seq, now, len(tasks) > 1) for o in quick]
-        if is_damaged(outcomes) and not item.settled:
+        if len(outcomes) == len(tasks) and all(o.state is State.DONE for o in outcomes):
+            placed.append(DoneMail(item.seq, mail, outcomes))
+            self._answer(item, accepted(item))
+        elif is_damaged(outcomes) and not item.settled:
             # The client keeps the whole mail.
             self._forget(item.seq, mail, outcomes)
             self._answer(item, refused(outcomes))
         elif len(quick) < len(tasks):
             self._deliver_rest(item, mail, tasks, outcomes)
-        elif all(o.state is State.DONE for o in outcomes):
-            placed.append(DoneMail(item.seq, mail, outcomes))
-            self._answer(item, accepted(item))
         elif all(o.state is State.DEAD for o in outcomes) and not item.settled:
             # The client still has the mail, and the reply gives the reason.
             self._forget(item.seq, mail)

@@ -191,9 +191,9 @@ class _CheckedFile(io.RawIOBase):
 class Mail:
     """One accepted mail, as the outputs see it: `content` is checked while it is read.
 
-    `received_here` says that this process received the mail and has not read it back since. Then
-    content in memory needs no check, and a file is not read only to check it. `stored` is the
-    content without checks.
+    `received_here` says that this process took it in and has not read it back since: what is in memory
+    needs no check then, and a file none that would read it for that alone; and no output was tried twice.
+    `stored` is the content as it lies there.
     """
 
     def __init__(self, envelope: Envelope, content: Content, *, received_here: bool = False) -> None:
@@ -201,7 +201,7 @@ class Mail:
         self.stored = content
         self.content: Content = content
         self._checked: CheckedContent | None = None
-        self._received_here = received_here
+        self.received_here = received_here
         if content.path is not None or not received_here:
             self.content = self._checked = CheckedContent(envelope, content)
 
@@ -214,7 +214,7 @@ class Mail:
         accepted mail, and Temporary if that cannot be checked now. Without `read`, only the size of a
         mail that this process received is checked."""
         if self._checked is not None:
-            self._checked.check(read=read or not self._received_here)
+            self._checked.check(read=read or not self.received_here)
 
     def flow_fields(self, flow: str) -> bytes:
         """The fields that this flow's filters prepend at delivery, as bytes ending in CRLF; b"" if

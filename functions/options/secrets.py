@@ -114,7 +114,7 @@ class SecretResolver:
 
     def __call__(self, reference: str) -> str:
         """The secret behind a reference, or the text itself if it is not a reference, without one
-        trailing newline of a file. Raises ConfigError."""
+        trailing newline of a file or a variable. Raises ConfigError."""
         scheme = _scheme(reference)
         if scheme == "plain":
             return reference
@@ -140,7 +140,7 @@ class SecretResolver:
         value = self.environ.get(name)
         if value is None:
             raise ConfigError(f"env:{name}", "the environment variable is not set", f"set {name}")
-        return value
+        return without_line_end(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,12 +172,17 @@ def _scheme(text: str) -> str:
     return scheme if colon and (scheme == "env" or scheme in CLOUD_SCHEMES) else "plain"
 
 
+def without_line_end(text: str) -> str:
+    """`text` without one line end after it, which editors and `echo` add and no secret has."""
+    return text[:-2] if text.endswith("\r\n") else text.removesuffix("\n")
+
+
 def _decode(reference: str, data: bytes) -> str:
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
         raise ConfigError(reference, "is not UTF-8 text") from error
-    return text[:-2] if text.endswith("\r\n") else text.removesuffix("\n")
+    return without_line_end(text)
 
 
 def _fetch(reference: str, scheme: str) -> str:

@@ -30,6 +30,9 @@ CLOSE_TIMEOUT: Final = 60_000
 """Milliseconds that a stopping listener gives its clients: less than the balancer's deregistration (90
 s) and the container's time to stop (120 s)."""
 
+CLIENTS_PER_ADDRESS: Final = 50
+"""`maxClientsPerIp` where strangers reach the balancer and the file does not say another one."""
+
 _UNKNOWN_RATE: Final = 14.0
 """The default of maxSendRate: recipients a second that most accounts may send to outside of the
 sandbox."""
@@ -114,10 +117,14 @@ def read_deployment(path: Path, *, public: bool | None = None) -> Deployment:
     listeners, ports = _ports(raw)
     environ["SMTP_RELAY_LISTENERS"] = json.dumps(listeners)
     config = load(path, environ)
-    deployment = Deployment(
-        path, config, ports, _listener_config(raw), json.dumps(listeners, separators=(",", ":"))
-    )
+    deployment = Deployment(path, config, ports, "", json.dumps(listeners, separators=(",", ":")))
     reached = not deployment.sends_mail if public is None else public
+    defaults: dict[str, Any] = {"closeTimeout": CLOSE_TIMEOUT}
+    if reached and "max_clients_per_ip" not in config.options.model_fields_set:
+        defaults["maxClientsPerIp"] = CLIENTS_PER_ADDRESS
+        bounded = config.options.model_copy(update={"max_clients_per_ip": CLIENTS_PER_ADDRESS})
+        config = config.model_copy(update={"options": bounded})
+    deployment = replace(deployment, config=config, listener_config=_listener_config(raw, defaults))
     return replace(deployment, warnings=_warnings(deployment, reached))
 
 
@@ -144,12 +151,10 @@ def _ports(raw: Mapping[str, Any]) -> tuple[list[dict[str, Any]], tuple[Port, ..
     return listeners, tuple(ports)
 
 
-def _listener_config(raw: Mapping[str, Any]) -> str:
-    """The file's content with the deployment's defaults: JSON logs, time to drain."""
+def _listener_config(raw: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
+    """The file's content with the deployment's defaults: JSON logs, and those of options."""
     value = {key: item for key, item in raw.items() if key not in {"port", "bind", "listeners"}}
-    options = dict(value.get("options") or {})
-    options.setdefault("closeTimeout", CLOSE_TIMEOUT)
-    value["options"] = options
+    options = value["options"] = {**defaults, **(value.get("options") or {})}
     if "loggers" not in value and "loggers" not in options:
         value["loggers"] = [{"type": "CONSOLE", "format": "json"}]
     # CloudFormation and Terraform read ${ as their own variable.

@@ -1,19 +1,18 @@
-"""The shared content of both clouds' functions: this project's half of the code, its configuration, and
-the versions of the imported packages."""
+"""What the functions of both clouds carry: this project's half of the code, its configuration, and the
+locked versions of what it imports."""
 
 from __future__ import annotations
 
 import shutil
-import tomllib
 import zipfile
 from collections.abc import Iterator, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
 from functions.config import DeliveryConfig
 from functions.options.secrets import secrets_of
 from functions.processors.base import OutputOptions
+from infra.bundle.lock import Pinned, read_lock
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
@@ -66,18 +65,9 @@ def _outputs(config: DeliveryConfig) -> list[OutputOptions]:
     return [output for flow in config.flows.values() for output in flow.outputs]
 
 
-def pinned(name: str) -> str:
-    """The version of a distribution, as pip writes it: this environment's, else the project's range."""
-    try:
-        return f"=={metadata.version(name)}"
-    except metadata.PackageNotFoundError:
-        text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-        project = tomllib.loads(text)["project"]
-        extras = project["optional-dependencies"]
-        for line in [*project["dependencies"], *extras["aws"], *extras["gcp"], *extras["listener"]]:
-            if line.startswith(name) and not line[len(name)].isalnum():
-                return str(line[len(name) :])
-        return ""
+def locked(cloud: str) -> dict[str, Pinned]:
+    """The packages that the function on a cloud (`aws` or `gcp`) may need, with their locked versions."""
+    return read_lock(ROOT / "locks" / f"function-{cloud}.txt")
 
 
 def read_config(config: Path) -> Mapping[str, Any]:

@@ -170,6 +170,9 @@ class Filter:
         none. A reload that changes it ends the connections about which the filter decided before."""
         return ""
 
+    def forget(self) -> None:
+        """A reload begins: drop what was remembered of earlier answers."""
+
     def may_know(self, username: str) -> bool:
         """True if a user of that name may be one of this filter's. The flow asks this when a trusted
         proxy says that it has checked the credentials itself (XCLIENT's LOGIN)."""

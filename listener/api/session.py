@@ -5,9 +5,10 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, ClassVar, Protocol
 
 from functions.message.envelope import Tls
+from listener.api.decision import Reply
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -33,6 +34,7 @@ class Session:
     lmtp: bool = False
     tls: Tls | None = None
     user: str | None = None
+    failed_logins: int = 0
 
     @property
     def address(self) -> IPAddress:
@@ -64,6 +66,10 @@ class Session:
         """The client logged in as this user, or must log in again ("")."""
         self.user = username
 
+    def login_failed(self) -> None:
+        """The client gave wrong credentials."""
+        self.failed_logins += 1
+
     def transmission(self, *, smtputf8: bool) -> str:
         """The transmission type of a mail (RFC 3848 section 1, and RFC 6531 section 4.3 for UTF8…)."""
         if self.lmtp:
@@ -91,6 +97,30 @@ class Credentials:
 
 
 @dataclass(slots=True)
+class RefusedRecipients:
+    """How many recipients of a mail were refused or deferred at RCPT; `shown` are the first few, and
+    `first_reply` what the first of them was told."""
+
+    MAX_SHOWN: ClassVar[int] = 10
+
+    refused: int = 0
+    deferred: int = 0
+    first_reply: str = ""
+    shown: list[str] = field(default_factory=list)
+
+    def add(self, recipient: str, reply: Reply) -> None:
+        """One more."""
+        if not self.shown:
+            self.first_reply = str(reply)
+        if len(self.shown) < self.MAX_SHOWN:
+            self.shown.append(recipient)
+        if reply.code >= 500:
+            self.refused += 1
+        else:
+            self.deferred += 1
+
+
+@dataclass(slots=True)
 class Transaction:
     """One mail in the making, from MAIL to the reply after DATA.
 
@@ -105,11 +135,21 @@ class Transaction:
     recipient_parameters: list[tuple[str, ...]] = field(default_factory=list)
     forwarded: dict[str, str] | None = None
     """The origin of the mail that XFORWARD stated, by attribute in lower case."""
+    refused: RefusedRecipients = field(default_factory=RefusedRecipients)
 
     def add(self, recipient: str, parameters: tuple[str, ...]) -> None:
         """RCPT was accepted."""
         self.recipients.append(recipient)
         self.recipient_parameters.append(parameters)
+
+    def refuse(self, recipient: str, reply: Reply) -> None:
+        """RCPT was refused or deferred."""
+        self.refused.add(recipient, reply)
+
+    def take_refused(self) -> RefusedRecipients:
+        """What `refuse` was told since the last call."""
+        refused, self.refused = self.refused, RefusedRecipients()
+        return refused
 
     @property
     def smtputf8(self) -> bool:
@@ -130,7 +170,10 @@ class Message(Protocol):
     than `size` bytes.
     """
 
-    head: bytes
+    @property
+    def head(self) -> bytes:
+        """The header block as received."""
+
     size: int
 
     def content(self) -> bytes: ...

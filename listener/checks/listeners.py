@@ -22,6 +22,11 @@ def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
         yield note("", _described(listener))
         yield from _clear_text(config, listener, setting)
         yield from _believed(listener, setting)
+        if setting.public and listener.options.max_clients_per_ip is None:
+            yield error(
+                _path(config, listener),
+                "maxClientsPerIp is not set: one address may take every connection that maxClients allows",
+            )
         yield from _odd(config, listener)
         announced = listener.options.secure or not listener.options.hide_starttls
         if announced and not listener.options.has_certificate and (listener.exposed or setting.public):

@@ -16,6 +16,7 @@ def differences(config: RelayConfig) -> Iterator[str]:
         yield "flows: a wrong password is refused (535) even while the mail could still be taken without it"
     yield from _of_listeners(config)
     yield from _of_mail(config)
+    yield from _of_loggers(config)
 
 
 def _of_flow(config: RelayConfig, path: str, flow: FlowConfig) -> Iterator[str]:
@@ -64,6 +65,15 @@ def _of_listeners(config: RelayConfig) -> Iterator[str]:
     given = "size" in config.options.model_fields_set
     limit = f"{config.options.size} bytes" + ("" if given else " (the default)")
     yield f"options.size: {limit} is enforced while a mail is received (552)"
+
+
+def _of_loggers(config: RelayConfig) -> Iterator[str]:
+    for index, logger in enumerate(config.log_outputs or ()):
+        if logger.type == "FILE" and logger.size_limit and logger.keep is not None:
+            yield (
+                f"loggers[{index}].keep: a rotation keeps the newest {logger.keep} rotated files; the "
+                "reference removed none (null keeps all)"
+            )
 
 
 def _of_mail(config: RelayConfig) -> Iterator[str]:

@@ -15,6 +15,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from functions.message.text import escaped
+
 USER: Final = 10025
 """User and group to use if root owns everything; the image has them."""
 
@@ -87,7 +89,7 @@ def is_root() -> bool:
 
 
 def _say(text: str) -> None:
-    print(f"smtp-relay: {text}", file=sys.stderr, flush=True)
+    print(f"smtp-relay: {escaped(text)}", file=sys.stderr, flush=True)
 
 
 def main() -> int:

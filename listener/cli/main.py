@@ -30,7 +30,13 @@ COMMANDS: Final = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit status: 0, 2 for a user's mistake, 1 otherwise."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    from listener.cli.terminal import escaping
+
+    with escaping():
+        return _run(list(sys.argv[1:] if argv is None else argv))
+
+
+def _run(arguments: list[str]) -> int:
     from functions.errors import ConfigError
 
     try:

@@ -163,7 +163,7 @@ def _resolved(annotation: Any, metadata: Sequence[Any], value: object) -> Iterat
 
 
 @contextmanager
-def placed(config: RelayConfig) -> Iterator[None]:
+def locate_secret_errors(config: RelayConfig) -> Iterator[None]:
     """Locates a secret that is not available: the resolver of a reference does not know its place, so
     this block turns errors about references into errors about the file and the path in it."""
     try:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from functions.errors import ConfigError
+from functions.options.environment import ignored, variable
 from functions.options.jsonc import NotJson, parse
 from listener.config.environment import overlay, sources
 from listener.config.errors import config_errors
@@ -46,13 +47,13 @@ def load(path: Path | None, environ: Mapping[str, str]) -> RelayConfig:
     except ValidationError as error:
         raise config_errors(error, RelayConfig, value, {"": found.source, **sources(environ)}) from None
     config._source = found.source
-    config._warnings = warnings
+    config._warnings = ignored(environ) + warnings
     return config
 
 
 def read(path: Path | None, environ: Mapping[str, str]) -> ConfigFile:
     """The configuration that `load` describes. Raises ConfigError with file, line and reason."""
-    if text := environ.get(VARIABLE):
+    if text := variable(environ, VARIABLE):
         return _found(VARIABLE, _json(VARIABLE, text))
     if path is None:
         path = next((name for name in map(Path, NAMES) if name.is_file()), None)

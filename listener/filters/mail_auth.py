@@ -19,11 +19,11 @@ from listener.api.decision import DEFER, Decision, Phase
 from listener.api.filter import Filter, FilterOptions, MailAuthObserver, Operator
 from listener.api.session import Message, Session, Transaction
 from listener.mailauth import authres, forgery, policy
-from listener.mailauth.check import TIME_LIMIT, Checks, check
+from listener.mailauth.check import MAX_QUERIES, TIME_LIMIT, Checks, check
 from listener.mailauth.dkim.keys import MAX_RSA_BITS
 from listener.mailauth.dkim.verify import KeyRules
 from listener.mailauth.dns.client import SharedResolver
-from listener.mailauth.dns.resolver import Resolver
+from listener.mailauth.dns.resolver import SharedDns
 from listener.mailauth.results import Report
 from listener.mailauth.spf import Sender, SpfLimits
 from listener.mailauth.verdict import Refusal, decide
@@ -79,8 +79,11 @@ class MailAuthOptions(OptionsModel):
     max_void_count: int = Field(default=2, ge=0, le=100)
     """Most answers without records in an SPF check; RFC 7208 says 2."""
 
+    max_queries: int = Field(default=MAX_QUERIES, ge=10, le=1_000)
+    """Most questions that one mail may cause to ask the DNS. A mail that needs more is deferred where the
+    missing answers could change the decision."""
+
     resolver: ResolverOptions = ResolverOptions()
-    """The name servers to query."""
     """The name servers to query."""
 
 
@@ -119,6 +122,7 @@ class MailAuthFilterOptions(FilterOptions):
             enforced=policy.parse(self.enforce_dmarc.strip().encode()) if self.enforce_dmarc else None,
             explain="spf-fail" in self.refuse,
             time_limit=time_limit,
+            max_queries=chosen.max_queries,
         )
 
 
@@ -132,13 +136,13 @@ class MailAuthFilter(Filter):
         name: str,
         checks: Checks,
         refuse: frozenset[Refusal],
-        resolver: Resolver | SharedResolver,
+        resolver: SharedDns | SharedResolver,
     ) -> None:
         super().__init__(name)
         self._checks = checks
         self._refuse = refuse
         self._shared = resolver if isinstance(resolver, SharedResolver) else None
-        self._resolver = None if isinstance(resolver, SharedResolver) else resolver
+        self._resolver: SharedDns | None = None if isinstance(resolver, SharedResolver) else resolver
         self._authserv_id = ""
         self._observer: MailAuthObserver | None = None
 
@@ -180,7 +184,7 @@ class MailAuthFilter(Filter):
             return DEFER  # a server whose `closeTimeout` is over stops while mails are still coming in
         us = self.authserv_id
         sender = Sender(session.ip, session.helo, transaction.reverse_path, us)
-        report = await check(message, sender, resolver, self._checks)
+        report = await check(message, sender, resolver.for_client(session.ip), self._checks)
         self._tell(session, transaction, report)
         return replace(
             decide(report, self._refuse),

@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
 from functions.errors import ConfigError
 from functions.options.secrets import Secret
+from functions.options.types import CAMEL, Milliseconds
 from listener.api.context import BuildContext
 from listener.api.decision import ACCEPT, DEFER, REFUSE, Decision, Phase
 from listener.api.filter import Filter, FilterOptions
 from listener.api.session import Credentials, Session
 from listener.filters.passwords.htpasswd import Htpasswd
+from listener.filters.passwords.queue import CheckQueue
+from listener.filters.passwords.remembered import LONGEST, Remembered
 from listener.filters.passwords.stored import Plain, StoredPassword, parse
 
 THREADS: Final = 2
@@ -30,6 +34,8 @@ UserName = Annotated[str, Field(min_length=1)]
 class StaticAuthOptions(FilterOptions):
     """Check credentials against users and passwords given here or in a file. Passwords are `ALGO:hex`
     for any hash algorithm, argon2id or bcrypt strings, or `plain:` and the password itself."""
+
+    model_config = CAMEL
 
     type: Literal["static-auth"]
 
@@ -48,6 +54,10 @@ class StaticAuthOptions(FilterOptions):
 
     htpasswd: Annotated[str, Field(min_length=1)] | None = None
     """A file of more users, bcrypt, argon2, `$apr1$` or `{SHA}`; read again when it changes."""
+
+    remember_for: Milliseconds = Field(default=60_000, le=60_000)
+    """Milliseconds for which right credentials whose hash is slow (argon2, bcrypt) are remembered, as a
+    keyed digest in memory; 0 for none. A reload and a changed file of users forget them."""
 
     checks_credentials = True
     checked_mechanisms = frozenset({"CRAM-MD5"})
@@ -85,6 +95,19 @@ class Users:
             self._slowest.matches(given)
         return right
 
+    def stored(self, username: str) -> StoredPassword | None:
+        """The user's stored password."""
+        return self._users.get(username)
+
+    def at_once(self, username: str, password: str) -> bool:
+        """Whether this is the password of a user whose check takes no time."""
+        stored = self._users.get(username)
+        return (
+            stored is not None
+            and not stored.weight
+            and stored.matches(password.encode("utf-8", "surrogatepass"))
+        )
+
     def __contains__(self, username: str) -> bool:
         return username in self._users
 
@@ -97,15 +120,25 @@ class Users:
 class StaticAuth(Filter):
     """Accepts the credentials of its users and refuses all others.
 
-    `users` of the configuration precede those of the file. A few threads compute slow hashes, so a
-    flood of guesses delays only other logins.
+    `users` come from the configuration and go before those of the file. Slow hashes are computed
+    in a few threads, one at a time for each client address, so that a flood of guesses delays the logins
+    of its own addresses; right credentials are remembered for `remember` seconds.
     """
 
     phases = frozenset({Phase.AUTH})
     checks_credentials = True
 
-    def __init__(self, name: str, users: Mapping[str, StoredPassword], file: Htpasswd | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        users: Mapping[str, StoredPassword],
+        file: Htpasswd | None = None,
+        *,
+        remember: float = LONGEST,
+    ) -> None:
         super().__init__(name)
+        self._remembered = Remembered(remember)
+        self._queue = CheckQueue(self._threads, THREADS)
         self._configured = users
         self._file = file
         self._users = self._merged()
@@ -122,9 +155,9 @@ class StaticAuth(Filter):
             return REFUSE  # a token is not a password
         if self._file is not None and self._file.due:
             if self._file.large:
-                return self._after_refresh(credentials)
+                return self._after_refresh(session, credentials)
             self._refresh()
-        return self._checked(credentials)
+        return self._checked(session, credentials)
 
     def fingerprint(self) -> str:
         return self._file.digest if self._file is not None else ""
@@ -132,33 +165,62 @@ class StaticAuth(Filter):
     def may_know(self, username: str) -> bool:
         return username in self._users
 
+    def forget(self) -> None:
+        self._remembered.forget()
+
     async def stop(self) -> None:
         """Let the threads end after their present computations."""
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.shutdown(wait=False)
 
-    def _checked(self, credentials: Credentials) -> Any:
-        if self._users.weight:
-            return self._slowly(self._users, credentials)
-        return self._decision(self._users.check(credentials.username, credentials.password))
+    def _checked(self, session: Session, credentials: Credentials) -> Any:
+        users, username, password = self._users, credentials.username, credentials.password
+        if not users.weight:
+            return self._decision(users.check(username, password))
+        if self._remembered.knows(username, users.stored(username), password):
+            if self._file is not None and not self._file.large:
+                # The user may have been revoked a moment ago.
+                self._refresh(at_once=True)
+            if self._users is users:
+                return ACCEPT
+        if self._users.at_once(username, password):
+            return ACCEPT
+        return self._slowly(session, credentials)
 
-    async def _slowly(self, users: Users, credentials: Credentials) -> Decision:
-        loop = asyncio.get_running_loop()
-        right = await loop.run_in_executor(
-            self._threads(), users.check, credentials.username, credentials.password
-        )
+    async def _slowly(self, session: Session, credentials: Credentials) -> Decision:
+        username, password = credentials.username, credentials.password
+        while True:
+            users = self._users
+            work = partial(users.check, username, password)
+            right = await self._queue.run(session.ip, username, session.failed_logins, work)
+            # The user may have been revoked while the check waited for its turn.
+            await self._look_again(at_once=right)
+            if not right or self._users is users:
+                break
+        stored = users.stored(username)
+        if right and stored is not None:
+            self._remembered.add(username, stored, password)
         return self._decision(right)
 
-    async def _after_refresh(self, credentials: Credentials) -> Decision:
-        await asyncio.get_running_loop().run_in_executor(self._threads(), self._refresh)
-        found = self._checked(credentials)
+    async def _look_again(self, *, at_once: bool = False) -> None:
+        if self._file is None:
+            return
+        if not self._file.large:
+            self._refresh(at_once=at_once)
+        elif self._file.due:
+            await asyncio.get_running_loop().run_in_executor(self._threads(), self._refresh)
+
+    async def _after_refresh(self, session: Session, credentials: Credentials) -> Decision:
+        await self._look_again()
+        found = self._checked(session, credentials)
         decision: Decision = await found if asyncio.iscoroutine(found) else found
         return decision
 
-    def _refresh(self) -> None:
-        if self._file is not None and self._file.refresh():
+    def _refresh(self, *, at_once: bool = False) -> None:
+        if self._file is not None and self._file.refresh(at_once=at_once):
             self._users = self._merged()
+            self._remembered.forget()
 
     def _threads(self) -> ThreadPoolExecutor:
         if self._pool is None:
@@ -195,11 +257,11 @@ def build(options: StaticAuthOptions, name: str, context: BuildContext) -> Stati
             raise ConfigError(where, "is the username too", "leave one of them out")
         users[username] = _stored(where, secret.resolve(context.secrets), salt)
     file = Htpasswd(context.folder / options.htpasswd) if options.htpasswd else None
-    return StaticAuth(name, users, file)
+    return StaticAuth(name, users, file, remember=options.remember_for / 1000)
 
 
 def _single(options: StaticAuthOptions, name: str, context: BuildContext) -> tuple[str, str]:
-    username = options.username or context.environ.get("SMTP_USERNAME")
+    username = options.username or _text(None, "SMTP_USERNAME", context)
     password = _text(options.password, "SMTP_PASSWORD", context)
     if username and password:
         return username, password
@@ -212,7 +274,9 @@ def _single(options: StaticAuthOptions, name: str, context: BuildContext) -> tup
 
 
 def _text(secret: Secret | None, variable: str, context: BuildContext) -> str | None:
-    return secret.resolve(context.secrets) if secret is not None else context.environ.get(variable)
+    if secret is not None:
+        return secret.resolve(context.secrets)
+    return context.secrets(f"env:{variable}") if variable in context.environ else None
 
 
 def _stored(where: str, text: str, salt: str | None) -> StoredPassword:

@@ -146,6 +146,8 @@ class ConnectionState:
             if refusal is None:
                 self._before_mail = _added(self._at_connect, answers)
                 self._session.authenticated(credentials.username)
+            elif refusal.code >= 500:
+                self._session.login_failed()
             return refusal
 
         return inquiry.then(finish)

@@ -25,6 +25,7 @@ from functions.message.mail import BytesContent, CheckedContent, Content
 from functions.spool.object import CONTENT_TYPE, spool_key
 from listener.api.decision import Reply
 from listener.intake.capture_folder import CaptureFolder
+from listener.intake.captures import Captures
 from listener.intake.spool import Answered
 
 log: Final = logging.getLogger("smtp_relay.spool")
@@ -79,6 +80,7 @@ class BucketSpool:
         self._tasks: set[asyncio.Task[None]] = set()
         self._stored_at = -_FRESH
         self.capture_folder: Path = folder.path
+        self.captures = Captures(folder.path)
 
     def store(self, envelope: Envelope, content: Content, answered: Answered) -> None:
         # A task of its own, because the mail is stored even if the client goes away.
@@ -87,7 +89,8 @@ class BucketSpool:
         task.add_done_callback(self._tasks.discard)
 
     def tick(self) -> None:
-        self._full = self._folder.full(self.min_free)
+        missing = self._folder.missing(self.min_free)
+        self._full = missing > 0 and not self.captures.make_room(missing)
 
     def full(self) -> bool:
         return self._full

@@ -13,6 +13,7 @@ from functions.local.service import LocalDelivery
 from functions.message.envelope import Envelope
 from functions.message.mail import Content
 from listener.api.decision import Reply
+from listener.intake.captures import Captures
 
 Answered = Callable[[Reply], None]
 
@@ -25,6 +26,9 @@ class Spool(Protocol):
 
     capture_folder: Path
     """The folder for mails that are too large for memory while they arrive."""
+
+    captures: Captures
+    """The mails that arrive, and what they hold together."""
 
     min_free: int
     """Bytes that must stay free on its disk."""
@@ -61,6 +65,7 @@ class LocalSpool:
         self._deliveries = deliveries
         """All parts that this process runs, including those that it only delivers."""
         self.capture_folder = capture
+        self.captures = Captures(capture)
         self._folder = folder
         self.min_free = min_free
         self._full = False
@@ -77,7 +82,8 @@ class LocalSpool:
             room = os.statvfs(self._folder)
         except OSError:
             return
-        self._full = room.f_bavail * room.f_frsize < self.min_free
+        missing = self.min_free - room.f_bavail * room.f_frsize
+        self._full = missing > 0 and not self.captures.make_room(missing)
 
     def full(self) -> bool:
         return self._full

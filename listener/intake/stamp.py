@@ -12,6 +12,7 @@ from functions.message.envelope import Envelope, FlowNotes
 from functions.message.headers import HeaderEdits, is_mailbox_line, separator
 from listener.api.session import Session, Transaction
 from listener.intake.capture import Capture
+from listener.intake.captures import Captures
 from listener.intake.received_field import received_field
 
 MAX_RECEIVED: Final = 100
@@ -28,7 +29,8 @@ MAILBOX_FIELD: Final = b"X-Mailbox-Line: "
 class Intake:
     """The shared objects of one listener's connections for accepting mails.
 
-    `folder` holds mails above 64 KiB while they arrive; the spool owns it.
+    `folder` holds mails above 64 KiB while they arrive; the spool owns it. `captures` bounds what the
+    mails of all listeners hold meanwhile.
     """
 
     def __init__(
@@ -41,8 +43,10 @@ class Intake:
         max_size: int,
         max_header: int,
         config_digest: str,
+        captures: Captures | None = None,
     ) -> None:
         self._folder = folder
+        self._captures = captures or Captures(folder)
         self._edits = edits
         self._hostname = hostname
         self._received = received
@@ -58,6 +62,7 @@ class Intake:
             partial(self._stamp, session, transaction),
             max_size=self._max_size,
             max_header=self._max_header,
+            captures=self._captures,
         )
 
     def _stamp(self, session: Session, transaction: Transaction, head: bytes, rest: bytes) -> bytes:

@@ -85,7 +85,7 @@ def _handler(at: int, options: LoggerOptions, folder: Path, default: int) -> log
     if options.type == "FILE":
         path = folder / (options.filepath or "")
         try:
-            handler = RotatingHandler(path, options.size_limit)
+            handler = RotatingHandler(path, options.size_limit, options.keep)
         except OSError as error:
             raise ConfigError(
                 f"loggers[{at}].filepath",

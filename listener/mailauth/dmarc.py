@@ -9,7 +9,14 @@ from typing import Final
 
 from listener.mailauth import policy
 from listener.mailauth.dns.domains import within
-from listener.mailauth.dns.resolver import Outcome, Question, Resolver, resolve_all, resolve_one
+from listener.mailauth.dns.resolver import (
+    DnsAnswer,
+    Outcome,
+    Question,
+    Resolver,
+    resolve_all,
+    resolve_one,
+)
 from listener.mailauth.policy import Record
 from listener.mailauth.results import Alignment, DmarcResult, DmarcVerdict, Policy, SignatureResult, SpfResult
 
@@ -76,9 +83,13 @@ def walk_questions(domain: str) -> tuple[Question, ...]:
 
 async def walk(resolver: Resolver, domain: str) -> Walk:
     """Walk up from a domain, with one concurrent query for each name."""
+    return walk_up(domain, await resolve_all(resolver, walk_questions(domain)))
+
+
+def walk_up(domain: str, answers: Mapping[Question, DnsAnswer]) -> Walk:
+    """The walk from a domain whose `walk_questions` have these answers."""
     questions = walk_questions(domain)
     names = [question.name.removeprefix(policy.PREFIX) for question in questions]
-    answers = await resolve_all(resolver, questions)
     records: dict[str, Record] = {}
     unknown: set[str] = set()
     organizational: str | None = None

@@ -39,6 +39,9 @@ class Events(DeliveryEvents):
         """A connection was refused at connect; `reason` is `limit`, `proxy` (the required PROXY header
         is missing), `filters` or `early` (the client spoke before the greeting)."""
 
+    def untrusted_proxy(self, listener: str) -> None:
+        """A client that is no trusted proxy sent a PROXY header."""
+
     def bytes_received(self, octets: int) -> None:
         """Bytes of a mail's content arrived."""
 

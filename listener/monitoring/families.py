@@ -56,6 +56,12 @@ CONNECTIONS_REFUSED: Final = Family(
     "Connections refused at connect",
     ("listener", "reason"),
 )
+UNTRUSTED_PROXIES: Final = Family(
+    "smtp_relay_untrusted_proxy_headers_total",
+    "counter",
+    "PROXY headers from addresses that are not trusted",
+    ("listener",),
+)
 CONNECTION_SECONDS: Final = _duration(
     "smtp_relay_connection_duration_seconds", "Duration of connections", "listener"
 )
@@ -114,7 +120,8 @@ TLS_EXPIRY: Final = Family(
 )
 
 FAMILIES: Final = (
-    EMAILS, CONNECTIONS, CONNECTIONS_OPEN, CONNECTIONS_REFUSED, CONNECTION_SECONDS, BYTES, STAGE_SECONDS,
+    EMAILS, CONNECTIONS, CONNECTIONS_OPEN, CONNECTIONS_REFUSED, UNTRUSTED_PROXIES, CONNECTION_SECONDS,
+    BYTES, STAGE_SECONDS,
     AUTH_FAILURES, FILTER_VERDICTS, FILTER_SECONDS, MAIL_AUTH, SPOOL_SECONDS, SPOOL_ERRORS, OUTPUT_SECONDS,
     RETRIES, DEAD_LETTERS, IN_DOUBT, OLDEST, UNFINISHED, DEAD, TLS_EXPIRY,
 )  # fmt: skip

@@ -88,6 +88,7 @@ class Metrics(Events):
         "_stages",
         "_tls_expiry",
         "_unfinished",
+        "_untrusted_proxies",
         "_values",
         "_verdicts",
     )
@@ -108,6 +109,7 @@ class Metrics(Events):
         self._open = at[f.CONNECTIONS_OPEN]
         self._refused = at[f.CONNECTIONS_REFUSED]
         self._connection_seconds = at[f.CONNECTION_SECONDS]
+        self._untrusted_proxies = at[f.UNTRUSTED_PROXIES]
         self._stages = at[f.STAGE_SECONDS]
         self._auth_failures = at[f.AUTH_FAILURES]
         self._verdicts = _Pairs(
@@ -142,7 +144,7 @@ class Metrics(Events):
         """Show the series of these listeners, and of these flows with their outputs' names, from the
         start, because a series that appears with its first event hides that event from `increase()`."""
         for listener in listeners:
-            for places in (self._connections, self._open, self._auth_failures):
+            for places in (self._connections, self._open, self._auth_failures, self._untrusted_proxies):
                 places[listener]
         for flow, outputs in flows.items():
             self._outputs[flow, "accepted", ""]
@@ -166,6 +168,9 @@ class Metrics(Events):
 
     def connection_refused(self, listener: str, reason: str) -> None:
         self._values[self._refused[listener, reason]] += 1
+
+    def untrusted_proxy(self, listener: str) -> None:
+        self._values[self._untrusted_proxies[listener]] += 1
 
     def bytes_received(self, octets: int) -> None:
         self._values[self._bytes] += octets

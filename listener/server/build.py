@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from functions.delivery.build import RunElsewhere, build_outputs, delivery_of
 from functions.delivery.engine import Delivery, Output
@@ -35,6 +36,11 @@ if TYPE_CHECKING:
     from listener.config.relay import RelayConfig
     from listener.config.smtp import SmtpOptions
     from listener.intake.bucket_spool import BucketSpool
+    from listener.intake.captures import Captures
+
+
+LEAST_MEMORY: Final = 1_048_576
+"""Bytes of memory that one worker has for mails that arrive, however many there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +96,11 @@ class Filters:
         for each in self.all:
             each.observe(observer)
 
+    def forget(self) -> None:
+        """A reload begins."""
+        for each in self.all:
+            each.forget()
+
     async def start(self) -> None:
         """Start every filter in this process."""
         for each in self.all:
@@ -129,6 +140,16 @@ def min_free_space(config: RelayConfig) -> int:
     return max(one.options.min_free_space for one in config.resolved_listeners())
 
 
+def limit_captures(config: RelayConfig, captures: Captures, workers: int) -> None:
+    """Bound what the mails that arrive hold in one of the workers: by its share of what the most careful
+    listener asks for, which has room for one mail all the same."""
+    options = [one.options for one in config.resolved_listeners()]
+    memory = min(one.max_capture_memory for one in options)
+    space = min(one.max_capture_space for one in options)
+    captures.max_memory = max(memory // workers, LEAST_MEMORY)
+    captures.max_space = max(space // workers, min(space, 2 * max(one.size for one in options)))
+
+
 def build_local(config: RelayConfig, around: Runtime, part: Part, observer: DeliveryEvents) -> LocalDelivery:
     """In-process delivery of one part of the local spool."""
     settings = delivery_settings(config, around)
@@ -136,6 +157,28 @@ def build_local(config: RelayConfig, around: Runtime, part: Part, observer: Deli
     part.create()
     delivery = build_delivery(config, around, staging=part.staging, durable=settings.durable)
     return LocalDelivery(part, delivery, settings, observer)
+
+
+def check_folders(config: RelayConfig, around: Runtime) -> None:
+    """Whether every folder that an output of this process keeps mail in takes files. Raises ConfigError.
+    Only a start asks: later such an output defers its mail, so that nothing else waits for the folder."""
+    from functions.processors.file.placing import TargetFolder
+
+    if config.mode == "events":
+        return
+    for name, flow in config.flows.items():
+        for index, output in enumerate(flow.outputs):
+            if output.file_folder is None:
+                continue
+            folder = around.folder / output.file_folder
+            try:
+                TargetFolder(folder, durable=config.spool.durability == "fsync").check()
+            except OSError as error:
+                raise ConfigError(
+                    f"{config.source}: flows.{name}.outputs[{index}].path",
+                    f"{folder} cannot take files: {error.strerror}",
+                    f"name a folder that user {os.geteuid()} may make files in",
+                ) from error
 
 
 def clear_traces(config: RelayConfig, around: Runtime) -> None:

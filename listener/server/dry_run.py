@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from functions.errors import ConfigError
 from functions.options.secrets import Runtime
-from listener.config.errors import placed
+from listener.config.errors import locate_secret_errors
+from listener.intake.captures import Captures
 from listener.logs import setup as observe
 from listener.monitoring.events import NULL
 from listener.server import build
@@ -38,6 +39,7 @@ class _NoSpool:
     """Replaces the spool, because an attempt receives no mail."""
 
     capture_folder = Path(os.devnull)
+    captures = Captures(capture_folder)
 
 
 def try_config(config: RelayConfig, around: Runtime) -> bool:
@@ -68,7 +70,7 @@ def _attempt(config: RelayConfig, around: Runtime) -> int:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with placed(config):
+        with locate_secret_errors(config):
             asyncio.run(_carry_out(config, around))
     except ConfigError as mistake:
         log.error("the configuration was not used: %s", mistake)

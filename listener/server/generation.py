@@ -17,15 +17,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from functions.options.secrets import Runtime
+from listener.config.peers import trusted
 from listener.intake.accept import Acceptor
 from listener.intake.refusals import Refusals
+from listener.intake.refusals import log as refusals_log
 from listener.intake.stamp import Intake
+from listener.logs.limit import LineLimit
 from listener.mailauth.dns.iprev import ReverseNames, system_resolver
 from listener.server import build
 from listener.server.build import Filters
 from listener.smtp.commands import verbs_of
 from listener.smtp.connection_limits import ConnectionLimits, Counters
 from listener.smtp.endpoint import Endpoint
+from listener.smtp.rate_limit import RateLimit
 from listener.smtp.tls import context as tls
 from listener.smtp.tls.context import ServerTls
 
@@ -87,8 +91,14 @@ class Generation:
         for task in self._watching:
             task.cancel()
         await asyncio.gather(*self._watching, return_exceptions=True)
+        for endpoint in self.endpoints.values():
+            endpoint.refusals.end()
         await self._names.close()
         await self._filters.stop()
+
+    def forget(self) -> None:
+        """A reload begins: nothing counts that filters remember of earlier answers."""
+        self._filters.forget()
 
     def same_rules(self, other: Generation) -> bool:
         """True if the other one decides alike: same configuration, secrets and files of users."""
@@ -134,6 +144,7 @@ class Generation:
             max_size=options.size or sys.maxsize,
             max_header=options.max_header_size,
             config_digest=config.digest,
+            captures=self._spool.captures,
         )
         admissions = ConnectionLimits(
             self._counters,
@@ -141,12 +152,24 @@ class Generation:
             options.max_clients_per_ip or 0,
             own_clients=listener.name if "max_clients" in listener.own else "",
             own_addresses=listener.name if "max_clients_per_ip" in listener.own else "",
+            ipv6_prefix=options.ipv6_prefix,
+            rate=RateLimit(
+                options.max_connection_rate,
+                options.ipv6_prefix,
+                self._loop.time,
+                trusted(options.use_xclient),
+            ),
         )
         observer = self._observer
         acceptor = Acceptor(
             intake,
             self._spool,
-            Refusals(listener.name, observer, log_addresses=config.logs_addresses),
+            Refusals(
+                listener.name,
+                observer,
+                log_addresses=config.logs_addresses,
+                lines=LineLimit(refusals_log, options.max_refusal_lines, options.ipv6_prefix),
+            ),
             observer,
             self._loop,
             log_addresses=config.logs_addresses,

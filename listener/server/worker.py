@@ -16,7 +16,7 @@ from functions.errors import ConfigError
 from functions.local.layout import Part, parts
 from functions.local.service import LocalDelivery
 from functions.options.secrets import Runtime
-from listener.config.errors import placed
+from listener.config.errors import locate_secret_errors
 from listener.intake.spool import LocalSpool, Spool
 from listener.logs import setup as observe
 from listener.monitoring.events import NULL, Events
@@ -91,8 +91,9 @@ class Server:
         Raises ConfigError if the configuration cannot be put to work.
         """
         loop = asyncio.get_running_loop()
-        with placed(self._config):
+        with locate_secret_errors(self._config):
             self._spool = self._open_spool()
+            build.limit_captures(self._config, self._spool.captures, worker_count(self._config))
             self._current = self._make(self._config, loop)
             await self._current.start()
         # The signal handlers come before the listening, so a stop signal always drains.
@@ -186,6 +187,7 @@ class Server:
             generation.tick(now)
         for delivery in self._deliveries:
             delivery.tick()
+        self._spool.captures.now = now
         self._spool.tick()
         for generation in [one for one in self._retired if one.idle]:
             self._retired.remove(generation)
@@ -199,7 +201,7 @@ class Server:
         try:
             async with self._reloading:
                 config = await asyncio.to_thread(self._reload)
-                with placed(config):
+                with locate_secret_errors(config):
                     await self._replace(config)
         except ConfigError as mistake:
             log.error("the configuration was not used: %s", mistake)
@@ -209,6 +211,8 @@ class Server:
             log.info("configuration read again", extra={"digest": config.digest})
 
     async def _replace(self, config: RelayConfig) -> None:
+        for known in (self._current, *self._retired):
+            known.forget()
         check_reload(self._config, config)
         # Clients are served meanwhile, because a secret store may be slow.
         generation = await asyncio.to_thread(self._make, config, asyncio.get_running_loop())
@@ -235,6 +239,7 @@ class Server:
         if self._bucket is not None and from_bucket is not None:
             self._bucket.replace(*from_bucket)
         self._spool.min_free = build.min_free_space(config)
+        build.limit_captures(config, self._spool.captures, worker_count(config))
         make_room(config)
         if worker_count(config) == 1:
             tell_what_waits(self._config, config)
@@ -242,6 +247,7 @@ class Server:
         if not generation.same_rules(self._current):
             for old in self._retired:
                 old.retire(config.flows)
+        self._current.forget()
         self._current, self._config = generation, config
         self._names.update((address, listener.name) for address, listener in wanted.items())
         for address in [known for known in self._servers if known not in wanted]:

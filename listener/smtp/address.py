@@ -47,6 +47,15 @@ class BadPath(ValueError):
         self.parameter = parameter
 
 
+def path_after(keyword: str, argument: str) -> str | None:
+    """What follows the keyword FROM or TO and its colon; None without them. Blanks and tabs may stand
+    around both, as devices send them, against RFC 5321 section 3.3."""
+    word, colon, path = argument.partition(":")
+    if not colon or (word != keyword and word.strip(" \t").upper() != keyword):
+        return None
+    return path
+
+
 def parse_path(argument: str) -> Path:
     """Read the text after `FROM:` or `TO:`. Raises BadPath.
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from listener.api.decision import Reply
-from listener.smtp.replies import FULL, FULL_FOR_ADDRESS
+from listener.api.network import network_of
+from listener.smtp.rate_limit import RateLimit
+from listener.smtp.replies import FULL, FULL_FOR_ADDRESS, TOO_OFTEN
 
 NOBODY: Final = ""
 """Replaces an address that is not known yet, or does not matter: it counts only in the total."""
@@ -61,8 +63,8 @@ class Ticket:
 
 
 class ConnectionLimits:
-    """Admits connections up to `max_clients` in all and `max_per_address` from one address; 0 is no
-    limit.
+    """Admits connections up to `max_clients` in all and `max_per_address` from one address (IPv6: one
+    network of `ipv6_prefix` bits); 0 is no limit. `rate` bounds how often an address may connect.
 
     The limit of a listener that sets its own counts only for that listener: `own_clients` and
     `own_addresses` are then its name, else "".
@@ -76,7 +78,11 @@ class ConnectionLimits:
         *,
         own_clients: str = "",
         own_addresses: str = "",
+        ipv6_prefix: int = 64,
+        rate: RateLimit | None = None,
     ) -> None:
+        self._ipv6_prefix = ipv6_prefix
+        self._rate = rate
         self._counters = counters
         self._max_clients = max_clients
         self._max_per_address = max_per_address
@@ -94,9 +100,11 @@ class ConnectionLimits:
 
     def enter(self, ip: str) -> Ticket | Reply:
         """Count in a connection under its client's address, or return the reason why it may not stay."""
+        if self._rate is not None and not self._rate.take(ip):
+            return TOO_OFTEN
         # With several workers counting by address takes a while, and only a limit by address needs
         # it.
-        ticket, total, own = self._count_in(self._prefix + ip if self._max_per_address else NOBODY)
+        ticket, total, own = self._count_in(self._key(ip) if self._max_per_address else NOBODY)
         if self._max_clients and total > self._max_clients:
             ticket.leave()
             return FULL
@@ -104,6 +112,9 @@ class ConnectionLimits:
             ticket.leave()
             return FULL_FOR_ADDRESS
         return ticket
+
+    def _key(self, ip: str) -> str:
+        return self._prefix + network_of(ip, self._ipv6_prefix)
 
     def _count_in(self, ip: str) -> tuple[Ticket, int, int]:
         """The count for `max_clients`, and that of the address."""

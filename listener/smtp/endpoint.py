@@ -14,8 +14,10 @@ from listener.config.smtp import SmtpOptions
 from listener.flows.flow import Flows
 from listener.intake.accept import Acceptor
 from listener.mailauth.dns.iprev import ReverseNames
+from listener.smtp.connection.turns import Turns
 from listener.smtp.connection_limits import ConnectionLimits
 from listener.smtp.ehlo import Ehlo, offered_mechanisms
+from listener.smtp.rate_limit import RateLimit
 from listener.smtp.replies import (
     BAD_COMMAND,
     CONTROL_CHARACTERS,
@@ -36,6 +38,10 @@ Verb = Callable[[Any, str], None]
 """A command: called with its connection and its argument."""
 
 _HTTP: Final = (b"GET ", b"POST ", b"PUT ", b"HEAD ", b"OPTIONS ", b"CONNECT ", b"DELETE ", b"PATCH ")
+
+
+UNTOLD: Final = frozenset({"PROXY", "\0"})
+"""What the first lines of PROXY headers (versions 1 and 2) look like where no such header is expected."""
 
 
 class OpenConnection(Protocol):
@@ -59,13 +65,13 @@ class OpenConnection(Protocol):
 
 class VerbTable:
     """The commands of one listener, by verb. `verbs` has them by upper-case name; `disabled` are names,
-    in any case, that are known and not offered."""
+    in any case, that are known and not offered. HELP names none of UNTOLD."""
 
     def __init__(self, verbs: Mapping[str, Verb], disabled: Iterable[str]) -> None:
         off = {name.upper() for name in disabled}
-        self.names = tuple(sorted(name for name in verbs if name not in off))
+        self.names = tuple(sorted(verbs.keys() - off - UNTOLD))
         self._verbs: dict[bytes, Verb] = {}
-        for name in self.names:
+        for name in (*self.names, *UNTOLD & verbs.keys()):
             self._verbs[name.encode()] = self._verbs[name.lower().encode()] = verbs[name]
         self._known = {name.encode() for name in (*off, *verbs, "HELO", "EHLO")}
 
@@ -75,7 +81,11 @@ class VerbTable:
     def carry_out(self, connection: OpenConnection, line: bytes) -> None:
         """Execute one command line, given without its line end."""
         verb, _, argument = line.partition(b" ")
-        handler = self._verbs.get(verb) or self._verbs.get(verb.upper().rstrip(b"\t "))
+        handler = self._verbs.get(verb)
+        if handler is None:
+            if b"\t" in verb:
+                verb, _, argument = line.partition(b"\t")
+            handler = self._verbs.get(verb.upper())
         if handler is None:
             if line.startswith(_HTTP):
                 connection.finish(NOT_HTTP, linger=True)
@@ -101,11 +111,13 @@ class Limits:
     max_size: int
     drop_size: int
     max_recipients: int
+    max_refused_recipients: int
     max_messages: int
     max_auth_failures: int
     socket_timeout: float
     close_timeout: float
     min_data_rate: int
+    max_data_time: float
 
     @classmethod
     def of(cls, options: SmtpOptions) -> Limits:
@@ -114,11 +126,13 @@ class Limits:
             max_size=options.size,
             drop_size=options.size * DROP_FACTOR + 1_048_576,
             max_recipients=options.max_recipients,
+            max_refused_recipients=options.max_refused_recipients,
             max_messages=options.max_messages_per_connection or 0,
             max_auth_failures=options.max_auth_failures,
             socket_timeout=options.socket_timeout / 1000,
             close_timeout=options.close_timeout / 1000,
             min_data_rate=options.min_data_rate,
+            max_data_time=options.max_data_time / 1000,
         )
 
 
@@ -162,6 +176,10 @@ class Endpoint:
         self.proxies = trusted(options.use_proxy)
         self.xclients = trusted(options.use_xclient)
         self.xforwards = trusted(options.use_xforward)
+        self.login_failures = RateLimit(
+            options.max_auth_failure_rate, options.ipv6_prefix, self.loop.time, self.xclients
+        )
+        self.turns = Turns(self.loop)
         self.now = self.loop.time()
         self.connections: set[OpenConnection] = set()
         self.ending: Reply | None = None
@@ -179,6 +197,11 @@ class Endpoint:
         self._enhanced = not options.hide_enhanced_status_codes
         self._encoded: dict[Reply, bytes] = {}
 
+    @property
+    def replaced(self) -> Reply | None:
+        """The reply that ends a connection once another configuration decides; None until then."""
+        return self.ending if self.retired_until is not None else None
+
     def opened(self, connection: OpenConnection) -> None:
         """A transport is there."""
         self.connections.add(connection)
@@ -190,6 +213,7 @@ class Endpoint:
     def tick(self, now: float) -> None:
         """Called each second: end overdue connections."""
         self.now = now
+        self.refusals.tick()
         for connection in list(self.connections):
             connection.expire(now)
 

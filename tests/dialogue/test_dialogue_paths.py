@@ -104,8 +104,9 @@ def test_senders_refused(relay: Relay, argument: bytes, expected: str) -> None:
     assert str(reply).startswith(expected), reply
 
 
-def test_helo_knows_no_parameters(relay: Relay) -> None:
-    assert _mail(relay, b"FROM:<a@client.example> SIZE=1", verb="HELO").code in (501, 555)
+@pytest.mark.parametrize("parameter", [b"SMTPUTF8", b"AUTH=<>", b"RET=FULL", b"X=1"])
+def test_helo_knows_no_parameters_but_size_and_body(relay: Relay, parameter: bytes) -> None:
+    assert _mail(relay, b"FROM:<a@client.example> " + parameter, verb="HELO").code in (501, 555)
 
 
 @pytest.mark.parametrize(

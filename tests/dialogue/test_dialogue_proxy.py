@@ -88,6 +88,37 @@ class TestProxy:
             assert wire.reply().code == 554
 
     @pytest.mark.parametrize(
+        "header", [b"PROXY UNKNOWN\r\n", v2(b"", 0x20, 0), b"PROXY TCP4 127.0.0.1 198.51.100.1 4096 25\r\n"]
+    )
+    @pytest.mark.parametrize("hello", [b"EHLO balancer.example\r\n", b"helo x\n"])
+    @pytest.mark.parametrize("whole", [True, False])
+    def test_a_hello_may_follow_the_header_at_once(
+        self, relay_for: Make, header: bytes, hello: bytes, whole: bool
+    ) -> None:
+        """The checks of older HAProxys do not wait for the greeting."""
+        relay = relay_for({"flows": {"in": flow()}}, useProxy=[HOST])
+        with Wire(relay.port) as wire:
+            wire.send(header + hello, chunks=None if whole else [len(header)])
+            assert [wire.reply().code, wire.reply().code] == [220, 250]
+            assert wire.command("QUIT").code == 221
+
+    @pytest.mark.parametrize(
+        "early",
+        [
+            b"MAIL FROM:<a@client.example>\r\n",
+            b"EHLO client.example\r\nMAIL FROM:<a@client.example>\r\n",
+            b"EHLO client",
+            b"EHLOX\r\n",
+            b"\r\n",
+        ],
+    )
+    def test_more_than_a_hello_behind_the_header_is_too_early(self, relay_for: Make, early: bytes) -> None:
+        relay = relay_for({"flows": {"in": flow()}}, useProxy=[HOST])
+        with Wire(relay.port) as wire:
+            wire.send(b"PROXY TCP4 127.0.0.1 198.51.100.1 4096 25\r\n" + early)
+            assert wire.rest().startswith(b"554 ")
+
+    @pytest.mark.parametrize(
         "header", [b"PROXY UNKNOWN\r\n", v2(b"", 0x20, 0), v2(bytes(12), 0x20), v2(b"", 0x21, 0)]
     )
     def test_a_health_check_is_the_proxy_itself(self, relay_for: Make, header: bytes) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from functions.errors import Temporary
+from functions.options.environment import variable
 from functions.processors.base import MIN_SECONDS_LEFT
 
 log: Final = logging.getLogger("smtp_relay.output.ses")
@@ -33,7 +34,7 @@ _RECOVERY: Final = 0.02  # of the rate, for each success
 
 def instances(rate: float, environ: Mapping[str, str]) -> int:
     """The number of instances that share the rate: N = max(2, ⌈rate × 0.25 s⌉) functions, or this process."""
-    said = environ.get(CONCURRENCY, "")
+    said = variable(environ, CONCURRENCY) or ""
     if said.isdecimal() and int(said) > 0:
         return int(said)
     return max(2, math.ceil(rate * 0.25)) if "AWS_LAMBDA_FUNCTION_NAME" in environ else 1

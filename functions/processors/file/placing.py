@@ -77,6 +77,18 @@ class TargetFolder:
         except OSError as error:
             raise fault(error, f"{self._root} cannot be used") from error
 
+    def check(self) -> None:
+        """Make the folder, and a file in it that goes at once. Raises OSError where that can never work; a
+        full disk and the like pass, and mails are tried again meanwhile."""
+        try:
+            self._make(self._root)
+            probe = f"{self._root}/{probe_name()}"
+            os.close(os.open(probe, CREATE, FILE_MODE))
+            os.unlink(probe)  # noqa: PTH108
+        except OSError as error:
+            if error.errno not in _PASSING:
+                raise
+
     def land(self, mail: Mail, flow: str, name: str, key: str, *, shared: bool = False) -> PlacedFile:
         """Store the mail of this flow's outputs under `name`, or under `name-1`, `name-2` … if that is
         in use. `key` tells the outputs of one mail apart. The spool's own file is linked, unless it is
@@ -85,8 +97,10 @@ class TargetFolder:
         the spool's copy is damaged."""
         try:
             if self._temporaries:
-                with suppress(FileNotFoundError):
+                try:
                     return self._land(mail, flow, name, key, shared)
+                except FileNotFoundError:
+                    pass
             # The first mail, or the folder was removed since, for example by a test suite that
             # cleaned up.
             self._directories.clear()
@@ -117,15 +131,16 @@ class TargetFolder:
     def _land(self, mail: Mail, flow: str, name: str, key: str, shared: bool) -> PlacedFile:
         trace = f"{self._temporaries}/.{mail.id}.{key}"
         source = mail.content.path
-        if _is_there(f"{trace}.seal") and not _is_there(f"{trace}.body"):
+        tried = not mail.received_here  # perhaps: what was received here is at its first attempt
+        if tried and _is_there(f"{trace}.seal") and not _is_there(f"{trace}.body"):
             return self._again(mail, flow, f"{trace}.seal", name)
         if source is not None and self._can_link and not shared and not mail.flow_fields(flow):
-            if not _is_there(f"{trace}.tmp"):
+            if not (tried and _is_there(f"{trace}.tmp")):
                 try:
                     return self._by_link(mail, flow, os.fspath(source), trace, name)
                 except NotSupported:
                     self._can_link = False
-        elif source is not None:
+        elif source is not None and tried:
             # An earlier attempt may have linked. The seal goes first, because alone it would say
             # that the file was placed.
             remove(f"{trace}.seal")

@@ -53,16 +53,19 @@ class Htpasswd:
         """True if `refresh` would look at the file: it does once a second."""
         return self._clock() - self._checked >= CHECK_EVERY
 
-    def refresh(self) -> bool:
-        """Look if the file changed, if that is due; returns true if `users` is new."""
-        if not self.due:
+    def refresh(self, *, at_once: bool = False) -> bool:
+        """Look whether the file changed, where that is due or `at_once`; whether `users` is new."""
+        if not (self.due or at_once):
             return False
         self._checked = self._clock()
-        before = self.users
+        before, digest = self.users, self.digest
         try:
             if self._signature == _signature(self.path.stat()):
                 return False
-            self.users = self._read()
+            users = self._read()
+            if before is not None and self.digest == digest:
+                return False
+            self.users = users
             if before is None:
                 log.info("%s can be used again", self.path)
         except (OSError, ConfigError) as error:

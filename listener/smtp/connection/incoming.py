@@ -14,7 +14,7 @@ from listener.intake.capture import Capture
 from listener.smtp.connection.pending import Pending
 from listener.smtp.data import DataReader
 from listener.smtp.endpoint import Endpoint
-from listener.smtp.replies import FAULT, TOO_MANY_ERRORS
+from listener.smtp.replies import FAULT, NO_ROOM, TOO_LONG, TOO_MANY_REFUSED, TOO_SLOW
 
 log = logging.getLogger("smtp_relay.smtp")
 
@@ -28,6 +28,7 @@ class MailHost(Protocol):
     flows: ConnectionState
     pending: Pending
 
+    def touch(self) -> None: ...
     def reply(self, reply: Reply) -> None: ...
     def finish(self, reply: Reply | None, *, linger: bool = False) -> None: ...
     def hang_up_after(self, reply: Reply) -> None: ...
@@ -46,6 +47,7 @@ class MailReception:
         "_forwarded",
         "_host",
         "_reader",
+        "_refused",
         "_started",
         "committing",
         "messages",
@@ -61,6 +63,8 @@ class MailReception:
         self.committing = False
         """True if a mail came in whole and is not answered yet: its handling goes on if the client
         leaves."""
+        self._refused = 0
+        """Recipients refused since the last accepted mail, in transactions without an accepted one."""
         self._forwarded: dict[str, str] | None = None
         self._capture: Capture | None = None
         self._reader: DataReader | None = None
@@ -74,6 +78,12 @@ class MailReception:
         if self._capture is None or self.transaction is None or not self._host.session.lmtp:
             return 1
         return len(self.transaction.recipients)
+
+    @property
+    def takes_no_more(self) -> Reply | None:
+        """The reply instead of another mail: the configuration is an old one, or the server stops."""
+        endpoint = self._host.endpoint
+        return endpoint.ending if endpoint.retired_until is not None or self.messages else None
 
     # -- the envelope ------------------------------------------------------------------------
 
@@ -95,16 +105,19 @@ class MailReception:
 
     def refuse_recipient(self, reply: Reply) -> None:
         """Answer a refused RCPT; too many end the connection."""
-        host = self._host
+        host, limits = self._host, self._host.endpoint.limits
         self.refused_recipients += 1
-        host.reply(reply)
-        if self.refused_recipients > host.endpoint.limits.max_recipients:
-            host.finish(TOO_MANY_ERRORS, linger=True)
+        if self.transaction is not None and not self.transaction.recipients:
+            self._refused += 1
+        if self._refused > limits.max_refused_recipients or self.refused_recipients > limits.max_recipients:
+            host.finish(TOO_MANY_REFUSED, linger=True)
         else:
+            host.reply(reply)
             host.hang_up_after(reply)
 
     def reset(self) -> None:
         """Forget the mail in the making (RSET, EHLO, MAIL, STARTTLS)."""
+        self._tell_refused()
         if self._capture is not None:
             self._capture.discard()
             self._capture = None
@@ -112,6 +125,10 @@ class MailReception:
         self.transaction = None
         if self._host.flows is not None:
             self._host.flows.reset()
+
+    def _tell_refused(self) -> None:
+        if self.transaction is not None:
+            self._host.endpoint.refusals.recipients(self._host.session, self.transaction)
 
     def fail(self) -> None:
         """Give the mail up after a fault in the relay's code; the client may retry it."""
@@ -124,6 +141,7 @@ class MailReception:
         """Read the mail from here on."""
         host = self._host
         endpoint, options = host.endpoint, host.endpoint.options
+        self._tell_refused()
         self._capture = capture
         self._reader = DataReader(options.bare_newline, options.max_line_length)
         self._started = endpoint.now
@@ -135,6 +153,7 @@ class MailReception:
         host, reader, capture = self._host, self._reader, self._capture
         assert reader is not None
         assert capture is not None
+        host.touch()
         try:
             piece = reader.feed(data)
             if piece:
@@ -154,12 +173,18 @@ class MailReception:
             self.committing = False
             host.finish(FAULT)
 
-    def too_slow(self, now: float) -> bool:
-        """True if fewer than `minDataRate` bytes a second came since the socket timeout passed."""
-        assert self._capture is not None
-        limits = self._host.endpoint.limits
-        seconds = now - self._started - limits.socket_timeout
-        return seconds > 0 and self._capture.size < seconds * limits.min_data_rate
+    def overdue(self, now: float) -> Reply | None:
+        """Called each second of DATA: why the connection ends, None if it may go on."""
+        capture, limits = self._capture, self._host.endpoint.limits
+        assert capture is not None
+        if capture.ended:
+            return NO_ROOM
+        if now - self._started > limits.max_data_time:
+            return TOO_LONG
+        rate = capture.measured(self._started)
+        rate.mark(now, capture.size)
+        slow = rate.too_slow(now, capture.size, least=limits.min_data_rate, grace=limits.socket_timeout)
+        return TOO_SLOW if slow else None
 
     def _take_in(self, capture: Capture) -> None:
         """The last byte came in: ask the data filters, then store the mail."""
@@ -174,8 +199,11 @@ class MailReception:
 
     def _answered(self, replies: tuple[Reply, ...]) -> None:
         self.committing = False
-        self._capture = None
+        if self._capture is not None:
+            self._capture.release()
+            self._capture = None
         self.transaction = None
         if any(reply.code < 300 for reply in replies):
             self.messages += 1
+            self._refused = 0
         self._host.mail_answered(replies)

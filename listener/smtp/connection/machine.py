@@ -29,7 +29,6 @@ from listener.smtp.connection.state import (
     TLS,
     WAIT,
     ExchangeLines,
-    State,
 )
 from listener.smtp.connection.stream import MAX_LINE, LineTooLong, Stream
 from listener.smtp.endpoint import Endpoint
@@ -48,7 +47,8 @@ class Connection(SMTP):
 
     _ended = False
     """True if the client has closed its side."""
-    _dropped = 0
+    _queued = False
+    """Whether it waits for its turn to carry out what came in."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
@@ -82,14 +82,12 @@ class Connection(SMTP):
     def data_received(self, data: bytes) -> None:
         """Bytes came in."""
         stream = self.stream
-        if self.state is DATA:
-            self._read(data)
+        if self.state is DATA and not self._queued and not self.endpoint.turns.busy:
+            self.endpoint.turns.count(self.mail.feed, data)
             if self.state is not COMMAND or not stream.waiting:
                 return
         elif self.state is CLOSED:
-            self._dropped += len(data)
-            if self._dropped > bounds.MAX_DROPPED:
-                self.abort()
+            stream.drop(len(data))
             return
         elif stream.waiting or not self._carried_out_alone(data):
             stream.append(data)
@@ -240,24 +238,27 @@ class Connection(SMTP):
         return True
 
     def run(self) -> None:
-        """Execute every complete line that waits, as far as the state allows."""
-        if self._running:
+        """Carry out the complete lines that wait, as far as the state and this turn of the loop allow."""
+        if self._running or self._queued:
             # The reply was immediate, so the loop below, further up the stack, goes on.
             return
-        stream = self.stream
+        stream, turns = self.stream, self.endpoint.turns
         self._running = True
         try:
-            while stream.waiting and not stream.paused and self._carry_out(self.state):
-                pass
+            self._queued = turns.work(stream, self._carry_out, self._go_on_in_turn)
             if self.endpoint.ending:
                 self.drain()
             stream.flush()
             if self.state is not CLOSED:
-                stream.unthrottle()
+                stream.throttle(at_once=True) if self._queued else stream.unthrottle()
             if self._ended:
                 self._end()
         finally:
             self._running = False
+
+    def _go_on_in_turn(self) -> None:
+        self._queued = False
+        self.run()
 
     def _go_on(self) -> None:
         """Execute waiting commands; if there are none, only send queued bytes."""
@@ -266,27 +267,31 @@ class Connection(SMTP):
         elif not self._running:
             self.stream.flush()
 
-    def _carry_out(self, state: State) -> bool:
+    def _carry_out(self) -> bool:
         """Handle the waiting bytes in this state; False if that needs more of them."""
+        state = self.state
         if state is COMMAND or state is SASL:
             try:
                 line = self.stream.take_line(sasl=state is SASL)
-            except LineTooLong:
-                self.finish(replies.LINE_TOO_LONG, linger=True)
-                return False
+            except LineTooLong as too_long:
+                return self._refuse_line(ended=too_long.ended)
             if line is None:
                 return False
             self.touch()
             self._obey(line)
             return True
         if state is DATA:
-            self._read(self.stream.take_rest())
+            self.mail.feed(self.stream.take_rest())
             return True
         return state is PROXY and self.opening.take_proxy_header()
 
-    def _read(self, data: bytes) -> None:
+    def _refuse_line(self, *, ended: bool) -> bool:
+        """Answer a line that is too long. One that does not end either ends the connection."""
         self.touch()
-        self.mail.feed(data)
+        refusal = replies.AUTH_LINE_TOO_LONG if self.state is SASL else replies.LINE_TOO_LONG
+        self.end_exchange()
+        self.error(refusal) if ended else self.finish(refusal, linger=True)
+        return ended
 
     def _obey(self, line: bytes) -> None:
         """Execute one line. A fault in the relay's code is answered as such, and the mail given up."""
@@ -347,8 +352,8 @@ class Connection(SMTP):
             return
         last = self.endpoint.retired_until
         if now <= self._deadline and (last is None or now <= last):
-            if self.state is DATA and self.mail.too_slow(now):
-                self.finish(replies.TOO_SLOW, linger=True)
+            if self.state is DATA and (reply := self.mail.overdue(now)) is not None:
+                self.finish(reply, linger=True)
         elif self.state is CLOSED:
             if now > self._deadline:
                 self.abort()  # the transport would wait for ever for a client that stays
@@ -363,12 +368,6 @@ class Connection(SMTP):
         """The endpoint is ending: an idle client has GRACE left, a mail that comes in is finished."""
         if self.state in (PROXY, TLS) or (self.mail.transaction is None and self.state in (COMMAND, SASL)):
             self._deadline = min(self._deadline, self.endpoint.now + bounds.GRACE)
-
-    @property
-    def takes_no_more(self) -> Reply | None:
-        """The reply instead of another mail: the configuration is an old one, or the server stops."""
-        endpoint = self.endpoint
-        return endpoint.ending if endpoint.retired_until is not None or self.mail.messages else None
 
     def hang_up_after(self, reply: Reply) -> None:
         """A 421 promises that the connection ends (RFC 5321 section 3.8)."""
@@ -396,5 +395,5 @@ class Connection(SMTP):
 
     def _end(self) -> None:
         """The client says no more: end the connection unless a reply is being made."""
-        if self.state not in (WAIT, CLOSED) and not self.stream.paused:
+        if self.state not in (WAIT, CLOSED) and not self.stream.paused and not self._queued:
             self.finish(None)

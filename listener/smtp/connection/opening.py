@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from functions.ids import uuid7
 from listener import proxy
@@ -20,6 +21,10 @@ from listener.smtp.endpoint import Endpoint
 from listener.smtp.replies import CONNECT_FAULT, EARLY_TALKER
 
 log = logging.getLogger("smtp_relay.smtp")
+
+_HELLO: Final = re.compile(rb"(?:EHLO|HELO|LHLO)\b[^\n]{0,300}\n", re.IGNORECASE)
+"""All that may stand behind a PROXY header before the greeting: the health checks of older HAProxys send
+it there."""
 
 
 class OpeningHost(Protocol):
@@ -49,7 +54,16 @@ class Opening:
     the PROXY header.
     """
 
-    __slots__ = ("_counted", "_host", "_name_told", "_search", "_ticket", "_vouched", "trusted_as")
+    __slots__ = (
+        "_counted",
+        "_host",
+        "_name_told",
+        "_proxied",
+        "_search",
+        "_ticket",
+        "_vouched",
+        "trusted_as",
+    )
 
     def __init__(self, host: OpeningHost) -> None:
         self._host = host
@@ -58,6 +72,7 @@ class Opening:
         self._counted = False
         self._search: NameSearch | None = None
         self._name_told = False
+        self._proxied = False
         self._vouched: str | None = None
 
     def start(self) -> None:
@@ -77,13 +92,13 @@ class Opening:
         try:
             header = proxy.parse(host.stream.peek())
         except proxy.BadHeader as error:
-            log.warning("no PROXY header from a proxy: %s", error, extra=about(session))
-            endpoint.observer.connection_refused(endpoint.name, "proxy")
+            endpoint.refusals.no_proxy_header(session, error)
             host.finish(None)
             return False
         if header is None:
             return False
         host.stream.skip(header.length)
+        self._proxied = True
         if header.endpoints is not None:
             client, server = header.endpoints
             session.become(*client)
@@ -198,7 +213,9 @@ class Opening:
         if refusal is not None:
             host.endpoint.refusals.client(host.session, "filters", refusal)
             host.finish(refusal)
-        elif host.stream.waiting:
+        elif host.stream.waiting and not (self._proxied and _HELLO.fullmatch(host.stream.peek())):
+            if proxy.begins(host.stream.peek()):
+                host.endpoint.refusals.untrusted_proxy(host.session)
             host.endpoint.refusals.client(host.session, "early", EARLY_TALKER)
             host.finish(EARLY_TALKER, linger=True)
         else:

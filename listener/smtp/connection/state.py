@@ -23,9 +23,6 @@ GRACE: Final = 2.0
 sends its mail, and one with a reply says QUIT, because many clients take a 421 to QUIT for a failure of
 the previous mail."""
 
-MAX_DROPPED: Final = 8_388_608
-"""Most bytes that are read and dropped while a client gets time to read the last reply."""
-
 
 class State(IntEnum):
     """The meaning of the client's next bytes."""

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import ssl
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from listener import proxy
 from listener.api.session import Session
 from listener.smtp.connection.stream import Stream
 from listener.smtp.endpoint import Endpoint
 from listener.smtp.tls.context import facts
 from listener.smtp.tls.layer import Above, TlsLayer
-
-log = logging.getLogger("smtp_relay.smtp")
 
 HANDSHAKE: Final = 30.0
 """Seconds for a TLS handshake, or the socket timeout if that is shorter."""
@@ -60,19 +58,20 @@ class TlsHost(Above, Protocol):
 class Handshake:
     """One handshake; `done` is called when it has succeeded."""
 
-    __slots__ = ("_began", "_done", "_host")
+    __slots__ = ("_began", "_done", "_host", "_layer")
 
     def __init__(self, host: TlsHost, done: Callable[[], None]) -> None:
         self._host = host
         self._done = done
         self._began = host.loop.time()
+        self._layer: TlsLayer | None = None
 
     def start(self) -> None:
         """Put TLS between the transport and the connection; the waiting bytes of the stream are its
         beginning."""
         host = self._host
         assert host.endpoint.tls is not None
-        layer = TlsLayer(host, host.stream.transport, host.endpoint.tls.context, self)
+        layer = self._layer = TlsLayer(host, host.stream.transport, host.endpoint.tls.context, self)
         if early := host.stream.encrypt(layer):
             layer.data_received(early)
 
@@ -93,8 +92,9 @@ class Handshake:
 
     def failed(self, reason: str) -> None:
         """Client and server do not agree on TLS, or the client does not speak it."""
-        session = self._host.session
-        about = {"session": session.id, "ip": session.ip, "listener": session.listener}
+        session, refusals = self._host.session, self._host.endpoint.refusals
+        if self._layer is not None and proxy.begins(self._layer.first):
+            refusals.untrusted_proxy(session)
         cure = f" ({_CURES[reason]})" if reason in _CURES else ""
-        log.info("TLS handshake failed: %s%s", reason, cure, extra=about)
+        refusals.handshake(session, reason + cure)
         self._host.close()

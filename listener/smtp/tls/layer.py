@@ -25,6 +25,9 @@ MAX_UNSENT: Final = 262_144
 """Most bytes of TLS's own messages that wait for a client that requests them and never reads."""
 
 
+_FIRST: Final = 16
+
+
 class Above(Protocol):
     """The protocol on top, called as asyncio calls one."""
 
@@ -53,7 +56,7 @@ class TlsLayer(asyncio.Protocol):
     """Server side of one TLS connection over `below`, which is an asyncio transport whose protocol
     becomes this object. `end` is told how the handshake ends."""
 
-    __slots__ = ("_above", "_below", "_closed", "_end", "_incoming", "_outgoing", "_ready", "_tls")
+    __slots__ = ("_above", "_below", "_closed", "_end", "_incoming", "_outgoing", "_ready", "_tls", "first")
 
     def __init__(self, above: Above, below: Any, context: ssl.SSLContext, end: HandshakeEnd) -> None:
         self._above = above
@@ -62,6 +65,8 @@ class TlsLayer(asyncio.Protocol):
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self.first = b""
+        """The first bytes that the client sent, as many as tell a PROXY header."""
         self._ready = False
         self._closed = False
         below.set_protocol(self)
@@ -69,6 +74,8 @@ class TlsLayer(asyncio.Protocol):
     # -- called by the transport below ---------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
+        if not self._ready and not self._closed:
+            self.first = (self.first + data[:_FIRST])[:_FIRST]
         if self._closed:
             # The client will not read it; the connection above counts it until its time limit.
             self._above.data_received(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import signal
@@ -107,6 +108,23 @@ def test_a_revoked_user_sends_no_further_mail(
         assert deliver(bob).code == 250, "the mail in hand comes in"
         assert bob.command("MAIL FROM:<bob@client.example>").code == 421
         assert bob.rest() == b""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_revoked_user_logs_in_on_no_connection_that_was_open_before(new_relay: Make, workers: int) -> None:
+    relay = new_relay({"options": {"allowInsecureAuth": True}, "workers": workers})
+    (relay.folder / "users").write_text(f"ann:{HASH}\nbob:{HASH}\n")
+    for flow in relay.config["flows"].values():
+        flow["filters"] = [{**USERS}]
+    relay.start()
+    login = "AUTH PLAIN " + base64.b64encode(b"\0bob\0secret").decode()
+    with contextlib.ExitStack() as stack:
+        wires = [stack.enter_context(Wire(relay.port)) for _ in range(6)]
+        for wire in wires:
+            wire.greet()
+        (relay.folder / "users").write_text(f"ann:{HASH}\n")
+        read_again(relay, workers)
+        assert {wire.command(login).code for wire in wires} == {421}
 
 
 def test_a_connection_of_an_old_configuration_ends_within_the_close_timeout(new_relay: Make) -> None:

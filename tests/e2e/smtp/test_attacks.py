@@ -78,9 +78,12 @@ ROWS: Final = [
         config=EITHER,
     ),
     # overlong commands
-    Row("5,000 octets of a command", b"NOOP " + b"x" * 5_000 + b"\r\n", (500,)),
-    Row("5,000 octets of nothing", b"x" * 5_000 + b"\r\n", (500,)),
-    Row("5,000 octets of an address", b"MAIL FROM:<" + b"x" * 5_000 + b"@a.example>\r\n", (500,)),
+    Row("5,000 octets of a command", b"NOOP " + b"x" * 5_000 + b"\r\n", (500,), closed=False),
+    Row("5,000 octets of nothing", b"x" * 5_000 + b"\r\n", (500,), closed=False),
+    Row("5,000 octets, over and over", b"x" * 5_000 + b"\r\n", (500, 421), (421,), times=100),
+    Row(
+        "5,000 octets of an address", b"MAIL FROM:<" + b"x" * 5_000 + b"@a.example>\r\n", (500,), closed=False
+    ),
     Row("a hundred kilobytes and commands", b"y" * 100_000 + b"\r\n" + BEGUN, (500,)),
     Row("a line without an end", b"z" * 5_000_000, (500,)),
     Row("an AUTH line without an end", b"AUTH PLAIN " + b"A" * 5_000_000, (500,)),

@@ -168,7 +168,7 @@ def test_a_client_that_never_closes(relay_for: Make) -> None:
     relay = relay_for(**IMPATIENT)
     with attack(relay, seconds=15), Wire(relay.port) as wire:
         wire.reply()
-        wire.send(b"x" * 5000)
+        wire.send(b"x" * 70_000)
         assert wire.reply().code == 500
         deadline = time.monotonic() + 10
         with contextlib.suppress(OSError):

@@ -37,7 +37,9 @@ BEHAVIOURS: Final = ("SERVFAIL", "REFUSED", "NXDOMAIN", "TIMEOUT", "LATE", "LIE"
 class DnsServer:
     """Serve `zone`, which may be replaced at any time. `queries` lists (name, type, transport).
 
-    `ttl` is that of every record, `minimum` the SOA record's MINIMUM if it differs, and `soa` the
+    Questions for names below the domain `silent` get no answer.
+
+    `ttl` is that of every record, `minimum` the SOA record's MINIMUM where it differs, and `soa` the
     owner of that record in negative answers: None leaves it out.
     """
 
@@ -46,6 +48,7 @@ class DnsServer:
         self.ttl = ttl
         self.minimum: int | None = None
         self.soa: str | None = "."
+        self.silent: str | None = None
         self.queries: list[tuple[str, str, str]] = []
         self._stopping = threading.Event()
         self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -124,6 +127,8 @@ class DnsServer:
         type_ = dns.rdatatype.to_text(question.rdtype)
         name = b".".join(question.name.labels[:-1]).decode("latin-1")
         self.queries.append((name.lower(), type_, transport))
+        if self.silent is not None and name.lower().endswith(f".{self.silent}"):
+            return []
         response, behaviour = self._respond(query, name, type_)
         if behaviour in ("TIMEOUT", "CLOSE"):
             return []

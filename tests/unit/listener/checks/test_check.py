@@ -602,7 +602,8 @@ class TestRun:
         assert (status, err) == (0, "")
         assert "good" in out
         assert "differences from loopingz" in out
-        path.write_text(json.dumps({"flows": flow(ANYBODY, outputs=[SES]), "options": OPEN}))
+        bounded = {**OPEN, "maxClientsPerIp": 20}
+        path.write_text(json.dumps({"flows": flow(ANYBODY, outputs=[SES]), "options": bounded}))
         assert self.run(path)[0] == 0
         status, out, err = self.run(path, public=True)
         assert status == 2
@@ -614,3 +615,37 @@ class TestRun:
         status, _, err = self.run(ROOT / "configs" / name, public=True)
         assert ("open relay" in err) is (name == "aws-smtp-relay.jsonc")
         assert status in {0, 2}
+
+
+def test_rotated_logs_that_are_removed_are_a_difference():
+    kinds = [
+        {"type": "CONSOLE"},
+        {"type": "FILE", "filepath": "a.log"},
+        {"type": "FILE", "filepath": "b.log", "keep": None},
+        {"type": "FILE", "filepath": "c.log", "sizeLimit": 0},
+        {"type": "FILE", "filepath": "d.log", "keep": 3},
+    ]
+    lines = [line for line in differences(read(flows=flow(LOCAL), loggers=kinds)) if "loggers" in line]
+    assert [line.partition(":")[0] for line in lines] == ["loggers[1].keep", "loggers[4].keep"]
+    assert "newest 10 rotated files" in lines[0]
+    assert "newest 3 rotated files" in lines[1]
+
+
+class TestLimits:
+    def test_public_listeners_bound_the_connections_of_an_address(self, look: Any):
+        keys = {"flows": flow(LOCAL), "options": OPEN}
+        assert says(look(public=True, **keys), "options", "maxClientsPerIp is not set")
+        assert not says(look(**keys), "maxClientsPerIp")
+        bounded = {**keys, "options": {**OPEN, "maxClientsPerIp": 20}}
+        assert not says(look(public=True, **bounded), "maxClientsPerIp")
+
+    def test_each_listener_for_itself(self, look: Any):
+        two = [{"port": 2525, "maxClientsPerIp": 5}, {"port": 2526}]
+        found = look(public=True, flows=flow(LOCAL), options=OPEN, listeners=two)
+        assert says(found, "listeners[1]", "maxClientsPerIp")
+        assert not says(found, "listeners[0]", "maxClientsPerIp")
+
+    @pytest.mark.parametrize("name", ["mail2s3", "mail2sqs", "mail2gcp", "mail2gcppubsub", "mailauth-filter"])
+    def test_the_public_examples_set_it(self, name: str):
+        config = load(ROOT / "configs" / f"{name}.jsonc", {})
+        assert all(one.options.max_clients_per_ip for one in config.resolved_listeners())

@@ -284,6 +284,23 @@ class TestEnvironment:
         assert two.metrics_endpoint == HttpAddress("0.0.0.0", 3)
         assert load(None, environ).resolved_listeners()[0].bind == "0.0.0.0"
 
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "SMTP_RELAY_CONFIG_JSON",
+            "SMTP_RELAY_SPOOL",
+            "SMTP_RELAY_LISTENERS",
+            "SMTP_RELAY_TRUSTED_PROXIES",
+            "SMTP_RELAY_HEALTH_PORT",
+            "SMTP_RELAY_DEFAULT_BIND",
+        ],
+    )
+    def test_what_kubernetes_sets_for_a_service_is_ignored_with_one_line(self, name: str):
+        config = load(None, {name: "tcp://10.96.0.7:8080"})
+        assert config.digest == load(None, {}).digest
+        (line,) = config.warnings
+        assert line.startswith(f"{name}: ignored: tcp://10.96.0.7:8080 ")
+
     def test_empty_variables_count_as_none(self):
         names = ("CONFIG_JSON", "SPOOL", "LISTENERS", "TRUSTED_PROXIES", "HEALTH_PORT", "DEFAULT_BIND")
         assert load(None, {f"SMTP_RELAY_{name}": "" for name in names}).source == EMBEDDED_SOURCE

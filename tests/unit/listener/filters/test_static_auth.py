@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import inspect
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -53,6 +54,10 @@ async def decision(one: StaticAuth, credentials: Credentials) -> Decision:
     [
         ({"username": "bob", "password": "plain:secret"}, {}),
         ({}, {"SMTP_USERNAME": "bob", "SMTP_PASSWORD": "plain:secret"}),
+        ({}, {"SMTP_USERNAME": "bob", "SMTP_PASSWORD": "plain:secret\n"}),
+        ({}, {"SMTP_USERNAME": "bob\n", "SMTP_PASSWORD": "plain:secret\r\n"}),
+        ({}, {"SMTP_USERNAME": "bob", "SMTP_PASSWORD": f"{ARGON2}\n"}),
+        ({"username": "bob", "password": "env:MINE"}, {"MINE": "plain:secret\n"}),
         ({"username": "bob"}, {"SMTP_USERNAME": "ann", "SMTP_PASSWORD": "plain:secret"}),
         ({"password": "plain:secret"}, {"SMTP_USERNAME": "bob", "SMTP_PASSWORD": "plain:other"}),
         ({"username": "bob", "password": "env:MINE"}, {"MINE": "plain:secret"}),
@@ -278,7 +283,7 @@ async def test_slow_hashes_leave_the_event_loop_free_and_are_few_at_once() -> No
             return password == b"secret"
 
     one = StaticAuth("slow", {"bob": Blocking()})
-    tasks = [asyncio.ensure_future(one.on_auth(a_session(), password())) for _ in range(5)]
+    tasks = [asyncio.ensure_future(one.on_auth(a_session(ip=f"192.0.2.{n}"), password())) for n in range(5)]
     await asyncio.sleep(0)
     for _ in range(THREADS):
         assert await asyncio.to_thread(running.acquire, timeout=10)
@@ -350,3 +355,58 @@ def test_mistakes_say_the_cure_and_no_password(
         static_auth(environ, **fields)
     assert message in str(caught.value)
     assert "hunter2" not in str(caught.value)
+
+
+# -- remembered credentials ------------------------------------------------------------------------
+
+
+async def test_right_credentials_are_not_computed_again() -> None:
+    bob = Counting(b"secret", 0.1)
+    one = StaticAuth("s", {"bob": bob})
+    for _ in range(3):
+        assert await decision(one, password()) is ACCEPT
+    assert bob.computed == 1
+    for secret in ("wrong", "wrong"):
+        assert await decision(one, password(secret=secret)) is REFUSE
+    assert bob.computed == 3
+    one.forget()
+    assert await decision(one, password()) is ACCEPT
+    assert bob.computed == 4
+    await one.stop()
+
+
+async def test_nothing_is_remembered_where_the_options_say_so() -> None:
+    one = static_auth(users={"bob": BCRYPT}, rememberFor=0)
+    assert await decision(one, password()) is ACCEPT
+    assert inspect.isawaitable(waits := one.on_auth(a_session(), password()))
+    assert await waits is ACCEPT
+    await one.stop()
+
+
+async def test_a_user_revoked_in_the_file_fails_at_the_next_login(tmp_path: Path) -> None:
+    """No clock ticks meanwhile."""
+    path = tmp_path / "users"
+    path.write_text(f"bob:{BCRYPT}\nann:{BCRYPT}\n")
+    one = StaticAuth("s", {}, Htpasswd(path, lambda: 0.0))
+    assert await decision(one, password()) is ACCEPT
+    assert await decision(one, password()) is ACCEPT
+    path.write_text(f"ann:{BCRYPT}\n")
+    assert await decision(one, password()) is REFUSE
+    assert await decision(one, password("ann")) is ACCEPT
+    await one.stop()
+
+
+async def test_a_user_revoked_while_the_check_runs_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "users"
+    path.write_text(f"bob:{bcrypt.hashpw(b'secret', bcrypt.gensalt(11)).decode()}\n")
+    one = StaticAuth("s", {}, Htpasswd(path, lambda: 0.0))
+    asking = asyncio.ensure_future(decision(one, password()))
+    await asyncio.sleep(0)
+    path.write_text(f"ann:{BCRYPT}\n")
+    assert await asking is REFUSE
+    await one.stop()
+
+
+async def test_a_quick_password_does_not_wait_among_slow_ones() -> None:
+    one = static_auth(users={"bob": "plain:secret", "ann": ARGON2})
+    assert one.on_auth(a_session(), password()) is ACCEPT

@@ -159,3 +159,16 @@ def test_two_thousand_addresses_are_told_apart() -> None:
         one.leave()
     assert counters.add("10.0.0.7", 1) == (1, 1)
     assert counters.add("", 1) == (2, 0)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_network_of_ipv6_is_one_address(shared: bool) -> None:
+    counters: Counters = SharedCounters.create(1).of(0) if shared else LocalCounters()
+    limits = ConnectionLimits(counters, 0, 2)
+    clients = [Client(f"2001:db8:0:7::{number}") for number in range(3)]
+    assert [one.enter(limits) for one in clients] == [None, None, FULL_FOR_ADDRESS]
+    assert Client("2001:db8:0:8::1").enter(limits) is None
+    clients[0].leave()
+    assert clients[2].enter(limits) is None
+    each = ConnectionLimits(LocalCounters(), 0, 1, ipv6_prefix=128)
+    assert [Client(one.ip).enter(each) for one in clients] == [None] * 3

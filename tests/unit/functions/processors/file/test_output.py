@@ -676,6 +676,24 @@ def test_a_file_that_a_consumer_took_is_not_placed_again_after_a_crash(
     assert staging is None or names(staging) == []
 
 
+def test_no_earlier_attempt_is_looked_for_at_a_mail_that_was_just_received(
+    tmp_path: Path, source: Callable[..., Mail], staging: Path | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[str] = []
+    real = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: looks.append(path) or real(path, mode))
+    stored = source()
+    target = processor(tmp_path, staging=staging)
+    placed = target.process(job(Mail(stored.envelope, stored.stored, received_here=True)))
+    assert looks == []
+    # One that is read back from the spool is looked for, and found.
+    finish(processor(tmp_path, staging=staging).process(job(stored)))
+    assert looks
+    placed.cleanup()
+    assert names(tmp_path / "out") == [NAME]
+    assert (tmp_path / "out" / NAME).read_bytes() == CONTENT
+
+
 @pytest.mark.parametrize("first", [False, True])
 @pytest.mark.parametrize("cut", ["not at all", "before the name"])
 def test_an_attempt_that_may_link_and_one_that_may_not_make_one_file(

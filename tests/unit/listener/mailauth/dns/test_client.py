@@ -249,3 +249,40 @@ async def test_closing_ends_running_work(server: DnsServer) -> None:
     await resolver.close()
     with pytest.raises(asyncio.CancelledError):
         await waiting
+
+
+async def test_a_question_never_waits_behind_those_of_another_client(server: DnsServer) -> None:
+    """The first client asks the second one's question too, behind more silent ones than it has places."""
+    server.zone = {"a.example": {"TXT": ["x"]}}
+    server.silent = "silent.example"
+    resolver = DnsResolver([HOST], server.port, timeout=30)
+    greedy = resolver.for_client("192.0.2.1")
+    questions = [Question(f"n{n}.silent.example", "TXT") for n in range(300)]
+    waiting = [asyncio.create_task(greedy.resolve(question)) for question in [*questions, TXT]]
+    await asyncio.sleep(0.05)
+    async with asyncio.timeout(5):
+        answer = await resolver.for_client("192.0.2.2").resolve(TXT)
+    assert answer.texts == (b"x",)
+    assert len({name for name, _, _ in server.queries}) < 60
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    await resolver.close()
+
+
+async def test_silent_servers_hold_places_for_less_time_while_places_are_short(server: DnsServer) -> None:
+    server.silent = "silent.example"
+    resolver = DnsResolver([HOST], server.port, timeout=10)
+    clients = [resolver.for_client(f"192.0.2.{n}") for n in range(200)]
+    started = time.monotonic()
+    waiting = [
+        asyncio.create_task(client.resolve(Question(f"q{n}.c{number}.silent.example", "TXT")))
+        for number, client in enumerate(clients)
+        for n in range(3)
+    ]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    assert time.monotonic() - started < 5
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    await resolver.close()
