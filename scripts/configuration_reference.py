@@ -74,7 +74,7 @@ _PAGES: Final = {
 
 
 class Reference:
-    """The page, part by part. `_owed` are definitions that something linked to."""
+    """The page, part by part. `_owed` are linked definitions that are not written yet."""
 
     def __init__(self, schema: Part) -> None:
         self._schema = schema
@@ -112,7 +112,7 @@ class Reference:
             lines += [f"{text} See [its page]({page})." if page else text, ""]
         lines += ["| key | takes | default | meaning |", "|---|---|---|---|"]
         required = part.get("required", ())
-        # What a listener lays over `options` is described there.
+        # The part about listeners describes the options that a listener overrides.
         known = self._definitions["SmtpOptions"]["properties"] if name == "ListenerOptions" else {}
         # The type chooses the table, so it comes first.
         for key, value in sorted(part["properties"].items(), key=lambda item: item[0] != "type"):
@@ -126,7 +126,7 @@ class Reference:
         return f"| `{key}` | {self._takes(value)} | {default} | {meaning} |"
 
     def _takes(self, value: Part) -> str:
-        """What a value may be, in words."""
+        """The possible values, in words."""
         if reference := value.get("$ref"):
             return self._link(reference.rpartition("/")[2])
         for join in ("anyOf", "oneOf"):

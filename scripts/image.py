@@ -1,10 +1,10 @@
 """Builds the listener's image; Python's standard library only.
 
-    image.py [TAG]    with docker or podman where one of them runs; else, for root on Debian,
+    image.py [TAG]    with docker or podman if one of them runs; else, for root on Debian,
                       without: on a base image that debootstrap makes
 
-The second proves the instructions, not the base image. What it makes is in .state/image; a build
-whose inputs did not change is left out.
+The second way proves the instructions, not the base image. Its results are in .state/image; a build
+whose inputs did not change is skipped.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ DEBIAN: Final = "trixie"  # whose python3 has the base image's version
 PACKAGES: Final = ("ca-certificates", "python3", "python3-pip", "python3-venv")
 LEFT_OUT: Final = ("usr/share/doc", "usr/share/locale", "usr/share/man", "var/cache/apt", "var/lib/apt/lists")
 
-# What makes this machine's pip work makes it work in the build.
+# The settings that make this machine's pip work make it work in the build.
 LENT: Final = ("/etc/ssl/certs", "/etc/pip.conf")
 
 NEEDED: Final = ("buildah", "debootstrap")
@@ -53,7 +53,7 @@ def say(text: str) -> None:
 
 
 def run(*command: str | Path) -> str:
-    """Run to the end; gives what it printed. What it complains about is shown."""
+    """Run to the end; returns the standard output. Its errors are shown."""
     parts = [str(part) for part in command]
     done = subprocess.run(
         parts, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True
@@ -62,7 +62,7 @@ def run(*command: str | Path) -> str:
 
 
 def engine() -> str | None:
-    """docker or podman, where it can build."""
+    """docker or podman, if it can build."""
     for name in ("docker", "podman"):
         if shutil.which(name):
             answer = subprocess.run([name, "info"], capture_output=True, check=False)
@@ -72,7 +72,7 @@ def engine() -> str | None:
 
 
 def missing() -> str:
-    """Why an image cannot be built without docker; "" where it can."""
+    """The reason why an image cannot be built without docker; "" if it can."""
     if os.geteuid() != 0:
         return "needs root"
     wanted = [name for name in NEEDED if shutil.which(name) is None]
@@ -87,10 +87,10 @@ class StandIn:
         self._stamp = state / "built"
 
     def build(self, tag: str) -> None:
-        """Build the image, and its base where that is not there yet."""
+        """Build the image, and its base if that does not exist yet."""
         self.state.mkdir(parents=True, exist_ok=True)
         with (self.state / "lock").open("w") as lock:
-            # Who builds at the same time waits, and finds it built.
+            # A process that builds at the same time waits, and finds the finished build.
             fcntl.flock(lock, fcntl.LOCK_EX)
             self._build(tag)
 
@@ -123,7 +123,7 @@ class StandIn:
         return Path(run(*self._buildah("mount", name)))
 
     def config(self, tag: str) -> dict[str, Any]:
-        """What the image says of how it is run: Entrypoint, Env, WorkingDir, Healthcheck …"""
+        """The image's settings for running: Entrypoint, Env, WorkingDir, Healthcheck …"""
         found = json.loads(run(*self._buildah("inspect", "--type=image", tag)))
         config: dict[str, Any] = found["Docker"]["config"]
         return config
@@ -159,7 +159,7 @@ class StandIn:
 
 
 def digest() -> str:
-    """Of everything that the image is made from."""
+    """A digest of all inputs of the image."""
     found = hashlib.sha256(Path(__file__).read_bytes())
     for name in INPUTS:
         path = ROOT / name

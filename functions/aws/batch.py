@@ -14,9 +14,10 @@ THREADS: Final = 5
 
 
 class SmallFirst(BatchProcessor):
-    """Reports single failures, never the batch's: Lambda answers that with less concurrency.
+    """Reports single failures, never the failure of the batch, because Lambda reacts to that with less
+    concurrency.
 
-    `size_of` gives the octets of a raw record's mails; `memory` is the function's, in octets.
+    `size_of` gives the bytes of a raw record's mails; `memory` is the function's, in bytes.
     """
 
     def __init__(self, size_of: Callable[[dict[str, Any]], int], memory: int) -> None:

@@ -65,7 +65,7 @@ class LambdaFunction(BucketFunction):
                 return self._sweep(seconds_left)
             if isinstance(event, dict) and _is_batch(event.get("Records")):
                 return self._batch(event, context, seconds_left)
-            log.error("an event that is not ours", extra={"event": str(event)[:500]})
+            log.error("ignored a foreign event", extra={"event": str(event)[:500]})
             return {"batchItemFailures": []}
         finally:
             self.observer.flush()
@@ -106,14 +106,14 @@ class LambdaFunction(BucketFunction):
             return 0
 
     def _message(self, record: dict[str, Any], seconds_left: Callable[[], float]) -> int | None:
-        """Deliver what one message rings for. None acknowledges it; else the seconds that it stays
-        hidden until its next receive."""
+        """Deliver the mails of one message. None acknowledges it; otherwise the result is the seconds
+        that it stays hidden until its next receive."""
         receives = int(record.get("attributes", {}).get("ApproximateReceiveCount", "1"))
         try:
             notifications = doorbells(record.get("body", ""), self._bucket)
         except ForeignMessage as reason:
             log.warning(
-                "a message that is not ours", extra={"reason": str(reason), "doorbell": record["messageId"]}
+                "ignored a foreign message", extra={"reason": str(reason), "doorbell": record["messageId"]}
             )
             return None
         runs = [self._run(notification, receives, seconds_left) for notification in notifications]
@@ -135,7 +135,7 @@ class LambdaFunction(BucketFunction):
             notification.key, attempts=receives - 1, seconds_left=seconds_left, stored=notification.stored
         )
         if run.result is RunResult.FOREIGN:
-            log.warning("a key that is not ours", extra={"key": notification.key})
+            log.warning("ignored a foreign key", extra={"key": notification.key})
         elif run.result is RunResult.FINISHED:
             self.observer.count("Finished")
         if run.report is not None and any(
@@ -145,8 +145,8 @@ class LambdaFunction(BucketFunction):
         return run
 
     def _hide(self, queue_arn: str, waits: Mapping[str, tuple[str, int]]) -> None:
-        """Say when messages may be received again; without that they come back after the queue's own
-        time-out, which is only later."""
+        """Tell SQS when messages may be received again. If this call fails, they come back after the
+        queue's own time-out, which is later."""
         try:
             if self._sqs is None:
                 region = queue_arn.split(":")[3] if queue_arn.count(":") == 5 else None

@@ -1,8 +1,8 @@
 """Receipts on AWS: Powertools' idempotency records in DynamoDB (docs/reliability.md).
 
-The key prefix is fixed: Powertools' own holds the names of function and module, so that renaming one
-would make every effect new. There is one persistence layer, since configuring it twice changes the
-prefix of the first.
+The key prefix is fixed: Powertools' own prefix holds the names of function and module, and a
+changed name would make every effect new. There is one persistence layer, because configuring it
+twice changes the prefix of the first.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TABLE: Final = "SMTP_RELAY_RECEIPTS_TABLE"
 PREFIX: Final = "smtp-relay"
 
 KEPT: Final = 2_592_000
-"""Seconds that a receipt is kept: 30 days, longer than any queue keeps a doorbell."""
+"""Seconds that a receipt is kept: 30 days, longer than any queue keeps a notification."""
 
 SKEW: Final = 60.0
 """Seconds by which a clock may be wrong unseen."""
@@ -65,7 +65,7 @@ class DynamoReceipts(Receipts):
         )
 
     def register(self, context: Any) -> None:
-        """Tell how long this run may take: a claim whose run was cut expires then."""
+        """Sets how long this run may take: the claim of a run that was cut short expires then."""
         self._config.register_lambda_context(context)
 
     def run(self, key: str, effect: Effect, *, tell: Tell, later: Later) -> str | None:
@@ -109,16 +109,16 @@ class DynamoReceipts(Receipts):
 
 
 def _take(*, receipt: str, effect: Effect) -> str | None:
-    """What Powertools runs once for each `receipt`."""
+    """The function that Powertools runs once for each `receipt`."""
     return effect()
 
 
 class _Claims:
-    """The table's client, which remembers what this thread's last claim replaced: nothing, a receipt
-    past its time, or the claim of a run that ended without a word.
+    """The table's client, which remembers the item that this thread's last claim replaced: none, an
+    expired receipt, or the claim of a run that ended without a result.
 
-    Times in the table are those of DynamoDB's own clock (`Date`): this machine's may be days wrong, and
-    a claim would hold for days, or a receipt be over.
+    Times in the table are those of DynamoDB's own clock (`Date`), because this machine's may be
+    days wrong: a claim would then hold for days, or a receipt end early.
     """
 
     def __init__(self, client: Any, table: str) -> None:
@@ -132,11 +132,11 @@ class _Claims:
 
     @property
     def abandoned(self) -> bool:
-        """Whether it was another run's claim."""
+        """True if it was another run's claim."""
         return bool(getattr(self._replaced, "status", None) == "INPROGRESS")
 
     def put_item(self, **request: Any) -> Any:
-        """The claim of an effect. Powertools makes it on conditions that let it replace an old one."""
+        """The claim of an effect. Powertools' conditions let it replace an old claim."""
         self._replaced.status = None
         if not self._clock.known:
             self._clock.hear(self._client.get_item(TableName=self._table, Key={"id": {"S": PREFIX}}))
@@ -147,28 +147,28 @@ class _Claims:
         return answer
 
     def update_item(self, **request: Any) -> Any:
-        """A receipt. Nothing is asked for before it: the effect is there."""
+        """A receipt. It is written without a question before it, because the effect took place."""
         self._clock.correct(request["ExpressionAttributeValues"])
         return self._client.update_item(**request)
 
 
 class _Clock:
-    """How far this machine's wall clock is ahead of DynamoDB's."""
+    """Seconds by which this machine's wall clock is ahead of DynamoDB's."""
 
     _SECONDS: Final = ("expiration", ":now", ":expiry")
     _MILLISECONDS: Final = ("in_progress_expiration", ":now_in_millis")
 
     def __init__(self) -> None:
         self._heard: tuple[float, float] | None = None
-        """Seconds that it was ahead, and what it said when the steady clock began."""
+        """Seconds by which it was ahead, and its time when the steady clock began."""
 
     @property
     def known(self) -> bool:
-        """Whether DynamoDB's was heard since this one was last set."""
+        """True if DynamoDB's clock was read since this one was last set."""
         return self._heard is not None and abs(_began() - self._heard[1]) < SKEW
 
     def hear(self, answer: Any) -> None:
-        """Compare them. An answer without `Date` says that they agree."""
+        """Compare the clocks. An answer without `Date` counts as agreement."""
         date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
         try:
             theirs = parsedate_to_datetime(date).timestamp() if date else time.time()
@@ -177,7 +177,7 @@ class _Clock:
         self._heard = time.time() - theirs, _began()
 
     def correct(self, fields: dict[str, Any]) -> None:
-        """Put DynamoDB's time for this machine's in what Powertools is to write, or to compare with."""
+        """Replace this machine's time by DynamoDB's in the items that Powertools writes or compares with."""
         ahead = self._heard[0] if self._heard is not None else 0.0
         if abs(ahead) < SKEW:
             return
@@ -192,7 +192,7 @@ def _began() -> float:
 
 
 class _Doubt(BaseException):
-    """A fault in doubt on its way past Powertools, which removes the claim of every Exception."""
+    """Carries a fault in doubt past Powertools, which removes the claim on every Exception."""
 
     def __init__(self, fault: DeliveryFault) -> None:
         super().__init__(fault.reason)
@@ -221,7 +221,7 @@ class _Ran:
 
 
 class NoReceipts(Receipts):
-    """Where no output needs one."""
+    """Receipts if no output needs one."""
 
     def once(self, mail: Mail, task: Task, later: Later) -> Once:
         """Runs the effect."""
@@ -229,8 +229,8 @@ class NoReceipts(Receipts):
 
 
 class NoTable(Receipts):
-    """Where receipts are needed and cannot be had: nothing is sent, and the mails wait until the
-    deployment is fixed."""
+    """Receipts if outputs need them and there is no table: nothing is sent, and the mails wait until
+    the operator fixes the deployment."""
 
     def run(self, key: str, effect: Effect, *, tell: Tell, later: Later) -> str | None:
         """Refuses."""

@@ -13,7 +13,7 @@ from functions.bucket.store import ObjectInfo, Times, times_of
 from functions.processors.store import Blob
 
 _CONFLICTS: Final = 5
-"""Tries when another request for the same key is under way (409): it may still fail."""
+"""Attempts while another request for the same key is under way (409), because that one may fail."""
 
 
 class S3Store:
@@ -24,7 +24,7 @@ class S3Store:
         self._client = client
         self._bucket = bucket
         self._options = options or {}
-        # The bucket's owner is checked when an object is looked at, too.
+        # ExpectedBucketOwner also applies to HeadObject.
         expected = {"ExpectedBucketOwner", "RequestPayer"}
         self._shared = {name: value for name, value in self._options.items() if name in expected}
 
@@ -53,10 +53,10 @@ class S3Store:
             return self._put_new("store", arguments)
 
     def _put_new(self, what: str, arguments: Mapping[str, Any]) -> bool:
-        """PutObject under a key that is free. False where it is taken. Raises DeliveryFault.
+        """PutObject under a free key. False if the key is taken. Raises DeliveryFault.
 
-        False may also mean that an earlier attempt of ours worked and its answer was lost: a caller that
-        needs to know looks at the object.
+        False may also mean that an earlier attempt of this process worked and its answer was lost.
+        A caller that needs to know looks at the object.
         """
         for attempt in range(_CONFLICTS):
             try:
@@ -92,7 +92,7 @@ class S3Store:
         return times_of(found["LastModified"].timestamp(), date)
 
     def _head(self, key: str, *missing: int) -> Any:
-        """HeadObject's answer; None where its status is one of `missing`."""
+        """HeadObject's answer; None if its status is one of `missing`."""
         try:
             return self._client.head_object(Bucket=self._bucket, Key=key, **self._shared)
         except Exception as error:

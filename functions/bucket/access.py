@@ -1,4 +1,4 @@
-"""How a bucket that holds a spool is reached; each cloud's `open_spool` makes one."""
+"""The access to a bucket that holds a spool; each cloud's `open_spool` makes one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from functions.delivery.receipts import Receipts
 class SpoolAccess:
     """The bucket, the prefix of its keys, and `notify`, which sends the function a notification for
     each key. `receipts(observer, lasting)` opens the receipts of runs that last at most that many
-    seconds, and raises ConfigError where the outputs need a store of receipts that is not named."""
+    seconds. It raises ConfigError if the outputs need a store of receipts that the configuration does
+    not name."""
 
     store: ObjectStore
     prefix: str
@@ -24,4 +25,4 @@ class SpoolAccess:
 
 
 class ForeignMessage(ValueError):
-    """The message tells of no mail of this spool; `str()` says why. It is never worth another try."""
+    """The message names no mail of this spool; `str()` says why. A retry never helps."""

@@ -1,5 +1,5 @@
 """Receipts for effects that their API would repeat: claimed before, done after, or in doubt
-(docs/reliability.md). What holds them is each spool's own."""
+(docs/reliability.md). Each spool has its own store of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from functions.processors.base import Once, shown, took_place
 log: Final = logging.getLogger("smtp_relay.delivery")
 
 ABANDONED: Final = "an earlier run ended before it knew the outcome"
-"""Why an effect is in doubt whose claim was left behind."""
+"""The reason for doubt about an effect whose claim was left behind."""
 
 Later = list[Callable[[], None]]
 Effect = Callable[[], str | None]
@@ -41,8 +41,8 @@ class Receipts:
         self._observer = observer or DeliveryEvents()
 
     def once(self, mail: Mail, task: Task, later: Later) -> Once:
-        """Receipts of one output. A claim whose effect is in doubt and not to be repeated stays until
-        `later` is done, which is when the output is durably given up."""
+        """Receipts of one output. A claim whose effect is in doubt and must not be repeated stays until
+        `later` is done, when the output is durably given up."""
         return partial(self.run_part, mail, task, later)
 
     def run_part(self, mail: Mail, task: Task, later: Later, part: str, effect: Effect) -> str | None:
@@ -51,15 +51,16 @@ class Receipts:
         key = self._place(mail, output_key(mail.envelope, task.flow, task.output.identity, part))
         tell = partial(tell_doubt, self._observer, mail, task, part)
         result = self.run(key, effect, tell=tell, later=later)
-        # Said here, after the receipt: nothing may go wrong between an effect and its receipt.
+        # The log comes after the receipt, because nothing may fail between an effect and its
+        # receipt.
         if took_place(result):
             about = {"id": mail.id, "flow": task.flow, "output": task.output.label, "part": part}
             log.info("output done", extra=about | {"provider_id": shown(result)})
         return result
 
     def run(self, key: str, effect: Effect, *, tell: Tell, later: Later) -> str | None:
-        """Run the effect unless the receipt under `key` exists. `tell` is called with the reason where
-        more is in doubt than the effect itself says; `later` as in `once`."""
+        """Run the effect unless the receipt under `key` exists. It calls `tell` with the reason if more
+        is in doubt than the effect itself says; `later` as in `once`."""
         claim = self._claim(key, tell, later)
         if isinstance(claim, Done):
             return claim.result
@@ -68,7 +69,7 @@ class Receipts:
             result = effect()
         except self.fruitless as fault:
             if self._keeps(fault):
-                # The dead record speaks of the effect once it is written; a replay begins anew.
+                # The dead record describes the effect once it is written; a replay begins anew.
                 later.append(give_back)
             else:
                 give_back()
@@ -81,12 +82,12 @@ class Receipts:
         return result
 
     def _place(self, mail: Mail, key: str) -> str:
-        """Where the receipt for an output's key lies."""
+        """The key of the receipt for an output's key."""
         return key
 
     def _claim(self, key: str, tell: Tell, later: Later) -> Any:
-        """Claim an effect durably, and give what names the claim; Done where it took place. Raises
-        Temporary where another run holds the claim, or where its doubt is not resolved by a repetition."""
+        """Claim an effect durably, and return the name of the claim; Done if the effect took place.
+        Raises Temporary if another run holds the claim, or if repeating must not resolve its doubt."""
         raise NotImplementedError
 
     def _done(self, key: str, result: str | None) -> None:
@@ -98,7 +99,7 @@ class Receipts:
         raise NotImplementedError
 
     def _keeps(self, fault: BaseException) -> bool:
-        """Whether a fault's claim stays until the effect is given up."""
+        """True if a fault's claim stays until the effect is given up."""
         return self._give_up_doubts and isinstance(fault, Temporary) and fault.in_doubt
 
     def _unwritten(self, why: str, tell: Tell, later: Later, give_back: Callable[[], None]) -> Temporary:
@@ -111,16 +112,16 @@ class Receipts:
 
 def busy(seconds: float) -> Temporary:
     """Another run holds the claim; it is free after so many seconds, as far as is known."""
-    return Temporary("another run is at it", enhanced="4.3.2", retry_after=seconds)
+    return Temporary("another run works on it", enhanced="4.3.2", retry_after=seconds)
 
 
 def claim_left(where: object, error: object) -> None:
-    """Log that a claim could not be given back; it runs out by itself."""
-    log.warning("a claim could not be given back", extra={"key": where, "reason": str(error)})
+    """Log that a claim could not be released; it runs out by itself."""
+    log.warning("a claim could not be released", extra={"key": where, "reason": str(error)})
 
 
 def tell_doubt(observer: DeliveryEvents, mail: Mail, task: Task, part: str, reason: str = ABANDONED) -> None:
-    """The outcome of an effect is not known: count it, and say so with the mail's id."""
+    """The outcome of an effect is not known: count it, and log it with the mail's id."""
     label = "" if task.output is None else task.output.label
     observer.in_doubt(task.flow, label)
     about = {"id": mail.id, "flow": task.flow, "output": label, "part": part, "reason": reason}

@@ -1,13 +1,15 @@
 """Receipts on Google Cloud: a claim and a done object for each effect (docs/reliability.md).
 
-Below `receipts/H/ID/` of the spool bucket lie, both created where nothing was:
+Below `receipts/H/ID/` of the spool bucket there are two objects, both created only if they do not
+exist:
 
-- `KEY.claim`: a run is at it until `deadline`. It goes when the effect fails, and stays otherwise.
+- `KEY.claim`: a run performs the effect until `deadline`. The run deletes the claim if the effect
+  fails, and leaves it otherwise.
 - `KEY.done`: the effect took place; it holds the provider's answer.
 
-A claim whose deadline passed was left by a run that ended without a word, and is taken over by its
-generation: of several who try, one succeeds. Since claims stay, whoever creates one where none was is
-the first, and need not look for the done object; so an effect costs two small uploads.
+A claim whose deadline passed was left by a run that ended without a result. Another run takes it
+over by its generation: of several that try, one succeeds. Because claims stay, the run that creates
+one is the first, and need not look for the done object. So an effect costs two small uploads.
 """
 
 from __future__ import annotations
@@ -29,16 +31,16 @@ from functions.message.mail import Mail
 from functions.spool.object import receipt_prefix
 
 GRACE: Final = 60.0
-"""Seconds that a claim outlives the run that made it: Cloud Run's time-out ends the request, not the
-code, and clocks differ."""
+"""Seconds that a claim outlives the run that made it, because Cloud Run's time-out ends the request and
+not the code, and clocks differ."""
 
 _LONGEST_WAIT: Final = 600.0
-_LONGEST_RUN: Final = 3_600.0  # seconds that Cloud Run gives a request at most
+_LONGEST_RUN: Final = 3_600.0  # most seconds that Cloud Run gives a request
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a claim object holds: who made it, and until when (Unix seconds)."""
+    """The content of a claim object: the run that made it, and its deadline (Unix seconds)."""
 
     run: str
     deadline: float
@@ -48,7 +50,7 @@ class Claim:
 
     @classmethod
     def decode(cls, data: bytes) -> Claim:
-        """What an object says; one that cannot be read is a claim that ran out."""
+        """The content of an object; an unreadable one is a claim that ran out."""
         try:
             found = json.loads(data)
             return cls(str(found["run"]), float(found["deadline"]))
@@ -79,31 +81,32 @@ class GcsReceipts(Receipts):
         return self._prefix + receipt_prefix(mail.id) + key
 
     def _claim(self, key: str, tell: Tell, later: Later) -> Done | int:
-        """The generation of the claim that is ours now."""
+        """The generation of this run's claim."""
         mine = Claim(uuid.uuid4().hex, self._clock() + self._lasting + GRACE)
         generation = self._store.create_generation(f"{key}.claim", mine.encode(), JSON)
         if generation is None:
             found = self._store.read_with_generation(f"{key}.claim")
             if found is None:
-                raise busy(1.0)  # given back this moment
+                raise busy(1.0)  # another run deleted it just now
             other, generation = Claim.decode(found[0]), found[1]
-            if other.run != mine.run:  # else it is ours, and the answer to its upload was lost
+            if other.run != mine.run:  # else this run made it, and the answer to its upload was lost
                 done = self._found(key)
                 if done is not None:
                     return done
                 generation = self._take_over(key, mine, other, generation, tell, later)
-                # A run that was late may have ended in between.
+                # The late run may have ended in between.
                 return self._found(key) or generation
         return generation
 
     def _take_over(
         self, key: str, mine: Claim, other: Claim, generation: int, tell: Tell, later: Later
     ) -> int:
-        """Make an abandoned claim ours, and give its new generation. Raises Temporary where it is not
-        abandoned, or where a doubt is not to be resolved by doing it again."""
+        """Take an abandoned claim over, and return its new generation. Raises Temporary if it is not
+        abandoned, or if repeating must not resolve the doubt."""
         left = other.deadline - self._clock()
         if left > _LONGEST_RUN + GRACE:
-            # No run lasts so long: another clock made that deadline. The store knows the claim's age.
+            # No run lasts so long: another clock made that deadline. The store knows the claim's
+            # age.
             times = self._store.times(f"{key}.claim")
             left = _LONGEST_RUN + GRACE - (0.0 if times is None else times.now - times.modified)
         if left > 0:

@@ -1,7 +1,7 @@
 """Canonicalization by RFC 6376 section 3.4, on bytes, in linear time.
 
 dkimpy uses regular expressions, one of which rescans every run of white space from each of its
-characters: 50 KB of spaces take seconds. This code squeezes white space first, so that trailing white
+characters: 50 KB of spaces take seconds. This code squeezes white space first, so trailing white
 space is one known byte, and counts the empty lines at the end instead of keeping them.
 """
 
@@ -97,7 +97,7 @@ class BodyCanon:
         return piece
 
     def _has_surplus(self, piece: bytes) -> bool:
-        """Whether a space precedes another one or a line end."""
+        """True if a space precedes another one or a line end."""
         return b"  " in piece or b" \r" in piece
 
     def _settle(self, piece: bytes) -> None:
@@ -128,7 +128,7 @@ class BodyCanon:
 
 
 class RelaxedBody(BodyCanon):
-    """The SHA-256 of a body's relaxed form, which is hashed as the body comes in."""
+    """The SHA-256 of a body's relaxed form, which is hashed piece by piece."""
 
     __slots__ = ("_hash",)
 
@@ -137,6 +137,6 @@ class RelaxedBody(BodyCanon):
         super().__init__("relaxed", self._hash)
 
     def digest(self) -> bytes:
-        """The hash of the whole body; nothing may be fed after it."""
+        """The hash of the whole body; `feed` must not be called after it."""
         self.finish()
         return self._hash.digest()

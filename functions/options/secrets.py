@@ -51,7 +51,7 @@ class Secret:
 
     @property
     def in_cloud(self) -> bool:
-        """Whether this refers to a cloud's secret store."""
+        """True if this refers to a cloud's secret store."""
         return self.scheme in CLOUD_SCHEMES
 
     @property
@@ -133,7 +133,7 @@ class SecretResolver:
         except OSError as error:
             raise ConfigError(reference, f"cannot be read: {error.strerror}", f"looked for {path}") from error
         if len(data) > _MAX_FILE:
-            raise ConfigError(reference, "is larger than 1 MiB", "no secret is")
+            raise ConfigError(reference, "is larger than 1 MiB", "a secret is smaller")
         return data
 
     def _variable(self, name: str) -> str:
@@ -145,8 +145,9 @@ class SecretResolver:
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """Where a process runs: `folder`, the absolute working folder that relative paths of the configuration
-    start from, `environ`, the environment at start, and `secrets`, what `Secret.resolve` takes."""
+    """A process's surroundings: `folder`, the absolute working folder, where relative paths of the
+    configuration start; `environ`, the environment at start; `secrets`, the argument of
+    `Secret.resolve`."""
 
     folder: Path
     environ: Mapping[str, str] = field(repr=False)
@@ -154,12 +155,13 @@ class Runtime:
 
     @classmethod
     def of(cls, folder: Path, environ: Mapping[str, str], **more: Any) -> Self:
-        """One whose secrets come from the same folder and environment; `more` is what a context adds."""
+        """A runtime whose secrets come from the same folder and environment; `more` are the fields that
+        a context adds."""
         return cls(folder, environ, SecretResolver(folder, environ), **more)
 
     @classmethod
     def here(cls) -> Self:
-        """That of this process."""
+        """The runtime of this process."""
         return cls.of(Path.cwd(), dict(os.environ))
 
 

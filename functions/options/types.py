@@ -1,4 +1,4 @@
-"""What the models of the configuration file share."""
+"""The shared parts of the models of the configuration file."""
 
 from __future__ import annotations
 

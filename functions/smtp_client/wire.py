@@ -34,7 +34,7 @@ class Wire:
 
     @property
     def encrypted(self) -> bool:
-        """Whether TLS is on."""
+        """True if TLS is on."""
         return isinstance(self._sock, ssl.SSLSocket)
 
     @property
@@ -76,7 +76,7 @@ class Wire:
             line = self._line(deadline)
             match = _LINE.fullmatch(line)
             if match is None or len(lines) >= MAX_LINES:
-                raise Lost(f"this is no SMTP reply: {clean(repr(line[:80]))}")
+                raise Lost(f"this is not an SMTP reply: {clean(repr(line[:80]))}")
             lines.append((match[3] or b"").decode("utf-8", "replace"))
             if match[2] != b"-":
                 return ServerReply(int(match[1]), tuple(lines))
@@ -90,7 +90,7 @@ class Wire:
 
     @property
     def unread(self) -> bool:
-        """Whether the server sent more than was read."""
+        """True if the server sent more than was read."""
         return bool(self._buffer)
 
     def start_tls(self, context: ssl.SSLContext, name: str, patience: float) -> None:
@@ -132,8 +132,8 @@ class Wire:
         return line.removesuffix(b"\r")
 
     def _receive(self, wait: float) -> bool:
-        """Put what the server sent into the buffer; false if nothing came within `wait` seconds. Raises
-        Lost when the connection ended."""
+        """Put the server's bytes into the buffer; false if nothing came within `wait` seconds. Raises
+        Lost if the connection ended."""
         try:
             self._sock.settimeout(wait)
             data = self._sock.recv(_READ)

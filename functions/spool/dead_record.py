@@ -9,11 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from functions.message.envelope import LAST, Envelope
 
 UNKNOWN: Final = "unknown"
-"""Stands for the output in the key and record of a flow that is not known."""
+"""Takes the place of the output in the key and record of a flow that is not known."""
 
 
 class DeadRecord(BaseModel):
-    """Why one output of one mail was given up. Times are Unix milliseconds."""
+    """The reason why one output of one mail was given up. Times are Unix milliseconds."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 

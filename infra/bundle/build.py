@@ -3,8 +3,8 @@
     python -m infra.bundle.build CONFIG [--python 3.12] [--arch arm64] [--out FILE]
 
 The build needs no Docker: it takes wheels for the Lambda platform, and only those that the
-configuration's outputs need. The runtime's own version of Python compiles byte-code, because a start
-without it is four times slower. The same inputs give the same bytes, so that a deployment without
+configuration's outputs need. The runtime's own version of Python compiles byte-code, because a
+start without it is four times slower. The same inputs give the same bytes, so a deployment without
 changes does nothing.
 """
 

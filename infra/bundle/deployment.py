@@ -72,18 +72,18 @@ class Deployment:
 
     @property
     def needs_receipts(self) -> bool:
-        """Whether an output needs receipts, and so a table for them."""
+        """True if an output needs receipts, and so a table for them."""
         return needs_receipts(self.config)
 
     @property
     def sends_mail(self) -> bool:
-        """Whether an output sends mail on, so that strangers must not reach the listener."""
+        """True if an output sends mail on, so strangers must not reach the listener."""
         outputs = [output for flow in self.config.flows.values() for output in flow.outputs]
         return any(one.sends_on for one in outputs)
 
     @property
     def has_certificate(self) -> bool:
-        """Whether the file names a certificate for the listener."""
+        """True if the file names a certificate for the listener."""
         return any(one.options.cert or one.options.pfx for one in self.config.resolved_listeners())
 
     @property
@@ -102,8 +102,8 @@ class Deployment:
 
 
 def read_deployment(path: Path, *, public: bool | None = None) -> Deployment:
-    """Read a configuration and check that it can be deployed. `public` says whether strangers reach the
-    load balancer; None means unless an output sends mail on. Raises ConfigError."""
+    """Read a configuration and check that it can be deployed. `public` says if strangers reach the load
+    balancer; None means yes unless an output sends mail on. Raises ConfigError."""
     raw = read(path, {}).value
     raw.pop("$schema", None)
     spool = raw.get("spool")

@@ -4,9 +4,9 @@
 
 The folder then holds `function.zip` (the function's source: this project's half of the code, its
 requirements, its configuration; Google installs the packages), `relay.json` (the listener's
-configuration as plain JSON, with the logs that alerts need) and `access.json` (the outputs' targets and
-each half's secrets, from which Terraform makes the permissions). The same inputs give the same bytes, so
-that a deployment without changes does nothing.
+configuration as plain JSON, with the logs that alerts need) and `access.json` (the outputs' targets
+and each half's secrets, from which Terraform makes the permissions). The same inputs give the same
+bytes, so a deployment without changes does nothing.
 """
 
 from __future__ import annotations

@@ -52,12 +52,12 @@ def delivery_part(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def signs(config: DeliveryConfig) -> bool:
-    """Whether an output signs mails."""
+    """True if an output signs mails."""
     return any("dkim" in path.lower() for each in _outputs(config) for path, _ in secrets_of(each))
 
 
 def writes_addresses(config: DeliveryConfig) -> bool:
-    """Whether an output sends mails on, for which domains are compared and written in ASCII."""
+    """True if an output sends mails on, because then domains are compared and written in ASCII."""
     return any(each.sends_on for each in _outputs(config))
 
 
@@ -71,14 +71,14 @@ def locked(cloud: str) -> dict[str, Pinned]:
 
 
 def read_config(config: Path) -> Mapping[str, Any]:
-    """The file as it stands. Raises ConfigError."""
+    """The file unchanged. Raises ConfigError."""
     from listener.config.load import read
 
     return read(config, {}).value
 
 
 def zip_tree(work: Path, target: Path) -> Path:
-    """The same files give the same octets."""
+    """The same files give the same bytes."""
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
         for file in _files(work):
             info = zipfile.ZipInfo(file.relative_to(work).as_posix(), _DATE)

@@ -1,4 +1,4 @@
-"""What is known of a connection and of the mail being sent over it."""
+"""The facts about a connection and about the mail that is being sent over it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Session:
     name: str
     server: str
     name_sure: bool = True
-    """False when the reverse lookup failed for now, so that `name` may be another later."""
+    """False if the reverse lookup failed temporarily, so `name` may change later."""
     helo: str = ""
     esmtp: bool = False
     lmtp: bool = False
@@ -42,20 +42,20 @@ class Session:
         return ipaddress.ip_address(self.ip)
 
     def become(self, ip: str, port: int) -> None:
-        """The client turned out to be another than the peer of the socket (PROXY, XCLIENT)."""
+        """The client is another host than the peer of the socket (PROXY, XCLIENT)."""
         self.ip, self.port = ip, port
         self.named(f"[{ip}]")
 
     def named(self, name: str, sure: bool = True) -> None:
-        """The client's name was found, or `[ip]` where it has none."""
+        """The client's name was found, or `[ip]` if it has none."""
         self.name, self.name_sure = name, sure
 
     def reached(self, host: str, port: int | str) -> None:
-        """The client connected to this address of ours."""
+        """The client connected to this local address."""
         self.server = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def greeted(self, helo: str, *, esmtp: bool) -> None:
-        """The client said who it is; "" where that is to be forgotten."""
+        """The client gave its name; "" forgets the name."""
         self.helo, self.esmtp = helo, esmtp
 
     def encrypted(self, tls: Tls) -> None:
@@ -63,7 +63,7 @@ class Session:
         self.tls = tls
 
     def authenticated(self, username: str | None) -> None:
-        """The client logged in as this user, or is to do so again."""
+        """The client logged in as this user, or must log in again ("")."""
         self.user = username
 
     def login_failed(self) -> None:
@@ -87,8 +87,8 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a client gave to AUTH. For XOAUTH2 `password` is the bearer token; for CRAM-MD5 it is
-    the hex digest and `challenge` what it answers. Never logged."""
+    """The client's AUTH data. For XOAUTH2 `password` is the bearer token; for CRAM-MD5 it is the hex
+    digest and `challenge` the server's challenge. Never logged."""
 
     mechanism: str
     username: str
@@ -134,7 +134,7 @@ class Transaction:
     recipients: list[str] = field(default_factory=list)
     recipient_parameters: list[tuple[str, ...]] = field(default_factory=list)
     forwarded: dict[str, str] | None = None
-    """What XFORWARD told of where the mail came from, by attribute in lower case."""
+    """The origin of the mail that XFORWARD stated, by attribute in lower case."""
     refused: RefusedRecipients = field(default_factory=RefusedRecipients)
 
     def add(self, recipient: str, parameters: tuple[str, ...]) -> None:
@@ -153,7 +153,7 @@ class Transaction:
 
     @property
     def smtputf8(self) -> bool:
-        """Whether MAIL declared SMTPUTF8 (RFC 6531)."""
+        """True if MAIL declared SMTPUTF8 (RFC 6531)."""
         return "SMTPUTF8" in self.parameters
 
     @property
@@ -163,11 +163,11 @@ class Transaction:
 
 
 class Message(Protocol):
-    """The mail exactly as received (dot-unstuffed, line ends settled), for data filters.
+    """The mail as received (dots unstuffed, line ends normalized), for data filters.
 
-    `head` is the header block with the empty line that ends it, where there is one. A small mail
-    is in memory, a large one on disk: `content()` reads all of it and is for the small or the
-    patient; `chunks()` never holds more than `size` octets.
+    `head` is the header block with the empty line that ends it, if there is one. A small mail is in
+    memory, a large one on disk. `content()` reads all of it at once; `chunks()` never holds more
+    than `size` bytes.
     """
 
     @property

@@ -40,7 +40,7 @@ def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
 
 
 def _unchecked(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
-    """AUTH that takes any credentials, which only a server that keeps all mail to itself may offer."""
+    """AUTH that accepts any credentials; only a server that keeps all mail to itself may offer it."""
     offering = [one for one in config.resolved_listeners() if not one.options.auth_disabled]
     filters = [one for flow in config.flows.values() for one in flow.filters]
     if any(one.checks_credentials or one.any_user for one in filters):
@@ -101,7 +101,7 @@ def _believed(listener: Listener, setting: Setting) -> Iterator[Finding]:
     ):
         if trusted is True and (listener.exposed or setting.public):
             text = (
-                f"listener {listener.name}: true believes everybody, so that any client can claim any "
+                f"listener {listener.name}: true trusts every peer, so any client can claim any "
                 "address: list the addresses of the proxies"
             )
             yield (error if setting.public else warning)(f"options.{key}", text)

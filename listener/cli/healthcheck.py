@@ -1,4 +1,4 @@
-"""The image's health check: asks this container's own `/healthz`."""
+"""The image's health check: requests this container's own `/healthz`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _TIMEOUT: Final = 4.0  # seconds, within the image's 5
 
 
 def main(environ: Mapping[str, str]) -> int:
-    """0 when the server is alive and accepting, else 1; 0 as well where health is not served on
-    `SMTP_RELAY_HEALTH_PORT`, since nothing is known then."""
+    """0 if the server is alive and accepting, else 1. Also 0 if health is not served on
+    `SMTP_RELAY_HEALTH_PORT`, because nothing is known then."""
     port = variable(environ, "SMTP_RELAY_HEALTH_PORT")
     if not port:
         return 0

@@ -1,4 +1,4 @@
-"""Environment variables override the file, so that infrastructure never edits it."""
+"""Environment variables override the file, so infrastructure never edits it."""
 
 from __future__ import annotations
 

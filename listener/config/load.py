@@ -70,7 +70,7 @@ def _text(source: str, path: Path) -> str:
         with path.open("rb") as stream:
             data = stream.read(_MAX_SIZE + 1)
     except FileNotFoundError as error:
-        raise ConfigError(source, "there is no such file", f"looked for {path.absolute()}") from error
+        raise ConfigError(source, "the file does not exist", f"looked for {path.absolute()}") from error
     except OSError as error:
         raise ConfigError(source, f"cannot be read: {error.strerror}") from error
     if len(data) > _MAX_SIZE:
@@ -100,5 +100,5 @@ def _yaml(source: str, text: str) -> Any:
 
 def _found(source: str, value: Any) -> ConfigFile:
     if not isinstance(value, dict):
-        raise ConfigError(source, "holds no object", 'it starts with {"flows": …}')
+        raise ConfigError(source, "is not an object", 'it starts with {"flows": …}')
     return ConfigFile(value, source)

@@ -252,25 +252,25 @@ class SmtpOptions(Certificate):
 
     @property
     def clear_text_auth(self) -> bool:
-        """Whether AUTH may happen without TLS on a listener that is not `secure`."""
+        """True if AUTH may happen without TLS on a listener that is not `secure`."""
         return self.allow_insecure_auth or self.hide_starttls or self.starttls_disabled
 
     @property
     def starttls_disabled(self) -> bool:
-        """Whether STARTTLS is refused."""
+        """True if STARTTLS is refused."""
         return "STARTTLS" in self.disabled_commands
 
     @property
     def auth_disabled(self) -> bool:
-        """Whether AUTH is refused, and therefore never required."""
+        """True if AUTH is refused, and therefore never required."""
         return "AUTH" in self.disabled_commands or not self.auth_methods
 
     @property
     def must_authenticate(self) -> bool:
-        """Whether MAIL needs an authentication first."""
+        """True if MAIL needs an authentication first."""
         return not self.auth_optional and not self.auth_disabled
 
     @property
     def offers_dsn(self) -> bool:
-        """Whether DSN is announced."""
+        """True if DSN is announced."""
         return self.dsn and not self.hide_dsn

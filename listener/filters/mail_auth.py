@@ -107,7 +107,7 @@ class MailAuthFilterOptions(FilterOptions):
     judges_content = True
 
     def identifies(self, operator: Operator) -> bool:
-        """It says who wrote a mail, not whether that is somebody known."""
+        """It tells who wrote a mail, not if the author is known."""
         return False
 
     def checks(self, time_limit: float = TIME_LIMIT) -> Checks:
@@ -148,12 +148,12 @@ class MailAuthFilter(Filter):
 
     @property
     def authserv_id(self) -> str:
-        """What we call ourselves in Authentication-Results (RFC 8601 section 2.5)."""
+        """The relay's own name in Authentication-Results (RFC 8601 section 2.5)."""
         return self._authserv_id or socket.gethostname() or "localhost"
 
     def removals(self, hostname: str) -> list[tuple[str, Predicate]]:
-        """Fields that would pose as ours; `hostname` is what the listener calls itself. The first
-        listener's name becomes our authserv-id, and no listener lets that in."""
+        """Fields that would pose as the relay's; `hostname` is the listener's own name. The first
+        listener's name becomes the relay's authserv-id, and no listener lets a field with it in."""
         self._authserv_id = self._authserv_id or hostname
         names = (self._authserv_id, hostname)
         return [
@@ -181,7 +181,7 @@ class MailAuthFilter(Filter):
     ) -> Decision:
         resolver = self._resolver
         if resolver is None:
-            return DEFER  # a server that is out of patience stops while mails are still coming in
+            return DEFER  # a server whose `closeTimeout` is over stops while mails are still coming in
         us = self.authserv_id
         sender = Sender(session.ip, session.helo, transaction.reverse_path, us)
         report = await check(message, sender, resolver.for_client(session.ip), self._checks)
@@ -210,7 +210,7 @@ class MailAuthFilter(Filter):
 
 
 def summary(report: Report) -> dict[str, str]:
-    """One word a method."""
+    """One word for each method."""
     verdicts: dict[str, str] = {"spf": report.spf.verdict, "dkim": report.dkim_verdict}
     if report.arc is not None:
         verdicts["arc"] = report.arc.verdict
@@ -222,11 +222,11 @@ def summary(report: Report) -> dict[str, str]:
 
 
 _SHARE: Final = 0.7
-"""Of `filterTimeout`: what the checks may wait, so that they end with results, not by the clock."""
+"""The part of `filterTimeout` that the checks may wait, so they end with results and not with a time-out."""
 
 
 def build(options: MailAuthFilterOptions, name: str, context: BuildContext) -> MailAuthFilter:
-    """The filter of one entry. It asks no DNS before it is started."""
+    """The filter of one entry. It sends no DNS query before it is started."""
     servers = options.mailauth.resolver
     return MailAuthFilter(
         name,

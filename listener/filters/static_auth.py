@@ -23,8 +23,8 @@ from listener.filters.passwords.remembered import LONGEST, Remembered
 from listener.filters.passwords.stored import Plain, StoredPassword, parse
 
 THREADS: Final = 2
-"""Slow hashes computed at once by one filter, each with up to a core and its memory (argon2: 64 MiB
-as a rule) to itself."""
+"""Most slow hashes that one filter computes at once; each takes up to a core, and memory (argon2:
+usually 64 MiB)."""
 
 _CURE: Final = "smtp-relay hash-password makes one"
 
@@ -69,29 +69,29 @@ class StaticAuthOptions(FilterOptions):
             return reason
         if one or self.users or self.htpasswd:
             return ""
-        return "knows no user: give username and password, or set SMTP_USERNAME and SMTP_PASSWORD"
+        return "has no user: give username and password, or set SMTP_USERNAME and SMTP_PASSWORD"
 
     def files_read(self) -> Mapping[str, str]:
         return {} if self.htpasswd is None else {"htpasswd": self.htpasswd}
 
 
 class Users:
-    """Users, and the check of a name and password, which takes as long for a name that is not
-    among them as for a wrong password."""
+    """Users, and the check of a name and password, which takes as long for an unknown name as for a
+    wrong password."""
 
     def __init__(self, users: Mapping[str, StoredPassword]) -> None:
         self._users = users
         self._slowest: StoredPassword = max(users.values(), key=lambda one: one.weight, default=Plain(b""))
         self.weight = self._slowest.weight
-        """About how many seconds a check takes; 0 for what is done at once."""
+        """Roughly the seconds of a check; 0 for an immediate one."""
 
     def check(self, username: str, password: str) -> bool:
-        """Whether the user exists and this is the password."""
+        """True if the user exists and this is the password."""
         given = password.encode("utf-8", "surrogatepass")
         stored = self._users.get(username)
         right = stored is not None and stored.matches(given)
         if not right and (stored is None or stored.weight < self.weight):
-            # Hashes differ in cost: whoever is refused has waited for the slowest of them.
+            # Hashes differ in cost: every refused client has waited for the slowest of them.
             self._slowest.matches(given)
         return right
 
@@ -112,7 +112,7 @@ class Users:
         return username in self._users
 
     def plain(self, username: str) -> Plain | None:
-        """The user's password if it is kept as it is."""
+        """The user's password if it is kept in plain text."""
         stored = self._users.get(username)
         return stored if isinstance(stored, Plain) else None
 
@@ -144,15 +144,15 @@ class StaticAuth(Filter):
         self._users = self._merged()
         self._pool: ThreadPoolExecutor | None = None
         self._nobody = Plain(b"nobody")
-        # CRAM-MD5 can be checked against passwords that are kept as they are: clients choose it where it
-        # is offered, and users with hashes could then not log in.
+        # CRAM-MD5 can be checked only against plain-text passwords. Clients choose it if it is
+        # offered, and then users with hashes could not log in.
         self.supports_cram_md5 = file is None and all(isinstance(one, Plain) for one in users.values())
 
     def on_auth(self, session: Session, credentials: Credentials) -> Any:
         if credentials.mechanism == "CRAM-MD5":
             return self._cram_md5(credentials)
         if credentials.mechanism not in ("PLAIN", "LOGIN"):
-            return REFUSE  # a token is no password
+            return REFUSE  # a token is not a password
         if self._file is not None and self._file.due:
             if self._file.large:
                 return self._after_refresh(session, credentials)
@@ -169,7 +169,7 @@ class StaticAuth(Filter):
         self._remembered.forget()
 
     async def stop(self) -> None:
-        """Let the threads end with what they are computing."""
+        """Let the threads end after their present computations."""
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.shutdown(wait=False)
@@ -244,7 +244,7 @@ class StaticAuth(Filter):
 
 def build(options: StaticAuthOptions, name: str, context: BuildContext) -> StaticAuth:
     """The filter, with its secrets resolved. Raises ConfigError for a user without a password, a
-    password of no known form, and a file that cannot be read."""
+    password of unknown form, and an unreadable file."""
     salt = _text(options.salt, "SMTP_PASSWORD_SALT", context)
     users: dict[str, StoredPassword] = {}
     said = options.username is not None or options.password is not None

@@ -44,7 +44,7 @@ class ReceivedMail(NamedTuple):
 class Acceptor:
     """Accepts the mails of one listener. It knows no connection: replies go to a callback.
 
-    `ascii_only` says that an output of the listener's flows takes no non-ASCII local parts.
+    `ascii_only` says that an output of the listener's flows cannot serve non-ASCII local parts.
     """
 
     def __init__(
@@ -79,7 +79,8 @@ class Acceptor:
         return NO_SPACE if self._spool.full() else None
 
     def refuses_address(self, address: str) -> Reply | None:
-        """The reply to a recipient that no output could deliver to: SES takes ASCII local parts only."""
+        """The reply to a recipient that no output could deliver to, because SES accepts only ASCII
+        local parts."""
         return NON_ASCII if self._ascii_only and in_ascii(address) is None else None
 
     def received(

@@ -1,7 +1,7 @@
 """The mail while it arrives: in memory while small, in a file above 64 KiB.
 
-The file holds the mail in its stored form (the relay's fields, the kept header fields, the body), so
-that the local spool and the `file` output can take it over by a hard link.
+The file holds the mail in its stored form (the relay's fields, the kept header fields, the body),
+so the local spool and the `file` output can take it over by a hard link.
 """
 
 from __future__ import annotations

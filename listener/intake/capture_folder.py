@@ -33,8 +33,8 @@ class CaptureFolder:
         except OSError as error:
             raise ConfigError(
                 f"folder {parent}",
-                f"cannot be used for large mails on their way: {error.strerror}",
-                "let cachePath be in a folder that can be written",
+                f"cannot be used for incoming large mails: {error.strerror}",
+                "let cachePath be in a writable folder",
             ) from error
 
     def missing(self, min_free: int) -> int:

@@ -57,10 +57,10 @@ def received_field(
 ) -> bytes:
     """One folded Received field with its CRLF.
 
-    `name` is the client's confirmed reverse name ("" or `[ip]` without one), `by` the relay's host name,
-    `received` the Unix time in milliseconds. `recipient` is given only when the mail has exactly one
-    (RFC 5321 section 7.2: more would disclose blind copies). Values that a client chose are reduced to
-    the grammar, so that none can end the field.
+    `name` is the client's confirmed reverse name ("" or `[ip]` without one), `by` the relay's host
+    name, `received` the Unix time in milliseconds. `recipient` is given only if the mail has
+    exactly one (RFC 5321 section 7.2: more would disclose blind copies). Values that a client chose
+    are reduced to the grammar, so none can end the field.
     """
     lines = f"{_path(helo, ip, name, by)} with {transmission} id {mail_id}"
     if tls is not None:

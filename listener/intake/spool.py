@@ -18,7 +18,7 @@ from listener.intake.captures import Captures
 Answered = Callable[[Reply], None]
 
 PROBE: Final = ".probe-"
-"""Prefix of the files that test whether the spool is writable."""
+"""Prefix of the files that test if the spool is writable."""
 
 
 class Spool(Protocol):
@@ -41,7 +41,7 @@ class Spool(Protocol):
         """The server calls this each second."""
 
     def full(self) -> bool:
-        """Whether there is too little room for another mail (452)."""
+        """True if there is too little room for another mail (452)."""
 
     async def probe(self) -> None:
         """Raise if the spool is not writable."""
@@ -63,7 +63,7 @@ class LocalSpool:
     ) -> None:
         self.delivery = delivery
         self._deliveries = deliveries
-        """All that this process runs: those of parts that it only delivers, too."""
+        """All parts that this process runs, including those that it only delivers."""
         self.capture_folder = capture
         self.captures = Captures(capture)
         self._folder = folder

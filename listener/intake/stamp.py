@@ -27,7 +27,7 @@ MAILBOX_FIELD: Final = b"X-Mailbox-Line: "
 
 
 class Intake:
-    """What all connections of one listener share to accept mails.
+    """The shared objects of one listener's connections for accepting mails.
 
     `folder` holds mails above 64 KiB while they arrive; the spool owns it. `captures` bounds what the
     mails of all listeners hold meanwhile.
@@ -82,8 +82,8 @@ class Intake:
             )
         kept = self._edits.kept(head)
         if is_mailbox_line(kept):
-            # In the middle of a header the line is not a field, and some readers let the body begin
-            # there.
+            # In the middle of a header the line is not a field, and for some readers the body
+            # begins there.
             kept = MAILBOX_FIELD + kept
         if not fields:
             # Nothing above it, because a first line that looks folded would join the envelope's

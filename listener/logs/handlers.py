@@ -1,6 +1,6 @@
 """Destinations of log lines: standard error, or a file that rotates.
 
-One write(2) writes a line, or a few lines held together, so that several workers can share a
+One write(2) writes a line, or a few lines held together, so several workers can share a
 destination.
 """
 
@@ -17,8 +17,8 @@ from typing import Final
 
 _STDERR: Final = 2
 _PATIENCE: Final = 100
-"""Milliseconds to wait for a console that does not accept data; then the handler drops the line, so that
-the service continues."""
+"""Milliseconds to wait for a console that does not accept data; then the handler drops the line,
+because the service must continue."""
 
 _HOLD: Final = select.PIPE_BUF
 """Most bytes of lines to hold together. A pipe writes this many atomically."""
@@ -45,7 +45,7 @@ class LineHandler(logging.Handler):
             self.handleError(record)
 
     def hold(self, line: bytes, created: float) -> None:
-        """Hold one line for the next `flush` or other line, so that many lines cost one write. The
+        """Hold one line for the next `flush` or other line, so many lines cost one write. The
         caller holds the lock."""
         size = len(line)
         if self._held_size + size > self._hold_limit:

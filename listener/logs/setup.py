@@ -90,7 +90,7 @@ def _handler(at: int, options: LoggerOptions, folder: Path, default: int) -> log
             raise ConfigError(
                 f"loggers[{at}].filepath",
                 f"{path} cannot be written: {error.strerror}",
-                "name a file in a folder that is there",
+                "name a file in an existing folder",
             ) from error
     else:
         handler = ConsoleHandler()

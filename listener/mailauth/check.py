@@ -110,7 +110,7 @@ class Checks:
 
 
 class _Header:
-    """What the checks read of the header before they query DNS."""
+    """The parts of the header that the checks read before they query DNS."""
 
     def __init__(self, head: bytes, checks: Checks, now: float) -> None:
         self.block = HeaderBlock(head)
@@ -257,7 +257,7 @@ async def _dmarc(
 async def _partly_signed(
     resolver: Resolver, walked: Walk, signatures: tuple[SignatureResult, ...], enforced: Record | None
 ) -> bool:
-    """Whether signatures aligned with the author's domain pass, but none of them covers the whole body
+    """True if signatures aligned with the author's domain pass, but none of them covers the whole body
     (l=)."""
 
     async def aligned(of: list[SignatureResult]) -> bool:
@@ -299,11 +299,11 @@ class Authors:
 
 
 def authors(block: HeaderBlock) -> Authors:
-    """All author domains of a mail (RFC 9989 section 5.3.1), first those that the mail is signed for and
-    shown with.
+    """All author domains of a mail (RFC 9989 section 5.3.1), first those that the mail is signed for
+    and shown with.
 
-    The parser is lenient, because it must find every author that a mail client might show. Otherwise a
-    From field that only people can parse would bypass DMARC.
+    The parser is lenient, because it must find every author that a mail client might show.
+    Otherwise a From field that only people can parse would bypass DMARC.
     """
     found = authors_of(block.head)
     domains = found.possible_domains

@@ -37,7 +37,7 @@ class Identifiers:
 
     @classmethod
     def of(cls, spf: SpfResult, dkim: Iterable[SignatureResult]) -> Identifiers:
-        """Those of one mail's results."""
+        """The domains of one mail's results."""
         signatures = list(dkim)
         return cls(
             spf=(spf.domain,) if spf.verdict == "pass" and spf.domain else (),
@@ -236,7 +236,7 @@ async def _discover(resolver: Resolver, up: Walk) -> _Applied | None:
 
 
 async def _below(resolver: Resolver, record: Record, author: str) -> tuple[Policy, ...]:
-    """What a record asks for a domain below its own: sp, np or p."""
+    """A record's policy for a domain below its own: sp, np or p."""
     existing = _effective(record, record.subdomains or record.policy)
     if record.nonexistent is None:
         return (existing,)
@@ -262,7 +262,8 @@ async def _align(
     *,
     strict: bool | None,
 ) -> tuple[Alignment, bool]:
-    """The closest alignment of what passed, and whether more might come of what is not known yet.
+    """The closest alignment of the domains that passed, and true if a missing answer may still improve
+    it.
 
     `strict` is None when the policy is unknown. Only identical domains are certain then.
     """
@@ -290,7 +291,7 @@ async def _align(
 
 
 def _might_align(domain: str, up: Walk) -> bool:
-    """Whether two domains can have one Organizational Domain at all: both lie within it."""
+    """True if two domains can have one Organizational Domain at all: both lie within it."""
     if up.organizational_domain is not None:
         return within(domain, up.organizational_domain)
     return domain.rpartition(".")[2] == up.domain.rpartition(".")[2]

@@ -185,7 +185,7 @@ class Report:
 
 
 def _json(result: object, names: str) -> dict[str, Any]:
-    """The attributes with these names, those without a value left out."""
+    """The attributes with these names, without empty ones."""
     values = {_KEYS.get(name, name): getattr(result, name) for name in names.split()}
     return {name: value for name, value in values.items() if value not in ("", None, 0, False)}
 
@@ -198,4 +198,4 @@ _KEYS: Final = {
     "policy_domain": "policyDomain",
     "organizational_domain": "organizationalDomain",
 }
-"""Keys of the JSON that are not the attribute's name."""
+"""Keys of the JSON that differ from the attribute's name."""

@@ -18,8 +18,8 @@ write, and final dot until the reply."""
 
 
 class Events(DeliveryEvents):
-    """Receives events, those of deliveries too, and keeps nothing. Durations are in seconds. Names come
-    from the configuration, so that the number of series stays bounded.
+    """Receives events, those of deliveries too, and keeps nothing. Durations are in seconds. Names
+    come from the configuration, so the number of series stays bounded.
 
     Call from the event loop's thread, unless a method says otherwise.
     """

@@ -41,7 +41,7 @@ class _SeriesIndex(dict[Any, int]):
 
 
 class _Pairs(dict[tuple[Any, ...], tuple[int, int]]):
-    """Maps the arguments of an event that counts and times to both places, so that it costs one lookup.
+    """Maps the arguments of an event that counts and times to both places, so it costs one lookup.
 
     `count` and `time` give the label values of the two from the arguments.
     """
@@ -241,7 +241,7 @@ class Metrics(Events):
 
     def backlog(self, oldest: float | None, unfinished: int, dead: int) -> None:
         values = self._values
-        # A Unix time, so that what is shown goes on growing until the next sweep.
+        # A Unix time, so the shown age goes on growing until the next sweep.
         values[self._oldest] = 0.0 if oldest is None else time.time() - oldest
         values[self._unfinished] = unfinished
         values[self._dead] = dead

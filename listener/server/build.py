@@ -1,4 +1,4 @@
-"""Making a running listener's parts from its configuration."""
+"""Makes the parts of a running listener from its configuration."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ LEAST_MEMORY: Final = 1_048_576
 
 @dataclass(frozen=True, slots=True)
 class _Noted(SecretResolver):
-    """Resolves secrets, and notes digests of what they were."""
+    """Resolves secrets, and keeps digests of their values."""
 
     digests: list[bytes] = field(default_factory=list)
 
@@ -88,11 +88,11 @@ class Filters:
         )
 
     def removals(self, hostname: str) -> list[tuple[str, Predicate]]:
-        """Fields that a stranger may not bring along, by the filters that write them."""
+        """Fields that clients must not send, by the filters that write them."""
         return [entry for each in self.all for entry in each.removals(hostname)]
 
     def observe(self, observer: Events) -> None:
-        """Let the filters that have something to count tell the observer."""
+        """Connect the filters that count with the observer."""
         for each in self.all:
             each.observe(observer)
 
@@ -121,7 +121,7 @@ def header_edits(config: RelayConfig, filters: Filters, hostname: str) -> Header
 
 
 def build_delivery(config: RelayConfig, around: Runtime, *, staging: Path | None, durable: bool) -> Delivery:
-    """The outputs of every flow; with mode `events` what holds mail in their stead. Raises
+    """The outputs of every flow; with mode `events` a placeholder that leaves mail in the spool. Raises
     ConfigError."""
     if config.mode == "events":
         held = {name: [Output("events", "events", RunElsewhere())] for name in config.flows}
@@ -136,7 +136,7 @@ def spool_folder(config: RelayConfig, around: Runtime) -> Path:
 
 
 def min_free_space(config: RelayConfig) -> int:
-    """Octets that must stay free on the spool's disk: what the most careful listener asks for."""
+    """Bytes that must stay free on the spool's disk: the largest value of all listeners."""
     return max(one.options.min_free_space for one in config.resolved_listeners())
 
 
@@ -153,7 +153,7 @@ def limit_captures(config: RelayConfig, captures: Captures, workers: int) -> Non
 def build_local(config: RelayConfig, around: Runtime, part: Part, observer: DeliveryEvents) -> LocalDelivery:
     """In-process delivery of one part of the local spool."""
     settings = delivery_settings(config, around)
-    # Outputs choose at once where their temporaries live: the staging folder must be there.
+    # Outputs choose the place of their temporaries at once, so the staging folder must exist.
     part.create()
     delivery = build_delivery(config, around, staging=part.staging, durable=settings.durable)
     return LocalDelivery(part, delivery, settings, observer)
@@ -182,8 +182,8 @@ def check_folders(config: RelayConfig, around: Runtime) -> None:
 
 
 def clear_traces(config: RelayConfig, around: Runtime) -> None:
-    """Remove temporaries of `file` outputs that a crash left behind their mails, and probes. Only
-    before anything is delivered."""
+    """Remove the temporaries of `file` outputs that a crash left, and probes. Call this only before the
+    first delivery."""
     from functions.processors.file.cleanup import remove_traces
 
     task: set[str] = set()
@@ -195,7 +195,7 @@ def clear_traces(config: RelayConfig, around: Runtime) -> None:
     for part in found:
         part.renew_log()
         if part.trust.lost:
-            # What it owes is known when it was written anew; the next start clears up.
+            # Its unfinished mails are known only after it is rebuilt; the next start cleans up.
             return
         task |= part.ids()
     kept = {output.file_folder for flow in config.flows.values() for output in flow.outputs} - {None}
@@ -205,7 +205,7 @@ def clear_traces(config: RelayConfig, around: Runtime) -> None:
 
 
 def delivery_settings(config: RelayConfig, around: Runtime) -> Settings:
-    """How in-process delivery behaves."""
+    """The settings of in-process delivery."""
     options = config.delivery
     durable = config.spool.durability == "fsync"
     keep = Archive(config.cache_path, around.folder, durable=durable).keep if config.keep_cache else None
@@ -220,7 +220,7 @@ def delivery_settings(config: RelayConfig, around: Runtime) -> Settings:
 
 
 def build_from_bucket(config: RelayConfig, around: Runtime) -> tuple[Delivery, Waits]:
-    """The outputs of every flow and the waits between attempts, to be run out of a bucket in this
+    """The outputs of every flow and the waits between attempts, for delivery out of a bucket in this
     process. Raises ConfigError."""
     from functions.bucket.in_process import Waits
     from functions.delivery.build import build_now
@@ -250,7 +250,7 @@ def open_bucket_spool(
     observer: Events,
     notify: Callable[[Sequence[str]], None] | None = None,
 ) -> BucketSpool:
-    """The spool of a bucket; `notify` is told each mail's key. Raises ConfigError."""
+    """The spool of a bucket; `notify` is called with each mail's key. Raises ConfigError."""
     from listener.intake.bucket_spool import BucketSpool
     from listener.intake.capture_folder import CaptureFolder
     from listener.intake.object_store import open_object_store
@@ -271,8 +271,8 @@ def open_bucket_spool(
 
 
 def takes_ascii_only(config: RelayConfig, listener: str) -> bool:
-    """Whether an output of a flow that this listener serves takes no non-ASCII local parts: such
-    recipients are refused at RCPT (docs/outputs/aws.md)."""
+    """True if an output of a flow that this listener serves cannot serve non-ASCII local parts: RCPT
+    refuses such recipients (docs/outputs/aws.md)."""
     return any(
         output.ascii_recipients
         for flow in config.flows.values()
@@ -282,5 +282,5 @@ def takes_ascii_only(config: RelayConfig, listener: str) -> bool:
 
 
 def host_name(options: SmtpOptions) -> str:
-    """The name the server gives itself: `name`, else the machine's."""
+    """The server's own name: `name`, else the machine's."""
     return options.name or socket.gethostname() or "localhost"

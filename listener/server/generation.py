@@ -1,8 +1,8 @@
-"""What a configuration comes to in one process: filters, flows and an endpoint per listener.
+"""A configuration at work in one process: filters, flows and an endpoint per listener.
 
-A reload makes a new generation beside the old one. Where the rules differ, the old one finishes the
-mails in hand and ends; else it serves the connections it has to their end. (HAProxy and nginx reload
-in the same way.)
+A reload makes a new generation beside the old one. If the rules differ, the old one finishes its
+present mails and ends; else it serves its connections to their end. (HAProxy and nginx reload in
+the same way.)
 """
 
 from __future__ import annotations
@@ -42,15 +42,16 @@ if TYPE_CHECKING:
 log = logging.getLogger("smtp_relay.server")
 
 _TELL: Final = 3600.0
-"""Seconds between two log records of the days that a certificate has left: where nobody scrapes
-metrics, an alarm is made of them."""
+"""Seconds between two log records of the days that a certificate has left, for alarms without a scrape
+of the metrics."""
 
 
 class Generation:
-    """One configuration at work, in `loop`. Raises ConfigError when it cannot be carried out.
+    """One configuration at work, in `loop`. Raises ConfigError if it cannot be put to work.
 
-    Making it reads files and secret stores, and waits for them: in another thread where the loop
-    serves already."""
+    Making it reads files and secret stores, and waits for them; if the loop serves already, this
+    runs in another thread.
+    """
 
     def __init__(
         self,
@@ -100,18 +101,18 @@ class Generation:
         self._filters.forget()
 
     def same_rules(self, other: Generation) -> bool:
-        """Whether the other one decides alike: same configuration, secrets and files of users."""
+        """True if the other one decides alike: same configuration, secrets and files of users."""
         return self._filters.fingerprint == other._filters.fingerprint
 
     def retire(self, flows: Iterable[str]) -> None:
-        """Another configuration, with these flows, is in force: finish the mails in hand, and end every
+        """Another configuration, with these flows, is in force: finish the present mails, and end every
         connection within `closeTimeout`."""
         for endpoint in self.endpoints.values():
             endpoint.retire(flows)
 
     @property
     def idle(self) -> bool:
-        """Whether no connection of this generation is left."""
+        """True if no connection of this generation is left."""
         return not any(endpoint.connections for endpoint in self.endpoints.values())
 
     def tick(self, now: float) -> None:
@@ -123,7 +124,7 @@ class Generation:
             self._tell_certificates()
 
     def drain(self) -> None:
-        """End what is idle, let mails being sent come in."""
+        """End idle connections, and let mails that are being sent come in."""
         for endpoint in self.endpoints.values():
             endpoint.drain()
 

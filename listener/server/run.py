@@ -27,10 +27,11 @@ log = logging.getLogger("smtp_relay.server")
 def run(config: RelayConfig, reload: Reload | None = None) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code.
 
-    Raises ConfigError when a port, the spool or a secret cannot be had.
+    Raises ConfigError if a port, the spool or a secret is not available.
     """
     if reload is not None:
-        # It waits until it can be answered: this early, too, it asks for a reload and not for our end.
+        # A SIGHUP waits until it can be answered, because even this early it asks for a reload and
+        # not for the end.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     around = Runtime.here()
     logs.configure(config.log_outputs, folder=around.folder, environ=around.environ)

@@ -13,7 +13,7 @@ Sockets = list[socket.socket]
 
 
 def reuseport_socket(sock: socket.socket) -> list[socket.socket]:
-    """Another socket on the same address, which was bound to be shared."""
+    """Another socket on the same address, which was bound as shared."""
     made = socket.socket(sock.family, sock.type, sock.proto)
     _prepare(made, shared=True)
     made.bind(sock.getsockname())
@@ -29,14 +29,14 @@ def _prepare(sock: socket.socket, *, shared: bool) -> None:
 
 
 def bind(host: str, port: int, *, shared: bool) -> list[socket.socket]:
-    """Sockets bound to one address; `localhost` is 127.0.0.1, and "" or "*" everything."""
+    """Sockets bound to one address; `localhost` is 127.0.0.1, and "" or "*" every address."""
     host = {"localhost": "127.0.0.1", "*": "", "::": ""}.get(host, host)
     try:
         found = socket.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
         )
     except OSError as error:
-        raise ConfigError(f"bind {host}", f"is no address of this machine: {error.strerror}") from error
+        raise ConfigError(f"bind {host}", f"is not an address of this machine: {error.strerror}") from error
     made: list[socket.socket] = []
     for family, kind, protocol, _, address in dict.fromkeys(found):
         try:
@@ -65,13 +65,13 @@ def _bind_problem(error: OSError) -> str:
         98: "is in use by another program; stop that one or choose another port",
         48: "is in use by another program; stop that one or choose another port",
         13: "needs more rights: ports below 1024 are reserved; choose another port",
-        99: "is no address of this machine; choose another bind",
+        99: "is not an address of this machine; choose another bind",
     }
     return words.get(error.errno or 0, f"cannot be opened: {error.strerror}")
 
 
 def announce(sockets: Sequence[tuple[Listener, Sockets]]) -> None:
-    """Say where the server listens, one line for each address."""
+    """Log the server's addresses, one line for each."""
     for listener, bound in sockets:
         kind = "lmtp" if listener.options.lmtp else "smtps" if listener.options.secure else "smtp"
         for sock in bound:

@@ -36,12 +36,12 @@ FAILURE_DELAY: Final = 0.5
 """Seconds before the first 535; each further one on the connection waits this much longer."""
 
 MAX_CREDENTIAL: Final = 1024
-"""Characters of a user name or password; SASLprep'd names and passwords end well below."""
+"""Most characters of a user name or password; SASLprep'd names and passwords end well below."""
 
 MD5_DIGITS: Final = 32
 
 MAX_TOKEN: Final = 8192
-"""Characters of a bearer token."""
+"""Most characters of a bearer token."""
 
 
 def auth(connection: Connection, argument: str) -> None:
@@ -77,13 +77,13 @@ def auth(connection: Connection, argument: str) -> None:
 
 
 _TOKEN_REFUSED: Final = base64.b64encode(b'{"status":"400","schemes":"Bearer","scope":""}')
-"""Why a token was refused, as XOAUTH2 tells it: in a challenge, which the client answers with an
+"""The reason why a token was refused, in XOAUTH2's form: a challenge, which the client answers with an
 empty response before it gets its 535."""
 
 
 class SaslExchange:
-    """One AUTH command's dialogue, until its reply. `refusal` is that reply when it is settled and
-    only the client's empty response is missing. `began` is the event loop's time of the command."""
+    """One AUTH command's dialogue, until its reply. `refusal` is that reply if it is settled and only
+    the client's empty response is missing. `began` is the event loop's time of the command."""
 
     __slots__ = ("_began", "_connection", "_nonce", "_refusal", "_username", "mechanism")
 
@@ -103,14 +103,14 @@ class SaslExchange:
         if self.mechanism == "LOGIN":
             text = b"Username:"
         elif self.mechanism == "CRAM-MD5":
-            # RFC 2195 section 2: never the same twice.
+            # RFC 2195 section 2: each challenge is new.
             host = self._connection.endpoint.hostname
             text = f"<{secrets.token_hex(8)}.{int(time.time())}@{host}>".encode()
             self._nonce = text
         self._ask(base64.b64encode(text))
 
     def answer(self, line: bytes) -> None:
-        """Take one response of the client; settles the exchange or asks on."""
+        """Take one response of the client; settles the exchange or sends the next challenge."""
         connection = self._connection
         if self._refusal is not None:
             connection.end_exchange()
@@ -206,7 +206,7 @@ def _failed(connection: Connection, mechanism: str, refusal: Reply) -> None:
     failures = connection.login_failed()
     endpoint.refusals.login(session)
     endpoint.login_failures.add(session.ip)
-    # Guessing is slowed for this client alone; the server goes on meanwhile.
+    # The delay slows guessing for this client alone; the server serves others meanwhile.
     then = _explain if mechanism == "XOAUTH2" else _refuse
     connection.pending.pause(FAILURE_DELAY * failures, partial(then, connection, refusal))
 

@@ -246,8 +246,8 @@ def _rcpt_parameters(connection: Connection, path: Path) -> tuple[Reply | None, 
 
 
 def _original_recipient(value: str) -> bool:
-    """Whether that is an address type and an address (RFC 3461 section 4.2; RFC 6533 section 3 for
-    `utf-8`, whose address is checked by nobody but the one who reads it)."""
+    """True if that is an address type and an address (RFC 3461 section 4.2; RFC 6533 section 3 for
+    `utf-8`, whose address only its reader checks)."""
     kind, _, text = value.partition(";")
     if not text or len(value) > MAX_ORCPT or not _ADDRESS_TYPE.fullmatch(kind):
         return False
@@ -285,7 +285,7 @@ def data(connection: Connection, argument: str) -> None:
         connection.reply(refusal)
         mail.reset()
     elif connection.opening.name_pending:
-        # The mail will tell the client's name; the search for it ends within seconds.
+        # The mail gives the client's name; the search for it ends within seconds.
         connection.pending.settle(connection.opening.name_found(), lambda _: data(connection, ""))
     else:
         connection.reply(GO_AHEAD)
@@ -309,7 +309,7 @@ def noop(connection: Connection, argument: str) -> None:
 
 
 def vrfy(connection: Connection, argument: str) -> None:
-    """VRFY: RFC 5321 section 7.3 lets a server tell nothing."""
+    """VRFY: RFC 5321 section 7.3 permits a server to reveal nothing."""
     if not argument.strip():
         connection.error(WANTS_ARGUMENT)
     elif not connection.idle():
@@ -337,8 +337,8 @@ def starttls(connection: Connection, argument: str) -> None:
     elif connection.endpoint.tls is None:
         connection.reply(NO_TLS)
     elif connection.stream.waiting:
-        # An attacker on the way may have put it there, to be taken for the client's own words once
-        # these are encrypted.
+        # An attacker on the way may have put it there, to make it pass for the client's own words
+        # once those are encrypted.
         connection.finish(TLS_PIPELINED, linger=True)
     else:
         connection.reply(TLS_READY)
@@ -374,7 +374,7 @@ LMTP_VERBS: Final[Mapping[str, Verb]] = {
     "LHLO": ehlo,
     **{name: verb for name, verb in SMTP_VERBS.items() if name not in {"HELO", "EHLO"}},
 }
-"""RFC 2033 section 4.1: LHLO takes the place of HELO and EHLO."""
+"""RFC 2033 section 4.1: LHLO replaces HELO and EHLO."""
 
 
 def untrusted_proxy(connection: Connection, _argument: str) -> None:
@@ -384,7 +384,7 @@ def untrusted_proxy(connection: Connection, _argument: str) -> None:
 
 
 def verbs_of(options: SmtpOptions) -> Mapping[str, Verb]:
-    """The commands of a listener, by name; those that its options disable are among them."""
+    """The commands of a listener, by name; those that its options disable are included."""
     table = dict(LMTP_VERBS if options.lmtp else SMTP_VERBS)
     table |= dict.fromkeys(UNTOLD, untrusted_proxy)
     if options.use_xclient:

@@ -1,4 +1,4 @@
-"""One listener, as its connections see it: options, limits, replies and what they share."""
+"""One listener, as its connections see it: options, limits, replies and shared objects."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from listener.smtp.tls.context import ServerTls
 log = logging.getLogger("smtp_relay.smtp")
 
 DROP_FACTOR: Final = 4
-"""How many times the size limit a client may send of a mail that is dropped before it is cut."""
+"""A client may send this multiple of the size limit for a dropped mail; then the connection is cut."""
 
 Verb = Callable[[Any, str], None]
 """A command: called with its connection and its argument."""
@@ -45,7 +45,7 @@ UNTOLD: Final = frozenset({"PROXY", "\0"})
 
 
 class OpenConnection(Protocol):
-    """What an endpoint and its commands ask of its connections."""
+    """The interface that an endpoint and its commands need from its connections."""
 
     def error(self, reply: Reply) -> None:
         """Answer a bad command."""
@@ -54,7 +54,7 @@ class OpenConnection(Protocol):
         """Answer, then close."""
 
     def expire(self, now: float) -> None:
-        """Called each second: end what is overdue. Never raises."""
+        """Called each second: end an overdue connection. Never raises."""
 
     def drain(self) -> None:
         """The endpoint is ending."""
@@ -79,7 +79,7 @@ class VerbTable:
         return name in self.names
 
     def carry_out(self, connection: OpenConnection, line: bytes) -> None:
-        """Carry out one command line, given without its line end."""
+        """Execute one command line, given without its line end."""
         verb, _, argument = line.partition(b" ")
         handler = self._verbs.get(verb)
         if handler is None:
@@ -96,7 +96,7 @@ class VerbTable:
             connection.error(CONTROL_CHARACTERS)
             return
         try:
-            # ASCII first: it is what nearly all arguments are, and the faster one.
+            # ASCII first, because nearly all arguments are ASCII, and it is faster.
             text = argument.decode("ascii") if argument.isascii() else argument.decode("utf-8")
         except UnicodeDecodeError:
             connection.error(NOT_TEXT)
@@ -121,7 +121,7 @@ class Limits:
 
     @classmethod
     def of(cls, options: SmtpOptions) -> Limits:
-        """Those of a listener's options."""
+        """The bounds of a listener's options."""
         return cls(
             max_size=options.size,
             drop_size=options.size * DROP_FACTOR + 1_048_576,
@@ -137,11 +137,11 @@ class Limits:
 
 
 class Endpoint:
-    """What all connections of one listener share. `now` is the event loop's time, refreshed each
-    second: deadlines need no better.
+    """The shared objects of one listener's connections. `now` is the event loop's time, refreshed each
+    second, because deadlines need no better.
 
-    `verbs` has the commands by upper-case name; `names` finds clients' names, None where they are
-    not looked up.
+    `verbs` has the commands by upper-case name; `names` finds clients' names, None if they are not
+    looked up.
     """
 
     def __init__(
@@ -183,7 +183,7 @@ class Endpoint:
         self.now = self.loop.time()
         self.connections: set[OpenConnection] = set()
         self.ending: Reply | None = None
-        """The reply with which connections end, once the server stops or has another configuration."""
+        """The last reply of connections, once the server stops or has another configuration."""
         self.retired_until: float | None = None
         """When the last connection ends, once the server has another configuration."""
 
@@ -211,7 +211,7 @@ class Endpoint:
         self.connections.discard(connection)
 
     def tick(self, now: float) -> None:
-        """Called each second: end what is overdue."""
+        """Called each second: end overdue connections."""
         self.now = now
         self.refusals.tick()
         for connection in list(self.connections):
@@ -222,8 +222,8 @@ class Endpoint:
         self._end(SHUTTING_DOWN)
 
     def retire(self, flows: Iterable[str]) -> None:
-        """The server has another configuration, with these flows: mails in hand are finished, no
-        other begins, and the last connection ends in `closeTimeout`."""
+        """The server has another configuration, with these flows: present mails are finished, no other
+        begins, and the last connection ends within `closeTimeout`."""
         self.acceptor.retire(flows)
         if self.retired_until is None:
             self.retired_until = self.now + self.limits.close_timeout

@@ -1,5 +1,5 @@
-"""The replies of commands and connections. Those about a mail's content are beside what finds them:
-`listener.intake.capture`, `listener.intake.accept`, `listener.smtp.data`."""
+"""The replies of commands and connections. Replies about a mail's content are beside the code that
+finds the fault: `listener.intake.capture`, `listener.intake.accept`, `listener.smtp.data`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a stranger may not do to the server: floods, slowness, nonsense (SPEC section 11)."""
+"""Floods, slowness and nonsense of strangers, and the server's bounds (docs/limits.md)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Make = Callable[..., Relay]
 
 
 def _until_closed(wire: Wire, lines: bytes, *, most: int) -> list[int]:
-    """Send a line again and again until the server hangs up; the codes it gave."""
+    """Send a line again and again until the server hangs up; returns the codes of its replies."""
     codes = []
     try:
         for _ in range(most):
@@ -202,7 +202,7 @@ def test_http_is_turned_away(relay: Relay, method: str) -> None:
 
 
 def test_an_early_talker_is_turned_away_or_answered_in_order(relay: Relay) -> None:
-    """With nothing to wait for, the greeting is out before a client can be early."""
+    """If there is nothing to wait for, the greeting is sent before a client can be early."""
     with Wire(relay.port) as wire:
         wire.send(b"EHLO client.example\r\n")
         first = wire.reply()
@@ -246,7 +246,7 @@ def test_a_slow_upload_is_not_cut(new_relay: Make) -> None:
 
 
 def _cut_off(wire: Wire, *, within: float) -> bool:
-    """Whether a client that sends five octets a second is told off or hung up on."""
+    """True if the server rejects or disconnects a client that sends five bytes a second."""
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
         try:
@@ -258,14 +258,14 @@ def _cut_off(wire: Wire, *, within: float) -> bool:
     return False
 
 
-def test_an_octet_now_and_then_is_cut(new_relay: Make) -> None:
+def test_a_byte_now_and_then_is_cut(new_relay: Make) -> None:
     relay = new_relay(socketTimeout=2000, minDataRate=1000).start()
     with Wire(relay.port) as wire:
         wire.begin()
         assert _cut_off(wire, within=45)
 
 
-def test_an_octet_of_a_command_now_and_then_is_cut(new_relay: Make) -> None:
+def test_a_byte_of_a_command_now_and_then_is_cut(new_relay: Make) -> None:
     relay = new_relay(socketTimeout=2000).start()
     with Wire(relay.port) as wire:
         assert wire.reply().code == 220
@@ -274,7 +274,7 @@ def test_an_octet_of_a_command_now_and_then_is_cut(new_relay: Make) -> None:
 
 def test_too_many_clients(new_relay: Make) -> None:
     relay = new_relay(maxClients=3).start()
-    # The probe that saw the port open has to be gone first.
+    # The probe that saw the port open must be gone first.
     held: list[Wire] = []
     wait_until(lambda: _enter(relay.port, held), seconds=5, what="three clients let in")
     with Wire(relay.port) as fourth:

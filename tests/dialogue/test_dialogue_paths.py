@@ -160,4 +160,4 @@ def test_the_null_sender_is_empty(relay_for: Callable[..., Relay]) -> None:
     relay = relay_for({"flows": {"all": flow(filename="from=${from}=.eml")}})
     assert submit(relay.port, b"a: b\r\n", "").code == 250
     (file,) = relay.files()
-    assert file.name == "from=_=.eml"  # what an empty value becomes in a name
+    assert file.name == "from=_=.eml"  # the name part that an empty value becomes

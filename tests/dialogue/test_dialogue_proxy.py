@@ -53,7 +53,7 @@ def deliver(wire: Wire) -> None:
 class TestProxy:
     @pytest.fixture
     def relay(self, relay_for: Make) -> Relay:
-        """Takes mail of one client only, behind any proxy."""
+        """Accepts mail of one client only, behind any proxy."""
         return relay_for({"flows": {"in": flow(THERE)}}, useProxy=[HOST])
 
     @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ class TestProxy:
                 assert wire.rest(seconds=10) == b""
                 assert 1.0 < time.monotonic() - began < 6
 
-    def test_an_octet_of_it_now_and_then(self, relay_for: Make) -> None:
+    def test_a_byte_of_it_now_and_then(self, relay_for: Make) -> None:
         relay = relay_for({"flows": {"in": flow(THERE)}}, useProxy=True, socketTimeout=1500)
         with Wire(relay.port) as wire:
             seconds, said = drip(wire, b"PROXY TCP4 192.0.2.7 198.51.100.1 4096 25", most=8)
@@ -210,7 +210,7 @@ class TestProxy:
 class TestUntrustedPeers:
     @pytest.fixture
     def relay(self, relay_for: Make) -> Relay:
-        """Believes proxies that this test is none of."""
+        """Trusts proxies, of which this test is none."""
         return relay_for(useProxy=["203.0.113.0/24"])
 
     def test_they_speak_smtp_at_once(self, relay: Relay) -> None:
@@ -245,7 +245,7 @@ class TestProxyAndTls:
     @pytest.mark.parametrize("header", [b"PROXY TCP4 192.0.2.7 198.51.100.1 4096 465\r\n", tcp4()])
     @pytest.mark.parametrize("together", [True, False])
     def test_the_header_comes_first(self, relay_for: Make, header: bytes, together: bool) -> None:
-        """Also when it shares a packet with the handshake's first octets."""
+        """Also if it shares a packet with the handshake's first bytes."""
         relay = relay_for({"flows": {"in": flow(THERE)}}, useProxy=True, secure=True)
         with Wire(relay.port) as wire:
             if together:
@@ -276,11 +276,11 @@ class TestProxyAndTls:
 class TestXclient:
     @pytest.fixture
     def both(self, relay_for: Make) -> Relay:
-        """Lets the proxy and its client in."""
+        """Accepts connections of the proxy and its client."""
         here = {"type": "whitelist", "ips": [HOST, CLIENT, "2001:db8::7"]}
         return relay_for({"flows": {"in": flow(here)}}, useXClient=[HOST])
 
-    def test_it_is_offered_to_those_who_may(self, both: Relay, relay_for: Make) -> None:
+    def test_it_is_offered_to_permitted_peers(self, both: Relay, relay_for: Make) -> None:
         offer = "XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT"
         with Wire(both.port) as wire:
             assert offer in wire.greet().lines

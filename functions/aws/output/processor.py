@@ -1,4 +1,4 @@
-"""Making the processor of an `aws` output; only the clients that it needs."""
+"""Makes the processor of an `aws` output, with only the clients that it needs."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ log: Final = logging.getLogger("smtp_relay.output.aws")
 
 
 class AwsProcessor(Processor):
-    """Store to S3, publish to SQS, send through SES: those that the options ask for, in this order.
-    What fails leaves the later ones for the next attempt, which finds the earlier ones done."""
+    """Store to S3, publishes to SQS, sends through SES: the steps that the options ask for, in this
+    order. A failed step leaves the later ones to the next attempt, which finds the earlier ones
+    done."""
 
     def __init__(self, storage: Storage | None, queue: Any, sender: Any, clients: list[Any]) -> None:
         self._storage = storage
@@ -93,5 +94,5 @@ def _account_rate(client: Any) -> float:
         quota = client.get_account()["SendQuota"]
         return float(quota["MaxSendRate"])
     except Exception as error:  # noqa: BLE001 - whatever keeps the rate from us, 1 a second is safe
-        log.warning("SES does not say its send rate: 1 a second", extra={"reason": str(error)})
+        log.warning("SES does not state its send rate: 1 a second is used", extra={"reason": str(error)})
         return 1.0

@@ -25,7 +25,7 @@ def renew_name(path: Path) -> None:
 
 
 def sync_failed(error: BaseException) -> bool:
-    """Whether an error of these is that of the sync itself: that of opening carries the path."""
+    """True if the error is that of the sync itself; an error of opening carries the path."""
     return isinstance(error, OSError) and error.filename is None
 
 

@@ -129,7 +129,7 @@ class Transport(OptionsModel):
             return value
         found = service(name)
         if found is None:
-            raise ValueError(f"service: {name!r} is none of {', '.join(NAMES)}; give host and port")
+            raise ValueError(f"service: {name!r} is not one of {', '.join(NAMES)}; give host and port")
         return {"host": found.host, "port": found.port, "secure": found.secure, **value}
 
     @model_validator(mode="after")
@@ -169,7 +169,7 @@ def transport_of_url(url: str) -> dict[str, Any]:
 
 
 class Service(NamedTuple):
-    """Where a mail service takes submissions, which Nodemailer's `service` option names; `secure` is
+    """A mail service's address for submissions, named by Nodemailer's `service` option; `secure` is
     implicit TLS (RFC 8314)."""
 
     host: str

@@ -23,7 +23,7 @@ MECHANISM_HEADER: Final = "X-SMTP-RELAY-MECHANISM"
 
 
 class JsonResult(OptionsModel):
-    """What the answer's JSON must contain."""
+    """The value that the answer's JSON must contain."""
 
     path: PathText
     """The path of the value, `$.user.active` or `$.answers[0].ok`."""
@@ -77,7 +77,7 @@ class HttpAuthOptions(FilterOptions):
 
     @property
     def method_used(self) -> str:
-        """The method, said or not."""
+        """The method: as configured, or its default."""
         return self.method or ("GET" if self.credentials_method == "BASIC_AUTH" else "POST")
 
     @property
@@ -92,8 +92,8 @@ class HttpAuthOptions(FilterOptions):
 
 
 class JsonBody:
-    """A JSON object with name and password at two paths. Raises ValueError for paths that
-    cannot both be."""
+    """A JSON object with name and password at two paths. Raises ValueError for paths that cannot both
+    exist."""
 
     def __init__(self, user: str, password: str) -> None:
         self._user = JsonPath(user)
@@ -124,7 +124,7 @@ class HttpAuth(HttpBacked):
 
     def on_auth(self, session: Session, credentials: Credentials) -> Any:
         if credentials.mechanism == "CRAM-MD5":
-            return ABSTAIN  # a digest proves the password only to those who have it
+            return ABSTAIN  # a digest proves the password only to a service that has it
         if self._options.credentials_method == "BASIC_AUTH" and ":" in credentials.username:
             return REFUSE  # RFC 7617 section 2: the endpoint would see another name
         return self._ask(session, credentials)
@@ -167,10 +167,10 @@ class HttpAuth(HttpBacked):
 
 
 def same(found: object, wanted: object) -> bool:
-    """Whether two JSON scalars are equal: `true` is not `1`, and `"1"` is neither."""
+    """True if two JSON scalars are equal: `true` is not `1`, and `"1"` is neither."""
     return isinstance(found, bool) is isinstance(wanted, bool) and found == wanted
 
 
 def build(options: HttpAuthOptions, name: str, context: BuildContext) -> HttpAuth:
-    """The filter. Raises ConfigError when its HMAC secret cannot be had."""
+    """The filter. Raises ConfigError if its HMAC secret is not available."""
     return HttpAuth(name, options, HttpClient.of(options.url, options.method_used, options.hmac, context))

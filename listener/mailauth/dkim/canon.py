@@ -1,4 +1,4 @@
-"""Canonicalization of what is verified: the search for surplus white space is re2's."""
+"""Canonicalization for verification: re2 searches for surplus white space."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ class BodyHashes:
         }
 
     def __bool__(self) -> bool:
-        """Whether any signature needs the body."""
+        """True if any signature needs the body."""
         return bool(self._canons)
 
     def feed(self, piece: bytes) -> None:

@@ -68,7 +68,7 @@ class DnsResolver:
         found = nameservers or [str(server) for server in self._dns.nameservers]
         self._dns.nameservers = [_Server(address, port) for address in found]
         self._dns.lifetime = timeout
-        # So that a silent server leaves time for the next one, or for a retry.
+        # A silent server must leave time for the next one, or for a retry.
         self._dns.timeout = max(timeout / 2.5, 0.05)
         self._dns.use_edns(0, 0, EDNS_PAYLOAD)
         self._dns.cache = None

@@ -54,7 +54,7 @@ class DnsAnswer:
 
     @property
     def failed(self) -> bool:
-        """Whether the failure is temporary: a later attempt may succeed."""
+        """True if the failure is temporary: a later attempt may succeed."""
         return self.outcome is Outcome.FAILED
 
     @property

@@ -20,7 +20,7 @@ log = logging.getLogger("smtp_relay.smtp")
 
 
 class MailHost(Protocol):
-    """What the reception of mails asks of its connection."""
+    """The interface that the reception of mails needs from its connection."""
 
     endpoint: Endpoint
     loop: asyncio.AbstractEventLoop
@@ -39,7 +39,7 @@ class MailHost(Protocol):
 
 class MailReception:
     """One connection's mails. `transaction` is the mail in the making, None between mails; `messages`
-    counts those that were taken."""
+    counts the accepted ones."""
 
     __slots__ = (
         "_began",
@@ -61,8 +61,8 @@ class MailReception:
         self.messages = 0
         self.refused_recipients = 0
         self.committing = False
-        """Whether a mail came in whole and is not answered yet: it is carried on with if the client
-        goes away."""
+        """True if a mail came in whole and is not answered yet: its handling goes on if the client
+        leaves."""
         self._refused = 0
         """Recipients refused since the last accepted mail, in transactions without an accepted one."""
         self._forwarded: dict[str, str] | None = None
@@ -73,8 +73,8 @@ class MailReception:
 
     @property
     def replies_due(self) -> int:
-        """How many replies the next answer takes: after DATA, in LMTP, one for each recipient (RFC 2033
-        section 4.2)."""
+        """The number of replies in the next answer: after DATA, in LMTP, one for each recipient (RFC
+        2033 section 4.2)."""
         if self._capture is None or self.transaction is None or not self._host.session.lmtp:
             return 1
         return len(self.transaction.recipients)
@@ -93,18 +93,18 @@ class MailReception:
         self.refused_recipients = 0
 
     def forward(self, attributes: dict[str, str]) -> None:
-        """XFORWARD told these of the next mail; several commands add up."""
+        """XFORWARD gave these attributes of the next mail; several commands add up."""
         self._forwarded = {**(self._forwarded or {}), **attributes}
 
     def take_forwarded(self) -> dict[str, str] | None:
-        """What XFORWARD told, for the mail that begins, or to be forgotten."""
+        """XFORWARD's attributes for the mail that begins; else they are forgotten."""
         forwarded = self._forwarded
         if forwarded is not None:
             self._forwarded = None
         return forwarded
 
     def refuse_recipient(self, reply: Reply) -> None:
-        """Answer a RCPT that is not taken; too many end the connection."""
+        """Answer a refused RCPT; too many end the connection."""
         host, limits = self._host, self._host.endpoint.limits
         self.refused_recipients += 1
         if self.transaction is not None and not self.transaction.recipients:
@@ -131,7 +131,7 @@ class MailReception:
             self._host.endpoint.refusals.recipients(self._host.session, self.transaction)
 
     def fail(self) -> None:
-        """Give the mail up after a fault of ours; it may come again."""
+        """Give the mail up after a fault in the relay's code; the client may retry it."""
         self.committing = False
         self.reset()
 

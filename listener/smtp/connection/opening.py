@@ -1,4 +1,4 @@
-"""The beginning of a connection: who the client is, whether it may stay, and its greeting."""
+"""The beginning of a connection: the client's address, its admission, and its greeting."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ it there."""
 
 
 class OpeningHost(Protocol):
-    """What the beginning asks of its connection."""
+    """The interface that the beginning needs from its connection."""
 
     endpoint: Endpoint
     loop: asyncio.AbstractEventLoop
@@ -47,11 +47,11 @@ class OpeningHost(Protocol):
 
 
 class Opening:
-    """The beginning of one connection, and what it leaves: the place that the connection takes among the
+    """The beginning of one connection, and its results: the place that the connection takes among the
     limits, and the search for the client's name.
 
-    `trusted_as` is the address by which XCLIENT and XFORWARD are permitted: the peer's, or what
-    PROXY said.
+    `trusted_as` is the address by which XCLIENT and XFORWARD are permitted: the peer's, or that of
+    the PROXY header.
     """
 
     __slots__ = (
@@ -79,7 +79,7 @@ class Opening:
         """A transport is there."""
         host, endpoint = self._host, self._host.endpoint
         if endpoint.proxies is not None and endpoint.proxies(self.trusted_as):
-            # Counted before it says whom it speaks for, as it may never do so.
+            # It is counted before it names its client, because it may never do so.
             host.read_proxy_header()
             if self._count_in(endpoint.admissions.hold()) is not None:
                 host.finish(None)
@@ -87,7 +87,7 @@ class Opening:
             self._begin()
 
     def take_proxy_header(self) -> bool:
-        """Take the PROXY header from the stream; False while it is not complete, or is none."""
+        """Take the PROXY header from the stream; False while it is not complete, or if there is none."""
         host, endpoint, session = self._host, self._host.endpoint, self._host.session
         try:
             header = proxy.parse(host.stream.peek())
@@ -108,8 +108,8 @@ class Opening:
         return True
 
     def again(self, *, vouched: str | None, name_told: bool) -> None:
-        """XCLIENT replaced the client: begin again with the greeting. `vouched` is the user that it says
-        has logged in; `name_told` says that it gave the client's name, or that it has none."""
+        """XCLIENT replaced the client: begin again with the greeting. `vouched` is the user that it
+        states as logged in; `name_told` says that it gave the client's name, or that it has none."""
         self.cancel()
         self._vouched = vouched
         self._name_told = name_told
@@ -120,11 +120,11 @@ class Opening:
 
     @property
     def name_pending(self) -> bool:
-        """Whether the search for the client's name goes on."""
+        """True if the search for the client's name goes on."""
         return self._search is not None and self._search.running
 
     async def name_found(self) -> None:
-        """Wait until the client's name was found, or not; that takes seconds at most."""
+        """Wait until the client's name is found, or not; that takes seconds at most."""
         if self._search is not None:
             await self._search.wait()
 
@@ -135,7 +135,7 @@ class Opening:
             self._search = None
 
     def leave(self) -> bool:
-        """Give the place among the limits back. Gives whether the client had been let in."""
+        """Release the place among the limits. Returns true if the client had been admitted."""
         if self._ticket is not None:
             self._ticket.leave()
             self._ticket = None
@@ -143,7 +143,7 @@ class Opening:
         return counted
 
     def _begin(self) -> None:
-        """The client's address is final: let it in, encrypt where it is to be so from the start."""
+        """The client's address is final: admit it, and encrypt from the start if configured."""
         host = self._host
         host.touch()
         refusal = self._admit()
@@ -151,14 +151,14 @@ class Opening:
             if refusal is None:
                 host.start_tls(self._meet)
             else:
-                host.finish(None)  # which, in clear text, could not be read
+                host.finish(None)  # in clear text, the client could not read it
         elif refusal is not None:
             host.finish(refusal)
         else:
             self._meet()
 
     def _admit(self) -> Reply | None:
-        """Count the connection in under its client's address, or say why it may not stay."""
+        """Count the connection in under its client's address, or return the reason why it may not stay."""
         endpoint = self._host.endpoint
         if self._ticket is not None:
             self._ticket.leave()
@@ -178,7 +178,7 @@ class Opening:
         return admitted
 
     def _meet(self) -> None:
-        """Find out who the client is, ask the filters about it, and greet it (or do not)."""
+        """Find the client's name, ask the filters about it, and greet it (or do not)."""
         host = self._host
         host.wait()
         names = host.endpoint.names
@@ -190,7 +190,7 @@ class Opening:
                 host.pending.settle(names.find(host.session.ip), self._named)
                 return
             else:
-                # No filter asks for the name before the mail comes in: DATA waits for it.
+                # No filter reads the name before the mail comes in, so DATA waits for it.
                 self._search = NameSearch(names, host.session, host.loop)
         self._connect()
 
@@ -226,7 +226,7 @@ class Opening:
 
 
 def new_session(endpoint: Endpoint, transport: Any) -> Session:
-    """What is known of a client when its transport is there."""
+    """The facts about a client when its transport is there."""
     ip, port = _address(transport.get_extra_info("peername"))
     session = Session(
         id=uuid7(),
@@ -242,7 +242,7 @@ def new_session(endpoint: Endpoint, transport: Any) -> Session:
 
 
 def about(session: Session) -> dict[str, str]:
-    """What log records say of a connection."""
+    """The attributes of a connection in log records."""
     return {"session": session.id, "ip": session.ip, "listener": session.listener}
 
 

@@ -1,4 +1,4 @@
-"""The TLS handshake of one connection, from its first byte to what follows it."""
+"""The TLS handshake of one connection, from its first byte to the bytes after it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from listener.smtp.tls.context import facts
 from listener.smtp.tls.layer import Above, TlsLayer
 
 HANDSHAKE: Final = 30.0
-"""Seconds for a TLS handshake, or the socket timeout where that is shorter."""
+"""Seconds for a TLS handshake, or the socket timeout if that is shorter."""
 
 
 _NO_TRUST: Final = (
@@ -38,11 +38,11 @@ _CURES: Final = {
     "NO_SUITABLE_SIGNATURE_ALGORITHM": _VERSIONS,
     "TLSV1_ALERT_PROTOCOL_VERSION": _VERSIONS,
 }
-"""What to do, by OpenSSL's name of the reason (`ssl.SSLError.reason`). An alert is the client's."""
+"""The cure, by OpenSSL's name of the reason (`ssl.SSLError.reason`). An alert is the client's."""
 
 
 class TlsHost(Above, Protocol):
-    """What a handshake asks of its connection."""
+    """The interface that a handshake needs from its connection."""
 
     endpoint: Endpoint
     loop: asyncio.AbstractEventLoop
@@ -67,7 +67,8 @@ class Handshake:
         self._layer: TlsLayer | None = None
 
     def start(self) -> None:
-        """Put TLS between the transport and the connection; what waits in the stream is its beginning."""
+        """Put TLS between the transport and the connection; the waiting bytes of the stream are its
+        beginning."""
         host = self._host
         assert host.endpoint.tls is not None
         layer = self._layer = TlsLayer(host, host.stream.transport, host.endpoint.tls.context, self)
@@ -90,7 +91,7 @@ class Handshake:
         self._done()
 
     def failed(self, reason: str) -> None:
-        """The client and we do not agree on TLS, or it does not speak it."""
+        """Client and server do not agree on TLS, or the client does not speak it."""
         session, refusals = self._host.session, self._host.endpoint.refusals
         if self._layer is not None and proxy.begins(self._layer.first):
             refusals.untrusted_proxy(session)

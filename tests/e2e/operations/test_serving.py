@@ -1,4 +1,4 @@
-"""The process: what it prints, when it ends, what it costs (SPEC sections 2, 9 and 11)."""
+"""The process: its output, its end, its cost."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_control_characters_never_reach_the_log_raw(new_relay: Make) -> None:
 
 @pytest.mark.parametrize("what", ["prometheus", "secret"])
 def test_workers_that_cannot_start_leave_nobody_behind(new_relay: Make, what: str) -> None:
-    """Whoever starts it again at once must find its ports and its spool free."""
+    """A process that starts again at once must find its ports and its spool free."""
     with socket.create_server((HOST, 0)) as taken:
         wrong: dict[str, Any] = {"prometheus": {"portNumber": taken.getsockname()[1]}}
         if what == "secret":

@@ -1,9 +1,9 @@
 """A name server on loopback, UDP and TCP, that serves a zone as listener/mailauth/dns/zone.py has it.
 
 It answers as a recursive resolver does: aliases are followed, and a loop is SERVFAIL. Besides the
-zone's behaviours (SERVFAIL, REFUSED, NXDOMAIN, TIMEOUT) it knows LATE (an answer a second later), LIE
-(an answer of another id, then one of another name), GARBAGE (octets that are no message), EMPTY (a
-datagram of nothing) and CLOSE (TCP: the connection is closed).
+zone's behaviours (SERVFAIL, REFUSED, NXDOMAIN, TIMEOUT) it knows LATE (an answer a second later),
+LIE (an answer of another id, then one of another name), GARBAGE (bytes that are not a message),
+EMPTY (an empty datagram) and CLOSE (TCP: the connection is closed).
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class DnsServer:
     # -- answers --------------------------------------------------------------------------------
 
     def _answers(self, data: bytes, transport: str) -> list[tuple[float, bytes]]:
-        """What to send, each after so many seconds."""
+        """The answers, each after so many seconds."""
         query = dns.message.from_wire(data)
         question = query.question[0]
         type_ = dns.rdatatype.to_text(question.rdtype)
@@ -209,7 +209,7 @@ def _wire(response: dns.message.Message) -> bytes:
 def _rdata(type_: str, value: Any) -> Rdata:
     rdtype = dns.rdatatype.from_text(type_)
     if type_ == "TXT":
-        # A record has one string at least, and strings have 255 octets at most.
+        # A record has one string at least, and strings have 255 bytes at most.
         parts = (value or [""]) if isinstance(value, list) else [value]
         cut = [part[at : at + 255] for part in map(_octets, parts) for at in range(0, len(part) or 1, 255)]
         return TXT(dns.rdataclass.IN, rdtype, cut)

@@ -1,4 +1,4 @@
-"""Messages of the queue: what they ring for, and what is none of our business."""
+"""Messages of the queue: the objects that they name, and foreign ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stored content: what is whole reads as it is, what is not ends before its last byte."""
+"""Stored content: whole content reads unchanged, damaged content ends before its last byte."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The option models of the outputs: defaults, shorthands, what is refused, what receipts see."""
+"""The option models of the outputs: defaults, shorthands, refusals, identities."""
 
 from typing import Any
 

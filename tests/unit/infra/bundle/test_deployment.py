@@ -1,4 +1,4 @@
-"""What a configuration asks of its deployment on AWS."""
+"""A configuration's deployment on AWS."""
 
 from __future__ import annotations
 
@@ -169,8 +169,8 @@ def test_outputs_that_cannot_run_there(tmp_path: Path, output: Any, reason: str)
     ("password", "reason"),
     [
         ("plain:secret", "for everybody to read"),
-        ("file://password", "not there in the container"),
-        ("env:PASSWORD", "not there in the container"),
+        ("file://password", "not exist in the container"),
+        ("env:PASSWORD", "not exist in the container"),
     ],
 )
 def test_secrets_that_do_not_belong_there(tmp_path: Path, password: str, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""Where the configuration is found, what the environment lays over it, what comes out."""
+"""The place of the configuration, the environment's overrides, and the result."""
 
 import json
 import subprocess
@@ -70,12 +70,12 @@ class TestFinding:
         [
             ("a.json", '{"flows": {},\n "port" 3}', "a.json:2:9: Expecting ':' delimiter"),
             ("a.json", '{"flows": {}, "flows": {}}', "a.json:1:15: the key 'flows' stands twice"),
-            ("a.json", "[]", "a.json: holds no object"),
+            ("a.json", "[]", "a.json: is not an object"),
             ("a.yaml", "flows: {}\nflows: {}\n", "a.yaml:2:1: the key 'flows' stands twice"),
             ("a.yaml", "flows: {\n", "a.yaml:2:1: "),
             ("a.yaml", "on: 1\n", "a.yaml:1:1: a key is text here"),
             ("a.yaml", "flows: !!python/object:os.x {}\n", "a.yaml:1:8: could not determine a constructor"),
-            ("a.yaml", "just text", "a.yaml: holds no object"),
+            ("a.yaml", "just text", "a.yaml: is not an object"),
             ("a.yaml", "flows: &a {in: *a}", "a.yaml: flows.in"),
         ],
     )
@@ -86,7 +86,7 @@ class TestFinding:
         assert str(caught.value).startswith(words)
 
     def test_unreadable_files(self, tmp_path: Path):
-        with pytest.raises(ConfigError, match=r"gone\.json: there is no such file"):
+        with pytest.raises(ConfigError, match=r"gone\.json: the file does not exist"):
             load(Path("gone.json"), {})
         with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
             load(tmp_path, {})

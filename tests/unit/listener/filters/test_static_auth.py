@@ -1,4 +1,4 @@
-"""The static-auth filter: whose credentials it accepts, and what it costs to be refused."""
+"""The static-auth filter: the accepted credentials, and the cost of a refusal."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def decision(one: StaticAuth, credentials: Credentials) -> Decision:
     return found
 
 
-# -- where users come from -----------------------------------------------------------------------
+# -- the sources of users -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ async def test_users_of_the_configuration_and_the_environment(
     await one.stop()
 
 
-async def test_the_environment_adds_nobody_to_users_that_are_said() -> None:
+async def test_the_environment_adds_no_user_to_configured_ones() -> None:
     environ = {"SMTP_USERNAME": "eve", "SMTP_PASSWORD": "plain:secret"}
     one = static_auth(environ, users={"bob": "plain:secret"})
     assert await decision(one, password("eve", "secret")) is REFUSE
@@ -189,7 +189,7 @@ async def test_cram_md5_needs_a_password_kept_as_it_is() -> None:
 
 
 def test_cram_md5_is_for_filters_all_of_whose_passwords_are_kept_as_they_are(tmp_path: Path) -> None:
-    """A client that prefers it could else not log in as a user whose password is a hash."""
+    """A client that prefers it could otherwise not log in as a user whose password is a hash."""
     assert static_auth(users={"bob": "plain:secret", "eve": "plain:x"}).supports_cram_md5
     assert not static_auth(users={"ann": SHA256}).supports_cram_md5
     assert not static_auth(users={"bob": "plain:secret", "ann": SHA256}).supports_cram_md5
@@ -203,7 +203,7 @@ async def test_an_md5_digest_is_no_password() -> None:
     assert await decision(one, password("bob", response.password)) is REFUSE
 
 
-# -- what it costs -------------------------------------------------------------------------------
+# -- the cost -----------------------------------------------------------------------------------
 
 
 class Counting:
@@ -238,7 +238,7 @@ def test_unknown_users_cost_as_much_as_wrong_passwords(
     assert (stored["slow"].computed, stored["quick"].computed) == (slow, quick)
 
 
-def test_of_equal_hashes_one_is_computed_whoever_asks() -> None:
+def test_of_equal_hashes_one_is_computed() -> None:
     stored = {"ann": Counting(b"a", 0), "bob": Counting(b"b", 0)}
     for guess in (("ann", "x"), ("bob", "x"), ("eve", "a")):
         before = sum(one.computed for one in stored.values())
@@ -295,7 +295,7 @@ async def test_slow_hashes_leave_the_event_loop_free_and_are_few_at_once() -> No
     await one.stop()
 
 
-async def test_a_filter_that_was_stopped_still_answers_those_who_hold_it() -> None:
+async def test_a_stopped_filter_still_answers_its_connections() -> None:
     one = static_auth(users={"bob": BCRYPT})
     assert await decision(one, password()) is ACCEPT
     await one.stop()

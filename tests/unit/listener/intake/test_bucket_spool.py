@@ -1,4 +1,4 @@
-"""The bucket as a spool: what is sent, and what the client is told, whatever the store answers."""
+"""The bucket as a spool: the requests, and the replies to the client, whatever the store answers."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ async def test_a_large_mail_comes_from_its_file_which_then_goes(
 async def test_a_file_that_the_disk_spoiled_is_not_stored(
     spool: Spools, api: Endpoint, caplog: pytest.LogCaptureFixture, how: str, size: int
 ) -> None:
-    """Nobody has its mail but the client, which is told to come again."""
+    """Only the client has the mail, and the reply asks it to try again."""
     says(api)
     made = spool()
     mail = MAIL + b"z" * size + b"\r\n"
@@ -230,7 +230,7 @@ async def test_waiting_for_a_turn_counts_against_the_patience(spool: Spools, api
     assert (await stored(made)).code == 250
 
 
-async def test_goes_on_when_the_one_who_asked_is_gone(spool: Spools, api: Endpoint) -> None:
+async def test_a_query_goes_on_after_its_first_waiter_is_gone(spool: Spools, api: Endpoint) -> None:
     says(api)
     made = spool()
     body = BytesContent(MAIL)

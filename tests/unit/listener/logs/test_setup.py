@@ -1,4 +1,4 @@
-"""Where logs go: levels, destinations, rotation, several processes."""
+"""The destinations of logs: levels, rotation, several processes."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_the_level_is_the_logger_s_else_the_environment_s(
     configure([options(**given)], environ={"LOG_LEVEL": environment})
     assert log.getEffectiveLevel() == least
     assert logging.getLogger("listener.x").getEffectiveLevel() == least
-    # Libraries tell secrets at DEBUG: aiosmtpd logs what clients say.
+    # Libraries log secrets at DEBUG: aiosmtpd logs clients' lines.
     assert logging.getLogger("mail.log").getEffectiveLevel() == logging.WARNING
 
 
@@ -232,7 +232,8 @@ def test_workers_share_a_rotating_file(tmp_path: Path) -> None:
     lines = "".join(file.read_text() for file in tmp_path.iterdir()).splitlines()
     assert sorted(line[:6] for line in lines) == [f"{w}:{n:04d}" for w in range(3) for n in range(300)]
     assert all(len(line) == 47 for line in lines)
-    # Each looks by itself, so a file may grow past the limit by what the others write meanwhile.
+    # Each process checks by itself, so a file may grow past the limit by the lines of others
+    # meanwhile.
     assert len(list(tmp_path.iterdir())) > 2
 
 

@@ -1,5 +1,5 @@
-"""What the envelope tells of the connection: a listener in this process, a spool that keeps what it is
-given, and clients on real sockets."""
+"""The envelope's facts about the connection: a listener in this process, a spool that keeps envelopes,
+and clients on real sockets."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Kept:
 
 
 class Stages(Events):
-    """Remembers the stages it was told of."""
+    """Remembers the reported stages."""
 
     def __init__(self) -> None:
         self.stages: list[tuple[str, float]] = []

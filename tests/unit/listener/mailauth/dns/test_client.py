@@ -1,4 +1,4 @@
-"""The resolver of production against a name server on loopback that misbehaves in many ways."""
+"""The production resolver against a name server on loopback that misbehaves in many ways."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ async def test_alias_loops(server: DnsServer, resolver: DnsResolver) -> None:
     assert (await resolver.resolve(TXT)).failed
 
 
-async def test_nobody_listens() -> None:
+async def test_no_server_listens() -> None:
     with DnsServer() as gone:
         port = gone.port
     resolver = DnsResolver([HOST], port, timeout=0.3)
@@ -118,7 +118,7 @@ async def test_names_that_dns_cannot_hold(server: DnsServer, resolver: DnsResolv
     assert answer.outcome in (Outcome.ABSENT, Outcome.EMPTY)
 
 
-async def test_a_backslash_is_an_octet(server: DnsServer, resolver: DnsResolver) -> None:
+async def test_a_backslash_is_a_byte(server: DnsServer, resolver: DnsResolver) -> None:
     server.zone = {"b.example": {"TXT": ["wrong"]}}
     assert (await resolver.resolve(Question("a\\046b.example", "TXT"))).outcome is Outcome.ABSENT
     assert server.queries[-1][0] == "a\\046b.example"
@@ -164,7 +164,7 @@ def with_absences(server: DnsServer) -> None:
 async def test_an_absence_without_the_zone_s_soa_is_not_kept(
     server: DnsServer, resolver: DnsResolver, question: Question, soa: str | None
 ) -> None:
-    """RFC 2308 section 5: there is no telling how long it holds."""
+    """RFC 2308 section 5: the answer does not say how long it holds."""
     with_absences(server)
     server.soa = soa
     for asked in (1, 2):
@@ -190,7 +190,7 @@ async def test_an_absence_is_kept_for_the_shorter_of_the_soa_s_times(
     assert resolver.cache.get(question, now=after + kept + 0.1) is None
 
 
-async def test_one_query_for_all_who_ask_at_once(server: DnsServer, resolver: DnsResolver) -> None:
+async def test_one_query_for_all_concurrent_questions(server: DnsServer, resolver: DnsResolver) -> None:
     server.zone = {"a.example": {"TXT": ["x"]}}
     answers = await asyncio.gather(*(resolver.resolve(TXT) for _ in range(20)))
     assert len(server.queries) == 1
@@ -241,7 +241,7 @@ async def test_one_resolver_for_all_with_the_same_servers() -> None:
     await a.release()
 
 
-async def test_closing_ends_what_is_under_way(server: DnsServer) -> None:
+async def test_closing_ends_running_work(server: DnsServer) -> None:
     server.zone = {"a.example": {"*": "TIMEOUT"}}
     resolver = DnsResolver([HOST], server.port, timeout=30)
     waiting = asyncio.create_task(resolver.resolve(TXT))

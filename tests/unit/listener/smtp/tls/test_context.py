@@ -1,4 +1,4 @@
-"""A listener's certificates: where they come from, whom they are shown to, and that they renew."""
+"""A listener's certificates: their sources, their clients, and their renewal."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class TestSelfSigned:
         shake(server, context, name.strip("[]"))  # verified, host name included
         assert end_of(pair) is not None
 
-    def test_it_is_for_those_who_can_use_it(self) -> None:
+    def test_it_is_only_for_clients_that_can_use_it(self) -> None:
         assert wanted(SmtpOptions())
         assert wanted(SmtpOptions.model_validate({"hideSTARTTLS": True}))
         assert wanted(SmtpOptions.model_validate({"secure": True, "disabledCommands": ["STARTTLS"]}))
