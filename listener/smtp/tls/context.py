@@ -8,6 +8,7 @@ import re
 import ssl
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -241,17 +242,17 @@ def prepare(options: SmtpOptions, hostname: str) -> None:
 
 
 def _own(options: SmtpOptions, hostname: str) -> KeyPair:
-    """A self-signed certificate; the log warns once in a process that clients refuse it."""
-    text = "no key and cert: the self-signed certificate for %s is refused by clients that verify"
-    if hostname not in _told:
-        _told.add(hostname)
-        log.log(
-            logging.DEBUG if options.hide_starttls and not options.secure else logging.WARNING, text, hostname
-        )
+    """A self-signed certificate."""
+    announced = options.secure or not options.hide_starttls
+    _tell(logging.WARNING if announced else logging.DEBUG, hostname)
     return self_signed(hostname)
 
 
-_told: Final[set[str]] = set()
+@cache
+def _tell(level: int, hostname: str) -> None:
+    """The log says once in a process what clients make of the certificate."""
+    text = "no key and cert: the self-signed certificate for %s is refused by clients that verify"
+    log.log(level, text, hostname)
 
 
 def facts(tls: ssl.SSLObject, *, with_client: bool) -> Tls:

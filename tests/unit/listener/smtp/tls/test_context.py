@@ -17,7 +17,7 @@ from functions.errors import ConfigError
 from functions.options.secrets import SecretResolver
 from listener.config.smtp import SmtpOptions
 from listener.smtp.tls.certificates import end_of, self_signed
-from listener.smtp.tls.context import ServerTls, facts, wanted
+from listener.smtp.tls.context import ServerTls, _tell, facts, wanted
 from tests.support import process
 from tests.support.clients.tls import Authority, Identity, trusting
 
@@ -116,7 +116,7 @@ class TestGiven:
 
 class TestSelfSigned:
     def test_it_is_made_with_a_warning(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-        self_signed.cache_clear()
+        _tell.cache_clear()
         server = serve(tmp_path)
         assert "self-signed certificate for mx.server.example" in caplog.text
         with pytest.raises(ssl.SSLCertVerificationError):
