@@ -188,8 +188,7 @@ class Part:
         """A connection for the block that is not the last one when it is closed. As the last one,
         SQLite would copy the log into the database and hide a failed sync. Raises sqlite3.Error."""
         with contextlib.ExitStack() as after, contextlib.closing(self.connect()) as db:
-            # A database that was restored from a backup has no log until its server opens it: there the
-            # lock would keep writers out.
+            # A restored database has no log until its server opens it: the lock would keep writers out.
             logged = db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
             if logged and (kept := self.keep_log()) >= 0:
                 after.callback(os.close, kept)
