@@ -7,7 +7,7 @@ BIN := .venv/bin
 JOBS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick fresh check docs-check fmt bench fuzz faults faults-local faults-aws faults-gcp soak image e2e-aws e2e-gcp setup setup-run clean
+.PHONY: help run test quick fresh check docs-check fmt bench fuzz faults faults-local faults-aws faults-gcp soak image lock e2e-aws e2e-gcp setup setup-run clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -67,6 +67,9 @@ soak: setup ## half of the top rate for half an hour (SOAK_SECONDS): memory, des
 
 image: ## build the listener's image: with docker or podman, else without a daemon
 	@$(PYTHON) scripts/image.py
+
+lock: setup ## renew the locked versions of all packages, and the digests of base images
+	@$(BIN)/python scripts/lock.py
 
 e2e-aws: setup ## deploy on a local AWS with cdk and terraform, and send mails through
 	$(BIN)/pytest tests/e2e/aws

@@ -3,9 +3,9 @@
     python -m bench.cold_start_gcp CONFIG [--runs 7] [--python PYTHON]
 
 Each run is a process of its own on the unpacked source zip. `sdks` imports functions-framework,
-google-cloud-storage and google-cloud-pubsub whole and makes a client of each; `function` imports what
-Google's entry point imports and handles one event that is not ours, with byte-code compiled, as Google
-builds it. The figure of merit is the ratio of the medians.
+google-cloud-storage and google-cloud-pubsub whole and makes a client of each. `function` imports
+the modules that Google's entry point imports, and handles one foreign event. The byte-code is
+compiled, as Google builds it. The result is the ratio of the medians.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def measure(config: Path, runs: int, python: str) -> dict[str, float]:
         compileall.compile_dir(code, quiet=1)
         found: dict[str, list[float]] = {"sdks": [], "function": []}
         for _ in range(runs + 1):
-            # Turn about, so that a busy machine slows both.
+            # The two alternate, so a busy machine slows both.
             for name, program in (("sdks", _SDKS), ("function", _FUNCTION)):
                 found[name].append(_run(program, code, python))
     medians = {name: statistics.median(times[1:]) * 1000 for name, times in found.items()}
@@ -72,7 +72,7 @@ def _run(program: str, code: Path, python: str) -> float:
             "SMTP_RELAY_SPOOL": "gs://spool",
             "SMTP_RELAY_TOPIC": "projects/p/topics/t",
             "PYDANTIC_DISABLE_PLUGINS": "__all__",
-            # Nothing is asked of either: clients connect at their first call.
+            # Neither sends a request, because clients connect at their first call.
             "STORAGE_EMULATOR_HOST": "http://127.0.0.1:9",
             "PUBSUB_EMULATOR_HOST": "127.0.0.1:9",
         },

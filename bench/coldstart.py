@@ -1,16 +1,18 @@
-"""What a cold start of the function costs, beside importing everything eagerly.
+"""The cost of the function's cold start, beside importing everything eagerly.
 
     python -m bench.coldstart [CONFIG] [--rounds 7]
 
-Both run in processes of their own, out of the same bundle, with byte-code and nothing else on the path:
+Both run in processes of their own, out of the same bundle, with byte-code and nothing else on the
+path:
 
 - *function*: import the handler and handle one event whose mail is gone (one GET, answered 404 on
   loopback), its parts made as at a start of Lambda's;
-- *eager*: import boto3, make clients for S3, SQS and SES v2, and import Powertools' Logger, Batch and
-  Idempotency with the DynamoDB layer.
+- *eager*: import boto3, make clients for S3, SQS and SES v2, and import Powertools' Logger, Batch
+  and Idempotency with the DynamoDB layer.
 
-Seconds are of CPU time, which other work on the machine disturbs least. The eager half needs packages
-and service models that the bundle leaves out; it gets them from this environment, compiled as well.
+Seconds are of CPU time, because other work on the machine disturbs it least. The eager half needs
+packages and service models that the bundle omits; it gets them from this environment, compiled as
+well.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""mail-auth's speed, against plain dkimpy with pyspf and in the listener. `python -m bench.mailauth -h`.
+"""mail-auth's speed, against plain dkimpy with pyspf and in the listener. `python -m bench.mailauth
+-h`.
 
-Checks: one mail, DKIM by rsa-sha256 with 2,048 bits relaxed/relaxed, SPF with an include, DMARC with
-p=reject; answers are in memory. Ours checks all of it and writes both header fields; plain verifies
-the signature with dkimpy and evaluates SPF with pyspf, without DMARC. One process, CPU time, rounds
-interleaved, the mails the same. Listener: the relay with and without the filter, a name server on
-loopback whose answers are in the relay's cache after the first mail.
+Checks: one mail, DKIM by rsa-sha256 with 2,048 bits relaxed/relaxed, SPF with an include, DMARC
+with p=reject; answers are in memory. The filter checks all of it and writes both header fields;
+plain verifies the signature with dkimpy and evaluates SPF with pyspf, without DMARC. One process,
+CPU time, rounds interleaved, the same mails. Listener: the relay with and without the filter, and a
+name server on loopback whose answers are in the relay's cache after the first mail.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def zone(private: rsa.RSAPrivateKey) -> dict[str, dict[str, list[str]]]:
 
 
 def mail(size: int, private: rsa.RSAPrivateKey, *, encoded: bool = False) -> bytes:
-    """A mail with an everyday header, its body of about `size` octets: lines of words, or base64."""
+    """A mail with an everyday header and a body of about `size` bytes: lines of words, or base64."""
     chosen = random.Random(1)
     lines: list[str] = []
     left = size
@@ -117,7 +118,7 @@ def mail(size: int, private: rsa.RSAPrivateKey, *, encoded: bool = False) -> byt
 
 
 def plain(content: bytes, answers: dict[str, dict[str, list[str]]]) -> Callable[[int], None]:
-    """dkimpy and pyspf as they are, on answers in memory."""
+    """dkimpy and pyspf unchanged, on answers in memory."""
 
     def key_of(name: bytes, timeout: int = 5) -> bytes | None:
         found = answers.get(name.decode().removesuffix("."))
@@ -168,8 +169,8 @@ def rate(run: Callable[[int], None], seconds: float) -> float:
 
 
 def longest_hold(content: bytes, answers: dict[str, dict[str, list[str]]]) -> float:
-    """The longest CPU time of the event loop's thread between two of its turns while one mail is
-    checked, in seconds."""
+    """The longest CPU time, in seconds, of the event loop's thread between two of its turns while one
+    mail is checked."""
 
     async def run() -> float:
         worst, running = 0.0, True

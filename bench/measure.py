@@ -1,8 +1,8 @@
-"""One round: start a server, warm it, load it, wait until nothing is owed, read the meters.
+"""One round: start a server, warm it, load it, wait until all mails are delivered, read the meters.
 
-A file system may take long to create files just after others were deleted: ext4 without a journal
-passes over inodes deleted in the last half minute, one by one, which made a file cost 250 µs in
-place of 15. So nothing is deleted between rounds (files are emptied), and each round waits until
+A file system may take long to create files just after others were deleted. ext4 without a journal
+passes over inodes deleted in the last half minute, one by one, so a file costs 250 µs instead of
+15. Therefore nothing is deleted between rounds (files are emptied), and each round waits until
 creating files is quick.
 """
 
@@ -28,7 +28,7 @@ _QUICK: Final = 60e-6  # seconds to create an empty file
 
 @dataclass(frozen=True)
 class Sample:
-    """What one round gave. `memory` is the largest peak of a single process of the tree, in octets."""
+    """The results of one round. `memory` is the largest peak of a single process of the tree, in bytes."""
 
     server: str
     workload: str
@@ -49,16 +49,15 @@ class Sample:
         return self.cpu / self.mails * 1000
 
     def record(self) -> dict[str, Any]:
-        """For the raw results file."""
+        """The sample for the raw results file."""
         return asdict(self)
 
 
 def one_round(
     server: Server, workload: Workload, work: Path, *, fsync: bool, pin: bool, mail: Path | None = None
 ) -> Sample:
-    """Measure one server on one workload. The server is new, so that rounds do not age it, and so is
-    its folder, which the caller removes after the last round. `mail` is sent in place of the
-    workload's own."""
+    """Measure one server on one workload. The server is new, because rounds must not age it, and so is
+    its folder, which the caller removes after the last round. `mail` replaces the workload's own."""
     work.mkdir(parents=True)
     mail = mail or write_mail(work.parent, workload.size)
     port = free_port()
@@ -104,8 +103,8 @@ def _calm(folder: Path) -> None:
 
 
 def _settle(running: Running, mails: int) -> float:
-    """Wait until all mails are in the folder and the server has nothing left to do; the moment
-    at which it last did something."""
+    """Wait until all mails are in the folder and the server has no work left; returns the moment of its
+    last work."""
     last = time.monotonic()
     used = process.cpu_seconds(running.process.pid)
     deadline = last + 300

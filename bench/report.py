@@ -16,8 +16,8 @@ from bench.measure import Sample
 
 BASE: Final = "stock"
 MARK: Final = "<!-- mail-auth -->"
-"""From here on RESULTS.md is bench/mailauth.py's."""
-_WIDE: Final = 1.5  # a server whose rates spread more than this is judged by CPU
+"""From this line on, RESULTS.md belongs to bench/mailauth.py."""
+_WIDE: Final = 1.5  # if a server's rates spread more than this, its CPU time decides
 
 _PAGE: Final = """\
 # Benchmark results
@@ -28,7 +28,7 @@ _PAGE: Final = """\
 Load: Debian's smtp-source on the same machine. {rounds} interleaved rounds, each with a new server
 process and a warm-up; figures are medians with the lowest and highest in brackets. *relay* runs its
 whole pipeline: flows, envelope, log line, spool, file output, removal from the spool; its clock stops
-when nothing is owed any more. *stock* is aiosmtpd {aiosmtpd} on uvloop with a handler that writes each
+when all mails are delivered. *stock* is aiosmtpd {aiosmtpd} on uvloop with a handler that writes each
 mail to a temporary file and renames it; with fsync it syncs file and folder. *smtp-sink* throws the
 mail away. Ratios compare the servers within a round; where a server's rates spread by more than
 ×{wide} (marked ~), the CPU ratio decides. CPU counts user and system time of the server's process

@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.raw.write_text(json.dumps([sample.record() for sample in samples], indent=1))
     if options.out:
         command = shlex.join(["python", "-m", "bench.run", *sys.argv[1:]])
-        # What other benchmarks wrote into the same file, from their mark on, stays.
+        # Parts that other benchmarks wrote into the same file, from their mark on, stay.
         rest = options.out.read_text().partition(report.MARK) if options.out.exists() else ("", "", "")
         page = report.page(samples, command=command, rounds=rounds)
         options.out.write_text(f"{page}\n{rest[1]}{rest[2]}" if rest[1] else page)

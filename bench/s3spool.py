@@ -4,8 +4,8 @@
     python -m bench.s3spool --memory [--senders 40]
 
 Both run in the same listener against the same `rclone serve s3`, in memory; smtp-source sends. With
-`--memory` many senders bring 20 MB each, and the most that the listener held is compared with what its
-budget of bytes in flight allows.
+`--memory` many senders bring 20 MB each, and the listener's peak is compared with its limit for
+bytes in flight.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def throughput(folder: Path, options: argparse.Namespace) -> None:
     for number in range(options.rounds):
         rates = {}
         for kind in ("obstore", "boto3"):
-            # Each begins with an empty store: this one gets slower with what is in it.
+            # Each begins with an empty store, because this store gets slower as it fills.
             with (
                 store(folder) as url,
                 listener(folder / f"{kind}-{number}", url, kind, options.budget) as (pid, port),
@@ -176,7 +176,7 @@ def client(url: str) -> Any:
 
 
 def serve(kind: str, config: str) -> None:
-    """The listener, its spool as it is or with boto3 in place of obstore."""
+    """The listener, with its own spool or with boto3 in place of obstore."""
     from listener.cli import main as cli
     from listener.logs import setup as observe
 

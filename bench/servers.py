@@ -1,4 +1,4 @@
-"""What is measured: this relay, stock aiosmtpd, and smtp-sink as the ceiling."""
+"""The measured servers: this relay, stock aiosmtpd, and smtp-sink as the ceiling."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 
 @dataclass
 class Running:
-    """A started server: the root of its process tree, and where its mails arrive."""
+    """A started server: the root of its process tree, and the folder of its mails."""
 
     process: subprocess.Popen[bytes]
     received: Path
     files: bool
 
     def arrived(self) -> int:
-        """How many mails are in the folder under their final names."""
+        """The number of mails in the folder under their final names."""
         return sum(1 for entry in os.scandir(self.received) if not entry.name.startswith("."))
 
     def task(self) -> int:
-        """How many mails are in the relay's spool; 0 for servers without one."""
+        """The number of mails in the relay's spool; 0 for servers without a spool."""
         total = 0
         for database in (self.received.parent / "spool").rglob("spool.db"):
             with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as spool:

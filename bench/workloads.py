@@ -1,4 +1,4 @@
-"""What is sent: five loads of Debian's smtp-source (postfix), after issue 2 of the plan."""
+"""The loads: five of Debian's smtp-source (postfix)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Content-Transfer-Encoding: base64
 
 @dataclass(frozen=True)
 class Workload:
-    """`mails` of `size` octets over `sessions` parallel connections, beside `idle` silent ones."""
+    """`mails` of `size` bytes over `sessions` parallel connections, beside `idle` silent ones."""
 
     name: str
     what: str
@@ -70,7 +70,7 @@ ALL: Final = {
 
 
 def write_mail(folder: Path, size: int) -> Path:
-    """A file of about `size` octets, the same in every run: a header and a base64 body."""
+    """A file of about `size` bytes, the same in every run: a header and a base64 body."""
     path = folder / f"mail-{size}.eml"
     if not path.exists():
         noise = random.Random(size).randbytes((size - len(_HEADER)) * 3 // 4)
@@ -80,7 +80,7 @@ def write_mail(folder: Path, size: int) -> Path:
 
 @contextlib.contextmanager
 def idle_connections(count: int, port: int) -> Iterator[None]:
-    """Connections that said EHLO and then nothing."""
+    """Connections that only say EHLO."""
     with contextlib.ExitStack() as stack:
         for _ in range(count):
             connection = stack.enter_context(socket.create_connection((HOST, port), timeout=30))
@@ -91,7 +91,7 @@ def idle_connections(count: int, port: int) -> Iterator[None]:
 
 
 def run(workload: Workload, mail: Path, port: int, *, cpu: int | None) -> None:
-    """Send it all. Raises CalledProcessError when a mail was refused."""
+    """Send it all. Raises CalledProcessError if a mail was refused."""
     command = workload.command(mail, port)
     if cpu is not None:
         command = ["taskset", "-c", str(cpu), *command]

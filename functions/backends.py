@@ -36,9 +36,9 @@ BACKENDS: Final[Mapping[str, Backend]] = {
 
 
 class Swept(NamedTuple):
-    """What one pass found: the age in seconds of the oldest unfinished mail (None for none), how
-    many mails are unfinished, how many records dead, and for how many mails a notification was sent
-    again."""
+    """The result of one pass: the age in seconds of the oldest unfinished mail (None if there is none),
+    the numbers of unfinished mails and dead records, and the number of mails for which a notification
+    was sent again."""
 
     oldest: float | None
     unfinished: int
@@ -47,22 +47,22 @@ class Swept(NamedTuple):
 
 
 def sweep_once(config: DeliveryConfig, folder: Path, environ: Mapping[str, str]) -> Swept:
-    """Make one pass over the spool; `folder` is the working folder. Raises ConfigError where the
-    spool or what reaches it is missing, Temporary or Permanent where the spool fails."""
+    """Make one pass over the spool; `folder` is the working folder. Raises ConfigError if the spool, or
+    something needed to reach it, is missing, and Temporary or Permanent if the spool fails."""
     found: Swept = _call("sweep", "sweep_once", config, folder, environ)
     return found
 
 
 def open_dead_letters(config: DeliveryConfig, folder: Path, environ: Mapping[str, str]) -> DeadLetters:
-    """The dead letters of the configuration's spool; `folder` is the working folder. Raises
-    ConfigError where the spool or what reaches it is missing."""
+    """The dead letters of the configuration's spool; `folder` is the working folder. Raises ConfigError
+    if the spool, or something needed to reach it, is missing."""
     found: DeadLetters = _call("dead_letters", "open_dead_letters", config, folder, environ)
     return found
 
 
 def open_spool(config: DeliveryConfig, folder: Path, environ: Mapping[str, str]) -> Any:
-    """The `functions.bucket.access.SpoolAccess` of the configuration's bucket. Raises ConfigError
-    where the spool is no bucket or what reaches it is missing."""
+    """The `functions.bucket.access.SpoolAccess` of the configuration's bucket. Raises ConfigError if
+    the spool is not a bucket or something needed to reach it is missing."""
     return _call("cloud", "open_spool", config, folder, environ)
 
 

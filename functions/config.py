@@ -1,26 +1,30 @@
 """The configuration as the delivering half reads it: flows with their outputs, spool, delivery.
 
 The listener reads the same file as `RelayConfig`, which adds filters and server options and knows
-every key; here unknown keys are left to the listener.
+every key. This half ignores unknown keys, because the listener checks them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, TypeVar
+from typing import Annotated, Any, Final, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
 from functions.errors import ConfigError
+from functions.options.environment import ignored, variable
 from functions.options.jsonc import NotJson, parse
 from functions.options.secrets import Secret
 from functions.options.spool import DEFAULT_FOLDER, SpoolOptions
 from functions.options.types import Label, Milliseconds, OptionsModel, TemplateText
 from functions.processors.base import OutputOptions
 from functions.processors.registry import AnyOutput
+
+log: Final = logging.getLogger("smtp_relay.function")
 
 C = TypeVar("C", bound="DeliveryConfig")
 
@@ -52,7 +56,7 @@ class DeliveryOptions(OptionsModel):
     one container without a volume; a folder with `events` only keeps mail."""
 
     wait: Milliseconds = 10_000
-    """Milliseconds that a client's answer waits for the first attempt of the outputs that `waitFor`
+    """Milliseconds that the reply to a client waits for the first attempt of the outputs that `waitFor`
     selects."""
 
     wait_for: Literal["local", "all"] = "local"
@@ -65,8 +69,8 @@ class DeliveryOptions(OptionsModel):
     """Milliseconds after which a failing output becomes a dead record (3 days)."""
 
     on_doubt: Literal["resend", "dead-letter"] = "resend"
-    """What follows when a call that is not safe to repeat gets no answer: `resend`, which risks a second
-    mail or message, or `dead-letter`."""
+    """The treatment of a call that is not safe to repeat and got no answer: `resend`, which risks a
+    second mail or message, or `dead-letter`."""
 
 
 class DeliveryFlow(OptionsModel):
@@ -104,7 +108,7 @@ class Labelled(Protocol):
 
 
 def label_of(options: Labelled, index: int) -> str:
-    """The label of the filter or output at a place of its list: its name, else `TYPE_INDEX`."""
+    """The label of the filter or output at this index of its list: its name, else `TYPE_INDEX`."""
     return options.name or f"{options.type}_{index}"
 
 
@@ -116,7 +120,7 @@ Spool = Annotated[SpoolOptions, BeforeValidator(_spool, json_schema_input_type=S
 
 
 class DeliveryConfig(OptionsModel):
-    """What the delivering half needs to know."""
+    """The part of the configuration that the delivering half needs."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -157,7 +161,7 @@ class DeliveryConfig(OptionsModel):
 
     @property
     def mode(self) -> DeliveryMode:
-        """Who runs the outputs, said or not."""
+        """The process that runs the outputs: `mode` as configured, or its default."""
         return self.delivery.mode or ("events" if self.spool.in_bucket else "in-process")
 
     @property
@@ -168,7 +172,7 @@ class DeliveryConfig(OptionsModel):
 
 
 def _plain(value: object) -> Any:
-    """A configuration's value as JSON knows it, secrets as they may be shown."""
+    """A configuration's value as JSON values; secrets appear only in the form that may be shown."""
     if isinstance(value, BaseModel):
         fields = type(value).model_fields
         return {field.alias or name: _plain(getattr(value, name)) for name, field in fields.items()}
@@ -182,9 +186,11 @@ def _plain(value: object) -> Any:
 
 
 def load_delivery(path: Path, environ: Mapping[str, str]) -> DeliveryConfig:
-    """Read what a function needs: `SMTP_RELAY_CONFIG_JSON`, else the file at `path` (JSON or
-    JSONC); `SMTP_RELAY_SPOOL` stands over both. Raises ConfigError."""
-    text = environ.get("SMTP_RELAY_CONFIG_JSON")
+    """Read the configuration of a function: `SMTP_RELAY_CONFIG_JSON`, else the file at `path` (JSON or
+    JSONC). `SMTP_RELAY_SPOOL` overrides the spool of both. Raises ConfigError."""
+    for line in ignored(environ):
+        log.warning("%s", line)
+    text = variable(environ, "SMTP_RELAY_CONFIG_JSON")
     source = "SMTP_RELAY_CONFIG_JSON" if text is not None else str(path)
     try:
         raw = parse(path.read_text(encoding="utf-8") if text is None else text)
@@ -192,7 +198,7 @@ def load_delivery(path: Path, environ: Mapping[str, str]) -> DeliveryConfig:
         raise ConfigError(source, f"cannot be read: {error.strerror}") from error
     except NotJson as error:
         raise ConfigError(f"{source}:{error.line}:{error.column}", error.reason) from error
-    if isinstance(raw, dict) and (spool := environ.get("SMTP_RELAY_SPOOL")) is not None:
+    if isinstance(raw, dict) and (spool := variable(environ, "SMTP_RELAY_SPOOL")) is not None:
         raw["spool"] = with_spool_url(raw.get("spool"), spool)
     try:
         return DeliveryConfig.model_validate(raw, by_alias=True, by_name=False)
@@ -202,8 +208,7 @@ def load_delivery(path: Path, environ: Mapping[str, str]) -> DeliveryConfig:
 
 
 def with_spool_url(spool: object, url: str) -> object:
-    """The file's `spool` with another place. Options of a store stay only when the kind of store
-    does."""
+    """The file's `spool` with another URL. Options of a store stay only if the kind of store stays."""
     if not isinstance(spool, Mapping):
         return url
     same = str(spool.get("url", "")).partition(":")[0] == url.partition(":")[0]

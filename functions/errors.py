@@ -1,8 +1,8 @@
 """The two ways an output fails, and the one way a configuration does.
 
-Faults carry an RFC 3463 enhanced status code and a reason in words for the operator. The
-reason may quote what a provider answered; it is written to dead records and logs, and reaches
-an SMTP client only where SPEC section 6 says so (554 when every output failed permanently).
+Faults carry an RFC 3463 enhanced status code and a reason in words for the operator. The reason may
+quote the provider's answer. Dead records and logs hold it. An SMTP client sees it only if every
+output failed permanently (554).
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ from typing import ClassVar
 
 
 class DeliveryFault(Exception):
-    """An output did not take effect; use one of the two subclasses.
+    """An output did not take effect; raise one of the two subclasses.
 
-    `closed` says that the other side takes nothing at all for a while. `retry_after` is the least
-    wait, in seconds, that it asked for.
-    `recipients` are those that the fault is about, where the others were served; empty when it is
-    about all of them. The dead record then names only these, and the client, whose mail is partly
-    delivered, is never told that it was refused.
+    `closed` says that the other side accepts nothing for a while. `retry_after` is the least wait,
+    in seconds, that it asked for. `recipients` are the recipients of the fault, if the others were
+    served; it is empty if the fault is about all of them. The dead record then names only these.
+    The client is never told of a refusal then, because its mail is partly delivered.
     """
 
     closed: ClassVar[bool] = False
@@ -32,10 +31,10 @@ class DeliveryFault(Exception):
 
 
 class Temporary(DeliveryFault):
-    """Worth trying again: throttled, 5xx, time-out, connection closed.
+    """Worth a retry: throttled, 5xx, time-out, connection closed.
 
-    `in_doubt` says that a call that is not safe to repeat got no answer, so that its effect may
-    have happened (SPEC section 6, `onDoubt`).
+    `in_doubt` says that a call that is not safe to repeat got no answer, so its effect may have
+    happened (`delivery.onDoubt`).
     """
 
     def __init__(
@@ -53,15 +52,15 @@ class Temporary(DeliveryFault):
 
 
 class Permanent(DeliveryFault):
-    """Never going to work as it stands: no such bucket, unverified sender, malformed."""
+    """No retry can succeed as things stand: no such bucket, unverified sender, malformed."""
 
     def __init__(self, reason: str, *, enhanced: str = "5.3.0", recipients: tuple[str, ...] = ()) -> None:
         super().__init__(reason, enhanced=enhanced, recipients=recipients)
 
 
 class Damaged(Permanent):
-    """The stored mail is not the one that was accepted: no output may have it, and its record says so
-    with `reason`, to which `more` adds how."""
+    """The stored mail is not the one that was accepted. No output may deliver it, and its record says
+    so with `reason`, to which `more` adds the details."""
 
     def __init__(self, more: str = "") -> None:
         reason = "the stored mail is damaged"
@@ -69,7 +68,7 @@ class Damaged(Permanent):
 
 
 class ConfigError(Exception):
-    """A mistake in a configuration: where it is, what is wrong, how to mend it.
+    """A mistake in a configuration: where it is, what is wrong, how to fix it.
 
     `str()` is the one line shown to the user.
     """

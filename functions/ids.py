@@ -7,7 +7,7 @@ import time
 from typing import Final
 
 _AT_ONCE: Final = 409
-"""Ids whose random octets are fetched with one call of the system."""
+"""Makes ids. One system call fetches the random bytes of many ids."""
 
 _pool: list[bytes] = []
 os.register_at_fork(after_in_child=_pool.clear)

@@ -1,4 +1,4 @@
-"""The PROXY header, versions 1 and 2 (HAProxy's proxy-protocol.txt): who the client really is."""
+"""The PROXY header, versions 1 and 2 (HAProxy's proxy-protocol.txt): the client's real address."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import socket
 from typing import Final, NamedTuple
 
 MAX_V1: Final = 107
-"""Octets of a version 1 header with its CRLF: section 2.1."""
+"""Bytes of a version 1 header with its CRLF: section 2.1."""
 
 MAX_V2: Final = 4096
-"""Octets of a version 2 header. 16 bits could say more than any balancer sends: addresses take 36
-octets, and what follows them (TLVs) is a name, an id or a certificate's subject."""
+"""Most bytes of a version 2 header. 16 bits could state more than any load balancer sends: addresses
+take 36 bytes, and the TLVs after them are a name, an id or a certificate's subject."""
 
 SIGNATURE: Final = b"\r\n\r\n\0\r\nQUIT\n"
 
@@ -22,41 +22,46 @@ _V1: Final = re.compile(rb"PROXY (TCP4|TCP6) (\S{1,39}) (\S{1,39}) ([0-9]{1,5}) 
 
 _LOCAL, _PROXY = 0x20, 0x21  # section 2.2: version in the upper half, command in the lower
 _TCP4, _TCP6 = 0x11, 0x21  # address family in the upper half, stream in the lower
-_UNSPEC: Final = frozenset({0x00, 0x31, 0x32})  # nothing known, or Unix sockets
+_UNSPEC: Final = frozenset({0x00, 0x31, 0x32})  # unknown, or Unix sockets
 
 
 class BadHeader(ValueError):
-    """What came in is no PROXY header."""
+    """The bytes are not a PROXY header."""
 
 
 class Endpoints(NamedTuple):
-    """Where the client's connection begins and ends; addresses in canonical text."""
+    """The two ends of the client's connection; addresses in canonical text."""
 
     client: tuple[str, int]
     server: tuple[str, int]
 
 
 class Header(NamedTuple):
-    """A whole header: its length, and the endpoints; None when it names none (LOCAL, UNKNOWN),
-    and those of the connection itself count."""
+    """A whole header: its length, and the endpoints; None if it names none (LOCAL, UNKNOWN), and then
+    those of the connection itself count."""
 
     length: int
     endpoints: Endpoints | None
 
 
 def begins(octets: bytes) -> bool:
-    """Whether the bytes are the start of a header, or can become one when more bytes come."""
+    """Whether the bytes begin with the start of a header of either version."""
+    return octets.startswith((SIGNATURE, _FIRST))
+
+
+def may_begin(octets: bytes) -> bool:
+    """True if the bytes are the start of a header, or can become one with more bytes."""
     return any(first.startswith(octets[: len(first)]) for first in (SIGNATURE, _FIRST))
 
 
 def parse(octets: bytes) -> Header | None:
-    """Read the header that the octets begin with; None while it is not complete. Raises BadHeader
-    as soon as it can only be something else, and for one longer than MAX_V1 or MAX_V2."""
+    """Read the header that the bytes begin with; None while it is not complete. Raises BadHeader as
+    soon as the bytes cannot be a header, and for one longer than MAX_V1 or MAX_V2."""
     if octets.startswith(SIGNATURE):
         return _version_2(octets)
     if octets.startswith(_FIRST):
         return _version_1(octets)
-    if begins(octets):
+    if may_begin(octets):
         return None
     raise BadHeader("it begins otherwise")
 
@@ -124,7 +129,7 @@ def _version_2(octets: bytes) -> Header | None:
 
 
 def _endpoints(octets: bytes, size: int) -> Endpoints:
-    """The address block; the TLVs after it are not looked at."""
+    """The address block; the TLVs after it are ignored."""
     if len(octets) < 2 * size + 4:
         raise BadHeader("addresses are cut off")
     family = socket.AF_INET if size == 4 else socket.AF_INET6

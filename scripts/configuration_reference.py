@@ -34,7 +34,7 @@ files and objects](concepts.md#names-of-files-and-objects) lists the variables o
 
 ## Environment variables
 
-All but the last three override the file:
+All but the last three override the file; a line end after a secret is dropped:
 
 | variable | sets |
 |---|---|
@@ -46,6 +46,9 @@ All but the last three override the file:
 | `SMTP_RELAY_DEFAULT_BIND` | the address to bind if the file names none; the image sets `0.0.0.0` |
 | `LOG_LEVEL` | the level of loggers without one |
 | `SMTP_USERNAME`, `SMTP_PASSWORD`, `SMTP_PASSWORD_SALT` | for a `static-auth` without users |
+
+A variable `SMTP_RELAY_…` whose value is `scheme://host:port` is one that Kubernetes sets for a service of
+that name: it is ignored, with one line.
 """
 
 _PRACTICALLY_NONE: Final = 10**9
@@ -71,7 +74,7 @@ _PAGES: Final = {
 
 
 class Reference:
-    """The page, part by part. `_owed` are definitions that something linked to."""
+    """The page, part by part. `_owed` are linked definitions that are not written yet."""
 
     def __init__(self, schema: Part) -> None:
         self._schema = schema
@@ -109,7 +112,7 @@ class Reference:
             lines += [f"{text} See [its page]({page})." if page else text, ""]
         lines += ["| key | takes | default | meaning |", "|---|---|---|---|"]
         required = part.get("required", ())
-        # What a listener lays over `options` is described there.
+        # The part about listeners describes the options that a listener overrides.
         known = self._definitions["SmtpOptions"]["properties"] if name == "ListenerOptions" else {}
         # The type chooses the table, so it comes first.
         for key, value in sorted(part["properties"].items(), key=lambda item: item[0] != "type"):
@@ -123,7 +126,7 @@ class Reference:
         return f"| `{key}` | {self._takes(value)} | {default} | {meaning} |"
 
     def _takes(self, value: Part) -> str:
-        """What a value may be, in words."""
+        """The possible values, in words."""
         if reference := value.get("$ref"):
             return self._link(reference.rpartition("/")[2])
         for join in ("anyOf", "oneOf"):

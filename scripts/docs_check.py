@@ -3,11 +3,11 @@
     python scripts/docs_check.py [PAGE…]     all pages, or these; exit 1 with a line for each fault
 
 A code block is judged by its language. `json`, `jsonc` and `yaml`: must parse, and a whole
-configuration (it has `flows`) must pass `smtp-relay check`. `sh`: is run by bash, line by line as it
-would be pasted, in a folder of its own that holds `configs/`; all blocks of a page share it. Blocks
-without a language are neither, so they must not begin like a command.
+configuration (it has `flows`) must pass `smtp-relay check`. `sh`: bash runs it, line by line as a
+reader would paste it, in a folder of its own that holds `configs/`; all blocks of a page share it.
+Blocks without a language are neither, so they must not begin like a command.
 
-An HTML comment on the line before a block says what else is to be known of it:
+An HTML comment on the line before a block changes its treatment:
 
     <!-- docs-check: skip: REASON -->    not run (or not checked): what is missing here
     <!-- docs-check: server -->          runs until the page's next server, or its end
@@ -39,10 +39,10 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 PAGES: Final = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/**/*.md")
 
 _BIN: Final = str(Path(sys.executable).parent)
-"""Where `python` has the project's packages."""
+"""The folder whose `python` has the project's packages."""
 
 SECONDS: Final = 120
-"""For the commands of one block."""
+"""Time limit for the commands of one block."""
 
 _FENCE: Final = re.compile(r"^(?P<indent> *)(?P<fence>`{3,}|~{3,})(?P<language>[\w+-]*)[^`]*$")
 _MARK: Final = re.compile(r"<!-- docs-check: (?P<word>skip|server|fails|file)(?::? (?P<rest>.+?))? -->")
@@ -71,7 +71,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Page:
-    """One page, cut into what is checked."""
+    """One page, cut into the pieces to check."""
 
     path: Path
     blocks: tuple[Block, ...]
@@ -123,7 +123,7 @@ def _slug(heading: str) -> str:
 
 
 def link_faults(page: Page) -> Iterator[str]:
-    """Links to files and anchors that are not there. Addresses elsewhere are not asked."""
+    """Links to missing files and anchors. Addresses on other hosts are not checked."""
     for number, target in page.links:
         if _ELSEWHERE.match(target):
             continue
@@ -136,7 +136,7 @@ def link_faults(page: Page) -> Iterator[str]:
 
 
 def block_faults(page: Page) -> Iterator[str]:
-    """What is wrong with the code blocks of a page; runs its commands."""
+    """The faults in the code blocks of a page; runs its commands."""
     with tempfile.TemporaryDirectory(prefix="docs-") as folder, Sandbox(Path(folder)) as sandbox:
         for block in page.blocks:
             where = f"{page.name}:{block.line}"
@@ -192,7 +192,7 @@ class Sandbox:
         path.write_text(text, encoding="utf-8")
 
     def configuration(self, block: Block) -> Iterator[str]:
-        """Whether JSON or YAML can be read, and what `check` says of a whole configuration."""
+        """Check that JSON or YAML can be read, and that a whole configuration passes `check`."""
         try:
             value = _parsed(block)
         except ValueError as error:
@@ -213,7 +213,7 @@ class Sandbox:
             yield f"ended with {done.returncode}:\n{done.stdout}{done.stderr}".strip()
 
     def server(self, block: Block) -> Iterator[str]:
-        """Start something that serves, and wait until it does; what served before ends."""
+        """Start a server, and wait until it serves; the page's previous server ends."""
         self._stop()
         started = subprocess.Popen(
             ["bash", "-ec", f"exec {self._text(block)}"],
@@ -271,7 +271,7 @@ if command == "serve" or command.endswith(("json", "jsonc", "yaml")):
     os.environ["SMTP_RELAY_LISTENERS"] = json.dumps([{{"port": int(port)}}])
 sys.exit(main())
 """
-"""`smtp-relay` as it is installed, but for the port."""
+"""`smtp-relay` as it is installed, except for the port."""
 
 
 def _parsed(block: Block) -> Any:
@@ -303,7 +303,7 @@ def pages(names: Iterable[str] = ()) -> list[Path]:
 
 
 def faults(path: Path) -> list[str]:
-    """Everything that is wrong with a page."""
+    """All faults of a page."""
     page = read(path)
     return [*link_faults(page), *block_faults(page)]
 

@@ -1,9 +1,10 @@
 """Tries the README's two commands on a fresh machine: `make run` with a mail, and `make test`.
 
-The machine is a folder: Debian's minimal system of this machine's release, made by debootstrap, with the
-packages that the README asks for, entered with namespaces of its own. It gets a fresh clone of HEAD and this
-machine's ways to the registries (apt's, pip's and npm's configuration, certificates, proxies), and none of
-its packages or caches. The last line says whether all was green; the logs are in .state/fresh.
+The machine is a folder: Debian's minimal system of this machine's release, made by debootstrap,
+with the packages that the README asks for, entered with namespaces of its own. It gets a fresh
+clone of HEAD and this machine's ways to the registries (apt's, pip's and npm's configuration,
+certificates, proxies), and none of its packages or caches. The last line says if all was green; the
+logs are in .state/fresh.
 
 Needs root on Debian, debootstrap and git; Python's standard library only.
 """
@@ -32,12 +33,12 @@ ROOT: Final = STATE / "root"
 CLONE: Final = "/root/smtp-relay"
 
 PACKAGES: Final = ("ca-certificates", "git", "make", "python3")
-"""What the README asks for."""
+"""The packages that the README asks for."""
 
 MAY_SKIP: Final = ("terraform provider", "pubsub emulator jar")
-"""Starts of the reasons to skip a test that are no fault: no package registry carries these."""
+"""Starts of the permitted reasons to skip a test: no package registry carries these."""
 
-# The ways to the registries. Folders and files that are not here are left out.
+# The ways to the registries. Missing folders and files are left out.
 CONFIGURATION: Final = (
     "/etc/apt/apt.conf.d",
     "/etc/apt/auth.conf.d",
@@ -64,7 +65,7 @@ VARIABLES: Final = re.compile(
 
 
 class Fault(Exception):
-    """What was not as the README says."""
+    """A difference from the README."""
 
 
 def say(text: str) -> None:
@@ -105,18 +106,20 @@ def make_root() -> None:
             subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True)
         raw.rename(base)
     say("laying a fresh root")
-    # Mounts are made in namespaces of their own and end with them: nothing of this machine's is in there.
+    # Mounts are made in namespaces of their own and end with them, so nothing of this machine is
+    # inside.
     if ROOT.exists():
         shutil.rmtree(ROOT)
     subprocess.run(["cp", "--archive", base, ROOT], check=True)
     for name in CONFIGURATION:
         carry(Path(name))
-    # dpkg is several times as fast when it does not wait for the disk, which no throw-away root needs.
+    # dpkg is several times as fast without waiting for the disk, which a throw-away root does not
+    # need.
     (ROOT / "etc/dpkg/dpkg.cfg.d/fresh").write_text("force-unsafe-io\n")
 
 
 def release() -> tuple[str, list[str]]:
-    """This machine's release of Debian, and the mirror that its apt has it from."""
+    """This machine's release of Debian, and the mirror in its apt settings."""
     facts = dict(
         line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line
     )
@@ -152,7 +155,7 @@ def carry(path: Path) -> None:
 
 
 def clone() -> None:
-    """A fresh clone of HEAD, with none of what is not committed."""
+    """A fresh clone of HEAD, without uncommitted files."""
     there = ROOT / CLONE.lstrip("/")
     subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", HERE, there], check=True)
     head, cloned = (_git(folder, "rev-parse", "HEAD") for folder in (HERE, there))
@@ -160,7 +163,7 @@ def clone() -> None:
         _git(there, "checkout", "--quiet", "--detach", head)
     say(f"cloned {head[:12]}")
     if _git(HERE, "status", "--porcelain"):
-        say("what is not committed is not tried")
+        say("uncommitted changes are not tried")
 
 
 def _git(folder: Path, *arguments: str) -> str:
@@ -179,11 +182,13 @@ def inside(*command: str) -> list[str]:
         f"mount --rbind /sys {root}/sys",
         f"mount --rbind /dev {root}/dev",
         f"cd {root}",
-        # A root that is a mount, unlike chroot's: programs that make namespaces themselves need one.
+        # The root is a mount, unlike chroot's, because programs that make namespaces themselves
+        # need one.
         "pivot_root . .",
         "umount -l .",
         f"cd {CLONE}",
-        # The shell stays, as the first process: programs may rely on the signals that this one ignores.
+        # The shell stays as the first process, because programs may rely on the signals that a
+        # first process ignores.
         shlex.join(["env", "-i", *(f"{name}={value}" for name, value in environment().items()), *command])
         + " || exit $?",
         "exit 0",
@@ -194,8 +199,8 @@ def inside(*command: str) -> list[str]:
 
 @contextlib.contextmanager
 def started(*command: str, stdout: int | IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """A command on the fresh machine in a session of its own, whose signals are not ours; ended with all
-    that it started."""
+    """A command on the fresh machine in a session of its own, which this process's signals do not
+    reach. At the end, all processes that it started are ended."""
     process = subprocess.Popen(
         inside(*command),
         stdin=subprocess.DEVNULL,
@@ -258,7 +263,7 @@ def _wait(
 
 
 def run_the_tests() -> str:
-    """`make test`; what it counted, where nothing failed and nothing skipped that may not."""
+    """`make test`; returns the counts if no test failed and only permitted ones were skipped."""
     say("make test")
     began = time.monotonic()
     log = STATE / "test.log"
@@ -272,7 +277,7 @@ def run_the_tests() -> str:
 
 
 def verdict(printed: str, status: int) -> str:
-    """What pytest counted. Raises Fault where it failed, or skipped what it may not."""
+    """pytest's counts. Raises Fault if tests failed, or other than the permitted ones were skipped."""
     summaries = re.findall(r"^=+ (\d.*) in [\d.]+s.*=+$", printed, re.MULTILINE)
     if status or not summaries:
         raise Fault(f"make test ended with {status}: {summaries[-1:] or 'no tests ran'}")

@@ -1,10 +1,10 @@
 """Builds the listener's image; Python's standard library only.
 
-    image.py [TAG]    with docker or podman where one of them runs; else, for root on Debian,
+    image.py [TAG]    with docker or podman if one of them runs; else, for root on Debian,
                       without: on a base image that debootstrap makes
 
-The second proves the instructions, not the base image. What it makes is in .state/image; a build
-whose inputs did not change is left out.
+The second way proves the instructions, not the base image. Its results are in .state/image; a build
+whose inputs did not change is skipped.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,14 +26,23 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 STATE: Final = ROOT / ".state" / "image"
 
 DOCKERFILE: Final = "listener/Dockerfile"
-INPUTS: Final = (DOCKERFILE, "pyproject.toml", "config.schema.json", "configs", "functions", "listener")
+INPUTS: Final = (
+    DOCKERFILE,
+    "pyproject.toml",
+    "config.schema.json",
+    "configs",
+    "functions",
+    "listener",
+    "locks",
+)
 
+DIGEST: Final = re.compile(r"@sha256:[0-9a-f]{64}")
 BASE: Final = "docker.io/library/python:3.13-slim-trixie"
 DEBIAN: Final = "trixie"  # whose python3 has the base image's version
 PACKAGES: Final = ("ca-certificates", "python3", "python3-pip", "python3-venv")
 LEFT_OUT: Final = ("usr/share/doc", "usr/share/locale", "usr/share/man", "var/cache/apt", "var/lib/apt/lists")
 
-# What makes this machine's pip work makes it work in the build.
+# The settings that make this machine's pip work make it work in the build.
 LENT: Final = ("/etc/ssl/certs", "/etc/pip.conf")
 
 NEEDED: Final = ("buildah", "debootstrap")
@@ -43,7 +53,7 @@ def say(text: str) -> None:
 
 
 def run(*command: str | Path) -> str:
-    """Run to the end; gives what it printed. What it complains about is shown."""
+    """Run to the end; returns the standard output. Its errors are shown."""
     parts = [str(part) for part in command]
     done = subprocess.run(
         parts, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True
@@ -52,7 +62,7 @@ def run(*command: str | Path) -> str:
 
 
 def engine() -> str | None:
-    """docker or podman, where it can build."""
+    """docker or podman, if it can build."""
     for name in ("docker", "podman"):
         if shutil.which(name):
             answer = subprocess.run([name, "info"], capture_output=True, check=False)
@@ -62,7 +72,7 @@ def engine() -> str | None:
 
 
 def missing() -> str:
-    """Why an image cannot be built without docker; "" where it can."""
+    """The reason why an image cannot be built without docker; "" if it can."""
     if os.geteuid() != 0:
         return "needs root"
     wanted = [name for name in NEEDED if shutil.which(name) is None]
@@ -77,10 +87,10 @@ class StandIn:
         self._stamp = state / "built"
 
     def build(self, tag: str) -> None:
-        """Build the image, and its base where that is not there yet."""
+        """Build the image, and its base if that does not exist yet."""
         self.state.mkdir(parents=True, exist_ok=True)
         with (self.state / "lock").open("w") as lock:
-            # Who builds at the same time waits, and finds it built.
+            # A process that builds at the same time waits, and finds the finished build.
             fcntl.flock(lock, fcntl.LOCK_EX)
             self._build(tag)
 
@@ -93,7 +103,10 @@ class StandIn:
         say(f"building {DOCKERFILE} as {tag}")
         lent = [f"--volume={path}:{path}:ro" for path in LENT if Path(path).exists()]
         how = ("--pull=never", "--isolation=chroot", "--format=docker", *lent)
-        command = self._buildah("bud", *how, "--file", DOCKERFILE, "--tag", tag, ".")
+        # The base image made here has another digest than the registry's.
+        dockerfile = self.state / "Dockerfile"
+        dockerfile.write_text(DIGEST.sub("", (ROOT / DOCKERFILE).read_text()))
+        command = self._buildah("bud", *how, "--file", dockerfile, "--tag", tag, ".")
         with (self.state / "build.log").open("w") as log:
             done = subprocess.run(
                 command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False
@@ -110,7 +123,7 @@ class StandIn:
         return Path(run(*self._buildah("mount", name)))
 
     def config(self, tag: str) -> dict[str, Any]:
-        """What the image says of how it is run: Entrypoint, Env, WorkingDir, Healthcheck …"""
+        """The image's settings for running: Entrypoint, Env, WorkingDir, Healthcheck …"""
         found = json.loads(run(*self._buildah("inspect", "--type=image", tag)))
         config: dict[str, Any] = found["Docker"]["config"]
         return config
@@ -146,7 +159,7 @@ class StandIn:
 
 
 def digest() -> str:
-    """Of everything that the image is made from."""
+    """A digest of all inputs of the image."""
     found = hashlib.sha256(Path(__file__).read_bytes())
     for name in INPUTS:
         path = ROOT / name

@@ -1,9 +1,9 @@
-"""Sets up what the Makefile's targets need, saying each step; Python's standard library only.
+"""Sets up the needs of the Makefile's targets, and prints each step; Python's standard library only.
 
-    setup.py venv EXTRAS     a virtual environment in .venv holding this project with its extras
+    setup.py venv LOCK       a virtual environment in .venv holding this project and what locks/LOCK.txt names
     setup.py packages        what tests use: Debian packages where root, npm's packages, the SPF suite
 
-A step that was done and whose inputs did not change is left out: stamps are in .state.
+A finished step whose inputs did not change is skipped: stamps are in .state.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NODE = STATE / "node"
 
 NODE_PACKAGES = {
     "nodemailer": "^7.0.0",
-    "mailauth": "^4.8.0",  # verifies signatures by other means than ours
+    "mailauth": "^4.8.0",  # an independent verifier of signatures
     "aws-cdk": "2.1148.1",  # later ones refuse aws-cdk-lib 2.275
 }
 
@@ -35,7 +35,7 @@ PROGRAMS = {
     "swaks": "swaks",
     "msmtp": "msmtp",
     "curl": "curl",
-    "go": "golang-go",  # with Ruby and PHP: what their mail libraries make of the debug server
+    "go": "golang-go",  # with Ruby and PHP: their mail libraries deliver to the debug server
     "ruby": "ruby",
     "php": "php-cli",
     "openssl": "openssl",
@@ -53,7 +53,7 @@ PROGRAMS = {
     "mkfs.ext4": "e2fsprogs",
 }
 
-# Perl module that a program needs for what tests do with it -> Debian package that holds it. Debian's swaks
+# Perl module that a program needs for the tests -> Debian package that holds it. Debian's swaks
 # only recommends its own, and recommended packages are not installed.
 PERL_MODULES = {"Net::SSLeay": "libnet-ssleay-perl"}  # swaks speaks TLS with it
 
@@ -82,23 +82,28 @@ def run(*command: str | Path, **environment: str) -> None:
 # --- the virtual environment -------------------------------------------------------------------
 
 
-def make_venv(extras: str) -> None:
-    stamp = STATE / f"venv-{extras}"
-    wanted = _digest(ROOT / "pyproject.toml", sys.version, str(VENV))
+def make_venv(lock: str) -> None:
+    stamp = STATE / f"venv-{lock}"
+    locks = [ROOT / "locks" / f"{name}.txt" for name in ("build", lock)]
+    wanted = _digest([ROOT / "pyproject.toml", *locks], sys.version, str(VENV))
     if stamp.exists() and stamp.read_text() == wanted and (VENV / "bin" / "python").exists():
         return
     if not (VENV / "bin" / "python").exists():
         say(f"making a virtual environment in .venv ({sys.executable}, Python {sys.version.split()[0]})")
         _create_venv()
-    say(f"installing this project and its extra '{extras}' into .venv")
+    say(f"installing what locks/{lock}.txt names, and this project, into .venv")
     pip = [VENV / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-    run(*pip, "--editable", f".[{extras}]")
+    # What builds wheels comes first and is locked too: pip would take it from the index, without hashes.
+    pip.append("--no-build-isolation")
+    for each in locks:
+        run(*pip, "--require-hashes", "--requirement", each)
+    run(*pip, "--no-deps", "--editable", ".")
     STATE.mkdir(exist_ok=True)
     stamp.write_text(wanted)
 
 
 def _create_venv() -> None:
-    """Debian ships venv without pip's installer: there, its package comes first."""
+    """Debian ships venv without pip's installer: its package must be installed first."""
     version = sysconfig.get_python_version()
     try:
         import ensurepip  # noqa: F401
@@ -127,7 +132,7 @@ def install_packages() -> None:
 
 
 def missing_packages() -> list[str]:
-    """Debian packages of the programs and data that are not here."""
+    """Debian packages of the programs and data that are missing."""
     wanted = [package for program, package in PROGRAMS.items() if shutil.which(program, path=PATH) is None]
     wanted += [package for module, package in PERL_MODULES.items() if not perl_has(module)]
     if not list(Path("/usr/lib").glob("python3.*/test/test_email/data/msg_01.txt")):
@@ -143,7 +148,7 @@ def perl_has(module: str) -> bool:
 
 
 def _testsuite_package() -> str:
-    """The sample mails of CPython's own tests come with Debian's Python, whatever runs this."""
+    """The sample mails of CPython's own tests come with Debian's Python, whichever Python runs this."""
     version = "3.11"
     if Path("/usr/bin/python3").exists():
         code = "import sys; print('%d.%d' % sys.version_info[:2])"
@@ -207,8 +212,9 @@ def _apt(packages: Sequence[str]) -> None:
     run("apt-get", "-qq", "-y", "--no-install-recommends", "install", *packages, **quiet)
 
 
-def _digest(file: Path, *more: str) -> str:
-    return hashlib.sha256(b"\0".join([file.read_bytes(), *(text.encode() for text in more)])).hexdigest()
+def _digest(files: Sequence[Path], *more: str) -> str:
+    parts = [*(file.read_bytes() for file in files), *(text.encode() for text in more)]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Fixtures around a running server, and the rule that nothing skips in CI."""
+"""Fixtures around a running server, and the rule that no test skips in CI."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from tests.support.clients.dialogue import play
 from tests.support.servers.pool import Pool
 from tests.support.servers.relay import Relay, Stock
 
-# How long an example takes says something of the machine, and nothing of the code.
+# The duration of an example depends on the machine, not on the code.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
 
 _LONGEST: Final = ("aws-cdk", "aws", "gcp", "image", "cdk", "aws-terraform", "terraform-aws")
-"""Groups that take longest, in the order in which they start: what starts last must be short, so that all
-processes end together."""
+"""Groups that take longest, in the order of their start: the last ones to start must be short, because
+all processes should end together."""
 
 _TESTS: Final = Path(__file__).parent
 
 
 def _shares_servers(path: Path) -> bool:
-    """Whether the tests of a file share servers, because starting one takes half a second of a core."""
+    """True if the tests of a file share servers, because starting one takes half a second of a core."""
     room, *rest = path.relative_to(_TESTS).parts
     return room == "dialogue" or (room == "e2e" and rest[0] not in ("aws", "gcp"))
 
@@ -89,7 +89,7 @@ def pool() -> Iterator[Pool]:
 @pytest.fixture
 def relay_for(pool: Pool) -> Iterator[Callable[..., Relay]]:
     """Gives a running relay for a configuration, shared with other tests and emptied of mails.
-    Afterwards it must still run, and have logged no traceback."""
+    Afterwards it must still run, and must not have logged a traceback."""
     used: dict[int, tuple[Relay, int]] = {}
 
     def get(config: Mapping[str, Any] | None = None, **options: Any) -> Relay:

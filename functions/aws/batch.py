@@ -8,24 +8,22 @@ from typing import Any, Final
 
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType
 
+from functions.bucket.memory_limit import FACTOR, LEAST
+
 THREADS: Final = 5
-
-_FACTOR: Final = 5
-"""Memory of a delivery, in sizes of its mail: SES's request is base64 in JSON."""
-
-_LEAST: Final = 65_536  # octets that the smallest mail counts for
 
 
 class SmallFirst(BatchProcessor):
-    """Reports single failures, never the batch's: Lambda answers that with less concurrency.
+    """Reports single failures, never the failure of the batch, because Lambda reacts to that with less
+    concurrency.
 
-    `size_of` gives the octets of a raw record's mails; `memory` is the function's, in octets.
+    `size_of` gives the bytes of a raw record's mails; `memory` is the function's, in bytes.
     """
 
     def __init__(self, size_of: Callable[[dict[str, Any]], int], memory: int) -> None:
         super().__init__(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
         self._size_of = size_of
-        self._budget = memory // 2 // _FACTOR
+        self._budget = memory // 2 // FACTOR
 
     def process(self) -> list[tuple[Any, ...]]:
         ordered = sorted(self.records, key=self._size_of)
@@ -42,7 +40,7 @@ class SmallFirst(BatchProcessor):
         group: list[dict[str, Any]] = []
         used = 0
         for record in records:
-            size = max(_LEAST, self._size_of(record))
+            size = max(LEAST, self._size_of(record))
             if group and used + size > self._budget:
                 yield group
                 group, used = [], 0

@@ -1,4 +1,4 @@
-"""AWS clients, made through botocore when an output needs one and never before.
+"""AWS clients, made through botocore, each when an output first needs it.
 
 boto3 would add its own import and nothing that is used here; both come in one distribution.
 """
@@ -22,15 +22,15 @@ REPEATABLE: Final[Mapping[str, Any]] = {
     "read_timeout": 10,
     "retries": {"mode": "standard", "total_max_attempts": 2},
 }
-"""For calls that may be made twice. Both attempts end within the 35 s that no effect starts with less
-of."""
+"""For calls that may be made twice. Both attempts end within 35 s, the least time left when an effect
+starts."""
 
 ONCE: Final[Mapping[str, Any]] = {
     "connect_timeout": 5,
     "read_timeout": 28,
     "retries": {"mode": "standard", "total_max_attempts": 1},
 }
-"""For calls that are not safe to repeat: botocore would repeat them after a read time-out too."""
+"""For calls that are not safe to repeat, because botocore would repeat them after a read time-out too."""
 
 _POOL: Final = 16
 
@@ -42,7 +42,7 @@ _made: dict[str, Any] = {}
 
 
 def session() -> Any:
-    """This process's botocore session: its loader's cache makes the second client cheap."""
+    """This process's botocore session. Its loader's cache makes the second client cheap."""
     global _session  # noqa: PLW0603 - one per process
     with _lock:
         if _session is None:
@@ -53,8 +53,8 @@ def session() -> Any:
 
 
 class Clients:
-    """Makes the clients of one output. `resolve` turns secrets into their values; `role` is
-    assumed by all of them, its credentials renewed before they expire."""
+    """Makes the clients of one output. `resolve` turns secrets into their values. All clients assume
+    `role`; its credentials are renewed before they expire."""
 
     def __init__(self, resolve: Callable[[str], str], role: AssumeRole | None = None) -> None:
         self._resolve = resolve
@@ -80,12 +80,12 @@ def plain_client(service: Service, behaviour: Mapping[str, Any], **arguments: An
 def _client(
     service: Service, behaviour: Mapping[str, Any], arguments: Mapping[str, Any], role: AssumeRole | None
 ) -> Any:
-    """A client; who asks for the same again gets the same, since making one costs as much as ten
-    requests. Closing it drops its connections, and it may be used again."""
+    """A client; a second call with the same arguments returns the same client, because making one costs
+    as much as ten requests. Closing it drops its connections, and it may be used again."""
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
 
-    # An environment that changes (in tests) makes other clients.
+    # A changed environment (in tests) makes other clients.
     surroundings = sorted((k, v) for k, v in os.environ.items() if k.startswith("AWS_"))
     key = repr((service, sorted(behaviour.items()), sorted(arguments.items()), role, surroundings))
     found = _made.get(key)
@@ -104,8 +104,8 @@ def _client(
 
 
 def _assumed(role: AssumeRole, given: Mapping[str, Any]) -> Any:
-    """A session whose credentials are the role's. The output's own credentials, where given, are
-    those that assume it; nothing is asked before the first request."""
+    """A session whose credentials are the role's. The output's own credentials, if given, assume the
+    role. No request is sent before the first use."""
     import botocore.session
     from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
 
@@ -135,8 +135,8 @@ def _create(from_session: Any, service: str, config: Any, arguments: Mapping[str
 
 
 def _filled(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Other SDKs and the platforms set AWS_REGION; botocore knows AWS_DEFAULT_REGION alone. A
-    stand-in at an endpoint of its own cares for no region, but signatures need one."""
+    """Other SDKs and the platforms set AWS_REGION; botocore knows only AWS_DEFAULT_REGION. A stand-in
+    at its own endpoint needs no region, but signatures do."""
     given = {name: value for name, value in arguments.items() if value is not None}
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     if region is None and "endpoint_url" in given:

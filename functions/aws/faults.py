@@ -29,8 +29,8 @@ _THROTTLED: Final = frozenset(
     }
 )
 
-# What an operator, or a deployment that is still under way, mends without touching the mail: nothing
-# is lost by asking again, and the age of the oldest unfinished mail raises an alarm.
+# The operator, or a deployment that is still under way, fixes these without touching the mail. A
+# retry loses nothing, and the age of the oldest unfinished mail raises an alarm.
 _MENDED: Final = frozenset(
     {
         "AccessDenied",
@@ -63,7 +63,7 @@ _MENDED: Final = frozenset(
 )
 
 _NO_ACCESS: Final = frozenset({401, 403, 407})
-"""Statuses that are about who asks, whatever names the service, or a proxy before it, gives them."""
+"""Statuses about the caller's identity, whatever error name the service or a proxy gives them."""
 
 _STATUS: Final[dict[str, str]] = {
     # RFC 3463 section 3: the destination does not exist; the message is too large; security.
@@ -90,26 +90,26 @@ _NEVER_LEFT: Final = (
 
 
 def error_code(error: BaseException) -> str:
-    """The service's name for an error, "" for one that no service answered."""
+    """The service's name for an error, "" if no service answered."""
     if isinstance(error, botocore.ClientError):
         return str(error.response.get("Error", {}).get("Code", ""))
     return ""
 
 
 def status_of(error: BaseException) -> int:
-    """The HTTP status of an answer, 0 where there was none."""
+    """The HTTP status of an answer, 0 if there was no answer."""
     if isinstance(error, botocore.ClientError):
         return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     return 0
 
 
 def is_throttled(error: BaseException) -> bool:
-    """Whether the service asked for fewer requests."""
+    """True if the service asked for fewer requests."""
     return error_code(error) in _THROTTLED or status_of(error) == 429
 
 
 def fault_of(error: Exception, what: str, *, repeatable: bool = True) -> DeliveryFault:
-    """The fault that a botocore exception stands for; `what` is the attempted step, for people.
+    """The fault for a botocore exception; `what` names the attempted step for people.
 
     A call that is not `repeatable` and got no answer is in doubt.
     """
@@ -120,7 +120,7 @@ def fault_of(error: Exception, what: str, *, repeatable: bool = True) -> Deliver
         return Temporary(reason, enhanced="4.4.1")
     if isinstance(error, botocore.ParamValidationError):
         return Permanent(reason, enhanced="5.6.0")
-    # Whatever else went wrong, went wrong after the request may have been read.
+    # Any other error may have happened after the service read the request.
     return Temporary(reason, enhanced="4.4.2", in_doubt=not repeatable)
 
 

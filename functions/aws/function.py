@@ -11,14 +11,16 @@ from typing import Any, Final
 from functions.aws.clients import REPEATABLE, plain_client
 from functions.aws.metrics import EmfObserver
 from functions.aws.notifications import S3Notification, doorbells
-from functions.aws.receipts import TABLE, DynamoReceipts, NoReceipts, NoTable
+from functions.aws.receipts import TABLE, DynamoReceipts, NoTable
 from functions.aws.spool import QUEUE, open_spool
+from functions.bucket.access import ForeignMessage, SpoolAccess
 from functions.bucket.function import BucketFunction
-from functions.bucket.notification import ForeignMessage
 from functions.bucket.runner import Run, RunResult
 from functions.config import DeliveryConfig
 from functions.delivery.build import needs_receipts
 from functions.delivery.engine import backoff
+from functions.delivery.receipts import Receipts
+from functions.options.environment import variable
 from functions.processors.base import MIN_SECONDS_LEFT
 
 log: Final = logging.getLogger("smtp_relay.function")
@@ -42,11 +44,11 @@ class LambdaFunction(BucketFunction):
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.observer = EmfObserver()
-        self._receipts = self._open_receipts(config, environ)
         access = open_spool(config, Path.cwd(), environ)
+        self._receipts = self._open_receipts(config, environ, access)
         observer, receipts = self.observer, self._receipts
         super().__init__(config, environ, access, receipts, observer=observer, eager=eager, clock=clock)
-        self._queue_url = environ.get(QUEUE)
+        self._queue_url = variable(environ, QUEUE)
         self._sqs: Any = None
         self._memory = int(environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "1024")) * 1_048_576
 
@@ -63,7 +65,7 @@ class LambdaFunction(BucketFunction):
                 return self._sweep(seconds_left)
             if isinstance(event, dict) and _is_batch(event.get("Records")):
                 return self._batch(event, context, seconds_left)
-            log.error("an event that is not ours", extra={"event": str(event)[:500]})
+            log.error("ignored a foreign event", extra={"event": str(event)[:500]})
             return {"batchItemFailures": []}
         finally:
             self.observer.flush()
@@ -104,14 +106,14 @@ class LambdaFunction(BucketFunction):
             return 0
 
     def _message(self, record: dict[str, Any], seconds_left: Callable[[], float]) -> int | None:
-        """Deliver what one message rings for. None acknowledges it; else the seconds that it stays
-        hidden until its next receive."""
+        """Deliver the mails of one message. None acknowledges it; otherwise the result is the seconds
+        that it stays hidden until its next receive."""
         receives = int(record.get("attributes", {}).get("ApproximateReceiveCount", "1"))
         try:
             notifications = doorbells(record.get("body", ""), self._bucket)
         except ForeignMessage as reason:
             log.warning(
-                "a message that is not ours", extra={"reason": str(reason), "doorbell": record["messageId"]}
+                "ignored a foreign message", extra={"reason": str(reason), "doorbell": record["messageId"]}
             )
             return None
         runs = [self._run(notification, receives, seconds_left) for notification in notifications]
@@ -133,7 +135,7 @@ class LambdaFunction(BucketFunction):
             notification.key, attempts=receives - 1, seconds_left=seconds_left, stored=notification.stored
         )
         if run.result is RunResult.FOREIGN:
-            log.warning("a key that is not ours", extra={"key": notification.key})
+            log.warning("ignored a foreign key", extra={"key": notification.key})
         elif run.result is RunResult.FINISHED:
             self.observer.count("Finished")
         if run.report is not None and any(
@@ -143,8 +145,8 @@ class LambdaFunction(BucketFunction):
         return run
 
     def _hide(self, queue_arn: str, waits: Mapping[str, tuple[str, int]]) -> None:
-        """Say when messages may be received again; without that they come back after the queue's own
-        time-out, which is only later."""
+        """Tell SQS when messages may be received again. If this call fails, they come back after the
+        queue's own time-out, which is later."""
         try:
             if self._sqs is None:
                 region = queue_arn.split(":")[3] if queue_arn.count(":") == 5 else None
@@ -163,20 +165,12 @@ class LambdaFunction(BucketFunction):
             log.warning("visibility could not be changed", extra={"reason": str(error)})
 
     def _open_receipts(
-        self, config: DeliveryConfig, environ: Mapping[str, str]
-    ) -> DynamoReceipts | NoReceipts | NoTable:
-        if not needs_receipts(config):
-            return NoReceipts()
-        table = environ.get(TABLE)
-        if not table:
-            log.error("outputs need receipts, but there is no table", extra={"variable": TABLE})
-            return NoTable()
-        return DynamoReceipts(
-            table,
-            plain_client("dynamodb", REPEATABLE),
-            give_up_doubts=config.delivery.on_doubt == "dead-letter",
-            observer=self.observer,
-        )
+        self, config: DeliveryConfig, environ: Mapping[str, str], access: SpoolAccess
+    ) -> Receipts:
+        if not needs_receipts(config) or variable(environ, TABLE):
+            return access.receipts(self.observer, 0.0)  # `handle` says how long each run may take
+        log.error("outputs need receipts, but there is no table", extra={"variable": TABLE})
+        return NoTable()
 
 
 def _is_batch(records: Any) -> bool:

@@ -1,7 +1,8 @@
 """The Lambda function: `functions.aws.handler.handler`.
 
-Its configuration is `relay.json` beside the code, as the bundle has it, or SMTP_RELAY_CONFIG_JSON;
-SMTP_RELAY_SPOOL, SMTP_RELAY_QUEUE_URL and SMTP_RELAY_RECEIPTS_TABLE say where it was deployed to.
+Its configuration is `relay.json` beside the code, where the bundle puts it, or
+SMTP_RELAY_CONFIG_JSON. SMTP_RELAY_SPOOL, SMTP_RELAY_QUEUE_URL and SMTP_RELAY_RECEIPTS_TABLE name
+the deployed resources.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-# What a start makes lives as long as the process: looking for garbage in it costs an eighth of it.
+# Start-up objects live as long as the process. Searching them for garbage costs an eighth of the
+# start.
 gc.disable()
 
-# Batch comes first: it looks whether pydantic is there, and then builds models that nobody uses here.
+# Batch is imported first, because it looks whether pydantic is loaded, and then builds models that
+# are not used here.
 from aws_lambda_powertools.utilities.batch import EventType as _  # noqa: E402, F401, I001
 from aws_lambda_powertools.logging import Logger  # noqa: E402
 
@@ -28,7 +31,7 @@ CONFIG: Final = "relay.json"
 logger: Final = Logger(
     service="smtp_relay", log_record_order=["level", "message"], serialize_stacktrace=False
 )
-"""Every module logs below this name, as JSON and with the mail's id."""
+"""All modules log below this name, as JSON and with the mail's id."""
 
 _function: LambdaFunction | None = None
 

@@ -11,11 +11,11 @@ from functions.delivery.events import DeliveryEvents, Status
 
 NAMESPACE: Final = "SmtpRelay"
 SERVICE: Final = "smtp-relay"
-"""The dimension of every metric, unless POWERTOOLS_SERVICE_NAME tells several stacks apart."""
+"""The dimension of every metric; POWERTOOLS_SERVICE_NAME tells several stacks apart."""
 
 
 class EmfObserver(DeliveryEvents):
-    """Counts the events of deliveries, and writes what it counted when asked to.
+    """Counts the events of deliveries, and writes its counts on request.
 
     Metrics: Delivered, Failed, Retries, DeadLetters, InDoubt, SpoolErrors, SesClosed, Finished,
     Sweeps; of a sweep OldestUnfinished (seconds), Unfinished, Dead.
@@ -55,7 +55,7 @@ class EmfObserver(DeliveryEvents):
             self._values["Dead"] = ("Count", dead)
 
     def flush(self) -> None:
-        """Write what was counted since the last time."""
+        """Write the counts since the last call."""
         with self._lock:
             counts, values = self._counts, self._values
             self._counts, self._values = Counter(), {}

@@ -7,14 +7,14 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import unquote_plus
 
 from functions.aws.spool import EVENT_NAME
-from functions.bucket.notification import ForeignMessage
+from functions.bucket.access import ForeignMessage
 
 _TEST: Final = "s3:TestEvent"
 
 
 class S3Notification(NamedTuple):
-    """One object that was stored: its key, its size in octets where the event says it, and whether it
-    is S3 that rings."""
+    """One object that was stored: its key, its size in bytes if the event has it, and True if S3 itself
+    sent the notification."""
 
     key: str
     size: int
@@ -22,18 +22,18 @@ class S3Notification(NamedTuple):
 
 
 def doorbells(body: str, bucket: str) -> list[S3Notification]:
-    """The objects that a message's body tells of. Raises ForeignMessage."""
+    """The objects that a message's body names. Raises ForeignMessage."""
     try:
         event = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise ForeignMessage(f"no JSON: {error}") from error
+        raise ForeignMessage(f"not JSON:  {error}") from error
     if not isinstance(event, dict):
-        raise ForeignMessage("no event of S3")
+        raise ForeignMessage("not an event of S3")
     if event.get("Event") == _TEST:
         raise ForeignMessage("S3's test event")
     records = event.get("Records")
     if not isinstance(records, list) or not records:
-        raise ForeignMessage("no event of S3")
+        raise ForeignMessage("not an event of S3")
     found = [_read(record, bucket) for record in records]
     notifications = [each for each in found if isinstance(each, S3Notification)]
     if not notifications:

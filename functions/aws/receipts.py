@@ -1,13 +1,12 @@
 """Receipts on AWS: Powertools' idempotency records in DynamoDB (docs/reliability.md).
 
-The key prefix is fixed: Powertools' own holds the names of function and module, so that renaming one
-would make every effect new. There is one persistence layer, since configuring it twice changes the
-prefix of the first.
+The key prefix is fixed: Powertools' own prefix holds the names of function and module, and a
+changed name would make every effect new. There is one persistence layer, because configuring it
+twice changes the prefix of the first.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -15,14 +14,12 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any, Final
 
-from functions.bucket.runner import ABANDONED, Later, tell_doubt
-from functions.delivery.engine import Task, output_key
+from functions.delivery.engine import Task
 from functions.delivery.events import DeliveryEvents
+from functions.delivery.receipts import ABANDONED, Effect, Later, Receipts, Tell, busy, claim_left
 from functions.errors import DeliveryFault, Temporary
 from functions.message.mail import Mail
-from functions.processors.base import Once, shown, took_place
-
-log: Final = logging.getLogger("smtp_relay.delivery")
+from functions.processors.base import Once
 
 TABLE: Final = "SMTP_RELAY_RECEIPTS_TABLE"
 """Environment variable with the name of the receipts' table."""
@@ -30,7 +27,7 @@ TABLE: Final = "SMTP_RELAY_RECEIPTS_TABLE"
 PREFIX: Final = "smtp-relay"
 
 KEPT: Final = 2_592_000
-"""Seconds that a receipt is kept: 30 days, longer than any queue keeps a doorbell."""
+"""Seconds that a receipt is kept: 30 days, longer than any queue keeps a notification."""
 
 SKEW: Final = 60.0
 """Seconds by which a clock may be wrong unseen."""
@@ -42,8 +39,8 @@ BUSY: Final = 30.0
 """Seconds to wait when another run holds the claim."""
 
 
-class DynamoReceipts:
-    """`functions.bucket.runner.Receipts` in one table. `give_up_doubts` is `onDoubt: "dead-letter"`."""
+class DynamoReceipts(Receipts):
+    """The receipts in one table."""
 
     def __init__(
         self, table: str, client: Any, *, give_up_doubts: bool = False, observer: DeliveryEvents | None = None
@@ -54,10 +51,7 @@ class DynamoReceipts:
             idempotent_function,
         )
 
-        self._client = client
-        self._table = table
-        self._give_up_doubts = give_up_doubts
-        self.observer = observer or DeliveryEvents()
+        super().__init__(give_up_doubts=give_up_doubts, observer=observer)
         self._config = IdempotencyConfig(
             expires_after_seconds=KEPT, use_local_cache=False, raise_on_no_idempotency_key=True
         )
@@ -65,7 +59,7 @@ class DynamoReceipts:
         self._claims = layer.client = _Claims(client, table, self._config)
         self._layer = layer
 
-        self._claim: Callable[..., str | None] = idempotent_function(
+        self._run_claimed = idempotent_function(
             _take,
             data_keyword_argument="receipt",
             persistence_store=layer,
@@ -74,18 +68,11 @@ class DynamoReceipts:
         )
 
     def register(self, context: Any) -> None:
-        """Tell how long this run may take: a claim whose run was cut expires then."""
+        """Sets how long this run may take: the claim of a run that was cut short expires then."""
         self._config.register_lambda_context(context)
 
-    def once(self, mail: Mail, task: Task, later: Later) -> Once:
-        """Receipts of one output."""
-        return _Once(self, mail, task, later)
-
-    def run(
-        self, key: str, effect: Callable[[], str | None], *, tell: Callable[[str], None], later: Later
-    ) -> str | None:
-        """`functions.processors.base.Once` for one key. `tell` is called with the reason where more
-        is in doubt than the effect itself says; `later` as in `functions.bucket.runner.Receipts`."""
+    def run(self, key: str, effect: Effect, *, tell: Tell, later: Later) -> str | None:
+        """Powertools writes and removes the claim, and writes the receipt."""
         from aws_lambda_powertools.utilities.idempotency.exceptions import (
             IdempotencyAlreadyInProgressError,
             IdempotencyInconsistentStateError,
@@ -99,43 +86,42 @@ class DynamoReceipts:
                     raise Temporary(ABANDONED, in_doubt=True)
             return effect()
 
-        ran = _Ran(carry_out, keeps_doubts=self._give_up_doubts)
+        ran = _Ran(carry_out, self._keeps)
         try:
-            return self._claim(receipt=key, effect=ran)
+            found: str | None = self._run_claimed(receipt=key, effect=ran)
+            return found
         except _Doubt as doubt:
-            later.append(partial(self._forget, key, doubt.fault))
+            later.append(partial(self._give_back, key, doubt.fault))
             raise doubt.fault from None
         except (IdempotencyAlreadyInProgressError, IdempotencyInconsistentStateError) as error:
-            raise Temporary("another run is at it", enhanced="4.3.2", retry_after=BUSY) from error
+            raise busy(BUSY) from error
         except IdempotencyPersistenceLayerError as error:
             if ran.fault is not None:
                 raise ran.fault from error
             if ran.done:
-                fault = Temporary(f"no receipt could be written: {error}", in_doubt=True)
-                tell(fault.reason)
-                later.append(partial(self._forget, key, fault))
-                raise fault from error
+                give_back = partial(self._give_back, key, error)
+                raise self._unwritten(str(error), tell, later, give_back) from error
             raise Temporary(f"receipts cannot be reached: {error}", enhanced="4.4.1") from error
 
-    def _forget(self, key: str, fault: Exception) -> None:
-        """The dead record speaks of the effect from now on; a replay begins anew."""
+    def _give_back(self, key: str, claim: Any) -> None:
+        """`claim` is the fault that left it, which Powertools logs."""
         try:
-            self._layer.delete_record(data=key, exception=fault)  # type: ignore[arg-type]
+            self._layer.delete_record(data=key, exception=claim)  # type: ignore[arg-type]
         except Exception as error:  # noqa: BLE001 - then it runs out by itself
-            log.warning("a claim could not be given back", extra={"reason": str(error)})
+            claim_left(key, error)
 
 
-def _take(*, receipt: str, effect: Callable[[], str | None]) -> str | None:
-    """What Powertools runs once for each `receipt`."""
+def _take(*, receipt: str, effect: Effect) -> str | None:
+    """The function that Powertools runs once for each `receipt`."""
     return effect()
 
 
 class _Claims:
-    """The table's client, which remembers what this thread's last claim replaced: nothing, a receipt
-    past its time, or the claim of a run that ended without a word.
+    """The table's client, which remembers the item that this thread's last claim replaced: none, an
+    expired receipt, or the claim of a run that ended without a result.
 
-    Times in the table are those of DynamoDB's own clock (`Date`): this machine's may be days wrong, and
-    a claim would hold for days, or a receipt be over.
+    Times in the table are those of DynamoDB's own clock (`Date`), because this machine's may be
+    days wrong: a claim would then hold for days, or a receipt end early.
     """
 
     def __init__(self, client: Any, table: str, config: Any) -> None:
@@ -150,11 +136,11 @@ class _Claims:
 
     @property
     def abandoned(self) -> bool:
-        """Whether it was another run's claim."""
+        """True if it was another run's claim."""
         return bool(getattr(self._replaced, "status", None) == "INPROGRESS")
 
     def put_item(self, **request: Any) -> Any:
-        """The claim of an effect. Powertools makes it on conditions that let it replace an old one."""
+        """The claim of an effect. Powertools' conditions let it replace an old claim."""
         self._replaced.status = None
         if not self._clock.known:
             self._clock.hear(self._client.get_item(TableName=self._table, Key={"id": {"S": PREFIX}}))
@@ -169,7 +155,7 @@ class _Claims:
         return answer
 
     def update_item(self, **request: Any) -> Any:
-        """A receipt. Nothing is asked for before it: the effect is there."""
+        """A receipt. It is written without a question before it, because the effect took place."""
         self._clock.correct(request["ExpressionAttributeValues"])
         return self._client.update_item(**request)
 
@@ -215,9 +201,9 @@ class _Clock:
 
 
 class _Doubt(BaseException):
-    """A fault in doubt on its way past Powertools, which removes the claim of every Exception."""
+    """Carries a fault in doubt past Powertools, which removes the claim on every Exception."""
 
-    def __init__(self, fault: Temporary) -> None:
+    def __init__(self, fault: DeliveryFault) -> None:
         super().__init__(fault.reason)
         self.fault = fault
 
@@ -225,9 +211,9 @@ class _Doubt(BaseException):
 class _Ran:
     """An effect, and how it ended."""
 
-    def __init__(self, effect: Callable[[], str | None], *, keeps_doubts: bool) -> None:
+    def __init__(self, effect: Effect, keeps: Callable[[BaseException], bool]) -> None:
         self._effect = effect
-        self._keeps_doubts = keeps_doubts
+        self._keeps = keeps
         self.done = False
         self.fault: DeliveryFault | None = None
 
@@ -236,55 +222,25 @@ class _Ran:
             found = self._effect()
         except DeliveryFault as fault:
             self.fault = fault
-            if self._keeps_doubts and isinstance(fault, Temporary) and fault.in_doubt:
+            if self._keeps(fault):
                 raise _Doubt(fault) from fault
             raise
         self.done = True
         return found
 
 
-class _Once:
-    """One output's receipts."""
-
-    def __init__(self, receipts: DynamoReceipts, mail: Mail, task: Task, later: Later) -> None:
-        self._receipts = receipts
-        self._mail = mail
-        self._task = task
-        self._later = later
-
-    def __call__(self, part: str, effect: Callable[[], str | None]) -> str | None:
-        task = self._task
-        assert task.output is not None
-        key = output_key(self._mail.envelope, task.flow, task.output.identity, part)
-        tell = partial(tell_doubt, self._receipts.observer, self._mail, task, part)
-        result = self._receipts.run(key, effect, tell=tell, later=self._later)
-        # Said here, after the receipt: nothing may go wrong between an effect and its receipt.
-        about = {"id": self._mail.id, "flow": task.flow, "output": task.output.label, "part": part}
-        if took_place(result):
-            log.info("output done", extra=about | {"provider_id": shown(result)})
-        return result
-
-
-class NoReceipts:
-    """`functions.bucket.runner.Receipts` where no output needs one."""
+class NoReceipts(Receipts):
+    """Receipts if no output needs one."""
 
     def once(self, mail: Mail, task: Task, later: Later) -> Once:
         """Runs the effect."""
-
-        def run(part: str, effect: Callable[[], str | None]) -> str | None:
-            return effect()
-
-        return run
+        return lambda part, effect: effect()
 
 
-class NoTable:
-    """`functions.bucket.runner.Receipts` where they are needed and cannot be had: nothing is sent, and the
-    mails wait for whoever mends the deployment."""
+class NoTable(Receipts):
+    """Receipts if outputs need them and there is no table: nothing is sent, and the mails wait until
+    the operator fixes the deployment."""
 
-    def once(self, mail: Mail, task: Task, later: Later) -> Once:
+    def run(self, key: str, effect: Effect, *, tell: Tell, later: Later) -> str | None:
         """Refuses."""
-
-        def run(part: str, effect: Callable[[], str | None]) -> str | None:
-            raise Temporary("there is no table for receipts", enhanced="4.3.5")
-
-        return run
+        raise Temporary("there is no table for receipts", enhanced="4.3.5")

@@ -37,6 +37,6 @@ def _secret(name: str) -> str:
 
 
 def _region(name: str) -> str | None:
-    """The region that an ARN names; others are in this process's own."""
+    """The region that an ARN names; other secrets are in this process's own."""
     parts = name.split(":")
     return parts[3] or None if name.startswith("arn:") and len(parts) > 5 else None

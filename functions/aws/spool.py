@@ -1,4 +1,4 @@
-"""The S3 side of a spool: its store, and the bell that wakes the function for a mail."""
+"""The S3 side of a spool: its store, and the notifications that start the function for a mail."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from functions.aws.clients import REPEATABLE, plain_client
 from functions.aws.faults import fault_of
 from functions.aws.store import S3Store
 from functions.bucket.access import SpoolAccess
-from functions.bucket.runner import Receipts
 from functions.config import DeliveryConfig
 from functions.delivery.build import needs_receipts
 from functions.delivery.events import DeliveryEvents
+from functions.delivery.receipts import Receipts
 from functions.errors import ConfigError, Temporary
+from functions.options.environment import variable
 from functions.options.secrets import SecretResolver
 from functions.options.spool import SpoolOptions
 
@@ -24,7 +25,7 @@ QUEUE: Final = "SMTP_RELAY_QUEUE_URL"
 """Environment variable with the queue that the function reads."""
 
 EVENT_NAME: Final = "SmtpRelay:Sweep"
-"""What stands for the name of S3's event in a message that we ring with."""
+"""Replaces the name of S3's event in the relay's own messages."""
 
 _BATCH: Final = 10  # messages of one SendMessageBatch
 
@@ -49,7 +50,7 @@ def _receipts(
 
     if not needs_receipts(config):
         return NoReceipts()
-    table = environ.get(TABLE)
+    table = variable(environ, TABLE)
     if not table:
         raise ConfigError(
             "delivery.mode",
@@ -107,8 +108,8 @@ def open_store(options: SpoolOptions, client: Any) -> S3Store:
 
 
 class SqsNotifier:
-    """Rings for mails: a message for each, in the form of S3's own events. The queue is looked for
-    at the first notification; `find` gives its URL and region."""
+    """Notifies the function of mails: a message for each, in the form of S3's own events. It looks for
+    the queue at the first call; `find` gives the queue's URL and region."""
 
     def __init__(self, bucket: str, find: Callable[[], tuple[str, str | None]]) -> None:
         self._bucket = bucket
@@ -116,7 +117,7 @@ class SqsNotifier:
         self._queue: tuple[Any, str] | None = None
 
     def __call__(self, keys: Sequence[str]) -> None:
-        """Ring for the mails under these keys. Raises DeliveryFault, ConfigError."""
+        """Notify the function of the mails under these keys. Raises DeliveryFault, ConfigError."""
         client, url = self._opened()
         for at in range(0, len(keys), _BATCH):
             entries = [
@@ -138,7 +139,7 @@ class SqsNotifier:
 
 
 def doorbell(bucket: str, key: str) -> str:
-    """The body of a message that rings for the mail under a key."""
+    """The body of the message for the mail under a key."""
     record = {
         "eventVersion": "2.1",
         "eventSource": "aws:s3",
@@ -149,11 +150,11 @@ def doorbell(bucket: str, key: str) -> str:
 
 
 def find_queue(client: Any, bucket: str, prefix: str, environ: Mapping[str, str]) -> tuple[str, str | None]:
-    """The URL and region of the queue that the spool's events go to: as the environment says, else
-    as the bucket's notifications do. Raises ConfigError."""
+    """The URL and region of the queue that the spool's events go to: by the environment, else by the
+    bucket's notification settings. Raises ConfigError."""
     from functions.aws.output.sqs import place_of
 
-    if url := environ.get(QUEUE):
+    if url := variable(environ, QUEUE):
         return url, place_of(url)[0]
     try:
         found = client.get_bucket_notification_configuration(Bucket=bucket)

@@ -1,47 +1,32 @@
-"""An S3 bucket that holds a spool, and the create-only PUT (`If-None-Match: *`)."""
+"""An S3 bucket, and the create-only PUT (`If-None-Match: *`)."""
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, BinaryIO, Final
 
 from functions.aws.faults import error_code, fault_of, status_of
 from functions.bucket.store import ObjectInfo, Times, times_of
+from functions.processors.store import Blob
 
 _CONFLICTS: Final = 5
-"""Tries when another request for the same key is under way (409): it may still fail."""
-
-
-def put_new(client: Any, what: str, **arguments: Any) -> bool:
-    """PutObject under a key that is free. False where it is taken. Raises DeliveryFault.
-
-    False may also mean that an earlier attempt of ours worked and its answer was lost: who needs to
-    know looks at the object.
-    """
-    for attempt in range(_CONFLICTS):
-        try:
-            client.put_object(**arguments, IfNoneMatch="*")
-        except Exception as error:
-            if status_of(error) == 412 or error_code(error) == "PreconditionFailed":
-                return False
-            if status_of(error) != 409 or attempt == _CONFLICTS - 1:
-                raise fault_of(error, what) from error
-            time.sleep(random.uniform(0.05, 0.2) * 2**attempt)  # noqa: S311 - jitter
-        else:
-            return True
-    raise AssertionError("unreachable")
+"""Attempts while another request for the same key is under way (409), because that one may fail."""
 
 
 class S3Store:
-    """`functions.bucket.store.ObjectStore` for one bucket. Writes carry the `encryption` parameters of
-    PutObject."""
+    """One bucket: `functions.bucket.store.ObjectStore` of a spool, `functions.processors.store.Target` of an
+    output. `options` are added to each PutObject."""
 
-    def __init__(self, client: Any, bucket: str, encryption: dict[str, Any] | None = None) -> None:
+    def __init__(self, client: Any, bucket: str, options: Mapping[str, Any] | None = None) -> None:
         self._client = client
         self._bucket = bucket
-        self._encryption = encryption or {}
+        self._options = options or {}
+        # ExpectedBucketOwner also applies to HeadObject.
+        expected = {"ExpectedBucketOwner", "RequestPayer"}
+        self._shared = {name: value for name, value in self._options.items() if name in expected}
 
     def read(self, key: str, most: int | None = None) -> bytes | None:
         arguments: dict[str, Any] = {"Bucket": self._bucket, "Key": key}
@@ -55,45 +40,83 @@ class S3Store:
                 return None
             if status_of(error) == 416:
                 return b""
-            raise fault_of(error, f"read s3://{self._bucket}/{key}") from error
+            raise fault_of(error, f"read {self.url(key)}") from error
         return data
 
     def create(self, key: str, data: bytes, content_type: str) -> bool:
-        return put_new(
-            self._client, f"create s3://{self._bucket}/{key}", **self._put(key, data, content_type)
-        )
+        return self._put_new("create", self._put(key, data, content_type))
+
+    def put_new(self, key: str, blob: Blob, metadata: Mapping[str, str]) -> bool:
+        with blob.open() as body:
+            arguments = self._put(key, body, blob.content_type)
+            arguments["Metadata"] = {**self._options.get("Metadata", {}), **metadata}
+            return self._put_new("store", arguments)
+
+    def _put_new(self, what: str, arguments: Mapping[str, Any]) -> bool:
+        """PutObject under a free key. False if the key is taken. Raises DeliveryFault.
+
+        False may also mean that an earlier attempt of this process worked and its answer was lost.
+        A caller that needs to know looks at the object.
+        """
+        for attempt in range(_CONFLICTS):
+            try:
+                self._client.put_object(**arguments, IfNoneMatch="*")
+            except Exception as error:
+                if status_of(error) == 412 or error_code(error) == "PreconditionFailed":
+                    return False
+                if status_of(error) != 409 or attempt == _CONFLICTS - 1:
+                    raise fault_of(error, f"{what} {self.url(arguments['Key'])}") from error
+                time.sleep(random.uniform(0.05, 0.2) * 2**attempt)  # noqa: S311 - jitter
+            else:
+                return True
+        raise AssertionError("unreachable")
 
     def replace(self, key: str, data: bytes, content_type: str) -> None:
-        try:
+        with self._reaching("write", key):
             self._client.put_object(**self._put(key, data, content_type))
-        except Exception as error:
-            raise fault_of(error, f"write s3://{self._bucket}/{key}") from error
 
     def delete(self, key: str) -> None:
-        try:
+        with self._reaching("delete", key):
             self._client.delete_object(Bucket=self._bucket, Key=key)
-        except Exception as error:
-            raise fault_of(error, f"delete s3://{self._bucket}/{key}") from error
+
+    def metadata(self, key: str) -> Mapping[str, str] | None:
+        found = self._head(key, 403, 404)
+        there: Mapping[str, str] | None = None if found is None else found.get("Metadata", {})
+        return there
 
     def times(self, key: str) -> Times | None:
-        try:
-            found = self._client.head_object(Bucket=self._bucket, Key=key)
-        except Exception as error:
-            if status_of(error) == 404:
-                return None
-            raise fault_of(error, f"look at s3://{self._bucket}/{key}") from error
+        found = self._head(key, 404)
+        if found is None:
+            return None
         date = found["ResponseMetadata"].get("HTTPHeaders", {}).get("date")
         return times_of(found["LastModified"].timestamp(), date)
 
+    def _head(self, key: str, *missing: int) -> Any:
+        """HeadObject's answer; None if its status is one of `missing`."""
+        try:
+            return self._client.head_object(Bucket=self._bucket, Key=key, **self._shared)
+        except Exception as error:
+            if status_of(error) in missing:
+                return None
+            raise fault_of(error, f"look at {self.url(key)}") from error
+
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
-        try:
+        with self._reaching("list", prefix):
             for page in pages:
                 for entry in page.get("Contents", ()):
                     yield ObjectInfo(entry["Key"], entry["Size"], entry["LastModified"].timestamp())
-        except Exception as error:
-            raise fault_of(error, f"list s3://{self._bucket}/{prefix}") from error
 
-    def _put(self, key: str, data: bytes, content_type: str) -> dict[str, Any]:
-        place = {"Bucket": self._bucket, "Key": key, "Body": data, "ContentType": content_type}
-        return place | self._encryption
+    def url(self, key: str) -> str:
+        return f"s3://{self._bucket}/{key}"
+
+    def _put(self, key: str, body: bytes | BinaryIO, content_type: str) -> dict[str, Any]:
+        place = {"Bucket": self._bucket, "Key": key, "Body": body, "ContentType": content_type}
+        return {**place, **self._options}
+
+    @contextmanager
+    def _reaching(self, what: str, key: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            raise fault_of(error, f"{what} {self.url(key)}") from error

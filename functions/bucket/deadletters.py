@@ -1,4 +1,4 @@
-"""Dead letters of a spool bucket: one code path for S3 and Cloud Storage (SPEC section 6)."""
+"""Dead letters of a spool bucket: one code path for S3 and Cloud Storage."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class BucketDeadLetters:
         again = envelope.model_copy(update={"replay": envelope.replay + 1})
         key = self._prefix + spool_key(mail_id, envelope.received_at)
         if not self._store.create(key, encode_object(again, content), CONTENT_TYPE):
-            # It is being delivered: a replay that was asked for twice is one.
+            # The mail is being delivered: asking twice for a replay gives one replay.
             there = self._store.read(key)
             again = _split(there)[0] if there is not None else again
         if now:
@@ -136,7 +136,7 @@ class BucketDeadLetters:
         marks.dropped.add(record.key)
         key = self._find(record)
         if key is not None and was_parked and marks.dead:
-            # Parked it stays, for the others' sake.
+            # A parked mail stays, because other outputs still need it.
             self._store.create(folder + parked_name(marks.dead), b"", "text/plain")
         self._store.delete(f"{folder}{record.key}.json")
         if key is None or (was_parked and not marks.dead):
@@ -146,7 +146,7 @@ class BucketDeadLetters:
                 clear_marks(self._store, self._prefix, record.id, marks)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """There is nothing to release."""
 
     def _folders(self, selection: Selection) -> Iterator[str]:
         if not selection.ids:
@@ -165,14 +165,14 @@ class BucketDeadLetters:
             return None
 
     def _find(self, record: DeadRecord) -> str | None:
-        """The spool key of a record's mail, None where the mail is gone."""
+        """The spool key of a record's mail, None if the mail is gone."""
         received = datetime.fromtimestamp(record.first / 1000, UTC)
         for hours in range(_HOURS):
             key = self._prefix + spool_key(record.id, received + timedelta(hours=hours))
             if self._store.read(key, 1) is not None:
                 return key
             if record.flow:
-                return None  # its time is the mail's own, to the millisecond
+                return None  # a mail's id has its time, to the millisecond
         for entry in self._store.list(f"{self._prefix}spool/{shard(record.id)}/"):
             if spooled_id(entry.key, self._prefix) == record.id:
                 return entry.key
@@ -203,8 +203,8 @@ def _split(data: bytes) -> tuple[Envelope, bytes]:
 
 
 def _days(selection: KeptSelection) -> list[str]:
-    """The folders below `kept/` that can hold what is meant: those of the days in between where both
-    ends are given, and of the day after, since a mail is received some time after it got its id."""
+    """The folders below `kept/` that can hold selected mails: those of the days between both ends, if
+    both are given, and of the day after, because a mail is received some time after it got its id."""
     if selection.since is None or selection.until is None:
         return [""]
     day = datetime.fromtimestamp(selection.since / 1000, UTC).date()

@@ -1,4 +1,4 @@
-"""The part of a function that is the same for a spool in any cloud's bucket."""
+"""The part of a function that all clouds' buckets share."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from typing import Final
 
 from functions.backends import Swept
 from functions.bucket.access import SpoolAccess
-from functions.bucket.runner import BucketRunner, Receipts
+from functions.bucket.runner import BucketRunner
 from functions.bucket.sweep import WINDOW, sweep
 from functions.config import DeliveryConfig
 from functions.delivery.build import build_delivery
 from functions.delivery.events import DeliveryEvents
+from functions.delivery.receipts import Receipts
 from functions.processors.context import BuildContext
 
 log: Final = logging.getLogger("smtp_relay.function")
 
 LAST_ATTEMPT: Final = 5
-"""From this delivery of a notification on, a mail that fails is left to the sweep: the dead-letter
-queue or topic is for notifications whose run crashed."""
+"""From this delivery of a notification on, a failing mail is left to the sweep: the dead-letter queue
+or topic is for notifications whose run crashed."""
 
 LAST_RETURN: Final = 9
-"""The same for mails that only lack of time or room held up; queue and subscription give up after 10."""
+"""The same for mails that only a lack of time or room delayed; queue and subscription give up after 10."""
 
 
 class BucketFunction:
@@ -62,7 +63,7 @@ class BucketFunction:
         return found
 
     def _leaves(self, keys: object, attempt: int, *, cut_short: bool) -> bool:
-        """Whether unfinished mail is left to the sweep after this delivery of its notification, the
+        """True if unfinished mail is left to the sweep after this delivery of its notification, the
         first being 1."""
         if attempt < (LAST_RETURN if cut_short else LAST_ATTEMPT):
             return False

@@ -1,7 +1,7 @@
-"""In-process delivery out of a bucket: what events, queue and function are elsewhere, in one process.
+"""In-process delivery out of a bucket: the work of events, queue and function, in one process.
 
-The bucket stays the record of what is owed, and receipts are those of the cloud's function: a process
-that ends, or runs beside others on the same spool, loses nothing and repeats nothing.
+The bucket stays the record of unfinished mails, and the receipts are those of the cloud's function.
+A process that ends, or runs beside others on the same spool, loses nothing and repeats nothing.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ RUN: Final = 300.0
 THREADS: Final = 4
 """Runs at a time; each holds its mail in memory."""
 
-_MOST: Final = 100_000  # doorbells in memory; mails beyond are left to the sweep
+_MOST: Final = 100_000  # most notifications in memory; further mails are left to the sweep
 
 
 def open_runner(
@@ -88,24 +88,24 @@ class BucketDelivery:
         self._thread = threading.Thread(target=self._loop, name="bucket-delivery", daemon=True)
 
     def start(self, *, sweeps: bool = True) -> None:
-        """Take up what the spool holds, now and every five minutes; without `sweeps` another process
+        """Take up the mails in the spool, now and every five minutes. Without `sweeps` another process
         does that."""
         if sweeps:
             self._next_sweep = 0.0
         self._thread.start()
 
     def notify(self, keys: Iterable[str]) -> None:
-        """Deliver the mails under these keys, which were stored just now. Any thread may call."""
+        """Deliver the mails under these keys, which were stored just now. May be called in any thread."""
         self._notify(keys, 0)
 
     def replace(self, delivery: Delivery, waits: Waits) -> None:
-        """Go on with other outputs; runs under way end with those they began with."""
+        """Use other outputs. Runs under way end with the outputs that they began with."""
         self._runner.replace(delivery)
         self.waits = waits
 
     def stop(self, timeout: float) -> int:
-        """Wait for the runs under way; what is owed stays in the bucket. Gives how many runs are still
-        held up in their threads."""
+        """Wait for the runs under way; unfinished mails stay in the bucket. Returns how many runs are
+        still held up in their threads."""
         deadline = time.monotonic() + timeout
         with self._changed:
             self._stopping = True
@@ -119,7 +119,7 @@ class BucketDelivery:
         return left
 
     def _add(self, when: float, key: str, attempts: int) -> bool:
-        """False when there is no room for one more."""
+        """False if there is no room for one more."""
         if key in self._held or self._stopping:
             return True
         if len(self._held) >= _MOST:
@@ -141,7 +141,7 @@ class BucketDelivery:
             self._pool.submit(self._guarded, job)
 
     def _next(self) -> Callable[[], None] | None:
-        """What can be done at once."""
+        """The mails that can be run now."""
         if self._stopping or self._running >= THREADS:
             return None
         now = time.monotonic()
@@ -154,7 +154,7 @@ class BucketDelivery:
         return None
 
     def _patience(self) -> float | None:
-        """Seconds until there may be something to do."""
+        """Seconds until there may be a mail to run."""
         if self._running >= THREADS:
             return None
         first = min(self._next_sweep, self._due[0][0] if self._due else math.inf)
@@ -181,7 +181,7 @@ class BucketDelivery:
                     self._add(time.monotonic() + again, key, attempts + 1)
 
     def _attempt(self, key: str, attempts: int) -> float | None:
-        """One run; the seconds until the next one, None where none is needed."""
+        """One run; returns the seconds until the next one, None if no run is needed."""
         end = time.monotonic() + RUN
         run = self._runner.run(
             key, attempts=attempts, seconds_left=lambda: end - time.monotonic(), stored=attempts == 0
@@ -194,12 +194,12 @@ class BucketDelivery:
         return max(wait, run.retry_after or 0.0)
 
     def _take_up(self) -> None:
-        """Whatever a mail's next attempt was, a start is a good moment for one. An earlier process may
-        have ended between a claim and its receipt: these are no first attempts."""
+        """Make every waiting mail due, because a start is a good moment for an attempt. An earlier
+        process may have ended between a claim and its receipt, so these are not first attempts."""
         runner = self._runner
         keys = (found.key for found in runner.store.list(f"{runner.prefix}spool/"))
         ours = (key for key in keys if spooled_id(key, runner.prefix) is not None)
-        # As a list: the store is asked before the lock is taken.
+        # A list, because the store is asked before the lock is taken.
         self._notify_again(list(islice(ours, _MOST)))
 
     def _notify_again(self, keys: Iterable[str]) -> None:

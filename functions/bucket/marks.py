@@ -1,10 +1,10 @@
-"""Reading the keys of a spool bucket, and the marks beside dead records.
+"""Reads the keys of a spool bucket, and the marks beside dead records.
 
-Below `dead/H/ID/` lie, besides the records `OUTPUT.json`:
+Below `dead/H/ID/`, besides the records `OUTPUT.json`, there are:
 
-- `OUTPUT.dropped`: an output given up for good, by a person; it counts as done;
-- `parked-DIGEST`: every output of the mail is done or dead, the dead ones being those that DIGEST is
-  made of. A record that goes (replay) or comes makes the mark void, without anybody removing it.
+- `OUTPUT.dropped`: an operator gave the output up for good; it counts as done;
+- `parked-DIGEST`: every output of the mail is done or dead, and DIGEST is made of the dead ones. A
+  record that goes (replay) or comes makes the mark void; no code needs to remove it.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ _KEPT: Final = re.compile(rf"kept/\d{{4}}/\d\d/\d\d/\d\d/({_ID})\.eml")
 
 
 def spooled_id(key: str, prefix: str) -> str | None:
-    """The id of the mail that lies under a key of the spool; None for any other key."""
+    """The id of the mail under a key of the spool; None for any other key."""
     found = _SPOOL.fullmatch(key.removeprefix(prefix)) if key.startswith(prefix) else None
     return found[1] if found else None
 
 
 def mail_id_of(text: str) -> str | None:
-    """A mail's id where the whole text is one."""
+    """A mail's id if the whole text is one."""
     return text if re.fullmatch(_ID, text) else None
 
 
 def dead_folder(mail_id: str) -> str:
-    """Where a mail's dead records and marks lie, below the prefix."""
+    """The prefix of a mail's dead records and marks, below the spool's prefix."""
     return f"dead/{shard(mail_id)}/{mail_id}/"
 
 
@@ -48,15 +48,15 @@ def parked_name(dead: Iterable[str]) -> str:
 
 @dataclass(slots=True)
 class Marks:
-    """What lies below one mail's `dead/H/ID/`: output keys of dead records and of dropped ones, and
-    the names of parked marks."""
+    """The names below one mail's `dead/H/ID/`: output keys of dead records and of dropped ones, and the
+    names of parked marks."""
 
     dead: set[str] = field(default_factory=set)
     dropped: set[str] = field(default_factory=set)
     parked: set[str] = field(default_factory=set)
 
     def add(self, name: str) -> None:
-        """Take up one object's name."""
+        """Add one object's name."""
         if name.startswith("parked-"):
             self.parked.add(name)
         elif name.endswith(".json"):
@@ -66,12 +66,13 @@ class Marks:
 
     @property
     def is_parked(self) -> bool:
-        """Whether nothing is left to be tried."""
+        """True if no output is left to be tried."""
         return bool(self.dead) and parked_name(self.dead) in self.parked
 
     @property
     def is_replayed(self) -> bool:
-        """Whether a parked mail lost a record since: it is owed again, whatever its age."""
+        """True if a parked mail has lost a record since it was parked: an output is to run again,
+        whatever the mail's age."""
         return bool(self.parked) and not self.is_parked
 
 
@@ -88,7 +89,7 @@ def kept_id(key: str, prefix: str) -> str | None:
 
 
 def read_marks(store: ObjectStore, prefix: str, mail_id: str) -> Marks:
-    """What lies below the mail's `dead/H/ID/`. Raises DeliveryFault."""
+    """The content below the mail's `dead/H/ID/`. Raises DeliveryFault."""
     marks = Marks()
     for found in store.list(prefix + dead_folder(mail_id)):
         name = dead_name(found.key, prefix)

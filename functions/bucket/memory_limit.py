@@ -1,4 +1,4 @@
-"""How much mail one instance holds in memory at a time."""
+"""The bound on the mail that one instance holds in memory."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-_FACTOR: Final = 5
-"""Memory of a delivery, in sizes of its mail: the object, the mail, its parts, an upload's body."""
+FACTOR: Final = 5
+"""The memory that a delivery takes, in sizes of its mail: the object, the mail, its parts, an upload's
+body, which is base64 in JSON for SES."""
 
-_LEAST: Final = 65_536  # octets that the smallest mail counts for
+LEAST: Final = 65_536  # bytes that the smallest mail counts for
 
 
 class MemoryLimit:
-    """Half of `memory`, in octets, is for mails; requests wait for their turn."""
+    """Half of `memory`, in bytes, is for mails; requests wait for their turn."""
 
     def __init__(self, memory: int) -> None:
         self._most = memory // 2
@@ -23,9 +24,9 @@ class MemoryLimit:
 
     @contextmanager
     def room(self, size: int, seconds: float) -> Iterator[bool]:
-        """Holds room for a mail of `size` octets; False where there was none within so many seconds. A
-        mail that is larger than everything goes alone."""
-        need = min(self._most, max(_LEAST, size) * _FACTOR)
+        """Reserves room for a mail of `size` bytes; False if there was none within so many seconds. A
+        mail that is larger than the whole limit goes alone."""
+        need = min(self._most, max(LEAST, size) * FACTOR)
         with self._turn:
             had = self._turn.wait_for(lambda: self._used + need <= self._most, max(0.0, seconds))
             if had:

@@ -1,7 +1,7 @@
-"""A bucket as the home of a spool: what one doorbell, one run, means (SPEC section 6).
+"""Runs one spooled mail from a bucket: read, deliver, record, delete.
 
-The same for S3 and Cloud Storage. The spool object is the record of what is owed, `dead/` of what was
-given up; what took effect is behind `Receipts`, which is each cloud's own.
+It is the same for S3 and Cloud Storage. The spool object records that a mail is unfinished, `dead/`
+records the outputs that were given up, and each cloud's own `Receipts` record the effects.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, Protocol
+from typing import Final
 
 from functions.bucket.marks import (
     Marks,
@@ -34,61 +34,48 @@ from functions.delivery.engine import (
     mail_record,
 )
 from functions.delivery.events import DeliveryEvents
+from functions.delivery.receipts import Later, Receipts, tell_doubt
 from functions.errors import Damaged, DeliveryFault, Permanent, Temporary
 from functions.ids import uuid7_ms
 from functions.message.envelope import Envelope, UnknownEnvelope
 from functions.message.mail import BytesContent, Mail
 from functions.processors.base import Once
-from functions.spool.dead_record import UNKNOWN, DeadRecord
+from functions.spool.dead_record import DeadRecord, refused_records
 from functions.spool.object import CONTENT_TYPE, dead_key, encode_object, kept_key, split_object
 
 log: Final = logging.getLogger("smtp_relay.delivery")
 
 JSON: Final = "application/json"
 
-ABANDONED: Final = "an earlier run ended before it knew the outcome"
-"""Why an effect is in doubt whose claim was left behind."""
-
 TOO_LATE: Final = "4.4.7"
-"""RFC 3463 section 3.5, delivery time expired: what is said where too little of the run is left."""
+"""RFC 3463 section 3.5, delivery time expired: the code if too little of the run is left."""
 
 
 FRESH: Final = 60.0
-"""Seconds for which a mail's own event finds nothing that an earlier run, or a person, left."""
+"""Seconds for which a mail's own event finds no marks that an earlier run, or a person, left."""
 
 
 class RunResult(Enum):
-    """How one doorbell ended."""
+    """How the run for one notification ended."""
 
     FINISHED = "finished"
     PARKED = "parked"
     LATER = "later"
     GONE = "gone"
-    """There is no such mail (any more): it is finished."""
+    """The mail is finished: its object does not exist (any more)."""
     FOREIGN = "foreign"
-    """Not a key of the spool."""
+    """The key is not a key of the spool."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run over one mail. `retry_after` is the least wait, in seconds, that somebody asked for;
-    `cut_short` says that only time was lacking: the next run may start at once."""
+    """One run over one mail. `retry_after` is the least wait, in seconds, that a provider asked for;
+    `cut_short` says that only time was lacking, so the next run may start at once."""
 
     result: RunResult
     report: Report | None = None
     retry_after: float | None = None
     cut_short: bool = False
-
-
-Later = list[Callable[[], None]]
-
-
-class Receipts(Protocol):
-    """What a cloud remembers of effects that their API would repeat."""
-
-    def once(self, mail: Mail, task: Task, later: Later) -> Once:
-        """Receipts of one output. A claim whose effect is in doubt and not to be repeated stays until
-        `later` is done, which is when the output is durably given up."""
 
 
 class BucketRunner:
@@ -114,24 +101,24 @@ class BucketRunner:
         self._clock = clock
 
     def replace(self, delivery: Delivery) -> None:
-        """Go on with other outputs."""
+        """Use other outputs."""
         self._delivery = delivery
 
     def close(self) -> None:
-        """Release what the outputs hold; one that waits for a server is made to let go."""
+        """Release the outputs' resources. An output that waits for a server is interrupted."""
         self._delivery.close()
 
     def run(self, key: str, *, attempts: int, seconds_left: Callable[[], float], stored: bool = False) -> Run:
-        """Deliver what the mail under `key` is owed. `attempts` is how often that was tried before,
-        as far as is known; `stored` says that the store itself rang, and not the sweep or a person.
-        Never raises a DeliveryFault: what the bucket refuses is tried later."""
+        """Run the unfinished outputs of the mail under `key`. `attempts` is the number of known
+        attempts before this one; `stored` says that the store itself sent the notification, and not the
+        sweep or a person. Never raises a DeliveryFault: an error of the bucket is retried later."""
         mail_id = spooled_id(key, self.prefix)
         if mail_id is None:
             return Run(RunResult.FOREIGN)
         try:
             return self._run(key, mail_id, attempts, seconds_left, stored)
         except DeliveryFault as fault:
-            # Whatever the bucket says against it, the mail is still owed.
+            # Whatever error the bucket reports, the mail is still unfinished.
             log.warning("the spool failed", extra={"id": mail_id, "reason": fault.reason})
             self._observer.spool_error()
             return Run(RunResult.LATER, retry_after=fault.retry_after)
@@ -142,7 +129,7 @@ class BucketRunner:
         try:
             data = self.store.read(key)
             if data is None:
-                log.info("nothing owed", extra={"id": mail_id})
+                log.info("nothing to deliver", extra={"id": mail_id})
                 return Run(RunResult.GONE)
             envelope, content = split_object(data)
             if envelope.id != mail_id:
@@ -172,7 +159,7 @@ class BucketRunner:
                 return self._give_up(mail_id, fault, attempts)
             return Run(RunResult.FINISHED, report)
         if unmarked and report.parked:
-            # An event may come twice: the mark is for all that is dead.
+            # An event may come twice, so the mark names all dead outputs.
             marks = read_marks(self.store, self.prefix, mail_id)
         self._tidy(mail_id, marks, park=report.parked)
         if report.parked:
@@ -183,9 +170,10 @@ class BucketRunner:
         return Run(RunResult.LATER, report, report.retry_after, cut_short)
 
     def _is_first(self, envelope: Envelope) -> bool:
-        """Whether nothing can be marked yet, so that the look for marks, which costs as much as the
-        upload, is spared. An event that comes twice within the time runs once more over what was given
-        up in between; where doubts are given up that could repeat an effect, so there we look."""
+        """True if the mail cannot have marks yet, so the run skips looking for them, because that costs
+        as much as the upload. An event that comes twice within this time may run outputs again that
+        were given up in between. If doubts are given up, that could repeat an effect, so then the run
+        looks."""
         return (
             envelope.replay == 0
             and not envelope.refused
@@ -194,8 +182,8 @@ class BucketRunner:
         )
 
     def look_again(self, mail: Mail, task: Task) -> None:
-        """Called when an effect is claimed. Another run may have given its doubt up, and its claim
-        back, since this one read the marks. Raises Temporary: the next run reads them."""
+        """Called when an effect is claimed. Another run may have given up its doubt, and released its
+        claim, after this run read the marks. Raises Temporary, because the next run reads them."""
         if not self._delivery.gives_up_doubts:
             return
         marks = read_marks(self.store, self.prefix, mail.id)
@@ -207,7 +195,7 @@ class BucketRunner:
         tell_doubt(self._observer, mail, task, part, reason)
 
     def bury(self, record: DeadRecord) -> None:
-        """Write a dead record; one that is there already stays. Raises DeliveryFault."""
+        """Write a dead record; an existing one stays. Raises DeliveryFault."""
         key = self.prefix + dead_key(record.id, record.key)
         if not self.store.create(key, record.model_dump_json().encode(), JSON):
             return
@@ -224,7 +212,8 @@ class BucketRunner:
         )
 
     def _unreadable(self, key: str, mail_id: str, reason: str, attempts: int) -> Run:
-        """An object that is no mail of a schema read here: perhaps a newer listener's."""
+        """The object is not a mail of a schema that this version reads; a newer listener may have
+        written it."""
         made = uuid7_ms(mail_id) / 1000
         if abs(self._clock() - made) < SKEW or not _Provider(self.store, key, made).older(SKEW):
             log.warning("not readable yet", extra={"id": mail_id, "reason": reason})
@@ -232,7 +221,7 @@ class BucketRunner:
         return self._give_up(mail_id, Permanent(reason, enhanced="5.6.0"), attempts)
 
     def _give_up(self, mail_id: str, fault: DeliveryFault, attempts: int) -> Run:
-        """The whole mail, for a reason that is about none of its outputs; the object stays."""
+        """Give the whole mail up, for a reason that is not about one output; the object stays."""
         marks = read_marks(self.store, self.prefix, mail_id)
         if ENVELOPE in marks.dropped:
             return Run(RunResult.PARKED)
@@ -245,9 +234,9 @@ class BucketRunner:
         return Run(RunResult.PARKED)
 
     def _finish(self, key: str, mail: Mail, marks: Marks) -> None:
-        """The order is what makes a crash in between harmless: each step may be done again."""
+        """The order makes a crash in between harmless, because each step may be done again."""
         if self._keep:
-            # Replaced, not created: a copy carries the number of its last replay.
+            # The copy is replaced, not created, because it carries the number of its last replay.
             place = self.prefix + kept_key(mail.id, mail.envelope.received_at)
             self.store.replace(place, encode_object(mail.envelope, mail.content.read()), CONTENT_TYPE)
         self.store.delete(key)
@@ -256,7 +245,7 @@ class BucketRunner:
         log.info("finished", extra={"id": mail.id, "flows": ",".join(mail.envelope.flows())})
 
     def _tidy(self, mail_id: str, marks: Marks, *, park: bool) -> None:
-        """Void marks go; a parked mail gets one."""
+        """Remove void marks; mark a mail that is parked."""
         folder = self.prefix + dead_folder(mail_id)
         valid = parked_name(marks.dead)
         for name in marks.parked - {valid}:
@@ -280,8 +269,8 @@ class BucketRunner:
 
 
 class _Provider:
-    """The second witness of an object's age (`functions.delivery.engine.Witness`): its provider's own
-    clock. Where that cannot be heard, nothing is given up. `received` is Unix time in seconds."""
+    """The second source for an object's age (`functions.delivery.engine.Witness`): its provider's own
+    clock. If that clock cannot be read, nothing is given up. `received` is Unix time in seconds."""
 
     def __init__(self, store: ObjectStore, key: str, received: float) -> None:
         self._store = store
@@ -300,7 +289,7 @@ class _Provider:
         try:
             return self._store.times(self._key)
         except DeliveryFault as fault:
-            log.warning("the age cannot be seen", extra={"key": self._key, "reason": fault.reason})
+            log.warning("the age cannot be read", extra={"key": self._key, "reason": fault.reason})
             return None
 
 
@@ -327,7 +316,7 @@ class BucketLedger:
                 try:
                     return effect()
                 except Temporary as fault:
-                    # Said before the claim goes: whatever happens next, it was said.
+                    # The doubt is logged before the claim goes, because a crash may come in between.
                     if fault.in_doubt:
                         self._runner.doubt(mail, task, part, fault.reason)
                     raise
@@ -337,7 +326,7 @@ class BucketLedger:
         return run
 
     def done(self, mail: Mail, outcome: Outcome) -> None:
-        """Nothing: storing is its own receipt, and the others wrote theirs."""
+        """Nothing to do: storing needs no receipt, and the other outputs wrote theirs."""
 
     def bury(self, mail: Mail, record: DeadRecord) -> None:
         self._runner.bury(record)
@@ -349,35 +338,8 @@ class BucketLedger:
         return self._attempts
 
     def bury_refused(self, mail: Mail) -> None:
-        """Recipients that were refused after DATA (`partialAccept`): the listener may write nothing
-        but mails, so it leaves them to us."""
+        """Recipients that were refused after DATA (`partialAccept`): the listener may write only mails,
+        so this code writes their records."""
         for record in refused_records(mail.envelope):
             if record.key not in self._marks.dead and record.key not in self._marks.dropped:
                 self.bury(mail, record)
-
-
-def tell_doubt(observer: DeliveryEvents, mail: Mail, task: Task, part: str, reason: str = ABANDONED) -> None:
-    """The outcome of an effect is not known: count it, and say so with the mail's id."""
-    label = "" if task.output is None else task.output.label
-    observer.in_doubt(task.flow, label)
-    about = {"id": mail.id, "flow": task.flow, "output": label, "part": part, "reason": reason}
-    log.warning("in doubt", extra=about | {"in_doubt": True})
-
-
-def refused_records(envelope: Envelope) -> list[DeadRecord]:
-    """The dead records of recipients that were refused when the mail was accepted."""
-    return [
-        DeadRecord(
-            id=envelope.id,
-            key=f"recipient-{index}",
-            flow="",
-            output=UNKNOWN,
-            reason=refused.reason,
-            code=refused.code,
-            first=envelope.received,
-            last=envelope.received,
-            recipients=(refused.address,),
-            reverse_path=envelope.reverse_path,
-        )
-        for index, refused in enumerate(envelope.refused)
-    ]

@@ -1,7 +1,7 @@
-"""Object stores as a spool's home sees them: few verbs, the same for S3 and Cloud Storage.
+"""Object stores as the spool needs them: few methods, the same for S3 and Cloud Storage.
 
-Every method raises Temporary where the store cannot be reached or asks for patience, and Permanent
-where it refuses for good.
+Every method raises Temporary if the store cannot be reached or asks for fewer requests, and
+Permanent if it refuses for good.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 
 class ObjectInfo(NamedTuple):
-    """One object of a listing: its key, size in octets, and time of last change (Unix seconds)."""
+    """One object of a listing: its key, size in bytes, and time of last change (Unix seconds)."""
 
     key: str
     size: int
@@ -20,7 +20,7 @@ class ObjectInfo(NamedTuple):
 
 
 class Times(NamedTuple):
-    """When an object was last changed, and what time it is: Unix seconds by the provider's clock alone."""
+    """The last change of an object, and the current time: Unix seconds, both by the provider's clock."""
 
     modified: float
     now: float
@@ -38,20 +38,20 @@ class ObjectStore(Protocol):
     """One bucket. Keys are whole, prefix included. May be called from several threads at once."""
 
     def read(self, key: str, most: int | None = None) -> bytes | None:
-        """An object's octets, or its first `most`; None where there is no such object."""
+        """An object's bytes, or its first `most`; None if the object does not exist."""
 
     def create(self, key: str, data: bytes, content_type: str) -> bool:
-        """Store an object under a key that is free; False, and nothing happens, where it is taken."""
+        """Store an object under a free key. False, without any change, if the key is taken."""
 
     def replace(self, key: str, data: bytes, content_type: str) -> None:
-        """Store an object, whatever was there."""
+        """Store an object, and replace any old one."""
 
     def delete(self, key: str) -> None:
-        """Remove an object; one that is not there is removed already."""
+        """Remove an object; removing a missing one succeeds."""
 
     def times(self, key: str) -> Times | None:
-        """An object's age as its provider sees it; None where there is no such object, or where the answer
-        does not say."""
+        """An object's age by its provider's clock; None if the object does not exist, or the answer has
+        no age."""
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """The objects whose keys start with `prefix`, in the order of their keys."""

@@ -1,4 +1,4 @@
-"""The sweep over a spool bucket: what is due again, and how much there is (SPEC section 6)."""
+"""The sweep over a spool bucket: finds the mails that are due again, and counts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PERIOD: Final = 300.0
 """Seconds between sweeps."""
 
 WINDOW: Final = 2 * PERIOD
-"""Seconds that a sweep looks back, so that one that fails is made up for by the next. Ringing twice
+"""Seconds that a sweep looks back, so the next sweep makes up for one that fails. A second notification
 for a mail changes nothing."""
 
 _STEPS: Final = (900, 1_800, 3_600, 7_200, 14_400, 28_800)
@@ -37,16 +37,16 @@ _FEW: Final = 2_000
 _BATCH: Final = 100
 
 Ring = Callable[[Sequence[str]], None]
-"""Rings for the mails under these keys. Raises DeliveryFault."""
+"""Notifies the function of the mails under these keys. Raises DeliveryFault."""
 
 
 def ring_nobody(keys: Sequence[str]) -> None:
-    """The bell of a spool that a server delivers in-process: nobody else can ring there, and its own
-    sweep finds what is owed within PERIOD."""
+    """The `notify` of a spool that a server delivers in-process. Other processes cannot notify that
+    server; its own sweep finds unfinished mails within PERIOD."""
 
 
 def rings(age: float) -> int:
-    """How often a mail of this age, in seconds, should have been rung for again."""
+    """How often a notification should have been sent again for a mail of this age, in seconds."""
     if age < _STEPS[0]:
         return 0
     return sum(age >= step for step in _STEPS) + int(age // _THEN_EVERY)
@@ -61,14 +61,14 @@ def sweep(
     since: float,
     seconds_left: Callable[[], float],
 ) -> Swept:
-    """One pass. Rings for every unparked mail whose age passed one of the steps after `since`, and
-    for those replayed; times are Unix seconds. Raises DeliveryFault.
+    """One pass. Sends a notification for every unparked mail whose age passed one of the steps after
+    `since`, and for replayed mails. Times are Unix seconds. Raises DeliveryFault.
 
-    `unfinished` and `oldest` of what it gives count no parked mails: those wait for a person, and
+    `unfinished` and `oldest` of the result count no parked mails: those wait for the operator, and
     are counted as dead.
 
-    A clock that is behind delays nothing: it is as late as the store says, and a mail is as old as its
-    object at least.
+    A clock that is behind delays nothing, because the store's time corrects it, and a mail is at
+    least as old as its object.
     """
     marks: defaultdict[str, Marks] = defaultdict(Marks)
     for entry in _listed(store, f"{prefix}dead/"):
@@ -103,7 +103,7 @@ def sweep(
         notify(some)
         notified += len(some)
     if strangers:
-        log.warning("objects in the spool that are no mails", extra={"count": strangers})
+        log.warning("objects in the spool that are not mails", extra={"count": strangers})
     return Swept(oldest, unfinished, dead, notified)
 
 
@@ -126,7 +126,7 @@ def sweep_once(config: DeliveryConfig, folder: Path, environ: Mapping[str, str])
 
 
 def _behind(store: ObjectStore, key: str, now: float) -> float:
-    """Seconds by which our clock is behind the store's, which tells the time beside an object of its."""
+    """Seconds by which this machine's clock is behind the store's, which gives its time with an object."""
     try:
         times = store.times(key)
     except DeliveryFault:
@@ -135,8 +135,8 @@ def _behind(store: ObjectStore, key: str, now: float) -> float:
 
 
 def _listed(store: ObjectStore, folder: str) -> list[ObjectInfo]:
-    """All objects of a folder that has shards. One listing while they are few, since listings cost; all
-    shards side by side when they are many."""
+    """All objects of a folder that has shards: by one listing while they are few, because listings
+    cost, and by all shards side by side when they are many."""
     few = list(islice(store.list(folder), _FEW))
     if len(few) < _FEW:
         return few

@@ -1,7 +1,7 @@
 """The outputs of a cloud function, each built when its first mail comes.
 
-A start pays for the outputs it uses, and an output that cannot be built (its secret is missing) holds
-up no other: its mails are tried again.
+A start pays only for the outputs that it uses. An output that cannot be built, because its secret
+is missing for example, does not delay other outputs: its mails are retried.
 """
 
 from __future__ import annotations
@@ -24,37 +24,39 @@ _LATER: Final = 43_200.0  # seconds
 
 
 def needs_receipts(config: DeliveryConfig) -> bool:
-    """Whether any output of the configuration takes receipts."""
+    """True if any output of the configuration takes receipts."""
     return any(output.needs_receipts for flow in config.flows.values() for output in flow.outputs)
 
 
+def build_outputs(config: DeliveryConfig, build: Callable[[str, OutputOptions], Processor]) -> Delivery:
+    """The outputs of every flow, each made by `build` from its label and options."""
+    flows = {
+        name: [Output(label, options.identity(), build(label, options)) for label, options in flow.labelled()]
+        for name, flow in config.flows.items()
+    }
+    return delivery_of(config, flows)
+
+
 def build_delivery(config: DeliveryConfig, context: BuildContext, *, eager: bool = False) -> Delivery:
-    """The outputs of every flow. With `eager` they are built now, as far as that is possible."""
-    flows: dict[str, list[Output]] = {}
-    for name, flow in config.flows.items():
-        flows[name] = []
-        for label, options in flow.labelled():
-            lazy = LazyProcessor(label, _builder(options, label, context))
-            if eager:
-                lazy.prepare()
-            flows[name].append(Output(label, options.identity(), lazy))
-    return _delivery(config, flows)
+    """The outputs of every flow. With `eager` this builds as many of them as it can now."""
+
+    def build(label: str, options: OutputOptions) -> Processor:
+        lazy = LazyProcessor(label, _builder(options, label, context))
+        if eager:
+            lazy.prepare()
+        return lazy
+
+    return build_outputs(config, build)
 
 
 def build_now(config: DeliveryConfig, context: BuildContext) -> Delivery:
-    """The outputs of every flow, to be run out of a bucket by a process that ends where one cannot be
-    built. Raises ConfigError."""
-    flows = {
-        name: [
-            Output(label, options.identity(), _builder(options, label, context)())
-            for label, options in flow.labelled()
-        ]
-        for name, flow in config.flows.items()
-    }
-    return _delivery(config, flows)
+    """The outputs of every flow, for a process that delivers out of a bucket and ends if it cannot
+    build an output. Raises ConfigError."""
+    return build_outputs(config, lambda label, options: _builder(options, label, context)())
 
 
-def _delivery(config: DeliveryConfig, flows: Mapping[str, Sequence[Output]]) -> Delivery:
+def delivery_of(config: DeliveryConfig, flows: Mapping[str, Sequence[Output]]) -> Delivery:
+    """These outputs of every flow, as the configuration delivers."""
     return Delivery(
         flows, give_up_after=config.delivery.give_up_after / 1000, on_doubt=config.delivery.on_doubt
     )
@@ -63,7 +65,8 @@ def _delivery(config: DeliveryConfig, flows: Mapping[str, Sequence[Output]]) -> 
 def _builder(options: OutputOptions, label: str, context: BuildContext) -> Callable[[], Processor]:
     def build() -> Processor:
         made = build_processor(options, label, context)
-        # What is quick at home takes no receipts, since there it settles in one commit.
+        # Quick outputs take no receipts with a folder as spool, because one commit covers them.
+        # Here they need receipts.
         return Receipted(made) if made.quick else made
 
     return build
@@ -79,7 +82,7 @@ class LazyProcessor(Processor):
         self._made: Processor | None = None
 
     def prepare(self) -> None:
-        """Build now; what is in the way is logged, and met again with the first mail."""
+        """Build the processor now. An error is logged, and appears again with the first mail."""
         try:
             self._processor()
         except ConfigError as error:
@@ -104,7 +107,7 @@ class LazyProcessor(Processor):
 
 
 class Receipted(Processor):
-    """Runs a processor that takes no receipts under one."""
+    """Runs, under a receipt, a processor that takes none itself."""
 
     def __init__(self, processor: Processor) -> None:
         self._processor = processor
@@ -127,8 +130,8 @@ class Receipted(Processor):
 
 
 class RunElsewhere(Processor):
-    """Leaves every mail in the spool, because `delivery.mode` is `events`: another process runs the
-    outputs."""
+    """Leaves every mail in the spool, because another process runs the outputs (`delivery.mode` is
+    `events`)."""
 
     def process(self, job: Job) -> None:
         raise Temporary("delivery.mode is events: this process runs no outputs", retry_after=_LATER)

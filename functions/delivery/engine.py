@@ -1,8 +1,8 @@
-"""Delivery: run the outputs that a mail is owed, once each, and say how each ended.
+"""Delivery: runs each output of a mail once, and says how each ended.
 
-It stands between triggers (Lambda, Cloud Run function, in-process) and processors, and knows
-neither. What a home remembers of a mail is behind `Ledger`; this module is the same for folder,
-S3 and GCS (SPEC section 6, Failures and Once).
+This module is between the triggers (Lambda, Cloud Run function, in-process) and the processors, and
+knows neither. `Ledger` hides where the record of a mail's outputs is kept, so this module is the
+same for a folder, S3 and Cloud Storage (docs/concepts.md).
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from functions.spool.dead_record import UNKNOWN, DeadRecord
 log = logging.getLogger("smtp_relay.delivery")
 
 SKEW: Final = 3600.0
-"""Seconds for which a flow that this configuration does not know may still be deployed."""
+"""Seconds in which a flow that this configuration does not know may still be deployed."""
 
 ENVELOPE: Final = "envelope"
-"""Stands for the output key in the record of a mail that cannot be read, or kept, as a whole."""
+"""Takes the place of the output key in the record of a mail that cannot be read, or kept, as a whole."""
 
 
 class State(Enum):
-    """How one output of one mail stands."""
+    """The state of one output of one mail."""
 
     DONE = "done"
     RETRY = "retry"
@@ -48,7 +48,7 @@ class Output:
 
 
 class Task:
-    """One output that one mail is owed. `output` is None when the flow is not known here."""
+    """One output to run for one mail. `output` is None if this configuration does not know the flow."""
 
     __slots__ = ("_envelope", "_key", "flow", "output")
 
@@ -60,8 +60,8 @@ class Task:
 
     @property
     def key(self) -> str:
-        """The output key (`output_key`). Made when asked for: most mails are done at once, and
-        nobody asks."""
+        """The output key (`output_key`). It is computed on first use, because most mails are done at
+        once and never need it."""
         if not self._key:
             identity = UNKNOWN if self.output is None else self.output.identity
             self._key = output_key(self._envelope, self.flow, identity)
@@ -69,7 +69,7 @@ class Task:
 
 
 class Outcome(NamedTuple):
-    """How one attempt at an output ended. `placed` is what to do around the receipt."""
+    """How one attempt at an output ended. `placed` is the work left before and after the receipt."""
 
     task: Task
     state: State
@@ -83,22 +83,22 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How one run over a mail ended: outcomes of the outputs attempted in this run."""
+    """How one run over a mail ended: the outcomes of the outputs attempted in this run."""
 
     outcomes: tuple[Outcome, ...]
     finished: bool
     """Every output is done."""
     parked: bool
-    """Every output is done or dead, and at least one is dead."""
+    """True if every output is done or dead, and at least one is dead."""
     retry_after: float | None = field(default=None)
     """The longest wait, in seconds, that a provider asked for."""
 
 
 class Ledger(Protocol):
-    """What one home remembers of one mail's outputs."""
+    """The record of one mail's outputs in one spool."""
 
     def settled(self, mail: Mail) -> Mapping[str, State]:
-        """Output key to DONE or DEAD, of those known to be settled."""
+        """Output key to DONE or DEAD, for the outputs known to be settled."""
 
     def once(self, mail: Mail, task: Task) -> Once:
         """Receipts of one output."""
@@ -107,33 +107,34 @@ class Ledger(Protocol):
         """An output took effect."""
 
     def bury(self, mail: Mail, record: DeadRecord) -> None:
-        """Write the record of an output given up, create-only."""
+        """Write the record of an output that is given up, create-only."""
 
     def attempts(self, mail: Mail, task: Task) -> int:
-        """How often the output was attempted before this run."""
+        """The number of attempts at the output before this run."""
 
 
 class Witness(Protocol):
-    """What knows, beside this machine's wall clock, how long a mail is waiting: a clock may be wrong, and
-    alone gives nothing up. Seconds throughout; asked only where the clock says that it is time."""
+    """A second source, beside this machine's wall clock, for how long a mail has waited: a clock may be
+    wrong, so it never gives up a mail alone. Durations are in seconds. It is asked only once the clock
+    says that the time is over."""
 
     def waited(self, seconds: float) -> bool:
-        """Whether the mail lies in the spool, or was tried, for longer than that."""
+        """True if the mail has been in the spool, or has been tried, for longer than that."""
 
     def older(self, seconds: float) -> bool:
-        """Whether the mail was received longer ago."""
+        """True if the mail was received longer ago than that."""
 
 
 def output_key(envelope: Envelope, flow: str, identity: str, part: str = "") -> str:
-    """The key of an effect: 32 hex characters of a hash over mail, replay, flow, output, part."""
+    """The key of an effect: 32 hex characters of a hash over mail, replay, flow, output and part."""
     text = "\0".join((envelope.id, str(envelope.replay), flow, identity, part))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 class Delivery:
-    """The outputs of every flow, and how one mail meets them.
+    """Runs the outputs of every flow for each mail.
 
-    `give_up_after` is in seconds. `in_doubt` says what a call without an answer becomes:
+    `give_up_after` is in seconds. `in_doubt` says what becomes of a call without an answer:
     "resend" or "dead-letter".
     """
 
@@ -150,11 +151,11 @@ class Delivery:
 
     @property
     def gives_up_doubts(self) -> bool:
-        """Whether a call without an answer becomes a dead record."""
+        """True if a call without an answer becomes a dead record."""
         return self._on_doubt == "dead-letter"
 
     def close(self) -> None:
-        """Release what the processors hold."""
+        """Release the processors' resources."""
         for outputs in self.flows.values():
             for output in outputs:
                 output.processor.close()
@@ -183,12 +184,12 @@ class Delivery:
     ) -> Outcome:
         """Try one output once. Never raises: every fault becomes an outcome.
 
-        `now` is Unix time in seconds. Without a `witness` it is believed. `shared` says that others are
-        still to read the mail's file.
+        `now` is Unix time in seconds. Without a `witness` it is believed. `shared` says that other
+        outputs have yet to read the mail's file.
         """
         fault: DeliveryFault
         if seconds_left() < MIN_SECONDS_LEFT:
-            # Not an attempt: whatever its age, a mail is not given up for want of time.
+            # This is not an attempt, so a lack of time never gives a mail up, whatever its age.
             return Outcome(task, State.RETRY, Temporary("too little of the run is left", enhanced="4.4.7"))
         try:
             if task.output is None:
@@ -202,19 +203,19 @@ class Delivery:
             if error.in_doubt and self._on_doubt == "dead-letter":
                 return Outcome(task, State.DEAD, error)
         except Exception as error:
-            # Whatever a library throws at us is worth another try, and worth reading.
+            # Any exception of a library is worth a retry and a traceback.
             log.exception(
                 "unexpected fault in an output", extra={"id": mail.id, "flow": task.flow, "key": task.key}
             )
             fault = Temporary(f"{type(error).__name__}: {error}")
-        # A mail that comes from the future came under a wrong clock: the witness knows better.
+        # A mail received in the future was received under a wrong clock, so the witness decides.
         away = abs(now - mail.envelope.received / 1000)
         if away > self._give_up_after and (witness is None or witness.waited(self._give_up_after)):
             return Outcome(task, State.DEAD, fault)
         return Outcome(task, State.RETRY, fault)
 
     def _unknown(self, mail: Mail, task: Task, now: float, witness: Witness | None) -> DeliveryFault:
-        """What stands in the way of a flow that this configuration does not know."""
+        """The fault for a flow that this configuration does not know."""
         reason = f"this configuration has no flow {task.flow!r}"
         if abs(now - mail.envelope.received / 1000) > SKEW and (witness is None or witness.older(SKEW)):
             return Permanent(reason, enhanced="5.3.5")
@@ -229,10 +230,11 @@ class Delivery:
         seconds_left: Callable[[], float],
         witness: Witness | None = None,
     ) -> Report:
-        """One run: attempt every output that is not settled; one's failure never blocks another.
+        """One run: attempts every output that is not settled. One output's failure never blocks
+        another.
 
-        Writes receipts and dead records through the ledger. What it raises comes from the
-        ledger, and means that the run must be repeated.
+        Writes receipts and dead records through the ledger. Exceptions come from the ledger and
+        mean that the run must be repeated.
         """
         settled = dict(ledger.settled(mail))
         outcomes: list[Outcome] = []
@@ -272,7 +274,7 @@ def _process(
             if (placed := output.processor.taken(job)) is None:
                 raise
             return placed
-        # Receipts tell what took effect while it was whole; nothing else is begun.
+        # Receipts say what took effect while the mail was whole. No new effect is started.
         job = job._replace(once=_without_effects(once, damage))
     return output.processor.process(job)
 
@@ -294,7 +296,7 @@ def report(everything: Sequence[Task], settled: Mapping[str, State], outcomes: S
 
 
 def dead_record(mail: Mail, outcome: Outcome, attempts: int, now: float) -> DeadRecord:
-    """The record of an output given up."""
+    """The record of an output that is given up."""
     assert outcome.fault is not None
     envelope = mail.envelope
     ms = int(now * 1000)
@@ -315,7 +317,7 @@ def dead_record(mail: Mail, outcome: Outcome, attempts: int, now: float) -> Dead
 
 
 def mail_record(mail_id: str, fault: DeliveryFault, *, attempts: int, first: int, now: float) -> DeadRecord:
-    """The record of a mail given up as a whole. `first` is Unix time in milliseconds."""
+    """The record of a mail that is given up as a whole. `first` is Unix time in milliseconds."""
     return DeadRecord(
         id=mail_id,
         key=ENVELOPE,
@@ -332,8 +334,8 @@ def mail_record(mail_id: str, fault: DeliveryFault, *, attempts: int, first: int
 def backoff(attempts: int, *, first: float = 30.0, longest: float = 900.0) -> float:
     """Seconds before the next attempt, after `attempts` of them: doubling, with jitter.
 
-    The wait lies between half and all of the doubled value, so that mails that failed together
-    do not come back together.
+    The wait lies between half and all of the doubled value, because mails that failed together must
+    not all come back together.
     """
     doubled: float = min(longest, first * 2 ** max(0, min(attempts - 1, 30)))
     return doubled * (0.5 + random.random() / 2)  # noqa: S311 - jitter, not a secret

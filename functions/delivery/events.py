@@ -1,4 +1,4 @@
-"""What a delivery tells the observer that counts (metrics)."""
+"""The events of a delivery, for the observer that counts (metrics)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ Status = Literal["delivered", "error"]
 
 
 class DeliveryEvents:
-    """The events of deliveries; this class counts nothing, and an observer overrides what it counts.
-
-    Called from delivery threads; must be quick and never raise. Durations are seconds.
-    """
+    """The events of deliveries. This class counts nothing; an observer overrides the methods that it
+    counts by. They are called from delivery threads, must be quick and never raise. Durations are in
+    seconds."""
 
     __slots__ = ()
 
@@ -36,5 +35,5 @@ class DeliveryEvents:
         """A call that is not safe to repeat got no answer."""
 
     def backlog(self, oldest: float | None, unfinished: int, dead: int) -> None:
-        """The contents of the spool: the age in seconds of the oldest unfinished mail (None without
-        one), the number of unfinished mails, the number of dead records."""
+        """The content of the spool: the age in seconds of the oldest unfinished mail (None if there is
+        none), the number of unfinished mails, the number of dead records."""

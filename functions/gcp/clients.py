@@ -1,6 +1,6 @@
-"""Google's clients, made when an output or the spool needs one and never before.
+"""Google's clients, each made when an output or the spool first needs it.
 
-They are made in the process that uses them: gRPC's channels do not live through a fork, and
+They are made in the process that uses them, because gRPC's channels do not survive a fork, and
 functions-framework forks after it has imported the function.
 """
 
@@ -17,8 +17,8 @@ TIMEOUT: Final = (3.0, 10.0)
 """Seconds to connect, and to wait for an answer, for calls that may be made again."""
 
 ONCE: Final = 28.0
-"""Seconds for a call that is not safe to repeat: it ends within the 35 s that no effect starts with less
-of."""
+"""Seconds for a call that is not safe to repeat: it ends within 35 s, the least time left when an
+effect starts."""
 
 _PATIENCE: Final = 15.0  # seconds within which a repeatable call is begun again
 
@@ -28,10 +28,10 @@ _POOL: Final = 16
 
 
 def storage_client(endpoint: str | None = None, key: str | None = None) -> Any:
-    """A client of Cloud Storage. `endpoint` is another place than Google's own, `key` a service
-    account's key (JSON); without it the process's own identity is used. Raises ConfigError.
+    """A client of Cloud Storage. `endpoint` replaces Google's own, `key` is a service account's key
+    (JSON); without it the process's own identity is used. Raises ConfigError.
 
-    Over plain HTTP nobody is told who we are: a token would be anyone's.
+    Over plain HTTP no credentials are sent, because anyone could read the token.
     """
     from google.auth.exceptions import GoogleAuthError
     from google.cloud.storage import Client
@@ -61,8 +61,8 @@ def again() -> Any:
 
 
 def publisher_client(environ: Mapping[str, str] = os.environ) -> Any:
-    """A client of Pub/Sub that makes one call for one message: the batching one would wait for
-    others, in threads of its own. Raises ConfigError."""
+    """A client of Pub/Sub that makes one call for one message, because the batching client would wait
+    for other messages, in threads of its own. Raises ConfigError."""
     from google.auth.exceptions import GoogleAuthError
     from google.pubsub_v1.services.publisher import PublisherClient
     from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
@@ -80,8 +80,8 @@ def publisher_client(environ: Mapping[str, str] = os.environ) -> Any:
 
 
 def topic_path(topic: str, project: str | None, environ: Mapping[str, str] = os.environ) -> str:
-    """`projects/PROJECT/topics/NAME` of a topic that may be given by its name alone. Raises
-    ConfigError where nothing says the project."""
+    """`projects/PROJECT/topics/NAME` of a topic that may be given by its name alone. Raises ConfigError
+    if the project is not known."""
     if topic.startswith("projects/"):
         return topic
     found = project or next((environ[name] for name in _PROJECT if environ.get(name)), None)
@@ -92,7 +92,7 @@ def topic_path(topic: str, project: str | None, environ: Mapping[str, str] = os.
 
 
 def close(client: Any) -> None:
-    """Release what a client holds."""
+    """Release a client's resources."""
     if hasattr(client, "close"):
         client.close()
     else:

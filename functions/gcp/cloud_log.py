@@ -1,7 +1,7 @@
 """Logs as Cloud Logging reads them from standard output: one JSON object on a line.
 
-What a record carries beside its message (`id`, `flow`, `output` …) becomes a field of `jsonPayload`,
-so that one mail's id finds its whole life.
+A record's attributes beside its message (`id`, `flow`, `output` …) become fields of `jsonPayload`,
+so one mail's id finds all its entries.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class CloudFormatter(logging.Formatter):
 
 
 def set_up(stream: TextIO | None = None) -> None:
-    """Send all logs there: ours from LOG_LEVEL (INFO) on, others' from WARNING."""
+    """Send all logs there: this project's from LOG_LEVEL (INFO) on, others' from WARNING."""
     handler = logging.StreamHandler(stream or sys.stdout)
     handler.setFormatter(CloudFormatter())
     root = logging.getLogger()
@@ -56,7 +56,7 @@ def set_up(stream: TextIO | None = None) -> None:
 
 
 def trace_of(header: str | None) -> str:
-    """The trace that a request's `X-Cloud-Trace-Context` names, "" where that cannot be told."""
+    """The trace in a request's `X-Cloud-Trace-Context`, "" if the header is missing or malformed."""
     found = _CONTEXT.fullmatch(header or "")
     project = os.environ.get("GOOGLE_CLOUD_PROJECT")
     return f"projects/{project}/traces/{found[1]}" if found and project else ""

@@ -10,18 +10,18 @@ from google.auth import exceptions as auth
 from functions.errors import DeliveryFault, Permanent, Temporary
 
 _MENDED: Final = frozenset({401, 403, 407, 408, 409, 412, 499})
-"""What an operator, a deployment that is still under way or the next attempt mends: nothing is lost
-by asking again, and the age of the oldest unfinished mail raises an alarm."""
+"""The operator, a deployment that is still under way or the next attempt fixes these. A retry loses
+nothing, and the age of the oldest unfinished mail raises an alarm."""
 
 _STATUS: Final = {404: "5.1.2", 413: "5.3.4", 400: "5.6.0"}
 """RFC 3463 section 3: no such destination; too large; not as the service wants it."""
 
 _NEVER_LEFT: Final = ("failed to connect", "dns resolution failed", "no route to host", "name resolution")
-"""What gRPC says of calls that were not sent."""
+"""gRPC's texts for calls that were not sent."""
 
 
 def status_of(error: BaseException) -> int:
-    """The HTTP status of an answer (for gRPC the one that stands for it), 0 where there was none."""
+    """The HTTP status of an answer (for gRPC the equivalent one), 0 if there was no answer."""
     if isinstance(error, api.GoogleAPICallError):
         return int(error.code or 0)
     response = getattr(error, "response", None)
@@ -29,7 +29,7 @@ def status_of(error: BaseException) -> int:
 
 
 def fault_of(error: Exception, what: str, *, repeatable: bool = True) -> DeliveryFault:
-    """The fault that a Google exception stands for; `what` is the attempted step, for people.
+    """The fault for a Google exception; `what` names the attempted step for people.
 
     A call that is not `repeatable` and got no answer is in doubt.
     """
@@ -56,8 +56,8 @@ def _answered(error: Exception, status: int, reason: str) -> DeliveryFault:
 
 
 def _grpc(error: api.GoogleAPICallError, reason: str, repeatable: bool) -> DeliveryFault:
-    """gRPC names its own broken connections as it names the service's answers; of those that may be
-    either, the worse is assumed."""
+    """gRPC uses the same names for its own broken connections and for the service's answers. If both
+    are possible, the worse is assumed."""
     from grpc import StatusCode
 
     code = error.grpc_status_code

@@ -8,15 +8,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from functions.bucket.access import ForeignMessage
 from functions.bucket.function import BucketFunction
 from functions.bucket.memory_limit import MemoryLimit
-from functions.bucket.notification import ForeignMessage
 from functions.bucket.runner import Run, RunResult
 from functions.config import DeliveryConfig
 from functions.delivery.events import DeliveryEvents
 from functions.errors import DeliveryFault
 from functions.gcp.notifications import GcsNotification, doorbell
 from functions.gcp.spool import open_spool
+from functions.options.environment import variable
 from functions.processors.base import MIN_SECONDS_LEFT
 
 log: Final = logging.getLogger("smtp_relay.function")
@@ -39,15 +40,15 @@ class CloudRunFunction(BucketFunction):
     def __init__(
         self, config: DeliveryConfig, environ: Mapping[str, str], *, clock: Callable[[], float] = time.time
     ) -> None:
-        self._timeout = float(environ.get(TIMEOUT) or 300)
-        self._budget = MemoryLimit(int(environ.get(MEMORY) or 1024) * 1_048_576)
+        self._timeout = float(variable(environ, TIMEOUT) or 300)
+        self._budget = MemoryLimit(int(variable(environ, MEMORY) or 1024) * 1_048_576)
         access = open_spool(config, Path.cwd(), environ, clock=clock)
         receipts = access.receipts(DeliveryEvents(), self._timeout)
         super().__init__(config, environ, access, receipts, clock=clock)
 
     def handle(self, body: Any) -> tuple[int, dict[str, Any] | None]:
-        """One request: a push, or `{"sweep": true}`. Gives the answer's status and, of a sweep, what it
-        found."""
+        """One request: a push, or `{"sweep": true}`. Returns the answer's status and, of a sweep, its
+        counts."""
         started = time.monotonic()
 
         def seconds_left() -> float:
@@ -58,7 +59,7 @@ class CloudRunFunction(BucketFunction):
         try:
             notification = doorbell(body, self._bucket)
         except ForeignMessage as reason:
-            log.warning("an event that is not ours", extra={"reason": str(reason)})
+            log.warning("ignored a foreign event", extra={"reason": str(reason)})
             return ACKNOWLEDGED, None
         return self._answer(notification, self._run(notification, seconds_left)), None
 
@@ -78,9 +79,9 @@ class CloudRunFunction(BucketFunction):
             )
 
     def _answer(self, notification: GcsNotification, run: Run) -> int:
-        """204 acknowledges the message, 503 has it come again after the subscription's backoff."""
+        """204 acknowledges the message, 503 makes it come again after the subscription's backoff."""
         if run.result is RunResult.FOREIGN:
-            log.warning("a key that is not ours", extra={"key": notification.key})
+            log.warning("ignored a foreign key", extra={"key": notification.key})
         if run.result is not RunResult.LATER:
             return ACKNOWLEDGED
         left = self._leaves(notification.key, notification.attempt, cut_short=run.cut_short)
@@ -92,7 +93,7 @@ class CloudRunFunction(BucketFunction):
         except DeliveryFault as fault:
             log.error("the sweep failed", extra={"reason": fault.reason})
             return LATER, None
-        # Metrics are made from this entry: an age of 0 stands for none.
+        # Metrics are made from this entry: an age of 0 means no mail.
         told = found._asdict() | {"oldest": round(found.oldest or 0.0, 3)}
         log.info("swept", extra=told)
         return 200, told

@@ -1,8 +1,8 @@
-"""The Cloud Run function: `handle`, an http function of functions-framework.
+"""The Cloud Run function: `handle`, an HTTP function of functions-framework.
 
-It takes the pushes of the subscription to the bucket's notifications, and `{"sweep": true}`. Its
-configuration is `relay.json` beside the code, as the bundle has it, or SMTP_RELAY_CONFIG_JSON;
-SMTP_RELAY_SPOOL and SMTP_RELAY_TOPIC say where it was deployed to.
+It accepts the pushes of the subscription to the bucket's notifications, and `{"sweep": true}`. Its
+configuration is `relay.json` beside the code, where the bundle puts it, or SMTP_RELAY_CONFIG_JSON.
+SMTP_RELAY_SPOOL and SMTP_RELAY_TOPIC name the deployed resources.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _function: CloudRunFunction | None = None
 
 
 def load() -> DeliveryConfig:
-    """The configuration; what its outputs import is imported now, while a start has more CPU than
-    later requests. Raises ConfigError."""
+    """The configuration. This also imports the modules of its outputs, because a start has more CPU
+    than later requests. Raises ConfigError."""
     config = load_delivery(Path(__file__).resolve().parents[2] / CONFIG, os.environ)
     import google.cloud.storage  # noqa: F401
 
@@ -46,15 +46,15 @@ def _warm(output: OutputOptions) -> None:
     try:
         OUTPUTS.builder(output.type)
     except ConfigError as error:
-        # It holds up no other output: its own mails will say so.
+        # It delays no other output: its own mails will report the error.
         log.error("an output cannot be built", extra={"reason": str(error)})
     if output.publishes:
         import google.pubsub_v1.services.publisher  # noqa: F401
 
 
 def start() -> CloudRunFunction:
-    """The function's parts, made at the first request: the process that imported this module may be
-    the parent of the one that serves, and clients do not live through a fork. Raises ConfigError."""
+    """The function's parts, made at the first request: the process that imported this module may be the
+    parent of the one that serves, and clients do not survive a fork. Raises ConfigError."""
     global _function  # noqa: PLW0603 - one per process
     with _lock:
         if _function is None:
@@ -64,8 +64,8 @@ def start() -> CloudRunFunction:
 
 @functions_framework.http
 def handle(request: Any) -> tuple[Any, int]:
-    """One request. 2xx acknowledges a push, 503 has it come again; a fault of ours is a 500, and ends
-    in the subscription's dead-letter topic."""
+    """One request. 2xx acknowledges a push, 503 makes it come again. A fault of this function is a 500,
+    and ends in the subscription's dead-letter topic."""
     cloud_log.trace.set(cloud_log.trace_of(request.headers.get("X-Cloud-Trace-Context")))
     if request.method != "POST":
         return "POST a push of Pub/Sub here\n", 405

@@ -1,7 +1,7 @@
-"""What a push rings for: the bucket's own notifications, and our own messages in their form.
+"""Reads pushes: the bucket's own notifications, and the relay's messages in the same form.
 
-The push is Pub/Sub's (its JSON with a wrapped message); everything needed stands in the message's
-attributes, as Cloud Storage sets them.
+The push is Pub/Sub's (its JSON with a wrapped message). The message's attributes hold all the data,
+as Cloud Storage sets them.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from functions.bucket.notification import ForeignMessage
+from functions.bucket.access import ForeignMessage
 
 FINALIZE: Final = "OBJECT_FINALIZE"
 """The event of an object that was stored."""
 
 
 _OURS: Final = "smtpRelay"
-"""The attribute that tells our own messages from the bucket's."""
+"""The attribute that tells the relay's own messages from the bucket's."""
 
 
 class GcsNotification(NamedTuple):
-    """One object that was stored: its key, its size in octets where the event says it, the number of
-    this delivery (from 1), the id of the message, and whether it is Cloud Storage that rings."""
+    """One object that was stored: its key, its size in bytes if the event has it, the number of this
+    delivery (from 1), the id of the message, and True if Cloud Storage itself sent the notification."""
 
     key: str
     size: int
@@ -33,16 +33,16 @@ class GcsNotification(NamedTuple):
 
 
 def doorbell(push: Any, bucket: str) -> GcsNotification:
-    """The object that a push tells of. Raises ForeignMessage."""
+    """The object that a push names. Raises ForeignMessage."""
     message = push.get("message") if isinstance(push, Mapping) else None
     if not isinstance(message, Mapping):
-        raise ForeignMessage("no push of Pub/Sub")
+        raise ForeignMessage("not a push of Pub/Sub")
     attributes = message.get("attributes")
     if not isinstance(attributes, Mapping):
-        raise ForeignMessage("no notification of Cloud Storage: it has no attributes")
+        raise ForeignMessage("not a notification of Cloud Storage: it has no attributes")
     kind, there, key = (attributes.get(name) for name in ("eventType", "bucketId", "objectId"))
     if not isinstance(there, str) or not isinstance(key, str) or not key:
-        raise ForeignMessage("no notification of Cloud Storage: it names no object")
+        raise ForeignMessage("not a notification of Cloud Storage: it names no object")
     if kind != FINALIZE:
         raise ForeignMessage(f"an event that stores nothing: {str(kind)[:100]}")
     if there != bucket:
@@ -58,7 +58,7 @@ def doorbell(push: Any, bucket: str) -> GcsNotification:
 
 
 def ring_message(bucket: str, key: str) -> dict[str, Any]:
-    """A message that rings for the mail under a key, as the bucket's notification would."""
+    """The message for the mail under a key, in the form of the bucket's notification."""
     attributes = {
         "eventType": FINALIZE,
         "bucketId": bucket,
@@ -70,7 +70,7 @@ def ring_message(bucket: str, key: str) -> dict[str, Any]:
 
 
 def _size(data: Any) -> int:
-    """The object's size as the notification's payload (JSON_API_V1) has it, 0 where it has none."""
+    """The object's size in the notification's payload (JSON_API_V1), 0 if it has none."""
     try:
         return max(0, int(json.loads(base64.b64decode(data))["size"]))
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):

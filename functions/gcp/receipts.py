@@ -1,19 +1,20 @@
 """Receipts on Google Cloud: a claim and a done object for each effect (docs/reliability.md).
 
-Below `receipts/H/ID/` of the spool bucket lie, both created where nothing was:
+Below `receipts/H/ID/` of the spool bucket there are two objects, both created only if they do not
+exist:
 
-- `KEY.claim`: a run is at it until `deadline`. It goes when the effect fails, and stays otherwise.
+- `KEY.claim`: a run performs the effect until `deadline`. The run deletes the claim if the effect
+  fails, and leaves it otherwise.
 - `KEY.done`: the effect took place; it holds the provider's answer.
 
-A claim whose deadline passed was left by a run that ended without a word, and is taken over by its
-generation: of several who try, one succeeds. Since claims stay, whoever creates one where none was is
-the first, and need not look for the done object; so an effect costs two small uploads.
+A claim whose deadline passed was left by a run that ended without a result. Another run takes it
+over by its generation: of several that try, one succeeds. Because claims stay, the run that creates
+one is the first, and need not look for the done object. So an effect costs two small uploads.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import time
 import uuid
 from collections.abc import Callable
@@ -21,28 +22,25 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from functions.bucket.runner import ABANDONED, JSON, Later, tell_doubt
-from functions.delivery.engine import Task, output_key
+from functions.bucket.runner import JSON
 from functions.delivery.events import DeliveryEvents
+from functions.delivery.receipts import ABANDONED, Done, Later, Receipts, Tell, busy, claim_left
 from functions.errors import DeliveryFault, Temporary
 from functions.gcp.store import GcsStore
 from functions.message.mail import Mail
-from functions.processors.base import Once, shown, took_place
 from functions.spool.object import receipt_prefix
 
-log: Final = logging.getLogger("smtp_relay.delivery")
-
 GRACE: Final = 60.0
-"""Seconds that a claim outlives the run that made it: Cloud Run's time-out ends the request, not the
-code, and clocks differ."""
+"""Seconds that a claim outlives the run that made it, because Cloud Run's time-out ends the request and
+not the code, and clocks differ."""
 
 _LONGEST_WAIT: Final = 600.0
-_LONGEST_RUN: Final = 3_600.0  # seconds that Cloud Run gives a request at most
+_LONGEST_RUN: Final = 3_600.0  # most seconds that Cloud Run gives a request
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a claim object holds: who made it, and until when (Unix seconds)."""
+    """The content of a claim object: the run that made it, and its deadline (Unix seconds)."""
 
     run: str
     deadline: float
@@ -52,7 +50,7 @@ class Claim:
 
     @classmethod
     def decode(cls, data: bytes) -> Claim:
-        """What an object says; one that cannot be read is a claim that ran out."""
+        """The content of an object; an unreadable one is a claim that ran out."""
         try:
             found = json.loads(data)
             return cls(str(found["run"]), float(found["deadline"]))
@@ -60,12 +58,8 @@ class Claim:
             return cls("", 0.0)
 
 
-class GcsReceipts:
-    """`functions.bucket.runner.Receipts` in the spool's own bucket.
-
-    `lasting` is the longest that a run may take, in seconds; `give_up_doubts` is
-    `onDoubt: "dead-letter"`.
-    """
+class GcsReceipts(Receipts):
+    """The receipts in the spool's own bucket. `lasting` is the longest that a run may take, in seconds."""
 
     def __init__(
         self,
@@ -77,115 +71,67 @@ class GcsReceipts:
         observer: DeliveryEvents | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        super().__init__(give_up_doubts=give_up_doubts, observer=observer)
         self._store = store
         self._prefix = prefix
         self._lasting = lasting
-        self._give_up_doubts = give_up_doubts
-        self._observer = observer or DeliveryEvents()
         self._clock = clock
 
-    def once(self, mail: Mail, task: Task, later: Later) -> Once:
-        """Receipts of one output."""
+    def _place(self, mail: Mail, key: str) -> str:
+        return self._prefix + receipt_prefix(mail.id) + key
 
-        def run(part: str, effect: Callable[[], str | None]) -> str | None:
-            assert task.output is not None  # an unknown flow has no effects
-            label = task.output.label
-            about = {"id": mail.id, "flow": task.flow, "output": label}
-            key = output_key(mail.envelope, task.flow, task.output.identity, part)
-            result = self.run(
-                self._prefix + receipt_prefix(mail.id) + key,
-                effect,
-                tell=partial(tell_doubt, self._observer, mail, task, part),
-                later=later,
-            )
-            if took_place(result):
-                log.info("output done", extra=about | {"part": part, "provider_id": shown(result)})
-            return result
-
-        return run
-
-    def run(
-        self, key: str, effect: Callable[[], str | None], *, tell: Callable[[str], None], later: Later
-    ) -> str | None:
-        """`functions.processors.base.Once` for the receipt under `key`. `tell` is called with the reason
-        where more is in doubt than the effect itself says; `later` is that of
-        `functions.bucket.runner.Receipts`."""
+    def _claim(self, key: str, tell: Tell, later: Later) -> Done | int:
+        """The generation of this run's claim."""
         mine = Claim(uuid.uuid4().hex, self._clock() + self._lasting + GRACE)
         generation = self._store.create_generation(f"{key}.claim", mine.encode(), JSON)
         if generation is None:
             found = self._store.read_with_generation(f"{key}.claim")
             if found is None:
-                raise _busy(1.0)  # given back this moment
+                raise busy(1.0)  # another run deleted it just now
             other, generation = Claim.decode(found[0]), found[1]
-            if other.run != mine.run:  # else it is ours, and the answer to its upload was lost
-                done = self._done(key)
+            if other.run != mine.run:  # else this run made it, and the answer to its upload was lost
+                done = self._found(key)
                 if done is not None:
-                    return done.get("result")
+                    return done
                 generation = self._take_over(key, mine, other, generation, tell, later)
-                # Whoever was late may have ended in between.
-                done = self._done(key)
-                if done is not None:
-                    return done.get("result")
-        return self._carry_out(key, effect, generation, tell, later)
+                # The late run may have ended in between.
+                return self._found(key) or generation
+        return generation
 
     def _take_over(
-        self, key: str, mine: Claim, other: Claim, generation: int, tell: Callable[[str], None], later: Later
+        self, key: str, mine: Claim, other: Claim, generation: int, tell: Tell, later: Later
     ) -> int:
-        """Make an abandoned claim ours, and give its new generation. Raises Temporary where it is not
-        abandoned, or where a doubt is not to be resolved by doing it again."""
+        """Take an abandoned claim over, and return its new generation. Raises Temporary if it is not
+        abandoned, or if repeating must not resolve the doubt."""
         left = other.deadline - self._clock()
         if left > _LONGEST_RUN + GRACE:
-            # No run lasts so long: another clock made that deadline. The store knows the claim's age.
+            # No run lasts so long: another clock made that deadline. The store knows the claim's
+            # age.
             times = self._store.times(f"{key}.claim")
             left = _LONGEST_RUN + GRACE - (0.0 if times is None else times.now - times.modified)
         if left > 0:
-            raise _busy(min(left, _LONGEST_WAIT))
+            raise busy(min(left, _LONGEST_WAIT))
         if self._give_up_doubts:
             tell(ABANDONED)
             later.append(partial(self._give_back, key, generation))
             raise Temporary(ABANDONED, in_doubt=True)
         taken = self._store.replace_generation(f"{key}.claim", mine.encode(), JSON, generation)
         if taken is None:
-            raise _busy(1.0)
+            raise busy(1.0)
         tell(ABANDONED)
         return taken
 
-    def _carry_out(
-        self,
-        key: str,
-        effect: Callable[[], str | None],
-        generation: int,
-        tell: Callable[[str], None],
-        later: Later,
-    ) -> str | None:
-        try:
-            result = effect()
-        except Exception as fault:
-            if self._give_up_doubts and isinstance(fault, Temporary) and fault.in_doubt:
-                # The dead record speaks of the effect once it is written; a replay begins anew.
-                later.append(partial(self._give_back, key, generation))
-            else:
-                self._give_back(key, generation)
-            raise
+    def _done(self, key: str, result: str | None) -> None:
         body = json.dumps({"result": result, "at": int(self._clock() * 1000)}).encode()
-        try:
-            self._store.create(f"{key}.done", body, JSON)
-        except DeliveryFault as fault:
-            # The claim stays: until it runs out, nobody does it again.
-            reason = f"no receipt could be written: {fault.reason}"
-            tell(reason)
-            later.append(partial(self._give_back, key, generation))
-            raise Temporary(reason, in_doubt=True) from fault
-        return result
+        self._store.create(f"{key}.done", body, JSON)
 
-    def _give_back(self, key: str, generation: int) -> None:
-        """Nothing is claimed any more: the next attempt need not wait for the deadline."""
+    def _give_back(self, key: str, claim: Any) -> None:
         try:
-            self._store.delete_generation(f"{key}.claim", generation)
+            self._store.delete_generation(f"{key}.claim", claim)
         except DeliveryFault as fault:
-            log.warning("a claim could not be given back", extra={"key": key, "reason": fault.reason})
+            claim_left(key, fault.reason)
 
-    def _done(self, key: str) -> dict[str, Any] | None:
+    def _found(self, key: str) -> Done | None:
         data = self._store.read(f"{key}.done")
         if data is None:
             return None
@@ -193,8 +139,4 @@ class GcsReceipts:
             found = json.loads(data)
         except (ValueError, RecursionError):
             found = None
-        return found if isinstance(found, dict) else {}
-
-
-def _busy(seconds: float) -> Temporary:
-    return Temporary("another run is at it", enhanced="4.3.2", retry_after=seconds)
+        return Done(found.get("result") if isinstance(found, dict) else None)

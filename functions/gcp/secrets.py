@@ -15,7 +15,7 @@ from urllib.request import Request, urlopen
 from functions.errors import ConfigError
 
 ENDPOINT: Final = "CLOUDSDK_API_ENDPOINT_OVERRIDES_SECRETMANAGER"
-"""Environment variable with another place than Google's own; gcloud reads it too."""
+"""Environment variable with an endpoint that replaces Google's own; gcloud reads it too."""
 
 _NAME: Final = re.compile(r"(projects/[^/]+(?:/locations/[^/]+)?/secrets/[^/]+)(/versions/[^/]+)?")
 _SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform"
@@ -48,7 +48,7 @@ def _access(path: str) -> bytes:
     host = (os.environ.get(ENDPOINT) or _host(path)).rstrip("/")
     request = Request(f"{host}/v1/{quote(path)}:access")  # noqa: S310 - the scheme is ours or the operator's
     if not host.startswith("http://"):
-        # Over plain HTTP stands a stand-in, and a token would be anyone's.
+        # A plain HTTP endpoint is a stand-in, and anyone could read the token.
         request.add_header("Authorization", f"Bearer {_token()}")
     for attempt in range(_TRIES):
         try:
@@ -69,8 +69,8 @@ def _host(path: str) -> str:
 
 
 def _token() -> str:
-    """An access token: Application Default Credentials where Google's library is installed; the
-    listener's image does without, and asks the machine it runs on."""
+    """An access token: by Application Default Credentials if Google's library is installed. The
+    listener's image has no such library, and asks the metadata server."""
     try:
         import google.auth
         from google.auth.transport.requests import Request as Transport

@@ -1,4 +1,4 @@
-"""The Cloud Storage side of a spool: its store, and the bell that wakes the function for a mail."""
+"""The Cloud Storage side of a spool: its store, and the notifications that start the function for a mail."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from functions.bucket.access import SpoolAccess
-from functions.bucket.runner import Receipts
 from functions.config import DeliveryConfig
 from functions.delivery.events import DeliveryEvents
+from functions.delivery.receipts import Receipts
 from functions.errors import ConfigError
 from functions.gcp.clients import publisher_client, storage_client, topic_path
 from functions.gcp.faults import fault_of
 from functions.gcp.notifications import ring_message
 from functions.gcp.store import GcsStore
+from functions.options.environment import variable
 from functions.options.secrets import SecretResolver
 from functions.options.spool import SpoolOptions
 
@@ -72,8 +73,8 @@ def open_store(options: SpoolOptions, resolve: Callable[[str], str]) -> GcsStore
 
 
 class PubSubNotifier:
-    """Rings for mails: a message for each, in the form of the bucket's notifications. The topic is
-    looked for at the first notification; `find` gives its full name."""
+    """Notifies the function of mails: a message for each, in the form of the bucket's notifications. It
+    looks for the topic at the first call; `find` gives the topic's full name."""
 
     def __init__(self, bucket: str, find: Callable[[], str], environ: Mapping[str, str]) -> None:
         self._bucket = bucket
@@ -82,7 +83,7 @@ class PubSubNotifier:
         self._opened: tuple[Any, str] | None = None
 
     def __call__(self, keys: Sequence[str]) -> None:
-        """Ring for the mails under these keys. Raises DeliveryFault, ConfigError."""
+        """Notify the function of the mails under these keys. Raises DeliveryFault, ConfigError."""
         if self._opened is None:
             path = self._find()
             self._opened = publisher_client(self._environ), path
@@ -95,9 +96,9 @@ class PubSubNotifier:
 
 
 def find_topic(options: SpoolOptions, store: GcsStore, environ: Mapping[str, str]) -> str:
-    """The topic that the spool's notifications go to: as the environment says, else as the bucket
-    does. Raises ConfigError."""
-    if name := environ.get(TOPIC):
+    """The topic that the spool's notifications go to: by the environment, else by the bucket's
+    settings. Raises ConfigError."""
+    if name := variable(environ, TOPIC):
         return topic_path(name, None, environ)
     try:
         found = store.topics(f"{options.prefix}spool/")

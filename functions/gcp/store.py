@@ -3,46 +3,24 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, BinaryIO, Final
 
 from functions.bucket.store import ObjectInfo, Times, times_of
 from functions.gcp.clients import TIMEOUT, again
 from functions.gcp.faults import fault_of, status_of
+from functions.processors.store import Blob
 
 _TAKEN: Final = "storage.objects.delete"
-"""The permission that overwriting would take: being refused for want of it says that the object is
-there, which happens to those who may only create."""
-
-
-def put_new(blob: Any, body: BinaryIO, content_type: str, what: str) -> bool:
-    """Upload under a key that is free. False where it is taken. Raises DeliveryFault.
-
-    False may also mean that an earlier attempt of ours worked and its answer was lost: who needs to
-    know looks at the object.
-    """
-    size = body.seek(0, 2)
-    body.seek(0)
-    try:
-        blob.upload_from_file(
-            body,
-            size=size,
-            content_type=content_type,
-            if_generation_match=0,
-            timeout=TIMEOUT,
-            retry=again(),
-        )
-    except Exception as error:
-        status = status_of(error)
-        if status == 412 or (status == 403 and _TAKEN in str(error)):
-            return False
-        raise fault_of(error, what) from error
-    return True
+"""The permission that overwriting needs. With create-only rights, Cloud Storage answers 403 for this
+permission instead of 412 when the object exists."""
 
 
 class GcsStore:
-    """`functions.bucket.store.ObjectStore` for one bucket."""
+    """One bucket: `functions.bucket.store.ObjectStore` of a spool, `functions.processors.store.Target` of an
+    output."""
 
     def __init__(self, client: Any, bucket: str) -> None:
         self._client = client
@@ -54,8 +32,8 @@ class GcsStore:
         return None if found is None else found[0]
 
     def read_with_generation(self, key: str, most: int | None = None) -> tuple[bytes, int] | None:
-        """An object's octets, or its first `most`, and its generation; None where there is no such
-        object. Raises DeliveryFault."""
+        """An object's bytes, or its first `most`, and its generation; None if the object does not
+        exist. Raises DeliveryFault."""
         blob = self._bucket.blob(key)
         end = None if most is None else max(0, most - 1)
         try:
@@ -79,23 +57,50 @@ class GcsStore:
         return self.create_generation(key, data, content_type) is not None
 
     def create_generation(self, key: str, data: bytes, content_type: str) -> int | None:
-        """Store an object under a key that is free and give its generation; None where the key is
-        taken. Raises DeliveryFault."""
+        """Store an object under a free key and return its generation; None if the key is taken. Raises
+        DeliveryFault."""
         blob = self._bucket.blob(key)
-        made = put_new(blob, io.BytesIO(data), content_type, f"create {self.url(key)}")
+        made = self._put_new("create", blob, io.BytesIO(data), content_type)
         return int(blob.generation or 0) if made else None
 
-    def replace(self, key: str, data: bytes, content_type: str) -> None:
+    def put_new(self, key: str, blob: Blob, metadata: Mapping[str, str]) -> bool:
+        made = self._bucket.blob(key)
+        made.metadata = dict(metadata)
+        with blob.open() as body:
+            return self._put_new("store", made, body, blob.content_type)
+
+    def _put_new(self, what: str, blob: Any, body: BinaryIO, content_type: str) -> bool:
+        """Upload under a free key. False if the key is taken. Raises DeliveryFault.
+
+        False may also mean that an earlier attempt of this process worked and its answer was lost.
+        A caller that needs to know looks at the object.
+        """
+        size = body.seek(0, 2)
+        body.seek(0)
         try:
-            self._bucket.blob(key).upload_from_string(
-                data, content_type=content_type, timeout=TIMEOUT, retry=again()
+            blob.upload_from_file(
+                body,
+                size=size,
+                content_type=content_type,
+                if_generation_match=0,
+                timeout=TIMEOUT,
+                retry=again(),
             )
         except Exception as error:
-            raise fault_of(error, f"write {self.url(key)}") from error
+            status = status_of(error)
+            if status == 412 or (status == 403 and _TAKEN in str(error)):
+                return False
+            raise fault_of(error, f"{what} {self.url(blob.name)}") from error
+        return True
+
+    def replace(self, key: str, data: bytes, content_type: str) -> None:
+        blob = self._bucket.blob(key)
+        with self._reaching("write", key):
+            blob.upload_from_string(data, content_type=content_type, timeout=TIMEOUT, retry=again())
 
     def replace_generation(self, key: str, data: bytes, content_type: str, generation: int) -> int | None:
-        """Store over exactly this generation of an object and give the new one; None, and nothing
-        happens, where another is there. Raises DeliveryFault."""
+        """Store over exactly this generation of an object and return the new one; None, without any
+        change, if the object has another generation. Raises DeliveryFault."""
         blob = self._bucket.blob(key)
         try:
             blob.upload_from_string(
@@ -103,7 +108,7 @@ class GcsStore:
                 content_type=content_type,
                 if_generation_match=generation,
                 timeout=TIMEOUT,
-                retry=None,  # a lost answer followed by another try would look like a stranger's write
+                retry=None,  # after a lost answer a retry would find its own write and take it for another's
             )
         except Exception as error:
             if status_of(error) == 412:
@@ -115,7 +120,7 @@ class GcsStore:
         self.delete_generation(key, None)
 
     def delete_generation(self, key: str, generation: int | None) -> None:
-        """Remove an object, with a generation only while it is still that one. Raises
+        """Remove an object; with a generation only while the object still has it. Raises
         DeliveryFault."""
         try:
             self._bucket.blob(key).delete(if_generation_match=generation, timeout=TIMEOUT, retry=again())
@@ -126,7 +131,7 @@ class GcsStore:
             raise fault_of(error, f"delete {self.url(key)}") from error
 
     def times(self, key: str) -> Times | None:
-        """One attempt, past the SDK, which keeps the answer's `Date` to itself."""
+        """One attempt without the SDK, because the SDK does not show the answer's `Date`."""
         path = self._bucket.blob(key).path
         url = self._client._connection.build_api_url(path=path, query_params={"fields": "timeCreated"})
         try:
@@ -140,21 +145,28 @@ class GcsStore:
             raise fault_of(error, f"look at {self.url(key)}") from error
         return times_of(made.timestamp(), answer.headers.get("Date"))
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+    def metadata(self, key: str) -> Mapping[str, str] | None:
+        blob = self._bucket.blob(key)
         try:
+            blob.reload(timeout=TIMEOUT, retry=again())
+        except Exception as error:
+            if status_of(error) in (403, 404):
+                return None
+            raise fault_of(error, f"look at {self.url(key)}") from error
+        there: Mapping[str, str] = blob.metadata or {}
+        return there
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        fields = "items(name,size,updated),nextPageToken"
+        with self._reaching("list", prefix):
             for blob in self._client.list_blobs(
-                self._name,
-                prefix=prefix,
-                fields="items(name,size,updated),nextPageToken",
-                timeout=TIMEOUT,
-                retry=again(),
+                self._name, prefix=prefix, fields=fields, timeout=TIMEOUT, retry=again()
             ):
                 yield ObjectInfo(blob.name, int(blob.size or 0), blob.updated.timestamp())
-        except Exception as error:
-            raise fault_of(error, f"list {self.url(prefix)}") from error
 
     def topics(self, prefix: str) -> Sequence[str]:
-        """The topics that are notified of objects below `prefix`, in full. Raises what the SDK does."""
+        """The topics that Cloud Storage notifies of objects below `prefix`, in full. Raises the SDK's
+        exceptions."""
         return [
             f"projects/{each.topic_project}/topics/{each.topic_name}"
             for each in self._bucket.list_notifications(timeout=TIMEOUT, retry=again())
@@ -162,10 +174,17 @@ class GcsStore:
         ]
 
     def url(self, key: str) -> str:
-        """What logs name an object by."""
+        """The object's name in logs and events."""
         return f"gs://{self._name}/{key}"
+
+    @contextmanager
+    def _reaching(self, what: str, key: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            raise fault_of(error, f"{what} {self.url(key)}") from error
 
 
 def _bucket_gone(error: Exception) -> bool:
-    """Without its bucket an object is not finished, but out of reach."""
+    """A missing bucket does not mean that an object is finished: it cannot be reached."""
     return "bucket does not exist" in str(error).lower()

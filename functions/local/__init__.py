@@ -1,1 +1,1 @@
-"""A spool in a folder, and the delivery by the process that fills it."""
+"""A spool in a folder, and in-process delivery out of it."""

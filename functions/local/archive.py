@@ -1,4 +1,4 @@
-"""Copies of finished mails beside a local spool (`keepCache`, SPEC section 2)."""
+"""Copies of finished mails beside a local spool (`keepCache`)."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class Archive:
     """Writes a copy of each finished mail, a spool object, to `template`'s path, which begins at `folder`
     unless it is absolute.
 
-    A path that another mail has taken gets the mail's id as a suffix: no template makes two mails
-    collide. Keeping the same mail twice changes nothing.
+    If another mail's copy has the path, the mail's id follows as a suffix, so no template makes two
+    mails collide. Keeping the same mail twice changes nothing.
     """
 
     def __init__(self, template: str, folder: Path, *, durable: bool) -> None:
         # The folder up to the first variable is the operator's own, and may be absolute or above
-        # `folder`; what a template renders is always below where it begins.
+        # `folder`. The rendered part always stays below it.
         above, slash, _ = template.partition("${")[0].rpartition("/")
         self._text = template[len(above + slash) :]
         self._template = Template.parse(self._text)
@@ -51,8 +51,9 @@ class Archive:
                     if head is None or head.envelope.id != mail.id:
                         continue
                     if head.envelope.replay <= mail.envelope.replay:
-                        # A copy carries the number of its last replay; one of this number may come of an
-                        # attempt whose sync failed, and then neither it nor its name need be on the disk.
+                        # A copy carries the number of its last replay. A copy with this number may
+                        # come from an attempt whose sync failed, and then neither it nor its name
+                        # need be on the disk.
                         temporary.replace(candidate)
                 break
         finally:
@@ -65,7 +66,7 @@ class Archive:
         return next((path for path, envelope in self._copies(mail_id) if envelope.id == mail_id), None)
 
     def copies(self, prefix: str = "") -> Iterator[Envelope]:
-        """The envelopes of all copies whose path below the folder begins so."""
+        """The envelopes of all copies whose path below the folder begins with this prefix."""
         seen: set[str] = set()
         for path, envelope in self._copies("*"):
             inside = path.relative_to(self._folder) if path.is_relative_to(self._folder) else path
@@ -74,7 +75,7 @@ class Archive:
                 yield envelope
 
     def _copies(self, mail_id: str) -> Iterator[tuple[Path, Envelope]]:
-        # A date's format may hold separators, and then stands for folders.
+        # A date's format may hold separators, and then produces folders.
         pattern = re.sub(r"\$\{[^}]*\}", lambda found: "*" + "/*" * found[0].count("/"), self._text)
         stem, dot, suffix = pattern.rpartition(".")
         for each in dict.fromkeys((pattern, f"{stem}-{mail_id}{dot}{suffix}")):
@@ -98,7 +99,7 @@ class Archive:
 
 
 def read_kept(path: Path) -> tuple[Envelope, bytes] | None:
-    """A kept mail's envelope and content, None for a file that is no kept mail."""
+    """A kept mail's envelope and content, None for a file that is not a kept mail."""
     head = _head(path)
     return None if head is None else (head.envelope, path.read_bytes()[head.offset :])
 

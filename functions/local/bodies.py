@@ -1,4 +1,4 @@
-"""Large mails on their way into the spool: each is a file, which is durable before its row is there."""
+"""Large mails on their way into the spool: each is a file, which is durable before its row exists."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ FLUSHES: Final = 4
 
 
 class Bodies:
-    """Makes them durable in threads of its own, then hands the mails to the commits. All methods belong
-    to the event loop."""
+    """Makes them durable in its own threads, then hands the mails to the commits. All methods belong to
+    the event loop."""
 
     def __init__(
         self,
@@ -46,12 +46,13 @@ class Bodies:
         synced.add_done_callback(partial(self._synced, item, epoch))
 
     def stop(self) -> None:
-        """Wait for none of them."""
+        """Drop all bodies, and wait for none."""
         self._pool.shutdown(wait=False)
 
     def _synced(self, item: Item, epoch: int, synced: asyncio.Future[None]) -> None:
         error = synced.exception()
-        # A folder's error is told to whoever syncs it first: then nobody's name is known to be there.
+        # The kernel reports a folder's error to its first sync only: then no name in it is known to
+        # be on the disk.
         if error is None and not item.cancelled and epoch == self._commits.epoch:
             self._commits.add(item)
             return

@@ -1,7 +1,6 @@
-"""Group commits of a local spool: everything that waits goes into one transaction and one sync.
+"""Group commits of a local spool: all waiting messages go into one transaction and one sync.
 
-After a sync that failed nothing is taken or written until the database was written anew: what is to
-be written meanwhile waits, mails are put off.
+After a failed sync messages wait, and new mails are deferred, until the database is rebuilt.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from functions.delivery.engine import State, backoff, dead_record
 from functions.delivery.events import DeliveryEvents
@@ -26,27 +25,29 @@ from functions.local.messages import DoneMail, Finished, Item, Progress, Setting
 from functions.local.receipts import drop_claims
 from functions.local.repair.recovery import Recovery
 from functions.message.mail import BytesContent, Mail
-from functions.spool.dead_record import DeadRecord
+from functions.spool.dead_record import DeadRecord, refused_records
 
 log = logging.getLogger("smtp_relay.delivery")
 
+T = TypeVar("T")
+
 TIDY: Final = 0.02
-"""Seconds that finished mails wait for a commit to go along with."""
+"""Seconds that finished mails wait for a commit to join."""
 
 CALM_TURNS: Final = 2
 BUSY_TURNS: Final = 5
-"""Turns of the event loop for which a commit waits for more mails to go along with: microseconds
-each, where a commit costs as much as two mails. It is busy when more than one came last time."""
+"""Turns of the event loop for which a commit waits for more mails: a turn takes microseconds, a commit
+costs as much as two mails. The loop is busy if more than one came last time."""
 
 AGAIN: Final = 1.0
-"""Seconds before what nobody waits for is written again after a failure."""
+"""Seconds before a failed write is repeated that no client waits for."""
 
 UNWRITABLE: Final = SpoolReply(451, "4.3.0", "The mail could not be stored, try again later")
 FULL: Final = SpoolReply(452, "4.3.1", "Insufficient system storage")
 
 
 class Owner(Protocol):
-    """What is told of commits, in the event loop."""
+    """The listener of the commits' events, called in the event loop."""
 
     settings: Settings
 
@@ -60,7 +61,7 @@ class Owner(Protocol):
         """This mail is gone from the spool, durably."""
 
     def recorded(self, step: Progress) -> None:
-        """This run is written down, durably."""
+        """This run is recorded, durably."""
 
     def withdrawn(self, seq: int) -> None:
         """This mail was stored, perhaps not durably, and is being taken back."""
@@ -69,11 +70,10 @@ class Owner(Protocol):
         """The database can be read, from now on or again."""
 
     def condemn(self, mail: Mail, settled: set[str], reason: str) -> list[DeadRecord]:
-        """The dead records of a mail that is damaged in the spool, for all outputs but those settled
-        (by key). Called in any thread."""
+        """The dead records of a mail damaged in the spool, for its unsettled outputs. Any thread."""
 
     def health_changed(self) -> None:
-        """`Commits.healthy` is another one."""
+        """`Commits.healthy` changed."""
 
 
 @dataclass(slots=True)
@@ -88,8 +88,8 @@ class _Batch:
 
 
 class Commits:
-    """Collects what is to be written, and commits it: in the next turn of the event loop, or when
-    the sync under way is done. All methods but `put` belong to the loop."""
+    """Collects messages, and commits them in the next turn of the event loop, or after the current
+    sync. All methods except `put` belong to the loop."""
 
     def __init__(self, owner: Owner, part: Part, observer: DeliveryEvents, *, durable: bool) -> None:
         self._owner = owner
@@ -108,7 +108,7 @@ class Commits:
         self._recovery = Recovery(part, observer, owner.condemn, self._opened, durable=durable)
 
     def start(self) -> None:
-        """Open the database of a part that was created, now or once it was written anew."""
+        """Open the database of a part that was created, now or after it is rebuilt."""
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._recovery.open()
@@ -123,22 +123,22 @@ class Commits:
 
     @property
     def store(self) -> Database:
-        """The database, which is not there while it is distrusted."""
+        """The database; it is not available while it is distrusted."""
         return self._recovery.store
 
     @property
     def distrusted(self) -> bool:
-        """Whether a sync failed and the database is being written anew."""
+        """True if a sync failed and the database is being rebuilt."""
         return self._recovery.distrusted
 
     @property
     def epoch(self) -> int:
-        """How many syncs failed: what was made durable while one did may not be."""
+        """The number of failed syncs: data that was synced while one failed may not be durable."""
         return self._recovery.epoch
 
     @property
     def healthy(self) -> bool:
-        """Whether the last commit worked."""
+        """True if the last commit worked."""
         return self._healthy
 
     def _set_healthy(self, healthy: bool) -> None:
@@ -148,7 +148,7 @@ class Commits:
 
     @property
     def busy(self) -> bool:
-        """Whether anything is still to be written."""
+        """True if messages are still to be written."""
         return bool(self._batch or self.syncing)
 
     def add(self, item: Item) -> None:
@@ -161,14 +161,14 @@ class Commits:
         self._wake()
 
     def withdraw(self, item: Item) -> bool:
-        """Take back a mail that no transaction holds yet; False when it is too late."""
+        """Take back a mail that no transaction holds yet; False if it is too late."""
         if item not in self._batch.items:
             return False
         self._batch.items.remove(item)
         return True
 
     def put(self, message: Finished | Progress | Write) -> None:
-        """Write one message down. May be called in any thread."""
+        """Write one message. May be called in any thread."""
         if threading.get_ident() != self._thread:
             with contextlib.suppress(RuntimeError):  # the loop has ended: the spool keeps the mail
                 self._loop.call_soon_threadsafe(self.put, message)
@@ -186,7 +186,7 @@ class Commits:
             self._wake()
 
     def _tidied(self) -> None:
-        # During a sync nothing is woken: the end of it looks whether this was the case.
+        # During a sync the loop is not woken, because the end of the sync looks for new messages.
         self._tidy = None
         self._wake()
 
@@ -195,7 +195,7 @@ class Commits:
         self._recovery.close()
 
     def distrust(self, error: Exception) -> None:
-        """A sync failed. Take nothing until the database was written anew."""
+        """A sync failed. Accept nothing until the database is rebuilt."""
         if self.distrusted:
             return
         self._recovery.distrust(error)
@@ -258,8 +258,9 @@ class Commits:
                 rows.append((item.seq, item.envelope, body, now))
             folder.insert(db, rows)
             for item in batch.items:
-                for record in item.refused:
-                    folder.bury(db, record)
+                if item.envelope.refused:
+                    for record in refused_records(item.envelope):
+                        folder.bury(db, record)
         if batch.finished:
             folder.delete(db, [landing.seq for done in batch.finished for landing in done.mails])
             traced = [landing.seq for done in batch.finished if done.traces for landing in done.mails]
@@ -271,10 +272,12 @@ class Commits:
             db.execute(write.statement, write.values)
 
     def _record(self, db: sqlite3.Connection, step: Progress, now: float) -> None:
-        # A client that is still waiting keeps its mail; one that was told 250 leaves it to us.
+        # A client that still waits keeps its mail; a mail that was answered 250 belongs to the
+        # spool.
         waiting = step.item is not None and not step.item.settled
         if not _is_there(db, step.seq):
-            # Its dead record was dropped, and the sync that told of it failed: this is the second time.
+            # The dead record was dropped, and the sync of that drop failed: this is the second
+            # time.
             return
         if step.given_up is not None:
             folder.bury(db, step.given_up)
@@ -291,10 +294,10 @@ class Commits:
             if isinstance(outcome.fault, Temporary) and outcome.fault.in_doubt:
                 drop_claims(db, step.seq)
         if step.parked and not _has_dead_output(db, step.seq):
-            # What was dead was dropped while the run was under way: the next one finds everything done.
+            # The dead records were dropped during the run: the next run finds everything done.
             step.parked, step.attempts = False, 0
         settings = self._owner.settings
-        # Without an attempt at what is left there is nothing to wait for but room.
+        # If no remaining output was attempted, only room was lacking: no backoff applies.
         wait = (
             backoff(step.attempts, first=settings.first, longest=settings.longest) if step.attempts else 0.0
         )
@@ -305,7 +308,7 @@ class Commits:
         )
 
     def _failed(self, batch: _Batch, error: Exception) -> None:
-        """The clients keep their mails; everything else is written again."""
+        """The clients keep their mails; all other messages are written again."""
         self._set_healthy(False)
         log.error("the spool cannot be written", extra={"reason": str(error), "mails": len(batch.items)})
         self._observer.spool_error()
@@ -319,7 +322,7 @@ class Commits:
             self.distrust(error)
 
     def _repeat(self, batch: _Batch, error: Exception) -> None:
-        """Doing these again changes nothing."""
+        """Writing these again changes nothing."""
         for write in batch.writes:
             if not write.insist:
                 write.done(error)
@@ -339,12 +342,11 @@ class Commits:
             write.done(None)
         for done in batch.finished:
             for landing in done.mails:
-                _safely(lambda landing=landing: self._owner.removed(landing))  # type: ignore[misc]
+                _safely(self._owner.removed, landing)
         for step in batch.progress:
-            _safely(lambda step=step: self._owner.recorded(step))  # type: ignore[misc]
+            _safely(self._owner.recorded, step)
         if self.distrusted:
-            # The sync of a body failed meanwhile, and waited for this one's end. Whose body that was
-            # cannot be told: a folder's error is told once, to whoever syncs it first.
+            # A body's sync failed meanwhile. Whose it was is unknown: the kernel reports it once.
             self._withdraw(batch.items)
             self._recovery.rebuild()
             return
@@ -361,7 +363,7 @@ class Commits:
             self._wake()
 
     def _sync_failed(self, batch: _Batch, error: OSError) -> None:
-        """The rows are written and may not survive: mails are taken back out of the spool."""
+        """The rows are written and may not survive, so the mails are taken back out of the spool."""
         self._set_healthy(False)
         log.error("the spool cannot be synced", extra={"reason": str(error), "mails": len(batch.items)})
         self._withdraw(batch.items)
@@ -372,7 +374,8 @@ class Commits:
             self.distrust(error)
 
     def _withdraw(self, items: list[Item]) -> None:
-        # Before their clients hear of it: a process that dies now must not take them after all.
+        # This comes before the answers, because the spool must not deliver these mails after a
+        # crash.
         self._part.trust.lose((item.envelope.id for item in items), durable=False)
         for item in items:
             self._owner.withdrawn(item.seq)
@@ -385,13 +388,13 @@ def _is_there(db: sqlite3.Connection, seq: int) -> bool:
 
 
 def _has_dead_output(db: sqlite3.Connection, seq: int) -> bool:
-    """Whether an output of a mail was given up, and its record was not dropped."""
+    """True if an output of a mail was given up, and its record was not dropped."""
     return bool(db.execute("SELECT 1 FROM settled WHERE seq = ? AND state = 'dead'", (seq,)).fetchone())
 
 
-def _safely(step: Callable[[], None]) -> None:
-    """One mail's trouble must not keep the others of its batch from their answers."""
+def _safely(step: Callable[[T], None], about: T) -> None:
+    """One mail's error must not delay the answers to the others of its batch."""
     try:
-        step()
+        step(about)
     except Exception:
         log.exception("fault after a commit of the spool")

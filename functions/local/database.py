@@ -1,9 +1,10 @@
-"""The database of one part, as the event loop uses it: commits at once, durable a moment later.
+"""The database of one part, as the event loop uses it: commits are immediate, and durable a moment
+later.
 
-Commits write to the log without fsync and take some ten microseconds. One fdatasync of the log,
-in a thread, then makes everything committed so far durable: that is the group commit. The log is
-copied into the database (checkpoint) with full syncs, so that it is never given up before the
-database holds what it held.
+Commits write to the log without fsync and take some ten microseconds. One fdatasync of the log, in
+a thread, then makes all earlier commits durable: that is the group commit. A checkpoint copies the
+log into the database with full syncs, so the log is never discarded before the database holds its
+content.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from functions.processors.file.fsync import sync_file, sync_folder
 log = logging.getLogger("smtp_relay.delivery")
 
 CHECKPOINT_EVERY: Final = 8_388_608
-"""Octets of log after which it is copied into the database."""
+"""Bytes of log after which it is copied into the database."""
 
 Synced = Callable[[OSError | None], object]
 
@@ -35,9 +36,9 @@ class Database:
         self._durable = durable
         self._part = part
         if durable:
-            # Before the database is opened: closing any descriptor of its file gives up the locks
-            # that SQLite holds on it in this process, and the next `deadletter` beside us would
-            # take itself for the last user and remove the log under our feet.
+            # This comes before the database is opened, because closing any descriptor of its file
+            # releases the locks that SQLite holds on it in this process. The next `deadletter`
+            # process would then take itself for the last user and remove the log.
             sync_file(part.database)
         self._kept = part.keep_log()
         self.db = part.open(patience=1.0)
@@ -58,7 +59,7 @@ class Database:
             self._thread.start()
 
     def commit(self, work: Callable[[sqlite3.Connection], None]) -> None:
-        """Run `work` in one transaction. Raises sqlite3.Error, with everything undone."""
+        """Run `work` in one transaction. Raises sqlite3.Error, with every change undone."""
         db = self.db
         try:
             db.execute("BEGIN IMMEDIATE")
@@ -70,16 +71,16 @@ class Database:
             raise
 
     def sync(self, then: Synced) -> None:
-        """Make all commits so far durable, then call `then` with None or the error: in another
-        thread when durability is asked for, else at once."""
+        """Make all commits so far durable, then call `then` with None or the error: in another thread
+        if durability is configured, else at once."""
         if self._thread is None:
             then(None)
         else:
             self._queue.put(then)
 
     def checkpoint(self) -> None:
-        """Copy the log into the database when it has grown. Call it when nothing is being synced;
-        the next commit then starts the log anew. Raises sqlite3.Error when a sync failed."""
+        """Copy the log into the database if it has grown. Call it while no sync is under way; the next
+        commit then starts the log anew. Raises sqlite3.Error if a sync failed."""
         if os.fstat(self._log).st_size >= CHECKPOINT_EVERY and self._grown():
             self._take_over()
 
@@ -97,10 +98,10 @@ class Database:
             self.db.execute("PRAGMA synchronous = OFF")
 
     def close(self) -> None:
-        """Copy the log into the database, and close that."""
+        """Copy the log into the database, and close the database."""
         self._stop()
         try:
-            # Closing does it too, and keeps its errors to itself.
+            # Closing does it too, but hides its errors.
             self._take_over()
         except sqlite3.Error:
             self.db.close()
@@ -109,13 +110,13 @@ class Database:
             self.db.close()
 
     def abandon(self) -> None:
-        """Close the database and leave its files as they are. Nobody else does anything to them either
+        """Close the database and leave its files unchanged. Other processes do not change them either
         until `release`."""
         self._stop()
         self.db.close()
 
     def release(self) -> None:
-        """The files were written anew."""
+        """The files were rebuilt."""
         if self._kept >= 0:
             os.close(self._kept)
             self._kept = -1
@@ -127,8 +128,8 @@ class Database:
         os.close(self._log)
 
     def _grown(self) -> bool:
-        """Whether enough was committed since the last checkpoint: the log keeps its size when it
-        starts anew, so that its size alone does not tell."""
+        """True if enough was committed since the last checkpoint. The log keeps its size when it starts
+        anew, so its size alone does not show this."""
         changes = self.db.total_changes
         if changes - self._changes_at_checkpoint < _CHANGES:
             return False
@@ -144,10 +145,11 @@ class Database:
                 os.fdatasync(self._log)
             except OSError as failure:
                 error = failure
-                # At once: whatever becomes of this process, the next one has to know.
+                # This is written at once, because the next process has to know even if this one
+                # dies.
                 self._part.trust.lose()
             then(error)
 
 
 _CHANGES: Final = 1_000
-"""Rows changed between two checkpoints, at least."""
+"""Least number of rows changed between two checkpoints."""

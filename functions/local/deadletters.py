@@ -1,4 +1,4 @@
-"""Dead letters of a local spool; works beside the server that owns it."""
+"""Dead letters of a local spool; works beside the server that owns the spool."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class FolderDeadLetters:
         return Shown(record, None, b"")
 
     def replay(self, record: DeadRecord, *, now: bool) -> None:
-        # The server sees within a second that the database changed: there is no bell to ring.
+        # The server sees within a second that the database changed, so it needs no notification.
         for part, db in self._parts:
             with _writing(part, db):
                 row = db.execute("SELECT seq FROM mail WHERE id = ?", (record.id,)).fetchone()
@@ -97,7 +97,7 @@ class FolderDeadLetters:
         part, db = self._parts[0]
         with _writing(part, db):
             again = envelope.model_copy(update={"replay": envelope.replay + 1})
-            # Large bodies too go into the database: nobody but the owner may add files.
+            # Large bodies also go into the database, because only the owner may add files.
             db.execute(
                 "INSERT INTO mail (seq, id, received, envelope, body, next) VALUES (?, ?, ?, ?, ?, ?)",
                 (
@@ -118,7 +118,7 @@ class FolderDeadLetters:
                 db.execute("DELETE FROM dead WHERE id = ? AND key = ?", (record.id, record.key))
                 row = db.execute("SELECT seq, parked FROM mail WHERE id = ?", (record.id,)).fetchone()
                 if row is not None:
-                    # As in a bucket: whatever the other outputs come to, this one is done with.
+                    # As in a bucket: whatever the other outputs do, this one is finished.
                     db.execute("INSERT OR REPLACE INTO settled VALUES (?, ?, 'done')", (row[0], record.key))
                 others = db.execute("SELECT 1 FROM dead WHERE id = ?", (record.id,)).fetchone()
                 if row is not None and row[1] and others is None:
@@ -134,7 +134,7 @@ class FolderDeadLetters:
 
 
 def _record(text: object) -> DeadRecord | None:
-    """None for what is no dead record."""
+    """None for a row that is not a dead record."""
     try:
         return DeadRecord.model_validate_json(text) if isinstance(text, bytes | str) else None
     except ValidationError:
@@ -142,7 +142,7 @@ def _record(text: object) -> DeadRecord | None:
 
 
 def _envelope(text: object) -> Envelope | None:
-    """None for what is no envelope."""
+    """None for a text that is not an envelope."""
     try:
         return from_json(text) if isinstance(text, bytes | str) else None
     except UnknownEnvelope:
@@ -150,7 +150,7 @@ def _envelope(text: object) -> Envelope | None:
 
 
 def _start(part: layout.Part, mail_id: str, body: object) -> bytes:
-    """The first bytes of a stored mail, whatever became of it."""
+    """The first bytes of a stored mail, damaged or not."""
     if body is not None:
         return body[:HEAD] if isinstance(body, bytes) else b""
     try:

@@ -1,4 +1,4 @@
-"""Making delivered files durable before their mails leave the spool, off the answering path."""
+"""Makes delivered files durable before their mails leave the spool, after the client has its reply."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from functions.processors.file.placed import CAN_SYNC_FILE_SYSTEMS, Directory
 log = logging.getLogger("smtp_relay.delivery")
 
 MANY: Final = 16
-"""From so many mails on, one syncfs costs less than an fsync each (0.2 ms each, measured)."""
+"""From this number of mails on, one syncfs costs less than an fsync each (0.2 ms each, measured)."""
 
 GATHER: Final = 0.05
-"""Seconds to wait for more: nobody is waiting for a flush."""
+"""Seconds to wait for more mails, because no client waits for a flush."""
 
 LONGEST: Final = 10.0
-"""Seconds between two attempts at what cannot be made durable; the first is GATHER."""
+"""Seconds between two attempts to make a file durable; the first is GATHER."""
 
 STUCK: Final = 1_000
-"""Mails that may wait in memory for a disk that fails."""
+"""Most mails that wait in memory for a failing disk."""
 
 
 class Flusher:
-    """A thread that flushes what landed, as much as waits at once, and reports it done.
+    """A thread that makes placed files durable, all waiting ones at once, and reports them done.
 
-    Clients were answered before: the mail is in the spool until its delivery is durable. What could
-    not be flushed is written anew from there (`Landing.fsync`); when the spool's copy is damaged, the
-    output is given up with a dead record.
+    The clients have their replies: each mail is in the spool until its delivery is durable. A file
+    that could not be made durable is written anew from the spool (`PlacedFile.fsync`). If the
+    spool's copy is damaged, the output is given up with a dead record.
     """
 
     _STOP: ClassVar[object] = object()
@@ -50,15 +50,15 @@ class Flusher:
 
     @property
     def stuck(self) -> bool:
-        """Whether so many mails wait for a disk that fails that others are better left in the spool."""
+        """True if so many mails wait for a failing disk that further ones are better left in the spool."""
         return bool(self._failing) and self._failing + self._queue.qsize() > STUCK
 
     def put(self, done: Finished) -> None:
-        """Take mails whose outputs are all done."""
+        """Accept mails whose outputs are all done."""
         self._queue.put(done)
 
     def stop(self) -> None:
-        """End the thread after what it has; what cannot be flushed stays in the spool."""
+        """End the thread after its present mails; a mail that cannot be flushed stays in the spool."""
         self._stopped.set()
         self._queue.put(self._STOP)
         self._thread.join(5)
@@ -69,7 +69,7 @@ class Flusher:
         wait = GATHER
         while not stopped:
             waiting = [] if mails else [self._queue.get()]
-            # Each flush costs the disk a round, however much it takes along.
+            # Each flush costs the disk a round trip, however many mails it covers.
             self._stopped.wait(wait)
             while not self._queue.empty():
                 waiting.append(self._queue.get())
@@ -85,7 +85,7 @@ class Flusher:
             traces = traces and bool(mails)
 
     def _flush(self, mails: list[DoneMail], traces: bool) -> list[DoneMail]:
-        """Flush and report what can be; what is left."""
+        """Flush and report all mails that can be; returns the others."""
         done = _by_file_systems(mails) if len(mails) >= MANY and CAN_SYNC_FILE_SYSTEMS else []
         durable, left = {mail.seq for mail in done}, []
         for mail in mails:
@@ -104,8 +104,8 @@ class Flusher:
 
 
 def flushed(mail: Mail, outcome: Outcome) -> Outcome:
-    """The outcome once what it left is on the disk: it is to be tried again where that failed, and is
-    given up where the spool's copy is damaged."""
+    """The outcome after the file is on the disk. A failed flush is retried; if the spool's copy is
+    damaged, the output is given up."""
     if outcome.placed is None:
         return outcome
     fault: DeliveryFault
@@ -126,7 +126,7 @@ def flushed(mail: Mail, outcome: Outcome) -> Outcome:
 
 
 def _by_file_systems(mails: list[DoneMail]) -> list[DoneMail]:
-    """Sync the file systems of all that landed; those of the mails that are durable now."""
+    """Sync the file systems of all placed files; returns the mails that are durable now."""
     synced: dict[Directory, bool] = {}
     for directory in {_directory(each) for mail in mails for each in mail.placed} - {None}:
         assert directory is not None

@@ -1,10 +1,10 @@
 """The local spool: a folder with one part per worker, each an SQLite database and two folders.
 
-`spool.db` holds small mails, envelopes, what is settled, receipts and dead records; `large/`
-holds bodies above 64 KiB, named by mail id; `staging/` is for temporary files of outputs. Only
-the owner of a part writes mails; `deadletter` may change records beside it (WAL mode).
+`spool.db` holds small mails, envelopes, settled outputs, receipts and dead records; `large/` holds
+bodies above 64 KiB, named by mail id; `staging/` is for temporary files of outputs. Only the owner
+of a part writes mails; `deadletter` may change records beside it (WAL mode).
 
-After a sync that failed nobody opens the database until it was written anew (`trust`).
+After a failed sync no process opens the database until it is rebuilt (`trust`).
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from functions.spool.dead_record import DeadRecord
 log = logging.getLogger("smtp_relay.delivery")
 
 LAYOUT: Final = 1
-"""Number of this layout, kept in `user_version`; another one is not opened."""
+"""Number of this layout, kept in `user_version`; the spool opens no other."""
 
 FOREIGN: Final = 1 << 52
 """Sequence numbers from here on are given by other processes than the owner (replay of kept mail),
-which cannot know the owner's next one."""
+because they cannot know the owner's next one."""
 
 TABLES: Final = """
 CREATE TABLE IF NOT EXISTS mail (
@@ -63,8 +63,8 @@ class Row:
 
 
 class UnreadableRow(Exception):
-    """The row of a mail that cannot be read, now or ever; `str()` says why. `received` is in Unix
-    milliseconds, None where the row does not tell it."""
+    """The row of a mail that cannot be read, now or ever; `str()` gives the reason. `received` is in
+    Unix milliseconds, None if the row does not hold it."""
 
     def __init__(self, mail_id: str, received: int | None, attempts: int, reason: str) -> None:
         super().__init__(reason)
@@ -74,14 +74,14 @@ class UnreadableRow(Exception):
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder that only its owner may enter: mails lie in it. One that is there stays as it
-    is. Raises OSError."""
+    """Make a folder that only its owner may enter, because it holds mails. An existing folder stays
+    unchanged. Raises OSError."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(mode=0o700, exist_ok=True)
 
 
 class Lock:
-    """One server owns a spool folder. Raises ConfigError when another one does."""
+    """One server owns a spool folder. Raises ConfigError if another one does."""
 
     def __init__(self, folder: Path) -> None:
         try:
@@ -100,15 +100,15 @@ class Lock:
             ) from error
 
     def release(self) -> None:
-        """Let another server in."""
+        """Let another server own the folder."""
         os.close(self._fd)
 
 
 class SpoolConnection(sqlite3.Connection):
-    """A connection to a part that is not written anew before this one is closed."""
+    """A connection to a part; the part is not rebuilt before the connection is closed."""
 
     entry = -1
-    """The descriptor of the part's folder whose lock says so."""
+    """The descriptor of the part's folder, whose lock prevents the rebuilding."""
 
     def close(self) -> None:
         super().close()
@@ -129,8 +129,8 @@ class Part:
         self.trust = Trust(folder)
 
     def create(self) -> None:
-        """Make the folders, and the tables of a database that is trusted. Raises ConfigError where
-        that cannot be done."""
+        """Make the folders, and the tables of a database that is trusted. Raises ConfigError if this
+        fails."""
         try:
             make_private(self.folder)
             self.large.mkdir(exist_ok=True)
@@ -152,12 +152,12 @@ class Part:
                 raise ConfigError(
                     f"spool {self.folder}",
                     f"was written by another version (layout {version}, this one reads {LAYOUT})",
-                    "let that version deliver what is in it, or name another spool",
+                    "let that version deliver its mails, or name another spool",
                 )
             db.execute("PRAGMA journal_mode = WAL")
             db.executescript(TABLES)
             db.execute(f"PRAGMA user_version = {LAYOUT}")
-            # Closing does it too, and keeps its errors to itself.
+            # Closing does it too, but hides its errors.
             db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     def _unusable(self, error: Exception) -> ConfigError:
@@ -167,7 +167,8 @@ class Part:
 
     def connect(self, patience: float = 30.0) -> sqlite3.Connection:
         """Open the database for this thread, each commit durable. `patience` is how many seconds to
-        wait for another process's commit. Raises sqlite3.Error, also while the database is distrusted."""
+        wait for another process's commit. Raises sqlite3.Error, also while the database is
+        distrusted."""
         try:
             entry = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
@@ -184,15 +185,17 @@ class Part:
 
     @contextlib.contextmanager
     def visit(self) -> Iterator[sqlite3.Connection]:
-        """A connection for the block that is not the last one when it is closed: SQLite would then copy
-        the log into the database, and keep to itself that a sync of that failed. Raises sqlite3.Error."""
+        """A connection for the block that is not the last one when it is closed. As the last one,
+        SQLite would copy the log into the database and hide a failed sync. Raises sqlite3.Error."""
         with contextlib.ExitStack() as after, contextlib.closing(self.connect()) as db:
-            if (kept := self.keep_log()) >= 0:
+            # A restored database has no log until its server opens it: the lock would keep writers out.
+            logged = db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+            if logged and (kept := self.keep_log()) >= 0:
                 after.callback(os.close, kept)
             yield db
 
     def open(self, patience: float) -> SpoolConnection:
-        """Open the database as its owner, who alone writes it anew."""
+        """Open the database as its owner, which alone rebuilds it."""
         db = sqlite3.connect(
             self.database,
             isolation_level=None,
@@ -201,18 +204,18 @@ class Part:
             factory=SpoolConnection,
         )
         db.execute("PRAGMA synchronous = FULL")
-        # A commit that copies the log into the database keeps its errors to itself.
+        # A commit that copies the log into the database hides its errors.
         db.execute("PRAGMA wal_autocheckpoint = 0")
-        # Some builds of SQLite (Debian's) overwrite what is deleted, which doubles what is written.
-        # What an output stored or sent needs no wiping here; nor does a deleted file get any.
+        # Some builds of SQLite (Debian's) overwrite deleted data, which doubles the bytes written.
+        # An output stored or sent this mail, so overwriting would hide nothing.
         db.execute("PRAGMA secure_delete = OFF")
-        # Bytes that are no text make a row unreadable, not the database.
+        # Bytes that are not valid text make a row unreadable, not the database.
         db.text_factory = lambda data: data.decode("utf-8", "replace")
         return db
 
     def renew_log(self) -> None:
-        """Write what a process that died left in the log again: it may have died with the only word
-        about a sync that failed. For the owner, before it opens the database."""
+        """Write the pages that a dead process left in the log again, because it may have died with the
+        only knowledge of a failed sync. For the owner, before it opens the database."""
         if not self.trust.lost:
             try:
                 with self.alone(1.0):
@@ -223,8 +226,8 @@ class Part:
 
     @contextlib.contextmanager
     def alone(self, patience: float) -> Iterator[None]:
-        """Nobody else has the database open during the block. Raises OSError when somebody has after
-        so many seconds."""
+        """No other process has the database open during the block. Raises OSError if one still has it
+        open after so many seconds."""
         entry = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             deadline = time.monotonic() + patience
@@ -237,8 +240,8 @@ class Part:
             os.close(entry)
 
     def keep_log(self) -> int:
-        """A descriptor: until it is closed SQLite takes no connection, in any process, for the last one,
-        which would copy the log into the database and remove it. -1 where that cannot be had."""
+        """A descriptor. Until it is closed SQLite takes no connection, in any process, for the last
+        one, which would copy the log into the database and remove it. -1 without a lock."""
         fd = os.open(self.database, os.O_RDONLY | os.O_CLOEXEC)
         try:
             fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _SHARED)
@@ -248,16 +251,16 @@ class Part:
         return fd
 
     def content(self, mail_id: str, size: int, body: bytes | None) -> Content:
-        """A mail's content: the body column, or the file of a large one, which is not opened yet."""
+        """A mail's content: the body column, or the file of a large mail, which is not opened yet."""
         return FileContent(self.large / f"{mail_id}.eml", size) if body is None else BytesContent(body)
 
     def links(self, mail_id: str) -> int:
-        """How many names the file of a large mail has: more than one when it landed in an output's
+        """The number of names of a large mail's file: more than one if it was placed in an output's
         folder by a link. Raises OSError."""
         return (self.large / f"{mail_id}.eml").stat().st_nlink
 
     def load(self, db: sqlite3.Connection, seq: int) -> Row | None:
-        """One unfinished mail, or None when it is finished. Raises UnreadableRow."""
+        """One unfinished mail, or None if it is finished. Raises UnreadableRow."""
         found = db.execute(
             "SELECT id, received, envelope, body, attempts FROM mail WHERE seq = ?", (seq,)
         ).fetchone()
@@ -267,20 +270,20 @@ class Part:
         attempts = attempts if isinstance(attempts, int) and 0 <= attempts < 2**31 else 0
         try:
             if not isinstance(text, bytes | str):
-                raise UnknownEnvelope("the envelope is no text")
+                raise UnknownEnvelope("the envelope is not text")
             envelope = from_json(text)
             if envelope.id != mail_id:
                 raise UnknownEnvelope(f"the envelope is that of {envelope.id[:100]}")
             if not isinstance(body, bytes | None):
-                raise UnknownEnvelope("the body is no bytes")
+                raise UnknownEnvelope("the body is not bytes")
         except UnknownEnvelope as error:
             told = received if isinstance(received, int) and 0 <= received <= LAST else None
             raise UnreadableRow(str(mail_id), told, attempts, str(error)) from error
         return Row(seq, Mail(envelope, self.content(mail_id, envelope.size, body)), attempts)
 
     def due(self, db: sqlite3.Connection, now: float, longest: float) -> list[int]:
-        """The unparked mails whose time has come, oldest first. A time further away than `longest` seconds
-        was written under another clock, and is none."""
+        """The unparked mails that are due, oldest first. A due time further away than `longest` seconds
+        was written under another clock, and is ignored."""
         rows = db.execute(
             "SELECT seq FROM mail WHERE parked IS NOT 1 AND (next BETWEEN ? AND ?) IS NOT 1 ORDER BY seq",
             (now, now + longest),
@@ -309,13 +312,12 @@ class Part:
             ) from error
 
     def bodies(self) -> list[Path]:
-        """The files of large mails, those that come in just now included."""
+        """The files of large mails, including those that are being received."""
         return list(self.large.iterdir())
 
     def remove_orphans(self, db: sqlite3.Connection, left: Iterable[Path]) -> int:
-        """Remove those of the files that a crash left which belong to mails that were never accepted;
-        returns how many. While a row misses its file, nothing is removed: one of those may be it, under
-        a name that the row lost."""
+        """Remove the files of crashed runs whose mails were never accepted; returns how many. While a
+        row misses its file, nothing is removed, because one of these may be it."""
         rows = list(db.execute("SELECT id, body IS NULL FROM mail"))
         there = {path.stem for path in self.large.iterdir()}
         if any(apart and mail_id not in there for mail_id, apart in rows):
@@ -330,15 +332,15 @@ class Part:
 
 
 def lost_sync(error: sqlite3.Error) -> bool:
-    """Whether SQLite's error is that of a sync: what it wrote is then in the kernel's memory, and
-    perhaps nowhere else."""
+    """True if SQLite's error is that of a sync: then the kernel's memory may be the only place that has
+    the written data."""
     code = getattr(error, "sqlite_errorcode", None)
     return code in (sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC)
 
 
 def _lock(folder: int, kind: int) -> bool:
-    """Whether the lock on a folder was had. A file system without such locks has no other processes to
-    wait for, as far as can be known."""
+    """True if the folder was locked. A file system without such locks is assumed to have no other
+    processes."""
     try:
         fcntl.flock(folder, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -349,8 +351,8 @@ def _lock(folder: int, kind: int) -> bool:
 
 
 _SHARED: Final = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, 0x40000000 + 2, 510, 0)
-"""struct flock of the bytes that each user of an SQLite database has a read lock on, and the last one
-tries to get a write lock on (`SHARED_FIRST`, SQLite's os_unix.c)."""
+"""struct flock of the bytes on which each user of an SQLite database has a read lock, and the last user
+tries to get a write lock (`SHARED_FIRST`, SQLite's os_unix.c)."""
 
 
 def insert(db: sqlite3.Connection, rows: Iterable[tuple[int, Envelope, bytes | None, float]]) -> None:
@@ -362,8 +364,8 @@ def insert(db: sqlite3.Connection, rows: Iterable[tuple[int, Envelope, bytes | N
 
 
 def backlog(db: sqlite3.Connection) -> tuple[int, int | None, int]:
-    """How many mails are unfinished, when the oldest of them was received (Unix milliseconds, None for
-    none), and how many records are dead."""
+    """The number of unfinished mails, when the oldest of them was received (Unix milliseconds, None if
+    there is none), and the number of dead records."""
     unfinished, oldest = db.execute(
         "SELECT count(*), min(received) FILTER (WHERE typeof(received) = 'integer')"
         " FROM mail WHERE parked IS NOT 1"
@@ -377,7 +379,7 @@ def delete(db: sqlite3.Connection, numbers: Iterable[int]) -> None:
 
 
 def delete_traces(db: sqlite3.Connection, numbers: Iterable[int]) -> None:
-    """Remove what is settled and the receipts of finished mails."""
+    """Remove the settled outputs and the receipts of finished mails."""
     keys = [(seq,) for seq in numbers]
     db.executemany("DELETE FROM settled WHERE seq = ?", keys)
     db.executemany("DELETE FROM receipt WHERE seq = ?", keys)
@@ -391,7 +393,7 @@ def parts(folder: Path) -> Iterator[Part]:
 
 
 def bury(db: sqlite3.Connection, record: DeadRecord) -> None:
-    """Store a dead record; one that is there already stays."""
+    """Store a dead record; an existing one stays."""
     db.execute(
         "INSERT OR IGNORE INTO dead (id, key, record) VALUES (?, ?, ?)",
         (record.id, record.key, record.model_dump_json()),

@@ -1,4 +1,4 @@
-"""What the parts of the local delivery hand to one another."""
+"""The messages between the parts of the local delivery."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from functions.spool.dead_record import DeadRecord
 
 
 class SpoolReply(NamedTuple):
-    """What the client is to be told: RFC 5321 code, RFC 3463 enhanced status code, text."""
+    """The reply to the client: RFC 5321 code, RFC 3463 enhanced status code, text."""
 
     code: int
     enhanced: str
@@ -26,31 +26,29 @@ class SpoolReply(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Item:
-    """One mail on its way into the spool. `answered` is called once; `refused` are dead records
-    of recipients that were refused after DATA."""
+    """One mail on its way into the spool. `answered` is called once."""
 
     envelope: Envelope
     content: Content
     answered: Callable[[SpoolReply], None]
-    refused: tuple[DeadRecord, ...] = ()
     submitted: float = field(default_factory=time.monotonic)
     seq: int = 0
     committed: bool = False
     """The mail is durable."""
     settled: bool = False
-    """An answer was given."""
+    """True if the client was answered."""
     cancelled: bool = False
-    """The answer was that the client must keep the mail."""
+    """True if the answer was that the client must keep the mail."""
 
     def discard(self) -> None:
-        """Remove the file of a mail that is not taken."""
+        """Remove the file of a mail that is not accepted."""
         if self.content.path is not None:
             with contextlib.suppress(OSError):
                 self.content.path.unlink()
 
 
 class DoneMail(NamedTuple):
-    """A mail whose outputs are all done; each tells what it left to be done around the receipt."""
+    """A mail whose outputs are all done; each outcome holds the work left before and after the receipt."""
 
     seq: int
     mail: Mail
@@ -58,7 +56,7 @@ class DoneMail(NamedTuple):
 
     @property
     def placed(self) -> list[Placed]:
-        """What the outputs left."""
+        """The work that the outputs left."""
         return [outcome.placed for outcome in self.outcomes if outcome.placed is not None]
 
 
@@ -73,8 +71,8 @@ class Finished:
 
 @dataclass(slots=True)
 class Progress:
-    """What a run over an unfinished mail brought, to be written down. Without a mail the run found
-    none, or broke; `retry_after` then says whether to try again."""
+    """The results of a run over an unfinished mail, to be recorded. Without a mail the run found none,
+    or broke; `retry_after` then says if there is another attempt."""
 
     seq: int
     mail: Mail | None
@@ -85,14 +83,14 @@ class Progress:
     retry_after: float | None = None
     item: Item | None = None
     wait: float = 0.0
-    """Seconds until the next attempt, set when the run is written down."""
+    """Seconds until the next attempt, set when the run is recorded."""
     given_up: DeadRecord | None = None
-    """The mail cannot be read, or kept: it is parked as a whole."""
+    """True if the mail cannot be read, or kept: it is parked as a whole."""
 
 
 class Write(NamedTuple):
-    """A receipt to be made durable; `done` is told then, with an error when it failed. With `insist`
-    it is written again until it did not fail, before anything that was asked for later."""
+    """A receipt to be made durable; `done` is called then, with an error if that failed. With `insist`
+    it is written again until it succeeds, before any message that came later."""
 
     statement: str
     values: tuple[Any, ...]
@@ -102,7 +100,7 @@ class Write(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How local delivery behaves; seconds throughout (SPEC section 2, `delivery`)."""
+    """The settings of local delivery; seconds throughout (`delivery` in docs/configuration.md)."""
 
     durable: bool = True
     wait: float = 10.0
@@ -111,7 +109,7 @@ class Settings:
     longest: float = 900.0
     sweep: float = 300.0
     keep: Callable[[Mail], None] | None = None
-    """Copies a finished mail to where `keepCache` wants it, durably."""
+    """Copies a finished mail to the path of `keepCache`, durably."""
 
 
 def accepted(item: Item) -> SpoolReply:
@@ -120,7 +118,7 @@ def accepted(item: Item) -> SpoolReply:
 
 
 def refused(outcomes: Sequence[Outcome]) -> SpoolReply:
-    """Every output failed for good. The client may try again where the spool's own copy is damaged."""
+    """Every output failed for good. The client may try again if the spool's own copy is damaged."""
     if is_damaged(outcomes):
         return SpoolReply(451, "4.3.0", "The mail could not be stored, try again later")
     fault = outcomes[0].fault
@@ -129,14 +127,14 @@ def refused(outcomes: Sequence[Outcome]) -> SpoolReply:
 
 
 def is_damaged(outcomes: Sequence[Outcome]) -> bool:
-    """Whether an output could not have the mail because the spool's own copy is damaged."""
+    """True if an output could not read the mail because the spool's own copy is damaged."""
     return any(isinstance(outcome.fault, Damaged) for outcome in outcomes)
 
 
 def all_dead(step: Progress) -> bool:
-    """Whether the client of a first run keeps its mail: what was stored of it is damaged, or every output
-    refused it for all recipients. What some of them got already, or may have got, cannot be refused any
-    more."""
+    """True if the client of a first run keeps its mail: the stored copy is damaged, or every output
+    refused it for all recipients. If some recipients have the mail, or may have it, it cannot be
+    refused any more."""
     refused_by_all = step.parked and all(
         o.state is State.DEAD and isinstance(o.fault, Permanent) and not o.fault.recipients
         for o in step.outcomes

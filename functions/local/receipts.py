@@ -1,23 +1,21 @@
-"""Receipts of the local spool: rows written before and after an effect (SPEC section 6)."""
+"""Receipts of the local spool: rows written before and after an effect."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import sqlite3
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
-from functions.delivery.engine import Task, output_key
+from functions.delivery.engine import Task
+from functions.delivery.receipts import ABANDONED, Done, Effect, Later, Receipts, Tell
 from functions.errors import DeliveryFault, Temporary
 from functions.local.layout import Part
 from functions.local.messages import Write
 from functions.message.mail import Mail
-from functions.processors.base import shown, took_place
-
-log = logging.getLogger("smtp_relay.delivery")
+from functions.processors.base import Once
 
 CLAIMED = "claimed"
 DONE = "done"
@@ -35,15 +33,16 @@ _State = tuple[str | None, str | None]
 
 
 def drop_claims(db: sqlite3.Connection, seq: int) -> None:
-    """Forget the claims of a mail no run of which is under way, in the caller's transaction."""
+    """Forget the claims of a mail that has no run under way, in the caller's transaction."""
     db.execute(_DROP, (seq, CLAIMED))
 
 
 class ReceiptBook:
     """Writes the receipts of one part of the spool; shared by its delivery threads.
 
-    How an effect ended is known here until the database holds it, however long that takes: a disk
-    that is full between an effect and its receipt makes nobody doubt, let alone repeat.
+    This object remembers how an effect ended until the database holds it, however long that takes.
+    So a disk that is full between an effect and its receipt causes neither a doubt nor a repeated
+    effect.
     """
 
     def __init__(self, part: Part, put: Callable[[Write], None]) -> None:
@@ -51,9 +50,18 @@ class ReceiptBook:
         self._put = put
         self._known: dict[str, _State] = {}
 
+    def once(self, mail: Mail, task: Task, seq: int, *, keeps_doubts: bool = False) -> Once:
+        """The receipts of one output. With `keeps_doubts` the claim of a doubt stays until the decision
+        is recorded (`drop_claims`), so a process that dies before that leaves the doubt."""
+        return partial(self._run, mail, task, seq, keeps_doubts)
+
+    def _run(
+        self, mail: Mail, task: Task, seq: int, keeps_doubts: bool, part: str, effect: Effect
+    ) -> str | None:
+        return LocalReceipts(self, seq, give_up_doubts=keeps_doubts).run_part(mail, task, [], part, effect)
+
     def find(self, key: str) -> _State:
-        """A receipt's state and result; None for the state of one that is not there. Raises
-        Temporary."""
+        """A receipt's state and result; the state is None if there is no receipt. Raises Temporary."""
         known = self._known.get(key)
         if known is not None:
             return known
@@ -67,16 +75,16 @@ class ReceiptBook:
         return row[0], row[1] if isinstance(row[1], str) else None
 
     def claim(self, key: str, seq: int) -> None:
-        """Make a claim durable. Raises Temporary when that failed; then there is none."""
+        """Make a claim durable. Raises Temporary if that failed; then there is no claim."""
         try:
             self._wait_for(_CLAIM, (key, seq, CLAIMED))
         except Temporary:
-            # It may have been written, or may yet be.
+            # It may have been written, or may yet be written.
             self.free(key)
             raise
 
     def take_over(self, key: str) -> None:
-        """Durably forget the claim of a run that died. Raises Temporary when that failed."""
+        """Durably forget the claim of a run that died. Raises Temporary if that failed."""
         self._wait_for(_FREE, (key,))
 
     def free(self, key: str) -> None:
@@ -84,7 +92,7 @@ class ReceiptBook:
         self._note(key, (None, None), _FREE, (key,))
 
     def done(self, key: str, result: str | None) -> None:
-        """The effect is there: write the receipt as soon as it can be."""
+        """The effect took place: write the receipt as soon as possible."""
         self._note(key, (DONE, result), _DONE, (DONE, result, key))
 
     def _note(self, key: str, state: _State, statement: str, values: tuple[Any, ...]) -> None:
@@ -111,55 +119,34 @@ class ReceiptBook:
             raise Temporary(f"the receipt could not be written: {errors[0]}")
 
 
-class LocalReceipts:
-    """The receipts of one output of one mail; `processors.base.Once` for the local spool.
+class LocalReceipts(Receipts):
+    """The receipts of one mail in the local spool. An existing claim means that the process died in
+    between: the effect is in doubt, and is repeated or given up as `onDoubt` says."""
 
-    A claim is durable before the effect and becomes done after it. A claim that is found means
-    that the process died in between: the effect is in doubt, and is repeated or given up as
-    `onDoubt` says. With `keeps_doubts` the claim of a doubt stays until what was decided of it is
-    written down (`drop_claims`), so that a process that dies before that leaves the doubt.
-    """
+    fruitless: ClassVar[type[Exception]] = DeliveryFault
 
-    __slots__ = ("_book", "_keeps_doubts", "_mail", "_seq", "_task")
-
-    def __init__(
-        self, book: ReceiptBook, mail: Mail, task: Task, seq: int, *, keeps_doubts: bool = False
-    ) -> None:
+    def __init__(self, book: ReceiptBook, seq: int, *, give_up_doubts: bool) -> None:
+        super().__init__(give_up_doubts=give_up_doubts)
         self._book = book
-        self._mail = mail
-        self._task = task
         self._seq = seq
-        self._keeps_doubts = keeps_doubts
 
-    def __call__(self, part: str, effect: Callable[[], str | None]) -> str | None:
-        assert self._task.output is not None
-        key = output_key(self._mail.envelope, self._task.flow, self._task.output.identity, part)
+    def _claim(self, key: str, tell: Tell, later: Later) -> Done | None:
         state, result = self._book.find(key)
         if state == DONE:
-            return result
+            return Done(result)
         if state is not None:
-            if not self._keeps_doubts:
-                # Before the next crash: one doubt makes one copy. Where that cannot be written it may be
-                # so all the same, and the doubt is not to be passed over.
+            if not self._give_up_doubts:
+                # This comes before the next possible crash, because one doubt may make only one
+                # copy. If the write fails it may still have reached the disk, and then the doubt
+                # stays.
                 with contextlib.suppress(Temporary):
                     self._book.take_over(key)
-            raise Temporary("an earlier run ended before it knew the outcome", in_doubt=True)
+            raise Temporary(ABANDONED, in_doubt=True)
         self._book.claim(key, self._seq)
-        try:
-            result = effect()
-        except DeliveryFault as fault:
-            if not (self._keeps_doubts and isinstance(fault, Temporary) and fault.in_doubt):
-                self._book.free(key)
-            raise
+        return None
+
+    def _done(self, key: str, result: str | None) -> None:
         self._book.done(key, result)
-        if took_place(result):
-            log.info(
-                "output done",
-                extra={
-                    "id": self._mail.id,
-                    "flow": self._task.flow,
-                    "output": self._task.output.label,
-                    "provider_id": shown(result),
-                },
-            )
-        return result
+
+    def _give_back(self, key: str, claim: Any) -> None:
+        self._book.free(key)

@@ -1,4 +1,4 @@
-"""Delivery runs in the pool: outputs that wait for somebody, and every further attempt."""
+"""Delivery runs in the pool: outputs that wait for a network peer, and every further attempt."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from functions.spool.dead_record import DeadRecord
 log = logging.getLogger("smtp_relay.delivery")
 
 POOL: Final = 8
-"""Threads for outputs that wait for somebody."""
+"""Threads for outputs that wait for a network peer."""
 
 IN_FLIGHT: Final = 64
 """Mails handed to the pool at once; the others wait in the spool, not in memory."""
@@ -34,13 +34,13 @@ UNREADABLE: Final = 5.0
 """Seconds before a run that could not read the spool is repeated."""
 
 Attempt = Callable[[Mail, Task, int, float, bool], Outcome]
-"""The last says whether other outputs are still to read the mail."""
+"""The last argument says if other outputs have yet to read the mail."""
 
 Put = Callable[[Finished | Progress | Write], None]
 
 
 class Runs:
-    """The pool and the mails in its hands. All but the runs themselves belong to the loop."""
+    """The pool and its mails. All methods except the runs themselves belong to the loop."""
 
     def __init__(self, part: Part, delivery: Delivery, attempt: Attempt, put: Put, *, durable: bool) -> None:
         self._part = part
@@ -54,29 +54,29 @@ class Runs:
 
     @property
     def running(self) -> int:
-        """How many runs are in a thread now."""
+        """The number of runs in a thread now."""
         return len(self._running)
 
     @property
     def in_flight(self) -> int:
-        """How many mails are in hand."""
+        """The number of mails in work."""
         return len(self._held)
 
     @property
     def has_room(self) -> bool:
-        """Whether another mail from the spool may be taken up."""
+        """True if another mail from the spool may be taken up."""
         return len(self._held) < IN_FLIGHT
 
     def holds(self, seq: int) -> bool:
-        """Whether that mail is in hand."""
+        """True if that mail is in work."""
         return seq in self._held
 
     def take(self, seq: int) -> None:
-        """A mail is in hand outside the pool."""
+        """Mark a mail as in work outside the pool."""
         self._held.add(seq)
 
     def done(self, seq: int) -> None:
-        """The run over a mail is written down."""
+        """The run over a mail is recorded."""
         self._held.discard(seq)
 
     def replace(self, delivery: Delivery) -> None:
@@ -96,7 +96,7 @@ class Runs:
         attempts: int,
         item: Item | None,
     ) -> None:
-        """Start a run over one mail: given with what was tried already, or by its number."""
+        """Start a run over one mail: given with its earlier outcomes, or by its number."""
         self._held.add(seq)
         self._pool.submit(self._run, seq, mail, tasks, tuple(outcomes), attempts, item)
 
@@ -124,7 +124,8 @@ class Runs:
             tried = {outcome.task.key for outcome in before}
             now = time.time()
             outcomes = list(before)
-            # What is dead may be replayed, and what was done just now may have to be written again.
+            # A dead output may be replayed, and an output done just now may have to be written
+            # again.
             shared = sum(settled.get(each.key) is not State.DONE for each in tasks) > 1
             for each in tasks:
                 if each.key not in settled and each.key not in tried:
@@ -155,7 +156,7 @@ class Runs:
         settled: dict[str, State],
         item: Item | None,
     ) -> Progress:
-        """Sum a run up; what it did is made durable before it is written down."""
+        """Sum a run up; its placed files are made durable before it is recorded."""
         if self._durable:
             outcomes = [flushed(mail, outcome) for outcome in outcomes]
         states = settled | {o.task.key: o.state for o in outcomes if o.state is not State.RETRY}
@@ -164,8 +165,8 @@ class Runs:
 
 
 def _settled(db: sqlite3.Connection, row: Row) -> dict[str, State]:
-    """The states of the outputs that are done or dead. Raises UnreadableRow, because another attempt at an
-    output that may be done could repeat it."""
+    """The states of the outputs that are done or dead. Raises UnreadableRow, because another attempt at
+    an output that may be done could repeat it."""
     found = list(db.execute("SELECT key, state FROM settled WHERE seq = ?", (row.seq,)))
     try:
         return {key: State(state) for key, state in found}

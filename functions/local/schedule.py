@@ -1,4 +1,4 @@
-"""When which unfinished mail is due again, and for how long this process has tried it."""
+"""When each unfinished mail is due again, and for how long this process has tried it."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from collections.abc import Callable
 from typing import Final
 
 LEAST_ATTEMPTS: Final = 5
-"""Attempts of this process before it gives a mail up, however old the clock says that it is."""
+"""Attempts of this process before it gives a mail up, whatever age the wall clock shows."""
 
 LEAST_SPAN: Final = 30.0
-"""Seconds that these attempts take at least: a clock that is wrong at a start is set within them."""
+"""Least seconds that these attempts take: a clock that is wrong at a start is set within them."""
 
 PAUSE: Final = 7_200.0
-"""Seconds between two attempts after which they are counted anew: this process was stopped meanwhile. No
-server asks for so long a wait."""
+"""Seconds between two attempts after which they are counted anew, because this process was stopped
+meanwhile. No server asks for so long a wait."""
 
 
 class Schedule:
-    """Sequence numbers by the time they are due; `notify` is called in the event loop when one is.
+    """Sequence numbers by due time; `notify` is called in the event loop when one is due.
 
     Due times are given as Unix time and kept by the monotonic clock: an attempt that is due in a
-    minute is made in a minute, whatever the wall clock is set to meanwhile.
+    minute is made in a minute, even if the wall clock is set meanwhile.
     """
 
     def __init__(self, notify: Callable[[], None]) -> None:
@@ -40,7 +40,7 @@ class Schedule:
         self.add_in(seq, due - time.time())
 
     def add_in(self, seq: int, wait: float) -> None:
-        """The same, for a mail that is due in so many seconds, whatever the wall clock does meanwhile."""
+        """The same, for a mail that is due in so many seconds, even if the wall clock is set meanwhile."""
         at = time.monotonic() + max(0.0, wait)
         self._due[seq] = at
         heapq.heappush(self._heap, (at, seq))
@@ -48,7 +48,7 @@ class Schedule:
             self.set_alarm()
 
     def pop(self) -> int | None:
-        """The mail that has been due for longest, taken out; None when none is."""
+        """Remove and return the mail that has been due for longest; None if none is due."""
         now = time.monotonic()
         while self._heap and self._heap[0][0] <= now:
             at, seq = heapq.heappop(self._heap)
@@ -58,27 +58,27 @@ class Schedule:
         return None
 
     def set_alarm(self) -> None:
-        """Ring when the next one is due."""
+        """Call `ring` when the next mail is due."""
         self.cancel()
         if self._heap:
             wait = max(0.005, self._heap[0][0] - time.monotonic())
             self._alarm = asyncio.get_running_loop().call_later(wait, self._notify)
 
     def cancel(self) -> None:
-        """Do not ring."""
+        """Do not call `ring`."""
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
 
 
 class Trials:
-    """What this process itself tried, by its monotonic clock: in a folder, the witness beside the wall clock
-    that a mail was tried for long enough."""
+    """The attempts of this process, by its monotonic clock: in a folder, the second source beside the
+    wall clock for how long a mail was tried."""
 
     def __init__(self) -> None:
-        # Attempts of each mail, and when the first and the last of them failed.
+        # Attempts of each mail, and the times when the first and the last of them failed.
         self._tried: dict[int, tuple[int, float, float]] = {}
-        # From where the wall clock stood at the start, this process tells the time itself.
+        # From the wall clock at the start on, this process measures the time itself.
         self._started = time.time() - time.monotonic()
 
     def note(self, seq: int) -> None:
@@ -92,9 +92,9 @@ class Trials:
         self._tried.pop(seq, None)
 
     def lasted(self, seq: int, received: float, seconds: float, longest: float) -> bool:
-        """Whether an attempt that is made now is one of at least LEAST_ATTEMPTS that took so many seconds; or
-        as many as LEAST_SPAN and the longest wait between two attempts, where the mail was received longer
-        ago by our own time, too. `received` is Unix time."""
+        """True if an attempt now is one of at least LEAST_ATTEMPTS that took so many seconds. If the
+        mail was received longer ago by this process's own time, too, LEAST_SPAN and the longest wait
+        between two attempts are enough. `received` is Unix time."""
         now = time.monotonic()
         attempts, first, last = self._tried.get(seq) or (0, now, now)
         if attempts + 1 < LEAST_ATTEMPTS or now - last >= PAUSE:
@@ -104,7 +104,8 @@ class Trials:
 
 
 class LocalWitness:
-    """`functions.delivery.engine.LocalWitness` of one mail: it is asked seldom, and made for each attempt."""
+    """`functions.delivery.engine.LocalWitness` of one mail: made for each attempt, because it is rarely
+    asked."""
 
     __slots__ = ("_longest", "_received", "_seq", "_trials")
 

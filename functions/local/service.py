@@ -1,9 +1,9 @@
-"""In-process delivery: the local spool and what it delivers, driven by the event loop (SPEC §6).
+"""In-process delivery: the local spool and its delivery, driven by the event loop.
 
-All mails that come in during one turn of the loop, or during one fsync, are committed together;
-then the `quick` outputs (file, log) of each run in the loop and the clients are answered. What is
-done is removed with the next commit. Other outputs, and every further attempt, run in a small pool;
-their receipts go through the same commits. docs/adr/0003-local-spool.md has the figures behind this order.
+All mails that come in during one turn of the loop, or during one fsync, are committed together.
+Then the loop runs the `quick` outputs (file, log) of each and answers the clients. Finished mails
+are removed with the next commit. Other outputs, and every further attempt, run in a small pool;
+their receipts go through the same commits. docs/adr/0003-local-spool.md has the figures.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from functions.local.messages import (
     is_damaged,
     refused,
 )
-from functions.local.receipts import LocalReceipts, ReceiptBook
+from functions.local.receipts import ReceiptBook
 from functions.local.runs import Runs, tell_failure, tell_given_up
 from functions.local.schedule import LocalWitness, Schedule, Trials
 from functions.local.slow import SLOW, SlowOutputs
@@ -50,13 +50,13 @@ log = logging.getLogger("smtp_relay.delivery")
 LATE: Final = SpoolReply(451, "4.3.0", "The mail could not be stored in time, try again later")
 
 PARTING: Final = 1.0
-"""Seconds for what outputs let go of at the end to be written down."""
+"""Seconds at the end in which interrupted outputs record their results."""
 
 
 class LocalDelivery:
-    """Owns one part of the local spool and delivers what is in it.
+    """Owns one part of the local spool and delivers its mails.
 
-    Everything runs in the event loop that called `start`, but for the pool's runs and the syncs.
+    All methods run in the event loop that called `start`, except the pool's runs and the syncs.
     """
 
     def __init__(
@@ -81,21 +81,20 @@ class LocalDelivery:
         self._sweeper = Sweeper(part, self._observer)
         self._stopping = False
         self.health_changed: Callable[[], None] = lambda: None
-        """Told when `healthy` is another one."""
+        """Called when `healthy` changes."""
 
     @property
     def healthy(self) -> bool:
-        """Whether the last commit worked, and no sync failed since the spool was written anew;
-        `/readyz` asks."""
+        """True if the last commit worked, and no sync failed since the spool was rebuilt."""
         return self._commits.healthy
 
     @property
     def staging(self) -> Path:
-        """Where outputs may keep temporary files."""
+        """The folder in which outputs may keep temporary files."""
         return self._part.staging
 
     def start(self) -> None:
-        """Open the part and schedule what a crash left, once it may be read. Raises ConfigError."""
+        """Open the part and schedule the mails that a crash left, once it may be read. Raises ConfigError."""
         self._loop = asyncio.get_running_loop()
         self._part.create()
         if self.settings.durable:
@@ -106,7 +105,7 @@ class LocalDelivery:
     def opened(self) -> None:
         """The database may be read, for the first time or again."""
         if self._left is None:
-            # What was known of it is known; what was not is found by looking around.
+            # Known mails are rescheduled; unknown ones are found by looking into the database.
             self._sweeper.forget()
             self._start_due()
             return
@@ -117,7 +116,7 @@ class LocalDelivery:
         if left or orphans:
             log.info("taking up the spool", extra={"unfinished": len(left), "orphans": orphans})
         for seq in left:
-            # Whatever its next attempt was, a restart is a good moment for one.
+            # A restart is a good moment for an attempt, whatever the next one's time was.
             self._schedule.add_in(seq, 0.0)
         self._start_due()
 
@@ -132,27 +131,26 @@ class LocalDelivery:
         self._unanswered[item.envelope.id] = item
         path = item.content.path
         if path is not None and self.settings.durable and not self._commits.distrusted:
-            # The row must not be there before its body is.
+            # The row must not exist before its body.
             self._bodies.add(item, path)
         else:
             self._commits.add(item)
 
     def replace(self, delivery: Delivery, settings: Settings) -> None:
-        """Go on with other outputs and patience; durability stays as it is. Runs under way end
-        with what they began with."""
+        """Use other outputs and retry settings; durability stays. Runs under way keep the old ones."""
         self._delivery = delivery
         self.settings = dataclasses.replace(settings, durable=self.settings.durable)
         self._runs.replace(delivery)
 
     async def stop(self, timeout: float = 30.0) -> int:
-        """Finish what is in hand and stop; what is not finished stays in the spool.
+        """Finish the present work and stop; unfinished mails stay in the spool.
 
-        Returns how many runs are still held up in their threads: how they end will not be known."""
+        Returns how many runs are still held up in their threads: their results will not be known.
+        """
         self._stopping = True
         deadline = self._loop.time() + timeout
         await self._settle_until(deadline)
-        # An output that waits for a server which does not answer is made to let go, and then there
-        # is a moment to write down what that left undone or in doubt.
+        # An output that waits for a server is interrupted, and then records its undone parts and doubts.
         await self._loop.run_in_executor(None, self._delivery.close)
         await self._settle_until(self._loop.time() + PARTING)
         self._schedule.cancel()
@@ -171,7 +169,7 @@ class LocalDelivery:
         return bool(self._unanswered or self._commits.busy or self._finishing or self._runs.in_flight)
 
     def tick(self) -> None:
-        """Called each second: nobody waits longer than `wait`; see what another process changed."""
+        """Called each second: answer clients after `wait`, and see other processes' changes."""
         if self._unanswered:
             late = time.monotonic() - self.settings.wait
             for item in [i for i in self._unanswered.values() if i.submitted < late]:
@@ -184,7 +182,7 @@ class LocalDelivery:
 
     def _too_late(self, item: Item) -> None:
         if item.committed:
-            # It is safe; its outputs are merely slow.
+            # The mail is safe; only its outputs are slow.
             self._answer(item, accepted(item))
             return
         item.cancelled = True
@@ -237,17 +235,17 @@ class LocalDelivery:
         if self._flusher is not None and self._flusher.stuck:
             quick = []
         outcomes = [self._attempt(mail, o, item.seq, now, len(tasks) > 1) for o in quick]
-        if is_damaged(outcomes) and not item.settled:
-            # The client has it whole.
+        if len(outcomes) == len(tasks) and all(o.state is State.DONE for o in outcomes):
+            placed.append(DoneMail(item.seq, mail, outcomes))
+            self._answer(item, accepted(item))
+        elif is_damaged(outcomes) and not item.settled:
+            # The client keeps the whole mail.
             self._forget(item.seq, mail, outcomes)
             self._answer(item, refused(outcomes))
         elif len(quick) < len(tasks):
             self._deliver_rest(item, mail, tasks, outcomes)
-        elif all(o.state is State.DONE for o in outcomes):
-            placed.append(DoneMail(item.seq, mail, outcomes))
-            self._answer(item, accepted(item))
         elif all(o.state is State.DEAD for o in outcomes) and not item.settled:
-            # The client still has the mail, and is told why nobody takes it.
+            # The client still has the mail, and the reply gives the reason.
             self._forget(item.seq, mail)
             self._answer(item, refused(outcomes))
         else:
@@ -256,7 +254,7 @@ class LocalDelivery:
             self._commits.put(self._runs.summary(item.seq, mail, tasks, outcomes, 1, {}, None))
 
     def _deliver_rest(self, item: Item, mail: Mail, tasks: list[Task], outcomes: list[Outcome]) -> None:
-        """The pool runs what is left; it is awaited where that was asked for, or for local outputs."""
+        """The pool runs the other outputs; the reply waits for local or `waitFor` ones."""
         done = {id(outcome.task) for outcome in outcomes}
         left = [o for o in tasks if id(o) not in done]
         awaited = self.settings.wait_for_all or any(map(_quick, left))
@@ -270,10 +268,10 @@ class LocalDelivery:
         self._runs.launch(item.seq, mail, tasks, outcomes, 0, item if awaited else None)
 
     def _attempt(self, mail: Mail, task: Task, seq: int, now: float, shared: bool) -> Outcome:
-        """One attempt at one output; `shared` says whether others are still to read the mail."""
+        """One attempt at one output; `shared` says if other outputs have yet to read the mail."""
         started = time.perf_counter()
         delivery = self._delivery
-        once = LocalReceipts(self._receipts, mail, task, seq, keeps_doubts=delivery.gives_up_doubts)
+        once = self._receipts.once(mail, task, seq, keeps_doubts=delivery.gives_up_doubts)
         witness = LocalWitness(self._trials, seq, mail.envelope.received, self.settings.longest)
         shared = shared or self.settings.keep is not None
         outcome = delivery.attempt(
@@ -300,7 +298,7 @@ class LocalDelivery:
         self._commits.put(Finished([DoneMail(seq, mail, outcomes)], traces))
 
     def _finish(self, mails: list[DoneMail], *, traces: bool = False) -> None:
-        """Every output of these mails is done: keep a copy if asked, flush, then remove."""
+        """Every output of these mails is done: keep a copy if configured, flush, then remove."""
         self._finishing.update(landing.seq for landing in mails)
         if self.settings.keep is not None:
             mails = [landing for landing in mails if self._kept(landing)]
@@ -341,7 +339,7 @@ class LocalDelivery:
     # -- further attempts --------------------------------------------------------------------
 
     def recorded(self, step: Progress) -> None:
-        """A run is written down: settle what landed, then finish, schedule or answer."""
+        """A run is recorded: settle the placed files, then finish, schedule or answer."""
         self._runs.done(step.seq)
         mail = step.mail
         if step.parked or mail is None:

@@ -1,4 +1,4 @@
-"""Local outputs that are slow, and run in the pool for a while."""
+"""Local outputs that are slow, and therefore run in the pool for a while."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from functions.delivery.engine import Task
 log = logging.getLogger("smtp_relay.delivery")
 
 SLOW: Final = 0.1
-"""Seconds after which a quick output counts as slow, when it is so twice within HICCUP, because once is
-what a busy machine does to any output. It then runs in the pool for a while, so that a slow folder does
-not hold up the event loop."""
+"""Seconds after which a quick output counts as slow if it happens twice within HICCUP, because on a
+busy machine it happens once to any output. The output then runs in the pool for a while, because a slow
+folder must not hold up the event loop."""
 
 HICCUP: Final = 5.0
 
@@ -23,7 +23,7 @@ SLOW_FOR: Final = 60.0
 
 
 class SlowOutputs:
-    """Which quick outputs are slow. Times are the event loop's, in seconds."""
+    """Records which quick outputs are slow. Times are the event loop's, in seconds."""
 
     def __init__(self) -> None:
         self._until: dict[int, float] = {}
@@ -31,11 +31,11 @@ class SlowOutputs:
 
     @property
     def any(self) -> bool:
-        """Whether an output was ever slow."""
+        """True if an output was ever slow."""
         return bool(self._until)
 
     def counts(self, task: Task, now: float) -> bool:
-        """Whether the output counts as slow."""
+        """True if the output counts as slow."""
         return self._until.get(id(task.output), 0.0) > now
 
     def took(self, task: Task, label: str, seconds: float, now: float) -> None:

@@ -19,8 +19,8 @@ log = logging.getLogger("smtp_relay.delivery")
 
 
 def sweep_once(config: DeliveryConfig, folder: Path, environ: Mapping[str, str]) -> Swept:
-    """Count what the folder holds and make every waiting mail due. The server that owns the folder
-    sees that within a second; where none runs, the next start delivers. Raises Temporary."""
+    """Count the folder's mails and make every waiting one due. The server that owns the folder sees
+    that within a second; without a server, the next start delivers. Raises Temporary."""
     root = folder / config.spool.url.removeprefix("file://")
     now = time.time()
     oldest: float | None = None
@@ -43,8 +43,8 @@ def sweep_once(config: DeliveryConfig, folder: Path, environ: Mapping[str, str])
 
 
 class Sweeper:
-    """Sees what other processes (`deadletter`, `sweep`) changed in a part of the spool, and counts what
-    waits in it every few minutes. Times are the event loop's, in seconds."""
+    """Sees the changes that other processes (`deadletter`, `sweep`) made in a part of the spool, and
+    counts its waiting mails every few minutes. Times are the event loop's, in seconds."""
 
     def __init__(self, part: layout.Part, observer: DeliveryEvents) -> None:
         self._part = part
@@ -53,11 +53,11 @@ class Sweeper:
         self._next = 0.0
 
     def forget(self) -> None:
-        """The database is another one: look at it the next time."""
+        """The database was replaced: look at it the next time."""
         self._version = -1
 
     def look(self, db: sqlite3.Connection, now: float, settings: Settings) -> list[int]:
-        """The mails that are due, where the database changed or a sweep is due; else none."""
+        """The mails that are due, if the database changed or a sweep is due; else none."""
         version = db.execute("PRAGMA data_version").fetchone()[0]
         sweep = now >= self._next
         if version == self._version and not sweep:

@@ -16,7 +16,7 @@ from functions.message.domains import ascii_form, domain_key, fold_ascii
 from functions.message.fields import all_values
 
 MAX_AUTHORS: Final = 500
-"""Mailboxes of a From field that are read; more is no list of authors."""
+"""Most mailboxes of a From field that are read; a longer list does not name authors."""
 
 MAX_FROM: Final = 8_192
 """Bytes of all From fields that are read."""
@@ -65,8 +65,8 @@ class Address(NamedTuple):
 
 
 def address_key(address: str) -> str:
-    """What all ways to write one address have in common, and no other address has: the case of A to Z
-    does not count, and domains are compared by `domain_key`. A text without @ is a local part."""
+    """The form that all spellings of one address share, and no other address: the case of A to Z does
+    not count, and `domain_key` compares domains. A text without @ is a local part."""
     if address.isascii() and address[-1:] != ".":
         return address.lower()  # most addresses: this runs for every MAIL and RCPT
     local, at, domain = address.rpartition("@")
@@ -74,26 +74,27 @@ def address_key(address: str) -> str:
 
 
 def with_a_labels(address: str) -> str:
-    """The address with its domain as A-labels and its local part as it is. One whose domain is ASCII
-    already, or has no such form, stays as it is."""
+    """The address with its domain as A-labels and its local part unchanged. An address whose domain is
+    ASCII already, or has no such form, stays unchanged."""
     local, at, domain = address.rpartition("@")
     form = None if domain.isascii() or not at else ascii_form(domain)
     return address if form is None else f"{local}@{form}"
 
 
 def in_ascii(address: str) -> str | None:
-    """The address for those who know ASCII only: its domain as A-labels. None where the local part goes
-    beyond ASCII (RFC 6531 section 3.3 leaves no other way to write it), or the domain is none."""
+    """The address for systems that know ASCII only: its domain as A-labels. None if the local part goes
+    beyond ASCII (RFC 6531 section 3.3 leaves no other way to write it), or if the domain is not
+    valid."""
     address = with_a_labels(address)
     return address if address.isascii() else None
 
 
 class Authors(NamedTuple):
-    """Who wrote a mail, by all its From fields.
+    """The authors of a mail, by all its From fields.
 
-    `addresses` are the mailboxes in order, `fields` counts the From fields. `complete` is false when
-    there was more than is read. `unsure` are those that some reader takes for authors and this one
-    does not: parts of From fields, and From fields that only a lenient reader finds.
+    `addresses` are the mailboxes in order, `fields` counts the From fields. `complete` is false if
+    the mail has more than is read. `unsure` are texts that some reader takes for authors and this
+    one does not: parts of From fields, and From fields that only a lenient reader finds.
     """
 
     addresses: tuple[Address, ...]
@@ -108,7 +109,7 @@ class Authors(NamedTuple):
 
     @property
     def possible_domains(self) -> tuple[str, ...]:
-        """`domains`, and behind them those that some reader may take for an author's: of routes
+        """`domains`, and behind them the domains that some reader may take for an author's: of routes
         (RFC 5322 section 4.4), of addresses with several @, of `unsure`."""
         found = [_hosts(box.address) for box in (*self.addresses, *self.unsure)]
         own = [host for hosts in found[: len(self.addresses)] for host in hosts[-1:]]
@@ -116,8 +117,8 @@ class Authors(NamedTuple):
 
 
 def authors_of(head: bytes) -> Authors:
-    """The authors of a mail with this header block (RFC 5322 section 3.6.2). Never raises; time is
-    linear in the header, MAX_FROM and MAX_AUTHORS bound what is read and kept."""
+    """The authors of a mail with this header block (RFC 5322 section 3.6.2). Never raises. Time is
+    linear in the header; MAX_FROM and MAX_AUTHORS bound how much is read and kept."""
     addresses: list[Address] = []
     unsure: list[Address] = []
     left = MAX_FROM
@@ -127,7 +128,7 @@ def authors_of(head: bytes) -> Authors:
         (addresses if sound else unsure).extend(boxes)
         unsure += others
         fields += sound
-        left -= len(value) + 1  # so that empty fields count as well
+        left -= len(value) + 1  # empty fields count as well
         if left < 0 or len(boxes) >= MAX_AUTHORS:
             left = -1
             break
@@ -137,19 +138,20 @@ def authors_of(head: bytes) -> Authors:
 def parse_addresses(value: bytes, most: int = 2_000) -> list[Address]:
     """The mailboxes of an unfolded address-list value, groups flattened, at most `most` of them.
 
-    Display names have their encoded words read; nothing in an encoded word separates or quotes.
-    Never raises.
+    Encoded words in display names are decoded; an encoded word never separates or quotes. Never
+    raises.
     """
     return _parse(decode(value), most)[0]
 
 
 def _readings(text: str) -> tuple[list[Address], list[Address]]:
-    """The mailboxes of a From field, and what another reader may take for some in addition."""
+    """The mailboxes of a From field, and the texts that another reader may also take for mailboxes."""
     boxes, others, balanced = _parse(text, MAX_AUTHORS)
     if text.count("@") == sum(box.address.count("@") for box in boxes):
         return boxes, others
     if not balanced:
-        # A quote or comment that never ends hides the rest from us, not from every mail client.
+        # A quote or comment that never ends hides the rest from this reader, but not from every
+        # mail client.
         more = [box for box in _parse(text.translate(_NO_QUOTES), MAX_AUTHORS)[0] if "@" in box.address]
         if not any("@" in box.address for box in boxes):
             return more, others
@@ -162,12 +164,12 @@ def _readings(text: str) -> tuple[list[Address], list[Address]]:
 
 
 def _ascii_forms(hosts: list[str]) -> tuple[str, ...]:
-    """The ASCII forms of those that are domains, each once."""
+    """The ASCII forms of the texts that are domains, each once."""
     return tuple(dict.fromkeys(form for host in hosts if (form := ascii_form(host)) is not None))
 
 
 def _hosts(address: str) -> list[str]:
-    """What follows each @ of an address, quoted strings aside."""
+    """The texts after each @ of an address, except in quoted strings."""
     if "@" not in address:
         return []
     if '"' in address:
@@ -176,7 +178,8 @@ def _hosts(address: str) -> list[str]:
 
 
 def _parse(text: str, most: int) -> tuple[list[Address], list[Address], bool]:
-    """The mailboxes, what other readers take for some, and whether each quote and comment ends."""
+    """The mailboxes, the texts that other readers take for mailboxes, and True if every quote and
+    comment ends."""
     found: list[Address] = []
     unsure: list[Address] = []
     box = _Mailbox()
@@ -229,8 +232,8 @@ def _parse(text: str, most: int) -> tuple[list[Address], list[Address], bool]:
 
 
 class _Word:
-    """Pieces without a blank between them, each as meant and as written. `first` and `last` are what of
-    the first and of the last piece stands outside of quotes and encoded words; `has_at` tells of all."""
+    """Pieces without a blank between them, decoded and as written. `first` and `last` are the parts of
+    the first and the last piece outside quotes and encoded words; `has_at` covers all pieces."""
 
     __slots__ = ("_pieces", "cut", "first", "has_at", "last")
 
@@ -260,8 +263,8 @@ class _Word:
 
 
 class _Mailbox:
-    """One mailbox in the reading. `words` are those of the name, or, while an angle bracket is open,
-    those in it; the name's are then in `outer`."""
+    """One mailbox while it is read. `words` are those of the name, or, while an angle bracket is open,
+    those inside it; the name's words are then in `outer`."""
 
     __slots__ = ("angles", "comment", "fresh", "glued", "outer", "shorter", "words")
 
@@ -293,11 +296,11 @@ class _Mailbox:
 
     @property
     def is_address(self) -> bool:
-        """Whether what was read so far is an address, and not the name of a group."""
+        """True if the text so far is an address, and not the name of a group."""
         return bool(self.angles) or any(word.has_at for word in self.words)
 
     def forget(self) -> None:
-        """What was read so far is the name of a group."""
+        """Ends the name of a group: the text so far is the name."""
         self.words.clear()
         self.comment = ""
         self.fresh = True
@@ -318,9 +321,9 @@ class _Mailbox:
         unsure += (Address(name, address) for address in self.shorter)
 
     def _joined(self) -> list[_Word]:
-        """The words with those joined that make one address: blanks and comments may stand around its
-        @ and around the dots behind it (RFC 5322 section 4.4). Where they stand at a dot, other
-        readers let the address end there: that one is kept in `shorter`."""
+        """The words, with those of one address joined: blanks and comments may stand around its @ and
+        around the dots behind it (RFC 5322 section 4.4). If they stand at a dot, other readers end the
+        address there: `shorter` keeps that address."""
         if len(self.words) < 2:
             return self.words
         joined = self.words[:1]

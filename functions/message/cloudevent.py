@@ -1,7 +1,7 @@
 """The CloudEvent of a mail: CloudEvents 1.0, structured JSON (docs/cloudevent.md).
 
 `data.email` and `data.server` have the fields of the reference's interface, and the type is also the
-reference's, so that consumers of its events keep working.
+reference's, so consumers of its events keep working.
 """
 
 from __future__ import annotations

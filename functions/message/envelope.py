@@ -1,8 +1,8 @@
-"""The envelope: everything known of an accepted mail but its content (SPEC section 6).
+"""The envelope: everything known of an accepted mail except its content (docs/concepts.md).
 
-It is the contract between the listener, which writes it as the first field of the spool object,
-and whoever delivers. Readers accept the current schema and the one before, and dispatch on the
-number. Nothing here names an output, and no secret ever enters.
+It is the contract between the listener, which writes it as the first field of the spool object, and
+the code that delivers. Readers accept the current schema and the one before, and dispatch on the
+number. The envelope names no output and never holds a secret.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ SCHEMA: Final = 1
 FIELD_NAME: Final = b"X-SMTP-Relay-Envelope"
 
 LAST: Final = 253_370_764_800_000
-"""Unix milliseconds that no time goes beyond: the year 9999, with which calendars end."""
+"""The largest Unix time accepted, in milliseconds: the year 9999, in which calendars end."""
 
-_FOLD: Final = 76  # RFC 5322 section 2.1.1: lines SHOULD stay within 78 octets
-_WORDS: Final = 200  # characters of the reason that are quoted from the envelope
+_FOLD: Final = 76  # RFC 5322 section 2.1.1: lines SHOULD stay within 78 bytes
+_WORDS: Final = 200  # most characters of the envelope that an error's reason quotes
 
 
 class UnknownEnvelope(ValueError):
-    """The bytes are not an envelope that this version reads; never worth a retry."""
+    """The bytes are not an envelope that this version reads; a retry never helps."""
 
 
 class _Frozen(BaseModel):
@@ -45,7 +45,7 @@ class Recipient(_Frozen):
 
 
 class Client(_Frozen):
-    """Who sent the mail. `name` is the forward-confirmed reverse name, else `[ip]`."""
+    """The client that sent the mail. `name` is the forward-confirmed reverse name, else `[ip]`."""
 
     ip: str
     port: int = 0
@@ -53,7 +53,7 @@ class Client(_Frozen):
 
 
 class Tls(_Frozen):
-    """The TLS session the mail came over."""
+    """The TLS session that the mail came over."""
 
     version: str
     cipher: str
@@ -61,7 +61,7 @@ class Tls(_Frozen):
 
 
 class FlowNotes(_Frozen):
-    """What one flow's filters found: fields to prepend at its deliveries, and their results."""
+    """The results of one flow's filters: fields to prepend at its deliveries, and notes."""
 
     headers: tuple[tuple[str, str], ...] = ()
     results: dict[str, Any] = Field(default_factory=dict)
@@ -69,7 +69,8 @@ class FlowNotes(_Frozen):
 
 class Refused(_Frozen):
     """A recipient accepted at RCPT and refused after DATA (`partialAccept`): the reply, and its RFC
-    3463 enhanced status code. A bucket's listener may write mails only, so these travel along."""
+    3463 enhanced status code. The envelope carries it because a bucket's listener may write only
+    mails."""
 
     address: str
     reason: str
@@ -77,8 +78,8 @@ class Refused(_Frozen):
 
 
 class Envelope(_Frozen):
-    """One accepted mail. `received` is Unix time in milliseconds; `sha256` (hex) and `size`
-    (bytes) are those of the mail below the envelope field. An empty `sha256` tells nothing."""
+    """One accepted mail. `received` is Unix time in milliseconds; `sha256` (hex) and `size` (bytes) are
+    those of the mail below the envelope field. An empty `sha256` means unknown."""
 
     schema_: int = Field(default=SCHEMA, alias="schema")
     id: str
@@ -97,13 +98,13 @@ class Envelope(_Frozen):
     transmission: str = "ESMTP"
     """RFC 3848 transmission type: SMTP, ESMTP, ESMTPS, ESMTPA, ESMTPSA, LMTP, UTF8SMTP …"""
     forwarded: dict[str, str] | None = None
-    """Where a client said (XFORWARD) that it got the mail from: name, addr, port, proto, helo,
-    ident, source."""
+    """The origin of the mail as the client stated it (XFORWARD): name, addr, port, proto, helo, ident,
+    source."""
     notes: dict[str, FlowNotes] = Field(default_factory=dict)
     size: int = Field(ge=0)
     sha256: str = ""
     config: str = ""
-    """Digest of the configuration that decided."""
+    """Digest of the configuration that accepted the mail."""
     replay: int = Field(default=0, ge=0, le=2**31)
     refused: tuple[Refused, ...] = ()
 
@@ -114,7 +115,7 @@ class Envelope(_Frozen):
 
     @property
     def smtputf8(self) -> bool:
-        """Whether the client declared SMTPUTF8 (RFC 6531 section 3.4) for this mail."""
+        """True if the client declared SMTPUTF8 (RFC 6531 section 3.4) for this mail."""
         return "SMTPUTF8" in self.parameters
 
     def flows(self) -> tuple[str, ...]:
@@ -126,14 +127,14 @@ class Envelope(_Frozen):
 
     def recipients_of(self, flow: str) -> tuple[str, ...]:
         """The addresses that one flow took, in the client's order."""
-        return tuple(r.address for r in self.recipients if flow in r.flows)
+        return tuple([r.address for r in self.recipients if flow in r.flows])
 
     def to_json(self) -> bytes:
         """Compact JSON; unset optional values are left out."""
-        return _ADAPTER.dump_json(self, by_alias=True, exclude_none=True)
+        return _to_json(self, by_alias=True, exclude_none=True)
 
 
-_ADAPTER: Final = TypeAdapter(Envelope)  # whose JSON is bytes at once
+_to_json: Final = TypeAdapter(Envelope).serializer.to_json  # bytes at once
 
 
 def encode_field(envelope: Envelope) -> bytes:
@@ -155,7 +156,8 @@ def decode_value(value: bytes) -> Envelope:
 
 def from_json(text: bytes | str) -> Envelope:
     """Read an envelope's JSON, by its schema number. Raises UnknownEnvelope with the reason, and
-    nothing else, whatever the text is: what is read can be written again, and names a flow."""
+    nothing else, whatever the text is. An envelope that is read can be written again, and names a
+    flow."""
     try:
         raw = json.loads(
             text, object_pairs_hook=_unique, parse_constant=_no_number, parse_float=_finite_number
@@ -171,7 +173,8 @@ def from_json(text: bytes | str) -> Envelope:
         raise UnknownEnvelope(f"envelope schema {_quoted(version)} is not one of those read here: {known}")
     try:
         envelope = reader(raw)
-        # An output or a replay may want to write it: what cannot be written is not read.
+        # An output or a replay may need to write the envelope, so one that cannot be written is not
+        # read.
         envelope.to_json()
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
@@ -180,7 +183,7 @@ def from_json(text: bytes | str) -> Envelope:
     except PydanticSerializationError as error:
         raise UnknownEnvelope(f"the envelope cannot be written again: {_quoted(error)}") from error
     if not all(recipient.flows for recipient in envelope.recipients) or not envelope.recipients:
-        # No output would be left to deliver it, so that the mail would count as finished.
+        # Without a flow no output would deliver the mail, and it would count as finished.
         raise UnknownEnvelope("the envelope names no recipient, or one that no flow took")
     return envelope
 
@@ -193,7 +196,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_number(text: str) -> Any:
-    raise ValueError(f"{text} is no number")
+    raise ValueError(f"{text} is not a number")
 
 
 def _finite_number(text: str) -> float:

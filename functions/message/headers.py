@@ -1,11 +1,11 @@
 """Header editing on the bytes of a CRLF mail; nothing outside the edited fields changes.
 
-The header block of a mail is what stands before its first empty line, provided that its first
-line is a field (RFC 5322 section 2.2) or the line that mailbox files put in front of a mail
-(RFC 4155). A line further down that is neither a field nor a continuation stays where it is and
-ends nothing, one of blanks alone included: readers differ about such lines, and a removal must
-reach every field that any of them would see. A mail that starts with anything else has no header
-block. `head_size` says so for everybody who reads mails.
+The header block of a mail is the part before its first empty line, provided that its first line is
+a field (RFC 5322 section 2.2) or the line that mailbox files put in front of a mail (RFC 4155). A
+line further down that is neither a field nor a continuation stays in place and ends nothing; this
+includes a line of blanks alone. Readers differ about such lines, and a removal must reach every
+field that any of them would see. A mail that starts with anything else has no header block. All
+code that reads mails uses `head_size` for this.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from functions.message.text import UNFIT_FOR_FIELD
 CRLF: Final = b"\r\n"
 
 MAX_LINE: Final = 998
-"""RFC 5322 section 2.1.1: octets of a line, its CRLF not counted."""
+"""RFC 5322 section 2.1.1: bytes of a line, its CRLF not counted."""
 
 # RFC 5322 section 3.6.8 (ftext), and section 4.5 for the blanks before the colon. The bounds let
 # a reader of a stream decide after a thousand bytes. The group is there for a header's first line.
@@ -35,12 +35,12 @@ _RECEIVED: Final = re.compile(rb"\r\n[Rr][Ee][Cc][Ee][Ii][Vv][Ee][Dd][ \t]*:")
 _RECEIVED_FIRST: Final = re.compile(rb"[Rr][Ee][Cc][Ee][Ii][Vv][Ee][Dd][ \t]*:")
 
 Predicate = Callable[[bytes], bool]
-"""Whether a field with this unfolded, stripped value is to go."""
+"""True if a field with this unfolded, stripped value is to be removed."""
 
 
 def head_size(data: bytes, start: int = 0, end: int | None = None) -> int:
-    """Length of the header block of the mail or body part in `data[start:end]`, each field's CRLF
-    included and the empty line left out; 0 where there is none."""
+    """Length of the header block of the mail or body part in `data[start:end]`, with each field's CRLF
+    and without the empty line; 0 if there is no header block."""
     end = len(data) if end is None else end
     first = _FIRST.match(data, start, end)
     if first is None or first.lastindex is None:
@@ -50,7 +50,7 @@ def head_size(data: bytes, start: int = 0, end: int | None = None) -> int:
 
 
 def is_mailbox_line(line: bytes) -> bool:
-    """Whether a header's line is the one that a mailbox file puts in front of a mail, and no field:
+    """True if a header's line is not a field but the line that a mailbox file puts in front of a mail:
     `From ann@example.com Mon Jan  5 10:00:00 2026` (RFC 4155 appendix A)."""
     return _MAILBOX_LINE.match(line) is not None
 
@@ -66,13 +66,13 @@ def split_head(data: bytes) -> tuple[bytes, bytes]:
 
 
 def separator(head: bytes, rest: bytes) -> bytes:
-    """What must stand between fields put on top of `head` and `head + rest`: an empty line for a
-    mail without a header, b"" otherwise."""
+    """The bytes that must stand between fields put on top of `head` and `head + rest`: an empty line
+    for a mail without a header, b"" otherwise."""
     return b"" if head or rest.startswith(CRLF) else CRLF
 
 
 def count_received(head: bytes) -> int:
-    """How many Received fields a header block has (RFC 5321 section 6.3, loop detection)."""
+    """The number of Received fields in a header block (RFC 5321 section 6.3, loop detection)."""
     return len(_RECEIVED.findall(head)) + (_RECEIVED_FIRST.match(head) is not None)
 
 
@@ -82,7 +82,7 @@ def unfold(value: bytes) -> bytes:
 
 
 def field_end(head: bytes, start: int) -> int:
-    """Where the field that contains `start` ends, its continuation lines and last CRLF included."""
+    """The end of the field that contains `start`, its continuation lines and last CRLF included."""
     while (at := head.find(CRLF, start)) >= 0:
         start = at + 2
         if head[start : start + 1] not in (b" ", b"\t"):
@@ -91,13 +91,13 @@ def field_end(head: bytes, start: int) -> int:
 
 
 class HeaderEdits:
-    """What the configuration adds to and removes from a header (SPEC section 5, `mailHeaders`).
+    """The changes that the configuration makes to a header (`mailHeaders`).
 
     `edits` maps `"X"` to a value to add, `"-X"` to anything for a removal, `"?X"` to a value to add
-    where no X stays. `removals` are (name, predicate) pairs: fields of that name go where the
-    predicate says so of their value, also those whose name only a lenient reader finds: with blanks
-    or control characters of any kind around it, or folded before the colon. Raises ValueError, naming
-    the key, for a name or a value that a header cannot hold.
+    if no X stays. `removals` are (name, predicate) pairs: a field of that name is removed if the
+    predicate is true for its value. This includes fields whose name only a lenient reader finds:
+    with blanks or control characters of any kind around it, or folded before the colon. Raises
+    ValueError, naming the key, for a name or a value that a header cannot hold.
     """
 
     __slots__ = ("_always", "_fields", "_first", "_other", "_predicates", "_wanted")
@@ -155,7 +155,7 @@ class HeaderEdits:
         )
 
     def kept(self, head: bytes) -> bytes:
-        """The header block less the removed fields; `head` itself where none is removed."""
+        """The header block without the removed fields; `head` itself if no field is removed."""
         if self._first is None or self._other is None:
             return head
         found = self._first.match(head) or self._other.search(head)
@@ -189,10 +189,11 @@ def field_patterns(
     names: Iterable[str], lenient: Iterable[str] = ()
 ) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
     """Patterns that find fields up to the colon, one for the first line and one for the others: a
-    literal start is what makes the search fast. The name is in the last group.
+    literal start makes the search fast. The name is in the last group.
 
-    Of the names in `lenient` they find also what only a lenient reader takes for such a field: with
-    blanks or control characters of any kind around the name, or folded before the colon.
+    For the names in `lenient` they also find text that only a lenient reader takes for such a
+    field: with blanks or control characters of any kind around the name, or folded before the
+    colon.
     """
     ways = []
     if exact := _any_of(names):
@@ -218,7 +219,7 @@ def _field(key: str, name: str, value: object) -> bytes:
         raise ValueError(f"{key!r}: the value holds a line break or another control character")
     line = f"{name}: {text}".rstrip().encode()
     if len(line) > MAX_LINE:
-        raise ValueError(f"{key!r}: the field is longer than {MAX_LINE} octets (RFC 5322 section 2.1.1)")
+        raise ValueError(f"{key!r}: the field is longer than {MAX_LINE} bytes (RFC 5322 section 2.1.1)")
     return line + CRLF
 
 
@@ -229,10 +230,10 @@ class HeaderTooLarge(ValueError):
 class HeadCollector:
     """Collects the header block of a mail that comes in pieces.
 
-    Feed it until `feed` returns something else than None, or call `finish` at the end of the mail.
+    Feed it until `feed` returns something other than None, or call `finish` at the end of the mail.
     Then `head` is the header block as `split_head` defines it, wherever the pieces were cut, and
-    `separator` what must follow fields put on top. `limit` is the largest header block in octets;
-    memory stays within the limit and one piece.
+    `separator` must follow fields put on top. `limit` is the largest header block in bytes; memory
+    stays within the limit and one piece.
     """
 
     __slots__ = ("_buffer", "_limit", "_started", "head", "separator")
@@ -245,8 +246,8 @@ class HeadCollector:
         self.separator = b""
 
     def feed(self, chunk: bytes) -> bytes | None:
-        """Take the next piece. Returns None while the header block goes on, else what follows it so
-        far. Raises HeaderTooLarge; the collector is of no use afterwards."""
+        """Take the next piece. Returns None while the header block goes on, else the bytes that follow
+        it so far. Raises HeaderTooLarge; the collector cannot be used after that."""
         seen = len(self._buffer)
         data: bytes | bytearray = chunk
         if seen:
@@ -260,9 +261,9 @@ class HeadCollector:
                 return self._without_header()
             self._started = starts is True
         end = data.find(b"\r\n\r\n", max(0, seen - 3)) if self._started else -1
-        # Without the empty line the block is at most one octet shorter than what has come in.
+        # Without the empty line the block is at most one byte shorter than the bytes received.
         if self._started and (end + 2 if end >= 0 else len(data) - 1) > self._limit:
-            raise HeaderTooLarge(f"the header is larger than {self._limit} octets")
+            raise HeaderTooLarge(f"the header is larger than {self._limit} bytes")
         if end < 0:
             if not seen:
                 self._buffer += chunk
@@ -273,11 +274,11 @@ class HeadCollector:
         return rest
 
     def finish(self) -> bytes:
-        """The mail has ended. Returns what follows the header block. Raises HeaderTooLarge."""
+        """Ends the mail. Returns the bytes after the header block. Raises HeaderTooLarge."""
         if not self._started:
             return self._without_header()
         if len(self._buffer) > self._limit:
-            raise HeaderTooLarge(f"the header is larger than {self._limit} octets")
+            raise HeaderTooLarge(f"the header is larger than {self._limit} bytes")
         self.head = bytes(self._buffer)
         self._buffer = bytearray()
         return b""
@@ -290,7 +291,7 @@ class HeadCollector:
 
 
 def _starts_with_field(data: bytes | bytearray) -> bool | None:
-    """None where more octets are needed to tell."""
+    """None if more bytes are needed to decide."""
     first = _FIRST.match(data)
     if first is None:
         return None if data in (b"", b"\r") else False

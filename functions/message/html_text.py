@@ -12,7 +12,7 @@ from typing import Final
 
 _OPEN: Final = re.compile(r"<(?=/?[a-zA-Z]|[!?])")  # any other `<` is text
 _TAG: Final = re.compile(r"/?[a-zA-Z][a-zA-Z0-9]{0,15}")
-# A whole tag, with `>` allowed inside quoted values. Possessive, so that a failure is one pass.
+# A whole tag, with `>` allowed inside quoted values. Possessive, so a failure is one pass.
 _REST: Final = re.compile(r"""[^>"']*+(?:(?:"[^"]*+"|'[^']*+')[^>"']*+)*+>""")
 _BREAKS: Final = frozenset(
     {"address", "article", "aside", "blockquote", "br", "caption", "center", "dd", "div", "dl", "dt"}

@@ -73,8 +73,8 @@ class FileContent:
 
 
 def is_whole(envelope: Envelope, content: Content) -> bool:
-    """Whether stored content is the mail that was accepted: of the envelope's size and of its sha256,
-    where that tells one. Reads all of it, a piece at a time. Raises OSError."""
+    """True if stored content is the mail that was accepted: of the envelope's size, and of its sha256
+    if the envelope has one. Reads all of it, a piece at a time. Raises OSError."""
     size, digest = 0, hashlib.sha256()
     with content.open() as stream:
         while size <= envelope.size and (piece := stream.read(CHUNK)):
@@ -84,8 +84,8 @@ def is_whole(envelope: Envelope, content: Content) -> bool:
 
 
 class CheckedContent:
-    """Stored content that is held against its envelope: reading a damaged one to its end raises Damaged
-    before its last bytes are given, and so does every reading once the damage is known."""
+    """Stored content that is compared with its envelope. Reading damaged content to its end raises
+    Damaged before the last bytes are returned, and so does every later reading."""
 
     __slots__ = ("_content", "_envelope", "_how", "_whole", "path", "size")
 
@@ -98,12 +98,12 @@ class CheckedContent:
         self.path = content.path
 
     def check(self, *, read: bool) -> None:
-        """Raises Damaged where it is not what was accepted, by its size, and with `read` by its hash;
-        Temporary where it cannot be looked at."""
+        """Raises Damaged if the content is not the accepted mail, by its size, and with `read` by its
+        hash. Raises Temporary if the content cannot be read now."""
         if self._how is not None:
             raise Damaged(self._how)
         try:
-            # What is in memory was read once, and does not change any more.
+            # Content in memory was read once, and does not change any more.
             if self.path is not None and os.stat(self.path).st_size != self._envelope.size:  # noqa: PTH116
                 self.damaged()
             if read and not self._whole:
@@ -116,7 +116,7 @@ class CheckedContent:
             raise Temporary(f"the stored mail cannot be read: {error.strerror or error}") from error
 
     def damaged(self, how: str = "") -> None:
-        """It is known to be damaged. Raises Damaged."""
+        """Records that the content is damaged. Raises Damaged."""
         self._how = how
         self.path = None
         raise Damaged(how)
@@ -137,7 +137,7 @@ class CheckedContent:
 
 
 class _CheckedFile(io.RawIOBase):
-    """A file that is hashed while it is read from its start to its end."""
+    """A file that is hashed while it is read from start to end."""
 
     def __init__(self, content: CheckedContent, file: io.FileIO, envelope: Envelope) -> None:
         self._content = content
@@ -179,7 +179,7 @@ class _CheckedFile(io.RawIOBase):
         self._at += len(piece)
         size, told = self._envelope.size, self._envelope.sha256.lower()
         if self._at > size or (not piece and self._at < size):
-            self._content.damaged()  # it grew or shrank since it was opened
+            self._content.damaged()  # its size changed since it was opened
         if self._at == self._hashed == size and told not in ("", self._digest.hexdigest()):
             self._content.damaged()
 
@@ -192,8 +192,8 @@ class Mail:
     """One accepted mail, as the outputs see it: `content` is checked while it is read.
 
     `received_here` says that this process took it in and has not read it back since: what is in memory
-    needs no check then, and a file none that would read it for that alone. `stored` is the content as it
-    lies there.
+    needs no check then, and a file none that would read it for that alone; and no output was tried twice.
+    `stored` is the content as it lies there.
     """
 
     def __init__(self, envelope: Envelope, content: Content, *, received_here: bool = False) -> None:
@@ -201,7 +201,7 @@ class Mail:
         self.stored = content
         self.content: Content = content
         self._checked: CheckedContent | None = None
-        self._received_here = received_here
+        self.received_here = received_here
         if content.path is not None or not received_here:
             self.content = self._checked = CheckedContent(envelope, content)
 
@@ -210,16 +210,17 @@ class Mail:
         return self.envelope.id
 
     def check(self, *, read: bool = False) -> None:
-        """Called before an output has it. Raises Damaged where it is not what was accepted, and Temporary
-        where that cannot be seen now. Without `read`, what this process received is held against its size
-        alone."""
+        """The delivery calls this before an output runs. Raises Damaged if the content is not the
+        accepted mail, and Temporary if that cannot be checked now. Without `read`, only the size of a
+        mail that this process received is checked."""
         if self._checked is not None:
-            self._checked.check(read=read or not self._received_here)
+            self._checked.check(read=read or not self.received_here)
 
     def flow_fields(self, flow: str) -> bytes:
-        """The fields that this flow's filters prepend at delivery, as bytes ending in CRLF; b"" for
-        none. They include Authentication-Results (docs/mail-auth.md). An empty line follows them if the
-        stored mail has no header, because a reader would else take its body for one."""
+        """The fields that this flow's filters prepend at delivery, as bytes ending in CRLF; b"" if
+        there are none. They include Authentication-Results (docs/mail-auth.md). An empty line follows
+        them if the stored mail has no header, because a reader would otherwise take its body for
+        one."""
         notes = self.envelope.notes.get(flow)
         if notes is None or not notes.headers:
             return b""

@@ -88,7 +88,7 @@ class Leaf:
 
     @property
     def is_body(self) -> bool:
-        """Whether this is (one of) the mail's texts and not an attachment."""
+        """True if this is (one of) the mail's texts and not an attachment."""
         return (
             self.content_type in ("text/plain", "text/html")
             and self.disposition != "attachment"

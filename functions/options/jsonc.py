@@ -1,6 +1,6 @@
 """JSON with comments and trailing commas, read with the standard parser.
 
-Spaces first replace everything that is not JSON, so that every error names the line and column of the
+Spaces first replace everything that is not JSON, so every error names the line and column of the
 original file.
 """
 

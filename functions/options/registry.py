@@ -1,6 +1,6 @@
 """Kinds of filters or outputs: type names to the places of their options model and build().
 
-The registry imports a kind's module only when a configuration names the kind, so that a start pays only
+The registry imports a kind's module only when a configuration names the kind, so a start pays only
 for what it uses. Third parties add kinds through entry points, which name a module, class or other
 object with an `Options` model and a `build(options, name, context)`.
 """

@@ -51,7 +51,7 @@ class Secret:
 
     @property
     def in_cloud(self) -> bool:
-        """Whether this refers to a cloud's secret store."""
+        """True if this refers to a cloud's secret store."""
         return self.scheme in CLOUD_SCHEMES
 
     @property
@@ -114,7 +114,7 @@ class SecretResolver:
 
     def __call__(self, reference: str) -> str:
         """The secret behind a reference, or the text itself if it is not a reference, without one
-        trailing newline of a file. Raises ConfigError."""
+        trailing newline of a file or a variable. Raises ConfigError."""
         scheme = _scheme(reference)
         if scheme == "plain":
             return reference
@@ -133,20 +133,21 @@ class SecretResolver:
         except OSError as error:
             raise ConfigError(reference, f"cannot be read: {error.strerror}", f"looked for {path}") from error
         if len(data) > _MAX_FILE:
-            raise ConfigError(reference, "is larger than 1 MiB", "no secret is")
+            raise ConfigError(reference, "is larger than 1 MiB", "a secret is smaller")
         return data
 
     def _variable(self, name: str) -> str:
         value = self.environ.get(name)
         if value is None:
             raise ConfigError(f"env:{name}", "the environment variable is not set", f"set {name}")
-        return value
+        return without_line_end(value)
 
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """Where a process runs: `folder`, the absolute working folder that relative paths of the configuration
-    start from, `environ`, the environment at start, and `secrets`, what `Secret.resolve` takes."""
+    """A process's surroundings: `folder`, the absolute working folder, where relative paths of the
+    configuration start; `environ`, the environment at start; `secrets`, the argument of
+    `Secret.resolve`."""
 
     folder: Path
     environ: Mapping[str, str] = field(repr=False)
@@ -154,12 +155,13 @@ class Runtime:
 
     @classmethod
     def of(cls, folder: Path, environ: Mapping[str, str], **more: Any) -> Self:
-        """One whose secrets come from the same folder and environment; `more` is what a context adds."""
+        """A runtime whose secrets come from the same folder and environment; `more` are the fields that
+        a context adds."""
         return cls(folder, environ, SecretResolver(folder, environ), **more)
 
     @classmethod
     def here(cls) -> Self:
-        """That of this process."""
+        """The runtime of this process."""
         return cls.of(Path.cwd(), dict(os.environ))
 
 
@@ -170,12 +172,17 @@ def _scheme(text: str) -> str:
     return scheme if colon and (scheme == "env" or scheme in CLOUD_SCHEMES) else "plain"
 
 
+def without_line_end(text: str) -> str:
+    """`text` without one line end after it, which editors and `echo` add and no secret has."""
+    return text[:-2] if text.endswith("\r\n") else text.removesuffix("\n")
+
+
 def _decode(reference: str, data: bytes) -> str:
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
         raise ConfigError(reference, "is not UTF-8 text") from error
-    return text[:-2] if text.endswith("\r\n") else text.removesuffix("\n")
+    return without_line_end(text)
 
 
 def _fetch(reference: str, scheme: str) -> str:

@@ -102,7 +102,7 @@ class SpoolOptions(OptionsModel):
 
     @property
     def in_bucket(self) -> bool:
-        """Whether the spool is a bucket."""
+        """True if the spool is a bucket."""
         return self.scheme != "file"
 
     @property

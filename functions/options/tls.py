@@ -1,4 +1,4 @@
-"""What a TLS server and a TLS client do alike with their options."""
+"""The shared part of the options of a TLS server and a TLS client."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VERSIONS: Final[Mapping[str, ssl.TLSVersion]] = {
 _OLD: Final = frozenset({"TLSv1", "TLSv1.1"})
 
 _OLD_CIPHERS: Final = "DEFAULT:@SECLEVEL=0"
-"""OpenSSL 3 speaks TLS 1.0 and 1.1 at security level 0 only; a configuration that asks for them means it."""
+"""OpenSSL 3 speaks TLS 1.0 and 1.1 only at security level 0; a configuration that names them wants them."""
 
 
 def restrict(context: ssl.SSLContext, oldest: str, newest: str | None, ciphers: str | None) -> None:
@@ -40,8 +40,8 @@ def restrict(context: ssl.SSLContext, oldest: str, newest: str | None, ciphers: 
 
 
 def load_key_pair(context: ssl.SSLContext, text: str, passphrase: str | None) -> None:
-    """Loads a key and its certificates, all PEM in one text. Raises ssl.SSLError or ValueError for
-    what cannot be read or does not belong together."""
+    """Loads a key and its certificates, all PEM in one text. Raises ssl.SSLError or ValueError if a
+    part is unreadable or does not belong to the others."""
     with _as_file(text) as path:
         # Without a passphrase OpenSSL would ask for one on the terminal.
         context.load_cert_chain(path, password=passphrase or "")
@@ -49,8 +49,8 @@ def load_key_pair(context: ssl.SSLContext, text: str, passphrase: str | None) ->
 
 @contextmanager
 def _as_file(text: str) -> Iterator[str]:
-    """A file that holds the text: Python loads keys from files only. It is in memory where the
-    system can, so that no key touches a disk and no folder need be writable."""
+    """A file that holds the text, because Python loads keys only from files. It is in memory if the
+    system can do that, because then no key touches a disk and no folder need be writable."""
     if hasattr(os, "memfd_create") and Path("/proc/self/fd").exists():
         with os.fdopen(os.memfd_create("certificate"), "wb", buffering=0) as memory:
             memory.write(text.encode())

@@ -1,12 +1,13 @@
-"""What the models of the configuration file share."""
+"""The shared parts of the models of the configuration file."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic.alias_generators import to_camel
+from pydantic_core import CoreSchema, core_schema
 
 from functions.message.text import UNFIT_FOR_FIELD
 
@@ -77,3 +78,25 @@ PlainText = Annotated[str, Field(min_length=1), AfterValidator(check_no_variable
 
 FieldName = Annotated[str, AfterValidator(check_field_name)]
 FieldValue = Annotated[str, AfterValidator(check_field_value)]
+
+
+DEFERRED: Final = "deferred"
+"""The key of a deferred field's model in the metadata of a core schema."""
+
+
+class Deferred:
+    """Annotates a field whose type is `model`, a model with `defer_build`; make the field's default with
+    `model_construct`, which builds nothing."""
+
+    def __init__(self, model: type[BaseModel]) -> None:
+        self._model = model
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        # The generator of the JSON Schema reads the model from here, because building it at import is
+        # what this class avoids.
+        return core_schema.no_info_plain_validator_function(self._read, metadata={DEFERRED: self._model})
+
+    def _read(self, value: object) -> BaseModel:
+        if isinstance(value, self._model):
+            return value
+        return self._model.model_validate(value, by_alias=True, by_name=False)

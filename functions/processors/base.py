@@ -1,6 +1,6 @@
-"""The processor interface: what carries out one output for one mail.
+"""The processor interface: a processor carries out one output for one mail.
 
-Processors know no trigger and no spool. They are synchronous, are built once per process and may
+Processors know neither trigger nor spool. They are synchronous, are built once per process and may
 be called from several threads at once.
 """
 
@@ -14,12 +14,12 @@ from pydantic import BaseModel, ConfigDict
 from functions.message.mail import Mail
 
 MIN_SECONDS_LEFT: Final = 35.0
-"""No effect starts with less than this left of the run: a request then still ends before the run's
+"""The least seconds left of the run when an effect starts: a request then ends before the run's
 deadline."""
 
 
 class OutputOptions(BaseModel):
-    """What every output's options share. Subclasses add `type: Literal["…"]`."""
+    """The options that all outputs share. Subclasses add `type: Literal["…"]`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
@@ -27,51 +27,52 @@ class OutputOptions(BaseModel):
     """Label in metrics, logs and receipts; the default label is `TYPE_INDEX`."""
 
     type: str = ""
-    """Which of them this is."""
+    """The output's type."""
 
     local: ClassVar[bool] = False
-    """Whether the effect stays on this machine."""
+    """True if the effect stays on this machine."""
 
     runs_in: ClassVar[frozenset[str]] = frozenset({"aws", "gcp"})
     """The clouds whose function can run the output."""
 
     loopingz_differences: ClassVar[tuple[str, ...]] = ()
-    """What the output does otherwise than loopingz/smtp-relay's, one line each."""
+    """The differences from loopingz/smtp-relay's output, one line each."""
 
     @property
     def needs_receipts(self) -> bool:
-        """Whether repeating the effect is seen: everything but storing, whose objects are created
-        once by themselves."""
+        """True if a repeated effect is visible: for every output except storing, which creates each
+        object only once."""
         return True
 
     @property
     def publishes(self) -> bool:
-        """Whether an event goes to a queue or topic."""
+        """True if an event goes to a queue or topic."""
         return False
 
     @property
     def sends_on(self) -> str:
-        """What sends the mail itself on to other mail servers, in words; "" for nothing."""
+        """The way in which the output sends the mail itself on to other mail servers, in words; "" if
+        it does not."""
         return ""
 
     @property
     def sends_as_anybody(self) -> bool:
-        """Whether the cloud's permission to send is not limited to identities."""
+        """True if the cloud's permission to send is not limited to identities."""
         return False
 
     @property
     def ascii_recipients(self) -> bool:
-        """Whether recipients with non-ASCII local parts cannot be served."""
+        """True if the output cannot serve recipients with non-ASCII local parts."""
         return False
 
     @property
     def smtp_port(self) -> int | None:
-        """The port of the SMTP server that is connected to; None where there is none."""
+        """The port of the SMTP server that the output connects to; None if there is no such server."""
         return None
 
     @property
     def aws_services(self) -> frozenset[str]:
-        """The services of AWS that are called beside those that store and publish."""
+        """The AWS services that the output calls, beside those that store and publish."""
         return frozenset()
 
     @property
@@ -80,7 +81,7 @@ class OutputOptions(BaseModel):
         return None
 
     def identity(self) -> str:
-        """What receipts name this output by: its `name`, else its type and destination without secrets,
+        """The output's name in receipts: its `name`, else its type and destination without secrets,
         never its position. Subclasses add their destination."""
         raise NotImplementedError
 
@@ -89,43 +90,43 @@ class Once(Protocol):
     """Receipts for effects that the output's API would repeat."""
 
     def __call__(self, part: str, effect: Callable[[], str | None]) -> str | None:
-        """Run `effect` unless the receipt for this part of this output exists; returns what the
-        effect returned, now or when the receipt was written.
+        """Run `effect` unless the receipt for this part of this output exists; returns the effect's
+        result, of now or of the time when the receipt was written.
 
-        `effect` returns the provider's id of what it did. Its first line is logged (`shown`);
-        further lines are only kept with the receipt. It raises Temporary (with `in_doubt` when no
+        `effect` returns the provider's id for the effect. Its first line is logged (`shown`);
+        further lines are only kept with the receipt. It raises Temporary (with `in_doubt` if no
         answer came) or Permanent; then no receipt is kept and the fault goes through. Raises
-        Temporary when another run holds the claim right now.
+        Temporary if another run holds the claim at this moment.
         """
 
 
 def took_place(result: str | None) -> bool:
-    """Whether an effect's result tells of more than refusals, whose first line is empty."""
+    """True if an effect's result holds more than refusals, whose first line is empty."""
     return result is None or bool(shown(result))
 
 
 def shown(result: str | None) -> str | None:
-    """What the log shows of an effect's result: its first line."""
+    """The part of an effect's result that the log shows: its first line."""
     return result.partition("\n")[0] if result else result
 
 
 class Placed(Protocol):
-    """What a processor leaves to be done around the receipt (the `file` output needs it)."""
+    """The work that a processor leaves to be done before and after the receipt (for the `file` output)."""
 
     def fsync(self) -> None:
-        """Make the effect durable. Called before the receipt is written."""
+        """Make the effect durable. The delivery calls this before it writes the receipt."""
 
     def cleanup(self) -> None:
-        """Tidy up. Called after the receipt is durable."""
+        """Tidy up. The delivery calls this after the receipt is durable."""
 
 
 class Job(NamedTuple):
-    """One output's work on one mail: `recipients` are those that `flow` took. `shared` says that others
-    are still to read the mail from the file that its content has.
+    """One output's work on one mail: `recipients` are those that `flow` took. `shared` says that other
+    outputs have yet to read the mail from its content's file.
 
-    `seconds_left` tells how long the run may still take; no effect starts with less than 35 s
-    (docs/reliability.md), which the delivery checks before it calls and processors with several parts
-    check between them.
+    `seconds_left` returns how long the run may still take. No effect starts with less than 35 s
+    (docs/reliability.md): the delivery checks this before it calls, and processors with several
+    parts check it between them.
     """
 
     mail: Mail
@@ -137,19 +138,19 @@ class Job(NamedTuple):
 
 
 class Processor:
-    """One configured output. `quick` marks those whose effect is local and takes well under a
+    """One configured output. `quick` marks outputs whose effect is local and takes well under a
     millisecond: the in-process delivery runs them in its event loop. They take no receipts."""
 
     quick: ClassVar[bool] = False
 
     def process(self, job: Job) -> Placed | None:
-        """Carry out the output. Raises Temporary or Permanent; anything else that escapes is
-        taken as Temporary and logged with its traceback."""
+        """Carry out the output. Raises Temporary or Permanent; any other exception is treated as
+        Temporary and logged with its traceback."""
         raise NotImplementedError
 
     def taken(self, job: Job) -> Placed | None:
-        """What an earlier attempt left of a mail that changed in the spool since, because the output gave
-        the spool's own file away; None where it did not. Raises Temporary."""
+        """The result of an earlier attempt at a mail that changed in the spool since, because the
+        output gave the spool's own file away; None if there is none. Raises Temporary."""
         return None
 
     def close(self) -> None:

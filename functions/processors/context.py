@@ -1,4 +1,4 @@
-"""What an output's `build()` is given besides its options."""
+"""The arguments of an output's `build()` besides its options."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from functions.options.secrets import Runtime
 
 @dataclass(frozen=True, slots=True)
 class BuildContext(Runtime):
-    """Where the process runs, and what its spool asks of outputs.
-
-    `durable` asks for fsync before the receipt (`spool.durability`). `staging` is a folder of the local
-    spool where outputs may keep temporary files, None where there is no local spool.
-    """
+    """The process's surroundings, and the spool's settings for outputs. `durable` asks for fsync before
+    the receipt (`spool.durability`). `staging` is a folder of the local spool where outputs may keep
+    temporary files, None if there is no local spool."""
 
     durable: bool = True
     staging: Path | None = None

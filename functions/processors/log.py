@@ -15,10 +15,10 @@ log: Final = logging.getLogger("smtp_relay.output.log")
 Field = Literal["from", "to", "cc", "bcc", "subject", "text"]
 
 _TEXT: Final = 10_000
-"""Characters of the text that go into the record."""
+"""Most characters of the text in the record."""
 
 _LIMITS: Final = Limits(content=262_144, head=32_768, parts=100, text=65_536)
-"""Mails are read in the event loop: within these bounds the worst of them takes it a tenth of a second."""
+"""The event loop reads the mails: within these bounds the worst mail takes a tenth of a second."""
 
 
 class LogOutputOptions(OutputOptions):

@@ -33,8 +33,8 @@ AnyOutput = Annotated[OutputOptions, Chosen(OUTPUTS)]
 
 
 def build_processor(options: OutputOptions, name: str, context: BuildContext) -> Processor:
-    """The processor of one output; `name` is its label. Raises ConfigError where its secrets
-    cannot be had, NotAvailable where what it needs is not installed."""
+    """The processor of one output; `name` is its label. Raises ConfigError if its secrets are not
+    available, NotAvailable if a package that it needs is not installed."""
     build = OUTPUTS.builder(options.type)
     processor: Processor = build(options, name, context)
     return processor

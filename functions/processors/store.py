@@ -1,7 +1,7 @@
 """Stores a mail, or parts of it, as objects of a bucket, for both clouds (docs/outputs/aws.md).
 
 An object's key comes from the envelope, never from the clock, and objects are only ever created. So
-storing needs no receipt: a key that this output of this mail took before is done.
+storing needs no receipt: a key that this output already used for this mail is done.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
 from functions.errors import Damaged, Temporary
 from functions.message.headers import separator
 from functions.message.mail import Mail
-from functions.message.streams import PrefixedFile
 from functions.message.template import Template, TemplateValues
 from functions.message.text import printable
 from functions.options.storage import StorageOptions
@@ -30,15 +30,15 @@ ID: Final = "smtp-relay-id"
 """Object metadata: the mail's id."""
 
 OUTPUT: Final = "smtp-relay-output"
-"""Object metadata: a hash of flow, output and part, since two flows may store the same mail under
-the same key."""
+"""Object metadata: a hash of flow, output and part, because two flows may store the same mail under the
+same key."""
 
 _MEDIA_TYPE: Final = re.compile(r"[a-z0-9!#$&^_.+-]{1,100}/[a-z0-9!#$&^_.+-]{1,100}")  # RFC 6838 section 4.2
 
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """One object to store. `open` gives its octets from the start each time."""
+    """One object to store. `open` returns its bytes from the start each time."""
 
     key: str
     part: str
@@ -50,13 +50,13 @@ class Target(Protocol):
     """A bucket that outputs store into. Methods raise Temporary or Permanent."""
 
     def put_new(self, key: str, blob: Blob, metadata: Mapping[str, str]) -> bool:
-        """Store the blob under a free key; False where it is taken."""
+        """Store the blob under a free key; False if the key is taken."""
 
     def metadata(self, key: str) -> Mapping[str, str] | None:
-        """The metadata of an object, None where that may not be read or the object is gone."""
+        """The metadata of an object, None if it may not be read or the object is gone."""
 
     def url(self, key: str) -> str:
-        """What events name the object by."""
+        """The object's URL in events."""
 
 
 class Storage:
@@ -69,8 +69,8 @@ class Storage:
         self._template = Template.parse(storage.key)
 
     def store(self, job: Job) -> str | None:
-        """Store what the options ask for, and give the URL of the first object; None where the mail
-        has no such part. Raises Temporary and Permanent."""
+        """Store the parts that the options ask for, and return the URL of the first object; None if the
+        mail has no such part. Raises Temporary and Permanent."""
         first: str | None = None
         for number, blob in enumerate(self._blobs(job)):
             if number and job.seconds_left() < MIN_SECONDS_LEFT:
@@ -92,10 +92,10 @@ class Storage:
                     log.info("stored", extra=_about(job) | {"url": self._target.url(key)})
                     return key
             except Damaged as found:
-                damage = found  # what was stored before it was damaged is done all the same
+                damage = found  # an object stored before the damage is done all the same
             there = self._target.metadata(key)
             if there is None and mail.id in key and damage is None:
-                # Nobody else makes keys of this mail's id.
+                # Only this mail makes keys with this id.
                 return key
             if there is not None and there.get(ID) == mail.id and there.get(OUTPUT) == tag:
                 return key
@@ -148,8 +148,8 @@ class Storage:
 
 
 def open_below(mail: Mail, flow: str, top: bytes) -> BinaryIO:
-    """What one flow's outputs store, below the fields `top`, as a seekable stream. Raises Damaged before
-    anybody has a byte of it."""
+    """The bytes that one flow's outputs store, below the fields `top`, as a seekable stream. Raises
+    Damaged before it returns any byte."""
     mail.check(read=True)
     top += mail.flow_fields(flow)
     if top:
@@ -177,8 +177,8 @@ def _about(job: Job) -> dict[str, str]:
 
 
 def raw_fields(job: Job) -> bytes:
-    """One `X-smtp-relay-RCPT_TO` for each of this flow's recipients, then the reverse-path, the
-    user, the client's name and its HELO, each CRLF-ended; values cannot end a field."""
+    """One `X-smtp-relay-RCPT_TO` for each of this flow's recipients, then the reverse-path, the user,
+    the client's name and its HELO, each CRLF-ended; values cannot end a field."""
     envelope = job.mail.envelope
     fields = [("RCPT_TO", recipient) for recipient in job.recipients]
     fields += [
@@ -188,3 +188,50 @@ def raw_fields(job: Job) -> bytes:
         ("HELO", envelope.helo),
     ]
     return b"".join(f"X-smtp-relay-{name}: {printable(value)}\r\n".encode() for name, value in fields)
+
+
+class PrefixedFile(io.BufferedReader):
+    """Reads `prefix`, then the file, as one seekable stream, because SDKs read bodies twice. Closing it
+    closes the file. Memory does not grow with the file."""
+
+    def __init__(self, prefix: bytes, file: Path | BinaryIO) -> None:
+        stream = file.open("rb", buffering=0) if isinstance(file, Path) else file
+        super().__init__(_Raw(prefix, stream), 262_144)
+
+
+class _Raw(io.RawIOBase):
+    def __init__(self, prefix: bytes, file: BinaryIO | io.FileIO) -> None:
+        self._prefix = prefix
+        self._file = file
+        self._size = len(prefix) + file.seek(0, io.SEEK_END)
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        self._at = max(0, base + offset)
+        return self._at
+
+    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]
+        view = memoryview(buffer)
+        if self._at < len(self._prefix):
+            piece = self._prefix[self._at : self._at + len(view)]
+            view[: len(piece)] = piece
+            count = len(piece)
+        else:
+            self._file.seek(self._at - len(self._prefix))
+            count = self._file.readinto(view) or 0  # type: ignore[union-attr]
+        self._at += count
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()

@@ -51,7 +51,7 @@ class Connection:
         return made
 
     def offers(self, keyword: str) -> bool:
-        """Whether the server offers an extension."""
+        """True if the server offers an extension."""
         return keyword in self.extensions
 
     def reset(self) -> None:
@@ -63,7 +63,7 @@ class Connection:
             self.broken = True
 
     def alive(self) -> bool:
-        """Whether an idle session is still open, as far as the client knows without a command."""
+        """True if an idle session is still open, as far as the client knows without a command."""
         try:
             return not self.broken and self.wire.early_reply() is None
         except Lost:

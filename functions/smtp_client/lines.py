@@ -10,7 +10,7 @@ CRLF: Final = b"\r\n"
 
 def crlf_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """The same bytes in lines that end in CRLF, the last one too. A bare LF becomes CRLF and a bare CR a
-    space, so that all servers agree on line ends. No piece is empty or ends inside a CRLF."""
+    space, so all servers agree on line ends. No piece is empty or ends inside a CRLF."""
     held = b""
     ended = True
     for chunk in chunks:
@@ -32,7 +32,7 @@ def crlf_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 def stuffed(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """The bytes with a dot before each line that starts with one, wherever the pieces are cut. The last
-    line ends in CRLF, so that the final dot stands on its own line."""
+    line ends in CRLF, so the final dot stands on its own line."""
     tail = CRLF
     empty = True
     for chunk in filter(None, chunks):
@@ -59,6 +59,6 @@ def skipped(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
 
 
 def _clean(piece: bytes) -> bool:
-    """Whether every CR and LF is part of a CRLF."""
+    """True if every CR and LF is part of a CRLF."""
     pairs = piece.count(CRLF)
     return piece.count(b"\n") == pairs and piece.count(b"\r") == pairs

@@ -118,7 +118,7 @@ def _problem(connection: Connection, message: MailToSend) -> Said | None:
     most = connection.extensions.get("SIZE", "")
     if most.isdecimal() and 0 < int(most) < message.size:
         # RFC 1870 section 6.1: the client knows the reply already.
-        words = f"{connection.server} takes mails of {most} octets at most, this one has {message.size}"
+        words = f"{connection.server} takes mails of {most} bytes at most, this one has {message.size}"
         return Said("5.3.4", words)
     return None
 
@@ -142,7 +142,7 @@ def _run(
         raise
     if not reply.positive:
         if not reply.negative:
-            raise Lost(f"an odd reply to MAIL: {reply}")
+            raise Lost(f"an unexpected reply to MAIL: {reply}")
         _all(recipients, tally, _said(connection, "MAIL", reply), refused=_refuses(reply))
         _leave(connection, reply, unread=len(recipients) if pipelined else 0)
         return
@@ -155,7 +155,7 @@ def _run(
     reply = wire.command("DATA")
     if reply.code != 354:
         if not reply.negative:
-            raise Lost(f"an odd reply to DATA: {reply}")
+            raise Lost(f"an unexpected reply to DATA: {reply}")
         _all(accepted, tally, _said(connection, "DATA", reply), refused=reply.permanent)
         _leave(connection, reply)
         return
@@ -192,7 +192,7 @@ def _recipients(
             if reply.code == 421:
                 closing = said
         else:
-            raise Lost(f"an odd reply to RCPT: {reply}")
+            raise Lost(f"an unexpected reply to RCPT: {reply}")
     if closing is not None:
         connection.broken = True
         _all(accepted, tally, closing, refused=False)
@@ -220,13 +220,13 @@ def _content(connection: Connection, message: MailToSend) -> ServerReply:
     if early is not None:
         connection.broken = True
         if not early.negative:
-            raise Lost(f"an odd reply within the mail: {early}")
+            raise Lost(f"an unexpected reply within the mail: {early}")
         return early
     wire.send(b".\r\n")
     try:
         reply = wire.reply()
         if not (reply.positive or reply.negative):
-            raise Lost(f"an odd reply to the mail: {reply}")
+            raise Lost(f"an unexpected reply to the mail: {reply}")
     except Lost as error:
         connection.broken = True
         words = f"{connection.server}: {error}, after it had the mail: it may have taken it"

@@ -34,7 +34,7 @@ class Wire:
 
     @property
     def encrypted(self) -> bool:
-        """Whether TLS is on."""
+        """True if TLS is on."""
         return isinstance(self._sock, ssl.SSLSocket)
 
     @property
@@ -76,7 +76,7 @@ class Wire:
             line = self._line(deadline)
             match = _LINE.fullmatch(line)
             if match is None or len(lines) >= MAX_LINES:
-                raise Lost(f"this is no SMTP reply: {clean(repr(line[:80]))}")
+                raise Lost(f"this is not an SMTP reply: {clean(repr(line[:80]))}")
             lines.append((match[3] or b"").decode("utf-8", "replace"))
             if match[2] != b"-":
                 return ServerReply(int(match[1]), tuple(lines))
@@ -84,22 +84,13 @@ class Wire:
     def early_reply(self) -> ServerReply | None:
         """A reply that came too early, None if the server waits. Raises Lost when it closed the
         connection."""
-        if not self._buffer:
-            try:
-                self._sock.settimeout(0)
-                data = self._sock.recv(_READ)
-            except (BlockingIOError, ssl.SSLWantReadError):
-                return None
-            except OSError as error:
-                raise Lost(f"the connection broke: {_reason(error)}") from error
-            if not data:
-                raise Lost("the server closed the connection")
-            self._buffer += data
+        if not self._buffer and not self._receive(0):
+            return None
         return self.reply()
 
     @property
     def unread(self) -> bool:
-        """Whether the server sent more than was read."""
+        """True if the server sent more than was read."""
         return bool(self._buffer)
 
     def start_tls(self, context: ssl.SSLContext, name: str, patience: float) -> None:
@@ -134,19 +125,26 @@ class Wire:
             wait = deadline - time.monotonic()
             if wait <= 0:
                 raise Lost("it did not answer in time")
-            try:
-                self._sock.settimeout(wait)
-                data = self._sock.recv(_READ)
-            except TimeoutError as error:
-                raise Lost("it did not answer in time") from error
-            except OSError as error:
-                raise Lost(f"the connection broke: {_reason(error)}") from error
-            if not data:
-                raise Lost("the server closed the connection")
-            self._buffer += data
+            if not self._receive(wait):
+                raise Lost("it did not answer in time")
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
         return line.removesuffix(b"\r")
+
+    def _receive(self, wait: float) -> bool:
+        """Put the server's bytes into the buffer; false if nothing came within `wait` seconds. Raises
+        Lost if the connection ended."""
+        try:
+            self._sock.settimeout(wait)
+            data = self._sock.recv(_READ)
+        except (TimeoutError, BlockingIOError, ssl.SSLWantReadError):
+            return False
+        except OSError as error:
+            raise Lost(f"the connection broke: {_reason(error)}") from error
+        if not data:
+            raise Lost("the server closed the connection")
+        self._buffer += data
+        return True
 
 
 def _reason(error: OSError) -> str:

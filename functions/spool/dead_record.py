@@ -6,14 +6,14 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from functions.message.envelope import LAST
+from functions.message.envelope import LAST, Envelope
 
 UNKNOWN: Final = "unknown"
-"""Stands for the output in the key and record of a flow that is not known."""
+"""Takes the place of the output in the key and record of a flow that is not known."""
 
 
 class DeadRecord(BaseModel):
-    """Why one output of one mail was given up. Times are Unix milliseconds."""
+    """The reason why one output of one mail was given up. Times are Unix milliseconds."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -36,3 +36,22 @@ class DeadRecord(BaseModel):
     def summary(self) -> dict[str, Any]:
         """The record as plain JSON values."""
         return self.model_dump(mode="json")
+
+
+def refused_records(envelope: Envelope) -> list[DeadRecord]:
+    """The dead records of recipients that were refused when the mail was accepted (`partialAccept`)."""
+    return [
+        DeadRecord(
+            id=envelope.id,
+            key=f"recipient-{index}",
+            flow="",
+            output=UNKNOWN,
+            reason=refused.reason,
+            code=refused.code,
+            first=envelope.received,
+            last=envelope.received,
+            recipients=(refused.address,),
+            reverse_path=envelope.reverse_path,
+        )
+        for index, refused in enumerate(envelope.refused)
+    ]

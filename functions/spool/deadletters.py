@@ -1,6 +1,6 @@
 """Outputs that were given up: list, replay and drop them (docs/operations.md).
 
-One interface for folders, S3 and Cloud Storage; `functions.backends` chooses by the spool.
+Folders, S3 and Cloud Storage share one interface; `functions.backends` chooses by the spool.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from functions.spool.dead_record import DeadRecord
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which dead records are meant: those that fit everything given. Times are Unix milliseconds of
-    the last attempt, `since` inclusive, `until` exclusive; `reason` is looked for in reason and
-    code, without regard to case. `ids` are mail ids, or `ID/OUTPUTKEY`."""
+    """Selects dead records: those that match every given criterion. Times are Unix milliseconds of the
+    last attempt, `since` inclusive, `until` exclusive; `reason` is a part of the reason or code, in any
+    case. `ids` are mail ids, or `ID/OUTPUTKEY`."""
 
     since: int | None = None
     until: int | None = None
@@ -27,7 +27,7 @@ class Selection:
     ids: tuple[str, ...] = ()
 
     def takes(self, record: DeadRecord) -> bool:
-        """Whether a record is meant."""
+        """True if a record is selected."""
         return (
             (self.since is None or record.last >= self.since)
             and (self.until is None or record.last < self.until)
@@ -40,24 +40,24 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class KeptSelection:
-    """Which kept mails are meant: those that fit everything given. Times are Unix milliseconds of
-    when the mail came in, `since` inclusive, `until` exclusive; `prefix` is how the copy's key below
-    `kept/` begins, or its path below the working folder."""
+    """Selects kept mails: those that match every given criterion. Times are Unix milliseconds of when
+    the mail was received, `since` inclusive, `until` exclusive; `prefix` is the start of the copy's key
+    below `kept/`, or of its path below the working folder."""
 
     since: int | None = None
     until: int | None = None
     prefix: str = ""
 
     def takes(self, received: int) -> bool:
-        """Whether a mail that came in then is meant."""
+        """True if a mail that was received then is selected."""
         return (self.since is None or received >= self.since) and (
             self.until is None or received < self.until
         )
 
 
 class Shown(NamedTuple):
-    """A dead record with its mail; `envelope` is None when the mail is gone, `head` its first
-    octets (the header, at most 64 KiB)."""
+    """A dead record with its mail; `envelope` is None if the mail is gone, `head` its first bytes (the
+    header, at most 64 KiB)."""
 
     record: DeadRecord
     envelope: Envelope | None
@@ -65,29 +65,29 @@ class Shown(NamedTuple):
 
 
 class DeadLetters(Protocol):
-    """The dead records of one spool. Every method raises Temporary when the spool cannot be
-    reached, Permanent when it refuses."""
+    """The dead records of one spool. Every method raises Temporary if the spool cannot be reached,
+    Permanent if it refuses."""
 
     def list(self, selection: Selection) -> Iterator[DeadRecord]:
-        """The records meant, oldest mail first where that costs nothing."""
+        """The selected records, oldest mail first if that costs nothing."""
 
     def show(self, record: DeadRecord) -> Shown:
         """One record with its mail."""
 
     def replay(self, record: DeadRecord, *, now: bool) -> None:
-        """Delete the record, so that the output is owed again; the sweep delivers, or with `now` a
-        doorbell is rung."""
+        """Delete the record, so the output runs again. The sweep delivers; with `now` a notification is
+        sent at once."""
 
     def kept(self, selection: KeptSelection) -> Iterator[str]:
-        """The ids of the kept mails meant, oldest first."""
+        """The ids of the selected kept mails, oldest first."""
 
     def replay_kept(self, mail_id: str, *, now: bool) -> int:
-        """Write a kept mail back with its replay number raised, and return that number. One that is
-        being replayed already stays as it is: asking twice is asking once. Raises Permanent when no
+        """Write a kept mail back with its replay number raised, and returns that number. A mail that is
+        being replayed already stays as it is, so asking twice is asking once. Raises Permanent if no
         such mail is kept."""
 
     def drop(self, record: DeadRecord) -> None:
-        """Give the output up for good: the record goes, and the mail with its last one."""
+        """Give the output up for good: deletes the record, and the mail with its last record."""
 
     def close(self) -> None:
         """Release connections."""

@@ -14,7 +14,7 @@ from functions.message.envelope import FIELD_NAME, Envelope, UnknownEnvelope, de
 CONTENT_TYPE: Final = "message/rfc822"
 
 MAX_FIELD: Final = 4_194_304
-"""Octets of the envelope field: 1,000 recipients with long addresses and results fit many times."""
+"""Most bytes of the envelope field: 1,000 recipients with long addresses and results fit many times."""
 
 _START: Final = FIELD_NAME.lower() + b":"
 
@@ -40,7 +40,7 @@ def dead_key(mail_id: str, output_key: str) -> str:
 
 
 def receipt_prefix(mail_id: str) -> str:
-    """Where a mail's receipts lie, below the prefix (GCP)."""
+    """The prefix of a mail's receipts, below the spool's prefix (Cloud Storage)."""
     return f"receipts/{shard(mail_id)}/{mail_id}/"
 
 
@@ -57,10 +57,10 @@ def encode_object(envelope: Envelope, content: bytes) -> bytes:
 
 
 def read_head(start: bytes) -> Head | None:
-    """Read the envelope from the first octets of a spool object.
+    """Read the envelope from the first bytes of a spool object.
 
-    Returns None when more octets are needed (the field is not complete in `start`). Raises
-    UnknownEnvelope for an object that is not a spool object of a schema read here.
+    Returns None if more bytes are needed because the field is not complete in `start`. Raises
+    UnknownEnvelope for an object that is not a spool object of a schema that this version reads.
     """
     if start[: len(_START)].lower() != _START[: len(start)]:
         raise UnknownEnvelope("the object does not start with an envelope field")
@@ -80,7 +80,7 @@ def split_object(data: bytes) -> tuple[Envelope, bytes]:
     """Envelope and mail of a whole spool object. Raises UnknownEnvelope."""
     head = read_head(data)
     if head is None:
-        # The field may be all there is: an empty mail.
+        # An empty mail is the field alone.
         head = read_head(data + b"X") if data.endswith(b"\r\n") else None
     if head is None:
         raise UnknownEnvelope("the object ends inside the envelope field")

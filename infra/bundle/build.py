@@ -3,8 +3,8 @@
     python -m infra.bundle.build CONFIG [--python 3.12] [--arch arm64] [--out FILE]
 
 The build needs no Docker: it takes wheels for the Lambda platform, and only those that the
-configuration's outputs need. The runtime's own version of Python compiles byte-code, because a start
-without it is four times slower. The same inputs give the same bytes, so that a deployment without
+configuration's outputs need. The runtime's own version of Python compiles byte-code, because a
+start without it is four times slower. The same inputs give the same bytes, so a deployment without
 changes does nothing.
 """
 
@@ -26,13 +26,14 @@ from functions.delivery.build import needs_receipts
 from functions.errors import ConfigError
 from functions.options.secrets import secrets_of
 from infra.bundle.bytecode import compile_all, interpreter
+from infra.bundle.lock import with_dependencies
 from infra.bundle.runtime import MACHINES, RUNTIMES, THIS_PYTHON, Platform
 from infra.bundle.sdk import trim, trim_boto3, trim_powertools, trim_pydantic, trim_urllib3
 from infra.bundle.source import (
     ROOT,
     copy_functions,
     delivery_part,
-    pinned,
+    locked,
     read_config,
     signs,
     writes_addresses,
@@ -70,8 +71,8 @@ def bundle(config: Path, platform: Platform | None = None, *, cache: Path = CACH
 
 
 def packages(config: DeliveryConfig) -> dict[str, str]:
-    """The distributions that the function itself imports, with the versions of this environment, which
-    the tests used, else the ranges of pyproject.toml."""
+    """The distributions that the function itself imports, with their locked versions, whatever this
+    environment has installed."""
     names = ["pydantic", "aws-lambda-powertools", "botocore"]
     if needs_receipts(config):
         names.append("boto3")
@@ -79,7 +80,8 @@ def packages(config: DeliveryConfig) -> dict[str, str]:
         names.append("cryptography")
     if writes_addresses(config):
         names.append("idna")
-    return {name: pinned(name) for name in names}
+    lock = locked("aws")
+    return {name: f"=={lock[name].version}" for name in names}
 
 
 def services(config: DeliveryConfig) -> frozenset[str]:
@@ -103,7 +105,7 @@ def _installed(
         return tree
     with tempfile.TemporaryDirectory(prefix="packages-", dir=_made(cache)) as folder:
         target = Path(folder) / "tree"
-        install(platform, wanted, target)
+        install(platform, with_dependencies(locked("aws"), wanted), target)
         if "boto3" in wanted:
             trim_boto3(target / "boto3", _installed_version(target, "boto3"))
             shutil.rmtree(target / "s3transfer")
@@ -135,7 +137,8 @@ def _installed_version(target: Path, name: str) -> str:
 
 
 def _digest(platform: Platform, wanted: Mapping[str, str], options: DeliveryConfig) -> str:
-    parts = [platform, sorted(wanted.items()), sorted(services(options)), sys.version]
+    requirements = sorted(with_dependencies(locked("aws"), wanted).items())
+    parts = [platform, requirements, sorted(services(options)), sys.version]
     code = sorted(Path(__file__).parent.glob("*.py"))
     text = repr(parts) + "".join(file.read_text(encoding="utf-8") for file in code)
     return hashlib.sha256(text.encode()).hexdigest()

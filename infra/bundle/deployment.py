@@ -30,6 +30,9 @@ CLOSE_TIMEOUT: Final = 60_000
 """Milliseconds that a stopping listener gives its clients: less than the balancer's deregistration (90
 s) and the container's time to stop (120 s)."""
 
+CLIENTS_PER_ADDRESS: Final = 50
+"""`maxClientsPerIp` where strangers reach the balancer and the file does not say another one."""
+
 _UNKNOWN_RATE: Final = 14.0
 """The default of maxSendRate: recipients a second that most accounts may send to outside of the
 sandbox."""
@@ -69,18 +72,18 @@ class Deployment:
 
     @property
     def needs_receipts(self) -> bool:
-        """Whether an output needs receipts, and so a table for them."""
+        """True if an output needs receipts, and so a table for them."""
         return needs_receipts(self.config)
 
     @property
     def sends_mail(self) -> bool:
-        """Whether an output sends mail on, so that strangers must not reach the listener."""
+        """True if an output sends mail on, so strangers must not reach the listener."""
         outputs = [output for flow in self.config.flows.values() for output in flow.outputs]
         return any(one.sends_on for one in outputs)
 
     @property
     def has_certificate(self) -> bool:
-        """Whether the file names a certificate for the listener."""
+        """True if the file names a certificate for the listener."""
         return any(one.options.cert or one.options.pfx for one in self.config.resolved_listeners())
 
     @property
@@ -99,8 +102,8 @@ class Deployment:
 
 
 def read_deployment(path: Path, *, public: bool | None = None) -> Deployment:
-    """Read a configuration and check that it can be deployed. `public` says whether strangers reach the
-    load balancer; None means unless an output sends mail on. Raises ConfigError."""
+    """Read a configuration and check that it can be deployed. `public` says if strangers reach the load
+    balancer; None means yes unless an output sends mail on. Raises ConfigError."""
     raw = read(path, {}).value
     raw.pop("$schema", None)
     spool = raw.get("spool")
@@ -114,10 +117,14 @@ def read_deployment(path: Path, *, public: bool | None = None) -> Deployment:
     listeners, ports = _ports(raw)
     environ["SMTP_RELAY_LISTENERS"] = json.dumps(listeners)
     config = load(path, environ)
-    deployment = Deployment(
-        path, config, ports, _listener_config(raw), json.dumps(listeners, separators=(",", ":"))
-    )
+    deployment = Deployment(path, config, ports, "", json.dumps(listeners, separators=(",", ":")))
     reached = not deployment.sends_mail if public is None else public
+    defaults: dict[str, Any] = {"closeTimeout": CLOSE_TIMEOUT}
+    if reached and "max_clients_per_ip" not in config.options.model_fields_set:
+        defaults["maxClientsPerIp"] = CLIENTS_PER_ADDRESS
+        bounded = config.options.model_copy(update={"max_clients_per_ip": CLIENTS_PER_ADDRESS})
+        config = config.model_copy(update={"options": bounded})
+    deployment = replace(deployment, config=config, listener_config=_listener_config(raw, defaults))
     return replace(deployment, warnings=_warnings(deployment, reached))
 
 
@@ -144,12 +151,10 @@ def _ports(raw: Mapping[str, Any]) -> tuple[list[dict[str, Any]], tuple[Port, ..
     return listeners, tuple(ports)
 
 
-def _listener_config(raw: Mapping[str, Any]) -> str:
-    """The file's content with the deployment's defaults: JSON logs, time to drain."""
+def _listener_config(raw: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
+    """The file's content with the deployment's defaults: JSON logs, and those of options."""
     value = {key: item for key, item in raw.items() if key not in {"port", "bind", "listeners"}}
-    options = dict(value.get("options") or {})
-    options.setdefault("closeTimeout", CLOSE_TIMEOUT)
-    value["options"] = options
+    options = value["options"] = {**defaults, **(value.get("options") or {})}
     if "loggers" not in value and "loggers" not in options:
         value["loggers"] = [{"type": "CONSOLE", "format": "json"}]
     # CloudFormation and Terraform read ${ as their own variable.

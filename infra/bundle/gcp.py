@@ -4,9 +4,9 @@
 
 The folder then holds `function.zip` (the function's source: this project's half of the code, its
 requirements, its configuration; Google installs the packages), `relay.json` (the listener's
-configuration as plain JSON, with the logs that alerts need) and `access.json` (the outputs' targets and
-each half's secrets, from which Terraform makes the permissions). The same inputs give the same bytes, so
-that a deployment without changes does nothing.
+configuration as plain JSON, with the logs that alerts need) and `access.json` (the outputs' targets
+and each half's secrets, from which Terraform makes the permissions). The same inputs give the same
+bytes, so a deployment without changes does nothing.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from typing import Any, Final
 from functions.config import DeliveryConfig
 from functions.errors import ConfigError
 from infra.access.gcp import access
+from infra.bundle.lock import with_dependencies
 from infra.bundle.source import (
     copy_functions,
     delivery_part,
-    pinned,
+    locked,
     read_config,
     signs,
     writes_addresses,
@@ -57,21 +58,31 @@ def source(config: Path, target: Path) -> Path:
         work = Path(folder)
         copy_functions(work, "gcp")
         (work / "main.py").write_text(_MAIN, encoding="utf-8")
-        (work / "requirements.txt").write_text(requirements(options), encoding="utf-8")
+        (work / "requirements.txt").write_text(_locked(options), encoding="utf-8")
         (work / "relay.json").write_text(_plain(part), encoding="utf-8")
         target.parent.mkdir(parents=True, exist_ok=True)
         return zip_tree(work, target)
 
 
 def requirements(config: DeliveryConfig) -> str:
-    """The distributions that the function itself imports, in pip's form, with the versions of this
-    environment, which the tests used, else the ranges of pyproject.toml."""
+    """The distributions that the function itself imports, in pip's form, with their locked versions."""
+    lock = locked("gcp")
+    return "".join(f"{name}=={lock[name].version}\n" for name in _imported(config))
+
+
+def _locked(config: DeliveryConfig) -> str:
+    """The same and all that they need, with hashes: Google's pip installs nothing else."""
+    found = with_dependencies(locked("gcp"), _imported(config))
+    return "".join(f"{name}{requirement}\n" for name, requirement in found.items())
+
+
+def _imported(config: DeliveryConfig) -> list[str]:
     names = ["functions-framework", "google-cloud-pubsub", "google-cloud-storage", "pydantic"]
     if signs(config):
         names.append("cryptography")
     if writes_addresses(config):
         names.append("idna")
-    return "".join(f"{name}{pinned(name)}\n" for name in sorted(names))
+    return sorted(names)
 
 
 def build(config: Path, folder: Path) -> dict[str, Path]:

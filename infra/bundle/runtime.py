@@ -27,7 +27,7 @@ RUNTIMES: Final[Mapping[str, Linux]] = {
     "3.13": _LINUX_2023,
     "3.14": _LINUX_2023,
 }
-"""Python versions that Lambda runs, and on what (docs.aws.amazon.com, "Lambda runtimes")."""
+"""Python versions that Lambda runs, and their systems (docs.aws.amazon.com, "Lambda runtimes")."""
 
 THIS_PYTHON: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
 """The version of this Python."""

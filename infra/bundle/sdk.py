@@ -188,8 +188,8 @@ def _trim_docs(docs: Path) -> None:
 
 
 def _holds(file: Path, text: str) -> bool:
-    """Whether a file exists and holds a text. A file without it stays whole, which costs
-    a few milliseconds."""
+    """True if a file exists and holds a text. A file without it stays whole, which costs a few
+    milliseconds."""
     return file.exists() and text in file.read_text()
 
 

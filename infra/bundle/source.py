@@ -1,19 +1,18 @@
 """What the functions of both clouds carry: this project's half of the code, its configuration, and the
-versions of what it imports."""
+locked versions of what it imports."""
 
 from __future__ import annotations
 
 import shutil
-import tomllib
 import zipfile
 from collections.abc import Iterator, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
 from functions.config import DeliveryConfig
 from functions.options.secrets import secrets_of
 from functions.processors.base import OutputOptions
+from infra.bundle.lock import Pinned, read_lock
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
@@ -53,12 +52,12 @@ def delivery_part(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def signs(config: DeliveryConfig) -> bool:
-    """Whether an output signs mails."""
+    """True if an output signs mails."""
     return any("dkim" in path.lower() for each in _outputs(config) for path, _ in secrets_of(each))
 
 
 def writes_addresses(config: DeliveryConfig) -> bool:
-    """Whether an output sends mails on, for which domains are compared and written in ASCII."""
+    """True if an output sends mails on, because then domains are compared and written in ASCII."""
     return any(each.sends_on for each in _outputs(config))
 
 
@@ -66,29 +65,20 @@ def _outputs(config: DeliveryConfig) -> list[OutputOptions]:
     return [output for flow in config.flows.values() for output in flow.outputs]
 
 
-def pinned(name: str) -> str:
-    """The version of a distribution, as pip writes it: this environment's, else the project's range."""
-    try:
-        return f"=={metadata.version(name)}"
-    except metadata.PackageNotFoundError:
-        text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-        project = tomllib.loads(text)["project"]
-        extras = project["optional-dependencies"]
-        for line in [*project["dependencies"], *extras["aws"], *extras["gcp"], *extras["listener"]]:
-            if line.startswith(name) and not line[len(name)].isalnum():
-                return str(line[len(name) :])
-        return ""
+def locked(cloud: str) -> dict[str, Pinned]:
+    """The packages that the function on a cloud (`aws` or `gcp`) may need, with their locked versions."""
+    return read_lock(ROOT / "locks" / f"function-{cloud}.txt")
 
 
 def read_config(config: Path) -> Mapping[str, Any]:
-    """The file as it stands. Raises ConfigError."""
+    """The file unchanged. Raises ConfigError."""
     from listener.config.load import read
 
     return read(config, {}).value
 
 
 def zip_tree(work: Path, target: Path) -> Path:
-    """The same files give the same octets."""
+    """The same files give the same bytes."""
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
         for file in _files(work):
             info = zipfile.ZipInfo(file.relative_to(work).as_posix(), _DATE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,14 +13,18 @@ from infra.bundle.runtime import RUNTIMES, Platform
 
 
 def install(platform: Platform, wanted: Mapping[str, str], target: Path) -> None:
-    """Install wheels for the platform, of these distributions and their dependencies, into a folder.
-    Raises ConfigError if pip finds none."""
+    """Install wheels for the platform into a folder, of the distributions in `wanted`: name → version and
+    options, as pip reads them behind a name. With hashes pip takes these files only, and no other
+    distribution. Raises ConfigError if pip finds none."""
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     command += ["--no-compile", "--only-binary=:all:", "--implementation=cp"]
     command += [f"--python-version={platform.python}", f"--target={target}"]
     command += [f"--platform={tag}" for tag in platform.tags]
-    command += [f"{name}{version}" for name, version in wanted.items()]
-    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as requirements:
+        requirements.writelines(f"{name}{version}\n" for name, version in wanted.items())
+        requirements.flush()
+        command += ["--requirement", requirements.name]
+        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise _no_wheels(platform, done.stderr)
 
@@ -33,5 +38,5 @@ def _no_wheels(platform: Platform, said: str) -> ConfigError:
         return ConfigError(str(platform), f"pip cannot install the function's packages: {reason}")
     glibc = RUNTIMES[platform.python].glibc
     newer = [f"deploy for python {python}" for python, linux in RUNTIMES.items() if linux.glibc > glibc]
-    own = "install a version that has one, since the bundle takes the versions of this environment"
+    own = "install a version that has one: name it in pyproject.toml, then `make lock`"
     return ConfigError(str(platform), f"no wheel loads there: {reason}", ", or ".join([*newer[:1], own]))

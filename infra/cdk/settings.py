@@ -23,9 +23,10 @@ class Settings:
     """The context of one stack.
 
     `config`: the listener's configuration file. `name`: the stack's. `vpc`: the id of an existing
-    network. `public`: whether strangers reach the load balancer (by default unless an output sends mail
-    on). `image`: an image to run instead of building one. `ephemeral`: delete everything with the stack.
-    `alarm_topic`: ARN of the topic that alarms go to. `environment`: more variables for the functions.
+    network. `public`: strangers reach the load balancer (by default unless an output sends mail
+    on). `image`: an image to run instead of building one. `ephemeral`: delete everything with the
+    stack. `alarm_topic`: ARN of the topic that alarms go to. `environment`: more variables for the
+    functions.
     """
 
     config: Path = Path(DEFAULT_CONFIG)
@@ -40,7 +41,7 @@ class Settings:
     without: frozenset[str] = frozenset()
 
     def has(self, part: str) -> bool:
-        """Whether a part is wanted."""
+        """True if the stack includes a part."""
         return part not in self.without
 
 
@@ -49,7 +50,7 @@ def read_settings(context: Callable[[str], Any]) -> Settings:
     default = Settings()
     without = frozenset(filter(None, str(context("without") or "").split(",")))
     if unknown := without - PARTS:
-        raise ConfigError(f"-c without={min(unknown)}", "is no part", f"parts are {', '.join(sorted(PARTS))}")
+        raise ConfigError(f"-c without={min(unknown)}", "is not one", f"parts are {', '.join(sorted(PARTS))}")
     platform = Platform(
         python=str(context("python") or default.platform.python),
         arch=str(context("arch") or default.platform.arch),

@@ -1,1 +1,1 @@
-"""What a filter sees and answers: sessions, transactions, decisions, and the interface itself."""
+"""The filter interface: sessions, transactions, decisions, and the filter itself."""

@@ -1,4 +1,4 @@
-"""What a filter's `build()` is given besides its options."""
+"""The arguments of a filter's `build()` besides its options."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from functions.options.secrets import Runtime
 
 @dataclass(frozen=True, slots=True)
 class BuildContext(Runtime):
-    """Where the process runs, and `filter_timeout`, how many seconds a filter may take to answer."""
+    """The process's surroundings, and `filter_timeout`, the number of seconds that a filter has to answer."""
 
     filter_timeout: float = 30.0

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 
 class Phase(IntEnum):
-    """The moments at which filters are asked, in the order of a connection."""
+    """The phases of a connection, in their order, at which the flows ask the filters."""
 
     CONNECT = 0
     AUTH = 1
@@ -36,11 +36,10 @@ Verdict = Literal["accept", "refuse", "defer", "abstain"]
 class Decision:
     """A filter's answer at one phase.
 
-    `reply` is what the client should be told when this answer decides a refusal or a deferral;
-    without one the listener words it. The other three mean something at the data phase only:
-    `headers` are fields to prepend at this flow's deliveries, `recipients` the subset (exact
-    addresses) of this flow's recipients that stay, `results` what the filter found out, for the
-    envelope's notes.
+    `reply` is the reply to the client if this answer decides a refusal or a deferral; without it
+    the listener chooses the words. The other three count only at the data phase: `headers` are
+    fields to prepend at this flow's deliveries, `recipients` the subset (exact addresses) of this
+    flow's recipients that stay, `results` the filter's findings, for the envelope's notes.
     """
 
     verdict: Verdict

@@ -16,24 +16,24 @@ from listener.api.decision import ABSTAIN, Decision, Phase
 from listener.api.session import Credentials, Message, Session, Transaction
 
 Answer = Decision | Awaitable[Decision]
-"""A hook is a plain function where it only computes (it then costs no task), or `async def`
-where it waits for somebody. Plain hooks must not block: they run in the event loop."""
+"""A hook is a plain function if it only computes (it then costs no task), or `async def` if it waits
+for I/O. Plain hooks must not block, because they run in the event loop."""
 
 Operator = Literal["AND", "OR"]
 """How a flow joins the answers of its filters."""
 
 
 class MailAuthObserver(Protocol):
-    """Told of results; `listener.monitoring.events.Events` is one."""
+    """Receives results; `listener.monitoring.events.Events` is one."""
 
     def mail_auth(self, name: str, method: str, result: str) -> None:
         """The filter called `name` got this result for one mail."""
 
 
 class FilterOptions(BaseModel):
-    """What every filter's options share. Subclasses add `type: Literal["…"]`.
+    """The options that all filters share. Subclasses add `type: Literal["…"]`.
 
-    What stands below the fields is what `check` asks, which reads options and builds no filter.
+    The methods below the fields serve `check`, which reads options and builds no filter.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -42,10 +42,10 @@ class FilterOptions(BaseModel):
     """Label in metrics and logs. Default: `TYPE_INDEX`."""
 
     type: str = ""
-    """Which of them this is."""
+    """The filter's type."""
 
     guard: ClassVar[bool] = False
-    """As `Filter.guard`; a filter whose options say so is one."""
+    """As `Filter.guard`; the options say if the filter is one."""
 
     checks_credentials: ClassVar[bool] = False
     """As `Filter.checks_credentials`."""
@@ -54,10 +54,10 @@ class FilterOptions(BaseModel):
     """The SASL mechanisms beyond PLAIN and LOGIN whose credentials the filter may check."""
 
     asks_others: ClassVar[bool] = False
-    """Whether the filter asks over the network, and defers where no answer comes."""
+    """True if the filter asks over the network, and defers if no answer comes."""
 
     judges_content: ClassVar[bool] = False
-    """Whether the filter decides after DATA."""
+    """True if the filter decides after DATA."""
 
     @property
     def any_user(self) -> bool:
@@ -65,56 +65,56 @@ class FilterOptions(BaseModel):
         return False
 
     def identifies(self, operator: Operator) -> bool:
-        """Whether all that the filter accepts, in a flow of that operator, comes from clients that it
-        knows: by their credentials, their address, or by asking who knows them. For a guard: whether it
-        objects to all other clients."""
+        """True if all clients that the filter accepts, in a flow of that operator, are known: by their
+        credentials, their address, or the answer of a service. For a guard: true if it objects to all
+        other clients."""
         return not self.guard
 
     @property
     def limits_recipients(self) -> bool:
-        """Whether the filter accepts recipients by a list, and the list does not mean everybody."""
+        """True if the filter accepts recipients by a list, and the list does not match everybody."""
         return False
 
     def never_accepts(self, environ: Mapping[str, str], *, auth: bool, names: bool) -> str:
-        """Why the filter cannot accept anything, or a guard cannot object; "" when it can. `auth` says
-        that clients can authenticate, `names` that their names are looked up."""
+        """The reason why the filter cannot accept anything, or a guard cannot object; "" if it can.
+        `auth` says that clients can authenticate, `names` that their names are looked up."""
         return "needs AUTH, which no listener offers" if self.checks_credentials and not auth else ""
 
     def described(self) -> str:
-        """What the filter decides by, in a few words without secrets; "" for nothing to tell."""
+        """The criteria of the filter, in a few words without secrets; "" if it has none to show."""
         return ""
 
     def files_read(self) -> Mapping[str, str]:
-        """The files that have to be there: option to path, relative to the working folder."""
+        """The files that must exist: option to path, relative to the working folder."""
         return {}
 
     def advice(self) -> Sequence[str]:
-        """What the options say and hardly mean, with the cure: one line each, `key: text`."""
+        """Options that are probably a mistake, with the cure: one line each, `key: text`."""
         return ()
 
     def loopingz_differences(self) -> Sequence[str]:
-        """What the filter does otherwise than loopingz/smtp-relay's, one line each."""
+        """The differences from loopingz/smtp-relay's filter, one line each."""
         return ()
 
 
 class Filter:
     """One configured filter.
 
-    `phases` are the phases at which this instance may say something other than abstain, given
+    `phases` are the phases at which this instance may answer something other than abstain, given
     its options: until the last of them has run, its silence may still become an acceptance.
-    `checks_credentials` says that AUTH succeeds when this filter accepts at the auth phase;
-    `any_user` that it succeeds whatever the credentials, which says nothing for the flow.
-    `mechanisms` are the SASL mechanisms whose credentials it can check. `needs_name` says that
-    it looks at `session.name` before the data phase: the reverse lookup is then waited for
-    before connect; else the name may still be `[ip]` until the mail itself comes in.
+    `checks_credentials` says that AUTH succeeds if this filter accepts at the auth phase;
+    `any_user` that it succeeds with any credentials, which decides nothing for the flow.
+    `mechanisms` are the SASL mechanisms whose credentials it can check. `needs_name` says that it
+    reads `session.name` before the data phase: the listener then waits for the reverse lookup
+    before connect; otherwise the name may still be `[ip]` until the mail itself comes in.
     `supports_cram_md5` says that it can check CRAM-MD5 for every user.
 
     `guard` says that the filter only objects: its refusal or deferral counts in a flow of either
     operator, its acceptance never does, and no flow waits for one.
 
-    An answer at connect or auth holds for the connection, at mail or data for the transaction,
-    at rcpt for that recipient. A hook that raises or takes longer than `filterTimeout` counts as
-    a deferral; the client is never told the exception.
+    An answer at connect or auth holds for the connection, at mail or data for the transaction, at
+    rcpt for that recipient. A hook that raises or takes longer than `filterTimeout` counts as a
+    deferral; the client never sees the exception.
     """
 
     phases: frozenset[Phase] = frozenset()
@@ -157,19 +157,23 @@ class Filter:
         return ABSTAIN
 
     def removals(self, hostname: str) -> Sequence[tuple[str, Predicate]]:
-        """Fields that a stranger may not bring along, because this filter writes them: names, and
-        whether one with this unfolded value goes. `hostname` is what a listener calls itself."""
+        """Fields that clients must not send, because this filter writes them: names, and a test that is
+        true if a field with this unfolded value must be removed. `hostname` is the listener's own
+        name."""
         return ()
 
     def observe(self, observer: MailAuthObserver) -> None:
         """Report to that observer from now on."""
 
     def fingerprint(self) -> str:
-        """What the filter has read that its options do not say, such as a file of users; "" for nothing.
-        A reload that changes it ends the connections that the filter decided about before."""
+        """The data that the filter has read beside its options, such as a file of users; "" if there is
+        none. A reload that changes it ends the connections about which the filter decided before."""
         return ""
 
+    def forget(self) -> None:
+        """A reload begins: drop what was remembered of earlier answers."""
+
     def may_know(self, username: str) -> bool:
-        """Whether a user of that name may be one of this filter's. Asked when a trusted proxy says
-        that it has checked the credentials itself (XCLIENT's LOGIN)."""
+        """True if a user of that name may be one of this filter's. The flow asks this when a trusted
+        proxy says that it has checked the credentials itself (XCLIENT's LOGIN)."""
         return True

@@ -1,13 +1,14 @@
-"""What is known of a connection and of the mail being sent over it."""
+"""The facts about a connection and about the mail that is being sent over it."""
 
 from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, ClassVar, Protocol
 
 from functions.message.envelope import Tls
+from listener.api.decision import Reply
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -27,12 +28,13 @@ class Session:
     name: str
     server: str
     name_sure: bool = True
-    """False when the reverse lookup failed for now, so that `name` may be another later."""
+    """False if the reverse lookup failed temporarily, so `name` may change later."""
     helo: str = ""
     esmtp: bool = False
     lmtp: bool = False
     tls: Tls | None = None
     user: str | None = None
+    failed_logins: int = 0
 
     @property
     def address(self) -> IPAddress:
@@ -40,20 +42,20 @@ class Session:
         return ipaddress.ip_address(self.ip)
 
     def become(self, ip: str, port: int) -> None:
-        """The client turned out to be another than the peer of the socket (PROXY, XCLIENT)."""
+        """The client is another host than the peer of the socket (PROXY, XCLIENT)."""
         self.ip, self.port = ip, port
         self.named(f"[{ip}]")
 
     def named(self, name: str, sure: bool = True) -> None:
-        """The client's name was found, or `[ip]` where it has none."""
+        """The client's name was found, or `[ip]` if it has none."""
         self.name, self.name_sure = name, sure
 
     def reached(self, host: str, port: int | str) -> None:
-        """The client connected to this address of ours."""
+        """The client connected to this local address."""
         self.server = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def greeted(self, helo: str, *, esmtp: bool) -> None:
-        """The client said who it is; "" where that is to be forgotten."""
+        """The client gave its name; "" forgets the name."""
         self.helo, self.esmtp = helo, esmtp
 
     def encrypted(self, tls: Tls) -> None:
@@ -61,8 +63,12 @@ class Session:
         self.tls = tls
 
     def authenticated(self, username: str | None) -> None:
-        """The client logged in as this user, or is to do so again."""
+        """The client logged in as this user, or must log in again ("")."""
         self.user = username
+
+    def login_failed(self) -> None:
+        """The client gave wrong credentials."""
+        self.failed_logins += 1
 
     def transmission(self, *, smtputf8: bool) -> str:
         """The transmission type of a mail (RFC 3848 section 1, and RFC 6531 section 4.3 for UTF8…)."""
@@ -81,13 +87,37 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a client gave to AUTH. For XOAUTH2 `password` is the bearer token; for CRAM-MD5 it is
-    the hex digest and `challenge` what it answers. Never logged."""
+    """The client's AUTH data. For XOAUTH2 `password` is the bearer token; for CRAM-MD5 it is the hex
+    digest and `challenge` the server's challenge. Never logged."""
 
     mechanism: str
     username: str
     password: str = field(repr=False)
     challenge: bytes = b""
+
+
+@dataclass(slots=True)
+class RefusedRecipients:
+    """How many recipients of a mail were refused or deferred at RCPT; `shown` are the first few, and
+    `first_reply` what the first of them was told."""
+
+    MAX_SHOWN: ClassVar[int] = 10
+
+    refused: int = 0
+    deferred: int = 0
+    first_reply: str = ""
+    shown: list[str] = field(default_factory=list)
+
+    def add(self, recipient: str, reply: Reply) -> None:
+        """One more."""
+        if not self.shown:
+            self.first_reply = str(reply)
+        if len(self.shown) < self.MAX_SHOWN:
+            self.shown.append(recipient)
+        if reply.code >= 500:
+            self.refused += 1
+        else:
+            self.deferred += 1
 
 
 @dataclass(slots=True)
@@ -104,16 +134,26 @@ class Transaction:
     recipients: list[str] = field(default_factory=list)
     recipient_parameters: list[tuple[str, ...]] = field(default_factory=list)
     forwarded: dict[str, str] | None = None
-    """What XFORWARD told of where the mail came from, by attribute in lower case."""
+    """The origin of the mail that XFORWARD stated, by attribute in lower case."""
+    refused: RefusedRecipients = field(default_factory=RefusedRecipients)
 
     def add(self, recipient: str, parameters: tuple[str, ...]) -> None:
         """RCPT was accepted."""
         self.recipients.append(recipient)
         self.recipient_parameters.append(parameters)
 
+    def refuse(self, recipient: str, reply: Reply) -> None:
+        """RCPT was refused or deferred."""
+        self.refused.add(recipient, reply)
+
+    def take_refused(self) -> RefusedRecipients:
+        """What `refuse` was told since the last call."""
+        refused, self.refused = self.refused, RefusedRecipients()
+        return refused
+
     @property
     def smtputf8(self) -> bool:
-        """Whether MAIL declared SMTPUTF8 (RFC 6531)."""
+        """True if MAIL declared SMTPUTF8 (RFC 6531)."""
         return "SMTPUTF8" in self.parameters
 
     @property
@@ -123,14 +163,17 @@ class Transaction:
 
 
 class Message(Protocol):
-    """The mail exactly as received (dot-unstuffed, line ends settled), for data filters.
+    """The mail as received (dots unstuffed, line ends normalized), for data filters.
 
-    `head` is the header block with the empty line that ends it, where there is one. A small mail
-    is in memory, a large one on disk: `content()` reads all of it and is for the small or the
-    patient; `chunks()` never holds more than `size` octets.
+    `head` is the header block with the empty line that ends it, if there is one. A small mail is in
+    memory, a large one on disk. `content()` reads all of it at once; `chunks()` never holds more
+    than `size` bytes.
     """
 
-    head: bytes
+    @property
+    def head(self) -> bytes:
+        """The header block as received."""
+
     size: int
 
     def content(self) -> bytes: ...

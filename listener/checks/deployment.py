@@ -1,13 +1,14 @@
-"""Whether spool, delivery and outputs fit together, and the place they run."""
+"""Checks if spool, delivery and outputs fit together, and fit the place where they run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final, Literal
 
 from functions.options.secrets import secrets_of
 from functions.processors.base import OutputOptions
 from listener.checks.finding import Finding, Setting, error, note, warning
-from listener.checks.platform import in_container, on_container_disk, platform_of
 from listener.config.relay import RelayConfig
 
 _CLOUD_OF = {"s3": "aws", "gs": "gcp"}
@@ -15,16 +16,16 @@ _SMTP_PORT = 25
 
 
 def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
-    """Spool and delivery first, then what the deliverer cannot run."""
+    """Spool and delivery first, then the outputs that the deliverer cannot run."""
     spool = config.spool
-    who = "this process" if config.mode == "in-process" else "a function that the bucket's events wake"
+    who = "this process" if config.mode == "in-process" else "a function that the bucket's events start"
     yield note("", f"spool {spool.url}; outputs are run by {who}")
-    # Of a deployment with a function, it is the function that delivers.
+    # In a deployment with a function, the function delivers.
     tell = warning if setting.platform is None else error
     if not spool.in_bucket and config.mode == "events":
         yield tell("delivery.mode", "a folder raises no events: mail stays in the spool (use in-process)")
     elif spool.in_bucket and config.mode == "in-process":
-        yield tell("delivery.mode", "in-process delivery out of a bucket is for tests (use events)")
+        yield tell("delivery.mode", "in-process delivery out of a bucket suits a container without a volume")
     if spool.in_bucket and config.mode == "events":
         yield from _function(config)
     elif not spool.in_bucket:
@@ -33,13 +34,13 @@ def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
 
 
 def folder_findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
-    """Whether a folder is a safe place for the spool; said at the start of a server as well."""
+    """Check that a folder is a safe place for the spool; a starting server logs the finding as well."""
     leaving = sorted({one.type for _, one in _all(config) if not one.local})
     platform = setting.platform or platform_of(setting.environ)
     if platform is not None:
         yield error(
             "spool",
-            f"a folder on {platform} vanishes with its task, and unfinished mail with it: use a bucket",
+            f"a folder on {platform} vanishes with its task, together with unfinished mail: use a bucket",
         )
         return
     folder = config.spool.folder(setting.folder)
@@ -56,7 +57,7 @@ def folder_findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
 
 
 def _function(config: RelayConfig) -> Iterator[Finding]:
-    """What a cloud function cannot run, and secrets it cannot read."""
+    """Outputs that a cloud function cannot run, and secrets that it cannot read."""
     own = _CLOUD_OF[config.spool.scheme]
     for path, output in _all(config):
         if not output.runs_in:
@@ -84,3 +85,29 @@ def _all(config: RelayConfig) -> Iterator[tuple[str, OutputOptions]]:
     for name, flow in config.flows.items():
         for index, output in enumerate(flow.outputs):
             yield f"flows.{name}.outputs[{index}]", output
+
+
+_MARKS: Final = (Path("/.dockerenv"), Path("/run/.containerenv"))
+_ECS: Final = ("ECS_CONTAINER_METADATA_URI_V4", "ECS_CONTAINER_METADATA_URI")
+_CLOUD_RUN: Final = ("K_SERVICE", "CLOUD_RUN_JOB", "CLOUD_RUN_WORKER_POOL")
+
+
+def platform_of(environ: Mapping[str, str]) -> Literal["fargate", "cloud-run"] | None:
+    """The platform, if its disks vanish with their tasks, else None."""
+    if any(name in environ for name in _CLOUD_RUN):
+        return "cloud-run"
+    on_ecs = any(name in environ for name in _ECS)
+    return "fargate" if on_ecs and environ.get("AWS_EXECUTION_ENV") == "AWS_ECS_FARGATE" else None
+
+
+def in_container(environ: Mapping[str, str]) -> bool:
+    """True if this process runs in a container."""
+    return "KUBERNETES_SERVICE_HOST" in environ or any(mark.exists() for mark in _MARKS)
+
+
+def on_container_disk(folder: Path) -> bool:
+    """True if a folder (or its future place) is on the disk of `/`, which vanishes with a container."""
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    return place.stat().st_dev == Path("/").stat().st_dev

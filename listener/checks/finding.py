@@ -27,8 +27,8 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Setting(Runtime):
-    """The context of a check: where the process runs, whether strangers reach the listeners at any
-    address (`public`), and the platform, if known."""
+    """The context of a check: the surroundings of the process, the platform, if known, and `public`,
+    which says that strangers reach the listeners at any address."""
 
     public: bool = False
     platform: Platform | None = None

@@ -1,4 +1,4 @@
-"""What each flow takes and where it goes; which flows can never take anything."""
+"""The mails and outputs of each flow; flows that can never take a mail."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from listener.filters.registry import FILTERS
 
 
 def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
-    """Flow by flow: what it takes, what it does, why it never can."""
+    """For each flow: its mails, its outputs, and the reason if it never takes a mail."""
     if not config.flows:
         yield warning("flows", "there is no flow: every client is refused")
     for name, flow in config.flows.items():
@@ -28,12 +28,12 @@ def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
             if idle:
                 yield warning(f"{path}.filters[{index}]", f"never objects: it {idle}")
         if not flow.outputs:
-            yield warning(f"{path}.outputs", "there is no output: what the flow takes goes nowhere")
+            yield warning(f"{path}.outputs", "there is no output: the flow's mails go nowhere")
         yield from _availability(config, flow, path)
 
 
 def never_accepts(config: RelayConfig, name: str, environ: Mapping[str, str]) -> str:
-    """Why a flow can never take a mail; "" when it can."""
+    """The reason why a flow can never take a mail; "" if it can."""
     flow = config.flows[name]
     if not flow.filters:
         return "it has no filter"
@@ -46,14 +46,14 @@ def never_accepts(config: RelayConfig, name: str, environ: Mapping[str, str]) ->
         if not options.guard
     ]
     if not reasons:
-        return "its filters only object: one has to accept"
+        return "its filters only object: at least one must accept"
     if flow.filters_operator == "AND":
         return next((f"{label} {reason}" for label, reason in reasons if reason), "")
     return f"each filter fails: the first {reasons[0][1]}" if all(reason for _, reason in reasons) else ""
 
 
 def _offered(config: RelayConfig, flow: FlowConfig) -> tuple[bool, bool]:
-    """Whether clients of the flow's listeners can authenticate, and whether their names are looked up."""
+    """Two booleans: clients of the flow's listeners can authenticate, and their names are looked up."""
     served = [one.options for one in config.resolved_listeners() if serves(flow, one)]
     return (
         any(not one.auth_disabled for one in served),
@@ -74,7 +74,7 @@ def _described(flow: FlowConfig) -> str:
 def _availability(config: RelayConfig, flow: FlowConfig, path: str) -> Iterator[Finding]:
     for index, options in enumerate(flow.filters):
         yield from _built(FILTERS, options.type, f"{path}.filters[{index}]")
-    # Outputs that events bring to a function are built there.
+    # Outputs that a function runs on events are built there.
     for index, output in enumerate(flow.outputs if config.mode == "in-process" else ()):
         yield from _built(OUTPUTS, output.type, f"{path}.outputs[{index}]")
 

@@ -22,6 +22,11 @@ def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
         yield note("", _described(listener))
         yield from _clear_text(config, listener, setting)
         yield from _believed(listener, setting)
+        if setting.public and listener.options.max_clients_per_ip is None:
+            yield error(
+                _path(config, listener),
+                "maxClientsPerIp is not set: one address may take every connection that maxClients allows",
+            )
         yield from _odd(config, listener)
         announced = listener.options.secure or not listener.options.hide_starttls
         if announced and not listener.options.has_certificate and (listener.exposed or setting.public):
@@ -35,7 +40,7 @@ def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
 
 
 def _unchecked(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
-    """AUTH that takes any credentials, which only a server that keeps all mail to itself may offer."""
+    """AUTH that accepts any credentials; only a server that keeps all mail to itself may offer it."""
     offering = [one for one in config.resolved_listeners() if not one.options.auth_disabled]
     filters = [one for flow in config.flows.values() for one in flow.filters]
     if any(one.checks_credentials or one.any_user for one in filters):
@@ -96,7 +101,7 @@ def _believed(listener: Listener, setting: Setting) -> Iterator[Finding]:
     ):
         if trusted is True and (listener.exposed or setting.public):
             text = (
-                f"listener {listener.name}: true believes everybody, so that any client can claim any "
+                f"listener {listener.name}: true trusts every peer, so any client can claim any "
                 "address: list the addresses of the proxies"
             )
             yield (error if setting.public else warning)(f"options.{key}", text)

@@ -1,4 +1,4 @@
-"""The differences from loopingz/smtp-relay that touch a file, on purpose (SPEC section 3)."""
+"""The intended differences from loopingz/smtp-relay that concern this file (docs/migrating.md)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from listener.config.relay import FlowConfig, RelayConfig
 
 
 def differences(config: RelayConfig) -> Iterator[str]:
-    """One line for each difference, with the part of the file that it touches."""
+    """One line for each difference, with the part of the file that it concerns."""
     for name, flow in config.flows.items():
         yield from _of_flow(config, f"flows.{name}", flow)
     if _could_pass_otherwise(config):
         yield "flows: a wrong password is refused (535) even while the mail could still be taken without it"
     yield from _of_listeners(config)
     yield from _of_mail(config)
+    yield from _of_loggers(config)
 
 
 def _of_flow(config: RelayConfig, path: str, flow: FlowConfig) -> Iterator[str]:
@@ -39,7 +40,7 @@ def _of_flow(config: RelayConfig, path: str, flow: FlowConfig) -> Iterator[str]:
 
 
 def _could_pass_otherwise(config: RelayConfig) -> bool:
-    """Whether something checks credentials, and a mail may be taken whatever it says of them."""
+    """True if a filter checks credentials, and a mail may be taken with any credentials."""
     flows = [flow for flow in config.flows.values() if any(one.checks_credentials for one in flow.filters)]
     beside = any(flow.filters_operator == "OR" and len(flow.filters) > 1 for flow in flows)
     return bool(flows) and (len(config.flows) > 1 or beside)
@@ -56,21 +57,30 @@ def _of_filter(path: str, options: FilterOptions) -> Iterator[str]:
 
 def _of_listeners(config: RelayConfig) -> Iterator[str]:
     if config.listeners:
-        pass  # the reference knows one port only
+        pass  # the reference has only one port
     elif config.bind is None:
-        yield "bind: not given means 127.0.0.1 here; the reference listened on every address"
+        yield "bind: the default is 127.0.0.1 here; the reference listened on every address"
     else:
         yield f"bind: {config.bind} is honoured; the reference listened on every address"
     given = "size" in config.options.model_fields_set
-    limit = f"{config.options.size} octets" + ("" if given else " (the default)")
-    yield f"options.size: {limit} is enforced while a mail comes in (552)"
+    limit = f"{config.options.size} bytes" + ("" if given else " (the default)")
+    yield f"options.size: {limit} is enforced while a mail is received (552)"
+
+
+def _of_loggers(config: RelayConfig) -> Iterator[str]:
+    for index, logger in enumerate(config.log_outputs or ()):
+        if logger.type == "FILE" and logger.size_limit and logger.keep is not None:
+            yield (
+                f"loggers[{index}].keep: a rotation keeps the newest {logger.keep} rotated files; the "
+                "reference removed none (null keeps all)"
+            )
 
 
 def _of_mail(config: RelayConfig) -> Iterator[str]:
     names = ", ".join(config.mail_headers)
     if names:
         yield (
-            f"mailHeaders: {names}: edits take effect on every mail, and names are compared without "
+            f"mailHeaders: {names}: edits apply to every mail, and names are compared without "
             "regard to case; the reference's found nothing to edit in CRLF mail"
         )
     if any(listener.options.received for listener in config.resolved_listeners()):

@@ -41,11 +41,11 @@ def run(path: Path | None, setting: Setting, *, from_loopingz: bool, out: TextIO
     for one in found:
         print(one, file=err if one.severity == "error" else out)
     if from_loopingz:
-        print("differences from loopingz/smtp-relay that touch this file:", file=out)
+        print("differences from loopingz/smtp-relay that concern this file:", file=out)
         for line in loopingz.differences(config):
             print(f"  {line}", file=out)
     errors = sum(one.severity == "error" for one in found)
-    print(f"{config.source}: " + (f"{errors} to mend" if errors else "good"), file=out)
+    print(f"{config.source}: " + (f"{errors} to fix" if errors else "good"), file=out)
     return 2 if errors else 0
 
 
@@ -58,4 +58,4 @@ def _all(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
     yield from secrets.findings(config, setting)
     yield from strangers.findings(config, setting)
     if config.mode == "events":
-        yield note("", "outputs are built by the function: what it lacks shows there")
+        yield note("", "the function builds the outputs: missing packages show there")

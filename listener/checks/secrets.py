@@ -29,7 +29,7 @@ def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
         for index, options in enumerate(flow.filters):
             for key, file in options.files_read().items():
                 if not (setting.folder / file).is_file():
-                    yield error(f"flows.{name}.filters[{index}].{key}", f"{file}: there is no such file")
+                    yield error(f"flows.{name}.filters[{index}].{key}", f"{file}: the file does not exist")
 
 
 def _needed_here(config: RelayConfig) -> Iterator[tuple[str, Secret]]:

@@ -1,4 +1,4 @@
-"""Whether an unknown client gets through a flow's filters, and what it reaches then."""
+"""Checks if an unknown client gets through a flow's filters, and which outputs it then reaches."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from listener.config.relay import FlowConfig, RelayConfig
 
 
 def serves(flow: FlowConfig, listener: Listener) -> bool:
-    """Whether the flow takes mail of that listener."""
+    """True if the flow takes mail of that listener."""
     return flow.listeners is None or listener.name in flow.listeners
 
 
 def keeps_mail_here(config: RelayConfig, listener: Listener) -> bool:
-    """Whether all mail of that listener stays on this machine: a debug server, whose passwords protect
+    """True if all mail of that listener stays on this machine: a debug server, whose passwords protect
     nothing."""
     flows = [flow for flow in config.flows.values() if serves(flow, listener)]
     return all(output.local for flow in flows for output in flow.outputs)
 
 
 def knows_users(config: RelayConfig) -> bool:
-    """Whether AUTH tells right credentials from wrong ones: some filter checks them, and none takes
-    whatever it is given."""
+    """True if AUTH tells right credentials from wrong ones: some filter checks them, and none accepts
+    any credentials."""
     filters = [one for flow in config.flows.values() for one in flow.filters]
     return any(one.checks_credentials for one in filters) and not any(one.any_user for one in filters)
 
 
 def stranger_passes(config: RelayConfig, name: str, listener: Listener) -> bool:
-    """Whether a client without valid credentials, from anywhere, can send a mail through the
-    listener that the flow takes (what an HTTP endpoint decides counts as known)."""
+    """True if a client without valid credentials, from anywhere, can send a mail through the listener
+    that the flow takes (clients that an HTTP endpoint accepts count as known)."""
     flow = config.flows[name]
     if not serves(flow, listener) or (listener.options.must_authenticate and knows_users(config)):
         return False
@@ -42,13 +42,13 @@ def stranger_passes(config: RelayConfig, name: str, listener: Listener) -> bool:
 
 
 def recipients_limited(flow: FlowConfig) -> bool:
-    """Whether filters limit the recipients of everything that the flow takes."""
+    """True if filters limit the recipients of all mails that the flow takes."""
     limits = [one.limits_recipients for one in flow.filters if not one.guard]
     return bool(limits) and (any(limits) if flow.filters_operator == "AND" else all(limits))
 
 
 def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
-    """Outputs that send mail on, reached by clients that nobody knows."""
+    """Outputs that send mail on, and that unknown clients can reach."""
     for name, flow in config.flows.items():
         reached = [
             one.name

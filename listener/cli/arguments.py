@@ -1,4 +1,4 @@
-"""What several commands take."""
+"""The arguments that several commands share."""
 
 from pathlib import Path
 from typing import Any, Final

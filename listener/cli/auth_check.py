@@ -1,4 +1,4 @@
-"""`auth-check`: what mail-auth finds of one mail, for people who debug their DNS."""
+"""`auth-check`: mail-auth's results for one mail, for people who debug their DNS."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _SHOWN: Final = 300  # characters of a record
 
 
 class Recorder:
-    """A resolver that remembers what it was asked, and what it answered, in order."""
+    """A resolver that remembers its questions and answers, in order."""
 
     def __init__(self, inner: Resolver) -> None:
         self._inner = inner
@@ -55,11 +55,11 @@ class Recorder:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE.eml", help="the mail, - for stdin")
     parser.add_argument("--ip", required=True, metavar="ADDRESS", help="the client that sent it")
-    parser.add_argument("--helo", default="", metavar="NAME", help="what it called itself")
+    parser.add_argument("--helo", default="", metavar="NAME", help="the client's name in HELO or EHLO")
     parser.add_argument(
-        "--mail-from", default="", metavar="ADDRESS", help="the reverse-path; left out: the null sender"
+        "--mail-from", default="", metavar="ADDRESS", help="the reverse-path; default: the null sender"
     )
-    parser.add_argument("--receiver", metavar="NAME", help="our name in the header fields")
+    parser.add_argument("--receiver", metavar="NAME", help="the relay's name in the header fields")
     parser.add_argument(
         "--refuse",
         action="append",
@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--enforce-dmarc", metavar="RECORD", help="as in the filter's options")
     parser.add_argument("--min-bits", type=int, default=1_024, metavar="N", help="least RSA key size (1024)")
-    parser.add_argument("--allow-sha1", action="store_true", help="take rsa-sha1, which RFC 8301 forbids")
+    parser.add_argument("--allow-sha1", action="store_true", help="accept rsa-sha1, which RFC 8301 forbids")
     parser.add_argument(
         "--nameserver", action="append", default=[], metavar="ADDRESS", help="else those of the system"
     )
@@ -79,8 +79,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Check the mail and print what was found. Returns 0 when mail-auth would accept it, else 1.
-    Raises ConfigError for arguments that cannot be used."""
+    """Check the mail and print the results. Returns 0 if mail-auth would accept it, else 1. Raises
+    ConfigError for arguments that cannot be used."""
     mail = BytesSource(_read(arguments.file))
     sender = Sender(
         ip=_ip("--ip", arguments.ip),
@@ -125,14 +125,14 @@ async def _check(
 
 
 def _read(name: str) -> bytes:
-    """The mail with CRLF line ends, whatever it had: files on disk often have lost theirs."""
+    """The mail with CRLF line ends, because files on disk often have lost theirs."""
     try:
         with sys.stdin.buffer if name == "-" else Path(name).open("rb") as stream:
             data = stream.read(MAX_MAIL + 1)
     except OSError as error:
         raise ConfigError(name, f"cannot be read: {error.strerror}") from error
     if len(data) > MAX_MAIL:
-        raise ConfigError(name, f"is more than {MAX_MAIL} octets")
+        raise ConfigError(name, f"is more than {MAX_MAIL} bytes")
     return _LINE_END.sub(b"\r\n", data)
 
 
@@ -150,7 +150,7 @@ def _enforced(text: str | None) -> policy.Record | None:
         return None
     record = policy.parse(text.strip().encode())
     if record is None or not record.applies:
-        raise ConfigError("--enforce-dmarc", f"{text!r} is no DMARC record", "v=DMARC1; p=reject")
+        raise ConfigError("--enforce-dmarc", f"{text!r} is not a DMARC record", "v=DMARC1; p=reject")
     return record
 
 
@@ -164,7 +164,7 @@ def _zone(path: Path) -> dict[str, Any]:
     return zone
 
 
-# -- what is printed ------------------------------------------------------------------------------
+# -- the output -----------------------------------------------------------------------------------
 
 
 def _lines(
@@ -187,7 +187,7 @@ def _lines(
             f"{signature.algorithm} {signature.canonicalization}".strip(),
             f"{signature.key_bits}-bit key" if signature.key_bits else "",
             "key in test (t=y)" if signature.testing else "",
-            f"{signature.unsigned_octets} octets unsigned (l=)" if signature.unsigned_octets else "",
+            f"{signature.unsigned_octets} bytes unsigned (l=)" if signature.unsigned_octets else "",
         )
     if not report.dkim:
         yield _line("dkim", "none", "no signature")

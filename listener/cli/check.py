@@ -1,4 +1,4 @@
-"""`check`: what is wrong with a configuration, and what it does."""
+"""`check`: the mistakes in a configuration, and its effects."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from listener.cli.arguments import CONFIG
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", nargs="?", **CONFIG)
-    parser.add_argument("--public", action="store_true", help="refuse what must not face the internet")
+    parser.add_argument("--public", action="store_true", help="refuse what the internet must not reach")
     parser.add_argument(
         "--from-loopingz",
         action="store_true",
-        help="print every difference from loopingz/smtp-relay that touches this file",
+        help="print every difference from loopingz/smtp-relay that concerns this file",
     )
     parser.add_argument(
         "--on", choices=("fargate", "cloud-run"), help="the platform that will run it, else this machine"
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Check the file and print what was found. Returns 0, or 2 for an error."""
+    """Check the file and print the findings. Returns 0, or 2 for an error."""
     setting = Setting.of(Path.cwd(), os.environ, public=arguments.public, platform=arguments.on)
     return report.run(
         arguments.config, setting, from_loopingz=arguments.from_loopingz, out=sys.stdout, err=sys.stderr

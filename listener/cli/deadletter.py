@@ -35,25 +35,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--since", metavar="TIME", help="given up at or after: 2026-01-02T03:04, or 90m, 12h, 3d ago"
     )
     parser.add_argument("--until", metavar="TIME", help="given up before")
-    parser.add_argument("--flow", help="of that flow")
-    parser.add_argument("--output", help="of that output")
-    parser.add_argument("--reason", help="whose reason or code holds that text")
-    parser.add_argument("--all", action="store_true", help="replay or drop without naming any")
+    parser.add_argument("--flow", help="selects by flow")
+    parser.add_argument("--output", help="selects by output")
+    parser.add_argument("--reason", help="selects by a text in the reason or code")
+    parser.add_argument("--all", action="store_true", help="replay or drop all dead letters")
     parser.add_argument(
         "--kept",
         action="store_true",
-        help="replay kept mail: of IDs, of a time it came in (--since, --until), of a --prefix, or --all",
+        help="replay kept mail: by IDs, the time it was received (--since, --until), --prefix, or --all",
     )
     parser.add_argument(
-        "--prefix", metavar="TEXT", help="with --kept: whose key below kept/, or path, begins so"
+        "--prefix", metavar="TEXT", help="with --kept: the start of the key below kept/, or of the path"
     )
     parser.add_argument("--now", action="store_true", help="do not wait for the sweep")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done")
+    parser.add_argument("--dry-run", action="store_true", help="only print the planned actions")
     parser.add_argument("--json", action="store_true", help="one JSON object per line")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Carry out one action. Returns 0, or 1 when nothing was found or the spool refused."""
+    """Carry out one action. Returns 0, or 1 if nothing was found or the spool refused."""
     selection = selected(arguments, time.time())
     config = load(arguments.config, os.environ)
     letters = open_dead_letters(config, Path.cwd(), os.environ)
@@ -66,13 +66,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def selected(arguments: argparse.Namespace, now: float) -> Selection:
-    """What the filters of the command line mean; `now` is Unix time. Raises ConfigError."""
+    """The selection of the command line's options; `now` is Unix time. Raises ConfigError."""
     if arguments.kept and arguments.action != "replay":
         raise ConfigError("--kept", "goes with replay")
     if arguments.prefix is not None and not arguments.kept:
         raise ConfigError("--prefix", "goes with --kept")
     if arguments.kept and (arguments.flow or arguments.output or arguments.reason):
-        raise ConfigError("--kept", "knows no flow, output or reason", "give ids, times or a prefix")
+        raise ConfigError("--kept", "cannot select by flow, output or reason", "give ids, times or a prefix")
     if arguments.kept and arguments.prefix and not arguments.ids:
         return Selection(
             since=moment("--since", arguments.since, now), until=moment("--until", arguments.until, now)
@@ -86,13 +86,13 @@ def selected(arguments: argparse.Namespace, now: float) -> Selection:
         ids=tuple(arguments.ids),
     )
     if arguments.action in {"replay", "drop"} and selection == Selection() and not arguments.all:
-        raise ConfigError(arguments.action, "would take every dead letter", "give ids or filters, or --all")
+        raise ConfigError(arguments.action, "would affect every dead letter", "give ids or filters, or --all")
     return selection
 
 
 def moment(option: str, text: str | None, now: float) -> int | None:
-    """A time as Unix milliseconds: ISO 8601 (UTC unless it says otherwise), or `90m`, `12h`, `3d`
-    before `now`. Raises ConfigError."""
+    """A time as Unix milliseconds: ISO 8601 (UTC without another zone), or `90m`, `12h`, `3d` before
+    `now`. Raises ConfigError."""
     if text is None:
         return None
     if ago := _AGO.fullmatch(text):
@@ -100,18 +100,18 @@ def moment(option: str, text: str | None, now: float) -> int | None:
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
-        raise ConfigError(option, f"{text!r} is neither a time (2026-01-02T03:04) nor 12h, 3d ago") from None
+        raise ConfigError(option, f"{text!r}is not a time (2026-01-02T03:04, or 12h, 3d ago)") from None
     return int(found.replace(tzinfo=found.tzinfo or UTC).timestamp() * 1000)
 
 
 def carry_out(letters: DeadLetters, arguments: argparse.Namespace, selection: Selection, out: TextIO) -> int:
-    """The action on the records meant. Raises DeliveryFault."""
+    """The action on the selected records. Raises DeliveryFault."""
     if arguments.kept:
         return _replay_kept(letters, arguments, selection, out)
     records = letters.list(selection)
     if arguments.action == "list":
         return _list(records, out, as_json=arguments.json)
-    # From here on the list is taken whole first: acting on a record changes what is being listed.
+    # The whole list is read first, because acting on a record changes the list.
     if arguments.action == "show":
         return _show(map(letters.show, list(records)), out, as_json=arguments.json)
     if arguments.action == "drop":
@@ -159,8 +159,8 @@ def _each(
 def _replay_kept(
     letters: DeadLetters, arguments: argparse.Namespace, selection: Selection, out: TextIO
 ) -> int:
-    """Each mail once, whatever is asked for. What is named must be there; of a range, what is gone
-    by its turn is passed over."""
+    """Each mail once. A mail given by its id must exist; a mail of a range that is gone meanwhile is
+    skipped."""
     meant = KeptSelection(selection.since, selection.until, arguments.prefix or "")
     ids = arguments.ids or list(letters.kept(meant))
     for mail_id in ids:
@@ -176,7 +176,7 @@ def _replay_kept(
 
 
 def line(record: DeadRecord) -> str:
-    """A record on one line: when, what, why."""
+    """A record on one line: time, output, reason."""
     when = datetime.fromtimestamp(record.last / 1000, UTC)
     place = f"{record.id}/{record.key} {record.flow}/{record.output}"
     attempts = f"{record.attempts} attempt{'' if record.attempts == 1 else 's'}"
@@ -192,7 +192,7 @@ def described(shown: Shown) -> str:
         lines.append("  the mail itself is gone")
     else:
         lines.append(f"  received {envelope.received_at:%Y-%m-%dT%H:%M:%SZ} from {envelope.client.ip}")
-        lines.append(f"  {envelope.size} octets, replay {envelope.replay}")
+        lines.append(f"  {envelope.size} bytes, replay {envelope.replay}")
         lines += [f"  | {part}" for part in shown.head.decode("utf-8", "replace").splitlines()]
     return "\n".join(map(escaped, lines))
 

@@ -1,4 +1,4 @@
-"""`dkim-generate`: a key pair, its DNS record, and what goes into the configuration."""
+"""`dkim-generate`: a key pair, its DNS record, and its configuration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from functions.errors import ConfigError
 from functions.processors.mailer.options import check_domain, check_selector
 
-_STRING: Final = 255  # RFC 1035 section 3.3: octets of one string of a TXT record
+_STRING: Final = 255  # RFC 1035 section 3.3: most bytes of one string of a TXT record
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +66,19 @@ def generate_rsa(bits: int) -> DkimKey:
 
 
 def generate_ed25519() -> DkimKey:
-    """An Ed25519 key; its record holds the 32 octets bare (RFC 8463 section 4)."""
+    """An Ed25519 key; its record holds the 32 bytes bare (RFC 8463 section 4)."""
     key = ed25519.Ed25519PrivateKey.generate()
     public = key.public_key().public_bytes_raw()
     return DkimKey(_pem(key), f"v=DKIM1; k=ed25519; p={base64.b64encode(public).decode()}")
 
 
 def txt_strings(record: str) -> list[str]:
-    """A TXT record's value in strings of at most 255 octets, which readers join."""
+    """A TXT record's value in strings of at most 255 bytes, which readers join."""
     return [record[at : at + _STRING] for at in range(0, len(record), _STRING)]
 
 
 def write_private(path: Path, private: str) -> None:
-    """Write the key for its owner alone. Raises ConfigError; a file that is there stays."""
+    """Write the key for its owner alone. Raises ConfigError; an existing file stays."""
     try:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
             out.write(private)
@@ -89,7 +89,7 @@ def write_private(path: Path, private: str) -> None:
 
 
 def report(domain: str, selector: str, record: str, private: str) -> str:
-    """What is printed: the record as a zone file has it, and both configurations."""
+    """The output: the record in a zone file's form, and both configurations."""
     strings = "\n".join(f'    "{part}"' for part in txt_strings(record))
     one = {"domainName": domain, "keySelector": selector, "privateKey": private}
     many = {domain: {"keySelector": selector, "privateKey": private}}

@@ -1,8 +1,9 @@
-"""The image's entry point: leave root for whoever owns the mounted folder, then be `smtp-relay`.
+"""The image's entry point: changes from root to the owner of the mounted folder, then runs
+`smtp-relay`.
 
-Containers are started as root by default, with a folder of the host's mounted below the working
-folder. What is written there should belong to that folder's owner, and a server that strangers
-talk to should not be root.
+Containers start as root by default, with a folder of the host mounted below the working folder.
+Files written there should belong to that folder's owner, and a server that strangers talk to should
+not be root.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from functions.message.text import escaped
+
 USER: Final = 10025
-"""User and group that stand in where root owns everything; the image has them."""
+"""User and group to use if root owns everything; the image has them."""
 
 _ROOT: Final = 0
 _MOUNTS: Final = Path("/proc/self/mountinfo")
@@ -31,8 +34,8 @@ class Owner(NamedTuple):
 
 
 def mounted_folders(mounts: Iterable[bytes], below: Path) -> list[Path]:
-    """Folders mounted at or below a folder, those that can be written; `mounts` are the lines of
-    mountinfo (proc_pid_mountinfo(5))."""
+    """Mounted and writable folders at or below a folder; `mounts` are the lines of mountinfo
+    (proc_pid_mountinfo(5))."""
     found: dict[Path, None] = {}
     for line in mounts:
         fields = line.split(b" ")
@@ -45,8 +48,8 @@ def mounted_folders(mounts: Iterable[bytes], below: Path) -> list[Path]:
 
 
 def new_owner(folders: Sequence[Path]) -> Owner:
-    """Whom to become: the first owner of a folder who is not root, else the image's user. Folders
-    that root owns are given to him; what is in them stays as it is."""
+    """The user to become: the first owner of a folder that is not root, else the image's user. Folders
+    that root owns are given to that user; their content stays unchanged."""
     owners = [(folder, folder.stat()) for folder in folders]
     theirs = [Owner(one.st_uid, one.st_gid) for _, one in owners if one.st_uid != _ROOT]
     chosen = theirs[0] if theirs else Owner(USER, USER)
@@ -55,13 +58,14 @@ def new_owner(folders: Sequence[Path]) -> Owner:
             try:
                 os.chown(folder, *chosen)
             except OSError as error:
-                # A network file system may refuse even root; it may still let everybody write.
+                # A network file system may refuse even root; its folder may still be writable for
+                # all.
                 _say(f"cannot give {folder} to user {chosen.user}: {error.strerror}")
     return chosen
 
 
 def drop(owner: Owner, home: Path) -> None:
-    """Become that user for good. Raises SystemExit (2) where the container may not."""
+    """Become that user for good. Raises SystemExit (2) if the container does not permit it."""
     try:
         os.setgroups([])
         os.setresgid(owner.group, owner.group, owner.group)
@@ -76,8 +80,8 @@ def drop(owner: Owner, home: Path) -> None:
 
 
 def is_root() -> bool:
-    """Whether this is root of the machine. Root of a user namespace (rootless containers) is the
-    user who started it, outside: files would no longer be his if we changed."""
+    """True if this is the machine's root. Root of a user namespace (rootless containers) is, outside,
+    the user that started it: after a change, files would belong to another user there."""
     if os.geteuid() != _ROOT:
         return False
     inside, outside, _ = _USERS.read_text().split(maxsplit=2)
@@ -85,7 +89,7 @@ def is_root() -> bool:
 
 
 def _say(text: str) -> None:
-    print(f"smtp-relay: {text}", file=sys.stderr, flush=True)
+    print(f"smtp-relay: {escaped(text)}", file=sys.stderr, flush=True)
 
 
 def main() -> int:

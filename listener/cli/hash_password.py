@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="argon2id (default), bcrypt, plain, or a hash: sha256, sha512, RSA-SHA256 …",
     )
-    parser.add_argument("--salt", help="the salt that static-auth is given (with a hash: HMAC)")
+    parser.add_argument("--salt", help="the salt of static-auth (with a hash: HMAC)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -61,7 +61,7 @@ def _bcrypt(password: str) -> str:
     data = password.encode()
     if len(data) > BCRYPT_LIMIT:
         raise ConfigError(
-            "the password", f"is longer than the {BCRYPT_LIMIT} octets that bcrypt reads", "use argon2id"
+            "the password", f"is longer than the {BCRYPT_LIMIT} bytes that bcrypt reads", "use argon2id"
         )
     return bcrypt.hashpw(data, bcrypt.gensalt()).decode()
 
@@ -70,7 +70,7 @@ def _password() -> str:
     if sys.stdin.isatty():
         password = getpass.getpass("Password: ")
         if getpass.getpass("Again: ") != password:
-            raise ConfigError("the password", "was not the same the second time")
+            raise ConfigError("the password", "differed the second time")
     else:
         text = sys.stdin.read()
         password = text[:-2] if text.endswith("\r\n") else text.removesuffix("\n")

@@ -1,4 +1,4 @@
-"""The image's health check: asks this container's own `/healthz`."""
+"""The image's health check: requests this container's own `/healthz`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException
 from typing import Final
 
+from functions.message.text import escaped
+from functions.options.environment import variable
+
 _TIMEOUT: Final = 4.0  # seconds, within the image's 5
 
 
 def main(environ: Mapping[str, str]) -> int:
-    """0 when the server is alive and accepting, else 1; 0 as well where health is not served on
-    `SMTP_RELAY_HEALTH_PORT`, since nothing is known then."""
-    port = environ.get("SMTP_RELAY_HEALTH_PORT")
+    """0 if the server is alive and accepting, else 1. Also 0 if health is not served on
+    `SMTP_RELAY_HEALTH_PORT`, because nothing is known then."""
+    port = variable(environ, "SMTP_RELAY_HEALTH_PORT")
     if not port:
         return 0
     connection = HTTPConnection("127.0.0.1", int(port), timeout=_TIMEOUT)
@@ -22,7 +25,7 @@ def main(environ: Mapping[str, str]) -> int:
         connection.request("GET", "/healthz")
         status = connection.getresponse().status
     except (OSError, HTTPException) as error:
-        print(f"unhealthy: {error}")
+        print(f"unhealthy: {escaped(str(error))}")
         return 1
     finally:
         connection.close()

@@ -1,4 +1,4 @@
-"""The command line. A command's module is imported when the command runs, so that none pays for the
+"""The command line. A command's module is imported when the command runs, so no command pays for the
 others."""
 
 from __future__ import annotations
@@ -14,23 +14,29 @@ from typing import Final, NoReturn
 from functions import __version__
 
 COMMANDS: Final = {
-    "serve": "take mail in and deliver it, until SIGTERM",
+    "serve": "receive mail and deliver it, until SIGTERM",
     "check": "validate a configuration and explain it",
     "schema": "print the JSON Schema of the configuration",
     "dkim-generate": "make a DKIM key: DNS record and configuration",
     "hash-password": "hash a password for static-auth",
-    "deadletter": "look after outputs that were given up",
-    "sweep": "look once through the spool for mail that is due again",
+    "deadletter": "list, replay or drop outputs that were given up",
+    "sweep": "make one pass over the spool for mail that is due again",
     "send": "send a test mail",
-    "auth-check": "show what mail-auth finds of one mail",
+    "auth-check": "show mail-auth's results for one mail",
 }
-"""Each command has a module beside this one, which bears its name, with `add_arguments(parser)` and
-`run(arguments)`, the exit status."""
+"""Each command has a module of its name beside this one, with `add_arguments(parser)` and
+`run(arguments)`, which returns the exit status."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns the exit status: 0, 2 for a mistake of the user's, 1 otherwise."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    """Run one command. Returns the exit status: 0, 2 for a user's mistake, 1 otherwise."""
+    from listener.cli.terminal import escaping
+
+    with escaping():
+        return _run(list(sys.argv[1:] if argv is None else argv))
+
+
+def _run(arguments: list[str]) -> int:
     from functions.errors import ConfigError
 
     try:
@@ -45,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Whoever read our output went away; what is still buffered must not complain at exit.
+        # The reader of the output is gone; buffered text must not cause an error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception:
@@ -58,8 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _not_a_typo(arguments: Sequence[str]) -> None:
-    """What is no command is a file, unless it is none either and looks like one. Raises
-    ConfigError."""
+    """A word that is not a command is a file, unless there is no such file and the word does not look
+    like one. Raises ConfigError."""
     if not arguments or arguments[0].startswith("-") or Path(arguments[0]).exists():
         return
     import difflib
@@ -67,13 +73,13 @@ def _not_a_typo(arguments: Sequence[str]) -> None:
     from functions.errors import ConfigError
 
     if near := difflib.get_close_matches(arguments[0], COMMANDS, n=1):
-        raise ConfigError(arguments[0], "is neither a command nor a file", f"did you mean {near[0]!r}?")
+        raise ConfigError(arguments[0], "is not a command or a file", f"did you mean {near[0]!r}?")
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = _parser(arguments[0])
     chosen, rest = parser.parse_known_args(arguments)
-    # argparse takes no positionals after the options that follow the first ones.
+    # argparse accepts no positionals after options that follow the first ones.
     if rest and (chosen.command != "deadletter" or any(one.startswith("-") for one in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:

@@ -1,7 +1,7 @@
 """The JSON Schema of the configuration file, made from its models.
 
-Descriptions are the docstrings under the fields. They are read from the source here, and only
-here: reading them when the models are defined would cost every start some 50 ms.
+Descriptions are the docstrings under the fields. Only this module reads them, from the source,
+because reading them when the models are defined would cost every start some 50 ms.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from functions.options.deferred import DEFERRED
+from functions.options.types import DEFERRED
 from functions.processors.base import OutputOptions
 from listener.api.filter import FilterOptions
 from listener.config.relay import RelayConfig
@@ -27,7 +27,7 @@ DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """It takes none."""
+    """The command has no arguments."""
 
 
 def run(_: argparse.Namespace) -> int:
@@ -43,12 +43,12 @@ def schema() -> dict[str, Any]:
 
 
 def text() -> str:
-    """The schema as it is committed."""
+    """The schema in its committed form."""
     return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
 
 
 class _Documented(GenerateJsonSchema):
-    """Adds the fields' docstrings, leaves out titles that only repeat the key."""
+    """Adds the fields' docstrings, and omits titles that only repeat the key."""
 
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
         made = super().model_schema(schema)
@@ -61,13 +61,13 @@ class _Documented(GenerateJsonSchema):
             key = field.alias or name
             if key not in properties:
                 continue
-            # Defaults that are objects only repeat what those say themselves.
+            # Defaults that are objects only repeat the defaults of their fields.
             if isinstance(properties[key].get("default"), dict | None):
                 properties[key].pop("default", None)
             if text := docs.get(name):
                 properties[key]["description"] = text
         if issubclass(model, OutputOptions | FilterOptions):
-            # The type chooses the model, so it is always there, whatever default the model has.
+            # The type chooses the model, so it is always present, whatever default the model has.
             properties["type"].pop("default", None)
             made["required"] = ["type", *(key for key in made.get("required", ()) if key != "type")]
         return made

@@ -1,4 +1,4 @@
-"""`send`: one test mail, sent the way applications do."""
+"""`send`: one test mail, sent as applications send it."""
 
 from __future__ import annotations
 
@@ -40,23 +40,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         metavar="FILE",
-        help="the whole mail, sent as it is (- for stdin), instead of the four above",
+        help="the whole mail, sent unchanged (- for stdin), instead of the four above",
     )
     parser.add_argument(
         "--auth", metavar="USER[:PASSWORD]", help="the password may be env:NAME or file://PATH"
     )
     parser.add_argument("--tls", action="store_true", help="STARTTLS, or fail")
     parser.add_argument("--tls-on-connect", action="store_true", help="TLS from the first byte")
-    parser.add_argument("--insecure", action="store_true", help="take any certificate")
-    parser.add_argument("--helo", metavar="NAME", help="our host name")
+    parser.add_argument("--insecure", action="store_true", help="accept any certificate")
+    parser.add_argument("--helo", metavar="NAME", help="the client's host name")
     parser.add_argument("--lmtp", action="store_true", help="speak LMTP")
     parser.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS")
     parser.add_argument("--verbose", "-v", action="store_true", help="show the dialogue")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Send the mail and print the answer. Returns 0, or 1 when a recipient was refused or the
-    server could not be reached. Raises ConfigError for arguments that make no mail."""
+    """Send the mail and print the answer. Returns 0, or 1 if a recipient was refused or the server
+    could not be reached. Raises ConfigError for arguments that do not make a mail."""
     host, port = address(arguments.server, secure=arguments.tls_on_connect)
     recipients = [one.strip() for each in arguments.to for one in each.split(",") if one.strip()]
     mail = _data(arguments.data) if arguments.data else message(arguments, recipients)
@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     for recipient, (code, text) in refused.items():
         print(f"refused: {recipient}: {code} {_text(text)}", file=sys.stderr)
     if refused.keys() == set(recipients):
-        print("no recipient was taken", file=sys.stderr)
+        print("no recipient was accepted", file=sys.stderr)
     return 1 if refused else 0
 
 
@@ -87,7 +87,7 @@ def address(text: str, *, secure: bool = False) -> tuple[str, int]:
 
 
 def message(arguments: argparse.Namespace, recipients: list[str]) -> bytes:
-    """The mail that subject, headers, body and attachments make. Raises ConfigError."""
+    """The mail of subject, headers, body and attachments. Raises ConfigError."""
     ascii_only = "".join([arguments.sender, *recipients]).isascii()
     mail = EmailMessage(policy=policy.SMTP if ascii_only else policy.SMTPUTF8)
     try:
@@ -95,7 +95,7 @@ def message(arguments: argparse.Namespace, recipients: list[str]) -> bytes:
         mail["To"] = ", ".join(recipients)
         mail["Subject"] = arguments.subject
     except ValueError as error:
-        raise ConfigError("send", f"a header field cannot be made of this: {error}") from error
+        raise ConfigError("send", f"is not possible in a header field: {error}") from error
     mail["Date"] = formatdate(localtime=True)
     mail["Message-ID"] = make_msgid(domain=arguments.helo or "smtp-relay.invalid")
     for line in arguments.header:
@@ -145,7 +145,7 @@ def _dialogue(
 def _transaction(
     client: smtplib.SMTP, sender: str, recipients: list[str], mail: bytes, options: list[str]
 ) -> dict[str, tuple[int, bytes]]:
-    """One mail, from MAIL to the reply after DATA, which is printed; returns the refused."""
+    """One mail, from MAIL to the reply after DATA, which is printed; returns the refused recipients."""
     code, text = client.mail(sender, options)
     if code != 250:
         raise smtplib.SMTPSenderRefused(code, text, sender)
@@ -177,8 +177,8 @@ def _authenticate(client: smtplib.SMTP, user: str, password: str) -> None:
 
 
 class _Spoken:
-    """Prints the dialogue: `->` what we say, `<-` what is answered. While `hushed` our part stays
-    unsaid: it is a password, and dialogues are shown to others."""
+    """Prints the dialogue: `->` for the client, `<-` for the server. While `hushed`, the client's lines
+    are not printed: they are a password, and users show dialogues to others."""
 
     debuglevel = 0
     hushed = False
@@ -247,6 +247,6 @@ def _read(path: Path) -> bytes:
 
 
 def _text(answer: bytes | str) -> str:
-    """A server's words as a terminal may have them."""
+    """A server's text, made harmless for a terminal."""
     text = answer.decode(errors="replace") if isinstance(answer, bytes) else answer
     return one_line(text)

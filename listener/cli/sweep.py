@@ -1,4 +1,4 @@
-"""`sweep`: one pass over the spool, and what it found."""
+"""`sweep`: one pass over the spool, and its result."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Make one pass and print what it found. Returns 0, or 1 when the spool failed."""
+    """Make one pass and print its result. Returns 0, or 1 if the spool failed."""
     config = load(arguments.config, os.environ)
     try:
         swept = sweep_once(config, Path.cwd(), os.environ)
@@ -27,5 +27,5 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"smtp-relay: {config.spool.url}: {escaped(fault.reason)}", file=sys.stderr)
         return 1
     age = "" if swept.oldest is None else f", the oldest {swept.oldest:.0f} s old"
-    print(f"{swept.unfinished} unfinished{age}; {swept.dead} dead; {swept.notified} rung again")
+    print(f"{swept.unfinished} unfinished{age}; {swept.dead} dead; {swept.notified} notified again")
     return 0

@@ -1,4 +1,4 @@
-"""Environment variables override the file, so that infrastructure never edits it."""
+"""Environment variables override the file, so infrastructure never edits it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from functions.config import with_spool_url
 from functions.errors import ConfigError
+from functions.options.environment import variable
 from functions.options.jsonc import NotJson, parse
 
 SPOOL: Final = "SMTP_RELAY_SPOOL"
@@ -19,36 +20,36 @@ DEFAULT_BIND: Final = "SMTP_RELAY_DEFAULT_BIND"
 def sources(environ: Mapping[str, str]) -> dict[str | int, str]:
     """Top-level key to the variable that overrides it."""
     overridden = {"spool": SPOOL, "listeners": LISTENERS}
-    return {key: variable for key, variable in overridden.items() if environ.get(variable)}
+    return {key: name for key, name in overridden.items() if variable(environ, name)}
 
 
 def overlay(value: dict[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
     """The file's object after the environment's variables override it (and the default address fills
     in). An empty variable does not count. Raises ConfigError."""
     value = dict(value)
-    if spool := environ.get(SPOOL):
+    if spool := variable(environ, SPOOL):
         value["spool"] = with_spool_url(value.get("spool"), spool)
-    if text := environ.get(LISTENERS):
+    if text := variable(environ, LISTENERS):
         value["listeners"] = _list(LISTENERS, text)
         value.pop("port", None)
         value.pop("bind", None)
-    if text := environ.get(TRUSTED_PROXIES):
+    if text := variable(environ, TRUSTED_PROXIES):
         _trust(value, text)
-    if text := environ.get(HEALTH_PORT):
+    if text := variable(environ, HEALTH_PORT):
         health = value.get("health")
         value["health"] = {**(health if isinstance(health, dict) else {}), "portNumber": _port(text)}
-    if bind := environ.get(DEFAULT_BIND):
+    if bind := variable(environ, DEFAULT_BIND):
         _bind(value, bind)
     return value
 
 
-def _list(variable: str, text: str) -> list[Any]:
+def _list(name: str, text: str) -> list[Any]:
     try:
         found = parse(text)
     except NotJson as error:
-        raise ConfigError(f"{variable}:{error.line}:{error.column}", error.reason) from error
+        raise ConfigError(f"{name}:{error.line}:{error.column}", error.reason) from error
     if not isinstance(found, list):
-        raise ConfigError(variable, "is not a JSON list")
+        raise ConfigError(name, "is not a JSON list")
     return found
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -13,7 +14,11 @@ from pydantic_core import ErrorDetails
 from functions.errors import ConfigError, ConfigErrors
 from functions.message.text import one_line
 from functions.options.registry import Chosen, nearest
+from functions.options.secrets import secrets_of
 from listener.config.smtp import SmtpOptions
+
+if TYPE_CHECKING:
+    from listener.config.relay import RelayConfig
 
 Step = str | int
 
@@ -155,3 +160,21 @@ def _resolved(annotation: Any, metadata: Sequence[Any], value: object) -> Iterat
             yield from _resolved(one, (), value)
     else:
         yield annotation
+
+
+@contextmanager
+def locate_secret_errors(config: RelayConfig) -> Iterator[None]:
+    """Locates a secret that is not available: the resolver of a reference does not know its place, so
+    this block turns errors about references into errors about the file and the path in it."""
+    try:
+        yield
+    except ConfigError as error:
+        places = [
+            path
+            for path, secret in secrets_of(config)
+            if secret.scheme != "plain" and secret.shown == error.where
+        ]
+        if not places:
+            raise
+        where = f"{config.source}: {', '.join(places)}"
+        raise ConfigError(where, f"{error.where}: {error.what}", error.cure) from error

@@ -29,7 +29,7 @@ class Listener:
 
     @property
     def exposed(self) -> bool:
-        """Whether other machines can reach it."""
+        """True if other machines can reach it."""
         return not is_loopback(self.bind)
 
 
@@ -83,11 +83,11 @@ def address_of(bind: str | None) -> str:
 
 
 def is_loopback(bind: str) -> bool:
-    """Whether only this machine reaches that address."""
+    """True if only this machine reaches that address."""
     address = address_of(bind)
     return address == "::1" or address.startswith("127.")
 
 
 def is_every_address(bind: str) -> bool:
-    """Whether it means all addresses of the machine."""
+    """True if it means all addresses of the machine."""
     return bind in _OPEN

@@ -11,6 +11,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from functions.errors import ConfigError
+from functions.options.environment import ignored, variable
 from functions.options.jsonc import NotJson, parse
 from listener.config.environment import overlay, sources
 from listener.config.errors import config_errors
@@ -46,13 +47,13 @@ def load(path: Path | None, environ: Mapping[str, str]) -> RelayConfig:
     except ValidationError as error:
         raise config_errors(error, RelayConfig, value, {"": found.source, **sources(environ)}) from None
     config._source = found.source
-    config._warnings = warnings
+    config._warnings = ignored(environ) + warnings
     return config
 
 
 def read(path: Path | None, environ: Mapping[str, str]) -> ConfigFile:
     """The configuration that `load` describes. Raises ConfigError with file, line and reason."""
-    if text := environ.get(VARIABLE):
+    if text := variable(environ, VARIABLE):
         return _found(VARIABLE, _json(VARIABLE, text))
     if path is None:
         path = next((name for name in map(Path, NAMES) if name.is_file()), None)
@@ -69,7 +70,7 @@ def _text(source: str, path: Path) -> str:
         with path.open("rb") as stream:
             data = stream.read(_MAX_SIZE + 1)
     except FileNotFoundError as error:
-        raise ConfigError(source, "there is no such file", f"looked for {path.absolute()}") from error
+        raise ConfigError(source, "the file does not exist", f"looked for {path.absolute()}") from error
     except OSError as error:
         raise ConfigError(source, f"cannot be read: {error.strerror}") from error
     if len(data) > _MAX_SIZE:
@@ -99,5 +100,5 @@ def _yaml(source: str, text: str) -> Any:
 
 def _found(source: str, value: Any) -> ConfigFile:
     if not isinstance(value, dict):
-        raise ConfigError(source, "holds no object", 'it starts with {"flows": …}')
+        raise ConfigError(source, "is not an object", 'it starts with {"flows": …}')
     return ConfigFile(value, source)

@@ -24,7 +24,7 @@ def network(value: Any) -> Network:
     try:
         meant = ipaddress.ip_network(text, strict=False)
     except ValueError:
-        raise ValueError(f"{text!r} is neither an address nor a subnet (10.0.0.0/8)") from None
+        raise ValueError(f"{text!r} is not an address or a subnet (10.0.0.0/8)") from None
     raise ValueError(f"{text!r} has bits beyond its prefix: {meant} is meant?")
 
 

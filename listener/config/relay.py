@@ -133,7 +133,7 @@ class RelayConfig(DeliveryConfig):
         if len(set(names)) < len(names):
             raise ValueError(f"listeners: two have the name {Counter(names).most_common(1)[0][0]!r}")
         for one in listeners:
-            # Each part may be in order, and what they come to together not.
+            # Each part may be valid while their combination is not.
             if reason := one.options.versions_out_of_order():
                 raise ValueError(f"listeners: {one.name}: {reason}")
         for flow, options in self.flows.items():
@@ -144,7 +144,7 @@ class RelayConfig(DeliveryConfig):
                     )
 
     def resolved_listeners(self) -> tuple[Listener, ...]:
-        """What is listened on, each with its own options laid over `options`."""
+        """The listeners, each with its own options over `options`."""
         if not self.listeners:
             return (Listener(str(self.port), address_of(self.bind), self.port, self.options),)
         return tuple(
@@ -160,26 +160,26 @@ class RelayConfig(DeliveryConfig):
 
     @property
     def metrics_endpoint(self) -> HttpAddress | None:
-        """Where metrics are served, None for nowhere."""
+        """The place of the metrics, None if they are not served."""
         served = self.prometheus
         return None if served is None else HttpAddress(address_of(served.bind), served.port_number)
 
     @property
     def health_endpoint(self) -> HttpAddress | None:
-        """Where health is served, None for nowhere."""
+        """The place of health, None if it is not served."""
         if self.health is None:
             return self.metrics_endpoint
         return HttpAddress(address_of(self.health.bind), self.health.port_number)
 
     @property
     def log_outputs(self) -> tuple[LoggerOptions, ...]:
-        """Where logs go; empty for silence."""
+        """The destinations of logs; empty for none."""
         given = self.loggers if self.loggers is not None else self.options.loggers
         return (LoggerOptions(type="CONSOLE"),) if given is None else given
 
     @property
     def logs_addresses(self) -> bool:
-        """Whether addresses and subjects are logged at INFO."""
+        """True if addresses and subjects are logged at INFO."""
         return bool(self.log_addresses or self.options.log_addresses)
 
     @cached_property
@@ -188,12 +188,12 @@ class RelayConfig(DeliveryConfig):
 
     @property
     def source(self) -> str:
-        """Where the configuration was read: a path, or words for what is not a file."""
+        """The source of the configuration: a path, or words if it is not a file."""
         return self._source
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the file says in vain, or hardly means, one line each."""
+        """Options without effect, or probably mistaken, one line each."""
         advice = [
             f"flows.{name}.filters[{index}].{line}"
             for name, flow in self.flows.items()

@@ -113,11 +113,32 @@ class SmtpOptions(Certificate):
     more get 421. null for no limit."""
 
     max_clients_per_ip: int | None = Field(default=None, ge=1)
-    """Most connections at a time from one address; null for no limit."""
+    """Most connections at a time from one address (IPv6: one network of `ipv6Prefix` bits); null for no
+    limit, which `check --public` refuses."""
+
+    max_connection_rate: int | None = Field(default=None, ge=1)
+    """Most connections a minute from one address, counted in each process; more get 421. null for no
+    limit."""
+
+    max_auth_failure_rate: int | None = Field(default=None, ge=1)
+    """Most failed AUTH commands a minute from one address, counted in each process; after them AUTH gets
+    421 without a check. null for no limit."""
+
+    ipv6_prefix: int = Field(default=64, ge=1, le=128)
+    """Bits of an IPv6 address by which clients are told apart where they are counted by address, because
+    a client may use all addresses of its network; 128 counts each address."""
+
+    max_refusal_lines: int | None = Field(default=30, ge=1)
+    """Most log lines a minute of one kind about refusals of one address (refused mails, logins, clients),
+    in each process; one line tells how many more there were. null for no limit."""
 
     max_recipients: int = Field(default=1_000, ge=1)
     """Most recipients of one mail; more get 452 4.5.3. RFC 5321 section 4.5.3.1.8 asks for at least
     100."""
+
+    max_refused_recipients: int = Field(default=50, ge=1)
+    """Most refused recipients of one connection, then 421. Those of a mail that has an accepted recipient
+    do not count, and an accepted mail begins the count again."""
 
     max_messages_per_connection: int | None = Field(default=None, ge=1)
     """Most mails over one connection, then 421; null for no limit."""
@@ -133,10 +154,22 @@ class SmtpOptions(Certificate):
     more."""
 
     min_data_rate: int = Field(default=100, ge=0)
-    """Bytes a second that a client must send on average during DATA; 0 for any rate."""
+    """Bytes a second that a client must send during DATA, over the last 60 seconds; 0 for any rate."""
+
+    max_data_time: Milliseconds = Field(default=3_600_000, ge=1)
+    """Milliseconds that a client may take to send one mail, then 421."""
+
+    max_capture_memory: int = Field(default=32 * MIB, ge=MIB)
+    """Bytes of memory for all mails that arrive, of all listeners; each worker has its share. Above it the
+    largest go to the disk, unfinished headers too. The smallest value of all listeners counts."""
+
+    max_capture_space: int = Field(default=4096 * MIB, ge=MIB)
+    """Bytes of the disk for all mails that arrive, of all listeners; each worker has its share. Above it
+    the slowest end with 421 4.3.1. The smallest value of all listeners counts."""
 
     min_free_space: int = Field(default=100 * MIB, ge=0)
-    """Bytes that must stay free on the spool's disk; below that mails get 452 4.3.1."""
+    """Bytes that must stay free on the spool's disk. Below that the mails that arrive end, the slowest
+    first (421 4.3.1), and further ones get 452 4.3.1."""
 
     socket_timeout: Milliseconds = Field(default=60_000, ge=1)
     """Milliseconds of silence after which the server disconnects a client."""
@@ -219,25 +252,25 @@ class SmtpOptions(Certificate):
 
     @property
     def clear_text_auth(self) -> bool:
-        """Whether AUTH may happen without TLS on a listener that is not `secure`."""
+        """True if AUTH may happen without TLS on a listener that is not `secure`."""
         return self.allow_insecure_auth or self.hide_starttls or self.starttls_disabled
 
     @property
     def starttls_disabled(self) -> bool:
-        """Whether STARTTLS is refused."""
+        """True if STARTTLS is refused."""
         return "STARTTLS" in self.disabled_commands
 
     @property
     def auth_disabled(self) -> bool:
-        """Whether AUTH is refused, and therefore never required."""
+        """True if AUTH is refused, and therefore never required."""
         return "AUTH" in self.disabled_commands or not self.auth_methods
 
     @property
     def must_authenticate(self) -> bool:
-        """Whether MAIL needs an authentication first."""
+        """True if MAIL needs an authentication first."""
         return not self.auth_optional and not self.auth_disabled
 
     @property
     def offers_dsn(self) -> bool:
-        """Whether DSN is announced."""
+        """True if DSN is announced."""
         return self.dsn and not self.hide_dsn

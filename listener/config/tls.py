@@ -40,7 +40,7 @@ class Certificate(OptionsModel):
 
     @property
     def has_certificate(self) -> bool:
-        """Whether a certificate is given, so that the server makes none."""
+        """True if a certificate is given, so the server makes none."""
         return self.cert is not None or self.pfx is not None
 
 

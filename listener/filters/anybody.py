@@ -1,6 +1,5 @@
-"""Whether the values of a list mean anybody: whether they match clients and addresses that have nothing
-in common.
-"""
+"""Tests if the values of a list match everybody: if they match clients and addresses that have nothing
+in common."""
 
 from __future__ import annotations
 
@@ -12,8 +11,8 @@ from typing import Final
 from functions.message.domains import domain_key, fold_ascii
 from listener.filters.pattern import PREFIX, Values, domain_glob
 
-# RFC 5737 and RFC 3849 keep the documentation ranges; the others stand for anybody. Of each kind that
-# an expression may mean as a whole (IPv6, a top-level domain) there are two.
+# RFC 5737 and RFC 3849 keep the documentation ranges; the other samples stand for the internet.
+# There are two of each kind that an expression may match as a whole (IPv6, a top-level domain).
 _ADDRESSES: Final = (
     "192.0.2.77",
     "198.51.100.3",
@@ -40,13 +39,13 @@ _MAILBOXES: Final = (
 )
 
 _WIDE: Final = {4: 8, 6: 20}
-"""Prefix lengths below which a network holds more than any one party was ever given: by version."""
+"""Prefix lengths, by version, below which a network is larger than any that one organization holds."""
 
 _NOBODYS: Final = tuple(map(ipaddress.ip_network, ("fc00::/7", "fe80::/10")))  # RFC 4193, RFC 4291
 
 
 def any_mailbox(values: Iterable[str]) -> bool:
-    """Whether the values match addresses of two strangers."""
+    """True if the values match addresses of two strangers."""
     return _anything(values, _MAILBOXES, Values)
 
 
@@ -61,11 +60,11 @@ def _any_name(values: Iterable[str]) -> bool:
 def _anything(
     values: Iterable[str], samples: tuple[str, ...], make: Callable[[Iterable[str]], Values]
 ) -> bool:
-    """Whether the values match two of the samples. A client writes in the case that matches."""
+    """True if the values match two of the samples. A client can choose the matching case."""
     try:
         found = make(value.replace(PREFIX, f"{PREFIX}(?i)", 1) for value in values)
     except ValueError:
-        return True  # an expression that becomes too large so cannot be judged
+        return True  # an expression that becomes too large in this form cannot be judged
     return sum(sample in found for sample in samples) >= 2
 
 
@@ -92,4 +91,4 @@ TESTS: Final[Mapping[str, Callable[[Iterable[str]], bool]]] = {
     "domains": _any_name,
     "subnets": _any_subnet,
 }
-"""What a list can ask of a client: alternatives of each other."""
+"""The client fields of a list: alternatives of each other."""

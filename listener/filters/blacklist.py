@@ -1,4 +1,4 @@
-"""`blacklist`: refuse mail by where it comes from, who sends it, or to whom it goes."""
+"""`blacklist`: refuse mail by its client, sender or recipient."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from listener.filters.whitelist import ListOptions, Lists
 
 
 class BlacklistOptions(ListOptions):
-    """Refuse mail by where it comes from, who sends it, or to whom it goes: one match in one field is
-    enough. It only objects: with AND and OR alike it can keep its flow from taking a mail, and another
-    filter has to accept. Values are written as in a `whitelist`.
+    """Refuse mail by its client, sender or recipient: one match in one field is enough. It only
+    objects: with AND and OR alike it can keep its flow from taking a mail, and another filter must
+    accept. Values are written as in a `whitelist`.
     """
 
     type: Literal["blacklist"]
@@ -22,7 +22,7 @@ class BlacklistOptions(ListOptions):
 
 
 class Blacklist(Lists):
-    """Refuses what is listed, at each phase that its fields are about, and says nothing of the rest."""
+    """Refuses listed values, at each phase that its fields are about, and abstains otherwise."""
 
     guard = True
 

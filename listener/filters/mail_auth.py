@@ -19,11 +19,11 @@ from listener.api.decision import DEFER, Decision, Phase
 from listener.api.filter import Filter, FilterOptions, MailAuthObserver, Operator
 from listener.api.session import Message, Session, Transaction
 from listener.mailauth import authres, forgery, policy
-from listener.mailauth.check import TIME_LIMIT, Checks, check
+from listener.mailauth.check import MAX_QUERIES, TIME_LIMIT, Checks, check
 from listener.mailauth.dkim.keys import MAX_RSA_BITS
 from listener.mailauth.dkim.verify import KeyRules
 from listener.mailauth.dns.client import SharedResolver
-from listener.mailauth.dns.resolver import Resolver
+from listener.mailauth.dns.resolver import SharedDns
 from listener.mailauth.results import Report
 from listener.mailauth.spf import Sender, SpfLimits
 from listener.mailauth.verdict import Refusal, decide
@@ -79,8 +79,11 @@ class MailAuthOptions(OptionsModel):
     max_void_count: int = Field(default=2, ge=0, le=100)
     """Most answers without records in an SPF check; RFC 7208 says 2."""
 
+    max_queries: int = Field(default=MAX_QUERIES, ge=10, le=1_000)
+    """Most questions that one mail may cause to ask the DNS. A mail that needs more is deferred where the
+    missing answers could change the decision."""
+
     resolver: ResolverOptions = ResolverOptions()
-    """The name servers to query."""
     """The name servers to query."""
 
 
@@ -104,7 +107,7 @@ class MailAuthFilterOptions(FilterOptions):
     judges_content = True
 
     def identifies(self, operator: Operator) -> bool:
-        """It says who wrote a mail, not whether that is somebody known."""
+        """It tells who wrote a mail, not if the author is known."""
         return False
 
     def checks(self, time_limit: float = TIME_LIMIT) -> Checks:
@@ -119,6 +122,7 @@ class MailAuthFilterOptions(FilterOptions):
             enforced=policy.parse(self.enforce_dmarc.strip().encode()) if self.enforce_dmarc else None,
             explain="spf-fail" in self.refuse,
             time_limit=time_limit,
+            max_queries=chosen.max_queries,
         )
 
 
@@ -132,24 +136,24 @@ class MailAuthFilter(Filter):
         name: str,
         checks: Checks,
         refuse: frozenset[Refusal],
-        resolver: Resolver | SharedResolver,
+        resolver: SharedDns | SharedResolver,
     ) -> None:
         super().__init__(name)
         self._checks = checks
         self._refuse = refuse
         self._shared = resolver if isinstance(resolver, SharedResolver) else None
-        self._resolver = None if isinstance(resolver, SharedResolver) else resolver
+        self._resolver: SharedDns | None = None if isinstance(resolver, SharedResolver) else resolver
         self._authserv_id = ""
         self._observer: MailAuthObserver | None = None
 
     @property
     def authserv_id(self) -> str:
-        """What we call ourselves in Authentication-Results (RFC 8601 section 2.5)."""
+        """The relay's own name in Authentication-Results (RFC 8601 section 2.5)."""
         return self._authserv_id or socket.gethostname() or "localhost"
 
     def removals(self, hostname: str) -> list[tuple[str, Predicate]]:
-        """Fields that would pose as ours; `hostname` is what the listener calls itself. The first
-        listener's name becomes our authserv-id, and no listener lets that in."""
+        """Fields that would pose as the relay's; `hostname` is the listener's own name. The first
+        listener's name becomes the relay's authserv-id, and no listener lets a field with it in."""
         self._authserv_id = self._authserv_id or hostname
         names = (self._authserv_id, hostname)
         return [
@@ -177,10 +181,10 @@ class MailAuthFilter(Filter):
     ) -> Decision:
         resolver = self._resolver
         if resolver is None:
-            return DEFER  # a server that is out of patience stops while mails are still coming in
+            return DEFER  # a server whose `closeTimeout` is over stops while mails are still coming in
         us = self.authserv_id
         sender = Sender(session.ip, session.helo, transaction.reverse_path, us)
-        report = await check(message, sender, resolver, self._checks)
+        report = await check(message, sender, resolver.for_client(session.ip), self._checks)
         self._tell(session, transaction, report)
         return replace(
             decide(report, self._refuse),
@@ -206,7 +210,7 @@ class MailAuthFilter(Filter):
 
 
 def summary(report: Report) -> dict[str, str]:
-    """One word a method."""
+    """One word for each method."""
     verdicts: dict[str, str] = {"spf": report.spf.verdict, "dkim": report.dkim_verdict}
     if report.arc is not None:
         verdicts["arc"] = report.arc.verdict
@@ -218,11 +222,11 @@ def summary(report: Report) -> dict[str, str]:
 
 
 _SHARE: Final = 0.7
-"""Of `filterTimeout`: what the checks may wait, so that they end with results, not by the clock."""
+"""The part of `filterTimeout` that the checks may wait, so they end with results and not with a time-out."""
 
 
 def build(options: MailAuthFilterOptions, name: str, context: BuildContext) -> MailAuthFilter:
-    """The filter of one entry. It asks no DNS before it is started."""
+    """The filter of one entry. It sends no DNS query before it is started."""
     servers = options.mailauth.resolver
     return MailAuthFilter(
         name,

@@ -1,9 +1,9 @@
-"""Values to compare with: exact ones, globs, and regular expressions of an engine that cannot be made
-slow.
+"""Values to compare with: exact ones, globs, and regular expressions of an engine whose time is always
+linear.
 
-RE2 matches in time linear in the text, whatever the expression, and so has no lookaround and no
-backreferences (https://github.com/google/re2/wiki/Syntax). It is imported when the first `regexp:`
-or `glob:` is met.
+RE2 matches in time linear in the text, whatever the expression, and therefore has no lookaround and
+no backreferences (https://github.com/google/re2/wiki/Syntax). It is imported with the first
+`regexp:` or `glob:`.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ PREFIX: Final = "regexp:"
 GLOB: Final = "glob:"
 
 MAX_MEMORY: Final = 4_194_304
-"""Octets that one compiled expression may take, its cached states included."""
+"""Most bytes of one compiled expression, its cached states included."""
 
-_FASTER_ANYWAY: Final = "leave it out: nothing is ever tried twice here"
+_FASTER_ANYWAY: Final = "omit it: this engine never backtracks"
 
 _INEXPRESSIBLE: Final = (
-    (re.compile(r"\(\?[=!]"), "lookahead", "say what the whole text looks like instead"),
-    (re.compile(r"\(\?<[=!]"), "lookbehind", "say what the whole text looks like instead"),
-    (re.compile(r"\\[1-9k]|\(\?P="), "backreference", "spell out what may be repeated"),
+    (re.compile(r"\(\?[=!]"), "lookahead", "describe the whole text instead"),
+    (re.compile(r"\(\?<[=!]"), "lookbehind", "describe the whole text instead"),
+    (re.compile(r"\\[1-9k]|\(\?P="), "backreference", "write the repeated part out"),
     (re.compile(r"\(\?>"), "atomic group", _FASTER_ANYWAY),
     (re.compile(r"[*+?}]\+"), "possessive quantifier", _FASTER_ANYWAY),
     (re.compile(r"\(\?\("), "condition", "write the alternatives out"),
     (re.compile(r"\\u"), r"\u", r"write \x{263A} for U+263A"),
-    (re.compile(r"\\Z"), r"\Z", "leave it out: the end is meant anyway"),
+    (re.compile(r"\\Z"), r"\Z", "omit it: the expression matches up to the end anyway"),
     (re.compile("repetition size"), "a repetition of this size", "1,000 is the most"),
     (re.compile("too large"), "an expression of this size", "shorten its repetitions"),
 )
-"""What other engines have and RE2 has not: how it looks in a complaint, its name, the cure."""
+"""Features that other engines have and RE2 has not: their look in a message, their name, the cure."""
 
 
 def matcher(expression: str) -> Callable[[str], bool]:
-    """A test of whole texts against a regular expression, as if in `^(?:…)$`; case counts unless
-    the expression says `(?i)`. Raises ValueError that names what RE2 cannot express."""
+    """A test of whole texts against a regular expression, as if in `^(?:…)$`; case counts unless the
+    expression says `(?i)`. Raises ValueError that names the feature that RE2 does not have."""
     import re2
 
     options = re2.Options()
@@ -49,11 +49,11 @@ def matcher(expression: str) -> Callable[[str], bool]:
     options.never_capture = True
     options.max_mem = MAX_MEMORY
     try:
-        # Compiled as it stands, since `a)|(b` is a mistake that brackets around it would hide.
+        # Compiled unchanged, because brackets around it would hide a mistake like `a)|(b`.
         fullmatch = re2.compile(expression, options).fullmatch
     except re2.error as error:
         raise ValueError(f"{_complaint(error, expression)}: {PREFIX}{expression}") from None
-    # Octets spare the binding its counting of characters, which costs more than the match.
+    # With bytes the binding need not count characters, which costs more than the match.
     return lambda text: fullmatch(text.encode("utf-8", "surrogatepass")) is not None
 
 
@@ -69,17 +69,17 @@ def _complaint(error: Exception, expression: str) -> str:
 
 
 _WILD: Final = re.compile(r"[*?]")
-_DOTS: Final = re.compile("[.\u3002\uff0e\uff61]")  # RFC 3490 section 3.1: what counts as a dot in a name
+_DOTS: Final = re.compile("[.\u3002\uff0e\uff61]")  # RFC 3490 section 3.1: the dots of a name
 
 
 def is_wild(value: str) -> bool:
-    """Whether an exact value looks like a glob. An address may have such characters (RFC 5322 atext)."""
+    """True if an exact value looks like a glob. An address may have such characters (RFC 5322 atext)."""
     return not value.startswith((PREFIX, GLOB)) and _WILD.search(value) is not None
 
 
 def glob_matcher(glob: str) -> Callable[[str], bool]:
-    """A test of whole texts against a glob: `*` stands for any characters but `@`, `?` for one. Linear
-    in the text, because it runs as a regular expression of RE2."""
+    """A test of whole texts against a glob: `*` stands for any characters except `@`, `?` for one.
+    Linear in the text, because it runs as a regular expression of RE2."""
     parts = {"*": "[^@]*", "?": "[^@]"}
     return matcher("(?s)" + "".join(parts.get(one) or re.escape(one) for one in glob))
 
@@ -92,7 +92,7 @@ def address_glob(glob: str) -> str:
 
 def domain_glob(glob: str) -> str:
     """A glob for domains in the form that `domain_key` gives them: each label as an A-label. Raises
-    ValueError for a label beyond ASCII that is not written out, because its A-label is then unknown."""
+    ValueError for a label beyond ASCII that has a wildcard, because its A-label is then unknown."""
     labels = _DOTS.split(glob)
     for label in labels:
         if not label.isascii() and _WILD.search(label):
@@ -103,9 +103,9 @@ def domain_glob(glob: str) -> str:
 class Values:
     """A set of values of the configuration, each exact, `glob:…` or `regexp:…`.
 
-    `canonical` brings an exact value into the form that it is compared in, `glob` does so with a
-    glob; both raise ValueError for one that could never be met. `met` does so with the texts that
-    are compared, `canonical` where it is left out.
+    `canonical` brings an exact value into the compared form, `glob` does so with a glob; both raise
+    ValueError for a value that can never match. `met` does so with the compared texts; its default
+    is `canonical`.
     """
 
     __slots__ = ("_exact", "_globs", "_key", "_matchers")
@@ -134,8 +134,8 @@ class Values:
         self._matchers = tuple(matchers)
 
     def __contains__(self, text: str) -> bool:
-        """Whether any value matches. Globs see the text as exact values do. Expressions see it as it is;
-        an address whose domain goes beyond ASCII they see with its A-labels as well."""
+        """True if any value matches. Globs see the text as exact values do. Expressions see it
+        unchanged; an address whose domain goes beyond ASCII they see with its A-labels as well."""
         key = self._key(text)
         if key in self._exact:
             return True
@@ -152,5 +152,5 @@ class Values:
 
 
 def as_tuple(value: Any) -> Any:
-    """One text as a tuple of it; anything else as it is, for the model to judge."""
+    """One text as a tuple of it; any other value unchanged, for the model to judge."""
     return (value,) if isinstance(value, str) else value

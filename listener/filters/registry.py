@@ -1,4 +1,4 @@
-"""The filters there are: one line each."""
+"""The built-in filters: one line each."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ AnyFilter = Annotated[FilterOptions, Chosen(FILTERS)]
 
 
 def build_filter(options: FilterOptions, name: str, context: BuildContext) -> Filter:
-    """The filter of one entry; `name` is its label. Raises ConfigError where its secrets or files
-    cannot be had, NotAvailable where what it needs is not installed."""
+    """The filter of one entry; `name` is its label. Raises ConfigError if its secrets or files are not
+    available, NotAvailable if a package that it needs is not installed."""
     build = FILTERS.builder(options.type)
     made: Filter = build(options, name, context)
     made.guard = made.guard or options.guard

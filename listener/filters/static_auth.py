@@ -5,22 +5,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
 from functions.errors import ConfigError
 from functions.options.secrets import Secret
+from functions.options.types import CAMEL, Milliseconds
 from listener.api.context import BuildContext
 from listener.api.decision import ACCEPT, DEFER, REFUSE, Decision, Phase
 from listener.api.filter import Filter, FilterOptions
 from listener.api.session import Credentials, Session
 from listener.filters.passwords.htpasswd import Htpasswd
+from listener.filters.passwords.queue import CheckQueue
+from listener.filters.passwords.remembered import LONGEST, Remembered
 from listener.filters.passwords.stored import Plain, StoredPassword, parse
 
 THREADS: Final = 2
-"""Slow hashes computed at once by one filter, each with up to a core and its memory (argon2: 64 MiB
-as a rule) to itself."""
+"""Most slow hashes that one filter computes at once; each takes up to a core, and memory (argon2:
+usually 64 MiB)."""
 
 _CURE: Final = "smtp-relay hash-password makes one"
 
@@ -30,6 +34,8 @@ UserName = Annotated[str, Field(min_length=1)]
 class StaticAuthOptions(FilterOptions):
     """Check credentials against users and passwords given here or in a file. Passwords are `ALGO:hex`
     for any hash algorithm, argon2id or bcrypt strings, or `plain:` and the password itself."""
+
+    model_config = CAMEL
 
     type: Literal["static-auth"]
 
@@ -49,6 +55,10 @@ class StaticAuthOptions(FilterOptions):
     htpasswd: Annotated[str, Field(min_length=1)] | None = None
     """A file of more users, bcrypt, argon2, `$apr1$` or `{SHA}`; read again when it changes."""
 
+    remember_for: Milliseconds = Field(default=60_000, le=60_000)
+    """Milliseconds for which right credentials whose hash is slow (argon2, bcrypt) are remembered, as a
+    keyed digest in memory; 0 for none. A reload and a changed file of users forget them."""
+
     checks_credentials = True
     checked_mechanisms = frozenset({"CRAM-MD5"})
 
@@ -59,37 +69,50 @@ class StaticAuthOptions(FilterOptions):
             return reason
         if one or self.users or self.htpasswd:
             return ""
-        return "knows no user: give username and password, or set SMTP_USERNAME and SMTP_PASSWORD"
+        return "has no user: give username and password, or set SMTP_USERNAME and SMTP_PASSWORD"
 
     def files_read(self) -> Mapping[str, str]:
         return {} if self.htpasswd is None else {"htpasswd": self.htpasswd}
 
 
 class Users:
-    """Users, and the check of a name and password, which takes as long for a name that is not
-    among them as for a wrong password."""
+    """Users, and the check of a name and password, which takes as long for an unknown name as for a
+    wrong password."""
 
     def __init__(self, users: Mapping[str, StoredPassword]) -> None:
         self._users = users
         self._slowest: StoredPassword = max(users.values(), key=lambda one: one.weight, default=Plain(b""))
         self.weight = self._slowest.weight
-        """About how many seconds a check takes; 0 for what is done at once."""
+        """Roughly the seconds of a check; 0 for an immediate one."""
 
     def check(self, username: str, password: str) -> bool:
-        """Whether the user exists and this is the password."""
+        """True if the user exists and this is the password."""
         given = password.encode("utf-8", "surrogatepass")
         stored = self._users.get(username)
         right = stored is not None and stored.matches(given)
         if not right and (stored is None or stored.weight < self.weight):
-            # Hashes differ in cost: whoever is refused has waited for the slowest of them.
+            # Hashes differ in cost: every refused client has waited for the slowest of them.
             self._slowest.matches(given)
         return right
+
+    def stored(self, username: str) -> StoredPassword | None:
+        """The user's stored password."""
+        return self._users.get(username)
+
+    def at_once(self, username: str, password: str) -> bool:
+        """Whether this is the password of a user whose check takes no time."""
+        stored = self._users.get(username)
+        return (
+            stored is not None
+            and not stored.weight
+            and stored.matches(password.encode("utf-8", "surrogatepass"))
+        )
 
     def __contains__(self, username: str) -> bool:
         return username in self._users
 
     def plain(self, username: str) -> Plain | None:
-        """The user's password if it is kept as it is."""
+        """The user's password if it is kept in plain text."""
         stored = self._users.get(username)
         return stored if isinstance(stored, Plain) else None
 
@@ -98,33 +121,43 @@ class StaticAuth(Filter):
     """Accepts the credentials of its users and refuses all others.
 
     `users` come from the configuration and go before those of the file. Slow hashes are computed
-    in a few threads, so that a flood of guesses delays other logins and nothing else.
+    in a few threads, one at a time for each client address, so that a flood of guesses delays the logins
+    of its own addresses; right credentials are remembered for `remember` seconds.
     """
 
     phases = frozenset({Phase.AUTH})
     checks_credentials = True
 
-    def __init__(self, name: str, users: Mapping[str, StoredPassword], file: Htpasswd | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        users: Mapping[str, StoredPassword],
+        file: Htpasswd | None = None,
+        *,
+        remember: float = LONGEST,
+    ) -> None:
         super().__init__(name)
+        self._remembered = Remembered(remember)
+        self._queue = CheckQueue(self._threads, THREADS)
         self._configured = users
         self._file = file
         self._users = self._merged()
         self._pool: ThreadPoolExecutor | None = None
         self._nobody = Plain(b"nobody")
-        # CRAM-MD5 can be checked against passwords that are kept as they are: clients choose it where it
-        # is offered, and users with hashes could then not log in.
+        # CRAM-MD5 can be checked only against plain-text passwords. Clients choose it if it is
+        # offered, and then users with hashes could not log in.
         self.supports_cram_md5 = file is None and all(isinstance(one, Plain) for one in users.values())
 
     def on_auth(self, session: Session, credentials: Credentials) -> Any:
         if credentials.mechanism == "CRAM-MD5":
             return self._cram_md5(credentials)
         if credentials.mechanism not in ("PLAIN", "LOGIN"):
-            return REFUSE  # a token is no password
+            return REFUSE  # a token is not a password
         if self._file is not None and self._file.due:
             if self._file.large:
-                return self._after_refresh(credentials)
+                return self._after_refresh(session, credentials)
             self._refresh()
-        return self._checked(credentials)
+        return self._checked(session, credentials)
 
     def fingerprint(self) -> str:
         return self._file.digest if self._file is not None else ""
@@ -132,33 +165,62 @@ class StaticAuth(Filter):
     def may_know(self, username: str) -> bool:
         return username in self._users
 
+    def forget(self) -> None:
+        self._remembered.forget()
+
     async def stop(self) -> None:
-        """Let the threads end with what they are computing."""
+        """Let the threads end after their present computations."""
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.shutdown(wait=False)
 
-    def _checked(self, credentials: Credentials) -> Any:
-        if self._users.weight:
-            return self._slowly(self._users, credentials)
-        return self._decision(self._users.check(credentials.username, credentials.password))
+    def _checked(self, session: Session, credentials: Credentials) -> Any:
+        users, username, password = self._users, credentials.username, credentials.password
+        if not users.weight:
+            return self._decision(users.check(username, password))
+        if self._remembered.knows(username, users.stored(username), password):
+            if self._file is not None and not self._file.large:
+                # The user may have been revoked a moment ago.
+                self._refresh(at_once=True)
+            if self._users is users:
+                return ACCEPT
+        if self._users.at_once(username, password):
+            return ACCEPT
+        return self._slowly(session, credentials)
 
-    async def _slowly(self, users: Users, credentials: Credentials) -> Decision:
-        loop = asyncio.get_running_loop()
-        right = await loop.run_in_executor(
-            self._threads(), users.check, credentials.username, credentials.password
-        )
+    async def _slowly(self, session: Session, credentials: Credentials) -> Decision:
+        username, password = credentials.username, credentials.password
+        while True:
+            users = self._users
+            work = partial(users.check, username, password)
+            right = await self._queue.run(session.ip, username, session.failed_logins, work)
+            # The user may have been revoked while the check waited for its turn.
+            await self._look_again(at_once=right)
+            if not right or self._users is users:
+                break
+        stored = users.stored(username)
+        if right and stored is not None:
+            self._remembered.add(username, stored, password)
         return self._decision(right)
 
-    async def _after_refresh(self, credentials: Credentials) -> Decision:
-        await asyncio.get_running_loop().run_in_executor(self._threads(), self._refresh)
-        found = self._checked(credentials)
+    async def _look_again(self, *, at_once: bool = False) -> None:
+        if self._file is None:
+            return
+        if not self._file.large:
+            self._refresh(at_once=at_once)
+        elif self._file.due:
+            await asyncio.get_running_loop().run_in_executor(self._threads(), self._refresh)
+
+    async def _after_refresh(self, session: Session, credentials: Credentials) -> Decision:
+        await self._look_again()
+        found = self._checked(session, credentials)
         decision: Decision = await found if asyncio.iscoroutine(found) else found
         return decision
 
-    def _refresh(self) -> None:
-        if self._file is not None and self._file.refresh():
+    def _refresh(self, *, at_once: bool = False) -> None:
+        if self._file is not None and self._file.refresh(at_once=at_once):
             self._users = self._merged()
+            self._remembered.forget()
 
     def _threads(self) -> ThreadPoolExecutor:
         if self._pool is None:
@@ -182,7 +244,7 @@ class StaticAuth(Filter):
 
 def build(options: StaticAuthOptions, name: str, context: BuildContext) -> StaticAuth:
     """The filter, with its secrets resolved. Raises ConfigError for a user without a password, a
-    password of no known form, and a file that cannot be read."""
+    password of unknown form, and an unreadable file."""
     salt = _text(options.salt, "SMTP_PASSWORD_SALT", context)
     users: dict[str, StoredPassword] = {}
     said = options.username is not None or options.password is not None
@@ -195,11 +257,11 @@ def build(options: StaticAuthOptions, name: str, context: BuildContext) -> Stati
             raise ConfigError(where, "is the username too", "leave one of them out")
         users[username] = _stored(where, secret.resolve(context.secrets), salt)
     file = Htpasswd(context.folder / options.htpasswd) if options.htpasswd else None
-    return StaticAuth(name, users, file)
+    return StaticAuth(name, users, file, remember=options.remember_for / 1000)
 
 
 def _single(options: StaticAuthOptions, name: str, context: BuildContext) -> tuple[str, str]:
-    username = options.username or context.environ.get("SMTP_USERNAME")
+    username = options.username or _text(None, "SMTP_USERNAME", context)
     password = _text(options.password, "SMTP_PASSWORD", context)
     if username and password:
         return username, password
@@ -212,7 +274,9 @@ def _single(options: StaticAuthOptions, name: str, context: BuildContext) -> tup
 
 
 def _text(secret: Secret | None, variable: str, context: BuildContext) -> str | None:
-    return secret.resolve(context.secrets) if secret is not None else context.environ.get(variable)
+    if secret is not None:
+        return secret.resolve(context.secrets)
+    return context.secrets(f"env:{variable}") if variable in context.environ else None
 
 
 def _stored(where: str, text: str, salt: str | None) -> StoredPassword:

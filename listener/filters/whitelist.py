@@ -1,6 +1,6 @@
-"""`whitelist`: take mail by where it comes from, who sends it, or to whom it goes (SPEC section 4).
+"""`whitelist`: accept mail by client, sender or recipient (docs/filters/whitelist.md).
 
-`blacklist` has the same fields and looks them up in the same way.
+`blacklist` has the same fields and compares them in the same way.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ _MAPPED: Final = ipaddress.ip_network("::ffff:0:0/96")  # RFC 4291 section 2.5.5
 
 
 def reverse_path(value: str) -> str:
-    """An exact reverse-path as it is compared; the null sender is "" or `<>`."""
+    """An exact reverse-path in the compared form; the null sender is "" or `<>`."""
     return "" if value == "<>" else address_key(value)
 
 
 def address(value: str) -> str:
-    """An exact address as it is compared: canonical, an IPv4-mapped one as IPv4. Raises ValueError."""
+    """An exact address in the compared form: canonical, an IPv4-mapped one as IPv4. Raises ValueError."""
     try:
         found = ipaddress.ip_address(value)
     except ValueError:
         raise ValueError(
-            f"{value!r} is no IP address (networks go into subnets, names into domains, a pattern is {GLOB}…)"
+            f"{value!r} is not an IP address (networks go in subnets, names in domains, a pattern is {GLOB}…)"
         ) from None
     return str((found.version == 6 and found.ipv4_mapped) or found)
 
@@ -47,7 +47,7 @@ def subnet(value: str) -> Network:
     try:
         found = ipaddress.ip_network(value, strict=False)
     except ValueError:
-        raise ValueError(f"{value!r} is no subnet such as 10.0.0.0/8 or 2001:db8::/32") from None
+        raise ValueError(f"{value!r} is not a subnet such as 10.0.0.0/8 or 2001:db8::/32") from None
     if isinstance(found, ipaddress.IPv6Network) and found.subnet_of(_MAPPED):  # type: ignore[arg-type]
         low = int(found.network_address) & 0xFFFF_FFFF
         return ipaddress.IPv4Network((low, found.prefixlen - 96))
@@ -65,11 +65,11 @@ _MAKE: Final[Mapping[str, Callable[[Iterable[str]], Values]]] = {
     "ips": partial(Values, canonical=address, met=str, glob=fold_ascii),
     "domains": partial(Values, canonical=domain_key, glob=domain_glob),
 }
-"""How the values of a key are compared."""
+"""The comparison for the values of a key."""
 
 
 def _one(key: str) -> AfterValidator:
-    """Checks one value: compiled or parsed here to have its mistake told with its place."""
+    """Check one value: it is compiled or parsed here, because here its mistake is reported with its place."""
     return AfterValidator(partial(_checked, lambda value: _MAKE[key]((value,))))
 
 
@@ -82,7 +82,7 @@ Subnets = Annotated[tuple[Annotated[str, AfterValidator(partial(_checked, subnet
 
 
 class ListOptions(FilterOptions):
-    """What `whitelist` and `blacklist` compare with."""
+    """The values that `whitelist` and `blacklist` compare with."""
 
     from_: Paths | None = Field(default=None, alias="from")
     """Reverse-paths; the null sender is `""` or `<>`."""
@@ -100,7 +100,7 @@ class ListOptions(FilterOptions):
     """Clients' networks, `10.0.0.0/8` or `2001:db8::/32`."""
 
     def values(self) -> Mapping[str, tuple[str, ...]]:
-        """The values by key; a key that is not given, or holds nothing, is not in it."""
+        """The values by key; keys that are missing or empty are left out."""
         given = {
             "from": self.from_,
             "to": self.to,
@@ -129,26 +129,25 @@ class ListOptions(FilterOptions):
                     what = f"{value!r} means that one text, not a pattern (write {GLOB}{value})"
                     found.append(f"{key}[{index}]: {what}")
                 elif key in ("from", "to") and value.startswith(GLOB) and "@" not in value:
-                    what = f"{value!r} matches no address, because * never stands for @ (write {value}@*)"
+                    what = f"{value!r} matches no address, because * does not match @ (write {value}@*)"
                     found.append(f"{key}[{index}]: {what}")
         return found
 
 
 class WhitelistOptions(ListOptions):
-    """Take mail by where it comes from, who sends it, or to whom it goes.
+    """Accept mail by its client, sender or recipient.
 
-    Each field is a value or a list of values: exact ones, in which the case of A to Z does not
-    count and domains are compared by their A-labels; `glob:` with a pattern, compared in the same
-    way, in which `*` stands for any characters but `@` and `?` for one; or `regexp:` with an
-    expression that has to match the whole text, case included unless it says `(?i)`. A field that
-    is given and empty matches nothing.
+    Each field is a value or a list of values. The case of A to Z does not count in exact values, and
+    domains are compared by their A-labels. `glob:` with a pattern compares in the same way; in it `*`
+    matches any characters except `@`, and `?` matches one. `regexp:` with an expression must match the
+    whole text, case included unless it says `(?i)`. A given, empty field matches nothing.
     """
 
     type: Literal["whitelist"]
 
     def identifies(self, operator: Operator) -> bool:
-        """By the client's address, network or name. A reverse-path is whatever the client says, and a
-        recipient says nothing about who sends."""
+        """True for the client's address, network or name. A client can state any reverse-path, and a
+        recipient says nothing about the sender."""
         values = self.values()
         client = [anybody.TESTS[key](values[key]) for key in anybody.TESTS if key in values]
         said = "from" in values or "to" in values
@@ -162,7 +161,7 @@ class WhitelistOptions(ListOptions):
         found = []
         compared = [one for key, values in self.values().items() if key != "subnets" for one in values]
         if self.to:
-            found.append("a refused RCPT concerns that recipient alone: the mail goes to the others")
+            found.append("a refused RCPT concerns only that recipient: the mail goes to the others")
         if any(value.startswith(PREFIX) for value in compared):
             found.append(
                 "regexps match the whole value (anchored at both ends), without lookaround or backreferences"
@@ -170,7 +169,7 @@ class WhitelistOptions(ListOptions):
         if any(not value.startswith((PREFIX, GLOB)) for value in compared):
             found.append("exact values are compared without regard to case")
         if self.domains:
-            found.append("domains: a client's reverse name counts only when it leads back to its address")
+            found.append("domains: a client's reverse name counts only if it resolves back to its address")
         return found
 
 
@@ -195,7 +194,7 @@ class Networks:
 
 
 class Lists(Filter):
-    """What `whitelist` and `blacklist` share: the values, and when each is looked up."""
+    """The shared part of `whitelist` and `blacklist`: the values, and the phase of each."""
 
     def __init__(self, name: str, options: ListOptions) -> None:
         super().__init__(name)
@@ -214,7 +213,7 @@ class Lists(Filter):
         self.phases = frozenset(p for p, fields in phases.items() if any(f is not None for f in fields))
 
     def client(self, session: Session) -> bool | None:
-        """Whether the client is listed; None where its name decides, and DNS did not answer."""
+        """True if the client is listed; None if its name decides, and DNS did not answer."""
         listed = (
             session.ip in self._ips
             or (self._by_name and session.name in self._domains)
@@ -230,7 +229,7 @@ class Lists(Filter):
 
 
 class Whitelist(Lists):
-    """Accepts what is listed and refuses the rest, at each phase that its fields are about.
+    """Accepts listed values and refuses all others, at each phase that its fields are about.
 
     `ips`, `domains` and `subnets` are alternatives of each other.
     """

@@ -1,14 +1,14 @@
-"""Flows: which of them takes which mail (docs/concepts.md).
+"""Flows: they decide which mail each takes (docs/concepts.md).
 
 `Flows` is made once from the configuration and shared by all connections. Each connection has a
-`ConnectionState`, which asks the filters at each phase, keeps their verdicts for as long as these
-hold, and says what the client is to be told:
+`ConnectionState`, which asks the filters at each phase, keeps their verdicts as long as these hold,
+and gives the reply to the client:
 
-* an answer at connect holds for the connection, at auth until STARTTLS;
-* at MAIL or DATA for the mail, at RCPT for that recipient of that mail.
+* an answer at connect holds for the connection, at auth until STARTTLS; * at MAIL or DATA for the
+  mail, at RCPT for that recipient of that mail.
 
-Nothing is kept anywhere else, so nothing leaks from one mail into the next. The methods return
-their value at once when all hooks concerned are plain functions, else an awaitable of it.
+No other object keeps a verdict, so nothing leaks from one mail into the next. The methods return
+their value at once if all hooks concerned are plain functions, else an awaitable of it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from listener.flows.tally import MAY_TAKE, NOTHING_SAID, FilterVerdicts, Hook, P
 from listener.flows.wording import authentication_required, worded
 
 Outcome = Reply | None
-"""What to tell the client instead of going on; None when all is well."""
+"""The reply that ends the command; None if the command may go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +39,16 @@ class Flow:
     listeners: frozenset[str] | None = None
 
     def serves(self, listener: str) -> bool:
-        """Whether it takes mail of that listener."""
+        """True if it takes mail of that listener."""
         return self.listeners is None or listener in self.listeners
 
 
 class Flows:
-    """All flows, and the rules that hold for every one of them.
+    """All flows, and the rules that hold for all of them.
 
-    `filter_timeout` is in seconds. `auth_lifted` says that AUTH is disabled: nobody can
-    authenticate and nobody has to. `auth_required_message` replaces the text of 530.
-    `partial_accept` answers 250 to a mail of which only some recipients were refused after DATA.
+    `filter_timeout` is in seconds. `auth_lifted` says that AUTH is disabled: no client can
+    authenticate, and none has to. `auth_required_message` replaces the text of 530.
+    `partial_accept` answers 250 to a mail if only some recipients were refused after DATA.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Flows:
         self.filters = tuple(dict.fromkeys(one for flow in self.flows for one in flow.filters))
         """Every filter once, in the order of the configuration."""
         self.checks_credentials = any(one.checks_credentials for one in self.filters)
-        """Whether any filter of any flow checks credentials; without one, any will do."""
+        """True if any filter of any flow checks credentials; otherwise any credentials are accepted."""
         self.must_authenticate = not auth_optional and not auth_lifted
         self.auth_lifted = auth_lifted
         self.partial_accept = partial_accept
@@ -76,8 +76,8 @@ class Flows:
         self._serving: dict[str, _Serving] = {}
 
     def connection(self, session: Session) -> ConnectionState:
-        """The state of a new connection, or of one whose client turned out to be another
-        (PROXY, XCLIENT), for the flows that serve `session.listener`."""
+        """The state of a new connection, or of one whose client is another host than the peer (PROXY,
+        XCLIENT), for the flows that serve `session.listener`."""
         serving = self._serving.get(session.listener)
         if serving is None:
             serving = self._serving[session.listener] = self._serve(session.listener)
@@ -98,8 +98,8 @@ class Flows:
 
 
 class _Serving(NamedTuple):
-    """What the flows of one listener have in common: all hooks by phase, whether AUTH can
-    succeed there at all, and whether it does whatever the credentials."""
+    """The shared part of the flows of one listener: all hooks by phase, and if AUTH can succeed there,
+    with right or with any credentials."""
 
     plans: tuple[Plan, ...]
     hooks: tuple[tuple[Hook, ...], ...]
@@ -109,8 +109,8 @@ class _Serving(NamedTuple):
 
 
 class ConnectionState:
-    """The filters' verdicts on one connection. Lists of tallies are parallel to the flows; a list
-    is never changed once made, so that scopes can share it."""
+    """The filters' verdicts on one connection. Lists of tallies are parallel to the flows; a list never
+    changes after it is made, so scopes can share it."""
 
     __slots__ = ("_at_connect", "_at_mail", "_at_rcpt", "_before_mail", "_flows", "_serving", "_session")
 
@@ -136,8 +136,8 @@ class ConnectionState:
 
     def auth(self, credentials: Credentials) -> Outcome | Awaitable[Outcome]:
         """Ask about credentials: None for 235, with `session.user` set; else 535 or 454, and the
-        attempt leaves no trace. Filters of flows that are out are asked too, so that what a
-        client is told depends on its credentials alone."""
+        attempt leaves no trace. This also asks filters of flows that already refuse, so the reply
+        depends only on the credentials."""
         inquiry = self._inquiry(Phase.AUTH, "")
         inquiry.put(self._serving.hooks[Phase.AUTH], (self._session, credentials))
 
@@ -146,12 +146,14 @@ class ConnectionState:
             if refusal is None:
                 self._before_mail = _added(self._at_connect, answers)
                 self._session.authenticated(credentials.username)
+            elif refusal.code >= 500:
+                self._session.login_failed()
             return refusal
 
         return inquiry.then(finish)
 
     def mail(self, transaction: Transaction) -> Outcome | Awaitable[Outcome]:
-        """Begin a mail: ask about its reverse-path. After a reply (550, 530, 451) there is none."""
+        """Begin a mail: ask about its reverse-path. After a reply (550, 530, 451) there is no mail."""
         self.reset()
         if self._flows.must_authenticate and self._session.user is None:
             return self._flows.auth_required
@@ -166,7 +168,7 @@ class ConnectionState:
         return self._ask(Phase.MAIL, transaction.id, self._before_mail, arguments, finish)
 
     def rcpt(self, transaction: Transaction, address: str) -> Outcome | Awaitable[Outcome]:
-        """Ask about one recipient. One that was accepted before in the same mail still is."""
+        """Ask about one recipient. A recipient that was accepted before in the same mail stays accepted."""
         before, accepted = self._begun(), self._at_rcpt
         if address in accepted:
             return None
@@ -209,15 +211,15 @@ class ConnectionState:
         self._at_rcpt = {}
 
     def restart(self) -> None:
-        """STARTTLS succeeded: what the client said before is forgotten (RFC 3207 section 4.2),
-        authentication too; what is known of its address stays."""
+        """STARTTLS succeeded: this forgets the client's earlier words (RFC 3207 section 4.2) and its
+        authentication, and keeps the facts about its address."""
         self.reset()
         self._before_mail = self._at_connect
         self._session.authenticated(None)
 
     def vouch(self, username: str) -> None:
-        """A trusted proxy has checked this user's credentials (XCLIENT's LOGIN): every filter that
-        may know the name counts as having accepted them."""
+        """A trusted proxy has checked this user's credentials (XCLIENT's LOGIN): every filter that may
+        know the name counts as having accepted them."""
         answers = [
             (hook, ACCEPT)
             for hook in self._serving.hooks[Phase.AUTH]
@@ -230,7 +232,7 @@ class ConnectionState:
 
     def _begun(self) -> list[FilterVerdicts]:
         if self._at_mail is None:
-            raise RuntimeError("no mail has been begun")
+            raise RuntimeError("there is no mail yet")
         return self._at_mail
 
     def _inquiry(self, phase: Phase, mail: str) -> Inquiry:
@@ -257,7 +259,7 @@ class ConnectionState:
     # -- judging -------------------------------------------------------------------------------
 
     def _failed_attempt(self, answers: Answers) -> Outcome:
-        """None when the credentials are accepted, else what the attempt is answered."""
+        """None if the credentials are accepted, else the reply to the attempt."""
         if self._serving.any_user:
             return None
         tally = NOTHING_SAID
@@ -272,7 +274,7 @@ class ConnectionState:
 
     def _refusal(self, phase: Phase, tallies: list[FilterVerdicts]) -> Outcome:
         """None while any flow takes or may take the mail. Before MAIL, it still may if only an
-        authentication is missing; from then on, that is told."""
+        authentication is missing; from MAIL on, the reply asks for it."""
         may_authenticate = self._session.user is None and self._serving.can_authenticate
         count_auth = may_authenticate and phase == Phase.CONNECT
         plans = self._serving.plans

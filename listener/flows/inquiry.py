@@ -17,11 +17,11 @@ R = TypeVar("R")
 
 
 OnAnswer = Callable[[str, Phase, Verdict, float], None]
-"""Is told a filter's name, the phase, the verdict and after how many seconds it came; a fault counts as
-`defer`. Called in the event loop, and must not raise."""
+"""Receives a filter's name, the phase, the verdict and its seconds; a fault counts as `defer`. Called
+in the event loop, and must not raise."""
 
 Answers = list[tuple[Hook, Decision]]
-"""Who answered what, in the order in which they were asked."""
+"""The filters with their answers, in the order of the questions."""
 
 
 class _Waiting(NamedTuple):
@@ -34,11 +34,10 @@ class _Waiting(NamedTuple):
 class Inquiry:
     """One round of questions, at one phase of one connection.
 
-    Hooks are called by `put`; those that are plain functions have then answered. The answers
-    of the others are waited for together, each at most `timeout` seconds. Whatever goes wrong
-    inside a filter counts as a deferral and is logged: a fault with its traceback, a time-out in
-    one line. A plain function cannot be stopped: it runs in the event loop and is trusted to return
-    at once.
+    `put` calls the hooks; plain functions have then answered. The answers of the others are awaited
+    together, each for at most `timeout` seconds. Every error inside a filter counts as a deferral
+    and is logged: a fault with its traceback, a time-out in one line. A plain function cannot be
+    stopped, because it runs in the event loop; it must return at once.
     """
 
     __slots__ = ("_answers", "_mail", "_on_answer", "_phase", "_session", "_timeout", "_waiting")
@@ -77,7 +76,7 @@ class Inquiry:
                 self._tell(hook, answer, asked)
 
     def then(self, finish: Callable[[Answers], R]) -> R | Awaitable[R]:
-        """`finish(answers)`: at once when every hook was a plain function, else an awaitable."""
+        """`finish(answers)`: at once if every hook was a plain function, else an awaitable."""
         return self._gather(finish) if self._waiting else finish(self._answers)
 
     async def _gather(self, finish: Callable[[Answers], R]) -> R:
@@ -100,7 +99,7 @@ class Inquiry:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise  # the connection is going away
-            answer = self._failed(one.hook, fault)  # something inside the filter was cancelled
+            answer = self._failed(one.hook, fault)  # code inside the filter was cancelled
         except Exception as fault:  # noqa: BLE001 - whatever a filter does wrong, it defers
             answer = self._failed(one.hook, fault)
         if not isinstance(answer, Decision):
@@ -116,12 +115,12 @@ class Inquiry:
 
     def _failed(self, hook: Hook, fault: BaseException) -> Decision:
         if isinstance(fault, TimeoutError):
-            # Nothing in the filter is to be mended, so where it waited is of no use.
+            # The filter has no fault to fix, so the place where it waited is of no use.
             return self._defer(hook, "it took too long", None, logging.WARNING)
         return self._defer(hook, type(fault).__name__, fault)
 
     def _not_a_decision(self, hook: Hook, answer: object) -> Decision:
-        return self._defer(hook, f"it answered {type(answer).__name__} where a Decision belongs", None)
+        return self._defer(hook, f"it answered {type(answer).__name__} instead of a Decision", None)
 
     def _defer(
         self, hook: Hook, what: str, fault: BaseException | None, level: int = logging.ERROR

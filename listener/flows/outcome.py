@@ -12,16 +12,15 @@ from listener.flows.tally import DEFERS, TAKES, FilterVerdicts, Plan
 from listener.flows.wording import worded
 
 RecipientOutcome = tuple[str, ...] | Reply
-"""Names of the flows that took a recipient, never empty; or the reply that tells why none did."""
+"""Names of the flows that took a recipient, never empty; or the reply that says why none did."""
 
 
 class DataOutcome(NamedTuple):
-    """What became of a mail whose content has come in.
+    """The outcome of a mail whose content has come in.
 
-    `recipients` stands in the order of `transaction.recipients`, each beside the flows that took
-    it or the reply that refuses or defers it, which LMTP sends as it is.
-    `reply` is the one answer that SMTP gives for the mail; None means 250. `notes` are those of
-    the flows that took a recipient and have something to say.
+    `recipients` is in the order of `transaction.recipients`, each with the flows that took it or
+    the reply that refuses or defers it; LMTP sends these replies. `reply` is SMTP's one reply for
+    the mail; None means 250. `notes` are those of the flows that took a recipient and have notes.
     """
 
     recipients: tuple[tuple[str, RecipientOutcome], ...]
@@ -30,8 +29,8 @@ class DataOutcome(NamedTuple):
 
 
 def rejection(phase: Phase, plans: Sequence[Plan], tallies: Sequence[FilterVerdicts]) -> Reply:
-    """The reply when no flow can take the mail any more: a deferral if one flow only defers, in
-    the words of the first flow that has words for it."""
+    """The reply if no flow can take the mail any more: a deferral if a flow only defers, in the words
+    of the first flow that has words for it."""
     refusal: Reply | None = None
     deferral: Reply | None = None
     deferred = False
@@ -61,7 +60,7 @@ def settle(
         final = list(row)
         for hook, answer in answers:
             place = hook.place
-            # A filter that was not asked about a recipient did not leave it out of those it keeps.
+            # A filter that was not asked about a recipient did not exclude it.
             if address in offered[place]:
                 final[place] = final[place].plus_for(hook.bit, answer, address)
             else:
@@ -78,7 +77,7 @@ def settle(
 def unasked(
     plans: Sequence[Plan], rows: Sequence[tuple[str, Sequence[FilterVerdicts]]], *, partial_accept: bool
 ) -> DataOutcome:
-    """Judge a mail for which no filter has a say at DATA: `settle` without answers."""
+    """Judge a mail for which no filter answers at DATA: `settle` without answers."""
     outcomes: dict[int, RecipientOutcome] = {}
     recipients: list[tuple[str, RecipientOutcome]] = []
     for address, row in rows:
@@ -94,13 +93,13 @@ _NO_NOTES: Final[Mapping[str, FlowNotes]] = {}
 
 
 def _outcome(plans: Sequence[Plan], tallies: Sequence[FilterVerdicts]) -> RecipientOutcome:
-    """What becomes of one recipient when everybody has spoken."""
+    """The outcome of one recipient after all filters have answered."""
     flows = tuple([plan.name for plan in plans if plan.standing(tallies[plan.place], 0) == TAKES])
     return flows or rejection(Phase.DATA, plans, tallies)
 
 
 def _one_reply(recipients: Sequence[tuple[str, RecipientOutcome]], partial_accept: bool) -> Reply | None:
-    """A deferral outweighs a refusal, which outweighs a taking unless `partial_accept`."""
+    """A deferral outweighs a refusal; a refusal outweighs an acceptance unless `partial_accept`."""
     replies = [outcome for _, outcome in recipients if isinstance(outcome, Reply)]
     if not replies:
         return None if recipients else worded(Phase.DATA, "refuse", None)

@@ -1,7 +1,7 @@
 """Combines filters' answers into a flow's verdict (docs/concepts.md), without I/O.
 
-A flow's filters are numbered by the bits of an integer, so that what several filters said is
-three masks, and a flow is judged in a few integer operations.
+A flow's filters are numbered by the bits of an integer. So the answers of several filters are three
+masks, and a few integer operations judge a flow.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ from listener.api.decision import REFUSE, Decision, Phase, Reply
 from listener.api.filter import Answer, Filter, Operator
 
 TAKES: Final = 0
-"""As things stand, the flow takes the recipient. An `AND` flow or a guard may still be talked out of
-it."""
+"""As things stand, the flow takes the recipient. An `AND` flow or a guard may still change that."""
 
 MAY_TAKE: Final = 1
 """Undecided: a filter that has not been asked for the last time may turn it into TAKES."""
 
 DEFERS: Final = 2
-"""The flow can no longer take the recipient now, but may when the client tries again."""
+"""The flow can no longer take the recipient now, but may if the client tries again."""
 
 REFUSES: Final = 3
 """The flow can no longer take the recipient."""
@@ -39,7 +38,7 @@ _LATER: Final = {
 
 
 class HasFilters(Protocol):
-    """What a plan is made from: a flow."""
+    """The source of a plan: a flow."""
 
     @property
     def name(self) -> str: ...
@@ -56,10 +55,10 @@ Words = tuple[tuple[int, Reply], ...]
 
 
 class FilterVerdicts:
-    """What the filters of one flow have said up to some moment. Never changed once made.
+    """The answers of the filters of one flow up to some moment. It never changes after it is made.
 
-    `accepted`, `refused` and `deferred` are masks of filters; `refusals` and `deferrals` the replies
-    that came with a refusal or deferral, each beside its filter's bit, in order.
+    `accepted`, `refused` and `deferred` are masks of filters; `refusals` and `deferrals` the
+    replies that came with a refusal or deferral, each beside its filter's bit, in order.
     """
 
     __slots__ = ("accepted", "deferrals", "deferred", "refusals", "refused")
@@ -95,7 +94,7 @@ class FilterVerdicts:
         return self
 
     def plus_for(self, bit: int, answer: Decision, recipient: str) -> FilterVerdicts:
-        """The same for one recipient: a filter that takes the mail, but for other recipients
+        """The same for one recipient: a filter that accepts the mail, but for other recipients
         (`Decision.recipients`), has refused this one. A refusal or deferral means all of them."""
         kept = answer.recipients
         if kept is not None and recipient not in kept and answer.verdict in ("accept", "abstain"):
@@ -116,13 +115,13 @@ class Hook(NamedTuple):
 
 
 class Plan:
-    """One flow, made ready: who is asked when, and how the answers are judged.
+    """One flow, prepared: the order of its questions, and the judgement of the answers.
 
     `place` is that of the flow among those of its listener. `hooks` is indexed by phase.
     `later[phase]` is the mask of filters that will be asked after that phase of the same mail,
-    AUTH left out; `auth` that of filters with something to say at AUTH. `may_accept` is the mask of
-    the filters whose acceptance counts, all but guards; `decide` that of those whose refusal or
-    deferral is the flow's, whatever others accept: all under `AND`, guards under `OR`.
+    without AUTH; `auth` that of filters that may answer at AUTH. `may_accept` is the mask of the
+    filters whose acceptance counts, all except guards; `decide` that of those whose refusal or
+    deferral decides for the flow, whatever others accept: all under `AND`, guards under `OR`.
     """
 
     __slots__ = (
@@ -143,7 +142,7 @@ class Plan:
         self.any_suffices = flow.operator == "OR"
         guards = sum(1 << index for index, one in enumerate(flow.filters) if one.guard)
         self.may_accept = (1 << len(flow.filters)) - 1 & ~guards
-        # Where no filter can accept, the flow takes nothing, now or later, whatever guards say.
+        # If no filter can accept, the flow takes nothing, now or later, whatever guards answer.
         self.decide = (guards if self.any_suffices else self.may_accept | guards) if self.may_accept else 0
         self.hooks = tuple(_hooks(flow.filters, place, phase) for phase in Phase)
         self.guard_hooks = tuple(tuple(one for one in hooks if one.bit & guards) for hooks in self.hooks)
@@ -151,7 +150,7 @@ class Plan:
         self.auth = _mask(flow.filters, frozenset({Phase.AUTH}))
 
     def standing(self, tally: FilterVerdicts, to_come: int) -> Standing:
-        """Where the flow stands; the silence of the filters in `to_come` is not final yet."""
+        """The state of the flow; the silence of the filters in `to_come` is not final yet."""
         if tally.refused & self.decide:
             return REFUSES
         if tally.deferred & self.decide:
@@ -165,15 +164,16 @@ class Plan:
             return DEFERS if tally.deferred & awaited else REFUSES
         missing = awaited & ~tally.accepted
         if not missing:
-            # Without such filters none is missing either, and then nothing is taken.
+            # Without such filters none is missing either, and then the flow takes nothing.
             return TAKES if awaited else REFUSES
         return REFUSES if missing & ~to_come else MAY_TAKE
 
     def unsettled(self, phase: Phase, tally: FilterVerdicts) -> tuple[Hook, ...]:
-        """The hooks at that phase whose answers may still change the verdict, AUTH after STARTTLS apart.
+        """The hooks at that phase whose answers may still change the verdict; AUTH after STARTTLS is
+        apart.
 
-        A refusal that decides settles a flow. A deferral does not, nor does silence: a refusal or
-        deferral that comes later outweighs them. An `OR` flow that takes waits for its guards alone.
+        A refusal that decides settles a flow. A deferral does not, nor does silence, because a
+        later refusal or deferral outweighs them. An `OR` flow that takes waits only for its guards.
         """
         if tally.refused & self.decide:
             return ()
@@ -182,11 +182,11 @@ class Plan:
         return self.hooks[phase]
 
     def refusal(self, tally: FilterVerdicts) -> Reply | None:
-        """The first words of those whose refusal decides; None for the standard ones."""
+        """The first words of the filters whose refusal decides; None for the standard ones."""
         return self._first(tally.refusals, tally.refused)
 
     def deferral(self, tally: FilterVerdicts) -> Reply | None:
-        """The first words of those whose deferral decides; None for the standard ones."""
+        """The first words of the filters whose deferral decides; None for the standard ones."""
         return self._first(tally.deferrals, tally.deferred)
 
     def _first(self, words: Words, said: int) -> Reply | None:

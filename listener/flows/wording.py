@@ -11,7 +11,7 @@ from listener.api.decision import Phase, Reply
 
 Kind = Literal["refuse", "defer"]
 
-_MAX_TEXT: Final = 480  # RFC 5321 section 4.5.3.1.5: a reply line is 512 octets with codes and CRLF
+_MAX_TEXT: Final = 480  # RFC 5321 section 4.5.3.1.5: a reply line is 512 bytes with codes and CRLF
 
 _ENHANCED: Final = re.compile(r"[45]\.[0-9]{1,3}\.[0-9]{1,3}")  # RFC 3463 section 2
 
@@ -28,8 +28,8 @@ _STANDARD: Final[Mapping[tuple[Phase, Kind], Reply]] = {
     (Phase.DATA, "defer"): Reply(451, "4.7.1", "This cannot be decided now, try again later"),
 }
 
-# The codes of a filter's own reply that may stand. RFC 5321 section 4.3.2 lists those of each
-# command; RFC 7504 adds 521 and 556. A greeting is 220, 554 or 421, whatever the filter thinks.
+# The permitted codes of a filter's own reply. RFC 5321 section 4.3.2 lists those of each command;
+# RFC 7504 adds 521 and 556. A greeting is 220, 554 or 421, whatever the filter answers.
 _CODES: Final[Mapping[tuple[Phase, Kind], frozenset[int]]] = {
     (Phase.CONNECT, "refuse"): frozenset({521, 554}),
     (Phase.CONNECT, "defer"): frozenset({421}),
@@ -45,10 +45,10 @@ _CODES: Final[Mapping[tuple[Phase, Kind], frozenset[int]]] = {
 
 
 def worded(phase: Phase, kind: Kind, own: Reply | None) -> Reply:
-    """The reply to send at `phase`: the filter's own, made fit for it, else the standard one.
+    """The reply to send at `phase`: the filter's own, adapted to it, else the standard one.
 
-    A filter's code stays where the command knows it; its enhanced code (RFC 3463) stays when it
-    is of the same class. Its text is made harmless with `reply_text`.
+    A filter's code stays if the command permits it; its enhanced code (RFC 3463) stays if it is of
+    the same class. `reply_text` makes its text harmless.
     """
     standard = _STANDARD[phase, kind]
     if own is None:
@@ -64,5 +64,5 @@ def reply_text(text: str) -> str:
 
 
 def authentication_required(message: str | None) -> Reply:
-    """530 (RFC 4954 section 6), with the operator's own words where there are any."""
+    """530 (RFC 4954 section 6), with the operator's own words if configured."""
     return Reply(530, "5.7.0", reply_text(message or "") or "Authentication required")

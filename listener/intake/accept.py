@@ -10,7 +10,6 @@ from typing import Any, Final, NamedTuple
 from functions.message.addresses import in_ascii
 from functions.message.headers import count_received
 from functions.message.mail import Content
-from functions.spool.dead_record import UNKNOWN, DeadRecord
 from listener.api.decision import Reply
 from listener.api.session import Session, Transaction
 from listener.flows.outcome import DataOutcome
@@ -45,7 +44,7 @@ class ReceivedMail(NamedTuple):
 class Acceptor:
     """Accepts the mails of one listener. It knows no connection: replies go to a callback.
 
-    `ascii_only` says that an output of the listener's flows takes no non-ASCII local parts.
+    `ascii_only` says that an output of the listener's flows cannot serve non-ASCII local parts.
     """
 
     def __init__(
@@ -80,7 +79,8 @@ class Acceptor:
         return NO_SPACE if self._spool.full() else None
 
     def refuses_address(self, address: str) -> Reply | None:
-        """The reply to a recipient that no output could deliver to: SES takes ASCII local parts only."""
+        """The reply to a recipient that no output could deliver to, because SES accepts only ASCII
+        local parts."""
         return NON_ASCII if self._ascii_only and in_ascii(address) is None else None
 
     def received(
@@ -120,16 +120,21 @@ class Acceptor:
             mail.capture.discard()
             answered(self._refused(mail, outcome))
             return
+        some = not session.lmtp and len(taken) < len(outcome.recipients)
         envelope = self.intake.envelope(
-            session, transaction, taken, outcome.notes, size=mail.content.size, sha256=mail.sha256
+            session,
+            transaction,
+            taken,
+            outcome.notes,
+            refused=_refused_recipients(outcome) if some else (),
+            size=mail.content.size,
+            sha256=mail.sha256,
         )
         flows = envelope.flows()
         if self._only is not None and not self._only.issuperset(flows):
             mail.capture.discard()
             answered(self._refuse(session, transaction, RECONFIGURED))
             return
-        some = not session.lmtp and len(taken) < len(outcome.recipients)
-        dead = _dead_records(envelope.id, envelope.received, transaction, outcome) if some else ()
 
         def stored(reply: Reply) -> None:
             if self.measures:
@@ -148,7 +153,7 @@ class Acceptor:
 
         self._in_hand += 1
         try:
-            self._spool.store(envelope, mail.content, stored, dead)
+            self._spool.store(envelope, mail.content, stored)
         except BaseException:
             self._in_hand -= 1
             raise
@@ -195,23 +200,10 @@ def _for_each(outcome: DataOutcome, reply: Reply) -> tuple[Reply, ...]:
     return tuple(outcome if isinstance(outcome, Reply) else reply for _, outcome in outcome.recipients)
 
 
-def _dead_records(
-    mail_id: str, received: int, transaction: Transaction, outcome: DataOutcome
-) -> tuple[DeadRecord, ...]:
-    """Dead records of recipients that were accepted at RCPT and refused now (`partialAccept`)."""
+def _refused_recipients(outcome: DataOutcome) -> tuple[dict[str, str], ...]:
+    """Recipients that were accepted at RCPT and refused now (`partialAccept`), for the envelope."""
     return tuple(
-        DeadRecord(
-            id=mail_id,
-            key=f"recipient-{index}",
-            flow="",
-            output=UNKNOWN,
-            reason=f"refused after DATA: {outcome}",
-            code=outcome.enhanced,
-            first=received,
-            last=received,
-            recipients=(address,),
-            reverse_path=transaction.reverse_path,
-        )
-        for index, (address, outcome) in enumerate(outcome.recipients)
+        {"address": address, "reason": f"refused after DATA: {outcome}", "code": outcome.enhanced}
+        for address, outcome in outcome.recipients
         if isinstance(outcome, Reply)
     )

@@ -1,7 +1,7 @@
-"""A bucket as the listener's spool: one create-only PUT for each mail (SPEC section 6).
+"""A bucket as the listener's spool: one create-only PUT for each mail.
 
-That PUT is the commit point: 250 is the answer to its success and to nothing else. The key is fixed
-before the upload begins, so that trying again can only find one's own object there.
+That PUT is the commit point: only its success is answered 250. The key is fixed before the upload
+begins, so a retry can only find the listener's own object there.
 """
 
 from __future__ import annotations
@@ -12,19 +12,20 @@ import logging
 import mmap
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from functions.delivery.events import DeliveryEvents
 from functions.errors import Damaged
-from functions.message.envelope import Envelope, Refused, encode_field
+from functions.message.envelope import Envelope, encode_field
 from functions.message.mail import BytesContent, CheckedContent, Content
-from functions.spool.dead_record import DeadRecord
 from functions.spool.object import CONTENT_TYPE, spool_key
 from listener.api.decision import Reply
-from listener.intake.byte_limit import ByteSemaphore
 from listener.intake.capture_folder import CaptureFolder
+from listener.intake.captures import Captures
 from listener.intake.spool import Answered
 
 log: Final = logging.getLogger("smtp_relay.spool")
@@ -33,14 +34,14 @@ BUSY: Final = Reply(451, "4.3.1", "Too much mail is waiting to be stored, try ag
 UNSTORED: Final = Reply(451, "4.3.0", "The mail could not be stored, try again later")
 
 PROBE: Final = "spool/probe"
-"""Key of the object that tells whether the bucket can be written: made once, refused ever after."""
+"""Key of the object that tests if the bucket can be written: created once, refused ever after."""
 
 _FRESH: Final = 15.0  # seconds for which the last upload's success answers a probe
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 2.0
-_ON_DISK: Final = 262_144  # octets above which a file is read outside the event loop
+_ON_DISK: Final = 262_144  # bytes above which a file is read outside the event loop
 
-_OVERWRITING: Final = "storage.objects.delete"  # the permission that overwriting in Cloud Storage takes
+_OVERWRITING: Final = "storage.objects.delete"  # the permission that overwriting in Cloud Storage needs
 
 Body = bytes | mmap.mmap
 
@@ -50,9 +51,9 @@ _ATTRIBUTES: Final = {"Content-Type": CONTENT_TYPE}
 class BucketSpool:
     """`listener.intake.spool.Spool` for an obstore `store`; keys begin with `prefix`.
 
-    `budget` is the octets that may be uploaded at a time, `patience` the seconds after which a client
-    is told to come back; waiting for a turn counts. `notify` is told each mail's key where this process
-    delivers too.
+    `budget` is the number of bytes that may be uploaded at a time, `patience` the seconds after
+    which the reply asks the client to retry; waiting for a turn counts. `notify` is called with
+    each mail's key if this process also delivers.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class BucketSpool:
         self._prefix = prefix
         self._folder = folder
         self._observer = observer
-        self._budget = ByteSemaphore(budget)
+        self._budget = Budget(budget)
         self._patience = patience
         self.min_free = min_free
         self._notify = notify
@@ -79,31 +80,24 @@ class BucketSpool:
         self._tasks: set[asyncio.Task[None]] = set()
         self._stored_at = -_FRESH
         self.capture_folder: Path = folder.path
+        self.captures = Captures(folder.path)
 
-    def store(
-        self, envelope: Envelope, content: Content, answered: Answered, refused: Sequence[DeadRecord] = ()
-    ) -> None:
-        if refused:
-            # Nothing but mails may be written from here: the function makes the records.
-            told = tuple(
-                Refused(address=record.recipients[0], reason=record.reason, code=record.code)
-                for record in refused
-            )
-            envelope = envelope.model_copy(update={"refused": told})
-        # A task of its own: the client may go away, the mail is stored all the same.
+    def store(self, envelope: Envelope, content: Content, answered: Answered) -> None:
+        # A task of its own, because the mail is stored even if the client goes away.
         task = asyncio.get_running_loop().create_task(self._take(envelope, content, answered))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def tick(self) -> None:
-        self._full = self._folder.full(self.min_free)
+        missing = self._folder.missing(self.min_free)
+        self._full = missing > 0 and not self.captures.make_room(missing)
 
     def full(self) -> bool:
         return self._full
 
     async def probe(self) -> None:
         if self._full:
-            raise OSError("the disk that large mails come through is full")
+            raise OSError("the disk for incoming large mails is full")
         if time.monotonic() - self._stored_at < _FRESH:
             return
         await self._put(self._prefix + PROBE, b"")
@@ -159,13 +153,13 @@ class BucketSpool:
             log.error("the bucket refuses mail", extra={"id": envelope.id, "reason": str(error)})
             return UNSTORED
         except Damaged as fault:
-            # The disk that large mails come through did not keep it; the client did.
+            # The disk that holds large mails damaged it; the client still has it.
             log.error("the captured mail is spoiled", extra={"id": envelope.id, "reason": fault.reason})
             return UNSTORED
         return Reply(250, "2.0.0", f"OK queued as {envelope.id}")
 
     async def _put_until_done(self, mail_id: str, key: str, body: Body) -> None:
-        """Try again for as long as the caller's patience lasts."""
+        """Retry while the caller waits."""
         pause = _FIRST_PAUSE
         while True:
             try:
@@ -178,7 +172,7 @@ class BucketSpool:
             pause = min(_LONGEST_PAUSE, pause * 2)
 
     async def _put(self, key: str, body: Body) -> None:
-        """One create-only PUT. Raises _Unsure where another try may work, _Refused where not."""
+        """One create-only PUT. Raises _Unsure if a retry may work, _Refused if not."""
         import obstore
         from obstore import exceptions as obs
 
@@ -187,13 +181,14 @@ class BucketSpool:
                 self._store, key, body, mode="create", attributes=_ATTRIBUTES, use_multipart=False
             )
         except obs.AlreadyExistsError as error:
-            # 412: the object is there, and nobody but us makes this key. 409 comes under the same
-            # name: a request for it is still under way, and may fail yet.
+            # 412: the object exists, and only this listener makes this key. 409 has the same name:
+            # another request for the key is still under way, and may fail.
             text = str(error)
             if "status code" in text and "status code: 412" not in text:
                 raise _Unsure(_reason(error)) from error
         except obs.PermissionDeniedError as error:
-            # Who may only create in Cloud Storage is told so of an object that is there: ours.
+            # With create-only rights, Cloud Storage answers 403 instead of 412 when the object
+            # exists.
             if _OVERWRITING not in str(error):
                 raise _Refused(_reason(error)) from error
         except (
@@ -211,15 +206,15 @@ class BucketSpool:
 
 
 class _Unsure(Exception):
-    """The object may be there or not."""
+    """The object may exist or not."""
 
 
 class _Refused(OSError):
-    """The bucket will not take it."""
+    """The bucket refuses the object."""
 
 
 async def _whole(field: bytes, content: Content, envelope: Envelope) -> Body:
-    """The spool object, in memory once. Raises Damaged for a file that is not what was captured."""
+    """The spool object, in memory once. Raises Damaged for a file that differs from the captured mail."""
     if isinstance(content, BytesContent):
         return field + content.data
     checked = CheckedContent(envelope, content)
@@ -229,8 +224,8 @@ async def _whole(field: bytes, content: Content, envelope: Envelope) -> Body:
 
 
 def _read(field: bytes, content: Content) -> mmap.mmap:
-    """In memory of its own, which goes back to the system at once: malloc keeps what large blocks
-    leave, once for each thread that asked."""
+    """In memory of its own, which goes back to the system at once, because malloc keeps freed large
+    blocks, once for each thread."""
     whole = mmap.mmap(-1, len(field) + content.size)
     with memoryview(whole) as view, content.open() as stream:
         view[: len(field)] = field
@@ -238,7 +233,7 @@ def _read(field: bytes, content: Content) -> mmap.mmap:
         while at < len(view) and (count := stream.readinto(view[at:])):  # type: ignore[attr-defined]
             at += count
     if at != len(whole):
-        raise OSError(f"the captured mail has {at - len(field)} octets instead of {content.size}")
+        raise OSError(f"the captured mail has {at - len(field)} bytes instead of {content.size}")
     return whole
 
 
@@ -249,5 +244,50 @@ def _discard(content: Content) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """The first line: obstore adds pages of debug output."""
+    """The first line, because obstore adds pages of debug output."""
     return str(error).partition("\n")[0][:500] or type(error).__name__
+
+
+class Budget:
+    """At most `total` bytes in use at a time, first come, first served. A request above the total gets the
+    total."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._free = total
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @asynccontextmanager
+    async def use(self, octets: int) -> AsyncIterator[None]:
+        """Wait in the queue, then hold this number of bytes inside the block."""
+        share = min(octets, self._total)
+        await self._take(share)
+        try:
+            yield
+        finally:
+            self._free += share
+            self._serve()
+
+    async def _take(self, share: int) -> None:
+        if not self._waiting and share <= self._free:
+            self._free -= share
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        entry = (share, turn)
+        self._waiting.append(entry)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if entry in self._waiting:
+                self._waiting.remove(entry)
+            elif not turn.cancelled():
+                self._free += share  # served at the moment of cancellation
+            self._serve()
+            raise
+
+    def _serve(self) -> None:
+        while self._waiting and self._waiting[0][0] <= self._free:
+            share, turn = self._waiting.popleft()
+            if not turn.cancelled():
+                self._free -= share
+                turn.set_result(None)

@@ -1,7 +1,7 @@
 """The mail while it arrives: in memory while small, in a file above 64 KiB.
 
-The file holds the mail in its stored form (the relay's fields, the kept header fields, the body), so
-that the local spool and the `file` output can take it over by a hard link.
+The file holds the mail in its stored form (the relay's fields, the kept header fields, the body),
+so the local spool and the `file` output can take it over by a hard link.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import BinaryIO, Final
 from functions.message.headers import split_head
 from functions.message.mail import BytesContent, Content, FileContent
 from listener.api.decision import Reply
+from listener.intake.captures import ArrivingMail, Captures
+from listener.intake.head_file import HeadFile
 
 IN_MEMORY: Final = 65_536
 """Most bytes to keep in memory. A larger mail goes to a file, because measurements show that a copy in
@@ -49,32 +51,45 @@ class _HeadThenFile(BytesIO):
         super().close()
 
 
-class Capture:
+class Capture(ArrivingMail):
     """One mail's bytes, fed in pieces; afterwards the `Message` that data filters see.
 
     The capture calls `stamp` once, when the header is complete. It sets `failure` when the mail cannot
-    be accepted, and then drops the rest, so that memory and disk stay bounded.
+    be accepted, and then drops the rest, so that memory and disk stay bounded. `captures` bounds what
+    all of them hold together: where memory is short, and above 64 KiB, the received header is in a file
+    of its own.
     """
 
     __slots__ = (
+        "_captures",
         "_digest",
         "_fd",
         "_folder",
+        "_head",
         "_look_at",
         "_max_header",
         "_max_size",
         "_name",
+        "_parked",
         "_path",
         "_pieces",
         "_stamp",
         "_stored_head",
         "_stored_size",
-        "failure",
-        "head",
-        "size",
     )
 
-    def __init__(self, folder: Path, name: str, stamp: Stamp, *, max_size: int, max_header: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        stamp: Stamp,
+        *,
+        max_size: int,
+        max_header: int,
+        captures: Captures | None = None,
+    ) -> None:
+        super().__init__()
+        self._captures = captures or Captures(folder)
         self._folder = folder
         self._name = name
         self._stamp = stamp
@@ -85,16 +100,17 @@ class Capture:
         self._fd = -1
         self._path: Path | None = None
         self._digest: hashlib._Hash | None = None
-        self._stored_head = b""
+        self._head = b""
+        self._parked: HeadFile | None = None
+        """The file of the received header (and the start of the body, before the header is complete)."""
+        self._stored_head = 0
         self._stored_size = 0
-        self.size = 0
-        """Size of the received mail in bytes."""
-        self.head = b""
-        self.failure: Reply | None = None
+        self._captures.enter(self)
 
     def feed(self, piece: bytes) -> None:
         """Take the next bytes. Does not raise for a full disk, but sets `failure`."""
-        self.size += len(piece)
+        size = len(piece)
+        self.size += size
         if self.failure is not None:
             return
         if self.size > self._max_size:
@@ -103,7 +119,8 @@ class Capture:
             self._write(piece)
         else:
             self._pieces.append(piece)
-            if self.size > self._look_at:
+            self._captures.hold(self, size)
+            if self.size > self._look_at and self._fd < 0 and self.failure is None:
                 self._spill()
 
     def fail(self, reply: Reply) -> None:
@@ -112,13 +129,20 @@ class Capture:
         self.discard()
 
     def discard(self) -> None:
-        """Free memory and remove the file; safe to call more than once."""
+        """Free memory and remove the files; safe to call more than once."""
         self._pieces = []
+        self._head = b""
         self._close()
         if self._path is not None:
             with contextlib.suppress(OSError):
                 self._path.unlink()
             self._path = None
+        self.release()
+
+    def release(self) -> None:
+        """The mail is answered: what it holds is no longer counted. Safe to call more than once."""
+        self._drop_parked()
+        self._captures.leave(self)
 
     def finish(self) -> tuple[Content, str]:
         """The stored content and its sha256 in hex, after the last piece; invalid if the call sets
@@ -126,39 +150,60 @@ class Capture:
 
         From here the caller owns the file, if any.
         """
+        self.finished = True
         if self._fd < 0:
             stored = self._in_memory()
-            return BytesContent(stored), hashlib.sha256(stored).hexdigest()
+            if stored is not None:
+                return BytesContent(stored), hashlib.sha256(stored).hexdigest()
         self._close()
-        assert self._path is not None
-        assert self._digest is not None
+        if self._path is None or self._digest is None:
+            return BytesContent(b""), ""  # because the disk is full
         return FileContent(self._path, self._stored_size), self._digest.hexdigest()
 
-    def _in_memory(self) -> bytes:
-        data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        self.head, body = split_head(data)
-        if len(self.head) > self._max_header:
+    def _in_memory(self) -> bytes | None:
+        """The stored mail; None where there is no room for it, and it is in a file."""
+        data = self._gathered()
+        head, body = split_head(data)
+        if len(head) > self._max_header:
             self.fail(HEADER_TOO_BIG)
             return b""
+        if self._parked is not None or not self._captures.keep(self, 2 * len(data)):
+            self._write_file(head, body)
+            return None
+        self._head = head
         self._pieces = [data]
-        return self._stamp(self.head, body) + body
+        stored = self._stamp(head, body) + body
+        self._captures.hold(self, len(stored))
+        return stored
+
+    def _gathered(self) -> bytes:
+        """All that came in, while there is no file of the stored mail."""
+        if self._parked is not None:
+            return b"".join([self._parked.read(), *self._pieces])
+        return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
 
     def _spill(self) -> None:
-        data = b"".join(self._pieces)
+        data = self._gathered()
         if b"\r\n\r\n" not in data and not data.startswith(b"\r\n") and split_head(data)[0]:
-            # The header stays in memory up to its own limit.
             if len(data) > self._max_header:
                 self.fail(HEADER_TOO_BIG)
-            else:
-                # Not at each piece, because joining at every few bytes takes quadratic time.
-                self._look_at = self.size + IN_MEMORY
-                self._pieces = [data]
+                return
+            # Not at each piece, because joining at every few bytes takes quadratic time.
+            self._look_at = self.size + IN_MEMORY
+            self._park(self._pieces)
             return
-        self.head, body = split_head(data)
-        if len(self.head) > self._max_header:
+        head, body = split_head(data)
+        if len(head) > self._max_header:
             self.fail(HEADER_TOO_BIG)
-            return
+        else:
+            self._write_file(head, body)
+
+    def _write_file(self, head: bytes, body: bytes) -> None:
+        """Begin the file of the stored mail, of which so much came in."""
         self._pieces = []
+        self._drop_parked()
+        self._head = head
+        self._captures.hold(self, -self.memory)
         path = self._folder / f"{self._name}.eml"
         try:
             self._fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644)
@@ -167,21 +212,22 @@ class Capture:
             return
         self._path = path
         self._digest = hashlib.sha256()
-        head = self._stamp(self.head, body)
-        self._stored_head = head
-        self._write(head)
+        stamped = self._stamp(head, body)
+        self._stored_head = len(stamped)
+        self._write(stamped)
         if self.failure is None:
             self._write(body)
+        if self.failure is None:
+            self._captures.hold(self, len(head))
+        if len(head) > IN_MEMORY:
+            self.leave_memory()
 
     def _write(self, piece: bytes) -> None:
         assert self._digest is not None
         self._digest.update(piece)
         self._stored_size += len(piece)
-        try:
-            written = os.write(self._fd, piece)
-            while written < len(piece):
-                written += os.write(self._fd, memoryview(piece)[written:])
-        except OSError:
+        self._captures.write(self, len(piece))
+        if self.failure is None and not self._captures.write_to(self._fd, piece, self):
             self.fail(NO_SPACE)
 
     def _close(self) -> None:
@@ -189,13 +235,58 @@ class Capture:
             os.close(self._fd)
             self._fd = -1
 
+    # What `Captures` asks for.
+
+    def give_up(self) -> None:
+        """There is no room for it: free what it holds; its connection may end."""
+        self.ended = True
+        self.fail(NO_SPACE)
+
+    def leave_memory(self) -> None:
+        """Move what is in memory to the disk, as far as that is possible."""
+        if self.failure is not None:
+            return
+        if self._path is not None:
+            if self._head and self._parked is None:
+                self._park([self._head])
+                self._head = b""
+        elif not self.finished:
+            data = self._gathered()
+            if b"\r\n\r\n" in data or data.startswith(b"\r\n"):
+                self._spill()
+            else:
+                # Its first lines may be cut anywhere: whether they are a header is not known yet.
+                self._park(self._pieces)
+
+    def _park(self, pieces: list[bytes]) -> None:
+        """Move these bytes to the end of the file of the received header."""
+        if self._parked is None:
+            self._parked = HeadFile(self._folder / f"{self._name}.head.eml", self._captures, self)
+        if self._parked.append(b"".join(pieces)):
+            self._pieces = []
+            self._captures.hold(self, -self.memory)
+        else:
+            self.fail(NO_SPACE)
+
+    def _drop_parked(self) -> None:
+        if self._parked is not None:
+            self._parked.remove()
+            self._parked = None
+
     # The interface for data filters (listener.api.session.Message).
+
+    @property
+    def head(self) -> bytes:
+        """The received header block, once it is complete."""
+        if self._path is not None and self._parked is not None:
+            return self._parked.read()
+        return self._head
 
     def open(self) -> BinaryIO:
         """The mail as received, as an open binary stream."""
         if self._path is None:
             return BytesIO(b"".join(self._pieces))
-        return _HeadThenFile(self.head, self._path, len(self._stored_head))
+        return _HeadThenFile(self.head, self._path, self._stored_head)
 
     def content(self) -> bytes:
         """The mail as received, whole."""

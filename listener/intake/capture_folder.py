@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -32,17 +33,17 @@ class CaptureFolder:
         except OSError as error:
             raise ConfigError(
                 f"folder {parent}",
-                f"cannot be used for large mails on their way: {error.strerror}",
-                "let cachePath be in a folder that can be written",
+                f"cannot be used for incoming large mails: {error.strerror}",
+                "let cachePath be in a writable folder",
             ) from error
 
-    def full(self, min_free: int) -> bool:
-        """Whether its disk has less than `min_free` bytes left."""
+    def missing(self, min_free: int) -> int:
+        """How many bytes its disk has less left than `min_free`; 0 or below when it has enough."""
         try:
             room = os.statvfs(self.path)
         except OSError:
-            return True
-        return room.f_bavail * room.f_frsize < min_free
+            return sys.maxsize
+        return min_free - room.f_bavail * room.f_frsize
 
     def close(self) -> None:
         """Remove it; safe to call more than once."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from functools import lru_cache
 from typing import Final
 
 from functions.message.envelope import Tls
@@ -56,15 +57,12 @@ def received_field(
 ) -> bytes:
     """One folded Received field with its CRLF.
 
-    `name` is the client's confirmed reverse name ("" or `[ip]` without one), `by` the relay's host name,
-    `received` the Unix time in milliseconds. `recipient` is given only when the mail has exactly one
-    (RFC 5321 section 7.2: more would disclose blind copies). Values that a client chose are reduced to
-    the grammar, so that none can end the field.
+    `name` is the client's confirmed reverse name ("" or `[ip]` without one), `by` the relay's host
+    name, `received` the Unix time in milliseconds. `recipient` is given only if the mail has
+    exactly one (RFC 5321 section 7.2: more would disclose blind copies). Values that a client chose
+    are reduced to the grammar, so none can end the field.
     """
-    client = address_literal(ip) if _HOST.fullmatch(ip) else "[0.0.0.0]"
-    if name and name[0] != "[":
-        client = f"{_host(name)} {client}"
-    lines = f"Received: from {_host(helo)} ({client})\r\n\tby {_host(by)} with {transmission} id {mail_id}"
+    lines = f"{_path(helo, ip, name, by)} with {transmission} id {mail_id}"
     if tls is not None:
         lines += f"\r\n\t(version={_TOKEN.sub('?', tls.version)} cipher={_TOKEN.sub('?', tls.cipher)})"
     if recipient is not None:
@@ -72,6 +70,14 @@ def received_field(
         if path.fullmatch(recipient):
             lines += f"\r\n\tfor <{recipient}>"
     return f"{lines};\r\n\t{mail_date(received)}\r\n".encode()
+
+
+@lru_cache(maxsize=256)  # a client sends many mails
+def _path(helo: str, ip: str, name: str, by: str) -> str:
+    client = address_literal(ip) if _HOST.fullmatch(ip) else "[0.0.0.0]"
+    if name and name[0] != "[":
+        client = f"{_host(name)} {client}"
+    return f"Received: from {_host(helo)} ({client})\r\n\tby {_host(by)}"
 
 
 def _host(text: str) -> str:

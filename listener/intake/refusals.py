@@ -1,9 +1,11 @@
-"""Counts and logs refused clients and mails."""
+"""Counts and logs refused clients, logins and mails, and what else strangers do in vain."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from listener.logs.limit import LineLimit
 
 if TYPE_CHECKING:
     from listener.api.decision import Reply
@@ -12,49 +14,102 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("smtp_relay.smtp")
 
+_SHOWN: Final = 10
+"""Recipients that one line names."""
+
 
 class Refusals:
-    """The refusals of one listener."""
+    """The refusals of one listener; `lines` bounds their log lines, which have no bound without it."""
 
-    def __init__(self, listener: str, observer: Events, *, log_addresses: bool) -> None:
+    def __init__(
+        self, listener: str, observer: Events, *, log_addresses: bool, lines: LineLimit | None = None
+    ) -> None:
         self._listener = listener
         self._observer = observer
+        self._lines = lines or LineLimit(log, None, 128)
         self._log_addresses = log_addresses
 
     def client(self, session: Session, reason: Literal["filters", "early"], reply: Reply) -> None:
         """An accepted client gets no greeting, because the filters refuse it or it spoke first."""
         self._observer.connection_refused(self._listener, reason)
         about = {"session": session.id, "ip": session.ip, "client": session.name, "reply": str(reply)}
-        log.info("client turned away", extra=about)
+        self._lines.write(logging.INFO, "client turned away", about)
+
+    def untrusted_proxy(self, session: Session) -> None:
+        """A client that is no trusted proxy sent a PROXY header: one line a minute, because a proxy whose
+        address is missing in `useProxy` sends it with each connection."""
+        self._observer.untrusted_proxy(self._listener)
+        message = "PROXY header from an address that useProxy does not list"
+        self._lines.write(logging.WARNING, message, self._about(session), most=1)
+
+    def no_proxy_header(self, session: Session, error: Exception) -> None:
+        """A trusted proxy did not say which client it speaks for."""
+        self._observer.connection_refused(self._listener, "proxy")
+        self._lines.write(logging.WARNING, "no PROXY header from a proxy: %s", self._about(session), error)
+
+    def handshake(self, session: Session, reason: str) -> None:
+        """The client and the server do not agree on TLS."""
+        self._lines.write(logging.INFO, "TLS handshake failed: %s", self._about(session), reason)
+
+    def login(self, session: Session) -> None:
+        """An AUTH command is answered 535."""
+        self._observer.auth_failed(self._listener)
+        about = {"session": session.id, "ip": session.ip}
+        self._lines.write(logging.WARNING, "authentication failed", about)
+
+    def recipient(self, transaction: Transaction, recipient: str, reply: Reply) -> None:
+        """One recipient is refused or deferred; `recipients` logs all those of the mail. 530, which only
+        asks for a login, is neither counted nor logged."""
+        if reply.code != 530:
+            self._count(reply)
+            transaction.refuse(recipient, reply)
+
+    def recipients(self, session: Session, transaction: Transaction) -> None:
+        """No recipient follows: log which were refused or deferred, in one line."""
+        refused = transaction.take_refused()
+        if not refused.shown:
+            return
+        about = self._about_mail(session, transaction, refused.first_reply, "rcpt")
+        about |= {"refused": refused.refused, "deferred": refused.deferred}
+        if self._log_addresses:
+            about |= {"from": transaction.reverse_path, "to": ",".join(refused.shown)}
+        else:
+            domains = dict.fromkeys(one.rpartition("@")[2].lower() for one in refused.shown)
+            about |= {"from_domain": transaction.domain, "to_domain": ",".join(domains)}
+        self._lines.write(logging.INFO, "mail not taken", about)
 
     def mail(
-        self,
-        session: Session,
-        transaction: Transaction,
-        reply: Reply,
-        at: Literal["mail", "rcpt", "data"],
-        recipient: str | None = None,
+        self, session: Session, transaction: Transaction, reply: Reply, at: Literal["mail", "data"]
     ) -> None:
-        """A MAIL, one recipient or a whole mail is refused or deferred. 530, which only asks for a
-        login, is neither counted nor logged."""
+        """A MAIL or a whole mail is refused or deferred. 530, which only asks for a login, is neither
+        counted nor logged."""
         if reply.code == 530:
             return
+        self._count(reply)
+        about = self._about_mail(session, transaction, str(reply), at)
+        if self._log_addresses:
+            about |= {"from": transaction.reverse_path, "to": ",".join(transaction.recipients[:_SHOWN])}
+        else:
+            about["from_domain"] = transaction.domain
+        self._lines.write(logging.INFO, "mail not taken", about)
+
+    def tick(self) -> None:
+        """Called each second."""
+        self._lines.tick()
+
+    def end(self) -> None:
+        """The listener ends: log what was only counted until now."""
+        self._lines.end()
+
+    def _count(self, reply: Reply) -> None:
         if reply.code >= 500:
             self._observer.mail_rejected()
         else:
             self._observer.mail_deferred()
-        about: dict[str, Any] = {
-            "id": transaction.id,
-            "session": session.id,
-            "ip": session.ip,
-            "at": at,
-            "reply": str(reply),
-        }
-        if self._log_addresses:
-            about["from"] = transaction.reverse_path
-            about["to"] = recipient or ",".join(transaction.recipients[:10])
-        else:
-            about["from_domain"] = transaction.domain
-            if recipient is not None:
-                about["to_domain"] = recipient.rpartition("@")[2].lower()
-        log.info("mail not taken", extra=about)
+
+    def _about(self, session: Session) -> dict[str, Any]:
+        return {"session": session.id, "ip": session.ip, "listener": self._listener}
+
+    @staticmethod
+    def _about_mail(session: Session, transaction: Transaction, reply: str, at: str) -> dict[str, Any]:
+        return {"id": transaction.id, "session": session.id, "ip": session.ip, "at": at, "reply": reply}

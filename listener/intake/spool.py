@@ -12,13 +12,13 @@ from functions.local.messages import Item, SpoolReply
 from functions.local.service import LocalDelivery
 from functions.message.envelope import Envelope
 from functions.message.mail import Content
-from functions.spool.dead_record import DeadRecord
 from listener.api.decision import Reply
+from listener.intake.captures import Captures
 
 Answered = Callable[[Reply], None]
 
 PROBE: Final = ".probe-"
-"""Prefix of the files that test whether the spool is writable."""
+"""Prefix of the files that test if the spool is writable."""
 
 
 class Spool(Protocol):
@@ -27,12 +27,13 @@ class Spool(Protocol):
     capture_folder: Path
     """The folder for mails that are too large for memory while they arrive."""
 
+    captures: Captures
+    """The mails that arrive, and what they hold together."""
+
     min_free: int
     """Bytes that must stay free on its disk."""
 
-    def store(
-        self, envelope: Envelope, content: Content, answered: Answered, refused: Sequence[DeadRecord] = ()
-    ) -> None:
+    def store(self, envelope: Envelope, content: Content, answered: Answered) -> None:
         """Make a mail durable, then call `answered` once with the reply for its client: 250 when it is
         safe. Continues after the client leaves. Owns the content's file from here."""
 
@@ -40,7 +41,7 @@ class Spool(Protocol):
         """The server calls this each second."""
 
     def full(self) -> bool:
-        """Whether there is too little room for another mail (452)."""
+        """True if there is too little room for another mail (452)."""
 
     async def probe(self) -> None:
         """Raise if the spool is not writable."""
@@ -62,19 +63,18 @@ class LocalSpool:
     ) -> None:
         self.delivery = delivery
         self._deliveries = deliveries
-        """All that this process runs: those of parts that it only delivers, too."""
+        """All parts that this process runs, including those that it only delivers."""
         self.capture_folder = capture
+        self.captures = Captures(capture)
         self._folder = folder
         self.min_free = min_free
         self._full = False
 
-    def store(
-        self, envelope: Envelope, content: Content, answered: Answered, refused: Sequence[DeadRecord] = ()
-    ) -> None:
+    def store(self, envelope: Envelope, content: Content, answered: Answered) -> None:
         def tell(answer: SpoolReply) -> None:
             answered(Reply(*answer))
 
-        self.delivery.submit(Item(envelope, content, tell, tuple(refused)))
+        self.delivery.submit(Item(envelope, content, tell))
 
     def tick(self) -> None:
         self.delivery.tick()
@@ -82,7 +82,8 @@ class LocalSpool:
             room = os.statvfs(self._folder)
         except OSError:
             return
-        self._full = room.f_bavail * room.f_frsize < self.min_free
+        missing = self.min_free - room.f_bavail * room.f_frsize
+        self._full = missing > 0 and not self.captures.make_room(missing)
 
     def full(self) -> bool:
         return self._full

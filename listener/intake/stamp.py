@@ -12,6 +12,7 @@ from functions.message.envelope import Envelope, FlowNotes
 from functions.message.headers import HeaderEdits, is_mailbox_line, separator
 from listener.api.session import Session, Transaction
 from listener.intake.capture import Capture
+from listener.intake.captures import Captures
 from listener.intake.received_field import received_field
 
 MAX_RECEIVED: Final = 100
@@ -26,9 +27,10 @@ MAILBOX_FIELD: Final = b"X-Mailbox-Line: "
 
 
 class Intake:
-    """What all connections of one listener share to accept mails.
+    """The shared objects of one listener's connections for accepting mails.
 
-    `folder` holds mails above 64 KiB while they arrive; the spool owns it.
+    `folder` holds mails above 64 KiB while they arrive; the spool owns it. `captures` bounds what the
+    mails of all listeners hold meanwhile.
     """
 
     def __init__(
@@ -41,8 +43,10 @@ class Intake:
         max_size: int,
         max_header: int,
         config_digest: str,
+        captures: Captures | None = None,
     ) -> None:
         self._folder = folder
+        self._captures = captures or Captures(folder)
         self._edits = edits
         self._hostname = hostname
         self._received = received
@@ -58,6 +62,7 @@ class Intake:
             partial(self._stamp, session, transaction),
             max_size=self._max_size,
             max_header=self._max_header,
+            captures=self._captures,
         )
 
     def _stamp(self, session: Session, transaction: Transaction, head: bytes, rest: bytes) -> bytes:
@@ -77,8 +82,8 @@ class Intake:
             )
         kept = self._edits.kept(head)
         if is_mailbox_line(kept):
-            # In the middle of a header the line is not a field, and some readers let the body begin
-            # there.
+            # In the middle of a header the line is not a field, and for some readers the body
+            # begins there.
             kept = MAILBOX_FIELD + kept
         if not fields:
             # Nothing above it, because a first line that looks folded would join the envelope's
@@ -94,11 +99,12 @@ class Intake:
         recipients: tuple[Mapping[str, Any], ...],
         notes: Mapping[str, FlowNotes],
         *,
+        refused: tuple[Mapping[str, Any], ...] = (),
         size: int,
         sha256: str,
     ) -> Envelope:
         """The envelope of a mail whose content is known. Its received time is now. Each of
-        `recipients` has an address, flows and parameters."""
+        `recipients` has an address, flows and parameters, each of `refused` an address, reason and code."""
         # As one mapping, because one validation of all parts costs half as much.
         return Envelope.model_validate(
             {
@@ -108,6 +114,7 @@ class Intake:
                 "reverse_path": transaction.reverse_path,
                 "parameters": transaction.parameters,
                 "recipients": recipients,
+                "refused": refused,
                 "helo": session.helo,
                 "client": {"ip": session.ip, "port": session.port, "name": session.name},
                 "server": session.server,

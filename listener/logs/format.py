@@ -1,7 +1,7 @@
 """Formats a log record as one line (docs/configuration.md, logger options).
 
 A message or field may hold anything that a client sent. The formatters escape all its control
-characters, so that it cannot forge a line.
+characters, so it cannot forge a line.
 """
 
 from __future__ import annotations
@@ -83,9 +83,9 @@ def written_pairs(pairs: Collection[tuple[str, Any]]) -> str:
 
 
 def _nothing_to_quote(joined: str, count: int) -> bool:
-    """Whether `key=value` pairs need no quotes. One check of all pairs is much cheaper than one for
+    """True if `key=value` pairs need no quotes. One check of all pairs is much cheaper than one for
     each: without the plain characters there remain one equals sign for each pair and the blanks between
-    them, so that no value contains either."""
+    them, so no value contains either."""
     octets = joined.encode("utf-8", "replace")
     return (
         octets.translate(None, _PLAIN) == b"= " * (count - 1) + b"="
@@ -138,7 +138,7 @@ class TemplateFormat(logging.Formatter):
             name, style = found["name"], found["style"]
             if name is None:
                 if found["other"] != "%":
-                    raise ValueError(f"'%{found['other']}' is no placeholder; a percent sign is '%%'")
+                    raise ValueError(f"'%{found['other']}' is not a placeholder; a percent sign is '%%'")
             elif name not in _VARIABLES or style[-1] not in _VARIABLES[name]:
                 raise ValueError(f"'{found[0]}' is not one of %(d)s, %(l)s, %(m)s and %(t)s")
         self._template = template

@@ -1,6 +1,6 @@
 """Destinations of log lines: standard error, or a file that rotates.
 
-One write(2) writes a line, or a few lines held together, so that several workers can share a
+One write(2) writes a line, or a few lines held together, so several workers can share a
 destination.
 """
 
@@ -17,8 +17,8 @@ from typing import Final
 
 _STDERR: Final = 2
 _PATIENCE: Final = 100
-"""Milliseconds to wait for a console that does not accept data; then the handler drops the line, so that
-the service continues."""
+"""Milliseconds to wait for a console that does not accept data; then the handler drops the line,
+because the service must continue."""
 
 _HOLD: Final = select.PIPE_BUF
 """Most bytes of lines to hold together. A pipe writes this many atomically."""
@@ -45,7 +45,7 @@ class LineHandler(logging.Handler):
             self.handleError(record)
 
     def hold(self, line: bytes, created: float) -> None:
-        """Hold one line for the next `flush` or other line, so that many lines cost one write. The
+        """Hold one line for the next `flush` or other line, so many lines cost one write. The
         caller holds the lock."""
         size = len(line)
         if self._held_size + size > self._hold_limit:
@@ -84,9 +84,14 @@ class ConsoleHandler(LineHandler):
             write_line(_STDERR, line)
 
 
+_NUMBER: Final = r"(?!(?:19|20)[0-9]{6}$)[1-9][0-9]{0,7}"
+"""A number that a rotation gave: no leading zero, and no date (20260102) that another program wrote."""
+
+
 class RotatingHandler(LineHandler):
     """Appends to a file. Before the file exceeds `limit` bytes (0: never), the handler appends the next
-    free number to its name and begins a new file. Raises OSError when the file cannot be opened.
+    free number to its name, removes rotated files beyond the newest `keep` (None: none) and begins a new
+    file. Raises OSError when the file cannot be opened.
 
     Processes that share the file detect rotations by each other, and by other programs, from the inode:
     at once when the file is full, else every 64 KiB or after a second.
@@ -94,8 +99,9 @@ class RotatingHandler(LineHandler):
 
     _fd = -1  # also without an open file, because logging closes every handler at the end
 
-    def __init__(self, path: Path, limit: int) -> None:
+    def __init__(self, path: Path, limit: int, keep: int | None = None) -> None:
         super().__init__()
+        self._keep = keep
         self._path = os.fspath(path.absolute())
         self._limit = limit
         if limit:
@@ -154,17 +160,32 @@ class RotatingHandler(LineHandler):
             found = os.stat(self._path)  # noqa: PTH116
             ours = (held.st_dev, held.st_ino) == (found.st_dev, found.st_ino)
             if ours and held.st_size + coming > self._limit:
-                os.rename(self._path, f"{self._path}.{self._next_number()}")  # noqa: PTH104
+                numbers = self._numbers()
+                number = max(numbers, default=0) + 1
+                while os.path.lexists(f"{self._path}.{number}"):
+                    number += 1
+                os.rename(self._path, f"{self._path}.{number}")  # noqa: PTH104
+                self._remove_old([*numbers, number])
             self._reopen()
         finally:
             os.close(lock)
 
-    def _next_number(self) -> int:
+    def _numbers(self) -> list[int]:
+        """Numbers of the rotated files, as far as they are files and ours."""
         folder, name = os.path.split(self._path)
-        pattern = re.compile(re.escape(name) + r"\.([0-9]{1,9})")
+        pattern = re.compile(re.escape(name) + rf"\.({_NUMBER})")
         with os.scandir(folder) as entries:
-            numbers = [int(found[1]) for entry in entries if (found := pattern.fullmatch(entry.name))]
-        return max(numbers, default=0) + 1
+            return [
+                int(found[1])
+                for entry in entries
+                if (found := pattern.fullmatch(entry.name)) and entry.is_file(follow_symlinks=False)
+            ]
+
+    def _remove_old(self, numbers: list[int]) -> None:
+        if self._keep is not None:
+            for number in sorted(numbers)[: -self._keep]:
+                with suppress(OSError):
+                    os.unlink(f"{self._path}.{number}")  # noqa: PTH108
 
     def _current(self) -> bool:
         try:

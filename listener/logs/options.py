@@ -36,6 +36,9 @@ class LoggerOptions(OptionsModel):
     size_limit: int = Field(default=50_000_000, ge=0)
     """Bytes after which the file rotates: its name gets a number. 0 is no limit."""
 
+    keep: int | None = Field(default=10, ge=1)
+    """Rotated files to keep, for `FILE`: a rotation removes older ones. null keeps all."""
+
     @model_validator(mode="after")
     def _complete(self) -> LoggerOptions:
         if self.type == "FILE" and not self.filepath:
@@ -43,6 +46,6 @@ class LoggerOptions(OptionsModel):
         if self.type == "CONSOLE" and self.filepath is not None:
             raise ValueError('filepath belongs to "type": "FILE"')
         if self.format not in {"text", "json"} and "%(" not in self.format:
-            raise ValueError(f"format: {self.format!r} is neither text nor json, nor does it hold %(m)s")
+            raise ValueError(f"format: {self.format!r}is not text or json, and does not hold %(m)s")
         formatter(self.format)
         return self

@@ -85,12 +85,12 @@ def _handler(at: int, options: LoggerOptions, folder: Path, default: int) -> log
     if options.type == "FILE":
         path = folder / (options.filepath or "")
         try:
-            handler = RotatingHandler(path, options.size_limit)
+            handler = RotatingHandler(path, options.size_limit, options.keep)
         except OSError as error:
             raise ConfigError(
                 f"loggers[{at}].filepath",
                 f"{path} cannot be written: {error.strerror}",
-                "name a file in a folder that is there",
+                "name a file in an existing folder",
             ) from error
     else:
         handler = ConsoleHandler()

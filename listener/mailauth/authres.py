@@ -1,7 +1,7 @@
 """Header fields with the results: Authentication-Results and Received-SPF.
 
 RFC 8601 section 2.2 and RFC 7208 section 9.1. Every value that a stranger chose has a safe form or is
-quoted, so that it cannot end the field, start another or pose as a result.
+quoted, so it cannot end the field, start another or pose as a result.
 """
 
 from __future__ import annotations

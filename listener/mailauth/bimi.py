@@ -49,7 +49,7 @@ async def check(
 
 
 def _enforces(record: Record) -> bool:
-    """Whether DMARC enforces a policy for a domain and its subdomains, and not as a test (section
+    """True if DMARC enforces a policy for a domain and its subdomains, and not as a test (section
     7.1)."""
     return record.policy != "none" and record.subdomains != "none" and not record.testing
 

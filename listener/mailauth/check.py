@@ -1,23 +1,34 @@
-"""All checks of one mail, concurrently, within one time limit."""
+"""All checks of one mail, within one time limit and a number of DNS queries.
+
+SPF, DKIM and DMARC come first, and concurrently, because they decide. BIMI and ARC, which inform, get what
+is left of both limits.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, ParamSpec, Protocol, TypeVar
 
+from functions.message.addresses import authors_of
 from functions.message.headers import head_size
 from listener.mailauth import bimi, dmarc, spf
-from listener.mailauth.author import Authors, authors
 from listener.mailauth.dkim.arc import Chain
 from listener.mailauth.dkim.digests import BodyHashes
-from listener.mailauth.dkim.fields import HeaderBlock
+from listener.mailauth.dkim.fields import MAX_FIELDS, HeaderBlock
 from listener.mailauth.dkim.verify import KeyRules, Signatures
 from listener.mailauth.dmarc import Identifiers, Walk
-from listener.mailauth.dns.resolver import Deadline, DnsAnswer, Question, Resolver, resolve_all
+from listener.mailauth.dns.resolver import (
+    Deadline,
+    DnsAnswer,
+    QueryBudget,
+    Question,
+    Resolver,
+    resolve_all,
+)
 from listener.mailauth.policy import Record
 from listener.mailauth.received import received_chain
 from listener.mailauth.results import (
@@ -35,6 +46,9 @@ _log = logging.getLogger("smtp_relay.mailauth")
 TIME_LIMIT: Final = 20.0
 """Seconds for all checks of a mail; later answers count as temporary failures."""
 
+MAX_QUERIES: Final = 60
+"""Most questions that the checks of a mail ask the DNS; what else they need is a temporary failure."""
+
 THREAD_SIZE: Final = 262_144
 """From this size in bytes a thread reads and hashes the mail: 5 MB take some 15 ms."""
 
@@ -43,6 +57,9 @@ THREAD_HEAD: Final = 65_536
 
 THREAD_SIGNATURES: Final = 8
 """From this number of keys a thread verifies the signatures."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _CHUNK: Final = 65_536  # below malloc's threshold for a new mapping; larger chunks take longer
 
@@ -89,10 +106,11 @@ class Checks:
     enforced: Record | None = None
     explain: bool = False
     time_limit: float = TIME_LIMIT
+    max_queries: int = MAX_QUERIES
 
 
 class _Header:
-    """What the checks read of the header before they query DNS."""
+    """The parts of the header that the checks read before they query DNS."""
 
     def __init__(self, head: bytes, checks: Checks, now: float) -> None:
         self.block = HeaderBlock(head)
@@ -100,10 +118,6 @@ class _Header:
         self.chain = Chain(self.block, checks.keys) if checks.arc else None
         self.authors = authors(self.block) if checks.dmarc else Authors((), 0, complete=True)
         self.received = received_chain(self.block)
-
-    @property
-    def questions(self) -> list[Question]:
-        return [*self.signatures.questions, *(self.chain.questions if self.chain else ())]
 
     def body_hashes(self) -> BodyHashes:
         return BodyHashes([*self.signatures.body_hashes, *(self.chain.body_hashes if self.chain else ())])
@@ -114,10 +128,12 @@ async def check(
 ) -> Report:
     """Run all checks on one mail. `now` is Unix time, for signatures that expire.
 
-    Waits at most `checks.time_limit` seconds for DNS and does not block the event loop: a thread reads a
-    large mail. Raises nothing but CancelledError; an error in a check is a temporary failure.
+    Waits at most `checks.time_limit` seconds for DNS, asks it at most `checks.max_queries` questions, and
+    does not block the event loop: a thread reads a large mail. Raises nothing but CancelledError; an error
+    in a check is a temporary failure.
     """
-    bounded = Deadline(resolver, asyncio.get_running_loop().time() + checks.time_limit)
+    within = Deadline(resolver, asyncio.get_running_loop().time() + checks.time_limit)
+    bounded = QueryBudget(within, checks.max_queries)
     try:
         return await _check(mail, sender, bounded, checks, time.time() if now is None else now)
     except Exception:  # noqa: BLE001 - a stranger's mail caused the error
@@ -143,10 +159,8 @@ async def _check(mail: MailSource, sender: Sender, resolver: Resolver, checks: C
         header = _Header(mail.head, checks, now)
         bodies = _hash_body(mail, header)
         spf_result, answers, walks = await _ask(sender, resolver, checks, header)
-    if big_head or len(header.questions) > THREAD_SIGNATURES:
-        dkim, arc = await asyncio.to_thread(_judge, header, answers, bodies)
-    else:
-        dkim, arc = _judge(header, answers, bodies)
+    in_thread = big_head or len(header.signatures.questions) > THREAD_SIGNATURES
+    dkim = await _run(in_thread, _judge, header, answers, bodies)
     policies: tuple[DmarcResult, ...] = ()
     indicator: BimiResult | None = None
     if checks.dmarc:
@@ -158,7 +172,7 @@ async def _check(mail: MailSource, sender: Sender, resolver: Resolver, checks: C
         spf=spf_result,
         dkim=dkim,
         signatures=header.signatures.count,
-        arc=arc,
+        arc=await _arc(resolver, header.chain, bodies, big_head=big_head) if header.chain else None,
         dmarc=policies,
         bimi=indicator,
         received=header.received,
@@ -180,20 +194,37 @@ def _hash_body(mail: MailSource, header: _Header) -> BodyHashes:
 
 def _judge(
     header: _Header, answers: dict[Question, DnsAnswer], bodies: BodyHashes
-) -> tuple[tuple[SignatureResult, ...], ArcResult | None]:
-    dkim = header.signatures.judge(answers, bodies)
-    return dkim, header.chain.judge(answers, bodies) if header.chain else None
+) -> tuple[SignatureResult, ...]:
+    return header.signatures.judge(answers, bodies)
+
+
+async def _run(in_thread: bool, judge: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    return await asyncio.to_thread(judge, *args, **kwargs) if in_thread else judge(*args, **kwargs)
+
+
+async def _arc(resolver: Resolver, chain: Chain, bodies: BodyHashes, *, big_head: bool) -> ArcResult:
+    """The chain's verdict. Older sets are asked for only if the newest one holds."""
+    answers = await resolve_all(resolver, chain.newest_questions)
+    result = await _run(big_head, chain.judge_newest, answers, bodies)
+    if result is None:
+        older = chain.older_questions
+        answers.update(await resolve_all(resolver, older))
+        in_thread = big_head or len(older) > THREAD_SIGNATURES
+        result = await _run(in_thread, chain.judge_older, answers, bodies)
+    return result
 
 
 async def _ask(
     sender: Sender, resolver: Resolver, checks: Checks, header: _Header
 ) -> tuple[SpfResult, dict[Question, DnsAnswer], list[Walk]]:
     """SPF, the keys and the walks of the author domains; concurrent if any of them has to wait."""
-    questions = header.questions
     domains = header.authors.domains
-    needed = [*questions, *(question for domain in domains for question in dmarc.walk_questions(domain))]
+    needed = [
+        *header.signatures.questions,
+        *(question for domain in domains for question in dmarc.walk_questions(domain)),
+    ]
     waiting = any(resolver.known(question) is None for question in needed)
-    spf_result = spf.check(
+    spf_check = spf.check(
         resolver,
         sender,
         limits=checks.spf,
@@ -201,18 +232,10 @@ async def _ask(
         time_limit=min(checks.time_limit, spf.TIME_LIMIT),
     )
     if waiting:
-        found = await asyncio.gather(
-            spf_result,
-            resolve_all(resolver, questions),
-            asyncio.gather(*(dmarc.walk(resolver, domain) for domain in domains)),
-        )
-        return found[0], found[1], found[2]
-    # No tasks, because they cost more than the checks together.
-    return (
-        await spf_result,
-        await resolve_all(resolver, questions),
-        [await dmarc.walk(resolver, domain) for domain in domains],
-    )
+        spf_result, answers = await asyncio.gather(spf_check, resolve_all(resolver, needed))
+    else:  # no tasks, because they cost more than the checks together
+        spf_result, answers = await spf_check, await resolve_all(resolver, needed)
+    return spf_result, answers, [dmarc.walk_up(domain, answers) for domain in domains]
 
 
 async def _dmarc(
@@ -234,7 +257,7 @@ async def _dmarc(
 async def _partly_signed(
     resolver: Resolver, walked: Walk, signatures: tuple[SignatureResult, ...], enforced: Record | None
 ) -> bool:
-    """Whether signatures aligned with the author's domain pass, but none of them covers the whole body
+    """True if signatures aligned with the author's domain pass, but none of them covers the whole body
     (l=)."""
 
     async def aligned(of: list[SignatureResult]) -> bool:
@@ -259,3 +282,30 @@ def _unknown(sender: Sender, checks: Checks) -> Report:
         bimi=None,
         received=(),
     )
+
+
+MAX_DOMAINS: Final = 8
+"""Most author domains to check (RFC 9989 section 11.5 asks for a bound)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Authors:
+    """`domains` in order, each once; `fields` counts From fields. `complete` is false when a bound cut
+    the list."""
+
+    domains: tuple[str, ...]
+    fields: int
+    complete: bool
+
+
+def authors(block: HeaderBlock) -> Authors:
+    """All author domains of a mail (RFC 9989 section 5.3.1), first those that the mail is signed for
+    and shown with.
+
+    The parser is lenient, because it must find every author that a mail client might show.
+    Otherwise a From field that only people can parse would bypass DMARC.
+    """
+    found = authors_of(block.head)
+    domains = found.possible_domains
+    complete = found.complete and len(domains) <= MAX_DOMAINS and len(block.fields) < MAX_FIELDS
+    return Authors(domains[:MAX_DOMAINS], found.fields, complete)

@@ -9,7 +9,14 @@ from typing import Final
 
 from listener.mailauth import policy
 from listener.mailauth.dns.domains import within
-from listener.mailauth.dns.resolver import Outcome, Question, Resolver, resolve_all, resolve_one
+from listener.mailauth.dns.resolver import (
+    DnsAnswer,
+    Outcome,
+    Question,
+    Resolver,
+    resolve_all,
+    resolve_one,
+)
 from listener.mailauth.policy import Record
 from listener.mailauth.results import Alignment, DmarcResult, DmarcVerdict, Policy, SignatureResult, SpfResult
 
@@ -30,7 +37,7 @@ class Identifiers:
 
     @classmethod
     def of(cls, spf: SpfResult, dkim: Iterable[SignatureResult]) -> Identifiers:
-        """Those of one mail's results."""
+        """The domains of one mail's results."""
         signatures = list(dkim)
         return cls(
             spf=(spf.domain,) if spf.verdict == "pass" and spf.domain else (),
@@ -76,9 +83,13 @@ def walk_questions(domain: str) -> tuple[Question, ...]:
 
 async def walk(resolver: Resolver, domain: str) -> Walk:
     """Walk up from a domain, with one concurrent query for each name."""
+    return walk_up(domain, await resolve_all(resolver, walk_questions(domain)))
+
+
+def walk_up(domain: str, answers: Mapping[Question, DnsAnswer]) -> Walk:
+    """The walk from a domain whose `walk_questions` have these answers."""
     questions = walk_questions(domain)
     names = [question.name.removeprefix(policy.PREFIX) for question in questions]
-    answers = await resolve_all(resolver, questions)
     records: dict[str, Record] = {}
     unknown: set[str] = set()
     organizational: str | None = None
@@ -225,7 +236,7 @@ async def _discover(resolver: Resolver, up: Walk) -> _Applied | None:
 
 
 async def _below(resolver: Resolver, record: Record, author: str) -> tuple[Policy, ...]:
-    """What a record asks for a domain below its own: sp, np or p."""
+    """A record's policy for a domain below its own: sp, np or p."""
     existing = _effective(record, record.subdomains or record.policy)
     if record.nonexistent is None:
         return (existing,)
@@ -251,7 +262,8 @@ async def _align(
     *,
     strict: bool | None,
 ) -> tuple[Alignment, bool]:
-    """The closest alignment of what passed, and whether more might come of what is not known yet.
+    """The closest alignment of the domains that passed, and true if a missing answer may still improve
+    it.
 
     `strict` is None when the policy is unknown. Only identical domains are certain then.
     """
@@ -279,7 +291,7 @@ async def _align(
 
 
 def _might_align(domain: str, up: Walk) -> bool:
-    """Whether two domains can have one Organizational Domain at all: both lie within it."""
+    """True if two domains can have one Organizational Domain at all: both lie within it."""
     if up.organizational_domain is not None:
         return within(domain, up.organizational_domain)
     return domain.rpartition(".")[2] == up.domain.rpartition(".")[2]

@@ -1,8 +1,9 @@
-"""Telling fields that a mail brings along in our name: Authentication-Results (RFC 8601 section 5) and
-Received-SPF.
+"""Detects fields of a mail that pose as the relay's own: Authentication-Results (RFC 8601 section 5)
+and Received-SPF.
 
-A field that can be parsed says whose it is. One that cannot be parsed is taken for ours where our name
-is anywhere in it, however it is written, because programs that read it later may be more lenient.
+A field that can be parsed names its writer. One that cannot be parsed counts as posing if the
+relay's name is anywhere in it, in any form, because programs that read it later may be more
+lenient.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ from functions.message.charset import decode_words
 from functions.message.domains import domain_key
 
 MAX_VALUE: Final = 16_384
-"""Bytes of a value that is searched for our name. A longer one that cannot be parsed counts as ours,
-because no server writes one so long."""
+"""Most bytes of a value that are searched for the relay's name. A longer value that cannot be parsed
+counts as posing, because no server writes one so long."""
 
 Test = Callable[[bytes], bool]
-"""Whether an unfolded value is forged."""
+"""True if an unfolded value is forged."""
 
 # RFC 8601 section 2.2 with RFC 5322 section 3.2.2, for printable ASCII alone. Comments with quoted
-# pairs or with other comments in them are left out: readers differ about where those end. Values that
-# others leave unquoted are fine.
+# pairs or nested comments are excluded, because readers differ about their end. Values that other
+# servers leave unquoted are accepted.
 _CFWS: Final = rb"(?:[ \t]|\([ \t!-'*-\[\]-~]*+\))*+"
 _TOKEN: Final = rb"[!#-'*+.0-9A-Z^_`a-z{|}~-]++"
 _PAIR: Final = (
@@ -44,7 +45,7 @@ _INNERMOST: Final = re.compile(r"\([^()]*\)")
 
 
 def forged(*names: str) -> Test:
-    """A test for values of Authentication-Results that speak in one of our names."""
+    """A test for values of Authentication-Results that name the relay as their writer."""
     ours = frozenset(map(domain_key, names))
     holds = _holder(ours)
 
@@ -58,8 +59,8 @@ def forged(*names: str) -> Test:
 
 
 def forged_spf(*names: str) -> Test:
-    """The same test for Received-SPF, which names its writer as receiver= (RFC 7208 section 9.1) and
-    at the start of its comment."""
+    """The same test for Received-SPF, which names its writer as receiver= (RFC 7208 section 9.1) and at
+    the start of its comment."""
     ours = frozenset(map(domain_key, names))
     holds = _holder(ours)
 
@@ -77,7 +78,7 @@ def _key(name: bytes) -> str:
 
 
 def _holder(names: frozenset[str]) -> Test:
-    """A test whether a value holds one of the names in any form."""
+    """A test that is true if a value holds one of the names in any form."""
     ours = re.compile("|".join(map(_any_form, names)))
 
     def test(found: bytes) -> bool:
@@ -105,7 +106,7 @@ def _u_label(label: str) -> str:
 
 def _readings(found: bytes) -> Iterator[str]:
     """The value as different readers see it: bytes as UTF-8 or as Windows-1252, with and without its
-    comments, and with its encoded words read."""
+    comments, and with its encoded words decoded."""
     text = found.decode("utf-8", "ignore")
     texts = {text, _without_comments(text), _INNERMOST.sub("", text)}
     if not found.isascii():
@@ -117,7 +118,7 @@ def _readings(found: bytes) -> Iterator[str]:
 
 
 def _without_comments(text: str) -> str:
-    """The text less its comments; less the rest of it where one never ends."""
+    """The text without its comments; if a comment never ends, without the rest."""
     kept: list[str] = []
     depth = at = 0
     for found in _PAREN.finditer(text):
@@ -132,9 +133,9 @@ def _without_comments(text: str) -> str:
 
 
 class _Bare(dict[int, str]):
-    """What is left of a character in the bare form of a text: letters and digits without case, width
-    and marks, full stops and hyphens. One character at a time: to put marks into order, as whole texts
-    would need it, takes quadratic time."""
+    """A character's part in the bare form of a text: letters and digits without case, width and marks,
+    full stops and hyphens. It works on one character at a time, because putting the marks of a whole
+    text into order takes quadratic time."""
 
     def __missing__(self, code: int) -> str:
         plain = unicodedata.normalize("NFKD", chr(code)).replace("\u3002", ".").lower()

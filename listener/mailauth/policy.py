@@ -31,7 +31,7 @@ class Record:
     psd: Literal["y", "n", "u"] = "u"
     testing: bool = False
     applies: bool = True
-    """False if a policy is missing or malformed and there is no report address, so that no DMARC
+    """False if a policy is missing or malformed and there is no report address: then no DMARC
     processing takes place (section 4.10.1). The tree walk still counts the record."""
 
 

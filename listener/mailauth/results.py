@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 SpfVerdict = Literal["none", "neutral", "pass", "fail", "softfail", "temperror", "permerror"]
 """RFC 7208 section 2.6, named as in RFC 8601 section 2.7.2."""
@@ -42,17 +42,7 @@ class SpfResult:
     lookups: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        return _json(
-            {
-                "result": self.verdict,
-                "domain": self.domain,
-                "identity": self.identity,
-                "mechanism": self.mechanism,
-                "comment": self.reason,
-                "explanation": self.explanation,
-                "lookups": self.lookups,
-            }
-        )
+        return _json(self, "verdict domain identity mechanism reason explanation lookups")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,19 +65,9 @@ class SignatureResult:
 
     def to_json(self) -> dict[str, Any]:
         return _json(
-            {
-                "result": self.verdict,
-                "comment": self.reason,
-                "domain": self.domain,
-                "selector": self.selector,
-                "identity": self.identity,
-                "algorithm": self.algorithm,
-                "signature": self.signature,
-                "canonicalization": self.canonicalization,
-                "keyBits": self.key_bits,
-                "testing": self.testing,
-                "unsignedOctets": self.unsigned_octets,
-            }
+            self,
+            "verdict reason domain selector identity algorithm signature "
+            "canonicalization key_bits testing unsigned_octets",
         )
 
 
@@ -104,15 +84,8 @@ class ArcResult:
     selector: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        return _json(
-            {
-                "result": self.verdict,
-                "comment": self.reason,
-                "instances": self.instances,
-                "domain": self.domain,
-                "selector": self.selector,
-            }
-        ) | ({} if self.oldest_pass is None else {"oldestPass": self.oldest_pass})
+        oldest = {} if self.oldest_pass is None else {"oldestPass": self.oldest_pass}
+        return _json(self, "verdict reason instances domain selector") | oldest
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,19 +110,15 @@ class DmarcResult:
     enforced: bool = False
     reason: str = ""
 
+    @property
+    def alignment(self) -> dict[str, Alignment]:
+        """The alignments by method."""
+        return {"spf": self.spf, "dkim": self.dkim}
+
     def to_json(self) -> dict[str, Any]:
         return _json(
-            {
-                "result": self.verdict,
-                "domain": self.domain,
-                "policy": self.policy,
-                "policyDomain": self.policy_domain,
-                "organizationalDomain": self.organizational_domain,
-                "alignment": {"spf": self.spf, "dkim": self.dkim},
-                "testing": self.testing,
-                "enforced": self.enforced,
-                "comment": self.reason,
-            }
+            self,
+            "verdict domain policy policy_domain organizational_domain alignment testing enforced reason",
         )
 
 
@@ -165,16 +134,7 @@ class BimiResult:
     evidence: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        return _json(
-            {
-                "result": self.verdict,
-                "comment": self.reason,
-                "domain": self.domain,
-                "selector": self.selector,
-                "location": self.location,
-                "evidence": self.evidence,
-            }
-        )
+        return _json(self, "verdict reason domain selector location evidence")
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +184,18 @@ class Report:
         return found
 
 
-def _json(values: dict[str, Any]) -> dict[str, Any]:
-    """The mapping without empty values."""
+def _json(result: object, names: str) -> dict[str, Any]:
+    """The attributes with these names, without empty ones."""
+    values = {_KEYS.get(name, name): getattr(result, name) for name in names.split()}
     return {name: value for name, value in values.items() if value not in ("", None, 0, False)}
+
+
+_KEYS: Final = {
+    "verdict": "result",
+    "reason": "comment",
+    "key_bits": "keyBits",
+    "unsigned_octets": "unsignedOctets",
+    "policy_domain": "policyDomain",
+    "organizational_domain": "organizationalDomain",
+}
+"""Keys of the JSON that differ from the attribute's name."""

@@ -191,7 +191,7 @@ class _Evaluation(pyspf.query):  # type: ignore[misc]
             raise _Missing(missing)
 
     def cidrmatch(self, ipaddrs: Iterable[str], n: int) -> bool:
-        """Whether the client is in one of the networks: pyspf's method, without network objects."""
+        """True if the client is in one of the networks: pyspf's method, without network objects."""
         client = self.ipaddr
         shift = client.max_prefixlen - n
         network = int(client) >> shift
@@ -359,7 +359,7 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 
 def _resolvable(name: str) -> bool:
-    """Whether DNS can hold the name: ASCII labels of 1 to 63 bytes (RFC 1035 section 2.3.4)."""
+    """True if DNS can hold the name: ASCII labels of 1 to 63 bytes (RFC 1035 section 2.3.4)."""
     return 0 < len(name) <= 253 and name.isascii() and all(0 < len(label) < 64 for label in name.split("."))
 
 

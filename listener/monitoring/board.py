@@ -1,9 +1,9 @@
 """Shared metrics: every worker writes its figures there, and the parent can read them at any moment.
 
-Each worker has a region of shared memory: a header, an array of doubles (the values), and a directory
-that grows by one JSON line per new series and gives the place of its values. Only the worker writes to
-its region, with plain stores; readers take no lock. A worker that replaces a dead one continues from the
-same values, so that counters never fall.
+Each worker has a region of shared memory: a header, an array of doubles (the values), and a
+directory that grows by one JSON line per new series and gives the place of its values. Only the
+worker writes to its region, with plain stores; readers take no lock. A worker that replaces a dead
+one continues from the same values, so counters never fall.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class WorkerMetrics:
             return _SINK
         self._directory[used : used + len(line)] = line
         self._next = start + family.width
-        self._header[_USED] = used + len(line)  # last, so that a reader sees only whole lines
+        self._header[_USED] = used + len(line)  # last, so a reader sees only whole lines
         return start
 
     def series(self) -> Iterator[Series]:

@@ -18,8 +18,8 @@ write, and final dot until the reply."""
 
 
 class Events(DeliveryEvents):
-    """Receives events, those of deliveries too, and keeps nothing. Durations are in seconds. Names come
-    from the configuration, so that the number of series stays bounded.
+    """Receives events, those of deliveries too, and keeps nothing. Durations are in seconds. Names
+    come from the configuration, so the number of series stays bounded.
 
     Call from the event loop's thread, unless a method says otherwise.
     """
@@ -38,6 +38,9 @@ class Events(DeliveryEvents):
     def connection_refused(self, listener: str, reason: str) -> None:
         """A connection was refused at connect; `reason` is `limit`, `proxy` (the required PROXY header
         is missing), `filters` or `early` (the client spoke before the greeting)."""
+
+    def untrusted_proxy(self, listener: str) -> None:
+        """A client that is no trusted proxy sent a PROXY header."""
 
     def bytes_received(self, octets: int) -> None:
         """Bytes of a mail's content arrived."""

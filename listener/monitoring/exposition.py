@@ -52,7 +52,7 @@ class Exposition:
             "# HELP smtp_relay_build_info The running version",
             "# TYPE smtp_relay_build_info gauge",
             f"smtp_relay_build_info{info} 1",
-            "# HELP smtp_relay_metrics_lost_series Series that found no room on the board",
+            "# HELP smtp_relay_metrics_lost_series Series without room in the shared memory",
             "# TYPE smtp_relay_metrics_lost_series gauge",
             f"smtp_relay_metrics_lost_series{self._labels((), ())} {lost}",
         ]

@@ -42,26 +42,32 @@ def _duration(name: str, text: str, *labels: str) -> Family:
 EMAILS: Final = Family(
     "smtp_relay_emails_total",
     "counter",
-    "Mails by flow and status (accepted), what was answered 5yz or 4yz (rejected, deferred), "
+    "Mails by flow and status (accepted), answers 5yz and 4yz (rejected, deferred), "
     "and attempts by output (delivered, error)",
     ("flow", "status", "output"),
 )
-CONNECTIONS: Final = Family("smtp_relay_connections_total", "counter", "Connections let in", ("listener",))
+CONNECTIONS: Final = Family("smtp_relay_connections_total", "counter", "Accepted connections", ("listener",))
 CONNECTIONS_OPEN: Final = Family(
     "smtp_relay_connections_open", "gauge", "Connections open now", ("listener",)
 )
 CONNECTIONS_REFUSED: Final = Family(
     "smtp_relay_connections_refused_total",
     "counter",
-    "Connections turned away at connect",
+    "Connections refused at connect",
     ("listener", "reason"),
 )
-CONNECTION_SECONDS: Final = _duration(
-    "smtp_relay_connection_duration_seconds", "How long connections stayed", "listener"
+UNTRUSTED_PROXIES: Final = Family(
+    "smtp_relay_untrusted_proxy_headers_total",
+    "counter",
+    "PROXY headers from addresses that are not trusted",
+    ("listener",),
 )
-BYTES: Final = Family("smtp_relay_received_bytes_total", "counter", "Octets of mail content received")
+CONNECTION_SECONDS: Final = _duration(
+    "smtp_relay_connection_duration_seconds", "Duration of connections", "listener"
+)
+BYTES: Final = Family("smtp_relay_received_bytes_total", "counter", "Bytes of mail content received")
 STAGE_SECONDS: Final = _duration(
-    "smtp_relay_stage_duration_seconds", "Time taken by each stage of taking a mail in", "stage"
+    "smtp_relay_stage_duration_seconds", "Time of each stage of receiving a mail", "stage"
 )
 AUTH_FAILURES: Final = Family(
     "smtp_relay_auth_failures_total", "counter", "AUTH commands answered 535", ("listener",)
@@ -70,21 +76,21 @@ FILTER_VERDICTS: Final = Family(
     "smtp_relay_filter_verdicts_total", "counter", "Answers of filters", ("filter", "phase", "verdict")
 )
 FILTER_SECONDS: Final = _duration(
-    "smtp_relay_filter_duration_seconds", "Time that filters took to answer", "filter"
+    "smtp_relay_filter_duration_seconds", "Time until filters answered", "filter"
 )
 MAIL_AUTH: Final = Family(
     "smtp_relay_mail_auth_results_total",
     "counter",
-    "What mail-auth found of mails (RFC 8601 results)",
+    "mail-auth's results for mails (RFC 8601)",
     ("filter", "method", "result"),
 )
 SPOOL_SECONDS: Final = _duration("smtp_relay_spool_duration_seconds", "Time until a mail was durable")
-SPOOL_ERRORS: Final = Family("smtp_relay_spool_errors_total", "counter", "Mails that the spool did not take")
+SPOOL_ERRORS: Final = Family("smtp_relay_spool_errors_total", "counter", "Mails that the spool did not store")
 OUTPUT_SECONDS: Final = _duration(
-    "smtp_relay_output_duration_seconds", "Time taken by attempts of outputs", "flow", "output"
+    "smtp_relay_output_duration_seconds", "Time of outputs' attempts", "flow", "output"
 )
 RETRIES: Final = Family(
-    "smtp_relay_retries_total", "counter", "Attempts put off to a later time", ("flow", "output")
+    "smtp_relay_retries_total", "counter", "Attempts to be repeated later", ("flow", "output")
 )
 DEAD_LETTERS: Final = Family(
     "smtp_relay_dead_letters_total", "counter", "Outputs given up", ("flow", "output")
@@ -98,11 +104,11 @@ IN_DOUBT: Final = Family(
 OLDEST: Final = Family(
     "smtp_relay_oldest_unfinished_seconds",
     "gauge",
-    "Age of the oldest mail that still owes an output",
+    "Age of the oldest unfinished mail",
     merge="min",
     clock="age",
 )
-UNFINISHED: Final = Family("smtp_relay_unfinished_mails", "gauge", "Mails in the spool that owe an output")
+UNFINISHED: Final = Family("smtp_relay_unfinished_mails", "gauge", "Unfinished mails in the spool")
 DEAD: Final = Family("smtp_relay_dead_records", "gauge", "Dead records in the spool")
 TLS_EXPIRY: Final = Family(
     "smtp_relay_tls_expiry_days",
@@ -114,7 +120,8 @@ TLS_EXPIRY: Final = Family(
 )
 
 FAMILIES: Final = (
-    EMAILS, CONNECTIONS, CONNECTIONS_OPEN, CONNECTIONS_REFUSED, CONNECTION_SECONDS, BYTES, STAGE_SECONDS,
+    EMAILS, CONNECTIONS, CONNECTIONS_OPEN, CONNECTIONS_REFUSED, UNTRUSTED_PROXIES, CONNECTION_SECONDS,
+    BYTES, STAGE_SECONDS,
     AUTH_FAILURES, FILTER_VERDICTS, FILTER_SECONDS, MAIL_AUTH, SPOOL_SECONDS, SPOOL_ERRORS, OUTPUT_SECONDS,
     RETRIES, DEAD_LETTERS, IN_DOUBT, OLDEST, UNFINISHED, DEAD, TLS_EXPIRY,
 )  # fmt: skip

@@ -1,8 +1,8 @@
-"""Signs of life of the serving processes, kept where the parent can see them.
+"""Health of the serving processes, in memory that the parent can read.
 
-Each worker has a row of shared memory: when its event loop last turned, what it is doing, and
-whether the spool took its last test. CLOCK_MONOTONIC is the same for all processes of a machine,
-so the parent judges a row by its own clock. A worker whose loop hangs stops beating.
+Each worker has a row of shared memory: when its event loop last turned, its state, and the result
+of the spool's last test. CLOCK_MONOTONIC is the same for all processes of a machine, so the parent
+judges a row by its own clock. A worker whose loop hangs stops updating its row.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from listener.monitoring.shared_memory import SharedMemory
 log = logging.getLogger("smtp_relay.health")
 
 INTERVAL: Final = 1.0
-"""Seconds between beats."""
+"""Seconds between updates."""
 
 STALE: Final = 15.0
-"""Seconds without a beat after which a worker counts as hung; also what a worker has to start."""
+"""Seconds without an update after which a worker counts as hung; also the time that a worker has to start."""
 
 SPOOL_INTERVAL: Final = 10.0
 SPOOL_TIMEOUT: Final = 5.0
@@ -33,7 +33,7 @@ _BEAT, _STATE, _SPOOL = range(3)
 
 
 class WorkerState(IntEnum):
-    """What a worker is doing."""
+    """The state of a worker."""
 
     STARTING = 0
     ACCEPTING = 1
@@ -41,7 +41,7 @@ class WorkerState(IntEnum):
 
 
 class SpoolHealth(IntEnum):
-    """What the last test of the spool brought."""
+    """The result of the last test of the spool."""
 
     UNTRIED = 0
     WRITABLE = 1
@@ -50,7 +50,7 @@ class SpoolHealth(IntEnum):
 
 class Health(NamedTuple):
     """`alive`: event loops turn, connections are accepted, the server is not draining. `ready`: the
-    spool takes mails as well. `reasons` tell what is amiss."""
+    spool also accepts mails. `reasons` name the faults."""
 
     alive: bool
     ready: bool
@@ -73,17 +73,17 @@ class HealthTable:
         return new
 
     def expect(self, index: int) -> None:
-        """A worker is being started (again): the parent calls this before it does."""
+        """The parent calls this before it starts a worker (again)."""
         row = self._rows[index]
         row[_STATE], row[_SPOOL], row[_BEAT] = WorkerState.STARTING, SpoolHealth.UNTRIED, time.monotonic()
 
     def worker_health(self, index: int) -> WorkerHealth:
-        """The pen of one worker."""
+        """The writer of one worker's row."""
         return WorkerHealth(self._rows[index])
 
     def status(self) -> Health:
-        """How the workers are, now. A worker that starts, or drains because it alone is replaced, is
-        no reason for alarm as long as another one accepts."""
+        """The state of the workers now. A worker that starts, or drains because only it is replaced,
+        raises no alarm as long as another one accepts."""
         now = time.monotonic()
         states = [WorkerState(int(row[_STATE])) for row in self._rows]
         amiss, draining = [], []
@@ -101,7 +101,7 @@ class HealthTable:
             if spool is SpoolHealth.FAILING:
                 amiss.append(f"worker {index}: the spool cannot be written")
             elif spool is SpoolHealth.UNTRIED and states[index] is WorkerState.ACCEPTING:
-                amiss.append(f"worker {index}: the spool was not tried yet")
+                amiss.append(f"worker {index}: the spool was not tested yet")
         return Health(alive, not amiss, tuple(amiss))
 
 
@@ -113,12 +113,12 @@ class WorkerHealth:
         self._asked = asyncio.Event()
 
     def accepting(self) -> None:
-        """Connections are being accepted from now on."""
+        """The worker accepts connections from now on."""
         self.pulse()
         self._row[_STATE] = WorkerState.ACCEPTING
 
     def draining(self) -> None:
-        """No new connections any more; the process ends when the open ones have."""
+        """The worker accepts no new connections; the process ends after the open ones."""
         self._row[_STATE] = WorkerState.DRAINING
 
     def pulse(self) -> None:
@@ -126,7 +126,7 @@ class WorkerHealth:
         self._row[_BEAT] = time.monotonic()
 
     async def try_spool(self, probe: Callable[[], Awaitable[object]]) -> None:
-        """Run `probe` once: the spool counts as failing when it raises or takes longer than
+        """Run `probe` once: the spool counts as failing if it raises or takes longer than
         SPOOL_TIMEOUT."""
         try:
             async with asyncio.timeout(SPOOL_TIMEOUT):
@@ -141,12 +141,12 @@ class WorkerHealth:
             self._row[_SPOOL] = SpoolHealth.WRITABLE
 
     def ask(self) -> None:
-        """Try the spool now: something happened to it."""
+        """Test the spool now, because its state may have changed."""
         self._asked.set()
 
     async def run(self, probe: Callable[[], Awaitable[object]], *, interval: float = INTERVAL) -> None:
-        """Beat until cancelled, and try the spool every SPOOL_INTERVAL and when asked. The server's
-        task."""
+        """Update the row until cancelled, and test the spool every SPOOL_INTERVAL and on request. The
+        server runs this as a task."""
 
         async def spool() -> None:
             while True:

@@ -131,7 +131,7 @@ async def _read_head(reader: asyncio.StreamReader) -> bytes | None:
 def skip_proxy(buffer: bytes) -> int | None:
     """The start of the request after a PROXY header; 0 without a header, None if more bytes are needed.
     Raises BadRequest for an invalid header."""
-    if not proxy.begins(buffer):
+    if not proxy.may_begin(buffer):
         return 0
     try:
         header = proxy.parse(buffer)

@@ -41,7 +41,7 @@ class _SeriesIndex(dict[Any, int]):
 
 
 class _Pairs(dict[tuple[Any, ...], tuple[int, int]]):
-    """Maps the arguments of an event that counts and times to both places, so that it costs one lookup.
+    """Maps the arguments of an event that counts and times to both places, so it costs one lookup.
 
     `count` and `time` give the label values of the two from the arguments.
     """
@@ -88,6 +88,7 @@ class Metrics(Events):
         "_stages",
         "_tls_expiry",
         "_unfinished",
+        "_untrusted_proxies",
         "_values",
         "_verdicts",
     )
@@ -108,6 +109,7 @@ class Metrics(Events):
         self._open = at[f.CONNECTIONS_OPEN]
         self._refused = at[f.CONNECTIONS_REFUSED]
         self._connection_seconds = at[f.CONNECTION_SECONDS]
+        self._untrusted_proxies = at[f.UNTRUSTED_PROXIES]
         self._stages = at[f.STAGE_SECONDS]
         self._auth_failures = at[f.AUTH_FAILURES]
         self._verdicts = _Pairs(
@@ -142,7 +144,7 @@ class Metrics(Events):
         """Show the series of these listeners, and of these flows with their outputs' names, from the
         start, because a series that appears with its first event hides that event from `increase()`."""
         for listener in listeners:
-            for places in (self._connections, self._open, self._auth_failures):
+            for places in (self._connections, self._open, self._auth_failures, self._untrusted_proxies):
                 places[listener]
         for flow, outputs in flows.items():
             self._outputs[flow, "accepted", ""]
@@ -166,6 +168,9 @@ class Metrics(Events):
 
     def connection_refused(self, listener: str, reason: str) -> None:
         self._values[self._refused[listener, reason]] += 1
+
+    def untrusted_proxy(self, listener: str) -> None:
+        self._values[self._untrusted_proxies[listener]] += 1
 
     def bytes_received(self, octets: int) -> None:
         self._values[self._bytes] += octets
@@ -236,7 +241,7 @@ class Metrics(Events):
 
     def backlog(self, oldest: float | None, unfinished: int, dead: int) -> None:
         values = self._values
-        # A Unix time, so that what is shown goes on growing until the next sweep.
+        # A Unix time, so the shown age goes on growing until the next sweep.
         values[self._oldest] = 0.0 if oldest is None else time.time() - oldest
         values[self._unfinished] = unfinished
         values[self._dead] = dead

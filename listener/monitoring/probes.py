@@ -44,7 +44,7 @@ class Probes:
 
     @property
     def any(self) -> bool:
-        """Whether there is anything to serve."""
+        """True if there is anything to serve."""
         return self._health is not None or self._metrics is not None
 
     def observer(self, worker: int) -> Events:

@@ -16,7 +16,7 @@ class SharedMemory:
 
     def doubles(self, offset: int, count: int) -> memoryview[float]:
         """`count` native doubles from `offset` on. Reading or setting one is a single aligned 8-byte
-        move, so that another process never sees half a value."""
+        move, so another process never sees half a value."""
         return memoryview(self._map)[offset : offset + 8 * count].cast("d")
 
     def octets(self, offset: int, count: int) -> memoryview:

@@ -1,5 +1,5 @@
-"""What several parts of a local spool hold, told as one: a server that has fewer workers than before
-delivers the parts of those that are gone."""
+"""Adds up the backlogs of several parts of a local spool. A server with fewer workers than before
+delivers the parts of the missing ones."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import time
 from functions.delivery.events import DeliveryEvents
 
 Held = tuple[float | None, int, int]
-"""Unix time at which the oldest unfinished mail came, unfinished mails, dead records."""
+"""Unix time of receipt of the oldest unfinished mail, unfinished mails, dead records."""
 
 
 class Backlogs:
-    """Adds up what the parts of one process say."""
+    """Adds up the figures of the parts of one process."""
 
     def __init__(self, observer: DeliveryEvents) -> None:
         self._observer = observer
         self._held: dict[PartObserver, Held] = {}
 
     def part(self) -> PartObserver:
-        """Whom one more part tells."""
+        """Returns an observer for one more part."""
         return PartObserver(self, self._observer)
 
     def tell(self, part: PartObserver, held: Held) -> None:
@@ -32,7 +32,7 @@ class Backlogs:
 
 
 class PartObserver(DeliveryEvents):
-    """The observer of one part: every event but the backlog goes straight on."""
+    """The observer of one part: it passes on every event except the backlog."""
 
     def __init__(self, all_parts: Backlogs, observer: DeliveryEvents) -> None:
         self._all_parts = all_parts

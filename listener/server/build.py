@@ -1,16 +1,17 @@
-"""Making a running listener's parts from its configuration."""
+"""Makes the parts of a running listener from its configuration."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from functions.delivery.build import RunElsewhere
+from functions.delivery.build import RunElsewhere, build_outputs, delivery_of
 from functions.delivery.engine import Delivery, Output
 from functions.errors import ConfigError
 from functions.local.archive import Archive
@@ -35,11 +36,16 @@ if TYPE_CHECKING:
     from listener.config.relay import RelayConfig
     from listener.config.smtp import SmtpOptions
     from listener.intake.bucket_spool import BucketSpool
+    from listener.intake.captures import Captures
+
+
+LEAST_MEMORY: Final = 1_048_576
+"""Bytes of memory that one worker has for mails that arrive, however many there are."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Noted(SecretResolver):
-    """Resolves secrets, and notes digests of what they were."""
+    """Resolves secrets, and keeps digests of their values."""
 
     digests: list[bytes] = field(default_factory=list)
 
@@ -82,13 +88,18 @@ class Filters:
         )
 
     def removals(self, hostname: str) -> list[tuple[str, Predicate]]:
-        """Fields that a stranger may not bring along, by the filters that write them."""
+        """Fields that clients must not send, by the filters that write them."""
         return [entry for each in self.all for entry in each.removals(hostname)]
 
     def observe(self, observer: Events) -> None:
-        """Let the filters that have something to count tell the observer."""
+        """Connect the filters that count with the observer."""
         for each in self.all:
             each.observe(observer)
+
+    def forget(self) -> None:
+        """A reload begins."""
+        for each in self.all:
+            each.forget()
 
     async def start(self) -> None:
         """Start every filter in this process."""
@@ -110,22 +121,13 @@ def header_edits(config: RelayConfig, filters: Filters, hostname: str) -> Header
 
 
 def build_delivery(config: RelayConfig, around: Runtime, *, staging: Path | None, durable: bool) -> Delivery:
-    """The outputs of every flow; with mode `events` what holds mail in their stead. Raises
+    """The outputs of every flow; with mode `events` a placeholder that leaves mail in the spool. Raises
     ConfigError."""
-    context = OutputContext(around.folder, around.environ, around.secrets, durable, staging)
     if config.mode == "events":
-        flows = {name: [Output("events", "events", RunElsewhere())] for name in config.flows}
-    else:
-        flows = {
-            name: [
-                Output(label, options.identity(), build_processor(options, label, context))
-                for label, options in flow.labelled()
-            ]
-            for name, flow in config.flows.items()
-        }
-    return Delivery(
-        flows, give_up_after=config.delivery.give_up_after / 1000, on_doubt=config.delivery.on_doubt
-    )
+        held = {name: [Output("events", "events", RunElsewhere())] for name in config.flows}
+        return delivery_of(config, held)
+    context = OutputContext(around.folder, around.environ, around.secrets, durable, staging)
+    return build_outputs(config, lambda label, options: build_processor(options, label, context))
 
 
 def spool_folder(config: RelayConfig, around: Runtime) -> Path:
@@ -134,22 +136,54 @@ def spool_folder(config: RelayConfig, around: Runtime) -> Path:
 
 
 def min_free_space(config: RelayConfig) -> int:
-    """Octets that must stay free on the spool's disk: what the most careful listener asks for."""
+    """Bytes that must stay free on the spool's disk: the largest value of all listeners."""
     return max(one.options.min_free_space for one in config.resolved_listeners())
+
+
+def limit_captures(config: RelayConfig, captures: Captures, workers: int) -> None:
+    """Bound what the mails that arrive hold in one of the workers: by its share of what the most careful
+    listener asks for, which has room for one mail all the same."""
+    options = [one.options for one in config.resolved_listeners()]
+    memory = min(one.max_capture_memory for one in options)
+    space = min(one.max_capture_space for one in options)
+    captures.max_memory = max(memory // workers, LEAST_MEMORY)
+    captures.max_space = max(space // workers, min(space, 2 * max(one.size for one in options)))
 
 
 def build_local(config: RelayConfig, around: Runtime, part: Part, observer: DeliveryEvents) -> LocalDelivery:
     """In-process delivery of one part of the local spool."""
     settings = delivery_settings(config, around)
-    # Outputs choose at once where their temporaries live: the staging folder must be there.
+    # Outputs choose the place of their temporaries at once, so the staging folder must exist.
     part.create()
     delivery = build_delivery(config, around, staging=part.staging, durable=settings.durable)
     return LocalDelivery(part, delivery, settings, observer)
 
 
+def check_folders(config: RelayConfig, around: Runtime) -> None:
+    """Whether every folder that an output of this process keeps mail in takes files. Raises ConfigError.
+    Only a start asks: later such an output defers its mail, so that nothing else waits for the folder."""
+    from functions.processors.file.placing import TargetFolder
+
+    if config.mode == "events":
+        return
+    for name, flow in config.flows.items():
+        for index, output in enumerate(flow.outputs):
+            if output.file_folder is None:
+                continue
+            folder = around.folder / output.file_folder
+            try:
+                TargetFolder(folder, durable=config.spool.durability == "fsync").check()
+            except OSError as error:
+                raise ConfigError(
+                    f"{config.source}: flows.{name}.outputs[{index}].path",
+                    f"{folder} cannot take files: {error.strerror}",
+                    f"name a folder that user {os.geteuid()} may make files in",
+                ) from error
+
+
 def clear_traces(config: RelayConfig, around: Runtime) -> None:
-    """Remove temporaries of `file` outputs that a crash left behind their mails, and probes. Only
-    before anything is delivered."""
+    """Remove the temporaries of `file` outputs that a crash left, and probes. Call this only before the
+    first delivery."""
     from functions.processors.file.cleanup import remove_traces
 
     task: set[str] = set()
@@ -161,7 +195,7 @@ def clear_traces(config: RelayConfig, around: Runtime) -> None:
     for part in found:
         part.renew_log()
         if part.trust.lost:
-            # What it owes is known when it was written anew; the next start clears up.
+            # Its unfinished mails are known only after it is rebuilt; the next start cleans up.
             return
         task |= part.ids()
     kept = {output.file_folder for flow in config.flows.values() for output in flow.outputs} - {None}
@@ -171,7 +205,7 @@ def clear_traces(config: RelayConfig, around: Runtime) -> None:
 
 
 def delivery_settings(config: RelayConfig, around: Runtime) -> Settings:
-    """How in-process delivery behaves."""
+    """The settings of in-process delivery."""
     options = config.delivery
     durable = config.spool.durability == "fsync"
     keep = Archive(config.cache_path, around.folder, durable=durable).keep if config.keep_cache else None
@@ -186,7 +220,7 @@ def delivery_settings(config: RelayConfig, around: Runtime) -> Settings:
 
 
 def build_from_bucket(config: RelayConfig, around: Runtime) -> tuple[Delivery, Waits]:
-    """The outputs of every flow and the waits between attempts, to be run out of a bucket in this
+    """The outputs of every flow and the waits between attempts, for delivery out of a bucket in this
     process. Raises ConfigError."""
     from functions.bucket.in_process import Waits
     from functions.delivery.build import build_now
@@ -216,7 +250,7 @@ def open_bucket_spool(
     observer: Events,
     notify: Callable[[Sequence[str]], None] | None = None,
 ) -> BucketSpool:
-    """The spool of a bucket; `notify` is told each mail's key. Raises ConfigError."""
+    """The spool of a bucket; `notify` is called with each mail's key. Raises ConfigError."""
     from listener.intake.bucket_spool import BucketSpool
     from listener.intake.capture_folder import CaptureFolder
     from listener.intake.object_store import open_object_store
@@ -237,8 +271,8 @@ def open_bucket_spool(
 
 
 def takes_ascii_only(config: RelayConfig, listener: str) -> bool:
-    """Whether an output of a flow that this listener serves takes no non-ASCII local parts: such
-    recipients are refused at RCPT (docs/outputs/aws.md)."""
+    """True if an output of a flow that this listener serves cannot serve non-ASCII local parts: RCPT
+    refuses such recipients (docs/outputs/aws.md)."""
     return any(
         output.ascii_recipients
         for flow in config.flows.values()
@@ -248,5 +282,5 @@ def takes_ascii_only(config: RelayConfig, listener: str) -> bool:
 
 
 def host_name(options: SmtpOptions) -> str:
-    """The name the server gives itself: `name`, else the machine's."""
+    """The server's own name: `name`, else the machine's."""
     return options.name or socket.gethostname() or "localhost"

@@ -6,16 +6,16 @@ from listener.monitoring.shared_memory import SharedMemory
 
 _TABLES = 8
 _SLOTS = 8_192
-"""Addresses are counted by several hashes of them, each into so many slots, and the smallest count
-is taken: memory stays flat, and an address is counted too high only when others share every one of
-its slots, which among 2,000 addresses happens to one in 200,000."""
+"""Addresses are counted by several hashes of them, each into so many slots, and the smallest count is
+used. So memory stays constant, and an address is counted too high only if others share every one of its
+slots, which happens to one in 200,000 among 2,000 addresses."""
 
 _ROW = 1 + _TABLES * _SLOTS
 
 
 class SharedCounters:
-    """One row per worker: its total, then its counts by slot. Each worker writes its own row only,
-    so that no lock is needed and a worker that died is forgotten by zeroing its row."""
+    """One row per worker: its total, then its counts by slot. Each worker writes only its own row, so
+    no lock is needed, and zeroing the row forgets a worker that died."""
 
     def __init__(self, memory: SharedMemory, workers: int) -> None:
         self._rows = [memory.doubles(8 * _ROW * index, _ROW) for index in range(workers)]
@@ -32,12 +32,12 @@ class SharedCounters:
                 row[at] = 0.0
 
     def of(self, index: int) -> WorkerCounters:
-        """What one worker counts with."""
+        """The counts that one worker keeps."""
         return WorkerCounters(self._rows, index)
 
 
 class WorkerCounters:
-    """One worker's view: counts its own exactly, and sees the sums of all."""
+    """One worker's view: it counts its own connections exactly, and sees the sums of all."""
 
     def __init__(self, rows: list[memoryview[float]], index: int) -> None:
         self._rows = rows
@@ -59,8 +59,8 @@ class WorkerCounters:
 
 
 def _slots_of(ip: str) -> list[int]:
-    """The address's slot in each table. Two hashes make as many as are wanted (Kirsch and
-    Mitzenmacher, "Less hashing, same performance")."""
+    """The address's slot in each table. Two hashes give as many as needed (Kirsch and Mitzenmacher,
+    "Less hashing, same performance")."""
     hashed = hash(ip)
     step = (hashed >> 32) | 1
     return [1 + table * _SLOTS + (hashed + table * step) % _SLOTS for table in range(_TABLES)]

@@ -1,7 +1,7 @@
-"""Trying a configuration before it is taken up, in a process that ends with the attempt.
+"""Tries a configuration before a reload uses it, in a process that ends with the attempt.
 
-Several workers share one configuration, and one of them that dies is started again with it: it has to be
-known that it can be carried out, not only that it can be read.
+Several workers share one configuration, and a worker that dies is started again with it. So it must
+be known that a worker can serve it, not only that it can be read.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from functions.errors import ConfigError
 from functions.options.secrets import Runtime
-from listener.config.secret_places import placed
+from listener.config.errors import locate_secret_errors
+from listener.intake.captures import Captures
 from listener.logs import setup as observe
 from listener.monitoring.events import NULL
 from listener.server import build
@@ -35,13 +36,14 @@ _LOOK_EVERY: Final = 0.02
 
 
 class _NoSpool:
-    """Stands where the spool would: nothing is taken in an attempt."""
+    """Replaces the spool, because an attempt receives no mail."""
 
     capture_folder = Path(os.devnull)
+    captures = Captures(capture_folder)
 
 
 def try_config(config: RelayConfig, around: Runtime) -> bool:
-    """Whether a worker could serve this configuration; what is in the way is logged. For a parent
+    """True if a worker could serve this configuration; the reason against it is logged. For a parent
     without threads: it forks, and waits."""
     pid = os.fork()
     if not pid:
@@ -56,7 +58,7 @@ def try_config(config: RelayConfig, around: Runtime) -> bool:
         if ended:
             return status == 0
         if time.monotonic() > deadline:
-            log.error("the configuration was not taken up: trying it took longer than %.0f s", PATIENCE)
+            log.error("the configuration was not used: trying it took longer than %.0f s", PATIENCE)
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             return False
@@ -64,16 +66,16 @@ def try_config(config: RelayConfig, around: Runtime) -> bool:
 
 
 def _attempt(config: RelayConfig, around: Runtime) -> int:
-    # Not the parent's handlers, which speak to its workers.
+    # The parent's handlers would speak to its workers, so they are replaced.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with placed(config):
+        with locate_secret_errors(config):
             asyncio.run(_carry_out(config, around))
     except ConfigError as mistake:
-        log.error("the configuration was not taken up: %s", mistake)
+        log.error("the configuration was not used: %s", mistake)
     except BaseException:
-        log.exception("the configuration was not taken up")
+        log.exception("the configuration was not used")
     else:
         return 0
     finally:

@@ -1,4 +1,4 @@
-"""How many files and connections the system lets this process hold."""
+"""The number of files and connections that the system lets this process hold."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Final
 log = logging.getLogger("smtp_relay.server")
 
 SPARE: Final = 128
-"""Descriptors for everything that is no client: the spool, logs, outputs."""
+"""Descriptors for everything except clients: the spool, logs, outputs."""
 
 
 def make_room(clients: int) -> None:
-    """Raise the limit on open files so that so many clients can each hold a connection and the file
-    that their mail is captured in; warn where the system does not allow it. 0 clients: no limit is
-    set on them, so take all there is."""
+    """Raise the limit on open files: so many clients can then each hold a connection and the file that
+    captures their mail. Log a warning if the system does not permit it. 0 clients means no limit on
+    them: then take the largest limit."""
     try:
         import resource
-    except ImportError:  # not a Unix: there is no such limit
+    except ImportError:  # other systems than Unix have no such limit
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = resource.RLIM_INFINITY

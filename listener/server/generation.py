@@ -1,8 +1,8 @@
-"""What a configuration comes to in one process: filters, flows and an endpoint per listener.
+"""A configuration at work in one process: filters, flows and an endpoint per listener.
 
-A reload makes a new generation beside the old one. Where the rules differ, the old one finishes the
-mails in hand and ends; else it serves the connections it has to their end. (HAProxy and nginx reload
-in the same way.)
+A reload makes a new generation beside the old one. If the rules differ, the old one finishes its
+present mails and ends; else it serves its connections to their end. (HAProxy and nginx reload in
+the same way.)
 """
 
 from __future__ import annotations
@@ -17,15 +17,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from functions.options.secrets import Runtime
+from listener.config.peers import trusted
 from listener.intake.accept import Acceptor
 from listener.intake.refusals import Refusals
+from listener.intake.refusals import log as refusals_log
 from listener.intake.stamp import Intake
+from listener.logs.limit import LineLimit
 from listener.mailauth.dns.iprev import ReverseNames, system_resolver
 from listener.server import build
 from listener.server.build import Filters
 from listener.smtp.commands import verbs_of
 from listener.smtp.connection_limits import ConnectionLimits, Counters
 from listener.smtp.endpoint import Endpoint
+from listener.smtp.rate_limit import RateLimit
 from listener.smtp.tls import context as tls
 from listener.smtp.tls.context import ServerTls
 
@@ -38,15 +42,16 @@ if TYPE_CHECKING:
 log = logging.getLogger("smtp_relay.server")
 
 _TELL: Final = 3600.0
-"""Seconds between two log records of the days that a certificate has left: where nobody scrapes
-metrics, an alarm is made of them."""
+"""Seconds between two log records of the days that a certificate has left, for alarms without a scrape
+of the metrics."""
 
 
 class Generation:
-    """One configuration at work, in `loop`. Raises ConfigError when it cannot be carried out.
+    """One configuration at work, in `loop`. Raises ConfigError if it cannot be put to work.
 
-    Making it reads files and secret stores, and waits for them: in another thread where the loop
-    serves already."""
+    Making it reads files and secret stores, and waits for them; if the loop serves already, this
+    runs in another thread.
+    """
 
     def __init__(
         self,
@@ -86,22 +91,28 @@ class Generation:
         for task in self._watching:
             task.cancel()
         await asyncio.gather(*self._watching, return_exceptions=True)
+        for endpoint in self.endpoints.values():
+            endpoint.refusals.end()
         await self._names.close()
         await self._filters.stop()
 
+    def forget(self) -> None:
+        """A reload begins: nothing counts that filters remember of earlier answers."""
+        self._filters.forget()
+
     def same_rules(self, other: Generation) -> bool:
-        """Whether the other one decides alike: same configuration, secrets and files of users."""
+        """True if the other one decides alike: same configuration, secrets and files of users."""
         return self._filters.fingerprint == other._filters.fingerprint
 
     def retire(self, flows: Iterable[str]) -> None:
-        """Another configuration, with these flows, is in force: finish the mails in hand, and end every
+        """Another configuration, with these flows, is in force: finish the present mails, and end every
         connection within `closeTimeout`."""
         for endpoint in self.endpoints.values():
             endpoint.retire(flows)
 
     @property
     def idle(self) -> bool:
-        """Whether no connection of this generation is left."""
+        """True if no connection of this generation is left."""
         return not any(endpoint.connections for endpoint in self.endpoints.values())
 
     def tick(self, now: float) -> None:
@@ -113,7 +124,7 @@ class Generation:
             self._tell_certificates()
 
     def drain(self) -> None:
-        """End what is idle, let mails being sent come in."""
+        """End idle connections, and let mails that are being sent come in."""
         for endpoint in self.endpoints.values():
             endpoint.drain()
 
@@ -133,6 +144,7 @@ class Generation:
             max_size=options.size or sys.maxsize,
             max_header=options.max_header_size,
             config_digest=config.digest,
+            captures=self._spool.captures,
         )
         admissions = ConnectionLimits(
             self._counters,
@@ -140,12 +152,24 @@ class Generation:
             options.max_clients_per_ip or 0,
             own_clients=listener.name if "max_clients" in listener.own else "",
             own_addresses=listener.name if "max_clients_per_ip" in listener.own else "",
+            ipv6_prefix=options.ipv6_prefix,
+            rate=RateLimit(
+                options.max_connection_rate,
+                options.ipv6_prefix,
+                self._loop.time,
+                trusted(options.use_xclient),
+            ),
         )
         observer = self._observer
         acceptor = Acceptor(
             intake,
             self._spool,
-            Refusals(listener.name, observer, log_addresses=config.logs_addresses),
+            Refusals(
+                listener.name,
+                observer,
+                log_addresses=config.logs_addresses,
+                lines=LineLimit(refusals_log, options.max_refusal_lines, options.ipv6_prefix),
+            ),
             observer,
             self._loop,
             log_addresses=config.logs_addresses,

@@ -27,13 +27,15 @@ log = logging.getLogger("smtp_relay.server")
 def run(config: RelayConfig, reload: Reload | None = None) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code.
 
-    Raises ConfigError when a port, the spool or a secret cannot be had.
+    Raises ConfigError if a port, the spool or a secret is not available.
     """
     if reload is not None:
-        # It waits until it can be answered: this early, too, it asks for a reload and not for our end.
+        # A SIGHUP waits until it can be answered, because even this early it asks for a reload and
+        # not for the end.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     around = Runtime.here()
     logs.configure(config.log_outputs, folder=around.folder, environ=around.environ)
+    build.check_folders(config, around)
     workers = worker_count(config)
     sockets = [
         (listener, bind(listener.bind, listener.port, shared=workers > 1))
@@ -55,9 +57,9 @@ def run(config: RelayConfig, reload: Reload | None = None) -> int:
                 runner.run(_alone(server, probes, lambda: announce(sockets)))
             held_up = server.held_up
         else:
-            from listener.server.supervisor import supervise
+            from listener.server.supervisor import Supervisor
 
-            supervise(config, around, sockets, workers, probes, reload)
+            Supervisor(config, around, sockets, workers, probes, reload).run()
     finally:
         if lock is not None:
             lock.release()

@@ -13,25 +13,30 @@ Sockets = list[socket.socket]
 
 
 def reuseport_socket(sock: socket.socket) -> list[socket.socket]:
-    """Another socket on the same address, which was bound to be shared."""
+    """Another socket on the same address, which was bound as shared."""
     made = socket.socket(sock.family, sock.type, sock.proto)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    if sock.family == socket.AF_INET6:
-        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    _prepare(made, shared=True)
     made.bind(sock.getsockname())
     return [made]
 
 
+def _prepare(sock: socket.socket, *, shared: bool) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+
+
 def bind(host: str, port: int, *, shared: bool) -> list[socket.socket]:
-    """Sockets bound to one address; `localhost` is 127.0.0.1, and "" or "*" everything."""
+    """Sockets bound to one address; `localhost` is 127.0.0.1, and "" or "*" every address."""
     host = {"localhost": "127.0.0.1", "*": "", "::": ""}.get(host, host)
     try:
         found = socket.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
         )
     except OSError as error:
-        raise ConfigError(f"bind {host}", f"is no address of this machine: {error.strerror}") from error
+        raise ConfigError(f"bind {host}", f"is not an address of this machine: {error.strerror}") from error
     made: list[socket.socket] = []
     for family, kind, protocol, _, address in dict.fromkeys(found):
         try:
@@ -40,11 +45,7 @@ def bind(host: str, port: int, *, shared: bool) -> list[socket.socket]:
             # The machine may have no IPv6.
             continue
         try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if shared:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            _prepare(sock, shared=shared)
             if made and not port:
                 address = (address[0], made[0].getsockname()[1], *address[2:])  # noqa: PLW2901
             sock.bind(address)
@@ -64,13 +65,13 @@ def _bind_problem(error: OSError) -> str:
         98: "is in use by another program; stop that one or choose another port",
         48: "is in use by another program; stop that one or choose another port",
         13: "needs more rights: ports below 1024 are reserved; choose another port",
-        99: "is no address of this machine; choose another bind",
+        99: "is not an address of this machine; choose another bind",
     }
     return words.get(error.errno or 0, f"cannot be opened: {error.strerror}")
 
 
 def announce(sockets: Sequence[tuple[Listener, Sockets]]) -> None:
-    """Say where the server listens, one line for each address."""
+    """Log the server's addresses, one line for each."""
     for listener, bound in sockets:
         kind = "lmtp" if listener.options.lmtp else "smtps" if listener.options.secure else "smtp"
         for sock in bound:

@@ -1,7 +1,7 @@
-"""Several serving processes on the same ports: started, watched and stopped by a parent.
+"""Several serving processes on the same ports: a parent starts, watches and stops them.
 
-The parent has no event loop and no thread, so that it can fork at any time. Health and metrics
-are served by a process of their own.
+The parent has no event loop and no thread, so it can fork at any time. A process of its own serves
+health and metrics.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ QUICK: Final = 5.0
 """A worker that dies within so many seconds of its start is started again a second later."""
 
 MISTAKE: Final = 2
-"""Exit code of a worker whose configuration cannot be carried out."""
+"""Exit code of a worker that cannot serve its configuration."""
 
 AGAIN: Final = 5.0
-"""Seconds before a worker is tried again that served before and cannot start now."""
+"""Seconds before a worker that served before, and cannot start now, is tried again."""
 
 PROBES: Final = -1
-"""Stands for the process that serves health and metrics, among the workers' numbers."""
+"""The number of the process that serves health and metrics, among the workers' numbers."""
 
 
 class Supervisor:
@@ -78,7 +78,10 @@ class Supervisor:
         self._stopping = False
 
     def run(self) -> None:
-        """Start everything, and restart what dies, until told to stop. Raises ConfigError."""
+        """Run the workers until SIGTERM or SIGINT; one that dies is started again on its own part of
+        the spool. Raises ConfigError if they cannot start."""
+        for listener, _ in self._sockets:
+            tls.prepare(listener.options, build.host_name(listener.options))
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
         if self._reload is not None:
@@ -96,7 +99,7 @@ class Supervisor:
             if index >= PROBES:
                 self._ended(index, since, os.waitstatus_to_exitcode(status))
         if self._mistaken:
-            raise ConfigError("worker", "could not start: its own message stands above")
+            raise ConfigError("worker", "could not start: its own message is above")
 
     def _ended(self, index: int, since: float, code: int) -> None:
         if self._stopping:
@@ -104,14 +107,15 @@ class Supervisor:
                 self._tell(signal.SIGTERM)
             return
         if code == MISTAKE and index not in self._started:
-            # The others are waited for: the spool is theirs until they end.
+            # The parent waits for the others, because the spool is theirs until they end.
             self._mistaken = True
             self._stop()
             return
         self._started.add(index)
         log.error("a process of the server died, starting it again", extra={"worker": index, "exit": code})
         if code == MISTAKE:
-            # What it needs is gone for now: the others, who have it, serve on.
+            # A resource that it needs is missing for now. The others, which have it, continue to
+            # serve.
             self._pause(AGAIN)
         elif time.monotonic() - since < QUICK:
             self._pause(1.0)
@@ -127,7 +131,7 @@ class Supervisor:
         if index != PROBES:
             self._counters.forget(index)
             self._probes.expect(index)
-        # Signals wait until the child is known, or a stop could miss it.
+        # Signals wait until the child is known, because a stop could miss it otherwise.
         signals = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         pid = os.fork()
@@ -139,7 +143,7 @@ class Supervisor:
         try:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-            # SIGHUP stays blocked until the worker can answer it: none is lost meanwhile.
+            # SIGHUP stays blocked until the worker can answer it, so none is lost meanwhile.
             signal.pthread_sigmask(signal.SIG_UNBLOCK, signals - {signal.SIGHUP})
             self._serve_probes() if index == PROBES else self._serve(index)
             code = 0
@@ -183,22 +187,22 @@ class Supervisor:
     def _stop(self, *arguments: object) -> None:
         self._stopping = True
         for pid, (index, _) in list(self._running.items()):
-            # Health is answered to the end: a balancer watches the drain.
+            # Health is served to the end, because a load balancer watches the drain.
             if index != PROBES or len(self._running) == 1:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGTERM)
 
     def _read_again(self, *arguments: object) -> None:
-        """Only a configuration that can be carried out is passed on: a worker started later is given
-        it too, and its ports."""
-        # Another SIGHUP waits for this one's end.
+        """Pass on only a configuration that a worker can serve, because later workers get it too, and
+        its ports."""
+        # Another SIGHUP waits for the end of this one.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
         try:
             self._take_up()
         except ConfigError as mistake:
-            log.error("the configuration was not taken up: %s", mistake)
+            log.error("the configuration was not used: %s", mistake)
         except Exception:
-            log.exception("the configuration was not taken up")
+            log.exception("the configuration was not used")
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
@@ -236,21 +240,6 @@ class Supervisor:
         for pid in list(self._running):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
-
-
-def supervise(
-    config: RelayConfig,
-    around: Runtime,
-    sockets: Sequence[tuple[Listener, Sockets]],
-    workers: int,
-    probes: Probes,
-    reload: Reload | None,
-) -> None:
-    """Run `workers` processes until SIGTERM or SIGINT; one that dies is started again on its own
-    part of the spool. Raises ConfigError when they cannot start."""
-    for listener, _ in sockets:
-        tls.prepare(listener.options, build.host_name(listener.options))
-    Supervisor(config, around, sockets, workers, probes, reload).run()
 
 
 def _nothing() -> None: ...

@@ -1,4 +1,4 @@
-"""Running the listener: one process or several, from start to drain."""
+"""Runs the listener: one process or several, from start to drain."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from functions.errors import ConfigError
 from functions.local.layout import Part, parts
 from functions.local.service import LocalDelivery
 from functions.options.secrets import Runtime
-from listener.config.secret_places import placed
+from listener.config.errors import locate_secret_errors
 from listener.intake.spool import LocalSpool, Spool
 from listener.logs import setup as observe
 from listener.monitoring.events import NULL, Events
@@ -46,7 +46,7 @@ Reload = Callable[[], "RelayConfig"]
 
 @dataclass(slots=True)
 class SharedParts:
-    """What the processes of one server share."""
+    """The objects that the processes of one server share."""
 
     counters: Counters = field(default_factory=LocalCounters)
     observer: Events = NULL
@@ -79,23 +79,24 @@ class Server:
         self._backlogs = Backlogs(self._shared.observer)
         self._bucket: BucketDelivery | None = None
         self.held_up = 0
-        """Deliveries that did not let go when the server stopped."""
+        """The number of deliveries that did not end when the server stopped."""
         self._stop = asyncio.Event()
         self._reloading = asyncio.Lock()
         self._current: Generation
         self._spool: Spool
 
     async def run(self, ready: Callable[[], None]) -> None:
-        """Serve until asked to stop; returns when everything in hand is finished.
+        """Serve until asked to stop; returns after all present work is finished.
 
-        Raises ConfigError when the configuration cannot be carried out.
+        Raises ConfigError if the configuration cannot be put to work.
         """
         loop = asyncio.get_running_loop()
-        with placed(self._config):
+        with locate_secret_errors(self._config):
             self._spool = self._open_spool()
+            build.limit_captures(self._config, self._spool.captures, worker_count(self._config))
             self._current = self._make(self._config, loop)
             await self._current.start()
-        # Whoever is told to stop once its port answers drains.
+        # The signal handlers come before the listening, so a stop signal always drains.
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         for address, (listener, sockets) in self._bound.items():
@@ -108,7 +109,8 @@ class Server:
         if worker_health is not None:
             tasks.add(loop.create_task(worker_health.run(self._spool.probe)))
             worker_health.accepting()
-        # What is there now stays: the collector need not look at it again and again.
+        # Start-up objects move to the permanent generation, because the collector need not look at
+        # them again.
         gc.freeze()
         ready()
         await self._stop.wait()
@@ -128,7 +130,8 @@ class Server:
         self._names[address] = name
 
         def make() -> Connection:
-            # The name is looked up for each connection: after a reload it is another endpoint.
+            # The name is looked up for each connection, because after a reload it is another
+            # endpoint.
             return Connection(self._current.endpoints[self._names[address]])
 
         self._servers[address] = [
@@ -147,7 +150,8 @@ class Server:
             for other in parts(folder):
                 number = other.folder.name.removeprefix("part-")
                 if number.isdecimal() and int(number) >= workers:
-                    # A part of a server that had more workers: delivered, never added to.
+                    # A part of an earlier server with more workers: this one delivers its mails and
+                    # adds none.
                     self._deliver(other)
         return LocalSpool(local, folder, part.large, build.min_free_space(config), self._deliveries)
 
@@ -174,7 +178,7 @@ class Server:
             try:
                 await self._ticked(loop.time())
             except Exception:
-                # Without this clock nobody's patience would ever end.
+                # Without this clock no time limit would ever end.
                 log.exception("fault in the server's clock")
             await asyncio.sleep(TICK)
 
@@ -183,6 +187,7 @@ class Server:
             generation.tick(now)
         for delivery in self._deliveries:
             delivery.tick()
+        self._spool.captures.now = now
         self._spool.tick()
         for generation in [one for one in self._retired if one.idle]:
             self._retired.remove(generation)
@@ -191,23 +196,25 @@ class Server:
     # -- reload ------------------------------------------------------------------------------
 
     async def _read_again(self) -> None:
-        """SIGHUP: take the new configuration up whole, or not at all."""
+        """SIGHUP: use the new configuration as a whole, or not at all."""
         assert self._reload is not None
         try:
             async with self._reloading:
                 config = await asyncio.to_thread(self._reload)
-                with placed(config):
+                with locate_secret_errors(config):
                     await self._replace(config)
         except ConfigError as mistake:
-            log.error("the configuration was not taken up: %s", mistake)
+            log.error("the configuration was not used: %s", mistake)
         except Exception:
-            log.exception("the configuration was not taken up")
+            log.exception("the configuration was not used")
         else:
             log.info("configuration read again", extra={"digest": config.digest})
 
     async def _replace(self, config: RelayConfig) -> None:
+        for known in (self._current, *self._retired):
+            known.forget()
         check_reload(self._config, config)
-        # Clients are served meanwhile: a secret may be far away.
+        # Clients are served meanwhile, because a secret store may be slow.
         generation = await asyncio.to_thread(self._make, config, asyncio.get_running_loop())
         fresh: dict[tuple[str, int], tuple[str, Sockets]] = {}
         try:
@@ -220,7 +227,7 @@ class Server:
                     fresh[address] = (listener.name, bind(*address, shared=shared))
             if self._stop.is_set():
                 raise ConfigError(config.source, "the server is stopping")
-            # The last that may fail: nothing was changed until here.
+            # This is the last step that may fail, because nothing was changed until here.
             observe.configure(config.log_outputs, folder=self._around.folder, environ=self._around.environ)
         except BaseException:
             await generation.stop()
@@ -232,6 +239,7 @@ class Server:
         if self._bucket is not None and from_bucket is not None:
             self._bucket.replace(*from_bucket)
         self._spool.min_free = build.min_free_space(config)
+        build.limit_captures(config, self._spool.captures, worker_count(config))
         make_room(config)
         if worker_count(config) == 1:
             tell_what_waits(self._config, config)
@@ -239,6 +247,7 @@ class Server:
         if not generation.same_rules(self._current):
             for old in self._retired:
                 old.retire(config.flows)
+        self._current.forget()
         self._current, self._config = generation, config
         self._names.update((address, listener.name) for address, listener in wanted.items())
         for address in [known for known in self._servers if known not in wanted]:
@@ -259,9 +268,10 @@ class Server:
     # -- stopping ----------------------------------------------------------------------------
 
     async def _drain(self) -> None:
-        """Take no more connections, let the mails being sent come in, then finish the spool."""
+        """Accept no more connections, let the mails that are being sent come in, then finish the spool."""
         log.info("draining")
-        # What the kernel has accepted for us would be reset with the socket: take it up first.
+        # A connection that the kernel has accepted would be reset with the socket, so take it up
+        # first.
         for _ in range(2):
             await asyncio.sleep(0)
         for servers in self._servers.values():
@@ -293,13 +303,13 @@ class Server:
 
 
 def make_room(config: RelayConfig) -> None:
-    """Let this process and those that it starts hold as many files as its clients may need."""
+    """Let this process and its children hold as many files as their clients may need."""
     limits = [one.options.max_clients for one in config.resolved_listeners()]
     descriptors.make_room(0 if None in limits else max(filter(None, limits)))
 
 
 def check_reload(old: RelayConfig, new: RelayConfig) -> None:
-    """Whether a running server can go over to a configuration. Raises ConfigError."""
+    """Check that a running server can change to a configuration. Raises ConfigError."""
     if (new.spool, new.mode, worker_count(new)) != (old.spool, old.mode, worker_count(old)):
         raise ConfigError(
             new.source, "a new spool, delivery.mode or number of workers", "restart the server for it"
@@ -307,18 +317,18 @@ def check_reload(old: RelayConfig, new: RelayConfig) -> None:
 
 
 def tell_what_waits(old: RelayConfig, new: RelayConfig) -> None:
-    """Say what of a configuration that is taken up has no effect yet."""
+    """Log the parts of a new configuration that have no effect yet."""
     if (new.prometheus, new.health) != (old.prometheus, old.health):
         log.warning("new settings of prometheus and health take effect when the server is restarted")
 
 
 def worker_count(config: RelayConfig) -> int:
-    """How many processes serve; `auto` is one per core."""
+    """The number of serving processes; `auto` is one per core."""
     return (os.cpu_count() or 1) if config.workers == "auto" else config.workers
 
 
 def event_loop() -> Any:
-    """A new event loop: uvloop's where it is installed."""
+    """A new event loop: uvloop's if it is installed."""
     try:
         import uvloop
     except ImportError:

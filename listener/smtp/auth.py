@@ -22,9 +22,11 @@ from listener.smtp.replies import (
     BAD_CREDENTIALS,
     NEEDS_TLS,
     NO_HELO,
+    NOT_AUTHORIZED,
     NOT_BASE64,
     SERVER_FIRST,
     TOO_MANY_FAILURES,
+    TOO_MANY_GUESSES,
     UNKNOWN_MECHANISM,
 )
 
@@ -34,12 +36,12 @@ FAILURE_DELAY: Final = 0.5
 """Seconds before the first 535; each further one on the connection waits this much longer."""
 
 MAX_CREDENTIAL: Final = 1024
-"""Characters of a user name or password; SASLprep'd names and passwords end well below."""
+"""Most characters of a user name or password; SASLprep'd names and passwords end well below."""
 
 MD5_DIGITS: Final = 32
 
 MAX_TOKEN: Final = 8192
-"""Characters of a bearer token."""
+"""Most characters of a bearer token."""
 
 
 def auth(connection: Connection, argument: str) -> None:
@@ -52,6 +54,8 @@ def auth(connection: Connection, argument: str) -> None:
         connection.error(ALREADY_AUTHENTICATED)
     elif connection.mail.transaction is not None:
         connection.error(AUTH_IN_MAIL)
+    elif endpoint.replaced is not None:
+        connection.finish(endpoint.replaced)  # because its users may be others
     elif not words or len(words) > 2:
         connection.error(BAD_AUTH)
     elif session.tls is None and not endpoint.clear_auth:
@@ -60,6 +64,8 @@ def auth(connection: Connection, argument: str) -> None:
         connection.error(UNKNOWN_MECHANISM)
     elif len(words) == 2 and words[0].upper() == "CRAM-MD5":
         connection.error(SERVER_FIRST)
+    elif endpoint.login_failures.reached(session.ip):
+        connection.finish(TOO_MANY_GUESSES, linger=True)
     elif not connection.idle():
         exchange = SaslExchange(connection, words[0].upper(), began=endpoint.loop.time())
         connection.begin_exchange(exchange)
@@ -71,13 +77,13 @@ def auth(connection: Connection, argument: str) -> None:
 
 
 _TOKEN_REFUSED: Final = base64.b64encode(b'{"status":"400","schemes":"Bearer","scope":""}')
-"""Why a token was refused, as XOAUTH2 tells it: in a challenge, which the client answers with an
+"""The reason why a token was refused, in XOAUTH2's form: a challenge, which the client answers with an
 empty response before it gets its 535."""
 
 
 class SaslExchange:
-    """One AUTH command's dialogue, until its reply. `refusal` is that reply when it is settled and
-    only the client's empty response is missing. `began` is the event loop's time of the command."""
+    """One AUTH command's dialogue, until its reply. `refusal` is that reply if it is settled and only
+    the client's empty response is missing. `began` is the event loop's time of the command."""
 
     __slots__ = ("_began", "_connection", "_nonce", "_refusal", "_username", "mechanism")
 
@@ -97,14 +103,14 @@ class SaslExchange:
         if self.mechanism == "LOGIN":
             text = b"Username:"
         elif self.mechanism == "CRAM-MD5":
-            # RFC 2195 section 2: never the same twice.
+            # RFC 2195 section 2: each challenge is new.
             host = self._connection.endpoint.hostname
             text = f"<{secrets.token_hex(8)}.{int(time.time())}@{host}>".encode()
             self._nonce = text
         self._ask(base64.b64encode(text))
 
     def answer(self, line: bytes) -> None:
-        """Take one response of the client; settles the exchange or asks on."""
+        """Take one response of the client; settles the exchange or sends the next challenge."""
         connection = self._connection
         if self._refusal is not None:
             connection.end_exchange()
@@ -115,19 +121,22 @@ class SaslExchange:
             connection.error(AUTH_CANCELLED)
             return
         try:
-            response = base64.b64decode(line, validate=True).decode("utf-8")
+            response = base64.b64decode(line, validate=True)
         except (binascii.Error, ValueError):
             connection.end_exchange()
             connection.error(NOT_BASE64)
             return
         if self.mechanism == "LOGIN" and self._username is None:
-            self._username = response
+            self._username = _text(response)
             self._ask(base64.b64encode(b"Password:"))
             return
         connection.end_exchange()
         credentials = self._credentials(response)
-        if credentials is None:
-            connection.error(BAD_CREDENTIALS)
+        if isinstance(credentials, Reply):
+            if credentials is NOT_AUTHORIZED:
+                _failed(connection, self.mechanism, credentials)
+            else:
+                connection.error(credentials)
             return
         decided = partial(_decided, connection, credentials, self._began)
         connection.pending.settle(connection.flows.auth(credentials), decided)
@@ -135,39 +144,53 @@ class SaslExchange:
     def _ask(self, challenge: bytes) -> None:
         self._connection.stream.write(b"334 " + challenge + b"\r\n")
 
-    def _credentials(self, response: str) -> Credentials | None:
+    def _credentials(self, response: bytes) -> Credentials | Reply:
+        """What the client gave, or the reply to what is none."""
         match self.mechanism:
             case "LOGIN":
                 assert self._username is not None
-                username, secret = self._username, response
+                username, secret = self._username, _text(response)
             case "PLAIN":
                 # RFC 4616 section 2: [authzid] NUL authcid NUL passwd
-                parts = response.split("\0")
-                if len(parts) != 3 or parts[0] not in ("", parts[1]):
-                    return None
-                username, secret = parts[1], parts[2]
+                parts = response.split(b"\0")
+                if len(parts) != 3:
+                    return BAD_CREDENTIALS
+                if parts[0] not in (b"", parts[1]):
+                    return NOT_AUTHORIZED  # because no user may act for another one
+                username, secret = _text(parts[1]), _text(parts[2])
             case "CRAM-MD5":
-                username, _, secret = response.rpartition(" ")
+                username, _, secret = _text(response).rpartition(" ")
                 if len(secret) != MD5_DIGITS:
-                    return None
+                    return BAD_CREDENTIALS
             case _:
                 # XOAUTH2: user=NAME ^A auth=Bearer TOKEN ^A ^A
-                fields = dict(part.partition("=")[::2] for part in response.split("\x01") if part)
+                fields = dict(part.partition("=")[::2] for part in _text(response).split("\x01") if part)
                 kind, _, secret = fields.get("auth", "").partition(" ")
                 username = fields.get("user", "")
                 if kind.lower() != "bearer" or not secret:
-                    return None
+                    return BAD_CREDENTIALS
         longest = MAX_TOKEN if self.mechanism == "XOAUTH2" else MAX_CREDENTIAL
         if not username or len(username) > MAX_CREDENTIAL or len(secret) > longest:
-            return None
+            return BAD_CREDENTIALS
         if not username.isprintable():
-            return None
+            return BAD_CREDENTIALS
         return Credentials(self.mechanism, username, secret, self._nonce)
 
 
+def _text(response: bytes) -> str:
+    """UTF-8 (RFC 4616 section 2); what is not UTF-8 is Latin-1, as old clients send it."""
+    try:
+        return response.decode("utf-8")
+    except UnicodeDecodeError:
+        return response.decode("latin-1")
+
+
 def _decided(connection: Connection, credentials: Credentials, began: float, refusal: Reply | None) -> None:
-    endpoint, session = connection.endpoint, connection.session
+    endpoint = connection.endpoint
     endpoint.observer.stage("auth", endpoint.loop.time() - began)
+    if refusal is None and endpoint.replaced is not None:
+        connection.finish(endpoint.replaced)
+        return
     if refusal is None:
         connection.reply(AUTHENTICATED)
         return
@@ -175,11 +198,16 @@ def _decided(connection: Connection, credentials: Credentials, began: float, ref
         connection.reply(refusal)
         connection.hang_up_after(refusal)
         return
+    _failed(connection, credentials.mechanism, refusal)
+
+
+def _failed(connection: Connection, mechanism: str, refusal: Reply) -> None:
+    endpoint, session = connection.endpoint, connection.session
     failures = connection.login_failed()
-    endpoint.observer.auth_failed(endpoint.name)
-    log.warning("authentication failed", extra={"session": session.id, "ip": session.ip})
-    # Guessing is slowed for this client alone; the server goes on meanwhile.
-    then = _explain if credentials.mechanism == "XOAUTH2" else _refuse
+    endpoint.refusals.login(session)
+    endpoint.login_failures.add(session.ip)
+    # The delay slows guessing for this client alone; the server serves others meanwhile.
+    then = _explain if mechanism == "XOAUTH2" else _refuse
     connection.pending.pause(FAILURE_DELAY * failures, partial(then, connection, refusal))
 
 

@@ -11,11 +11,12 @@ from functions.ids import uuid7
 from listener.api.decision import Reply
 from listener.api.session import Transaction
 from listener.config.smtp import SmtpOptions
-from listener.smtp.address import BadPath, Path, parse_path, printable
+from listener.smtp.address import BadPath, Path, parse_path, path_after, printable
 from listener.smtp.auth import auth
 from listener.smtp.connection.machine import Connection
-from listener.smtp.endpoint import Verb
+from listener.smtp.endpoint import UNTOLD, Verb
 from listener.smtp.replies import (
+    BAD_COMMAND,
     BAD_EHLO,
     BAD_HELO,
     BAD_MAIL,
@@ -54,6 +55,9 @@ MAX_HELO: Final = 255  # RFC 5321 section 4.5.3.1.2: a domain
 
 _NOTIFY: Final = frozenset({"SUCCESS", "FAILURE", "DELAY"})  # RFC 3461 section 4.1
 _ADDRESS_TYPE: Final = re.compile(r"[A-Za-z0-9!#$%&'*/?^_`{|}~-]+")  # RFC 3461 section 4.2: an atom
+_AFTER_HELO: Final = frozenset({"SIZE", "BODY"})
+"""Parameters of MAIL that devices send although they said HELO."""
+
 _BODY: Final = frozenset({"7BIT", "8BITMIME"})  # RFC 6152 section 2
 
 
@@ -97,17 +101,17 @@ def mail(connection: Connection, argument: str) -> None:
     if connection.mail.transaction is not None:
         connection.error(NESTED)
         return
-    if (goodbye := connection.takes_no_more) is not None:
+    if (goodbye := connection.mail.takes_no_more) is not None:
         connection.finish(goodbye)
         return
     if limits.max_messages and connection.mail.messages >= limits.max_messages:
         connection.finish(TOO_MANY_MESSAGES, linger=True)
         return
-    if argument[:5].upper() != "FROM:":
+    if (reverse_path := path_after("FROM", argument)) is None:
         connection.error(BAD_MAIL)
         return
     try:
-        path = parse_path(argument[5:])
+        path = parse_path(reverse_path)
     except BadPath as bad:
         connection.error(BAD_MAIL if bad.parameter else BAD_SENDER)
         return
@@ -148,7 +152,7 @@ def _mail_parameters(connection: Connection, path: Path) -> tuple[Reply | None, 
     words: list[str] = []
     seen: set[str] = set()
     for keyword, value in path.parameters:
-        if keyword in seen or not connection.session.esmtp:
+        if keyword in seen or not (connection.session.esmtp or keyword in _AFTER_HELO):
             return BAD_MAIL, ()
         seen.add(keyword)
         if keyword == "SIZE":  # RFC 1870 section 3
@@ -188,11 +192,11 @@ def rcpt(connection: Connection, argument: str) -> None:
     if len(transaction.recipients) >= endpoint.limits.max_recipients:
         connection.mail.refuse_recipient(TOO_MANY_RECIPIENTS)
         return
-    if argument[:3].upper() != "TO:":
+    if (forward_path := path_after("TO", argument)) is None:
         connection.error(BAD_RCPT)
         return
     try:
-        path = parse_path(argument[3:])
+        path = parse_path(forward_path)
     except BadPath as bad:
         connection.error(BAD_RCPT if bad.parameter else BAD_RECIPIENT)
         return
@@ -210,8 +214,8 @@ def rcpt(connection: Connection, argument: str) -> None:
             connection.error(NEEDS_UTF8)
             return
         if (refusal := endpoint.acceptor.refuses_address(path.address)) is not None:
-            endpoint.refusals.mail(connection.session, transaction, refusal, "rcpt", path.address)
-            connection.reply(refusal)
+            endpoint.refusals.recipient(transaction, path.address, refusal)
+            connection.mail.refuse_recipient(refusal)
             return
     outcome = connection.flows.rcpt(transaction, path.address)
     if outcome is None:
@@ -242,8 +246,8 @@ def _rcpt_parameters(connection: Connection, path: Path) -> tuple[Reply | None, 
 
 
 def _original_recipient(value: str) -> bool:
-    """Whether that is an address type and an address (RFC 3461 section 4.2; RFC 6533 section 3 for
-    `utf-8`, whose address is checked by nobody but the one who reads it)."""
+    """True if that is an address type and an address (RFC 3461 section 4.2; RFC 6533 section 3 for
+    `utf-8`, whose address only its reader checks)."""
     kind, _, text = value.partition(";")
     if not text or len(value) > MAX_ORCPT or not _ADDRESS_TYPE.fullmatch(kind):
         return False
@@ -258,7 +262,7 @@ def _rcpt_decided(
     refusal: Reply | None,
 ) -> None:
     if refusal is not None:
-        connection.endpoint.refusals.mail(connection.session, transaction, refusal, "rcpt", address)
+        connection.endpoint.refusals.recipient(transaction, address, refusal)
         connection.mail.refuse_recipient(refusal)
         return
     transaction.add(address, words)
@@ -281,7 +285,7 @@ def data(connection: Connection, argument: str) -> None:
         connection.reply(refusal)
         mail.reset()
     elif connection.opening.name_pending:
-        # The mail will tell the client's name; the search for it ends within seconds.
+        # The mail gives the client's name; the search for it ends within seconds.
         connection.pending.settle(connection.opening.name_found(), lambda _: data(connection, ""))
     else:
         connection.reply(GO_AHEAD)
@@ -305,7 +309,7 @@ def noop(connection: Connection, argument: str) -> None:
 
 
 def vrfy(connection: Connection, argument: str) -> None:
-    """VRFY: RFC 5321 section 7.3 lets a server tell nothing."""
+    """VRFY: RFC 5321 section 7.3 permits a server to reveal nothing."""
     if not argument.strip():
         connection.error(WANTS_ARGUMENT)
     elif not connection.idle():
@@ -333,8 +337,8 @@ def starttls(connection: Connection, argument: str) -> None:
     elif connection.endpoint.tls is None:
         connection.reply(NO_TLS)
     elif connection.stream.waiting:
-        # An attacker on the way may have put it there, to be taken for the client's own words once
-        # these are encrypted.
+        # An attacker on the way may have put it there, to make it pass for the client's own words
+        # once those are encrypted.
         connection.finish(TLS_PIPELINED, linger=True)
     else:
         connection.reply(TLS_READY)
@@ -370,12 +374,19 @@ LMTP_VERBS: Final[Mapping[str, Verb]] = {
     "LHLO": ehlo,
     **{name: verb for name, verb in SMTP_VERBS.items() if name not in {"HELO", "EHLO"}},
 }
-"""RFC 2033 section 4.1: LHLO takes the place of HELO and EHLO."""
+"""RFC 2033 section 4.1: LHLO replaces HELO and EHLO."""
+
+
+def untrusted_proxy(connection: Connection, _argument: str) -> None:
+    """A line of UNTOLD: a PROXY header from a peer that is no trusted proxy."""
+    connection.endpoint.refusals.untrusted_proxy(connection.session)
+    connection.error(BAD_COMMAND)
 
 
 def verbs_of(options: SmtpOptions) -> Mapping[str, Verb]:
-    """The commands of a listener, by name; those that its options disable are among them."""
+    """The commands of a listener, by name; those that its options disable are included."""
     table = dict(LMTP_VERBS if options.lmtp else SMTP_VERBS)
+    table |= dict.fromkeys(UNTOLD, untrusted_proxy)
     if options.use_xclient:
         table["XCLIENT"] = xclient
     if options.use_xforward:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from listener.api.decision import Reply
-from listener.smtp.replies import FULL, FULL_FOR_ADDRESS
+from listener.api.network import network_of
+from listener.smtp.rate_limit import RateLimit
+from listener.smtp.replies import FULL, FULL_FOR_ADDRESS, TOO_OFTEN
 
 NOBODY: Final = ""
-"""Stands for an address that is not known yet, or that does not matter: it is counted in all only."""
+"""Replaces an address that is not known yet, or does not matter: it counts only in the total."""
 
 
 class Counters(Protocol):
@@ -42,7 +44,7 @@ class LocalCounters:
 
 
 class Ticket:
-    """One connection that is counted in, until it leaves."""
+    """One counted connection, until it leaves."""
 
     __slots__ = ("_counters", "_group", "_ip")
 
@@ -61,11 +63,11 @@ class Ticket:
 
 
 class ConnectionLimits:
-    """Admits connections up to `max_clients` in all and `max_per_address` from one address; 0 is no
-    limit.
+    """Admits connections up to `max_clients` in all and `max_per_address` from one address (IPv6: one
+    network of `ipv6_prefix` bits); 0 is no limit. `rate` bounds how often an address may connect.
 
-    A listener that sets a limit of its own counts for it alone: `own_clients` and `own_addresses` are
-    then its name, else "".
+    The limit of a listener that sets its own counts only for that listener: `own_clients` and
+    `own_addresses` are then its name, else "".
     """
 
     def __init__(
@@ -76,16 +78,20 @@ class ConnectionLimits:
         *,
         own_clients: str = "",
         own_addresses: str = "",
+        ipv6_prefix: int = 64,
+        rate: RateLimit | None = None,
     ) -> None:
+        self._ipv6_prefix = ipv6_prefix
+        self._rate = rate
         self._counters = counters
         self._max_clients = max_clients
         self._max_per_address = max_per_address
-        # No address holds a NUL, so that groups and addresses never meet.
+        # No address holds a NUL, so groups and addresses never collide.
         self._group = f"\0{own_clients}" if own_clients else ""
         self._prefix = f"{own_addresses}\0" if own_addresses else ""
 
     def hold(self) -> Ticket | Reply:
-        """Count a connection in whose client is not known yet, or say why it may not stay."""
+        """Count in a connection whose client is not known yet, or return the reason why it may not stay."""
         ticket, total, _ = self._count_in(NOBODY)
         if not self._max_clients or total <= self._max_clients:
             return ticket
@@ -93,9 +99,12 @@ class ConnectionLimits:
         return FULL
 
     def enter(self, ip: str) -> Ticket | Reply:
-        """Count a connection in under its client's address, or say why it may not stay."""
-        # Counting by address takes a while with several workers; only a limit by address needs it.
-        ticket, total, own = self._count_in(self._prefix + ip if self._max_per_address else NOBODY)
+        """Count in a connection under its client's address, or return the reason why it may not stay."""
+        if self._rate is not None and not self._rate.take(ip):
+            return TOO_OFTEN
+        # With several workers counting by address takes a while, and only a limit by address needs
+        # it.
+        ticket, total, own = self._count_in(self._key(ip) if self._max_per_address else NOBODY)
         if self._max_clients and total > self._max_clients:
             ticket.leave()
             return FULL
@@ -104,8 +113,11 @@ class ConnectionLimits:
             return FULL_FOR_ADDRESS
         return ticket
 
+    def _key(self, ip: str) -> str:
+        return self._prefix + network_of(ip, self._ipv6_prefix)
+
     def _count_in(self, ip: str) -> tuple[Ticket, int, int]:
-        """The count that `max_clients` is for, and that of the address."""
+        """The count for `max_clients`, and that of the address."""
         total, own = self._counters.add(ip, 1)
         if self._group:
             total = self._counters.add_to(self._group, 1)

@@ -1,4 +1,4 @@
-"""What a listener offers: its greeting, and its answers to HELO and EHLO."""
+"""A listener's offers: its greeting, and its answers to HELO and EHLO."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ XFORWARD_NAMES: Final = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "IDENT", "SOUR
 
 
 class Ehlo:
-    """The texts of one listener, made once for each set of what a connection may do.
+    """The texts of one listener, made once for each set of offers to a connection.
 
-    `mechanisms` are the offered mechanisms of AUTH, `starttls` says whether STARTTLS is offered.
+    `mechanisms` are the offered mechanisms of AUTH, `starttls` is true if STARTTLS is offered.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Ehlo:
         response = self._options.helo_response
         if response is None:
             return f"{self._hostname} greets {helo}"
-        # In replaced configurations the first %s is our name, the second the client's.
+        # In replaced configurations the first %s is the server's name, the second the client's.
         return response.replace("%s", self._hostname, 1).replace("%s", helo, 1)
 
     def answer(self, session: Session, *, may_xclient: bool, may_xforward: bool) -> bytes:
@@ -91,7 +91,7 @@ def offered_mechanisms(options: SmtpOptions, filters: Iterable[Filter], listener
         known.add("CRAM-MD5")
     elif "CRAM-MD5" in offered:
         log.warning(
-            "CRAM-MD5 is not offered: not every password is kept as it is (plain:)",
+            "CRAM-MD5 is not offered: not every password is stored as plain:",
             extra={"listener": listener},
         )
     return offered & known

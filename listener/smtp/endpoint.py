@@ -1,4 +1,4 @@
-"""One listener, as its connections see it: options, limits, replies and what they share."""
+"""One listener, as its connections see it: options, limits, replies and shared objects."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from listener.config.smtp import SmtpOptions
 from listener.flows.flow import Flows
 from listener.intake.accept import Acceptor
 from listener.mailauth.dns.iprev import ReverseNames
+from listener.smtp.connection.turns import Turns
 from listener.smtp.connection_limits import ConnectionLimits
 from listener.smtp.ehlo import Ehlo, offered_mechanisms
+from listener.smtp.rate_limit import RateLimit
 from listener.smtp.replies import (
     BAD_COMMAND,
     CONTROL_CHARACTERS,
@@ -30,7 +32,7 @@ from listener.smtp.tls.context import ServerTls
 log = logging.getLogger("smtp_relay.smtp")
 
 DROP_FACTOR: Final = 4
-"""How many times the size limit a client may send of a mail that is dropped before it is cut."""
+"""A client may send this multiple of the size limit for a dropped mail; then the connection is cut."""
 
 Verb = Callable[[Any, str], None]
 """A command: called with its connection and its argument."""
@@ -38,8 +40,12 @@ Verb = Callable[[Any, str], None]
 _HTTP: Final = (b"GET ", b"POST ", b"PUT ", b"HEAD ", b"OPTIONS ", b"CONNECT ", b"DELETE ", b"PATCH ")
 
 
+UNTOLD: Final = frozenset({"PROXY", "\0"})
+"""What the first lines of PROXY headers (versions 1 and 2) look like where no such header is expected."""
+
+
 class OpenConnection(Protocol):
-    """What an endpoint and its commands ask of its connections."""
+    """The interface that an endpoint and its commands need from its connections."""
 
     def error(self, reply: Reply) -> None:
         """Answer a bad command."""
@@ -48,7 +54,7 @@ class OpenConnection(Protocol):
         """Answer, then close."""
 
     def expire(self, now: float) -> None:
-        """Called each second: end what is overdue. Never raises."""
+        """Called each second: end an overdue connection. Never raises."""
 
     def drain(self) -> None:
         """The endpoint is ending."""
@@ -59,13 +65,13 @@ class OpenConnection(Protocol):
 
 class VerbTable:
     """The commands of one listener, by verb. `verbs` has them by upper-case name; `disabled` are names,
-    in any case, that are known and not offered."""
+    in any case, that are known and not offered. HELP names none of UNTOLD."""
 
     def __init__(self, verbs: Mapping[str, Verb], disabled: Iterable[str]) -> None:
         off = {name.upper() for name in disabled}
-        self.names = tuple(sorted(name for name in verbs if name not in off))
+        self.names = tuple(sorted(verbs.keys() - off - UNTOLD))
         self._verbs: dict[bytes, Verb] = {}
-        for name in self.names:
+        for name in (*self.names, *UNTOLD & verbs.keys()):
             self._verbs[name.encode()] = self._verbs[name.lower().encode()] = verbs[name]
         self._known = {name.encode() for name in (*off, *verbs, "HELO", "EHLO")}
 
@@ -73,9 +79,13 @@ class VerbTable:
         return name in self.names
 
     def carry_out(self, connection: OpenConnection, line: bytes) -> None:
-        """Carry out one command line, given without its line end."""
+        """Execute one command line, given without its line end."""
         verb, _, argument = line.partition(b" ")
-        handler = self._verbs.get(verb) or self._verbs.get(verb.upper().rstrip(b"\t "))
+        handler = self._verbs.get(verb)
+        if handler is None:
+            if b"\t" in verb:
+                verb, _, argument = line.partition(b"\t")
+            handler = self._verbs.get(verb.upper())
         if handler is None:
             if line.startswith(_HTTP):
                 connection.finish(NOT_HTTP, linger=True)
@@ -86,7 +96,7 @@ class VerbTable:
             connection.error(CONTROL_CHARACTERS)
             return
         try:
-            # ASCII first: it is what nearly all arguments are, and the faster one.
+            # ASCII first, because nearly all arguments are ASCII, and it is faster.
             text = argument.decode("ascii") if argument.isascii() else argument.decode("utf-8")
         except UnicodeDecodeError:
             connection.error(NOT_TEXT)
@@ -101,33 +111,37 @@ class Limits:
     max_size: int
     drop_size: int
     max_recipients: int
+    max_refused_recipients: int
     max_messages: int
     max_auth_failures: int
     socket_timeout: float
     close_timeout: float
     min_data_rate: int
+    max_data_time: float
 
     @classmethod
     def of(cls, options: SmtpOptions) -> Limits:
-        """Those of a listener's options."""
+        """The bounds of a listener's options."""
         return cls(
             max_size=options.size,
             drop_size=options.size * DROP_FACTOR + 1_048_576,
             max_recipients=options.max_recipients,
+            max_refused_recipients=options.max_refused_recipients,
             max_messages=options.max_messages_per_connection or 0,
             max_auth_failures=options.max_auth_failures,
             socket_timeout=options.socket_timeout / 1000,
             close_timeout=options.close_timeout / 1000,
             min_data_rate=options.min_data_rate,
+            max_data_time=options.max_data_time / 1000,
         )
 
 
 class Endpoint:
-    """What all connections of one listener share. `now` is the event loop's time, refreshed each
-    second: deadlines need no better.
+    """The shared objects of one listener's connections. `now` is the event loop's time, refreshed each
+    second, because deadlines need no better.
 
-    `verbs` has the commands by upper-case name; `names` finds clients' names, None where they are
-    not looked up.
+    `verbs` has the commands by upper-case name; `names` finds clients' names, None if they are not
+    looked up.
     """
 
     def __init__(
@@ -162,10 +176,14 @@ class Endpoint:
         self.proxies = trusted(options.use_proxy)
         self.xclients = trusted(options.use_xclient)
         self.xforwards = trusted(options.use_xforward)
+        self.login_failures = RateLimit(
+            options.max_auth_failure_rate, options.ipv6_prefix, self.loop.time, self.xclients
+        )
+        self.turns = Turns(self.loop)
         self.now = self.loop.time()
         self.connections: set[OpenConnection] = set()
         self.ending: Reply | None = None
-        """The reply with which connections end, once the server stops or has another configuration."""
+        """The last reply of connections, once the server stops or has another configuration."""
         self.retired_until: float | None = None
         """When the last connection ends, once the server has another configuration."""
 
@@ -179,6 +197,11 @@ class Endpoint:
         self._enhanced = not options.hide_enhanced_status_codes
         self._encoded: dict[Reply, bytes] = {}
 
+    @property
+    def replaced(self) -> Reply | None:
+        """The reply that ends a connection once another configuration decides; None until then."""
+        return self.ending if self.retired_until is not None else None
+
     def opened(self, connection: OpenConnection) -> None:
         """A transport is there."""
         self.connections.add(connection)
@@ -188,8 +211,9 @@ class Endpoint:
         self.connections.discard(connection)
 
     def tick(self, now: float) -> None:
-        """Called each second: end what is overdue."""
+        """Called each second: end overdue connections."""
         self.now = now
+        self.refusals.tick()
         for connection in list(self.connections):
             connection.expire(now)
 
@@ -198,8 +222,8 @@ class Endpoint:
         self._end(SHUTTING_DOWN)
 
     def retire(self, flows: Iterable[str]) -> None:
-        """The server has another configuration, with these flows: mails in hand are finished, no
-        other begins, and the last connection ends in `closeTimeout`."""
+        """The server has another configuration, with these flows: present mails are finished, no other
+        begins, and the last connection ends within `closeTimeout`."""
         self.acceptor.retire(flows)
         if self.retired_until is None:
             self.retired_until = self.now + self.limits.close_timeout

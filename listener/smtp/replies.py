@@ -1,5 +1,5 @@
-"""The replies of commands and connections. Those about a mail's content are beside what finds them:
-`listener.intake.capture`, `listener.intake.accept`, `listener.smtp.data`."""
+"""The replies of commands and connections. Replies about a mail's content are beside the code that
+finds the fault: `listener.intake.capture`, `listener.intake.accept`, `listener.smtp.data`."""
 
 from __future__ import annotations
 
@@ -9,16 +9,21 @@ from listener.api.decision import Reply
 
 # The end of a connection.
 TOO_MANY_ERRORS: Final = Reply(421, "4.7.0", "Too many errors, closing the connection")
+TOO_MANY_REFUSED: Final = Reply(421, "4.7.0", "Too many refused recipients, closing the connection")
 TOO_MUCH_CHATTER: Final = Reply(421, "4.7.0", "Too many commands without a mail, closing the connection")
 TOO_MANY_MESSAGES: Final = Reply(421, "4.7.0", "Too many messages on this connection")
 TIMED_OUT: Final = Reply(421, "4.4.2", "Timed out waiting for you, closing the connection")
 TOO_SLOW: Final = Reply(421, "4.4.2", "Data comes in too slowly, closing the connection")
+TOO_LONG: Final = Reply(421, "4.4.2", "The mail takes too long, closing the connection")
+NO_ROOM: Final = Reply(421, "4.3.1", "Insufficient system storage, closing the connection")
 SHUTTING_DOWN: Final = Reply(421, "4.3.2", "Service is shutting down, try again later")
 RECONFIGURED: Final = Reply(421, "4.3.2", "The configuration has changed, connect again")
 CONNECT_FAULT: Final = Reply(421, "4.3.0", "Local error, try again later")
 FULL: Final = Reply(421, "4.7.0", "Too many connections, try again later")
 FULL_FOR_ADDRESS: Final = Reply(421, "4.7.0", "Too many connections from your address, try again later")
+TOO_OFTEN: Final = Reply(421, "4.7.0", "Too many connections a minute from your address, try again later")
 LINE_TOO_LONG: Final = Reply(500, "5.5.2", "Line too long")
+AUTH_LINE_TOO_LONG: Final = Reply(500, "5.5.6", "Authentication exchange line is too long")  # RFC 4954 4
 NOT_HTTP: Final = Reply(554, "5.5.1", "This is an SMTP server")
 EARLY_TALKER: Final = Reply(554, "5.5.1", "You spoke before the greeting")
 GOODBYE: Final = Reply(221, "2.0.0", "Bye")
@@ -64,8 +69,12 @@ TLS_PIPELINED: Final = Reply(554, "5.5.1", "Nothing may follow STARTTLS before t
 AUTHENTICATED: Final = Reply(235, "2.7.0", "Authentication successful")
 AUTH_CANCELLED: Final = Reply(501, "5.7.0", "Authentication cancelled")
 NOT_BASE64: Final = Reply(501, "5.5.2", "Not valid base64")
+NOT_AUTHORIZED: Final = Reply(535, "5.7.8", "Authentication credentials invalid")
 BAD_CREDENTIALS: Final = Reply(501, "5.5.2", "Malformed credentials")
 TOO_MANY_FAILURES: Final = Reply(421, "4.7.0", "Too many failed authentications, closing the connection")
+TOO_MANY_GUESSES: Final = Reply(
+    421, "4.7.0", "Too many failed authentications from your address, try again later"
+)
 NEEDS_TLS: Final = Reply(538, "5.7.11", "Encryption required for authentication")
 UNKNOWN_MECHANISM: Final = Reply(504, "5.5.4", "Unrecognized authentication mechanism")
 SERVER_FIRST: Final = Reply(501, "5.7.0", "This mechanism takes no initial response")  # RFC 4954 section 4

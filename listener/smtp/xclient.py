@@ -1,7 +1,7 @@
 """XCLIENT and XFORWARD (Postfix's XCLIENT_README and XFORWARD_README).
 
-With XCLIENT a trusted proxy says who the client is. With XFORWARD a content filter's client passes
-on where the next mail came from: that is kept with the mail, and decides nothing.
+With XCLIENT a trusted proxy states its client. With XFORWARD a content filter's client passes on
+the origin of the next mail; the relay keeps that with the mail, and it decides nothing.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from listener.smtp.replies import IN_MAIL, NO_ATTRIBUTE, NOT_TRUSTED, OK
 UNKNOWN: Final = frozenset({"[UNAVAILABLE]", "[TEMPUNAVAIL]"})
 
 MAX_VALUE: Final = 255
-"""Characters of a value, as Postfix has it."""
+"""Most characters of a value, as in Postfix."""
 
 _NAME: Final = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 
 
 class BadAttribute(ValueError):
-    """An attribute is unknown, or its value is not what belongs there."""
+    """An attribute is unknown, or its value is not valid."""
 
 
 def bad_attribute(verb: str, bad: BadAttribute) -> Reply:
-    """What is wrong with the attributes of a command, in printable ASCII whatever came in."""
+    """The fault in the attributes of a command, in printable ASCII whatever the input."""
     return Reply(501, "5.5.4", f"Bad {verb} attribute: {reply_text(str(bad)[:40])}")
 
 
 def attributes(argument: str, names: tuple[str, ...]) -> dict[str, str | None]:
-    """The attributes of XCLIENT or XFORWARD, by upper-cased name; None for what the proxy does not
-    know. Raises BadAttribute."""
+    """The attributes of XCLIENT or XFORWARD, by upper-cased name; None if the proxy does not know the
+    value. Raises BadAttribute."""
     found: dict[str, str | None] = {}
     for word in argument.split():
         name, equals, text = word.partition("=")
@@ -80,7 +80,7 @@ def host_name(value: str) -> str:
 
 
 def one_of(*words: str) -> Callable[[str], str]:
-    """A reader that takes these words only, in any case."""
+    """A reader that accepts only these words, in any case."""
 
     def read(value: str) -> str:
         if value.upper() not in words:
@@ -101,7 +101,7 @@ _CHECKS: Final[Mapping[str, Callable[[str], object]]] = {
 
 
 def xclient(connection: Connection, argument: str) -> None:
-    """XCLIENT: replace what is known of the client, and begin again with the greeting."""
+    """XCLIENT: replace the facts about the client, and begin again with the greeting."""
     given = told(connection, "XCLIENT", argument, connection.endpoint.xclients, XCLIENT_NAMES, _CHECKS)
     if given is not None:
         _replace(connection, given)
@@ -115,8 +115,8 @@ def told(
     names: tuple[str, ...],
     checks: Mapping[str, Callable[[str], object]],
 ) -> Mapping[str, str | None] | None:
-    """The attributes that a peer who may (`trusted`) gave outside of a mail, their values checked.
-    None when the command has had its answer: another peer, a bad attribute, none."""
+    """The attributes that a permitted peer (`trusted`) gave outside a mail, their values checked. None
+    if the command has its answer already: another peer, a bad attribute, none."""
     if trusted is None or not trusted(connection.opening.trusted_as):
         connection.error(NOT_TRUSTED)
         return None
@@ -145,7 +145,7 @@ def _replace(connection: Connection, given: Mapping[str, str | None]) -> None:
     client_port = port(known.get("PORT", "0")) if "PORT" in given else session.port
     name = session.name if ip == session.ip and session.name[:1] != "[" else None
     if "NAME" in given:
-        # A name that the proxy could not find is not looked for again.
+        # A name that the proxy could not find is not looked up again.
         name = host_name(known["NAME"]) if "NAME" in known else f"[{ip}]"
     session.become(ip, client_port)
     if name is not None:

@@ -1,4 +1,4 @@
-"""AUTH (RFC 4954; PLAIN RFC 4616; LOGIN), as SPEC sections 3 and 4 want it."""
+"""AUTH (RFC 4954; PLAIN RFC 4616; LOGIN), as docs/concepts.md describes it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BAD: Final = b64("\0user\0wrong")
 
 @pytest.fixture
 def guarded(relay_for: Callable[..., Relay]) -> Relay:
-    """Takes mail only from those who authenticated; AUTH is offered in clear text."""
+    """Accepts mail only from authenticated clients; AUTH is offered in clear text."""
     return relay_for({"flows": {"in": flow(STATIC)}}, authOptional=False, allowInsecureAuth=True)
 
 
@@ -180,7 +180,7 @@ def test_malformed(guarded: Relay, lines: list[str], expected: str) -> None:
             assert wire.command(line).code == 334
         reply = wire.command(lines[-1])
         assert str(reply).startswith(expected), reply
-        # It leaves no trace.
+        # The attempt leaves no trace.
         assert wire.command("MAIL FROM:<a@client.example>").code == 530
         assert wire.command(f"AUTH PLAIN {GOOD}").code == 235
 

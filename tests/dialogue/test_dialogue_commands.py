@@ -187,7 +187,7 @@ def test_what_is_no_command(relay: Relay, line: str) -> None:
 @pytest.mark.parametrize(
     "line", [b"\x00", b"NOOP\x00", b"\xff\xfe\xfd", b"MAIL\x00FROM:<a@b.example>", b"\x16\x03\x01"]
 )
-def test_octets_that_are_no_text(relay: Relay, line: bytes) -> None:
+def test_bytes_that_are_not_text(relay: Relay, line: bytes) -> None:
     with Wire(relay.port) as wire:
         wire.greet()
         reply = wire.command(line)

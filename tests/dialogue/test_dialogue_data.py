@@ -12,7 +12,7 @@ from tests.support.clients.wire import Wire, stuffed, submit
 from tests.support.mails.stored import below, mended, strip_added_fields
 from tests.support.servers.relay import Relay
 
-# Sequences that some server somewhere takes for the end of a mail, and this one must not.
+# Sequences that some servers take for the end of a mail, and this one must not.
 FALSE_ENDS: Final = [
     b"\n.\n",
     b"\n.\r\n",
@@ -50,7 +50,7 @@ def test_no_false_end_ends_a_mail(relay_for: Callable[..., Relay], end: bytes, m
             assert (reply.code, reply.text[:4]) == (550, "5.6."), f"cut at {cut}: {reply}"
         else:
             assert (reply.code, reply.text[:6]) == (550, "5.6.11"), f"cut at {cut}: {reply}"
-        # Nothing of the mail was carried out as a command, and the connection goes on.
+        # No part of the mail was executed as a command, and the connection goes on.
         assert wire.reply().code == 221
         assert wire.rest() == b""
 
@@ -68,7 +68,7 @@ def test_no_false_end_ends_a_mail(relay_for: Callable[..., Relay], end: bytes, m
 
 @pytest.mark.parametrize("ending", [b"\n.\r\n", b"\r\n.\n", b"\r.\r\n"])
 def test_the_true_end_after_a_false_one(relay: Relay, ending: bytes) -> None:
-    """A false end at the very end of the mail leaves the client waiting for nothing: the server
+    """A false end at the very end of the mail leaves the client without a reply, because the server
     still reads on."""
     with Wire(relay.port) as wire:
         wire.begin()
@@ -122,7 +122,7 @@ def _taken(wire: Wire) -> None:
         (b"a: b\n.c: d\n\n.e\r\n", b"a: b\r\n.c: d\r\n\r\n.e\r\n"),
     ],
 )
-def test_bare_newlines_are_mended(relay: Relay, sent: bytes, stored: bytes) -> None:
+def test_bare_newlines_are_normalized(relay: Relay, sent: bytes, stored: bytes) -> None:
     assert mended(sent) == stored
     octets = sent + (b"" if sent.endswith(b"\r\n") else b"\r\n") + b".\r\n"
     expected = mended(octets[:-3])

@@ -1,4 +1,4 @@
-"""DSN parameters (RFC 3461): their syntax, and that they are known only when announced."""
+"""DSN parameters (RFC 3461): their syntax, and that they are known only if announced."""
 
 from __future__ import annotations
 

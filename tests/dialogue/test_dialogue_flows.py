@@ -1,4 +1,4 @@
-"""Flows and decisions as clients meet them (SPEC section 3)."""
+"""Flows and decisions as clients see them (docs/concepts.md)."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_nothing_leaks_into_the_next_mail(relay_for: Make, operator: str) -> Non
         assert say(wire, "MAIL FROM:<good@client.example>") == "250 2.1.0"
         assert say(wire, "RCPT TO:<b@server.example>") == "250 2.1.5"
         assert mail_text(wire) == "250 2.0.0"
-        # On AND the second sender is refused; on OR only the right recipient can save it.
+        # On AND the second sender is refused; on OR only the right recipient can rescue the mail.
         expected = "550 5.7.1" if operator == "AND" else "250 2.1.0"
         assert say(wire, "MAIL FROM:<other@client.example>") == expected
         if operator == "OR":
@@ -184,7 +184,7 @@ def test_each_flow_gets_its_recipients(relay_for: Make) -> None:
 
 class TestAuthInFlows:
     def test_strict_and(self, relay_for: Make) -> None:
-        """The reference let a client pass that never authenticated."""
+        """The reference accepted a client that never authenticated."""
         relay = relay_for(one(HERE, STATIC), authOptional=True, allowInsecureAuth=True)
         with Wire(relay.port) as wire:
             wire.greet()

@@ -1,4 +1,4 @@
-"""Filters that only object, as clients meet them."""
+"""Filters that only object, as clients see them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Fussy(Filter):
 def build(options, name, context):
     return Fussy(name)
 """
-"""A guard of a third party, which accepts nearly everything: that must count for nothing."""
+"""A guard of a third party, which accepts nearly everything: its acceptance must not count."""
 
 FUSSY: Final = {"type": "fussy"}
 
@@ -60,7 +60,7 @@ def one(*filters: dict[str, Any], operator: str = "AND") -> dict[str, Any]:
 
 
 def with_plugin(relay: Relay) -> Relay:
-    """The relay, started beside an installed plugin: it finds what lies in its working folder."""
+    """The relay, started beside an installed plugin: it finds the plugin in its working folder."""
     installed = relay.folder / "fussy-1.dist-info"
     installed.mkdir()
     Path(relay.folder / "fussy_guard.py").write_text(PLUGIN)

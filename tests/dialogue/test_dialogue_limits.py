@@ -1,22 +1,23 @@
-"""What a stranger may not do to the server: floods, slowness, nonsense (SPEC section 11)."""
+"""Floods, slowness and nonsense of strangers, and the server's bounds (docs/limits.md)."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from collections.abc import Callable
+from typing import Final
 
 import pytest
 
 from tests.support.clients.wire import Closed, Wire
 from tests.support.net import wait_until
-from tests.support.servers.relay import Relay
+from tests.support.servers.relay import Relay, flow
 
 Make = Callable[..., Relay]
 
 
 def _until_closed(wire: Wire, lines: bytes, *, most: int) -> list[int]:
-    """Send a line again and again until the server hangs up; the codes it gave."""
+    """Send a line again and again until the server hangs up; returns the codes of its replies."""
     codes = []
     try:
         for _ in range(most):
@@ -38,6 +39,62 @@ def test_too_many_recipients(relay: Relay) -> None:
         wire.send(b"a: b\r\n.\r\n")
         assert wire.reply().code == 250
     assert len(relay.mails()) == 1
+
+
+def _refused_one_by_one(wire: Wire, count: int) -> list[int]:
+    return [wire.command(f"RCPT TO:<x{number}@elsewhere.example>").code for number in range(count)]
+
+
+class TestRefusedRecipients:
+    ONE: Final = {"flows": {"in": flow({"type": "whitelist", "to": ["b@server.example"]})}}
+
+    def test_too_many_end_the_connection(self, relay_for: Make) -> None:
+        with Wire(relay_for(self.ONE).port) as wire:
+            wire.greet()
+            wire.command("MAIL FROM:<a@client.example>")
+            assert _refused_one_by_one(wire, 50) == [550] * 50
+            assert wire.command("RCPT TO:<x@elsewhere.example>").code == 421
+            assert wire.rest() == b""
+
+    def test_the_number_is_an_option(self, relay_for: Make) -> None:
+        with Wire(relay_for(self.ONE, maxRefusedRecipients=3).port) as wire:
+            wire.greet()
+            wire.command("MAIL FROM:<a@client.example>")
+            assert _refused_one_by_one(wire, 4) == [550, 550, 550, 421]
+
+    def test_other_mails_of_the_connection_count_too(self, relay_for: Make) -> None:
+        """A new mail for each guess does not help the client."""
+        with Wire(relay_for(self.ONE, maxRefusedRecipients=3).port) as wire:
+            wire.greet()
+            for last in (550, 550, 550, 421):
+                wire.command("MAIL FROM:<a@client.example>")
+                assert wire.command("RCPT TO:<x@elsewhere.example>").code == last
+                if last == 550:
+                    wire.command("RSET")
+
+    def test_those_of_a_mail_with_an_accepted_recipient_do_not_count(self, relay_for: Make) -> None:
+        """A mailing list with a hundred old addresses in it is no attack."""
+        relay = relay_for(self.ONE, maxRefusedRecipients=3)
+        with Wire(relay.port) as wire:
+            wire.greet()
+            wire.command("MAIL FROM:<a@client.example>")
+            assert _refused_one_by_one(wire, 3) == [550] * 3
+            assert wire.command("RCPT TO:<b@server.example>").code == 250
+            assert _refused_one_by_one(wire, 100) == [550] * 100
+            assert wire.command("DATA").code == 354
+            wire.send(b"a: b\r\n.\r\n")
+            assert wire.reply().code == 250
+            wire.command("MAIL FROM:<a@client.example>")
+            assert _refused_one_by_one(wire, 4) == [550, 550, 550, 421], "an accepted mail begins anew"
+
+    def test_addresses_that_no_output_takes_count(self, relay_for: Make) -> None:
+        ses = {"type": "aws", "ses": {}, "sesClient": {"region": "eu-west-1"}}
+        config = {"flows": {"in": {**flow(), "outputs": [ses]}}}
+        with Wire(relay_for(config, maxRefusedRecipients=3).port) as wire:
+            wire.greet()
+            assert wire.command("MAIL FROM:<a@client.example> SMTPUTF8").code == 250
+            codes = [wire.command(f"RCPT TO:<j\u00f6rg{n}@server.example>").code for n in range(4)]
+            assert codes == [553, 553, 553, 421]
 
 
 @pytest.mark.parametrize("line", [b"FOO", b"MAIL FROM:<", b"RCPT TO:<a@b.example>", b"AUTH", b"\xff\xff"])
@@ -88,6 +145,10 @@ def test_an_overlong_command(relay: Relay, start: bytes, length: int) -> None:
     with Wire(relay.port) as wire:
         wire.greet()
         wire.send(start + b"x" * length)
+        if length < 65_536:
+            wire.send(b"\r\nNOOP\r\n")
+            assert [wire.reply().code, wire.reply().code] == [500, 250], "the connection is usable"
+            return
         try:
             wire.send(b"\r\nNOOP\r\n")
             reply = wire.reply()
@@ -141,7 +202,7 @@ def test_http_is_turned_away(relay: Relay, method: str) -> None:
 
 
 def test_an_early_talker_is_turned_away_or_answered_in_order(relay: Relay) -> None:
-    """With nothing to wait for, the greeting is out before a client can be early."""
+    """If there is nothing to wait for, the greeting is sent before a client can be early."""
     with Wire(relay.port) as wire:
         wire.send(b"EHLO client.example\r\n")
         first = wire.reply()
@@ -185,7 +246,7 @@ def test_a_slow_upload_is_not_cut(new_relay: Make) -> None:
 
 
 def _cut_off(wire: Wire, *, within: float) -> bool:
-    """Whether a client that sends five octets a second is told off or hung up on."""
+    """True if the server rejects or disconnects a client that sends five bytes a second."""
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
         try:
@@ -197,14 +258,14 @@ def _cut_off(wire: Wire, *, within: float) -> bool:
     return False
 
 
-def test_an_octet_now_and_then_is_cut(new_relay: Make) -> None:
+def test_a_byte_now_and_then_is_cut(new_relay: Make) -> None:
     relay = new_relay(socketTimeout=2000, minDataRate=1000).start()
     with Wire(relay.port) as wire:
         wire.begin()
         assert _cut_off(wire, within=45)
 
 
-def test_an_octet_of_a_command_now_and_then_is_cut(new_relay: Make) -> None:
+def test_a_byte_of_a_command_now_and_then_is_cut(new_relay: Make) -> None:
     relay = new_relay(socketTimeout=2000).start()
     with Wire(relay.port) as wire:
         assert wire.reply().code == 220
@@ -213,7 +274,7 @@ def test_an_octet_of_a_command_now_and_then_is_cut(new_relay: Make) -> None:
 
 def test_too_many_clients(new_relay: Make) -> None:
     relay = new_relay(maxClients=3).start()
-    # The probe that saw the port open has to be gone first.
+    # The probe that saw the port open must be gone first.
     held: list[Wire] = []
     wait_until(lambda: _enter(relay.port, held), seconds=5, what="three clients let in")
     with Wire(relay.port) as fourth:

@@ -76,7 +76,7 @@ def test_refused_recipients_get_none(relay_for: Make) -> None:
 
 
 def test_no_recipient_is_503(relay_for: Make) -> None:
-    """RFC 2033 section 4.2: DATA without one accepted recipient MUST be 503."""
+    """RFC 2033 section 4.2: DATA without an accepted recipient MUST be answered 503."""
     only = {"type": "whitelist", "to": ["good@server.example"]}
     relay = relay_for({"flows": {"in": flow(only)}}, lmtp=True)
     with Wire(relay.port) as wire:

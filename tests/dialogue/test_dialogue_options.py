@@ -1,4 +1,4 @@
-"""Limits and answers that an option sets to something else than its default (SPEC section 2)."""
+"""Limits and replies that an option sets to another value than its default (docs/configuration.md)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def judge() -> Iterator[Endpoint]:
 @pytest.mark.parametrize("body", [b"x\r\n", b"y" * 70 + b"\r\n"])
 @pytest.mark.parametrize("times", [1, 3000])
 def test_max_header_size(relay_for: Make, body: bytes, times: int) -> None:
-    """It holds for a small mail, which never leaves memory, as for a large one."""
+    """It holds for a small mail, which never leaves memory, and for a large one."""
     relay = relay_for(maxHeaderSize=2000)
     with Wire(relay.port) as wire:
         wire.greet()
@@ -70,7 +70,8 @@ def test_max_auth_failures(relay_for: Make) -> None:
 
 @pytest.mark.parametrize("partial", [False, True])
 def test_partial_accept(relay_for: Make, judge: Endpoint, partial: bool) -> None:
-    """One of two recipients is refused after DATA: the mail is, or that recipient is written down."""
+    """One of two recipients is refused after DATA: either the mail is refused, or a dead record names
+    that recipient."""
     judge.answer = Says(200, b'{"recipients": ["c@server.example"]}', JSON)
     config: dict[str, Any] = {"flows": {"in": flow({"type": "http-filter", "url": judge.url})}}
     relay = relay_for(config, partialAccept=partial)
@@ -79,7 +80,7 @@ def test_partial_accept(relay_for: Make, judge: Endpoint, partial: bool) -> None
         wire.envelope("a@client.example", "b@server.example", "c@server.example")
         wire.send(b"a: b\r\n\r\nx\r\n.\r\n")
         assert wire.reply().code == (250 if partial else 550)
-        # None at all is none.
+        # No recipient remains.
         wire.envelope("a@client.example", "b@server.example")
         wire.send(b"a: b\r\n\r\nx\r\n.\r\n")
         assert wire.reply().code == 550
@@ -111,7 +112,7 @@ def _dead(relay: Relay) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("limit", ["maxClients", "maxClientsPerIp"])
 def test_a_listener_with_a_limit_of_its_own(new_relay: Make, workers: int, limit: str) -> None:
-    """Clients of the other port do not use it up."""
+    """Clients of the other port do not count against it."""
     relay = new_relay({"workers": workers})
     small = free_port()
     relay.config["listeners"] = [{"port": relay.port}, {"port": small, limit: 2}]

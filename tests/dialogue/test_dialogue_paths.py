@@ -104,8 +104,9 @@ def test_senders_refused(relay: Relay, argument: bytes, expected: str) -> None:
     assert str(reply).startswith(expected), reply
 
 
-def test_helo_knows_no_parameters(relay: Relay) -> None:
-    assert _mail(relay, b"FROM:<a@client.example> SIZE=1", verb="HELO").code in (501, 555)
+@pytest.mark.parametrize("parameter", [b"SMTPUTF8", b"AUTH=<>", b"RET=FULL", b"X=1"])
+def test_helo_knows_no_parameters_but_size_and_body(relay: Relay, parameter: bytes) -> None:
+    assert _mail(relay, b"FROM:<a@client.example> " + parameter, verb="HELO").code in (501, 555)
 
 
 @pytest.mark.parametrize(
@@ -159,4 +160,4 @@ def test_the_null_sender_is_empty(relay_for: Callable[..., Relay]) -> None:
     relay = relay_for({"flows": {"all": flow(filename="from=${from}=.eml")}})
     assert submit(relay.port, b"a: b\r\n", "").code == 250
     (file,) = relay.files()
-    assert file.name == "from=_=.eml"  # what an empty value becomes in a name
+    assert file.name == "from=_=.eml"  # the name part that an empty value becomes

@@ -53,7 +53,7 @@ def deliver(wire: Wire) -> None:
 class TestProxy:
     @pytest.fixture
     def relay(self, relay_for: Make) -> Relay:
-        """Takes mail of one client only, behind any proxy."""
+        """Accepts mail of one client only, behind any proxy."""
         return relay_for({"flows": {"in": flow(THERE)}}, useProxy=[HOST])
 
     @pytest.mark.parametrize(
@@ -86,6 +86,37 @@ class TestProxy:
         with Wire(relay.port) as wire:
             wire.send(header)
             assert wire.reply().code == 554
+
+    @pytest.mark.parametrize(
+        "header", [b"PROXY UNKNOWN\r\n", v2(b"", 0x20, 0), b"PROXY TCP4 127.0.0.1 198.51.100.1 4096 25\r\n"]
+    )
+    @pytest.mark.parametrize("hello", [b"EHLO balancer.example\r\n", b"helo x\n"])
+    @pytest.mark.parametrize("whole", [True, False])
+    def test_a_hello_may_follow_the_header_at_once(
+        self, relay_for: Make, header: bytes, hello: bytes, whole: bool
+    ) -> None:
+        """The checks of older HAProxys do not wait for the greeting."""
+        relay = relay_for({"flows": {"in": flow()}}, useProxy=[HOST])
+        with Wire(relay.port) as wire:
+            wire.send(header + hello, chunks=None if whole else [len(header)])
+            assert [wire.reply().code, wire.reply().code] == [220, 250]
+            assert wire.command("QUIT").code == 221
+
+    @pytest.mark.parametrize(
+        "early",
+        [
+            b"MAIL FROM:<a@client.example>\r\n",
+            b"EHLO client.example\r\nMAIL FROM:<a@client.example>\r\n",
+            b"EHLO client",
+            b"EHLOX\r\n",
+            b"\r\n",
+        ],
+    )
+    def test_more_than_a_hello_behind_the_header_is_too_early(self, relay_for: Make, early: bytes) -> None:
+        relay = relay_for({"flows": {"in": flow()}}, useProxy=[HOST])
+        with Wire(relay.port) as wire:
+            wire.send(b"PROXY TCP4 127.0.0.1 198.51.100.1 4096 25\r\n" + early)
+            assert wire.rest().startswith(b"554 ")
 
     @pytest.mark.parametrize(
         "header", [b"PROXY UNKNOWN\r\n", v2(b"", 0x20, 0), v2(bytes(12), 0x20), v2(b"", 0x21, 0)]
@@ -132,7 +163,7 @@ class TestProxy:
                 assert wire.rest(seconds=10) == b""
                 assert 1.0 < time.monotonic() - began < 6
 
-    def test_an_octet_of_it_now_and_then(self, relay_for: Make) -> None:
+    def test_a_byte_of_it_now_and_then(self, relay_for: Make) -> None:
         relay = relay_for({"flows": {"in": flow(THERE)}}, useProxy=True, socketTimeout=1500)
         with Wire(relay.port) as wire:
             seconds, said = drip(wire, b"PROXY TCP4 192.0.2.7 198.51.100.1 4096 25", most=8)
@@ -179,7 +210,7 @@ class TestProxy:
 class TestUntrustedPeers:
     @pytest.fixture
     def relay(self, relay_for: Make) -> Relay:
-        """Believes proxies that this test is none of."""
+        """Trusts proxies, of which this test is none."""
         return relay_for(useProxy=["203.0.113.0/24"])
 
     def test_they_speak_smtp_at_once(self, relay: Relay) -> None:
@@ -214,7 +245,7 @@ class TestProxyAndTls:
     @pytest.mark.parametrize("header", [b"PROXY TCP4 192.0.2.7 198.51.100.1 4096 465\r\n", tcp4()])
     @pytest.mark.parametrize("together", [True, False])
     def test_the_header_comes_first(self, relay_for: Make, header: bytes, together: bool) -> None:
-        """Also when it shares a packet with the handshake's first octets."""
+        """Also if it shares a packet with the handshake's first bytes."""
         relay = relay_for({"flows": {"in": flow(THERE)}}, useProxy=True, secure=True)
         with Wire(relay.port) as wire:
             if together:
@@ -245,11 +276,11 @@ class TestProxyAndTls:
 class TestXclient:
     @pytest.fixture
     def both(self, relay_for: Make) -> Relay:
-        """Lets the proxy and its client in."""
+        """Accepts connections of the proxy and its client."""
         here = {"type": "whitelist", "ips": [HOST, CLIENT, "2001:db8::7"]}
         return relay_for({"flows": {"in": flow(here)}}, useXClient=[HOST])
 
-    def test_it_is_offered_to_those_who_may(self, both: Relay, relay_for: Make) -> None:
+    def test_it_is_offered_to_permitted_peers(self, both: Relay, relay_for: Make) -> None:
         offer = "XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT"
         with Wire(both.port) as wire:
             assert offer in wire.greet().lines

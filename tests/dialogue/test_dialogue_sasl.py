@@ -99,7 +99,8 @@ class TestCramMd5:
     def test_it_is_offered_only_where_it_works_for_everybody(
         self, relay_for: Make, beside: dict[str, Any]
     ) -> None:
-        """Clients choose it where they see it; who is known by a hash or elsewhere could not log in."""
+        """Clients choose CRAM-MD5 if it is offered, and then users with hashes or at other services
+        could not log in."""
         relay = relay_for(
             {"flows": {"in": flow(PLAIN), "also": flow(beside)}},
             allowInsecureAuth=True,

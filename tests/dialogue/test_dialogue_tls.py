@@ -1,4 +1,4 @@
-"""STARTTLS (RFC 3207) and TLS from the first octet (RFC 8314), over real sockets."""
+"""STARTTLS (RFC 3207) and TLS from the first byte (RFC 8314), over real sockets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CA: Final = Authority.shared()
 
 @pytest.fixture
 def guarded(relay_for: Make) -> Relay:
-    """Takes mail from those who authenticated, over TLS only."""
+    """Accepts mail only from authenticated clients over TLS."""
     return relay_for({"flows": {"in": flow(STATIC)}}, authOptional=False)
 
 
@@ -100,7 +100,7 @@ def test_nothing_pipelined_after_it_is_kept(relay: Relay, pipelined: str) -> Non
 
 
 def test_clear_text_in_place_of_the_handshake(relay: Relay) -> None:
-    """Octets that the server reads only after its 220: they begin a handshake, and fail."""
+    """Bytes that the server reads only after its 220: they begin a handshake, and fail."""
     with Wire(relay.port) as wire:
         wire.greet()
         assert wire.command("STARTTLS").code == 220
@@ -213,7 +213,7 @@ def test_too_many_clients_are_hung_up_on_before_the_handshake(new_relay: Make) -
             try:
                 encrypt(first)
                 break
-            except (ssl.SSLError, OSError):  # the probe that saw the port open has to be gone first
+            except (ssl.SSLError, OSError):  # the probe that saw the port open must be gone first
                 assert time.monotonic() < deadline
                 first.socket.close()
                 first.__init__(relay.port)  # type: ignore[misc]
@@ -237,7 +237,7 @@ class TestSlowHandshakes:
             assert wire.rest(seconds=10) == b"", "no clear text"
             assert 1.0 < time.monotonic() - began < 6
 
-    def test_an_octet_now_and_then(self, relay_for: Make) -> None:
+    def test_a_byte_now_and_then(self, relay_for: Make) -> None:
         relay = relay_for(secure=True, socketTimeout=1500)
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         client = trusting().wrap_bio(incoming, outgoing, server_hostname="mx.server.example")
@@ -271,7 +271,7 @@ def test_pipelined_over_tls(relay: Relay) -> None:
         assert [wire.reply().code for _ in range(3)] == [250, 250, 221]
 
 
-def test_octet_by_octet(relay: Relay) -> None:
+def test_byte_by_byte(relay: Relay) -> None:
     with secured(relay) as wire:
         for octet in b"NOOP\r\nNOOP\r\n":
             wire.socket.sendall(bytes([octet]))

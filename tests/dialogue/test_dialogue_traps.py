@@ -1,7 +1,7 @@
 """The traps of stock aiosmtpd 1.4.6: each check passes on the relay and fails on the stock class.
 
-A trap whose stock side starts to pass is no trap any more: the test then fails, so that the code
-that avoids it can be looked at again.
+If the stock side of a trap starts to pass, the trap is gone: the test then fails, so a developer
+can review the code that avoids it.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def test_a_slow_upload_outlives_the_idle_timeout(new_relay: Make, stock_for: Mak
 
 
 def _fault_stays_inside(server: Server) -> bool:
-    """A disk that fails under the server: the client learns 4xx and nothing of the reason."""
+    """A disk that fails under the server: the client gets 4xx, without the reason."""
     for path in (server.received, server.folder / "spool"):
         if path.is_dir():
             shutil.rmtree(path)
@@ -74,7 +74,7 @@ def _null_sender_is_empty(server: Server) -> bool:
     assert submit(server.port, b"a: b\r\n\r\nx\r\n", "").code == 250
     if isinstance(server, Stock):
         return "mail ''" in server.log()
-    return server.files()[0].name == "null=_=.eml"  # what an empty value becomes
+    return server.files()[0].name == "null=_=.eml"  # the name part that an empty value becomes
 
 
 def test_the_null_sender_is_the_empty_string(new_relay: Make, stock_for: MakeStock) -> None:
@@ -147,7 +147,7 @@ def _long_lines_are_taken(server: Server) -> bool:
     return submit(server.port, b"a: b\r\n\r\n" + b"x" * 2000 + b"\r\n").code == 250
 
 
-def test_lines_over_a_thousand_octets_are_taken(relay: Relay, stock_for: MakeStock) -> None:
+def test_lines_over_a_thousand_bytes_are_accepted(relay: Relay, stock_for: MakeStock) -> None:
     assert _long_lines_are_taken(relay)
     assert not _long_lines_are_taken(stock_for())
 

@@ -1,4 +1,4 @@
-"""HAProxy before two relays, and clients that count what fails."""
+"""HAProxy before two relays, and clients that count failures."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ class Balancer:
         (folder / "haproxy.cfg").write_text(text)
 
     def command(self, line: str) -> str:
-        """Tell it something on its socket; the answer."""
+        """Send a command to its socket; returns the answer."""
         with socket.socket(socket.AF_UNIX) as sock:
             sock.connect(str(self.folder / "stats"))
             sock.sendall(line.encode() + b"\n")
             return b"".join(iter(lambda: sock.recv(65_536), b"")).decode()
 
     def row(self, name: str) -> list[str]:
-        """What it knows of one server, as `show stat` gives it: [4] open sessions, [17] status."""
+        """Its facts about one server, as `show stat` gives them: [4] open sessions, [17] status."""
         lines = self.command("show stat").splitlines()
         return next(line for line in lines if line.startswith(f"relays,{name},")).split(",")
 
@@ -89,7 +89,7 @@ def haproxy(folder: Path, servers: Mapping[str, tuple[int, int]]) -> Iterator[Ba
 
 @dataclass
 class Tally:
-    """What became of the clients' transactions."""
+    """The results of the clients' transactions."""
 
     delivered: set[int] = field(default_factory=set)
     failed: list[str] = field(default_factory=list)

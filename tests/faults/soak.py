@@ -25,11 +25,11 @@ WARM: Final = 0.25
 """The part of the run that is for warming up."""
 
 SLACK: Final = 6 * 1_048_576
-"""Octets by which memory may be higher at the end: the allocator's."""
+"""Bytes by which memory may be higher at the end: the allocator's."""
 
 
 class Sample(NamedTuple):
-    """One look at the server: octets resident, descriptors, threads."""
+    """One look at the server: bytes resident, descriptors, threads."""
 
     seconds: float
     memory: int
@@ -44,7 +44,7 @@ def look(relay: Relay, began: float) -> Sample:
 
 
 def top_rate(relay: Relay, mail: Path) -> float:
-    """Mails a second that the server takes when it is given all it can take."""
+    """Mails a second that the server accepts at most."""
     load = Workload("top", "", SIZE, SESSIONS, 3_000, reuse=True)
     run(load.scaled(0.3), mail, relay.port, cpu=None)
     began = time.monotonic()
@@ -53,8 +53,8 @@ def top_rate(relay: Relay, mail: Path) -> float:
 
 
 def soak(relay: Relay, mail: Path, rate: float, seconds: float) -> tuple[list[Sample], int]:
-    """Send at a rate, a second's mails at a time; the samples, and how many mails were sent. What a
-    busy machine keeps us from sending is not made up for: it would be more than the rate."""
+    """Send at a rate, a second's mails at a time; returns the samples, and the number of sent mails.
+    Mails that a busy machine delays are not made up for, because that would exceed the rate."""
     began = time.monotonic()
     samples = [look(relay, began)]
     load = Workload("soak", "", SIZE, SESSIONS, max(SESSIONS, int(rate)), reuse=True)
@@ -71,7 +71,7 @@ def soak(relay: Relay, mail: Path, rate: float, seconds: float) -> tuple[list[Sa
 
 
 def verdict(samples: list[Sample], log: str) -> list[str]:
-    """What is not flat."""
+    """The figures that are not flat."""
     late = samples[int(len(samples) * WARM) :]
     half = len(late) // 2
     wrong = []
@@ -97,7 +97,7 @@ def main() -> int:
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
     relay = Relay(folder, {"loggers": [{"type": "CONSOLE", "format": "json", "level": "WARN"}]}).start()
-    started = len(relay.log())  # what it says of its configuration is no noise
+    started = len(relay.log())  # messages about its configuration do not count
     mail = write_mail(folder, SIZE)
     top = top_rate(relay, mail)
     rate = given.rate or top / 2
@@ -110,7 +110,7 @@ def main() -> int:
             f"  {sample.seconds:6.0f} s  {sample.memory / 1_048_576:6.1f} MB  {sample.files} descriptors  "
             f"{sample.threads} threads"
         )
-    # smtp-source has its answers, so every mail is in its folder or was there.
+    # smtp-source has its answers, so every mail is in its folder or was in it.
     status = relay.stop()
     wrong = verdict(samples, relay.log()[started:]) + ([f"ended with {status}"] if status else [])
     seconds = samples[-1].seconds

@@ -1,5 +1,5 @@
-"""With the spool or an output slow, mails wait on the disk or with their clients, never in memory;
-and when it is over, what waits is delivered."""
+"""With a slow spool or output, mails wait on the disk or with their clients, never in memory;
+afterwards, all waiting mails are delivered."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def waiting(relay: Relay) -> int:
 
 
 def test_a_slow_output_fills_the_disk_not_the_memory(new_relay: Make) -> None:
-    """160 mails of 100 KB while the next hop takes none; then it takes all."""
+    """160 mails of 100 KB while the next hop accepts none; then it accepts all."""
     open_again = threading.Event()
 
     def script(heard: Heard) -> str | None:
@@ -61,7 +61,8 @@ def test_a_slow_output_fills_the_disk_not_the_memory(new_relay: Make) -> None:
                 assert wire.reply().code == 250
         assert waiting(relay) >= 150, "the mails wait in the spool"
         assert relay.resident() - memory < 10 * MEGABYTE, "of 16 MB of mail"
-        # Held: those handed to the pool, 64 at most, each with its file open for a moment only.
+        # In memory: the mails handed to the pool, 64 at most, each with its file open only for a
+        # moment.
         assert relay.open_files() - files < 60
         open_again.set()
         wait_until(lambda: len(host.taken) == 161, seconds=60, what="all to be handed on")
@@ -70,8 +71,8 @@ def test_a_slow_output_fills_the_disk_not_the_memory(new_relay: Make) -> None:
 
 
 def test_a_slow_spool_makes_clients_wait_or_come_again(new_relay: Make) -> None:
-    """Another process holds the database most of the time. 30 clients: those that cannot be served
-    in time are told 451 and keep their mails."""
+    """Another process holds the database most of the time. 30 clients: those that cannot be served in
+    time get 451 and keep their mails."""
     relay = new_relay({"delivery": {"wait": 1_500}}).start()
     load = Load()
     with load.senders(relay.port, 30):

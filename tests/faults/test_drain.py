@@ -90,7 +90,8 @@ def replace(site: Site, balancer: Balancer, name: str) -> None:
 
 
 def replace_worker(relay: Relay) -> None:
-    """SIGTERM to one worker alone, until another serves in its place. With both gone nobody would."""
+    """SIGTERM to one worker alone, until another serves in its place. Without both there would be no
+    server."""
     wait_until(lambda: _listening(relay.port) == 2, seconds=20, what="both workers")
     victim = _workers(relay)[0]
     os.kill(victim, signal.SIGTERM)
@@ -103,7 +104,7 @@ def replace_worker(relay: Relay) -> None:
 
 @contextmanager
 def healthy(site: Site, name: str) -> Iterator[None]:
-    """`/healthz` of a relay says 200 whenever it is asked during the block."""
+    """`/healthz` of a relay answers 200 at all times during the block."""
     stop = threading.Event()
     said: Counter[int] = Counter()
 
@@ -141,7 +142,7 @@ def test_containers_are_replaced_one_after_the_other(site: Site, tmp_path: Path)
 
 @pytest.mark.parametrize("site", [{"workers": 2}], indirect=True)
 def test_workers_are_replaced_one_after_the_other(site: Site) -> None:
-    """SIGTERM to a worker: what it has in hand is finished, while the other takes what comes."""
+    """SIGTERM to a worker: it finishes its present work, while the other takes new connections."""
     tally = Tally()
     relay = site.relays["a"]
     with healthy(site, "a"), clients(relay.port, tally, 6):

@@ -1,4 +1,4 @@
-"""docs/reliability.md: what it says is proved by tests is, and what the campaigns do is in it."""
+"""docs/reliability.md: the tests that it names exist, and it covers the campaigns' faults."""
 
 from __future__ import annotations
 

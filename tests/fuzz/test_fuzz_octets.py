@@ -1,4 +1,4 @@
-"""Random octets and mangled commands against a live server: no traceback, no hang, no growth."""
+"""Random bytes and mangled commands against a live server: no traceback, no hang, no growth."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _session(noise: random.Random) -> list[bytes]:
 
 
 def _attack(port: int, noise: random.Random) -> None:
-    """One session; every octet that comes back must be part of a well-formed reply."""
+    """One session; every byte that comes back must be part of a well-formed reply."""
     answers = bytearray()
     with socket.create_connection((HOST, port), timeout=10) as client:
         with contextlib.suppress(ConnectionError):

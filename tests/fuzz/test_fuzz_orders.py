@@ -30,7 +30,7 @@ class Conversation(RuleBasedStateMachine):
         self.connect()
 
     def connect(self) -> None:
-        """Begin with a connection that knows nothing."""
+        """Begin with a new connection."""
         self.wire = Wire(self.relay.port)
         assert self.wire.reply().code == 220
         self.greeted = self.mail = False

@@ -24,7 +24,7 @@ _CAPABILITIES: Final = (
     *("chown", "dac_override", "fowner", "fsetid", "kill", "setgid", "setuid", "setpcap"),
     *("net_bind_service", "net_raw", "sys_chroot", "mknod", "audit_write", "setfcap"),
 )
-"""What Docker leaves to root in a container."""
+"""The capabilities that Docker leaves to root in a container."""
 
 
 class Container:
@@ -89,7 +89,7 @@ class Container:
         return self
 
     def wait_for(self, text: str, seconds: float = 30.0) -> None:
-        """Wait until it has printed a text. Raises TimeoutError, RuntimeError when it ends first."""
+        """Wait until it has printed a text. Raises TimeoutError, RuntimeError if it ends first."""
         assert self.process is not None
         process = self.process
         wait_until(
@@ -138,7 +138,7 @@ class Container:
         return self.process.wait(30)
 
     def close(self) -> None:
-        """SIGKILL to what is left."""
+        """SIGKILL to the remaining processes."""
         if self.process is not None and self.process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
@@ -157,5 +157,6 @@ class Container:
             become += [f"--reuid={user}", f"--regid={group or user}", "--clear-groups"]
         inner = ["sh", "-c", 'cd "$0" && exec "$@"', self.config["WorkingDir"], *command]
         environment = [f"{name}={value}" for name, value in self.env.items()]
-        # The image has setpriv and env too, in its own root: only chroot needs this machine's rights.
+        # The image has setpriv and env too, in its own root: only chroot needs this machine's
+        # rights.
         return ["chroot", str(root), "env", "-i", *environment, *become, *inner]

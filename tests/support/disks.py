@@ -28,7 +28,7 @@ class Disk:
         self.path = path
 
     def fill(self, *, leave: int = 0) -> None:
-        """Use up its space but for `leave` octets."""
+        """Use up its space except for `leave` bytes."""
         free = shutil.disk_usage(self.path).free
         with (self.path / ".filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
             while free > leave:

@@ -1,5 +1,5 @@
-"""Reads what a shared object asks of the machine that loads it: its processor, the libraries that it
-needs and the versions of their symbols (System V ABI; versions: LSB Core, "Symbol Versioning")."""
+"""Reads the requirements of a shared object: its processor, the libraries that it needs and the
+versions of their symbols (System V ABI; versions: LSB Core, "Symbol Versioning")."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class SharedObject:
     versions: frozenset[str]
 
     def newest(self, family: str) -> tuple[int, ...]:
-        """The newest version of a family (`GLIBC`) that is asked for; empty for none."""
+        """The newest required version of a family (`GLIBC`); empty for none."""
         found = [each.removeprefix(f"{family}_") for each in self.versions if each.startswith(f"{family}_")]
         return max((tuple(map(int, each.split("."))) for each in found), default=())
 

@@ -15,7 +15,7 @@ busy with other things: a wait ends as soon as its condition holds."""
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on at this moment."""
+    """A TCP port that no process listens on at this moment."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
@@ -23,14 +23,14 @@ def free_port() -> int:
 
 
 def answers(port: int) -> bool:
-    """Whether somebody accepts connections on a loopback port."""
+    """True if a process accepts connections on a loopback port."""
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex((HOST, port)) == 0
 
 
 def wait_until(condition: Callable[[], bool], *, seconds: float, what: str, every: float = 0.01) -> None:
-    """Poll until the condition holds. Raises TimeoutError naming what was waited for."""
+    """Poll until the condition holds. Raises TimeoutError that names the condition."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""What the kernel says of a process and its children: CPU, memory, open files (Linux)."""
+"""The kernel's figures of a process and its children: CPU, memory, open files (Linux)."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def cpu_seconds(pid: int) -> float:
 
 
 def resident(pid: int) -> int:
-    """Octets resident now, of one process."""
+    """Bytes resident now, of one process."""
     return _status(pid, "VmRSS") * 1024
 
 
 def peak_resident(pid: int) -> int:
-    """The most octets that one process had resident since it began or `reset_peak` was called."""
+    """The most bytes that one process had resident since it began or `reset_peak` was called."""
     return _status(pid, "VmHWM") * 1024
 
 
@@ -54,7 +54,7 @@ def open_files(pid: int) -> int:
 
 
 def is_listening(pid: int, port: int) -> bool:
-    """Whether a process holds a socket that listens on the port."""
+    """True if a process holds a socket that listens on the port."""
     wanted = f":{port:04X}"
     listening = {
         line.split()[9]

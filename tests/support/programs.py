@@ -43,7 +43,7 @@ def run(
     env: Mapping[str, str] | None = None,
     seconds: float = 60,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run to the end with its output caught. Raises AssertionError with it when it fails."""
+    """Run to the end with its output captured. Raises AssertionError with it if it fails."""
     done = subprocess.run(
         [str(part) for part in command],
         input=stdin,
@@ -57,7 +57,7 @@ def run(
 
 
 def corpus() -> list[Path]:
-    """The sample mails that CPython's own email tests use. Skips where they are not installed."""
+    """The sample mails that CPython's own email tests use. Skips if they are not installed."""
     found = sorted(Path("/usr/lib").glob("python3.*/test/test_email/data/msg_*.txt"))
     if not found:
         pytest.skip("sample mails are missing (Debian package libpython3.11-testsuite)")

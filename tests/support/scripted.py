@@ -11,7 +11,7 @@ from listener.api.filter import Filter
 from listener.api.session import Credentials, Message, Session, Transaction
 
 Script = Decision | Exception | None | Callable[..., Any]
-"""What to answer, what to raise, nothing (abstain), or a function of the hook's arguments."""
+"""The answer, the exception, None (abstain), or a function of the hook's arguments."""
 
 
 class Scripted(Filter):
@@ -96,13 +96,13 @@ def a_session(**facts: Any) -> Session:
 
 
 def password(username: str = "bob", secret: str = "secret", mechanism: str = "PLAIN") -> Credentials:
-    """What a client gives to AUTH."""
+    """A client's AUTH data."""
     return Credentials(mechanism, username, secret)
 
 
 class Dialogue:
-    """One connection's state, driven as the protocol drives it: RCPTs that are accepted go into
-    the transaction. Every method returns the reply's code, 250 for none."""
+    """One connection's state, driven as the protocol drives it: accepted RCPTs go into the transaction.
+    Every method returns the reply's code, 250 for none."""
 
     def __init__(self, flows: Any, session: Session | None = None) -> None:
         self.session = session or a_session()

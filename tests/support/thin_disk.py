@@ -1,9 +1,10 @@
-"""A disk that can lose what was written to it, by the kernel's own hand (root and loop devices only).
+"""A disk that can lose writes, by the kernel's own means (root and loop devices only).
 
 An ext4 lies in a sparse file of a small tmpfs. Its journal and tables have their pages from the
 start, its free blocks have none. When the tmpfs is full, a write to a block that never had a page
 fails behind the writer's back, as it does on a thinly provisioned volume or a dying disk: the next
-fsync says so once, the kernel marks the pages clean, and from then on only its memory has the bytes.
+fsync reports it once, the kernel marks the pages clean, and from then on only its memory has the
+bytes.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import pytest
 
 _BLOCK: Final = 4_096
 _ROOM: Final = 24
-"""Megabytes of the tmpfs beyond what the image takes up when it is full."""
+"""Megabytes of the tmpfs beyond the size of the image when it is full."""
 
 _FREE: Final = re.compile(r"^ +Free blocks: (.+)$", re.MULTILINE)
 
@@ -41,7 +42,7 @@ class ThinDisk:
         self._mount()
 
     def make_room(self, folder: Path) -> None:
-        """Have a folder's own blocks take a thousand names: without them the file system would end."""
+        """Give a folder its blocks for a thousand names: without them the file system would end."""
         folder.mkdir(parents=True, exist_ok=True)
         names = [folder / f".{number:0100d}" for number in range(1_000)]
         for each in names:
@@ -52,9 +53,9 @@ class ThinDisk:
         os.sync()
 
     def starve(self, *, at_once: bool = False) -> None:
-        """From now on no block gets a page: what is written to a new one is lost. So is, with `at_once`,
-        what the kernel has not written yet. That may be a block of a folder, unless it has room
-        (`make_room`), and without one of those the file system ends."""
+        """From now on no block gets a page: a write to a new one is lost. With `at_once`, writes that
+        are still in the kernel's memory are lost too. That may be a block of a folder, unless it has
+        room (`make_room`), and without one of those the file system ends."""
         if not at_once:
             # It may tell of what was lost before.
             subprocess.run(["sync", "--file-system", str(self.path)], check=False, capture_output=True)
@@ -69,8 +70,8 @@ class ThinDisk:
         (self._backing / "filler").unlink(missing_ok=True)
 
     def writable(self) -> bool:
-        """Whether the file system itself still works: it ends when blocks of its own were lost."""
-        os.sync()  # or it would find out later
+        """True if the file system itself still works: it ends when blocks of its own were lost."""
+        os.sync()  # or it would notice later
         try:
             (self.path / ".writable").touch()
         except OSError:
@@ -78,8 +79,8 @@ class ThinDisk:
         return True
 
     def cut(self) -> None:
-        """A power cut: what the disk does not hold now is gone. No process may have files of it open
-        that is to go on."""
+        """A power cut: data that the disk does not hold now is gone. No process that goes on may have
+        files of it open."""
         self._cuts += 1
         kept = self._backing.parent / f"image-{self._cuts}"
         _run("cp", "--sparse=always", self._image, kept)
@@ -132,16 +133,17 @@ class ThinDisk:
                     image.write(piece)
 
     def _mount(self) -> None:
-        # What is deleted loses its page, or a new file on its block could not be lost.
+        # A deleted block loses its page; otherwise a new file on it could not be lost.
         _run("mount", "-o", "loop,noatime,discard,noinit_itable", self._image, self.path)
         device = Path(_run("findmnt", "--noheadings", "--output", "SOURCE", self.path).strip())
-        # A loop device takes a write that the tmpfs cut short for a whole one: none may be cut short.
+        # A loop device takes a write that the tmpfs cut short for a whole one, so none may be cut
+        # short.
         (Path("/sys/block") / device.name / "queue" / "max_sectors_kb").write_text(str(_BLOCK // 1024))
 
 
 @contextmanager
 def thin_disk(path: Path, megabytes: int = 128) -> Iterator[ThinDisk]:
-    """Such a disk at `path`. Skips the test where it cannot be made."""
+    """Such a disk at `path`. Skips the test if it cannot be made."""
     backing = path.with_name(f"{path.name}.backing")
     for each in (path, backing):
         each.mkdir(parents=True, exist_ok=True)

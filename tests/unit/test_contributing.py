@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md: the filter and the output that it shows are made in a copy of the repository, and work."""
+"""CONTRIBUTING.md: its filter and its output are made in a copy of the repository, and work."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def change(path: Path, lines: list[str]) -> None:
 
 
 def run(folder: Path, *arguments: str) -> str:
-    """What Python prints, run in a folder; it succeeds, and imports what is there."""
+    """Python's output, run in a folder; it succeeds, and imports the modules there."""
     done = subprocess.run(
         [sys.executable, *arguments], cwd=folder, capture_output=True, text=True, timeout=300, check=False
     )

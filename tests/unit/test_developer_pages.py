@@ -1,4 +1,4 @@
-"""Pages for developers: decisions are numbered and dated, and what pages and code name exists."""
+"""Pages for developers: decisions are numbered and dated, and the names in pages and code exist."""
 
 from __future__ import annotations
 

@@ -63,16 +63,16 @@ FOREIGN: Final[Mapping[str, str]] = {
     "functions/smtp_client/connection.py:reason": "some of ssl's errors have it",
     "functions/smtp_client/tls.py:reason": "some of ssl's errors have it",
 }
-"""Where the product may ask whether an attribute exists, and why: the object is not ours."""
+"""Where the product may ask if an attribute exists, and the reason: the object is not the product's."""
 
 TYPES: Final = frozenset({*FILTERS, *OUTPUTS})
 """What configurations name kinds of filters and outputs by."""
 
 AMBIGUOUS: Final = frozenset({"file", "log", "aws", "gcp"})
-"""Those that are words of other things too: a comparison with a `.type` tells."""
+"""Words that also name other things: a comparison with a `.type` tells them apart."""
 
 Faults = Iterator[tuple[str, str]]
-"""The place of each fault, and what is wrong there."""
+"""The place of each fault, and its description."""
 
 
 # -- the rules ------------------------------------------------------------------------------------
@@ -200,7 +200,7 @@ RULES: Final[Mapping[str, Callable[[Path], Faults]]] = {
 }
 
 
-# -- what the rules look at -----------------------------------------------------------------------
+# -- the objects of the rules ---------------------------------------------------------------------
 
 
 def rooms(root: Path) -> Mapping[str, int]:
@@ -209,13 +209,13 @@ def rooms(root: Path) -> Mapping[str, int]:
 
 
 def rows(root: Path) -> set[str]:
-    """The folders that the page has a row for."""
+    """The folders that have a row on the page."""
     found = re.findall(r"^\| `([\w/]+)/` \|", (root / PAGE).read_text(encoding="utf-8"), re.MULTILINE)
     return set(found)
 
 
 def modules_of(root: Path, folders: tuple[str, ...]) -> Iterator[Path]:
-    """The modules below these folders, but for what tools leave there; packages' own files are none."""
+    """The modules below these folders, without generated ones; packages' own files do not count."""
     for folder in folders:
         for path in sorted((root / folder).rglob("*.py")):
             parts = path.relative_to(root).parts

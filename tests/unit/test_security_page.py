@@ -1,4 +1,4 @@
-"""docs/security.md: what it says of forgeries is shown by tests that are there."""
+"""docs/security.md: tests show its statements about forgeries, and the tests exist."""
 
 from __future__ import annotations
 

@@ -8,9 +8,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from functions.aws.output.client_options import ClientOptions
 from functions.aws.output.request_options import PutOptions, SendMessageOptions, SendRawEmailOptions
-from functions.options.deferred import Deferred
 from functions.options.storage import PublishOptions, StorageOptions
-from functions.options.types import CAMEL, OptionsModel, PlainText
+from functions.options.types import CAMEL, Deferred, OptionsModel, PlainText
 from functions.processors.base import OutputOptions
 
 
@@ -29,7 +28,7 @@ class QueueOptions(PublishOptions):
     """The queue's URL."""
 
     format: Literal["cloudevent", "ses"] = "cloudevent"
-    """A CloudEvent, or the JSON that SES sends for received mail, so that code for SES receipt rules
+    """A CloudEvent, or the JSON that SES sends for received mail, so code for SES receipt rules
     works unchanged."""
 
 
@@ -146,11 +145,11 @@ class AwsOutputOptions(OutputOptions):
 
     @property
     def ascii_recipients(self) -> bool:
-        """Whether mail goes to the envelope's recipients through SES, which knows no SMTPUTF8."""
+        """True if mail goes to the envelope's recipients through SES, which does not support SMTPUTF8."""
         return self.ses is not None and self.send_raw_email_options.destinations is None
 
     def identity(self) -> str:
-        """The name, else the destinations: bucket and key, queue, and whom SES sends for."""
+        """The name, else the destinations: bucket and key, queue, and the identities that SES sends for."""
         if self.name is not None:
             return self.name
         parts = ["aws"]

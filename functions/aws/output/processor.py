@@ -1,4 +1,4 @@
-"""Making the processor of an `aws` output; only the clients that it needs."""
+"""Makes the processor of an `aws` output, with only the clients that it needs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from functions.aws.clients import ONCE, REPEATABLE, Clients
 from functions.aws.output.options import AwsOutputOptions
+from functions.aws.output.request_options import given
 from functions.processors.base import Job, Processor
 from functions.processors.context import BuildContext
 from functions.processors.store import Storage
@@ -16,8 +17,9 @@ log: Final = logging.getLogger("smtp_relay.output.aws")
 
 
 class AwsProcessor(Processor):
-    """Store to S3, publish to SQS, send through SES: those that the options ask for, in this order.
-    What fails leaves the later ones for the next attempt, which finds the earlier ones done."""
+    """Store to S3, publishes to SQS, sends through SES: the steps that the options ask for, in this
+    order. A failed step leaves the later ones to the next attempt, which finds the earlier ones
+    done."""
 
     def __init__(self, storage: Storage | None, queue: Any, sender: Any, clients: list[Any]) -> None:
         self._storage = storage
@@ -43,11 +45,11 @@ def build(options: AwsOutputOptions, name: str, context: BuildContext) -> AwsPro
     made: list[Any] = []
     storage = queue = sender = None
     if options.storage is not None:
-        from functions.aws.output.s3 import S3Target
+        from functions.aws.store import S3Store
 
         client = clients.make("s3", options.s3_client, REPEATABLE)
         made.append(client)
-        target = S3Target(client, options.storage.bucket, options.put_options)
+        target = S3Store(client, options.storage.bucket, given(options.put_options))
         storage = Storage(options.storage, options.identity(), target)
     if options.pubsub is not None:
         from functions.aws.output.sqs import Queue, place_of
@@ -92,5 +94,5 @@ def _account_rate(client: Any) -> float:
         quota = client.get_account()["SendQuota"]
         return float(quota["MaxSendRate"])
     except Exception as error:  # noqa: BLE001 - whatever keeps the rate from us, 1 a second is safe
-        log.warning("SES does not say its send rate: 1 a second", extra={"reason": str(error)})
+        log.warning("SES does not state its send rate: 1 a second is used", extra={"reason": str(error)})
         return 1.0

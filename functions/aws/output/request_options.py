@@ -13,7 +13,7 @@ PASCAL = ConfigDict(alias_generator=to_pascal, defer_build=True)
 
 
 def given(options: OptionsModel) -> dict[str, Any]:
-    """What the file says, under AWS's names; nothing is built for a file that says nothing."""
+    """The parameters of the file, under AWS's names. Builds nothing if the file has none."""
     return options.model_dump(by_alias=True, exclude_none=True) if options.model_fields_set else {}
 
 
@@ -74,7 +74,7 @@ class PutOptions(OptionsModel):
     """Object Lock: when retention ends, an ISO 8601 time."""
 
     request_payer: Literal["requester"] | None = None
-    """Who pays."""
+    """The party that pays."""
 
     server_side_encryption: Literal["AES256", "aws:kms", "aws:kms:dsse"] | None = None
     """Server-side encryption. Default: the bucket's."""

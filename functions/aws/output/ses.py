@@ -20,13 +20,13 @@ MAX_RECIPIENTS: Final = 50
 """Recipients of one SendEmail (SES quotas)."""
 
 MAX_RAW: Final = 41_943_040
-"""Octets of a raw mail (SES quotas)."""
+"""Most bytes of a raw mail (SES quotas)."""
 
 TAG: Final = "smtp-relay-id"
 
 _RATE_TRIES: Final = 8
 _HEAVY: Final = 4_194_304
-"""Octets above which mails are sent one at a time: a request takes six times its mail's memory."""
+"""Above these bytes mails are sent one at a time, because a request takes six times its mail's memory."""
 
 _CLOSED: Final = frozenset({"LimitExceededException", "AccountSuspendedException", "SendingPausedException"})
 _DENIED: Final = frozenset({"AccessDenied", "AccessDeniedException"})
@@ -46,10 +46,10 @@ class Sender:
         self._tags = [{"Name": tag.name, "Value": tag.value} for tag in options.tags if tag.name != TAG]
 
     def send(self, job: Job) -> None:
-        """Send to all recipients, 50 at a time and each such part once. Raises Temporary while a
-        part can still succeed, else Permanent where one cannot."""
+        """Send to all recipients, in parts of 50, each part once. Raises Temporary while a part can
+        still succeed, else Permanent if a part cannot."""
         if job.mail.content.size > MAX_RAW:
-            raise Permanent(f"SES takes mails of at most {MAX_RAW} octets", enhanced="5.3.4")
+            raise Permanent(f"SES takes mails of at most {MAX_RAW} bytes", enhanced="5.3.4")
         recipients = addressed(self._destinations or job.recipients)
         failed: list[tuple[Permanent, list[str]]] = []
         for part, at in enumerate(range(0, len(recipients), MAX_RECIPIENTS)):
@@ -90,13 +90,13 @@ class Sender:
         raise AssertionError("unreachable")
 
     def _refused(self, error: Exception, *, last: bool) -> None:
-        """Raises, but for a refusal of the rate that may be waited out."""
+        """Raises for every error except a refused rate that the run has time to wait out."""
         fault = fault_of(error, "send through SES", repeatable=False)
         code = error_code(error)
         if code in _CLOSED or (is_throttled(error) and "daily" in str(error).lower()):
             raise self._account.close(fault.reason) from error
         if code in _DENIED:
-            # Policies name the identities: what one may not send as, one may never send as.
+            # Policies name the identities: a forbidden identity stays forbidden.
             raise Permanent(fault.reason, enhanced="5.7.1") from error
         if not is_throttled(error):
             raise fault from error
@@ -116,13 +116,13 @@ def raw(mail: Mail, flow: str) -> bytes:
 
 
 def addressed(recipients: tuple[str, ...]) -> list[str]:
-    """Each address once, domains in their ASCII form (RFC 5890), which is all that SES takes.
-    Raises Permanent for what has none."""
+    """Each address once, domains in their ASCII form (RFC 5890), because SES accepts no other. Raises
+    Permanent for an address without this form."""
     found: dict[str, None] = {}
     for recipient in recipients:
         address = in_ascii(recipient)
         if address is None:
-            # RFC 6531 section 3.5; such recipients are refused at RCPT already.
+            # RFC 6531 section 3.5; the listener refuses such recipients at RCPT already.
             raise Permanent("SES takes no addresses without an ASCII form", enhanced="5.6.7")
         found[address] = None
     return list(found)
@@ -130,7 +130,7 @@ def addressed(recipients: tuple[str, ...]) -> list[str]:
 
 def _fixed(options: SendRawEmailOptions) -> dict[str, Any]:
     """SendRawEmail's parameters under the names of version 2. There is one identity for the From
-    address: that of the source where one is given, else that of the mail's own From."""
+    address: that of the source if it is given, else that of the mail's own From."""
     first, second = options.from_arn, options.source_arn
     if options.source is not None:
         first, second = second, first

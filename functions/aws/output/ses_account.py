@@ -1,7 +1,8 @@
-"""The limits of an SES account: recipients a second, and whether it takes mail (docs/outputs/aws.md).
+"""The limits of an SES account: recipients a second, and whether it accepts mail
+(docs/outputs/aws.md).
 
-Most of the waiting happens in the queue, whose event source runs at most N instances at a time; each
-instance then sends at its share of the rate.
+Most of the waiting happens in the queue, whose event source runs at most N instances at a time.
+Each instance then sends at its share of the rate.
 """
 
 from __future__ import annotations
@@ -15,15 +16,16 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from functions.errors import Temporary
+from functions.options.environment import variable
 from functions.processors.base import MIN_SECONDS_LEFT
 
 log: Final = logging.getLogger("smtp_relay.output.ses")
 
 CONCURRENCY: Final = "SMTP_RELAY_SES_CONCURRENCY"
-"""Environment variable with N, where the infrastructure knows it."""
+"""Environment variable with N, if the infrastructure knows it."""
 
 CLOSED_FOR: Final = 900.0
-"""Seconds for which SES counts as closed after a refusal that time alone mends."""
+"""Seconds for which SES counts as closed after a refusal that only time fixes."""
 
 _BURST: Final = 1.0  # seconds of the rate that may be sent at once
 _SLOWEST: Final = 1 / 64  # of the rate
@@ -31,8 +33,8 @@ _RECOVERY: Final = 0.02  # of the rate, for each success
 
 
 def instances(rate: float, environ: Mapping[str, str]) -> int:
-    """How many instances share the rate: N = max(2, ⌈rate × 0.25 s⌉) functions, or this process."""
-    said = environ.get(CONCURRENCY, "")
+    """The number of instances that share the rate: N = max(2, ⌈rate × 0.25 s⌉) functions, or this process."""
+    said = variable(environ, CONCURRENCY) or ""
     if said.isdecimal() and int(said) > 0:
         return int(said)
     return max(2, math.ceil(rate * 0.25)) if "AWS_LAMBDA_FUNCTION_NAME" in environ else 1
@@ -45,8 +47,8 @@ class SesClosed(Temporary):
 
 
 class Account:
-    """One account in one region, as one process may use it. `rate` is asked for once, at the first
-    mail, and is recipients a second; nothing or less than 0 is no limit."""
+    """One account in one region, as one process may use it. `rate` is called once, at the first mail,
+    and gives recipients a second; zero or a negative number is no limit."""
 
     def __init__(
         self,
@@ -66,24 +68,24 @@ class Account:
 
     @property
     def rate(self) -> float:
-        """Recipients a second at this moment."""
+        """The current limit in recipients a second."""
         return self._rate
 
     def check_open(self) -> None:
-        """Raises SesClosed while the account takes no mail."""
+        """Raises SesClosed while the account accepts no mail."""
         left = self._closed_until - self._clock()
         if left > 0:
-            raise SesClosed("SES takes no mail at the moment", enhanced="4.7.1", retry_after=left)
+            raise SesClosed("SES accepts no mail at the moment", enhanced="4.7.1", retry_after=left)
 
     def close(self, reason: str) -> SesClosed:
-        """Stop asking for a while; gives the fault to raise."""
+        """Stop asking for a while; returns the fault to raise."""
         self._closed_until = self._clock() + CLOSED_FOR
         log.warning("SES is closed", extra={"reason": reason, "seconds": CLOSED_FOR})
         return SesClosed(reason, enhanced="4.7.1", retry_after=CLOSED_FOR)
 
     def wait(self, recipients: int, seconds_left: Callable[[], float]) -> None:
-        """Wait for the turn of a send to so many recipients. Raises Temporary where too little of
-        the run would be left then."""
+        """Wait for the turn of a send to so many recipients. Raises Temporary if too little of the run
+        would be left after that."""
         self.check_open()
         with self._lock:
             if self._full is None:
@@ -100,7 +102,7 @@ class Account:
             self._sleep(pause)
 
     def refused(self) -> None:
-        """SES found the rate too high: halve it, and let everybody wait."""
+        """SES found the rate too high: halve it, and delay every send."""
         with self._lock:
             full = self._full or 1.0
             self._rate = max(full * _SLOWEST, self._rate / 2)

@@ -1,7 +1,7 @@
 """The JSON that SES sends for mail that it received, made for the relay's mail (docs/outputs/aws.md).
 
-Field by field as Amazon's page on the contents of notifications for email receiving has it; the
-action is S3's, and names the stored object where there is one.
+The fields are those of Amazon's page on the contents of notifications for email receiving. The
+action is S3's, and names the stored object if there is one.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _VERDICTS: Final[Mapping[str, str]] = {
     "permerror": "FAIL",
     "temperror": "PROCESSING_FAILED",
 }
-"""SES's words for results of RFC 8601. Everything else, not checked included, is GRAY."""
+"""SES's words for results of RFC 8601. Every other result is GRAY, a missing one included."""
 
 _ADDRESSES: Final = 500  # of each list; SES itself takes 50 recipients
 
 
 def build(envelope: Envelope, parts: Parts, *, flow: str, storage_url: str | None, max_bytes: int) -> bytes:
-    """The notification of a mail as one flow's outputs send it, UTF-8 JSON of at most `max_bytes`
-    octets (at least cloudevent.MIN_BYTES)."""
+    """The notification of a mail as one flow's outputs send it, UTF-8 JSON of at most `max_bytes` bytes
+    (at least cloudevent.MIN_BYTES)."""
     for most in (MAX_HEADERS, 2_000, 0):
         for addresses in (_ADDRESSES * 2, 100, 10):
             event = _event(envelope, parts, flow, storage_url, most, addresses)

@@ -17,7 +17,7 @@ from functions.message.mime import read_parts
 from functions.processors.base import Job
 
 MAX_MESSAGE: Final = 1_048_576
-"""Octets of a message with its attributes (SQS quotas); a queue may be set to less."""
+"""Most bytes of a message with its attributes (SQS quotas); a queue may be set to less."""
 
 _SHORTER: Final = re.compile(r"shorter than (\d+) bytes")
 _AMAZON: Final = re.compile(r"(?:sqs\.([a-z0-9-]+)|([a-z0-9-]+)\.queue|queue)\.amazonaws\.com(?:\.cn)?")
@@ -25,7 +25,7 @@ _GROUP: Final = re.compile(r"[^A-Za-z0-9!-~]")
 
 
 def place_of(url: str) -> tuple[str | None, str | None]:
-    """The region and endpoint that a queue's URL stands for; None where it does not say."""
+    """The region and endpoint in a queue's URL; None if it has none."""
     parts = urlsplit(url)
     found = _AMAZON.fullmatch(parts.hostname or "")
     if found is None:
@@ -44,8 +44,8 @@ class Queue:
         self._room = MAX_MESSAGE - _attributes_size(self._extra.get("MessageAttributes", {}))
 
     def publish(self, job: Job, stored: str | None) -> None:
-        """Send the event; `stored` is the URL of what this output stored. Raises Temporary and
-        Permanent."""
+        """Send the event; `stored` is the URL of the object that this output stored. Raises Temporary
+        and Permanent."""
         job.once("sqs", lambda: self._send(job, stored))
 
     def _send(self, job: Job, stored: str | None) -> str | None:
@@ -86,13 +86,13 @@ class Queue:
         )
 
     def _learns(self, error: Exception, size: int) -> bool:
-        """A queue may be set to take less than SQS's largest; its refusal says how much."""
+        """The limit of a queue that accepts less than SQS's largest message; SQS's refusal names it."""
         found = _SHORTER.search(str(error))
         if found is None or int(found[1]) >= self._room:
             return False
         self._room -= max(MAX_MESSAGE - int(found[1]), 0)
         if self._room < cloudevent.MIN_BYTES:
-            reason = f"{self._options.topic} takes messages of {found[1]} octets only, this one has {size}"
+            reason = f"{self._options.topic} takes messages of {found[1]} bytes at most, this one has {size}"
             raise Permanent(reason, enhanced="5.3.4") from error
         return True
 

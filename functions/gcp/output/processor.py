@@ -1,4 +1,4 @@
-"""Making the processor of a `gcp` output; only the clients that it needs."""
+"""Makes the processor of a `gcp` output, with only the clients that it needs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from functions.processors.store import Storage
 
 
 class GcpProcessor(Processor):
-    """Store to Cloud Storage, publish to Pub/Sub: those that the options ask for, in this order. What
-    fails leaves the later one for the next attempt, which finds the earlier one done."""
+    """Store to Cloud Storage, publishes to Pub/Sub: the steps that the options ask for, in this order.
+    A failed step leaves the later one to the next attempt, which finds the earlier one done."""
 
     def __init__(self, storage: Storage | None, topic: Any, made: list[Any]) -> None:
         self._storage = storage
@@ -36,11 +36,11 @@ def build(options: GcpOutputOptions, name: str, context: BuildContext) -> GcpPro
     made: list[Any] = []
     storage = topic = None
     if options.storage is not None:
-        from functions.gcp.output.gcs import GcsTarget
+        from functions.gcp.store import GcsStore
 
         client = clients.storage_client()
         made.append(client)
-        storage = Storage(options.storage, options.identity(), GcsTarget(client, options.storage.bucket))
+        storage = Storage(options.storage, options.identity(), GcsStore(client, options.storage.bucket))
     if options.pubsub is not None:
         from functions.gcp.output.pubsub import Topic
 

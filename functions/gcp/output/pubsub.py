@@ -12,16 +12,16 @@ from functions.message.mime import read_parts
 from functions.processors.base import Job
 
 MAX_REQUEST: Final = 10_000_000
-"""Octets of a publish request (Pub/Sub quotas, resource limits: 10 MB)."""
+"""Most bytes of a publish request (Pub/Sub quotas, resource limits: 10 MB)."""
 
 MAX_DATA: Final = MAX_REQUEST - 16_384
-"""Octets of a message's data: the topic, the attributes and their framing have room beside it."""
+"""Most bytes of a message's data, which leaves room for the topic, the attributes and their framing."""
 
 ID: Final = "smtp-relay-id"
-"""Attribute: the mail's id, by which a consumer knows a message that it had before."""
+"""Attribute: the mail's id, by which a consumer recognizes a repeated message."""
 
 FLOW: Final = "smtp-relay-flow"
-"""Attribute: the flow, so that a subscription's filter can choose."""
+"""Attribute: the flow, for a subscription's filter."""
 
 
 class Topic:
@@ -33,8 +33,8 @@ class Topic:
         self._options = options
 
     def publish(self, job: Job, stored: str | None) -> None:
-        """Publish the event; `stored` is the URL of what this output stored. Raises Temporary and
-        Permanent."""
+        """Publish the event; `stored` is the URL of the object that this output stored. Raises
+        Temporary and Permanent."""
         job.once("pubsub", lambda: self._send(job, stored))
 
     def _send(self, job: Job, stored: str | None) -> str | None:

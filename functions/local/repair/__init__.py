@@ -1,1 +1,1 @@
-"""A part of the spool after a sync that failed: whether to trust it, and writing it anew."""
+"""A part of the spool after a failed sync: whether it can be trusted, and its rebuilding."""

@@ -1,9 +1,9 @@
-"""Writing the database of a part anew after a sync that failed (`trust` says why).
+"""Rebuilds the database of a part after a failed sync (`trust` gives the reason).
 
-What was synced before is on the disk; of what came since only the kernel's memory may have the bytes. So
-both files are copied, SQLite reads the copy as after a crash (the checksums of its log end it where
-something is lost), and every mail whose size and hash hold goes into a new file, which is synced and
-renamed into place. A mail whose do not is kept, parked, with a dead record.
+Data that was synced before is on the disk; later data may exist only in the kernel's memory. So
+both files are copied, SQLite reads the copy as after a crash (the checksums of its log end it at
+the first lost page), and every mail whose size and hash match goes into a new file, which is synced
+and renamed into place. A mail that does not match is kept, parked, with a dead record.
 """
 
 from __future__ import annotations
@@ -37,27 +37,27 @@ _SMALL: Final = {"settled": 3, "dead": 3, "receipt": 4}
 """The other tables and their numbers of columns."""
 
 Condemn = Callable[[Mail, set[str], str], list[DeadRecord]]
-"""The dead records of a mail that is damaged: for its outputs but those settled (by key), with that
+"""The dead records of a damaged mail: for its outputs except the settled ones (by key), with that
 reason."""
 
 
 @dataclass
 class Rebuilt:
-    """What came of it."""
+    """The result of a rebuilding."""
 
     mails: int = 0
     condemned: list[DeadRecord] = field(default_factory=list)
     whole: bool = True
-    """Whether the old database could be read to its end."""
+    """True if the old database could be read to its end."""
 
 
 def rebuild(part: Part, condemn: Condemn) -> Rebuilt:
-    """Write the database anew. Raises OSError and sqlite3.Error, and then may be called again."""
+    """Rebuild the database. Raises OSError and sqlite3.Error, and may then be called again."""
     with part.alone(PATIENCE):
-        # What could not be noted at first.
+        # The state that could not be recorded at first.
         part.trust.lose()
         part.trust.take_over()
-        # Beside the database: a folder of their own would want room of its own.
+        # The file is beside the database, because a folder of its own would need more room.
         old, new = part.database.with_suffix(".old"), part.database.with_suffix(".new")
         _remove(old, new)
         for ending in ("", "-wal"):
@@ -69,7 +69,7 @@ def rebuild(part: Part, condemn: Condemn) -> Rebuilt:
             new.replace(part.trust.rebuilt)
             sync_folder(part.folder)
         except OSError:
-            # Its name may be lost, and then it must not be taken for the newer one.
+            # Its name may be lost, and then an old copy must not be taken for the newer one.
             part.trust.rebuilt.unlink(missing_ok=True)
             raise
         part.trust.take_over()
@@ -77,7 +77,7 @@ def rebuild(part: Part, condemn: Condemn) -> Rebuilt:
             aside = part.folder / f"damaged-{time.time_ns() // 1_000_000}.db"
             old.replace(aside)
             extra = {"kept": str(aside)}
-            log.critical("the spool's database is damaged: what could be read of it goes on", extra=extra)
+            log.critical("the spool's database is damaged: its readable part is kept", extra=extra)
         _remove(old, new)
     return rebuilt
 
@@ -105,12 +105,12 @@ def _copy(part: Part, old: Path, new: Path, condemn: Condemn) -> Rebuilt:
                 target.executemany(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", reading.rows(table))  # noqa: S608 - our own names
             rebuilt = _copy_mails(part, reading, target, withdrawn, condemn)
             if reading.whole:
-                # Nobody asks for them, and their sequence number may be given again.
+                # No code reads them, and their sequence number may be given again.
                 target.execute("DELETE FROM settled WHERE seq NOT IN (SELECT seq FROM mail)")
             target.execute("COMMIT")
             rebuilt.whole = reading.whole
         target.execute(f"PRAGMA user_version = {LAYOUT}")
-        # Noted in the file; the log that this makes goes when it is closed.
+        # It is recorded in the file; the log that this makes is removed at closing.
         target.execute("PRAGMA journal_mode = WAL")
     return rebuilt
 
@@ -141,7 +141,7 @@ def _copy_mails(
 
 
 def _damage(part: Part, mail_id: object, envelope: object, body: object) -> str:
-    """What is wrong with a stored mail, "" when nothing is."""
+    """The fault of a stored mail, "" if there is none."""
     if not (isinstance(mail_id, str) and isinstance(envelope, bytes) and isinstance(body, bytes | None)):
         return "its row holds something else"
     try:
@@ -156,13 +156,13 @@ def _damage(part: Part, mail_id: object, envelope: object, body: object) -> str:
     if size == known.size and digest == (known.sha256 or digest):
         return ""
     if body is None and part.links(mail_id) > 1:
-        # It landed by a link, as the file of its only output, whose consumer may change it.
+        # It was placed by a link, as the file of its only output, whose consumer may change it.
         return ""
-    return f"its {size} bytes are not the {known.size} that came in"
+    return f"it has {size} bytes instead of {known.size}"
 
 
 def measure(content: Content) -> tuple[int, str]:
-    """Size and sha256 (hex) of what is stored of a mail. Raises OSError."""
+    """Size and sha256 (hex) of a mail's stored content. Raises OSError."""
     digest, size = hashlib.sha256(), 0
     with content.open() as stream:
         while piece := stream.read(CHUNK):
@@ -197,7 +197,7 @@ def _records(
 
 
 class _Reading:
-    """Reads a database that may be damaged as far as that goes."""
+    """Reads a database that may be damaged, as far as possible."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
@@ -215,7 +215,7 @@ class _Reading:
             self.whole = False
 
     def mails(self) -> Iterator[tuple[Any, ...]]:
-        """The mails: from both ends, where a damaged page is between."""
+        """The mails: read from both ends, because a damaged page may be in between."""
         last = -1
         for row in self.rows("mail", "ORDER BY seq"):
             last = row[0]

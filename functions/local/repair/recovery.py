@@ -1,4 +1,4 @@
-"""The database of a part in the hands of its owner: opened, and written anew after a failed sync."""
+"""The database of a part and its owner: opening, and rebuilding after a failed sync."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ log = logging.getLogger("smtp_relay.delivery")
 
 FIRST: Final = 0.5
 LONGEST: Final = 5.0
-"""Seconds between two attempts at writing a part anew."""
+"""Seconds between two attempts to rebuild a part."""
 
 
 class Recovery:
-    """Holds the store. Between a sync that failed and the end of the rewriting there is none, and
-    `distrusted` says so. All methods belong to the event loop."""
+    """Holds the store. Between a failed sync and the end of the rebuilding there is no store, and
+    `distrusted` is true. All methods belong to the event loop."""
 
     store: Database
 
@@ -48,10 +48,10 @@ class Recovery:
         self._old: Database | None = None
         self.distrusted = False
         self.epoch = 0
-        """How many syncs failed: what was made durable while one did may not be."""
+        """The number of failed syncs: data that was synced while one failed may not be durable."""
 
     def open(self) -> None:
-        """Open the database, now or once it was written anew; `opened` is called then."""
+        """Open the database, now or after it is rebuilt; `opened` is called then."""
         self._loop = asyncio.get_running_loop()
         if not self._part.trust.lost:
             try:
@@ -68,7 +68,7 @@ class Recovery:
         self.rebuild()
 
     def distrust(self, error: Exception) -> None:
-        """A sync failed: what the kernel shows of the spool from now on may not be on the disk."""
+        """A sync failed: the kernel may show data of the spool that is not on the disk."""
         self.distrusted = True
         self.epoch += 1
         log.error(
@@ -78,14 +78,14 @@ class Recovery:
         self._observer.spool_error()
 
     def rebuild(self) -> None:
-        """Write the part anew. Nothing may be under way in the store."""
+        """Rebuild the part. No work may be under way in the store."""
         if self._old is not None:
             self._old.abandon()
         self._thread = threading.Thread(target=self._run, name="spool-rebuild", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Close the database, or write it no more."""
+        """Close the database, or stop rebuilding it."""
         self._stopped.set()
         if self._thread is not None:
             self._thread.join(10)

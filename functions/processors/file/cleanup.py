@@ -1,8 +1,8 @@
-"""Clearing away what crashes left of `file` outputs.
+"""Removes the files that crashes left of `file` outputs.
 
-A temporary outlives its mail only when a process dies between the receipt and the removal. Nobody
-asks for that mail again, so nobody but this would find it. A probe is made to find out whether a
-folder takes links, and outlives only a process that dies in the middle of that.
+A temporary outlives its mail only if a process dies between the receipt and the removal. No run
+comes back to that mail, so only this code finds the temporary. The server makes a probe to find out
+whether a folder supports links; a probe outlives only a process that dies at that moment.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def probe_name() -> str:
 
 
 def remove_traces(folder: Path, waiting: Callable[[str], bool]) -> int:
-    """Remove the temporaries in `folder` of mails that are not `waiting` (by mail id) any more, and the
-    probes of processes that are gone, and say how many. Call it before deliveries start. A folder
-    that cannot be read has none."""
+    """Remove the temporaries in `folder` of mails that are not `waiting` (unfinished, by mail id), and
+    the probes of ended processes, and return how many. Call it before deliveries start. An unreadable
+    folder counts as empty."""
     removed = 0
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
@@ -45,7 +45,7 @@ def remove_traces(folder: Path, waiting: Callable[[str], bool]) -> int:
 
 
 def _is_gone(pid: int) -> bool:
-    """Whether no other process has that number. In a container the next server often has it itself."""
+    """True if no other process has that number. In a container the next server often gets the same one."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

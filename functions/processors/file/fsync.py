@@ -8,13 +8,13 @@ from pathlib import Path
 
 def sync_file(path: Path) -> None:
     """Make a new file durable, its name included. Raises OSError."""
-    _sync(path, os.O_RDONLY)
+    sync(path)
     sync_folder(path.parent)
 
 
 def sync_folder(path: Path) -> None:
     """Make the names in a folder durable. Raises OSError."""
-    _sync(path, os.O_RDONLY | os.O_DIRECTORY)
+    sync(path, os.O_RDONLY | os.O_DIRECTORY)
 
 
 def renew_name(path: Path) -> None:
@@ -25,11 +25,12 @@ def renew_name(path: Path) -> None:
 
 
 def sync_failed(error: BaseException) -> bool:
-    """Whether an error of these is that of the sync itself: that of opening carries the path."""
+    """True if the error is that of the sync itself; an error of opening carries the path."""
     return isinstance(error, OSError) and error.filename is None
 
 
-def _sync(path: Path, flags: int) -> None:
+def sync(path: Path | str, flags: int = os.O_RDONLY) -> None:
+    """Make a file, or the names in a folder, durable; `flags` are those of open(2). Raises OSError."""
     fd = os.open(path, flags | os.O_CLOEXEC)
     try:
         os.fsync(fd)

@@ -1,4 +1,4 @@
-"""Output `file`: each mail becomes a file of a folder (SPEC section 7)."""
+"""Output `file`: each mail becomes a file of a folder (docs/outputs/file.md)."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class FileProcessor(Processor):
 
     @property
     def folder(self) -> Path:
-        """Where the mails land, for `traces.remove_traces`."""
+        """The folder of the placed mails, for `remove_traces`."""
         return self._folder.folder
 
     def process(self, job: Job) -> Placed:
@@ -90,8 +90,8 @@ class FileProcessor(Processor):
 
 
 def build(options: FileOutputOptions, name: str, context: BuildContext) -> FileProcessor:
-    """The processor of one `file` output. A folder that cannot be made now is tried again with
-    each mail, which is deferred until then."""
+    """The processor of one `file` output. If the folder cannot be made now, each mail tries again and
+    is deferred until then."""
     path = context.folder / options.path
     folder = TargetFolder(path, context.staging, durable=context.durable)
     with suppress(Temporary):

@@ -1,9 +1,9 @@
-"""A file that landed, until it is durable, and the folder that has its name.
+"""A file that was placed, until it is durable, and the folder that has its name.
 
-The kernel tells of a failed write-back once, to descriptors that were open before, and takes the lost
-pages for clean. So a folder is held open from before its files land, and what landed before a sync
-failed is never synced again: its bytes are written from the spool, whose hash is checked, into a new
-file that is synced and then changes places with the old one.
+The kernel reports a failed write-back once, to descriptors that were open before, and marks the
+lost pages clean. So a folder is held open from before its files are placed, and files placed before
+a failed sync are never synced again. Their bytes are written from the spool, whose hash is checked,
+into a new file that is synced and then changes places with the old one.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Final
 
 from functions.errors import Permanent, Temporary
 from functions.message.mail import CHUNK, Mail
+from functions.processors.file.fsync import sync
 from functions.processors.file.rename import NotSupported, rename_exchange
 
 FILE_MODE: Final = 0o644
@@ -35,14 +36,14 @@ CAN_SYNC_FILE_SYSTEMS: Final = hasattr(_libc, "syncfs")
 
 class Directory:
     """A folder held open. `failed` is when (monotonic) a sync of it, or of its file system, last
-    failed: nothing that landed before is known to be on the disk. Raises OSError."""
+    failed: files placed before that are not known to be on the disk. Raises OSError."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.failed = float("-inf")
         self.moved = False
-        """Whether another folder, or none, had its path when it was synced."""
+        """True if its path named another folder, or none, when it was synced."""
 
     def __del__(self) -> None:
         if (fd := getattr(self, "_fd", -1)) >= 0:
@@ -53,7 +54,7 @@ class Directory:
         try:
             os.fsync(self._fd)
             if not self._here():
-                # A file may have landed in either.
+                # A file may have been placed in either.
                 with suppress(FileNotFoundError, NotADirectoryError):
                     sync(str(self.path))
         except OSError:
@@ -61,7 +62,7 @@ class Directory:
             raise
 
     def sync_file_system(self) -> bool:
-        """Make everything in its file system durable; False when it was moved away, and what landed
+        """Make everything in its file system durable; False if the folder was moved away, and its files
         may be elsewhere. Raises OSError."""
         if not self._here():
             return False
@@ -82,10 +83,11 @@ class Directory:
 
 
 class PlacedFile:
-    """The file of one mail in its folder. `fsync` and `cleanup` are those of `Landed`.
+    """The file of one mail in its folder. `fsync` and `cleanup` are those of `Placed`.
 
-    `trace` is another name of the file that landed as `placed`; `linked` says that it is the spool's
-    own. `at` is when (monotonic) it began to land. Without `directory` nothing need be durable.
+    `trace` is another name of the file placed as `placed`; `linked` says that the file is the
+    spool's own. `at` is when (monotonic) its placing began. Without `directory` nothing need be
+    durable.
     """
 
     __slots__ = ("_at", "_failed", "_flow", "_linked", "_mail", "_placed", "_trace", "directory", "folder")
@@ -114,13 +116,13 @@ class PlacedFile:
 
     @property
     def lost(self) -> bool:
-        """Whether what landed may be gone from the disk: a sync failed since."""
+        """True if the file may be gone from the disk, because a sync failed since it was placed."""
         return self._failed or (self.directory is not None and self._at <= self.directory.failed)
 
     def fsync(self) -> None:
-        """Make the file, unless it is the spool's own, and its name durable. Raises Temporary, and
-        then writes the file anew when it is called again; raises Permanent when the spool's copy is
-        damaged. What somebody took away meanwhile needs nothing."""
+        """Make the file, unless it is the spool's own, and its name durable. Raises Temporary, and then
+        writes the file anew when it is called again. Raises Permanent if the spool's copy is damaged. A
+        file that a consumer took away meanwhile needs nothing."""
         if self.directory is None:
             return
         try:
@@ -136,22 +138,24 @@ class PlacedFile:
             raise fault(error, f"{self.folder} cannot be flushed") from error
 
     def placed(self) -> None:
-        """What landed is known to have: a consumer may take it away before a crash, and it is not to
-        land again."""
+        """A sync showed that the file was there: a consumer may take it away before a crash, and it
+        must not be placed again."""
         if self._trace.endswith(".tmp"):
             seal = f"{self._trace[:-4]}.seal"
-            with suppress(OSError):
+            try:
                 os.rename(self._trace, seal)  # noqa: PTH104
-                self._trace = seal
+            except OSError:
+                return
+            self._trace = seal
 
     def cleanup(self) -> None:
-        """Remove the trace. What cannot be removed is only litter."""
+        """Remove the trace. A trace that cannot be removed is only litter."""
         remove(self._trace)
 
     def rewrite(self, *, torn: bool = False) -> None:
-        """Write the file anew from the spool. A size of its own tells that a consumer changed it, and
-        then it is left alone; but not when it may be `torn` by a power loss. Raises OSError, and
-        Permanent when the spool's copy is damaged."""
+        """Write the file anew from the spool. A size other than the mail's shows that a consumer
+        changed the file, and then it stays as it is, unless a power loss may have `torn` it. Raises
+        OSError, and Permanent if the spool's copy is damaged."""
         base = self._trace.rpartition(".")[0]
         new, keep = f"{base}.new", f"{base}.keep"
         self._finish_exchange(new, keep)
@@ -164,12 +168,12 @@ class PlacedFile:
         if placed and (not self._write_anew(new) or self._exchange(new, keep, here)):
             return
         if not self._linked and _links(trace) > 1:
-            # Moved to where only its other name leads.
+            # The file was moved, and only its other name leads to it.
             self._write_over(trace)
 
     def _finish_exchange(self, new: str, keep: str) -> None:
-        """What an earlier attempt left: when the old file has the new one's name already, the trace
-        follows."""
+        """The state that an earlier attempt left: if the old file already has the new one's name, the
+        trace follows."""
         if (old := _inode(new)) is not None and old == _inode(self._trace):
             with suppress(FileNotFoundError):
                 os.rename(keep, self._trace)  # noqa: PTH104
@@ -177,7 +181,7 @@ class PlacedFile:
         remove(new)
 
     def _exchange(self, new: str, keep: str, old: tuple[int, int]) -> bool:
-        """Put the new file into the old one's place, in one step; False when a consumer was faster."""
+        """Put the new file into the old one's place, in one step; False if a consumer was faster."""
         with suppress(OSError):
             os.link(new, keep)
         try:
@@ -201,13 +205,13 @@ class PlacedFile:
         return True
 
     def _unchanged(self, path: str) -> bool:
-        """Whether the file has the size that it landed with."""
+        """True if the file has the size with which it was placed."""
         size = os.stat(path).st_size  # noqa: PTH116
         return size == len(self._mail.flow_fields(self._flow)) + self._mail.envelope.size
 
     def _write_anew(self, path: str) -> bool:
-        """Write a synced file. False when what is in the spool is not the mail any more, because it is
-        the file that landed, which its consumer may change."""
+        """Write a synced file. False if the spool no longer has the mail, because its file is the
+        placed one, which the consumer may change."""
         fd = os.open(path, CREATE, FILE_MODE)
         try:
             whole = self._write(fd)
@@ -225,13 +229,14 @@ class PlacedFile:
         return whole
 
     def _write_over(self, path: str) -> None:
-        """Write the mail over the same file. Raises OSError, also while somebody has it open."""
+        """Write the mail over the same file. Raises OSError, also while another process has the file open."""
         if not self._holds():
             raise _damaged()
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:
             _keep_others_out(fd)
-            # The kernel's own notes on the lost pages may be wrong, too (ext4 takes the blocks for written).
+            # The kernel's own notes on the lost pages may be wrong, too (ext4 takes the blocks for
+            # written).
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
             self._write(fd)
             if self.directory is not None:
@@ -240,12 +245,13 @@ class PlacedFile:
             os.close(fd)
 
     def _write(self, fd: int) -> bool:
-        """Write the mail; whether what the spool gave has its size and hash."""
+        """Write the mail; True if the bytes from the spool have its size and hash."""
         write_all(fd, self._mail.flow_fields(self._flow))
         return self._holds(fd)
 
     def _holds(self, fd: int = -1) -> bool:
-        """Whether the spool's copy has its size and hash; written into `fd` on the way."""
+        """True if the spool's copy has the mail's size and hash. The bytes are written into `fd` on the
+        way."""
         digest, size = hashlib.sha256(), 0
         with self._mail.stored.open() as stream:
             while piece := stream.read(CHUNK):
@@ -264,30 +270,23 @@ class PlacedFile:
 
 
 def fault(error: OSError, doing: str) -> Temporary:
-    """What an operating system's refusal is to the delivery: 4.3.1 for a full disk (RFC 3463
-    section 3.4), else 4.3.0."""
+    """The fault for an operating system's error: 4.3.1 for a full disk (RFC 3463 section 3.4), else
+    4.3.0."""
     code = errno.errorcode.get(error.errno or 0, "")
     enhanced = "4.3.1" if error.errno in _FULL else "4.3.0"
     return Temporary(f"{doing}: {error.strerror or error} {code}".rstrip(), enhanced=enhanced)
 
 
-def sync(path: str) -> None:
-    """fsync a file or a folder by its path."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def remove(path: str) -> None:
-    """Remove a file, if it is there and that can be done."""
-    with suppress(OSError):
+    """Remove a file if it exists and can be removed."""
+    try:  # noqa: SIM105 - each mail comes here, and `suppress` costs more than the rest
         os.unlink(path)  # noqa: PTH108
+    except OSError:
+        pass
 
 
 def write_all(fd: int, piece: bytes) -> None:
-    """Write all of it. Raises OSError."""
+    """Write all bytes. Raises OSError."""
     written = os.write(fd, piece) if piece else 0
     while written < len(piece):
         written += os.write(fd, memoryview(piece)[written:])
@@ -298,15 +297,15 @@ def _damaged() -> Permanent:
 
 
 def _keep_others_out(fd: int) -> None:
-    """Have others wait who open the file, until it is closed. Raises OSError when one has it open."""
+    """Make other processes wait that open the file, until it is closed. Raises OSError if one has it open."""
     try:
-        # What tells of one who waits is not to end the process.
+        # The signal that reports a waiting process must not end this one.
         fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
     except BlockingIOError:
         raise
     except (AttributeError, OSError):
-        return  # there are no leases here
+        return  # no leases on this file system
 
 
 def _inode(path: str) -> tuple[int, int] | None:

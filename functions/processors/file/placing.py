@@ -1,13 +1,13 @@
-"""Putting a mail into a folder under its final name: whole, once, and never over another file.
+"""Puts a mail into a folder under its final name: whole, once, and never over another file.
 
-Two ways, each with a step that is atomic on disk and leaves a trace that says whether it was taken,
-so that an attempt after a crash neither loses nor repeats the file:
+There are two ways. Each has a step that is atomic on disk and leaves a trace that shows whether the
+step was taken, so an attempt after a crash neither loses nor repeats the file:
 
 - *copy*: the mail is written to a hidden temporary, which is linked to the final name. The
   temporary has a second link exactly when that was done.
-- *link*: the spool's own file gets two hidden links, first `.body`, then `.seal`. `.body` is moved to
-  the final name. A seal without a body means that this was done. (The spool's file has other links,
-  so their number says nothing here.)
+- *link*: the spool's own file gets two hidden links, first `.body`, then `.seal`. `.body` is moved
+  to the final name. A seal without a body means that this was done. (The spool's file has other
+  links, so their number shows nothing here.)
 
 The traces stay until the receipt is durable.
 """
@@ -27,6 +27,7 @@ from typing import Final
 from functions.errors import Damaged
 from functions.message.mail import Mail
 from functions.processors.file.cleanup import probe_name
+from functions.processors.file.fsync import sync
 from functions.processors.file.placed import (
     CREATE,
     FILE_MODE,
@@ -34,7 +35,6 @@ from functions.processors.file.placed import (
     PlacedFile,
     fault,
     remove,
-    sync,
     write_all,
 )
 from functions.processors.file.rename import NotSupported, rename_exclusively
@@ -44,18 +44,18 @@ FOLDER_MODE: Final = 0o755
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _PASSING: Final = _FULL | {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
-_SMALL: Final = 1_048_576  # octets of a mail that is written with one call
+_SMALL: Final = 1_048_576  # largest mail, in bytes, that is written with one call
 _NAMES: Final = 1_024  # taken names whose last suffix is remembered
-_MOMENT: Final = 0.02  # seconds for which a name that was taken is not tried again
-_HELD: Final = 32  # folders below that are held open
-_SEARCHED: Final = 256  # names among which a file that an earlier attempt placed is looked for
+_MOMENT: Final = 0.02  # seconds for which a used name is not tried again
+_HELD: Final = 32  # subfolders that are held open
+_SEARCHED: Final = 256  # names among which the file of an earlier attempt is searched
 _FICLONE: Final = 0x40049409  # ioctl_ficlone(2)
 
 
 class TargetFolder:
-    """A folder where mails land. `staging`, where given and on the same file system, keeps the
-    temporaries; else they are hidden files of the folder itself. Without `durable` flush does
-    nothing. May be used by several threads and processes at once."""
+    """A folder for mails. `staging`, if given and on the same file system, keeps the temporaries;
+    otherwise they are hidden files of the folder itself. Without `durable`, flush does nothing. May be
+    used by several threads and processes at once."""
 
     def __init__(self, folder: Path, staging: Path | None = None, *, durable: bool = True) -> None:
         self.folder = folder
@@ -68,26 +68,41 @@ class TargetFolder:
         self._directories: dict[str, Directory] = {}
         self._suffixes: dict[str, int] = {}
         self._latest = "", -1, 0.0
-        """The latest name, its last suffix (0: none) and when it was taken."""
+        """The latest name, its last suffix (0: none) and when it was used."""
 
     def prepare(self) -> None:
-        """Make the folder and choose where the temporaries live. Raises Temporary."""
+        """Make the folder and choose the place of the temporaries. Raises Temporary."""
         try:
             self._temporaries = self._choose()
         except OSError as error:
             raise fault(error, f"{self._root} cannot be used") from error
 
+    def check(self) -> None:
+        """Make the folder, and a file in it that goes at once. Raises OSError where that can never work; a
+        full disk and the like pass, and mails are tried again meanwhile."""
+        try:
+            self._make(self._root)
+            probe = f"{self._root}/{probe_name()}"
+            os.close(os.open(probe, CREATE, FILE_MODE))
+            os.unlink(probe)  # noqa: PTH108
+        except OSError as error:
+            if error.errno not in _PASSING:
+                raise
+
     def land(self, mail: Mail, flow: str, name: str, key: str, *, shared: bool = False) -> PlacedFile:
-        """Store what this flow's outputs store under `name`, or under `name-1`, `name-2` … where
-        that is taken. `key` tells the outputs of one mail apart. The spool's own file is linked, unless
-        it is `shared`: others are to read it, and whoever takes the file may change it. Raises
-        Temporary, and Permanent when an earlier attempt's file cannot be written again because the
-        spool's copy is damaged."""
+        """Store the mail of this flow's outputs under `name`, or under `name-1`, `name-2` … if that is
+        in use. `key` tells the outputs of one mail apart. The spool's own file is linked, unless it is
+        `shared`: then other outputs have yet to read it, and the consumer of a linked file may change
+        it. Raises Temporary, and Permanent if an earlier attempt's file cannot be written again because
+        the spool's copy is damaged."""
         try:
             if self._temporaries:
-                with suppress(FileNotFoundError):
+                try:
                     return self._land(mail, flow, name, key, shared)
-            # The first mail, or the folder went away since: a test suite cleaned up.
+                except FileNotFoundError:
+                    pass
+            # The first mail, or the folder was removed since, for example by a test suite that
+            # cleaned up.
             self._directories.clear()
             self._temporaries = self._choose()
             return self._land(mail, flow, name, key, shared)
@@ -95,9 +110,9 @@ class TargetFolder:
             raise fault(error, f"{self._root} cannot take the file {name!r}") from error
 
     def taken(self, mail: Mail, flow: str, key: str) -> PlacedFile | None:
-        """What an earlier attempt placed that is the spool's own file, whatever its consumer made of it;
-        None when there is none. All names of the file system are durable then, because that of the file
-        may come from what the consumer changed. Raises Temporary."""
+        """The spool's own file as an earlier attempt placed it, with any change of its consumer; None
+        if there is none. All names of the file system are then made durable, because the file's name
+        may come from the consumer's change. Raises Temporary."""
         try:
             seal = f"{self._temporaries or self._choose()}/.{mail.id}.{key}.seal"
             if mail.stored.path is None or _is_there(f"{seal[:-5]}.body"):
@@ -116,16 +131,17 @@ class TargetFolder:
     def _land(self, mail: Mail, flow: str, name: str, key: str, shared: bool) -> PlacedFile:
         trace = f"{self._temporaries}/.{mail.id}.{key}"
         source = mail.content.path
-        if _is_there(f"{trace}.seal") and not _is_there(f"{trace}.body"):
+        tried = not mail.received_here  # perhaps: what was received here is at its first attempt
+        if tried and _is_there(f"{trace}.seal") and not _is_there(f"{trace}.body"):
             return self._again(mail, flow, f"{trace}.seal", name)
         if source is not None and self._can_link and not shared and not mail.flow_fields(flow):
-            if not _is_there(f"{trace}.tmp"):
+            if not (tried and _is_there(f"{trace}.tmp")):
                 try:
                     return self._by_link(mail, flow, os.fspath(source), trace, name)
                 except NotSupported:
                     self._can_link = False
-        elif source is not None:
-            # An attempt that might link got as far as this. The seal goes first: alone it would say
+        elif source is not None and tried:
+            # An earlier attempt may have linked. The seal goes first, because alone it would say
             # that the file was placed.
             remove(f"{trace}.seal")
             remove(f"{trace}.body")
@@ -134,7 +150,7 @@ class TargetFolder:
         except OSError as error:
             if error.errno != errno.EXDEV or self._temporaries == self._root:
                 raise
-        # A folder below is another file system than the staging one.
+        # A subfolder is on another file system than the staging folder.
         self._staging, self._temporaries = None, self._root
         return self._by_copy(mail, flow, f"{self._root}/.{mail.id}.{key}", name)
 
@@ -146,7 +162,7 @@ class TargetFolder:
         except FileExistsError:
             if os.stat(temporary).st_nlink > 1:  # noqa: PTH116
                 return self._again(mail, flow, temporary, name)
-            # A power loss may have torn it, or a sync of it failed: another file.
+            # A power loss may have torn the file, or its sync failed: place another file.
             os.unlink(temporary)  # noqa: PTH108
             fd = os.open(temporary, CREATE, FILE_MODE)
         self._write_new(fd, temporary, mail, flow)
@@ -174,8 +190,8 @@ class TargetFolder:
         return PlacedFile(self._folder_of(name), directory, mail, flow, placed, seal, at, linked=True)
 
     def _again(self, mail: Mail, flow: str, trace: str, name: str) -> PlacedFile:
-        """An earlier attempt placed the file, and perhaps a sync of it failed, or the power: it is
-        written anew where it is."""
+        """An earlier attempt placed the file, and its sync, or the power, may have failed: write the
+        file anew in its place."""
         source = mail.stored.path
         linked = source is not None and os.path.samefile(trace, source)  # noqa: PTH121
         placed = self._find(trace, name)
@@ -186,7 +202,7 @@ class TargetFolder:
         return found
 
     def _find(self, trace: str, name: str) -> str:
-        """Where the file of a trace was placed: `name` when it is not found."""
+        """The path where the file of a trace was placed: `name` if it is not found."""
         path = f"{self._root}/{name}"
         file = os.stat(trace)  # noqa: PTH116
         stem, ending = os.path.splitext(path)  # noqa: PTH122
@@ -199,7 +215,7 @@ class TargetFolder:
         return path
 
     def _directory(self, name: str) -> Directory | None:
-        """The folder of that name, held open from before a file lands there."""
+        """The folder of that name, held open from before a file is placed there."""
         if not self._durable:
             return None
         below = os.path.dirname(name) if "/" in name else ""  # noqa: PTH120
@@ -221,11 +237,11 @@ class TargetFolder:
             finally:
                 os.close(fd)
         except (OSError, Damaged):
-            remove(temporary)  # a full disk wants its room back
+            remove(temporary)  # frees room on a full disk
             raise
 
     def _clone(self, fd: int, mail: Mail, flow: str) -> bool:
-        """Have the new file share the blocks of the spool's, where the file system does that."""
+        """Make the new file share the blocks of the spool's file, if the file system can do that."""
         if mail.content.path is None or not self._can_clone or mail.flow_fields(flow):
             return False
         with mail.stored.open() as source:  # no bytes pass here: its size was checked before
@@ -331,8 +347,8 @@ def _is_there(path: str) -> bool:
 
 
 def _last_taken(stem: str, ending: str) -> int:
-    """A suffix that is taken while the next is free, found by doubling and halving: thousands of
-    files of one name may be there from before."""
+    """A suffix that is in use while the next is free, found by doubling and halving, because thousands
+    of files of one name may exist already."""
 
     def taken(number: int) -> bool:
         return os.path.lexists(f"{stem}-{number}{ending}")
@@ -348,8 +364,8 @@ def _last_taken(stem: str, ending: str) -> int:
 
 
 def _link_once(source: str, path: str) -> bool:
-    """Whether the link was made now; False when it was there. Raises NotSupported where this
-    cannot be linked."""
+    """True if the link was made now; False if it existed. Raises NotSupported if this file cannot be
+    linked."""
     try:
         os.link(source, path)
     except FileExistsError:

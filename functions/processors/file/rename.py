@@ -1,4 +1,4 @@
-"""rename(2) that fails where the new name is taken, or that exchanges two names, by Linux's
+"""rename(2) that fails if the new name is in use, or that exchanges two names, by Linux's
 renameat2(2)."""
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _UNSUPPORTED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, e
 
 
 class NotSupported(Exception):
-    """This system or file system cannot do it."""
+    """This system or file system does not support it."""
 
 
 def _find() -> Any:
@@ -31,14 +31,14 @@ _renameat2: Final = _find()
 
 
 def rename_exclusively(old: str, new: str) -> None:
-    """Move `old` to `new` in one step. Raises FileExistsError and other OSErrors, NotSupported
-    where the step does not exist."""
+    """Move `old` to `new` in one step. Raises FileExistsError and other OSErrors, NotSupported if the
+    system has no such step."""
     _rename(old, new, _RENAME_NOREPLACE)
 
 
 def rename_exchange(old: str, new: str) -> None:
-    """Have two files change places in one step. Raises FileNotFoundError and other OSErrors,
-    NotSupported where the step does not exist."""
+    """Make two files change places in one step. Raises FileNotFoundError and other OSErrors,
+    NotSupported if the system has no such step."""
     _rename(old, new, _RENAME_EXCHANGE)
 
 

@@ -1,7 +1,7 @@
-"""DKIM signatures (RFC 6376), rsa-sha256 and ed25519-sha256 (RFC 8463), on a mail's octets.
+"""DKIM signatures (RFC 6376), rsa-sha256 and ed25519-sha256 (RFC 8463), on a mail's bytes.
 
-The signer is our own: dkimpy wants the whole mail in memory, signs in pure Python and takes
-quadratic time on runs of blanks.
+The signer is the relay's own, because dkimpy needs the whole mail in memory, signs in pure Python
+and takes quadratic time on runs of blanks.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
+from functions.message.canon import CRLF, relaxed_field
 from functions.message.headers import field_end
-from functions.processors.mailer.canon import CRLF, relaxed_field
 
 MIN_BITS: Final = 1_024
-"""RFC 8301 section 3.2: shorter RSA keys verify nowhere."""
+"""RFC 8301 section 3.2: no verifier accepts shorter RSA keys."""
 
 SEALED: Final = (b"from", b"to", b"cc", b"subject", b"reply-to")
-"""Signed once more than they occur, even if they do not: nobody may add another one (RFC 6376
-section 8.15)."""
+"""Signed once more than they occur, even if they do not occur, so a later relay cannot add another one
+(RFC 6376 section 8.15)."""
 
 SEALED_IF_PRESENT: Final = (
     b"sender",
@@ -35,7 +35,7 @@ SEALED_IF_PRESENT: Final = (
     b"content-type",
     b"content-transfer-encoding",
 )
-"""Sealed where they occur; where they do not, a gateway on the way may rightly add them."""
+"""Signed once more than they occur, if they occur. Otherwise a gateway on the way may rightly add them."""
 
 SIGNED: Final = (
     b"in-reply-to",
@@ -63,7 +63,7 @@ SIGNED: Final = (
 """Signed as often as they occur. Trace fields are never signed: relays add to them."""
 
 MOST: Final = 50
-"""Fields of one name that are signed; more of them is no mail that anybody wrote."""
+"""Most fields of one name that are signed; a mail with more was not written by a mail client."""
 
 _WIDTH: Final = 76
 _ALL: Final = (*SEALED, *SEALED_IF_PRESENT, *SIGNED)
@@ -75,8 +75,8 @@ Key = RSAPrivateKey | Ed25519PrivateKey
 
 
 def load_key(pem: str) -> Key:
-    """A private key from PEM, also one whose line breaks were written as `\\n` (environment
-    variables). Raises ValueError that says what is wrong, without showing the key."""
+    """A private key from PEM, also if its line breaks were written as `\\n` (environment variables).
+    Raises ValueError that names the mistake without showing the key."""
     text = pem.replace("\\n", "\n") if "\n" not in pem.strip() else pem
     try:
         key = serialization.load_pem_private_key(text.strip().encode() + b"\n", None)
@@ -133,8 +133,8 @@ class Signer:
 
 
 def select(head: bytes) -> tuple[list[bytes], list[bytes]]:
-    """What is signed of a header block: names for `h=`, and the canonical fields in that order.
-    Of several fields of a name, the last stands first (RFC 6376 section 5.4.2)."""
+    """The signed part of a header block: names for `h=`, and the canonical fields in that order. Of
+    several fields of a name, the last stands first (RFC 6376 section 5.4.2)."""
     found: dict[bytes, list[bytes]] = {}
     for name, value in _fields(head):
         found.setdefault(name.lower(), []).append(relaxed_field(name, value))

@@ -1,4 +1,5 @@
-"""What the mailer sends: the mail with its header edited and signed, read as often as it is sent."""
+"""The message that the mailer sends: the mail with its header edited and signed, read again for each
+sending."""
 
 from __future__ import annotations
 
@@ -7,9 +8,9 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from functions.errors import Permanent, Temporary
+from functions.message.canon import CRLF, RelaxedBody
 from functions.message.headers import HeadCollector, HeaderTooLarge, separator
 from functions.message.mail import MAX_HEAD, Mail
-from functions.processors.mailer.canon import CRLF, RelaxedBody
 from functions.smtp_client.lines import crlf_lines, skipped
 
 if TYPE_CHECKING:
@@ -20,12 +21,12 @@ Choose = Callable[[bytes], "Signer | None"]
 
 
 class OutgoingMessage:
-    """One mail as one flow's mailer sends it. `size` counts its octets, `eight_bit` says that some
-    are above 127, `eight_bit_head` that some of its header are.
+    """One mail as one flow's mailer sends it. `size` counts its bytes, `eight_bit` says that some
+    bytes are above 127, `eight_bit_head` that some bytes of its header are.
 
     It is read once when it is made, to measure and to sign it, and once for each transaction;
     memory stays at its header and one piece. Raises Permanent for a header too large to hold,
-    Temporary when the mail cannot be read.
+    Temporary if the mail cannot be read.
     """
 
     def __init__(self, mail: Mail, flow: str, edit: Edit, choose: Choose) -> None:

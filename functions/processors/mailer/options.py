@@ -22,14 +22,14 @@ _SELECTOR: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?", re.IGNORECAS
 
 
 def check_domain(text: str) -> str:
-    """A domain in lower case. Raises ValueError for what is none in ASCII form."""
+    """A domain in lower case. Raises ValueError for a text that is not a domain in ASCII form."""
     if not _DOMAIN.fullmatch(text):
         raise ValueError(f"{text!r} is not a domain (give its ASCII form)")
     return text.lower()
 
 
 def check_selector(text: str) -> str:
-    """A selector as it is. Raises ValueError for what cannot stand in the DNS."""
+    """A selector, unchanged. Raises ValueError for one that cannot stand in the DNS."""
     if not _SELECTOR.fullmatch(text):
         raise ValueError(f"{text!r} is not a selector (RFC 6376 section 3.1)")
     return text
@@ -106,7 +106,7 @@ class Override(OptionsModel):
     """Replaces the Cc field; see `to`."""
 
     bcc: Addresses | None = None
-    """Recipients that no field names; see `to`."""
+    """Recipients that no header field names; see `to`."""
 
     subject: FieldValue | None = None
     """Replaces the subject."""
@@ -181,7 +181,7 @@ class MailerOutputOptions(OutputOptions):
         return {**value, "nodemailer": rest, "dkim": transport["dkim"]}
 
     def identity(self) -> str:
-        """The name, else the next server, the user there, and whom `override` sends to."""
+        """The name, else the next server, the user there, and the recipients that `override` sets."""
         if self.name is not None:
             return self.name
         server = self.nodemailer

@@ -20,7 +20,7 @@ from functions.smtp_client.pool import Lease, Pool
 from functions.smtp_client.transaction import MailToSend, Rcpt, Stale, TransactionResult, transact
 
 MARGIN: Final = 5.0
-"""Seconds at the end of a run that are left for writing down how it went."""
+"""Seconds at the end of a run that are left for recording its results."""
 
 
 class MailerProcessor(Processor):
@@ -32,8 +32,8 @@ class MailerProcessor(Processor):
         self._signers = signers
 
     def process(self, job: Job) -> None:
-        """Serve every recipient who is not served yet. Raises Temporary while somebody is to be tried
-        again, then Permanent if somebody was refused."""
+        """Serve all recipients that are not served yet. Raises Temporary while recipients are left for
+        a retry, then Permanent if recipients were refused."""
         recipients = self._recipients(job)
         with self._pool.lease(lambda: job.seconds_left() - MARGIN) as lease:
             work = _Work(job, lease, recipients, partial(self._message, job))
@@ -66,8 +66,8 @@ class MailerProcessor(Processor):
             letter.size,
             eight_bit=letter.eight_bit or "BODY=8BITMIME" in declared,
             utf8=envelope.smtputf8,
-            # RFC 6531 section 3.6; a raw header of a client that knows nothing of SMTPUTF8 is sent
-            # on as it came.
+            # RFC 6531 section 3.6; a raw header of a client that does not know SMTPUTF8 is sent on
+            # as received.
             utf8_header=letter.eight_bit_head and (envelope.smtputf8 or self._overriding.utf8),
             parameters=envelope.parameters,
         )
@@ -87,7 +87,7 @@ class _Work:
 
     @cached_property
     def message(self) -> MailToSend:
-        """What is sent. Raises Permanent or Temporary."""
+        """The message to send. Raises Permanent or Temporary."""
         return self._make()
 
     def send(self, addresses: Sequence[str]) -> TransactionResult:
@@ -99,7 +99,7 @@ class _Work:
         try:
             return transact(self._lease.connection(), message, recipients)
         except Stale:
-            # The server closed the session while it was idle, and has heard nothing of this mail.
+            # The server closed the session while it was idle, and received nothing of this mail.
             return transact(self._lease.connection(fresh=True), message, recipients)
 
 

@@ -17,11 +17,11 @@ _FOLD: Final = re.compile(r"(?=[ \t])(?<![ \t])")
 
 
 class Overriding:
-    """The edits of one configuration. Raises ValueError, naming the key, for what cannot be
-    written in a header.
+    """The edits of one configuration. Raises ValueError, naming the key, for a value that a header
+    cannot hold.
 
-    `recipients` are those that replace the envelope's, None for its own; `reverse_path` likewise.
-    `utf8` says that an address goes beyond ASCII, which RFC 2047 cannot write.
+    `recipients` replace the envelope's, None keeps them; `reverse_path` likewise. `utf8` says that
+    an address goes beyond ASCII, which RFC 2047 cannot write.
     """
 
     def __init__(self, options: Override) -> None:
@@ -39,7 +39,7 @@ class Overriding:
             fields["subject"] = text_field("Subject", options.subject)
         for name, boxes in lists.items():
             if boxes is not None:
-                # Nobody is named by the field of those who are to stand in none.
+                # Bcc is never written to the header.
                 fields[name.lower()] = b"" if name == "Bcc" or not boxes else address_field(name, boxes)
         self._fields = b"".join(fields.values())
         self._edits = HeaderEdits({f"-{name}": "" for name in fields}) if fields else None
@@ -53,12 +53,13 @@ class Overriding:
 
 
 def text_field(name: str, value: str) -> bytes:
-    """An unstructured field. Text beyond ASCII becomes encoded words (RFC 2047); ASCII stays as it is
-    but for folds at its blanks. Raises ValueError where it cannot be folded."""
+    """An unstructured field. Text beyond ASCII becomes encoded words (RFC 2047); ASCII stays unchanged
+    except for folds at its blanks. Raises ValueError if it cannot be folded."""
     value = value.strip()
     if not value.isascii():
         return f"{name}: {_words(name, value)}\r\n".encode()
-    # The first word stays beside the name: a line of blanks alone would end the field for some.
+    # The first word stays beside the name, because some readers end a field at a line of blanks
+    # alone.
     first, *others = _FOLD.split(value)
     lines = [f"{name}: {first}"]
     for piece in others:
@@ -67,7 +68,7 @@ def text_field(name: str, value: str) -> bytes:
         else:
             lines[-1] += piece
     if any(len(line) > MAX_LINE for line in lines):
-        raise ValueError(f"{name}: a word is longer than {MAX_LINE} octets (RFC 5322 section 2.1.1)")
+        raise ValueError(f"{name}: a word is longer than {MAX_LINE} bytes (RFC 5322 section 2.1.1)")
     return "\r\n".join(lines).encode() + b"\r\n"
 
 

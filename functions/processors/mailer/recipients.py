@@ -1,7 +1,8 @@
-"""How far a mail got with a group of recipients, from attempt to attempt.
+"""The state of a mail for a group of recipients, from attempt to attempt.
 
-Each transaction that served or refused somebody leaves a receipt with who that was. The next
-attempt reads these receipts in order, from the whole group on, and asks only for those who are left.
+Each transaction that served or refused a recipient leaves a receipt that lists both. The next
+attempt reads these receipts in order, starting from the whole group, and asks only for the
+recipients that are left.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from functions.smtp_client.reply import Said, Unreachable
 from functions.smtp_client.transaction import TransactionResult
 
 GROUP: Final = 100
-"""Recipients of one transaction: as many as every server takes (RFC 5321 section 4.5.3.1.8). Part of
-the names of receipts: another number would ask again for mails that are under way."""
+"""Most recipients of one transaction: as many as every server takes (RFC 5321 section 4.5.3.1.8). The
+names of receipts depend on it: another number would ask again for mails that are under way."""
 
 MAX_SHOWN: Final = 10
-"""Recipients that a reason names for the same words; the fault and its record name all."""
+"""Most recipients that a reason names for the same words; the fault and its record name all."""
 
 MAX_REASON: Final = 4_000
 
@@ -32,10 +33,10 @@ Send = Callable[[Sequence[str]], TransactionResult]
 
 @dataclass(slots=True)
 class RecipientResults:
-    """How an attempt ended: recipients in `served` have the mail, now or since an earlier one.
+    """The result of an attempt: recipients in `served` have the mail, now or since an earlier attempt.
 
-    `unreachable` is the fault when the server was out of reach, `in_doubt` says that some of the
-    deferred may have the mail.
+    `unreachable` is the fault if the server could not be reached, `in_doubt` says that some of the
+    deferred recipients may have the mail.
     """
 
     served: list[str] = field(default_factory=list)
@@ -45,7 +46,7 @@ class RecipientResults:
     in_doubt: bool = False
 
     def add(self, other: RecipientResults) -> None:
-        """Take the ending of another group in."""
+        """Add the results of another group."""
         self.served += other.served
         self.refused |= other.refused
         self.deferred |= other.deferred
@@ -53,7 +54,7 @@ class RecipientResults:
         self.in_doubt = self.in_doubt or other.in_doubt
 
     def put_off(self, recipients: Iterable[str], fault: Temporary) -> None:
-        """A fault leaves these recipients for later."""
+        """Leave these recipients for later because of a fault."""
         said = Said(fault.enhanced, fault.reason)
         told = fault.deferred if isinstance(fault, _PutOff) else {}
         self.deferred = {each: told.get(each, said) for each in recipients}
@@ -61,7 +62,7 @@ class RecipientResults:
         self.in_doubt = fault.in_doubt
 
     def settle(self) -> None:
-        """Raises Temporary where somebody is left, else Permanent where somebody was refused."""
+        """Raises Temporary if recipients are left, else Permanent if recipients were refused."""
         unserved = self.deferred | self.refused
         if not unserved:
             return
@@ -79,7 +80,7 @@ class RecipientResults:
 
 
 class _PutOff(Temporary):
-    """A transaction that served and refused nobody."""
+    """A transaction that served and refused no recipient."""
 
     def __init__(self, deferred: dict[str, Said]) -> None:
         super().__init__(words(deferred))
@@ -87,11 +88,11 @@ class _PutOff(Temporary):
 
 
 def deliver_to(recipients: Sequence[str], once: Once, send: Send) -> RecipientResults:
-    """Serve those who are not served yet, in groups. Raises Permanent when the mail cannot be sent
-    to anybody.
+    """Serve the recipients that are not served yet, in groups. Raises Permanent if the mail cannot be
+    sent to any of them.
 
-    A turn ends when everybody is served or refused. Where it ended before this attempt, the
-    operator replays the mail: the refused are then asked again.
+    A turn ends when each recipient is served or refused. If a turn ended before this attempt, the
+    operator replays the mail: the refused recipients are then asked again.
     """
     total = RecipientResults()
     turn, fresh = 0, False
@@ -115,7 +116,7 @@ def deliver_to(recipients: Sequence[str], once: Once, send: Send) -> RecipientRe
 
 
 def _deliver_group(turn: int, group: Sequence[str], once: Once, send: Send) -> tuple[RecipientResults, bool]:
-    """How one turn ends for a group, and whether a transaction was run for that now."""
+    """The results of one turn for a group, and True if this attempt ran a transaction for them."""
     ending = RecipientResults()
     pending = list(group)
     ran = False
@@ -152,13 +153,13 @@ def _transaction(turn: str, pending: Sequence[str], once: Once, send: Send) -> t
 
 
 def _part(turn: str, recipients: Iterable[str]) -> str:
-    """Names a transaction: any other set of recipients is another one."""
+    """The name of a transaction; another set of recipients gets another name."""
     return hashlib.sha256("\0".join([turn, *recipients]).encode()).hexdigest()[:24]
 
 
 def encode(tally: TransactionResult) -> str:
     """A transaction's results for its receipt: the server's reply, which is logged; then, unless it
-    served everybody, who was refused with which words and who was put off."""
+    served all, the refused recipients with the server's words and the deferred ones."""
     if not tally.refused and not tally.deferred:
         return tally.answer
     details = {"refused": tally.refused, "deferred": list(tally.deferred)}
@@ -166,10 +167,10 @@ def encode(tally: TransactionResult) -> str:
 
 
 def decode(result: str | None, pending: Sequence[str]) -> TransactionResult:
-    """What a receipt says of the recipients it was for. Raises Temporary where it says nothing, since
-    then nobody knows who is served."""
+    """The results that a receipt holds for its recipients. Raises Temporary if it holds none, because
+    then it is not known which recipients are served."""
     if result is None:
-        raise Temporary("the receipt does not tell which recipients were served", in_doubt=True)
+        raise Temporary("the receipt does not say which recipients were served", in_doubt=True)
     answer, _, rest = result.partition("\n")
     try:
         details = json.loads(rest) if rest else {}
@@ -182,8 +183,8 @@ def decode(result: str | None, pending: Sequence[str]) -> TransactionResult:
 
 
 def words(about: dict[str, Said], *, named: bool = True) -> str:
-    """Why recipients were not served, those with the same words together. Unless `named`, one
-    reason for all of them names nobody."""
+    """The reasons why recipients were not served, those with the same words together. Unless `named`, a
+    reason that all share names no recipient."""
     by_words: dict[str, list[str]] = {}
     for address, said in about.items():
         by_words.setdefault(said.words, []).append(address)

@@ -34,8 +34,8 @@ class Signers:
         return cls(by_domain, _signer(f"output {name}: dkim", single.domain_name, single, resolve))
 
     def choose(self, head: bytes, *, reverse_path: str) -> Signer | None:
-        """Who signs: the key of the header From's domain, else of the reverse-path's, else the one for
-        everything else."""
+        """The signer of a mail: the key of the header From's domain, else of the reverse-path's, else
+        the one for everything else."""
         for domain in (author_domain(head), domain_key(reverse_path.rpartition("@")[2])):
             if domain in self._by_domain:
                 return self._by_domain[domain]
@@ -43,7 +43,7 @@ class Signers:
 
 
 def author_domain(head: bytes) -> str:
-    """The domain of the first author's address, in ASCII form; "" where there is none."""
+    """The domain of the first author's address, in ASCII form; "" if there is none."""
     return next(iter(authors_of(head).domains), "")
 
 

@@ -18,8 +18,8 @@ Resolve = Callable[[str], str]
 
 
 def server_of(transport: Transport, resolve: Resolve) -> SmtpServer:
-    """The server, its secrets resolved. Raises ValueError that names the option, and ConfigError
-    for a secret that is not there."""
+    """The server, its secrets resolved. Raises ValueError that names the option, and ConfigError for a
+    missing secret."""
     for key, value in (("name", transport.name), ("tls.servername", transport.tls.servername)):
         if value is not None and not _NAME.fullmatch(value):
             raise ValueError(f"{key}: {value!r} is not a host name")
@@ -40,8 +40,8 @@ def server_of(transport: Transport, resolve: Resolve) -> SmtpServer:
 
 
 def _host(host: str) -> str:
-    """The host as DNS is asked for it: the system's own functions make IDNA 2003 of other names, which
-    leads elsewhere. Raises ValueError."""
+    """The host in the form for DNS queries. The system's own functions apply IDNA 2003 to other names,
+    which leads to other hosts. Raises ValueError."""
     found = host if host.isascii() else ascii_form(host)
     if found is None:
         raise ValueError(f"host: {host!r} is not a host name")
@@ -54,7 +54,7 @@ def _login(transport: Transport, resolve: Resolve) -> Login | None:
         return None
     token = auth.access_token
     secret = token or auth.password
-    assert secret is not None  # the model asks for one of them
+    assert secret is not None  # the model requires one of them
     login = Login(auth.user, secret.resolve(resolve), token=token is not None)
     if "\0" in login.user + login.secret:
         raise ValueError("auth: neither the user nor the password may hold a NUL (RFC 4616)")

@@ -78,7 +78,7 @@ STORAGE: Final = Rule(
     "function",
     "Storage",
     ("s3:GetObject", "s3:PutObject"),
-    "the bucket, keys up to the template's first variable (GetObject: whose a taken key is)",
+    "the bucket, keys up to the template's first variable (GetObject tells which mail a used key belongs to)",
     "`storage`",
 )
 STORAGE_TAGS: Final = Rule(

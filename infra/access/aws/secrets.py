@@ -32,7 +32,7 @@ def output_secrets(options: OutputOptions) -> Iterator[Secret]:
 
 
 def refusal(secret: Secret) -> str | None:
-    """Why the listener cannot be deployed with this secret; None where it can."""
+    """The reason why the listener cannot be deployed with this secret; None if it can."""
     if secret.scheme in SCHEMES:
         return None
     if secret.scheme == "plain":
@@ -40,7 +40,7 @@ def refusal(secret: Secret) -> str | None:
         if _HASHED.fullmatch(text):
             return None
         return "would stand in the task's definition for everybody to read: use ssm: or secretsmanager:"
-    return f"{secret.shown} is not there in the container: use ssm: or secretsmanager:"
+    return f"{secret.shown}does not exist in the container: use ssm: or secretsmanager:"
 
 
 def arn_of(secret: Secret, *, partition: str, region: str, account: str) -> str:

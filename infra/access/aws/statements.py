@@ -167,7 +167,7 @@ def _ses(output: AwsOutputOptions, place: Place) -> Iterator[tuple[Rule, str]]:
 
 
 def _own_credentials(client: ClientOptions) -> bool:
-    """Whether the file gives credentials, so that the output does not use the role."""
+    """True if the file gives credentials: then the output does not use the role."""
     return client.credentials is not None or client.aws_access_key_id is not None
 
 

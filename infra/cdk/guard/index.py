@@ -12,7 +12,7 @@ TIMEOUT = 10
 def handler(event: dict[str, Any], context: Any) -> None:
     """Answers CloudFormation. Properties: Bucket, Prefix (of unfinished mails)."""
     properties = event["ResourceProperties"]
-    status, reason = "SUCCESS", "nothing is owed"
+    status, reason = "SUCCESS", "no mail is unfinished"
     if event["RequestType"] == "Delete":
         try:
             found = boto3.client("s3").list_objects_v2(

@@ -150,7 +150,7 @@ def watched(metrics: Metrics, *, certificate: bool) -> Iterator[Watched]:
     yield Watched("Oldest", "a mail is unfinished for more than 30 minutes", metrics.oldest, OLDEST)
     yield Watched(
         "NoSweep",
-        "nobody looked through the spool for 15 minutes",
+        "no sweep of the spool for 15 minutes",
         metrics.sweeps,
         1,
         above=False,
@@ -160,9 +160,9 @@ def watched(metrics: Metrics, *, certificate: bool) -> Iterator[Watched]:
     yield Watched("Crashed", "runs of the function crashed over and over", metrics.crashed, 0)
     yield Watched("Errors", "the function fails", metrics.errors, 0, periods=2)
     if metrics.sends:
-        yield Watched("SesClosed", "SES takes no mail: quota used up, paused or suspended", metrics.closed, 0)
+        yield Watched("SesClosed", "SES is closed: quota used up, paused or suspended", metrics.closed, 0)
     if metrics.receipts:
-        yield Watched("InDoubt", "calls got no answer: what they sent may be there twice", metrics.doubts, 0)
+        yield Watched("InDoubt", "calls got no answer: mails or messages may exist twice", metrics.doubts, 0)
     listener = metrics.listener
     if listener is None:
         return

@@ -1,4 +1,4 @@
-"""A dashboard that shows whether mail arrives, leaves or gets stuck."""
+"""A dashboard that shows if mail arrives, leaves or gets stuck."""
 
 from __future__ import annotations
 

@@ -155,7 +155,7 @@ class Delivery(Construct):
         scheduler.CfnSchedule(
             self,
             "Sweep",
-            description="Looks through the spool for what is owed",
+            description="Looks through the spool for unfinished mails",
             schedule_expression=f"rate({SWEEP_MINUTES} minutes)",
             flexible_time_window=scheduler.CfnSchedule.FlexibleTimeWindowProperty(mode="OFF"),
             target=scheduler.CfnSchedule.TargetProperty(

@@ -55,9 +55,9 @@ class SpoolBucket(Construct):
         return None if self.key is None else self.key.key_arn
 
     def notify(self, queue: sqs.Queue) -> None:
-        """Let uploads notify a queue. S3 tests at once whether it may send there, so the queue's policy
-        comes first. The policy names the bucket by CloudFormation's future name, because the actual name
-        is not known yet."""
+        """Let uploads notify a queue. S3 tests at once if it may send there, so the queue's policy
+        comes first. The policy names the bucket by CloudFormation's future name, because the actual
+        name is not known yet."""
         partition, stack = Aws.PARTITION, Stack.of(self)
         queue.add_to_resource_policy(
             iam.PolicyStatement(
@@ -88,7 +88,7 @@ class SpoolBucket(Construct):
         made.node.add_dependency(queue.node.find_child("Policy"))
 
     def forbid_overwriting(self, writer: iam.IRole) -> None:
-        """Refuse this role's uploads without `If-None-Match: *`, so that it can never replace a mail."""
+        """Refuse this role's uploads without `If-None-Match: *`, so it can never replace a mail."""
         self.bucket.add_to_resource_policy(
             iam.PolicyStatement(
                 sid="NeverOverwrite",

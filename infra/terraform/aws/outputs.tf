@@ -1,15 +1,15 @@
 output "spool_bucket" {
-  description = "The bucket that holds what is owed."
+  description = "The bucket that holds unfinished mail."
   value       = module.spool.bucket
 }
 
 output "queue" {
-  description = "The URL of the queue that uploads ring at."
+  description = "The URL of the queue that uploads notify."
   value       = module.delivery.queue_url
 }
 
 output "dead_letter_queue" {
-  description = "The URL of the queue for doorbells whose run crashed over and over."
+  description = "The URL of the queue for notifications whose run crashed over and over."
   value       = module.delivery.dead_letter_queue_url
 }
 
@@ -19,6 +19,6 @@ output "function" {
 }
 
 output "listener_endpoint" {
-  description = "The load balancer's name: what MX records or applications point at."
+  description = "The load balancer's name, for MX records and applications."
   value       = module.listener.endpoint
 }

@@ -9,24 +9,24 @@ variable "image" {
 }
 
 variable "name" {
-  description = "What the names of everything begin with."
+  description = "The prefix of all names."
   type        = string
   default     = "smtp-relay"
 
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{1,16}[a-z0-9]$", var.name))
-    error_message = "Lower-case letters, digits and hyphens, 3 to 18 of them, since target groups take no more."
+    error_message = "Lower-case letters, digits and hyphens, 3 to 18 of them, because target groups take no more."
   }
 }
 
 variable "vpc_id" {
-  description = "A network that is there; null makes one with public subnets in two zones, without NAT."
+  description = "An existing network; null makes one with public subnets in two zones, without NAT."
   type        = string
   default     = null
 }
 
 variable "balancer_subnet_ids" {
-  description = "Subnets of that network for the load balancer: public ones where strangers reach it."
+  description = "Subnets of that network for the load balancer: public ones if strangers reach it."
   type        = list(string)
   default     = []
 }
@@ -38,19 +38,19 @@ variable "task_subnet_ids" {
 }
 
 variable "assign_public_ip" {
-  description = "Whether tasks get public addresses, which they need in public subnets; always with a network of this module's own."
+  description = "True if tasks get public addresses, which they need in public subnets; always true with a network of this module's own."
   type        = bool
   default     = false
 }
 
 variable "autoscaling" {
-  description = "Whether tasks are added when they are busy (2 to 10 at half of their CPU); otherwise there are two."
+  description = "True if busy tasks get further tasks beside them (2 to 10 at half of their CPU); otherwise there are two."
   type        = bool
   default     = true
 }
 
 variable "alarms" {
-  description = "Whether there are alarms."
+  description = "True if there are alarms."
   type        = bool
   default     = true
 }
@@ -62,7 +62,7 @@ variable "alarm_topic_arn" {
 }
 
 variable "ephemeral" {
-  description = "Whether destroying may take unfinished mail with it: for tests. Otherwise a bucket that holds anything refuses to go."
+  description = "True if destroying may delete unfinished mail: for tests. Otherwise a bucket that holds objects is not destroyed."
   type        = bool
   default     = false
 }

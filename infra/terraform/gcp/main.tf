@@ -49,6 +49,6 @@ module "listener" {
   application           = var.application
   notification_channels = var.notification_channels
 
-  # Mail that is spooled before there is a function waits for the sweep; there is no need to make it.
+  # Mail that is spooled before the function exists waits for the sweep.
   depends_on = [module.delivery]
 }

@@ -14,17 +14,17 @@ output "function" {
 }
 
 output "dead_letter_subscription" {
-  description = "Where doorbells whose run crashed ten times lie."
+  description = "The subscription of notifications whose run crashed ten times."
   value       = module.delivery.dead_letter_subscription
 }
 
 output "listener" {
-  description = "Where SMTP is spoken: an address, or a Cloud Run service's URL for the sidecar; null for the others."
+  description = "The address for SMTP: an address, or a Cloud Run service's URL for the sidecar; null for the others."
   value       = one(module.listener[*].address)
 }
 
 output "service_accounts" {
-  description = "The identities, for grants on things of other projects."
+  description = "The identities, for grants in other projects."
   value = {
     function = module.delivery.service_account
     listener = one(module.listener[*].service_account)

@@ -1,5 +1,5 @@
 variable "project" {
-  description = "The project that everything is made in."
+  description = "The project of all resources."
   type        = string
 }
 
@@ -10,13 +10,13 @@ variable "region" {
 }
 
 variable "name" {
-  description = "What the names of everything begin with."
+  description = "The prefix of all names."
   type        = string
   default     = "smtp-relay"
 
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{1,18}[a-z0-9]$", var.name))
-    error_message = "Lower-case letters, digits and hyphens, 3 to 20 of them, since service accounts take no more."
+    error_message = "Lower-case letters, digits and hyphens, 3 to 20 of them, because service accounts take no more."
   }
 }
 
@@ -26,7 +26,7 @@ variable "build" {
 }
 
 variable "prefix" {
-  description = "What keys in the spool bucket begin with, without a slash at the end."
+  description = "The prefix of keys in the spool bucket, without a slash at the end."
   type        = string
   default     = "relay"
 
@@ -37,13 +37,13 @@ variable "prefix" {
 }
 
 variable "ephemeral" {
-  description = "Whether destroying may take unfinished mail with it: for tests. Otherwise a bucket that holds anything refuses to go."
+  description = "True if destroying may delete unfinished mail: for tests. Otherwise a bucket that holds objects is not destroyed."
   type        = bool
   default     = false
 }
 
 variable "listener" {
-  description = "Which listener is made: `external` or `internal` (a managed instance group behind a passthrough load balancer), `sidecar` (beside a Cloud Run service), `worker-pool` (experimental), or `none`."
+  description = "The kind of listener: `external` or `internal` (a managed instance group behind a passthrough load balancer), `sidecar` (beside a Cloud Run service), `worker-pool` (experimental), or `none`."
   type        = string
   default     = "internal"
 
@@ -60,7 +60,7 @@ variable "image" {
 }
 
 variable "listeners" {
-  description = "SMTP_RELAY_LISTENERS of the instance group: what the container listens on, by the port that clients see (25, 465 or 587)."
+  description = "SMTP_RELAY_LISTENERS of the instance group: the container's listeners, by the port that clients see (25, 465 or 587)."
   type        = map(object({ port = number, secure = optional(bool, false) }))
   default = {
     "25" = { port = 10025 }
@@ -74,7 +74,7 @@ variable "network" {
 }
 
 variable "subnetwork" {
-  description = "The subnetwork; it needs Private Google Access, since the machines have no public addresses."
+  description = "The subnetwork; it needs Private Google Access, because the machines have no public addresses."
   type        = string
   default     = "default"
 }

@@ -1,7 +1,7 @@
-"""The JSON that an http-filter endpoint may answer, and what becomes of it.
+"""The JSON answer of an http-filter endpoint, and its meaning.
 
-It comes from a program that may be wrong, so nothing of it reaches an SMTP client or a header
-unchecked. What cannot be understood, or could break a mail, makes the whole answer unusable
+It comes from a program that may be wrong, so no part of it reaches an SMTP client or a header
+unchecked. A part that cannot be understood, or could break a mail, makes the whole answer unusable
 (the mail is deferred); a code or text that merely does not fit is replaced.
 """
 
@@ -18,7 +18,7 @@ from listener.api.decision import ACCEPT, DEFER, REFUSE, Decision, Reply
 from listener.filters.http.client import Unanswered
 
 MAX_TEXT: Final = 400
-"""RFC 5321 section 4.5.3.1.5 allows reply lines of 512 octets, code and CRLF included."""
+"""RFC 5321 section 4.5.3.1.5 allows reply lines of 512 bytes, code and CRLF included."""
 
 MAX_FIELDS: Final = 100
 
@@ -29,8 +29,8 @@ _FORBIDDEN_FIELDS: Final = frozenset({"x-smtp-relay-envelope"})
 _ENHANCED: Final = re.compile(r"([45]\.\d{1,3}\.\d{1,3})(?:\s+|$)")  # RFC 3463 section 2
 _UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e]+")  # RFC 5321 section 4.2: textstring
 
-# 421 and 521 announce that the connection ends, which is not a filter's to say; 530 to 538 are
-# about authentication (RFC 4954 section 6), which clients act upon.
+# 421 and 521 announce that the connection ends, which a filter cannot decide; 530 to 538 are about
+# authentication (RFC 4954 section 6), and clients act on them.
 _CODE: Final = re.compile(r"4[0-5]\d|5[0-5]\d")
 _KEPT_BACK: Final = frozenset({421, 521, *range(530, 540)})
 
@@ -38,11 +38,11 @@ _KEPT_BACK: Final = frozenset({421, 521, *range(530, 540)})
 def decide(
     answer: Mapping[str, Any], status: Literal["accept", "refuse"], recipients: tuple[str, ...]
 ) -> Decision:
-    """The decision that a JSON answer stands for. `status` is what its HTTP status says: a
-    refusal can be worded or made a deferral, but never an acceptance. Raises Unanswered."""
+    """The decision of a JSON answer. `status` is the meaning of its HTTP status: the answer can add
+    words to a refusal or make it a deferral, but never an acceptance. Raises Unanswered."""
     action = answer.get("action", status)
     if action not in ("accept", "refuse", "defer"):
-        raise Unanswered("the answer's action is none of accept, refuse, defer")
+        raise Unanswered("the answer's action is not accept, refuse or defer")
     if action == "accept":
         return _accept(answer, recipients) if status == "accept" else REFUSE
     reply = _reply(answer, action)
@@ -61,7 +61,7 @@ def _accept(answer: Mapping[str, Any], recipients: tuple[str, ...]) -> Decision:
 
 
 def _reply(answer: Mapping[str, Any], action: Literal["refuse", "defer"]) -> Reply | None:
-    """The reply for the client; None when the answer words nothing."""
+    """The reply for the client; None if the answer has no words."""
     code, message = answer.get("code"), answer.get("message")
     if code is None and message is None:
         return None
@@ -106,7 +106,7 @@ def _value(name: str, value: object) -> str:
         check_field_name(name)
         text = check_field_value(str(value)).strip()
         if not text.isascii():
-            # RFC 2047; folded by blanks alone, since a field is one line here
+            # RFC 2047; folded by blanks alone, because a field is one line here
             text = Header(text, "utf-8").encode(linesep="")
     except ValueError:
         raise Unanswered(f"header {name!r} cannot be put into a mail") from None
@@ -116,8 +116,8 @@ def _value(name: str, value: object) -> str:
 
 
 def _recipients(given: object, recipients: tuple[str, ...]) -> frozenset[str] | None:
-    """Those of this flow's recipients that stay; None for all. Addresses are compared by
-    `address_key`; others are left out: a filter cannot add recipients."""
+    """The flow's recipients that stay; None for all. `address_key` compares addresses. Other addresses
+    are ignored, because a filter cannot add recipients."""
     if given is None:
         return None
     if not isinstance(given, list) or not all(isinstance(address, str) for address in given):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import logging
 from typing import Any, Final, Literal, Self
 from urllib.parse import urlencode
 
@@ -13,20 +12,18 @@ from pydantic.alias_generators import to_camel
 
 from functions.options.types import OptionsModel
 from listener.api.context import BuildContext
-from listener.api.decision import ABSTAIN, ACCEPT, DEFER, REFUSE, Decision, Phase
-from listener.api.filter import Filter, FilterOptions
+from listener.api.decision import ABSTAIN, ACCEPT, REFUSE, Decision, Phase
+from listener.api.filter import FilterOptions
 from listener.api.session import Credentials, Session
-from listener.filters.http.client import Hmac, HttpAnswer, HttpClient, Unanswered, Url, host_of
+from listener.filters.http.client import Hmac, HttpAnswer, HttpBacked, HttpClient, Unanswered, Url, host_of
 from listener.filters.http.json_path import MISSING, JsonPath, PathText
-
-log = logging.getLogger("smtp_relay.filters")
 
 MECHANISM_HEADER: Final = "X-SMTP-RELAY-MECHANISM"
 """Sent with tokens only: `XOAUTH2` tells the endpoint that the password is a bearer token."""
 
 
 class JsonResult(OptionsModel):
-    """What the answer's JSON must contain."""
+    """The value that the answer's JSON must contain."""
 
     path: PathText
     """The path of the value, `$.user.active` or `$.answers[0].ok`."""
@@ -80,7 +77,7 @@ class HttpAuthOptions(FilterOptions):
 
     @property
     def method_used(self) -> str:
-        """The method, said or not."""
+        """The method: as configured, or its default."""
         return self.method or ("GET" if self.credentials_method == "BASIC_AUTH" else "POST")
 
     @property
@@ -95,8 +92,8 @@ class HttpAuthOptions(FilterOptions):
 
 
 class JsonBody:
-    """A JSON object with name and password at two paths. Raises ValueError for paths that
-    cannot both be."""
+    """A JSON object with name and password at two paths. Raises ValueError for paths that cannot both
+    exist."""
 
     def __init__(self, user: str, password: str) -> None:
         self._user = JsonPath(user)
@@ -110,7 +107,7 @@ class JsonBody:
         return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-class HttpAuth(Filter):
+class HttpAuth(HttpBacked):
     """Accepts and refuses credentials as the endpoint says."""
 
     phases = frozenset({Phase.AUTH})
@@ -118,23 +115,16 @@ class HttpAuth(Filter):
     mechanisms = frozenset({"PLAIN", "LOGIN", "XOAUTH2"})
 
     def __init__(self, name: str, options: HttpAuthOptions, client: HttpClient) -> None:
-        super().__init__(name)
+        super().__init__(name, client)
         self._options = options
-        self._client = client
         self._json = (
             JsonBody(options.user, options.password) if options.credentials_method == "JSON" else None
         )
         self._result = JsonPath(options.json_result.path) if options.json_result else None
 
-    async def start(self) -> None:
-        await self._client.start()
-
-    async def stop(self) -> None:
-        await self._client.stop()
-
     def on_auth(self, session: Session, credentials: Credentials) -> Any:
         if credentials.mechanism == "CRAM-MD5":
-            return ABSTAIN  # a digest proves the password only to those who have it
+            return ABSTAIN  # a digest proves the password only to a service that has it
         if self._options.credentials_method == "BASIC_AUTH" and ":" in credentials.username:
             return REFUSE  # RFC 7617 section 2: the endpoint would see another name
         return self._ask(session, credentials)
@@ -145,14 +135,7 @@ class HttpAuth(Filter):
             answer = await self._client.call(headers, body, read=self._result is not None)
             return self._decide(answer)
         except Unanswered as reason:
-            log.warning(
-                "filter %s: no answer from %s: %s",
-                self.name,
-                self._client.host,
-                reason,
-                extra={"session": session.id},
-            )
-            return DEFER
+            return self.unanswered(reason, session=session.id)
 
     def _request(self, credentials: Credentials) -> tuple[dict[str, str], bytes]:
         user, password = credentials.username, credentials.password
@@ -184,10 +167,10 @@ class HttpAuth(Filter):
 
 
 def same(found: object, wanted: object) -> bool:
-    """Whether two JSON scalars are equal: `true` is not `1`, and `"1"` is neither."""
+    """True if two JSON scalars are equal: `true` is not `1`, and `"1"` is neither."""
     return isinstance(found, bool) is isinstance(wanted, bool) and found == wanted
 
 
 def build(options: HttpAuthOptions, name: str, context: BuildContext) -> HttpAuth:
-    """The filter. Raises ConfigError when its HMAC secret cannot be had."""
+    """The filter. Raises ConfigError if its HMAC secret is not available."""
     return HttpAuth(name, options, HttpClient.of(options.url, options.method_used, options.hmac, context))

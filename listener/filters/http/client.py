@@ -1,6 +1,7 @@
-"""What `http-auth` and `http-filter` share: options, signing, a pooled client, what statuses mean.
+"""The shared part of `http-auth` and `http-filter`: options, signing, a pooled client, the meaning of
+statuses.
 
-httpx is imported when a filter starts, since reading a configuration must not pay for it.
+httpx is imported when a filter starts, because reading a configuration must not pay for it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from functions import __version__
 from functions.options.secrets import Secret
 from functions.options.types import FieldName, OptionsModel
 from listener.api.context import BuildContext
-from listener.api.decision import Verdict
+from listener.api.decision import DEFER, Decision, Verdict
+from listener.api.filter import Filter
 from listener.filters.passwords.hash_names import EXTENDABLE, hash_name
 
 if TYPE_CHECKING:
@@ -32,14 +34,14 @@ if TYPE_CHECKING:
 log = logging.getLogger("smtp_relay.filters")
 
 MAX_ANSWER: Final = 1_048_576
-"""Octets of an answer that are read; a longer one counts as unreadable."""
+"""Most bytes of an answer that are read; a longer one counts as unreadable."""
 
 MAX_DRAIN: Final = 65_536
 DRAIN_SECONDS: Final = 1.0
-"""How much of an answer that nobody needs is read, so that its connection can be used again."""
+"""Most bytes of an unneeded answer that are read, so its connection can be used again."""
 
 MAX_CONNECTIONS: Final = 100
-"""Requests of one filter under way at once; others wait their turn."""
+"""Most concurrent requests of one filter; others wait."""
 
 KEEPALIVE_SECONDS: Final = 4.0  # less than the 5 s after which Node's servers hang up
 
@@ -50,22 +52,22 @@ _COME_BACK: Final = frozenset({408, 425, 429})
 
 
 class Unanswered(Exception):
-    """No usable answer came; `str()` says why, without secrets."""
+    """No usable answer came; `str()` gives the reason, without secrets."""
 
 
 def check_url(url: str) -> str:
-    """An endpoint's URL as it is. Raises ValueError when it is none, or holds credentials."""
+    """An endpoint's URL, unchanged. Raises ValueError if it is not a URL, or holds credentials."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("is not an http:// or https:// URL")
     if parts.username is not None or parts.password is not None:
         raise ValueError("holds credentials; sign the requests with hmac instead")
-    _ = parts.port  # raises ValueError for one that is out of range
+    _ = parts.port  # raises ValueError for a port out of range
     return url
 
 
 def host_of(url: str) -> str:
-    """The part of an endpoint's URL that may be shown: a token may stand in its path or query."""
+    """The part of an endpoint's URL that logs may show, because its path or query may hold a token."""
     return urlsplit(url).netloc
 
 
@@ -95,8 +97,8 @@ class Hmac(OptionsModel):
 
 
 class Signer:
-    """Signs requests: HMAC over URL, method, time in epoch milliseconds and, when there is one, the
-    body, with line feeds between them (docs/filters/http-auth.md)."""
+    """Signs requests: HMAC over URL, method, time in epoch milliseconds and, if there is one, the body,
+    with line feeds between them (docs/filters/http-auth.md)."""
 
     def __init__(
         self, options: Hmac, key: bytes, clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000
@@ -116,7 +118,7 @@ class Signer:
 
 
 class HttpAnswer(NamedTuple):
-    """What an endpoint said. `body` is b"" where it was not asked for."""
+    """An endpoint's answer. `body` is b"" if it was not requested."""
 
     status: int
     content_type: str
@@ -125,8 +127,8 @@ class HttpAnswer(NamedTuple):
 
     @property
     def verdict(self) -> Verdict:
-        """What the status means: below 300 accept, 3xx and 4xx refuse, but come-back-later and
-        the endpoint's own failures defer."""
+        """The meaning of the status: below 300 accept; 3xx and 4xx refuse, except statuses that ask for
+        a retry; these and the endpoint's own failures defer."""
         if 200 <= self.status < 300:
             return "accept"
         if self.status < 200 or self.status >= 500 or self.status in _COME_BACK:
@@ -134,9 +136,9 @@ class HttpAnswer(NamedTuple):
         return "refuse"
 
     def json(self) -> Any:
-        """The body as JSON. Raises Unanswered where it is none."""
+        """The body as JSON. Raises Unanswered if it is not JSON."""
         if self.encoding not in ("", "identity"):
-            raise Unanswered(f"the answer is encoded ({self.encoding!r}) though none was asked for")
+            raise Unanswered(f"the answer is encoded ({self.encoding!r}) although none was requested")
         try:
             return json.loads(self.body)
         except (ValueError, RecursionError):
@@ -146,8 +148,8 @@ class HttpAnswer(NamedTuple):
 class HttpClient:
     """Calls one endpoint over a pool of kept connections; one for each filter and process.
 
-    Nothing follows redirects or keeps cookies: what one mail's answer sets must not speak for
-    the next. There are no time-outs here: `filterTimeout` ends the whole exchange.
+    It follows no redirects and keeps no cookies, because one mail's answer must not affect the
+    next. It has no time-outs: `filterTimeout` ends the whole exchange.
     """
 
     def __init__(self, url: str, method: str, signer: Signer | None) -> None:
@@ -157,11 +159,11 @@ class HttpClient:
         self._client: httpx.AsyncClient | None = None
         self._turns = asyncio.Semaphore(MAX_CONNECTIONS)
         self.host = urlsplit(url).netloc
-        """Where it calls, for logs: a URL may hold a token in its path or query."""
+        """The endpoint for logs: a URL may hold a token in its path or query."""
 
     @classmethod
     def of(cls, url: str, method: str, signing: Hmac | None, context: BuildContext) -> HttpClient:
-        """A client for a filter's options. Raises ConfigError when the secret cannot be had."""
+        """A client for a filter's options. Raises ConfigError if the secret is not available."""
         if signing is None:
             return cls(url, method, None)
         return cls(url, method, Signer(signing, signing.secret.resolve(context.secrets).encode()))
@@ -170,7 +172,7 @@ class HttpClient:
         """Make the pool, in the event loop that will use it."""
         import httpx
 
-        for name in ("httpx", "httpcore"):  # they log URLs and headers, and so secrets
+        for name in ("httpx", "httpcore"):  # they log URLs and headers, and therefore secrets
             logging.getLogger(name).setLevel(logging.WARNING)
         self._client = httpx.AsyncClient(
             headers={"User-Agent": f"smtp-relay/{__version__}", "Accept-Encoding": "identity"},
@@ -178,8 +180,8 @@ class HttpClient:
             follow_redirects=False,
             verify=_trust(self.url),
             timeout=None,  # noqa: S113 - see the class
-            # No limit of the pool's own: a request that is cancelled while it queues there takes
-            # its connection's place with it for good (httpcore 1.0.9).
+            # The pool has no limit of its own, because a request that is cancelled while it queues
+            # there keeps its connection's place for good (httpcore 1.0.9).
             limits=httpx.Limits(
                 max_connections=None,
                 max_keepalive_connections=MAX_CONNECTIONS,
@@ -194,8 +196,8 @@ class HttpClient:
             self._client = None
 
     async def call(self, headers: Mapping[str, str], body: bytes, *, read: bool) -> HttpAnswer:
-        """Send a request; with `read` the answer's body is wanted. Raises Unanswered when no
-        answer comes or it is too long."""
+        """Send a request; with `read` the answer's body is read. Raises Unanswered if no answer comes
+        or it is too long."""
         import httpx
 
         try:
@@ -203,14 +205,15 @@ class HttpClient:
                 try:
                     return await self._call(headers, body, read)
                 except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
-                    # Most often a kept connection that the other side closed just now: once more.
+                    # Usually a kept connection that the other side closed just now, so try once
+                    # more.
                     return await self._call(headers, body, read)
         except httpx.HTTPError as error:
             raise Unanswered(f"{type(error).__name__}: {error}") from None
 
     async def _call(self, headers: Mapping[str, str], body: bytes, read: bool) -> HttpAnswer:
         if self._client is None:
-            # A server that is out of patience stops while a mail's question is still under way.
+            # A server whose `closeTimeout` is over stops while a mail's request is still under way.
             raise Unanswered("the filter does not run")
         signed = self._signer.headers(self.url, self.method, body) if self._signer else {}
         request = self._client.stream(
@@ -223,9 +226,30 @@ class HttpClient:
             return HttpAnswer(response.status_code, type_, encoding, kept)
 
 
+class HttpBacked(Filter):
+    """A filter that asks one endpoint."""
+
+    def __init__(self, name: str, client: HttpClient) -> None:
+        super().__init__(name)
+        self._client = client
+
+    async def start(self) -> None:
+        await self._client.start()
+
+    async def stop(self) -> None:
+        await self._client.stop()
+
+    def unanswered(self, reason: Unanswered, **about: str) -> Decision:
+        """The decision without an answer: the client should retry. `about` identifies the client in the
+        log."""
+        text = "filter %s: no answer from %s: %s"
+        log.warning(text, self.name, self._client.host, reason, extra=about)
+        return DEFER
+
+
 def _trust(url: str) -> ssl.SSLContext:
-    """Whom to trust: the certificate authorities that httpx comes with, or those of SSL_CERT_FILE
-    or SSL_CERT_DIR. Nobody for http://, since loading them takes a tenth of a second."""
+    """The trusted certificate authorities: those that httpx comes with, or those of SSL_CERT_FILE or
+    SSL_CERT_DIR. None for http://, because loading them takes a tenth of a second."""
     import httpx
 
     if url.startswith("https:"):
@@ -238,7 +262,7 @@ async def _read_all(response: httpx.Response) -> bytes:
     async for piece in response.aiter_raw():
         body += piece
         if len(body) > MAX_ANSWER:
-            raise Unanswered(f"the answer is longer than {MAX_ANSWER} octets")
+            raise Unanswered(f"the answer is longer than {MAX_ANSWER} bytes")
     return bytes(body)
 
 

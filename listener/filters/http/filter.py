@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from pathlib import Path
 from typing import BinaryIO, Final, Literal
@@ -16,20 +15,18 @@ from functions.message.envelope import Client, Envelope, Recipient
 from functions.message.mail import Mail
 from functions.message.mime import read_parts
 from listener.api.context import BuildContext
-from listener.api.decision import ACCEPT, DEFER, REFUSE, Decision, Phase
-from listener.api.filter import Filter, FilterOptions
+from listener.api.decision import ACCEPT, REFUSE, Decision, Phase
+from listener.api.filter import FilterOptions
 from listener.api.session import Message, Session, Transaction
 from listener.filters.http.answer import decide
-from listener.filters.http.client import Hmac, HttpAnswer, HttpClient, Unanswered, Url, host_of
-
-log = logging.getLogger("smtp_relay.filters")
+from listener.filters.http.client import Hmac, HttpAnswer, HttpBacked, HttpClient, Unanswered, Url, host_of
 
 MAX_EVENT: Final = 1_048_576
-"""Octets of the event; text and html are cut to fit."""
+"""Most bytes of the event; text and html are cut to fit."""
 
 MAX_AT_ONCE: Final = 32_768
-"""Octets of a mail that is read in the event loop; larger ones are read in a thread. Hostile HTML takes
-a millisecond for each kilobyte."""
+"""Most bytes of a mail that is read in the event loop; larger ones are read in a thread. Hostile HTML
+takes a millisecond for each kilobyte."""
 
 READERS: Final = 2
 """Larger mails in memory at once, for each filter."""
@@ -65,26 +62,19 @@ class HttpFilterOptions(FilterOptions):
         return host_of(self.url)
 
 
-class HttpFilter(Filter):
+class HttpFilter(HttpBacked):
     """Accepts, refuses or defers mails as the endpoint says.
 
-    With `allowAnyUser` AUTH succeeds whatever the credentials, but that alone takes no mail: an
-    acceptance at AUTH would let everybody through an OR flow.
+    With `allowAnyUser` AUTH succeeds with any credentials, but that alone accepts no mail, because
+    an acceptance at AUTH would let everybody through an OR flow.
     """
 
     phases = frozenset({Phase.DATA})
 
     def __init__(self, name: str, options: HttpFilterOptions, client: HttpClient) -> None:
-        super().__init__(name)
+        super().__init__(name, client)
         self.any_user = options.allow_any_user
-        self._client = client
         self._readers = asyncio.Semaphore(READERS)
-
-    async def start(self) -> None:
-        await self._client.start()
-
-    async def stop(self) -> None:
-        await self._client.stop()
 
     async def on_data(
         self, session: Session, transaction: Transaction, message: Message, recipients: tuple[str, ...]
@@ -100,18 +90,11 @@ class HttpFilter(Filter):
             answer = await self._client.call({"Content-Type": "application/json"}, event, read=True)
             return _decide(answer, recipients)
         except Unanswered as reason:
-            log.warning(
-                "filter %s: no answer from %s: %s",
-                self.name,
-                self._client.host,
-                reason,
-                extra={"session": session.id, "id": transaction.id},
-            )
-            return DEFER
+            return self.unanswered(reason, session=session.id, id=transaction.id)
 
 
 def _decide(answer: HttpAnswer, recipients: tuple[str, ...]) -> Decision:
-    """Statuses as in http-auth; below 300 and in 4xx a JSON object can say more."""
+    """Statuses as in http-auth; below 300 and in 4xx a JSON object can add to them."""
     verdict = answer.verdict
     if verdict == "defer":
         raise Unanswered(f"HTTP status {answer.status}")
@@ -136,7 +119,7 @@ def _json_or_none(answer: HttpAnswer) -> object:
 
 
 class Received:
-    """A mail that is still in the listener's hands, as the content that outputs would see."""
+    """A mail that the listener is still receiving, as the content that outputs would see."""
 
     path: Path | None = None
 
@@ -154,8 +137,8 @@ class Received:
 def provisional_envelope(
     session: Session, transaction: Transaction, message: Message, recipients: tuple[str, ...]
 ) -> Envelope:
-    """What is known before the mail is taken. Its recipients belong to a flow without a name, and
-    there is no digest yet."""
+    """The envelope as known before the mail is accepted. Its recipients belong to a flow without a
+    name, and there is no digest yet."""
     return Envelope(
         id=transaction.id,
         session=session.id,
@@ -181,5 +164,5 @@ def event_of(mail: Mail) -> bytes:
 
 
 def build(options: HttpFilterOptions, name: str, context: BuildContext) -> HttpFilter:
-    """The filter. Raises ConfigError when its HMAC secret cannot be had."""
+    """The filter. Raises ConfigError if its HMAC secret is not available."""
     return HttpFilter(name, options, HttpClient.of(options.url, options.method, options.hmac, context))

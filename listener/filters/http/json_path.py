@@ -1,8 +1,8 @@
 """A small part of JSONPath: a way down by names and places, no wildcards, filters or slices.
 
-`$.user.name`, `user.name`, `$.answers[0].ok`, `$['odd key'].x`. The leading `$` may be left out. A
-number after a dot is a name in an object and a place in an array (`answers.0.ok`), as existing
-configurations write it.
+`$.user.name`, `user.name`, `$.answers[0].ok`, `$['odd key'].x`. The leading `$` may be omitted. A
+number after a dot is a name in an object and a place in an array (`answers.0.ok`), because existing
+configurations write it so.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class JsonPath:
         at = 0
         while at < len(rest):
             step = _STEP.match(rest, at)
-            # Only the very first name may come without its dot.
+            # Only the first name may come without its dot.
             if step is None or (at and step["name"] is not None and rest[at] != "."):
                 raise ValueError(_shape(text))
             if step["place"] is not None:
@@ -46,7 +46,7 @@ class JsonPath:
             at = step.end()
 
     def find(self, value: Any) -> Any:
-        """What stands there, or MISSING."""
+        """The value at the path, or MISSING."""
         for step in self.steps:
             if isinstance(value, list):
                 place = int(step) if str(step).isascii() and str(step).isdigit() else len(value)
@@ -58,8 +58,8 @@ class JsonPath:
         return value
 
     def put(self, target: dict[str, Any], value: Any) -> None:
-        """Set what stands there, making objects on the way. Raises ValueError where something
-        else than an object is in the way, or the path holds a place in an array."""
+        """Set the value at the path, making objects on the way. Raises ValueError if a value other than
+        an object is in the way, or the path holds a place in an array."""
         *way, last = self.names()
         for name in way:
             target = target.setdefault(name, {})
@@ -70,14 +70,14 @@ class JsonPath:
         target[last] = value
 
     def names(self) -> list[str]:
-        """The steps, when all are names. Raises ValueError otherwise."""
+        """The steps, if all are names. Raises ValueError otherwise."""
         if any(isinstance(step, int) for step in self.steps):
             raise ValueError(f"{self.text!r} names a place in an array, which cannot be written to")
         return [str(step) for step in self.steps]
 
 
 MISSING: Final = _MISSING
-"""What `find` returns where the path leads nowhere."""
+"""The result of `find` if the path leads nowhere."""
 
 
 def _shape(text: str) -> str:
@@ -85,7 +85,7 @@ def _shape(text: str) -> str:
 
 
 def check_path(text: str) -> str:
-    """A path as it is. Raises ValueError."""
+    """A path, unchanged. Raises ValueError."""
     JsonPath(text)
     return text
 

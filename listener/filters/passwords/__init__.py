@@ -1,1 +1,1 @@
-"""Stored passwords and how they are checked: plain text, hashes, htpasswd files."""
+"""Stored passwords and their checks: plain text, hashes, htpasswd files."""

@@ -1,7 +1,7 @@
 """Apache's `$apr1$` hash: MD5-crypt under another prefix, 1,000 rounds of MD5.
 
-The steps are those of Apache Portable Runtime's `apr_md5_encode`. Files made by old htpasswd
-programs hold it; MD5 is no longer worth trusting with new passwords.
+The steps are those of Apache Portable Runtime's `apr_md5_encode`. Files of old htpasswd programs
+hold it; MD5 is no longer safe for new passwords.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def _md5(data: bytes) -> bytes:
 
 
 def apr1(password: bytes, salt: bytes) -> bytes:
-    """The whole string, `$apr1$SALT$HASH`. Takes a millisecond or two; `salt` is at most 8 octets."""
+    """The whole string, `$apr1$SALT$HASH`. Takes a millisecond or two; `salt` is at most 8 bytes."""
     state = _md5(_first_text(password, salt))
     for number in range(_ROUNDS):
         parts = [password if number & 1 else state]

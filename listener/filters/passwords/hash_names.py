@@ -1,4 +1,4 @@
-"""Names of hash algorithms: hashlib's, and those that OpenSSL, and so Node's crypto, has for them."""
+"""Names of hash algorithms: hashlib's, and those of OpenSSL and therefore of Node's crypto."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _ALSO: Final = {
 }
 
 EXTENDABLE: Final = {"shake_128": 16, "shake_256": 32}
-"""Functions whose output has no length of its own, with the octets that Node makes of them."""
+"""Functions whose output has no fixed length, with the number of bytes that Node makes of them."""
 
 
 def hash_name(name: str) -> str:
     """The algorithm as hashlib names it, from any of its names (`sha256`, `RSA-SHA256`,
-    `sha256WithRSAEncryption`, `SHA3-256`). Raises ValueError for one that is not there."""
+    `sha256WithRSAEncryption`, `SHA3-256`). Raises ValueError for a missing one."""
     around = _AROUND.fullmatch(name.lower())
     plain = re.sub("[-/]", "_", around["hash"]) if around else ""
     for candidate in (_ALSO.get(plain, plain), plain.replace("_", "")):

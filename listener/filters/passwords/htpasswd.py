@@ -16,18 +16,18 @@ from listener.filters.passwords.stored import StoredPassword, parse_htpasswd
 log = logging.getLogger("smtp_relay.filters")
 
 MAX_SIZE: Final = 1_048_576
-"""Octets of such a file: some fifteen thousand users."""
+"""Most bytes of such a file: some fifteen thousand users."""
 
 MAX_AT_ONCE: Final = 65_536
-"""Octets of a file that is read in the event loop, in some ten milliseconds; for larger ones `large`
-asks for a thread."""
+"""Most bytes of a file that is read in the event loop, in some ten milliseconds; for larger ones
+`large` asks for a thread."""
 
 CHECK_EVERY: Final = 1.0
-"""Seconds during which the file is not looked at again."""
+"""Seconds between two looks at the file."""
 
 _SETTLED: Final = 2_000_000_000
-"""Nanoseconds. A file changed as recently as this before it was read may change once more without
-its time or size telling, and is read again."""
+"""Nanoseconds. If a file changed shortly before it was read, it may change once more with the same time
+and size, so it is read again."""
 
 _Signature = tuple[int, int, int]
 
@@ -36,33 +36,36 @@ class Htpasswd:
     """The users of one file. `clock` is monotonic, in seconds."""
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        """Read the file. Raises ConfigError that names its line."""
+        """Read the file. Raises ConfigError that names the line of a mistake."""
         self.path = path
         self._clock = clock
         self._signature: _Signature | None = None
         self._checked = clock()
         self.large = False
         self.digest = ""
-        """SHA-256 (hex) of the file as it was read last."""
+        """SHA-256 (hex) of the file as last read."""
         self.users: Mapping[str, StoredPassword] | None = self._read()
-        """None while the file cannot be used: it says who may, so that without it nobody can
-        be let in or sent away."""
+        """None while the file cannot be used: only the file lists the users, so without it no login can
+        be accepted or refused."""
 
     @property
     def due(self) -> bool:
-        """Whether `refresh` would look at the file: it does once a second."""
+        """True if `refresh` would look at the file: it does once a second."""
         return self._clock() - self._checked >= CHECK_EVERY
 
-    def refresh(self) -> bool:
-        """Look whether the file changed, where that is due; whether `users` is new."""
-        if not self.due:
+    def refresh(self, *, at_once: bool = False) -> bool:
+        """Look whether the file changed, where that is due or `at_once`; whether `users` is new."""
+        if not (self.due or at_once):
             return False
         self._checked = self._clock()
-        before = self.users
+        before, digest = self.users, self.digest
         try:
             if self._signature == _signature(self.path.stat()):
                 return False
-            self.users = self._read()
+            users = self._read()
+            if before is not None and self.digest == digest:
+                return False
+            self.users = users
             if before is None:
                 log.info("%s can be used again", self.path)
         except (OSError, ConfigError) as error:
@@ -70,7 +73,7 @@ class Htpasswd:
             if isinstance(error, OSError):
                 self._signature = None
             if before is not None:
-                log.error("%s; its users are deferred until it is mended", error)
+                log.error("%s; its users are deferred until it is fixed", error)
         return True
 
     def _read(self) -> dict[str, StoredPassword]:

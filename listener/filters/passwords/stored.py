@@ -19,10 +19,10 @@ from listener.filters.passwords.apr1 import apr1
 from listener.filters.passwords.hash_names import EXTENDABLE, hash_name, names
 
 BCRYPT_LIMIT: Final = 72
-"""Octets of a password that bcrypt reads; the rest has no effect, in any implementation."""
+"""Bytes of a password that bcrypt reads; the rest has no effect, in any implementation."""
 
 MAX_SECONDS: Final = 10.0
-"""What checking one password may take, about; a thread that is at it cannot be stopped."""
+"""Roughly the seconds that checking one password may take; a running check cannot be stopped."""
 
 _ARGON2: Final = re.compile(
     r"\$argon2(?:id|i|d)\$(?:v=[0-9]{1,3}\$)?m=[0-9]{1,10},t=[0-9]{1,10},p=[0-9]{1,8}"
@@ -37,14 +37,14 @@ class StoredPassword(Protocol):
 
     @property
     def weight(self) -> float:
-        """About how many seconds a check takes; 0 for what is done at once."""
+        """Roughly the seconds of a check; 0 for an immediate one."""
 
     def matches(self, password: bytes) -> bool:
-        """Whether this is the password. Takes the same time for every wrong one."""
+        """True if this is the password. Takes the same time for every wrong one."""
 
 
 class Plain:
-    """A password kept as it is: the only form that CRAM-MD5 can be checked against."""
+    """A password kept in plain text: the only form against which CRAM-MD5 can be checked."""
 
     weight = 0.0
 
@@ -53,11 +53,11 @@ class Plain:
         self._digest = hashlib.sha256(password).digest()
 
     def matches(self, password: bytes) -> bool:
-        # Digests, since compare_digest is quicker with texts of different lengths.
+        # Digests, because compare_digest is quicker with texts of different lengths.
         return hmac.compare_digest(hashlib.sha256(password).digest(), self._digest)
 
     def answers(self, challenge: bytes, response: str) -> bool:
-        """Whether `response` is the hex digest that answers a CRAM-MD5 challenge (RFC 2195)."""
+        """True if `response` is the hex digest that answers a CRAM-MD5 challenge (RFC 2195)."""
         expected = hmac.new(self._password, challenge, "md5").hexdigest()
         return hmac.compare_digest(expected.encode(), response.encode("utf-8", "surrogatepass"))
 
@@ -124,8 +124,8 @@ class Apr1:
 
 
 def digest(name: str, password: bytes, salt: bytes | None) -> bytes:
-    """What a password hashes to; with a salt, its HMAC with the salt as the key, as
-    `crypto.createHmac(algo, salt)` has it in Node."""
+    """The hash of a password; with a salt, its HMAC with the salt as the key, like Node's
+    `crypto.createHmac(algo, salt)`."""
     if salt is not None:
         return hmac.new(salt, password, name).digest()
     found: Any = hashlib.new(name, password, usedforsecurity=False)
@@ -137,8 +137,8 @@ def digest(name: str, password: bytes, salt: bytes | None) -> bytes:
 
 
 def parse(text: str, salt: bytes | None = None) -> StoredPassword:
-    """A stored password of the configuration. Raises ValueError that says what is wrong, and
-    quotes nothing of it but the name of an algorithm that exists."""
+    """A stored password of the configuration. Raises ValueError that names the mistake, and quotes only
+    the name of an existing algorithm."""
     if (known := _crypt_string(text)) is not None:
         return known
     form, colon, rest = text.partition(":")
@@ -153,13 +153,13 @@ def parse(text: str, salt: bytes | None = None) -> StoredPassword:
     except ValueError:
         known_names = ", ".join(names())
         raise ValueError(
-            f"begins neither with plain: nor with a hash algorithm known here ({known_names})"
+            f"does not begin with plain: or a hash algorithm known here ({known_names})"
         ) from None
     return _hashed(name, form, rest.strip(), salt)
 
 
 def parse_htpasswd(text: str) -> StoredPassword:
-    """A stored password of an htpasswd file. Raises ValueError, quoting nothing of it."""
+    """A stored password of an htpasswd file. Raises ValueError, quoting no part of it."""
     if (known := _crypt_string(text)) is not None:
         return known
     if found := _APR1.fullmatch(text):
@@ -178,7 +178,7 @@ def parse_htpasswd(text: str) -> StoredPassword:
 def _crypt_string(text: str) -> StoredPassword | None:
     if text.startswith("$argon2"):
         found = _ARGON2.fullmatch(text)
-        if found is None or any(len(part) % 4 == 1 for part in found.groups()):  # no base64 has that
+        if found is None or any(len(part) % 4 == 1 for part in found.groups()):  # base64 never holds it
             raise ValueError("the argon2 string is damaged")
         return _bearable(Argon2(text))
     if text.startswith(("$2a$", "$2b$", "$2y$")):

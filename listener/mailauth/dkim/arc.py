@@ -1,4 +1,8 @@
-"""ARC: validation of the chain of earlier handlers (RFC 8617 section 5.2)."""
+"""ARC: validation of the chain of earlier handlers (RFC 8617 section 5.2).
+
+The newest set is judged first. Keys of older sets are needed only if it holds, because anyone can put
+fifty sets with a hundred keys on a mail.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,11 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, TypeVar
 
+from functions.message.canon import CRLF
 from listener.mailauth.dkim import keys
-from listener.mailauth.dkim.canon import CRLF
 from listener.mailauth.dkim.digests import BodyHashes, body_hash, header_digest, sealed_form
 from listener.mailauth.dkim.fields import HeaderBlock, HeaderField
 from listener.mailauth.dkim.signature import (
@@ -20,11 +25,12 @@ from listener.mailauth.dkim.signature import (
 )
 from listener.mailauth.dkim.verify import MAX_KEY_RECORDS, KeyRules, check_key
 from listener.mailauth.dns.resolver import DnsAnswer, Outcome, Question
-from listener.mailauth.results import ArcResult
+from listener.mailauth.results import ArcResult, ArcVerdict
 
 MAX_INSTANCES: Final = 50
 """RFC 8617 section 4.2.1."""
 
+_PENDING: Final = "a key could not be fetched"
 _INSTANCE: Final = re.compile(rb"[1-9][0-9]?")
 _RESULTS_INSTANCE: Final = re.compile(rb"[ \t\r\n]*i[ \t\r\n]*=[ \t\r\n]*([1-9][0-9]?)[ \t\r\n]*;")
 
@@ -66,53 +72,81 @@ class Chain:
         self.body_hashes: Final = [body_hash(self._sets[-1].message_signature)] if self._sets else []
 
     @property
-    def questions(self) -> list[Question]:
-        """The keys needed: at most two for each instance."""
+    def newest_questions(self) -> list[Question]:
+        """The keys that `judge_newest` needs: at most two."""
         return [
-            signature.question for each in self._sets for signature in (each.seal, each.message_signature)
+            signature.question
+            for each in self._sets[-1:]
+            for signature in (each.message_signature, each.seal)
         ]
 
-    def judge(self, answers: Mapping[Question, DnsAnswer], bodies: BodyHashes) -> ArcResult:
-        """The chain's verdict."""
+    @property
+    def older_questions(self) -> list[Question]:
+        """The keys that `judge_older` needs besides: at most two for each instance. Seals come first,
+        because the verdict depends on them."""
+        older = self._sets[-2::-1]
+        return [
+            *(each.seal.question for each in older),
+            *(each.message_signature.question for each in older),
+        ]
+
+    def judge_newest(self, answers: Mapping[Question, DnsAnswer], bodies: BodyHashes) -> ArcResult | None:
+        """The verdict if the newest set decides it, else None: then the older sets decide."""
         if self._error:
             return ArcResult("fail", self._error)
         if not self._sets:
             return ArcResult("none")
-        last = self._sets[-1].seal
-        described = {"instances": len(self._sets), "domain": last.domain, "selector": last.selector}
-        try:
-            pending = self._verify(answers, bodies)
-        except (_ChainError, SignatureError) as error:
-            return ArcResult("fail", str(error), **described)  # type: ignore[arg-type]
-        if pending:
-            return ArcResult("temperror", "a key could not be fetched", **described)  # type: ignore[arg-type]
-        oldest = self._oldest_pass(answers, bodies)
-        return ArcResult("pass", oldest_pass=oldest, **described)  # type: ignore[arg-type]
-
-    def _verify(self, answers: Mapping[Question, DnsAnswer], bodies: BodyHashes) -> bool:
-        """Sections 5.2 steps 4 and 6. True when the chain holds, apart from keys that are temporarily
-        unavailable."""
+        newest = self._sets[-1]
         pending = False
         try:
-            self._verify_message(self._sets[-1].message_signature, answers, bodies)
-        except _KeyPending:
-            pending = True
-        digest = hashlib.sha256()
-        seals: list[tuple[int, Signature, bytes]] = []
-        for instance, each in enumerate(self._sets, 1):
-            digest.update(each.results.relaxed + CRLF + each.message_signature.field.relaxed + CRLF)
-            sealed = digest.copy()
-            sealed.update(sealed_form(each.seal.field, relaxed=True))
-            seals.append((instance, each.seal, sealed.digest()))
-            digest.update(each.seal.field.relaxed + CRLF)
-        for instance, seal, over in reversed(seals):
             try:
-                self._check(seal, over, answers)
+                self._verify_message(newest.message_signature, answers, bodies)
+            except _KeyPending:
+                pending = True
+            pending |= self._verify_seals(range(len(self._sets), len(self._sets) - 1, -1), answers)
+        except (_ChainError, SignatureError) as error:
+            return self._result("fail", str(error))
+        return self._result("temperror", _PENDING) if pending else None
+
+    def judge_older(self, answers: Mapping[Question, DnsAnswer], bodies: BodyHashes) -> ArcResult:
+        """The verdict of a chain whose newest set holds."""
+        try:
+            pending = self._verify_seals(range(len(self._sets) - 1, 0, -1), answers)
+        except _ChainError as error:
+            return self._result("fail", str(error))
+        if pending:
+            return self._result("temperror", _PENDING)
+        return self._result("pass", oldest_pass=self._oldest_pass(answers, bodies))
+
+    def _result(self, verdict: ArcVerdict, reason: str = "", oldest_pass: int | None = None) -> ArcResult:
+        last = self._sets[-1].seal
+        return ArcResult(verdict, reason, len(self._sets), oldest_pass, last.domain, last.selector)
+
+    def _verify_seals(self, instances: Iterable[int], answers: Mapping[Question, DnsAnswer]) -> bool:
+        """Section 5.2 step 6. True when the seals hold, apart from keys that are temporarily unavailable.
+        Raises _ChainError."""
+        pending = False
+        for instance in instances:
+            try:
+                self._check(self._sets[instance - 1].seal, self._sealed[instance - 1], answers)
             except _KeyPending:
                 pending = True
             except SignatureError as error:
                 raise _ChainError(f"seal {instance}: {error.reason}") from error
         return pending
+
+    @cached_property
+    def _sealed(self) -> list[bytes]:
+        """The digest that each seal signs: over its own set and all older ones."""
+        found: list[bytes] = []
+        digest = hashlib.sha256()
+        for each in self._sets:
+            digest.update(each.results.relaxed + CRLF + each.message_signature.field.relaxed + CRLF)
+            sealed = digest.copy()
+            sealed.update(sealed_form(each.seal.field, relaxed=True))
+            found.append(sealed.digest())
+            digest.update(each.seal.field.relaxed + CRLF)
+        return found
 
     def _verify_message(
         self, signature: Signature, answers: Mapping[Question, DnsAnswer], bodies: BodyHashes
@@ -140,12 +174,15 @@ class Chain:
                 fault = error
         raise fault
 
-    def _oldest_pass(self, answers: Mapping[Question, DnsAnswer], bodies: BodyHashes) -> int:
-        """Section 5.2 step 5: the oldest instance whose message signatures still verify."""
+    def _oldest_pass(self, answers: Mapping[Question, DnsAnswer], bodies: BodyHashes) -> int | None:
+        """Section 5.2 step 5: the oldest instance whose message signatures still verify; None if a key
+        is missing that tells it."""
         for instance in range(len(self._sets) - 1, 0, -1):
             try:
                 self._verify_message(self._sets[instance - 1].message_signature, answers, bodies)
-            except (SignatureError, _KeyPending):
+            except _KeyPending:
+                return None
+            except SignatureError:
                 return instance + 1
         return 0
 

@@ -10,7 +10,8 @@ import hashlib
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from listener.mailauth.dkim.canon import CRLF, Algorithm, BodyCanon, relaxed_value, without_signature
+from functions.message.canon import CRLF, Algorithm, relaxed_value
+from listener.mailauth.dkim.canon import BodyCanon, without_signature
 from listener.mailauth.dkim.fields import HeaderBlock, HeaderField
 from listener.mailauth.dkim.signature import Signature
 
@@ -95,7 +96,7 @@ class BodyHashes:
         }
 
     def __bool__(self) -> bool:
-        """Whether any signature needs the body."""
+        """True if any signature needs the body."""
         return bool(self._canons)
 
     def feed(self, piece: bytes) -> None:

@@ -10,8 +10,8 @@ import re
 from functools import cached_property
 from typing import Final
 
+from functions.message.canon import relaxed_value
 from functions.message.headers import is_mailbox_line
-from listener.mailauth.dkim.canon import relaxed_value
 
 MAX_FIELDS: Final = 2_000
 """Most fields to parse. A mail with more is not verified, because no real mail has more."""

@@ -56,7 +56,7 @@ class PublicKey:
         return "rsa" if isinstance(self.key, rsa.RSAPublicKey) else "ed25519"
 
     def verifies(self, signature: bytes, digest: bytes, hash_name: str) -> bool:
-        """Whether the signature over the digest verifies with this key (RFC 8463 section 3: Ed25519
+        """True if the signature over the digest verifies with this key (RFC 8463 section 3: Ed25519
         signs the SHA-256 digest)."""
         try:
             if isinstance(self.key, rsa.RSAPublicKey):

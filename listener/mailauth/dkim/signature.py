@@ -11,8 +11,8 @@ from typing import Final
 
 from dkim.canonicalization import CanonicalizationPolicy, InvalidCanonicalizationPolicyError
 
+from functions.message.canon import Algorithm
 from listener.mailauth.dkim import tags
-from listener.mailauth.dkim.canon import Algorithm
 from listener.mailauth.dkim.fields import HeaderField
 from listener.mailauth.dns.domains import normal_octets, within
 from listener.mailauth.dns.resolver import Question

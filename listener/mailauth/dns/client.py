@@ -19,6 +19,7 @@ import dns.rdatatype
 import dns.resolver
 
 from listener.mailauth.dns.cache import Cache
+from listener.mailauth.dns.places import QueryPlaces, client_of
 from listener.mailauth.dns.resolver import (
     MAX_RECORDS,
     DnsAnswer,
@@ -26,11 +27,9 @@ from listener.mailauth.dns.resolver import (
     Question,
     Record,
     RecordType,
+    Resolver,
     failed,
 )
-
-MAX_IN_FLIGHT: Final = 256
-"""Most concurrent queries; more wait, within their own time limit."""
 
 EDNS_PAYLOAD: Final = 1_232
 """Most bytes of an answer over UDP, else TCP: the size that passes without fragmentation (DNS Flag Day
@@ -44,6 +43,12 @@ PARSED_AT_ONCE: Final = 4_096
 
 DEFAULT_TIMEOUT: Final = 5.0
 """Seconds for one question, with retries, other servers and TCP."""
+
+_CROWDED: Final = 0.5
+"""From this part of free places on, fewer free places mean less time for a question."""
+
+_LEAST_TIME: Final = 0.2
+"""The part of its time that a question has when no place is free."""
 
 
 class DnsResolver:
@@ -63,28 +68,45 @@ class DnsResolver:
         found = nameservers or [str(server) for server in self._dns.nameservers]
         self._dns.nameservers = [_Server(address, port) for address in found]
         self._dns.lifetime = timeout
-        # So that a silent server leaves time for the next one, or for a retry.
+        # A silent server must leave time for the next one, or for a retry.
         self._dns.timeout = max(timeout / 2.5, 0.05)
         self._dns.use_edns(0, 0, EDNS_PAYLOAD)
         self._dns.cache = None
-        self._limit = asyncio.Semaphore(MAX_IN_FLIGHT)
+        self._places = QueryPlaces()
         self._tasks: dict[Question, asyncio.Task[DnsAnswer]] = {}
         self.cache = Cache()
+
+    def for_client(self, address: str) -> Resolver:
+        """The same resolver for the mail of one client: it has a share of the places only."""
+        return _ForClient(self, client_of(address))
 
     def known(self, question: Question) -> DnsAnswer | None:
         return self.cache.get(question)
 
-    async def resolve(self, question: Question) -> DnsAnswer:
+    async def resolve(self, question: Question, client: str = "") -> DnsAnswer:
+        """The answer. The query takes one of the places of `client`."""
         answer = self.cache.get(question)
         if answer is not None:
             return answer
         task = self._tasks.get(question)
         if task is None:
+            # A question joins a running query only. It never waits behind those of another client.
+            await self._places.acquire(client)
+            answer, task = self.cache.get(question), self._tasks.get(question)
+            if answer is not None or task is not None:
+                self._places.release(client)
+                if answer is not None:
+                    return answer
+        if task is None:
             task = asyncio.get_running_loop().create_task(self._ask(question))
             self._tasks[question] = task
-            task.add_done_callback(lambda _: self._tasks.pop(question, None))
+            task.add_done_callback(lambda _: self._done(question, client))
         # If one waiter gives up, the others must still get the answer.
         return await asyncio.shield(task)
+
+    def _done(self, question: Question, client: str) -> None:
+        self._tasks.pop(question, None)
+        self._places.release(client)
 
     async def close(self) -> None:
         """Stop the running queries."""
@@ -99,14 +121,17 @@ class DnsResolver:
             name = dns.name.Name([*question.name.encode("ascii").split(b"."), b""])
         except (dns.exception.DNSException, UnicodeError):
             return DnsAnswer(Outcome.ABSENT)
-        async with self._limit:
-            answer = await self._query(name, question.type)
+        answer = await self._query(name, question.type)
         self.cache.put(question, answer)
         return answer
 
     async def _query(self, name: dns.name.Name, type_: RecordType) -> DnsAnswer:
+        # Silent name servers hold places, hence for a shorter time while places are short.
+        lifetime = self._dns.lifetime * min(max(self._places.free / _CROWDED, _LEAST_TIME), 1.0)
         try:
-            found = await self._dns.resolve(name, type_, raise_on_no_answer=False, search=False)
+            found = await self._dns.resolve(
+                name, type_, raise_on_no_answer=False, search=False, lifetime=lifetime
+            )
         except dns.resolver.NXDOMAIN as error:
             return DnsAnswer(Outcome.ABSENT, ttl=_negative_ttl(error.response(name)))  # type: ignore[no-untyped-call]
         except dns.exception.Timeout:
@@ -119,6 +144,20 @@ class DnsResolver:
         if not records:
             return DnsAnswer(Outcome.EMPTY, ttl=_negative_ttl(found.response))
         return DnsAnswer(Outcome.FOUND, records, max(found.expiration - time.time(), 0.0))
+
+
+class _ForClient:
+    """The resolver as one client's mail sees it."""
+
+    __slots__ = ("_client", "_dns", "known")
+
+    def __init__(self, dns: DnsResolver, client: str) -> None:
+        self._dns = dns
+        self._client = client
+        self.known = dns.known
+
+    async def resolve(self, question: Question) -> DnsAnswer:
+        return await self._dns.resolve(question, self._client)
 
 
 class _Server(dns.nameserver.Do53Nameserver):

@@ -23,5 +23,5 @@ def normal_octets(domain: bytes) -> str | None:
 
 
 def within(domain: str, parent: str) -> bool:
-    """Whether a normal name equals the other one or is below it."""
+    """True if a normal name equals the other one or is below it."""
     return domain == parent or domain.endswith("." + parent)

@@ -47,8 +47,8 @@ def bare(ip: str) -> str:
 
 
 class FoundName(NamedTuple):
-    """The result of a search: the name, or `[ip]`. `sure` is False if an answer is missing, so that the
-    result may change later."""
+    """The result of a search: the name, or `[ip]`. `sure` is False if an answer is missing: the result
+    may change later."""
 
     name: str
     sure: bool = True
@@ -167,7 +167,7 @@ class NameSearch:
 
     @property
     def running(self) -> bool:
-        """Whether the search is still running."""
+        """True if the search is still running."""
         return self._task is not None
 
     async def wait(self) -> None:

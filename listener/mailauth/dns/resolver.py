@@ -22,6 +22,9 @@ name. Names are lower-case and have no final dot."""
 MAX_RECORDS: Final = 100
 """Most records to use of one answer; a longer answer is a mistake or an attack."""
 
+AT_ONCE: Final = 10
+"""Most concurrent questions of one list, because each takes memory while it waits."""
+
 
 class Question(NamedTuple):
     """A question: a name in lower case without final dot, and a type."""
@@ -51,7 +54,7 @@ class DnsAnswer:
 
     @property
     def failed(self) -> bool:
-        """Whether the failure is temporary: a later attempt may succeed."""
+        """True if the failure is temporary: a later attempt may succeed."""
         return self.outcome is Outcome.FAILED
 
     @property
@@ -79,6 +82,36 @@ class Resolver(Protocol):
         """The answer. Raises nothing but CancelledError."""
 
 
+class SharedDns(Protocol):
+    """A resolver that several clients share."""
+
+    def for_client(self, address: str) -> Resolver:
+        """The resolver for the mail of the client at an IP address."""
+
+
+class QueryBudget:
+    """A resolver that asks a limited number of questions, each of them once, for one mail."""
+
+    __slots__ = ("_answers", "_inner", "_left", "_limit")
+
+    def __init__(self, inner: Resolver, limit: int) -> None:
+        self._inner = inner
+        self._limit = self._left = limit
+        self._answers: dict[Question, DnsAnswer] = {}
+
+    def known(self, question: Question) -> DnsAnswer | None:
+        return self._answers.get(question) or self._inner.known(question)
+
+    async def resolve(self, question: Question) -> DnsAnswer:
+        """The answer, or a temporary failure when all questions are asked, because nothing is known
+        then about what the mail claims."""
+        if not self._left:
+            return failed(f"the mail needs more than {self._limit} DNS queries")
+        self._left -= 1
+        answer = self._answers[question] = await self._inner.resolve(question)
+        return answer
+
+
 class Deadline:
     """A resolver that stops waiting at a moment of the event loop's clock."""
 
@@ -103,7 +136,7 @@ class Deadline:
 
 
 async def resolve_all(resolver: Resolver, questions: Iterable[Question]) -> dict[Question, DnsAnswer]:
-    """All answers; unknown ones are queried concurrently."""
+    """All answers; unknown ones are queried concurrently, AT_ONCE at most."""
     answers: dict[Question, DnsAnswer] = {}
     missing: list[Question] = []
     for question in dict.fromkeys(questions):
@@ -115,8 +148,13 @@ async def resolve_all(resolver: Resolver, questions: Iterable[Question]) -> dict
     if len(missing) == 1:
         answers[missing[0]] = await resolver.resolve(missing[0])
     elif missing:
-        found = await asyncio.gather(*map(resolver.resolve, missing))
-        answers.update(zip(missing, found, strict=True))
+        left = iter(missing)
+
+        async def ask() -> None:
+            for question in left:
+                answers[question] = await resolver.resolve(question)
+
+        await asyncio.gather(*(ask() for _ in range(min(len(missing), AT_ONCE))))
     return answers
 
 

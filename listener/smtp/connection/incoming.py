@@ -14,13 +14,13 @@ from listener.intake.capture import Capture
 from listener.smtp.connection.pending import Pending
 from listener.smtp.data import DataReader
 from listener.smtp.endpoint import Endpoint
-from listener.smtp.replies import FAULT, TOO_MANY_ERRORS
+from listener.smtp.replies import FAULT, NO_ROOM, TOO_LONG, TOO_MANY_REFUSED, TOO_SLOW
 
 log = logging.getLogger("smtp_relay.smtp")
 
 
 class MailHost(Protocol):
-    """What the reception of mails asks of its connection."""
+    """The interface that the reception of mails needs from its connection."""
 
     endpoint: Endpoint
     loop: asyncio.AbstractEventLoop
@@ -28,6 +28,7 @@ class MailHost(Protocol):
     flows: ConnectionState
     pending: Pending
 
+    def touch(self) -> None: ...
     def reply(self, reply: Reply) -> None: ...
     def finish(self, reply: Reply | None, *, linger: bool = False) -> None: ...
     def hang_up_after(self, reply: Reply) -> None: ...
@@ -38,7 +39,7 @@ class MailHost(Protocol):
 
 class MailReception:
     """One connection's mails. `transaction` is the mail in the making, None between mails; `messages`
-    counts those that were taken."""
+    counts the accepted ones."""
 
     __slots__ = (
         "_began",
@@ -46,6 +47,7 @@ class MailReception:
         "_forwarded",
         "_host",
         "_reader",
+        "_refused",
         "_started",
         "committing",
         "messages",
@@ -59,8 +61,10 @@ class MailReception:
         self.messages = 0
         self.refused_recipients = 0
         self.committing = False
-        """Whether a mail came in whole and is not answered yet: it is carried on with if the client
-        goes away."""
+        """True if a mail came in whole and is not answered yet: its handling goes on if the client
+        leaves."""
+        self._refused = 0
+        """Recipients refused since the last accepted mail, in transactions without an accepted one."""
         self._forwarded: dict[str, str] | None = None
         self._capture: Capture | None = None
         self._reader: DataReader | None = None
@@ -69,11 +73,17 @@ class MailReception:
 
     @property
     def replies_due(self) -> int:
-        """How many replies the next answer takes: after DATA, in LMTP, one for each recipient (RFC 2033
-        section 4.2)."""
+        """The number of replies in the next answer: after DATA, in LMTP, one for each recipient (RFC
+        2033 section 4.2)."""
         if self._capture is None or self.transaction is None or not self._host.session.lmtp:
             return 1
         return len(self.transaction.recipients)
+
+    @property
+    def takes_no_more(self) -> Reply | None:
+        """The reply instead of another mail: the configuration is an old one, or the server stops."""
+        endpoint = self._host.endpoint
+        return endpoint.ending if endpoint.retired_until is not None or self.messages else None
 
     # -- the envelope ------------------------------------------------------------------------
 
@@ -83,28 +93,31 @@ class MailReception:
         self.refused_recipients = 0
 
     def forward(self, attributes: dict[str, str]) -> None:
-        """XFORWARD told these of the next mail; several commands add up."""
+        """XFORWARD gave these attributes of the next mail; several commands add up."""
         self._forwarded = {**(self._forwarded or {}), **attributes}
 
     def take_forwarded(self) -> dict[str, str] | None:
-        """What XFORWARD told, for the mail that begins, or to be forgotten."""
+        """XFORWARD's attributes for the mail that begins; else they are forgotten."""
         forwarded = self._forwarded
         if forwarded is not None:
             self._forwarded = None
         return forwarded
 
     def refuse_recipient(self, reply: Reply) -> None:
-        """Answer a RCPT that is not taken; too many end the connection."""
-        host = self._host
+        """Answer a refused RCPT; too many end the connection."""
+        host, limits = self._host, self._host.endpoint.limits
         self.refused_recipients += 1
-        host.reply(reply)
-        if self.refused_recipients > host.endpoint.limits.max_recipients:
-            host.finish(TOO_MANY_ERRORS, linger=True)
+        if self.transaction is not None and not self.transaction.recipients:
+            self._refused += 1
+        if self._refused > limits.max_refused_recipients or self.refused_recipients > limits.max_recipients:
+            host.finish(TOO_MANY_REFUSED, linger=True)
         else:
+            host.reply(reply)
             host.hang_up_after(reply)
 
     def reset(self) -> None:
         """Forget the mail in the making (RSET, EHLO, MAIL, STARTTLS)."""
+        self._tell_refused()
         if self._capture is not None:
             self._capture.discard()
             self._capture = None
@@ -113,8 +126,12 @@ class MailReception:
         if self._host.flows is not None:
             self._host.flows.reset()
 
+    def _tell_refused(self) -> None:
+        if self.transaction is not None:
+            self._host.endpoint.refusals.recipients(self._host.session, self.transaction)
+
     def fail(self) -> None:
-        """Give the mail up after a fault of ours; it may come again."""
+        """Give the mail up after a fault in the relay's code; the client may retry it."""
         self.committing = False
         self.reset()
 
@@ -124,6 +141,7 @@ class MailReception:
         """Read the mail from here on."""
         host = self._host
         endpoint, options = host.endpoint, host.endpoint.options
+        self._tell_refused()
         self._capture = capture
         self._reader = DataReader(options.bare_newline, options.max_line_length)
         self._started = endpoint.now
@@ -135,6 +153,7 @@ class MailReception:
         host, reader, capture = self._host, self._reader, self._capture
         assert reader is not None
         assert capture is not None
+        host.touch()
         try:
             piece = reader.feed(data)
             if piece:
@@ -154,12 +173,18 @@ class MailReception:
             self.committing = False
             host.finish(FAULT)
 
-    def too_slow(self, now: float) -> bool:
-        """Whether fewer than `minDataRate` bytes a second came since the socket timeout passed."""
-        assert self._capture is not None
-        limits = self._host.endpoint.limits
-        seconds = now - self._started - limits.socket_timeout
-        return seconds > 0 and self._capture.size < seconds * limits.min_data_rate
+    def overdue(self, now: float) -> Reply | None:
+        """Called each second of DATA: why the connection ends, None if it may go on."""
+        capture, limits = self._capture, self._host.endpoint.limits
+        assert capture is not None
+        if capture.ended:
+            return NO_ROOM
+        if now - self._started > limits.max_data_time:
+            return TOO_LONG
+        rate = capture.measured(self._started)
+        rate.mark(now, capture.size)
+        slow = rate.too_slow(now, capture.size, least=limits.min_data_rate, grace=limits.socket_timeout)
+        return TOO_SLOW if slow else None
 
     def _take_in(self, capture: Capture) -> None:
         """The last byte came in: ask the data filters, then store the mail."""
@@ -174,8 +199,11 @@ class MailReception:
 
     def _answered(self, replies: tuple[Reply, ...]) -> None:
         self.committing = False
-        self._capture = None
+        if self._capture is not None:
+            self._capture.release()
+            self._capture = None
         self.transaction = None
         if any(reply.code < 300 for reply in replies):
             self.messages += 1
+            self._refused = 0
         self._host.mail_answered(replies)

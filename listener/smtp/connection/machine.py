@@ -1,7 +1,7 @@
 """One SMTP connection: a state machine on the transport's callbacks (RFC 5321).
 
-All changes of state are in this file. The beginning of a connection is `opening`, its mails are
-`incoming`, its bytes `stream`; what a command does is `listener.smtp.commands`.
+All changes of state are in this file. `opening` has the beginning of a connection, `incoming` its
+mails, `stream` its bytes; the commands are in `listener.smtp.commands`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from listener.smtp.connection.state import (
     TLS,
     WAIT,
     ExchangeLines,
-    State,
 )
 from listener.smtp.connection.stream import MAX_LINE, LineTooLong, Stream
 from listener.smtp.endpoint import Endpoint
@@ -41,14 +40,15 @@ log = logging.getLogger("smtp_relay.smtp")
 class Connection(SMTP):
     """A connection of one endpoint.
 
-    Of aiosmtpd's class nothing but the type is used. Its constructor is not called, because it
-    inspects class and handler by reflection for each connection and makes a stream reader; its
-    methods are overridden or never called.
+    Of aiosmtpd's class only the type is used. Its constructor is not called, because it inspects
+    class and handler by reflection for each connection and makes a stream reader; its methods are
+    overridden or never called.
     """
 
     _ended = False
-    """Whether the client has closed its side."""
-    _dropped = 0
+    """True if the client has closed its side."""
+    _queued = False
+    """Whether it waits for its turn to carry out what came in."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
@@ -82,14 +82,12 @@ class Connection(SMTP):
     def data_received(self, data: bytes) -> None:
         """Bytes came in."""
         stream = self.stream
-        if self.state is DATA:
-            self._read(data)
+        if self.state is DATA and not self._queued and not self.endpoint.turns.busy:
+            self.endpoint.turns.count(self.mail.feed, data)
             if self.state is not COMMAND or not stream.waiting:
                 return
         elif self.state is CLOSED:
-            self._dropped += len(data)
-            if self._dropped > bounds.MAX_DROPPED:
-                self.abort()
+            stream.drop(len(data))
             return
         elif stream.waiting or not self._carried_out_alone(data):
             stream.append(data)
@@ -100,7 +98,7 @@ class Connection(SMTP):
             stream.throttle()
 
     def eof_received(self) -> bool | None:
-        """The client closed its side; what it sent is answered all the same (`printf … | nc`)."""
+        """The client closed its side; its last commands are answered all the same (`printf … | nc`)."""
         if self.state in (CLOSED, PROXY):
             return False
         self._ended = True
@@ -121,7 +119,7 @@ class Connection(SMTP):
             endpoint.observer.connection_closed(endpoint.name, self.loop.time() - self._opened_at)
 
     def pause_writing(self) -> None:
-        """The client does not read its replies: carry out no more commands."""
+        """The client does not read its replies: execute no more commands."""
         self.stream.pause()
 
     def resume_writing(self) -> None:
@@ -129,7 +127,7 @@ class Connection(SMTP):
         self.stream.resume()
         self.run()
 
-    # -- changes of state that others ask for ------------------------------------------------
+    # -- changes of state that other objects request ------------------------------------------
 
     def read_proxy_header(self) -> None:
         """The next bytes are the header of a PROXY protocol."""
@@ -137,7 +135,7 @@ class Connection(SMTP):
         self._deadline = self.endpoint.now + min(bounds.PROXY_PATIENCE, self._patience)
 
     def wait(self) -> None:
-        """Keep what comes in until `ready`, `resume` or the end."""
+        """Keep incoming bytes until `ready`, `resume` or the end."""
         self.state = WAIT
 
     def use(self, flows: ConnectionState) -> None:
@@ -145,7 +143,7 @@ class Connection(SMTP):
         self.flows = flows
 
     def greet(self) -> None:
-        """The client may stay: greet it, and take its commands."""
+        """The client may stay: greet it, and accept its commands."""
         self.state = COMMAND
         self.stream.write(self.endpoint.ehlo.greeting)
         self.stream.flush()
@@ -157,16 +155,16 @@ class Connection(SMTP):
         Handshake(self, done).start()
 
     def close(self) -> None:
-        """The handshake failed: what comes in is dropped until the transport is gone."""
+        """The handshake failed: drop incoming bytes until the transport is gone."""
         self.state = CLOSED
 
     @property
     def closed(self) -> bool:
-        """Whether the connection ends."""
+        """True if the connection ends."""
         return self.state is CLOSED
 
     def forget(self) -> None:
-        """Forget what the client said in clear text, once TLS is active (RFC 3207 section 4.2)."""
+        """Forget the client's words in clear text, once TLS is active (RFC 3207 section 4.2)."""
         self.mail.reset()
         self.mail.take_forwarded()
         self.flows.restart()
@@ -189,7 +187,7 @@ class Connection(SMTP):
         self.touch()
 
     def mail_ended(self, rest: bytes) -> None:
-        """A mail came in whole; `rest` is what follows it."""
+        """A mail came in whole; `rest` are the bytes after it."""
         self.stream.append(rest)
         self.state = WAIT
 
@@ -206,18 +204,18 @@ class Connection(SMTP):
         self._go_on()
 
     def ready(self) -> None:
-        """What the client waited for is there: the next line is a command."""
+        """The outcome that the client waited for has come: the next line is a command."""
         if self.state is WAIT:
             self.state = COMMAND
 
     def resume(self) -> None:
-        """Send what is queued, and carry out what waits."""
+        """Send queued bytes, and execute waiting commands."""
         if self.state is not CLOSED:
             self.touch()
             self.run()
 
     def fail(self) -> None:
-        """Something unexpected happened: give the mail up, which may come again."""
+        """An unexpected error happened: give the mail up; the client may retry it."""
         times = self.mail.replies_due
         self.mail.fail()
         if self.state is not CLOSED:
@@ -227,7 +225,7 @@ class Connection(SMTP):
     # -- lines -------------------------------------------------------------------------------
 
     def _carried_out_alone(self, data: bytes) -> bool:
-        """Carry out a command that came alone and whole, as nearly all do. False for all others."""
+        """Execute a command that came alone and whole, as nearly all do. False for all others."""
         size = len(data)
         alone = self.state is COMMAND and 0 < size <= MAX_LINE and data.find(b"\n") == size - 1
         if not alone or self.stream.paused or self._running:
@@ -240,56 +238,63 @@ class Connection(SMTP):
         return True
 
     def run(self) -> None:
-        """Carry out every complete line that waits, as far as the state allows."""
-        if self._running:
-            # A reply that was there at once: the loop below, further up the stack, goes on.
+        """Carry out the complete lines that wait, as far as the state and this turn of the loop allow."""
+        if self._running or self._queued:
+            # The reply was immediate, so the loop below, further up the stack, goes on.
             return
-        stream = self.stream
+        stream, turns = self.stream, self.endpoint.turns
         self._running = True
         try:
-            while stream.waiting and not stream.paused and self._carry_out(self.state):
-                pass
+            self._queued = turns.work(stream, self._carry_out, self._go_on_in_turn)
             if self.endpoint.ending:
                 self.drain()
             stream.flush()
             if self.state is not CLOSED:
-                stream.unthrottle()
+                stream.throttle(at_once=True) if self._queued else stream.unthrottle()
             if self._ended:
                 self._end()
         finally:
             self._running = False
 
+    def _go_on_in_turn(self) -> None:
+        self._queued = False
+        self.run()
+
     def _go_on(self) -> None:
-        """Carry out what waits; where nothing does, only send what is queued."""
+        """Execute waiting commands; if there are none, only send queued bytes."""
         if self.stream.waiting or self._ended or self.endpoint.ending:
             self.run()
         elif not self._running:
             self.stream.flush()
 
-    def _carry_out(self, state: State) -> bool:
-        """Do what the bytes that wait ask for in this state; False when that needs more of them."""
+    def _carry_out(self) -> bool:
+        """Handle the waiting bytes in this state; False if that needs more of them."""
+        state = self.state
         if state is COMMAND or state is SASL:
             try:
                 line = self.stream.take_line(sasl=state is SASL)
-            except LineTooLong:
-                self.finish(replies.LINE_TOO_LONG, linger=True)
-                return False
+            except LineTooLong as too_long:
+                return self._refuse_line(ended=too_long.ended)
             if line is None:
                 return False
             self.touch()
             self._obey(line)
             return True
         if state is DATA:
-            self._read(self.stream.take_rest())
+            self.mail.feed(self.stream.take_rest())
             return True
         return state is PROXY and self.opening.take_proxy_header()
 
-    def _read(self, data: bytes) -> None:
+    def _refuse_line(self, *, ended: bool) -> bool:
+        """Answer a line that is too long. One that does not end either ends the connection."""
         self.touch()
-        self.mail.feed(data)
+        refusal = replies.AUTH_LINE_TOO_LONG if self.state is SASL else replies.LINE_TOO_LONG
+        self.end_exchange()
+        self.error(refusal) if ended else self.finish(refusal, linger=True)
+        return ended
 
     def _obey(self, line: bytes) -> None:
-        """Carry out one line. A fault of ours is answered as such, and the mail given up."""
+        """Execute one line. A fault in the relay's code is answered as such, and the mail given up."""
         try:
             if self.state is SASL:
                 assert self._exchange is not None
@@ -315,7 +320,7 @@ class Connection(SMTP):
             self.reply(reply)
 
     def idle(self) -> bool:
-        """Count a command that brings no mail nearer; True when the connection was ended."""
+        """Count a command that does not advance a mail; True if the connection was ended."""
         self._idle_commands += 1
         if self._idle_commands > bounds.MAX_IDLE_COMMANDS:
             self.finish(replies.TOO_MUCH_CHATTER, linger=True)
@@ -323,18 +328,18 @@ class Connection(SMTP):
         return False
 
     def login_failed(self) -> int:
-        """Count a failed login; gives how many there were on this connection."""
+        """Count a failed login; returns their number on this connection."""
         self.auth_failures += 1
         return self.auth_failures
 
     # -- deadlines and the end ---------------------------------------------------------------
 
     def touch(self) -> None:
-        """The client did something whole: it has its patience again."""
+        """The client completed a step: its time limit starts again."""
         self._deadline = self.endpoint.now + self._patience
 
     def expire(self, now: float) -> None:
-        """Called each second: end the connection when its deadline passed or DATA crawls."""
+        """Called each second: end the connection if its deadline passed or DATA is too slow."""
         try:
             self._expire(now)
         except Exception:
@@ -347,11 +352,11 @@ class Connection(SMTP):
             return
         last = self.endpoint.retired_until
         if now <= self._deadline and (last is None or now <= last):
-            if self.state is DATA and self.mail.too_slow(now):
-                self.finish(replies.TOO_SLOW, linger=True)
+            if self.state is DATA and (reply := self.mail.overdue(now)) is not None:
+                self.finish(reply, linger=True)
         elif self.state is CLOSED:
             if now > self._deadline:
-                self.abort()  # because the transport would wait for ever for a client that stays
+                self.abort()  # the transport would wait for ever for a client that stays
         elif self.state is PROXY or self.state is TLS:
             what = "PROXY header" if self.state is PROXY else "TLS handshake"
             log.info("no %s came", what, extra=about(self.session))
@@ -363,12 +368,6 @@ class Connection(SMTP):
         """The endpoint is ending: an idle client has GRACE left, a mail that comes in is finished."""
         if self.state in (PROXY, TLS) or (self.mail.transaction is None and self.state in (COMMAND, SASL)):
             self._deadline = min(self._deadline, self.endpoint.now + bounds.GRACE)
-
-    @property
-    def takes_no_more(self) -> Reply | None:
-        """The reply instead of another mail: the configuration is an old one, or the server stops."""
-        endpoint = self.endpoint
-        return endpoint.ending if endpoint.retired_until is not None or self.mail.messages else None
 
     def hang_up_after(self, reply: Reply) -> None:
         """A 421 promises that the connection ends (RFC 5321 section 3.8)."""
@@ -395,6 +394,6 @@ class Connection(SMTP):
         self.stream.transport.abort()
 
     def _end(self) -> None:
-        """The client says no more: end the connection unless an answer is being made."""
-        if self.state not in (WAIT, CLOSED) and not self.stream.paused:
+        """The client says no more: end the connection unless a reply is being made."""
+        if self.state not in (WAIT, CLOSED) and not self.stream.paused and not self._queued:
             self.finish(None)

@@ -1,11 +1,12 @@
-"""The beginning of a connection: who the client is, whether it may stay, and its greeting."""
+"""The beginning of a connection: the client's address, its admission, and its greeting."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from functions.ids import uuid7
 from listener import proxy
@@ -21,9 +22,13 @@ from listener.smtp.replies import CONNECT_FAULT, EARLY_TALKER
 
 log = logging.getLogger("smtp_relay.smtp")
 
+_HELLO: Final = re.compile(rb"(?:EHLO|HELO|LHLO)\b[^\n]{0,300}\n", re.IGNORECASE)
+"""All that may stand behind a PROXY header before the greeting: the health checks of older HAProxys send
+it there."""
+
 
 class OpeningHost(Protocol):
-    """What the beginning asks of its connection."""
+    """The interface that the beginning needs from its connection."""
 
     endpoint: Endpoint
     loop: asyncio.AbstractEventLoop
@@ -42,14 +47,23 @@ class OpeningHost(Protocol):
 
 
 class Opening:
-    """The beginning of one connection, and what it leaves: the place that the connection takes among the
+    """The beginning of one connection, and its results: the place that the connection takes among the
     limits, and the search for the client's name.
 
-    `trusted_as` is the address by which XCLIENT and XFORWARD are permitted: the peer's, or what
-    PROXY said.
+    `trusted_as` is the address by which XCLIENT and XFORWARD are permitted: the peer's, or that of
+    the PROXY header.
     """
 
-    __slots__ = ("_counted", "_host", "_name_told", "_search", "_ticket", "_vouched", "trusted_as")
+    __slots__ = (
+        "_counted",
+        "_host",
+        "_name_told",
+        "_proxied",
+        "_search",
+        "_ticket",
+        "_vouched",
+        "trusted_as",
+    )
 
     def __init__(self, host: OpeningHost) -> None:
         self._host = host
@@ -58,13 +72,14 @@ class Opening:
         self._counted = False
         self._search: NameSearch | None = None
         self._name_told = False
+        self._proxied = False
         self._vouched: str | None = None
 
     def start(self) -> None:
         """A transport is there."""
         host, endpoint = self._host, self._host.endpoint
         if endpoint.proxies is not None and endpoint.proxies(self.trusted_as):
-            # Counted before it says whom it speaks for, as it may never do so.
+            # It is counted before it names its client, because it may never do so.
             host.read_proxy_header()
             if self._count_in(endpoint.admissions.hold()) is not None:
                 host.finish(None)
@@ -72,18 +87,18 @@ class Opening:
             self._begin()
 
     def take_proxy_header(self) -> bool:
-        """Take the PROXY header from the stream; False while it is not complete, or is none."""
+        """Take the PROXY header from the stream; False while it is not complete, or if there is none."""
         host, endpoint, session = self._host, self._host.endpoint, self._host.session
         try:
             header = proxy.parse(host.stream.peek())
         except proxy.BadHeader as error:
-            log.warning("no PROXY header from a proxy: %s", error, extra=about(session))
-            endpoint.observer.connection_refused(endpoint.name, "proxy")
+            endpoint.refusals.no_proxy_header(session, error)
             host.finish(None)
             return False
         if header is None:
             return False
         host.stream.skip(header.length)
+        self._proxied = True
         if header.endpoints is not None:
             client, server = header.endpoints
             session.become(*client)
@@ -93,8 +108,8 @@ class Opening:
         return True
 
     def again(self, *, vouched: str | None, name_told: bool) -> None:
-        """XCLIENT replaced the client: begin again with the greeting. `vouched` is the user that it says
-        has logged in; `name_told` says that it gave the client's name, or that it has none."""
+        """XCLIENT replaced the client: begin again with the greeting. `vouched` is the user that it
+        states as logged in; `name_told` says that it gave the client's name, or that it has none."""
         self.cancel()
         self._vouched = vouched
         self._name_told = name_told
@@ -105,11 +120,11 @@ class Opening:
 
     @property
     def name_pending(self) -> bool:
-        """Whether the search for the client's name goes on."""
+        """True if the search for the client's name goes on."""
         return self._search is not None and self._search.running
 
     async def name_found(self) -> None:
-        """Wait until the client's name was found, or not; that takes seconds at most."""
+        """Wait until the client's name is found, or not; that takes seconds at most."""
         if self._search is not None:
             await self._search.wait()
 
@@ -120,7 +135,7 @@ class Opening:
             self._search = None
 
     def leave(self) -> bool:
-        """Give the place among the limits back. Gives whether the client had been let in."""
+        """Release the place among the limits. Returns true if the client had been admitted."""
         if self._ticket is not None:
             self._ticket.leave()
             self._ticket = None
@@ -128,7 +143,7 @@ class Opening:
         return counted
 
     def _begin(self) -> None:
-        """The client's address is final: let it in, encrypt where it is to be so from the start."""
+        """The client's address is final: admit it, and encrypt from the start if configured."""
         host = self._host
         host.touch()
         refusal = self._admit()
@@ -136,14 +151,14 @@ class Opening:
             if refusal is None:
                 host.start_tls(self._meet)
             else:
-                host.finish(None)  # which, in clear text, could not be read
+                host.finish(None)  # in clear text, the client could not read it
         elif refusal is not None:
             host.finish(refusal)
         else:
             self._meet()
 
     def _admit(self) -> Reply | None:
-        """Count the connection in under its client's address, or say why it may not stay."""
+        """Count the connection in under its client's address, or return the reason why it may not stay."""
         endpoint = self._host.endpoint
         if self._ticket is not None:
             self._ticket.leave()
@@ -163,7 +178,7 @@ class Opening:
         return admitted
 
     def _meet(self) -> None:
-        """Find out who the client is, ask the filters about it, and greet it (or do not)."""
+        """Find the client's name, ask the filters about it, and greet it (or do not)."""
         host = self._host
         host.wait()
         names = host.endpoint.names
@@ -175,7 +190,7 @@ class Opening:
                 host.pending.settle(names.find(host.session.ip), self._named)
                 return
             else:
-                # No filter asks for the name before the mail comes in: DATA waits for it.
+                # No filter reads the name before the mail comes in, so DATA waits for it.
                 self._search = NameSearch(names, host.session, host.loop)
         self._connect()
 
@@ -198,7 +213,9 @@ class Opening:
         if refusal is not None:
             host.endpoint.refusals.client(host.session, "filters", refusal)
             host.finish(refusal)
-        elif host.stream.waiting:
+        elif host.stream.waiting and not (self._proxied and _HELLO.fullmatch(host.stream.peek())):
+            if proxy.begins(host.stream.peek()):
+                host.endpoint.refusals.untrusted_proxy(host.session)
             host.endpoint.refusals.client(host.session, "early", EARLY_TALKER)
             host.finish(EARLY_TALKER, linger=True)
         else:
@@ -209,7 +226,7 @@ class Opening:
 
 
 def new_session(endpoint: Endpoint, transport: Any) -> Session:
-    """What is known of a client when its transport is there."""
+    """The facts about a client when its transport is there."""
     ip, port = _address(transport.get_extra_info("peername"))
     session = Session(
         id=uuid7(),
@@ -225,7 +242,7 @@ def new_session(endpoint: Endpoint, transport: Any) -> Session:
 
 
 def about(session: Session) -> dict[str, str]:
-    """What log records say of a connection."""
+    """The attributes of a connection in log records."""
     return {"session": session.id, "ip": session.ip, "listener": session.listener}
 
 

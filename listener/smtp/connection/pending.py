@@ -1,4 +1,4 @@
-"""What a connection waits for, one thing at a time: filters, names, the spool, a delay."""
+"""The outcomes that a connection waits for, one at a time: filters, names, the spool, a delay."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ log = logging.getLogger("smtp_relay.smtp")
 
 
 class PendingHost(Protocol):
-    """What waiting asks of the connection."""
+    """The interface that waiting needs from the connection."""
 
     loop: asyncio.AbstractEventLoop
     session: Session
@@ -27,7 +27,7 @@ class PendingHost(Protocol):
 
 
 class Pending:
-    """The outcome that one connection waits for. Nothing else is carried out in between."""
+    """The outcome that one connection waits for. The connection executes nothing else in between."""
 
     __slots__ = ("_host", "_task")
 
@@ -37,7 +37,7 @@ class Pending:
 
     def settle(self, outcome: Any | Awaitable[Any], then: Callable[[Any], None]) -> None:
         """Go on with `then(outcome)`: at once, or when the awaited outcome is there."""
-        # What is there at once is None, a Reply or a DataOutcome, both of them tuples.
+        # An immediate outcome is None, a Reply or a DataOutcome; both are tuples.
         if outcome is None or isinstance(outcome, tuple):
             then(outcome)
             return

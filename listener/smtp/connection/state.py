@@ -6,34 +6,31 @@ from enum import IntEnum
 from typing import Final, Protocol
 
 PROXY_PATIENCE: Final = 10.0
-"""Seconds for a PROXY header to come; section 2 of its specification asks for at least 3."""
+"""Seconds for a PROXY header to arrive; section 2 of its specification asks for at least 3."""
 
 MAX_ERRORS: Final = 20
 """Bad commands on one connection before 421, as many peers have it."""
 
 MAX_IDLE_COMMANDS: Final = 100
-"""Commands that bring no mail nearer (NOOP, RSET, VRFY, EHLO …) between two mails."""
+"""Most commands that do not advance a mail (NOOP, RSET, VRFY, EHLO …) between two mails."""
 
 LINGER: Final = 2.0
-"""Seconds that a client whose connection we end gets to read why: closing a socket with unread
-bytes in it resets the connection, and the reply is lost on the way."""
+"""Seconds that a client gets to read the last reply, because closing a socket with unread bytes resets
+the connection and loses the reply."""
 
 GRACE: Final = 2.0
-"""Seconds of silence after which an idle client is sent away once the server stops. A client that has
-just connected sends a mail within them, and one that has its answer says QUIT: many clients take a
-421 to that for a failure of the mail before it."""
-
-MAX_DROPPED: Final = 8_388_608
-"""Bytes that are read and dropped while a client is given time to read our last reply."""
+"""Seconds of silence after which a stopping server disconnects an idle client. Within them a new client
+sends its mail, and one with a reply says QUIT, because many clients take a 421 to QUIT for a failure of
+the previous mail."""
 
 
 class State(IntEnum):
-    """What the next bytes of the client are."""
+    """The meaning of the client's next bytes."""
 
     PROXY = 0
     """The header of a PROXY protocol."""
     WAIT = 1
-    """Kept until something that was begun is done."""
+    """Kept until an operation is done."""
     COMMAND = 2
     """A command line."""
     SASL = 3
@@ -46,12 +43,12 @@ class State(IntEnum):
     """A TLS handshake."""
 
 
-# A global name costs half of what a member looked up in its class does.
+# A global name costs half of a look-up in the class.
 PROXY, WAIT, COMMAND, SASL, DATA, CLOSED, TLS = State
 
 
 class ExchangeLines(Protocol):
-    """What takes the lines of an AUTH exchange."""
+    """The reader of the lines of an AUTH exchange."""
 
     def answer(self, line: bytes) -> None:
         """Take one line of the client, without its line end."""

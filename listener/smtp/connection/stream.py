@@ -1,4 +1,4 @@
-"""The bytes of one connection: what came in and waits to be carried out, what is queued to go out.
+"""The bytes of one connection: incoming bytes that wait, and queued outgoing bytes.
 
 A `Stream` knows no command. Its connection tells it when to read, write and close.
 """
@@ -8,87 +8,134 @@ from __future__ import annotations
 from typing import Any, Final
 
 MAX_BUFFER: Final = 131_072
-"""Bytes that may wait while a command is being carried out; then the socket is not read."""
+"""Most bytes that wait while a command is being executed; beyond them the socket is not read."""
 
 MAX_LINE: Final = 4096
-"""Bytes of a command line with its CRLF. RFC 5321 section 4.5.3.1.4 asks for 512 and extensions
+"""Most bytes of a command line with its CRLF. RFC 5321 section 4.5.3.1.4 asks for 512 and extensions
 raise it; AUTH lines may be longer (MAX_AUTH_LINE)."""
 
 MAX_AUTH_LINE: Final = 12_288  # RFC 4954 section 4: base64 strings up to 12288 bytes
 
+MAX_SKIPPED: Final = 65_536
+"""Bytes of a line that is too long which are read and dropped until it ends."""
+
+MAX_DROPPED: Final = 8_388_608
+"""Most bytes that are read and dropped while a client gets time to read the last reply."""
+
 
 class LineTooLong(Exception):
-    """The line that waits is longer than a command may be."""
+    """A line is longer than a command may be. `ended` says whether it was dropped up to its end, so that
+    the next line is a command; else it goes on after MAX_SKIPPED bytes."""
+
+    def __init__(self, *, ended: bool) -> None:
+        super().__init__(ended)
+        self.ended = ended
 
 
 class Stream:
     """The input buffer and the output queue of one connection over `transport`, which is asyncio's
     or a TLS layer with the same methods."""
 
-    __slots__ = ("_at", "_buffer", "_out", "_reading_paused", "_shut", "paused", "transport")
+    __slots__ = (
+        "_at",
+        "_buffer",
+        "_dropped",
+        "_out",
+        "_reading_paused",
+        "_shut",
+        "_skipped",
+        "paused",
+        "transport",
+        "waiting",
+    )
 
     def __init__(self, transport: Any) -> None:
         self.transport = transport
         self.paused = False
-        """Whether the client does not read its replies: no more commands are carried out."""
+        """True if the client does not read its replies: no more commands are executed."""
+        self.waiting = 0
+        """The number of incoming bytes that are not handled yet."""
         self._buffer = b""
         self._at = 0
+        self._skipped = 0
+        self._dropped = 0
         self._out: list[bytes] = []
         self._reading_paused = False
         self._shut = False
 
     # -- input -------------------------------------------------------------------------------
 
-    @property
-    def waiting(self) -> int:
-        """How many bytes came in and were not carried out yet."""
-        return len(self._buffer) - self._at
-
     def append(self, data: bytes) -> None:
-        """Keep bytes that came in until they are taken."""
+        """Keep incoming bytes until they are taken."""
         self._buffer = self._buffer[self._at :] + data if self._buffer else data
         self._at = 0
+        self.waiting = len(self._buffer)
 
     def peek(self) -> bytes:
-        """All that waits; it goes on waiting."""
+        """All waiting bytes; they stay."""
         return self._buffer[self._at :] if self._at else self._buffer
 
     def skip(self, count: int) -> None:
-        """Drop so many of the bytes that wait."""
+        """Drop so many of the waiting bytes."""
         self._at += count
+        self.waiting -= count
 
     def take_rest(self) -> bytes:
-        """Take all that waits."""
+        """Take all waiting bytes."""
         rest = self._buffer[self._at :]
-        self._buffer, self._at = b"", 0
+        self._buffer, self._at, self.waiting = b"", 0, 0
         return rest
 
     def take_line(self, *, sasl: bool) -> bytes | None:
         """Take one line without its line end; None while it is not complete. AUTH lines, and all
-        lines with `sasl`, may have MAX_AUTH_LINE bytes. Raises LineTooLong."""
+        lines with `sasl`, may have MAX_AUTH_LINE bytes; one that is longer is dropped. Raises
+        LineTooLong once it ends, or does not within MAX_SKIPPED bytes."""
         buffer, at = self._buffer, self._at
         end = buffer.find(b"\n", at)
-        if end < 0 or end - at >= MAX_LINE:
+        if end < 0 or end - at >= MAX_LINE or self._skipped:
+            size = (len(buffer) if end < 0 else end) - at
             auth = sasl or buffer[at : at + 4].upper() == b"AUTH"
-            if (len(buffer) if end < 0 else end) - at >= (MAX_AUTH_LINE if auth else MAX_LINE):
-                raise LineTooLong
+            if self._skipped or size >= (MAX_AUTH_LINE if auth else MAX_LINE):
+                self._skip_line(size, end)
+                return None
             if end < 0:
                 return None
         line = buffer[at : end - 1] if buffer[end - 1 : end] == b"\r" else buffer[at:end]
         if end + 1 == len(buffer):
-            self._buffer, self._at = b"", 0
+            self._buffer, self._at, self.waiting = b"", 0, 0
         else:
             self._at = end + 1
+            self.waiting = len(buffer) - end - 1
         return line
 
-    def throttle(self) -> None:
-        """Read no more from the socket while more than MAX_BUFFER bytes wait."""
-        if not self._reading_paused and self.waiting > MAX_BUFFER:
+    def _skip_line(self, size: int, end: int) -> None:
+        """Drop `size` bytes of a line that is too long; `end` is where its line feed is, or -1. Raises
+        LineTooLong."""
+        self._skipped += size
+        if self._skipped > MAX_SKIPPED:
+            raise LineTooLong(ended=False)
+        if end >= 0:
+            self._skipped, self._at = 0, end + 1
+            self.waiting = len(self._buffer) - self._at
+            raise LineTooLong(ended=True)
+        # One byte stays, so that something waits and what follows is not taken for a line of its own.
+        self._skipped -= 1
+        self._buffer, self._at, self.waiting = self._buffer[-1:], 0, 1
+
+    def drop(self, count: int) -> None:
+        """So many bytes came in after the end. The connection is gone after MAX_DROPPED of them."""
+        self._dropped += count
+        if self._dropped > MAX_DROPPED:
+            self.transport.abort()
+
+    def throttle(self, *, at_once: bool = False) -> None:
+        """Read no more from the socket while more than MAX_BUFFER bytes wait, or anything `at_once`."""
+        if not self._reading_paused and (at_once or self.waiting > MAX_BUFFER):
             self._reading_paused = True
             self.transport.pause_reading()
 
     def unthrottle(self) -> None:
-        """Read again once half of that is carried out."""
+        """Read again after half of that is handled."""
         if self._reading_paused and self.waiting <= MAX_BUFFER // 2:
             self._reading_paused = False
             self.transport.resume_reading()
@@ -97,7 +144,7 @@ class Stream:
 
     @property
     def queued(self) -> bool:
-        """Whether something waits to be sent."""
+        """True if bytes wait to be sent."""
         return bool(self._out)
 
     def write(self, data: bytes) -> None:
@@ -105,7 +152,7 @@ class Stream:
         self._out.append(data)
 
     def flush(self) -> None:
-        """Send what is queued, in one write."""
+        """Send the queued bytes, in one write."""
         if self._out:
             data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
             self._out.clear()
@@ -121,16 +168,16 @@ class Stream:
         self.paused = False
 
     def encrypt(self, layer: Any) -> bytes:
-        """Go on over a TLS layer. Gives the bytes that wait: they are the handshake's first."""
+        """Continue over a TLS layer. Returns the waiting bytes, which are the handshake's first."""
         self.transport = layer
         return self.take_rest()
 
     # -- the end -----------------------------------------------------------------------------
 
     def shut(self, *, linger: bool) -> bool:
-        """Send what is queued, and nothing after it. With `linger` only our side ends, where the
-        transport can do that: what the client still sends is read and dropped by the connection.
-        Else the transport closes. Gives whether the client is waited for."""
+        """Send the queued bytes, and nothing after them. With `linger` only the server's side ends, if
+        the transport can do that: the connection reads and drops the client's further bytes. Else the
+        transport closes. Returns true if the connection waits for the client."""
         self.take_rest()
         self.flush()
         self._shut = True

@@ -1,4 +1,4 @@
-"""Certificates as PEM: read from what the options say, or self-signed where they say nothing."""
+"""Certificates as PEM: read as the options say, or self-signed if they name none."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ class KeyPair:
     key: str = field(repr=False)
     passphrase: str | None = field(default=None, repr=False)
     not_after: float | None = None
-    """Unix time at which the certificate ends, where that is known already."""
+    """Unix time at which the certificate ends, if that is known already."""
 
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What one `Certificate` of the options stands for, read; None and "" where it says nothing."""
+    """The content of one `Certificate` of the options, read; None and "" for missing parts."""
 
     pair: KeyPair | None
     authorities: str = field(default="", repr=False)
-    """Certificates (PEM) that clients are verified with."""
+    """Certificates (PEM) to verify clients with."""
 
 
 def read(options: Certificate, resolver: SecretResolver, where: str) -> Material:
@@ -60,7 +60,7 @@ def _pair(options: Certificate, resolver: SecretResolver, where: str) -> KeyPair
 
 
 def _lines(pem: str) -> str:
-    """PEM that came through an environment variable often has its line ends written out."""
+    """In PEM from an environment variable the line ends are often written out."""
     return pem.replace("\\n", "\n") if "\n" not in pem.strip() else pem
 
 
@@ -76,7 +76,7 @@ def _unpacked(pfx: Secret, resolver: SecretResolver, passphrase: str | None, whe
     try:
         key, certificate, others = pkcs12.load_key_and_certificates(pfx.resolve_bytes(resolver), password)
     except ValueError as error:
-        raise ConfigError(where, "is no PKCS #12 file, or the passphrase is wrong") from error
+        raise ConfigError(where, "is not a PKCS #12 file, or the passphrase is wrong") from error
     if key is None or certificate is None:
         raise ConfigError(where, "holds no private key with its certificate")
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
@@ -99,10 +99,10 @@ def end_of(pair: KeyPair) -> float | None:
 @cache
 def self_signed(hostname: str) -> KeyPair:
     """A new P-256 key and its self-signed certificate for that host name (or `[address]`); the same
-    one when asked again, also in the processes that are forked from this one.
+    one for later calls, also in the processes that are forked from this one.
 
-    A process of its own makes it: the library that can costs 14 MB, which a server with no other use
-    for it would carry for ever.
+    A process of its own makes it, because the library costs 14 MB, which a server with no other use
+    for it would keep for ever.
     """
     command = [sys.executable, "-c", f"import sys; sys.path[:0] = {sys.path!r}; {_MAKE}", hostname]
     made = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=60).stdout)  # noqa: S603

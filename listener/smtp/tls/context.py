@@ -8,6 +8,7 @@ import re
 import ssl
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -78,12 +79,12 @@ class ServerTls:
 
     @property
     def may_change(self) -> bool:
-        """Whether any part comes from a place that may hold something else tomorrow."""
+        """True if any part comes from a place whose content may change."""
         return any(secret.scheme not in {"plain", "env"} for _, secret in secrets_of(self._options))
 
     def accepts(self, tls: ssl.SSLObject) -> bool:
-        """Whether the version is one that the asked-for host name permits: OpenSSL agrees on it
-        before it looks at the name, so that this is to be asked after the handshake."""
+        """True if the version is one that the requested host name permits. OpenSSL chooses the version
+        before it looks at the name, so this must be checked after the handshake."""
         version = VERSIONS.get(tls.version() or "")
         if not self._options.sni_options or version is None:
             return True
@@ -99,8 +100,8 @@ class ServerTls:
         look_every: float = LOOK_EVERY,
         resolve_every: float = RESOLVE_EVERY,
     ) -> None:
-        """Stay up to date until cancelled; `changed` is told of each new context. What cannot be
-        used is logged, and the context in use stays."""
+        """Stay up to date until cancelled; `changed` is called with each new context. An unusable
+        certificate is logged, and the present context stays."""
         resolved = time.monotonic()
         while self.may_change:
             await asyncio.sleep(look_every)
@@ -108,7 +109,7 @@ class ServerTls:
                 stamps = await asyncio.to_thread(self._look)
                 if stamps == self._stamps and time.monotonic() - resolved < resolve_every:
                     continue
-                # Noted even when the new files are no good: they are then written to once more.
+                # Noted even if the new files are unusable: then they will be written once more.
                 self._stamps = stamps
                 resolved = time.monotonic()
                 if await asyncio.to_thread(self._renew):
@@ -174,7 +175,7 @@ def _context(
     try:
         restrict(context, minimum, maximum, (sni and sni.ciphers) or options.ciphers)
     except ssl.SSLError as error:
-        raise ConfigError(f"{where}.ciphers", "names no cipher that there is") from error
+        raise ConfigError(f"{where}.ciphers", "names no existing cipher") from error
     _load(context, pair, where)
     if options.request_cert:
         _ask_for_certificates(context, options, authorities, where)
@@ -206,15 +207,15 @@ def _load(context: ssl.SSLContext, pair: KeyPair, where: str) -> None:
 
 
 def _host(name: str) -> str:
-    """A name of `sniOptions` as clients ask for it, `*.` in front of it as it is."""
+    """A name of `sniOptions` as clients request it, with a leading `*.` unchanged."""
     return "*." + domain_key(name[2:]) if name.startswith("*.") else domain_key(name)
 
 
 def _chooser(
     others: Mapping[str, ssl.SSLContext],
 ) -> Callable[[Any, str | None, ssl.SSLContext], int | None]:
-    """OpenSSL's question which certificate a host name gets (RFC 6066 section 3); `*.domain`
-    stands for one more label."""
+    """OpenSSL's question for the certificate of a host name (RFC 6066 section 3); `*.domain` stands for
+    one more label."""
 
     def choose(connection: Any, name: str | None, _: ssl.SSLContext) -> int | None:
         if name is None:
@@ -230,32 +231,32 @@ def _chooser(
 
 
 def wanted(options: SmtpOptions) -> bool:
-    """Whether a listener with these options can ever speak TLS."""
+    """True if a listener with these options can ever speak TLS."""
     return options.secure or not options.starttls_disabled
 
 
 def prepare(options: SmtpOptions, hostname: str) -> None:
-    """Before workers are forked: make what all of them have to share."""
+    """Before workers are forked: make the objects that all of them must share."""
     if wanted(options) and not options.has_certificate:
         _own(options, hostname)
 
 
 def _own(options: SmtpOptions, hostname: str) -> KeyPair:
-    """A self-signed certificate; the log says once in a process what clients make of it."""
-    text = "no key and cert: the self-signed certificate for %s is refused by clients that verify"
-    if hostname not in _told:
-        _told.add(hostname)
-        log.log(
-            logging.DEBUG if options.hide_starttls and not options.secure else logging.WARNING, text, hostname
-        )
+    """A self-signed certificate."""
+    announced = options.secure or not options.hide_starttls
+    _tell(logging.WARNING if announced else logging.DEBUG, hostname)
     return self_signed(hostname)
 
 
-_told: Final[set[str]] = set()
+@cache
+def _tell(level: int, hostname: str) -> None:
+    """The log says once in a process what clients make of the certificate."""
+    text = "no key and cert: the self-signed certificate for %s is refused by clients that verify"
+    log.log(level, text, hostname)
 
 
 def facts(tls: ssl.SSLObject, *, with_client: bool) -> Tls:
-    """Version, cipher, and the subject of the client's certificate where one was verified."""
+    """Version, cipher, and the subject of the client's certificate if one was verified."""
     cipher = tls.cipher()
     subject = None
     if with_client and (certificate := tls.getpeercert()):
@@ -288,7 +289,7 @@ def _files(options: SmtpOptions, resolver: SecretResolver) -> tuple[Path, ...]:
 
 
 def _stamp(path: Path) -> tuple[int, ...] | None:
-    """What changes when a file is written or replaced; None when it is not there."""
+    """A value that changes when a file is written or replaced; None if the file does not exist."""
     try:
         stat = path.stat()
     except OSError:

@@ -1,23 +1,21 @@
-"""The TLS handshake of one connection, from its first byte to what follows it."""
+"""The TLS handshake of one connection, from its first byte to the bytes after it."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import ssl
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from listener import proxy
 from listener.api.session import Session
 from listener.smtp.connection.stream import Stream
 from listener.smtp.endpoint import Endpoint
 from listener.smtp.tls.context import facts
 from listener.smtp.tls.layer import Above, TlsLayer
 
-log = logging.getLogger("smtp_relay.smtp")
-
 HANDSHAKE: Final = 30.0
-"""Seconds for a TLS handshake, or the socket timeout where that is shorter."""
+"""Seconds for a TLS handshake, or the socket timeout if that is shorter."""
 
 
 _NO_TRUST: Final = (
@@ -40,11 +38,11 @@ _CURES: Final = {
     "NO_SUITABLE_SIGNATURE_ALGORITHM": _VERSIONS,
     "TLSV1_ALERT_PROTOCOL_VERSION": _VERSIONS,
 }
-"""What to do, by OpenSSL's name of the reason (`ssl.SSLError.reason`). An alert is the client's."""
+"""The cure, by OpenSSL's name of the reason (`ssl.SSLError.reason`). An alert is the client's."""
 
 
 class TlsHost(Above, Protocol):
-    """What a handshake asks of its connection."""
+    """The interface that a handshake needs from its connection."""
 
     endpoint: Endpoint
     loop: asyncio.AbstractEventLoop
@@ -60,18 +58,20 @@ class TlsHost(Above, Protocol):
 class Handshake:
     """One handshake; `done` is called when it has succeeded."""
 
-    __slots__ = ("_began", "_done", "_host")
+    __slots__ = ("_began", "_done", "_host", "_layer")
 
     def __init__(self, host: TlsHost, done: Callable[[], None]) -> None:
         self._host = host
         self._done = done
         self._began = host.loop.time()
+        self._layer: TlsLayer | None = None
 
     def start(self) -> None:
-        """Put TLS between the transport and the connection; what waits in the stream is its beginning."""
+        """Put TLS between the transport and the connection; the waiting bytes of the stream are its
+        beginning."""
         host = self._host
         assert host.endpoint.tls is not None
-        layer = TlsLayer(host, host.stream.transport, host.endpoint.tls.context, self)
+        layer = self._layer = TlsLayer(host, host.stream.transport, host.endpoint.tls.context, self)
         if early := host.stream.encrypt(layer):
             layer.data_received(early)
 
@@ -91,9 +91,10 @@ class Handshake:
         self._done()
 
     def failed(self, reason: str) -> None:
-        """The client and we do not agree on TLS, or it does not speak it."""
-        session = self._host.session
-        about = {"session": session.id, "ip": session.ip, "listener": session.listener}
+        """Client and server do not agree on TLS, or the client does not speak it."""
+        session, refusals = self._host.session, self._host.endpoint.refusals
+        if self._layer is not None and proxy.begins(self._layer.first):
+            refusals.untrusted_proxy(session)
         cure = f" ({_CURES[reason]})" if reason in _CURES else ""
-        log.info("TLS handshake failed: %s%s", reason, cure, extra=about)
+        refusals.handshake(session, reason + cure)
         self._host.close()

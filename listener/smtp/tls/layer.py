@@ -1,9 +1,9 @@
 """TLS between a transport and a connection, without the event loop's own.
 
-The loop's `start_tls` cannot be given octets that came in already (a PROXY header and the first
-handshake record often share a packet), costs a task for each handshake and a quarter of a megabyte
-of buffer for each connection. This is a protocol to the transport below and a transport to the
-connection above; both sides are called as asyncio calls them.
+The loop's `start_tls` cannot use bytes that came in already (a PROXY header and the first handshake
+record often share a packet), and costs a task for each handshake and a quarter of a megabyte of
+buffer for each connection. This class is a protocol to the transport below and a transport to the
+connection above; both sides call it as asyncio does.
 """
 
 from __future__ import annotations
@@ -14,19 +14,22 @@ import ssl
 from typing import Any, Final, Protocol
 
 CHUNK: Final = 32_768
-"""Octets of ciphertext that OpenSSL is given at a time: its buffers never shrink again, so that
-each idle connection would keep the largest chunk that it ever got."""
+"""Most bytes of ciphertext that OpenSSL is given at a time. Its buffers never shrink again, so each
+idle connection would keep the largest chunk that it ever got."""
 
 RECORD: Final = 16_384
-"""Octets of plain text in one record at most (RFC 8446 section 5.1): the most one read gives."""
+"""Most bytes of plain text in one record (RFC 8446 section 5.1): the most that one read returns."""
 
 
 MAX_UNSENT: Final = 262_144
-"""Octets of TLS's own messages that may wait for a client that asks for them and never reads."""
+"""Most bytes of TLS's own messages that wait for a client that requests them and never reads."""
+
+
+_FIRST: Final = 16
 
 
 class Above(Protocol):
-    """What sits on top, called as asyncio calls a protocol."""
+    """The protocol on top, called as asyncio calls one."""
 
     def data_received(self, data: bytes) -> None: ...
 
@@ -40,7 +43,7 @@ class Above(Protocol):
 
 
 class HandshakeEnd(Protocol):
-    """What is told how the handshake ends."""
+    """The receiver of the handshake's result."""
 
     def ready(self, tls: ssl.SSLObject) -> None:
         """The handshake is done."""
@@ -53,7 +56,7 @@ class TlsLayer(asyncio.Protocol):
     """Server side of one TLS connection over `below`, which is an asyncio transport whose protocol
     becomes this object. `end` is told how the handshake ends."""
 
-    __slots__ = ("_above", "_below", "_closed", "_end", "_incoming", "_outgoing", "_ready", "_tls")
+    __slots__ = ("_above", "_below", "_closed", "_end", "_incoming", "_outgoing", "_ready", "_tls", "first")
 
     def __init__(self, above: Above, below: Any, context: ssl.SSLContext, end: HandshakeEnd) -> None:
         self._above = above
@@ -62,6 +65,8 @@ class TlsLayer(asyncio.Protocol):
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self.first = b""
+        """The first bytes that the client sent, as many as tell a PROXY header."""
         self._ready = False
         self._closed = False
         below.set_protocol(self)
@@ -69,8 +74,10 @@ class TlsLayer(asyncio.Protocol):
     # -- called by the transport below ---------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
+        if not self._ready and not self._closed:
+            self.first = (self.first + data[:_FIRST])[:_FIRST]
         if self._closed:
-            # Nobody will read it; the connection above counts it and loses its patience.
+            # The client will not read it; the connection above counts it until its time limit.
             self._above.data_received(data)
         elif len(data) <= CHUNK:
             self._incoming.write(data)
@@ -105,7 +112,7 @@ class TlsLayer(asyncio.Protocol):
                 return
             self._read()
         except ssl.SSLError:
-            # Broken or forged records: nothing that follows can be understood.
+            # Broken or forged records: nothing after them can be understood.
             self._flush()
             self._closed = True
             self._below.close()
@@ -138,7 +145,7 @@ class TlsLayer(asyncio.Protocol):
             pass
         except ssl.SSLZeroReturnError:
             ended = True
-        # Reading may have made something to send: a key update, an alert.
+        # Reading may have produced bytes to send: a key update, an alert.
         if self._outgoing.pending:
             self._flush()
             if self._below.get_write_buffer_size() > MAX_UNSENT:
@@ -156,7 +163,8 @@ class TlsLayer(asyncio.Protocol):
     # -- called by the connection above --------------------------------------------------------
 
     def write(self, data: bytes) -> None:
-        """Send octets; before the handshake is done there is nobody to understand them."""
+        """Send bytes; before the handshake is done they are dropped, because the client could not read
+        them."""
         if not self._ready or self._closed:
             return
         try:
@@ -170,17 +178,17 @@ class TlsLayer(asyncio.Protocol):
         self._below.write(self._outgoing.read())
 
     def write_eof(self) -> None:
-        """Say that nothing more will be sent (close_notify), and go on dropping what comes."""
+        """Announce the end (close_notify), and go on dropping incoming bytes."""
         self._goodbye()
         self._below.write_eof()
 
     def can_write_eof(self) -> bool:
-        """Whether `write_eof` may be called."""
+        """True if `write_eof` may be called."""
         return bool(self._below.can_write_eof())
 
     def close(self) -> None:
-        """Send what is queued and close_notify, then close. The client's own close_notify is not
-        waited for (RFC 8446 section 6.1)."""
+        """Send the queued bytes and close_notify, then close. The client's own close_notify is not
+        awaited (RFC 8446 section 6.1)."""
         self._goodbye()
         self._below.close()
 
@@ -192,20 +200,20 @@ class TlsLayer(asyncio.Protocol):
         self._closed = True
 
     def abort(self) -> None:
-        """Close at once; what is queued is lost."""
+        """Close at once; queued bytes are lost."""
         self._closed = True
         self._below.abort()
 
     def is_closing(self) -> bool:
-        """Whether the connection is going away."""
+        """True if the connection is going away."""
         return self._closed or bool(self._below.is_closing())
 
     def pause_reading(self) -> None:
-        """Stop taking in octets."""
+        """Stop reading bytes."""
         self._below.pause_reading()
 
     def resume_reading(self) -> None:
-        """Take in octets again."""
+        """Read bytes again."""
         self._below.resume_reading()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:

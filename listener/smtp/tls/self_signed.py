@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 SELF_SIGNED_DAYS: Final = 3_650
-"""Nobody verifies a self-signed certificate, and a server may run for long."""
+"""No client verifies a self-signed certificate, and a server may run for long."""
 
 _MAX_NAME: Final = 64  # RFC 5280 appendix A.1: ub-common-name
 
@@ -38,7 +38,7 @@ def make(hostname: str) -> dict[str, str | float]:
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        # A clock that is a little behind must not see a certificate of the future.
+        # A clock that is a little behind must not see a certificate from the future.
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(end)
     )
@@ -58,8 +58,8 @@ def main(hostname: str) -> None:
 
 
 def _general_names(hostname: str) -> list[x509.GeneralName]:
-    """The host and what a client on this machine calls it: a client that was told to trust the
-    certificate verifies the name that it connected to."""
+    """The host and its names on this machine, because a client that trusts the certificate verifies the
+    name that it connected to."""
     names: list[x509.GeneralName] = []
     for name in dict.fromkeys((hostname or "localhost", "localhost", "127.0.0.1", "::1")):
         try:

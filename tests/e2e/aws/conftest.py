@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ministack]:
-    """The server; ended with all it started."""
+    """The server; ended with all processes that it started."""
     server = Ministack(tmp_path_factory.mktemp("aws"))
     try:
         yield server.start()

@@ -1,4 +1,4 @@
-"""The function's zip: what is in it, and that it needs nothing else."""
+"""The function's zip: its content, and that it needs nothing else."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_the_listeners_secrets_stay_behind() -> None:
 
 
 def run(tree: Path, url: str, event: Any, code: str = HANDLE, *more: str) -> subprocess.CompletedProcess[str]:
-    """In a Python without site-packages, like Lambda's but for what the zip brings."""
+    """In a Python without site-packages, like Lambda's except for the zip's packages."""
     return subprocess.run(
         [sys.executable, "-I", "-S", "-c", code, str(tree), json.dumps(event), *more],
         env={
@@ -212,7 +212,7 @@ def test_it_delivers_a_mail_with_only_what_it_carries(tree: Path, aws_api: tuple
     assert aws.events[0]["data"]["storage"]["url"].startswith("s3://mails/in/")
     assert aws.tables == ["PutItem", "UpdateItem"]
     assert not aws.objects
-    # What S3 charges for: docs/aws.md, cost.
+    # The requests that S3 charges for: docs/aws.md, cost.
     assert aws.requests == ["GET", "PUT", "DELETE"]
 
 
@@ -259,8 +259,8 @@ LATE = (
 
 
 def test_a_start_imports_nothing_that_waits(tmp_path: Path, aws_api: tuple[Aws, str]) -> None:
-    """Each of these takes milliseconds of every start, and serves few mails or none. Where one comes
-    back, a package has changed: see `infra.bundle.sdk`."""
+    """Each of these takes milliseconds of every start, and serves few mails or none. If one comes back,
+    a package has changed: see `infra.bundle.sdk`."""
     tree = tmp_path / "task"
     with zipfile.ZipFile(bundle(ROOT / "configs" / "mail2s3.jsonc", Platform(arch=MACHINE))) as archive:
         archive.extractall(tree)

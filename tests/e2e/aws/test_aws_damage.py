@@ -1,5 +1,5 @@
-"""Objects of an S3 spool that are damaged or hostile: through the function as it is deployed, and
-through a server that delivers out of its bucket itself."""
+"""Objects of an S3 spool that are damaged or hostile: through the deployed function, and through a
+server that delivers out of its bucket itself."""
 
 from __future__ import annotations
 

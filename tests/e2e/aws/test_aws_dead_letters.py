@@ -52,7 +52,7 @@ class S3Drill(Drill):
         return len(self.stack.spooled())
 
     def hold(self) -> None:
-        """Nothing rings by itself here."""
+        """No notification comes by itself here."""
 
     def resume(self) -> None:
         self.stack.notify(*self.stack.spooled())

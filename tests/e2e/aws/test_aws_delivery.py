@@ -1,4 +1,4 @@
-"""A real client, the real listener, and the zip as a function: mails arrive as what the flows say."""
+"""A real client, the real listener, and the zip as a function: mails arrive as the flows say."""
 
 from __future__ import annotations
 

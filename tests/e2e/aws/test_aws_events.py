@@ -1,4 +1,4 @@
-"""Doorbells that come twice, at once, late, in disorder, or that are none of ours."""
+"""Notifications that come twice, at once, late, in disorder, or that are foreign."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_renaming_the_function_repeats_nothing(stack_for: Stacks) -> None:
 
 
 def test_a_run_killed_half_way_is_finished_later(stack_for: Stacks) -> None:
-    """It dies while the second output waits for its answer; the first is done by then."""
+    """The process dies while the second output waits for its answer; the first output is done by then."""
     with endpoint() as api:
         asked = threading.Event()
         api.answer = lambda request: Says(hang=asked)

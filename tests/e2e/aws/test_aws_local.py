@@ -29,7 +29,7 @@ UNAVAILABLE: Final = Says(503, b"{}", {"x-amzn-ErrorType": "ServiceUnavailable"}
 
 
 class Ses:
-    """Takes mails, after refusing `refusals`; `down`, it takes none."""
+    """Accepts mails, after refusing `refusals`; while `down`, it accepts none."""
 
     def __init__(self, api: Endpoint) -> None:
         self.url = api.url.partition("/ask")[0]
@@ -64,7 +64,7 @@ def ses() -> Iterator[Ses]:
 
 @pytest.fixture
 def queue_stack(stack_for: Stacks) -> Stack:
-    """A bucket and the queue `out`; nothing is deployed and no event rings."""
+    """A bucket and the queue `out`; there is no function, and S3 sends no events."""
     out = {"type": "aws", "pubsub": {"topic": "{queue:out}"}}
     return stack_for({"in": [out]}, deployed=False, notify=False)
 
@@ -115,7 +115,7 @@ def test_small_and_large_mails_are_stored_published_and_sent(
         "pubsub": {"topic": queue_stack.queues["out"]},
     }
     relay = start(new_relay, aws, [output])
-    large = MAIL + b"x" * 70 + b"\r\n" * 300_000  # above what the spool keeps in its database
+    large = MAIL + b"x" * 70 + b"\r\n" * 300_000  # larger than the mails that the spool keeps in its database
     for mail in (MAIL, large):
         send(relay, mail)
     wait_until(lambda: len(ses.mails) == 2, seconds=PATIENCE, what="both mails to be sent")
@@ -151,7 +151,7 @@ def test_killed_and_started_again_it_sends_once(new_relay: Relays, aws: Ministac
     ses.down = False
     relay.restart()
     wait_until(lambda: len(ses.mails) >= 5, seconds=PATIENCE, what="the mails to be sent")
-    assert relay.stop() == 0  # whatever was under way is finished
+    assert relay.stop() == 0  # all running work is finished
     assert {strip_added_fields(raw).partition(b"\r\n")[0] for _, raw in ses.mails} == subjects
     assert len(ses.mails) == 5
 
@@ -233,7 +233,7 @@ class TestOutOfABucket:
         (record,) = bucket.dead_records()
         assert "1 replayed" in bucket.command("deadletter", "replay", "--now", record["id"])
         assert bucket.dead_records() == []
-        relay.restart()  # at a start it takes up what is there, as its sweep does every five minutes
+        relay.restart()  # at a start it takes up existing mails, as its sweep does every five minutes
         bucket.until(lambda: not bucket.spooled(), "the spool to be empty")
         assert (len(ses.mails), len(bucket.stored())) == (1, 1)
         assert len(bucket.messages("out")) == 1

@@ -1,5 +1,5 @@
-"""Outputs that are down, throttled, closed or missing: hours and days on an advanced clock, the
-spool, the receipts and the SDK for real."""
+"""Outputs that are down, throttled, closed or missing: hours and days on an advanced clock, with the
+real spool, receipts and SDK."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ QUOTA = Says(
 
 
 class Ses:
-    """An SES that counts what it accepted, by mail."""
+    """An SES that counts the mails that it accepted."""
 
     def __init__(self, api: Endpoint) -> None:
         self.url = api.url.partition("/ask")[0]
@@ -128,7 +128,7 @@ def test_throttled_for_a_while_all_is_sent_once(stack_for: Stacks, started: Any,
     answers = [*([FAST] * 30), *([QUOTA] * 3)]
     ses.refuse = lambda: answers.pop() if answers else None
     queue.notify(keys)
-    # The account counts its quarter of an hour on the real clock: it is let pass by starting anew.
+    # The account counts its quarter of an hour on the real clock, so a new start replaces the wait.
     for _ in range(6):
         queue.run(HOUR)
         function, _ = started(stack, queue.now)
@@ -150,8 +150,8 @@ def _accounts() -> dict[Any, Any]:
 def test_down_too_long_is_given_up_with_a_record(
     stack_for: Stacks, started: Any, ses: Ses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Six hours here, where three days are the default: they take longer to play. S3's clock goes with
-    ours."""
+    """Six hours here, while three days are the default, because they take longer to play. S3's clock
+    advances with this one."""
     settings = {"delivery": {"giveUpAfter": int(6 * HOUR * 1000)}}
     stack = stack_for({"in": [through(ses), TELL]}, notify=False, deployed=False, settings=settings)
     keys = put(stack, 2)
@@ -175,7 +175,7 @@ def test_down_too_long_is_given_up_with_a_record(
 def test_a_clock_that_is_wrong_gives_nothing_up_and_delays_nothing(
     stack_for: Stacks, started: Any, ses: Ses, monkeypatch: pytest.MonkeyPatch, days: int
 ) -> None:
-    """Ours alone: S3's says that the mails came just now."""
+    """Only the machine's clock advances: by S3's, the mails came just now."""
     stack = stack_for({"in": [through(ses)]}, notify=False, deployed=False)
     keys = put(stack, 2)
     function, queue = started(stack, now_of(stack) + days * 24 * HOUR)
@@ -183,7 +183,7 @@ def test_a_clock_that_is_wrong_gives_nothing_up_and_delays_nothing(
     began, read = queue.now, store.times
 
     def times(key: str) -> Times | None:
-        """S3's own, and the hours that pass here."""
+        """S3's own clock, plus the hours that pass here."""
         found: Times | None = read(key)
         return None if found is None else found._replace(now=found.now + queue.now - began)
 
@@ -208,7 +208,7 @@ def test_what_s3_too_calls_old_is_given_up(
         deployed=False,
         settings={"delivery": {"giveUpAfter": 2_000}},
     )
-    # A mail that was received long ago, and stored just now: a kept one that is replayed.
+    # A mail that was received long ago, and stored just now: a kept mail that is replayed.
     key = stack.put(age=30 * 24 * HOUR)
     function, queue = started(stack, now_of(stack))
     ses.refuse = lambda: DOWN

@@ -1,4 +1,4 @@
-"""Receipts on AWS, held against a DynamoDB."""
+"""Receipts on AWS, tested with a DynamoDB."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from aws_lambda_powertools.utilities.idempotency.persistence import base, datare
 
 from functions.aws.clients import REPEATABLE, plain_client
 from functions.aws.receipts import KEPT, DynamoReceipts
-from functions.bucket.runner import BucketRunner, Later, RunResult
+from functions.bucket.runner import BucketRunner, RunResult
 from functions.delivery.engine import Delivery, Output, Task
 from functions.delivery.events import DeliveryEvents
+from functions.delivery.receipts import Later
 from functions.errors import Permanent, Temporary
 from functions.message.mail import BytesContent, Mail
 from functions.processors.base import Job, Once, Processor
@@ -61,7 +62,7 @@ class Place:
         self.task = Task(envelope, "in", Output("out", "aws queue", Processor()))
 
     def once(self, *, give_up_doubts: bool = False) -> Once:
-        """As a new run has them."""
+        """Those of a new run."""
         receipts = DynamoReceipts(TABLE, self.client, give_up_doubts=give_up_doubts, observer=self.doubts)
         receipts.register(Context())
         self.later.clear()
@@ -76,7 +77,7 @@ class Place:
         return found
 
     def age(self, attribute: str, now: float) -> None:
-        """Let the time of what lies in the table pass."""
+        """Let the items in the table expire."""
         for item in self.items():
             self.client.put_item(TableName=TABLE, Item={**item, attribute: {"N": str(int(now))}})
 
@@ -127,7 +128,7 @@ def test_a_fault_leaves_no_claim(place: Place, fault: Exception) -> None:
 def test_a_claim_keeps_others_away(place: Place) -> None:
     with pytest.raises(Killed):
         place.once()("", killed)
-    with pytest.raises(Temporary, match="another run is at it"):
+    with pytest.raises(Temporary, match="another run works on it"):
         place.once()("", place.effect)
     assert (place.effects, place.doubts.count) == (0, 0)
 
@@ -135,7 +136,7 @@ def test_a_claim_keeps_others_away(place: Place) -> None:
 def test_the_claim_of_a_run_that_was_killed_is_a_doubt_for_every_later_run(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Also for a doorbell that knows nothing of the run before: the sweep's, or a repeated event."""
+    """Also for a notification that does not know the run before: the sweep's, or a repeated event."""
     with pytest.raises(Killed):
         place.once()("", killed)
     place.time_out()
@@ -161,7 +162,7 @@ def test_a_doubt_is_given_up_where_that_was_asked_for(place: Place) -> None:
     for step in place.later:
         step()
     assert place.items() == []
-    # The dead record stands for it now; a replay begins anew.
+    # The dead record replaces the claim now; a replay begins anew.
     assert place.once(give_up_doubts=True)("", place.effect) == "message-1"
 
 
@@ -221,16 +222,16 @@ FOUR_DAYS = 4 * 86_400
 def test_a_claim_s_time_is_told_by_the_clock_of_the_table(
     place: Place, monkeypatch: pytest.MonkeyPatch, ahead: int, known: bool
 ) -> None:
-    """One that was made under a wrong clock holds no longer than any other, and no wrong clock takes it."""
+    """A claim made under a wrong clock holds no longer than any other, and no wrong clock takes it over."""
     once = place.once()
     if known:
         once("another part", place.effect)
     with wrong_clock(monkeypatch, ahead), pytest.raises(Killed):
         once("", killed)
     assert all(0 < left < 90 for left in left_of_claims(place))
-    with wrong_clock(monkeypatch, ahead), pytest.raises(Temporary, match="another run is at it"):
+    with wrong_clock(monkeypatch, ahead), pytest.raises(Temporary, match="another run works on it"):
         place.once()("", place.effect)
-    with pytest.raises(Temporary, match="another run is at it"):
+    with pytest.raises(Temporary, match="another run works on it"):
         place.once()("", place.effect)
     place.age("in_progress_expiration", (time.time() - 90) * 1000)
     with wrong_clock(monkeypatch, ahead):
@@ -299,7 +300,7 @@ def test_a_table_that_does_not_tell_the_time_is_believed_to_agree(place: Place) 
 
 
 class Delegate:
-    """A client some of whose calls are other ones."""
+    """A client with some replaced calls."""
 
     def __init__(self, client: Any, **calls: Any) -> None:
         self._client = client
@@ -310,7 +311,7 @@ class Delegate:
 
 
 def left_of_claims(place: Place) -> list[float]:
-    """For how many seconds they hold."""
+    """The seconds for which they hold."""
     found = [item for item in place.items() if item["status"]["S"] == "INPROGRESS"]
     assert found
     return [int(item["in_progress_expiration"]["N"]) / 1000 - time.time() for item in found]
@@ -356,7 +357,7 @@ def test_a_receipt_that_cannot_be_written_is_a_doubt(place: Place, monkeypatch: 
     with pytest.raises(Temporary, match="no receipt could be written") as caught:
         once("", place.effect)
     assert caught.value.in_doubt
-    with pytest.raises(Temporary, match="another run is at it"):
+    with pytest.raises(Temporary, match="another run works on it"):
         place.once()("", place.effect)
 
 

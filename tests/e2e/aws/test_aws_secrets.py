@@ -1,5 +1,5 @@
-"""Secrets in Parameter Store and Secrets Manager: read at start by the listener for what it does
-itself, by the function for its outputs."""
+"""Secrets in Parameter Store and Secrets Manager: the listener reads its own at start, the function
+reads those of its outputs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ALLOW: Final = {"type": "whitelist", "ips": [HOST]}
 
 @pytest.fixture
 def surrounded(aws: Ministack, monkeypatch: pytest.MonkeyPatch) -> Ministack:
-    """The AWS that this process's own clients find."""
+    """The AWS that this process's own clients reach."""
     for name, value in aws.environment.items():
         monkeypatch.setenv(name, value)
     return aws
@@ -35,7 +35,7 @@ def surrounded(aws: Ministack, monkeypatch: pytest.MonkeyPatch) -> Ministack:
 
 @pytest.fixture
 def keep(aws: Ministack) -> Callable[..., str]:
-    """Keeps a secret; the reference to it."""
+    """Stores a secret; returns the reference to it."""
     ssm, manager = aws.client("ssm"), aws.client("secretsmanager")
 
     def put(scheme: str, value: str | bytes) -> str:

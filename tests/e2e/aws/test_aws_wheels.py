@@ -1,6 +1,6 @@
-"""What the function's packages ask of Lambda: for each runtime and processor that a deployment may name,
-the packages of every example, and of one that signs with DKIM, are installed as the bundle installs them,
-and each shared object is read."""
+"""What the function's packages require of Lambda: for each runtime and processor that a deployment may
+name, the packages of every example, and of one that signs with DKIM, are installed as the bundle
+installs them, and each shared object is read."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LIBC: Final = frozenset(
         *("ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1", "libgcc_s.so.1"),
     }
 )
-"""What both systems have in any case. `libc.musl-…` is on neither."""
+"""Libraries that both systems have. Neither has `libc.musl-…`."""
 
 MACHINES: Final = {"arm64": "aarch64", "x86_64": "x86_64"}
 
@@ -47,7 +47,7 @@ PLATFORMS: Final = [Platform(python, arch) for python, arch in product(RUNTIMES,
 
 
 def sets_of_packages() -> list[dict[str, str]]:
-    """What the configurations need, without those that another one's packages hold."""
+    """The packages of the configurations, without those that another one's packages include."""
     configs = [read_config(path) for path in sorted((ROOT / "configs").glob("*.jsonc"))]
     configs.append(SIGNING)
     parts = [DeliveryConfig.model_validate(delivery_part(each), by_name=False) for each in configs]
@@ -77,7 +77,7 @@ def test_every_runtime_of_the_settings_is_known() -> None:
 
 
 def check(trees: list[Path], platform: Platform) -> None:
-    """Fail where a shared object does not load on the platform."""
+    """Fail if a shared object does not load on the platform."""
     names = set()
     for path in shared_objects(trees):
         found = shared_object(path)
@@ -96,7 +96,7 @@ def test_every_shared_object_loads_where_it_is_deployed(installed: tuple[Platfor
 
 @pytest.mark.parametrize("arch", MACHINES)
 def test_every_shared_object_of_a_finished_zip_loads_where_it_is_deployed(arch: str, tmp_path: Path) -> None:
-    """Of this Python's version, since byte-code is compiled by the runtime's own."""
+    """Of this Python's version, because the runtime's own version compiles byte-code."""
     config = tmp_path / "signs.json"
     config.write_text(json.dumps(SIGNING))
     with zipfile.ZipFile(bundle(config, Platform(arch=arch))) as archive:

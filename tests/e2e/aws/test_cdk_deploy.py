@@ -1,5 +1,5 @@
-"""The real CDK app, deployed: mails sent to the real listener arrive everywhere, and what was deployed
-goes away again."""
+"""The real CDK app, deployed: mails sent to the real listener arrive everywhere, and the deployment can
+be removed again."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("aws-cdk")]
 STACK = "Deployed"
 
 REFUSED = "alarms,autoscaling,rules"
-"""What the emulator refuses: metric math, Application Auto Scaling, rules between security groups. The
-templates' tests look at these."""
+"""Features that the emulator refuses: metric math, Application Auto Scaling, rules between security
+groups. The templates' tests check these."""
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
-"""The guard of a stack, which answers CloudFormation. (The emulator deletes on after a refusal, so that
-`cdk destroy` cannot show it.)"""
+"""The guard of a stack, which answers CloudFormation. (The emulator continues to delete after a
+refusal, so `cdk destroy` cannot show it.)"""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def bucket(aws: Ministack, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture
 def ask(bucket: str) -> Iterator[Ask]:
-    """Sends a request as CloudFormation does; gives what it is answered."""
+    """Sends a request as CloudFormation does; returns the answer."""
     answers: queue.Queue[dict[str, Any]] = queue.Queue()
 
     class CloudFormation(BaseHTTPRequestHandler):
@@ -67,7 +67,7 @@ def ask(bucket: str) -> Iterator[Ask]:
 
 def test_a_stack_goes_when_no_mail_is_unfinished(ask: Ask, aws: Ministack, bucket: str) -> None:
     s3 = aws.client("s3")
-    # What is no unfinished mail: dead records, kept mail, and what the listener probes with.
+    # Objects that are not unfinished mails: dead records, kept mail, and the listener's probes.
     for key in ("mail/dead/0/x/y.json", "mail/kept/x.eml", "mail/spool/probe", "spool/x.eml"):
         s3.put_object(Bucket=bucket, Key=key, Body=b"")
     answer = ask("Delete")
@@ -86,12 +86,12 @@ def test_a_stack_stays_while_mail_is_unfinished(ask: Ask, aws: Ministack, bucket
     assert bucket in answer["Reason"]
 
 
-def test_a_stack_stays_when_nobody_can_tell(ask: Ask) -> None:
+def test_a_stack_stays_when_the_spool_cannot_be_read(ask: Ask) -> None:
     answer = ask("Delete", of="no-such-bucket")
     assert answer["Status"] == "FAILED"
     assert "NoSuchBucket" in answer["Reason"]
 
 
 @pytest.mark.parametrize("kind", ["Create", "Update"])
-def test_it_stands_in_nobodys_way_before(ask: Ask, kind: str) -> None:
+def test_it_blocks_no_client_before(ask: Ask, kind: str) -> None:
     assert ask(kind, of="no-such-bucket")["Status"] == "SUCCESS"

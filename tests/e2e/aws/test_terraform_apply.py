@@ -36,7 +36,7 @@ def test_mails_through_applied_modules(aws: Ministack, tmp_path: Path) -> None:
         "build": str(tmp_path / "build"),
         "image": "registry.example.com/smtp-relay:1",
         "name": NAME,
-        # What the emulator refuses: Application Auto Scaling, metric math.
+        # Features that the emulator refuses: Application Auto Scaling, metric math.
         "autoscaling": False,
         "alarms": False,
         "ephemeral": True,

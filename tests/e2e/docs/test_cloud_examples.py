@@ -1,5 +1,5 @@
 """The committed examples with outputs to a cloud, as one process each: they store, publish and send
-into stand-ins, which the environment alone points them to."""
+into stand-ins, which only the environment names."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Run = Callable[..., Printed]
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Run]:
-    """Serves a committed example with these variables, and takes the mail."""
+    """Serves a committed example with these variables, and accepts the mail."""
     made: list[Printed] = []
 
     def start(name: str, **environ: str) -> Printed:
@@ -48,7 +48,7 @@ def run(tmp_path: Path) -> Iterator[Run]:
 
 
 class TestAws:
-    """An AWS that keeps what it is told: S3's PUT, SQS's SendMessage, SES's SendEmail."""
+    """An AWS that records its requests: S3's PUT, SQS's SendMessage, SES's SendEmail."""
 
     @pytest.fixture
     def aws(self) -> Iterator[Endpoint]:

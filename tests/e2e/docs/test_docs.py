@@ -15,7 +15,7 @@ from tests.support.servers.relay import ROOT
 
 
 def script(name: str) -> ModuleType:
-    """A module of scripts/, which is no package."""
+    """A module of scripts/, which is not a package."""
     spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
@@ -32,7 +32,7 @@ PAGES: Final = [str(path.relative_to(ROOT)) for path in docs_check.pages()]
 
 @pytest.mark.parametrize("page", PAGES)
 def test_page(page: str) -> None:
-    # In a process of its own, as `make docs-check` has it: pages start servers.
+    # In a process of its own, as `make docs-check` runs it, because pages start servers.
     command = [sys.executable, "scripts/docs_check.py", page]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

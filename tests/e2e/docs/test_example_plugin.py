@@ -27,7 +27,7 @@ MAIN = "import sys; sys.path.insert(0, sys.argv.pop(1)); from listener.cli.main 
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that holds the installed plugin."""
     folder = tmp_path_factory.mktemp("plugin")
-    # built from a copy, since building leaves its traces in the source folder
+    # built from a copy, because building leaves files in the source folder
     source = shutil.copytree(EXAMPLE, folder / "source", ignore=shutil.ignore_patterns("__pycache__"))
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
     command += ["--no-build-isolation", "--target", str(folder / "site"), str(source)]

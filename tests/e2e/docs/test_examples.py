@@ -18,7 +18,7 @@ MAIL = b"From: a@client.example\r\nTo: b@server.example\r\nSubject: an example\r
 
 
 class Example(Relay):
-    """A committed configuration, untouched but for the port."""
+    """A committed configuration, unchanged except for the port."""
 
     def __init__(self, folder: Path, name: str, **env: str) -> None:
         super().__init__(folder)
@@ -47,7 +47,7 @@ def test_stores(tmp_path: Path, name: str) -> None:
         assert example.stop() == 0
 
 
-def test_stores_for_those_who_log_in(tmp_path: Path) -> None:
+def test_stores_for_clients_that_log_in(tmp_path: Path) -> None:
     example = Example(tmp_path, "fake-smtp-with-auth", SMTP_USERNAME="test", SMTP_PASSWORD="plain:test")
     example.start()
     try:

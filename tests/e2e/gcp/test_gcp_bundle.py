@@ -1,4 +1,4 @@
-"""The source zip in an environment with its requirements only: what it forgets to ask for fails here."""
+"""The source zip in an environment with only its requirements: a missing requirement fails here."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_it_starts_and_handles_a_push(stack_for: Callable[..., Stack], alone: st
     assert stack.sweep()["unfinished"] == 0
 
 
-def test_the_same_inputs_give_the_same_octets(tmp_path: Path) -> None:
+def test_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
     one, other = source(CONFIG, tmp_path / "1.zip"), source(CONFIG, tmp_path / "2.zip")
     assert one.read_bytes() == other.read_bytes()
     assert one.stat().st_size < 1_000_000
@@ -47,5 +47,5 @@ def test_the_same_inputs_give_the_same_octets(tmp_path: Path) -> None:
 
 def test_the_cold_start_is_measured(alone: str) -> None:
     found = measure(CONFIG, 3, alone)
-    # Importing the SDKs is most of it; what is ours stays below as much again.
+    # Importing the SDKs is most of it; the project's own part stays below the same again.
     assert found["ratio"] < 2.0, found

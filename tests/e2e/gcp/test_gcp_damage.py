@@ -1,4 +1,4 @@
-"""Objects of a Cloud Storage spool that are damaged or hostile, through the function as it is deployed."""
+"""Objects of a Cloud Storage spool that are damaged or hostile, through the deployed function."""
 
 from __future__ import annotations
 

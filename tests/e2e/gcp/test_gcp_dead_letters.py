@@ -55,7 +55,7 @@ class GcsDrill(Drill):
         return len(self.stack.spooled())
 
     def hold(self) -> None:
-        """Nothing rings by itself here."""
+        """No notification comes by itself here."""
 
     def resume(self) -> None:
         for key in self.stack.spooled():

@@ -1,5 +1,4 @@
-"""A real client, the real listener, and the source zip as a function: mails arrive as what the flows
-say."""
+"""A real client, the real listener, and the source zip as a function: mails arrive as the flows say."""
 
 from __future__ import annotations
 

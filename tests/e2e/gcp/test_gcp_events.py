@@ -1,4 +1,4 @@
-"""Pushes that come twice, at once, late, in disorder, that are none of ours, or whose run crashed."""
+"""Pushes that come twice, at once, late, in disorder, that are foreign, or whose run crashed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_duplicated_concurrent_and_reordered(stack_for: Stacks) -> None:
         first = list(pool.map(stack.push, [key for key in keys for _ in range(4)]))
     assert set(first) <= {204, 503}
     for key in keys:
-        # Whoever was told to come back finds nothing to do.
+        # A run that was told to come back finds no work.
         assert stack.push(key, attempt=2) == 204
     assert not stack.spooled()
     messages = stack.messages("out", least=6)
@@ -73,7 +73,7 @@ def test_foreign_events_are_acknowledged(stack_for: Stacks) -> None:
 
 
 def test_a_run_that_was_killed_is_finished_by_another(stack_for: Stacks) -> None:
-    """Killed after its claim, while nobody knows whether the message was published."""
+    """Killed after its claim, when it is unknown if the message was published."""
     with socket.create_server((HOST, 0)) as nobody:
         silent = f"{HOST}:{nobody.getsockname()[1]}"
         stack = stack_for(
@@ -89,7 +89,7 @@ def test_a_run_that_was_killed_is_finished_by_another(stack_for: Stacks) -> None
     assert claim.endswith(".claim")
 
     stack.function.restart(PUBSUB_EMULATOR_HOST=stack.pubsub.address)
-    assert stack.push(key, attempt=2) == 503  # for all that is known, the other is still at it
+    assert stack.push(key, attempt=2) == 503  # as far as is known, the other run still works on it
     assert stack.messages("out", seconds=0) == []
     held = json.loads(stack.gcs.read(stack.bucket, claim))
     stack.gcs.write(stack.bucket, claim, json.dumps(held | {"deadline": 1.0}).encode())
@@ -124,7 +124,7 @@ def test_temporary_failures_come_back_and_are_then_left_to_the_sweep(stack_for: 
     assert [stack.push(key, attempt=number) for number in (1, 4, 5, 6)] == [503, 503, 204, 204]
     assert len(stack.stored()) == 1
     assert stack.dead_records() == []
-    assert stack.keys("receipts/") == []  # what did not happen leaves no claim
+    assert stack.keys("receipts/") == []  # an effect that did not happen leaves no claim
     stack.function.restart(PUBSUB_EMULATOR_HOST=stack.pubsub.address)
     assert stack.push(key) == 204
     assert len(stack.messages("out")) == 1

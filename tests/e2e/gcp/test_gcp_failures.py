@@ -1,4 +1,4 @@
-"""Outputs that fail for good, notifications that never come, and the commands that mend both."""
+"""Outputs that fail for good, notifications that never come, and the commands that repair both."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TELL = {"type": "gcp", "pubsub": {"topic": "{topic:out}"}}
 
 
 def smtp_relay(stack: Stack, *arguments: str) -> str:
-    """What the command line says."""
+    """The output of the command line."""
     environment = {**stack.environment, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "listener.cli.main", *arguments]
     return run(command, env=environment).stdout.decode()
@@ -43,7 +43,7 @@ def test_one_output_fails_for_good_and_is_replayed(stack_for: Stacks) -> None:
     assert json.loads(listed)["id"] == record["id"]
     shown = smtp_relay(stack, "deadletter", "show", record["id"], "--config", config)
     assert "Subject: hello" in shown
-    assert "0 rung again" in smtp_relay(stack, "sweep", config)  # parked mail waits for a person
+    assert "0 notified again" in smtp_relay(stack, "sweep", config)  # parked mail waits for the operator
     call("POST", f"{stack.gcs.url}/storage/v1/b?project=p", {"name": "not-there-yet"})
     replayed = smtp_relay(stack, "deadletter", "replay", record["id"], "--now", "--config", config)
     assert "1 replayed" in replayed
@@ -66,7 +66,7 @@ def test_without_notifications_the_sweep_delivers(stack_for: Stacks) -> None:
     stack.until(lambda: sorted(stack.spooled()) == sorted(keys[1:]), "those to be delivered")
     assert due not in stack.spooled()
     assert "2 unfinished" in (said := smtp_relay(stack, "sweep", str(stack.config)))
-    assert "1 rung again" in said
+    assert "1 notified again" in said
     stack.until(lambda: stack.spooled() == [keys[2]], "the third to be delivered")
     assert len(stack.messages("out", least=3)) == 3
     (entry, *_) = [each for each in stack.function.entries() if each["message"] == "swept"]
@@ -89,7 +89,7 @@ def test_kept_mail_is_replayed_under_a_new_number(stack_for: Stacks) -> None:
 
 
 def test_an_outage_of_the_bucket_loses_nothing(stack_for: Stacks) -> None:
-    """Nothing answers where the spool was: the push comes back until it does."""
+    """The spool does not answer: the push comes back until it does."""
     stack = stack_for({"in": [TELL]}, notify=False)
     envelope = envelope_of(age=1)
     key = f"{PREFIX}/{spool_key(envelope.id, envelope.received_at)}"
@@ -98,7 +98,7 @@ def test_an_outage_of_the_bucket_loses_nothing(stack_for: Stacks) -> None:
     assert stack.push(key) == 503
     assert time.monotonic() - started < 35
     stack.gcs.start()
-    assert stack.push(key) == 204  # the bucket is empty now: nothing is owed
+    assert stack.push(key) == 204  # the bucket is empty now: no mail is unfinished
     put = stack.put(MAIL)
     assert stack.push(put) == 204
     assert len(stack.messages("out")) == 1

@@ -1,4 +1,4 @@
-"""What an earlier version left in Cloud Storage is respected by this version's function."""
+"""This version's function respects the spool and receipts of an earlier version in Cloud Storage."""
 
 from __future__ import annotations
 

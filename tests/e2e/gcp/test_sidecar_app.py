@@ -52,7 +52,7 @@ def post(url: str, body: bytes) -> int:
 
 def test_it_sends_through_the_relay(app: str, relay_port: int, new_relay: Callable[..., Relay]) -> None:
     mail = json.dumps({"to": "bob@example.com", "subject": "hello", "text": "hi"}).encode()
-    assert post(app, mail) == 503  # nobody listens yet
+    assert post(app, mail) == 503  # the port is not open yet
     assert post(app, b"[]") == 400
     # Cloud Run says where by the environment.
     listeners = json.dumps([{"port": relay_port, "bind": HOST}])

@@ -1,4 +1,4 @@
-"""What an alarm on the certificate is made of, where nobody scrapes metrics."""
+"""The log lines for alarms on the certificate, without a scrape of the metrics."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def of(found: dict[Any, float], name: str, **labels: str) -> float:
     return found[name, frozenset(labels.items())]
 
 
-def test_http_auth_checks_who_sends(server: Endpoint, running: RelayFor) -> None:
+def test_http_auth_checks_the_sender(server: Endpoint, running: RelayFor) -> None:
     def answer(asked: Asked) -> Says:
         given = base64.b64decode(asked.headers["authorization"].split()[1])
         return Says(200 if given == b"ann:right" else 401)
@@ -265,7 +265,7 @@ def test_clients_that_are_turned_away_are_counted_and_told(running: RelayFor) ->
 
 
 def test_the_backlog_is_that_of_all_parts(new_relay: RelayFor) -> None:
-    """After several workers one process has the parts of all of them."""
+    """After several workers, one process owns all of their parts."""
     port = free_port()
     away = {"type": "mailer", "nodemailer": {"host": HOST, "port": free_port()}}
     relay = new_relay(

@@ -1,4 +1,4 @@
-"""The listener's image, built from its Dockerfile and run as `docker run` would (SPEC section 10)."""
+"""The listener's image, built from its Dockerfile and run as `docker run` would (docs/docker.md)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.xdist_group("image"), pytest.mark.slow]
 TAG: Final = "smtp-relay"
 
 MOST: Final = 200_000_000 - 125_000_000
-"""Octets that the image may add to python:3.13-slim-trixie, which has some 120 MB unpacked."""
+"""Bytes that the image may add to python:3.13-slim-trixie, which has some 120 MB unpacked."""
 
 MAIL: Final = """
 import smtplib, sys
@@ -128,7 +128,7 @@ def test_the_references_line_with_auth(docker_run: Callable[..., Container], tmp
     folder = emails(tmp_path, 0)
     container = docker_run(
         "configs/fake-smtp-with-auth.jsonc",
-        # The folder's name differs from the one that mails are written to, as on the reference's page.
+        # The folder's name differs from the mails' folder, as on the reference's page.
         volumes={folder: "/smtp-relay/received-emails"},
         env={"SMTP_USERNAME": "test", "SMTP_PASSWORD": "plain:test"},
     )
@@ -163,7 +163,7 @@ def test_its_health_check_and_other_commands(docker_run: Callable[..., Container
     assert version.stdout.startswith(b"smtp-relay ")
     who = container.run("smtp-relay", "deadletter", "list", "--config", FAKE)
     assert who.returncode == 0, who.stderr
-    # As `docker exec` runs it as root: it must leave nothing that the server cannot write.
+    # As `docker exec` runs it as root: it must leave no file that the server cannot write.
     spool = _inside(container, "/smtp-relay/.smtp-relay")
     assert {path.stat().st_uid for path in spool.rglob("*")} == {10025}
     send(container)

@@ -1,4 +1,4 @@
-"""compose.yaml and the Kubernetes manifest: the image is run as they say, what they configure loads."""
+"""compose.yaml and the Kubernetes manifest: the image runs as they say, and their configuration loads."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_the_container_is_what_the_image_is_made_for(objects: dict[str, Any]) ->
 
 
 def test_its_configuration_serves(objects: dict[str, Any], tmp_path: Path) -> None:
-    """TLS from the first octet and a password, with a log in place of SES."""
+    """TLS from the first byte and a password, with a log in place of SES."""
     (container,) = pod(objects)["containers"]
     environ = {one["name"]: one["value"] for one in container["env"] if "value" in one}
     path = tmp_path / "smtp-relay.jsonc"

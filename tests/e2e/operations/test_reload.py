@@ -1,8 +1,9 @@
-"""SIGHUP: a new configuration is taken up whole, a bad one changes nothing (SPEC section 2)."""
+"""SIGHUP: a good configuration takes effect as a whole, a bad one changes nothing."""
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import signal
@@ -23,7 +24,7 @@ Make = Callable[..., Relay]
 MAIL = b"Subject: x\r\n\r\ny\r\n"
 
 HASH: Final = "{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ="
-"""What htpasswd writes for `secret` with -s."""
+"""The line that htpasswd -s writes for `secret`."""
 
 
 def rewrite(relay: Relay, change: Callable[[dict[str, Any]], None]) -> None:
@@ -93,7 +94,7 @@ def signed_in(relay: Relay, user: str, password: str) -> Wire:
 def test_a_revoked_user_sends_no_further_mail(
     new_relay: Make, filter_: dict[str, Any], revoke: Callable[[Path], object]
 ) -> None:
-    """Though the configuration is the same to the letter."""
+    """Although the configuration is the same to the letter."""
     relay = new_relay({"options": {"allowInsecureAuth": True}})
     (relay.folder / "users").write_text(f"ann:{HASH}\nbob:{HASH}\n")
     (relay.folder / "bob").write_text("plain:secret")
@@ -109,6 +110,23 @@ def test_a_revoked_user_sends_no_further_mail(
         assert bob.rest() == b""
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_revoked_user_logs_in_on_no_connection_that_was_open_before(new_relay: Make, workers: int) -> None:
+    relay = new_relay({"options": {"allowInsecureAuth": True}, "workers": workers})
+    (relay.folder / "users").write_text(f"ann:{HASH}\nbob:{HASH}\n")
+    for flow in relay.config["flows"].values():
+        flow["filters"] = [{**USERS}]
+    relay.start()
+    login = "AUTH PLAIN " + base64.b64encode(b"\0bob\0secret").decode()
+    with contextlib.ExitStack() as stack:
+        wires = [stack.enter_context(Wire(relay.port)) for _ in range(6)]
+        for wire in wires:
+            wire.greet()
+        (relay.folder / "users").write_text(f"ann:{HASH}\n")
+        read_again(relay, workers)
+        assert {wire.command(login).code for wire in wires} == {421}
+
+
 def test_a_connection_of_an_old_configuration_ends_within_the_close_timeout(new_relay: Make) -> None:
     relay = new_relay({"options": {"closeTimeout": 3000, "socketTimeout": 60_000}}).start()
     with Wire(relay.port) as idle, Wire(relay.port) as busy, Wire(relay.port) as slow:
@@ -118,7 +136,7 @@ def test_a_connection_of_an_old_configuration_ends_within_the_close_timeout(new_
         rewrite(relay, only_to("two@x.example"))
         wait_until(lambda: "configuration read again" in relay.log(), seconds=20, what="reload")
         began = time.monotonic()
-        # A client that asks for nothing, one that keeps talking, and one whose mail never ends.
+        # A client that sends no command, one that keeps talking, and one whose mail never ends.
         assert idle.reply().code == 421
         while (reply := busy.command("NOOP")).code == 250:
             time.sleep(0.2)
@@ -143,7 +161,7 @@ def test_an_unchanged_configuration_ends_no_connection(new_relay: Make) -> None:
 
 
 def test_mail_of_a_flow_that_is_gone_is_deferred(new_relay: Make) -> None:
-    """It was begun under the flow: answered 250 it would be delivered nowhere."""
+    """The mail was begun under the flow: a 250 would deliver it nowhere."""
     relay = new_relay().start()
 
     def rename(config: dict[str, Any]) -> None:
@@ -167,7 +185,7 @@ def test_a_bad_one_changes_nothing(new_relay: Make, text: str, workers: int) -> 
     relay = new_relay({"workers": workers}).start()
     relay.path.write_text(text)
     os.kill(relay.pid, signal.SIGHUP)
-    wait_until(lambda: "was not taken up" in relay.log(), seconds=10, what="the refusal")
+    wait_until(lambda: "was not used" in relay.log(), seconds=10, what="the refusal")
     assert submit(relay.port, MAIL).code == 250
     assert "Traceback" not in relay.log()
 
@@ -199,11 +217,11 @@ CANNOT_BE: Final[dict[str, Callable[[dict[str, Any]], object]]] = {
 def test_one_that_cannot_be_carried_out_changes_nothing(
     new_relay: Make, change: Callable[[dict[str, Any]], object], workers: int
 ) -> None:
-    """Nor does it for a worker that dies later and is started again."""
+    """The same for a worker that dies later and is started again."""
     relay = new_relay({"workers": workers}).start()
     wait_until(lambda: len(listening(relay)) == workers, seconds=20, what="all to listen")
     rewrite(relay, change)
-    wait_until(lambda: "was not taken up" in relay.log(), seconds=20, what="the refusal")
+    wait_until(lambda: "was not used" in relay.log(), seconds=20, what="the refusal")
     assert submit(relay.port, MAIL).code == 250
     if workers > 1:
         replace_workers(relay)
@@ -215,7 +233,7 @@ def test_one_that_cannot_be_carried_out_changes_nothing(
 
 
 def test_clients_are_served_while_a_secret_is_fetched(new_relay: Make) -> None:
-    """A pipe stands for a secret store that takes its time."""
+    """A pipe stands for a slow secret store."""
     relay = new_relay().start()
     store = relay.folder / "store"
     os.mkfifo(store)
@@ -298,7 +316,7 @@ def test_what_has_to_wait_for_a_restart_is_said(new_relay: Make, workers: int) -
 
 
 def replace_workers(relay: Relay) -> None:
-    """Kill every worker, and wait for each until another listens in its stead."""
+    """Kill every worker, and wait for each until another listens in its place."""
     for pid in listening(relay):
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: len(set(listening(relay)) - {pid}) == 2, seconds=20, what="another worker")  # noqa: B023
@@ -310,7 +328,7 @@ def listening(relay: Relay) -> list[int]:
 
 
 def test_a_worker_whose_secret_vanished_is_waited_for(new_relay: Make) -> None:
-    """The others have it still, and serve."""
+    """The other workers still have it, and serve."""
     relay = new_relay({"workers": 2})
     users = relay.folder / "users"
     users.write_text("ann:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n")

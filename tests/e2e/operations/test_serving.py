@@ -1,4 +1,4 @@
-"""The process: what it prints, when it ends, what it costs (SPEC sections 2, 9 and 11)."""
+"""The process: its output, its end, its cost."""
 
 from __future__ import annotations
 
@@ -18,10 +18,49 @@ from tests.support.servers.relay import Relay, flow
 
 Make = Callable[..., Relay]
 
+MAIL = b"Subject: x\r\n\r\nx\r\n"
+
 
 def test_it_prints_where_it_listens(new_relay: Make) -> None:
     relay = new_relay().start()
     wait_until(lambda: f"listening on {HOST}:{relay.port}" in relay.log(), seconds=5, what="the line")
+
+
+def test_variables_of_a_kubernetes_service_cost_one_line(new_relay: Make) -> None:
+    """A service named smtp-relay-health gives SMTP_RELAY_HEALTH_PORT."""
+    environ = {"SMTP_RELAY_HEALTH_PORT": "tcp://10.96.0.7:8080", "SMTP_RELAY_PORT": "tcp://10.96.0.9:25"}
+    relay = new_relay(env=environ).start()
+    assert submit(relay.port, MAIL).code == 250
+    assert len([line for line in relay.log().splitlines() if "10.96.0." in line]) == 1
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("path", ["in-the-way", "in-the-way/below", "/proc/mails", "x" * 300])
+def test_a_folder_that_takes_no_file_ends_the_start(new_relay: Make, path: str, workers: int) -> None:
+    outputs = [{"type": "log"}, {"type": "file", "path": path}]
+    mine = {"filters": [{"type": "whitelist", "ips": [HOST]}], "outputs": outputs}
+    relay = new_relay({"flows": {"mine": mine}, "workers": workers})
+    (relay.folder / "in-the-way").write_text("a file")
+    process = relay.spawn()
+    assert process.wait(30) == 2
+    (line,) = relay.log().splitlines()
+    assert line.startswith("smtp-relay: ")
+    assert "flows.mine.outputs[1].path" in line
+    assert path in line
+    assert "name a folder" in line
+
+
+def test_a_folder_that_is_lost_later_defers(new_relay: Make) -> None:
+    relay = new_relay().start()
+    assert submit(relay.port, MAIL).code == 250
+    for file in relay.received.iterdir():
+        file.unlink()
+    relay.received.rmdir()
+    relay.received.write_text("a file")
+    assert submit(relay.port, MAIL).code == 250
+    relay.received.unlink()
+    relay.restart()
+    wait_until(lambda: len(relay.files()) == 1, seconds=60, what="the mail")
 
 
 def test_a_port_in_use(new_relay: Make) -> None:
@@ -125,7 +164,7 @@ def test_control_characters_never_reach_the_log_raw(new_relay: Make) -> None:
 
 @pytest.mark.parametrize("what", ["prometheus", "secret"])
 def test_workers_that_cannot_start_leave_nobody_behind(new_relay: Make, what: str) -> None:
-    """Whoever starts it again at once must find its ports and its spool free."""
+    """A process that starts again at once must find its ports and its spool free."""
     with socket.create_server((HOST, 0)) as taken:
         wrong: dict[str, Any] = {"prometheus": {"portNumber": taken.getsockname()[1]}}
         if what == "secret":

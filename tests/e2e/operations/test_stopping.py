@@ -1,5 +1,5 @@
-"""SIGTERM while an output waits for a server: the process ends within `closeTimeout`, and says of what
-it cannot know that it is in doubt. Through the real listener."""
+"""SIGTERM while an output waits for a server: the process ends within `closeTimeout`, and logs the
+unknown outcome as in doubt. Through the real listener."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def in_doubt(relay: Relay) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def silent() -> Iterator[tuple[Smarthost, threading.Event]]:
-    """A next hop that takes the first mail and does not answer; the event tells that it has it."""
+    """A next hop that accepts the first mail and does not answer; the event says that it has it."""
     dot = threading.Event()
 
     def script(heard: Heard) -> str | None:

@@ -1,4 +1,4 @@
-"""Signed mails as they arrive: other people's software finds the signatures good."""
+"""Signed mails as they arrive: independent software verifies the signatures."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_display_name_chooses_no_key(
 def test_the_judges_see_forgeries(
     relay: Relay, server: Receiver, keys: dict[str, DkimKey], tmp_path: Path, verify: Verifier
 ) -> None:
-    """Else the test above would prove nothing."""
+    """Otherwise the test above would prove nothing."""
     records = {f"sel._domainkey.{domain}": key.record for domain, key in keys.items()}
     for domain in DOMAINS:
         signed = forwarded(relay, server, HEAD % domain.encode() + b"pay me\r\n")

@@ -1,5 +1,5 @@
-"""The next server in trouble: every recipient gets each mail once, nobody is forgotten, and who is
-refused is named in a dead letter with the server's own words. Through the real listener."""
+"""The next server fails: every recipient gets each mail once, no recipient is forgotten, and a dead
+letter names the refused ones with the server's own words. Through the real listener."""
 
 from __future__ import annotations
 
@@ -104,14 +104,15 @@ class TestRefusals:
             assert relay.stop() == 0
 
     def test_the_client_is_told_when_everybody_is_refused_in_time(self, start: Start) -> None:
-        """SPEC section 6: 554 when every output failed for good; nothing is kept."""
+        """554 when every output failed for good; nothing is kept."""
         with smarthost(refusing(no="550 5.1.1 no")) as host:
             relay = start(host.port, delivery={"waitFor": "all"})
             reply = submit(relay.port, MAIL, "ann@client.example", "no@x.example")
             assert (reply.code, reply.text[:6]) == (554, "5.1.1 ")
             wait_until(lambda: held(relay) == 0, seconds=10, what="an empty spool")
             assert records(relay) == []
-            # Whom the server took cannot be taken back: the others become a dead letter.
+            # A recipient that the server accepted cannot be taken back: the others become a dead
+            # letter.
             assert submit(relay.port, MAIL, "ann@client.example", "no@x.example", "a@x.example").code == 250
             served(host, "a@x.example")
             (letter,) = wait_for_records(relay, 1)
@@ -122,7 +123,7 @@ class TestRefusals:
 class TestThrottling:
     @pytest.mark.parametrize("reply", ["450 4.2.1 slow down", "452 4.5.3 enough", "451 4.7.1 greylisted"])
     def test_some_are_put_off(self, start: Start, reply: str) -> None:
-        """They are retried alone, twice; the others are left in peace."""
+        """They are retried alone, twice; the others are not retried."""
         left = Counter({"later@x.example": 2})
 
         def script(heard: Heard) -> str | None:
@@ -162,7 +163,7 @@ class TestThrottling:
             assert relay.stop() == 0
 
     def test_refused_and_put_off(self, start: Start) -> None:
-        """The refused are asked once, however long the others take, and end in the dead letter."""
+        """The refused recipients are asked once, however long the others take, and end in the dead letter."""
         left = [3]
 
         def script(heard: Heard) -> str | None:
@@ -242,7 +243,7 @@ class TestLosses:
             assert relay.stop() == 0
 
     def test_down(self, start: Start) -> None:
-        """Nobody listens for a while: mails wait in the spool, across a restart too."""
+        """No server listens for a while: mails wait in the spool, across a restart too."""
         with smarthost() as host:
             port = host.port
         relay = start(port)
@@ -282,7 +283,7 @@ class TestLosses:
             finished(relay)
             assert relay.stop() == 0
 
-    def test_a_stopping_relay_waits_for_nobody_who_has_no_mail_yet(self, start: Start) -> None:
+    def test_a_stopping_relay_waits_for_no_client_without_a_mail(self, start: Start) -> None:
         heard_it = threading.Event()
 
         def script(heard: Heard) -> str | None:
@@ -302,7 +303,7 @@ class TestLosses:
 
 
 class TestDoubt:
-    """Lost between the final dot and its reply: nobody can know whether the mail was taken."""
+    """Lost between the final dot and its reply: it is unknown if the server has the mail."""
 
     @pytest.mark.parametrize("taken", [False, True])
     def test_resend(self, start: Start, taken: bool) -> None:
@@ -340,7 +341,7 @@ class TestDoubt:
             assert relay.stop() == 0
 
     def test_killed_before_the_reply(self, start: Start) -> None:
-        """The claim is found at the next start: what was in doubt is sent again, once."""
+        """The next start finds the claim: the mail in doubt is sent again, once."""
         dot = threading.Event()
 
         def script(heard: Heard) -> str | None:
@@ -391,8 +392,8 @@ def test_one_id_finds_the_whole_life_of_a_mail(start: Start) -> None:
 
 
 def test_nothing_is_smuggled_out(start: Start) -> None:
-    """Line ends that some servers take for one: what the client sent as one mail stays one, and
-    goes out with CRLF only (the receiver here checks every line)."""
+    """Line ends that some servers take for one: the client's one mail stays one, and goes out with CRLF
+    only (the receiver here checks every line)."""
     attack = b"\r\nMAIL FROM:<eve@x>\r\nRCPT TO:<eve@x>\r\nDATA\r\nevil\r\n"
     bodies = [
         b"a" + end + attack for end in (b"\n.\n", b"\n.\r\n", b"\r.\r", b"\r\n.\n", b"\r\n.\r", b"\r.\r\n")
@@ -412,7 +413,7 @@ def test_nothing_is_smuggled_out(start: Start) -> None:
 
 
 def test_a_storm(start: Start) -> None:
-    """Many mails at a server that fails in every way there is: each recipient once, none lost."""
+    """Many mails at a server that fails in every known way: each recipient once, none lost."""
     noise = random.Random(7)
     answers = [
         ("RCPT", "450 4.2.0 later"),

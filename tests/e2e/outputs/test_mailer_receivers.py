@@ -1,5 +1,5 @@
-"""Through the listener and its mailer to real servers: what arrives is what was sent, octet for
-octet, below the fields that servers put on top."""
+"""Through the listener and its mailer to real servers: the mail arrives as sent, byte for byte, below
+the fields that servers put on top."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SMALL: Final = HEAD + b".\r\n..\r\n...three\r\n trailing \t \r\n\r\n" + "déjà 
 
 
 def large(longest: int) -> bytes:
-    """5 MB of random octets in lines of up to so many, each starting with a dot."""
+    """5 MB of random bytes in lines of up to so many, each starting with a dot."""
     noise = os.urandom(5_000_000).translate(bytes.maketrans(b"\0\r\n", b"0.."))
     lengths = random.Random(1)
     lines = []
@@ -48,7 +48,7 @@ def large(longest: int) -> bytes:
 
 MAILS: Final = {"small": SMALL, "large": large(998), "long lines": large(20_000)}
 TAKEN: Final = {name: MAILS[name] for name in ("small", "large")}
-"""aiosmtpd takes no line above 1,000 octets."""
+"""aiosmtpd accepts no line above 1,000 bytes."""
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ def test_postfix_takes_parameters_and_international_mail(
 
 
 def test_postfix_refuses_one(smarthost: Postfix, through: Callable[..., Relay]) -> None:
-    """A user it does not know: the other gets the mail once, and the words are Postfix's."""
+    """A user that it does not know: the other gets the mail once, and the words are Postfix's."""
     relay = through(mailer(smarthost.port, ignoreTLS=True))
     submit(relay, SMALL, "ann@client.example", "", f"dora@{DOMAIN}", f"nobody@{DOMAIN}")
     (arrived,) = smarthost.arrived("dora")

@@ -20,7 +20,7 @@ from tests.support.servers.relay import ROOT, Relay
 EXAMPLE: Final = ROOT / "tests" / "unit" / "listener" / "config" / "examples" / "kubernetes.json"
 
 
-# The folder that stands for /tmp stays writable, all the rest of the machine becomes read-only.
+# The folder that replaces /tmp stays writable, all the rest of the machine becomes read-only.
 SCRIPT: Final = """
 mount --make-rprivate / && mount --bind "$1" "$1" && mount -o remount,ro,bind /dev/shm &&
 mount -o remount,ro,bind / && cd / && shift && exec "$@"

@@ -117,7 +117,7 @@ class TestSes:
         body = {"MessageId": "m-1"} if asked.method == "POST" else {"SendingEnabled": True, **account}
         return Says(body=json.dumps(body).encode(), headers={"Content-Type": "application/json"})
 
-    def test_sends_for_those_who_log_in(self, run: Run, ses: Endpoint) -> None:
+    def test_sends_for_clients_that_log_in(self, run: Run, ses: Endpoint) -> None:
         relay = run(
             "kubernetes.json",
             SMTP_USERNAME="username",
@@ -317,7 +317,7 @@ class TestTemplateVariables:
 
 
 class TestLoads:
-    """What is printed loads, and `check --from-loopingz` has something to say of each."""
+    """Each printed example loads, and `check --from-loopingz` has findings for each."""
 
     @pytest.mark.parametrize("name", ["gcp", "kubernetes"])
     def test_check(self, name: str, tmp_path: Path) -> None:

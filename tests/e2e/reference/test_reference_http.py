@@ -1,5 +1,5 @@
-"""`http-auth` and `http-filter` as the replaced system documents them, option by option: a real
-client logs in or sends, and the endpoint tells what it was asked."""
+"""`http-auth` and `http-filter` as the replaced system documents them, option by option: a real client
+logs in or sends, and the endpoint records the requests."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def serve(new_relay: Make, asked: Endpoint, **options: Any) -> Relay:
 
 
 def log_in(relay: Relay) -> int:
-    """The code of AUTH, after which a mail was sent where it succeeded."""
+    """The code of AUTH; if it succeeded, a mail was sent after it."""
     with smtplib.SMTP(HOST, relay.port, timeout=20) as client:
         try:
             code, _ = client.login(USER, PASSWORD)
@@ -50,7 +50,7 @@ def log_in(relay: Relay) -> int:
 
 
 def signature(asked: Asked, url: str, secret: str, *, algo: str = "sha256") -> str:
-    """What the documentation's signing comes to."""
+    """The result of the documentation's signing."""
     parts = [url, asked.method, asked.headers["x-smtp-relay-time"]]
     text = "\n".join(parts).encode() + (b"\n" + asked.body if asked.body else b"")
     return hmac.new(secret.encode(), text, algo).hexdigest()

@@ -21,7 +21,7 @@ Make = Callable[..., Relay]
 
 @pytest.fixture(params=["top", "options"])
 def place(request: pytest.FixtureRequest) -> str:
-    """Where `loggers` stand: both places are documented."""
+    """The places of `loggers`: both places are documented."""
     return str(request.param)
 
 
@@ -35,7 +35,7 @@ def served(new_relay: Make, loggers: Any, *, place: str = "top", **env: str) -> 
 
 
 def logged(relay: Relay) -> list[str]:
-    """What went to the console, but for the line that says what is listened on."""
+    """The console's output, except for the line that names the address."""
     return [line for line in relay.log().splitlines() if not line.startswith("listening on ")]
 
 
@@ -99,7 +99,7 @@ def test_format(new_relay: Make, template: str, line: str) -> None:
 
 
 def test_every_mail_has_its_line_when_its_client_has_the_answer(new_relay: Make) -> None:
-    """One that comes alone at once; one of many with those that were stored with it."""
+    """A mail that comes alone at once; one of many with those that were stored with it."""
     relay = new_relay({"loggers": [{"type": "FILE", "filepath": "./smtp.log"}]}).start()
     file = relay.folder / "smtp.log"
     for number in range(1, 11):

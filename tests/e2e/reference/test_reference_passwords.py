@@ -1,5 +1,5 @@
-"""The password recipes of the replaced system's documentation, typed as they stand there: Node's
-one-liners, `base64`, and the dialogue over `openssl s_client`."""
+"""The password recipes of the replaced system's documentation, typed as printed: Node's one-liners,
+`base64`, and the dialogue over `openssl s_client`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Make = Callable[..., Relay]
 
 
 def shell(line: str) -> str:
-    """What bash prints for a line of the documentation."""
+    """bash's output for a line of the documentation."""
     return run([program("bash", "bash"), "-c", line]).stdout.decode()
 
 
@@ -42,8 +42,7 @@ def _node() -> None:
 
 @pytest.fixture
 def guarded(new_relay: Make) -> Callable[..., Relay]:
-    """A relay behind one static-auth filter, which these variables configure where its options
-    do not."""
+    """A relay behind one static-auth filter, which these variables configure if its options do not."""
 
     def start(env: dict[str, str] | None = None, **options: Any) -> Relay:
         only = flow({"type": "static-auth", **options})
@@ -115,8 +114,8 @@ class TestHashes:
 
 
 class TestDialogue:
-    """`openssl s_client -connect localhost:10025` and the lines that are typed into it. TLS begins
-    at once, as it does with `secure` and no certificate."""
+    """`openssl s_client -connect localhost:10025` and the lines that are typed into it. TLS begins at
+    once, as it does with `secure` and no certificate."""
 
     TYPED: Final = ("EHLO client.example.com", "AUTH LOGIN", "dXNlcm5hbWU=", "cGFzc3dvcmQ=")
     ANSWERED: Final = (r"^220 ", r"^250 ", r"^334 VXNlcm5hbWU6", r"^334 UGFzc3dvcmQ6", r"^235 2\.7\.0 ")
@@ -152,7 +151,7 @@ class TestDialogue:
 
 
 def read_until(process: subprocess.Popen[bytes], expected: str, seconds: float = 20.0) -> str:
-    """Read what a program prints until a line begins so. Raises AssertionError with all of it."""
+    """Read a program's output until a line begins so. Raises AssertionError with all of it."""
     assert process.stdout is not None
     found = b""
     pattern = re.compile(expected.encode(), re.MULTILINE)

@@ -1,8 +1,9 @@
-"""What strangers send, and what they get: a table of attacks over real sockets (SPEC section 11).
+"""Inputs of strangers, and their replies: a table of attacks over real sockets (docs/limits.md).
 
-Each row says which replies are fine; that it ends in time, that memory stays flat, that nothing is
-left behind and that the server serves afterwards is checked for all of them. Slow and vanishing clients
-are in test_attacks_slow.py, those that attack through the mail itself in test_attacks_data.py.
+Each row names the permitted replies. Every row also checks that the attack ends in time, that
+memory stays flat, that nothing is left behind and that the server serves afterwards. Slow and
+vanishing clients are in test_attacks_slow.py, attacks through the mail itself in
+test_attacks_data.py.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ FORWARDED: Final[dict[str, Any]] = {"useXClient": True, "useXForward": True}
 
 @dataclass(frozen=True)
 class Row:
-    """One attack: what is said before it (answered 2yz or 3yz), what is sent then, `times` over, and
+    """One attack: the lines before it (answered 2yz or 3yz), the lines of the attack, `times` over, and
     the codes that may come back, the last reply's among `last`."""
 
     name: str
@@ -77,9 +78,12 @@ ROWS: Final = [
         config=EITHER,
     ),
     # overlong commands
-    Row("5,000 octets of a command", b"NOOP " + b"x" * 5_000 + b"\r\n", (500,)),
-    Row("5,000 octets of nothing", b"x" * 5_000 + b"\r\n", (500,)),
-    Row("5,000 octets of an address", b"MAIL FROM:<" + b"x" * 5_000 + b"@a.example>\r\n", (500,)),
+    Row("5,000 octets of a command", b"NOOP " + b"x" * 5_000 + b"\r\n", (500,), closed=False),
+    Row("5,000 octets of nothing", b"x" * 5_000 + b"\r\n", (500,), closed=False),
+    Row("5,000 octets, over and over", b"x" * 5_000 + b"\r\n", (500, 421), (421,), times=100),
+    Row(
+        "5,000 octets of an address", b"MAIL FROM:<" + b"x" * 5_000 + b"@a.example>\r\n", (500,), closed=False
+    ),
     Row("a hundred kilobytes and commands", b"y" * 100_000 + b"\r\n" + BEGUN, (500,)),
     Row("a line without an end", b"z" * 5_000_000, (500,)),
     Row("an AUTH line without an end", b"AUTH PLAIN " + b"A" * 5_000_000, (500,)),
@@ -189,7 +193,7 @@ ROWS: Final = [
     ),
     Row("CONNECT", b"CONNECT a.example:25 HTTP/1.1\r\n\r\n", (554,), before=b""),
     Row("HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", (500,), before=b"", closed=False),
-    # PROXY from those that are not trusted
+    # PROXY from untrusted peers
     Row(
         "PROXY version 1",
         b"PROXY TCP4 192.0.2.7 198.51.100.1 1 25\r\n",
@@ -245,7 +249,7 @@ def _played(wire: Wire, row: Row) -> list[int]:
         assert wire.reply().code < 400
     wire.socket.settimeout(10)
     if row.closed:
-        # Whoever is hung up on while he sends has his answer all the same.
+        # A client that is disconnected while it sends has its reply all the same.
         with contextlib.suppress(OSError):
             wire.send(row.sends * row.times)
         return _codes(wire.rest())
@@ -288,9 +292,9 @@ ARGUMENTS: Final[Sequence[tuple[bytes, bytes]]] = [
 
 @pytest.mark.parametrize("octet", [b"\0", b"\r", b"\n"], ids=["NUL", "CR", "LF"])
 @pytest.mark.parametrize(("before", "line"), ARGUMENTS, ids=lambda one: one[:12].decode() if one else "-")
-def test_control_octets_in_arguments(relay_for: Make, octet: bytes, before: bytes, line: bytes) -> None:
-    """NUL and CR are refused wherever they stand. LF ends the line, as people type it; what follows
-    is a command of its own, and none that does anything."""
+def test_control_bytes_in_arguments(relay_for: Make, octet: bytes, before: bytes, line: bytes) -> None:
+    """NUL and CR are refused at any place. LF ends the line, as people type it; the rest is a command
+    of its own, and a harmless one."""
     relay = relay_for(EITHER, allowInsecureAuth=True, **FORWARDED)
     with Wire(relay.port) as wire:
         assert wire.reply().code == 220
@@ -327,7 +331,7 @@ def test_garbage_within_tls(relay_for: Make) -> None:
 
 
 @pytest.mark.parametrize("secure", [False, True])
-def test_replies_that_nobody_reads(relay_for: Make, secure: bool) -> None:
+def test_replies_that_no_client_reads(relay_for: Make, secure: bool) -> None:
     """A mail, then commands without end, from a client that never reads."""
     relay = relay_for(socketTimeout=1500, closeTimeout=1500)
     with attack(relay, seconds=20), Wire(relay.port) as wire:
@@ -342,7 +346,7 @@ def test_replies_that_nobody_reads(relay_for: Make, secure: bool) -> None:
 
 
 def test_a_crowd(new_relay: Make) -> None:
-    """More clients than are let in, all at once: the rest is told so and hung up on."""
+    """More clients than the limit, all at once: the others get 421 and are disconnected."""
     relay = new_relay(maxClients=50).start()
     with attack(relay, seconds=20), contextlib.ExitStack() as stack:
         codes = [stack.enter_context(Wire(relay.port)).reply().code for _ in range(200)]
@@ -352,7 +356,7 @@ def test_a_crowd(new_relay: Make) -> None:
 
 @pytest.mark.parametrize("limit", [{"maxClients": 20}, {"maxClientsPerIp": 20}])
 def test_a_crowd_before_several_workers(new_relay: Make, limit: dict[str, int]) -> None:
-    """The limit is the server's, whoever of its processes gets the client."""
+    """The limit is the server's, whichever of its processes gets the client."""
     relay = new_relay({"workers": 3}, **limit).start()
     with attack(relay, seconds=60), contextlib.ExitStack() as stack:
         wires = [stack.enter_context(Wire(relay.port, patience=60)) for _ in range(60)]

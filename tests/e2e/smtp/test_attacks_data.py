@@ -1,5 +1,5 @@
-"""Attacks through the mail itself: false ends in every split, huge headers and lines, clients that are
-gone before the answer. See test_attacks.py for what holds around each."""
+"""Attacks through the mail itself: false ends in every split, huge headers and lines, clients that
+leave before the answer. test_attacks.py lists the checks around each."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ BATCH: Final = 80
 @pytest.mark.parametrize("mode", ["normalize", "refuse"])
 @pytest.mark.parametrize("secure", [False, True], ids=["", "TLS"])
 def test_false_ends_in_three_pieces(relay_for: Make, end: bytes, mode: str, secure: bool) -> None:
-    """test_dialogue_data.py cuts in two at every place of the mail; here in three, at every two
-    places in and around the false end, and octet by octet. There is never a second mail."""
+    """test_dialogue_data.py cuts in two at every place of the mail; here in three, at every two places
+    in and around the false end, and byte by byte. There is never a second mail."""
     relay = relay_for(bareNewline=mode)
     octets = HEAD + end + SMUGGLED + b".\r\nQUIT\r\n"
     first, last = len(HEAD) - 2, len(HEAD + end) + 2
@@ -67,7 +67,7 @@ def test_false_ends_in_three_pieces(relay_for: Make, end: bytes, mode: str, secu
 
 
 def _sent(relay: Relay, octets: bytes, batch: Sequence[Sequence[int]], *, secure: bool) -> list[list[int]]:
-    """Each split over a connection of its own; the codes that each gets."""
+    """Each split over a connection of its own; returns the codes of each."""
     with contextlib.ExitStack() as stack:
         wires = [stack.enter_context(Wire(relay.port)) for _ in batch]
         for wire in wires:
@@ -104,7 +104,7 @@ def test_a_header_of_a_million_lines(relay_for: Make, line: bytes) -> None:
     head = line * 1_000_000 if b"%d" not in line else b"".join(line % number for number in range(300_000))
     with attack(relay, octets=12 * MEGABYTE, seconds=20):
         reply = submit(relay.port, head + b"\r\nx\r\n")
-        # A line that is no header field begins the body, which may be long.
+        # A line that is not a header field begins the body, which may be long.
         field = line[:1].isalpha()
         assert reply.code in ((552, 554) if field else (250,)), reply
 
@@ -160,7 +160,7 @@ def test_gone_between_the_final_dot_and_the_answer(relay_for: Make, how: str, si
                 wire.begin()
                 wire.send(b"Subject: %d\r\n\r\n" % number + (b"x" * 8 + b"\r\n") * (size // 10) + b".\r\n")
                 if how == "reset":
-                    # What the server has not read by then may be lost with the connection.
+                    # Bytes that the server has not read by then may be lost with the connection.
                     wire.silent(seconds=0.1)
                     reset(wire)
                 elif how == "half-close":

@@ -1,5 +1,5 @@
-"""Clients that are slow, silent, half gone or gone, in each phase of a connection. See test_attacks.py
-for what holds around each."""
+"""Clients that are slow, silent, half gone or gone, in each phase of a connection. test_attacks.py
+lists the checks around each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.servers.relay import Relay
 Make = Callable[..., Relay]
 
 IMPATIENT: Final[Mapping[str, Any]] = {"socketTimeout": 1500, "closeTimeout": 1500, "minDataRate": 1000}
-"""Octets of these tests come ten a second."""
+"""Bytes of these tests come ten a second."""
 
 
 def _hello() -> bytes:
@@ -37,7 +37,7 @@ def _hello() -> bytes:
 
 @dataclass(frozen=True)
 class PhaseRow:
-    """Where the client stands, what comes next of it, and what it is told in the end."""
+    """The client's phase, its next bytes, and the reply in the end."""
 
     name: str
     enter: Callable[[Wire], object]
@@ -68,7 +68,7 @@ def _body(wire: Wire) -> None:
 
 
 def _nothing(wire: Wire) -> None:
-    """From the first octet."""
+    """From the first byte."""
 
 
 MAIL: Final = "MAIL FROM:<a@client.example>"
@@ -98,7 +98,7 @@ class TestEachPhase:
     def relay(self, relay_for: Make, phase: PhaseRow) -> Relay:
         return relay_for(**IMPATIENT, **phase.options)
 
-    def test_an_octet_now_and_then(self, relay: Relay, phase: PhaseRow) -> None:
+    def test_a_byte_now_and_then(self, relay: Relay, phase: PhaseRow) -> None:
         with self.attack(relay, phase), Wire(relay.port) as wire:
             phase.enter(wire)
             seconds, heard = drip(wire, phase.octets, most=10)
@@ -125,7 +125,7 @@ class TestEachPhase:
                         began = time.monotonic()
                         wire.rest(seconds=10)
                         assert time.monotonic() - began < 1, "it is hung up on at once"
-        # What came of a mail was no mail.
+        # The partial mail did not become a mail.
         assert all(b"still serving" in mail for mail in relay.mails())
 
     @staticmethod
@@ -137,13 +137,13 @@ class TestEachPhase:
         if how == "reset":
             wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         if how == "half-close":
-            # Of the TCP connection, as one that dies would, not of TLS.
+            # Of the TCP connection, as a dying client would, not of TLS.
             socket.socket.shutdown(wire.socket, socket.SHUT_WR)
         else:
             wire.socket.close()
 
 
-def test_a_hundred_slow_ones_hold_up_nobody(relay_for: Make) -> None:
+def test_a_hundred_slow_ones_delay_no_client(relay_for: Make) -> None:
     relay = relay_for()
     with attack(relay, seconds=30), contextlib.ExitStack() as stack:
         for wire in crowd(relay, stack, 100):
@@ -164,11 +164,11 @@ def crowd(relay: Relay, stack: contextlib.ExitStack, count: int) -> Iterator[Wir
 
 
 def test_a_client_that_never_closes(relay_for: Make) -> None:
-    """The server ends the connection, the client stays: it is waited for, but not for ever."""
+    """The server ends the connection, the client stays: the server waits for it, but not for ever."""
     relay = relay_for(**IMPATIENT)
     with attack(relay, seconds=15), Wire(relay.port) as wire:
         wire.reply()
-        wire.send(b"x" * 5000)
+        wire.send(b"x" * 70_000)
         assert wire.reply().code == 500
         deadline = time.monotonic() + 10
         with contextlib.suppress(OSError):

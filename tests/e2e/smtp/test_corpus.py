@@ -1,6 +1,6 @@
-"""Real and nasty mails arrive octet for octet below our fields, however they are cut.
+"""Real and nasty mails arrive byte for byte below the relay's fields, however they are cut.
 
-The corpus is the sample mails of CPython's own email tests, and what no composer writes.
+The corpus is the sample mails of CPython's own email tests, and mails that no mail client writes.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def test_samples_in_pieces(relay: Relay, samples: list[bytes], chunks: int) -> N
 
 
 def test_samples_cut_everywhere(relay: Relay, samples: list[bytes]) -> None:
-    """Every small sample, cut in two at every octet."""
+    """Every small sample, cut in two at every byte."""
     small = sorted((mail for mail in samples if len(mail) < SMALL), key=len)[:8]
     assert small
     for mail in small:
@@ -183,7 +183,7 @@ def test_bare_newlines_are_settled_at_every_cut(relay: Relay, octets: bytes) -> 
 
 @pytest.mark.parametrize("chunks", [None, 1_448, 65_536, 1_000_003])
 def test_twenty_megabytes(relay: Relay, chunks: int | None) -> None:
-    """Random octets in lines, dots and all; memory stays flat meanwhile."""
+    """Random bytes in lines, with dots; memory stays flat meanwhile."""
     line = bytes(octet for octet in _NOISE.randbytes(120) if octet not in b"\r\n\0")
     block = b"".join(b"." * (n % 3) + line[n % 50 :] + b"\r\n" for n in range(1000))
     mail = b"Subject: large\r\n\r\n" + block * (20_000_000 // len(block))

@@ -1,5 +1,5 @@
-"""Clients at their defaults deliver to the debug server: they use STARTTLS where it is offered and verify,
-and they log in because their application's settings say so."""
+"""Clients at their defaults deliver to the debug server: they use STARTTLS if it is offered, and
+verify, and they log in because their application's settings say so."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_ruby(debug: Example, login: bool) -> None:
 
 
 def test_php_through_sendmail(debug: Example) -> None:
-    """PHP hands its mail to msmtp, which stands in for sendmail."""
+    """PHP hands its mail to msmtp, which replaces sendmail."""
     command = f"{program('msmtp', 'msmtp')} --host={HOST} --port={debug.port} --from=ann@client.example -t"
     script = 'exit(mail("bob@server.example", "hello", "first") ? 0 : 1);'
     run([program("php", "php-cli"), "-d", f"sendmail_path={command}", "-r", script])

@@ -1,4 +1,4 @@
-"""HAProxy (Debian) in front: the relay sees who is behind it, by PROXY version 1 and 2."""
+"""HAProxy (Debian) in front: the relay sees the client behind it, by PROXY version 1 and 2."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Balancer:
         self.port = free_port()
 
     def status(self) -> str:
-        """How its health check finds the relay: UP, DOWN …"""
+        """The relay's state in its health check: UP, DOWN …"""
         with socket.socket(socket.AF_UNIX) as sock:
             sock.connect(str(self.folder / "stats"))
             sock.sendall(b"show stat\n")
@@ -128,14 +128,14 @@ def test_health_checks(relay_for: Make, tmp_path: Path, send: str, check: str) -
 
 
 def test_without_the_header_the_balancer_is_the_client(relay_for: Make, tmp_path: Path) -> None:
-    """What the option is for."""
+    """The purpose of the option."""
     relay = relay_for({"flows": {"in": flow({"type": "whitelist", "ips": [CLIENT]})}})
     with haproxy(tmp_path, relay.port, "") as balancer, connect(balancer.port, CLIENT) as wire:
         assert wire.reply().code == 554
 
 
 def test_clients_past_the_balancer(relay_for: Make, tmp_path: Path) -> None:
-    """They speak SMTP at once, and cannot say that they are somebody else."""
+    """They speak SMTP at once, and cannot claim to be another client."""
     relay = relay_for({"flows": {"in": flow({"type": "whitelist", "ips": [CLIENT]})}}, useProxy=[HOST])
     with connect(relay.port, CLIENT) as wire:
         assert wire.greet().code == 250

@@ -67,7 +67,8 @@ def send(
 
 
 def fields_and_mail(stored: bytes) -> tuple[str, bytes]:
-    """Our Authentication-Results and Received-SPF, unfolded, and the mail below all our fields."""
+    """The relay's Authentication-Results and Received-SPF, unfolded, and the mail below all the relay's
+    fields."""
     assert stored.startswith(b"Authentication-Results: ")
     end = stored.index(b"\r\n", stored.index(b"\r\nReceived-SPF: ") + 2)
     while stored[end + 2 : end + 3] == b"\t":
@@ -182,7 +183,7 @@ def test_results_never_run_into_the_text_of_a_mail_without_a_header(
 def test_a_key_counts_as_soon_as_it_is_published_where_its_absence_came_without_soa(
     checked: Relay, server: DnsServer
 ) -> None:
-    """RFC 2308 section 5: nobody says for how long the key is absent."""
+    """RFC 2308 section 5: the answer does not say for how long the key is absent."""
     name = "later._domainkey.example.com"
     server.soa, server.ttl = None, 3_600
     try:
@@ -198,7 +199,7 @@ def test_a_key_counts_as_soon_as_it_is_published_where_its_absence_came_without_
     assert "dkim=pass" in found[1]
 
 
-def test_text_that_nobody_signed_bears_no_indicator(checked: Relay, server: DnsServer) -> None:
+def test_unsigned_text_bears_no_indicator(checked: Relay, server: DnsServer) -> None:
     logo = "v=BIMI1; l=https://example.com/logo.svg"
     server.zone = ZONE | {"default._bimi.example.com": {"TXT": [logo]}}
     appended = sign(MAIL, l=10)

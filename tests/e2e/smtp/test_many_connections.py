@@ -1,4 +1,4 @@
-"""Two thousand clients at once: nobody is refused below maxClients, and memory stays small."""
+"""Two thousand clients at once: none is refused below maxClients, and memory stays small."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PLAIN_LIMIT: Final = 80 * MEGABYTE
 """Of the whole process."""
 
 TLS_EACH: Final = 30_000
-"""Octets for each idle connection, its TLS included; about 22,000 were measured."""
+"""Bytes for each idle connection, its TLS included; about 22,000 were measured."""
 
 
 class Crowd:
@@ -60,7 +60,7 @@ class Crowd:
         await asyncio.gather(*(join() for _ in range(count)))
 
     async def send(self, rounds: int, senders: int) -> int:
-        """Some of them send that many mails each, all at once; how many were answered 250."""
+        """Some of them send that many mails each, all at once; returns how many were answered 250."""
 
         async def mail(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:
             taken = 0
@@ -132,7 +132,7 @@ class Confined(Relay):
 
 
 def test_more_clients_than_descriptors(tmp_path: Path) -> None:
-    """The system's limit is below maxClients: the operator is told, and the server lives."""
+    """The system's limit is below maxClients: a warning tells the operator, and the server lives."""
     relay = Confined(tmp_path, maxClients=500).start()
     try:
         assert "enough for about 22 of the 500 clients" in relay.log()
@@ -149,7 +149,7 @@ def test_more_clients_than_descriptors(tmp_path: Path) -> None:
 
 
 def greeted(wire: Wire) -> bool:
-    """Whether the client is let in."""
+    """True if the client gets a greeting."""
     try:
         return wire.reply().code == 220
     except (TimeoutError, ConnectionError):
@@ -157,7 +157,7 @@ def greeted(wire: Wire) -> bool:
 
 
 def serves(relay: Relay) -> bool:
-    """Whether a mail gets through."""
+    """True if a mail gets through."""
     try:
         return submit(relay.port, b"a: b\r\n\r\nx\r\n").code == 250
     except ConnectionError:

@@ -29,7 +29,7 @@ def numbered(number: int) -> bytes:
 
 
 def recipients(number: int) -> list[str]:
-    """One for most, seven for every tenth, of which every hundredth mail has one that is refused."""
+    """One for most, seven for every tenth, of which every hundredth mail has a refused one."""
     many = [f"u{one}@server.example" for one in range(7 if number % 10 == 0 else 1)]
     return [*many, "refused@server.example"] if number % 100 == 0 else many
 
@@ -53,9 +53,9 @@ def test_a_thousand_mails(
         cert=f"file://{tmp_path}/server.pem",
     )
     with postfix_sender(relay.port, protocol=protocol, level=level, authority=CA.identity.pem) as postfix:
-        # Nobody is there to take them yet.
+        # The next hop is not there yet.
         postfix.queue(map(numbered, range(COUNT)), map(recipients, range(COUNT)))
-        # One that moves to another queue meanwhile may be listed twice, or not at all.
+        # A mail that moves to another queue meanwhile may be listed twice, or not at all.
         wait_until(lambda: postfix.waiting() >= COUNT, seconds=60, what="all mails in the queue", every=0.5)
         relay.start()
         postfix.flush()

@@ -52,7 +52,7 @@ class Dns(DnsServer):
 
 
 class NamedRelay(Relay):
-    """A relay that asks the test's name server, about whomever the PROXY header names."""
+    """A relay that asks the test's name server, about the client that the PROXY header names."""
 
     def __init__(self, folder: Path, dns: Dns, who: Mapping[str, Any], **options: Any) -> None:
         options = {"disableReverseLookup": False, "useProxy": True, **options}
@@ -105,7 +105,7 @@ def deliver(wire: Wire) -> None:
 
 
 @pytest.mark.parametrize(("zone", "name"), [(GOOD, f"{NAME} [{IP}]"), (LYING, f"[{IP}]"), ({}, f"[{IP}]")])
-def test_nobody_waits_for_a_name_that_no_filter_asks_for(
+def test_no_client_waits_for_a_name_that_no_filter_reads(
     relays: Any, dns: Dns, zone: Mapping[str, Any], name: str
 ) -> None:
     dns.zone = zone
@@ -116,7 +116,7 @@ def test_nobody_waits_for_a_name_that_no_filter_asks_for(
         assert wire.command("MAIL FROM:<a@client.example>").code == 250
         assert wire.command("RCPT TO:<b@server.example>").code == 250
         wire.send(b"DATA\r\n")
-        # The mail itself will tell it.
+        # The mail itself will show it.
         assert wire.silent(seconds=0.2)
         dns.gate.set()
         assert wire.reply().code == 354
@@ -147,7 +147,7 @@ def test_filters_by_name_get_the_name(relays: Any, dns: Dns, zone: Mapping[str, 
 
 
 def test_early_talkers(relays: Any, dns: Dns) -> None:
-    """Who speaks while he is being looked up has not waited for the greeting."""
+    """A client that speaks during its lookup has not waited for the greeting."""
     relay = relays(BY_NAME)
     dns.gate.clear()
     with relay.connect() as wire:
@@ -173,7 +173,7 @@ def test_gone_while_being_looked_up(relays: Any, dns: Dns) -> None:
 
 @pytest.mark.parametrize("options", [{"disableReverseLookup": True}, {"useProxy": False}])
 def test_no_name_server_is_asked(relays: Any, dns: Dns, options: Mapping[str, Any]) -> None:
-    """When it is off; and about this machine's own clients, who are `localhost`."""
+    """If it is off; and for this machine's own clients, which are `localhost`."""
     relay = relays(BY_ADDRESS, **options)
     with relay.connect() if options.get("useProxy", True) else Wire(relay.port) as wire:
         wire.greet()

@@ -1,4 +1,4 @@
-"""Real clients over STARTTLS and over TLS from the first octet: swaks, curl, openssl s_client."""
+"""Real clients over STARTTLS and over TLS from the first byte: swaks, curl, openssl s_client."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MAIL: Final = b"From: ann@client.example\r\nSubject: x\r\n\r\n" + b"line\r\n.\r\
 
 
 class Both:
-    """One process on two ports, with a certificate of a known authority, for those who log in."""
+    """One process on two ports, with a certificate of a known authority, for clients that log in."""
 
     def __init__(self, make: Make, folder: Path) -> None:
         identity = CA.issue("mx.server.example", "localhost")
@@ -52,7 +52,7 @@ class Both:
         return self.secure_port if implicit else self.relay.port
 
     def taken(self) -> bytes:
-        """The only mail that came, below our fields; it came over TLS, with a login."""
+        """The only mail that came, below the relay's fields; it came over TLS, with a login."""
         (mail,) = self.relay.mails()
         assert b" with ESMTPSA id " in mail
         self.relay.forget()
@@ -231,6 +231,6 @@ class Typist:
         return int(found[1])
 
     def ended(self) -> bool:
-        """Whether the server closed the connection."""
+        """True if the server closed the connection."""
         wait_until(lambda: self.process.poll() is not None, seconds=10, what="openssl's end")
         return True

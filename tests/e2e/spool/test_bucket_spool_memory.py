@@ -1,5 +1,5 @@
-"""Whatever the number of clients with large mails, the listener holds what its budget of bytes in
-flight allows, and the clients wait."""
+"""Whatever the number of clients with large mails, the listener stays within its limit for bytes in
+flight, and the clients wait."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SIZE = 20_000_000
 
 
 class Sink:
-    """An S3 that forgets what it is sent; each upload takes at least `pause` seconds."""
+    """An S3 that forgets its uploads; each upload takes at least `pause` seconds."""
 
     def __init__(self, pause: float) -> None:
         self.stored: list[int] = []

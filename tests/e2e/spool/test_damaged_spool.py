@@ -36,7 +36,7 @@ class Hop:
     def __init__(self) -> None:
         self.down = True
         self.refuse = 0
-        """How many mails it puts off once it is up."""
+        """The number of mails that it defers once it is up."""
 
     def __call__(self, heard: Heard) -> str | None:
         if heard.verb == "MAIL" and (self.down or self.refuse > 0):
@@ -100,7 +100,7 @@ def log_of(relay: Clocked) -> str:
 @pytest.mark.parametrize("mail", [MAIL, LARGE], ids=["small", "large"])
 @pytest.mark.parametrize("how", ["a bit flipped", "half of it gone", "nothing left"])
 @pytest.mark.parametrize("killed", [False, True])
-def test_a_damaged_mail_reaches_nobody_and_stays(
+def test_a_damaged_mail_reaches_no_output_and_stays(
     relay: Clocked, host: Smarthost, hop: Hop, mail: bytes, how: str, killed: bool
 ) -> None:
     relay.start()
@@ -127,7 +127,7 @@ def test_a_damaged_mail_reaches_nobody_and_stays(
 def test_damage_that_is_found_on_the_way_ends_the_transfer_before_its_final_dot(
     relay: Clocked, host: Smarthost, hop: Hop
 ) -> None:
-    """The mail is read in pieces: what is damaged after it was looked at is not delivered either."""
+    """The mail is read in pieces: damage after the first look is not delivered either."""
     spoiled: list[Path] = []
 
     def script(heard: Heard) -> str | None:
@@ -154,7 +154,7 @@ def test_damage_that_is_found_on_the_way_ends_the_transfer_before_its_final_dot(
     log_of(relay)
 
 
-def test_rows_that_cannot_be_read_are_dead_and_hold_up_nobody(
+def test_rows_that_cannot_be_read_are_dead_and_delay_no_other(
     relay: Clocked, host: Smarthost, hop: Hop
 ) -> None:
     damage: list[tuple[str, Any]] = [

@@ -20,7 +20,7 @@ _ID = re.compile(rb"\bid ([0-9a-f-]{36})\b")
 
 
 class Refusing:
-    """A next hop that refuses everybody until it is mended."""
+    """A next hop that refuses every recipient until it is repaired."""
 
     def __init__(self, words: str) -> None:
         self.words: str | None = words

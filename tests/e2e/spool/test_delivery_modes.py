@@ -1,4 +1,4 @@
-"""Who runs the outputs, where `delivery.mode` says otherwise than the spool."""
+"""The process that runs the outputs, if `delivery.mode` differs from the spool's default."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.servers.relay import Relay
 MAIL = b"Subject: kept for later\r\n\r\nx\r\n"
 
 
-def test_a_folder_with_events_keeps_mail_for_whoever_delivers(new_relay: Callable[..., Relay]) -> None:
+def test_a_folder_with_events_keeps_mail_for_another_process(new_relay: Callable[..., Relay]) -> None:
     relay = new_relay({"delivery": {"mode": "events"}}).start()
     assert submit(relay.port, MAIL, "a@example.com", "b@example.com").code == 250
     assert relay.stop() == 0

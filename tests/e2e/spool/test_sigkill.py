@@ -1,4 +1,4 @@
-"""Killed at random moments under load: what was answered 250 is there, once, whole (SPEC 6)."""
+"""Killed at random moments under load: every mail that was answered 250 exists, once, whole."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _workers(relay: Relay) -> list[int]:
 
 
 def test_sigterm_drains(new_relay: Make) -> None:
-    """What is being sent is finished, nothing answered is lost, and the exit status is 0."""
+    """Mails that are being sent are finished, nothing answered is lost, and the exit status is 0."""
     relay = new_relay().start()
     load = Load()
     for _ in range(3):

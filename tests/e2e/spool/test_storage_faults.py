@@ -1,5 +1,5 @@
-"""Folders that cannot be written and disks that are full: 4xx or a later attempt, and never a mail
-that was answered 250 and is lost (SPEC sections 6 and 11)."""
+"""Folders that cannot be written and disks that are full: the client gets 4xx, or a later attempt
+delivers; no mail that was answered 250 is lost."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 
 
 def _after_the_fault(relay: Relay, reply: Reply, number: int) -> None:
-    """The fault is gone: what was answered 250 arrives, what was not did not have to."""
+    """The fault is gone: each mail that was answered 250 arrives, the others need not."""
     load = Load()
     load.sent = {number}
     if reply.code == 250:
@@ -97,7 +97,7 @@ def test_output_on_a_read_only_disk(new_relay: Make, disk: Disk, number: int) ->
 
 
 def test_restarted_while_an_output_fails(new_relay: Make) -> None:
-    """What was answered 250 while its folder was unwritable survives a SIGKILL and a restart."""
+    """A mail that was answered 250 while its folder was unwritable survives a SIGKILL and a restart."""
     relay = new_relay({"delivery": IMPATIENT}).start()
     shutil.rmtree(relay.received, ignore_errors=True)
     relay.received.write_text("in the way")
@@ -117,7 +117,7 @@ OTHERS: Final = ("another output", "another flow", "a later attempt")
 
 @pytest.mark.parametrize("others", OTHERS)
 def test_a_consumer_that_empties_its_file_changes_nothing_for_others(new_relay: Make, others: str) -> None:
-    """A large mail is a file of the spool: linked to an output it is whoever's who takes that."""
+    """A large mail is a file of the spool: linked to an output, it belongs to the consumer."""
     copies = {"type": "file", "path": "{folder}/copies"}
     flows = {"all": flow()}
     if others == "another flow":
@@ -182,7 +182,7 @@ class TestSpool:
         load.audit(relay.files())
 
     def test_little_space_left(self, new_relay: Make, disk: Disk) -> None:
-        """Below `minFreeSpace` the mail is put off before it is sent; above it is taken again."""
+        """Below `minFreeSpace` the mail is deferred before it is sent; above it is accepted again."""
         config = {"spool": f"file://{disk.path}/spool", "delivery": IMPATIENT}
         relay = new_relay(config, minFreeSpace=8_000_000).start()
         assert submit(relay.port, numbered(SMALL)).code == 250

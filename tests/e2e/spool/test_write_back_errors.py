@@ -1,5 +1,5 @@
-"""A disk that loses what was written to it and says so once: nothing that was answered 250 is gone
-after the next power cut, and nothing is answered 250 while that could be."""
+"""A disk that loses writes and reports it once: no mail that was answered 250 is gone after the next
+power cut, and no mail is answered 250 while that could happen."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.thin_disk import ThinDisk, thin_disk
 Make = Callable[..., Relay]
 
 HELD: Final = {"mode": "events"}
-"""Nobody delivers: mails stay in the spool."""
+"""No output delivers: mails stay in the spool."""
 
 IMPATIENT: Final = {"wait": 3000, "retry": {"first": 200, "max": 400}}
 
@@ -45,7 +45,7 @@ class Sender:
         self.number = 0
 
     def send(self, *, large: bool | None = None) -> int:
-        """The answer to the next mail: its code, 0 when there was none. Large ones are files of the
+        """The answer to the next mail: its code, 0 if there was none. Large mails are files of the
         spool."""
         self.number += 1
         while large is not None and large != (self.number % 7 == 0):
@@ -60,7 +60,7 @@ class Sender:
         return code
 
     def until(self, code: int, *, seconds: float = 120, large: bool | None = None) -> None:
-        """Send until a mail is answered so."""
+        """Send until a mail gets that answer."""
         deadline = time.monotonic() + seconds
         while (said := self.send(large=large)) != code:
             assert time.monotonic() < deadline, f"{said} all the time:\n{self.relay.log()[-3_000:]}"
@@ -73,15 +73,15 @@ class Sender:
 
 
 def ready(port: int) -> bool:
-    """Whether `/readyz` is green."""
+    """True if `/readyz` is green."""
     with contextlib.suppress(httpx.HTTPError):
         return httpx.get(f"http://{HOST}:{port}/readyz", timeout=5).status_code == 200
     return False
 
 
 def delivered(relay: Relay, disk: ThinDisk, load: Load) -> None:
-    """After a power cut and a start with outputs, every mail that was answered 250 is there, whole,
-    and none twice."""
+    """After a power cut and a start with outputs, every mail that was answered 250 exists, whole, and
+    none twice."""
     if relay.alive:
         relay.kill()
     disk.cut()
@@ -180,7 +180,7 @@ class TestSpool:
 
 
 def refused(sender: Sender, large: bool | None) -> int:
-    """Send until the disk was asked for new blocks, and what it lost was told; the answer."""
+    """Send until the disk was asked for new blocks, and its loss was reported; returns the answer."""
     for _ in range(2_000):
         if (code := sender.send(large=large)) != 250:
             assert code in (451, 452), code
@@ -266,13 +266,13 @@ class TestOutput:
         gone(relay)
         assert relay.files() == []
         relay.kill()
-        os.sync()  # a consumer's own renaming is its own to sync
+        os.sync()  # a consumer must sync its own renaming
         disk.cut()
         sender.load.audit(list((disk.path / "taken").iterdir()))
 
 
 def at_once(sender: Sender, count: int, *, large: bool | None) -> None:
-    """So many mails, as fast as they are taken."""
+    """So many mails, as fast as they are accepted."""
     with ThreadPoolExecutor(8) as pool:
         numbers = itertools.count(1_000)
         wanted = [n for n in itertools.islice(numbers, 20 * count) if large is None or large == (n % 7 == 0)]

@@ -1,4 +1,4 @@
-"""What must be true when everything works again and nothing is owed any more."""
+"""The conditions that hold when everything works again and all mails are finished."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from tests.support.net import HOST
 
 @dataclass
 class Found:
-    """What arrived, and what is wrong with it."""
+    """The deliveries, and their faults."""
 
     mails: int = 0
     """Mails that were answered 250."""
     sent: int = 0
-    """All that were sent to their end, answered or not."""
+    """All mails that were sent to their end, answered or not."""
     effects: int = 0
     lost: list[str] = field(default_factory=list)
     torn: list[str] = field(default_factory=list)
     repeated: list[str] = field(default_factory=list)
     other: list[str] = field(default_factory=list)
     copies: Counter[str] = field(default_factory=Counter)
-    """By output: what came out of it again because nobody could know that it had."""
+    """By output: mails that came out again because their outcome was unknown."""
     dead: int = 0
     spoiled: int = 0
     """Records of mails that were spoiled in the spool."""
@@ -73,9 +73,9 @@ class Found:
 
 
 def audit(relay: RelayUnderTest, book: Book, *, counters: bool) -> Found:
-    """Hold everything against the book. `counters`: no process ended, so the metrics must agree."""
+    """Compare everything with the book. `counters`: no process ended, so the metrics must agree."""
     found = Found(mails=book.taken, sent=len(book.sent))
-    # Before anything is looked at: scraping must not wait for what the audit changes.
+    # This comes first, because scraping must not wait for the audit's changes.
     first = _files(relay.first, "first", found)
     second = _files(relay.second, "second", found, relay.shelves[0])
     checked = _files(relay.checked, "checked", found, relay.shelves[1])
@@ -124,7 +124,7 @@ def _files(folder: Path, name: str, found: Found, shelf: Shelf | None = None) ->
 
 
 def read_mail(stored: bytes, where: str, arrived: Arrived, found: Found) -> int | None:
-    """Count a mail as it arrived; its number, None for one that is torn."""
+    """Count a mail as it arrived; returns its number, None for a torn one."""
     number, mail_id = number_of(stored), id_of(stored)
     ours = stored.find(b"x-smtp-relay: ")
     whole = number is not None and mail_id is not None and ours >= 0
@@ -137,7 +137,7 @@ def read_mail(stored: bytes, where: str, arrived: Arrived, found: Found) -> int 
 
 
 def hold(name: str, arrived: Arrived, acknowledged: set[int], possible: set[int], found: Found) -> None:
-    """All that was acknowledged is there, and nothing that was never sent."""
+    """All acknowledged mails exist, and no other one."""
     if missing := acknowledged - arrived.keys():
         found.lost.append(f"answered 250 and not in {name}: {len(missing)}, {some(missing)}")
     if strange := arrived.keys() - possible:
@@ -145,8 +145,9 @@ def hold(name: str, arrived: Arrived, acknowledged: set[int], possible: set[int]
 
 
 def _spoiled(relay: RelayUnderTest, found: Found) -> defaultdict[str, set[int]]:
-    """Output to the numbers of mails that it did not get because they were spoiled in the spool: each has a
-    record that says so, and lies there as it was spoiled. The records are dropped then, and the mails."""
+    """Output to the numbers of mails that it did not get because they were spoiled in the spool: each
+    has a record that says so, and its spoiled copy exists. The records are dropped then, and the
+    mails."""
     config = DeliveryConfig.model_validate({"flows": {}, "spool": f"file://{relay.spool}"})
     missed: defaultdict[str, set[int]] = defaultdict(set)
     with closing(open_dead_letters(config, relay.folder, {})) as letters:
@@ -189,8 +190,8 @@ def _dead(relay: RelayUnderTest, ids: dict[str, int], found: Found) -> dict[int,
 def _relayed(
     relay: RelayUnderTest, book: Book, dead: dict[int, DeadRecord], spoiled: set[int], found: Found
 ) -> tuple[int, int]:
-    """How many mails arrived at the next hop, and how many of them were given up because its answer
-    was lost: those are not counted as delivered."""
+    """The number of mails that arrived at the next hop, and the number of them that were given up
+    because its answer was lost: those are not counted as delivered."""
     arrived: Arrived = {}
     for taken in list(relay.smarthost.taken):
         number = read_mail(taken.content, "next hop", arrived, found)
@@ -216,7 +217,7 @@ def _relayed(
 
 
 def in_doubt(log: str) -> Counter[str]:
-    """How often the log says of each mail that an output's outcome is not known."""
+    """How often the log reports, for each mail, an unknown outcome of an output."""
     found: Counter[str] = Counter()
     for line in log.splitlines():
         if '"in_doubt"' in line and line.startswith("{"):
@@ -227,7 +228,7 @@ def in_doubt(log: str) -> Counter[str]:
 def _refused(
     relay: RelayUnderTest, book: Book, arrived: Iterable[int], dead: dict[int, DeadRecord], found: Found
 ) -> None:
-    """A mail that was taken for somebody unknown to the next hop is dead there, with its words."""
+    """A mail for a recipient unknown to the next hop is dead there, with its words."""
     taken = book.possible(recipient=UNKNOWN) & set(arrived)
     refused = {number for number, record in dead.items() if record.recipients == (UNKNOWN,)}
     if silent := taken - refused:
@@ -235,7 +236,7 @@ def _refused(
     doubts = in_doubt(relay.relay.log()) if relay.plan.on_doubt == "dead-letter" else Counter()
     for number in refused:
         if doubts[dead[number].id]:
-            continue  # the relay died before it could read why
+            continue  # the relay died before it could read the reason
         if "no such user" not in dead[number].reason or dead[number].code != "5.1.1":
             found.other.append(f"{number} is dead for another reason: {dead[number].reason}")
 
@@ -268,7 +269,7 @@ def faults(log: str) -> list[str]:
 
 
 def _counters(relay: RelayUnderTest, first: int, checked: int, copies: int, found: Found) -> None:
-    """The metrics say what the folders say."""
+    """The metrics agree with the folders."""
     samples = scrape(relay.metrics_port)
     expected = {
         ("delivered", "files", "first"): first,

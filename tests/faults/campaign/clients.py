@@ -1,4 +1,4 @@
-"""Clients of several makes that send numbered mails until told to stop. A broken connection ends a
+"""Clients of several kinds that send numbered mails until told to stop. A broken connection ends a
 mail, never the client."""
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ def pipelining(book: Book, port: int, door: str, moments: random.Random, stop: t
 
 
 def quitting(book: Book, port: int, door: str, moments: random.Random, stop: threading.Event) -> None:
-    """Hangs up at any point: after the banner, EHLO, MAIL, RCPT, DATA, within the mail, right before
-    or after its last octet, before the answer."""
+    """Hangs up at any point: after the banner, EHLO, MAIL, RCPT, DATA, within the mail, right before or
+    after its last byte, before the answer."""
     number = book.number()
     content = stuffed(letter(number))
     point = moments.randrange(8)
@@ -166,7 +166,7 @@ def busy(book: Book, ports: Ports, count: int, seed: str) -> Iterator[None]:
             except (OSError, Closed, smtplib.SMTPException):
                 stop.wait(_REST)
             except AssertionError as error:
-                # A relay that is going away says 421 wherever it likes (RFC 5321 section 3.8).
+                # A relay that is going away may say 421 at any point (RFC 5321 section 3.8).
                 if "421" not in str(error):
                     wrong.append(error)
                 stop.wait(_REST)

@@ -17,7 +17,7 @@ _OFFSET = struct.Struct("d")
 
 
 def set_clock(path: Path, seconds: float) -> None:
-    """Set the clock of whoever runs with this file."""
+    """Set the clock of all processes that use this file."""
     if not path.exists():
         path.write_bytes(_OFFSET.pack(seconds))
         return
@@ -26,7 +26,7 @@ def set_clock(path: Path, seconds: float) -> None:
 
 
 def follow(path: str) -> None:
-    """Run by the clock of this file from now on."""
+    """Use the clock of this file from now on."""
     with Path(path).open("rb") as file:
         shared = mmap.mmap(file.fileno(), _OFFSET.size, access=mmap.ACCESS_READ)
     real, real_ns = time.time, time.time_ns

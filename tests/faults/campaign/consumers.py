@@ -1,4 +1,4 @@
-"""Those whom the delivered files are for: they delete, move, empty and change what they find."""
+"""The consumers of delivered files: they delete, move, empty and change them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Shelf:
     """Number and id of the mails that were deleted after they were read."""
     changed: dict[str, tuple[int, str]] = field(default_factory=dict)
     """The same by the names of files that were emptied or written to. After a crash they may be whole
-    again, since a file that was torn looks the same."""
+    again, because a torn file looks the same."""
     wrong: list[str] = field(default_factory=list)
 
     @property
@@ -49,7 +49,7 @@ class Shelf:
         return {mail_id for _, mail_id in (*self.taken, *self.changed.values())} | set(filter(None, moved))
 
     def take(self, moments: random.Random) -> None:
-        """Do something to each file that is there."""
+        """Do something to each file in the folder."""
         self.moved.mkdir(exist_ok=True)
         for path in self._files():
             stored = path.read_bytes()
@@ -88,8 +88,8 @@ class Shelf:
 
 @contextmanager
 def hungry(shelves: list[Shelf], seed: str) -> Iterator[None]:
-    """During the block consumers take what comes. Raises AssertionError when one finds less than a whole
-    mail, or fails."""
+    """During the block consumers take the files that come. Raises AssertionError if one finds less than
+    a whole mail, or fails."""
     stop = threading.Event()
     wrong: list[BaseException] = []
 
@@ -97,7 +97,7 @@ def hungry(shelves: list[Shelf], seed: str) -> Iterator[None]:
         moments = random.Random(f"{seed} {shelf.folder.name}")
         try:
             while not stop.is_set():
-                with suppress(FileNotFoundError):  # written anew, and gone for a moment from our list
+                with suppress(FileNotFoundError):  # written anew, and missing for a moment from this list
                     shelf.take(moments)
                 time.sleep(_PAUSE)
         except BaseException as error:

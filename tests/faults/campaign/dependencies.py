@@ -1,4 +1,4 @@
-"""What the relay depends on, well or ill: the next hop, the HTTP filter, the name server."""
+"""The services around the relay, working or failing: the next hop, the HTTP filter, the name server."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class NextHop:
 
 
 class FilterServer:
-    """What the HTTP filter answers; `approved` are the numbers of the mails it accepted."""
+    """The HTTP filter's answers; `approved` are the numbers of the mails it accepted."""
 
     BEHAVIOURS: Final = ("fine", "failing", "hanging", "nonsense", "resetting")
 
@@ -96,4 +96,4 @@ ZONES: Final[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
     "silent": {"client.example": {"*": "TIMEOUT"}, "_dmarc.client.example": {"*": "TIMEOUT"}},
     "failing": {"client.example": {"*": "SERVFAIL"}, "_dmarc.client.example": {"*": "SERVFAIL"}},
 }
-"""What the name server says. A sender's records are needed to take its mail: p=reject."""
+"""The name server's answers. A sender's records are needed to accept its mail: p=reject."""

@@ -1,5 +1,5 @@
-"""Blows by the disk below spool and outputs, which loses what was written to it, and by those who take
-the delivered files."""
+"""Blows by the disk below spool and outputs, which loses writes, and by consumers of the delivered
+files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LOST: Final = (
     "a sync of the spool failed",
     "could not be written anew",
 )
-"""What the log says when a sync failed."""
+"""The log's words for a failed sync."""
 
 _PATIENCE: Final = 60.0
 _SOON: Final = 30.0
@@ -33,7 +33,7 @@ def _lost(relay: RelayUnderTest) -> int:
 
 
 def _starve(relay: RelayUnderTest, moments: random.Random) -> int:
-    """The disk loses writes until the relay heard of it; how often it did."""
+    """The disk loses writes until the relay has noticed; returns how often it noticed."""
     assert relay.thin is not None
     before = _lost(relay)
     relay.thin.starve(at_once=True)
@@ -45,13 +45,14 @@ def _starve(relay: RelayUnderTest, moments: random.Random) -> int:
 
 
 def cut(relay: RelayUnderTest) -> None:
-    """The power fails: the relay dies, and the disk holds what it holds."""
+    """The power fails: the relay dies, and the disk keeps its present content."""
     assert relay.thin is not None
     relay.relay.kill()
-    # What the kernel has not written yet is lost from here on, this one for certain: it proves the cut.
+    # From here on, data that the kernel has not written is lost, this file for certain: it proves
+    # the cut.
     relay.thin.starve(at_once=True)
     canary = relay.thin.path / "canary"
-    with contextlib.suppress(OSError):  # a file system that ended takes none
+    with contextlib.suppress(OSError):  # a file system that ended accepts none
         canary.write_bytes(os.urandom(4_096))
         assert canary.read_bytes().strip(b"\0")
     relay.thin.cut()
@@ -61,7 +62,7 @@ def cut(relay: RelayUnderTest) -> None:
 
 
 def _again(relay: RelayUnderTest) -> None:
-    """A file system whose own blocks were lost takes no writes before it is mounted again."""
+    """A file system whose own blocks were lost accepts no writes before it is mounted again."""
     assert relay.thin is not None
     if not relay.thin.writable():
         relay.struck["file systems that ended"] += 1
@@ -143,8 +144,8 @@ def consumers(relay: RelayUnderTest, moments: random.Random) -> str:
 
 
 def _settled(relay: RelayUnderTest) -> None:
-    """Wait until what was consumed is durable, which its traces tell: a power cut from now on does not
-    bring it back."""
+    """Wait until the consumed files are durable, which their traces show: a later power cut does not
+    bring them back."""
     consumed = {mail_id for shelf in relay.shelves for mail_id in shelf.ids()}
     folders = [relay.second, relay.checked, *relay.spool.glob("part-*/staging")]
 
@@ -160,7 +161,7 @@ def _settled(relay: RelayUnderTest) -> None:
 
     wait_until(settled, seconds=_PATIENCE, what="what the consumers took to be settled", every=0.05)
     if relay.thin is not None:
-        os.sync()  # their own doings
+        os.sync()  # the consumers' own changes
 
 
 DISK_BLOWS: Final[dict[str, tuple[Callable[[RelayUnderTest, random.Random], str], int]]] = {
@@ -181,4 +182,4 @@ PROOFS: Final = {
     "power cut": "power cuts",
     "consumers": "files consumed",
 }
-"""What of `RelayUnderTest.struck` is above 0 once a blow struck."""
+"""Entries of `RelayUnderTest.struck` that are above 0 after a fault struck."""

@@ -68,8 +68,8 @@ Say = Callable[[str], None]
 
 
 def episode(folder: Path, plan: Plan, rounds: int, mails: int, seed: str, say: Say = print) -> Summary:
-    """So many rounds on one house, with at least so many mails a round. Raises AssertionError with
-    all that is wrong in the end."""
+    """So many rounds on one house, with at least so many mails a round. Raises AssertionError with all
+    faults at the end."""
     moments = random.Random(seed)
     summary = Summary(rounds=rounds)
     began = time.monotonic()
@@ -83,7 +83,7 @@ def episode(folder: Path, plan: Plan, rounds: int, mails: int, seed: str, say: S
         assert made.relay.alive, f"the relay ended:\n{made.relay.log()[-4_000:]}"
         made.quiet()
         if made.thin is not None:
-            # What left the spool is on the disk, or it is nowhere.
+            # A mail that left the spool is on the disk, or it is lost.
             cut(made)
             made.relay.start()
             made.quiet()

@@ -1,4 +1,4 @@
-"""What is done to a busy relay: each blow strikes and heals, and leaves a relay that runs."""
+"""Faults for a busy relay: each blow strikes and heals, and leaves a relay that runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.faults.campaign.relay_under_test import Plan, RelayUnderTest
 from tests.support.net import answers, wait_until
 
 Blow = Callable[[RelayUnderTest, random.Random], str]
-"""Strikes; gives what was done, for the log."""
+"""Strikes; returns a description for the log."""
 
 _SHORTEST: Final = 0.05
 
@@ -101,7 +101,7 @@ def spool_full(relay: RelayUnderTest, moments: random.Random) -> str:
     relay.spool_disk.fill(leave=leave)
     time.sleep(moments.uniform(0.3, 1.5))
     relay.spool_disk.relieve()
-    return f"spool full but for {leave} octets"
+    return f"spool full but for {leave} bytes"
 
 
 def spool_full_and_kill(relay: RelayUnderTest, moments: random.Random) -> str:
@@ -128,7 +128,7 @@ def spool_locked(relay: RelayUnderTest, moments: random.Random) -> str:
 
 
 def spool_read_only(relay: RelayUnderTest, moments: random.Random) -> str:
-    """A start on a read-only disk fails with a message; afterwards everything is still there."""
+    """A start on a read-only disk fails with a message; afterwards all mails still exist."""
     if relay.spool_disk is None:
         return terminate(relay, moments)
     assert relay.relay.stop() == 0
@@ -210,7 +210,7 @@ FAULTS: Final[dict[str, tuple[Blow, int]]] = {
 
 
 def possible(plan: Plan) -> dict[str, int]:
-    """The blows that mean something to a house of this plan, with their weights."""
+    """The blows that apply to a house of this plan, with their weights."""
     left = {name: weight for name, (_, weight) in FAULTS.items()}
     if plan.workers == 1:
         del left["kill a worker"], left["terminate a worker"]
@@ -227,4 +227,4 @@ def possible(plan: Plan) -> dict[str, int]:
 
 
 GENTLE: Final = frozenset({"calm", "reload", "stopped", "output full", "spool locked", "clock"})
-"""Those after which the relay's counters must agree to the mail: no process ended."""
+"""The blows after which the relay's counters must agree to the mail: no process ended."""

@@ -1,4 +1,4 @@
-"""Numbered mails: what each says, to whom it goes, and what became of it."""
+"""Numbered mails: their content, their recipients, and their fate."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 DOOR: Final = "open"
-"""The listener that takes all mail."""
+"""The listener that accepts all mail."""
 
 CHECKED: Final = "checked"
-"""The listener whose mail is asked about: by HTTP and by DNS."""
+"""The listener with filters that ask by HTTP and by DNS."""
 
 SENDER: Final = "a@client.example"
 FILED: Final = "b@server.example"
@@ -37,8 +37,8 @@ def letter(number: int) -> bytes:
 
 
 def recipients(number: int, door: str) -> tuple[str, ...]:
-    """Every third mail of the open door goes to the next hop too, and a tenth of those to somebody
-    whom it does not know."""
+    """Every third mail of the open door goes to the next hop too, and a tenth of those to a recipient
+    unknown to it."""
     if door == CHECKED or number % 3:
         return (FILED,)
     return (FILED, UNKNOWN if number % 10 == 0 else RELAYED)
@@ -51,19 +51,19 @@ def number_of(stored: bytes) -> int | None:
 
 
 def id_of(stored: bytes) -> str | None:
-    """The relay's id for it, out of our Received field."""
+    """The relay's id for it, from the relay's Received field."""
     found = _ID.search(stored)
     return found[1].decode() if found else None
 
 
 @dataclass
 class Sent:
-    """One mail whose last octet left, and who was accepted at RCPT."""
+    """One mail whose last byte was sent, and its recipients that RCPT accepted."""
 
     door: str
     recipients: tuple[str, ...]
     answer: int | None = None
-    """The code after the final dot, None when none came."""
+    """The code after the final dot, None if there was none."""
 
 
 @dataclass
@@ -72,13 +72,13 @@ class Book:
 
     sent: dict[int, Sent] = field(default_factory=dict)
     cut: set[int] = field(default_factory=set)
-    """Numbers of mails whose client hung up before their end: they must not be anywhere."""
+    """Numbers of mails whose client hung up before their end: they must not exist anywhere."""
     codes: dict[int, int] = field(default_factory=dict)
     """How often each code was answered, to any command."""
     taken: int = 0
     """How many mails were answered 250."""
     most: int | None = None
-    """Clients rest while so many were taken."""
+    """Clients pause after so many accepted mails."""
     first: int = 1
 
     def __post_init__(self) -> None:
@@ -87,7 +87,7 @@ class Book:
 
     @property
     def full(self) -> bool:
-        """Whether clients rest."""
+        """True if clients pause."""
         return self.most is not None and self.taken >= self.most
 
     def number(self) -> int:
@@ -95,7 +95,7 @@ class Book:
         return next(self._numbers)
 
     def leaves(self, number: int, door: str, accepted: tuple[str, ...]) -> None:
-        """The last octet is about to be sent."""
+        """The last byte is about to be sent."""
         with self._lock:
             self.sent[number] = Sent(door, accepted)
 
@@ -128,6 +128,6 @@ class Book:
             }
 
     def possible(self, door: str = DOOR, recipient: str = FILED) -> set[int]:
-        """Mails that may have been taken for that recipient, answered or not."""
+        """Mails that may have been accepted for that recipient, answered or not."""
         with self._lock:
             return {n for n, one in self.sent.items() if one.door == door and recipient in one.recipients}

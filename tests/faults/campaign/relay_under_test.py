@@ -82,7 +82,7 @@ class RelayUnderTest:
             self.output_disk = stack.enter_context(slowable_disk(folder / "output-disk", OUTPUT_DISK))
         self.thin: ThinDisk | None = None
         self.struck: Counter[str] = Counter()
-        """What the blows did that prove that they strike."""
+        """Counts that prove that the blows strike."""
         self.spool = folder / "spool-disk" / "spool"
         self.second = folder / "output-disk" / "second"
         self.checked = folder / "relay" / "checked"
@@ -96,9 +96,9 @@ class RelayUnderTest:
             self._make_room(self.thin, first)
         self.shelves = [Shelf(self.second), Shelf(self.checked)]
         self.clock = folder / "clock"
-        """Blow to how much it hit, of those that count it."""
+        """Blow to the number of its hits, for blows that count them."""
         self.spoiled: dict[str, Spoiled] = {}
-        """Id to what was done to a stored mail."""
+        """Id to the damage of a stored mail."""
         self.metrics_port = free_port()
         checked = free_port()
         self.set_clock(0.0)
@@ -175,8 +175,8 @@ class RelayUnderTest:
         set_clock(self.clock, seconds)
 
     def slow_output(self, longest: float, seed: str) -> contextlib.AbstractContextManager[None]:
-        """During the block the second output's disk lets everybody wait for up to so many seconds, where
-        that can be had."""
+        """During the block the second output's disk makes all processes wait for up to so many seconds,
+        if the machine can do that."""
         if longest and isinstance(self.output_disk, SlowableDisk):
             return self.output_disk.slow(longest, seed)
         return contextlib.nullcontext()
@@ -187,7 +187,7 @@ class RelayUnderTest:
         self.dns.zone = ZONES["fine"]
 
     def retries(self) -> int:
-        """How many attempts at the next hop failed so far, as the log says."""
+        """The number of failed attempts at the next hop so far, by the log."""
         return self.relay.log().count("output failed, will be tried again")
 
     def databases(self) -> list[Path]:
@@ -203,7 +203,7 @@ class RelayUnderTest:
         return total
 
     def quiet(self, seconds: float = 90) -> None:
-        """Wait until nothing is owed any more. Raises TimeoutError with what is."""
+        """Wait until all mails are finished. Raises TimeoutError with the rest."""
         deadline = time.monotonic() + seconds
         while left := self.count("SELECT count(*) FROM mail WHERE parked = 0"):
             if time.monotonic() > deadline:
@@ -238,5 +238,5 @@ def relay_under_test(folder: Path, plan: Plan, seed: str) -> Iterator[RelayUnder
 
 
 def may_mount() -> bool:
-    """Whether small disks can be made here."""
+    """True if small disks can be made here."""
     return os.geteuid() == 0

@@ -1,5 +1,5 @@
-"""Blows that spoil what is stored, or the time: bodies that rot while their mails wait, and clocks that
-are days wrong for seconds. Each counts in `struck` what it hit: one that hit nothing proves nothing."""
+"""Blows that spoil stored mails, or the time: bodies that rot while their mails wait, and clocks that
+are days wrong for seconds. Each counts its hits in `struck`: a blow without a hit proves nothing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _PATIENCE: Final = 120.0
 
 
 class Spoiled(NamedTuple):
-    """One mail whose stored body was changed: its number, and the SHA-256 of what is stored now."""
+    """One mail whose stored body was changed: its number, and the SHA-256 of its stored content now."""
 
     number: int
     digest: bytes
@@ -56,7 +56,7 @@ def _next_hop_down(relay: RelayUnderTest | Site) -> Iterator[None]:
 
 
 def bodies(relay: RelayUnderTest, moments: random.Random) -> str:
-    """Some of the mails that wait for the next hop are not what was stored any more."""
+    """Change the stored content of some mails that wait for the next hop."""
     with _next_hop_down(relay):
         wait_until(lambda: relay.count(_TRIED) >= 3, seconds=_PATIENCE, what="mails that wait")
         count = sum(_spoil(relay, database, moments) for database in relay.databases())
@@ -68,13 +68,13 @@ _TRIED: Final = "SELECT count(*) FROM mail WHERE parked = 0 AND attempts > 0"
 
 
 def _spoil(relay: RelayUnderTest, database: Path, moments: random.Random) -> int:
-    """Spoil up to three of one part. A new file takes the place of a large one: what was delivered by a
-    link to the old one is not meant."""
+    """Spoil up to three mails of one part. A new file replaces a large one, because a delivered link to
+    the old file must stay unchanged."""
     spoiled: dict[str, Spoiled] = {}
     with contextlib.closing(sqlite3.connect(database, isolation_level=None, timeout=5)) as db:
         db.execute("BEGIN IMMEDIATE")
         rows = list(db.execute("SELECT seq, id, body FROM mail WHERE parked = 0 AND attempts > 0"))
-        # Large ones are rare, and another way of storing.
+        # Large mails are rare, and stored in another way.
         rows.sort(key=lambda row: (row[2] is not None, moments.random()))
         for seq, mail_id, body in rows[:3]:
             path = database.parent / "large" / f"{mail_id}.eml"
@@ -96,7 +96,7 @@ def _spoil(relay: RelayUnderTest, database: Path, moments: random.Random) -> int
 
 
 def stored_digest(relay: RelayUnderTest, mail_id: str) -> bytes | None:
-    """The SHA-256 of what the spool holds of a mail now, None where it holds none."""
+    """The SHA-256 of the spool's content of a mail now, None if it holds none."""
     for database in relay.databases():
         with contextlib.closing(sqlite3.connect(database, timeout=10)) as db:
             row = db.execute("SELECT body FROM mail WHERE id = ?", (mail_id,)).fetchone()
@@ -133,7 +133,7 @@ def _clock(relay: RelayUnderTest, moments: random.Random, name: str, seconds: fl
 
 
 def objects(site: Site, moments: random.Random) -> str:
-    """Some of the objects that wait are not what was stored any more."""
+    """Change the stored content of some waiting objects."""
     with _next_hop_down(site):
         _wait_for_mails(site, 2)
         count = 0
@@ -178,7 +178,7 @@ def clocks_back(site: Site, moments: random.Random) -> str:
 
 
 def _clocks(site: Site, moments: random.Random, name: str, seconds: float) -> str:
-    """What a run claims meanwhile it gives back, or finishes: nothing is killed, and all else works."""
+    """A run gives its claims back meanwhile, or finishes: no process is killed, and all else works."""
     behaviours = site.home.behaviour, site.calls.behaviour
     site.home.behaviour = site.calls.behaviour = "fine"
     with _next_hop_down(site):

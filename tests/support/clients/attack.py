@@ -1,5 +1,5 @@
-"""What has to hold around any attack: it ends in time, memory stays flat, nothing is left behind, and
-the server serves."""
+"""The conditions around any attack: it ends in time, memory stays flat, nothing is left behind, and the
+server serves."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _MAIL: Final = b"Subject: still serving\r\n\r\nx\r\n"
 def attack(
     relay: Relay, *, seconds: float = 10, octets: int = 8 * MEGABYTE, ordinary: int | None = None
 ) -> Iterator[None]:
-    """Bounds the block's time, and the memory that the server uses more meanwhile. Afterwards no
-    connection and no half mail is left, and (on `ordinary`, or the relay's port) a mail gets
-    through, unless the relay takes none from here."""
+    """Bounds the block's time, and the server's additional memory. Afterwards no connection and no half
+    mail is left, and (on `ordinary`, or the relay's port) a mail gets through, unless the relay accepts
+    none from here."""
     port = relay.port if ordinary is None else ordinary
     if port:
-        # What is made once is made before it is measured, in each worker too.
+        # Objects that are made once are made before the measurement, in each worker too.
         for _ in range(1 if "workers" not in relay.config else 50):
             assert submit(port, _MAIL).code == 250
     wait_until(lambda: _settled(relay), seconds=PATIENCE, what="a quiet server")
@@ -47,7 +47,7 @@ def attack(
 
 
 def _settled(relay: Relay) -> bool:
-    """Whether the server has closed, and counted out, every client's connection."""
+    """True if the server has closed, and counted out, every client's connection."""
     return not [line for line in _connections() if f":{relay.port:04X}" in line.split()[1]]
 
 

@@ -13,7 +13,7 @@ A transcript is lines of `S:` (the server says) and `C:` (the client says):
     S: 221 2.0.0 *
     S: <closed>              the server closes the connection
 
-`\\xNN`, `\\r`, `\\n` and `\\0` in client lines are single octets; `C: <close>` leaves.
+`\\xNN`, `\\r`, `\\n` and `\\0` in client lines are single bytes; `C: <close>` leaves.
 Lines starting with `#` are comments.
 """
 
@@ -28,7 +28,7 @@ from tests.support.clients.wire import Closed, Wire
 
 
 def play(port: int, transcript: str, *, chunks: int | None = None) -> None:
-    """Hold the server against the transcript. Raises AssertionError that shows how far it went."""
+    """Compare the server with the transcript. Raises AssertionError that shows how far it went."""
     told: list[str] = []
     with Wire(port) as wire:
         pending: list[str] = []
@@ -96,7 +96,7 @@ def _left(told: list[str]) -> bool:
 
 
 def octets(text: str) -> bytes:
-    """A client line as octets, its escapes resolved."""
+    """A client line as bytes, its escapes resolved."""
     if "\\" not in text:
         return text.encode()
     return re.sub(

@@ -1,4 +1,4 @@
-"""Senders that number their mails, and the audit of what arrived."""
+"""Senders that number their mails, and the audit of the deliveries."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def numbered(number: int) -> bytes:
 
 
 class Load:
-    """What was sent and what was answered 250, over all rounds."""
+    """Sent mails and mails answered 250, over all rounds."""
 
     def __init__(self) -> None:
         self.answered: set[int] = set()
@@ -41,8 +41,8 @@ class Load:
 
     @contextmanager
     def senders(self, port: int, count: int) -> Iterator[None]:
-        """Keep `count` connections busy during the block; faults of the connection end a mail, not
-        the sender."""
+        """Keep `count` connections busy during the block; faults of the connection end a mail, not the
+        sender."""
         stop = threading.Event()
         threads = [
             threading.Thread(target=self._send, args=(port, stop, number), daemon=True)
@@ -81,7 +81,7 @@ class Load:
                 self.answered.add(number)
 
     def audit(self, files: list[Path]) -> None:
-        """Every answered mail is there, none twice, none torn. Raises AssertionError."""
+        """Every answered mail exists, none twice, none torn. Raises AssertionError."""
         found: Counter[int] = Counter()
         for path in files:
             stored = path.read_bytes()

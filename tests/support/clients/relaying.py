@@ -1,4 +1,4 @@
-"""The pieces that hand a mail to a server, put together for tests."""
+"""The objects that hand a mail to a server, put together for tests."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def pool(port: int, *, keep: bool = False, most: int = 2, messages: int = 100, *
 
 
 def message(content: bytes = MAIL, reverse_path: str = "ann@client.example", **facts: Any) -> MailToSend:
-    """A mail to send, in pieces of 100 octets."""
+    """A mail to send, in pieces of 100 bytes."""
 
     def chunks() -> Any:
         return iter([content[at : at + 100] for at in range(0, len(content), 100)])

@@ -1,4 +1,4 @@
-"""Clients that send an octet now and then."""
+"""Clients that send a byte now and then."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from tests.support.clients.wire import Wire
 
 
 def drip(wire: Wire, octets: Iterable[int], *, every: float = 0.1, most: float = 30) -> tuple[float, bytes]:
-    """Send the octets over and over, one at a time, until the server hangs up: after how many
-    seconds it did, and what it said. Raises AssertionError when it does not within `most`."""
+    """Send the bytes over and over, one at a time, until the server hangs up; returns the seconds until
+    then, and the server's replies. Raises AssertionError if it does not within `most`."""
     began = time.monotonic()
     heard = b""
     wire.socket.settimeout(every)

@@ -1,4 +1,4 @@
-"""The same octets cut in two at every place, all over connections of their own at once."""
+"""The same bytes cut in two at every place, all over connections of their own at once."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ class Authority:
 
 
 def trusting() -> ssl.SSLContext:
-    """A client that takes any certificate."""
+    """A client that accepts any certificate."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

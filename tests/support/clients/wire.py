@@ -1,4 +1,4 @@
-"""A bare SMTP client on a socket: sends exactly the octets it is told, in the pieces it is told."""
+"""A bare SMTP client on a socket: sends exactly the given bytes, in the given pieces."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Wire:
         self.socket.close()
 
     def send(self, octets: bytes, *, chunks: int | Sequence[int] | None = None) -> None:
-        """Send the octets: whole, in pieces of `chunks` octets, or cut at the given offsets."""
+        """Send the bytes: whole, in pieces of `chunks` bytes, or cut at the given offsets."""
         if chunks is None:
             self.socket.sendall(octets)
             return
@@ -110,7 +110,7 @@ class Wire:
         assert (reply := self.command("DATA")).code == 354, reply
 
     def rest(self, *, seconds: float = _PATIENCE) -> bytes:
-        """All that comes until the server closes. Raises TimeoutError when it does not."""
+        """All bytes until the server closes. Raises TimeoutError if it does not."""
         self.socket.settimeout(seconds)
         while self._fill():
             pass
@@ -119,7 +119,7 @@ class Wire:
         return everything
 
     def silent(self, *, seconds: float = 0.05) -> bool:
-        """Whether nothing comes for a while."""
+        """True if nothing comes for a while."""
         if self._buffer:
             return False
         before = self.socket.gettimeout()

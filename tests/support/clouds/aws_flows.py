@@ -1,4 +1,4 @@
-"""A configuration that uses everything an AWS output does, and a look at what arrived."""
+"""A configuration that uses all features of an AWS output, and checks of the deliveries."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def mail(recipient: str) -> bytes:
 
 
 class DeployedListener(Relay):
-    """The listener as a task definition says, but for ports and addresses that are free here."""
+    """The listener as a task definition says, except for ports and addresses that are free here."""
 
     def __init__(self, folder: Path, aws: Ministack, variables: Mapping[str, str]) -> None:
         super().__init__(folder)

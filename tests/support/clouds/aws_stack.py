@@ -47,7 +47,7 @@ ANY: Final = {
     "spool": "s3://any/any",
     "flows": {"any": {"outputs": [_OUTPUT, {"type": "log"}, *_MAILERS]}},
 }
-"""A configuration that needs all that these tests' configurations need."""
+"""A configuration that needs everything that these tests' configurations need."""
 
 
 def bundled(folder: Path) -> Path:
@@ -59,7 +59,7 @@ def bundled(folder: Path) -> Path:
 
 @cache
 def archive() -> bytes:
-    """The octets of that zip, made once."""
+    """The bytes of that zip, made once."""
     with tempfile.TemporaryDirectory() as folder:
         return bundled(Path(folder)).read_bytes()
 
@@ -110,7 +110,7 @@ class Stack:
 
     @property
     def prefix(self) -> str:
-        """What the spool's keys start with."""
+        """The prefix of the spool's keys."""
         return f"{_PREFIX}/"
 
     def make_queue(self, name: str, **attributes: str) -> str:
@@ -161,7 +161,7 @@ class Stack:
         }
 
     def notify_on_upload(self, *, on: bool = True) -> None:
-        """Let uploads ring, or not."""
+        """Turn the notifications of uploads on or off."""
         rules = [{"Name": "prefix", "Value": f"{_PREFIX}/spool/"}]
         one = {
             "QueueArn": self.arn_of("doorbells"),
@@ -173,21 +173,21 @@ class Stack:
         )
 
     def invoke(self, event: Any) -> Any:
-        """Invoke the function and give its answer."""
+        """Invoke the function and return its answer."""
         answer = self.functions.invoke(FunctionName=self.function, Payload=json.dumps(event).encode())
         found = json.loads(answer["Payload"].read())
         assert "FunctionError" not in answer, found
         return found
 
     def put(self, content: bytes = MAIL, **about: Any) -> str:
-        """Spool a mail as the listener would; its key."""
+        """Spool a mail as the listener would; returns its key."""
         envelope = envelope_of(content, **about)
         key, data = spool_object(envelope, content, self.prefix)
         self.s3.put_object(Bucket=self.bucket, Key=key, Body=data, IfNoneMatch="*")
         return key
 
     def message(self, key: str, receives: int = 1) -> dict[str, Any]:
-        """A record of a batch that rings for a key, as Lambda hands it over."""
+        """A record of a batch that notifies of a key, as Lambda hands it over."""
         return {
             "messageId": key,
             "receiptHandle": f"handle-{key}",
@@ -201,7 +201,7 @@ class Stack:
         }
 
     def sends(self) -> int:
-        """How many mails with this stack's mails' ids went through SES."""
+        """The number of this stack's mails, by their ids, that went through SES."""
         statistics = self.aws.client("ses").get_send_quota()
         return int(statistics["SentLast24Hours"])
 
@@ -228,7 +228,7 @@ class Stack:
         )
 
     def expire_claims(self) -> None:
-        """Let the time of runs that died pass."""
+        """Let the claims of dead runs expire."""
         for item in self.dynamo.scan(TableName=self.table)["Items"]:
             if item["status"]["S"] == "INPROGRESS":
                 self.dynamo.update_item(
@@ -239,7 +239,7 @@ class Stack:
                 )
 
     def command(self, *arguments: str) -> str:
-        """Run `smtp-relay` on this stack's configuration; what it printed."""
+        """Run `smtp-relay` on this stack's configuration; returns its output."""
         done = subprocess.run(
             [sys.executable, "-m", "listener.cli.main", *arguments, *self._config_argument(arguments[0])],
             env={**os.environ, **self.environment(), "PYTHONPATH": str(ROOT)},
@@ -263,7 +263,7 @@ class Stack:
         return self.keys(prefix=f"{_PREFIX}/spool/")
 
     def stored(self) -> dict[str, bytes]:
-        """What outputs stored, by key."""
+        """The outputs' stored objects, by key."""
         return {key: self.read(key, self.target) for key in self.keys(self.target)}
 
     def read(self, key: str, bucket: str | None = None) -> bytes:
@@ -294,11 +294,12 @@ class Stack:
         return visible, hidden
 
     def settled(self, seconds: float = PATIENCE) -> None:
-        """Wait until nothing is owed and no message is left but those that are hidden for a while."""
+        """Wait until all mails are finished and no message is left except those that are hidden for a
+        while."""
         self.until(lambda: not self.spooled() and not self.waits()[0], "the spool to be empty", seconds)
 
     def until(self, condition: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
-        """Wait for something. Raises TimeoutError with the log's end."""
+        """Wait for a condition. Raises TimeoutError with the log's end."""
         deadline = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > deadline:
@@ -318,7 +319,7 @@ class Stack:
         ]
 
     def close(self) -> None:
-        """Stop the function reading."""
+        """Stop the function's reading."""
         if self.function:
             with contextlib.suppress(ClientError):
                 self.undeploy()

@@ -1,4 +1,4 @@
-"""A bucket's home with outputs that fail as told, for tests of what is the same in both clouds."""
+"""The runner of a bucket with outputs that fail on request, for tests of code that both clouds share."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from functions.bucket.runner import BucketRunner, Later, Run
+from functions.bucket.runner import BucketRunner, Run
 from functions.delivery.engine import Delivery, Output, Task, output_key
+from functions.delivery.receipts import Later
 from functions.errors import DeliveryFault
 from functions.message.envelope import Envelope
 from functions.message.mail import Mail
@@ -17,7 +18,7 @@ from tests.support.mails.spooled import MAIL, envelope_of, spool_object
 
 
 class Scripted(Processor):
-    """Fails as `faults` says, and counts what took effect by mail and replay."""
+    """Fails as `faults` says, and counts effects by mail and replay."""
 
     def __init__(self) -> None:
         self.faults: list[DeliveryFault | None] = []
@@ -38,7 +39,7 @@ class Scripted(Processor):
 
 
 class MemoryReceipts:
-    """`functions.bucket.runner.Receipts`."""
+    """`functions.delivery.receipts.Receipts`."""
 
     def __init__(self) -> None:
         self.done: set[str] = set()
@@ -65,7 +66,7 @@ class Place:
     def __init__(self, *, keep: bool = False, give_up_after: float = 259_200.0) -> None:
         self.now = 0.0
         self.ahead = 0.0
-        """How far the provider's clock is ahead of ours."""
+        """Seconds by which the provider's clock is ahead of this machine's."""
         self.store = MemoryStore(lambda: self.now + self.ahead)
         self.a, self.b = Scripted(), Scripted()
         outputs = [Output("a", "id-a", self.a), Output("b", "id-b", self.b)]
@@ -99,5 +100,5 @@ class Place:
         self.notified += keys
 
     def below(self, folder: str) -> list[str]:
-        """What lies below a folder of the prefix, without it."""
+        """The keys below a folder of the prefix, without the prefix."""
         return [key.removeprefix(self.prefix) for key in self.store.under(self.prefix + folder)]

@@ -1,5 +1,5 @@
-"""An environment that holds what the function's requirements name and nothing else, as Google builds
-it; kept between runs while the requirements stay."""
+"""An environment that holds only the function's requirements, as Google builds it; kept between runs
+while the requirements stay."""
 
 from __future__ import annotations
 

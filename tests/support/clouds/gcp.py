@@ -35,7 +35,7 @@ _PLACES: Final = (
 
 def emulator_jar() -> Path:
     """The emulator's jar, from gcloud's installation or named by SMTP_RELAY_PUBSUB_EMULATOR. Skips the
-    test where there is none."""
+    test if there is none."""
     named = os.environ.get(_JAR)
     places = [Path(named)] if named else [jar for place in _PLACES for jar in Path(place).glob("*.jar")]
     for jar in places:
@@ -84,7 +84,7 @@ class Process:
             raise RuntimeError(f"{self.output.stem} ended:\n{self.log()[-4000:]}")
 
     def stop(self) -> None:
-        """End it with all its children: a crash, as it sees it."""
+        """Kill it with all its children, as in a crash."""
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -96,7 +96,7 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """The first process; what it started are its children."""
+        """The first process; the processes that it started are its children."""
         assert self._process is not None
         return self._process.pid
 
@@ -106,7 +106,7 @@ class Process:
         self._process.wait(seconds)
 
     def log(self) -> str:
-        """What it printed."""
+        """Its output."""
         return self.output.read_text(errors="replace") if self.output.exists() else ""
 
 
@@ -117,7 +117,7 @@ class Pubsub(Process):
         super().__init__(folder, "pubsub")
 
     def start(self) -> Self:
-        """Start it. Skips the test where the jar is missing."""
+        """Start it. Skips the test if the jar is missing."""
         command = ["java", "-Xmx256m", "-XX:+UseSerialGC", "-jar", emulator_jar()]
         self._start([*command, f"--host={HOST}", f"--port={self.port}"], {}, 60)
         return self
@@ -127,7 +127,7 @@ class Pubsub(Process):
         return call(method, f"{self.url}/v1/projects/{PROJECT}/{path}", body)
 
     def topic(self, name: str) -> str:
-        """Make a topic; its full name."""
+        """Make a topic; returns its full name."""
         self.call("PUT", f"topics/{name}", {})
         return f"projects/{PROJECT}/topics/{name}"
 
@@ -141,7 +141,7 @@ class Pubsub(Process):
         self.call("POST", f"topics/{topic}:publish", {"messages": [message]})
 
     def pull(self, subscription: str) -> list[dict[str, Any]]:
-        """The messages that wait in a subscription, taken out; `data` as octets."""
+        """The messages that wait in a subscription, taken out; `data` as bytes."""
         answer = self.call(
             "POST", f"subscriptions/{subscription}:pull", {"maxMessages": 100, "returnImmediately": True}
         )
@@ -155,7 +155,7 @@ class Pubsub(Process):
 
 
 class FakeGcs(Process):
-    """fake-gcs-server with these buckets; objects of the first tell a topic of theirs."""
+    """fake-gcs-server with these buckets; objects of the first notify a topic of theirs."""
 
     def __init__(
         self, folder: Path, buckets: Sequence[str], pubsub: Pubsub | None, topic: str, prefix: str
@@ -195,13 +195,13 @@ class FakeGcs(Process):
         return found
 
     def read(self, bucket: str, key: str) -> bytes:
-        """An object's octets."""
+        """An object's bytes."""
         with urllib.request.urlopen(f"{self.url}/storage/v1/b/{bucket}/o/{_quoted(key)}?alt=media") as found:
             data: bytes = found.read()
             return data
 
     def write(self, bucket: str, key: str, data: bytes) -> None:
-        """Store an object, whatever was there."""
+        """Store an object, and replace any old one."""
         query = urllib.parse.urlencode({"uploadType": "media", "name": key})
         call("POST", f"{self.url}/upload/storage/v1/b/{bucket}/o?{query}", data)
 
@@ -211,7 +211,7 @@ class FakeGcs(Process):
 
 
 def call(method: str, url: str, body: Any = None) -> Any:
-    """One REST call; JSON both ways, but octets go as they are. Raises HTTPError."""
+    """One REST call; JSON both ways, but bytes stay unchanged. Raises HTTPError."""
     octets = isinstance(body, bytes)
     data = body if octets else None if body is None else json.dumps(body).encode()
     kind = "application/octet-stream" if octets else "application/json"

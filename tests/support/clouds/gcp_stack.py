@@ -117,7 +117,7 @@ class Stack:
         return f"gs://{self.bucket}/{PREFIX}"
 
     def put(self, content: bytes = MAIL, **about: Any) -> str:
-        """Spool a mail as a listener would; its key. `about` goes to `envelope_of`."""
+        """Spool a mail as a listener would; returns its key. `about` goes to `envelope_of`."""
         about.setdefault("flows", tuple(self.raw["flows"]))
         key, data = spool_object(envelope_of(content, **about), content, f"{PREFIX}/")
         self.gcs.write(self.bucket, key, data)
@@ -132,7 +132,7 @@ class Stack:
         return self.keys("spool/")
 
     def stored(self) -> dict[str, bytes]:
-        """What outputs stored, by key."""
+        """The outputs' stored objects, by key."""
         return {key: self.gcs.read(self.target, key) for key in self.gcs.keys(self.target)}
 
     def dead_records(self) -> list[dict[str, Any]]:
@@ -141,7 +141,7 @@ class Stack:
         return [json.loads(self.gcs.read(self.bucket, key)) for key in keys]
 
     def messages(self, topic: str, least: int = 1, seconds: float = PATIENCE) -> list[dict[str, Any]]:
-        """What was published to an output's topic, taken out, once there is so much."""
+        """The messages published to an output's topic, taken out, once there are so many."""
         found: list[dict[str, Any]] = []
         deadline = time.monotonic() + seconds
         while len(found) < least and time.monotonic() < deadline:
@@ -150,17 +150,17 @@ class Stack:
         return found + self.pubsub.pull(self.topics[topic])
 
     def dead_doorbells(self) -> list[dict[str, Any]]:
-        """What the subscription gave up on, taken out."""
+        """The messages that the subscription gave up, taken out."""
         return self.pubsub.pull(f"{self.name}-dead")
 
     def push(self, key: str, *, attempt: int = 1, bucket: str | None = None, **attributes: str) -> int:
-        """Deliver a notification as Pub/Sub does; the answer's status."""
+        """Deliver a notification as Pub/Sub does; returns the answer's status."""
         told = {"eventType": "OBJECT_FINALIZE", "bucketId": bucket or self.bucket, "objectId": key}
         message = {"attributes": {**told, **attributes}, "messageId": "1", "data": ""}
         return self.post({"message": message, "subscription": "s", "deliveryAttempt": attempt})[0]
 
     def post(self, body: Any) -> tuple[int, Any]:
-        """A request of the function: its status and what it answers."""
+        """A request of the function: its status and its answer."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.function.url}/", data, {"Content-Type": "application/json"})
         try:
@@ -178,11 +178,11 @@ class Stack:
         return dict(found)
 
     def settled(self, seconds: float = PATIENCE) -> None:
-        """Wait until nothing is owed."""
+        """Wait until all mails are finished."""
         self.until(lambda: not self.spooled(), "the spool to be empty", seconds)
 
     def until(self, condition: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
-        """Wait for something. Raises TimeoutError with the log's end."""
+        """Wait for a condition. Raises TimeoutError with the log's end."""
         deadline = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > deadline:

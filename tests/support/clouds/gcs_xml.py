@@ -1,4 +1,5 @@
-"""What fake-gcs-server lacks: uploads through Cloud Storage's XML interface, which obstore speaks.
+"""The interface that fake-gcs-server lacks: uploads through Cloud Storage's XML interface, which
+obstore speaks.
 
 `PUT /BUCKET/KEY` becomes an upload through the JSON interface with the same precondition, and its
 answer an XML one. Everything else is passed on.
@@ -19,9 +20,9 @@ from tests.support.net import HOST
 
 
 class XmlFront:
-    """A server before the one at `behind`. `fail` is asked for each upload (given its key), and gives
-    the status to answer instead, or -1 to store the object and break the connection;
-    `words` go with the status."""
+    """A server before the one at `behind`. It calls `fail` for each upload (with its key), which
+    returns the status to answer instead, or -1 to store the object and break the connection; `words` go
+    with the status."""
 
     def __init__(self, behind: str) -> None:
         self.uploads: list[str] = []
@@ -63,7 +64,7 @@ class XmlFront:
                 self.reply(200, tags, b"")
 
             def forward(self) -> None:
-                """What is no upload of obstore's goes to the JSON interface as it is."""
+                """Requests that are not obstore's uploads go to the JSON interface unchanged."""
                 length = int(self.headers.get("Content-Length") or 0)
                 kept = {
                     k: v
@@ -88,12 +89,12 @@ class XmlFront:
                 for name, value in headers.items():
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(body)))
-                with contextlib.suppress(OSError):  # whoever asked has gone away
+                with contextlib.suppress(OSError):  # the client has gone away
                     self.end_headers()
                     self.wfile.write(body)
 
             def log_message(self, *args: Any) -> None:
-                """Nothing."""
+                """Logs nothing."""
 
         self._server = ThreadingHTTPServer((HOST, 0), Handler)
         self._server.daemon_threads = True

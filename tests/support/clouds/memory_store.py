@@ -1,4 +1,4 @@
-"""An object store in memory, with S3's promises and failures to order."""
+"""An object store in memory, with S3's promises and failures on request."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from functions.errors import Temporary
 
 
 class MemoryStore:
-    """`functions.bucket.store.ObjectStore`. `fails` is asked before each operation whether it fails;
-    `clock` is the provider's own."""
+    """`functions.bucket.store.ObjectStore`. It asks `fails` before each operation; `clock` is the
+    provider's own."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self.objects: dict[str, bytes] = {}

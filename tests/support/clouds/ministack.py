@@ -25,7 +25,7 @@ _VENV: Final = ROOT / ".state" / "ministack"
 
 
 class Ministack:
-    """The server. `environment` is what a process needs to find it."""
+    """The server. `environment` holds the variables that a process needs to find it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -42,7 +42,7 @@ class Ministack:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Self:
-        """Start and wait until it is healthy. Raises RuntimeError with its output when it ends."""
+        """Start and wait until it is healthy. Raises RuntimeError with its output if it ends instead."""
         program = _installed() / "bin" / "ministack"
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "ministack.log").open("ab") as output:
@@ -70,7 +70,7 @@ class Ministack:
         return self
 
     def stop(self) -> None:
-        """End it with all its children: it does not always heed SIGTERM."""
+        """End it with all its children, because it does not always react to SIGTERM."""
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -99,7 +99,7 @@ class Ministack:
         )
 
     def log(self) -> str:
-        """What it and the functions it runs printed."""
+        """The output of it and of the functions it runs."""
         return (self.folder / "ministack.log").read_text(errors="replace")
 
     def _healthy(self) -> bool:

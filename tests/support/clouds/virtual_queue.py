@@ -24,7 +24,7 @@ class _Message:
 
 
 class Context:
-    """What Lambda tells a run."""
+    """Lambda's context of a run."""
 
     aws_request_id = "run"
 
@@ -36,7 +36,7 @@ class Context:
 
 
 class VirtualQueue:
-    """Stands for SQS to one function; `now` is the time of both."""
+    """Replaces SQS for one function; `now` is the time of both."""
 
     def __init__(self, bucket: str, now: float) -> None:
         self.now = now
@@ -52,13 +52,13 @@ class VirtualQueue:
         return self.now
 
     def serve(self, function: LambdaFunction) -> None:
-        """Let this function read the queue; what it asks of SQS comes here."""
+        """Let this function read the queue; its calls to SQS come here."""
         self._function = function
         function._notification = self.notify  # type: ignore[assignment]
         function._sqs = self
 
     def notify(self, keys: Sequence[str]) -> None:
-        """Send a doorbell for each key."""
+        """Send a notification for each key."""
         for key in keys:
             self._number += 1
             self._messages.append(_Message(self._number, doorbell(self._bucket, key), self.now))

@@ -143,7 +143,7 @@ class AwsSite(Site):
         self._dynamo.delete_table(TableName=RECEIPTS)
 
     def _sent(self) -> Counter[tuple[str, ...]]:
-        """What SES was given, by mail: everything since the local AWS started."""
+        """SES's mails: everything since the local AWS started."""
         with urllib.request.urlopen(f"{self._aws.url}/_ministack/ses/messages", timeout=30) as answer:
             found = [one for account in json.load(answer)["messages"].values() for one in account]
         return Counter(("ses", one["Subject"]) for one in found)

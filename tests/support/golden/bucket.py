@@ -1,7 +1,7 @@
-"""The golden recordings of a bucket's spool: what both clouds have in common.
+"""The golden recordings of a bucket's spool: the part that both clouds share.
 
-A recording has the objects of the spool and of the bucket that an output stores in, and whatever holds the
-cloud's receipts. It is made by the function's code in this process, and read by it.
+A recording has the objects of the spool and of the output's bucket, and the cloud's receipts. The
+function's code makes it in this process, and reads it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ NEXT: Final = [
     {"type": "mailer", "name": "first", "nodemailer": {"host": "first.example.net", "port": 2525}},
     {"type": "mailer", "name": "second", "nodemailer": {"host": "second.example.net", "port": 2525}},
 ]
-"""What every flow has besides the cloud's own outputs."""
+"""The outputs of every flow besides the cloud's own."""
 
 LOG_OUTPUT: Final = "smtp_relay.output.log"
 
@@ -45,7 +45,7 @@ class Killed(BaseException):
 
 
 class Logged(logging.Handler):
-    """Notes the mails that the `log` output logged, and the outputs that were said to be in doubt."""
+    """Notes the mails that the `log` output logged, and the outputs that were reported as in doubt."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class Site:
     """One cloud's stand-in, the function's code in this process, and two next servers."""
 
     own: tuple[str, ...] = ("event",)
-    """What the cloud's own outputs do, as `events` names it."""
+    """The effects of the cloud's own outputs, as `events` names them."""
 
     def __init__(self, raw: Mapping[str, Any], hosts: Mapping[str, Smarthost]) -> None:
         self.raw = raw
@@ -85,7 +85,7 @@ class Site:
         self.logged = Logged()
         self.function: Any = None
 
-    # What a cloud says of itself.
+    # The differences between clouds.
 
     def make_function(self, config: DeliveryConfig, age: float) -> Any:
         """The function, for which it is so many seconds before now."""
@@ -100,7 +100,7 @@ class Site:
         raise NotImplementedError
 
     def objects(self, bucket: str) -> list[dict[str, Any]]:
-        """What a bucket holds: `key`, `type`, `metadata` and `text` of each object."""
+        """The content of a bucket: `key`, `type`, `metadata` and `text` of each object."""
         raise NotImplementedError
 
     def put(self, bucket: str, found: Mapping[str, Any]) -> None:
@@ -115,16 +115,16 @@ class Site:
         """Store these, as many seconds younger."""
 
     def events(self) -> Counter[tuple[str, ...]]:
-        """What the cloud's own outputs did, by (output, mail)."""
+        """The effects of the cloud's own outputs, by (output, mail)."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """Release what the site holds."""
+        """Release the site's resources."""
         self.logged.detach()
         if self.function is not None:
             self.function.runner.close()
 
-    # The same in both.
+    # The same in both clouds.
 
     def start(self, *, on_doubt: str = "resend", age: float = 0.0, renamed: bool = False) -> None:
         """Start the function anew. With `renamed` every output that has a name gets another."""
@@ -142,8 +142,8 @@ class Site:
         )
 
     def load(self, recording: Mapping[str, Any], *, later: float) -> float:
-        """Fill the stand-in with a recording, as if it were `later` seconds old; gives the seconds by
-        which the function has to think itself back."""
+        """Fill the stand-in with a recording, as if it were `later` seconds old; returns the seconds by
+        which the function's clock must be set back."""
         for bucket, name in ((SPOOL, "spool"), (TARGET, "target")):
             for found in recording[name]:
                 self.put(bucket, found)
@@ -157,7 +157,7 @@ class Site:
         return {name_of(split_object(one["text"].encode())[1]): one["key"] for one in found}
 
     def effects(self) -> Counter[tuple[str, ...]]:
-        """Everything that took effect and can be counted."""
+        """All effects that can be counted."""
         sent = sum((copies(name, host) for name, host in self.hosts.items()), Counter())
         return sent + self.events() + self.logged.mails
 
@@ -166,7 +166,7 @@ class Site:
         wait_until(lambda: self.effects()[effect] == 1, seconds=60, what=" ".join(effect))
 
     def spool(self, name: str) -> str:
-        """Store the mail of that name as a listener does; its key."""
+        """Store the mail of that name as a listener does; returns its key."""
         key, data = spool_object(new_envelope(name), content_of(name), PREFIX)
         self.put(SPOOL, {"key": key, "type": "message/rfc822", "metadata": {}, "text": data.decode()})
         return key

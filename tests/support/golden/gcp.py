@@ -44,7 +44,7 @@ class GcpSite(Site):
 
     @staticmethod
     def environment(gcs: FakeGcs, pubsub: Pubsub) -> dict[str, str]:
-        """What the process's environment has to say."""
+        """The variables of the process's environment."""
         return {
             "STORAGE_EMULATOR_HOST": gcs.url,
             "PUBSUB_EMULATOR_HOST": pubsub.address,

@@ -1,4 +1,4 @@
-"""The golden recording of output identities: options of every type, and what receipts know them by."""
+"""The golden recording of output identities: options of every type, and their names in receipts."""
 
 from __future__ import annotations
 
@@ -109,6 +109,6 @@ def record(recording: Path) -> None:
 
 
 def recorded(path: Path) -> list[dict[str, Any]]:
-    """What a recording says."""
+    """The content of a recording."""
     found: list[dict[str, Any]] = read_json(path)
     return found

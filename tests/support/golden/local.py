@@ -14,7 +14,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
-from functions.bucket.runner import refused_records
 from functions.config import DeliveryConfig
 from functions.delivery.engine import Delivery, Output
 from functions.delivery.events import DeliveryEvents
@@ -57,7 +56,7 @@ LARGE: Final = "large"
 """A fresh mail whose body is a file."""
 
 _LONG: Final = 3_600.0
-"""Seconds until a further attempt while a recording is made: none comes."""
+"""Seconds until a further attempt while a recording is made: there is none."""
 
 
 class Doubts(DeliveryEvents):
@@ -107,7 +106,7 @@ class LocalSite:
         return Delivery({"in": outputs}, give_up_after=1e12, on_doubt=on_doubt)
 
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        """What the database answers."""
+        """The rows that the database returns."""
         with closing(sqlite3.connect(self.part.database)) as db:
             return db.execute(query, values).fetchall()
 
@@ -116,7 +115,7 @@ class LocalSite:
         return {name_of(body) for (body,) in self.rows("SELECT body FROM mail")}
 
     def effects(self) -> Counter[tuple[str, ...]]:
-        """What the next servers took."""
+        """The mails that the next servers accepted."""
         return sum((copies(name, host) for name, host in self.hosts.items()), Counter())
 
     async def until(self, condition: Callable[[], bool], what: str) -> None:
@@ -164,7 +163,8 @@ def restore(recording: Path, folder: Path, hosts: Mapping[str, Smarthost]) -> Lo
 
 
 async def record(recording: Path, folder: Path) -> None:
-    """Record the local spool of this version. The database is what a crash at that moment leaves."""
+    """Record the local spool of this version. The database is the state that a crash at that moment
+    leaves."""
     with smarthost(answer("first")) as first, smarthost(answer("second")) as second:
         site = LocalSite(folder, CONFIG, {"first": first, "second": second})
         local = site.start(again=_LONG)
@@ -177,8 +177,7 @@ async def record(recording: Path, folder: Path) -> None:
             ids[name] = envelope.id
             if content.path is not None:
                 content.path = content.path.rename(site.part.large / f"{envelope.id}.eml")
-            refused = tuple(refused_records(envelope))
-            local.submit(Item(envelope.model_copy(update={"refused": ()}), content, lambda _: None, refused))
+            local.submit(Item(envelope, content, lambda _: None))
 
         put, done = local._runs._put, threading.Event()
 
@@ -193,7 +192,7 @@ async def record(recording: Path, folder: Path) -> None:
             if name != "fresh":
                 submit(name, BytesContent(content_of(name)))
         left = len(ids) - 1  # one is finished, and kept
-        unwritten = 3  # two are being sent, and of one only the receipts are written
+        unwritten = 3  # two are being sent, and only the receipts of one are written
         await site.until(
             lambda: (
                 site.rows("SELECT count(*) FROM receipt WHERE state = 'claimed'") == [(2,)]
@@ -204,7 +203,7 @@ async def record(recording: Path, folder: Path) -> None:
             ),
             "the mails to be where they are wanted",
         )
-        # Commits go on; what they bring is left alone, as if the process died right after them.
+        # Commits go on; their results are ignored, as if the process died right after them.
         local.stored = lambda items: None  # type: ignore[method-assign]
         with closing(open_dead_letters(site.config, folder, {})) as letters:
             by_id = {record.id: record for record in letters.list(Selection()) if record.flow}

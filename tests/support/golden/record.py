@@ -1,7 +1,7 @@
-"""Records what this version leaves in its spool and its receipts: `python -m tests.support.golden.record`.
+"""Records this version's spool and receipts: `python -m tests.support.golden.record`.
 
-Without a name the recording is called after the version. One that is there is never replaced: it stays as
-long as its version must be read (this version and the one before).
+Without a name the recording is called after the version. An existing one is never replaced: it
+stays as long as its version must be read (this version and the one before).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Golden recordings: what one version left in its spool and its receipts, for later versions to read.
+"""Golden recordings: one version's spool and receipts, for later versions to read.
 
-A recording is a folder of `tests/unit/functions/golden`, made by `tests.support.golden.record`. Its mails
-are named by what became of them until the moment at which the recording version stopped; the next servers
-answered them by `answer`.
+A recording is a folder of `tests/unit/functions/golden`, made by `tests.support.golden.record`. Its
+mails are named by their state when the recording version stopped; the next servers answered them by
+`answer`.
 """
 
 from __future__ import annotations
@@ -36,11 +36,12 @@ MAILS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """The recipients of each mail; every mail goes to the next servers `first` and then `second`.
 
-`claimed` and `receipts`: a server has the mail and has not answered. `done`: everybody has the mail, and the
-process ended before it wrote more than receipts. `partly`, `waiting`: somebody is to be tried again.
-`parked`, `partly-refused`: somebody was refused. `dropped`: a person dropped its dead record. `replayed`: a
-person replayed it, and no run began since. `kept`: it was finished, and replayed from its copy. `fresh`: no
-run began."""
+`claimed` and `receipts`: a server has the mail and has not answered. `done`: all recipients have
+the mail, and the process ended before it wrote more than receipts. `partly`, `waiting`: a recipient
+is left for a retry. `parked`, `partly-refused`: a recipient was refused. `dropped`: the operator
+dropped its dead record. `replayed`: the operator replayed it, and no run began since. `kept`: it
+was finished, and replayed from its copy. `fresh`: no run began.
+"""
 
 _SUBJECT: Final = re.compile(rb"^Subject: (.+?)\r?$", re.MULTILINE)
 
@@ -71,7 +72,7 @@ def name_of(content: bytes) -> str:
 
 
 def answer(server: str) -> Script:
-    """How the next server of that name answered while the recording was made."""
+    """The answer of the next server of that name while the recording was made."""
 
     def script(heard: Heard) -> str | None:
         if heard.verb == "RCPT" and heard.address.startswith(f"later-{server}@"):

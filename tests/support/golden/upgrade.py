@@ -1,5 +1,5 @@
-"""What this version's function does with a golden recording of a bucket's spool, held against what the
-recording version left undone."""
+"""The work of this version's function on a golden recording of a bucket's spool, compared with the work
+that the recording version left."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
-from functions.bucket.runner import ABANDONED
+from functions.delivery.receipts import ABANDONED
 from functions.spool.dead_record import DeadRecord
 from functions.spool.deadletters import Selection
 from tests.support.golden.bucket import TARGET, Site
@@ -15,8 +15,8 @@ from tests.support.golden.recording import MAILS, name_of, once
 
 
 class Upgrade:
-    """A recording in the hands of this version's function: what it did, and what is left. The next servers
-    take everything now."""
+    """A recording, delivered by this version's function: its effects, and the rest. The next servers
+    accept everything now."""
 
     task = once(
         *("log fresh", "first fresh fine", "second fresh fine"),
@@ -24,10 +24,10 @@ class Upgrade:
         *("first partly later-first", "first waiting later-first", "second dropped later-second"),
         *("first replayed never-first", "second claimed silent-first"),
     )
-    """What the recording version left undone, besides the cloud's own outputs for `fresh` and `kept`. It
-    began everything else, and wrote that down."""
+    """The effects that the recording version left undone, besides the cloud's own outputs for `fresh`
+    and `kept`. It began everything else, and recorded that."""
     doubts = once("first claimed silent-first", "second receipts silent-second")
-    """What it began and did not see the end of."""
+    """The effects that it began without seeing their end."""
 
     def __init__(self, site: Site, recording: Mapping[str, Any], *, later: float) -> None:
         self.site = site
@@ -43,13 +43,13 @@ class Upgrade:
                 self.site.deliver(key)
 
     def check_effects(self, beyond: Counter[tuple[str, ...]] | None = None) -> None:
-        """Raises AssertionError unless exactly what was owed took effect, and what is given."""
+        """Raises AssertionError unless exactly the missing effects took place, and the given ones."""
         own = once(*(f"{output} {name}" for output in self.site.own for name in ("fresh", "kept")))
         expected, found = self.task + own + (beyond or Counter()), self.site.effects()
         assert found == expected, f"repeated: {found - expected}, missing: {expected - found}"
 
     def in_doubt(self) -> list[tuple[str, str]]:
-        """Mail and output of each doubt that was told."""
+        """Mail and output of each reported doubt."""
         names = {mail_id: name for name, mail_id in self.ids.items()}
         return sorted((names[mail_id], output) for mail_id, output in self.site.logged.doubts)
 
@@ -64,7 +64,7 @@ class Upgrade:
 
 
 def check_claims_are_respected(upgrade: Upgrade) -> None:
-    """Two minutes after the recording the runs that it was made of may still go on."""
+    """Two minutes after the recording its runs may still go on."""
     site = upgrade.site
     upgrade.run()
     upgrade.check_effects()
@@ -75,7 +75,7 @@ def check_claims_are_respected(upgrade: Upgrade) -> None:
 
 
 def check_dead_letters_are_replayed(upgrade: Upgrade) -> None:
-    """Only those who were refused are asked again."""
+    """Only refused recipients are asked again."""
     site = upgrade.site
     upgrade.run()
     for name in ("parked", "partly-refused"):
@@ -87,7 +87,7 @@ def check_dead_letters_are_replayed(upgrade: Upgrade) -> None:
 
 
 def check_doubts_are_sent_again(upgrade: Upgrade) -> None:
-    """An hour later those runs are over, and nobody knows how they ended."""
+    """An hour later those runs are over, and their outcome is unknown."""
     upgrade.run()
     upgrade.check_effects(upgrade.doubts)
     assert upgrade.in_doubt() == [("claimed", "first"), ("receipts", "second")]
@@ -106,7 +106,7 @@ def check_doubts_are_given_up(upgrade: Upgrade) -> None:
 
 
 def check_other_identities_have_no_receipts(upgrade: Upgrade) -> None:
-    """The receipts are what keeps effects from being repeated: under other names there are none."""
+    """The receipts prevent repeated effects: under other names there are none."""
     upgrade.run(renamed=True)
     repeated = set(upgrade.site.effects() - upgrade.task)
     assert {("first", "done", "fine"), ("second", "done", "fine"), ("first", "partly", "fine")} <= repeated
@@ -119,4 +119,4 @@ CHECKS: Final = (
     (check_doubts_are_given_up, 3_600.0),
     (check_other_identities_have_no_receipts, 120.0),
 )
-"""Each check, and how old the recording is to be for it, in seconds."""
+"""Each check, and the age of the recording for it, in seconds."""

@@ -19,7 +19,7 @@ from tests.support.servers.relay import ROOT
 SILENT: Final = {
     "CDK_DISABLE_VERSION_CHECK": "1",
     "CDK_DISABLE_CLI_TELEMETRY": "1",
-    # The machine's node is what it is.
+    # The node of the machine is used as it is.
     "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "1",
     "JSII_SILENCE_WARNING_DEPRECATED_NODE_VERSION": "1",
     "NODE_NO_WARNINGS": "1",
@@ -53,11 +53,11 @@ class Cdk:
         return dict(found)
 
     def diff(self) -> str:
-        """Synthesize again and compare with what is deployed. Raises where they differ."""
+        """Synthesize again and compare with the deployment. Raises if they differ."""
         return self._run("diff", "--fail", *self._app())
 
     def destroy(self) -> str:
-        """Destroy what was deployed."""
+        """Destroy the deployment."""
         return self._run("destroy", "--force", "--app", str(self.folder / "cdk.out"))
 
     def _app(self) -> list[str]:
@@ -65,7 +65,7 @@ class Cdk:
         return ["--output", str(self.folder / "cdk.out"), *values]
 
     def _run(self, *arguments: str) -> str:
-        """What it printed. Raises AssertionError with it when it fails."""
+        """Its output. Raises AssertionError with it if it fails."""
         done = subprocess.run(
             [str(self._program), *arguments],
             cwd=ROOT,

@@ -40,7 +40,7 @@ class Template:
         return found
 
     def statements(self, role: str) -> list[dict[str, Any]]:
-        """All that the role may do whose logical id starts so."""
+        """All permissions of the role whose logical id starts so."""
         policies = self.one("IAM::Role", role)["Policies"]
         return [each for policy in policies for each in policy["PolicyDocument"]["Statement"]]
 
@@ -73,7 +73,7 @@ def flat(value: Any) -> str:
 
 
 def synthesize(context: Mapping[str, Any]) -> Template:
-    """The template that the app makes for a context. The function's zip has tests of its own: here
+    """The template that the app makes for a context. The function's zip has tests of its own, so here
     it holds next to nothing, which saves minutes."""
     return _synthesize(json.dumps(context, sort_keys=True))
 

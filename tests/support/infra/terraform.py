@@ -1,4 +1,4 @@
-"""Terraform files as data: blocks, and what their expressions refer to (python-hcl2)."""
+"""Terraform files as data: blocks, and the references in their expressions (python-hcl2)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _STEP: Final = re.compile(r"\.([a-z_][\w-]*)")
 _META: Final = frozenset(
     {"count", "for_each", "depends_on", "provider", "lifecycle", "provisioner", "connection", "timeouts"}
 )
-"""What every resource may hold, whatever its provider."""
+"""Arguments that every resource may have, whatever its provider."""
 _OWN: Final = frozenset({"each", "count", "path", "self", "terraform"})
 
 
@@ -99,7 +99,7 @@ Schema = dict[str, Any]
 
 
 def schema_faults(path: Path, types: Mapping[str, Schema]) -> list[str]:
-    """What a file's resources hold that their types do not know, or lack that these require."""
+    """Arguments of a file's resources that their types do not know, or that are required and missing."""
     with path.open() as stream:
         resources = hcl2.load(stream).get("resource", ())
     found: list[str] = []
@@ -163,7 +163,7 @@ _FOR: Final = re.compile(r"\bfor\s+(\w+)\s*(?:,\s*(\w+))?\s+in\b")
 
 
 def _expressions(text: str) -> Iterator[str]:
-    """What stands in `${…}`, braces within counted; bare expressions come in that form too."""
+    """The content of `${…}`, nested braces included; bare expressions come in that form too."""
     at = 0
     while (start := text.find("${", at)) >= 0:
         depth, end = 1, start + 2

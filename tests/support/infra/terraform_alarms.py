@@ -1,4 +1,4 @@
-"""The alarms of infra/terraform as data, so that they can be held against those of CDK and the pages."""
+"""The alarms of infra/terraform as data, for comparison with those of CDK and the pages."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class Terraform:
         self.run("init", "-backend=false")
 
     def run(self, *arguments: str) -> str:
-        """What it printed. Raises AssertionError with it when it fails."""
+        """Its output. Raises AssertionError with it if it fails."""
         done = subprocess.run(
             [self._program, f"-chdir={self.folder}", arguments[0], "-no-color", *arguments[1:]],
             env=self._env,

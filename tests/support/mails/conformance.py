@@ -1,7 +1,7 @@
-"""The conformance suites, and how they are read.
+"""The conformance suites, and their readers.
 
-Recorded mails and the ARC suite are in tests/data/conformance, whose README says where they come from.
-RFC 7208's own suite is in pyspf's source distribution: scripts/setup.py puts it into .state. Where it
+Recorded mails and the ARC suite are in tests/data/conformance, whose README names their sources.
+RFC 7208's own suite is in pyspf's source distribution: scripts/setup.py puts it into .state. If it
 was not fetched, tests that need it skip and say so.
 """
 
@@ -37,7 +37,7 @@ def each(names: tuple[str, ...], cases: Iterable[tuple[str, tuple[Any, ...]]]) -
 
 @dataclass(frozen=True)
 class Case:
-    """One mail with its zone and what is right to find of it."""
+    """One mail with its zone and the right findings."""
 
     name: str
     message: bytes
@@ -45,7 +45,7 @@ class Case:
     facts: dict[str, Any]
 
     def right(self, what: str, found: str) -> bool:
-        """Whether the finding is one of those expected, where any is."""
+        """True if the finding is one of those expected, if any is."""
         expected = self.facts["expect"].get(what)
         return expected is None or found in ([expected] if isinstance(expected, str) else expected)
 
@@ -66,7 +66,7 @@ def cases() -> list[Case]:
 
 @cache
 def spf_suite() -> list[tuple[str, dict[str, Any], Zone]]:
-    """Name, test and zone of each case of RFC 7208's suite; none where it was not fetched."""
+    """Name, test and zone of each case of RFC 7208's suite; none if it was not fetched."""
     found = []
     for scenario in yaml.safe_load_all(SPF_SUITE.read_text()) if SPF_SUITE.is_file() else ():
         zone = _spf_zone(scenario["zonedata"])
@@ -76,8 +76,8 @@ def spf_suite() -> list[tuple[str, dict[str, Any], Zone]]:
 
 @cache
 def arc_suite() -> list[tuple[str, bytes, str, Zone]]:
-    """Name, mail, right result ("" where a seal reports a failure itself) and zone of each case of the
-    ARC validation suite."""
+    """Name, mail, right result ("" if a seal reports a failure itself) and zone of each case of the ARC
+    validation suite."""
     found = []
     for path in sorted((FOLDER / "arc").iterdir()):
         scenario = json.loads(path.read_text())
@@ -88,7 +88,7 @@ def arc_suite() -> list[tuple[str, bytes, str, Zone]]:
 
 
 def _spf_zone(data: dict[str, list[Any]]) -> Zone:
-    """The suite's zone format as ours. Where a name has no TXT, its SPF records stand for them."""
+    """The suite's zone format as this project's. If a name has no TXT, its SPF records replace them."""
     zone: Zone = {}
     for name, records in data.items():
         types = zone.setdefault(name.lower().removesuffix("."), {})

@@ -1,4 +1,4 @@
-"""What may happen to a stored mail, and envelopes that nobody should trust."""
+"""Kinds of damage to a stored mail, and envelopes that no code should trust."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ HOSTILE: Final[Mapping[str, Callable[[Envelope], bytes]]] = {
     "a client that is null": _changed(client=None),
     "a replay number that is negative": _changed(replay=-1),
 }
-"""Name to the envelope's JSON. None of these is to be delivered, and none may end the run."""
+"""Name to the envelope's JSON. None of these may be delivered, and none may end the run."""
 
 
 def object_of(text: bytes, content: bytes) -> bytes:

@@ -1,7 +1,8 @@
-"""What people do with dead letters, step by step: the same on a folder, on S3 and on Cloud Storage.
+"""The operator's work with dead letters, step by step: the same on a folder, on S3 and on Cloud
+Storage.
 
-Two flows, `in` with the output `archive` and `alt` with the output `notify`, refuse every mail for good
-until they are mended; finished mail is kept.
+Two flows, `in` with the output `archive` and `alt` with the output `notify`, refuse every mail for
+good until they are repaired; finished mail is kept.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ FIRST: Final = 12
 
 
 class Drill(ABC):
-    """One home of dead letters."""
+    """One spool with dead letters."""
 
     words: Mapping[str, str]
-    """What the reason of each output's refusal holds."""
+    """A part of the reason of each output's refusal."""
 
     prefix: str
-    """What the copies of kept mail begin with, for `--prefix`."""
+    """The prefix of kept mails' copies, for `--prefix`."""
 
     @abstractmethod
     def command(self, *arguments: str) -> tuple[Sequence[str], Mapping[str, str], Path]:
@@ -57,14 +58,14 @@ class Drill(ABC):
 
     @abstractmethod
     def hold(self) -> None:
-        """Deliver nothing for a while."""
+        """Stop delivering for a while."""
 
     @abstractmethod
     def resume(self) -> None:
-        """Deliver again, also what came meanwhile."""
+        """Deliver again, also the mails that came meanwhile."""
 
     def say(self, *arguments: str) -> str:
-        """What the command prints."""
+        """The command's output."""
         command, environment, folder = self.command(*arguments)
         done = subprocess.run(
             command, env=environment, cwd=folder, capture_output=True, text=True, timeout=120, check=False
@@ -150,7 +151,7 @@ def _kept(drill: Drill, begun: str, between: str, alive: int) -> None:
 
 
 def _settle(drill: Drill, times: dict[int, int]) -> None:
-    """Wait until nothing is owed; then so many mails came out so often."""
+    """Wait until all mails are finished; then so many mails came out so often."""
     wait_until(
         lambda: not drill.unfinished() and Counter(drill.notified().values()) == times,
         seconds=PATIENCE,

@@ -1,4 +1,4 @@
-"""Dead letters of a running relay's folder spool, and the command that looks after them."""
+"""Dead letters of a running relay's folder spool, and the command for them."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def held(relay: Relay) -> int:
 
 
 def attempts(relay: Relay) -> int:
-    """How many runs over the mails in the spool were written down."""
+    """How many runs over the mails in the spool were recorded."""
     return _count(relay, "SELECT coalesce(sum(attempts), 0) FROM mail")
 
 
 def deadletter(relay: Relay, *arguments: str) -> str:
-    """Run the command against the relay's configuration; what it printed."""
+    """Run the command against the relay's configuration; returns its output."""
     done = subprocess.run(
         [sys.executable, "-m", "listener.cli.main", "deadletter", *arguments, "--config", str(relay.path)],
         cwd=relay.folder,

@@ -18,5 +18,5 @@ def lines_of(log: str, mail_id: str) -> list[dict[str, Any]]:
 
 
 def told(log: str, mail_id: str) -> list[str]:
-    """What those lines say."""
+    """The messages of those lines."""
     return [str(entry["message"]) for entry in lines_of(log, mail_id)]

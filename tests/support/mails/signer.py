@@ -1,5 +1,5 @@
-"""Signs mails as a test wants them signed, right or wrong, by other means than the code under test:
-canonical forms are dkimpy's, tags are whatever is asked for."""
+"""Signs mails as a test needs them, right or wrong, independently of the code under test: canonical
+forms are dkimpy's, tags are as given."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def sign(
 
 
 def raw(key: Key, over: bytes, hash_name: str = "sha256") -> bytes:
-    """The signature's octets over these."""
+    """The signature's bytes over these."""
     digest = hashlib.new(hash_name, over).digest()
     if isinstance(key, rsa.RSAPrivateKey):
         algorithm = SHA1() if hash_name == "sha1" else SHA256()

@@ -49,5 +49,5 @@ def envelope_of(
 
 
 def spool_object(envelope: Envelope, content: bytes = MAIL, prefix: str = "") -> tuple[str, bytes]:
-    """Key and octets of the spool object."""
+    """Key and bytes of the spool object."""
     return prefix + spool_key(envelope.id, envelope.received_at), encode_object(envelope, content)

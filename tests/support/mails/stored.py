@@ -1,4 +1,4 @@
-"""What is to be found in a stored mail: our fields on top, the mail below them octet for octet."""
+"""The content of a stored mail: the relay's fields on top, the mail below them byte for byte."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _FIELD: Final = re.compile(rb"[!-9;-~]+[ \t]*:")  # RFC 5322 sections 2.2 and 4.
 
 
 def strip_added_fields(stored: bytes) -> bytes:
-    """What stands below `x-smtp-relay` and `Received`. Raises AssertionError when the stored mail
-    does not begin with exactly these two fields, in this order."""
+    """The part below `x-smtp-relay` and `Received`. Raises AssertionError if the stored mail does not
+    begin with exactly these two fields, in this order."""
     match = _OURS.match(stored)
     assert match is not None, f"our fields are not on top: {stored[:400]!r}"
     return stored[match.end() :]
 
 
 def below(mail: bytes) -> bytes:
-    """What must stand below our fields for a mail as received: the mail, after an empty line where
-    its first line is no header field; a mailbox file's line is made one."""
+    """The expected part below the relay's fields for a mail as received: the mail, after an empty line
+    if its first line is not a header field; a mailbox file's line is made one."""
     if re.match(rb">?From (?!\s*:)", mail):
         return b"X-Mailbox-Line: " + mail
     headed = _FIELD.match(mail) is not None or mail.startswith(b"\r\n")
@@ -31,9 +31,9 @@ def below(mail: bytes) -> bytes:
 
 
 def mended(octets: bytes) -> bytes:
-    """The content of DATA (its final CRLF.CRLF left out but for the first CRLF) as a mail, by the
-    letter of RFC 5321 section 4.5.2 and of `bareNewline: "normalize"`; an octet at a time, slow
-    and plain, to hold the real reader against."""
+    """The content of DATA (its final CRLF.CRLF left out except for the first CRLF) as a mail, by the
+    letter of RFC 5321 section 4.5.2 and of `bareNewline: "normalize"`; a byte at a time, slow and
+    plain, to compare the real reader with."""
     out = bytearray()
     position, start_of_line = 0, True
     while position < len(octets):

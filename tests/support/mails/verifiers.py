@@ -1,5 +1,5 @@
-"""Judges of DKIM signatures that share nothing with the code under test: npm's mailauth, and
-Debian's OpenDKIM where it is installed."""
+"""Verifiers of DKIM signatures that share nothing with the code under test: npm's mailauth, and
+Debian's OpenDKIM if it is installed."""
 
 from __future__ import annotations
 
@@ -61,6 +61,6 @@ def _succeeded(said: str, name: str) -> bool:
 
 VERIFIERS: Final[list[Verifier]] = [
     mailauth,
-    # Installing it would start a daemon: it judges where it happens to be.
+    # Installing it would start a daemon, so it is used only if it is installed already.
     *([opendkim] if shutil.which("opendkim", path=PATH) else []),
 ]

@@ -1,9 +1,9 @@
 """A name server on loopback, UDP and TCP, that serves a zone as listener/mailauth/dns/zone.py has it.
 
 It answers as a recursive resolver does: aliases are followed, and a loop is SERVFAIL. Besides the
-zone's behaviours (SERVFAIL, REFUSED, NXDOMAIN, TIMEOUT) it knows LATE (an answer a second later), LIE
-(an answer of another id, then one of another name), GARBAGE (octets that are no message), EMPTY (a
-datagram of nothing) and CLOSE (TCP: the connection is closed).
+zone's behaviours (SERVFAIL, REFUSED, NXDOMAIN, TIMEOUT) it knows LATE (an answer a second later),
+LIE (an answer of another id, then one of another name), GARBAGE (bytes that are not a message),
+EMPTY (an empty datagram) and CLOSE (TCP: the connection is closed).
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ BEHAVIOURS: Final = ("SERVFAIL", "REFUSED", "NXDOMAIN", "TIMEOUT", "LATE", "LIE"
 class DnsServer:
     """Serve `zone`, which may be replaced at any time. `queries` lists (name, type, transport).
 
+    Questions for names below the domain `silent` get no answer.
+
     `ttl` is that of every record, `minimum` the SOA record's MINIMUM where it differs, and `soa` the
     owner of that record in negative answers: None leaves it out.
     """
@@ -46,6 +48,7 @@ class DnsServer:
         self.ttl = ttl
         self.minimum: int | None = None
         self.soa: str | None = "."
+        self.silent: str | None = None
         self.queries: list[tuple[str, str, str]] = []
         self._stopping = threading.Event()
         self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -118,12 +121,14 @@ class DnsServer:
     # -- answers --------------------------------------------------------------------------------
 
     def _answers(self, data: bytes, transport: str) -> list[tuple[float, bytes]]:
-        """What to send, each after so many seconds."""
+        """The answers, each after so many seconds."""
         query = dns.message.from_wire(data)
         question = query.question[0]
         type_ = dns.rdatatype.to_text(question.rdtype)
         name = b".".join(question.name.labels[:-1]).decode("latin-1")
         self.queries.append((name.lower(), type_, transport))
+        if self.silent is not None and name.lower().endswith(f".{self.silent}"):
+            return []
         response, behaviour = self._respond(query, name, type_)
         if behaviour in ("TIMEOUT", "CLOSE"):
             return []
@@ -204,7 +209,7 @@ def _wire(response: dns.message.Message) -> bytes:
 def _rdata(type_: str, value: Any) -> Rdata:
     rdtype = dns.rdatatype.from_text(type_)
     if type_ == "TXT":
-        # A record has one string at least, and strings have 255 octets at most.
+        # A record has one string at least, and strings have 255 bytes at most.
         parts = (value or [""]) if isinstance(value, list) else [value]
         cut = [part[at : at + 255] for part in map(_octets, parts) for at in range(0, len(part) or 1, 255)]
         return TXT(dns.rdataclass.IN, rdtype, cut)

@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback that answers as told and remembers what it was asked."""
+"""A real HTTP server on loopback that answers as told and remembers its requests."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Asked:
 
 @dataclass
 class Says:
-    """One answer. `raw` replaces everything; `pace` writes the body an octet at a time and waits
-    for the event before each."""
+    """One answer. `raw` replaces everything; `pace` writes the body a byte at a time and waits for the
+    event before each."""
 
     status: int = 200
     body: bytes = b""
@@ -36,7 +36,7 @@ class Says:
 
 
 class Endpoint:
-    """`answer` is what it says, or a function of the request that tells."""
+    """`answer` is the answer, or a function of the request that returns it."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -44,7 +44,7 @@ class Endpoint:
         self.asked: list[Asked] = []
         self.connections = 0
         self.closing = threading.Event()
-        """Set when the test ends: whoever waits in an answer gives up."""
+        """Set when the test ends, so waiting answers give up."""
 
     def say(self, asked: Asked) -> Says:
         self.asked.append(asked)

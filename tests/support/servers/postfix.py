@@ -1,5 +1,5 @@
-"""A real Postfix (Debian) of a test's own: its own configuration, queue and ports; mails land in
-maildirs. Nothing of a system-wide Postfix is touched."""
+"""A real Postfix (Debian) of a test's own: its own configuration, queue and ports; mails go into
+maildirs. A system-wide Postfix is not touched."""
 
 from __future__ import annotations
 
@@ -82,15 +82,15 @@ smtpd_client_connection_count_limit = 0
 
 
 class Postfix:
-    """`port` takes clear text and STARTTLS, `tls_port` implicit TLS, `auth_port` only who upgrades
-    and logs in as `user` with `secret`."""
+    """`port` accepts clear text and STARTTLS, `tls_port` implicit TLS, `auth_port` only clients that
+    upgrade and log in as `user` with `secret`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.port, self.tls_port, self.auth_port = free_port(), free_port(), free_port()
 
     def mails(self, user: str = "bob") -> list[bytes]:
-        """What arrived for a user, with the CRLF line ends that it came with."""
+        """The mails of a user, with the CRLF line ends that they came with."""
         found = sorted((self.folder / "mail" / user / "new").glob("*"))
         return [path.read_bytes().replace(b"\n", b"\r\n") for path in found]
 
@@ -107,7 +107,7 @@ class Postfix:
 
 @contextmanager
 def postfix(identity: Identity, *users: str) -> Iterator[Postfix]:
-    """Run it until the block ends. Skips the test where it is missing, or for want of root."""
+    """Run it until the block ends. Skips the test if it is missing, or without root."""
     command = program("postfix", "postfix")
     if os.geteuid() != 0 or not Path(_DAEMONS).exists():
         pytest.skip("running a Postfix needs root and Debian's paths")
@@ -131,7 +131,7 @@ def postfix(identity: Identity, *users: str) -> Iterator[Postfix]:
 
 
 def without_trace(mail: bytes) -> bytes:
-    """The mail below what Postfix puts on top of it."""
+    """The mail below Postfix's own fields."""
     names = (b"Return-Path:", b"X-Original-To:", b"Delivered-To:", b"Received: from ")
     seen = []
     while (name := next((each for each in names if mail.startswith(each)), None)) and name not in seen:

@@ -132,7 +132,7 @@ def postfix_sender(
     authority: str = "",
 ) -> Iterator[PostfixSender]:
     """Run one that sends everything to the port `next_hop`, until the block ends. `authority` is the
-    certificate (PEM) that it trusts. Skips the test where Postfix is missing, or for want of root."""
+    certificate (PEM) that it trusts. Skips the test if Postfix is missing, or without root."""
     command = program("postfix", "postfix")
     if os.geteuid() != 0 or not Path(_DAEMONS).exists():
         pytest.skip("running a Postfix needs root and Debian's paths")

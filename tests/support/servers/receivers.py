@@ -16,7 +16,7 @@ from tests.support.net import HOST, free_port
 
 @dataclass
 class Received:
-    """One mail as aiosmtpd took it."""
+    """One mail as aiosmtpd received it."""
 
     content: bytes
     reverse_path: str
@@ -53,7 +53,7 @@ class Receiver:
 def receiver(
     *, starttls: ssl.SSLContext | None = None, implicit: ssl.SSLContext | None = None, login: bool = False
 ) -> Iterator[Receiver]:
-    """Serve until the block ends; with `login` nobody else is taken from."""
+    """Serve until the block ends; with `login` it accepts only that user."""
     made = Receiver(free_port())
 
     def check(server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: Any) -> AuthResult:
@@ -69,7 +69,7 @@ def receiver(
         tls_context=starttls,
         require_starttls=starttls is not None,
         auth_required=login,
-        # aiosmtpd takes implicit TLS for none.
+        # aiosmtpd does not count implicit TLS as TLS.
         auth_require_tls=login and starttls is not None,
         authenticator=check,
         enable_SMTPUTF8=True,

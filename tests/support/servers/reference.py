@@ -1,5 +1,5 @@
-"""The examples that the documentation of loopingz/smtp-relay prints, and relays that run them as
-they stand: only the port comes from the environment, and the spool, where it would lie outside."""
+"""The examples that the documentation of loopingz/smtp-relay prints, and relays that run them
+unchanged: only the port comes from the environment, and the spool, if it would be outside."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def example(name: str) -> dict[str, Any]:
 
 class Printed(Relay):
     """Runs `smtp-relay FILE` in a working folder that holds `configs/` and the printed examples,
-    without `serve` before it, as the reference's commands have it."""
+    without `serve` before it, as in the reference's commands."""
 
     def __init__(self, folder: Path, file: str, **environ: str) -> None:
         super().__init__(folder)

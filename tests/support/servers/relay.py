@@ -25,7 +25,7 @@ _STOP: Final = 120.0
 
 
 class Server:
-    """A server process with its own folder: `output` holds what it printed, `received` its mails."""
+    """A server process with its own folder: `output` holds its output, `received` its mails."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -36,11 +36,11 @@ class Server:
         folder.mkdir(parents=True, exist_ok=True)
 
     def command(self) -> Sequence[str]:
-        """What to run."""
+        """The command to run."""
         raise NotImplementedError
 
     def environment(self) -> Mapping[str, str]:
-        """The environment it runs in."""
+        """Its environment."""
         return os.environ
 
     def spawn(self) -> subprocess.Popen[bytes]:
@@ -58,8 +58,8 @@ class Server:
         return self.process
 
     def start(self) -> Self:
-        """Start and wait until the port accepts connections. Raises RuntimeError with its output
-        when it ends instead."""
+        """Start and wait until the port accepts connections. Raises RuntimeError with its output if it
+        ends instead."""
         started = self.spawn()
         try:
             wait_until(
@@ -73,7 +73,7 @@ class Server:
         return self
 
     def stop(self) -> int:
-        """SIGTERM, as an orchestrator would; the exit status. SIGKILL when it does not end."""
+        """SIGTERM, as an orchestrator would; returns the exit status. SIGKILL if it does not end."""
         if self.process is None:
             return 0
         if self.process.poll() is None:
@@ -86,13 +86,14 @@ class Server:
         return self.process.returncode
 
     def kill(self) -> None:
-        """SIGKILL to the whole process group at once: a power cut but for the page cache."""
+        """SIGKILL to the whole process group at once: a power cut, except for the page cache."""
         assert self.process is not None
         family = process.tree(self.process.pid)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-        # One that waits for a disk dies when the disk answers, and has its files and ports until then.
+        # A process that waits for a disk dies when the disk answers, and has its files and ports
+        # until then.
         wait_until(
             lambda: not any(process.command_line(pid) for pid in family), seconds=20, what="all to be gone"
         )
@@ -111,7 +112,7 @@ class Server:
 
     @property
     def alive(self) -> bool:
-        """Whether it runs."""
+        """True if it runs."""
         return self.process is not None and self.process.poll() is None
 
     def log(self) -> str:
@@ -129,16 +130,16 @@ class Server:
         return [path.read_bytes() for path in self.files()]
 
     def forget(self) -> None:
-        """Remove what was received so far."""
+        """Remove the mails received so far."""
         for path in self.files():
             path.unlink()
 
     def resident(self) -> int:
-        """Octets resident now: the largest single process."""
+        """Bytes resident now: the largest single process."""
         return max(process.resident(pid) for pid in process.tree(self.pid))
 
     def peak(self) -> int:
-        """The most octets one process of it had resident since `reset_peak`."""
+        """The most bytes that one of its processes had resident since `reset_peak`."""
         return max(process.peak_resident(pid) for pid in process.tree(self.pid))
 
     def reset_peak(self) -> None:
@@ -154,9 +155,9 @@ class Server:
 
 
 class Relay(Server):
-    """This project's server on a configuration: `config` is laid over one flow that takes all
-    mail from loopback into `received`; `options` over the SMTP options. `{received}` and
-    `{folder}` in its strings stand for this relay's own folders."""
+    """This project's server on a configuration: `config` is laid over one flow that accepts all mail
+    from loopback into `received`; `options` over the SMTP options. `{received}` and `{folder}` in its
+    strings are replaced by this relay's own folders."""
 
     def __init__(
         self,
@@ -226,7 +227,7 @@ class Stock(Server):
 
 
 def flow(*filters: Mapping[str, Any], operator: str = "AND", **file_options: Any) -> dict[str, Any]:
-    """A flow into the relay's folder; without filters, one that takes all mail from loopback."""
+    """A flow into the relay's folder; without filters, one that accepts all mail from loopback."""
     return {
         "filters": list(filters) or [{"type": "whitelist", "ips": [HOST]}],
         "filtersOperator": operator,

@@ -1,4 +1,4 @@
-"""An SMTP server that answers by a script: the next hop of the mailer, well or ill."""
+"""An SMTP server that answers by a script: the next hop of the mailer, working or failing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _PATH: Final = re.compile(r"(?:FROM|TO):<(.*?)>(?: (.*))?$", re.IGNORECASE)
 
 @dataclass
 class Taken:
-    """One mail that was answered 250, or that the script took without saying so."""
+    """One mail that was answered 250, or that the script accepted without a reply."""
 
     reverse_path: str
     recipients: list[str]
@@ -58,8 +58,8 @@ class Session:
 
 @dataclass
 class Heard:
-    """What the script is asked about: the verb ("CONNECT", "CONTENT" after the first octets of a
-    mail, "." after all of it) and the whole line."""
+    """The argument of the script: the verb ("CONNECT", "CONTENT" after the first bytes of a mail, "."
+    after all of it) and the whole line."""
 
     verb: str
     line: str
@@ -73,12 +73,12 @@ class Heard:
         return found[1] if found else ""
 
     def take(self) -> None:
-        """Count the mail as taken, whatever is said of it."""
+        """Count the mail as accepted, whatever the reply."""
         self.host.take(self.session)
 
 
 Script = Callable[[Heard], str | None]
-"""What to say, None for the usual."""
+"""The reply, None for the usual one."""
 
 
 class Smarthost:
@@ -95,7 +95,7 @@ class Smarthost:
         self.extensions = extensions
         self.context = context
         self.content_cut = 0
-        """Octets of a mail after which CONTENT is asked about."""
+        """Bytes of a mail after which the script is asked about CONTENT."""
         self.taken: list[Taken] = []
         self.sessions: list[Session] = []
         self.ended = threading.Event()
@@ -105,7 +105,7 @@ class Smarthost:
 
     @property
     def heard(self) -> list[str]:
-        """All that all sessions said."""
+        """All lines of all sessions."""
         return [line for session in self.sessions for line in session.heard]
 
     def copies(self) -> Counter[str]:
@@ -176,7 +176,7 @@ class _Conversation:
         self.session.encrypted = True
 
     def say(self, verb: str, line: str, usual: str) -> int:
-        """Ask the script, and say it; the code that was said."""
+        """Ask the script, and send its reply; returns the code of the reply."""
         text = self.host.script(Heard(verb, line, self.session, self.host))
         text = usual if text is None else text
         if text == SILENCE:
@@ -186,7 +186,7 @@ class _Conversation:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         said = text.removesuffix(CLOSE).removesuffix(RESET)
         if verb == "." and said.startswith("250"):
-            # Counted before it is said: whoever was told finds it.
+            # Counted before the reply, so a client with the reply finds it.
             self.host.take(self.session)
         if said:
             self.sock.sendall(said.encode() + b"\r\n")
@@ -301,7 +301,7 @@ def smarthost(
 
 
 def refusing(*, verb: str = "RCPT", **answers: str) -> Script:
-    """Says something else to some addresses; keys are local parts."""
+    """Gives other replies for some addresses; keys are local parts."""
 
     def script(heard: Heard) -> str | None:
         return answers.get(heard.address.partition("@")[0]) if heard.verb == verb else None

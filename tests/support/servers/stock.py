@@ -42,10 +42,10 @@ class Filing:
 
 
 class Recording(Filing):
-    """Also notes what the hooks were given, one line each on standard output."""
+    """Also prints the hooks' arguments, one line each on standard output."""
 
     async def handle_CONNECT(self, server: SMTP, session: Session, envelope: Envelope) -> str:
-        return "554 5.7.1 not from here"  # nobody asks
+        return "554 5.7.1 not from here"  # no client asks
 
     async def handle_MAIL(
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]

@@ -1,4 +1,5 @@
-"""What the delivering half reads: spool, delivery, outputs; it leaves the rest to the listener."""
+"""The configuration as the delivering half reads it: spool, delivery, outputs; it leaves the rest to
+the listener."""
 
 import json
 from pathlib import Path
@@ -107,7 +108,7 @@ class TestDelivery:
             ({"spool": "s3://b", "delivery": {"mode": "in-process"}}, "in-process"),
         ],
     )
-    def test_the_spool_says_who_delivers(self, keys: dict[str, Any], mode: str):
+    def test_the_spool_decides_the_delivering_process(self, keys: dict[str, Any], mode: str):
         assert read(**keys).mode == mode
 
     def test_waits_are_in_order(self):

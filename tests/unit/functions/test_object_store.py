@@ -1,4 +1,4 @@
-"""What a provider says of time."""
+"""A provider's statements about time."""
 
 from __future__ import annotations
 

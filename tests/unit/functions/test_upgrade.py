@@ -1,9 +1,9 @@
-"""What an earlier version left in its spool is delivered by this one.
+"""This version delivers the spool of an earlier version.
 
-`golden/layout-1` is a local spool as version 2.0 wrote it: its database as SQL, which diffs show, and its
-folder of large bodies. `golden/schema-1-*.eml` are objects of a bucket. A new layout or schema gets files
-of its own beside these, which stay as long as they must be read (SPEC section 6: this version and the
-one before).
+`golden/layout-1` is a local spool as version 2.0 wrote it: its database as SQL, which diffs show,
+and its folder of large bodies. `golden/schema-1-*.eml` are objects of a bucket. A new layout or
+schema gets files of its own beside these, which stay as long as they must be read (this version and
+the one before).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SMALL, LARGE, PARKED = (f"01890a5d-ac96-774b-bcce-b302099a800{number}" for numbe
 
 
 class Sink(Processor):
-    """What was delivered, by mail and flow; parts with a receipt are not asked for again."""
+    """The deliveries, by mail and flow; parts with a receipt are not requested again."""
 
     def __init__(self) -> None:
         self.mails: dict[tuple[str, str], bytes] = {}

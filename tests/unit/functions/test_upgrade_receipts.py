@@ -1,7 +1,8 @@
 """Receipts, marks and identities of earlier versions: no effect that took place takes place again.
 
-The recordings are `golden/recorded-*`; `tests.support.golden.recording` tells what is in them. Those of the
-clouds are read in `tests/e2e/aws/test_aws_upgrade.py` and `tests/e2e/gcp/test_gcp_upgrade.py`.
+The recordings are `golden/recorded-*`; `tests.support.golden.recording` describes their content.
+Those of the clouds are read in `tests/e2e/aws/test_aws_upgrade.py` and
+`tests/e2e/gcp/test_gcp_upgrade.py`.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ OWED: Final = once(
     *("first kept fine", "second kept fine", "first partly later-first", "first waiting later-first"),
     *("second dropped later-second", "first replayed never-first", "second claimed silent-first"),
 )
-"""What the recording version left undone. It began everything else, and wrote that down."""
+"""The effects that the recording version left undone. It began everything else, and recorded that."""
 
 DOUBTS: Final = once("first claimed silent-first", "second receipts silent-second")
-"""What it began and did not see the end of."""
+"""The effects that it began without seeing their end."""
 
 IDENTITIES: Final[list[dict[str, Any]]] = [
     one for path in recordings("identities.json") for one in read_json(path)
@@ -40,13 +41,13 @@ IDENTITIES: Final[list[dict[str, Any]]] = [
 
 @pytest.fixture(params=recordings("local.json"), ids=lambda path: path.parent.name)
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LocalSite]:
-    """A recorded spool, and next servers that take everything now."""
+    """A recorded spool, and next servers that accept everything now."""
     with smarthost() as first, smarthost() as second:
         yield restore(request.param.parent, tmp_path, {"first": first, "second": second})
 
 
 async def deliver(site: LocalSite, **options: Any) -> None:
-    """Have this version deliver all that is owed."""
+    """Make this version deliver all unfinished mails."""
     local = site.start(again=0.01, **options)
     await site.until(
         lambda: not local._busy() and site.rows("SELECT count(*) FROM mail WHERE parked = 0") == [(0,)],
@@ -92,7 +93,7 @@ async def test_a_local_doubt_of_an_earlier_version_is_given_up_where_that_is_ask
     assert reasons.count("an earlier run ended before it knew the outcome") == 2
 
 
-async def test_a_local_dead_letter_of_an_earlier_version_asks_only_those_who_were_refused(
+async def test_a_local_dead_letter_of_an_earlier_version_asks_only_refused_recipients(
     site: LocalSite,
 ) -> None:
     with closing(open_dead_letters(site.config, site.folder, {})) as letters:

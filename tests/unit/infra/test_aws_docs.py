@@ -1,4 +1,4 @@
-"""docs/aws.md says what the code does."""
+"""docs/aws.md agrees with the code."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_every_alarm_is_described() -> None:
 
 
 def test_the_list_of_alarms_is_that_of_the_deployments() -> None:
-    """docs/operations.md, column by column; what to do stands in each row."""
+    """docs/operations.md, column by column; each row says what to do."""
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in OPERATIONS.partition("## What to watch")[2].partition("\n## ")[0].splitlines()

@@ -31,6 +31,6 @@ def test_every_alert_is_described() -> None:
     assert named == terraform_alarms.gcp()
 
 
-def test_nobody_is_owner_or_editor() -> None:
+def test_no_identity_is_owner_or_editor() -> None:
     for path in MODULES.rglob("*.tf"):
         assert not re.search(r"roles/(owner|editor|[\w.]*admin)\b", path.read_text(), re.IGNORECASE), path

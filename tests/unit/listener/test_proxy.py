@@ -1,4 +1,4 @@
-"""The PROXY header: what is read, when, and what is none."""
+"""The PROXY header: its valid forms, the moment of reading, and invalid forms."""
 
 from __future__ import annotations
 

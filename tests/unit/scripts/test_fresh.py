@@ -1,4 +1,4 @@
-"""What `make fresh` takes for green."""
+"""The results that `make fresh` counts as green."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""scripts/setup.py decides well what is missing, and takes no other file for the SPF suite."""
+"""scripts/setup.py finds the missing programs, and accepts no other file for the SPF suite."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def test_transcript_fails_on_anything_else(stock_for: Callable[..., Stock], tran
         play(stock_for().port, transcript)
 
 
-def test_escapes_are_octets() -> None:
+def test_escapes_are_bytes() -> None:
     assert octets(r"a\x00\r\n\0\xe9é") == b"a\x00\r\n\x00\xe9" + "é".encode()
 
 

@@ -1,4 +1,4 @@
-"""What must be true of a cloud when everything works again and nothing is owed any more."""
+"""The conditions that hold for a cloud when everything works again and all mails are finished."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _IN_DOUBT: Final = re.compile(
     r"an earlier run ended|no receipt could be written|may have taken it|Connection|Timeout|closed",
     re.IGNORECASE,
 )
-"""Reasons of records that speak of a doubt themselves: a run may be killed before it logs what it wrote."""
+"""Reasons of records that report a doubt themselves: a run may be killed before it logs the doubt."""
 
 Dead = dict[tuple[str, str], dict[str, Any]]
 """Mail's id and output to its dead record."""
 
 
 def audit(site: Site, book: Book) -> Found:
-    """Hold everything against the book; in the end the dead records are dropped, and their mails with
+    """Compare everything with the book; in the end the dead records are dropped, and their mails with
     them."""
     found = Found(mails=book.taken, sent=len(book.sent))
     stored: Arrived = {}
@@ -67,12 +67,12 @@ def _dead(site: Site, ids: dict[str, int], found: Found) -> Dead:
 
 
 def _is_spoiled(site: Site, record: dict[str, Any]) -> bool:
-    """Whether a mail was given up because it was spoiled in the spool."""
+    """True if a mail was given up because it was spoiled in the spool."""
     return record["id"] in site.spoiled and record["reason"] == DAMAGED
 
 
 def _spoiled(site: Site, dead: Dead, found: Found) -> list[tuple[str, str]]:
-    """Mail and output of each record that says so; the object is still there, as it was spoiled."""
+    """Mail and output of each record that says so; the object still exists, spoiled."""
     spoiled = [key for key, record in dead.items() if _is_spoiled(site, record)]
     keys = {key.rpartition("/")[2].removesuffix(".eml"): key for key in site.keys("spool/")}
     for mail_id in {mail_id for mail_id, _ in spoiled}:
@@ -86,8 +86,8 @@ def _spoiled(site: Site, dead: Dead, found: Found) -> list[tuple[str, str]]:
 
 
 def _copies(site: Site, output: str, ids: dict[str, int], dead: Dead, found: Found) -> None:
-    """Of an output whose API would repeat: each mail once, and again only where the function's log
-    says that it was in doubt."""
+    """Of an output whose API would repeat: each mail once, and again only if the function's log says
+    that it was in doubt."""
     counted, doubts = site.copies[output], site.doubts()
     for mail_id, number in ids.items():
         times, known = counted[mail_id], doubts[mail_id, output]
@@ -107,7 +107,7 @@ def _copies(site: Site, output: str, ids: dict[str, int], dead: Dead, found: Fou
 
 
 def _may_be_dead(site: Site, record: dict[str, Any], known: int) -> bool:
-    """Whether an output was given up because its outcome was in doubt, as it was told to, or because the
+    """True if an output was given up because its outcome was in doubt, as configured, or because the
     mail was spoiled."""
     doubtful = site.on_doubt == "dead-letter" and bool(known or _IN_DOUBT.search(record["reason"]))
     return doubtful or _is_spoiled(site, record)
@@ -140,7 +140,7 @@ def _relayed(site: Site, book: Book, ids: dict[str, int], dead: Dead, found: Fou
 
 
 def _refused(site: Site, book: Book, ids: dict[str, int], dead: Dead, found: Found) -> None:
-    """A mail that was taken for somebody unknown to the next hop is dead there, with its words."""
+    """A mail for a recipient unknown to the next hop is dead there, with its words."""
     doubts = site.doubts()
     taken = book.possible(recipient=UNKNOWN) & set(ids.values())
     refused = set()
@@ -156,7 +156,7 @@ def _refused(site: Site, book: Book, ids: dict[str, int], dead: Dead, found: Fou
 
 
 def _receipts(site: Site, ids: dict[str, int], dead: Dead, found: Found) -> None:
-    """Every effect of an output that its API would repeat has its receipt."""
+    """Every effect of an output whose API would repeat it has its receipt."""
     some_ids = sorted(ids)[:: max(1, len(ids) // 300)]
     has = site.receipts(some_ids)
     for mail_id in some_ids:

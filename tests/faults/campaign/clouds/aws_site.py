@@ -117,7 +117,7 @@ class AwsSite(Site):
 
     def finish(self) -> None:
         super().finish()
-        # SES tells subjects, which are numbers; the store knows the ids.
+        # SES reports subjects, which are numbers; the store knows the ids.
         numbers = {
             stored.partition(b"Subject: ")[2].partition(b"\r\n")[0].decode(): key.removesuffix(".eml")
             for key, stored in self.stored().items()
@@ -156,7 +156,7 @@ class AwsSite(Site):
         return self._end(moments, signal.SIGTERM)
 
     def _end(self, moments: random.Random, number: signal.Signals) -> str:
-        """To one of Lambda's own processes, and to one of ours that runs the same handler."""
+        """To one of Lambda's own processes, and to one of this test's that runs the same handler."""
         self.at_once(self.see()[:5], 1, moments, wait=False)
         time.sleep(moments.uniform(0.6, 2.5))
         victims = self._function_processes()

@@ -1,4 +1,4 @@
-"""What is done to a cloud's site: each blow strikes and heals, and leaves a site that runs."""
+"""Faults for a cloud's site: each blow strikes and heals, and leaves a site that runs."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _repeat(site: Site, moments: random.Random) -> str:
 
 
 def _late(site: Site, moments: random.Random) -> str:
-    """Events of mails that are done, or still owed, come late."""
+    """Events of mails that are finished, or unfinished, come late."""
     site.see()
     keys = moments.sample(site.known, min(40, len(site.known)))
     return site.ring_late(keys, moments)
@@ -101,8 +101,8 @@ def _at_once(site: Site, moments: random.Random) -> str:
 
 
 def _clock(site: Site, moments: random.Random) -> str:
-    """The function's does not go hours ahead: what a run claims then and leaves behind when it is
-    killed would keep others away for hours."""
+    """The function's clock does not go hours ahead, because the claim of a run that is killed then
+    would block other runs for hours."""
     listener = moments.choice([-7_200, -90, 0, 90, 7_200])
     function = moments.choice([-7_200, -90, 0, 30])
     site.set_clocks(listener, function)
@@ -129,7 +129,7 @@ FAULTS: Final[Mapping[str, tuple[Blow, int]]] = {
 
 
 def conditions(site: Site, moments: random.Random) -> str:
-    """Choose it, and say what it is."""
+    """Choose it, and describe it."""
     site.store.behaviour = moments.choice(BEHAVIOURS) if moments.random() < 0.6 else "fine"
     if time.monotonic() >= site.outage_ends:
         site.home.behaviour = moments.choice(BEHAVIOURS) if moments.random() < 0.4 else "fine"
@@ -150,7 +150,8 @@ def outage(site: Site, seconds: float) -> None:
 
 
 def _digest(site: Site, most: int, seconds: float = 12) -> None:
-    """Let the function come near to the clients, or the weather would only ever strike what waits."""
+    """Let the function catch up with the clients, because the faults would otherwise strike only
+    waiting mails."""
     ends = time.monotonic() + seconds
     while len(site.see()) > most and time.monotonic() < ends:
         time.sleep(0.5)
@@ -169,7 +170,7 @@ def play(site: Site, book: Book, rounds: int, mails: int, moments: random.Random
             outage(site, 35)
         how = conditions(site, moments)
         target = book.taken + mails
-        # More than the stand-ins can carry would only wait there.
+        # More mails than the stand-ins can carry would only wait there.
         book.most = target + mails // 4
         done = FAULTS[name][0](site, moments)
         if site.store.behaviour in BLOCKING:

@@ -132,7 +132,7 @@ class GcpSite(Site):
         return f"{len(keys)} events up to 3 minutes late"
 
     def silence(self, seconds: float) -> None:
-        """Nobody is pushed to, and what comes is thrown away."""
+        """No push is sent, and arriving messages are dropped."""
         name = f"{self.stack.name}-doorbells"
         pubsub = self.stack.pubsub
         pubsub.call("POST", f"subscriptions/{name}:modifyPushConfig", {"pushConfig": {}})

@@ -1,5 +1,5 @@
-"""What a function's process gets beside its code: a wall clock that can be set, and a log in a file that
-survives the process, as the cloud's own log does."""
+"""The additions to a function's process beside its code: a wall clock that can be set, and a log in a
+file that survives the process, as the cloud's own log does."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def install(clock: str, log: str) -> None:
 
 
 def _spare_grpc(real: Callable[[], float]) -> None:
-    """gRPC hands moments of Python's clock to its core, which has the machine's: between the two, every
-    deadline would be missed."""
+    """gRPC hands moments of Python's clock to its core, which uses the machine's clock: between the
+    two, every deadline would be missed."""
     import grpc._channel
 
     class Clock:
@@ -68,7 +68,7 @@ def _spare_grpc(real: Callable[[], float]) -> None:
 
 
 def entries(log: Path) -> list[dict[str, Any]]:
-    """All that the processes wrote; the last line of one that was killed may be torn."""
+    """All lines that the processes wrote; the last line of a killed one may be torn."""
     found = []
     for line in log.read_text(errors="replace").splitlines() if log.exists() else ():
         try:
@@ -79,5 +79,5 @@ def entries(log: Path) -> list[dict[str, Any]]:
 
 
 def doubts(lines: list[dict[str, Any]]) -> Counter[tuple[str, str]]:
-    """How often each mail's output was said to be in doubt."""
+    """How often each mail's output was logged as in doubt."""
     return Counter((str(line["id"]), str(line["output"])) for line in lines if line.get("in_doubt"))

@@ -30,7 +30,7 @@ REFUSALS: Final = {
     "full": _refusal("507 Insufficient Storage", "InsufficientStorage"),
     "denied": _refusal("403 Forbidden", "AccessDenied"),
 }
-"""Mood to what is answered; the first two half of the time, the others always."""
+"""Mood to its answers; the first two apply half of the time, the others always."""
 
 BEHAVIOURS: Final = ("fine", "slow", *REFUSALS, "cut mid-upload", "lost answers", "down")
 

@@ -1,5 +1,5 @@
-"""The campaign in a cloud: the listener spools into a bucket, the function delivers from it, and all
-that lies between them and the cloud fails. What differs from cloud to cloud is a `Site`."""
+"""The campaign in a cloud: the listener spools into a bucket, the function delivers from it, and
+everything between them and the cloud fails. The differences between clouds are in `Site`."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ RELAYED_FLOW: Final = "relayed"
 
 
 class Site(ABC):
-    """A deployment with a proxy before each thing that it asks:
+    """A deployment with a proxy before each of its services:
 
     - `store`: the bucket, as the listener sees it;
     - `home`: the buckets, as the function sees them;
-    - `calls`: what else the function calls;
+    - `calls`: the other services that the function calls;
     - `next_hop`: the smarthost of the `hop` output.
     """
 
     repeating: ClassVar[Mapping[str, str]]
-    """Outputs whose API has no idempotent send, with why a copy cannot be avoided."""
+    """Outputs whose API has no idempotent send, with the reason why a copy cannot be avoided."""
 
     def __init__(self, folder: Path, seed: str, on_doubt: str, stack: ExitStack) -> None:
         self.folder = folder
@@ -66,11 +66,11 @@ class Site(ABC):
         self.copies: dict[str, Counter[str]] = {name: Counter() for name in self.repeating}
         """Output to how often each mail's id came out of it."""
         self.known: list[str] = []
-        """Keys that lay in the spool at some time."""
+        """Keys that were in the spool at some time."""
         self.struck: Counter[str] = Counter()
-        """Blow to how much it hit, of those that count it."""
+        """Blow to the number of its hits, for blows that count them."""
         self.spoiled: dict[str, Spoiled] = {}
-        """Id to what was done to a stored mail."""
+        """Id to the damage of a stored mail."""
         self.outage_ends = 0.0
         self._apart: list[subprocess.Popen[bytes]] = []
         self.store: Proxy
@@ -141,11 +141,11 @@ class Site(ABC):
 
     @abstractmethod
     def read_spooled(self, key: str) -> bytes | None:
-        """An object of the spool's bucket, past all proxies; None where there is none."""
+        """An object of the spool's bucket, past all proxies; None if it does not exist."""
 
     @abstractmethod
     def write_spooled(self, key: str, data: bytes) -> None:
-        """Store an object there, whatever was under its key."""
+        """Store an object there, and replace any old one."""
 
     @abstractmethod
     def stored(self) -> dict[str, bytes]:
@@ -153,7 +153,7 @@ class Site(ABC):
 
     @abstractmethod
     def collect(self) -> None:
-        """Count in `copies` what came out since the last time."""
+        """Count in `copies` the deliveries since the last call."""
 
     @abstractmethod
     def notify(self, keys: Sequence[str]) -> None:
@@ -203,7 +203,7 @@ class Site(ABC):
         return keys
 
     def command(self, *arguments: str, clock: float = 0.0) -> str:
-        """Run `smtp-relay` beside everything; what it printed."""
+        """Run `smtp-relay` beside everything; returns its output."""
         clock_file = self.folder / f"clock-{os.urandom(4).hex()}"
         set_clock(clock_file, clock)
         config = self.folder / "command.json"
@@ -223,7 +223,7 @@ class Site(ABC):
         return done.stdout
 
     def sweep(self) -> None:
-        """A sweep under a clock by which all that is in the spool has become due."""
+        """A sweep under a clock by which all mails in the spool are due."""
         self.command("sweep", clock=905.0)
 
     def apart(self, module: str, *arguments: str, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
@@ -245,8 +245,8 @@ class Site(ABC):
         self.set_clocks(0.0, 0.0)
 
     def finish(self) -> None:
-        """Ring until nothing is owed. Claims of runs that were killed run out by themselves, so that this
-        takes as long as a run may. Raises TimeoutError when nothing gets done any more."""
+        """Send notifications until all mails are finished. Claims of killed runs run out by themselves,
+        so this takes as long as a run may. Raises TimeoutError if nothing makes progress any more."""
         for run in self._apart:
             run.wait(120)
         left, ends = sys.maxsize, 0.0
@@ -261,12 +261,12 @@ class Site(ABC):
         self.collect()
 
     def doubts(self) -> Counter[tuple[str, str]]:
-        """How often the function's log says of a mail and an output that it is in doubt."""
+        """How often the function's log reports a mail and an output as in doubt."""
         return doubts(entries(self.log))
 
 
 def wait_until_calm(site: Site, waiting: Sequence[str], seconds: float = 12) -> None:
-    """Until all of these are done, or nothing was for a while."""
+    """Wait until all of these are done, or none was for a while."""
     ends = time.monotonic() + seconds
     left = len(waiting)
     while left and time.monotonic() < ends:

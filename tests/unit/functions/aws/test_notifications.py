@@ -1,4 +1,4 @@
-"""Messages of the queue: what they ring for, and what is none of our business."""
+"""Messages of the queue: the objects that they name, and foreign ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from functions.aws.notifications import S3Notification, doorbells
 from functions.aws.spool import doorbell
-from functions.bucket.notification import ForeignMessage
+from functions.bucket.access import ForeignMessage
 
 
 def s3_event(

@@ -53,7 +53,7 @@ def rung_by_sweep(place: Place) -> list[str]:
     return place.notified
 
 
-def test_lists_what_is_meant(place: Place, letters: BucketDeadLetters) -> None:
+def test_lists_the_selected_records(place: Place, letters: BucketDeadLetters) -> None:
     park(place)
     park(place, both=True)
     assert sorted(record.output for record in all_of(letters)) == ["a", "a", "b"]

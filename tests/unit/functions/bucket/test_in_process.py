@@ -82,7 +82,7 @@ def test_a_wait_is_waited_for(place: Place, start: Callable[..., BucketDelivery]
     assert place.a.calls == 2, "the first mail's time has not come, whoever rings"
 
 
-def test_a_start_takes_up_what_is_there(place: Place, start: Callable[..., BucketDelivery]) -> None:
+def test_a_start_takes_up_existing_mails(place: Place, start: Callable[..., BucketDelivery]) -> None:
     for _ in range(3):
         place.put()
     place.store.create(f"{place.prefix}spool/probe", b"", "text/plain")

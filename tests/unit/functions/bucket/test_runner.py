@@ -1,4 +1,4 @@
-"""The home of a bucket spool: one run over one mail, and what is left behind."""
+"""The runner of a bucket spool: one run over one mail, and its results."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_too_little_time_is_no_failure(place: Place) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"hello", b"X-SMTP-Relay-Envelope: !!\r\n\r\n", b"Subject: x\r\n\r\n"])
-def test_an_object_that_is_no_mail_of_ours(place: Place, data: bytes) -> None:
+def test_a_foreign_object(place: Place, data: bytes) -> None:
     key, _ = place.put()
     place.store.objects[key] = data
     assert place.run(key).result is RunResult.LATER, "a newer listener may have written it"
@@ -200,7 +200,7 @@ def test_a_mail_larger_than_any_envelope_is_read(place: Place) -> None:
 
 
 class TestListingOfMarks:
-    """A listing costs as much as the upload: a run that cannot find marks does not list them."""
+    """A listing costs as much as the upload, so a run that cannot find marks does not list them."""
 
     @pytest.fixture
     def listed(self, place: Place) -> list[str]:
@@ -264,7 +264,7 @@ class TestListingOfMarks:
         other: list[RunResult] = []
 
         class Slow(Scripted):
-            """The first output: while it is at it, another run over the mail comes and goes."""
+            """The first output: during its work, another run over the mail comes and goes."""
 
             def _effect(self, envelope: Envelope) -> str | None:
                 if not other:
@@ -310,7 +310,7 @@ class TestListingOfMarks:
 
 
 class TestDamagedMail:
-    """What was stored is held against the size and the hash of what was accepted, before any effect."""
+    """The stored content is compared with the size and the hash of the accepted mail, before any effect."""
 
     @pytest.mark.parametrize("how", DAMAGES)
     @pytest.mark.parametrize("size", [0, 1_500_000])
@@ -358,7 +358,7 @@ class TestDamagedMail:
         assert not place.b.effects
 
     def test_it_is_not_kept_as_whole(self) -> None:
-        """Every output is done; what is left to do is the copy."""
+        """Every output is done; only the copy is left to do."""
         place = Place(keep=True)
         key, _ = place.put()
         place.store.fails = lambda verb, at: verb == "replace"
@@ -463,12 +463,12 @@ class TestHostileEnvelopes:
 
 
 class TestTwoWitnesses:
-    """Our clock alone gives nothing up: the provider's must say the same."""
+    """This machine's clock alone gives nothing up: the provider's must agree."""
 
     DAYS = 4 * 86_400.0
 
     def jump(self, place: Place, seconds: float) -> None:
-        """Our clock is set; the provider's is not."""
+        """This machine's clock is set; the provider's is not."""
         place.now += seconds
         place.ahead -= seconds
 
@@ -491,7 +491,7 @@ class TestTwoWitnesses:
         assert place.run(key).result is RunResult.PARKED
 
     def test_a_mail_that_came_under_a_wrong_clock_is_given_up_in_time(self, place: Place) -> None:
-        """Its listener's clock was years ahead; the provider knows since when it lies there."""
+        """Its listener's clock was years ahead; the provider knows the object's age."""
         key, _ = place.put()
         place.now -= 20 * 365 * 86_400.0
         place.store.modified[key] = place.now

@@ -1,4 +1,4 @@
-"""The sweep of a bucket: when it rings, and what it counts."""
+"""The sweep of a bucket: when it notifies, and its counts."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_clock_that_is_behind_delays_no_mail(days: int) -> None:
     assert pass_over(place).unfinished == 1
 
 
-def test_a_mail_that_came_under_a_clock_ahead_is_rung_for_when_its_object_is_old_enough() -> None:
+def test_a_mail_received_under_a_clock_ahead_is_notified_when_its_object_is_old_enough() -> None:
     place = Place()
     key, _ = place.put(age=-4 * 86_400.0)
     place.now = time.time()

@@ -36,7 +36,7 @@ def mail(*, flows: tuple[str, ...] = ("in",), age: float = 0.0, replay: int = 0)
 
 
 class Trace:
-    """A Landed that says in which order it was asked."""
+    """A Landed that notes the order of its calls."""
 
     def __init__(self, events: list[str]) -> None:
         self._events = events
@@ -65,7 +65,7 @@ class Scripted(Processor):
 
 
 class MemoryLedger:
-    """A home in memory that keeps done and dead outputs."""
+    """A ledger in memory that keeps done and dead outputs."""
 
     def __init__(self) -> None:
         self.states: dict[str, State] = {}
@@ -155,7 +155,7 @@ def test_what_fails_for_too_long_is_given_up_but_tried_first() -> None:
 
 
 class Saying:
-    """A witness that says yes or no, and how often it was asked."""
+    """A witness that answers true or false, and counts the questions."""
 
     def __init__(self, answer: bool) -> None:
         self.answer = answer

@@ -1,4 +1,4 @@
-"""A Cloud Storage of one's own for each test of this folder that asks for it."""
+"""A Cloud Storage for each test of this folder that asks for it."""
 
 from __future__ import annotations
 

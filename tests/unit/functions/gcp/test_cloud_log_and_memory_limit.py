@@ -1,4 +1,4 @@
-"""Log entries as Cloud Logging reads them, and the room that mails take turns for."""
+"""Log entries as Cloud Logging reads them, and the room for which mails take turns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Google's exceptions mean for a mail."""
+"""The meaning of Google's exceptions for a mail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the function answers, and the sweep's numbers, on a real bucket."""
+"""The function's answers, and the sweep's numbers, on a real bucket."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_without_time_nothing_begins(make: Make, gcs: FakeGcs) -> None:
 
 
 def test_older_than_given_up(make: Make, gcs: FakeGcs, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By our clock and by Google's: it lies there for so long."""
+    """The object's age, by this machine's clock and by Google's."""
     function = make({"type": "gcp", "pubsub": "t", "project": "p"})
     key = put(gcs, age=4 * 86_400)
     store = function.runner.store
@@ -105,7 +105,7 @@ def test_a_sweep_that_cannot_notify_says_so(make: Make, gcs: FakeGcs) -> None:
     )
     put(gcs, age=16 * 60)
     assert function.handle({"sweep": True}) == (503, None)
-    assert function.handle({"sweep": "yes"}) == (204, None)  # no push either
+    assert function.handle({"sweep": "yes"}) == (204, None)  # not a push either
 
 
 def test_the_entry_point(

@@ -1,4 +1,4 @@
-"""What a push rings for."""
+"""The objects that a push names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.bucket.notification import ForeignMessage
+from functions.bucket.access import ForeignMessage
 from functions.gcp.notifications import GcsNotification, doorbell, ring_message
 
 TOLD = {"eventType": "OBJECT_FINALIZE", "bucketId": "b", "objectId": "spool/ä +%2F.eml"}
@@ -25,7 +25,7 @@ def push(attributes: Any = TOLD, **more: Any) -> dict[str, Any]:
 def test_a_notification() -> None:
     data = base64.b64encode(json.dumps({"size": "123", "name": "x"}).encode()).decode()
     found = doorbell(push(message={"data": data}, deliveryAttempt=3), "b")
-    assert found == GcsNotification("spool/ä +%2F.eml", 123, 3, "7", stored=True)  # keys come as they are
+    assert found == GcsNotification("spool/ä +%2F.eml", 123, 3, "7", stored=True)  # keys stay unchanged
 
 
 @pytest.mark.parametrize(
@@ -59,10 +59,10 @@ def test_our_own_notification_is_read_like_the_buckets() -> None:
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        (None, "no push"),
-        ([], "no push"),
-        ({}, "no push"),
-        ({"message": "x"}, "no push"),
+        (None, "not a push"),
+        ([], "not a push"),
+        ({}, "not a push"),
+        ({"message": "x"}, "not a push"),
         ({"message": {}}, "no attributes"),
         (push([]), "no attributes"),
         (push({}), "names no object"),

@@ -1,4 +1,4 @@
-"""Receipts: one effect whatever is repeated, raced or crashes."""
+"""Receipts: one effect, despite repetitions, races and crashes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from functions.bucket.runner import Later
 from functions.bucket.store import Times
 from functions.delivery.engine import Output, Task
 from functions.delivery.events import DeliveryEvents
+from functions.delivery.receipts import Later
 from functions.errors import Permanent, Temporary
 from functions.gcp.receipts import GRACE, Claim, GcsReceipts
 from functions.gcp.store import GcsStore
@@ -139,7 +139,7 @@ def test_a_run_that_was_killed(place: Place) -> None:
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(lambda _: outcome(place), range(8)))
     assert "message-1\nmore" in results
-    assert set(results) <= {"message-1\nmore", "another run is at it"}
+    assert set(results) <= {"message-1\nmore", "another run works on it"}
     assert place.effects == 1
     assert place.doubts.count == 1
 
@@ -167,7 +167,7 @@ def test_killed_between_the_effect_and_its_receipt_is_a_doubt(place: Place) -> N
     for step in place.later:
         step()
     assert place.names() == []
-    # The dead record stands for it now; a replay begins anew.
+    # The dead record replaces the claim now; a replay begins anew.
     assert place.once(give_up_doubts=True)("", place.effect) == "message-2\nmore"
 
 
@@ -201,7 +201,7 @@ def test_no_receipt_can_be_written(place: Place, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(Temporary, match="no receipt") as caught:
         place.once()("", place.effect)
     assert caught.value.in_doubt
-    assert place.names() == ["claim"]  # nobody does it again soon
+    assert place.names() == ["claim"]  # no run repeats it soon
 
 
 def raising_create(key: str, data: bytes, content_type: str) -> bool:
@@ -219,10 +219,10 @@ def test_a_replay_has_receipts_of_its_own(place: Place) -> None:
     assert place.once()("", place.effect) == "message-2\nmore"
 
 
-def test_a_claim_made_under_a_clock_days_ahead_keeps_nobody_away_for_days(
+def test_a_claim_made_under_a_clock_days_ahead_blocks_no_run_for_days(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its run was killed; by the store it is older than any run may get."""
+    """Its run was killed; by the store's clock it is older than any run may be."""
     place.now += 4 * 86_400
     with pytest.raises(Killed):
         place.once()("", killed)

@@ -1,4 +1,4 @@
-"""Secret Manager's answers, on a server that gives them."""
+"""Secret Manager's answers, from a stand-in server."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def log_message(self, *args: Any) -> None:
-        """Nothing."""
+        """Logs nothing."""
 
 
 @pytest.fixture

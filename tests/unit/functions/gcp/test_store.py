@@ -9,7 +9,6 @@ import pytest
 
 from functions.errors import Permanent, Temporary
 from functions.gcp.clients import storage_client
-from functions.gcp.output.gcs import GcsTarget
 from functions.gcp.store import GcsStore
 from functions.processors.store import Blob
 from tests.support.clouds.gcp import FakeGcs
@@ -69,7 +68,7 @@ def test_a_bucket_that_is_gone_is_not_an_object_that_is(gcs: FakeGcs) -> None:
         list(missing.list(""))
 
 
-def test_nobody_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_server_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("functions.gcp.clients._PATIENCE", 0.3)
     store = GcsStore(storage_client(f"http://{HOST}:{free_port()}"), "bucket")
     for attempt in (lambda: store.read("k"), lambda: store.create("k", b"", TEXT), lambda: store.delete("k")):
@@ -79,7 +78,7 @@ def test_nobody_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_target_keeps_what_it_is_told(gcs: FakeGcs) -> None:
-    target = GcsTarget(storage_client(gcs.url), "bucket")
+    target = GcsStore(storage_client(gcs.url), "bucket")
     blob = Blob("x", "", "message/rfc822", lambda: io.BytesIO(b"mail"))
     assert target.metadata("x") is None
     assert target.put_new("x", blob, {"smtp-relay-id": "1"})
@@ -88,5 +87,5 @@ def test_a_target_keeps_what_it_is_told(gcs: FakeGcs) -> None:
     assert target.url("x") == "gs://bucket/x"
     large = Blob("large", "", "message/rfc822", lambda: io.BytesIO(bytes(20_000_000)))
     assert target.put_new("large", large, {})
-    # fake-gcs-server heeds no precondition of a resumable upload: a second one is left out here.
+    # fake-gcs-server ignores preconditions of a resumable upload, so a second one is left out here.
     assert int(gcs.about("bucket", "large")["size"]) == 20_000_000

@@ -94,7 +94,7 @@ def test_by_time_and_by_path(tmp_path: Path) -> None:
 def test_a_copy_whose_sync_failed_is_written_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template: str
 ) -> None:
-    """The folder's error is told once; nothing of that attempt need be on the disk."""
+    """The kernel reports the folder's error once; nothing of that attempt need be on the disk."""
     real, failing = os.fsync, [True]
 
     def fsync(fd: int) -> None:

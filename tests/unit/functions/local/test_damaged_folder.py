@@ -1,5 +1,5 @@
-"""Mails of a folder spool that cannot be read, or are not what was accepted: a dead record with the
-reason, the row and the file stay, and nobody gets what is damaged."""
+"""Mails of a folder spool that cannot be read, or are not the accepted ones: a dead record has the
+reason, the row and the file stay, and no output gets damaged content."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ DOWN = Temporary("down")
 
 
 class Sink(Processor):
-    """Fails as told, one entry a call; `got` is what took effect."""
+    """Fails as told, one entry a call; `got` lists its effects."""
 
     def __init__(self, *script: Exception | None) -> None:
         self.script = list(script)
@@ -74,7 +74,7 @@ class OnceSink(Sink):
 
 
 class Place:
-    """A spool in a folder, and what serves it."""
+    """A spool in a folder, and the service for it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -87,7 +87,7 @@ class Place:
         return build(FileOutputOptions(path="out", **options), "file_0", context)
 
     async def land(self, output: Processor) -> Path:
-        """Leave a large mail in the spool whose file landed as that output's; the process died then."""
+        """Leave a large mail in the spool whose file was placed as that output's; the process died then."""
         await self.wait_in_spool(LARGE)
         with closing(self.part.connect()) as db:
             row = self.part.load(db, self.part.waiting(db)[0])
@@ -115,7 +115,7 @@ class Place:
         damage: Callable[[bytes], bytes] | None = None,
         **about: Any,
     ) -> SpoolReply:
-        """Take a mail in; a large one as a file, to which `damage` may be done before it is spooled."""
+        """Store a mail; a large one as a file, to which `damage` may be done before it is spooled."""
         envelope = envelope_of(data, **about)
         content: Content = BytesContent(data)
         if len(data) > 65_536:
@@ -141,8 +141,8 @@ class Place:
             assert db.execute(statement, values).rowcount == 1
 
     def damage(self, how: Callable[[bytes], bytes]) -> None:
-        """Damage the one mail's stored body. A new file takes the place of a large one: what was
-        delivered by a link to it is not meant."""
+        """Damage the one mail's stored body. A new file replaces a large one, because a delivered link
+        to the old file must stay unchanged."""
         with self.database() as db:
             mail_id, body = db.execute("SELECT id, body FROM mail").fetchone()
         if body is not None:
@@ -166,8 +166,8 @@ class Place:
         return open_dead_letters(config, self.folder.parent, {})
 
     async def settled(self, dead: int, local: LocalDelivery | None = None) -> None:
-        """Every mail is finished or parked, and so many records are there; a `local` that is given has its
-        ticks meanwhile."""
+        """Every mail is finished or parked, and so many records exist; a given `local` has its ticks
+        meanwhile."""
         async with asyncio.timeout(10):
             while self.count("mail WHERE parked != 1") or self.count("dead") < dead:
                 await asyncio.sleep(0.01)
@@ -251,7 +251,7 @@ class TestDamagedMail:
         assert (done.got, down.got) == ([MAIL], [])
 
     async def test_an_effect_whose_receipt_is_there_is_done(self, place: Place) -> None:
-        """The process died before it wrote down that the output is settled."""
+        """The process died before it recorded that the output is settled."""
         once = OnceSink()
         async with place.served(once, Sink(*[DOWN] * 9), settings=Settings(first=60)) as local:
             await place.send(local)
@@ -300,7 +300,7 @@ class TestDamagedMail:
             assert len(sink.got) == 1 - dead
 
     async def test_a_copy_is_not_kept_of_it(self, place: Place, tmp_path: Path) -> None:
-        """Every output is done before the damage; the copy is still to be made."""
+        """Every output is done before the damage; only the copy is left to do."""
         archive = Archive("kept/${id}.eml", tmp_path, durable=True)
         (tmp_path / "kept").write_text("in the way")
         settings = Settings(first=0.2, longest=0.2, keep=archive.keep)
@@ -344,7 +344,8 @@ CONSUMERS: dict[str, Callable[[Path], object]] = {
 
 
 class TestAConsumerHasTheSpoolsOwnFile:
-    """A large mail landed by a link, its consumer changed it, and the process died before the mail left."""
+    """A large mail was placed by a link, its consumer changed it, and the process died before the mail
+    left."""
 
     @pytest.mark.parametrize("filename", ["${id}.eml", "${subject}.eml", "below/${subject}/${id}.eml"])
     @pytest.mark.parametrize("consumer", CONSUMERS)
@@ -370,7 +371,7 @@ class TestAConsumerHasTheSpoolsOwnFile:
         assert not list(place.part.staging.iterdir())
 
     async def test_another_output_does_not_get_it(self, place: Place) -> None:
-        """One that the configuration has only since."""
+        """An output that the configuration has only since."""
         placed = await place.land(place.file_output())
         placed.write_bytes(flipped(LARGE))
         added = Sink()
@@ -412,7 +413,7 @@ class TestAConsumerHasTheSpoolsOwnFile:
 
 
 class TestDroppedOutputs:
-    """A record that is dropped while another output of its mail still waits: that output is done with."""
+    """A record that is dropped while another output of its mail still waits: that output is finished."""
 
     @pytest.mark.parametrize("while_it_runs", [False, True])
     @pytest.mark.parametrize("then", ["it takes the mail", "it is given up"])
@@ -457,7 +458,7 @@ class TestDroppedOutputs:
 
 
 class TestWhileTheClientWaits:
-    """The client has the mail still: it is told to come again, and nothing is kept here."""
+    """The client still has the mail: the reply asks it to try again, and the spool keeps nothing."""
 
     @pytest.mark.parametrize(
         ("how", "copied"),
@@ -469,7 +470,7 @@ class TestWhileTheClientWaits:
         ],
     )
     async def test_a_large_mail_that_the_disk_spoiled(self, place: Place, how: str, copied: bool) -> None:
-        """Bytes that a hard link does not read are held against their number alone."""
+        """The bytes that a hard link does not read are compared only by number."""
         notes = {"in": FlowNotes(headers=(("X-Flow", "in"),))} if copied else {}
         async with place.served(place.file_output()) as local:
             answer = await place.send(local, LARGE, damage=DAMAGES[how], notes=notes)
@@ -502,7 +503,7 @@ class TestWhileTheClientWaits:
 
 
 def _no_constraints(place: Place) -> None:
-    """The table as SQLite would take anything."""
+    """The table as SQLite would accept anything."""
     with place.database() as db:
         db.executescript(
             "ALTER TABLE mail RENAME TO old;"
@@ -553,7 +554,7 @@ class TestUnreadableRows:
             assert shown.record == record
 
     @pytest.mark.parametrize("name", HOSTILE)
-    async def test_an_envelope_that_nobody_should_trust(
+    async def test_an_envelope_that_no_code_should_trust(
         self, place: Place, name: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         await place.wait_in_spool()
@@ -606,7 +607,7 @@ class TestUnreadableRows:
         assert place.count("dead") == 0
 
     @pytest.mark.parametrize("state", ["'x'", "7", "X'ff'", "CAST(X'ff' AS TEXT)", "''"])
-    async def test_an_output_that_nobody_knows_the_state_of_is_not_tried_again(
+    async def test_an_output_of_unknown_state_is_not_tried_again(
         self, place: Place, state: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         done = Sink()
@@ -633,7 +634,7 @@ class TestUnreadableRows:
 
     @pytest.mark.parametrize("value", ["CAST(id AS BLOB)", "'x'"])
     async def test_the_body_of_a_row_that_does_not_name_it_stays(self, place: Place, value: str) -> None:
-        """At a start, files of no known mail are removed: this one may be some mail's only copy."""
+        """At a start, files of no known mail are removed; this one may be some mail's only copy."""
         await place.wait_in_spool(LARGE)
         _no_constraints(place)
         place.execute(f"UPDATE mail SET id = {value}")

@@ -35,7 +35,7 @@ def store(part: Part, request: pytest.FixtureRequest) -> Iterator[Database]:
 
 
 def test_another_process_that_looks_leaves_the_log_in_place(part: Part, store: Database) -> None:
-    """SQLite's last user removes the log when it closes: whoever looks must not be that."""
+    """SQLite's last user removes the log when it closes, so a reader must not be the last one."""
     log = Path(f"{part.database}-wal")
     before = log.stat().st_ino
     store.commit(lambda db: db.execute("INSERT INTO settled VALUES (1, 'key', 'done')"))

@@ -26,7 +26,7 @@ from tests.support.mails.spooled import MAIL, envelope_of
 
 
 class Libc:
-    """Fails so many syncfs(2), after `lost` was called with nothing."""
+    """Fails so many syncfs(2), after it called `lost`."""
 
     def __init__(self, times: int, lost: Callable[[], object]) -> None:
         self.times = times
@@ -115,7 +115,7 @@ async def test_all_that_landed_before_a_syncfs_failed_is_written_anew(
 async def test_a_mail_whose_copy_in_the_spool_is_damaged_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its file can be had no more when it has to be written anew: that is for people to see."""
+    """The spool's copy is gone when the file has to be written anew: a dead record reports it."""
     real, struck = os.fsync, []
 
     def fsync(fd: int) -> None:
@@ -138,7 +138,7 @@ async def test_a_mail_whose_copy_in_the_spool_is_damaged_is_given_up(
 
 
 class Stuck:
-    """Lands on a disk that fails."""
+    """Places its file on a disk that fails."""
 
     def fsync(self) -> None:
         raise OSError(errno.EIO, "Input/output error")

@@ -1,5 +1,5 @@
-"""Giving up takes two witnesses. In a folder the second one is what this process itself tried: no wall
-clock gives a mail up, whatever it is set to, and none delays an attempt."""
+"""Giving up takes two sources. In a folder the second one is this process's own attempts: no wall clock
+gives a mail up, whatever it is set to, and none delays an attempt."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ async def test_a_flow_that_is_not_known_has_its_hour_by_two_witnesses(place: Pla
 async def test_a_clock_that_is_set_while_an_attempt_is_written_down_delays_none(
     place: Place, clock: Clock, days: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the commit, where the next attempt is promised, and its fsync."""
+    """Between the commit, which sets the next attempt, and its fsync."""
     sink = Failing()
     async with place.served(sink) as local:
         await place.send(local)

@@ -1,4 +1,4 @@
-"""Receipts that cannot be written when their effect is there."""
+"""Receipts that cannot be written after their effect."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class Unanswered(Processor):
 
 @pytest.mark.parametrize("kills", [1, 2])
 @pytest.mark.parametrize(("on_doubt", "tried"), [("dead-letter", 1), ("resend", 2)])
-async def test_a_doubt_outlives_the_process_that_could_not_write_down_what_became_of_it(
+async def test_a_doubt_outlives_the_process_that_could_not_record_its_outcome(
     tmp_path: Path, on_doubt: str, tried: int, kills: int
 ) -> None:
     sink = Unanswered()
@@ -125,7 +125,7 @@ async def test_a_doubt_outlives_the_process_that_could_not_write_down_what_becam
             return int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
 
     for number in range(kills):
-        # As if it were killed between the run and the commit of what the run brought.
+        # As if it were killed between the run and the commit of the run's results.
         local = served()
         stopped = asyncio.Event()
         put = local._commits.put

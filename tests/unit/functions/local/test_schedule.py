@@ -1,4 +1,4 @@
-"""When which mail is due, while the wall clock is set to something else."""
+"""When each mail is due, while the wall clock is set to another time."""
 
 from __future__ import annotations
 

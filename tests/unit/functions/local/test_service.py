@@ -34,7 +34,7 @@ from functions.spool.deadletters import Selection
 
 
 class Sink(Processor):
-    """Keeps the ids of mails; raises what the script says first, one entry a call."""
+    """Keeps the ids of mails; first raises the faults of the script, one entry a call."""
 
     def __init__(self, *script: Exception | None) -> None:
         self.script = list(script)
@@ -144,7 +144,7 @@ async def test_many_at_once(tmp_path: Path) -> None:
 
 
 class Left:
-    """What an output leaves to be done around the receipt: nothing, but it has to be asked."""
+    """The work that an output leaves around the receipt: none, but the delivery must call it."""
 
     def fsync(self) -> None: ...
 
@@ -220,7 +220,7 @@ class DelayedSink(QuickSink):
 async def test_a_folder_that_is_slow_leaves_the_event_loop(
     tmp_path: Path, seconds: tuple[float, ...], slow_after: int | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Twice in short order, or once for long; a single hiccup is none. It is said once."""
+    """Twice in short order, or once for long; a single hiccup does not count. It is logged once."""
     sink = DelayedSink(*seconds)
     async with running(tmp_path, sink) as local:
         for _ in range(5):

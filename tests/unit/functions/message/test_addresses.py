@@ -193,7 +193,7 @@ def test_any_text_has_a_key_as_an_address(text: str) -> None:
         ("", "", ""),
     ],
 )
-def test_addresses_for_those_who_know_ascii_only(address: str, labels: str, ascii_only: str | None) -> None:
+def test_addresses_for_ascii_only_systems(address: str, labels: str, ascii_only: str | None) -> None:
     assert with_a_labels(address) == labels
     assert in_ascii(address) == ascii_only
 

@@ -1,4 +1,4 @@
-"""Text from octets that lie about their charset."""
+"""Text from bytes that do not match their charset."""
 
 from __future__ import annotations
 
@@ -79,5 +79,5 @@ def test_any_base64_is_read(data: bytes) -> None:
     ("data", "decoded"),
     [(b"aGVs\r\nbG8=", b"hello"), (b"aGVsbG8", b"hello"), (b"aGV!sbG8", b"hello"), (b"a", b"")],
 )
-def test_base64_is_mended(data: bytes, decoded: bytes) -> None:
+def test_malformed_base64_is_decoded(data: bytes, decoded: bytes) -> None:
     assert decode_base64(data) == decoded

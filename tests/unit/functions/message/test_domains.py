@@ -26,7 +26,7 @@ from functions.message.domains import MAX_NAME, ascii_form, domain_key, fold_asc
         ("faß.example", "xn--fa-hia.example"),  # IDNA 2003 made fass.example of it
         ("FAẞ.example", "xn--fa-hia.example"),
         ("fass.example", "fass.example"),
-        ("βόλος.example", "xn--nxasmm1c.example"),  # a final sigma stays one
+        ("βόλος.example", "xn--nxasmm1c.example"),  # a final sigma stays unchanged
         ("ΒΌΛΟΣ.example", "xn--nxasmq6b.example"),
         ("نامه\u200cای.example", "xn--mgba3gch31f060k.example"),  # a joiner that counts
         ("\u212a.example", "k.example"),  # KELVIN SIGN

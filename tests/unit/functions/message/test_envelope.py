@@ -131,7 +131,7 @@ JSON = st.recursive(
 
 
 def read(text: bytes) -> None:
-    """Whatever the text is: it is an envelope that can be written again, or it is said why not."""
+    """Any text is either an envelope that can be written again, or the error says why not."""
     try:
         found = from_json(text)
     except UnknownEnvelope:

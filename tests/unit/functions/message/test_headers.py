@@ -1,4 +1,4 @@
-"""Header editing: what goes, what is added, and that nothing else changes."""
+"""Header editing: removals, additions, and that nothing else changes."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_the_collector_settles_a_long_first_line_without_a_colon() -> None:
     assert (collector.head, collector.separator) == (b"", CRLF)
 
 
-def test_a_header_in_single_octets_is_collected_in_linear_time() -> None:
+def test_a_header_in_single_bytes_is_collected_in_linear_time() -> None:
     mail = b"A: " + b"b" * 200_000 + b"\r\n\r\nrest"
     collector = HeadCollector(1 << 20)
     rest = next(r for at in range(len(mail)) if (r := collector.feed(mail[at : at + 1])) is not None)

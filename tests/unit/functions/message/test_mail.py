@@ -1,4 +1,4 @@
-"""Stored content: what is whole reads as it is, what is not ends before its last byte."""
+"""Stored content: whole content reads unchanged, damaged content ends before its last byte."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from functions.errors import Damaged, Temporary
 from functions.message.mail import CHUNK, BytesContent, CheckedContent, Content, FileContent, Mail, is_whole
-from functions.message.streams import PrefixedFile
+from functions.processors.store import PrefixedFile
 from tests.support.mails.damage import DAMAGES
 from tests.support.mails.spooled import MAIL, envelope_of
 

@@ -35,7 +35,7 @@ def read(content: bytes, limits: Limits | None = None, reverse_path: str = "a@b.
 
 
 def everything(parts: Parts) -> list[object]:
-    """Ask for all there is, as an output may."""
+    """Read all properties, as an output may."""
     return [
         parts.subject,
         parts.message_id,
@@ -207,7 +207,7 @@ def test_twenty_megabytes_of_base64() -> None:
     assert (attachment.filename, attachment.size) == ("a.zip", 15_000_000)
 
 
-def test_only_the_first_octets_are_read_where_that_is_enough() -> None:
+def test_only_the_first_bytes_are_read_if_that_is_enough() -> None:
     parts = read(b"Subject: x\r\n\r\n" + b"y" * 5_000, Limits(content=1_000))
     assert parts.text == "y" * (1_000 - 14)
     assert read(b"\r\n" + b"y" * 5_000, Limits(text=10)).text == "y" * 10

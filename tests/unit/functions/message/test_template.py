@@ -1,4 +1,4 @@
-"""Templates: what they stand for, and that no value leaves its place."""
+"""Templates: the values of variables, and that no value leaves its place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text that a stranger wrote, made harmless in three ways."""
+"""A stranger's text, made harmless in three ways."""
 
 import pytest
 from hypothesis import given
@@ -10,7 +10,7 @@ TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u0
 """Unicode's Bidi_Control characters."""
 
 ENDS = "\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029"
-"""What `str.splitlines` ends a line at."""
+"""The line ends of `str.splitlines`."""
 
 DANGEROUS = [
     *TURNING,

@@ -54,6 +54,13 @@ def test_env(resolver: SecretResolver):
 
 
 @pytest.mark.parametrize(
+    ("set_to", "read"), [("key\n", "key"), ("key\r\n", "key"), ("key\n\n", "key\n"), (" key ", " key ")]
+)
+def test_a_variable_drops_one_newline(tmp_path: Path, set_to: str, read: str):
+    assert Secret("env:PW").resolve(SecretResolver(tmp_path, {"PW": set_to})) == read
+
+
+@pytest.mark.parametrize(
     ("written", "read"),
     [(b"key\n", "key"), (b"key\r\n", "key"), (b"key\n\n", "key\n"), (b"key", "key"), (b"\n", "")],
 )

@@ -74,7 +74,7 @@ def test_the_text_is_cut(caplog: pytest.LogCaptureFixture) -> None:
     assert len(record["text"]) == 10_000
 
 
-def test_nothing_is_read_when_nobody_listens(caplog: pytest.LogCaptureFixture) -> None:
+def test_nothing_is_read_when_no_logger_listens(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, LOGGER)
     assert run(b"Subject: x\r\n\r\n", caplog) == []
 
@@ -87,7 +87,7 @@ def test_an_unknown_field_is_refused() -> None:
 
 
 def test_little_of_a_mail_is_read_since_the_event_loop_waits(caplog: pytest.LogCaptureFixture) -> None:
-    """Whoever sends a quarter of a megabyte of tags, words or parts must not hold up all the others."""
+    """A client that sends a quarter of a megabyte of tags, words or parts must not delay all the others."""
     caplog.set_level(logging.INFO, LOGGER)
     html = b"Content-Type: text/html\r\n\r\n<p>seen" + b"<b></b>" * 10_000 + b"unseen"
     parts = b"Content-Type: multipart/mixed; boundary=b\r\n" + b"\r\n--b\r\n\r\nx" * 1_000

@@ -1,4 +1,4 @@
-"""The option models of the outputs: defaults, shorthands, what is refused, what receipts see."""
+"""The option models of the outputs: defaults, shorthands, refusals, identities."""
 
 from typing import Any
 
@@ -8,8 +8,7 @@ from pydantic import ValidationError
 from functions.aws.output.client_options import ClientOptions
 from functions.options.secrets import secrets_of
 from functions.processors.base import OutputOptions
-from functions.processors.mailer.services import service
-from functions.processors.mailer.transport_options import transport_of_url
+from functions.processors.mailer.transport_options import service, transport_of_url
 from functions.processors.registry import KINDS, OUTPUTS
 
 QUEUE = "https://sqs.eu-west-1.amazonaws.com/123456789012/mail"

@@ -1,4 +1,4 @@
-"""Storing as objects: keys, raw headers, parts, and whose key a taken one is."""
+"""Storing as objects: keys, raw headers, parts, and the owner of a used key."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from functions.errors import Damaged, Temporary
 from functions.message.envelope import FlowNotes
 from functions.message.mail import BytesContent, Content, FileContent
-from functions.message.streams import PrefixedFile
 from functions.options.storage import StorageOptions
-from functions.processors.store import ID, Blob, Storage, suffixed
+from functions.processors.store import ID, Blob, PrefixedFile, Storage, suffixed
 from tests.support.mails.damage import DAMAGES
 from tests.support.mails.jobs import fault_of, job_of
 from tests.support.mails.spooled import MAIL, envelope_of
@@ -263,7 +262,7 @@ def test_a_prefixed_file_reads_like_the_whole(tmp_path: Path) -> None:
     st.text("x.", min_size=1, max_size=6),
 )
 def test_every_key_begins_as_permissions_say(start: str, rest: str, value: str) -> None:
-    """Those with a suffix too, which a name that is taken gets."""
+    """Also keys with a suffix, which follows a used name."""
     options = StorageOptions(bucket="b", path=start + rest)
     key = options.key.replace("${id}", "0").replace("${user}", value).replace("${iso8601}", "2026")
     assert key.startswith(options.key_start)

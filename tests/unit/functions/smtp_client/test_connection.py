@@ -1,4 +1,4 @@
-"""Opening a session: greetings, hello, TLS, login, and what is said when one of them fails."""
+"""Opening a session: greetings, hello, TLS, login, and the reports of their failures."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class TestGreeting:
         ],
     )
     def test_refused(self, verb: str, reply: str, enhanced: str) -> None:
-        """Whatever its class: it is about the session, and every mail would die of it."""
+        """A reply of any class concerns the session, and every mail would fail with it."""
         with smarthost(lambda heard: reply if heard.verb == verb else None) as host:
             fault = failure(host)
             assert fault.enhanced == enhanced
@@ -69,7 +69,7 @@ class TestGreeting:
         with smarthost(lambda heard: reply) as host:
             assert "did not open a session" in failure(host, greeting_timeout=0.3).reason
 
-    def test_nobody_listens(self) -> None:
+    def test_no_server_listens(self) -> None:
         port = free_port()
         fault = failure(port)
         assert fault.reason == f"{HOST}:{port} cannot be reached: Connection refused"
@@ -87,7 +87,7 @@ class TestGreeting:
     def test_no_answer_in_time(self) -> None:
         with socket.create_server((HOST, 0), backlog=0) as server:
             port = server.getsockname()[1]
-            # With its backlog full the system answers nobody.
+            # With its backlog full the system answers no connection.
             fillers = [socket.socket() for _ in range(3)]
             for each in fillers:
                 each.setblocking(False)
@@ -142,7 +142,7 @@ class TestTls:
 
     def test_required(self, context: ssl.SSLContext) -> None:
         with smarthost() as host:
-            assert send(pool(host.port)).accepted  # without being asked, clear text will do
+            assert send(pool(host.port)).accepted  # clear text is acceptable here
             fault = failure(host, starttls="always")
             assert (fault.enhanced, "offers no STARTTLS" in fault.reason) == ("4.7.4", True)
             assert len(host.taken) == 1
@@ -315,7 +315,7 @@ class TestPool:
             sessions = pool(host.port, keep=True)
             send(sessions)
             closing = True
-            # It looks alive, and is gone when it is spoken to: another one serves.
+            # It looks alive, and is gone at the first command: another one serves.
             with sessions.lease(endless) as lease:
                 assert lease.connection().alive()
 
@@ -346,7 +346,7 @@ class TestPool:
             assert len(host.sessions) == 1
 
     @pytest.mark.parametrize(("verb", "doubt"), [("RCPT", False), (".", True)])
-    def test_closing_ends_who_waits(self, verb: str, doubt: bool) -> None:
+    def test_closing_ends_waiting_threads(self, verb: str, doubt: bool) -> None:
         heard = threading.Event()
 
         def script(about: Heard) -> str | None:

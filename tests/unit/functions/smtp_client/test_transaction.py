@@ -1,4 +1,4 @@
-"""One result per recipient, and what is said of losses: against a server that follows a script."""
+"""One result per recipient, and the reports of losses: against a server that follows a script."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class TestResults:
             assert tally.deferred["later@x"].words.endswith("450 4.2.0 try later")
             assert host.copies() == {"yes@x": 1}
 
-    def test_nobody_is_left_for_the_mail(self, extensions: Any) -> None:
+    def test_no_recipient_is_left_for_the_mail(self, extensions: Any) -> None:
         with smarthost(refusing(no="550 no", later="450 later"), extensions=extensions) as host:
             sessions = pool(host.port, keep=True)
             tally = send(sessions, "no@x", "later@x")
@@ -186,7 +186,7 @@ class TestLosses:
         self._fails("250 " + "x" * 100_000, "without end")
 
     def test_a_reply_of_endless_lines(self) -> None:
-        self._fails("\r\n".join(["250-x"] * 10_000) + "\r\n250 x", "no SMTP reply")
+        self._fails("\r\n".join(["250-x"] * 10_000) + "\r\n250 x", "not an SMTP reply")
 
     def _fails(self, reply: str, says: str) -> None:
         with (
@@ -262,7 +262,7 @@ class TestParameters:
         with smarthost(extensions=("SIZE 50",)) as host:
             (said,) = send(pool(host.port)).refused.values()
             assert said.enhanced == "5.3.4"
-            assert "takes mails of 50 octets at most" in said.words
+            assert "takes mails of 50 bytes at most" in said.words
             assert lines(host, "MAIL") == []
 
     @pytest.mark.parametrize("size", ["SIZE", "SIZE 0", "SIZE what"])
@@ -281,7 +281,7 @@ class TestSmtputf8:
             assert host.taken[0].mail.startswith("MAIL FROM:<änn@client.example>")
             assert host.taken[0].mail.endswith(" SMTPUTF8")
 
-    def test_only_those_who_need_it_are_refused(self) -> None:
+    def test_only_clients_that_need_it_are_refused(self) -> None:
         with smarthost(extensions=BARE) as host:
             tally = send(pool(host.port), "bö@x", "bob@x")
             assert tally.accepted == ["bob@x"]

@@ -1,4 +1,4 @@
-"""What Terraform is told to permit."""
+"""The permissions that Terraform gets."""
 
 from __future__ import annotations
 

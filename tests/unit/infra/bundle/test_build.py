@@ -1,4 +1,4 @@
-"""How the command that makes the function's zip ends where there is none to be made."""
+"""The end of the command that makes the function's zip, if it cannot make one."""
 
 from __future__ import annotations
 

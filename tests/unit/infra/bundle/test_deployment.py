@@ -1,4 +1,4 @@
-"""What a configuration asks of its deployment on AWS."""
+"""A configuration's deployment on AWS."""
 
 from __future__ import annotations
 
@@ -125,6 +125,23 @@ def test_an_open_relay_is_refused_where_strangers_reach_it(tmp_path: Path) -> No
         read(tmp_path, ses, filters=[anybody], public=True)
 
 
+@pytest.mark.parametrize(
+    ("public", "given", "bound"),
+    [(True, {}, 50), (None, {}, 50), (False, {}, None), (True, {"maxClientsPerIp": 7}, 7)],
+)
+def test_an_address_has_a_bound_where_strangers_reach_the_balancer(
+    tmp_path: Path, public: bool | None, given: dict[str, int], bound: int | None
+) -> None:
+    deployment = read(tmp_path, options={"authOptional": True, **given}, public=public)
+    assert json.loads(deployment.listener_config)["options"].get("maxClientsPerIp") == bound
+    assert {one.options.max_clients_per_ip for one in deployment.config.resolved_listeners()} == {bound}
+
+
+def test_a_public_listener_without_a_bound_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="maxClientsPerIp is not set"):
+        read(tmp_path, options={"maxClientsPerIp": None}, public=True)
+
+
 def test_prefix_and_encryption_come_from_the_file(tmp_path: Path) -> None:
     deployment = read(tmp_path, spool={"url": "s3://ignored/a/b", "sse": "aws:kms"})
     assert deployment.prefix == "a/b/"
@@ -152,8 +169,8 @@ def test_outputs_that_cannot_run_there(tmp_path: Path, output: Any, reason: str)
     ("password", "reason"),
     [
         ("plain:secret", "for everybody to read"),
-        ("file://password", "not there in the container"),
-        ("env:PASSWORD", "not there in the container"),
+        ("file://password", "not exist in the container"),
+        ("env:PASSWORD", "not exist in the container"),
     ],
 )
 def test_secrets_that_do_not_belong_there(tmp_path: Path, password: str, reason: str) -> None:

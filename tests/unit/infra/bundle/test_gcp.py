@@ -1,4 +1,4 @@
-"""The zip that Google makes its function of."""
+"""The source zip from which Google makes its function."""
 
 from __future__ import annotations
 

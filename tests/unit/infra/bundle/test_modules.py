@@ -1,5 +1,5 @@
-"""Which modules of functions/ each cloud's bundle holds. tests/data/bundle_modules.json has the lists; where
-modules have moved since they were written, tests/data/moved_modules.json tells old names and new ones."""
+"""The modules of functions/ in each cloud's bundle. tests/data/bundle_modules.json has the lists; for
+modules that have moved since, tests/data/moved_modules.json has old names and new ones."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ MOVED: Final[dict[str, str | list[str]]] = json.loads((DATA / "moved_modules.jso
 
 
 def now(name: str) -> list[str]:
-    """Where a module of the lists is today: at several places where it was split."""
+    """The present place of a module of the lists: several places if it was split."""
     found = MOVED.get(name, name)
     return [found] if isinstance(found, str) else found
 
 
 @pytest.mark.parametrize("cloud", ["aws", "gcp"])
 def test_a_bundle_holds_the_modules_of_its_list_and_no_other(cloud: str, tmp_path: Path) -> None:
-    """A module that is new here is either added to the list, or left out by a folder of LEFT_OUT. The
-    `__init__` of a folder comes with the folder."""
+    """A new module is either added to the list, or left out by a folder of LEFT_OUT. The `__init__` of
+    a folder comes with the folder."""
     copy_functions(tmp_path, cloud)
     found = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.py")}
     expected = {new for name in MODULES[cloud] for new in now(name) if new.startswith("functions/")}
@@ -44,7 +44,7 @@ def packages(names: set[str]) -> set[Path]:
 
 
 def test_everything_that_is_left_out_exists() -> None:
-    """A name that nothing has any more leaves nothing out."""
+    """A name that no module has any more leaves nothing out."""
     for name in {each for names in LEFT_OUT.values() for each in names}:
         assert (ROOT / name).exists(), name
 

@@ -1,5 +1,5 @@
-"""Cutting packages down: what is no longer as it was stays whole, so that a deployment with a newer
-package costs milliseconds and not the deployment."""
+"""Cutting packages down: a changed package stays whole, so a deployment with it costs milliseconds and
+does not fail."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Which wheels the bundle takes, and what it says where there are none. pip is the real one; the wheels lie
-in a folder."""
+"""The wheels that the bundle takes, and its messages without wheels. pip is the real one; the wheels
+are in a folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def wheel(folder: Path, tags: str, version: str = "1.0", name: str = "demo", needs: str = "") -> None:
-    """A wheel whose one module tells which it is."""
+    """A wheel whose one module tells its name."""
     about = f"{name}-{version}.dist-info"
     python, abi, systems = tags.split("-")
     lines = [f"Tag: {python}-{abi}-{system}" for system in systems.split(".")]

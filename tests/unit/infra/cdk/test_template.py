@@ -1,4 +1,4 @@
-"""The templates of the CDK app: every example configuration keeps CLOUD's rules."""
+"""The templates of the CDK app: every example configuration keeps the rules of docs/aws.md."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ NO_RESOURCES: Final = frozenset({"ecr:GetAuthorizationToken", "ses:GetAccount"})
 
 
 def allowed(template: Template) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Role, actions and resources of every statement of a role of ours."""
+    """Role, actions and resources of every statement of this project's roles."""
     for name, role in template.of("IAM::Role").items():
         for policy in role["Policies"]:
             for each in policy["PolicyDocument"]["Statement"]:
@@ -319,7 +319,7 @@ def test_the_balancer(template: Template) -> None:
         assert listener["Protocol"] == "TCP", "STARTTLS rules out TLS at the balancer"
 
 
-def test_strangers_reach_only_what_sends_nothing_on(everything: Template, stored: Template) -> None:
+def test_strangers_reach_only_outputs_that_send_nothing_on(everything: Template, stored: Template) -> None:
     def scheme(template: Template) -> tuple[str, set[str]]:
         group = template.one("EC2::SecurityGroup", "ListenerBalancerGroup")
         peers = {each["CidrIp"] for each in group["SecurityGroupIngress"]}
@@ -396,7 +396,7 @@ def test_the_network(template: Template) -> None:
     assert len(template.of("EC2::Subnet")) == 2
 
 
-# --- what somebody looks at -------------------------------------------------------------------
+# --- alarms and dashboard ---------------------------------------------------------------------
 
 
 def test_the_alarms(everything: Template, stored: Template) -> None:
@@ -437,7 +437,7 @@ def test_terraform_has_the_same_alarms(everything: Template) -> None:
     written = terraform_alarms.aws()
     assert written.keys() == made.keys()
     for name, alarm in written.items():
-        if alarm.threshold is None:  # the number of tasks, which the module is given
+        if alarm.threshold is None:  # the number of tasks, an input of the module
             alarm = alarm._replace(threshold=made[name].threshold)
         assert alarm == made[name], name
 
@@ -499,7 +499,7 @@ def test_the_image_is_built_from_its_dockerfile_where_none_is_given(
 
 
 def test_a_network_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """CDK stands in for what it would look up: a network with private subnets."""
+    """CDK's values for a lookup: a network with private subnets."""
     monkeypatch.setenv("CDK_DEFAULT_ACCOUNT", "123456789012")
     monkeypatch.setenv("CDK_DEFAULT_REGION", "eu-west-1")
     template = synthesize({"vpc": "vpc-12345", "image": IMAGE, "without": "alarms,dashboard"})
@@ -515,7 +515,7 @@ def context_of(values: Mapping[str, Any]) -> Any:
 @pytest.mark.parametrize(
     ("context", "reason"),
     [
-        ({"without": "alarm"}, "is no part"),
+        ({"without": "alarm"}, "is not one"),
         ({"ephemeral": "yes"}, "neither true nor false"),
         ({"arch": "sparc"}, "not one of Lambda's"),
     ],

@@ -82,7 +82,7 @@ def test_policies_are_templates_of_terraform(build: Path) -> None:
 
 
 def test_what_cdk_says_terraform_says() -> None:
-    """The numbers of CLOUD, in both."""
+    """The same numbers, in both."""
     text = "\n".join(path.read_text() for path in sorted(FOLDER.rglob("*.tf")))
     for said in (
         "message_retention_seconds  = 4 * 24 * 3600",

@@ -1,4 +1,4 @@
-"""infra/terraform/gcp: formatted, known to Google's provider, and referring only to what is there."""
+"""infra/terraform/gcp: formatted, known to Google's provider, and without references to missing parts."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_module_calls_are_held_to_their_module(tmp_path: Path) -> None:
 
 
 def problems(module: Module) -> list[str]:
-    """What the module refers to and is not there."""
+    """The module's references to missing parts."""
     called = {
         name: read_module((module.folder / body["source"].strip('"')).resolve())
         for name, body in module.modules.items()
@@ -174,7 +174,7 @@ _OF_CALLS: Final = {"source", "version", "count", "for_each", "depends_on", "pro
 
 
 def test_the_machines_set_up_is_given_what_it_names() -> None:
-    """`templatefile` fails at the plan for a name that it is not given, and says nothing of one too many."""
+    """`templatefile` fails at the plan for a missing name, and reports no superfluous one."""
     folder = FOLDER / "modules" / "listener"
     template = (folder / "cloud-init.yaml.tftpl").read_text()
     call = (folder / "group.tf").read_text().partition("templatefile(")[2].partition("\n    })")[0]
@@ -187,7 +187,7 @@ def test_the_machines_set_up_is_given_what_it_names() -> None:
 
 
 def test_no_alert_fires_on_zeros() -> None:
-    """What is extracted from log entries is kept as a distribution, whose percentile of zeros is not 0."""
+    """Values extracted from log entries are kept as a distribution, whose percentile of zeros is not 0."""
     alerts = (FOLDER / "modules" / "delivery" / "alerts.tf").read_text()
     gauges = alerts.partition("gauges = {")[2].partition("resource ")[0]
     thresholds = re.findall(r"threshold = (.+)", gauges)

@@ -1,4 +1,4 @@
-"""What alerts on Google Cloud are made of: Terraform's filters against what a listener really logs."""
+"""The sources of alerts on Google Cloud: Terraform's filters against a listener's real log."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def values(tmp_path: Path, kind: str, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def matches(terms: str, entry: dict[str, Any]) -> bool:
-    """Whether an entry's payload meets a filter; what says where entries come from is left aside."""
+    """True if an entry's payload meets a filter; conditions on the entry's source are ignored."""
     found = _TERM.findall(terms)
     assert len(found) == terms.count("jsonPayload.") - terms.count('jsonPayload."')
     return all(_meets(entry.get(name), sign, wanted) for name, sign, wanted in found)
@@ -133,14 +133,14 @@ def test_the_listener_logs_what_the_filters_ask_for(tmp_path: Path, new_relay: C
 
 
 def deployed(**config: Any) -> dict[str, Any]:
-    """A listener's configuration as it is deployed, telling of its health sooner."""
+    """A listener's configuration as deployed, with more frequent log lines about health."""
     made = listener_config(config)
     assert made["health"] == {"portNumber": 9090, "logInterval": 60_000}
     return made | {"health": {"portNumber": 0, "logInterval": 1000}}
 
 
 def send(relay: Relay) -> int:
-    """Send a mail; the code that it is answered with."""
+    """Send a mail; returns the code of the answer."""
     with smtplib.SMTP_SSL(HOST, relay.port) as client:
         try:
             client.sendmail("a@client.example", ["b@server.example"], b"Subject: x\r\n\r\nx\r\n")
@@ -156,7 +156,7 @@ def read_metrics(name: str) -> list[dict[str, Any]]:
 
 
 def test_the_figures_are_those_of_aws() -> None:
-    """Terraform and CDK on AWS are held together elsewhere."""
+    """Another test compares Terraform and CDK on AWS."""
     aws = terraform_alarms.aws()
     written = terraform_alarms.gcp_policies("listener")
     assert set(written) == {"deferred", "healthy", "certificate"}
@@ -182,7 +182,7 @@ def test_the_figures_are_those_of_aws() -> None:
 
 
 def test_a_threshold_is_the_border_of_two_ranges() -> None:
-    """Of a distribution's values nothing is known but the range, so that 20 days would pass for 11."""
+    """Of a distribution's values only the range is known, so 20 days would pass for 11."""
     for module in ("delivery", "listener"):
         metrics = read_module(MODULE.parent / module).resources.items()
         kept = [body for (kind, _), body in metrics if kind == "google_logging_metric"]

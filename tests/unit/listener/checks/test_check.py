@@ -1,4 +1,4 @@
-"""What `check` says of a configuration."""
+"""The findings of `check` about a configuration."""
 
 import io
 import json
@@ -10,10 +10,10 @@ import pytest
 
 from functions.processors.registry import OUTPUTS
 from listener.checks import report as check
+from listener.checks.deployment import in_container, on_container_disk, platform_of
 from listener.checks.finding import Platform, Setting
 from listener.checks.flows import never_accepts
 from listener.checks.loopingz import differences
-from listener.checks.platform import in_container, on_container_disk, platform_of
 from listener.checks.strangers import recipients_limited, stranger_passes
 from listener.config.load import load
 from listener.config.relay import RelayConfig
@@ -57,7 +57,7 @@ def look(tmp_path: Path) -> Callable[..., list[str]]:
 
 
 def says(lines: list[str], *words: str) -> bool:
-    """Whether one of the lines holds all the words."""
+    """True if one of the lines holds all the words."""
     return any(all(word in line for word in words) for line in lines)
 
 
@@ -119,7 +119,7 @@ class TestStrangers:
         lifted = read(flows=both, options={"disabledCommands": ["AUTH"]})
         assert stranger_passes(lifted, "in", lifted.resolved_listeners()[0])
 
-    def test_authentication_that_anybody_passes_keeps_nobody_out(self):
+    def test_authentication_that_anybody_passes_keeps_no_stranger_out(self):
         config = read(flows=flow(ANYBODY))
         assert stranger_passes(config, "in", config.resolved_listeners()[0])
         anybody = {"type": "http-filter", "url": "http://x", "allowAnyUser": True}
@@ -158,8 +158,8 @@ class TestStrangers:
     @pytest.mark.parametrize("kind", FILTERS.kinds)
     @pytest.mark.parametrize("operator", ["AND", "OR"])
     def test_each_filter_alone(self, look: Any, kind: str, operator: str):
-        """What a stranger can do through a flow of this one filter, whose options are as open as they
-        can be."""
+        """A stranger's possibilities through a flow of this one filter, with its options as open as
+        possible."""
         alone = {
             "whitelist": {"ips": "regexp:.*"},
             "blacklist": {"ips": "192.0.2.1"},
@@ -194,7 +194,7 @@ def test_a_url_is_not_shown_whole(look: Any):
 
 class TestPublic:
     @pytest.mark.parametrize("output", [SES, {"type": "mailer"}, {"type": "nodemailer"}])
-    def test_a_stranger_reaching_what_sends_is_refused(self, look: Any, output: dict[str, Any]):
+    def test_a_stranger_that_reaches_a_sending_output_is_refused(self, look: Any, output: dict[str, Any]):
         keys = {"flows": flow(ANYBODY, outputs=[output]), "options": OPEN}
         assert says(look(public=True, **keys), "flows.in.outputs[0]", "a stranger", "an open relay")
         assert not says(look(**keys), "a stranger")
@@ -233,7 +233,7 @@ class TestPublic:
         assert not says(look(public=True, **without), "clear text")
 
     @pytest.mark.parametrize("key", ["useProxy", "useXClient", "useXForward"])
-    def test_nobody_is_believed_unnamed(self, look: Any, key: str):
+    def test_no_unnamed_peer_is_trusted(self, look: Any, key: str):
         keys = {"flows": flow(USERS)}
         assert says(look(public=True, **keys, options={key: True}), f"options.{key}", "any address")
         assert says(look("warning", bind="0.0.0.0", **keys, options={key: True}), f"options.{key}")
@@ -251,7 +251,7 @@ class TestFlows:
         [
             (flow(), {}, "it has no filter"),
             (flow({"type": "whitelist"}), {}, "whitelist_0 lists nothing"),
-            (flow({"type": "static-auth"}), {}, "static-auth_0 knows no user"),
+            (flow({"type": "static-auth"}), {}, "static-auth_0 has no user"),
             (flow(USERS), {"disabledCommands": ["AUTH"]}, "needs AUTH, which no listener offers"),
             (flow(USERS), {"authMethods": []}, "needs AUTH, which no listener offers"),
             (
@@ -265,8 +265,8 @@ class TestFlows:
                 "each filter fails",
             ),
             (flow(LOCAL, listeners=[]), {}, "it serves no listener"),
-            (flow(GUARD), {}, "its filters only object: one has to accept"),
-            (flow(GUARD, filtersOperator="OR"), {}, "its filters only object: one has to accept"),
+            (flow(GUARD), {}, "its filters only object: at least one must accept"),
+            (flow(GUARD, filtersOperator="OR"), {}, "its filters only object: at least one must accept"),
             (flow(GUARD, {"type": "whitelist"}), {}, "whitelist_1 lists nothing"),
             (flow(GUARD, {"type": "whitelist"}, filtersOperator="OR"), {}, "each filter fails"),
         ],
@@ -318,7 +318,7 @@ class TestFlows:
             ("from", "b?b@example.com", "write glob:b?b@example.com"),
             ("domains", "*.example.com", "write glob:*.example.com"),
             ("to", "glob:*", "write glob:*@*"),
-            ("from", "glob:*.example.com", "because * never stands for @"),
+            ("from", "glob:*.example.com", "because * does not match @"),
         ],
     )
     def test_a_pattern_that_is_none(self, look: Any, kind: str, field: str, value: str, cure: str):
@@ -329,7 +329,7 @@ class TestFlows:
         assert not says(look("warning", flows=keys), f"{field}[0]")
 
     def test_without_outputs_or_flows(self, look: Any):
-        assert says(look("warning", flows=flow(LOCAL, outputs=[])), "flows.in.outputs", "goes nowhere")
+        assert says(look("warning", flows=flow(LOCAL, outputs=[])), "flows.in.outputs", "go nowhere")
         assert says(look("warning", flows={}), "there is no flow")
 
     def test_are_explained(self, look: Any):
@@ -347,7 +347,7 @@ class TestListeners:
         assert not says(look("warning", flows=sends, options=off), "no filter checks")
 
     def test_any_credentials_where_all_mail_stays_here(self, look: Any):
-        """A debug server takes any credentials, and only who shows it to strangers is warned."""
+        """A debug server accepts any credentials; `check` warns only if strangers reach it."""
         keeps = flow(LOCAL, outputs=[FILE, LOG])
         assert not says(look("warning", flows=keeps), "no filter checks credentials")
         assert says(look("warning", public=True, flows=keeps), "no filter checks credentials")
@@ -394,11 +394,11 @@ class TestDeployment:
         ("keys", "words"),
         [
             ({"delivery": {"mode": "events"}}, "no events"),
-            ({"spool": "s3://b", "delivery": {"mode": "in-process"}}, "for tests"),
+            ({"spool": "s3://b", "delivery": {"mode": "in-process"}}, "without a volume"),
         ],
     )
     def test_pairings_for_tests(self, look: Any, keys: dict[str, Any], words: str):
-        """Said by `mode` they are done, with a warning; a deployment refuses them."""
+        """Configured by `mode` they are done, with a warning; a deployment refuses them."""
         assert says(look("warning", flows=flow(USERS), **keys), "delivery.mode", words)
         assert not says(look(flows=flow(USERS), **keys), "delivery.mode")
         assert says(look(flows=flow(USERS), platform="fargate", **keys), "delivery.mode", words)
@@ -506,7 +506,7 @@ class TestSecrets:
 
     def test_files_of_users(self, look: Any, tmp_path: Path):
         keys = {"flows": flow({"type": "static-auth", "htpasswd": "users"})}
-        assert says(look(**keys), "flows.in.filters[0].htpasswd", "users: there is no such file")
+        assert says(look(**keys), "flows.in.filters[0].htpasswd", "users: the file does not exist")
         (tmp_path / "users").write_text("")
         assert not says(look(**keys), "htpasswd")
 
@@ -538,16 +538,16 @@ class TestFromLoopingz:
         [
             ({"flows": flow(USERS)}, "a client that never authenticates is refused"),
             ({"flows": flow(LOCAL, filtersOperator="OR")}, "decided for each recipient"),
-            ({"flows": flow({"type": "whitelist", "to": ["a@b.test"]})}, "concerns that recipient alone"),
+            ({"flows": flow({"type": "whitelist", "to": ["a@b.test"]})}, "concerns only that recipient"),
             ({"flows": {**flow(USERS), "b": {"filters": [LOCAL]}}}, "a wrong password is refused"),
             ({"flows": flow(USERS, LOCAL, filtersOperator="OR")}, "a wrong password is refused"),
             ({"flows": flow({"type": "http-auth", "url": "http://x"})}, "defers"),
             ({"flows": flow({"type": "mail-auth"})}, "after DATA is 550"),
             ({"flows": flow(LOCAL), "bind": "0.0.0.0"}, "bind: 0.0.0.0 is honoured"),
-            ({"flows": flow(LOCAL), "options": {"size": 5}}, "5 octets is enforced"),
+            ({"flows": flow(LOCAL), "options": {"size": 5}}, "5 bytes is enforced"),
             ({"flows": flow(ANYBODY)}, "anchored at both ends"),
             ({"flows": flow(LOCAL)}, "without regard to case"),
-            ({"flows": flow({"type": "whitelist", "domains": ["a.test"]})}, "leads back to its address"),
+            ({"flows": flow({"type": "whitelist", "domains": ["a.test"]})}, "resolves back to its address"),
             ({"flows": flow(LOCAL, outputs=[{"type": "mailer"}])}, "forwards the mail unchanged"),
             ({"flows": flow(LOCAL, outputs=[FILE])}, "file names are unique"),
             ({"flows": flow(LOCAL, outputs=[FILE])}, "554"),
@@ -602,15 +602,50 @@ class TestRun:
         assert (status, err) == (0, "")
         assert "good" in out
         assert "differences from loopingz" in out
-        path.write_text(json.dumps({"flows": flow(ANYBODY, outputs=[SES]), "options": OPEN}))
+        bounded = {**OPEN, "maxClientsPerIp": 20}
+        path.write_text(json.dumps({"flows": flow(ANYBODY, outputs=[SES]), "options": bounded}))
         assert self.run(path)[0] == 0
         status, out, err = self.run(path, public=True)
         assert status == 2
         assert "open relay" in err
-        assert "1 to mend" in out
+        assert "1 to fix" in out
 
     @pytest.mark.parametrize("name", ["aws-smtp-relay.jsonc", "nodemailer.jsonc"])
     def test_public_on_the_examples(self, name: str):
         status, _, err = self.run(ROOT / "configs" / name, public=True)
         assert ("open relay" in err) is (name == "aws-smtp-relay.jsonc")
         assert status in {0, 2}
+
+
+def test_rotated_logs_that_are_removed_are_a_difference():
+    kinds = [
+        {"type": "CONSOLE"},
+        {"type": "FILE", "filepath": "a.log"},
+        {"type": "FILE", "filepath": "b.log", "keep": None},
+        {"type": "FILE", "filepath": "c.log", "sizeLimit": 0},
+        {"type": "FILE", "filepath": "d.log", "keep": 3},
+    ]
+    lines = [line for line in differences(read(flows=flow(LOCAL), loggers=kinds)) if "loggers" in line]
+    assert [line.partition(":")[0] for line in lines] == ["loggers[1].keep", "loggers[4].keep"]
+    assert "newest 10 rotated files" in lines[0]
+    assert "newest 3 rotated files" in lines[1]
+
+
+class TestLimits:
+    def test_public_listeners_bound_the_connections_of_an_address(self, look: Any):
+        keys = {"flows": flow(LOCAL), "options": OPEN}
+        assert says(look(public=True, **keys), "options", "maxClientsPerIp is not set")
+        assert not says(look(**keys), "maxClientsPerIp")
+        bounded = {**keys, "options": {**OPEN, "maxClientsPerIp": 20}}
+        assert not says(look(public=True, **bounded), "maxClientsPerIp")
+
+    def test_each_listener_for_itself(self, look: Any):
+        two = [{"port": 2525, "maxClientsPerIp": 5}, {"port": 2526}]
+        found = look(public=True, flows=flow(LOCAL), options=OPEN, listeners=two)
+        assert says(found, "listeners[1]", "maxClientsPerIp")
+        assert not says(found, "listeners[0]", "maxClientsPerIp")
+
+    @pytest.mark.parametrize("name", ["mail2s3", "mail2sqs", "mail2gcp", "mail2gcppubsub", "mailauth-filter"])
+    def test_the_public_examples_set_it(self, name: str):
+        config = load(ROOT / "configs" / f"{name}.jsonc", {})
+        assert all(one.options.max_clients_per_ip for one in config.resolved_listeners())

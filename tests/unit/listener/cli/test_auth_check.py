@@ -107,7 +107,7 @@ def test_options(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "(enforced)" in capsys.readouterr().out
 
 
-def test_lone_line_feeds_are_mended(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lone_line_feeds_are_normalized(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "mail.eml").write_bytes(MAIL.replace(b"\r\n", b"\n"))
     assert run(folder) == 0
     assert "dkim     pass" in capsys.readouterr().out
@@ -151,7 +151,7 @@ def test_over_dns(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["mail.eml", "--ip", "192.0.2.1", "--nameserver", "ns"], "--nameserver: 'ns' is not an IP address"),
         (
             ["mail.eml", "--ip", "192.0.2.1", "--enforce-dmarc", "p=x"],
-            "--enforce-dmarc: 'p=x' is no DMARC record",
+            "--enforce-dmarc: 'p=x' is not a DMARC record",
         ),
         (["mail.eml", "--ip", "192.0.2.1", "--zone", "mail.eml"], "cannot be read as JSON"),
         (["mail.eml", "--ip", "192.0.2.1", "--zone", "list.json"], "is not {"),

@@ -1,4 +1,4 @@
-"""`deadletter`: what the arguments mean and what is printed, over dead letters in memory."""
+"""`deadletter`: the meaning of arguments and the output, over dead letters in memory."""
 
 import json
 from collections.abc import Iterator
@@ -262,7 +262,7 @@ def test_sweep_prints_what_it_found(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert cli.main(["sweep"]) == 1
     out, err = capsys.readouterr()
     assert out.splitlines() == [
-        "0 unfinished; 0 dead; 0 rung again",
-        "2 unfinished, the oldest 62 s old; 1 dead; 2 rung again",
+        "0 unfinished; 0 dead; 0 notified again",
+        "2 unfinished, the oldest 62 s old; 1 dead; 2 notified again",
     ]
     assert "no such bucket" in err

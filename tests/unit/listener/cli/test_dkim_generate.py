@@ -1,4 +1,4 @@
-"""`dkim-generate`: the key, its record, and that what it prints is a configuration that loads."""
+"""`dkim-generate`: the key, its record, and that the printed configuration loads."""
 
 import argparse
 import base64

@@ -1,4 +1,5 @@
-"""Which folders the image's entry point looks at, and whom it becomes. tests/e2e runs it for real."""
+"""The folders that the image's entry point looks at, and the user that it becomes. tests/e2e runs it
+for real."""
 
 from __future__ import annotations
 
@@ -42,8 +43,8 @@ def test_nothing_mounted() -> None:
     assert new_owner([]) == Owner(10025, 10025)
 
 
-def test_the_first_who_is_not_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Root's folders are given to him; a file system that refuses that is only told of."""
+def test_the_first_owner_that_is_not_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root's folders are given to that user; a file system that refuses this only causes a message."""
     stats = {Path("/first"): (0, 0), Path("/second"): (1000, 1001), Path("/third"): (2000, 2000)}
     given: list[tuple[Path, int, int]] = []
 

@@ -48,7 +48,7 @@ def test_argon2id_and_bcrypt():
 @pytest.mark.parametrize(
     ("password", "algorithm", "salt", "words"),
     [
-        ("x" * 73, "bcrypt", None, "longer than the 72 octets"),
+        ("x" * 73, "bcrypt", None, "longer than the 72 bytes"),
         ("x", "argon2id", "s", "cannot be used with argon2id"),
         ("x", "sha257", None, "not a hash algorithm"),
         ("x", "shake128", "s", "fixed length"),
@@ -86,5 +86,5 @@ def test_a_terminal_is_asked_twice(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     monkeypatch.setattr("getpass.getpass", lambda prompt: next(answers))
     assert cli_password.run(argparse.Namespace(algorithm="plain", salt=None)) == 0
     assert capsys.readouterr().out == "plain:one\n"
-    with pytest.raises(ConfigError, match="not the same"):
+    with pytest.raises(ConfigError, match="differed the second time"):
         cli_password.run(argparse.Namespace(algorithm="plain", salt=None))

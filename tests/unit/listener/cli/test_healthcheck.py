@@ -47,7 +47,7 @@ def test_what_the_server_says(
     assert capsys.readouterr().out.startswith(says)
 
 
-def test_nobody_there(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_server_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert main({"SMTP_RELAY_HEALTH_PORT": str(free_port())}) == 1
     assert capsys.readouterr().out.startswith("unhealthy: ")
 

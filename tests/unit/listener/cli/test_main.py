@@ -21,7 +21,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What the server was started with, instead of starting it."""
+    """The arguments of the server, instead of starting it."""
     calls: list[Any] = []
 
     def run(config: Any, reload: Any = None) -> int:
@@ -91,7 +91,7 @@ class TestOthers:
         assert "jan2026._domainkey.example.com v=DKIM1; k=ed25519; p=" in capsys.readouterr().out
         assert cli.main(["dkim-generate", "exa mple", "jan2026"]) == 2
 
-    def test_sweep_and_deadletter_say_what_is_missing(self, capsys: pytest.CaptureFixture[str]):
+    def test_sweep_and_deadletter_name_missing_parts(self, capsys: pytest.CaptureFixture[str]):
         environ = {"flows": {}, "spool": "gs://bucket"}
         Path("smtp-relay.json").write_text(json.dumps(environ))
         for command in (["sweep"], ["deadletter", "list"]):

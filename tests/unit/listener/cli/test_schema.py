@@ -1,4 +1,4 @@
-"""The JSON Schema: as committed, complete, and of one mind with the models."""
+"""The JSON Schema: as committed, complete, and consistent with the models."""
 
 import json
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from tests.support.servers.relay import ROOT
 
 
 def properties(part: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every property of the schema, with where it stands."""
+    """Every property of the schema, with its place."""
     if isinstance(part, dict):
         for key, value in part.get("properties", {}).items():
             yield f"{path}.{key}", value

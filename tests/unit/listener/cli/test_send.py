@@ -20,7 +20,7 @@ from listener.cli.send import address
 
 
 class Kept:
-    """Keeps what it is sent; refuses recipients that say so."""
+    """Keeps its mails; refuses recipients that say so."""
 
     def __init__(self) -> None:
         self.envelopes: list[Envelope] = []
@@ -128,7 +128,7 @@ def test_refusals_are_1(server: Controller, capsys: pytest.CaptureFixture[str]):
     assert mail(server)[0].rcpt_tos == ["c@d.test"]
     assert send(server, "--to", "refused@d.test") == 1
     err = capsys.readouterr().err
-    assert "no recipient was taken" in err
+    assert "no recipient was accepted" in err
     assert "\x1b" not in err
 
 
@@ -203,7 +203,7 @@ def test_a_name_that_is_none(capsys: pytest.CaptureFixture[str]):
     assert "unexpected" not in capsys.readouterr().err
 
 
-def test_nobody_there(capsys: pytest.CaptureFixture[str]):
+def test_no_server_there(capsys: pytest.CaptureFixture[str]):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

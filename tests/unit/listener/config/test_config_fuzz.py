@@ -1,4 +1,4 @@
-"""Whatever stands in a configuration, it loads or is told off; nothing else ever happens."""
+"""Any configuration loads or is refused with a message; nothing else ever happens."""
 
 import io
 import json

@@ -102,7 +102,7 @@ def output(**options: Any) -> dict[str, Any]:
         ),
         (
             {"options": {"useProxy": "everybody"}},
-            "options.useProxy: 'everybody' is neither an address nor a subnet (10.0.0.0/8)",
+            "options.useProxy: 'everybody' is not an address or a subnet (10.0.0.0/8)",
         ),
         (
             {"mailHeaders": {"X Y": "1"}},
@@ -121,7 +121,7 @@ def output(**options: Any) -> dict[str, Any]:
         ({"loggers": [{"type": "FILE"}]}, "loggers[0]: filepath is missing: a FILE logger needs one"),
         (
             {"loggers": [{"type": "CONSOLE", "format": "xml"}]},
-            "loggers[0]: format: 'xml' is neither text nor json, nor does it hold %(m)s",
+            "loggers[0]: format: 'xml'is not text or json, and does not hold %(m)s",
         ),
         (
             {"flows": output(type="mailer", override={"html": "x"})},

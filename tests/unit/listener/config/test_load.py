@@ -1,4 +1,4 @@
-"""Where the configuration is found, what the environment lays over it, what comes out."""
+"""The place of the configuration, the environment's overrides, and the result."""
 
 import json
 import subprocess
@@ -70,12 +70,12 @@ class TestFinding:
         [
             ("a.json", '{"flows": {},\n "port" 3}', "a.json:2:9: Expecting ':' delimiter"),
             ("a.json", '{"flows": {}, "flows": {}}', "a.json:1:15: the key 'flows' stands twice"),
-            ("a.json", "[]", "a.json: holds no object"),
+            ("a.json", "[]", "a.json: is not an object"),
             ("a.yaml", "flows: {}\nflows: {}\n", "a.yaml:2:1: the key 'flows' stands twice"),
             ("a.yaml", "flows: {\n", "a.yaml:2:1: "),
             ("a.yaml", "on: 1\n", "a.yaml:1:1: a key is text here"),
             ("a.yaml", "flows: !!python/object:os.x {}\n", "a.yaml:1:8: could not determine a constructor"),
-            ("a.yaml", "just text", "a.yaml: holds no object"),
+            ("a.yaml", "just text", "a.yaml: is not an object"),
             ("a.yaml", "flows: &a {in: *a}", "a.yaml: flows.in"),
         ],
     )
@@ -86,7 +86,7 @@ class TestFinding:
         assert str(caught.value).startswith(words)
 
     def test_unreadable_files(self, tmp_path: Path):
-        with pytest.raises(ConfigError, match=r"gone\.json: there is no such file"):
+        with pytest.raises(ConfigError, match=r"gone\.json: the file does not exist"):
             load(Path("gone.json"), {})
         with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
             load(tmp_path, {})
@@ -283,6 +283,23 @@ class TestEnvironment:
         assert [one.bind for one in two.resolved_listeners()] == ["0.0.0.0", "::1"]
         assert two.metrics_endpoint == HttpAddress("0.0.0.0", 3)
         assert load(None, environ).resolved_listeners()[0].bind == "0.0.0.0"
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "SMTP_RELAY_CONFIG_JSON",
+            "SMTP_RELAY_SPOOL",
+            "SMTP_RELAY_LISTENERS",
+            "SMTP_RELAY_TRUSTED_PROXIES",
+            "SMTP_RELAY_HEALTH_PORT",
+            "SMTP_RELAY_DEFAULT_BIND",
+        ],
+    )
+    def test_what_kubernetes_sets_for_a_service_is_ignored_with_one_line(self, name: str):
+        config = load(None, {name: "tcp://10.96.0.7:8080"})
+        assert config.digest == load(None, {}).digest
+        (line,) = config.warnings
+        assert line.startswith(f"{name}: ignored: tcp://10.96.0.7:8080 ")
 
     def test_empty_variables_count_as_none(self):
         names = ("CONFIG_JSON", "SPOOL", "LISTENERS", "TRUSTED_PROXIES", "HEALTH_PORT", "DEFAULT_BIND")

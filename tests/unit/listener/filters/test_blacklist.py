@@ -1,4 +1,4 @@
-"""The filter `blacklist`: what each field refuses, at which phase, and what that does to a flow."""
+"""The filter `blacklist`: the refusals of each field, their phases, and their effect on a flow."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def make(zone: dict[str, Any] | None = None, **options: Any) -> MailAuthFilter:
 
 @pytest.fixture
 def take(tmp_path: Path) -> Callable[[bytes], Capture]:
-    """The mail as the listener holds it: in memory, or in a file when it is large."""
+    """The mail as the listener holds it: in memory, or in a file if it is large."""
 
     def capture(content: bytes) -> Capture:
         made = Capture(tmp_path, uuid7(), lambda head, rest: head, max_size=50_000_000, max_header=1_048_576)
@@ -165,8 +165,8 @@ async def test_header_fields(take: Any) -> None:
     assert spf.startswith("pass\r\n\t(mx.receiver.example: example.com designates")
 
 
-async def test_fields_and_mail_keep_their_octets(take: Any) -> None:
-    """What a flow delivers is our fields, then the mail octet for octet."""
+async def test_fields_and_mail_keep_their_bytes(take: Any) -> None:
+    """A flow delivers the relay's fields, then the mail byte for byte."""
     signed = sign(MAIL)
     decision = await ask(make(), take(signed))
     notes = FlowNotes(headers=decision.headers)

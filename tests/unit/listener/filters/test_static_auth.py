@@ -1,4 +1,4 @@
-"""The static-auth filter: whose credentials it accepts, and what it costs to be refused."""
+"""The static-auth filter: the accepted credentials, and the cost of a refusal."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import inspect
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,7 +46,7 @@ async def decision(one: StaticAuth, credentials: Credentials) -> Decision:
     return found
 
 
-# -- where users come from -----------------------------------------------------------------------
+# -- the sources of users -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -53,6 +54,10 @@ async def decision(one: StaticAuth, credentials: Credentials) -> Decision:
     [
         ({"username": "bob", "password": "plain:secret"}, {}),
         ({}, {"SMTP_USERNAME": "bob", "SMTP_PASSWORD": "plain:secret"}),
+        ({}, {"SMTP_USERNAME": "bob", "SMTP_PASSWORD": "plain:secret\n"}),
+        ({}, {"SMTP_USERNAME": "bob\n", "SMTP_PASSWORD": "plain:secret\r\n"}),
+        ({}, {"SMTP_USERNAME": "bob", "SMTP_PASSWORD": f"{ARGON2}\n"}),
+        ({"username": "bob", "password": "env:MINE"}, {"MINE": "plain:secret\n"}),
         ({"username": "bob"}, {"SMTP_USERNAME": "ann", "SMTP_PASSWORD": "plain:secret"}),
         ({"password": "plain:secret"}, {"SMTP_USERNAME": "bob", "SMTP_PASSWORD": "plain:other"}),
         ({"username": "bob", "password": "env:MINE"}, {"MINE": "plain:secret"}),
@@ -74,7 +79,7 @@ async def test_users_of_the_configuration_and_the_environment(
     await one.stop()
 
 
-async def test_the_environment_adds_nobody_to_users_that_are_said() -> None:
+async def test_the_environment_adds_no_user_to_configured_ones() -> None:
     environ = {"SMTP_USERNAME": "eve", "SMTP_PASSWORD": "plain:secret"}
     one = static_auth(environ, users={"bob": "plain:secret"})
     assert await decision(one, password("eve", "secret")) is REFUSE
@@ -184,7 +189,7 @@ async def test_cram_md5_needs_a_password_kept_as_it_is() -> None:
 
 
 def test_cram_md5_is_for_filters_all_of_whose_passwords_are_kept_as_they_are(tmp_path: Path) -> None:
-    """A client that prefers it could else not log in as a user whose password is a hash."""
+    """A client that prefers it could otherwise not log in as a user whose password is a hash."""
     assert static_auth(users={"bob": "plain:secret", "eve": "plain:x"}).supports_cram_md5
     assert not static_auth(users={"ann": SHA256}).supports_cram_md5
     assert not static_auth(users={"bob": "plain:secret", "ann": SHA256}).supports_cram_md5
@@ -198,7 +203,7 @@ async def test_an_md5_digest_is_no_password() -> None:
     assert await decision(one, password("bob", response.password)) is REFUSE
 
 
-# -- what it costs -------------------------------------------------------------------------------
+# -- the cost -----------------------------------------------------------------------------------
 
 
 class Counting:
@@ -233,7 +238,7 @@ def test_unknown_users_cost_as_much_as_wrong_passwords(
     assert (stored["slow"].computed, stored["quick"].computed) == (slow, quick)
 
 
-def test_of_equal_hashes_one_is_computed_whoever_asks() -> None:
+def test_of_equal_hashes_one_is_computed() -> None:
     stored = {"ann": Counting(b"a", 0), "bob": Counting(b"b", 0)}
     for guess in (("ann", "x"), ("bob", "x"), ("eve", "a")):
         before = sum(one.computed for one in stored.values())
@@ -278,7 +283,7 @@ async def test_slow_hashes_leave_the_event_loop_free_and_are_few_at_once() -> No
             return password == b"secret"
 
     one = StaticAuth("slow", {"bob": Blocking()})
-    tasks = [asyncio.ensure_future(one.on_auth(a_session(), password())) for _ in range(5)]
+    tasks = [asyncio.ensure_future(one.on_auth(a_session(ip=f"192.0.2.{n}"), password())) for n in range(5)]
     await asyncio.sleep(0)
     for _ in range(THREADS):
         assert await asyncio.to_thread(running.acquire, timeout=10)
@@ -290,7 +295,7 @@ async def test_slow_hashes_leave_the_event_loop_free_and_are_few_at_once() -> No
     await one.stop()
 
 
-async def test_a_filter_that_was_stopped_still_answers_those_who_hold_it() -> None:
+async def test_a_stopped_filter_still_answers_its_connections() -> None:
     one = static_auth(users={"bob": BCRYPT})
     assert await decision(one, password()) is ACCEPT
     await one.stop()
@@ -350,3 +355,58 @@ def test_mistakes_say_the_cure_and_no_password(
         static_auth(environ, **fields)
     assert message in str(caught.value)
     assert "hunter2" not in str(caught.value)
+
+
+# -- remembered credentials ------------------------------------------------------------------------
+
+
+async def test_right_credentials_are_not_computed_again() -> None:
+    bob = Counting(b"secret", 0.1)
+    one = StaticAuth("s", {"bob": bob})
+    for _ in range(3):
+        assert await decision(one, password()) is ACCEPT
+    assert bob.computed == 1
+    for secret in ("wrong", "wrong"):
+        assert await decision(one, password(secret=secret)) is REFUSE
+    assert bob.computed == 3
+    one.forget()
+    assert await decision(one, password()) is ACCEPT
+    assert bob.computed == 4
+    await one.stop()
+
+
+async def test_nothing_is_remembered_where_the_options_say_so() -> None:
+    one = static_auth(users={"bob": BCRYPT}, rememberFor=0)
+    assert await decision(one, password()) is ACCEPT
+    assert inspect.isawaitable(waits := one.on_auth(a_session(), password()))
+    assert await waits is ACCEPT
+    await one.stop()
+
+
+async def test_a_user_revoked_in_the_file_fails_at_the_next_login(tmp_path: Path) -> None:
+    """No clock ticks meanwhile."""
+    path = tmp_path / "users"
+    path.write_text(f"bob:{BCRYPT}\nann:{BCRYPT}\n")
+    one = StaticAuth("s", {}, Htpasswd(path, lambda: 0.0))
+    assert await decision(one, password()) is ACCEPT
+    assert await decision(one, password()) is ACCEPT
+    path.write_text(f"ann:{BCRYPT}\n")
+    assert await decision(one, password()) is REFUSE
+    assert await decision(one, password("ann")) is ACCEPT
+    await one.stop()
+
+
+async def test_a_user_revoked_while_the_check_runs_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "users"
+    path.write_text(f"bob:{bcrypt.hashpw(b'secret', bcrypt.gensalt(11)).decode()}\n")
+    one = StaticAuth("s", {}, Htpasswd(path, lambda: 0.0))
+    asking = asyncio.ensure_future(decision(one, password()))
+    await asyncio.sleep(0)
+    path.write_text(f"ann:{BCRYPT}\n")
+    assert await asking is REFUSE
+    await one.stop()
+
+
+async def test_a_quick_password_does_not_wait_among_slow_ones() -> None:
+    one = static_auth(users={"bob": "plain:secret", "ann": ARGON2})
+    assert one.on_auth(a_session(), password()) is ACCEPT

@@ -1,4 +1,4 @@
-"""The whitelist filter: what each field accepts and refuses, and at which phase."""
+"""The whitelist filter: the accepted and refused values of each field, and their phases."""
 
 from __future__ import annotations
 
@@ -263,10 +263,10 @@ async def test_a_whitelist_that_lists_nothing_accepts_nothing() -> None:
     [
         ({"from": ["a@b.example", "regexp:(?!x)"]}, ("from", 1), "lookahead is not supported"),
         ({"to": "regexp:["}, ("to", 0), "not a regular expression"),
-        ({"ips": ["10.0.0.0/8"]}, ("ips", 0), "is no IP address (networks go into subnets"),
-        ({"ips": ["localhost"]}, ("ips", 0), "names into domains"),
-        ({"subnets": ["10.0.0.0/33"]}, ("subnets", 0), "is no subnet"),
-        ({"subnets": ["regexp:.*"]}, ("subnets", 0), "is no subnet"),
+        ({"ips": ["10.0.0.0/8"]}, ("ips", 0), "is not an IP address (networks go in subnets"),
+        ({"ips": ["localhost"]}, ("ips", 0), "names in domains"),
+        ({"subnets": ["10.0.0.0/33"]}, ("subnets", 0), "is not a subnet"),
+        ({"subnets": ["regexp:.*"]}, ("subnets", 0), "is not a subnet"),
         ({"domains": [3]}, ("domains", 0), "string"),
         ({"to": {"a": 1}}, ("to",), "tuple"),
         ({"From": "a"}, ("From",), "Extra inputs"),

@@ -1,4 +1,5 @@
-"""SPEC section 3, sentence by sentence. test_flow_oracle.py covers the combinations."""
+"""The rules of flows (docs/concepts.md), sentence by sentence. test_flow_oracle.py covers the
+combinations."""
 
 from __future__ import annotations
 
@@ -61,7 +62,7 @@ async def begun(flows: Flows, sender: str = "a@example.com", **facts: Any) -> Di
 
 
 async def delivered(flows: Flows, *addresses: str) -> DataOutcome:
-    """What becomes of a mail to these, all of which RCPT accepts."""
+    """The outcome of a mail to these, all of which RCPT accepts."""
     talk = await begun(flows)
     for address in addresses:
         assert await talk.rcpt(address) == 250
@@ -349,7 +350,7 @@ async def test_data_for_a_recipient_that_was_not_accepted_is_a_fault_of_the_call
 
 
 def relay(**rules: Any) -> Flows:
-    """Anybody may write to X, users may write to all."""
+    """Any client may write to X, users may write to all."""
     local = both(Scripted(rcpt=to(X)), name="local")
     out = both(Scripted(auth=users("bob"), checks=True), name="out")
     return flows_of(local, out, **rules)
@@ -603,7 +604,7 @@ async def test_data_filters_hear_the_recipients_that_their_flow_may_still_take()
     assert second.calls[-1] == (Phase.DATA, (Z,))
 
 
-async def test_data_filters_of_a_flow_that_takes_nobody_are_not_asked() -> None:
+async def test_data_filters_of_a_flow_that_takes_no_recipient_are_not_asked() -> None:
     asked, spared = Scripted(rcpt=to(X), data=ACCEPT), Scripted(rcpt=to(Y), data=ACCEPT)
     await delivered(flows_of(both(asked, name="one"), both(spared, name="two")), X)
     assert (Phase.DATA, (X,)) in asked.calls
@@ -780,7 +781,7 @@ async def test_an_answer_that_is_no_decision_defers(caplog: pytest.LogCaptureFix
     for script in (lambda *_: True, slowly):
         talk = await begun(flows_of(both(Scripted("odd", rcpt=script))))
         assert await talk.rcpt(X) == 451
-    assert caplog.text.count("filter odd failed at rcpt and defers: it answered bool where") == 2
+    assert caplog.text.count("filter odd failed at rcpt and defers: it answered bool instead") == 2
 
 
 async def test_a_hook_that_takes_too_long_defers(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,8 +1,8 @@
-"""Flows against an oracle that is slow and says nothing but what SPEC section 3 says.
+"""Flows against an oracle that is slow and follows docs/concepts.md to the letter.
 
 The oracle knows no masks and no shortcuts: it remembers every answer with the scope it holds for,
-judges a flow by the sentences on AND and OR, and finds out whether a flow can still take something
-by trying every future answer of every filter that will be asked again.
+judges a flow by the sentences on AND and OR, and finds out if a flow can still take something by
+trying every future answer of every filter that will be asked again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ USERS = ("ann", "bob")
 
 VERDICTS = ("accept", "abstain", "refuse", "defer", "fault")
 MOSTLY_GOOD = ("accept",) * 6 + ("abstain",) * 3 + VERDICTS
-"""So that many dialogues come as far as DATA."""
+"""Many dialogues should come as far as DATA."""
 AFTER = {
     Phase.CONNECT: {Phase.MAIL, Phase.RCPT, Phase.DATA},
     Phase.MAIL: {Phase.RCPT, Phase.DATA},
@@ -37,7 +37,7 @@ AFTER = {
 }
 
 
-# -- what is generated ---------------------------------------------------------------------------
+# -- the generated input ------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ steps = st.lists(
 # -- the oracle ----------------------------------------------------------------------------------
 
 Heard = list[list[str]]
-"""For each filter of a flow, everything it said that still holds."""
+"""For each filter of a flow, all its answers that still hold."""
 
 
 def verdict(operator: str, guards: list[bool], heard: Heard) -> str:
@@ -150,7 +150,7 @@ def verdict(operator: str, guards: list[bool], heard: Heard) -> str:
 
 
 def futures(heard: Heard, asked_again: list[bool]) -> Iterator[Heard]:
-    """Everything that may have been said in the end."""
+    """All possible final answers."""
     choices = [("accept", "refuse", "defer", "abstain") if again else ("abstain",) for again in asked_again]
     for chosen in itertools.product(*choices):
         yield [[*said, one] for said, one in zip(heard, chosen, strict=True)]
@@ -191,7 +191,7 @@ class Oracle:
         return any(flow.verdict(end) == "take" for end in futures(heard, again))
 
     def answer(self, phase: Phase, address: str | None = None) -> int:
-        """250 when something may still be taken, else the code of the reply."""
+        """250 if a recipient may still be taken, else the code of the reply."""
         heard = [(flow, self.heard(flow, phase, address)) for flow in self.flows]
         may_authenticate = self.user is None and not self.lifted
         to_come = AFTER[phase] | ({Phase.AUTH} if phase == Phase.CONNECT and may_authenticate else set())
@@ -253,7 +253,7 @@ class Oracle:
                 if Phase.DATA in one.phases:
                     answer, kept = one.data[self.sender]
                     if answer in ("accept", "abstain") and kept is not None:
-                        # A subset of those it was asked about; what was not asked is not left out.
+                        # A subset of its recipients; the others were not excluded.
                         answer = answer if address in kept or address not in asked_about else "refuse"
                     said.append("defer" if answer == "fault" else answer)
         return flow.verdict(heard)

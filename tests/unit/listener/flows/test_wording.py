@@ -1,4 +1,4 @@
-"""Replies that filters word are made fit for the command they answer."""
+"""Replies with a filter's words are adapted to the command that they answer."""
 
 from __future__ import annotations
 

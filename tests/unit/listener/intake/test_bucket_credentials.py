@@ -1,4 +1,4 @@
-"""Where the listener's uploads to S3 get their credentials from: the environment, and the roles of a
+"""The sources of credentials for the listener's uploads to S3: the environment, and the roles of a
 container, of an instance and of a web identity, each from its own service on loopback."""
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Aws:
         return Says(body=json.dumps(GIVEN).encode())
 
     async def put(self) -> str:
-        """Upload an object as the listener does; who signed it."""
+        """Upload an object as the listener does; returns the signer."""
         options = SpoolOptions.model_validate(
             {"url": "s3://mail/relay", "endpoint": self.url}, by_alias=True, by_name=False
         )

@@ -1,4 +1,4 @@
-"""The bucket as a spool: what is sent, and what the client is told, whatever the store answers."""
+"""The bucket as a spool: the requests, and the replies to the client, whatever the store answers."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ import pytest
 
 from functions.errors import ConfigError
 from functions.ids import uuid7
+from functions.message.envelope import Refused
 from functions.message.mail import BytesContent, Content, FileContent
 from functions.options.spool import SpoolOptions
-from functions.spool.dead_record import DeadRecord
 from functions.spool.object import split_object
 from listener.api.decision import Reply
-from listener.intake.bucket_spool import BUSY, UNSTORED, BucketSpool
-from listener.intake.byte_limit import ByteSemaphore
+from listener.intake.bucket_spool import BUSY, UNSTORED, BucketSpool, Budget
 from listener.intake.capture_folder import CaptureFolder
 from listener.intake.object_store import open_object_store
 from tests.support.mails.damage import DAMAGES
@@ -208,7 +207,7 @@ async def test_a_large_mail_comes_from_its_file_which_then_goes(
 async def test_a_file_that_the_disk_spoiled_is_not_stored(
     spool: Spools, api: Endpoint, caplog: pytest.LogCaptureFixture, how: str, size: int
 ) -> None:
-    """Nobody has its mail but the client, which is told to come again."""
+    """Only the client has the mail, and the reply asks it to try again."""
     says(api)
     made = spool()
     mail = MAIL + b"z" * size + b"\r\n"
@@ -231,7 +230,7 @@ async def test_waiting_for_a_turn_counts_against_the_patience(spool: Spools, api
     assert (await stored(made)).code == 250
 
 
-async def test_goes_on_when_the_one_who_asked_is_gone(spool: Spools, api: Endpoint) -> None:
+async def test_a_query_goes_on_after_its_first_waiter_is_gone(spool: Spools, api: Endpoint) -> None:
     says(api)
     made = spool()
     body = BytesContent(MAIL)
@@ -246,12 +245,9 @@ async def test_refused_recipients_travel_in_the_envelope(spool: Spools) -> None:
 
     store = MemoryStore()
     made = spool(store)
-    record = DeadRecord(
-        id="x", key="recipient-0", flow="", output="unknown", reason="550 no", code="5.7.1", first=1, last=1,
-        recipients=("no@example.com",),
-    )  # fmt: skip
+    told = Refused(address="no@example.com", reason="550 no", code="5.7.1")
     done: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-    made.store(envelope_of(), BytesContent(MAIL), done.set_result, [record])
+    made.store(envelope_of(refused=(told,)), BytesContent(MAIL), done.set_result)
     assert (await done).code == 250
     (page,) = obstore.list(store)
     (meta,) = page
@@ -287,7 +283,7 @@ async def test_cloud_storage_by_the_same_path(spool: Spools, api: Endpoint) -> N
 
 
 async def test_bytes_in_flight_are_first_come_first_served() -> None:
-    budget = ByteSemaphore(10)
+    budget = Budget(10)
     order: list[int] = []
     used = 0
 
@@ -307,7 +303,7 @@ async def test_bytes_in_flight_are_first_come_first_served() -> None:
 
 
 async def test_bytes_in_flight_are_given_back_by_cancelled_uploads() -> None:
-    budget = ByteSemaphore(10)
+    budget = Budget(10)
     async with budget.use(10):
         waiting = [asyncio.ensure_future(_use(budget, 5)) for _ in range(4)]
         await asyncio.sleep(0)
@@ -318,7 +314,7 @@ async def test_bytes_in_flight_are_given_back_by_cancelled_uploads() -> None:
         pass
 
 
-async def _use(budget: ByteSemaphore, octets: int) -> None:
+async def _use(budget: Budget, octets: int) -> None:
     async with budget.use(octets):
         await asyncio.sleep(0)
 

@@ -103,7 +103,7 @@ async def test_no_such_bucket(front: XmlFront, tmp_path: Path) -> None:
 
 
 async def test_refused_for_want_of_the_right_to_overwrite(front: XmlFront, tmp_path: Path) -> None:
-    """Who may only create is told so where its own earlier upload is in the way."""
+    """With create-only rights the answer is 403 if its own earlier upload exists."""
     answers = [403, -1]
     front.fail = lambda key: answers.pop()
     front.words = "listener@p.iam does not have storage.objects.delete access to the object."

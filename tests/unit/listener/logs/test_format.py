@@ -1,4 +1,4 @@
-"""Log lines: their forms, and that nothing of a client's forges one."""
+"""Log lines: their forms, and that no client's text forges one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where logs go: levels, destinations, rotation, several processes."""
+"""The destinations of logs: levels, rotation, several processes."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_the_level_is_the_logger_s_else_the_environment_s(
     configure([options(**given)], environ={"LOG_LEVEL": environment})
     assert log.getEffectiveLevel() == least
     assert logging.getLogger("listener.x").getEffectiveLevel() == least
-    # Libraries tell secrets at DEBUG: aiosmtpd logs what clients say.
+    # Libraries log secrets at DEBUG: aiosmtpd logs clients' lines.
     assert logging.getLogger("mail.log").getEffectiveLevel() == logging.WARNING
 
 
@@ -111,6 +111,7 @@ def test_a_file_that_cannot_be_written_is_a_mistake_and_changes_nothing(tmp_path
         {"format": "%(x)s"},
         {"level": "LOUD"},
         {"sizeLimit": -1},
+        {"keep": 0},
         {"unknown": 1},
     ],
 )
@@ -130,6 +131,60 @@ def test_a_full_file_is_renamed_with_the_next_number(tmp_path: Path) -> None:
     assert all(file.stat().st_size <= 1_000 for file in files)
     lines = "".join(file.read_text() for file in files[1:]).splitlines()
     assert [int(line[:4]) for line in lines] == list(range(60))
+
+
+def fill(folder: Path, rotations: int) -> None:
+    for number in range(rotations + 1):
+        log.info("%04d %s", number, "x" * 944)
+
+
+def test_a_rotation_removes_the_oldest_of_its_own_files(tmp_path: Path) -> None:
+    configure([options(type="FILE", filepath="r.log", sizeLimit=1_000, format="%(m)s")], folder=tmp_path)
+    fill(tmp_path, 25)
+    rotated = {f"r.log.{number}" for number in range(16, 26)}
+    assert {file.name for file in tmp_path.iterdir()} == {"r.log", *rotated}
+    assert (tmp_path / "r.log.16").read_text().startswith("0015 ")
+
+
+@pytest.mark.parametrize("keep", [1, 3])
+def test_as_many_are_kept_as_keep_says(tmp_path: Path, keep: int) -> None:
+    given = options(type="FILE", filepath="r.log", sizeLimit=1_000, keep=keep, format="%(m)s")
+    configure([given], folder=tmp_path)
+    fill(tmp_path, 7)
+    rotated = {f"r.log.{number}" for number in range(8 - keep, 8)}
+    assert {file.name for file in tmp_path.iterdir()} == {"r.log", *rotated}
+
+
+def test_null_keeps_all(tmp_path: Path) -> None:
+    given = options(type="FILE", filepath="r.log", sizeLimit=1_000, keep=None, format="%(m)s")
+    configure([given], folder=tmp_path)
+    fill(tmp_path, 25)
+    assert len(list(tmp_path.iterdir())) == 26
+
+
+def test_files_that_no_rotation_named_stay(tmp_path: Path) -> None:
+    theirs = [
+        "r.log.bak",
+        "r.log.3.gz",
+        "r.log.007",
+        "r.log.0",
+        "r.log.20260102",
+        "r.log.-1",
+        "r.log1",
+        "xr.log.1",
+    ]
+    for name in (*theirs, "r.log.1"):
+        (tmp_path / name).write_text("theirs")
+    (tmp_path / "r.log.2").mkdir()
+    (tmp_path / "r.log.4").symlink_to("r.log.bak")
+    given = options(type="FILE", filepath="r.log", sizeLimit=1_000, keep=2, format="%(m)s")
+    configure([given], folder=tmp_path)
+    assert (tmp_path / "r.log.1").exists(), "only a rotation removes"
+    fill(tmp_path, 6)
+    left = {file.name for file in tmp_path.iterdir()}
+    assert left == {"r.log", *theirs, "r.log.2", "r.log.4", "r.log.8", "r.log.9"}
+    assert (tmp_path / "r.log.9").read_text().startswith("0005 ")
+    assert (tmp_path / "r.log.4").is_symlink()
 
 
 def test_no_limit(tmp_path: Path) -> None:
@@ -165,7 +220,8 @@ def _worker(folder: str, worker: int) -> None:
 
 def test_workers_share_a_rotating_file(tmp_path: Path) -> None:
     # Forked after the handler was made, as the server's workers are.
-    configure([options(type="FILE", filepath="r.log", sizeLimit=4_000, format="%(m)s")], folder=tmp_path)
+    given = options(type="FILE", filepath="r.log", sizeLimit=4_000, keep=None, format="%(m)s")
+    configure([given], folder=tmp_path)
     context = multiprocessing.get_context("fork")
     workers = [context.Process(target=_worker, args=(str(tmp_path), worker)) for worker in range(3)]
     for worker in workers:
@@ -176,7 +232,8 @@ def test_workers_share_a_rotating_file(tmp_path: Path) -> None:
     lines = "".join(file.read_text() for file in tmp_path.iterdir()).splitlines()
     assert sorted(line[:6] for line in lines) == [f"{w}:{n:04d}" for w in range(3) for n in range(300)]
     assert all(len(line) == 47 for line in lines)
-    # Each looks by itself, so a file may grow past the limit by what the others write meanwhile.
+    # Each process checks by itself, so a file may grow past the limit by the lines of others
+    # meanwhile.
     assert len(list(tmp_path.iterdir())) > 2
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.mailauth.author import MAX_DOMAINS, authors
+from listener.mailauth.check import MAX_DOMAINS, authors
 from listener.mailauth.dkim.fields import HeaderBlock
 
 
@@ -40,14 +40,14 @@ def domains(*values: bytes) -> tuple[str, ...]:
         (b" Undisclosed", ()),
         (b" =?utf-8?q?a=40b=2Eexample?= <joe@b.example>", ("b.example",)),
         (b"", ()),
-        # What we cannot parse and a mail client might:
+        # Texts that this parser cannot parse and a mail client might:
         (b' "Joe <joe@bank.example>', ("bank.example",)),
         (b" (Joe <joe@bank.example>", ("bank.example",)),
         (b" joe@bank.example Joe", ("bank.example",)),
         (b" <joe@bank.example", ("bank.example",)),
         (b" <joe@bank.example><eve@b.example>", ("bank.example", "b.example")),
         (b" <joe@bank.example@b.example>", ("b.example", "bank.example")),
-        # Where readers differ, all of their authors count, ours first:
+        # If readers differ, all of their authors count, this parser's first:
         (b" joe@bank.example (c) . b.example", ("bank.example.b.example", "bank.example")),
         (b" joe@bank .example", ("bank.example", "bank")),
         (b" joe@bank(c).example", ("bank.example", "bank")),

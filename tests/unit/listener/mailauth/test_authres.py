@@ -158,7 +158,8 @@ def test_strangers_cannot_break_out(a: str, b: str, c: str, d: str, e: str, f: s
     value = authres.authentication_results(report, US)
     assert sound(value), value
     assert WELL_FORMED.fullmatch(value), value
-    # Comments and quoted strings apart, there is one result a method and it is ours.
+    # Apart from comments and quoted strings, there is one result for each method, and it is the
+    # relay's.
     bare = re.sub(r'"(?:[^"\\]|\\.)*"', '""', value)
     bare = re.sub(r"\((?:[^()\\]|\\.)*\)", "", bare)
     assert re.findall(r"(spf|dkim|arc|dmarc|bimi)=(\w+)", bare) == [

@@ -1,4 +1,4 @@
-"""BIMI: the record of the author domain, and when it is looked up at all."""
+"""BIMI: the record of the author domain, and when it is looked up."""
 
 from __future__ import annotations
 

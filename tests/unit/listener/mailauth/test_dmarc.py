@@ -1,4 +1,4 @@
-"""DMARC by RFC 9989: walks, policies, alignment, and what is not known."""
+"""DMARC by RFC 9989: walks, policies, alignment, and missing answers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NONE: Final = "v=DMARC1; p=none"
 
 
 def zone(records: Mapping[str, str], **more: Any) -> dict[str, Any]:
-    """`_dmarc` records by domain; a behaviour in place of a record is one."""
+    """`_dmarc` records by domain; a behaviour may replace a record."""
     behaviours = ("SERVFAIL", "TIMEOUT", "NXDOMAIN")
     found: dict[str, Any] = {
         f"_dmarc.{domain}": {"*": text} if text in behaviours else {"TXT": [text]}
@@ -127,7 +127,7 @@ async def test_a_walk_that_cannot_be_finished() -> None:
             "reject",
             "example.com",
         ),
-        # A Public Suffix Domain's policy is for those who have none.
+        # A Public Suffix Domain's policy applies to domains without one.
         ({"com": "v=DMARC1; p=none; sp=reject; psd=y"}, "a.example.com", "reject", "com"),
         (
             {"com": REJECT + "; psd=y", "example.com": "v=DMARC1; p=none"},
@@ -238,13 +238,13 @@ async def test_strictness_is_per_method() -> None:
     assert (judged.verdict, judged.spf, judged.dkim) == ("pass", "none", "relaxed")
 
 
-# -- what DNS does not tell -----------------------------------------------------------------------
+# -- missing DNS answers ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("records", "identifiers", "verdict", "worst"),
     [
-        # The policy is unknown: a pass of the very domain is one under any policy.
+        # The policy is unknown: a pass of the same domain is aligned under any policy.
         ({"example.com": "SERVFAIL"}, Identifiers(), "temperror", "reject"),
         ({"example.com": "SERVFAIL"}, Identifiers(dkim=("example.com",)), "temperror", "none"),
         ({"example.com": "SERVFAIL"}, Identifiers(dkim=("a.example.com",)), "temperror", "reject"),
@@ -285,7 +285,7 @@ async def test_a_parent_that_cannot_be_asked() -> None:
     assert (judged.verdict, judged.worst) == ("temperror", "reject")
 
 
-# -- a policy of our own ---------------------------------------------------------------------------
+# -- a configured policy -------------------------------------------------------------------------
 
 
 async def test_an_enforced_policy() -> None:
@@ -296,7 +296,7 @@ async def test_an_enforced_policy() -> None:
 
 
 async def test_an_enforced_policy_leaves_the_walk_alone() -> None:
-    """The Organizational Domain is what real DNS says."""
+    """The Organizational Domain comes from real DNS."""
     signed = Identifiers(dkim=("example.com",))
     assert (await result(ORG, "a.example.com", signed, enforced=REJECT)).verdict == "pass"
     assert (await result({}, "a.example.com", signed, enforced=REJECT)).verdict == "fail"

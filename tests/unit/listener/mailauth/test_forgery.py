@@ -1,4 +1,5 @@
-"""Forged Authentication-Results (RFC 8601 section 5) and Received-SPF are told from those of others."""
+"""Forged Authentication-Results (RFC 8601 section 5) and Received-SPF are distinguished from other
+servers' fields."""
 
 from __future__ import annotations
 
@@ -142,7 +143,7 @@ def test_our_name_may_have_several_labels_beyond_ascii() -> None:
     ],
     ids=ascii,
 )
-def test_received_spf_that_cannot_be_parsed_is_ours_where_our_name_is_in_it(value: bytes) -> None:
+def test_received_spf_that_cannot_be_parsed_counts_as_forged_with_the_relays_name_in_it(value: bytes) -> None:
     assert forgery.forged_spf(US)(value)
     assert not forgery.forged_spf("mx.elsewhere.example")(value)
 
@@ -167,9 +168,9 @@ def test_received_spf_of_others_stays(value: bytes) -> None:
     "value",
     [
         b"\xff" * 1_000_000,
-        "\u0300\u0323".encode() * 4_000,  # marks that have to be put into order
+        "\u0300\u0323".encode() * 4_000,  # marks that need reordering
         "\u00e9".encode() * 8_000,
-        "\ufdfa".encode() * 5_000,  # one character that stands for eighteen
+        "\ufdfa".encode() * 5_000,  # one character that equals eighteen
         b"(" * 1_000_000,
         b"(\\" * 8_000,
         b"=?utf-8?q?" * 1_600,

@@ -1,4 +1,4 @@
-"""Mails and name servers made to be slow, to break us, or to block the event loop."""
+"""Mails and name servers made to be slow, to break the relay, or to block the event loop."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from listener.mailauth.verdict import decide
 from tests.support.mails.signer import arc_set, record, rsa_key, sign
 
 BLOCKED: Final = 0.05
-"""Seconds that the event loop may be held."""
+"""Most seconds that the event loop may be blocked."""
 
 SENDER: Final = Sender("192.0.2.1", "client.example", "ann@example.com", "mx.example")
 HEAD: Final = b"From: Ann <ann@example.com>\r\nTo: bob@example.net\r\nSubject: hello\r\nDate: x\r\n"
@@ -39,10 +39,10 @@ ZONE: Final[dict[str, Any]] = {
 
 
 async def watched(mail: bytes, resolver: Resolver, time_limit: float = 20.0) -> tuple[Report, float, float]:
-    """The report, the longest time that the event loop was held, and the whole time.
+    """The report, the longest time that the event loop was blocked, and the whole time.
 
-    Held is measured as CPU time of this thread between two turns of the loop, so that other
-    processes on the machine do not count.
+    It is measured as CPU time of this thread between two turns of the loop, so other processes on
+    the machine do not count.
     """
     worst = 0.0
     running = True
@@ -67,7 +67,7 @@ async def watched(mail: bytes, resolver: Resolver, time_limit: float = 20.0) -> 
 
 
 async def hold(mail: bytes, zone: Mapping[str, Any] = ZONE) -> Report:
-    # Once for what is read and compiled the first time, then in earnest.
+    # The first run reads and compiles, the second one is measured.
     await check(BytesSource(MAIL), SENDER, MemoryResolver(zone), Checks())
     report, held, taken = await watched(mail, MemoryResolver(zone))
     assert held < BLOCKED, f"the loop was held for {held * 1000:.0f} ms"
@@ -209,7 +209,7 @@ async def test_resolvers(mood: str, spf: str, dkim: str, dmarc: str) -> None:
     assert decision.verdict == ("accept" if mood == "late" else "defer")
 
 
-async def test_a_fault_of_ours_defers(
+async def test_a_fault_of_the_check_defers(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: Any) -> None:
@@ -260,7 +260,7 @@ def test_any_mail_gets_a_report(mail: bytes) -> None:
 @settings(max_examples=150, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 6))
 def test_a_changed_mail_never_passes_by_chance(seed: int, changes: int) -> None:
-    """Octets of a signed mail are changed at random: it passes as it was or not at all."""
+    """Bytes of a signed mail are changed at random: it passes only if it is unchanged."""
     chosen = random.Random(seed)
     signed = bytearray(sign(MAIL, c="simple/simple"))
     before = bytes(signed)
@@ -272,6 +272,6 @@ def test_a_changed_mail_never_passes_by_chance(seed: int, changes: int) -> None:
 
     report = asyncio.run(run())
     if bytes(signed) != before and report.dkim_verdict == "pass":
-        # Nothing but unsigned fields and what canonicalization lets go may differ.
+        # Only unsigned fields and parts that canonicalization drops may differ.
         assert signed.endswith(MAIL.partition(b"\r\n\r\n")[2])
         assert HEAD.rstrip() in bytes(signed)

@@ -1,6 +1,6 @@
-"""Ten thousand malformed headers: everybody who reads a mail finds the same end of its header and the
-same author. Those are mail-auth, the choice of the DKIM key, events, SES's notifications, what SES is
-sent, the mailer, and the listener while a mail comes in."""
+"""Ten thousand malformed headers: all readers of a mail find the same end of its header and the same
+author. The readers are mail-auth, the choice of the DKIM key, events, SES's notifications, SES's
+requests, the mailer, and the listener while it receives a mail."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ from functions.message.mime import read_parts
 from functions.processors.mailer.message import OutgoingMessage
 from functions.processors.mailer.signers import author_domain
 from listener.intake.capture import Capture
-from listener.mailauth.author import MAX_DOMAINS, authors
-from listener.mailauth.check import BytesSource, Checks, check
+from listener.mailauth.check import MAX_DOMAINS, BytesSource, Checks, authors, check
 from listener.mailauth.dkim.fields import HeaderBlock
 from listener.mailauth.dns.domains import normal
 from listener.mailauth.dns.zone import MemoryResolver
@@ -155,7 +154,7 @@ def collected(*pieces: bytes) -> bytes:
 
 
 def edited(mail: Mail) -> bytes:
-    """What the mailer takes for the header; it makes CRLF of other line ends, as no others go out."""
+    """The mailer's header; it converts other line ends to CRLF, because no others go out."""
     if re.search(rb"(?<!\r)\n|\r(?!\n)", mail.content.read()):
         return mail.head
     seen: list[bytes] = []
@@ -211,8 +210,8 @@ def shown_addresses(data: bytes) -> list[str]:
 
 
 def domain_of(address: str) -> str | None:
-    """The domain of an address on its own, found in the plainest way: behind the last @ that stands
-    outside of quotes, up to where no domain goes on."""
+    """The domain of an address on its own, found in the plainest way: behind the last @ outside of
+    quotes, up to the first character that cannot be part of a domain."""
     plain = re.sub(r'"(?:[^"\\]|\\.)*(?:"|\Z)', "", address, flags=re.DOTALL)
     _, at, behind = plain.rpartition("@")
     return normal(re.split(r"[\s\x00-\x1f,;:<>()\"\\]", behind.lstrip())[0]) if at else None

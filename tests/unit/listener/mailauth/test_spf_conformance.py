@@ -1,5 +1,5 @@
-"""RFC 7208's own suite, through our API: on answers that are known, on answers that come later, and
-over a name server on loopback."""
+"""RFC 7208's own suite, through this project's API: with known answers, with answers that come later,
+and over a name server on loopback."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ each_case = each(("test", "zone"), ((name, (test, zone)) for name, test, zone in
 
 
 class Slow(MemoryResolver):
-    """Knows nothing without being waited for."""
+    """Has no answer without waiting."""
 
     def known(self, question: Question) -> DnsAnswer | None:
         return None

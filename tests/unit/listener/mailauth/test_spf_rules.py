@@ -106,7 +106,7 @@ async def test_failures_are_temporary_wherever_they_happen(behaviour: str) -> No
         zone = {"example.com": txt(f"v=spf1 {record}")} | broken
         assert (await found(zone)).verdict == "temperror", record
     assert (await found({"example.com": {"*": behaviour}})).verdict == "temperror"
-    # What was decided before is not undone.
+    # Earlier decisions stay.
     zone = {"example.com": txt("v=spf1 ip4:192.0.2.1 a:broken.example.com -all")} | broken
     assert (await found(zone)).verdict == "pass"
 
@@ -126,7 +126,7 @@ async def test_a_server_that_never_answers() -> None:
     assert time.monotonic() - started < 2
 
 
-async def test_a_fault_of_ours_is_temporary(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_fault_of_the_check_is_temporary(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any) -> None:
         raise IndexError
 

@@ -1,4 +1,4 @@
-"""From results to decisions: what is refused, what waits, and with which words."""
+"""From results to decisions: refusals, deferrals, and their words."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ async def fails() -> None:
 
 
 class Clock:
-    """Stands for time.monotonic in the parent's judgement."""
+    """Replaces time.monotonic in the parent's judgement."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
@@ -58,7 +58,7 @@ async def test_a_server_starts_accepts_and_drains() -> None:
     assert beats.status() == Health(False, False, ("starting",))
     worker_health = beats.worker_health(0)
     worker_health.accepting()
-    assert beats.status() == Health(True, False, ("worker 0: the spool was not tried yet",))
+    assert beats.status() == Health(True, False, ("worker 0: the spool was not tested yet",))
     await worker_health.try_spool(works)
     assert beats.status() == Health(True, True, ())
     worker_health.draining()
@@ -145,7 +145,7 @@ async def test_the_task_beats_and_tries_the_spool() -> None:
 
 
 async def test_the_spool_is_tried_when_something_happened_to_it() -> None:
-    """A failed sync is red at once, and not when the next try is due."""
+    """A failed sync is red at once, not only at the next test."""
     beats = HealthTable.create()
     worker_health = beats.worker_health(0)
     worker_health.accepting()
@@ -167,7 +167,7 @@ async def test_the_spool_is_tried_when_something_happened_to_it() -> None:
 
 
 async def test_a_part_that_is_only_delivered_counts_too(tmp_path: Path) -> None:
-    """That of a server that had more workers: its mails were answered 250, as all were."""
+    """The part of a server with more workers: its mails were answered 250, like all others."""
 
     class Part:
         healthy = True
@@ -194,7 +194,7 @@ print(beats.status().alive)
 
 
 def test_the_parent_sees_the_heartbeat_of_a_forked_worker() -> None:
-    # in a process of its own, since the test runner's has threads
+    # in a process of its own, because the test runner's has threads
     run = subprocess.run([sys.executable, "-c", FORK], cwd=ROOT, capture_output=True, check=True)
     assert run.stdout == b"True\n"
 

@@ -220,7 +220,7 @@ print(Exposition(board).render().decode())
 
 
 def test_a_forked_worker_writes_where_the_parent_reads() -> None:
-    # in a process of its own, since the test runner's has threads
+    # in a process of its own, because the test runner's has threads
     run = subprocess.run([sys.executable, "-c", FORK], cwd=ROOT, capture_output=True, check=True)
     assert Scrape(run.stdout)("smtp_relay_emails_total", flow="in", status="accepted", output="") == 1
 

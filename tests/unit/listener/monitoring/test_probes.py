@@ -93,7 +93,7 @@ async def test_health_is_logged_when_asked(caplog: pytest.LogCaptureFixture) -> 
 
 
 async def works() -> None:
-    """Stands for a spool that can be written."""
+    """Replaces a writable spool."""
 
 
 async def test_mistakes() -> None:
@@ -152,7 +152,7 @@ asyncio.run(serve())
 """
 
 
-def test_a_process_beside_the_workers_serves_what_they_tell() -> None:
+def test_a_process_beside_the_workers_serves_their_figures() -> None:
     port = free_port()
     options = {"portNumber": port, "nodeMetrics": True}
     text = json.dumps({"flows": {"in": {"filters": []}}, "prometheus": options})

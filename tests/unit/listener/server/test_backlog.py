@@ -1,4 +1,4 @@
-"""The backlogs of several parts, told as one."""
+"""The backlogs of several parts, added up."""
 
 from __future__ import annotations
 

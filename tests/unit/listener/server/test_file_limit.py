@@ -1,4 +1,4 @@
-"""The limit on open files is raised for the clients that may come."""
+"""The limit on open files is raised for the expected clients."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ print(*resource.getrlimit(resource.RLIMIT_NOFILE))
 
 
 def limits_after(soft: int, hard: int, clients: int) -> tuple[int, str]:
-    """The soft limit afterwards, and what was logged, in a process that began with these limits."""
+    """The soft limit afterwards, and the log, in a process that began with these limits."""
     command = [sys.executable, "-c", _CODE, str(soft), str(hard), str(clients)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
     return int(done.stdout.split()[0]), done.stderr

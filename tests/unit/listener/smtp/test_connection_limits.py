@@ -1,4 +1,4 @@
-"""Who may be connected at once, in one process and in several."""
+"""The limits on connections, in one process and in several."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_no_limits(counters: Counters) -> None:
 
 
 def test_a_listener_with_limits_of_its_own(counters: Counters) -> None:
-    """What comes in elsewhere does not use them up, and it counts elsewhere as any other does."""
+    """Connections at other listeners do not use them up, and count there as usual."""
     one = ConnectionLimits(counters, 2, 1, own_clients="one", own_addresses="one")
     others = ConnectionLimits(counters, 5, 2)
     crowd = [Client() for _ in range(2)]
@@ -93,7 +93,7 @@ def test_a_listener_with_limits_of_its_own(counters: Counters) -> None:
 
 
 def test_connections_before_their_proxy_header_count_in_all_and_for_no_address(counters: Counters) -> None:
-    """Those behind a proxy that have not said yet whom they are."""
+    """Connections behind a proxy that have not named their client yet."""
     limits = ConnectionLimits(counters, 3, 1)
     held = [Client("10.0.0.1") for _ in range(3)]
     assert [one.hold(limits) for one in held] == [None] * 3
@@ -150,7 +150,7 @@ def test_across_processes_and_a_worker_that_died() -> None:
 
 
 def test_two_thousand_addresses_are_told_apart() -> None:
-    """No address is refused for the sake of others, whatever the seed of the hash."""
+    """No address is refused because of others, whatever the seed of the hash."""
     counters = SharedCounters.create(1).of(0)
     limits = ConnectionLimits(counters, 0, 2)
     clients = [Client(f"10.{number >> 8}.{number & 255}.7") for number in range(2000)]
@@ -159,3 +159,16 @@ def test_two_thousand_addresses_are_told_apart() -> None:
         one.leave()
     assert counters.add("10.0.0.7", 1) == (1, 1)
     assert counters.add("", 1) == (2, 0)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_network_of_ipv6_is_one_address(shared: bool) -> None:
+    counters: Counters = SharedCounters.create(1).of(0) if shared else LocalCounters()
+    limits = ConnectionLimits(counters, 0, 2)
+    clients = [Client(f"2001:db8:0:7::{number}") for number in range(3)]
+    assert [one.enter(limits) for one in clients] == [None, None, FULL_FOR_ADDRESS]
+    assert Client("2001:db8:0:8::1").enter(limits) is None
+    clients[0].leave()
+    assert clients[2].enter(limits) is None
+    each = ConnectionLimits(LocalCounters(), 0, 1, ipv6_prefix=128)
+    assert [Client(one.ip).enter(each) for one in clients] == [None] * 3

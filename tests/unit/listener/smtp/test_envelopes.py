@@ -1,11 +1,11 @@
-"""What the envelope tells of the connection: a listener in this process, a spool that keeps what it is
-given, and clients on real sockets."""
+"""The envelope's facts about the connection: a listener in this process, a spool that keeps envelopes,
+and clients on real sockets."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from functions.message.envelope import Envelope
 from functions.message.headers import HeaderEdits
 from functions.message.mail import Content
 from functions.options.secrets import SecretResolver
-from functions.spool.dead_record import DeadRecord
 from listener.api.decision import ACCEPT, Reply
 from listener.config.listeners import Listener
 from listener.config.smtp import SmtpOptions
@@ -46,13 +45,7 @@ class Kept:
         self.capture_folder = folder
         self.envelopes: list[Envelope] = []
 
-    def store(
-        self,
-        envelope: Envelope,
-        content: Content,
-        answered: Callable[[Reply], None],
-        refused: Sequence[DeadRecord] = (),
-    ) -> None:
+    def store(self, envelope: Envelope, content: Content, answered: Callable[[Reply], None]) -> None:
         self.envelopes.append(envelope)
         answered(Reply(250, "2.0.0", "kept"))
 
@@ -67,7 +60,7 @@ class Kept:
 
 
 class Stages(Events):
-    """Remembers the stages it was told of."""
+    """Remembers the reported stages."""
 
     def __init__(self) -> None:
         self.stages: list[tuple[str, float]] = []

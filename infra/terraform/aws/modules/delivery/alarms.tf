@@ -1,4 +1,4 @@
-# What somebody has to look at; docs/aws.md says what to do.
+# Alarms for the operator; docs/aws.md says what to do.
 
 locals {
   topic = var.alarm_topic_arn == null ? [] : [var.alarm_topic_arn]
@@ -12,7 +12,7 @@ locals {
       above     = true
     }
     no-sweep = {
-      text      = "nobody looked through the spool for 15 minutes"
+      text      = "no sweep of the spool for 15 minutes"
       metric    = "Sweeps"
       statistic = "Sum"
       threshold = 1
@@ -28,7 +28,7 @@ locals {
       above     = true
     }
     ses-closed = {
-      text      = "SES takes no mail: quota used up, paused or suspended"
+      text      = "SES is closed: quota used up, paused or suspended"
       metric    = "SesClosed"
       statistic = "Sum"
       threshold = 0
@@ -36,7 +36,7 @@ locals {
       above     = true
     }
     in-doubt = {
-      text      = "calls got no answer: what they sent may be there twice"
+      text      = "calls got no answer: mails or messages may exist twice"
       metric    = "InDoubt"
       statistic = "Sum"
       threshold = 0
@@ -44,7 +44,7 @@ locals {
       above     = true
     }
   }
-  # Some watch what not every configuration has.
+  # Some watch parts that not every configuration has.
   without = toset(concat(var.concurrency == null ? ["ses-closed"] : [], var.receipts ? [] : ["in-doubt"]))
 }
 

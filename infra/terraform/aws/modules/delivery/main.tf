@@ -1,4 +1,4 @@
-# The queue that uploads ring at, and the function that delivers.
+# The queue that uploads notify, and the function that delivers.
 
 locals {
   timeout = 120 # seconds
@@ -105,7 +105,7 @@ resource "aws_s3_bucket_notification" "uploads" {
     filter_prefix = "${var.prefix}spool/"
   }
 
-  # S3 asks at once whether it may send there.
+  # S3 checks at once that it may send there.
   depends_on = [aws_sqs_queue_policy.doorbells]
 }
 
@@ -115,7 +115,7 @@ resource "aws_dynamodb_table" "receipts" {
   name         = "${var.name}-receipts"
   billing_mode = "PAY_PER_REQUEST"
   hash_key     = "id"
-  # Without receipts, what a bucket still owes would be sent again.
+  # Without receipts, unfinished mails of a bucket would be sent again.
   deletion_protection_enabled = !var.ephemeral
 
   attribute {
@@ -180,7 +180,7 @@ resource "aws_lambda_function" "this" {
       {
         SMTP_RELAY_SPOOL     = trimsuffix("s3://${var.bucket}/${var.prefix}", "/")
         SMTP_RELAY_QUEUE_URL = aws_sqs_queue.doorbells.url
-        # Metrics of several relays in one account are told apart by it.
+        # It separates the metrics of several relays in one account.
         POWERTOOLS_SERVICE_NAME  = var.name
         PYDANTIC_DISABLE_PLUGINS = "1"
       },
@@ -205,7 +205,7 @@ resource "aws_lambda_event_source_mapping" "doorbells" {
   maximum_batching_window_in_seconds = 0
   function_response_types            = ["ReportBatchItemFailures"]
 
-  # What waits for the send rate of SES waits in the queue.
+  # Mails that wait for SES's send rate wait in the queue.
   dynamic "scaling_config" {
     for_each = var.concurrency == null ? [] : [var.concurrency]
 

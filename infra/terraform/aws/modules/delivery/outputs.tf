@@ -1,10 +1,10 @@
 output "queue_url" {
-  description = "The queue that uploads ring at."
+  description = "The queue that uploads notify."
   value       = aws_sqs_queue.doorbells.url
 }
 
 output "dead_letter_queue_url" {
-  description = "The queue for doorbells whose run crashed over and over."
+  description = "The queue for notifications whose run crashed over and over."
   value       = aws_sqs_queue.dead_letters.url
 }
 

@@ -1,4 +1,4 @@
-# Looks through the spool every five minutes for what is owed.
+# Looks through the spool every five minutes for unfinished mails.
 
 resource "aws_iam_role" "schedule" {
   name_prefix        = "${var.name}-schedule-"
@@ -38,7 +38,7 @@ data "aws_iam_policy_document" "sweep" {
 
 resource "aws_scheduler_schedule" "sweep" {
   name                = "${var.name}-sweep"
-  description         = "Looks through the spool for what is owed"
+  description         = "Looks through the spool for unfinished mails"
   schedule_expression = "rate(5 minutes)"
 
   flexible_time_window {

@@ -1,5 +1,5 @@
 variable "name" {
-  description = "What names begin with."
+  description = "The prefix of names."
   type        = string
 }
 
@@ -23,7 +23,7 @@ variable "bucket_arn" {
 }
 
 variable "prefix" {
-  description = "What the spool's keys begin with: empty, or a path that ends in a slash."
+  description = "The prefix of the spool's keys: empty, or a path that ends in a slash."
   type        = string
   default     = ""
 }
@@ -56,7 +56,7 @@ variable "architecture" {
 }
 
 variable "receipts" {
-  description = "Whether an output takes receipts: then there is a table for them."
+  description = "True if an output takes receipts: then there is a table for them."
   type        = bool
 }
 
@@ -73,13 +73,13 @@ variable "environment" {
 }
 
 variable "ephemeral" {
-  description = "Whether the table of receipts may go with the rest: for tests."
+  description = "True if destroying may delete the table of receipts: for tests."
   type        = bool
   default     = false
 }
 
 variable "alarms" {
-  description = "Whether there are alarms."
+  description = "True if there are alarms."
   type        = bool
   default     = true
 }

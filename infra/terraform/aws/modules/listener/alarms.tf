@@ -1,4 +1,4 @@
-# What somebody has to look at; docs/aws.md says what to do.
+# Alarms for the operator; docs/aws.md says what to do.
 
 locals {
   topic = var.alarm_topic_arn == null ? [] : [var.alarm_topic_arn]

@@ -55,7 +55,7 @@ resource "aws_vpc_security_group_ingress_rule" "from_balancer" {
 
 resource "aws_vpc_security_group_egress_rule" "anywhere" {
   security_group_id = aws_security_group.tasks.id
-  description       = "S3, DNS, and whatever filters ask"
+  description       = "S3, DNS, and the services that filters call"
   cidr_ipv4         = "0.0.0.0/0"
   ip_protocol       = "-1"
 }

@@ -1,4 +1,4 @@
-# Tasks on Fargate, which take mail in and put it into the spool.
+# Tasks on Fargate, which receive mail and put it into the spool.
 
 locals {
   health = 9090
@@ -130,7 +130,7 @@ resource "aws_ecs_task_definition" "this" {
   }])
 }
 
-# Nothing else refers to it here, and it comes first.
+# No other resource refers to it, but it must be made first.
 resource "terraform_data" "function" {
   input = var.function
 }
@@ -166,7 +166,7 @@ resource "aws_ecs_service" "this" {
     }
   }
 
-  # Scaling decides how many there are.
+  # Scaling sets their number.
   lifecycle {
     ignore_changes = [desired_count]
   }

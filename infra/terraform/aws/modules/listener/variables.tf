@@ -1,5 +1,5 @@
 variable "name" {
-  description = "What names begin with."
+  description = "The prefix of names."
   type        = string
 }
 
@@ -23,7 +23,7 @@ variable "bucket_arn" {
 }
 
 variable "prefix" {
-  description = "What the spool's keys begin with: empty, or a path that ends in a slash."
+  description = "The prefix of the spool's keys: empty, or a path that ends in a slash."
   type        = string
   default     = ""
 }
@@ -50,7 +50,7 @@ variable "config" {
 }
 
 variable "listeners" {
-  description = "What the container listens on, as JSON."
+  description = "The container's listeners, as JSON."
   type        = string
 }
 
@@ -63,12 +63,12 @@ variable "ports" {
 }
 
 variable "public" {
-  description = "Whether strangers reach the load balancer."
+  description = "True if strangers reach the load balancer."
   type        = bool
 }
 
 variable "certificate" {
-  description = "Whether the configuration names a certificate: then there is an alarm on its end."
+  description = "True if the configuration names a certificate: then there is an alarm on its end."
   type        = bool
   default     = false
 }
@@ -79,7 +79,7 @@ variable "vpc_id" {
 }
 
 variable "vpc_cidr" {
-  description = "The network's addresses: the balancer's, which may say whom it speaks for."
+  description = "The network's addresses: the load balancer may state its clients' addresses from them."
   type        = string
 }
 
@@ -94,13 +94,13 @@ variable "task_subnet_ids" {
 }
 
 variable "assign_public_ip" {
-  description = "Whether tasks get public addresses."
+  description = "True if tasks get public addresses."
   type        = bool
   default     = false
 }
 
 variable "autoscaling" {
-  description = "Whether tasks are added when they are busy."
+  description = "True if busy tasks get further tasks beside them."
   type        = bool
   default     = true
 }
@@ -111,7 +111,7 @@ variable "function" {
 }
 
 variable "alarms" {
-  description = "Whether there are alarms."
+  description = "True if there are alarms."
   type        = bool
   default     = true
 }

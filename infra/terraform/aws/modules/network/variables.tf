@@ -1,5 +1,5 @@
 variable "name" {
-  description = "What names begin with."
+  description = "The prefix of names."
   type        = string
 }
 

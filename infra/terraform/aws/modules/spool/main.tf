@@ -1,4 +1,4 @@
-# The bucket that holds what is owed. Destroying refuses while anything is in it.
+# The bucket that holds unfinished mail. Terraform does not destroy it while it holds objects.
 
 locals {
   own_key = var.kms && var.kms_key_id == null
@@ -88,7 +88,7 @@ data "aws_iam_policy_document" "this" {
     }
   }
 
-  # Uploads that do not say If-None-Match: * could replace a mail that is there.
+  # Uploads without If-None-Match: * could replace an existing mail.
   statement {
     sid       = "NeverOverwrite"
     effect    = "Deny"

@@ -9,6 +9,6 @@ output "bucket_arn" {
 }
 
 output "key_arn" {
-  description = "The key that encrypts, null where S3 does it itself."
+  description = "The key that encrypts, null if S3 encrypts itself."
   value       = local.key_arn
 }

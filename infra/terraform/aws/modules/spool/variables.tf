@@ -1,29 +1,29 @@
 variable "name" {
-  description = "What names begin with."
+  description = "The prefix of names."
   type        = string
 }
 
 
 variable "prefix" {
-  description = "What keys begin with: empty, or a path that ends in a slash."
+  description = "The prefix of keys: empty, or a path that ends in a slash."
   type        = string
   default     = ""
 }
 
 variable "kms" {
-  description = "Whether KMS encrypts, instead of S3 itself."
+  description = "True if KMS encrypts, instead of S3 itself."
   type        = bool
   default     = false
 }
 
 variable "kms_key_id" {
-  description = "The key's ARN, where it is there already; otherwise one is made."
+  description = "The ARN of an existing key; without it a key is made."
   type        = string
   default     = null
 }
 
 variable "bucket_key" {
-  description = "Whether an S3 Bucket Key saves calls to KMS."
+  description = "True if an S3 Bucket Key saves calls to KMS."
   type        = bool
   default     = true
 }
@@ -34,7 +34,7 @@ variable "writer_role_arn" {
 }
 
 variable "ephemeral" {
-  description = "Whether destroying may take unfinished mail with it: for tests."
+  description = "True if destroying may delete unfinished mail: for tests."
   type        = bool
   default     = false
 }

@@ -12,14 +12,14 @@ resource "google_service_account" "function" {
   display_name = "Delivers mail out of ${var.bucket}"
 }
 
-# Who calls the function: the subscription and the scheduler.
+# The callers of the function: the subscription and the scheduler.
 resource "google_service_account" "caller" {
   project      = var.project
   account_id   = "${var.name}-caller"
   display_name = "Calls the function of ${var.name}"
 }
 
-# A second-generation function is a Cloud Run service, and that is what is invoked.
+# A second-generation function is a Cloud Run service, and callers invoke the service.
 resource "google_cloud_run_v2_service_iam_member" "caller" {
   project  = var.project
   location = var.region
@@ -63,7 +63,7 @@ resource "google_storage_bucket_iam_member" "targets" {
   }
 }
 
-# To see whose a name is that is taken: another mail's, another flow's, or done already.
+# It shows whose object has a used name: another mail's, another flow's, or this one's.
 resource "google_storage_bucket_iam_member" "taken" {
   for_each = local.buckets
 

@@ -1,10 +1,10 @@
-# The sweep's own log entry is what is measured: it counts what the bucket really holds.
+# The metrics come from the sweep's own log entry, because it counts the bucket's content.
 
 locals {
   swept = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${google_cloudfunctions2_function.delivery.name}\" AND jsonPayload.message=\"swept\""
 
-  # Metric → the field of the entry, and from which value on somebody is told. A distribution keeps
-  # ranges, not values: the threshold is the border of two, and what is below lies in the first.
+  # Metric → the field of the entry, and the value from which on an alert is raised. A distribution keeps
+  # ranges, not values: the threshold is the border of two, and lower values lie in the first.
   gauges = {
     oldest = {
       field     = "oldest"
@@ -25,7 +25,7 @@ resource "google_logging_metric" "gauges" {
 
   project         = var.project
   name            = "${var.name}-${each.key}"
-  description     = "What the sweep says of ${each.value.field}."
+  description     = "The sweep's figure for ${each.value.field}."
   filter          = local.swept
   value_extractor = "EXTRACT(jsonPayload.${each.value.field})"
 
@@ -105,7 +105,7 @@ resource "google_monitoring_alert_policy" "no_sweep" {
 
 resource "google_monitoring_alert_policy" "crashed" {
   project               = var.project
-  display_name          = "${var.name}: doorbells whose run crashed"
+  display_name          = "${var.name}: notifications whose run crashed"
   combiner              = "OR"
   notification_channels = var.notification_channels
 
@@ -126,7 +126,7 @@ resource "google_monitoring_alert_policy" "crashed" {
   }
 }
 
-# What single entries of the function's log tell.
+# Metrics of single entries of the function's log.
 
 locals {
   said = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${google_cloudfunctions2_function.delivery.name}\""
@@ -138,7 +138,7 @@ locals {
     }
     in-doubt = {
       filter = "${local.said} AND jsonPayload.in_doubt=true"
-      title  = "calls got no answer: what they sent may be there twice"
+      title  = "calls got no answer: mails or messages may exist twice"
     }
   }
 }

@@ -1,4 +1,4 @@
-# From the topic to the function, and where doorbells end whose run crashed.
+# From the topic to the function, and the dead letters: notifications whose run crashed.
 
 resource "google_pubsub_subscription" "doorbells" {
   project                    = var.project
@@ -43,7 +43,7 @@ resource "google_pubsub_topic" "dead" {
   name    = "${var.name}-dead"
 }
 
-# Without a subscription of its own a topic forgets what it is told.
+# A topic without a subscription drops its messages.
 resource "google_pubsub_subscription" "dead" {
   project                    = var.project
   name                       = "${var.name}-dead"
@@ -55,7 +55,7 @@ resource "google_pubsub_subscription" "dead" {
   }
 }
 
-# Pub/Sub itself moves messages: it publishes to the one and takes from the other.
+# Pub/Sub itself moves the messages: it publishes to one and reads from the other.
 resource "google_pubsub_topic_iam_member" "dead" {
   project = var.project
   topic   = google_pubsub_topic.dead.name
@@ -74,7 +74,7 @@ resource "google_cloud_scheduler_job" "sweep" {
   project          = var.project
   region           = var.region
   name             = "${var.name}-sweep"
-  description      = "Rings again for mail that is due, and counts what the spool holds."
+  description      = "Sends notifications for mail that is due, and counts the spool's mails."
   schedule         = "*/5 * * * *"
   time_zone        = "Etc/UTC"
   attempt_deadline = "${var.timeout + 20}s"

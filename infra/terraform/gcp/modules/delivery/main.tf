@@ -1,4 +1,4 @@
-# The function is a plain http one: it takes the pushes of a subscription of ours. With an event trigger
+# The function is a plain HTTP one: this module's subscription pushes to it. With an event trigger
 # Eventarc would own the subscription, which then keeps messages for a day and has no dead-letter topic.
 
 data "google_project" "this" {
@@ -32,7 +32,7 @@ resource "google_cloudfunctions2_function" "delivery" {
   project     = var.project
   name        = "${var.name}-delivery"
   location    = var.region
-  description = "Runs the outputs of mails that the bucket ${var.bucket} holds."
+  description = "Runs the outputs of the mails in the bucket ${var.bucket}."
 
   build_config {
     runtime     = var.runtime
@@ -68,7 +68,7 @@ resource "google_cloudfunctions2_function" "delivery" {
     }
   }
 
-  # What is missing when the first mail comes would cost it an attempt.
+  # A permission that is missing when the first mail comes would cost it an attempt.
   depends_on = [
     google_storage_bucket_iam_member.spool,
     google_storage_bucket_iam_member.targets,

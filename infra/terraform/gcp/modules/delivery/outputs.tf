@@ -9,6 +9,6 @@ output "service_account" {
 }
 
 output "dead_letter_subscription" {
-  description = "Where doorbells whose run crashed lie."
+  description = "The subscription of notifications whose run crashed."
   value       = google_pubsub_subscription.dead.id
 }

@@ -9,7 +9,7 @@ variable "region" {
 }
 
 variable "name" {
-  description = "What names begin with."
+  description = "The prefix of names."
   type        = string
 }
 
@@ -19,7 +19,7 @@ variable "bucket" {
 }
 
 variable "prefix" {
-  description = "What keys of the spool begin with, without a slash at the end."
+  description = "The prefix of the spool's keys, without a slash at the end."
   type        = string
 }
 
@@ -58,7 +58,7 @@ variable "timeout" {
 
   validation {
     condition     = var.timeout >= 120 && var.timeout <= 300
-    error_message = "Between 120, since no effect starts with less than 35 s left, and 300, since a subscription waits for 600 s at most."
+    error_message = "Between 120, because no effect starts with less than 35 s left, and 300, because a subscription waits for at most 600 s."
   }
 }
 
@@ -69,7 +69,7 @@ variable "max_instances" {
 }
 
 variable "buckets" {
-  description = "Buckets that outputs store into, with what names begin with."
+  description = "Buckets that outputs store into, with the prefixes of names."
   type        = list(object({ bucket = string, prefix = string }))
 }
 
@@ -84,7 +84,7 @@ variable "secrets" {
 }
 
 variable "ephemeral" {
-  description = "Whether destroying takes the source with it; it can be made again."
+  description = "True if destroying deletes the source; it can be made again."
   type        = bool
   default     = false
 }

@@ -1,9 +1,9 @@
-# What somebody has to look at, made of the listener's log; docs/operations.md says what to do. It logs
-# JSON, and its health each minute, since the bundle's configuration says so.
+# Alerts for the operator, from the listener's log; docs/operations.md says what to do. It logs
+# JSON, and its health each minute, because the bundle's configuration says so.
 
 locals {
-  # Where each kind's entries are. Machines of Container-Optimized OS name the container, Cloud Run the
-  # service or pool; beside a sidecar an application logs what it likes.
+  # The place of each kind's entries. Machines of Container-Optimized OS name the container, Cloud Run the
+  # service or pool; beside a sidecar the application logs in its own form.
   resource = local.grouped ? "gce_instance" : var.kind == "sidecar" ? "cloud_run_revision" : "cloud_run_worker_pool"
   origin = {
     gce_instance          = "log_id(\"cos_containers\") AND jsonPayload.\"cos.googleapis.com/container_name\"=\"${local.container}\""
@@ -74,7 +74,7 @@ resource "google_monitoring_alert_policy" "deferred" {
   }
 }
 
-# No metric of Google's says how many machines of a group are healthy. Each that is says so once a
+# Google has no metric for the healthy machines of a group. Each healthy one logs it once a
 # minute, five times a period: the threshold lies halfway between enough of them and one too few.
 resource "google_monitoring_alert_policy" "healthy" {
   count = local.counted ? 1 : 0
@@ -108,7 +108,7 @@ resource "google_logging_metric" "certificate" {
 
   project         = var.project
   name            = "${var.name}-certificate-days"
-  description     = "Days until the listener's certificate ends, told once an hour."
+  description     = "Days until the listener's certificate ends, logged once an hour."
   filter          = "${local.said} AND jsonPayload.message=\"certificate\""
   value_extractor = "EXTRACT(jsonPayload.days)"
 

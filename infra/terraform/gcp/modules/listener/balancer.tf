@@ -1,4 +1,4 @@
-# Passthrough: packets arrive with the client's own address, so that no PROXY header is needed. The rule
+# Passthrough: packets arrive with the client's own address, so no PROXY header is needed. The rule
 # forwards all ports; the firewall says which are open.
 
 resource "google_compute_address" "listener" {

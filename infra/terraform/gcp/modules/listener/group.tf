@@ -5,7 +5,7 @@ locals {
   # Alerts find the deployment's log entries by it: the logging agent adds the container's name.
   container = "${var.name}-listener"
 
-  # A passthrough load balancer does not translate ports: Docker does, so that the container needs no
+  # A passthrough load balancer does not translate ports. Docker does, so the container needs no
   # privileges.
   published = [for outside, listener in var.listeners : "${outside}:${listener.smtp.endpoint}"]
 
@@ -15,7 +15,7 @@ locals {
     ])
   })
 
-  # Where health checks of passthrough load balancers and of autohealing come from.
+  # Sources of the health checks of passthrough load balancers and of autohealing.
   probes = var.kind == "external" ? ["35.191.0.0/16", "209.85.152.0/22", "209.85.204.0/22", "130.211.0.0/22"] : ["35.191.0.0/16", "130.211.0.0/22"]
 }
 

@@ -1,4 +1,4 @@
-# What every kind of listener has: an identity that may create mails in the spool and read its secrets.
+# All kinds of listeners have an identity that may create mails in the spool and read its secrets.
 
 locals {
   grouped = contains(["external", "internal"], var.kind)

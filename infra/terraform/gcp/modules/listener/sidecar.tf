@@ -1,5 +1,5 @@
 # For an application on Cloud Run: it speaks SMTP to localhost:10025. From outside a Cloud Run service
-# takes HTTP and nothing else, so that this listener serves its own application only.
+# accepts only HTTP, so this listener serves only its own application.
 
 resource "google_cloud_run_v2_service" "sidecar" {
   count = var.kind == "sidecar" ? 1 : 0
@@ -69,7 +69,7 @@ resource "google_cloud_run_v2_service" "sidecar" {
   lifecycle {
     precondition {
       condition     = var.application != null
-      error_message = "A sidecar stands beside an application: give application."
+      error_message = "A sidecar runs beside an application: give application."
     }
   }
 

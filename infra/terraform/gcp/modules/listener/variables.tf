@@ -9,7 +9,7 @@ variable "region" {
 }
 
 variable "name" {
-  description = "What names begin with."
+  description = "The prefix of names."
   type        = string
 }
 
@@ -34,7 +34,7 @@ variable "image" {
 }
 
 variable "config" {
-  description = "The configuration as JSON text. No secrets stand in it: it names them."
+  description = "The configuration as JSON text. It names secrets and holds none."
   type        = string
 }
 
@@ -44,7 +44,7 @@ variable "bucket" {
 }
 
 variable "prefix" {
-  description = "What keys of the spool begin with, without a slash at the end."
+  description = "The prefix of the spool's keys, without a slash at the end."
   type        = string
 }
 
@@ -54,7 +54,7 @@ variable "secrets" {
 }
 
 variable "listeners" {
-  description = "What the container listens on, by the port that clients of the load balancer see."
+  description = "The container's listeners, by the port that clients of the load balancer see."
   type        = map(object({ port = number, secure = optional(bool, false) }))
 
   validation {

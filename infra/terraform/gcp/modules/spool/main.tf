@@ -1,4 +1,4 @@
-# The bucket is the record of what is owed; its notifications only ring.
+# The bucket is the record of unfinished mail; its notifications only start the function.
 
 resource "google_storage_bucket" "spool" {
   project                     = var.project
@@ -7,7 +7,7 @@ resource "google_storage_bucket" "spool" {
   uniform_bucket_level_access = true
   public_access_prevention    = "enforced"
 
-  # Without it a bucket that holds anything refuses to be destroyed.
+  # Without it a bucket that holds objects is not destroyed.
   force_destroy = var.ephemeral
 
   # Every mail is deleted once it is delivered: by default each would be kept, and billed, for a week.
@@ -19,7 +19,7 @@ resource "google_storage_bucket" "spool" {
     enabled = false
   }
 
-  # Receipts outlive whatever could repeat an effect. No rule touches spool/ or dead/.
+  # Receipts outlive everything that could repeat an effect. No rule touches spool/ or dead/.
   lifecycle_rule {
     action {
       type = "Delete"

@@ -1,5 +1,5 @@
 output "bucket" {
-  description = "The bucket's name, once its notifications are there."
+  description = "The bucket's name, once its notifications exist."
   value       = google_storage_bucket.spool.name
   depends_on  = [google_storage_notification.spool]
 }

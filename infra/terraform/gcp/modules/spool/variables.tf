@@ -9,17 +9,17 @@ variable "region" {
 }
 
 variable "name" {
-  description = "What names begin with."
+  description = "The prefix of names."
   type        = string
 }
 
 variable "prefix" {
-  description = "What keys begin with, without a slash at the end."
+  description = "The prefix of keys, without a slash at the end."
   type        = string
 }
 
 variable "ephemeral" {
-  description = "Whether destroying may take mail with it."
+  description = "True if destroying may delete mail."
   type        = bool
   default     = false
 }

@@ -1,4 +1,4 @@
-"""Storing to S3: held against the requests as they reach the wire."""
+"""Storing to S3: compared with the requests on the wire."""
 
 from __future__ import annotations
 

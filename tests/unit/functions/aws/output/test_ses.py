@@ -1,4 +1,4 @@
-"""Sending through SES v2: held against the requests themselves, as they reach the wire."""
+"""Sending through SES v2: compared with the requests on the wire."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_mail_and_envelope_go_unchanged(api: Endpoint, output: Outputs) -> None:
     assert tag["Name"] == "smtp-relay-id"
 
 
-def test_every_octet_survives(api: Endpoint, output: Outputs) -> None:
+def test_every_byte_survives(api: Endpoint, output: Outputs) -> None:
     answers(api)
     mail = (
         b"From: a@example.com\r\nSubject: \xe9\xff\r\n\r\n" + bytes(range(1, 256)) * 40 + b"\r\n.\r\n..\r\n"
@@ -207,7 +207,7 @@ def test_a_read_timeout_is_in_doubt(api: Endpoint, output: Outputs) -> None:
     assert len(requests(api)) == 1
 
 
-def test_nobody_there_is_no_doubt(output: Outputs) -> None:
+def test_no_server_there_is_not_a_doubt(output: Outputs) -> None:
     processor = output(ses={"maxSendRate": 10}, sesClient={"endpoint": "http://127.0.0.1:1"})
     fault = fault_of(lambda: processor.process(job_of()))
     assert isinstance(fault, Temporary)
@@ -271,11 +271,11 @@ def test_pacing_is_by_recipients() -> None:
     begun = clock.now
     for _ in range(6):
         account.wait(50, lambda: 1000.0)
-    # 300 recipients, of which the last 50 need not have been waited for, less one second's burst.
+    # 300 recipients, of which the last 50 need no waiting, less one second's burst.
     assert clock.now - begun == pytest.approx(24.0)
 
 
-def test_pacing_gives_back_what_would_wait_too_long() -> None:
+def test_pacing_returns_mails_that_would_wait_too_long() -> None:
     clock = Clock()
     account = Account(lambda: 1.0, clock=lambda: clock.now, sleep=clock.sleep)
     account.wait(50, lambda: 100.0)
@@ -325,8 +325,8 @@ def test_domains_go_in_their_ascii_form() -> None:
         ("kunde@[192.0.2.1]", "kunde@[192.0.2.1]"),
     ],
 )
-def test_a_domain_goes_to_nobody_else_s(recipient: str, sent: str) -> None:
-    """IDNA 2008 keeps apart what IDNA 2003 took for one."""
+def test_a_domain_never_becomes_another_one(recipient: str, sent: str) -> None:
+    """IDNA 2008 keeps names apart that IDNA 2003 took for one."""
     assert addressed((recipient,)) == [sent]
 
 

@@ -15,7 +15,7 @@ from functions.message.mime import read_parts
 from tests.support.mails.jobs import job_of
 from tests.support.mails.spooled import MAIL
 
-# "Contents of notifications for Amazon SES email receiving": field -> type, by object. Those that
+# "Contents of notifications for Amazon SES email receiving": field -> type, by object. Fields that
 # Amazon gives only sometimes are in `_SOMETIMES`.
 _FIELDS: Final[dict[str, dict[str, type]]] = {
     "": {"notificationType": str, "receipt": dict, "mail": dict},

@@ -1,4 +1,4 @@
-"""Publishing to SQS: held against the requests as they reach the wire."""
+"""Publishing to SQS: compared with the requests on the wire."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The `gcp` output: its options, what it publishes, and where."""
+"""The `gcp` output: its options, its events, and their topics."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.net import HOST, free_port
 
 
 class Publisher:
-    """Keeps what it is asked to publish, as the SDK's message; raises `fault` instead where set."""
+    """Keeps the messages to publish, as the SDK's message; raises `fault` instead if it is set."""
 
     def __init__(self) -> None:
         self.requests: list[Any] = []
@@ -120,7 +120,7 @@ def test_a_key_that_is_none_is_not_shown() -> None:
     assert "very secret" not in str(caught.value)
 
 
-def test_it_stores_and_tells_no_one_on_plain_http_who_it_is(
+def test_it_stores_and_sends_no_credentials_over_plain_http(
     gcs: FakeGcs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs.url)

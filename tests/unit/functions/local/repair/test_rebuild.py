@@ -1,4 +1,4 @@
-"""Writing a part of the spool anew after a sync that failed."""
+"""Rebuilding a part of the spool after a failed sync."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ BODY = b"Subject: x\r\n\r\n" + b"line\r\n" * 300
 
 
 class Later(Processor):
-    """Takes no mail for now."""
+    """Accepts no mail for now."""
 
     def __init__(self) -> None:
         self.taken: list[bytes] = []
@@ -49,7 +49,7 @@ class Later(Processor):
 
 
 class Refusing(Processor):
-    """Takes no mail ever, and says so when its client was answered."""
+    """Never accepts a mail, and reports when its client was answered."""
 
     def process(self, job: Job) -> None:
         raise Permanent("gone", enhanced="5.3.0")
@@ -115,7 +115,7 @@ DEAD = "SELECT count(*) FROM dead"
 
 
 class Failing:
-    """Has the next syncs of files with such a path fail."""
+    """Makes the next syncs of files with such a path fail."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.paths: list[str] = []
@@ -192,7 +192,7 @@ async def test_what_was_put_off_is_not_taken_by_the_next_process(tmp_path: Path,
     assert taken.envelope.id
 
 
-async def test_a_start_does_not_trust_what_a_failed_sync_left(tmp_path: Path, failing: Failing) -> None:
+async def test_a_start_does_not_trust_data_of_a_failed_sync(tmp_path: Path, failing: Failing) -> None:
     async with running(tmp_path, Later()) as local:
         await send(local)
         failing.paths = ["spool.db-wal", *["spool.new"] * 100]
@@ -258,7 +258,7 @@ async def test_what_was_dropped_while_its_sync_failed_leaves_nothing(
 
 
 def test_what_is_settled_of_a_mail_that_is_gone_goes_with_it(tmp_path: Path) -> None:
-    """Where it was left it harms nobody: the key holds the mail's id."""
+    """A record that is left there does no harm, because the key holds the mail's id."""
     part = Part(tmp_path / "part-0")
     seal(part, 2)
     with closing(part.connect()) as db:
@@ -351,7 +351,7 @@ def test_a_database_that_cannot_be_read_whole_is_kept_aside(tmp_path: Path) -> N
 
 
 def test_what_a_crash_cut_short_is_done_again(tmp_path: Path) -> None:
-    """The new database is there, the old one's log still beside the old one."""
+    """The new database exists, the old one's log still beside the old one."""
     part = Part(tmp_path / "part-0")
     seal(part, 3)
     part.trust.lose()
@@ -365,7 +365,7 @@ def test_what_a_crash_cut_short_is_done_again(tmp_path: Path) -> None:
     assert rows(tmp_path) == 3
 
 
-def test_nobody_opens_a_part_that_is_not_trusted(tmp_path: Path) -> None:
+def test_no_process_opens_a_part_that_is_not_trusted(tmp_path: Path) -> None:
     part = Part(tmp_path / "part-0")
     seal(part, 1)
     part.trust.lose()
@@ -376,10 +376,10 @@ def test_nobody_opens_a_part_that_is_not_trusted(tmp_path: Path) -> None:
         part.connect()
 
 
-def test_a_part_is_not_written_anew_while_somebody_has_it_open(
+def test_a_part_is_not_written_anew_while_a_process_has_it_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What they wrote would be gone."""
+    """Their changes would be lost."""
     monkeypatch.setattr("functions.local.repair.rebuild.PATIENCE", 0.05)
     part = Part(tmp_path / "part-0")
     seal(part, 1)
@@ -393,8 +393,8 @@ def test_a_part_is_not_written_anew_while_somebody_has_it_open(
 
 
 def test_a_visitor_leaves_the_log_to_the_owner(tmp_path: Path) -> None:
-    """`deadletter`, `sweep` and the look for ids: SQLite's last user would copy the log into the database
-    when it leaves, and would keep to itself that a sync of that failed."""
+    """`deadletter`, `sweep` and the search for ids: SQLite's last user would copy the log into the
+    database when it leaves, and would hide a failed sync."""
     part = Part(tmp_path / "part-0")
     ids = seal(part, 2)
     with closing(part.connect()) as db:
@@ -418,8 +418,8 @@ def test_a_visitor_leaves_the_log_to_the_owner(tmp_path: Path) -> None:
 
 
 def test_an_abandoned_log_stays_as_it_is(tmp_path: Path) -> None:
-    """SQLite's last user would copy it into the database, which must not happen to one that may have a
-    hole; also when that last user is another connection."""
+    """SQLite's last user would copy the log into the database, which must not happen to a log that may
+    have a hole; also if that last user is another connection."""
     part = Part(tmp_path / "part-0")
     part.create()
     store = Database(part, durable=True)

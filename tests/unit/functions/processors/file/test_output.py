@@ -252,7 +252,7 @@ class Mortal:
     def wrap(self, call: Callable[..., Any]) -> Callable[..., Any]:
         def mortal(*args: Any, **kwargs: Any) -> Any:
             if sys._getframe(1).f_code.co_name == "__del__":
-                # The collector ends what an earlier process held, in the middle of this one.
+                # The collector ends objects of an earlier process in the middle of this one.
                 return call(*args, **kwargs)
             self.step()
             result = call(*args, **kwargs)
@@ -317,7 +317,7 @@ def test_dying_at_any_call_neither_loses_nor_repeats_the_file(
 
 @pytest.mark.parametrize("left", [b"", CONTENT[:100], CONTENT + b"more", b"\0" * len(CONTENT)])
 @pytest.mark.parametrize("linked", [True, False])
-def test_a_file_torn_by_a_power_loss_is_mended(tmp_path: Path, left: bytes, linked: bool) -> None:
+def test_a_file_torn_by_a_power_loss_is_repaired(tmp_path: Path, left: bytes, linked: bool) -> None:
     mail = make_mail()
     out = tmp_path / "out"
     processor(tmp_path).process(job(mail))
@@ -459,8 +459,8 @@ TargetFolder(Path({str(out)!r}), Path({str(staging)!r})).prepare()
     died = subprocess.run([sys.executable, "-c", program], check=False)
     assert died.returncode == -signal.SIGKILL
     assert len(names(staging)) == len(names(out)) == 1
-    (out / f".{os.getppid()}-0123456789abcdef.tmp").touch()  # of one that runs
-    (out / f".{os.getpid()}-0123456789abcdef.tmp").touch()  # of one that had our number
+    (out / f".{os.getppid()}-0123456789abcdef.tmp").touch()  # of a running process
+    (out / f".{os.getpid()}-0123456789abcdef.tmp").touch()  # of a process that had this number
     assert remove_traces(staging, lambda mail_id: False) == 1
     assert remove_traces(out, lambda mail_id: False) == 2
     assert names(staging) == []
@@ -503,7 +503,7 @@ def test_a_folder_taken_away_before_the_flush_needs_none(tmp_path: Path, source:
 
 
 def test_a_spool_file_that_others_are_to_read_is_copied(tmp_path: Path) -> None:
-    """Whoever takes the file may change it."""
+    """The consumer of the file may change it."""
     mail = make_mail(tmp_path / "spool" / "1.eml")
     finish(processor(tmp_path).process(job(mail, shared=True)))
     (tmp_path / "out" / NAME).write_bytes(b"")
@@ -532,7 +532,7 @@ def test_where_the_file_system_can_the_copy_shares_its_blocks(
 
 
 class Failing:
-    """Has the next syncs of paths that end so fail."""
+    """Makes the next syncs of paths that end so fail."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.paths: list[str] = []
@@ -555,7 +555,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Failing:
 
 
 def lose(path: Path) -> None:
-    """What the file holds after a power cut when its pages were lost."""
+    """The file's content after a power cut when its pages were lost."""
     size = path.stat().st_size
     with path.open("r+b") as file:
         file.write(b"\0" * size)
@@ -587,7 +587,7 @@ def test_a_file_whose_sync_failed_is_written_anew(
 
 
 def test_a_folder_s_error_concerns_all_that_landed_there(tmp_path: Path, failing: Failing) -> None:
-    """It is told once, to whoever syncs first."""
+    """The kernel reports it once, to the first sync."""
     target = processor(tmp_path, filename="${id}.eml")
     mails = [make_mail() for _ in range(3)]
     landings = [target.process(job(mail)) for mail in mails]
@@ -661,7 +661,7 @@ def test_what_a_consumer_did_stands_when_the_sync_failed(
 
 
 @pytest.mark.parametrize("consumer", ["deletes", "moves", "replaces"])
-def test_what_a_consumer_took_does_not_land_again_after_a_crash(
+def test_a_file_that_a_consumer_took_is_not_placed_again_after_a_crash(
     tmp_path: Path, source: Callable[..., Mail], staging: Path | None, consumer: str
 ) -> None:
     mail = source()
@@ -674,6 +674,24 @@ def test_what_a_consumer_took_does_not_land_again_after_a_crash(
     assert (file.read_bytes() if file.exists() else None) == before
     assert [name for name in names(tmp_path / "out") if name != NAME] == []
     assert staging is None or names(staging) == []
+
+
+def test_no_earlier_attempt_is_looked_for_at_a_mail_that_was_just_received(
+    tmp_path: Path, source: Callable[..., Mail], staging: Path | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[str] = []
+    real = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: looks.append(path) or real(path, mode))
+    stored = source()
+    target = processor(tmp_path, staging=staging)
+    placed = target.process(job(Mail(stored.envelope, stored.stored, received_here=True)))
+    assert looks == []
+    # One that is read back from the spool is looked for, and found.
+    finish(processor(tmp_path, staging=staging).process(job(stored)))
+    assert looks
+    placed.cleanup()
+    assert names(tmp_path / "out") == [NAME]
+    assert (tmp_path / "out" / NAME).read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("first", [False, True])

@@ -10,7 +10,7 @@ from dkim.canonicalization import Relaxed
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from functions.processors.mailer.canon import RelaxedBody, relaxed_field
+from functions.message.canon import RelaxedBody, relaxed_field
 
 LINE = st.lists(st.sampled_from([b" ", b"\t", b"a", b"b ", b"\xe9", b"."])).map(b"".join)
 BODY = st.lists(LINE, max_size=12).map(lambda lines: b"".join(line + b"\r\n" for line in lines))

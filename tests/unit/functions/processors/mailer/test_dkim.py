@@ -1,4 +1,4 @@
-"""Signatures: dkimpy verifies them, and what they seal stays sealed."""
+"""Signatures: dkimpy verifies them, and sealed fields stay sealed."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from functions.message.canon import RelaxedBody
 from functions.message.headers import split_head
-from functions.processors.mailer.canon import RelaxedBody
 from functions.processors.mailer.dkim import MOST, Signer, load_key, select
 from tests.support.mails.signer import ed25519_key, record, rsa_key
 from tests.support.programs import program, run
@@ -114,7 +114,8 @@ FIELD = st.tuples(
 @given(st.lists(FIELD, max_size=12), st.binary(max_size=200))
 def test_any_mail_verifies(fields: list[tuple[bytes, bytes]], body: bytes) -> None:
     head = b"From: a@client.example\r\n" + b"".join(
-        # A folded line of blanks only is no mail: dkimpy and others take it for the header's end.
+        # A folded line of blanks only does not occur in mail: dkimpy and others take it for the
+        # header's end.
         name + b":" + re.sub(rb"\r\n[ \t]*(?=\r\n|\Z)", b"", b" x" + value) + b"\r\n"
         for name, value in fields
     )

@@ -1,4 +1,4 @@
-"""What is sent is what was stored: octet for octet, but for what is asked for."""
+"""The mailer sends the stored mail: byte for byte, except for configured changes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from functions.errors import Permanent, Temporary
+from functions.message.canon import RelaxedBody
 from functions.message.headers import split_head
 from functions.message.mail import FileContent, Mail
 from functions.processors.mailer import message as mailer_letter
-from functions.processors.mailer.canon import RelaxedBody
 from functions.processors.mailer.dkim import Signer
 from functions.processors.mailer.message import OutgoingMessage
 from tests.support.clients.relaying import MAIL, make_mail
@@ -93,7 +93,7 @@ def test_fields_of_the_flow_and_edits() -> None:
     ],
 )
 def test_no_bare_cr_or_lf_goes_out(mail: bytes, sent: bytes) -> None:
-    """The listener lets none in; should one be stored all the same, nothing is smuggled with it."""
+    """The listener accepts none; if one were stored all the same, nothing is smuggled with it."""
     assert content(OutgoingMessage(make_mail(mail), "f", same, nobody)) == sent
 
 
@@ -121,7 +121,7 @@ def test_a_large_mail_is_not_held(tmp_path: Path) -> None:
 
 def test_a_header_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mailer_letter, "MAX_HEAD", 1_000)
-    with pytest.raises(Permanent, match="larger than 1000 octets") as caught:
+    with pytest.raises(Permanent, match="larger than 1000 bytes") as caught:
         OutgoingMessage(make_mail(b"A: b\r\n" * 1_000), "f", same, nobody)
     assert caught.value.enhanced == "5.3.4"
 

@@ -182,7 +182,7 @@ class TestSigning:
             assert sent.endswith(mail)
 
     def test_after_the_edits(self, make: Make) -> None:
-        """The signature is that of the author whom the reader sees."""
+        """The signature is that of the author that the reader sees."""
         with smarthost() as host:
             mailer = make(host, dkims=self.DKIMS, override={"from": "ann@author.example", "subject": "new"})
             mailer.process(job(make_mail()))
@@ -254,7 +254,7 @@ class TestResults:
             mailer.process(job(mail, once))
         assert caught.value.recipients == ("r0@x",)
 
-    def test_nobody_listens(self, make: Make) -> None:
+    def test_no_server_listens(self, make: Make) -> None:
         with pytest.raises(Temporary, match="Connection refused") as caught:
             make(transport={"host": HOST, "port": free_port()}).process(job(make_mail(MAIL, "a@x", "b@x")))
         assert caught.value.enhanced == "4.4.1"

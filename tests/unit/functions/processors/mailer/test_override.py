@@ -1,4 +1,4 @@
-"""`override`: header edits on octets, and the envelope that goes with them."""
+"""`override`: header edits on bytes, and the envelope that goes with them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From attempt to attempt: nobody is served twice, nobody is forgotten, the refused are asked once."""
+"""From attempt to attempt: no recipient is served twice or forgotten, and the refused are asked once."""
 
 from __future__ import annotations
 
@@ -182,8 +182,8 @@ def test_words_stay_short() -> None:
     st.integers(1, 3),
 )
 def test_whatever_happens(answers: list[list[str]], crowd: int) -> None:
-    """Every recipient ends served or refused; nobody got a mail twice; nobody who was refused was
-    asked again before the end."""
+    """Every recipient ends served or refused; none got a mail twice; no refused one was asked again
+    before the end."""
     hop = Hop(
         {f"r{number}": [*each, YES if number % 2 else NO] for number, each in enumerate(answers)}, crowd=crowd
     )

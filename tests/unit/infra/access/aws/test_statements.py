@@ -1,4 +1,4 @@
-"""What roles may do, derived from configurations (CLOUD: IAM)."""
+"""The permissions of roles, derived from configurations."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def deployed(tmp_path: Path, *outputs: dict[str, Any], filters: Any = None, **se
 
 
 def resources(statements: list[dict[str, Any]], action: str) -> list[str]:
-    """What an action is allowed on."""
+    """The resources that an action is allowed on."""
     return [arn for each in statements if action in each["Action"] for arn in each["Resource"]]
 
 
@@ -194,7 +194,7 @@ def test_a_role_to_assume_is_all(tmp_path: Path) -> None:
     assert (only["Action"], only["Resource"]) == (["sts:AssumeRole"], [role])
 
 
-def test_an_outputs_own_credentials_need_no_role_of_ours(tmp_path: Path) -> None:
+def test_an_outputs_own_credentials_need_no_role(tmp_path: Path) -> None:
     keys = {"accessKeyId": "ssm:/id", "secretAccessKey": "ssm:/key"}
     config = deployed(tmp_path, {"storage": {"bucket": "b"}, "s3client": {"credentials": keys}})
     (only,) = output_statements(config, PLACE)

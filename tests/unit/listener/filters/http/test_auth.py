@@ -45,12 +45,12 @@ def server() -> Iterator[Endpoint]:
 
 @pytest.fixture(autouse=True)
 def _direct(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_PROXY", "*")  # whatever proxies this machine has
+    monkeypatch.setenv("NO_PROXY", "*")  # despite the proxies of this machine
 
 
 @pytest.fixture
 async def make(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
-    """Builds filters as the configuration would, starts them, and stops them in the end."""
+    """Builds filters as the configuration would, starts them, and stops them at the end."""
     made: list[HttpAuth] = []
 
     async def build(url: str, **options: Any) -> HttpAuth:
@@ -72,7 +72,7 @@ async def verdict(one: HttpAuth, credentials: Credentials = ANN) -> str:
     return decision.verdict
 
 
-# -- how credentials travel ----------------------------------------------------------------------
+# -- the form of credentials --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("options", [{}, {"credentialsMethod": "BASIC_AUTH"}, {"method": "POST"}])
@@ -146,7 +146,7 @@ async def test_what_cannot_be_asked_is_not_asked(server: Endpoint, make: Any) ->
     )
 
 
-# -- what the answer means -----------------------------------------------------------------------
+# -- the meaning of answers ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ async def test_no_http_defers(server: Endpoint, make: Any, raw: bytes) -> None:
     assert await verdict(one) == "accept"
 
 
-async def test_nobody_there_defers(make: Any) -> None:
+async def test_no_server_there_defers(make: Any) -> None:
     assert await verdict(await make(f"http://127.0.0.1:{free_port()}/")) == "defer"
     assert await verdict(await make("http://does-not-exist.invalid/")) == "defer"
 
@@ -270,7 +270,7 @@ async def test_a_slow_body_is_bounded(server: Endpoint, make: Any) -> None:
     assert seconds < 3
 
 
-async def test_a_body_that_nobody_needs_is_not_waited_for(
+async def test_an_unneeded_body_is_not_awaited(
     server: Endpoint, make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_client, "DRAIN_SECONDS", 0.05)

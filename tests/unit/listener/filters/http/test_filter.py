@@ -66,12 +66,12 @@ def server() -> Iterator[Endpoint]:
 
 @pytest.fixture(autouse=True)
 def _direct(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_PROXY", "*")  # whatever proxies this machine has
+    monkeypatch.setenv("NO_PROXY", "*")  # despite the proxies of this machine
 
 
 @pytest.fixture
 async def make(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
-    """Builds filters as the configuration would, starts them, and stops them in the end."""
+    """Builds filters as the configuration would, starts them, and stops them at the end."""
     made: list[HttpFilter] = []
 
     async def build(url: str, **options: Any) -> HttpFilter:
@@ -89,7 +89,7 @@ async def make(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
 
 @pytest.fixture
 def take(tmp_path: Path) -> Callable[[bytes], Capture]:
-    """The mail as the listener holds it: in memory, or in a file when it is large."""
+    """The mail as the listener holds it: in memory, or in a file if it is large."""
 
     def capture(content: bytes) -> Capture:
         made = Capture(tmp_path, uuid7(), lambda head, rest: head, max_size=50_000_000, max_header=1_048_576)
@@ -105,7 +105,7 @@ async def ask(one: HttpFilter, mail: Capture, recipients: tuple[str, ...] = BOTH
     return await one.on_data(session(), transaction(), mail, recipients)
 
 
-# -- what is asked -------------------------------------------------------------------------------
+# -- requests -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("size", "elsewhere"), [(1_000, False), (40_000, True)])
@@ -177,7 +177,7 @@ async def test_signed(server: Endpoint, make: Any, take: Any) -> None:
     assert asked.headers["x-smtp-relay"] == hmac.new(b"s", text, hashlib.sha256).hexdigest()
 
 
-# -- what the answer means -----------------------------------------------------------------------
+# -- the meaning of answers ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -424,7 +424,7 @@ async def test_trouble_defers_and_the_filter_lives_on(server: Endpoint, make: An
 async def test_who_asks_while_the_server_stops_is_deferred_without_a_fault(
     server: Endpoint, make: Any, take: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The connection under a question is closed, and the question put again finds none."""
+    """The connection of a request is closed, and the repeated request finds none."""
     one, mail = await make(server.url), take(MAIL)
     hang = threading.Event()
     server.answer = Says(hang=hang)
@@ -457,7 +457,7 @@ async def test_refused_recipients_through_a_flow(server: Endpoint, make: Any, ta
 
 
 class Refusing(Filter):
-    """Knows nobody."""
+    """Knows no user."""
 
     phases = frozenset({Phase.AUTH})
     checks_credentials = True

@@ -1,4 +1,4 @@
-"""The htpasswd file: read at start, read again when it changes, never half believed."""
+"""The htpasswd file: read at start, read again when it changes, never used in part."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_a_broken_file_is_not_believed_and_told_once(
         file.refresh()
         assert file.users is None
     assert len(caplog.records) == 1
-    assert "its users are deferred until it is mended" in caplog.text
+    assert "its users are deferred until it is fixed" in caplog.text
     write(path, content)
     clock.now += 1
     assert file.refresh()

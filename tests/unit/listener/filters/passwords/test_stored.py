@@ -1,4 +1,4 @@
-"""Stored passwords: every form that is known, and what is said of the others."""
+"""Stored passwords: every known form, and the messages about others."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from listener.filters.passwords.stored import (
 
 CHEAP_ARGON2 = argon2.PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
 
-# What Node 20 (OpenSSL 3.0) prints for createHash(name).update("TEST").digest("hex").
+# Node 20's output (OpenSSL 3.0) of createHash(name).update("TEST").digest("hex").
 OF_NODE = {
     "md5": "033bd94b1168d7e4f0d644c3c95e35bf",
     "sha256": "94ee059335e587e501cc4bf90613e0814f00a7b08bc7c648fd865a2af6a22cc2",
@@ -159,7 +159,7 @@ def test_bcrypt_strings(prefix: str) -> None:
         assert stored.weight > 0
 
 
-def test_bcrypt_reads_72_octets_and_survives_more() -> None:
+def test_bcrypt_reads_72_bytes_and_survives_more() -> None:
     stored = parse(bcrypt.hashpw(b"x" * BCRYPT_LIMIT, bcrypt.gensalt(4)).decode())
     assert stored.matches(b"x" * BCRYPT_LIMIT)
     assert stored.matches(b"x" * 1000)
@@ -210,8 +210,8 @@ SECRET = "hunter2"
     ("text", "message"),
     [
         (SECRET, "has no algorithm before it: write ALGO:hex, or plain:"),
-        (f"{SECRET}:{SECRET}", "begins neither with plain: nor with a hash algorithm known here (blake2b"),
-        (f":{SECRET}", "begins neither with plain:"),
+        (f"{SECRET}:{SECRET}", "does not begin with plain: or a hash algorithm known here (blake2b"),
+        (f":{SECRET}", "does not begin with plain:"),
         ("plain:", "is empty"),
         (f"sha256:{SECRET}", "what follows sha256: is not the 64 hexadecimal digits of such a hash"),
         ("sha256:" + "0" * 63, "is not the 64 hexadecimal digits"),

@@ -18,7 +18,7 @@ def test_the_suite_is_whole() -> None:
 async def test_chain(mail: bytes, expected: str, zone: Zone) -> None:
     report = await check(BytesSource(mail), SENDER, MemoryResolver(zone), Checks())
     assert report.arc is not None
-    # The suite leaves cv empty where a seal reports a failure itself: the chain ends there.
+    # The suite leaves cv empty if a seal reports a failure itself: the chain ends there.
     assert report.arc.verdict == (expected or "fail"), report.arc
     if not expected:
         assert "reports a failed chain" in report.arc.reason

@@ -1,4 +1,4 @@
-"""What RFC 8617 says of chains, rule by rule."""
+"""RFC 8617's rules for chains, one by one."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ async def test_ed25519() -> None:
 async def test_dns_failures_are_temporary() -> None:
     zone = {"sel._domainkey.example.com": {"*": "SERVFAIL"}}
     assert (await judged(chained(2), zone)).verdict == "temperror"
-    # What is wrong whatever the keys are is not temporary.
+    # A fault that does not depend on the keys is not temporary.
     assert (await judged(chained(2).replace(b"Hi Bob", b"Hi Rob"), zone)).verdict == "fail"
 
 

@@ -9,7 +9,8 @@ from dkim.canonicalization import CanonicalizationPolicy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.mailauth.dkim.canon import Algorithm, BodyCanon, relaxed_value, without_signature
+from functions.message.canon import Algorithm, relaxed_value
+from listener.mailauth.dkim.canon import BodyCanon, without_signature
 
 
 class Kept(bytearray):
@@ -46,7 +47,7 @@ def canonical(algorithm: Algorithm, body: bytes, *cuts: int) -> bytes:
         ("relaxed", b"a", b"a\r\n"),
         ("relaxed", b"a \t", b"a\r\n"),
         ("relaxed", b"a\r\n\r\n \r\nb\r\n \r\n", b"a\r\n\r\n\r\nb\r\n"),
-        # Lone CR and LF are octets like others.
+        # Lone CR and LF are ordinary bytes.
         ("simple", b"a\r\n\n\r\n", b"a\r\n\n\r\n"),
         ("relaxed", b"a \r", b"a \r\r\n"),
         ("simple", b"a\r\r\n\r\n", b"a\r\r\n"),
@@ -72,7 +73,7 @@ def test_any_cutting_gives_what_dkimpy_gives_of_the_whole(lines: list[bytes], cu
     st.binary(max_size=60).map(lambda b: b.translate(bytes(b" \t\r\nab;=b"[i % 9] for i in range(256)))),
     st.data(),
 )
-def test_any_cutting_of_any_octets_is_the_same(body: bytes, data: st.DataObject) -> None:
+def test_any_cutting_of_any_bytes_is_the_same(body: bytes, data: st.DataObject) -> None:
     cuts = data.draw(st.lists(st.integers(0, len(body)), max_size=5))
     for algorithm in ("simple", "relaxed"):
         assert canonical(algorithm, body, *cuts) == canonical(algorithm, body)  # type: ignore[arg-type]

@@ -1,5 +1,5 @@
-"""What RFC 6376, 8301, 8463 and 8616 say of signatures, rule by rule. Signatures are made by
-tests/support/mails/signer.py, which signs whatever it is told."""
+"""The rules of RFC 6376, 8301, 8463 and 8616 for signatures, one by one. tests/support/mails/signer.py
+makes the signatures, right or wrong."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def at(*records: Any, name: str = "sel._domainkey.example.com") -> dict[str, Any
     return {name: {"TXT": list(records)}}
 
 
-# -- signatures that are good -----------------------------------------------------------------
+# -- valid signatures -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ async def test_domains_in_utf8() -> None:
     assert (result.verdict, result.domain) == ("pass", "xn--bcher-kva.example")
 
 
-# -- what dkimpy lets through -----------------------------------------------------------------
+# -- signatures that dkimpy accepts -----------------------------------------------------------
 
 
 async def test_rsa_sha1() -> None:
@@ -317,7 +317,7 @@ async def test_a_key_that_forbids_subdomains_in_i() -> None:
 
 
 async def test_a_key_in_test() -> None:
-    """RFC 6376 section 3.6.1, t=y: a failure is told apart."""
+    """RFC 6376 section 3.6.1, t=y: a failure is reported apart."""
     zone = at(record(rsa_key(), t="y"))
     assert (await judged(sign(MAIL), zone)).testing
     failed = await judged(sign(MAIL).replace(b"hello", b"hullo"), zone)
@@ -338,7 +338,7 @@ async def test_changed_mails(change: tuple[bytes, bytes]) -> None:
 
 
 async def test_a_malformed_header_carries_no_signature() -> None:
-    """A line that is no field ends the header for some readers: what follows would be shown."""
+    """A line that is not a field ends the header for some readers, and they would show the next lines."""
     signed = sign(MAIL)
     forged = signed.replace(b"\r\n\r\n", b"\r\nDear Bob, send money\r\n\r\n", 1)
     assert (await judged(forged)).verdict == "policy"

@@ -1,4 +1,4 @@
-"""Finding header fields, and telling which headers cannot carry a signature."""
+"""Finding header fields, and recognizing headers that cannot carry a signature."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from listener.mailauth.dkim.fields import MAX_FIELDS, HeaderBlock
 
 
-def test_fields_keep_their_octets() -> None:
+def test_fields_keep_their_bytes() -> None:
     block = HeaderBlock(b"From: a\r\n b\r\nSubJect \t:  \xff\r\nfrom:c\r\n\r\n")
     assert [(f.name, f.raw, f.value) for f in block.fields] == [
         (b"from", b"From: a\r\n b", b" a\r\n b"),

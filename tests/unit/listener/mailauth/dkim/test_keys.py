@@ -80,7 +80,7 @@ SPKI = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         ("v=DKIM1; p=a; p=b", "malformed"),
         ("v=DKIM1; p=" + "A" * 9000, "too long"),
     ],
-    # Keys are made anew by each process, and both have to know the tests by one name.
+    # Each process makes new keys, and both need the same test names.
     ids=lambda text: text if len(text) < 100 else "record",
 )
 def test_refused(text: str, reason: str) -> None:

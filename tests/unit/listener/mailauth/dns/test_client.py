@@ -1,4 +1,4 @@
-"""The resolver of production against a name server on loopback that misbehaves in many ways."""
+"""The production resolver against a name server on loopback that misbehaves in many ways."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ async def test_alias_loops(server: DnsServer, resolver: DnsResolver) -> None:
     assert (await resolver.resolve(TXT)).failed
 
 
-async def test_nobody_listens() -> None:
+async def test_no_server_listens() -> None:
     with DnsServer() as gone:
         port = gone.port
     resolver = DnsResolver([HOST], port, timeout=0.3)
@@ -118,7 +118,7 @@ async def test_names_that_dns_cannot_hold(server: DnsServer, resolver: DnsResolv
     assert answer.outcome in (Outcome.ABSENT, Outcome.EMPTY)
 
 
-async def test_a_backslash_is_an_octet(server: DnsServer, resolver: DnsResolver) -> None:
+async def test_a_backslash_is_a_byte(server: DnsServer, resolver: DnsResolver) -> None:
     server.zone = {"b.example": {"TXT": ["wrong"]}}
     assert (await resolver.resolve(Question("a\\046b.example", "TXT"))).outcome is Outcome.ABSENT
     assert server.queries[-1][0] == "a\\046b.example"
@@ -164,7 +164,7 @@ def with_absences(server: DnsServer) -> None:
 async def test_an_absence_without_the_zone_s_soa_is_not_kept(
     server: DnsServer, resolver: DnsResolver, question: Question, soa: str | None
 ) -> None:
-    """RFC 2308 section 5: there is no telling how long it holds."""
+    """RFC 2308 section 5: the answer does not say how long it holds."""
     with_absences(server)
     server.soa = soa
     for asked in (1, 2):
@@ -190,7 +190,7 @@ async def test_an_absence_is_kept_for_the_shorter_of_the_soa_s_times(
     assert resolver.cache.get(question, now=after + kept + 0.1) is None
 
 
-async def test_one_query_for_all_who_ask_at_once(server: DnsServer, resolver: DnsResolver) -> None:
+async def test_one_query_for_all_concurrent_questions(server: DnsServer, resolver: DnsResolver) -> None:
     server.zone = {"a.example": {"TXT": ["x"]}}
     answers = await asyncio.gather(*(resolver.resolve(TXT) for _ in range(20)))
     assert len(server.queries) == 1
@@ -241,7 +241,7 @@ async def test_one_resolver_for_all_with_the_same_servers() -> None:
     await a.release()
 
 
-async def test_closing_ends_what_is_under_way(server: DnsServer) -> None:
+async def test_closing_ends_running_work(server: DnsServer) -> None:
     server.zone = {"a.example": {"*": "TIMEOUT"}}
     resolver = DnsResolver([HOST], server.port, timeout=30)
     waiting = asyncio.create_task(resolver.resolve(TXT))
@@ -249,3 +249,40 @@ async def test_closing_ends_what_is_under_way(server: DnsServer) -> None:
     await resolver.close()
     with pytest.raises(asyncio.CancelledError):
         await waiting
+
+
+async def test_a_question_never_waits_behind_those_of_another_client(server: DnsServer) -> None:
+    """The first client asks the second one's question too, behind more silent ones than it has places."""
+    server.zone = {"a.example": {"TXT": ["x"]}}
+    server.silent = "silent.example"
+    resolver = DnsResolver([HOST], server.port, timeout=30)
+    greedy = resolver.for_client("192.0.2.1")
+    questions = [Question(f"n{n}.silent.example", "TXT") for n in range(300)]
+    waiting = [asyncio.create_task(greedy.resolve(question)) for question in [*questions, TXT]]
+    await asyncio.sleep(0.05)
+    async with asyncio.timeout(5):
+        answer = await resolver.for_client("192.0.2.2").resolve(TXT)
+    assert answer.texts == (b"x",)
+    assert len({name for name, _, _ in server.queries}) < 60
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    await resolver.close()
+
+
+async def test_silent_servers_hold_places_for_less_time_while_places_are_short(server: DnsServer) -> None:
+    server.silent = "silent.example"
+    resolver = DnsResolver([HOST], server.port, timeout=10)
+    clients = [resolver.for_client(f"192.0.2.{n}") for n in range(200)]
+    started = time.monotonic()
+    waiting = [
+        asyncio.create_task(client.resolve(Question(f"q{n}.c{number}.silent.example", "TXT")))
+        for number, client in enumerate(clients)
+        for n in range(3)
+    ]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    assert time.monotonic() - started < 5
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    await resolver.close()

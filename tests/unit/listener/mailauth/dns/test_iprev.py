@@ -126,7 +126,7 @@ async def test_names_are_remembered() -> None:
 
 
 @pytest.mark.parametrize("ip", ["127.0.0.1", "127.9.9.9", "::1"])
-async def test_this_machine_asks_nobody(ip: str) -> None:
+async def test_this_machines_clients_need_no_query(ip: str) -> None:
     def never() -> DnsResolver:
         raise AssertionError("asked")
 

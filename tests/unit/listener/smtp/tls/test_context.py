@@ -1,4 +1,4 @@
-"""A listener's certificates: where they come from, whom they are shown to, and that they renew."""
+"""A listener's certificates: their sources, their clients, and their renewal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from functions.errors import ConfigError
 from functions.options.secrets import SecretResolver
 from listener.config.smtp import SmtpOptions
 from listener.smtp.tls.certificates import end_of, self_signed
-from listener.smtp.tls.context import ServerTls, facts, wanted
+from listener.smtp.tls.context import ServerTls, _tell, facts, wanted
 from tests.support import process
 from tests.support.clients.tls import Authority, Identity, trusting
 
@@ -116,7 +116,7 @@ class TestGiven:
 
 class TestSelfSigned:
     def test_it_is_made_with_a_warning(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-        self_signed.cache_clear()
+        _tell.cache_clear()
         server = serve(tmp_path)
         assert "self-signed certificate for mx.server.example" in caplog.text
         with pytest.raises(ssl.SSLCertVerificationError):
@@ -139,7 +139,7 @@ class TestSelfSigned:
         shake(server, context, name.strip("[]"))  # verified, host name included
         assert end_of(pair) is not None
 
-    def test_it_is_for_those_who_can_use_it(self) -> None:
+    def test_it_is_only_for_clients_that_can_use_it(self) -> None:
         assert wanted(SmtpOptions())
         assert wanted(SmtpOptions.model_validate({"hideSTARTTLS": True}))
         assert wanted(SmtpOptions.model_validate({"secure": True, "disabledCommands": ["STARTTLS"]}))

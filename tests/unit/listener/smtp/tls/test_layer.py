@@ -1,4 +1,4 @@
-"""TLS over a transport: every cut of the octets, both directions, every way to end."""
+"""TLS over a transport: every cut of the bytes, both directions, every way to end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.clients.tls import Authority, trusting
 
 
 class Below:
-    """A transport that keeps what is written, as asyncio's would while the client does not read."""
+    """A transport that keeps the written bytes, as asyncio's would while the client does not read."""
 
     def __init__(self) -> None:
         self.written = bytearray()
@@ -65,7 +65,7 @@ class Below:
 
 
 class Above:
-    """A connection that keeps what it is told."""
+    """A connection that keeps its events."""
 
     def __init__(self) -> None:
         self.received = bytearray()
@@ -122,7 +122,7 @@ def _made_context() -> ssl.SSLContext:
 
 
 class Pair:
-    """A server's layer and a client, with the octets between them in the test's hands."""
+    """A server's layer and a client, with the bytes between them in the test's hands."""
 
     def __init__(self, client: ssl.SSLContext | None = None) -> None:
         self.below, self.above = Below(), Above()
@@ -176,7 +176,7 @@ class Pair:
 
 
 @pytest.mark.parametrize("cut", [None, 1, 2, 7, 100])
-def test_octets_both_ways_in_pieces_of_any_size(cut: int | None) -> None:
+def test_bytes_both_ways_in_pieces_of_any_size(cut: int | None) -> None:
     pair = Pair()
     pair.above.answer = b"220 hello\r\n"
     pair.shake(cut)
@@ -193,7 +193,7 @@ def test_octets_both_ways_in_pieces_of_any_size(cut: int | None) -> None:
     st.lists(st.binary(min_size=1, max_size=40_000), min_size=1, max_size=4),
     st.lists(st.integers(0, 200_000), max_size=8),
 )
-def test_any_cut_of_any_octets(said: list[bytes], cuts: list[int]) -> None:
+def test_any_cut_of_any_bytes(said: list[bytes], cuts: list[int]) -> None:
     pair = Pair()
     pair.shake()
     pair.say(b"".join(said), cuts)
@@ -303,8 +303,8 @@ def test_close_says_goodbye_and_nothing_after_it() -> None:
     assert pair.client.read(10) == b"", "close_notify came"
 
 
-def test_half_closed_it_passes_on_that_octets_come() -> None:
-    """So that whoever lingers can count what it drops."""
+def test_half_closed_it_reports_that_bytes_come() -> None:
+    """Counts the bytes that a lingering connection drops."""
     pair = Pair()
     pair.shake()
     pair.layer.write(b"554 no\r\n")
@@ -336,8 +336,8 @@ def test_a_client_that_makes_tls_talk_and_never_listens() -> None:
     pair = Pair()
     pair.shake()
     pair.below.unsent = MAX_UNSENT + 1
-    # A close_notify makes OpenSSL answer nothing; an application record neither; so a key update,
-    # which Python cannot send, is stood in for by what is queued by hand.
+    # OpenSSL does not answer a close_notify or an application record. Python cannot send a key
+    # update, so bytes queued by hand replace one.
     pair.layer._outgoing.write(b"key update")
     pair.say(b"x")
     assert pair.below.aborted

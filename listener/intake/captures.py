@@ -1,0 +1,147 @@
+"""The mails that arrive in one process, and what they may hold together: memory, and space on the disk."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from pathlib import Path
+from typing import Final
+
+from listener.api.decision import Reply
+from listener.intake.data_rate import DataRate
+
+log = logging.getLogger("smtp_relay.smtp")
+
+MEMORY: Final = 33_554_432
+"""Bytes, the default of `maxCaptureMemory`."""
+
+SPACE: Final = 4_294_967_296
+"""Bytes, the default of `maxCaptureSpace`."""
+
+SPARE: Final = 8
+"""A part of a limit, as its denominator, that is made free at once, because each search costs time."""
+
+
+class ArrivingMail:
+    """What one mail that arrives holds, as `Captures` counts it."""
+
+    __slots__ = ("ended", "failure", "finished", "kept", "memory", "rate", "size", "space")
+
+    def __init__(self) -> None:
+        self.size = 0
+        """Size of the received mail in bytes."""
+        self.memory = 0
+        """Bytes of it in memory."""
+        self.space = 0
+        """Bytes of it on the disk."""
+        self.kept = 0
+        """Bytes of it that stay in memory until it is answered."""
+        self.rate: DataRate | None = None
+        """How fast it comes in; None in its first second."""
+        self.failure: Reply | None = None
+        self.finished = False
+        self.ended = False
+        """Whether it was given up for others: its connection may end."""
+
+    def measured(self, began: float) -> DataRate:
+        """How fast it comes in, from the first call on; `began` is the loop's time of DATA's 354."""
+        if self.rate is None:
+            self.rate = DataRate(began)
+        return self.rate
+
+    def pace(self, now: float) -> float:
+        """Bytes a second that came lately."""
+        return float(self.size) if self.rate is None else self.rate.pace(now, self.size)
+
+    def leave_memory(self) -> None:
+        """Move what is in memory to the disk, as far as that is possible."""
+        raise NotImplementedError
+
+    def give_up(self) -> None:
+        """There is no room for it: free what it holds."""
+        raise NotImplementedError
+
+
+class Captures:
+    """The mails that arrive in one process. `folder` is for those that are too large for memory.
+
+    Above `max_memory` the largest leave memory for the folder; above `max_space` the slowest end. The
+    limits may be changed at any time. `now` is the event loop's time, refreshed each second.
+    """
+
+    def __init__(self, folder: Path, *, max_memory: int = MEMORY, max_space: int = SPACE) -> None:
+        self.folder = folder
+        self.max_memory = max_memory
+        self.max_space = max_space
+        self.memory = 0
+        self.space = 0
+        self._kept = 0
+        self.now = 0.0
+        self._arriving: set[ArrivingMail] = set()
+
+    def enter(self, capture: ArrivingMail) -> None:
+        """A mail begins to arrive."""
+        self._arriving.add(capture)
+
+    def leave(self, capture: ArrivingMail) -> None:
+        """A mail is stored or given up; safe to call more than once."""
+        self._arriving.discard(capture)
+        self.memory -= capture.memory
+        self.space -= capture.space
+        self._kept -= capture.kept
+        capture.memory = capture.space = capture.kept = 0
+
+    def keep(self, capture: ArrivingMail, count: int) -> bool:
+        """Whether so many bytes of a complete mail may stay in memory until it is answered. Such mails may
+        have half of it, because the others have to have room beside them."""
+        if self._kept + count > self.max_memory // 2:
+            return False
+        capture.kept = count
+        self._kept += count
+        return True
+
+    def hold(self, capture: ArrivingMail, count: int) -> None:
+        """So many bytes more (or less) of a mail are in memory."""
+        capture.memory += count
+        self.memory += count
+        if count > 0 and self.memory > self.max_memory:
+            goal = self.max_memory - self.max_memory // SPARE
+            for largest in sorted(self._arriving, key=lambda one: one.memory, reverse=True):
+                if self.memory <= goal:
+                    break
+                largest.leave_memory()
+
+    def write(self, capture: ArrivingMail, count: int) -> None:
+        """So many bytes more (or less) of a mail are about to be on the disk. May end any mail."""
+        capture.space += count
+        self.space += count
+        if count > 0 and self.space > self.max_space:
+            self.make_room(self.space - self.max_space + self.max_space // SPARE)
+
+    def write_to(self, fd: int, data: bytes, capture: ArrivingMail) -> bool:
+        """Write all of a mail's data; False where that is not possible, or the mail has ended. Where the
+        disk is full, slower mails end."""
+        left: bytes | memoryview = data
+        while left and capture.failure is None:
+            try:
+                left = memoryview(left)[os.write(fd, left) :]
+            except OSError as error:
+                if error.errno != errno.ENOSPC or not self.make_room(len(left)):
+                    return False
+        return capture.failure is None
+
+    def make_room(self, count: int) -> bool:
+        """End the slowest mails, until so many bytes of the disk are free again; whether they are."""
+        goal, ended = self.space - count, 0
+        those = [one for one in self._arriving if one.space and one.failure is None and not one.finished]
+        for slowest in sorted(those, key=lambda one: one.pace(self.now)):
+            if self.space <= goal:
+                break
+            slowest.give_up()
+            ended += 1
+        if ended:
+            log.warning(
+                "ended the slowest mails that arrive, because the disk has no room", extra={"mails": ended}
+            )
+        return self.space <= goal

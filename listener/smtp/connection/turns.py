@@ -1,0 +1,85 @@
+"""The turns of an endpoint's connections: no client's commands keep the event loop from the others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from time import perf_counter
+from typing import Final, Protocol
+
+SLICE: Final = 0.0005
+"""Seconds for which one connection carries out commands before the event loop goes on."""
+
+SHARE: Final = 0.002
+"""Seconds of one turn of the event loop after which no further connection begins, but queues."""
+
+
+class Waiting(Protocol):
+    """What waits to be carried out, of one connection."""
+
+    paused: bool
+
+    @property
+    def waiting(self) -> int: ...
+
+
+class Turns:
+    """Shares an event loop among the connections that have something to carry out.
+
+    A connection begins at once and works for SLICE. If it has more to do then, it queues, as do the
+    connections that begin late in a busy turn of the loop. Each turn of the loop serves the first
+    connection of the queue, so that new connections, single commands and timers come in between.
+    """
+
+    __slots__ = ("_loop", "_queue", "_renews", "_spent")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._queue: deque[Callable[[], None]] = deque()
+        self._spent = 0.0
+        self._renews = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether this turn of the loop has no time left for a connection that begins now."""
+        return self._spent >= SHARE
+
+    def work(self, stream: Waiting, carry_out: Callable[[], bool], go_on: Callable[[], None]) -> bool:
+        """Call `carry_out` while something waits and it returns True. If the time ends first: queue
+        the connection, whose `go_on` is called in its turn, and return True."""
+        began = now = perf_counter()
+        end = began if self._spent >= SHARE else began + SLICE
+        queued = False
+        while stream.waiting and not stream.paused:
+            if now >= end:
+                self._queue.append(go_on)
+                queued = True
+                break
+            if not carry_out():
+                break
+            now = perf_counter()
+        self._worked(perf_counter() - began)
+        return queued
+
+    def count(self, take: Callable[[bytes], None], data: bytes) -> None:
+        """Call `take` with the data, and count its time to this turn of the loop."""
+        began = perf_counter()
+        take(data)
+        self._worked(perf_counter() - began)
+
+    def _worked(self, seconds: float) -> None:
+        self._spent += seconds
+        if not self._renews:
+            self._renews = True
+            self._loop.call_soon(self._renew)
+
+    def _renew(self) -> None:
+        """A new turn of the loop begins."""
+        self._renews = False
+        self._spent = 0.0
+        if self._queue:
+            go_on = self._queue.popleft()
+            if self._queue:
+                self._worked(0.0)
+            go_on()
