@@ -120,6 +120,6 @@ def test_notifications_off_the_sweep_delivers_every_mail(stack_for: Stacks) -> N
         stack.put(age=16 * 60)
     young = stack.put()
     found = stack.invoke({"sweep": True})
-    assert (found["unfinished"], found["rung"]) == (13, 12)
+    assert (found["unfinished"], found["notified"]) == (13, 12)
     stack.until(lambda: stack.spooled() == [young], "the old ones to be delivered")
     assert len(stack.messages("out", least=12)) == 12

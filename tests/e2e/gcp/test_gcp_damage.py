@@ -31,7 +31,7 @@ def test_a_damaged_mail_reaches_no_output_and_stays(stack_for: Stacks, how: str)
             "tell": DAMAGED,
         }
         found = stack.sweep()
-        assert (found["unfinished"], found["rung"], found["dead"]) == (0, 0, 2)
+        assert (found["unfinished"], found["notified"], found["dead"]) == (0, 0, 2)
     assert stack.gcs.read(stack.bucket, key) == damaged
     assert stack.stored() == {}
     assert stack.messages("out", seconds=0.3) == []

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 PREFIX: Final = "relay/"
 WORKERS: Final = 2
-STUCK: Final = 300.0
+STUCK: Final = 1_000.0
 """Seconds without a mail finished after which a site is stuck; claims run out in half of that."""
 
 FILED_FLOW: Final = "filed"
