@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 PREFIX: Final = "relay/"
 WORKERS: Final = 2
 STUCK: Final = 1_000.0
-"""Seconds without a mail finished after which a site is stuck; claims run out in half of that."""
+"""Seconds without a finished mail after which a site counts as stuck. A claim that a killed run left under
+a wrong clock holds for 900."""
 
 FILED_FLOW: Final = "filed"
 RELAYED_FLOW: Final = "relayed"
