@@ -30,7 +30,7 @@ from listener.smtp.connection.state import (
     WAIT,
     ExchangeLines,
 )
-from listener.smtp.connection.stream import MAX_LINE, LineTooLong, Stream
+from listener.smtp.connection.stream import MAX_LINE, MAX_QUEUED, LineTooLong, Stream
 from listener.smtp.endpoint import Endpoint
 from listener.smtp.tls.handshake import HANDSHAKE, Handshake
 
@@ -250,7 +250,7 @@ class Connection(SMTP):
                 self.drain()
             stream.flush()
             if self.state is not CLOSED:
-                stream.throttle(at_once=True) if self._queued else stream.unthrottle()
+                stream.throttle(MAX_QUEUED) if self._queued else stream.unthrottle()
             if self._ended:
                 self._end()
         finally:

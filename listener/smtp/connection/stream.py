@@ -10,6 +10,9 @@ from typing import Any, Final
 MAX_BUFFER: Final = 131_072
 """Most bytes that wait while a command is being executed; beyond them the socket is not read."""
 
+MAX_QUEUED: Final = 16_384
+"""The same while the connection waits for its turn."""
+
 MAX_LINE: Final = 4096
 """Most bytes of a command line with its CRLF. RFC 5321 section 4.5.3.1.4 asks for 512 and extensions
 raise it; AUTH lines may be longer (MAX_AUTH_LINE)."""
@@ -128,9 +131,9 @@ class Stream:
         if self._dropped > MAX_DROPPED:
             self.transport.abort()
 
-    def throttle(self, *, at_once: bool = False) -> None:
-        """Read no more from the socket while more than MAX_BUFFER bytes wait, or anything `at_once`."""
-        if not self._reading_paused and (at_once or self.waiting > MAX_BUFFER):
+    def throttle(self, limit: int = MAX_BUFFER) -> None:
+        """Read no more from the socket while more than `limit` bytes wait."""
+        if not self._reading_paused and self.waiting > limit:
             self._reading_paused = True
             self.transport.pause_reading()
 

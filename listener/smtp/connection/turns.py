@@ -28,8 +28,9 @@ class Turns:
     """Shares an event loop among the connections that have something to carry out.
 
     A connection begins at once and works for SLICE. If it has more to do then, it queues, as do the
-    connections that begin late in a busy turn of the loop. Each turn of the loop serves the first
-    connection of the queue, so that new connections, single commands and timers come in between.
+    connections that begin late in a busy turn of the loop. The next turn of the loop begins with the queue:
+    it serves the first connection, and others until half of SHARE is spent. New connections, single commands
+    and timers come in between.
     """
 
     __slots__ = ("_loop", "_queue", "_renews", "_spent")
@@ -70,7 +71,8 @@ class Turns:
 
     def _worked(self, seconds: float) -> None:
         self._spent += seconds
-        if not self._renews:
+        # A callback costs a turn of the loop: little work is counted to the next turn instead.
+        if not self._renews and (self._queue or self._spent >= SLICE):
             self._renews = True
             self._loop.call_soon(self._renew)
 
@@ -78,8 +80,9 @@ class Turns:
         """A new turn of the loop begins."""
         self._renews = False
         self._spent = 0.0
+        for _ in range(len(self._queue)):
+            self._queue.popleft()()
+            if self._spent >= SHARE / 2:
+                break
         if self._queue:
-            go_on = self._queue.popleft()
-            if self._queue:
-                self._worked(0.0)
-            go_on()
+            self._worked(0.0)

@@ -57,9 +57,9 @@ def test_a_loop_with_many_busy_connections_goes_on() -> None:
             now = time.perf_counter()
             gaps.append(now - last)
             last = now
-        assert len(gaps) > 100
+        assert len(gaps) > 60
         gaps.sort()
-        assert gaps[len(gaps) // 2] < SLICE * 3, "one connection in a turn"
+        assert gaps[len(gaps) // 2] < SHARE, "the queue gets half of it"
         assert all(sorted(each.worked)[len(each.worked) // 2] < SLICE * 3 for each in crowd)
 
     asyncio.run(scenario())
