@@ -56,7 +56,7 @@ def trim(botocore: Path, services: frozenset[str]) -> None:
 
 _BOTO3: Final = '''"""What Powertools needs of boto3: its version, and how DynamoDB's values are read.
 
-The rest of it, and the transfer manager that it imports, serve nobody here.
+The function uses neither the rest of it nor the transfer manager that it imports.
 """
 
 __version__ = "{version}"
