@@ -150,7 +150,7 @@ class Site(ABC):
 
     @abstractmethod
     def stored(self) -> dict[str, bytes]:
-        """What the `store` output stored, by key."""
+        """The objects that the `store` output stored, by key."""
 
     @abstractmethod
     def collect(self) -> None:
