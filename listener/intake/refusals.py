@@ -1,4 +1,4 @@
-"""Counts and logs refused clients, logins and mails, and what else strangers do in vain."""
+"""Counts and logs refused clients, logins and mails, and other failed attempts of strangers."""
 
 from __future__ import annotations
 
