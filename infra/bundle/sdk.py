@@ -54,7 +54,7 @@ def trim(botocore: Path, services: frozenset[str]) -> None:
     _trim_docs(botocore / "docs")
 
 
-_BOTO3: Final = '''"""What Powertools needs of boto3: its version, and how DynamoDB's values are read.
+_BOTO3: Final = '''"""The parts of boto3 that Powertools needs: its version and the reader of DynamoDB values.
 
 The function uses neither the rest of it nor the transfer manager that it imports.
 """
