@@ -41,7 +41,7 @@ docs-check: setup ## links, configurations and commands of the documentation
 	$(BIN)/python scripts/configuration_reference.py --check
 	$(BIN)/python scripts/docs_check.py
 
-fmt: setup ## format the code and mend what ruff can
+fmt: setup ## format the code and fix what ruff can
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 

@@ -48,7 +48,7 @@ class RetryOptions(OptionsModel):
 
 
 class DeliveryOptions(OptionsModel):
-    """Where outputs run, and when they are retried."""
+    """The process that runs outputs, and the times of their retries."""
 
     mode: DeliveryMode | None = None
     """`in-process`: this process delivers; `events`: a function delivers, started by the bucket's
@@ -132,7 +132,7 @@ class DeliveryConfig(OptionsModel):
     its store. Default: the folder `.smtp-relay`, beside `cachePath` if set."""
 
     delivery: DeliveryOptions = DeliveryOptions()
-    """Where outputs run, and when they are retried."""
+    """The process that runs outputs, and the times of their retries."""
 
     cache_path: TemplateText = ".email_${iso8601}_${id}.eml"
     """Its folder holds the default spool and large mails while they arrive; with `keepCache` a copy of

@@ -45,7 +45,7 @@ class Header(NamedTuple):
 
 
 def begins(octets: bytes) -> bool:
-    """Whether the bytes begin with the start of a header of either version."""
+    """True if the bytes begin with the start of a header of either version."""
     return octets.startswith((SIGNATURE, _FIRST))
 
 

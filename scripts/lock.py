@@ -1,4 +1,4 @@
-"""Renews what pins the dependencies: versions with hashes in locks/, and digests of base images.
+"""Renews the pins of the dependencies: versions with hashes in locks/, and digests of base images.
 
     lock.py            renew all: the newest versions that pyproject.toml allows
     lock.py --keep     write the locks for a changed pyproject.toml, and keep the other versions
@@ -76,7 +76,7 @@ def lock_packages(*, keep: bool) -> None:
 
 
 def _compile(lock: Path, about: str, what: list[str], *, keep: bool) -> None:
-    """Resolve into a lock. `--no-config` and what is not emitted keep this machine's index out of it."""
+    """Resolve into a lock. `--no-config` and `--no-emit-…` keep this machine's package index out of it."""
     command = [str(UV), "pip", "compile", *what, "--universal", "--python-version=3.11", "--generate-hashes"]
     command += ["--no-config", "--no-header", "--no-emit-index-url", "--no-emit-find-links", "--quiet"]
     if lock.name != "dev.txt":
@@ -87,7 +87,7 @@ def _compile(lock: Path, about: str, what: list[str], *, keep: bool) -> None:
             shutil.copyfile(lock, made)  # uv keeps the versions that it finds there
         subprocess.run([*command, f"--output-file={made}"], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
         text = made.read_text()
-    # That another lock has it too is no reason why a package is there.
+    # Not a reason why the package is here: uv adds this line because `dev.txt` pins it too.
     text = re.sub(r"^    #( via)?\s+-c locks/dev\.txt\n", _kept_via, text, flags=re.MULTILINE)
     lock.parent.mkdir(exist_ok=True)
     lock.write_text(_HEADER.format(about) + _sources(text))
@@ -122,7 +122,7 @@ def lock_images() -> None:
 
 
 def base_images(dockerfile: str) -> Iterator[str]:
-    """The images, with tag and without digest, that a Dockerfile builds on; its own stages are none."""
+    """The images, with tag and without digest, that a Dockerfile builds on; its own stages do not count."""
     stages = set(re.findall(r"^FROM\s.*\sAS\s+(\S+)", dockerfile, re.MULTILINE | re.IGNORECASE))
     for match in _FROM.finditer(dockerfile):
         if match[2] not in stages and match[2] != "scratch":

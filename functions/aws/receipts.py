@@ -30,7 +30,7 @@ KEPT: Final = 2_592_000
 """Seconds that a receipt is kept: 30 days, longer than any queue keeps a notification."""
 
 SKEW: Final = 60.0
-"""Seconds by which a clock may be wrong unseen."""
+"""Seconds by which a clock may be wrong before times are corrected."""
 
 LONGEST: Final = 900.0
 """Seconds that a run of Lambda may take at most."""
@@ -145,7 +145,7 @@ class _Claims:
         if not self._clock.known:
             self._clock.hear(self._client.get_item(TableName=self._table, Key={"id": {"S": PREFIX}}))
         context = self._config.lambda_context
-        # The context tells it by this machine's clock, too.
+        # The context uses this machine's clock, too.
         left = min(context.get_remaining_time_in_millis() / 1_000, LONGEST) if context is not None else 0.0
         for fields in (request["Item"], request["ExpressionAttributeValues"]):
             self._clock.correct(fields, left)
@@ -155,25 +155,25 @@ class _Claims:
         return answer
 
     def update_item(self, **request: Any) -> Any:
-        """A receipt. It is written without a question before it, because the effect took place."""
+        """A receipt. It is written without asking for the time first, because the effect took place."""
         self._clock.correct(request["ExpressionAttributeValues"])
         return self._client.update_item(**request)
 
 
 class _Clock:
-    """DynamoDB's, as far as it was heard."""
+    """DynamoDB's clock, known from the `Date` of its answers."""
 
     def __init__(self) -> None:
         self._began: tuple[float, float] | None = None
-        """What DynamoDB's clock, and this machine's, said when the steady clock began."""
+        """The times of DynamoDB's and of this machine's clock when the steady clock began."""
 
     @property
     def known(self) -> bool:
-        """Whether it was heard since this machine's was last set, or stood still."""
+        """True if an answer came since this machine's clock was last set, or stood still."""
         return self._began is not None and abs(time.time() - time.monotonic() - self._began[1]) < SKEW
 
     def hear(self, answer: Any) -> None:
-        """Take what an answer says. One without `Date` says that the clocks agree."""
+        """Read the time of an answer. An answer without `Date` means that the clocks agree."""
         date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
         steady, ours = time.monotonic(), time.time()
         try:
@@ -183,8 +183,8 @@ class _Clock:
         self._began = theirs - steady, ours - steady
 
     def correct(self, fields: dict[str, Any], left: float = 0.0) -> None:
-        """Put right the times that Powertools is to write, or to compare with, where a wrong clock made
-        them. Seconds: the run has so many left."""
+        """Correct the times that Powertools writes, or compares with, if a wrong clock made them. `left`
+        is how many seconds the run has left."""
         if self._began is None:
             return
         now = self._began[0] + time.monotonic()

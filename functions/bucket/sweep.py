@@ -108,7 +108,7 @@ def sweep(
 
 
 def sweep_once(config: DeliveryConfig, folder: Path, environ: Mapping[str, str]) -> Swept:
-    """One pass for `smtp-relay sweep`: counts what the bucket holds, and sends a notification for every
+    """One pass for `smtp-relay sweep`: counts the bucket's mails, and sends a notification for every
     mail that is older than the first step, because a person asks for a pass when the regular ones are
     not enough. A server that delivers in-process cannot be notified: its mails are only counted.
     Raises ConfigError, DeliveryFault."""

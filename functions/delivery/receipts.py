@@ -121,7 +121,7 @@ def claim_left(where: object, error: object) -> None:
 
 
 def tell_doubt(observer: DeliveryEvents, mail: Mail, task: Task, part: str, reason: str = ABANDONED) -> None:
-    """The outcome of an effect is not known: count it, and log it with the mail's id."""
+    """Count an effect whose outcome is unknown, and log it with the mail's id."""
     label = "" if task.output is None else task.output.label
     observer.in_doubt(task.flow, label)
     about = {"id": mail.id, "flow": task.flow, "output": label, "part": part, "reason": reason}

@@ -346,7 +346,7 @@ class Commits:
         for step in batch.progress:
             _safely(self._owner.recorded, step)
         if self.distrusted:
-            # A body's sync failed meanwhile. Whose it was is unknown: the kernel reports it once.
+            # A body's sync failed meanwhile. Which body is unknown: the kernel reports it once.
             self._withdraw(batch.items)
             self._recovery.rebuild()
             return

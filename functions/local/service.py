@@ -224,7 +224,7 @@ class LocalDelivery:
     def _deliver_first(self, item: Item, placed: list[DoneMail], now: float) -> None:
         mail = Mail(item.envelope, item.content, received_here=True)
         if item.cancelled:
-            # The client was told to keep it.
+            # The client got a reply that makes it keep the mail.
             self._forget(item.seq, mail)
             return
         item.committed = True

@@ -29,8 +29,8 @@ VARIABLES: Final = (
 _INJECTED: Final = re.compile(
     r"[a-z][a-z0-9+.-]*://(?:\[[0-9a-f:.]+\]|[^/:@\[\]\s]+):[0-9]{1,5}", re.IGNORECASE
 )
-"""What Kubernetes writes: `scheme://host:port`. No variable of ours has this form: a spool has a bucket
-or folder, a queue's URL a path."""
+"""The form that Kubernetes writes: `scheme://host:port`. No variable of the relay has it, because a spool
+has a bucket or folder, and a queue's URL a path."""
 
 
 def variable(environ: Mapping[str, str], name: str) -> str | None:
@@ -42,7 +42,7 @@ def variable(environ: Mapping[str, str], name: str) -> str | None:
 def ignored(environ: Mapping[str, str]) -> tuple[str, ...]:
     """A line for each variable that is set and that `variable` does not give."""
     return tuple(
-        f"{name}: ignored: {environ[name]} is what Kubernetes sets for a service"
+        f"{name}: ignored: {environ[name]} comes from Kubernetes, which sets it for a service"
         for name in VARIABLES
         if name in environ and variable(environ, name) is None
     )

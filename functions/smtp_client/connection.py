@@ -115,7 +115,7 @@ class Connection:
         if reply.code != 220:
             raise self._refused("said to STARTTLS", reply)
         if self.wire.unread:
-            # RFC 3207 section 4.2: discard what the server sent in clear text, because TLS did not
+            # RFC 3207 section 4.2: discard the server's words in clear text, because TLS did not
             # verify it.
             raise Unreachable(f"{self.server} sent more before TLS than it may", enhanced="4.7.5")
         self._encrypt()

@@ -31,7 +31,7 @@ CLOSE_TIMEOUT: Final = 60_000
 s) and the container's time to stop (120 s)."""
 
 CLIENTS_PER_ADDRESS: Final = 50
-"""`maxClientsPerIp` where strangers reach the balancer and the file does not say another one."""
+"""`maxClientsPerIp` if strangers reach the balancer and the file has no other value."""
 
 _UNKNOWN_RATE: Final = 14.0
 """The default of maxSendRate: recipients a second that most accounts may send to outside of the

@@ -1,6 +1,6 @@
 """Reads the locks of locks/: versions and hashes of all packages of a function.
 
-A lock is what `make lock` writes: a requirement, its hashes, and under `# via` the packages that need it.
+`make lock` writes a lock: a requirement, its hashes, and under `# via` the packages that need it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _VIA: Final = re.compile(r"    #   ([a-z0-9-]+)( \(pyproject\.toml\))?")
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
-    """One package of a lock. `needed_by` names the packages that need it; `marker` says where (PEP 508)."""
+    """One package of a lock. `needed_by` names its dependents; `marker` is its condition (PEP 508)."""
 
     name: str
     version: str
@@ -36,7 +36,7 @@ class Pinned:
 
 
 def read_lock(file: Path) -> dict[str, Pinned]:
-    """All packages of a lock, by name. Raises ConfigError for a line that is not of a lock."""
+    """All packages of a lock, by name. Raises ConfigError for a line that does not belong in a lock."""
     found: dict[str, tuple[re.Match[str], list[str], set[str]]] = {}
     current: tuple[re.Match[str], list[str], set[str]] | None = None
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
@@ -57,8 +57,8 @@ def read_lock(file: Path) -> dict[str, Pinned]:
 
 
 def with_dependencies(lock: Mapping[str, Pinned], names: Iterable[str]) -> dict[str, str]:
-    """The requirement of each of these packages, in their order because pip names the first one that it
-    misses, and then of everything that they need. Raises ConfigError for a package that the lock lacks."""
+    """The requirement of each of these packages, in their order because pip names the first one that is
+    missing, and then of all packages that they need. Raises ConfigError for a package that the lock lacks."""
     first = list(names)
     taken = set(first)
     missing = sorted(taken - set(lock))

@@ -54,9 +54,9 @@ def trim(botocore: Path, services: frozenset[str]) -> None:
     _trim_docs(botocore / "docs")
 
 
-_BOTO3: Final = '''"""What Powertools needs of boto3: its version, and how DynamoDB's values are read.
+_BOTO3: Final = '''"""The parts of boto3 that Powertools needs: its version and the reader of DynamoDB values.
 
-The rest of it, and the transfer manager that it imports, serve nobody here.
+The function uses neither the rest of it nor the transfer manager that it imports.
 """
 
 __version__ = "{version}"

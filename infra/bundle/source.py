@@ -1,5 +1,5 @@
-"""What the functions of both clouds carry: this project's half of the code, its configuration, and the
-locked versions of what it imports."""
+"""The content of the functions of both clouds: this project's half of the code, its configuration, and the
+locked versions of the packages that it imports."""
 
 from __future__ import annotations
 

@@ -171,7 +171,7 @@ class Filter:
         return ""
 
     def forget(self) -> None:
-        """A reload begins: drop what was remembered of earlier answers."""
+        """A reload begins: forget earlier answers."""
 
     def may_know(self, username: str) -> bool:
         """True if a user of that name may be one of this filter's. The flow asks this when a trusted

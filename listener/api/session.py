@@ -147,7 +147,7 @@ class Transaction:
         self.refused.add(recipient, reply)
 
     def take_refused(self) -> RefusedRecipients:
-        """What `refuse` was told since the last call."""
+        """The recipients given to `refuse` since the last call."""
         refused, self.refused = self.refused, RefusedRecipients()
         return refused
 

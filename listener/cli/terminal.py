@@ -1,4 +1,4 @@
-"""What a command prints, with nothing in it that steers a terminal or hides what it says."""
+"""Escapes the output of commands, so that it cannot steer a terminal or hide text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where health and metrics are served: `health` and `prometheus`."""
+"""The addresses of health and metrics: `health` and `prometheus`."""
 
 from __future__ import annotations
 

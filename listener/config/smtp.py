@@ -125,8 +125,8 @@ class SmtpOptions(Certificate):
     421 without a check. null for no limit."""
 
     ipv6_prefix: int = Field(default=64, ge=1, le=128)
-    """Bits of an IPv6 address by which clients are told apart where they are counted by address, because
-    a client may use all addresses of its network; 128 counts each address."""
+    """Bits of an IPv6 address that identify a client in all counts by address, because a client
+    may use all addresses of its network; 128 counts each address."""
 
     max_refusal_lines: int | None = Field(default=30, ge=1)
     """Most log lines a minute of one kind about refusals of one address (refused mails, logins, clients),

@@ -107,7 +107,7 @@ class MailAuthFilterOptions(FilterOptions):
     judges_content = True
 
     def identifies(self, operator: Operator) -> bool:
-        """It tells who wrote a mail, not if the author is known."""
+        """It verifies the author of a mail, not that the author is known."""
         return False
 
     def checks(self, time_limit: float = TIME_LIMIT) -> Checks:

@@ -100,7 +100,7 @@ class Users:
         return self._users.get(username)
 
     def at_once(self, username: str, password: str) -> bool:
-        """Whether this is the password of a user whose check takes no time."""
+        """True if this is the password of a user whose check is immediate."""
         stored = self._users.get(username)
         return (
             stored is not None

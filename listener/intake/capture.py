@@ -55,9 +55,9 @@ class Capture(ArrivingMail):
     """One mail's bytes, fed in pieces; afterwards the `Message` that data filters see.
 
     The capture calls `stamp` once, when the header is complete. It sets `failure` when the mail cannot
-    be accepted, and then drops the rest, so that memory and disk stay bounded. `captures` bounds what
-    all of them hold together: where memory is short, and above 64 KiB, the received header is in a file
-    of its own.
+    be accepted, and then drops the rest, so that memory and disk stay bounded. `captures` bounds the
+    memory and disk space of all captures together: if memory is short, and above 64 KiB, the received
+    header is in a file of its own.
     """
 
     __slots__ = (
@@ -140,7 +140,7 @@ class Capture(ArrivingMail):
         self.release()
 
     def release(self) -> None:
-        """The mail is answered: what it holds is no longer counted. Safe to call more than once."""
+        """The mail is answered: stop counting its memory and disk space. Safe to call more than once."""
         self._drop_parked()
         self._captures.leave(self)
 
@@ -161,7 +161,7 @@ class Capture(ArrivingMail):
         return FileContent(self._path, self._stored_size), self._digest.hexdigest()
 
     def _in_memory(self) -> bytes | None:
-        """The stored mail; None where there is no room for it, and it is in a file."""
+        """The stored mail; None if memory has no room for it, and a file has it."""
         data = self._gathered()
         head, body = split_head(data)
         if len(head) > self._max_header:
@@ -177,7 +177,7 @@ class Capture(ArrivingMail):
         return stored
 
     def _gathered(self) -> bytes:
-        """All that came in, while there is no file of the stored mail."""
+        """All received bytes, while there is no file of the stored mail."""
         if self._parked is not None:
             return b"".join([self._parked.read(), *self._pieces])
         return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
@@ -199,7 +199,7 @@ class Capture(ArrivingMail):
             self._write_file(head, body)
 
     def _write_file(self, head: bytes, body: bytes) -> None:
-        """Begin the file of the stored mail, of which so much came in."""
+        """Begin the file of the stored mail with the bytes received so far."""
         self._pieces = []
         self._drop_parked()
         self._head = head
@@ -235,15 +235,15 @@ class Capture(ArrivingMail):
             os.close(self._fd)
             self._fd = -1
 
-    # What `Captures` asks for.
+    # The interface that `Captures` uses.
 
     def give_up(self) -> None:
-        """There is no room for it: free what it holds; its connection may end."""
+        """Give the mail up because room is short: free its memory and file; its connection may end."""
         self.ended = True
         self.fail(NO_SPACE)
 
     def leave_memory(self) -> None:
-        """Move what is in memory to the disk, as far as that is possible."""
+        """Move the bytes in memory to the disk, as far as possible."""
         if self.failure is not None:
             return
         if self._path is not None:
@@ -255,7 +255,7 @@ class Capture(ArrivingMail):
             if b"\r\n\r\n" in data or data.startswith(b"\r\n"):
                 self._spill()
             else:
-                # Its first lines may be cut anywhere: whether they are a header is not known yet.
+                # The first lines may be cut anywhere, so it is not known yet if they are a header.
                 self._park(self._pieces)
 
     def _park(self, pieces: list[bytes]) -> None:

@@ -38,7 +38,7 @@ class CaptureFolder:
             ) from error
 
     def missing(self, min_free: int) -> int:
-        """How many bytes its disk has less left than `min_free`; 0 or below when it has enough."""
+        """The number of bytes that its disk lacks to have `min_free` free; 0 or less if it has enough."""
         try:
             room = os.statvfs(self.path)
         except OSError:

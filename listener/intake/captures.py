@@ -1,4 +1,4 @@
-"""The mails that arrive in one process, and what they may hold together: memory, and space on the disk."""
+"""The arriving mails of one process, and their common limits of memory and disk space."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ SPACE: Final = 4_294_967_296
 """Bytes, the default of `maxCaptureSpace`."""
 
 SPARE: Final = 8
-"""A part of a limit, as its denominator, that is made free at once, because each search costs time."""
+"""One search frees this fraction (as its denominator) of a limit, because each search costs time."""
 
 
 class ArrivingMail:
-    """What one mail that arrives holds, as `Captures` counts it."""
+    """The memory and disk space of one arriving mail, as `Captures` counts them."""
 
     __slots__ = ("ended", "failure", "finished", "kept", "memory", "rate", "size", "space")
 
@@ -38,36 +38,36 @@ class ArrivingMail:
         self.kept = 0
         """Bytes of it that stay in memory until it is answered."""
         self.rate: DataRate | None = None
-        """How fast it comes in; None in its first second."""
+        """Its rate; None in its first second."""
         self.failure: Reply | None = None
         self.finished = False
         self.ended = False
-        """Whether it was given up for others: its connection may end."""
+        """True if it was given up for others: its connection may end."""
 
     def measured(self, began: float) -> DataRate:
-        """How fast it comes in, from the first call on; `began` is the loop's time of DATA's 354."""
+        """Its rate, measured from the first call on; `began` is the loop's time of DATA's 354."""
         if self.rate is None:
             self.rate = DataRate(began)
         return self.rate
 
     def pace(self, now: float) -> float:
-        """Bytes a second that came lately."""
+        """The recent rate, in bytes a second."""
         return float(self.size) if self.rate is None else self.rate.pace(now, self.size)
 
     def leave_memory(self) -> None:
-        """Move what is in memory to the disk, as far as that is possible."""
+        """Move the bytes in memory to the disk, as far as possible."""
         raise NotImplementedError
 
     def give_up(self) -> None:
-        """There is no room for it: free what it holds."""
+        """Give the mail up because room is short: free its memory and disk space."""
         raise NotImplementedError
 
 
 class Captures:
-    """The mails that arrive in one process. `folder` is for those that are too large for memory.
+    """The arriving mails of one process. `folder` is for mails that are too large for memory.
 
-    Above `max_memory` the largest leave memory for the folder; above `max_space` the slowest end. The
-    limits may be changed at any time. `now` is the event loop's time, refreshed each second.
+    Above `max_memory` the largest mails move to the folder; above `max_space` the slowest are given
+    up. The limits may be changed at any time. `now` is the event loop's time, refreshed each second.
     """
 
     def __init__(self, folder: Path, *, max_memory: int = MEMORY, max_space: int = SPACE) -> None:
@@ -93,8 +93,8 @@ class Captures:
         capture.memory = capture.space = capture.kept = 0
 
     def keep(self, capture: ArrivingMail, count: int) -> bool:
-        """Whether so many bytes of a complete mail may stay in memory until it is answered. Such mails may
-        have half of it, because the others have to have room beside them."""
+        """True if so many bytes of a complete mail may stay in memory until it is answered. Complete mails
+        get half of the memory, because arriving mails need the rest."""
         if self._kept + count > self.max_memory // 2:
             return False
         capture.kept = count
@@ -120,8 +120,8 @@ class Captures:
             self.make_room(self.space - self.max_space + self.max_space // SPARE)
 
     def write_to(self, fd: int, data: bytes, capture: ArrivingMail) -> bool:
-        """Write all of a mail's data; False where that is not possible, or the mail has ended. Where the
-        disk is full, slower mails end."""
+        """Write all of a mail's data; False if that fails, or if the mail was given up. If the disk is
+        full, slower mails are given up."""
         left: bytes | memoryview = data
         while left and capture.failure is None:
             try:
@@ -132,7 +132,7 @@ class Captures:
         return capture.failure is None
 
     def make_room(self, count: int) -> bool:
-        """End the slowest mails, until so many bytes of the disk are free again; whether they are."""
+        """Give up the slowest mails until so many bytes of the disk are free; True if they are."""
         goal, ended = self.space - count, 0
         those = [one for one in self._arriving if one.space and one.failure is None and not one.finished]
         for slowest in sorted(those, key=lambda one: one.pace(self.now)):

@@ -1,4 +1,4 @@
-"""How fast a mail comes in."""
+"""The rate at which a mail arrives."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class DataRate:
             self._marks.append((now, size))
 
     def too_slow(self, now: float, size: int, *, least: int, grace: float) -> bool:
-        """Whether fewer than `least` bytes a second came within the last WINDOW. The first `grace` seconds
-        of a mail are not counted."""
+        """True if fewer than `least` bytes a second came within the last WINDOW. The first `grace` seconds
+        of a mail do not count."""
         counted = min(now - self._began - grace, WINDOW)
         return counted > 0 and size - self._marks[0][1] < counted * least
 
     def pace(self, now: float, size: int) -> float:
-        """Bytes a second that came lately, within 5 to 10 seconds."""
+        """The rate of the last 5 to 10 seconds, in bytes a second."""
         for at, before in reversed(self._marks):
             if now - at >= STEP:
                 return (size - before) / (now - at)

@@ -1,4 +1,4 @@
-"""The received header of one mail in a file, where there is no room for it in memory."""
+"""A file for the received header of one mail, used if memory has no room for it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from listener.intake.captures import ArrivingMail, Captures
 
 
 class HeadFile:
-    """The file, of a mail that `captures` counts. Before the header is complete, it has the start of the
-    mail."""
+    """The header file of a mail that `captures` counts. Until the header is complete, it holds the start
+    of the mail."""
 
     __slots__ = ("_captures", "_mail", "_path", "_size")
 
@@ -22,7 +22,7 @@ class HeadFile:
         self._size = 0
 
     def append(self, data: bytes) -> bool:
-        """Add data; False where the disk has no room for it."""
+        """Add data; False if the disk has no room for it."""
         self._captures.write(self._mail, len(data))
         if self._mail.failure is not None:
             return False

@@ -1,4 +1,4 @@
-"""Counts and logs refused clients, logins and mails, and what else strangers do in vain."""
+"""Counts and logs refused clients, logins and mails, and other failed attempts of strangers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Refusals:
         self._lines.write(logging.INFO, "client turned away", about)
 
     def untrusted_proxy(self, session: Session) -> None:
-        """A client that is no trusted proxy sent a PROXY header: one line a minute, because a proxy whose
+        """A client that is not a trusted proxy sent a PROXY header: one line a minute, because a proxy whose
         address is missing in `useProxy` sends it with each connection."""
         self._observer.untrusted_proxy(self._listener)
         message = "PROXY header from an address that useProxy does not list"
@@ -98,7 +98,7 @@ class Refusals:
         self._lines.tick()
 
     def end(self) -> None:
-        """The listener ends: log what was only counted until now."""
+        """The listener ends: log the counts of lines left out so far."""
         self._lines.end()
 
     def _count(self, reply: Reply) -> None:

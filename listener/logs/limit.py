@@ -28,8 +28,8 @@ class _Count:
 
 class LineLimit:
     """Writes at most `most` log lines a minute of each kind about one client address (IPv6: about its
-    network of `prefix` bits). The others are counted, and told in one line when the minute is over, or
-    when something asks for it. None is no limit."""
+    network of `prefix` bits). It counts the others, and reports them in one line when the minute is
+    over or `end` is called. None means no limit."""
 
     def __init__(
         self,
@@ -47,8 +47,8 @@ class LineLimit:
     def write(
         self, level: int, message: str, extra: Mapping[str, Any], *words: object, most: int | None = None
     ) -> None:
-        """Log `message`, which has placeholders for `words` and tells the kind of the line. `extra` has
-        the client's `ip`. `most` stands for the limit where it is given."""
+        """Log `message`, which has placeholders for `words` and identifies the kind of the line. `extra`
+        has the client's `ip`. `most`, if given, replaces the limit."""
         limit = self._most if most is None else most
         if limit is None:
             self._logger.log(level, message, *words, extra=extra)
@@ -70,7 +70,7 @@ class LineLimit:
             count.left_out += 1
 
     def tick(self) -> None:
-        """Called each second: tell what was left out in minutes that are over."""
+        """Called each second: report the lines left out in minutes that are over."""
         now = self._clock()
         while self._counts:
             key, oldest = next(iter(self._counts.items()))
@@ -79,7 +79,7 @@ class LineLimit:
             self._end(key)
 
     def end(self) -> None:
-        """Tell all that was left out."""
+        """Report all lines left out."""
         for key in list(self._counts):
             self._end(key)
 

@@ -82,7 +82,7 @@ def _dkim(result: SignatureResult) -> list[str]:
     if result.testing:
         remark += ", test mode"
     if result.unsigned_octets:
-        remark += f", {result.unsigned_octets} octets of the body not signed"
+        remark += f", {result.unsigned_octets} bytes of the body not signed"
     words = [f"dkim={result.verdict}", *_comment(remark.removeprefix(", "))]
     if result.domain:
         words += [

@@ -40,7 +40,7 @@ class Events(DeliveryEvents):
         is missing), `filters` or `early` (the client spoke before the greeting)."""
 
     def untrusted_proxy(self, listener: str) -> None:
-        """A client that is no trusted proxy sent a PROXY header."""
+        """A client that is not a trusted proxy sent a PROXY header."""
 
     def bytes_received(self, octets: int) -> None:
         """Bytes of a mail's content arrived."""

@@ -30,7 +30,7 @@ class Rendering(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HealthAt:
-    """Where to serve health, and its source."""
+    """The address to serve health at, and its source."""
 
     bind: str
     port: int
@@ -39,7 +39,7 @@ class HealthAt:
 
 @dataclass(frozen=True, slots=True)
 class MetricsAt:
-    """Where to serve metrics, under which path, and their source."""
+    """The address and path to serve metrics at, and their source."""
 
     bind: str
     port: int

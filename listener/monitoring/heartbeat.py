@@ -2,7 +2,7 @@
 
 Each worker has a row of shared memory: when its event loop last turned, its state, and the result
 of the spool's last test. CLOCK_MONOTONIC is the same for all processes of a machine, so the parent
-judges a row by its own clock. A worker whose loop hangs stops updating its row.
+judges a row by its own clock. A worker with a hanging loop stops updating its row.
 """
 
 from __future__ import annotations

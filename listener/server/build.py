@@ -141,8 +141,8 @@ def min_free_space(config: RelayConfig) -> int:
 
 
 def limit_captures(config: RelayConfig, captures: Captures, workers: int) -> None:
-    """Bound what the mails that arrive hold in one of the workers: by its share of what the most careful
-    listener asks for, which has room for one mail all the same."""
+    """Limit the memory and disk space of the arriving mails of one worker: its share of the lowest limits
+    of all listeners, but at least enough for one mail."""
     options = [one.options for one in config.resolved_listeners()]
     memory = min(one.max_capture_memory for one in options)
     space = min(one.max_capture_space for one in options)
@@ -160,8 +160,8 @@ def build_local(config: RelayConfig, around: Runtime, part: Part, observer: Deli
 
 
 def check_folders(config: RelayConfig, around: Runtime) -> None:
-    """Whether every folder that an output of this process keeps mail in takes files. Raises ConfigError.
-    Only a start asks: later such an output defers its mail, so that nothing else waits for the folder."""
+    """Raises ConfigError if an output of this process keeps mail in a folder that takes no files. Only a
+    start checks: later such an output defers its mail, so that no other output waits for the folder."""
     from functions.processors.file.placing import TargetFolder
 
     if config.mode == "events":

@@ -48,7 +48,7 @@ class BadPath(ValueError):
 
 
 def path_after(keyword: str, argument: str) -> str | None:
-    """What follows the keyword FROM or TO and its colon; None without them. Blanks and tabs may stand
+    """The text after the keyword FROM or TO and its colon; None without them. Blanks and tabs may stand
     around both, as devices send them, against RFC 5321 section 3.3."""
     word, colon, path = argument.partition(":")
     if not colon or (word != keyword and word.strip(" \t").upper() != keyword):

@@ -145,7 +145,7 @@ class SaslExchange:
         self._connection.stream.write(b"334 " + challenge + b"\r\n")
 
     def _credentials(self, response: bytes) -> Credentials | Reply:
-        """What the client gave, or the reply to what is none."""
+        """The client's credentials, or the reply to a response without any."""
         match self.mechanism:
             case "LOGIN":
                 assert self._username is not None
@@ -178,7 +178,7 @@ class SaslExchange:
 
 
 def _text(response: bytes) -> str:
-    """UTF-8 (RFC 4616 section 2); what is not UTF-8 is Latin-1, as old clients send it."""
+    """UTF-8 (RFC 4616 section 2), else Latin-1, because old clients send that."""
     try:
         return response.decode("utf-8")
     except UnicodeDecodeError:

@@ -157,7 +157,7 @@ def _mail_parameters(connection: Connection, path: Path) -> tuple[Reply | None, 
         seen.add(keyword)
         if keyword == "SIZE":  # RFC 1870 section 3
             if value is None or not (value.isascii() and value.isdigit()) or len(value) > 20:
-                return Reply(501, "5.5.4", "Syntax: SIZE=octets"), ()
+                return Reply(501, "5.5.4", "Syntax: SIZE=bytes"), ()
             if int(value) > options.size:
                 return TOO_BIG, ()
         elif keyword == "BODY" and not options.hide_8bitmime:
@@ -378,7 +378,7 @@ LMTP_VERBS: Final[Mapping[str, Verb]] = {
 
 
 def untrusted_proxy(connection: Connection, _argument: str) -> None:
-    """A line of UNTOLD: a PROXY header from a peer that is no trusted proxy."""
+    """A line of UNTOLD: a PROXY header from a peer that is not a trusted proxy."""
     connection.endpoint.refusals.untrusted_proxy(connection.session)
     connection.error(BAD_COMMAND)
 

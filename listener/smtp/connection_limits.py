@@ -91,7 +91,7 @@ class ConnectionLimits:
         self._prefix = f"{own_addresses}\0" if own_addresses else ""
 
     def hold(self) -> Ticket | Reply:
-        """Count in a connection whose client is not known yet, or return the reason why it may not stay."""
+        """Count in a connection whose client is not known yet, or return the reply that refuses it."""
         ticket, total, _ = self._count_in(NOBODY)
         if not self._max_clients or total <= self._max_clients:
             return ticket
@@ -99,7 +99,7 @@ class ConnectionLimits:
         return FULL
 
     def enter(self, ip: str) -> Ticket | Reply:
-        """Count in a connection under its client's address, or return the reason why it may not stay."""
+        """Count in a connection under its client's address, or return the reply that refuses it."""
         if self._rate is not None and not self._rate.take(ip):
             return TOO_OFTEN
         # With several workers counting by address takes a while, and only a limit by address needs

@@ -16,7 +16,7 @@ from listener.api.decision import Reply
 END: Final = b"\r\n.\r\n"
 
 # RFC 3463 section 3.7: X.6.0 is "other media error"; 5.6.11 is Postfix's code for bare newlines.
-NUL_REFUSED: Final = Reply(550, "5.6.0", "The mail holds a NUL octet")
+NUL_REFUSED: Final = Reply(550, "5.6.0", "The mail holds a NUL byte")
 BARE_REFUSED: Final = Reply(550, "5.6.11", "Bare CR or LF in the mail; lines end in CRLF (RFC 5321 2.3.8)")
 
 FEW_DOTS: Final = 16

@@ -41,7 +41,7 @@ _HTTP: Final = (b"GET ", b"POST ", b"PUT ", b"HEAD ", b"OPTIONS ", b"CONNECT ", 
 
 
 UNTOLD: Final = frozenset({"PROXY", "\0"})
-"""What the first lines of PROXY headers (versions 1 and 2) look like where no such header is expected."""
+"""The command words of the first lines of PROXY headers (versions 1 and 2) if no header is expected."""
 
 
 class OpenConnection(Protocol):

@@ -1,4 +1,4 @@
-"""How often a client's address may do something in a minute."""
+"""Limits the events a minute of each client address."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Final
 from listener.api.network import network_of
 
 PERIOD: Final = 60.0
-"""Seconds that a limit is about."""
+"""The period of a limit, in seconds."""
 
 MAX_COUNTED: Final = 65_536
 """Most events that are counted at a time, over all addresses; beyond it the oldest is forgotten early."""
 
 
 class RateLimit:
-    """At most `most` events a minute for one address (IPv6: one network of `prefix` bits); None is no
-    limit. An event that is refused is not counted. `exempt` tells addresses without a limit."""
+    """At most `most` events a minute for one address (IPv6: one network of `prefix` bits); None means
+    no limit. A refused event does not count. `exempt` says which addresses have no limit."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class RateLimit:
         self._events: deque[tuple[float, str]] = deque()
 
     def reached(self, ip: str) -> bool:
-        """Whether the address has had all its events of the last minute."""
+        """True if the address has used up its events of the last minute."""
         if self._most is None or (self._exempt is not None and self._exempt(ip)):
             return False
         self._forget()
@@ -51,7 +51,7 @@ class RateLimit:
             self._drop()
 
     def take(self, ip: str) -> bool:
-        """Count one event unless the limit is reached; whether it was counted."""
+        """Count one event unless the limit is reached; True if it was counted."""
         if self.reached(ip):
             return False
         self.add(ip)

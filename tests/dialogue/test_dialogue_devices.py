@@ -1,4 +1,4 @@
-"""What printers, scanners and old mailers send against the letter of the RFCs, and is taken all the same."""
+"""The relay takes several things that printers, scanners and old mailers send against the RFCs."""
 
 from __future__ import annotations
 

@@ -210,7 +210,7 @@ class TestProxy:
 class TestUntrustedPeers:
     @pytest.fixture
     def relay(self, relay_for: Make) -> Relay:
-        """Trusts proxies, of which this test is none."""
+        """Trusts proxies at other addresses than this test's."""
         return relay_for(useProxy=["203.0.113.0/24"])
 
     def test_they_speak_smtp_at_once(self, relay: Relay) -> None:

@@ -56,7 +56,7 @@ def episode(
         summary.found = audit(made, book)
         summary.struck.update(made.struck)
         missed = [name for name in spoiling.CLOUDS if summary.faults[name] and not made.struck[name]]
-        summary.found.other += [f"the blow {name!r} hit nothing" for name in missed]
+        summary.found.other += [f"the fault {name!r} had no effect" for name in missed]
         assert made.relay.stop() == 0
         reasons = {name: made.repeating[name] for name in summary.found.copies}
     summary.codes.update(book.codes)

@@ -81,7 +81,7 @@ def grow(tally: Tally, by: int) -> None:
 
 
 def replace(site: Site, balancer: Balancer, name: str) -> None:
-    """What a rolling update does: no new connections, SIGTERM, a new container, connections again."""
+    """The steps of a rolling update: no new connections, SIGTERM, a new container, connections again."""
     balancer.command(f"set server relays/{name} state drain")
     assert site.relays[name].stop() == 0
     site.relays[name].start()

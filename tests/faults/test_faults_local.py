@@ -1,4 +1,4 @@
-"""A short piece of the campaign (`make faults` runs all of it): a house for each kind of fault."""
+"""A short piece of the campaign (`make faults` runs all of it): a relay for each kind of fault."""
 
 from __future__ import annotations
 

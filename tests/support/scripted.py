@@ -83,7 +83,7 @@ class Scripted(Filter):
 
 
 def a_session(**facts: Any) -> Session:
-    """A client's session, 192.0.2.1 unless told."""
+    """A client's session, from 192.0.2.1 by default."""
     given: dict[str, Any] = {
         "id": "session-1",
         "listener": "default",

@@ -37,7 +37,7 @@ class ThinDisk:
         self._image = backing / "image"
         self._cuts = 0
         self._tables: list[tuple[int, int]] = []
-        """Where journal and tables are: first and last block but one."""
+        """The places of journal and tables: first and last block but one."""
         self._make(megabytes)
         self._mount()
 
@@ -57,7 +57,7 @@ class ThinDisk:
         are still in the kernel's memory are lost too. That may be a block of a folder, unless it has
         room (`make_room`), and without one of those the file system ends."""
         if not at_once:
-            # It may tell of what was lost before.
+            # It may report an earlier loss.
             subprocess.run(["sync", "--file-system", str(self.path)], check=False, capture_output=True)
         with (self._backing / "filler").open("wb", buffering=0) as filler:
             for size in (1_048_576, _BLOCK):

@@ -63,10 +63,10 @@ FOREIGN: Final[Mapping[str, str]] = {
     "functions/smtp_client/connection.py:reason": "some of ssl's errors have it",
     "functions/smtp_client/tls.py:reason": "some of ssl's errors have it",
 }
-"""Where the product may ask if an attribute exists, and the reason: the object is not the product's."""
+"""The places that may ask if an attribute exists, and the reason: the object is not the product's."""
 
 TYPES: Final = frozenset({*FILTERS, *OUTPUTS})
-"""What configurations name kinds of filters and outputs by."""
+"""The names of kinds of filters and outputs in configurations."""
 
 AMBIGUOUS: Final = frozenset({"file", "log", "aws", "gcp"})
 """Words that also name other things: a comparison with a `.type` tells them apart."""

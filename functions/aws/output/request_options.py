@@ -92,7 +92,7 @@ class PutOptions(OptionsModel):
     """Tags, as URL query parameters."""
 
     website_redirect_location: str | None = None
-    """Where the bucket's web site redirects to."""
+    """The address to which the bucket's web site redirects."""
 
 
 class SendMessageOptions(OptionsModel):

@@ -1,1 +1,1 @@
-"""A part of the spool after a failed sync: whether it can be trusted, and its rebuilding."""
+"""A part of the spool after a failed sync: the decision to trust it, and its rebuilding."""

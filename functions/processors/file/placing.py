@@ -54,7 +54,7 @@ _FICLONE: Final = 0x40049409  # ioctl_ficlone(2)
 
 class TargetFolder:
     """A folder for mails. `staging`, if given and on the same file system, keeps the temporaries;
-    otherwise they are hidden files of the folder itself. Without `durable`, flush does nothing. May be
+    otherwise they are hidden files of the folder itself. Without `durable`, `fsync` does nothing. May be
     used by several threads and processes at once."""
 
     def __init__(self, folder: Path, staging: Path | None = None, *, durable: bool = True) -> None:
@@ -78,8 +78,8 @@ class TargetFolder:
             raise fault(error, f"{self._root} cannot be used") from error
 
     def check(self) -> None:
-        """Make the folder, and a file in it that goes at once. Raises OSError where that can never work; a
-        full disk and the like pass, and mails are tried again meanwhile."""
+        """Make the folder, and make and remove a file in it. Raises OSError for a lasting fault; a full
+        disk and the like pass, and mails are tried again meanwhile."""
         try:
             self._make(self._root)
             probe = f"{self._root}/{probe_name()}"
@@ -131,7 +131,7 @@ class TargetFolder:
     def _land(self, mail: Mail, flow: str, name: str, key: str, shared: bool) -> PlacedFile:
         trace = f"{self._temporaries}/.{mail.id}.{key}"
         source = mail.content.path
-        tried = not mail.received_here  # perhaps: what was received here is at its first attempt
+        tried = not mail.received_here  # perhaps: a mail received here is at its first attempt
         if tried and _is_there(f"{trace}.seal") and not _is_there(f"{trace}.body"):
             return self._again(mail, flow, f"{trace}.seal", name)
         if source is not None and self._can_link and not shared and not mail.flow_fields(flow):

@@ -54,7 +54,7 @@ class Htpasswd:
         return self._clock() - self._checked >= CHECK_EVERY
 
     def refresh(self, *, at_once: bool = False) -> bool:
-        """Look whether the file changed, where that is due or `at_once`; whether `users` is new."""
+        """Check if the file changed, if that is due or `at_once`; True if `users` is new."""
         if not (self.due or at_once):
             return False
         self._checked = self._clock()

@@ -1,8 +1,8 @@
-"""The order in which slow checks of passwords run, so that many who guess do not keep out one who knows.
+"""Orders slow password checks, so that clients that guess cannot keep out a client with the right password.
 
-At most one check is in hand for each client address (IPv6: each network of 64 bits). Of the addresses that
-wait, those with fewer failures go first; of the checks of one address, first attempts. Of equals the
-latest goes first, because in a crowd that never ends the first in line would wait for the whole line.
+At most one check runs for each client address (IPv6: each network of 64 bits). Of the waiting addresses,
+those with fewer failures go first; of the checks of one address, first attempts. Among equals the latest
+goes first, because in a crowd that never ends the first in line would wait for the whole line.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_REMEMBERED: Final = 4_096
 """Most addresses, and pairs of address and user, whose failures are remembered."""
 
 FORGOTTEN_AFTER: Final = 600.0
-"""Seconds after the last failure."""
+"""Seconds after the last failure until the failures of a key are forgotten."""
 
 
 class Failures:
@@ -33,7 +33,7 @@ class Failures:
         self._counts: dict[object, tuple[int, float]] = {}
 
     def add(self, key: object) -> None:
-        """One more."""
+        """Count one more failure."""
         count = self._recent(key) + 1
         self._counts.pop(key, None)
         if len(self._counts) >= MAX_REMEMBERED:
@@ -87,8 +87,8 @@ class CheckQueue:
         self._number = 0
 
     async def run(self, ip: str, username: str, attempts: int, work: Callable[[], bool]) -> bool:
-        """The outcome of `work`, which says whether a password is right, once its turn has come. One that
-        is cancelled while it waits never runs. Raises what `work` raises."""
+        """Run `work` in its turn, and return its outcome: True for a right password. A check that is
+        cancelled while it waits never runs. Raises the errors of `work`."""
         network = network_of(ip, PREFIX)
         loop = asyncio.get_running_loop()
         self._number += 1
@@ -115,8 +115,8 @@ class CheckQueue:
             ran.add_done_callback(lambda ran, one=check: self._ended(one, ran, loop))  # type: ignore[misc]
 
     def _rank(self, network: str) -> tuple[int, int, int]:
-        """Of addresses without failures the latest first; of the others, which wait again and again, that
-        one which was served longest ago."""
+        """Addresses without failures: the latest first. The others, which wait again and again: the one
+        served longest ago first."""
         failures = self._failures.of(network)
         waiting = self._waiting[network]
         order = self._served.get(network, 0) if failures else -waiting[-1].number

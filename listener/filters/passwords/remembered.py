@@ -17,9 +17,9 @@ MAX_USERS: Final = 4_096
 
 
 class Remembered:
-    """Of each user the password that was right last, for `seconds`: a digest of it, keyed with a secret
-    of this object. It counts only against the very stored password that it was right for; a reload and a
-    changed file of users make other objects of them."""
+    """Remembers the last right password of each user for `seconds`, as a digest keyed with a secret of
+    this object. The digest counts only for the same stored-password object; a reload and a changed file
+    of users make new objects."""
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds = min(seconds, LONGEST)
@@ -28,7 +28,7 @@ class Remembered:
         self._known: dict[str, tuple[StoredPassword, bytes, float]] = {}
 
     def add(self, username: str, stored: StoredPassword, password: str) -> None:
-        """This password is right."""
+        """Remember that this password is right."""
         if not self._seconds:
             return
         self._known.pop(username, None)
@@ -37,7 +37,7 @@ class Remembered:
         self._known[username] = stored, self._digest(username, password), self._clock() + self._seconds
 
     def knows(self, username: str, stored: StoredPassword | None, password: str) -> bool:
-        """Whether this password was right for that stored one a moment ago."""
+        """True if this password was right for that stored one a moment ago."""
         given = self._digest(username, password)
         known, expected, until = self._known.get(username, (None, b"", 0.0))
         if known is None or known is not stored or self._clock() >= until:

@@ -77,7 +77,7 @@ class DnsResolver:
         self.cache = Cache()
 
     def for_client(self, address: str) -> Resolver:
-        """The same resolver for the mail of one client: it has a share of the places only."""
+        """The same resolver for the mail of one client, which gets only a share of the places."""
         return _ForClient(self, client_of(address))
 
     def known(self, question: Question) -> DnsAnswer | None:

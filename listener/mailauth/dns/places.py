@@ -20,8 +20,8 @@ _Waiter = asyncio.Future[None]
 
 @lru_cache(maxsize=4_096)
 def client_of(ip: str) -> str:
-    """What counts as one client: an IPv4 address, or the /64 network of an IPv6 address, because one
-    host has all addresses of such a network. Other text stands for itself."""
+    """The unit that counts as one client: an IPv4 address, or the /64 network of an IPv6 address,
+    because one host has all addresses of such a network. Other text stands for itself."""
     try:
         address = ipaddress.ip_address(ip)
     except ValueError:

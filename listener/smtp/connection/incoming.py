@@ -174,7 +174,7 @@ class MailReception:
             host.finish(FAULT)
 
     def overdue(self, now: float) -> Reply | None:
-        """Called each second of DATA: why the connection ends, None if it may go on."""
+        """Called each second of DATA: the reply that ends the connection, None if it may go on."""
         capture, limits = self._capture, self._host.endpoint.limits
         assert capture is not None
         if capture.ended:

@@ -48,7 +48,7 @@ class Connection(SMTP):
     _ended = False
     """True if the client has closed its side."""
     _queued = False
-    """Whether it waits for its turn to carry out what came in."""
+    """True while it waits for its turn to execute the received commands."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
@@ -390,10 +390,10 @@ class Connection(SMTP):
         )
 
     def abort(self) -> None:
-        """End the connection now; what is queued is lost."""
+        """End the connection now; queued bytes are lost."""
         self.stream.transport.abort()
 
     def _end(self) -> None:
-        """The client says no more: end the connection unless a reply is being made."""
+        """The client sends no more: end the connection unless a reply is being made."""
         if self.state not in (WAIT, CLOSED) and not self.stream.paused and not self._queued:
             self.finish(None)

@@ -23,8 +23,8 @@ from listener.smtp.replies import CONNECT_FAULT, EARLY_TALKER
 log = logging.getLogger("smtp_relay.smtp")
 
 _HELLO: Final = re.compile(rb"(?:EHLO|HELO|LHLO)\b[^\n]{0,300}\n", re.IGNORECASE)
-"""All that may stand behind a PROXY header before the greeting: the health checks of older HAProxys send
-it there."""
+"""The only bytes that may follow a PROXY header before the greeting, because the health checks of older
+HAProxys send them there."""
 
 
 class OpeningHost(Protocol):
@@ -87,7 +87,7 @@ class Opening:
             self._begin()
 
     def take_proxy_header(self) -> bool:
-        """Take the PROXY header from the stream; False while it is not complete, or if there is none."""
+        """Take the PROXY header from the stream; False while it is not complete, or if it is missing."""
         host, endpoint, session = self._host, self._host.endpoint, self._host.session
         try:
             header = proxy.parse(host.stream.peek())
@@ -158,7 +158,7 @@ class Opening:
             self._meet()
 
     def _admit(self) -> Reply | None:
-        """Count the connection in under its client's address, or return the reason why it may not stay."""
+        """Count the connection in under its client's address, or return the reply that refuses it."""
         endpoint = self._host.endpoint
         if self._ticket is not None:
             self._ticket.leave()

@@ -121,7 +121,7 @@ class Stream:
             self._skipped, self._at = 0, end + 1
             self.waiting = len(self._buffer) - self._at
             raise LineTooLong(ended=True)
-        # One byte stays, so that something waits and what follows is not taken for a line of its own.
+        # One byte stays in the buffer, so that the next bytes are not taken for a line of their own.
         self._skipped -= 1
         self._buffer, self._at, self.waiting = self._buffer[-1:], 0, 1
 

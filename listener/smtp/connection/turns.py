@@ -1,4 +1,4 @@
-"""The turns of an endpoint's connections: no client's commands keep the event loop from the others."""
+"""Gives an endpoint's connections turns, so that the commands of one client never block the others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHARE: Final = 0.002
 
 
 class Waiting(Protocol):
-    """What waits to be carried out, of one connection."""
+    """The waiting input of one connection."""
 
     paused: bool
 
@@ -25,7 +25,7 @@ class Waiting(Protocol):
 
 
 class Turns:
-    """Shares an event loop among the connections that have something to carry out.
+    """Shares an event loop among the connections that have commands to execute.
 
     A connection begins at once and works for SLICE. If it has more to do then, it queues, as do the
     connections that begin late in a busy turn of the loop. The next turn of the loop begins with the queue:
@@ -43,12 +43,12 @@ class Turns:
 
     @property
     def busy(self) -> bool:
-        """Whether this turn of the loop has no time left for a connection that begins now."""
+        """True if this turn of the loop has no time left for a connection that begins now."""
         return self._spent >= SHARE
 
     def work(self, stream: Waiting, carry_out: Callable[[], bool], go_on: Callable[[], None]) -> bool:
-        """Call `carry_out` while something waits and it returns True. If the time ends first: queue
-        the connection, whose `go_on` is called in its turn, and return True."""
+        """Call `carry_out` while input waits and it returns True. If the time ends first, queue the
+        connection, call its `go_on` in its turn, and return True."""
         began = now = perf_counter()
         end = began if self._spent >= SHARE else began + SLICE
         queued = False

@@ -62,7 +62,7 @@ class Place:
         self.task = Task(envelope, "in", Output("out", "aws queue", Processor()))
 
     def once(self, *, give_up_doubts: bool = False) -> Once:
-        """Those of a new run."""
+        """The receipts of a new run."""
         receipts = DynamoReceipts(TABLE, self.client, give_up_doubts=give_up_doubts, observer=self.doubts)
         receipts.register(Context())
         self.later.clear()

@@ -1,4 +1,4 @@
-"""What the function's packages require of Lambda: for each runtime and processor that a deployment may
+"""The requirements of the function's packages on Lambda: for each runtime and processor that a deployment may
 name, the packages of every example, and of one that signs with DKIM, are installed as the bundle
 installs them, and each shared object is read."""
 

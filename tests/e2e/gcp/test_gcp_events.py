@@ -31,7 +31,7 @@ def test_duplicated_concurrent_and_reordered(stack_for: Stacks) -> None:
         first = list(pool.map(stack.push, [key for key in keys for _ in range(4)]))
     assert set(first) <= {204, 503}
     for key in keys:
-        # A run that was told to come back finds no work.
+        # A run that was to come back finds no work.
         assert stack.push(key, attempt=2) == 204
     assert not stack.spooled()
     messages = stack.messages("out", least=6)

@@ -32,7 +32,7 @@ with smtplib.SMTP("127.0.0.1", 10025, timeout=10) as client:
 
 
 class Image(NamedTuple):
-    """What was built."""
+    """The folders of a built image."""
 
     files: Path
     base: Path

@@ -58,7 +58,7 @@ ROWS: Final = [
     Row(
         "STARTTLS and a mail", b"STARTTLS\r\nMAIL FROM:<x@evil.example>\r\nRCPT TO:<b@c.example>\r\n", (554,)
     ),
-    Row("STARTTLS and an octet", b"STARTTLS\r\n\0", (554,)),
+    Row("STARTTLS and a byte", b"STARTTLS\r\n\0", (554,)),
     Row("STARTTLS in the middle", b"NOOP\r\nSTARTTLS\r\nNOOP\r\n", (250, 554), last=(554,)),
     # AUTH before TLS
     Row("AUTH PLAIN in clear text", b"AUTH PLAIN AHVzZXIAc2VjcmV0\r\n", (538,), closed=False, config=EITHER),
@@ -78,11 +78,11 @@ ROWS: Final = [
         config=EITHER,
     ),
     # overlong commands
-    Row("5,000 octets of a command", b"NOOP " + b"x" * 5_000 + b"\r\n", (500,), closed=False),
-    Row("5,000 octets of nothing", b"x" * 5_000 + b"\r\n", (500,), closed=False),
-    Row("5,000 octets, over and over", b"x" * 5_000 + b"\r\n", (500, 421), (421,), times=100),
+    Row("5,000 bytes of a command", b"NOOP " + b"x" * 5_000 + b"\r\n", (500,), closed=False),
+    Row("5,000 bytes of nothing", b"x" * 5_000 + b"\r\n", (500,), closed=False),
+    Row("5,000 bytes, over and over", b"x" * 5_000 + b"\r\n", (500, 421), (421,), times=100),
     Row(
-        "5,000 octets of an address", b"MAIL FROM:<" + b"x" * 5_000 + b"@a.example>\r\n", (500,), closed=False
+        "5,000 bytes of an address", b"MAIL FROM:<" + b"x" * 5_000 + b"@a.example>\r\n", (500,), closed=False
     ),
     Row("a hundred kilobytes and commands", b"y" * 100_000 + b"\r\n" + BEGUN, (500,)),
     Row("a line without an end", b"z" * 5_000_000, (500,)),
@@ -95,12 +95,12 @@ ROWS: Final = [
         options={"allowInsecureAuth": True},
     ),
     Row(
-        "an address of 2,000 octets",
+        "an address of 2,000 bytes",
         b"MAIL FROM:<" + b"x" * 2_000 + b"@a.example>\r\n",
         (501, 553),
         closed=False,
     ),
-    Row("a hello of 2,000 octets", b"EHLO " + b"x" * 2_000 + b"\r\n", (501,), closed=False),
+    Row("a hello of 2,000 bytes", b"EHLO " + b"x" * 2_000 + b"\r\n", (501,), closed=False),
     Row(
         "a thousand parameters",
         b"MAIL FROM:<a@b.example>" + b" A=B" * 900 + b"\r\n",
@@ -239,7 +239,7 @@ def test_rows(relay_for: Make, row: Row) -> None:
 
 
 def _played(wire: Wire, row: Row) -> list[int]:
-    """The codes of all replies to what the row sends."""
+    """The codes of all replies to the lines of the row."""
     assert wire.reply().code == 220
     if row.secure:
         wire.command("EHLO client.example")

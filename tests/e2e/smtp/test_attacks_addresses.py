@@ -18,7 +18,7 @@ STATIC = {"type": "static-auth", "username": "bob", "password": "plain:secret"}
 
 
 def arrive(stack: contextlib.ExitStack, relay: Relay, ip: str) -> int:
-    """One connection of a client that a proxy tells of; the code of its greeting."""
+    """Open one connection for a client named in a PROXY header; returns the code of its greeting."""
     wire = stack.enter_context(Wire(relay.port))
     family, server = ("TCP6", "::1") if ":" in ip else ("TCP4", "192.0.2.9")
     wire.send(f"PROXY {family} {ip} {server} 1 25\r\n".encode())

@@ -192,7 +192,7 @@ def test_the_mails_that_arrive_share_a_limit_of_space(new_relay: Make) -> None:
 
 
 def taken(relay: Relay) -> bool:
-    """Whether an ordinary mail is taken."""
+    """True if the server takes an ordinary mail."""
     one = Ordinary(relay)
     try:
         one.send(1)

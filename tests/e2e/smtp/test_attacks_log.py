@@ -1,4 +1,4 @@
-"""What strangers can write into the log: few lines, whatever they do, and a count of the rest."""
+"""Strangers can write few lines into the log, whatever they do; the log has a count of the rest."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from tests.support.servers.relay import Relay, flow
 Make = Callable[..., Relay]
 
 HASH: Final = argon2.PasswordHasher().hash("secret")
-"""What `smtp-relay hash-password` makes: 64 MiB, some 50 ms of a free core."""
+"""A hash as `smtp-relay hash-password` makes it: 64 MiB, some 50 ms of a free core."""
 
 GUESSERS: Final = 100
 

@@ -1,4 +1,4 @@
-"""What attacks of strangers who are refused cost the other clients: the 99th percentile of an ordinary
+"""The cost of refused strangers' attacks for the other clients: the 99th percentile of an ordinary
 client's mails, and the memory of all processes of the server (`pytest -s` prints the figures)."""
 
 from __future__ import annotations

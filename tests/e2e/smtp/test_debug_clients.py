@@ -139,7 +139,7 @@ def test_swaks(debug: Example, login: bool, tmp_path: Path) -> None:
 
 @LOGINS
 def test_msmtp(debug: Example, login: bool) -> None:
-    # It sends a password in clear text only by a mechanism that it was told.
+    # msmtp sends a password in clear text only by a mechanism that its options name.
     user = ["--auth=plain", "--user=any", "--passwordeval=echo secret-canary"] if login else []
     at = [f"--host={HOST}", f"--port={debug.port}", "--from=ann@client.example"]
     run([program("msmtp", "msmtp"), *at, *user, "bob@server.example"], stdin=MAIL.replace(b"\r\n", b"\n"))

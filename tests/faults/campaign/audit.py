@@ -73,7 +73,7 @@ class Found:
 
 
 def audit(relay: RelayUnderTest, book: Book, *, counters: bool) -> Found:
-    """Compare everything with the book. `counters`: no process ended, so the metrics must agree."""
+    """Compare everything with the recorded mails. `counters`: no process ended, so the metrics must agree."""
     found = Found(mails=book.taken, sent=len(book.sent))
     # This comes first, because scraping must not wait for the audit's changes.
     first = _files(relay.first, "first", found)

@@ -1,4 +1,4 @@
-"""Clients of several kinds that send numbered mails until told to stop. A broken connection ends a
+"""Clients of several kinds that send numbered mails until the campaign stops them. A broken connection ends a
 mail, never the client."""
 
 from __future__ import annotations

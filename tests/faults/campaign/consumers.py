@@ -34,7 +34,7 @@ class Shelf:
 
     @property
     def moved(self) -> Path:
-        """Where files are moved, in the same file system."""
+        """The folder to which files are moved, in the same file system."""
         return self.folder.with_name(f"{self.folder.name}-moved")
 
     @property

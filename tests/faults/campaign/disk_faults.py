@@ -1,4 +1,4 @@
-"""Blows by the disk below spool and outputs, which loses writes, and by consumers of the delivered
+"""Faults of the disk below spool and outputs, which loses writes, and of consumers of the delivered
 files."""
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ DISK_BLOWS: Final[dict[str, tuple[Callable[[RelayUnderTest, random.Random], str]
     "power cut": (power_cut, 3),
     "consumers": (consumers, 3),
 }
-"""Each blow with its weight."""
+"""Each fault with its weight."""
 
 NEED_A_THIN_DISK: Final = frozenset(DISK_BLOWS) - {"consumers"}
 

@@ -1,4 +1,4 @@
-"""Rounds of blows and bad weather under load, with an audit at the end of each episode."""
+"""Rounds of faults and failing services under load, with an audit at the end of each episode."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PLANS: Final = (
     Plan(disks=False, thin=True),
     Plan(disks=False, thin=True, workers=2, on_doubt="dead-letter"),
 )
-"""The houses of the episodes, one after the other."""
+"""The plans of the relays under test, one episode after the other."""
 
 CLIENTS: Final = 8
 
@@ -68,7 +68,7 @@ Say = Callable[[str], None]
 
 
 def episode(folder: Path, plan: Plan, rounds: int, mails: int, seed: str, say: Say = print) -> Summary:
-    """So many rounds on one house, with at least so many mails a round. Raises AssertionError with all
+    """So many rounds on one relay, with at least so many mails a round. Raises AssertionError with all
     faults at the end."""
     moments = random.Random(seed)
     summary = Summary(rounds=rounds)
@@ -93,7 +93,7 @@ def episode(folder: Path, plan: Plan, rounds: int, mails: int, seed: str, say: S
         assert made.relay.stop() == 0
         found.other += traces(made)
         missed = [name for name in spoiling.LOCAL if summary.faults[name] and not made.struck[name]]
-        found.other += [f"the blow {name!r} hit nothing" for name in missed]
+        found.other += [f"the fault {name!r} had no effect" for name in missed]
     summary.struck.update(made.struck)
     summary.found = found
     summary.codes.update(book.codes)

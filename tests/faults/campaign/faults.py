@@ -1,4 +1,4 @@
-"""Faults for a busy relay: each blow strikes and heals, and leaves a relay that runs."""
+"""Faults for a busy relay: each one is made, then repaired, and leaves a relay that runs."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tests.faults.campaign.relay_under_test import Plan, RelayUnderTest
 from tests.support.net import answers, wait_until
 
 Blow = Callable[[RelayUnderTest, random.Random], str]
-"""Strikes; returns a description for the log."""
+"""Makes a fault and repairs it; returns a description for the log."""
 
 _SHORTEST: Final = 0.05
 
 
 def calm(relay: RelayUnderTest, moments: random.Random) -> str:
-    """Nothing: only the weather."""
+    """No fault of its own: only the failing services."""
     time.sleep(moments.uniform(0.2, 0.6))
     return "calm"
 
@@ -206,11 +206,11 @@ FAULTS: Final[dict[str, tuple[Blow, int]]] = {
     **spoiling.LOCAL,
     **DISK_BLOWS,
 }
-"""Each blow with its weight."""
+"""Each fault with its weight."""
 
 
 def possible(plan: Plan) -> dict[str, int]:
-    """The blows that apply to a house of this plan, with their weights."""
+    """The faults that apply to a relay of this plan, with their weights."""
     left = {name: weight for name, (_, weight) in FAULTS.items()}
     if plan.workers == 1:
         del left["kill a worker"], left["terminate a worker"]
@@ -227,4 +227,4 @@ def possible(plan: Plan) -> dict[str, int]:
 
 
 GENTLE: Final = frozenset({"calm", "reload", "stopped", "output full", "spool locked", "clock"})
-"""The blows after which the relay's counters must agree to the mail: no process ended."""
+"""The faults after which the relay's counters must agree to the mail: no process ended."""

@@ -1,4 +1,4 @@
-"""Numbered mails: their content, their recipients, and their fate."""
+"""Numbered mails: their content, their recipients, and their outcomes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def letter(number: int) -> bytes:
 
 
 def recipients(number: int, door: str) -> tuple[str, ...]:
-    """Every third mail of the open door goes to the next hop too, and a tenth of those to a recipient
+    """Every third mail of the open listener goes to the next hop too, and a tenth of those to a recipient
     unknown to it."""
     if door == CHECKED or number % 3:
         return (FILED,)

@@ -37,7 +37,7 @@ THIN_DISK: Final = 384
 
 @dataclass(frozen=True)
 class Plan:
-    """How one house is built."""
+    """The parts of one relay under test."""
 
     workers: int = 1
     durable: bool = True
@@ -64,7 +64,7 @@ class Clocked(Relay):
 
 
 class RelayUnderTest:
-    """Everything. `ports` are the relay's, by door."""
+    """The relay and everything around it. `ports` are those of its listeners, by name."""
 
     def __init__(self, folder: Path, plan: Plan, stack: ExitStack, seed: str) -> None:
         self.folder = folder
@@ -82,7 +82,7 @@ class RelayUnderTest:
             self.output_disk = stack.enter_context(slowable_disk(folder / "output-disk", OUTPUT_DISK))
         self.thin: ThinDisk | None = None
         self.struck: Counter[str] = Counter()
-        """Counts that prove that the blows strike."""
+        """Counts that prove that the faults have effects."""
         self.spool = folder / "spool-disk" / "spool"
         self.second = folder / "output-disk" / "second"
         self.checked = folder / "relay" / "checked"
@@ -96,7 +96,7 @@ class RelayUnderTest:
             self._make_room(self.thin, first)
         self.shelves = [Shelf(self.second), Shelf(self.checked)]
         self.clock = folder / "clock"
-        """Blow to the number of its hits, for blows that count them."""
+        """Fault to the number of its effects, for faults that count them."""
         self.spoiled: dict[str, Spoiled] = {}
         """Id to the damage of a stored mail."""
         self.metrics_port = free_port()
@@ -225,7 +225,7 @@ class RelayUnderTest:
 
 @contextmanager
 def relay_under_test(folder: Path, plan: Plan, seed: str) -> Iterator[RelayUnderTest]:
-    """A house whose relay runs; afterwards nothing of it is left running."""
+    """A running relay under test; afterwards no process of it is left."""
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         made = RelayUnderTest(folder, plan, stack, seed)

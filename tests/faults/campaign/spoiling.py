@@ -1,5 +1,5 @@
-"""Blows that spoil stored mails, or the time: bodies that rot while their mails wait, and clocks that
-are days wrong for seconds. Each counts its hits in `struck`: a blow without a hit proves nothing."""
+"""Faults that spoil stored mails, or the time: bodies that rot while their mails wait, and clocks that
+are days wrong for seconds. Each counts its effects in `struck`: a fault without one proves nothing."""
 
 from __future__ import annotations
 

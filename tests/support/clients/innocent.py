@@ -1,4 +1,4 @@
-"""An ordinary client beside an attack: how long each of its mails takes, and what the server uses."""
+"""An ordinary client beside an attack: the time of each of its mails, and the memory of the server."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Ordinary:
 
 
 class Memory:
-    """What all processes of a server use more than when this was made."""
+    """The growth of the memory of all processes of a server since this object was made."""
 
     def __init__(self, relay: Relay) -> None:
         self._relay = relay

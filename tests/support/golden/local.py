@@ -56,7 +56,7 @@ LARGE: Final = "large"
 """A fresh mail whose body is a file."""
 
 _LONG: Final = 3_600.0
-"""Seconds until a further attempt while a recording is made: there is none."""
+"""Seconds until a further attempt, so long that a recording has none."""
 
 
 class Doubts(DeliveryEvents):

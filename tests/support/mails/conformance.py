@@ -29,7 +29,7 @@ needs_spf_suite: Final = pytest.mark.skipif(not SPF_SUITE.is_file(), reason=_MIS
 
 
 def each(names: tuple[str, ...], cases: Iterable[tuple[str, tuple[Any, ...]]]) -> pytest.MarkDecorator:
-    """Run a test for each (id, values); one test that skips and says why when there is none."""
+    """Run a test for each (id, values); without any, one test that skips with the reason."""
     found = [pytest.param(*values, id=name) for name, values in cases]
     absent = pytest.param(*[None] * len(names), id="absent", marks=pytest.mark.skip(reason=_MISSING))
     return pytest.mark.parametrize(names, found or [absent])

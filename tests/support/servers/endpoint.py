@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback that answers as told and remembers its requests."""
+"""A real HTTP server on loopback that answers by a script and remembers its requests."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ ZERO: Final = "sha256:" + "0" * 64
 
 
 def asked_for(extras: tuple[str, ...]) -> list[Requirement]:
-    """What pyproject.toml asks for: its dependencies and those of the extras."""
+    """The requirements of pyproject.toml: its dependencies and those of the extras."""
     optional = PROJECT["project"]["optional-dependencies"]
     found = [Requirement(text) for text in PROJECT["project"]["dependencies"]]
     for extra in extras:

@@ -32,7 +32,7 @@ class SubjectWords(Filter):
         super().__init__(name)
         self._words = [word.casefold() for word in options.refuse]
 
-    # A plain function, since it only computes; `async def` where a filter waits for somebody.
+    # A plain function, since it only computes; `async def` is for a filter that waits.
     def on_data(
         self, session: Session, transaction: Transaction, message: Message, recipients: tuple[str, ...]
     ) -> Decision:

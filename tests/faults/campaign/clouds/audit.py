@@ -24,7 +24,7 @@ Dead = dict[tuple[str, str], dict[str, Any]]
 
 
 def audit(site: Site, book: Book) -> Found:
-    """Compare everything with the book; in the end the dead records are dropped, and their mails with
+    """Compare everything with the recorded mails; then drop the dead records, and their mails with
     them."""
     found = Found(mails=book.taken, sent=len(book.sent))
     stored: Arrived = {}

@@ -1,4 +1,4 @@
-"""Faults for a cloud's site: each blow strikes and heals, and leaves a site that runs."""
+"""Faults for a cloud's site: each one is made, then repaired, and leaves a site that runs."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ FAULTS: Final[Mapping[str, tuple[Blow, int]]] = {
     "clocks set": (_clock, 2),
     **spoiling.CLOUDS,
 }
-"""Each blow with its weight. In the first rounds of an episode each of them comes once."""
+"""Each fault with its weight. In the first rounds of an episode each of them comes once."""
 
 
 def conditions(site: Site, moments: random.Random) -> str:
@@ -158,7 +158,7 @@ def _digest(site: Site, most: int, seconds: float = 12) -> None:
 
 
 def play(site: Site, book: Book, rounds: int, mails: int, moments: random.Random, say: Say) -> Counter[str]:
-    """So many rounds, each with so many mails at least. Gives the blows."""
+    """So many rounds, each with so many mails at least. Gives the faults."""
     struck: Counter[str] = Counter()
     order = list(FAULTS)
     moments.shuffle(order)

@@ -69,7 +69,7 @@ class Site(ABC):
         self.known: list[str] = []
         """Keys that were in the spool at some time."""
         self.struck: Counter[str] = Counter()
-        """Blow to the number of its hits, for blows that count them."""
+        """Fault to the number of its effects, for faults that count them."""
         self.spoiled: dict[str, Spoiled] = {}
         """Id to the damage of a stored mail."""
         self.outage_ends = 0.0
@@ -150,7 +150,7 @@ class Site(ABC):
 
     @abstractmethod
     def stored(self) -> dict[str, bytes]:
-        """What the `store` output stored, by key."""
+        """The objects that the `store` output stored, by key."""
 
     @abstractmethod
     def collect(self) -> None:
@@ -280,7 +280,7 @@ def wait_until_calm(site: Site, waiting: Sequence[str], seconds: float = 12) -> 
 
 @contextmanager
 def running(site: Site) -> Iterator[Mapping[str, int]]:
-    """The listener runs during the block; its ports by door."""
+    """The listener runs during the block; the ports of its listeners by name."""
     site.relay.start()
     try:
         yield {DOOR: site.relay.port}

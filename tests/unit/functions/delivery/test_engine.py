@@ -36,7 +36,7 @@ def mail(*, flows: tuple[str, ...] = ("in",), age: float = 0.0, replay: int = 0)
 
 
 class Trace:
-    """A Landed that notes the order of its calls."""
+    """A `Placed` that notes the order of its calls."""
 
     def __init__(self, events: list[str]) -> None:
         self._events = events

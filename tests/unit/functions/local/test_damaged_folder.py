@@ -45,7 +45,7 @@ DOWN = Temporary("down")
 
 
 class Sink(Processor):
-    """Fails as told, one entry a call; `got` lists its effects."""
+    """Fails by a script, one entry a call; `got` lists its effects."""
 
     def __init__(self, *script: Exception | None) -> None:
         self.script = list(script)

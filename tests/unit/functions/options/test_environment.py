@@ -1,4 +1,4 @@
-"""Variables that Kubernetes sets for a service are none of ours."""
+"""The relay ignores variables that Kubernetes sets for a service."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def test_variables_that_nothing_reads_need_no_line() -> None:
 
 
 def test_every_variable_that_the_product_reads_is_read_through_this_function() -> None:
-    """The names stand in the code as whole strings, and `environ.get` is given none of them, by itself
-    or by the name of a constant."""
+    """The names stand in the code as whole strings, and no call of `environ.get` has one of them, as a
+    string or as a constant."""
     named: set[str] = set()
     for half in ("listener", "functions"):
         for path in sorted((ROOT / half).rglob("*.py")):

@@ -1,4 +1,4 @@
-"""What every command prints can steer no terminal, whatever a mail, a server, DNS or a file says."""
+"""The output of every command cannot steer a terminal, whatever a mail, a server, DNS or a file says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all mails that arrive hold together: memory and space on the disk."""
+"""The common limits of all arriving mails: memory and disk space."""
 
 from __future__ import annotations
 

@@ -177,7 +177,7 @@ def test_process_metrics_tell_of_this_process() -> None:
 
 
 def work(shared_metrics: SharedMetrics, index: int, rounds: int, oldest: float | None) -> None:
-    """What one worker counts, from its start on."""
+    """Counts as one worker does, from its start on."""
     metrics = Metrics(shared_metrics, index)
     for _ in range(rounds):
         metrics.connection_opened("smtp")

@@ -1,4 +1,4 @@
-"""An AWS API on loopback that answers as told; clients find it through the output's own options."""
+"""An AWS API on loopback that answers by a script; clients find it through the output's own options."""
 
 from __future__ import annotations
 

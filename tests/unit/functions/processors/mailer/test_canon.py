@@ -63,7 +63,7 @@ def test_fields(first: bytes, second: bytes) -> None:
 
 
 def test_time_is_linear() -> None:
-    """Where dkimpy takes seconds for 50 KB."""
+    """dkimpy takes seconds for 50 KB of this."""
     blanks = b" \t" * 2_500_000
     started = time.process_time()
     assert hashed(blanks + b"x" + blanks + b"\r\n") == sha(b" x\r\n")

@@ -65,7 +65,7 @@ def test_a_line_without_an_end_is_given_up(piece: int) -> None:
 
 
 def test_something_waits_while_a_line_is_skipped() -> None:
-    """What comes next alone is then not taken for a command of its own."""
+    """The stream does not take the next bytes for a command of their own."""
     stream = Stream(None)
     stream.append(b"x" * 5_000)
     assert stream.take_line(sasl=False) is None

@@ -1,4 +1,4 @@
-"""Turns: who works in which turn of the event loop, and for how long."""
+"""Turns: which connection works in which turn of the event loop, and for how long."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_few_commands_are_carried_out_at_once() -> None:
 
 
 def test_a_loop_with_many_busy_connections_goes_on() -> None:
-    """All of them come to their end, none of them works for long at a time, and the loop turns between."""
+    """Each finishes, none works for long at a time, and the event loop turns in between."""
 
     async def scenario() -> None:
         turns = Turns(asyncio.get_running_loop())
