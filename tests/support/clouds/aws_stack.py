@@ -106,7 +106,7 @@ class Stack:
         self._timeout = timeout
         self.function = self.deploy(self.name) if deployed else ""
         if notify:
-            self.notify()
+            self.notify_on_upload()
 
     @property
     def prefix(self) -> str:

@@ -143,7 +143,7 @@ class AwsSite(Site):
     def silence(self, seconds: float) -> None:
         self.stack.notify_on_upload(on=False)
         time.sleep(seconds)
-        self.stack.notify()
+        self.stack.notify_on_upload()
 
     def _function_processes(self) -> list[int]:
         """Lambda's workers: Python processes that ministack started for a function."""
