@@ -71,7 +71,7 @@ class Supervisor:
         self._workers = workers
         self._probes = probes
         self._reload = reload
-        self._counters = SharedCounters.create(workers)
+        self._counters = SharedCounters(workers)
         self._running: dict[int, tuple[int, float]] = {}
         self._started: set[int] = set()
         self._mistaken = False
