@@ -17,7 +17,7 @@ from typing import BinaryIO, Final, Protocol
 
 from functions.errors import Damaged, Temporary
 from functions.message.headers import separator
-from functions.message.mail import Mail
+from functions.message.mail import Mail, SeekableFile
 from functions.message.template import Template, TemplateValues
 from functions.message.text import printable
 from functions.options.storage import StorageOptions
@@ -199,21 +199,11 @@ class PrefixedFile(io.BufferedReader):
         super().__init__(_Raw(prefix, stream), 262_144)
 
 
-class _Raw(io.RawIOBase):
+class _Raw(SeekableFile):
     def __init__(self, prefix: bytes, file: BinaryIO | io.FileIO) -> None:
+        super().__init__(file)
         self._prefix = prefix
-        self._file = file
         self._size = len(prefix) + file.seek(0, io.SEEK_END)
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
@@ -231,7 +221,3 @@ class _Raw(io.RawIOBase):
             count = self._file.readinto(view) or 0  # type: ignore[union-attr]
         self._at += count
         return count
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
