@@ -17,7 +17,6 @@ from functions.local.flusher import flushed
 from functions.local.layout import Part, Row, UnreadableRow
 from functions.local.messages import Finished, Item, Progress, Write
 from functions.message.mail import Mail
-from functions.spool.dead_record import DeadRecord
 
 log = logging.getLogger("smtp_relay.delivery")
 
@@ -197,10 +196,3 @@ def tell_failure(observer: DeliveryEvents, mail: Mail, outcome: Outcome) -> None
             **({"in_doubt": True} if in_doubt else {}),
         },
     )
-
-
-def tell_given_up(observer: DeliveryEvents, record: DeadRecord) -> None:
-    """Count and log a mail that is given up as a whole."""
-    observer.dead_letter(record.flow, record.output)
-    about = {"id": record.id, "flow": record.flow, "output": record.output}
-    log.error("given up", extra=about | {"code": record.code, "reason": record.reason})

@@ -20,6 +20,7 @@ from typing import Final
 
 from functions.delivery.engine import Delivery, Outcome, State, Task, dead_record, mail_record
 from functions.delivery.events import DeliveryEvents
+from functions.delivery.receipts import tell_given_up
 from functions.errors import Damaged, Permanent
 from functions.local.bodies import Bodies
 from functions.local.commits import Commits
@@ -38,7 +39,7 @@ from functions.local.messages import (
     refused,
 )
 from functions.local.receipts import ReceiptBook
-from functions.local.runs import Runs, tell_failure, tell_given_up
+from functions.local.runs import Runs, tell_failure
 from functions.local.schedule import LocalWitness, Schedule, Trials
 from functions.local.slow import SLOW, SlowOutputs
 from functions.local.sweep import Sweeper
