@@ -38,13 +38,8 @@ def open_spool(
     `clock` the Unix time of receipts. Raises ConfigError."""
     spool = config.spool
     store = open_store(spool, SecretResolver(folder, environ))
-    notify = open_notifier(spool, store, environ)
+    notify = PubSubNotifier(spool.bucket, partial(find_topic, spool, store, environ), environ)
     return SpoolAccess(store, spool.prefix, notify, partial(_receipts, config, store, clock))
-
-
-def open_notifier(spool: SpoolOptions, store: GcsStore, environ: Mapping[str, str]) -> PubSubNotifier:
-    """Notifies the function of mails; it looks for its topic at the first one."""
-    return PubSubNotifier(spool.bucket, partial(find_topic, spool, store, environ), environ)
 
 
 def _receipts(

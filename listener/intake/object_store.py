@@ -41,7 +41,8 @@ def open_object_store(
     try:
         return kind(options.bucket, client_options=client, retry_config={"max_retries": 0}, **arguments)
     except (BaseError, ValueError, TypeError) as error:
-        raise ConfigError(f"spool {options.url}", f"cannot be opened: {_first_line(error)}") from error
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"spool {options.url}", f"cannot be opened: {reason}") from error
 
 
 def _s3(options: SpoolOptions, environ: Mapping[str, str], resolve: Callable[[str], str]) -> dict[str, Any]:
@@ -83,7 +84,3 @@ def _resolved(secret: Secret | None, resolve: Callable[[str], str]) -> str | Non
 
 def _given(found: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]

@@ -167,7 +167,7 @@ class PlacedFile:
         placed = here == _inode(self._placed)
         if placed and (not self._write_anew(new) or self._exchange(new, keep, here)):
             return
-        if not self._linked and _links(trace) > 1:
+        if not self._linked and os.stat(trace).st_nlink > 1:  # noqa: PTH116
             # The file was moved, and only its other name leads to it.
             self._write_over(trace)
 
@@ -314,7 +314,3 @@ def _inode(path: str) -> tuple[int, int] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     return found.st_dev, found.st_ino
-
-
-def _links(path: str) -> int:
-    return os.stat(path).st_nlink  # noqa: PTH116
