@@ -23,12 +23,11 @@ _OURS: Final = "smtpRelay"
 
 class GcsNotification(NamedTuple):
     """One object that was stored: its key, its size in bytes if the event has it, the number of this
-    delivery (from 1), the id of the message, and True if Cloud Storage itself sent the notification."""
+    delivery (from 1), and True if Cloud Storage itself sent the notification."""
 
     key: str
     size: int
     attempt: int
-    message: str
     stored: bool = False
 
 
@@ -52,7 +51,6 @@ def doorbell(push: Any, bucket: str) -> GcsNotification:
         key,
         _size(message.get("data")),
         attempt if isinstance(attempt, int) and attempt > 0 else 1,
-        str(message.get("messageId", "")),
         stored=_OURS not in attributes,
     )
 

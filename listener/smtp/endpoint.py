@@ -108,7 +108,6 @@ class VerbTable:
 class Limits:
     """The bounds of each connection. Sizes are bytes, times seconds; 0 messages is no limit."""
 
-    max_size: int
     drop_size: int
     max_recipients: int
     max_refused_recipients: int
@@ -123,7 +122,6 @@ class Limits:
     def of(cls, options: SmtpOptions) -> Limits:
         """The bounds of a listener's options."""
         return cls(
-            max_size=options.size,
             drop_size=options.size * DROP_FACTOR + 1_048_576,
             max_recipients=options.max_recipients,
             max_refused_recipients=options.max_refused_recipients,
