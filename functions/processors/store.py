@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final, Protocol
+from typing import Any, BinaryIO, Final, Protocol
 
 from functions.errors import Damaged, Temporary
 from functions.message.headers import separator
@@ -21,7 +21,7 @@ from functions.message.mail import Mail, SeekableFile
 from functions.message.template import Template, TemplateValues
 from functions.message.text import printable
 from functions.options.storage import StorageOptions
-from functions.processors.base import MIN_SECONDS_LEFT, Job
+from functions.processors.base import MIN_SECONDS_LEFT, Job, Processor
 from functions.spool.object import CONTENT_TYPE
 
 log: Final = logging.getLogger("smtp_relay.output.store")
@@ -145,6 +145,30 @@ class Storage:
     def _raw(self, job: Job) -> BinaryIO:
         top = raw_fields(job) if self._storage.add_raw_headers else b""
         return open_below(job.mail, job.flow, top)
+
+
+class CloudProcessor(Processor):
+    """Stores the mail, publishes an event, sends the mail: the steps that the options ask for, in this
+    order. A failed step leaves the later ones to the next attempt, which finds the earlier ones done.
+    `release` closes the clients."""
+
+    def __init__(
+        self, storage: Storage | None, publisher: Any, sender: Any, release: Callable[[], object]
+    ) -> None:
+        self._storage = storage
+        self._publisher = publisher
+        self._sender = sender
+        self._release = release
+
+    def process(self, job: Job) -> None:
+        stored = self._storage.store(job) if self._storage is not None else None
+        if self._publisher is not None:
+            self._publisher.publish(job, stored)
+        if self._sender is not None:
+            self._sender.send(job)
+
+    def close(self) -> None:
+        self._release()
 
 
 def open_below(mail: Mail, flow: str, top: bytes) -> BinaryIO:
