@@ -92,12 +92,11 @@ class Runs:
         mail: Mail | None,
         tasks: Sequence[Task] | None,
         outcomes: Sequence[Outcome],
-        attempts: int,
         item: Item | None,
     ) -> None:
         """Start a run over one mail: given with its earlier outcomes, or by its number."""
         self._held.add(seq)
-        self._pool.submit(self._run, seq, mail, tasks, tuple(outcomes), attempts, item)
+        self._pool.submit(self._run, seq, mail, tasks, tuple(outcomes), item)
 
     def _run(
         self,
@@ -105,9 +104,9 @@ class Runs:
         mail: Mail | None,
         tasks: Sequence[Task] | None,
         before: tuple[Outcome, ...],
-        attempts: int,
         item: Item | None,
     ) -> None:
+        attempts = 0
         self._running.add(seq)
         try:
             settled: dict[str, State] = {}

@@ -266,7 +266,7 @@ class LocalDelivery:
                 self._runs.take(item.seq)
                 self._commits.put(self._runs.summary(item.seq, mail, tasks, outcomes, 0, {}, None))
                 return
-        self._runs.launch(item.seq, mail, tasks, outcomes, 0, item if awaited else None)
+        self._runs.launch(item.seq, mail, tasks, outcomes, item if awaited else None)
 
     def _attempt(self, mail: Mail, task: Task, seq: int, now: float, shared: bool) -> Outcome:
         """One attempt at one output; `shared` says if other outputs have yet to read the mail."""
@@ -380,7 +380,7 @@ class LocalDelivery:
                 self._schedule.set_alarm()
                 return
             if not self._runs.holds(seq):
-                self._runs.launch(seq, None, None, (), 0, None)
+                self._runs.launch(seq, None, None, (), None)
 
     def _look_around(self) -> None:
         if self._part.trust.lost:

@@ -92,10 +92,6 @@ class MailerProcessor(Processor):
     def close(self) -> None:
         self._pool.close()
 
-    def _reverse_path(self, job: Job) -> str:
-        replaced = self._overriding.reverse_path
-        return job.mail.envelope.reverse_path if replaced is None else replaced
-
     def _recipients(self, job: Job) -> dict[str, Rcpt]:
         """Address to recipient, each once, in the client's order."""
         if self._overriding.recipients is not None:
@@ -105,7 +101,8 @@ class MailerProcessor(Processor):
 
     def _message(self, job: Job) -> MailToSend:
         envelope = job.mail.envelope
-        reverse_path = self._reverse_path(job)
+        replaced = self._overriding.reverse_path
+        reverse_path = envelope.reverse_path if replaced is None else replaced
         choose = partial(self._signers.choose, reverse_path=reverse_path)
         letter = OutgoingMessage(job.mail, job.flow, self._overriding.head, choose)
         declared = {each.upper() for each in envelope.parameters}
