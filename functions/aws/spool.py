@@ -121,7 +121,7 @@ class SqsNotifier:
         client, url = self._opened()
         for at in range(0, len(keys), _BATCH):
             entries = [
-                {"Id": str(number), "MessageBody": doorbell(self._bucket, key)}
+                {"Id": str(number), "MessageBody": notification_body(self._bucket, key)}
                 for number, key in enumerate(keys[at : at + _BATCH])
             ]
             try:
@@ -138,7 +138,7 @@ class SqsNotifier:
         return self._queue
 
 
-def doorbell(bucket: str, key: str) -> str:
+def notification_body(bucket: str, key: str) -> str:
     """The body of the message for the mail under a key."""
     record = {
         "eventVersion": "2.1",

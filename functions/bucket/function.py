@@ -43,7 +43,7 @@ class BucketFunction:
     ) -> None:
         self._bucket = config.spool.bucket
         self._clock = clock
-        self._bell = access.notify
+        self._notify = access.notify
         self._swept = -1.0
         context = BuildContext.of(Path.cwd(), environ, durable=False)
         self.delivery = build_delivery(config, context, eager=eager)
@@ -57,7 +57,12 @@ class BucketFunction:
         now = self._clock()
         since = now - WINDOW if self._swept < 0 else min(self._swept, now - WINDOW)
         found = sweep(
-            self.runner.store, self.runner.prefix, self._bell, now=now, since=since, seconds_left=seconds_left
+            self.runner.store,
+            self.runner.prefix,
+            self._notify,
+            now=now,
+            since=since,
+            seconds_left=seconds_left,
         )
         self._swept = now
         return found

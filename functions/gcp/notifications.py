@@ -31,7 +31,7 @@ class GcsNotification(NamedTuple):
     stored: bool = False
 
 
-def doorbell(push: Any, bucket: str) -> GcsNotification:
+def read_notification(push: Any, bucket: str) -> GcsNotification:
     """The object that a push names. Raises ForeignMessage."""
     message = push.get("message") if isinstance(push, Mapping) else None
     if not isinstance(message, Mapping):
@@ -55,7 +55,7 @@ def doorbell(push: Any, bucket: str) -> GcsNotification:
     )
 
 
-def ring_message(bucket: str, key: str) -> dict[str, Any]:
+def notification_message(bucket: str, key: str) -> dict[str, Any]:
     """The message for the mail under a key, in the form of the bucket's notification."""
     attributes = {
         "eventType": FINALIZE,

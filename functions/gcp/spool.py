@@ -15,7 +15,7 @@ from functions.delivery.receipts import Receipts
 from functions.errors import ConfigError
 from functions.gcp.clients import publisher_client, storage_client, topic_path
 from functions.gcp.faults import fault_of
-from functions.gcp.notifications import ring_message
+from functions.gcp.notifications import notification_message
 from functions.gcp.store import GcsStore
 from functions.options.environment import variable
 from functions.options.secrets import SecretResolver
@@ -83,7 +83,7 @@ class PubSubNotifier:
             path = self._find()
             self._opened = publisher_client(self._environ), path
         client, path = self._opened
-        messages = [ring_message(self._bucket, key) for key in keys]
+        messages = [notification_message(self._bucket, key) for key in keys]
         try:
             client.publish(topic=path, messages=messages, retry=None, timeout=_TIMEOUT)
         except Exception as error:

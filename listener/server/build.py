@@ -232,12 +232,12 @@ def deliver_bucket(config: RelayConfig, around: Runtime, observer: Events) -> Bu
 
     delivery, waits = build_from_bucket(config, around)
     try:
-        home = open_runner(config, delivery, around.folder, around.environ, observer)
+        runner = open_runner(config, delivery, around.folder, around.environ, observer)
     except ConfigError as error:
         if error.where not in ("delivery.mode", "spool.url"):
             raise
         raise ConfigError(f"{config.source}: {error.where}", error.what, error.cure) from error
-    return BucketDelivery(home, waits, observer)
+    return BucketDelivery(runner, waits, observer)
 
 
 def open_bucket_spool(
