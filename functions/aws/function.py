@@ -101,9 +101,7 @@ class LambdaFunction(BucketFunction):
 
     def _size(self, record: dict[str, Any]) -> int:
         try:
-            return sum(
-                notification.size for notification in read_notifications(record.get("body", ""), self._bucket)
-            )
+            return sum(each.size for each in read_notifications(record.get("body", ""), self._bucket))
         except ForeignMessage:
             return 0
 

@@ -54,15 +54,10 @@ class BucketFunction:
 
     def _look_through(self, seconds_left: Callable[[], float]) -> Swept:
         """One sweep. Raises DeliveryFault."""
-        now = self._clock()
+        now, runner = self._clock(), self.runner
         since = now - WINDOW if self._swept < 0 else min(self._swept, now - WINDOW)
         found = sweep(
-            self.runner.store,
-            self.runner.prefix,
-            self._notify,
-            now=now,
-            since=since,
-            seconds_left=seconds_left,
+            runner.store, runner.prefix, self._notify, now=now, since=since, seconds_left=seconds_left
         )
         self._swept = now
         return found
