@@ -18,7 +18,7 @@ from functions.gcp.faults import fault_of
 from functions.gcp.notifications import notification_message
 from functions.gcp.store import GcsStore
 from functions.options.environment import variable
-from functions.options.secrets import SecretResolver
+from functions.options.secrets import SecretResolver, resolved
 from functions.options.spool import SpoolOptions
 
 TOPIC: Final = "SMTP_RELAY_TOPIC"
@@ -63,7 +63,7 @@ def _receipts(
 
 def open_store(options: SpoolOptions, resolve: Callable[[str], str]) -> GcsStore:
     """The spool's bucket. Raises ConfigError."""
-    key = None if options.service_account_key is None else options.service_account_key.resolve(resolve)
+    key = resolved(options.service_account_key, resolve)
     return GcsStore(storage_client(options.endpoint, key), options.bucket)
 
 
