@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -28,8 +27,6 @@ from listener.smtp.replies import (
     SHUTTING_DOWN,
 )
 from listener.smtp.tls.context import ServerTls
-
-log = logging.getLogger("smtp_relay.smtp")
 
 DROP_FACTOR: Final = 4
 """A client may send this multiple of the size limit for a dropped mail; then the connection is cut."""

@@ -28,7 +28,6 @@ FILE_MODE: Final = 0o644
 
 CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-_NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
 
 _libc = ctypes.CDLL(None, use_errno=True)
 CAN_SYNC_FILE_SYSTEMS: Final = hasattr(_libc, "syncfs")
