@@ -31,7 +31,7 @@ _THROTTLED: Final = frozenset(
 
 # The operator, or a deployment that is still under way, fixes these without touching the mail. A
 # retry loses nothing, and the age of the oldest unfinished mail raises an alarm.
-_MENDED: Final = frozenset(
+_CURABLE: Final = frozenset(
     {
         "AccessDenied",
         "AccessDeniedException",
@@ -130,8 +130,8 @@ def _refused(error: Any, what: str) -> DeliveryFault:
     reason = f"{what}: {code}: {message}" if message else f"{what}: {code}"
     if code in _THROTTLED or status == 429:
         return Temporary(reason, enhanced="4.4.5", retry_after=_retry_after(error))
-    mended = status in _NO_ACCESS or code in _MENDED or code.startswith("KMS.")
-    if status >= 500 or status == 408 or mended:
+    curable = status in _NO_ACCESS or code in _CURABLE or code.startswith("KMS.")
+    if status >= 500 or status == 408 or curable:
         return Temporary(reason, enhanced="4.3.0", retry_after=_retry_after(error))
     return Permanent(reason, enhanced=_STATUS.get(code, "5.3.0"))
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from functions.aws.clients import REPEATABLE, plain_client
 from functions.aws.metrics import EmfObserver
-from functions.aws.notifications import S3Notification, doorbells
+from functions.aws.notifications import S3Notification, read_notifications
 from functions.aws.receipts import TABLE, DynamoReceipts, NoTable
 from functions.aws.spool import QUEUE, open_spool
 from functions.bucket.access import ForeignMessage, SpoolAccess
@@ -101,7 +101,7 @@ class LambdaFunction(BucketFunction):
 
     def _size(self, record: dict[str, Any]) -> int:
         try:
-            return sum(notification.size for notification in doorbells(record.get("body", ""), self._bucket))
+            return sum(each.size for each in read_notifications(record.get("body", ""), self._bucket))
         except ForeignMessage:
             return 0
 
@@ -110,7 +110,7 @@ class LambdaFunction(BucketFunction):
         that it stays hidden until its next receive."""
         receives = int(record.get("attributes", {}).get("ApproximateReceiveCount", "1"))
         try:
-            notifications = doorbells(record.get("body", ""), self._bucket)
+            notifications = read_notifications(record.get("body", ""), self._bucket)
         except ForeignMessage as reason:
             log.warning(
                 "ignored a foreign message", extra={"reason": str(reason), "doorbell": record["messageId"]}

@@ -21,7 +21,7 @@ class S3Notification(NamedTuple):
     stored: bool = False
 
 
-def doorbells(body: str, bucket: str) -> list[S3Notification]:
+def read_notifications(body: str, bucket: str) -> list[S3Notification]:
     """The objects that a message's body names. Raises ForeignMessage."""
     try:
         event = json.loads(body)

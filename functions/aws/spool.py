@@ -18,7 +18,7 @@ from functions.delivery.events import DeliveryEvents
 from functions.delivery.receipts import Receipts
 from functions.errors import ConfigError, Temporary
 from functions.options.environment import variable
-from functions.options.secrets import SecretResolver
+from functions.options.secrets import SecretResolver, resolved
 from functions.options.spool import SpoolOptions
 
 QUEUE: Final = "SMTP_RELAY_QUEUE_URL"
@@ -79,9 +79,6 @@ class _Run(NamedTuple):
 def open_client(options: SpoolOptions, resolve: Callable[[str], str]) -> Any:
     """The S3 client that reaches the spool. Raises ConfigError."""
 
-    def plain(secret: Any) -> str | None:
-        return None if secret is None else str(secret.resolve(resolve))
-
     in_path = options.endpoint is not None if options.force_path_style is None else options.force_path_style
     behaviour = dict(REPEATABLE) | ({"s3": {"addressing_style": "path"}} if in_path else {})
     return plain_client(
@@ -89,9 +86,9 @@ def open_client(options: SpoolOptions, resolve: Callable[[str], str]) -> Any:
         behaviour,
         region_name=options.region,
         endpoint_url=options.endpoint,
-        aws_access_key_id=plain(options.access_key_id),
-        aws_secret_access_key=plain(options.secret_access_key),
-        aws_session_token=plain(options.session_token),
+        aws_access_key_id=resolved(options.access_key_id, resolve),
+        aws_secret_access_key=resolved(options.secret_access_key, resolve),
+        aws_session_token=resolved(options.session_token, resolve),
     )
 
 
@@ -121,7 +118,7 @@ class SqsNotifier:
         client, url = self._opened()
         for at in range(0, len(keys), _BATCH):
             entries = [
-                {"Id": str(number), "MessageBody": doorbell(self._bucket, key)}
+                {"Id": str(number), "MessageBody": notification_body(self._bucket, key)}
                 for number, key in enumerate(keys[at : at + _BATCH])
             ]
             try:
@@ -138,7 +135,7 @@ class SqsNotifier:
         return self._queue
 
 
-def doorbell(bucket: str, key: str) -> str:
+def notification_body(bucket: str, key: str) -> str:
     """The body of the message for the mail under a key."""
     record = {
         "eventVersion": "2.1",

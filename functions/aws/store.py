@@ -5,11 +5,10 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any, BinaryIO, Final
 
 from functions.aws.faults import error_code, fault_of, status_of
-from functions.bucket.store import ObjectInfo, Times, times_of
+from functions.bucket.store import ObjectInfo, Times, reaching, times_of
 from functions.processors.store import Blob
 
 _CONFLICTS: Final = 5
@@ -72,11 +71,11 @@ class S3Store:
         raise AssertionError("unreachable")
 
     def replace(self, key: str, data: bytes, content_type: str) -> None:
-        with self._reaching("write", key):
+        with reaching(fault_of, f"write {self.url(key)}"):
             self._client.put_object(**self._put(key, data, content_type))
 
     def delete(self, key: str) -> None:
-        with self._reaching("delete", key):
+        with reaching(fault_of, f"delete {self.url(key)}"):
             self._client.delete_object(Bucket=self._bucket, Key=key)
 
     def metadata(self, key: str) -> Mapping[str, str] | None:
@@ -102,7 +101,7 @@ class S3Store:
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
-        with self._reaching("list", prefix):
+        with reaching(fault_of, f"list {self.url(prefix)}"):
             for page in pages:
                 for entry in page.get("Contents", ()):
                     yield ObjectInfo(entry["Key"], entry["Size"], entry["LastModified"].timestamp())
@@ -113,10 +112,3 @@ class S3Store:
     def _put(self, key: str, body: bytes | BinaryIO, content_type: str) -> dict[str, Any]:
         place = {"Bucket": self._bucket, "Key": key, "Body": body, "ContentType": content_type}
         return {**place, **self._options}
-
-    @contextmanager
-    def _reaching(self, what: str, key: str) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            raise fault_of(error, f"{what} {self.url(key)}") from error

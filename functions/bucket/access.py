@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from functions.bucket.store import ObjectStore
-from functions.bucket.sweep import Ring
+from functions.bucket.sweep import Notify
 from functions.delivery.events import DeliveryEvents
 from functions.delivery.receipts import Receipts
 
@@ -20,7 +20,7 @@ class SpoolAccess:
 
     store: ObjectStore
     prefix: str
-    notify: Ring
+    notify: Notify
     receipts: Callable[[DeliveryEvents, float], Receipts]
 
 

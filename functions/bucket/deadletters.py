@@ -23,7 +23,7 @@ from functions.bucket.marks import (
 )
 from functions.bucket.runner import JSON
 from functions.bucket.store import ObjectStore
-from functions.bucket.sweep import Ring, ring_nobody
+from functions.bucket.sweep import Notify, no_notification
 from functions.config import DeliveryConfig
 from functions.errors import Damaged, Permanent
 from functions.ids import uuid7_ms
@@ -52,14 +52,14 @@ def open_dead_letters(config: DeliveryConfig, folder: Path, environ: Mapping[str
     """The dead letters of the configuration's bucket. Raises ConfigError."""
     access = open_spool(config, folder, environ)
     return BucketDeadLetters(
-        access.store, access.prefix, access.notify if config.mode == "events" else ring_nobody
+        access.store, access.prefix, access.notify if config.mode == "events" else no_notification
     )
 
 
 class BucketDeadLetters:
     """`functions.spool.deadletters.DeadLetters` for a bucket."""
 
-    def __init__(self, store: ObjectStore, prefix: str, notify: Ring) -> None:
+    def __init__(self, store: ObjectStore, prefix: str, notify: Notify) -> None:
         self._store = store
         self._prefix = prefix
         self._notify = notify

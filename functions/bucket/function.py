@@ -43,7 +43,7 @@ class BucketFunction:
     ) -> None:
         self._bucket = config.spool.bucket
         self._clock = clock
-        self._bell = access.notify
+        self._notify = access.notify
         self._swept = -1.0
         context = BuildContext.of(Path.cwd(), environ, durable=False)
         self.delivery = build_delivery(config, context, eager=eager)
@@ -54,10 +54,10 @@ class BucketFunction:
 
     def _look_through(self, seconds_left: Callable[[], float]) -> Swept:
         """One sweep. Raises DeliveryFault."""
-        now = self._clock()
+        now, runner = self._clock(), self.runner
         since = now - WINDOW if self._swept < 0 else min(self._swept, now - WINDOW)
         found = sweep(
-            self.runner.store, self.runner.prefix, self._bell, now=now, since=since, seconds_left=seconds_left
+            runner.store, runner.prefix, self._notify, now=now, since=since, seconds_left=seconds_left
         )
         self._swept = now
         return found

@@ -34,7 +34,7 @@ from functions.delivery.engine import (
     mail_record,
 )
 from functions.delivery.events import DeliveryEvents
-from functions.delivery.receipts import Later, Receipts, tell_doubt
+from functions.delivery.receipts import Later, Receipts, tell_doubt, tell_given_up
 from functions.errors import Damaged, DeliveryFault, Permanent, Temporary
 from functions.ids import uuid7_ms
 from functions.message.envelope import Envelope, UnknownEnvelope
@@ -142,11 +142,12 @@ class BucketRunner:
         mail = Mail(envelope, BytesContent(content))
         unmarked = stored and attempts == 0 and self._is_first(envelope)
         marks = Marks() if unmarked else read_marks(self.store, self.prefix, mail_id)
-        ledger = BucketLedger(self, self._receipts, marks, attempts)
+        ledger = BucketLedger(self, self._receipts, marks)
         ledger.bury_refused(mail)
         report = self._delivery.deliver(
             mail,
             ledger,
+            attempts=attempts,
             now=self._clock(),
             seconds_left=seconds_left,
             witness=_Provider(self.store, key, envelope.received / 1000),
@@ -197,19 +198,8 @@ class BucketRunner:
     def bury(self, record: DeadRecord) -> None:
         """Write a dead record; an existing one stays. Raises DeliveryFault."""
         key = self.prefix + dead_key(record.id, record.key)
-        if not self.store.create(key, record.model_dump_json().encode(), JSON):
-            return
-        self._observer.dead_letter(record.flow, record.output)
-        log.error(
-            "given up",
-            extra={
-                "id": record.id,
-                "flow": record.flow,
-                "output": record.output,
-                "reason": record.reason,
-                "code": record.code,
-            },
-        )
+        if self.store.create(key, record.model_dump_json().encode(), JSON):
+            tell_given_up(self._observer, record)
 
     def _unreadable(self, key: str, mail_id: str, reason: str, attempts: int) -> Run:
         """The object is not a mail of a schema that this version reads; a newer listener may have
@@ -296,11 +286,10 @@ class _Provider:
 class BucketLedger:
     """`functions.delivery.engine.Ledger` for one mail of a bucket."""
 
-    def __init__(self, runner: BucketRunner, receipts: Receipts, marks: Marks, attempts: int) -> None:
+    def __init__(self, runner: BucketRunner, receipts: Receipts, marks: Marks) -> None:
         self._runner = runner
         self._receipts = receipts
         self._marks = marks
-        self._attempts = attempts
         self._later: dict[str, Later] = {}
 
     def settled(self, mail: Mail) -> Mapping[str, State]:
@@ -333,9 +322,6 @@ class BucketLedger:
         self._marks.dead.add(record.key)
         for step in self._later.pop(record.key, ()):
             step()
-
-    def attempts(self, mail: Mail, task: Task) -> int:
-        return self._attempts
 
     def bury_refused(self, mail: Mail) -> None:
         """Recipients that were refused after DATA (`partialAccept`): the listener may write only mails,

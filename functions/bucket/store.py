@@ -6,9 +6,12 @@ Permanent if it refuses for good.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple, Protocol
+
+from functions.errors import DeliveryFault
 
 
 class ObjectInfo(NamedTuple):
@@ -32,6 +35,15 @@ def times_of(modified: float, date: str | None) -> Times | None:
         return None if date is None else Times(modified, parsedate_to_datetime(date).timestamp())
     except (ValueError, OverflowError):
         return None
+
+
+@contextmanager
+def reaching(fault_of: Callable[[Exception, str], DeliveryFault], what: str) -> Iterator[None]:
+    """Raises a provider's exception as the fault that it is; `what` names the attempted step."""
+    try:
+        yield
+    except Exception as error:
+        raise fault_of(error, what) from error
 
 
 class ObjectStore(Protocol):

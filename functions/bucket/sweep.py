@@ -36,16 +36,16 @@ _LISTERS: Final = 8
 _FEW: Final = 2_000
 _BATCH: Final = 100
 
-Ring = Callable[[Sequence[str]], None]
+Notify = Callable[[Sequence[str]], None]
 """Notifies the function of the mails under these keys. Raises DeliveryFault."""
 
 
-def ring_nobody(keys: Sequence[str]) -> None:
+def no_notification(keys: Sequence[str]) -> None:
     """The `notify` of a spool that a server delivers in-process. Other processes cannot notify that
     server; its own sweep finds unfinished mails within PERIOD."""
 
 
-def rings(age: float) -> int:
+def times_due(age: float) -> int:
     """How often a notification should have been sent again for a mail of this age, in seconds."""
     if age < _STEPS[0]:
         return 0
@@ -55,7 +55,7 @@ def rings(age: float) -> int:
 def sweep(
     store: ObjectStore,
     prefix: str,
-    notify: Ring,
+    notify: Notify,
     *,
     now: float,
     since: float,
@@ -93,7 +93,7 @@ def sweep(
         received = min(modified, uuid7_ms(mail_id) / 1000) - behind
         unfinished += 1
         oldest = max(oldest or 0.0, now - received)
-        if (mark is not None and mark.is_replayed) or rings(now - received) > rings(since - received):
+        if (mark is not None and mark.is_replayed) or times_due(now - received) > times_due(since - received):
             waiting.append(key)
     for at in range(0, len(waiting), _BATCH):
         if seconds_left() < MIN_SECONDS_LEFT:
@@ -118,7 +118,7 @@ def sweep_once(config: DeliveryConfig, folder: Path, environ: Mapping[str, str])
     return sweep(
         access.store,
         access.prefix,
-        access.notify if events else ring_nobody,
+        access.notify if events else no_notification,
         now=now,
         since=-math.inf if events else now,
         seconds_left=lambda: math.inf,

@@ -109,9 +109,6 @@ class Ledger(Protocol):
     def bury(self, mail: Mail, record: DeadRecord) -> None:
         """Write the record of an output that is given up, create-only."""
 
-    def attempts(self, mail: Mail, task: Task) -> int:
-        """The number of attempts at the output before this run."""
-
 
 class Witness(Protocol):
     """A second source, beside this machine's wall clock, for how long a mail has waited: a clock may be
@@ -226,12 +223,13 @@ class Delivery:
         mail: Mail,
         ledger: Ledger,
         *,
+        attempts: int,
         now: float,
         seconds_left: Callable[[], float],
         witness: Witness | None = None,
     ) -> Report:
-        """One run: attempts every output that is not settled. One output's failure never blocks
-        another.
+        """One run, after so many `attempts`: tries every output that is not settled. One output's
+        failure never blocks another.
 
         Writes receipts and dead records through the ledger. Exceptions come from the ledger and
         mean that the run must be repeated.
@@ -251,7 +249,7 @@ class Delivery:
                 if outcome.placed is not None:
                     outcome.placed.cleanup()
             elif outcome.state is State.DEAD:
-                ledger.bury(mail, dead_record(mail, outcome, ledger.attempts(mail, task) + 1, now))
+                ledger.bury(mail, dead_record(mail, outcome, attempts + 1, now))
             if outcome.state is not State.RETRY:
                 settled[task.key] = outcome.state
             outcomes.append(outcome)

@@ -13,6 +13,7 @@ from functions.delivery.events import DeliveryEvents
 from functions.errors import DeliveryFault, Temporary
 from functions.message.mail import Mail
 from functions.processors.base import Once, shown, took_place
+from functions.spool.dead_record import DeadRecord
 
 log: Final = logging.getLogger("smtp_relay.delivery")
 
@@ -118,6 +119,13 @@ def busy(seconds: float) -> Temporary:
 def claim_left(where: object, error: object) -> None:
     """Log that a claim could not be released; it runs out by itself."""
     log.warning("a claim could not be released", extra={"key": where, "reason": str(error)})
+
+
+def tell_given_up(observer: DeliveryEvents, record: DeadRecord) -> None:
+    """Count and log an output, or a mail as a whole, that is given up."""
+    observer.dead_letter(record.flow, record.output)
+    about = {"id": record.id, "flow": record.flow, "output": record.output}
+    log.error("given up", extra=about | {"code": record.code, "reason": record.reason})
 
 
 def tell_doubt(observer: DeliveryEvents, mail: Mail, task: Task, part: str, reason: str = ABANDONED) -> None:

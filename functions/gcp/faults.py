@@ -9,7 +9,7 @@ from google.auth import exceptions as auth
 
 from functions.errors import DeliveryFault, Permanent, Temporary
 
-_MENDED: Final = frozenset({401, 403, 407, 408, 409, 412, 499})
+_CURABLE: Final = frozenset({401, 403, 407, 408, 409, 412, 499})
 """The operator, a deployment that is still under way or the next attempt fixes these. A retry loses
 nothing, and the age of the oldest unfinished mail raises an alarm."""
 
@@ -50,7 +50,7 @@ def fault_of(error: Exception, what: str, *, repeatable: bool = True) -> Deliver
 def _answered(error: Exception, status: int, reason: str) -> DeliveryFault:
     if status == 429:
         return Temporary(reason, enhanced="4.4.5", retry_after=_retry_after(error))
-    if status >= 500 or status in _MENDED:
+    if status >= 500 or status in _CURABLE:
         return Temporary(reason, enhanced="4.3.0", retry_after=_retry_after(error))
     return Permanent(reason, enhanced=_STATUS.get(status, "5.3.0"))
 

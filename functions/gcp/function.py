@@ -15,7 +15,7 @@ from functions.bucket.runner import Run, RunResult
 from functions.config import DeliveryConfig
 from functions.delivery.events import DeliveryEvents
 from functions.errors import DeliveryFault
-from functions.gcp.notifications import GcsNotification, doorbell
+from functions.gcp.notifications import GcsNotification, read_notification
 from functions.gcp.spool import open_spool
 from functions.options.environment import variable
 from functions.processors.base import MIN_SECONDS_LEFT
@@ -57,7 +57,7 @@ class CloudRunFunction(BucketFunction):
         if isinstance(body, Mapping) and body.get("sweep") is True:
             return self._sweep(seconds_left)
         try:
-            notification = doorbell(body, self._bucket)
+            notification = read_notification(body, self._bucket)
         except ForeignMessage as reason:
             log.warning("ignored a foreign event", extra={"reason": str(reason)})
             return ACKNOWLEDGED, None

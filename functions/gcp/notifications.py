@@ -23,16 +23,15 @@ _OURS: Final = "smtpRelay"
 
 class GcsNotification(NamedTuple):
     """One object that was stored: its key, its size in bytes if the event has it, the number of this
-    delivery (from 1), the id of the message, and True if Cloud Storage itself sent the notification."""
+    delivery (from 1), and True if Cloud Storage itself sent the notification."""
 
     key: str
     size: int
     attempt: int
-    message: str
     stored: bool = False
 
 
-def doorbell(push: Any, bucket: str) -> GcsNotification:
+def read_notification(push: Any, bucket: str) -> GcsNotification:
     """The object that a push names. Raises ForeignMessage."""
     message = push.get("message") if isinstance(push, Mapping) else None
     if not isinstance(message, Mapping):
@@ -52,12 +51,11 @@ def doorbell(push: Any, bucket: str) -> GcsNotification:
         key,
         _size(message.get("data")),
         attempt if isinstance(attempt, int) and attempt > 0 else 1,
-        str(message.get("messageId", "")),
         stored=_OURS not in attributes,
     )
 
 
-def ring_message(bucket: str, key: str) -> dict[str, Any]:
+def notification_message(bucket: str, key: str) -> dict[str, Any]:
     """The message for the mail under a key, in the form of the bucket's notification."""
     attributes = {
         "eventType": FINALIZE,

@@ -15,10 +15,10 @@ from functions.delivery.receipts import Receipts
 from functions.errors import ConfigError
 from functions.gcp.clients import publisher_client, storage_client, topic_path
 from functions.gcp.faults import fault_of
-from functions.gcp.notifications import ring_message
+from functions.gcp.notifications import notification_message
 from functions.gcp.store import GcsStore
 from functions.options.environment import variable
-from functions.options.secrets import SecretResolver
+from functions.options.secrets import SecretResolver, resolved
 from functions.options.spool import SpoolOptions
 
 TOPIC: Final = "SMTP_RELAY_TOPIC"
@@ -38,13 +38,8 @@ def open_spool(
     `clock` the Unix time of receipts. Raises ConfigError."""
     spool = config.spool
     store = open_store(spool, SecretResolver(folder, environ))
-    notify = open_notifier(spool, store, environ)
+    notify = PubSubNotifier(spool.bucket, partial(find_topic, spool, store, environ), environ)
     return SpoolAccess(store, spool.prefix, notify, partial(_receipts, config, store, clock))
-
-
-def open_notifier(spool: SpoolOptions, store: GcsStore, environ: Mapping[str, str]) -> PubSubNotifier:
-    """Notifies the function of mails; it looks for its topic at the first one."""
-    return PubSubNotifier(spool.bucket, partial(find_topic, spool, store, environ), environ)
 
 
 def _receipts(
@@ -68,7 +63,7 @@ def _receipts(
 
 def open_store(options: SpoolOptions, resolve: Callable[[str], str]) -> GcsStore:
     """The spool's bucket. Raises ConfigError."""
-    key = None if options.service_account_key is None else options.service_account_key.resolve(resolve)
+    key = resolved(options.service_account_key, resolve)
     return GcsStore(storage_client(options.endpoint, key), options.bucket)
 
 
@@ -88,7 +83,7 @@ class PubSubNotifier:
             path = self._find()
             self._opened = publisher_client(self._environ), path
         client, path = self._opened
-        messages = [ring_message(self._bucket, key) for key in keys]
+        messages = [notification_message(self._bucket, key) for key in keys]
         try:
             client.publish(topic=path, messages=messages, retry=None, timeout=_TIMEOUT)
         except Exception as error:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, BinaryIO, Final
 
-from functions.bucket.store import ObjectInfo, Times, times_of
+from functions.bucket.store import ObjectInfo, Times, reaching, times_of
 from functions.gcp.clients import TIMEOUT, again
 from functions.gcp.faults import fault_of, status_of
 from functions.processors.store import Blob
@@ -95,7 +94,7 @@ class GcsStore:
 
     def replace(self, key: str, data: bytes, content_type: str) -> None:
         blob = self._bucket.blob(key)
-        with self._reaching("write", key):
+        with reaching(fault_of, f"write {self.url(key)}"):
             blob.upload_from_string(data, content_type=content_type, timeout=TIMEOUT, retry=again())
 
     def replace_generation(self, key: str, data: bytes, content_type: str, generation: int) -> int | None:
@@ -158,7 +157,7 @@ class GcsStore:
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         fields = "items(name,size,updated),nextPageToken"
-        with self._reaching("list", prefix):
+        with reaching(fault_of, f"list {self.url(prefix)}"):
             for blob in self._client.list_blobs(
                 self._name, prefix=prefix, fields=fields, timeout=TIMEOUT, retry=again()
             ):
@@ -176,13 +175,6 @@ class GcsStore:
     def url(self, key: str) -> str:
         """The object's name in logs and events."""
         return f"gs://{self._name}/{key}"
-
-    @contextmanager
-    def _reaching(self, what: str, key: str) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            raise fault_of(error, f"{what} {self.url(key)}") from error
 
 
 def _bucket_gone(error: Exception) -> bool:

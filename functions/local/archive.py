@@ -79,13 +79,10 @@ class Archive:
         pattern = re.sub(r"\$\{[^}]*\}", lambda found: "*" + "/*" * found[0].count("/"), self._text)
         stem, dot, suffix = pattern.rpartition(".")
         for each in dict.fromkeys((pattern, f"{stem}-{mail_id}{dot}{suffix}")):
-            for path in self._matching(each):
+            for path in self._base.glob(each):
                 head = _head(path)
                 if head is not None:
                     yield path, head.envelope
-
-    def _matching(self, pattern: str) -> Iterator[Path]:
-        yield from self._base.glob(pattern)
 
     def _write(self, path: Path, mail: Mail) -> None:
         with path.open("wb") as target:

@@ -57,7 +57,7 @@ class Owner(Protocol):
     def rejected(self, item: Item, answer: SpoolReply) -> None:
         """This mail could not be stored."""
 
-    def removed(self, landing: DoneMail) -> None:
+    def removed(self, done_mail: DoneMail) -> None:
         """This mail is gone from the spool, durably."""
 
     def recorded(self, step: Progress) -> None:
@@ -262,8 +262,8 @@ class Commits:
                     for record in refused_records(item.envelope):
                         folder.bury(db, record)
         if batch.finished:
-            folder.delete(db, [landing.seq for done in batch.finished for landing in done.mails])
-            traced = [landing.seq for done in batch.finished if done.traces for landing in done.mails]
+            folder.delete(db, [done_mail.seq for done in batch.finished for done_mail in done.mails])
+            traced = [done_mail.seq for done in batch.finished if done.traces for done_mail in done.mails]
             if traced:
                 folder.delete_traces(db, traced)
         for step in batch.progress:
@@ -341,8 +341,8 @@ class Commits:
         for write in batch.writes:
             write.done(None)
         for done in batch.finished:
-            for landing in done.mails:
-                _safely(self._owner.removed, landing)
+            for done_mail in done.mails:
+                _safely(self._owner.removed, done_mail)
         for step in batch.progress:
             _safely(self._owner.recorded, step)
         if self.distrusted:

@@ -26,7 +26,7 @@ HEAD: Final = 65_536
 
 def open_dead_letters(config: DeliveryConfig, folder: Path, environ: Mapping[str, str]) -> FolderDeadLetters:
     """The dead letters of the configuration's folder."""
-    root = folder / config.spool.url.removeprefix("file://")
+    root = config.spool.folder(folder)
     durable = config.spool.durability == "fsync"
     return FolderDeadLetters(root, Archive(config.cache_path, folder, durable=durable))
 

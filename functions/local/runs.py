@@ -17,7 +17,6 @@ from functions.local.flusher import flushed
 from functions.local.layout import Part, Row, UnreadableRow
 from functions.local.messages import Finished, Item, Progress, Write
 from functions.message.mail import Mail
-from functions.spool.dead_record import DeadRecord
 
 log = logging.getLogger("smtp_relay.delivery")
 
@@ -93,12 +92,11 @@ class Runs:
         mail: Mail | None,
         tasks: Sequence[Task] | None,
         outcomes: Sequence[Outcome],
-        attempts: int,
         item: Item | None,
     ) -> None:
         """Start a run over one mail: given with its earlier outcomes, or by its number."""
         self._held.add(seq)
-        self._pool.submit(self._run, seq, mail, tasks, tuple(outcomes), attempts, item)
+        self._pool.submit(self._run, seq, mail, tasks, tuple(outcomes), item)
 
     def _run(
         self,
@@ -106,9 +104,9 @@ class Runs:
         mail: Mail | None,
         tasks: Sequence[Task] | None,
         before: tuple[Outcome, ...],
-        attempts: int,
         item: Item | None,
     ) -> None:
+        attempts = 0
         self._running.add(seq)
         try:
             settled: dict[str, State] = {}
@@ -197,10 +195,3 @@ def tell_failure(observer: DeliveryEvents, mail: Mail, outcome: Outcome) -> None
             **({"in_doubt": True} if in_doubt else {}),
         },
     )
-
-
-def tell_given_up(observer: DeliveryEvents, record: DeadRecord) -> None:
-    """Count and log a mail that is given up as a whole."""
-    observer.dead_letter(record.flow, record.output)
-    about = {"id": record.id, "flow": record.flow, "output": record.output}
-    log.error("given up", extra=about | {"code": record.code, "reason": record.reason})

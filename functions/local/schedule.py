@@ -58,14 +58,14 @@ class Schedule:
         return None
 
     def set_alarm(self) -> None:
-        """Call `ring` when the next mail is due."""
+        """Call `notify` when the next mail is due."""
         self.cancel()
         if self._heap:
             wait = max(0.005, self._heap[0][0] - time.monotonic())
             self._alarm = asyncio.get_running_loop().call_later(wait, self._notify)
 
     def cancel(self) -> None:
-        """Do not call `ring`."""
+        """Do not call `notify`."""
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
@@ -104,7 +104,7 @@ class Trials:
 
 
 class LocalWitness:
-    """`functions.delivery.engine.LocalWitness` of one mail: made for each attempt, because it is rarely
+    """`functions.delivery.engine.Witness` of one mail: made for each attempt, because it is rarely
     asked."""
 
     __slots__ = ("_longest", "_received", "_seq", "_trials")

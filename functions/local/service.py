@@ -20,6 +20,7 @@ from typing import Final
 
 from functions.delivery.engine import Delivery, Outcome, State, Task, dead_record, mail_record
 from functions.delivery.events import DeliveryEvents
+from functions.delivery.receipts import tell_given_up
 from functions.errors import Damaged, Permanent
 from functions.local.bodies import Bodies
 from functions.local.commits import Commits
@@ -38,7 +39,7 @@ from functions.local.messages import (
     refused,
 )
 from functions.local.receipts import ReceiptBook
-from functions.local.runs import Runs, tell_failure, tell_given_up
+from functions.local.runs import Runs, tell_failure
 from functions.local.schedule import LocalWitness, Schedule, Trials
 from functions.local.slow import SLOW, SlowOutputs
 from functions.local.sweep import Sweeper
@@ -265,7 +266,7 @@ class LocalDelivery:
                 self._runs.take(item.seq)
                 self._commits.put(self._runs.summary(item.seq, mail, tasks, outcomes, 0, {}, None))
                 return
-        self._runs.launch(item.seq, mail, tasks, outcomes, 0, item if awaited else None)
+        self._runs.launch(item.seq, mail, tasks, outcomes, item if awaited else None)
 
     def _attempt(self, mail: Mail, task: Task, seq: int, now: float, shared: bool) -> Outcome:
         """One attempt at one output; `shared` says if other outputs have yet to read the mail."""
@@ -299,39 +300,39 @@ class LocalDelivery:
 
     def _finish(self, mails: list[DoneMail], *, traces: bool = False) -> None:
         """Every output of these mails is done: keep a copy if configured, flush, then remove."""
-        self._finishing.update(landing.seq for landing in mails)
+        self._finishing.update(done_mail.seq for done_mail in mails)
         if self.settings.keep is not None:
-            mails = [landing for landing in mails if self._kept(landing)]
+            mails = [done_mail for done_mail in mails if self._kept(done_mail)]
         done = Finished(mails, traces)
-        if self._flusher is not None and any(landing.placed for landing in mails):
+        if self._flusher is not None and any(done_mail.placed for done_mail in mails):
             self._flusher.put(done)
         elif mails:
             self._commits.put(done)
 
-    def _kept(self, landing: DoneMail) -> bool:
+    def _kept(self, done_mail: DoneMail) -> bool:
         assert self.settings.keep is not None
         try:
-            self.settings.keep(landing.mail)
+            self.settings.keep(done_mail.mail)
         except OSError as error:
-            extra = {"id": landing.mail.id, "reason": str(error)}
+            extra = {"id": done_mail.mail.id, "reason": str(error)}
             log.warning("the copy of a mail could not be kept", extra=extra)
-            self._schedule.add_in(landing.seq, self.settings.first)
+            self._schedule.add_in(done_mail.seq, self.settings.first)
         except Damaged as fault:
-            envelope = landing.mail.envelope
+            envelope = done_mail.mail.envelope
             record = mail_record(envelope.id, fault, attempts=1, first=envelope.received, now=time.time())
-            self._commits.put(Progress(landing.seq, None, 1, (), given_up=record))
+            self._commits.put(Progress(done_mail.seq, None, 1, (), given_up=record))
         else:
             return True
-        self._finishing.discard(landing.seq)
+        self._finishing.discard(done_mail.seq)
         return False
 
-    def removed(self, landing: DoneMail) -> None:
+    def removed(self, done_mail: DoneMail) -> None:
         """This mail is gone from the spool: tidy up after it."""
-        self._finishing.discard(landing.seq)
-        self._trials.forget(landing.seq)
-        for each in landing.placed:
+        self._finishing.discard(done_mail.seq)
+        self._trials.forget(done_mail.seq)
+        for each in done_mail.placed:
             each.cleanup()
-        path = landing.mail.stored.path
+        path = done_mail.mail.stored.path
         if path is not None:
             with contextlib.suppress(OSError):
                 path.unlink()
@@ -359,12 +360,12 @@ class LocalDelivery:
         for outcome in step.outcomes:
             if outcome.state is State.DEAD:
                 self._observer.dead_letter(outcome.task.flow, outcome.label)
-        landing = DoneMail(step.seq, mail, step.outcomes)
+        done_mail = DoneMail(step.seq, mail, step.outcomes)
         if step.finished:
-            self._finish([landing], traces=True)
+            self._finish([done_mail], traces=True)
         else:
             self._finishing.discard(step.seq)
-            for each in landing.placed:
+            for each in done_mail.placed:
                 each.cleanup()
             if not step.parked:
                 self._schedule.add_in(step.seq, step.wait)
@@ -379,7 +380,7 @@ class LocalDelivery:
                 self._schedule.set_alarm()
                 return
             if not self._runs.holds(seq):
-                self._runs.launch(seq, None, None, (), 0, None)
+                self._runs.launch(seq, None, None, (), None)
 
     def _look_around(self) -> None:
         if self._part.trust.lost:

@@ -21,7 +21,7 @@ log = logging.getLogger("smtp_relay.delivery")
 def sweep_once(config: DeliveryConfig, folder: Path, environ: Mapping[str, str]) -> Swept:
     """Count the folder's mails and make every waiting one due. The server that owns the folder sees
     that within a second; without a server, the next start delivers. Raises Temporary."""
-    root = folder / config.spool.url.removeprefix("file://")
+    root = config.spool.folder(folder)
     now = time.time()
     oldest: float | None = None
     unfinished = dead = notified = 0

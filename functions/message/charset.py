@@ -87,7 +87,8 @@ def decode_words(value: bytes) -> str:
         if not adjacent:
             text.append(decode(between))
         charset = word_charset
-        pending += _word(found[2], found[3])
+        base64 = found[2] in b"bB"
+        pending += decode_base64(found[3]) if base64 else binascii.a2b_qp(found[3], header=True)
     text += (decode(bytes(pending), charset), decode(value[at:]))
     return "".join(text)
 
@@ -100,9 +101,3 @@ def decode_base64(data: bytes) -> bytes:
         clean = _NOT_BASE64.sub(b"", data)
         whole = len(clean) - (len(clean) % 4 == 1)
         return binascii.a2b_base64(clean[:whole] + b"=" * (-whole % 4))
-
-
-def _word(encoding: bytes, text: bytes) -> bytes:
-    if encoding in b"bB":
-        return decode_base64(text)
-    return binascii.a2b_qp(text, header=True)

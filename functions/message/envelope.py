@@ -210,9 +210,5 @@ def _quoted(something: object) -> str:
     return str(something)[:_WORDS]
 
 
-def _read_1(raw: Mapping[str, Any]) -> Envelope:
-    return Envelope.model_validate(raw)
-
-
-READERS: Final[Mapping[int, Callable[[Mapping[str, Any]], Envelope]]] = {1: _read_1}
+READERS: Final[Mapping[int, Callable[[Mapping[str, Any]], Envelope]]] = {1: Envelope.model_validate}
 """Schema number to reader. When SCHEMA is raised, the previous reader stays and converts."""

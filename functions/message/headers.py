@@ -231,19 +231,17 @@ class HeadCollector:
     """Collects the header block of a mail that comes in pieces.
 
     Feed it until `feed` returns something other than None, or call `finish` at the end of the mail.
-    Then `head` is the header block as `split_head` defines it, wherever the pieces were cut, and
-    `separator` must follow fields put on top. `limit` is the largest header block in bytes; memory
-    stays within the limit and one piece.
+    Then `head` is the header block as `split_head` defines it, wherever the pieces were cut. `limit` is
+    the largest header block in bytes; memory stays within the limit and one piece.
     """
 
-    __slots__ = ("_buffer", "_limit", "_started", "head", "separator")
+    __slots__ = ("_buffer", "_limit", "_started", "head")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._buffer = bytearray()
         self._started = False
         self.head = b""
-        self.separator = b""
 
     def feed(self, chunk: bytes) -> bytes | None:
         """Take the next piece. Returns None while the header block goes on, else the bytes that follow
@@ -286,7 +284,6 @@ class HeadCollector:
     def _without_header(self) -> bytes:
         data = bytes(self._buffer)
         self._buffer = bytearray()
-        self.separator = separator(b"", data)
         return data
 
 

@@ -136,15 +136,13 @@ class CheckedContent:
         return io.BufferedReader(_CheckedFile(self, file, self._envelope), CHUNK)
 
 
-class _CheckedFile(io.RawIOBase):
-    """A file that is hashed while it is read from start to end."""
+class SeekableFile(io.RawIOBase):
+    """The part of a seekable stream that reads from a file, whatever it makes of it: subclasses seek and
+    read. Closing it closes the file."""
 
-    def __init__(self, content: CheckedContent, file: io.FileIO, envelope: Envelope) -> None:
-        self._content = content
-        self._envelope = envelope
+    def __init__(self, file: BinaryIO | io.FileIO) -> None:
         self._file = file
-        self._at = self._hashed = 0
-        self._digest = hashlib.sha256()
+        self._at = 0
 
     def readable(self) -> bool:
         return True
@@ -154,6 +152,23 @@ class _CheckedFile(io.RawIOBase):
 
     def tell(self) -> int:
         return self._at
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+class _CheckedFile(SeekableFile):
+    """A file that is hashed while it is read from start to end."""
+
+    _file: io.FileIO
+
+    def __init__(self, content: CheckedContent, file: io.FileIO, envelope: Envelope) -> None:
+        super().__init__(file)
+        self._content = content
+        self._envelope = envelope
+        self._hashed = 0
+        self._digest = hashlib.sha256()
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         self._at = self._file.seek(offset, whence)
@@ -182,10 +197,6 @@ class _CheckedFile(io.RawIOBase):
             self._content.damaged()  # its size changed since it was opened
         if self._at == self._hashed == size and told not in ("", self._digest.hexdigest()):
             self._content.damaged()
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
 
 
 class Mail:

@@ -66,7 +66,6 @@ class Leaf:
     disposition: str
     filename: str
     encoding: str
-    content_id: str
 
     def payload(self, most: int | None = None) -> bytes:
         """The content without its transfer encoding (RFC 2045 section 6), decoded from the first `most`
@@ -308,7 +307,7 @@ def _read_leaf(data: bytes, start: int, end: int, default: str) -> Leaf:
         size = head_size(data, start, end)
         head = data[start : start + min(size, _PART_HEAD)]
         body = min(end, start + size + 2) if size else start
-    content_type, disposition, encoding, content_id = default, "", "", ""
+    content_type, disposition, encoding = default, "", ""
     parameters: dict[str, str] = {}
     names: dict[str, str] = {}
     if (value := first_value(head, b"content-type")) is not None:
@@ -319,12 +318,8 @@ def _read_leaf(data: bytes, start: int, end: int, default: str) -> Leaf:
         disposition, names = parse_parameters(value)
     if (value := first_value(head, b"content-transfer-encoding")) is not None:
         encoding = decode(value[:100]).strip().lower()
-    if (value := first_value(head, b"content-id")) is not None:
-        content_id = decode(value[:998])
     filename = names.get("filename") or parameters.get("name") or ""
-    return Leaf(
-        data, body, end, content_type, parameters, disposition, _clean(filename), encoding, _clean(content_id)
-    )
+    return Leaf(data, body, end, content_type, parameters, disposition, _clean(filename), encoding)
 
 
 def _clean(text: str) -> str:

@@ -67,18 +67,6 @@ class TemplateValues:
         self.attachment = attachment
 
 
-def _iso8601(values: TemplateValues) -> str:
-    return iso8601(values.mail.envelope.received)
-
-
-def _timestamp(values: TemplateValues) -> str:
-    return str(values.mail.envelope.received)
-
-
-def _recipients(values: TemplateValues) -> str:
-    return ",".join(values.mail.envelope.recipients_of(values.flow))
-
-
 def _domain(values: TemplateValues) -> str:
     recipients = values.mail.envelope.recipients_of(values.flow)
     return recipients[0].rpartition("@")[2].lower() if recipients else ""
@@ -90,12 +78,12 @@ def _header(values: TemplateValues, name: bytes) -> str:
 
 
 _VARIABLES: Final[dict[str, Callable[[TemplateValues], str]]] = {
-    "iso8601": _iso8601,
-    "timestamp": _timestamp,
+    "iso8601": lambda values: iso8601(values.mail.envelope.received),
+    "timestamp": lambda values: str(values.mail.envelope.received),
     "id": lambda values: values.mail.id,
     "session": lambda values: values.mail.envelope.session,
     "from": lambda values: values.mail.envelope.reverse_path,
-    "to": _recipients,
+    "to": lambda values: ",".join(values.mail.envelope.recipients_of(values.flow)),
     "messageId": lambda values: _header(values, b"message-id").strip("<>"),
     "subject": lambda values: _header(values, b"subject"),
     "user": lambda values: values.mail.envelope.user or "",

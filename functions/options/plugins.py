@@ -9,15 +9,12 @@ a configuration names its type.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
-
-FILTERS: Final = "smtp_relay.filters"
-OUTPUTS: Final = "smtp_relay.outputs"
 
 
 class BrokenPlugin(Exception):

@@ -172,6 +172,11 @@ def _scheme(text: str) -> str:
     return scheme if colon and (scheme == "env" or scheme in CLOUD_SCHEMES) else "plain"
 
 
+def resolved(secret: Secret | None, resolve: Callable[[str], str]) -> str | None:
+    """The secret behind an option that may be missing. Raises ConfigError."""
+    return None if secret is None else secret.resolve(resolve)
+
+
 def without_line_end(text: str) -> str:
     """`text` without one line end after it, which editors and `echo` add and no secret has."""
     return text[:-2] if text.endswith("\r\n") else text.removesuffix("\n")

@@ -13,15 +13,15 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final, Protocol
+from typing import Any, BinaryIO, Final, Protocol
 
 from functions.errors import Damaged, Temporary
 from functions.message.headers import separator
-from functions.message.mail import Mail
+from functions.message.mail import Mail, SeekableFile
 from functions.message.template import Template, TemplateValues
 from functions.message.text import printable
 from functions.options.storage import StorageOptions
-from functions.processors.base import MIN_SECONDS_LEFT, Job
+from functions.processors.base import MIN_SECONDS_LEFT, Job, Processor
 from functions.spool.object import CONTENT_TYPE
 
 log: Final = logging.getLogger("smtp_relay.output.store")
@@ -147,6 +147,30 @@ class Storage:
         return open_below(job.mail, job.flow, top)
 
 
+class CloudProcessor(Processor):
+    """Stores the mail, publishes an event, sends the mail: the steps that the options ask for, in this
+    order. A failed step leaves the later ones to the next attempt, which finds the earlier ones done.
+    `release` closes the clients."""
+
+    def __init__(
+        self, storage: Storage | None, publisher: Any, sender: Any, release: Callable[[], object]
+    ) -> None:
+        self._storage = storage
+        self._publisher = publisher
+        self._sender = sender
+        self._release = release
+
+    def process(self, job: Job) -> None:
+        stored = self._storage.store(job) if self._storage is not None else None
+        if self._publisher is not None:
+            self._publisher.publish(job, stored)
+        if self._sender is not None:
+            self._sender.send(job)
+
+    def close(self) -> None:
+        self._release()
+
+
 def open_below(mail: Mail, flow: str, top: bytes) -> BinaryIO:
     """The bytes that one flow's outputs store, below the fields `top`, as a seekable stream. Raises
     Damaged before it returns any byte."""
@@ -199,21 +223,11 @@ class PrefixedFile(io.BufferedReader):
         super().__init__(_Raw(prefix, stream), 262_144)
 
 
-class _Raw(io.RawIOBase):
+class _Raw(SeekableFile):
     def __init__(self, prefix: bytes, file: BinaryIO | io.FileIO) -> None:
+        super().__init__(file)
         self._prefix = prefix
-        self._file = file
         self._size = len(prefix) + file.seek(0, io.SEEK_END)
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
@@ -231,7 +245,3 @@ class _Raw(io.RawIOBase):
             count = self._file.readinto(view) or 0  # type: ignore[union-attr]
         self._at += count
         return count
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()

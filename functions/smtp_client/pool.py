@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,8 +12,6 @@ from functions.errors import Temporary
 from functions.smtp_client.connection import Connection
 from functions.smtp_client.reply import Unreachable
 from functions.smtp_client.server import SmtpServer
-
-log: Final = logging.getLogger("smtp_relay.output.mailer")
 
 IDLE: Final = 60.0
 """Seconds that an unused session stays open; servers close theirs after five minutes (RFC 5321

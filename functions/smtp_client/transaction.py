@@ -143,7 +143,8 @@ def _run(
     if not reply.positive:
         if not reply.negative:
             raise Lost(f"an unexpected reply to MAIL: {reply}")
-        _all(recipients, tally, _said(connection, "MAIL", reply), refused=_refuses(reply))
+        refused = reply.permanent and reply.code not in _SESSION
+        _all(recipients, tally, _said(connection, "MAIL", reply), refused=refused)
         _leave(connection, reply, unread=len(recipients) if pipelined else 0)
         return
     accepted = _recipients(connection, recipients, lines[1:], tally, pipelined=pipelined)
@@ -263,10 +264,6 @@ def _all(recipients: Iterable[Rcpt], tally: TransactionResult, said: Said, *, re
     verdicts = tally.refused if refused else tally.deferred
     for recipient in recipients:
         verdicts[recipient.address] = said
-
-
-def _refuses(reply: ServerReply) -> bool:
-    return reply.permanent and reply.code not in _SESSION
 
 
 def _said(connection: Connection, after: str, reply: ServerReply) -> Said:

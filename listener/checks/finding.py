@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from functools import partial
+from typing import Final, Literal, NamedTuple
 
 from functions.options.secrets import Runtime
 
@@ -34,16 +35,11 @@ class Setting(Runtime):
     platform: Platform | None = None
 
 
-def error(where: str, text: str) -> Finding:
-    """A reason to refuse the configuration."""
-    return Finding("error", where, text)
+error: Final = partial(Finding, "error")
+"""A reason to refuse the configuration."""
 
+warning: Final = partial(Finding, "warning")
+"""A risk to know."""
 
-def warning(where: str, text: str) -> Finding:
-    """A risk to know."""
-    return Finding("warning", where, text)
-
-
-def note(where: str, text: str) -> Finding:
-    """A fact."""
-    return Finding("note", where, text)
+note: Final = partial(Finding, "note")
+"""A fact."""

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TextIO
 
 from functions.errors import ConfigError
-from listener.checks import deployment, flows, listeners, loopingz, secrets, strangers
-from listener.checks.finding import Finding, Setting, note, warning
+from functions.options.secrets import Secret, secrets_of
+from listener.checks import deployment, flows, listeners, loopingz, strangers
+from listener.checks.finding import Finding, Setting, error, note, warning
 from listener.config.load import load
 from listener.config.relay import RelayConfig
 
@@ -55,7 +56,39 @@ def _all(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
     yield from listeners.findings(config, setting)
     yield from flows.findings(config, setting)
     yield from deployment.findings(config, setting)
-    yield from secrets.findings(config, setting)
+    yield from _secrets(config, setting)
     yield from strangers.findings(config, setting)
     if config.mode == "events":
         yield note("", "the function builds the outputs: missing packages show there")
+
+
+def _secrets(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
+    """Secrets that cannot be resolved here. A missing file is an error. A missing variable is only a
+    warning, because the relay's environment may set it. References into a cloud are not followed."""
+    for path, secret in _needed_here(config):
+        if secret.in_cloud:
+            yield note(path, f"{secret.shown} is read at start")
+            continue
+        try:
+            if secret.scheme == "file":
+                setting.secrets.file(secret.shown)
+            else:
+                secret.resolve(setting.secrets)
+        except ConfigError as absent:
+            make = warning if secret.scheme == "env" else error
+            yield make(path, str(absent))
+    for name, flow in config.flows.items():
+        for index, options in enumerate(flow.filters):
+            for key, file in options.files_read().items():
+                if not (setting.folder / file).is_file():
+                    yield error(f"flows.{name}.filters[{index}].{key}", f"{file}: the file does not exist")
+
+
+def _needed_here(config: RelayConfig) -> Iterator[tuple[str, Secret]]:
+    yield from secrets_of(config.options, "options")
+    yield from secrets_of(config.listeners, "listeners")
+    yield from secrets_of(config.spool, "spool")
+    for name, flow in config.flows.items():
+        yield from secrets_of(flow.filters, f"flows.{name}.filters")
+        if config.mode == "in-process":
+            yield from secrets_of(flow.outputs, f"flows.{name}.outputs")

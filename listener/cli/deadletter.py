@@ -73,13 +73,12 @@ def selected(arguments: argparse.Namespace, now: float) -> Selection:
         raise ConfigError("--prefix", "goes with --kept")
     if arguments.kept and (arguments.flow or arguments.output or arguments.reason):
         raise ConfigError("--kept", "cannot select by flow, output or reason", "give ids, times or a prefix")
+    since, until = moment("--since", arguments.since, now), moment("--until", arguments.until, now)
     if arguments.kept and arguments.prefix and not arguments.ids:
-        return Selection(
-            since=moment("--since", arguments.since, now), until=moment("--until", arguments.until, now)
-        )
+        return Selection(since=since, until=until)
     selection = Selection(
-        since=moment("--since", arguments.since, now),
-        until=moment("--until", arguments.until, now),
+        since=since,
+        until=until,
         flow=arguments.flow,
         output=arguments.output,
         reason=arguments.reason,

@@ -4,14 +4,18 @@ others."""
 from __future__ import annotations
 
 import argparse
+import io
 import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TextIO
 
 from functions import __version__
+from functions.message.text import escaped
 
 COMMANDS: Final = {
     "serve": "receive mail and deliver it, until SIGTERM",
@@ -28,10 +32,47 @@ COMMANDS: Final = {
 `run(arguments)`, which returns the exit status."""
 
 
+_LAYOUT: Final = re.compile("([\n\t])")
+
+
+class TerminalStream(io.TextIOBase):
+    """Passes text on to `stream`: a control character other than a line feed and a tab, or one that turns
+    the direction of writing, shows as its escape sequence. Every command prints through it, because mails,
+    servers, DNS and configurations may hold any character."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        # DEL is the one control that JSON does not escape, and JSON has no other escape for it.
+        parts = _LAYOUT.split(text.replace("\x7f", "\\u007f"))
+        self._stream.write("".join([part if part in "\n\t" else escaped(part) for part in parts]))
+        return len(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+
+@contextmanager
+def escaping() -> Iterator[None]:
+    """Within this block standard output and standard error are such streams."""
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = map(TerminalStream, streams)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = streams
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit status: 0, 2 for a user's mistake, 1 otherwise."""
-    from listener.cli.terminal import escaping
-
     with escaping():
         return _run(list(sys.argv[1:] if argv is None else argv))
 

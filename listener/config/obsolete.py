@@ -122,9 +122,3 @@ def _drop(part: Any, path: str, keys: Mapping[str, str], lines: list[str]) -> No
     for key in [key for key in part if key in keys]:
         del part[key]
         lines.append(f"{path}.{key}: ignored: {keys[key]}")
-
-
-def known() -> Iterator[str]:
-    """Every such key, for the documentation."""
-    for table in (OPTIONS, HTTP, TRANSPORT, RAW_EMAIL):
-        yield from table

@@ -49,14 +49,6 @@ def any_mailbox(values: Iterable[str]) -> bool:
     return _anything(values, _MAILBOXES, Values)
 
 
-def _any_address(values: Iterable[str]) -> bool:
-    return _anything(values, _ADDRESSES, partial(Values, canonical=fold_ascii, glob=fold_ascii))
-
-
-def _any_name(values: Iterable[str]) -> bool:
-    return _anything(values, _NAMES, partial(Values, canonical=domain_key, glob=domain_glob))
-
-
 def _anything(
     values: Iterable[str], samples: tuple[str, ...], make: Callable[[Iterable[str]], Values]
 ) -> bool:
@@ -87,8 +79,12 @@ def _wide(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> bool:
 
 
 TESTS: Final[Mapping[str, Callable[[Iterable[str]], bool]]] = {
-    "ips": _any_address,
-    "domains": _any_name,
+    "ips": lambda values: _anything(
+        values, _ADDRESSES, partial(Values, canonical=fold_ascii, glob=fold_ascii)
+    ),
+    "domains": lambda values: _anything(
+        values, _NAMES, partial(Values, canonical=domain_key, glob=domain_glob)
+    ),
     "subnets": _any_subnet,
 }
 """The client fields of a list: alternatives of each other."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from listener.api.context import BuildContext
-from listener.api.decision import ABSTAIN, DEFER, REFUSE, Decision
-from listener.api.session import Session, Transaction
+from listener.api.decision import ABSTAIN, REFUSE
 from listener.filters.whitelist import ListOptions, Lists
 
 
@@ -25,16 +24,8 @@ class Blacklist(Lists):
     """Refuses listed values, at each phase that its fields are about, and abstains otherwise."""
 
     guard = True
-
-    def on_connect(self, session: Session) -> Decision:
-        listed = self.client(session)
-        return DEFER if listed is None else REFUSE if listed else ABSTAIN
-
-    def on_mail(self, session: Session, transaction: Transaction) -> Decision:
-        return REFUSE if transaction.reverse_path in self._from else ABSTAIN
-
-    def on_rcpt(self, session: Session, transaction: Transaction, recipient: str) -> Decision:
-        return REFUSE if recipient in self._to else ABSTAIN
+    listed = REFUSE
+    unlisted = ABSTAIN
 
 
 def build(options: BlacklistOptions, name: str, context: BuildContext) -> Blacklist:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -194,7 +194,11 @@ class Networks:
 
 
 class Lists(Filter):
-    """The shared part of `whitelist` and `blacklist`: the values, and the phase of each."""
+    """The shared part of `whitelist` and `blacklist`: the values, the phase of each, and the hooks, whose
+    decisions the filters set."""
+
+    listed: ClassVar[Decision]
+    unlisted: ClassVar[Decision]
 
     def __init__(self, name: str, options: ListOptions) -> None:
         super().__init__(name)
@@ -227,6 +231,16 @@ class Lists(Filter):
         except ValueError:  # a peer without an IP address, on a Unix socket
             return False
 
+    def on_connect(self, session: Session) -> Decision:
+        listed = self.client(session)
+        return DEFER if listed is None else self.listed if listed else self.unlisted
+
+    def on_mail(self, session: Session, transaction: Transaction) -> Decision:
+        return self.listed if transaction.reverse_path in self._from else self.unlisted
+
+    def on_rcpt(self, session: Session, transaction: Transaction, recipient: str) -> Decision:
+        return self.listed if recipient in self._to else self.unlisted
+
 
 class Whitelist(Lists):
     """Accepts listed values and refuses all others, at each phase that its fields are about.
@@ -234,15 +248,8 @@ class Whitelist(Lists):
     `ips`, `domains` and `subnets` are alternatives of each other.
     """
 
-    def on_connect(self, session: Session) -> Decision:
-        listed = self.client(session)
-        return DEFER if listed is None else ACCEPT if listed else REFUSE
-
-    def on_mail(self, session: Session, transaction: Transaction) -> Decision:
-        return ACCEPT if transaction.reverse_path in self._from else REFUSE
-
-    def on_rcpt(self, session: Session, transaction: Transaction, recipient: str) -> Decision:
-        return ACCEPT if recipient in self._to else REFUSE
+    listed = ACCEPT
+    unlisted = REFUSE
 
 
 def build(options: WhitelistOptions, name: str, context: BuildContext) -> Whitelist:

@@ -18,7 +18,6 @@ from functions.message.headers import split_head
 from functions.message.mail import BytesContent, Content, FileContent
 from listener.api.decision import Reply
 from listener.intake.captures import ArrivingMail, Captures
-from listener.intake.head_file import HeadFile
 
 IN_MEMORY: Final = 65_536
 """Most bytes to keep in memory. A larger mail goes to a file, because measurements show that a copy in
@@ -298,3 +297,42 @@ class Capture(ArrivingMail):
         with self.open() as stream:
             while piece := stream.read(size):
                 yield piece
+
+
+class HeadFile:
+    """The received header of one mail in a file, where there is no room for it in memory. `captures` counts
+    it; before the header is complete, it has the start of the mail."""
+
+    __slots__ = ("_captures", "_mail", "_path", "_size")
+
+    def __init__(self, path: Path, captures: Captures, mail: ArrivingMail) -> None:
+        self._path = path
+        self._captures = captures
+        self._mail = mail
+        self._size = 0
+
+    def append(self, data: bytes) -> bool:
+        """Add data; False where the disk has no room for it."""
+        self._captures.write(self._mail, len(data))
+        if self._mail.failure is not None:
+            return False
+        how = os.O_APPEND if self._size else os.O_TRUNC
+        self._size += len(data)
+        try:
+            fd = os.open(self._path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC | how, 0o600)
+        except OSError:
+            return False
+        try:
+            return self._captures.write_to(fd, data, self._mail)
+        finally:
+            os.close(fd)
+
+    def read(self) -> bytes:
+        """All of it. Raises OSError."""
+        return self._path.read_bytes()
+
+    def remove(self) -> None:
+        """Remove the file."""
+        with contextlib.suppress(OSError):
+            self._path.unlink()
+        self._captures.write(self._mail, -self._size)

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from functions.errors import ConfigError
+from functions.options.secrets import resolved
 
 if TYPE_CHECKING:
-    from functions.options.secrets import Secret
     from functions.options.spool import SpoolOptions
 
 _CONNECT_MS = 5_000
@@ -41,7 +41,8 @@ def open_object_store(
     try:
         return kind(options.bucket, client_options=client, retry_config={"max_retries": 0}, **arguments)
     except (BaseError, ValueError, TypeError) as error:
-        raise ConfigError(f"spool {options.url}", f"cannot be opened: {_first_line(error)}") from error
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"spool {options.url}", f"cannot be opened: {reason}") from error
 
 
 def _s3(options: SpoolOptions, environ: Mapping[str, str], resolve: Callable[[str], str]) -> dict[str, Any]:
@@ -56,9 +57,9 @@ def _s3(options: SpoolOptions, environ: Mapping[str, str], resolve: Callable[[st
         "server_side_encryption": options.sse,
         "sse_kms_key_id": options.kms_key_id,
         "sse_bucket_key_enabled": options.bucket_key if options.sse == "aws:kms" else None,
-        "access_key_id": _resolved(options.access_key_id, resolve),
-        "secret_access_key": _resolved(options.secret_access_key, resolve),
-        "session_token": _resolved(options.session_token, resolve),
+        "access_key_id": resolved(options.access_key_id, resolve),
+        "secret_access_key": resolved(options.secret_access_key, resolve),
+        "session_token": resolved(options.session_token, resolve),
     }
     if found["region"] is None:
         raise ConfigError(f"spool {options.url}", "no region is known", "set region, or AWS_REGION")
@@ -69,7 +70,7 @@ def _gcs(options: SpoolOptions, environ: Mapping[str, str], resolve: Callable[[s
     endpoint = options.endpoint or environ.get("STORAGE_EMULATOR_HOST")
     if endpoint and "://" not in endpoint:
         endpoint = f"http://{endpoint}"
-    key = _resolved(options.service_account_key, resolve)
+    key = resolved(options.service_account_key, resolve)
     if endpoint is not None and endpoint.startswith("http://") and key is None:
         # A stand-in. Plain HTTP would expose a token. With skip_signature uploads would still ask the
         # metadata server for one, so the key itself disables authentication.
@@ -77,13 +78,5 @@ def _gcs(options: SpoolOptions, environ: Mapping[str, str], resolve: Callable[[s
     return _given({"base_url": endpoint, "service_account_key": key})
 
 
-def _resolved(secret: Secret | None, resolve: Callable[[str], str]) -> str | None:
-    return None if secret is None else secret.resolve(resolve)
-
-
 def _given(found: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]

@@ -40,16 +40,16 @@ class Refusals:
         address is missing in `useProxy` sends it with each connection."""
         self._observer.untrusted_proxy(self._listener)
         message = "PROXY header from an address that useProxy does not list"
-        self._lines.write(logging.WARNING, message, self._about(session), most=1)
+        self._lines.write(logging.WARNING, message, self.about(session), most=1)
 
     def no_proxy_header(self, session: Session, error: Exception) -> None:
         """A trusted proxy did not say which client it speaks for."""
         self._observer.connection_refused(self._listener, "proxy")
-        self._lines.write(logging.WARNING, "no PROXY header from a proxy: %s", self._about(session), error)
+        self._lines.write(logging.WARNING, "no PROXY header from a proxy: %s", self.about(session), error)
 
     def handshake(self, session: Session, reason: str) -> None:
         """The client and the server do not agree on TLS."""
-        self._lines.write(logging.INFO, "TLS handshake failed: %s", self._about(session), reason)
+        self._lines.write(logging.INFO, "TLS handshake failed: %s", self.about(session), reason)
 
     def login(self, session: Session) -> None:
         """An AUTH command is answered 535."""
@@ -107,7 +107,8 @@ class Refusals:
         else:
             self._observer.mail_deferred()
 
-    def _about(self, session: Session) -> dict[str, Any]:
+    def about(self, session: Session) -> dict[str, Any]:
+        """The attributes of a connection in log records."""
         return {"session": session.id, "ip": session.ip, "listener": self._listener}
 
     @staticmethod

@@ -18,10 +18,6 @@ from listener.intake.received_field import received_field
 MAX_RECEIVED: Final = 100
 """Received fields that make a loop (RFC 5321 section 6.3 asks for at least 100)."""
 
-MAX_HEADER: Final = 1_048_576
-"""Most bytes of the header block, the default of `maxHeaderSize`."""
-
-
 MAILBOX_FIELD: Final = b"X-Mailbox-Line: "
 """Turns the line that a mailbox file puts before a mail into a field, as Postfix does."""
 

@@ -52,11 +52,6 @@ def configure(
     _install(handlers or [logging.NullHandler()], level)
 
 
-def reset() -> None:
-    """Undo `configure`: for tests."""
-    _install([], logging.NOTSET)
-
-
 def _install(handlers: list[logging.Handler], level: int) -> None:
     root = logging.getLogger()
     for handler in handlers:
@@ -70,14 +65,10 @@ def _install(handlers: list[logging.Handler], level: int) -> None:
     logging.addLevelName(TRACE, "TRACE")
     # No format shows the caller's file and line, the thread, the process and the task, so records do
     # not collect them.
-    plain = not handlers
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = plain
-    logging._srcfile = _SOURCE if plain else None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None
     if hasattr(logging, "logAsyncioTasks"):
-        logging.logAsyncioTasks = plain
-
-
-_SOURCE: Final = logging._srcfile
+        logging.logAsyncioTasks = False
 
 
 def _handler(at: int, options: LoggerOptions, folder: Path, default: int) -> logging.Handler:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple
 
 from listener.monitoring.families import BY_NAME, FAMILIES, Family
 from listener.monitoring.shared_memory import SharedMemory
@@ -91,13 +91,8 @@ class WorkerMetrics:
 
 
 class SharedMetrics:
-    """All workers' regions."""
+    """All workers' regions. The parent makes them before it starts workers."""
 
-    def __init__(self, memory: SharedMemory, workers: int) -> None:
-        self._memory = memory
+    def __init__(self, workers: int = 1) -> None:
+        memory = SharedMemory(workers * _REGION)
         self.regions = tuple(WorkerMetrics(memory, index) for index in range(workers))
-
-    @classmethod
-    def create(cls, workers: int = 1) -> Self:
-        """A new board. The parent makes it before it starts workers."""
-        return cls(SharedMemory(workers * _REGION), workers)

@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from enum import IntEnum
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple
 
 from listener.monitoring.shared_memory import SharedMemory
 
@@ -58,19 +58,14 @@ class Health(NamedTuple):
 
 
 class HealthTable:
-    """All workers' rows; made by the parent."""
+    """All workers' rows, made by the parent; each worker is expected to be accepting within STALE
+    seconds."""
 
-    def __init__(self, memory: SharedMemory, workers: int) -> None:
-        self._memory = memory
+    def __init__(self, workers: int = 1) -> None:
+        memory = SharedMemory(8 * _ROW * workers)
         self._rows = [memory.doubles(8 * _ROW * index, _ROW) for index in range(workers)]
-
-    @classmethod
-    def create(cls, workers: int = 1) -> Self:
-        """Rows for so many workers, each expected to be accepting within STALE seconds."""
-        new = cls(SharedMemory(8 * _ROW * workers), workers)
         for index in range(workers):
-            new.expect(index)
-        return new
+            self.expect(index)
 
     def expect(self, index: int) -> None:
         """The parent calls this before it starts a worker (again)."""

@@ -28,7 +28,7 @@ class Probes:
             from listener.monitoring.health import HealthAt
             from listener.monitoring.heartbeat import HealthTable
 
-            self._health_table = HealthTable.create(workers)
+            self._health_table = HealthTable(workers)
             self._health = HealthAt(at.bind, at.port, self._health_table.status)
         prometheus = config.prometheus
         if prometheus is not None and (at := config.metrics_endpoint) is not None:
@@ -36,7 +36,7 @@ class Probes:
             from listener.monitoring.exposition import Exposition
             from listener.monitoring.health import MetricsAt
 
-            self._shared_metrics = SharedMetrics.create(workers)
+            self._shared_metrics = SharedMetrics(workers)
             shown = Exposition(
                 self._shared_metrics, prometheus.default_labels, process_metrics=prometheus.node_metrics
             )

@@ -42,10 +42,11 @@ def read_process(pid: int) -> Mapping[str, float]:
         # proc_pid_stat(5): the fields after the command's closing parenthesis start with the third
         stat = (folder / "stat").read_text().rpartition(")")[2].split()
         ticks, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
+        boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
         facts: dict[str, float] = {
             "process_cpu_seconds_total": (int(stat[11]) + int(stat[12])) / ticks,
             "process_threads": int(stat[17]),
-            "process_start_time_seconds": round(_boot_time() + int(stat[19]) / ticks, 2),
+            "process_start_time_seconds": round(boot + int(stat[19]) / ticks, 2),
             "process_virtual_memory_bytes": int(stat[20]),
             "process_resident_memory_bytes": int(stat[21]) * page,
         }
@@ -59,7 +60,3 @@ def read_process(pid: int) -> Mapping[str, float]:
     except OSError:  # another user's process
         pass
     return facts
-
-
-def _boot_time() -> float:
-    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)

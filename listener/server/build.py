@@ -120,19 +120,15 @@ def header_edits(config: RelayConfig, filters: Filters, hostname: str) -> Header
         raise ConfigError(f"{config.source}: mailHeaders", str(error)) from error
 
 
-def build_delivery(config: RelayConfig, around: Runtime, *, staging: Path | None, durable: bool) -> Delivery:
+def build_delivery(config: RelayConfig, around: Runtime, *, staging: Path | None) -> Delivery:
     """The outputs of every flow; with mode `events` a placeholder that leaves mail in the spool. Raises
     ConfigError."""
     if config.mode == "events":
         held = {name: [Output("events", "events", RunElsewhere())] for name in config.flows}
         return delivery_of(config, held)
+    durable = config.spool.durability == "fsync"
     context = OutputContext(around.folder, around.environ, around.secrets, durable, staging)
     return build_outputs(config, lambda label, options: build_processor(options, label, context))
-
-
-def spool_folder(config: RelayConfig, around: Runtime) -> Path:
-    """The folder of a `file://` spool, absolute."""
-    return around.folder / config.spool.url.removeprefix("file://")
 
 
 def min_free_space(config: RelayConfig) -> int:
@@ -155,7 +151,7 @@ def build_local(config: RelayConfig, around: Runtime, part: Part, observer: Deli
     settings = delivery_settings(config, around)
     # Outputs choose the place of their temporaries at once, so the staging folder must exist.
     part.create()
-    delivery = build_delivery(config, around, staging=part.staging, durable=settings.durable)
+    delivery = build_delivery(config, around, staging=part.staging)
     return LocalDelivery(part, delivery, settings, observer)
 
 
@@ -187,7 +183,7 @@ def clear_traces(config: RelayConfig, around: Runtime) -> None:
     from functions.processors.file.cleanup import remove_traces
 
     task: set[str] = set()
-    spool = spool_folder(config, around)
+    spool = config.spool.folder(around.folder)
     for probe in spool.glob(f"{PROBE}*"):
         with suppress(OSError):
             probe.unlink()
@@ -236,12 +232,12 @@ def deliver_bucket(config: RelayConfig, around: Runtime, observer: Events) -> Bu
 
     delivery, waits = build_from_bucket(config, around)
     try:
-        home = open_runner(config, delivery, around.folder, around.environ, observer)
+        runner = open_runner(config, delivery, around.folder, around.environ, observer)
     except ConfigError as error:
         if error.where not in ("delivery.mode", "spool.url"):
             raise
         raise ConfigError(f"{config.source}: {error.where}", error.what, error.cure) from error
-    return BucketDelivery(home, waits, observer)
+    return BucketDelivery(runner, waits, observer)
 
 
 def open_bucket_spool(

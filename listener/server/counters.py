@@ -17,12 +17,9 @@ class SharedCounters:
     """One row per worker: its total, then its counts by slot. Each worker writes only its own row, so
     no lock is needed, and zeroing the row forgets a worker that died."""
 
-    def __init__(self, memory: SharedMemory, workers: int) -> None:
+    def __init__(self, workers: int) -> None:
+        memory = SharedMemory(8 * _ROW * workers)
         self._rows = [memory.doubles(8 * _ROW * index, _ROW) for index in range(workers)]
-
-    @classmethod
-    def create(cls, workers: int) -> SharedCounters:
-        return cls(SharedMemory(8 * _ROW * workers), workers)
 
     def forget(self, index: int) -> None:
         """A worker is gone, and its connections with it."""

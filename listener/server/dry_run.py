@@ -90,8 +90,7 @@ async def _carry_out(config: RelayConfig, around: Runtime) -> None:
     try:
         await generation.start()
         if not config.spool.in_bucket:
-            durable = config.spool.durability == "fsync"
-            build.build_delivery(config, around, staging=None, durable=durable).close()
+            build.build_delivery(config, around, staging=None).close()
         elif config.mode == "in-process":
             build.build_from_bucket(config, around)[0].close()
         observe.configure(config.log_outputs, folder=around.folder, environ=around.environ)

@@ -44,7 +44,7 @@ def run(config: RelayConfig, reload: Reload | None = None) -> int:
     for finding in start_warnings(config, Setting.of(around.folder, around.environ)):
         log.warning("%s: %s", finding.where or config.source, finding.text)
     make_room(config)
-    lock = None if config.spool.in_bucket else Lock(build.spool_folder(config, around))
+    lock = None if config.spool.in_bucket else Lock(config.spool.folder(around.folder))
     held_up = 0
     try:
         if lock is not None:

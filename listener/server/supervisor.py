@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from functions.errors import ConfigError
@@ -71,7 +71,7 @@ class Supervisor:
         self._workers = workers
         self._probes = probes
         self._reload = reload
-        self._counters = SharedCounters.create(workers)
+        self._counters = SharedCounters(workers)
         self._running: dict[int, tuple[int, float]] = {}
         self._started: set[int] = set()
         self._mistaken = False
@@ -104,7 +104,7 @@ class Supervisor:
     def _ended(self, index: int, since: float, code: int) -> None:
         if self._stopping:
             if PROBES in (number for number, _ in self._running.values()) and len(self._running) == 1:
-                self._tell(signal.SIGTERM)
+                self._tell(signal.SIGTERM, probes=True)
             return
         if code == MISTAKE and index not in self._started:
             # The parent waits for the others, because the spool is theirs until they end.
@@ -167,13 +167,8 @@ class Supervisor:
             self._counters.of(index), self._probes.observer(index), self._probes.worker_health(index)
         )
         server = Server(self._config, self._around, own, index=index, shared=shared, reload=self._reload)
-        ready: Callable[[], None] = _nothing
-        if index == 0:
-            ready = self._announce
-        serve_process(server, ready)
-
-    def _announce(self) -> None:
-        announce(self._sockets)
+        # The first one speaks for all.
+        serve_process(server, lambda: announce(self._sockets) if index == 0 else None)
 
     def _serve_probes(self) -> None:
         async def serve() -> None:
@@ -186,11 +181,8 @@ class Supervisor:
 
     def _stop(self, *arguments: object) -> None:
         self._stopping = True
-        for pid, (index, _) in list(self._running.items()):
-            # Health is served to the end, because a load balancer watches the drain.
-            if index != PROBES or len(self._running) == 1:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGTERM)
+        # Health is served to the end, because a load balancer watches the drain.
+        self._tell(signal.SIGTERM, probes=len(self._running) == 1)
 
     def _read_again(self, *arguments: object) -> None:
         """Pass on only a configuration that a worker can serve, because later workers get it too, and
@@ -231,15 +223,10 @@ class Supervisor:
         held |= fresh
         self._sockets = [(listener, held.pop(address)) for address, listener in wanted.items()]
         close_all(held.values())
+        self._tell(signal.SIGHUP, probes=False)
+
+    def _tell(self, number: int, *, probes: bool) -> None:
         for pid, (index, _) in list(self._running.items()):
-            if index != PROBES:
+            if index != PROBES or probes:
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGHUP)
-
-    def _tell(self, number: int) -> None:
-        for pid in list(self._running):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
-
-
-def _nothing() -> None: ...
+                    os.kill(pid, number)

@@ -142,7 +142,7 @@ class Server:
         config = self._config
         if config.spool.in_bucket:
             return self._open_bucket(config)
-        folder = build.spool_folder(config, self._around)
+        folder = config.spool.folder(self._around.folder)
         part = Part(folder / f"part-{self._index}")
         local = self._deliver(part)
         if self._index == 0:
@@ -258,10 +258,8 @@ class Server:
 
     def _other_outputs(self, config: RelayConfig) -> tuple[list[Delivery], tuple[Delivery, Waits] | None]:
         """The outputs of a configuration, for each part of the spool and for a bucket."""
-        durable = config.spool.durability == "fsync"
         deliveries = [
-            build.build_delivery(config, self._around, staging=one.staging, durable=durable)
-            for one in self._deliveries
+            build.build_delivery(config, self._around, staging=one.staging) for one in self._deliveries
         ]
         return deliveries, None if self._bucket is None else build.build_from_bucket(config, self._around)
 

@@ -102,13 +102,6 @@ def decode_xtext(text: str) -> str:
     return _HEX.sub(lambda found: chr(int(found[1], 16)), text).encode("latin-1").decode("utf-8")
 
 
-def encode_xtext(text: str) -> str:
-    """The text as xtext."""
-    return "".join(
-        chr(byte) if 33 <= byte <= 126 and byte not in b"+=" else f"+{byte:02X}" for byte in text.encode()
-    )
-
-
 def printable(text: str) -> bool:
     """True if the xtext stands for printable ASCII and blanks only (RFC 3461 section 4.4)."""
     try:

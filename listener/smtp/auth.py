@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import logging
 import secrets
 import time
 from functools import partial
@@ -29,8 +28,6 @@ from listener.smtp.replies import (
     TOO_MANY_GUESSES,
     UNKNOWN_MECHANISM,
 )
-
-log = logging.getLogger("smtp_relay.smtp")
 
 FAILURE_DELAY: Final = 0.5
 """Seconds before the first 535; each further one on the connection waits this much longer."""

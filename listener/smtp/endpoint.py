@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -28,8 +27,6 @@ from listener.smtp.replies import (
     SHUTTING_DOWN,
 )
 from listener.smtp.tls.context import ServerTls
-
-log = logging.getLogger("smtp_relay.smtp")
 
 DROP_FACTOR: Final = 4
 """A client may send this multiple of the size limit for a dropped mail; then the connection is cut."""
@@ -108,7 +105,6 @@ class VerbTable:
 class Limits:
     """The bounds of each connection. Sizes are bytes, times seconds; 0 messages is no limit."""
 
-    max_size: int
     drop_size: int
     max_recipients: int
     max_refused_recipients: int
@@ -123,7 +119,6 @@ class Limits:
     def of(cls, options: SmtpOptions) -> Limits:
         """The bounds of a listener's options."""
         return cls(
-            max_size=options.size,
             drop_size=options.size * DROP_FACTOR + 1_048_576,
             max_recipients=options.max_recipients,
             max_refused_recipients=options.max_refused_recipients,

@@ -4,51 +4,29 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import ExitStack
 from typing import Any, Final
 
 from functions.aws.clients import ONCE, REPEATABLE, Clients
 from functions.aws.output.options import AwsOutputOptions
 from functions.aws.output.request_options import given
-from functions.processors.base import Job, Processor
 from functions.processors.context import BuildContext
-from functions.processors.store import Storage
+from functions.processors.store import CloudProcessor, Storage
 
 log: Final = logging.getLogger("smtp_relay.output.aws")
 
 
-class AwsProcessor(Processor):
-    """Store to S3, publishes to SQS, sends through SES: the steps that the options ask for, in this
-    order. A failed step leaves the later ones to the next attempt, which finds the earlier ones
-    done."""
-
-    def __init__(self, storage: Storage | None, queue: Any, sender: Any, clients: list[Any]) -> None:
-        self._storage = storage
-        self._queue = queue
-        self._sender = sender
-        self._clients = clients
-
-    def process(self, job: Job) -> None:
-        stored = self._storage.store(job) if self._storage is not None else None
-        if self._queue is not None:
-            self._queue.publish(job, stored)
-        if self._sender is not None:
-            self._sender.send(job)
-
-    def close(self) -> None:
-        for client in self._clients:
-            client.close()
-
-
-def build(options: AwsOutputOptions, name: str, context: BuildContext) -> AwsProcessor:
-    """The processor of one `aws` output. Raises ConfigError."""
+def build(options: AwsOutputOptions, name: str, context: BuildContext) -> CloudProcessor:
+    """The processor of one `aws` output: stores to S3, publishes to SQS, sends through SES. Raises
+    ConfigError."""
     clients = Clients(context.secrets, options.assume_role)
-    made: list[Any] = []
+    release = ExitStack()
     storage = queue = sender = None
     if options.storage is not None:
         from functions.aws.store import S3Store
 
         client = clients.make("s3", options.s3_client, REPEATABLE)
-        made.append(client)
+        release.callback(client.close)
         target = S3Store(client, options.storage.bucket, given(options.put_options))
         storage = Storage(options.storage, options.identity(), target)
     if options.pubsub is not None:
@@ -56,20 +34,20 @@ def build(options: AwsOutputOptions, name: str, context: BuildContext) -> AwsPro
 
         region, endpoint = place_of(options.pubsub.topic)
         client = clients.make("sqs", options.sqs_client, ONCE, region_name=region, endpoint_url=endpoint)
-        made.append(client)
+        release.callback(client.close)
         queue = Queue(client, options.pubsub, options.send_message_options)
     if options.ses is not None:
-        sender = _sender(options, clients, made)
-    return AwsProcessor(storage, queue, sender, made)
+        sender = _sender(options, clients, release)
+    return CloudProcessor(storage, queue, sender, release.close)
 
 
-def _sender(options: AwsOutputOptions, clients: Clients, made: list[Any]) -> Any:
+def _sender(options: AwsOutputOptions, clients: Clients, release: ExitStack) -> Any:
     from functions.aws.output.ses import Sender
     from functions.aws.output.ses_account import Account, instances
 
     assert options.ses is not None
     client = clients.make("sesv2", options.ses_client, ONCE)
-    made.append(client)
+    release.callback(client.close)
 
     def rate() -> float:
         assert options.ses is not None

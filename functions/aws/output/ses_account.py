@@ -71,12 +71,6 @@ class Account:
         """The current limit in recipients a second."""
         return self._rate
 
-    def check_open(self) -> None:
-        """Raises SesClosed while the account accepts no mail."""
-        left = self._closed_until - self._clock()
-        if left > 0:
-            raise SesClosed("SES accepts no mail at the moment", enhanced="4.7.1", retry_after=left)
-
     def close(self, reason: str) -> SesClosed:
         """Stop asking for a while; returns the fault to raise."""
         self._closed_until = self._clock() + CLOSED_FOR
@@ -85,8 +79,10 @@ class Account:
 
     def wait(self, recipients: int, seconds_left: Callable[[], float]) -> None:
         """Wait for the turn of a send to so many recipients. Raises Temporary if too little of the run
-        would be left after that."""
-        self.check_open()
+        would be left after that, SesClosed while the account accepts no mail."""
+        left = self._closed_until - self._clock()
+        if left > 0:
+            raise SesClosed("SES accepts no mail at the moment", enhanced="4.7.1", retry_after=left)
         with self._lock:
             if self._full is None:
                 self._full = self._rate = self._ask()

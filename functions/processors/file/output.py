@@ -73,7 +73,7 @@ class FileProcessor(Processor):
         mail = job.mail
         name = self._template.render(TemplateValues(mail, job.flow))
         key = self._key(job.flow, mail.envelope.replay)
-        return self._folder.land(mail, job.flow, name, key, shared=job.shared)
+        return self._folder.place(mail, job.flow, name, key, shared=job.shared)
 
     def taken(self, job: Job) -> Placed | None:
         return self._folder.taken(job.mail, job.flow, self._key(job.flow, job.mail.envelope.replay))

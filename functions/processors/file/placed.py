@@ -28,7 +28,6 @@ FILE_MODE: Final = 0o644
 
 CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-_NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
 
 _libc = ctypes.CDLL(None, use_errno=True)
 CAN_SYNC_FILE_SYSTEMS: Final = hasattr(_libc, "syncfs")
@@ -167,7 +166,7 @@ class PlacedFile:
         placed = here == _inode(self._placed)
         if placed and (not self._write_anew(new) or self._exchange(new, keep, here)):
             return
-        if not self._linked and _links(trace) > 1:
+        if not self._linked and os.stat(trace).st_nlink > 1:  # noqa: PTH116
             # The file was moved, and only its other name leads to it.
             self._write_over(trace)
 
@@ -314,7 +313,3 @@ def _inode(path: str) -> tuple[int, int] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     return found.st_dev, found.st_ino
-
-
-def _links(path: str) -> int:
-    return os.stat(path).st_nlink  # noqa: PTH116

@@ -89,7 +89,7 @@ class TargetFolder:
             if error.errno not in _PASSING:
                 raise
 
-    def land(self, mail: Mail, flow: str, name: str, key: str, *, shared: bool = False) -> PlacedFile:
+    def place(self, mail: Mail, flow: str, name: str, key: str, *, shared: bool = False) -> PlacedFile:
         """Store the mail of this flow's outputs under `name`, or under `name-1`, `name-2` … if that is
         in use. `key` tells the outputs of one mail apart. The spool's own file is linked, unless it is
         `shared`: then other outputs have yet to read it, and the consumer of a linked file may change

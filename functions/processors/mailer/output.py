@@ -5,22 +5,71 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from functions.errors import ConfigError, Temporary
+from functions.message.addresses import authors_of
+from functions.message.domains import domain_key
 from functions.processors.base import MIN_SECONDS_LEFT, Job, Processor
 from functions.processors.context import BuildContext
 from functions.processors.mailer.message import OutgoingMessage
-from functions.processors.mailer.options import MailerOutputOptions
+from functions.processors.mailer.options import DomainKey, MailerOutputOptions
 from functions.processors.mailer.override import Overriding
 from functions.processors.mailer.recipients import deliver_to
-from functions.processors.mailer.signers import Signers
 from functions.processors.mailer.transport import server_of
 from functions.smtp_client.pool import Lease, Pool
 from functions.smtp_client.transaction import MailToSend, Rcpt, Stale, TransactionResult, transact
 
+if TYPE_CHECKING:
+    from functions.processors.mailer.dkim import Signer
+
 MARGIN: Final = 5.0
 """Seconds at the end of a run that are left for recording its results."""
+
+
+class Signers:
+    """The DKIM keys of one output: by the domain of a mail's author, and the one that signs everything
+    else (docs/outputs/mailer.md)."""
+
+    def __init__(self, by_domain: Mapping[str, Signer], other: Signer | None) -> None:
+        self._by_domain = by_domain
+        self._other = other
+
+    @classmethod
+    def of(cls, options: MailerOutputOptions, name: str, resolve: Callable[[str], str]) -> Signers:
+        """Load the keys of an output's options. Raises ConfigError; keys are never shown."""
+        by_domain = {
+            domain: _signer(f"output {name}: dkims.{domain}", key.domain_name or domain, key, resolve)
+            for domain, key in options.dkims.items()
+        }
+        single = options.dkim
+        if single is None:
+            return cls(by_domain, None)
+        return cls(by_domain, _signer(f"output {name}: dkim", single.domain_name, single, resolve))
+
+    def choose(self, head: bytes, *, reverse_path: str) -> Signer | None:
+        """The signer of a mail: the key of the header From's domain, else of the reverse-path's, else
+        the one for everything else."""
+        for domain in (author_domain(head), domain_key(reverse_path.rpartition("@")[2])):
+            if domain in self._by_domain:
+                return self._by_domain[domain]
+        return self._other
+
+
+def author_domain(head: bytes) -> str:
+    """The domain of the first author's address, in ASCII form; "" if there is none."""
+    return next(iter(authors_of(head).domains), "")
+
+
+def _signer(where: str, domain: str, key: DomainKey, resolve: Callable[[str], str]) -> Signer:
+    try:
+        from functions.processors.mailer.dkim import Signer, load_key
+    except ImportError as error:
+        raise ConfigError(where, f"cannot sign here: {error}", "install smtp-relay[mailer]") from error
+    try:
+        return Signer(domain, key.key_selector, load_key(key.private_key.resolve(resolve)))
+    except ValueError as error:
+        raise ConfigError(f"{where}.privateKey", str(error)) from error
 
 
 class MailerProcessor(Processor):
@@ -43,10 +92,6 @@ class MailerProcessor(Processor):
     def close(self) -> None:
         self._pool.close()
 
-    def _reverse_path(self, job: Job) -> str:
-        replaced = self._overriding.reverse_path
-        return job.mail.envelope.reverse_path if replaced is None else replaced
-
     def _recipients(self, job: Job) -> dict[str, Rcpt]:
         """Address to recipient, each once, in the client's order."""
         if self._overriding.recipients is not None:
@@ -56,7 +101,8 @@ class MailerProcessor(Processor):
 
     def _message(self, job: Job) -> MailToSend:
         envelope = job.mail.envelope
-        reverse_path = self._reverse_path(job)
+        replaced = self._overriding.reverse_path
+        reverse_path = envelope.reverse_path if replaced is None else replaced
         choose = partial(self._signers.choose, reverse_path=reverse_path)
         letter = OutgoingMessage(job.mail, job.flow, self._overriding.head, choose)
         declared = {each.upper() for each in envelope.parameters}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from functions.message.domains import ascii_form
-from functions.options.secrets import Secret
+from functions.options.secrets import Secret, resolved
 from functions.processors.mailer.transport_options import Transport, TransportTls
 from functions.smtp_client.server import Login, SmtpServer
 from functions.smtp_client.tls import Policy, client_context
@@ -62,16 +62,13 @@ def _login(transport: Transport, resolve: Resolve) -> Login | None:
 
 
 def _policy(tls: TransportTls, resolve: Resolve) -> Policy:
-    def text(secret: Secret | None) -> str | None:
-        return None if secret is None else secret.resolve(resolve)
-
     ca = (tls.ca,) if isinstance(tls.ca, Secret) else tls.ca or ()
     return Policy(
         verify=tls.reject_unauthorized,
         ca=tuple(each.resolve(resolve) for each in ca),
-        cert=text(tls.cert),
-        key=text(tls.key),
-        passphrase=text(tls.passphrase),
+        cert=resolved(tls.cert, resolve),
+        key=resolved(tls.key, resolve),
+        passphrase=resolved(tls.passphrase, resolve),
         min_version=tls.min_version,
         max_version=tls.max_version,
         ciphers=tls.ciphers,

@@ -68,7 +68,7 @@ def function_statements(config: DeliveryConfig, spool: Spool, place: Place) -> l
         statement(rules.FINISH, [f"{under}spool/*"]),
         statement(rules.BURY, [f"{under}dead/*"]),
         statement(rules.LIST, [spool.bucket]),
-        statement(rules.DOORBELLS, [spool.queue]),
+        statement(rules.NOTIFICATIONS, [spool.queue]),
         statement(rules.FUNCTION_LOGS, [f"{spool.log_group}:*"]),
     ]
     if config.keep_cache:

@@ -21,7 +21,8 @@ _STEP: Final = re.compile(
     re.VERBOSE,
 )
 
-_MISSING: Final = object()
+MISSING: Final = object()
+"""The result of `find` if the path leads nowhere."""
 
 
 class JsonPath:
@@ -50,11 +51,11 @@ class JsonPath:
         for step in self.steps:
             if isinstance(value, list):
                 place = int(step) if str(step).isascii() and str(step).isdigit() else len(value)
-                value = value[place] if place < len(value) else _MISSING
+                value = value[place] if place < len(value) else MISSING
             elif isinstance(value, dict):
-                value = value.get(step, _MISSING)
+                value = value.get(step, MISSING)
             else:
-                return _MISSING
+                return MISSING
         return value
 
     def put(self, target: dict[str, Any], value: Any) -> None:
@@ -74,10 +75,6 @@ class JsonPath:
         if any(isinstance(step, int) for step in self.steps):
             raise ValueError(f"{self.text!r} names a place in an array, which cannot be written to")
         return [str(step) for step in self.steps]
-
-
-MISSING: Final = _MISSING
-"""The result of `find` if the path leads nowhere."""
 
 
 def _shape(text: str) -> str:

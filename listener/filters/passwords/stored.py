@@ -14,8 +14,6 @@ import hmac
 import re
 from typing import Any, Final, Protocol
 
-from listener.filters.passwords.apr1 import PREFIX as APR1_PREFIX
-from listener.filters.passwords.apr1 import apr1
 from listener.filters.passwords.hash_names import EXTENDABLE, hash_name, names
 
 BCRYPT_LIMIT: Final = 72
@@ -29,6 +27,12 @@ _ARGON2: Final = re.compile(
     r"\$(?P<salt>[A-Za-z0-9+/]{11,})\$(?P<hash>[A-Za-z0-9+/]{16,})"
 )
 _BCRYPT: Final = re.compile(r"\$2[aby]\$(?P<cost>[0-9]{2})\$[./A-Za-z0-9]{53}")
+
+APR1_PREFIX: Final = "$apr1$"
+
+_ROUNDS: Final = 1000
+_ALPHABET: Final = b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_ORDER: Final = ((0, 6, 12), (1, 7, 13), (2, 8, 14), (3, 9, 15), (4, 10, 5))
 _APR1: Final = re.compile(re.escape(APR1_PREFIX) + r"(?P<salt>[./A-Za-z0-9]{0,8})\$[./A-Za-z0-9]{22}")
 
 
@@ -206,3 +210,48 @@ def _hashed(name: str, form: str, rest: str, salt: bytes | None) -> Hashed:
     if len(given) != size:
         raise ValueError(f"what follows {form}: is not the {2 * size} hexadecimal digits of such a hash")
     return Hashed(name, given, salt)
+
+
+def _md5(data: bytes) -> bytes:
+    return hashlib.md5(data, usedforsecurity=False).digest()
+
+
+def apr1(password: bytes, salt: bytes) -> bytes:
+    """The whole string, `$apr1$SALT$HASH`. Takes a millisecond or two; `salt` is at most 8 bytes.
+
+    It is MD5-crypt under another prefix, 1,000 rounds of MD5, by the steps of Apache Portable Runtime's
+    `apr_md5_encode`. Files of old htpasswd programs hold it; MD5 is no longer safe for new passwords.
+    """
+    state = _md5(_apr1_text(password, salt))
+    for number in range(_ROUNDS):
+        parts = [password if number & 1 else state]
+        if number % 3:
+            parts.append(salt)
+        if number % 7:
+            parts.append(password)
+        parts.append(state if number & 1 else password)
+        state = _md5(b"".join(parts))
+    return APR1_PREFIX.encode() + salt + b"$" + _apr1_encoded(state)
+
+
+def _apr1_text(password: bytes, salt: bytes) -> bytes:
+    inner = _md5(password + salt + password)
+    text = password + APR1_PREFIX.encode() + salt
+    text += (inner * (len(password) // len(inner) + 1))[: len(password)]
+    left = len(password)
+    while left:
+        text += b"\0" if left & 1 else password[:1]
+        left >>= 1
+    return text
+
+
+def _apr1_encoded(state: bytes) -> bytes:
+    out = bytearray()
+    for a, b, c in _ORDER:
+        out += _apr1_digits(state[a] << 16 | state[b] << 8 | state[c], 4)
+    return bytes(out + _apr1_digits(state[11], 2))
+
+
+def _apr1_digits(value: int, digits: int) -> bytes:
+    """Six bits to a digit, the lowest first."""
+    return bytes(_ALPHABET[value >> 6 * place & 63] for place in range(digits))

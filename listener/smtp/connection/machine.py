@@ -18,7 +18,7 @@ from listener.flows.flow import ConnectionState
 from listener.smtp import replies
 from listener.smtp.connection import state as bounds
 from listener.smtp.connection.incoming import MailReception
-from listener.smtp.connection.opening import Opening, about, new_session
+from listener.smtp.connection.opening import Opening, new_session
 from listener.smtp.connection.pending import Pending
 from listener.smtp.connection.state import (
     CLOSED,
@@ -359,7 +359,7 @@ class Connection(SMTP):
                 self.abort()  # the transport would wait for ever for a client that stays
         elif self.state is PROXY or self.state is TLS:
             what = "PROXY header" if self.state is PROXY else "TLS handshake"
-            log.info("no %s came", what, extra=about(self.session))
+            log.info("no %s came", what, extra=self.endpoint.refusals.about(self.session))
             self.finish(None)
         else:
             self.finish(self.endpoint.ending or replies.TIMED_OUT)

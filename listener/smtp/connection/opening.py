@@ -241,11 +241,6 @@ def new_session(endpoint: Endpoint, transport: Any) -> Session:
     return session
 
 
-def about(session: Session) -> dict[str, str]:
-    """The attributes of a connection in log records."""
-    return {"session": session.id, "ip": session.ip, "listener": session.listener}
-
-
 def _address(end: Any) -> tuple[str, int]:
     """A socket's end as canonical address and port; an IPv4-mapped address is IPv4."""
     ip = str(end[0]) if end else ""

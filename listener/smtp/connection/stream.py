@@ -145,11 +145,6 @@ class Stream:
 
     # -- output ------------------------------------------------------------------------------
 
-    @property
-    def queued(self) -> bool:
-        """True if bytes wait to be sent."""
-        return bool(self._out)
-
     def write(self, data: bytes) -> None:
         """Queue bytes; `flush` sends them."""
         self._out.append(data)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -15,8 +14,6 @@ from functions.errors import ConfigError
 if TYPE_CHECKING:
     from functions.options.secrets import Secret, SecretResolver
     from listener.config.tls import Certificate
-
-log = logging.getLogger("smtp_relay.tls")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from botocore.exceptions import ClientError
 
-from functions.aws.spool import doorbell
+from functions.aws.spool import notification_body
 from infra.bundle.build import bundle
 from infra.bundle.runtime import Platform
 from tests.support.clouds.ministack import ACCOUNT, REGION, Ministack
@@ -191,7 +191,7 @@ class Stack:
         return {
             "messageId": key,
             "receiptHandle": f"handle-{key}",
-            "body": doorbell(self.bucket, key),
+            "body": notification_body(self.bucket, key),
             "attributes": {"ApproximateReceiveCount": str(receives)},
             "messageAttributes": {},
             "md5OfBody": "",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from functions.aws.function import LambdaFunction
-from functions.aws.spool import doorbell
+from functions.aws.spool import notification_body
 from functions.bucket.sweep import PERIOD
 
 BATCH: Final = 10
@@ -61,7 +61,7 @@ class VirtualQueue:
         """Send a notification for each key."""
         for key in keys:
             self._number += 1
-            self._messages.append(_Message(self._number, doorbell(self._bucket, key), self.now))
+            self._messages.append(_Message(self._number, notification_body(self._bucket, key), self.now))
 
     def change_message_visibility_batch(self, **request: Any) -> None:
         for entry in request["Entries"]:

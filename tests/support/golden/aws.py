@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from functions.aws.function import LambdaFunction
 from functions.aws.receipts import TABLE
-from functions.aws.spool import doorbell
+from functions.aws.spool import notification_body
 from functions.backends import open_dead_letters
 from functions.bucket.deadletters import BucketDeadLetters
 from functions.config import DeliveryConfig
@@ -81,7 +81,7 @@ class AwsSite(Site):
         record = {
             "messageId": key,
             "receiptHandle": "handle",
-            "body": doorbell(SPOOL, key),
+            "body": notification_body(SPOOL, key),
             "attributes": {"ApproximateReceiveCount": "1"},
             "messageAttributes": {},
             "md5OfBody": "",

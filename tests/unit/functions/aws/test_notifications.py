@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from functions.aws.notifications import S3Notification, doorbells
-from functions.aws.spool import doorbell
+from functions.aws.notifications import S3Notification, read_notifications
+from functions.aws.spool import notification_body
 from functions.bucket.access import ForeignMessage
 
 
@@ -24,11 +24,11 @@ def s3_event(
 
 def test_an_event_of_s3_with_its_key_decoded() -> None:
     body = json.dumps({"Records": [s3_event("relay/spool/a+b%2Bc%C3%A9.eml")]})
-    assert doorbells(body, "spool") == [S3Notification("relay/spool/a b+cé.eml", 7, stored=True)]
+    assert read_notifications(body, "spool") == [S3Notification("relay/spool/a b+cé.eml", 7, stored=True)]
 
 
 def test_our_own_notification() -> None:
-    assert doorbells(doorbell("spool", "relay/spool/a+b.eml"), "spool") == [
+    assert read_notifications(notification_body("spool", "relay/spool/a+b.eml"), "spool") == [
         S3Notification("relay/spool/a+b.eml", 0)
     ]
 
@@ -37,7 +37,7 @@ def test_what_is_ours_among_others() -> None:
     body = json.dumps(
         {"Records": [s3_event(bucket="other"), s3_event("k"), s3_event(name="ObjectRemoved:Delete")]}
     )
-    assert doorbells(body, "spool") == [S3Notification("k", 7, stored=True)]
+    assert read_notifications(body, "spool") == [S3Notification("k", 7, stored=True)]
 
 
 @pytest.mark.parametrize(
@@ -61,4 +61,4 @@ def test_what_is_ours_among_others() -> None:
 )
 def test_not_ours(body: str) -> None:
     with pytest.raises(ForeignMessage):
-        doorbells(body, "spool")
+        read_notifications(body, "spool")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from functions.backends import Swept
 from functions.bucket.runner import RunResult
-from functions.bucket.sweep import PERIOD, WINDOW, rings, sweep
+from functions.bucket.sweep import PERIOD, WINDOW, sweep, times_due
 from functions.errors import Permanent, Temporary
 from tests.support.clouds.bucket_runner import Place
 
@@ -40,7 +40,7 @@ def pass_over(place: Place, since: float | None = None, left: float = 1000.0) ->
     ],
 )
 def test_steps(age: float, expected: int) -> None:
-    assert rings(age) == expected
+    assert times_due(age) == expected
 
 
 @given(st.lists(st.floats(0, PERIOD / 3), min_size=300, max_size=300))
@@ -48,7 +48,7 @@ def test_a_mail_is_notified_at_each_step_whatever_the_jitter(jitter: list[float]
     notified = 0
     for number, late in enumerate(jitter):
         age = number * PERIOD + late
-        notified += rings(age) > rings(age - WINDOW)
+        notified += times_due(age) > times_due(age - WINDOW)
     # 300 sweeps are 25 hours: eight steps, each seen by one pass at least and three at most.
     assert 8 <= notified <= 24
 

@@ -89,17 +89,22 @@ class MemoryLedger:
         self.dead.setdefault(record.key, record)
         self.states[record.key] = State.DEAD
 
-    def attempts(self, mail: Mail, task: Task) -> int:
-        return 2
-
 
 def delivery(*processors: Processor, **options: object) -> Delivery:
     outputs = [Output(f"test_{i}", f"identity-{i}", p) for i, p in enumerate(processors)]
     return Delivery({"in": outputs}, **options)  # type: ignore[arg-type]
 
 
-def run(made: Delivery, ledger: MemoryLedger, one: Mail | None = None, seconds: float = 900.0):  # type: ignore[no-untyped-def]
-    return made.deliver(one or mail(), ledger, now=NOW, seconds_left=lambda: seconds)
+def run(  # type: ignore[no-untyped-def]
+    made: Delivery,
+    ledger: MemoryLedger,
+    one: Mail | None = None,
+    seconds: float = 900.0,
+    witness: Saying | None = None,
+):
+    return made.deliver(
+        one or mail(), ledger, attempts=2, now=NOW, seconds_left=lambda: seconds, witness=witness
+    )
 
 
 def test_every_output_runs_with_its_flows_recipients() -> None:
@@ -175,7 +180,9 @@ class Saying:
 def test_giving_up_takes_the_witness_too(age: float, agrees: bool) -> None:
     witness = Saying(agrees)
     made = delivery(Scripted(Temporary("down")))
-    report = made.deliver(mail(age=age), MemoryLedger(), now=NOW, seconds_left=lambda: 900.0, witness=witness)
+    report = made.deliver(
+        mail(age=age), MemoryLedger(), attempts=2, now=NOW, seconds_left=lambda: 900.0, witness=witness
+    )
     assert report.parked is agrees
     assert witness.asked == [("waited", 259_200.0)]
 
@@ -184,7 +191,9 @@ def test_the_witness_is_asked_when_the_clock_says_that_it_is_time() -> None:
     witness = Saying(True)
     made = delivery(Scripted(Temporary("down")))
     flows = ("in", "gone")
-    made.deliver(mail(flows=flows), MemoryLedger(), now=NOW, seconds_left=lambda: 900.0, witness=witness)
+    made.deliver(
+        mail(flows=flows), MemoryLedger(), attempts=2, now=NOW, seconds_left=lambda: 900.0, witness=witness
+    )
     assert not witness.asked
 
 
@@ -192,7 +201,9 @@ def test_the_witness_is_asked_when_the_clock_says_that_it_is_time() -> None:
 def test_an_unknown_flow_is_given_up_by_two_witnesses(agrees: bool) -> None:
     witness = Saying(agrees)
     one = mail(flows=("gone",), age=SKEW + 1)
-    report = delivery().deliver(one, MemoryLedger(), now=NOW, seconds_left=lambda: 900.0, witness=witness)
+    report = delivery().deliver(
+        one, MemoryLedger(), attempts=2, now=NOW, seconds_left=lambda: 900.0, witness=witness
+    )
     assert report.parked is agrees
     assert witness.asked == [("older", SKEW)]
 

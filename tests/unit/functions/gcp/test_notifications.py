@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from functions.bucket.access import ForeignMessage
-from functions.gcp.notifications import GcsNotification, doorbell, ring_message
+from functions.gcp.notifications import GcsNotification, notification_message, read_notification
 
 TOLD = {"eventType": "OBJECT_FINALIZE", "bucketId": "b", "objectId": "spool/ä +%2F.eml"}
 
@@ -24,8 +24,8 @@ def push(attributes: Any = TOLD, **more: Any) -> dict[str, Any]:
 
 def test_a_notification() -> None:
     data = base64.b64encode(json.dumps({"size": "123", "name": "x"}).encode()).decode()
-    found = doorbell(push(message={"data": data}, deliveryAttempt=3), "b")
-    assert found == GcsNotification("spool/ä +%2F.eml", 123, 3, "7", stored=True)  # keys stay unchanged
+    found = read_notification(push(message={"data": data}, deliveryAttempt=3), "b")
+    assert found == GcsNotification("spool/ä +%2F.eml", 123, 3, stored=True)  # keys stay unchanged
 
 
 @pytest.mark.parametrize(
@@ -41,17 +41,17 @@ def test_a_notification() -> None:
     ],
 )
 def test_without_a_size(data: Any) -> None:
-    assert doorbell(push(message={"data": data}), "b").size == 0
+    assert read_notification(push(message={"data": data}), "b").size == 0
 
 
 @pytest.mark.parametrize("attempt", [None, "3", 0, -1, [], 1.5])
 def test_the_first_attempt_where_nothing_else_is_said(attempt: Any) -> None:
-    assert doorbell(push(deliveryAttempt=attempt), "b").attempt == 1
+    assert read_notification(push(deliveryAttempt=attempt), "b").attempt == 1
 
 
 def test_our_own_notification_is_read_like_the_buckets() -> None:
-    message = ring_message("b", "spool/x")
-    found = doorbell({"message": {"attributes": message["attributes"], "messageId": "1"}}, "b")
+    message = notification_message("b", "spool/x")
+    found = read_notification({"message": {"attributes": message["attributes"], "messageId": "1"}}, "b")
     assert found.key == "spool/x"
     assert not found.stored
 
@@ -74,7 +74,7 @@ def test_our_own_notification_is_read_like_the_buckets() -> None:
 )
 def test_what_is_not_ours(body: Any, reason: str) -> None:
     with pytest.raises(ForeignMessage, match=reason):
-        doorbell(body, "b")
+        read_notification(body, "b")
 
 
 JSON = st.recursive(
@@ -88,4 +88,4 @@ JSON = st.recursive(
 def test_nothing_else_comes_out(body: Any) -> None:
     for each in (body, {"message": body}, {"message": {"attributes": TOLD, "data": body}}):
         with suppress(ForeignMessage):
-            assert isinstance(doorbell(each, "b"), GcsNotification)
+            assert isinstance(read_notification(each, "b"), GcsNotification)

@@ -14,8 +14,7 @@ from functions.ids import uuid7
 from functions.message.headers import HeaderEdits
 from listener.api.session import Session, Transaction
 from listener.intake.capture import NO_SPACE, Capture
-from listener.intake.captures import Captures
-from listener.intake.data_rate import DataRate
+from listener.intake.captures import Captures, DataRate
 from listener.intake.stamp import Intake
 
 MIB = 1 << 20

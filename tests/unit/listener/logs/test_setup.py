@@ -18,15 +18,18 @@ from listener.logs import handlers as log_handlers
 from listener.logs import mail_log
 from listener.logs.handlers import RotatingHandler
 from listener.logs.options import LoggerOptions
-from listener.logs.setup import TRACE, configure, reset
+from listener.logs.setup import TRACE, _install, configure
 
 log = logging.getLogger("smtp_relay.test")
 
 
 @pytest.fixture(autouse=True)
-def undone() -> Iterator[None]:
+def undone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in ("logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks", "_srcfile"):
+        if hasattr(logging, name):
+            monkeypatch.setattr(logging, name, getattr(logging, name))
     yield
-    reset()
+    _install([], logging.NOTSET)
 
 
 def options(**given: Any) -> LoggerOptions:
@@ -320,14 +323,3 @@ def test_a_console_that_takes_no_more_drops_the_line(monkeypatch: pytest.MonkeyP
     with pytest.raises(BrokenPipeError):
         log_handlers.write_line(writer, line)
     os.close(writer)
-
-
-def test_reset_gives_everything_back() -> None:
-    before = list(logging.getLogger().handlers)
-    source = logging._srcfile
-    configure([options()])
-    assert logging._srcfile is None
-    reset()
-    assert logging.getLogger().handlers == before
-    assert logging._srcfile == source
-    assert log.getEffectiveLevel() == logging.WARNING

@@ -19,7 +19,7 @@ from functions.message.headers import HeadCollector, split_head
 from functions.message.mail import BytesContent, Mail
 from functions.message.mime import read_parts
 from functions.processors.mailer.message import OutgoingMessage
-from functions.processors.mailer.signers import author_domain
+from functions.processors.mailer.output import author_domain
 from listener.intake.capture import Capture
 from listener.mailauth.check import MAX_DOMAINS, BytesSource, Checks, authors, check
 from listener.mailauth.dkim.fields import HeaderBlock

@@ -54,7 +54,7 @@ class Clock:
 
 
 async def test_a_server_starts_accepts_and_drains() -> None:
-    beats = HealthTable.create()
+    beats = HealthTable()
     assert beats.status() == Health(False, False, ("starting",))
     worker_health = beats.worker_health(0)
     worker_health.accepting()
@@ -66,7 +66,7 @@ async def test_a_server_starts_accepts_and_drains() -> None:
 
 
 async def test_a_failing_spool_is_not_ready_but_alive() -> None:
-    beats = HealthTable.create()
+    beats = HealthTable()
     worker_health = beats.worker_health(0)
     worker_health.accepting()
     await worker_health.try_spool(fails)
@@ -77,7 +77,7 @@ async def test_a_failing_spool_is_not_ready_but_alive() -> None:
 
 async def test_a_spool_that_hangs_is_failing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heartbeat, "SPOOL_TIMEOUT", 0.01)
-    beats = HealthTable.create()
+    beats = HealthTable()
     worker_health = beats.worker_health(0)
     worker_health.accepting()
     await worker_health.try_spool(asyncio.Event().wait)
@@ -89,7 +89,7 @@ async def test_a_worker_that_hangs_is_seen_and_one_that_restarts_is_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock = Clock(monkeypatch)
-    beats = HealthTable.create(2)
+    beats = HealthTable(2)
     pens = [beats.worker_health(0), beats.worker_health(1)]
     for pen in pens:
         pen.accepting()
@@ -109,7 +109,7 @@ async def test_a_worker_that_hangs_is_seen_and_one_that_restarts_is_waited_for(
 
 
 async def test_a_worker_that_is_replaced_alone_is_no_alarm() -> None:
-    beats = HealthTable.create(2)
+    beats = HealthTable(2)
     pens = [beats.worker_health(0), beats.worker_health(1)]
     for pen in pens:
         pen.accepting()
@@ -127,7 +127,7 @@ async def test_a_worker_that_is_replaced_alone_is_no_alarm() -> None:
 
 
 async def test_the_task_beats_and_tries_the_spool() -> None:
-    beats = HealthTable.create()
+    beats = HealthTable()
     beats.worker_health(0).accepting()
     tries = asyncio.Event()
 
@@ -146,7 +146,7 @@ async def test_the_task_beats_and_tries_the_spool() -> None:
 
 async def test_the_spool_is_tried_when_something_happened_to_it() -> None:
     """A failed sync is red at once, not only at the next test."""
-    beats = HealthTable.create()
+    beats = HealthTable()
     worker_health = beats.worker_health(0)
     worker_health.accepting()
     broken = False
@@ -183,7 +183,7 @@ async def test_a_part_that_is_only_delivered_counts_too(tmp_path: Path) -> None:
 FORK = """
 import os
 from listener.monitoring.heartbeat import HealthTable
-beats = HealthTable.create(2)
+beats = HealthTable(2)
 child = os.fork()
 if child == 0:
     beats.worker_health(1).accepting()
@@ -201,10 +201,10 @@ def test_the_parent_sees_the_heartbeat_of_a_forked_worker() -> None:
 
 @pytest.fixture
 async def server() -> AsyncIterator[ProbeServer]:
-    beats = HealthTable.create()
+    beats = HealthTable()
     beats.worker_health(0).accepting()
     await beats.worker_health(0).try_spool(works)
-    shared_metrics = SharedMetrics.create()
+    shared_metrics = SharedMetrics()
     Metrics(shared_metrics).bytes_received(42)
     servers = probe_servers(HealthAt("127.0.0.1", 0, beats.status), None)
     assert len(servers) == 1
@@ -329,7 +329,7 @@ async def test_a_client_that_leaves_at_once_is_no_trouble(server: ProbeServer) -
 
 
 async def test_draining_is_503_and_says_so() -> None:
-    beats = HealthTable.create()
+    beats = HealthTable()
     beats.worker_health(0).draining()
     (server,) = probe_servers(HealthAt("127.0.0.1", 0, beats.status), None)
     await server.start()
@@ -340,8 +340,8 @@ async def test_draining_is_503_and_says_so() -> None:
 
 
 def test_health_and_metrics_share_a_port_only_when_told_the_same() -> None:
-    exposition = Exposition(SharedMetrics.create())
-    status = HealthTable.create().status
+    exposition = Exposition(SharedMetrics())
+    status = HealthTable().status
 
     def plan(health: tuple[str, int] | None, metrics: tuple[str, int] | None) -> list[set[str]]:
         servers = probe_servers(

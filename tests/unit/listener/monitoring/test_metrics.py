@@ -95,7 +95,7 @@ def check(found: Scrape, times: int) -> None:
 
 
 def test_every_event_is_seen_by_an_independent_parser() -> None:
-    shared_metrics = SharedMetrics.create()
+    shared_metrics = SharedMetrics()
     exercise(Metrics(shared_metrics))
     found = scrape(shared_metrics, clock=lambda: 1000.0 + 86_400)
     check(found, 1)
@@ -104,7 +104,7 @@ def test_every_event_is_seen_by_an_independent_parser() -> None:
 
 
 def test_the_oldest_mail_grows_older_between_two_sweeps() -> None:
-    shared_metrics = SharedMetrics.create()
+    shared_metrics = SharedMetrics()
     Metrics(shared_metrics).backlog(60.0, 1, 0)
     found = scrape(shared_metrics, clock=lambda: time.time() + 300)
     assert found("smtp_relay_oldest_unfinished_seconds") == pytest.approx(360, abs=60)
@@ -124,7 +124,7 @@ def test_every_family_is_documented() -> None:
 
 
 def test_scraping_changes_nothing() -> None:
-    shared_metrics = SharedMetrics.create()
+    shared_metrics = SharedMetrics()
     exercise(Metrics(shared_metrics))
     exposition = Exposition(shared_metrics, clock=lambda: 5000.0)
     first = exposition.render()
@@ -132,7 +132,7 @@ def test_scraping_changes_nothing() -> None:
 
 
 def test_nothing_happened_yet() -> None:
-    shared_metrics = SharedMetrics.create()
+    shared_metrics = SharedMetrics()
     metrics = Metrics(shared_metrics)
     metrics.expect(["smtp"], {"in": ["file_0"]})
     found = scrape(shared_metrics)
@@ -146,7 +146,7 @@ def test_nothing_happened_yet() -> None:
 
 
 def test_default_labels_are_on_every_sample_and_names_are_escaped() -> None:
-    shared_metrics = SharedMetrics.create()
+    shared_metrics = SharedMetrics()
     Metrics(shared_metrics).mail_accepted(['a"b\\c\nd', "é\ud800"])
     found = scrape(shared_metrics, default_labels={"site": 'x"y'}, process_metrics=True)
     assert found("smtp_relay_emails_total", flow='a"b\\c\nd', status="accepted", output="", site='x"y') == 1
@@ -155,7 +155,7 @@ def test_default_labels_are_on_every_sample_and_names_are_escaped() -> None:
 
 
 def test_our_own_labels_stand_over_default_ones() -> None:
-    shared_metrics = SharedMetrics.create()
+    shared_metrics = SharedMetrics()
     Metrics(shared_metrics).mail_accepted(["in"])
     found = scrape(shared_metrics, default_labels={"flow": "x", "le": "y"})
     assert found("smtp_relay_emails_total", flow="in", status="accepted", output="", le="y") == 1
@@ -165,7 +165,7 @@ def test_our_own_labels_stand_over_default_ones() -> None:
 
 
 def test_process_metrics_tell_of_this_process() -> None:
-    shared_metrics = SharedMetrics.create(2)
+    shared_metrics = SharedMetrics(2)
     Metrics(shared_metrics, 0)
     found = scrape(shared_metrics, process_metrics=True)
     assert found("process_resident_memory_bytes", worker="0") > 1_000_000
@@ -187,7 +187,7 @@ def work(shared_metrics: SharedMetrics, index: int, rounds: int, oldest: float |
 
 
 def test_two_workers_are_added_up_and_a_worker_started_again_goes_on() -> None:
-    shared_metrics = SharedMetrics.create(2)
+    shared_metrics = SharedMetrics(2)
     work(shared_metrics, 0, 100, 500.0)
     work(shared_metrics, 1, 11, 700.0)
     for _ in range(3):
@@ -209,7 +209,7 @@ import os
 from listener.monitoring.board import SharedMetrics
 from listener.monitoring.exposition import Exposition
 from listener.monitoring.metrics import Metrics
-board = SharedMetrics.create(2)
+board = SharedMetrics(2)
 child = os.fork()
 if child == 0:
     Metrics(board, 1).mail_accepted(["in"])
@@ -226,7 +226,7 @@ def test_a_forked_worker_writes_where_the_parent_reads() -> None:
 
 
 def test_scrapes_during_writes_never_fail_or_fall() -> None:
-    shared_metrics = SharedMetrics.create()
+    shared_metrics = SharedMetrics()
     metrics = Metrics(shared_metrics)
     stop = threading.Event()
 
@@ -259,7 +259,7 @@ def test_scrapes_during_writes_never_fail_or_fall() -> None:
 
 
 def test_what_delivery_threads_report_is_not_lost() -> None:
-    shared_metrics = SharedMetrics.create()
+    shared_metrics = SharedMetrics()
     metrics = Metrics(shared_metrics)
 
     def work() -> None:
@@ -280,7 +280,7 @@ def test_what_delivery_threads_report_is_not_lost() -> None:
 
 
 def test_series_beyond_the_shared_memory_are_counted_and_disturb_no_other() -> None:
-    shared_metrics = SharedMetrics.create(2)
+    shared_metrics = SharedMetrics(2)
     metrics = Metrics(shared_metrics)
     metrics.bytes_received(7)
     for number in range(VALUES // families.OUTPUT_SECONDS.width + 10):

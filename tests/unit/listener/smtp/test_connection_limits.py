@@ -42,7 +42,7 @@ class Client:
 
 @pytest.fixture(params=["local", "shared"])
 def counters(request: pytest.FixtureRequest) -> Counters:
-    return LocalCounters() if request.param == "local" else SharedCounters.create(2).of(1)
+    return LocalCounters() if request.param == "local" else SharedCounters(2).of(1)
 
 
 def test_in_all(counters: Counters) -> None:
@@ -119,7 +119,7 @@ def test_becoming_another(counters: Counters) -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.ip_addresses(), st.sampled_from([1, -1])), max_size=60))
 def test_several_workers_count_together(steps: list[tuple[int, Any, int]]) -> None:
-    shared = SharedCounters.create(3)
+    shared = SharedCounters(3)
     workers = [shared.of(index) for index in range(3)]
     plain = LocalCounters()
     held: dict[tuple[int, str], int] = {}
@@ -136,7 +136,7 @@ def test_several_workers_count_together(steps: list[tuple[int, Any, int]]) -> No
 
 
 def test_across_processes_and_a_worker_that_died() -> None:
-    shared = SharedCounters.create(2)
+    shared = SharedCounters(2)
     mine = shared.of(0)
     pid = os.fork()
     if not pid:
@@ -151,7 +151,7 @@ def test_across_processes_and_a_worker_that_died() -> None:
 
 def test_two_thousand_addresses_are_told_apart() -> None:
     """No address is refused because of others, whatever the seed of the hash."""
-    counters = SharedCounters.create(1).of(0)
+    counters = SharedCounters(1).of(0)
     limits = ConnectionLimits(counters, 0, 2)
     clients = [Client(f"10.{number >> 8}.{number & 255}.7") for number in range(2000)]
     assert [one.enter(limits) for one in clients] == [None] * 2000
@@ -163,7 +163,7 @@ def test_two_thousand_addresses_are_told_apart() -> None:
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_network_of_ipv6_is_one_address(shared: bool) -> None:
-    counters: Counters = SharedCounters.create(1).of(0) if shared else LocalCounters()
+    counters: Counters = SharedCounters(1).of(0) if shared else LocalCounters()
     limits = ConnectionLimits(counters, 0, 2)
     clients = [Client(f"2001:db8:0:7::{number}") for number in range(3)]
     assert [one.enter(limits) for one in clients] == [None, None, FULL_FOR_ADDRESS]

@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.smtp.address import decode_xtext, encode_xtext, printable
+from listener.smtp.address import decode_xtext, printable
+
+
+def encode_xtext(text: str) -> str:
+    return "".join(
+        chr(byte) if 33 <= byte <= 126 and byte not in b"+=" else f"+{byte:02X}" for byte in text.encode()
+    )
 
 
 @given(st.text())

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from functions.aws.output.options import AwsOutputOptions
-from functions.aws.output.processor import AwsProcessor, build
+from functions.aws.output.processor import build
 from functions.processors.context import BuildContext
+from functions.processors.store import CloudProcessor
 from tests.support.servers.endpoint import Endpoint, endpoint
 
 
@@ -24,15 +25,15 @@ def api() -> Iterator[Endpoint]:
 @pytest.fixture
 def output(
     api: Endpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Iterator[Callable[..., AwsProcessor]]:
+) -> Iterator[Callable[..., CloudProcessor]]:
     """Builds `aws` outputs whose clients all ask `api`."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("AWS_REGION", "eu-west-1")
     monkeypatch.setattr("functions.aws.output.processor._accounts", {})
-    made: list[AwsProcessor] = []
+    made: list[CloudProcessor] = []
 
-    def make(**options: Any) -> AwsProcessor:
+    def make(**options: Any) -> CloudProcessor:
         for client in ("s3client", "sqsclient", "sesClient"):
             options.setdefault(client, {"endpoint": api.url, "forcePathStyle": True})
         read = AwsOutputOptions.model_validate({"type": "aws", **options}, by_alias=True, by_name=False)

@@ -9,13 +9,13 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from pydantic import ValidationError
 
-from functions.aws.output.processor import AwsProcessor
 from functions.errors import Permanent, Temporary
+from functions.processors.store import CloudProcessor
 from tests.support.mails.jobs import fault_of, job_of
 from tests.support.mails.spooled import MAIL
 from tests.support.servers.endpoint import Asked, Endpoint, Says
 
-Outputs = Callable[..., AwsProcessor]
+Outputs = Callable[..., CloudProcessor]
 
 STORAGE = {"bucket": "mails", "path": "in/${id}.eml", "addRawHeaders": False}
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from functions.aws.output.processor import AwsProcessor
 from functions.aws.output.ses import addressed
 from functions.aws.output.ses_account import CLOSED_FOR, Account, SesClosed, instances
 from functions.errors import Permanent, Temporary
 from functions.message.envelope import FlowNotes
+from functions.processors.store import CloudProcessor
 from tests.support.mails.jobs import Receipts, fault_of, job_of
 from tests.support.mails.spooled import MAIL, envelope_of
 from tests.support.servers.endpoint import Asked, Endpoint, Says
@@ -22,7 +22,7 @@ from tests.support.servers.endpoint import Asked, Endpoint, Says
 SEND = "/v2/email/outbound-emails"
 SENT = Says(body=b'{"MessageId":"m-1"}', headers={"Content-Type": "application/json"})
 
-Outputs = Callable[..., AwsProcessor]
+Outputs = Callable[..., CloudProcessor]
 
 
 def quota(rate: float = 1000.0) -> Says:

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from functions.aws.output.processor import AwsProcessor
 from functions.aws.output.sqs import MAX_MESSAGE, place_of
 from functions.errors import Permanent, Temporary
+from functions.processors.store import CloudProcessor
 from tests.support.mails.jobs import Receipts, fault_of, job_of
 from tests.support.servers.endpoint import Asked, Endpoint, Says
 
 QUEUE = "https://sqs.eu-west-1.amazonaws.com/123456789012/mail"
 
-Outputs = Callable[..., AwsProcessor]
+Outputs = Callable[..., CloudProcessor]
 
 
 def answers(api: Endpoint, *first: Says) -> None:

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.filters.passwords.apr1 import apr1
 from listener.filters.passwords.hash_names import EXTENDABLE, hash_name, names
 from listener.filters.passwords.stored import (
     BCRYPT_LIMIT,
     Plain,
     StoredPassword,
+    apr1,
     digest,
     parse,
     parse_htpasswd,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from functions.message.canon import Algorithm, relaxed_value
-from listener.mailauth.dkim.canon import BodyCanon, without_signature
+from listener.mailauth.dkim.digests import BodyCanon, without_signature
 
 
 class Kept(bytearray):
