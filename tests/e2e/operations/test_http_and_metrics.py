@@ -299,16 +299,16 @@ def test_health_tells_of_a_worker_that_hangs_and_of_one_that_died(running: Relay
     def status(path: str = "/healthz") -> int:
         return httpx.get(f"http://{HOST}:{port}{path}", timeout=30).status_code
 
-    wait_until(lambda: status("/readyz") == 200, seconds=20, what="readiness")
+    wait_until(lambda: status("/readyz") == 200, seconds=90, what="readiness")
     workers = [pid for pid in tree(relay.pid) if pid != relay.pid and is_listening(pid, relay.port)]
     os.kill(workers[0], signal.SIGSTOP)
     try:
-        wait_until(lambda: status() == 503, seconds=40, what="the hung worker to be seen")
+        wait_until(lambda: status() == 503, seconds=90, what="the hung worker to be seen")
     finally:
         os.kill(workers[0], signal.SIGCONT)
-    wait_until(lambda: status() == 200, seconds=20, what="the worker to come back")
+    wait_until(lambda: status() == 200, seconds=90, what="the worker to come back")
     os.kill(workers[0], signal.SIGKILL)
-    wait_until(lambda: status() == 200, seconds=20, what="another worker")
+    wait_until(lambda: status() == 200, seconds=90, what="another worker")
     assert relay.stop() == 0
 
 
