@@ -7,11 +7,13 @@ keeps no state of a connection or a mail. The flow keeps the verdicts.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
 from functions.message.headers import Predicate
+from functions.options.secrets import Runtime
 from listener.api.decision import ABSTAIN, Decision, Phase
 from listener.api.session import Credentials, Message, Session, Transaction
 
@@ -21,6 +23,14 @@ for I/O. Plain hooks must not block, because they run in the event loop."""
 
 Operator = Literal["AND", "OR"]
 """How a flow joins the answers of its filters."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildContext(Runtime):
+    """The arguments of a filter's `build()` besides its options: the process's surroundings, and
+    `filter_timeout`, the number of seconds that a filter has to answer."""
+
+    filter_timeout: float = 30.0
 
 
 class MailAuthObserver(Protocol):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from listener.api.context import BuildContext
 from listener.api.decision import ABSTAIN, REFUSE
+from listener.api.filter import BuildContext
 from listener.filters.whitelist import ListOptions, Lists
 
 

@@ -14,9 +14,8 @@ from pydantic.alias_generators import to_camel
 from functions.errors import ConfigError
 from functions.message.headers import Predicate
 from functions.options.types import OptionsModel, Port
-from listener.api.context import BuildContext
 from listener.api.decision import DEFER, Decision, Phase
-from listener.api.filter import Filter, FilterOptions, MailAuthObserver, Operator
+from listener.api.filter import BuildContext, Filter, FilterOptions, MailAuthObserver, Operator
 from listener.api.session import Message, Session, Transaction
 from listener.mailauth import authres, forgery, policy
 from listener.mailauth.check import MAX_QUERIES, TIME_LIMIT, Checks, check

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Final
 
 from functions.options.registry import Chosen, Kind, Registry, kind
-from listener.api.context import BuildContext
-from listener.api.filter import Filter, FilterOptions
+from listener.api.filter import BuildContext, Filter, FilterOptions
 
 KINDS: Final[Mapping[str, Kind]] = {
     "whitelist": kind("listener.filters.whitelist", "WhitelistOptions"),

@@ -13,9 +13,8 @@ from pydantic import Field
 from functions.errors import ConfigError
 from functions.options.secrets import Secret
 from functions.options.types import CAMEL, Milliseconds
-from listener.api.context import BuildContext
 from listener.api.decision import ACCEPT, DEFER, REFUSE, Decision, Phase
-from listener.api.filter import Filter, FilterOptions
+from listener.api.filter import BuildContext, Filter, FilterOptions
 from listener.api.session import Credentials, Session
 from listener.filters.passwords.htpasswd import Htpasswd
 from listener.filters.passwords.queue import CheckQueue

@@ -14,9 +14,8 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from functions.message.addresses import address_key
 from functions.message.domains import domain_key, fold_ascii
-from listener.api.context import BuildContext
 from listener.api.decision import ACCEPT, DEFER, REFUSE, Decision, Phase
-from listener.api.filter import Filter, FilterOptions, Operator
+from listener.api.filter import BuildContext, Filter, FilterOptions, Operator
 from listener.api.session import IPAddress, Session, Transaction
 from listener.filters import anybody
 from listener.filters.pattern import GLOB, PREFIX, Values, as_tuple, domain_glob, is_wild

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 SpfVerdict = Literal["none", "neutral", "pass", "fail", "softfail", "temperror", "permerror"]
 """RFC 7208 section 2.6, named as in RFC 8601 section 2.7.2."""
@@ -24,9 +24,30 @@ Policy = Literal["none", "quarantine", "reject"]
 
 Alignment = Literal["none", "relaxed", "strict"]
 
+_KEYS: Final = {
+    "verdict": "result",
+    "reason": "comment",
+    "key_bits": "keyBits",
+    "unsigned_octets": "unsignedOctets",
+    "policy_domain": "policyDomain",
+    "organizational_domain": "organizationalDomain",
+}
+"""Keys of the JSON that differ from the attribute's name."""
+
+
+class _Result:
+    """A result; `shown` names its attributes in the JSON, which leaves out empty ones."""
+
+    __slots__ = ()
+    shown: ClassVar[str]
+
+    def to_json(self) -> dict[str, Any]:
+        values = {_KEYS.get(name, name): getattr(self, name) for name in self.shown.split()}
+        return {name: value for name, value in values.items() if value not in ("", None, 0, False)}
+
 
 @dataclass(frozen=True, slots=True)
-class SpfResult:
+class SpfResult(_Result):
     """`domain` is the checked domain, `identity` the source of its name; `sender` is the reverse-path
     ("" for the null sender)."""
 
@@ -40,13 +61,11 @@ class SpfResult:
     reason: str = ""
     explanation: str = ""
     lookups: int = 0
-
-    def to_json(self) -> dict[str, Any]:
-        return _json(self, "verdict domain identity mechanism reason explanation lookups")
+    shown: ClassVar[str] = "verdict domain identity mechanism reason explanation lookups"
 
 
 @dataclass(frozen=True, slots=True)
-class SignatureResult:
+class SignatureResult(_Result):
     """One DKIM signature. `identity` is i=, `signature` the first bytes of b= (RFC 6008)."""
 
     verdict: DkimVerdict
@@ -62,17 +81,14 @@ class SignatureResult:
     """The key has t=y, so a failure counts as no signature (RFC 6376 section 3.6.1)."""
     unsigned_octets: int = 0
     """Bytes of the body that l= omits."""
-
-    def to_json(self) -> dict[str, Any]:
-        return _json(
-            self,
-            "verdict reason domain selector identity algorithm signature "
-            "canonicalization key_bits testing unsigned_octets",
-        )
+    shown: ClassVar[str] = (
+        "verdict reason domain selector identity algorithm signature "
+        "canonicalization key_bits testing unsigned_octets"
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class ArcResult:
+class ArcResult(_Result):
     """The chain. `oldest_pass` is RFC 8617 section 5.2 step 4: the oldest instance whose message
     signature still verifies, 0 for all; None when unknown. `domain` added the last seal."""
 
@@ -82,14 +98,15 @@ class ArcResult:
     oldest_pass: int | None = None
     domain: str = ""
     selector: str = ""
+    shown: ClassVar[str] = "verdict reason instances domain selector"
 
     def to_json(self) -> dict[str, Any]:
         oldest = {} if self.oldest_pass is None else {"oldestPass": self.oldest_pass}
-        return _json(self, "verdict reason instances domain selector") | oldest
+        return _Result.to_json(self) | oldest
 
 
 @dataclass(frozen=True, slots=True)
-class DmarcResult:
+class DmarcResult(_Result):
     """One author domain. `policy` is the policy after sp, np and t; None when unknown.
 
     `policy_domain` is the domain of the record, "" for a record of the configuration. `spf` and `dkim`
@@ -115,15 +132,13 @@ class DmarcResult:
         """The alignments by method."""
         return {"spf": self.spf, "dkim": self.dkim}
 
-    def to_json(self) -> dict[str, Any]:
-        return _json(
-            self,
-            "verdict domain policy policy_domain organizational_domain alignment testing enforced reason",
-        )
+    shown: ClassVar[str] = (
+        "verdict domain policy policy_domain organizational_domain alignment testing enforced reason"
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class BimiResult:
+class BimiResult(_Result):
     """The indicator that the author domain asserts; nothing is fetched from either URL."""
 
     verdict: BimiVerdict
@@ -132,9 +147,7 @@ class BimiResult:
     selector: str = ""
     location: str = ""
     evidence: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        return _json(self, "verdict reason domain selector location evidence")
+    shown: ClassVar[str] = "verdict reason domain selector location evidence"
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,20 +195,3 @@ class Report:
         if self.received:
             found["receivedChain"] = list(self.received)
         return found
-
-
-def _json(result: object, names: str) -> dict[str, Any]:
-    """The attributes with these names, without empty ones."""
-    values = {_KEYS.get(name, name): getattr(result, name) for name in names.split()}
-    return {name: value for name, value in values.items() if value not in ("", None, 0, False)}
-
-
-_KEYS: Final = {
-    "verdict": "result",
-    "reason": "comment",
-    "key_bits": "keyBits",
-    "unsigned_octets": "unsignedOctets",
-    "policy_domain": "policyDomain",
-    "organizational_domain": "organizationalDomain",
-}
-"""Keys of the JSON that differ from the attribute's name."""

@@ -23,7 +23,7 @@ from functions.options.secrets import Runtime, SecretResolver
 from functions.options.spool import DEFAULT_FOLDER
 from functions.processors.context import BuildContext as OutputContext
 from functions.processors.registry import build_processor
-from listener.api.context import BuildContext as FilterContext
+from listener.api.filter import BuildContext as FilterContext
 from listener.api.filter import Filter
 from listener.filters.registry import build_filter
 from listener.flows.flow import Flow, Flows

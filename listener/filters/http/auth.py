@@ -11,9 +11,8 @@ from pydantic import ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 from functions.options.types import OptionsModel
-from listener.api.context import BuildContext
 from listener.api.decision import ABSTAIN, ACCEPT, REFUSE, Decision, Phase
-from listener.api.filter import FilterOptions
+from listener.api.filter import BuildContext, FilterOptions
 from listener.api.session import Credentials, Session
 from listener.filters.http.client import Hmac, HttpAnswer, HttpBacked, HttpClient, Unanswered, Url, host_of
 from listener.filters.http.json_path import MISSING, JsonPath, PathText

@@ -23,9 +23,8 @@ from pydantic import AfterValidator
 from functions import __version__
 from functions.options.secrets import Secret
 from functions.options.types import FieldName, OptionsModel
-from listener.api.context import BuildContext
 from listener.api.decision import DEFER, Decision, Verdict
-from listener.api.filter import Filter
+from listener.api.filter import BuildContext, Filter
 from listener.filters.passwords.hash_names import EXTENDABLE, hash_name
 
 if TYPE_CHECKING:

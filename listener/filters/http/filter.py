@@ -14,9 +14,8 @@ from functions.message.cloudevent import build as build_event
 from functions.message.envelope import Client, Envelope, Recipient
 from functions.message.mail import Mail
 from functions.message.mime import read_parts
-from listener.api.context import BuildContext
 from listener.api.decision import ACCEPT, REFUSE, Decision, Phase
-from listener.api.filter import FilterOptions
+from listener.api.filter import BuildContext, FilterOptions
 from listener.api.session import Message, Session, Transaction
 from listener.filters.http.answer import decide
 from listener.filters.http.client import Hmac, HttpAnswer, HttpBacked, HttpClient, Unanswered, Url, host_of

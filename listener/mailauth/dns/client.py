@@ -18,8 +18,9 @@ import dns.rdata
 import dns.rdatatype
 import dns.resolver
 
+from listener.api.network import network_of
 from listener.mailauth.dns.cache import Cache
-from listener.mailauth.dns.places import QueryPlaces, client_of
+from listener.mailauth.dns.places import QueryPlaces
 from listener.mailauth.dns.resolver import (
     MAX_RECORDS,
     DnsAnswer,
@@ -78,7 +79,7 @@ class DnsResolver:
 
     def for_client(self, address: str) -> Resolver:
         """The same resolver for the mail of one client, which gets only a share of the places."""
-        return _ForClient(self, client_of(address))
+        return _ForClient(self, network_of(address))
 
     def known(self, question: Question) -> DnsAnswer | None:
         return self.cache.get(question)

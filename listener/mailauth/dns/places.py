@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections import OrderedDict
-from functools import lru_cache
 from typing import Final
 
 MAX_IN_FLIGHT: Final = 256
@@ -16,19 +14,6 @@ CLIENT_SHARE: Final = 8
 an eighth of the rest, so that more than 30 clients must join to take all."""
 
 _Waiter = asyncio.Future[None]
-
-
-@lru_cache(maxsize=4_096)
-def client_of(ip: str) -> str:
-    """The unit that counts as one client: an IPv4 address, or the /64 network of an IPv6 address,
-    because one host has all addresses of such a network. Other text stands for itself."""
-    try:
-        address = ipaddress.ip_address(ip)
-    except ValueError:
-        return ip
-    if address.version == 4:
-        return str(address)
-    return str(address.ipv4_mapped or address.packed[:8].hex())
 
 
 class QueryPlaces:

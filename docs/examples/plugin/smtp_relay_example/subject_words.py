@@ -8,9 +8,8 @@ from pydantic import Field
 
 from functions.message.charset import decode_words
 from functions.message.fields import first_value
-from listener.api.context import BuildContext
 from listener.api.decision import ACCEPT, Decision, Phase, refuse
-from listener.api.filter import Filter, FilterOptions
+from listener.api.filter import BuildContext, Filter, FilterOptions
 from listener.api.session import Message, Session, Transaction
 
 

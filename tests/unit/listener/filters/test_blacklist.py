@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from listener.api.context import BuildContext
 from listener.api.decision import ABSTAIN, ACCEPT, DEFER, REFUSE, Phase
+from listener.api.filter import BuildContext
 from listener.api.session import Transaction
 from listener.filters.blacklist import Blacklist, BlacklistOptions, build
 from listener.filters.registry import FILTERS, build_filter

@@ -19,8 +19,8 @@ from functions.message.envelope import Client, Envelope, FlowNotes, Recipient, f
 from functions.message.headers import HeaderEdits
 from functions.message.mail import BytesContent, Mail
 from functions.message.mime import read_parts
-from listener.api.context import BuildContext
 from listener.api.decision import Decision, Phase
+from listener.api.filter import BuildContext
 from listener.api.session import Session, Transaction
 from listener.filters.mail_auth import MailAuthFilter
 from listener.filters.registry import FILTERS, build_filter

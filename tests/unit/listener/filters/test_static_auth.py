@@ -17,8 +17,8 @@ import bcrypt
 import pytest
 
 from functions.errors import ConfigError
-from listener.api.context import BuildContext
 from listener.api.decision import ACCEPT, DEFER, REFUSE, Decision, Phase
+from listener.api.filter import BuildContext
 from listener.api.session import Credentials
 from listener.filters.passwords.htpasswd import CHECK_EVERY, Htpasswd
 from listener.filters.passwords.stored import parse

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from listener.api.context import BuildContext
 from listener.api.decision import ACCEPT, REFUSE, Decision, Phase
+from listener.api.filter import BuildContext
 from listener.api.session import Transaction
 from listener.filters.whitelist import Networks, Whitelist, WhitelistOptions, build, subnet
 from listener.flows.flow import Flow, Flows

@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import ValidationError
 
-from listener.api.context import BuildContext
 from listener.api.decision import Decision, Phase
+from listener.api.filter import BuildContext
 from listener.api.session import Credentials, Session
 from listener.filters.http import client as http_client
 from listener.filters.http.auth import HttpAuth

@@ -20,9 +20,8 @@ from functions.ids import uuid7
 from functions.message.envelope import Tls
 from functions.message.mail import Mail
 from functions.message.mime import Parts, read_parts
-from listener.api.context import BuildContext
 from listener.api.decision import ACCEPT, Decision, Phase, Reply
-from listener.api.filter import Filter
+from listener.api.filter import BuildContext, Filter
 from listener.api.session import Credentials, Session, Transaction
 from listener.filters.http.answer import decide
 from listener.filters.http.client import Unanswered

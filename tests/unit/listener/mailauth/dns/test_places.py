@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from listener.mailauth.dns.places import QueryPlaces, client_of
+from listener.api.network import network_of
+from listener.mailauth.dns.places import QueryPlaces
 
 
 async def take_all(places: QueryPlaces, client: str, count: int) -> list[asyncio.Task[None]]:
@@ -123,4 +124,4 @@ async def test_nothing_is_kept_of_clients_that_gave_up() -> None:
     ],
 )
 def test_what_counts_as_one_client(one: str, other: str, same: bool) -> None:
-    assert (client_of(one) == client_of(other)) == same
+    assert (network_of(one) == network_of(other)) == same
