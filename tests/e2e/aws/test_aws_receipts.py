@@ -269,7 +269,7 @@ def test_a_clock_that_is_set_at_any_moment_makes_no_wrong_claim(
     for _ in range(2):
         with (
             wrong_clock(monkeypatch, ahead, [reader]),
-            pytest.raises(Temporary, match="another run is at it"),
+            pytest.raises(Temporary, match="another run works on it"),
         ):
             once("", place.effect)
 

@@ -194,7 +194,7 @@ def test_override(through: Callable[..., Relay]) -> None:
         got = only(server)
         assert (got.reverse_path, got.recipients) == ("relay@client.example", ["all@staging.example"])
         edits = (
-            b"Subject: =?utf-8?B?Z2VwcsO8ZnQ=?=\r\nFrom: relay@client.example\r\n"
+            b"Subject: =?utf-8?q?gepr=C3=BCft?=\r\nFrom: relay@client.example\r\n"
             b"To: Staging <all@staging.example>\r\n"
         )
         assert got.content.startswith(edits)

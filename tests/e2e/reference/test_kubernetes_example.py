@@ -56,7 +56,7 @@ def pod(tmp_path: Path) -> Iterator[Pod]:
 
 def test_it_runs_and_asks_for_a_login(pod: Pod) -> None:
     pod.start()
-    assert "made a self-signed certificate" in pod.log()
+    assert "no key and cert: the self-signed certificate" in pod.log()
     with Wire(pod.port) as wire:
         encrypt(wire)
         assert "AUTH PLAIN LOGIN" in wire.greet().lines

@@ -117,7 +117,7 @@ def test_zones_that_never_answer_cost_the_mails_of_others_nothing(
             f"grown {grown / MEGABYTE:.1f} MB"
         )
         assert [code for code, _ in results] == [250] * MAILS
-        assert p99 < 1.0
+        assert p99 < 2.0
         assert grown < 16 * MEGABYTE + connections * EACH
         assert attackers.replies
         assert set(attackers.replies) <= {451, 550}

@@ -54,7 +54,7 @@ class VirtualQueue:
     def serve(self, function: LambdaFunction) -> None:
         """Let this function read the queue; its calls to SQS come here."""
         self._function = function
-        function._notification = self.notify  # type: ignore[assignment]
+        function._notify = self.notify  # type: ignore[assignment]
         function._sqs = self
 
     def notify(self, keys: Sequence[str]) -> None:
