@@ -89,7 +89,8 @@ def test_forty_clients_that_pipeline_hold_up_no_other(
             answers.append(healthz(health))
         report(name, ordinary, memory)
     assert ordinary.codes == [250] * 100
-    assert ordinary.p99 < 0.2 + 10 * quiet.p99, f"p99 {ordinary.p99:.3f} s"
+    # Without turns it is 2 to 13 s; on an idle machine it is below 0.2 s, beside other tests more.
+    assert ordinary.p99 < 1.0 + 10 * quiet.p99, f"p99 {ordinary.p99:.3f} s"
     assert max(answers) < 1.0
     assert memory.grown < 64 * MEBIBYTE
 
