@@ -274,4 +274,5 @@ def test_more_authors_than_are_read() -> None:
 def test_hostile_authors_take_little_time(value: bytes) -> None:
     started = time.process_time()
     assert authors_of(b"From: " + value + b"\r\n").possible_domains is not None
-    assert time.process_time() - started < 0.2
+    # What grows with the square takes minutes; a collection by the interpreter may fall into this.
+    assert time.process_time() - started < 1.0
