@@ -26,7 +26,7 @@ def read_notifications(body: str, bucket: str) -> list[S3Notification]:
     try:
         event = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise ForeignMessage(f"not JSON:  {error}") from error
+        raise ForeignMessage(f"not JSON: {error}") from error
     if not isinstance(event, dict):
         raise ForeignMessage("not an event of S3")
     if event.get("Event") == _TEST:

@@ -58,7 +58,7 @@ class _Check:
         self,
         number: int,
         attempts: int,
-        user: tuple[str, str],
+        user: tuple[str, int],
         work: Callable[[], bool],
         done: asyncio.Future[bool],
     ) -> None:
@@ -92,7 +92,8 @@ class CheckQueue:
         network = network_of(ip, PREFIX)
         loop = asyncio.get_running_loop()
         self._number += 1
-        check = _Check(self._number, attempts, (network, username), work, loop.create_future())
+        # The name's hash, because a stranger chooses the name and its length.
+        check = _Check(self._number, attempts, (network, hash(username)), work, loop.create_future())
         self._waiting.setdefault(network, []).append(check)
         self._start(loop)
         try:

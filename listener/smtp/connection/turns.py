@@ -80,9 +80,12 @@ class Turns:
         """A new turn of the loop begins."""
         self._renews = False
         self._spent = 0.0
-        for _ in range(len(self._queue)):
-            self._queue.popleft()()
-            if self._spent >= SHARE / 2:
-                break
-        if self._queue:
-            self._worked(0.0)
+        try:
+            for _ in range(len(self._queue)):
+                self._queue.popleft()()
+                if self._spent >= SHARE / 2:
+                    break
+        finally:
+            # A fault of one connection must not leave the others in the queue.
+            if self._queue:
+                self._worked(0.0)

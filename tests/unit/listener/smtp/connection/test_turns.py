@@ -93,3 +93,26 @@ def test_those_that_begin_late_in_a_busy_turn_queue() -> None:
         assert not turns.busy
 
     asyncio.run(scenario())
+
+
+def test_a_fault_of_one_connection_leaves_no_other_in_the_queue() -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        faults: list[object] = []
+        loop.set_exception_handler(lambda _, context: faults.append(context["exception"]))
+        turns = Turns(loop)
+        first, faulty, last = Busy(turns, 1, SHARE), Busy(turns, 1, 0.0), Busy(turns, 1, 0.0)
+
+        def fail() -> bool:
+            raise ZeroDivisionError
+
+        faulty.carry_out = fail  # type: ignore[method-assign]
+        for each in (first, faulty, last):
+            each.run()
+        assert last.waiting == 1, "not in this turn"
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert [type(fault) for fault in faults] == [ZeroDivisionError]
+        assert last.waiting == 0
+
+    asyncio.run(scenario())
