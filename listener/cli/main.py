@@ -4,71 +4,29 @@ others."""
 from __future__ import annotations
 
 import argparse
-import io
 import os
-import re
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Final, NoReturn, TextIO
+from typing import Final, NoReturn
 
 from functions import __version__
-from functions.message.text import escaped
+from listener.cli.terminal import escaping
 
 COMMANDS: Final = {
-    "serve": "receive mail and deliver it, until SIGTERM",
-    "check": "validate a configuration and explain it",
-    "schema": "print the JSON Schema of the configuration",
-    "dkim-generate": "make a DKIM key: DNS record and configuration",
-    "hash-password": "hash a password for static-auth",
-    "deadletter": "list, replay or drop outputs that were given up",
-    "sweep": "make one pass over the spool for mail that is due again",
-    "send": "send a test mail",
-    "auth-check": "show mail-auth's results for one mail",
+    "serve": ("serve", "receive mail and deliver it, until SIGTERM"),
+    "check": ("check", "validate a configuration and explain it"),
+    "schema": ("schema", "print the JSON Schema of the configuration"),
+    "dkim-generate": ("dkim_generate", "make a DKIM key: DNS record and configuration"),
+    "hash-password": ("hash_password", "hash a password for static-auth"),
+    "deadletter": ("mails.deadletter", "list, replay or drop outputs that were given up"),
+    "sweep": ("mails.sweep", "make one pass over the spool for mail that is due again"),
+    "send": ("mails.send", "send a test mail"),
+    "auth-check": ("auth_check", "show mail-auth's results for one mail"),
 }
-"""Each command has a module of its name beside this one, with `add_arguments(parser)` and
+"""Each command's module in this folder, and its help. The module has `add_arguments(parser)` and
 `run(arguments)`, which returns the exit status."""
-
-
-_LAYOUT: Final = re.compile("([\n\t])")
-
-
-class TerminalStream(io.TextIOBase):
-    """Passes text on to `stream`: a control character other than a line feed and a tab, or one that turns
-    the direction of writing, shows as its escape sequence. Every command prints through it, because mails,
-    servers, DNS and configurations may hold any character."""
-
-    def __init__(self, stream: TextIO) -> None:
-        super().__init__()
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        # DEL is the one control that JSON does not escape, and JSON has no other escape for it.
-        parts = _LAYOUT.split(text.replace("\x7f", "\\u007f"))
-        self._stream.write("".join([part if part in "\n\t" else escaped(part) for part in parts]))
-        return len(text)
-
-    def flush(self) -> None:
-        self._stream.flush()
-
-    def isatty(self) -> bool:
-        return self._stream.isatty()
-
-    def fileno(self) -> int:
-        return self._stream.fileno()
-
-
-@contextmanager
-def escaping() -> Iterator[None]:
-    """Within this block standard output and standard error are such streams."""
-    streams = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = map(TerminalStream, streams)
-    try:
-        yield
-    finally:
-        sys.stdout, sys.stderr = streams
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -137,10 +95,10 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"smtp-relay {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, text in COMMANDS.items():
+    for name, (place, text) in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         if name == chosen:
-            module = import_module(f"listener.cli.{name.replace('-', '_')}")
+            module = import_module(f"listener.cli.{place}")
             module.add_arguments(command)
             command.set_defaults(run=module.run)
     return parser

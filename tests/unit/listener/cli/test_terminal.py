@@ -86,7 +86,7 @@ def is_harmless(text: str) -> bool:
 @pytest.fixture(autouse=True)
 def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("listener.cli.deadletter.open_dead_letters", lambda *_: HostileLetters())
+    monkeypatch.setattr("listener.cli.mails.deadletter.open_dead_letters", lambda *_: HostileLetters())
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from functions.errors import ConfigError
 from listener.cli import main as cli
-from listener.cli.send import address
+from listener.cli.mails.send import address
 
 
 class Kept:

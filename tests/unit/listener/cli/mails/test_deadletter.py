@@ -14,7 +14,7 @@ from functions.message.envelope import Client, Envelope, Recipient
 from functions.spool.dead_record import DeadRecord
 from functions.spool.deadletters import KeptSelection, Selection, Shown
 from listener.cli import main as cli
-from listener.cli.deadletter import line, moment
+from listener.cli.mails.deadletter import line, moment
 
 NOW = 1_800_000_000.0
 
@@ -91,7 +91,9 @@ def letters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> InMemory:
         record(2, flow="out", output="mailer_0", reason="Relay DENIED", code="5.7.1", attempts=3),
         record(3),
     )
-    monkeypatch.setattr("listener.cli.deadletter.open_dead_letters", lambda config, folder, environ: made)
+    monkeypatch.setattr(
+        "listener.cli.mails.deadletter.open_dead_letters", lambda config, folder, environ: made
+    )
     return made
 
 
@@ -256,7 +258,7 @@ def test_sweep_prints_what_it_found(monkeypatch: pytest.MonkeyPatch, capsys: pyt
             raise found
         return found
 
-    monkeypatch.setattr("listener.cli.sweep.sweep_once", sweep_once)
+    monkeypatch.setattr("listener.cli.mails.sweep.sweep_once", sweep_once)
     assert cli.main(["sweep"]) == 0
     assert cli.main(["sweep"]) == 0
     assert cli.main(["sweep"]) == 1
