@@ -32,6 +32,9 @@ but keys of the reference without a meaning here cause [one warning line each](#
 or `gcp-secret:projects/PROJECT/secrets/NAME` ([how they are read](security.md#secrets)). [Names of
 files and objects](concepts.md#names-of-files-and-objects) lists the variables of templates.
 
+A duration is a number of milliseconds, or a text with a unit: `"500ms"`, `"30s"`, `"5m"`, `"2h"`, `"7d"`. A number of
+bytes may be such a text too: `"10MB"` is 10,000,000 bytes, `"10MiB"` 10,485,760.
+
 ## Environment variables
 
 All but the last three override the file; a line end after a secret is dropped:
@@ -53,6 +56,9 @@ that name: it is ignored, with one line.
 
 _PRACTICALLY_NONE: Final = 10**9
 """The page does not show upper limits from here on, because they only catch mistakes."""
+
+_UNITS: Final = {"ms": '"30s"', "B": '"10MB"'}
+"""The first unit of a text with a unit, and an example."""
 
 _PAGES: Final = {
     "filters": {
@@ -150,6 +156,8 @@ class Reference:
         if kind == "object":
             inner = value.get("additionalProperties")
             return f"names to {self._takes(inner)}" if isinstance(inner, dict) else "object"
+        if "pattern" in value and (form := _form(value["pattern"])):
+            return form
         return _bounded(value, {"integer": "number", "string": "text", "boolean": "true or false"})
 
     def _link(self, name: str) -> str:
@@ -163,6 +171,11 @@ class Reference:
             found: Part = self._definitions[reference.rpartition("/")[2]]
             return found
         return part
+
+
+def _form(pattern: str) -> str:
+    """A text with a unit, by an example; "" for other patterns."""
+    return next((f"`{words}`" for unit, words in _UNITS.items() if f"(?:{unit}|" in pattern), "")
 
 
 def _kinds(value: Part) -> list[str]:
