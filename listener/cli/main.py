@@ -66,6 +66,9 @@ def _run(arguments: list[str]) -> int:
     except ConfigError as mistake:
         print(f"smtp-relay: {mistake}".replace("\n", "\nsmtp-relay: "), file=sys.stderr)
         return 2
+    except EOFError:
+        print("smtp-relay: the input ended before the answer", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

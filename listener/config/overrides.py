@@ -13,7 +13,7 @@ from functions.options.environment import variable
 PORT: Final = "SMTP_RELAY_PORT"
 BIND: Final = "SMTP_RELAY_BIND"
 
-_MAX_PORT: Final = 65_535
+MAX_PORT: Final = 65_535
 _DIGITS: Final = re.compile("[0-9]{1,5}")
 
 
@@ -64,7 +64,7 @@ def _variable(environ: Mapping[str, str], name: str) -> Given | None:
 def _port(given: Given) -> int:
     text = given.text
     # A longer text is refused unread, because int() has a bound of its own.
-    if not _DIGITS.fullmatch(text) or int(text) > _MAX_PORT:
+    if not _DIGITS.fullmatch(text) or int(text) > MAX_PORT:
         raise ConfigError(given.name, f"{text!r} is not a port", "1 to 65535, or 0 for any free port")
     return int(text)
 
