@@ -44,9 +44,10 @@ All but the last three override the file; a line end after a secret is dropped:
 | `SMTP_RELAY_CONFIG_JSON` | the whole file |
 | `SMTP_RELAY_SPOOL` | `spool`, or its `url` |
 | `SMTP_RELAY_LISTENERS` | `listeners`, as JSON |
+| `SMTP_RELAY_PORT`, `SMTP_RELAY_BIND` | `port` and `bind` of the only listener; the flags `--port` and `--bind` override them |
 | `SMTP_RELAY_TRUSTED_PROXIES` | `useProxy` of `options`, and of listeners that turn it on |
 | `SMTP_RELAY_HEALTH_PORT` | `health.portNumber` |
-| `SMTP_RELAY_DEFAULT_BIND` | the address to bind if the file names none; the image sets `0.0.0.0` |
+| `SMTP_RELAY_DEFAULT_BIND` | the address to bind if the file and `SMTP_RELAY_BIND` name none; the image sets `0.0.0.0` |
 | `LOG_LEVEL` | the level of loggers without one |
 | `SMTP_USERNAME`, `SMTP_PASSWORD`, `SMTP_PASSWORD_SALT` | for a `static-auth` without users |
 
