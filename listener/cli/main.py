@@ -23,6 +23,8 @@ COMMANDS: Final = {
     "deadletter": ("mails.deadletter", "list, replay or drop outputs that were given up"),
     "sweep": ("mails.sweep", "make one pass over the spool for mail that is due again"),
     "send": ("mails.send", "send a test mail"),
+    "mails": ("mails.mails", "look at the stored mails: list, show, open, tail, wait, delete"),
+    "queue": ("mails.queue", "the mails that wait in the spool: list, explain, retry"),
     "auth-check": ("auth_check", "show mail-auth's results for one mail"),
 }
 """Each command's module in this folder, and its help. The module has `add_arguments(parser)` and
@@ -79,7 +81,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = _parser(arguments[0])
     chosen, rest = parser.parse_known_args(arguments)
     # argparse accepts no positionals after options that follow the first ones.
-    if rest and (chosen.command != "deadletter" or any(one.startswith("-") for one in rest)):
+    if rest and ("ids" not in vars(chosen) or any(one.startswith("-") for one in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
         chosen.ids = [*chosen.ids, *rest]
