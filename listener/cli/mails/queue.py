@@ -73,8 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
     if action == "list" and words:
         raise ConfigError("queue list", "takes no ids", f"smtp-relay queue explain {words[0]}")
     config = load(arguments.config, os.environ)
-    queue = open_queue(config, Path.cwd(), os.environ)
     try:
+        queue = open_queue(config, Path.cwd(), os.environ)
         if action == "list":
             return _list(queue, config, as_json=arguments.json)
         if action == "explain":
