@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -337,3 +338,8 @@ def backoff(attempts: int, *, first: float = 30.0, longest: float = 900.0) -> fl
     """
     doubled: float = min(longest, first * 2 ** max(0, min(attempts - 1, 30)))
     return doubled * (0.5 + random.random() / 2)  # noqa: S311 - jitter, not a secret
+
+
+def utc(seconds: float) -> str:
+    """A Unix time for logs, as `2026-01-02T03:04:05Z`."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from functions.errors import ConfigError
-from listener.config.listeners import Listener
 
 Sockets = list[socket.socket]
 
@@ -68,17 +66,6 @@ def _bind_problem(error: OSError) -> str:
         99: "is not an address of this machine; choose another bind",
     }
     return words.get(error.errno or 0, f"cannot be opened: {error.strerror}")
-
-
-def announce(sockets: Sequence[tuple[Listener, Sockets]]) -> None:
-    """Log the server's addresses, one line for each."""
-    for listener, bound in sockets:
-        kind = "lmtp" if listener.options.lmtp else "smtps" if listener.options.secure else "smtp"
-        for sock in bound:
-            with contextlib.suppress(OSError):
-                host, port = sock.getsockname()[:2]
-                shown = f"[{host}]" if ":" in host else host
-                print(f"listening on {shown}:{port} ({kind}, listener {listener.name})", flush=True)
 
 
 def close_all(bound: Iterable[Sockets]) -> None:
