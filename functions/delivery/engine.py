@@ -81,6 +81,12 @@ class Outcome(NamedTuple):
     def label(self) -> str:
         return self.task.output.label if self.task.output else UNKNOWN
 
+    @property
+    def file(self) -> str | None:
+        """The path of the file that the output made of the mail, None if it made none."""
+        output = self.task.output
+        return None if output is None or self.placed is None else output.processor.file_of(self.placed)
+
 
 @dataclass(frozen=True, slots=True)
 class Report:

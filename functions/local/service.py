@@ -235,7 +235,7 @@ class LocalDelivery:
         if self._flusher is not None and self._flusher.stuck:
             quick = []
         outcomes = [self._attempt(mail, o, item.seq, now, len(tasks) > 1) for o in quick]
-        item.files = [path for o in outcomes if (path := getattr(o.placed, "path", None)) is not None]
+        item.files = [path for o in outcomes if (path := o.file) is not None]
         if len(outcomes) == len(tasks) and all(o.state is State.DONE for o in outcomes):
             placed.append(DoneMail(item.seq, mail, outcomes))
             self._answer(item, accepted(item))

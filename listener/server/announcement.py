@@ -70,19 +70,17 @@ def _tell_addresses(config: RelayConfig, sockets: Sequence[tuple[Listener, Socke
 def _tell_outputs(config: RelayConfig) -> None:
     labelled = [pair for flow in config.flows.values() for pair in flow.labelled()]
     folders = list(dict.fromkeys(str(one.file_folder) for _, one in labelled if one.file_folder is not None))
-    others = [label for label, one in labelled if one.file_folder is None and one.type != "log"]
-    logged = any(one.type == "log" for _, one in labelled)
-    places = [_some([f"{each.removeprefix('./').rstrip('/')}/" for each in folders])] if folders else []
+    others = [label for label, one in labelled if one.file_folder is None]
     fields = {"folders": folders, "outputs": [label for label, _ in labelled], "spool": config.spool.url}
-    if not others:
-        if logged:
-            places.append("in this log")
-        words = "mails are stored in %s" if folders else "mails are shown %s"
-        log.info(words, " and ".join(places), extra=fields)
-        return
-    places += [_some(others)]
-    by = "the cloud function delivers them to" if config.mode == "events" else "go to"
-    log.info("mails wait in %s; %s %s", config.spool.url, by, " and ".join(places), extra=fields)
+    stored = _some([f"{each.removeprefix('./').rstrip('/')}/" for each in folders])
+    if folders and not others:
+        log.info("mails are stored in %s", stored, extra=fields)
+    elif all(one.local for _, one in labelled):
+        log.info("mails go to %s", " and ".join(filter(None, [stored, _some(others)])), extra=fields)
+    else:
+        by = "the cloud function delivers them to" if config.mode == "events" else "they go to"
+        places = " and ".join(filter(None, [stored, _some(others)]))
+        log.info("mails wait in %s; %s %s", config.spool.url, by, places, extra=fields)
 
 
 def _some(names: Sequence[str]) -> str:
