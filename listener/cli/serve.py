@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+from contextlib import suppress
 
+from functions.errors import ConfigError
 from listener.cli.arguments import CONFIG
-from listener.config.load import load
+from listener.config.load import load, loggers_of
 from listener.config.relay import RelayConfig
+from listener.logs import setup as logs
 from listener.server import run as server
 
 
@@ -21,4 +24,11 @@ def run(arguments: argparse.Namespace) -> int:
     def read() -> RelayConfig:
         return load(arguments.config, os.environ)
 
-    return server.run(read(), reload=read)
+    try:
+        config = read()
+    except ConfigError:
+        with suppress(ConfigError):
+            if loggers := loggers_of(arguments.config, os.environ):
+                logs.configure(loggers)
+        raise
+    return server.run(config, reload=read)

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("smtp_relay.smtp")
 
+_LOGIN_CODES: Final = frozenset({504, 538})
+"""Replies to AUTH that name no mechanism of the listener (RFC 4954 section 6)."""
+
 _MAX_USER: Final = 256
 """Most characters of a user name that a line shows."""
 
@@ -70,7 +73,7 @@ class Refusals:
         if reply.code == 530:
             message = "login required"
         else:
-            message = "login refused" if mechanism else "command refused"
+            message = "login refused" if mechanism or reply.code in _LOGIN_CODES else "command refused"
         about = self.about(session) | {"reply": str(reply)}
         known = session.user if user is None else user
         self._lines.write(logging.INFO, message, about | _login(mechanism, known))

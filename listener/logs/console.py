@@ -22,9 +22,6 @@ ACCEPTED: Final = "mail accepted"
 STARTING: Final = "smtp_relay.start"
 """The logger of the start. Its messages are sentences that say what their fields say."""
 
-ENDING: Final = "smtp_relay"
-"""The logger of errors that end the process. They look like those of other commands."""
-
 _STDERR: Final = 2
 _OURS: Final = ("smtp_relay", "listener.", "functions.")
 _IDS: Final = ("id", "session", "key")
@@ -58,9 +55,6 @@ class ConsoleFormat(logging.Formatter):
         self._folder = f"{Path.cwd()}/"
 
     def format(self, record: logging.LogRecord) -> str:
-        if record.levelno >= logging.CRITICAL and record.name == ENDING:
-            lines = [*record.getMessage().splitlines(), *traceback_lines(record)]
-            return "\n".join([f"smtp-relay: {escaped(line)}" for line in lines])
         facts = dict(extras(record))
         if record.levelno == logging.INFO and not record.exc_info:
             return self.line(record.created, record.name, record.getMessage(), facts)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final, TextIO
 
 from functions.errors import ConfigError
-from listener.logs.console import ENDING, ConsoleFormat
+from listener.logs.console import ConsoleFormat
 from listener.logs.format import LEVELS, TRACE, JsonFormat, formatter
 from listener.logs.handlers import ConsoleHandler, RotatingHandler
 from listener.logs.options import LoggerOptions
@@ -75,18 +75,20 @@ def to_a_person() -> bool:
 
 
 def tell_end(mistake: str) -> bool:
-    """Log the mistake that ends this process. Returns False if standard error does not show it, so the
-    caller must print it: there is no console, and none of the logs is JSON."""
-    log = logging.getLogger(ENDING)
-    if _installed:
-        log.critical("%s", mistake)
-    if any(isinstance(one, ConsoleHandler) for one in _installed):
-        return True
-    if not any(isinstance(one.formatter, JsonFormat) for one in _installed):
+    """Log the mistake that ends this process, on standard error only as JSON. Returns False if the caller
+    must print it there, because a person reads it."""
+    record = logging.makeLogRecord(
+        {"name": "smtp_relay.server", "levelno": logging.CRITICAL, "levelname": "CRITICAL", "msg": mistake}
+    )
+    consoles = [one for one in _installed if isinstance(one, ConsoleHandler)]
+    for handler in _installed:
+        if handler not in consoles:
+            handler.handle(record)
+    if not any(isinstance(one.formatter, JsonFormat) for one in consoles or _installed):
         return False
     console = ConsoleHandler()
     console.setFormatter(JsonFormat())
-    console.handle(log.makeRecord(ENDING, logging.CRITICAL, "", 0, mistake, (), None))
+    console.handle(record)
     return True
 
 

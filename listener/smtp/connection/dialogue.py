@@ -34,6 +34,8 @@ class ShownStream(Stream):
 class ShownConnection(Connection):
     """A connection that logs its commands and replies, without logins and without mails."""
 
+    _greeted = False
+
     def new_stream(self, transport: Any) -> Stream:
         return ShownStream(transport, self._tell_replies)
 
@@ -55,4 +57,6 @@ class ShownConnection(Connection):
 
     def _tell_replies(self, data: bytes) -> None:
         for line in data.decode("utf-8", "replace").splitlines():
-            dialogue.tell("S", dialogue.server_line(line), session=self.session.id, ip=self.session.ip)
+            about = {} if self._greeted else {"ip": self.session.ip, "listener": self.endpoint.name}
+            self._greeted = True
+            dialogue.tell("S", dialogue.server_line(line), session=self.session.id, **about)
