@@ -23,10 +23,12 @@ _MECHANISM: Final = re.compile(
     r"PLAIN|LOGIN|CRAM-MD5|XOAUTH2?|OAUTHBEARER|DIGEST-MD5|NTLM|GSSAPI|EXTERNAL|SCRAM-SHA-(?:1|256)(?:-PLUS)?",
     re.IGNORECASE,
 )
+_NAME: Final = re.compile(r"[^\s@=]{1,255}\s*")
+
 _SHOWN: Final = {
-    "HELO": re.compile(r"[^\s@=]{1,255}\s*"),
-    "EHLO": re.compile(r"[^\s@=]{1,255}\s*"),
-    "LHLO": re.compile(r"[^\s@=]{1,255}\s*"),
+    "HELO": _NAME,
+    "EHLO": _NAME,
+    "LHLO": _NAME,
     "MAIL": re.compile(r"\s*FROM\s*:.*", re.IGNORECASE | re.DOTALL),
     "RCPT": re.compile(r"\s*TO\s*:.*", re.IGNORECASE | re.DOTALL),
     "XCLIENT": re.compile(r"(?:[A-Z]+=\S*\s*)+", re.IGNORECASE),
@@ -62,6 +64,11 @@ def client_line(line: str) -> str:
     if form is not None or name in _BARE:
         return f"{verb} {HIDDEN}"
     return f"{HIDDEN} (no command)"
+
+
+def is_name(text: str) -> bool:
+    """True if HELO or EHLO may show this name."""
+    return _NAME.fullmatch(text) is not None
 
 
 def server_line(line: str) -> str:

@@ -102,11 +102,11 @@ class Wire:
             line = self._line(deadline)
             match = _LINE.fullmatch(line)
             if match is None or len(lines) >= MAX_LINES:
-                raise Lost(f"this is not an SMTP reply: {clean(repr(line[:80]))}")
+                words = self._without_secrets(line.decode("utf-8", "replace")).encode()
+                raise Lost(f"this is not an SMTP reply: {clean(repr(words[:80]))}")
             code, text = int(match[1]), (match[3] or b"").decode("utf-8", "replace")
             if code != CHALLENGE:
-                for secret in self._secrets:
-                    text = text.replace(secret, dialogue.HIDDEN)
+                text = self._without_secrets(text)
             lines.append(text)
             if self._about is not None:
                 mark = (match[2] or b" ").decode()
@@ -142,6 +142,11 @@ class Wire:
         """Close without a command."""
         with suppress(OSError):
             self._sock.close()
+
+    def _without_secrets(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, dialogue.HIDDEN)
+        return text
 
     def _wait(self, patience: float | None = None) -> float:
         wait = min(self._patience if patience is None else patience, self.limit())

@@ -60,14 +60,14 @@ class Refusals:
     def login(self, session: Session, mechanism: str = "", user: str | None = None) -> None:
         """An AUTH command by `mechanism`, as `user`, is answered 535."""
         self._observer.auth_failed(self._listener)
-        self._observer.command_refused(self._listener, 535, mechanism)
+        self._observer.command_error(self._listener, 535, mechanism)
         about = {"session": session.id, "ip": session.ip, **_login(mechanism, user)}
         self._lines.write(logging.WARNING, "authentication failed", about)
 
     def command(self, session: Session, reply: Reply, mechanism: str = "", user: str | None = None) -> None:
         """A command is answered 5yz, or a login before its credentials are known. `mechanism` is one that
         the listener offers, because a metric has it as a label. `user` is the name that the client gave."""
-        self._observer.command_refused(self._listener, reply.code, mechanism)
+        self._observer.command_error(self._listener, reply.code, mechanism)
         if reply.code == 552:
             return  # `mail` logs it
         if reply.code == 530:

@@ -72,8 +72,8 @@ STAGE_SECONDS: Final = _duration(
 AUTH_FAILURES: Final = Family(
     "smtp_relay_auth_failures_total", "counter", "AUTH commands answered 535", ("listener",)
 )
-COMMANDS_REFUSED: Final = Family(
-    "smtp_relay_commands_refused_total",
+COMMAND_ERRORS: Final = Family(
+    "smtp_relay_command_errors_total",
     "counter",
     "Commands and logins that the server answered 5yz",
     ("listener", "code", "mechanism"),
@@ -128,7 +128,7 @@ TLS_EXPIRY: Final = Family(
 FAMILIES: Final = (
     EMAILS, CONNECTIONS, CONNECTIONS_OPEN, CONNECTIONS_REFUSED, UNTRUSTED_PROXIES, CONNECTION_SECONDS,
     BYTES, STAGE_SECONDS,
-    AUTH_FAILURES, COMMANDS_REFUSED, FILTER_VERDICTS, FILTER_SECONDS, MAIL_AUTH, SPOOL_SECONDS, SPOOL_ERRORS,
+    AUTH_FAILURES, COMMAND_ERRORS, FILTER_VERDICTS, FILTER_SECONDS, MAIL_AUTH, SPOOL_SECONDS, SPOOL_ERRORS,
     OUTPUT_SECONDS, RETRIES, DEAD_LETTERS, IN_DOUBT, OLDEST, UNFINISHED, DEAD, TLS_EXPIRY,
 )  # fmt: skip
 

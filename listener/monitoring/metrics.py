@@ -69,7 +69,7 @@ class Metrics(Events):
         "_attempts",
         "_auth_failures",
         "_bytes",
-        "_commands_refused",
+        "_command_errors",
         "_connection_seconds",
         "_connections",
         "_dead",
@@ -113,7 +113,7 @@ class Metrics(Events):
         self._untrusted_proxies = at[f.UNTRUSTED_PROXIES]
         self._stages = at[f.STAGE_SECONDS]
         self._auth_failures = at[f.AUTH_FAILURES]
-        self._commands_refused = at[f.COMMANDS_REFUSED]
+        self._command_errors = at[f.COMMAND_ERRORS]
         self._verdicts = _Pairs(
             at[f.FILTER_VERDICTS],
             lambda name, phase, verdict: (name, phase.name.lower(), verdict),
@@ -149,7 +149,7 @@ class Metrics(Events):
             for places in (self._connections, self._open, self._auth_failures, self._untrusted_proxies):
                 places[listener]
             for code in ("500", "501", "530"):
-                self._commands_refused[listener, code, ""]
+                self._command_errors[listener, code, ""]
         for flow, outputs in flows.items():
             self._outputs[flow, "accepted", ""]
             for output in outputs:
@@ -188,8 +188,8 @@ class Metrics(Events):
     def auth_failed(self, listener: str) -> None:
         self._values[self._auth_failures[listener]] += 1
 
-    def command_refused(self, listener: str, code: int, mechanism: str) -> None:
-        self._values[self._commands_refused[listener, str(code), mechanism]] += 1
+    def command_error(self, listener: str, code: int, mechanism: str) -> None:
+        self._values[self._command_errors[listener, str(code), mechanism]] += 1
 
     def filter_verdict(self, name: str, phase: Phase, verdict: Verdict, seconds: float) -> None:
         values = self._values

@@ -56,7 +56,10 @@ class ShownConnection(Connection):
         super()._obey(line)
 
     def _tell_replies(self, data: bytes) -> None:
-        for line in data.decode("utf-8", "replace").splitlines():
+        text, name = data.decode("utf-8", "replace"), self.session.helo
+        if name and not dialogue.is_name(name):
+            text = text.replace(name, dialogue.HIDDEN)  # the greeting repeats it
+        for line in text.splitlines():
             about = {} if self._greeted else {"ip": self.session.ip, "listener": self.endpoint.name}
             self._greeted = True
             dialogue.tell("S", dialogue.server_line(line), session=self.session.id, **about)

@@ -183,7 +183,13 @@ def test_with_json_python_s_own_words_are_json(new_relay: Make) -> None:
     (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty\nVersion: 1\n")
     (installed / "entry_points.txt").write_text("[smtp_relay.filters]\nfaulty = faulty\n")
     relay.start()
-    words = ("this is odd", "ZeroDivisionError", "ignored by Python", "KeyError", "could not be written: TypeError")
+    words = (
+        "this is odd",
+        "ZeroDivisionError",
+        "ignored by Python",
+        "KeyError",
+        "could not be written: TypeError",
+    )
     wait_until(lambda: all(each in relay.log() for each in words), seconds=20, what="all of them")
     assert relay.stop() == 0
     assert json_of(relay)
