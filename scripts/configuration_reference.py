@@ -23,36 +23,52 @@ INTRODUCTION: Final = """\
 
 <!-- Made by scripts/configuration_reference.py from the models: edit their docstrings, then run it. -->
 
-Every key of the configuration file, as [config.schema.json](../config.schema.json) has it. The file is
-JSON, JSON with comments and trailing commas, or YAML. With `"$schema": "…/config.schema.json"` editors
-complete and check it. "The reference" is the replaced system, loopingz/smtp-relay. Unknown keys are errors,
-but keys of the reference without a meaning here cause [one warning line each](#keys-that-are-ignored).
+Every key, as in [config.schema.json](../config.schema.json). The file is JSON, JSON with comments and trailing commas, or
+YAML. With `"$schema": "…/config.schema.json"` editors complete and check it. Unknown keys are errors; keys of the replaced
+system, loopingz/smtp-relay ("the reference"), without a meaning here cause [one warning each](#keys-that-are-ignored).
 
-*Secret*: the text itself, or a reference: `env:NAME`, `file://PATH`, `ssm:/NAME`, `secretsmanager:ID`
-or `gcp-secret:projects/PROJECT/secrets/NAME` ([how they are read](security.md#secrets)). [Names of
-files and objects](concepts.md#names-of-files-and-objects) lists the variables of templates.
+The middle column has the default, the type or the choices (**bold**: the default); a key without any of these takes text. Times
+are milliseconds, or text such as `30s`, `5m`, `7d`; sizes are bytes, or text such as `10MB` (10⁶) or `10MiB`; only botocore's own
+fields take plain numbers. A *secret* is the text itself or a [reference](security.md#secrets): `env:NAME`, `file://PATH` …
+[Templates](concepts.md#names-of-files-and-objects) have variables.
 
 ## Environment variables
 
-All but the last three override the file; a line end after a secret is dropped:
+All but the last three override the file; a line end after a secret is dropped; command-line flags override both:
 
-| variable | sets |
-|---|---|
-| `SMTP_RELAY_CONFIG_JSON` | the whole file |
-| `SMTP_RELAY_SPOOL` | `spool`, or its `url` |
-| `SMTP_RELAY_LISTENERS` | `listeners`, as JSON |
-| `SMTP_RELAY_TRUSTED_PROXIES` | `useProxy` of `options`, and of listeners that turn it on |
-| `SMTP_RELAY_HEALTH_PORT` | `health.portNumber` |
-| `SMTP_RELAY_DEFAULT_BIND` | the address to bind if the file names none; the image sets `0.0.0.0` |
-| `LOG_LEVEL` | the level of loggers without one |
-| `SMTP_USERNAME`, `SMTP_PASSWORD`, `SMTP_PASSWORD_SALT` | for a `static-auth` without users |
+variable | sets
+---|---
+`SMTP_RELAY_CONFIG_JSON` | the whole file
+`SMTP_RELAY_PORT`, `SMTP_RELAY_BIND` | `port`, `bind`
+`SMTP_RELAY_SPOOL` | `spool`, or its `url`
+`SMTP_RELAY_LISTENERS` | `listeners`, as JSON
+`SMTP_RELAY_TRUSTED_PROXIES` | `useProxy` of `options`, and of listeners that turn it on
+`SMTP_RELAY_HEALTH_PORT` | `health.portNumber`
+`SMTP_RELAY_DEFAULT_BIND` | the address to bind if the file names none; the image sets `0.0.0.0`
+`LOG_LEVEL` | the level of loggers without one
+`SMTP_USERNAME`, `SMTP_PASSWORD`, `SMTP_PASSWORD_SALT` | for a `static-auth` without users
 
-A variable `SMTP_RELAY_…` whose value is `scheme://host:port` is one that Kubernetes sets for a service of
-that name: it is ignored, with one line.
+A `SMTP_RELAY_…` whose value is `scheme://host:port` comes from Kubernetes, for a service of that name: one line says that it is
+ignored.
+
+## Filters and outputs
+
+Each has `type` (required) and `name`: its label in metrics, logs and receipts (default `TYPE_INDEX`).
 """
 
 _PRACTICALLY_NONE: Final = 10**9
 """The page does not show upper limits from here on, because they only catch mistakes."""
+
+_ALIKE: Final = {
+    "BlacklistOptions": "WhitelistOptions",
+    "DomainKey": "SigningKey",
+    "GcpStorage": "StorageOptions",
+    "ListenerOptions": "SmtpOptions",
+    "SniCertificate": "SmtpOptions",
+    "TopicOptions": "QueueOptions",
+    "TransportTls": "SniCertificate",
+}
+"""Parts that repeat keys of another part: the page describes those there."""
 
 _PAGES: Final = {
     "filters": {
@@ -106,24 +122,51 @@ class Reference:
         self._written.add(name)
         lines = [f"## {title}", ""]
         text = part.get("description", "") if title != "Top level" else ""
-        if name == "ListenerOptions":
-            text += " The table lists only differences from [them](#smtp-options)."
-        if text or page:
-            lines += [f"{text} See [its page]({page})." if page else text, ""]
-        lines += ["| key | takes | default | meaning |", "|---|---|---|---|"]
-        required = part.get("required", ())
-        # The part about listeners describes the options that a listener overrides.
-        known = self._definitions["SmtpOptions"]["properties"] if name == "ListenerOptions" else {}
-        # The type chooses the table, so it comes first.
-        for key, value in sorted(part["properties"].items(), key=lambda item: item[0] != "type"):
-            if known.get(key) != value:
-                lines.append(self._row(key, value, required=key in required))
-        return "\n".join([*lines, ""])
+        if page:
+            text += f" See [its page]({page})."
+        rows, alike = self._rows(part, name, common=bool(page))
+        if alike:
+            text += f" {', '.join(alike[1])}: as in [{_words(alike[0])}](#{_anchor(alike[0])})."
+        if text:
+            lines += [text.strip(), ""]
+        if rows:
+            lines += ["key | value | meaning", "---|---|---", *rows, ""]
+        return "\n".join(lines)
 
-    def _row(self, key: str, value: Part, *, required: bool) -> str:
-        default = "required" if required else _default(value)
-        meaning = _cell(value.get("description", ""))
-        return f"| `{key}` | {self._takes(value)} | {default} | {meaning} |"
+    def _rows(self, part: Part, name: str, *, common: bool) -> tuple[list[str], tuple[str, list[str]] | None]:
+        """The table's rows, and the keys that are described elsewhere with the name of that part."""
+        required = part.get("required", ())
+        other = _ALIKE.get(name) or _ALIKE.get(part.get("title", ""), "")
+        known = self._definitions[other]["properties"] if other else {}
+        same: list[str] = []
+        by_text: dict[tuple[str, str], list[str]] = {}
+        for key, value in part["properties"].items():
+            if common and key in ("type", "name"):
+                continue
+            if known.get(key) == value:
+                same.append(f"`{key}`")
+                continue
+            cells = self._value(value, required=key in required), _cell(value.get("description", ""))
+            by_text.setdefault(cells, []).append(f"`{key}`")
+        rows = [f"{', '.join(keys)} | {value} | {text}" for (value, text), keys in by_text.items()]
+        if name == "ListenerOptions":
+            same = []
+        return rows, (other, same) if same else None
+
+    def _value(self, value: Part, *, required: bool) -> str:
+        """The middle cell: the default with its limits, or the type."""
+        takes, default = self._takes(value), value.get("default")
+        if required:
+            takes = f"{takes}, required" if takes else "required"
+        if default in (None, [], {}, ""):
+            return takes
+        shown = [f"`{json.dumps(one)}`" for one in (default if isinstance(default, list) else [default])]
+        if any(one in takes for one in shown):
+            return re.sub("|".join(re.escape(one) for one in shown), r"**\g<0>**", takes)
+        limits = takes if isinstance(default, int) and takes.startswith(("≥", ">", "0–", "1–")) else ""
+        limits = limits or (takes if re.match(r"\d+–", takes) else "")
+        several = takes if " or " in takes and takes != "true or false" else ""
+        return ", ".join(one for one in (*shown, limits or several) if one)
 
     def _takes(self, value: Part) -> str:
         """The possible values, in words."""
@@ -133,8 +176,9 @@ class Reference:
             if join in value:
                 if all("properties" in self._resolved(each) for each in value[join]):
                     return "those below"
-                words = [self._takes(each) for each in value[join] if each.get("type") != "null"]
-                return " or ".join(dict.fromkeys(words))
+                words = [self._takes(each) or "text" for each in value[join] if each.get("type") != "null"]
+                words = list(dict.fromkeys(words))
+                return "" if words == ["text"] else " or ".join(words)
         if "const" in value:
             return f"`{json.dumps(value['const'])}`"
         if "enum" in value:
@@ -143,14 +187,14 @@ class Reference:
         if value.get("writeOnly"):
             return "*secret*"
         if kind == "array":
-            items = self._takes(value.get("items", {}))
+            items = self._takes(value.get("items", {})) or "text"
             if items == "those below":
                 return "list of those below"
             return f"list of ({items})" if " or " in items else f"list of {items}"
         if kind == "object":
             inner = value.get("additionalProperties")
-            return f"names to {self._takes(inner)}" if isinstance(inner, dict) else "object"
-        return _bounded(value, {"integer": "number", "string": "text", "boolean": "true or false"})
+            return f"names to {self._takes(inner) or 'text'}" if isinstance(inner, dict) else "object"
+        return _bounded(value)
 
     def _link(self, name: str) -> str:
         if name == "FlowConfig":
@@ -183,25 +227,17 @@ def _anchor(name: str) -> str:
     return _words(name).replace(" ", "-")
 
 
-def _default(value: Part) -> str:
-    default = value.get("default")
-    if default in (None, [], {}, ""):
-        return ""
-    if isinstance(default, list):
-        return ", ".join(f"`{json.dumps(one)}`" for one in default)
-    return f"`{json.dumps(default)}`"
-
-
-def _bounded(value: Part, names: dict[str, str]) -> str:
-    """A scalar's type with its limits."""
-    kind = value.get("type")
-    words = names.get(str(kind), "number" if kind == "number" else "anything")
+def _bounded(value: Part) -> str:
+    """A scalar's limits, else its type; text is not named."""
+    kind = str(value.get("type"))
     low, above, high = (value.get(key) for key in ("minimum", "exclusiveMinimum", "maximum"))
     if high is not None and high < _PRACTICALLY_NONE:
-        return f"{words}, {low or 0} to {high}"
+        return f"{low or 0}–{high}"
     if low:
-        return f"{words}, at least {low}"
-    return f"{words} above {above}" if above is not None else words
+        return f"≥ {low}"
+    if above is not None:
+        return f"> {above}"
+    return {"string": "", "integer": "number", "number": "number"}.get(kind, kind if kind != "None" else "anything")
 
 
 def _cell(text: str) -> str:
@@ -213,8 +249,8 @@ def _ignored() -> Iterator[str]:
     from listener.config.obsolete import HTTP, OPTIONS, RAW_EMAIL, TRANSPORT
 
     yield "## Keys that are ignored\n"
-    yield "Keys of the replaced system that have no effect here, and cause one warning line each:\n"
-    yield "| where | key | instead |\n|---|---|---|"
+    yield "Keys of the reference without an effect here:\n"
+    yield "key | instead\n---|---"
     for where, table in (
         ("`options`, `listeners[]` and `nodemailer.tls`", OPTIONS),
         ("`http-auth`, `http-filter`", HTTP),
@@ -225,7 +261,7 @@ def _ignored() -> Iterator[str]:
         for key, reason in table.items():
             by_reason.setdefault(reason, []).append(f"`{key}`")
         for reason, keys in by_reason.items():
-            yield f"| {where} | {', '.join(keys)} | {reason} |"
+            yield f"{where}: {', '.join(keys)} | {reason}"
 
 
 def page() -> str:
