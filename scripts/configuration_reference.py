@@ -27,9 +27,9 @@ Every key, as in [config.schema.json](../config.schema.json). The file is JSON, 
 YAML. With `"$schema": "…/config.schema.json"` editors complete and check it. Unknown keys are errors; keys of the replaced
 system, loopingz/smtp-relay ("the reference"), without a meaning here cause [one warning each](#keys-that-are-ignored).
 
-The middle column has the default, the type or the choices (**bold**: the default); a key without any of these takes text. Times
-are milliseconds, or text such as `30s`, `5m`, `7d`; sizes are bytes, or text such as `10MB` (10⁶) or `10MiB`; only botocore's own
-fields take plain numbers. A *secret* is the text itself or a [reference](security.md#secrets): `env:NAME`, `file://PATH` …
+The middle column has the default, the type or the choices (**bold**: the default); a key without any of these takes text. A
+*duration* is a number of milliseconds, or text: `"500ms"`, `"30s"`, `"5m"`, `"2h"`, `"7d"`. A *size* is a number of bytes, or text:
+`"10MB"` (10⁶ bytes), `"10MiB"` (2²⁰). `null` means no limit where a limit is the value. A *secret* is the text itself or a [reference](security.md#secrets): `env:NAME`, `file://PATH` …
 [Templates](concepts.md#names-of-files-and-objects) have variables.
 
 ## Environment variables
@@ -58,6 +58,12 @@ Each has `type` (required) and `name`: its label in metrics, logs and receipts (
 
 _PRACTICALLY_NONE: Final = 10**9
 """The page does not show upper limits from here on, because they only catch mistakes."""
+
+_UNITS: Final = {
+    "duration": (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)),
+    "size": (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("MB", 10**6), ("B", 1)),
+}
+"""The units of both kinds of quantities, the largest first."""
 
 _ALIKE: Final = {
     "BlacklistOptions": "WhitelistOptions",
@@ -160,18 +166,20 @@ class Reference:
             takes = f"{takes}, required" if takes else "required"
         if default in (None, [], {}, ""):
             return takes
-        shown = [f"`{json.dumps(one)}`" for one in (default if isinstance(default, list) else [default])]
+        quantity = _quantity(value)
+        several = default if isinstance(default, list) else [default]
+        shown = [_in_units(one, quantity) if quantity else f"`{json.dumps(one)}`" for one in several]
         if any(one in takes for one in shown):
             return re.sub("|".join(re.escape(one) for one in shown), r"**\g<0>**", takes)
-        limits = takes if isinstance(default, int) and takes.startswith(("≥", ">", "0–", "1–")) else ""
-        limits = limits or (takes if re.match(r"\d+–", takes) else "")
-        several = takes if " or " in takes and takes != "true or false" else ""
-        return ", ".join(one for one in (*shown, limits or several) if one)
+        also = re.match(r"[≥>]|\d|`\d", takes) or " or " in takes
+        return ", ".join([*shown, takes] if also else shown)
 
     def _takes(self, value: Part) -> str:
         """The possible values, in words."""
         if reference := value.get("$ref"):
             return self._link(reference.rpartition("/")[2])
+        if kind := _quantity(value):
+            return _limits(value["anyOf"][0], kind) or kind
         for join in ("anyOf", "oneOf"):
             if join in value:
                 if all("properties" in self._resolved(each) for each in value[join]):
@@ -225,6 +233,28 @@ def _anchor_title(name: str) -> str:
 
 def _anchor(name: str) -> str:
     return _words(name).replace(" ", "-")
+
+
+def _quantity(value: Part) -> str:
+    """`duration` or `size` if text with a unit is possible, else ""."""
+    patterns = [str(each.get("pattern", "")) for each in value.get("anyOf", ())]
+    for kind, units in _UNITS.items():
+        if any(f"(?:{units[-1][0]}|" in pattern for pattern in patterns):
+            return kind
+    return ""
+
+
+def _in_units(number: int, kind: str) -> str:
+    """A quantity as short text: 90000 as `"90s"`."""
+    unit, size = next(one for one in _UNITS[kind] if number % one[1] == 0 and number >= one[1] or one[1] == 1)
+    return f'`"{number // size}{unit}"`' if number else "`0`"
+
+
+def _limits(value: Part, kind: str) -> str:
+    low, high = value.get("minimum", 0), value.get("maximum")
+    if high is not None and high < _PRACTICALLY_NONE:
+        return f"{_in_units(low, kind)}–{_in_units(high, kind)}"
+    return f"≥ {_in_units(low, kind)}" if low > 1 else ""
 
 
 def _bounded(value: Part) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from functions.options.types import Milliseconds
+from functions.options.types import ByteCount, Milliseconds
 from listener.config.peers import TrustedPeers
 from listener.config.tls import Certificate, SniCertificate, TlsVersion
 from listener.logs.options import LoggerOptions
@@ -61,7 +61,7 @@ class SmtpOptions(Certificate):
     banner: Line | None = None
     """Text after the host name in the greeting."""
 
-    size: int = Field(default=40 * MIB, ge=1)
+    size: ByteCount = Field(default=40 * MIB, ge=1)
     """Largest mail in bytes, announced with SIZE and enforced while receiving."""
 
     hide_size: bool = False
@@ -146,28 +146,28 @@ class SmtpOptions(Certificate):
     max_auth_failures: int = Field(default=5, ge=1)
     """Most failed AUTH commands of one connection, then 421."""
 
-    max_header_size: int = Field(default=MIB, ge=KIB)
+    max_header_size: ByteCount = Field(default=MIB, ge=KIB)
     """Largest header block of a mail in bytes."""
 
-    max_line_length: int = Field(default=64 * KIB, ge=1_000)
+    max_line_length: ByteCount = Field(default=64 * KIB, ge=1_000)
     """Longest line of a mail in bytes, with its end. RFC 5321 allows 1,000; real applications send
     more."""
 
-    min_data_rate: int = Field(default=100, ge=0)
+    min_data_rate: ByteCount = Field(default=100, ge=0)
     """Bytes a second that a client must send during DATA, over the last 60 seconds; 0 for any rate."""
 
     max_data_time: Milliseconds = Field(default=3_600_000, ge=1)
     """Milliseconds that a client may take to send one mail, then 421."""
 
-    max_capture_memory: int = Field(default=32 * MIB, ge=MIB)
+    max_capture_memory: ByteCount = Field(default=32 * MIB, ge=MIB)
     """Bytes of memory for all mails that arrive, of all listeners; each worker has its share. Above it the
     largest go to the disk, unfinished headers too. The smallest value of all listeners counts."""
 
-    max_capture_space: int = Field(default=4096 * MIB, ge=MIB)
+    max_capture_space: ByteCount = Field(default=4096 * MIB, ge=MIB)
     """Bytes of the disk for all mails that arrive, of all listeners; each worker has its share. Above it
     the slowest end with 421 4.3.1. The smallest value of all listeners counts."""
 
-    min_free_space: int = Field(default=100 * MIB, ge=0)
+    min_free_space: ByteCount = Field(default=100 * MIB, ge=0)
     """Bytes that must stay free on the spool's disk. Below that the mails that arrive end, the slowest
     first (421 4.3.1), and further ones get 452 4.3.1."""
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from functions.options.types import OptionsModel
+from functions.options.types import ByteCount, OptionsModel
 from listener.logs.format import formatter
 
 Level = Literal["ERROR", "WARN", "INFO", "DEBUG", "TRACE"]
@@ -33,7 +33,7 @@ class LoggerOptions(OptionsModel):
     filepath: str | None = None
     """The file's path, for `FILE`."""
 
-    size_limit: int = Field(default=50_000_000, ge=0)
+    size_limit: ByteCount = Field(default=50_000_000, ge=0)
     """Bytes after which the file rotates: its name gets a number. 0 is no limit."""
 
     keep: int | None = Field(default=10, ge=1)
