@@ -267,7 +267,9 @@ def _bounded(value: Part) -> str:
         return f"≥ {low}"
     if above is not None:
         return f"> {above}"
-    return {"string": "", "integer": "number", "number": "number"}.get(kind, kind if kind != "None" else "anything")
+    return {"string": "", "integer": "number", "number": "number"}.get(
+        kind, kind if kind != "None" else "anything"
+    )
 
 
 def _cell(text: str) -> str:

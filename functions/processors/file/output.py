@@ -41,6 +41,11 @@ class FileOutputOptions(OutputOptions):
     filename: Annotated[str, Field(min_length=1), AfterValidator(_check_filename)] = "${iso8601}.eml"
     """A template of the file's name; a name in use gets a suffix."""
 
+    add_raw_headers: bool = Field(default=False, alias="addRawHeaders")
+    """Begin the file with the mail's envelope: `Return-Path`, `X-smtp-relay-ID`, `-FIELDS` (the number of
+    these fields), `-RCPT_TO` (one for each recipient of this flow), `-MAIL_FROM`, `-USER`,
+    `-CLIENT_HOSTNAME` and `-HELO`. Fields of these names in the received mail are left out of the file."""
+
     local = True
     runs_in = frozenset()
     loopingz_differences = ("file names are unique: a taken name gets a suffix instead of being overwritten",)
@@ -93,7 +98,7 @@ def build(options: FileOutputOptions, name: str, context: BuildContext) -> FileP
     """The processor of one `file` output. If the folder cannot be made now, each mail tries again and
     is deferred until then."""
     path = context.folder / options.path
-    folder = TargetFolder(path, context.staging, durable=context.durable)
+    folder = TargetFolder(path, context.staging, durable=context.durable, raw_headers=options.add_raw_headers)
     with suppress(Temporary):
         folder.prepare()
     return FileProcessor(options, folder)
