@@ -7,6 +7,7 @@ python scripts/configuration_reference.py --check  exit 1 when the committed pag
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 from collections.abc import Iterator
@@ -23,33 +24,35 @@ INTRODUCTION: Final = """\
 
 <!-- Made by scripts/configuration_reference.py from the models: edit their docstrings, then run it. -->
 
-Every key, as in [config.schema.json](../config.schema.json). The file is JSON, JSON with comments and trailing commas, or
-YAML. With `"$schema": "…/config.schema.json"` editors complete and check it. Unknown keys are errors; keys of the replaced
-system, loopingz/smtp-relay ("the reference"), without a meaning here cause [one warning each](#keys-that-are-ignored).
+Every key, as in [config.schema.json](../config.schema.json). The file is JSON, JSON with comments and
+trailing commas, or YAML. With `"$schema": "…/config.schema.json"` editors complete and check it. Unknown keys
+are errors; keys of the replaced system, loopingz/smtp-relay ("the reference"), without a meaning here cause
+[one warning each](#keys-that-are-ignored).
 
-The middle column has the default, the type or the choices (**bold**: the default); a key without any of these takes text. A
-*duration* is a number of milliseconds, or text: `"500ms"`, `"30s"`, `"5m"`, `"2h"`, `"7d"`. A *size* is a number of bytes, or text:
-`"10MB"` (10⁶ bytes), `"10MiB"` (2²⁰). `null` means no limit where a limit is the value. A *secret* is the text itself or a [reference](security.md#secrets): `env:NAME`, `file://PATH` …
+The middle column has the default, the type or the choices (**bold**: the default); a key without any takes
+text. A *duration* is a number of milliseconds, or text: `"500ms"`, `"30s"`, `"5m"`, `"2h"`, `"7d"`. A *size*
+is a number of bytes, or text: `"10MB"` (10⁶), `"10MiB"` (2²⁰). A *secret* is the text itself or a
+[reference](security.md#secrets): `env:NAME`, `file://PATH` …
 [Templates](concepts.md#names-of-files-and-objects) have variables.
 
 ## Environment variables
 
-All but the last three override the file; a line end after a secret is dropped; command-line flags override both:
+All but the last three override the file, and flags override them; a line end after a secret is dropped:
 
 variable | sets
 ---|---
 `SMTP_RELAY_CONFIG_JSON` | the whole file
-`SMTP_RELAY_PORT`, `SMTP_RELAY_BIND` | `port`, `bind`
+`SMTP_RELAY_PORT`, `SMTP_RELAY_BIND` | `port` and `bind` of the only listener
 `SMTP_RELAY_SPOOL` | `spool`, or its `url`
 `SMTP_RELAY_LISTENERS` | `listeners`, as JSON
 `SMTP_RELAY_TRUSTED_PROXIES` | `useProxy` of `options`, and of listeners that turn it on
 `SMTP_RELAY_HEALTH_PORT` | `health.portNumber`
-`SMTP_RELAY_DEFAULT_BIND` | the address to bind if the file names none; the image sets `0.0.0.0`
+`SMTP_RELAY_DEFAULT_BIND` | the address to bind if nothing names one; the image sets `0.0.0.0`
 `LOG_LEVEL` | the level of loggers without one
 `SMTP_USERNAME`, `SMTP_PASSWORD`, `SMTP_PASSWORD_SALT` | for a `static-auth` without users
 
-A `SMTP_RELAY_…` whose value is `scheme://host:port` comes from Kubernetes, for a service of that name: one line says that it is
-ignored.
+A `SMTP_RELAY_…` whose value is `scheme://host:port` comes from Kubernetes, for a service of that name: it is
+ignored, with one line.
 
 ## Filters and outputs
 
@@ -129,7 +132,8 @@ class Reference:
         lines = [f"## {title}", ""]
         text = part.get("description", "") if title != "Top level" else ""
         if page:
-            text += f" See [its page]({page})."
+            # Its page has the rest.
+            text = f"{text.partition('. ')[0].rstrip('.:')}: [its page]({page})."
         rows, alike = self._rows(part, name, common=bool(page))
         if alike:
             text += f" {', '.join(alike[1])}: as in [{_words(alike[0])}](#{_anchor(alike[0])})."
@@ -178,13 +182,15 @@ class Reference:
         """The possible values, in words."""
         if reference := value.get("$ref"):
             return self._link(reference.rpartition("/")[2])
-        if kind := _quantity(value):
-            return _limits(value["anyOf"][0], kind) or kind
+        if quantity := _quantity(value):
+            return _limits(value["anyOf"][0], quantity) or quantity
         for join in ("anyOf", "oneOf"):
             if join in value:
                 if all("properties" in self._resolved(each) for each in value[join]):
                     return "those below"
                 words = [self._takes(each) or "text" for each in value[join] if each.get("type") != "null"]
+                if words == ["text", "list of text"]:
+                    return "one or more"
                 words = list(dict.fromkeys(words))
                 return "" if words == ["text"] else " or ".join(words)
         if "const" in value:
@@ -246,7 +252,7 @@ def _quantity(value: Part) -> str:
 
 def _in_units(number: int, kind: str) -> str:
     """A quantity as short text: 90000 as `"90s"`."""
-    unit, size = next(one for one in _UNITS[kind] if number % one[1] == 0 and number >= one[1] or one[1] == 1)
+    unit, size = next((unit, size) for unit, size in _UNITS[kind] if size in (1, math.gcd(number, size)))
     return f'`"{number // size}{unit}"`' if number else "`0`"
 
 
@@ -267,9 +273,9 @@ def _bounded(value: Part) -> str:
         return f"≥ {low}"
     if above is not None:
         return f"> {above}"
-    return {"string": "", "integer": "number", "number": "number"}.get(
-        kind, kind if kind != "None" else "anything"
-    )
+    if kind in ("integer", "number"):
+        return "number"
+    return {"string": "", "None": "anything"}.get(kind, kind)
 
 
 def _cell(text: str) -> str:

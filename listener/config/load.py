@@ -16,6 +16,7 @@ from functions.options.jsonc import NotJson, parse
 from listener.config.environment import overlay, sources
 from listener.config.errors import config_errors
 from listener.config.obsolete import without_obsolete
+from listener.config.overrides import Overrides
 from listener.config.relay import RelayConfig
 
 NAMES: Final = ("smtp-relay.jsonc", "smtp-relay.json", "smtp-relay.yaml", "smtp-relay.yml")
@@ -26,6 +27,7 @@ EMBEDDED_SOURCE: Final = "the embedded default"
 VARIABLE: Final = "SMTP_RELAY_CONFIG_JSON"
 
 _MAX_SIZE: Final = 8_388_608
+_NO_FLAGS: Final = Overrides()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +38,12 @@ class ConfigFile:
     source: str
 
 
-def load(path: Path | None, environ: Mapping[str, str]) -> RelayConfig:
+def load(path: Path | None, environ: Mapping[str, str], flags: Overrides = _NO_FLAGS) -> RelayConfig:
     """Read the configuration: `SMTP_RELAY_CONFIG_JSON`, else the file at `path`, else
     `smtp-relay.jsonc|json|yaml|yml` of the working folder, else the embedded default; the environment's
-    other variables override it. Raises ConfigError, which may hold several."""
+    other variables override it, and `flags` override both. Raises ConfigError, which may hold several."""
     found = read(path, environ)
-    value, warnings = without_obsolete(overlay(found.value, environ))
+    value, warnings = without_obsolete(flags.over(environ).applied(overlay(found.value, environ)))
     try:
         config = RelayConfig.model_validate(value, by_alias=True, by_name=False)
     except ValidationError as error:

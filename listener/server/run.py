@@ -37,10 +37,9 @@ def run(config: RelayConfig, reload: Reload | None = None) -> int:
     logs.configure(config.log_outputs, folder=around.folder, environ=around.environ)
     build.check_folders(config, around)
     workers = worker_count(config)
-    sockets = [
-        (listener, bind(listener.bind, listener.port, shared=workers > 1))
-        for listener in config.resolved_listeners()
-    ]
+    listeners = config.resolved_listeners()
+    only = len(listeners) == 1
+    sockets = [(one, bind(one.bind, one.port, shared=workers > 1, only=only)) for one in listeners]
     for finding in start_warnings(config, Setting.of(around.folder, around.environ)):
         log.warning("%s: %s", finding.where or config.source, finding.text)
     make_room(config)

@@ -8,19 +8,17 @@ import mimetypes
 import os
 import re
 import smtplib
-import socket
-import ssl
 import sys
 from email import policy
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from functions.errors import ConfigError
-from functions.message.text import one_line
 from functions.options.secrets import Secret, SecretResolver
 from functions.options.types import check_field_name, check_field_value
+from listener.cli.mails.dialogue import connected, dialogue, reply_text
 
 _SUBMISSIONS: Final = 465  # RFC 8314 section 7.3
 _DEFAULT_PORT: Final = 10_025
@@ -62,16 +60,16 @@ def run(arguments: argparse.Namespace) -> int:
     mail = _data(arguments.data) if arguments.data else message(arguments, recipients)
     credentials = _credentials(arguments.auth)
     try:
-        with _client(arguments, host, port) as client:
-            refused = _dialogue(client, arguments, credentials, recipients, mail)
+        with connected(arguments, host, port) as client:
+            refused = dialogue(client, arguments, credentials, recipients, mail)
     except smtplib.SMTPResponseException as answer:
-        print(f"refused: {answer.smtp_code} {_text(answer.smtp_error)}", file=sys.stderr)
+        print(f"refused: {answer.smtp_code} {reply_text(answer.smtp_error)}", file=sys.stderr)
         return 1
     except (OSError, UnicodeError, smtplib.SMTPException) as fault:
         print(f"{host}:{port}: {fault}", file=sys.stderr)
         return 1
     for recipient, (code, text) in refused.items():
-        print(f"refused: {recipient}: {code} {_text(text)}", file=sys.stderr)
+        print(f"refused: {recipient}: {code} {reply_text(text)}", file=sys.stderr)
     if refused.keys() == set(recipients):
         print("no recipient was accepted", file=sys.stderr)
     return 1 if refused else 0
@@ -117,108 +115,6 @@ def message(arguments: argparse.Namespace, recipients: list[str]) -> bytes:
     return mail.as_bytes()
 
 
-def _dialogue(
-    client: smtplib.SMTP,
-    arguments: argparse.Namespace,
-    credentials: tuple[str, str] | None,
-    recipients: list[str],
-    mail: bytes,
-) -> dict[str, tuple[int, bytes]]:
-    if arguments.tls:
-        client.starttls(context=_context(arguments))
-    client.ehlo_or_helo_if_needed()
-    if credentials is not None:
-        _authenticate(client, *credentials)
-    options = [] if "".join([arguments.sender, *recipients]).isascii() else ["SMTPUTF8"]
-    if client.has_extn("8bitmime"):
-        options.append("BODY=8BITMIME")
-    if client.has_extn("size"):
-        options.append(f"SIZE={len(mail)}")
-    # smtplib reads one reply after DATA; LMTP has one for each recipient (RFC 2033 section 4.2).
-    groups = [[one] for one in recipients] if arguments.lmtp else [recipients]
-    refused: dict[str, tuple[int, bytes]] = {}
-    for group in groups:
-        refused.update(_transaction(client, arguments.sender, group, mail, options))
-    return refused
-
-
-def _transaction(
-    client: smtplib.SMTP, sender: str, recipients: list[str], mail: bytes, options: list[str]
-) -> dict[str, tuple[int, bytes]]:
-    """One mail, from MAIL to the reply after DATA, which is printed; returns the refused recipients."""
-    code, text = client.mail(sender, options)
-    if code != 250:
-        raise smtplib.SMTPSenderRefused(code, text, sender)
-    replies = {recipient: client.rcpt(recipient) for recipient in recipients}
-    refused = {recipient: reply for recipient, reply in replies.items() if reply[0] not in {250, 251}}
-    if len(refused) == len(replies):
-        client.rset()
-        return refused
-    code, text = client.data(mail)
-    if code != 250:
-        raise smtplib.SMTPDataError(code, text)
-    print(f"taken: {code} {_text(text)}")
-    return refused
-
-
-def _authenticate(client: smtplib.SMTP, user: str, password: str) -> None:
-    """AUTH with one mechanism. `login` would try each in turn, and each failure counts."""
-    offered = client.esmtp_features.get("auth", "").upper().split()
-    client.user, client.password = user, password
-    for mechanism in ("PLAIN", "LOGIN", "CRAM-MD5"):
-        if mechanism in offered:
-            _Spoken.hushed = True
-            try:
-                client.auth(mechanism, getattr(client, f"auth_{mechanism.lower().replace('-', '_')}"))
-            finally:
-                _Spoken.hushed = False
-            return
-    raise smtplib.SMTPNotSupportedError(f"no AUTH mechanism in common: {' '.join(offered) or 'none offered'}")
-
-
-class _Spoken:
-    """Prints the dialogue: `->` for the client, `<-` for the server. While `hushed`, the client's lines
-    are not printed: they are a password, and users show dialogues to others."""
-
-    debuglevel = 0
-    hushed = False
-
-    def _print_debug(self, *parts: Any) -> None:
-        words = " ".join(map(str, parts))
-        mark = "->" if words.startswith("send:") else "<-" if words.startswith("reply:") else "  "
-        text = words.partition(": ")[2] or words
-        print(f"{mark} {'(login)' if self.hushed and mark == '->' else text}", file=sys.stderr)
-
-
-class _Smtp(_Spoken, smtplib.SMTP):
-    pass
-
-
-class _Smtps(_Spoken, smtplib.SMTP_SSL):
-    pass
-
-
-class _Lmtp(_Spoken, smtplib.LMTP):
-    pass
-
-
-def _client(arguments: argparse.Namespace, host: str, port: int) -> smtplib.SMTP:
-    name = arguments.helo or socket.gethostname()
-    _Spoken.debuglevel = 1 if arguments.verbose else 0
-    if arguments.tls_on_connect:
-        return _Smtps(host, port, name, timeout=arguments.timeout, context=_context(arguments))
-    kind = _Lmtp if arguments.lmtp else _Smtp
-    return kind(host, port, name, timeout=arguments.timeout)
-
-
-def _context(arguments: argparse.Namespace) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    if arguments.insecure:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
 def _credentials(text: str | None) -> tuple[str, str] | None:
     if text is None:
         return None
@@ -244,9 +140,3 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ConfigError(str(path), f"cannot be read: {error.strerror}") from error
-
-
-def _text(answer: bytes | str) -> str:
-    """A server's text, made harmless for a terminal."""
-    text = answer.decode(errors="replace") if isinstance(answer, bytes) else answer
-    return one_line(text)
