@@ -17,12 +17,11 @@ from typing import Final, Protocol, TypeVar
 
 from functions.delivery.engine import State, backoff, dead_record
 from functions.delivery.events import DeliveryEvents
-from functions.errors import Temporary
 from functions.local import layout as folder
 from functions.local.database import Database
 from functions.local.layout import Part, lost_sync
 from functions.local.messages import DoneMail, Finished, Item, Progress, Settings, SpoolReply, Write, all_dead
-from functions.local.receipts import drop_claims
+from functions.local.receipts import note_failures
 from functions.local.repair.recovery import Recovery
 from functions.message.mail import BytesContent, Mail
 from functions.spool.dead_record import DeadRecord, refused_records
@@ -291,8 +290,7 @@ class Commits:
         for outcome in step.outcomes:
             if outcome.state is State.DEAD:
                 folder.bury(db, dead_record(step.mail, outcome, step.attempts, now))
-            if isinstance(outcome.fault, Temporary) and outcome.fault.in_doubt:
-                drop_claims(db, step.seq)
+        note_failures(db, step, now)
         if step.parked and not _has_dead_output(db, step.seq):
             # The dead records were dropped during the run: the next run finds everything done.
             step.parked, step.attempts = False, 0

@@ -386,8 +386,9 @@ class LocalDelivery:
         if self._part.trust.lost:
             self._commits.distrust(OSError("another process noted it"))
             return
-        for seq in self._sweeper.look(self._commits.store.db, self._loop.time(), self.settings):
-            if not (self._runs.holds(seq) or seq in self._schedule or seq in self._finishing):
+        for seq, asked in self._sweeper.look(self._commits.store.db, self._loop.time(), self.settings):
+            known = seq in self._schedule and not asked
+            if not (known or self._runs.holds(seq) or seq in self._finishing):
                 self._schedule.add_in(seq, 0.0)
 
 

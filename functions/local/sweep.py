@@ -34,7 +34,7 @@ def sweep_once(config: DeliveryConfig, folder: Path, environ: Mapping[str, str])
                     oldest = max(oldest or 0.0, now - received / 1000)
                 dead += records
                 changed = db.execute(
-                    "UPDATE mail SET next = ? WHERE parked IS NOT 1 AND next > ?", (now, now)
+                    "UPDATE mail SET next = ? WHERE parked IS NOT 1 AND next > ?", (layout.NOW, now)
                 )
                 notified += changed.rowcount
     except sqlite3.Error as error:
@@ -56,8 +56,9 @@ class Sweeper:
         """The database was replaced: look at it the next time."""
         self._version = -1
 
-    def look(self, db: sqlite3.Connection, now: float, settings: Settings) -> list[int]:
-        """The mails that are due, if the database changed or a sweep is due; else none."""
+    def look(self, db: sqlite3.Connection, now: float, settings: Settings) -> list[tuple[int, bool]]:
+        """The mails that are due, and if an attempt was asked for, if the database changed or a sweep is
+        due; else none."""
         version = db.execute("PRAGMA data_version").fetchone()[0]
         sweep = now >= self._next
         if version == self._version and not sweep:

@@ -18,6 +18,7 @@ from functions.local.archive import Archive
 from functions.local.layout import Part, parts
 from functions.local.messages import Settings
 from functions.local.service import LocalDelivery
+from functions.local.view.reader import ids
 from functions.message.headers import HeaderEdits, Predicate
 from functions.options.secrets import Runtime, SecretResolver
 from functions.options.spool import DEFAULT_FOLDER
@@ -193,7 +194,7 @@ def clear_traces(config: RelayConfig, around: Runtime) -> None:
         if part.trust.lost:
             # Its unfinished mails are known only after it is rebuilt; the next start cleans up.
             return
-        task |= part.ids()
+        task |= ids(part)
     kept = {output.file_folder for flow in config.flows.values() for output in flow.outputs} - {None}
     folders = {around.folder / str(each) for each in kept} | {part.staging for part in found}
     for folder in folders:
