@@ -29,7 +29,7 @@ trailing commas, or YAML. With `"$schema": "…/config.schema.json"` editors com
 are errors; keys of the replaced system, loopingz/smtp-relay ("the reference"), without a meaning here cause
 [one warning each](#keys-that-are-ignored).
 
-The middle column has the default, the type or the choices (**bold**: the default); a key without any takes
+In brackets stand the default, the type or the choices (**bold**: the default); a key without brackets takes
 text. A *duration* is a number of milliseconds, or text: `"500ms"`, `"30s"`, `"5m"`, `"2h"`, `"7d"`. A *size*
 is a number of bytes, or text: `"10MB"` (10⁶), `"10MiB"` (2²⁰). A *secret* is the text itself or a
 [reference](security.md#secrets): `env:NAME`, `file://PATH` …
@@ -140,11 +140,11 @@ class Reference:
         if text:
             lines += [text.strip(), ""]
         if rows:
-            lines += ["key | value | meaning", "---|---|---", *rows, ""]
+            lines += [*rows, ""]
         return "\n".join(lines)
 
     def _rows(self, part: Part, name: str, *, common: bool) -> tuple[list[str], tuple[str, list[str]] | None]:
-        """The table's rows, and the keys that are described elsewhere with the name of that part."""
+        """The lines of the keys, and the keys that are described elsewhere with the name of that part."""
         required = part.get("required", ())
         other = _ALIKE.get(name) or _ALIKE.get(part.get("title", ""), "")
         known = self._definitions[other]["properties"] if other else {}
@@ -156,9 +156,12 @@ class Reference:
             if known.get(key) == value:
                 same.append(f"`{key}`")
                 continue
-            cells = self._value(value, required=key in required), _cell(value.get("description", ""))
+            cells = self._value(value, required=key in required), _plain(value.get("description", ""))
             by_text.setdefault(cells, []).append(f"`{key}`")
-        rows = [f"{', '.join(keys)} | {value} | {text}" for (value, text), keys in by_text.items()]
+        rows = [
+            f"- {', '.join(keys)}{f' ({value})' if value else ''}: {text}"
+            for (value, text), keys in by_text.items()
+        ]
         if name == "ListenerOptions":
             same = []
         return rows, (other, same) if same else None
@@ -278,28 +281,29 @@ def _bounded(value: Part) -> str:
     return {"string": "", "None": "anything"}.get(kind, kind)
 
 
-def _cell(text: str) -> str:
-    """A docstring as one cell of a table."""
-    return text.replace("|", "\\|").replace("``", "`")
+def _plain(text: str) -> str:
+    """A docstring as text behind a colon."""
+    small = text[:1].lower() + text[1:] if text[1:2].islower() or text[:2] == "A " else text
+    return small.replace("``", "`")
 
 
 def _ignored() -> Iterator[str]:
     from listener.config.obsolete import HTTP, OPTIONS, RAW_EMAIL, TRANSPORT
 
     yield "## Keys that are ignored\n"
-    yield "Keys of the reference without an effect here:\n"
-    yield "key | instead\n---|---"
+    yield "Keys of the reference without an effect here."
     for where, table in (
         ("`options`, `listeners[]` and `nodemailer.tls`", OPTIONS),
         ("`http-auth`, `http-filter`", HTTP),
         ("`nodemailer`", TRANSPORT),
         ("`sendRawEmailOptions`", RAW_EMAIL),
     ):
+        yield f"\n{where}:\n"
         by_reason: dict[str, list[str]] = {}
         for key, reason in table.items():
             by_reason.setdefault(reason, []).append(f"`{key}`")
         for reason, keys in by_reason.items():
-            yield f"{where}: {', '.join(keys)} | {reason}"
+            yield f"- {', '.join(keys)}: {reason}"
 
 
 def page() -> str:

@@ -108,7 +108,7 @@ def test_their_keys_are_in_the_reference(copy: Path) -> None:
     ):
         (section,) = re.findall(rf"^## {title}\n(.*?)^## ", reference, re.MULTILINE | re.DOTALL)
         assert f"]({page})" in section
-        assert f"| `{key}` |" in section
+        assert f"- `{key}`" in section
 
 
 def test_their_pages_and_the_index_hold(copy: Path) -> None:
