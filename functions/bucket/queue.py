@@ -42,19 +42,15 @@ class BucketQueue:
         self._notify = notify
         self._letters = BucketDeadLetters(store, prefix, no_notification)
 
-    def ids(self) -> Iterator[tuple[str, int]]:
+    def ids(self, *, parked: bool = True) -> Iterator[tuple[str, int]]:
+        marks = {} if parked else self._marks()
         for _, mail_id in self._keys():
-            yield mail_id, uuid7_ms(mail_id)
+            if mail_id not in marks or not marks[mail_id].is_parked:
+                yield mail_id, uuid7_ms(mail_id)
 
     def mails(self, ids: Iterable[str] | None = None, *, claims: bool = False) -> Iterator[QueuedMail]:
         wanted = None if ids is None else set(ids)
-        marks: defaultdict[str, Marks] | None = None
-        if wanted is None:
-            # One listing instead of one for each mail.
-            marks = defaultdict(Marks)
-            for entry in self._store.list(f"{self._prefix}dead/"):
-                if (name := dead_name(entry.key, self._prefix)) is not None:
-                    marks[name[0]].add(name[1])
+        marks = self._marks() if wanted is None else None
         for key, mail_id in self._keys():
             if wanted is None or mail_id in wanted:
                 mark = read_marks(self._store, self._prefix, mail_id) if marks is None else marks[mail_id]
@@ -69,17 +65,22 @@ class BucketQueue:
             )
         wanted = None if ids is None else set(ids)
         found = [(key, mail_id) for key, mail_id in self._keys() if wanted is None or mail_id in wanted]
-        due = [
-            (key, mail_id)
-            for key, mail_id in found
-            if not read_marks(self._store, self._prefix, mail_id).is_parked
-        ]
+        marks = self._marks()
+        due = [(key, mail_id) for key, mail_id in found if not marks[mail_id].is_parked]
         for at in range(0, len(due), 100):
             self._notify([key for key, _ in due[at : at + 100]])
         return [mail_id for _, mail_id in due]
 
     def buried(self, mail_id: str) -> list[DeadRecord]:
         return list(self._letters.list(Selection(ids=(mail_id,))))
+
+    def _marks(self) -> defaultdict[str, Marks]:
+        """The marks of all mails: by one listing, instead of one for each mail."""
+        marks: defaultdict[str, Marks] = defaultdict(Marks)
+        for entry in self._store.list(f"{self._prefix}dead/"):
+            if (name := dead_name(entry.key, self._prefix)) is not None:
+                marks[name[0]].add(name[1])
+        return marks
 
     def _keys(self) -> Iterator[tuple[str, str]]:
         for entry in self._store.list(f"{self._prefix}spool/"):

@@ -15,7 +15,7 @@ from functions.errors import Damaged, Permanent, Temporary
 from functions.local import layout
 from functions.local.archive import Archive, read_kept
 from functions.local.view.queue import dead_record_of
-from functions.local.view.reader import look, pages
+from functions.local.view.reader import look, pages, parts_of
 from functions.message.envelope import Envelope, UnknownEnvelope, from_json
 from functions.message.mail import BytesContent, is_whole
 from functions.spool.dead_record import DeadRecord
@@ -41,7 +41,7 @@ class FolderDeadLetters:
 
     def __init__(self, root: Path, archive: Archive) -> None:
         self._archive = archive
-        self._parts = list(layout.parts(root))
+        self._parts = parts_of(root)
 
     def list(self, selection: Selection) -> Iterator[DeadRecord]:
         found: list[DeadRecord] = []

@@ -71,9 +71,9 @@ class Queue(Protocol):
     owned: bool | None
     """True if a server is running on this spool; None if that cannot be seen from here."""
 
-    def ids(self) -> Iterator[tuple[str, int]]:
-        """Id of each mail, and when it was received (Unix milliseconds), oldest first if that costs
-        nothing."""
+    def ids(self, *, parked: bool = True) -> Iterator[tuple[str, int]]:
+        """Id of each mail, with or without the parked ones, and when it was received (Unix milliseconds),
+        oldest first if that costs nothing."""
 
     def mails(self, ids: Iterable[str] | None = None, *, claims: bool = False) -> Iterator[QueuedMail]:
         """All mails, or those of these ids. With `claims` it finds out what is under way."""

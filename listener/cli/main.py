@@ -21,6 +21,8 @@ COMMANDS: Final = {
     "deadletter": ("mails.deadletter", "list, replay or drop outputs that were given up"),
     "sweep": ("mails.sweep", "make one pass over the spool for mail that is due again"),
     "send": ("mails.send", "send a test mail"),
+    "mails": ("mails.mails", "look at the stored mails: list, show, open, tail, wait, delete"),
+    "queue": ("mails.queue", "the mails that wait in the spool: list, explain, retry"),
     "auth-check": ("auth_check", "show mail-auth's results for one mail"),
 }
 """Each command's module in this folder, and its help. The module has `add_arguments(parser)`, which gives

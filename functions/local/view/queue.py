@@ -15,7 +15,7 @@ from functions.config import DeliveryConfig
 from functions.errors import Temporary
 from functions.local import layout
 from functions.local.receipts import CLAIMED
-from functions.local.view.reader import Row, is_owned, look, page, pages, text
+from functions.local.view.reader import Row, is_owned, look, page, pages, parts_of, text
 from functions.message.envelope import LAST, UnknownEnvelope, from_json
 from functions.spool.dead_record import DeadRecord
 from functions.spool.queue import Failure, QueuedMail
@@ -37,13 +37,14 @@ class FolderQueue:
     no mails."""
 
     def __init__(self, root: Path) -> None:
-        self._parts = list(layout.parts(root))
+        self._parts = parts_of(root)
         self.owned: bool | None = is_owned(root)
 
-    def ids(self) -> Iterator[tuple[str, int]]:
+    def ids(self, *, parked: bool = True) -> Iterator[tuple[str, int]]:
         for part in self._parts:
-            for _, mail_id, received, _ in self._numbers(part):
-                yield mail_id, received
+            for _, mail_id, received, is_parked in self._numbers(part):
+                if parked or not is_parked:
+                    yield mail_id, received
 
     def mails(self, ids: Iterable[str] | None = None, *, claims: bool = False) -> Iterator[QueuedMail]:
         wanted = None if ids is None else set(ids)

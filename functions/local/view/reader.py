@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 from functions.errors import ConfigError, Temporary
-from functions.local.layout import Part
+from functions.local.layout import Part, parts
 
 T = TypeVar("T")
 
@@ -38,6 +38,18 @@ MOST: Final = 500
 _TRIES: Final = 10
 _PAUSE: Final = 0.02
 _HELD: Final = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGINT, signal.SIGTERM)
+
+
+def parts_of(root: Path) -> list[Part]:
+    """The parts of a spool folder; none if it does not exist. Raises Temporary if it cannot be read."""
+    try:
+        os.listdir(root)  # noqa: PTH208 - glob would hide an error
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        reason = f"{root} cannot be read: {error.strerror} (run this as the server's user)"
+        raise Temporary(reason) from error
+    return list(parts(root))
 
 
 def look(part: Part, read: Callable[[sqlite3.Connection], T]) -> T:

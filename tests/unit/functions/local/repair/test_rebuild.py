@@ -372,7 +372,7 @@ def test_no_process_opens_a_part_that_is_not_trusted(tmp_path: Path) -> None:
     part.trust.lose()
     config = DeliveryConfig.model_validate({"flows": {}, "spool": f"file://{tmp_path}"})
     with pytest.raises(Temporary, match="anew"):
-        open_dead_letters(config, tmp_path, {})
+        list(open_dead_letters(config, tmp_path, {}).list(Selection()))
     with pytest.raises(sqlite3.OperationalError):
         part.connect()
 
