@@ -11,10 +11,10 @@ like a command.
 An HTML comment on the line before a block changes its treatment:
 
     <!-- docs-check: skip: REASON -->    not run (or not checked): what is missing here
-    <!-- docs-check: server -->          runs until the page's next server, or its end
+    <!-- docs-check: server [PAGE] -->   runs until the page's next server, or its end; with the files of PAGE
     <!-- docs-check: fails -->           ends with another status than 0, as the text says
     <!-- docs-check: file NAME -->       also written to NAME, for the commands that follow
-    <!-- docs-check: until TEXT -->      runs until the page's end; must print TEXT
+    <!-- docs-check: until TEXT -->      runs until it prints TEXT, and is ended then
     <!-- docs-check: stand-in NAME -->   with a stand-in of the cloud `aws` or `gcp`, which is started here
     <!-- docs-check: needs NAME… -->     run if these programs (or nodemailer) are installed
 
@@ -156,6 +156,8 @@ def block_faults(page: Page) -> Iterator[str]:
                 continue
             if block.mark == "file":
                 sandbox.write(block.rest, block.text)
+            if block.mark == "server" and block.rest:
+                sandbox.take(read(page.path.parent / block.rest))
             if block.mark == "stand-in" and not sandbox.stand_in(block.rest):
                 continue
             for fault in _judged(block, sandbox):
@@ -187,7 +189,6 @@ class Sandbox:
         """True once a stand-in could not be started."""
         self._ports = {"10025": str(self.port), "8080": str(_free_port())}
         self._server: subprocess.Popen[bytes] | None = None
-        self._background: list[subprocess.Popen[bytes]] = []
         self._stand_ins: list[Any] = []
         self._environ = {
             **{name: value for name, value in os.environ.items() if not name.startswith("SMTP_")},
@@ -207,8 +208,6 @@ class Sandbox:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for process in self._background:
-            _end(process)
         self._stop()
         for each in reversed(self._stand_ins):
             each.stop()
@@ -218,6 +217,12 @@ class Sandbox:
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(self._with_ports(text), encoding="utf-8")
+
+    def take(self, page: Page) -> None:
+        """Write the files of another page."""
+        for block in page.blocks:
+            if block.mark == "file":
+                self.write(block.rest, block.text)
 
     def has(self, names: Iterable[str]) -> bool:
         """True if all these programs and packages of Node are installed."""
@@ -281,18 +286,21 @@ class Sandbox:
         yield f"does not serve:\n{(self.folder / '.served').read_text(errors='replace')}"
 
     def until(self, block: Block) -> Iterator[str]:
-        """Start commands in the background, and wait until they have printed the text of the mark."""
-        output = self.folder / f".until{len(self._background)}"
-        self._background.append(self._start(f"{self._text(block)}\nwait", output))
-        deadline = time.monotonic() + SECONDS
-        while time.monotonic() < deadline:
-            ended = self._background[-1].poll() is not None
-            if block.rest in output.read_text(errors="replace"):
-                return
-            if ended:
-                break
-            time.sleep(0.05)
-        yield f"does not print {block.rest!r}:\n{output.read_text(errors='replace')}"
+        """Run commands until they have printed the text of the mark, then end them."""
+        output = self.folder / ".until"
+        process = self._start(f"{self._text(block)}\nwait", output)
+        try:
+            deadline = time.monotonic() + SECONDS
+            while time.monotonic() < deadline:
+                ended = process.poll() is not None
+                if block.rest in output.read_text(errors="replace"):
+                    return
+                if ended:
+                    break
+                time.sleep(0.05)
+            yield f"does not print {block.rest!r}:\n{output.read_text(errors='replace')}"
+        finally:
+            _end(process)
 
     def _start(self, text: str, output: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
