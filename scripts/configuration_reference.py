@@ -30,10 +30,11 @@ are errors; keys of the replaced system, loopingz/smtp-relay ("the reference"), 
 [one warning each](#keys-that-are-ignored).
 
 In brackets stand the default, the type or the choices (**bold**: the default); a key without brackets takes
-text. A *duration* is a number of milliseconds, or text: `"500ms"`, `"30s"`, `"5m"`, `"2h"`, `"7d"`. A *size*
-is a number of bytes, or text: `"10MB"` (10⁶), `"10MiB"` (2²⁰). A *secret* is the text itself or a
-[reference](security.md#secrets): `env:NAME`, `file://PATH` …
-[Templates](concepts.md#names-of-files-and-objects) have variables.
+text. A *duration* is a number of milliseconds, or text: `"500ms"`,
+`"30s"`, `"5m"`, `"2h"`, `"7d"`. A *size* is a number of bytes, or text: `"10MB"` (10⁶), `"10MiB"` (2²⁰). A
+*secret* is the text itself or a [reference](security.md#secrets): `env:NAME`, `file://PATH` …
+[Templates](concepts.md#names-of-files-and-objects) have variables. Links on titles lead to what a filter or
+output does.
 
 ## Environment variables
 
@@ -69,9 +70,7 @@ _UNITS: Final = {
 """The units of both kinds of quantities, the largest first."""
 
 _ALIKE: Final = {
-    "BlacklistOptions": "WhitelistOptions",
     "DomainKey": "SigningKey",
-    "GcpStorage": "StorageOptions",
     "ListenerOptions": "SmtpOptions",
     "SniCertificate": "SmtpOptions",
     "TopicOptions": "QueueOptions",
@@ -115,26 +114,30 @@ class Reference:
         yield self._section("Top level", self._schema)
         flow = self._definitions["FlowConfig"]
         yield self._section("`flows.NAME`", flow, "FlowConfig")
+        seen: dict[str, Part] = {}
         for key in ("filters", "outputs"):
             for choice in flow["properties"][key]["items"]["oneOf"]:
                 part = self._resolved(choice)
                 kinds = _kinds(part["properties"]["type"])
-                title = " or ".join(f"`{kind}`" for kind in kinds)
-                page = _PAGES[key][kinds[0]]
-                yield self._section(f"{key.capitalize().removesuffix('s')} {title}", part, page=page)
+                names = " or ".join(f"`{kind}`" for kind in kinds)
+                title = f"{key.capitalize().removesuffix('s')} [{names}]({_PAGES[key][kinds[0]]})"
+                keys = {name: value for name, value in part["properties"].items() if name != "type"}
+                if known := next((other for other, each in seen.items() if each == keys), ""):
+                    yield f"## {title}\n\nThe keys are those of {known}.\n"
+                else:
+                    yield self._section(title, part)
+                seen[names] = keys
         while self._owed:
             name = self._owed.pop(0)
             if name not in self._written:
                 yield self._section(_anchor_title(name), self._definitions[name], name)
 
-    def _section(self, title: str, part: Part, name: str = "", page: str = "") -> str:
+    def _section(self, title: str, part: Part, name: str = "") -> str:
         self._written.add(name)
         lines = [f"## {title}", ""]
-        text = part.get("description", "") if title != "Top level" else ""
-        if page:
-            # Its page has the rest.
-            text = f"{text.partition('. ')[0].rstrip('.:')}: [its page]({page})."
-        rows, alike = self._rows(part, name, common=bool(page))
+        # The page of a filter or output describes it.
+        text = part.get("description", "") if name else ""
+        rows, alike = self._rows(part, name)
         if alike:
             text += f" {', '.join(alike[1])}: as in [{_words(alike[0])}](#{_anchor(alike[0])})."
         if text:
@@ -143,15 +146,15 @@ class Reference:
             lines += [*rows, ""]
         return "\n".join(lines)
 
-    def _rows(self, part: Part, name: str, *, common: bool) -> tuple[list[str], tuple[str, list[str]] | None]:
+    def _rows(self, part: Part, name: str) -> tuple[list[str], tuple[str, list[str]] | None]:
         """The lines of the keys, and the keys that are described elsewhere with the name of that part."""
         required = part.get("required", ())
-        other = _ALIKE.get(name) or _ALIKE.get(part.get("title", ""), "")
+        other = _ALIKE.get(name, "")
         known = self._definitions[other]["properties"] if other else {}
         same: list[str] = []
         by_text: dict[tuple[str, str], list[str]] = {}
         for key, value in part["properties"].items():
-            if common and key in ("type", "name"):
+            if not name and key in ("type", "name"):
                 continue
             if known.get(key) == value:
                 same.append(f"`{key}`")
@@ -159,7 +162,8 @@ class Reference:
             cells = self._value(value, required=key in required), _plain(value.get("description", ""))
             by_text.setdefault(cells, []).append(f"`{key}`")
         rows = [
-            f"- {', '.join(keys)}{f' ({value})' if value else ''}: {text}"
+            # Two blanks at the end break the line.
+            f"{', '.join(keys)}{f' ({value})' if value else ''}: {text.rstrip('.')}  "
             for (value, text), keys in by_text.items()
         ]
         if name == "ListenerOptions":
@@ -192,8 +196,9 @@ class Reference:
                 if all("properties" in self._resolved(each) for each in value[join]):
                     return "those below"
                 words = [self._takes(each) or "text" for each in value[join] if each.get("type") != "null"]
-                if words == ["text", "list of text"]:
-                    return "one or more"
+                words = [
+                    each for each in words if each not in (f"list of {words[0]}", f"list of ({words[0]})")
+                ]
                 words = list(dict.fromkeys(words))
                 return "" if words == ["text"] else " or ".join(words)
         if "const" in value:
@@ -231,7 +236,7 @@ def _kinds(value: Part) -> list[str]:
 
 
 def _words(name: str) -> str:
-    """`PutOptions` as `put options`."""
+    """`ClientConfig` as `client config`, `SmtpOptions` as `smtp options`."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name).lower()
 
 
@@ -272,7 +277,7 @@ def _bounded(value: Part) -> str:
     low, above, high = (value.get(key) for key in ("minimum", "exclusiveMinimum", "maximum"))
     if high is not None and high < _PRACTICALLY_NONE:
         return f"{low or 0}–{high}"
-    if low:
+    if low and low > 1:
         return f"≥ {low}"
     if above is not None:
         return f"> {above}"
@@ -303,7 +308,7 @@ def _ignored() -> Iterator[str]:
         for key, reason in table.items():
             by_reason.setdefault(reason, []).append(f"`{key}`")
         for reason, keys in by_reason.items():
-            yield f"- {', '.join(keys)}: {reason}"
+            yield f"{', '.join(keys)}: {reason}  "
 
 
 def page() -> str:

@@ -8,7 +8,7 @@ it, line by line as a reader would paste it, in a folder of its own that holds `
 of a page share it, and what they export. Blocks without a language are neither, so they must not begin
 like a command.
 
-An HTML comment on the line before a block changes its treatment:
+An HTML comment on the line before a block changes its treatment (without blanks around it, too):
 
     <!-- docs-check: skip: REASON -->    not run (or not checked): what is missing here
     <!-- docs-check: server [PAGE] -->   runs until the page's next server, or its end; with the files of PAGE
@@ -52,7 +52,7 @@ SECONDS: Final = 120
 
 _FENCE: Final = re.compile(r"^(?P<indent> *)(?P<fence>`{3,}|~{3,})(?P<language>[\w+-]*)[^`]*$")
 _MARK: Final = re.compile(
-    r"<!-- docs-check: (?P<word>skip|server|fails|file|until|stand-in|needs)(?::? (?P<rest>.+?))? -->"
+    r"<!-- ?docs-check: ?(?P<word>skip|server|fails|file|until|stand-in|needs)(?::? (?P<rest>.+?))? ?-->"
 )
 _LINK: Final = re.compile(r"(?<!\\)!?\[(?:[^\[\]]|\[[^\]]*\])*\]\((?P<target>[^()\s]+(?:\([^)]*\))?)\)")
 _HEADING: Final = re.compile(r"^#{1,6} +(?P<text>.+?)(?: +#+)?$")
