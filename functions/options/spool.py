@@ -57,7 +57,7 @@ class SpoolOptions(OptionsModel):
     """For Cloud Storage: a service account's key, JSON. Omit it if the machine has an identity."""
 
     timeout: Milliseconds = Field(default=30_000, ge=1_000, le=600_000)
-    """Milliseconds for one request to the bucket."""
+    """Time for one request to the bucket."""
 
     bytes_in_flight: ByteCount = Field(default=67_108_864, ge=1_048_576)
     """Most bytes of mail to upload at a time; more must wait."""

@@ -19,7 +19,7 @@ class HealthOptions(OptionsModel):
     """The address. Default: 127.0.0.1, in the image every address."""
 
     log_interval: Annotated[int, Field(ge=1000), DURATION] | None = None
-    """Milliseconds between log lines about health. Default: no such lines."""
+    """Time between log lines about health. Default: no such lines."""
 
 
 class PrometheusOptions(OptionsModel):

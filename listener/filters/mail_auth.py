@@ -51,7 +51,7 @@ class ResolverOptions(OptionsModel):
     """Their port."""
 
     timeout: Milliseconds = Field(default=5_000, ge=10, le=60_000)
-    """Milliseconds for one query, with retries and other servers."""
+    """Time for one query, with retries and other servers."""
 
 
 class MailAuthOptions(OptionsModel):

@@ -210,7 +210,7 @@ def rooms(root: Path) -> Mapping[str, int]:
 
 def rows(root: Path) -> set[str]:
     """The folders that have a row on the page."""
-    found = re.findall(r"^\| `([\w/]+)/` \|", (root / PAGE).read_text(encoding="utf-8"), re.MULTILINE)
+    found = re.findall(r"^(?:\| )?`([\w/]+)/` \|", (root / PAGE).read_text(encoding="utf-8"), re.MULTILINE)
     return set(found)
 
 
