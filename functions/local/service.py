@@ -1,8 +1,7 @@
 """In-process delivery: the local spool and its delivery, driven by the event loop.
 
-All mails of one turn of the loop, or of one fsync, are committed together. Then the loop runs their
-`quick` outputs (file, log) and answers the clients. Finished mails are removed with the next commit. Other
-outputs, and every further attempt, run in a small pool. docs/adr/0003-local-spool.md has the figures.
+All mails of one fsync are committed together. Then the loop runs their `quick` outputs (file, log) and
+answers the clients; a later commit removes them. Other outputs, and every further attempt, run in a pool.
 """
 
 from __future__ import annotations
