@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
+import sys
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from functions.errors import ConfigError
 from listener.config.listeners import Listener
@@ -12,8 +15,17 @@ from listener.config.listeners import Listener
 Sockets = list[socket.socket]
 
 
+_REUSEPORT: Final[int | None] = getattr(socket, "SO_REUSEPORT", None)
+
+SPREADS: Final = _REUSEPORT is not None and sys.platform == "linux"
+"""True if the kernel spreads connections over the sockets that share an address. Elsewhere (macOS) all
+workers accept from one socket."""
+
+
 def reuseport_socket(sock: socket.socket) -> list[socket.socket]:
-    """Another socket on the same address, which was bound as shared."""
+    """A worker's socket on the address of the parent's, which was bound as shared."""
+    if not SPREADS:
+        return [sock]
     made = socket.socket(sock.family, sock.type, sock.proto)
     _prepare(made, shared=True)
     made.bind(sock.getsockname())
@@ -22,8 +34,8 @@ def reuseport_socket(sock: socket.socket) -> list[socket.socket]:
 
 def _prepare(sock: socket.socket, *, shared: bool) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if shared:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    if shared and _REUSEPORT is not None:
+        sock.setsockopt(socket.SOL_SOCKET, _REUSEPORT, 1)
     if sock.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
 
@@ -62,10 +74,9 @@ def bind(host: str, port: int, *, shared: bool) -> list[socket.socket]:
 
 def _bind_problem(error: OSError) -> str:
     words = {
-        98: "is in use by another program; stop that one or choose another port",
-        48: "is in use by another program; stop that one or choose another port",
-        13: "needs more rights: ports below 1024 are reserved; choose another port",
-        99: "is not an address of this machine; choose another bind",
+        errno.EADDRINUSE: "is in use by another program; stop that one or choose another port",
+        errno.EACCES: "needs more rights: ports below 1024 are reserved; choose another port",
+        errno.EADDRNOTAVAIL: "is not an address of this machine; choose another bind",
     }
     return words.get(error.errno or 0, f"cannot be opened: {error.strerror}")
 
