@@ -32,8 +32,8 @@ but keys of the reference without a meaning here cause [one warning line each](#
 or `gcp-secret:projects/PROJECT/secrets/NAME` ([how they are read](security.md#secrets)). [Names of
 files and objects](concepts.md#names-of-files-and-objects) lists the variables of templates.
 
-A duration is a number of milliseconds, or a text with a unit: `"500ms"`, `"30s"`, `"5m"`, `"2h"`, `"7d"`. A number of
-bytes may be such a text too: `"10MB"` is 10,000,000 bytes, `"10MiB"` 10,485,760.
+A duration is a number of milliseconds, or a text with a unit: `"500ms"`, `"30s"`, `"5m"`, `"2h"`, `"7d"`. A
+number of bytes may be such a text too: `"10MB"` is 10,000,000 bytes, `"10MiB"` 10,485,760.
 
 ## Environment variables
 
