@@ -16,7 +16,7 @@ ATTACHMENT_NAME: Final = "${id}/${attachment}"
 def _bucket(text: str) -> str:
     if text.startswith("arn:"):
         return text  # of an access point
-    scheme, mark, rest = text.rpartition("://")
+    _, mark, rest = text.rpartition("://")
     name, slash, path = rest.partition("/")
     if mark or slash:
         what = "is a URL" if mark else "is more than a bucket's name"

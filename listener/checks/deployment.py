@@ -31,7 +31,8 @@ def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
     elif spool.in_bucket and config.mode == "in-process":
         yield tell(
             "delivery.mode",
-            "in-process delivery out of a bucket is for a container without a volume (else use a folder, or events)",
+            "in-process delivery out of a bucket is for a container without a volume (else use a folder, "
+            "or events)",
         )
     if spool.in_bucket and config.mode == "events":
         yield from function_findings(config)
@@ -68,12 +69,14 @@ def function_findings(config: RelayConfig) -> Iterator[Finding]:
         if not output.runs_in:
             yield error(
                 path,
-                "a cloud function has no folder to keep mail in (use storage of aws or gcp, or delivery.mode in-process)",
+                "a cloud function has no folder to keep mail in (use storage of aws or gcp, or delivery.mode "
+                "in-process)",
             )
         elif own not in output.runs_in:
             yield error(
                 path,
-                f"the function beside {config.spool.url} runs no {output.type} outputs (use delivery.mode in-process)",
+                f"the function beside {config.spool.url} runs no {output.type} outputs (use delivery.mode "
+                "in-process)",
             )
         for place, secret in secrets_of(output):
             if not secret.in_cloud:

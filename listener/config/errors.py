@@ -116,8 +116,8 @@ def _reason(detail: ErrorDetails, steps: Sequence[Step], model: type[BaseModel],
         key = str(detail["loc"][-1])
         return f"unknown key {key!r}, {_cure(key, steps, model, value)}"
     if kind == "missing":
-        key = steps[-1] if steps else ""
-        return "is required " + ('(add {"flows": …})' if steps == ("flows",) else f'(add "{key}")')
+        absent = steps[-1] if steps else ""
+        return "is required " + ('(add {"flows": …})' if steps == ("flows",) else f'(add "{absent}")')
     if kind in _WORDS:
         reason, cure = _WORDS[kind]
         given = detail["input"]

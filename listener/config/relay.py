@@ -117,10 +117,9 @@ class RelayConfig(DeliveryConfig):
 
     @model_validator(mode="after")
     def _consistent(self) -> RelayConfig:
-        if self.listeners and (given := {"port", "bind"} & self.model_fields_set):
-            raise ValueError(
-                f"{' and '.join(sorted(given))} cannot stand beside listeners, which have their own: remove {' and '.join(sorted(given))}"
-            )
+        if self.listeners and (given := sorted({"port", "bind"} & self.model_fields_set)):
+            keys = " and ".join(given)
+            raise ValueError(f"{keys} cannot stand beside listeners: each has its own (remove {keys})")
         for key, here, there in (
             ("loggers", self.loggers, self.options.loggers),
             ("logAddresses", self.log_addresses, self.options.log_addresses),

@@ -39,7 +39,8 @@ _HOST: Final = re.compile(r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-
 def _host_name(text: str) -> str:
     if not _HOST.fullmatch(text) or len(text) > 255:
         raise ValueError(
-            f"{text!r} is neither a host name (ASCII form) nor an address in brackets (write mail.example.com)"
+            f"{text!r} is neither a host name (ASCII form) nor an address in brackets (write "
+            "mail.example.com)"
         )
     return text
 

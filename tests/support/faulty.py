@@ -84,7 +84,8 @@ class Case:
         more = f", {self.flow}" if self.flow else ""
         port = "" if '"port"' in self.top or '"listeners"' in self.top else '"port": 0'
         top = ", ".join(filter(None, (self.top, port)))
-        return f'{{{top}, "flows": {{"in": {{"filters": [{self.filters}], "outputs": [{self.outputs}]{more}}}}}}}\n'
+        flow = f'"filters": [{self.filters}], "outputs": [{self.outputs}]{more}'
+        return f'{{{top}, "flows": {{"in": {{{flow}}}}}}}\n'
 
     @property
     def apart(self) -> bool:

@@ -164,7 +164,8 @@ class MailerOutputOptions(OutputOptions):
 
     loopingz_differences = (
         Breaking(
-            "the mailer forwards the mail unchanged, to the envelope's recipients instead of those in its header"
+            "the mailer forwards the mail unchanged, to the envelope's recipients instead of those in its "
+            "header"
         ),
     )
 
