@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "sweep": ("mails.sweep", "make one pass over the spool for mail that is due again"),
     "send": ("mails.send", "send a test mail"),
     "auth-check": ("auth_check", "show mail-auth's results for one mail"),
+    "init": ("init.command", "write a configuration to start with"),
     "completion": ("completion.command", "print what lets a shell complete commands and flags"),
 }
 """Each command's module in this folder, and its help. The module has `add_arguments(parser)`, which gives
