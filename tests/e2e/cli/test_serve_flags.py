@@ -23,7 +23,8 @@ def write(path: Path, **keys: Any) -> None:
     """A configuration whose own port is never free to use: flags must override it."""
     one = flow()
     one["outputs"][0]["path"] = "received"
-    path.write_text(json.dumps({"flows": {"all": one}, "port": 1, **keys}))
+    options = {"authOptional": True, "disableReverseLookup": True}
+    path.write_text(json.dumps({"flows": {"all": one}, "port": 1, "options": options, **keys}))
 
 
 @pytest.mark.parametrize(

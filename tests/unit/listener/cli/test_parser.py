@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import io
+import os
 import shlex
 import socket
 from pathlib import Path
@@ -190,7 +191,11 @@ FLAGS = sorted(
     {flag for name in COMMANDS for action in cli.parser(name).actions for flag in action.option_strings}
 )
 CHOICES = ["list", "show", "drop", "replay", "bash", "zsh", "fish", "ses", "mail2s3", "smarthost", "fargate"]
-TEXTS = st.text(st.characters(exclude_characters="\0"), max_size=12)
+TEXTS = st.one_of(
+    st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12),
+    st.binary(max_size=12).map(lambda data: os.fsdecode(data.replace(b"\0", b""))),
+)
+"""What the kernel passes on: any bytes without NUL."""
 WORDS = st.one_of(
     st.sampled_from(list(COMMANDS)),
     st.sampled_from(FLAGS),
