@@ -8,28 +8,33 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from functions.config import DeliveryConfig
 from functions.errors import ConfigError
 from functions.spool.deadletters import DeadLetters
 
+if TYPE_CHECKING:
+    from functions.spool.queue import MailQueue  # functions in a cloud never need it
+
 
 class Backend(NamedTuple):
     """Modules of one kind of spool: `sweep` has sweep_once(), `dead_letters` has open_dead_letters(),
-    and `cloud`, for buckets, has open_spool(); all take (config, folder, environ)."""
+    `queue` has open_queue(), and `cloud`, for buckets, has open_spool(); all take (config, folder,
+    environ)."""
 
     sweep: str
     dead_letters: str
+    queue: str
     cloud: str = ""
 
 
 def _bucket(cloud: str) -> Backend:
-    return Backend("functions.bucket.sweep", "functions.bucket.deadletters", cloud)
+    return Backend("functions.bucket.sweep", "functions.bucket.deadletters", "functions.bucket.queue", cloud)
 
 
 BACKENDS: Final[Mapping[str, Backend]] = {
-    "file": Backend("functions.local.sweep", "functions.local.deadletters"),
+    "file": Backend("functions.local.sweep", "functions.local.deadletters", "functions.local.view.queue"),
     "s3": _bucket("functions.aws.spool"),
     "gs": _bucket("functions.gcp.spool"),
 }
@@ -57,6 +62,13 @@ def open_dead_letters(config: DeliveryConfig, folder: Path, environ: Mapping[str
     """The dead letters of the configuration's spool; `folder` is the working folder. Raises ConfigError
     if the spool, or something needed to reach it, is missing."""
     found: DeadLetters = _call("dead_letters", "open_dead_letters", config, folder, environ)
+    return found
+
+
+def open_queue(config: DeliveryConfig, folder: Path, environ: Mapping[str, str]) -> MailQueue:
+    """The mails of the configuration's spool; `folder` is the working folder. Raises ConfigError if
+    something needed to reach the spool is missing."""
+    found: MailQueue = _call("queue", "open_queue", config, folder, environ)
     return found
 
 

@@ -10,18 +10,23 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from pydantic import ValidationError
-
 from functions.config import DeliveryConfig
 from functions.errors import Damaged, Permanent, Temporary
 from functions.local import layout
 from functions.local.archive import Archive, read_kept
+from functions.local.view.queue import dead_record_of
+from functions.local.view.reader import look, pages, parts_of
 from functions.message.envelope import Envelope, UnknownEnvelope, from_json
 from functions.message.mail import BytesContent, is_whole
 from functions.spool.dead_record import DeadRecord
 from functions.spool.deadletters import KeptSelection, Selection, Shown
 
 HEAD: Final = 65_536
+
+_DEAD: Final = (
+    "SELECT id, key, record FROM dead WHERE (id, key) > (CAST(? AS TEXT), CAST(? AS TEXT)) ORDER BY id, key"
+)
+_MAIL: Final = "SELECT envelope, body FROM mail WHERE id = ?"
 
 
 def open_dead_letters(config: DeliveryConfig, folder: Path, environ: Mapping[str, str]) -> FolderDeadLetters:
@@ -36,35 +41,28 @@ class FolderDeadLetters:
 
     def __init__(self, root: Path, archive: Archive) -> None:
         self._archive = archive
-        self._open = contextlib.ExitStack()
-        try:
-            self._parts = [(part, self._open.enter_context(part.visit())) for part in layout.parts(root)]
-        except sqlite3.Error as error:
-            self._open.close()
-            raise Temporary(f"the spool cannot be opened: {error}") from error
+        self._parts = parts_of(root)
 
     def list(self, selection: Selection) -> Iterator[DeadRecord]:
         found: list[DeadRecord] = []
-        for _, db in self._parts:
-            with _reading():
-                for (text,) in db.execute("SELECT record FROM dead ORDER BY id"):
-                    record = _record(text)
-                    if record is not None and selection.takes(record):
-                        found.append(record)
+        for part in self._parts:
+            for _, _, content in pages(part, _DEAD, (b"", b"")):
+                record = dead_record_of(content)
+                if record is not None and selection.takes(record):
+                    found.append(record)
         yield from sorted(found, key=lambda record: (record.id, record.key))
 
     def show(self, record: DeadRecord) -> Shown:
-        for part, db in self._parts:
-            with _reading():
-                row = db.execute("SELECT envelope, body FROM mail WHERE id = ?", (record.id,)).fetchone()
-                if row is not None:
-                    return Shown(record, _envelope(row[0]), _start(part, record.id, row[1]))
+        for part in self._parts:
+            row = look(part, lambda db: db.execute(_MAIL, (record.id,)).fetchone())
+            if row is not None:
+                return Shown(record, _envelope(row[0]), _start(part, record.id, row[1]))
         return Shown(record, None, b"")
 
     def replay(self, record: DeadRecord, *, now: bool) -> None:
         # The server sees within a second that the database changed, so it needs no notification.
-        for part, db in self._parts:
-            with _writing(part, db):
+        for part in self._parts:
+            with _writing(part) as db:
                 row = db.execute("SELECT seq FROM mail WHERE id = ?", (record.id,)).fetchone()
                 if row is None:
                     continue
@@ -88,14 +86,12 @@ class FolderDeadLetters:
         envelope, content = kept
         if not is_whole(envelope, BytesContent(content)):
             raise Damaged(f"the copy of {mail_id} that is kept")
-        for _, db in self._parts:
-            with _reading():
-                row = db.execute("SELECT envelope FROM mail WHERE id = ?", (mail_id,)).fetchone()
-                if row is not None:
-                    there = _envelope(row[0])
-                    return envelope.replay if there is None else there.replay
-        part, db = self._parts[0]
-        with _writing(part, db):
+        for part in self._parts:
+            row = look(part, lambda db: db.execute(_MAIL, (mail_id,)).fetchone())
+            if row is not None:
+                there = _envelope(row[0])
+                return envelope.replay if there is None else there.replay
+        with _writing(self._parts[0]) as db:
             again = envelope.model_copy(update={"replay": envelope.replay + 1})
             # Large bodies also go into the database, because only the owner may add files.
             db.execute(
@@ -112,9 +108,9 @@ class FolderDeadLetters:
             return again.replay
 
     def drop(self, record: DeadRecord) -> None:
-        for part, db in self._parts:
+        for part in self._parts:
             gone = False
-            with _writing(part, db):
+            with _writing(part) as db:
                 db.execute("DELETE FROM dead WHERE id = ? AND key = ?", (record.id, record.key))
                 row = db.execute("SELECT seq, parked FROM mail WHERE id = ?", (record.id,)).fetchone()
                 if row is not None:
@@ -130,15 +126,7 @@ class FolderDeadLetters:
                     os.unlink(part.large / f"{record.id}.eml")  # noqa: PTH108
 
     def close(self) -> None:
-        self._open.close()
-
-
-def _record(text: object) -> DeadRecord | None:
-    """None for a row that is not a dead record."""
-    try:
-        return DeadRecord.model_validate_json(text) if isinstance(text, bytes | str) else None
-    except ValidationError:
-        return None
+        """No connection outlives its method."""
 
 
 def _envelope(text: object) -> Envelope | None:
@@ -161,24 +149,18 @@ def _start(part: layout.Part, mail_id: str, body: object) -> bytes:
 
 
 @contextlib.contextmanager
-def _reading() -> Iterator[None]:
+def _writing(part: layout.Part) -> Iterator[sqlite3.Connection]:
+    """One transaction, on a connection of its own; the owner of the spool waits for it."""
     try:
-        yield
-    except sqlite3.Error as error:
-        raise Temporary(f"the spool cannot be read: {error}") from error
-
-
-@contextlib.contextmanager
-def _writing(part: layout.Part, db: sqlite3.Connection) -> Iterator[None]:
-    """One transaction; the owner of the spool waits for it."""
-    try:
-        db.execute("BEGIN IMMEDIATE")
-        yield
-        db.execute("COMMIT")
+        with part.visit() as db:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+                db.execute("COMMIT")
+            finally:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
     except sqlite3.Error as error:
         if layout.lost_sync(error):
             part.trust.lose()
         raise Temporary(f"the spool cannot be written: {error}") from error
-    finally:
-        if db.in_transaction:
-            db.execute("ROLLBACK")

@@ -37,6 +37,9 @@ FOREIGN: Final = 1 << 52
 """Sequence numbers from here on are given by other processes than the owner (replay of kept mail),
 because they cannot know the owner's next one."""
 
+NOW: Final = 0
+"""As the due time of a mail: another process asks the owner for an attempt, whatever was scheduled."""
+
 TABLES: Final = """
 CREATE TABLE IF NOT EXISTS mail (
     seq INTEGER PRIMARY KEY, id TEXT NOT NULL, received INTEGER NOT NULL,
@@ -50,6 +53,9 @@ CREATE TABLE IF NOT EXISTS dead (
     PRIMARY KEY (id, key)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS receipt (
     key TEXT PRIMARY KEY, seq INTEGER NOT NULL, state TEXT NOT NULL, result TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS failure (
+    seq INTEGER NOT NULL, key TEXT NOT NULL, record TEXT NOT NULL,
+    PRIMARY KEY (seq, key)) WITHOUT ROWID;
 """
 
 
@@ -281,14 +287,15 @@ class Part:
             raise UnreadableRow(str(mail_id), told, attempts, str(error)) from error
         return Row(seq, Mail(envelope, self.content(mail_id, envelope.size, body)), attempts)
 
-    def due(self, db: sqlite3.Connection, now: float, longest: float) -> list[int]:
-        """The unparked mails that are due, oldest first. A due time further away than `longest` seconds
-        was written under another clock, and is ignored."""
+    def due(self, db: sqlite3.Connection, now: float, longest: float) -> list[tuple[int, bool]]:
+        """The unparked mails that are due, oldest first, and if another process asks for an attempt NOW.
+        A due time further away than `longest` seconds was written under another clock, and is ignored."""
         rows = db.execute(
-            "SELECT seq FROM mail WHERE parked IS NOT 1 AND (next BETWEEN ? AND ?) IS NOT 1 ORDER BY seq",
-            (now, now + longest),
+            "SELECT seq, next IS ? FROM mail"
+            " WHERE parked IS NOT 1 AND (next BETWEEN ? AND ?) IS NOT 1 ORDER BY seq",
+            (NOW, now, now + longest),
         )
-        return [row[0] for row in rows]
+        return [(seq, asked == 1) for seq, asked in rows]
 
     def last(self, db: sqlite3.Connection) -> int:
         """The highest sequence number that the owner gave."""
@@ -300,16 +307,6 @@ class Part:
     def waiting(self, db: sqlite3.Connection) -> list[int]:
         """Every unparked mail, oldest first."""
         return [row[0] for row in db.execute("SELECT seq FROM mail WHERE parked IS NOT 1 ORDER BY seq")]
-
-    def ids(self) -> set[str]:
-        """The ids of the unfinished mails. Raises ConfigError when the database cannot be read."""
-        try:
-            with self.visit() as db:
-                return {row[0] for row in db.execute("SELECT id FROM mail")}
-        except sqlite3.Error as error:
-            raise ConfigError(
-                f"spool {self.folder}", f"cannot be read: {error}", "move it away, or repair it with sqlite3"
-            ) from error
 
     def bodies(self) -> list[Path]:
         """The files of large mails, including those that are being received."""
@@ -379,10 +376,11 @@ def delete(db: sqlite3.Connection, numbers: Iterable[int]) -> None:
 
 
 def delete_traces(db: sqlite3.Connection, numbers: Iterable[int]) -> None:
-    """Remove the settled outputs and the receipts of finished mails."""
+    """Remove the settled outputs, receipts and failures of finished mails."""
     keys = [(seq,) for seq in numbers]
     db.executemany("DELETE FROM settled WHERE seq = ?", keys)
     db.executemany("DELETE FROM receipt WHERE seq = ?", keys)
+    db.executemany("DELETE FROM failure WHERE seq = ?", keys)
 
 
 def parts(folder: Path) -> Iterator[Part]:

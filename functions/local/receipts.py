@@ -9,13 +9,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar, Final
 
-from functions.delivery.engine import Task
+from functions.delivery.engine import State, Task
 from functions.delivery.receipts import ABANDONED, Done, Effect, Later, Receipts, Tell
 from functions.errors import DeliveryFault, Temporary
 from functions.local.layout import Part
-from functions.local.messages import Write
+from functions.local.messages import Progress, Write
 from functions.message.mail import Mail
 from functions.processors.base import Once
+from functions.spool.dead_record import UNKNOWN
+from functions.spool.queue import Failure
 
 CLAIMED = "claimed"
 DONE = "done"
@@ -28,13 +30,33 @@ _DONE: Final = "UPDATE receipt SET state = ?, result = ? WHERE key = ?"
 _FREE: Final = "DELETE FROM receipt WHERE key = ?"
 
 _DROP: Final = "DELETE FROM receipt WHERE seq = ? AND state = ?"
+_FAILED: Final = "INSERT OR REPLACE INTO failure (seq, key, record) VALUES (?, ?, ?)"
 
 _State = tuple[str | None, str | None]
 
 
-def drop_claims(db: sqlite3.Connection, seq: int) -> None:
-    """Forget the claims of a mail that has no run under way, in the caller's transaction."""
-    db.execute(_DROP, (seq, CLAIMED))
+def note_failures(db: sqlite3.Connection, step: Progress, now: float) -> None:
+    """Write why outputs of a run failed, for people, and forget the claims of doubts: the run is over.
+    In the caller's transaction; `now` is Unix time."""
+    for task, state, fault, _ in step.outcomes:
+        if fault is None or step.mail is None:
+            continue
+        in_doubt = isinstance(fault, Temporary) and fault.in_doubt
+        if in_doubt:
+            db.execute(_DROP, (step.seq, CLAIMED))
+        if state is State.RETRY and step.attempts:
+            failure = Failure(
+                id=step.mail.id,
+                key=task.key,
+                flow=task.flow,
+                output=UNKNOWN if task.output is None else task.output.label,
+                reason=fault.reason,
+                code=fault.enhanced,
+                at=int(now * 1000),
+                attempts=step.attempts,
+                in_doubt=in_doubt,
+            )
+            db.execute(_FAILED, (step.seq, task.key, failure.model_dump_json()))
 
 
 class ReceiptBook:
@@ -52,7 +74,7 @@ class ReceiptBook:
 
     def once(self, mail: Mail, task: Task, seq: int, *, keeps_doubts: bool = False) -> Once:
         """The receipts of one output. With `keeps_doubts` the claim of a doubt stays until the decision
-        is recorded (`drop_claims`), so a process that dies before that leaves the doubt."""
+        is recorded (`note_failures`), so a process that dies before that leaves the doubt."""
         return partial(self._run, mail, task, seq, keeps_doubts)
 
     def _run(

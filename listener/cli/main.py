@@ -21,6 +21,8 @@ COMMANDS: Final = {
     "deadletter": ("mails.deadletter", "list, replay or drop outputs that were given up"),
     "sweep": ("mails.sweep", "make one pass over the spool for mail that is due again"),
     "send": ("mails.send", "send a test mail"),
+    "mails": ("mails.mails", "look at the stored mails: list, show, open, tail, wait, delete"),
+    "queue": ("mails.queue", "the mails that wait in the spool: list, explain, retry"),
     "auth-check": ("auth_check", "show mail-auth's results for one mail"),
     "init": ("init.command", "write a configuration to start with"),
     "completion": ("completion.command", "print what lets a shell complete commands and flags"),
@@ -66,7 +68,10 @@ def _run(arguments: list[str]) -> int:
         chosen = command.parse_args(command.arranged(rest))
         status: int = chosen.run(chosen)
     except ConfigError as mistake:
-        print(f"smtp-relay: {mistake}".replace("\n", "\nsmtp-relay: "), file=sys.stderr)
+        # Only a server has set up logs, and in a format of its own.
+        logs = sys.modules.get("listener.logs.setup")
+        if logs is None or not logs.tell_end(str(mistake)):
+            print(f"smtp-relay: {mistake}".replace("\n", "\nsmtp-relay: "), file=sys.stderr)
         return 2
     except EOFError:
         print("smtp-relay: the input ended before the answer", file=sys.stderr)

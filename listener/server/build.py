@@ -18,6 +18,7 @@ from functions.local.archive import Archive
 from functions.local.layout import Part, parts
 from functions.local.messages import Settings
 from functions.local.service import LocalDelivery
+from functions.local.view.reader import ids
 from functions.message.headers import HeaderEdits, Predicate
 from functions.options.secrets import Runtime, SecretResolver
 from functions.options.spool import DEFAULT_FOLDER
@@ -126,6 +127,7 @@ def build_delivery(config: RelayConfig, around: Runtime, *, staging: Path | None
     if config.mode == "events":
         held = {name: [Output("events", "events", RunElsewhere())] for name in config.flows}
         return delivery_of(config, held)
+    check_retention(config, around)
     durable = config.spool.durability == "fsync"
     context = OutputContext(around.folder, around.environ, around.secrets, durable, staging)
     return build_outputs(config, lambda label, options: build_processor(options, label, context))
@@ -177,6 +179,16 @@ def check_folders(config: RelayConfig, around: Runtime) -> None:
                 ) from error
 
 
+def check_retention(config: RelayConfig, around: Runtime) -> None:
+    """Raises ConfigError for limits of a folder that cannot be kept."""
+    outputs = config.outputs()
+    if any(output.file_retention is not None for _, output in outputs):
+        from functions.processors.file.retention import faults
+
+        for path, what, cure in faults(outputs, around.folder, in_bucket=config.spool.in_bucket):
+            raise ConfigError(f"{config.source}: {path}", what, cure)
+
+
 def clear_traces(config: RelayConfig, around: Runtime) -> None:
     """Remove the temporaries of `file` outputs that a crash left, and probes. Call this only before the
     first delivery."""
@@ -193,7 +205,7 @@ def clear_traces(config: RelayConfig, around: Runtime) -> None:
         if part.trust.lost:
             # Its unfinished mails are known only after it is rebuilt; the next start cleans up.
             return
-        task |= part.ids()
+        task |= ids(part)
     kept = {output.file_folder for flow in config.flows.values() for output in flow.outputs} - {None}
     folders = {around.folder / str(each) for each in kept} | {part.staging for part in found}
     for folder in folders:
@@ -221,6 +233,7 @@ def build_from_bucket(config: RelayConfig, around: Runtime) -> tuple[Delivery, W
     from functions.bucket.in_process import Waits
     from functions.delivery.build import build_now
 
+    check_retention(config, around)
     context = OutputContext(around.folder, around.environ, around.secrets)
     retry = config.delivery.retry
     return build_now(config, context), Waits(retry.first / 1000, retry.max / 1000)

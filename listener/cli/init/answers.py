@@ -18,7 +18,7 @@ _SUBMISSIONS: Final = 465  # RFC 8314 section 7.3
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class InitQuestion:
     """One setting. `check` returns the answer in its final form, or raises ValueError."""
 
     name: str
@@ -73,22 +73,22 @@ def _region() -> str:
 
 _REGION: Final = r"[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}"
 
-BUCKET: Final = Question("bucket", "The bucket to store in", "my-inbound-mail", _bucket)
-DOMAIN: Final = Question("domain", "The domain to receive mail for", "example.com", check_domain)
-HOST: Final = Question("host", "The smarthost, HOST[:PORT]", "smtp.example.com:587", _host)
-USER: Final = Question(
+BUCKET: Final = InitQuestion("bucket", "The bucket to store in", "my-inbound-mail", _bucket)
+DOMAIN: Final = InitQuestion("domain", "The domain to receive mail for", "example.com", check_domain)
+HOST: Final = InitQuestion("host", "The smarthost, HOST[:PORT]", "smtp.example.com:587", _host)
+USER: Final = InitQuestion(
     "user", "Its user name (the password goes into .env; - for no login)", "relay@example.com", _user
 )
-REGION: Final = Question(
+REGION: Final = InitQuestion(
     "region", "The region of AWS", _region(), _matching(_REGION, "a region of AWS"), example=False
 )
-QUEUE: Final = Question(
+QUEUE: Final = InitQuestion(
     "queue",
     "The URL of the SQS queue",
     "https://sqs.eu-west-1.amazonaws.com/123456789012/inbound-mail",
     _matching(r"https?://[^\s/]+/[0-9]{12}/[A-Za-z0-9_-]{1,80}(\.fifo)?", "the URL of a queue"),
 )
-TOPIC: Final = Question(
+TOPIC: Final = InitQuestion(
     "topic",
     "The topic of Pub/Sub",
     "projects/my-project/topics/inbound-mail",

@@ -13,7 +13,7 @@ from typing import Final
 
 from functions.errors import ConfigError
 from listener.cli.arguments import write_new
-from listener.cli.init.answers import QUESTIONS, Question, values
+from listener.cli.init.answers import QUESTIONS, InitQuestion, values
 from listener.cli.init.kinds import KINDS, Kind
 from listener.cli.parser import give_examples
 from listener.config.listeners import DEFAULT_PORT
@@ -95,7 +95,7 @@ def _takes(kind: Kind, flag: str) -> bool:
     return any(one.name == flag for one in kind.questions) or f"@{flag}@" in kind.text
 
 
-def _asked(question: Question) -> str:
+def _asked(question: InitQuestion) -> str:
     """The answer of the user at the terminal, who may try again. Raises ConfigError."""
     for left in reversed(range(_TRIES)):
         text = input(f"{question.text} [{question.default}]: ").strip()

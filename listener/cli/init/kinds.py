@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from listener.cli.init.answers import BUCKET, DOMAIN, HOST, QUEUE, REGION, TOPIC, USER, Question
+from listener.cli.init.answers import BUCKET, DOMAIN, HOST, QUEUE, REGION, TOPIC, USER, InitQuestion
 from listener.config.load import EMBEDDED
 
 _VALUE: Final = re.compile("@([a-z]+)@")
@@ -21,7 +21,7 @@ class Kind:
 
     does: str
     text: str
-    questions: tuple[Question, ...] = ()
+    questions: tuple[InitQuestion, ...] = ()
     environment: str = ""
     extra: tuple[str, str] | None = None
     send: str = "you@example.com"
