@@ -18,12 +18,15 @@ from functions.message.text import UNFIT_FOR_FIELD
 
 CRLF: Final = b"\r\n"
 
+BOM: Final = b"\xef\xbb\xbf"
+"""The byte order mark in UTF-8. Some writers put it before the first field."""
+
 MAX_LINE: Final = 998
 """RFC 5322 section 2.1.1: bytes of a line, its CRLF not counted."""
 
 # RFC 5322 section 3.6.8 (ftext), and section 4.5 for the blanks before the colon. The bounds let
 # a reader of a stream decide after a thousand bytes. The group is there for a header's first line.
-_FIRST: Final = re.compile(rb"(?:(>?From )|[!-9;-~]{1,997}[ \t]{0,64}(:)?)")
+_FIRST: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?:(>?From )|[!-9;-~]{1,997}[ \t]{0,64}(:)?)")
 _MAILBOX_LINE: Final = re.compile(rb">?From (?![ \t]*:)")
 _NAME: Final = re.compile(r"[!-9;-~]{1,77}")
 # Blanks, control characters, and what has no width: in ASCII, in UTF-8, and two of ISO 8859-1.
@@ -291,7 +294,7 @@ def _starts_with_field(data: bytes | bytearray) -> bool | None:
     """None if more bytes are needed to decide."""
     first = _FIRST.match(data)
     if first is None:
-        return None if data in (b"", b"\r") else False
+        return None if data in (b"", b"\r") or BOM.startswith(data) else False
     if first.lastindex is not None:
         return True
     return None if first.end() == len(data) else False
