@@ -215,6 +215,8 @@ def _parse(text: str, most: int) -> tuple[list[Address], list[Address], bool]:
         elif kind == "word":
             box.add(piece, piece)
         elif kind == "open":
+            if box.outer is None and box.named_again:
+                box = box.split(found, unsure)
             box.open()
         elif kind == "close" and box.outer is not None:
             box.close()
@@ -273,7 +275,7 @@ class _Mailbox:
     those inside it; the name's words are then in `outer`. `held` are names in front of a comma, which may
     be the start of this mailbox's name: `Acme, Inc. <info@example.com>`."""
 
-    __slots__ = ("angles", "comment", "fresh", "glued", "held", "outer", "shorter", "words")
+    __slots__ = ("_own", "angles", "comment", "fresh", "glued", "held", "outer", "shorter", "words")
 
     def __init__(self) -> None:
         self.words: list[_Word] = []
@@ -282,6 +284,7 @@ class _Mailbox:
         self.shorter: list[str] = []
         self.comment = ""
         self.held: list[str] = []
+        self._own = 0  # words in front of the last angle bracket
         self.fresh = True
         self.glued = False
 
@@ -300,7 +303,22 @@ class _Mailbox:
         if self.outer is not None:
             self.angles.append(" ".join(word.written for word in self._joined()))
             self.words, self.outer = self.outer, None
+            self._own = len(self.words)
         self.glued = False
+
+    @property
+    def named_again(self) -> bool:
+        """True if words follow the address: they are the name of the next one, without a comma."""
+        return bool(self.angles) and len(self.words) > self._own
+
+    def split(self, found: list[Address], unsure: list[Address]) -> _Mailbox:
+        """Settles this mailbox with the words in front of its address, and returns one with the others."""
+        following = _Mailbox()
+        following.fresh = False
+        following.words = self.words[self._own :]
+        del self.words[self._own :]
+        self.settle(found, unsure)
+        return following
 
     @property
     def is_address(self) -> bool:

@@ -24,10 +24,11 @@ _BREAKS: Final = frozenset(
     | {"figure", "footer", "form", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr", "li", "main", "nav"}
     | {"ol", "option", "pre", "section", "table", "tr", "ul"}
 )
-_HIDDEN: Final = frozenset({"script", "style", "title", "template", "noscript"})
+_HIDDEN: Final = frozenset({"script", "style", "title", "template"})
 _HEAD_ENDS: Final = re.compile(r"</head\b|<body\b", re.IGNORECASE)
 _TITLE_ENDS: Final = re.compile(r"</title\b|</head\b|<body\b", re.IGNORECASE)
 _BLANKS: Final = re.compile(r"[ \t\r\n\f\xa0]+")
+_LINE_ENDS: Final = re.compile(r"[\t\r\n]+")
 _HUGE: Final = re.compile(r"&#[xX]?[0-9a-fA-F]{9,};?")
 _NO_TARGET: Final = ("#", "javascript:", "vbscript:", "data:", "cid:", "about:")
 _MAX_TARGET: Final = 8_192
@@ -183,7 +184,7 @@ class _Text:
             self._blank = True
 
     def start_link(self, target: str) -> None:
-        target = "".join(target.split())
+        target = _LINE_ENDS.sub("", target).strip()
         if target and len(target) <= _MAX_TARGET and not target.lower().startswith(_NO_TARGET):
             self._target = target[7:] if target.lower().startswith("mailto:") else target
             self._link_at = len(self._written)

@@ -14,10 +14,12 @@ from urllib.parse import unquote_to_bytes
 from functions.message.charset import decode, decode_words
 
 _MAX: Final = 8_192  # most bytes of a value to read; file names are shorter
-_MAIN: Final = re.compile(rb"""(?:[\s"']++|\([^()]*+\))*+([^\s;,"'=()]*+)(?!\s{0,9}=)(?:[\s"'*]++|\([^()]*+\))*+""")
+_MAIN: Final = re.compile(
+    rb"""(?:[\s"']++|\([^()]*+\))*+([^\s;,:"'=()/]*+(?:\s*+/\s*+[^\s;,:"'=()/]*+)?+)(?!\s{0,9}=)"""
+)
 _PARAMETER: Final = re.compile(
-    rb"""[\s;,]*+(?:([^\s=;,"*]++)(?:\*([0-9]{1,3}))?(\*?)[ \t]*+=[ \t]*+"""
-    rb"""(?:"([^"\\]*+(?:\\.[^"\\]*+)*+)"?|([^;"]*+))|[^\s;,]++)""",
+    rb"""(?:[\s;,:'/]++|\([^()]*+\))*+(?:([^\s=;,:"*]++)(?:\*([0-9]{1,3}))?(\*?)[ \t]*+=[ \t]*+"""
+    rb"""(?:"([^"\\]*+(?:\\.[^"\\]*+)*+)"?|([^;"]*+))|[^\s;,:]++)""",
     re.DOTALL,
 )
 _ESCAPED: Final = re.compile(rb"\\(.)", re.DOTALL)
@@ -53,7 +55,7 @@ def parse_parameters(value: bytes) -> tuple[str, dict[str, str]]:
     parameters = {name: decode_words(text) for name, text in plain.items()}
     # The extended form takes precedence over the plain one, which serves old readers.
     parameters |= {name: _join(parts) for name, parts in sections.items()}
-    return decode(main[1]).lower() if main else "", parameters
+    return "".join(decode(main[1]).lower().split()) if main else "", parameters
 
 
 def _join(parts: dict[int, tuple[bytes, bool]]) -> str:

@@ -17,6 +17,7 @@ from functions.message.headers import BOM, CRLF, is_mailbox_line
 
 # One match takes all fields up to the first line that is none. Possessive, so it never goes back.
 _FIELDS: Final = re.compile(rb"(?:(?!--)[!-9;-~]++[ \t]*+:.*+(?:\n|\Z)(?:[ \t].*+(?:\n|\Z))*+)*+")
+_LINE: Final = re.compile(rb".*+(?:\n|\Z)(?:[ \t].*+(?:\n|\Z))*+")
 
 IsDelimiter = Callable[[bytes, bytes], bool]
 """True if a line (with its line end) separates parts, given the fields above it."""
@@ -47,9 +48,9 @@ def read_block(
         if data.startswith(BOM, at, end) and _end_of_fields(data, at + 3, end) > at + 3:
             at += 3
             continue
-        line_end = data.find(b"\n", at, end) + 1 or end
         if not kept:
             return b"", start
+        line_end = _end_of_line(data, at, end)
         if data.startswith(b"--", at, end) and is_delimiter(data[at:line_end], _joined(kept, most)):
             return _joined(kept, most), at
         after = _end_of_fields(data, line_end, end)
@@ -65,6 +66,12 @@ def _after_first_line(data: bytes, start: int, end: int) -> int:
         at = data.find(b"\n", at, end) + 1 or end
         at += len(BOM) if data.startswith(BOM, at, end) else 0
     return at
+
+
+def _end_of_line(data: bytes, at: int, end: int) -> int:
+    """The end of a line that is no field, with the lines that continue it."""
+    found = _LINE.match(data, at, end)
+    return end if found is None else found.end()
 
 
 def _end_of_fields(data: bytes, at: int, end: int) -> int:

@@ -20,7 +20,12 @@ from functions.message.reading.flowed import unwrapped
 from functions.message.reading.labels import codec_of
 from functions.message.reading.structure import Leaf
 
-_META: Final = re.compile(rb"<meta\s[^>]{0,500}?charset\s{0,9}=\s{0,9}[\"']?\s{0,9}([\w.:-]{1,40})", re.IGNORECASE)
+_META: Final = re.compile(
+    rb"""<meta\s[^>]{0,500}?charset\s{0,9}=\s{0,9}["']?\s{0,9}([\w.:-]{1,40})"""
+    rb"""|<\?xml\s[^>]{0,200}?encoding\s{0,9}=\s{0,9}["']([\w.:-]{1,40})""",
+    re.IGNORECASE,
+)
+_COMMENT: Final = re.compile(rb"<!--.*?-->", re.DOTALL)
 _META_WITHIN: Final = 4_096  # bytes of HTML whose meta elements count; browsers read 1,024 and more
 
 
@@ -107,9 +112,11 @@ def _charset(leaf: Leaf, data: bytes) -> str:
         return charset
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return "utf-16"
-    if leaf.content_type == "text/html" and (meta := _META.search(data, 0, _META_WITHIN)) is not None:
-        named = meta[1].decode("ascii", "replace")
-        return "utf-8" if (codec_of(named) or "").startswith("utf_16") else named  # its bytes were read
+    if leaf.content_type == "text/html":
+        meta = _META.search(_COMMENT.sub(b"", data[:_META_WITHIN]))
+        if meta is not None:
+            named = (meta[1] or meta[2]).decode("ascii", "replace")
+            return "utf-8" if (codec_of(named) or "").startswith("utf_16") else named  # its bytes were read
     return charset
 
 

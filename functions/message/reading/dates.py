@@ -71,7 +71,8 @@ _AMERICA: Final = re.compile(r"(?<!\d)(\d{1,2})/(\d{1,2})/(\d{4}|\d{2})(?!\d)")
 _NUMBER: Final = re.compile(r"(?<![\d:.])\d{1,4}(?![\d:])")
 _WORD: Final = re.compile(r"[^\W\d_]{3,}")
 _TIME: Final = re.compile(
-    r"(?<!\d)(\d{1,2})\s*[:.]\s*(\d{2})(?:\s*[:.]\s*(\d{1,2})(?:[.,]\d+)?)?(?!\d)(?:\s*([AaPp])\.?[Mm]\b\.?)?"
+    r"(?<!\d)(\d{1,2})\s*[:.]\s*(\d{1,2})(?:\s*[:.]\s*(\d{1,2})(?:[.,](\d{1,9})\d*+)?)?(?!\d)"
+    r"(?:\s*([AaPp])\.?[Mm]\b\.?)?"
 )
 _OFFSET: Final = re.compile(r"(?:^|[\sA-Za-z])([+\-\u2212])\s?(\d{1,2})(?::?(\d{2}))?(?![\d:])")
 _NAME: Final = re.compile(r"(?<![\w+-])[A-Za-z]{1,5}(?![A-Za-z])")
@@ -86,8 +87,9 @@ def read_date(value: str) -> datetime | None:
     (year, month, day), rest = found
     time = _TIME.search(rest)
     hour, minute, second = (int(part or 0) for part in time.group(1, 2, 3)) if time else (0, 0, 0)
-    if time and time[4]:
-        hour = hour % 12 + (12 if time[4] in "pP" else 0)
+    fraction = float(f"0.{time[4]}") if time and time[4] else 0.0
+    if time and time[5]:
+        hour = hour % 12 + (12 if time[5] in "pP" else 0)
     whole_day = hour == 24 and not minute and not second  # the end of the day (ISO 8601)
     if (hour > 23 and not whole_day) or minute > 59 or second > 60:
         return None
@@ -95,7 +97,7 @@ def read_date(value: str) -> datetime | None:
     offset = _offset(after, comments)
     try:
         moment = datetime(year, month, day, tzinfo=UTC)
-        return moment + timedelta(hours=hour, minutes=minute, seconds=second) - offset
+        return moment + timedelta(hours=hour, minutes=minute, seconds=second + fraction) - offset
     except (ValueError, OverflowError):
         return None
 
@@ -122,16 +124,10 @@ def _day(text: str) -> tuple[tuple[int, int, int], str] | None:
     """Year, month and day, and the text without them."""
     if (iso := _ISO.match(text)) is not None:
         return (int(iso[1]), int(iso[2]), int(iso[3])), " " + text[iso.end() :].lstrip("Tt")
-    if (europe := _EUROPE.search(text)) is not None:
-        date = _year(europe[3]), int(europe[2]), int(europe[1])
-        return date, _cut(text, europe)
-    if (america := _AMERICA.search(text)) is not None:
-        first, second = int(america[1]), int(america[2])
-        month, day = (first, second) if first <= 12 else (second, first)
-        return (_year(america[3]), month, day), _cut(text, america)
-    named = next((word for word in _WORD.finditer(text) if _month(word[0])), None)
+    # The last one, because names of days are names of months too: `mar` is martes, martedì and March.
+    named = next((word for word in reversed(list(_WORD.finditer(text))) if _month(word[0])), None)
     if named is None:
-        return None
+        return _numbers(text)
     month = _month(named[0])
     time = _TIME.search(text, named.end())
     before = list(_NUMBER.finditer(text, 0, named.start()))
@@ -150,6 +146,17 @@ def _day(text: str) -> tuple[tuple[int, int, int], str] | None:
     for piece in (named, day, year):
         rest[piece.start() : piece.end()] = " " * (piece.end() - piece.start())
     return (_year(year[0]), month, int(day[0])), "".join(rest)
+
+
+def _numbers(text: str) -> tuple[tuple[int, int, int], str] | None:
+    """A date in numbers alone: with dots day and month, with slashes month and day if both are possible."""
+    if (europe := _EUROPE.search(text)) is not None:
+        return (_year(europe[3]), int(europe[2]), int(europe[1])), _cut(text, europe)
+    if (america := _AMERICA.search(text)) is not None:
+        first, second = int(america[1]), int(america[2])
+        month, day = (first, second) if first <= 12 else (second, first)
+        return (_year(america[3]), month, day), _cut(text, america)
+    return None
 
 
 def _is_year(text: str, number: re.Match[str]) -> bool:

@@ -29,11 +29,15 @@ def has_jis_escapes(data: bytes) -> bool:
 
 
 def decode_iso_2022_jp(data: bytes) -> str:
-    """ISO-2022-JP in all its variants: with katakana, JIS X 0212 and the sets of ISO-2022-JP-2."""
+    """ISO-2022-JP in all its variants: with katakana, JIS X 0212 and the sets of ISO-2022-JP-2. Each line
+    begins in ASCII (RFC 1468)."""
     found: list[str] = []
     at, single, double = 0, b"B", b""
     for escape in _ESCAPE.finditer(data):
-        found.append(_in_set(data[at : escape.start()], single, double))
+        piece = data[at : escape.start()]
+        found.append(_in_set(piece, single, double))
+        if b"\n" in piece:
+            single, double = b"B", b""
         at = escape.end()
         if escape[1] is not None:
             single, double = escape[1], b""
@@ -50,6 +54,9 @@ def decode_iso_2022_jp(data: bytes) -> str:
 def _in_set(data: bytes, single: bytes, double: bytes) -> str:
     if not data:
         return ""
+    if (double or single == b"I") and b"\n" in data:
+        line, _, rest = data.partition(b"\n")
+        return _in_set(line, single, double) + "\n" + _in_set(rest, b"B", b"")
     if double:
         return "".join(
             _pairs(run, double) if run[:1] > b"\x20" else run.decode("ascii")

@@ -210,12 +210,14 @@ def _as_text(leaf: Leaf) -> Leaf:
 
 def _boundary(leaf: Leaf) -> bytes:
     """The boundary, without the blanks at its end, which belong to no boundary (RFC 2046 section 5.1.1).
-    Without a parameter it is that of the line that can only be a delimiter."""
+    Where the parameter is missing, or differs from the first line in nothing but case, quotes or blanks,
+    that line has the boundary."""
     declared = leaf.parameters.get("boundary", "").rstrip().encode("utf-8", "replace")
-    if declared:
-        return declared
     found = _UNDECLARED.match(leaf.data, leaf.start)
-    return found[1] if found else b""
+    if found is None:
+        return declared
+    alike = declared.strip(b" \t\"'").lower() == found[1].strip(b" \t\"'").lower()
+    return found[1] if alike or not declared else declared
 
 
 def _read_leaf(data: bytes, start: int, opened: list[_Open]) -> Leaf:
@@ -242,7 +244,7 @@ def _leaf_of(data: bytes, head: bytes, body: int, default: str) -> Leaf:
     names: dict[str, str] = {}
     if (value := first_value(head, b"content-type")) is not None:
         content_type, parameters = parse_parameters(value)
-        if "/" not in content_type:
+        if not content_type.partition("/")[2]:
             content_type = default  # RFC 2045 section 5.2
     if (value := first_value(head, b"content-disposition")) is not None:
         disposition, names = parse_parameters(value)
