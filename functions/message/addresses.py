@@ -360,11 +360,11 @@ class _Mailbox:
             found += (Address(one, "") for one in self.held if one)
         if addresses:
             name = name or _plain(self.comment)
-        for address in addresses or ("",):
-            route = _ROUTE.match(address)
+        for written in addresses or ("",):
+            route = _ROUTE.match(written)
             if route is not None:
-                unsure.append(Address(name, address))
-                address = address[route.end() :]
+                unsure.append(Address(name, written))
+            address = written[route.end() :] if route else written
             if address or name:
                 found.append(Address(name, address))
         unsure += (Address(name, address) for address in self.shorter)

@@ -52,9 +52,8 @@ class Bodies:
         """The plain texts with LF line ends, and text made from HTML where there is no plain text; None
         if there is neither."""
         found = [
-            plain if plain is not None else text_of_html(markup)
+            plain if plain is not None else text_of_html(markup or "")
             for plain, markup in zip(self._plain, self._html, strict=True)
-            if plain is not None or markup is not None
         ]
         return "\n".join(found) if found else None
 

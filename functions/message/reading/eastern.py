@@ -15,7 +15,9 @@ from typing import Final
 _ESCAPE: Final = re.compile(rb"\x1b(?:\(([BJHI])|\$([@AB])|\$\(([@ABCD])|[.N&%-][\x20-\x7e])|[\x0e\x0f]")
 _ISO_2022_JP: Final = re.compile(rb"\x1b(?:\$[@B]|\$\([@ABD]|\([IJ])")
 _PAIRED: Final = {b"A": "gb2312", b"C": "euc_kr"}  # the other sets of ISO-2022-JP-2 (RFC 1554)
-_RUN: Final = re.compile(rb"(?:[\xa1-\xfe]{2})+|(?:\x8e[\xa1-\xdf])+|(?:\x8f[\xa1-\xfe]{2})+|[\x00-\x7f]+|.", re.DOTALL)
+_RUN: Final = re.compile(
+    rb"(?:[\xa1-\xfe]{2})+|(?:\x8e[\xa1-\xdf])+|(?:\x8f[\xa1-\xfe]{2})+|[\x00-\x7f]+|.", re.DOTALL
+)
 
 _ROWS: Final = bytes(  # the first byte of a pair in Shift_JIS, by its row in JIS X 0208 plus 0xA0
     (0x81 + (row - 0xA1) // 2 if row < 0xDF else 0xC1 + (row - 0xA1) // 2) if 0xA1 <= row <= 0xFC else 0xFF
@@ -63,7 +65,9 @@ def _in_set(data: bytes, single: bytes, double: bytes) -> str:
             for run in re.findall(rb"[\x21-\xff]+|[\x00-\x20]+", data)
         )
     if single == b"I":
-        return bytes(octet | 0x80 if 0x21 <= octet <= 0x5F else octet for octet in data).decode("cp932", "replace")
+        return bytes(octet | 0x80 if 0x21 <= octet <= 0x5F else octet for octet in data).decode(
+            "cp932", "replace"
+        )
     if data.isascii():
         return data.decode("ascii")
     return data.decode("cp932", "replace")  # Shift_JIS between the escapes

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import binascii
 import re
+import string
 from collections.abc import Iterator
 from typing import Final
 
 CHUNK: Final = 262_144
 
-_NO_BASE64: Final = bytes(
-    octet for octet in range(256) if not (chr(octet).isascii() and (chr(octet).isalnum() or chr(octet) in "+/="))
-)
+_NO_BASE64: Final = bytes(set(range(256)) - set(f"{string.ascii_letters}{string.digits}+/=".encode()))
 _URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
 _COMMENT: Final = re.compile(r"\([^()]*+\)?")
 _TOKEN: Final = re.compile(r"[a-z0-9][a-z0-9-]*")
