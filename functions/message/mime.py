@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from functions.message.addresses import MAX_ADDRESSES, Address, authors_of, parse_addresses
 from functions.message.charset import decode, decode_words
 from functions.message.fields import every_value, first_value, iter_fields
+from functions.message.headers import head_size
 from functions.message.reading.block import read_block
 from functions.message.reading.bodies import Bodies
 from functions.message.reading.dates import read_date
@@ -64,12 +65,12 @@ class Parts:
     @cached_property
     def _block(self) -> tuple[bytes, int]:
         data = self._data
-        return read_block(data, 0, len(data), most=len(data), is_delimiter=own_delimiter)
+        return read_block(data, 0, len(data), most=self._limits.head, is_delimiter=own_delimiter)
 
     @cached_property
     def head(self) -> bytes:
         """The fields of the mail, up to their bound, without lines that are no fields."""
-        return self._block[0][: self._limits.head]
+        return self._block[0]
 
     @cached_property
     def fields(self) -> tuple[tuple[str, str], ...]:
@@ -89,7 +90,8 @@ class Parts:
     def from_(self) -> list[Address]:
         """The header's authors, else the reverse-path."""
         path = self._mail.envelope.reverse_path
-        authors = authors_of(self._block[0]).addresses
+        # Of the whole header block, as it is checked and signed, so all mean the same author.
+        authors = authors_of(self._data[: head_size(self._data)]).addresses
         return list(authors) or ([Address("", path)] if path else [])
 
     @cached_property

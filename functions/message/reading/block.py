@@ -15,9 +15,11 @@ from typing import Final
 
 from functions.message.headers import BOM, CRLF, is_mailbox_line
 
+_LINE_END: Final = rb"[^\r]*+(?:\r(?!\n)[^\r]*+)*+(?:\r\n|\Z)"
+_FOLDED: Final = _LINE_END + rb"(?:[ \t]" + _LINE_END + rb")*+"
 # One match takes all fields up to the first line that is none. Possessive, so it never goes back.
-_FIELDS: Final = re.compile(rb"(?:(?!--)[!-9;-~]++[ \t]*+:.*+(?:\n|\Z)(?:[ \t].*+(?:\n|\Z))*+)*+")
-_LINE: Final = re.compile(rb".*+(?:\n|\Z)(?:[ \t].*+(?:\n|\Z))*+")
+_FIELDS: Final = re.compile(rb"(?:(?!--)[!-9;-~]{1,997}+[ \t]{0,64}+:" + _FOLDED + rb")*+")
+_LINE: Final = re.compile(_FOLDED)
 
 IsDelimiter = Callable[[bytes, bytes], bool]
 """True if a line (with its line end) separates parts, given the fields above it."""
