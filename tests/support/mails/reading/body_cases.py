@@ -220,6 +220,10 @@ def _charsets() -> Rows:
     ):
         yield kind, f"{label} {text}", coded(label, data), {"text": text}
     kind = "charsets that are not named"
+    for order in ("utf-16-le", "utf-16-be"):
+        marked = base64.b64encode("\ufeffhé".encode(order))
+        mail = part("text/plain", marked, "Content-Transfer-Encoding: base64")
+        yield kind, f"mark of {order}", mail, {"text": "hé"}
     for name, head, data, text in (
         ("none, UTF-8", "text/plain", "naïve 日".encode(), "naïve 日"),
         ("none, Windows", "text/plain", b"na\xefve \x80", "naïve €"),
@@ -229,7 +233,6 @@ def _charsets() -> Rows:
         ("unknown-8bit", "text/plain; charset=unknown-8bit", "naïve".encode(), "naïve"),
         ("JIS", "text/plain", b"a \x1b$B4A;z\x1b(B", "a 漢字"),
         ("JIS in HTML", "text/html", b"<p>\x1b$B4A;z\x1b(B</p>", "漢字"),
-        ("mark of UTF-16", "text/plain", "hé".encode("utf-16"), "hé"),
         ("meta", "text/html", b"<meta charset=koi8-r><p>\xc4\xcf\xcd", "дом"),
         (
             "meta of HTTP",
