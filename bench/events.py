@@ -15,8 +15,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from functions.message.cloudevent import build
 from functions.message.envelope import Envelope
+from functions.message.event.cloudevent import build
 from functions.message.mail import BytesContent, Mail
 from functions.message.mime import read_parts
 from tests.support.mails.spooled import envelope_of

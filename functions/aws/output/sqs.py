@@ -8,11 +8,10 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from functions.aws.faults import fault_of
-from functions.aws.output import ses_event
 from functions.aws.output.options import QueueOptions
 from functions.aws.output.request_options import SendMessageOptions, given
 from functions.errors import Permanent
-from functions.message import cloudevent
+from functions.message.event import cloudevent, ses_notification
 from functions.message.mime import read_parts
 from functions.processors.base import Job
 
@@ -73,7 +72,7 @@ class Queue:
         parts = read_parts(job.mail, job.flow)
         envelope = job.mail.envelope
         if self._options.format == "ses":
-            return lambda room: ses_event.build(
+            return lambda room: ses_notification.build(
                 envelope, parts, flow=job.flow, storage_url=stored, max_bytes=room
             )
         return lambda room: cloudevent.build(

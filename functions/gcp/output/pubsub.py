@@ -7,7 +7,7 @@ from typing import Any, Final
 from functions.gcp.clients import ONCE
 from functions.gcp.faults import fault_of
 from functions.gcp.output.options import TopicOptions
-from functions.message import cloudevent
+from functions.message.event import cloudevent
 from functions.message.mime import read_parts
 from functions.processors.base import Job
 

@@ -10,8 +10,8 @@ from typing import BinaryIO, Final, Literal
 from pydantic import ConfigDict
 from pydantic.alias_generators import to_camel
 
-from functions.message.cloudevent import build as build_event
 from functions.message.envelope import Client, Envelope, Recipient
+from functions.message.event.cloudevent import build as build_event
 from functions.message.mail import Mail
 from functions.message.mime import read_parts
 from listener.api.decision import ACCEPT, REFUSE, Decision, Phase

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 from functions.message.addresses import Address
 from functions.message.charset import decode, decode_words
-from functions.message.cloudevent import encode, iso
 from functions.message.envelope import Envelope
+from functions.message.event.cloudevent import encode, iso
 from functions.message.fields import first_value, iter_fields
 from functions.message.mime import Parts
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from functions.ids import uuid7
-from functions.message.cloudevent import MIN_BYTES, build
 from functions.message.envelope import Client, Envelope, FlowNotes, Recipient, Tls
+from functions.message.event.cloudevent import MIN_BYTES, build
 from functions.message.mail import BytesContent, Mail
 from functions.message.mime import read_parts
 
