@@ -27,10 +27,11 @@ Operator = Literal["AND", "OR"]
 
 @dataclass(frozen=True, slots=True)
 class BuildContext(Runtime):
-    """The arguments of a filter's `build()` besides its options: the process's surroundings, and
-    `filter_timeout`, the number of seconds that a filter has to answer."""
+    """The arguments of a filter's `build()` besides its options: the process's surroundings,
+    `filter_timeout`, the number of seconds that a filter has to answer, and the name of its flow."""
 
     filter_timeout: float = 30.0
+    flow: str = ""
 
 
 class MailAuthObserver(Protocol):

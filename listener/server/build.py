@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -67,7 +67,8 @@ class Filters:
         context = FilterContext(around.folder, around.environ, secrets, config.filter_timeout / 1000)
         self._flows: list[Flow] = []
         for name, flow in config.flows.items():
-            built = tuple(build_filter(o, label, context) for label, o in flow.labelled_filters())
+            around_flow = replace(context, flow=name)
+            built = tuple(build_filter(o, label, around_flow) for label, o in flow.labelled_filters())
             listeners = frozenset(flow.listeners) if flow.listeners is not None else None
             self._flows.append(Flow(name, built, flow.filters_operator, listeners))
         self.all: tuple[Filter, ...] = tuple(f for flow in self._flows for f in flow.filters)

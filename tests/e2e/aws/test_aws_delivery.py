@@ -76,7 +76,7 @@ def test_everything_an_aws_output_does(stack_for: Stacks, listener_for: Listener
 
     (event,) = stack.messages("events")
     key = next(key for key in stored if key.startswith("raw/"))
-    assert event["data"]["storage"] == {"url": f"s3://{stack.target}/{key}"}
+    assert event["data"]["storage"]["url"] == f"s3://{stack.target}/{key}"
     assert event["data"]["email"]["subject"] == "Grüße"
     (notification,) = stack.messages("ses")
     ses = SESEvent({"Records": [{"eventSource": "aws:ses", "eventVersion": "1.0", "ses": notification}]})

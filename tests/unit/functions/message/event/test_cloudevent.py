@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from datetime import datetime
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from functions.ids import uuid7
 from functions.message.envelope import Client, Envelope, FlowNotes, Recipient, Tls
 from functions.message.event.cloudevent import MIN_BYTES, build
+from functions.message.event.objects import Digest, StoredMail, StoredObject
 from functions.message.mail import BytesContent, Mail
 from functions.message.mime import read_parts
 
@@ -33,6 +35,9 @@ MAIL = (
     + base64.b64encode(b"x" * 12)
     + b"\r\n--b--\r\n"
 )
+
+
+STORED = StoredMail({"raw": StoredObject("s3://bucket/key.eml", "bucket", "key.eml", Digest(12, "ab"))})
 
 
 def envelope(content: bytes, **changes: Any) -> Envelope:
@@ -68,7 +73,7 @@ def event_of(content: bytes, max_bytes: int = 1_048_576, **options: Any) -> dict
 
 
 def test_the_whole_event() -> None:
-    event = event_of(MAIL, storage_url="s3://bucket/key.eml")
+    event = event_of(MAIL, stored=STORED)
     assert uuid7(1_767_600_000_123)[:13] == event.pop("id")[:13]
     assert event == {
         "specversion": "1.0",
@@ -77,7 +82,11 @@ def test_the_whole_event() -> None:
         "subject": "<m1@example.org>",
         "time": "2026-01-05T08:00:00.123Z",
         "datacontenttype": "application/json",
+        "dataschema": "urn:smtp-relay:v2:cloudevent.schema.json#/$defs/EventData",
         "data": {
+            "flow": "in",
+            "size": len(MAIL),
+            "envelope": {"from": "bounce@example.org", "to": ["bob@example.com"], "parameters": []},
             "email": {
                 "from": {
                     "value": [{"address": "ann@example.org", "name": "Ann"}],
@@ -113,7 +122,28 @@ def test_the_whole_event() -> None:
                 "subject": "Grüße",
                 "priority": "high",
                 "date": "2026-01-05T09:00:00.000Z",
-                "attachments": [{"filename": "a.pdf", "size": 12}],
+                "messageId": "<m1@example.org>",
+                "references": [],
+                "headers": [
+                    {"name": "From", "value": "Ann <ann@example.org>"},
+                    {"name": "To", "value": '"Smith, Bob" <bob@example.com>, carl@example.com'},
+                    {"name": "Cc", "value": "dora@example.com"},
+                    {"name": "Reply-To", "value": "Desk <desk@example.org>"},
+                    {"name": "Subject", "value": "Grüße"},
+                    {"name": "Date", "value": "Mon, 05 Jan 2026 10:00:00 +0100"},
+                    {"name": "Message-ID", "value": "<m1@example.org>"},
+                    {"name": "X-Priority", "value": "1"},
+                    {"name": "MIME-Version", "value": "1.0"},
+                    {"name": "Content-Type", "value": 'multipart/mixed; boundary="b"'},
+                ],
+                "attachments": [
+                    {
+                        "filename": "a.pdf",
+                        "size": 12,
+                        "contentType": "application/pdf",
+                        "sha256": hashlib.sha256(b"x" * 12).hexdigest(),
+                    }
+                ],
                 "text": "Hello\nBob",
                 "html": "<p>Hello</p>",
             },
@@ -127,7 +157,14 @@ def test_the_whole_event() -> None:
                 "transmissionType": "ESMTPSA",
                 "username": "ann",
             },
-            "storage": {"url": "s3://bucket/key.eml"},
+            "storage": {
+                "url": "s3://bucket/key.eml",
+                "bucket": "bucket",
+                "key": "key.eml",
+                "size": 12,
+                "sha256": "ab",
+            },
+            "truncated": {"fields": [], "rest": "s3://bucket/key.eml"},
         },
     }
 
@@ -217,9 +254,12 @@ def test_a_monstrous_mail_still_fits() -> None:
         b"\r\n--b\r\n\r\n" + b"text " * 50_000 + b"\r\n" + part * 900 + b"--b--\r\n"
     )
     auth = {"dkim": [{"domain": "d" * 1000, "reason": "\x01" * 1000}] * 2000}
-    changes = {"helo": "h" * 500, "user": "\x01" * 10_000}
+    recipients = tuple(Recipient(address=f"{n}@{'d' * 240}.example", flows=("in",)) for n in range(1_000))
+    changes = {"helo": "h" * 500, "user": "\x01" * 10_000, "recipients": recipients}
+    where = StoredObject("s3://b/" + "k" * 1024, "b", "k" * 1024, Digest(1, "a" * 64))
+    stored = StoredMail({"raw": where, "manifest": where}, dict.fromkeys(range(900), where))
     for max_bytes in (MIN_BYTES, 262_144, 1_048_576):
-        event = event_of(content, max_bytes, auth=auth, changes=changes, storage_url="s3://b/" + "k" * 1024)
+        event = event_of(content, max_bytes, auth=auth, changes=changes, stored=stored)
         assert event["data"]["email"]["text"].startswith("text text")
         assert event["data"]["email"]["to"][0]["value"][0]["address"] == "x0@example.org"
 
