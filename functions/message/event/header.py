@@ -52,23 +52,27 @@ def shown_fields(parts: Parts, mail_id: str, hidden: frozenset[str]) -> Iterator
         lowered = name.lower()
         if lowered in _BLIND or lowered in _OURS or lowered.startswith(_RAW):
             continue
-        trace = lowered == "received"
-        if trace and ours in value:
+        if lowered == "received" and ours in value:
             continue
-        text = value
-        if hidden and lowered not in _VISIBLE and names_any(text, hidden):
-            text = _FOR.sub("", text) if trace else ""
-            if not text or names_any(text, hidden):
-                continue
-        yield name, text
+        text = permitted(lowered, value, hidden)
+        if text is not None:
+            yield name, text
 
 
-def names_any(text: str, hidden: frozenset[str]) -> bool:
+def permitted(lowered: str, text: str, hidden: frozenset[str]) -> str | None:
+    """A field's value as it may be shown, by the field's name in lower case; None if not at all."""
+    if not hidden or lowered in _VISIBLE or not _names_any(text, hidden):
+        return text
+    text = _FOR.sub("", text)
+    return None if lowered != "received" or _names_any(text, hidden) else text
+
+
+def _names_any(text: str, hidden: frozenset[str]) -> bool:
     """True if a text names one of the hidden recipients, whatever stands around it."""
-    if "@" not in text:
-        return False
+    if "=?" in text:
+        text = decode_words(text.encode("utf-8", "replace"))
     lowered = text.lower()
-    return any(key in lowered for key in hidden)
+    return "@" in text and any(key in lowered for key in hidden)
 
 
 def count_fields(parts: Parts) -> tuple[int, bool]:
