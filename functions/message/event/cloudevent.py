@@ -217,7 +217,9 @@ class _About:
         return email
 
     def _few_attachments(self, cuts: Cuts) -> list[dict[str, Any]]:
-        more = self._envelope.size > _READ.content or len(self._parts.leaves) >= _READ.parts
+        # The reader counts containers too, hence the difference.
+        more = len(self._parts.leaves) >= _READ.parts - _READ.depth
+        more = more or self._envelope.size > _READ.content
         few = []
         for each in cuts.items("email.attachments", self._attachments, at_least=more):
             shown = {"filename": cuts.text("email.attachments.filename", each["filename"], cuts.bounds.texts)}
