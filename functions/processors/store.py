@@ -157,8 +157,10 @@ class Storage:
         yield Blob(f"{folder}raw.eml", "raw", CONTENT_TYPE, lambda: self._raw(job))
         yield from self._body(contents, "text", f"{folder}text.txt", "text")
         yield from self._body(contents, "html", f"{folder}html.html", "html")
+        # Keys that differ in case only would be one file in the folders of some systems.
+        below = f"{folder}attachments/"
         yield from self._attachments(
-            contents, lambda name: f"{folder}attachments/{safe_value(name, extension=True)}"
+            contents, lambda name: below + safe_value(name, extension=True), str.casefold
         )
         data = manifest.build(job.mail.envelope, contents.parts, flow=job.flow, stored=stored)
         key = f"{folder}manifest.json"
@@ -171,15 +173,18 @@ class Storage:
             media = "text/plain" if kind == "text" else "text/html"
             yield Blob(key, part, f"{media}; charset=utf-8", lambda: io.BytesIO(data), kind)
 
-    def _attachments(self, contents: Contents, key_of: Callable[[str], str]) -> Iterator[Blob]:
+    def _attachments(
+        self, contents: Contents, key_of: Callable[[str], str], form: Callable[[str], str] = str
+    ) -> Iterator[Blob]:
+        """Every attachment, under keys whose `form` differs."""
         taken: set[str] = set()
+        uses: dict[str, int] = {}
         for number, attachment in enumerate(contents.parts.attachments):
             key = wanted = key_of(attachment.filename)
-            again = 1
-            while key in taken:
-                again += 1
-                key = suffixed(wanted, str(again))
-            taken.add(key)
+            while form(key) in taken:
+                uses[wanted] = uses.get(wanted, 1) + 1
+                key = suffixed(wanted, str(uses[wanted]))
+            taken.add(form(key))
             media = attachment.content_type
             if not _MEDIA_TYPE.fullmatch(media):
                 media = "application/octet-stream"
