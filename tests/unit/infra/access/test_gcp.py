@@ -62,6 +62,13 @@ def test_names_may_take_a_suffix_where_they_are_taken(tmp_path: Path, path: str,
     assert found["buckets"] == [{"bucket": "mails", "prefix": prefix}]
 
 
+@pytest.mark.parametrize(("path", "prefix"), [("", ""), ("in", "in/"), ("in/${flow}/${id}", "in/")])
+def test_all_parts_of_a_mail_are_below_what_is_permitted(tmp_path: Path, path: str, prefix: str) -> None:
+    storage = {"bucket": "mails", "path": path, "type": "parts"}
+    found = access(config(tmp_path, {"type": "gcp", "storage": storage}))
+    assert found["buckets"] == [{"bucket": "mails", "prefix": prefix}]
+
+
 @pytest.mark.parametrize(
     ("output", "reason"),
     [

@@ -80,6 +80,27 @@ def test_a_message() -> None:
     }
 
 
+def test_a_message_in_the_format_of_ses() -> None:
+    publisher = Publisher()
+    job, _ = job_of()
+    Topic(publisher, "projects/p/topics/t", TopicOptions(topic="t", format="ses")).publish(job, STORED)
+    (message,) = publisher.requests[0].messages
+    notification = json.loads(message.data)
+    assert notification["notificationType"] == "Received"
+    assert notification["mail"]["messageId"] == job.mail.id
+    action = notification["receipt"]["action"]
+    assert (action["bucketName"], action["objectKey"]) == ("b", "k")
+    assert message.attributes["content-type"] == "application/json"
+    assert message.attributes["smtp-relay-id"] == job.mail.id
+
+
+def test_a_message_without_header_fields() -> None:
+    publisher = Publisher()
+    job, _ = job_of()
+    Topic(publisher, "projects/p/topics/t", TopicOptions(topic="t", headers=False)).publish(job, None)
+    assert json.loads(publisher.requests[0].messages[0].data)["data"]["email"]["headers"] == []
+
+
 @pytest.mark.parametrize("letter", ["a", "ä", "\U0001f600", '"', "\\"])
 def test_the_largest_event_fits_a_request(letter: str) -> None:
     publisher = Publisher()
