@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 from functions.message.addresses import Address, address_key
 from functions.message.charset import decode, decode_words
@@ -24,27 +24,46 @@ _VISIBLE: Final = frozenset({"to", "cc", "from", "sender", "reply-to", "resent-t
 _FOR: Final = re.compile(r"\bfor[ \t]++<?+[^\s<>;]++>?+", re.IGNORECASE)  # RFC 5321 section 4.4
 _FIELD_START: Final = re.compile(rb"(?:\A|\r\n)[!-9;-~]++[ \t]*+:")
 _ID: Final = re.compile(r"<[^<>\s]{1,998}>")
+_DOMAIN: Final = re.compile(r"\[[\w.:-]{1,300}\]|[\w.-]{1,320}")
+_LOCAL: Final = 320  # characters before an @ to look at
+_AROUND: Final = re.compile(r"[\s<>,;:()\[\]@\"]")
+_WITHIN: Final = re.compile(r"\W")
 _WORD: Final = re.compile(r"[A-Za-z-]{1,40}")
 
 
-def hidden_recipients(envelope: Envelope, parts: Parts, flow: str) -> frozenset[str]:
-    """The keys of the recipients that no event of this flow may name."""
+class Hidden(NamedTuple):
+    """The recipients that no event of a flow may name: the keys of their addresses, and their domains."""
+
+    keys: frozenset[str]
+    domains: frozenset[str]
+
+    def names(self, address: str) -> bool:
+        """True if this is the address of a hidden recipient."""
+        return address_key(address) in self.keys
+
+
+NOBODY: Final = Hidden(frozenset(), frozenset())
+
+
+def hidden_recipients(envelope: Envelope, parts: Parts, flow: str) -> Hidden:
+    """The recipients that no event of this flow may name."""
     others = [each for each in envelope.recipients if flow not in each.flows]
     if not others:
-        return frozenset()
+        return NOBODY
     shown = {address_key(each) for each in (*envelope.recipients_of(flow), envelope.reverse_path)}
     visible = (*parts.to, *parts.cc, *parts.from_, *parts.reply_to)
     shown.update(address_key(each.address) for each in visible)
     hidden = [each.address for each in others if address_key(each.address) not in shown]
-    return frozenset([*map(address_key, hidden), *map(str.lower, hidden)])
+    keys = frozenset([*map(address_key, hidden), *map(str.lower, hidden)])
+    return Hidden(keys, frozenset(key.rpartition("@")[2].rstrip(".") for key in keys))
 
 
-def without(addresses: Iterable[Address], hidden: frozenset[str]) -> list[Address]:
+def without(addresses: Iterable[Address], hidden: Hidden) -> list[Address]:
     """The addresses that are not hidden."""
-    return [each for each in addresses if address_key(each.address) not in hidden]
+    return [each for each in addresses if not (hidden.keys and hidden.names(each.address))]
 
 
-def shown_fields(parts: Parts, mail_id: str, hidden: frozenset[str]) -> Iterator[tuple[str, str]]:
+def shown_fields(parts: Parts, mail_id: str, hidden: Hidden) -> Iterator[tuple[str, str]]:
     """Name and readable value of each field in the mail's order, without Bcc, without the relay's own,
     and without those that name a hidden recipient. A Received field only loses its `for` clause then."""
     ours = f" id {mail_id}"
@@ -59,20 +78,41 @@ def shown_fields(parts: Parts, mail_id: str, hidden: frozenset[str]) -> Iterator
             yield name, text
 
 
-def permitted(lowered: str, text: str, hidden: frozenset[str]) -> str | None:
+def permitted(lowered: str, text: str, hidden: Hidden) -> str | None:
     """A field's value as it may be shown, by the field's name in lower case; None if not at all."""
-    if not hidden or lowered in _VISIBLE or not _names_any(text, hidden):
+    if not hidden.keys or lowered in _VISIBLE or not _names_any(text, hidden):
         return text
     text = _FOR.sub("", text)
     return None if lowered != "received" or _names_any(text, hidden) else text
 
 
-def _names_any(text: str, hidden: frozenset[str]) -> bool:
-    """True if a text names one of the hidden recipients, whatever stands around it."""
+def _names_any(text: str, hidden: Hidden) -> bool:
+    """True if a text names one of the hidden recipients, whatever stands around it. The time grows with
+    the text and not with the recipients."""
     if "=?" in text:
         text = decode_words(text.encode("utf-8", "replace"))
     lowered = text.lower()
-    return "@" in text and any(key in lowered for key in hidden)
+    at = lowered.find("@")
+    while at >= 0:
+        found = _DOMAIN.match(lowered, at + 1)
+        if found is not None:
+            domain = found[0].rstrip(".")
+            if domain in hidden.domains and not hidden.keys.isdisjoint(_addresses_at(lowered, at, domain)):
+                return True
+        at = lowered.find("@", at + 1)
+    return False
+
+
+def _addresses_at(text: str, at: int, domain: str) -> Iterator[str]:
+    """The addresses that a reader may see around the @ at this place."""
+    before = text[max(0, at - _LOCAL) : at]
+    quote = before.rfind('"', 0, -1) if before.endswith('"') else -1
+    if quote >= 0:
+        yield f"{before[quote:]}@{domain}"
+    word = _AROUND.split(before)[-1]
+    yield f"{word}@{domain}"
+    for found in _WITHIN.finditer(word):  # to=ann@example.org, 'ann@example.org'
+        yield f"{word[found.end() :]}@{domain}"
 
 
 def count_fields(parts: Parts) -> tuple[int, bool]:

@@ -24,6 +24,10 @@ from functions.message.event.reply_words import (
 MAX_TEXT: Final = 262_144
 """Most characters of a text that are searched; the end of a longer one could hold an answer, too."""
 
+MAX_LINES: Final = 10_000
+"""Most lines of a text that are searched."""
+
+_TRIES: Final = 200  # lines that could introduce a quoted mail, but do not
 _LINE: Final = 400  # characters of a line to look at: an attribution with long names
 _GROUP: Final = 4  # lines that an attribution takes: programs wrap it at 72 characters
 _HEADER: Final = 10  # lines of a quoted header to look at, empty ones included
@@ -47,7 +51,7 @@ def reply_text(text: str | None, subject: str | None, answers: bool) -> str | No
     if not answers and "\n>" not in text and not _starts_with(subject, "re"):
         return None
     lines = text.split("\n")
-    end = _quote_start(lines, answers)
+    end = _quote_start(lines, answers) if len(lines) <= MAX_LINES else None
     if end is None:
         return None
     return _unsigned(lines[:end]) or None
@@ -55,28 +59,38 @@ def reply_text(text: str | None, subject: str | None, answers: bool) -> str | No
 
 def _quote_start(lines: Sequence[str], answers: bool) -> int | None:
     """The line at which the quoted mail begins, with what introduces it; None if that is not sure."""
+    tries = 0
     for at, whole in enumerate(lines):
         line = whole[:_LINE].strip(_BLANKS)
         if not line:
             continue
         if line[0] == ">":
             return _before_marks(lines, at) if _nothing_follows(lines, at) else None
-        words = line.strip(_MARKS).rstrip(":").casefold()
-        ruled = line[0] in "-_—" and len(line) - len(words) >= _RULE
-        if ruled and any(each in words for each in ORIGINAL):
-            return at
-        if words.startswith(FORWARDED) and (ruled or line[-1] == ":"):
-            return None
-        if _quoted_header(lines, at):
+        ends = line[-1] in ":：-"
+        if (ends or line[0] in "-_—") and (marked := _separated(line)) is not None:
+            return at if marked else None
+        labelled = _label(line) in _LABELS
+        if labelled and _quoted_header(lines, at):
             return _above_rule(lines, at)
-        if line[-1] in ":：-" and _has_verb(line):
-            if _next_line(lines, at).startswith(">"):
-                continue  # the line with the mark decides
+        tries += labelled or ends
+        if tries > _TRIES:
+            return None
+        if ends and _has_verb(line) and not _next_line(lines, at).startswith(">"):
+            # A line with a mark decides for the line above it.
             start = _attribution(lines, at)
             if start is not None:
                 sure = answers and _evidence(lines[start : at + 1]) >= 2
                 return start if sure else None
     return None
+
+
+def _separated(line: str) -> bool | None:
+    """True for a line that separates a quoted mail, False for one that separates a forwarded mail."""
+    words = line.strip(_MARKS).rstrip(":").casefold()
+    ruled = line[0] in "-_—" and len(line) - len(words) >= _RULE
+    if ruled and any(each in words for each in ORIGINAL):
+        return True
+    return False if words.startswith(FORWARDED) and (ruled or line[-1] == ":") else None
 
 
 def _before_marks(lines: Sequence[str], at: int) -> int | None:
@@ -146,8 +160,6 @@ def _evidence(lines: Sequence[str]) -> int:
 
 def _quoted_header(lines: Sequence[str], at: int) -> bool:
     """True if the header of a quoted mail starts here: lines with known labels, From among them."""
-    if _label(lines[at]) not in _LABELS:
-        return False
     labels = {_label(line) for line in lines[at : at + _HEADER]}
     return len(labels & _FROM) > 0 and len(labels & _OTHERS) >= 2
 

@@ -57,7 +57,7 @@ def _event(
     storage_url: str | None,
     most: int,
     addresses: int,
-    hidden: frozenset[str],
+    hidden: header.Hidden,
 ) -> dict[str, Any]:
     recipients = list(envelope.recipients_of(flow))[:addresses]
     received = iso(envelope.received_at)
@@ -93,7 +93,7 @@ def _event(
     }
 
 
-def _headers(head: bytes, most: int, hidden: frozenset[str]) -> tuple[list[dict[str, str]], bool]:
+def _headers(head: bytes, most: int, hidden: header.Hidden) -> tuple[list[dict[str, str]], bool]:
     found: list[dict[str, str]] = []
     size = 0
     for name, value in iter_fields(head):
@@ -106,7 +106,7 @@ def _headers(head: bytes, most: int, hidden: frozenset[str]) -> tuple[list[dict[
     return found, False
 
 
-def _common(envelope: Envelope, parts: Parts, most: int, hidden: frozenset[str]) -> dict[str, Any]:
+def _common(envelope: Envelope, parts: Parts, most: int, hidden: header.Hidden) -> dict[str, Any]:
     common: dict[str, Any] = {"returnPath": envelope.reverse_path, "from": _written(parts.from_[:most])}
     date = first_value(parts.head, b"date")
     common["date"] = decode(date)[:200] if date is not None else ""
