@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from functions.message.event import cloudevent, ses_notification
@@ -31,23 +32,26 @@ class Publication:
     def content_type(self) -> str:
         return CONTENT_TYPES[self._options.format]
 
-    def attributes(self) -> dict[str, str]:
-        """The attributes by which subscribers filter, the most important first."""
-        return attributes_of(self._job.mail.envelope, self._contents.parts, self._job.flow)
-
-    def body(self, max_bytes: int) -> bytes:
-        """The message's JSON, of at most `max_bytes` bytes (cloudevent.MIN_BYTES at least)."""
+    def message(self, room: Callable[[Mapping[str, str]], int]) -> tuple[bytes, dict[str, str]]:
+        """The message's JSON, and the attributes by which subscribers filter, the most important first.
+        `room` gives the most bytes of the JSON beside these attributes (cloudevent.MIN_BYTES at
+        least)."""
         envelope, parts, flow = self._job.mail.envelope, self._contents.parts, self._job.flow
+        attributes = attributes_of(envelope, parts, flow)
+        most = room(attributes)
         if self._options.format == "ses":
             first = self._stored.first if self._stored is not None else None
             url = None if first is None else first.url
-            return ses_notification.build(envelope, parts, flow=flow, storage_url=url, max_bytes=max_bytes)
-        return cloudevent.build(
+            body = ses_notification.build(envelope, parts, flow=flow, storage_url=url, max_bytes=most)
+            return body, attributes
+        body = cloudevent.build(
             envelope,
             parts,
             flow=flow,
             stored=self._stored,
             headers=self._options.headers,
             text_limit=self._options.truncate,
-            max_bytes=max_bytes,
+            max_bytes=most,
+            limits=self._contents.limits,
         )
+        return body, attributes

@@ -27,7 +27,7 @@ from functions.processors.base import MIN_SECONDS_LEFT, Job, Processor
 from functions.spool.object import CONTENT_TYPE
 
 if TYPE_CHECKING:
-    from functions.message.mime import Parts
+    from functions.message.mime import Limits, Parts
 
 log: Final = logging.getLogger("smtp_relay.output.store")
 
@@ -73,10 +73,17 @@ class Contents:
         self._job = job
 
     @cached_property
+    def limits(self) -> Limits:
+        """The bounds of the reading."""
+        from functions.message.mime import Limits
+
+        return Limits()
+
+    @cached_property
     def parts(self) -> Parts:
         from functions.message.mime import read_parts
 
-        return read_parts(self._job.mail, self._job.flow)
+        return read_parts(self._job.mail, self._job.flow, self.limits)
 
 
 class Storage:

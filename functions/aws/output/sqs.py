@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -59,21 +60,30 @@ class Queue:
             replay = f"-{job.mail.envelope.replay}" if job.mail.envelope.replay else ""
             flow = _GROUP.sub("-", job.flow)[:60]
             arguments.setdefault("MessageDeduplicationId", f"{job.mail.id}{replay}-{flow}")
-        attributes = _with_ours(self._extra.get("MessageAttributes", {}), publication.attributes())
-        arguments["MessageAttributes"] = attributes
-        beside = _attributes_size(attributes)
         for last in (False, True):
-            body = publication.body(self._room - beside)
+            body, ours = publication.message(self._room_beside)
+            arguments["MessageAttributes"] = attributes = self._with_ours(ours)
             try:
                 answer = self._client.send_message(
                     QueueUrl=self._options.topic, MessageBody=body.decode(), **arguments
                 )
             except Exception as error:
-                if not last and self._learns(error, len(body), beside):
+                if not last and self._learns(error, len(body), _attributes_size(attributes)):
                     continue
                 raise fault_of(error, f"send to {self._options.topic}", repeatable=False) from error
             return str(answer.get("MessageId", ""))
         raise AssertionError("unreachable")
+
+    def _with_ours(self, ours: Mapping[str, str]) -> dict[str, dict[str, str]]:
+        """The file's attributes, and as many of the relay's as SQS takes beside them."""
+        given: dict[str, dict[str, str]] = self._extra.get("MessageAttributes", {})
+        few = [(name, value) for name, value in ours.items() if name not in given]
+        few = few[: max(0, MAX_ATTRIBUTES - len(given))]
+        return {**given, **{name: {"DataType": "String", "StringValue": value} for name, value in few}}
+
+    def _room_beside(self, ours: Mapping[str, str]) -> int:
+        """The most bytes of a body beside the attributes."""
+        return self._room - _attributes_size(self._with_ours(ours))
 
     def _learns(self, error: Exception, size: int, beside: int) -> bool:
         """The limit of a queue that accepts less than SQS's largest message; SQS's refusal names it."""
@@ -85,13 +95,6 @@ class Queue:
             reason = f"{self._options.topic} takes messages of {found[1]} bytes at most, this one has {size}"
             raise Permanent(reason, enhanced="5.3.4") from error
         return True
-
-
-def _with_ours(given: dict[str, dict[str, str]], ours: dict[str, str]) -> dict[str, dict[str, str]]:
-    """The file's attributes, and as many of the relay's as SQS takes beside them."""
-    free = MAX_ATTRIBUTES - len(given)
-    few = [(name, value) for name, value in ours.items() if name not in given][: max(0, free)]
-    return {**given, **{name: {"DataType": "String", "StringValue": value} for name, value in few}}
 
 
 def _attributes_size(attributes: dict[str, dict[str, str]]) -> int:

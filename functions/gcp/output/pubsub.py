@@ -34,11 +34,9 @@ class Topic:
         job.once("pubsub", lambda: self._send(publication))
 
     def _send(self, publication: Publication) -> str | None:
-        message = {
-            "data": publication.body(MAX_DATA),
-            # CloudEvents' Pub/Sub binding, structured mode.
-            "attributes": {"content-type": publication.content_type, **publication.attributes()},
-        }
+        body, attributes = publication.message(lambda _: MAX_DATA)
+        # CloudEvents' Pub/Sub binding, structured mode.
+        message = {"data": body, "attributes": {"content-type": publication.content_type, **attributes}}
         try:
             answer = self._client.publish(topic=self._path, messages=[message], retry=None, timeout=ONCE)
         except Exception as error:

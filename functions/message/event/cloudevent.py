@@ -36,7 +36,8 @@ MAX_REPLY: Final = 32_768
 MIN_BYTES: Final = 65_536
 """The least `max_bytes`: the event of every mail can be cut to this size."""
 
-_READ: Final = Limits()
+READ: Final = Limits()
+"""The bounds that mails are read with by default."""
 
 AUTH_RESULTS: Final = ("spf", "dkim", "dmarc", "arc")
 
@@ -55,6 +56,7 @@ def build(
     headers: bool = True,
     text_limit: int | None = None,
     max_bytes: int,
+    limits: Limits = READ,
 ) -> bytes:
     """The event of a mail as one flow's outputs send it, UTF-8 JSON of at most `max_bytes` bytes.
 
@@ -62,11 +64,13 @@ def build(
     of the flow's notes. Without `headers` the list of header fields is empty. `text_limit` bounds the
     characters of text, html, replyText, subject and file names each. If the event is still too large,
     text and html are cut further, then header fields, then long lists and values; `truncated` names what
-    was cut. Raises ValueError for a `max_bytes` below MIN_BYTES.
+    was cut. `limits` are those that `parts` was read with. Raises ValueError for a `max_bytes` below
+    MIN_BYTES.
     """
     if max_bytes < MIN_BYTES:
         raise ValueError(f"max_bytes is below {MIN_BYTES}")
-    about = _About(envelope, parts, flow, stored, _noted(envelope, flow) if auth is None else auth, headers)
+    noted = _noted(envelope, flow) if auth is None else auth
+    about = _About(envelope, parts, flow, stored, noted, headers, limits)
     bodies = {name: b for name, b in (("text", parts.text), ("html", parts.html)) if b is not None}
     for bounds in LEVELS:
         limit = bounds.characters if text_limit is None else min(bounds.characters, text_limit)
@@ -121,6 +125,7 @@ class _About:
         stored: StoredMail | None,
         auth: Mapping[str, Any],
         headers: bool,
+        limits: Limits,
     ) -> None:
         self._envelope = envelope
         self._parts = parts
@@ -128,6 +133,7 @@ class _About:
         self._stored = stored
         self._auth = auth
         self._headers = headers
+        self._limits = limits
         self._hidden = header.hidden_recipients(envelope, parts, flow)
         self._fields = list(header.shown_fields(parts, envelope.id, self._hidden))
         self._attachments = described(parts, stored)
@@ -178,8 +184,8 @@ class _About:
         markup = [leaf for leaf in bodies if leaf.content_type == "text/html"]
         plain = [leaf for leaf in bodies if leaf.content_type == "text/plain"]
         read = markup if name == "html" or not plain else plain
-        whole = self._envelope.size <= _READ.content
-        return not whole or sum(leaf.end - leaf.start for leaf in read) > _READ.text
+        whole = self._envelope.size <= self._limits.content
+        return not whole or sum(leaf.end - leaf.start for leaf in read) > self._limits.text
 
     def _email(self, cuts: Cuts) -> dict[str, Any]:
         parts, bounds = self._parts, cuts.bounds
@@ -207,7 +213,7 @@ class _About:
         email |= {name: cuts.text(f"email.{name}", word) for name, word in words.items() if word}
         email["references"] = cuts.texts("email.references", self._references)
         email["headers"] = cuts.fields(self._fields) if self._headers else []
-        total, more = header.count_fields(parts)
+        total, more = header.count_fields(parts, self._limits.head)
         total -= len(parts.fields) - len(self._fields)
         cuts.count("email.headers", "items", len(email["headers"]), total, at_least=more)
         email["attachments"] = self._few_attachments(cuts)
@@ -218,8 +224,8 @@ class _About:
 
     def _few_attachments(self, cuts: Cuts) -> list[dict[str, Any]]:
         # The reader counts containers too, hence the difference.
-        more = len(self._parts.leaves) >= _READ.parts - _READ.depth
-        more = more or self._envelope.size > _READ.content
+        more = len(self._parts.leaves) >= self._limits.parts - self._limits.depth
+        more = more or self._envelope.size > self._limits.content
         few = []
         for each in cuts.items("email.attachments", self._attachments, at_least=more):
             shown = {"filename": cuts.text("email.attachments.filename", each["filename"], cuts.bounds.texts)}

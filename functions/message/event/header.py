@@ -15,7 +15,7 @@ from functions.message.addresses import Address, address_key
 from functions.message.charset import decode, decode_words
 from functions.message.envelope import FIELD_NAME, Envelope
 from functions.message.fields import MAX_FIELDS, first_value
-from functions.message.mime import Limits, Parts
+from functions.message.mime import Parts
 
 _BLIND: Final = frozenset({"bcc", "resent-bcc"})
 _OURS: Final = frozenset({"x-smtp-relay", "x-mailbox-line", FIELD_NAME.decode().lower()})
@@ -115,11 +115,13 @@ def _addresses_at(text: str, at: int, domain: str) -> Iterator[str]:
         yield f"{word[found.end() :]}@{domain}"
 
 
-def count_fields(parts: Parts) -> tuple[int, bool]:
-    """The number of fields that the header block has, and True if the mail has more than this reads."""
-    if len(parts.fields) < MAX_FIELDS:
-        return len(parts.fields), len(parts.head) >= Limits().head
-    return len(_FIELD_START.findall(parts.head)), len(parts.head) >= Limits().head
+def count_fields(parts: Parts, most: int) -> tuple[int, bool]:
+    """The number of fields of the header block, and True if the mail has more than the `most` bytes of a
+    header that are read."""
+    count = len(parts.fields)
+    if count >= MAX_FIELDS:
+        count = len(_FIELD_START.findall(parts.head))
+    return count, len(parts.head) >= most
 
 
 def references(parts: Parts) -> list[str]:

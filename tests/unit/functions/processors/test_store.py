@@ -436,7 +436,7 @@ def test_an_attachment_is_decoded_once_for_its_object_and_the_event(
     class Publisher:
         def publish(self, job: Job, stored: StoredMail, contents: Contents) -> None:
             about = Publication(PublishOptions(), job, stored, contents)
-            events.append(json.loads(about.body(1_000_000)))
+            events.append(json.loads(about.message(lambda _: 1_000_000)[0]))
 
     made = CloudProcessor(storage(bucket, type="attachments"), Publisher(), None, lambda: None)
     made.process(job_of(MULTIPART))
