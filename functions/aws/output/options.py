@@ -41,10 +41,6 @@ class QueueOptions(PublishOptions):
     topic: Annotated[PlainText, AfterValidator(_queue_url)]
     """The queue's URL."""
 
-    format: Literal["cloudevent", "ses"] = "cloudevent"
-    """A CloudEvent, or the JSON that SES sends for received mail, so code for SES receipt rules
-    works unchanged."""
-
 
 class SesOptions(OptionsModel):
     """Options for sending through SES."""
