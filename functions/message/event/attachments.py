@@ -7,7 +7,8 @@ from typing import Any, Final
 from functions.message.charset import decode
 from functions.message.event.objects import StoredMail, digest_of
 from functions.message.fields import first_value
-from functions.message.mime import Attachment, Leaf, Parts
+from functions.message.mime import Attachment, Parts
+from functions.message.reading.structure import Leaf
 
 MAX_NAME: Final = 1_000
 """Most characters of an attachment's name and other words in a description."""
