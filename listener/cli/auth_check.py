@@ -23,7 +23,7 @@ from listener.mailauth import authres, policy
 from listener.mailauth.check import BytesSource, Checks, check
 from listener.mailauth.dkim.verify import KeyRules
 from listener.mailauth.dns.client import DnsResolver
-from listener.mailauth.dns.resolver import DnsAnswer, InitQuestion, Record, Resolver
+from listener.mailauth.dns.resolver import DnsAnswer, Question, Record, Resolver
 from listener.mailauth.dns.zone import MemoryResolver
 from listener.mailauth.results import Report
 from listener.mailauth.spf import Sender
@@ -40,15 +40,15 @@ class Recorder:
 
     def __init__(self, inner: Resolver) -> None:
         self._inner = inner
-        self.answers: dict[InitQuestion, DnsAnswer] = {}
+        self.answers: dict[Question, DnsAnswer] = {}
 
-    def known(self, question: InitQuestion) -> DnsAnswer | None:
+    def known(self, question: Question) -> DnsAnswer | None:
         answer = self._inner.known(question)
         if answer is not None:
             self.answers.setdefault(question, answer)
         return answer
 
-    async def resolve(self, question: InitQuestion) -> DnsAnswer:
+    async def resolve(self, question: Question) -> DnsAnswer:
         answer = await self._inner.resolve(question)
         self.answers.setdefault(question, answer)
         return answer
@@ -114,7 +114,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 async def _check(
     mail: BytesSource, sender: Sender, checks: Checks, arguments: argparse.Namespace
-) -> tuple[Report, dict[InitQuestion, DnsAnswer]]:
+) -> tuple[Report, dict[Question, DnsAnswer]]:
     if arguments.zone is not None:
         recorder = Recorder(MemoryResolver(_zone(arguments.zone)))
         return await check(mail, sender, recorder, checks), recorder.answers
@@ -177,7 +177,7 @@ def _zone(path: Path) -> dict[str, Any]:
 
 
 def _lines(
-    report: Report, decision: Decision, dns: dict[InitQuestion, DnsAnswer], sender: Sender
+    report: Report, decision: Decision, dns: dict[Question, DnsAnswer], sender: Sender
 ) -> Iterator[str]:
     spf = report.spf
     about = [f"{spf.identity} {spf.domain}".strip(), f"from {spf.ip}"]
@@ -248,7 +248,7 @@ def _shown(record: Record) -> str:
 
 
 def _json(
-    report: Report, decision: Decision, dns: dict[InitQuestion, DnsAnswer], sender: Sender
+    report: Report, decision: Decision, dns: dict[Question, DnsAnswer], sender: Sender
 ) -> dict[str, Any]:
     reply = decision.reply
     return {
