@@ -1,11 +1,12 @@
 """Header editing on the bytes of a CRLF mail; nothing outside the edited fields changes.
 
 The header block of a mail is the part before its first empty line, provided that its first line is
-a field (RFC 5322 section 2.2) or the line that mailbox files put in front of a mail (RFC 4155). A
-line further down that is neither a field nor a continuation stays in place and ends nothing; this
-includes a line of blanks alone. Readers differ about such lines, and a removal must reach every
-field that any of them would see. A mail that starts with anything else has no header block. All
-code that reads mails uses `head_size` for this.
+a field (RFC 5322 section 2.2) or the line that mailbox files put in front of a mail (RFC 4155); a byte
+order mark may stand before either. A line further down that is neither a field nor a continuation stays
+in place and ends nothing; this includes a line of blanks alone. Readers differ about such lines, and a
+removal must reach every field that any of them would see. A mail that starts with anything else has no
+header block. All code that edits, signs or checks mails uses `head_size` for this; `reading.block` has
+what a mail's content shows.
 """
 
 from __future__ import annotations
@@ -18,14 +19,18 @@ from functions.message.text import UNFIT_FOR_FIELD
 
 CRLF: Final = b"\r\n"
 
+BOM: Final = b"\xef\xbb\xbf"
+"""The byte order mark in UTF-8. Some writers put it before the first field."""
+
 MAX_LINE: Final = 998
 """RFC 5322 section 2.1.1: bytes of a line, its CRLF not counted."""
 
 # RFC 5322 section 3.6.8 (ftext), and section 4.5 for the blanks before the colon. The bounds let
 # a reader of a stream decide after a thousand bytes. The group is there for a header's first line.
-_FIRST: Final = re.compile(rb"(?:(>?From )|[!-9;-~]{1,997}[ \t]{0,64}(:)?)")
+_FIRST: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?:(>?From )|[!-9;-~]{1,997}[ \t]{0,64}(:)?)")
 _MAILBOX_LINE: Final = re.compile(rb">?From (?![ \t]*:)")
 _NAME: Final = re.compile(r"[!-9;-~]{1,77}")
+_FORM: Final = "(RFC 5322 section 3.6.8), which has letters, digits and dashes, and no space or colon"
 INVISIBLE: Final = (
     rb"(?:[\x00-\t\x0b\x0c\x0e-\x20\x7f\x85\xa0]|\xc2[\x80-\xa0\xad]|\xe1\x9a\x80|\xe1\xa0\x8e"
     rb"|\xe2\x80[\x80-\x8f\xa8-\xaf]|\xe2\x81[\x9f-\xaf]|\xe3\x80\x80|\xef\xbb\xbf)"
@@ -101,7 +106,7 @@ class HeaderEdits:
     ValueError, naming the key, for a name or a value that a header cannot hold.
     """
 
-    __slots__ = ("_always", "_fields", "_first", "_other", "_predicates", "_wanted")
+    __slots__ = ("_always", "_fields", "_first", "_names", "_other", "_predicates", "_wanted")
 
     def __init__(
         self,
@@ -114,7 +119,7 @@ class HeaderEdits:
         for key, value in (edits or {}).items():
             mark, name = (key[0], key[1:]) if key[:1] in ("-", "?") else ("", key)
             if not _NAME.fullmatch(name):
-                raise ValueError(f"{key!r} is not a header field name (RFC 5322 section 3.6.8)")
+                raise ValueError(f"{key!r} is not a header field name {_FORM}")
             if mark == "-":
                 gone.add(name.lower())
                 continue
@@ -136,10 +141,11 @@ class HeaderEdits:
         asked: set[str] = set()
         for name, predicate in removals:
             if not _NAME.fullmatch(name):
-                raise ValueError(f"{name!r} is not a header field name (RFC 5322 section 3.6.8)")
+                raise ValueError(f"{name!r} is not a header field name {_FORM}")
             asked.add(name.lower())
             if name.lower() not in gone:
                 self._predicates.setdefault(name.lower().encode(), []).append(predicate)
+        self._names = gone | asked
         self._first: re.Pattern[bytes] | None = None
         self._other: re.Pattern[bytes] | None = None
         if gone or self._predicates:
@@ -159,7 +165,10 @@ class HeaderEdits:
         """The header block without the removed fields; `head` itself if no field is removed."""
         if self._first is None or self._other is None:
             return head
-        found = self._first.match(head) or self._other.search(head)
+        first, other = self._first, self._other
+        if BOM in head:  # it may stand before any name
+            first, other = field_patterns((), self._names)
+        found = first.match(head) or other.search(head)
         if found is None:
             return head
         pieces: list[bytes] = []
@@ -172,7 +181,7 @@ class HeaderEdits:
             if self._goes(name.lower(), head, found.end(), end):
                 pieces.append(head[copied:start])
                 copied = end
-            found = self._other.search(head, end - 2)
+            found = other.search(head, end - 2)
         if not copied:
             return head
         pieces.append(head[copied:])
@@ -204,7 +213,8 @@ def field_patterns(
         before = rb"(?:(?=[^ \t!-~])%b*+)?" % INVISIBLE
         ways.append(rb"%b%b(?:%b|\r\n[ \t])*+:" % (before, loose, INVISIBLE))
     line = b"(?:" + b"|".join(ways) + b")"
-    return re.compile(line, re.IGNORECASE), re.compile(rb"\r\n" + line, re.IGNORECASE)
+    first = rb"(?:%b)?%b" % (BOM, line)
+    return re.compile(first, re.IGNORECASE), re.compile(rb"\r\n" + line, re.IGNORECASE)
 
 
 def _any_of(names: Iterable[str]) -> bytes:
@@ -217,7 +227,9 @@ def _field(key: str, name: str, value: object) -> bytes:
         raise ValueError(f"{key!r}: a field's value is text, not {type(value).__name__}")
     text = str(value).strip()
     if UNFIT_FOR_FIELD.search(text):
-        raise ValueError(f"{key!r}: the value holds a line break or another control character")
+        raise ValueError(
+            f"{key!r}: the value holds a line break or another control character (write one line)"
+        )
     line = f"{name}: {text}".rstrip().encode()
     if len(line) > MAX_LINE:
         raise ValueError(f"{key!r}: the field is longer than {MAX_LINE} bytes (RFC 5322 section 2.1.1)")
@@ -292,7 +304,7 @@ def _starts_with_field(data: bytes | bytearray) -> bool | None:
     """None if more bytes are needed to decide."""
     first = _FIRST.match(data)
     if first is None:
-        return None if data in (b"", b"\r") else False
+        return None if data in (b"", b"\r") or BOM.startswith(data) else False
     if first.lastindex is not None:
         return True
     return None if first.end() == len(data) else False

@@ -2,29 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+import re
+from typing import Annotated, Final, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from functions.options.types import OptionsModel, PlainText, TemplateText
 
 OBJECT_NAME: Final = "${iso8601}_${id}.eml"
 ATTACHMENT_NAME: Final = "${id}/${attachment}"
+PARTS_FOLDER: Final = "${id}/"
+
+
+def _bucket(text: str) -> str:
+    if text.startswith("arn:"):
+        return text  # of an access point
+    _, mark, rest = text.rpartition("://")
+    name, slash, path = rest.partition("/")
+    if mark or slash:
+        what = "is a URL" if mark else "is more than a bucket's name"
+        key = f' and "path": "{path}"' if path else ""
+        raise ValueError(f"{text!r} {what} (write {name!r}{key})")
+    if re.search(r"\s", text):
+        raise ValueError(f"{text!r} is not the name of a bucket (write it without blanks)")
+    return text
 
 
 class StorageOptions(OptionsModel):
     """Store the mail, or a part of it, as objects in a bucket."""
 
-    bucket: PlainText
+    bucket: Annotated[PlainText, AfterValidator(_bucket)]
     """The bucket's name, without template variables."""
 
     path: TemplateText = ""
     """The object's key, a template. If it is empty or ends in `/`, `${iso8601}_${id}.eml` follows, for
-    attachments `${id}/${attachment}`."""
+    attachments `${id}/${attachment}`. For parts it is the prefix of the keys: `${id}/` follows instead, and
+    a path without a `/` at its end gets one."""
 
-    type: Literal["raw", "attachments", "text", "html"] = "raw"
+    type: Literal["raw", "attachments", "text", "html", "parts"] = "raw"
     """The part to store: `raw` the whole mail byte for byte, `attachments` one object each, `text` or
-    `html` that body. For a mail without such a part the output stores nothing and logs this."""
+    `html` that body, `parts` all of these below one prefix with a `manifest.json`, which is written last.
+    For a mail without such a part the output stores nothing and logs this."""
 
     add_raw_headers: bool = True
     """Prepend `X-smtp-relay-RCPT_TO`, `-MAIL_FROM`, `-USER`, `-CLIENT_HOSTNAME` and `-HELO` to a `raw`
@@ -32,12 +50,19 @@ class StorageOptions(OptionsModel):
 
     @property
     def key(self) -> str:
-        """The whole template of the object's key, without a slash at its start, because that would mean
-        a folder without a name."""
+        """The whole template of the object's key, or of the prefix of the parts, without a slash at its
+        start, because that would mean a folder without a name."""
         path = self.path.lstrip("/")
         if path and not path.endswith("/"):
-            return path
+            return f"{path}/" if self.in_parts else path
+        if self.in_parts:
+            return path + PARTS_FOLDER
         return path + (ATTACHMENT_NAME if self.type == "attachments" else OBJECT_NAME)
+
+    @property
+    def in_parts(self) -> bool:
+        """True if `key` is the prefix of several objects, and not the key of one."""
+        return self.type == "parts"
 
     @property
     def key_start(self) -> str:
@@ -57,6 +82,13 @@ class StorageOptions(OptionsModel):
 class PublishOptions(OptionsModel):
     """Publish a CloudEvent about the mail."""
 
+    format: Literal["cloudevent", "ses"] = "cloudevent"
+    """A CloudEvent, or the JSON that SES sends for received mail, so code for SES receipt rules
+    works unchanged."""
+
     truncate: int = Field(default=8192, ge=0)
     """Longest text and html in the event, in characters; the output cuts both further if the event would
     exceed the service's limit."""
+
+    headers: bool = True
+    """List the mail's header fields in the CloudEvent, without Bcc and without those of the relay."""

@@ -127,7 +127,10 @@ def check_no_variable(text: str) -> str:
     """A text, unchanged. Raises ValueError when it holds a template variable, which is not possible
     here."""
     if "${" in text:
-        raise ValueError("takes no template variables: its name has to be known beforehand")
+        raise ValueError(
+            "takes no template variables: its name has to be known beforehand (write it out; variables "
+            "belong into filename of file, and path of storage)"
+        )
     return text
 
 
@@ -149,6 +152,12 @@ PlainText = Annotated[str, Field(min_length=1), AfterValidator(check_no_variable
 
 FieldName = Annotated[str, AfterValidator(check_field_name)]
 FieldValue = Annotated[str, AfterValidator(check_field_value)]
+
+
+class Breaking(str):
+    """A difference from loopingz/smtp-relay that refuses or changes what worked there."""
+
+    __slots__ = ()
 
 
 DEFERRED: Final = "deferred"

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import AfterValidator, BeforeValidator, model_validator
 
+from functions.message.text import listed
 from functions.options.storage import PublishOptions, StorageOptions
 from functions.options.types import CAMEL, PlainText
 from functions.processors.base import OutputOptions
 
 
-class TopicOptions(PublishOptions):
-    """Publish a CloudEvent to a Pub/Sub topic."""
+def _topic_name(text: str) -> str:
+    if "/" in text and not re.fullmatch(r"projects/[^/]+/topics/[^/]+", text):
+        raise ValueError(f"{text!r} is not a topic (write NAME, or projects/PROJECT/topics/NAME)")
+    return text
 
-    topic: PlainText
+
+class TopicOptions(PublishOptions):
+    """Publish an event to a Pub/Sub topic."""
+
+    topic: Annotated[PlainText, AfterValidator(_topic_name)]
     """The topic: its short name in `project`, or `projects/PROJECT/topics/NAME`."""
 
 
@@ -26,8 +34,7 @@ def _topic(value: Any) -> Any:
 
 
 class GcpOutputOptions(OutputOptions):
-    """Store the mail in a bucket of Cloud Storage, publish a CloudEvent to Pub/Sub, or both in this
-    order."""
+    """Store the mail in a bucket of Cloud Storage, publish an event to Pub/Sub, or both in this order."""
 
     model_config = CAMEL
 
@@ -78,6 +85,12 @@ class GcpOutputOptions(OutputOptions):
             raise ValueError("does nothing: give storage, pubsub or both")
         return self
 
+    @property
+    def effect(self) -> str:
+        stored = [f"stores it as gs://{self.storage.bucket}/{self.storage.key}"] if self.storage else []
+        sent = [f"publishes an event to the topic {self.pubsub.topic}"] if self.pubsub else []
+        return listed([*stored, *sent], joint="and")
+
     def identity(self) -> str:
         """The name, else the destinations: bucket and key, project and topic."""
         if self.name is not None:
@@ -86,5 +99,7 @@ class GcpOutputOptions(OutputOptions):
         if self.storage is not None:
             parts.append(f"gs://{self.storage.bucket}/{self.storage.key}#{self.storage.type}")
         if self.pubsub is not None:
-            parts.append(f"pubsub:{self.project or ''}/{self.pubsub.topic}")
+            # The first format has no mark, because receipts of earlier versions have none.
+            mark = "" if self.pubsub.format == "cloudevent" else f"#{self.pubsub.format}"
+            parts.append(f"pubsub:{self.project or ''}/{self.pubsub.topic}{mark}")
         return " ".join(parts)

@@ -63,6 +63,10 @@ class FileOutputOptions(OutputOptions):
     def file_retention(self) -> RetentionOptions | None:
         return self.retention
 
+    @property
+    def effect(self) -> str:
+        return f"stores it in {self.path}"
+
     def identity(self) -> str:
         return self.name or f"file:{self.path}:{self.filename}"
 
