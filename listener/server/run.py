@@ -35,7 +35,6 @@ def run(config: RelayConfig, reload: Reload | None = None) -> int:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     around = Runtime.here()
     logs.configure(config.log_outputs, folder=around.folder, environ=around.environ)
-    build.check_deliverable(config)
     build.check_folders(config, around)
     workers = worker_count(config)
     sockets = [
