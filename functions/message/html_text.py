@@ -71,10 +71,8 @@ def _after_no_tag(source: str, at: int, last: int, text: _Text) -> int:
     if source.startswith("<!--", at):
         return _after(source, "-->", at + 4 if not source.startswith("<!-->", at) else at + 2)
     follows = source[at + 1 : at + 2]
-    if follows in ("!", "?", "/"):
+    if follows in ("!", "?", "/") or (follows.isascii() and follows.isalpha()):
         return _after(source, ">", at + 1) if last > at else len(source)
-    if follows.isascii() and follows.isalpha():
-        return _after(source, ">", at + 1)
     text.add("<")
     return at + 1
 

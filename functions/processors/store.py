@@ -11,6 +11,7 @@ import io
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
 from functions.errors import Damaged, Temporary
 from functions.message.event.objects import StoredMail, StoredObject, digest_of_stream
 from functions.message.mail import Mail, SeekableFile
+from functions.message.reading.places import place
 from functions.message.template import Template, TemplateValues
 from functions.options.storage import StorageOptions
 from functions.processors.base import MIN_SECONDS_LEFT, Job, Processor
@@ -66,17 +68,19 @@ class Target(Protocol):
 
 
 class Contents:
-    """One mail as the outputs of one flow show it, read at the first use and once."""
+    """One mail as the outputs of one flow show it, read at the first use and once. `text` bounds the
+    bytes of all text bodies, and of all HTML."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, text: int | None = None) -> None:
         self._job = job
+        self._text = text
 
     @cached_property
     def limits(self) -> Limits:
         """The bounds of the reading."""
         from functions.message.mime import Limits
 
-        return Limits()
+        return Limits() if self._text is None else Limits(text=self._text)
 
     @cached_property
     def parts(self) -> Parts:
@@ -93,6 +97,11 @@ class Storage:
         self._identity = identity
         self._target = target
         self._template = Template.parse(storage.key)
+
+    @property
+    def reads(self) -> bool:
+        """True if it stores parts of the mail, which is then read as a whole in memory."""
+        return self._storage.type != "raw"
 
     def store(
         self, job: Job, contents: Contents | None = None, *, describe: bool = False
@@ -219,12 +228,20 @@ class CloudProcessor(Processor):
         self._release = release
 
     def process(self, job: Job) -> None:
-        contents, publishes = Contents(job), self._publisher is not None
+        publishes = self._publisher is not None
+        whole = self._storage is not None and self._storage.reads
+        contents = Contents(job, self._publisher.most if publishes and not whole else None)
         stored = None
-        if self._storage is not None:
-            stored = self._storage.store(job, contents, describe=publishes)
-        if publishes:
-            self._publisher.publish(job, stored, contents)
+        with ExitStack() as held:
+            if whole:
+                held.enter_context(place(job.mail.content.size))
+            if self._storage is not None:
+                stored = self._storage.store(job, contents, describe=publishes)
+            if publishes:
+                if not whole:
+                    # Until it is sent, because the client copies the event.
+                    held.enter_context(place(job.mail.content.size))
+                self._publisher.publish(job, stored, contents)
         if self._sender is not None:
             self._sender.send(job)
 

@@ -47,6 +47,11 @@ class Queue:
         self._fifo = options.topic.endswith(".fifo")
         self._room = MAX_MESSAGE
 
+    @property
+    def most(self) -> int:
+        """Most bytes of an event."""
+        return MAX_MESSAGE
+
     def publish(self, job: Job, stored: StoredMail | None, contents: Contents | None = None) -> None:
         """Send the event; `stored` is what this output stored of the mail. Raises Temporary and
         Permanent."""

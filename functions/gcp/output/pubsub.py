@@ -27,6 +27,11 @@ class Topic:
         self._path = path
         self._options = options
 
+    @property
+    def most(self) -> int:
+        """Most bytes of an event."""
+        return MAX_DATA
+
     def publish(self, job: Job, stored: StoredMail | None, contents: Contents | None = None) -> None:
         """Publish the event; `stored` is what this output stored of the mail. Raises Temporary and
         Permanent."""

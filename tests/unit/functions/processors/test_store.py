@@ -434,6 +434,8 @@ def test_an_attachment_is_decoded_once_for_its_object_and_the_event(
     events: list[dict[str, Any]] = []
 
     class Publisher:
+        most = 1_048_576
+
         def publish(self, job: Job, stored: StoredMail, contents: Contents) -> None:
             about = Publication(PublishOptions(), job, stored, contents)
             events.append(json.loads(about.message(lambda _: 1_000_000)[0]))
