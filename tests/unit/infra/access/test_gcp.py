@@ -124,6 +124,7 @@ def test_requirements_are_pinned_and_few(tmp_path: Path) -> None:
         "google-cloud-pubsub",
         "google-cloud-storage",
         "pydantic",
+        "webencodings",
     ]
     assert all("==" in line for line in lines)
 
