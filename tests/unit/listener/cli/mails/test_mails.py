@@ -139,25 +139,6 @@ class TestOpen:
         assert run("open", ID) == 0
         assert capsys.readouterr().out.endswith("there\n")
 
-    def test_a_page_for_a_browser_that_the_user_starts(
-        self, folder: Path, capfd: Output, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        import urllib.request
-        import webbrowser
-
-        monkeypatch.setattr(webbrowser, "open", lambda *_: pytest.fail("a browser was started"))
-        status: list[int] = []
-        command = threading.Thread(target=lambda: status.append(run("open", OTHER, "--no-browser")))
-        command.start()
-        out = ""
-        end = time.monotonic() + 30
-        while "\n" not in out and time.monotonic() < end:
-            out += capfd.readouterr().out
-        with urllib.request.urlopen(out.strip(), timeout=20) as answer:
-            assert b"second" in answer.read()
-        command.join(20)
-        assert status == [0]
-
 
 class TestTailAndWait:
     def test_tail_shows_new_mails(self, folder: Path, capsys: Output) -> None:
