@@ -54,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", nargs="?", metavar="ACTION", help=", ".join(ACTIONS))
     parser.add_argument("ids", nargs="*", metavar="MAIL")
     parser.add_argument("--config", "-c", **CONFIG)
+    parser.add_argument("--folder", metavar="DIR", help="the folder that the server was started with")
     parser.add_argument("--json", action="store_true", help="one JSON object per mail")
     parser.add_argument("--limit", type=_count, default=50, metavar="N", help="list: at most N; 0 for all")
     form = parser.add_mutually_exclusive_group()
@@ -85,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
     if action in {"list", "tail", "wait"} and words:
         raise ConfigError(f"mails {action}", f"takes no {words[0]!r}", f"smtp-relay mails show {words[0]}")
     config = load(arguments.config, os.environ)
-    mails = StoredMails.of(config, Path.cwd())
+    mails = StoredMails.of(config, Path.cwd(), arguments.folder)
     if action == "list":
         return _list(mails, arguments.limit, as_json=arguments.json)
     if action == "tail":

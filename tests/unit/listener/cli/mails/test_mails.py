@@ -72,6 +72,14 @@ class TestList:
             "error": None,
         }
 
+    def test_the_folder_that_a_server_was_started_with(self, folder: Path, capsys: Output) -> None:
+        folder.rename(folder.with_name("elsewhere"))
+        assert run("--folder", "elsewhere", "--json") == 0
+        found = [json.loads(each) for each in capsys.readouterr().out.splitlines()]
+        assert [each["id"] for each in found] == [OTHER, ID]
+        assert run("delete", "latest", "--folder", "./elsewhere/", "--yes") == 0
+        assert len(list(folder.with_name("elsewhere").iterdir())) == 1
+
     def test_no_folder_yet(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
         monkeypatch.chdir(tmp_path)
         assert run() == 0
