@@ -35,10 +35,10 @@ class RetryOptions(OptionsModel):
     """Waits between attempts, doubling with jitter."""
 
     first: Milliseconds = 30_000
-    """Milliseconds before the second attempt."""
+    """Time before the second attempt."""
 
     max: Milliseconds = 900_000
-    """Longest wait in milliseconds."""
+    """Longest wait."""
 
     @model_validator(mode="after")
     def _in_order(self) -> RetryOptions:
@@ -56,7 +56,7 @@ class DeliveryOptions(OptionsModel):
     one container without a volume; a folder with `events` only keeps mail."""
 
     wait: Milliseconds = 10_000
-    """Milliseconds that the reply to a client waits for the first attempt of the outputs that `waitFor`
+    """Time that the reply to a client waits for the first attempt of the outputs that `waitFor`
     selects."""
 
     wait_for: Literal["local", "all"] = "local"
@@ -66,7 +66,7 @@ class DeliveryOptions(OptionsModel):
     """Waits between attempts."""
 
     give_up_after: Milliseconds = 259_200_000
-    """Milliseconds after which a failing output becomes a dead record (3 days)."""
+    """Time after which a failing output becomes a dead record (3 days)."""
 
     on_doubt: Literal["resend", "dead-letter"] = "resend"
     """The treatment of a call that is not safe to repeat and got no answer: `resend`, which risks a
@@ -163,6 +163,14 @@ class DeliveryConfig(OptionsModel):
     def mode(self) -> DeliveryMode:
         """The process that runs the outputs: `mode` as configured, or its default."""
         return self.delivery.mode or ("events" if self.spool.in_bucket else "in-process")
+
+    def outputs(self) -> list[tuple[str, OutputOptions]]:
+        """The outputs of all flows, by their paths in the file."""
+        return [
+            (f"flows.{name}.outputs[{index}]", output)
+            for name, flow in self.flows.items()
+            for index, output in enumerate(flow.outputs)
+        ]
 
     @property
     def digest(self) -> str:

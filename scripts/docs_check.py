@@ -3,22 +3,28 @@
     python scripts/docs_check.py [PAGE…]     all pages, or these; exit 1 with a line for each fault
 
 A code block is judged by its language. `json`, `jsonc` and `yaml`: must parse, and a whole
-configuration (it has `flows`) must pass `smtp-relay check`. `sh`: bash runs it, line by line as a
-reader would paste it, in a folder of its own that holds `configs/`; all blocks of a page share it.
-Blocks without a language are neither, so they must not begin like a command.
+configuration (it has `flows`) must pass `smtp-relay check`. `python`: must compile. `sh`: bash runs
+it, line by line as a reader would paste it, in a folder of its own that holds `configs/`; all blocks
+of a page share it, and what they export. Blocks without a language are neither, so they must not begin
+like a command.
 
-An HTML comment on the line before a block changes its treatment:
+An HTML comment on the line before a block changes its treatment (without blanks around it, too):
 
     <!-- docs-check: skip: REASON -->    not run (or not checked): what is missing here
-    <!-- docs-check: server -->          runs until the page's next server, or its end
+    <!-- docs-check: server [PAGE] -->   runs until the page's next server, or its end; with the files of PAGE
     <!-- docs-check: fails -->           ends with another status than 0, as the text says
     <!-- docs-check: file NAME -->       also written to NAME, for the commands that follow
+    <!-- docs-check: until TEXT -->      runs until it prints TEXT, and is ended then
+    <!-- docs-check: stand-in NAME -->   with a stand-in of the cloud `aws` or `gcp`, which is started here
+    <!-- docs-check: needs NAME… -->     run if these programs (or nodemailer) are installed
 
-Port 10025 of the page is a free port here.
+Port 10025 of the page, and those of stand-ins, are free ports here. Where the programs of a stand-in
+are not installed, the page's blocks from there on are not run.
 """
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import os
 import re
@@ -45,7 +51,9 @@ SECONDS: Final = 120
 """Time limit for the commands of one block."""
 
 _FENCE: Final = re.compile(r"^(?P<indent> *)(?P<fence>`{3,}|~{3,})(?P<language>[\w+-]*)[^`]*$")
-_MARK: Final = re.compile(r"<!-- docs-check: (?P<word>skip|server|fails|file)(?::? (?P<rest>.+?))? -->")
+_MARK: Final = re.compile(
+    r"<!-- ?docs-check: ?(?P<word>skip|server|fails|file|until|stand-in|needs)(?::? (?P<rest>.+?))? ?-->"
+)
 _LINK: Final = re.compile(r"(?<!\\)!?\[(?:[^\[\]]|\[[^\]]*\])*\]\((?P<target>[^()\s]+(?:\([^)]*\))?)\)")
 _HEADING: Final = re.compile(r"^#{1,6} +(?P<text>.+?)(?: +#+)?$")
 _CODE: Final = re.compile(r"(`+).+?\1")
@@ -144,8 +152,14 @@ def block_faults(page: Page) -> Iterator[str]:
                 if not block.rest:
                     yield f"{where}: skipped without a reason"
                 continue
+            if sandbox.lacking or (block.mark == "needs" and not sandbox.has(block.rest.split())):
+                continue
             if block.mark == "file":
                 sandbox.write(block.rest, block.text)
+            if block.mark == "server" and block.rest:
+                sandbox.take(read(page.path.parent / block.rest))
+            if block.mark == "stand-in" and not sandbox.stand_in(block.rest):
+                continue
             for fault in _judged(block, sandbox):
                 yield f"{where}: {fault}"
 
@@ -153,8 +167,14 @@ def block_faults(page: Page) -> Iterator[str]:
 def _judged(block: Block, sandbox: Sandbox) -> Iterator[str]:
     if block.language in ("json", "jsonc", "yaml"):
         yield from sandbox.configuration(block)
+    elif block.language == "python":
+        try:
+            compile(block.text, "block", "exec", flags=ast.PyCF_ONLY_AST)
+        except SyntaxError as error:
+            yield f"cannot be compiled: {error}"
     elif block.language == "sh":
-        yield from sandbox.server(block) if block.mark == "server" else sandbox.commands(block)
+        run = {"server": sandbox.server, "until": sandbox.until}.get(block.mark, sandbox.commands)
+        yield from run(block)
     elif not block.language and _COMMAND.match(block.text):
         yield "looks like a command: give the block the language sh"
 
@@ -165,12 +185,17 @@ class Sandbox:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.port = _free_port()
+        self.lacking = False
+        """True once a stand-in could not be started."""
+        self._ports = {"10025": str(self.port), "8080": str(_free_port())}
         self._server: subprocess.Popen[bytes] | None = None
+        self._stand_ins: list[Any] = []
         self._environ = {
             **{name: value for name, value in os.environ.items() if not name.startswith("SMTP_")},
             "PATH": os.pathsep.join([str(folder / ".bin"), _BIN, os.environ.get("PATH", ""), "/usr/sbin"]),
             "PYTHONPATH": str(ROOT),
             "DOCS_PORT": str(self.port),
+            "NODE_PATH": str(ROOT / ".state" / "node" / "node_modules"),
         }
 
     def __enter__(self) -> Sandbox:
@@ -184,12 +209,47 @@ class Sandbox:
 
     def __exit__(self, *_: object) -> None:
         self._stop()
+        for each in reversed(self._stand_ins):
+            each.stop()
 
     def write(self, name: str, text: str) -> None:
         """Put a file into the folder."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        path.write_text(self._with_ports(text), encoding="utf-8")
+
+    def take(self, page: Page) -> None:
+        """Write the files of another page."""
+        for block in page.blocks:
+            if block.mark == "file":
+                self.write(block.rest, block.text)
+
+    def has(self, names: Iterable[str]) -> bool:
+        """True if all these programs and packages of Node are installed."""
+        packages = Path(self._environ["NODE_PATH"])
+        return all(shutil.which(name) or (packages / name).is_dir() for name in names)
+
+    def stand_in(self, name: str) -> bool:
+        """Start a stand-in of a cloud, and note its ports. False if its programs are not installed."""
+        import pytest
+
+        from tests.support.clouds import gcp, ministack
+
+        try:
+            if name == "aws":
+                aws = ministack.Ministack(self.folder / ".aws")
+                self._stand_ins.append(aws.start())
+                self._ports["4566"] = str(aws.port)
+            else:
+                topics = gcp.Pubsub(self.folder)
+                self._stand_ins.append(topics.start())
+                store = gcp.FakeGcs(self.folder, [], None, "", "")
+                self._stand_ins.append(store.start())
+                self._ports |= {"8085": str(topics.port), "4443": str(store.port)}
+        except pytest.skip.Exception as reason:
+            print(f"not run: {reason}", file=sys.stderr)
+            self.lacking = True
+        return not self.lacking
 
     def configuration(self, block: Block) -> Iterator[str]:
         """Check that JSON or YAML can be read, and that a whole configuration passes `check`."""
@@ -215,15 +275,7 @@ class Sandbox:
     def server(self, block: Block) -> Iterator[str]:
         """Start a server, and wait until it serves; the page's previous server ends."""
         self._stop()
-        started = subprocess.Popen(
-            ["bash", "-ec", f"exec {self._text(block)}"],
-            cwd=self.folder,
-            env=self._environ,
-            stdin=subprocess.DEVNULL,
-            stdout=(self.folder / ".served").open("wb"),
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        started = self._start(f"exec {self._text(block)}", self.folder / ".served")
         self._server = started
         deadline = time.monotonic() + 30
         while started.poll() is None and time.monotonic() < deadline:
@@ -233,20 +285,52 @@ class Sandbox:
             time.sleep(0.05)
         yield f"does not serve:\n{(self.folder / '.served').read_text(errors='replace')}"
 
+    def until(self, block: Block) -> Iterator[str]:
+        """Run commands until they have printed the text of the mark, then end them."""
+        output = self.folder / ".until"
+        process = self._start(f"{self._text(block)}\nwait", output)
+        try:
+            deadline = time.monotonic() + SECONDS
+            while time.monotonic() < deadline:
+                ended = process.poll() is not None
+                if block.rest in output.read_text(errors="replace"):
+                    return
+                if ended:
+                    break
+                time.sleep(0.05)
+            yield f"does not print {block.rest!r}:\n{output.read_text(errors='replace')}"
+        finally:
+            _end(process)
+
+    def _start(self, text: str, output: Path) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            ["bash", "-ec", text],
+            cwd=self.folder,
+            env=self._environ,
+            stdin=subprocess.DEVNULL,
+            stdout=output.open("wb"),
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
     def _stop(self) -> None:
         if self._server is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._server.pid, signal.SIGTERM)
-            self._server.wait(30)
+            _end(self._server)
 
     def _text(self, block: Block) -> str:
         lines = (line.removeprefix("$ ") for line in block.text.strip().splitlines())
-        return "\n".join(lines).replace("10025", str(self.port))
+        return self._with_ports("\n".join(lines))
+
+    def _with_ports(self, text: str) -> str:
+        for number, port in self._ports.items():
+            text = re.sub(rf"\b{number}\b", port, text)
+        return text
 
     def _bash(self, text: str) -> subprocess.CompletedProcess[str]:
+        exported = self.folder / ".exported"
         try:
-            return subprocess.run(
-                ["bash", "-ec", text],
+            done = subprocess.run(
+                ["bash", "-ec", f"{text}\nenv -0 > .exported"],
                 cwd=self.folder,
                 env=self._environ,
                 stdin=subprocess.DEVNULL,
@@ -257,6 +341,20 @@ class Sandbox:
             )
         except subprocess.TimeoutExpired:
             return subprocess.CompletedProcess(text, 124, "", f"not done after {SECONDS} s")
+        if exported.exists():
+            lines = exported.read_text().rstrip("\0").split("\0")
+            self._environ |= dict(
+                line.split("=", 1) for line in lines if not line.startswith(("_=", "SHLVL="))
+            )
+            exported.unlink()
+        return done
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process with its children."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    process.wait(30)
 
 
 _PROGRAM: Final = """\
@@ -267,7 +365,8 @@ from listener.cli.main import main
 command, port = (sys.argv[1:] or ["serve"])[0], os.environ["DOCS_PORT"]
 if command == "send" and "--server" not in sys.argv:
     sys.argv[2:2] = ["--server", "localhost:" + port]
-if command == "serve" or command.endswith(("json", "jsonc", "yaml")):
+flags = command.startswith("-") and "--port" not in sys.argv
+if command == "serve" or flags or command.endswith(("json", "jsonc", "yaml")):
     os.environ["SMTP_RELAY_LISTENERS"] = json.dumps([{{"port": int(port)}}])
 sys.exit(main())
 """

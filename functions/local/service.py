@@ -1,9 +1,7 @@
 """In-process delivery: the local spool and its delivery, driven by the event loop.
 
-All mails that come in during one turn of the loop, or during one fsync, are committed together.
-Then the loop runs the `quick` outputs (file, log) of each and answers the clients. Finished mails
-are removed with the next commit. Other outputs, and every further attempt, run in a small pool;
-their receipts go through the same commits. docs/adr/0003-local-spool.md has the figures.
+All mails of one fsync are committed together. Then the loop runs their `quick` outputs (file, log) and
+answers the clients; a later commit removes them. Other outputs, and every further attempt, run in a pool.
 """
 
 from __future__ import annotations
@@ -39,7 +37,7 @@ from functions.local.messages import (
     refused,
 )
 from functions.local.receipts import ReceiptBook
-from functions.local.runs import Runs, tell_failure
+from functions.local.runs import Runs, count_failure, tell_retries
 from functions.local.schedule import LocalWitness, Schedule, Trials
 from functions.local.slow import SLOW, SlowOutputs
 from functions.local.sweep import Sweeper
@@ -69,6 +67,7 @@ class LocalDelivery:
         self._observer = observer or DeliveryEvents()
         self._loop: asyncio.AbstractEventLoop
         self._commits = Commits(self, part, self._observer, durable=settings.durable)
+        self._commits.retention.use(delivery)
         self._receipts = ReceiptBook(part, self._commits.put)
         self._flusher: Flusher | None = None
         self._runs = Runs(part, delivery, self._attempt, self._commits.put, durable=settings.durable)
@@ -98,8 +97,7 @@ class LocalDelivery:
         """Open the part and schedule the mails that a crash left, once it may be read. Raises ConfigError."""
         self._loop = asyncio.get_running_loop()
         self._part.create()
-        if self.settings.durable:
-            self._flusher = Flusher(self._commits.put)
+        self._flusher = Flusher(self._commits.put) if self.settings.durable else None
         self._left = self._part.bodies()
         self._commits.start()
 
@@ -142,6 +140,7 @@ class LocalDelivery:
         self._delivery = delivery
         self.settings = dataclasses.replace(settings, durable=self.settings.durable)
         self._runs.replace(delivery)
+        self._commits.retention.use(delivery)
 
     async def stop(self, timeout: float = 30.0) -> int:
         """Finish the present work and stop; unfinished mails stay in the spool.
@@ -236,6 +235,7 @@ class LocalDelivery:
         if self._flusher is not None and self._flusher.stuck:
             quick = []
         outcomes = [self._attempt(mail, o, item.seq, now, len(tasks) > 1) for o in quick]
+        item.files = [path for o in outcomes if (path := o.file) is not None]
         if len(outcomes) == len(tasks) and all(o.state is State.DONE for o in outcomes):
             placed.append(DoneMail(item.seq, mail, outcomes))
             self._answer(item, accepted(item))
@@ -286,7 +286,7 @@ class LocalDelivery:
         if seconds > SLOW and _quick(task):
             self._slow.took(task, outcome.label, seconds, self._loop.time())
         if not delivered:
-            tell_failure(self._observer, mail, outcome)
+            count_failure(self._observer, mail, outcome)
         elif log.isEnabledFor(logging.DEBUG):
             log.debug("output done", extra={"id": mail.id, "flow": task.flow, "output": outcome.label})
         return outcome
@@ -360,6 +360,7 @@ class LocalDelivery:
         for outcome in step.outcomes:
             if outcome.state is State.DEAD:
                 self._observer.dead_letter(outcome.task.flow, outcome.label)
+        tell_retries(step)
         done_mail = DoneMail(step.seq, mail, step.outcomes)
         if step.finished:
             self._finish([done_mail], traces=True)

@@ -26,11 +26,12 @@ MAX_LINE: Final = 998
 _FIRST: Final = re.compile(rb"(?:(>?From )|[!-9;-~]{1,997}[ \t]{0,64}(:)?)")
 _MAILBOX_LINE: Final = re.compile(rb">?From (?![ \t]*:)")
 _NAME: Final = re.compile(r"[!-9;-~]{1,77}")
-# Blanks, control characters, and what has no width: in ASCII, in UTF-8, and two of ISO 8859-1.
-_INVISIBLE: Final = (
+INVISIBLE: Final = (
     rb"(?:[\x00-\t\x0b\x0c\x0e-\x20\x7f\x85\xa0]|\xc2[\x80-\xa0\xad]|\xe1\x9a\x80|\xe1\xa0\x8e"
     rb"|\xe2\x80[\x80-\x8f\xa8-\xaf]|\xe2\x81[\x9f-\xaf]|\xe3\x80\x80|\xef\xbb\xbf)"
 )
+"""A pattern of one blank, control character, or character that has no width: in ASCII, in UTF-8, and two
+of ISO 8859-1."""
 _RECEIVED: Final = re.compile(rb"\r\n[Rr][Ee][Cc][Ee][Ii][Vv][Ee][Dd][ \t]*:")
 _RECEIVED_FIRST: Final = re.compile(rb"[Rr][Ee][Cc][Ee][Ii][Vv][Ee][Dd][ \t]*:")
 
@@ -200,8 +201,8 @@ def field_patterns(
         ways.append(exact + rb"[ \t]*:")
     if loose := _any_of(lenient):
         # A line that starts with a blank continues the field above it. Most lines start with a letter.
-        before = rb"(?:(?=[^ \t!-~])%b*+)?" % _INVISIBLE
-        ways.append(rb"%b%b(?:%b|\r\n[ \t])*+:" % (before, loose, _INVISIBLE))
+        before = rb"(?:(?=[^ \t!-~])%b*+)?" % INVISIBLE
+        ways.append(rb"%b%b(?:%b|\r\n[ \t])*+:" % (before, loose, INVISIBLE))
     line = b"(?:" + b"|".join(ways) + b")"
     return re.compile(line, re.IGNORECASE), re.compile(rb"\r\n" + line, re.IGNORECASE)
 

@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from typing import Final
 
 VARIABLES: Final = (
+    "SMTP_RELAY_BIND",
     "SMTP_RELAY_CONFIG_JSON",
     "SMTP_RELAY_DEFAULT_BIND",
     "SMTP_RELAY_HEALTH_PORT",
     "SMTP_RELAY_LISTENERS",
     "SMTP_RELAY_MEMORY",
+    "SMTP_RELAY_PORT",
     "SMTP_RELAY_QUEUE_URL",
     "SMTP_RELAY_RECEIPTS_TABLE",
     "SMTP_RELAY_SES_CONCURRENCY",
@@ -25,6 +27,10 @@ VARIABLES: Final = (
     "SMTP_RELAY_TRUSTED_PROXIES",
 )
 """Every variable that some part of the product reads."""
+
+_USUAL: Final = "SMTP_RELAY_PORT"
+"""Kubernetes sets it for a service named `smtp-relay`, which is the usual name: a line at every start would
+tell nothing."""
 
 _INJECTED: Final = re.compile(
     r"[a-z][a-z0-9+.-]*://(?:\[[0-9a-f:.]+\]|[^/:@\[\]\s]+):[0-9]{1,5}", re.IGNORECASE
@@ -40,9 +46,9 @@ def variable(environ: Mapping[str, str], name: str) -> str | None:
 
 
 def ignored(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """A line for each variable that is set and that `variable` does not give."""
+    """A line for each variable that is set and that `variable` does not give, except SMTP_RELAY_PORT."""
     return tuple(
         f"{name}: ignored: {environ[name]} comes from Kubernetes, which sets it for a service"
         for name in VARIABLES
-        if name in environ and variable(environ, name) is None
+        if name in environ and name != _USUAL and variable(environ, name) is None
     )

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 from pydantic import Field, field_validator, model_validator
 
 from functions.options.secrets import Secret
-from functions.options.types import OptionsModel, PlainText
+from functions.options.types import ByteCount, Milliseconds, OptionsModel, PlainText
 
 DEFAULT_FOLDER: Final = ".smtp-relay"
 
@@ -56,10 +56,10 @@ class SpoolOptions(OptionsModel):
     service_account_key: Secret | None = None
     """For Cloud Storage: a service account's key, JSON. Omit it if the machine has an identity."""
 
-    timeout: int = Field(default=30_000, ge=1_000, le=600_000)
-    """Milliseconds for one request to the bucket."""
+    timeout: Milliseconds = Field(default=30_000, ge=1_000, le=600_000)
+    """Time for one request to the bucket."""
 
-    bytes_in_flight: int = Field(default=67_108_864, ge=1_048_576)
+    bytes_in_flight: ByteCount = Field(default=67_108_864, ge=1_048_576)
     """Most bytes of mail to upload at a time; more must wait."""
 
     @field_validator("url")

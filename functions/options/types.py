@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+)
 from pydantic.alias_generators import to_camel
 from pydantic_core import CoreSchema, core_schema
 
@@ -21,8 +29,71 @@ class OptionsModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, alias_generator=to_camel)
 
 
-Milliseconds = Annotated[int, Field(ge=0, le=31_536_000_000)]
-"""A duration in milliseconds, at most a year."""
+_AMOUNT: Final = r"[0-9]{1,15}(?:\.[0-9]{1,9})?"
+_WITH_UNIT: Final = re.compile(rf"({_AMOUNT})([A-Za-z]+)")
+_NUMBER: Final = re.compile(r"\s*[+-]?[0-9]+(?:\.0*)?\s*")
+
+
+class InUnits:
+    """Annotates a whole number that the file may also write as a text with a unit. `units` are the sizes
+    of the units; `name` is the unit of a plain number, `forms` a few valid texts. The number is 0 to
+    `most`, unless its field has bounds of its own: those stand before this annotation, as pydantic puts
+    the field's, and go before these."""
+
+    def __init__(self, name: str, forms: str, units: Mapping[str, int], most: int | None = None) -> None:
+        self._name = name
+        self._forms = forms
+        self._units = units
+        self._bounds = {"ge": 0} if most is None else {"ge": 0, "le": most}
+
+    def read(self, value: Any) -> Any:
+        """A text with a unit as a number; other values unchanged. Raises ValueError."""
+        if not isinstance(value, str) or _NUMBER.fullmatch(value):
+            return value
+        found = _WITH_UNIT.fullmatch(value)
+        if found is None or found[2] not in self._units:
+            raise ValueError(
+                f"{value!r} is neither a number of {self._name} nor a text such as {self._forms}"
+            )
+        # Whole numbers, because a binary fraction of 0.1 is not 0.1.
+        whole, _, part = found[1].partition(".")
+        number, rest = divmod(int(whole + part) * self._units[found[2]], 10 ** len(part))
+        if rest:
+            raise ValueError(f"{value!r} is not a whole number of {self._name}, such as {self._forms}")
+        return number
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        number: Any = {**self._bounds, **handler(source)}
+        return core_schema.no_info_before_validator_function(self.read, number)
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        units = "|".join(self._units)
+        return {"anyOf": [handler(schema), {"type": "string", "pattern": f"^{_AMOUNT}(?:{units})$"}]}
+
+
+DURATION: Final = InUnits(
+    "milliseconds",
+    "500ms, 30s, 5m, 2h or 7d",
+    {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000},
+    most=31_536_000_000,
+)
+
+Milliseconds = Annotated[int, DURATION]
+"""A duration, at most a year: a number of milliseconds, or a text with a unit."""
+
+ByteCount = Annotated[
+    int,
+    InUnits(
+        "bytes",
+        "500KB, 10MB or 10MiB",
+        {"B": 1}
+        | {"kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+        | {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40},
+    ),
+]
+"""A number of bytes, or a text with a unit: `10MB` is 10,000,000 bytes, `10MiB` 10,485,760."""
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
 """A TCP port; 0 lets the system choose a free one (tests)."""

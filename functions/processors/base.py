@@ -7,7 +7,8 @@ be called from several threads at once.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar, Final, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
@@ -16,6 +17,17 @@ from functions.message.mail import Mail
 MIN_SECONDS_LEFT: Final = 35.0
 """The least seconds left of the run when an effect starts: a request then ends before the run's
 deadline."""
+
+
+@dataclass(frozen=True, slots=True)
+class FolderLimit:
+    """Limits of the files that outputs place in the folder with the real path `root`: their number, their
+    age in seconds, their bytes. None is no limit."""
+
+    root: bytes
+    count: int | None
+    age: float | None
+    bytes: int | None
 
 
 class OutputOptions(BaseModel):
@@ -78,6 +90,11 @@ class OutputOptions(BaseModel):
     @property
     def file_folder(self) -> str | None:
         """The folder that the output keeps mail in, relative to the working folder."""
+        return None
+
+    @property
+    def file_retention(self) -> Any:
+        """The limits of the mail that stays in that folder; None if all of it stays."""
         return None
 
     def identity(self) -> str:
@@ -143,6 +160,10 @@ class Processor:
 
     quick: ClassVar[bool] = False
 
+    limit: FolderLimit | None = None
+    """The limits of the files that the output places. Its `Placed` then has the file as `owned`
+    (`functions.processors.file.owned`)."""
+
     def process(self, job: Job) -> Placed | None:
         """Carry out the output. Raises Temporary or Permanent; any other exception is treated as
         Temporary and logged with its traceback."""
@@ -151,6 +172,10 @@ class Processor:
     def taken(self, job: Job) -> Placed | None:
         """The result of an earlier attempt at a mail that changed in the spool since, because the
         output gave the spool's own file away; None if there is none. Raises Temporary."""
+        return None
+
+    def file_of(self, placed: Placed) -> str | None:
+        """The path of the file that `process` made of a mail, for logs; None if it made none."""
         return None
 
     def close(self) -> None:

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol
 
 from functions.errors import Damaged, Temporary
-from functions.message.headers import separator
 from functions.message.mail import Mail, SeekableFile
 from functions.message.template import Template, TemplateValues
-from functions.message.text import printable
 from functions.options.storage import StorageOptions
 from functions.processors.base import MIN_SECONDS_LEFT, Job, Processor
+from functions.processors.raw_headers import on_top, raw_fields
 from functions.spool.object import CONTENT_TYPE
 
 log: Final = logging.getLogger("smtp_relay.output.store")
@@ -143,7 +142,7 @@ class Storage:
         return self._template.render(TemplateValues(job.mail, job.flow, attachment), "key").lstrip("/")
 
     def _raw(self, job: Job) -> BinaryIO:
-        top = raw_fields(job) if self._storage.add_raw_headers else b""
+        top = raw_fields(job.mail, job.flow) if self._storage.add_raw_headers else b""
         return open_below(job.mail, job.flow, top)
 
 
@@ -175,13 +174,7 @@ def open_below(mail: Mail, flow: str, top: bytes) -> BinaryIO:
     """The bytes that one flow's outputs store, below the fields `top`, as a seekable stream. Raises
     Damaged before it returns any byte."""
     mail.check(read=True)
-    top += mail.flow_fields(flow)
-    if top:
-        with mail.content.open() as stream:
-            start = stream.read(2)
-        head = mail.head
-        # An empty line is needed where the stored mail begins with its body.
-        top += separator(head, start) if not head else b""
+    top = on_top(mail, flow, top)
     if mail.content.path is None:
         return io.BytesIO(top + mail.content.read())
     return PrefixedFile(top, mail.content.open())
@@ -198,20 +191,6 @@ def suffixed(key: str, suffix: str) -> str:
 
 def _about(job: Job) -> dict[str, str]:
     return {"id": job.mail.id, "flow": job.flow}
-
-
-def raw_fields(job: Job) -> bytes:
-    """One `X-smtp-relay-RCPT_TO` for each of this flow's recipients, then the reverse-path, the user,
-    the client's name and its HELO, each CRLF-ended; values cannot end a field."""
-    envelope = job.mail.envelope
-    fields = [("RCPT_TO", recipient) for recipient in job.recipients]
-    fields += [
-        ("MAIL_FROM", envelope.reverse_path),
-        ("USER", envelope.user or ""),
-        ("CLIENT_HOSTNAME", envelope.client.name),
-        ("HELO", envelope.helo),
-    ]
-    return b"".join(f"X-smtp-relay-{name}: {printable(value)}\r\n".encode() for name, value in fields)
 
 
 class PrefixedFile(io.BufferedReader):

@@ -17,6 +17,8 @@ from typing import Any, Final
 from functions.errors import ConfigError
 from functions.message.text import escaped
 from listener.api.decision import Decision
+from listener.cli.arguments import port, seconds
+from listener.cli.parser import give_examples
 from listener.mailauth import authres, policy
 from listener.mailauth.check import BytesSource, Checks, check
 from listener.mailauth.dkim.verify import KeyRules
@@ -72,10 +74,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--nameserver", action="append", default=[], metavar="ADDRESS", help="else those of the system"
     )
-    parser.add_argument("--dns-port", type=int, default=53, metavar="PORT")
-    parser.add_argument("--timeout", type=float, default=5.0, metavar="SECONDS", help="for one question (5)")
+    parser.add_argument("--dns-port", type=port, default=53, metavar="PORT")
+    parser.add_argument(
+        "--timeout", type=seconds, default=5.0, metavar="SECONDS", help="for one question (5)"
+    )
     parser.add_argument("--zone", type=Path, metavar="FILE", help="ask this JSON file, not the DNS")
     parser.add_argument("--json", action="store_true", help="one JSON object")
+    give_examples(
+        parser,
+        "smtp-relay auth-check mail.eml --ip 192.0.2.1 --mail-from ann@example.com --helo mx.example.com",
+        "smtp-relay auth-check mail.eml --ip 192.0.2.1 --zone dns.json --json",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

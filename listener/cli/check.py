@@ -10,6 +10,7 @@ from pathlib import Path
 from listener.checks import report
 from listener.checks.finding import Setting
 from listener.cli.arguments import CONFIG
+from listener.cli.parser import give_examples
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--on", choices=("fargate", "cloud-run"), help="the platform that will run it, else this machine"
+    )
+    give_examples(
+        parser,
+        "smtp-relay check",
+        "smtp-relay check --public relay.jsonc",
+        "smtp-relay check --on fargate relay.jsonc",
     )
 
 

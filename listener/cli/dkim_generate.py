@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import base64
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,6 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
 from functions.errors import ConfigError
 from functions.processors.mailer.options import check_domain, check_selector
+from listener.cli.arguments import write_new
+from listener.cli.parser import give_examples
 
 _STRING: Final = 255  # RFC 1035 section 3.3: most bytes of one string of a TXT record
 
@@ -38,6 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="write the private key there (mode 0600), not to the screen"
     )
+    give_examples(
+        parser,
+        "smtp-relay dkim-generate example.com default",
+        "smtp-relay dkim-generate example.com jan2026 --bits 4096 --out jan2026.pem",
+        "smtp-relay dkim-generate example.com ed2026 --ed25519",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -50,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     key = generate_ed25519() if arguments.ed25519 else generate_rsa(arguments.bits)
     private = key.private
     if arguments.out is not None:
-        write_private(arguments.out, key.private)
+        write_new(arguments.out, key.private, 0o600)
         private = f"file://{arguments.out}"
     print(report(domain, selector, key.record, private))
     return 0
@@ -75,17 +82,6 @@ def generate_ed25519() -> DkimKey:
 def txt_strings(record: str) -> list[str]:
     """A TXT record's value in strings of at most 255 bytes, which readers join."""
     return [record[at : at + _STRING] for at in range(0, len(record), _STRING)]
-
-
-def write_private(path: Path, private: str) -> None:
-    """Write the key for its owner alone. Raises ConfigError; an existing file stays."""
-    try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
-            out.write(private)
-    except FileExistsError as error:
-        raise ConfigError(str(path), "exists", "remove it first, or choose another name") from error
-    except OSError as error:
-        raise ConfigError(str(path), f"cannot be written: {error.strerror}") from error
 
 
 def report(domain: str, selector: str, record: str, private: str) -> str:

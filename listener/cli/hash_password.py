@@ -7,6 +7,7 @@ import getpass
 import sys
 
 from functions.errors import ConfigError
+from listener.cli.parser import give_examples
 from listener.filters.passwords.hash_names import EXTENDABLE, hash_name
 from listener.filters.passwords.stored import BCRYPT_LIMIT, digest
 
@@ -19,6 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="argon2id (default), bcrypt, plain, or a hash: sha256, sha512, RSA-SHA256 …",
     )
     parser.add_argument("--salt", help="the salt of static-auth (with a hash: HMAC)")
+    give_examples(
+        parser,
+        "smtp-relay hash-password",
+        "smtp-relay hash-password --algorithm bcrypt",
+        "printf 'a password' | smtp-relay hash-password --algorithm sha256 --salt pepper",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -41,7 +48,7 @@ def hashed(password: str, algorithm: str, salt: str | None = None) -> str:
         raise ConfigError("--algorithm", str(error), "argon2id, bcrypt and plain are known too") from error
     if salt is not None and name in EXTENDABLE:
         raise ConfigError("--salt", f"cannot be used with {name}", "HMAC needs a hash of fixed length")
-    key = None if salt is None else salt.encode()
+    key = None if salt is None else salt.encode("utf-8", "surrogateescape")
     return f"{algorithm}:{digest(name, password.encode(), key).hex()}"
 
 
@@ -72,7 +79,10 @@ def _password() -> str:
         if getpass.getpass("Again: ") != password:
             raise ConfigError("the password", "differed the second time")
     else:
-        text = sys.stdin.read()
+        try:
+            text = sys.stdin.read()
+        except UnicodeDecodeError:
+            raise ConfigError("the password", "is not UTF-8 text") from None
         password = text[:-2] if text.endswith("\r\n") else text.removesuffix("\n")
     if not password:
         raise ConfigError("the password", "is empty")

@@ -3,15 +3,13 @@ others."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
 from typing import Final, NoReturn
 
-from functions import __version__
+from listener.cli.parser import Parser
 from listener.cli.terminal import escaping
 
 COMMANDS: Final = {
@@ -26,9 +24,29 @@ COMMANDS: Final = {
     "mails": ("mails.mails", "look at the stored mails: list, show, open, tail, wait, delete"),
     "queue": ("mails.queue", "the mails that wait in the spool: list, explain, retry"),
     "auth-check": ("auth_check", "show mail-auth's results for one mail"),
+    "completion": ("completion.command", "print what lets a shell complete commands and flags"),
 }
-"""Each command's module in this folder, and its help. The module has `add_arguments(parser)` and
-`run(arguments)`, which returns the exit status."""
+"""Each command's module in this folder, and its help. The module has `add_arguments(parser)`, which gives
+examples too, and `run(arguments)`, which returns the exit status."""
+
+_HELP: Final = """\
+usage: smtp-relay [CONFIG] [--port PORT] [--folder DIR] …   the same as smtp-relay serve
+       smtp-relay COMMAND …
+
+A dynamic SMTP server: filters decide, mails go to folders, buckets, queues or SES.
+
+commands:
+{commands}
+
+`smtp-relay COMMAND --help` shows the arguments and examples of one, `smtp-relay --version` the version.
+
+examples:
+  smtp-relay
+  smtp-relay --port 2525 --folder mails -v
+  smtp-relay relay.jsonc
+  smtp-relay send you@example.com
+  smtp-relay init smarthost
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,13 +59,21 @@ def _run(arguments: list[str]) -> int:
     from functions.errors import ConfigError
 
     try:
-        if not arguments or arguments[0] not in (*COMMANDS, "-h", "--help", "--version"):
-            _not_a_typo(arguments)
-            arguments.insert(0, "serve")
-        chosen = _parse(arguments)
+        name, rest = _chosen(arguments)
+        if not name:
+            print(_help(), end="")
+            raise SystemExit(0)
+        command = parser(name)
+        chosen = command.parse_args(command.arranged(rest))
         status: int = chosen.run(chosen)
     except ConfigError as mistake:
-        print(f"smtp-relay: {mistake}".replace("\n", "\nsmtp-relay: "), file=sys.stderr)
+        # Only a server has set up logs, and in a format of its own.
+        logs = sys.modules.get("listener.logs.setup")
+        if logs is None or not logs.tell_end(str(mistake)):
+            print(f"smtp-relay: {mistake}".replace("\n", "\nsmtp-relay: "), file=sys.stderr)
+        return 2
+    except EOFError:
+        print("smtp-relay: the input ended before the answer", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -64,46 +90,55 @@ def _run(arguments: list[str]) -> int:
     return status
 
 
-def _not_a_typo(arguments: Sequence[str]) -> None:
-    """A word that is not a command is a file, unless there is no such file and the word does not look
-    like one. Raises ConfigError."""
-    if not arguments or arguments[0].startswith("-") or Path(arguments[0]).exists():
+def _chosen(arguments: list[str]) -> tuple[str, list[str]]:
+    """The command and its arguments; flags may stand before it, and without it the command is `serve`.
+    "" for the help of all. Raises ConfigError for a word that is neither a command nor a file."""
+    first = arguments[0] if arguments else ""
+    if first in COMMANDS:
+        return first, arguments[1:]
+    if first == "help":
+        return (arguments[1], ["--help"]) if arguments[1:2] and arguments[1] in COMMANDS else ("", [])
+    if first in {"-h", "--help"}:
+        return "", []
+    if first in {"-V", "--version", "version"}:
+        return "serve", ["--version"]
+    serve = parser("serve")
+    at = serve.first_word(arguments)
+    if at is not None and arguments[at] in COMMANDS:
+        return arguments[at], arguments[:at] + arguments[at + 1 :]
+    if at is not None and all(map(serve.knows, arguments[:at])):
+        _check_file(arguments[at])
+    return "serve", arguments
+
+
+def _check_file(word: str) -> None:
+    """A word that is not a command is a file, unless there is none and the word does not look like one.
+    Raises ConfigError."""
+    if os.access(word, os.F_OK) or "/" in word or word.endswith((".jsonc", ".json", ".yaml", ".yml")):
         return
     import difflib
 
     from functions.errors import ConfigError
 
-    if near := difflib.get_close_matches(arguments[0], COMMANDS, n=1):
-        raise ConfigError(arguments[0], "is not a command or a file", f"did you mean {near[0]!r}?")
+    near = difflib.get_close_matches(word, COMMANDS, n=1)
+    meant = f"did you mean {near[0]!r}? " if near else ""
+    raise ConfigError(word, "neither a command nor a file", f"{meant}commands are {', '.join(COMMANDS)}")
 
 
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = _parser(arguments[0])
-    chosen, rest = parser.parse_known_args(arguments)
-    # argparse accepts no positionals after options that follow the first ones.
-    if rest and ("ids" not in vars(chosen) or any(one.startswith("-") for one in rest)):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    if rest:
-        chosen.ids = [*chosen.ids, *rest]
-    return chosen
+def parser(name: str) -> Parser:
+    """The parser of one command. Its result has the command's function as `run`."""
+    place, text = COMMANDS[name]
+    made = Parser(prog=f"smtp-relay {name}", description=text[0].upper() + text[1:] + ".")
+    module = import_module(f"listener.cli.{place}")
+    module.add_arguments(made)
+    made.set_defaults(run=module.run)
+    return made
 
 
-def _parser(chosen: str) -> argparse.ArgumentParser:
-    """The parser of all commands, with the arguments of the chosen one."""
-    parser = argparse.ArgumentParser(
-        prog="smtp-relay",
-        description="A dynamic SMTP server: filters decide, mails go to folders, buckets, queues or SES.",
-        epilog="`smtp-relay CONFIG` is short for `smtp-relay serve CONFIG`.",
-    )
-    parser.add_argument("--version", action="version", version=f"smtp-relay {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, (place, text) in COMMANDS.items():
-        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        if name == chosen:
-            module = import_module(f"listener.cli.{place}")
-            module.add_arguments(command)
-            command.set_defaults(run=module.run)
-    return parser
+def _help() -> str:
+    """The help of all commands."""
+    commands = "\n".join(f"  {name:14} {text}" for name, (_, text) in COMMANDS.items())
+    return _HELP.format(commands=commands)
 
 
 def entry() -> NoReturn:

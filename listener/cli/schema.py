@@ -21,6 +21,7 @@ from pydantic_core import core_schema
 from functions.options.types import DEFERRED
 from functions.processors.base import OutputOptions
 from listener.api.filter import FilterOptions
+from listener.cli.parser import give_examples
 from listener.config.relay import RelayConfig
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -28,6 +29,7 @@ DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command has no arguments."""
+    give_examples(parser, "smtp-relay schema > config.schema.json")
 
 
 def run(_: argparse.Namespace) -> int:

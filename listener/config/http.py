@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
-from functions.options.types import Milliseconds, OptionsModel, Port
+from functions.options.types import DURATION, OptionsModel, Port
 
 
 class HealthOptions(OptionsModel):
@@ -16,8 +18,8 @@ class HealthOptions(OptionsModel):
     bind: str | None = None
     """The address. Default: 127.0.0.1, in the image every address."""
 
-    log_interval: Milliseconds | None = Field(default=None, ge=1000)
-    """Milliseconds between log lines about health. Default: no such lines."""
+    log_interval: Annotated[int, Field(ge=1000), DURATION] | None = None
+    """Time between log lines about health. Default: no such lines."""
 
 
 class PrometheusOptions(OptionsModel):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from functions.errors import ConfigError
 from functions.options.environment import ignored, variable
@@ -16,7 +16,9 @@ from functions.options.jsonc import NotJson, parse
 from listener.config.environment import overlay, sources
 from listener.config.errors import config_errors
 from listener.config.obsolete import without_obsolete
+from listener.config.overrides import Overrides
 from listener.config.relay import RelayConfig
+from listener.logs.options import LoggerOptions
 
 NAMES: Final = ("smtp-relay.jsonc", "smtp-relay.json", "smtp-relay.yaml", "smtp-relay.yml")
 """The files to look for in the working folder when none is named."""
@@ -26,6 +28,7 @@ EMBEDDED_SOURCE: Final = "the embedded default"
 VARIABLE: Final = "SMTP_RELAY_CONFIG_JSON"
 
 _MAX_SIZE: Final = 8_388_608
+_NO_FLAGS: Final = Overrides()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +39,12 @@ class ConfigFile:
     source: str
 
 
-def load(path: Path | None, environ: Mapping[str, str]) -> RelayConfig:
+def load(path: Path | None, environ: Mapping[str, str], flags: Overrides = _NO_FLAGS) -> RelayConfig:
     """Read the configuration: `SMTP_RELAY_CONFIG_JSON`, else the file at `path`, else
     `smtp-relay.jsonc|json|yaml|yml` of the working folder, else the embedded default; the environment's
-    other variables override it. Raises ConfigError, which may hold several."""
+    other variables override it, and `flags` override both. Raises ConfigError, which may hold several."""
     found = read(path, environ)
-    value, warnings = without_obsolete(overlay(found.value, environ))
+    value, warnings = without_obsolete(flags.over(environ).applied(overlay(found.value, environ)))
     try:
         config = RelayConfig.model_validate(value, by_alias=True, by_name=False)
     except ValidationError as error:
@@ -49,6 +52,18 @@ def load(path: Path | None, environ: Mapping[str, str]) -> RelayConfig:
     config._source = found.source
     config._warnings = ignored(environ) + warnings
     return config
+
+
+def loggers_of(path: Path | None, environ: Mapping[str, str]) -> tuple[LoggerOptions, ...]:
+    """The loggers of a configuration that has mistakes, which are then logged in their format; none if
+    the mistakes are theirs. Raises ConfigError if there is no object."""
+    value = read(path, environ).value
+    options = value.get("options")
+    given = value.get("loggers", options.get("loggers") if isinstance(options, dict) else None)
+    try:
+        return TypeAdapter(tuple[LoggerOptions, ...]).validate_python(given or (), by_alias=True)
+    except ValidationError:
+        return ()
 
 
 def read(path: Path | None, environ: Mapping[str, str]) -> ConfigFile:

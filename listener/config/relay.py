@@ -87,7 +87,7 @@ class RelayConfig(DeliveryConfig):
     is none. Default: `x-smtp-relay` with the version."""
 
     filter_timeout: Milliseconds = Field(default=30_000, ge=1)
-    """Milliseconds that a filter has to answer; then it defers the mail (451)."""
+    """Time that a filter has to answer; then it defers the mail (451)."""
 
     prometheus: PrometheusOptions | None = None
     """Serve metrics."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from functions.options.types import Milliseconds
+from functions.options.types import ByteCount, Milliseconds
 from listener.config.peers import TrustedPeers
 from listener.config.tls import Certificate, SniCertificate, TlsVersion
 from listener.logs.options import LoggerOptions
@@ -47,12 +47,11 @@ HostName = Annotated[str, AfterValidator(_host_name)]
 
 
 class SmtpOptions(Certificate):
-    """Options of the SMTP server. Names and defaults are the reference's if it has them; durations are
-    milliseconds."""
+    """Options of the SMTP server. Names and defaults are the reference's if it has them."""
 
     secure: bool = False
-    """TLS from the first byte (port 465, RFC 8314) instead of STARTTLS. Without a certificate the server
-    makes a self-signed one at start, with a warning."""
+    """TLS from the first byte (port 465, RFC 8314) instead of STARTTLS. Without a certificate a self-signed
+    one is made at start."""
 
     name: HostName | None = None
     """The server's host name in the greeting, in `Received:` and in Authentication-Results. Default:
@@ -61,8 +60,8 @@ class SmtpOptions(Certificate):
     banner: Line | None = None
     """Text after the host name in the greeting."""
 
-    size: int = Field(default=40 * MIB, ge=1)
-    """Largest mail in bytes, announced with SIZE and enforced while receiving."""
+    size: ByteCount = Field(default=40 * MIB, ge=1)
+    """Largest mail, announced with SIZE and enforced while receiving."""
 
     hide_size: bool = False
     """Do not announce `size`, but enforce it."""
@@ -70,8 +69,8 @@ class SmtpOptions(Certificate):
     auth_methods: Annotated[
         tuple[AuthMethod, ...], BeforeValidator(_upper, json_schema_input_type=list[AuthMethod])
     ] = ("PLAIN", "LOGIN")
-    """SASL mechanisms to offer. The server offers CRAM-MD5 only if every password is stored as `plain:`
-    (and none is checked elsewhere); XOAUTH2 tokens go to `http-auth`."""
+    """SASL mechanisms to offer: CRAM-MD5 only if every password is `plain:` (and none is checked
+    elsewhere); XOAUTH2 tokens go to `http-auth`."""
 
     auth_optional: bool = False
     """Allow mail from unauthenticated clients."""
@@ -84,22 +83,22 @@ class SmtpOptions(Certificate):
     STARTTLS permits AUTH in clear text."""
 
     hide_starttls: bool = Field(default=False, alias="hideSTARTTLS")
-    """Do not announce STARTTLS; this permits AUTH in clear text, as in the reference."""
+    """Do not announce it; permits AUTH in clear text."""
 
     hide_pipelining: bool = Field(default=False, alias="hidePIPELINING")
-    """Do not announce PIPELINING (RFC 2920)."""
+    """Do not announce it."""
 
     hide_8bitmime: bool = Field(default=False, alias="hide8BITMIME")
-    """Do not announce 8BITMIME (RFC 6152)."""
+    """Do not announce it."""
 
     hide_smtputf8: bool = Field(default=False, alias="hideSMTPUTF8")
-    """Do not announce SMTPUTF8 (RFC 6531)."""
+    """Do not announce it."""
 
     hide_dsn: bool = Field(default=False, alias="hideDSN")
-    """Do not announce DSN (RFC 3461), whatever `dsn` says."""
+    """Do not announce it, whatever `dsn` says."""
 
     hide_enhanced_status_codes: bool = Field(default=False, alias="hideENHANCEDSTATUSCODES")
-    """Do not announce ENHANCEDSTATUSCODES (RFC 2034)."""
+    """Do not announce it."""
 
     dsn: bool = False
     """Announce DSN and keep its parameters in the envelope. The relay writes dead records instead of
@@ -110,81 +109,74 @@ class SmtpOptions(Certificate):
 
     max_clients: int | None = Field(default=2_000, ge=1)
     """Most connections at a time over all workers and listeners, or to the one listener that sets it;
-    more get 421. null for no limit."""
+    more get 421. null: no limit."""
 
     max_clients_per_ip: int | None = Field(default=None, ge=1)
-    """Most connections at a time from one address (IPv6: one network of `ipv6Prefix` bits); null for no
-    limit, which `check --public` refuses."""
+    """The same from one address; `check --public` refuses null."""
 
     max_connection_rate: int | None = Field(default=None, ge=1)
-    """Most connections a minute from one address, counted in each process; more get 421. null for no
-    limit."""
+    """Most connections a minute from one address and process; more get 421."""
 
     max_auth_failure_rate: int | None = Field(default=None, ge=1)
-    """Most failed AUTH commands a minute from one address, counted in each process; after them AUTH gets
-    421 without a check. null for no limit."""
+    """Most failed AUTH commands a minute from one address and process; then AUTH gets 421 unchecked."""
 
     ipv6_prefix: int = Field(default=64, ge=1, le=128)
-    """Bits of an IPv6 address that identify a client in all counts by address, because a client
-    may use all addresses of its network; 128 counts each address."""
+    """Bits of an IPv6 address that identify a client in all counts by address; 128 counts each address."""
 
     max_refusal_lines: int | None = Field(default=30, ge=1)
-    """Most log lines a minute of one kind about refusals of one address (refused mails, logins, clients),
-    in each process; one line tells how many more there were. null for no limit."""
+    """Most log lines a minute of one kind about refusals of one address, in each process; one line counts
+    the others. null: no limit."""
 
     max_recipients: int = Field(default=1_000, ge=1)
-    """Most recipients of one mail; more get 452 4.5.3. RFC 5321 section 4.5.3.1.8 asks for at least
-    100."""
+    """Most recipients of one mail; more get 452 4.5.3. RFC 5321 asks for at least 100."""
 
     max_refused_recipients: int = Field(default=50, ge=1)
-    """Most refused recipients of one connection, then 421. Those of a mail that has an accepted recipient
-    do not count, and an accepted mail begins the count again."""
+    """Most refused recipients of one connection, then 421; those of a mail with an accepted one do not
+    count, and an accepted mail begins the count again."""
 
     max_messages_per_connection: int | None = Field(default=None, ge=1)
-    """Most mails over one connection, then 421; null for no limit."""
+    """Most mails over one connection, then 421."""
 
     max_auth_failures: int = Field(default=5, ge=1)
     """Most failed AUTH commands of one connection, then 421."""
 
-    max_header_size: int = Field(default=MIB, ge=KIB)
-    """Largest header block of a mail in bytes."""
+    max_header_size: ByteCount = Field(default=MIB, ge=KIB)
+    """Largest header of a mail."""
 
-    max_line_length: int = Field(default=64 * KIB, ge=1_000)
-    """Longest line of a mail in bytes, with its end. RFC 5321 allows 1,000; real applications send
-    more."""
+    max_line_length: ByteCount = Field(default=64 * KIB, ge=1_000)
+    """Longest line of a mail, with its end. RFC 5321 allows 1,000 bytes; real applications send more."""
 
-    min_data_rate: int = Field(default=100, ge=0)
-    """Bytes a second that a client must send during DATA, over the last 60 seconds; 0 for any rate."""
+    min_data_rate: ByteCount = Field(default=100, ge=0)
+    """Bytes a second that DATA must bring, over the last 60 seconds; 0: any rate."""
 
     max_data_time: Milliseconds = Field(default=3_600_000, ge=1)
-    """Milliseconds that a client may take to send one mail, then 421."""
+    """Time that a client may take to send one mail, then 421."""
 
-    max_capture_memory: int = Field(default=32 * MIB, ge=MIB)
-    """Bytes of memory for all mails that arrive, of all listeners; each worker has its share. Above it the
-    largest go to the disk, unfinished headers too. The smallest value of all listeners counts."""
+    max_capture_memory: ByteCount = Field(default=32 * MIB, ge=MIB)
+    """Memory for all mails that arrive, shared by the workers; above it the largest go to the disk. The
+    smallest value of all listeners counts."""
 
-    max_capture_space: int = Field(default=4096 * MIB, ge=MIB)
-    """Bytes of the disk for all mails that arrive, of all listeners; each worker has its share. Above it
-    the slowest end with 421 4.3.1. The smallest value of all listeners counts."""
+    max_capture_space: ByteCount = Field(default=4096 * MIB, ge=MIB)
+    """Disk for all mails that arrive, likewise; above it the slowest end with 421 4.3.1."""
 
-    min_free_space: int = Field(default=100 * MIB, ge=0)
-    """Bytes that must stay free on the spool's disk. Below that the mails that arrive end, the slowest
-    first (421 4.3.1), and further ones get 452 4.3.1."""
+    min_free_space: ByteCount = Field(default=100 * MIB, ge=0)
+    """What must stay free on the spool's disk; below it arriving mails end, the slowest first (421 4.3.1),
+    and further ones get 452 4.3.1."""
 
     socket_timeout: Milliseconds = Field(default=60_000, ge=1)
-    """Milliseconds of silence after which the server disconnects a client."""
+    """Time of silence after which the server disconnects a client."""
 
     close_timeout: Milliseconds = 30_000
-    """Milliseconds that open connections get to finish when the server stops."""
+    """Time that open connections get to finish when the server stops."""
 
     use_proxy: TrustedPeers = False
-    """Expect a PROXY header (v1 or v2): true, or the addresses and subnets of the proxies to believe."""
+    """Expect a PROXY header (v1 or v2): true, or addresses and subnets of the proxies to believe."""
 
     use_xclient: TrustedPeers = Field(default=False, alias="useXClient")
-    """Accept XCLIENT: true, or a list of the addresses and subnets that may use it."""
+    """Accept it: true, or addresses and subnets that may use it."""
 
     use_xforward: TrustedPeers = Field(default=False, alias="useXForward")
-    """Accept XFORWARD: true, or a list of the addresses and subnets that may use it."""
+    """Accept it: true, or addresses and subnets that may use it."""
 
     lmtp: bool = False
     """Speak LMTP (RFC 2033): one reply per recipient after DATA."""
@@ -199,7 +191,7 @@ class SmtpOptions(Certificate):
     """OpenSSL's cipher list for TLS 1.2 and older."""
 
     honor_cipher_order: bool = False
-    """Choose the cipher by the server's order of preference instead of the client's."""
+    """Choose the cipher by the server's order."""
 
     request_cert: bool = False
     """Ask clients for a certificate; its subject goes into the envelope."""
@@ -211,8 +203,8 @@ class SmtpOptions(Certificate):
     """Certificates by the host name that the client asks for."""
 
     helo_response: Line | None = None
-    """Text of the answer to HELO and of the first line of EHLO's. As in the reference, the first `%s` is
-    the server's host name, the second the client's."""
+    """Text of the answer to HELO and of EHLO's first line; the first `%s` is the server's host name, the
+    second the client's."""
 
     auth_required_message: Line | None = None
     """Text of the 530 that asks a client to authenticate."""
@@ -221,18 +213,18 @@ class SmtpOptions(Certificate):
     """Add a `Received:` field (RFC 5321 section 4.4)."""
 
     bare_newline: Literal["normalize", "refuse"] = "normalize"
-    """For a lone line feed or carriage return in a mail: `normalize` makes the line feed CRLF and the
-    carriage return a space, `refuse` answers 550 5.6.11."""
+    """For lone line feeds and carriage returns: `normalize` makes them CRLF and spaces, `refuse` answers
+    550 5.6.11."""
 
     partial_accept: bool = False
     """Answer 250 if only some recipients are refused after DATA; each refused one becomes a dead
     record."""
 
     loggers: tuple[LoggerOptions, ...] | None = None
-    """Destinations of logs; also at the top of the file. `[]` logs nothing."""
+    """As at the top of the file."""
 
     log_addresses: bool | None = None
-    """Log addresses and subjects at INFO; also at the top of the file."""
+    """As at the top of the file."""
 
     @model_validator(mode="after")
     def _versions_in_order(self) -> SmtpOptions:

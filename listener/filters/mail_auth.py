@@ -13,7 +13,7 @@ from pydantic.alias_generators import to_camel
 
 from functions.errors import ConfigError
 from functions.message.headers import Predicate
-from functions.options.types import OptionsModel, Port
+from functions.options.types import Milliseconds, OptionsModel, Port
 from listener.api.decision import DEFER, Decision, Phase
 from listener.api.filter import BuildContext, Filter, FilterOptions, MailAuthObserver, Operator
 from listener.api.session import Message, Session, Transaction
@@ -50,8 +50,8 @@ class ResolverOptions(OptionsModel):
     port: Port = 53
     """Their port."""
 
-    timeout: int = Field(default=5_000, ge=10, le=60_000)
-    """Milliseconds for one query, with retries and other servers."""
+    timeout: Milliseconds = Field(default=5_000, ge=10, le=60_000)
+    """Time for one query, with retries and other servers."""
 
 
 class MailAuthOptions(OptionsModel):

@@ -55,7 +55,7 @@ class StaticAuthOptions(FilterOptions):
     """A file of more users, bcrypt, argon2, `$apr1$` or `{SHA}`; read again when it changes."""
 
     remember_for: Milliseconds = Field(default=60_000, le=60_000)
-    """Milliseconds for which right credentials whose hash is slow (argon2, bcrypt) are remembered, as a
+    """Time for which right credentials whose hash is slow (argon2, bcrypt) are remembered, as a
     keyed digest in memory; 0 for none. A reload and a changed file of users forget them."""
 
     checks_credentials = True

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from functions.options.types import OptionsModel
+from functions.options.types import ByteCount, OptionsModel
 from listener.logs.format import formatter
 
 Level = Literal["ERROR", "WARN", "INFO", "DEBUG", "TRACE"]
@@ -27,13 +27,14 @@ class LoggerOptions(OptionsModel):
     """The lowest level to log. Default: the environment variable LOG_LEVEL, else INFO."""
 
     format: str = "text"
-    """`text`, `json`, or a template with `%(d)s` (time), `%(l)s` (level), `%(m)s` (message) and
-    `%(t)s` (Unix time in milliseconds)."""
+    """`text` (on a console for a person to read, in a file with every fact), `json`, or a template with
+    `%(d)s` (time), `%(l)s` (level), `%(m)s` (message and facts) and `%(t)s` (Unix time in
+    milliseconds)."""
 
     filepath: str | None = None
     """The file's path, for `FILE`."""
 
-    size_limit: int = Field(default=50_000_000, ge=0)
+    size_limit: ByteCount = Field(default=50_000_000, ge=0)
     """Bytes after which the file rotates: its name gets a number. 0 is no limit."""
 
     keep: int | None = Field(default=10, ge=1)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from typing import Final
 
 from functions.errors import ConfigError
-from listener.config.listeners import Listener
+from listener.server.port_user import port_user
 
 Sockets = list[socket.socket]
+
+_USUAL_PORTS: Final = (2525, 10_025)
+"""Ports to propose instead of one that is taken."""
 
 
 def reuseport_socket(sock: socket.socket) -> list[socket.socket]:
@@ -28,15 +32,17 @@ def _prepare(sock: socket.socket, *, shared: bool) -> None:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
 
 
-def bind(host: str, port: int, *, shared: bool) -> list[socket.socket]:
-    """Sockets bound to one address; `localhost` is 127.0.0.1, and "" or "*" every address."""
+def bind(host: str, port: int, *, shared: bool, only: bool = False) -> list[socket.socket]:
+    """Sockets bound to one address; `localhost` is 127.0.0.1, and "" or "*" every address. `only` says
+    that the server has no other listener, so that the flags `--port` and `--bind` are for this one.
+    Raises ConfigError."""
     host = {"localhost": "127.0.0.1", "*": "", "::": ""}.get(host, host)
     try:
         found = socket.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
         )
-    except OSError as error:
-        raise ConfigError(f"bind {host}", f"is not an address of this machine: {error.strerror}") from error
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(f"bind {host}", "is not an address of this machine", _other_bind(only)) from error
     made: list[socket.socket] = []
     for family, kind, protocol, _, address in dict.fromkeys(found):
         try:
@@ -53,32 +59,33 @@ def bind(host: str, port: int, *, shared: bool) -> list[socket.socket]:
             sock.close()
             for each in made:
                 each.close()
-            raise ConfigError(f"port {port} on {host or 'every address'}", _bind_problem(error)) from error
+            raise _bind_problem(error, host or "every address", port, only=only) from error
         made.append(sock)
     if not made:
         raise ConfigError(f"port {port} on {host or 'every address'}", "cannot be opened")
     return made
 
 
-def _bind_problem(error: OSError) -> str:
-    words = {
-        98: "is in use by another program; stop that one or choose another port",
-        48: "is in use by another program; stop that one or choose another port",
-        13: "needs more rights: ports below 1024 are reserved; choose another port",
-        99: "is not an address of this machine; choose another bind",
-    }
-    return words.get(error.errno or 0, f"cannot be opened: {error.strerror}")
+def _bind_problem(error: OSError, place: str, port: int, *, only: bool) -> ConfigError:
+    where = f"port {port} on {place}"
+    other = next(one for one in _USUAL_PORTS if one != port)
+    use = f"use --port {other}" if only else "choose another port in listeners"
+    match error.errno:
+        case errno.EADDRINUSE:
+            return ConfigError(where, f"is in use by {port_user(port)}", f"stop that, or {use}")
+        case errno.EACCES:
+            return ConfigError(where, "needs more rights: ports below 1024 are reserved", use)
+        case errno.EADDRNOTAVAIL:
+            return ConfigError(where, "is not an address of this machine", _other_bind(only))
+    return ConfigError(where, f"cannot be opened: {error.strerror}")
 
 
-def announce(sockets: Sequence[tuple[Listener, Sockets]]) -> None:
-    """Log the server's addresses, one line for each."""
-    for listener, bound in sockets:
-        kind = "lmtp" if listener.options.lmtp else "smtps" if listener.options.secure else "smtp"
-        for sock in bound:
-            with contextlib.suppress(OSError):
-                host, port = sock.getsockname()[:2]
-                shown = f"[{host}]" if ":" in host else host
-                print(f"listening on {shown}:{port} ({kind}, listener {listener.name})", flush=True)
+def _other_bind(only: bool) -> str:
+    return (
+        "use --bind 127.0.0.1 for this machine, or --bind 0.0.0.0 for all its addresses"
+        if only
+        else ("choose another bind in listeners")
+    )
 
 
 def close_all(bound: Iterable[Sockets]) -> None:

@@ -29,8 +29,8 @@ CLOUDS: Final = {*cloud_faults.FAULTS, *BEHAVIOURS, *dependencies.NextHop.BEHAVI
 def rows() -> list[list[str]]:
     """The rows of the tables of faults."""
     found = []
-    for table in re.findall(r"\| fault \|[^\n]*\n\|[-|]+\|\n((?:\|[^\n]*\n)+)", PAGE):
-        found += [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    for table in re.findall(r"^fault \|[^\n]*\n[-|]+\n((?:[^\n]+ \| [^\n]*\n)+)", PAGE, re.MULTILINE):
+        found += [[cell.strip() for cell in line.split(" | ")] for line in table.splitlines()]
     return found
 
 

@@ -55,6 +55,9 @@ FOREIGN: Final[Mapping[str, str]] = {
     "functions/local/flusher.py:directory": "what a plugin's processor leaves behind need not be a file",
     "functions/local/layout.py:sqlite_errorcode": "some of SQLite's errors have it",
     "functions/local/repair/rebuild.py:sqlite_errorcode": "some of SQLite's errors have it",
+    "functions/local/retention/cleaner.py:sqlite_errorcode": "some of SQLite's errors have it",
+    "functions/local/retention/listing.py:CLOCK_BOOTTIME": "Linux has it",
+    "functions/local/retention/records.py:owned": "what a plugin leaves behind need not be a file",
     "functions/local/service.py:placed": "what a plugin's processor leaves behind need not be a file",
     "functions/options/plugins.py:Options": "the entry point of a plugin may name anything",
     "functions/options/plugins.py:build": "the entry point of a plugin may name anything",
@@ -210,7 +213,7 @@ def rooms(root: Path) -> Mapping[str, int]:
 
 def rows(root: Path) -> set[str]:
     """The folders that have a row on the page."""
-    found = re.findall(r"^\| `([\w/]+)/` \|", (root / PAGE).read_text(encoding="utf-8"), re.MULTILINE)
+    found = re.findall(r"^(?:\| )?`([\w/]+)/` \|", (root / PAGE).read_text(encoding="utf-8"), re.MULTILINE)
     return set(found)
 
 

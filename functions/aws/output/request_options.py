@@ -26,52 +26,52 @@ class PutOptions(OptionsModel):
     """A canned ACL."""
 
     bucket_key_enabled: bool | None = None
-    """Use an S3 Bucket Key with SSE-KMS."""
+    """With SSE-KMS."""
 
     cache_control: str | None = None
-    """Cache-Control of the object."""
+    """Header of the object."""
 
     checksum_algorithm: Literal["CRC32", "SHA1", "SHA256"] | None = None
-    """The checksum that the SDK adds; others need a library that is not installed."""
+    """Others need a library that is not installed."""
 
     content_disposition: str | None = None
-    """Content-Disposition of the object."""
+    """Header of the object."""
 
     content_encoding: str | None = None
-    """Content-Encoding of the object."""
+    """Header of the object."""
 
     content_language: str | None = None
-    """Content-Language of the object."""
+    """Header of the object."""
 
     content_type: str | None = None
-    """Content-Type of the object, instead of that of the stored part."""
+    """Instead of the stored part's type."""
 
     expected_bucket_owner: str | None = None
     """The account that must own the bucket."""
 
     grant_full_control: str | None = None
-    """Grantees of full control."""
+    """Grantees."""
 
     grant_read: str | None = None
-    """Grantees that may read the object."""
+    """Grantees."""
 
     grant_read_acp: str | None = Field(default=None, alias="GrantReadACP")
-    """Grantees that may read the object's ACL."""
+    """Grantees."""
 
     grant_write_acp: str | None = Field(default=None, alias="GrantWriteACP")
-    """Grantees that may write the object's ACL."""
+    """Grantees."""
 
     metadata: dict[str, str] | None = None
     """User metadata."""
 
     object_lock_legal_hold_status: Literal["ON", "OFF"] | None = None
-    """Object Lock: legal hold."""
+    """Object Lock."""
 
     object_lock_mode: Literal["GOVERNANCE", "COMPLIANCE"] | None = None
-    """Object Lock: retention mode."""
+    """Object Lock."""
 
     object_lock_retain_until_date: str | None = None
-    """Object Lock: when retention ends, an ISO 8601 time."""
+    """An ISO 8601 time."""
 
     request_payer: Literal["requester"] | None = None
     """The party that pays."""
@@ -80,7 +80,7 @@ class PutOptions(OptionsModel):
     """Server-side encryption. Default: the bucket's."""
 
     sse_kms_encryption_context: str | None = Field(default=None, alias="SSEKMSEncryptionContext")
-    """The KMS encryption context, base64 JSON."""
+    """JSON in base64."""
 
     sse_kms_key_id: str | None = Field(default=None, alias="SSEKMSKeyId")
     """The KMS key."""
@@ -92,7 +92,7 @@ class PutOptions(OptionsModel):
     """Tags, as URL query parameters."""
 
     website_redirect_location: str | None = None
-    """The address to which the bucket's web site redirects."""
+    """An address."""
 
 
 class SendMessageOptions(OptionsModel):
@@ -107,11 +107,10 @@ class SendMessageOptions(OptionsModel):
     """Message attributes."""
 
     message_group_id: str | None = None
-    """The group of a FIFO queue."""
+    """For a FIFO queue."""
 
     message_deduplication_id: str | None = None
-    """The deduplication id of a FIFO queue, instead of the output's own, which is the same at every
-    attempt."""
+    """For a FIFO queue, instead of the output's own, which is the same at every attempt."""
 
 
 class Tag(OptionsModel):
@@ -120,10 +119,10 @@ class Tag(OptionsModel):
     model_config = PASCAL
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,256}$")
-    """The tag's name."""
+    """1 to 256 of A to Z, a to z, 0 to 9, `_` and `-`."""
 
     value: str = Field(pattern=r"^[A-Za-z0-9_-]{1,256}$")
-    """The tag's value."""
+    """1 to 256 of A to Z, a to z, 0 to 9, `_` and `-`."""
 
 
 def _no_breaks(text: str) -> str:
@@ -147,13 +146,13 @@ class SendRawEmailOptions(OptionsModel):
     """Message tags, beside the relay's `smtp-relay-id`."""
 
     from_arn: str | None = None
-    """The identity whose policy permits the From address."""
+    """An identity whose policy permits this."""
 
     source_arn: str | None = None
-    """The identity whose policy permits the source."""
+    """An identity whose policy permits this."""
 
     return_path_arn: str | None = None
-    """The identity whose policy permits the return path."""
+    """An identity whose policy permits this."""
 
     source: Address | None = None
     """The From address for SES. Default: the mail's own. Never the reverse-path."""

@@ -14,7 +14,9 @@ from functions.message.template import Template, TemplateValues
 from functions.options.types import PlainText
 from functions.processors.base import Job, OutputOptions, Placed, Processor
 from functions.processors.context import BuildContext
+from functions.processors.file.placed import PlacedFile
 from functions.processors.file.placing import TargetFolder
+from functions.processors.file.retention import RetentionOptions
 
 _KEYS: Final = 1_024
 
@@ -41,6 +43,14 @@ class FileOutputOptions(OutputOptions):
     filename: Annotated[str, Field(min_length=1), AfterValidator(_check_filename)] = "${iso8601}.eml"
     """A template of the file's name; a name in use gets a suffix."""
 
+    add_raw_headers: bool = Field(default=False, alias="addRawHeaders")
+    """Begin the file with the mail's envelope: `Return-Path`, `X-smtp-relay-ID`, `-FIELDS` (the number of
+    these fields), `-RCPT_TO` (one for each recipient of this flow), `-MAIL_FROM`, `-USER`,
+    `-CLIENT_HOSTNAME` and `-HELO`. Fields of these names in the received mail are left out of the file."""
+
+    retention: RetentionOptions | None = None
+    """The mails that stay in the folder; all of them, unless this is given."""
+
     local = True
     runs_in = frozenset()
     loopingz_differences = ("file names are unique: a taken name gets a suffix instead of being overwritten",)
@@ -48,6 +58,10 @@ class FileOutputOptions(OutputOptions):
     @property
     def file_folder(self) -> str:
         return self.path
+
+    @property
+    def file_retention(self) -> RetentionOptions | None:
+        return self.retention
 
     def identity(self) -> str:
         return self.name or f"file:{self.path}:{self.filename}"
@@ -62,6 +76,7 @@ class FileProcessor(Processor):
         self._identity = options.identity()
         self._template = Template.parse(options.filename)
         self._folder = folder
+        self.limit = folder.limit
         self._keys: dict[tuple[str, int], str] = {}
 
     @property
@@ -74,6 +89,9 @@ class FileProcessor(Processor):
         name = self._template.render(TemplateValues(mail, job.flow))
         key = self._key(job.flow, mail.envelope.replay)
         return self._folder.place(mail, job.flow, name, key, shared=job.shared)
+
+    def file_of(self, placed: Placed) -> str | None:
+        return placed.path if isinstance(placed, PlacedFile) else None
 
     def taken(self, job: Job) -> Placed | None:
         return self._folder.taken(job.mail, job.flow, self._key(job.flow, job.mail.envelope.replay))
@@ -93,7 +111,13 @@ def build(options: FileOutputOptions, name: str, context: BuildContext) -> FileP
     """The processor of one `file` output. If the folder cannot be made now, each mail tries again and
     is deferred until then."""
     path = context.folder / options.path
-    folder = TargetFolder(path, context.staging, durable=context.durable)
+    folder = TargetFolder(
+        path,
+        context.staging,
+        durable=context.durable,
+        raw_headers=options.add_raw_headers,
+        limit=options.retention.limit(path) if options.retention is not None else None,
+    )
     with suppress(Temporary):
         folder.prepare()
     return FileProcessor(options, folder)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
-import hashlib
 import os
 import signal
 import time
@@ -20,8 +19,9 @@ from pathlib import Path
 from typing import Final
 
 from functions.errors import Permanent, Temporary
-from functions.message.mail import CHUNK, Mail
+from functions.processors.file.content import FileBytes
 from functions.processors.file.fsync import sync
+from functions.processors.file.owned import OwnedFile
 from functions.processors.file.rename import NotSupported, rename_exchange
 
 FILE_MODE: Final = 0o644
@@ -89,14 +89,13 @@ class PlacedFile:
     durable.
     """
 
-    __slots__ = ("_at", "_failed", "_flow", "_linked", "_mail", "_placed", "_trace", "directory", "folder")
+    __slots__ = ("_at", "_content", "_failed", "_linked", "_placed", "_trace", "directory", "folder")
 
     def __init__(
         self,
         folder: Path,
         directory: Directory | None,
-        mail: Mail,
-        flow: str,
+        content: FileBytes,
         placed: str,
         trace: str,
         at: float,
@@ -105,8 +104,7 @@ class PlacedFile:
     ) -> None:
         self.folder = folder
         self.directory = directory
-        self._mail = mail
-        self._flow = flow
+        self._content = content
         self._placed = placed
         self._trace = trace
         self._linked = linked
@@ -114,9 +112,19 @@ class PlacedFile:
         self._at = at
 
     @property
+    def path(self) -> str:
+        """The file's path as it was placed; a consumer may have taken it away since."""
+        return self._placed
+
+    @property
     def lost(self) -> bool:
         """True if the file may be gone from the disk, because a sync failed since it was placed."""
         return self._failed or (self.directory is not None and self._at <= self.directory.failed)
+
+    @property
+    def owned(self) -> OwnedFile | None:
+        """The file for the record of an output with limits; None without them."""
+        return self._content.owned(self._placed)
 
     def fsync(self) -> None:
         """Make the file, unless it is the spool's own, and its name durable. Raises Temporary, and then
@@ -205,15 +213,14 @@ class PlacedFile:
 
     def _unchanged(self, path: str) -> bool:
         """True if the file has the size with which it was placed."""
-        size = os.stat(path).st_size  # noqa: PTH116
-        return size == len(self._mail.flow_fields(self._flow)) + self._mail.envelope.size
+        return os.stat(path).st_size == self._content.size  # noqa: PTH116
 
     def _write_anew(self, path: str) -> bool:
         """Write a synced file. False if the spool no longer has the mail, because its file is the
         placed one, which the consumer may change."""
         fd = os.open(path, CREATE, FILE_MODE)
         try:
-            whole = self._write(fd)
+            whole = self._content.write_checked(fd)
             if whole and self.directory is not None:
                 os.fsync(fd)
         except OSError:
@@ -229,7 +236,7 @@ class PlacedFile:
 
     def _write_over(self, path: str) -> None:
         """Write the mail over the same file. Raises OSError, also while another process has the file open."""
-        if not self._holds():
+        if not self._content.is_whole():
             raise _damaged()
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:
@@ -237,29 +244,11 @@ class PlacedFile:
             # The kernel's own notes on the lost pages may be wrong, too (ext4 takes the blocks for
             # written).
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-            self._write(fd)
+            self._content.write_checked(fd)
             if self.directory is not None:
                 os.fsync(fd)
         finally:
             os.close(fd)
-
-    def _write(self, fd: int) -> bool:
-        """Write the mail; True if the bytes from the spool have its size and hash."""
-        write_all(fd, self._mail.flow_fields(self._flow))
-        return self._holds(fd)
-
-    def _holds(self, fd: int = -1) -> bool:
-        """True if the spool's copy has the mail's size and hash. The bytes are written into `fd` on the
-        way."""
-        digest, size = hashlib.sha256(), 0
-        with self._mail.stored.open() as stream:
-            while piece := stream.read(CHUNK):
-                digest.update(piece)
-                size += len(piece)
-                if fd >= 0:
-                    write_all(fd, piece)
-        envelope = self._mail.envelope
-        return size == envelope.size and envelope.sha256 in ("", digest.hexdigest())
 
     def _sync_file(self) -> None:
         here = _inode(self._trace)
@@ -282,13 +271,6 @@ def remove(path: str) -> None:
         os.unlink(path)  # noqa: PTH108
     except OSError:
         pass
-
-
-def write_all(fd: int, piece: bytes) -> None:
-    """Write all bytes. Raises OSError."""
-    written = os.write(fd, piece) if piece else 0
-    while written < len(piece):
-        written += os.write(fd, memoryview(piece)[written:])
 
 
 def _damaged() -> Permanent:

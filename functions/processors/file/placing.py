@@ -21,13 +21,17 @@ import stat
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from functions.errors import Damaged
 from functions.message.mail import Mail
+from functions.processors.base import FolderLimit
 from functions.processors.file.cleanup import probe_name
+from functions.processors.file.content import FileBytes
 from functions.processors.file.fsync import sync
+from functions.processors.file.owned import Describer
 from functions.processors.file.placed import (
     CREATE,
     FILE_MODE,
@@ -35,16 +39,13 @@ from functions.processors.file.placed import (
     PlacedFile,
     fault,
     remove,
-    write_all,
 )
-from functions.processors.file.rename import NotSupported, rename_exclusively
+from functions.processors.file.rename import NO_LINKS, NotSupported, link_once, rename_exclusively
 
 FOLDER_MODE: Final = 0o755
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _PASSING: Final = _FULL | {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
-_NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
-_SMALL: Final = 1_048_576  # largest mail, in bytes, that is written with one call
 _NAMES: Final = 1_024  # taken names whose last suffix is remembered
 _MOMENT: Final = 0.02  # seconds for which a used name is not tried again
 _HELD: Final = 32  # subfolders that are held open
@@ -54,14 +55,26 @@ _FICLONE: Final = 0x40049409  # ioctl_ficlone(2)
 
 class TargetFolder:
     """A folder for mails. `staging`, if given and on the same file system, keeps the temporaries;
-    otherwise they are hidden files of the folder itself. Without `durable`, `fsync` does nothing. May be
-    used by several threads and processes at once."""
+    otherwise they are hidden files of the folder itself. Without `durable`, `fsync` does nothing. With
+    `raw_headers` the envelope's fields come on top; with a `limit` the files are recorded. May be used
+    by several threads and processes at once."""
 
-    def __init__(self, folder: Path, staging: Path | None = None, *, durable: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        staging: Path | None = None,
+        *,
+        durable: bool = True,
+        raw_headers: bool = False,
+        limit: FolderLimit | None = None,
+    ) -> None:
         self.folder = folder
         self._root = str(folder)
         self._staging = staging
         self._durable = durable
+        self.limit = limit
+        describer = None if limit is None else Describer(limit.root)
+        self._bytes = partial(FileBytes, raw_headers=raw_headers, describer=describer)
         self._temporaries = ""
         self._can_link = True
         self._can_clone = True
@@ -95,17 +108,18 @@ class TargetFolder:
         `shared`: then other outputs have yet to read it, and the consumer of a linked file may change
         it. Raises Temporary, and Permanent if an earlier attempt's file cannot be written again because
         the spool's copy is damaged."""
+        content = self._bytes(mail, flow)
         try:
             if self._temporaries:
                 try:
-                    return self._land(mail, flow, name, key, shared)
+                    return self._land(content, name, key, shared)
                 except FileNotFoundError:
                     pass
             # The first mail, or the folder was removed since, for example by a test suite that
             # cleaned up.
             self._directories.clear()
             self._temporaries = self._choose()
-            return self._land(mail, flow, name, key, shared)
+            return self._land(content, name, key, shared)
         except OSError as error:
             raise fault(error, f"{self._root} cannot take the file {name!r}") from error
 
@@ -126,18 +140,20 @@ class TargetFolder:
                 Directory(self.folder).sync_file_system()
         except OSError as error:
             raise fault(error, f"{self._root} cannot be flushed") from error
-        return PlacedFile(self.folder, None, mail, flow, seal, seal, time.monotonic(), linked=True)
+        content = self._bytes(mail, flow)
+        return PlacedFile(self.folder, None, content, seal, seal, time.monotonic(), linked=True)
 
-    def _land(self, mail: Mail, flow: str, name: str, key: str, shared: bool) -> PlacedFile:
+    def _land(self, content: FileBytes, name: str, key: str, shared: bool) -> PlacedFile:
+        mail = content.mail
         trace = f"{self._temporaries}/.{mail.id}.{key}"
         source = mail.content.path
         tried = not mail.received_here  # perhaps: a mail received here is at its first attempt
         if tried and _is_there(f"{trace}.seal") and not _is_there(f"{trace}.body"):
-            return self._again(mail, flow, f"{trace}.seal", name)
-        if source is not None and self._can_link and not shared and not mail.flow_fields(flow):
+            return self._again(content, f"{trace}.seal", name)
+        if source is not None and self._can_link and not shared and content.as_spooled:
             if not (tried and _is_there(f"{trace}.tmp")):
                 try:
-                    return self._by_link(mail, flow, os.fspath(source), trace, name)
+                    return self._by_link(content, os.fspath(source), trace, name)
                 except NotSupported:
                     self._can_link = False
         elif source is not None and tried:
@@ -146,58 +162,59 @@ class TargetFolder:
             remove(f"{trace}.seal")
             remove(f"{trace}.body")
         try:
-            return self._by_copy(mail, flow, trace, name)
+            return self._by_copy(content, trace, name)
         except OSError as error:
             if error.errno != errno.EXDEV or self._temporaries == self._root:
                 raise
         # A subfolder is on another file system than the staging folder.
         self._staging, self._temporaries = None, self._root
-        return self._by_copy(mail, flow, f"{self._root}/.{mail.id}.{key}", name)
+        return self._by_copy(content, f"{self._root}/.{mail.id}.{key}", name)
 
-    def _by_copy(self, mail: Mail, flow: str, trace: str, name: str) -> PlacedFile:
+    def _by_copy(self, content: FileBytes, trace: str, name: str) -> PlacedFile:
         at, directory = time.monotonic(), self._directory(name)
         temporary = f"{trace}.tmp"
         try:
             fd = os.open(temporary, CREATE, FILE_MODE)
         except FileExistsError:
             if os.stat(temporary).st_nlink > 1:  # noqa: PTH116
-                return self._again(mail, flow, temporary, name)
+                return self._again(content, temporary, name)
             # A power loss may have torn the file, or its sync failed: place another file.
             os.unlink(temporary)  # noqa: PTH108
             fd = os.open(temporary, CREATE, FILE_MODE)
-        self._write_new(fd, temporary, mail, flow)
+        self._write_new(fd, temporary, content)
         try:
             placed = self._place(name, lambda path: self._link(temporary, path))
         except OSError:
             remove(temporary)
             raise
-        return PlacedFile(self._folder_of(name), directory, mail, flow, placed, temporary, at)
+        return PlacedFile(self._folder_of(name), directory, content, placed, temporary, at)
 
-    def _by_link(self, mail: Mail, flow: str, source: str, trace: str, name: str) -> PlacedFile:
+    def _by_link(self, content: FileBytes, source: str, trace: str, name: str) -> PlacedFile:
         at, directory = time.monotonic(), self._directory(name)
         body, seal = f"{trace}.body", f"{trace}.seal"
-        _link_once(source, body)
-        _link_once(source, seal)
+        link_once(source, body)
+        link_once(source, seal)
         mode = FILE_MODE & ~_umask
         if stat.S_IMODE(os.stat(body).st_mode) != mode:  # noqa: PTH116
             os.chmod(body, mode)  # noqa: PTH101
+        content.is_in(body)
         try:
             placed = self._place(name, lambda path: rename_exclusively(body, path))
         except NotSupported:
             remove(seal)
             remove(body)
             raise
-        return PlacedFile(self._folder_of(name), directory, mail, flow, placed, seal, at, linked=True)
+        return PlacedFile(self._folder_of(name), directory, content, placed, seal, at, linked=True)
 
-    def _again(self, mail: Mail, flow: str, trace: str, name: str) -> PlacedFile:
+    def _again(self, content: FileBytes, trace: str, name: str) -> PlacedFile:
         """An earlier attempt placed the file, and its sync, or the power, may have failed: write the
         file anew in its place."""
-        source = mail.stored.path
+        source = content.mail.stored.path
         linked = source is not None and os.path.samefile(trace, source)  # noqa: PTH121
         placed = self._find(trace, name)
         directory = self._directory(name)
         folder, at = self._folder_of(name), time.monotonic()
-        found = PlacedFile(folder, directory, mail, flow, placed, trace, at, linked=linked)
+        found = PlacedFile(folder, directory, content, placed, trace, at, linked=linked)
         found.rewrite(torn=True)
         return found
 
@@ -229,22 +246,24 @@ class TargetFolder:
             self._directories[below] = held
         return held
 
-    def _write_new(self, fd: int, temporary: str, mail: Mail, flow: str) -> None:
+    def _write_new(self, fd: int, temporary: str, content: FileBytes) -> None:
         try:
             try:
-                if not self._clone(fd, mail, flow):
-                    _write(fd, mail, flow)
+                if self._clone(fd, content):
+                    content.is_in(fd)
+                else:
+                    content.write(fd)
             finally:
                 os.close(fd)
         except (OSError, Damaged):
             remove(temporary)  # frees room on a full disk
             raise
 
-    def _clone(self, fd: int, mail: Mail, flow: str) -> bool:
+    def _clone(self, fd: int, content: FileBytes) -> bool:
         """Make the new file share the blocks of the spool's file, if the file system can do that."""
-        if mail.content.path is None or not self._can_clone or mail.flow_fields(flow):
+        if content.mail.content.path is None or not self._can_clone or not content.as_spooled:
             return False
-        with mail.stored.open() as source:  # no bytes pass here: its size was checked before
+        with content.mail.stored.open() as source:  # no bytes pass here: its size was checked before
             try:
                 fcntl.ioctl(fd, _FICLONE, source.fileno())
             except OSError as error:
@@ -257,7 +276,7 @@ class TargetFolder:
         try:
             os.link(temporary, path)
         except OSError as error:
-            if error.errno not in _NO_LINKS:
+            if error.errno not in NO_LINKS:
                 raise
             # No hard links here (FAT, some network and container mounts). The name is taken first
             # and filled by the move; only a crash between the two can leave an empty file.
@@ -361,26 +380,6 @@ def _last_taken(stem: str, ending: str) -> int:
         middle = (free + last) // 2
         last, free = (middle, free) if taken(middle) else (last, middle)
     return last
-
-
-def _link_once(source: str, path: str) -> bool:
-    """True if the link was made now; False if it existed. Raises NotSupported if this file cannot be
-    linked."""
-    try:
-        os.link(source, path)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if error.errno in _NO_LINKS or error.errno in (errno.EXDEV, errno.EMLINK):
-            raise NotSupported from error
-        raise
-    return True
-
-
-def _write(fd: int, mail: Mail, flow: str) -> None:
-    """Write all of the mail into a file that is at its start."""
-    for piece in [mail.raw(flow)] if mail.content.size <= _SMALL else mail.chunks(flow):
-        write_all(fd, piece)
 
 
 def _read_umask() -> int:

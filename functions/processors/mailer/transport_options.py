@@ -109,17 +109,17 @@ class Transport(OptionsModel):
     """Most mails over one connection, with `pool`."""
 
     connection_timeout: Milliseconds = Field(default=120_000, ge=1)
-    """Milliseconds to wait for the connection."""
+    """Time to wait for the connection."""
 
     greeting_timeout: Milliseconds = Field(default=30_000, ge=1)
-    """Milliseconds to wait for the greeting."""
+    """Time to wait for the greeting."""
 
     socket_timeout: Milliseconds = Field(default=600_000, ge=1)
-    """Milliseconds of silence before the output gives the connection up; RFC 5321 section 4.5.3.2 asks
+    """Time of silence before the output gives the connection up; RFC 5321 section 4.5.3.2 asks
     for ten minutes after the end of a mail."""
 
     dns_timeout: Milliseconds = Field(default=30_000, ge=1)
-    """Milliseconds to wait for the name's addresses."""
+    """Time to wait for the name's addresses."""
 
     @model_validator(mode="before")
     @classmethod

@@ -173,10 +173,10 @@ RULES: Final = (
 
 def table() -> str:
     """RULES as Markdown."""
-    lines = ["| role | actions | on | when |", "|---|---|---|---|"]
+    lines = ["role | actions | on | when", "---|---|---|---"]
     for rule in RULES:
         actions = ", ".join(f"`{action}`" for action in rule.actions)
-        lines.append(f"| {rule.role} | {actions} | {rule.on} | {rule.when} |")
+        lines.append(f"{rule.role} | {actions} | {rule.on} | {rule.when}")
     return "\n".join(lines) + "\n"
 
 

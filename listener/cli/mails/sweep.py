@@ -11,11 +11,13 @@ from functions.backends import sweep_once
 from functions.errors import DeliveryFault
 from functions.message.text import escaped
 from listener.cli.arguments import CONFIG
+from listener.cli.parser import give_examples
 from listener.config.load import load
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", nargs="?", **CONFIG)
+    give_examples(parser, "smtp-relay sweep", "smtp-relay sweep relay.jsonc")
 
 
 def run(arguments: argparse.Namespace) -> int:

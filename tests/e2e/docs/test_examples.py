@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.clients.wire import Wire, stuffed
-from tests.support.mails.stored import strip_added_fields
+from tests.support.mails.stored import split_block, strip_added_fields
 from tests.support.net import HOST
 from tests.support.servers.relay import ROOT, Relay
 
@@ -42,7 +42,9 @@ def test_stores(tmp_path: Path, name: str) -> None:
     try:
         _send(example, None)
         (mail,) = example.mails()
-        assert strip_added_fields(mail) == MAIL
+        fields, below = split_block(mail)
+        assert ("X-smtp-relay-RCPT_TO", "b@server.example") in fields
+        assert strip_added_fields(below) == MAIL
     finally:
         assert example.stop() == 0
 
@@ -57,7 +59,9 @@ def test_stores_for_clients_that_log_in(tmp_path: Path) -> None:
             assert wire.command("AUTH PLAIN " + b64encode(b"\0test\0wrong").decode()).code == 535
         _send(example, b"\0test\0test")
         (mail,) = example.mails()
-        assert strip_added_fields(mail) == MAIL
+        fields, below = split_block(mail)
+        assert ("X-smtp-relay-USER", "test") in fields
+        assert strip_added_fields(below) == MAIL
     finally:
         assert example.stop() == 0
 

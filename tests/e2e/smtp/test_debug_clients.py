@@ -13,7 +13,7 @@ from typing import Final
 import pytest
 
 from tests.e2e.docs.test_examples import Example
-from tests.support.mails.stored import strip_added_fields
+from tests.support.mails.stored import split_block, strip_added_fields
 from tests.support.net import HOST
 from tests.support.programs import NODE_MODULES, program, run
 
@@ -78,9 +78,16 @@ def debug(debug_server: Example) -> Example:
     return debug_server
 
 
-def received(debug: Example) -> bytes:
+def received(debug: Example, *recipients: str) -> bytes:
+    """The mail as the client sent it. On top of its file is the envelope, which names the sender and all
+    recipients."""
     (mail,) = debug.mails()
-    return strip_added_fields(mail)
+    fields, below = split_block(mail)
+    assert fields[0] == ("Return-Path", "<ann@client.example>")
+    assert ("X-smtp-relay-MAIL_FROM", "ann@client.example") in fields
+    named = [value for name, value in fields if name == "X-smtp-relay-RCPT_TO"]
+    assert named == list(recipients or ["bob@server.example"])
+    return strip_added_fields(below)
 
 
 def said(login: bool) -> str:
@@ -93,6 +100,23 @@ def test_smtplib(debug: Example, login: bool) -> None:
         if login:
             client.login("any", "secret-canary")
         client.sendmail("ann@client.example", "bob@server.example", MAIL)
+    assert received(debug) == MAIL
+
+
+def test_the_stored_copy_keeps_the_bcc_field_as_it_was_sent(debug: Example) -> None:
+    sent = b"Bcc: carl@server.example\r\n" + MAIL
+    with smtplib.SMTP(HOST, debug.port, timeout=60) as client:
+        client.sendmail("ann@client.example", ["bob@server.example", "carl@server.example"], sent)
+    assert received(debug, "bob@server.example", "carl@server.example") == sent
+
+
+def test_a_mail_cannot_pretend_to_another_envelope(debug: Example) -> None:
+    forged = (
+        b"X-smtp-relay-FIELDS: 8\r\nRETURN-PATH: <eve@attack.example>\r\n"
+        b"x-Smtp-Relay-User : root\r\n\tof all\r\n"
+    )
+    with smtplib.SMTP(HOST, debug.port, timeout=60) as client:
+        client.sendmail("ann@client.example", "bob@server.example", forged + MAIL)
     assert received(debug) == MAIL
 
 
@@ -111,12 +135,14 @@ def test_nodemailer(debug: Example, login: bool) -> None:
         [program("node", "nodejs"), "-e", NODE, str(debug.port), said(login)],
         env={"NODE_PATH": str(NODE_MODULES)},
     )
-    mail = message_from_bytes(received(debug), policy=policy.default)
+    sent = received(debug, "bob@server.example", "carl@server.example")
+    mail = message_from_bytes(sent, policy=policy.default)
     assert (mail["From"], mail["To"], mail["Subject"]) == (
         "ann@client.example",
         "bob@server.example",
         "hello",
     )
+    assert mail["Bcc"] is None  # nodemailer names such a recipient in the envelope alone
     assert mail.get_content().splitlines() == ["first"]
 
 

@@ -21,6 +21,21 @@ def strip_added_fields(stored: bytes) -> bytes:
     return stored[match.end() :]
 
 
+def split_block(stored: bytes) -> tuple[list[tuple[str, str]], bytes]:
+    """The fields of the counted block on top of a file (`addRawHeaders`), and the part below it. Raises
+    AssertionError if the file does not begin with exactly such a block."""
+    lines = stored.split(b"\r\n")
+    named = [tuple(line.decode().split(": ", 1)) for line in lines[:3]]
+    assert [name for name, *_ in named] == ["Return-Path", "X-smtp-relay-ID", "X-smtp-relay-FIELDS"], lines[
+        :3
+    ]
+    count = int(named[2][1])
+    fields = [(name, value) for name, value in (line.decode().split(": ", 1) for line in lines[:count])]
+    last = ["RCPT_TO"] * (count - 7) + ["MAIL_FROM", "USER", "CLIENT_HOSTNAME", "HELO"]
+    assert [name for name, _ in fields[3:]] == [f"X-smtp-relay-{each}" for each in last], fields
+    return fields, b"\r\n".join(lines[count:])
+
+
 def below(mail: bytes) -> bytes:
     """The expected part below the relay's fields for a mail as received: the mail, after an empty line
     if its first line is not a header field; a mailbox file's line is made one."""

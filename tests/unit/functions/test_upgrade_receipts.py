@@ -134,6 +134,16 @@ def test_an_output_is_known_by_the_identity_and_keys_of_earlier_versions(recorde
     assert keys_of(identity) == recorded["keys"]
 
 
+@pytest.mark.parametrize("recorded", [one for one in IDENTITIES if one["options"]["type"] == "file"])
+@pytest.mark.parametrize("later", [{"addRawHeaders": True}, {"retention": {"count": 1}}])
+def test_options_of_later_versions_leave_a_file_output_its_identity(
+    recorded: dict[str, Any], later: dict[str, Any]
+) -> None:
+    identity = OUTPUTS.parse(recorded["options"] | later).identity()
+    assert identity.encode() == recorded["identity"].encode()
+    assert keys_of(identity) == recorded["keys"]
+
+
 def test_every_type_of_output_has_recorded_identities() -> None:
     assert {one["options"]["type"] for one in IDENTITIES} == set(KINDS)
 

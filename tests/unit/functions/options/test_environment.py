@@ -36,7 +36,11 @@ OURS = [
 ]
 
 
-@pytest.mark.parametrize("name", VARIABLES)
+USUAL = "SMTP_RELAY_PORT"
+"""The variable of a service with the usual name."""
+
+
+@pytest.mark.parametrize("name", [name for name in VARIABLES if name != USUAL])
 @pytest.mark.parametrize("value", INJECTED)
 def test_each_variable_is_ignored_with_one_line(name: str, value: str) -> None:
     assert variable({name: value}, name) is None
@@ -52,7 +56,13 @@ def test_what_an_operator_writes_counts(value: str) -> None:
 
 
 def test_variables_that_nothing_reads_need_no_line() -> None:
-    assert ignored({"SMTP_RELAY_PORT": "tcp://10.96.0.7:25", "OTHER_PORT": "tcp://10.96.0.7:25"}) == ()
+    assert ignored({"SMTP_RELAY_SMTP_PORT": "tcp://10.96.0.7:25", "OTHER_PORT": "tcp://10.96.0.7:25"}) == ()
+
+
+@pytest.mark.parametrize("value", INJECTED)
+def test_the_variable_of_a_service_with_the_usual_name_is_ignored_without_a_line(value: str) -> None:
+    assert variable({USUAL: value}, USUAL) is None
+    assert ignored({USUAL: value}) == ()
 
 
 def test_every_variable_that_the_product_reads_is_read_through_this_function() -> None:
