@@ -240,7 +240,6 @@ class TestDelete:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["frob"], "is not an action (actions are list, show, open, tail, wait, delete)"),
         (["list", "x"], "takes no 'x'"),
         (["show", "a", "b"], "takes one mail, not 2"),
         (["delete"], "takes mails, or --all"),
@@ -256,6 +255,12 @@ def test_a_mistake_is_2_and_one_line(folder: Path, capsys: Output, arguments: li
     assert words in err
     assert len(err.splitlines()) == 1
     assert len(list(folder.iterdir())) == 2
+
+
+def test_an_unknown_action_is_2_and_one_line(capsys: Output) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run("frob")
+    assert "invalid choice: 'frob'" in capsys.readouterr().err
 
 
 def test_help_has_examples(capsys: Output) -> None:
