@@ -208,7 +208,7 @@ class Sentences:
             return escaped(f"{reasons}; `smtp-relay deadletter replay {mail.id}` tries it again")
         parts = [self._why(mail)]
         parts += map(_given_up, mail.dead)
-        if mail.under_way and self._owned:
+        if mail.under_way and self._owned is not False:
             parts.append("an attempt is under way")
         else:
             parts.append(self._next(mail))
@@ -219,7 +219,7 @@ class Sentences:
 
     def _why(self, mail: QueuedMail) -> str:
         doubtful = any(one.in_doubt for one in mail.failures)
-        if mail.under_way and not self._owned:
+        if mail.under_way and self._owned is False:
             then = "sent again" if self._delivery.on_doubt == "resend" else "given up"
             return f"in doubt: a server ended during an attempt, whose effect may have happened; it is {then}"
         if mail.failures:

@@ -56,6 +56,7 @@ class TestSentences:
             (queued(), False, "the next attempt is made when one starts"),
             (queued(attempts=2), True, "waits after 2 attempts, whose reasons are not recorded"),
             (queued(under_way=True), True, "waits for its first attempt; an attempt is under way"),
+            (queued(under_way=True), None, "waits for its first attempt; an attempt is under way"),
             (queued(under_way=True), False, "in doubt: a server ended during an attempt"),
             (queued(failures=(failure(attempts=1),)), True, "failed once: "),
             (queued(failures=(failure(attempts=2),)), True, "failed twice: "),
