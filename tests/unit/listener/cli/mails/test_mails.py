@@ -17,8 +17,9 @@ OTHER = "01890a5d-ac97-774b-bcce-b302099a8002"
 MAIL = (
     b"From: Ada <ada@h.example>\r\nTo: bob@h.example\r\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\n"
     b"X-Odd: \x1b[31mred\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
-    b"--b\r\nContent-Type: text/plain\r\n\r\nhi\x1b[2J there\r\n"
-    b"--b\r\nContent-Type: text/html\r\n\r\n<b>hi</b>\r\n"
+    b"--b\r\nContent-Type: multipart/alternative; boundary=a\r\n\r\n"
+    b"--a\r\nContent-Type: text/plain\r\n\r\nhi\x1b[2J there\r\n"
+    b"--a\r\nContent-Type: text/html\r\n\r\n<b>hi</b>\r\n--a--\r\n"
     b"--b\r\nContent-Type: application/pdf\r\nContent-Disposition: attachment; filename=a.pdf\r\n\r\n"
     b"PDF\r\n--b--\r\n"
 )
