@@ -679,7 +679,7 @@ class TestRetention:
             {"age": -1},
             {"bytes": 0},
             {"age": "1 week"},
-            {"bytes": "10"},
+            {"bytes": "10 mails"},
             {"count": "many"},
             {"counts": 1},
         ],
