@@ -47,7 +47,9 @@ class Limits:
 @dataclass(frozen=True)
 class Leaf:
     """A part that holds content, by its place in the mail. `group` is the same for all parts of one
-    multipart/alternative, and 0 outside of them."""
+    multipart/alternative, and 0 outside of them. `content_id` has no angle brackets. `place` tells the
+    part from others: which part (from 1) of the mail, which part of that, and so on; () for a mail that
+    is one part."""
 
     data: bytes
     start: int
@@ -57,7 +59,9 @@ class Leaf:
     disposition: str
     filename: str
     encoding: str
+    content_id: str = ""
     group: int = 0
+    place: tuple[int, ...] = ()
 
     def payload(self, most: int | None = None) -> bytes:
         """The content without its transfer encoding (RFC 2045 section 6), or the first `most` bytes of
@@ -105,7 +109,7 @@ class _Open:
     leaf: Leaf
     default: str
     group: int
-    empty: bool = True
+    parts: int = 0
 
 
 class _Delimiters:
@@ -186,7 +190,7 @@ def walk(data: bytes, head: bytes, body: int, limits: Limits) -> Iterator[Leaf]:
                 return
         while len(opened) > index + 1:
             closed = opened.pop()
-            if closed.empty:
+            if not closed.parts:
                 parts += 1
                 yield _as_text(replace(closed.leaf, end=max(closed.leaf.start, end)))
         if index < 0:
@@ -194,7 +198,7 @@ def walk(data: bytes, head: bytes, body: int, limits: Limits) -> Iterator[Leaf]:
         line_end = _DELIMITER_END.match(data, place + 2 + len(opened[index].boundary))
         assert line_end is not None  # the search found it so
         at = line_end.end()
-        opened[index].empty = False
+        opened[index].parts += 1
         if line_end[1]:
             opened.pop()
         else:
@@ -234,7 +238,8 @@ def _read_leaf(data: bytes, start: int, opened: list[_Open]) -> Leaf:
         )
 
     head, body = read_block(data, start, len(data), most=_PART_HEAD, is_delimiter=is_delimiter)
-    return _leaf_of(data, head, body, opened[-1].default)
+    leaf = _leaf_of(data, head, body, opened[-1].default)
+    return replace(leaf, place=(*opened[-1].leaf.place, opened[-1].parts))
 
 
 def own_delimiter(line: bytes, fields: bytes) -> bool:
@@ -257,7 +262,18 @@ def _leaf_of(data: bytes, head: bytes, body: int, default: str) -> Leaf:
     if (value := first_value(head, b"content-transfer-encoding")) is not None:
         encoding = transfer.encoding_of(decode(value[:100]))
     filename = names.get("filename") or parameters.get("name") or ""
-    return Leaf(data, body, len(data), content_type, parameters, disposition, _clean(filename), encoding)
+    content_id = decode((first_value(head, b"content-id") or b"")[:998]).strip().strip("<>")
+    return Leaf(
+        data,
+        body,
+        len(data),
+        content_type,
+        parameters,
+        disposition,
+        _clean(filename),
+        encoding,
+        _clean(content_id),
+    )
 
 
 def _clean(text: str) -> str:

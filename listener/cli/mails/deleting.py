@@ -7,34 +7,15 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
-from functions.backends import open_queue
 from functions.errors import ConfigError, DeliveryFault
+from functions.local.view.stored import StoredMail
+from functions.local.view.unfinished import unfinished_mails
 from functions.message.text import escaped
 from listener.cli.mails.mails import line
 from listener.cli.mails.selecting import LATEST, is_path
-from listener.cli.mails.stored import StoredMail, StoredMails
+from listener.cli.mails.stored import StoredMails
 from listener.config.relay import RelayConfig
-
-
-class Unfinished(NamedTuple):
-    """The mails that the spool still delivers: their ids, and when the oldest was received (Unix
-    seconds)."""
-
-    ids: frozenset[str]
-    oldest: float
-
-    def holds(self, mail: StoredMail) -> str:
-        """Why a retry may write a stored file again; "" if none can."""
-        if mail.id in self.ids:
-            return "is still being delivered, and a retry would store it again: wait until it is finished"
-        if not mail.id and mail.time >= self.oldest - 2:
-            return (
-                "does not tell its id, and may be one of the mails that are still being delivered: wait until"
-                " these are finished, or write ids with addRawHeaders"
-            )
-        return ""
 
 
 def delete(mails: StoredMails, config: RelayConfig, words: list[str], arguments: argparse.Namespace) -> int:
@@ -46,13 +27,13 @@ def delete(mails: StoredMails, config: RelayConfig, words: list[str], arguments:
         print("smtp-relay: nothing is deleted", file=sys.stderr)
         return 1
     try:
-        unfinished = _unfinished(config)
+        unfinished = unfinished_mails(config, Path.cwd(), os.environ)
     except DeliveryFault as fault:
         print(f"smtp-relay: {config.spool.url}: {escaped(fault.reason)}: nothing is deleted", file=sys.stderr)
         return 1
     kept = removed = 0
     for mail in found:
-        why = unfinished.holds(mail)
+        why = unfinished.holds(mail.id, mail.time)
         if not why:
             try:
                 folder = mails.owner(mail.path)
@@ -104,10 +85,3 @@ def _agreed(found: list[StoredMail]) -> bool:
     what = "this mail" if len(found) == 1 else f"these {len(found)} mails"
     print(f"Delete {what}? [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
-
-
-def _unfinished(config: RelayConfig) -> Unfinished:
-    """Raises DeliveryFault if the spool cannot be read."""
-    waiting = list(open_queue(config, Path.cwd(), os.environ).ids(parked=False))
-    oldest = min((received / 1000 for _, received in waiting), default=float("inf"))
-    return Unfinished(frozenset(mail_id for mail_id, _ in waiting), oldest)

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Final
 
 from functions.errors import ConfigError
+from functions.local.view.stored import MOST, StoredMail
 from functions.message.text import escaped
 from listener.cli.arguments import CONFIG
 from listener.cli.mails.selecting import LATEST, clock, one_word, path_list
-from listener.cli.mails.stored import MOST, StoredMail, StoredMails
+from listener.cli.mails.stored import StoredMails
 from listener.config.load import load
 
 ACTIONS: Final = ("list", "show", "open", "tail", "wait", "delete")

@@ -19,10 +19,10 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any, Final
 from urllib.parse import quote
 
+from functions.local.view.stored import StoredMail
 from functions.message.mime import Attachment
 from functions.message.text import printable
 from listener.cli.mails.showing import facts
-from listener.cli.mails.stored import StoredMail
 
 POLICY: Final = "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 

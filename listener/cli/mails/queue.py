@@ -126,7 +126,7 @@ def _gone(queue: MailQueue, config: RelayConfig, word: str) -> tuple[str, bool]:
         return "no mail is in the spool", True
     if records := queue.buried(word):
         return f"{word}: is not in the spool any more; {'; '.join(map(_given_up, records))}", True
-    from listener.cli.mails.folders import folders_of
+    from functions.local.view.folders import folders_of
     from listener.cli.mails.stored import StoredMails
 
     stored = StoredMails(folders_of(config, Path.cwd())).named(word)
@@ -165,7 +165,7 @@ def _retry(queue: MailQueue, words: list[str], *, as_json: bool) -> int:
 def _id_of(queue: MailQueue, word: str) -> str | None:
     """The id that a word means in this spool; the word itself if it may be an id of a mail that is gone."""
     if is_path(word):
-        from listener.cli.mails.stored import read_stored
+        from functions.local.view.stored import read_stored
 
         return read_stored(Path(word), trusted=True).id or None
     found = chosen_id(word, queue.ids())

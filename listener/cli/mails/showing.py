@@ -10,11 +10,11 @@ from contextlib import closing, suppress
 from typing import Any, Final
 
 from functions.errors import ConfigError
+from functions.local.view.stored import StoredMail, open_regular
 from functions.message.addresses import Address
 from functions.message.text import escaped, one_line
 from listener.cli.mails.mails import size
 from listener.cli.mails.selecting import clock
-from listener.cli.mails.stored import StoredMail, open_regular
 
 _CHUNK: Final = 1_048_576
 _DESKTOPS: Final = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")

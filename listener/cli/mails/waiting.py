@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from functions.local.view.folders import Found
+from functions.local.view.stored import StoredMail
 from functions.message.addresses import address_key, parse_addresses
-from listener.cli.mails.folders import Found
-from listener.cli.mails.stored import StoredMail, StoredMails
+from listener.cli.mails.stored import StoredMails
 
 TICK: Final = 0.1
 """Seconds between two looks at the times of the folders."""

@@ -235,3 +235,21 @@ pieces = st.sampled_from(
 def test_any_mail_is_read(content: bytes) -> None:
     everything(read(content))
     everything(read(b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + content))
+
+
+class TestPlaces:
+    """Each part tells where it stands, and the name that others refer to it by."""
+
+    def test_parts_of_parts_have_the_numbers_of_both(self) -> None:
+        mail = (
+            b"Content-Type: multipart/mixed; boundary=a\r\n\r\n"
+            b"--a\r\nContent-Type: multipart/related; boundary=b\r\n\r\n"
+            b"--b\r\nContent-Type: text/html\r\n\r\n<p>\r\n"
+            b"--b\r\nContent-Type: image/png\r\nContent-ID: <one@h.example>\r\n\r\nx\r\n--b--\r\n"
+            b"--a\r\nContent-Type: application/pdf\r\n\r\ny\r\n--a--\r\n"
+        )
+        found = [(leaf.place, leaf.content_id) for leaf in read(mail).leaves]
+        assert found == [((1, 1), ""), ((1, 2), "one@h.example"), ((2,), "")]
+
+    def test_a_mail_of_one_part_has_no_numbers(self) -> None:
+        assert [leaf.place for leaf in read(b"Subject: x\r\n\r\nx\r\n").leaves] == [()]

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from functions.local.view.stored import read_stored
 from listener.cli.mails.page import POLICY, MailPage, safe_name
-from listener.cli.mails.stored import read_stored
 
 HOSTILE = """<html><head><base href="http://evil.example/"><meta http-equiv=refresh content="0;url=http://evil.example">
 <LINK rel=preconnect href="http://evil.example"><style>@import "http://evil.example/x.css"</style></head>

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from functions.config import DeliveryConfig
 from functions.errors import ConfigError
-from listener.cli.mails.folders import folders_of
-from listener.cli.mails.stored import HEAD, StoredMails, envelope_of, read_stored
+from functions.local.view.folders import folders_of
+from functions.local.view.stored import HEAD, envelope_of, read_stored
+from listener.cli.mails.stored import StoredMails
 
 ID = "01890a5d-ac96-774b-bcce-b302099a8001"
 OTHER = "01890a5d-ac96-774b-bcce-b302099a8002"

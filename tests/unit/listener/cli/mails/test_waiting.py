@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from listener.cli.mails.folders import Folder
+from functions.local.view.folders import Folder
 from listener.cli.mails.stored import StoredMails
 from listener.cli.mails.waiting import Conditions, plain_address, wait_for
 

@@ -39,6 +39,7 @@ class Folder:
         self.trusted = trusted
         self._times: dict[Path, tuple[int, float]] = {}
         self._seen: dict[Path, dict[str, int]] = {}
+        self._gone: list[Path] = []
 
     def scan(self) -> Iterator[Found]:
         """Every file, and everything else that is not a folder. An unreadable folder counts as empty."""
@@ -47,6 +48,11 @@ class Folder:
     def scan_new(self) -> Iterator[Found]:
         """The files since the last call."""
         yield from self._files(self.path, _DEPTH, only_new=True)
+
+    def take_gone(self) -> list[Path]:
+        """The files that `scan_new` found gone, or replaced by others, since the last call of this."""
+        gone, self._gone = self._gone, []
+        return gone
 
     def _files(self, folder: Path, depth: int, *, only_new: bool) -> Iterator[Found]:
         if only_new and not self._changed(folder):
@@ -76,12 +82,25 @@ class Folder:
                     yield Found(folder / entry.name, about.st_mtime, came, self.trusted)
         except OSError:
             self._times.pop(folder, None)
-            return
+            here, inner_folders = {}, []
         if only_new:
-            self._seen[folder] = here
+            self._gone += [folder / name for name, inode in before.items() if here.get(name) != inode]
+            if here:
+                self._seen[folder] = here
+            else:
+                self._seen.pop(folder, None)
+            for known in [path for path in self._seen if path.parent == folder and path != folder]:
+                if known not in inner_folders:
+                    self._forget(known)
         if depth:
             for inner in inner_folders:
                 yield from self._files(inner, depth - 1, only_new=only_new)
+
+    def _forget(self, folder: Path) -> None:
+        """A folder is gone, with the files and folders that it held."""
+        for known in [path for path in self._seen if path == folder or path.is_relative_to(folder)]:
+            self._gone += [known / name for name in self._seen.pop(known)]
+            self._times.pop(known, None)
 
     def _changed(self, folder: Path) -> bool:
         """True if names may have come or gone since the last call."""
@@ -90,7 +109,7 @@ class Folder:
             changed = os.stat(folder, follow_symlinks=folder == self.path).st_mtime_ns  # noqa: PTH116
         except OSError:
             self._times.pop(folder, None)
-            return False
+            return folder in self._seen
         before = self._times.get(folder)
         self._times[folder] = changed, now
         return before is None or before[0] != changed or before[1] - changed / 1e9 < _SETTLED

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from functions.errors import ConfigError
-from listener.cli.mails.folders import Folder
+from functions.local.view.folders import Folder
 
 
 @pytest.fixture
@@ -134,3 +135,40 @@ class TestRemoving:
         put(folder, "a")
         short.remove(tmp_path / "short" / "a")
         assert not path.exists()
+
+
+class TestWhatIsGone:
+    def gone(self, folder: Folder) -> list[str]:
+        list(folder.scan_new())
+        return sorted(path.name for path in folder.take_gone())
+
+    def test_each_removed_file_is_gone_once(self, folder: Folder) -> None:
+        path = put(folder, "a")
+        put(folder, "b")
+        assert self.gone(folder) == []
+        path.unlink()
+        assert self.gone(folder) == ["a"]
+        assert self.gone(folder) == []
+
+    def test_a_removed_folder_takes_its_files_along(self, folder: Folder) -> None:
+        put(folder, "in/deep/a")
+        put(folder, "in/b")
+        assert self.gone(folder) == []
+        shutil.rmtree(folder.path / "in")
+        assert self.gone(folder) == ["a", "b"]
+
+    def test_all_files_are_gone_with_the_folder_itself_and_come_back_with_it(self, folder: Folder) -> None:
+        put(folder, "a")
+        assert self.gone(folder) == []
+        shutil.rmtree(folder.path)
+        assert self.gone(folder) == ["a"]
+        put(folder, "a")
+        assert new(folder) == ["a"]
+
+    def test_a_file_that_takes_anothers_name_is_new_and_the_other_gone(self, folder: Folder) -> None:
+        put(folder, "a")
+        assert self.gone(folder) == []
+        (folder.path / ".other").write_text("y")
+        (folder.path / ".other").rename(folder.path / "a")
+        assert new(folder) == ["a"]
+        assert [path.name for path in folder.take_gone()] == ["a"]
