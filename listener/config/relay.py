@@ -18,6 +18,7 @@ from functions.message.headers import HeaderEdits
 from functions.options.types import Label, Milliseconds, Port
 from listener.api.filter import FilterOptions
 from listener.config.http import HealthOptions, PrometheusOptions
+from listener.config.inbox import InboxOptions
 from listener.config.listeners import DEFAULT_PORT, Listener, ListenerOptions, address_of, is_every_address
 from listener.config.smtp import SmtpOptions
 from listener.filters.registry import AnyFilter
@@ -99,6 +100,9 @@ class RelayConfig(DeliveryConfig):
 
     health: HealthOptions | None = None
     """Serve health; on with `prometheus` at its port, and on port 9090 in the image."""
+
+    inbox: InboxOptions | None = None
+    """Show stored mails over HTTP."""
 
     workers: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = 1
     """Processes that share the ports; `auto` is one per core."""

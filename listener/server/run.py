@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -19,6 +20,7 @@ from listener.logs import setup as logs
 from listener.monitoring.probes import Probes
 from listener.server import build
 from listener.server.announcement import announce
+from listener.server.inbox import inbox_beside
 from listener.server.sockets import bind
 from listener.server.worker import Reload, Server, SharedParts, event_loop, make_room, worker_count
 from listener.smtp.connection_limits import LocalCounters
@@ -48,9 +50,11 @@ def run(config: RelayConfig, reload: Reload | None = None) -> int:
     make_room(config)
     lock = None if config.spool.in_bucket else Lock(config.spool.folder(around.folder))
     held_up = 0
+    inbox = contextlib.ExitStack()
     try:
         if lock is not None:
             build.clear_traces(config, around)
+        inbox.enter_context(inbox_beside(config, around))
         probes = Probes(config, workers)
         if workers == 1:
             shared = SharedParts(LocalCounters(), probes.observer(0), probes.worker_health(0))
@@ -63,6 +67,7 @@ def run(config: RelayConfig, reload: Reload | None = None) -> int:
 
             Supervisor(config, around, sockets, workers, probes, reload).run()
     finally:
+        inbox.close()
         if lock is not None:
             lock.release()
     if held_up:

@@ -1,0 +1,182 @@
+"""One stored file as the index has it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from functions.ids import uuid7_ms
+from functions.local.view.stored import StoredMail, read_stored
+from functions.message.addresses import Address, address_key
+from functions.message.mime import Parts
+from functions.message.reading.structure import Leaf
+from functions.message.text import printable
+from listener.inbox.words import MOST_TEXT, clean_tag, searchable, snippet_of
+
+MOST: Final = 16_777_216
+"""Bytes of a file that are read for the index."""
+
+LONGEST: Final = 2.0
+"""Seconds after which a mail counts as unreadable."""
+
+_ALPHABET: Final = "23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+_LENGTH: Final = 22
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The row of one mail. `created` is Unix milliseconds, `witness` tells the file from others and from
+    itself after a change. The five lists are the header's; `bcc` has the other recipients of the envelope
+    too."""
+
+    id: str
+    inbox: str
+    path: Path
+    mail_id: str
+    created: int
+    size: int
+    witness: str
+    message_id: str = ""
+    subject: str = ""
+    sender: tuple[Address, ...] = ()
+    to: tuple[Address, ...] = ()
+    cc: tuple[Address, ...] = ()
+    bcc: tuple[Address, ...] = ()
+    reply_to: tuple[Address, ...] = ()
+    username: str = ""
+    return_path: str = ""
+    attachments: int = 0
+    inlines: int = 0
+    tags: tuple[str, ...] = ()
+    snippet: str = ""
+    text: str = field(default="", repr=False)
+    error: str = ""
+
+
+def entry_of(path: Path, flow: str, folder: Path, *, by_user: bool) -> Entry | None:
+    """The entry of one file; None if it is no regular file, or is gone. Never raises for what it holds."""
+    start = time.monotonic()
+    try:
+        about = path.lstat()
+    except OSError:
+        return None
+    mail = read_stored(path, trusted=True, most=MOST)
+    if mail.error and not mail.size and mail.parts is None and not os.path.isfile(path):  # noqa: PTH113
+        return None
+    user = mail.envelope.user if mail.envelope else ""
+    known = {
+        "id": id_of(flow, path.relative_to(folder), mail.id if mail.envelope else ""),
+        "inbox": user if by_user and user else flow,
+        "path": path,
+        "mail_id": mail.id,
+        "created": _created(mail),
+        "size": about.st_size,
+        "witness": witness_of(about),
+        "username": user,
+    }
+    error = mail.error
+    if not error and mail.parts is not None:
+        try:
+            found = _read(mail, mail.parts)
+        except Exception as failure:  # noqa: BLE001 - one mail never stops the index
+            error = f"cannot be read: {type(failure).__name__}"
+        else:
+            if time.monotonic() - start < LONGEST:
+                return Entry(**known, **found)  # type: ignore[arg-type]
+            error = f"takes longer than {LONGEST:.0f} seconds to read"
+    return Entry(**known, subject=printable(path.name), snippet=error, error=error)  # type: ignore[arg-type]
+
+
+def witness_of(about: os.stat_result) -> str:
+    """Tells a file from others, and from itself after a change."""
+    return f"{about.st_ino} {about.st_size} {about.st_mtime_ns}"
+
+
+def id_of(flow: str, path: Path, mail_id: str) -> str:
+    """The id of a stored file, which stays the same for ever: 22 letters and digits."""
+    text = f"{flow}\0".encode() + os.fsencode(path) + f"\0{mail_id}".encode()
+    number = int.from_bytes(hashlib.sha256(text).digest()[:16])
+    digits = []
+    for _ in range(_LENGTH):
+        number, digit = divmod(number, len(_ALPHABET))
+        digits.append(_ALPHABET[digit])
+    return "".join(digits)
+
+
+def is_attachment(leaf: Leaf) -> bool:
+    """True for the parts that Mailpit counts as attachments: those that say so, and bytes of no type."""
+    return leaf.disposition == "attachment" or leaf.content_type == "application/octet-stream"
+
+
+def is_inline(leaf: Leaf) -> bool:
+    """True for a part inside the text: an image that the HTML shows, or anything else that is no text."""
+    if is_attachment(leaf):
+        return False
+    shown = leaf.disposition == "inline" or not leaf.is_body
+    return shown and bool(leaf.filename or leaf.content_id)
+
+
+def hidden_recipients(parts: Parts, recipients: tuple[str, ...]) -> list[Address]:
+    """Bcc, and the recipients of the envelope that no field of the header names."""
+    shown = {address_key(one.address) for one in (*parts.to, *parts.cc, *parts.bcc)}
+    return [*parts.bcc, *(Address("", one) for one in recipients if address_key(one) not in shown)]
+
+
+def return_path_of(mail: StoredMail, parts: Parts) -> str:
+    """The reverse-path of the envelope, else that of the header, else the author."""
+    if mail.envelope is not None and mail.envelope.reverse_path:
+        return mail.envelope.reverse_path
+    stated = next((value for name, value in parts.fields if name.lower() == "return-path"), "").strip(" <>")
+    return stated or next((one.address for one in parts.from_), "")
+
+
+def _read(mail: StoredMail, parts: Parts) -> dict[str, object]:
+    recipients = mail.envelope.recipients if mail.envelope else ()
+    lists = {
+        "sender": parts.from_[:1],
+        "to": parts.to,
+        "cc": parts.cc,
+        "bcc": hidden_recipients(parts, recipients),
+        "reply_to": parts.reply_to,
+    }
+    text = parts.text or ""
+    subject = parts.subject or ""
+    files = [leaf.filename for leaf in parts.leaves if is_attachment(leaf)]
+    back = return_path_of(mail, parts)
+    people = [f"{one.name} {one.address}" for each in lists.values() for one in each]
+    head = " ".join([people[0] if people else "", subject, *people[1:], back])
+    whole = " ".join([head, text[:MOST_TEXT], *files])[:MOST_TEXT]
+    return {
+        **{name: tuple(each) for name, each in lists.items()},
+        "message_id": (parts.message_id or "").strip("<>"),
+        "subject": subject,
+        "return_path": back,
+        "attachments": len(files),
+        "inlines": sum(is_inline(leaf) for leaf in parts.leaves),
+        "tags": _tags(parts, lists),
+        "snippet": snippet_of(text),
+        "text": searchable(whole),
+    }
+
+
+def _tags(parts: Parts, lists: Mapping[str, Sequence[Address]]) -> tuple[str, ...]:
+    """The tags that the field X-Tags and addresses like `ann+tag@example.com` ask for."""
+    stated = next((value for name, value in parts.fields if name.lower() == "x-tags"), "").split(",")
+    people = [one for name in ("sender", "to", "cc", "bcc") for one in lists[name]]
+    plus = [word for one in people for word in one.address.rpartition("@")[0].split("+")[1:]]
+    return tuple(dict.fromkeys(tag for one in [*stated, *plus] if (tag := clean_tag(one))))[:50]
+
+
+def _created(mail: StoredMail) -> int:
+    """When the mail was received, as its id says, else when the file was written."""
+    if mail.envelope is not None:
+        try:
+            return uuid7_ms(mail.envelope.id)
+        except ValueError:
+            pass
+    return int(mail.time * 1000)

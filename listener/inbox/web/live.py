@@ -1,0 +1,144 @@
+"""Events over WebSocket and as server-sent events, and waiting for a mail."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from listener.inbox.events import Event
+from listener.inbox.mailbox import Mailbox
+from listener.inbox.query import Search, date_of, search_of
+from listener.inbox.web.replies import as_json, refused
+from listener.inbox.web.state import InboxServer, NotSeen, mailbox_of, server_of
+
+_LONGEST: Final = 300.0
+_BEAT: Final = 15.0
+"""Seconds between two signs of life of a stream, because proxies cut silent ones."""
+
+
+async def websocket(socket: WebSocket) -> None:
+    """`/api/events`, with Mailpit's events."""
+    try:
+        server, mailbox = server_of(socket), mailbox_of(socket)
+    except NotSeen:
+        await socket.close(4004)
+        return
+    await socket.accept()
+    with contextlib.suppress(WebSocketDisconnect, RuntimeError, BlockingIOError):
+        async with server.hub.watch() as events:
+            reader = asyncio.ensure_future(_until_closed(socket))
+            sender = asyncio.ensure_future(_send_all(socket, server, mailbox, events))
+            try:
+                await asyncio.wait({reader, sender}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in (reader, sender):
+                    task.cancel()
+                await asyncio.gather(reader, sender, return_exceptions=True)
+        await socket.close()
+
+
+async def _until_closed(socket: WebSocket) -> None:
+    while (await socket.receive())["type"] != "websocket.disconnect":
+        pass
+
+
+async def _send_all(
+    socket: WebSocket, server: InboxServer, mailbox: Mailbox, events: AsyncIterator[Event]
+) -> None:
+    await socket.send_text(json.dumps(await _message(server, mailbox, Event("stats", None))))
+    async for event in events:
+        if (found := await _message(server, mailbox, event)) is not None:
+            await socket.send_text(json.dumps(found))
+
+
+async def stream(request: Request) -> Response:
+    """`GET /api/v1/stream`: the same events as server-sent events."""
+    server, mailbox = server_of(request), mailbox_of(request)
+
+    async def events() -> AsyncIterator[str]:
+        yield ": the events of the inbox\n\n"
+        try:
+            async with server.hub.watch() as watched:
+                coming = asyncio.ensure_future(anext(watched, None))
+                try:
+                    while True:
+                        done, _ = await asyncio.wait({coming}, timeout=_BEAT)
+                        if not done:
+                            yield ": here\n\n"
+                            continue
+                        event = coming.result()
+                        if event is None:
+                            return
+                        coming = asyncio.ensure_future(anext(watched, None))
+                        found = await _message(server, mailbox, event)
+                        if found is not None:
+                            yield f"event: {found['Type']}\ndata: {json.dumps(found['Data'])}\n\n"
+                finally:
+                    coming.cancel()
+        except BlockingIOError:
+            return
+
+    return StreamingResponse(events(), media_type="text/event-stream")
+
+
+async def wait(request: Request) -> Response:
+    """`GET /api/v1/wait`: the first mail of a search since a moment, or 408 after `timeout` seconds."""
+    server, mailbox = server_of(request), mailbox_of(request)
+    zone = request.query_params.get("tz", "")
+    search = search_of(request.query_params.get("query", ""), zone)
+    if search.ignored:
+        return refused(f"the search has a term that means nothing: {search.ignored[0]}")
+    since = 0
+    if text := request.query_params.get("since", ""):
+        moment = date_of(text, zone)
+        if moment is None:
+            return refused(f"since: {text[:100]!r} is neither a date nor Unix seconds or milliseconds")
+        since = moment
+    try:
+        timeout = float(request.query_params.get("timeout", "10"))
+    except ValueError:
+        timeout = -1
+    if not 0 <= timeout <= _LONGEST:
+        return refused(f"timeout: give seconds, at most {_LONGEST:.0f}")
+    try:
+        async with asyncio.timeout(timeout) as limit:
+            return as_json(await _first(server, mailbox, search, since))
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        return refused(f"no such mail within {timeout:g} seconds", 408)
+    except (BlockingIOError, StopAsyncIteration):
+        return refused("too many requests wait, or the server ends", 503)
+
+
+async def _first(server: InboxServer, mailbox: Mailbox, search: Search, since: int) -> dict[str, Any]:
+    async with server.hub.watch() as events:
+        row = await asyncio.shield(asyncio.ensure_future(server.run(mailbox.oldest, search, since)))
+        while row is None:
+            event = await anext(events)
+            if event.kind in ("new", "update", "prune") and event.inbox and mailbox.sees(event.inbox):
+                row = await server.run(mailbox.oldest, search, since, event.mail or None)
+        return (await server.run(mailbox.summaries, [row]))[0]
+
+
+async def _message(server: InboxServer, mailbox: Mailbox, event: Event) -> dict[str, Any] | None:
+    """What a viewer is told of an event; None for what it does not see."""
+    if event.inbox is not None and not mailbox.sees(event.inbox):
+        return None
+    data = event.data
+    if event.kind == "stats":
+        total, unread = await server.run(mailbox.totals)
+        data = {"Total": total, "Unread": unread}
+    elif event.kind == "new":
+        row = await server.run(mailbox.find, event.mail)
+        if row is None:
+            return None
+        data = (await server.run(mailbox.summaries, [row]))[0]
+    return {"Type": event.kind, "Data": data}

@@ -1,0 +1,102 @@
+"""What the handlers of requests work with."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from starlette.requests import HTTPConnection
+
+from listener.config.inbox import InboxOptions, InboxUser
+from listener.inbox.deleting import Deleter
+from listener.inbox.events import Event, Hub
+from listener.inbox.index import Index
+from listener.inbox.mailbox import Mailbox, Row, search_in
+
+T = TypeVar("T")
+
+_THREADS = 4
+"""Requests that read files at a time: each may hold a mail of 64 MiB."""
+
+
+class NotSeen(LookupError):
+    """The viewer has no such inbox."""
+
+
+@dataclass
+class InboxServer:
+    """One server: its index, its events, its options."""
+
+    index: Index
+    hub: Hub
+    deleter: Deleter
+    options: InboxOptions
+    started: float = field(default_factory=time.monotonic)
+    deleted: int = 0
+    busy: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_THREADS))
+
+    async def run(self, work: Callable[..., T], *values: Any, **named: Any) -> T:
+        """Do work in a thread."""
+        async with self.busy:
+            return await asyncio.to_thread(work, *values, **named)
+
+    def tell_deleted(self, gone: list[Row]) -> None:
+        """Mails were deleted by a request."""
+        self.deleted += len(gone)
+        if len(gone) == 1:
+            self.hub.publish(Event("delete", gone[0].inbox, gone[0].id, {"ID": gone[0].id}))
+        elif gone:
+            self.hub.publish(*(Event("prune", inbox) for inbox in sorted({row.inbox for row in gone})))
+
+    def tell_marked(self, rows: list[Row], *, read: bool) -> None:
+        """Mails were marked by a request."""
+        if rows:
+            self.hub.publish(
+                *(Event("update", row.inbox, row.id, {"ID": row.id, "Read": read}) for row in rows[:500])
+            )
+
+    def tell_tagged(self, rows: list[Row]) -> None:
+        """Mails got other tags by a request."""
+        for name in sorted({row.inbox for row in rows}):
+            self.tell_pruned(name)
+
+    def tell_pruned(self, inbox: str) -> None:
+        """Lists of an inbox have to be read again."""
+        self.hub.publish(Event("prune", inbox))
+
+
+def server_of(request: HTTPConnection) -> InboxServer:
+    """The server that a request came to."""
+    server: InboxServer = request.app.state.inbox
+    return server
+
+
+def viewer_of(request: HTTPConnection) -> InboxUser | None:
+    """The user of a request; None where nobody has to log in."""
+    viewer: InboxUser | None = request.scope.get("inbox.user")
+    return viewer
+
+
+def mailbox_of(request: HTTPConnection) -> Mailbox:
+    """The mails that the request may see: of its user, and of the inbox in its path. Raises NotSeen."""
+    viewer = viewer_of(request)
+    allowed = None if viewer is None or viewer.inboxes is None else frozenset(viewer.inboxes)
+    name = request.path_params.get("inbox")
+    if name is None:
+        return Mailbox(server_of(request).index, allowed)
+    if allowed is not None and name not in allowed:
+        raise NotSeen(name)
+    return Mailbox(server_of(request).index, frozenset({name}))
+
+
+async def row_of(request: HTTPConnection) -> Row | None:
+    """The mail in the path of a request: its id, or `latest` with `?query=`."""
+    mailbox, mail = mailbox_of(request), request.path_params["id"]
+    if mail != "latest":
+        return await server_of(request).run(mailbox.find, mail)
+    text = request.query_params.get("query", "")
+    search = search_in(text, request.query_params.get("tz", "")) if text.strip() else None
+    return await server_of(request).run(mailbox.newest, search)

@@ -1,0 +1,31 @@
+"""Texts as they are searched and shown in a list."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+MOST_TEXT: Final = 262_144
+"""Characters of one mail that are searched."""
+
+_SNIPPET: Final = 200
+_UNWANTED: Final = re.compile(r'[\x00-\x20<>",;()\ufeff\x7f]+')
+_TAG_CHARACTERS: Final = re.compile(r"[^a-zA-Z0-9\-_.@ ]+")
+_BLANKS: Final = re.compile(r"\s+")
+
+
+def searchable(text: str) -> str:
+    """The form in which texts and terms are compared: lower case, and one blank for each run of blanks,
+    commas, quotes, semicolons and brackets."""
+    return " ".join(_UNWANTED.sub(" ", text).split()).lower()
+
+
+def snippet_of(text: str) -> str:
+    """The beginning of a mail's text on one line."""
+    line = _BLANKS.sub(" ", text[: _SNIPPET * 20].replace("\ufeff", " ")).strip()
+    return line if len(line) <= _SNIPPET else line[:_SNIPPET] + "..."
+
+
+def clean_tag(text: str) -> str:
+    """A tag without the characters that no tag has."""
+    return " ".join(_TAG_CHARACTERS.sub(" ", text).split())[:100]
