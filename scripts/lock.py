@@ -29,10 +29,10 @@ UV: Final = ROOT / ".venv" / "bin" / "uv"
 
 DEPLOYABLES: Final[dict[str, tuple[str, ...]]] = {
     "dev": ("dev",),
-    "listener": ("listener",),
-    "listener-aws": ("listener", "aws"),
-    "listener-aws-gcp": ("listener", "aws", "gcp"),
-    "listener-aws-cdk": ("listener", "aws", "cdk"),
+    "listener": ("listener", "inbox"),
+    "listener-aws": ("listener", "inbox", "aws"),
+    "listener-aws-gcp": ("listener", "inbox", "aws", "gcp"),
+    "listener-aws-cdk": ("listener", "inbox", "aws", "cdk"),
     "function-aws": ("aws", "mailer"),
     "function-gcp": ("gcp", "mailer"),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import Final
 from functions.ids import uuid7_ms
 from functions.local.view.stored import StoredMail, read_stored
 from functions.message.addresses import Address, address_key
+from functions.message.html_text import text_of_html
 from functions.message.mime import Parts
 from functions.message.reading.structure import Leaf
 from functions.message.text import printable
@@ -23,6 +25,9 @@ MOST: Final = 16_777_216
 
 LONGEST: Final = 2.0
 """Seconds after which a mail counts as unreadable."""
+
+_TARGET: Final = re.compile(r" \[[a-z]+:[^\s\]]*\]")
+"""The targets that `text_of_html` puts behind links."""
 
 _ALPHABET: Final = "23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _LENGTH: Final = 22
@@ -144,7 +149,8 @@ def _read(mail: StoredMail, parts: Parts) -> dict[str, object]:
         "bcc": hidden_recipients(parts, recipients),
         "reply_to": parts.reply_to,
     }
-    text = parts.text or ""
+    # Readers see the HTML where there is one, so that is shown and searched.
+    text = text_of_html(parts.html) if parts.html else parts.text or ""
     subject = parts.subject or ""
     files = [leaf.filename for leaf in parts.leaves if is_attachment(leaf)]
     back = return_path_of(mail, parts)
@@ -159,7 +165,7 @@ def _read(mail: StoredMail, parts: Parts) -> dict[str, object]:
         "attachments": len(files),
         "inlines": sum(is_inline(leaf) for leaf in parts.leaves),
         "tags": _tags(parts, lists),
-        "snippet": snippet_of(text),
+        "snippet": snippet_of(_TARGET.sub("", text) if parts.html else text),
         "text": searchable(whole),
     }
 

@@ -22,6 +22,7 @@ from listener.inbox.index import address_json
 from listener.inbox.mailbox import Row, go_time
 
 _HEAD: Final = 1_048_576
+_FOLD: Final = re.compile(rb"[ \t]*\r\n[ \t]+")
 _LINK: Final = re.compile(r"<([^<>]*)>")
 _COMMENT: Final = re.compile(r"\([^()]*\)")
 _CODE: Final = re.compile(r"(?<![\w.,:/@#-])(\d{3}[ -]\d{3}|\d{4,8})(?![\w/@-]|[.,:]\d)")
@@ -103,9 +104,10 @@ def headers_of(row: Row) -> dict[str, list[str]]:
     if b"\r\n" not in data[:4_096]:
         data = data.replace(b"\n", b"\r\n")
     found: dict[str, list[str]] = {}
-    for name, value in iter_fields(data[: head_size(data)]):
+    head = _FOLD.sub(b"\r\n ", data[: head_size(data)])
+    for name, value in iter_fields(head):
         words = decode(name).strip().split("-")
-        found.setdefault("-".join(word.capitalize() for word in words), []).append(_unfolded(value))
+        found.setdefault("-".join(word.capitalize() for word in words), []).append(decode(value).strip())
     return dict(sorted(found.items()))
 
 
@@ -178,7 +180,3 @@ def _date(date: datetime | None) -> str:
         return ""
     text = date.isoformat(timespec="seconds")
     return text.removesuffix("+00:00") + "Z" if date.utcoffset() == UTC.utcoffset(None) else text
-
-
-def _unfolded(value: bytes) -> str:
-    return " ".join(line.strip() for line in decode(value).splitlines()).strip()

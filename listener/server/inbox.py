@@ -86,7 +86,7 @@ def _started(settings: bytes, listening: socket.socket) -> subprocess.Popen[byte
         "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
     }
     process = subprocess.Popen(  # noqa: S603 - this interpreter, and a module of ours
-        [sys.executable, "-P", "-m", _MODULE, str(listening.fileno())],
+        [sys.executable, "-I" if sys.flags.isolated else "-P", "-m", _MODULE, str(listening.fileno())],
         stdin=subprocess.PIPE,
         pass_fds=[listening.fileno()],
         env=environ,
