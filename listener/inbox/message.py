@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, timedelta, timezone
 from typing import Any, Final
 
 from functions.local.view.stored import MOST, StoredMail, open_regular, read_stored
@@ -23,6 +23,7 @@ from listener.inbox.mailbox import Row, go_time
 
 _HEAD: Final = 1_048_576
 _FOLD: Final = re.compile(rb"[ \t]*\r\n[ \t]+")
+_OFFSET: Final = re.compile(r" ([+-])([01][0-9])([0-5][0-9])(?:\s|\Z)")
 _LINK: Final = re.compile(r"<([^<>]*)>")
 _COMMENT: Final = re.compile(r"\([^()]*\)")
 _CODE: Final = re.compile(r"(?<![\w.,:/@#-])(\d{3}[ -]\d{3}|\d{4,8})(?![\w/@-]|[.,:]\d)")
@@ -60,7 +61,7 @@ class Message:
             "ReturnPath": return_path_of(self.mail, parts),
             "Subject": parts.subject or "",
             "ListUnsubscribe": list_unsubscribe(dict(reversed([(n.lower(), v) for n, v in parts.fields]))),
-            "Date": _date(parts.date) or go_time(self.row.created),
+            "Date": _date(parts) or go_time(self.row.created),
             "Tags": tags,
             "Username": self.mail.envelope.user if self.mail.envelope else "",
             "Text": parts.text or "",
@@ -174,9 +175,14 @@ def _attachment(leaf: Leaf) -> dict[str, Any]:
     }
 
 
-def _date(date: datetime | None) -> str:
-    """As Go writes it: `Z` for UTC, else the field's own offset."""
+def _date(parts: Parts) -> str:
+    """The Date field as Go writes it: `Z` for UTC, else the field's own offset; "" without one."""
+    date = parts.date
     if date is None:
         return ""
-    text = date.isoformat(timespec="seconds")
-    return text.removesuffix("+00:00") + "Z" if date.utcoffset() == UTC.utcoffset(None) else text
+    stated = next((value for name, value in parts.fields if name.lower() == "date"), "")
+    found = _OFFSET.search(stated)
+    minutes = (int(found[2]) * 60 + int(found[3])) * (-1 if found[1] == "-" else 1) if found else 0
+    if minutes:
+        return date.astimezone(timezone(timedelta(minutes=minutes))).isoformat(timespec="seconds")
+    return date.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -89,16 +89,20 @@ class Folder:
                 self._seen[folder] = here
             else:
                 self._seen.pop(folder, None)
-            for known in [path for path in self._seen if path.parent == folder and path != folder]:
-                if known not in inner_folders:
-                    self._forget(known)
+            below = {folder / path.relative_to(folder).parts[0] for path in self._below(folder)}
+            for inner in below.difference(inner_folders):
+                self._forget(inner)
         if depth:
             for inner in inner_folders:
                 yield from self._files(inner, depth - 1, only_new=only_new)
 
+    def _below(self, folder: Path) -> list[Path]:
+        """The folders below one that held files."""
+        return [path for path in self._seen if path != folder and path.is_relative_to(folder)]
+
     def _forget(self, folder: Path) -> None:
         """A folder is gone, with the files and folders that it held."""
-        for known in [path for path in self._seen if path == folder or path.is_relative_to(folder)]:
+        for known in [*self._below(folder), *([folder] if folder in self._seen else [])]:
             self._gone += [known / name for name in self._seen.pop(known)]
             self._times.pop(known, None)
 

@@ -1,0 +1,1 @@
+"""Inboxes for tests: stored mails, and what shows them."""
