@@ -13,7 +13,7 @@ from functions.local.view.unfinished import unfinished_in
 from listener.inbox.entry import witness_of
 from listener.inbox.index import Index
 from listener.inbox.mailbox import Row
-from listener.inbox.places import Place
+from listener.inbox.places import InboxFolder
 
 PATIENCE: Final = 3.0
 """Seconds to wait for deliveries that are about to be finished."""
@@ -31,7 +31,7 @@ class Deleted(NamedTuple):
 class Deleter:
     """Deletes mails of these places, whose deliveries are in the spool folder `spool`."""
 
-    def __init__(self, index: Index, places: Iterable[Place], spool: Path) -> None:
+    def __init__(self, index: Index, places: Iterable[InboxFolder], spool: Path) -> None:
         self._index = index
         self._places = tuple(places)
         self._spool = spool

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from functions.ids import uuid7_ms
-from functions.local.view.stored import StoredMail, read_stored
+from functions.local.view.stored import StoredFile, read_stored
 from functions.message.addresses import Address, address_key
 from functions.message.html_text import text_of_html
 from functions.message.mime import Parts
@@ -132,7 +132,7 @@ def hidden_recipients(parts: Parts, recipients: tuple[str, ...]) -> list[Address
     return [*parts.bcc, *(Address("", one) for one in recipients if address_key(one) not in shown)]
 
 
-def return_path_of(mail: StoredMail, parts: Parts) -> str:
+def return_path_of(mail: StoredFile, parts: Parts) -> str:
     """The reverse-path of the envelope, else that of the header, else the author."""
     if mail.envelope is not None and mail.envelope.reverse_path:
         return mail.envelope.reverse_path
@@ -140,7 +140,7 @@ def return_path_of(mail: StoredMail, parts: Parts) -> str:
     return stated or next((one.address for one in parts.from_), "")
 
 
-def _read(mail: StoredMail, parts: Parts) -> dict[str, object]:
+def _read(mail: StoredFile, parts: Parts) -> dict[str, object]:
     recipients = mail.envelope.recipients if mail.envelope else ()
     lists = {
         "sender": parts.from_[:1],
@@ -178,7 +178,7 @@ def _tags(parts: Parts, lists: Mapping[str, Sequence[Address]]) -> tuple[str, ..
     return tuple(dict.fromkeys(tag for one in [*stated, *plus] if (tag := clean_tag(one))))[:50]
 
 
-def _created(mail: StoredMail) -> int:
+def _created(mail: StoredFile) -> int:
     """When the mail was received, as its id says, else when the file was written."""
     if mail.envelope is not None:
         try:

@@ -15,7 +15,7 @@ from typing import Final
 from listener.inbox.entry import Entry, entry_of, witness_of
 from listener.inbox.events import Event
 from listener.inbox.index import Index
-from listener.inbox.places import Place
+from listener.inbox.places import InboxFolder
 
 log = logging.getLogger("smtp_relay.inbox")
 
@@ -31,13 +31,13 @@ class Keeper:
     """One thread that looks at the folders. `tell` takes events, from that thread."""
 
     def __init__(
-        self, index: Index, places: Iterable[Place], tell: Callable[..., None], *, by_user: bool
+        self, index: Index, places: Iterable[InboxFolder], tell: Callable[..., None], *, by_user: bool
     ) -> None:
         self._index = index
         self._places = tuple(places)
         self._tell = tell
         self._by_user = by_user
-        self._growing: dict[Path, tuple[Place, float]] = {}
+        self._growing: dict[Path, tuple[InboxFolder, float]] = {}
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="inbox-keeper", daemon=True)
         self.is_complete = threading.Event()
@@ -59,7 +59,7 @@ class Keeper:
         known = self._index.known()
         there: set[bytes] = set()
 
-        def changed() -> Iterator[tuple[Place, Path]]:
+        def changed() -> Iterator[tuple[InboxFolder, Path]]:
             for place in self._places:
                 for found in place.folder.scan_new():
                     key = os.fsencode(found.path)
@@ -101,7 +101,7 @@ class Keeper:
             return False
         return True
 
-    def _add(self, found: Iterator[tuple[Place, Path]], *, quietly: bool) -> None:
+    def _add(self, found: Iterator[tuple[InboxFolder, Path]], *, quietly: bool) -> None:
         while batch := list(islice(found, _BATCH)):
             if self._end.is_set():
                 return
@@ -110,13 +110,13 @@ class Keeper:
             if not quietly and new:
                 self._tell(*(Event("new", entry.inbox, entry.id) for entry in new))
 
-    def _entry(self, place: Place, path: Path) -> Entry | None:
+    def _entry(self, place: InboxFolder, path: Path) -> Entry | None:
         entry = entry_of(path, place.flow, place.folder.path, by_user=self._by_user)
         if entry is not None and not entry.username and time.time() - entry.created / 1_000 < _GROWING:
             self._growing[path] = place, time.monotonic() + _GROWING
         return entry
 
-    def _grown(self) -> list[tuple[Place, Path]]:
+    def _grown(self) -> list[tuple[InboxFolder, Path]]:
         """The files that were written to after they were read."""
         if not self._growing:
             return []

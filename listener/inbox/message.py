@@ -10,7 +10,7 @@ from contextlib import closing
 from datetime import UTC, timedelta, timezone
 from typing import Any, Final
 
-from functions.local.view.stored import MOST, StoredMail, open_regular, read_stored
+from functions.local.view.stored import MOST, StoredFile, open_regular, read_stored
 from functions.message.charset import decode
 from functions.message.fields import iter_fields
 from functions.message.headers import head_size
@@ -35,12 +35,12 @@ _MOST_LINKS: Final = 1_000
 _MOST_CODES: Final = 100
 
 
-class Message:
+class ShownMail:
     """One stored mail, read as a whole. Raises FileNotFoundError if its file is gone."""
 
     def __init__(self, row: Row) -> None:
         self.row = row
-        self.mail: StoredMail = read_stored(row.path, trusted=True, most=MOST)
+        self.mail: StoredFile = read_stored(row.path, trusted=True, most=MOST)
         if self.mail.parts is None:
             raise FileNotFoundError(row.path)
         self.parts: Parts = self.mail.parts

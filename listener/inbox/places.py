@@ -11,14 +11,14 @@ from functions.errors import ConfigError
 from functions.local.view.folders import Folder, folders_of
 
 
-class Place(NamedTuple):
+class InboxFolder(NamedTuple):
     """A folder, and the flow whose mails it holds."""
 
     flow: str
     folder: Folder
 
 
-def places_of(config: DeliveryConfig, working_folder: Path) -> tuple[Place, ...]:
+def places_of(config: DeliveryConfig, working_folder: Path) -> tuple[InboxFolder, ...]:
     """The folders of all outputs that write envelopes on top of their files. Raises ConfigError if there is
     none, or if two flows store into one folder, because then it is unknown whose mail a file is."""
     trusted = {folder.path: folder for folder in folders_of(config, working_folder) if folder.trusted}
@@ -45,4 +45,4 @@ def places_of(config: DeliveryConfig, working_folder: Path) -> tuple[Place, ...]
             "no output of type file writes envelopes, so there is nothing to show",
             'give a file output "addRawHeaders": true',
         )
-    return tuple(Place(flow, trusted[path]) for path, flow in flows.items())
+    return tuple(InboxFolder(flow, trusted[path]) for path, flow in flows.items())

@@ -11,7 +11,7 @@ from functions.options.types import OptionsModel
 from listener.config.inbox import InboxOptions
 from listener.config.listeners import address_of, is_loopback
 from listener.config.relay import RelayConfig
-from listener.inbox.places import Place, places_of
+from listener.inbox.places import InboxFolder, places_of
 
 FOLDER = "inbox"
 """The folder of the index in that of the spool."""
@@ -24,9 +24,9 @@ class InboxSettings(OptionsModel):
     places: tuple[tuple[str, str], ...]
     spool: str
 
-    def folders(self) -> tuple[Place, ...]:
+    def folders(self) -> tuple[InboxFolder, ...]:
         """The folders, whose envelopes are believed."""
-        return tuple(Place(flow, Folder(Path(path), trusted=True)) for flow, path in self.places)
+        return tuple(InboxFolder(flow, Folder(Path(path), trusted=True)) for flow, path in self.places)
 
     @property
     def index(self) -> Path:

@@ -62,7 +62,7 @@ def envelope_of(data: bytes) -> StoredEnvelope | None:
 
 
 @dataclass(frozen=True)
-class StoredMail:
+class StoredFile:
     """One stored file. `time` is Unix seconds; `sender` and `recipients` are the envelope's if the file
     begins with it, else the header's. `error` says why a file could not be read as a mail. `parts` are of
     the bytes that were read."""
@@ -101,7 +101,7 @@ def open_regular(path: Path) -> int:
     return fd
 
 
-def read_stored(path: Path, *, trusted: bool, most: int = HEAD) -> StoredMail:
+def read_stored(path: Path, *, trusted: bool, most: int = HEAD) -> StoredFile:
     """One file, by its first `most` bytes. `trusted` says that its output writes the envelope on top.
     Never raises for what a file holds or is."""
     try:
@@ -109,19 +109,19 @@ def read_stored(path: Path, *, trusted: bool, most: int = HEAD) -> StoredMail:
     except OSError as error:
         is_link = os.path.islink(path)  # noqa: PTH114 - a name may be too long for pathlib
         reason = "is a link" if is_link else error.strerror or str(error)
-        return StoredMail(path, _mtime(path), 0, id_in(path.name), error=reason)
+        return StoredFile(path, _mtime(path), 0, id_in(path.name), error=reason)
     with closing(os.fdopen(fd, "rb", buffering=0)) as file:
         about = os.fstat(fd)
         try:
             data = _read(file, most)
         except OSError as error:
             reason = error.strerror or str(error)
-            return StoredMail(path, about.st_mtime, about.st_size, id_in(path.name), error=reason)
+            return StoredFile(path, about.st_mtime, about.st_size, id_in(path.name), error=reason)
     envelope = envelope_of(data) if trusted else None
     return _parsed(path, about, data, envelope)
 
 
-def _parsed(path: Path, about: os.stat_result, data: bytes, envelope: StoredEnvelope | None) -> StoredMail:
+def _parsed(path: Path, about: os.stat_result, data: bytes, envelope: StoredEnvelope | None) -> StoredFile:
     mail_id = envelope.id if envelope else id_in(path.name)
     body = data[envelope.size :] if envelope else data
     if b"\r\n" not in body[:4_096] and b"\n" in body[:4_096]:
@@ -129,7 +129,7 @@ def _parsed(path: Path, about: os.stat_result, data: bytes, envelope: StoredEnve
     parts = read_parts(_as_mail(body, envelope), "", Limits())
     sender = envelope.reverse_path if envelope else next((one.address for one in parts.from_), "")
     to = [one.address for one in (*parts.to, *parts.cc, *parts.bcc) if one.address]
-    return StoredMail(
+    return StoredFile(
         path,
         about.st_mtime,
         about.st_size,

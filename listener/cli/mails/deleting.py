@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from functions.errors import ConfigError, DeliveryFault
-from functions.local.view.stored import StoredMail
+from functions.local.view.stored import StoredFile
 from functions.local.view.unfinished import unfinished_mails
 from functions.message.text import escaped
 from listener.cli.mails.mails import line
@@ -58,11 +58,11 @@ def delete(mails: StoredMails, config: RelayConfig, words: list[str], arguments:
     return 1 if kept or missing else 0
 
 
-def _chosen(mails: StoredMails, words: list[str], *, all_mails: bool) -> tuple[list[StoredMail], int]:
+def _chosen(mails: StoredMails, words: list[str], *, all_mails: bool) -> tuple[list[StoredFile], int]:
     """The mails to remove, and how many words mean none."""
     if all_mails:
         return [mails.read(one) for one in mails.newest()], 0
-    found: dict[Path, StoredMail] = {}
+    found: dict[Path, StoredFile] = {}
     missing = 0
     for word in words:
         if word != LATEST and is_path(word) and mails.owner(Path(word)) is None:
@@ -75,7 +75,7 @@ def _chosen(mails: StoredMails, words: list[str], *, all_mails: bool) -> tuple[l
     return list(found.values()), missing
 
 
-def _agreed(found: list[StoredMail]) -> bool:
+def _agreed(found: list[StoredFile]) -> bool:
     """True if a person in a terminal agrees, or there is none to ask. Raises ConfigError if it is not
     known."""
     if not sys.stdin.isatty():

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from functions.errors import ConfigError
-from functions.local.view.stored import MOST, StoredMail
+from functions.local.view.stored import MOST, StoredFile
 from functions.message.text import escaped
 from listener.cli.arguments import CONFIG
 from listener.cli.mails.selecting import LATEST, clock, one_word, path_list
@@ -111,7 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
     return showing.open_page(found[0], arguments)
 
 
-def line(mail: StoredMail) -> str:
+def line(mail: StoredFile) -> str:
     """A mail on one line: time, from → to, subject, size, file."""
     what = mail.error or mail.subject or "(no subject)"
     here = Path.cwd()

@@ -19,7 +19,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any, Final
 from urllib.parse import quote
 
-from functions.local.view.stored import StoredMail
+from functions.local.view.stored import StoredFile
 from functions.message.mime import Attachment
 from functions.message.text import printable
 from listener.cli.mails.showing import facts
@@ -51,7 +51,7 @@ _STYLE: Final = (
 class MailPage:
     """Serves one mail on a free port of 127.0.0.1, in a thread. Raises OSError."""
 
-    def __init__(self, mail: StoredMail) -> None:
+    def __init__(self, mail: StoredFile) -> None:
         self._token = secrets.token_urlsafe(24)
         self._asked = threading.Event()
         self._done = threading.Event()

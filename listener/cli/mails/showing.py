@@ -10,7 +10,7 @@ from contextlib import closing, suppress
 from typing import Any, Final
 
 from functions.errors import ConfigError
-from functions.local.view.stored import StoredMail, open_regular
+from functions.local.view.stored import StoredFile, open_regular
 from functions.message.addresses import Address
 from functions.message.text import escaped, one_line
 from listener.cli.mails.mails import size
@@ -20,7 +20,7 @@ _CHUNK: Final = 1_048_576
 _DESKTOPS: Final = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
 
 
-def show(mail: StoredMail, arguments: argparse.Namespace) -> int:
+def show(mail: StoredFile, arguments: argparse.Namespace) -> int:
     """Print one mail. Returns 0, or 1 if its file cannot be read."""
     if arguments.raw:
         return _raw(mail)
@@ -43,14 +43,14 @@ def show(mail: StoredMail, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def as_text(mail: StoredMail) -> str:
+def as_text(mail: StoredFile) -> str:
     """Header and text of a mail, for people. Line feeds of header fields are escaped."""
     lines = [escaped(f"{name}: {value}") for name, value in facts(mail)]
     text = mail.parts.text if mail.parts is not None else None
     return "\n".join([*lines, "", "(no text)" if text is None else text.rstrip("\n")])
 
 
-def facts(mail: StoredMail) -> list[tuple[str, str]]:
+def facts(mail: StoredFile) -> list[tuple[str, str]]:
     """What stands above the text, as names and values."""
     found = [("File", os.fspath(mail.path)), ("Time", clock(mail.time * 1000)), ("Size", size(mail.size))]
     if mail.envelope is not None:
@@ -68,7 +68,7 @@ def facts(mail: StoredMail) -> list[tuple[str, str]]:
     return found
 
 
-def open_page(mail: StoredMail, arguments: argparse.Namespace) -> int:
+def open_page(mail: StoredFile, arguments: argparse.Namespace) -> int:
     """Show one mail in the browser. Without a browser, or with `--print`, print it. Raises ConfigError."""
     if arguments.as_text or mail.parts is None or not (arguments.no_browser or _has_browser()):
         return show(mail, arguments)
@@ -100,7 +100,7 @@ def _has_browser() -> bool:
     )
 
 
-def _raw(mail: StoredMail) -> int:
+def _raw(mail: StoredFile) -> int:
     try:
         fd = open_regular(mail.path)
     except OSError as error:
@@ -119,7 +119,7 @@ def _raw(mail: StoredMail) -> int:
     return 0
 
 
-def _content(mail: StoredMail) -> dict[str, Any]:
+def _content(mail: StoredFile) -> dict[str, Any]:
     parts = mail.parts
     if parts is None:
         return {"headers": [], "text": None, "html": None, "attachments": []}

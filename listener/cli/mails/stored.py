@@ -9,7 +9,7 @@ from pathlib import Path
 from functions.config import DeliveryConfig
 from functions.errors import ConfigError
 from functions.local.view.folders import Folder, Found, folders_of
-from functions.local.view.stored import HEAD, StoredMail, id_at_top, id_in, read_stored
+from functions.local.view.stored import HEAD, StoredFile, id_at_top, id_in, read_stored
 from listener.cli.mails.selecting import LATEST, ambiguous, is_path
 
 
@@ -36,11 +36,11 @@ class StoredMails:
         found = [one for folder in self.folders for one in folder.scan()]
         return sorted(found, key=lambda one: (-one.mtime, one.path.name))
 
-    def read(self, found: Found, most: int = HEAD) -> StoredMail:
+    def read(self, found: Found, most: int = HEAD) -> StoredFile:
         """One file of the folders."""
         return read_stored(found.path, trusted=found.trusted, most=most)
 
-    def named(self, word: str, most: int = HEAD) -> list[StoredMail]:
+    def named(self, word: str, most: int = HEAD) -> list[StoredFile]:
         """The files that `latest`, the start of an id, or a path means: several for a mail that several
         outputs stored. Raises ConfigError if the word is the start of several ids."""
         if word != LATEST and is_path(word):
@@ -61,7 +61,7 @@ class StoredMails:
         """The folder that a path is in, without following links below it."""
         return next((folder for folder in self.folders if folder.inside(path) is not None), None)
 
-    def _with_id(self, files: list[Found], start: str) -> Iterator[StoredMail]:
+    def _with_id(self, files: list[Found], start: str) -> Iterator[StoredFile]:
         for one in files:
             mail_id = id_in(one.path.name)
             if one.trusted and not mail_id:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from functions.local.view.folders import Found
-from functions.local.view.stored import StoredMail
+from functions.local.view.stored import StoredFile
 from functions.message.addresses import address_key, parse_addresses
 from listener.cli.mails.stored import StoredMails
 
@@ -30,7 +30,7 @@ class Conditions:
     sender: str | None = None
     subject: str | None = None
 
-    def missed(self, mail: StoredMail) -> list[str]:
+    def missed(self, mail: StoredFile) -> list[str]:
         """What a mail misses, in words; empty if it is the one."""
         missed = []
         if mail.error:
@@ -46,7 +46,7 @@ class Conditions:
         return missed
 
 
-def recipients_of(mail: StoredMail) -> set[str]:
+def recipients_of(mail: StoredFile) -> set[str]:
     """The addresses that a mail is to: those of the envelope, and those of To, Cc and Bcc."""
     found = set(mail.recipients)
     if mail.parts is not None:
@@ -54,7 +54,7 @@ def recipients_of(mail: StoredMail) -> set[str]:
     return found
 
 
-def senders_of(mail: StoredMail) -> set[str]:
+def senders_of(mail: StoredFile) -> set[str]:
     """The addresses that a mail is from, compared as `address_key` does: the reverse-path and From."""
     found = {address_key(mail.sender)}
     if mail.parts is not None:
@@ -80,7 +80,7 @@ class Watch:
         found = [one for folder in self._mails.folders for one in folder.scan_new()]
         return sorted((one for one in found if one.came >= self._since), key=lambda one: one.came)
 
-    def follow(self, until: Callable[[], bool]) -> Iterator[StoredMail]:
+    def follow(self, until: Callable[[], bool]) -> Iterator[StoredFile]:
         """Mails as they come, until `until` is true."""
         while True:
             for one in self.new():
@@ -92,11 +92,11 @@ class Watch:
 
 def wait_for(
     mails: StoredMails, conditions: Conditions, since: float, timeout: float
-) -> tuple[StoredMail | None, list[tuple[StoredMail, list[str]]]]:
+) -> tuple[StoredFile | None, list[tuple[StoredFile, list[str]]]]:
     """The first mail that meets the conditions, among those that came since `since` (Unix time) or come
     within `timeout` seconds; None at the time-out. Then the nearest mails with what each misses."""
     end = time.monotonic() + timeout
-    others: list[tuple[StoredMail, list[str]]] = []
+    others: list[tuple[StoredFile, list[str]]] = []
     for mail in Watch(mails, since).follow(lambda: time.monotonic() >= end):
         missed = conditions.missed(mail)
         if not missed:
@@ -107,7 +107,7 @@ def wait_for(
     return None, _nearest(others, NEAREST)
 
 
-def _nearest(others: list[tuple[StoredMail, list[str]]], count: int) -> list[tuple[StoredMail, list[str]]]:
+def _nearest(others: list[tuple[StoredFile, list[str]]], count: int) -> list[tuple[StoredFile, list[str]]]:
     """Those that miss least, the newest first among equals."""
     return sorted(others, key=lambda each: (len(each[1]), -each[0].time))[:count]
 

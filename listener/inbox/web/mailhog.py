@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from listener.inbox.mailbox import Row, go_time
-from listener.inbox.message import Message, headers_of
+from listener.inbox.message import ShownMail, headers_of
 from listener.inbox.query import Search, search_of
 from listener.inbox.web.deletion import delete
 from listener.inbox.web.replies import as_json, not_found, refused
@@ -58,7 +58,7 @@ async def _page(request: Request, wanted: Search | None) -> Response:
 
 def _item(row: Row | None) -> dict[str, Any] | None:
     try:
-        message = None if row is None else Message(row)
+        message = None if row is None else ShownMail(row)
         if row is None or message is None:
             return None
         envelope = message.mail.envelope

@@ -13,7 +13,7 @@ from starlette.responses import Response, StreamingResponse
 
 from functions.local.view.stored import open_regular
 from listener.inbox.mailbox import Row
-from listener.inbox.message import Message, headers_of
+from listener.inbox.message import ShownMail, headers_of
 from listener.inbox.web.replies import SANDBOX, as_json, not_found, refused, refused_json
 from listener.inbox.web.state import mailbox_of, row_of, server_of
 
@@ -49,7 +49,7 @@ async def message(request: Request, row: Row) -> Response:
 
     def read() -> tuple[object, list[Row]]:
         tags = mailbox.summaries([row])[0]["Tags"]
-        return Message(row).as_json(tags), mailbox.mark([row], read=True)
+        return ShownMail(row).as_json(tags), mailbox.mark([row], read=True)
 
     found, marked = await server.run(read)
     server.tell_marked(marked, read=True)
@@ -90,12 +90,12 @@ async def part(request: Request, row: Row) -> Response:
 
 async def links(request: Request, row: Row) -> Response:
     """`GET …/links`: the addresses that the mail links to."""
-    return as_json(await _of_message(request, row, Message.links))
+    return as_json(await _of_message(request, row, ShownMail.links))
 
 
 async def codes(request: Request, row: Row) -> Response:
     """`GET …/codes`: the codes in the mail."""
-    return as_json(await _of_message(request, row, Message.codes))
+    return as_json(await _of_message(request, row, ShownMail.codes))
 
 
 async def thumbnail(_: Request, __: Row) -> Response:
@@ -123,8 +123,8 @@ async def chaos(_: Request) -> Response:
     return refused("Chaos is not enabled")
 
 
-async def _of_message(request: Request, row: Row, ask: Callable[[Message], T]) -> T:
-    return await server_of(request).run(lambda: ask(Message(row)))
+async def _of_message(request: Request, row: Row, ask: Callable[[ShownMail], T]) -> T:
+    return await server_of(request).run(lambda: ask(ShownMail(row)))
 
 
 def _pieces(fd: int) -> Iterator[bytes]:

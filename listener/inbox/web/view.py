@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
 from listener.inbox.mailbox import Row, search_in
-from listener.inbox.message import Message
+from listener.inbox.message import ShownMail
 from listener.inbox.web.replies import SANDBOX, not_found
 from listener.inbox.web.state import mailbox_of, server_of
 
@@ -35,7 +35,7 @@ async def html(request: Request, row: Row) -> Response:
     embed = request.query_params.get("embed") == "1"
 
     def render() -> str | None:
-        found = Message(row)
+        found = ShownMail(row)
         return None if not found.parts.html else with_images(found, found.parts.html)
 
     markup = await server_of(request).run(render)
@@ -48,7 +48,7 @@ async def html(request: Request, row: Row) -> Response:
 
 async def text(request: Request, row: Row) -> Response:
     """`GET /view/{ID}.txt`"""
-    found = await server_of(request).run(lambda: Message(row).parts.text or "")
+    found = await server_of(request).run(lambda: ShownMail(row).parts.text or "")
     return PlainTextResponse(found.encode("utf-8", "replace"), headers={"Content-Security-Policy": SANDBOX})
 
 
@@ -62,7 +62,7 @@ async def latest(request: Request) -> Response:
     return RedirectResponse(f"{root}/view/{row.id}" if row is not None else f"{root}/", 302)
 
 
-def with_images(message: Message, markup: str) -> str:
+def with_images(message: ShownMail, markup: str) -> str:
     """The HTML with the mail's own images in place of their ids (RFC 2392)."""
     leaves = {leaf.content_id: leaf for leaf in message.parts.leaves if leaf.content_id}
     left = _MOST_IMAGES

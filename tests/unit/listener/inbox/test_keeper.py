@@ -16,7 +16,7 @@ from listener.inbox.events import Event
 from listener.inbox.index import Index, rebuild
 from listener.inbox.keeper import Keeper
 from listener.inbox.mailbox import Mailbox
-from listener.inbox.places import Place
+from listener.inbox.places import InboxFolder
 from tests.support.inbox.mails import block, mail, store
 
 
@@ -27,7 +27,7 @@ class Kept:
         self.root = root
         self.events: list[Event] = []
         self.index = Index(root / "index")
-        self.place = Place("flow", Folder(root / "mails", trusted=True))
+        self.place = InboxFolder("flow", Folder(root / "mails", trusted=True))
         tell = lambda *events: self.events.extend(events)  # noqa: E731
         self.keeper = Keeper(self.index, [self.place], tell, by_user=by_user)
         self.box = Mailbox(self.index, None)
@@ -108,7 +108,7 @@ class TestFollowing:
     def test_its_thread_follows_within_a_second(self, tmp_path: Path) -> None:
         came = threading.Event()
         index = Index(tmp_path / "index")
-        place = Place("flow", Folder(tmp_path / "mails", trusted=True))
+        place = InboxFolder("flow", Folder(tmp_path / "mails", trusted=True))
         keeper = Keeper(index, [place], lambda *_: came.set(), by_user=False)
         keeper.start()
         assert keeper.is_complete.wait(10)

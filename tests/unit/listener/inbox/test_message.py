@@ -12,8 +12,8 @@ from functions.local.view.folders import Folder
 from listener.inbox.index import Index
 from listener.inbox.keeper import Keeper
 from listener.inbox.mailbox import Mailbox, Row, go_time
-from listener.inbox.message import Message, headers_of, list_unsubscribe
-from listener.inbox.places import Place
+from listener.inbox.message import ShownMail, headers_of, list_unsubscribe
+from listener.inbox.places import InboxFolder
 from tests.support.inbox.mails import MOMENT, block, mail, store
 
 NOBODY = {"Name": "", "Address": ""}
@@ -22,7 +22,7 @@ NOBODY = {"Name": "", "Address": ""}
 def row_of(tmp_path: Path, content: bytes, top: bytes | None = None) -> Row:
     store(tmp_path / "mails", "a.eml", content, top)
     index = Index(tmp_path / "index")
-    place = Place("f", Folder(tmp_path / "mails", trusted=True))
+    place = InboxFolder("f", Folder(tmp_path / "mails", trusted=True))
     Keeper(index, [place], lambda *_: None, by_user=False).catch_up()
     (row,) = Mailbox(index, None).rows()
     index.close()
@@ -30,7 +30,7 @@ def row_of(tmp_path: Path, content: bytes, top: bytes | None = None) -> Row:
 
 
 def shown(tmp_path: Path, content: bytes, top: bytes | None = None) -> dict[str, Any]:
-    found = Message(row_of(tmp_path, content, top)).as_json([])
+    found = ShownMail(row_of(tmp_path, content, top)).as_json([])
     del found["ID"], found["Size"]
     return found
 
@@ -164,7 +164,7 @@ def test_the_header_has_the_names_as_go_writes_them(tmp_path: Path) -> None:
 def test_parts_are_found_by_their_ids_and_texts_are_none(tmp_path: Path) -> None:
     made = mail("One")
     made.add_attachment(b"data", maintype="application", subtype="pdf", filename="a.pdf")
-    message = Message(row_of(tmp_path, made.as_bytes()))
+    message = ShownMail(row_of(tmp_path, made.as_bytes()))
     part = message.part("2")
     assert part is not None
     assert part.payload() == b"data"
@@ -181,7 +181,7 @@ def test_links_and_codes(tmp_path: Path) -> None:
         '<a class=x href="https://h.example/a?b=1&amp;c=2">x</a> <a href="javascript:alert(1)">y</a>',
         subtype="html",
     )
-    message = Message(row_of(tmp_path, made.as_bytes()))
+    message = ShownMail(row_of(tmp_path, made.as_bytes()))
     assert message.links() == ["https://h.example/a?b=1&c=2", "https://h.example/123456"]
     assert message.codes() == ["4711", "123456", "98765432"]
 
@@ -218,7 +218,7 @@ def test_a_mail_whose_file_is_gone_is_not_found(tmp_path: Path) -> None:
     row = row_of(tmp_path, b"Subject: x\r\n\r\n")
     row.path.unlink()
     with pytest.raises(FileNotFoundError):
-        Message(row)
+        ShownMail(row)
 
 
 def test_every_answer_is_json(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from functions.local.view.folders import Folder
 from listener.inbox.index import Index
 from listener.inbox.keeper import Keeper
 from listener.inbox.mailbox import Mailbox
-from listener.inbox.places import Place
+from listener.inbox.places import InboxFolder
 from listener.inbox.query import date_of, search_of, size_of, split
 from tests.support.inbox.mails import MOMENT, block, mail, store
 
@@ -45,7 +45,7 @@ def mailbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mailbox]:
         store(root / "mails", f"{number}.eml", made, top)
     index = Index(root / "index")
     folder = Folder(root / "mails", trusted=True)
-    Keeper(index, [Place("f", folder)], lambda *_: None, by_user=False).catch_up()
+    Keeper(index, [InboxFolder("f", folder)], lambda *_: None, by_user=False).catch_up()
     box = Mailbox(index, None)
     rows = box.rows()
     box.mark(rows[::3], read=True)
