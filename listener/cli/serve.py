@@ -22,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--folder", metavar="DIR", help="where the only output of type file stores, instead of its path"
     )
+    parser.add_argument(
+        "--inbox", action="store_true", help="show the stored mails over HTTP, with Mailpit's API"
+    )
     noise = parser.add_mutually_exclusive_group()
     noise.add_argument(
         "-v", "--verbose", action="store_const", dest="level", const="DEBUG", help="log the SMTP dialogue too"
@@ -51,6 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         bind=_given("--bind", arguments.bind),
         folder=_given("--folder", arguments.folder),
         level=arguments.level,
+        inbox=arguments.inbox,
     )
 
     def read() -> RelayConfig:

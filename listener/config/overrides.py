@@ -27,12 +27,13 @@ class Given(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Overrides:
     """Settings that stand over the file. `port` and `bind` are for the only listener, `folder` for the
-    only `file` output, and `level` for the loggers of type CONSOLE."""
+    only `file` output, and `level` for the loggers of type CONSOLE. `inbox` switches an inbox on."""
 
     port: Given | None = None
     bind: Given | None = None
     folder: Given | None = None
     level: Literal["DEBUG", "WARN"] | None = None
+    inbox: bool = False
 
     def over(self, environ: Mapping[str, str]) -> Overrides:
         """These overrides; where one is missing, the environment's."""
@@ -53,6 +54,8 @@ class Overrides:
             value = _of_output(value, self.folder)
         if self.level is not None:
             value = _of_loggers(value, self.level)
+        if self.inbox and value.get("inbox") is None:
+            value = {**value, "inbox": {}}
         return value
 
 

@@ -17,8 +17,9 @@ from listener.cli.arguments import CONFIG
 from listener.cli.mails.selecting import LATEST, clock, one_word, path_list
 from listener.cli.mails.stored import StoredMails
 from listener.config.load import load
+from listener.config.relay import RelayConfig
 
-ACTIONS: Final = ("list", "show", "open", "tail", "wait", "delete")
+ACTIONS: Final = ("list", "show", "open", "tail", "wait", "delete", "reindex")
 
 _EPILOG: Final = """\
 actions:
@@ -28,6 +29,7 @@ actions:
   tail             one line for each mail that comes, until Ctrl-C
   wait             wait for a mail, for tests: exit 0 with the mail, 1 at the time-out
   delete MAIL…     remove stored files
+  reindex          make the index of the inbox again; read marks and tags stay
 
 MAIL is `latest` (the default of show and open), an id, the first characters of an id, or the path of a
 stored file.
@@ -86,9 +88,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Carry out one action. Returns 0, or 1 if there is no such mail."""
     action, words = arguments.action, arguments.ids
-    if action in {"list", "tail", "wait"} and words:
+    if action in {"list", "tail", "wait", "reindex"} and words:
         raise ConfigError(f"mails {action}", f"takes no {words[0]!r}", f"smtp-relay mails show {words[0]}")
     config = load(arguments.config, os.environ)
+    if action == "reindex":
+        return _reindex(config)
     mails = StoredMails.of(config, Path.cwd(), arguments.folder)
     if action == "list":
         return _list(mails, arguments.limit, as_json=arguments.json)
@@ -109,6 +113,22 @@ def run(arguments: argparse.Namespace) -> int:
     if action == "show":
         return showing.show(found[0], arguments)
     return showing.open_page(found[0], arguments)
+
+
+def _reindex(config: RelayConfig) -> int:
+    """Remove the index: a server that runs makes it again at once, any other when it starts. Raises
+    ConfigError without an inbox."""
+    from listener.inbox.index import rebuild
+    from listener.inbox.settings import settings_of
+
+    settings = settings_of(config, Path.cwd())
+    if settings is None:
+        raise ConfigError(
+            "mails reindex", "the configuration has no inbox", 'add "inbox": {}, or serve --inbox'
+        )
+    rebuild(settings.index)
+    print("the index is made again")
+    return 0
 
 
 def line(mail: StoredFile) -> str:

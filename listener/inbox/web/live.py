@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -108,21 +109,22 @@ async def wait(request: Request) -> Response:
     if not 0 <= timeout <= _LONGEST:
         return refused(f"timeout: give seconds, at most {_LONGEST:.0f}")
     try:
-        async with asyncio.timeout(timeout) as limit:
-            return as_json(await _first(server, mailbox, search, since))
+        return as_json(await _first(server, mailbox, search, since, timeout))
     except TimeoutError:
-        if not limit.expired():
-            raise
         return refused(f"no such mail within {timeout:g} seconds", 408)
     except (BlockingIOError, StopAsyncIteration):
         return refused("too many requests wait, or the server ends", 503)
 
 
-async def _first(server: InboxServer, mailbox: Mailbox, search: Search, since: int) -> dict[str, Any]:
+async def _first(
+    server: InboxServer, mailbox: Mailbox, search: Search, since: int, timeout: float
+) -> dict[str, Any]:
+    """The first mail of a search. Raises TimeoutError, and StopAsyncIteration when the server ends."""
+    end = time.monotonic() + timeout
     async with server.hub.watch() as events:
-        row = await asyncio.shield(asyncio.ensure_future(server.run(mailbox.oldest, search, since)))
+        row = await server.run(mailbox.oldest, search, since)
         while row is None:
-            event = await anext(events)
+            event = await asyncio.wait_for(anext(events), max(end - time.monotonic(), 0))
             if event.kind in ("new", "update", "prune") and event.inbox and mailbox.sees(event.inbox):
                 row = await server.run(mailbox.oldest, search, since, event.mail or None)
         return (await server.run(mailbox.summaries, [row]))[0]

@@ -57,8 +57,7 @@ async def latest(request: Request) -> Response:
     words = request.query_params.get("query", "")
     search = search_in(words, request.query_params.get("tz", "")) if words.strip() else None
     row = await server_of(request).run(mailbox_of(request).newest, search)
-    inbox = request.path_params.get("inbox")
-    root = str(request.scope.get("root_path", "")) + (f"/inbox/{inbox}" if inbox else "")
+    root = str(request.scope.get("root_path", ""))
     return RedirectResponse(f"{root}/view/{row.id}" if row is not None else f"{root}/", 302)
 
 

@@ -1,0 +1,52 @@
+"""A client of the inbox of a server under test."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any, Final
+
+import httpx
+
+from tests.support.net import free_port, wait_until
+from tests.support.servers.relay import Relay, flow
+
+PATIENCE: Final = 30.0
+
+
+def with_inbox(options: Mapping[str, Any] | None = None, **flows: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of a relay with an inbox: of one flow that takes all mail, or of these."""
+    return {
+        "flows": flows or {"all": flow(filename="${id}.eml", addRawHeaders=True)},
+        "inbox": {"port": free_port(), **(options or {})},
+    }
+
+
+class InboxClient(httpx.Client):
+    """Asks the inbox of a relay; `prefix` stands before its paths."""
+
+    def __init__(self, relay: Relay, prefix: str = "") -> None:
+        super().__init__(
+            base_url=f"http://localhost:{relay.config['inbox']['port']}{prefix}", timeout=PATIENCE
+        )
+
+    def page(self) -> dict[str, Any]:
+        """The list."""
+        found: dict[str, Any] = self.get("/api/v1/messages").raise_for_status().json()
+        return found
+
+    def subjects(self) -> list[str]:
+        """The subjects of the list."""
+        return [one["Subject"] for one in self.page()["messages"]]
+
+    def wait_for(self, *subjects: str) -> list[dict[str, Any]]:
+        """The mails, once the list has exactly these, in any order."""
+
+        def is_there() -> bool:
+            with contextlib.suppress(httpx.TransportError):
+                return sorted(self.subjects()) == sorted(subjects)
+            return False
+
+        wait_until(is_there, seconds=PATIENCE, what=f"the mails {subjects}")
+        found: list[dict[str, Any]] = self.page()["messages"]
+        return found
