@@ -9,8 +9,9 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -27,17 +28,91 @@ log = logging.getLogger(STARTING)
 
 _PACKAGES: Final = ("starlette", "uvicorn", "websockets")
 _MODULE: Final = "listener.inbox.web.process"
+_QUICK: Final = 5.0
+"""Seconds of life below which the next one waits before it begins."""
+
+_MOST_PAUSE: Final = 10
 _OTHERS: Final = 20
 """Ports to try after the usual one, where the file gives none."""
 
 
-@contextmanager
-def inbox_beside(config: RelayConfig, around: Runtime) -> Iterator[None]:
-    """Show the mails while the block runs, if the configuration has an inbox. Raises ConfigError if it
+class InboxProcess:
+    """The process that shows the mails of one configuration; it is started again when it dies. `settings` is
+    what it reads, `listening` its socket."""
+
+    def __init__(self, settings: bytes, listening: socket.socket) -> None:
+        self._settings = settings
+        self._listening = listening
+        self._lock = threading.Lock()
+        self._stopping = False
+        self._quick = 0
+        self._start()
+
+    def ended(self, pid: int) -> bool:
+        """A child of this process ended: if it is the inbox, start it again. Returns True then."""
+        with self._lock:
+            if pid != self._process.pid:
+                return False
+            self._process.wait()  # it is known to have ended
+            if self._process.stdin is not None:
+                with suppress(BrokenPipeError):
+                    self._process.stdin.close()
+            if not self._stopping:
+                log.warning("the inbox ended, starting it again")
+                quick = time.monotonic() - self._since < _QUICK
+                self._quick = min(self._quick + 1, _MOST_PAUSE) if quick else 0
+                self._start()
+            return True
+
+    def follow(self) -> None:
+        """Start it again from a thread, in a server that does not wait for its children itself."""
+        threading.Thread(target=self._follow, name="inbox-process", daemon=True).start()
+
+    def stop(self) -> None:
+        """End the process by the end of its input; it needs a second at most."""
+        with self._lock:
+            self._stopping = True
+            process = self._process
+        if process.stdin is not None:
+            with suppress(BrokenPipeError):
+                process.stdin.close()
+        try:
+            process.wait(1.5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        self._listening.close()
+
+    def _follow(self) -> None:
+        while not self._stopping:
+            process = self._process
+            process.wait()
+            self.ended(process.pid)
+
+    def _start(self) -> None:
+        # The working folder may hold modules of these names, so Python must look for ours first.
+        root = os.fspath(Path(__file__).parents[2])
+        paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+        number = self._listening.fileno()
+        safe = "-I" if sys.flags.isolated else "-P"
+        self._since = time.monotonic()
+        self._process = subprocess.Popen(  # noqa: S603 - this interpreter, and a module of ours
+            [sys.executable, safe, "-m", _MODULE, str(number), str(self._quick)],
+            stdin=subprocess.PIPE,
+            pass_fds=[number],
+            env={**os.environ, "PYTHONPATH": paths},
+        )
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(self._settings + b"\n")
+            self._process.stdin.flush()
+
+
+def inbox_of(config: RelayConfig, around: Runtime) -> InboxProcess | None:
+    """The process that shows the mails, None if the configuration has no inbox. Raises ConfigError if it
     cannot be."""
     if config.inbox is None:
-        yield
-        return
+        return None
     from listener.inbox.settings import settings_of
 
     settings = settings_of(config, around.folder)
@@ -46,16 +121,11 @@ def inbox_beside(config: RelayConfig, around: Runtime) -> Iterator[None]:
     if missing:
         raise ConfigError("inbox", f"package {missing[0]} is missing", "pip install 'smtp-relay[inbox]'")
     listening = _bound(config.inbox)
-    process = _started(settings.model_dump_json(by_alias=True).encode(), listening)
     host, port = listening.getsockname()[:2]
     shown = "localhost" if host in ("127.0.0.1", "::1", "0.0.0.0", "::") else host  # noqa: S104 - compared
     url = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}{config.inbox.path}"
-    listening.close()
     log.info("inbox: %s", url, extra={"url": url})
-    try:
-        yield
-    finally:
-        _ended(process)
+    return InboxProcess(settings.model_dump_json(by_alias=True).encode(), listening)
 
 
 def _bound(options: InboxOptions) -> socket.socket:
@@ -76,35 +146,3 @@ def _bound(options: InboxOptions) -> socket.socket:
         made[0].listen(128)
         return made[0]
     raise AssertionError("the range has a port")
-
-
-def _started(settings: bytes, listening: socket.socket) -> subprocess.Popen[bytes]:
-    # The working folder may hold modules of these names, so Python must look for ours first.
-    root = os.fspath(Path(__file__).parents[2])
-    environ = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
-    }
-    process = subprocess.Popen(  # noqa: S603 - this interpreter, and a module of ours
-        [sys.executable, "-I" if sys.flags.isolated else "-P", "-m", _MODULE, str(listening.fileno())],
-        stdin=subprocess.PIPE,
-        pass_fds=[listening.fileno()],
-        env=environ,
-    )
-    assert process.stdin is not None
-    with suppress(BrokenPipeError):
-        process.stdin.write(settings + b"\n")
-        process.stdin.flush()
-    return process
-
-
-def _ended(process: subprocess.Popen[bytes]) -> None:
-    """End the process by the end of its input; it needs a second at most."""
-    assert process.stdin is not None
-    with suppress(BrokenPipeError):
-        process.stdin.close()
-    try:
-        process.wait(1.5)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
@@ -20,7 +19,7 @@ from listener.logs import setup as logs
 from listener.monitoring.probes import Probes
 from listener.server import build
 from listener.server.announcement import announce
-from listener.server.inbox import inbox_beside
+from listener.server.inbox import inbox_of
 from listener.server.sockets import bind
 from listener.server.worker import Reload, Server, SharedParts, event_loop, make_room, worker_count
 from listener.smtp.connection_limits import LocalCounters
@@ -50,13 +49,15 @@ def run(config: RelayConfig, reload: Reload | None = None) -> int:
     make_room(config)
     lock = None if config.spool.in_bucket else Lock(config.spool.folder(around.folder))
     held_up = 0
-    inbox = contextlib.ExitStack()
+    inbox = None
     try:
         if lock is not None:
             build.clear_traces(config, around)
-        inbox.enter_context(inbox_beside(config, around))
+        inbox = inbox_of(config, around)
         probes = Probes(config, workers)
         if workers == 1:
+            if inbox is not None:
+                inbox.follow()
             shared = SharedParts(LocalCounters(), probes.observer(0), probes.worker_health(0))
             server = Server(config, around, sockets, shared=shared, reload=reload)
             with asyncio.Runner(loop_factory=event_loop) as runner:
@@ -65,9 +66,10 @@ def run(config: RelayConfig, reload: Reload | None = None) -> int:
         else:
             from listener.server.supervisor import Supervisor
 
-            Supervisor(config, around, sockets, workers, probes, reload).run()
+            Supervisor(config, around, sockets, workers, probes, reload, inbox).run()
     finally:
-        inbox.close()
+        if inbox is not None:
+            inbox.stop()
         if lock is not None:
             lock.release()
     if held_up:

@@ -38,6 +38,7 @@ from listener.smtp.tls import context as tls
 if TYPE_CHECKING:
     from listener.config.listeners import Listener
     from listener.config.relay import RelayConfig
+    from listener.server.inbox import InboxProcess
 
 log = logging.getLogger("smtp_relay.server")
 
@@ -65,7 +66,9 @@ class Supervisor:
         workers: int,
         probes: Probes,
         reload: Reload | None,
+        inbox: InboxProcess | None = None,
     ) -> None:
+        self._inbox = inbox
         self._config = config
         self._around = around
         self._sockets = sockets
@@ -95,6 +98,8 @@ class Supervisor:
             try:
                 pid, status = os.wait()
             except InterruptedError:
+                continue
+            if self._inbox is not None and self._inbox.ended(pid):
                 continue
             index, since = self._running.pop(pid, (PROBES - 1, 0.0))
             if index >= PROBES:

@@ -1,24 +1,21 @@
-"""The process of the inbox: `python -m listener.inbox.web.process FD`.
+"""The process of the inbox: `python -m listener.inbox.web.process FD SECONDS`.
 
 The server that starts it gives the descriptor of a listening socket, and writes `InboxSettings` as one line
 of JSON to its standard input. When that ends, this process ends too: no signal has to be sent, and a server
-that is killed leaves nothing behind. The mails are shown by a child, which is started again when it dies;
-requests wait at the socket meanwhile.
+that is killed leaves nothing behind. SECONDS is how long it waits before it begins, because one that dies at
+once is started again and again; requests wait at the socket meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
-import os
 import select
 import signal
 import socket
 import sys
-import time
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import uvicorn
 
@@ -32,25 +29,21 @@ from listener.inbox.web.bodies import MOST
 from listener.inbox.web.state import InboxServer
 from listener.logs import setup as logs
 
-log = logging.getLogger("smtp_relay.inbox")
-
-_TICK: Final = 0.1
-_QUICK: Final = 5.0
-"""Seconds of life below which a child is started again after a pause only."""
-
 
 class _Uvicorn(uvicorn.Server):
-    """uvicorn that ends the streams first, because it waits for every request."""
+    """uvicorn that ends the streams first, because it waits for every request. It takes no signals but
+    SIGTERM."""
 
     hub: Hub
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        super().handle_exit(sig, frame)
-        self.hub.close()
+        if sig != signal.SIGINT:
+            super().handle_exit(sig, frame)
+            self.hub.close()
 
 
 async def serve(settings: InboxSettings, listening: socket.socket) -> None:
-    """Show the mails until SIGTERM or SIGINT, or until the index is removed."""
+    """Show the mails until standard input ends, SIGTERM comes, or the index is removed."""
     index = await asyncio.to_thread(Index, settings.index)
     hub = Hub()
     places = settings.folders()
@@ -73,12 +66,15 @@ async def serve(settings: InboxSettings, listening: socket.socket) -> None:
     server = _Uvicorn(config)
     server.hub = hub
     loop = asyncio.get_running_loop()
-    keeper.on_removed = lambda: loop.call_soon_threadsafe(server.handle_exit, signal.SIGTERM, None)
+    end = partial(server.handle_exit, signal.SIGTERM, None)
+    keeper.on_removed = lambda: loop.call_soon_threadsafe(end)
+    loop.add_reader(sys.stdin.fileno(), end)
     keeper.start()
     try:
         await asyncio.to_thread(keeper.is_complete.wait)
         await server.serve(sockets=[listening])
     finally:
+        loop.remove_reader(sys.stdin.fileno())
         hub.close()
         await asyncio.to_thread(keeper.stop)
         index.close()
@@ -86,63 +82,17 @@ async def serve(settings: InboxSettings, listening: socket.socket) -> None:
 
 def main() -> int:
     """Run until standard input ends; returns the exit code."""
+    # Ctrl-C goes to all processes of a terminal; the server ends this one when its own work is done.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     settings = InboxSettings.model_validate_json(sys.stdin.buffer.readline())
     listening = socket.socket(fileno=int(sys.argv[1]))
     logs.configure()
-    stopping = False
-
-    def stop(*_: object) -> None:
-        nonlocal stopping
-        stopping = True
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    child, since = _start(settings, listening), time.monotonic()
-    while not stopping:
-        with contextlib.suppress(InterruptedError):
-            if select.select([sys.stdin], [], [], _TICK)[0]:
-                break
-        pid, status = os.waitpid(child, os.WNOHANG)
-        if not pid:
-            continue
-        if status:
-            log.error("the inbox died, starting it again", extra={"exit": os.waitstatus_to_exitcode(status)})
-        if time.monotonic() - since < _QUICK and status:
-            time.sleep(1.0)
-        child, since = _start(settings, listening), time.monotonic()
-    _end(child)
+    logs.take_over()
+    if select.select([sys.stdin], [], [], float(sys.argv[2]))[0]:
+        return 0
+    asyncio.run(serve(settings, listening))
     return 0
-
-
-def _start(settings: InboxSettings, listening: socket.socket) -> int:
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 1
-    try:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_DFL)
-        asyncio.run(serve(settings, listening))
-        code = 0
-    except BaseException:
-        log.exception("the inbox cannot go on")
-    finally:
-        logging.shutdown()
-        os._exit(code)
-
-
-def _end(child: int) -> None:
-    """End the child, within a second."""
-    with contextlib.suppress(ProcessLookupError, ChildProcessError):
-        os.kill(child, signal.SIGTERM)
-        end = time.monotonic() + 1.0
-        while time.monotonic() < end:
-            if os.waitpid(child, os.WNOHANG)[0]:
-                return
-            time.sleep(0.01)
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
 
 
 if __name__ == "__main__":
