@@ -181,3 +181,13 @@ def test_mistakes_of_the_file_stay_messages(keys: dict[str, Any]) -> None:
         read(flags=given, **keys)
     with pytest.raises(ConfigError):
         read(flags=Overrides(folder=Given("--folder", "x")), **keys)
+
+
+def test_an_inbox_is_switched_on_and_its_options_in_the_file_stay() -> None:
+    assert read(flags=Overrides()).inbox is None
+    made = read(flags=Overrides(inbox=True)).inbox
+    assert made is not None
+    assert made.port == 8025
+    kept = read(flags=Overrides(inbox=True), inbox={"port": 9000}).inbox
+    assert kept is not None
+    assert kept.port == 9000
