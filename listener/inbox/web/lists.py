@@ -65,10 +65,8 @@ async def mark_messages(request: Request) -> Response:
 
 
 async def delete_messages(request: Request) -> Response:
-    """`DELETE /api/v1/messages`"""
+    """`DELETE /api/v1/messages`: the mails of `IDs`, all without them or where they are an empty list."""
     body = await body_of(request, IDs=list)
-    if "IDs" in body and not body["IDs"]:
-        return refused("IDs is empty; leave it out to delete all messages")
     mailbox = mailbox_of(request)
     return await delete(request, await server_of(request).run(_chosen, mailbox, body, request))
 
