@@ -9,7 +9,7 @@ from typing import Any
 
 from functions.errors import ConfigError, ConfigErrors
 from functions.options.secrets import secrets_of
-from listener.checks import deployment, flows, listeners, loopingz, strangers
+from listener.checks import deployment, flows, inbox, listeners, loopingz, strangers
 from listener.checks.finding import Finding, Setting, warning
 from listener.config.relay import RelayConfig
 
@@ -37,6 +37,7 @@ def _all(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
     yield from flows.findings(config, setting)
     yield from deployment.findings(config, setting)
     yield from strangers.findings(config, setting)
+    yield from inbox.findings(config, setting)
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from typing import Final, NamedTuple
 
 from functions.errors import ConfigError
 from functions.local.view.unfinished import unfinished_in
+from listener.config.inbox_folders import InboxFolder
 from listener.inbox.entry import witness_of
 from listener.inbox.index import Index
 from listener.inbox.mailbox import Row
-from listener.inbox.places import InboxFolder
 
 PATIENCE: Final = 3.0
 """Seconds to wait for deliveries that are about to be finished."""

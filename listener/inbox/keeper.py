@@ -12,10 +12,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
+from listener.config.inbox_folders import InboxFolder
 from listener.inbox.entry import Entry, entry_of, witness_of
 from listener.inbox.events import Event
 from listener.inbox.index import Index
-from listener.inbox.places import InboxFolder
 
 log = logging.getLogger("smtp_relay.inbox")
 

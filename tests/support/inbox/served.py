@@ -12,11 +12,11 @@ import httpx
 
 from functions.local.view.folders import Folder
 from listener.config.inbox import InboxOptions
+from listener.config.inbox_folders import InboxFolder
 from listener.inbox.deleting import Deleter
 from listener.inbox.events import Hub
 from listener.inbox.index import Index
 from listener.inbox.keeper import Keeper
-from listener.inbox.places import InboxFolder
 from listener.inbox.web.app import application
 from listener.inbox.web.state import InboxServer
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from functions.local.view.folders import Folder
+from listener.config.inbox_folders import InboxFolder
 from listener.inbox.events import Event
 from listener.inbox.index import Index, rebuild
 from listener.inbox.keeper import Keeper
 from listener.inbox.mailbox import Mailbox
-from listener.inbox.places import InboxFolder
 from tests.support.inbox.mails import block, mail, store
 
 

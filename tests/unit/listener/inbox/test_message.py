@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from functions.local.view.folders import Folder
+from listener.config.inbox_folders import InboxFolder
 from listener.inbox.index import Index
 from listener.inbox.keeper import Keeper
 from listener.inbox.mailbox import Mailbox, Row, go_time
 from listener.inbox.message import ShownMail, headers_of, list_unsubscribe
-from listener.inbox.places import InboxFolder
 from tests.support.inbox.mails import MOMENT, block, mail, store
 
 NOBODY = {"Name": "", "Address": ""}

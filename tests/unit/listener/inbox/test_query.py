@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from functions.local.view.folders import Folder
+from listener.config.inbox_folders import InboxFolder
 from listener.inbox.index import Index
 from listener.inbox.keeper import Keeper
 from listener.inbox.mailbox import Mailbox
-from listener.inbox.places import InboxFolder
 from listener.inbox.query import date_of, search_of, size_of, split
 from tests.support.inbox.mails import MOMENT, block, mail, store
 

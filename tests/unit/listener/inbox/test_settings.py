@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from functions.errors import ConfigError
+from listener.checks.finding import Setting
+from listener.checks.inbox import findings
 from listener.config.relay import RelayConfig
 from listener.inbox.settings import InboxSettings, settings_of
 
@@ -54,6 +56,17 @@ def test_an_inbox_that_cannot_be_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         settings(tmp_path, inbox, *outputs, **more)
+
+
+def test_check_says_the_same_before_a_start(tmp_path: Path) -> None:
+    config = {"flows": {"f": {"outputs": [FILE]}}, "inbox": {"bind": "0.0.0.0"}}
+    (found,) = findings(RelayConfig.model_validate(config), Setting.of(tmp_path, {}))
+    assert (found.severity, found.where) == ("error", "inbox.bind")
+    assert "nobody has to log in" in found.text
+    config["inbox"] = {"bind": "0.0.0.0", "open": True}
+    (found,) = findings(RelayConfig.model_validate(config), Setting.of(tmp_path, {}))
+    assert (found.severity, found.where) == ("warning", "inbox.open")
+    assert list(findings(RelayConfig.model_validate({**config, "inbox": {}}), Setting.of(tmp_path, {}))) == []
 
 
 @pytest.mark.parametrize("other", ["mails", "./mails/", "mails/deeper", "."])

@@ -1,0 +1,54 @@
+"""The inbox: whether it can be, and who could look into it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from functions.errors import ConfigError
+from listener.checks.finding import Finding, Setting, error, warning
+from listener.config.inbox_folders import InboxFolder, places_of
+from listener.config.listeners import address_of, is_loopback
+from listener.config.relay import RelayConfig
+
+
+def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
+    """What keeps the inbox from being started, and what strangers see of it."""
+    if config.inbox is None:
+        return
+    try:
+        checked_folders(config, setting.folder)
+    except ConfigError as fault:
+        yield error(fault.where, f"{fault.what} ({fault.cure})" if fault.cure else fault.what)
+    if config.inbox.open and not is_loopback(address_of(config.inbox.bind)):
+        yield warning("inbox.open", "everybody who reaches the address reads all mails, and deletes them")
+
+
+def checked_folders(config: RelayConfig, folder: Path) -> tuple[InboxFolder, ...]:
+    """The folders of the configuration's inbox; `folder` is the working folder. Raises ConfigError for an
+    inbox that cannot be, or that anybody could look into by mistake."""
+    options = config.inbox
+    assert options is not None
+    if config.spool.in_bucket:
+        raise ConfigError("inbox", "needs a folder as spool", "name a file:// spool, or remove inbox")
+    leaving = sorted({one.type for _, one in config.outputs() if not one.local})
+    if options.open and leaving:
+        raise ConfigError(
+            "inbox.open", f"shows everybody the mails that {leaving[0]} sends on", "name users instead"
+        )
+    if not (options.users or options.open or is_loopback(address_of(options.bind))):
+        raise ConfigError(
+            "inbox.bind",
+            f"{options.bind} is reached by other computers, and nobody has to log in",
+            'name users, or say "open": true',
+        )
+    folders = places_of(config, folder)
+    names = {place.flow for place in folders}
+    for name, user in options.users.items():
+        unknown = sorted(set(user.inboxes or ()) - names) if options.by == "flow" else []
+        if unknown:
+            raise ConfigError(
+                f"inbox.users.{name}.inboxes",
+                f"there is no inbox {unknown[0]!r}; there are {', '.join(sorted(names))}",
+            )
+    return folders
