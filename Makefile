@@ -6,18 +6,16 @@ BIN := .venv/bin
 # One process more than cores, because tests wait more than they compute.
 JOBS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 
+# Extras of `make run`, separated by commas: aws, gcp, cdk.
+EXTRAS ?=
+
 .DEFAULT_GOAL := help
 .PHONY: help run test quick fresh check docs-check fmt bench fuzz faults faults-local faults-aws faults-gcp soak image lock e2e-aws e2e-gcp setup setup-run clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
-run: setup-run ## start the debug server on localhost:10025; mails land in ./received_emails/
-	@printf '%s\n' "» starting the debug server: what it receives is stored in ./received_emails/ (Ctrl-C stops it)" \
-	  "» send a first mail from another terminal with any of" \
-	  "    $(BIN)/smtp-relay send --to you@example.com" \
-	  "    printf 'Subject: hello\\n\\nfirst mail\\n' | curl smtp://localhost:10025 --mail-from me@example.com --mail-rcpt you@example.com -T -" \
-	  "    swaks --server localhost:10025 --to you@example.com"
+run: setup-run ## start the debug server on localhost:10025, with EXTRAS=aws,gcp for outputs to a cloud
 	@exec $(BIN)/smtp-relay serve
 
 test: setup check ## set everything up, then lint, type-check and test
@@ -84,7 +82,7 @@ setup:
 
 setup-run:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or name it with PYTHON=…"; exit 1; }
-	@$(PYTHON) scripts/setup.py venv listener
+	@$(PYTHON) scripts/setup.py run "$(EXTRAS)"
 
 clean: ## remove what the targets made
 	rm -rf .venv .state .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from functions.config import DeliveryConfig
 from functions.errors import ConfigError
 from functions.spool.deadletters import DeadLetters
-from functions.spool.queue import Queue
+from functions.spool.queue import MailQueue
 
 
 class Backend(NamedTuple):
@@ -63,10 +63,10 @@ def open_dead_letters(config: DeliveryConfig, folder: Path, environ: Mapping[str
     return found
 
 
-def open_queue(config: DeliveryConfig, folder: Path, environ: Mapping[str, str]) -> Queue:
+def open_queue(config: DeliveryConfig, folder: Path, environ: Mapping[str, str]) -> MailQueue:
     """The mails of the configuration's spool; `folder` is the working folder. Raises ConfigError if
     something needed to reach the spool is missing."""
-    found: Queue = _call("queue", "open_queue", config, folder, environ)
+    found: MailQueue = _call("queue", "open_queue", config, folder, environ)
     return found
 
 

@@ -1,6 +1,7 @@
 """Sets up the needs of the Makefile's targets, and prints each step; Python's standard library only.
 
     setup.py venv LOCK       a virtual environment in .venv holding this project and what locks/LOCK.txt names
+    setup.py run EXTRAS      the same for the listener with these extras (aws,gcp), which may be ""
     setup.py packages        what tests use: Debian packages where root, npm's packages, the SPF suite
 
 A finished step whose inputs did not change is skipped: stamps are in .state.
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -57,6 +59,9 @@ PROGRAMS = {
 # only recommends its own, and recommended packages are not installed.
 PERL_MODULES = {"Net::SSLeay": "libnet-ssleay-perl"}  # swaks speaks TLS with it
 
+_PACKAGE = re.compile(r"(?:Collecting|Requirement already satisfied:) ([A-Za-z0-9._-]+)")
+_STEP = 10
+
 SPF_SUITE_PACKAGE = "pyspf==2.0.14"  # its source distribution holds RFC 7208's suite
 SPF_SUITE_DIGEST = "sha256:57a7ef01bda090173aafb6af0106251686ed73f03db4e911fcd34c57fc347186"
 SPF_SUITE_MEMBER = "pyspf-2.0.14/test/rfc7208-tests.yml"
@@ -92,14 +97,62 @@ def make_venv(lock: str) -> None:
         say(f"making a virtual environment in .venv ({sys.executable}, Python {sys.version.split()[0]})")
         _create_venv()
     say(f"installing what locks/{lock}.txt names, and this project, into .venv")
-    pip = [VENV / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    pip = [VENV / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install"]
     # What builds wheels comes first and is locked too: pip would take it from the index, without hashes.
     pip.append("--no-build-isolation")
     for each in locks:
-        run(*pip, "--require-hashes", "--requirement", each)
-    run(*pip, "--no-deps", "--editable", ".")
+        install([*pip, "--require-hashes", "--requirement", each], names_of(each))
+    run(*pip, "--quiet", "--no-deps", "--editable", ".")
     STATE.mkdir(exist_ok=True)
     stamp.write_text(wanted)
+
+
+def names_of(lock: Path) -> list[str]:
+    """The packages that a lock names."""
+    return re.findall(r"^([A-Za-z0-9._-]+)==", lock.read_text(), re.MULTILINE)
+
+
+def install(pip: Sequence[str | Path], names: Sequence[str]) -> None:
+    """Run pip and show how far it is: on a terminal in one line that changes, else in a few lines."""
+    command = [str(part) for part in (*pip, "--progress-bar", "off")]
+    done = 0
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            found = _PACKAGE.match(line)
+            if found is not None:
+                done += 1
+                show(f"package {done} of {len(names)}: {found[1]}", whole=done % _STEP == 0)
+            elif line.startswith("Installing collected packages"):
+                show(f"unpacking {done} packages", whole=done >= _STEP)
+    if sys.stdout.isatty():
+        print("\r\x1b[K", end="", flush=True)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+
+
+def show(text: str, *, whole: bool) -> None:
+    """Show a step: it replaces the last one on a terminal; elsewhere only a `whole` one is printed."""
+    if sys.stdout.isatty():
+        print(f"\r» {text}\x1b[K", end="", flush=True)
+    elif whole:
+        say(text)
+
+
+def lock_for(extras: str) -> str:
+    """The smallest lock of the listener with these extras, separated by commas."""
+    wanted = {"listener", *re.findall(r"[^\s,]+", extras)} - {"mailer"}  # whose packages each of them has
+    known = [set(path.stem.split("-")) for path in sorted((ROOT / "locks").glob("listener*.txt"))]
+    for names in sorted(known, key=len):
+        if wanted <= names:
+            return "-".join(name for name in ("listener", "aws", "gcp", "cdk") if name in names)
+    every = sorted(set().union(*known) - {"listener"})
+    unknown = sorted(wanted - {"listener", *every})
+    if unknown:
+        sys.exit(f"EXTRAS: {', '.join(unknown)} is unknown: name some of {', '.join(every)}")
+    sys.exit(f"EXTRAS: no lock has {', '.join(sorted(wanted - {'listener'}))} together: leave one out")
 
 
 def _create_venv() -> None:
@@ -225,6 +278,8 @@ def main(arguments: Sequence[str]) -> None:
         )
     if len(arguments) == 2 and arguments[0] == "venv":
         make_venv(arguments[1])
+    elif len(arguments) == 2 and arguments[0] == "run":
+        make_venv(lock_for(arguments[1]))
     elif list(arguments) == ["packages"]:
         install_packages()
     else:

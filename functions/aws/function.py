@@ -18,7 +18,7 @@ from functions.bucket.function import BucketFunction
 from functions.bucket.runner import Run, RunResult
 from functions.config import DeliveryConfig
 from functions.delivery.build import needs_receipts
-from functions.delivery.engine import backoff
+from functions.delivery.engine import backoff, utc
 from functions.delivery.receipts import Receipts
 from functions.options.environment import variable
 from functions.processors.base import MIN_SECONDS_LEFT
@@ -126,7 +126,11 @@ class LambdaFunction(BucketFunction):
         if cut_short:
             return 0
         asked = max((run.retry_after or 0.0 for run in late), default=0.0)
-        return int(min(_LONGEST, max(backoff(receives), asked)))
+        wait = int(min(_LONGEST, max(backoff(receives), asked)))
+        keys = [notification.key for notification in notifications]
+        again = {"keys": keys, "attempt": receives, "next": utc(self._clock() + wait)}
+        log.info("the notification comes again", extra=again)
+        return wait
 
     def _run(self, notification: S3Notification, receives: int, seconds_left: Callable[[], float]) -> Run:
         if seconds_left() < MIN_SECONDS_LEFT:

@@ -183,15 +183,19 @@ class BucketDelivery:
     def _attempt(self, key: str, attempts: int) -> float | None:
         """One run; returns the seconds until the next one, None if no run is needed."""
         end = time.monotonic() + RUN
+        own = backoff(attempts + 1, first=self.waits.first, longest=self.waits.longest)
         run = self._runner.run(
-            key, attempts=attempts, seconds_left=lambda: end - time.monotonic(), stored=attempts == 0
+            key,
+            attempts=attempts,
+            seconds_left=lambda: end - time.monotonic(),
+            stored=attempts == 0,
+            wait=lambda asked: max(own, asked),
         )
         if run.result is not RunResult.LATER:
             return None
         if run.cut_short:
             return 0.0
-        wait = backoff(attempts + 1, first=self.waits.first, longest=self.waits.longest)
-        return max(wait, run.retry_after or 0.0)
+        return max(own, run.retry_after or 0.0)
 
     def _take_up(self) -> None:
         """Make every waiting mail due, because a start is a good moment for an attempt. An earlier

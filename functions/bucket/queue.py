@@ -31,7 +31,7 @@ def open_queue(config: DeliveryConfig, folder: Path, environ: Mapping[str, str])
 
 
 class BucketQueue:
-    """`functions.spool.queue.Queue` for a bucket. Without `notify` a server delivers, which no other
+    """`functions.spool.queue.MailQueue` for a bucket. Without `notify` a server delivers, which no other
     process can notify."""
 
     owned: bool | None = None

@@ -32,6 +32,7 @@ from functions.delivery.engine import (
     State,
     Task,
     mail_record,
+    utc,
 )
 from functions.delivery.events import DeliveryEvents
 from functions.delivery.receipts import Later, Receipts, tell_doubt, tell_given_up
@@ -108,15 +109,25 @@ class BucketRunner:
         """Release the outputs' resources. An output that waits for a server is interrupted."""
         self._delivery.close()
 
-    def run(self, key: str, *, attempts: int, seconds_left: Callable[[], float], stored: bool = False) -> Run:
+    def run(
+        self,
+        key: str,
+        *,
+        attempts: int,
+        seconds_left: Callable[[], float],
+        stored: bool = False,
+        wait: Callable[[float], float] | None = None,
+    ) -> Run:
         """Run the unfinished outputs of the mail under `key`. `attempts` is the number of known
         attempts before this one; `stored` says that the store itself sent the notification, and not the
-        sweep or a person. Never raises a DeliveryFault: an error of the bucket is retried later."""
+        sweep or a person. `wait` returns the seconds until the next attempt, from those that a provider
+        asked for, if the caller knows. Never raises a DeliveryFault: an error of the bucket is retried
+        later."""
         mail_id = spooled_id(key, self.prefix)
         if mail_id is None:
             return Run(RunResult.FOREIGN)
         try:
-            return self._run(key, mail_id, attempts, seconds_left, stored)
+            return self._run(key, mail_id, attempts, seconds_left, stored, wait)
         except DeliveryFault as fault:
             # Whatever error the bucket reports, the mail is still unfinished.
             log.warning("the spool failed", extra={"id": mail_id, "reason": fault.reason})
@@ -124,7 +135,13 @@ class BucketRunner:
             return Run(RunResult.LATER, retry_after=fault.retry_after)
 
     def _run(
-        self, key: str, mail_id: str, attempts: int, seconds_left: Callable[[], float], stored: bool
+        self,
+        key: str,
+        mail_id: str,
+        attempts: int,
+        seconds_left: Callable[[], float],
+        stored: bool,
+        wait: Callable[[float], float] | None,
     ) -> Run:
         try:
             data = self.store.read(key)
@@ -152,7 +169,10 @@ class BucketRunner:
             seconds_left=seconds_left,
             witness=_Provider(self.store, key, envelope.received / 1000),
         )
-        self._tell(mail, report)
+        again: dict[str, object] = {"attempt": attempts + 1}
+        if wait is not None:
+            again["next"] = utc(self._clock() + wait(report.retry_after or 0.0))
+        self._tell(mail, report, again)
         if report.finished:
             try:
                 self._finish(key, mail, marks)
@@ -243,7 +263,7 @@ class BucketRunner:
         if park and valid not in marks.parked:
             self.store.create(folder + valid, b"", "text/plain")
 
-    def _tell(self, mail: Mail, report: Report) -> None:
+    def _tell(self, mail: Mail, report: Report, again: Mapping[str, object]) -> None:
         for outcome in report.outcomes:
             flow, label, fault = outcome.task.flow, outcome.label, outcome.fault
             about = {"id": mail.id, "flow": flow, "output": label}
@@ -253,7 +273,7 @@ class BucketRunner:
             elif outcome.state is State.RETRY and fault is not None:
                 self._observer.output_done(flow, label, "error", 0.0)
                 self._observer.retry(flow, label)
-                log.warning("tried again later", extra=about | {"reason": fault.reason})
+                log.warning("tried again later", extra={**about, "reason": fault.reason, **again})
             else:
                 self._observer.output_done(flow, label, "error", 0.0)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -79,6 +80,12 @@ class Outcome(NamedTuple):
     @property
     def label(self) -> str:
         return self.task.output.label if self.task.output else UNKNOWN
+
+    @property
+    def file(self) -> str | None:
+        """The path of the file that the output made of the mail, None if it made none."""
+        output = self.task.output
+        return None if output is None or self.placed is None else output.processor.file_of(self.placed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,3 +344,8 @@ def backoff(attempts: int, *, first: float = 30.0, longest: float = 900.0) -> fl
     """
     doubled: float = min(longest, first * 2 ** max(0, min(attempts - 1, 30)))
     return doubled * (0.5 + random.random() / 2)  # noqa: S311 - jitter, not a secret
+
+
+def utc(seconds: float) -> str:
+    """A Unix time for logs, as `2026-01-02T03:04:05Z`."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -37,6 +37,8 @@ class Item:
     """The mail is durable."""
     settled: bool = False
     """True if the client was answered."""
+    files: Sequence[str] = ()
+    """The paths of the files that the first attempts made of the mail."""
     cancelled: bool = False
     """True if the answer was that the client must keep the mail."""
 

@@ -8,9 +8,9 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Any, Final
 
-from functions.delivery.engine import Delivery, Outcome, State, Task, mail_record, report
+from functions.delivery.engine import Delivery, Outcome, State, Task, mail_record, report, utc
 from functions.delivery.events import DeliveryEvents
 from functions.errors import Permanent, Temporary
 from functions.local.flusher import flushed
@@ -174,24 +174,37 @@ def _settled(db: sqlite3.Connection, row: Row) -> dict[str, State]:
         raise UnreadableRow(envelope.id, envelope.received, row.attempts, reason) from error
 
 
-def tell_failure(observer: DeliveryEvents, mail: Mail, outcome: Outcome) -> None:
-    """Count and log an attempt that did not succeed."""
+def count_failure(observer: DeliveryEvents, mail: Mail, outcome: Outcome) -> None:
+    """Count an attempt that did not succeed, and log it if the output is given up."""
     fault = outcome.fault
     assert fault is not None
-    in_doubt = isinstance(fault, Temporary) and fault.in_doubt
-    if in_doubt:
+    if isinstance(fault, Temporary) and fault.in_doubt:
         observer.in_doubt(outcome.task.flow, outcome.label)
-    again = outcome.state is State.RETRY
-    if again:
+    if outcome.state is State.RETRY:
         observer.retry(outcome.task.flow, outcome.label)
-    log.warning(
-        "output failed, will be tried again" if again else "output given up",
-        extra={
-            "id": mail.id,
-            "flow": outcome.task.flow,
-            "output": outcome.label,
-            "code": fault.enhanced,
-            "reason": fault.reason,
-            **({"in_doubt": True} if in_doubt else {}),
-        },
-    )
+    else:
+        log.error("output given up", extra=_about(mail, outcome))
+
+
+def tell_retries(step: Progress) -> None:
+    """Log each output of a recorded run that is tried again, with the number of the attempt that failed
+    and the time of the next one."""
+    assert step.mail is not None
+    for outcome in step.outcomes:
+        if outcome.state is State.RETRY:
+            when = {"attempt": max(1, step.attempts), "next": utc(time.time() + step.wait)}
+            log.warning("output failed, will be tried again", extra=_about(step.mail, outcome) | when)
+
+
+def _about(mail: Mail, outcome: Outcome) -> dict[str, Any]:
+    fault = outcome.fault
+    assert fault is not None
+    in_doubt = {"in_doubt": True} if isinstance(fault, Temporary) and fault.in_doubt else {}
+    return {
+        "id": mail.id,
+        "flow": outcome.task.flow,
+        "output": outcome.label,
+        "code": fault.enhanced,
+        "reason": fault.reason,
+        **in_doubt,
+    }

@@ -39,7 +39,7 @@ from functions.local.messages import (
     refused,
 )
 from functions.local.receipts import ReceiptBook
-from functions.local.runs import Runs, tell_failure
+from functions.local.runs import Runs, count_failure, tell_retries
 from functions.local.schedule import LocalWitness, Schedule, Trials
 from functions.local.slow import SLOW, SlowOutputs
 from functions.local.sweep import Sweeper
@@ -98,8 +98,7 @@ class LocalDelivery:
         """Open the part and schedule the mails that a crash left, once it may be read. Raises ConfigError."""
         self._loop = asyncio.get_running_loop()
         self._part.create()
-        if self.settings.durable:
-            self._flusher = Flusher(self._commits.put)
+        self._flusher = Flusher(self._commits.put) if self.settings.durable else None
         self._left = self._part.bodies()
         self._commits.start()
 
@@ -236,6 +235,7 @@ class LocalDelivery:
         if self._flusher is not None and self._flusher.stuck:
             quick = []
         outcomes = [self._attempt(mail, o, item.seq, now, len(tasks) > 1) for o in quick]
+        item.files = [path for o in outcomes if (path := o.file) is not None]
         if len(outcomes) == len(tasks) and all(o.state is State.DONE for o in outcomes):
             placed.append(DoneMail(item.seq, mail, outcomes))
             self._answer(item, accepted(item))
@@ -286,7 +286,7 @@ class LocalDelivery:
         if seconds > SLOW and _quick(task):
             self._slow.took(task, outcome.label, seconds, self._loop.time())
         if not delivered:
-            tell_failure(self._observer, mail, outcome)
+            count_failure(self._observer, mail, outcome)
         elif log.isEnabledFor(logging.DEBUG):
             log.debug("output done", extra={"id": mail.id, "flow": task.flow, "output": outcome.label})
         return outcome
@@ -360,6 +360,7 @@ class LocalDelivery:
         for outcome in step.outcomes:
             if outcome.state is State.DEAD:
                 self._observer.dead_letter(outcome.task.flow, outcome.label)
+        tell_retries(step)
         done_mail = DoneMail(step.seq, mail, step.outcomes)
         if step.finished:
             self._finish([done_mail], traces=True)

@@ -7,6 +7,7 @@ import sqlite3
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from functions.backends import Swept
 from functions.config import DeliveryConfig
@@ -16,6 +17,10 @@ from functions.local import layout
 from functions.local.messages import Settings
 
 log = logging.getLogger("smtp_relay.delivery")
+
+
+PATIENCE: Final = 1_000.0
+"""A count is repeated after so many times the time that it took, at the earliest."""
 
 
 def sweep_once(config: DeliveryConfig, folder: Path, environ: Mapping[str, str]) -> Swept:
@@ -44,13 +49,16 @@ def sweep_once(config: DeliveryConfig, folder: Path, environ: Mapping[str, str])
 
 class Sweeper:
     """Sees the changes that other processes (`deadletter`, `sweep`) made in a part of the spool, and
-    counts its waiting mails every few minutes. Times are the event loop's, in seconds."""
+    counts its mails and dead records after every change. Times are the event loop's, in seconds."""
 
     def __init__(self, part: layout.Part, observer: DeliveryEvents) -> None:
         self._part = part
         self._observer = observer
         self._version = 0
         self._next = 0.0
+        self._changes = -1
+        self._stale = True
+        self._next_count = 0.0
 
     def forget(self) -> None:
         """The database was replaced: look at it the next time."""
@@ -61,18 +69,26 @@ class Sweeper:
         due; else none."""
         version = db.execute("PRAGMA data_version").fetchone()[0]
         sweep = now >= self._next
-        if version == self._version and not sweep:
+        changed = version != self._version
+        if changed or db.total_changes != self._changes:
+            self._stale, self._changes = True, db.total_changes
+        if sweep or (self._stale and now >= self._next_count):
+            self._count(db, now, settings, tell=sweep)
+        if not (changed or sweep):
             return []
         self._version = version
-        if sweep:
-            self._next = now + settings.sweep
-            self._report(db)
         return self._part.due(db, time.time(), settings.longest)
 
-    def _report(self, db: sqlite3.Connection) -> None:
+    def _count(self, db: sqlite3.Connection, now: float, settings: Settings, *, tell: bool) -> None:
+        started = time.perf_counter()
         unfinished, oldest, dead = layout.backlog(db)
         age = max(0.0, time.time() - oldest / 1000) if oldest else None
         self._observer.backlog(age, unfinished, dead)
-        if unfinished or dead:
+        self._stale = False
+        # A count reads the whole table, and the event loop waits for it.
+        self._next_count = now + min(settings.sweep, PATIENCE * (time.perf_counter() - started))
+        if tell:
+            self._next = now + settings.sweep
+        if tell and (unfinished or dead):
             extra = {"unfinished": unfinished, "dead": dead, "oldest_seconds": round(age or 0.0)}
             log.info("sweep", extra=extra)

@@ -52,7 +52,7 @@ class InUnits:
             return value
         found = _WITH_UNIT.fullmatch(value)
         if found is None or found[2] not in self._units:
-            raise ValueError(f"{value!r} is neither a number of {self._name} nor a text such as {self._forms}")
+            raise ValueError(f"{value!r} is not a number of {self._name} or a text such as {self._forms}")
         # Whole numbers, because a binary fraction of 0.1 is not 0.1.
         whole, _, part = found[1].partition(".")
         number, rest = divmod(int(whole + part) * self._units[found[2]], 10 ** len(part))

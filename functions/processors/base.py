@@ -153,5 +153,9 @@ class Processor:
         output gave the spool's own file away; None if there is none. Raises Temporary."""
         return None
 
+    def file_of(self, placed: Placed) -> str | None:
+        """The path of the file that `process` made of a mail, for logs; None if it made none."""
+        return None
+
     def close(self) -> None:
         """Release connections; the process is ending or the configuration was replaced."""

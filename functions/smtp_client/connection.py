@@ -42,6 +42,7 @@ class Connection:
             raise Unreachable("too little of the run is left", enhanced="4.4.7")
         made = cls(server, Wire(connect(server, limit), server.socket_timeout, limit))
         try:
+            made.wire.show(str(server))
             made._start()
         except BaseException as error:
             made.close()

@@ -9,7 +9,7 @@ from typing import Final
 
 from functions.smtp_client.reply import ServerReply, Unreachable
 from functions.smtp_client.server import Login
-from functions.smtp_client.wire import Wire
+from functions.smtp_client.wire import CHALLENGE, Wire
 
 MAX_STEPS: Final = 5
 
@@ -28,18 +28,23 @@ def authenticate(wire: Wire, mechanism: str, login: Login, server: str) -> None:
     """Log in. Raises Unreachable with only the server's words, or Lost."""
     answers = _answers(mechanism, login)
     first = next(answers)
+    # A server may repeat what it got, in clear text or not.
+    wire.hide(first, _b64(login.secret.encode()), login.secret)
     reply = wire.command(f"AUTH {mechanism} {first}" if first else f"AUTH {mechanism}")
     for _ in range(MAX_STEPS):
-        if reply.code != 334:
+        if reply.code != CHALLENGE:
             break
         try:
             answer = answers.send(_challenge(reply))
         except StopIteration:
             answer = "*"  # RFC 4954 section 4: cancels
-        reply = wire.command(answer)
+        else:
+            wire.hide(answer)
+        reply = wire.command(answer, secret=True)
     if reply.code != 235:
+        words = "it asks for ever more" if reply.code == CHALLENGE else str(reply)
         raise Unreachable(
-            f"{server} did not accept the login as {login.user!r} ({mechanism}): {reply}", enhanced="4.7.8"
+            f"{server} did not accept the login as {login.user!r} ({mechanism}): {words}", enhanced="4.7.8"
         )
 
 

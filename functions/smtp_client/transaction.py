@@ -223,6 +223,7 @@ def _content(connection: Connection, message: MailToSend) -> ServerReply:
         if not early.negative:
             raise Lost(f"an unexpected reply within the mail: {early}")
         return early
+    wire.tell_mail(message.size)
     wire.send(b".\r\n")
     try:
         reply = wire.reply()

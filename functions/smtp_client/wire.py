@@ -10,12 +10,18 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final
 
+from functions.smtp_client import dialogue
 from functions.smtp_client.reply import Lost, ServerReply, clean
 
 MAX_LINE: Final = 8_192
 """Most bytes of a reply line; RFC 5321 section 4.5.3.1.5 has 512."""
 
 MAX_LINES: Final = 256
+
+CHALLENGE: Final = 334  # RFC 4954 section 4
+
+_LEAST_SECRET: Final = 4
+"""Characters of the shortest secret that is hidden: a shorter one is part of ordinary words."""
 
 _LINE: Final = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?", re.DOTALL)
 _UNSAFE: Final = re.compile("[\x00-\x1f\x7f]")
@@ -31,6 +37,23 @@ class Wire:
         self._buffer = bytearray()
         self._patience = patience
         self.limit = limit
+        self._about: dict[str, object] | None = None
+        self._secrets: list[str] = []
+
+    def show(self, server: str) -> None:
+        """Log the dialogue with this server, if a logger takes it."""
+        if dialogue.shows():
+            self._about = {"server": server, "port": self._sock.getsockname()[1]}
+
+    def hide(self, *secrets: str) -> None:
+        """Take these out of every later reply, because logs and records quote the server's words. A
+        challenge stays as it is."""
+        self._secrets += [secret for secret in secrets if len(secret) >= _LEAST_SECRET]
+
+    def tell_mail(self, size: int) -> None:
+        """A mail of so many bytes was sent, whose bytes no dialogue shows."""
+        if self._about is not None:
+            dialogue.tell("C", f"({size} bytes of mail)", **self._about)
 
     @property
     def encrypted(self) -> bool:
@@ -43,16 +66,19 @@ class Wire:
         address: str = self._sock.getsockname()[0]
         return address
 
-    def command(self, line: str) -> ServerReply:
-        """Send one command and read its reply."""
-        self.commands([line])
+    def command(self, line: str, *, secret: bool = False) -> ServerReply:
+        """Send one command, or the `secret` answer to a challenge, and read its reply."""
+        self.commands([line], secret=secret)
         return self.reply()
 
-    def commands(self, lines: Iterable[str]) -> None:
+    def commands(self, lines: Iterable[str], *, secret: bool = False) -> None:
         """Send commands together, each with CRLF. Raises ValueError for a line with control characters,
         because it could be several commands."""
         pieces = []
         for line in lines:
+            if self._about is not None:
+                shown = dialogue.HIDDEN if secret else dialogue.client_line(line)
+                dialogue.tell("C", shown, **self._about)
             if _UNSAFE.search(line):
                 raise ValueError("a command holds control characters")
             pieces.append(line.encode() + b"\r\n")
@@ -76,10 +102,17 @@ class Wire:
             line = self._line(deadline)
             match = _LINE.fullmatch(line)
             if match is None or len(lines) >= MAX_LINES:
-                raise Lost(f"this is not an SMTP reply: {clean(repr(line[:80]))}")
-            lines.append((match[3] or b"").decode("utf-8", "replace"))
+                words = self._without_secrets(line.decode("utf-8", "replace")).encode()
+                raise Lost(f"this is not an SMTP reply: {clean(repr(words[:80]))}")
+            code, text = int(match[1]), (match[3] or b"").decode("utf-8", "replace")
+            if code != CHALLENGE:
+                text = self._without_secrets(text)
+            lines.append(text)
+            if self._about is not None:
+                mark = (match[2] or b" ").decode()
+                dialogue.tell("S", dialogue.server_line(f"{code}{mark}{text}"), **self._about)
             if match[2] != b"-":
-                return ServerReply(int(match[1]), tuple(lines))
+                return ServerReply(code, tuple(lines))
 
     def early_reply(self) -> ServerReply | None:
         """A reply that came too early, None if the server waits. Raises Lost when it closed the
@@ -109,6 +142,11 @@ class Wire:
         """Close without a command."""
         with suppress(OSError):
             self._sock.close()
+
+    def _without_secrets(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, dialogue.HIDDEN)
+        return text
 
     def _wait(self, patience: float | None = None) -> float:
         wait = min(self._patience if patience is None else patience, self.limit())

@@ -64,7 +64,7 @@ class QueuedMail(BaseModel):
         return self.model_dump(mode="json")
 
 
-class Queue(Protocol):
+class MailQueue(Protocol):
     """The mails of one spool. Methods raise Temporary if the spool cannot be reached, Permanent if it
     refuses."""
 

@@ -66,7 +66,10 @@ def _run(arguments: list[str]) -> int:
         chosen = command.parse_args(command.arranged(rest))
         status: int = chosen.run(chosen)
     except ConfigError as mistake:
-        print(f"smtp-relay: {mistake}".replace("\n", "\nsmtp-relay: "), file=sys.stderr)
+        # Only a server has set up logs, and in a format of its own.
+        logs = sys.modules.get("listener.logs.setup")
+        if logs is None or not logs.tell_end(str(mistake)):
+            print(f"smtp-relay: {mistake}".replace("\n", "\nsmtp-relay: "), file=sys.stderr)
         return 2
     except EOFError:
         print("smtp-relay: the input ended before the answer", file=sys.stderr)

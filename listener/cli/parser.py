@@ -25,7 +25,8 @@ class Parser(argparse.ArgumentParser):
     def arranged(self, arguments: Sequence[str]) -> list[str]:
         """The arguments with all flags before all words, because argparse takes the words of one command
         only where they stand together."""
-        flags, words = [], []
+        flags: list[str] = []
+        words: list[str] = []
         for text, is_word in self._parts(arguments):
             (words if is_word else flags).extend(text)
         return [*flags, *(["--"] if any(word.startswith("-") for word in words) else []), *words]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from functions import __version__
@@ -39,8 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve; a reload reads the same file again, and the flags stay. Raises ConfigError."""
-    from listener.config.load import load
+    from listener.config.load import load, loggers_of
     from listener.config.relay import RelayConfig
+    from listener.logs import setup as logs
     from listener.server import run as server
 
     path = _file(arguments)
@@ -54,7 +56,14 @@ def run(arguments: argparse.Namespace) -> int:
     def read() -> RelayConfig:
         return load(path, os.environ, flags)
 
-    return server.run(read(), reload=read)
+    try:
+        config = read()
+    except ConfigError:
+        with suppress(ConfigError):
+            if loggers := loggers_of(path, os.environ):
+                logs.configure(loggers)
+        raise
+    return server.run(config, reload=read)
 
 
 def _file(arguments: argparse.Namespace) -> Path | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from functions.errors import ConfigError
 from functions.options.environment import ignored, variable
@@ -18,6 +18,7 @@ from listener.config.errors import config_errors
 from listener.config.obsolete import without_obsolete
 from listener.config.overrides import Overrides
 from listener.config.relay import RelayConfig
+from listener.logs.options import LoggerOptions
 
 NAMES: Final = ("smtp-relay.jsonc", "smtp-relay.json", "smtp-relay.yaml", "smtp-relay.yml")
 """The files to look for in the working folder when none is named."""
@@ -51,6 +52,18 @@ def load(path: Path | None, environ: Mapping[str, str], flags: Overrides = _NO_F
     config._source = found.source
     config._warnings = ignored(environ) + warnings
     return config
+
+
+def loggers_of(path: Path | None, environ: Mapping[str, str]) -> tuple[LoggerOptions, ...]:
+    """The loggers of a configuration that has mistakes, which are then logged in their format; none if
+    the mistakes are theirs. Raises ConfigError if there is no object."""
+    value = read(path, environ).value
+    options = value.get("options")
+    given = value.get("loggers", options.get("loggers") if isinstance(options, dict) else None)
+    try:
+        return TypeAdapter(tuple[LoggerOptions, ...]).validate_python(given or (), by_alias=True)
+    except ValidationError:
+        return ()
 
 
 def read(path: Path | None, environ: Mapping[str, str]) -> ConfigFile:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from functions.message.addresses import in_ascii
+from functions.message.charset import decode_words
+from functions.message.fields import first_value
 from functions.message.headers import count_received
 from functions.message.mail import Content
 from listener.api.decision import Reply
@@ -18,6 +20,7 @@ from listener.intake.refusals import Refusals
 from listener.intake.spool import Spool
 from listener.intake.stamp import MAX_RECEIVED, Intake
 from listener.logs import mail_log
+from listener.logs.console import ACCEPTED
 from listener.monitoring.events import NULL, Events
 
 log = logging.getLogger("smtp_relay.smtp")
@@ -25,6 +28,11 @@ log = logging.getLogger("smtp_relay.smtp")
 LOOP: Final = Reply(554, "5.4.6", "Too many hops: the mail goes round in a loop")
 NON_ASCII: Final = Reply(553, "5.6.7", "Addresses without an ASCII form cannot be delivered to here")
 RECONFIGURED: Final = Reply(451, "4.3.2", "The configuration has changed, send the mail again")
+
+_SUBJECT: Final = 100
+"""Most characters of a subject in a log line."""
+
+_SUBJECT_BYTES: Final = 1_000
 
 Answered = Callable[[tuple[Reply, ...]], None]
 """Called once with the replies of a mail: one, or in LMTP one for each recipient."""
@@ -136,13 +144,13 @@ class Acceptor:
             answered(self._refuse(session, transaction, RECONFIGURED))
             return
 
-        def stored(reply: Reply) -> None:
+        def stored(reply: Reply, files: Sequence[str] = ()) -> None:
             if self.measures:
                 now = self.loop.time()
                 self.observer.stage("spool", now - decided)
                 self.observer.stage("reply", now - mail.ended)
             self._in_hand -= 1
-            self._log_stored(mail, flows, reply)
+            self._log_stored(mail, flows, reply, files)
             if not self._in_hand:
                 mail_log.flush()
             if reply.code < 300:
@@ -173,7 +181,9 @@ class Acceptor:
         self.refusals.mail(session, transaction, reply, "data")
         return (reply,) * (len(transaction.recipients) if session.lmtp else 1)
 
-    def _log_stored(self, mail: ReceivedMail, flows: tuple[str, ...], reply: Reply) -> None:
+    def _log_stored(
+        self, mail: ReceivedMail, flows: tuple[str, ...], reply: Reply, files: Sequence[str]
+    ) -> None:
         session, transaction = mail.session, mail.transaction
         extra: dict[str, Any] = {
             "id": transaction.id,
@@ -183,16 +193,31 @@ class Acceptor:
             "flows": ",".join(flows),
             "recipients": len(transaction.recipients),
         }
+        if session.user is not None:
+            extra["user"] = session.user
         if self._log_addresses:
             extra["from"] = transaction.reverse_path
             extra["to"] = ",".join(transaction.recipients[:10])
+            extra["subject"] = _subject(mail.capture.head)
+            if files:
+                # A file may be named after addresses and subject.
+                extra["file"] = files[0]
         else:
             extra["from_domain"] = transaction.domain
         if reply.code < 300:
-            if mail_log.info(log, "mail accepted", extra):
+            if mail_log.info(log, ACCEPTED, extra):
                 self.loop.call_soon(mail_log.flush)
         else:
             log.warning("mail not stored", extra=extra | {"reply": str(reply)})
+
+
+def _subject(head: bytes) -> str | None:
+    """The start of a mail's subject, None if it has none."""
+    value = first_value(head, b"Subject")
+    if value is None:
+        return None
+    text = decode_words(value[:_SUBJECT_BYTES]).strip()
+    return text if len(text) <= _SUBJECT else f"{text[:_SUBJECT]}…"
 
 
 def _for_each(outcome: DataOutcome, reply: Reply) -> tuple[Reply, ...]:

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("smtp_relay.smtp")
 
+_LOGIN_CODES: Final = frozenset({504, 538})
+"""Replies to AUTH that name no mechanism of the listener (RFC 4954 section 6)."""
+
+_MAX_USER: Final = 256
+"""Most characters of a user name that a line shows."""
+
 _SHOWN: Final = 10
 """Recipients that one line names."""
 
@@ -51,15 +57,30 @@ class Refusals:
         """The client and the server do not agree on TLS."""
         self._lines.write(logging.INFO, "TLS handshake failed: %s", self.about(session), reason)
 
-    def login(self, session: Session) -> None:
-        """An AUTH command is answered 535."""
+    def login(self, session: Session, mechanism: str = "", user: str | None = None) -> None:
+        """An AUTH command by `mechanism`, as `user`, is answered 535."""
         self._observer.auth_failed(self._listener)
-        about = {"session": session.id, "ip": session.ip}
+        self._observer.command_error(self._listener, 535, mechanism)
+        about = {"session": session.id, "ip": session.ip, **_login(mechanism, user)}
         self._lines.write(logging.WARNING, "authentication failed", about)
+
+    def command(self, session: Session, reply: Reply, mechanism: str = "", user: str | None = None) -> None:
+        """A command is answered 5yz, or a login before its credentials are known. `mechanism` is one that
+        the listener offers, because a metric has it as a label. `user` is the name that the client gave."""
+        self._observer.command_error(self._listener, reply.code, mechanism)
+        if reply.code == 552:
+            return  # `mail` logs it
+        if reply.code == 530:
+            message = "login required"
+        else:
+            message = "login refused" if mechanism or reply.code in _LOGIN_CODES else "command refused"
+        about = self.about(session) | {"reply": str(reply)}
+        known = session.user if user is None else user
+        self._lines.write(logging.INFO, message, about | _login(mechanism, known))
 
     def recipient(self, transaction: Transaction, recipient: str, reply: Reply) -> None:
         """One recipient is refused or deferred; `recipients` logs all those of the mail. 530, which only
-        asks for a login, is neither counted nor logged."""
+        asks for a login, is no refusal of the mail: `command` counts and logs it."""
         if reply.code != 530:
             self._count(reply)
             transaction.refuse(recipient, reply)
@@ -81,9 +102,10 @@ class Refusals:
     def mail(
         self, session: Session, transaction: Transaction, reply: Reply, at: Literal["mail", "data"]
     ) -> None:
-        """A MAIL or a whole mail is refused or deferred. 530, which only asks for a login, is neither
-        counted nor logged."""
+        """A MAIL or a whole mail is refused or deferred. 530, which only asks for a login, is no refusal of
+        the mail."""
         if reply.code == 530:
+            self.command(session, reply)
             return
         self._count(reply)
         about = self._about_mail(session, transaction, str(reply), at)
@@ -114,3 +136,12 @@ class Refusals:
     @staticmethod
     def _about_mail(session: Session, transaction: Transaction, reply: str, at: str) -> dict[str, Any]:
         return {"id": transaction.id, "session": session.id, "ip": session.ip, "at": at, "reply": reply}
+
+
+def _login(mechanism: str, user: str | None) -> dict[str, str]:
+    """The attributes of a login. A name that no user has is left out: a confused client may have put the
+    password there."""
+    about = {"mechanism": mechanism} if mechanism else {}
+    if user and user.isprintable() and len(user) <= _MAX_USER:
+        about["user"] = user
+    return about

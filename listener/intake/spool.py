@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -15,7 +15,12 @@ from functions.message.mail import Content
 from listener.api.decision import Reply
 from listener.intake.captures import Captures
 
-Answered = Callable[[Reply], None]
+
+class Answered(Protocol):
+    """Gets the reply for a mail's client. `files` are those that `file` outputs made of the mail so far."""
+
+    def __call__(self, reply: Reply, files: Sequence[str] = ()) -> None: ...
+
 
 PROBE: Final = ".probe-"
 """Prefix of the files that test if the spool is writable."""
@@ -72,9 +77,10 @@ class LocalSpool:
 
     def store(self, envelope: Envelope, content: Content, answered: Answered) -> None:
         def tell(answer: SpoolReply) -> None:
-            answered(Reply(*answer))
+            answered(Reply(*answer), item.files)
 
-        self.delivery.submit(Item(envelope, content, tell))
+        item = Item(envelope, content, tell)
+        self.delivery.submit(item)
 
     def tick(self) -> None:
         self.delivery.tick()

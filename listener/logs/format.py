@@ -10,7 +10,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from itertools import islice
 from typing import Any, Final
 
@@ -69,9 +69,12 @@ def message_with_extras(record: logging.LogRecord) -> str:
     text = escaped(record.getMessage())
     if pairs := written_pairs(extras(record)):
         text += f" {pairs}"
-    if record.exc_info or record.stack_info:
-        text += "".join(f"\n    {escaped(line)}" for line in _traceback(record).splitlines())
-    return text
+    return text + "".join([f"\n    {escaped(line)}" for line in traceback_lines(record)])
+
+
+def traceback_lines(record: logging.LogRecord) -> list[str]:
+    """The lines of the record's traceback; most records have none."""
+    return _traceback(record).splitlines() if record.exc_info or record.stack_info else []
 
 
 def written_pairs(pairs: Collection[tuple[str, Any]]) -> str:
@@ -79,7 +82,7 @@ def written_pairs(pairs: Collection[tuple[str, Any]]) -> str:
     joined = " ".join([f"{key}={value}" for key, value in pairs])
     if not pairs or _nothing_to_quote(joined, len(pairs)):
         return joined
-    return " ".join([f"{key}={_written(value)}" for key, value in pairs if value is not None])
+    return " ".join([f"{key}={written(value)}" for key, value in pairs if value is not None])
 
 
 def _nothing_to_quote(joined: str, count: int) -> bool:
@@ -105,6 +108,10 @@ class TextFormat(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return text_line(record.created, level_name(record.levelno), record.name, message_with_extras(record))
+
+    def line(self, created: float, name: str, message: str, facts: Mapping[str, Any]) -> str:
+        """The line of a record at INFO whose message has nothing to escape."""
+        return text_line(created, "INFO", name, f"{message} {written_pairs(facts.items())}")
 
 
 class JsonFormat(logging.Formatter):
@@ -153,20 +160,21 @@ class TemplateFormat(logging.Formatter):
 
 
 def formatter(style: str) -> logging.Formatter:
-    """The formatter of a `format` option: text, json or a template. Raises ValueError."""
+    """The formatter of a `format` option: text (of a file), json or a template. Raises ValueError."""
     if style == "text":
         return TextFormat()
     return JsonFormat() if style == "json" else TemplateFormat(style)
 
 
-def _written(value: object) -> str:
+def written(value: object, *, quoted: bool = False) -> str:
+    """A value as it stands behind its key. Quotes surround it if it needs them, or with `quoted`."""
     if isinstance(value, list | tuple | set | frozenset):
         value = ",".join(map(str, value))
     text = str(value)
-    if _BARE(text):
+    if not quoted and _BARE(text):
         return text
-    quoted = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped(quoted)}"'
+    text = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped(text)}"'
 
 
 def _traceback(record: logging.LogRecord) -> str:

@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import select
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -43,6 +44,20 @@ class LineHandler(logging.Handler):
             self.put(encode(self.format(record)), record.created)
         except Exception:  # noqa: BLE001 - an unwritable record must not stop a mail
             self.handleError(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say in this handler's own format that a record could not be written."""
+        error = sys.exception()
+        kind = type(error).__name__
+        self.complain(record.name, f"a log record could not be written: {kind}: {error}")
+
+    def complain(self, name: str, text: str) -> None:
+        """Write an error of the logs themselves to standard error, in this handler's own format."""
+        made = logging.makeLogRecord(
+            {"name": name, "levelno": logging.ERROR, "levelname": "ERROR", "msg": text}
+        )
+        with suppress(Exception):
+            write_line(_STDERR, encode(self.format(made)))
 
     def hold(self, line: bytes, created: float) -> None:
         """Hold one line for the next `flush` or other line, so many lines cost one write. The
@@ -138,8 +153,7 @@ class RotatingHandler(LineHandler):
         """Once per failure, on standard error, because a full disk must not flood the console too."""
         if not self._failing and self._fd >= 0:
             self._failing = True
-            with suppress(OSError):
-                write_line(_STDERR, encode(f"smtp-relay: cannot log to {self._path}: {error.strerror}"))
+            self.complain("smtp_relay.logs", f"cannot log to {self._path}: {error.strerror}")
 
     def _look(self, coming: int) -> None:
         """Follow or make a rotation, and compute how many bytes may follow until the next check."""

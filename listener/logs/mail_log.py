@@ -7,7 +7,8 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from listener.logs.format import TextFormat, text_line, written_pairs
+from listener.logs.console import ConsoleFormat
+from listener.logs.format import TextFormat
 from listener.logs.handlers import LineHandler, encode
 
 _BASE: Final = vars(logging.makeLogRecord({"levelno": logging.INFO, "levelname": "INFO"}))
@@ -25,13 +26,12 @@ def flush() -> None:
 
 def info(logger: logging.Logger, message: str, extra: Mapping[str, Any]) -> bool:
     """Log like `logger.info(message, extra=extra)`, but at the next `flush`. The message has no
-    arguments and nothing to escape. Handlers of the text format get their line without a record, because
+    arguments and nothing to escape. Handlers of the text formats get their line without a record, because
     finding the caller, the thread and the process, which no format shows, costs more than the rest of a
     record. Returns True if the caller must arrange a `flush`, because this is the first held line."""
     if not logger.isEnabledFor(logging.INFO):
         return False
     created = time.time()
-    line = b""
     record: logging.LogRecord | None = None
     first = False
     at: logging.Logger | None = logger
@@ -39,14 +39,13 @@ def info(logger: logging.Logger, message: str, extra: Mapping[str, Any]) -> bool
         for handler in at.handlers:
             if handler.level > logging.INFO:
                 continue
+            style = handler.formatter
             if (
-                type(handler.formatter) is TextFormat
+                (type(style) is TextFormat or type(style) is ConsoleFormat)
                 and isinstance(handler, LineHandler)
                 and not (handler.filters or logger.filters)
             ):
-                if not line:
-                    text = f"{message} {written_pairs(extra.items())}"
-                    line = encode(text_line(created, "INFO", logger.name, text))
+                line = encode(style.line(created, logger.name, message, extra))
                 with handler.lock:  # type: ignore[union-attr]  # made by Handler.__init__
                     handler.hold(line, created)
                 if handler not in _holding:

@@ -27,8 +27,9 @@ class LoggerOptions(OptionsModel):
     """The lowest level to log. Default: the environment variable LOG_LEVEL, else INFO."""
 
     format: str = "text"
-    """`text`, `json`, or a template with `%(d)s` (time), `%(l)s` (level), `%(m)s` (message) and
-    `%(t)s` (Unix time in milliseconds)."""
+    """`text` (on a console for a person to read, in a file with every fact), `json`, or a template with
+    `%(d)s` (time), `%(l)s` (level), `%(m)s` (message and facts) and `%(t)s` (Unix time in
+    milliseconds)."""
 
     filepath: str | None = None
     """The file's path, for `FILE`."""

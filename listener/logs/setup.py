@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
+import threading
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TextIO
 
 from functions.errors import ConfigError
-from listener.logs.format import LEVELS, TRACE, formatter
+from listener.logs.console import ConsoleFormat
+from listener.logs.format import LEVELS, TRACE, JsonFormat, formatter
 from listener.logs.handlers import ConsoleHandler, RotatingHandler
 from listener.logs.options import LoggerOptions
 
@@ -52,6 +56,59 @@ def configure(
     _install(handlers or [logging.NullHandler()], level)
 
 
+def take_over() -> None:
+    """Log what Python itself would write to standard error: warnings, and exceptions that no code
+    catches."""
+    warnings.showwarning = _log_warning
+    sys.excepthook = lambda *error: _log_exception("unexpected fault", error)
+    threading.excepthook = lambda fault: _log_exception(
+        "unexpected fault in a thread", (fault.exc_type, fault.exc_value, fault.exc_traceback)
+    )
+    sys.unraisablehook = lambda fault: _log_exception(
+        "unexpected fault that Python ignored", (fault.exc_type, fault.exc_value, fault.exc_traceback)
+    )
+
+
+def to_a_person() -> bool:
+    """True if a console shows a person what the server does."""
+    return any(isinstance(one.formatter, ConsoleFormat) and one.level <= logging.INFO for one in _installed)
+
+
+def tell_end(mistake: str) -> bool:
+    """Log the mistake that ends this process, on standard error only as JSON. Returns False if the caller
+    must print it there, because a person reads it."""
+    record = logging.makeLogRecord(
+        {"name": "smtp_relay.server", "levelno": logging.CRITICAL, "levelname": "CRITICAL", "msg": mistake}
+    )
+    consoles = [one for one in _installed if isinstance(one, ConsoleHandler)]
+    for handler in _installed:
+        if handler not in consoles:
+            handler.handle(record)
+    if not any(isinstance(one.formatter, JsonFormat) for one in consoles or _installed):
+        return False
+    console = ConsoleHandler()
+    console.setFormatter(JsonFormat())
+    console.handle(record)
+    return True
+
+
+def _log_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    about = {"category": category.__name__, "at": f"{filename}:{lineno}"}
+    logging.getLogger("py.warnings").warning("%s", message, extra=about)
+
+
+def _log_exception(text: str, error: Any) -> None:
+    if error[0] is not SystemExit:
+        logging.getLogger("smtp_relay.server").critical(text, exc_info=error)
+
+
 def _install(handlers: list[logging.Handler], level: int) -> None:
     root = logging.getLogger()
     for handler in handlers:
@@ -85,8 +142,12 @@ def _handler(at: int, options: LoggerOptions, folder: Path, default: int) -> log
             ) from error
     else:
         handler = ConsoleHandler()
-    handler.setLevel(default if options.level is None else LEVELS[options.level])
-    handler.setFormatter(formatter(options.format))
+    level = default if options.level is None else LEVELS[options.level]
+    handler.setLevel(level)
+    if options.type == "CONSOLE" and options.format == "text":
+        handler.setFormatter(ConsoleFormat(ids=level <= logging.DEBUG))
+    else:
+        handler.setFormatter(formatter(options.format))
     return handler
 
 

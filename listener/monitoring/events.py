@@ -51,6 +51,9 @@ class Events(DeliveryEvents):
     def auth_failed(self, listener: str) -> None:
         """An AUTH command was answered 535."""
 
+    def command_error(self, listener: str, code: int, mechanism: str) -> None:
+        """A command was answered 5yz by the server itself. `mechanism` is that of a login, else ""."""
+
     def filter_verdict(self, name: str, phase: Phase, verdict: Verdict, seconds: float) -> None:
         """A filter answered."""
 

@@ -72,6 +72,12 @@ STAGE_SECONDS: Final = _duration(
 AUTH_FAILURES: Final = Family(
     "smtp_relay_auth_failures_total", "counter", "AUTH commands answered 535", ("listener",)
 )
+COMMAND_ERRORS: Final = Family(
+    "smtp_relay_command_errors_total",
+    "counter",
+    "Commands and logins that the server answered 5yz",
+    ("listener", "code", "mechanism"),
+)
 FILTER_VERDICTS: Final = Family(
     "smtp_relay_filter_verdicts_total", "counter", "Answers of filters", ("filter", "phase", "verdict")
 )
@@ -122,8 +128,8 @@ TLS_EXPIRY: Final = Family(
 FAMILIES: Final = (
     EMAILS, CONNECTIONS, CONNECTIONS_OPEN, CONNECTIONS_REFUSED, UNTRUSTED_PROXIES, CONNECTION_SECONDS,
     BYTES, STAGE_SECONDS,
-    AUTH_FAILURES, FILTER_VERDICTS, FILTER_SECONDS, MAIL_AUTH, SPOOL_SECONDS, SPOOL_ERRORS, OUTPUT_SECONDS,
-    RETRIES, DEAD_LETTERS, IN_DOUBT, OLDEST, UNFINISHED, DEAD, TLS_EXPIRY,
+    AUTH_FAILURES, COMMAND_ERRORS, FILTER_VERDICTS, FILTER_SECONDS, MAIL_AUTH, SPOOL_SECONDS, SPOOL_ERRORS,
+    OUTPUT_SECONDS, RETRIES, DEAD_LETTERS, IN_DOUBT, OLDEST, UNFINISHED, DEAD, TLS_EXPIRY,
 )  # fmt: skip
 
 BY_NAME: Final = {family.name: family for family in FAMILIES}

@@ -69,6 +69,7 @@ class Metrics(Events):
         "_attempts",
         "_auth_failures",
         "_bytes",
+        "_command_errors",
         "_connection_seconds",
         "_connections",
         "_dead",
@@ -112,6 +113,7 @@ class Metrics(Events):
         self._untrusted_proxies = at[f.UNTRUSTED_PROXIES]
         self._stages = at[f.STAGE_SECONDS]
         self._auth_failures = at[f.AUTH_FAILURES]
+        self._command_errors = at[f.COMMAND_ERRORS]
         self._verdicts = _Pairs(
             at[f.FILTER_VERDICTS],
             lambda name, phase, verdict: (name, phase.name.lower(), verdict),
@@ -146,6 +148,8 @@ class Metrics(Events):
         for listener in listeners:
             for places in (self._connections, self._open, self._auth_failures, self._untrusted_proxies):
                 places[listener]
+            for code in ("500", "501", "530"):
+                self._command_errors[listener, code, ""]
         for flow, outputs in flows.items():
             self._outputs[flow, "accepted", ""]
             for output in outputs:
@@ -183,6 +187,9 @@ class Metrics(Events):
 
     def auth_failed(self, listener: str) -> None:
         self._values[self._auth_failures[listener]] += 1
+
+    def command_error(self, listener: str, code: int, mechanism: str) -> None:
+        self._values[self._command_errors[listener, str(code), mechanism]] += 1
 
     def filter_verdict(self, name: str, phase: Phase, verdict: Verdict, seconds: float) -> None:
         values = self._values

@@ -23,6 +23,7 @@ from listener.intake.refusals import Refusals
 from listener.intake.refusals import log as refusals_log
 from listener.intake.stamp import Intake
 from listener.logs.limit import LineLimit
+from listener.logs.setup import to_a_person
 from listener.mailauth.dns.iprev import ReverseNames, system_resolver
 from listener.server import build
 from listener.server.build import Filters
@@ -196,7 +197,9 @@ class Generation:
         for endpoint in self.endpoints.values():
             if endpoint.tls is not None and endpoint.tls.not_after is not None:
                 days = round((endpoint.tls.not_after - time.time()) / 86_400, 2)
-                log.info("certificate", extra={"listener": endpoint.name, "days": days})
+                # The years that a certificate of the server's own has left tell a person nothing.
+                level = logging.DEBUG if endpoint.tls.self_made and to_a_person() else logging.INFO
+                log.log(level, "certificate", extra={"listener": endpoint.name, "days": days})
 
     def _renewed(self, name: str, changed: ServerTls) -> None:
         self._observer.tls_expiry(name, changed.not_after)

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 
 from functions.local.layout import Lock
 from functions.options.secrets import Runtime
@@ -17,7 +18,8 @@ from listener.config.relay import RelayConfig
 from listener.logs import setup as logs
 from listener.monitoring.probes import Probes
 from listener.server import build
-from listener.server.sockets import announce, bind
+from listener.server.announcement import announce
+from listener.server.sockets import bind
 from listener.server.worker import Reload, Server, SharedParts, event_loop, make_room, worker_count
 from listener.smtp.connection_limits import LocalCounters
 
@@ -35,6 +37,7 @@ def run(config: RelayConfig, reload: Reload | None = None) -> int:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     around = Runtime.here()
     logs.configure(config.log_outputs, folder=around.folder, environ=around.environ)
+    logs.take_over()
     build.check_folders(config, around)
     workers = worker_count(config)
     listeners = config.resolved_listeners()
@@ -53,7 +56,7 @@ def run(config: RelayConfig, reload: Reload | None = None) -> int:
             shared = SharedParts(LocalCounters(), probes.observer(0), probes.worker_health(0))
             server = Server(config, around, sockets, shared=shared, reload=reload)
             with asyncio.Runner(loop_factory=event_loop) as runner:
-                runner.run(_alone(server, probes, lambda: announce(sockets)))
+                runner.run(_alone(server, probes, partial(announce, config, sockets)))
             held_up = server.held_up
         else:
             from listener.server.supervisor import Supervisor

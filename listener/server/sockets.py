@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final
 
 from functions.errors import ConfigError
-from listener.config.listeners import Listener
 from listener.server.port_user import port_user
 
 Sockets = list[socket.socket]
@@ -88,17 +86,6 @@ def _other_bind(only: bool) -> str:
         if only
         else ("choose another bind in listeners")
     )
-
-
-def announce(sockets: Sequence[tuple[Listener, Sockets]]) -> None:
-    """Log the server's addresses, one line for each."""
-    for listener, bound in sockets:
-        kind = "lmtp" if listener.options.lmtp else "smtps" if listener.options.secure else "smtp"
-        for sock in bound:
-            with contextlib.suppress(OSError):
-                host, port = sock.getsockname()[:2]
-                shown = f"[{host}]" if ":" in host else host
-                print(f"listening on {shown}:{port} ({kind}, listener {listener.name})", flush=True)
 
 
 def close_all(bound: Iterable[Sockets]) -> None:

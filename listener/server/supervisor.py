@@ -20,9 +20,10 @@ from functions.options.secrets import Runtime
 from listener.logs import setup as observe
 from listener.monitoring.probes import Probes
 from listener.server import build
+from listener.server.announcement import announce
 from listener.server.counters import SharedCounters
 from listener.server.dry_run import try_config
-from listener.server.sockets import Sockets, announce, bind, close_all, reuseport_socket
+from listener.server.sockets import Sockets, bind, close_all, reuseport_socket
 from listener.server.worker import (
     Reload,
     Server,
@@ -168,7 +169,7 @@ class Supervisor:
         )
         server = Server(self._config, self._around, own, index=index, shared=shared, reload=self._reload)
         # The first one speaks for all.
-        serve_process(server, lambda: announce(self._sockets) if index == 0 else None)
+        serve_process(server, lambda: announce(self._config, self._sockets) if index == 0 else None)
 
     def _serve_probes(self) -> None:
         async def serve() -> None:

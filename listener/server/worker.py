@@ -26,6 +26,7 @@ from listener.server import file_limit as descriptors
 from listener.server.backlog import Backlogs
 from listener.server.generation import Generation
 from listener.server.sockets import Sockets, bind, close_all
+from listener.smtp.connection.dialogue import connection_of
 from listener.smtp.connection.machine import Connection
 from listener.smtp.connection_limits import Counters, LocalCounters
 
@@ -132,7 +133,7 @@ class Server:
         def make() -> Connection:
             # The name is looked up for each connection, because after a reload it is another
             # endpoint.
-            return Connection(self._current.endpoints[self._names[address]])
+            return connection_of(self._current.endpoints[self._names[address]])
 
         self._servers[address] = [
             await loop.create_server(make, sock=sock, backlog=BACKLOG) for sock in sockets

@@ -60,7 +60,7 @@ def auth(connection: Connection, argument: str) -> None:
     elif words[0].upper() not in endpoint.mechanisms:
         connection.error(UNKNOWN_MECHANISM)
     elif len(words) == 2 and words[0].upper() == "CRAM-MD5":
-        connection.error(SERVER_FIRST)
+        connection.error(SERVER_FIRST, words[0].upper())
     elif endpoint.login_failures.reached(session.ip):
         connection.finish(TOO_MANY_GUESSES, linger=True)
     elif not connection.idle():
@@ -114,14 +114,12 @@ class SaslExchange:
             _refuse(connection, self._refusal)
             return
         if line == b"*":
-            connection.end_exchange()
-            connection.error(AUTH_CANCELLED)
+            self._end(AUTH_CANCELLED)
             return
         try:
             response = base64.b64decode(line, validate=True)
         except (binascii.Error, ValueError):
-            connection.end_exchange()
-            connection.error(NOT_BASE64)
+            self._end(NOT_BASE64)
             return
         if self.mechanism == "LOGIN" and self._username is None:
             self._username = _text(response)
@@ -131,12 +129,17 @@ class SaslExchange:
         credentials = self._credentials(response)
         if isinstance(credentials, Reply):
             if credentials is NOT_AUTHORIZED:
-                _failed(connection, self.mechanism, credentials)
+                _failed(connection, self.mechanism, self._username, credentials)
             else:
-                connection.error(credentials)
+                connection.error(credentials, self.mechanism, self._username)
             return
         decided = partial(_decided, connection, credentials, self._began)
         connection.pending.settle(connection.flows.auth(credentials), decided)
+
+    def _end(self, refusal: Reply) -> None:
+        """The exchange ends without credentials."""
+        self._connection.end_exchange()
+        self._connection.error(refusal, self.mechanism, self._username)
 
     def _ask(self, challenge: bytes) -> None:
         self._connection.stream.write(b"334 " + challenge + b"\r\n")
@@ -152,9 +155,10 @@ class SaslExchange:
                 parts = response.split(b"\0")
                 if len(parts) != 3:
                     return BAD_CREDENTIALS
+                self._username = _text(parts[1])
                 if parts[0] not in (b"", parts[1]):
                     return NOT_AUTHORIZED  # because no user may act for another one
-                username, secret = _text(parts[1]), _text(parts[2])
+                username, secret = self._username, _text(parts[2])
             case "CRAM-MD5":
                 username, _, secret = _text(response).rpartition(" ")
                 if len(secret) != MD5_DIGITS:
@@ -195,13 +199,13 @@ def _decided(connection: Connection, credentials: Credentials, began: float, ref
         connection.reply(refusal)
         connection.hang_up_after(refusal)
         return
-    _failed(connection, credentials.mechanism, refusal)
+    _failed(connection, credentials.mechanism, credentials.username, refusal)
 
 
-def _failed(connection: Connection, mechanism: str, refusal: Reply) -> None:
+def _failed(connection: Connection, mechanism: str, user: str | None, refusal: Reply) -> None:
     endpoint, session = connection.endpoint, connection.session
     failures = connection.login_failed()
-    endpoint.refusals.login(session)
+    endpoint.refusals.login(session, mechanism, user)
     endpoint.login_failures.add(session.ip)
     # The delay slows guessing for this client alone; the server serves others meanwhile.
     then = _explain if mechanism == "XOAUTH2" else _refuse

@@ -262,7 +262,10 @@ def _rcpt_decided(
     refusal: Reply | None,
 ) -> None:
     if refusal is not None:
-        connection.endpoint.refusals.recipient(transaction, address, refusal)
+        refusals = connection.endpoint.refusals
+        if refusal.code == 530:
+            refusals.command(connection.session, refusal)
+        refusals.recipient(transaction, address, refusal)
         connection.mail.refuse_recipient(refusal)
         return
     transaction.add(address, words)

@@ -33,7 +33,7 @@ def open_queue(config: DeliveryConfig, folder: Path, environ: Mapping[str, str])
 
 
 class FolderQueue:
-    """`functions.spool.queue.Queue` for a folder, over all its parts. A folder that does not exist holds
+    """`functions.spool.queue.MailQueue` for a folder, over all its parts. A folder that does not exist holds
     no mails."""
 
     def __init__(self, root: Path) -> None:

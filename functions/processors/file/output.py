@@ -14,6 +14,7 @@ from functions.message.template import Template, TemplateValues
 from functions.options.types import PlainText
 from functions.processors.base import Job, OutputOptions, Placed, Processor
 from functions.processors.context import BuildContext
+from functions.processors.file.placed import PlacedFile
 from functions.processors.file.placing import TargetFolder
 
 _KEYS: Final = 1_024
@@ -79,6 +80,9 @@ class FileProcessor(Processor):
         name = self._template.render(TemplateValues(mail, job.flow))
         key = self._key(job.flow, mail.envelope.replay)
         return self._folder.place(mail, job.flow, name, key, shared=job.shared)
+
+    def file_of(self, placed: Placed) -> str | None:
+        return placed.path if isinstance(placed, PlacedFile) else None
 
     def taken(self, job: Job) -> Placed | None:
         return self._folder.taken(job.mail, job.flow, self._key(job.flow, job.mail.envelope.replay))

@@ -111,6 +111,11 @@ class PlacedFile:
         self._at = at
 
     @property
+    def path(self) -> str:
+        """The file's path as it was placed; a consumer may have taken it away since."""
+        return self._placed
+
+    @property
     def lost(self) -> bool:
         """True if the file may be gone from the disk, because a sync failed since it was placed."""
         return self._failed or (self.directory is not None and self._at <= self.directory.failed)

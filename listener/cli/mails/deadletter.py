@@ -56,9 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Carry out one action. Returns 0, or 1 if nothing was found or the spool refused."""
     selection = selected(arguments, time.time())
     config = load(arguments.config, os.environ)
-    letters = open_dead_letters(config, Path.cwd(), os.environ)
     try:
-        with closing(letters):
+        with closing(open_dead_letters(config, Path.cwd(), os.environ)) as letters:
             return carry_out(letters, arguments, selection, sys.stdout)
     except DeliveryFault as fault:
         print(f"smtp-relay: {config.spool.url}: {escaped(fault.reason)}", file=sys.stderr)
@@ -99,7 +98,7 @@ def moment(option: str, text: str | None, now: float) -> int | None:
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
-        raise ConfigError(option, f"{text!r}is not a time (2026-01-02T03:04, or 12h, 3d ago)") from None
+        raise ConfigError(option, f"{text!r} is not a time (2026-01-02T03:04, or 12h, 3d ago)") from None
     return int(found.replace(tzinfo=found.tzinfo or UTC).timestamp() * 1000)
 
 

@@ -6,12 +6,71 @@ import argparse
 import smtplib
 import socket
 import ssl
-from typing import Any
+import sys
+from typing import Any, Final
 
 from functions.message.text import one_line
+from listener.cli.mails.place import Place
+
+_CURES: Final = {530: "log in with --auth USER", 535: "check the user name and the password of --auth"}
+_CURE_TLS: Final = "use --tls"
 
 
-def dialogue(
+def deliver(
+    place: Place,
+    arguments: argparse.Namespace,
+    credentials: tuple[str, str] | None,
+    recipients: list[str],
+    mail: bytes,
+) -> list[str]:
+    """Send the mail; returns a line for each thing that failed."""
+    try:
+        with _connected(place, arguments) as client:
+            refused = _dialogue(client, arguments, credentials, recipients, mail)
+    except smtplib.SMTPResponseException as answer:
+        return [_refusal("", answer.smtp_code, answer.smtp_error)]
+    except (OSError, UnicodeError, smtplib.SMTPException) as fault:
+        return [f"{place}: {_reason(fault, place, arguments)}"]
+    lines = [_refusal(f"{recipient}: ", *reply) for recipient, reply in refused.items()]
+    return [*lines, "no recipient was accepted"] if refused.keys() == set(recipients) else lines
+
+
+def _refusal(whom: str, code: int, text: bytes | str) -> str:
+    words = reply_text(text)
+    cure = _CURE_TLS if code in {530, 538} and "TLS" in words.upper() else _CURES.get(code, "")
+    return f"refused: {whom}{code} {words}" + (f" ({cure})" if cure else "")
+
+
+def _reason(fault: Exception, place: Place, arguments: argparse.Namespace) -> str:
+    """A fault in words, with what the user can do."""
+    secure = arguments.tls_on_connect
+    at_once = "" if secure else "; if the port speaks TLS from the first byte, use --tls-on-connect"
+    # smtplib hides a fault of the socket behind one of its own.
+    hidden = isinstance(fault, smtplib.SMTPServerDisconnected) and isinstance(fault.__context__, OSError)
+    cause = fault.__context__ if hidden else fault
+    match cause:
+        case ConnectionRefusedError():
+            start = "is the server running? smtp-relay serve starts it" if place.here else "is it running?"
+            return f"nothing accepts the connection ({start}; --port PORT names another port)"
+        case socket.gaierror() | UnicodeError():
+            return "no such host (--server names another one)"
+        case TimeoutError():
+            return f"no answer within {arguments.timeout:g} s (--timeout waits longer{at_once})"
+        case ssl.SSLCertVerificationError():
+            return f"certificate verify failed: {cause.verify_message} (--insecure accepts any certificate)"
+        case ssl.SSLError():
+            cure = "leave --tls-on-connect out, or use --tls" if secure else "leave --tls out"
+            return f"no TLS connection: {cause.reason or cause} ({cure})"
+        case smtplib.SMTPServerDisconnected() | ConnectionError():
+            return f"the server closed the connection ({one_line(str(fault))}{at_once})"
+        case smtplib.SMTPNotSupportedError() if arguments.tls and "STARTTLS" in str(fault):
+            return "the server does not offer STARTTLS (leave --tls out)"
+        case OSError():
+            return cause.strerror or one_line(str(cause))
+    return one_line(str(fault))
+
+
+def _dialogue(
     client: smtplib.SMTP,
     arguments: argparse.Namespace,
     credentials: tuple[str, str] | None,
@@ -96,7 +155,8 @@ class _Lmtp(_Spoken, smtplib.LMTP):
     pass
 
 
-def connected(arguments: argparse.Namespace, host: str, port: int) -> smtplib.SMTP:
+def _connected(place: Place, arguments: argparse.Namespace) -> smtplib.SMTP:
+    host, port = place.host, place.port
     name = arguments.helo or socket.gethostname()
     _Spoken.debuglevel = 1 if arguments.verbose else 0
     if arguments.tls_on_connect:

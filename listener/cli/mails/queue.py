@@ -14,7 +14,7 @@ from functions.backends import open_queue
 from functions.errors import ConfigError, DeliveryFault
 from functions.message.text import escaped
 from functions.spool.dead_record import UNKNOWN, DeadRecord
-from functions.spool.queue import Failure, Queue, QueuedMail
+from functions.spool.queue import Failure, MailQueue, QueuedMail
 from listener.cli.arguments import CONFIG
 from listener.cli.mails.selecting import (
     LATEST,
@@ -73,8 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
     if action == "list" and words:
         raise ConfigError("queue list", "takes no ids", f"smtp-relay queue explain {words[0]}")
     config = load(arguments.config, os.environ)
-    queue = open_queue(config, Path.cwd(), os.environ)
     try:
+        queue = open_queue(config, Path.cwd(), os.environ)
         if action == "list":
             return _list(queue, config, as_json=arguments.json)
         if action == "explain":
@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 1
 
 
-def _list(queue: Queue, config: RelayConfig, *, as_json: bool) -> int:
+def _list(queue: MailQueue, config: RelayConfig, *, as_json: bool) -> int:
     count = parked = 0
     now = time.time() * 1000
     for mail in queue.mails():
@@ -97,14 +97,14 @@ def _list(queue: Queue, config: RelayConfig, *, as_json: bool) -> int:
     return 0
 
 
-def _absence(queue: Queue, config: RelayConfig, count: int) -> str:
+def _absence(queue: MailQueue, config: RelayConfig, count: int) -> str:
     """A word about a spool without a folder or without a server."""
     if not config.spool.in_bucket and not config.spool.folder(Path.cwd()).is_dir():
         return f" ({config.spool.folder(Path.cwd())} does not exist: no server has started here)"
     return " (no server seems to run on this spool)" if count and queue.owned is False else ""
 
 
-def _explain(queue: Queue, config: RelayConfig, word: str, *, as_json: bool) -> int:
+def _explain(queue: MailQueue, config: RelayConfig, word: str, *, as_json: bool) -> int:
     mail_id = _id_of(queue, word)
     mail = next(iter(queue.mails([mail_id], claims=True)), None) if mail_id else None
     if mail is not None:
@@ -119,7 +119,7 @@ def _explain(queue: Queue, config: RelayConfig, word: str, *, as_json: bool) -> 
     return 0 if found else 1
 
 
-def _gone(queue: Queue, config: RelayConfig, word: str) -> tuple[str, bool]:
+def _gone(queue: MailQueue, config: RelayConfig, word: str) -> tuple[str, bool]:
     """The sentence about a mail that is not in the spool, and if it is known."""
     if word == LATEST:
         return "no mail is in the spool", True
@@ -137,7 +137,7 @@ def _gone(queue: Queue, config: RelayConfig, word: str) -> tuple[str, bool]:
     ), False
 
 
-def _retry(queue: Queue, words: list[str], *, as_json: bool) -> int:
+def _retry(queue: MailQueue, words: list[str], *, as_json: bool) -> int:
     missing = 0
     wanted: list[str] = []
     for word in words:
@@ -161,7 +161,7 @@ def _retry(queue: Queue, words: list[str], *, as_json: bool) -> int:
     return 1 if missing else 0
 
 
-def _id_of(queue: Queue, word: str) -> str | None:
+def _id_of(queue: MailQueue, word: str) -> str | None:
     """The id that a word means in this spool; the word itself if it may be an id of a mail that is gone."""
     if is_path(word):
         from listener.cli.mails.stored import read_stored

@@ -7,7 +7,6 @@ import getpass
 import mimetypes
 import os
 import re
-import smtplib
 import sys
 from email import policy
 from email.message import EmailMessage
@@ -16,21 +15,41 @@ from pathlib import Path
 from typing import Final
 
 from functions.errors import ConfigError
+from functions.message.text import UNFIT_FOR_FIELD
 from functions.options.secrets import Secret, SecretResolver
 from functions.options.types import check_field_name, check_field_value
-from listener.cli.mails.dialogue import connected, dialogue, reply_text
+from listener.cli.arguments import port, seconds
+from listener.cli.mails.dialogue import deliver
+from listener.cli.mails.place import place
+from listener.cli.parser import give_examples
+from listener.config.listeners import DEFAULT_PORT
+from listener.smtp.address import BadPath, parse_path
 
-_SUBMISSIONS: Final = 465  # RFC 8314 section 7.3
-_DEFAULT_PORT: Final = 10_025
+_SENDER: Final = "sender@localhost"
+_SHOWN: Final = 60
+_LABEL: Final = 63  # RFC 1035 section 2.3.4
+_NAME: Final = re.compile(r"[!-~]{1,255}")
+_ADDRESSES: Final = re.compile(r'(?:"(?:\\.|[^"\\])*"|[^,"]|")+')
+"""The addresses of a list with commas, which a quoted local part may hold too."""
+
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--server", default="localhost:10025", metavar="HOST[:PORT]")
-    parser.add_argument("--from", dest="sender", default="", metavar="ADDRESS", help="the reverse-path")
-    parser.add_argument("--to", action="append", required=True, metavar="ADDRESS", help="may be repeated")
+    parser.add_argument("recipients", nargs="*", metavar="RECIPIENT", help="an address, or several")
+    parser.add_argument("--to", action="append", default=[], metavar="ADDRESS", help="a recipient too")
+    parser.add_argument(
+        "--from", dest="sender", default=_SENDER, metavar="ADDRESS", help="the reverse-path, '' for none"
+    )
+    parser.add_argument(
+        "--server",
+        metavar="HOST[:PORT]",
+        help="else the one that SMTP_RELAY_PORT or the configuration of this folder describes, else "
+        f"localhost:{DEFAULT_PORT}",
+    )
+    parser.add_argument("--port", type=port, metavar="PORT", help="the server's port")
     parser.add_argument("--subject", default="A test mail")
-    parser.add_argument("--header", action="append", default=[], metavar="NAME: VALUE")
+    parser.add_argument("--header", action="append", default=[], metavar="NAME:VALUE")
     parser.add_argument(
         "--body", default="This is a test mail.", metavar="TEXT", help="@FILE, or - for stdin"
     )
@@ -48,40 +67,71 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--insecure", action="store_true", help="accept any certificate")
     parser.add_argument("--helo", metavar="NAME", help="the client's host name")
     parser.add_argument("--lmtp", action="store_true", help="speak LMTP")
-    parser.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS")
+    parser.add_argument("--timeout", type=seconds, default=60.0, metavar="SECONDS")
     parser.add_argument("--verbose", "-v", action="store_true", help="show the dialogue")
+    give_examples(
+        parser,
+        "smtp-relay send you@example.com",
+        "smtp-relay send --port 2525 --from me@example.com --attach report.pdf you@example.com",
+        "smtp-relay send --server mail.example.com:587 --tls --auth me:env:PASSWORD you@example.com",
+        "printf 'Subject: as it is\\n\\nbody\\n' | smtp-relay send --data - you@example.com",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Send the mail and print the answer. Returns 0, or 1 if a recipient was refused or the server
     could not be reached. Raises ConfigError for arguments that do not make a mail."""
-    host, port = address(arguments.server, secure=arguments.tls_on_connect)
-    recipients = [one.strip() for each in arguments.to for one in each.split(",") if one.strip()]
-    mail = _data(arguments.data) if arguments.data else message(arguments, recipients)
-    credentials = _credentials(arguments.auth)
+    given = [one for each in (*arguments.recipients, *arguments.to) for one in _ADDRESSES.findall(each)]
+    recipients = [mailbox(one) for one in given if one.strip()]
+    if not recipients:
+        raise ConfigError("send", "no recipient", "smtp-relay send you@example.com")
+    arguments.sender = "" if arguments.sender in {"", "<>"} else mailbox(arguments.sender)
+    if arguments.helo and not _NAME.fullmatch(arguments.helo):
+        raise ConfigError("--helo", f"{arguments.helo!r} is not a host name")
+    where = place(arguments.server, arguments.port, os.environ, secure=arguments.tls_on_connect)
+    arguments.tls_on_connect |= where.secure
+    arguments.lmtp |= where.lmtp
     try:
-        with connected(arguments, host, port) as client:
-            refused = dialogue(client, arguments, credentials, recipients, mail)
-    except smtplib.SMTPResponseException as answer:
-        print(f"refused: {answer.smtp_code} {reply_text(answer.smtp_error)}", file=sys.stderr)
-        return 1
-    except (OSError, UnicodeError, smtplib.SMTPException) as fault:
-        print(f"{host}:{port}: {fault}", file=sys.stderr)
-        return 1
-    for recipient, (code, text) in refused.items():
-        print(f"refused: {recipient}: {code} {reply_text(text)}", file=sys.stderr)
-    if refused.keys() == set(recipients):
-        print("no recipient was accepted", file=sys.stderr)
-    return 1 if refused else 0
+        mail = _data(arguments.data) if arguments.data else message(arguments, recipients)
+    except UnicodeError as error:
+        raise ConfigError("send", "the mail holds a character that is not UTF-8") from error
+    failed = deliver(where, arguments, _credentials(arguments.auth), recipients, mail)
+    for line in failed:
+        print(line, file=sys.stderr)
+    return 1 if failed else 0
 
 
-def address(text: str, *, secure: bool = False) -> tuple[str, int]:
-    """`HOST`, `HOST:PORT` or `[IPv6]:PORT`. Raises ConfigError."""
-    found = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::(\d{1,5}))?", text)
-    if found is None or int(found[2] or 0) > 65_535:
-        raise ConfigError("--server", f"{text!r} is not HOST:PORT")
-    port = int(found[2]) if found[2] else (_SUBMISSIONS if secure else _DEFAULT_PORT)
-    return found[1].strip("[]"), port
+def mailbox(text: str) -> str:
+    """An address to write into MAIL or RCPT (RFC 5321 sections 4.1.2 and 4.5.3.1). Raises ConfigError."""
+    address = text.strip(" ")
+    address = address[1:-1] if address.startswith("<") and address.endswith(">") else address
+    if reason := _unfit(address):
+        shown = address if len(address) <= _SHOWN else f"{address[:_SHOWN]}…"
+        raise ConfigError(repr(shown), reason, "an address is like you@example.com")
+    return address
+
+
+def _unfit(address: str) -> str:
+    """The reason against an address, "" if there is none."""
+    local, _, domain = address.rpartition("@")
+    if UNFIT_FOR_FIELD.search(address) or not address.replace(" ", "").isprintable():
+        return "holds a control character, or one that is not UTF-8"
+    if any(one.isspace() for one in domain) or (not address.startswith('"') and " " in address):
+        return "holds a blank"
+    if not local and domain.lower() == "postmaster":
+        return ""  # RFC 5321 section 4.1.1.3
+    if not local or not domain:
+        return "has no local part" if "@" in address and domain else "has no domain"
+    for what, part, most in (("local part", local, 64), ("domain", domain, 255), ("address", address, 254)):
+        if len(part.encode()) > most:
+            return f"is too long: its {what} has more than {most} bytes"
+    if not domain.startswith("[") and not all(0 < len(label) <= _LABEL for label in domain.split(".")):
+        return "has a domain with an empty or too long part between dots"
+    try:
+        parse_path(f"<{address}>")
+    except BadPath:
+        return "is not an address"
+    return ""
 
 
 def message(arguments: argparse.Namespace, recipients: list[str]) -> bytes:
@@ -89,7 +139,8 @@ def message(arguments: argparse.Namespace, recipients: list[str]) -> bytes:
     ascii_only = "".join([arguments.sender, *recipients]).isascii()
     mail = EmailMessage(policy=policy.SMTP if ascii_only else policy.SMTPUTF8)
     try:
-        mail["From"] = arguments.sender or "smtp-relay@localhost"
+        check_field_value(arguments.subject)
+        mail["From"] = arguments.sender or _SENDER
         mail["To"] = ", ".join(recipients)
         mail["Subject"] = arguments.subject
     except ValueError as error:

@@ -72,6 +72,11 @@ class MailReception:
         self._began = 0.0
 
     @property
+    def size(self) -> int:
+        """The bytes of the mail that came in so far."""
+        return 0 if self._capture is None else self._capture.size
+
+    @property
     def replies_due(self) -> int:
         """The number of replies in the next answer: after DATA, in LMTP, one for each recipient (RFC
         2033 section 4.2)."""

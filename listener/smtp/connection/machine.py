@@ -20,16 +20,7 @@ from listener.smtp.connection import state as bounds
 from listener.smtp.connection.incoming import MailReception
 from listener.smtp.connection.opening import Opening, new_session
 from listener.smtp.connection.pending import Pending
-from listener.smtp.connection.state import (
-    CLOSED,
-    COMMAND,
-    DATA,
-    PROXY,
-    SASL,
-    TLS,
-    WAIT,
-    ExchangeLines,
-)
+from listener.smtp.connection.state import CLOSED, COMMAND, DATA, PROXY, SASL, TLS, WAIT, ExchangeLines
 from listener.smtp.connection.stream import MAX_LINE, MAX_QUEUED, LineTooLong, Stream
 from listener.smtp.endpoint import Endpoint
 from listener.smtp.tls.handshake import HANDSHAKE, Handshake
@@ -73,11 +64,15 @@ class Connection(SMTP):
 
     def connection_made(self, transport: Any) -> None:
         """Take a new connection."""
-        self.stream = Stream(transport)
+        self.stream = self.new_stream(transport)
         self.session = new_session(self.endpoint, transport)
         self.opening = Opening(self)
         self.endpoint.opened(self)
         self.opening.start()
+
+    def new_stream(self, transport: Any) -> Stream:
+        """The stream over a transport."""
+        return Stream(transport)
 
     def data_received(self, data: bytes) -> None:
         """Bytes came in."""
@@ -288,9 +283,12 @@ class Connection(SMTP):
     def _refuse_line(self, *, ended: bool) -> bool:
         """Answer a line that is too long. One that does not end either ends the connection."""
         self.touch()
-        refusal = replies.AUTH_LINE_TOO_LONG if self.state is SASL else replies.LINE_TOO_LONG
+        mechanism = "" if self._exchange is None else self._exchange.mechanism
+        refusal = replies.AUTH_LINE_TOO_LONG if mechanism else replies.LINE_TOO_LONG
         self.end_exchange()
-        self.error(refusal) if ended else self.finish(refusal, linger=True)
+        self.error(refusal, mechanism)
+        if not ended:
+            self.finish(None, linger=True)
         return ended
 
     def _obey(self, line: bytes) -> None:
@@ -311,8 +309,9 @@ class Connection(SMTP):
         """Queue a reply; it leaves with the others when no more commands wait."""
         self.stream.write(self.endpoint.encode(reply) * times)
 
-    def error(self, reply: Reply) -> None:
-        """Answer a bad command; too many end the connection."""
+    def error(self, reply: Reply, mechanism: str = "", user: str | None = None) -> None:
+        """Answer a bad command, or a bad login by `mechanism` as `user`; too many end the connection."""
+        self.endpoint.refusals.command(self.session, reply, mechanism, user)
         self._errors += 1
         if self._errors >= bounds.MAX_ERRORS:
             self.finish(replies.TOO_MANY_ERRORS, linger=True)

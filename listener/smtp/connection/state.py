@@ -50,5 +50,7 @@ PROXY, WAIT, COMMAND, SASL, DATA, CLOSED, TLS = State
 class ExchangeLines(Protocol):
     """The reader of the lines of an AUTH exchange."""
 
+    mechanism: str
+
     def answer(self, line: bytes) -> None:
         """Take one line of the client, without its line end."""

@@ -78,6 +78,11 @@ class ServerTls:
         self.not_after = self._end()
 
     @property
+    def self_made(self) -> bool:
+        """True if the server made the certificate itself."""
+        return self._made is not None
+
+    @property
     def may_change(self) -> bool:
         """True if any part comes from a place whose content may change."""
         return any(secret.scheme not in {"plain", "env"} for _, secret in secrets_of(self._options))

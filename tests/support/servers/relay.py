@@ -20,6 +20,9 @@ ROOT: Final = Path(__file__).resolve().parents[3]
 
 _PYTHONPATH: Final = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 
+LOG_FORMAT: Final = "%(d)s [%(l)s] %(m)s"
+"""Lines with all ids, for tests that follow a mail."""
+
 _STOP: Final = 120.0
 """Seconds. `closeTimeout` is 30 of them, and a busy machine takes its time for the rest."""
 
@@ -174,11 +177,14 @@ class Relay(Server):
             "bind": HOST,
             "spool": "file://{folder}/spool",
             "flows": {"all": flow()},
+            "loggers": [{"type": "CONSOLE", "format": LOG_FORMAT}],
             "options": {"authOptional": True, "disableReverseLookup": True, **options},
         }
         for key, value in copy.deepcopy(dict(config or {})).items():
             if key == "options":
                 self.config["options"] |= value
+                if "loggers" in value:
+                    del self.config["loggers"]
             else:
                 self.config[key] = value
 

@@ -140,9 +140,18 @@ def test_the_name_of_a_file_that_is_not_there(command: list[str], capsys: pytest
 def test_the_words_of_a_server(first: str, more: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with saying(first, f"250 {HOSTILE}", f"550 {HOSTILE}", f"550 {HOSTILE}") as port:
         server = ["--server", f"127.0.0.1:{port}", "--helo", "x.example", "--timeout", "5"]
-        assert cli.main(["send", *server, "--to", f"b{HOSTILE[0]}@server.example", *more]) == 1
+        assert cli.main(["send", *server, "--to", "b@server.example", *more]) == 1
     printed = "".join(capsys.readouterr())
     assert printed
+    assert is_harmless(printed)
+
+
+@pytest.mark.parametrize("place", ["--to", "--from", "--server", "--helo", "--header", "--port", "--data"])
+def test_the_arguments_of_a_mail(place: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with contextlib.suppress(SystemExit):  # argparse ends so
+        assert cli.main(["send", "b@server.example", place, f"b{HOSTILE}@server.example"]) == 2
+    printed = "".join(capsys.readouterr())
+    assert "\\u202egnp.exe" in printed
     assert is_harmless(printed)
 
 

@@ -42,7 +42,7 @@ def test_the_console_is_standard_error(capfd: pytest.CaptureFixture[str]) -> Non
     log.debug("not this")
     out, err = capfd.readouterr()
     assert out == ""
-    assert err.endswith("Z [ INFO] smtp_relay.test: hello id=019b\n")
+    assert err.endswith("Z hello id=019b\n")
     assert err.count("\n") == 1
 
 

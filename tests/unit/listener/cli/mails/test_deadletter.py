@@ -243,7 +243,7 @@ def test_the_spool_chooses_the_backend(monkeypatch: pytest.MonkeyPatch, tmp_path
     from listener.config.load import load
 
     config = load(None, {"SMTP_RELAY_CONFIG_JSON": '{"flows": {}, "spool": "s3://b"}'})
-    gone = backends.Backend("functions.no_such_module", "functions.no_such_module")
+    gone = backends.Backend(*["functions.no_such_module"] * 3)
     monkeypatch.setattr(backends, "BACKENDS", {"s3": gone})
     with pytest.raises(ConfigError, match="s3://b"):
         open_dead_letters(config, tmp_path, {})

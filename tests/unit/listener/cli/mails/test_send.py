@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+import threading
 from base64 import b64encode
 from collections.abc import Iterator
 from email import message_from_bytes, policy
@@ -14,9 +15,8 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.lmtp import LMTP
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
-from functions.errors import ConfigError
 from listener.cli import main as cli
-from listener.cli.mails.send import address
+from listener.cli.mails.send import mailbox
 
 
 class Kept:
@@ -105,7 +105,7 @@ def test_a_whole_mail_goes_as_it_is(server: Controller, tmp_path: Path):
     assert send(server, "--to", "c@d.test", "--data", str(tmp_path / "mail.eml")) == 0
     envelope, _ = mail(server)
     assert envelope.content == b"Subject: x\r\n\r\n.dot\r\nb\xe9\r\n"
-    assert envelope.mail_from in {"", "<>"}
+    assert envelope.mail_from == "sender@localhost"
 
 
 def test_a_body_from_a_file(server: Controller, tmp_path: Path):
@@ -148,7 +148,7 @@ def test_authentication(
 def test_the_dialogue(server: Controller, capsys: pytest.CaptureFixture[str]):
     assert send(server, "--to", "c@d.test", "--verbose") == 0
     err = capsys.readouterr().err
-    assert "-> 'mail FROM:<>" in err
+    assert "-> 'mail FROM:<sender@localhost>" in err
     assert "<- b'250 OK" in err
 
 
@@ -166,7 +166,7 @@ def test_the_dialogue_keeps_the_password(mechanism: str, capsys: pytest.CaptureF
     assert "pass word" not in err
     assert "-> (login)" in err
     assert "<- b'235" in err
-    assert "-> 'mail FROM:<>" in err
+    assert "-> 'mail FROM:<sender@localhost>" in err
 
 
 def test_tls(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -204,9 +204,7 @@ def test_a_name_that_is_none(capsys: pytest.CaptureFixture[str]):
 
 
 def test_no_server_there(capsys: pytest.CaptureFixture[str]):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = closed_port()
     assert cli.main(["send", "--server", f"127.0.0.1:{port}", "--to", "a@b.test"]) == 1
     assert f"127.0.0.1:{port}" in capsys.readouterr().err
 
@@ -216,6 +214,11 @@ def test_no_server_there(capsys: pytest.CaptureFixture[str]):
     [
         ["--header", "no colon"],
         ["--header", "X Y: 1"],
+        ["--header", "X-A: \udcff"],
+        ["--subject", "\udcff"],
+        ["--body", "\udcff"],
+        ["--helo", "a\r\nb"],
+        ["--helo", "ü"],
         ["--subject", "a\r\nBcc: x@y.test"],
         ["--attach", "gone.txt"],
         ["--data", "gone.eml"],
@@ -227,24 +230,159 @@ def test_mistakes_are_2(server: Controller, arguments: list[str]):
     assert server.handler.envelopes == []
 
 
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+class TestRecipients:
+    def test_stand_as_words_anywhere(self, server: Controller):
+        assert send(server, "a@d.test", "--subject", "x", "b@d.test,c@d.test", "--to", "e@d.test") == 0
+        envelope, parsed = mail(server)
+        assert envelope.rcpt_tos == ["a@d.test", "b@d.test", "c@d.test", "e@d.test"]
+        assert envelope.mail_from == "sender@localhost"
+        assert parsed["From"] == "sender@localhost"
+
+    def test_may_stand_in_angle_brackets_or_hold_a_comma(self, server: Controller):
+        assert send(server, '<a@d.test>,"x, y"@d.test') == 0
+        assert mail(server)[0].rcpt_tos == ["a@d.test", '"x, y"@d.test']
+
+    @pytest.mark.parametrize("sender", ["", "<>"])
+    def test_the_null_sender_is_said(self, server: Controller, sender: str):
+        assert send(server, "--from", sender, "a@d.test") == 0
+        assert mail(server)[0].mail_from in {"", "<>"}
+
+    @pytest.mark.parametrize("given", [[], [""], [",", "--to", " "]])
+    def test_are_needed(self, server: Controller, given: list[str], capsys: pytest.CaptureFixture[str]):
+        assert send(server, *given) == 2
+        assert capsys.readouterr().err == "smtp-relay: send: no recipient (smtp-relay send you@example.com)\n"
+
+
 @pytest.mark.parametrize(
-    ("text", "secure", "place"),
+    ("text", "reason"),
     [
-        ("h.test", False, ("h.test", 10025)),
-        ("h.test", True, ("h.test", 465)),
-        ("h.test:25", True, ("h.test", 25)),
-        ("[::1]:25", False, ("::1", 25)),
-        ("[::1]", False, ("::1", 10025)),
+        ("you", "has no domain"),
+        ("you@", "has no domain"),
+        ("@example.com", "has no local part"),
+        ("@", "has no domain"),
+        ("a b@example.com", "holds a blank"),
+        ("a@exam ple.com", "holds a blank"),
+        ("Ann <ann@example.com>", "holds a blank"),
+        ("a@b.test\r\nRCPT TO:<x@y.test>", "holds a control character"),
+        ("a\x1b[31m@b.test", "holds a control character"),
+        ("a\u202e@b.test", "holds a control character"),
+        ("a\udcff@b.test", "holds a control character"),
+        (f"{'a' * 65}@b.test", "is too long: its local part"),
+        (f"{'ä' * 33}@b.test", "is too long: its local part"),
+        (f"a@{'b.' * 130}test", "is too long: its domain"),
+        (f"{'a' * 64}@{'b.' * 100}test", "is too long: its address"),
+        ("a@b..test", "has a domain with an empty"),
+        ("a@.test", "has a domain with an empty"),
+        (f"a@{'b' * 64}.test", "has a domain with an empty or too long part"),
+        ("a@b@c.test", "is not an address"),
+        ("a<b@c.test", "is not an address"),
+        ('"a@c.test', "is not an address"),
+        ("a@[bad", "is not an address"),
     ],
 )
-def test_addresses(text: str, secure: bool, place: tuple[str, int]):
-    assert address(text, secure=secure) == place
+def test_a_bad_address_is_refused_on_one_line(
+    server: Controller, text: str, reason: str, capsys: pytest.CaptureFixture[str]
+):
+    for arguments in ([text], ["--to", text], ["--from", text, "a@b.test"]):
+        assert send(server, *arguments) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert reason in line
+        assert line.endswith("(an address is like you@example.com)")
+        assert line.isprintable()
+        assert len(line) < 250
+    assert server.handler.sessions == []
 
 
-@pytest.mark.parametrize("text", ["", ":25", "h:port", "::1", "h:123456", "h:65536"])
-def test_no_addresses(text: str):
-    with pytest.raises(ConfigError):
-        address(text)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a@b",
+        "a@localhost",
+        "postmaster",
+        "Postmaster",
+        "a+b@c.test",
+        '"a b"@c.test',
+        "a@[192.0.2.1]",
+        "ü@ü.test",
+    ],
+)
+def test_an_address_that_servers_take_is_taken(text: str):
+    assert mailbox(text) == mailbox(f"<{text}>") == mailbox(f" {text} ") == text
+
+
+class TestExplained:
+    """What the user reads if it does not work, and can do then."""
+
+    def line(self, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+        assert cli.main(["send", "a@b.test", *arguments]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        return line
+
+    def test_nothing_listens_here(self, capsys: pytest.CaptureFixture[str]):
+        port = closed_port()
+        line = self.line(capsys, "--port", str(port))
+        assert line.startswith(f"localhost:{port}: nothing accepts the connection")
+        assert "smtp-relay serve starts it; --port PORT names another port" in line
+
+    def test_no_such_host(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+        def unknown(*_: Any, **__: Any) -> Any:
+            raise socket.gaierror(-2, "Name or service not known")
+
+        monkeypatch.setattr(socket, "getaddrinfo", unknown)
+        assert self.line(capsys, "--server", "h.test:25") == (
+            "h.test:25: no such host (--server names another one)"
+        )
+
+    def test_no_answer(self, capsys: pytest.CaptureFixture[str]):
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            port = silent.getsockname()[1]
+            line = self.line(capsys, "--server", f"127.0.0.1:{port}", "--timeout", "0.2")
+        assert "no answer within 0.2 s" in line
+        assert "--tls-on-connect" in line
+
+    def test_a_server_that_hangs_up(self, capsys: pytest.CaptureFixture[str]):
+        with socket.create_server(("127.0.0.1", 0)) as rude:
+            thread = threading.Thread(target=lambda: rude.accept()[0].close())
+            thread.start()
+            line = self.line(capsys, "--server", f"127.0.0.1:{rude.getsockname()[1]}")
+            thread.join()
+        assert "--tls-on-connect" in line
+
+    def test_tls_where_there_is_none(self, server: Controller, capsys: pytest.CaptureFixture[str]):
+        where = ("--server", f"127.0.0.1:{server.port}")
+        assert "does not offer STARTTLS (leave --tls out)" in self.line(capsys, *where, "--tls")
+        line = self.line(capsys, *where, "--tls-on-connect")
+        assert "no TLS connection" in line
+        assert "(leave --tls-on-connect out, or use --tls)" in line
+
+    def test_a_certificate_that_is_not_trusted(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(_certificate(tmp_path))
+        controller = started(tls_context=context, require_starttls=True)
+        where = ("--server", f"127.0.0.1:{controller.port}")
+        try:
+            line = self.line(capsys, *where, "--tls")
+            assert line.endswith("(--insecure accepts any certificate)")
+            assert self.line(capsys, *where).endswith("(use --tls)")
+        finally:
+            controller.stop()
+
+    def test_a_login_that_is_asked_for(self, capsys: pytest.CaptureFixture[str]):
+        with pytest.warns(UserWarning, match="Requiring AUTH"):
+            controller = started(auth_require_tls=False, auth_required=True, authenticator=check)
+        where = ("--server", f"127.0.0.1:{controller.port}")
+        try:
+            assert self.line(capsys, *where).endswith("(log in with --auth USER)")
+            assert self.line(capsys, *where, "--auth", "user:wrong").endswith("password of --auth)")
+        finally:
+            controller.stop()
 
 
 def _certificate(folder: Path) -> Path:
