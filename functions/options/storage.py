@@ -16,19 +16,18 @@ class StorageOptions(OptionsModel):
     """Store the mail, or a part of it, as objects in a bucket."""
 
     bucket: PlainText
-    """The bucket's name, without template variables."""
+    """The bucket."""
 
     path: TemplateText = ""
-    """The object's key, a template. If it is empty or ends in `/`, `${iso8601}_${id}.eml` follows, for
-    attachments `${id}/${attachment}`."""
+    """The key, a template. Empty, or after a final `/`: `${iso8601}_${id}.eml`, for attachments
+    `${id}/${attachment}`."""
 
     type: Literal["raw", "attachments", "text", "html"] = "raw"
-    """The part to store: `raw` the whole mail byte for byte, `attachments` one object each, `text` or
-    `html` that body. For a mail without such a part the output stores nothing and logs this."""
+    """The part to store: `raw` the whole mail, `attachments` one object each. Without such a part nothing is
+    stored."""
 
     add_raw_headers: bool = True
-    """Prepend `X-smtp-relay-RCPT_TO`, `-MAIL_FROM`, `-USER`, `-CLIENT_HOSTNAME` and `-HELO` to a `raw`
-    mail, with this flow's recipients only."""
+    """Prepend the envelope to a `raw` mail."""
 
     @property
     def key(self) -> str:
@@ -58,5 +57,4 @@ class PublishOptions(OptionsModel):
     """Publish a CloudEvent about the mail."""
 
     truncate: int = Field(default=8192, ge=0)
-    """Longest text and html in the event, in characters; the output cuts both further if the event would
-    exceed the service's limit."""
+    """Most characters of text and html in the event."""

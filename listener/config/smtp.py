@@ -79,8 +79,8 @@ class SmtpOptions(Certificate):
     """Offer AUTH in clear text."""
 
     disabled_commands: Annotated[tuple[str, ...], BeforeValidator(_upper)] = ()
-    """Commands to answer with 502. Disabling AUTH lifts the requirement to authenticate; disabling
-    STARTTLS permits AUTH in clear text."""
+    """Commands to answer with 502. Without AUTH none is required; without STARTTLS it is permitted in clear
+    text."""
 
     hide_starttls: bool = Field(default=False, alias="hideSTARTTLS")
     """Do not announce it; permits AUTH in clear text."""
@@ -101,15 +101,14 @@ class SmtpOptions(Certificate):
     """Do not announce it."""
 
     dsn: bool = False
-    """Announce DSN and keep its parameters in the envelope. The relay writes dead records instead of
-    bounces."""
+    """Announce DSN and keep its parameters in the envelope."""
 
     disable_reverse_lookup: bool = False
-    """Do not look up clients' names; `domains` of a whitelist then never match."""
+    """Do not look up clients' names."""
 
     max_clients: int | None = Field(default=2_000, ge=1)
-    """Most connections at a time over all workers and listeners, or to the one listener that sets it;
-    more get 421. null: no limit."""
+    """Most connections at a time over all workers and listeners, or to the listener that sets it; more get
+    421. null: no limit."""
 
     max_clients_per_ip: int | None = Field(default=None, ge=1)
     """The same from one address; `check --public` refuses null."""

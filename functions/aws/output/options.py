@@ -28,8 +28,7 @@ class QueueOptions(PublishOptions):
     """The queue's URL."""
 
     format: Literal["cloudevent", "ses"] = "cloudevent"
-    """A CloudEvent, or the JSON that SES sends for received mail, so code for SES receipt rules
-    works unchanged."""
+    """A CloudEvent, or SES's JSON for received mail."""
 
 
 class SesOptions(OptionsModel):
@@ -39,7 +38,7 @@ class SesOptions(OptionsModel):
     """Recipients a second over all instances. Default: the account's own rate."""
 
     identities: tuple[PlainText, ...] = ()
-    """The domains and addresses to send from; permissions are limited to them."""
+    """Domains and addresses to send from."""
 
 
 class AssumeRole(OptionsModel):
@@ -84,7 +83,7 @@ class AwsOutputOptions(OutputOptions):
     """Options of the S3 client."""
 
     pubsub: QueueOptions | None = None
-    """Send an event to SQS; it names the stored object, if any."""
+    """Send an event to SQS."""
 
     send_message_options: Annotated[SendMessageOptions, Deferred(SendMessageOptions)] = (
         SendMessageOptions.model_construct()
@@ -99,7 +98,7 @@ class AwsOutputOptions(OutputOptions):
     ses: Annotated[
         SesOptions | None, BeforeValidator(_ses, json_schema_input_type=SesOptions | bool | None)
     ] = None
-    """Send the raw mail through SES v2 to this flow's recipients; true means `{}`."""
+    """Send through SES; true means `{}`."""
 
     send_raw_email_options: Annotated[SendRawEmailOptions, Deferred(SendRawEmailOptions)] = (
         SendRawEmailOptions.model_construct()
@@ -112,7 +111,7 @@ class AwsOutputOptions(OutputOptions):
     assume_role: Annotated[
         AssumeRole | None, BeforeValidator(_role, json_schema_input_type=AssumeRole | str | None)
     ] = None
-    """A role that all three clients assume; a string is its ARN."""
+    """A role for all three clients; text is its ARN."""
 
     @model_validator(mode="after")
     def _does_something(self) -> AwsOutputOptions:

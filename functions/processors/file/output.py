@@ -37,10 +37,10 @@ class FileOutputOptions(OutputOptions):
     type: Literal["file"] = "file"
 
     path: PlainText
-    """The folder, relative to the working folder; created if missing."""
+    """The folder."""
 
     filename: Annotated[str, Field(min_length=1), AfterValidator(_check_filename)] = "${iso8601}.eml"
-    """A template of the file's name; a name in use gets a suffix."""
+    """A template of the file's name."""
 
     add_raw_headers: bool = Field(default=False, alias="addRawHeaders")
     """Begin the file with the mail's envelope: `Return-Path`, `X-smtp-relay-ID`, `-FIELDS` (the number of
