@@ -196,9 +196,11 @@ class Reference:
                 if all("properties" in self._resolved(each) for each in value[join]):
                     return "those below"
                 words = [self._takes(each) or "text" for each in value[join] if each.get("type") != "null"]
-                words = [
-                    each for each in words if each not in (f"list of {words[0]}", f"list of ({words[0]})")
-                ]
+                single = [each for each in words if not each.startswith("list of ")]
+                if f"list of {' or '.join(single)}" in words or f"list of ({' or '.join(single)})" in words:
+                    words = [*single[:-1], f"{single[-1]}, or several"]
+                elif single[:1] == ["boolean"] and f"list of {' or '.join(single[1:])}" in words:
+                    words = [f"true or {' or '.join(single[1:])}, or several"]
                 words = list(dict.fromkeys(words))
                 return "" if words == ["text"] else " or ".join(words)
         if "const" in value:

@@ -61,7 +61,7 @@ class SmtpOptions(Certificate):
     """Text after the host name in the greeting."""
 
     size: ByteCount = Field(default=40 * MIB, ge=1)
-    """Largest mail, announced with SIZE and enforced while receiving."""
+    """Largest mail, enforced while receiving."""
 
     hide_size: bool = False
     """Do not announce `size`, but enforce it."""
