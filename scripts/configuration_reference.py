@@ -78,6 +78,11 @@ _ALIKE: Final = {
 }
 """Parts that repeat keys of another part: the page describes those there."""
 
+_DESCRIBED: Final = frozenset(
+    {"ListenerOptions", "SmtpOptions", "PutOptions", "SendMessageOptions", "RetryOptions", "ClientConfig"}
+)
+"""Parts whose own description says more than that of the key which leads to them."""
+
 _PAGES: Final = {
     "filters": {
         "whitelist": "filters/whitelist.md",
@@ -135,8 +140,7 @@ class Reference:
     def _section(self, title: str, part: Part, name: str = "") -> str:
         self._written.add(name)
         lines = [f"## {title}", ""]
-        # The page of a filter or output describes it.
-        text = part.get("description", "") if name else ""
+        text = part.get("description", "") if name in _DESCRIBED else ""
         rows, alike = self._rows(part, name)
         if alike:
             text += f" {', '.join(alike[1])}: as in [{_words(alike[0])}](#{_anchor(alike[0])})."
@@ -224,7 +228,7 @@ class Reference:
         if name == "FlowConfig":
             return "[flow](#flowsname)"
         self._owed.append(name)
-        return f"[{_words(name)}](#{_anchor(name)})"
+        return f"[keys](#{_anchor(name)})"
 
     def _resolved(self, part: Part) -> Part:
         if reference := part.get("$ref"):
