@@ -303,15 +303,16 @@ class Sandbox:
             _end(process)
 
     def _start(self, text: str, output: Path) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            ["bash", "-ec", text],
-            cwd=self.folder,
-            env=self._environ,
-            stdin=subprocess.DEVNULL,
-            stdout=output.open("wb"),
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        with output.open("wb") as file:
+            return subprocess.Popen(
+                ["bash", "-ec", text],
+                cwd=self.folder,
+                env=self._environ,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     def _stop(self) -> None:
         if self._server is not None:
