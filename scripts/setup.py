@@ -40,6 +40,8 @@ PROGRAMS = {
     "go": "golang-go",  # with Ruby and PHP: their mail libraries deliver to the debug server
     "ruby": "ruby",
     "php": "php-cli",
+    "zsh": "zsh",  # with fish: shells that read their completion
+    "fish": "fish",
     "openssl": "openssl",
     "haproxy": "haproxy",
     "smtp-source": "postfix",  # for smtp-source and smtp-sink; its daemon stays off

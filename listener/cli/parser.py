@@ -22,6 +22,11 @@ class Parser(argparse.ArgumentParser):
             **others,
         )
 
+    @property
+    def actions(self) -> Sequence[argparse.Action]:
+        """The flags and words."""
+        return self._actions
+
     def arranged(self, arguments: Sequence[str]) -> list[str]:
         """The arguments with all flags before all words, because argparse takes the words of one command
         only where they stand together."""

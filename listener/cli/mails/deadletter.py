@@ -21,6 +21,7 @@ from functions.message.text import escaped
 from functions.spool.dead_record import DeadRecord
 from functions.spool.deadletters import DeadLetters, KeptSelection, Selection, Shown
 from listener.cli.arguments import CONFIG
+from listener.cli.parser import give_examples
 from listener.config.load import load
 
 _AGO: Final = re.compile(r"(\d{1,6})([smhdw])")
@@ -28,7 +29,7 @@ _SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=("list", "show", "replay", "drop"))
+    parser.add_argument("action", nargs="?", default="list", choices=("list", "show", "replay", "drop"))
     parser.add_argument("ids", nargs="*", metavar="ID", help="a mail's id, or ID/OUTPUTKEY for one output")
     parser.add_argument("--config", "-c", **CONFIG)
     parser.add_argument(
@@ -50,6 +51,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--now", action="store_true", help="do not wait for the sweep")
     parser.add_argument("--dry-run", action="store_true", help="only print the planned actions")
     parser.add_argument("--json", action="store_true", help="one JSON object per line")
+    give_examples(
+        parser,
+        "smtp-relay deadletter",
+        "smtp-relay deadletter list --since 12h --reason 550",
+        "smtp-relay deadletter replay --all --dry-run",
+        "smtp-relay deadletter drop --config relay.jsonc 019b7d2a-0000-7000-8000-000000000000",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -124,8 +132,13 @@ def _list(records: Iterable[DeadRecord], out: TextIO, *, as_json: bool) -> int:
         count += 1
         print(json.dumps(record.summary()) if as_json else line(record), file=out)
     if not as_json:
-        print(f"{count} dead", file=out)
+        print(f"{counted(count)} given up" if count else "nothing was given up", file=out)
     return 0
+
+
+def counted(outputs: int) -> str:
+    """`1 output`, `2 outputs`."""
+    return f"{outputs} output{'' if outputs == 1 else 's'}"
 
 
 def _show(letters: Iterable[Shown], out: TextIO, *, as_json: bool) -> int:

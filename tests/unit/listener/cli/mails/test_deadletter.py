@@ -102,11 +102,23 @@ def run(*arguments: str) -> int:
 
 
 class TestList:
+    def test_without_an_action_it_lists(self, letters: InMemory, capsys: pytest.CaptureFixture[str]):
+        assert run() == run("list") == 0
+        first, second = capsys.readouterr().out.split("3 outputs given up\n")[:2]
+        assert first == second
+        assert run("--json") == 0
+        letters.records[:] = letters.records[:1]
+        assert run() == 0
+        assert capsys.readouterr().out.splitlines()[-1] == "1 output given up"
+        letters.records.clear()
+        assert run() == 0
+        assert capsys.readouterr().out == "nothing was given up\n"
+
     def test_all(self, letters: InMemory, capsys: pytest.CaptureFixture[str]):
         assert run("list") == 0
         lines = capsys.readouterr().out.splitlines()
         assert lines[0] == "2023-11-14T22:13:21Z id-1/key1 in/aws_0 5.3.0 no such bucket (1 attempt)"
-        assert lines[-1] == "3 dead"
+        assert lines[-1] == "3 outputs given up"
         assert letters.closed
 
     @pytest.mark.parametrize(

@@ -374,9 +374,9 @@ class TestExplained:
         finally:
             controller.stop()
 
+    @pytest.mark.filterwarnings("ignore:Requiring AUTH:UserWarning")  # aiosmtpd's, about this test's server
     def test_a_login_that_is_asked_for(self, capsys: pytest.CaptureFixture[str]):
-        with pytest.warns(UserWarning, match="Requiring AUTH"):
-            controller = started(auth_require_tls=False, auth_required=True, authenticator=check)
+        controller = started(auth_require_tls=False, auth_required=True, authenticator=check)
         where = ("--server", f"127.0.0.1:{controller.port}")
         try:
             assert self.line(capsys, *where).endswith("(log in with --auth USER)")

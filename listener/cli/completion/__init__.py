@@ -1,0 +1,1 @@
+"""The subcommand `completion`: what it reads of the parsers, and what it writes for each shell."""
