@@ -8,12 +8,14 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from functions.config import DeliveryConfig
 from functions.errors import ConfigError
 from functions.spool.deadletters import DeadLetters
-from functions.spool.queue import MailQueue
+
+if TYPE_CHECKING:
+    from functions.spool.queue import MailQueue  # functions in a cloud never need it
 
 
 class Backend(NamedTuple):

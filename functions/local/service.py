@@ -388,8 +388,7 @@ class LocalDelivery:
             self._commits.distrust(OSError("another process noted it"))
             return
         for seq, asked in self._sweeper.look(self._commits.store.db, self._loop.time(), self.settings):
-            known = seq in self._schedule and not asked
-            if not (known or self._runs.holds(seq) or seq in self._finishing):
+            if not (self._runs.holds(seq) or (seq in self._schedule and not asked) or seq in self._finishing):
                 self._schedule.add_in(seq, 0.0)
 
 

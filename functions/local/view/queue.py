@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
@@ -23,6 +23,7 @@ from functions.spool.queue import Failure, QueuedMail
 _FIRST: Final = -(1 << 63)
 _MAIL: Final = "SELECT seq, id, received, parked, attempts, next, envelope FROM mail WHERE seq = ?"
 _MAILS: Final = _MAIL.replace("seq = ?", "seq > ? ORDER BY seq LIMIT 200")
+_DEAD: Final = "SELECT mail.id, record FROM mail JOIN dead ON dead.id = mail.id WHERE seq BETWEEN ? AND ?"
 # The id is asked again, because the number may have gone to another mail meanwhile.
 _RETRY: Final = "UPDATE mail SET next = ? WHERE seq = ? AND id = ? AND parked IS NOT 1"
 
@@ -55,8 +56,8 @@ class FolderQueue:
                 continue
             for seq, mail_id, _, _ in self._numbers(part):
                 if mail_id in wanted:
-                    rows, *about = look(part, partial(_mails, statement=_MAIL, value=seq))
-                    yield from (_queued(row, about, held) for row in rows)
+                    rows, about = look(part, partial(_mails, statement=_MAIL, value=seq))
+                    yield from _queued_all(rows, about, held)
 
     def retry(self, ids: Iterable[str] | None) -> list[str]:
         wanted = None if ids is None else set(ids)
@@ -94,8 +95,8 @@ class FolderQueue:
     def _all(part: layout.Part, held: frozenset[int]) -> Iterator[QueuedMail]:
         after = _FIRST
         while True:
-            rows, *about = look(part, partial(_mails, statement=_MAILS, value=after))
-            yield from (_queued(row, about, held) for row in rows)
+            rows, about = look(part, partial(_mails, statement=_MAILS, value=after))
+            yield from _queued_all(rows, about, held)
             if not rows:
                 return
             after = rows[-1][0]
@@ -108,31 +109,45 @@ class FolderQueue:
         return frozenset(seq for _, seq, state in rows if text(state) == CLAIMED)
 
 
-_About = tuple[dict[int, list[Failure]], dict[bytes, list[DeadRecord]], dict[int, set[str]]]
+class _About(NamedTuple):
+    """What one transaction reads of some mails: failures and keys of settled outputs by number, dead
+    records by id, all as they are stored, because the transaction has to be short."""
+
+    failures: list[Row]
+    settled: list[Row]
+    dead: list[Row]
 
 
-def _mails(
-    db: sqlite3.Connection, statement: str, value: int
-) -> tuple[list[Row], dict[int, list[Failure]], dict[bytes, list[DeadRecord]], dict[int, set[str]]]:
-    """Some rows of mails; failures by number, dead records by id, keys of settled outputs by number."""
+def _mails(db: sqlite3.Connection, statement: str, value: int) -> tuple[list[Row], _About]:
+    """Some rows of mails, and what else is known of them."""
     rows, _ = page(db, statement, (value,))
-    failures: defaultdict[int, list[Failure]] = defaultdict(list)
-    dead: defaultdict[bytes, list[DeadRecord]] = defaultdict(list)
-    settled: defaultdict[int, set[str]] = defaultdict(set)
-    for seq, mail_id, *_ in rows:
-        dead[mail_id] += _buried(db, mail_id)
-        settled[seq] |= {text(key) for (key,) in db.execute("SELECT key FROM settled WHERE seq = ?", (seq,))}
+    if not rows:
+        return rows, _About([], [], [])
+    between = rows[0][0], rows[-1][0]
     try:
-        for seq, mail_id, *_ in rows:
-            for (record,) in db.execute("SELECT record FROM failure WHERE seq = ?", (seq,)):
-                found = _failure(record)
-                # An earlier version gives numbers again and leaves these rows.
-                if found is not None and found.id == text(mail_id):
-                    failures[seq].append(found)
+        failures = db.execute("SELECT seq, record FROM failure WHERE seq BETWEEN ? AND ?", between).fetchall()
     except sqlite3.OperationalError as error:
         if "no such table" not in str(error):  # the server is of an earlier version
             raise
-    return rows, failures, dead, settled
+        failures = []
+    settled = db.execute("SELECT seq, key FROM settled WHERE seq BETWEEN ? AND ?", between).fetchall()
+    return rows, _About(failures, settled, db.execute(_DEAD, between).fetchall())
+
+
+def _queued_all(rows: list[Row], about: _About, held: frozenset[int]) -> Iterator[QueuedMail]:
+    failures: defaultdict[int, list[Failure]] = defaultdict(list)
+    dead: defaultdict[bytes, list[DeadRecord]] = defaultdict(list)
+    settled = {(seq, text(key)) for seq, key in about.settled}
+    for seq, record in about.failures:
+        if (found := _failure(record)) is not None and (seq, found.key) not in settled:
+            failures[seq].append(found)
+    for mail_id, record in about.dead:
+        if (buried := dead_record_of(record)) is not None:
+            dead[mail_id].append(buried)
+    for row in rows:
+        # An earlier version gives numbers again, and leaves the failures of other mails.
+        of_this = [each for each in failures.get(row[0], ()) if each.id == text(row[1])]
+        yield _queued(row, tuple(of_this), tuple(dead.get(row[1], ())), under_way=row[0] in held)
 
 
 def _buried(db: sqlite3.Connection, mail_id: object) -> list[DeadRecord]:
@@ -140,9 +155,10 @@ def _buried(db: sqlite3.Connection, mail_id: object) -> list[DeadRecord]:
     return [record for (content,) in rows if (record := dead_record_of(content)) is not None]
 
 
-def _queued(row: Row, about: Any, held: frozenset[int]) -> QueuedMail:
-    seq, mail_id, received, parked, attempts, due, content = row
-    failures, dead, settled = about
+def _queued(
+    row: Row, failures: tuple[Failure, ...], dead: tuple[DeadRecord, ...], *, under_way: bool
+) -> QueuedMail:
+    _, mail_id, received, parked, attempts, due, content = row
     sound = isinstance(received, int) and 0 <= received <= LAST
     known: dict[str, Any] = {"received": received if sound else None}
     state = "parked" if parked == 1 else "waiting"
@@ -164,9 +180,9 @@ def _queued(row: Row, about: Any, held: frozenset[int]) -> QueuedMail:
         state=state,  # type: ignore[arg-type]
         attempts=attempts if isinstance(attempts, int) else None,
         next=int(due * 1000) if isinstance(due, int | float) and 0 <= due < LAST / 1000 else 0,
-        failures=tuple(each for each in failures.get(seq, ()) if each.key not in settled.get(seq, ())),
-        dead=tuple(dead.get(mail_id, ())),
-        under_way=seq in held,
+        failures=failures,
+        dead=dead,
+        under_way=under_way,
         **known,
     )
 

@@ -12,7 +12,6 @@ import os
 import shutil
 import signal
 import sqlite3
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -147,6 +146,8 @@ def _read(
     if index:
         return _transaction(part.database, "mode=ro&readonly_shm=1", read)
     # A backup, or a server that is just starting. SQLite would make an index beside it.
+    import tempfile
+
     with tempfile.TemporaryDirectory(prefix="smtp-relay-") as folder:
         for path in (part.database, part.log):
             shutil.copyfile(path, Path(folder) / path.name)

@@ -23,7 +23,7 @@ def action_and_words(arguments: argparse.Namespace, actions: Sequence[str]) -> t
         return actions[0], []
     if words[0] not in actions:
         known = ", ".join(actions)
-        raise ConfigError(f"{arguments.command} {words[0]}", "is not an action", f"actions are {known}")
+        raise ConfigError(words[0], "is not an action", f"actions are {known}")
     return words[0], words[1:]
 
 
