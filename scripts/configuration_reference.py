@@ -294,7 +294,8 @@ def _bounded(value: Part) -> str:
 
 def _plain(text: str) -> str:
     """A docstring as text behind a colon."""
-    small = text[:1].lower() + text[1:] if text[1:2].islower() or text[:2] == "A " else text
+    first = text.partition(" ")[0]
+    small = text[:1].lower() + text[1:] if first[1:].islower() or first == "A" else text
     return small.replace("``", "`")
 
 

@@ -43,9 +43,7 @@ class FileOutputOptions(OutputOptions):
     """A template of the file's name."""
 
     add_raw_headers: bool = Field(default=False, alias="addRawHeaders")
-    """Begin the file with the mail's envelope: `Return-Path`, `X-smtp-relay-ID`, `-FIELDS` (the number of
-    these fields), `-RCPT_TO` (one for each recipient of this flow), `-MAIL_FROM`, `-USER`,
-    `-CLIENT_HOSTNAME` and `-HELO`. Fields of these names in the received mail are left out of the file."""
+    """Begin the file with the mail's envelope."""
 
     local = True
     runs_in = frozenset()
