@@ -43,7 +43,7 @@ class RetryOptions(OptionsModel):
     @model_validator(mode="after")
     def _in_order(self) -> RetryOptions:
         if self.first > self.max:
-            raise ValueError("first is longer than max")
+            raise ValueError("first is longer than max (make max at least as long)")
         return self
 
 
@@ -193,7 +193,7 @@ def load_delivery(path: Path, environ: Mapping[str, str]) -> DeliveryConfig:
     except OSError as error:
         raise ConfigError(source, f"cannot be read: {error.strerror}") from error
     except NotJson as error:
-        raise ConfigError(f"{source}:{error.line}:{error.column}", error.reason) from error
+        raise ConfigError(f"{source}:{error.line}:{error.column}", error.reason, error.cure) from error
     if isinstance(raw, dict) and (spool := variable(environ, "SMTP_RELAY_SPOOL")) is not None:
         raw["spool"] = with_spool_url(raw.get("spool"), spool)
     try:

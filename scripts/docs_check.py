@@ -3,8 +3,8 @@
     python scripts/docs_check.py [PAGE…]     all pages, or these; exit 1 with a line for each fault
 
 A code block is judged by its language. `json`, `jsonc` and `yaml`: must parse, and a whole
-configuration (it has `flows`) must pass `smtp-relay check`. `python`: must compile. `sh`: bash runs
-it, line by line as a reader would paste it, in a folder of its own that holds `configs/`; all blocks
+configuration (it has `flows`) must pass `smtp-relay check --offline`. `python`: must compile. `sh`: bash
+runs it, line by line as a reader would paste it, in a folder of its own that holds `configs/`; all blocks
 of a page share it, and what they export. Blocks without a language are neither, so they must not begin
 like a command.
 
@@ -262,7 +262,7 @@ class Sandbox:
             return
         name = f"block.{'yaml' if block.language == 'yaml' else 'jsonc'}"
         self.write(name, block.text)
-        done = self._bash(f"smtp-relay check {name}")
+        done = self._bash(f"smtp-relay check --offline {name}")
         if (done.returncode != 0) is not (block.mark == "fails"):
             yield f"check: {done.returncode}: {done.stdout}{done.stderr}".strip()
 

@@ -145,4 +145,4 @@ def _filled(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _cure(error: Exception) -> str:
-    return "set region_name, or AWS_REGION" if type(error).__name__ == "NoRegionError" else ""
+    return "set region_name, or AWS_REGION" if "Region" in type(error).__name__ else ""

@@ -16,6 +16,8 @@ def fetch(scheme: str, name: str) -> str:
         raise ConfigError(shown, "names nothing", f"{scheme}:NAME")
     try:
         return _parameter(name) if scheme == "ssm" else _secret(name)
+    except ImportError:
+        raise
     except Exception as error:
         # botocore's own checks take several lines.
         raise ConfigError(shown, f"cannot be read: {' '.join(str(error).split())}") from error

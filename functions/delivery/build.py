@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Final
 
 from functions.config import DeliveryConfig
@@ -49,10 +50,19 @@ def build_delivery(config: DeliveryConfig, context: BuildContext, *, eager: bool
     return build_outputs(config, build)
 
 
-def build_now(config: DeliveryConfig, context: BuildContext) -> Delivery:
+def build_now(
+    config: DeliveryConfig,
+    context: BuildContext,
+    located: Callable[[str, OutputOptions], AbstractContextManager[None]],
+) -> Delivery:
     """The outputs of every flow, for a process that delivers out of a bucket and ends if it cannot
-    build an output. Raises ConfigError."""
-    return build_outputs(config, lambda label, options: _builder(options, label, context)())
+    build an output. `located` gives a mistake its place. Raises ConfigError."""
+
+    def build(label: str, options: OutputOptions) -> Processor:
+        with located(label, options):
+            return _builder(options, label, context)()
+
+    return build_outputs(config, build)
 
 
 def delivery_of(config: DeliveryConfig, flows: Mapping[str, Sequence[Output]]) -> Delivery:

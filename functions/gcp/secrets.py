@@ -6,18 +6,17 @@ from __future__ import annotations
 import base64
 import json
 import os
-import re
 from typing import Final
 from urllib.error import HTTPError
 from urllib.parse import quote
 from urllib.request import Request, urlopen
 
 from functions.errors import ConfigError
+from functions.options.secrets import GCP_SECRET
 
 ENDPOINT: Final = "CLOUDSDK_API_ENDPOINT_OVERRIDES_SECRETMANAGER"
 """Environment variable with an endpoint that replaces Google's own; gcloud reads it too."""
 
-_NAME: Final = re.compile(r"(projects/[^/]+(?:/locations/[^/]+)?/secrets/[^/]+)(/versions/[^/]+)?")
 _SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform"
 _TIMEOUT: Final = 10.0
 _TRIES: Final = 3
@@ -26,7 +25,7 @@ _TRIES: Final = 3
 def fetch(scheme: str, name: str) -> str:
     """The secret's text; a binary one as base64. Raises ConfigError, which never holds the secret."""
     shown = f"{scheme}:{name}"
-    found = _NAME.fullmatch(name)
+    found = GCP_SECRET.fullmatch(name)
     if found is None:
         raise ConfigError(shown, "is not projects/PROJECT/secrets/NAME[/versions/VERSION]")
     path = found[1] + (found[2] or "/versions/latest")

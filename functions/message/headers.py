@@ -26,6 +26,8 @@ MAX_LINE: Final = 998
 _FIRST: Final = re.compile(rb"(?:(>?From )|[!-9;-~]{1,997}[ \t]{0,64}(:)?)")
 _MAILBOX_LINE: Final = re.compile(rb">?From (?![ \t]*:)")
 _NAME: Final = re.compile(r"[!-9;-~]{1,77}")
+_FORM: Final = "(RFC 5322 section 3.6.8), which has letters, digits and dashes, and no space or colon"
+# Blanks, control characters, and what has no width: in ASCII, in UTF-8, and two of ISO 8859-1.
 INVISIBLE: Final = (
     rb"(?:[\x00-\t\x0b\x0c\x0e-\x20\x7f\x85\xa0]|\xc2[\x80-\xa0\xad]|\xe1\x9a\x80|\xe1\xa0\x8e"
     rb"|\xe2\x80[\x80-\x8f\xa8-\xaf]|\xe2\x81[\x9f-\xaf]|\xe3\x80\x80|\xef\xbb\xbf)"
@@ -114,7 +116,7 @@ class HeaderEdits:
         for key, value in (edits or {}).items():
             mark, name = (key[0], key[1:]) if key[:1] in ("-", "?") else ("", key)
             if not _NAME.fullmatch(name):
-                raise ValueError(f"{key!r} is not a header field name (RFC 5322 section 3.6.8)")
+                raise ValueError(f"{key!r} is not a header field name {_FORM}")
             if mark == "-":
                 gone.add(name.lower())
                 continue
@@ -136,7 +138,7 @@ class HeaderEdits:
         asked: set[str] = set()
         for name, predicate in removals:
             if not _NAME.fullmatch(name):
-                raise ValueError(f"{name!r} is not a header field name (RFC 5322 section 3.6.8)")
+                raise ValueError(f"{name!r} is not a header field name {_FORM}")
             asked.add(name.lower())
             if name.lower() not in gone:
                 self._predicates.setdefault(name.lower().encode(), []).append(predicate)
@@ -217,7 +219,9 @@ def _field(key: str, name: str, value: object) -> bytes:
         raise ValueError(f"{key!r}: a field's value is text, not {type(value).__name__}")
     text = str(value).strip()
     if UNFIT_FOR_FIELD.search(text):
-        raise ValueError(f"{key!r}: the value holds a line break or another control character")
+        raise ValueError(
+            f"{key!r}: the value holds a line break or another control character (write one line)"
+        )
     line = f"{name}: {text}".rstrip().encode()
     if len(line) > MAX_LINE:
         raise ValueError(f"{key!r}: the field is longer than {MAX_LINE} bytes (RFC 5322 section 2.1.1)")

@@ -25,11 +25,13 @@ _KEY_OR_BRACE: Final = re.compile(r'("(?:[^"\\]|\\.)*")(\s*:)?|[{}]', re.DOTALL)
 
 
 class NotJson(ValueError):
-    """The text cannot be read: `line` and `column` start at 1, `reason` says what is wrong."""
+    """The text cannot be read: `line` and `column` start at 1, `reason` says what is wrong, `cure` how to
+    fix it."""
 
-    def __init__(self, reason: str, line: int = 1, column: int = 1) -> None:
-        super().__init__(f"line {line}, column {column}: {reason}")
+    def __init__(self, reason: str, line: int = 1, column: int = 1, cure: str = "") -> None:
+        super().__init__(f"line {line}, column {column}: {reason}" + (f" ({cure})" if cure else ""))
         self.reason = reason
+        self.cure = cure
         self.line = line
         self.column = column
 
@@ -41,16 +43,54 @@ class _Twice(Exception):
 def parse(text: str) -> Any:
     """The value of a JSON or JSONC text. Raises NotJson, also for a duplicate key."""
     plain = _TOKEN.sub(_blank, text.removeprefix("\ufeff"))
+    if not plain.strip():
+        raise NotJson("is empty", cure='write {"flows": …} into it')
     try:
         return json.loads(plain, object_pairs_hook=_object, parse_constant=_constant)
     except json.JSONDecodeError as error:
-        raise NotJson(error.msg, error.lineno, error.colno) from None
+        raise _located(plain, error) from None
     except _Twice:
         raise _second_key(plain) from None
     except RecursionError:
-        raise NotJson("brackets are nested too deep") from None
+        raise NotJson("brackets are nested too deep", cure="take some away") from None
     except ValueError as error:  # a number of thousands of digits, or not a number
-        raise NotJson(str(error)) from None
+        raise NotJson(str(error), cure="write a number") from None
+
+
+_QUOTES: Final = "write names and texts in double quotes"
+_ONE: Final = "remove one, or rename it"
+_VALUE: Final = "write a text in double quotes, a number, true, false or null"
+
+_CURES: Final = {
+    "Expecting property name enclosed in double quotes": ("", _QUOTES),
+    "Expecting ':' delimiter": ("a colon is missing after the name", "write it before this"),
+    "Expecting ',' delimiter": ("a comma is missing", "write it before this"),
+    "Illegal trailing comma": ("a comma stands alone", "remove it"),
+    "Extra data": ("more follows after the end of the first value", "remove it"),
+    "Unterminated string": ("a text does not end", "close it with a double quote"),
+    "Invalid control character": ("a text holds a line break or tab", "write \\n or \\t, or close the text"),
+    "Invalid \\": ("a backslash begins no escape here", "write two of them"),
+}
+"""The standard parser's message to ours, and the cure."""
+
+
+def _located(text: str, error: json.JSONDecodeError) -> NotJson:
+    """The parser's error in the words of a user."""
+    rest = text[error.pos :]
+    at = error.lineno, error.colno
+    if not rest.strip():
+        return NotJson("the text ends too early", *at, "close each { with }, each [ with ], each text")
+    if rest.startswith("#"):
+        return NotJson("# begins no comment here", *at, "write // before a comment")
+    if error.msg == "Expecting value":
+        if re.match(r"(?:---|[A-Za-z_][\w-]*:)(?:\s|$)", text.lstrip()):
+            return NotJson("is not JSON", *at, "if it is YAML, let its name end in .yaml")
+        word = re.match(r"\w+|.", rest, re.DOTALL)
+        return NotJson(f"{(word[0] if word else rest)!r} is no value".replace("\n", " "), *at, _VALUE)
+    reason, cure = next(
+        (known for start, known in _CURES.items() if error.msg.startswith(start)), (error.msg, "")
+    )
+    return NotJson(reason or error.msg.lower(), *at, cure)
 
 
 def _blank(match: re.Match[str]) -> str:
@@ -82,6 +122,6 @@ def _second_key(text: str) -> NotJson:
             if key in open_objects[-1]:
                 at = match.start()
                 line = text.count("\n", 0, at) + 1
-                return NotJson(f"the key {key!r} stands twice", line, at - text.rfind("\n", 0, at))
+                return NotJson(f"the key {key!r} stands twice", line, at - text.rfind("\n", 0, at), _ONE)
             open_objects[-1].add(key)
-    return NotJson("a key stands twice in one object")
+    return NotJson("a key stands twice in one object", cure=_ONE)

@@ -17,8 +17,11 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from functions.errors import ConfigError
 from functions.options import plugins
+from functions.options.packages import NotAvailable, not_installed
 
 Base = TypeVar("Base", bound=BaseModel)
+
+_REMOVE: Final = "update the plugin, or remove this entry"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +39,20 @@ def kind(module: str, options: str) -> Kind:
     return Kind(f"{module}:{options}", f"{module}:build")
 
 
-class NotAvailable(ConfigError):
-    """The kind is known, but a package for it is not installed."""
-
-
 class Registry(Generic[Base]):
     """The kinds of one noun (`filter`, `output`), all of whose options derive from `base`."""
 
-    def __init__(self, noun: str, base: type[Base], group: str, kinds: Mapping[str, Kind]) -> None:
+    def __init__(
+        self,
+        noun: str,
+        base: type[Base],
+        group: str,
+        kinds: Mapping[str, Kind],
+        synonyms: Mapping[str, str] | None = None,
+    ) -> None:
         self.noun = noun
+        self.synonyms: Final = synonyms or {}
+        """Words that users write to the type that they mean."""
         self.base = base
         self.group: Final = group
         self.kinds = kinds
@@ -68,10 +76,30 @@ class Registry(Generic[Base]):
             return self._plugin_builder(type_)
         try:
             return _load(known.build)  # type: ignore[no-any-return]
-        except (ImportError, AttributeError) as error:
-            cure = f"install smtp-relay[{known.extra}]" if known.extra else ""
-            raise NotAvailable(
-                f"{self.noun} {type_}", f"is not available in this installation yet: {error}", cure
+        except ImportError as error:
+            raise not_installed(f"{self.noun} {type_}", f"type {type_!r}", error, known.extra) from error
+
+    def build(self, options: Base, label: str, context: Any) -> Any:
+        """What the type's build() makes; `label` is the entry's. Raises ConfigError: NotAvailable if a
+        package is not installed, and with the plugin's name if a plugin's build() fails otherwise."""
+        type_: str = getattr(options, "type")  # noqa: B009 - every base has it, and BaseModel has not
+        known = self.kinds.get(type_)
+        where = f"{self.noun} {label}"
+        try:
+            return self.builder(type_)(options, label, context)
+        except ImportError as error:
+            raise not_installed(where, f"type {type_!r}", error, known.extra if known else "") from error
+        except NotAvailable as error:
+            if error.where != f"{self.noun} {type_}":
+                raise
+            raise NotAvailable(where, error.what, error.cure) from error
+        except ConfigError:
+            raise
+        except Exception as error:
+            if known is not None:
+                raise
+            raise ConfigError(
+                where, f"plugin {type_!r} failed: {type(error).__name__}: {error}", _REMOVE
             ) from error
 
     def parse(self, value: object) -> Base:
@@ -85,25 +113,27 @@ class Registry(Generic[Base]):
         try:
             model = self.options(type_) if isinstance(type_, str) else None
         except plugins.BrokenPlugin as error:
-            raise PydanticCustomError("broken_plugin", f"{error}") from error
+            raise PydanticCustomError("broken_plugin", "{text}", {"text": str(error)}) from error
         if model is None:
-            raise PydanticCustomError("unknown_type", self._unknown(type_))
+            raise PydanticCustomError("unknown_type", "{text}", {"text": self._unknown(type_)})
         return model.model_validate(value, by_alias=True, by_name=False)
 
     def _plugin_builder(self, type_: str) -> Callable[..., Any]:
         try:
             plugin = plugins.load(self.group, type_, self.base)
         except plugins.BrokenPlugin as error:
-            raise NotAvailable(f"{self.noun} {type_}", str(error)) from error
+            raise NotAvailable(f"{self.noun} {type_}", str(error), _REMOVE) from error
         if plugin is None:
-            raise NotAvailable(f"{self.noun} {type_}", "is not installed")
+            raise NotAvailable(f"{self.noun} {type_}", "is not installed", f"install the plugin of {type_!r}")
         return plugin.build
 
     def _unknown(self, type_: object) -> str:
         names = self.names()
         if type_ is None:
             return f"the {self.noun} has no type; it is one of {', '.join(names)}"
-        return f"unknown {self.noun} type {type_!r}, {nearest(str(type_), names)}"
+        meant = self.synonyms.get(str(type_).casefold())
+        cure = f"did you mean {meant!r}?" if meant else nearest(str(type_), names)
+        return f"unknown {self.noun} type {type_!r}, {cure}"
 
 
 class Chosen:

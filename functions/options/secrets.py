@@ -11,6 +11,7 @@ import base64
 import binascii
 import importlib
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from functions.errors import ConfigError
+from functions.options.packages import not_installed
 
 CLOUD_SCHEMES: Final[Mapping[str, str]] = {
     "ssm": "functions.aws.secrets",
@@ -29,7 +31,35 @@ CLOUD_SCHEMES: Final[Mapping[str, str]] = {
 """Cloud reference scheme to the module whose `fetch(scheme, name) -> str` reads it. The module is
 imported at the first such reference, because it imports an SDK."""
 
+_FORMS: Final[Mapping[str, str]] = {
+    "env": "env:NAME",
+    "file": "file://PATH",
+    "ssm": "ssm:/NAME",
+    "secretsmanager": "secretsmanager:NAME",
+    "gcp-secret": "gcp-secret:projects/PROJECT/secrets/NAME",
+}
+
+GCP_SECRET: Final = re.compile(r"(projects/[^/]+(?:/locations/[^/]+)?/secrets/[^/]+)(/versions/[^/]+)?")
+"""A secret of Google Cloud, and its version."""
+
+_VARIABLE: Final = re.compile(r"\$(?:\{([A-Za-z_]\w*)\}|([A-Z_][A-Z0-9_]*))")
+
+_LIKE: Final[Mapping[str, str]] = {
+    "file": "file://",
+    "environment": "env:",
+    "environ": "env:",
+    "$env": "env:",
+    **dict.fromkeys(("aws-secret", "aws-secretsmanager", "aws-secrets-manager", "secret"), "secretsmanager:"),
+    **dict.fromkeys(("aws-ssm", "ssm-parameter", "parameter"), "ssm:/"),
+    **dict.fromkeys(("gcp", "gcp-secretmanager", "gcp-secret-manager"), "gcp-secret:"),
+}
+"""Prefixes that other programs use to those of references."""
+
 _MAX_FILE: Final = 1_048_576
+
+
+class Unavailable(ConfigError):
+    """A secret is not where the configuration says: another machine may have it."""
 
 
 class Secret:
@@ -58,6 +88,27 @@ class Secret:
     def shown(self) -> str:
         """The text to show: the reference, or asterisks."""
         return "**********" if self.scheme == "plain" else self._text
+
+    def check_form(self) -> None:
+        """Raises ConfigError for a reference that can name nothing, wherever it is resolved."""
+        scheme, name = self.scheme, self._text.partition(":")[2].removeprefix("//")
+        if scheme == "plain":
+            return
+        if not name.strip():
+            raise ConfigError(self._text, "names no secret", f"write {_FORMS[scheme]}")
+        if scheme == "gcp-secret" and not GCP_SECRET.fullmatch(name):
+            raise ConfigError(self._text, "is not the full name of a secret", f"write {_FORMS[scheme]}")
+
+    @property
+    def meant(self) -> str:
+        """The reference that a text, which is none, was probably meant to be; "" for other texts."""
+        if self.scheme != "plain":
+            return ""
+        if found := _VARIABLE.fullmatch(self._text):
+            return f"env:{found[1] or found[2]}"
+        scheme, colon, name = self._text.partition(":")
+        like = _LIKE.get(scheme.casefold(), "") if colon else ""
+        return f"{like}{name.lstrip('/') if like != 'file://' else name}" if like else ""
 
     def resolve(self, resolve: Callable[[str], str]) -> str:
         """The secret; `resolve` is a SecretResolver or a substitute. Raises ConfigError when the
@@ -118,6 +169,7 @@ class SecretResolver:
         scheme = _scheme(reference)
         if scheme == "plain":
             return reference
+        Secret(reference).check_form()
         if scheme == "env":
             return self._variable(reference.removeprefix("env:"))
         if scheme == "file":
@@ -131,7 +183,7 @@ class SecretResolver:
             with path.open("rb") as stream:
                 data = stream.read(_MAX_FILE + 1)
         except OSError as error:
-            raise ConfigError(reference, f"cannot be read: {error.strerror}", f"looked for {path}") from error
+            raise Unavailable(reference, f"cannot be read: {error.strerror}", f"looked for {path}") from error
         if len(data) > _MAX_FILE:
             raise ConfigError(reference, "is larger than 1 MiB", "a secret is smaller")
         return data
@@ -139,7 +191,7 @@ class SecretResolver:
     def _variable(self, name: str) -> str:
         value = self.environ.get(name)
         if value is None:
-            raise ConfigError(f"env:{name}", "the environment variable is not set", f"set {name}")
+            raise Unavailable(f"env:{name}", "the environment variable is not set", f"set {name}")
         return without_line_end(value)
 
 
@@ -186,19 +238,19 @@ def _decode(reference: str, data: bytes) -> str:
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
-        raise ConfigError(reference, "is not UTF-8 text") from error
+        raise ConfigError(reference, "is not UTF-8 text", "save it as UTF-8") from error
+    if text.startswith("\ufeff"):
+        raise ConfigError(reference, "begins with a byte order mark", "save it as UTF-8 without it")
     return without_line_end(text)
 
 
 def _fetch(reference: str, scheme: str) -> str:
-    module = CLOUD_SCHEMES[scheme]
     try:
-        found = importlib.import_module(module)
+        found = importlib.import_module(CLOUD_SCHEMES[scheme])
+        value: str = found.fetch(scheme, reference.partition(":")[2])
     except ImportError as error:
-        raise ConfigError(
-            reference, f"{scheme} references cannot be read here: {error}", "install that cloud's extra"
-        ) from error
-    value: str = found.fetch(scheme, reference.partition(":")[2])
+        extra = "gcp" if scheme == "gcp-secret" else "aws"
+        raise not_installed(reference, f"a secret of {scheme}:", error, extra) from error
     return value
 
 

@@ -86,7 +86,7 @@ class SpoolOptions(OptionsModel):
         ]
         if wrong:
             keys = ", ".join(sorted(type(self).model_fields[name].alias or name for name in wrong))
-            raise ValueError(f"{keys} cannot be used with {self.url}")
+            raise ValueError(f"{keys} cannot be used with {self.url} (leave it out)")
         if (self.access_key_id is None) is not (self.secret_access_key is None):
             raise ValueError("accessKeyId and secretAccessKey go together")
         if self.kms_key_id is not None and self.sse != "aws:kms":

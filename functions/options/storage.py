@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+import re
+from typing import Annotated, Final, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from functions.options.types import OptionsModel, PlainText, TemplateText
 
@@ -12,10 +13,24 @@ OBJECT_NAME: Final = "${iso8601}_${id}.eml"
 ATTACHMENT_NAME: Final = "${id}/${attachment}"
 
 
+def _bucket(text: str) -> str:
+    if text.startswith("arn:"):
+        return text  # of an access point
+    _, mark, rest = text.rpartition("://")
+    name, slash, path = rest.partition("/")
+    if mark or slash:
+        what = "is a URL" if mark else "is more than a bucket's name"
+        key = f' and "path": "{path}"' if path else ""
+        raise ValueError(f"{text!r} {what} (write {name!r}{key})")
+    if re.search(r"\s", text):
+        raise ValueError(f"{text!r} is not the name of a bucket (write it without blanks)")
+    return text
+
+
 class StorageOptions(OptionsModel):
     """Store the mail, or a part of it, as objects in a bucket."""
 
-    bucket: PlainText
+    bucket: Annotated[PlainText, AfterValidator(_bucket)]
     """The bucket."""
 
     path: TemplateText = ""

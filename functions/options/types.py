@@ -52,7 +52,9 @@ class InUnits:
             return value
         found = _WITH_UNIT.fullmatch(value)
         if found is None or found[2] not in self._units:
-            raise ValueError(f"{value!r} is not a number of {self._name} or a text such as {self._forms}")
+            raise ValueError(
+                f"{value!r} is neither a number of {self._name} nor a text such as {self._forms}"
+            )
         # Whole numbers, because a binary fraction of 0.1 is not 0.1.
         whole, _, part = found[1].partition(".")
         number, rest = divmod(int(whole + part) * self._units[found[2]], 10 ** len(part))
@@ -125,7 +127,10 @@ def check_no_variable(text: str) -> str:
     """A text, unchanged. Raises ValueError when it holds a template variable, which is not possible
     here."""
     if "${" in text:
-        raise ValueError("takes no template variables: its name has to be known beforehand")
+        raise ValueError(
+            "takes no template variables: its name has to be known beforehand (write it out; variables "
+            "belong into filename of file, and path of storage)"
+        )
     return text
 
 
@@ -147,6 +152,12 @@ PlainText = Annotated[str, Field(min_length=1), AfterValidator(check_no_variable
 
 FieldName = Annotated[str, AfterValidator(check_field_name)]
 FieldValue = Annotated[str, AfterValidator(check_field_value)]
+
+
+class Breaking(str):
+    """A difference from loopingz/smtp-relay that refuses or changes what worked there."""
+
+    __slots__ = ()
 
 
 DEFERRED: Final = "deferred"

@@ -6,7 +6,7 @@ be called from several threads at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterable
 from typing import ClassVar, Final, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict
@@ -74,6 +74,15 @@ class OutputOptions(BaseModel):
     def aws_services(self) -> frozenset[str]:
         """The AWS services that the output calls, beside those that store and publish."""
         return frozenset()
+
+    def advice(self, ports: Container[int]) -> Iterable[tuple[str, str]]:
+        """Options that are probably a mistake: key and text with the cure. `ports` are the server's own."""
+        return ()
+
+    @property
+    def effect(self) -> str:
+        """What the output does with a mail: a verb and its object, without secrets."""
+        return f"gives it to the output {self.name or self.type}"
 
     @property
     def file_folder(self) -> str | None:

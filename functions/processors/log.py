@@ -31,6 +31,10 @@ class LogOutputOptions(OutputOptions):
 
     local = True
 
+    @property
+    def effect(self) -> str:
+        return "logs it"
+
     def identity(self) -> str:
         return self.name or f"log:{','.join(self.fields)}"
 

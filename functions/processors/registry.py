@@ -10,7 +10,9 @@ from functions.processors.base import OutputOptions, Processor
 from functions.processors.context import BuildContext
 
 _MAILER: Final = Kind(
-    "functions.processors.mailer.options:MailerOutputOptions", "functions.processors.mailer.output:build"
+    "functions.processors.mailer.options:MailerOutputOptions",
+    "functions.processors.mailer.output:build",
+    "mailer",
 )
 
 KINDS: Final[Mapping[str, Kind]] = {
@@ -26,7 +28,15 @@ KINDS: Final[Mapping[str, Kind]] = {
     ),
 }
 
-OUTPUTS: Final = Registry("output", OutputOptions, "smtp_relay.outputs", KINDS)
+_SYNONYMS: Final = {
+    **dict.fromkeys(("s3", "ses", "sqs", "amazon"), "aws"),
+    **dict.fromkeys(("gcs", "gs", "pubsub", "google", "cloud-storage"), "gcp"),
+    **dict.fromkeys(("smtp", "smarthost", "forward", "relay", "sendmail", "smtps", "email"), "mailer"),
+    **dict.fromkeys(("console", "stdout", "print"), "log"),
+    **dict.fromkeys(("folder", "directory", "disk", "eml", "maildir", "local"), "file"),
+}
+
+OUTPUTS: Final = Registry("output", OutputOptions, "smtp_relay.outputs", KINDS, _SYNONYMS)
 
 AnyOutput = Annotated[OutputOptions, Chosen(OUTPUTS)]
 """The options of one output, read by the model of its `type`."""
@@ -35,6 +45,5 @@ AnyOutput = Annotated[OutputOptions, Chosen(OUTPUTS)]
 def build_processor(options: OutputOptions, name: str, context: BuildContext) -> Processor:
     """The processor of one output; `name` is its label. Raises ConfigError if its secrets are not
     available, NotAvailable if a package that it needs is not installed."""
-    build = OUTPUTS.builder(options.type)
-    processor: Processor = build(options, name, context)
+    processor: Processor = OUTPUTS.build(options, name, context)
     return processor

@@ -50,6 +50,10 @@ def _load_own(context: ssl.SSLContext, cert: str, key: str | None, passphrase: s
     try:
         load_key_pair(context, f"{cert}\n{key or ''}", passphrase)
     except (ssl.SSLError, ValueError, OSError) as error:
+        if getattr(error, "reason", "") == "KEY_VALUES_MISMATCH":
+            raise ValueError(
+                "tls.key: the key does not belong to the certificate (give the key that it was made for)"
+            ) from error
         raise ValueError(
             f"tls.cert: {_reason(error)}: certificate and key are PEM and belong together"
         ) from error

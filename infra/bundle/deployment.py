@@ -12,11 +12,13 @@ from typing import Any, Final
 from functions.aws.output.options import AwsOutputOptions
 from functions.delivery.build import needs_receipts
 from functions.errors import ConfigError
+from functions.options.secrets import Runtime
 from functions.options.spool import SpoolOptions
 from listener.checks.finding import Finding, Setting
 from listener.checks.report import findings
 from listener.config.load import load, read
 from listener.config.relay import RelayConfig
+from listener.server.mistakes import attempt
 
 SMTP: Final = 25
 SUBMISSIONS: Final = 465  # RFC 8314 section 3.3: TLS from the first byte
@@ -165,9 +167,13 @@ def _warnings(deployment: Deployment, public: bool) -> tuple[str, ...]:
     """Warnings for the operator. Raises ConfigError for a configuration that must not be deployed."""
     setting = Setting.of(deployment.path.parent, {}, public=public, platform="fargate")
     found = [*findings(deployment.config, setting), *_unreachable(deployment.config)]
-    errors = [one for one in found if one.severity == "error"]
+    errors = [f"{one.where}: {one.text}" for one in found if one.severity == "error"]
+    source = f"{deployment.config.source}: "
+    around = Runtime.of(deployment.path.parent, {})
+    tried = attempt(deployment.config, around, offline=True)
+    errors += [str(one).removeprefix(source) for one in tried.errors]
     if errors:
-        raise ConfigError(str(deployment.path), "; ".join(f"{one.where}: {one.text}" for one in errors))
+        raise ConfigError(str(deployment.path), "; ".join(dict.fromkeys(errors)))
     return tuple(f"{one.where}: {one.text}".removeprefix(": ") for one in found if one.severity == "warning")
 
 

@@ -6,9 +6,10 @@ keeps no state of a connection or a mail. The flow keeps the verdicts.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Final, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
@@ -16,6 +17,8 @@ from functions.message.headers import Predicate
 from functions.options.secrets import Runtime
 from listener.api.decision import ABSTAIN, Decision, Phase
 from listener.api.session import Credentials, Message, Session, Transaction
+
+log: Final = logging.getLogger("smtp_relay.filters")
 
 Answer = Decision | Awaitable[Decision]
 """A hook is a plain function if it only computes (it then costs no task), or `async def` if it waits
@@ -25,12 +28,22 @@ Operator = Literal["AND", "OR"]
 """How a flow joins the answers of its filters."""
 
 
+Warn = Callable[[str, str, str], None]
+
+
+def log_warning(where: str, what: str, cure: str) -> None:
+    """Logs a risk, as a server does at start."""
+    log.warning("%s: %s (%s)", where, what, cure)
+
+
 @dataclass(frozen=True, slots=True)
 class BuildContext(Runtime):
-    """The arguments of a filter's `build()` besides its options: the process's surroundings, and
-    `filter_timeout`, the number of seconds that a filter has to answer."""
+    """The arguments of a filter's `build()` besides its options: the process's surroundings;
+    `filter_timeout`, the number of seconds that a filter has to answer; and `warn`, for a risk to tell
+    the operator: as for ConfigError, where it is, what it is, and the cure."""
 
     filter_timeout: float = 30.0
+    warn: Warn = log_warning
 
 
 class MailAuthObserver(Protocol):
@@ -90,9 +103,10 @@ class FilterOptions(BaseModel):
         `auth` says that clients can authenticate, `names` that their names are looked up."""
         return "needs AUTH, which no listener offers" if self.checks_credentials and not auth else ""
 
-    def described(self) -> str:
-        """The criteria of the filter, in a few words without secrets; "" if it has none to show."""
-        return ""
+    def described(self, operator: Operator) -> str:
+        """The mail that the filter accepts, or a guard objects to, in a flow of that operator: words after
+        "mail", without secrets."""
+        return f"that the filter {self.name or self.type} accepts"
 
     def files_read(self) -> Mapping[str, str]:
         """The files that must exist: option to path, relative to the working folder."""

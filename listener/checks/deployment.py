@@ -8,26 +8,34 @@ from typing import Final, Literal
 
 from functions.options.secrets import secrets_of
 from functions.processors.base import OutputOptions
-from listener.checks.finding import Finding, Setting, error, note, warning
+from listener.checks.finding import Finding, Setting, error, warning
 from listener.config.relay import RelayConfig
 
 _CLOUD_OF = {"s3": "aws", "gs": "gcp"}
 _SMTP_PORT = 25
 
 
+def sentence(config: RelayConfig) -> str:
+    """Where accepted mail waits, and which process delivers it."""
+    who = "this process" if config.mode == "in-process" else "a function that the bucket's events start"
+    return f"Accepted mail waits in {config.spool.url} until {who} has delivered it."
+
+
 def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
     """Spool and delivery first, then the outputs that the deliverer cannot run."""
     spool = config.spool
-    who = "this process" if config.mode == "in-process" else "a function that the bucket's events start"
-    yield note("", f"spool {spool.url}; outputs are run by {who}")
     # In a deployment with a function, the function delivers.
     tell = warning if setting.platform is None else error
     if not spool.in_bucket and config.mode == "events":
-        yield tell("delivery.mode", "a folder raises no events: mail stays in the spool (use in-process)")
+        yield tell("delivery.mode", "a folder raises no events, so mail stays in the spool (use in-process)")
     elif spool.in_bucket and config.mode == "in-process":
-        yield tell("delivery.mode", "in-process delivery out of a bucket suits a container without a volume")
+        yield tell(
+            "delivery.mode",
+            "in-process delivery out of a bucket is for a container without a volume (else use a folder, "
+            "or events)",
+        )
     if spool.in_bucket and config.mode == "events":
-        yield from _function(config)
+        yield from function_findings(config)
     elif not spool.in_bucket:
         yield from folder_findings(config, setting)
     yield from _outputs(config)
@@ -40,7 +48,7 @@ def folder_findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
     if platform is not None:
         yield error(
             "spool",
-            f"a folder on {platform} vanishes with its task, together with unfinished mail: use a bucket",
+            f"a folder on {platform} vanishes with its task, together with unfinished mail (use a bucket)",
         )
         return
     folder = config.spool.folder(setting.folder)
@@ -52,18 +60,24 @@ def folder_findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
             f"{folder} is on the container's own disk: when the container is removed, mail not yet "
             f"delivered by {', '.join(leaving)} is lost (mount a volume there)",
         )
-    else:
-        yield note("spool", f"in a container mount a volume at {folder}: it holds mail not yet delivered")
 
 
-def _function(config: RelayConfig) -> Iterator[Finding]:
+def function_findings(config: RelayConfig) -> Iterator[Finding]:
     """Outputs that a cloud function cannot run, and secrets that it cannot read."""
     own = _CLOUD_OF[config.spool.scheme]
     for path, output in _all(config):
         if not output.runs_in:
-            yield error(path, "a cloud function has no folder to keep mail in: use aws or gcp storage")
+            yield error(
+                path,
+                "a cloud function has no folder to keep mail in (use storage of aws or gcp, or delivery.mode "
+                "in-process)",
+            )
         elif own not in output.runs_in:
-            yield error(path, f"the function beside {config.spool.url} runs no {output.type} outputs")
+            yield error(
+                path,
+                f"the function beside {config.spool.url} runs no {output.type} outputs (use delivery.mode "
+                "in-process)",
+            )
         for place, secret in secrets_of(output):
             if not secret.in_cloud:
                 yield error(
@@ -72,13 +86,16 @@ def _function(config: RelayConfig) -> Iterator[Finding]:
                     "(ssm:, secretsmanager: or gcp-secret:)",
                 )
         if output.smtp_port == _SMTP_PORT:
-            yield warning(f"{path}.nodemailer.port", "clouds block port 25 outwards: use 587 or 465")
+            yield warning(f"{path}.nodemailer.port", "clouds block port 25 outwards (use 587 or 465)")
 
 
 def _outputs(config: RelayConfig) -> Iterator[Finding]:
+    ports = {one.port for one in config.resolved_listeners()}
     for path, output in _all(config):
         if output.sends_as_anybody and config.mode == "events":
-            yield warning(f"{path}.ses.identities", "not given: the function may send as any identity")
+            yield warning(f"{path}.ses.identities", "the function may send as any identity (name them)")
+        for place, text in output.advice(ports):
+            yield warning(f"{path}.{place}", text)
 
 
 def _all(config: RelayConfig) -> Iterator[tuple[str, OutputOptions]]:

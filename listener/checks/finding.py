@@ -8,13 +8,13 @@ from typing import Final, Literal, NamedTuple
 
 from functions.options.secrets import Runtime
 
-Severity = Literal["error", "warning", "note"]
+Severity = Literal["error", "warning"]
 Platform = Literal["fargate", "cloud-run"]
 
 
 class Finding(NamedTuple):
-    """`error`: it must not run; `warning`: it runs with a risk; `note`: a fact. `where` is a path in the
-    file, "" for the whole file."""
+    """`error`: it must not run; `warning`: it runs with a risk. `where` is a path in the file, "" for the
+    whole file."""
 
     severity: Severity
     where: str
@@ -29,10 +29,18 @@ class Finding(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Setting(Runtime):
     """The context of a check: the surroundings of the process, the platform, if known, and `public`,
-    which says that strangers reach the listeners at any address."""
+    which says that strangers reach the listeners at any address; `offline` says that another machine will
+    run the configuration."""
 
     public: bool = False
     platform: Platform | None = None
+    offline: bool = False
+
+    @property
+    def elsewhere(self) -> bool:
+        """True if the configuration runs elsewhere, so this machine has neither its secrets nor its
+        packages."""
+        return self.offline or self.platform is not None
 
 
 error: Final = partial(Finding, "error")
@@ -40,6 +48,3 @@ error: Final = partial(Finding, "error")
 
 warning: Final = partial(Finding, "warning")
 """A risk to know."""
-
-note: Final = partial(Finding, "note")
-"""A fact."""

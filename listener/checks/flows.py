@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
-from functions.options.registry import NotAvailable, Registry
-from functions.processors.registry import OUTPUTS
-from listener.checks.finding import Finding, Setting, error, note, warning
+from functions.message.text import listed
+from listener.checks.finding import Finding, Setting, warning
 from listener.checks.strangers import serves
 from listener.config.relay import FlowConfig, RelayConfig
-from listener.filters.registry import FILTERS
 
 
 def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
-    """For each flow: its mails, its outputs, and the reason if it never takes a mail."""
+    """For each flow the reason if it never takes a mail, or does nothing with it."""
     if not config.flows:
-        yield warning("flows", "there is no flow: every client is refused")
+        yield warning("flows", "there is no flow, so every client is refused (add one)")
     for name, flow in config.flows.items():
         path = f"flows.{name}"
-        yield note(path, _described(flow))
         if reason := never_accepts(config, name, setting.environ):
             yield warning(path, f"takes nothing: {reason}")
         auth, names = _offered(config, flow)
@@ -28,15 +24,14 @@ def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
             if idle:
                 yield warning(f"{path}.filters[{index}]", f"never objects: it {idle}")
         if not flow.outputs:
-            yield warning(f"{path}.outputs", "there is no output: the flow's mails go nowhere")
-        yield from _availability(config, flow, path)
+            yield warning(f"{path}.outputs", "there is no output, so the flow's mails go nowhere (add one)")
 
 
 def never_accepts(config: RelayConfig, name: str, environ: Mapping[str, str]) -> str:
     """The reason why a flow can never take a mail; "" if it can."""
     flow = config.flows[name]
     if not flow.filters:
-        return "it has no filter"
+        return "it has no filter (add a whitelist or another one)"
     if not any(serves(flow, one) for one in config.resolved_listeners()):
         return "it serves no listener"
     auth, names = _offered(config, flow)
@@ -61,27 +56,16 @@ def _offered(config: RelayConfig, flow: FlowConfig) -> tuple[bool, bool]:
     )
 
 
-def _described(flow: FlowConfig) -> str:
-    filters = f" {flow.filters_operator} ".join(
-        f"{label} ({detail})" if (detail := options.described()) else label
-        for label, options in flow.labelled_filters()
-    )
-    outputs = ", ".join(f"{label} ({options.identity()})" for label, options in flow.labelled())
-    where = f" on {', '.join(flow.listeners)}" if flow.listeners is not None else ""
-    return f"takes what {filters or 'nothing'} accepts{where}; then {outputs or 'nothing'}"
-
-
-def _availability(config: RelayConfig, flow: FlowConfig, path: str) -> Iterator[Finding]:
-    for index, options in enumerate(flow.filters):
-        yield from _built(FILTERS, options.type, f"{path}.filters[{index}]")
-    # Outputs that a function runs on events are built there.
-    for index, output in enumerate(flow.outputs if config.mode == "in-process" else ()):
-        yield from _built(OUTPUTS, output.type, f"{path}.outputs[{index}]")
-
-
-def _built(registry: Registry[Any], kind: str, path: str) -> Iterator[Finding]:
-    try:
-        registry.builder(kind)
-    except NotAvailable as absent:
-        cure = f" ({absent.cure})" if absent.cure else ""
-        yield error(path, f"{registry.noun} {kind} {absent.what}{cure}")
+def sentence(name: str, flow: FlowConfig) -> str:
+    """What a flow takes, from whom, and does with it, in one sentence."""
+    operator = flow.filters_operator
+    takes = [one.described(operator) for one in flow.filters if not one.guard]
+    objects = [one.described(operator) for one in flow.filters if one.guard]
+    mail = f" {'or' if operator == 'OR' else 'and'} ".join(takes)
+    text = f"Flow {name} takes mail {mail}" if takes else f"Flow {name} takes no mail"
+    if takes and objects:
+        text += f", but none {listed(objects)}"
+    if flow.listeners is not None:
+        text += f", on {'listener' if len(flow.listeners) == 1 else 'listeners'} {listed(flow.listeners)}"
+    done = listed([output.effect for output in flow.outputs], most=9, joint="and")
+    return f"{text}; it {done}." if done else f"{text}; it keeps none."

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from listener.checks.finding import Finding, Setting, error, note, warning
+from listener.checks.finding import Finding, Setting, error, warning
 from listener.checks.strangers import keeps_mail_here, knows_users, serves
 from listener.config.listeners import Listener, is_every_address, is_loopback
 from listener.config.relay import RelayConfig
+from listener.config.smtp import SmtpOptions
 
 _SMTP_PORT = 25
+_SUBMISSIONS = (465, 10_465)  # behind a balancer the containers' ports are 10,000 higher
+_LEAST_MEANT = 100
 _NEEDS = {
     "XOAUTH2": "an http-auth filter, which checks the token",
     "CRAM-MD5": "a static-auth filter with plain: passwords",
@@ -19,7 +22,6 @@ _NEEDS = {
 def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
     """Listener by listener, then health and metrics."""
     for listener in config.resolved_listeners():
-        yield note("", _described(listener))
         yield from _clear_text(config, listener, setting)
         yield from _believed(listener, setting)
         if setting.public and listener.options.max_clients_per_ip is None:
@@ -33,27 +35,38 @@ def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
             yield warning(
                 _path(config, listener),
                 "no key and cert: a self-signed certificate is made at each start, which clients that "
-                "verify refuse",
+                "verify refuse (give key and cert)",
             )
     yield from _unchecked(config, setting)
     yield from _probes(config, setting)
 
 
 def _unchecked(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
-    """AUTH that accepts any credentials; only a server that keeps all mail to itself may offer it."""
-    offering = [one for one in config.resolved_listeners() if not one.options.auth_disabled]
+    """A required AUTH that accepts any credentials; only a server that keeps all mail to itself may have
+    it. An optional AUTH protects nothing, and needs no check."""
+    requiring = [one for one in config.resolved_listeners() if one.options.must_authenticate]
     filters = [one for flow in config.flows.values() for one in flow.filters]
     if any(one.checks_credentials or one.any_user for one in filters):
         return
-    if any(setting.public or not keeps_mail_here(config, one) for one in offering):
+    if any(setting.public or not keeps_mail_here(config, one) for one in requiring):
         yield warning(
             "options",
-            "AUTH is offered and no filter checks credentials: any name and password are accepted "
-            "(add static-auth or http-auth, or put AUTH into disabledCommands)",
+            "AUTH is required and no filter checks credentials: any name and password are accepted "
+            "(add static-auth or http-auth, or set authOptional)",
         )
 
 
-def _described(listener: Listener) -> str:
+def sentences(config: RelayConfig) -> Iterator[str]:
+    """One sentence for each port: SMTP, health, metrics."""
+    for listener in config.resolved_listeners():
+        yield _sentence(listener)
+    for what, endpoint in (("Health", config.health_endpoint), ("Metrics", config.metrics_endpoint)):
+        if endpoint is not None:
+            verb = "are" if what == "Metrics" else "is"
+            yield f"{what} {verb} served on http://{endpoint.bind}:{endpoint.port}."
+
+
+def _sentence(listener: Listener) -> str:
     options = listener.options
     tls = "TLS from the first byte" if options.secure else "STARTTLS"
     if options.hide_starttls and not options.secure:
@@ -69,7 +82,8 @@ def _described(listener: Listener) -> str:
     reach = "every address" if is_every_address(listener.bind) else "the network"
     reach = "this machine only" if is_loopback(listener.bind) else reach
     kind = "LMTP" if options.lmtp else "SMTP"
-    return f"listener {listener.name}: {kind} on {listener.bind}:{listener.port} ({reach}), {tls}, {auth}"
+    address = f"{listener.bind}:{listener.port}"
+    return f"Listener {listener.name} speaks {kind} on {address} ({reach}), with {tls} and {auth}."
 
 
 def _clear_text(config: RelayConfig, listener: Listener, setting: Setting) -> Iterator[Finding]:
@@ -87,7 +101,7 @@ def _clear_text(config: RelayConfig, listener: Listener, setting: Setting) -> It
         )
         if holds
     )
-    text = f"listener {listener.name}: {said} lets passwords pass in clear text"
+    text = f"listener {listener.name}: {said} lets passwords pass in clear text (remove it)"
     yield error("options", text) if setting.public else warning("options", text)
 
 
@@ -110,8 +124,18 @@ def _believed(listener: Listener, setting: Setting) -> Iterator[Finding]:
 def _odd(config: RelayConfig, listener: Listener) -> Iterator[Finding]:
     options = listener.options
     path = _path(config, listener)
+    if listener.port in _SUBMISSIONS and not options.secure:
+        yield warning(
+            path,
+            f"port {listener.port} is for TLS from the first byte (465, RFC 8314), and clients will not "
+            'connect without it (add "secure": true)',
+        )
+    for key, value in _short(options):
+        yield warning(f"{path}.{key}", f'{value} is {value} milliseconds (write "{value}s" for seconds)')
     if options.lmtp and listener.port == _SMTP_PORT:
-        yield warning(path, "LMTP must not be spoken on port 25 (RFC 2033 section 5)")
+        yield warning(
+            path, "LMTP must not be spoken on port 25, RFC 2033 section 5 says (choose another port)"
+        )
     checked = {
         name for flow in config.flows.values() for one in flow.filters for name in one.checked_mechanisms
     }
@@ -120,18 +144,30 @@ def _odd(config: RelayConfig, listener: Listener) -> Iterator[Finding]:
             yield warning("options.authMethods", f"{mechanism} needs {cure}")
     mine = [one for flow in config.flows.values() if serves(flow, listener) for one in flow.filters]
     if options.must_authenticate and knows_users(config) and not any(one.checks_credentials for one in mine):
-        yield warning(path, "authentication is required, and no flow of this listener checks credentials")
+        yield warning(
+            path,
+            "authentication is required, and no flow of this listener checks "
+            "credentials (add static-auth to one, or set authOptional)",
+        )
+
+
+def _short(options: SmtpOptions) -> Iterator[tuple[str, int]]:
+    """Durations of milliseconds that were probably meant as seconds."""
+    for name in ("socket_timeout", "close_timeout", "max_data_time"):
+        value: int = getattr(options, name)
+        if name in options.model_fields_set and 0 < value < _LEAST_MEANT:
+            yield str(SmtpOptions.model_fields[name].alias), value
 
 
 def _path(config: RelayConfig, listener: Listener) -> str:
-    names = [one.name for one in config.resolved_listeners()]
-    return f"listeners[{names.index(listener.name)}]" if config.listeners else "options"
+    return config.place_of(listener.name)
 
 
 def _probes(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
     for what, endpoint in (("health", config.health_endpoint), ("metrics", config.metrics_endpoint)):
         if endpoint is None:
             continue
-        yield note("", f"{what} on http://{endpoint.bind}:{endpoint.port}")
         if what == "metrics" and (setting.public or not is_loopback(endpoint.bind)):
-            yield warning("prometheus", "metrics are for your network: strangers must not reach their port")
+            yield warning(
+                "prometheus", "strangers must not reach the metrics (bind them to an address of your network)"
+            )

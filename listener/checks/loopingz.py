@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from functions.options.types import Breaking
 from listener.api.filter import FilterOptions
+from listener.config.listeners import is_every_address
 from listener.config.relay import FlowConfig, RelayConfig
+
+
+def ordered(config: RelayConfig) -> Iterator[str]:
+    """The differences, marked: first those that break what worked, then those that are good to know."""
+    found = list(differences(config))
+    yield from (f"breaks: {line}" for line in found if isinstance(line, Breaking))
+    yield from (f"to know: {line}" for line in found if not isinstance(line, Breaking))
 
 
 def differences(config: RelayConfig) -> Iterator[str]:
@@ -13,7 +22,9 @@ def differences(config: RelayConfig) -> Iterator[str]:
     for name, flow in config.flows.items():
         yield from _of_flow(config, f"flows.{name}", flow)
     if _could_pass_otherwise(config):
-        yield "flows: a wrong password is refused (535) even while the mail could still be taken without it"
+        yield Breaking(
+            "flows: a wrong password is refused (535) even while the mail could still be taken without it"
+        )
     yield from _of_listeners(config)
     yield from _of_mail(config)
     yield from _of_loggers(config)
@@ -21,19 +32,19 @@ def differences(config: RelayConfig) -> Iterator[str]:
 
 def _of_flow(config: RelayConfig, path: str, flow: FlowConfig) -> Iterator[str]:
     if flow.filters_operator == "AND" and any(one.checks_credentials for one in flow.filters):
-        yield (
+        yield Breaking(
             f"{path}: AND means every filter: a client that never authenticates is refused, where the "
             "reference let it pass static-auth"
         )
     if flow.filters_operator == "OR":
-        yield (
+        yield Breaking(
             f"{path}: OR is decided for each recipient and each mail: one accepted mail lets no later "
             "recipient through"
         )
     for index, options in enumerate(flow.filters):
         yield from _of_filter(f"{path}.filters[{index}]", options)
     for output in flow.outputs:
-        yield from (f"{path}: {line}" for line in output.loopingz_differences)
+        yield from (_at(path, line) for line in output.loopingz_differences)
     awaited = any(output.local or config.delivery.wait_for == "all" for output in flow.outputs)
     if awaited and config.mode == "in-process":
         yield f"{path}: when every output failed for good before the answer, it is 554 and nothing is kept"
@@ -52,19 +63,25 @@ def _of_filter(path: str, options: FilterOptions) -> Iterator[str]:
         yield f"{path}: {options.type} {what}"
     if options.judges_content:
         yield f"{path}: a refusal after DATA is 550, where the reference said 450"
-    yield from (f"{path}: {line}" for line in options.loopingz_differences())
+    yield from (_at(path, line) for line in options.loopingz_differences())
+
+
+def _at(path: str, line: str) -> str:
+    return Breaking(f"{path}: {line}") if isinstance(line, Breaking) else f"{path}: {line}"
 
 
 def _of_listeners(config: RelayConfig) -> Iterator[str]:
     if config.listeners:
         pass  # the reference has only one port
     elif config.bind is None:
-        yield "bind: the default is 127.0.0.1 here; the reference listened on every address"
+        yield Breaking("bind: the default is 127.0.0.1 here; the reference listened on every address")
+    elif not is_every_address(config.bind):
+        yield Breaking(f"bind: {config.bind} is honoured; the reference listened on every address")
     else:
         yield f"bind: {config.bind} is honoured; the reference listened on every address"
     given = "size" in config.options.model_fields_set
     limit = f"{config.options.size} bytes" + ("" if given else " (the default)")
-    yield f"options.size: {limit} is enforced while a mail is received (552)"
+    yield Breaking(f"options.size: {limit} is enforced while a mail is received (552)")
 
 
 def _of_loggers(config: RelayConfig) -> Iterator[str]:

@@ -1,94 +1,151 @@
-"""`check`: validate a configuration and report what it does, exposes and lacks."""
+"""The report of `check`: what a configuration does, and what is wrong with it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-from typing import TextIO
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from functions.errors import ConfigError
-from functions.options.secrets import Secret, secrets_of
+from functions.errors import ConfigError, ConfigErrors
+from functions.options.secrets import secrets_of
 from listener.checks import deployment, flows, listeners, loopingz, strangers
-from listener.checks.finding import Finding, Setting, error, note, warning
-from listener.config.load import load
+from listener.checks.finding import Finding, Setting, warning
 from listener.config.relay import RelayConfig
 
 
 def findings(config: RelayConfig, setting: Setting) -> tuple[Finding, ...]:
-    """All findings, notes first, errors last."""
-    order = ("note", "warning", "error")
+    """All findings about a configuration that can be read, warnings first."""
+    order = ("warning", "error")
     return tuple(sorted(_all(config, setting), key=lambda found: order.index(found.severity)))
 
 
 def start_warnings(config: RelayConfig, setting: Setting) -> tuple[Finding, ...]:
     """Findings that a starting server logs too: warnings, and errors that do not stop it."""
-    found = (
+    return (
         *(warning("", line) for line in config.warnings),
         *listeners.findings(config, setting),
         *(() if config.spool.in_bucket else deployment.folder_findings(config, setting)),
     )
-    return tuple(one for one in found if one.severity != "note")
-
-
-def run(path: Path | None, setting: Setting, *, from_loopingz: bool, out: TextIO, err: TextIO) -> int:
-    """Check one file and print the findings. Returns the exit status: 0, or 2 for an error."""
-    try:
-        config = load(path, setting.environ)
-    except ConfigError as mistake:
-        print(mistake, file=err)
-        return 2
-    found = findings(config, setting)
-    print(f"{config.source}: digest {config.digest[:16]}", file=out)
-    for one in found:
-        print(one, file=err if one.severity == "error" else out)
-    if from_loopingz:
-        print("differences from loopingz/smtp-relay that concern this file:", file=out)
-        for line in loopingz.differences(config):
-            print(f"  {line}", file=out)
-    errors = sum(one.severity == "error" for one in found)
-    print(f"{config.source}: " + (f"{errors} to fix" if errors else "good"), file=out)
-    return 2 if errors else 0
 
 
 def _all(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
     for line in config.warnings:
-        yield warning("", line)
+        where, _, text = line.partition(": ")
+        yield warning(where, text)
     yield from listeners.findings(config, setting)
     yield from flows.findings(config, setting)
     yield from deployment.findings(config, setting)
-    yield from _secrets(config, setting)
     yield from strangers.findings(config, setting)
-    if config.mode == "events":
-        yield note("", "the function builds the outputs: missing packages show there")
 
 
-def _secrets(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
-    """Secrets that cannot be resolved here. A missing file is an error. A missing variable is only a
-    warning, because the relay's environment may set it. References into a cloud are not followed."""
-    for path, secret in _needed_here(config):
-        if secret.in_cloud:
-            yield note(path, f"{secret.shown} is read at start")
-            continue
-        try:
-            if secret.scheme == "file":
-                setting.secrets.file(secret.shown)
-            else:
-                secret.resolve(setting.secrets)
-        except ConfigError as absent:
-            make = warning if secret.scheme == "env" else error
-            yield make(path, str(absent))
-    for name, flow in config.flows.items():
-        for index, options in enumerate(flow.filters):
-            for key, file in options.files_read().items():
-                if not (setting.folder / file).is_file():
-                    yield error(f"flows.{name}.filters[{index}].{key}", f"{file}: the file does not exist")
+@dataclass(frozen=True)
+class CheckReport:
+    """What `check` says about one file. The places of `warnings` and `errors` are whole: they begin with the
+    file or the environment variable."""
+
+    source: str
+    warnings: tuple[Finding, ...] = ()
+    errors: tuple[Finding, ...] = ()
+    sentences: tuple[str, ...] = ()
+    digest: str = ""
+    unchecked: str = ""
+    differences: tuple[str, ...] | None = None
+
+    @classmethod
+    def of_mistake(cls, source: str, mistake: ConfigError) -> CheckReport:
+        """The report about a file that cannot be read."""
+        return cls(source, errors=tuple(_found("error", (mistake,))))
+
+    @classmethod
+    def of(
+        cls,
+        config: RelayConfig,
+        setting: Setting,
+        *,
+        errors: Sequence[ConfigError] = (),
+        warnings: Sequence[ConfigError] = (),
+        from_loopingz: bool = False,
+    ) -> CheckReport:
+        """The report about a configuration; `errors` and `warnings` came of building it."""
+        source = config.source
+        static = [
+            one._replace(where=f"{source}: {one.where}" if one.where else source)
+            for one in findings(config, setting)
+        ]
+        failed = tuple(_found("error", errors))
+        places = {one.where for one in failed}
+        told = [
+            one
+            for one in static
+            # A flow whose filter cannot be built takes nothing, of course.
+            if not any(place.startswith(f"{one.where}.filters") for place in places)
+        ]
+        return cls(
+            source,
+            tuple(
+                dict.fromkeys(
+                    [one for one in told if one.severity == "warning"] + list(_found("warning", warnings))
+                )
+            ),
+            tuple(dict.fromkeys([one for one in static if one.severity == "error"] + list(failed))),
+            (
+                *listeners.sentences(config),
+                *(flows.sentence(name, flow) for name, flow in config.flows.items()),
+                deployment.sentence(config),
+            ),
+            config.digest,
+            _unchecked(config) if setting.elsewhere else "",
+            tuple(loopingz.ordered(config)) if from_loopingz else None,
+        )
+
+    def status(self, *, strict: bool) -> int:
+        """2 with errors, with `strict` 1 with warnings, else 0."""
+        return 2 if self.errors else 1 if strict and self.warnings else 0
+
+    def lines(self, *, strict: bool = False) -> Iterator[str]:
+        """For a reader: what the configuration does, warnings, errors, and the result."""
+        yield from self.sentences
+        if self.differences is not None:
+            yield "differences from loopingz/smtp-relay that concern this file:"
+            yield from (f"  {line}" for line in self.differences)
+        yield from map(str, self.warnings)
+        yield from map(str, self.errors)
+        count = len(self.errors) or (len(self.warnings) if strict else 0)
+        yield f"{self.source}: {f'{count} to fix' if count else 'good'}"
+        if self.unchecked:
+            yield f"not checked: {self.unchecked}"
+
+    def as_json(self) -> str:
+        """The same for programs."""
+
+        def each(found: Iterable[Finding]) -> list[dict[str, str]]:
+            return [{"place": one.where, "text": one.text} for one in found]
+
+        value: dict[str, Any] = {
+            "source": self.source,
+            "good": not self.errors,
+            "digest": self.digest or None,
+            "does": list(self.sentences),
+            "warnings": each(self.warnings),
+            "errors": each(self.errors),
+            "unchecked": self.unchecked or None,
+        }
+        if self.differences is not None:
+            value["differences"] = list(self.differences)
+        return json.dumps(value, ensure_ascii=False, indent=2)
 
 
-def _needed_here(config: RelayConfig) -> Iterator[tuple[str, Secret]]:
-    yield from secrets_of(config.options, "options")
-    yield from secrets_of(config.listeners, "listeners")
-    yield from secrets_of(config.spool, "spool")
-    for name, flow in config.flows.items():
-        yield from secrets_of(flow.filters, f"flows.{name}.filters")
-        if config.mode == "in-process":
-            yield from secrets_of(flow.outputs, f"flows.{name}.outputs")
+def _found(severity: Any, mistakes: Iterable[ConfigError]) -> Iterator[Finding]:
+    for mistake in mistakes:
+        if isinstance(mistake, ConfigErrors):
+            yield from _found(severity, mistake.problems)
+        else:
+            cure = f" ({mistake.cure})" if mistake.cure else ""
+            yield Finding(severity, mistake.where, f"{mistake.what}{cure}")
+
+
+def _unchecked(config: RelayConfig) -> str:
+    shown = dict.fromkeys(secret.shown for _, secret in secrets_of(config) if secret.scheme != "plain")
+    secrets = f"the secrets behind {', '.join(shown)}, " if shown else ""
+    return f"{secrets}packages, folders, files and addresses of the machine that will run it"

@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
-from listener.checks import report
+from functions.errors import ConfigError
+from functions.options.secrets import Runtime
 from listener.checks.finding import Setting
+from listener.checks.report import CheckReport
 from listener.cli.arguments import CONFIG
 from listener.cli.parser import give_examples
+from listener.config.load import load
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", nargs="?", **CONFIG)
+    parser.add_argument("-c", "--config", dest="named", default=None, **{**CONFIG, "help": "the same"})
     parser.add_argument("--public", action="store_true", help="refuse what the internet must not reach")
+    parser.add_argument("--strict", action="store_true", help="end with 1 if there are warnings")
+    parser.add_argument(
+        "--offline",
+        action="store_true",
+        help="another machine will run it: build nothing of this one, and check secrets for their form only",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
         "--from-loopingz",
         action="store_true",
         help="print every difference from loopingz/smtp-relay that concerns this file",
     )
     parser.add_argument(
-        "--on", choices=("fargate", "cloud-run"), help="the platform that will run it, else this machine"
+        "--on", choices=("fargate", "cloud-run"), help="the platform that will run it; implies --offline"
     )
     give_examples(
         parser,
@@ -33,8 +43,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Check the file and print the findings. Returns 0, or 2 for an error."""
-    setting = Setting.of(Path.cwd(), os.environ, public=arguments.public, platform=arguments.on)
-    return report.run(
-        arguments.config, setting, from_loopingz=arguments.from_loopingz, out=sys.stdout, err=sys.stderr
+    """Check the file and print the report. Returns 0, with `--strict` 1 for warnings, or 2 for errors."""
+    path = arguments.named or arguments.config
+    setting = Setting.of(
+        Path.cwd(),
+        dict(os.environ),
+        public=arguments.public,
+        platform=arguments.on,
+        offline=arguments.offline,
+    )
+    report = examine(path, setting, from_loopingz=arguments.from_loopingz)
+    print(report.as_json() if arguments.json else "\n".join(report.lines(strict=arguments.strict)))
+    return report.status(strict=arguments.strict)
+
+
+def examine(path: Path | None, setting: Setting, *, from_loopingz: bool = False) -> CheckReport:
+    """The report about one file: what it says, and what came of building it."""
+    try:
+        config = load(path, setting.environ)
+    except ConfigError as mistake:
+        return CheckReport.of_mistake(str(path) if path else "the configuration", mistake)
+    from listener.server.mistakes import attempt
+
+    around = Runtime.of(setting.folder, setting.environ)
+    tried = attempt(config, around, offline=setting.elsewhere)
+    return CheckReport.of(
+        config, setting, errors=tried.errors, warnings=tried.warnings, from_loopingz=from_loopingz
     )

@@ -17,9 +17,9 @@ HEALTH_PORT: Final = "SMTP_RELAY_HEALTH_PORT"
 DEFAULT_BIND: Final = "SMTP_RELAY_DEFAULT_BIND"
 
 
-def sources(environ: Mapping[str, str]) -> dict[str | int, str]:
-    """Top-level key to the variable that overrides it."""
-    overridden = {"spool": SPOOL, "listeners": LISTENERS}
+def sources(environ: Mapping[str, str]) -> dict[str, str]:
+    """The path of a key to the variable that overrides it."""
+    overridden = {"spool": SPOOL, "listeners": LISTENERS, "options.useProxy": TRUSTED_PROXIES}
     return {key: name for key, name in overridden.items() if variable(environ, name)}
 
 
@@ -47,15 +47,15 @@ def _list(name: str, text: str) -> list[Any]:
     try:
         found = parse(text)
     except NotJson as error:
-        raise ConfigError(f"{name}:{error.line}:{error.column}", error.reason) from error
+        raise ConfigError(f"{name}:{error.line}:{error.column}", error.reason, error.cure) from error
     if not isinstance(found, list):
-        raise ConfigError(name, "is not a JSON list")
+        raise ConfigError(name, "is not a JSON list", "put it in brackets: […]")
     return found
 
 
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
-        raise ConfigError(HEALTH_PORT, f"{text!r} is not a port")
+        raise ConfigError(HEALTH_PORT, f"{text!r} is not a port", "set a number, such as 9090")
     return int(text)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,25 +23,46 @@ if TYPE_CHECKING:
 
 Step = str | int
 
-_PLAIN: Final = {
-    "missing": "is required",
-    "dict_type": "should be an object",
-    "mapping_type": "should be an object",
-    "model_type": "should be an object",
-    "list_type": "should be a list",
-    "tuple_type": "should be a list",
+_OBJECT: Final = ("should be an object", 'put it in braces: {"KEY": …}')
+_LIST: Final = ("should be a list", "put it in brackets: […]")
+
+_WORDS: Final[Mapping[str, tuple[str, str]]] = {
+    "dict_type": _OBJECT,
+    "mapping_type": _OBJECT,
+    "model_type": _OBJECT,
+    "list_type": _LIST,
+    "tuple_type": _LIST,
+    "string_type": ("should be a valid string", "put it in quotes"),
+    "bool_type": ("should be a valid boolean", "write true or false"),
+    "bool_parsing": ("should be a valid boolean", "write true or false"),
+    "int_type": ("should be a valid integer", "write a number"),
+    "int_parsing": ("should be a valid integer", "write a number"),
+    "int_from_float": ("should be a valid integer", "write a number without a fraction"),
+    "finite_number": ("should be a finite number", "write a number"),
+    "string_too_short": ("is empty", "fill it in, or leave the key out"),
 }
+"""pydantic's kind of error to the reason and the cure."""
+
+_CURES: Final = {
+    "not_an_object": 'write {"type": …}',
+    "broken_plugin": "update the plugin, or remove this entry",
+}
+
+_PLAIN_NAME: Final = re.compile(r"\['([^'.]+)'\]")
+
+_BOUNDS: Final = ("greater_than", "less_than")
 
 
 def config_errors(
-    error: ValidationError, model: type[BaseModel], value: object, sources: Mapping[Step, str]
+    error: ValidationError, model: type[BaseModel], value: object, sources: Mapping[str, str]
 ) -> ConfigError:
     """Every mistake with its source and its path there. `value` is the validated object; `sources` maps
-    each top-level key to its source, and "" to the source of all others."""
+    the path of a key, one or two steps long, to its source, and "" to the source of all others."""
     found: dict[tuple[str, str], list[str]] = {}
     for detail in error.errors(include_url=False):
         steps = _in_file(detail, value)
-        source = sources.get(steps[0] if steps else "", sources[""])
+        outer = (path_of(steps[:2]), path_of(steps[:1]), "")
+        source = next(sources[path] for path in outer if path in sources)
         where = f"{source}: {path_of(steps)}" if steps else source
         # Every member of a union reports an error; each unknown key is a separate mistake.
         apart = str(detail["loc"][-1]) if detail["type"] == "extra_forbidden" else ""
@@ -93,13 +115,25 @@ def _reason(detail: ErrorDetails, steps: Sequence[Step], model: type[BaseModel],
     if kind == "extra_forbidden":
         key = str(detail["loc"][-1])
         return f"unknown key {key!r}, {_cure(key, steps, model, value)}"
-    if kind in _PLAIN:
-        return _PLAIN[kind]
+    if kind == "missing":
+        absent = steps[-1] if steps else ""
+        return "is required " + ('(add {"flows": …})' if steps == ("flows",) else f'(add "{absent}")')
+    if kind in _WORDS:
+        reason, cure = _WORDS[kind]
+        given = detail["input"]
+        if given is None or isinstance(given, bool):
+            reason += f", not {'null' if given is None else str(given).lower()}"
+        if isinstance(given, bool) and kind == "string_type":
+            cure += ": to YAML a bare yes, no, on or off is true or false"
+        return f"{reason} ({cure})"
+    if kind.startswith(_BOUNDS):
+        return f"{_lower(message)}, not {detail['input']}"
     if kind == "literal_error":
         return f"{_lower(message)}, not {detail['input']!r}"
     if kind == "string_pattern_mismatch":
         return f"{detail['input']!r} does not have the form {detail['ctx']['pattern']}"
-    return _lower(message.partition(", unable to ")[0])
+    cure = f" ({_CURES[kind]})" if kind in _CURES else ""
+    return _lower(message.partition(", unable to ")[0]) + cure
 
 
 def _lower(message: str) -> str:
@@ -110,9 +144,20 @@ def _lower(message: str) -> str:
 def _cure(key: str, steps: Sequence[Step], model: type[BaseModel], value: object) -> str:
     if not steps and key in keys_of(SmtpOptions):
         return "it belongs into options"
+    if not steps and key in {"filters", "outputs", "filtersOperator"}:
+        return "it belongs into a flow of flows"
     if steps and steps[0] in {"options", "listeners"} and key in keys_of(model):
         return "it belongs to the top of the file"
-    return nearest(key, _known_keys(model, steps, value))
+    found = _models(model, steps, value)
+    known = tuple(dict.fromkeys(each for one in found for each in keys_of(one)))
+    for part in known:
+        if key in {each for one in found for inner in _step(one, part, None) for each in _keys(inner)}:
+            return f"it belongs into {part}"
+    return nearest(key, known)
+
+
+def _keys(annotation: Any) -> tuple[str, ...]:
+    return keys_of(annotation) if isinstance(annotation, type) and issubclass(annotation, BaseModel) else ()
 
 
 def keys_of(model: type[BaseModel]) -> tuple[str, ...]:
@@ -120,14 +165,13 @@ def keys_of(model: type[BaseModel]) -> tuple[str, ...]:
     return tuple(field.alias or name for name, field in model.model_fields.items())
 
 
-def _known_keys(model: type[BaseModel], steps: Sequence[Step], value: object) -> tuple[str, ...]:
-    """The keys known at a place of the file."""
+def _models(model: type[BaseModel], steps: Sequence[Step], value: object) -> list[type[BaseModel]]:
+    """The models that may read a place of the file."""
     at: list[Any] = [model]
     for step in steps:
         value = _child(value, step)
         at = [found for one in at for found in _step(one, step, value)]
-    models = [one for one in at if isinstance(one, type) and issubclass(one, BaseModel)]
-    return tuple(dict.fromkeys(key for one in models for key in keys_of(one)))
+    return [one for one in at if isinstance(one, type) and issubclass(one, BaseModel)]
 
 
 def _step(annotation: Any, step: Step, value: object) -> Iterator[Any]:
@@ -160,6 +204,32 @@ def _resolved(annotation: Any, metadata: Sequence[Any], value: object) -> Iterat
             yield from _resolved(one, (), value)
     else:
         yield annotation
+
+
+@contextmanager
+def locate(config: RelayConfig, path: str, part: BaseModel, label: str = "") -> Iterator[None]:
+    """Locates the mistakes in building a part of the configuration, which stands at `path`. Builders know
+    only the part's label, as `filter NAME: password`, or the reference of a secret."""
+    try:
+        yield
+    except ConfigErrors:
+        raise
+    except ConfigError as error:
+        where, what = error.where, error.what
+        if where.startswith(config.source):
+            raise
+        places = [
+            at for at, one in secrets_of(part, path) if one.scheme != "plain" and one.shown == error.where
+        ]
+        own, _, inner = where.partition(": ")
+        if places:
+            where, what = ", ".join(places), f"{where}: {what}"
+        elif label and own == label:
+            inner = _PLAIN_NAME.sub(r".\1", inner)
+            where = f"{path}.{inner}" if inner else path
+        elif not where.startswith(path):
+            where, what = path, f"{where}: {what}"
+        raise type(error)(f"{config.source}: {where}", what, error.cure) from error
 
 
 @contextmanager

@@ -93,6 +93,8 @@ def _text(source: str, path: Path) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise ConfigError(source, "is UTF-16", "save it as UTF-8") from error
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{source}:{line}", "is not UTF-8 text", "save it as UTF-8") from error
 
@@ -101,16 +103,20 @@ def _json(source: str, text: str) -> Any:
     try:
         return parse(text)
     except NotJson as error:
-        raise ConfigError(f"{source}:{error.line}:{error.column}", error.reason) from error
+        raise ConfigError(f"{source}:{error.line}:{error.column}", error.reason, error.cure) from error
 
 
 def _yaml(source: str, text: str) -> Any:
     from listener.config.yaml import NotYaml, parse_yaml
 
     try:
-        return parse_yaml(text)
+        value = parse_yaml(text)
     except NotYaml as error:
-        raise ConfigError(f"{source}:{error.line}:{error.column}", error.reason) from error
+        raise ConfigError(f"{source}:{error.line}:{error.column}", error.reason, error.cure) from error
+
+    if value is None:
+        raise ConfigError(source, "is empty", "write flows: … into it")
+    return value
 
 
 def _found(source: str, value: Any) -> ConfigFile:

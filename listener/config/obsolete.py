@@ -121,4 +121,4 @@ def _drop(part: Any, path: str, keys: Mapping[str, str], lines: list[str]) -> No
         return
     for key in [key for key in part if key in keys]:
         del part[key]
-        lines.append(f"{path}.{key}: ignored: {keys[key]}")
+        lines.append(f"{path}.{key}: ignored: {keys[key]} (remove it)")

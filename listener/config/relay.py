@@ -18,7 +18,7 @@ from functions.message.headers import HeaderEdits
 from functions.options.types import Label, Milliseconds, Port
 from listener.api.filter import FilterOptions
 from listener.config.http import HealthOptions, PrometheusOptions
-from listener.config.listeners import DEFAULT_PORT, Listener, ListenerOptions, address_of
+from listener.config.listeners import DEFAULT_PORT, Listener, ListenerOptions, address_of, is_every_address
 from listener.config.smtp import SmtpOptions
 from listener.filters.registry import AnyFilter
 from listener.logs.options import LoggerOptions
@@ -29,6 +29,11 @@ class HttpAddress(NamedTuple):
 
     bind: str
     port: int
+
+    def overlaps(self, other: HttpAddress) -> bool:
+        """True if only one of the two can be opened."""
+        every = is_every_address(self.bind) or is_every_address(other.bind)
+        return bool(self.port) and self.port == other.port and (every or self.bind == other.bind)
 
 
 def _names(value: Any) -> Any:
@@ -112,8 +117,9 @@ class RelayConfig(DeliveryConfig):
 
     @model_validator(mode="after")
     def _consistent(self) -> RelayConfig:
-        if self.listeners and (given := {"port", "bind"} & self.model_fields_set):
-            raise ValueError(f"{' and '.join(sorted(given))} cannot stand beside listeners: each has its own")
+        if self.listeners and (given := sorted({"port", "bind"} & self.model_fields_set)):
+            keys = " and ".join(given)
+            raise ValueError(f"{keys} cannot stand beside listeners: each has its own (remove {keys})")
         for key, here, there in (
             ("loggers", self.loggers, self.options.loggers),
             ("logAddresses", self.log_addresses, self.options.log_addresses),
@@ -125,13 +131,19 @@ class RelayConfig(DeliveryConfig):
 
     def _check_listeners(self) -> None:
         listeners = self.resolved_listeners()
-        twice = Counter((one.bind, one.port) for one in listeners if one.port)
-        for (bind, port), count in twice.items():
-            if count > 1:
-                raise ValueError(f"listeners: {bind}:{port} stands {count} times")
+        taken = [("listeners", HttpAddress(one.bind, one.port)) for one in listeners]
+        served = (("prometheus", self.metrics_endpoint), ("health", self.health_endpoint))
+        ours = [(key, at) for key, at in served if at is not None]
+        for index, (key, at) in enumerate([*taken, *ours]):
+            for _, other in taken[:index]:
+                if at.overlaps(other):
+                    both = f"and {other.bind}:{other.port} are the same port"
+                    what = "stands 2 times" if at == other else both
+                    raise ValueError(f"{key}: {at.bind}:{at.port} {what} (give one of them another port)")
         names = [one.name for one in listeners]
         if len(set(names)) < len(names):
-            raise ValueError(f"listeners: two have the name {Counter(names).most_common(1)[0][0]!r}")
+            twice = Counter(names).most_common(1)[0][0]
+            raise ValueError(f"listeners: two have the name {twice!r} (give one of them another name)")
         for one in listeners:
             # Each part may be valid while their combination is not.
             if reason := one.options.versions_out_of_order():
@@ -157,6 +169,11 @@ class RelayConfig(DeliveryConfig):
             )
             for index, one in enumerate(self.listeners)
         )
+
+    def place_of(self, listener: str) -> str:
+        """The place in the file of the options of the listener of that name."""
+        names = [one.name for one in self.resolved_listeners()]
+        return f"listeners[{names.index(listener)}]" if self.listeners else "options"
 
     @property
     def metrics_endpoint(self) -> HttpAddress | None:

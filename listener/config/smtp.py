@@ -26,7 +26,7 @@ def _upper(value: Any) -> Any:
 
 def _one_line(text: str) -> str:
     if any(ord(c) < 32 or ord(c) == 127 for c in text):
-        raise ValueError("cannot hold line breaks or control characters")
+        raise ValueError("cannot hold line breaks or control characters (write one line)")
     return text
 
 
@@ -38,7 +38,10 @@ _HOST: Final = re.compile(r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-
 
 def _host_name(text: str) -> str:
     if not _HOST.fullmatch(text) or len(text) > 255:
-        raise ValueError(f"{text!r} is neither a host name (ASCII form) nor an address in brackets")
+        raise ValueError(
+            f"{text!r} is neither a host name (ASCII form) nor an address in brackets (write "
+            "mail.example.com)"
+        )
     return text
 
 
@@ -238,7 +241,7 @@ class SmtpOptions(Certificate):
             newest = (own and own.max_version) or self.max_version
             if newest is not None and newest < oldest:
                 at = f" for sniOptions.{name}" if name else ""
-                return f"maxVersion {newest} is older than minVersion {oldest}{at}"
+                return f"maxVersion {newest} is older than minVersion {oldest}{at} (leave maxVersion out)"
         return ""
 
     @property

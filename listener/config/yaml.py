@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
 
 class NotYaml(ValueError):
-    """The text cannot be read: `line` and `column` start at 1, `reason` says what is wrong."""
+    """The text cannot be read: `line` and `column` start at 1, `reason` says what is wrong, `cure` how to
+    fix it."""
 
-    def __init__(self, reason: str, mark: Any = None) -> None:
+    def __init__(self, reason: str, mark: Any = None, cure: str = "") -> None:
         self.line = mark.line + 1 if mark else 1
         self.column = mark.column + 1 if mark else 1
         super().__init__(f"line {self.line}, column {self.column}: {reason}")
         self.reason = reason
+        self.cure = cure
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -26,9 +28,12 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
             if key.tag == "tag:yaml.org,2002:merge":
                 continue
             if key.tag != "tag:yaml.org,2002:str":
-                raise NotYaml("a key is text here: put it in quotes", key.start_mark)
+                what = f"a key is text here, and {_text(key)} is not one to YAML"
+                raise NotYaml(what, key.start_mark, _QUOTES)
             if key.value in seen:
-                raise NotYaml(f"the key {key.value!r} stands twice", key.start_mark)
+                raise NotYaml(
+                    f"the key {key.value!r} stands twice", key.start_mark, "remove one, or rename it"
+                )
             seen.add(key.value)
         made: dict[str, Any] = super().construct_mapping(node, deep=deep)
         return made
@@ -39,8 +44,50 @@ def parse_yaml(text: str) -> Any:
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of the safe loader
     except yaml.MarkedYAMLError as error:
-        raise NotYaml(error.problem or "is not YAML", error.problem_mark) from None
+        raise _located(text, error) from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         if isinstance(error, NotYaml):
             raise
         raise NotYaml(f"is not YAML: {error}".replace("\n", " ")) from None
+
+
+_QUOTES: Final = "put it in quotes"
+_INDENT: Final = "indent the keys of one object by the same number of spaces"
+
+_WORDS: Final = (
+    (
+        "mapping values are not allowed",
+        "a colon is out of place",
+        "write a space after the colon of each key, and put a text that holds ': ' in quotes",
+    ),
+    ("could not find expected ':'", "a key has no colon", "write a space after the colon of each key"),
+    ("expected <block end>", "the indentation does not fit the lines above", _INDENT),
+    ("expected ',' or", "a list or object does not end", "close each [ with ], and each { with }"),
+    ("did not find expected", "the indentation does not fit the lines above", _INDENT),
+    ("unindent", "the indentation does not fit the lines above", _INDENT),
+)
+"""The parser's words, ours, and the cure."""
+
+
+def _located(text: str, error: yaml.MarkedYAMLError) -> NotYaml:
+    """The parser's error in the words of a user."""
+    mark, problem = error.problem_mark, error.problem or "is not YAML"
+    line = text.split("\n")[mark.line] if mark else ""
+    if "\t" in line[: len(line) - len(line.lstrip())]:
+        tabs = NotYaml("a tab indents this line", mark, "indent with spaces")
+        tabs.column = 1
+        return tabs
+    if "alphabetic" in problem:
+        problem = "a text that begins with * or & has a meaning in YAML"
+        return NotYaml(problem, mark, "put the text in quotes")
+    found = next((known for known in _WORDS if known[0] in problem), None)
+    if found is not None:
+        return NotYaml(found[1], mark, found[2])
+    special = next((each for each in "*&!%@`" if each in line), "")
+    if special:
+        return NotYaml(f"{problem}: {special} has a meaning in YAML", mark, "put the text in quotes")
+    return NotYaml(problem, mark)
+
+
+def _text(key: yaml.Node) -> str:
+    return repr(key.value) if isinstance(key.value, str) else "that begins here"

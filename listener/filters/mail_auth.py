@@ -105,6 +105,9 @@ class MailAuthFilterOptions(FilterOptions):
     asks_others = True
     judges_content = True
 
+    def described(self, operator: Operator) -> str:
+        return "that passes the checks of SPF, DKIM and DMARC"
+
     def identifies(self, operator: Operator) -> bool:
         """It verifies the author of a mail, not that the author is known."""
         return False

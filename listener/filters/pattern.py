@@ -65,6 +65,8 @@ def _complaint(error: Exception, expression: str) -> str:
     for looks, name, cure in _INEXPRESSIBLE:
         if looks.search(text):
             return f"{name} is not supported ({cure})"
+    if "no argument" in text:
+        text += "; write .* for any text"
     return f"not a regular expression ({text})"
 
 
@@ -75,6 +77,11 @@ _DOTS: Final = re.compile("[.\u3002\uff0e\uff61]")  # RFC 3490 section 3.1: the 
 def is_wild(value: str) -> bool:
     """True if an exact value looks like a glob. An address may have such characters (RFC 5322 atext)."""
     return not value.startswith((PREFIX, GLOB)) and _WILD.search(value) is not None
+
+
+def is_expression(value: str) -> bool:
+    """True if a value that looks like a pattern looks like a regular expression rather than a glob."""
+    return ".*" in value or ".+" in value or value.startswith("^") or value.endswith("$")
 
 
 def glob_matcher(glob: str) -> Callable[[str], bool]:

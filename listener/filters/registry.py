@@ -17,7 +17,15 @@ KINDS: Final[Mapping[str, Kind]] = {
     "mail-auth": kind("listener.filters.mail_auth", "MailAuthFilterOptions"),
 }
 
-FILTERS: Final = Registry("filter", FilterOptions, "smtp_relay.filters", KINDS)
+_SYNONYMS: Final = {
+    **dict.fromkeys(("ip", "ips", "allow", "allowlist", "accept"), "whitelist"),
+    **dict.fromkeys(("deny", "block", "blocklist", "denylist", "reject"), "blacklist"),
+    **dict.fromkeys(("auth", "user", "users", "password", "basic", "basic-auth", "htpasswd"), "static-auth"),
+    **dict.fromkeys(("http", "webhook"), "http-filter"),
+    **dict.fromkeys(("spf", "dkim", "dmarc"), "mail-auth"),
+}
+
+FILTERS: Final = Registry("filter", FilterOptions, "smtp_relay.filters", KINDS, _SYNONYMS)
 
 AnyFilter = Annotated[FilterOptions, Chosen(FILTERS)]
 """The options of one filter, read by the model of its `type`."""
@@ -26,7 +34,6 @@ AnyFilter = Annotated[FilterOptions, Chosen(FILTERS)]
 def build_filter(options: FilterOptions, name: str, context: BuildContext) -> Filter:
     """The filter of one entry; `name` is its label. Raises ConfigError if its secrets or files are not
     available, NotAvailable if a package that it needs is not installed."""
-    build = FILTERS.builder(options.type)
-    made: Filter = build(options, name, context)
+    made: Filter = FILTERS.build(options, name, context)
     made.guard = made.guard or options.guard
     return made

@@ -11,15 +11,16 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field
 
 from functions.errors import ConfigError
-from functions.options.secrets import Secret
+from functions.message.text import listed
+from functions.options.secrets import Secret, Unavailable
 from functions.options.types import CAMEL, Milliseconds
 from listener.api.decision import ACCEPT, DEFER, REFUSE, Decision, Phase
-from listener.api.filter import BuildContext, Filter, FilterOptions
+from listener.api.filter import BuildContext, Filter, FilterOptions, Operator
 from listener.api.session import Credentials, Session
 from listener.filters.passwords.htpasswd import Htpasswd
 from listener.filters.passwords.queue import CheckQueue
 from listener.filters.passwords.remembered import LONGEST, Remembered
-from listener.filters.passwords.stored import Plain, StoredPassword, parse
+from listener.filters.passwords.stored import Plain, StoredPassword, is_bare, parse
 
 THREADS: Final = 2
 """Most slow hashes that one filter computes at once; each takes up to a core, and memory (argon2:
@@ -67,6 +68,11 @@ class StaticAuthOptions(FilterOptions):
         if one or self.users or self.htpasswd:
             return ""
         return "has no user: give username and password, or set SMTP_USERNAME and SMTP_PASSWORD"
+
+    def described(self, operator: Operator) -> str:
+        names = [*([self.username] if self.username else ()), *self.users]
+        others = [f"a user of {self.htpasswd}"] if self.htpasswd else []
+        return "of clients that log in" + (f" as {listed([*names, *others])}" if names or others else "")
 
     def files_read(self) -> Mapping[str, str]:
         return {} if self.htpasswd is None else {"htpasswd": self.htpasswd}
@@ -244,28 +250,42 @@ def build(options: StaticAuthOptions, name: str, context: BuildContext) -> Stati
     password of unknown form, and an unreadable file."""
     salt = _text(options.salt, "SMTP_PASSWORD_SALT", context)
     users: dict[str, StoredPassword] = {}
+
+    def add(username: str, key: str, secret: Secret) -> None:
+        where = f"filter {name}: {key}"
+        if username in users:
+            raise ConfigError(where, "is the username too", "leave one of them out")
+        users[username] = _stored(where, secret, salt, context)
+
     said = options.username is not None or options.password is not None
     if said or not (options.users or options.htpasswd):
         username, password = _single(options, name, context)
-        users[username] = _stored(f"filter {name}: password", password, salt)
+        add(username, "password", password)
     for username, secret in options.users.items():
-        where = f"filter {name}: users[{username!r}]"
-        if username in users:
-            raise ConfigError(where, "is the username too", "leave one of them out")
-        users[username] = _stored(where, secret.resolve(context.secrets), salt)
-    file = Htpasswd(context.folder / options.htpasswd) if options.htpasswd else None
+        add(username, f"users[{username!r}]", secret)
+    file = _file(options.htpasswd, name, context) if options.htpasswd else None
     return StaticAuth(name, users, file, remember=options.remember_for / 1000)
 
 
-def _single(options: StaticAuthOptions, name: str, context: BuildContext) -> tuple[str, str]:
+def _file(path: str, name: str, context: BuildContext) -> Htpasswd:
+    try:
+        return Htpasswd(context.folder / path)
+    except ConfigError as error:
+        cure = error.cure or "write the file with htpasswd -B"
+        raise ConfigError(f"filter {name}: htpasswd", f"{error.where}: {error.what}", cure) from error
+
+
+def _single(options: StaticAuthOptions, name: str, context: BuildContext) -> tuple[str, Secret]:
     username = options.username or _text(None, "SMTP_USERNAME", context)
-    password = _text(options.password, "SMTP_PASSWORD", context)
+    password = options.password
+    if password is None and context.environ.get("SMTP_PASSWORD"):
+        password = Secret("env:SMTP_PASSWORD")
     if username and password:
         return username, password
     missing = " and no ".join(
         what for what, value in (("username", username), ("password", password)) if not value
     )
-    raise ConfigError(
+    raise Unavailable(
         f"filter {name}", f"has no {missing}", "set username and password, or SMTP_USERNAME and SMTP_PASSWORD"
     )
 
@@ -276,8 +296,32 @@ def _text(secret: Secret | None, variable: str, context: BuildContext) -> str | 
     return context.secrets(f"env:{variable}") if variable in context.environ else None
 
 
-def _stored(where: str, text: str, salt: str | None) -> StoredPassword:
+def _stored(where: str, secret: Secret, salt: str | None, context: BuildContext) -> StoredPassword:
+    text = secret.resolve(context.secrets)
+    inline = secret.scheme == "plain"
+    if not text:
+        raise ConfigError(where, f"{secret.shown} is empty", _filled(secret))
+    if "\n" in text:
+        raise ConfigError(where, "holds several lines", "a password is one line")
+    if inline and secret.meant:
+        what = (
+            "looks like an environment variable" if secret.meant.startswith("env:") else "has no known prefix"
+        )
+        raise ConfigError(where, f"{what}, not a hash algorithm nor plain:", f"write {secret.meant}")
+    if not inline and is_bare(text):
+        context.warn(
+            where,
+            f"{secret.shown} holds a password in plain text",
+            "put plain: before it, or its hash, which smtp-relay hash-password makes",
+        )
+        text = f"plain:{text}"
     try:
         return parse(text, salt.encode() if salt else None)
     except ValueError as error:
         raise ConfigError(where, str(error), _CURE) from None
+
+
+def _filled(secret: Secret) -> str:
+    if secret.scheme == "env":
+        return f"set {secret.shown.removeprefix('env:')} to plain:PASSWORD, or to a hash"
+    return "write plain:PASSWORD, or a hash"

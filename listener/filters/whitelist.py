@@ -14,11 +14,13 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from functions.message.addresses import address_key
 from functions.message.domains import domain_key, fold_ascii
+from functions.message.text import listed
+from functions.options.types import Breaking
 from listener.api.decision import ACCEPT, DEFER, REFUSE, Decision, Phase
 from listener.api.filter import BuildContext, Filter, FilterOptions, Operator
 from listener.api.session import IPAddress, Session, Transaction
 from listener.filters import anybody
-from listener.filters.pattern import GLOB, PREFIX, Values, as_tuple, domain_glob, is_wild
+from listener.filters.pattern import GLOB, PREFIX, Values, as_tuple, domain_glob, is_expression, is_wild
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -112,20 +114,29 @@ class ListOptions(FilterOptions):
     def never_accepts(self, environ: Mapping[str, str], *, auth: bool, names: bool) -> str:
         keys = self.values().keys()
         if not keys:
-            return "lists nothing"
+            return "lists nothing (give ips, subnets, domains, from or to)"
         if not names and "domains" in keys and not {"ips", "subnets"} & keys:
             return "asks for the client's name, and disableReverseLookup leaves clients without one"
         return ""
 
-    def described(self) -> str:
-        return "; ".join(f"{key} {', '.join(values)}" for key, values in self.values().items())
+    def described(self, operator: Operator) -> str:
+        values = self.values()
+        client = [one for key in ("ips", "subnets", "domains") for one in values.get(key, ())]
+        said = (
+            ("from clients at ", client),
+            ("with the reverse-path ", [one or "<>" for one in values.get("from", ())]),
+            ("to ", values.get("to", ())),
+        )
+        parts = [words + listed(which) for words, which in said if which]
+        return f" {'or' if operator == 'OR' else 'and'} ".join(parts) or "of a list that is empty"
 
     def advice(self) -> Sequence[str]:
         found = []
         for key, values in self.values().items():
             for index, value in enumerate(values):
                 if is_wild(value):
-                    what = f"{value!r} means that one text, not a pattern (write {GLOB}{value})"
+                    prefix = PREFIX if is_expression(value) else GLOB
+                    what = f"{value!r} means that one text, not a pattern (write {prefix}{value})"
                     found.append(f"{key}[{index}]: {what}")
                 elif key in ("from", "to") and value.startswith(GLOB) and "@" not in value:
                     what = f"{value!r} matches no address, because * does not match @ (write {value}@*)"
@@ -157,18 +168,20 @@ class WhitelistOptions(ListOptions):
         return bool(self.to) and not anybody.any_mailbox(self.to or ())
 
     def loopingz_differences(self) -> Sequence[str]:
-        found = []
+        found: list[str] = []
         compared = [one for key, values in self.values().items() if key != "subnets" for one in values]
         if self.to:
             found.append("a refused RCPT concerns only that recipient: the mail goes to the others")
         if any(value.startswith(PREFIX) for value in compared):
-            found.append(
+            text = (
                 "regexps match the whole value (anchored at both ends), without lookaround or backreferences"
             )
+            found.append(Breaking(text))
         if any(not value.startswith((PREFIX, GLOB)) for value in compared):
             found.append("exact values are compared without regard to case")
         if self.domains:
-            found.append("domains: a client's reverse name counts only if it resolves back to its address")
+            text = "domains: a client's reverse name counts only if it resolves back to its address"
+            found.append(Breaking(text))
         return found
 
 

@@ -6,14 +6,14 @@ import hashlib
 import os
 import socket
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from functions.delivery.build import RunElsewhere, build_outputs, delivery_of
 from functions.delivery.engine import Delivery, Output
-from functions.errors import ConfigError
+from functions.errors import ConfigError, ConfigErrors
 from functions.local.archive import Archive
 from functions.local.layout import Part, parts
 from functions.local.messages import Settings
@@ -22,10 +22,13 @@ from functions.local.view.reader import ids
 from functions.message.headers import HeaderEdits, Predicate
 from functions.options.secrets import Runtime, SecretResolver
 from functions.options.spool import DEFAULT_FOLDER
+from functions.processors.base import OutputOptions, Processor
 from functions.processors.context import BuildContext as OutputContext
 from functions.processors.registry import build_processor
 from listener.api.filter import BuildContext as FilterContext
-from listener.api.filter import Filter
+from listener.api.filter import Filter, FilterOptions
+from listener.checks.deployment import function_findings
+from listener.config.errors import locate
 from listener.filters.registry import build_filter
 from listener.flows.flow import Flow, Flows
 from listener.intake.spool import PROBE
@@ -68,7 +71,10 @@ class Filters:
         context = FilterContext(around.folder, around.environ, secrets, config.filter_timeout / 1000)
         self._flows: list[Flow] = []
         for name, flow in config.flows.items():
-            built = tuple(build_filter(o, label, context) for label, o in flow.labelled_filters())
+            built = tuple(
+                located_filter(config, f"flows.{name}.filters[{index}]", label, options, context)
+                for index, (label, options) in enumerate(flow.labelled_filters())
+            )
             listeners = frozenset(flow.listeners) if flow.listeners is not None else None
             self._flows.append(Flow(name, built, flow.filters_operator, listeners))
         self.all: tuple[Filter, ...] = tuple(f for flow in self._flows for f in flow.filters)
@@ -113,6 +119,25 @@ class Filters:
             await each.stop()
 
 
+def located_filter(
+    config: RelayConfig, path: str, label: str, options: FilterOptions, context: FilterContext
+) -> Filter:
+    """One filter, which stands at `path`. Raises ConfigError with that place."""
+    with locate(config, path, options, f"filter {label}"):
+        return build_filter(options, label, context)
+
+
+def located_output(config: RelayConfig, label: str, options: OutputOptions) -> AbstractContextManager[None]:
+    """Gives the mistakes in building one output their place in the configuration."""
+    path = next(
+        f"flows.{name}.outputs[{index}]"
+        for name, flow in config.flows.items()
+        for index, one in enumerate(flow.outputs)
+        if one is options
+    )
+    return locate(config, path, options, f"output {label}")
+
+
 def header_edits(config: RelayConfig, filters: Filters, hostname: str) -> HeaderEdits:
     """`mailHeaders`, and the removal of forged results. Raises ConfigError."""
     try:
@@ -129,7 +154,12 @@ def build_delivery(config: RelayConfig, around: Runtime, *, staging: Path | None
         return delivery_of(config, held)
     durable = config.spool.durability == "fsync"
     context = OutputContext(around.folder, around.environ, around.secrets, durable, staging)
-    return build_outputs(config, lambda label, options: build_processor(options, label, context))
+
+    def build(label: str, options: OutputOptions) -> Processor:
+        with located_output(config, label, options):
+            return build_processor(options, label, context)
+
+    return build_outputs(config, build)
 
 
 def min_free_space(config: RelayConfig) -> int:
@@ -154,6 +184,19 @@ def build_local(config: RelayConfig, around: Runtime, part: Part, observer: Deli
     part.create()
     delivery = build_delivery(config, around, staging=part.staging)
     return LocalDelivery(part, delivery, settings, observer)
+
+
+def check_deliverable(config: RelayConfig) -> None:
+    """Raises ConfigError if a cloud function cannot run the outputs: accepted mail would wait for ever."""
+    if not config.spool.in_bucket or config.mode != "events":
+        return
+    found = [
+        ConfigError(f"{config.source}: {one.where}", one.text)
+        for one in function_findings(config)
+        if one.severity == "error"
+    ]
+    if found:
+        raise found[0] if len(found) == 1 else ConfigErrors(found)
 
 
 def check_folders(config: RelayConfig, around: Runtime) -> None:
@@ -224,7 +267,8 @@ def build_from_bucket(config: RelayConfig, around: Runtime) -> tuple[Delivery, W
 
     context = OutputContext(around.folder, around.environ, around.secrets)
     retry = config.delivery.retry
-    return build_now(config, context), Waits(retry.first / 1000, retry.max / 1000)
+    delivery = build_now(config, context, lambda label, options: located_output(config, label, options))
+    return delivery, Waits(retry.first / 1000, retry.max / 1000)
 
 
 def deliver_bucket(config: RelayConfig, around: Runtime, observer: Events) -> BucketDelivery:

@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from functions.options.secrets import Runtime
+from listener.config.errors import locate
 from listener.config.peers import trusted
 from listener.intake.accept import Acceptor
 from listener.intake.refusals import Refusals
@@ -190,8 +191,9 @@ class Generation:
     def _tls(self, listener: Listener, hostname: str) -> ServerTls | None:
         if not tls.wanted(listener.options):
             return None
-        where = f"listeners.{listener.name}" if self.config.listeners else "options"
-        return ServerTls(listener.options, hostname, self._around.secrets, where)
+        where = self.config.place_of(listener.name)
+        with locate(self.config, where, listener.options):
+            return ServerTls(listener.options, hostname, self._around.secrets, where)
 
     def _tell_certificates(self) -> None:
         for endpoint in self.endpoints.values():

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import re
+from collections.abc import Container, Iterable, Iterator
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from functions.aws.output.client_options import ClientOptions
 from functions.aws.output.request_options import PutOptions, SendMessageOptions, SendRawEmailOptions
+from functions.message.text import listed
 from functions.options.storage import PublishOptions, StorageOptions
 from functions.options.types import CAMEL, Deferred, OptionsModel, PlainText
 from functions.processors.base import OutputOptions
 
+_FORM: Final = "https://sqs.REGION.amazonaws.com/ACCOUNT/NAME"
+_REGION: Final = re.compile(r"[a-z]{2,5}(?:-[a-z]+)+-[0-9]{1,2}|aws-global|auto")
+_BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]|arn:.*")
+
 
 def _queue_url(text: str) -> str:
-    if not text.startswith(("https://", "http://")):
+    if text.startswith("arn:"):
+        _, _, _, region, account, name = [*text.split(":", 5), *["…"] * 6][:6]
         raise ValueError(
-            f"{text!r} is not the URL of a queue (https://sqs.REGION.amazonaws.com/ACCOUNT/NAME)"
+            f"{text!r} is the ARN of a queue, not its URL "
+            f"(write https://sqs.{region}.amazonaws.com/{account}/{name})"
         )
+    place = urlsplit(text)
+    at_aws = (place.hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn"))
+    if not text.startswith(("https://", "http://")) or (at_aws and place.path.count("/") < 2):
+        raise ValueError(f"{text!r} is not the URL of a queue ({_FORM})")
     return text
 
 
@@ -146,6 +160,33 @@ class AwsOutputOptions(OutputOptions):
     def ascii_recipients(self) -> bool:
         """True if mail goes to the envelope's recipients through SES, which does not support SMTPUTF8."""
         return self.ses is not None and self.send_raw_email_options.destinations is None
+
+    def advice(self, ports: Container[int]) -> Iterable[tuple[str, str]]:
+        if self.storage is not None and not _BUCKET.fullmatch(self.storage.bucket):
+            text = f"S3 makes no bucket of the name {self.storage.bucket!r} today"
+            yield "storage.bucket", f"{text} (3 to 63 lower-case letters, digits, dots and dashes)"
+        for key, client in (
+            ("s3client", self.s3_client),
+            ("sqsclient", self.sqs_client),
+            ("sesClient", self.ses_client),
+        ):
+            elsewhere = client.endpoint_url or client.endpoint
+            for name, region in (("region", client.region), ("region_name", client.region_name)):
+                if region is not None and not elsewhere and not _REGION.fullmatch(region):
+                    text = f"{region!r} is no region of AWS"
+                    yield f"{key}.{name}", f"{text} (one is eu-west-1; eu-west-1a is a zone in it)"
+
+    @property
+    def effect(self) -> str:
+        return listed([*self._effects()], joint="and")
+
+    def _effects(self) -> Iterator[str]:
+        if self.storage is not None:
+            yield f"stores it as s3://{self.storage.bucket}/{self.storage.key}"
+        if self.pubsub is not None:
+            yield f"sends an event to the queue {self.pubsub.topic}"
+        if self.ses is not None:
+            yield "sends it on through SES"
 
     def identity(self) -> str:
         """The name, else the destinations: bucket and key, queue, and the identities that SES sends for."""

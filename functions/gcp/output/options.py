@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import AfterValidator, BeforeValidator, model_validator
 
+from functions.message.text import listed
 from functions.options.storage import PublishOptions, StorageOptions
 from functions.options.types import CAMEL, PlainText
 from functions.processors.base import OutputOptions
 
 
+def _topic_name(text: str) -> str:
+    if "/" in text and not re.fullmatch(r"projects/[^/]+/topics/[^/]+", text):
+        raise ValueError(f"{text!r} is not a topic (write NAME, or projects/PROJECT/topics/NAME)")
+    return text
+
+
 class TopicOptions(PublishOptions):
     """Publish a CloudEvent to a Pub/Sub topic."""
 
-    topic: PlainText
+    topic: Annotated[PlainText, AfterValidator(_topic_name)]
     """Its short name, or `projects/PROJECT/topics/NAME`."""
 
 
@@ -77,6 +85,12 @@ class GcpOutputOptions(OutputOptions):
         if self.storage is None and self.pubsub is None:
             raise ValueError("does nothing: give storage, pubsub or both")
         return self
+
+    @property
+    def effect(self) -> str:
+        stored = [f"stores it as gs://{self.storage.bucket}/{self.storage.key}"] if self.storage else []
+        sent = [f"publishes an event to the topic {self.pubsub.topic}"] if self.pubsub else []
+        return listed([*stored, *sent], joint="and")
 
     def identity(self) -> str:
         """The name, else the destinations: bucket and key, project and topic."""

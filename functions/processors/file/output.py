@@ -53,6 +53,10 @@ class FileOutputOptions(OutputOptions):
     def file_folder(self) -> str:
         return self.path
 
+    @property
+    def effect(self) -> str:
+        return f"stores it in {self.path}"
+
     def identity(self) -> str:
         return self.name or f"file:{self.path}:{self.filename}"
 

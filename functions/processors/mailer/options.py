@@ -4,20 +4,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from email.utils import formataddr
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from functions.options.secrets import Secret
-from functions.options.types import CAMEL, FieldName, FieldValue, OptionsModel, check_field_value
+from functions.options.types import CAMEL, Breaking, FieldName, FieldValue, OptionsModel, check_field_value
 from functions.processors.base import OutputOptions
-from functions.processors.mailer.transport_options import Transport, transport_of_url
+from functions.processors.mailer.transport_options import (
+    SUBMISSION,
+    SUBMISSIONS,
+    Transport,
+    transport_of_url,
+)
 
 _DOMAIN: Final = re.compile(
     r"(?=.{1,253}\Z)[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_-]+)*", re.IGNORECASE
 )
+_SMTP: Final = 25
 _SELECTOR: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?", re.IGNORECASE)
 
 
@@ -157,7 +163,10 @@ class MailerOutputOptions(OutputOptions):
     """Keys by domain."""
 
     loopingz_differences = (
-        "the mailer forwards the mail unchanged, to the envelope's recipients instead of those in its header",
+        Breaking(
+            "the mailer forwards the mail unchanged, to the envelope's recipients instead of those in its "
+            "header"
+        ),
     )
 
     @property
@@ -179,6 +188,25 @@ class MailerOutputOptions(OutputOptions):
             raise ValueError("dkim stands in nodemailer too: give one of them")
         rest = {name: item for name, item in transport.items() if name != "dkim"}
         return {**value, "nodemailer": rest, "dkim": transport["dkim"]}
+
+    def advice(self, ports: Container[int]) -> Iterable[tuple[str, str]]:
+        server = self.nodemailer
+        port = server.effective_port
+        if server.port == SUBMISSIONS and not server.secure:
+            yield "nodemailer.port", f'port {port} is for TLS from the first byte (add "secure": true)'
+        if server.port in (SUBMISSION, _SMTP) and server.secure:
+            text = f"port {port} begins in clear text, and secure fails there"
+            yield "nodemailer.port", f'{text} (replace secure by "requireTLS": true, or use 465)'
+        if not {"host", "service"} & server.model_fields_set:
+            yield "nodemailer.host", "there is none, so localhost is asked (name the host)"
+        elif server.host in ("localhost", "127.0.0.1", "::1") and port in ports:
+            yield "nodemailer", f"{server.host}:{port} is this relay, so mail goes round (name another host)"
+
+    @property
+    def effect(self) -> str:
+        server = self.nodemailer
+        signed = ", signed with DKIM," if self.dkim or self.dkims else ""
+        return f"sends it on{signed} through {server.host}:{server.effective_port}"
 
     def identity(self) -> str:
         """The name, else the next server, the user there, and the recipients that `override` sets."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from functions.errors import ConfigError, Temporary
 from functions.message.addresses import authors_of
 from functions.message.domains import domain_key
+from functions.options.packages import not_installed
 from functions.processors.base import MIN_SECONDS_LEFT, Job, Processor
 from functions.processors.context import BuildContext
 from functions.processors.mailer.message import OutgoingMessage
@@ -65,11 +66,11 @@ def _signer(where: str, domain: str, key: DomainKey, resolve: Callable[[str], st
     try:
         from functions.processors.mailer.dkim import Signer, load_key
     except ImportError as error:
-        raise ConfigError(where, f"cannot sign here: {error}", "install smtp-relay[mailer]") from error
+        raise not_installed(where, "a DKIM key", error, "mailer") from error
     try:
         return Signer(domain, key.key_selector, load_key(key.private_key.resolve(resolve)))
     except ValueError as error:
-        raise ConfigError(f"{where}.privateKey", str(error)) from error
+        raise ConfigError(f"{where}.privateKey", str(error), "smtp-relay dkim-generate makes one") from error
 
 
 class MailerProcessor(Processor):

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from functions.options.secrets import Secret
 from functions.options.types import Milliseconds, OptionsModel, Port
 
 _LOCALHOST: Final = "localhost"
+
+
+def _host(text: str) -> str:
+    bare = text.strip("[]")
+    name, colon, port = bare.partition(":")
+    if "/" in bare or " " in bare:
+        meant = re.sub(r"^[a-z]+://|/.*$", "", bare.strip()).partition(":")[0]
+        raise ValueError(f"{text!r} is not a host name or address (write {meant!r})")
+    if colon and port.isdigit() and text == bare:
+        raise ValueError(f'{text!r} is not a host name or address (write {name!r}, and "port": {port})')
+    return text
 
 
 class TransportAuth(OptionsModel):
@@ -74,7 +85,7 @@ class Transport(OptionsModel):
     service: str | None = None
     """A well-known server: `gmail`, `outlook365`, `SES-eu-west-1` …"""
 
-    host: str = Field(default=_LOCALHOST, min_length=1)
+    host: Annotated[str, AfterValidator(_host)] = Field(default=_LOCALHOST, min_length=1)
     """Its name or address."""
 
     port: Port = 0
@@ -133,7 +144,7 @@ class Transport(OptionsModel):
     @model_validator(mode="after")
     def _not_both(self) -> Transport:
         if self.require_tls and self.ignore_tls:
-            raise ValueError("requireTLS and ignoreTLS exclude each other")
+            raise ValueError("requireTLS and ignoreTLS exclude each other (give one of them)")
         return self
 
     @property
@@ -175,27 +186,27 @@ class Service(NamedTuple):
     secure: bool
 
 
-_SUBMISSION: Final = 587  # RFC 6409
-_SUBMISSIONS: Final = 465  # RFC 8314 section 7.3
+SUBMISSION: Final = 587  # RFC 6409
+SUBMISSIONS: Final = 465  # RFC 8314 section 7.3
 
 _SERVICES: Final = {
-    "brevo": Service("smtp-relay.brevo.com", _SUBMISSION, False),
-    "ethereal": Service("smtp.ethereal.email", _SUBMISSION, False),
-    "fastmail": Service("smtp.fastmail.com", _SUBMISSIONS, True),
-    "gmail": Service("smtp.gmail.com", _SUBMISSIONS, True),
-    "hotmail": Service("smtp-mail.outlook.com", _SUBMISSION, False),
-    "icloud": Service("smtp.mail.me.com", _SUBMISSION, False),
+    "brevo": Service("smtp-relay.brevo.com", SUBMISSION, False),
+    "ethereal": Service("smtp.ethereal.email", SUBMISSION, False),
+    "fastmail": Service("smtp.fastmail.com", SUBMISSIONS, True),
+    "gmail": Service("smtp.gmail.com", SUBMISSIONS, True),
+    "hotmail": Service("smtp-mail.outlook.com", SUBMISSION, False),
+    "icloud": Service("smtp.mail.me.com", SUBMISSION, False),
     "maildev": Service("127.0.0.1", 1025, False),
-    "mailgun": Service("smtp.mailgun.org", _SUBMISSIONS, True),
-    "mailjet": Service("in-v3.mailjet.com", _SUBMISSION, False),
-    "mandrill": Service("smtp.mandrillapp.com", _SUBMISSION, False),
-    "outlook365": Service("smtp.office365.com", _SUBMISSION, False),
+    "mailgun": Service("smtp.mailgun.org", SUBMISSIONS, True),
+    "mailjet": Service("in-v3.mailjet.com", SUBMISSION, False),
+    "mandrill": Service("smtp.mandrillapp.com", SUBMISSION, False),
+    "outlook365": Service("smtp.office365.com", SUBMISSION, False),
     "postmark": Service("smtp.postmarkapp.com", 2525, False),
-    "sendgrid": Service("smtp.sendgrid.net", _SUBMISSION, False),
-    "sendinblue": Service("smtp-relay.brevo.com", _SUBMISSION, False),
-    "sparkpost": Service("smtp.sparkpostmail.com", _SUBMISSION, False),
-    "yahoo": Service("smtp.mail.yahoo.com", _SUBMISSIONS, True),
-    "zoho": Service("smtp.zoho.com", _SUBMISSIONS, True),
+    "sendgrid": Service("smtp.sendgrid.net", SUBMISSION, False),
+    "sendinblue": Service("smtp-relay.brevo.com", SUBMISSION, False),
+    "sparkpost": Service("smtp.sparkpostmail.com", SUBMISSION, False),
+    "yahoo": Service("smtp.mail.yahoo.com", SUBMISSIONS, True),
+    "zoho": Service("smtp.zoho.com", SUBMISSIONS, True),
 }
 _SES: Final = re.compile(r"ses-([a-z]{2}(?:-[a-z]+)+-\d)")
 
@@ -206,5 +217,5 @@ def service(name: str) -> Service | None:
     """The service of a name, in any case; `SES-eu-west-1` is SES's SMTP endpoint of that region."""
     folded = name.lower()
     if found := _SES.fullmatch(folded):
-        return Service(f"email-smtp.{found[1]}.amazonaws.com", _SUBMISSIONS, True)
+        return Service(f"email-smtp.{found[1]}.amazonaws.com", SUBMISSIONS, True)
     return _SERVICES.get(folded.replace(" ", ""))

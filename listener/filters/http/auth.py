@@ -12,7 +12,7 @@ from pydantic.alias_generators import to_camel
 
 from functions.options.types import OptionsModel
 from listener.api.decision import ABSTAIN, ACCEPT, REFUSE, Decision, Phase
-from listener.api.filter import BuildContext, FilterOptions
+from listener.api.filter import BuildContext, FilterOptions, Operator
 from listener.api.session import Credentials, Session
 from listener.filters.http.client import Hmac, HttpAnswer, HttpBacked, HttpClient, Unanswered, Url, host_of
 from listener.filters.http.json_path import MISSING, JsonPath, PathText
@@ -63,8 +63,8 @@ class HttpAuthOptions(FilterOptions):
     checks_credentials = True
     checked_mechanisms = frozenset({"XOAUTH2"})
 
-    def described(self) -> str:
-        return host_of(self.url)
+    def described(self, operator: Operator) -> str:
+        return f"of clients whose login {host_of(self.url)} accepts"
 
     @model_validator(mode="after")
     def _body_where_it_can_be(self) -> Self:

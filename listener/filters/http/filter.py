@@ -15,7 +15,7 @@ from functions.message.envelope import Client, Envelope, Recipient
 from functions.message.mail import Mail
 from functions.message.mime import read_parts
 from listener.api.decision import ACCEPT, REFUSE, Decision, Phase
-from listener.api.filter import BuildContext, FilterOptions
+from listener.api.filter import BuildContext, FilterOptions, Operator
 from listener.api.session import Message, Session, Transaction
 from listener.filters.http.answer import decide
 from listener.filters.http.client import Hmac, HttpAnswer, HttpBacked, HttpClient, Unanswered, Url, host_of
@@ -57,8 +57,8 @@ class HttpFilterOptions(FilterOptions):
     def any_user(self) -> bool:
         return self.allow_any_user
 
-    def described(self) -> str:
-        return host_of(self.url)
+    def described(self, operator: Operator) -> str:
+        return f"that {host_of(self.url)} accepts"
 
 
 class HttpFilter(HttpBacked):

@@ -114,7 +114,7 @@ def _users(path: Path, data: bytes) -> dict[str, StoredPassword]:
         if not colon or not name:
             raise ConfigError(where, "is not USER:HASH", "write it with htpasswd -B")
         if name in users:
-            raise ConfigError(where, f"user {name!r} stands there already")
+            raise ConfigError(where, f"user {name!r} stands there already", "remove one of the lines")
         try:
             users[name] = parse_htpasswd(rest)
         except ValueError as error:

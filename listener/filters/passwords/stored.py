@@ -140,6 +140,14 @@ def digest(name: str, password: bytes, salt: bytes | None) -> bytes:
     return plain
 
 
+_HEX: Final = re.compile(r"[0-9A-Fa-f]{32,}")
+
+
+def is_bare(text: str) -> bool:
+    """True if a text can only be a password itself: neither a stored form nor a damaged one."""
+    return ":" not in text and not text.startswith(("$", "{")) and not _HEX.fullmatch(text)
+
+
 def parse(text: str, salt: bytes | None = None) -> StoredPassword:
     """A stored password of the configuration. Raises ValueError that names the mistake, and quotes only
     the name of an existing algorithm."""
@@ -147,10 +155,13 @@ def parse(text: str, salt: bytes | None = None) -> StoredPassword:
         return known
     form, colon, rest = text.partition(":")
     if not colon:
-        raise ValueError("has no algorithm before it: write ALGO:hex, or plain: before the password itself")
+        what = f"is {len(text)} hexadecimal digits and " if _HEX.fullmatch(text) else ""
+        raise ValueError(
+            f"{what}has no algorithm before it: write ALGO:hex, or plain: before the password itself"
+        )
     if form.lower() == "plain":
         if not rest:
-            raise ValueError("is empty")
+            raise ValueError("is empty: write plain:PASSWORD")
         return Plain(rest.encode())
     try:
         name = hash_name(form)

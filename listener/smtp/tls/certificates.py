@@ -53,7 +53,19 @@ def _pair(options: Certificate, resolver: SecretResolver, where: str) -> KeyPair
         return _unpacked(options.pfx, resolver, passphrase, f"{where}.pfx")
     if options.cert is None or options.key is None:
         return None
-    return KeyPair(_lines(options.cert.resolve(resolver)), _lines(options.key.resolve(resolver)), passphrase)
+    certificates = _text(options.cert, resolver, f"{where}.cert")
+    return KeyPair(certificates, _text(options.key, resolver, f"{where}.key"), passphrase)
+
+
+def _text(secret: Secret, resolver: SecretResolver, where: str) -> str:
+    try:
+        return _lines(secret.resolve(resolver))
+    except ConfigError as error:
+        if "not UTF-8" in error.what:
+            raise ConfigError(
+                where, f"{secret.shown} is not PEM but binary", "openssl x509 -inform DER makes PEM of it"
+            ) from error
+        raise
 
 
 def _lines(pem: str) -> str:
@@ -73,9 +85,13 @@ def _unpacked(pfx: Secret, resolver: SecretResolver, passphrase: str | None, whe
     try:
         key, certificate, others = pkcs12.load_key_and_certificates(pfx.resolve_bytes(resolver), password)
     except ValueError as error:
-        raise ConfigError(where, "is not a PKCS #12 file, or the passphrase is wrong") from error
+        raise ConfigError(
+            where, "is not a PKCS #12 file, or the passphrase is wrong", "openssl pkcs12 -export makes one"
+        ) from error
     if key is None or certificate is None:
-        raise ConfigError(where, "holds no private key with its certificate")
+        raise ConfigError(
+            where, "holds no private key with its certificate", "openssl pkcs12 -export -inkey adds it"
+        )
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     return KeyPair("".join(one.public_bytes(Encoding.PEM).decode() for one in (certificate, *others)), pem)
 

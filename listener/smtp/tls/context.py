@@ -57,6 +57,9 @@ _SPECIAL: Final = re.compile(r'[\x00-\x1f"+,;<>\\]|^[ #]| $')  # RFC 4514 sectio
 
 _MAX_SUBJECT: Final = 1_024
 
+_LONGEST_PATH: Final = 512
+_ENDS: Final = (".pem", ".key", ".crt", ".cer", ".cert")
+
 
 class ServerTls:
     """One listener's TLS. `context` is the one for new connections, replaced as a whole when
@@ -73,8 +76,8 @@ class ServerTls:
         self._made: KeyPair | None = None if options.has_certificate else _own(options, hostname)
         self._files = _files(options, resolver)
         self._stamps = self._look()
-        self._materials = self._read()
-        self.context = self._build(self._materials)
+        self._materials = _read(options, resolver, where)
+        self.context = _build(options, self._materials, self._made, where)
         self.not_after = self._end()
 
     @property
@@ -126,10 +129,10 @@ class ServerTls:
                 log.exception("%s: certificate could not be renewed; the one in use stays", self._where)
 
     def _renew(self) -> bool:
-        materials = self._read()
+        materials = _read(self._options, self._resolver, self._where)
         if materials == self._materials:
             return False
-        self.context = self._build(materials)
+        self.context = _build(self._options, materials, self._made, self._where)
         self._materials = materials
         self.not_after = self._end()
         return True
@@ -137,39 +140,56 @@ class ServerTls:
     def _look(self) -> dict[Path, tuple[int, ...] | None]:
         return {path: _stamp(path) for path in self._files}
 
-    def _read(self) -> dict[str, Material]:
-        """Materials by host name; the listener's own under ""."""
-        found = {"": read(self._options, self._resolver, self._where)}
-        for name, own in self._options.sni_options.items():
-            found[_host(name)] = read(own, self._resolver, f"{self._where}.sniOptions.{name}")
-        return found
-
     def _end(self) -> float | None:
         pair = self._materials[""].pair or self._made
         return end_of(pair) if pair is not None else None
 
-    def _build(self, materials: Mapping[str, Material]) -> ssl.SSLContext:
-        options, own = self._options, materials[""]
-        pair = own.pair or self._made
-        assert pair is not None
-        context = _context(options, pair, own.authorities, self._where)
-        others: dict[str, ssl.SSLContext] = {}
-        for name, sni in options.sni_options.items():
-            material = materials[_host(name)]
-            others[_host(name)] = _context(
-                options,
-                material.pair or pair,
-                material.authorities or own.authorities,
-                f"{self._where}.sniOptions.{name}",
-                sni,
-            )
-        if others:
-            context.sni_callback = _chooser(others)
-        return context
+
+def check(options: SmtpOptions, resolver: SecretResolver, where: str) -> float | None:
+    """Try the TLS of a listener, and make no certificate. Returns the Unix time at which its own one ends;
+    None if it has none. Raises ConfigError as ServerTls does."""
+    materials = _read(options, resolver, where)
+    _build(options, materials, None, where)
+    pair = materials[""].pair
+    return end_of(pair) if pair is not None else None
+
+
+def _read(options: SmtpOptions, resolver: SecretResolver, where: str) -> dict[str, Material]:
+    """Materials by host name; the listener's own under ""."""
+    found = {"": read(options, resolver, where)}
+    for name, own in options.sni_options.items():
+        found[_host(name)] = read(own, resolver, f"{where}.sniOptions.{name}")
+    return found
+
+
+def _build(
+    options: SmtpOptions, materials: Mapping[str, Material], made: KeyPair | None, where: str
+) -> ssl.SSLContext:
+    """The context of these materials; `made` is the certificate of a listener that names none."""
+    own = materials[""]
+    pair = own.pair or made
+    context = _context(options, pair, own.authorities, where)
+    others: dict[str, ssl.SSLContext] = {}
+    for name, sni in options.sni_options.items():
+        material = materials[_host(name)]
+        others[_host(name)] = _context(
+            options,
+            material.pair or pair,
+            material.authorities or own.authorities,
+            f"{where}.sniOptions.{name}",
+            sni,
+        )
+    if others:
+        context.sni_callback = _chooser(others)
+    return context
 
 
 def _context(
-    options: SmtpOptions, pair: KeyPair, authorities: str, where: str, sni: SniCertificate | None = None
+    options: SmtpOptions,
+    pair: KeyPair | None,
+    authorities: str,
+    where: str,
+    sni: SniCertificate | None = None,
 ) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.options |= ssl.OP_NO_RENEGOTIATION
@@ -180,8 +200,11 @@ def _context(
     try:
         restrict(context, minimum, maximum, (sni and sni.ciphers) or options.ciphers)
     except ssl.SSLError as error:
-        raise ConfigError(f"{where}.ciphers", "names no existing cipher") from error
-    _load(context, pair, where)
+        raise ConfigError(
+            f"{where}.ciphers", "names no existing cipher", "openssl ciphers lists them"
+        ) from error
+    if pair is not None:
+        _load(context, pair, where)
     if options.request_cert:
         _ask_for_certificates(context, options, authorities, where)
     return context
@@ -197,18 +220,38 @@ def _ask_for_certificates(
     try:
         context.load_verify_locations(cadata=authorities)
     except (ssl.SSLError, ValueError) as error:
-        raise ConfigError(f"{where}.ca", "holds no PEM certificate") from error
+        raise ConfigError(f"{where}.ca", "holds no PEM certificate", "name a file of certificates") from error
 
 
 def _load(context: ssl.SSLContext, pair: KeyPair, where: str) -> None:
+    for name, text, kind in (("key", pair.key, "PRIVATE KEY"), ("cert", pair.certificates, "CERTIFICATE")):
+        if f"{kind}-----" not in text:
+            raise _not_pem(f"{where}.{name}", text, pair)
     key = pair.key if pair.key.endswith("\n") else pair.key + "\n"
     try:
         load_key_pair(context, key + pair.certificates, pair.passphrase)
     except (ssl.SSLError, ValueError) as error:
         what = _REASONS.get(getattr(error, "reason", None) or "", "cannot be read as PEM")
+        cure = "give the key that the certificate was made for" if "belong" in what else "make it anew"
         if "ENCRYPTED" in pair.key and "belong" not in what:
             what = "the key is encrypted, and the passphrase is wrong or missing"
-        raise ConfigError(f"{where}: key and cert", what) from error
+            cure = "give the passphrase, or a key without one"
+        raise ConfigError(f"{where}: key and cert", what, cure) from error
+
+
+def _not_pem(where: str, text: str, pair: KeyPair) -> ConfigError:
+    """The mistake in a text that is no PEM of its kind."""
+    if "PRIVATE KEY-----" in pair.certificates and "CERTIFICATE-----" in pair.key:
+        return ConfigError(where, "key and certificate are swapped", "swap key and cert")
+    short = len(text) < _LONGEST_PATH and "\n" not in text.strip() and "-----" not in text
+    if short and text.isprintable() and (text.endswith(_ENDS) or "/" in text):
+        # Not shown unless it is a path, because the text may be a secret.
+        path = text if text.endswith(_ENDS) else "PATH"
+        return ConfigError(where, "is not PEM; it looks like a path", f"write file://{path}")
+    what = where.rpartition(".")[2]
+    return ConfigError(
+        where, "is not PEM", f"openssl {'pkey' if what == 'key' else 'x509'} -outform PEM makes it"
+    )
 
 
 def _host(name: str) -> str:

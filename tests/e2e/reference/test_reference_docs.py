@@ -323,7 +323,15 @@ class TestLoads:
     def test_check(self, name: str, tmp_path: Path) -> None:
         path = EXAMPLES / f"{name}.json"
         assert load(path, {}).warnings == ()
-        command = [sys.executable, "-m", "listener.cli.main", "check", "--from-loopingz", str(path)]
+        command = [
+            sys.executable,
+            "-m",
+            "listener.cli.main",
+            "check",
+            "--offline",
+            "--from-loopingz",
+            str(path),
+        ]
         environ = {"PYTHONPATH": str(ROOT), "SMTP_USERNAME": "u", "SMTP_PASSWORD": "plain:p"}
         done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr

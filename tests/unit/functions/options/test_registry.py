@@ -83,7 +83,9 @@ def test_unknown_types_name_the_nearest():
 
 
 def test_a_builder_that_is_not_installed_says_what_to_install():
-    with pytest.raises(NotAvailable, match=r"output gone.*not available.*smtp-relay\[aws\]"):
+    with pytest.raises(
+        NotAvailable, match=r"output gone: type 'gone' needs .*: pip install 'smtp-relay\[aws\]'"
+    ):
         REGISTRY.builder("gone")
 
 

@@ -95,7 +95,7 @@ def test_cloud_references_go_to_their_module(resolver: SecretResolver, monkeypat
     monkeypatch.setitem(sys.modules, "functions.fake_secrets", module)
     monkeypatch.setattr(secrets, "CLOUD_SCHEMES", {"ssm": "functions.fake_secrets", "x": "functions.gone"})
     assert Secret("ssm:/a:b").resolve(resolver) == "ssm=/a:b"
-    with pytest.raises(ConfigError, match="cannot be read here"):
+    with pytest.raises(ConfigError, match="a secret of x: needs functions"):
         Secret("x:y").resolve(resolver)
 
 

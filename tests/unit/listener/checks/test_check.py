@@ -1,6 +1,5 @@
 """The findings of `check` about a configuration."""
 
-import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,8 @@ from functions.processors.registry import OUTPUTS
 from listener.checks import report as check
 from listener.checks.deployment import in_container, on_container_disk, platform_of
 from listener.checks.finding import Platform, Setting
-from listener.checks.flows import never_accepts
+from listener.checks.flows import never_accepts, sentence
+from listener.checks.listeners import sentences
 from listener.checks.loopingz import differences
 from listener.checks.strangers import recipients_limited, stranger_passes
 from listener.config.load import load
@@ -185,11 +185,12 @@ class TestStrangers:
         assert says(look(public=True, **keys), "open relay") is (kind in {"mailer", "nodemailer", "aws"})
 
 
-def test_a_url_is_not_shown_whole(look: Any):
+def test_a_url_is_not_shown_whole():
     """It may hold a token."""
     asked = {"type": "http-filter", "url": "https://judge.test/hooks/T0KEN?key=s3cret"}
-    (line,) = (line for line in look("note", flows=flow(asked)) if "takes what" in line)
-    assert "http-filter_0 (judge.test)" in line
+    assert sentence("in", read(flows=flow(asked)).flows["in"]).startswith(
+        "Flow in takes mail that judge.test accepts;"
+    )
 
 
 class TestPublic:
@@ -332,10 +333,41 @@ class TestFlows:
         assert says(look("warning", flows=flow(LOCAL, outputs=[])), "flows.in.outputs", "go nowhere")
         assert says(look("warning", flows={}), "there is no flow")
 
-    def test_are_explained(self, look: Any):
-        lines = look("note", flows=flow(LOCAL, USERS, outputs=[LOG]))
-        assert says(lines, "flows.in", "whitelist_0 (ips 127.0.0.1) AND static-auth_1", "log_0")
-        assert says(lines, "listener 10025", "127.0.0.1:10025", "this machine only", "AUTH PLAIN LOGIN after")
+    @pytest.mark.parametrize(
+        ("flows", "words"),
+        [
+            (
+                flow(LOCAL, USERS),
+                "Flow in takes mail from clients at 127.0.0.1 and of clients that log in as u; it logs it.",
+            ),
+            (
+                flow({"type": "whitelist", "to": ["a@b.test"]}, USERS, filtersOperator="OR"),
+                "Flow in takes mail to a@b.test or of clients that log in as u; it logs it.",
+            ),
+            (
+                flow(
+                    {"type": "whitelist", "from": [""], "subnets": ["10.0.0.0/8", "::/0"]},
+                    outputs=[FILE, SES],
+                ),
+                "Flow in takes mail from clients at 10.0.0.0/8 or ::/0 and with the reverse-path <>; "
+                "it stores it in ./emails and sends it on through SES.",
+            ),
+            (
+                flow(LOCAL, GUARD, listeners=["10025"]),
+                "Flow in takes mail from clients at 127.0.0.1, but none from clients at 192.0.2.1, "
+                "on listener 10025; it logs it.",
+            ),
+            (flow(outputs=[]), "Flow in takes no mail; it keeps none."),
+        ],
+    )
+    def test_are_explained_in_plain_sentences(self, flows: Any, words: str):
+        assert sentence("in", read(flows=flows).flows["in"]) == words
+
+    def test_ports_are_explained(self):
+        (line,) = sentences(read(flows=flow(LOCAL)))
+        assert line.startswith(
+            "Listener 10025 speaks SMTP on 127.0.0.1:10025 (this machine only), with STARTTLS"
+        )
 
 
 class TestListeners:
@@ -345,6 +377,7 @@ class TestListeners:
         assert not says(look("warning", flows=flow(USERS, outputs=[SES])), "no filter checks credentials")
         off = {"disabledCommands": ["AUTH"]}
         assert not says(look("warning", flows=sends, options=off), "no filter checks")
+        assert not says(look("warning", flows=sends, options=OPEN), "no filter checks")
 
     def test_any_credentials_where_all_mail_stays_here(self, look: Any):
         """A debug server accepts any credentials; `check` warns only if strangers reach it."""
@@ -494,33 +527,6 @@ class TestDeployment:
         assert not any(line.startswith("note") for line in lines)
 
 
-class TestSecrets:
-    def test_missing_files_and_variables(self, look: Any, tmp_path: Path):
-        (tmp_path / "k.pem").write_text("key")
-        options = {"key": "file://k.pem", "cert": "file://c.pem", "passphrase": "env:PASS"}
-        lines = look(flows=flow(USERS), options=options)
-        assert says(lines, "options.cert", "file://c.pem: cannot be read")
-        assert not says(lines, "options.key")
-        assert says(look("warning", flows=flow(USERS), options=options), "options.passphrase", "PASS")
-        assert not says(look("warning", flows=flow(USERS), options=options, environ={"PASS": "x"}), "PASS")
-
-    def test_files_of_users(self, look: Any, tmp_path: Path):
-        keys = {"flows": flow({"type": "static-auth", "htpasswd": "users"})}
-        assert says(look(**keys), "flows.in.filters[0].htpasswd", "users: the file does not exist")
-        (tmp_path / "users").write_text("")
-        assert not says(look(**keys), "htpasswd")
-
-    def test_cloud_references_are_not_followed(self, look: Any):
-        users = {"type": "static-auth", "username": "u", "password": "ssm:/relay/pw"}
-        assert says(look("note", flows=flow(users)), "flows.in.filters[0].password", "ssm:/relay/pw is read")
-
-    def test_plain_secrets_are_never_shown(self, look: Any):
-        keys = {"flows": flow({"type": "static-auth", "username": "u", "password": "plain:hunter2"})}
-        assert not says(
-            [line for each in ("note", "warning", "error") for line in look(each, **keys)], "hunter2"
-        )
-
-
 class TestFromLoopingz:
     def lines(self, **keys: Any) -> list[str]:
         return list(differences(read(**keys)))
@@ -573,48 +579,6 @@ class TestFromLoopingz:
     )
     def test_what_does_not(self, keys: dict[str, Any], words: str):
         assert not says(self.lines(**keys), words)
-
-
-class TestRun:
-    def run(self, path: Path, **options: Any) -> tuple[int, str, str]:
-        out, err = io.StringIO(), io.StringIO()
-        from_loopingz = options.pop("from_loopingz", False)
-        setting = Setting.of(path.parent, {}, **options)
-        return (
-            check.run(path, setting, from_loopingz=from_loopingz, out=out, err=err),
-            out.getvalue(),
-            err.getvalue(),
-        )
-
-    def test_mistakes_are_2_and_a_line_each(self, tmp_path: Path):
-        path = tmp_path / "a.json"
-        path.write_text('{"flowz": {}}')
-        status, out, err = self.run(path)
-        assert (status, out) == (2, "")
-        assert err.count("\n") == 2
-        assert "did you mean 'flows'?" in err
-
-    def test_good_and_bad(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr("functions.options.registry.Registry.builder", lambda self, kind: None)
-        path = tmp_path / "a.json"
-        path.write_text(json.dumps({"flows": flow(LOCAL)}))
-        status, out, err = self.run(path, from_loopingz=True)
-        assert (status, err) == (0, "")
-        assert "good" in out
-        assert "differences from loopingz" in out
-        bounded = {**OPEN, "maxClientsPerIp": 20}
-        path.write_text(json.dumps({"flows": flow(ANYBODY, outputs=[SES]), "options": bounded}))
-        assert self.run(path)[0] == 0
-        status, out, err = self.run(path, public=True)
-        assert status == 2
-        assert "open relay" in err
-        assert "1 to fix" in out
-
-    @pytest.mark.parametrize("name", ["aws-smtp-relay.jsonc", "nodemailer.jsonc"])
-    def test_public_on_the_examples(self, name: str):
-        status, _, err = self.run(ROOT / "configs" / name, public=True)
-        assert ("open relay" in err) is (name == "aws-smtp-relay.jsonc")
-        assert status in {0, 2}
 
 
 def test_rotated_logs_that_are_removed_are_a_difference():

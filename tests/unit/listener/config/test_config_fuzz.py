@@ -1,6 +1,5 @@
 """Any configuration loads or is refused with a message; nothing else ever happens."""
 
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -88,5 +87,7 @@ def test_a_configuration_loads_or_is_told_off(value: dict[str, Any]):
         assert told_off, lines
         return
     assert len(config.digest) == 64
-    out, err = io.StringIO(), io.StringIO()
-    assert check.run(None, Setting.of(Path(), environ), from_loopingz=True, out=out, err=err) in {0, 2}
+    report = check.CheckReport.of(config, Setting.of(Path(), environ), from_loopingz=True)
+    assert report.status(strict=False) in {0, 2}
+    assert list(report.lines())
+    assert json.loads(report.as_json())["good"] is not report.errors

@@ -84,7 +84,10 @@ def output(**options: Any) -> dict[str, Any]:
         ({"listeners": {}}, "listeners: should be a list"),
         ({"port": 65536}, "port: should be less than or equal to 65535"),
         ({"port": "smtp"}, "port: should be a valid integer"),
-        ({"workers": "many"}, "workers: should be a valid integer, or should be 'auto', not 'many'"),
+        (
+            {"workers": "many"},
+            "workers: should be a valid integer (write a number), or should be 'auto', not 'many'",
+        ),
         ({"options": {"size": -1}}, "options.size: should be greater than or equal to 1"),
         ({"options": {"banner": "a\r\nb"}}, "options.banner: cannot hold line breaks or control characters"),
         ({"options": {"key": "file://k"}}, "options: key and cert go together"),
@@ -116,7 +119,7 @@ def output(**options: Any) -> dict[str, Any]:
         ({"cachePath": "${idd}.eml"}, "cachePath: unknown variable"),
         (
             {"flows": {"in": {"filters": [{"type": "static-auth", "users": {"a.b": ""}}]}}},
-            "flows.in.filters[0].users['a.b']: string should have at least 1 character",
+            "flows.in.filters[0].users['a.b']: is empty (fill it in",
         ),
         ({"loggers": [{"type": "FILE"}]}, "loggers[0]: filepath is missing: a FILE logger needs one"),
         (

@@ -68,7 +68,7 @@ class TestFinding:
     @pytest.mark.parametrize(
         ("name", "text", "words"),
         [
-            ("a.json", '{"flows": {},\n "port" 3}', "a.json:2:9: Expecting ':' delimiter"),
+            ("a.json", '{"flows": {},\n "port" 3}', "a.json:2:9: a colon is missing after the name"),
             ("a.json", '{"flows": {}, "flows": {}}', "a.json:1:15: the key 'flows' stands twice"),
             ("a.json", "[]", "a.json: is not an object"),
             ("a.yaml", "flows: {}\nflows: {}\n", "a.yaml:2:1: the key 'flows' stands twice"),

@@ -101,7 +101,7 @@ class TestGiven:
         one, other = CA.issue(), CA.issue()
         with pytest.raises(ConfigError, match="does not belong to the certificate"):
             serve(tmp_path, key=one.key_pem(), cert=other.pem)
-        with pytest.raises(ConfigError, match="key and cert"):
+        with pytest.raises(ConfigError, match=r"options\.key: is not PEM"):
             serve(tmp_path, key="nonsense", cert="nonsense")
         with pytest.raises(ConfigError, match=r"missing\.key"):
             serve(tmp_path, key="file://missing.key", cert=one.pem)
