@@ -172,7 +172,8 @@ def table() -> str:
     lines = ["role | actions | on | when", "---|---|---|---"]
     for rule in RULES:
         actions = ", ".join(f"`{action}`" for action in rule.actions)
-        lines.append(f"{rule.role} | {actions} | {rule.on} | {rule.when}")
+        when = "" if rule.when == "always" else f" | {rule.when}"
+        lines.append(f"{rule.role} | {actions} | {rule.on}{when}")
     return "\n".join(lines) + "\n"
 
 
