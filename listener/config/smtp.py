@@ -133,8 +133,8 @@ class SmtpOptions(Certificate):
     """Most recipients of one mail; more get 452 4.5.3. RFC 5321 asks for at least 100."""
 
     max_refused_recipients: int = Field(default=50, ge=1)
-    """Most refused recipients of one connection since its last accepted mail, then 421; those of a mail with an
-    accepted one do not count."""
+    """Most refused recipients of one connection since its last accepted mail, then 421; those of a mail
+    with an accepted one do not count."""
 
     max_messages_per_connection: int | None = Field(default=None, ge=1)
     """Most mails over one connection, then 421."""
