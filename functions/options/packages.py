@@ -21,6 +21,10 @@ _DISTRIBUTIONS: Final = {
 """Modules to the distributions with them, where the names differ; the longest name counts."""
 
 
+_MAIN: Final = {"aws": "boto3", "gcp": "google-cloud-storage", "mailer": "cryptography"}
+"""The package that an extra is for."""
+
+
 class NotAvailable(ConfigError):
     """The kind is known, but a package for it is not installed."""
 
@@ -28,8 +32,9 @@ class NotAvailable(ConfigError):
 def not_installed(where: str, what: str, error: ImportError, extra: str = "") -> NotAvailable:
     """`what` (a type, a secret) needs a package that cannot be imported. `extra` is the extra of this
     distribution that has it."""
-    module = error.name or str(error)
+    module = error.name or ""
     known = [name for name in _DISTRIBUTIONS if f"{module}.".startswith(f"{name}.")]
-    package = _DISTRIBUTIONS[max(known, key=len)] if known else module.partition(".")[0]
+    own = module.partition(".")[0] or _MAIN.get(extra, str(error))
+    package = _DISTRIBUTIONS[max(known, key=len)] if known else own
     cure = f"pip install 'smtp-relay[{extra}]'" if extra else f"pip install {package}"
     return NotAvailable(where, f"{what} needs {package}: {cure}")

@@ -82,7 +82,8 @@ def _sentence(listener: Listener) -> str:
     reach = "every address" if is_every_address(listener.bind) else "the network"
     reach = "this machine only" if is_loopback(listener.bind) else reach
     kind = "LMTP" if options.lmtp else "SMTP"
-    address = f"{listener.bind}:{listener.port}"
+    bind = f"[{listener.bind}]" if ":" in listener.bind else listener.bind
+    address = f"{bind}:{listener.port}"
     return f"Listener {listener.name} speaks {kind} on {address} ({reach}), with {tls} and {auth}."
 
 
@@ -130,8 +131,9 @@ def _odd(config: RelayConfig, listener: Listener) -> Iterator[Finding]:
             f"port {listener.port} is for TLS from the first byte (465, RFC 8314), and clients will not "
             'connect without it (add "secure": true)',
         )
-    for key, value in _short(options):
-        yield warning(f"{path}.{key}", f'{value} is {value} milliseconds (write "{value}s" for seconds)')
+    for name, key, value in _short(options):
+        place = path if name in listener.own else "options"
+        yield warning(f"{place}.{key}", f'{value} is {value} milliseconds (write "{value}s" for seconds)')
     if options.lmtp and listener.port == _SMTP_PORT:
         yield warning(
             path, "LMTP must not be spoken on port 25, RFC 2033 section 5 says (choose another port)"
@@ -151,12 +153,12 @@ def _odd(config: RelayConfig, listener: Listener) -> Iterator[Finding]:
         )
 
 
-def _short(options: SmtpOptions) -> Iterator[tuple[str, int]]:
+def _short(options: SmtpOptions) -> Iterator[tuple[str, str, int]]:
     """Durations of milliseconds that were probably meant as seconds."""
     for name in ("socket_timeout", "close_timeout", "max_data_time"):
         value: int = getattr(options, name)
         if name in options.model_fields_set and 0 < value < _LEAST_MEANT:
-            yield str(SmtpOptions.model_fields[name].alias), value
+            yield name, str(SmtpOptions.model_fields[name].alias), value
 
 
 def _path(config: RelayConfig, listener: Listener) -> str:

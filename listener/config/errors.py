@@ -227,7 +227,7 @@ def locate(config: RelayConfig, path: str, part: BaseModel, label: str = "") -> 
         elif label and own == label:
             inner = _PLAIN_NAME.sub(r".\1", inner)
             where = f"{path}.{inner}" if inner else path
-        elif not where.startswith(path):
+        elif re.split(r"[.:\[]", where, maxsplit=1)[0] not in keys_of(type(config)):
             where, what = path, f"{where}: {what}"
         raise type(error)(f"{config.source}: {where}", what, error.cure) from error
 

@@ -42,7 +42,10 @@ def open_object_store(
         return kind(options.bucket, client_options=client, retry_config={"max_retries": 0}, **arguments)
     except (BaseError, ValueError, TypeError) as error:
         reason = str(error).partition("\n")[0]
-        raise ConfigError(f"spool {options.url}", f"cannot be opened: {reason}") from error
+        cure = ""
+        if options.service_account_key is not None:
+            cure = "serviceAccountKey is the JSON of a key, such as file://key.json"
+        raise ConfigError(f"spool {options.url}", f"cannot be opened: {reason}", cure) from error
 
 
 def _s3(options: SpoolOptions, environ: Mapping[str, str], resolve: Callable[[str], str]) -> dict[str, Any]:

@@ -297,18 +297,23 @@ def open_bucket_spool(
     from listener.intake.object_store import open_object_store
 
     spool = config.spool
-    store = open_object_store(spool, around.environ, around.secrets)
-    parent = around.folder / config.cache_path.partition("${")[0].rpartition("/")[0] / DEFAULT_FOLDER
+    with locate(config, "spool", spool):
+        store = open_object_store(spool, around.environ, around.secrets)
     return BucketSpool(
         store,
         spool.prefix,
-        CaptureFolder(parent),
+        CaptureFolder(capture_folder(config, around)),
         observer,
         budget=spool.bytes_in_flight,
         patience=2 * spool.timeout / 1000,
         min_free=min_free_space(config),
         notify=notify,
     )
+
+
+def capture_folder(config: RelayConfig, around: Runtime) -> Path:
+    """The folder for large mails that arrive, if the spool is a bucket: below that of `cachePath`."""
+    return around.folder / config.cache_path.partition("${")[0].rpartition("/")[0] / DEFAULT_FOLDER
 
 
 def takes_ascii_only(config: RelayConfig, listener: str) -> bool:

@@ -18,6 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from functions.backends import open_spool
+from functions.delivery.events import DeliveryEvents
 from functions.errors import ConfigError, ConfigErrors
 from functions.options.packages import NotAvailable, not_installed
 from functions.options.secrets import Runtime, Secret, SecretResolver, Unavailable, secrets_of
@@ -103,6 +105,13 @@ class _Trial:
                 from listener.intake.object_store import open_object_store
 
                 open_object_store(config.spool, self._around.environ, self._around.secrets)
+                if config.mode == "in-process":
+                    from functions.bucket.in_process import RUN
+
+                    access = open_spool(config, self._around.folder, self._around.environ)
+                    access.receipts(DeliveryEvents(), RUN)
+            with self._noted():
+                self._folder("cachePath", str(build.capture_folder(config, self._around)))
         else:
             with self._noted():
                 self._folder("spool.url", str(config.spool.folder(self._around.folder)))

@@ -49,9 +49,10 @@ def test_it_is_good_beside_the_running_server_and_touches_nothing(tmp_path: Path
     relay = Relay(tmp_path / "relay", value)
     relay.start()
     try:
+        command = ["check" if word == "serve" else word for word in relay.command()]
         before = listing(relay.folder)
         said = subprocess.run(
-            ["check" if word == "serve" else word for word in relay.command()],
+            command,
             cwd=relay.folder,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             capture_output=True,
