@@ -17,11 +17,13 @@ from functions.spool.dead_record import DeadRecord
 
 
 class SpoolReply(NamedTuple):
-    """The reply to the client: RFC 5321 code, RFC 3463 enhanced status code, text."""
+    """The reply to the client: RFC 5321 code, RFC 3463 enhanced status code, text. `files` are the paths
+    of those that the first attempts made of the mail, for logs."""
 
     code: int
     enhanced: str
     text: str
+    files: Sequence[str] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -38,7 +40,7 @@ class Item:
     settled: bool = False
     """True if the client was answered."""
     files: Sequence[str] = ()
-    """The paths of the files that the first attempts made of the mail."""
+    """`SpoolReply.files`."""
     cancelled: bool = False
     """True if the answer was that the client must keep the mail."""
 
@@ -116,7 +118,7 @@ class Settings:
 
 def accepted(item: Item) -> SpoolReply:
     """The mail is safe."""
-    return SpoolReply(250, "2.0.0", f"OK queued as {item.envelope.id}")
+    return SpoolReply(250, "2.0.0", f"OK queued as {item.envelope.id}", item.files)
 
 
 def refused(outcomes: Sequence[Outcome]) -> SpoolReply:

@@ -77,10 +77,10 @@ class LocalSpool:
 
     def store(self, envelope: Envelope, content: Content, answered: Answered) -> None:
         def tell(answer: SpoolReply) -> None:
-            answered(Reply(*answer), item.files)
+            code, enhanced, text, files = answer
+            answered(Reply(code, enhanced, text), files)
 
-        item = Item(envelope, content, tell)
-        self.delivery.submit(item)
+        self.delivery.submit(Item(envelope, content, tell))
 
     def tick(self) -> None:
         self.delivery.tick()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 from typing import Final
@@ -75,3 +76,98 @@ def test_a_source_distribution_with_another_digest_is_refused() -> None:
     with pytest.raises(subprocess.CalledProcessError):
         setup.fetch_spf_suite()
     assert not setup.SPF_SUITE.exists()
+
+
+@pytest.mark.parametrize(
+    ("extras", "lock"),
+    [
+        ("", "listener"),
+        ("aws", "listener-aws"),
+        ("gcp", "listener-aws-gcp"),
+        ("aws,gcp", "listener-aws-gcp"),
+        ("gcp, aws", "listener-aws-gcp"),
+        ("cdk", "listener-aws-cdk"),
+        ("listener,mailer", "listener"),
+    ],
+)
+def test_extras_choose_the_smallest_lock_that_has_them(extras: str, lock: str) -> None:
+    assert setup.lock_for(extras) == lock
+    assert len(setup.names_of(setup.ROOT / "locks" / f"{lock}.txt")) > 20
+
+
+@pytest.mark.parametrize(
+    ("extras", "words"),
+    [
+        ("aws,azure", "EXTRAS: azure is unknown: name some of aws, cdk, gcp"),
+        ("gcp,cdk", "no lock has cdk, gcp together"),
+    ],
+)
+def test_extras_that_no_lock_has_are_named(extras: str, words: str) -> None:
+    with pytest.raises(SystemExit, match=words):
+        setup.lock_for(extras)
+
+
+@pytest.fixture
+def installer(tmp_path: Path) -> list[str | Path]:
+    """A program that prints what pip prints, and ends as its last argument says."""
+    program = tmp_path / "pip.py"
+    program.write_text(
+        "import sys\n"
+        "for number in range(23): print(f'Collecting package-{number}==1.0 (from -r lock.txt)')\n"
+        "print('  Downloading package_0-1.0.whl')\n"
+        "print('Requirement already satisfied: idna==3 in .venv')\n"
+        "print('Installing collected packages: package-0, package-1')\n"
+        "sys.exit(int(sys.argv[1]))\n"
+    )
+    return [sys.executable, program]
+
+
+NAMES: Final = [f"package-{number}" for number in range(23)] + ["idna"]
+
+
+def test_a_set_up_shows_how_far_it_is(
+    installer: list[str | Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    setup.install([*installer, "0"], NAMES)
+    assert capsys.readouterr().out.splitlines() == [
+        "» package 10 of 24: package-9",
+        "» package 20 of 24: package-19",
+        "» unpacking 24 packages",
+    ]
+
+
+def test_on_a_terminal_the_set_up_is_one_line_that_goes(
+    installer: list[str | Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(setup.sys.stdout, "isatty", lambda: True)
+    setup.install([*installer, "0"], NAMES)
+    out = capsys.readouterr().out
+    assert "\n" not in out
+    assert "\r» package 24 of 24: idna\x1b[K" in out
+    assert out.endswith("\r\x1b[K")
+
+
+def test_a_set_up_that_fails_ends_the_run(installer: list[str | Path]) -> None:
+    with pytest.raises(subprocess.CalledProcessError):
+        setup.install([*installer, "1"], NAMES)
+
+
+def test_make_run_adds_no_line_of_its_own(tmp_path: Path) -> None:
+    """Nothing but the server's output, once all is set up."""
+    for name in ("Makefile", "scripts", "locks", "pyproject.toml"):
+        (tmp_path / name).symlink_to(setup.ROOT / name)
+    server = tmp_path / ".venv" / "bin" / "smtp-relay"
+    server.parent.mkdir(parents=True)
+    server.write_text('#!/bin/sh\necho "only $*"\n')
+    server.chmod(0o755)
+    nothing = tmp_path / "python"
+    nothing.write_text("#!/bin/sh\nexit 0\n")
+    nothing.chmod(0o755)
+    done = subprocess.run(
+        ["make", "--no-print-directory", "run", f"PYTHON={nothing}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == ("only serve\n", "")
