@@ -15,6 +15,9 @@ from functions.message.charset import decode, decode_words
 from functions.message.domains import ascii_form, domain_key, fold_ascii
 from functions.message.fields import all_values
 
+MAX_ADDRESSES: Final = 2_000
+"""Most mailboxes of a list that are read."""
+
 MAX_AUTHORS: Final = 500
 """Most mailboxes of a From field that are read; a longer list does not name authors."""
 
@@ -50,6 +53,7 @@ _USUAL: Final = re.compile(  # one address, with or without a display name: what
     """,
     re.VERBOSE,
 )
+_ROUTE: Final = re.compile(r"@[^:]*+:(?=[^@]*@)")  # RFC 5322 section 4.4: to be ignored
 _PAREN: Final = re.compile(r"\\.|[()]", re.DOTALL)
 _ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
 _QUOTED: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
@@ -135,7 +139,7 @@ def authors_of(head: bytes) -> Authors:
     return Authors(tuple(addresses), fields, left >= 0, tuple(unsure))
 
 
-def parse_addresses(value: bytes, most: int = 2_000) -> list[Address]:
+def parse_addresses(value: bytes, most: int = MAX_ADDRESSES) -> list[Address]:
     """The mailboxes of an unfolded address-list value, groups flattened, at most `most` of them.
 
     Encoded words in display names are decoded; an encoded word never separates or quotes. Never
@@ -211,6 +215,8 @@ def _parse(text: str, most: int) -> tuple[list[Address], list[Address], bool]:
         elif kind == "word":
             box.add(piece, piece)
         elif kind == "open":
+            if box.outer is None and box.named_again:
+                box = box.split(found, unsure)
             box.open()
         elif kind == "close" and box.outer is not None:
             box.close()
@@ -220,6 +226,8 @@ def _parse(text: str, most: int) -> tuple[list[Address], list[Address], bool]:
             if box.outer is None:
                 box.comment = box.comment or text[start : at - 1]
             box.glued = False
+        elif kind == "end" and box.may_go_on and piece.strip(" \t") == ",":
+            box.hold()
         elif box.outer is None and (kind == "end" or (kind == "group" and box.is_address)):
             box.settle(found, unsure)
             box = _Mailbox()
@@ -264,9 +272,10 @@ class _Word:
 
 class _Mailbox:
     """One mailbox while it is read. `words` are those of the name, or, while an angle bracket is open,
-    those inside it; the name's words are then in `outer`."""
+    those inside it; the name's words are then in `outer`. `held` are names in front of a comma, which may
+    be the start of this mailbox's name: `Acme, Inc. <info@example.com>`."""
 
-    __slots__ = ("angles", "comment", "fresh", "glued", "outer", "shorter", "words")
+    __slots__ = ("_own", "angles", "comment", "fresh", "glued", "held", "outer", "shorter", "words")
 
     def __init__(self) -> None:
         self.words: list[_Word] = []
@@ -274,6 +283,8 @@ class _Mailbox:
         self.angles: list[str] = []
         self.shorter: list[str] = []
         self.comment = ""
+        self.held: list[str] = []
+        self._own = 0  # words in front of the last angle bracket
         self.fresh = True
         self.glued = False
 
@@ -292,15 +303,43 @@ class _Mailbox:
         if self.outer is not None:
             self.angles.append(" ".join(word.written for word in self._joined()))
             self.words, self.outer = self.outer, None
+            self._own = len(self.words)
         self.glued = False
+
+    @property
+    def named_again(self) -> bool:
+        """True if words follow the address: they are the name of the next one, without a comma."""
+        return bool(self.angles) and len(self.words) > self._own
+
+    def split(self, found: list[Address], unsure: list[Address]) -> _Mailbox:
+        """Settles this mailbox with the words in front of its address, and returns one with the others."""
+        following = _Mailbox()
+        following.fresh = False
+        following.words = self.words[self._own :]
+        del self.words[self._own :]
+        self.settle(found, unsure)
+        return following
 
     @property
     def is_address(self) -> bool:
         """True if the text so far is an address, and not the name of a group."""
         return bool(self.angles) or any(word.has_at for word in self.words)
 
+    @property
+    def may_go_on(self) -> bool:
+        """True if the text so far is a name, which may go on behind a comma."""
+        return self.outer is None and bool(self.words) and not self.is_address
+
+    def hold(self) -> None:
+        """Keeps the name so far for the mailbox behind the comma."""
+        self.held.append(_plain(" ".join(word.meant for word in self.words)))
+        self.words.clear()
+        self.comment = ""
+        self.glued = False
+
     def forget(self) -> None:
         """Ends the name of a group: the text so far is the name."""
+        self.held.clear()
         self.words.clear()
         self.comment = ""
         self.fresh = True
@@ -314,8 +353,18 @@ class _Mailbox:
             joined = self._joined()
             addresses = [word.written for word in joined if word.has_at]
             words = [word for word in joined if not word.has_at]
-        name = _plain(" ".join(word.meant for word in words) or self.comment)
-        for address in addresses or ("",):
+        name = _plain(" ".join(word.meant for word in words))
+        if name and self.angles:
+            name = ", ".join((*self.held, name))
+        else:
+            found += (Address(one, "") for one in self.held if one)
+        if addresses:
+            name = name or _plain(self.comment)
+        for written in addresses or ("",):
+            route = _ROUTE.match(written)
+            if route is not None:
+                unsure.append(Address(name, written))
+            address = written[route.end() :] if route else written
             if address or name:
                 found.append(Address(name, address))
         unsure += (Address(name, address) for address in self.shorter)

@@ -38,6 +38,16 @@ def first_value(head: bytes, name: bytes) -> bytes | None:
     return unfold(head[found.end() : min(field_end(head, found.end()), found.end() + MAX_VALUE)])
 
 
+def every_value(head: bytes, name: bytes) -> Iterator[bytes]:
+    """The unfolded values of all fields of this name, from the top."""
+    first, other = _patterns(name)
+    found = first.match(head) or other.search(head)
+    while found is not None:
+        end = field_end(head, found.end())
+        yield unfold(head[found.end() : min(end, found.end() + MAX_VALUE)])
+        found = other.search(head, end - 2)
+
+
 def all_values(head: bytes, name: bytes) -> Iterator[tuple[bytes, bool]]:
     """The values of all fields of this name from the top, on one line and whole. The flag is false for a
     text that only a lenient reader takes for such a field (`headers.field_patterns`)."""

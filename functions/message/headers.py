@@ -1,11 +1,12 @@
 """Header editing on the bytes of a CRLF mail; nothing outside the edited fields changes.
 
 The header block of a mail is the part before its first empty line, provided that its first line is
-a field (RFC 5322 section 2.2) or the line that mailbox files put in front of a mail (RFC 4155). A
-line further down that is neither a field nor a continuation stays in place and ends nothing; this
-includes a line of blanks alone. Readers differ about such lines, and a removal must reach every
-field that any of them would see. A mail that starts with anything else has no header block. All
-code that reads mails uses `head_size` for this.
+a field (RFC 5322 section 2.2) or the line that mailbox files put in front of a mail (RFC 4155); a byte
+order mark may stand before either. A line further down that is neither a field nor a continuation stays
+in place and ends nothing; this includes a line of blanks alone. Readers differ about such lines, and a
+removal must reach every field that any of them would see. A mail that starts with anything else has no
+header block. All code that edits, signs or checks mails uses `head_size` for this; `reading.block` has
+what a mail's content shows.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ from functions.message.text import UNFIT_FOR_FIELD
 
 CRLF: Final = b"\r\n"
 
+BOM: Final = b"\xef\xbb\xbf"
+"""The byte order mark in UTF-8. Some writers put it before the first field."""
+
 MAX_LINE: Final = 998
 """RFC 5322 section 2.1.1: bytes of a line, its CRLF not counted."""
 
 # RFC 5322 section 3.6.8 (ftext), and section 4.5 for the blanks before the colon. The bounds let
 # a reader of a stream decide after a thousand bytes. The group is there for a header's first line.
-_FIRST: Final = re.compile(rb"(?:(>?From )|[!-9;-~]{1,997}[ \t]{0,64}(:)?)")
+_FIRST: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?:(>?From )|[!-9;-~]{1,997}[ \t]{0,64}(:)?)")
 _MAILBOX_LINE: Final = re.compile(rb">?From (?![ \t]*:)")
 _NAME: Final = re.compile(r"[!-9;-~]{1,77}")
 _FORM: Final = "(RFC 5322 section 3.6.8), which has letters, digits and dashes, and no space or colon"
@@ -103,7 +107,7 @@ class HeaderEdits:
     ValueError, naming the key, for a name or a value that a header cannot hold.
     """
 
-    __slots__ = ("_always", "_fields", "_first", "_other", "_predicates", "_wanted")
+    __slots__ = ("_always", "_fields", "_first", "_names", "_other", "_predicates", "_wanted")
 
     def __init__(
         self,
@@ -142,6 +146,7 @@ class HeaderEdits:
             asked.add(name.lower())
             if name.lower() not in gone:
                 self._predicates.setdefault(name.lower().encode(), []).append(predicate)
+        self._names = gone | asked
         self._first: re.Pattern[bytes] | None = None
         self._other: re.Pattern[bytes] | None = None
         if gone or self._predicates:
@@ -161,7 +166,10 @@ class HeaderEdits:
         """The header block without the removed fields; `head` itself if no field is removed."""
         if self._first is None or self._other is None:
             return head
-        found = self._first.match(head) or self._other.search(head)
+        first, other = self._first, self._other
+        if BOM in head:  # it may stand before any name
+            first, other = field_patterns((), self._names)
+        found = first.match(head) or other.search(head)
         if found is None:
             return head
         pieces: list[bytes] = []
@@ -174,7 +182,7 @@ class HeaderEdits:
             if self._goes(name.lower(), head, found.end(), end):
                 pieces.append(head[copied:start])
                 copied = end
-            found = self._other.search(head, end - 2)
+            found = other.search(head, end - 2)
         if not copied:
             return head
         pieces.append(head[copied:])
@@ -206,7 +214,8 @@ def field_patterns(
         before = rb"(?:(?=[^ \t!-~])%b*+)?" % INVISIBLE
         ways.append(rb"%b%b(?:%b|\r\n[ \t])*+:" % (before, loose, INVISIBLE))
     line = b"(?:" + b"|".join(ways) + b")"
-    return re.compile(line, re.IGNORECASE), re.compile(rb"\r\n" + line, re.IGNORECASE)
+    first = rb"(?:%b)?%b" % (BOM, line)
+    return re.compile(first, re.IGNORECASE), re.compile(rb"\r\n" + line, re.IGNORECASE)
 
 
 def _any_of(names: Iterable[str]) -> bytes:
@@ -296,7 +305,7 @@ def _starts_with_field(data: bytes | bytearray) -> bool | None:
     """None if more bytes are needed to decide."""
     first = _FIRST.match(data)
     if first is None:
-        return None if data in (b"", b"\r") else False
+        return None if data in (b"", b"\r") or BOM.startswith(data) else False
     if first.lastindex is not None:
         return True
     return None if first.end() == len(data) else False

@@ -1,7 +1,7 @@
 """Plain text from an HTML body, for mails without a text.
 
-html.parser takes quadratic time on unclosed comments and declarations, and strangers write mail. This
-parser reads every character a bounded number of times.
+A tokenizer, and no tree: strangers write mail, and to build the tree of HTML takes more than linear time
+and memory for some of it (docs/adr/0007-reading.md). Every character is read a bounded number of times.
 """
 
 from __future__ import annotations
@@ -10,59 +10,198 @@ import html
 import re
 from typing import Final
 
-_OPEN: Final = re.compile(r"<(?=/?[a-zA-Z]|[!?])")  # any other `<` is text
-_TAG: Final = re.compile(r"/?[a-zA-Z][a-zA-Z0-9]{0,15}")
-# A whole tag, with `>` allowed inside quoted values. Possessive, so a failure is one pass.
-_REST: Final = re.compile(r"""[^>"']*+(?:(?:"[^"]*+"|'[^']*+')[^>"']*+)*+>""")
-_BREAKS: Final = frozenset(
-    {"address", "article", "aside", "blockquote", "br", "caption", "center", "dd", "div", "dl", "dt"}
-    | {"fieldset", "figure", "footer", "form", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr", "li"}
-    | {"main", "nav", "ol", "p", "pre", "section", "table", "tr", "ul"}
+# Text, then a whole tag if one follows. Quotes count only behind `=`, as browsers read them. Possessive,
+# so a failure is one pass; a quote that hides the last `>` fails, and there is one of each kind at most.
+_TOKEN: Final = re.compile(
+    r"""([^<]*+)<(?:(/?)([a-zA-Z][^\s/><"'=]*+)((?:[^>"'=]++|=\s*+(?:"[^"]*+"|'[^']*+')?+|["'])*+)>)?""",
+    re.DOTALL,
 )
-_HIDDEN: Final = frozenset({"script", "style", "title", "head", "template", "noscript"})
+_ATTRIBUTE: Final = re.compile(
+    r"""([^\s"'>/=]++)(?:\s*+=\s*+(?:"([^"]*+)"|'([^']*+)'|([^\s"'>]*+)))?""", re.DOTALL
+)
+_BREAKS: Final = frozenset(
+    {"address", "article", "aside", "blockquote", "caption", "center", "dd", "div", "dl", "dt", "fieldset"}
+    | {"figure", "footer", "form", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr", "li", "main", "nav"}
+    | {"ol", "option", "pre", "section", "table", "tr", "ul"}
+)
+_HIDDEN: Final = frozenset({"script", "style", "title", "template"})
+_HEAD_ENDS: Final = re.compile(r"</head\b|<body\b", re.IGNORECASE)
+_TITLE_ENDS: Final = re.compile(r"</title\b|</head\b|<body\b", re.IGNORECASE)
 _BLANKS: Final = re.compile(r"[ \t\r\n\f\xa0]+")
-_AROUND: Final = re.compile(r" ?\n ?")
-_MANY: Final = re.compile(r"\n{3,}")
+_LINE_ENDS: Final = re.compile(r"[\t\r\n]+")
 _HUGE: Final = re.compile(r"&#[xX]?[0-9a-fA-F]{9,};?")
+_NO_TARGET: Final = ("#", "javascript:", "vbscript:", "data:", "cid:", "about:")
+_MAX_TARGET: Final = 8_192
 
 
 def text_of_html(source: str) -> str:
-    """The readable text of `source`, block elements on lines of their own. Never raises."""
-    lowered: str | None = None
-    pieces: list[str] = []
-    quotes_end = True
+    """The readable text of `source`: block elements on lines of their own, the lines of `pre` as they
+    are, `label [target]` for links, and the alternative texts of images. Never raises."""
+    text = _Text()
+    absent: set[str] = set()  # hidden elements that nothing ends from here on
+    last = source.rfind(">")
     at = 0
-    while (found := _OPEN.search(source, at)) is not None:
-        tag = found.start()
-        pieces.append(_BLANKS.sub(" ", source[at:tag]))
-        if source.startswith("<!--", tag):
-            at = _after(source, "-->", tag + 4)
+    while (found := _TOKEN.match(source, at)) is not None:
+        piece, closing, name, attributes = found.groups()
+        if piece:
+            text.add(piece)
+        at = found.end()
+        if name is None:
+            at = _after_no_tag(source, at - 1, last, text)
             continue
-        name = _TAG.match(source, tag + 1)
-        whole = _REST.match(source, tag + 1) if quotes_end else None
-        # After one tag with an unterminated quote the parser ignores quotes: see _REST.
-        quotes_end = whole is not None
-        at = whole.end() if whole else _after(source, ">", tag + 1)
-        word = name[0].lower() if name else ""
-        if word in _HIDDEN:
-            if lowered is None:
-                # ASCII only: full lower-casing can change the length.
-                lowered = source.translate(_LOWER)
-            at = _after(lowered, f"</{word}", at)
-            at = _after(source, ">", at)
-        elif word.lstrip("/") in _BREAKS:
-            pieces.append("\n\n" if word in ("p", "/p") else "\n")
-        elif word in ("td", "th"):
-            pieces.append(" ")
-    pieces.append(_BLANKS.sub(" ", source[at:]))
-    text = html.unescape(_HUGE.sub("\ufffd", "".join(pieces))).replace("\xa0", " ")
-    return _MANY.sub("\n\n", _AROUND.sub("\n", text)).strip()
+        word = name.lower()
+        if word in _HIDDEN and not closing:
+            if not attributes.endswith("/"):
+                at = _after_hidden(source, word, at, absent)
+        elif word == "a":
+            text.end_link()
+            if not closing:
+                text.start_link(_attribute(attributes, "href"))
+        elif word == "img" and not closing:
+            text.add_whole(_attribute(attributes, "alt"))
+        else:
+            text.tag(word, closing=bool(closing))
+    if at < len(source):
+        text.add(source[at:])
+    return text.finish()
 
 
-_LOWER: Final = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
+def _after_no_tag(source: str, at: int, last: int, text: _Text) -> int:
+    """The place behind a `<` that starts no tag, or a tag that does not end."""
+    if source.startswith("<!--", at):
+        return _after(source, "-->", at + 4 if not source.startswith("<!-->", at) else at + 2)
+    follows = source[at + 1 : at + 2]
+    if follows in ("!", "?", "/"):
+        return _after(source, ">", at + 1) if last > at else len(source)
+    if follows.isascii() and follows.isalpha():
+        return _after(source, ">", at + 1)
+    text.add("<")
+    return at + 1
+
+
+def _after_hidden(source: str, word: str, at: int, absent: set[str]) -> int:
+    """The end of an element that is not shown. Where nothing ends it, the head or the body does; an
+    unclosed title hides no more than its own text."""
+    if word == "title":
+        end = _TITLE_ENDS.search(source, at) if word not in absent else None
+        if end is None:
+            absent.add(word)
+            found = source.find("<", at)
+            return len(source) if found < 0 else found
+        return end.start()
+    if word not in absent:
+        end = re.compile(f"</{word}\\b", re.IGNORECASE).search(source, at)
+        if end is not None:
+            return end.start()
+        absent.add(word)
+    end = _HEAD_ENDS.search(source, at)
+    return end.start() if end is not None else len(source)
 
 
 def _after(source: str, what: str, at: int) -> int:
     """The end of the next `what`, else the end of the text."""
     found = source.find(what, at)
     return len(source) if found < 0 else found + len(what)
+
+
+def _attribute(attributes: str, name: str) -> str:
+    if name not in attributes and name not in attributes.lower():
+        return ""
+    for found in _ATTRIBUTE.finditer(attributes):
+        if found[1].lower() == name:
+            return _unescaped(found[2] or found[3] or found[4] or "")
+    return ""
+
+
+def _unescaped(text: str) -> str:
+    return html.unescape(_HUGE.sub("\ufffd", text)) if "&" in text else text
+
+
+class _Text:
+    """Lines of text while they are put together. Line breaks and blanks wait until more text comes."""
+
+    def __init__(self) -> None:
+        self._written: list[str] = []
+        self._breaks = 0
+        self._blank = False
+        self._preformatted = 0
+        self._fresh = False  # right behind `<pre>`, where a line end does not count
+        self._target = ""
+        self._link_at = -1
+
+    def add(self, source: str) -> None:
+        """Text of the source, with its entities."""
+        if self._preformatted:
+            self._add_lines(_unescaped(source).replace("\r\n", "\n").replace("\xa0", " "))
+            return
+        text = _BLANKS.sub(" ", source)
+        if "&" in text:
+            text = _unescaped(text).replace("\xa0", " ")
+        self.add_whole(text)
+
+    def add_whole(self, text: str) -> None:
+        """Text with blanks squeezed already."""
+        bare = text.strip(" ")
+        if not bare:
+            self._blank = self._blank or bool(text)
+            return
+        self._blank = self._blank or text[0] == " "
+        self._settle()
+        self._written.append(bare)
+        self._blank = text[-1] == " "
+
+    def _add_lines(self, text: str) -> None:
+        if self._fresh:
+            text = text.removeprefix("\n")
+            self._fresh = False
+        bare = text.rstrip("\n")
+        if bare:
+            self._settle()
+            self._written.append(bare)
+            self._breaks = 0
+        self._breaks += len(text) - len(bare)
+
+    def _settle(self) -> None:
+        if self._breaks:
+            if self._written:
+                self._written.append("\n" * self._breaks)
+        elif self._blank and self._written:
+            self._written.append(" ")
+        self._breaks = 0
+        self._blank = False
+
+    def tag(self, word: str, *, closing: bool) -> None:
+        if word == "br":
+            self._breaks = min(self._breaks + 1, 2)
+        elif word == "p":
+            self._breaks = max(self._breaks, 2)
+        elif word in _BREAKS:
+            self._breaks = max(self._breaks, 1)
+            if word == "pre":
+                self._preformatted = max(0, self._preformatted + (-1 if closing else 1))
+                self._fresh = not closing
+        elif word in ("td", "th"):
+            self._blank = True
+
+    def start_link(self, target: str) -> None:
+        target = _LINE_ENDS.sub("", target).strip()
+        if target and len(target) <= _MAX_TARGET and not target.lower().startswith(_NO_TARGET):
+            self._target = target[7:] if target.lower().startswith("mailto:") else target
+            self._link_at = len(self._written)
+
+    def end_link(self) -> None:
+        """Writes the link's target behind its label, unless the label is the target."""
+        if not self._target:
+            return
+        label = "".join(self._written[self._link_at :]).strip()
+        if label != self._target:
+            if label:
+                self._written.append(" ")
+            else:
+                self._settle()
+            self._written.append(f"[{self._target}]")
+        self._target = ""
+
+    def finish(self) -> str:
+        self.end_link()
+        return "".join(self._written).strip()

@@ -73,7 +73,7 @@ def bundle(config: Path, platform: Platform | None = None, *, cache: Path = CACH
 def packages(config: DeliveryConfig) -> dict[str, str]:
     """The distributions that the function itself imports, with their locked versions, whatever this
     environment has installed."""
-    names = ["pydantic", "aws-lambda-powertools", "botocore"]
+    names = ["pydantic", "webencodings", "aws-lambda-powertools", "botocore"]
     if needs_receipts(config):
         names.append("boto3")
     if signs(config):

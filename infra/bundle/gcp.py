@@ -77,7 +77,7 @@ def _locked(config: DeliveryConfig) -> str:
 
 
 def _imported(config: DeliveryConfig) -> list[str]:
-    names = ["functions-framework", "google-cloud-pubsub", "google-cloud-storage", "pydantic"]
+    names = ["functions-framework", "google-cloud-pubsub", "google-cloud-storage", "pydantic", "webencodings"]
     if signs(config):
         names.append("cryptography")
     if writes_addresses(config):

@@ -47,7 +47,7 @@ from functions.message.addresses import (
         (b'=?utf-8?Q?a;b:c(d?= <a@x>, =?utf-8?Q?<b@y>"?= <c@x>', [("a;b:c(d", "a@x"), ('<b@y>"', "c@x")]),
         (b"x=?utf-8?q?a,b@y?= <c@x>", [("xa,b@y", "c@x")]),
         (b"=?utf-8?q?a, b@y?= <c@x>", [("a, b@y", "c@x")]),
-        (b"=?utf-8?q?a,b <c@x>", [("=?utf-8?q?a", ""), ("b", "c@x")]),  # it never ends
+        (b"=?utf-8?q?a,b <c@x>", [("=?utf-8?q?a, b", "c@x")]),  # it never ends
         (b"=?q?x?=@x.org", [("", "=?q?x?=@x.org")]),
         (b"a @ x.org", [("", "a@x.org")]),
         (b"a (c) @ (d) x (e) . org (f)", [("c", "a@x.org")]),

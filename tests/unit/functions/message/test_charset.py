@@ -17,7 +17,8 @@ from functions.message.charset import codec_of, decode, decode_base64, decode_wo
     [
         ("é".encode(), "", "é"),
         (b"\xe9", "", "é"),
-        (b"\xe9", "us-ascii", "\ufffd"),
+        (b"\xe9", "us-ascii", "é"),
+        ("é".encode(), "us-ascii", "é"),
         (b"\xe9\x80", "ISO-8859-1", "é€"),
         (b"\xe9", "no-such-charset", "é"),
         (b"\xc7\xd1", "ks_c_5601-1987", "한"),

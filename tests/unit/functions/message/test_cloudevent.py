@@ -114,8 +114,8 @@ def test_the_whole_event() -> None:
                 "priority": "high",
                 "date": "2026-01-05T09:00:00.000Z",
                 "attachments": [{"filename": "a.pdf", "size": 12}],
-                "text": "Hello\nBob",
-                "html": "<p>Hello</p>",
+                "text": "Hello\nBob\nHello",
+                "html": "<p>Hello<br>\nBob</p>\n<p>Hello</p>",
             },
             "server": {
                 "clientHostname": "mail.example.org",
@@ -176,7 +176,7 @@ def test_text_limit_cuts_texts_and_no_addresses() -> None:
     content = MAIL.replace(b"Hello\r\nBob", b"t" * 500).replace(b"a.pdf", b"f" * 60 + b".pdf")
     email = event_of(content, text_limit=20)["data"]["email"]
     assert email["text"] == "t" * 20
-    assert email["html"] == "<p>Hello</p>"
+    assert email["html"] == "<p>" + "t" * 17
     assert email["attachments"][0]["filename"] == "f" * 20
     assert email["from"]["value"][0]["address"] == "ann@example.org"
 

@@ -15,7 +15,7 @@ from functions.message.html_text import text_of_html
         ("<p>Hello&nbsp;<b>World</b>!</p><div>a &lt; b<br>c</div>", "Hello World!\n\na < b\nc"),
         ("<html><head><title>T</title><style>p{}</style></head><body>x</body></html>", "x"),
         ("a<!-- <p>no</p> -->b", "ab"),
-        ('<img alt="a>b" src=x>c', "c"),
+        ('<img title="a>b" src=x>c', "c"),
         ("<SCRIPT>if (a<b) {}</SCRIPT >end", "end"),
         ("<table><tr><td>1</td><td>2</td></tr></table>", "1 2"),
         ("3 < 4 and 5 > 4", "3 < 4 and 5 > 4"),

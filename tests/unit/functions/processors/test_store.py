@@ -171,7 +171,7 @@ def test_attachments_under_a_path_without_their_name_are_kept_apart(bucket: Buck
     assert len(bucket.objects) == 3
 
 
-@pytest.mark.parametrize(("kind", "data"), [("text", b"plain"), ("html", b"<p>html</p>")])
+@pytest.mark.parametrize(("kind", "data"), [("text", b"plain\nhtml"), ("html", b"<p>plain</p>\n<p>html</p>")])
 def test_bodies(bucket: Bucket, kind: str, data: bytes) -> None:
     storage(bucket, type=kind).store(job_of(MULTIPART))
     assert list(bucket.objects.values()) == [data]
