@@ -160,6 +160,14 @@ class DeliveryConfig(OptionsModel):
         """The process that runs the outputs: `mode` as configured, or its default."""
         return self.delivery.mode or ("events" if self.spool.in_bucket else "in-process")
 
+    def outputs(self) -> list[tuple[str, OutputOptions]]:
+        """The outputs of all flows, by their paths in the file."""
+        return [
+            (f"flows.{name}.outputs[{index}]", output)
+            for name, flow in self.flows.items()
+            for index, output in enumerate(flow.outputs)
+        ]
+
     @property
     def digest(self) -> str:
         """SHA-256 (hex) of the configuration with defaults filled in and without secrets."""

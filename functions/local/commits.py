@@ -13,18 +13,29 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Protocol, TypeVar
+from itertools import chain
+from typing import Final, TypeVar
 
 from functions.delivery.engine import State, backoff, dead_record
 from functions.delivery.events import DeliveryEvents
 from functions.local import layout as folder
 from functions.local.database import Database
 from functions.local.layout import Part, lost_sync
-from functions.local.messages import DoneMail, Finished, Item, Progress, Settings, SpoolReply, Write, all_dead
+from functions.local.messages import (
+    DoneMail,
+    Finished,
+    Item,
+    Owner,
+    Progress,
+    SpoolReply,
+    Write,
+    all_dead,
+)
 from functions.local.receipts import note_failures
 from functions.local.repair.recovery import Recovery
+from functions.local.retention.cleaner import Cleaner
 from functions.message.mail import BytesContent, Mail
-from functions.spool.dead_record import DeadRecord, refused_records
+from functions.spool.dead_record import refused_records
 
 log = logging.getLogger("smtp_relay.delivery")
 
@@ -43,36 +54,6 @@ AGAIN: Final = 1.0
 
 UNWRITABLE: Final = SpoolReply(451, "4.3.0", "The mail could not be stored, try again later")
 FULL: Final = SpoolReply(452, "4.3.1", "Insufficient system storage")
-
-
-class Owner(Protocol):
-    """The listener of the commits' events, called in the event loop."""
-
-    settings: Settings
-
-    def stored(self, items: list[Item]) -> None:
-        """These mails are durable."""
-
-    def rejected(self, item: Item, answer: SpoolReply) -> None:
-        """This mail could not be stored."""
-
-    def removed(self, done_mail: DoneMail) -> None:
-        """This mail is gone from the spool, durably."""
-
-    def recorded(self, step: Progress) -> None:
-        """This run is recorded, durably."""
-
-    def withdrawn(self, seq: int) -> None:
-        """This mail was stored, perhaps not durably, and is being taken back."""
-
-    def opened(self) -> None:
-        """The database can be read, from now on or again."""
-
-    def condemn(self, mail: Mail, settled: set[str], reason: str) -> list[DeadRecord]:
-        """The dead records of a mail damaged in the spool, for its unsettled outputs. Any thread."""
-
-    def health_changed(self) -> None:
-        """`Commits.healthy` changed."""
 
 
 @dataclass(slots=True)
@@ -105,6 +86,7 @@ class Commits:
         self._tidy: asyncio.TimerHandle | None = None
         self._healthy = True
         self._recovery = Recovery(part, observer, owner.condemn, self._opened, durable=durable)
+        self.retention = Cleaner(part.folder.parent, part.connect, self.put)
 
     def start(self) -> None:
         """Open the database of a part that was created, now or after it is rebuilt."""
@@ -115,6 +97,7 @@ class Commits:
 
     def _opened(self) -> None:
         self._seq = max(self._seq, self._part.last(self.store.db))
+        self.retention.opened(self.store.db)
         self._owner.opened()
         self._set_healthy(True)
         if self._batch:
@@ -191,6 +174,7 @@ class Commits:
 
     def close(self) -> None:
         """Close the database."""
+        self.retention.stop()
         self._recovery.close()
 
     def distrust(self, error: Exception) -> None:
@@ -265,6 +249,8 @@ class Commits:
             traced = [done_mail.seq for done in batch.finished if done.traces for done_mail in done.mails]
             if traced:
                 folder.delete_traces(db, traced)
+            gone = (mail.outcomes for done in batch.finished for mail in done.mails)
+            self.retention.write(db, chain.from_iterable(gone))
         for step in batch.progress:
             self._record(db, step, now)
         for write in batch.writes:
@@ -287,6 +273,7 @@ class Commits:
             return
         settled = [(step.seq, o.task.key, o.state.value) for o in step.outcomes if o.state is not State.RETRY]
         db.executemany("INSERT OR REPLACE INTO settled (seq, key, state) VALUES (?, ?, ?)", settled)
+        self.retention.write(db, step.outcomes, step.seq)
         for outcome in step.outcomes:
             if outcome.state is State.DEAD:
                 folder.bury(db, dead_record(step.mail, outcome, step.attempts, now))
@@ -336,6 +323,7 @@ class Commits:
             self._sync_failed(batch, error)
             return
         self._set_healthy(not self.distrusted)
+        self.retention.synced()
         for write in batch.writes:
             write.done(None)
         for done in batch.finished:

@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from functions.delivery.engine import Outcome, State
 from functions.errors import Damaged, Permanent
@@ -114,6 +114,36 @@ class Settings:
     sweep: float = 300.0
     keep: Callable[[Mail], None] | None = None
     """Copies a finished mail to the path of `keepCache`, durably."""
+
+
+class Owner(Protocol):
+    """The listener of the commits' events, called in the event loop."""
+
+    settings: Settings
+
+    def stored(self, items: list[Item]) -> None:
+        """These mails are durable."""
+
+    def rejected(self, item: Item, answer: SpoolReply) -> None:
+        """This mail could not be stored."""
+
+    def removed(self, done_mail: DoneMail) -> None:
+        """This mail is gone from the spool, durably."""
+
+    def recorded(self, step: Progress) -> None:
+        """This run is recorded, durably."""
+
+    def withdrawn(self, seq: int) -> None:
+        """This mail was stored, perhaps not durably, and is being taken back."""
+
+    def opened(self) -> None:
+        """The database can be read, from now on or again."""
+
+    def condemn(self, mail: Mail, settled: set[str], reason: str) -> list[DeadRecord]:
+        """The dead records of a mail damaged in the spool, for its unsettled outputs. Any thread."""
+
+    def health_changed(self) -> None:
+        """`Commits.healthy` changed."""
 
 
 def accepted(item: Item) -> SpoolReply:

@@ -1,9 +1,7 @@
 """In-process delivery: the local spool and its delivery, driven by the event loop.
 
-All mails that come in during one turn of the loop, or during one fsync, are committed together.
-Then the loop runs the `quick` outputs (file, log) of each and answers the clients. Finished mails
-are removed with the next commit. Other outputs, and every further attempt, run in a small pool;
-their receipts go through the same commits. docs/adr/0003-local-spool.md has the figures.
+All mails of one fsync are committed together. Then the loop runs their `quick` outputs (file, log) and
+answers the clients; a later commit removes them. Other outputs, and every further attempt, run in a pool.
 """
 
 from __future__ import annotations
@@ -69,6 +67,7 @@ class LocalDelivery:
         self._observer = observer or DeliveryEvents()
         self._loop: asyncio.AbstractEventLoop
         self._commits = Commits(self, part, self._observer, durable=settings.durable)
+        self._commits.retention.use(delivery)
         self._receipts = ReceiptBook(part, self._commits.put)
         self._flusher: Flusher | None = None
         self._runs = Runs(part, delivery, self._attempt, self._commits.put, durable=settings.durable)
@@ -141,6 +140,7 @@ class LocalDelivery:
         self._delivery = delivery
         self.settings = dataclasses.replace(settings, durable=self.settings.durable)
         self._runs.replace(delivery)
+        self._commits.retention.use(delivery)
 
     async def stop(self, timeout: float = 30.0) -> int:
         """Finish the present work and stop; unfinished mails stay in the spool.

@@ -7,7 +7,8 @@ be called from several threads at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable
-from typing import ClassVar, Final, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
@@ -16,6 +17,17 @@ from functions.message.mail import Mail
 MIN_SECONDS_LEFT: Final = 35.0
 """The least seconds left of the run when an effect starts: a request then ends before the run's
 deadline."""
+
+
+@dataclass(frozen=True, slots=True)
+class FolderLimit:
+    """Limits of the files that outputs place in the folder with the real path `root`: their number, their
+    age in seconds, their bytes. None is no limit."""
+
+    root: bytes
+    count: int | None
+    age: float | None
+    bytes: int | None
 
 
 class OutputOptions(BaseModel):
@@ -89,6 +101,11 @@ class OutputOptions(BaseModel):
         """The folder that the output keeps mail in, relative to the working folder."""
         return None
 
+    @property
+    def file_retention(self) -> Any:
+        """The limits of the mail that stays in that folder; None if all of it stays."""
+        return None
+
     def identity(self) -> str:
         """The output's name in receipts: its `name`, else its type and destination without secrets,
         never its position. Subclasses add their destination."""
@@ -151,6 +168,10 @@ class Processor:
     millisecond: the in-process delivery runs them in its event loop. They take no receipts."""
 
     quick: ClassVar[bool] = False
+
+    limit: FolderLimit | None = None
+    """The limits of the files that the output places. Its `Placed` then has the file as `owned`
+    (`functions.processors.file.owned`)."""
 
     def process(self, job: Job) -> Placed | None:
         """Carry out the output. Raises Temporary or Permanent; any other exception is treated as

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from functions.options.secrets import secrets_of
-from functions.processors.base import OutputOptions
+from functions.processors.file.retention import faults
 from listener.checks.finding import Finding, Setting, error, warning
 from listener.config.relay import RelayConfig
 
@@ -39,11 +39,13 @@ def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
     elif not spool.in_bucket:
         yield from folder_findings(config, setting)
     yield from _outputs(config)
+    for path, what, cure in faults(config.outputs(), setting.folder, in_bucket=spool.in_bucket):
+        yield error(path, f"{what} ({cure})")
 
 
 def folder_findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
     """Check that a folder is a safe place for the spool; a starting server logs the finding as well."""
-    leaving = sorted({one.type for _, one in _all(config) if not one.local})
+    leaving = sorted({one.type for _, one in config.outputs() if not one.local})
     platform = setting.platform or platform_of(setting.environ)
     if platform is not None:
         yield error(
@@ -65,7 +67,7 @@ def folder_findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
 def function_findings(config: RelayConfig) -> Iterator[Finding]:
     """Outputs that a cloud function cannot run, and secrets that it cannot read."""
     own = _CLOUD_OF[config.spool.scheme]
-    for path, output in _all(config):
+    for path, output in config.outputs():
         if not output.runs_in:
             yield error(
                 path,
@@ -91,17 +93,11 @@ def function_findings(config: RelayConfig) -> Iterator[Finding]:
 
 def _outputs(config: RelayConfig) -> Iterator[Finding]:
     ports = {one.port for one in config.resolved_listeners()}
-    for path, output in _all(config):
+    for path, output in config.outputs():
         if output.sends_as_anybody and config.mode == "events":
             yield warning(f"{path}.ses.identities", "the function may send as any identity (name them)")
         for place, text in output.advice(ports):
             yield warning(f"{path}.{place}", text)
-
-
-def _all(config: RelayConfig) -> Iterator[tuple[str, OutputOptions]]:
-    for name, flow in config.flows.items():
-        for index, output in enumerate(flow.outputs):
-            yield f"flows.{name}.outputs[{index}]", output
 
 
 _MARKS: Final = (Path("/.dockerenv"), Path("/run/.containerenv"))

@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "mails": ("mails.mails", "look at the stored mails: list, show, open, tail, wait, delete"),
     "queue": ("mails.queue", "the mails that wait in the spool: list, explain, retry"),
     "auth-check": ("auth_check", "show mail-auth's results for one mail"),
+    "init": ("init.command", "write a configuration to start with"),
     "completion": ("completion.command", "print what lets a shell complete commands and flags"),
 }
 """Each command's module in this folder, and its help. The module has `add_arguments(parser)`, which gives

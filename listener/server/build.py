@@ -152,6 +152,7 @@ def build_delivery(config: RelayConfig, around: Runtime, *, staging: Path | None
     if config.mode == "events":
         held = {name: [Output("events", "events", RunElsewhere())] for name in config.flows}
         return delivery_of(config, held)
+    check_retention(config, around)
     durable = config.spool.durability == "fsync"
     context = OutputContext(around.folder, around.environ, around.secrets, durable, staging)
 
@@ -221,6 +222,16 @@ def check_folders(config: RelayConfig, around: Runtime) -> None:
                 ) from error
 
 
+def check_retention(config: RelayConfig, around: Runtime) -> None:
+    """Raises ConfigError for limits of a folder that cannot be kept."""
+    outputs = config.outputs()
+    if any(output.file_retention is not None for _, output in outputs):
+        from functions.processors.file.retention import faults
+
+        for path, what, cure in faults(outputs, around.folder, in_bucket=config.spool.in_bucket):
+            raise ConfigError(f"{config.source}: {path}", what, cure)
+
+
 def clear_traces(config: RelayConfig, around: Runtime) -> None:
     """Remove the temporaries of `file` outputs that a crash left, and probes. Call this only before the
     first delivery."""
@@ -265,6 +276,7 @@ def build_from_bucket(config: RelayConfig, around: Runtime) -> tuple[Delivery, W
     from functions.bucket.in_process import Waits
     from functions.delivery.build import build_now
 
+    check_retention(config, around)
     context = OutputContext(around.folder, around.environ, around.secrets)
     retry = config.delivery.retry
     delivery = build_now(config, context, lambda label, options: located_output(config, label, options))

@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from functions.local import layout as folder
 from functions.local.layout import LAYOUT, TABLES, Part
+from functions.local.retention.records import TABLE as PLACED
 from functions.message.envelope import Envelope, UnknownEnvelope, from_json
 from functions.message.mail import CHUNK, Content, Mail
 from functions.processors.file.fsync import sync_file, sync_folder
@@ -33,7 +34,7 @@ PATIENCE: Final = 5.0
 """Seconds in which another process may close the database."""
 
 _COLUMNS: Final = "seq, id, received, parked, attempts, next, envelope, body"
-_SMALL: Final = {"settled": 3, "dead": 3, "receipt": 4}
+_SMALL: Final = {"settled": 3, "dead": 3, "receipt": 4, "placed_file": 8}
 """The other tables and their numbers of columns."""
 
 Condemn = Callable[[Mail, set[str], str], list[DeadRecord]]
@@ -93,7 +94,7 @@ def _copy(part: Part, old: Path, new: Path, condemn: Condemn) -> Rebuilt:
     with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as target:
         target.execute("PRAGMA journal_mode = OFF")
         target.execute("PRAGMA synchronous = OFF")
-        target.executescript(TABLES)
+        target.executescript(TABLES + PLACED)
         empty = not old.exists() or not old.stat().st_size
         with contextlib.closing(sqlite3.connect(old, isolation_level=None)) as source:
             if empty and not Path(f"{old}-wal").exists():
@@ -210,6 +211,8 @@ class _Reading:
             yield from self._db.execute(f"SELECT {what} FROM {table} {rest}")  # noqa: S608 - our own names
         except sqlite3.DatabaseError as error:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if str(error) == "no such table: placed_file":
+                return  # no output had limits
             if code not in _DAMAGED and "no such table" not in str(error):
                 raise
             self.whole = False

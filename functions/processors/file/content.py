@@ -7,6 +7,7 @@ import os
 from typing import Final
 
 from functions.message.mail import CHUNK, Mail
+from functions.processors.file.owned import Describer, OwnedFile, witness_of
 from functions.processors.raw_headers import counted_block, on_top, without_ours
 
 _SMALL: Final = 1_048_576  # largest mail, in bytes, that is written with one call
@@ -14,15 +15,20 @@ _SMALL: Final = 1_048_576  # largest mail, in bytes, that is written with one ca
 
 class FileBytes:
     """The bytes that one flow's output stores of a mail. With `raw_headers` a counted block comes first,
-    and fields of its names are left out below it."""
+    and fields of its names are left out below it. With a `describer` the file that was written last is
+    known as `owned`."""
 
-    __slots__ = ("_flow", "_raw_headers", "_size", "mail")
+    __slots__ = ("_describer", "_flow", "_raw_headers", "_size", "_witness", "mail")
 
-    def __init__(self, mail: Mail, flow: str, *, raw_headers: bool) -> None:
+    def __init__(
+        self, mail: Mail, flow: str, *, raw_headers: bool, describer: Describer | None = None
+    ) -> None:
         self.mail = mail
         self._flow = flow
         self._raw_headers = raw_headers
         self._size = -1
+        self._describer = describer
+        self._witness = ""
 
     @property
     def as_spooled(self) -> bool:
@@ -36,9 +42,24 @@ class FileBytes:
             self._start()
         return self._size
 
+    def owned(self, placed: str) -> OwnedFile | None:
+        """The file that these bytes are in, placed as `placed`; None if that is not known."""
+        if self._describer is None or not self._witness:
+            return None
+        return self._describer.describe(placed, self._witness)
+
+    def is_in(self, file: int | str) -> None:
+        """This file, or open file, has all of the bytes."""
+        if self._describer is not None:
+            self._witness = witness_of(os.stat(file))  # noqa: PTH116
+
     def write(self, fd: int) -> None:
         """Write all of it into a file that is at its start. Raises OSError, and Damaged for a mail that
         is not whole."""
+        self._write(fd)
+        self.is_in(fd)
+
+    def _write(self, fd: int) -> None:
         top, skipped = self._start()
         content = self.mail.content
         if content.size <= _SMALL:
@@ -55,7 +76,10 @@ class FileBytes:
         """The same from the spool's copy as it lies there; True if that has the mail's size and hash."""
         top, skipped = self._start()
         write_all(fd, top)
-        return self.is_whole(fd, skipped)
+        whole = self.is_whole(fd, skipped)
+        if whole:
+            self.is_in(fd)
+        return whole
 
     def is_whole(self, fd: int = -1, skipped: int = 0) -> bool:
         """True if the spool's copy has the mail's size and hash. On the way its bytes, except the

@@ -16,6 +16,7 @@ from functions.processors.base import Job, OutputOptions, Placed, Processor
 from functions.processors.context import BuildContext
 from functions.processors.file.placed import PlacedFile
 from functions.processors.file.placing import TargetFolder
+from functions.processors.file.retention import RetentionOptions
 
 _KEYS: Final = 1_024
 
@@ -45,6 +46,9 @@ class FileOutputOptions(OutputOptions):
     add_raw_headers: bool = Field(default=False, alias="addRawHeaders")
     """Begin the file with the mail's envelope."""
 
+    retention: RetentionOptions | None = None
+    """The mails that stay in the folder; all of them, unless this is given."""
+
     local = True
     runs_in = frozenset()
     loopingz_differences = ("file names are unique: a taken name gets a suffix instead of being overwritten",)
@@ -56,6 +60,10 @@ class FileOutputOptions(OutputOptions):
     @property
     def effect(self) -> str:
         return f"stores it in {self.path}"
+
+    @property
+    def file_retention(self) -> RetentionOptions | None:
+        return self.retention
 
     def identity(self) -> str:
         return self.name or f"file:{self.path}:{self.filename}"
@@ -70,6 +78,7 @@ class FileProcessor(Processor):
         self._identity = options.identity()
         self._template = Template.parse(options.filename)
         self._folder = folder
+        self.limit = folder.limit
         self._keys: dict[tuple[str, int], str] = {}
 
     @property
@@ -104,7 +113,13 @@ def build(options: FileOutputOptions, name: str, context: BuildContext) -> FileP
     """The processor of one `file` output. If the folder cannot be made now, each mail tries again and
     is deferred until then."""
     path = context.folder / options.path
-    folder = TargetFolder(path, context.staging, durable=context.durable, raw_headers=options.add_raw_headers)
+    folder = TargetFolder(
+        path,
+        context.staging,
+        durable=context.durable,
+        raw_headers=options.add_raw_headers,
+        limit=options.retention.limit(path) if options.retention is not None else None,
+    )
     with suppress(Temporary):
         folder.prepare()
     return FileProcessor(options, folder)

@@ -21,6 +21,7 @@ from typing import Final
 from functions.errors import Permanent, Temporary
 from functions.processors.file.content import FileBytes
 from functions.processors.file.fsync import sync
+from functions.processors.file.owned import OwnedFile
 from functions.processors.file.rename import NotSupported, rename_exchange
 
 FILE_MODE: Final = 0o644
@@ -119,6 +120,11 @@ class PlacedFile:
     def lost(self) -> bool:
         """True if the file may be gone from the disk, because a sync failed since it was placed."""
         return self._failed or (self.directory is not None and self._at <= self.directory.failed)
+
+    @property
+    def owned(self) -> OwnedFile | None:
+        """The file for the record of an output with limits; None without them."""
+        return self._content.owned(self._placed)
 
     def fsync(self) -> None:
         """Make the file, unless it is the spool's own, and its name durable. Raises Temporary, and then

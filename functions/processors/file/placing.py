@@ -21,14 +21,17 @@ import stat
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from functions.errors import Damaged
 from functions.message.mail import Mail
+from functions.processors.base import FolderLimit
 from functions.processors.file.cleanup import probe_name
 from functions.processors.file.content import FileBytes
 from functions.processors.file.fsync import sync
+from functions.processors.file.owned import Describer
 from functions.processors.file.placed import (
     CREATE,
     FILE_MODE,
@@ -37,13 +40,12 @@ from functions.processors.file.placed import (
     fault,
     remove,
 )
-from functions.processors.file.rename import NotSupported, rename_exclusively
+from functions.processors.file.rename import NO_LINKS, NotSupported, link_once, rename_exclusively
 
 FOLDER_MODE: Final = 0o755
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _PASSING: Final = _FULL | {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
-_NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
 _NAMES: Final = 1_024  # taken names whose last suffix is remembered
 _MOMENT: Final = 0.02  # seconds for which a used name is not tried again
 _HELD: Final = 32  # subfolders that are held open
@@ -54,17 +56,25 @@ _FICLONE: Final = 0x40049409  # ioctl_ficlone(2)
 class TargetFolder:
     """A folder for mails. `staging`, if given and on the same file system, keeps the temporaries;
     otherwise they are hidden files of the folder itself. Without `durable`, `fsync` does nothing. With
-    `raw_headers` the envelope's fields come on top. May be used by several threads and processes at
-    once."""
+    `raw_headers` the envelope's fields come on top; with a `limit` the files are recorded. May be used
+    by several threads and processes at once."""
 
     def __init__(
-        self, folder: Path, staging: Path | None = None, *, durable: bool = True, raw_headers: bool = False
+        self,
+        folder: Path,
+        staging: Path | None = None,
+        *,
+        durable: bool = True,
+        raw_headers: bool = False,
+        limit: FolderLimit | None = None,
     ) -> None:
         self.folder = folder
         self._root = str(folder)
         self._staging = staging
         self._durable = durable
-        self._raw_headers = raw_headers
+        self.limit = limit
+        describer = None if limit is None else Describer(limit.root)
+        self._bytes = partial(FileBytes, raw_headers=raw_headers, describer=describer)
         self._temporaries = ""
         self._can_link = True
         self._can_clone = True
@@ -98,7 +108,7 @@ class TargetFolder:
         `shared`: then other outputs have yet to read it, and the consumer of a linked file may change
         it. Raises Temporary, and Permanent if an earlier attempt's file cannot be written again because
         the spool's copy is damaged."""
-        content = FileBytes(mail, flow, raw_headers=self._raw_headers)
+        content = self._bytes(mail, flow)
         try:
             if self._temporaries:
                 try:
@@ -130,7 +140,7 @@ class TargetFolder:
                 Directory(self.folder).sync_file_system()
         except OSError as error:
             raise fault(error, f"{self._root} cannot be flushed") from error
-        content = FileBytes(mail, flow, raw_headers=self._raw_headers)
+        content = self._bytes(mail, flow)
         return PlacedFile(self.folder, None, content, seal, seal, time.monotonic(), linked=True)
 
     def _land(self, content: FileBytes, name: str, key: str, shared: bool) -> PlacedFile:
@@ -182,11 +192,12 @@ class TargetFolder:
     def _by_link(self, content: FileBytes, source: str, trace: str, name: str) -> PlacedFile:
         at, directory = time.monotonic(), self._directory(name)
         body, seal = f"{trace}.body", f"{trace}.seal"
-        _link_once(source, body)
-        _link_once(source, seal)
+        link_once(source, body)
+        link_once(source, seal)
         mode = FILE_MODE & ~_umask
         if stat.S_IMODE(os.stat(body).st_mode) != mode:  # noqa: PTH116
             os.chmod(body, mode)  # noqa: PTH101
+        content.is_in(body)
         try:
             placed = self._place(name, lambda path: rename_exclusively(body, path))
         except NotSupported:
@@ -238,7 +249,9 @@ class TargetFolder:
     def _write_new(self, fd: int, temporary: str, content: FileBytes) -> None:
         try:
             try:
-                if not self._clone(fd, content):
+                if self._clone(fd, content):
+                    content.is_in(fd)
+                else:
                     content.write(fd)
             finally:
                 os.close(fd)
@@ -263,7 +276,7 @@ class TargetFolder:
         try:
             os.link(temporary, path)
         except OSError as error:
-            if error.errno not in _NO_LINKS:
+            if error.errno not in NO_LINKS:
                 raise
             # No hard links here (FAT, some network and container mounts). The name is taken first
             # and filled by the move; only a crash between the two can leave an empty file.
@@ -367,20 +380,6 @@ def _last_taken(stem: str, ending: str) -> int:
         middle = (free + last) // 2
         last, free = (middle, free) if taken(middle) else (last, middle)
     return last
-
-
-def _link_once(source: str, path: str) -> bool:
-    """True if the link was made now; False if it existed. Raises NotSupported if this file cannot be
-    linked."""
-    try:
-        os.link(source, path)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if error.errno in _NO_LINKS or error.errno in (errno.EXDEV, errno.EMLINK):
-            raise NotSupported from error
-        raise
-    return True
 
 
 def _read_umask() -> int:

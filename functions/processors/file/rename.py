@@ -1,5 +1,5 @@
-"""rename(2) that fails if the new name is in use, or that exchanges two names, by Linux's
-renameat2(2)."""
+"""Links that fail if the name is in use or the file system has none, and rename(2) that fails if the new
+name is in use, or that exchanges two names, by Linux's renameat2(2)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any, Final
 _AT_FDCWD: Final = -100
 _RENAME_NOREPLACE: Final = 1
 _RENAME_EXCHANGE: Final = 2
+NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
+"""The errors of link(2) on a file system without hard links."""
 _UNSUPPORTED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EXDEV})
 
 
@@ -51,3 +53,17 @@ def _rename(old: str, new: str, flags: int) -> None:
     if code in _UNSUPPORTED:
         raise NotSupported
     raise OSError(code, os.strerror(code), old, None, new)
+
+
+def link_once(source: str, path: str) -> bool:
+    """True if the link was made now; False if it existed. Raises NotSupported if this file cannot be
+    linked."""
+    try:
+        os.link(source, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno in NO_LINKS or error.errno in (errno.EXDEV, errno.EMLINK):
+            raise NotSupported from error
+        raise
+    return True

@@ -135,7 +135,7 @@ def test_an_output_is_known_by_the_identity_and_keys_of_earlier_versions(recorde
 
 
 @pytest.mark.parametrize("recorded", [one for one in IDENTITIES if one["options"]["type"] == "file"])
-@pytest.mark.parametrize("later", [{"addRawHeaders": True}])
+@pytest.mark.parametrize("later", [{"addRawHeaders": True}, {"retention": {"count": 1}}])
 def test_options_of_later_versions_leave_a_file_output_its_identity(
     recorded: dict[str, Any], later: dict[str, Any]
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from functions.errors import ConfigError
 from functions.processors.registry import OUTPUTS
 from listener.checks import report as check
 from listener.checks.deployment import in_container, on_container_disk, platform_of
@@ -18,10 +19,12 @@ from listener.checks.strangers import recipients_limited, stranger_passes
 from listener.config.load import load
 from listener.config.relay import RelayConfig
 from listener.filters.registry import FILTERS
+from listener.server.build import build_delivery, build_from_bucket
 from tests.support.servers.relay import ROOT
 
 SES = {"type": "aws", "ses": {}}
 FILE = {"type": "file", "path": "./emails"}
+FIVE: Any = {**FILE, "retention": {"count": 5}}
 LOG = {"type": "log"}
 ANYBODY = {"type": "whitelist", "ips": ["regexp:.*"]}
 LOCAL = {"type": "whitelist", "ips": ["127.0.0.1"]}
@@ -613,3 +616,64 @@ class TestLimits:
     def test_the_public_examples_set_it(self, name: str):
         config = load(ROOT / "configs" / f"{name}.jsonc", {})
         assert all(one.options.max_clients_per_ip for one in config.resolved_listeners())
+
+
+class TestRetention:
+    """Limits of the folders that `file` outputs fill."""
+
+    def both(self, *outputs: dict[str, Any]) -> dict[str, Any]:
+        return {str(n): {"filters": [LOCAL], "outputs": [one]} for n, one in enumerate(outputs)}
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {**FILE, "retention": {"count": 6}},
+            {**FILE, "path": "emails/", "retention": {"count": 5, "age": 60}},
+            {**FILE, "path": "./x/../emails"},
+            {**FILE, "path": "{here}/emails", "retention": {"bytes": 5}},
+            {**FILE, "path": "link", "retention": {"count": 6}},
+        ],
+    )
+    def test_two_outputs_on_one_folder_need_the_same(
+        self, look: Any, tmp_path: Path, other: dict[str, Any]
+    ) -> None:
+        (tmp_path / "emails").mkdir()
+        (tmp_path / "x").mkdir()
+        (tmp_path / "link").symlink_to("emails")
+        other = {**other, "path": other["path"].replace("{here}", str(tmp_path)), "filename": "${id}.eml"}
+        for flows in (self.both(FIVE, other), self.both(other, FIVE)):
+            (found,) = look(flows=flows)
+            assert found.startswith(
+                "error: flows.1.outputs[0].retention: differs from that of flows.0.outputs[0]"
+            )
+            assert str(tmp_path / "emails") in found
+            with pytest.raises(ConfigError, match="differs from that of"):
+                build_delivery(read(flows=flows), Setting.of(tmp_path, {}), staging=None)
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {**FILE, "retention": {"count": 5}},
+            {**FILE, "path": "emails/below", "retention": {"count": 6}},
+            LOG,
+        ],
+    )
+    def test_the_same_or_another_folder_is_fine(
+        self, look: Any, tmp_path: Path, other: dict[str, Any]
+    ) -> None:
+        flows = self.both(FIVE, other)
+        assert look(flows=flows) == []
+        build_delivery(read(flows=flows), Setting.of(tmp_path, {}), staging=None).close()
+
+    def test_it_needs_a_folder_as_spool(self, look: Any, tmp_path: Path) -> None:
+        keys: Any = {"flows": self.both(FIVE), "spool": "s3://b", "delivery": {"mode": "in-process"}}
+        assert says(look(**keys), "flows.0.outputs[0].retention", "needs a folder as spool")
+        with pytest.raises(ConfigError, match="needs a folder as spool"):
+            build_from_bucket(read(**keys), Setting.of(tmp_path, {}))
+
+    @pytest.mark.parametrize(
+        "retention", [{}, {"count": 0}, {"age": -1}, {"bytes": 0}, {"count": "many"}, {"counts": 1}]
+    )
+    def test_a_limit_that_limits_nothing_is_refused(self, retention: dict[str, Any]) -> None:
+        with pytest.raises(ConfigError, match="retention"):
+            read(flows=self.both({**FILE, "retention": retention}))

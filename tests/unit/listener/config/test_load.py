@@ -38,7 +38,10 @@ class TestFinding:
         (listener,) = config.resolved_listeners()
         assert (listener.bind, listener.port) == ("127.0.0.1", 10025)
         assert listener.options.auth_optional
-        assert config.flows["debug"].outputs[0].model_dump()["path"] == "./received_emails/"
+        stored = config.flows["debug"].outputs[0].model_dump()
+        assert stored["path"] == "./received_emails/"
+        assert stored["add_raw_headers"]
+        assert stored["retention"] == {"count": 5_000, "age": None, "bytes": None}
         assert config.logs_addresses
 
     @pytest.mark.parametrize(

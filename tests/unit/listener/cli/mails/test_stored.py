@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tracemalloc
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -124,7 +125,9 @@ class TestAnythingElse:
         assert not any(each.subject for each in found.values())
 
     @pytest.mark.parametrize(
-        "data", [b"", b"\0" * 5_000, os.urandom(5_000), b"\x7fELF", b"no header", b"\r\n\r\nx", b"\n"]
+        "data",
+        [b"", b"\0" * 5_000, Random(5).randbytes(5_000), b"\x7fELF", b"no header", b"\r\n\r\nx", b"\n"],
+        ids=("empty", "zeros", "random", "program", "one line", "no fields", "line feed"),
     )
     def test_a_binary_file_is_named(self, tmp_path: Path, data: bytes) -> None:
         found = read_stored(put(tmp_path, "a.bin", data), trusted=False)

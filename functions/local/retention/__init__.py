@@ -1,0 +1,1 @@
+"""The limits of the folders that `file` outputs fill."""
