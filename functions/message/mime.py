@@ -11,7 +11,8 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from io import BytesIO
+from typing import TYPE_CHECKING, Final, Literal
 
 from functions.message.addresses import MAX_ADDRESSES, Address, authors_of, parse_addresses
 from functions.message.charset import decode, decode_words
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["Attachment", "Limits", "Parts", "Priority", "read_parts"]
 
 Priority = Literal["high", "normal", "low"]
+
+_AT_ONCE: Final = 262_144  # bytes of a mail to read in one piece
 
 
 @dataclass(frozen=True)
@@ -177,10 +180,23 @@ class Parts:
 def read_parts(mail: Mail, flow: str, limits: Limits | None = None) -> Parts:
     """The content of a mail as one flow's outputs show it. Reads the stored mail once."""
     limits = limits or Limits()
-    if mail.content.size <= limits.content:
-        return Parts(mail, flow, mail.content.read(), limits)
+    if mail.content.size <= _AT_ONCE:
+        return Parts(mail, flow, mail.content.read()[: limits.content], limits)
+    return Parts(mail, flow, _whole(mail, min(mail.content.size, limits.content)), limits)
+
+
+def _whole(mail: Mail, size: int) -> bytes:
+    """The first `size` bytes of a mail, which memory holds once: the buffer has its size from the start,
+    and gives its bytes away without a copy."""
+    gathered = BytesIO()
+    gathered.seek(size - 1)
+    gathered.write(b"\0")
+    gathered.seek(0)
     with mail.content.open() as stream:
-        return Parts(mail, flow, stream.read(limits.content), limits)
+        while (left := size - gathered.tell()) and (piece := stream.read(min(_AT_ONCE, left))):
+            gathered.write(piece)
+    gathered.truncate()
+    return gathered.getvalue()
 
 
 def _priority(value: str) -> Priority:

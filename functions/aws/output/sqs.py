@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -13,7 +12,8 @@ from functions.aws.output.options import QueueOptions
 from functions.aws.output.request_options import SendMessageOptions, given
 from functions.errors import Permanent
 from functions.message import cloudevent
-from functions.message.mime import read_parts
+from functions.message.mime import Limits, read_parts
+from functions.message.reading.places import place
 from functions.processors.base import Job
 
 MAX_MESSAGE: Final = 1_048_576
@@ -55,9 +55,8 @@ class Queue:
             replay = f"-{job.mail.envelope.replay}" if job.mail.envelope.replay else ""
             flow = _GROUP.sub("-", job.flow)[:60]
             arguments.setdefault("MessageDeduplicationId", f"{job.mail.id}{replay}-{flow}")
-        write = self._writer(job, stored)
         for last in (False, True):
-            body = write(self._room)
+            body = self._body(job, stored)
             try:
                 answer = self._client.send_message(
                     QueueUrl=self._options.topic, MessageBody=body.decode(), **arguments
@@ -69,21 +68,23 @@ class Queue:
             return str(answer.get("MessageId", ""))
         raise AssertionError("unreachable")
 
-    def _writer(self, job: Job, stored: str | None) -> Callable[[int], bytes]:
-        parts = read_parts(job.mail, job.flow)
-        envelope = job.mail.envelope
-        if self._options.format == "ses":
-            return lambda room: ses_event.build(
-                envelope, parts, flow=job.flow, storage_url=stored, max_bytes=room
+    def _body(self, job: Job, stored: str | None) -> bytes:
+        """The message's body; only here is the mail in memory."""
+        mail, room = job.mail, self._room
+        with place(mail.content.size):
+            parts = read_parts(mail, job.flow, Limits(text=room))
+            if self._options.format == "ses":
+                return ses_event.build(
+                    mail.envelope, parts, flow=job.flow, storage_url=stored, max_bytes=room
+                )
+            return cloudevent.build(
+                mail.envelope,
+                parts,
+                flow=job.flow,
+                storage_url=stored,
+                text_limit=self._options.truncate,
+                max_bytes=room,
             )
-        return lambda room: cloudevent.build(
-            envelope,
-            parts,
-            flow=job.flow,
-            storage_url=stored,
-            text_limit=self._options.truncate,
-            max_bytes=room,
-        )
 
     def _learns(self, error: Exception, size: int) -> bool:
         """The limit of a queue that accepts less than SQS's largest message; SQS's refusal names it."""

@@ -8,7 +8,8 @@ from functions.gcp.clients import ONCE
 from functions.gcp.faults import fault_of
 from functions.gcp.output.options import TopicOptions
 from functions.message import cloudevent
-from functions.message.mime import read_parts
+from functions.message.mime import Limits, read_parts
+from functions.message.reading.places import place
 from functions.processors.base import Job
 
 MAX_REQUEST: Final = 10_000_000
@@ -38,14 +39,21 @@ class Topic:
         job.once("pubsub", lambda: self._send(job, stored))
 
     def _send(self, job: Job, stored: str | None) -> str | None:
-        event = cloudevent.build(
+        # Until it is sent, because the client copies the event, which may have 10 MB.
+        with place(job.mail.content.size):
+            return self._publish(job, self._event(job, stored))
+
+    def _event(self, job: Job, stored: str | None) -> bytes:
+        return cloudevent.build(
             job.mail.envelope,
-            read_parts(job.mail, job.flow),
+            read_parts(job.mail, job.flow, Limits(text=MAX_DATA)),
             flow=job.flow,
             storage_url=stored,
             text_limit=self._options.truncate,
             max_bytes=MAX_DATA,
         )
+
+    def _publish(self, job: Job, event: bytes) -> str | None:
         message = {
             "data": event,
             "attributes": {

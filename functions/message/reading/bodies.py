@@ -30,8 +30,8 @@ _META_WITHIN: Final = 4_096  # bytes of HTML whose meta elements count; browsers
 
 
 class Bodies:
-    """The texts of a mail, decoded at their first use. `most` bounds the encoded bytes of all plain parts,
-    and of all HTML parts."""
+    """The texts of a mail, decoded at their first use. `most` bounds the bytes of all plain parts, and of
+    all HTML parts."""
 
     def __init__(self, leaves: Iterable[Leaf], most: int) -> None:
         self._units: list[list[Leaf]] = []
@@ -85,17 +85,17 @@ class Bodies:
             texts: list[str] = []
             for leaf in unit:
                 if leaf.content_type == content_type:
-                    texts.append(_decoded(leaf, left))
-                    left -= min(left, leaf.end - leaf.start)
+                    data = leaf.payload(left)
+                    left -= len(data)
+                    texts.append(_decoded(leaf, data, cut=not left))
             units.append("\n".join(texts) if texts else None)
         return units
 
 
-def _decoded(leaf: Leaf, most: int) -> str:
-    """The text of a part with LF line ends, from its first `most` encoded bytes."""
-    data = leaf.payload(most)
+def _decoded(leaf: Leaf, data: bytes, *, cut: bool) -> str:
+    """The text of a part with LF line ends."""
     text = decode(data, _charset(leaf, data)).removeprefix("\ufeff").replace("\r\n", "\n")
-    if leaf.end - leaf.start > most:
+    if cut:
         text = text.removesuffix("\ufffd")  # a character that the cut went through
     if leaf.content_type == "text/plain" and leaf.parameters.get("format", "").lower() == "flowed":
         return unwrapped(text, delsp=leaf.parameters.get("delsp", "").lower() == "yes")

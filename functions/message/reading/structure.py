@@ -32,8 +32,8 @@ class Limits:
     """Bounds for reading a mail.
 
     `content` and `head` are bytes of the mail and of its header block, `text` bytes of all text bodies
-    before decoding (the same again for html), `scan` how many bytes the search for parts may scan for
-    each byte of the mail.
+    without their transfer encodings (the same again for html), `scan` how many bytes the search for parts
+    may scan for each byte of the mail.
     """
 
     content: int = 67_108_864
@@ -60,12 +60,18 @@ class Leaf:
     group: int = 0
 
     def payload(self, most: int | None = None) -> bytes:
-        """The content without its transfer encoding (RFC 2045 section 6), decoded from the first `most`
-        encoded bytes. Unknown encodings count as binary."""
-        end = self.end if most is None else min(self.end, self.start + most)
+        """The content without its transfer encoding (RFC 2045 section 6), or the first `most` bytes of
+        it. Unknown encodings count as binary."""
         if not transfer.changes(self.encoding):
-            return self.data[self.start : end]
-        return b"".join(transfer.pieces(self.data, self.start, end, self.encoding))
+            return self.data[self.start : self.end if most is None else min(self.end, self.start + most)]
+        found: list[bytes] = []
+        left = self.end if most is None else most
+        for piece in transfer.pieces(self.data, self.start, self.end, self.encoding):
+            found.append(piece[:left])
+            left -= len(piece)
+            if left <= 0:
+                break
+        return b"".join(found)
 
     @cached_property
     def size(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, Final, Literal
 
@@ -13,7 +14,8 @@ from pydantic.alias_generators import to_camel
 from functions.message.cloudevent import build as build_event
 from functions.message.envelope import Client, Envelope, Recipient
 from functions.message.mail import Mail
-from functions.message.mime import read_parts
+from functions.message.mime import Limits, read_parts
+from functions.message.reading.places import place
 from listener.api.decision import ACCEPT, REFUSE, Decision, Phase
 from listener.api.filter import BuildContext, FilterOptions, Operator
 from listener.api.session import Message, Session, Transaction
@@ -28,7 +30,12 @@ MAX_AT_ONCE: Final = 32_768
 takes a millisecond for each kilobyte."""
 
 READERS: Final = 2
-"""Larger mails in memory at once, for each filter."""
+"""Threads that read larger mails, for all filters. A thread keeps its place when its mail's time is over,
+because it goes on."""
+
+_LIMITS: Final = Limits(text=MAX_EVENT)
+
+_readers: Final = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
 
 
 class HttpFilterOptions(FilterOptions):
@@ -73,7 +80,6 @@ class HttpFilter(HttpBacked):
     def __init__(self, name: str, options: HttpFilterOptions, client: HttpClient) -> None:
         super().__init__(name, client)
         self.any_user = options.allow_any_user
-        self._readers = asyncio.Semaphore(READERS)
 
     async def on_data(
         self, session: Session, transaction: Transaction, message: Message, recipients: tuple[str, ...]
@@ -83,8 +89,7 @@ class HttpFilter(HttpBacked):
         if message.size <= MAX_AT_ONCE:
             event = event_of(mail)
         else:
-            async with self._readers:
-                event = await asyncio.to_thread(event_of, mail)
+            event = await asyncio.get_running_loop().run_in_executor(_readers, event_of, mail)
         try:
             answer = await self._client.call({"Content-Type": "application/json"}, event, read=True)
             return _decide(answer, recipients)
@@ -159,7 +164,9 @@ def provisional_envelope(
 
 def event_of(mail: Mail) -> bytes:
     """The CloudEvent that the endpoint gets. Computes only; may run in a thread."""
-    return build_event(mail.envelope, read_parts(mail, ""), flow="", max_bytes=MAX_EVENT)
+    with place(mail.content.size):
+        parts = read_parts(mail, "", _LIMITS)
+        return build_event(mail.envelope, parts, flow="", max_bytes=MAX_EVENT)
 
 
 def build(options: HttpFilterOptions, name: str, context: BuildContext) -> HttpFilter:

@@ -1,0 +1,49 @@
+"""Room for mails that are read whole: how many bytes of them the process holds at once."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+ROOM: Final = 50_331_648
+"""Bytes of all mails that are read at once. A larger mail is read alone."""
+
+SMALL: Final = 262_144
+"""A mail of at most these bytes needs no place."""
+
+
+class Places:
+    """Gives places to threads in the order in which they ask."""
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._taken = 0
+        self._waiting: deque[object] = deque()
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def place(self, size: int) -> Iterator[None]:
+        """A place for `size` bytes until the block ends. Waits for it, except for a small mail."""
+        if size <= SMALL:
+            yield
+            return
+        size = min(size, self._room)
+        ticket = object()
+        with self._changed:
+            self._waiting.append(ticket)
+            self._changed.wait_for(lambda: self._waiting[0] is ticket and self._taken + size <= self._room)
+            self._waiting.popleft()
+            self._taken += size
+            self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken -= size
+                self._changed.notify_all()
+
+
+place = Places(ROOM).place
