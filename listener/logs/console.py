@@ -45,7 +45,7 @@ class ConsoleFormat(logging.Formatter):
     """`01:02:03 app@example.com → you@example.com  "Welcome"  5.1 kB  received_emails/20260102….eml`.
 
     `ids` says that every line shows all ids. Outside of a terminal a line begins with date and time in
-    UTC, because somebody reads it later.
+    UTC, because it is read later.
     """
 
     def __init__(self, *, ids: bool = False) -> None:
@@ -91,7 +91,7 @@ class ConsoleFormat(logging.Formatter):
             parts.append(escaped(str(file).removeprefix(self._folder)))
         # Without addresses the ids are the reader's only way to one mail.
         shown = _OF_OPERATORS if self._ids or "from" not in facts else ()
-        pairs = [(key, facts[key]) for key in ("user", *shown) if facts.get(key) is not None]
+        pairs = [(key, facts[key]) for key in ("user", *shown) if key in facts]
         return "  ".join([*parts, written_pairs(pairs)] if pairs else parts)
 
 

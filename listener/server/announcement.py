@@ -80,7 +80,8 @@ def _tell_outputs(config: RelayConfig) -> None:
     else:
         by = "the cloud function delivers them to" if config.mode == "events" else "they go to"
         places = " and ".join(filter(None, [stored, _some(others)]))
-        log.info("mails wait in %s; %s %s", config.spool.url, by, places, extra=fields)
+        spool = config.spool.url.removeprefix("file://").removeprefix("./")
+        log.info("mails wait in %s; %s %s", spool, by, places, extra=fields)
 
 
 def _some(names: Sequence[str]) -> str:

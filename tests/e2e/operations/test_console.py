@@ -112,7 +112,7 @@ def test_a_server_that_sends_on_says_where_mails_wait(new_relay: Make) -> None:
     wait_until(lambda: "mails wait" in relay.log(), seconds=10, what="the start")
     assert relay.stop() == 0
     lines = text_of(relay.log())
-    assert f"mails wait in file://{relay.folder}/spool; they go to hop" in lines
+    assert f"mails wait in {relay.folder}/spool; they go to hop" in lines
     assert not any("Ctrl-C" in line or "send one" in line for line in lines)
 
 
