@@ -52,7 +52,8 @@ def _load_own(context: ssl.SSLContext, cert: str, key: str | None, passphrase: s
     except (ssl.SSLError, ValueError, OSError) as error:
         if getattr(error, "reason", "") == "KEY_VALUES_MISMATCH":
             raise ValueError(
-                "tls.key: the key does not belong to the certificate (give the key that it was made for)"
+                "tls.key: KEY_VALUES_MISMATCH: the key does not belong to the certificate (give the key "
+                "that it was made for)"
             ) from error
         raise ValueError(
             f"tls.cert: {_reason(error)}: certificate and key are PEM and belong together"

@@ -35,7 +35,7 @@ def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
             "or events)",
         )
     if spool.in_bucket and config.mode == "events":
-        yield from function_findings(config)
+        yield from _function(config)
     elif not spool.in_bucket:
         yield from folder_findings(config, setting)
     yield from _outputs(config)
@@ -64,7 +64,7 @@ def folder_findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
         )
 
 
-def function_findings(config: RelayConfig) -> Iterator[Finding]:
+def _function(config: RelayConfig) -> Iterator[Finding]:
     """Outputs that a cloud function cannot run, and secrets that it cannot read."""
     own = _CLOUD_OF[config.spool.scheme]
     for path, output in config.outputs():

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from functions.delivery.build import RunElsewhere, build_outputs, delivery_of
 from functions.delivery.engine import Delivery, Output
-from functions.errors import ConfigError, ConfigErrors
+from functions.errors import ConfigError
 from functions.local.archive import Archive
 from functions.local.layout import Part, parts
 from functions.local.messages import Settings
@@ -27,7 +27,6 @@ from functions.processors.context import BuildContext as OutputContext
 from functions.processors.registry import build_processor
 from listener.api.filter import BuildContext as FilterContext
 from listener.api.filter import Filter, FilterOptions
-from listener.checks.deployment import function_findings
 from listener.config.errors import locate
 from listener.filters.registry import build_filter
 from listener.flows.flow import Flow, Flows
@@ -185,19 +184,6 @@ def build_local(config: RelayConfig, around: Runtime, part: Part, observer: Deli
     part.create()
     delivery = build_delivery(config, around, staging=part.staging)
     return LocalDelivery(part, delivery, settings, observer)
-
-
-def check_deliverable(config: RelayConfig) -> None:
-    """Raises ConfigError if a cloud function cannot run the outputs: accepted mail would wait for ever."""
-    if not config.spool.in_bucket or config.mode != "events":
-        return
-    found = [
-        ConfigError(f"{config.source}: {one.where}", one.text)
-        for one in function_findings(config)
-        if one.severity == "error"
-    ]
-    if found:
-        raise found[0] if len(found) == 1 else ConfigErrors(found)
 
 
 def check_folders(config: RelayConfig, around: Runtime) -> None:

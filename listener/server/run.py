@@ -38,7 +38,6 @@ def run(config: RelayConfig, reload: Reload | None = None) -> int:
     around = Runtime.here()
     logs.configure(config.log_outputs, folder=around.folder, environ=around.environ)
     logs.take_over()
-    build.check_deliverable(config)
     build.check_folders(config, around)
     workers = worker_count(config)
     listeners = config.resolved_listeners()
