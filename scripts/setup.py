@@ -29,6 +29,8 @@ NODE = STATE / "node"
 NODE_PACKAGES = {
     "nodemailer": "^7.0.0",
     "mailauth": "^4.8.0",  # an independent verifier of signatures
+    "ajv": "^8.17.0",  # an independent reader of JSON Schema
+    "typescript": "^5.9.0",  # later ones have another compiler
     "aws-cdk": "2.1148.1",  # later ones refuse aws-cdk-lib 2.275
 }
 

@@ -11,7 +11,7 @@ from typing import Final
 from functions.message.envelope import Envelope, UnknownEnvelope, encode_field
 from functions.message.mail import CHUNK, Mail
 from functions.message.template import Template, TemplateValues
-from functions.processors.file.fsync import sync_folder
+from functions.processors.file.fsync import sync_fd, sync_folder
 from functions.spool.object import Head, read_head
 
 _START: Final = 262_144
@@ -92,7 +92,7 @@ class Archive:
                     target.write(piece)
             if self._durable:
                 target.flush()
-                os.fsync(target.fileno())
+                sync_fd(target.fileno())
 
 
 def read_kept(path: Path) -> tuple[Envelope, bytes] | None:

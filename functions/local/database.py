@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Final
 
 from functions.local.layout import Part, lost_sync
-from functions.processors.file.fsync import sync_file, sync_folder
+from functions.processors.file.fsync import sync_data, sync_file, sync_folder
 
 log = logging.getLogger("smtp_relay.delivery")
 
@@ -142,7 +142,7 @@ class Database:
         while (then := self._queue.get()) is not None:
             error: OSError | None = None
             try:
-                os.fdatasync(self._log)
+                sync_data(self._log)
             except OSError as failure:
                 error = failure
                 # This is written at once, because the next process has to know even if this one

@@ -209,7 +209,7 @@ class Part:
             cached_statements=64,
             factory=SpoolConnection,
         )
-        db.execute("PRAGMA synchronous = FULL")
+        db.executescript("PRAGMA synchronous = FULL; PRAGMA fullfsync = ON")  # the latter for macOS
         # A commit that copies the log into the database hides its errors.
         db.execute("PRAGMA wal_autocheckpoint = 0")
         # Some builds of SQLite (Debian's) overwrite deleted data, which doubles the bytes written.

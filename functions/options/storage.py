@@ -11,6 +11,7 @@ from functions.options.types import OptionsModel, PlainText, TemplateText
 
 OBJECT_NAME: Final = "${iso8601}_${id}.eml"
 ATTACHMENT_NAME: Final = "${id}/${attachment}"
+PARTS_FOLDER: Final = "${id}/"
 
 
 def _bucket(text: str) -> str:
@@ -35,23 +36,30 @@ class StorageOptions(OptionsModel):
 
     path: TemplateText = ""
     """The key, a template. Empty, or after a final `/`: `${iso8601}_${id}.eml`, for attachments
-    `${id}/${attachment}`."""
+    `${id}/${attachment}`; for parts the prefix of keys, with `${id}/`."""
 
-    type: Literal["raw", "attachments", "text", "html"] = "raw"
-    """The part to store: `raw` the whole mail, `attachments` one object each. Without such a part nothing is
-    stored."""
+    type: Literal["raw", "attachments", "text", "html", "parts"] = "raw"
+    """The part to store: `raw` the whole mail, `attachments` one object each, `parts` all of these with a
+    `manifest.json`. Without such a part nothing is stored."""
 
     add_raw_headers: bool = True
     """Prepend the envelope to a `raw` mail."""
 
     @property
     def key(self) -> str:
-        """The whole template of the object's key, without a slash at its start, because that would mean
-        a folder without a name."""
+        """The whole template of the object's key, or of the prefix of the parts, without a slash at its
+        start, because that would mean a folder without a name."""
         path = self.path.lstrip("/")
         if path and not path.endswith("/"):
-            return path
+            return f"{path}/" if self.in_parts else path
+        if self.in_parts:
+            return path + PARTS_FOLDER
         return path + (ATTACHMENT_NAME if self.type == "attachments" else OBJECT_NAME)
+
+    @property
+    def in_parts(self) -> bool:
+        """True if `key` is the prefix of several objects, and not the key of one."""
+        return self.type == "parts"
 
     @property
     def key_start(self) -> str:
@@ -71,5 +79,11 @@ class StorageOptions(OptionsModel):
 class PublishOptions(OptionsModel):
     """Publish a CloudEvent about the mail."""
 
+    format: Literal["cloudevent", "ses"] = "cloudevent"
+    """A CloudEvent, or SES's JSON for received mail."""
+
     truncate: int = Field(default=8192, ge=0)
     """Most characters of text and html in the event."""
+
+    headers: bool = True
+    """List the mail's header fields in the CloudEvent."""

@@ -11,17 +11,24 @@ import io
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
 
 from functions.errors import Damaged, Temporary
+from functions.message.event.objects import StoredMail, StoredObject, digest_of_stream
 from functions.message.mail import Mail, SeekableFile
+from functions.message.reading.places import place
 from functions.message.template import Template, TemplateValues
 from functions.options.storage import StorageOptions
 from functions.processors.base import MIN_SECONDS_LEFT, Job, Processor
 from functions.processors.raw_headers import on_top, raw_fields
 from functions.spool.object import CONTENT_TYPE
+
+if TYPE_CHECKING:
+    from functions.message.mime import Limits, Parts
 
 log: Final = logging.getLogger("smtp_relay.output.store")
 
@@ -37,12 +44,14 @@ _MEDIA_TYPE: Final = re.compile(r"[a-z0-9!#$&^_.+-]{1,100}/[a-z0-9!#$&^_.+-]{1,1
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """One object to store. `open` returns its bytes from the start each time."""
+    """One object to store. `open` returns its bytes from the start each time. `place` says what it is: raw,
+    text, html, manifest, or the number of an attachment."""
 
     key: str
     part: str
     content_type: str
     open: Callable[[], BinaryIO]
+    place: str | int = "raw"
 
 
 class Target(Protocol):
@@ -58,6 +67,28 @@ class Target(Protocol):
         """The object's URL in events."""
 
 
+class Contents:
+    """One mail as the outputs of one flow show it, read at the first use and once. `text` bounds the
+    bytes of all text bodies, and of all HTML."""
+
+    def __init__(self, job: Job, text: int | None = None) -> None:
+        self._job = job
+        self._text = text
+
+    @cached_property
+    def limits(self) -> Limits:
+        """The bounds of the reading."""
+        from functions.message.mime import Limits
+
+        return Limits() if self._text is None else Limits(text=self._text)
+
+    @cached_property
+    def parts(self) -> Parts:
+        from functions.message.mime import read_parts
+
+        return read_parts(self._job.mail, self._job.flow, self.limits)
+
+
 class Storage:
     """One output's storing: `storage` says what and where, `identity` names the output."""
 
@@ -67,18 +98,34 @@ class Storage:
         self._target = target
         self._template = Template.parse(storage.key)
 
-    def store(self, job: Job) -> str | None:
-        """Store the parts that the options ask for, and return the URL of the first object; None if the
-        mail has no such part. Raises Temporary and Permanent."""
-        first: str | None = None
-        for number, blob in enumerate(self._blobs(job)):
+    @property
+    def reads(self) -> bool:
+        """True if it stores parts of the mail, which is then read as a whole in memory."""
+        return self._storage.type != "raw"
+
+    def store(
+        self, job: Job, contents: Contents | None = None, *, describe: bool = False
+    ) -> StoredMail | None:
+        """Store the parts that the options ask for; None if the mail has no such part. With `describe`
+        the objects that are returned have their digests. Raises Temporary and Permanent."""
+        stored = StoredMail()
+        for number, blob in enumerate(self._blobs(job, contents or Contents(job), stored)):
             if number and job.seconds_left() < MIN_SECONDS_LEFT:
                 raise Temporary("too little of the run is left", enhanced="4.4.7")
             key = self._place(job, blob)
-            first = first or key
-        if first is None:
+            digest = None
+            if describe or self._storage.in_parts:
+                with blob.open() as stream:
+                    digest = digest_of_stream(stream)
+            there = StoredObject(self._target.url(key), self._storage.bucket, key, digest)
+            if isinstance(blob.place, int):
+                stored.attachments[blob.place] = there
+            else:
+                stored.named[blob.place] = there
+        if stored.first is None:
             log.info("no such part: nothing stored", extra=_about(job) | {"part": self._storage.type})
-        return None if first is None else self._target.url(first)
+            return None
+        return stored
 
     def _place(self, job: Job, blob: Blob) -> str:
         mail = job.mail
@@ -104,39 +151,60 @@ class Storage:
         text = f"{flow}\0{self._identity}\0{part}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def _blobs(self, job: Job) -> Iterator[Blob]:
+    def _blobs(self, job: Job, contents: Contents, stored: StoredMail) -> Iterator[Blob]:
+        """The objects to store, in their order; `stored` are those that were stored before."""
         match self._storage.type:
             case "raw":
-                key = self._key(job, None)
-                yield Blob(key, "", CONTENT_TYPE, lambda: self._raw(job))
+                yield Blob(self._key(job, None), "", CONTENT_TYPE, lambda: self._raw(job))
             case "attachments":
-                yield from self._attachments(job)
+                yield from self._attachments(contents, lambda name: self._key(job, name))
+            case "parts":
+                yield from self._parts(job, contents, stored)
             case kind:
-                from functions.message.mime import read_parts
+                yield from self._body(contents, kind, self._key(job, None), "")
 
-                parts = read_parts(job.mail, job.flow)
-                text = parts.text if kind == "text" else parts.html
-                if text is not None:
-                    data = text.encode("utf-8", "replace")
-                    media = "text/plain" if kind == "text" else "text/html"
-                    yield Blob(self._key(job, None), "", f"{media}; charset=utf-8", lambda: io.BytesIO(data))
+    def _parts(self, job: Job, contents: Contents, stored: StoredMail) -> Iterator[Blob]:
+        """Everything below one prefix. The manifest comes last, so a reader that finds it finds all."""
+        from functions.message.event import manifest
+        from functions.message.template import safe_value
 
-    def _attachments(self, job: Job) -> Iterator[Blob]:
+        folder = self._key(job, None)
+        yield Blob(f"{folder}raw.eml", "raw", CONTENT_TYPE, lambda: self._raw(job))
+        yield from self._body(contents, "text", f"{folder}text.txt", "text")
+        yield from self._body(contents, "html", f"{folder}html.html", "html")
+        # Keys that differ in case only would be one file in the folders of some systems.
+        below = f"{folder}attachments/"
+        yield from self._attachments(
+            contents, lambda name: below + safe_value(name, extension=True), str.casefold
+        )
+        data = manifest.build(job.mail.envelope, contents.parts, flow=job.flow, stored=stored)
+        key = f"{folder}manifest.json"
+        yield Blob(key, "manifest", manifest.CONTENT_TYPE, lambda: io.BytesIO(data), "manifest")
+
+    def _body(self, contents: Contents, kind: str, key: str, part: str) -> Iterator[Blob]:
+        text = contents.parts.text if kind == "text" else contents.parts.html
+        if text is not None:
+            data = text.encode("utf-8", "replace")
+            media = "text/plain" if kind == "text" else "text/html"
+            yield Blob(key, part, f"{media}; charset=utf-8", lambda: io.BytesIO(data), kind)
+
+    def _attachments(
+        self, contents: Contents, key_of: Callable[[str], str], form: Callable[[str], str] = str
+    ) -> Iterator[Blob]:
+        """Every attachment, under keys whose `form` differs."""
         taken: set[str] = set()
-        from functions.message.mime import read_parts
-
-        for number, attachment in enumerate(read_parts(job.mail, job.flow).attachments):
-            key = wanted = self._key(job, attachment.filename)
-            again = 1
-            while key in taken:
-                again += 1
-                key = suffixed(wanted, str(again))
-            taken.add(key)
+        uses: dict[str, int] = {}
+        for number, attachment in enumerate(contents.parts.attachments):
+            key = wanted = key_of(attachment.filename)
+            while form(key) in taken:
+                uses[wanted] = uses.get(wanted, 1) + 1
+                key = suffixed(wanted, str(uses[wanted]))
+            taken.add(form(key))
             media = attachment.content_type
             if not _MEDIA_TYPE.fullmatch(media):
                 media = "application/octet-stream"
-            leaf = attachment.leaf
-            yield Blob(key, str(number), media, lambda leaf=leaf: io.BytesIO(leaf.payload()))  # type: ignore[misc]
+            data = attachment.payload()
+            yield Blob(key, str(number), media, lambda data=data: io.BytesIO(data), number)  # type: ignore[misc]
 
     def _key(self, job: Job, attachment: str | None) -> str:
         return self._template.render(TemplateValues(job.mail, job.flow, attachment), "key").lstrip("/")
@@ -160,9 +228,20 @@ class CloudProcessor(Processor):
         self._release = release
 
     def process(self, job: Job) -> None:
-        stored = self._storage.store(job) if self._storage is not None else None
-        if self._publisher is not None:
-            self._publisher.publish(job, stored)
+        publishes = self._publisher is not None
+        whole = self._storage is not None and self._storage.reads
+        contents = Contents(job, self._publisher.most if publishes and not whole else None)
+        stored = None
+        with ExitStack() as held:
+            if whole:
+                held.enter_context(place(job.mail.content.size))
+            if self._storage is not None:
+                stored = self._storage.store(job, contents, describe=publishes)
+            if publishes:
+                if not whole:
+                    # Until it is sent, because the client copies the event.
+                    held.enter_context(place(job.mail.content.size))
+                self._publisher.publish(job, stored, contents)
         if self._sender is not None:
             self._sender.send(job)
 

@@ -39,11 +39,12 @@ def log_warning(where: str, what: str, cure: str) -> None:
 @dataclass(frozen=True, slots=True)
 class BuildContext(Runtime):
     """The arguments of a filter's `build()` besides its options: the process's surroundings;
-    `filter_timeout`, the number of seconds that a filter has to answer; and `warn`, for a risk to tell
-    the operator: as for ConfigError, where it is, what it is, and the cure."""
+    `filter_timeout`, the number of seconds that a filter has to answer; `warn`, for a risk to tell the
+    operator: as for ConfigError, where it is, what it is, and the cure; and the name of its flow."""
 
     filter_timeout: float = 30.0
     warn: Warn = log_warning
+    flow: str = ""
 
 
 class MailAuthObserver(Protocol):

@@ -1,4 +1,4 @@
-"""The JSON Schema of the configuration file, made from its models.
+"""The JSON Schema of the configuration file, or of events, made from their models.
 
 Descriptions are the docstrings under the fields. Only this module reads them, from the source,
 because reading them when the models are defined would cost every start some 50 ms.
@@ -11,6 +11,7 @@ import ast
 import inspect
 import json
 import textwrap
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final
 
@@ -28,25 +29,34 @@ DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command has no arguments."""
-    give_examples(parser, "smtp-relay schema > config.schema.json")
+    """Which schema."""
+    parser.add_argument("--event", action="store_true", help="the schema of the CloudEvent of a mail")
+    give_examples(parser, "smtp-relay schema > config.schema.json", "smtp-relay schema --event")
 
 
-def run(_: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Print the schema."""
-    print(text(), end="")
+    print(text(event_schema() if arguments.event else schema()), end="")
     return 0
 
 
 def schema() -> dict[str, Any]:
-    """The schema as plain values."""
+    """The configuration's schema as plain values."""
     made = RelayConfig.model_json_schema(by_alias=True, schema_generator=_Documented, mode="validation")
     return {"$schema": DIALECT, "title": "smtp-relay configuration", **made}
 
 
-def text() -> str:
-    """The schema in its committed form."""
-    return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
+def event_schema() -> dict[str, Any]:
+    """The schema of events as plain values."""
+    from functions.message.event.models import SCHEMA_ID, MailEvent
+
+    made = MailEvent.model_json_schema(by_alias=True, schema_generator=_Documented, mode="validation")
+    return {"$schema": DIALECT, "$id": SCHEMA_ID, "title": "The CloudEvent of a mail", **made}
+
+
+def text(made: Mapping[str, Any]) -> str:
+    """A schema in its committed form."""
+    return json.dumps(made, indent=2, ensure_ascii=False) + "\n"
 
 
 class _Documented(GenerateJsonSchema):

@@ -50,7 +50,7 @@ def read_process(pid: int) -> Mapping[str, float]:
             "process_virtual_memory_bytes": int(stat[20]),
             "process_resident_memory_bytes": int(stat[21]) * page,
         }
-    except (OSError, IndexError, ValueError):
+    except (OSError, IndexError, ValueError, AttributeError):  # no /proc, or no CLOCK_BOOTTIME
         return {}
     try:
         facts["process_open_fds"] = len(os.listdir(folder / "fd"))  # noqa: PTH208

@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -70,8 +70,9 @@ class Filters:
         context = FilterContext(around.folder, around.environ, secrets, config.filter_timeout / 1000)
         self._flows: list[Flow] = []
         for name, flow in config.flows.items():
+            around_flow = replace(context, flow=name)
             built = tuple(
-                located_filter(config, f"flows.{name}.filters[{index}]", label, options, context)
+                located_filter(config, f"flows.{name}.filters[{index}]", label, options, around_flow)
                 for index, (label, options) in enumerate(flow.labelled_filters())
             )
             listeners = frozenset(flow.listeners) if flow.listeners is not None else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import Final
 
@@ -9,6 +10,9 @@ log = logging.getLogger("smtp_relay.server")
 
 SPARE: Final = 128
 """Descriptors for everything except clients: the spool, logs, outputs."""
+
+OPEN_MAX: Final = 10_240
+"""The largest limit that macOS takes where it says that there is none."""
 
 
 def make_room(clients: int) -> None:
@@ -26,11 +30,13 @@ def make_room(clients: int) -> None:
         wanted = hard
     if soft == unlimited or soft >= wanted:
         return
-    granted = wanted if hard == unlimited else min(wanted, hard)
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (granted, hard))
-    except (OSError, ValueError):
-        granted = soft
+    most = wanted if hard == unlimited else min(wanted, hard)
+    granted = soft
+    for limit in [each for each in (most, OPEN_MAX) if soft < each <= most]:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+            granted = limit
+            break
     if granted < clients + SPARE:
         log.warning(
             "the system lets %d files be open (ulimit -n): that is enough for about %d of the %d clients of "

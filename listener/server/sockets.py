@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import sys
 from collections.abc import Iterable
 from typing import Final
 
@@ -16,8 +17,17 @@ _USUAL_PORTS: Final = (2525, 10_025)
 """Ports to propose instead of one that is taken."""
 
 
+_REUSEPORT: Final[int | None] = getattr(socket, "SO_REUSEPORT", None)
+
+SPREADS: Final = _REUSEPORT is not None and sys.platform == "linux"
+"""True if the kernel spreads connections over the sockets that share an address. Elsewhere (macOS) all
+workers accept from one socket."""
+
+
 def reuseport_socket(sock: socket.socket) -> list[socket.socket]:
-    """Another socket on the same address, which was bound as shared."""
+    """A worker's socket on the address of the parent's, which was bound as shared."""
+    if not SPREADS:
+        return [sock]
     made = socket.socket(sock.family, sock.type, sock.proto)
     _prepare(made, shared=True)
     made.bind(sock.getsockname())
@@ -26,8 +36,8 @@ def reuseport_socket(sock: socket.socket) -> list[socket.socket]:
 
 def _prepare(sock: socket.socket, *, shared: bool) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if shared:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    if shared and _REUSEPORT is not None:
+        sock.setsockopt(socket.SOL_SOCKET, _REUSEPORT, 1)
     if sock.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
 

@@ -23,7 +23,7 @@ from listener.server import build
 from listener.server.announcement import announce
 from listener.server.counters import SharedCounters
 from listener.server.dry_run import try_config
-from listener.server.sockets import Sockets, bind, close_all, reuseport_socket
+from listener.server.sockets import SPREADS, Sockets, bind, close_all, reuseport_socket
 from listener.server.worker import (
     Reload,
     Server,
@@ -158,7 +158,7 @@ class Supervisor:
             os._exit(code)
 
     def _serve(self, index: int) -> None:
-        # Each worker has a socket of its own on the port that the parent holds: the kernel then
+        # Each worker has a socket of its own on the port that the parent holds, where the kernel then
         # spreads connections over the workers (SO_REUSEPORT).
         own = [
             (listener, [one for sock in sockets for one in reuseport_socket(sock)])
@@ -172,6 +172,8 @@ class Supervisor:
         serve_process(server, lambda: announce(self._config, self._sockets) if index == 0 else None)
 
     def _serve_probes(self) -> None:
+        self._leave_ports()
+
         async def serve() -> None:
             stopped = asyncio.Event()
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
@@ -182,8 +184,14 @@ class Supervisor:
 
     def _stop(self, *arguments: object) -> None:
         self._stopping = True
+        self._leave_ports()
         # Health is served to the end, because a load balancer watches the drain.
         self._tell(signal.SIGTERM, probes=len(self._running) == 1)
+
+    def _leave_ports(self) -> None:
+        """Where all processes have the same sockets, the ports are open until the last one closes them."""
+        if not SPREADS:
+            close_all(sockets for _, sockets in self._sockets)
 
     def _read_again(self, *arguments: object) -> None:
         """Pass on only a configuration that a worker can serve, because later workers get it too, and

@@ -41,9 +41,6 @@ class QueueOptions(PublishOptions):
     topic: Annotated[PlainText, AfterValidator(_queue_url)]
     """The queue's URL."""
 
-    format: Literal["cloudevent", "ses"] = "cloudevent"
-    """A CloudEvent, or SES's JSON for received mail."""
-
 
 class SesOptions(OptionsModel):
     """Options for sending through SES."""

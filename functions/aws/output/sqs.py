@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from functions.aws.faults import fault_of
-from functions.aws.output import ses_event
 from functions.aws.output.options import QueueOptions
 from functions.aws.output.request_options import SendMessageOptions, given
 from functions.errors import Permanent
-from functions.message import cloudevent
-from functions.message.mime import Limits, read_parts
-from functions.message.reading.places import place
+from functions.message.event import cloudevent
+from functions.message.event.objects import StoredMail
 from functions.processors.base import Job
+from functions.processors.publish import Publication
+from functions.processors.store import Contents
 
 MAX_MESSAGE: Final = 1_048_576
 """Most bytes of a message with its attributes (SQS quotas); a queue may be set to less."""
+
+MAX_ATTRIBUTES: Final = 10
+"""Most attributes of a message (SQS quotas)."""
 
 _SHORTER: Final = re.compile(r"shorter than (\d+) bytes")
 _AMAZON: Final = re.compile(r"(?:sqs\.([a-z0-9-]+)|([a-z0-9-]+)\.queue|queue)\.amazonaws\.com(?:\.cn)?")
@@ -41,14 +45,20 @@ class Queue:
         self._options = options
         self._extra = given(extra)
         self._fifo = options.topic.endswith(".fifo")
-        self._room = MAX_MESSAGE - _attributes_size(self._extra.get("MessageAttributes", {}))
+        self._room = MAX_MESSAGE
 
-    def publish(self, job: Job, stored: str | None) -> None:
-        """Send the event; `stored` is the URL of the object that this output stored. Raises Temporary
-        and Permanent."""
-        job.once("sqs", lambda: self._send(job, stored))
+    @property
+    def most(self) -> int:
+        """Most bytes of an event."""
+        return MAX_MESSAGE
 
-    def _send(self, job: Job, stored: str | None) -> str | None:
+    def publish(self, job: Job, stored: StoredMail | None, contents: Contents | None = None) -> None:
+        """Send the event; `stored` is what this output stored of the mail. Raises Temporary and
+        Permanent."""
+        publication = Publication(self._options, job, stored, contents)
+        job.once("sqs", lambda: self._send(job, publication))
+
+    def _send(self, job: Job, publication: Publication) -> str | None:
         arguments = dict(self._extra)
         if self._fifo:
             arguments.setdefault("MessageGroupId", _GROUP.sub("-", job.flow)[:128] or "mail")
@@ -56,43 +66,37 @@ class Queue:
             flow = _GROUP.sub("-", job.flow)[:60]
             arguments.setdefault("MessageDeduplicationId", f"{job.mail.id}{replay}-{flow}")
         for last in (False, True):
-            body = self._body(job, stored)
+            body, ours = publication.message(self._room_beside)
+            arguments["MessageAttributes"] = attributes = self._with_ours(ours)
             try:
                 answer = self._client.send_message(
                     QueueUrl=self._options.topic, MessageBody=body.decode(), **arguments
                 )
             except Exception as error:
-                if not last and self._learns(error, len(body)):
+                if not last and self._learns(error, len(body), _attributes_size(attributes)):
                     continue
                 raise fault_of(error, f"send to {self._options.topic}", repeatable=False) from error
             return str(answer.get("MessageId", ""))
         raise AssertionError("unreachable")
 
-    def _body(self, job: Job, stored: str | None) -> bytes:
-        """The message's body; only here is the mail in memory."""
-        mail, room = job.mail, self._room
-        with place(mail.content.size):
-            parts = read_parts(mail, job.flow, Limits(text=room))
-            if self._options.format == "ses":
-                return ses_event.build(
-                    mail.envelope, parts, flow=job.flow, storage_url=stored, max_bytes=room
-                )
-            return cloudevent.build(
-                mail.envelope,
-                parts,
-                flow=job.flow,
-                storage_url=stored,
-                text_limit=self._options.truncate,
-                max_bytes=room,
-            )
+    def _with_ours(self, ours: Mapping[str, str]) -> dict[str, dict[str, str]]:
+        """The file's attributes, and as many of the relay's as SQS takes beside them."""
+        given: dict[str, dict[str, str]] = self._extra.get("MessageAttributes", {})
+        few = [(name, value) for name, value in ours.items() if name not in given]
+        few = few[: max(0, MAX_ATTRIBUTES - len(given))]
+        return {**given, **{name: {"DataType": "String", "StringValue": value} for name, value in few}}
 
-    def _learns(self, error: Exception, size: int) -> bool:
+    def _room_beside(self, ours: Mapping[str, str]) -> int:
+        """The most bytes of a body beside the attributes."""
+        return self._room - _attributes_size(self._with_ours(ours))
+
+    def _learns(self, error: Exception, size: int, beside: int) -> bool:
         """The limit of a queue that accepts less than SQS's largest message; SQS's refusal names it."""
         found = _SHORTER.search(str(error))
         if found is None or int(found[1]) >= self._room:
             return False
-        self._room -= max(MAX_MESSAGE - int(found[1]), 0)
-        if self._room < cloudevent.MIN_BYTES:
+        self._room = int(found[1])
+        if self._room - beside < cloudevent.MIN_BYTES:
             reason = f"{self._options.topic} takes messages of {found[1]} bytes at most, this one has {size}"
             raise Permanent(reason, enhanced="5.3.4") from error
         return True

@@ -21,7 +21,7 @@ def _topic_name(text: str) -> str:
 
 
 class TopicOptions(PublishOptions):
-    """Publish a CloudEvent to a Pub/Sub topic."""
+    """Publish an event to a Pub/Sub topic."""
 
     topic: Annotated[PlainText, AfterValidator(_topic_name)]
     """Its short name, or `projects/PROJECT/topics/NAME`."""
@@ -34,8 +34,7 @@ def _topic(value: Any) -> Any:
 
 
 class GcpOutputOptions(OutputOptions):
-    """Store the mail in a bucket of Cloud Storage, publish a CloudEvent to Pub/Sub, or both in this
-    order."""
+    """Store the mail in a bucket of Cloud Storage, publish an event to Pub/Sub, or both in this order."""
 
     model_config = CAMEL
 
@@ -100,5 +99,7 @@ class GcpOutputOptions(OutputOptions):
         if self.storage is not None:
             parts.append(f"gs://{self.storage.bucket}/{self.storage.key}#{self.storage.type}")
         if self.pubsub is not None:
-            parts.append(f"pubsub:{self.project or ''}/{self.pubsub.topic}")
+            # The first format has no mark, because receipts of earlier versions have none.
+            mark = "" if self.pubsub.format == "cloudevent" else f"#{self.pubsub.format}"
+            parts.append(f"pubsub:{self.project or ''}/{self.pubsub.topic}{mark}")
         return " ".join(parts)

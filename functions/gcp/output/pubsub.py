@@ -7,22 +7,16 @@ from typing import Any, Final
 from functions.gcp.clients import ONCE
 from functions.gcp.faults import fault_of
 from functions.gcp.output.options import TopicOptions
-from functions.message import cloudevent
-from functions.message.mime import Limits, read_parts
-from functions.message.reading.places import place
+from functions.message.event.objects import StoredMail
 from functions.processors.base import Job
+from functions.processors.publish import Publication
+from functions.processors.store import Contents
 
 MAX_REQUEST: Final = 10_000_000
 """Most bytes of a publish request (Pub/Sub quotas, resource limits: 10 MB)."""
 
 MAX_DATA: Final = MAX_REQUEST - 16_384
 """Most bytes of a message's data, which leaves room for the topic, the attributes and their framing."""
-
-ID: Final = "smtp-relay-id"
-"""Attribute: the mail's id, by which a consumer recognizes a repeated message."""
-
-FLOW: Final = "smtp-relay-flow"
-"""Attribute: the flow, for a subscription's filter."""
 
 
 class Topic:
@@ -33,36 +27,21 @@ class Topic:
         self._path = path
         self._options = options
 
-    def publish(self, job: Job, stored: str | None) -> None:
-        """Publish the event; `stored` is the URL of the object that this output stored. Raises
-        Temporary and Permanent."""
-        job.once("pubsub", lambda: self._send(job, stored))
+    @property
+    def most(self) -> int:
+        """Most bytes of an event."""
+        return MAX_DATA
 
-    def _send(self, job: Job, stored: str | None) -> str | None:
-        # Until it is sent, because the client copies the event, which may have 10 MB.
-        with place(job.mail.content.size):
-            return self._publish(job, self._event(job, stored))
+    def publish(self, job: Job, stored: StoredMail | None, contents: Contents | None = None) -> None:
+        """Publish the event; `stored` is what this output stored of the mail. Raises Temporary and
+        Permanent."""
+        publication = Publication(self._options, job, stored, contents)
+        job.once("pubsub", lambda: self._send(publication))
 
-    def _event(self, job: Job, stored: str | None) -> bytes:
-        return cloudevent.build(
-            job.mail.envelope,
-            read_parts(job.mail, job.flow, Limits(text=MAX_DATA)),
-            flow=job.flow,
-            storage_url=stored,
-            text_limit=self._options.truncate,
-            max_bytes=MAX_DATA,
-        )
-
-    def _publish(self, job: Job, event: bytes) -> str | None:
-        message = {
-            "data": event,
-            "attributes": {
-                # CloudEvents' Pub/Sub binding, structured mode.
-                "content-type": cloudevent.CONTENT_TYPE,
-                ID: job.mail.id,
-                FLOW: job.flow[:256],
-            },
-        }
+    def _send(self, publication: Publication) -> str | None:
+        body, attributes = publication.message(lambda _: MAX_DATA)
+        # CloudEvents' Pub/Sub binding, structured mode.
+        message = {"data": body, "attributes": {"content-type": publication.content_type, **attributes}}
         try:
             answer = self._client.publish(topic=self._path, messages=[message], retry=None, timeout=ONCE)
         except Exception as error:

@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from functions.processors.file.fsync import sync_file, sync_folder
+from functions.processors.file.fsync import sync_fd, sync_file, sync_folder
 
 log = logging.getLogger("smtp_relay.delivery")
 
@@ -43,7 +43,7 @@ class Trust:
             try:
                 os.write(fd, "".join(f"{mail_id}\n" for mail_id in withdrawn).encode())
                 if durable:
-                    os.fsync(fd)
+                    sync_fd(fd)
             finally:
                 os.close(fd)
             if durable:

@@ -20,7 +20,7 @@ from typing import Final
 
 from functions.errors import Permanent, Temporary
 from functions.processors.file.content import FileBytes
-from functions.processors.file.fsync import sync
+from functions.processors.file.fsync import sync, sync_fd
 from functions.processors.file.owned import OwnedFile
 from functions.processors.file.rename import NotSupported, rename_exchange
 
@@ -31,6 +31,7 @@ _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 _libc = ctypes.CDLL(None, use_errno=True)
 CAN_SYNC_FILE_SYSTEMS: Final = hasattr(_libc, "syncfs")
+_CAN_FORGET: Final = hasattr(os, "posix_fadvise")  # macOS has none
 
 
 class Directory:
@@ -51,7 +52,7 @@ class Directory:
     def sync(self) -> None:
         """Make its names durable. Raises OSError."""
         try:
-            os.fsync(self._fd)
+            sync_fd(self._fd)
             if not self._here():
                 # A file may have been placed in either.
                 with suppress(FileNotFoundError, NotADirectoryError):
@@ -67,6 +68,7 @@ class Directory:
             return False
         if not CAN_SYNC_FILE_SYSTEMS:
             os.sync()
+            self.sync()
         elif _libc.syncfs(self._fd) != 0:
             self.failed = time.monotonic()
             code = ctypes.get_errno()
@@ -222,7 +224,7 @@ class PlacedFile:
         try:
             whole = self._content.write_checked(fd)
             if whole and self.directory is not None:
-                os.fsync(fd)
+                sync_fd(fd)
         except OSError:
             remove(path)
             raise
@@ -243,10 +245,11 @@ class PlacedFile:
             _keep_others_out(fd)
             # The kernel's own notes on the lost pages may be wrong, too (ext4 takes the blocks for
             # written).
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            if _CAN_FORGET:
+                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
             self._content.write_checked(fd)
             if self.directory is not None:
-                os.fsync(fd)
+                sync_fd(fd)
         finally:
             os.close(fd)
 

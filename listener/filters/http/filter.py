@@ -11,8 +11,8 @@ from typing import BinaryIO, Final, Literal
 from pydantic import ConfigDict
 from pydantic.alias_generators import to_camel
 
-from functions.message.cloudevent import build as build_event
 from functions.message.envelope import Client, Envelope, Recipient
+from functions.message.event.cloudevent import build as build_event
 from functions.message.mail import Mail
 from functions.message.mime import Limits, read_parts
 from functions.message.reading.places import place
@@ -77,19 +77,20 @@ class HttpFilter(HttpBacked):
 
     phases = frozenset({Phase.DATA})
 
-    def __init__(self, name: str, options: HttpFilterOptions, client: HttpClient) -> None:
+    def __init__(self, name: str, options: HttpFilterOptions, client: HttpClient, flow: str = "") -> None:
         super().__init__(name, client)
+        self._flow = flow
         self.any_user = options.allow_any_user
 
     async def on_data(
         self, session: Session, transaction: Transaction, message: Message, recipients: tuple[str, ...]
     ) -> Decision:
-        envelope = provisional_envelope(session, transaction, message, recipients)
+        envelope = provisional_envelope(session, transaction, message, recipients, self._flow)
         mail = Mail(envelope, Received(message), received_here=True)
         if message.size <= MAX_AT_ONCE:
-            event = event_of(mail)
+            event = event_of(mail, self._flow)
         else:
-            event = await asyncio.get_running_loop().run_in_executor(_readers, event_of, mail)
+            event = await asyncio.get_running_loop().run_in_executor(_readers, event_of, mail, self._flow)
         try:
             answer = await self._client.call({"Content-Type": "application/json"}, event, read=True)
             return _decide(answer, recipients)
@@ -139,17 +140,23 @@ class Received:
 
 
 def provisional_envelope(
-    session: Session, transaction: Transaction, message: Message, recipients: tuple[str, ...]
+    session: Session,
+    transaction: Transaction,
+    message: Message,
+    recipients: tuple[str, ...],
+    flow: str,
 ) -> Envelope:
-    """The envelope as known before the mail is accepted. Its recipients belong to a flow without a
-    name, and there is no digest yet."""
+    """The envelope as known before the mail is accepted. `recipients` belong to the flow, the others of
+    the mail to no flow, and there is no digest yet."""
+    own = frozenset(recipients)
+    others = [Recipient(address=each, flows=()) for each in transaction.recipients if each not in own]
     return Envelope(
         id=transaction.id,
         session=session.id,
         received=time.time_ns() // 1_000_000,
         reverse_path=transaction.reverse_path,
         parameters=transaction.parameters,
-        recipients=tuple(Recipient(address=address, flows=("",)) for address in recipients),
+        recipients=(*(Recipient(address=address, flows=(flow,)) for address in recipients), *others),
         helo=session.helo,
         client=Client(ip=session.ip, port=session.port, name=session.name),
         server=session.server,
@@ -162,13 +169,15 @@ def provisional_envelope(
     )
 
 
-def event_of(mail: Mail) -> bytes:
-    """The CloudEvent that the endpoint gets. Computes only; may run in a thread."""
+def event_of(mail: Mail, flow: str) -> bytes:
+    """The CloudEvent that the endpoint of a flow's filter gets. Computes only; may run in a thread."""
     with place(mail.content.size):
-        parts = read_parts(mail, "", _LIMITS)
-        return build_event(mail.envelope, parts, flow="", max_bytes=MAX_EVENT)
+        parts = read_parts(mail, flow, _LIMITS)
+        return build_event(mail.envelope, parts, flow=flow, max_bytes=MAX_EVENT, limits=_LIMITS)
 
 
 def build(options: HttpFilterOptions, name: str, context: BuildContext) -> HttpFilter:
     """The filter. Raises ConfigError if its HMAC secret is not available."""
-    return HttpFilter(name, options, HttpClient.of(options.url, options.method, options.hmac, context))
+    return HttpFilter(
+        name, options, HttpClient.of(options.url, options.method, options.hmac, context), context.flow
+    )

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import smtplib
 from collections.abc import Callable
-from email.message import EmailMessage
 
 from aws_lambda_powertools.utilities.data_classes import SESEvent
 
 from tests.support.clouds.aws_stack import Stack
 from tests.support.mails.life import lines_of, told
-from tests.support.mails.stored import strip_added_fields
+from tests.support.mails.stored import strip_added_fields, with_everything
 from tests.support.net import HOST
 from tests.support.servers.relay import Relay
 
@@ -21,15 +20,6 @@ Listeners = Callable[..., Relay]
 def send(relay: Relay, mail: bytes, *recipients: str) -> None:
     with smtplib.SMTP(HOST, relay.port) as client:
         client.sendmail("ada@example.com", recipients or ("bob@example.com",), mail, ["BODY=8BITMIME"])
-
-
-def with_everything() -> bytes:
-    mail = EmailMessage()
-    mail["From"], mail["To"], mail["Subject"] = "Ada <ada@example.com>", "bob@example.com", "Grüße"
-    mail.set_content("plain text\n")
-    mail.add_alternative("<p>html</p>\n", subtype="html")
-    mail.add_attachment(b"PDF", maintype="application", subtype="pdf", filename="a.pdf")
-    return mail.as_bytes().replace(b"\n", b"\r\n")
 
 
 def test_everything_an_aws_output_does(stack_for: Stacks, listener_for: Listeners) -> None:
@@ -76,7 +66,7 @@ def test_everything_an_aws_output_does(stack_for: Stacks, listener_for: Listener
 
     (event,) = stack.messages("events")
     key = next(key for key in stored if key.startswith("raw/"))
-    assert event["data"]["storage"] == {"url": f"s3://{stack.target}/{key}"}
+    assert event["data"]["storage"]["url"] == f"s3://{stack.target}/{key}"
     assert event["data"]["email"]["subject"] == "Grüße"
     (notification,) = stack.messages("ses")
     ses = SESEvent({"Records": [{"eventSource": "aws:ses", "eventVersion": "1.0", "ses": notification}]})

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import smtplib
 from collections.abc import Callable
-from email.message import EmailMessage
 
 from cloudevents.http import from_json
 
 from functions.options.jsonc import parse
 from tests.support.clouds.gcp_stack import Stack
 from tests.support.mails.life import lines_of, told
-from tests.support.mails.stored import strip_added_fields
+from tests.support.mails.stored import strip_added_fields, with_everything
 from tests.support.net import HOST
 from tests.support.servers.relay import ROOT, Relay
 
@@ -23,15 +22,6 @@ Listeners = Callable[..., Relay]
 def send(relay: Relay, mail: bytes, *recipients: str) -> None:
     with smtplib.SMTP(HOST, relay.port) as client:
         client.sendmail("ada@example.com", recipients or ("bob@example.com",), mail, ["BODY=8BITMIME"])
-
-
-def with_everything() -> bytes:
-    mail = EmailMessage()
-    mail["From"], mail["To"], mail["Subject"] = "Ada <ada@example.com>", "bob@example.com", "Grüße"
-    mail.set_content("plain text\n")
-    mail.add_alternative("<p>html</p>\n", subtype="html")
-    mail.add_attachment(b"PDF", maintype="application", subtype="pdf", filename="a.pdf")
-    return mail.as_bytes().replace(b"\n", b"\r\n")
 
 
 def test_everything_a_gcp_output_does(stack_for: Stacks, listener_for: Listeners) -> None:
@@ -75,7 +65,7 @@ def test_everything_a_gcp_output_does(stack_for: Stacks, listener_for: Listeners
     event = from_json(message["data"])
     key = next(key for key in stored if key.startswith("raw/"))
     assert event["type"] == "com.loopingz.smtp-relay.v2"
-    assert event.data["storage"] == {"url": f"gs://{stack.target}/{key}"}
+    assert event.data["storage"]["url"] == f"gs://{stack.target}/{key}"
     assert event.data["email"]["subject"] == "Grüße"
     assert message["attributes"]["smtp-relay-id"] == event["id"]
     assert message["attributes"]["content-type"].startswith("application/cloudevents+json")

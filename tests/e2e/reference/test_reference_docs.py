@@ -194,7 +194,7 @@ class TestGcp:
             pubsub.stop()
         event = json.loads(found[0]["data"])
         (key,) = gcs.keys("myemail", "in/")
-        assert event["data"]["storage"] == {"url": f"gs://myemail/{key}"}
+        assert event["data"]["storage"]["url"] == f"gs://myemail/{key}"
         assert event["data"]["email"]["subject"] == "as printed"
 
 

@@ -196,7 +196,8 @@ class TestHttpFilter:
         assert event["specversion"] == "1.0"
         email, server = event["data"]["email"], event["data"]["server"]
         assert email["from"]["value"] == [{"address": "ann@mydomain.com", "name": "Ann"}]
-        assert email["attachments"] == [{"filename": "a.pdf", "size": 5}]
+        (attachment,) = email["attachments"]
+        assert (attachment["filename"], attachment["size"]) == ("a.pdf", 5)
         assert (email["subject"], email["priority"]) == ("as printed", "high")
         (to,), (cc,), (bcc,) = email["to"], email["cc"], email["bcc"]
         assert [each["address"] for each in to["value"]] == ["bob@mydomain.com", "eve@mydomain.com"]
@@ -212,7 +213,7 @@ class TestHttpFilter:
         assert server["clientHostname"]
         assert server["hostNameAppearAs"]
         assert server["id"]
-        assert {*email, *server} == {
+        assert {*email, *server} >= {
             *("from", "attachments", "subject", "priority", "to", "cc", "bcc", "replyTo", "date"),
             *("text", "html", "clientHostname", "remoteAddress", "remotePort", "hostNameAppearAs"),
             *("id", "secure", "transmissionType", "username"),

@@ -272,14 +272,21 @@ class Stack:
 
     def messages(self, queue: str, least: int = 1, seconds: float = PATIENCE) -> list[Any]:
         """The bodies in a queue, taken out, once there are so many."""
-        found: list[Any] = []
+        return [json.loads(message["Body"]) for message in self.taken(queue, least, seconds)]
+
+    def taken(self, queue: str, least: int = 1, seconds: float = PATIENCE) -> list[dict[str, Any]]:
+        """The messages in a queue with their attributes, taken out, once there are so many."""
+        found: list[dict[str, Any]] = []
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             answer = self.sqs.receive_message(
-                QueueUrl=self.queues[queue], MaxNumberOfMessages=10, WaitTimeSeconds=0
+                QueueUrl=self.queues[queue],
+                MaxNumberOfMessages=10,
+                WaitTimeSeconds=0,
+                MessageAttributeNames=["All"],
             )
             for message in answer.get("Messages", ()):
-                found.append(json.loads(message["Body"]))
+                found.append(message)
                 self.sqs.delete_message(QueueUrl=self.queues[queue], ReceiptHandle=message["ReceiptHandle"])
             if len(found) >= least and not answer.get("Messages"):
                 return found

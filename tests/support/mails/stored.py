@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
+from email.message import EmailMessage
 from typing import Final
+
+CANARY: Final = "canary@hidden.example"
+"""A recipient that only one of two flows may name."""
 
 _OURS: Final = re.compile(
     rb"x-smtp-relay: [0-9][^\r\n]*\r\n"
@@ -11,6 +15,16 @@ _OURS: Final = re.compile(
 )
 
 _FIELD: Final = re.compile(rb"[!-9;-~]+[ \t]*:")  # RFC 5322 sections 2.2 and 4.5
+
+
+def with_everything() -> bytes:
+    """A mail with text, HTML and an attachment."""
+    mail = EmailMessage()
+    mail["From"], mail["To"], mail["Subject"] = "Ada <ada@example.com>", "bob@example.com", "Grüße"
+    mail.set_content("plain text\n")
+    mail.add_alternative("<p>html</p>\n", subtype="html")
+    mail.add_attachment(b"PDF", maintype="application", subtype="pdf", filename="a.pdf")
+    return mail.as_bytes().replace(b"\n", b"\r\n")
 
 
 def strip_added_fields(stored: bytes) -> bytes:

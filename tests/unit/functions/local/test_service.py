@@ -129,7 +129,7 @@ async def test_a_mail_is_delivered_before_its_answer_and_leaves_nothing(
     sink = QuickSink()
     async with running(tmp_path, sink, settings=Settings(durable=durable)) as local:
         one, answer = await send(local)
-        assert answer == (250, "2.0.0", f"OK queued as {one.envelope.id}")
+        assert answer[:3] == (250, "2.0.0", f"OK queued as {one.envelope.id}")
         assert sink.mails == [one.envelope.id]
         await until(lambda: rows(tmp_path) == 0)
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from functions.message.cloudevent import build
 from functions.message.envelope import Client, Envelope, Recipient
+from functions.message.event.cloudevent import build
 from functions.message.mail import BytesContent, Mail
 from functions.message.mime import read_parts
 from tests.support.mails.reading.case import Case, seen

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from functions.errors import Damaged, Temporary
-from functions.message.envelope import FlowNotes
+from functions.message.envelope import FlowNotes, Recipient
+from functions.message.event.objects import StoredMail
 from functions.message.mail import BytesContent, Content, FileContent
-from functions.options.storage import StorageOptions
-from functions.processors.store import ID, Blob, PrefixedFile, Storage, suffixed
+from functions.message.mime import Leaf
+from functions.options.storage import PublishOptions, StorageOptions
+from functions.processors.base import Job
+from functions.processors.publish import Publication
+from functions.processors.store import ID, Blob, CloudProcessor, Contents, PrefixedFile, Storage, suffixed
 from tests.support.mails.damage import DAMAGES
 from tests.support.mails.jobs import fault_of, job_of
 from tests.support.mails.spooled import MAIL, envelope_of
@@ -55,6 +61,12 @@ class Bucket:
         return f"s3://bucket/{key}"
 
 
+def stored(made: Storage, job: Job) -> str | None:
+    """Stores, and returns the URL of the first object."""
+    found = made.store(job)
+    return None if found is None or found.first is None else found.first.url
+
+
 @pytest.fixture
 def bucket() -> Bucket:
     return Bucket()
@@ -76,7 +88,7 @@ def storage(bucket: Bucket, identity: str = "one", **options: Any) -> Storage:
 )
 def test_keys(bucket: Bucket, path: str, expected: str | None) -> None:
     job = job_of(b"Subject: a/../b\r\n\r\n")
-    url = storage(bucket, path=path).store(job)
+    url = stored(storage(bucket, path=path), job)
     (key,) = bucket.objects
     assert url == f"s3://bucket/{key}"
     if expected is not None:
@@ -132,7 +144,7 @@ def test_a_large_mail_is_read_from_its_file(bucket: Bucket, tmp_path: Path) -> N
     assert data.endswith(mail)
 
 
-@pytest.mark.parametrize("kind", ["raw", "attachments", "text", "html"])
+@pytest.mark.parametrize("kind", ["raw", "attachments", "text", "html", "parts"])
 @pytest.mark.parametrize("how", DAMAGES)
 def test_a_damaged_mail_is_not_stored(bucket: Bucket, tmp_path: Path, how: str, kind: str) -> None:
     mail = MULTIPART + b"x" * 300_000 + b"\r\n"
@@ -147,8 +159,8 @@ def test_a_damaged_mail_is_not_stored(bucket: Bucket, tmp_path: Path, how: str, 
 
 def test_what_was_stored_before_the_damage_is_done(bucket: Bucket) -> None:
     envelope = envelope_of()
-    url = storage(bucket, path="same.eml").store(job_of(envelope=envelope))
-    assert storage(bucket, path="same.eml").store(job_of(b"spoiled", envelope=envelope)) == url
+    url = stored(storage(bucket, path="same.eml"), job_of(envelope=envelope))
+    assert stored(storage(bucket, path="same.eml"), job_of(b"spoiled", envelope=envelope)) == url
     other = job_of(b"spoiled", envelope=envelope_of())
     assert isinstance(fault_of(lambda: storage(bucket, path="same.eml").store(other)), Damaged)
     bucket.secretive = True
@@ -194,8 +206,8 @@ def test_storing_again_gives_the_same_url_and_no_second_object(bucket: Bucket) -
 def test_anothers_key_gets_the_id(bucket: Bucket) -> None:
     one, two = job_of(), job_of()
     storage(bucket, path="same.eml").store(one)
-    assert storage(bucket, path="same.eml").store(two) == f"s3://bucket/same-{two.mail.id}.eml"
-    assert storage(bucket, path="same.eml").store(two) == f"s3://bucket/same-{two.mail.id}.eml"
+    assert stored(storage(bucket, path="same.eml"), two) == f"s3://bucket/same-{two.mail.id}.eml"
+    assert stored(storage(bucket, path="same.eml"), two) == f"s3://bucket/same-{two.mail.id}.eml"
     assert len(bucket.objects) == 2
 
 
@@ -267,3 +279,173 @@ def test_every_key_begins_as_permissions_say(start: str, rest: str, value: str) 
     key = options.key.replace("${id}", "0").replace("${user}", value).replace("${iso8601}", "2026")
     assert key.startswith(options.key_start)
     assert suffixed(key, "0-1").startswith(options.key_start)
+
+
+# -- parts --------------------------------------------------------------------------------------
+
+NAMES = [
+    "a.pdf",
+    "a.pdf",
+    "A.PDF",
+    "../../etc/passwd",
+    "",
+    "manifest.json",
+    "x/../y.txt",
+    ".hidden",
+    "ü" * 300,
+]
+
+
+def with_attachments(names: list[str]) -> bytes:
+    parts = b"".join(
+        b'--b\r\nContent-Type: a/b\r\nContent-Disposition: attachment; filename="%s"\r\n\r\n%d\r\n'
+        % (name.encode(), number)
+        for number, name in enumerate(names)
+    )
+    return b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + parts + b"--b--\r\n"
+
+
+def manifest_of(bucket: Bucket, folder: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(bucket.objects[f"{folder}manifest.json"])
+    return found
+
+
+def test_parts_are_stored_below_one_prefix_and_the_manifest_names_them_all(bucket: Bucket) -> None:
+    job = job_of(MULTIPART)
+    found = storage(bucket, type="parts", path="in/").store(job)
+    folder = f"in/{job.mail.id}/"
+    assert [key.removeprefix(folder) for key in bucket.objects] == [
+        "raw.eml",
+        "text.txt",
+        "html.html",
+        "attachments/a.pdf",
+        "attachments/a-2.pdf",
+        "attachments/_._etc_passwd",
+        "manifest.json",
+    ]
+    manifest = manifest_of(bucket, folder)
+    named = [manifest["raw"], manifest["text"], manifest["html"], *manifest["attachments"]]
+    assert {each["key"] for each in named} == set(bucket.objects) - {f"{folder}manifest.json"}
+    for each in named:
+        data = bucket.objects[each["key"]]
+        assert (each["size"], each["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
+        assert (each["bucket"], each["url"]) == ("bucket", f"s3://bucket/{each['key']}")
+    assert bucket.objects[manifest["raw"]["key"]].endswith(MULTIPART)
+    assert bucket.objects[manifest["text"]["key"]] == b"plain"
+    assert [each["filename"] for each in manifest["attachments"]][:2] == ["a.pdf", "a.pdf"]
+    assert manifest["envelope"]["to"] == ["bob@example.com"]
+    assert (manifest["id"], manifest["flow"]) == (job.mail.id, "in")
+    assert bucket.types[f"{folder}manifest.json"] == "application/json"
+    assert found is not None
+    assert found.first is not None
+    assert found.first.key == f"{folder}raw.eml"
+    assert sorted(found.attachments) == [0, 1, 2]
+
+
+def test_parts_again_give_the_same_objects(bucket: Bucket) -> None:
+    job = job_of(MULTIPART)
+    first = storage(bucket, type="parts").store(job)
+    before = dict(bucket.objects)
+    assert storage(bucket, type="parts").store(job) == first
+    assert bucket.objects == before
+
+
+@pytest.mark.parametrize("stop", range(7))
+def test_parts_that_were_interrupted_are_completed_and_the_manifest_comes_last(
+    bucket: Bucket, stop: int
+) -> None:
+    whole = Bucket()
+    job = job_of(MULTIPART)
+    storage(whole, type="parts").store(job)
+
+    def put_new(key: str, blob: Blob, metadata: Mapping[str, str]) -> bool:
+        if len(bucket.objects) == stop:
+            raise Temporary("as ordered")
+        return Bucket.put_new(bucket, key, blob, metadata)
+
+    bucket.put_new = put_new  # type: ignore[method-assign]
+    assert isinstance(fault_of(lambda: storage(bucket, type="parts").store(job)), Temporary)
+    assert not any(key.endswith("manifest.json") for key in bucket.objects)
+    del bucket.put_new  # type: ignore[method-assign]
+    storage(bucket, type="parts").store(job)
+    assert bucket.objects == whole.objects
+    assert list(bucket.objects)[-1].endswith("manifest.json")
+
+
+def test_names_of_stored_attachments_are_safe_and_unique(bucket: Bucket) -> None:
+    job = job_of(with_attachments(NAMES))
+    storage(bucket, type="parts").store(job)
+    start = f"{job.mail.id}/attachments/"
+    keys = [key.removeprefix(start) for key in bucket.objects if key.startswith(start)]
+    assert len(keys) == len({key.casefold() for key in keys}) == len(NAMES)
+    for key in keys:
+        assert "/" not in key
+        assert key not in ("", ".", "..")
+        assert not key.startswith(".")
+        assert len(key.encode()) <= 200
+    assert [bucket.objects[start + key] for key in keys] == [b"%d" % n for n in range(len(NAMES))]
+
+
+def test_parts_without_text_or_attachments_have_a_manifest_that_says_so(bucket: Bucket) -> None:
+    job = job_of(with_attachments(["a.bin"]))
+    storage(bucket, type="parts", path="x/${id}").store(job)
+    manifest = manifest_of(bucket, f"x/{job.mail.id}/")
+    assert not {"text", "html"} & set(manifest)
+    assert len(manifest["attachments"]) == 1
+
+
+def test_two_flows_with_one_prefix_keep_their_parts_apart(bucket: Bucket) -> None:
+    recipients = (
+        Recipient(address="ours@example.com", flows=("x",)),
+        Recipient(address="canary@hidden.example", flows=("y",)),
+    )
+    envelope = envelope_of(MULTIPART).model_copy(update={"recipients": recipients})
+    x = job_of(MULTIPART, envelope=envelope)
+    y = type(x)(x.mail, "y", ("canary@hidden.example",), x.once, x.seconds_left)
+    for job in (y, x, y, x):
+        storage(bucket, type="parts").store(job)
+    assert len(bucket.objects) == 14
+    manifests = {key: data for key, data in bucket.objects.items() if "manifest" in key}
+    (own,) = (json.loads(data) for data in manifests.values() if json.loads(data)["flow"] == "x")
+    assert "canary" not in json.dumps(own)
+    assert b"canary" not in bucket.objects[own["raw"]["key"]]
+
+
+@pytest.mark.parametrize("path", ["", "in/", "in", "/in/${id}", "${flow}/${date:%Y}/${id}/"])
+def test_the_path_of_parts_is_a_prefix(bucket: Bucket, path: str) -> None:
+    storage(bucket, type="parts", path=path).store(job_of(MULTIPART))
+    folders = {key.rpartition("/")[0].removesuffix("/attachments") for key in bucket.objects}
+    assert len(folders) == 1
+    start = StorageOptions(bucket="b", path=path, type="parts").key_start
+    assert all(key.startswith(start) for key in bucket.objects)
+
+
+def test_an_attachment_is_decoded_once_for_its_object_and_the_event(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[Leaf] = []
+    payload = Leaf.payload
+
+    def counted(leaf: Leaf, *most: Any) -> bytes:
+        decoded.append(leaf)
+        return payload(leaf, *most)
+
+    monkeypatch.setattr(Leaf, "payload", counted)
+    events: list[dict[str, Any]] = []
+
+    class Publisher:
+        most = 1_048_576
+
+        def publish(self, job: Job, stored: StoredMail, contents: Contents) -> None:
+            about = Publication(PublishOptions(), job, stored, contents)
+            events.append(json.loads(about.message(lambda _: 1_000_000)[0]))
+
+    made = CloudProcessor(storage(bucket, type="attachments"), Publisher(), None, lambda: None)
+    made.process(job_of(MULTIPART))
+    assert len([leaf for leaf in decoded if not leaf.is_body]) == 3
+    (event,) = events
+    for each in event["data"]["email"]["attachments"]:
+        data = bucket.objects[each["url"].removeprefix("s3://bucket/")]
+        assert (each["size"], each["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
+    assert "rest" not in event["data"]["truncated"], "no object holds the whole mail"
+    assert event["data"]["storage"]["url"] == event["data"]["email"]["attachments"][0]["url"]

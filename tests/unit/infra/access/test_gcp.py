@@ -62,6 +62,13 @@ def test_names_may_take_a_suffix_where_they_are_taken(tmp_path: Path, path: str,
     assert found["buckets"] == [{"bucket": "mails", "prefix": prefix}]
 
 
+@pytest.mark.parametrize(("path", "prefix"), [("", ""), ("in", "in/"), ("in/${flow}/${id}", "in/")])
+def test_all_parts_of_a_mail_are_below_what_is_permitted(tmp_path: Path, path: str, prefix: str) -> None:
+    storage = {"bucket": "mails", "path": path, "type": "parts"}
+    found = access(config(tmp_path, {"type": "gcp", "storage": storage}))
+    assert found["buckets"] == [{"bucket": "mails", "prefix": prefix}]
+
+
 @pytest.mark.parametrize(
     ("output", "reason"),
     [
@@ -117,11 +124,12 @@ def test_requirements_are_pinned_and_few(tmp_path: Path) -> None:
         "google-cloud-pubsub",
         "google-cloud-storage",
         "pydantic",
+        "webencodings",
     ]
     assert all("==" in line for line in lines)
 
 
-def test_what_writes_addresses_in_ascii_comes_with_the_mailer_alone(tmp_path: Path) -> None:
+def test_what_writes_domains_in_ascii_comes_where_mails_are_sent_on_or_published(tmp_path: Path) -> None:
     from functions.config import load_delivery
 
     def brought(*outputs: dict[str, Any]) -> bool:
@@ -129,4 +137,5 @@ def test_what_writes_addresses_in_ascii_comes_with_the_mailer_alone(tmp_path: Pa
 
     assert brought({"type": "mailer", "nodemailer": {"host": "smtp.example.com"}})
     assert brought({"type": "log"}, {"type": "nodemailer", "nodemailer": "smtp://smtp.example.com"})
+    assert brought({"type": "gcp", "pubsub": "mails"})
     assert not brought({"type": "gcp", "path": "gs://mails/"}, {"type": "log"})

@@ -13,9 +13,9 @@ from pydantic import ValidationError
 
 from functions.errors import ConfigError
 from functions.ids import uuid7
-from functions.message import cloudevent
-from functions.message.cloudevent import AUTH_RESULTS
 from functions.message.envelope import Client, Envelope, FlowNotes, Recipient, from_json
+from functions.message.event import cloudevent
+from functions.message.event.cloudevent import AUTH_RESULTS
 from functions.message.headers import HeaderEdits
 from functions.message.mail import BytesContent, Mail
 from functions.message.mime import read_parts

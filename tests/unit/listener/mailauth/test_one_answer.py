@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from functions.aws.output import ses, ses_event
+from functions.aws.output import ses
 from functions.ids import uuid7
-from functions.message import cloudevent
 from functions.message.envelope import Client, Envelope, FlowNotes, Recipient
+from functions.message.event import cloudevent, ses_notification
 from functions.message.headers import HeadCollector, split_head
 from functions.message.mail import BytesContent, Mail
 from functions.message.mime import read_parts
@@ -200,7 +200,7 @@ def shown_addresses(data: bytes) -> list[str]:
     everybody = [box.address for box in parts.from_]
     assert addresses == everybody[:2_000]
     notice: Any = json.loads(
-        ses_event.build(mail.envelope, parts, flow="f", storage_url=None, max_bytes=1_000_000)
+        ses_notification.build(mail.envelope, parts, flow="f", storage_url=None, max_bytes=1_000_000)
     )
     written = notice["mail"]["commonHeaders"]["from"]
     assert len(written) == min(len(everybody), 1_000)

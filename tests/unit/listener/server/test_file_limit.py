@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import resource
 import subprocess
 import sys
 
 import pytest
 
+from listener.server.file_limit import OPEN_MAX, make_room
 from tests.support.servers.relay import ROOT
 
 _CODE = """
@@ -50,3 +52,20 @@ def test_too_low_a_limit_is_told() -> None:
 def test_nothing_is_lowered() -> None:
     assert logging.getLogger("smtp_relay.server")
     assert limits_after(1000, 8000, 10)[0] == 1000
+
+
+def test_a_system_that_names_no_limit_and_has_one_gets_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    """macOS says that the limit is infinite, and takes no more than OPEN_MAX."""
+    granted = [256]
+
+    def limit(which: int, limits: tuple[int, int]) -> None:
+        if limits[0] > OPEN_MAX:
+            raise ValueError("current limit exceeds maximum limit")
+        granted.append(limits[0])
+
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (granted[-1], resource.RLIM_INFINITY))
+    monkeypatch.setattr(resource, "setrlimit", limit)
+    make_room(20_000)
+    assert granted == [256, OPEN_MAX]
+    make_room(1_000)
+    assert granted == [256, OPEN_MAX]

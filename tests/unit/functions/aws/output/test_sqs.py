@@ -74,7 +74,11 @@ def test_always_fits(api: Endpoint, output: Outputs, format_: str) -> None:
     pubsub = {"topic": QUEUE, "truncate": 100_000_000, "format": format_}
     output(pubsub=pubsub, sendMessageOptions={"MessageAttributes": attributes}).process(job_of(head + html))
     (request,) = sent(api)
-    extra = sum(len(text) for text in ("team", "String", "mail"))
+    assert request["MessageAttributes"].keys() > attributes.keys()
+    extra = sum(
+        len(name) + len(each["DataType"]) + len(each["StringValue"])
+        for name, each in request["MessageAttributes"].items()
+    )
     assert len(request["MessageBody"].encode()) + extra <= MAX_MESSAGE
     json.loads(request["MessageBody"])
 
@@ -108,6 +112,46 @@ def test_parameters_of_the_file(api: Endpoint, output: Outputs) -> None:
     answers(api)
     output(pubsub={"topic": QUEUE}, sendMessageOptions={"DelaySeconds": 5}).process(job_of())
     assert sent(api)[0]["DelaySeconds"] == 5
+
+
+OURS = [
+    "smtp-relay-flow",
+    "smtp-relay-from-domain",
+    "smtp-relay-to-domain",
+    "smtp-relay-dmarc",
+    "smtp-relay-id",
+]
+
+
+@pytest.mark.parametrize(("own", "ours"), [(0, 5), (4, 5), (5, 5), (6, 4), (9, 1), (10, 0)])
+def test_attributes_of_the_file_go_first_and_sqs_takes_ten(
+    api: Endpoint, output: Outputs, own: int, ours: int
+) -> None:
+    answers(api)
+    given = {f"own-{n}": {"DataType": "String", "StringValue": "x"} for n in range(own)}
+    job = job_of(results={"dmarc": {"result": "pass"}})
+    output(pubsub={"topic": QUEUE}, sendMessageOptions={"MessageAttributes": given}).process(job)
+    (request,) = sent(api)
+    found = request["MessageAttributes"]
+    assert {name: found[name] for name in given} == given
+    assert [name for name in found if name not in given] == OURS[:ours]
+    assert all(each == {"DataType": "String", "StringValue": each["StringValue"]} for each in found.values())
+
+
+def test_an_attribute_of_the_file_replaces_the_relays(api: Endpoint, output: Outputs) -> None:
+    answers(api)
+    given = {"smtp-relay-flow": {"DataType": "Number", "StringValue": "7"}}
+    output(pubsub={"topic": QUEUE}, sendMessageOptions={"MessageAttributes": given}).process(job_of())
+    found = sent(api)[0]["MessageAttributes"]
+    assert found["smtp-relay-flow"] == given["smtp-relay-flow"]
+    assert found["smtp-relay-from-domain"]["StringValue"] == "example.com"
+
+
+def test_a_strangers_odd_domain_is_left_out(api: Endpoint, output: Outputs) -> None:
+    answers(api)
+    mail = "From: <ann@\u202e\ufffe.example>\r\n\r\nhi\r\n".encode()
+    output(pubsub={"topic": QUEUE}).process(job_of(mail, recipients=("bob@[192.0.2.1]",)))
+    assert set(sent(api)[0]["MessageAttributes"]) == {"smtp-relay-flow", "smtp-relay-id"}
 
 
 @pytest.mark.parametrize(

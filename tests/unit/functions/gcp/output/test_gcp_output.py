@@ -15,6 +15,7 @@ from functions.errors import ConfigError, Temporary
 from functions.gcp.clients import publisher_client, storage_client, topic_path
 from functions.gcp.output.options import GcpOutputOptions, TopicOptions
 from functions.gcp.output.pubsub import MAX_REQUEST, Topic
+from functions.message.event.objects import StoredMail, StoredObject
 from functions.message.mail import BytesContent, Mail
 from functions.processors.base import Job
 from functions.processors.context import BuildContext
@@ -22,6 +23,8 @@ from functions.processors.registry import build_processor
 from tests.support.clouds.gcp import FakeGcs
 from tests.support.mails.spooled import MAIL, envelope_of
 from tests.support.net import HOST, free_port
+
+STORED = StoredMail({"raw": StoredObject("gs://b/k", "b", "k")})
 
 
 class Publisher:
@@ -60,19 +63,42 @@ def options(**given: Any) -> GcpOutputOptions:
 def test_a_message() -> None:
     publisher = Publisher()
     job, told = job_of()
-    Topic(publisher, "projects/p/topics/t", TopicOptions(topic="t")).publish(job, "gs://b/k")
+    Topic(publisher, "projects/p/topics/t", TopicOptions(topic="t")).publish(job, STORED)
     assert told == ["4711"]
     (request,) = publisher.requests
     assert request.topic == "projects/p/topics/t"
     (message,) = request.messages
     event = json.loads(message.data)
     assert event["id"] == job.mail.id
-    assert event["data"]["storage"] == {"url": "gs://b/k"}
+    assert event["data"]["storage"] == {"url": "gs://b/k", "bucket": "b", "key": "k"}
     assert dict(message.attributes) == {
         "content-type": "application/cloudevents+json; charset=utf-8",
-        "smtp-relay-id": job.mail.id,
         "smtp-relay-flow": "in",
+        "smtp-relay-from-domain": "example.com",
+        "smtp-relay-to-domain": "example.com",
+        "smtp-relay-id": job.mail.id,
     }
+
+
+def test_a_message_in_the_format_of_ses() -> None:
+    publisher = Publisher()
+    job, _ = job_of()
+    Topic(publisher, "projects/p/topics/t", TopicOptions(topic="t", format="ses")).publish(job, STORED)
+    (message,) = publisher.requests[0].messages
+    notification = json.loads(message.data)
+    assert notification["notificationType"] == "Received"
+    assert notification["mail"]["messageId"] == job.mail.id
+    action = notification["receipt"]["action"]
+    assert (action["bucketName"], action["objectKey"]) == ("b", "k")
+    assert message.attributes["content-type"] == "application/json"
+    assert message.attributes["smtp-relay-id"] == job.mail.id
+
+
+def test_a_message_without_header_fields() -> None:
+    publisher = Publisher()
+    job, _ = job_of()
+    Topic(publisher, "projects/p/topics/t", TopicOptions(topic="t", headers=False)).publish(job, None)
+    assert json.loads(publisher.requests[0].messages[0].data)["data"]["email"]["headers"] == []
 
 
 @pytest.mark.parametrize("letter", ["a", "ä", "\U0001f600", '"', "\\"])
@@ -151,6 +177,8 @@ def test_it_stores_and_sends_no_credentials_over_plain_http(
         ({"path": "gs://b/x.eml"}, "gcp gs://b/x.eml#raw"),
         ({"pubsub": "t"}, "gcp pubsub:/t"),
         ({"pubsub": {"topic": "t"}, "project": "p"}, "gcp pubsub:p/t"),
+        ({"pubsub": {"topic": "t", "format": "ses"}}, "gcp pubsub:/t#ses"),
+        ({"storage": {"bucket": "b", "type": "parts"}}, "gcp gs://b/${id}/#parts"),
         ({"name": "n", "pubsub": "t"}, "n"),
     ],
 )

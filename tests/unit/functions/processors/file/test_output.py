@@ -660,6 +660,22 @@ def test_what_a_consumer_did_stands_when_the_sync_failed(
     assert [name for name in names(tmp_path / "out") if name != NAME] == []
 
 
+def test_a_moved_file_is_written_over_where_the_kernel_cannot_be_told_to_forget(
+    tmp_path: Path, failing: Failing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(landed_files, "_CAN_FORGET", False)
+    monkeypatch.delattr(os, "posix_fadvise")
+    placed = processor(tmp_path).process(job(make_mail()))
+    failing.paths = [NAME]
+    with pytest.raises(Temporary):
+        placed.fsync()
+    taken = tmp_path / "taken"
+    (tmp_path / "out" / NAME).rename(taken)
+    lose(taken)
+    finish(placed)
+    assert taken.read_bytes() == CONTENT
+
+
 @pytest.mark.parametrize("consumer", ["deletes", "moves", "replaces"])
 def test_a_file_that_a_consumer_took_is_not_placed_again_after_a_crash(
     tmp_path: Path, source: Callable[..., Mail], staging: Path | None, consumer: str

@@ -66,6 +66,18 @@ def test_keys_end_at_their_first_variable(key: str, pattern: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "pattern"),
+    [("", "*"), ("in/", "in/*"), ("in", "in/*"), ("in/${id}", "in/*"), ("in/of-${flow}/${id}/", "in/of-*")],
+)
+def test_all_parts_of_a_mail_are_below_what_is_permitted(tmp_path: Path, path: str, pattern: str) -> None:
+    config = deployed(tmp_path, {"storage": {"bucket": "b", "path": path, "type": "parts"}})
+    found = output_statements(config, PLACE)
+    assert (
+        resources(found, "s3:PutObject") == resources(found, "s3:GetObject") == [f"arn:aws:s3:::b/{pattern}"]
+    )
+
+
+@pytest.mark.parametrize(
     ("url", "arn"),
     [
         ("https://sqs.eu-west-1.amazonaws.com/123456789012/in", "arn:aws:sqs:eu-west-1:123456789012:in"),

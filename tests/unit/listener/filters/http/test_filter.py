@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from listener.filters.http.filter import MAX_EVENT, HttpFilter
 from listener.filters.registry import FILTERS, build_filter
 from listener.flows.flow import Flow, Flows
 from listener.intake.capture import Capture
+from tests.support.mails.event_schema import mistakes
 from tests.support.net import free_port
 from tests.support.servers.endpoint import Endpoint, Says, endpoint
 
@@ -74,7 +76,7 @@ async def make(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
     made: list[HttpFilter] = []
 
     async def build(url: str, **options: Any) -> HttpFilter:
-        context = BuildContext.of(tmp_path, {})
+        context = replace(BuildContext.of(tmp_path, {}), flow="inbound")
         one = build_filter(FILTERS.parse({"type": "http-filter", "url": url, **options}), "http_0", context)
         assert isinstance(one, HttpFilter)
         await one.start()
@@ -125,6 +127,22 @@ async def test_large_mails_do_not_hold_the_event_loop(
     assert [reader != threading.get_ident() for reader in readers] == [elsewhere]
 
 
+async def test_the_event_keeps_the_schema(server: Endpoint, make: Any, take: Any) -> None:
+    one = await make(server.url)
+    await one.on_data(session(), transaction(), take(MAIL), ("bob@example.com",))
+    assert mistakes([json.loads(asked.body) for asked in server.asked]) == [""]
+
+
+async def test_the_event_names_no_recipient_that_the_flow_is_not_asked_about(
+    server: Endpoint, make: Any, take: Any
+) -> None:
+    mail = b"Bcc: EVE@example.com\r\nDelivered-To: eve@example.com\r\n" + MAIL
+    one = await make(server.url)
+    await one.on_data(session(), transaction(), take(mail), ("bob@example.com",))
+    (asked,) = server.asked
+    assert b"eve@" not in asked.body.lower()
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 async def test_the_event(server: Endpoint, make: Any, take: Any, method: str) -> None:
     mail = transaction()
@@ -139,6 +157,15 @@ async def test_the_event(server: Endpoint, make: Any, take: Any, method: str) ->
     assert event.data["email"]["subject"] == "hello"
     assert event.data["email"]["text"] == "body\n"
     assert [box["address"] for box in event.data["email"]["to"][0]["value"]] == ["bob@example.com"]
+    assert event.data["flow"] == "inbound"
+    assert event.data["size"] == len(MAIL)
+    assert event.data["envelope"] == {
+        "from": "bounce@example.org",
+        "to": ["bob@example.com"],
+        "parameters": [],
+    }
+    assert [each["name"] for each in event.data["email"]["headers"]] == ["From", "Subject"]
+    assert "storage" not in event.data
     assert event.data["server"] == {
         "clientHostname": "mail.example.org",
         "remoteAddress": "192.0.2.1",

@@ -10,7 +10,7 @@ from aws_lambda_powertools.utilities.data_classes import SESEvent
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from functions.aws.output.ses_event import build
+from functions.message.event.ses_notification import build
 from functions.message.mime import read_parts
 from tests.support.mails.jobs import job_of
 from tests.support.mails.spooled import MAIL

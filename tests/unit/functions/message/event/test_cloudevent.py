@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from functions.ids import uuid7
-from functions.message.cloudevent import MIN_BYTES, build
 from functions.message.envelope import Client, Envelope, FlowNotes, Recipient, Tls
+from functions.message.envelope import from_json as from_json_envelope
+from functions.message.event.cloudevent import MIN_BYTES, build
+from functions.message.event.objects import Digest, StoredMail, StoredObject
 from functions.message.mail import BytesContent, Mail
 from functions.message.mime import read_parts
 
@@ -33,6 +37,9 @@ MAIL = (
     + base64.b64encode(b"x" * 12)
     + b"\r\n--b--\r\n"
 )
+
+
+STORED = StoredMail({"raw": StoredObject("s3://bucket/key.eml", "bucket", "key.eml", Digest(12, "ab"))})
 
 
 def envelope(content: bytes, **changes: Any) -> Envelope:
@@ -68,7 +75,7 @@ def event_of(content: bytes, max_bytes: int = 1_048_576, **options: Any) -> dict
 
 
 def test_the_whole_event() -> None:
-    event = event_of(MAIL, storage_url="s3://bucket/key.eml")
+    event = event_of(MAIL, stored=STORED)
     assert uuid7(1_767_600_000_123)[:13] == event.pop("id")[:13]
     assert event == {
         "specversion": "1.0",
@@ -77,7 +84,11 @@ def test_the_whole_event() -> None:
         "subject": "<m1@example.org>",
         "time": "2026-01-05T08:00:00.123Z",
         "datacontenttype": "application/json",
+        "dataschema": "urn:smtp-relay:v2:cloudevent.schema.json#/$defs/EventData",
         "data": {
+            "flow": "in",
+            "size": len(MAIL),
+            "envelope": {"from": "bounce@example.org", "to": ["bob@example.com"], "parameters": []},
             "email": {
                 "from": {
                     "value": [{"address": "ann@example.org", "name": "Ann"}],
@@ -113,7 +124,28 @@ def test_the_whole_event() -> None:
                 "subject": "Grüße",
                 "priority": "high",
                 "date": "2026-01-05T09:00:00.000Z",
-                "attachments": [{"filename": "a.pdf", "size": 12}],
+                "messageId": "<m1@example.org>",
+                "references": [],
+                "headers": [
+                    {"name": "From", "value": "Ann <ann@example.org>"},
+                    {"name": "To", "value": '"Smith, Bob" <bob@example.com>, carl@example.com'},
+                    {"name": "Cc", "value": "dora@example.com"},
+                    {"name": "Reply-To", "value": "Desk <desk@example.org>"},
+                    {"name": "Subject", "value": "Grüße"},
+                    {"name": "Date", "value": "Mon, 05 Jan 2026 10:00:00 +0100"},
+                    {"name": "Message-ID", "value": "<m1@example.org>"},
+                    {"name": "X-Priority", "value": "1"},
+                    {"name": "MIME-Version", "value": "1.0"},
+                    {"name": "Content-Type", "value": 'multipart/mixed; boundary="b"'},
+                ],
+                "attachments": [
+                    {
+                        "filename": "a.pdf",
+                        "size": 12,
+                        "contentType": "application/pdf",
+                        "sha256": hashlib.sha256(b"x" * 12).hexdigest(),
+                    }
+                ],
                 "text": "Hello\nBob\nHello",
                 "html": "<p>Hello<br>\nBob</p>\n<p>Hello</p>",
             },
@@ -127,7 +159,14 @@ def test_the_whole_event() -> None:
                 "transmissionType": "ESMTPSA",
                 "username": "ann",
             },
-            "storage": {"url": "s3://bucket/key.eml"},
+            "storage": {
+                "url": "s3://bucket/key.eml",
+                "bucket": "bucket",
+                "key": "key.eml",
+                "size": 12,
+                "sha256": "ab",
+            },
+            "truncated": {"fields": [], "rest": "s3://bucket/key.eml"},
         },
     }
 
@@ -217,9 +256,12 @@ def test_a_monstrous_mail_still_fits() -> None:
         b"\r\n--b\r\n\r\n" + b"text " * 50_000 + b"\r\n" + part * 900 + b"--b--\r\n"
     )
     auth = {"dkim": [{"domain": "d" * 1000, "reason": "\x01" * 1000}] * 2000}
-    changes = {"helo": "h" * 500, "user": "\x01" * 10_000}
+    recipients = tuple(Recipient(address=f"{n}@{'d' * 240}.example", flows=("in",)) for n in range(1_000))
+    changes = {"helo": "h" * 500, "user": "\x01" * 10_000, "recipients": recipients}
+    where = StoredObject("s3://b/" + "k" * 1024, "b", "k" * 1024, Digest(1, "a" * 64))
+    stored = StoredMail({"raw": where, "manifest": where}, dict.fromkeys(range(900), where))
     for max_bytes in (MIN_BYTES, 262_144, 1_048_576):
-        event = event_of(content, max_bytes, auth=auth, changes=changes, storage_url="s3://b/" + "k" * 1024)
+        event = event_of(content, max_bytes, auth=auth, changes=changes, stored=stored)
         assert event["data"]["email"]["text"].startswith("text text")
         assert event["data"]["email"]["to"][0]["value"][0]["address"] == "x0@example.org"
 
@@ -239,3 +281,132 @@ def test_any_mail_has_an_event(content: bytes, user: str, limit: int) -> None:
             assert isinstance(event["data"]["email"][field], list)
         if (date := event["data"]["email"].get("date")) is not None:
             datetime.fromisoformat(date)
+
+
+# -- additions to the events of version 3.0 -----------------------------------------------------
+
+EVENTS = Path(__file__).parents[2] / "golden" / "events-3.0.json"
+BEFORE: list[dict[str, Any]] = json.loads(EVENTS.read_text(encoding="utf-8"))
+
+
+def lost(before: Any, now: Any, place: str = "event") -> list[str]:
+    """The places whose name, type or value is not what it was; new names do not count."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        gone = [f"{place}.{name}" for name in before if name not in now]
+        both = ((name, value) for name, value in before.items() if name in now)
+        return gone + [each for name, value in both for each in lost(value, now[name], f"{place}.{name}")]
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        pairs = enumerate(zip(before, now, strict=True))
+        return [each for n, (old, new) in pairs for each in lost(old, new, f"{place}[{n}]")]
+    return [] if type(before) is type(now) and before == now else [place]
+
+
+@pytest.mark.parametrize("case", BEFORE, ids=[case["name"] for case in BEFORE])
+def test_everything_that_an_event_of_3_0_says_is_still_there(case: dict[str, Any]) -> None:
+    content = base64.b64decode(case["mail"])
+    options = dict(case["options"])
+    url = options.pop("storage_url", None)
+    stored = None if url is None else StoredMail({"raw": StoredObject(url, "bucket", "in/key.eml")})
+    read = from_json_envelope(json.dumps(case["envelope"]))
+    parts = read_parts(Mail(read, BytesContent(content)), "in")
+    now = json.loads(build(read, parts, flow="in", stored=stored, **options))
+    cut = {each["field"] for each in now["data"]["truncated"]["fields"]}
+    for body in ("text", "html"):
+        before = case["event"]["data"]["email"].get(body)
+        if before is not None and f"email.{body}" in cut:
+            # Where the room decides, new fields take some of it.
+            shown = now["data"]["email"][body]
+            assert before.startswith(shown)
+            case["event"]["data"]["email"][body] = shown
+    assert lost(case["event"], now) == []
+
+
+def test_the_comparison_finds_what_is_lost() -> None:
+    before = {"a": {"b": [1, {"c": "x"}], "d": True}}
+    assert lost(before, {"a": {"b": [1, {"c": "x", "new": 1}], "d": True, "e": 1}, "f": []}) == []
+    assert lost(before, {"a": {"b": [1, {"c": "y"}], "d": 1}}) == ["event.a.b[1].c", "event.a.d"]
+    assert lost(before, {"a": {"b": [1], "d": True}}) == ["event.a.b"]
+    assert lost(before, {"a": {"b": [1, {}]}}) == ["event.a.d", "event.a.b[1].c"]
+
+
+# -- what was cut -------------------------------------------------------------------------------
+
+
+def cuts_of(event: dict[str, Any]) -> dict[str, tuple[int, int]]:
+    return {each["field"]: (each["kept"], each["total"]) for each in event["data"]["truncated"]["fields"]}
+
+
+def test_every_list_is_present_in_the_event_of_an_empty_mail() -> None:
+    data = event_of(b"")["data"]
+    assert data["envelope"]["parameters"] == data["truncated"]["fields"] == []
+    for name in ("bcc", "cc", "references", "headers", "attachments"):
+        assert data["email"][name] == []
+    assert "rest" not in data["truncated"]
+
+
+def test_what_was_cut_is_named_with_its_true_count_and_the_place_of_the_rest() -> None:
+    content = MAIL.replace(b"Hello\r\nBob", b"t" * 500).replace(b"a.pdf", b"f" * 60 + b".pdf")
+    event = event_of(content, text_limit=20, stored=STORED)
+    assert cuts_of(event) == {"email.attachments.filename": (20, 64), "email.text": (20, 500)}
+    assert event["data"]["truncated"]["rest"] == "s3://bucket/key.eml"
+
+
+def test_header_fields_go_before_addresses_and_attachments() -> None:
+    many = b",".join(b"u%d@example.org" % n for n in range(100))
+    fields = b"".join(b"X-%d: %s\r\n" % (n, b"v" * 500) for n in range(400))
+    parts = b"--b\r\nContent-Type: image/png\r\n\r\nx\r\n" * 40
+    content = b"Content-Type: multipart/mixed; boundary=b\r\nTo: " + many + b"\r\n" + fields + b"\r\n" + parts
+    event = event_of(content, MIN_BYTES)
+    kept, total = cuts_of(event).pop("email.headers")
+    assert total == 402
+    assert kept == len(event["data"]["email"]["headers"]) < 20
+    assert len(event["data"]["email"]["to"][0]["value"]) == 100
+    assert len(event["data"]["email"]["attachments"]) == 40
+    assert set(cuts_of(event)) == {"email.headers"}
+
+
+def test_without_headers_the_list_is_empty_and_named() -> None:
+    event = event_of(MAIL, headers=False)
+    assert event["data"]["email"]["headers"] == []
+    assert cuts_of(event) == {"email.headers": (0, 10)}
+
+
+def test_counts_are_true_however_much_is_cut() -> None:
+    many = b",".join(b'"name %d" <x%d@example.org>' % (n, n) for n in range(1500))
+    fields = b"".join(b"X-%d: %s\r\n" % (n, b"v" * 50) for n in range(2_500))
+    parts = b"--b\r\nContent-Type: image/png\r\n\r\nx\r\n" * 900
+    references = b"References: " + b" ".join(b"<%d@x>" % n for n in range(900)) + b"\r\n"
+    content = (
+        b"Content-Type: multipart/mixed; boundary=b\r\nTo: " + many + b"\r\n" + references + fields + b"\r\n"
+        b"--b\r\n\r\n" + b"word " * 60_000 + b"\r\n" + parts
+    )
+    recipients = tuple(Recipient(address=f"{n}@example.com", flows=("in",)) for n in range(700))
+    found = cuts_of(event_of(content, MIN_BYTES, changes={"recipients": recipients}))
+    assert {name: total for name, (_, total) in found.items() if "." not in name.partition(".")[2]} == {
+        "envelope.to": 700,
+        "email.references": 900,
+        "email.headers": 2_503,
+        "email.attachments": 900,
+        "email.text": 300_000,
+    }
+    assert found["email.to.value"] == (min(found["email.to.value"][0], 1499), 1500)
+
+
+def test_more_than_the_reader_reads_is_said() -> None:
+    content = (
+        b"Content-Type: multipart/mixed; boundary=b\r\n\r\n"
+        + b"--b\r\nContent-Type: a/b\r\n\r\nx\r\n" * 3_000
+    )
+    named = {each["field"]: each for each in event_of(content)["data"]["truncated"]["fields"]}
+    assert named["email.attachments"]["atLeast"] is True
+
+
+def test_a_reply_shows_what_its_author_wrote() -> None:
+    quoted = b"Thanks!\r\n\r\nOn Mon, Jan 5, 2026 at 10:00 Ann <ann@example.org> wrote:\r\n> Hello\r\n"
+    head = b"Subject: Re: x\r\nIn-Reply-To: <m1@example.org>\r\n\r\n"
+    email = event_of(head + quoted)["data"]["email"]
+    assert (email["replyText"], email["inReplyTo"]) == ("Thanks!", "<m1@example.org>")
+    assert "replyText" not in event_of(head + b"Thanks!\r\n")["data"]["email"]
+    cut = event_of(head + b"long " * 100 + quoted, text_limit=10)
+    assert cut["data"]["email"]["replyText"] == "long long "
+    assert cuts_of(cut)["email.replyText"] == (10, 507)

@@ -1,7 +1,8 @@
 """The JSON that SES sends for mail that it received, made for the relay's mail (docs/outputs/aws.md).
 
 The fields are those of Amazon's page on the contents of notifications for email receiving. The
-action is S3's, and names the stored object if there is one.
+action is S3's, and names the stored object if there is one. Fields that name a recipient of another flow
+are left out.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from urllib.parse import urlsplit
 
 from functions.message.addresses import Address
 from functions.message.charset import decode, decode_words
-from functions.message.cloudevent import encode, iso
 from functions.message.envelope import Envelope
+from functions.message.event import header
+from functions.message.event.cloudevent import encode, iso
 from functions.message.fields import first_value, iter_fields
 from functions.message.mime import Parts
 
@@ -38,9 +40,10 @@ _ADDRESSES: Final = 500  # of each list; SES itself takes 50 recipients
 def build(envelope: Envelope, parts: Parts, *, flow: str, storage_url: str | None, max_bytes: int) -> bytes:
     """The notification of a mail as one flow's outputs send it, UTF-8 JSON of at most `max_bytes` bytes
     (at least cloudevent.MIN_BYTES)."""
+    hidden = header.hidden_recipients(envelope, parts, flow)
     for most in (MAX_HEADERS, 2_000, 0):
         for addresses in (_ADDRESSES * 2, 100, 10):
-            event = _event(envelope, parts, flow, storage_url, most, addresses)
+            event = _event(envelope, parts, flow, storage_url, most, addresses, hidden)
             body = encode(event)
             if len(body) <= max_bytes:
                 return body
@@ -48,11 +51,17 @@ def build(envelope: Envelope, parts: Parts, *, flow: str, storage_url: str | Non
 
 
 def _event(
-    envelope: Envelope, parts: Parts, flow: str, storage_url: str | None, most: int, addresses: int
+    envelope: Envelope,
+    parts: Parts,
+    flow: str,
+    storage_url: str | None,
+    most: int,
+    addresses: int,
+    hidden: header.Hidden,
 ) -> dict[str, Any]:
     recipients = list(envelope.recipients_of(flow))[:addresses]
     received = iso(envelope.received_at)
-    headers, truncated = _headers(parts.head, most)
+    headers, truncated = _headers(parts.head, most, hidden)
     notes = envelope.notes.get(flow)
     results = notes.results if notes is not None else {}
     dmarc = results.get("dmarc")
@@ -78,29 +87,32 @@ def _event(
             "destination": recipients,
             "headersTruncated": truncated,
             "headers": headers,
-            "commonHeaders": _common(envelope, parts, addresses),
+            "commonHeaders": _common(envelope, parts, addresses, hidden),
         },
         "receipt": receipt,
     }
 
 
-def _headers(head: bytes, most: int) -> tuple[list[dict[str, str]], bool]:
+def _headers(head: bytes, most: int, hidden: header.Hidden) -> tuple[list[dict[str, str]], bool]:
     found: list[dict[str, str]] = []
     size = 0
     for name, value in iter_fields(head):
         size += len(name) + len(value) + 4
         if size > most:
             return found, True
-        found.append({"name": decode(name), "value": decode(value)})
+        text = header.permitted(decode(name).lower(), decode(value), hidden)
+        if text is not None:
+            found.append({"name": decode(name), "value": text})
     return found, False
 
 
-def _common(envelope: Envelope, parts: Parts, most: int) -> dict[str, Any]:
+def _common(envelope: Envelope, parts: Parts, most: int, hidden: header.Hidden) -> dict[str, Any]:
     common: dict[str, Any] = {"returnPath": envelope.reverse_path, "from": _written(parts.from_[:most])}
     date = first_value(parts.head, b"date")
     common["date"] = decode(date)[:200] if date is not None else ""
     common["to"] = _written(parts.to[:most])
-    for name, addresses in (("cc", parts.cc), ("bcc", parts.bcc), ("replyTo", parts.reply_to)):
+    bcc = header.without(parts.bcc, hidden)
+    for name, addresses in (("cc", parts.cc), ("bcc", bcc), ("replyTo", parts.reply_to)):
         if addresses:
             common[name] = _written(addresses[:most])
     sender = first_value(parts.head, b"sender")

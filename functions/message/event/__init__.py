@@ -1,0 +1,1 @@
+"""The event about a mail: a CloudEvent, or the notification that SES sends."""
