@@ -16,13 +16,16 @@ from functions.processors.base import Placed
 from functions.spool.dead_record import DeadRecord
 
 
-class SpoolReply(NamedTuple):
-    """The reply to the client: RFC 5321 code, RFC 3463 enhanced status code, text. `files` are the paths
-    of those that the first attempts made of the mail, for logs."""
-
+class _ReplyParts(NamedTuple):
     code: int
     enhanced: str
     text: str
+
+
+class SpoolReply(_ReplyParts):
+    """The reply to the client: RFC 5321 code, RFC 3463 enhanced status code, text. `files` are the paths
+    of those that the first attempts made of the mail, for logs."""
+
     files: Sequence[str] = ()
 
 
@@ -148,7 +151,9 @@ class Owner(Protocol):
 
 def accepted(item: Item) -> SpoolReply:
     """The mail is safe."""
-    return SpoolReply(250, "2.0.0", f"OK queued as {item.envelope.id}", item.files)
+    reply = SpoolReply(250, "2.0.0", f"OK queued as {item.envelope.id}")
+    reply.files = item.files
+    return reply
 
 
 def refused(outcomes: Sequence[Outcome]) -> SpoolReply:

@@ -77,8 +77,7 @@ class LocalSpool:
 
     def store(self, envelope: Envelope, content: Content, answered: Answered) -> None:
         def tell(answer: SpoolReply) -> None:
-            code, enhanced, text, files = answer
-            answered(Reply(code, enhanced, text), files)
+            answered(Reply(*answer), answer.files)
 
         self.delivery.submit(Item(envelope, content, tell))
 

@@ -65,8 +65,9 @@ class Cleaner:
             self._start()
 
     def write(self, db: sqlite3.Connection, outcomes: Iterable[Outcome], seq: int = 0) -> None:
-        """`Records.write`."""
-        self._records.write(db, outcomes, seq)
+        """`Records.write`, if there are limits."""
+        if self._work.limits:
+            self._records.write(db, outcomes, seq)
 
     def synced(self) -> None:
         """Every row written so far is durable."""
@@ -105,7 +106,7 @@ class _Work:
         self._waiting = 0
         """Files whose mails have not left the spool."""
         self._failing = False
-        self._told = ""
+        self._told = False
 
     def run(self) -> None:
         """Rounds, until `stopped`."""
@@ -123,8 +124,7 @@ class _Work:
             except Exception:
                 self._failing = True
                 log.exception("fault in retention")
-            if not self._failing:
-                self._told = ""
+            self._told = self._told and self._failing
             self.stopped.wait(SHARE * (time.thread_time() - started))
             self.changed.wait(self._patience())
             self.stopped.wait(GATHER)
@@ -189,8 +189,9 @@ class _Work:
             latest = (time.time() - age) * 1e9
             # The file's own time is a witness, too; it cannot change without making it another file.
             ripe = [one for one in old if int(one.file.witness.split()[-1]) < latest]
-            files.remove(self._removed(look, ripe))
-            if len(ripe) < BATCH:
+            done = self._removed(look, ripe)
+            files.remove(done)
+            if len(ripe) < BATCH or not done:
                 return
 
     def _remove_excess(self, files: FileList, look: Look, limit: FolderLimit) -> None:
@@ -206,16 +207,20 @@ class _Work:
                 gone.append(one.n)
                 count, size = count - 1, size - one.file.size
         files.remove(gone)
-        missing = set(gone)
-        going: list[Record] = []
-        for one in files.files(limit.root):
-            if not _exceeds(limit, count, size):
-                break
-            if one.n not in missing:
-                going.append(one)
-                count, size = count - 1, size - one.file.size
-        for at in range(0, len(going), BATCH):
-            files.remove(self._removed(look, going[at : at + BATCH]))
+        stuck: set[int] = set()
+        while not self.stopped.is_set():
+            going: list[Record] = []
+            for one in files.files(limit.root):
+                if len(going) == BATCH or not _exceeds(limit, count, size):
+                    break
+                if one.n not in stuck:
+                    going.append(one)
+                    count, size = count - 1, size - one.file.size
+            if not going:
+                return
+            done = self._removed(look, going)
+            files.remove(done)
+            stuck |= {one.n for one in going} - set(done)
 
     def _is_there(self, look: Look, one: Record) -> bool:
         try:
@@ -239,13 +244,11 @@ class _Work:
         return done
 
     def _failed(self, error: Exception) -> None:
-        """Log a failure once; the next round tries again."""
+        """Log the first failure until a round has none; the next round tries again."""
         self._failing = True
-        reason = str(error)
-        if reason == self._told or self.stopped.is_set():
-            return
-        self._told = reason
-        log.error("retention failed, will be tried again", extra={"reason": reason})
+        if not self._told and not self.stopped.is_set():
+            self._told = True
+            log.error("retention failed, will be tried again", extra={"reason": str(error)})
 
     def _reopen(self, error: sqlite3.Error) -> None:
         """Open the list anew for the next round. A damaged list is removed: the files of the past stay."""

@@ -39,7 +39,7 @@ class FolderQueue:
 
     def __init__(self, root: Path) -> None:
         self._parts = parts_of(root)
-        self.owned: bool | None = is_owned(root)
+        self.owned = is_owned(root)
 
     def ids(self, *, parked: bool = True) -> Iterator[tuple[str, int]]:
         for part in self._parts:

@@ -34,6 +34,9 @@ LONGEST: Final = 0.045
 MOST: Final = 500
 """Rows of a page."""
 
+LOCKS: Final = Path("/proc/locks")
+"""Linux lists the locks of all processes here."""
+
 _TRIES: Final = 10
 _PAUSE: Final = 0.02
 _HELD: Final = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGINT, signal.SIGTERM)
@@ -112,19 +115,22 @@ def text(value: object) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def is_owned(root: Path) -> bool:
+def is_owned(root: Path) -> bool | None:
     """True if a server owns this spool folder, as far as the kernel tells: it lists the lock, and taking
-    the lock to find out could keep a server from starting. False without such a list."""
+    the lock to find out could keep a server from starting. None without such a list (macOS)."""
     try:
         inode = (root / "lock").stat().st_ino
-        with open("/proc/locks", encoding="ascii") as locks:  # noqa: PTH123 - a file of the kernel
-            return any(
-                fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == str(inode)
-                for line in locks
-                if len(fields := line.split()) > 5
-            )
     except OSError:
         return False
+    try:
+        locks = LOCKS.read_text(encoding="ascii")
+    except OSError:
+        return None
+    return any(
+        fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == str(inode)
+        for line in locks.splitlines()
+        if len(fields := line.split()) > 5
+    )
 
 
 def _state(part: Part) -> tuple[tuple[int, ...], bool, bool]:

@@ -32,17 +32,15 @@ _WORD: Final = re.compile(r"[A-Za-z-]{1,40}")
 
 
 class Hidden(NamedTuple):
-    """The recipients that no event of a flow may name: the keys of their addresses, and their domains."""
+    """The recipients that no event of a flow may name: the keys of their addresses, their domains, and
+    the lengths of these."""
 
     keys: frozenset[str]
     domains: frozenset[str]
-
-    def names(self, address: str) -> bool:
-        """True if this is the address of a hidden recipient."""
-        return address_key(address) in self.keys
+    lengths: frozenset[int]
 
 
-NOBODY: Final = Hidden(frozenset(), frozenset())
+NOBODY: Final = Hidden(frozenset(), frozenset(), frozenset())
 
 
 def hidden_recipients(envelope: Envelope, parts: Parts, flow: str) -> Hidden:
@@ -55,12 +53,20 @@ def hidden_recipients(envelope: Envelope, parts: Parts, flow: str) -> Hidden:
     shown.update(address_key(each.address) for each in visible)
     hidden = [each.address for each in others if address_key(each.address) not in shown]
     keys = frozenset([*map(address_key, hidden), *map(str.lower, hidden)])
-    return Hidden(keys, frozenset(key.rpartition("@")[2].rstrip(".") for key in keys))
+    domains = frozenset(key.rpartition("@")[2].rstrip(".") for key in keys)
+    return Hidden(keys, domains, frozenset(map(len, domains)))
 
 
 def without(addresses: Iterable[Address], hidden: Hidden) -> list[Address]:
-    """The addresses that are not hidden."""
-    return [each for each in addresses if not (hidden.keys and hidden.names(each.address))]
+    """The addresses that are not hidden, and do not name a hidden one in some other way."""
+    if not hidden.keys:
+        return list(addresses)
+    return [
+        each
+        for each in addresses
+        if address_key(each.address) not in hidden.keys
+        and not _names_any(f"{each.name} {each.address}", hidden)
+    ]
 
 
 def shown_fields(parts: Parts, mail_id: str, hidden: Hidden) -> Iterator[tuple[str, str]]:
@@ -95,9 +101,10 @@ def _names_any(text: str, hidden: Hidden) -> bool:
     at = lowered.find("@")
     while at >= 0:
         found = _DOMAIN.match(lowered, at + 1)
-        if found is not None:
-            domain = found[0].rstrip(".")
-            if domain in hidden.domains and not hidden.keys.isdisjoint(_addresses_at(lowered, at, domain)):
+        domain = found[0] if found is not None else ""
+        # The text may go on behind the domain without a blank.
+        for start in {domain[:length] for length in hidden.lengths}:
+            if start in hidden.domains and not hidden.keys.isdisjoint(_addresses_at(lowered, at, start)):
                 return True
         at = lowered.find("@", at + 1)
     return False

@@ -13,7 +13,7 @@ from typing import Final
 from functions.errors import ConfigError
 from functions.message.text import escaped
 from listener.cli.arguments import CONFIG
-from listener.cli.mails.selecting import LATEST, action_and_words, clock, one_word, path_list
+from listener.cli.mails.selecting import LATEST, clock, one_word, path_list
 from listener.cli.mails.stored import MOST, StoredMail, StoredMails
 from listener.config.load import load
 
@@ -51,9 +51,12 @@ Exit status: 0; 1 if there is no such mail, or a mail was not deleted; 2 for a m
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _EPILOG
-    parser.add_argument("action", nargs="?", metavar="ACTION", help=", ".join(ACTIONS))
+    parser.add_argument(
+        "action", nargs="?", choices=ACTIONS, default=ACTIONS[0], metavar="ACTION", help=", ".join(ACTIONS)
+    )
     parser.add_argument("ids", nargs="*", metavar="MAIL")
     parser.add_argument("--config", "-c", **CONFIG)
+    parser.add_argument("--folder", metavar="DIR", help="the folder that the server was started with")
     parser.add_argument("--json", action="store_true", help="one JSON object per mail")
     parser.add_argument("--limit", type=_count, default=50, metavar="N", help="list: at most N; 0 for all")
     form = parser.add_mutually_exclusive_group()
@@ -81,11 +84,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out one action. Returns 0, or 1 if there is no such mail."""
-    action, words = action_and_words(arguments, ACTIONS)
+    action, words = arguments.action, arguments.ids
     if action in {"list", "tail", "wait"} and words:
         raise ConfigError(f"mails {action}", f"takes no {words[0]!r}", f"smtp-relay mails show {words[0]}")
     config = load(arguments.config, os.environ)
-    mails = StoredMails.of(config, Path.cwd())
+    mails = StoredMails.of(config, Path.cwd(), arguments.folder)
     if action == "list":
         return _list(mails, arguments.limit, as_json=arguments.json)
     if action == "tail":

@@ -18,7 +18,6 @@ from functions.spool.queue import Failure, MailQueue, QueuedMail
 from listener.cli.arguments import CONFIG
 from listener.cli.mails.selecting import (
     LATEST,
-    action_and_words,
     chosen_id,
     clock,
     is_path,
@@ -56,7 +55,9 @@ Exit status: 0; 1 if there is no such mail or the spool cannot be read; 2 for a 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _EPILOG
-    parser.add_argument("action", nargs="?", metavar="ACTION", help=", ".join(ACTIONS))
+    parser.add_argument(
+        "action", nargs="?", choices=ACTIONS, default=ACTIONS[0], metavar="ACTION", help=", ".join(ACTIONS)
+    )
     parser.add_argument("ids", nargs="*", metavar="ID")
     parser.add_argument("--config", "-c", **CONFIG)
     parser.add_argument("--all", action="store_true", help="with retry: every mail that waits")
@@ -65,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out one action. Returns 0, or 1 if there is no such mail or the spool refused."""
-    action, words = action_and_words(arguments, ACTIONS)
+    action, words = arguments.action, arguments.ids
     if arguments.all and (action != "retry" or words):
         raise ConfigError("--all", "goes with retry, without ids")
     if action == "retry" and not (words or arguments.all):
@@ -207,7 +208,7 @@ class Sentences:
             return escaped(f"{reasons}; `smtp-relay deadletter replay {mail.id}` tries it again")
         parts = [self._why(mail)]
         parts += map(_given_up, mail.dead)
-        if mail.under_way and self._owned:
+        if mail.under_way and self._owned is not False:
             parts.append("an attempt is under way")
         else:
             parts.append(self._next(mail))
@@ -218,7 +219,7 @@ class Sentences:
 
     def _why(self, mail: QueuedMail) -> str:
         doubtful = any(one.in_doubt for one in mail.failures)
-        if mail.under_way and not self._owned:
+        if mail.under_way and self._owned is False:
             then = "sent again" if self._delivery.on_doubt == "resend" else "given up"
             return f"in doubt: a server ended during an attempt, whose effect may have happened; it is {then}"
         if mail.failures:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -13,18 +12,6 @@ from functions.errors import ConfigError
 LATEST: Final = "latest"
 
 NAMES: Final = "`latest`, an id, the first characters of an id, or the path of a stored file"
-
-
-def action_and_words(arguments: argparse.Namespace, actions: Sequence[str]) -> tuple[str, list[str]]:
-    """The action and its words, also where options stand before the action, or none is given. Raises
-    ConfigError for a word that is no action."""
-    words = [*([arguments.action] if arguments.action else []), *arguments.ids]
-    if not words:
-        return actions[0], []
-    if words[0] not in actions:
-        known = ", ".join(actions)
-        raise ConfigError(words[0], "is not an action", f"actions are {known}")
-    return words[0], words[1:]
 
 
 def one_word(action: str, words: Sequence[str]) -> str:

@@ -202,9 +202,13 @@ class StoredMails:
         self.folders = folders
 
     @classmethod
-    def of(cls, config: DeliveryConfig, working_folder: Path) -> StoredMails:
-        """Raises ConfigError if no output stores files."""
+    def of(cls, config: DeliveryConfig, working_folder: Path, instead: str | None = None) -> StoredMails:
+        """`instead` is another folder than the configuration's. Raises ConfigError if no output stores
+        files."""
         folders = folders_of(config, working_folder)
+        if folders and instead:
+            trusted = all(folder.trusted for folder in folders)
+            return cls((Folder(Path(os.path.normpath(working_folder / instead)), trusted=trusted),))
         if not folders:
             raise ConfigError("mails", "the configuration has no file output", "name one with -c FILE")
         return cls(folders)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -144,6 +145,29 @@ def test_a_file_is_not_deleted_while_a_retry_could_write_it_again(named: Callabl
         run(relay, "sweep", "smtp-relay.json")
         assert relay.files() == []
         assert len(there.taken) == 1
+
+
+def test_open_serves_one_page_to_this_machine_and_ends(named: Callable[..., Relay]) -> None:
+    relay = named()
+    assert submit(relay.port, MAIL, "app@client.example", "ann@h.example").code == 250
+    with subprocess.Popen(
+        command(relay, "mails", "open", "--no-browser"),
+        cwd=relay.folder,
+        # A browser that is started would be seen, because there is none of that name.
+        env={**environment(relay), "BROWSER": "/nonexistent/browser", "DISPLAY": ":0"},
+        stdout=subprocess.PIPE,
+    ) as page:
+        try:
+            assert page.stdout is not None
+            url = page.stdout.readline().decode().strip()
+            assert url.startswith("http://127.0.0.1:")
+            with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
+                assert b"123456" in answer.read()
+                assert answer.headers["Content-Security-Policy"].startswith("sandbox; default-src 'none';")
+            assert page.wait(PATIENCE) == 0
+        finally:
+            page.kill()
+    assert "123456" in run(relay, "mails", "open").stdout  # without a terminal it is text
 
 
 def test_without_a_configuration_the_folders_are_those_of_the_debug_server(tmp_path: Path) -> None:

@@ -331,7 +331,7 @@ def test_parts_are_stored_below_one_prefix_and_the_manifest_names_them_all(bucke
         assert (each["size"], each["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
         assert (each["bucket"], each["url"]) == ("bucket", f"s3://bucket/{each['key']}")
     assert bucket.objects[manifest["raw"]["key"]].endswith(MULTIPART)
-    assert bucket.objects[manifest["text"]["key"]] == b"plain"
+    assert bucket.objects[manifest["text"]["key"]] == b"plain\nhtml"
     assert [each["filename"] for each in manifest["attachments"]][:2] == ["a.pdf", "a.pdf"]
     assert manifest["envelope"]["to"] == ["bob@example.com"]
     assert (manifest["id"], manifest["flow"]) == (job.mail.id, "in")

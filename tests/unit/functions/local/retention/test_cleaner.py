@@ -500,6 +500,28 @@ async def test_a_file_that_cannot_be_removed_holds_up_no_other(
         await site.left("f", "g")
 
 
+async def test_more_files_than_one_step_takes_go_and_one_that_cannot_be_removed_ends_no_round(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cleaner, "BATCH", 2)
+    real = os.unlink
+
+    def unlink(path: Any, **options: Any) -> None:
+        if path == b"a.eml":
+            raise PermissionError(1, "Operation not permitted", path)
+        real(path, **options)
+
+    monkeypatch.setattr(os, "unlink", unlink)
+    async with site.running(retention={"count": 9}) as local:
+        await site.send(local, *"abcdefghi")
+        await site.left(*"abcdefghi")
+    async with site.running(retention={"count": 2, "age": 1}) as local:
+        await site.left("a")
+        await site.send(local, "j")
+        await site.left("a", "j")
+        await site.left("a")
+
+
 @pytest.mark.parametrize("fails", ["the list is full", "the part refuses"])
 async def test_a_failure_is_tried_again_and_no_mail_waits_for_it(
     site: Site, monkeypatch: pytest.MonkeyPatch, fails: str

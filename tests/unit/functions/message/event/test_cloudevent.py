@@ -285,6 +285,7 @@ def test_any_mail_has_an_event(content: bytes, user: str, limit: int) -> None:
 
 # -- additions to the events of version 3.0 -----------------------------------------------------
 
+# The bodies of a multipart/mixed are those of today: all of its texts are read, where 3.0 read the first.
 EVENTS = Path(__file__).parents[2] / "golden" / "events-3.0.json"
 BEFORE: list[dict[str, Any]] = json.loads(EVENTS.read_text(encoding="utf-8"))
 
@@ -347,7 +348,11 @@ def test_every_list_is_present_in_the_event_of_an_empty_mail() -> None:
 def test_what_was_cut_is_named_with_its_true_count_and_the_place_of_the_rest() -> None:
     content = MAIL.replace(b"Hello\r\nBob", b"t" * 500).replace(b"a.pdf", b"f" * 60 + b".pdf")
     event = event_of(content, text_limit=20, stored=STORED)
-    assert cuts_of(event) == {"email.attachments.filename": (20, 64), "email.text": (20, 500)}
+    assert cuts_of(event) == {
+        "email.attachments.filename": (20, 64),
+        "email.text": (20, 506),
+        "email.html": (20, 520),
+    }
     assert event["data"]["truncated"]["rest"] == "s3://bucket/key.eml"
 
 

@@ -60,6 +60,9 @@ def test_bcc_and_the_relays_own_fields_are_left_out() -> None:
 
 TRACES: Final = {
     "Bcc": b"Bcc: Canary <%s>\r\n",
+    "Bcc by a name": b'Bcc: "%s" <x@y.example>\r\n',
+    "Bcc that cannot be read": b"Bcc: x@y.exampleBcc: %s\r\n",
+    "Bcc by a route": b"Bcc: <@relay.example:%s>\r\n",
     "Resent-Bcc": b"Resent-Bcc: %s\r\n",
     "Received": b"Received: from a by b id 1\r\n\tfor <%s>; Mon, 5 Jan 2026 10:00:00 +0000\r\n",
     "Received without brackets": b"Received: from a by b id 1 for %s; now\r\n",

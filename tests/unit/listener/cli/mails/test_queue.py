@@ -56,6 +56,7 @@ class TestSentences:
             (queued(), False, "the next attempt is made when one starts"),
             (queued(attempts=2), True, "waits after 2 attempts, whose reasons are not recorded"),
             (queued(under_way=True), True, "waits for its first attempt; an attempt is under way"),
+            (queued(under_way=True), None, "waits for its first attempt; an attempt is under way"),
             (queued(under_way=True), False, "in doubt: a server ended during an attempt"),
             (queued(failures=(failure(attempts=1),)), True, "failed once: "),
             (queued(failures=(failure(attempts=2),)), True, "failed twice: "),
@@ -222,7 +223,6 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            (["frob"], "is not an action (actions are list, explain, retry)"),
             (["retry"], "give ids, or --all"),
             (["list", A], "takes no ids"),
             (["explain", A, B], "takes one mail, not 2"),
@@ -259,6 +259,11 @@ class TestCommand:
         spool.held.clear()
         assert run() == 0
         assert "does not exist: no server has started here" in capsys.readouterr().out
+
+    def test_an_unknown_action_is_2(self, capsys: Output) -> None:
+        with pytest.raises(SystemExit, match="2"):
+            run("frob")
+        assert "invalid choice: 'frob'" in capsys.readouterr().err
 
     def test_help_has_examples(self, capsys: Output) -> None:
         with pytest.raises(SystemExit):

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from functions.ids import uuid7
 from functions.message.envelope import Tls
 from functions.message.mail import Mail
-from functions.message.mime import Parts, read_parts
+from functions.message.mime import Limits, Parts, read_parts
 from listener.api.decision import ACCEPT, Decision, Phase, Reply
 from listener.api.filter import BuildContext, Filter
 from listener.api.session import Credentials, Session, Transaction
@@ -116,9 +116,9 @@ async def test_large_mails_do_not_hold_the_event_loop(
     """A quarter of a megabyte of tags takes a fifth of a second to read."""
     readers: list[int] = []
 
-    def read(mail: Mail, flow: str) -> Parts:
+    def read(mail: Mail, flow: str, limits: Limits) -> Parts:
         readers.append(threading.get_ident())
-        return read_parts(mail, flow)
+        return read_parts(mail, flow, limits)
 
     monkeypatch.setattr("listener.filters.http.filter.read_parts", read)
     one = await make(server.url)
