@@ -79,7 +79,7 @@ class RelayConfig(DeliveryConfig):
     """The port to listen on."""
 
     bind: str | None = Field(default=None, min_length=1)
-    """The address."""
+    """The address. Default: 127.0.0.1, in the image every address."""
 
     listeners: tuple[ListenerOptions, ...] = ()
     """Several ports, instead of `port` and `bind`."""
