@@ -191,7 +191,7 @@ def main(count: int, seed: int) -> None:
             read(mail)
         except BaseException:
             sys.settrace(None)
-            print(f"input {number} of seed {seed}: {mail!r}", flush=True)  # noqa: T201 - a script
+            print(f"input {number} of seed {seed}: {mail!r}", flush=True)
             raise
         finally:
             sys.settrace(None)
@@ -201,9 +201,9 @@ def main(count: int, seed: int) -> None:
     seconds = time.monotonic() - began
     print(
         f"{count} inputs of seed {seed} in {seconds:.0f} s, nothing raised; {threading.active_count()} thread"
-    )  # noqa: T201
-    print(f"slowest {slowest * 1000:.1f} ms, {len(which)} bytes")  # noqa: T201 - a script
-    print(lines.report())  # noqa: T201 - a script
+    )
+    print(f"slowest {slowest * 1000:.1f} ms, {len(which)} bytes")
+    print(lines.report())
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from functions.ids import uuid7
 from functions.message.envelope import Tls
 from functions.message.mail import Mail
-from functions.message.mime import Parts, read_parts
+from functions.message.mime import Limits, Parts, read_parts
 from listener.api.decision import ACCEPT, Decision, Phase, Reply
 from listener.api.filter import BuildContext, Filter
 from listener.api.session import Credentials, Session, Transaction
@@ -114,15 +114,41 @@ async def test_large_mails_do_not_hold_the_event_loop(
     """A quarter of a megabyte of tags takes a fifth of a second to read."""
     readers: list[int] = []
 
-    def read(mail: Mail, flow: str) -> Parts:
+    def read(mail: Mail, flow: str, limits: Limits) -> Parts:
         readers.append(threading.get_ident())
-        return read_parts(mail, flow)
+        return read_parts(mail, flow, limits)
 
     monkeypatch.setattr("listener.filters.http.filter.read_parts", read)
     one = await make(server.url)
     mail = take(b"Content-Type: text/html\r\n\r\n" + b"<b>" * (size // 3))
     assert await ask(one, mail) == ACCEPT
     assert [reader != threading.get_ident() for reader in readers] == [elsewhere]
+
+
+async def test_a_reader_whose_time_is_over_keeps_its_place_until_it_ends(
+    server: Endpoint, make: Any, take: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else strangers could start any number of threads, one mail after another."""
+    goes_on = threading.Event()
+    running: list[int] = []
+
+    def read(mail: Mail, flow: str, limits: Limits) -> Parts:
+        running.append(1)
+        assert goes_on.wait(30)
+        return read_parts(mail, flow, limits)
+
+    monkeypatch.setattr("listener.filters.http.filter.read_parts", read)
+    one = await make(server.url)
+    mail = take(b"Content-Type: text/html\r\n\r\n" + b"<b>" * 40_000)
+    try:
+        for _ in range(READERS + 3):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await ask(one, mail)
+        assert len(running) == READERS
+    finally:
+        goes_on.set()
+    assert await ask(one, mail) == ACCEPT
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])
