@@ -29,11 +29,11 @@ def test_mails_beyond_the_room_wait_in_their_order() -> None:
     first, rest = threading.Event(), threading.Event()
     rest.set()
     threads = [start("a", 3 * SMALL, first)]
-    wait_until(lambda: order == ["a"], "the first mail to have its place")
+    wait_until(lambda: order == ["a"])
     threads.append(start("whole", 90 * SMALL, rest))
-    wait_until(lambda: len(places._waiting) == 1, "the second mail to wait")
+    wait_until(lambda: len(places._waiting) == 1)
     threads.append(start("c", 2 * SMALL, rest))
-    wait_until(lambda: len(places._waiting) == 2, "the third mail to wait behind it")
+    wait_until(lambda: len(places._waiting) == 2)
     with places.place(SMALL):
         pass  # a small mail waits for none
     assert order == ["a"]

@@ -25,7 +25,7 @@ from listener.api.filter import BuildContext, Filter
 from listener.api.session import Credentials, Session, Transaction
 from listener.filters.http.answer import decide
 from listener.filters.http.client import Unanswered
-from listener.filters.http.filter import MAX_EVENT, HttpFilter
+from listener.filters.http.filter import MAX_EVENT, READERS, HttpFilter
 from listener.filters.registry import FILTERS, build_filter
 from listener.flows.flow import Flow, Flows
 from listener.intake.capture import Capture
