@@ -187,7 +187,7 @@ class _Text:
             self._breaks = min(self._breaks + 1, 2)
         elif word == "p":
             self._breaks = max(self._breaks, 2)
-        else:  # a cell of a table
+        elif word in ("td", "th"):
             self._blank = True
 
     def start_link(self, target: str) -> None:
