@@ -18,8 +18,9 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, Final
 
-from functions.message import addresses, charset, cloudevent, fields, html_text, mime, parameters
+from functions.message import addresses, charset, fields, html_text, mime, parameters
 from functions.message.envelope import Client, Envelope, Recipient
+from functions.message.event import cloudevent
 from functions.message.mail import BytesContent, Mail
 from functions.message.mime import Limits, read_parts
 from functions.message.reading import (
