@@ -9,7 +9,7 @@ from typing import Final
 
 from pydantic import Field, model_validator
 
-from functions.options.types import OptionsModel
+from functions.options.types import ByteCount, Milliseconds, OptionsModel
 from functions.processors.base import FolderLimit, OutputOptions
 
 _MOST: Final = 1 << 53
@@ -22,12 +22,12 @@ class RetentionOptions(OptionsModel):
     count: int | None = Field(default=None, ge=1, le=_MOST)
     """Most mails that stay."""
 
-    age: int | None = Field(default=None, ge=1, le=_MOST)
-    """Seconds that a mail stays. A clock that is set ahead removes nothing, because the time that the
+    age: Milliseconds | None = Field(default=None, ge=1)
+    """How long a mail stays. A clock that is set ahead removes nothing, because the time that the
     server itself measured has to agree."""
 
-    bytes: int | None = Field(default=None, ge=1, le=_MOST)
-    """Most bytes of the mails that stay."""
+    bytes: ByteCount | None = Field(default=None, ge=1, le=_MOST)
+    """Size of the mails that stay."""
 
     @model_validator(mode="after")
     def _limits_something(self) -> RetentionOptions:
@@ -37,7 +37,8 @@ class RetentionOptions(OptionsModel):
 
     def limit(self, folder: Path) -> FolderLimit:
         """The limit of the files below `folder`."""
-        return FolderLimit(os.fsencode(os.path.realpath(folder)), self.count, self.age, self.bytes)
+        seconds = None if self.age is None else self.age / 1000
+        return FolderLimit(os.fsencode(os.path.realpath(folder)), self.count, seconds, self.bytes)
 
 
 def faults(

@@ -20,7 +20,7 @@ from tests.support.servers.relay import Relay, flow
 Make = Callable[..., Relay]
 
 
-def limited(**retention: int) -> dict[str, Any]:
+def limited(**retention: int | str) -> dict[str, Any]:
     """One flow whose output keeps these limits."""
     one = flow()
     (output,) = one["outputs"]
@@ -78,7 +78,7 @@ def test_bytes_are_limited(new_relay: Make) -> None:
 
 
 def test_old_mails_go(new_relay: Make) -> None:
-    relay = new_relay(limited(age=2)).start()
+    relay = new_relay(limited(age="2s")).start()
     send(relay, "a")
     assert subjects(relay) == ["a"]
     wait_until(lambda: subjects(relay) == [], seconds=30, what="the mail to go")

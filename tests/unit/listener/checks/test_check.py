@@ -628,7 +628,7 @@ class TestRetention:
         "other",
         [
             {**FILE, "retention": {"count": 6}},
-            {**FILE, "path": "emails/", "retention": {"count": 5, "age": 60}},
+            {**FILE, "path": "emails/", "retention": {"count": 5, "age": "60s"}},
             {**FILE, "path": "./x/../emails"},
             {**FILE, "path": "{here}/emails", "retention": {"bytes": 5}},
             {**FILE, "path": "link", "retention": {"count": 6}},
@@ -672,7 +672,17 @@ class TestRetention:
             build_from_bucket(read(**keys), Setting.of(tmp_path, {}))
 
     @pytest.mark.parametrize(
-        "retention", [{}, {"count": 0}, {"age": -1}, {"bytes": 0}, {"count": "many"}, {"counts": 1}]
+        "retention",
+        [
+            {},
+            {"count": 0},
+            {"age": -1},
+            {"bytes": 0},
+            {"age": "1 week"},
+            {"bytes": "10 mails"},
+            {"count": "many"},
+            {"counts": 1},
+        ],
     )
     def test_a_limit_that_limits_nothing_is_refused(self, retention: dict[str, Any]) -> None:
         with pytest.raises(ConfigError, match="retention"):

@@ -430,7 +430,7 @@ async def again(site: Site, local: LocalDelivery, subject: str) -> None:
 
 
 async def test_age_takes_both_clocks_and_the_files_own_time(site: Site, clock: Clock) -> None:
-    async with site.running(retention={"age": 1_000}) as local:
+    async with site.running(retention={"age": "1000s"}) as local:
         await again(site, local, "a")
         clock.wall = 5_000  # the wall clock jumps ahead
         await again(site, local, "b")
@@ -446,20 +446,20 @@ async def test_age_takes_both_clocks_and_the_files_own_time(site: Site, clock: C
 async def test_a_clock_that_jumps_while_the_server_is_stopped_empties_no_folder(
     site: Site, clock: Clock
 ) -> None:
-    async with site.running(retention={"age": 1_000}) as local:
+    async with site.running(retention={"age": "1000s"}) as local:
         await again(site, local, "a")
     clock.wall = 1e8
-    async with site.running(retention={"age": 1_000}) as local:
+    async with site.running(retention={"age": "1000s"}) as local:
         await again(site, local, "b")
         assert site.names() == ["a", "b"]
     clock.own = 2_000  # the machine was on all the time
-    async with site.running(retention={"age": 1_000}) as local:
+    async with site.running(retention={"age": "1000s"}) as local:
         await again(site, local, "c")
         assert "a" not in site.names()
 
 
 async def test_a_restart_of_the_machine_counts_for_half_a_day(site: Site, clock: Clock) -> None:
-    async with site.running(retention={"age": 100_000}) as local:
+    async with site.running(retention={"age": "100000s"}) as local:
         await again(site, local, "a")
     clock.wall, clock.boot = 1e8, "2"
     with closing(FileList(site.spool)) as files:
@@ -515,7 +515,7 @@ async def test_more_files_than_one_step_takes_go_and_one_that_cannot_be_removed_
     async with site.running(retention={"count": 9}) as local:
         await site.send(local, *"abcdefghi")
         await site.left(*"abcdefghi")
-    async with site.running(retention={"count": 2, "age": 1}) as local:
+    async with site.running(retention={"count": 2, "age": "1s"}) as local:
         await site.left("a")
         await site.send(local, "j")
         await site.left("a", "j")
