@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from functions.message.addresses import Address
 from functions.message.envelope import Envelope
-from functions.message.mime import Parts
+from functions.message.mime import Limits, Parts
 
 SPEC_VERSION: Final = "1.0"  # CloudEvents 1.0.2, section "Required attributes"
 TYPE: Final = "com.loopingz.smtp-relay.v2"
@@ -25,6 +25,9 @@ CONTENT_TYPE: Final = "application/cloudevents+json; charset=utf-8"
 
 MIN_BYTES: Final = 65_536
 """The least `max_bytes`: the event of every mail can be cut to this size."""
+
+LEAST_TEXT: Final = 262_144
+"""Bytes of text and of HTML that are read for the shortest event: markup takes many times its text."""
 
 AUTH_RESULTS: Final = ("spf", "dkim", "dmarc", "arc")
 
@@ -86,6 +89,12 @@ def build(
             break
     email |= zip(bodies, _share(list(bodies.values()), room), strict=True)
     return encode(event)
+
+
+def limits_for(max_bytes: int, text_limit: int | None = None) -> Limits:
+    """How much of a mail is read for an event that `build` makes with these arguments."""
+    wanted = max_bytes if text_limit is None else max(LEAST_TEXT, 4 * text_limit)
+    return Limits(text=min(max_bytes, wanted))
 
 
 def encode(event: Mapping[str, Any]) -> bytes:

@@ -12,7 +12,7 @@ from functions.aws.output.options import QueueOptions
 from functions.aws.output.request_options import SendMessageOptions, given
 from functions.errors import Permanent
 from functions.message import cloudevent
-from functions.message.mime import Limits, read_parts
+from functions.message.mime import read_parts
 from functions.message.reading.places import place
 from functions.processors.base import Job
 
@@ -72,7 +72,7 @@ class Queue:
         """The message's body; only here is the mail in memory."""
         mail, room = job.mail, self._room
         with place(mail.content.size):
-            parts = read_parts(mail, job.flow, Limits(text=room))
+            parts = read_parts(mail, job.flow, cloudevent.limits_for(room, self._options.truncate))
             if self._options.format == "ses":
                 return ses_event.build(
                     mail.envelope, parts, flow=job.flow, storage_url=stored, max_bytes=room

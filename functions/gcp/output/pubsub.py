@@ -8,7 +8,7 @@ from functions.gcp.clients import ONCE
 from functions.gcp.faults import fault_of
 from functions.gcp.output.options import TopicOptions
 from functions.message import cloudevent
-from functions.message.mime import Limits, read_parts
+from functions.message.mime import read_parts
 from functions.message.reading.places import place
 from functions.processors.base import Job
 
@@ -44,9 +44,10 @@ class Topic:
             return self._publish(job, self._event(job, stored))
 
     def _event(self, job: Job, stored: str | None) -> bytes:
+        limits = cloudevent.limits_for(MAX_DATA, self._options.truncate)
         return cloudevent.build(
             job.mail.envelope,
-            read_parts(job.mail, job.flow, Limits(text=MAX_DATA)),
+            read_parts(job.mail, job.flow, limits),
             flow=job.flow,
             storage_url=stored,
             text_limit=self._options.truncate,

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from functions.ids import uuid7
-from functions.message.cloudevent import MIN_BYTES, build
+from functions.message.cloudevent import MIN_BYTES, build, limits_for
 from functions.message.envelope import Client, Envelope, FlowNotes, Recipient, Tls
 from functions.message.mail import BytesContent, Mail
 from functions.message.mime import read_parts
@@ -239,3 +239,10 @@ def test_any_mail_has_an_event(content: bytes, user: str, limit: int) -> None:
             assert isinstance(event["data"]["email"][field], list)
         if (date := event["data"]["email"].get("date")) is not None:
             datetime.fromisoformat(date)
+
+
+def test_a_small_multiple_of_what_an_event_holds_is_read() -> None:
+    assert limits_for(1_048_576).text == 1_048_576
+    assert limits_for(10_000_000, 8_192).text == 262_144
+    assert limits_for(10_000_000, 1_000_000).text == 4_000_000
+    assert limits_for(1_048_576, 50_000_000).text == 1_048_576
