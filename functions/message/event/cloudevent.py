@@ -36,6 +36,9 @@ MAX_REPLY: Final = 32_768
 MIN_BYTES: Final = 65_536
 """The least `max_bytes`: the event of every mail can be cut to this size."""
 
+LEAST_TEXT: Final = 262_144
+"""Bytes of text and of HTML that are read for the shortest event: markup takes many times its text."""
+
 READ: Final = Limits()
 """The bounds that mails are read with by default."""
 
@@ -101,6 +104,12 @@ def _reporting(
         if len(shown[name]) < len(body) or about.more_text(name)
     ]
     return event
+
+
+def limits_for(max_bytes: int, text_limit: int | None = None) -> Limits:
+    """How much of a mail is read for an event that `build` makes with these arguments."""
+    wanted = max_bytes if text_limit is None else max(LEAST_TEXT, 4 * text_limit)
+    return Limits(text=min(max_bytes, wanted))
 
 
 def encode(event: Mapping[str, Any]) -> bytes:

@@ -13,8 +13,9 @@ from pydantic.alias_generators import to_camel
 
 from functions.message.envelope import Client, Envelope, Recipient
 from functions.message.event.cloudevent import build as build_event
+from functions.message.event.cloudevent import limits_for
 from functions.message.mail import Mail
-from functions.message.mime import Limits, read_parts
+from functions.message.mime import read_parts
 from functions.message.reading.places import place
 from listener.api.decision import ACCEPT, REFUSE, Decision, Phase
 from listener.api.filter import BuildContext, FilterOptions, Operator
@@ -33,7 +34,7 @@ READERS: Final = 2
 """Threads that read larger mails, for all filters. A thread keeps its place when its mail's time is over,
 because it goes on."""
 
-_LIMITS: Final = Limits(text=MAX_EVENT)
+_LIMITS: Final = limits_for(MAX_EVENT)
 
 _readers: Final = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
 

@@ -16,7 +16,7 @@ from functions.errors import Damaged, Temporary
 from functions.message.envelope import FlowNotes, Recipient
 from functions.message.event.objects import StoredMail
 from functions.message.mail import BytesContent, Content, FileContent
-from functions.message.mime import Leaf
+from functions.message.mime import Leaf, Limits
 from functions.options.storage import PublishOptions, StorageOptions
 from functions.processors.base import Job
 from functions.processors.publish import Publication
@@ -434,7 +434,7 @@ def test_an_attachment_is_decoded_once_for_its_object_and_the_event(
     events: list[dict[str, Any]] = []
 
     class Publisher:
-        most = 1_048_576
+        limits = Limits()
 
         def publish(self, job: Job, stored: StoredMail, contents: Contents) -> None:
             about = Publication(PublishOptions(), job, stored, contents)
