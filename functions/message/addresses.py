@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from functions.message.charset import decode
 from functions.message.domains import ascii_form, domain_key, fold_ascii
 from functions.message.fields import all_values
+from functions.message.headers import BOM
 from functions.message.reading.lists import Address, parse_list
 
 __all__ = [
@@ -94,13 +95,19 @@ class Authors(NamedTuple):
 
 
 def authors_of(head: bytes) -> Authors:
-    """The authors of a mail with this header block (RFC 5322 section 3.6.2). Never raises. Time is
-    linear in the header; MAX_FROM and MAX_AUTHORS bound how much is read and kept."""
+    """The authors of a mail with this header block (RFC 5322 section 3.6.2). A From field with a byte order
+    mark counts if there is no other, wherever it stands: fields of relays may be above a mail's first one.
+    Never raises. Time is linear in the header; MAX_FROM and MAX_AUTHORS bound how much is read and kept."""
+    found = _authors(head, marked=False)
+    return found if found.fields or BOM not in head else _authors(head, marked=True)
+
+
+def _authors(head: bytes, *, marked: bool) -> Authors:
     addresses: list[Address] = []
     unsure: list[Address] = []
     left = MAX_FROM
     fields = 0
-    for value, sound in all_values(head, b"from"):
+    for value, sound in all_values(head, b"from", marked=marked):
         boxes, others = _readings(decode(value[:left]))
         (addresses if sound else unsure).extend(boxes)
         unsure += others

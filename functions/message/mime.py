@@ -120,8 +120,6 @@ class Parts:
         path = self._mail.envelope.reverse_path
         # Of the whole header block, as it is checked and signed, so all mean the same author.
         authors = authors_of(self._data[: head_size(self._data)]).addresses
-        # A byte order mark hides a From field from `authors_of`, but not from the mail's readers.
-        authors = authors or authors_of(self._block[0]).addresses
         return list(authors) or ([Address("", path)] if path else [])
 
     @_guarded(list)

@@ -47,7 +47,7 @@ def read_block(
             return _joined(kept, most), end
         if data.startswith(CRLF, at, end):
             return _joined(kept, most), at + 2
-        if data.startswith(BOM, at, end) and _end_of_fields(data, at + 3, end) > at + 3:
+        if kept and data.startswith(BOM, at, end) and _end_of_fields(data, at + 3, end) > at + 3:
             at += 3
             continue
         if not kept:
@@ -65,7 +65,8 @@ def _after_first_line(data: bytes, start: int, end: int) -> int:
     """Behind a byte order mark and a mailbox file's line, in whichever order they stand."""
     at = start + len(BOM) if data.startswith(BOM, start, end) else start
     if is_mailbox_line(data[at : min(end, at + 100)]):
-        at = data.find(b"\n", at, end) + 1 or end
+        line_end = data.find(CRLF, at, end)
+        at = line_end + len(CRLF) if line_end >= 0 else end
         at += len(BOM) if data.startswith(BOM, at, end) else 0
     return at
 
