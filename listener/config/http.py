@@ -10,26 +10,26 @@ from functions.options.types import DURATION, OptionsModel, Port
 
 
 class HealthOptions(OptionsModel):
-    """Serve `/healthz` (alive, accepting, not draining) and `/readyz` (and the spool is writable)."""
+    """Serve `/healthz` and `/readyz`."""
 
     port_number: Port
     """The port. It may be the one of `prometheus`."""
 
     bind: str | None = None
-    """The address. Default: 127.0.0.1, in the image every address."""
+    """The address."""
 
     log_interval: Annotated[int, Field(ge=1000), DURATION] | None = None
     """Time between log lines about health. Default: no such lines."""
 
 
 class PrometheusOptions(OptionsModel):
-    """Serve metrics, and health on the same port unless `health` names another."""
+    """Serve metrics."""
 
     port_number: Port
     """The port."""
 
     bind: str | None = None
-    """The address. Default: 127.0.0.1, in the image every address."""
+    """The address."""
 
     url: str = Field(default="/metrics", pattern=r"^/[!-~]*$")
     """The path of the metrics."""

@@ -86,19 +86,19 @@ class ListOptions(FilterOptions):
     """The values that `whitelist` and `blacklist` compare with."""
 
     from_: Paths | None = Field(default=None, alias="from")
-    """Reverse-paths; the null sender is `""` or `<>`."""
+    """Reverse-paths."""
 
     to: Paths | None = None
     """Recipients."""
 
     ips: Addresses | None = None
-    """Clients' addresses; IPv4-mapped ones are compared as IPv4."""
+    """Clients' addresses."""
 
     domains: Names | None = None
-    """Clients' names, forward-confirmed and in lower case; `[address]` for those without."""
+    """Clients' names, forward-confirmed; `[address]` for those without."""
 
     subnets: Subnets | None = None
-    """Clients' networks, `10.0.0.0/8` or `2001:db8::/32`."""
+    """Clients' networks."""
 
     def values(self) -> Mapping[str, tuple[str, ...]]:
         """The values by key; keys that are missing or empty are left out."""

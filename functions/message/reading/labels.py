@@ -155,13 +155,13 @@ def codec_of(charset: str) -> str | None:
     if len(charset) > 64:
         return None
     name = _NOT_ALIKE.sub("", charset.lower())
+    if _JIS.fullmatch(name):
+        return "iso2022_jp"
     codec = _CODECS.get(name) or _CODECS.get(name.removeprefix("x")) or _CODECS.get(name.removeprefix("cs"))
     if codec is not None:
         return codec
     if (numbered := _NUMBERED.fullmatch(name)) is not None:
         return _CODE_PAGES.get(numbered[1]) or _CODECS.get("cp" + numbered[1]) or _latin(numbered[1])
-    if _JIS.fullmatch(name):
-        return "iso2022_jp"
     if (latin := _LATIN.fullmatch(name)) is not None:
         return _CODECS.get("iso8859" + latin[1])
     return None

@@ -110,10 +110,17 @@ def _quoted_printable(data: bytes, start: int, end: int) -> Iterator[bytes]:
         to = min(end, start + CHUNK)
         if to < end:
             line = data.rfind(b"\n", start, to)
-            escape = data.rfind(b"=", to - 2, to)
-            to = line + 1 if line >= 0 else escape if escape > start else to
+            to = line + 1 if line >= 0 else start + (_uncut(data[start:to]) or to - start)
         yield decode_quoted_printable(data[start:to])
         start = to
+
+
+def _uncut(text: bytes) -> int:
+    """The length of a line's start without an escape that may go on, and without blanks that may end the
+    line."""
+    text = text.rstrip(b" \t")
+    escape = text.rfind(b"=", max(0, len(text) - 2))
+    return len(text) if escape < 0 else escape
 
 
 def _uuencode(data: bytes, start: int, end: int) -> Iterator[bytes]:

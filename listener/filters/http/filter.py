@@ -46,7 +46,7 @@ class HttpFilterOptions(FilterOptions):
     type: Literal["http-filter"]
 
     url: Url
-    """The endpoint; it gets the CloudEvent of the mail as JSON."""
+    """The endpoint."""
 
     method: Literal["POST", "PUT"] = "POST"
     """The request's method."""
@@ -55,7 +55,7 @@ class HttpFilterOptions(FilterOptions):
     """Sign the requests."""
 
     allow_any_user: bool = False
-    """Let every AUTH succeed; the endpoint decides, and sees the name as `data.server.username`."""
+    """Let every AUTH succeed."""
 
     asks_others = True
     judges_content = True

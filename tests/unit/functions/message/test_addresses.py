@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.message import addresses
 from functions.message.addresses import (
     MAX_AUTHORS,
     MAX_FROM,
@@ -20,6 +19,7 @@ from functions.message.addresses import (
     parse_addresses,
     with_a_labels,
 )
+from functions.message.reading import lists
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ PIECES = st.sampled_from(
 @given(st.lists(PIECES, max_size=12).map(b"".join))
 def test_the_usual_form_is_read_as_any_other(value: bytes) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(addresses, "_USUAL", re.compile("(?!)"))
+        patch.setattr(lists, "_USUAL", re.compile("(?!)"))
         slowly = parse_addresses(value)
     assert parse_addresses(value) == slowly
 
