@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 from functions.message.addresses import MAX_ADDRESSES, Address, authors_of, parse_addresses
 from functions.message.charset import decode, decode_words
 from functions.message.fields import every_value, first_value, iter_fields
-from functions.message.headers import head_size
+from functions.message.headers import BOM, head_size
 from functions.message.reading.block import read_block
 from functions.message.reading.bodies import MailTexts
 from functions.message.reading.dates import read_date
@@ -119,9 +119,10 @@ class Parts:
         """The header's authors, else the reverse-path."""
         path = self._mail.envelope.reverse_path
         # Of the whole header block, as it is checked and signed, so all mean the same author.
-        authors = authors_of(self._data[: head_size(self._data)]).addresses
-        # A byte order mark hides a From field from `authors_of`, but not from the mail's readers.
-        authors = authors or authors_of(self._block[0]).addresses
+        head = self._data[: head_size(self._data)]
+        authors = authors_of(head).addresses
+        if not authors and BOM in head:  # it hides a field from `authors_of`, and from no reader
+            authors = authors_of(self.head).addresses
         return list(authors) or ([Address("", path)] if path else [])
 
     @_guarded(list)

@@ -65,7 +65,8 @@ def _after_first_line(data: bytes, start: int, end: int) -> int:
     """Behind a byte order mark and a mailbox file's line, in whichever order they stand."""
     at = start + len(BOM) if data.startswith(BOM, start, end) else start
     if is_mailbox_line(data[at : min(end, at + 100)]):
-        at = data.find(b"\n", at, end) + 1 or end
+        line_end = data.find(CRLF, at, end)
+        at = end if line_end < 0 else line_end + 2
         at += len(BOM) if data.startswith(BOM, at, end) else 0
     return at
 
