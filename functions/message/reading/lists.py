@@ -84,17 +84,19 @@ def parse_list(text: str, most: int) -> tuple[list[Address], list[Address], bool
             box.add(_ESCAPED.sub(r"\1", token["quoted"]), piece)
         elif kind == "word":
             box.add(piece, piece)
+        elif kind == "open" and box.outer is not None and not box.words:
+            pass  # `<<`
         elif kind == "open":
             if box.outer is None and box.named_again:
                 box = box.split(found, unsure)
             box.open()
-        elif kind == "close" and box.outer is not None:
+        elif kind == "close" and (box.outer is not None or box.angles):
             box.close()
         elif kind == "comment":
             start, at = at, _comment_end(text, at)
             balanced = balanced and at <= len(text)
             if box.outer is None:
-                box.comment = box.comment or text[start : at - 1]
+                box.comments.append(text[start : at - 1])
             box.glued = False
         elif kind == "end" and box.may_go_on and piece.strip(" \t") == ",":
             box.hold()
@@ -145,14 +147,14 @@ class _Mailbox:
     those inside it; the name's words are then in `outer`. `held` are names in front of a comma, which may
     be the start of this mailbox's name: `Acme, Inc. <info@example.com>`."""
 
-    __slots__ = ("_own", "angles", "comment", "fresh", "glued", "held", "outer", "shorter", "words")
+    __slots__ = ("_own", "angles", "comments", "fresh", "glued", "held", "outer", "shorter", "words")
 
     def __init__(self) -> None:
         self.words: list[_Word] = []
         self.outer: list[_Word] | None = None
         self.angles: list[str] = []
         self.shorter: list[str] = []
-        self.comment = ""
+        self.comments: list[str] = []
         self.held: list[str] = []
         self._own = 0  # words in front of the last angle bracket
         self.fresh = True
@@ -204,14 +206,14 @@ class _Mailbox:
         """Keeps the name so far for the mailbox behind the comma."""
         self.held.append(_plain(" ".join(word.meant for word in self.words)))
         self.words.clear()
-        self.comment = ""
+        self.comments.clear()
         self.glued = False
 
     def forget(self) -> None:
         """Ends the name of a group: the text so far is the name."""
         self.held.clear()
         self.words.clear()
-        self.comment = ""
+        self.comments.clear()
         self.fresh = True
         self.glued = False
 
@@ -229,7 +231,7 @@ class _Mailbox:
         else:
             found += (Address(one, "") for one in self.held if one)
         if addresses:
-            name = name or _plain(self.comment)
+            name = name or _plain(" ".join(self.comments))
         for written in addresses or ("",):
             route = _ROUTE.match(written)
             if route is not None:
@@ -241,8 +243,9 @@ class _Mailbox:
 
     def _joined(self) -> list[_Word]:
         """The words, with those of one address joined: blanks and comments may stand around its @ and
-        around the dots behind it (RFC 5322 section 4.4). If they stand at a dot, other readers end the
-        address there: `shorter` keeps that address."""
+        around its dots (RFC 5322 section 4.4); outside of angle brackets a dot in front of the @ may end an
+        initial. If they stand at a dot behind the @, other readers end the address there: `shorter` keeps
+        that address."""
         if len(self.words) < 2:
             return self.words
         joined = self.words[:1]
@@ -250,10 +253,12 @@ class _Mailbox:
             last = joined[-1]
             if word.first.startswith("@") or last.last.endswith("@"):
                 last.join(word)
-            elif last.has_at and (word.first.startswith(".") or last.last.endswith(".")):
-                if not last.cut:
+            elif (last.has_at or self.outer is not None) and (
+                word.first.startswith(".") or last.last.endswith(".")
+            ):
+                if last.has_at and not last.cut:
                     self.shorter.append(last.written)
-                last.cut = True
+                last.cut = last.has_at
                 last.join(word)
             else:
                 joined.append(word)

@@ -28,6 +28,9 @@ from functions.message.reading import lists
         (b"bob@x.org", [("", "bob@x.org")]),
         (b'Bob <bob@x.org>, "Doe, John" <j@x.org>', [("Bob", "bob@x.org"), ("Doe, John", "j@x.org")]),
         (b"bob@x.org (Bob (the) builder)", [("Bob (the) builder", "bob@x.org")]),
+        (b"bob@x.org (Bob) (at work)", [("Bob at work", "bob@x.org")]),
+        (b"Bob <<bob@x.org>>, c@x", [("Bob", "bob@x.org"), ("", "c@x")]),
+        (b"J. <john . doe @ x . org>, J. j@x", [("J.", "john.doe@x.org"), ("J.", "j@x")]),
         (b"undisclosed-recipients:;", []),
         (b"Team: a@x, B <b@x>;, c@x", [("", "a@x"), ("B", "b@x"), ("", "c@x")]),
         (b'"a b"@x.org', [("", '"a b"@x.org')]),
@@ -50,7 +53,7 @@ from functions.message.reading import lists
         (b"=?utf-8?q?a,b <c@x>", [("=?utf-8?q?a, b", "c@x")]),  # it never ends
         (b"=?q?x?=@x.org", [("", "=?q?x?=@x.org")]),
         (b"a @ x.org", [("", "a@x.org")]),
-        (b"a (c) @ (d) x (e) . org (f)", [("c", "a@x.org")]),
+        (b"a (c) @ (d) x (e) . org (f)", [("c d e f", "a@x.org")]),
         (b"<a @ x . org>", [("", "a@x.org")]),
         (b"<a(>)@x.org>", [("", "a@x.org")]),
         (b"Support @ Home <a@x>", [("Support @ Home", "a@x")]),

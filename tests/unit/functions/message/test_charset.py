@@ -24,6 +24,7 @@ from functions.message.charset import codec_of, decode, decode_base64, decode_wo
         (b"\xc7\xd1", "ks_c_5601-1987", "한"),
         (b"\xd6\xd0", '"gb2312"', "中"),
         (b"\x1b$BF|\x1b(B", "iso-2022-jp", "日"),
+        (b"\x1b$BF|\x1b(J\\~\x1b(B\\", "iso-2022-jp", "日¥\u203e\\"),
         (b"abc", "x" * 10_000, "abc"),
         (b"616263", "hex", "616263"),
         (b"abc", "punycode", "abc"),

@@ -235,3 +235,11 @@ pieces = st.sampled_from(
 def test_any_mail_is_read(content: bytes) -> None:
     everything(read(content))
     everything(read(b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + content))
+
+
+def test_uuencoded_data_names_itself() -> None:
+    parts = read(
+        b"Content-Type: application/octet-stream\r\nContent-Transfer-Encoding: x-uuencode\r\n\r\n"
+        b"begin 644 my file.txt\r\n#86)C\r\n`\r\nend\r\n"
+    )
+    assert [(one.filename, one.payload()) for one in parts.attachments] == [("my file.txt", b"abc")]

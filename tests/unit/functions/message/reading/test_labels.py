@@ -30,6 +30,8 @@ def test_every_label_of_the_standard_has_a_codec() -> None:
         ("IBM00858", "cp858"),
         ("mac-roman", "mac_roman"),
         ("hz-gb-2312", "hz"),
+        ("x-ms-cp932", "cp932"),
+        ("MS-CYRL", "cp1251"),
         ("punycode", None),
         ("unknown-8bit", None),
         ("", None),

@@ -43,7 +43,10 @@ def test_pieces_of_any_size_give_the_same_bytes(
 
 @pytest.mark.parametrize(
     ("value", "name"),
-    [("Base64 (x)", "base64"), ("(x) '8bit';", "8bit"), ("", ""), ("(((", ""), ("x-uue", "x-uuencode")],
+    [
+        *(("Base64 (x)", "base64"), ("(x) '8bit';", "8bit"), ("(a (b) c) base64 (d", "base64")),
+        *(("", ""), ("(((", ""), ("x-uue", "x-uuencode")),
+    ],
 )
 def test_names(value: str, name: str) -> None:
     assert encoding_of(value) == name
