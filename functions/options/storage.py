@@ -15,6 +15,9 @@ PARTS_FOLDER: Final = "${id}/"
 
 
 def _bucket(text: str) -> str:
+    if found := re.fullmatch(r"arn:[a-z-]+:s3:::([^/]+)/?(.*)", text):
+        key = f' and "path": "{found[2]}"' if found[2] else ""
+        raise ValueError(f"{text!r} is an ARN (write {found[1]!r}{key})")
     if text.startswith("arn:"):
         return text  # of an access point
     _, mark, rest = text.rpartition("://")

@@ -9,7 +9,7 @@ from typing import Any
 
 from functions.errors import ConfigError, ConfigErrors
 from functions.options.secrets import secrets_of
-from listener.checks import deployment, flows, listeners, loopingz, strangers
+from listener.checks import deployment, flows, listeners, literals, loopingz, strangers
 from listener.checks.finding import Finding, Setting, warning
 from listener.config.relay import RelayConfig
 
@@ -35,6 +35,7 @@ def _all(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
         yield warning(where, text)
     yield from listeners.findings(config, setting)
     yield from flows.findings(config, setting)
+    yield from literals.findings(config, setting)
     yield from deployment.findings(config, setting)
     yield from strangers.findings(config, setting)
 

@@ -14,7 +14,7 @@ from functions.errors import ConfigError
 from functions.options.environment import ignored, variable
 from functions.options.jsonc import NotJson, parse
 from listener.config.environment import overlay, sources
-from listener.config.errors import config_errors
+from listener.config.errors import Step, config_errors, path_of
 from listener.config.obsolete import without_obsolete
 from listener.config.overrides import Overrides
 from listener.config.relay import RelayConfig
@@ -122,4 +122,23 @@ def _yaml(source: str, text: str) -> Any:
 def _found(source: str, value: Any) -> ConfigFile:
     if not isinstance(value, dict):
         raise ConfigError(source, "is not an object", 'it starts with {"flows": …}')
+    if (path := _nul(value)) is not None:
+        raise ConfigError(f"{source}: {path}", "holds a NUL character", "remove it")
     return ConfigFile(value, source)
+
+
+def _nul(value: Any) -> str | None:
+    """The path of a text with a NUL character, which ends a text for the operating system; None if there
+    is none. An alias of YAML may lead to the same list many times, or back to it."""
+    seen: set[int] = set()
+    waiting: list[tuple[tuple[Step, ...], Any]] = [((), value)]
+    while waiting:
+        steps, item = waiting.pop()
+        if isinstance(item, str):
+            if "\0" in item:
+                return path_of(steps)
+        elif isinstance(item, dict | list) and id(item) not in seen:
+            seen.add(id(item))
+            inner = item.items() if isinstance(item, dict) else enumerate(item)
+            waiting += [((*steps, key), below) for key, below in inner]
+    return None

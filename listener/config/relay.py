@@ -140,6 +140,12 @@ class RelayConfig(DeliveryConfig):
                     both = f"and {other.bind}:{other.port} are the same port"
                     what = "stands 2 times" if at == other else both
                     raise ValueError(f"{key}: {at.bind}:{at.port} {what} (give one of them another port)")
+        if len(ours) == 2 and ours[0][1].overlaps(ours[1][1]) and ours[0][1] != ours[1][1]:
+            (_, metrics), (_, health) = ours
+            raise ValueError(
+                f"health: {health.bind}:{health.port} and {metrics.bind}:{metrics.port} of prometheus are "
+                "the same port (give both the same bind, or one of them another port)"
+            )
         names = [one.name for one in listeners]
         if len(set(names)) < len(names):
             twice = Counter(names).most_common(1)[0][0]

@@ -46,6 +46,6 @@ class LoggerOptions(OptionsModel):
         if self.type == "CONSOLE" and self.filepath is not None:
             raise ValueError('filepath belongs to "type": "FILE"')
         if self.format not in {"text", "json"} and "%(" not in self.format:
-            raise ValueError(f"format: {self.format!r}is not text or json, and does not hold %(m)s")
+            raise ValueError(f"format: {self.format!r} is not text or json, and does not hold %(m)s")
         formatter(self.format)
         return self
