@@ -70,7 +70,7 @@ def _after_first_line(data: bytes, start: int, end: int) -> int:
     at = start + len(BOM) if data.startswith(BOM, start, end) else start
     if is_mailbox_line(data[at : min(end, at + 100)]):
         line_end = data.find(CRLF, at, end)
-        at = line_end + len(CRLF) if line_end >= 0 else end
+        at = end if line_end < 0 else line_end + 2
         at += len(BOM) if data.startswith(BOM, at, end) else 0
     return at
 
