@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Final, NoReturn
 
 from listener.cli.parser import Parser
-from listener.cli.terminal import escaping
+from listener.cli.terminal import TerminalStream, escaping
 
 COMMANDS: Final = {
     "serve": ("serve", "receive mail and deliver it, until SIGTERM"),
@@ -84,7 +84,7 @@ def _run(arguments: list[str]) -> int:
         _drop_output()
         return 1
     except Exception as error:
-        if getattr(sys.stdout, "failed", False):
+        if isinstance(sys.stdout, TerminalStream) and sys.stdout.failed:
             _drop_output()
             print(f"smtp-relay: the output cannot be written: {error} (make room there)", file=sys.stderr)
             return 1
