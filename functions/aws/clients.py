@@ -151,4 +151,8 @@ def _filled(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _cure(error: Exception) -> str:
-    return "set region_name, or AWS_REGION" if "Region" in type(error).__name__ else ""
+    if "Region" in type(error).__name__:
+        return "set region_name, or AWS_REGION"
+    if "endpoint" in str(error):
+        return "write it with http:// or https://"
+    return "correct the client's options, or the AWS_ variables and files"

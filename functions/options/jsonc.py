@@ -80,6 +80,8 @@ def _located(text: str, error: json.JSONDecodeError) -> NotJson:
     at = error.lineno, error.colno
     if not rest.strip():
         return NotJson("the text ends too early", *at, "close each { with }, each [ with ], each text")
+    if rest[0] in "]}" and text[: error.pos].rstrip().endswith(","):
+        return NotJson("a comma stands alone", *at, "remove it")
     if rest.startswith("/*"):
         return NotJson("a comment has no end", *at, "close it with */")
     if rest.startswith("#"):
@@ -95,7 +97,10 @@ def _located(text: str, error: json.JSONDecodeError) -> NotJson:
     if number and error.msg.startswith("Expecting ',' delimiter") and re.match(r"[\w.]", rest):
         word = re.match(r"[-+.\w]*", rest)
         whole = number[0] + (word[0] if word else "")
-        return NotJson(f"{whole!r} is no number", *at, "write decimal digits without a 0 before them")
+        cure = "write decimal digits without a 0 before them, or a text in double quotes"
+        return NotJson(f"{whole!r} is no number", *at, cure)
+    if rest[0] in "]}" and error.msg.startswith("Expecting ','"):
+        return NotJson(f"{rest[0]} closes no bracket", *at, "close each { with }, each [ with ]")
     if rest.startswith(","):
         return NotJson("a comma stands alone", *at, "remove it")
     if rest[0] in "\u201c\u201d\u201e\u2018\u2019'":

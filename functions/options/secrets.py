@@ -100,8 +100,8 @@ class Secret:
         scheme, name = self.scheme, self._text.partition(":")[2].removeprefix("//")
         if scheme == "plain":
             return
-        if scheme == "env" and _ODD_NAME.search(name):
-            found = _WORD.search(name)
+        if scheme == "env" and _ODD_NAME.search(variable := self._text.removeprefix("env:")):
+            found = _WORD.search(variable)
             raise ConfigError(
                 self._text,
                 "is not the name of an environment variable",

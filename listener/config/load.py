@@ -87,7 +87,8 @@ def _text(source: str, path: Path) -> str:
     except FileNotFoundError as error:
         raise ConfigError(source, "the file does not exist", f"looked for {path.absolute()}") from error
     except OSError as error:
-        raise ConfigError(source, f"cannot be read: {error.strerror}") from error
+        cure = "name a file" if path.is_dir() else "name a file that this user may read"
+        raise ConfigError(source, f"cannot be read: {error.strerror}", cure) from error
     if len(data) > _MAX_SIZE:
         raise ConfigError(source, f"is larger than {_MAX_SIZE >> 20} MiB")
     try:
