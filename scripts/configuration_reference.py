@@ -33,8 +33,7 @@ In brackets stand the default, the type or the choices (**bold**: the default); 
 text. A *duration* is a number of milliseconds, or text: `"500ms"`,
 `"30s"`, `"5m"`, `"2h"`, `"7d"`. A *size* is a number of bytes, or text: `"10MB"` (10⁶), `"10MiB"` (2²⁰). A
 *secret* is the text itself or a [reference](security.md#secrets): `env:NAME`, `file://PATH` …
-[Templates](concepts.md#names-of-files-and-objects) have variables. Links on titles lead to what a filter or
-output does.
+[Templates](concepts.md#names-of-files-and-objects) have variables.
 
 ## Environment variables
 
@@ -52,8 +51,7 @@ variable | sets
 `LOG_LEVEL` | the level of loggers without one
 `SMTP_USERNAME`, `SMTP_PASSWORD`, `SMTP_PASSWORD_SALT` | for a `static-auth` without users
 
-A `SMTP_RELAY_…` whose value is `scheme://host:port` comes from Kubernetes, for a service of that name: it is
-ignored, with one line.
+A `SMTP_RELAY_…` whose value is `scheme://host:port` comes from Kubernetes, and is ignored.
 
 ## Filters and outputs
 

@@ -27,9 +27,8 @@ class LoggerOptions(OptionsModel):
     """The lowest level. Default: `LOG_LEVEL`, else INFO."""
 
     format: str = "text"
-    """`text` (on a console for a person to read, in a file with every fact), `json`, or a template with
-    `%(d)s` (time), `%(l)s` (level), `%(m)s` (message and facts) and `%(t)s` (Unix time in
-    milliseconds)."""
+    """`text`, `json`, or a template with `%(d)s` (time), `%(l)s` (level), `%(m)s` (message and facts) and
+    `%(t)s` (Unix milliseconds)."""
 
     filepath: str | None = None
     """The file's path, for `FILE`."""

@@ -29,11 +29,11 @@ def test_mails_beyond_the_room_wait_in_their_order() -> None:
     first, rest = threading.Event(), threading.Event()
     rest.set()
     threads = [start("a", 3 * SMALL, first)]
-    wait_until(lambda: order == ["a"])
+    wait_until(lambda: order == ["a"], seconds=30, what="a turn")
     threads.append(start("whole", 90 * SMALL, rest))
-    wait_until(lambda: len(places._waiting) == 1)
+    wait_until(lambda: len(places._waiting) == 1, seconds=30, what="a turn")
     threads.append(start("c", 2 * SMALL, rest))
-    wait_until(lambda: len(places._waiting) == 2)
+    wait_until(lambda: len(places._waiting) == 2, seconds=30, what="a turn")
     with places.place(SMALL):
         pass  # a small mail waits for none
     assert order == ["a"]

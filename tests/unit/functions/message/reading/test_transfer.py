@@ -35,7 +35,7 @@ def test_pieces_of_any_size_give_the_same_bytes(
     folded = b"\r\n".join(text[at : at + width] for at in range(0, len(text), width))
     assert b"".join(pieces(folded, 0, len(folded), "base64")) == data
     quoted = quopri.encodestring(data).replace(b"\n", b"\r\n")
-    if chunk > 3:  # an escape has three characters
+    if chunk > 60:  # a line of blanks alone is cut anywhere
         whole = decode_quoted_printable(quoted)
         assert b"".join(pieces(quoted, 0, len(quoted), "quoted-printable")) == whole
     assert b"".join(pieces(data, 5, 600, "8bit")) == data[5:600]
