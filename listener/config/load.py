@@ -70,14 +70,17 @@ def read(path: Path | None, environ: Mapping[str, str]) -> ConfigFile:
     """The configuration that `load` describes. Raises ConfigError with file, line and reason."""
     if text := variable(environ, VARIABLE):
         return _found(VARIABLE, _json(VARIABLE, text))
-    if path is None:
-        path = next((name for name in map(Path, NAMES) if name.is_file()), None)
-    if path is None:
+    if (path := path or default_file()) is None:
         return _found(EMBEDDED_SOURCE, _json(EMBEDDED_SOURCE, EMBEDDED.read_text(encoding="utf-8")))
     source = str(path)
     text = _text(source, path)
     is_yaml = path.suffix.lower() in {".yaml", ".yml"}
     return _found(source, _yaml(source, text) if is_yaml else _json(source, text))
+
+
+def default_file() -> Path | None:
+    """The file of the working folder that is read when none is named."""
+    return next((name for name in map(Path, NAMES) if name.is_file()), None)
 
 
 def _text(source: str, path: Path) -> str:
