@@ -172,7 +172,7 @@ def provisional_envelope(
 
 def event_of(mail: Mail, flow: str) -> bytes:
     """The CloudEvent that the endpoint of a flow's filter gets. Computes only; may run in a thread."""
-    with place(mail.content.size):
+    with place(mail.content.size, _LIMITS.text):
         parts = read_parts(mail, flow, _LIMITS)
         return build_event(mail.envelope, parts, flow=flow, max_bytes=MAX_EVENT, limits=_LIMITS)
 
