@@ -242,6 +242,7 @@ class CloudProcessor(Processor):
                     # Until it is sent, because the client copies the event.
                     held.enter_context(place(job.mail.content.size, contents.limits.text))
                 self._publisher.publish(job, stored, contents)
+            del contents  # with the mail's bytes, before the next mail gets the place
         if self._sender is not None:
             self._sender.send(job)
 

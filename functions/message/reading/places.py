@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from typing import Final
 
 ROOM: Final = 50_331_648
@@ -16,6 +17,20 @@ FOR_TEXT: Final = 16
 
 SMALL: Final = 262_144
 """A mail of at most these bytes needs no place."""
+
+
+_MMAP_THRESHOLD: Final = -3  # M_MMAP_THRESHOLD of mallopt(3)
+_LARGE: Final = 1_048_576  # bytes of a block that goes back to the system when it is freed
+
+
+@cache
+def _give_memory_back() -> None:
+    """Let glibc give each large block back when it is freed. By itself it keeps blocks of up to 32 MiB for
+    every thread, and each thread that reads a large mail would hold them for good."""
+    import ctypes
+
+    with suppress(AttributeError, OSError, TypeError):  # other C libraries have no such setting
+        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, _LARGE)
 
 
 class Places:
@@ -34,6 +49,7 @@ class Places:
         if size <= SMALL:
             yield
             return
+        _give_memory_back()
         size = min(size + FOR_TEXT * min(size, text), self._room)
         ticket = object()
         with self._changed:
