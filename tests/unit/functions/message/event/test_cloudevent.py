@@ -245,6 +245,20 @@ def test_what_queues_refuse_is_not_sent() -> None:
     assert event_of(b"\r\n", auth={"spf": "\ud800"})["data"]["auth"] == {"spf": "\ufffd"}
 
 
+def test_a_large_event_is_made_as_a_small_one() -> None:
+    line = 'a\ufffe\uffff\U0001f600"\\\t\x01 \u00e9\r\n'
+    small, large = (
+        event_of(
+            b"Subject: \xc3\xa9\xef\xbf\xbf\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n"
+            + line.encode() * count,
+            10_000_000,
+        )["data"]["email"]
+        for count in (10, 100_000)
+    )
+    assert large.pop("text").rstrip("\n") == "\n".join([small.pop("text").split("\n")[0]] * 100_000)
+    assert large == small
+
+
 def test_a_monstrous_mail_still_fits() -> None:
     name = b'"' + b"\\\\" * 30_000 + b'" <' + b"a" * 30_000 + b"@example.org>"
     many = b",".join(b'"name %d" <x%d@example.org>' % (n, n) for n in range(1900))
