@@ -35,6 +35,7 @@ _LINE_ENDS: Final = re.compile(r"[\t\r\n]+")
 _HUGE: Final = re.compile(r"&#[xX]?[0-9a-fA-F]{9,};?")
 _NO_TARGET: Final = ("#", "javascript:", "vbscript:", "data:", "cid:", "about:")
 _MAX_TARGET: Final = 8_192
+_PIECES: Final = 32_768  # pieces of text to hold: each takes some 60 bytes more than its characters
 
 
 def text_of_html(source: str) -> str:
@@ -124,7 +125,8 @@ class _Text:
     """Lines of text while they are put together. Line breaks and blanks wait until more text comes."""
 
     def __init__(self) -> None:
-        self._written: list[str] = []
+        self._blocks: list[str] = []
+        self._written: list[str] = []  # behind the blocks; empty only where nothing is written
         self._breaks = 0
         self._blank = False
         self._preformatted = 0
@@ -155,6 +157,8 @@ class _Text:
             self._settle()
         self._written.append(bare)
         self._blank = text[-1] == " "
+        if len(self._written) > _PIECES:
+            self._join()
 
     def _add_lines(self, text: str) -> None:
         if self._fresh:
@@ -165,7 +169,15 @@ class _Text:
             self._settle()
             self._written.append(bare)
             self._breaks = 0
+            if len(self._written) > _PIECES:
+                self._join()
         self._breaks += len(text) - len(bare)
+
+    def _join(self) -> None:
+        last = self._written.pop()
+        self._blocks.append("".join(self._written))
+        self._written = [last]
+        self._link_at = -1
 
     def _settle(self) -> None:
         if self._breaks:
@@ -200,9 +212,10 @@ class _Text:
         """Writes the link's target behind its label, unless the label is the target."""
         if not self._target:
             return
-        label = "".join(self._written[self._link_at :]).strip()
+        # A label of many pieces is longer than any target.
+        label = "".join(self._written[self._link_at :]).strip() if self._link_at >= 0 else None
         if label != self._target:
-            if label:
+            if label != "":
                 self._written.append(" ")
             else:
                 self._settle()
@@ -211,4 +224,4 @@ class _Text:
 
     def finish(self) -> str:
         self.end_link()
-        return "".join(self._written).strip()
+        return "".join((*self._blocks, *self._written)).strip()

@@ -234,14 +234,15 @@ class CloudProcessor(Processor):
         stored = None
         with ExitStack() as held:
             if whole:
-                held.enter_context(place(job.mail.content.size))
+                held.enter_context(place(job.mail.content.size, contents.limits.text))
             if self._storage is not None:
                 stored = self._storage.store(job, contents, describe=publishes)
             if publishes:
                 if not whole:
                     # Until it is sent, because the client copies the event.
-                    held.enter_context(place(job.mail.content.size))
+                    held.enter_context(place(job.mail.content.size, contents.limits.text))
                 self._publisher.publish(job, stored, contents)
+            del contents  # with the mail's bytes, before the next mail gets the place
         if self._sender is not None:
             self._sender.send(job)
 

@@ -172,9 +172,14 @@ def provisional_envelope(
 
 def event_of(mail: Mail, flow: str) -> bytes:
     """The CloudEvent that the endpoint of a flow's filter gets. Computes only; may run in a thread."""
-    with place(mail.content.size):
-        parts = read_parts(mail, flow, _LIMITS)
-        return build_event(mail.envelope, parts, flow=flow, max_bytes=MAX_EVENT, limits=_LIMITS)
+    with place(mail.content.size, _LIMITS.text):
+        return _event_of(mail, flow)
+
+
+def _event_of(mail: Mail, flow: str) -> bytes:
+    # Apart, so the mail's bytes are gone before the next mail gets the place.
+    parts = read_parts(mail, flow, _LIMITS)
+    return build_event(mail.envelope, parts, flow=flow, max_bytes=MAX_EVENT, limits=_LIMITS)
 
 
 def build(options: HttpFilterOptions, name: str, context: BuildContext) -> HttpFilter:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from functions.message.reading.places import SMALL, Places
+from functions.message.reading.places import FOR_TEXT, SMALL, Places
 from tests.support.net import wait_until
 
 
@@ -41,3 +41,34 @@ def test_mails_beyond_the_room_wait_in_their_order() -> None:
     for thread in threads:
         thread.join(30)
     assert order == ["a", "whole", "c"]
+
+
+def test_what_a_reader_takes_for_a_text_counts() -> None:
+    size, text = 4 * SMALL, SMALL
+    taken = size + FOR_TEXT * text
+    for room, at_once in ((2 * taken - 1, 1), (2 * taken, 2)):
+        places = Places(room)
+        inside: list[int] = []
+        release = threading.Event()
+
+        def read(
+            places: Places = places, inside: list[int] = inside, release: threading.Event = release
+        ) -> None:
+            with places.place(size, text):
+                inside.append(1)
+                assert release.wait(30)
+
+        threads = [threading.Thread(target=read) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        wait_until(
+            lambda places=places, inside=inside, at_once=at_once: (
+                len(inside) == at_once and len(places._waiting) == 3 - at_once
+            ),
+            seconds=30,
+            what="the readers",
+        )
+        release.set()
+        for thread in threads:
+            thread.join(30)
+        assert len(inside) == 3
