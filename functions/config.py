@@ -48,29 +48,26 @@ class RetryOptions(OptionsModel):
 
 
 class DeliveryOptions(OptionsModel):
-    """The process that runs outputs, and the times of their retries."""
+    """Where outputs run, and their retries."""
 
     mode: DeliveryMode | None = None
-    """`in-process`: this process delivers; `events`: a function delivers, started by the bucket's
-    events. Default: `in-process` for a folder, `events` for a bucket. A bucket with `in-process` suits
-    one container without a volume; a folder with `events` only keeps mail."""
+    """This process delivers, or a function that the bucket's events start. Default: `in-process` for a
+    folder, `events` for a bucket."""
 
     wait: Milliseconds = 10_000
-    """Time that the reply to a client waits for the first attempt of the outputs that `waitFor`
-    selects."""
+    """Time that a reply waits for the first attempts of `waitFor`."""
 
     wait_for: Literal["local", "all"] = "local"
-    """The outputs to wait for before answering: `local` only `file` and `log`, `all` every output."""
+    """Outputs to wait for: `local` is `file` and `log`."""
 
     retry: RetryOptions = RetryOptions()
     """Waits between attempts."""
 
     give_up_after: Milliseconds = 259_200_000
-    """Time after which a failing output becomes a dead record (3 days)."""
+    """Time after which a failing output becomes a dead record."""
 
     on_doubt: Literal["resend", "dead-letter"] = "resend"
-    """The treatment of a call that is not safe to repeat and got no answer: `resend`, which risks a
-    second mail or message, or `dead-letter`."""
+    """For a call that is not safe to repeat and got no answer: `resend` risks a second mail."""
 
 
 class DeliveryFlow(OptionsModel):
@@ -79,7 +76,7 @@ class DeliveryFlow(OptionsModel):
     model_config = ConfigDict(extra="ignore")
 
     outputs: tuple[AnyOutput, ...] = ()
-    """The outputs that handle this flow's mail; each runs once, independently."""
+    """Each runs once, independently."""
 
     @model_validator(mode="after")
     def _told_apart(self) -> DeliveryFlow:
@@ -128,22 +125,21 @@ class DeliveryConfig(OptionsModel):
     """The flows by name."""
 
     spool: Spool = SpoolOptions()
-    """Keeps accepted mail until every output is done: a URL, or an object with `url` and the options of
-    its store. Default: the folder `.smtp-relay`, beside `cachePath` if set."""
+    """Keeps accepted mail until every output is done; text is its `url`. Default: the folder `.smtp-relay`,
+    beside `cachePath` if set."""
 
     delivery: DeliveryOptions = DeliveryOptions()
-    """The process that runs outputs, and the times of their retries."""
+    """Where outputs run, and their retries."""
 
     cache_path: TemplateText = ".email_${iso8601}_${id}.eml"
-    """Its folder holds the default spool and large mails while they arrive; with `keepCache` a copy of
-    each mail stays at this path."""
+    """Its folder holds the default spool and large mails while they arrive; `keepCache` keeps copies at this
+    path."""
 
     keep_cache: bool = False
-    """Keep a copy of each finished mail: at `cachePath` with a folder as spool, below `kept/` in a
-    bucket."""
+    """Keep a copy of each finished mail at `cachePath`; in a bucket below `kept/`."""
 
     log_addresses: bool | None = None
-    """Log addresses and subjects at INFO; default: off. May stand in `options`."""
+    """Log addresses and subjects at INFO."""
 
     @model_validator(mode="before")
     @classmethod

@@ -33,8 +33,7 @@ In brackets stand the default, the type or the choices (**bold**: the default); 
 text. A *duration* is a number of milliseconds, or text: `"500ms"`,
 `"30s"`, `"5m"`, `"2h"`, `"7d"`. A *size* is a number of bytes, or text: `"10MB"` (10⁶), `"10MiB"` (2²⁰). A
 *secret* is the text itself or a [reference](security.md#secrets): `env:NAME`, `file://PATH` …
-[Templates](concepts.md#names-of-files-and-objects) have variables. Links on titles lead to what a filter or
-output does.
+[Templates](concepts.md#names-of-files-and-objects) have variables.
 
 ## Environment variables
 
@@ -52,8 +51,7 @@ variable | sets
 `LOG_LEVEL` | the level of loggers without one
 `SMTP_USERNAME`, `SMTP_PASSWORD`, `SMTP_PASSWORD_SALT` | for a `static-auth` without users
 
-A `SMTP_RELAY_…` whose value is `scheme://host:port` comes from Kubernetes, for a service of that name: it is
-ignored, with one line.
+A `SMTP_RELAY_…` whose value is `scheme://host:port` comes from Kubernetes, and is ignored.
 
 ## Filters and outputs
 
@@ -77,6 +75,11 @@ _ALIKE: Final = {
     "TransportTls": "SniCertificate",
 }
 """Parts that repeat keys of another part: the page describes those there."""
+
+_DESCRIBED: Final = frozenset(
+    {"ListenerOptions", "SmtpOptions", "PutOptions", "SendMessageOptions", "RetryOptions", "ClientConfig"}
+)
+"""Parts whose own description says more than that of the key which leads to them."""
 
 _PAGES: Final = {
     "filters": {
@@ -135,8 +138,7 @@ class Reference:
     def _section(self, title: str, part: Part, name: str = "") -> str:
         self._written.add(name)
         lines = [f"## {title}", ""]
-        # The page of a filter or output describes it.
-        text = part.get("description", "") if name else ""
+        text = part.get("description", "") if name in _DESCRIBED else ""
         rows, alike = self._rows(part, name)
         if alike:
             text += f" {', '.join(alike[1])}: as in [{_words(alike[0])}](#{_anchor(alike[0])})."
@@ -196,9 +198,11 @@ class Reference:
                 if all("properties" in self._resolved(each) for each in value[join]):
                     return "those below"
                 words = [self._takes(each) or "text" for each in value[join] if each.get("type") != "null"]
-                words = [
-                    each for each in words if each not in (f"list of {words[0]}", f"list of ({words[0]})")
-                ]
+                single = [each for each in words if not each.startswith("list of ")]
+                if f"list of {' or '.join(single)}" in words or f"list of ({' or '.join(single)})" in words:
+                    words = [*single[:-1], f"{single[-1]}, or several"]
+                elif single[:1] == ["boolean"] and f"list of {' or '.join(single[1:])}" in words:
+                    words = [f"true or {' or '.join(single[1:])}, or several"]
                 words = list(dict.fromkeys(words))
                 return "" if words == ["text"] else " or ".join(words)
         if "const" in value:
@@ -222,7 +226,7 @@ class Reference:
         if name == "FlowConfig":
             return "[flow](#flowsname)"
         self._owed.append(name)
-        return f"[{_words(name)}](#{_anchor(name)})"
+        return f"[keys](#{_anchor(name)})"
 
     def _resolved(self, part: Part) -> Part:
         if reference := part.get("$ref"):
@@ -288,7 +292,8 @@ def _bounded(value: Part) -> str:
 
 def _plain(text: str) -> str:
     """A docstring as text behind a colon."""
-    small = text[:1].lower() + text[1:] if text[1:2].islower() or text[:2] == "A " else text
+    first = text.partition(" ")[0]
+    small = text[:1].lower() + text[1:] if first[1:].islower() or first == "A" else text
     return small.replace("``", "`")
 
 

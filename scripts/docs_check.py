@@ -3,8 +3,8 @@
     python scripts/docs_check.py [PAGE…]     all pages, or these; exit 1 with a line for each fault
 
 A code block is judged by its language. `json`, `jsonc` and `yaml`: must parse, and a whole
-configuration (it has `flows`) must pass `smtp-relay check --offline`. `python`: must compile. `sh`: bash runs
-it, line by line as a reader would paste it, in a folder of its own that holds `configs/`; all blocks
+configuration (it has `flows`) must pass `smtp-relay check --offline`. `python`: must compile. `sh`: bash
+runs it, line by line as a reader would paste it, in a folder of its own that holds `configs/`; all blocks
 of a page share it, and what they export. Blocks without a language are neither, so they must not begin
 like a command.
 
@@ -303,15 +303,16 @@ class Sandbox:
             _end(process)
 
     def _start(self, text: str, output: Path) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            ["bash", "-ec", text],
-            cwd=self.folder,
-            env=self._environ,
-            stdin=subprocess.DEVNULL,
-            stdout=output.open("wb"),
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        with output.open("wb") as file:
+            return subprocess.Popen(
+                ["bash", "-ec", text],
+                cwd=self.folder,
+                env=self._environ,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     def _stop(self) -> None:
         if self._server is not None:

@@ -8,6 +8,7 @@ Each event is that of the mail beside it: `reply.json` is the event of `reply.em
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -19,7 +20,7 @@ sys.path.insert(0, str(ROOT))
 
 from functions.message.envelope import Client, Envelope, FlowNotes, Recipient, Tls  # noqa: E402 - the path
 from functions.message.event.cloudevent import build  # noqa: E402
-from functions.message.event.objects import StoredMail, StoredObject, digest_of  # noqa: E402
+from functions.message.event.objects import StoredMail, StoredObject, digest_of_stream  # noqa: E402
 from functions.message.mail import BytesContent, Mail  # noqa: E402
 from functions.message.mime import Parts, read_parts  # noqa: E402
 
@@ -96,7 +97,9 @@ def stored(kind: str, folder: str, content: bytes, parts: Parts) -> StoredMail:
     """The objects that an output would have stored under the prefix `folder`."""
 
     def one(key: str, data: bytes) -> StoredObject:
-        return StoredObject(f"s3://inbound-mail/{key}", "inbound-mail", key, digest_of(data))
+        return StoredObject(
+            f"s3://inbound-mail/{key}", "inbound-mail", key, digest_of_stream(io.BytesIO(data))
+        )
 
     if kind == "raw":
         return StoredMail({"raw": one(f"{folder}.eml", content)})

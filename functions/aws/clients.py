@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, Literal
 
 from functions.aws.output.client_options import ClientOptions
@@ -92,6 +93,11 @@ def _client(
     if found is not None:
         return found
     config = Config(**{"max_pool_connections": _POOL, **behaviour})
+    bundle = arguments.get("verify")
+    if isinstance(bundle, str) and not Path(bundle).exists():
+        raise ConfigError(
+            f"{service} client", f"verify: {bundle} does not exist", "name a file of certificates, or true"
+        )
     try:
         if role is None:
             made = _create(session(), service, config, arguments)
@@ -145,4 +151,8 @@ def _filled(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _cure(error: Exception) -> str:
-    return "set region_name, or AWS_REGION" if "Region" in type(error).__name__ else ""
+    if "Region" in type(error).__name__:
+        return "set region_name, or AWS_REGION"
+    if "endpoint" in str(error):
+        return "write it with http:// or https://"
+    return "correct the client's options, or the AWS_ variables and files"

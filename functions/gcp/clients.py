@@ -47,8 +47,9 @@ def storage_client(endpoint: str | None = None, key: str | None = None) -> Any:
         )
     except GoogleAuthError as error:
         raise ConfigError("Cloud Storage client", str(error), _CURE) from error
-    except (ValueError, KeyError) as error:
-        raise ConfigError("Cloud Storage client", str(error)) from error
+    except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
+        # A file of credentials that is JSON of another shape, or no file.
+        raise ConfigError("Cloud Storage client", f"{type(error).__name__}: {error}", _CURE) from error
     _widen(client._http)
     return client
 
@@ -77,6 +78,8 @@ def publisher_client(environ: Mapping[str, str] = os.environ) -> Any:
         return PublisherClient()
     except GoogleAuthError as error:
         raise ConfigError("Pub/Sub client", str(error), _CURE) from error
+    except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
+        raise ConfigError("Pub/Sub client", f"{type(error).__name__}: {error}", _CURE) from error
 
 
 def topic_path(topic: str, project: str | None, environ: Mapping[str, str] = os.environ) -> str:

@@ -102,7 +102,9 @@ class Lock:
         except OSError as error:
             os.close(self._fd)
             raise ConfigError(
-                f"spool {folder}", "another server is using it", "stop that one, or name another spool"
+                f"spool {folder}",
+                "another server is using it",
+                f"stop that one, or give this one its own: SMTP_RELAY_SPOOL=file://{folder}-2",
             ) from error
 
     def release(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 
-from functions.message.headers import CRLF, field_end, field_patterns, unfold
+from functions.message.headers import BOM, CRLF, field_end, field_patterns, unfold
 
 MAX_FIELDS: Final = 2_000
 MAX_VALUE: Final = 65_536
@@ -48,14 +48,15 @@ def every_value(head: bytes, name: bytes) -> Iterator[bytes]:
         found = other.search(head, end - 2)
 
 
-def all_values(head: bytes, name: bytes) -> Iterator[tuple[bytes, bool]]:
+def all_values(head: bytes, name: bytes, *, marked: bool = False) -> Iterator[tuple[bytes, bool]]:
     """The values of all fields of this name from the top, on one line and whole. The flag is false for a
-    text that only a lenient reader takes for such a field (`headers.field_patterns`)."""
+    text that only a lenient reader takes for such a field (`headers.field_patterns`); with `marked` a byte
+    order mark in front of a name does not make it such a text."""
     first, other = _lenient_patterns(name)
     found = first.match(head) or other.search(head)
     while found is not None:
         end = field_end(head, found.end())
-        line = found[0].strip(b"\r\n")
+        line = found[0].strip(b"\r\n").removeprefix(BOM if marked else b"")
         sound = line.startswith(found[1]) and not line[len(found[1]) : -1].strip(b" \t")
         yield head[found.end() : end].replace(CRLF, b""), sound
         found = other.search(head, end - 2)

@@ -31,6 +31,7 @@ _FIRST: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?:(>?From )|[!-9;-~]{1,997}[ \t]
 _MAILBOX_LINE: Final = re.compile(rb">?From (?![ \t]*:)")
 _NAME: Final = re.compile(r"[!-9;-~]{1,77}")
 _FORM: Final = "(RFC 5322 section 3.6.8), which has letters, digits and dashes, and no space or colon"
+# Blanks, control characters, and what has no width: in ASCII, in UTF-8, and two of ISO 8859-1.
 INVISIBLE: Final = (
     rb"(?:[\x00-\t\x0b\x0c\x0e-\x20\x7f\x85\xa0]|\xc2[\x80-\xa0\xad]|\xe1\x9a\x80|\xe1\xa0\x8e"
     rb"|\xe2\x80[\x80-\x8f\xa8-\xaf]|\xe2\x81[\x9f-\xaf]|\xe3\x80\x80|\xef\xbb\xbf)"

@@ -10,28 +10,32 @@ import html
 import re
 from typing import Final
 
-# Text, then a whole tag if one follows. Quotes count only behind `=`, as browsers read them. Possessive,
-# so a failure is one pass; a quote that hides the last `>` fails, and there is one of each kind at most.
+# Text, then a tag if one follows. Possessive, so a failure is one pass.
 _TOKEN: Final = re.compile(
-    r"""([^<]*+)<(?:(/?)([a-zA-Z][^\s/><"'=]*+)((?:[^>"'=]++|=\s*+(?:"[^"]*+"|'[^']*+')?+|["'])*+)>)?""",
-    re.DOTALL,
+    r"""([^<]*+(?:<(?![a-zA-Z/!?])[^<]*+)*+)<(?:(/?)([a-zA-Z][^\s/>"'=]*+)([^>]*+)>)?""", re.DOTALL
 )
+# The rest of a tag that has a `>` in a quoted value. Quotes count only behind `=`, as browsers read them. A
+# quote that hides the last `>` of all fails, and there is one of each kind at most.
+_QUOTED_TAG: Final = re.compile(r"""((?:[^>"'=]++|=\s*+(?:"[^"]*+"|'[^']*+')?+|["'])*+)>""", re.DOTALL)
 _ATTRIBUTE: Final = re.compile(
     r"""([^\s"'>/=]++)(?:\s*+=\s*+(?:"([^"]*+)"|'([^']*+)'|([^\s"'>]*+)))?""", re.DOTALL
 )
-_BREAKS: Final = frozenset(
-    {"address", "article", "aside", "blockquote", "caption", "center", "dd", "div", "dl", "dt", "fieldset"}
-    | {"figure", "footer", "form", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr", "li", "main", "nav"}
-    | {"ol", "option", "pre", "section", "table", "tr", "ul"}
+_BLOCKS: Final = (
+    "address article aside blockquote caption center dd div dl dt fieldset figure footer form h1 h2 h3 h4 h5"
+    " h6 header hr li main nav ol option pre section table tr ul"
 )
+_OTHERS: Final = ("a", "br", "img", "p", "td", "th", "script", "style", "title", "template")
+_KNOWN: Final = {name: name for name in (*_BLOCKS.split(), *_OTHERS)}
+_ONE_BREAK: Final = frozenset(_BLOCKS.split())
 _HIDDEN: Final = frozenset({"script", "style", "title", "template"})
 _HEAD_ENDS: Final = re.compile(r"</head\b|<body\b", re.IGNORECASE)
 _TITLE_ENDS: Final = re.compile(r"</title\b|</head\b|<body\b", re.IGNORECASE)
-_BLANKS: Final = re.compile(r"[ \t\r\n\f\xa0]+")
+_BLANKS: Final = re.compile(r"[ \t\r\n\f\xa0]{2,}|[\t\r\n\f\xa0]")
 _LINE_ENDS: Final = re.compile(r"[\t\r\n]+")
 _HUGE: Final = re.compile(r"&#[xX]?[0-9a-fA-F]{9,};?")
 _NO_TARGET: Final = ("#", "javascript:", "vbscript:", "data:", "cid:", "about:")
 _MAX_TARGET: Final = 8_192
+_PIECES: Final = 32_768  # pieces of text to hold: each takes some 60 bytes more than its characters
 
 
 def text_of_html(source: str) -> str:
@@ -47,9 +51,15 @@ def text_of_html(source: str) -> str:
             text.add(piece)
         at = found.end()
         if name is None:
-            at = _after_no_tag(source, at - 1, last, text)
+            at = _after_no_tag(source, at - 1, last)
             continue
-        word = name.lower()
+        if attributes.count('"') % 2 or attributes.count("'") % 2:
+            whole = _QUOTED_TAG.match(source, found.start(4))
+            if whole is not None:
+                attributes, at = whole[1], whole.end()
+        word = _KNOWN.get(name) or _KNOWN.get(name.lower())
+        if word is None:
+            continue
         if word in _HIDDEN and not closing:
             if not attributes.endswith("/"):
                 at = _after_hidden(source, word, at, absent)
@@ -60,21 +70,17 @@ def text_of_html(source: str) -> str:
         elif word == "img" and not closing:
             text.add_whole(_attribute(attributes, "alt"))
         else:
-            text.tag(word, closing=bool(closing))
+            text.tag(word, closing)
     if at < len(source):
         text.add(source[at:])
     return text.finish()
 
 
-def _after_no_tag(source: str, at: int, last: int, text: _Text) -> int:
-    """The place behind a `<` that starts no tag, or a tag that does not end."""
+def _after_no_tag(source: str, at: int, last: int) -> int:
+    """The place behind a `<` that starts a comment or a declaration, or a tag that does not end."""
     if source.startswith("<!--", at):
         return _after(source, "-->", at + 4 if not source.startswith("<!-->", at) else at + 2)
-    follows = source[at + 1 : at + 2]
-    if follows in ("!", "?", "/") or (follows.isascii() and follows.isalpha()):
-        return _after(source, ">", at + 1) if last > at else len(source)
-    text.add("<")
-    return at + 1
+    return _after(source, ">", at + 1) if last > at else len(source)
 
 
 def _after_hidden(source: str, word: str, at: int, absent: set[str]) -> int:
@@ -119,7 +125,8 @@ class _Text:
     """Lines of text while they are put together. Line breaks and blanks wait until more text comes."""
 
     def __init__(self) -> None:
-        self._written: list[str] = []
+        self._blocks: list[str] = []
+        self._written: list[str] = []  # behind the blocks; empty only where nothing is written
         self._breaks = 0
         self._blank = False
         self._preformatted = 0
@@ -131,11 +138,12 @@ class _Text:
         """Text of the source, with its entities."""
         if self._preformatted:
             self._add_lines(_unescaped(source).replace("\r\n", "\n").replace("\xa0", " "))
-            return
-        text = _BLANKS.sub(" ", source)
-        if "&" in text:
-            text = _unescaped(text).replace("\xa0", " ")
-        self.add_whole(text)
+        elif source.isspace():
+            self._blank = True
+        elif "&" in source:
+            self.add_whole(_unescaped(_BLANKS.sub(" ", source)).replace("\xa0", " "))
+        else:
+            self.add_whole(_BLANKS.sub(" ", source) if _BLANKS.search(source) else source)
 
     def add_whole(self, text: str) -> None:
         """Text with blanks squeezed already."""
@@ -143,10 +151,14 @@ class _Text:
         if not bare:
             self._blank = self._blank or bool(text)
             return
-        self._blank = self._blank or text[0] == " "
-        self._settle()
+        if text[0] == " ":
+            self._blank = True
+        if self._breaks or self._blank:
+            self._settle()
         self._written.append(bare)
         self._blank = text[-1] == " "
+        if len(self._written) > _PIECES:
+            self._join()
 
     def _add_lines(self, text: str) -> None:
         if self._fresh:
@@ -157,7 +169,15 @@ class _Text:
             self._settle()
             self._written.append(bare)
             self._breaks = 0
+            if len(self._written) > _PIECES:
+                self._join()
         self._breaks += len(text) - len(bare)
+
+    def _join(self) -> None:
+        last = self._written.pop()
+        self._blocks.append("".join(self._written))
+        self._written = [last]
+        self._link_at = -1
 
     def _settle(self) -> None:
         if self._breaks:
@@ -168,16 +188,17 @@ class _Text:
         self._breaks = 0
         self._blank = False
 
-    def tag(self, word: str, *, closing: bool) -> None:
-        if word == "br":
-            self._breaks = min(self._breaks + 1, 2)
-        elif word == "p":
-            self._breaks = max(self._breaks, 2)
-        elif word in _BREAKS:
-            self._breaks = max(self._breaks, 1)
+    def tag(self, word: str, closing: str) -> None:
+        if word in _ONE_BREAK:
+            if not self._breaks:
+                self._breaks = 1
             if word == "pre":
                 self._preformatted = max(0, self._preformatted + (-1 if closing else 1))
                 self._fresh = not closing
+        elif word == "br":
+            self._breaks = min(self._breaks + 1, 2)
+        elif word == "p":
+            self._breaks = max(self._breaks, 2)
         elif word in ("td", "th"):
             self._blank = True
 
@@ -191,9 +212,10 @@ class _Text:
         """Writes the link's target behind its label, unless the label is the target."""
         if not self._target:
             return
-        label = "".join(self._written[self._link_at :]).strip()
+        # A label of many pieces is longer than any target.
+        label = "".join(self._written[self._link_at :]).strip() if self._link_at >= 0 else None
         if label != self._target:
-            if label:
+            if label != "":
                 self._written.append(" ")
             else:
                 self._settle()
@@ -202,4 +224,4 @@ class _Text:
 
     def finish(self) -> str:
         self.end_link()
-        return "".join(self._written).strip()
+        return "".join((*self._blocks, *self._written)).strip()

@@ -7,19 +7,21 @@ part on demand. No mail makes it raise.
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from io import BytesIO
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from functions.message.addresses import MAX_ADDRESSES, Address, authors_of, parse_addresses
 from functions.message.charset import decode, decode_words
 from functions.message.fields import every_value, first_value, iter_fields
 from functions.message.headers import head_size
 from functions.message.reading.block import read_block
-from functions.message.reading.bodies import Bodies
+from functions.message.reading.bodies import MailTexts
 from functions.message.reading.dates import read_date
 from functions.message.reading.names import made_up_name
 from functions.message.reading.structure import Leaf, Limits, own_delimiter, walk
@@ -29,7 +31,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Attachment", "Limits", "Parts", "Priority", "read_parts"]
 
+log = logging.getLogger("smtp_relay.message")
+
 Priority = Literal["high", "normal", "low"]
+T = TypeVar("T")
 
 _AT_ONCE: Final = 262_144  # bytes of a mail to read in one piece
 
@@ -56,10 +61,30 @@ class Attachment:
         return self.leaf.payload()
 
 
+def _guarded(default: Callable[[], Any]) -> Callable[[Callable[[Parts], T]], cached_property[T]]:
+    """A cached property with a default if reading it fails: then an event lacks it, and no delivery fails
+    because of that."""
+
+    def wrap(read: Callable[[Parts], T]) -> cached_property[T]:
+        def guard(self: Parts) -> T:
+            try:
+                return read(self)
+            except Exception:  # a stranger's mail found a fault of ours
+                log.exception("the mail cannot be read", extra={"id": self.id, "part": read.__name__})
+                lacking: T = default()
+                return lacking
+
+        guard.__doc__ = read.__doc__
+        return cached_property(guard)
+
+    return wrap
+
+
 class Parts:
     """A mail's content for outputs that show it. Every property is read at its first use."""
 
     def __init__(self, mail: Mail, flow: str, data: bytes, limits: Limits) -> None:
+        self.id = mail.id
         self._mail = mail
         self._flow = flow
         self._data = data
@@ -75,55 +100,53 @@ class Parts:
         """The fields of the mail, up to their bound, without lines that are no fields."""
         return self._block[0]
 
-    @cached_property
+    @_guarded(tuple)
     def fields(self) -> tuple[tuple[str, str], ...]:
         """Name and readable value of every header field, in the mail's order."""
         return tuple((decode(name), decode_words(value)) for name, value in iter_fields(self.head))
 
-    @cached_property
+    @_guarded(lambda: None)
     def subject(self) -> str | None:
         return self._readable(b"subject")
 
-    @cached_property
+    @_guarded(lambda: None)
     def message_id(self) -> str | None:
         """With its angle brackets."""
         return self._readable(b"message-id")
 
-    @cached_property
+    @_guarded(list)
     def from_(self) -> list[Address]:
         """The header's authors, else the reverse-path."""
         path = self._mail.envelope.reverse_path
         # Of the whole header block, as it is checked and signed, so all mean the same author.
         authors = authors_of(self._data[: head_size(self._data)]).addresses
-        # A byte order mark hides a From field from `authors_of`, but not from the mail's readers.
-        authors = authors or authors_of(self._block[0]).addresses
         return list(authors) or ([Address("", path)] if path else [])
 
-    @cached_property
+    @_guarded(list)
     def to(self) -> list[Address]:
         """The header's To, else this flow's recipients."""
         recipients = self._mail.envelope.recipients_of(self._flow)
         return self._addresses(b"to") or [Address("", recipient) for recipient in recipients]
 
-    @cached_property
+    @_guarded(list)
     def cc(self) -> list[Address]:
         return self._addresses(b"cc")
 
-    @cached_property
+    @_guarded(list)
     def bcc(self) -> list[Address]:
         return self._addresses(b"bcc")
 
-    @cached_property
+    @_guarded(list)
     def reply_to(self) -> list[Address]:
         return self._addresses(b"reply-to")
 
-    @cached_property
+    @_guarded(lambda: None)
     def date(self) -> datetime | None:
         """The Date field as an aware datetime, None if it is absent or unreadable."""
         value = first_value(self.head, b"date")
         return None if value is None else read_date(decode(value[:1_000]))
 
-    @cached_property
+    @_guarded(lambda: None)
     def priority(self) -> Priority | None:
         """From X-Priority, X-MSMail-Priority, Priority or Importance, else None."""
         for name in (b"x-priority", b"x-msmail-priority", b"priority", b"importance"):
@@ -132,22 +155,22 @@ class Parts:
                 return _priority(decode(value[:100]).strip().lower())
         return None
 
-    @property
+    @_guarded(lambda: None)
     def text(self) -> str | None:
         """The text bodies with LF line ends, made from HTML where there is no text; None if there is
         neither."""
         return self._bodies.text
 
-    @property
+    @_guarded(lambda: None)
     def html(self) -> str | None:
         """The HTML bodies with LF line ends, None if there are none."""
         return self._bodies.html
 
     @cached_property
-    def _bodies(self) -> Bodies:
-        return Bodies(self.leaves, self._limits.text)
+    def _bodies(self) -> MailTexts:
+        return MailTexts(self.leaves, self._limits.text)
 
-    @cached_property
+    @_guarded(list)
     def attachments(self) -> list[Attachment]:
         """Every other part, with forwarded mails and inline images, in the mail's order. A text with a
         name behind the first text is in `text`, and here as well, because it may be a file."""

@@ -184,6 +184,8 @@ def _date(style: str) -> Callable[[TemplateValues], str]:
     for found in _DIRECTIVE.finditer(style):
         if found[1] not in _DIRECTIVES or not found[1]:
             raise ValueError(f"'%{found[1]}' in ${{date:{style}}} is not a directive known here")
+    if "%" not in style and re.search(r"[A-Za-z]", style):
+        raise ValueError(f"${{date:{style}}} has no directive (write one such as ${{date:%Y/%m/%d}})")
     return lambda values: values.mail.envelope.received_at.strftime(style)
 
 

@@ -80,13 +80,33 @@ def _located(text: str, error: json.JSONDecodeError) -> NotJson:
     at = error.lineno, error.colno
     if not rest.strip():
         return NotJson("the text ends too early", *at, "close each { with }, each [ with ], each text")
+    if rest[0] in "]}" and text[: error.pos].rstrip().endswith(","):
+        return NotJson("a comma stands alone", *at, "remove it")
+    if rest.startswith("/*"):
+        return NotJson("a comment has no end", *at, "close it with */")
     if rest.startswith("#"):
         return NotJson("# begins no comment here", *at, "write // before a comment")
     if error.msg == "Expecting value":
         if re.match(r"(?:---|[A-Za-z_][\w-]*:)(?:\s|$)", text.lstrip()):
             return NotJson("is not JSON", *at, "if it is YAML, let its name end in .yaml")
+        if text[: error.pos].strip() == "" and not text.strip().startswith(("{", "[", '"')):
+            return NotJson("is not JSON", *at, "a configuration is JSON and begins with {, or YAML in *.yaml")
         word = re.match(r"\w+|.", rest, re.DOTALL)
         return NotJson(f"{(word[0] if word else rest)!r} is no value".replace("\n", " "), *at, _VALUE)
+    number = re.search(r"[-+.\w]+$", text[: error.pos])
+    if number and error.msg.startswith("Expecting ',' delimiter") and re.match(r"[\w.]", rest):
+        word = re.match(r"[-+.\w]*", rest)
+        whole = number[0] + (word[0] if word else "")
+        cure = "write decimal digits without a 0 before them, or a text in double quotes"
+        return NotJson(f"{whole!r} is no number", *at, cure)
+    if rest[0] in "]}" and error.msg.startswith("Expecting ','"):
+        return NotJson(f"{rest[0]} closes no bracket", *at, "close each { with }, each [ with ]")
+    if rest.startswith(","):
+        return NotJson("a comma stands alone", *at, "remove it")
+    if rest[0] in "\u201c\u201d\u201e\u2018\u2019'":
+        return NotJson(f"{rest[0]} is no double quote", *at, _QUOTES)
+    if rest[0].isspace() or rest[0] in "\u200b\ufeff":
+        return NotJson("an odd space stands here", *at, "write a plain one")
     reason, cure = next(
         (known for start, known in _CURES.items() if error.msg.startswith(start)), (error.msg, "")
     )

@@ -22,6 +22,7 @@ from functions.options.packages import NotAvailable, not_installed
 Base = TypeVar("Base", bound=BaseModel)
 
 _REMOVE: Final = "update the plugin, or remove this entry"
+_CORRECT: Final = "correct this entry, and what it names in the environment"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ class Registry(Generic[Base]):
 
     def build(self, options: Base, label: str, context: Any) -> Any:
         """What the type's build() makes; `label` is the entry's. Raises ConfigError: NotAvailable if a
-        package is not installed, and with the plugin's name if a plugin's build() fails otherwise."""
+        package is not installed, and with the error's name if a build() fails otherwise."""
         type_: str = getattr(options, "type")  # noqa: B009 - every base has it, and BaseModel has not
         known = self.kinds.get(type_)
         where = f"{self.noun} {label}"
@@ -96,11 +97,10 @@ class Registry(Generic[Base]):
         except ConfigError:
             raise
         except Exception as error:
+            said = f"{type(error).__name__}: {error}"
             if known is not None:
-                raise
-            raise ConfigError(
-                where, f"plugin {type_!r} failed: {type(error).__name__}: {error}", _REMOVE
-            ) from error
+                raise ConfigError(where, f"cannot be built: {said}", _CORRECT) from error
+            raise ConfigError(where, f"plugin {type_!r} failed: {said}", _REMOVE) from error
 
     def parse(self, value: object) -> Base:
         """The options for a value of the configuration file. Raises pydantic's ValidationError, or
@@ -158,6 +158,9 @@ def nearest(word: str, known: Iterable[str]) -> str:
     by_folded = {name.casefold(): name for name in known}
     import difflib
 
+    begun = [name for folded, name in by_folded.items() if folded.startswith(word.casefold())]
+    if len(begun) == 1 and len(word) > 2:
+        return f"did you mean {begun[0]!r}?"
     close = difflib.get_close_matches(word.casefold(), by_folded, n=1, cutoff=0.6)
     if close:
         return f"did you mean {by_folded[close[0]]!r}?"

@@ -44,14 +44,20 @@ GCP_SECRET: Final = re.compile(r"(projects/[^/]+(?:/locations/[^/]+)?/secrets/[^
 
 _VARIABLE: Final = re.compile(r"\$(?:\{([A-Za-z_]\w*)\}|([A-Z_][A-Z0-9_]*))")
 
+_ODD_NAME: Final = re.compile(r"[\s${}/=]|^$")
+_WORD: Final = re.compile(r"[A-Za-z_]\w*")
+_ARN: Final = re.compile(r"arn:[a-z-]+:(secretsmanager|ssm):[^:]*:[^:]*:(?:parameter)?(.*)")
+
 _LIKE: Final[Mapping[str, str]] = {
     "file": "file://",
     "environment": "env:",
     "environ": "env:",
     "$env": "env:",
-    **dict.fromkeys(("aws-secret", "aws-secretsmanager", "aws-secrets-manager", "secret"), "secretsmanager:"),
+    "env": "env:",
+    **dict.fromkeys(("aws", "asm", "secret", "aws-secret"), "secretsmanager:"),
+    **dict.fromkeys(("aws-secretsmanager", "aws-secrets-manager"), "secretsmanager:"),
     **dict.fromkeys(("aws-ssm", "ssm-parameter", "parameter"), "ssm:/"),
-    **dict.fromkeys(("gcp", "gcp-secretmanager", "gcp-secret-manager"), "gcp-secret:"),
+    **dict.fromkeys(("gcp", "gcp-secretmanager", "gcp-secret-manager", "gsm"), "gcp-secret:"),
 }
 """Prefixes that other programs use to those of references."""
 
@@ -94,6 +100,13 @@ class Secret:
         scheme, name = self.scheme, self._text.partition(":")[2].removeprefix("//")
         if scheme == "plain":
             return
+        if scheme == "env" and _ODD_NAME.search(variable := self._text.removeprefix("env:")):
+            found = _WORD.search(variable)
+            raise ConfigError(
+                self._text,
+                "is not the name of an environment variable",
+                f"write env:{found[0] if found else 'NAME'}",
+            )
         if not name.strip():
             raise ConfigError(self._text, "names no secret", f"write {_FORMS[scheme]}")
         if scheme == "gcp-secret" and not GCP_SECRET.fullmatch(name):
@@ -107,6 +120,8 @@ class Secret:
         if found := _VARIABLE.fullmatch(self._text):
             return f"env:{found[1] or found[2]}"
         scheme, colon, name = self._text.partition(":")
+        if found := _ARN.match(self._text):
+            return f"{found[1]}:{self._text}" if found[1] != "ssm" else f"ssm:{found[2]}"
         like = _LIKE.get(scheme.casefold(), "") if colon else ""
         return f"{like}{name.lstrip('/') if like != 'file://' else name}" if like else ""
 
@@ -191,6 +206,7 @@ class SecretResolver:
     def _variable(self, name: str) -> str:
         value = self.environ.get(name)
         if value is None:
+            Secret(f"env:{name}").check_form()
             raise Unavailable(f"env:{name}", "the environment variable is not set", f"set {name}")
         return without_line_end(value)
 

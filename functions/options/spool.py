@@ -19,18 +19,17 @@ class SpoolOptions(OptionsModel):
     """A folder or a bucket, and its access."""
 
     url: PlainText = f"file://./{DEFAULT_FOLDER}"
-    """`file://FOLDER` (relative to the working folder, or absolute), `s3://BUCKET/PREFIX` or
-    `gs://BUCKET/PREFIX`."""
+    """`file://FOLDER`, `s3://BUCKET/PREFIX` or `gs://BUCKET/PREFIX`."""
 
     durability: Literal["fsync", "none"] = "fsync"
-    """For a folder: `fsync` answers 250 only when the mail is on the disk; `none` leaves that to the
-    system, which is faster, but a power failure may lose mail."""
+    """For a folder: `fsync` answers 250 when the mail is on the disk; `none` is faster, but a power failure
+    may lose mail."""
 
     region: str | None = None
     """For S3: the bucket's region. Default: the environment's."""
 
     endpoint: str | None = None
-    """Another endpoint than the cloud's, for stand-ins and VPC endpoints."""
+    """For stand-ins and VPC endpoints."""
 
     force_path_style: bool | None = None
     """For S3: put the bucket into the path. Default: only with `endpoint`."""
@@ -45,7 +44,7 @@ class SpoolOptions(OptionsModel):
     """For S3 with `aws:kms`: use an S3 Bucket Key."""
 
     access_key_id: Secret | None = None
-    """For S3: static credentials. Omit them if a role gives credentials."""
+    """For S3: static credentials."""
 
     secret_access_key: Secret | None = None
     """For S3: static credentials."""
@@ -54,13 +53,13 @@ class SpoolOptions(OptionsModel):
     """For S3: static credentials."""
 
     service_account_key: Secret | None = None
-    """For Cloud Storage: a service account's key, JSON. Omit it if the machine has an identity."""
+    """For Cloud Storage: a service account's key, JSON."""
 
     timeout: Milliseconds = Field(default=30_000, ge=1_000, le=600_000)
     """Time for one request to the bucket."""
 
     bytes_in_flight: ByteCount = Field(default=67_108_864, ge=1_048_576)
-    """Most bytes of mail to upload at a time; more must wait."""
+    """Most to upload at a time; more waits."""
 
     @field_validator("url")
     @classmethod

@@ -15,6 +15,9 @@ PARTS_FOLDER: Final = "${id}/"
 
 
 def _bucket(text: str) -> str:
+    if found := re.fullmatch(r"arn:[a-z-]+:s3:::([^/]+)/?(.*)", text):
+        key = f' and "path": "{found[2]}"' if found[2] else ""
+        raise ValueError(f"{text!r} is an ARN (write {found[1]!r}{key})")
     if text.startswith("arn:"):
         return text  # of an access point
     _, mark, rest = text.rpartition("://")
@@ -32,21 +35,18 @@ class StorageOptions(OptionsModel):
     """Store the mail, or a part of it, as objects in a bucket."""
 
     bucket: Annotated[PlainText, AfterValidator(_bucket)]
-    """The bucket's name, without template variables."""
+    """The bucket."""
 
     path: TemplateText = ""
-    """The object's key, a template. If it is empty or ends in `/`, `${iso8601}_${id}.eml` follows, for
-    attachments `${id}/${attachment}`. For parts it is the prefix of the keys: `${id}/` follows instead, and
-    a path without a `/` at its end gets one."""
+    """The key, a template. Empty, or after a final `/`: `${iso8601}_${id}.eml`, for attachments
+    `${id}/${attachment}`; for parts the prefix of keys, with `${id}/`."""
 
     type: Literal["raw", "attachments", "text", "html", "parts"] = "raw"
-    """The part to store: `raw` the whole mail byte for byte, `attachments` one object each, `text` or
-    `html` that body, `parts` all of these below one prefix with a `manifest.json`, which is written last.
-    For a mail without such a part the output stores nothing and logs this."""
+    """The part to store: `raw` the whole mail, `attachments` one object each, `parts` all of these with a
+    `manifest.json`. Without such a part nothing is stored."""
 
     add_raw_headers: bool = True
-    """Prepend `X-smtp-relay-RCPT_TO`, `-MAIL_FROM`, `-USER`, `-CLIENT_HOSTNAME` and `-HELO` to a `raw`
-    mail, with this flow's recipients only."""
+    """Prepend the envelope to a `raw` mail."""
 
     @property
     def key(self) -> str:
@@ -83,12 +83,10 @@ class PublishOptions(OptionsModel):
     """Publish a CloudEvent about the mail."""
 
     format: Literal["cloudevent", "ses"] = "cloudevent"
-    """A CloudEvent, or the JSON that SES sends for received mail, so code for SES receipt rules
-    works unchanged."""
+    """A CloudEvent, or SES's JSON for received mail."""
 
     truncate: int = Field(default=8192, ge=0)
-    """Longest text and html in the event, in characters; the output cuts both further if the event would
-    exceed the service's limit."""
+    """Most characters of text and html in the event."""
 
     headers: bool = True
-    """List the mail's header fields in the CloudEvent, without Bcc and without those of the relay."""
+    """List the mail's header fields in the CloudEvent."""

@@ -68,19 +68,19 @@ class Target(Protocol):
 
 
 class Contents:
-    """One mail as the outputs of one flow show it, read at the first use and once. `text` bounds the
-    bytes of all text bodies, and of all HTML."""
+    """One mail as the outputs of one flow show it, read at the first use and once, within
+    `limits`."""
 
-    def __init__(self, job: Job, text: int | None = None) -> None:
+    def __init__(self, job: Job, limits: Limits | None = None) -> None:
         self._job = job
-        self._text = text
+        self._limits = limits
 
     @cached_property
     def limits(self) -> Limits:
         """The bounds of the reading."""
         from functions.message.mime import Limits
 
-        return Limits() if self._text is None else Limits(text=self._text)
+        return self._limits or Limits()
 
     @cached_property
     def parts(self) -> Parts:
@@ -230,18 +230,19 @@ class CloudProcessor(Processor):
     def process(self, job: Job) -> None:
         publishes = self._publisher is not None
         whole = self._storage is not None and self._storage.reads
-        contents = Contents(job, self._publisher.most if publishes and not whole else None)
+        contents = Contents(job, self._publisher.limits if publishes and not whole else None)
         stored = None
         with ExitStack() as held:
             if whole:
-                held.enter_context(place(job.mail.content.size))
+                held.enter_context(place(job.mail.content.size, contents.limits.text))
             if self._storage is not None:
                 stored = self._storage.store(job, contents, describe=publishes)
             if publishes:
                 if not whole:
                     # Until it is sent, because the client copies the event.
-                    held.enter_context(place(job.mail.content.size))
+                    held.enter_context(place(job.mail.content.size, contents.limits.text))
                 self._publisher.publish(job, stored, contents)
+            del contents  # with the mail's bytes, before the next mail gets the place
         if self._sender is not None:
             self._sender.send(job)
 

@@ -36,6 +36,22 @@ _SHOWN: Final = {
 }
 """Commands whose argument is shown, and its form."""
 
+_PARAMETER: Final = re.compile(r"(?<=\s)([A-Za-z][\w-]*)=\S+")
+_KNOWN: Final = {
+    "SIZE",
+    "BODY",
+    "RET",
+    "ENVID",
+    "NOTIFY",
+    "ORCPT",
+    "BY",
+    "HOLDFOR",
+    "HOLDUNTIL",
+    "MT-PRIORITY",
+    "RRVS",
+} | {"NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT", "SOURCE", "IDENT"}
+"""Parameters whose value is shown."""
+
 _BARE: Final = frozenset(
     {"DATA", "RSET", "NOOP", "QUIT", "HELP", "VRFY", "EXPN", "STARTTLS", "BDAT", "ETRN", "TURN", "ATRN"}
 )
@@ -60,7 +76,7 @@ def client_line(line: str) -> str:
         return _bounded(verb)
     form = _SHOWN.get(name)
     if form is not None and form.fullmatch(argument):
-        return _bounded(line)
+        return _bounded(_PARAMETER.sub(_parameter, line))
     if form is not None or name in _BARE:
         return f"{verb} {HIDDEN}"
     return f"{HIDDEN} (no command)"
@@ -81,6 +97,10 @@ def server_line(line: str) -> str:
 def tell(side: str, line: str, **about: object) -> None:
     """Log one line of `C` or `S` that has nothing to hide any more."""
     log.debug("%s: %s", side, line, extra=about)
+
+
+def _parameter(found: re.Match[str]) -> str:
+    return found[0] if found[1].upper() in _KNOWN else f"{found[1]}={HIDDEN}"
 
 
 def _bounded(line: str) -> str:

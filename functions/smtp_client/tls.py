@@ -28,6 +28,12 @@ def client_context(policy: Policy) -> ssl.SSLContext:
     if not policy.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+    if policy.max_version is not None and policy.max_version < policy.min_version:
+        raise ValueError(
+            f"tls.maxVersion: {policy.max_version} is older than minVersion {policy.min_version} (swap them)"
+        )
+    if any("-----BEGIN" not in each for each in policy.ca):
+        raise ValueError("tls.ca: is not PEM (write file://PATH, or the certificate itself)")
     try:
         if policy.ca:
             context.load_verify_locations(cadata="\n".join(policy.ca))
@@ -55,6 +61,8 @@ def _load_own(context: ssl.SSLContext, cert: str, key: str | None, passphrase: s
                 "tls.key: KEY_VALUES_MISMATCH: the key does not belong to the certificate (give the key "
                 "that it was made for)"
             ) from error
+        if key is None and "PRIVATE KEY-----" not in cert:
+            raise ValueError("tls.cert: has no key beside it (give tls.key)") from error
         raise ValueError(
             f"tls.cert: {_reason(error)}: certificate and key are PEM and belong together"
         ) from error
@@ -62,4 +70,4 @@ def _load_own(context: ssl.SSLContext, cert: str, key: str | None, passphrase: s
 
 def _reason(error: Exception) -> str:
     """OpenSSL's reason; some of Python's own errors have none."""
-    return getattr(error, "reason", None) or str(error.args[0] if error.args else "cannot be used")
+    return getattr(error, "reason", None) or str(error.args[-1] if error.args else "cannot be used")

@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from functions.options.secrets import secrets_of
 from functions.processors.file.retention import faults
-from listener.checks.finding import Finding, Setting, error, warning
+from listener.checks.finding import Finding, Setting, error, note, warning
 from listener.config.relay import RelayConfig
 
 _CLOUD_OF = {"s3": "aws", "gs": "gcp"}
@@ -37,7 +37,9 @@ def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
     if spool.in_bucket and config.mode == "events":
         yield from _function(config)
     elif not spool.in_bucket:
-        yield from folder_findings(config, setting)
+        for one in folder_findings(config, setting):
+            # A warning is about this machine, and the file may be right for the one that will serve it.
+            yield note(one.where, one.text) if one.severity == "warning" else one
     yield from _outputs(config)
     for path, what, cure in faults(config.outputs(), setting.folder, in_bucket=spool.in_bucket):
         yield error(path, f"{what} ({cure})")

@@ -8,13 +8,13 @@ from typing import Final, Literal, NamedTuple
 
 from functions.options.secrets import Runtime
 
-Severity = Literal["error", "warning"]
+Severity = Literal["error", "warning", "note"]
 Platform = Literal["fargate", "cloud-run"]
 
 
 class Finding(NamedTuple):
-    """`error`: it must not run; `warning`: it runs with a risk. `where` is a path in the file, "" for the
-    whole file."""
+    """`error`: it must not run; `warning`: it runs with a risk; `note`: a fact about this machine, which no
+    change of the file removes. `where` is a path in the file, "" for the whole file."""
 
     severity: Severity
     where: str
@@ -48,3 +48,6 @@ error: Final = partial(Finding, "error")
 
 warning: Final = partial(Finding, "warning")
 """A risk to know."""
+
+note: Final = partial(Finding, "note")
+"""A fact about this machine; it does not count with `--strict`."""

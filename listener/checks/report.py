@@ -9,14 +9,14 @@ from typing import Any
 
 from functions.errors import ConfigError, ConfigErrors
 from functions.options.secrets import secrets_of
-from listener.checks import deployment, flows, inbox, listeners, loopingz, strangers
+from listener.checks import deployment, flows, inbox, listeners, literals, loopingz, strangers
 from listener.checks.finding import Finding, Setting, warning
 from listener.config.relay import RelayConfig
 
 
 def findings(config: RelayConfig, setting: Setting) -> tuple[Finding, ...]:
-    """All findings about a configuration that can be read, warnings first."""
-    order = ("warning", "error")
+    """All findings about a configuration that can be read, notes first."""
+    order = ("note", "warning", "error")
     return tuple(sorted(_all(config, setting), key=lambda found: order.index(found.severity)))
 
 
@@ -35,6 +35,7 @@ def _all(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
         yield warning(where, text)
     yield from listeners.findings(config, setting)
     yield from flows.findings(config, setting)
+    yield from literals.findings(config, setting)
     yield from deployment.findings(config, setting)
     yield from strangers.findings(config, setting)
     yield from inbox.findings(config, setting)
@@ -42,10 +43,11 @@ def _all(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What `check` says about one file. The places of `warnings` and `errors` are whole: they begin with the
-    file or the environment variable."""
+    """What `check` says about one file. The places of all findings are whole: they begin with the file or
+    the environment variable. `notes` are about this machine, and do not change the status."""
 
     source: str
+    notes: tuple[Finding, ...] = ()
     warnings: tuple[Finding, ...] = ()
     errors: tuple[Finding, ...] = ()
     sentences: tuple[str, ...] = ()
@@ -84,6 +86,7 @@ class CheckReport:
         ]
         return cls(
             source,
+            tuple(one for one in told if one.severity == "note"),
             tuple(
                 dict.fromkeys(
                     [one for one in told if one.severity == "warning"] + list(_found("warning", warnings))
@@ -105,12 +108,12 @@ class CheckReport:
         return 2 if self.errors else 1 if strict and self.warnings else 0
 
     def lines(self, *, strict: bool = False) -> Iterator[str]:
-        """For a reader: what the configuration does, warnings, errors, and the result."""
+        """For a reader: what the configuration does, notes, warnings, errors, and the result."""
         yield from self.sentences
         if self.differences is not None:
             yield "differences from loopingz/smtp-relay that concern this file:"
             yield from (f"  {line}" for line in self.differences)
-        yield from map(str, self.warnings)
+        yield from map(str, (*self.notes, *self.warnings))
         yield from map(str, self.errors)
         count = len(self.errors) or (len(self.warnings) if strict else 0)
         yield f"{self.source}: {f'{count} to fix' if count else 'good'}"
@@ -128,6 +131,7 @@ class CheckReport:
             "good": not self.errors,
             "digest": self.digest or None,
             "does": list(self.sentences),
+            "notes": each(self.notes),
             "warnings": each(self.warnings),
             "errors": each(self.errors),
             "unchecked": self.unchecked or None,

@@ -12,7 +12,7 @@ from listener.checks.finding import Setting
 from listener.checks.report import CheckReport
 from listener.cli.arguments import CONFIG
 from listener.cli.parser import give_examples
-from listener.config.load import load
+from listener.config.load import default_file, load
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +62,7 @@ def examine(path: Path | None, setting: Setting, *, from_loopingz: bool = False)
     try:
         config = load(path, setting.environ)
     except ConfigError as mistake:
-        return CheckReport.of_mistake(str(path) if path else "the configuration", mistake)
+        return CheckReport.of_mistake(str(path or default_file() or "the configuration"), mistake)
     from listener.server.mistakes import attempt
 
     around = Runtime.of(setting.folder, setting.environ)

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Final, NoReturn
 
 from listener.cli.parser import Parser
-from listener.cli.terminal import escaping
+from listener.cli.terminal import TerminalStream, escaping
 
 COMMANDS: Final = {
     "serve": ("serve", "receive mail and deliver it, until SIGTERM"),
@@ -67,6 +67,7 @@ def _run(arguments: list[str]) -> int:
         command = parser(name)
         chosen = command.parse_args(command.arranged(rest))
         status: int = chosen.run(chosen)
+        sys.stdout.flush()
     except ConfigError as mistake:
         # Only a server has set up logs, and in a format of its own.
         logs = sys.modules.get("listener.logs.setup")
@@ -79,16 +80,40 @@ def _run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # The reader of the output is gone; buffered text must not cause an error at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of the output is gone.
+        _drop_output()
         return 1
-    except Exception:
+    except Exception as error:
+        if isinstance(sys.stdout, TerminalStream) and sys.stdout.failed:
+            _drop_output()
+            print(f"smtp-relay: the output cannot be written: {error} (make room there)", file=sys.stderr)
+            return 1
+        if isinstance(error, FileNotFoundError) and _homeless():
+            print(
+                "smtp-relay: the working folder does not exist any more (change into another)",
+                file=sys.stderr,
+            )
+            return 2
         import logging
 
         logging.basicConfig()
         logging.getLogger("smtp_relay").critical("unexpected fault, please report it", exc_info=True)
         return 1
     return status
+
+
+def _drop_output() -> None:
+    """Buffered text must not cause an error at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _homeless() -> bool:
+    """True if the working folder was removed."""
+    try:
+        os.getcwd()  # noqa: PTH109 - pathlib is not imported otherwise
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _chosen(arguments: list[str]) -> tuple[str, list[str]]:

@@ -39,6 +39,7 @@ _WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "int_parsing": ("should be a valid integer", "write a number"),
     "int_from_float": ("should be a valid integer", "write a number without a fraction"),
     "finite_number": ("should be a finite number", "write a number"),
+    "string_unicode": ("holds half of a character", "write the whole one"),
     "string_too_short": ("is empty", "fill it in, or leave the key out"),
 }
 """pydantic's kind of error to the reason and the cure."""
@@ -47,6 +48,10 @@ _CURES: Final = {
     "not_an_object": 'write {"type": …}',
     "broken_plugin": "update the plugin, or remove this entry",
 }
+
+_SHAPES: Final = frozenset({"dict_type", "mapping_type", "model_type"})
+_OF_A_FLOW: Final = frozenset({"filters", "outputs", "filtersOperator"})
+_REFERENCES: Final = ("env:", "file:", "$")
 
 _PLAIN_NAME: Final = re.compile(r"\['([^'.]+)'\]")
 
@@ -123,6 +128,13 @@ def _reason(detail: ErrorDetails, steps: Sequence[Step], model: type[BaseModel],
         given = detail["input"]
         if given is None or isinstance(given, bool):
             reason += f", not {'null' if given is None else str(given).lower()}"
+        if kind in _SHAPES and len(steps) == 2 and steps[0] == "flows" and steps[1] in _OF_A_FLOW:
+            return f'is read as a flow of that name (write {{"NAME": {{"{steps[1]}": …}}}} into flows)'
+        if kind in _SHAPES and steps == ("flows",) and isinstance(given, list):
+            cure = 'name each flow: {"NAME": {"filters": […], "outputs": […]}}'
+        if kind.endswith("_parsing") and isinstance(given, str) and given.startswith(_REFERENCES):
+            reason += f", not {given!r}"
+            cure += " itself: only secrets may be references"
         if isinstance(given, bool) and kind == "string_type":
             cure += ": to YAML a bare yes, no, on or off is true or false"
         return f"{reason} ({cure})"
@@ -144,8 +156,12 @@ def _lower(message: str) -> str:
 def _cure(key: str, steps: Sequence[Step], model: type[BaseModel], value: object) -> str:
     if not steps and key in keys_of(SmtpOptions):
         return "it belongs into options"
-    if not steps and key in {"filters", "outputs", "filtersOperator"}:
+    if not steps and key in _OF_A_FLOW:
         return "it belongs into a flow of flows"
+    if steps in ((), ("options",)) and key == "tls":
+        return "key, cert and the like stand in options themselves"
+    if key == "options" and steps[:1] == ("listeners",):
+        return "its keys stand in the entry of listeners itself"
     if steps and steps[0] in {"options", "listeners"} and key in keys_of(model):
         return "it belongs to the top of the file"
     found = _models(model, steps, value)

@@ -16,13 +16,13 @@ class InboxUser(OptionsModel):
     """A person or program that may look."""
 
     password: str = Field(min_length=1)
-    """The hash of the password, as `smtp-relay hash-password` writes it."""
+    """As `hash-password` writes it."""
 
     inboxes: tuple[str, ...] | None = None
-    """The inboxes that this user sees. Default: all."""
+    """Default: all."""
 
     rights: tuple[Literal["delete"], ...] = ()
-    """What this user may do beside looking: `delete` mails."""
+    """More than looking."""
 
     @field_validator("password")
     @classmethod
@@ -39,20 +39,19 @@ class InboxOptions(OptionsModel):
     """The port."""
 
     bind: str | None = Field(default=None, min_length=1)
-    """The address. Default: 127.0.0.1. Other computers are answered with `users` or `open` only."""
+    """Default: 127.0.0.1."""
 
     by: Literal["flow", "user"] = "flow"
-    """The inboxes: one for each flow, or one for each SMTP user that sent a mail. Mail without a user is
-    in the inbox of its flow."""
+    """An inbox for each of these."""
 
     users: dict[str, InboxUser] = Field(default_factory=dict)
-    """Those who may look, by name. Default: everybody on this computer."""
+    """Default: this computer's."""
 
     open: bool = False
-    """Let everybody look who reaches the address."""
+    """Everybody may look."""
 
     hosts: tuple[str, ...] = ()
-    """Names of this server that browsers may use beside `localhost`, addresses and names without a dot."""
+    """More names of this server."""
 
     path: Annotated[str, Field(pattern=r"^(?:/[A-Za-z0-9._~-]+)*$")] = ""
-    """The prefix of all paths, behind a proxy: `/mail`."""
+    """Prefix of all paths."""

@@ -34,21 +34,19 @@ class Listener:
 
 
 class ListenerOptions(SmtpOptions):
-    """One of several ports in one process. Every key of `options` may stand here too, for this port
-    alone."""
+    """One port. Every key of `options` may stand here, too."""
 
     name: Label | None = None
-    """The name for the `listeners` of flows. Default: the port. (The host name for this port is
-    `hostname`.)"""
+    """For the `listeners` of flows. Default: the port."""
 
     hostname: HostName | None = None
-    """The server's host name on this port, instead of `name` of `options`."""
+    """The server's host name on this port."""
 
     port: Port
     """The port."""
 
     bind: str | None = Field(default=None, min_length=1)
-    """The address. Default: 127.0.0.1, in the image every address."""
+    """The address."""
 
     @model_validator(mode="before")
     @classmethod

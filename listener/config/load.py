@@ -14,7 +14,7 @@ from functions.errors import ConfigError
 from functions.options.environment import ignored, variable
 from functions.options.jsonc import NotJson, parse
 from listener.config.environment import overlay, sources
-from listener.config.errors import config_errors
+from listener.config.errors import Step, config_errors, path_of
 from listener.config.obsolete import without_obsolete
 from listener.config.overrides import Overrides
 from listener.config.relay import RelayConfig
@@ -70,14 +70,17 @@ def read(path: Path | None, environ: Mapping[str, str]) -> ConfigFile:
     """The configuration that `load` describes. Raises ConfigError with file, line and reason."""
     if text := variable(environ, VARIABLE):
         return _found(VARIABLE, _json(VARIABLE, text))
-    if path is None:
-        path = next((name for name in map(Path, NAMES) if name.is_file()), None)
-    if path is None:
+    if (path := path or default_file()) is None:
         return _found(EMBEDDED_SOURCE, _json(EMBEDDED_SOURCE, EMBEDDED.read_text(encoding="utf-8")))
     source = str(path)
     text = _text(source, path)
     is_yaml = path.suffix.lower() in {".yaml", ".yml"}
     return _found(source, _yaml(source, text) if is_yaml else _json(source, text))
+
+
+def default_file() -> Path | None:
+    """The file of the working folder that is read when none is named."""
+    return next((name for name in map(Path, NAMES) if name.is_file()), None)
 
 
 def _text(source: str, path: Path) -> str:
@@ -87,7 +90,8 @@ def _text(source: str, path: Path) -> str:
     except FileNotFoundError as error:
         raise ConfigError(source, "the file does not exist", f"looked for {path.absolute()}") from error
     except OSError as error:
-        raise ConfigError(source, f"cannot be read: {error.strerror}") from error
+        cure = "name a file" if path.is_dir() else "name a file that this user may read"
+        raise ConfigError(source, f"cannot be read: {error.strerror}", cure) from error
     if len(data) > _MAX_SIZE:
         raise ConfigError(source, f"is larger than {_MAX_SIZE >> 20} MiB")
     try:
@@ -122,4 +126,23 @@ def _yaml(source: str, text: str) -> Any:
 def _found(source: str, value: Any) -> ConfigFile:
     if not isinstance(value, dict):
         raise ConfigError(source, "is not an object", 'it starts with {"flows": …}')
+    if (path := _nul(value)) is not None:
+        raise ConfigError(f"{source}: {path}", "holds a NUL character", "remove it")
     return ConfigFile(value, source)
+
+
+def _nul(value: Any) -> str | None:
+    """The path of a text with a NUL character, which ends a text for the operating system; None if there
+    is none. An alias of YAML may lead to the same list many times, or back to it."""
+    seen: set[int] = set()
+    waiting: list[tuple[tuple[Step, ...], Any]] = [((), value)]
+    while waiting:
+        steps, item = waiting.pop()
+        if isinstance(item, str):
+            if "\0" in item:
+                return path_of(steps)
+        elif isinstance(item, dict | list) and id(item) not in seen:
+            seen.add(id(item))
+            inner = item.items() if isinstance(item, dict) else enumerate(item)
+            waiting += [((*steps, key), below) for key, below in inner]
+    return None

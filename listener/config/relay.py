@@ -50,15 +50,15 @@ class FlowConfig(DeliveryFlow):
     model_config = ConfigDict(extra="forbid")
 
     filters: tuple[AnyFilter, ...] = ()
-    """The filters that decide about each recipient. Without filters a flow takes nothing."""
+    """They decide about each recipient; without any a flow takes nothing."""
 
     filters_operator: Literal["AND", "OR"] = "AND"
-    """`AND`: every filter must accept; `OR`: one acceptance is enough."""
+    """Every filter must accept, or one."""
 
     listeners: Annotated[
         tuple[str, ...] | None, BeforeValidator(_names, json_schema_input_type=list[str | int] | str | int)
     ] = None
-    """Names of the listeners whose mail this flow may take. Default: all."""
+    """Listeners whose mail this flow may take. Default: all."""
 
     def labelled_filters(self) -> tuple[tuple[str, FilterOptions], ...]:
         """The filters with their labels in metrics and logs: their name, else `TYPE_INDEX`."""
@@ -71,26 +71,26 @@ class RelayConfig(DeliveryConfig):
     model_config = ConfigDict(extra="forbid")
 
     schema_: str | None = Field(default=None, alias="$schema")
-    """The path of this file's schema, for editors."""
+    """The schema's path, for editors."""
 
     flows: Mapping[Label, FlowConfig]
-    """The flows by name. A mail goes to every flow that took one of its recipients."""
+    """A mail goes to every flow that took one of its recipients."""
 
     port: Port = DEFAULT_PORT
     """The port to listen on."""
 
     bind: str | None = Field(default=None, min_length=1)
-    """The address to listen on. Default: `localhost` (127.0.0.1), in the image every address."""
+    """The address. Default: 127.0.0.1, in the image every address."""
 
     listeners: tuple[ListenerOptions, ...] = ()
-    """Several ports in one process, instead of `port` and `bind`."""
+    """Several ports, instead of `port` and `bind`."""
 
     options: SmtpOptions = SmtpOptions()
     """Options of the SMTP server."""
 
     mail_headers: Mapping[str, str | int | float | bool | None] = {"x-smtp-relay": __version__}
-    """Header edits: `"X": value` adds a field, `"-X"` removes all of that name, `"?X"` adds it if there
-    is none. Default: `x-smtp-relay` with the version."""
+    """Header edits: `"X": value` adds a field, `"-X"` removes all of that name, `"?X"` adds one if there is
+    none. Default: `x-smtp-relay`."""
 
     filter_timeout: Milliseconds = Field(default=30_000, ge=1)
     """Time that a filter has to answer; then it defers the mail (451)."""
@@ -99,16 +99,16 @@ class RelayConfig(DeliveryConfig):
     """Serve metrics."""
 
     health: HealthOptions | None = None
-    """Serve health; on with `prometheus` at its port, and on port 9090 in the image."""
+    """Serve health. Default: on the port of `prometheus`, in the image 9090."""
 
     inbox: InboxOptions | None = None
     """Show stored mails over HTTP."""
 
     workers: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = 1
-    """Processes that share the ports; `auto` is one per core."""
+    """Processes; `auto` is one per core."""
 
     loggers: tuple[LoggerOptions, ...] | None = None
-    """Destinations of logs. Default: one CONSOLE logger; `[]` logs nothing. May stand in `options`."""
+    """Destinations of logs. Default: one CONSOLE logger; `[]` logs nothing."""
 
     _source: str = PrivateAttr(default="")
     _warnings: tuple[str, ...] = PrivateAttr(default=())
@@ -144,6 +144,12 @@ class RelayConfig(DeliveryConfig):
                     both = f"and {other.bind}:{other.port} are the same port"
                     what = "stands 2 times" if at == other else both
                     raise ValueError(f"{key}: {at.bind}:{at.port} {what} (give one of them another port)")
+        if len(ours) == 2 and ours[0][1].overlaps(ours[1][1]) and ours[0][1] != ours[1][1]:
+            (_, metrics), (_, health) = ours
+            raise ValueError(
+                f"health: {health.bind}:{health.port} and {metrics.bind}:{metrics.port} of prometheus are "
+                "the same port (give both the same bind, or one of them another port)"
+            )
         names = [one.name for one in listeners]
         if len(set(names)) < len(names):
             twice = Counter(names).most_common(1)[0][0]

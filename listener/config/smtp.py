@@ -50,7 +50,7 @@ HostName = Annotated[str, AfterValidator(_host_name)]
 
 
 class SmtpOptions(Certificate):
-    """Options of the SMTP server. Names and defaults are the reference's if it has them."""
+    """Names and defaults are the reference's if it has them."""
 
     secure: bool = False
     """TLS from the first byte (port 465, RFC 8314) instead of STARTTLS. Without a certificate a self-signed
@@ -64,7 +64,7 @@ class SmtpOptions(Certificate):
     """Text after the host name in the greeting."""
 
     size: ByteCount = Field(default=40 * MIB, ge=1)
-    """Largest mail, announced with SIZE and enforced while receiving."""
+    """Largest mail, enforced while receiving."""
 
     hide_size: bool = False
     """Do not announce `size`, but enforce it."""
@@ -82,8 +82,8 @@ class SmtpOptions(Certificate):
     """Offer AUTH in clear text."""
 
     disabled_commands: Annotated[tuple[str, ...], BeforeValidator(_upper)] = ()
-    """Commands to answer with 502. Disabling AUTH lifts the requirement to authenticate; disabling
-    STARTTLS permits AUTH in clear text."""
+    """Commands to answer with 502. Without AUTH none is required; without STARTTLS it is taken in clear
+    text."""
 
     hide_starttls: bool = Field(default=False, alias="hideSTARTTLS")
     """Do not announce it; permits AUTH in clear text."""
@@ -104,15 +104,14 @@ class SmtpOptions(Certificate):
     """Do not announce it."""
 
     dsn: bool = False
-    """Announce DSN and keep its parameters in the envelope. The relay writes dead records instead of
-    bounces."""
+    """Announce DSN and keep its parameters in the envelope."""
 
     disable_reverse_lookup: bool = False
-    """Do not look up clients' names; `domains` of a whitelist then never match."""
+    """Do not look up clients' names."""
 
     max_clients: int | None = Field(default=2_000, ge=1)
-    """Most connections at a time over all workers and listeners, or to the one listener that sets it;
-    more get 421. null: no limit."""
+    """Most connections at a time over all workers and listeners, or to the listener that sets it; more get
+    421. null: no limit."""
 
     max_clients_per_ip: int | None = Field(default=None, ge=1)
     """The same from one address; `check --public` refuses null."""
@@ -124,18 +123,18 @@ class SmtpOptions(Certificate):
     """Most failed AUTH commands a minute from one address and process; then AUTH gets 421 unchecked."""
 
     ipv6_prefix: int = Field(default=64, ge=1, le=128)
-    """Bits of an IPv6 address that identify a client in all counts by address; 128 counts each address."""
+    """Bits of an IPv6 address that identify a client in counts by address."""
 
     max_refusal_lines: int | None = Field(default=30, ge=1)
-    """Most log lines a minute of one kind about refusals of one address, in each process; one line counts
-    the others. null: no limit."""
+    """Most log lines a minute of one kind about refusals of one address and process; one line counts the
+    others."""
 
     max_recipients: int = Field(default=1_000, ge=1)
     """Most recipients of one mail; more get 452 4.5.3. RFC 5321 asks for at least 100."""
 
     max_refused_recipients: int = Field(default=50, ge=1)
-    """Most refused recipients of one connection, then 421; those of a mail with an accepted one do not
-    count, and an accepted mail begins the count again."""
+    """Most refused recipients of one connection since its last accepted mail, then 421; those of a mail
+    with an accepted one do not count."""
 
     max_messages_per_connection: int | None = Field(default=None, ge=1)
     """Most mails over one connection, then 421."""
@@ -147,7 +146,7 @@ class SmtpOptions(Certificate):
     """Largest header of a mail."""
 
     max_line_length: ByteCount = Field(default=64 * KIB, ge=1_000)
-    """Longest line of a mail, with its end. RFC 5321 allows 1,000 bytes; real applications send more."""
+    """Longest line of a mail. RFC 5321 allows 1,000 bytes; real applications send more."""
 
     min_data_rate: ByteCount = Field(default=100, ge=0)
     """Bytes a second that DATA must bring, over the last 60 seconds; 0: any rate."""
@@ -156,15 +155,15 @@ class SmtpOptions(Certificate):
     """Time that a client may take to send one mail, then 421."""
 
     max_capture_memory: ByteCount = Field(default=32 * MIB, ge=MIB)
-    """Memory for all mails that arrive, shared by the workers; above it the largest go to the disk. The
-    smallest value of all listeners counts."""
+    """Memory for all mails that arrive; above it the largest go to the disk. The smallest value of all
+    listeners counts."""
 
     max_capture_space: ByteCount = Field(default=4096 * MIB, ge=MIB)
     """Disk for all mails that arrive, likewise; above it the slowest end with 421 4.3.1."""
 
     min_free_space: ByteCount = Field(default=100 * MIB, ge=0)
-    """What must stay free on the spool's disk; below it arriving mails end, the slowest first (421 4.3.1),
-    and further ones get 452 4.3.1."""
+    """What must stay free on the spool's disk; below it arriving mails end (421 4.3.1), and further ones get
+    452 4.3.1."""
 
     socket_timeout: Milliseconds = Field(default=60_000, ge=1)
     """Time of silence after which the server disconnects a client."""
@@ -206,8 +205,8 @@ class SmtpOptions(Certificate):
     """Certificates by the host name that the client asks for."""
 
     helo_response: Line | None = None
-    """Text of the answer to HELO and of EHLO's first line; the first `%s` is the server's host name, the
-    second the client's."""
+    """Text of the answer to HELO and EHLO; the first `%s` is the server's host name, the second the
+    client's."""
 
     auth_required_message: Line | None = None
     """Text of the 530 that asks a client to authenticate."""

@@ -19,13 +19,13 @@ class Certificate(OptionsModel):
     """The certificate's private key, PEM."""
 
     cert: Secret | None = None
-    """The certificate (PEM), followed by those that lead to its root."""
+    """The certificate (PEM) and its chain."""
 
     ca: Secret | tuple[Secret, ...] | None = None
-    """Certificates (PEM) to verify client certificates with, instead of the system's."""
+    """Certificates (PEM) to verify clients with."""
 
     pfx: Secret | None = None
-    """Key and certificate as PKCS #12, instead of `key` and `cert`: a file, or base64."""
+    """Key and certificate as PKCS #12: a file, or base64."""
 
     passphrase: Secret | None = None
     """The passphrase of the key or the PKCS #12 file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import yaml
@@ -24,7 +25,8 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[str, Any]:
         seen: set[str] = set()
-        for key, _ in node.value:
+        for key, value in node.value:
+            _check_number(value)
             if key.tag == "tag:yaml.org,2002:merge":
                 continue
             if key.tag != "tag:yaml.org,2002:str":
@@ -52,6 +54,8 @@ def parse_yaml(text: str) -> Any:
 
 
 _QUOTES: Final = "put it in quotes"
+_NUMBERS: Final = frozenset({"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"})
+_ODD_NUMBER: Final = re.compile(r"[-+]?0[0-9_]|.*:")
 _INDENT: Final = "indent the keys of one object by the same number of spaces"
 
 _WORDS: Final = (
@@ -64,6 +68,8 @@ _WORDS: Final = (
     ("expected <block end>", "the indentation does not fit the lines above", _INDENT),
     ("expected ',' or", "a list or object does not end", "close each [ with ], and each { with }"),
     ("did not find expected", "the indentation does not fit the lines above", _INDENT),
+    ("nesting depth", "lists and objects are nested too deep", "take some away"),
+    ("another document", "a second document begins", "keep one, and remove the --- between them"),
     ("unindent", "the indentation does not fit the lines above", _INDENT),
 )
 """The parser's words, ours, and the cure."""
@@ -87,6 +93,16 @@ def _located(text: str, error: yaml.MarkedYAMLError) -> NotYaml:
     if special:
         return NotYaml(f"{problem}: {special} has a meaning in YAML", mark, "put the text in quotes")
     return NotYaml(problem, mark)
+
+
+def _check_number(node: yaml.Node) -> None:
+    """Refuses what only YAML 1.1 takes as a number: 1:30 would be 90, and 0025 would be 21."""
+    if isinstance(node, yaml.ScalarNode) and node.tag in _NUMBERS and _ODD_NUMBER.match(node.value):
+        raise NotYaml(
+            f"{node.value} is another number to YAML",
+            node.start_mark,
+            "put a text in quotes, and write a number in decimal digits without a 0 before them",
+        )
 
 
 def _text(key: yaml.Node) -> str:

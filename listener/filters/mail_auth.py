@@ -73,14 +73,14 @@ class MailAuthOptions(OptionsModel):
     """Do not check BIMI; it is off without DMARC."""
 
     max_resolve_count: int = Field(default=10, ge=0, le=100)
-    """Most terms of an SPF check that may query DNS; RFC 7208 says 10."""
+    """Most terms of an SPF check that query DNS (RFC 7208: 10)."""
 
     max_void_count: int = Field(default=2, ge=0, le=100)
-    """Most answers without records in an SPF check; RFC 7208 says 2."""
+    """Most answers without records in an SPF check (RFC 7208: 2)."""
 
     max_queries: int = Field(default=MAX_QUERIES, ge=10, le=1_000)
-    """Most questions that one mail may cause to ask the DNS. A mail that needs more is deferred where the
-    missing answers could change the decision."""
+    """Most DNS questions of one mail; one that needs more is deferred where the answers could change the
+    decision."""
 
     resolver: ResolverOptions = ResolverOptions()
     """The name servers to query."""
@@ -97,10 +97,10 @@ class MailAuthFilterOptions(FilterOptions):
     """The checks."""
 
     enforce_dmarc: Annotated[str, AfterValidator(_policy_record)] | None = None
-    """A DMARC record that replaces the From domain's own."""
+    """A DMARC record instead of the From domain's."""
 
     refuse: tuple[Refusal, ...] = ("dmarc-reject",)
-    """Reasons to refuse mail; dmarc-quarantine includes dmarc-reject."""
+    """Reasons to refuse mail."""
 
     asks_others = True
     judges_content = True

@@ -84,6 +84,28 @@ def is_expression(value: str) -> bool:
     return ".*" in value or ".+" in value or value.startswith("^") or value.endswith("$")
 
 
+def as_pattern(value: str) -> str:
+    """The pattern that a wild value was probably meant to be."""
+    prefix, colon, rest = value.partition(":")
+    if colon and prefix.casefold() in {"regexp", "regex", "re", "pattern"}:
+        return f"{PREFIX}{rest}"
+    if found := re.fullmatch(r"/(.*)/([a-z]*)", value):
+        return f"{PREFIX}{'(?i)' if 'i' in found[2] else ''}{found[1]}"
+    return f"{PREFIX if is_expression(value) else GLOB}{value}"
+
+
+def not_an_address(value: str) -> str:
+    """What to write in place of an exact value that can be no mail address; "" if it can."""
+    if value in ("", "<>") or value.startswith((PREFIX, GLOB)) or value.casefold() == "postmaster":
+        return ""
+    if found := re.fullmatch(r".*<([^<>\s]+@[^<>\s]+)>", value):
+        return found[1]
+    name, at, domain = value.rpartition("@")
+    if not name and "." in domain:
+        return f"{GLOB}*@{domain}"
+    return "" if at else "USER@DOMAIN"
+
+
 def glob_matcher(glob: str) -> Callable[[str], bool]:
     """A test of whole texts against a glob: `*` stands for any characters except `@`, `?` for one.
     Linear in the text, because it runs as a regular expression of RE2."""

@@ -40,24 +40,22 @@ class StaticAuthOptions(FilterOptions):
     type: Literal["static-auth"]
 
     username: UserName | None = None
-    """The one user. Default: the environment variable SMTP_USERNAME."""
+    """The one user. Default: `SMTP_USERNAME`."""
 
     password: Secret | None = None
-    """That user's password. Default: the environment variable SMTP_PASSWORD."""
+    """Default: `SMTP_PASSWORD`."""
 
     salt: Secret | None = None
-    """Makes `ALGO:hex` passwords HMACs with this key. Default: the environment variable
-    SMTP_PASSWORD_SALT, if set."""
+    """Makes `ALGO:hex` passwords HMACs with this key. Default: `SMTP_PASSWORD_SALT`."""
 
     users: dict[UserName, Secret] = Field(default_factory=dict)
     """More users: name to password."""
 
     htpasswd: Annotated[str, Field(min_length=1)] | None = None
-    """A file of more users, bcrypt, argon2, `$apr1$` or `{SHA}`; read again when it changes."""
+    """A file of users: bcrypt, argon2, `$apr1$` or `{SHA}`; reread when it changes."""
 
     remember_for: Milliseconds = Field(default=60_000, le=60_000)
-    """Time for which right credentials whose hash is slow (argon2, bcrypt) are remembered, as a
-    keyed digest in memory; 0 for none. A reload and a changed file of users forget them."""
+    """Time for which right credentials with a slow hash (argon2, bcrypt) are remembered."""
 
     checks_credentials = True
     checked_mechanisms = frozenset({"CRAM-MD5"})

@@ -20,7 +20,16 @@ from listener.api.decision import ACCEPT, DEFER, REFUSE, Decision, Phase
 from listener.api.filter import BuildContext, Filter, FilterOptions, Operator
 from listener.api.session import IPAddress, Session, Transaction
 from listener.filters import anybody
-from listener.filters.pattern import GLOB, PREFIX, Values, as_tuple, domain_glob, is_expression, is_wild
+from listener.filters.pattern import (
+    GLOB,
+    PREFIX,
+    Values,
+    as_pattern,
+    as_tuple,
+    domain_glob,
+    is_wild,
+    not_an_address,
+)
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -86,19 +95,19 @@ class ListOptions(FilterOptions):
     """The values that `whitelist` and `blacklist` compare with."""
 
     from_: Paths | None = Field(default=None, alias="from")
-    """Reverse-paths; the null sender is `""` or `<>`."""
+    """Reverse-paths."""
 
     to: Paths | None = None
     """Recipients."""
 
     ips: Addresses | None = None
-    """Clients' addresses; IPv4-mapped ones are compared as IPv4."""
+    """Clients' addresses."""
 
     domains: Names | None = None
-    """Clients' names, forward-confirmed and in lower case; `[address]` for those without."""
+    """Clients' names, forward-confirmed; `[address]` for those without."""
 
     subnets: Subnets | None = None
-    """Clients' networks, `10.0.0.0/8` or `2001:db8::/32`."""
+    """Clients' networks."""
 
     def values(self) -> Mapping[str, tuple[str, ...]]:
         """The values by key; keys that are missing or empty are left out."""
@@ -135,11 +144,15 @@ class ListOptions(FilterOptions):
         for key, values in self.values().items():
             for index, value in enumerate(values):
                 if is_wild(value):
-                    prefix = PREFIX if is_expression(value) else GLOB
-                    what = f"{value!r} means that one text, not a pattern (write {prefix}{value})"
+                    what = f"{value!r} means that one text, not a pattern (write {as_pattern(value)})"
                     found.append(f"{key}[{index}]: {what}")
                 elif key in ("from", "to") and value.startswith(GLOB) and "@" not in value:
                     what = f"{value!r} matches no address, because * does not match @ (write {value}@*)"
+                    found.append(f"{key}[{index}]: {what}")
+                elif key in ("from", "to") and (meant := not_an_address(value)):
+                    found.append(f"{key}[{index}]: {value!r} is no address (write {meant})")
+                elif key == "domains" and "@" in value:
+                    what = f"{value!r} is not the name of a machine (mail addresses stand in from and to)"
                     found.append(f"{key}[{index}]: {what}")
         return found
 

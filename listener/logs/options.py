@@ -21,24 +21,23 @@ class LoggerOptions(OptionsModel):
     """One destination of logs."""
 
     type: Literal["CONSOLE", "FILE"]
-    """`CONSOLE`: standard error; `FILE`: a file that rotates."""
+    """Standard error, or a file that rotates."""
 
     level: Annotated[Level | None, BeforeValidator(_level, json_schema_input_type=Level | None)] = None
-    """The lowest level to log. Default: the environment variable LOG_LEVEL, else INFO."""
+    """The lowest level. Default: `LOG_LEVEL`, else INFO."""
 
     format: str = "text"
-    """`text` (on a console for a person to read, in a file with every fact), `json`, or a template with
-    `%(d)s` (time), `%(l)s` (level), `%(m)s` (message and facts) and `%(t)s` (Unix time in
-    milliseconds)."""
+    """`text`, `json`, or a template with `%(d)s` (time), `%(l)s` (level), `%(m)s` (message and facts) and
+    `%(t)s` (Unix milliseconds)."""
 
     filepath: str | None = None
     """The file's path, for `FILE`."""
 
     size_limit: ByteCount = Field(default=50_000_000, ge=0)
-    """Bytes after which the file rotates: its name gets a number. 0 is no limit."""
+    """Size at which the file rotates: its name gets a number. 0: no limit."""
 
     keep: int | None = Field(default=10, ge=1)
-    """Rotated files to keep, for `FILE`: a rotation removes older ones. null keeps all."""
+    """Rotated files to keep; null keeps all."""
 
     @model_validator(mode="after")
     def _complete(self) -> LoggerOptions:
@@ -47,6 +46,6 @@ class LoggerOptions(OptionsModel):
         if self.type == "CONSOLE" and self.filepath is not None:
             raise ValueError('filepath belongs to "type": "FILE"')
         if self.format not in {"text", "json"} and "%(" not in self.format:
-            raise ValueError(f"format: {self.format!r}is not text or json, and does not hold %(m)s")
+            raise ValueError(f"format: {self.format!r} is not text or json, and does not hold %(m)s")
         formatter(self.format)
         return self

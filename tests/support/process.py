@@ -48,6 +48,20 @@ def reset_peak(pid: int) -> None:
         (_PROC / str(each) / "clear_refs").write_text("5")
 
 
+class Growth:
+    """How far a process and its descendants grow from now on, all together."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._before = {each: resident(each) for each in tree(pid)}
+        reset_peak(pid)
+
+    def most(self) -> int:
+        """The sum of how far each one grew at its peak, so no less than the tree's own peak. Processes
+        started since count as a whole."""
+        return sum(peak_resident(each) - self._before.get(each, 0) for each in tree(self._pid))
+
+
 def open_files(pid: int) -> int:
     """How many file descriptors one process holds."""
     return sum(1 for _ in (_PROC / str(pid) / "fd").iterdir())

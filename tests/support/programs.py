@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from scripts.setup import PERL_MODULES, perl_has
+from scripts.setup import MAILS, PERL_MODULES, perl_has
 from tests.support.servers.relay import ROOT
 
 PATH: Final = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
@@ -57,8 +57,9 @@ def run(
 
 
 def corpus() -> list[Path]:
-    """The sample mails that CPython's own email tests use. Skips if they are not installed."""
+    """The sample mails that CPython's own email tests use, and those of two other projects. Skips if they
+    are not installed."""
     found = sorted(Path("/usr/lib").glob("python3.*/test/test_email/data/msg_*.txt"))
     if not found:
         pytest.skip("sample mails are missing (Debian package libpython3.11-testsuite)")
-    return found
+    return found + sorted(MAILS.glob("*/*"))

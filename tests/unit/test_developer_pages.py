@@ -1,4 +1,4 @@
-"""Pages for developers: decisions are numbered and dated, and the names in pages and code exist."""
+"""The pages: decisions are numbered and dated, the names in pages and code exist, and all are short."""
 
 from __future__ import annotations
 
@@ -60,3 +60,10 @@ def test_every_page_that_code_names_exists(folder: str) -> None:
         if not (ROOT / name).exists()
     }
     assert gone == set()
+
+
+def test_all_pages_together_are_short() -> None:
+    """Counted as `wc -w` does."""
+    words = {path: len(path.read_text(encoding="utf-8").split()) for path in (ROOT / "docs").rglob("*.md")}
+    longest = sorted(words, key=lambda path: -words[path])[:5]
+    assert sum(words.values()) <= 26_000, [f"{path.name}: {words[path]}" for path in longest]

@@ -12,7 +12,7 @@ from functions.options.types import OptionsModel
 
 
 class Credentials(OptionsModel):
-    """Static credentials, under the reference's names. Omit them if a role gives credentials."""
+    """Static credentials, under the reference's names."""
 
     model_config = ConfigDict(defer_build=True)
 
@@ -32,11 +32,11 @@ class S3Style(OptionsModel):
     model_config = ConfigDict(alias_generator=None, defer_build=True)
 
     addressing_style: Literal["auto", "virtual", "path"] = "auto"
-    """`path` puts the bucket into the path, as most stand-ins for S3 need."""
+    """Most stand-ins need `path`."""
 
 
 class ClientConfig(OptionsModel):
-    """The part of botocore's `Config` that makes sense in a file."""
+    """A part of botocore's `Config`."""
 
     model_config = ConfigDict(alias_generator=None, defer_build=True)
 
@@ -66,8 +66,7 @@ class ClientConfig(OptionsModel):
 
 
 class ClientOptions(OptionsModel):
-    """Arguments of a boto3 client under botocore's names; `region`, `endpoint`, `credentials` and
-    `forcePathStyle` are the reference's names for the same things."""
+    """Arguments of a boto3 client."""
 
     model_config = ConfigDict(alias_generator=None, defer_build=True)
 
@@ -75,40 +74,40 @@ class ClientOptions(OptionsModel):
     """The region. Default: the environment's."""
 
     region: str | None = None
-    """The reference's name of `region_name`."""
+    """The reference's name of the same."""
 
     endpoint_url: str | None = None
-    """Another endpoint than AWS's, for stand-ins and VPC endpoints."""
+    """For stand-ins and VPC endpoints."""
 
     endpoint: str | None = None
-    """The reference's name of `endpoint_url`."""
+    """The reference's name of the same."""
 
     aws_access_key_id: Secret | None = None
-    """Static credentials: the access key's id. Omit it if a role gives credentials."""
+    """Static credentials."""
 
     aws_secret_access_key: Secret | None = None
-    """Static credentials: the secret access key."""
+    """Static credentials."""
 
     aws_session_token: Secret | None = None
-    """Static credentials: the session token."""
+    """Static credentials."""
 
     credentials: Credentials | None = None
-    """Static credentials under the reference's names."""
+    """The reference's name of the same."""
 
     verify: bool | str = True
-    """Verify the endpoint's certificate: true, false, or the path of a CA bundle."""
+    """Verify the certificate; text is a CA bundle's path."""
 
     use_ssl: bool = True
     """Use TLS if the endpoint names no scheme."""
 
     api_version: str | None = None
-    """The API's version. Default: the newest that botocore knows."""
+    """Default: botocore's newest."""
 
     config: ClientConfig | None = None
     """Options of botocore's `Config`."""
 
     force_path_style: bool | None = Field(default=None, alias="forcePathStyle")
-    """The reference's name of `{"config": {"s3": {"addressing_style": "path"}}}`."""
+    """As `addressing_style` `path`."""
 
     @model_validator(mode="after")
     def _one_name_each(self) -> ClientOptions:

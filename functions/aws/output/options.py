@@ -49,7 +49,7 @@ class SesOptions(OptionsModel):
     """Recipients a second over all instances. Default: the account's own rate."""
 
     identities: tuple[PlainText, ...] = ()
-    """The domains and addresses to send from; permissions are limited to them."""
+    """Domains and addresses to send from."""
 
 
 class AssumeRole(OptionsModel):
@@ -94,7 +94,7 @@ class AwsOutputOptions(OutputOptions):
     """Options of the S3 client."""
 
     pubsub: QueueOptions | None = None
-    """Send an event to SQS; it names the stored object, if any."""
+    """Send an event to SQS."""
 
     send_message_options: Annotated[SendMessageOptions, Deferred(SendMessageOptions)] = (
         SendMessageOptions.model_construct()
@@ -109,7 +109,7 @@ class AwsOutputOptions(OutputOptions):
     ses: Annotated[
         SesOptions | None, BeforeValidator(_ses, json_schema_input_type=SesOptions | bool | None)
     ] = None
-    """Send the raw mail through SES v2 to this flow's recipients; true means `{}`."""
+    """Send through SES; true means `{}`."""
 
     send_raw_email_options: Annotated[SendRawEmailOptions, Deferred(SendRawEmailOptions)] = (
         SendRawEmailOptions.model_construct()
@@ -122,7 +122,7 @@ class AwsOutputOptions(OutputOptions):
     assume_role: Annotated[
         AssumeRole | None, BeforeValidator(_role, json_schema_input_type=AssumeRole | str | None)
     ] = None
-    """A role that all three clients assume; a string is its ARN."""
+    """A role for all three clients; text is its ARN."""
 
     @model_validator(mode="after")
     def _does_something(self) -> AwsOutputOptions:

@@ -135,7 +135,7 @@ Address = Annotated[str, Field(min_length=3), AfterValidator(_no_breaks)]
 
 
 class SendRawEmailOptions(OptionsModel):
-    """Parameters of the reference's SendRawEmail, carried over to SES v2's SendEmail."""
+    """Parameters of SES's SendEmail."""
 
     model_config = PASCAL
 
@@ -143,7 +143,7 @@ class SendRawEmailOptions(OptionsModel):
     """The configuration set."""
 
     tags: tuple[Tag, ...] = ()
-    """Message tags, beside the relay's `smtp-relay-id`."""
+    """Message tags."""
 
     from_arn: str | None = None
     """An identity whose policy permits this."""
@@ -155,7 +155,7 @@ class SendRawEmailOptions(OptionsModel):
     """An identity whose policy permits this."""
 
     source: Address | None = None
-    """The From address for SES. Default: the mail's own. Never the reverse-path."""
+    """The From address. Default: the mail's own."""
 
     destinations: tuple[Address, ...] | None = Field(default=None, min_length=1)
-    """Replaces the recipients: a catch-all for staging."""
+    """Replaces the recipients."""

@@ -13,6 +13,7 @@ from functions.aws.output.request_options import SendMessageOptions, given
 from functions.errors import Permanent
 from functions.message.event import cloudevent
 from functions.message.event.objects import StoredMail
+from functions.message.mime import Limits
 from functions.processors.base import Job
 from functions.processors.publish import Publication
 from functions.processors.store import Contents
@@ -48,9 +49,9 @@ class Queue:
         self._room = MAX_MESSAGE
 
     @property
-    def most(self) -> int:
-        """Most bytes of an event."""
-        return MAX_MESSAGE
+    def limits(self) -> Limits:
+        """How much of a mail an event needs."""
+        return cloudevent.limits_for(MAX_MESSAGE, self._options.truncate)
 
     def publish(self, job: Job, stored: StoredMail | None, contents: Contents | None = None) -> None:
         """Send the event; `stored` is what this output stored of the mail. Raises Temporary and

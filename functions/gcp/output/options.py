@@ -24,7 +24,7 @@ class TopicOptions(PublishOptions):
     """Publish an event to a Pub/Sub topic."""
 
     topic: Annotated[PlainText, AfterValidator(_topic_name)]
-    """The topic: its short name in `project`, or `projects/PROJECT/topics/NAME`."""
+    """Its short name, or `projects/PROJECT/topics/NAME`."""
 
 
 def _topic(value: Any) -> Any:
@@ -45,12 +45,12 @@ class GcpOutputOptions(OutputOptions):
     """Store the mail."""
 
     path: str | None = None
-    """Short for `storage`: `gs://BUCKET/PREFIX/`. Reading the configuration moves it there."""
+    """Short for `storage`: `gs://BUCKET/PREFIX/`."""
 
     pubsub: Annotated[
         TopicOptions | None, BeforeValidator(_topic, json_schema_input_type=TopicOptions | str | None)
     ] = None
-    """Publish an event. A string is short for `{"topic": …}`; an empty one publishes nothing."""
+    """Publish an event; text is the topic, empty text none."""
 
     project: PlainText | None = None
     """The topic's project. Default: that of the credentials."""

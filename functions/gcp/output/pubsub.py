@@ -7,7 +7,9 @@ from typing import Any, Final
 from functions.gcp.clients import ONCE
 from functions.gcp.faults import fault_of
 from functions.gcp.output.options import TopicOptions
+from functions.message.event import cloudevent
 from functions.message.event.objects import StoredMail
+from functions.message.mime import Limits
 from functions.processors.base import Job
 from functions.processors.publish import Publication
 from functions.processors.store import Contents
@@ -28,9 +30,9 @@ class Topic:
         self._options = options
 
     @property
-    def most(self) -> int:
-        """Most bytes of an event."""
-        return MAX_DATA
+    def limits(self) -> Limits:
+        """How much of a mail an event needs."""
+        return cloudevent.limits_for(MAX_DATA, self._options.truncate)
 
     def publish(self, job: Job, stored: StoredMail | None, contents: Contents | None = None) -> None:
         """Publish the event; `stored` is what this output stored of the mail. Raises Temporary and

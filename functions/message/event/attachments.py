@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from functions.message.charset import decode
-from functions.message.event.objects import StoredMail, digest_of
+from functions.message.event.objects import Digest, StoredMail
 from functions.message.fields import first_value
 from functions.message.mime import Attachment, Parts
 from functions.message.reading.structure import Leaf
@@ -23,7 +23,7 @@ def described(parts: Parts, stored: StoredMail | None = None) -> list[dict[str, 
     for number, attachment in enumerate(parts.attachments):
         there = stored.attachments.get(number) if stored is not None else None
         digest = there.digest if there is not None else None
-        size, sha256 = digest or digest_of(attachment.payload())
+        size, sha256 = digest or Digest(attachment.size, attachment.leaf.sha256)
         about = {"filename": attachment.filename, "size": size} | facts(attachment) | {"sha256": sha256}
         found.append(about | ({"url": there.url} if there is not None else {}))
     return found

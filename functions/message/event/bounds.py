@@ -14,6 +14,9 @@ T = TypeVar("T")
 Unit = Literal["characters", "items"]
 
 
+_PIECE: Final = 65_536  # characters that are measured at once, so no text is in memory twice
+
+
 class Bounds(NamedTuple):
     """Bounds for everything but text and html: characters of each value, items of each list, characters
     of all header fields together, and characters of the texts that `text_limit` covers."""
@@ -125,7 +128,10 @@ def share(bodies: list[str], room: int) -> list[str]:
 
 def octets(text: str) -> int:
     """The length of a text between the quotes of JSON."""
-    return len(json.dumps(text, ensure_ascii=False).encode("utf-8", "surrogatepass")) - 2
+    pieces = (text[at : at + _PIECE] for at in range(0, len(text), _PIECE))
+    return sum(
+        len(json.dumps(one, ensure_ascii=False).encode("utf-8", "surrogatepass")) - 2 for one in pieces
+    )
 
 
 def _prefix(text: str, room: int) -> str:

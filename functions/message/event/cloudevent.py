@@ -36,8 +36,16 @@ MAX_REPLY: Final = 32_768
 MIN_BYTES: Final = 65_536
 """The least `max_bytes`: the event of every mail can be cut to this size."""
 
+LEAST_TEXT: Final = 262_144
+"""Bytes of text and of HTML that are read for the shortest event: markup takes many times its text."""
+
+MOST_TEXT: Final = 3_145_728
+"""Bytes of text and of HTML that are read for the longest event: in memory they take many times this."""
+
 READ: Final = Limits()
 """The bounds that mails are read with by default."""
+
+_AT_ONCE: Final = 1_048_576  # characters of text and HTML that are encoded with all the rest
 
 AUTH_RESULTS: Final = ("spf", "dkim", "dmarc", "arc")
 
@@ -88,7 +96,7 @@ def build(
         if sum(map(octets, few.values())) <= room:
             break
     event["data"]["email"] |= few
-    return encode(event)
+    return _encode_large(event) if sum(map(len, few.values())) > _AT_ONCE else encode(event)
 
 
 def _reporting(
@@ -103,9 +111,25 @@ def _reporting(
     return event
 
 
+def limits_for(max_bytes: int, text_limit: int | None = None) -> Limits:
+    """How much of a mail is read for an event that `build` makes with these arguments."""
+    wanted = max_bytes if text_limit is None else max(LEAST_TEXT, 4 * text_limit)
+    return Limits(text=min(max_bytes, wanted, MOST_TEXT))
+
+
 def encode(event: Mapping[str, Any]) -> bytes:
     """Compact JSON in UTF-8, without characters that a queue refuses."""
-    text = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+    return _fit(json.dumps(event, ensure_ascii=False, separators=(",", ":")))
+
+
+def _encode_large(event: Mapping[str, Any]) -> bytes:
+    """`encode`, one value at a time: with one emoji Python takes four bytes for each character of a text,
+    so the whole event must not be a text again. Slower for the many small values."""
+    values = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).iterencode(event)
+    return b"".join(map(_fit, values))
+
+
+def _fit(text: str) -> bytes:
     return _UNFIT.sub("\ufffd", text).encode()
 
 

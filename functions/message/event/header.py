@@ -20,7 +20,7 @@ from functions.message.mime import Parts
 _BLIND: Final = frozenset({"bcc", "resent-bcc"})
 _OURS: Final = frozenset({"x-smtp-relay", "x-mailbox-line", FIELD_NAME.decode().lower()})
 _RAW: Final = "x-smtp-relay-"  # the fields of `addRawHeaders`, which an earlier relay may have stored
-_VISIBLE: Final = frozenset({"to", "cc", "from", "sender", "reply-to", "resent-to", "resent-cc"})
+_VISIBLE: Final = frozenset({"to", "cc", "from", "sender", "reply-to"})
 _FOR: Final = re.compile(r"\bfor[ \t]++<?+[^\s<>;]++>?+", re.IGNORECASE)  # RFC 5321 section 4.4
 _FIELD_START: Final = re.compile(rb"(?:\A|\r\n)[!-9;-~]++[ \t]*+:")
 _ID: Final = re.compile(r"<[^<>\s]{1,998}>")
@@ -28,6 +28,7 @@ _DOMAIN: Final = re.compile(r"\[[\w.:-]{1,300}\]|[\w.-]{1,320}")
 _LOCAL: Final = 320  # characters before an @ to look at
 _AROUND: Final = re.compile(r"[\s<>,;:()\[\]@\"]")
 _WITHIN: Final = re.compile(r"\W")
+_OTHER_AT: Final = re.compile(r"=(?!40)|=40|%40|&#64;")
 _WORD: Final = re.compile(r"[A-Za-z-]{1,40}")
 
 
@@ -98,6 +99,14 @@ def _names_any(text: str, hidden: Hidden) -> bool:
     if "=?" in text:
         text = decode_words(text.encode("utf-8", "replace"))
     lowered = text.lower()
+    if _named_in(lowered, hidden):
+        return True
+    # In the address of a bounce (VERP) and in a URL the @ is written in another way.
+    other = _OTHER_AT.sub("@", lowered)
+    return other != lowered and _named_in(other, hidden)
+
+
+def _named_in(lowered: str, hidden: Hidden) -> bool:
     at = lowered.find("@")
     while at >= 0:
         found = _DOMAIN.match(lowered, at + 1)

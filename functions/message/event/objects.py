@@ -16,10 +16,6 @@ class Digest(NamedTuple):
     sha256: str
 
 
-def digest_of(data: bytes) -> Digest:
-    return Digest(len(data), hashlib.sha256(data).hexdigest())
-
-
 def digest_of_stream(stream: BinaryIO) -> Digest:
     """Reads a stream to its end, a piece at a time. Raises what the stream raises."""
     size, digest = 0, hashlib.sha256()

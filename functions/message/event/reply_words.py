@@ -148,7 +148,15 @@ FORWARDS: Final = ("fw", "fwd", "wg", "tr", "rv", "i", "enc", "doorst", "vs", "v
 """What a mail program puts before the subject of a forwarded mail."""
 
 SIGNATURES: Final = (
-    *("sent from my ", "sent from mail for", "get outlook for ", "von meinem ", "gesendet mit der "),
+    *(
+        "sent from my ",
+        "sent from mail for",
+        "sent with proton",
+        "sent from outlook",
+        "get outlook for ",
+        "von meinem ",
+        "gesendet mit der ",
+    ),
     *("envoyé de mon ", "envoyé depuis mon ", "enviado desde mi ", "inviato da ", "enviado do meu "),
     *("verstuurd vanaf mijn ", "verzonden vanaf mijn ", "skickat från min ", "sendt fra min "),
     *("wysłane z ", "отправлено с ", "iphoneから送信", "发自我的", "從我的", "나의 iphone에서 보냄"),

@@ -13,13 +13,14 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from functions.message.headers import BOM, CRLF, is_mailbox_line
+from functions.message.headers import BOM, CRLF, field_patterns, is_mailbox_line
 
 _LINE_END: Final = rb"[^\r]*+(?:\r(?!\n)[^\r]*+)*+(?:\r\n|\Z)"
 _FOLDED: Final = _LINE_END + rb"(?:[ \t]" + _LINE_END + rb")*+"
 # One match takes all fields up to the first line that is none. Possessive, so it never goes back.
 _FIELDS: Final = re.compile(rb"(?:(?!--)[!-9;-~]{1,997}+[ \t]{0,64}+:" + _FOLDED + rb")*+")
 _LINE: Final = re.compile(_FOLDED)
+_BLIND: Final = field_patterns((), ["bcc", "resent-bcc"])[0]
 
 IsDelimiter = Callable[[bytes, bytes], bool]
 """True if a line (with its line end) separates parts, given the fields above it."""
@@ -47,7 +48,7 @@ def read_block(
             return _joined(kept, most), end
         if data.startswith(CRLF, at, end):
             return _joined(kept, most), at + 2
-        if data.startswith(BOM, at, end) and _end_of_fields(data, at + 3, end) > at + 3:
+        if kept and data.startswith(BOM, at, end) and _end_of_fields(data, at + 3, end) > at + 3:
             at += 3
             continue
         if not kept:
@@ -55,6 +56,9 @@ def read_block(
         line_end = _end_of_line(data, at, end)
         if data.startswith(b"--", at, end) and is_delimiter(data[at:line_end], _joined(kept, most)):
             return _joined(kept, most), at
+        if _BLIND.match(data, at, line_end) is not None:  # text of the body is shown, and this must not be
+            at = line_end
+            continue
         after = _end_of_fields(data, line_end, end)
         if after == line_end or not data.startswith(CRLF, after, end):
             return _joined(kept, most), at
@@ -65,7 +69,8 @@ def _after_first_line(data: bytes, start: int, end: int) -> int:
     """Behind a byte order mark and a mailbox file's line, in whichever order they stand."""
     at = start + len(BOM) if data.startswith(BOM, start, end) else start
     if is_mailbox_line(data[at : min(end, at + 100)]):
-        at = data.find(b"\n", at, end) + 1 or end
+        line_end = data.find(CRLF, at, end)
+        at = end if line_end < 0 else line_end + 2
         at += len(BOM) if data.startswith(BOM, at, end) else 0
     return at
 

@@ -29,7 +29,7 @@ _COMMENT: Final = re.compile(rb"<!--.*?-->", re.DOTALL)
 _META_WITHIN: Final = 4_096  # bytes of HTML whose meta elements count; browsers read 1,024 and more
 
 
-class Bodies:
+class MailTexts:
     """The texts of a mail, decoded at their first use. `most` bounds the bytes of all plain parts, and of
     all HTML parts."""
 

@@ -15,6 +15,7 @@ from typing import Final
 _ESCAPE: Final = re.compile(rb"\x1b(?:\(([BJHI])|\$([@AB])|\$\(([@ABCD])|[.N&%-][\x20-\x7e])|[\x0e\x0f]")
 _ISO_2022_JP: Final = re.compile(rb"\x1b(?:\$[@B]|\$\([@ABD]|\([IJ])")
 _PAIRED: Final = {b"A": "gb2312", b"C": "euc_kr"}  # the other sets of ISO-2022-JP-2 (RFC 1554)
+_ROMAN: Final = str.maketrans("\\~", "\u00a5\u203e")  # JIS X 0201
 _RUN: Final = re.compile(
     rb"(?:[\xa1-\xfe]{2})+|(?:\x8e[\xa1-\xdf])+|(?:\x8f[\xa1-\xfe]{2})+|[\x00-\x7f]+|.", re.DOTALL
 )
@@ -69,7 +70,8 @@ def _in_set(data: bytes, single: bytes, double: bytes) -> str:
             "cp932", "replace"
         )
     if data.isascii():
-        return data.decode("ascii")
+        text = data.decode("ascii")
+        return text.translate(_ROMAN) if single == b"J" else text
     return data.decode("cp932", "replace")  # Shift_JIS between the escapes
 
 

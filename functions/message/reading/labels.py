@@ -85,7 +85,14 @@ _OF_MAIL: Final = {
     "latin9": "iso8859_15",
     "macce": "mac_latin2",
     "macroman": "mac_roman",
+    "msansi": "cp1252",
+    "msarab": "cp1256",
+    "mscyrl": "cp1251",
+    "msee": "cp1250",
+    "msgreek": "cp1253",
+    "mshebr": "cp1255",
     "mskanji": "cp932",
+    "msturk": "cp1254",
     "sjiswin": "cp932",
     "ujis": "euc_jp",
     "uhc": "cp949",
@@ -100,6 +107,7 @@ _OF_MAIL: Final = {
     "windowsgreek": "cp1253",
     "windowshebrew": "cp1255",
     "windowsturkish": "cp1254",
+    "winbaltrim": "cp1257",
 }
 """Names that mail uses and the standard does not, by their letters and digits."""
 
@@ -108,7 +116,9 @@ _NO_CHARSET: Final = frozenset(
     | {"idna", "punycode", "mbcs", "tactis", "undefined", "unicode_escape", "raw_unicode_escape"}
 )
 _NOT_ALIKE: Final = re.compile(r"[^a-z0-9]")
-_NUMBERED: Final = re.compile(r"(?:x|cs)?(?:cp|dos|ibm|ms|msdos|oem|pc|win|windows|ansi|codepage)0*(\d{3,5})")
+_NUMBERED: Final = re.compile(
+    r"(?:x|cs)?(?:ms)?(?:cp|dos|ibm|ms|msdos|oem|pc|win|windows|ansi|codepage)0*(\d{3,5})"
+)
 _JIS: Final = re.compile(r"(?:x|cs)?iso2022jp[0-9a-z]*")
 _LATIN: Final = re.compile(r"(?:x|cs)?(?:iso)?8859(\d{1,2})[a-z]*")
 
@@ -155,13 +165,13 @@ def codec_of(charset: str) -> str | None:
     if len(charset) > 64:
         return None
     name = _NOT_ALIKE.sub("", charset.lower())
+    if _JIS.fullmatch(name):
+        return "iso2022_jp"
     codec = _CODECS.get(name) or _CODECS.get(name.removeprefix("x")) or _CODECS.get(name.removeprefix("cs"))
     if codec is not None:
         return codec
     if (numbered := _NUMBERED.fullmatch(name)) is not None:
         return _CODE_PAGES.get(numbered[1]) or _CODECS.get("cp" + numbered[1]) or _latin(numbered[1])
-    if _JIS.fullmatch(name):
-        return "iso2022_jp"
     if (latin := _LATIN.fullmatch(name)) is not None:
         return _CODECS.get("iso8859" + latin[1])
     return None

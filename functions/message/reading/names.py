@@ -6,7 +6,10 @@ import re
 from mimetypes import MimeTypes
 from typing import Final
 
+from functions.message.charset import decode
 from functions.message.reading.structure import Leaf
+from functions.message.reading.transfer import uuencoded_name
+from functions.message.text import printable
 
 _TYPES: Final = MimeTypes(filenames=())  # the built-in table, because it is the same on every machine
 _EXTENSIONS: Final = {
@@ -45,7 +48,11 @@ _SUBTYPE: Final = re.compile(r"(?:image|audio|video|font)/(?:x-)?([a-z0-9]{2,5})
 
 
 def made_up_name(leaf: Leaf, number: int) -> str:
-    """A name with the extension of the part's content type."""
+    """The name in uuencoded data, else one with the extension of the part's content type."""
+    if leaf.encoding == "x-uuencode":
+        name = printable(decode(uuencoded_name(leaf.data, leaf.start, leaf.end))).strip()
+        if name:
+            return name
     return f"attachment-{number}{_extension(leaf)}"
 
 

@@ -1,18 +1,36 @@
-"""Room for mails that are read whole: how many bytes of them the process holds at once."""
+"""Room for mails that are read whole: how many bytes the process holds for them at once."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from typing import Final
 
 ROOM: Final = 50_331_648
-"""Bytes of all mails that are read at once. A larger mail is read alone."""
+"""Bytes that all mails that are read at once take. A mail that takes more is read alone."""
+
+FOR_TEXT: Final = 16
+"""Bytes that a reader takes for each byte of text that it reads, at the worst."""
 
 SMALL: Final = 262_144
 """A mail of at most these bytes needs no place."""
+
+
+_MMAP_THRESHOLD: Final = -3  # M_MMAP_THRESHOLD of mallopt(3)
+_LARGE: Final = 1_048_576  # bytes of a block that goes back to the system when it is freed
+
+
+@cache
+def _give_memory_back() -> None:
+    """Let glibc give each large block back when it is freed. By itself it keeps blocks of up to 32 MiB for
+    every thread, and each thread that reads a large mail would hold them for good."""
+    import ctypes
+
+    with suppress(AttributeError, OSError, TypeError):  # other C libraries have no such setting
+        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, _LARGE)
 
 
 class Places:
@@ -25,12 +43,14 @@ class Places:
         self._changed = threading.Condition()
 
     @contextmanager
-    def place(self, size: int) -> Iterator[None]:
-        """A place for `size` bytes until the block ends. Waits for it, except for a small mail."""
+    def place(self, size: int, text: int = 0) -> Iterator[None]:
+        """A place until the block ends for a mail of `size` bytes, of which at most `text` bytes of texts
+        are read. Waits for it, except for a small mail."""
         if size <= SMALL:
             yield
             return
-        size = min(size, self._room)
+        _give_memory_back()
+        size = min(size + FOR_TEXT * min(size, text), self._room)
         ticket = object()
         with self._changed:
             self._waiting.append(ticket)

@@ -24,6 +24,7 @@ from functions.message.text import printable
 _DELIMITER_END: Final = re.compile(rb"(--)?[ \t]*(?:\r?\n|\Z)")
 _UNDECLARED: Final = re.compile(rb"(?:[ \t]*+\r?\n){0,3}--([^\r\n]{1,200}?)[ \t]*\r?\n")
 _NEAR_DELIMITERS: Final = 10_000
+_BOUNDARY_WITHIN: Final = 1_048_576  # bytes of a multipart in which its boundary has to stand
 _PART_HEAD: Final = 65_536  # bytes of a part's header block to search for MIME fields
 
 
@@ -220,14 +221,17 @@ def _as_text(leaf: Leaf) -> Leaf:
 
 def _boundary(leaf: Leaf) -> bytes:
     """The boundary, without the blanks at its end, which belong to no boundary (RFC 2046 section 5.1.1).
-    Where the parameter is missing, or differs from the first line in nothing but case, quotes or blanks,
-    that line has the boundary."""
+    The first line has it where it looks like a delimiter, and the parameter is missing, differs from the
+    line in nothing but case, quotes or blanks, or stands nowhere below."""
     declared = leaf.parameters.get("boundary", "").rstrip().encode("utf-8", "replace")
     found = _UNDECLARED.match(leaf.data, leaf.start)
     if found is None:
         return declared
     alike = declared.strip(b" \t\"'").lower() == found[1].strip(b" \t\"'").lower()
-    return found[1] if alike or not declared else declared
+    if alike or not declared:
+        return found[1]
+    used = leaf.data.find(b"\n--" + declared, leaf.start - 1, leaf.start + _BOUNDARY_WITHIN)
+    return declared if used >= 0 else found[1]
 
 
 def _read_leaf(data: bytes, start: int, opened: list[_Open]) -> Leaf:

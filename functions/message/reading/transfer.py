@@ -14,9 +14,11 @@ from typing import Final
 
 CHUNK: Final = 262_144
 
+_MAX_VALUE: Final = 100  # characters of a field's value
+
 _NO_BASE64: Final = bytes(set(range(256)) - set(f"{string.ascii_letters}{string.digits}+/=".encode()))
 _URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
-_COMMENT: Final = re.compile(r"\([^()]*+\)?")
+_COMMENT: Final = re.compile(r"\([^()]*+(?:\)|\Z)")
 _TOKEN: Final = re.compile(r"[a-z0-9][a-z0-9-]*")
 _NO_ESCAPE: Final = re.compile(rb"=(?![0-9A-Fa-f]{2}|[ \t]*+\r?\n|\Z)")
 _BLANKS_AT_END: Final = (b" \n", b"\t\n", b" \r\n", b"\t\r\n")
@@ -26,7 +28,10 @@ _UUENCODE: Final = frozenset({"x-uuencode", "uuencode", "x-uue", "uue"})
 
 def encoding_of(value: str) -> str:
     """The name of an encoding in a field's value, without comments, quotes and what follows it."""
-    found = _TOKEN.search(_COMMENT.sub(" ", value.lower()))
+    value, nested = value[:_MAX_VALUE].lower(), 1
+    while nested:  # comments hold comments
+        value, nested = _COMMENT.subn(" ", value)
+    found = _TOKEN.search(value)
     name = found[0] if found else ""
     return "x-uuencode" if name in _UUENCODE else name
 
@@ -110,10 +115,17 @@ def _quoted_printable(data: bytes, start: int, end: int) -> Iterator[bytes]:
         to = min(end, start + CHUNK)
         if to < end:
             line = data.rfind(b"\n", start, to)
-            escape = data.rfind(b"=", to - 2, to)
-            to = line + 1 if line >= 0 else escape if escape > start else to
+            to = line + 1 if line >= 0 else start + (_uncut(data[start:to]) or to - start)
         yield decode_quoted_printable(data[start:to])
         start = to
+
+
+def _uncut(text: bytes) -> int:
+    """The length of a line's start without an escape that may go on, and without blanks that may end the
+    line."""
+    text = text.rstrip(b" \t")
+    escape = text.rfind(b"=", max(0, len(text) - 2))
+    return len(text) if escape < 0 else escape
 
 
 def _uuencode(data: bytes, start: int, end: int) -> Iterator[bytes]:

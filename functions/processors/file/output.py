@@ -38,15 +38,13 @@ class FileOutputOptions(OutputOptions):
     type: Literal["file"] = "file"
 
     path: PlainText
-    """The folder, relative to the working folder; created if missing."""
+    """The folder."""
 
     filename: Annotated[str, Field(min_length=1), AfterValidator(_check_filename)] = "${iso8601}.eml"
-    """A template of the file's name; a name in use gets a suffix."""
+    """A template of the file's name."""
 
     add_raw_headers: bool = Field(default=False, alias="addRawHeaders")
-    """Begin the file with the mail's envelope: `Return-Path`, `X-smtp-relay-ID`, `-FIELDS` (the number of
-    these fields), `-RCPT_TO` (one for each recipient of this flow), `-MAIL_FROM`, `-USER`,
-    `-CLIENT_HOSTNAME` and `-HELO`. Fields of these names in the received mail are left out of the file."""
+    """Begin the file with the mail's envelope."""
 
     retention: RetentionOptions | None = None
     """The mails that stay in the folder; all of them, unless this is given."""
@@ -60,12 +58,12 @@ class FileOutputOptions(OutputOptions):
         return self.path
 
     @property
-    def file_retention(self) -> RetentionOptions | None:
-        return self.retention
-
-    @property
     def effect(self) -> str:
         return f"stores it in {self.path}"
+
+    @property
+    def file_retention(self) -> RetentionOptions | None:
+        return self.retention
 
     def identity(self) -> str:
         return self.name or f"file:{self.path}:{self.filename}"

@@ -103,28 +103,28 @@ class Override(OptionsModel):
     """Changes to the mail before forwarding."""
 
     from_: OneAddress | None = Field(default=None, alias="from")
-    """Replaces the From field and the reverse-path."""
+    """Replaces the field and the reverse-path."""
 
     to: Addresses | None = None
-    """Replaces the To field; with `cc` and `bcc` these are then the only recipients."""
+    """Replaces the field; with `cc` and `bcc` the only recipients."""
 
     cc: Addresses | None = None
-    """Replaces the Cc field; see `to`."""
+    """Replaces the field."""
 
     bcc: Addresses | None = None
-    """Recipients that no header field names; see `to`."""
+    """Recipients in no field."""
 
     subject: FieldValue | None = None
     """Replaces the subject."""
 
     reply_to: Addresses | None = None
-    """Replaces the Reply-To field."""
+    """Replaces the field."""
 
     headers: Annotated[
         dict[FieldName, FieldValue],
         BeforeValidator(_fields, json_schema_input_type=dict[str, str] | list[dict[str, str]]),
     ] = Field(default_factory=dict)
-    """Fields to set; each replaces those of its name."""
+    """Fields to set."""
 
     @model_validator(mode="before")
     @classmethod
@@ -151,7 +151,7 @@ class MailerOutputOptions(OutputOptions):
     nodemailer: Annotated[Transport, BeforeValidator(_transport, json_schema_input_type=Transport | str)] = (
         Transport()
     )
-    """The next SMTP server: Nodemailer's options, or `smtp://USER:PASSWORD@HOST:PORT`."""
+    """The server; text is its URL."""
 
     override: Override = Override()
     """Changes before forwarding."""
@@ -160,7 +160,7 @@ class MailerOutputOptions(OutputOptions):
     """The key that signs."""
 
     dkims: dict[Domain, DomainKey] = Field(default_factory=dict)
-    """Keys by domain: the domain of the header's From chooses, else the reverse-path's."""
+    """Keys by domain."""
 
     loopingz_differences = (
         Breaking(

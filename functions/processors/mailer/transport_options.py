@@ -39,7 +39,7 @@ class TransportAuth(OptionsModel):
     """The password."""
 
     access_token: Secret | None = None
-    """An OAuth 2 access token (XOAUTH2). The relay does not renew it."""
+    """An OAuth 2 access token (XOAUTH2)."""
 
     @model_validator(mode="after")
     def _one_of_two(self) -> TransportAuth:
@@ -83,8 +83,7 @@ class Transport(OptionsModel):
     """The next SMTP server."""
 
     service: str | None = None
-    """A well-known service, for `host`, `port` and `secure`: `gmail`, `outlook365`,
-    `SES-eu-west-1` …"""
+    """A well-known server: `gmail`, `outlook365`, `SES-eu-west-1` …"""
 
     host: Annotated[str, AfterValidator(_host)] = Field(default=_LOCALHOST, min_length=1)
     """Its name or address."""
@@ -126,8 +125,7 @@ class Transport(OptionsModel):
     """Time to wait for the greeting."""
 
     socket_timeout: Milliseconds = Field(default=600_000, ge=1)
-    """Time of silence before the output gives the connection up; RFC 5321 section 4.5.3.2 asks
-    for ten minutes after the end of a mail."""
+    """Time of silence; RFC 5321 asks for ten minutes after a mail."""
 
     dns_timeout: Milliseconds = Field(default=30_000, ge=1)
     """Time to wait for the name's addresses."""

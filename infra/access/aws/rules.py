@@ -27,14 +27,14 @@ DATA_KEY: Final = Rule(
     "listener", "Encrypt", ("kms:GenerateDataKey",), "the spool's key", 'spool `sse: "aws:kms"`'
 )
 LISTENER_PARAMETERS: Final = Rule(
-    "listener", "Parameters", ("ssm:GetParameter",), "each parameter named", "a filter or option says `ssm:`"
+    "listener", "Parameters", ("ssm:GetParameter",), "each parameter named", "`ssm:`"
 )
 LISTENER_SECRETS: Final = Rule(
     "listener",
     "Secrets",
     ("secretsmanager:GetSecretValue",),
     "each secret named",
-    "a filter or option says `secretsmanager:`",
+    "`secretsmanager:`",
 )
 
 FINISH: Final = Rule(
@@ -42,9 +42,7 @@ FINISH: Final = Rule(
 )
 BURY: Final = Rule("function", "Bury", ("s3:DeleteObject", "s3:PutObject"), "`PREFIX/dead/*` of the spool")
 KEEP: Final = Rule("function", "Keep", ("s3:PutObject",), "`PREFIX/kept/*` of the spool", "`keepCache`")
-LIST: Final = Rule(
-    "function", "List", ("s3:ListBucket",), "the spool (a missing object is then 404, not 403)"
-)
+LIST: Final = Rule("function", "List", ("s3:ListBucket",), "the spool")
 SPOOL_KEY: Final = Rule(
     "function",
     "SpoolKey",
@@ -78,7 +76,7 @@ STORAGE: Final = Rule(
     "function",
     "Storage",
     ("s3:GetObject", "s3:PutObject"),
-    "the bucket, keys up to the template's first variable (GetObject tells which mail a used key belongs to)",
+    "the bucket, keys up to the template's first variable",
     "`storage`",
 )
 STORAGE_TAGS: Final = Rule(
@@ -113,12 +111,10 @@ SEND: Final = Rule(
     "function",
     "Send",
     ("ses:SendRawEmail",),
-    "`ses.identities` (else every identity), identities in `…Arn`, the configuration set",
+    "identities (else all), those in `…Arn`, the configuration set",
     "`ses`",
 )
-RATE: Final = Rule(
-    "function", "Rate", ("ses:GetAccount",), "`*` (the API has nothing else)", "`ses` without `maxSendRate`"
-)
+RATE: Final = Rule("function", "Rate", ("ses:GetAccount",), "`*`", "`ses` without `maxSendRate`")
 ASSUME: Final = Rule(
     "function",
     "Assume",
@@ -127,14 +123,14 @@ ASSUME: Final = Rule(
     "`assumeRole`",
 )
 OUTPUT_PARAMETERS: Final = Rule(
-    "function", "Parameters", ("ssm:GetParameter",), "each parameter named", "an output says `ssm:`"
+    "function", "Parameters", ("ssm:GetParameter",), "each parameter named", "`ssm:`"
 )
 OUTPUT_SECRETS: Final = Rule(
     "function",
     "Secrets",
     ("secretsmanager:GetSecretValue",),
     "each secret named",
-    "an output says `secretsmanager:`",
+    "`secretsmanager:`",
 )
 
 PULL: Final = Rule(
@@ -148,7 +144,7 @@ PULL_TOKEN: Final = Rule(
     "start of tasks",
     "PullToken",
     ("ecr:GetAuthorizationToken",),
-    "`*` (the API has nothing else)",
+    "`*`",
     "the image is in ECR",
 )
 TASK_LOGS: Final = Rule(
@@ -176,7 +172,8 @@ def table() -> str:
     lines = ["role | actions | on | when", "---|---|---|---"]
     for rule in RULES:
         actions = ", ".join(f"`{action}`" for action in rule.actions)
-        lines.append(f"{rule.role} | {actions} | {rule.on} | {rule.when}")
+        when = "" if rule.when == "always" else f" | {rule.when}"
+        lines.append(f"{rule.role} | {actions} | {rule.on}{when}")
     return "\n".join(lines) + "\n"
 
 

@@ -70,10 +70,12 @@ _RELAY: Final = """\
   "port": 10025,
   // Where to listen: "0.0.0.0" is every address of this machine
   "bind": "127.0.0.1",
-  // The network decides who may send, so there is no login
   "options": {
+    // The network decides who may send, so there is no login
     "authOptional": true,
     "disabledCommands": ["AUTH"],
+    // On this machine mail needs no TLS. For other machines, leave this out and give "tls" a certificate
+    "hideSTARTTLS": true,
     "disableReverseLookup": true,
     "maxClientsPerIp": 50
   }

@@ -8,8 +8,9 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -21,16 +22,23 @@ from functions.message.text import escaped
 from functions.spool.dead_record import DeadRecord
 from functions.spool.deadletters import DeadLetters, KeptSelection, Selection, Shown
 from listener.cli.arguments import CONFIG
+from listener.cli.mails.selecting import chosen_id
 from listener.cli.parser import give_examples
 from listener.config.load import load
 
 _AGO: Final = re.compile(r"(\d{1,6})([smhdw])")
+_ID_LENGTH: Final = 36  # of a UUID as text
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", nargs="?", default="list", choices=("list", "show", "replay", "drop"))
-    parser.add_argument("ids", nargs="*", metavar="ID", help="a mail's id, or ID/OUTPUTKEY for one output")
+    parser.add_argument(
+        "ids",
+        nargs="*",
+        metavar="ID",
+        help="`latest`, a mail's id or its beginning, or ID/OUTPUTKEY for one output",
+    )
     parser.add_argument("--config", "-c", **CONFIG)
     parser.add_argument(
         "--since", metavar="TIME", help="given up at or after: 2026-01-02T03:04, or 90m, 12h, 3d ago"
@@ -55,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser,
         "smtp-relay deadletter",
         "smtp-relay deadletter list --since 12h --reason 550",
+        "smtp-relay deadletter replay latest",
         "smtp-relay deadletter replay --all --dry-run",
         "smtp-relay deadletter drop --config relay.jsonc 019b7d2a-0000-7000-8000-000000000000",
     )
@@ -114,7 +123,7 @@ def carry_out(letters: DeadLetters, arguments: argparse.Namespace, selection: Se
     """The action on the selected records. Raises DeliveryFault."""
     if arguments.kept:
         return _replay_kept(letters, arguments, selection, out)
-    records = letters.list(selection)
+    records = letters.list(replace(selection, ids=tuple(_whole(letters, selection.ids))))
     if arguments.action == "list":
         return _list(records, out, as_json=arguments.json)
     # The whole list is read first, because acting on a record changes the list.
@@ -124,6 +133,16 @@ def carry_out(letters: DeadLetters, arguments: argparse.Namespace, selection: Se
         return _each(list(records), letters.drop, "dropped", arguments, out)
     replay = partial(letters.replay, now=arguments.now)
     return _each(list(records), replay, "replayed", arguments, out)
+
+
+def _whole(letters: DeadLetters, words: Iterable[str]) -> Iterator[str]:
+    """The ids that the words mean: `latest`, the beginning of an id, or as they are. Raises ConfigError if a
+    word begins several ids."""
+    for word in words:
+        if "/" in word or len(word) >= _ID_LENGTH:
+            yield word
+        else:
+            yield chosen_id(word, ((one.id, one.last) for one in letters.list(Selection()))) or word
 
 
 def _list(records: Iterable[DeadRecord], out: TextIO, *, as_json: bool) -> int:

@@ -162,7 +162,8 @@ def _list(mails: StoredMails, limit: int, *, as_json: bool) -> int:
 
 def _none(mails: StoredMails, word: str) -> int:
     places = ", ".join(str(folder.path) for folder in mails.folders)
-    what = f"no mail is stored in {places}" if word == LATEST else f"{word}: no such mail in {places}"
+    missing = f"{word}: no such mail in {places} (smtp-relay mails list shows all)"
+    what = f"no mail is stored in {places}" if word == LATEST else missing
     print(f"smtp-relay: {what}", file=sys.stderr)
     return 1
 

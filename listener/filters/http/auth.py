@@ -45,16 +45,16 @@ class HttpAuthOptions(FilterOptions):
     """Default: GET with BASIC_AUTH, else POST."""
 
     credentials_method: Literal["BASIC_AUTH", "JSON", "FORM_URLENCODED"] = "BASIC_AUTH"
-    """The form of the credentials: `Authorization: Basic`, a JSON body, or a form body."""
+    """The form of the credentials."""
 
     user_field: str | None = Field(default=None, min_length=1)
-    """The form's field, or the path in the JSON body: `username` or `$.username`."""
+    """Field of the form or path in the JSON body. Default: `username`, `$.username`."""
 
     password_field: str | None = Field(default=None, min_length=1)
-    """The form's field, or the path in the JSON body: `password` or `$.password`."""
+    """Default: `password`, `$.password`."""
 
     json_result: JsonResult | None = Field(default=None, alias="json_result")
-    """An answer below 300 then accepts only if its JSON has this value."""
+    """What an answer below 300 must hold."""
 
     hmac: Hmac | None = None
     """Sign the requests."""

@@ -10,6 +10,7 @@ import asyncio
 import hmac
 import json
 import logging
+import re
 import ssl
 import time
 from collections.abc import Callable, Mapping
@@ -56,12 +57,17 @@ class Unanswered(Exception):
 
 def check_url(url: str) -> str:
     """An endpoint's URL, unchanged. Raises ValueError if it is not a URL, or holds credentials."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise ValueError(f"is not a URL: {error} (write https://HOST:PORT/PATH)") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("is not an http:// or https:// URL")
+        raise ValueError("is not an http:// or https:// URL (write https://HOST/PATH)")
+    if re.search(r"[\s\x00-\x1f\x7f]", url):
+        raise ValueError("holds a blank or a control character (write %20 for a blank)")
     if parts.username is not None or parts.password is not None:
         raise ValueError("holds credentials; sign the requests with hmac instead")
-    _ = parts.port  # raises ValueError for a port out of range
     return url
 
 

@@ -13,8 +13,9 @@ from pydantic.alias_generators import to_camel
 
 from functions.message.envelope import Client, Envelope, Recipient
 from functions.message.event.cloudevent import build as build_event
+from functions.message.event.cloudevent import limits_for
 from functions.message.mail import Mail
-from functions.message.mime import Limits, read_parts
+from functions.message.mime import read_parts
 from functions.message.reading.places import place
 from listener.api.decision import ACCEPT, REFUSE, Decision, Phase
 from listener.api.filter import BuildContext, FilterOptions, Operator
@@ -33,7 +34,7 @@ READERS: Final = 2
 """Threads that read larger mails, for all filters. A thread keeps its place when its mail's time is over,
 because it goes on."""
 
-_LIMITS: Final = Limits(text=MAX_EVENT)
+_LIMITS: Final = limits_for(MAX_EVENT)
 
 _readers: Final = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
 
@@ -46,7 +47,7 @@ class HttpFilterOptions(FilterOptions):
     type: Literal["http-filter"]
 
     url: Url
-    """The endpoint; it gets the CloudEvent of the mail as JSON."""
+    """The endpoint."""
 
     method: Literal["POST", "PUT"] = "POST"
     """The request's method."""
@@ -55,7 +56,7 @@ class HttpFilterOptions(FilterOptions):
     """Sign the requests."""
 
     allow_any_user: bool = False
-    """Let every AUTH succeed; the endpoint decides, and sees the name as `data.server.username`."""
+    """Let every AUTH succeed."""
 
     asks_others = True
     judges_content = True
@@ -171,9 +172,14 @@ def provisional_envelope(
 
 def event_of(mail: Mail, flow: str) -> bytes:
     """The CloudEvent that the endpoint of a flow's filter gets. Computes only; may run in a thread."""
-    with place(mail.content.size):
-        parts = read_parts(mail, flow, _LIMITS)
-        return build_event(mail.envelope, parts, flow=flow, max_bytes=MAX_EVENT, limits=_LIMITS)
+    with place(mail.content.size, _LIMITS.text):
+        return _event_of(mail, flow)
+
+
+def _event_of(mail: Mail, flow: str) -> bytes:
+    # Apart, so the mail's bytes are gone before the next mail gets the place.
+    parts = read_parts(mail, flow, _LIMITS)
+    return build_event(mail.envelope, parts, flow=flow, max_bytes=MAX_EVENT, limits=_LIMITS)
 
 
 def build(options: HttpFilterOptions, name: str, context: BuildContext) -> HttpFilter:

@@ -14,7 +14,7 @@ import hmac
 import re
 from typing import Any, Final, Protocol
 
-from listener.filters.passwords.hash_names import EXTENDABLE, hash_name, names
+from listener.filters.passwords.hash_names import EXTENDABLE, hash_name
 
 BCRYPT_LIMIT: Final = 72
 """Bytes of a password that bcrypt reads; the rest has no effect, in any implementation."""
@@ -166,10 +166,11 @@ def parse(text: str, salt: bytes | None = None) -> StoredPassword:
     try:
         name = hash_name(form)
     except ValueError:
-        known_names = ", ".join(names())
-        raise ValueError(
-            f"does not begin with plain: or a hash algorithm known here ({known_names})"
-        ) from None
+        if text[:1] in "\"'" and text[:1] == text[-1:]:
+            raise ValueError("is in quotes, which do not belong to it: remove them") from None
+        if _crypt_string(rest) is not None:
+            raise ValueError("such a hash stands alone: remove what is before its first $") from None
+        raise ValueError("does not begin with plain: or a known hash algorithm such as sha256:") from None
     return _hashed(name, form, rest.strip(), salt)
 
 

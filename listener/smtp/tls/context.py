@@ -299,7 +299,10 @@ def _own(options: SmtpOptions, hostname: str) -> KeyPair:
 @cache
 def _tell(level: int, hostname: str) -> None:
     """The log says once in a process what clients make of the certificate."""
-    text = "no key and cert: the self-signed certificate for %s is refused by clients that verify"
+    text = (
+        "no key and cert: the self-signed certificate for %s is refused by clients that verify "
+        "(give options.key and options.cert, or let the clients not verify)"
+    )
     log.log(level, text, hostname)
 
 

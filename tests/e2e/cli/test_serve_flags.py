@@ -144,6 +144,21 @@ def test_a_used_port_is_one_line_that_names_its_user_and_the_flag(typed: Serve, 
     assert line.endswith("(stop that, or use --port 2525)")
 
 
+def test_a_second_server_in_one_folder_starts_with_the_cure_that_the_refusal_prints(
+    typed: Serve, relay: Run, tmp_path: Path
+) -> None:
+    typed("--port", "{port}").start()
+    done = relay("--port", "0")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "another server is using it" in line
+    name, _, value = line[line.index("SMTP_RELAY_SPOOL") : -1].partition("=")
+    assert (tmp_path / ".smtp-relay").exists()
+    second = typed("--port", "{port}", environ={name: value}).start()
+    assert second.port
+    assert (tmp_path / ".smtp-relay-2").exists()
+
+
 def test_send_finds_the_server_of_the_folder(typed: Serve, relay: Run, tmp_path: Path) -> None:
     port = free_port()
     write(tmp_path / "smtp-relay.json", port=port)

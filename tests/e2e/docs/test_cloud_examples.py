@@ -148,4 +148,4 @@ class TestGcp:
         (key,) = gcs.keys("myemail")
         event = json.loads(base64.b64decode(found[0]["message"]["data"]))
         assert re.fullmatch(KEY, key)
-        assert event["data"]["storage"] == {"url": f"gs://myemail/{key}"}
+        assert event["data"]["storage"]["url"] == f"gs://myemail/{key}"

@@ -8,7 +8,8 @@ from typing import Final
 
 import pytest
 
-from listener.cli.dkim_generate import DkimKey, generate_ed25519, generate_rsa, write_private
+from listener.cli.arguments import write_new
+from listener.cli.dkim_generate import DkimKey, generate_ed25519, generate_rsa
 from tests.support.clients.wire import submit
 from tests.support.mails.stored import strip_added_fields
 from tests.support.mails.verifiers import VERIFIERS, Verifier
@@ -49,7 +50,7 @@ def relay(
     new_relay: Callable[..., Relay], keys: dict[str, DkimKey], server: Receiver, tmp_path: Path
 ) -> Relay:
     """Signs for both domains, one key from a file and one from the environment."""
-    write_private(tmp_path / "rsa.pem", keys["rsa.example"].private)
+    write_new(tmp_path / "rsa.pem", keys["rsa.example"].private, 0o600)
     dkims = {
         "rsa.example": {"keySelector": "sel", "privateKey": f"file://{tmp_path}/rsa.pem"},
         "ed25519.example": {"keySelector": "sel", "privateKey": "env:ED25519_KEY"},

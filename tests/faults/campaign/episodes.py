@@ -22,11 +22,11 @@ from tests.support.net import wait_until
 
 PLANS: Final = (
     Plan(),
-    Plan(workers=2, clock=True),
-    Plan(on_doubt="dead-letter"),
+    Plan(workers=2, clock=True, retention=True),
+    Plan(on_doubt="dead-letter", retention=True),
     Plan(workers=2, durable=False),
     Plan(clock=True),
-    Plan(disks=False, thin=True),
+    Plan(disks=False, thin=True, retention=True),
     Plan(disks=False, thin=True, workers=2, on_doubt="dead-letter"),
 )
 """The plans of the relays under test, one episode after the other."""

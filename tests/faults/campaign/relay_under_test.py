@@ -48,6 +48,9 @@ class Plan:
     """The relay's wall clock can be set."""
     thin: bool = False
     """Spool and outputs on one disk that can lose writes, and the power can fail; `disks` is then False."""
+    retention: bool = False
+    """The second output and the checked one list their files, and remove none, because their limit is higher
+    than the number of mails; the second one's files begin with the envelope."""
 
 
 class Clocked(Relay):
@@ -115,6 +118,8 @@ class RelayUnderTest:
 
     def _config(self, checked: int, filter_server: str) -> dict[str, Any]:
         loopback = {"type": "whitelist", "ips": [HOST]}
+        limit = {"retention": {"count": 1_000_000}} if self.plan.retention else {}
+        listed = {**limit, "addRawHeaders": self.plan.retention}
         resolver = {"nameservers": [HOST], "port": self.dns.port, "timeout": 300}
         hop = {
             "host": HOST, "port": self.smarthost.port, "ignoreTLS": True, "pool": True, "maxConnections": 4,
@@ -139,7 +144,8 @@ class RelayUnderTest:
                     "filters": [loopback, {"type": "whitelist", "to": [r"regexp:.*@server\.example"]}],
                     "outputs": [
                         {"type": "file", "path": "{received}", "name": "first"},
-                        {"type": "file", "path": str(self.second), "filename": "${id}.eml", "name": "second"},
+                        {"type": "file", "path": str(self.second), "filename": "${id}.eml", "name": "second"}
+                        | listed,
                     ],
                 },
                 "relayed": {
@@ -154,7 +160,7 @@ class RelayUnderTest:
                         {"type": "http-filter", "url": filter_server},
                         {"type": "mail-auth", "mailauth": {"resolver": resolver}},
                     ],
-                    "outputs": [{"type": "file", "path": str(self.checked), "name": "checked"}],
+                    "outputs": [{"type": "file", "path": str(self.checked), "name": "checked"} | limit],
                 },
             },
             "loggers": [{"type": "CONSOLE", "format": "json"}],

@@ -14,7 +14,7 @@ _OURS: Final = re.compile(
     rb"Received: from [^\r\n]+(?:\r\n[ \t][^\r\n]+)*\r\n"
 )
 
-_FIELD: Final = re.compile(rb"[!-9;-~]+[ \t]*:")  # RFC 5322 sections 2.2 and 4.5
+_FIELD: Final = re.compile(rb"(?:\xef\xbb\xbf)?[!-9;-~]+[ \t]*:")  # RFC 5322 sections 2.2 and 4.5
 
 
 def with_everything() -> bytes:
@@ -78,3 +78,9 @@ def mended(octets: bytes) -> bytes:
         out += {b"\r": b" ", b"\n": b"\r\n"}.get(octet, octet)
         position += 1
     return bytes(out)
+
+
+def crlf_ended(sample: bytes) -> bytes:
+    """A sample as a mail on the wire: CRLF line ends, the last line ended."""
+    mail = sample.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
+    return mail if mail.endswith(b"\r\n") else mail + b"\r\n"

@@ -19,7 +19,7 @@ from urllib.error import HTTPError
 
 from functions.config import DeliveryConfig
 from functions.delivery.engine import output_key
-from functions.gcp.output.pubsub import ID
+from functions.message.event.attributes import ID
 from tests.faults.campaign.clouds import site as cloud
 from tests.faults.campaign.clouds.observation import plant
 from tests.faults.campaign.clouds.site import FILED_FLOW, Site, together

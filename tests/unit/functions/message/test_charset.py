@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import codecs
 import encodings
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.message.charset import codec_of, decode, decode_base64, decode_words
+from functions.message.charset import decode, decode_words
+from functions.message.reading import decoders
+from functions.message.reading.labels import codec_of
+from functions.message.reading.transfer import decode_base64
 
 
 @pytest.mark.parametrize(
@@ -24,6 +29,7 @@ from functions.message.charset import codec_of, decode, decode_base64, decode_wo
         (b"\xc7\xd1", "ks_c_5601-1987", "한"),
         (b"\xd6\xd0", '"gb2312"', "中"),
         (b"\x1b$BF|\x1b(B", "iso-2022-jp", "日"),
+        (b"\x1b$BF|\x1b(J\\~\x1b(B\\", "iso-2022-jp", "日¥\u203e\\"),
         (b"abc", "x" * 10_000, "abc"),
         (b"616263", "hex", "616263"),
         (b"abc", "punycode", "abc"),
@@ -82,3 +88,21 @@ def test_any_base64_is_read(data: bytes) -> None:
 )
 def test_malformed_base64_is_decoded(data: bytes, decoded: bytes) -> None:
     assert decode_base64(data) == decoded
+
+
+def test_plain_text_needs_no_tables_of_charsets_so_a_start_is_quick() -> None:
+    script = (
+        "import sys; from functions.message.charset import decode, decode_words\n"
+        "import functions.message.template\n"
+        "assert decode(b'plain') == decode_words(b'plain') == 'plain'\n"
+        "print([name for name in sys.modules if 'message.reading' in name or 'webencodings' in name])\n"
+        "print(ascii(decode_words(b'=?iso-8859-1?q?=E9?=')))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["[]", r"'\xe9'"]
+
+
+@given(st.binary(max_size=60) | st.text("aé=?\x1b$BF|(", max_size=30).map(str.encode))
+def test_the_short_way_of_plain_text_gives_what_the_decoders_give(data: bytes) -> None:
+    assert decode(data) == decoders.decode(data)
+    assert decode_words(data) == decoders.decode_words(data)

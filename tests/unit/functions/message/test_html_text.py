@@ -57,3 +57,13 @@ def test_any_source_is_read(source: str) -> None:
 def test_hostile_sources_take_linear_time(hostile: str) -> None:
     text_of_html(hostile * 50_000)
     text_of_html("&#" + "1" * 100_000 + ";")
+
+
+@pytest.mark.parametrize("count", [10, 100_000])
+def test_a_text_of_many_pieces_is_whole(count: int) -> None:
+    assert text_of_html("<p>ab" * count) == "\n\n".join(["ab"] * count)
+    lines = text_of_html("<pre>" + "ab\n<b></b>" * count + "</pre>cd")
+    assert lines == "ab\n" * count + "cd"
+    label = "<i>ab</i> " * count
+    link = text_of_html(f'x<a href="http://a.example/">{label}</a>y')
+    assert link == "x" + "ab " * count + "[http://a.example/] y"

@@ -253,3 +253,11 @@ class TestPlaces:
 
     def test_a_mail_of_one_part_has_no_numbers(self) -> None:
         assert [leaf.place for leaf in read(b"Subject: x\r\n\r\nx\r\n").leaves] == [()]
+
+
+def test_uuencoded_data_names_itself() -> None:
+    parts = read(
+        b"Content-Type: application/octet-stream\r\nContent-Transfer-Encoding: x-uuencode\r\n\r\n"
+        b"begin 644 my file.txt\r\n#86)C\r\n`\r\nend\r\n"
+    )
+    assert [(one.filename, one.payload()) for one in parts.attachments] == [("my file.txt", b"abc")]

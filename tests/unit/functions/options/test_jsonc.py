@@ -92,3 +92,24 @@ def test_any_text_is_read_or_refused_with_a_place(text: str):
     except NotJson as error:
         line = error.line
     assert 1 <= line <= text.count("\n") + 1
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "cure"),
+    [
+        ("port = 1", "is not JSON", "begins with {"),
+        ('{"a": 1 /* why', "a comment has no end", "*/"),
+        ('{"a": 0x1f}', "'0x1f' is no number", "decimal digits"),
+        ('{"a": 10MB}', "'10MB' is no number", "double quotes"),
+        ('{"a": 1,,}', "a comma stands alone", "remove it"),
+        ("[1,,]", "a comma stands alone", "remove it"),
+        ("[[1,2}", "} closes no bracket", "each [ with ]"),
+        ("{\u201ca\u201d: 1}", "\u201c is no double quote", "in double quotes"),
+        ('{"a": 1,\u00a0"b": 2}', "an odd space", "plain one"),
+    ],
+)
+def test_mistakes_of_users_have_a_reason_and_a_cure(text: str, reason: str, cure: str):
+    with pytest.raises(NotJson) as caught:
+        parse(text)
+    assert reason in caught.value.reason
+    assert cure in caught.value.cure

@@ -6,17 +6,23 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from functions.aws.output.options import QueueOptions
+from functions.aws.output.request_options import SendMessageOptions
+from functions.aws.output.sqs import Queue
+from functions.delivery.engine import Delivery, Output, State, Task
 from functions.errors import Damaged, Temporary
 from functions.message.envelope import FlowNotes, Recipient
 from functions.message.event.objects import StoredMail
 from functions.message.mail import BytesContent, Content, FileContent
-from functions.message.mime import Leaf
+from functions.message.mime import Leaf, Limits
 from functions.options.storage import PublishOptions, StorageOptions
 from functions.processors.base import Job
 from functions.processors.publish import Publication
@@ -434,7 +440,7 @@ def test_an_attachment_is_decoded_once_for_its_object_and_the_event(
     events: list[dict[str, Any]] = []
 
     class Publisher:
-        most = 1_048_576
+        limits = Limits()
 
         def publish(self, job: Job, stored: StoredMail, contents: Contents) -> None:
             about = Publication(PublishOptions(), job, stored, contents)
@@ -449,3 +455,87 @@ def test_an_attachment_is_decoded_once_for_its_object_and_the_event(
         assert (each["size"], each["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
     assert "rest" not in event["data"]["truncated"], "no object holds the whole mail"
     assert event["data"]["storage"]["url"] == event["data"]["email"]["attachments"][0]["url"]
+
+
+class TestAMailThatCannotBeRead:
+    """A fault of the reader is never a fault of storing the whole mail."""
+
+    @pytest.fixture(params=[RecursionError, MemoryError, ValueError], ids=lambda kind: kind.__name__)
+    def fault(self, request: pytest.FixtureRequest) -> Exception:
+        fault: Exception = request.param("the reader's own")
+        return fault
+
+    @pytest.fixture(params=["functions.message.mime.read_parts", "functions.message.mime.walk"])
+    def unread(
+        self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, fault: Exception
+    ) -> Exception:
+        """The fault that reading ends with, as a whole or in its search for parts."""
+
+        def fail(*_: object) -> None:
+            raise fault
+
+        monkeypatch.setattr(request.param, fail)
+        return fault
+
+    @pytest.fixture
+    def sent(self) -> list[dict[str, Any]]:
+        """What SQS got."""
+        return []
+
+    @pytest.fixture
+    def output(self, bucket: Bucket, sent: list[dict[str, Any]]) -> Output:
+        queue = {"topic": "https://sqs.us-east-1.amazonaws.com/000000000000/q"}
+        options = QueueOptions.model_validate(queue, by_alias=True, by_name=False)
+        client = SimpleNamespace(send_message=lambda **message: sent.append(message) or {"MessageId": "m"})
+        publisher = Queue(client, options, SendMessageOptions())
+        return Output("aws", "one", CloudProcessor(storage(bucket), publisher, None, lambda: None))
+
+    @pytest.mark.parametrize("hours", [0, 100], ids=["fresh", "older than giveUpAfter"])
+    def test_the_whole_mail_is_stored_and_the_event_tried_again_or_given_up(
+        self,
+        hours: int,
+        unread: Exception,
+        output: Output,
+        bucket: Bucket,
+        sent: list[dict[str, Any]],
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        job = job_of(MULTIPART)
+        envelope = job.mail.envelope
+        for _ in range(2):
+            outcome = Delivery({job.flow: [output]}).attempt(
+                job.mail,
+                Task(envelope, job.flow, output),
+                job.once,
+                now=envelope.received / 1000 + hours * 3_600,
+                seconds_left=lambda: 100.0,
+            )
+            assert outcome.state is (State.DEAD if hours else State.RETRY)
+            assert type(unread).__name__ in str(outcome.fault)
+        (data,) = bucket.objects.values()
+        assert data.endswith(MULTIPART), "the mail is stored, once"
+        assert sent == []
+        faults = [record for record in caplog.records if record.levelname == "ERROR"]
+        assert faults
+        assert {record.id for record in faults} == {job.mail.id}  # type: ignore[attr-defined]
+        assert all(record.exc_info for record in faults)
+
+    def test_alone_it_is_delivered(self, unread: Exception, bucket: Bucket) -> None:
+        CloudProcessor(storage(bucket), None, None, lambda: None).process(job_of(MULTIPART))
+        (data,) = bucket.objects.values()
+        assert data.endswith(MULTIPART)
+
+    def test_read_again_the_event_is_sent(
+        self, monkeypatch: pytest.MonkeyPatch, output: Output, bucket: Bucket, sent: list[dict[str, Any]]
+    ) -> None:
+        job = job_of(MULTIPART)
+        with monkeypatch.context() as patched:
+            patched.setattr("functions.message.mime.read_parts", Mock(side_effect=MemoryError))
+            with pytest.raises(MemoryError):
+                output.processor.process(job)
+        output.processor.process(job)
+        (key,) = bucket.objects
+        (message,) = sent
+        event = json.loads(message["MessageBody"])
+        assert event["data"]["storage"]["key"] == key
+        assert "plain" in event["data"]["email"]["text"]

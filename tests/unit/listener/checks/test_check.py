@@ -508,11 +508,19 @@ class TestDeployment:
     def test_a_containers_own_disk(self, look: Any, monkeypatch: pytest.MonkeyPatch):
         environ = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
         monkeypatch.setattr("listener.checks.deployment.on_container_disk", lambda folder: True)
-        leaving = look("warning", flows=flow(USERS, outputs=[SES]), environ=environ)
+        leaving = look("note", flows=flow(USERS, outputs=[SES]), environ=environ)
         assert says(leaving, "container's own disk", "aws")
-        assert not says(look("warning", flows=flow(USERS), environ=environ), "own disk")
+        assert not says(look("note", flows=flow(USERS), environ=environ), "own disk")
         monkeypatch.setattr("listener.checks.deployment.on_container_disk", lambda folder: False)
-        assert not says(look("warning", flows=flow(USERS, outputs=[SES]), environ=environ), "own disk")
+        assert not says(look("note", flows=flow(USERS, outputs=[SES]), environ=environ), "own disk")
+
+    def test_a_starting_server_warns_about_a_containers_own_disk(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr("listener.checks.deployment.on_container_disk", lambda folder: True)
+        setting = Setting.of(tmp_path, {"KUBERNETES_SERVICE_HOST": "10.0.0.1"})
+        found = check.start_warnings(read(flows=flow(USERS, outputs=[SES])), setting)
+        assert says([str(one) for one in found if one.severity == "warning"], "container's own disk")
 
     def test_where_this_runs(self, tmp_path: Path):
         assert platform_of({}) is None

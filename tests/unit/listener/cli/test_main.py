@@ -12,6 +12,7 @@ import pytest
 from functions import __version__
 from functions.errors import ConfigError, ConfigErrors
 from listener.cli import main as cli
+from tests.support.servers.relay import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -149,3 +150,34 @@ def test_several_problems_are_a_line_each():
     several = ConfigErrors([ConfigError("a", "is wrong", "mend it"), ConfigError("b", "is too")])
     assert str(several) == "a: is wrong (mend it)\nb: is too"
     assert (several.where, several.what, several.cure) == ("a", "is wrong", "mend it")
+
+
+@pytest.mark.parametrize(
+    ("shell", "status", "told"),
+    [
+        ("exec {relay} schema >&-", 0, ""),
+        ("exec {relay} schema >/dev/full", 1, "No space left"),
+        ("exec {relay} init smarthost <&-", 0, "Prove it"),
+        ("exec {relay} hash-password <&-", 2, "is empty"),
+        ("exec {relay} check --json k\u00e4se", 2, '"k\\u00e4se"'),
+        ("mkdir x; cd x; rmdir ../x; exec {relay} check", 2, "the working folder does not exist"),
+        ("mkdir x; cd x; rmdir ../x; exec {relay} serve", 2, "the working folder does not exist"),
+    ],
+)
+def test_odd_surroundings_cause_no_traceback(shell: str, status: int, told: str, tmp_path: Path):
+    done = subprocess.run(
+        ["sh", "-c", shell.replace("{relay}", f"{sys.executable} -m listener.cli.main")],
+        cwd=tmp_path,
+        env={
+            "PATH": "/usr/bin:/bin",
+            "PYTHONPATH": str(ROOT),
+            "PYTHONIOENCODING": "ascii",
+            "LANG": "C.UTF-8",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    assert done.returncode == status, done.stderr
+    assert told in done.stdout + done.stderr

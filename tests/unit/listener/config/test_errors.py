@@ -124,7 +124,7 @@ def output(**options: Any) -> dict[str, Any]:
         ({"loggers": [{"type": "FILE"}]}, "loggers[0]: filepath is missing: a FILE logger needs one"),
         (
             {"loggers": [{"type": "CONSOLE", "format": "xml"}]},
-            "loggers[0]: format: 'xml'is not text or json, and does not hold %(m)s",
+            "loggers[0]: format: 'xml' is not text or json, and does not hold %(m)s",
         ),
         (
             {"flows": output(type="mailer", override={"html": "x"})},

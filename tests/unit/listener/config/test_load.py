@@ -352,3 +352,28 @@ def test_loading_imports_no_sdk_and_no_yaml():
         [sys.executable, "-c", script, *map(str, files)], capture_output=True, text=True, cwd=ROOT, check=True
     )
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("number", ["1:30", "0025", "-010", "1:30.5", "0_7"])
+def test_numbers_of_old_yaml_are_refused(number: str):
+    from listener.config.yaml import NotYaml, parse_yaml
+
+    with pytest.raises(NotYaml) as caught:
+        parse_yaml(f"flows: {{}}\nworkers: {number}\n")
+    assert (caught.value.line, caught.value.column) == (2, 10)
+    assert number in caught.value.reason
+
+
+@pytest.mark.parametrize("number", ["0", "25", "0.5", "-1", "1_000", "'0025'", "'1:30'"])
+def test_other_numbers_and_texts_of_yaml_are_read(number: str):
+    from listener.config.yaml import parse_yaml
+
+    assert parse_yaml(f"a: {number}") is not None
+
+
+def test_shared_lists_of_yaml_are_searched_for_a_nul_once(tmp_path: Path):
+    lines = ["a0: &a0 [x]"] + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30)]
+    file = tmp_path / "a.yaml"
+    file.write_text("\n".join([*lines, 'flows: {in: "a\\0b"}']))
+    with pytest.raises(ConfigError, match=r"flows\.in: holds a NUL character"):
+        load(file, {})

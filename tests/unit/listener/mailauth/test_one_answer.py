@@ -13,9 +13,10 @@ from typing import Any, Final
 
 from functions.aws.output import ses
 from functions.ids import uuid7
+from functions.message.addresses import authors_of
 from functions.message.envelope import Client, Envelope, FlowNotes, Recipient
 from functions.message.event import cloudevent, ses_notification
-from functions.message.headers import HeadCollector, split_head
+from functions.message.headers import BOM, HeadCollector, is_mailbox_line, split_head
 from functions.message.mail import BytesContent, Mail
 from functions.message.mime import read_parts
 from functions.processors.mailer.message import OutgoingMessage
@@ -60,6 +61,9 @@ LINES: Final = [
     *(b"From a@bank.example Mon Jan  5 10:00:00 2026", b">From a@bank.example", b"From: \r\n\r\n"),
     *(b"bare\nlf: x", b"bare\rcr: x", b"nul\x00: x", b"Fr\x00om: n@nul.example"),
     *(b"\xc2\xa0From: n@nbsp.example", b"From\r\n : f@fold.example"),
+    *(BOM, BOM + b"From: m@mark.example", BOM + BOM + b"From: m2@mark.example"),
+    *(BOM + b"From a@bank.example x", BOM + b"From \t: t@mark.example"),
+    *(b"\rFrom: r@cr.example", b"From a@bank.example x\rFrom: s@cr.example"),
 ]
 ENDS: Final = [
     *(b"\r\n", b"\r\n", b"\r\n", b"\r\n", b"\n", b"\r", b"\r\n \r\n", b"\r\n\t\r\n", b"\r\r\n", b"\n\n"),
@@ -184,6 +188,9 @@ def test_one_author() -> None:
         shown = [domain for address in shown_addresses(data) if (domain := domain_of(address)) is not None]
         unique = list(dict.fromkeys(shown))
         checked = authors(HeaderBlock(head))
+        if head and not is_mailbox_line(head):
+            stored = authors_of(b"Received: from x\r\n" + head)
+            assert stored.addresses == authors_of(head).addresses, data
         assert author_domain(head) == next(iter(unique), ""), data
         assert list(checked.domains[: len(unique)]) == unique[:MAX_DOMAINS], data
         assert checked.complete or len(data) > 1_000 or len(checked.domains) == MAX_DOMAINS, data

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import ValidationError
 
 from functions.errors import ConfigError
 from listener.config.relay import RelayConfig
@@ -97,8 +98,9 @@ async def works() -> None:
 
 
 async def test_mistakes() -> None:
-    with pytest.raises(ConfigError, match=r"prometheus\.defaultLabels"):
-        Probes(config(prometheus={"portNumber": 1, "defaultLabels": {"a-b": "c"}}), 1)
+    for wrong in ({"defaultLabels": {"a-b": "c"}}, {"defaultLabels": {"__a": "c"}}, {"url": "/readyz"}):
+        with pytest.raises(ValidationError, match=r"prometheus\.(?:defaultLabels|url)"):
+            config(prometheus={"portNumber": 1, **wrong})
     taken = {"portNumber": free_port()}
     async with Probes(config(health=taken), 1).served():
         with pytest.raises(ConfigError, match="cannot listen"):

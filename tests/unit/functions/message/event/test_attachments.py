@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Final
 
 import pytest
 
 from functions.message.event.attachments import described
 from functions.message.event.objects import Digest, StoredMail, StoredObject
 from functions.message.mail import BytesContent, Mail
-from functions.message.mime import Leaf, Parts, read_parts
+from functions.message.mime import Parts, read_parts
+from functions.message.reading import transfer
 from tests.support.mails.spooled import envelope_of
 
 PNG: Final = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
@@ -79,13 +81,13 @@ def test_each_attachment_is_decoded_once_and_not_again_after_it_was_stored(
     monkeypatch: pytest.MonkeyPatch, stored: bool
 ) -> None:
     decoded: list[str] = []
-    payload = Leaf.payload
+    pieces = transfer.pieces
 
-    def counted(leaf: Leaf, *most: Any) -> bytes:
-        decoded.append(leaf.content_type)
-        return payload(leaf, *most)
+    def counted(data: bytes, start: int, end: int, encoding: str) -> Iterator[bytes]:
+        decoded.append(encoding)
+        return pieces(data, start, end, encoding)
 
-    monkeypatch.setattr(Leaf, "payload", counted)
+    monkeypatch.setattr(transfer, "pieces", counted)
     there = {n: StoredObject(f"s3://b/{n}", "b", str(n), Digest(n, f"{n}")) for n in range(3)}
     found = described(parts_of(MAIL), StoredMail(attachments=there if stored else {}))
     assert len(decoded) == (0 if stored else 3)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from functions.ids import uuid7
 from functions.message.envelope import Client, Envelope, FlowNotes, Recipient, Tls
 from functions.message.envelope import from_json as from_json_envelope
-from functions.message.event.cloudevent import MIN_BYTES, build
+from functions.message.event.cloudevent import MIN_BYTES, MOST_TEXT, build, limits_for
 from functions.message.event.objects import Digest, StoredMail, StoredObject
 from functions.message.mail import BytesContent, Mail
 from functions.message.mime import read_parts
@@ -245,6 +245,20 @@ def test_what_queues_refuse_is_not_sent() -> None:
     assert event_of(b"\r\n", auth={"spf": "\ud800"})["data"]["auth"] == {"spf": "\ufffd"}
 
 
+def test_a_large_event_is_made_as_a_small_one() -> None:
+    line = 'a\ufffe\uffff\U0001f600"\\\t\x01 \u00e9\r\n'
+    small, large = (
+        event_of(
+            b"Subject: \xc3\xa9\xef\xbf\xbf\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n"
+            + line.encode() * count,
+            10_000_000,
+        )["data"]["email"]
+        for count in (10, 100_000)
+    )
+    assert large.pop("text").rstrip("\n") == "\n".join([small.pop("text").split("\n")[0]] * 100_000)
+    assert large == small
+
+
 def test_a_monstrous_mail_still_fits() -> None:
     name = b'"' + b"\\\\" * 30_000 + b'" <' + b"a" * 30_000 + b"@example.org>"
     many = b",".join(b'"name %d" <x%d@example.org>' % (n, n) for n in range(1900))
@@ -415,3 +429,11 @@ def test_a_reply_shows_what_its_author_wrote() -> None:
     cut = event_of(head + b"long " * 100 + quoted, text_limit=10)
     assert cut["data"]["email"]["replyText"] == "long long "
     assert cuts_of(cut)["email.replyText"] == (10, 507)
+
+
+def test_a_small_multiple_of_what_an_event_holds_is_read() -> None:
+    assert limits_for(1_048_576).text == 1_048_576
+    assert limits_for(10_000_000, 8_192).text == 262_144
+    assert limits_for(10_000_000, 500_000).text == 2_000_000
+    assert limits_for(1_048_576, 50_000_000).text == 1_048_576
+    assert limits_for(10_000_000, 10_000_000).text == MOST_TEXT

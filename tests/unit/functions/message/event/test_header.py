@@ -64,6 +64,8 @@ TRACES: Final = {
     "Bcc that cannot be read": b"Bcc: x@y.exampleBcc: %s\r\n",
     "Bcc by a route": b"Bcc: <@relay.example:%s>\r\n",
     "Resent-Bcc": b"Resent-Bcc: %s\r\n",
+    "Resent-To": b"Resent-To: %s\r\n",
+    "an address in a URL": b"List-Unsubscribe: <mailto:x@y.example?to=%s>\r\n",
     "Received": b"Received: from a by b id 1\r\n\tfor <%s>; Mon, 5 Jan 2026 10:00:00 +0000\r\n",
     "Received without brackets": b"Received: from a by b id 1 for %s; now\r\n",
     "Delivered-To": b"Delivered-To: %s\r\n",
@@ -80,6 +82,20 @@ def test_nothing_names_a_recipient_of_another_flow(trace: bytes, spelling: str) 
     content = trace % spelling.encode() + b"To: bob@example.com\r\nSubject: x\r\n\r\nbody\r\n"
     for text in texts_of(content, CANARY):
         assert "canary@" not in text.lower()
+        assert "hidden.example" not in text.lower()
+
+
+@pytest.mark.parametrize("at", ["=", "%40", "=40"])
+def test_an_address_of_another_flow_with_another_sign_is_found(at: str) -> None:
+    trace = f"X-Trace: <mailto:bounce+{CANARY.replace('@', at)}@lists.example>\r\n"
+    for text in texts_of(trace.encode() + b"Subject: x\r\n\r\n", CANARY):
+        assert "hidden.example" not in text.lower()
+
+
+@pytest.mark.parametrize("name", ["Bcc\u00a0", "\u00a0Bcc", "Bcc\r\n ", "Resent-Bcc\x0b"])
+def test_a_bcc_field_that_only_a_lenient_reader_finds_is_no_text(name: str) -> None:
+    content = f"Subject: x\r\n{name}: {CANARY}\r\n\r\nbody\r\n".encode()
+    for text in texts_of(content, CANARY):
         assert "hidden.example" not in text.lower()
 
 

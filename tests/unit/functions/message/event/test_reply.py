@@ -91,6 +91,7 @@ def test_the_text_above_a_separator_is_the_reply(introduction: str) -> None:
     [
         "-- \nBob Example\n+1 555\n",
         "Sent from my iPhone\n",
+        "Sent with Proton Mail secure email.\n",
         "\nGet Outlook for iOS<https://aka.ms/o0ukef>\n",
         "Von meinem iPhone gesendet\n",
     ],

@@ -168,6 +168,19 @@ class TestReplayAndDrop:
         assert letters.done == [("replay", "id-1", True), ("replay", "id-3", True)]
         assert "2 replayed" in capsys.readouterr().out
 
+    @pytest.mark.parametrize(("word", "taken"), [("latest", "ab-3"), ("cd", "cd-4")])
+    def test_latest_and_the_beginning_of_an_id_name_a_mail(self, letters: InMemory, word: str, taken: str):
+        letters.records[:] = [record(1, id="cd-4"), record(3, id="ab-3"), record(2, id="ab-2")]
+        assert run("replay", word) == 0
+        assert letters.done == [("replay", taken, False)]
+
+    def test_the_beginning_of_several_ids_changes_nothing(
+        self, letters: InMemory, capsys: pytest.CaptureFixture[str]
+    ):
+        assert run("drop", "id") == 2
+        assert letters.done == []
+        assert "is the start of 3 ids: id-1, id-2, id-3 (give more characters)" in capsys.readouterr().err
+
     def test_drop(self, letters: InMemory):
         assert run("drop", "id-2") == 0
         assert letters.done == [("drop", "id-2", False)]

@@ -26,7 +26,7 @@ from listener.api.filter import BuildContext, Filter
 from listener.api.session import Credentials, Session, Transaction
 from listener.filters.http.answer import decide
 from listener.filters.http.client import Unanswered
-from listener.filters.http.filter import MAX_EVENT, HttpFilter
+from listener.filters.http.filter import MAX_EVENT, READERS, HttpFilter
 from listener.filters.registry import FILTERS, build_filter
 from listener.flows.flow import Flow, Flows
 from listener.intake.capture import Capture
@@ -141,6 +141,32 @@ async def test_the_event_names_no_recipient_that_the_flow_is_not_asked_about(
     await one.on_data(session(), transaction(), take(mail), ("bob@example.com",))
     (asked,) = server.asked
     assert b"eve@" not in asked.body.lower()
+
+
+async def test_a_reader_whose_time_is_over_keeps_its_place_until_it_ends(
+    server: Endpoint, make: Any, take: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else strangers could start any number of threads, one mail after another."""
+    goes_on = threading.Event()
+    running: list[int] = []
+
+    def read(mail: Mail, flow: str, limits: Limits) -> Parts:
+        running.append(1)
+        assert goes_on.wait(30)
+        return read_parts(mail, flow, limits)
+
+    monkeypatch.setattr("listener.filters.http.filter.read_parts", read)
+    one = await make(server.url)
+    mail = take(b"Content-Type: text/html\r\n\r\n" + b"<b>" * 40_000)
+    try:
+        for _ in range(READERS + 3):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await ask(one, mail)
+        assert len(running) == READERS
+    finally:
+        goes_on.set()
+    assert await ask(one, mail) == ACCEPT
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])
