@@ -19,7 +19,7 @@ import pytest
 from websockets.sync.client import ClientConnection, connect
 
 from tests.support import process
-from tests.support.inbox.client import PATIENCE, InboxClient, with_inbox
+from tests.support.inbox.client import PATIENCE, InboxClient, address_of, with_inbox
 from tests.support.inbox.mails import mail
 from tests.support.net import HOST, free_port, wait_until
 from tests.support.servers.relay import Relay, flow
@@ -52,7 +52,7 @@ def inbox_processes(relay: Relay) -> list[int]:
 
 
 def watch(relay: Relay) -> ClientConnection:
-    return connect(f"ws://localhost:{relay.config['inbox']['port']}/api/events")
+    return connect(f"{address_of(relay).replace('http:', 'ws:')}/api/events")
 
 
 def event(socket: ClientConnection, kind: str) -> Any:
@@ -239,7 +239,7 @@ def test_an_inbox_that_others_could_look_into_by_mistake_is_refused(
 
 
 def test_no_module_of_the_working_folder_is_run(new_relay: Callable[..., Relay]) -> None:
-    relay = new_relay(with_inbox())
+    relay = new_relay(with_inbox({"port": free_port()}))
     for name in ("uvicorn", "json", "sitecustomize_x"):
         (relay.folder / f"{name}.py").write_text("raise SystemExit('mine')\n")
     (relay.folder / "listener").mkdir()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 import httpx
 
-from tests.support.net import free_port, wait_until
+from tests.support.net import wait_until
 from tests.support.servers.relay import Relay, flow
 
 PATIENCE: Final = 30.0
@@ -18,17 +19,25 @@ def with_inbox(options: Mapping[str, Any] | None = None, **flows: Mapping[str, A
     """The configuration of a relay with an inbox: of one flow that takes all mail, or of these."""
     return {
         "flows": flows or {"all": flow(filename="${id}.eml", addRawHeaders=True)},
-        "inbox": {"port": free_port(), **(options or {})},
+        "inbox": {"port": 0, **(options or {})},
     }
 
 
-class InboxClient(httpx.Client):
-    """Asks the inbox of a relay; `prefix` stands before its paths."""
+def address_of(relay: Relay) -> str:
+    """The address of a relay's inbox: that of its configuration, else the one that it logged."""
+    port = relay.config["inbox"]["port"]
+    if port:
+        return f"http://localhost:{port}"
+    found = re.search(r"inbox: (http://\S+)", relay.log())
+    assert found is not None
+    return found[1]
 
-    def __init__(self, relay: Relay, prefix: str = "") -> None:
-        super().__init__(
-            base_url=f"http://localhost:{relay.config['inbox']['port']}{prefix}", timeout=PATIENCE
-        )
+
+class InboxClient(httpx.Client):
+    """Asks the inbox of a relay."""
+
+    def __init__(self, relay: Relay) -> None:
+        super().__init__(base_url=address_of(relay), timeout=PATIENCE)
 
     def page(self) -> dict[str, Any]:
         """The list."""
