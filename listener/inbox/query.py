@@ -70,6 +70,7 @@ def split(text: str) -> list[str]:
 def search_of(text: str, zone: str = "") -> Search:
     """The condition for rows of `mail`. `zone` is the time zone of dates without one (the default, and for
     an unknown one: this computer's)."""
+    text = text.encode("utf-8", "replace").decode()  # SQLite's texts hold no lone surrogates
     conditions: list[str] = []
     values: list[str | int] = []
     ignored: list[str] = []

@@ -28,6 +28,7 @@ from listener.filters.passwords.stored import parse
 from listener.inbox.web.replies import HIDDEN, SANDBOX, refused
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_OWN: Final = frozenset({"same-origin", "none"})
 _COOKIE: Final = "smtp-relay-inbox"
 _LASTS: Final = 43_200
 """Seconds for which a cookie is good."""
@@ -74,13 +75,16 @@ class Guard:
         if not self._is_ours(host):
             cure = 'add it to "inbox": {"hosts": [...]}'
             return refused(f"this server does not go by the name {host[:200]!r} ({cure})", 403)
+        site = headers.get("sec-fetch-site", "none")
         changes = scope["type"] == "websocket" or scope["method"] not in _SAFE
         if not changes and not scope["path"].endswith("/api/v1/stream"):
-            return None
+            # A link may lead here. Anything else could mark a mail as read for a page that sees no reply.
+            linked = site in _OWN or headers.get("sec-fetch-mode") == "navigate"
+            return None if linked else refused("the page of another site sent this request", 403)
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
             return refused("the page of another site sent this request", 403)
-        if headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+        if site not in _OWN:
             return refused("the page of another site sent this request", 403)
         return None
 

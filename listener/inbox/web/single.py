@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Awaitable, Callable, Iterator
+from io import FileIO
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -63,11 +64,11 @@ async def headers(request: Request, row: Row) -> Response:
 
 async def raw(request: Request, row: Row) -> Response:
     """`GET …/raw`: the bytes of the file."""
-    fd = await server_of(request).run(open_regular, row.path)
-    fields = {"Content-Length": str(os.fstat(fd).st_size), "Content-Security-Policy": SANDBOX}
+    file = os.fdopen(await server_of(request).run(open_regular, row.path), "rb", buffering=0)
+    fields = {"Content-Length": str(os.fstat(file.fileno()).st_size), "Content-Security-Policy": SANDBOX}
     if request.query_params.get("dl") == "1":
         fields["Content-Disposition"] = f'attachment; filename="{row.id}.eml"'
-    return StreamingResponse(_pieces(fd), media_type="text/plain; charset=utf-8", headers=fields)
+    return StreamingResponse(_pieces(file), media_type="text/plain; charset=utf-8", headers=fields)
 
 
 async def part(request: Request, row: Row) -> Response:
@@ -127,7 +128,7 @@ async def _of_message(request: Request, row: Row, ask: Callable[[ShownMail], T])
     return await server_of(request).run(lambda: ask(ShownMail(row)))
 
 
-def _pieces(fd: int) -> Iterator[bytes]:
-    with os.fdopen(fd, "rb", buffering=0) as file:
+def _pieces(file: FileIO) -> Iterator[bytes]:
+    with file:
         while piece := file.read(262_144):
             yield piece

@@ -79,6 +79,13 @@ async def test_no_page_of_another_site_changes_anything(
         assert await inbox.subjects() == ["One"]
 
 
+@pytest.mark.parametrize(("mode", "status"), [("navigate", 200), ("no-cors", 403), ("cors", 403), ("", 403)])
+async def test_other_sites_may_link_here_and_no_more(inbox: Served, mode: str, status: int) -> None:
+    headers = {"sec-fetch-site": "cross-site", **({"sec-fetch-mode": mode} if mode else {})}
+    reply = await inbox.client.get("/api/v1/message/latest", headers=headers)
+    assert reply.status_code == status
+
+
 async def test_no_page_of_another_site_watches(inbox: Served) -> None:
     reply = await inbox.client.get("/api/v1/stream", headers={"origin": "https://evil.example"})
     assert reply.status_code == 403
