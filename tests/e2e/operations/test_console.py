@@ -124,7 +124,8 @@ def test_with_json_every_line_is_json(new_relay: Make, workers: int) -> None:
     with Wire(relay.port) as wire:
         wire.command("FOO bar")
     if workers > 1:
-        # A worker that is killed is the supervisor's line.
+        # A worker that is killed is the supervisor's line. One of them tells the addresses at its start.
+        wait_until(lambda: "listening on " in relay.log(), seconds=20, what="the addresses")
         victim = next(iter(_children(relay.pid)))
         subprocess.run(["kill", "-9", str(victim)], check=True)
         wait_until(lambda: "died" in relay.log(), seconds=20, what="the supervisor's line")
