@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import difflib
-import textwrap
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, NoReturn
-
-_WIDTH: Final = 100
+from typing import Any, NoReturn
 
 
 class Parser(argparse.ArgumentParser):
@@ -17,7 +13,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, *, prog: str, description: str, **others: Any) -> None:
         super().__init__(
             prog=prog,
-            description=textwrap.fill(description, _WIDTH),
+            description=description,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             **others,
         )
@@ -85,6 +81,8 @@ class Parser(argparse.ArgumentParser):
         word = unknown.partition(" ")[0].partition("=")[0]
         if head or not word.startswith("--"):
             return ""
+        import difflib
+
         found = difflib.get_close_matches(word, self._option_string_actions, n=1)
         return f"did you mean {found[0]}? " if found else ""
 
