@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from functions.backends import open_queue
 from functions.errors import ConfigError, DeliveryFault
-from functions.message.text import escaped
+from functions.message.text import escaped, listed
 from functions.spool.dead_record import UNKNOWN, DeadRecord
 from functions.spool.queue import Failure, MailQueue, QueuedMail
 from listener.cli.arguments import CONFIG
@@ -53,7 +53,6 @@ Exit status: 0; 1 if there is no such mail or the spool cannot be read; 2 for a 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _EPILOG
     parser.add_argument(
         "action", nargs="?", choices=ACTIONS, default=ACTIONS[0], metavar="ACTION", help=", ".join(ACTIONS)
@@ -129,10 +128,10 @@ def _gone(queue: MailQueue, config: RelayConfig, word: str) -> tuple[str, bool]:
     from listener.cli.mails.folders import folders_of
     from listener.cli.mails.stored import StoredMails
 
-    stored = StoredMails(folders_of(config, Path.cwd())).named(word)
-    if len(stored) == 1:
-        mail_id = stored[0].id
-        return f"{mail_id or word}: is delivered, and stored as {stored[0].path}", True
+    # Several if several outputs stored it.
+    if stored := StoredMails(folders_of(config, Path.cwd())).named(word):
+        places = listed([str(one.path) for one in stored], joint="and")
+        return f"{stored[0].id or word}: is delivered, and stored as {places}", True
     return (
         f"{word}: is not in the spool: every output has delivered it, or this server never accepted it"
     ), False
