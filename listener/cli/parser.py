@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
+
+_A_MAIL: Final = r"latest|[0-9A-Fa-f]{4,8}(-[0-9A-Fa-f-]*)?|.*/.*"
+"""`latest`, an id or its beginning, or a path: no action looks like one of them."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -25,11 +29,14 @@ class Parser(argparse.ArgumentParser):
 
     def arranged(self, arguments: Sequence[str]) -> list[str]:
         """The arguments with all flags before all words, because argparse takes the words of one command
-        only where they stand together."""
+        only where they stand together. A mail without an action gets the command's `mail_action`."""
         flags: list[str] = []
         words: list[str] = []
         for text, is_word in self._parts(arguments):
             (words if is_word else flags).extend(text)
+        action = self.get_default("mail_action")
+        if action and words and re.fullmatch(_A_MAIL, words[0]):
+            words.insert(0, action)
         return [*flags, *(["--"] if any(word.startswith("-") for word in words) else []), *words]
 
     def first_word(self, arguments: Sequence[str]) -> int | None:

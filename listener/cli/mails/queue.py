@@ -32,7 +32,7 @@ ACTIONS: Final = ("list", "explain", "retry")
 _EPILOG: Final = """\
 actions:
   list            every mail in the spool (the default)
-  explain [ID]    one sentence: why the mail waits, and when it is tried next
+  explain [ID]    one sentence: why the mail waits, and when it is tried next; `queue ID` does the same
   retry ID…       try these mails now, in the running server too (--all: every mail that waits)
 
 ID is `latest`, an id, the first characters of an id, or the path of a stored file.
@@ -54,6 +54,7 @@ Exit status: 0; 1 if there is no such mail or the spool cannot be read; 2 for a 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
+    parser.set_defaults(mail_action="explain")
     parser.add_argument(
         "action", nargs="?", choices=ACTIONS, default=ACTIONS[0], metavar="ACTION", help=", ".join(ACTIONS)
     )
