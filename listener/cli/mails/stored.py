@@ -8,7 +8,7 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -94,6 +94,10 @@ class StoredMail:
             "file": os.fsdecode(os.fsencode(self.path)),
             "error": self.error or None,
         }
+
+    def without_content(self) -> StoredMail:
+        """The same without `parts`, to keep many: they hold all bytes that were read."""
+        return replace(self, parts=None)
 
 
 def open_regular(path: Path) -> int:
