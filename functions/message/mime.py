@@ -63,7 +63,7 @@ class Attachment:
 
 def _guarded(default: Callable[[], Any]) -> Callable[[Callable[[Parts], T]], cached_property[T]]:
     """A cached property with a default if reading it fails: then an event lacks it, and no delivery fails
-    because of that."""
+    because of that. `Parts.unread` names it, because an output that stores it must not take the default."""
 
     def wrap(read: Callable[[Parts], T]) -> cached_property[T]:
         def guard(self: Parts) -> T:
@@ -71,6 +71,7 @@ def _guarded(default: Callable[[], Any]) -> Callable[[Callable[[Parts], T]], cac
                 return read(self)
             except Exception:  # a stranger's mail found a fault of ours
                 log.exception("the mail cannot be read", extra={"id": self.id, "part": read.__name__})
+                self.unread.add(read.__name__)
                 lacking: T = default()
                 return lacking
 
@@ -81,10 +82,12 @@ def _guarded(default: Callable[[], Any]) -> Callable[[Callable[[Parts], T]], cac
 
 
 class Parts:
-    """A mail's content for outputs that show it. Every property is read at its first use."""
+    """A mail's content for outputs that show it. Every property is read at its first use; `unread` are the
+    names of those whose reading failed."""
 
     def __init__(self, mail: Mail, flow: str, data: bytes, limits: Limits) -> None:
         self.id = mail.id
+        self.unread: set[str] = set()
         self._mail = mail
         self._flow = flow
         self._data = data

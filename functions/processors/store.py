@@ -183,6 +183,7 @@ class Storage:
 
     def _body(self, contents: Contents, kind: str, key: str, part: str) -> Iterator[Blob]:
         text = contents.parts.text if kind == "text" else contents.parts.html
+        _check_read(contents.parts, kind)
         if text is not None:
             data = text.encode("utf-8", "replace")
             media = "text/plain" if kind == "text" else "text/html"
@@ -194,7 +195,9 @@ class Storage:
         """Every attachment, under keys whose `form` differs."""
         taken: set[str] = set()
         uses: dict[str, int] = {}
-        for number, attachment in enumerate(contents.parts.attachments):
+        attachments = contents.parts.attachments
+        _check_read(contents.parts, "attachments")
+        for number, attachment in enumerate(attachments):
             key = wanted = key_of(attachment.filename)
             while form(key) in taken:
                 uses[wanted] = uses.get(wanted, 1) + 1
@@ -234,13 +237,13 @@ class CloudProcessor(Processor):
         stored = None
         with ExitStack() as held:
             if whole:
-                held.enter_context(place(job.mail.content.size, contents.limits.text))
+                _take_place(held, job, contents)
             if self._storage is not None:
                 stored = self._storage.store(job, contents, describe=publishes)
             if publishes:
                 if not whole:
                     # Until it is sent, because the client copies the event.
-                    held.enter_context(place(job.mail.content.size, contents.limits.text))
+                    _take_place(held, job, contents)
                 self._publisher.publish(job, stored, contents)
             del contents  # with the mail's bytes, before the next mail gets the place
         if self._sender is not None:
@@ -248,6 +251,19 @@ class CloudProcessor(Processor):
 
     def close(self) -> None:
         self._release()
+
+
+def _take_place(held: ExitStack, job: Job, contents: Contents) -> None:
+    """Waits for a place to read the mail. Raises Temporary if the wait left too little of the run."""
+    held.enter_context(place(job.mail.content.size, contents.limits.text))
+    if job.seconds_left() < MIN_SECONDS_LEFT:
+        raise Temporary("too little of the run is left", enhanced="4.4.7")
+
+
+def _check_read(parts: Parts, name: str) -> None:
+    """Raises Temporary if reading this property of the mail failed: its default would count as stored."""
+    if name in parts.unread:
+        raise Temporary(f"the mail's {name} cannot be read (the log has the fault)")
 
 
 def open_below(mail: Mail, flow: str, top: bytes) -> BinaryIO:

@@ -12,10 +12,9 @@ from typing import Any, Final
 from functions.aws.output.options import AwsOutputOptions
 from functions.delivery.build import needs_receipts
 from functions.errors import ConfigError
-from functions.options.secrets import Runtime
 from functions.options.spool import SpoolOptions
 from listener.checks.finding import Finding, Setting
-from listener.checks.report import findings
+from listener.checks.report import CheckReport
 from listener.config.load import load, read
 from listener.config.relay import RelayConfig
 from listener.server.mistakes import attempt
@@ -165,16 +164,15 @@ def _listener_config(raw: Mapping[str, Any], defaults: Mapping[str, Any]) -> str
 
 def _warnings(deployment: Deployment, public: bool) -> tuple[str, ...]:
     """Warnings for the operator. Raises ConfigError for a configuration that must not be deployed."""
+    config, source = deployment.config, f"{deployment.config.source}: "
     setting = Setting.of(deployment.path.parent, {}, public=public, platform="fargate")
-    found = [*findings(deployment.config, setting), *_unreachable(deployment.config)]
-    errors = [f"{one.where}: {one.text}" for one in found if one.severity == "error"]
-    source = f"{deployment.config.source}: "
-    around = Runtime.of(deployment.path.parent, {})
-    tried = attempt(deployment.config, around, offline=True)
-    errors += [str(one).removeprefix(source) for one in tried.errors]
+    tried = attempt(config, setting, offline=True)
+    report = CheckReport.of(config, setting, errors=tried.errors, warnings=tried.warnings)
+    errors = [f"{one.where}: {one.text}".removeprefix(source) for one in report.errors]
+    errors += [f"{one.where}: {one.text}" for one in _unreachable(config)]
     if errors:
         raise ConfigError(str(deployment.path), "; ".join(dict.fromkeys(errors)))
-    return tuple(f"{one.where}: {one.text}".removeprefix(": ") for one in found if one.severity == "warning")
+    return tuple(f"{one.where}: {one.text}".removeprefix(source) for one in report.warnings)
 
 
 def _unreachable(config: RelayConfig) -> list[Finding]:

@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 
 from functions.errors import ConfigError
-from functions.options.secrets import Runtime
 from listener.checks.finding import Setting
 from listener.checks.report import CheckReport
 from listener.cli.arguments import CONFIG
@@ -65,8 +64,7 @@ def examine(path: Path | None, setting: Setting, *, from_loopingz: bool = False)
         return CheckReport.of_mistake(str(path or default_file() or "the configuration"), mistake)
     from listener.server.mistakes import attempt
 
-    around = Runtime.of(setting.folder, setting.environ)
-    tried = attempt(config, around, offline=setting.elsewhere)
+    tried = attempt(config, setting, offline=setting.elsewhere)
     return CheckReport.of(
         config, setting, errors=tried.errors, warnings=tried.warnings, from_loopingz=from_loopingz
     )

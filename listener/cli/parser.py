@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import difflib
-import textwrap
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NoReturn
 
-_WIDTH: Final = 100
+_A_MAIL: Final = r"latest|[0-9A-Fa-f]{4,8}(-[0-9A-Fa-f-]*)?|.*/.*"
+"""`latest`, an id or its beginning, or a path: no action looks like one of them."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -17,7 +17,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, *, prog: str, description: str, **others: Any) -> None:
         super().__init__(
             prog=prog,
-            description=textwrap.fill(description, _WIDTH),
+            description=description,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             **others,
         )
@@ -29,11 +29,14 @@ class Parser(argparse.ArgumentParser):
 
     def arranged(self, arguments: Sequence[str]) -> list[str]:
         """The arguments with all flags before all words, because argparse takes the words of one command
-        only where they stand together."""
+        only where they stand together. A mail without an action gets the command's `mail_action`."""
         flags: list[str] = []
         words: list[str] = []
         for text, is_word in self._parts(arguments):
             (words if is_word else flags).extend(text)
+        action = self.get_default("mail_action")
+        if action and words and re.fullmatch(_A_MAIL, words[0]):
+            words.insert(0, action)
         return [*flags, *(["--"] if any(word.startswith("-") for word in words) else []), *words]
 
     def first_word(self, arguments: Sequence[str]) -> int | None:
@@ -85,6 +88,8 @@ class Parser(argparse.ArgumentParser):
         word = unknown.partition(" ")[0].partition("=")[0]
         if head or not word.startswith("--"):
             return ""
+        import difflib
+
         found = difflib.get_close_matches(word, self._option_string_actions, n=1)
         return f"did you mean {found[0]}? " if found else ""
 

@@ -117,7 +117,7 @@ class _Trial:
                 self._folder("spool.url", str(config.spool.folder(self._around.folder)))
 
     async def filters(self) -> None:
-        """Each filter, started and stopped; then the header edits, which ask all of them."""
+        """Each filter, started and stopped."""
         config, around = self._config, self._around
         made: list[Filter] = []
         for name, flow in config.flows.items():
@@ -131,6 +131,7 @@ class _Trial:
                     around.secrets,
                     config.filter_timeout / 1000,
                     self._warner(path, f"filter {label}"),
+                    name,
                 )
                 with self._noted(), locate(config, path, options, f"filter {label}"):
                     made.append(build.located_filter(config, path, label, options, context))

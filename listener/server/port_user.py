@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
@@ -41,8 +42,11 @@ def _processes() -> list[int]:
 
 
 def _name(pid: int) -> str:
-    """The program's name; for Python that of its module or script."""
+    """The program's name; for Python that of its module or script. The code of `python -c` is no name, and
+    may hold secrets."""
     words = [os.fsdecode(one) for one in (_PROC / str(pid) / "cmdline").read_bytes().split(b"\0") if one]
-    script = next((one for one in words[1:] if not one.startswith("-")), "")
+    flags = list(takewhile(lambda one: one.startswith("-"), words[1:]))
+    has_code = any("c" in one for one in flags if not one.startswith("--"))
+    script = "" if has_code else next(iter(words[1 + len(flags) :]), "")
     python = bool(words) and Path(words[0]).name.startswith("python")
     return Path(script if python and script else words[0]).name if words else "unnamed"

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from typing import Final
 
 from functions.errors import ConfigError
-from listener.server.port_user import port_user
 
 Sockets = list[socket.socket]
 
@@ -82,6 +81,8 @@ def _bind_problem(error: OSError, place: str, port: int, *, only: bool) -> Confi
     use = f"use --port {other}" if only else "choose another port in listeners"
     match error.errno:
         case errno.EADDRINUSE:
+            from listener.server.port_user import port_user
+
             return ConfigError(where, f"is in use by {port_user(port)}", f"stop that, or {use}")
         case errno.EACCES:
             return ConfigError(where, "needs more rights: ports below 1024 are reserved", use)

@@ -173,8 +173,9 @@ class Supervisor:
             self._counters.of(index), self._probes.observer(index), self._probes.worker_health(index)
         )
         server = Server(self._config, self._around, own, index=index, shared=shared, reload=self._reload)
-        # The first one speaks for all.
-        serve_process(server, lambda: announce(self._config, self._sockets) if index == 0 else None)
+        # The first one speaks for all, once: a worker that is started again says nothing new.
+        speaks = index == 0 and index not in self._started
+        serve_process(server, lambda: announce(self._config, self._sockets) if speaks else None)
 
     def _serve_probes(self) -> None:
         self._leave_ports()

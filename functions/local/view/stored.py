@@ -7,7 +7,7 @@ import os
 import re
 import stat
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -90,6 +90,10 @@ class StoredFile:
             "file": os.fsdecode(os.fsencode(self.path)),
             "error": self.error or None,
         }
+
+    def without_content(self) -> StoredFile:
+        """The same without `parts`, to keep many: they hold all bytes that were read."""
+        return replace(self, parts=None)
 
 
 def open_regular(path: Path) -> int:

@@ -38,30 +38,33 @@ def read_block(
     if data.startswith(CRLF, start, end):
         return b"", start + 2
     kept: list[bytes] = []
+    room = most
     at = _after_first_line(data, start, end)
     while True:
         stop = _end_of_fields(data, at, end)
         if stop > at:
-            kept.append(data[at : min(stop, at + most)])
+            if room > 0:  # without this bound a header of short pieces takes many times its size
+                kept.append(data[at : min(stop, at + room)])
+                room -= len(kept[-1])
             at = stop
         if at >= end:
-            return _joined(kept, most), end
+            return b"".join(kept), end
         if data.startswith(CRLF, at, end):
-            return _joined(kept, most), at + 2
+            return b"".join(kept), at + 2
         if kept and data.startswith(BOM, at, end) and _end_of_fields(data, at + 3, end) > at + 3:
             at += 3
             continue
         if not kept:
             return b"", start
         line_end = _end_of_line(data, at, end)
-        if data.startswith(b"--", at, end) and is_delimiter(data[at:line_end], _joined(kept, most)):
-            return _joined(kept, most), at
+        if data.startswith(b"--", at, end) and is_delimiter(data[at:line_end], b"".join(kept)):
+            return b"".join(kept), at
         if _BLIND.match(data, at, line_end) is not None:  # text of the body is shown, and this must not be
             at = line_end
             continue
         after = _end_of_fields(data, line_end, end)
         if after == line_end or not data.startswith(CRLF, after, end):
-            return _joined(kept, most), at
+            return b"".join(kept), at
         at = line_end
 
 
@@ -84,7 +87,3 @@ def _end_of_line(data: bytes, at: int, end: int) -> int:
 def _end_of_fields(data: bytes, at: int, end: int) -> int:
     found = _FIELDS.match(data, at, end)
     return at if found is None else found.end()
-
-
-def _joined(kept: list[bytes], most: int) -> bytes:
-    return kept[0] if len(kept) == 1 else b"".join(kept)[:most]

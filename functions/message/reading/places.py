@@ -54,10 +54,14 @@ class Places:
         ticket = object()
         with self._changed:
             self._waiting.append(ticket)
-            self._changed.wait_for(lambda: self._waiting[0] is ticket and self._taken + size <= self._room)
-            self._waiting.popleft()
-            self._taken += size
-            self._changed.notify_all()
+            try:
+                self._changed.wait_for(
+                    lambda: self._waiting[0] is ticket and self._taken + size <= self._room
+                )
+                self._taken += size
+            finally:  # a thread that gives up its wait must not stop those behind it
+                self._waiting.remove(ticket)
+                self._changed.notify_all()
         try:
             yield
         finally:

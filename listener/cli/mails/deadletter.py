@@ -32,6 +32,7 @@ _SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(mail_action="show")
     parser.add_argument("action", nargs="?", default="list", choices=("list", "show", "replay", "drop"))
     parser.add_argument(
         "ids",

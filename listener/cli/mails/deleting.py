@@ -61,7 +61,7 @@ def delete(mails: StoredMails, config: RelayConfig, words: list[str], arguments:
 def _chosen(mails: StoredMails, words: list[str], *, all_mails: bool) -> tuple[list[StoredFile], int]:
     """The mails to remove, and how many words mean none."""
     if all_mails:
-        return [mails.read(one) for one in mails.newest()], 0
+        return [mails.read(one).without_content() for one in mails.newest()], 0
     found: dict[Path, StoredFile] = {}
     missing = 0
     for word in words:
@@ -76,8 +76,7 @@ def _chosen(mails: StoredMails, words: list[str], *, all_mails: bool) -> tuple[l
 
 
 def _agreed(found: list[StoredFile]) -> bool:
-    """True if a person in a terminal agrees, or there is none to ask. Raises ConfigError if it is not
-    known."""
+    """True if a person in a terminal agrees, or there is none to ask."""
     if not sys.stdin.isatty():
         return True
     for mail in found[:5]:

@@ -24,7 +24,7 @@ ACTIONS: Final = ("list", "show", "open", "tail", "wait", "delete", "reindex")
 _EPILOG: Final = """\
 actions:
   list             the stored mails, the newest first (the default)
-  show [MAIL]      header and text of one mail
+  show [MAIL]      header and text of one mail; `mails MAIL` does the same
   open [MAIL]      one mail in the browser, as a page of this machine; as text without a browser
   tail             one line for each mail that comes, until Ctrl-C
   wait             wait for a mail, for tests: exit 0 with the mail, 1 at the time-out
@@ -52,8 +52,8 @@ Exit status: 0; 1 if there is no such mail, or a mail was not deleted; 2 for a m
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _EPILOG
+    parser.set_defaults(mail_action="show")
     parser.add_argument(
         "action", nargs="?", choices=ACTIONS, default=ACTIONS[0], metavar="ACTION", help=", ".join(ACTIONS)
     )

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from functions.backends import open_queue
 from functions.errors import ConfigError, DeliveryFault
-from functions.message.text import escaped
+from functions.message.text import escaped, listed
 from functions.spool.dead_record import UNKNOWN, DeadRecord
 from functions.spool.queue import Failure, MailQueue, QueuedMail
 from listener.cli.arguments import CONFIG
@@ -32,7 +32,7 @@ ACTIONS: Final = ("list", "explain", "retry")
 _EPILOG: Final = """\
 actions:
   list            every mail in the spool (the default)
-  explain [ID]    one sentence: why the mail waits, and when it is tried next
+  explain [ID]    one sentence: why the mail waits, and when it is tried next; `queue ID` does the same
   retry ID…       try these mails now, in the running server too (--all: every mail that waits)
 
 ID is `latest`, an id, the first characters of an id, or the path of a stored file.
@@ -53,8 +53,8 @@ Exit status: 0; 1 if there is no such mail or the spool cannot be read; 2 for a 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _EPILOG
+    parser.set_defaults(mail_action="explain")
     parser.add_argument(
         "action", nargs="?", choices=ACTIONS, default=ACTIONS[0], metavar="ACTION", help=", ".join(ACTIONS)
     )
@@ -129,10 +129,10 @@ def _gone(queue: MailQueue, config: RelayConfig, word: str) -> tuple[str, bool]:
     from functions.local.view.folders import folders_of
     from listener.cli.mails.stored import StoredMails
 
-    stored = StoredMails(folders_of(config, Path.cwd())).named(word)
-    if len(stored) == 1:
-        mail_id = stored[0].id
-        return f"{mail_id or word}: is delivered, and stored as {stored[0].path}", True
+    # Several if several outputs stored it.
+    if stored := StoredMails(folders_of(config, Path.cwd())).named(word):
+        places = listed([str(one.path) for one in stored], joint="and")
+        return f"{stored[0].id or word}: is delivered, and stored as {places}", True
     return (
         f"{word}: is not in the spool: every output has delivered it, or this server never accepted it"
     ), False

@@ -101,7 +101,7 @@ def wait_for(
         missed = conditions.missed(mail)
         if not missed:
             return mail, []
-        others.append((mail, missed))
+        others.append((mail.without_content(), missed))
         if len(others) > _KEPT:
             others = _nearest(others, _KEPT // 2)
     return None, _nearest(others, NEAREST)

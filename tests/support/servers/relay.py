@@ -98,7 +98,9 @@ class Server:
         # A process that waits for a disk dies when the disk answers, and has its files and ports
         # until then.
         wait_until(
-            lambda: not any(process.command_line(pid) for pid in family), seconds=20, what="all to be gone"
+            lambda: not any(process.command_line(pid) for pid in family) and not answers(self.port),
+            seconds=20,
+            what="all to be gone",
         )
 
     def restart(self) -> Self:

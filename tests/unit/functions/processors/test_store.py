@@ -457,6 +457,15 @@ def test_an_attachment_is_decoded_once_for_its_object_and_the_event(
     assert event["data"]["storage"]["url"] == event["data"]["email"]["attachments"][0]["url"]
 
 
+@pytest.mark.parametrize("kind", ["raw", "attachments"])
+def test_no_event_is_sent_if_the_wait_for_a_place_took_the_run(bucket: Bucket, kind: str) -> None:
+    publisher = Mock(limits=Limits())
+    made = CloudProcessor(storage(bucket, type=kind), publisher, None, lambda: None)
+    assert isinstance(fault_of(lambda: made.process(job_of(MULTIPART, seconds_left=20))), Temporary)
+    publisher.publish.assert_not_called()
+    assert len(bucket.objects) == (kind == "raw")
+
+
 class TestAMailThatCannotBeRead:
     """A fault of the reader is never a fault of storing the whole mail."""
 
@@ -524,6 +533,12 @@ class TestAMailThatCannotBeRead:
         CloudProcessor(storage(bucket), None, None, lambda: None).process(job_of(MULTIPART))
         (data,) = bucket.objects.values()
         assert data.endswith(MULTIPART)
+
+    @pytest.mark.parametrize("kind", ["attachments", "text", "html", "parts"])
+    def test_its_parts_are_not_taken_for_stored(self, kind: str, bucket: Bucket, unread: Exception) -> None:
+        with pytest.raises((Temporary, type(unread))):
+            storage(bucket, type=kind).store(job_of(MULTIPART))
+        assert not any(key.endswith("manifest.json") for key in bucket.objects)
 
     def test_read_again_the_event_is_sent(
         self, monkeypatch: pytest.MonkeyPatch, output: Output, bucket: Bucket, sent: list[dict[str, Any]]

@@ -232,3 +232,23 @@ def test_no_words_give_a_traceback(
     assert status in {0, 1, 2}, arguments
     assert "unexpected fault" not in caplog.text, (arguments, caplog.text)
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "action"), [("mails", "show"), ("queue", "explain"), ("deadletter", "show")]
+)
+@pytest.mark.parametrize(
+    "mail", ["latest", "019b7d2a", "019b7d2a-0000-7000-8000-000000000000", "mails/a.eml"]
+)
+def test_a_mail_without_an_action_is_looked_at(command: str, action: str, mail: str) -> None:
+    parser = cli.parser(command)
+    found = parser.parse_args(parser.arranged([mail, "--json"]))
+    assert (found.action, found.ids, found.json) == (action, [mail], True)
+
+
+@pytest.mark.parametrize("command", ["mails", "queue", "deadletter"])
+def test_another_word_is_no_action(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = cli.parser(command)
+    with pytest.raises(SystemExit):
+        parser.parse_args(parser.arranged(["shwo"]))
+    assert "invalid choice: 'shwo'" in capsys.readouterr().err

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -62,16 +63,31 @@ def test_an_address_of_another_machine_names_the_flag(host: str) -> None:
     assert "--bind" not in refused(host, 0, only=False)
 
 
-def test_a_program_of_python_goes_by_its_script() -> None:
-    script = (
-        "import socket,sys; s=socket.create_server(('127.0.0.1',0)); print(s.getsockname()[1],flush=True)"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", script + "; sys.stdin.read()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
+LISTENS = """\
+import socket, sys
+server = socket.create_server(("127.0.0.1", 0))
+print(server.getsockname()[1], flush=True)
+sys.stdin.read()  # a/secret
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["listens.py", "an", "argument"], "listens.py"),
+        (["-I", "./listens.py"], "listens.py"),
+        (["-m", "listens"], "listens"),
+        (["-c", LISTENS], Path(sys.executable).name),
+        (["-Ic", LISTENS], Path(sys.executable).name),
+    ],
+)
+def test_a_program_of_python_goes_by_its_script(tmp_path: Path, arguments: list[str], name: str) -> None:
+    (tmp_path / "listens.py").write_text(LISTENS)
+    command = [sys.executable, *arguments]
+    with subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         port = int(process.stdout.readline())
-        assert port_user(port).startswith(f"process {process.pid} (")
+        assert port_user(port) == f"process {process.pid} ({name})"
 
 
 def test_a_port_that_is_free_has_no_known_user() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,6 +24,19 @@ def test_fields_and_body() -> None:
 def test_other_bare_line_ends_end_no_line() -> None:
     data = b"A: 1\nB: 2\rC: 3\r\n\r\n"
     assert read_block(data, 0, len(data), most=1_000) == (data[:-2], len(data))
+
+
+def test_a_header_of_many_pieces_takes_no_more_memory_than_is_kept() -> None:
+    for line in (b"\xef\xbb\xbfA:\r\n", b"\x00Bcc:\r\nA:\r\n"):
+        data = b"A:\r\n" + line * 20_000
+        tracemalloc.start()
+        try:
+            head, body = read_block(data, 0, len(data), most=1_000)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert (head, body) == (b"A:\r\n" * 250, len(data))
+        assert peak < 200_000
 
 
 pieces = st.sampled_from(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
 from functions.message.reading.places import FOR_TEXT, SMALL, Places
 from tests.support.net import wait_until
 
@@ -72,3 +74,23 @@ def test_what_a_reader_takes_for_a_text_counts() -> None:
         for thread in threads:
             thread.join(30)
         assert len(inside) == 3
+
+
+def test_a_reader_that_dies_while_it_waits_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    places = Places(4 * SMALL)
+    with monkeypatch.context() as patched:
+
+        def interrupted(*_: object) -> bool:
+            raise KeyboardInterrupt
+
+        patched.setattr(places._changed, "wait_for", interrupted)
+        with pytest.raises(KeyboardInterrupt), places.place(2 * SMALL):
+            pass
+    read = threading.Event()
+
+    def reader() -> None:
+        with places.place(90 * SMALL):
+            read.set()
+
+    threading.Thread(target=reader, daemon=True).start()
+    assert read.wait(30)

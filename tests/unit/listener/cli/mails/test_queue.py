@@ -200,6 +200,17 @@ class TestCommand:
                 in capsys.readouterr().out
             )
 
+    def test_explain_a_mail_that_two_outputs_stored(self, spool: InMemory, capsys: Output) -> None:
+        name = "01890a5d-ac98-774b-bcce-b302099a8003.eml"
+        paths = [Path("received_emails") / f"{output}_{name}" for output in "xy"]
+        paths[0].parent.mkdir()
+        for path in paths:
+            path.write_bytes(b"Subject: x\r\n\r\n")
+        assert run("explain", "01890a5d-ac98") == 0
+        out = capsys.readouterr().out
+        assert " and " in out.partition("is delivered, and stored as ")[2]
+        assert all(str(path) in out for path in paths)
+
     def test_explain_an_empty_spool(self, spool: InMemory, capsys: Output) -> None:
         spool.held.clear()
         assert run("explain") == 0

@@ -80,6 +80,12 @@ def test_a_mail_that_misses_one_is_told(
     assert [each for _, each in nearest] == [missed]
 
 
+def test_the_content_of_a_mail_that_misses_one_is_not_kept(mails: StoredMails) -> None:
+    put(mails, "a", mail() + b"x" * 100_000)
+    _, [(near, _)] = wait_for(mails, Conditions(subject="Bye"), 0.0, 0.0)
+    assert (near.subject, near.parts) == ("Welcome", None)
+
+
 def test_a_subject_that_was_folded_or_in_another_case_is_found(mails: StoredMails) -> None:
     put(mails, "a", mail(subject="Reset\r\n  your =?utf-8?q?GR=C3=9CN?=   password"))
     found, _ = wait_for(mails, Conditions(subject="reset your grün password"), 0.0, 0.0)
