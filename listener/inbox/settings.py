@@ -17,10 +17,12 @@ FOLDER = "inbox"
 
 
 class InboxSettings(OptionsModel):
-    """All that the process needs, as JSON. `places` are flows and their folders."""
+    """All that the process needs, as JSON. `places` are flows and their folders, `outputs` the labels of
+    their outputs."""
 
     options: InboxOptions
     places: tuple[tuple[str, str], ...]
+    outputs: dict[str, tuple[str, ...]]
     spool: str
 
     def folders(self) -> tuple[InboxFolder, ...]:
@@ -40,4 +42,5 @@ def settings_of(config: RelayConfig, folder: Path) -> InboxSettings | None:
         return None
     places = [(place.flow, os.fspath(place.folder.path)) for place in checked_folders(config, folder)]
     spool = os.fspath(config.spool.folder(folder))
-    return InboxSettings(options=config.inbox, places=tuple(places), spool=spool)
+    outputs = {name: tuple(label for label, _ in flow.labelled()) for name, flow in config.flows.items()}
+    return InboxSettings(options=config.inbox, places=tuple(places), outputs=outputs, spool=spool)

@@ -55,6 +55,7 @@ def _routes() -> list[BaseRoute]:
         Route(f"{mail}/part/{{part}}/thumb", of_mail(single.thumbnail)),
         Route(f"{mail}/links", of_mail(single.links)),
         Route(f"{mail}/codes", of_mail(single.codes)),
+        Route(f"{mail}/deliveries", of_mail(single.deliveries)),
         *(
             Route(f"{mail}/{name}", of_mail(single.check))
             for name in ("html-check", "link-check", "sa-check")

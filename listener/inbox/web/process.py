@@ -20,6 +20,7 @@ from typing import Any
 import uvicorn
 
 from listener.inbox.deleting import Deleter
+from listener.inbox.deliveries import Deliveries
 from listener.inbox.events import Hub
 from listener.inbox.index import Index
 from listener.inbox.keeper import Keeper
@@ -49,8 +50,10 @@ async def serve(settings: InboxSettings, listening: socket.socket) -> None:
     places = settings.folders()
     by_user = settings.options.by == "user"
     keeper = Keeper(index, places, hub.publish, by_user=by_user)
-    deleter = Deleter(index, places, Path(settings.spool))
-    app = application(InboxServer(index, hub, deleter, settings.options))
+    spool = Path(settings.spool)
+    deleter = Deleter(index, places, spool)
+    deliveries = Deliveries(places, settings.outputs, spool)
+    app = application(InboxServer(index, hub, deleter, deliveries, settings.options))
     config = uvicorn.Config(
         app,
         log_config=None,

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from functions.errors import DeliveryFault
 from functions.local.view.stored import open_regular
 from listener.inbox.mailbox import Row
 from listener.inbox.message import ShownMail, headers_of
@@ -97,6 +98,15 @@ async def links(request: Request, row: Row) -> Response:
 async def codes(request: Request, row: Row) -> Response:
     """`GET …/codes`: the codes in the mail."""
     return as_json(await _of_message(request, row, ShownMail.codes))
+
+
+async def deliveries(request: Request, row: Row) -> Response:
+    """`GET …/deliveries`: what became of the mail at each output of its flow."""
+    server = server_of(request)
+    try:
+        return as_json(await server.run(server.deliveries.of, row))
+    except DeliveryFault as fault:
+        return refused(f"the spool cannot be read: {fault.reason}", 503)
 
 
 async def thumbnail(_: Request, __: Row) -> Response:

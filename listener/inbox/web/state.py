@@ -12,6 +12,7 @@ from starlette.requests import HTTPConnection
 
 from listener.config.inbox import InboxOptions, InboxUser
 from listener.inbox.deleting import Deleter
+from listener.inbox.deliveries import Deliveries
 from listener.inbox.events import Event, Hub
 from listener.inbox.index import Index
 from listener.inbox.mailbox import Mailbox, Row, search_in
@@ -33,6 +34,7 @@ class InboxServer:
     index: Index
     hub: Hub
     deleter: Deleter
+    deliveries: Deliveries
     options: InboxOptions
     started: float = field(default_factory=time.monotonic)
     deleted: int = 0

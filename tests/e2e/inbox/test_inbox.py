@@ -127,6 +127,11 @@ def test_a_mail_whose_delivery_goes_on_keeps_its_file(new_relay: Callable[..., R
         assert "is still being delivered" in reply.text
         assert len(relay.files()) == 1
         assert inbox.subjects() == ["waits"]
+        stored, sent = inbox.get("/api/v1/message/latest/deliveries").json()
+        assert (stored["Output"], stored["State"], stored["Reason"]) == ("file_0", "delivered", "")
+        assert (sent["Output"], sent["State"]) == ("mailer_1", "waiting")
+        assert "refused" in sent["Reason"]
+        assert sent["Next"].endswith("Z")
 
 
 def test_a_mail_can_be_deleted_as_soon_as_it_is_seen(relay: Relay, inbox: InboxClient) -> None:

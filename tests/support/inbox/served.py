@@ -14,6 +14,7 @@ from functions.local.view.folders import Folder
 from listener.config.inbox import InboxOptions
 from listener.config.inbox_folders import InboxFolder
 from listener.inbox.deleting import Deleter
+from listener.inbox.deliveries import Deliveries
 from listener.inbox.events import Hub
 from listener.inbox.index import Index
 from listener.inbox.keeper import Keeper
@@ -34,7 +35,8 @@ class Served:
         self.keeper = Keeper(self.index, self.places, self.hub.publish, by_user=by_user)
         self.keeper.catch_up()
         deleter = Deleter(self.index, self.places, root / "spool")
-        self.server = InboxServer(self.index, self.hub, deleter, self.options)
+        deliveries = Deliveries(self.places, dict.fromkeys(flows, ("file_0",)), root / "spool")
+        self.server = InboxServer(self.index, self.hub, deleter, deliveries, self.options)
         transport = httpx.ASGITransport(
             application(self.server), client=("127.0.0.1", 4711), raise_app_exceptions=False
         )

@@ -141,6 +141,10 @@ class TestOneMail:
         for path in ("", "/raw", "/headers", "/links"):
             assert (await inbox.client.get(f"/api/v1/message/{mail_id}{path}")).status_code == 404
 
+    async def test_a_mail_that_does_not_wait_is_delivered(self, inbox: Served) -> None:
+        found = await inbox.get("/api/v1/message/latest/deliveries")
+        assert found == [{"Output": "file_0", "State": "delivered", "Reason": "", "Next": None}]
+
     @pytest.mark.parametrize("name", ["html-check", "link-check", "sa-check"])
     async def test_checks_that_would_ask_others_are_not_here(self, inbox: Served, name: str) -> None:
         reply = await inbox.client.get(f"/api/v1/message/latest/{name}")
