@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from functions.delivery.engine import Delivery
     from listener.config.listeners import Listener
     from listener.config.relay import RelayConfig
+    from listener.monitoring.failed_logins import ProcessFailures
     from listener.monitoring.heartbeat import WorkerHealth
 
 log = logging.getLogger("smtp_relay.server")
@@ -52,6 +53,7 @@ class SharedParts:
     counters: Counters = field(default_factory=LocalCounters)
     observer: Events = NULL
     worker_health: WorkerHealth | None = None
+    failed_logins: ProcessFailures | None = None
 
 
 class Server:
@@ -124,7 +126,10 @@ class Server:
 
     def _make(self, config: RelayConfig, loop: asyncio.AbstractEventLoop) -> Generation:
         shared = self._shared
-        return Generation(config, self._around, self._spool, shared.counters, shared.observer, loop)
+        made = Generation(config, self._around, self._spool, shared.counters, shared.observer, loop)
+        for endpoint in made.endpoints.values():
+            endpoint.login_failures.shared = shared.failed_logins
+        return made
 
     async def _listen(self, address: tuple[str, int], name: str, sockets: Sockets) -> None:
         loop = asyncio.get_running_loop()
