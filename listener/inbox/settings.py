@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from pydantic import Field
+
 from functions.local.view.folders import Folder
 from functions.options.types import OptionsModel
 from listener.checks.inbox import checked_folders
@@ -24,8 +26,8 @@ class InboxSettings(OptionsModel):
     `outputs` the labels of their outputs."""
 
     options: InboxOptions
-    viewers: dict[str, InboxViewer] = {}
-    logins: dict[str, StoredLogin] = {}
+    viewers: dict[str, InboxViewer] = Field(default_factory=dict)
+    logins: dict[str, StoredLogin] = Field(default_factory=dict)
     most_failures: int = MOST_FAILURES
     places: tuple[tuple[str, str], ...]
     outputs: dict[str, tuple[str, ...]]
