@@ -27,7 +27,7 @@ MOST: Final = 16_777_216
 LONGEST: Final = 2.0
 """Seconds after which a mail counts as unreadable."""
 
-_LIMITS: Final = Limits(text=1_048_576)
+_LIMITS: Final = Limits(text=524_288)
 """So much of the bodies is read that no mail takes the time above, whatever it holds."""
 
 _TARGET: Final = re.compile(r" \[[a-z]+:[^\s\]]*\]")
