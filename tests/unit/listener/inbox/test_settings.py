@@ -89,6 +89,12 @@ def test_what_the_file_says_is_done(tmp_path: Path, inbox: dict[str, Any]) -> No
     [
         {"users": {"a": {"password": "neither hash nor text"}}},
         {"users": {"a": {"password": "plain:x", "rights": ["everything"]}}},
+        {"users": {"a": {"inboxes": ["f"]}}},
+        {"users": {"a": {"token": "neither hash nor text"}}},
+        {"users": {"a": {"password": "plain:x"}}, "cors": ["*"]},
+        {"cors": ["https://app.example/path"]},
+        {"cors": ["app.example"]},
+        {"trustedProxies": ["nowhere"]},
         {"path": "mail"},
         {"path": "/mail/"},
         {"port": 70_000},
