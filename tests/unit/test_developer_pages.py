@@ -67,24 +67,3 @@ def test_all_pages_together_are_short() -> None:
     words = {path: len(path.read_text(encoding="utf-8").split()) for path in (ROOT / "docs").rglob("*.md")}
     longest = sorted(words, key=lambda path: -words[path])[:5]
     assert sum(words.values()) <= 26_000, [f"{path.name}: {words[path]}" for path in longest]
-
-
-def test_all_pages_together_are_short() -> None:
-    """Counted as `wc -w` does."""
-    words = {path: len(path.read_text(encoding="utf-8").split()) for path in (ROOT / "docs").rglob("*.md")}
-    longest = sorted(words, key=lambda path: -words[path])[:5]
-    assert sum(words.values()) <= 26_000, [f"{path.name}: {words[path]}" for path in longest]
-
-
-def test_all_pages_together_are_short() -> None:
-    """Counted as `wc -w` does."""
-    words = {path: len(path.read_text(encoding="utf-8").split()) for path in (ROOT / "docs").rglob("*.md")}
-    longest = sorted(words, key=lambda path: -words[path])[:5]
-    assert sum(words.values()) <= 26_000, [f"{path.name}: {words[path]}" for path in longest]
-
-
-def test_all_pages_together_are_short() -> None:
-    """Counted as `wc -w` does."""
-    words = {path: len(path.read_text(encoding="utf-8").split()) for path in (ROOT / "docs").rglob("*.md")}
-    longest = sorted(words, key=lambda path: -words[path])[:5]
-    assert sum(words.values()) <= 26_000, [f"{path.name}: {words[path]}" for path in longest]
