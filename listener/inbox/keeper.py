@@ -17,7 +17,7 @@ from listener.config.inbox_folders import InboxFolder
 from listener.inbox.entry import Entry, entry_of, witness_of
 from listener.inbox.events import Event
 from listener.inbox.index import Index
-from listener.inbox.watching import Watch
+from listener.inbox.watching import FolderWatch
 
 log = logging.getLogger("smtp_relay.inbox")
 
@@ -44,7 +44,7 @@ class Keeper:
         self._by_user = by_user
         self._growing: dict[Path, tuple[InboxFolder, float]] = {}
         self._end = threading.Event()
-        self._watch = Watch()
+        self._watch = FolderWatch()
         self._thread = threading.Thread(target=self._run, name="inbox-keeper", daemon=True)
         self.is_complete = threading.Event()
         self.on_removed: Callable[[], object] = lambda: None

@@ -26,7 +26,7 @@ _MOST: Final = 65_536
 """Folders that are watched; of more, the others are only looked at."""
 
 
-class Watch:
+class FolderWatch:
     """Watches folders, as far as the system can. For one thread, but `wake` is for any."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Watch:
         return self._fd >= 0
 
     def follow(self, folders: Iterable[Path]) -> None:
-        """Watch these folders, and no others. One that cannot be watched is left out."""
+        """FolderWatch these folders, and no others. One that cannot be watched is left out."""
         if self._fd < 0 or self._libc is None:
             return
         wanted = set(folders)
