@@ -47,7 +47,7 @@ class FolderWatch:
         return self._fd >= 0
 
     def follow(self, folders: Iterable[Path]) -> None:
-        """FolderWatch these folders, and no others. One that cannot be watched is left out."""
+        """Watch these folders, and no others. One that cannot be watched is left out."""
         if self._fd < 0 or self._libc is None:
             return
         wanted = set(folders)

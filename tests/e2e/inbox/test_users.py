@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import signal
 import smtplib
@@ -111,3 +112,33 @@ def test_a_login_outlives_the_process_of_the_inbox(new_relay: Callable[..., Rela
                 return False
 
         wait_until(is_back, seconds=PATIENCE, what="the inbox with the same cookie")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_reload_changes_who_may_look(new_relay: Callable[..., Relay], workers: int) -> None:
+    config = {**by_user(users={"eve": {"password": "plain:right"}}), "workers": workers}
+    relay = new_relay(config).start()
+    address = f"{address_of(relay)}/api/v1/info"
+
+    def status(password: str) -> int:
+        try:
+            return httpx.get(address, auth=("eve", password), timeout=PATIENCE).status_code
+        except httpx.TransportError:
+            return 0
+
+    wait_until(lambda: status("right") == 200, seconds=PATIENCE, what="the inbox")
+    rewrite(relay, {"eve": {"password": "plain:other"}})
+    wait_until(lambda: status("right") == 401, seconds=PATIENCE, what="the end of the old password")
+    assert status("other") == 200
+    rewrite(relay, {"eve": {"password": "env:NO_SUCH_VARIABLE"}})
+    wait_until(lambda: "the inbox keeps its settings" in relay.log(), seconds=PATIENCE, what="the mistake")
+    assert status("other") == 200
+    assert "starting it again" not in relay.log()
+
+
+def rewrite(relay: Relay, users: dict[str, object]) -> None:
+    """Change the users of the inbox in the file, and ask for a reload."""
+    config = json.loads(relay.path.read_text())
+    config["inbox"]["users"] = users
+    relay.path.write_text(json.dumps(config))
+    os.kill(relay.pid, signal.SIGHUP)
