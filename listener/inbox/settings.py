@@ -14,7 +14,7 @@ from listener.checks.inbox import checked_folders
 from listener.config.inbox import InboxOptions, InboxViewer
 from listener.config.inbox_folders import InboxFolder
 from listener.config.relay import RelayConfig
-from listener.inbox.access.logins import MOST_FAILURES, StoredLogin, stored_logins
+from listener.inbox.access.stored import MOST_FAILURES, StoredLogin, stored_logins
 
 FOLDER = "inbox"
 """The folder of the index in that of the spool."""

@@ -97,9 +97,7 @@ class InboxProcess:
                 )
             if settings is not None:
                 self._settings, self._renewed = settings, True
-                if self._process.stdin is not None:
-                    with suppress(BrokenPipeError):
-                        self._process.stdin.close()
+                self._process.terminate()  # workers were forked with its input, which therefore goes on
 
     def stop(self) -> None:
         """End the process by the end of its input; it needs a second at most."""

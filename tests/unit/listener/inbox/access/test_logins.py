@@ -7,10 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from functions.errors import ConfigError
 from listener.cli.hash_password import hashed
-from listener.config.inbox import InboxUser
-from listener.inbox.access.logins import MOST_FAILURES, Logins, StoredLogin, TooMany, stored_logins
+from listener.inbox.access.logins import Logins, TooMany
+from listener.inbox.access.stored import MOST_FAILURES, StoredLogin
 from listener.monitoring.failed_logins import FailedLogins
 
 STORED = {
@@ -90,31 +89,3 @@ async def test_a_slow_hash_is_checked_once_a_minute(
     assert await logins.user_of(basic("ann", "other"), "192.0.2.1") is None
     assert await logins.user_of(basic("bob", "secret"), "192.0.2.1") is None
     logins.stop()
-
-
-class TestTheConfiguration:
-    def test_secrets_are_found(self) -> None:
-        user = InboxUser.model_validate({"password": "env:PASSWORD", "token": "env:TOKEN"})
-        values = {"env:PASSWORD": "just text", "env:TOKEN": hashed("t", "sha256")}
-        assert stored_logins({"ann": user}, values.__getitem__) == {
-            "ann": StoredLogin("plain:just text", values["env:TOKEN"])
-        }
-
-    @pytest.mark.parametrize(
-        ("token", "message"),
-        [
-            ("$2b$", "bcrypt string is damaged"),
-            ("sha256:12", "64 hexadecimal digits"),
-            ("md5-but-not:", "does not begin with plain:"),
-            ("", "is empty"),
-        ],
-    )
-    def test_a_mistake_says_where_it_is(self, token: str, message: str) -> None:
-        user = InboxUser.model_validate({"token": "env:TOKEN"})
-        with pytest.raises(ConfigError, match=rf"inbox\.users\.ann\.token.*{message}"):
-            stored_logins({"ann": user}, lambda _: token)
-
-    def test_a_token_needs_a_quick_hash(self) -> None:
-        user = InboxUser.model_validate({"token": hashed("t", "bcrypt")})
-        with pytest.raises(ConfigError, match="slow hash"):
-            stored_logins({"ann": user}, str)
