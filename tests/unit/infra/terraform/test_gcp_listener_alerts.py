@@ -167,7 +167,7 @@ def test_the_figures_are_those_of_aws() -> None:
     assert str(size["default"]).replace('"', "").replace("'", "") == f"{{min: {Settings.least}, max: 10}}"
     for name, policy in written.items():
         said = policy["display_name"].partition(": ")[2]
-        for place, value in (("${var.size.min}", "two"), ("${local.certificate_days}", "14")):
+        for place, value in (("${var.size.min}", "2"), ("${local.certificate_days}", "14")):
             said = said.replace(place, value)
         assert said == aws[name].text
         threshold = policy["conditions"][0]["condition_threshold"][0]
