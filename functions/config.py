@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Protocol, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from functions.errors import ConfigError
 from functions.options.environment import ignored, variable
@@ -65,6 +65,10 @@ class DeliveryOptions(OptionsModel):
 
     give_up_after: Milliseconds = 259_200_000
     """Time after which a failing output becomes a dead record."""
+
+    concurrency: Annotated[int, Field(ge=2, le=1_000)] | None = None
+    """Mails that are delivered at a time: threads of this process, or instances of the function. Default: 50,
+    10 with a `mailer`, 8 threads; SES's send rate may lower it."""
 
     on_doubt: Literal["resend", "dead-letter"] = "resend"
     """For a call that is not safe to repeat and got no answer: `resend` risks a second mail."""

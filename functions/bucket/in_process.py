@@ -32,9 +32,6 @@ log: Final = logging.getLogger("smtp_relay.delivery")
 RUN: Final = 300.0
 """Seconds that a run over one mail may take; effects begin within them."""
 
-THREADS: Final = 4
-"""Runs at a time; each holds its mail in memory."""
-
 _MOST: Final = 100_000  # most notifications in memory; further mails are left to the sweep
 
 
@@ -62,7 +59,8 @@ class Waits:
 
 
 class BucketDelivery:
-    """Runs the outputs of one spool's mails in threads of its own. `clock` is Unix time in seconds."""
+    """Runs the outputs of one spool's mails in threads of its own. `clock` is Unix time in seconds;
+    `threads` are the runs at a time, each of which holds its mail in memory."""
 
     def __init__(
         self,
@@ -71,6 +69,7 @@ class BucketDelivery:
         observer: DeliveryEvents | None = None,
         *,
         clock: Callable[[], float] = time.time,
+        threads: int = 4,
     ) -> None:
         self._runner = runner
         self.waits = waits or Waits()
@@ -81,10 +80,11 @@ class BucketDelivery:
         self._held: set[str] = set()
         """Keys that wait or run."""
         self._running = 0
+        self._threads = threads
         self._next_sweep = math.inf
         self._swept = -math.inf
         self._stopping = False
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="bucket-run")
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="bucket-run")
         self._thread = threading.Thread(target=self._loop, name="bucket-delivery", daemon=True)
 
     def start(self, *, sweeps: bool = True) -> None:
@@ -142,7 +142,7 @@ class BucketDelivery:
 
     def _next(self) -> Callable[[], None] | None:
         """The mails that can be run now."""
-        if self._stopping or self._running >= THREADS:
+        if self._stopping or self._running >= self._threads:
             return None
         now = time.monotonic()
         if self._next_sweep <= now:
@@ -155,7 +155,7 @@ class BucketDelivery:
 
     def _patience(self) -> float | None:
         """Seconds until there may be a mail to run."""
-        if self._running >= THREADS:
+        if self._running >= self._threads:
             return None
         first = min(self._next_sweep, self._due[0][0] if self._due else math.inf)
         return None if first == math.inf else max(0.0, first - time.monotonic())

@@ -115,6 +115,8 @@ class Settings:
     first: float = 30.0
     longest: float = 900.0
     sweep: float = 300.0
+    threads: int = 8
+    """For outputs that wait for a network peer."""
     keep: Callable[[Mail], None] | None = None
     """Copies a finished mail to the path of `keepCache`, durably."""
 

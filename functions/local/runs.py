@@ -15,16 +15,13 @@ from functions.delivery.events import DeliveryEvents
 from functions.errors import Permanent, Temporary
 from functions.local.flusher import flushed
 from functions.local.layout import Part, Row, UnreadableRow
-from functions.local.messages import Finished, Item, Progress, Write
+from functions.local.messages import Finished, Item, Progress, Settings, Write
 from functions.message.mail import Mail
 
 log = logging.getLogger("smtp_relay.delivery")
 
-POOL: Final = 8
-"""Threads for outputs that wait for a network peer."""
-
 IN_FLIGHT: Final = 64
-"""Mails handed to the pool at once; the others wait in the spool, not in memory."""
+"""Mails handed to the pool at once, if it has fewer threads; the others wait in the spool, not in memory."""
 
 BROKEN: Final = 30.0
 """Seconds before a run that broke is repeated."""
@@ -41,13 +38,16 @@ Put = Callable[[Finished | Progress | Write], None]
 class Runs:
     """The pool and its mails. All methods except the runs themselves belong to the loop."""
 
-    def __init__(self, part: Part, delivery: Delivery, attempt: Attempt, put: Put, *, durable: bool) -> None:
+    def __init__(
+        self, part: Part, delivery: Delivery, attempt: Attempt, put: Put, settings: Settings
+    ) -> None:
         self._part = part
         self._delivery = delivery
         self._attempt = attempt
         self._put = put
-        self._durable = durable
-        self._pool = ThreadPoolExecutor(POOL, thread_name_prefix="delivery")
+        self._durable = settings.durable
+        self._most = max(IN_FLIGHT, settings.threads)
+        self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="delivery")
         self._held: set[int] = set()
         self._running: set[int] = set()
 
@@ -64,7 +64,7 @@ class Runs:
     @property
     def has_room(self) -> bool:
         """True if another mail from the spool may be taken up."""
-        return len(self._held) < IN_FLIGHT
+        return len(self._held) < self._most
 
     def holds(self, seq: int) -> bool:
         """True if that mail is in work."""

@@ -70,7 +70,7 @@ class LocalDelivery:
         self._commits.retention.use(delivery)
         self._receipts = ReceiptBook(part, self._commits.put)
         self._flusher: Flusher | None = None
-        self._runs = Runs(part, delivery, self._attempt, self._commits.put, durable=settings.durable)
+        self._runs = Runs(part, delivery, self._attempt, self._commits.put, settings)
         self._bodies = Bodies(part, self._commits, self._observer, self._answer)
         self._schedule = Schedule(self._start_due)
         self._trials = Trials()

@@ -30,7 +30,7 @@ def write(config: Path, folder: Path, platform: Platform, *, public: bool | None
     deployment = read_deployment(config, public=public)
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(bundle(config, platform), folder / "function.zip")
-    (folder / "deployment.json").write_text(_json(facts(deployment, platform, public)))
+    (folder / "deployment.json").write_text(_json(facts(deployment, platform)))
     encrypted = deployment.spool.sse == "aws:kms"
     spool = Spool(
         bucket="${bucket}",
@@ -49,7 +49,7 @@ def write(config: Path, folder: Path, platform: Platform, *, public: bool | None
     return deployment
 
 
-def facts(deployment: Deployment, platform: Platform, public: bool | None) -> dict[str, Any]:
+def facts(deployment: Deployment, platform: Platform) -> dict[str, Any]:
     """The content of `deployment.json`."""
     spool = deployment.spool
     return {
@@ -59,7 +59,8 @@ def facts(deployment: Deployment, platform: Platform, public: bool | None) -> di
         "bucket_key": spool.bucket_key,
         "receipts": deployment.needs_receipts,
         "concurrency": deployment.concurrency,
-        "public": not deployment.sends_mail if public is None else public,
+        "ses_concurrency": deployment.ses_concurrency,
+        "public": deployment.public,
         "certificate": deployment.has_certificate,
         "runtime": f"python{platform.python}",
         "architecture": platform.arch,

@@ -13,6 +13,7 @@ from functions.aws.output.options import AwsOutputOptions
 from functions.delivery.build import needs_receipts
 from functions.errors import ConfigError
 from functions.options.spool import SpoolOptions
+from functions.processors.mailer.options import MailerOutputOptions
 from listener.checks.finding import Finding, Setting
 from listener.checks.report import CheckReport
 from listener.config.load import load, read
@@ -33,6 +34,16 @@ s) and the container's time to stop (120 s)."""
 
 CLIENTS_PER_ADDRESS: Final = 50
 """`maxClientsPerIp` if strangers reach the balancer and the file has no other value."""
+
+MAX_PORTS: Final = 5
+"""Target groups of a service (docs.aws.amazon.com, "Registering multiple target groups with a service")."""
+
+CONCURRENCY: Final = 50
+"""Instances of the function by default, because a burst would otherwise take the account's whole quota of
+1,000 from its other functions."""
+
+MAILER_CONCURRENCY: Final = 10
+"""The same with a `mailer`: smarthosts allow 10 to 50 sessions."""
 
 _UNKNOWN_RATE: Final = 14.0
 """The default of maxSendRate: recipients a second that most accounts may send to outside of the
@@ -59,6 +70,8 @@ class Deployment:
     """The configuration as JSON, for `SMTP_RELAY_CONFIG_JSON` of the listener."""
     listeners: str
     """JSON, for `SMTP_RELAY_LISTENERS`."""
+    public: bool = True
+    """True if strangers reach the load balancer."""
     warnings: tuple[str, ...] = ()
 
     @property
@@ -88,8 +101,19 @@ class Deployment:
         return any(one.options.cert or one.options.pfx for one in self.config.resolved_listeners())
 
     @property
-    def concurrency(self) -> int | None:
-        """Most concurrent instances of the function, which share SES's rate; None for no limit."""
+    def concurrency(self) -> int:
+        """Most concurrent instances of the function."""
+        outputs = [output for flow in self.config.flows.values() for output in flow.outputs]
+        default = (
+            MAILER_CONCURRENCY
+            if any(isinstance(one, MailerOutputOptions) for one in outputs)
+            else CONCURRENCY
+        )
+        return min(self.config.delivery.concurrency or default, self.ses_concurrency or 1000)
+
+    @property
+    def ses_concurrency(self) -> int | None:
+        """Most instances that may share SES's rate; None if no output sends through SES."""
         found = [
             output.ses
             for flow in self.config.flows.values()
@@ -104,7 +128,8 @@ class Deployment:
 
 def read_deployment(path: Path, *, public: bool | None = None) -> Deployment:
     """Read a configuration and check that it can be deployed. `public` says if strangers reach the load
-    balancer; None means yes unless an output sends mail on. Raises ConfigError."""
+    balancer; None means yes, and is refused if an output sends mail on. It is never derived from the outputs,
+    because a new output would then replace the balancer. Raises ConfigError."""
     raw = read(path, {}).value
     raw.pop("$schema", None)
     spool = raw.get("spool")
@@ -119,14 +144,22 @@ def read_deployment(path: Path, *, public: bool | None = None) -> Deployment:
     environ["SMTP_RELAY_LISTENERS"] = json.dumps(listeners)
     config = load(path, environ)
     deployment = Deployment(path, config, ports, "", json.dumps(listeners, separators=(",", ":")))
-    reached = not deployment.sends_mail if public is None else public
+    if public is None and deployment.sends_mail:
+        raise ConfigError(
+            str(path),
+            "an output sends mail on, and it is not said whether strangers may reach the load balancer",
+            "say public=true or public=false (cdk: -c public=false, infra.bundle.aws: --public false)",
+        )
+    reached = public is not False
     defaults: dict[str, Any] = {"closeTimeout": CLOSE_TIMEOUT}
     if reached and "max_clients_per_ip" not in config.options.model_fields_set:
         defaults["maxClientsPerIp"] = CLIENTS_PER_ADDRESS
         bounded = config.options.model_copy(update={"max_clients_per_ip": CLIENTS_PER_ADDRESS})
         config = config.model_copy(update={"options": bounded})
-    deployment = replace(deployment, config=config, listener_config=_listener_config(raw, defaults))
-    return replace(deployment, warnings=_warnings(deployment, reached))
+    deployment = replace(
+        deployment, config=config, listener_config=_listener_config(raw, defaults), public=reached
+    )
+    return replace(deployment, warnings=_warnings(deployment))
 
 
 def _ports(raw: Mapping[str, Any]) -> tuple[list[dict[str, Any]], tuple[Port, ...]]:
@@ -149,6 +182,12 @@ def _ports(raw: Mapping[str, Any]) -> tuple[list[dict[str, Any]], tuple[Port, ..
     twice = {port.outside for port in ports if [each.outside for each in ports].count(port.outside) > 1}
     if twice:
         raise ConfigError("listeners", f"two have the port {min(twice)} at the load balancer")
+    if len(ports) > MAX_PORTS:
+        raise ConfigError(
+            "listeners",
+            f"there are {len(ports)}, and a service on ECS takes {MAX_PORTS}",
+            "use fewer, or a second deployment",
+        )
     return listeners, tuple(ports)
 
 
@@ -162,10 +201,10 @@ def _listener_config(raw: Mapping[str, Any], defaults: Mapping[str, Any]) -> str
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).replace("${", "\\u0024{")
 
 
-def _warnings(deployment: Deployment, public: bool) -> tuple[str, ...]:
+def _warnings(deployment: Deployment) -> tuple[str, ...]:
     """Warnings for the operator. Raises ConfigError for a configuration that must not be deployed."""
     config, source = deployment.config, f"{deployment.config.source}: "
-    setting = Setting.of(deployment.path.parent, {}, public=public, platform="fargate")
+    setting = Setting.of(deployment.path.parent, {}, public=deployment.public, platform="fargate")
     tried = attempt(config, setting, offline=True)
     report = CheckReport.of(config, setting, errors=tried.errors, warnings=tried.warnings)
     errors = [f"{one.where}: {one.text}".removeprefix(source) for one in report.errors]

@@ -10,7 +10,7 @@ from infra.cdk.parts.alarms import Alarms, Metrics
 from infra.cdk.parts.dashboard import Dashboard
 from infra.cdk.parts.delivery import Delivery
 from infra.cdk.parts.guard import SpoolGuard
-from infra.cdk.parts.listener import Listener, ListenerSettings
+from infra.cdk.parts.listener import Listener
 from infra.cdk.parts.network import network
 from infra.cdk.parts.spool import SpoolBucket
 from infra.cdk.settings import Settings
@@ -28,46 +28,50 @@ class RelayStack(Stack):
         env: Environment | None = None,
     ) -> None:
         super().__init__(
-            scope, settings.name, description="SMTP in, spooled to S3, delivered by a function", env=env
+            scope,
+            settings.name,
+            description="SMTP in, spooled to S3, delivered by a function",
+            env=env,
+            # A refused deletion leaves a stack that can only be deleted, so deletion must not begin.
+            termination_protection=not settings.ephemeral,
+            tags=dict(settings.tags),
         )
+        needs_network = settings.has("listener") or settings.function_subnets
+        self._network = network(self, settings.vpc) if needs_network else None
         self.spool = SpoolBucket(self, "Spool", options=deployment.spool, ephemeral=settings.ephemeral)
         self.delivery = Delivery(
             self,
             "Delivery",
             deployment=deployment,
             spool=self.spool,
-            platform=settings.platform,
-            environment=settings.environment,
-            schedule=settings.has("schedule"),
+            settings=settings,
+            network=self._network,
         )
         self.listener = self._listener(deployment, settings) if settings.has("listener") else None
         self._watch(deployment, settings)
-        if settings.has("guard") and not settings.ephemeral:
-            parts = [self.spool, self.delivery, *([] if self.listener is None else [self.listener])]
+        if settings.has("guard"):
+            # A refused deletion removes nothing of these: without its alarms nobody would see a mail wait.
+            parts = [each for each in self.node.children if not isinstance(each, CfnOutput)]
             SpoolGuard(
                 self,
                 "Guard",
                 spool=self.spool,
                 platform=settings.platform,
                 before=parts,
+                ephemeral=settings.ephemeral,
                 environment=settings.environment,
             )
         self._tell(deployment)
 
     def _listener(self, deployment: Deployment, settings: Settings) -> Listener:
-        public = not deployment.sends_mail if settings.public is None else settings.public
+        assert self._network is not None
         listener = Listener(
             self,
             "Listener",
             deployment=deployment,
             spool=self.spool,
-            network=network(self, settings.vpc),
-            settings=ListenerSettings(
-                public=public,
-                image=settings.image,
-                autoscaling=settings.has("autoscaling"),
-                rules=settings.has("rules"),
-            ),
+            network=self._network,
+            settings=settings,
         )
         # The function must know new flows and outputs before the listener writes mails that name
         # them.
@@ -77,13 +81,14 @@ class RelayStack(Stack):
     def _watch(self, deployment: Deployment, settings: Settings) -> None:
         if settings.without >= {"alarms", "dashboard"}:
             return
-        metrics = Metrics(self, self.delivery, self.listener, sends=deployment.concurrency is not None)
+        metrics = Metrics(self, self.delivery, self.listener, sends=deployment.ses_concurrency is not None)
         if settings.has("alarms"):
             Alarms(
                 self,
                 "Alarms",
                 metrics=metrics,
                 certificate=deployment.has_certificate,
+                quiet=settings.quiet,
                 topic=settings.alarm_topic,
             )
         if settings.has("dashboard"):

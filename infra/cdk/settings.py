@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,10 +24,12 @@ class Settings:
     """The context of one stack.
 
     `config`: the listener's configuration file. `name`: the stack's. `vpc`: the id of an existing
-    network. `public`: strangers reach the load balancer (by default unless an output sends mail
-    on). `image`: an image to run instead of building one. `ephemeral`: delete everything with the
-    stack. `alarm_topic`: ARN of the topic that alarms go to. `environment`: more variables for the
-    functions.
+    network. `public`: strangers reach the load balancer. `clients`: networks (CIDR) that reach it.
+    `image`: an image to run instead of building one. `ephemeral`: delete everything with the stack.
+    `alarm_topic`: ARN of the topic that alarms go to. `quiet`: hours without an accepted mail that raise
+    an alarm, 0 for none. `environment`: more variables for the functions. `cpu` (1,024 for one core),
+    `memory` (MiB), `least` and `most`: the listener's tasks. `function_memory` (MB), `function_timeout`
+    (s), `function_subnets`: the function. `tags`: of all resources.
     """
 
     config: Path = Path(DEFAULT_CONFIG)
@@ -36,6 +39,16 @@ class Settings:
     image: str | None = None
     ephemeral: bool = False
     alarm_topic: str | None = None
+    quiet: int = 24
+    clients: tuple[str, ...] = ()
+    cpu: int = 256
+    memory: int = 512
+    least: int = 2
+    most: int = 10
+    function_memory: int = 1024
+    function_timeout: int = 120
+    function_subnets: tuple[str, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
     platform: Platform = field(default_factory=Platform)
     environment: Mapping[str, str] = field(default_factory=dict)
     without: frozenset[str] = frozenset()
@@ -55,7 +68,7 @@ def read_settings(context: Callable[[str], Any]) -> Settings:
         python=str(context("python") or default.platform.python),
         arch=str(context("arch") or default.platform.arch),
     )
-    return Settings(
+    settings = Settings(
         config=Path(str(context("config") or default.config)),
         name=str(context("name") or default.name),
         vpc=_text(context("vpc")),
@@ -63,14 +76,60 @@ def read_settings(context: Callable[[str], Any]) -> Settings:
         image=_text(context("image")),
         ephemeral=bool(_truth("ephemeral", context("ephemeral"))),
         alarm_topic=_text(context("alarmTopic")),
+        quiet=_number("quiet", context("quiet"), default.quiet, 0, 24),
+        clients=tuple(_network(one) for one in _list(context("clients"))),
+        cpu=_number("cpu", context("cpu"), default.cpu, 256, 16_384),
+        memory=_number("memory", context("memory"), default.memory, 512, 122_880),
+        least=_number("least", context("least"), default.least, 1, 1_000),
+        most=_number("most", context("most"), default.most, 1, 1_000),
+        function_memory=_number("functionMemory", context("functionMemory"), 1024, 512, 10_240),
+        function_timeout=_number("functionTimeout", context("functionTimeout"), 120, 60, 900),
+        function_subnets=tuple(_list(context("functionSubnets"))),
+        tags=_variables(context("tags")),
         platform=platform,
         environment=_variables(context("environment")),
         without=without,
     )
+    if settings.least > settings.most:
+        raise ConfigError("-c least", f"is {settings.least}, more than most, which is {settings.most}")
+    if settings.function_subnets and settings.vpc is None:
+        raise ConfigError("-c functionSubnets", "names subnets of no network", "say -c vpc=ID")
+    if settings.public is False and settings.vpc is None and not settings.clients:
+        raise ConfigError(
+            "-c public=false",
+            "the new network has no clients in it, so no application could reach the load balancer",
+            "say -c vpc=ID of the applications, or -c clients=CIDR,… of networks that you connect to it",
+        )
+    return settings
 
 
 def _text(value: Any) -> str | None:
     return str(value) if value else None
+
+
+def _list(value: Any) -> list[str]:
+    """The command line gives text with commas, cdk.json lists."""
+    return (
+        [str(one) for one in value]
+        if isinstance(value, list)
+        else [*filter(None, str(value or "").split(","))]
+    )
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ipaddress.IPv4Network(text.strip()))
+    except ValueError as error:
+        raise ConfigError(f"-c clients={text}", str(error), "give IPv4 networks, like 10.0.0.0/8") from error
+
+
+def _number(name: str, value: Any, default: int, least: int, most: int) -> int:
+    if value is None:
+        return default
+    text = str(value)
+    if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
+        raise ConfigError(f"-c {name}={text}", f"is not a number from {least} to {most}")
+    return int(text)
 
 
 def _truth(name: str, value: Any) -> bool | None:

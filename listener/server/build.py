@@ -255,6 +255,7 @@ def delivery_settings(config: RelayConfig, around: Runtime) -> Settings:
         first=options.retry.first / 1000,
         longest=options.retry.max / 1000,
         keep=keep,
+        threads=options.concurrency or 8,
     )
 
 
@@ -282,7 +283,7 @@ def deliver_bucket(config: RelayConfig, around: Runtime, observer: Events) -> Bu
         if error.where not in ("delivery.mode", "spool.url"):
             raise
         raise ConfigError(f"{config.source}: {error.where}", error.what, error.cure) from error
-    return BucketDelivery(runner, waits, observer)
+    return BucketDelivery(runner, waits, observer, threads=config.delivery.concurrency or 4)
 
 
 def open_bucket_spool(

@@ -153,7 +153,21 @@ TASK_LOGS: Final = Rule(
 
 SWEEP: Final = Rule("schedule", "Sweep", ("lambda:InvokeFunction",), "the function")
 
-GUARD: Final = Rule("guard", "Owed", ("s3:ListBucket",), "the spool", "CDK, unless `-c ephemeral=true`")
+NETWORK: Final = Rule(
+    "function",
+    "Network",
+    (
+        "ec2:CreateNetworkInterface",
+        "ec2:DeleteNetworkInterface",
+        "ec2:DescribeNetworkInterfaces",
+        "ec2:DescribeSubnets",
+        "ec2:AssignPrivateIpAddresses",
+        "ec2:UnassignPrivateIpAddresses",
+    ),
+    "`*`, because Lambda asks for it",
+    "function subnets",
+)
+GUARD: Final = Rule("guard", "Owed", ("s3:ListBucket",), "the spool", "CDK")
 GUARD_LOGS: Final = Rule(
     "guard", "Logs", ("logs:CreateLogStream", "logs:PutLogEvents"), "the guard's log group", "the same"
 )
@@ -163,7 +177,7 @@ RULES: Final = (
     *(FINISH, BURY, KEEP, LIST, SPOOL_KEY, NOTIFICATIONS, RECEIPTS, FUNCTION_LOGS),
     *(STORAGE, STORAGE_TAGS, STORAGE_ACL, STORAGE_RETENTION, STORAGE_HOLD, STORAGE_KEY),
     *(PUBLISH, SEND, RATE, ASSUME, OUTPUT_PARAMETERS, OUTPUT_SECRETS),
-    *(PULL, PULL_TOKEN, TASK_LOGS, SWEEP, GUARD, GUARD_LOGS),
+    *(PULL, PULL_TOKEN, TASK_LOGS, NETWORK, SWEEP, GUARD, GUARD_LOGS),
 )
 
 

@@ -1,4 +1,4 @@
-"""Custom resource: lets a stack be deleted only when no mail in its spool is unfinished."""
+"""Custom resource: a stack is deleted, or its spool left, only when no mail in it is unfinished or dead."""
 
 import json
 import urllib.request
@@ -10,20 +10,38 @@ TIMEOUT = 10
 
 
 def handler(event: dict[str, Any], context: Any) -> None:
-    """Answers CloudFormation. Properties: Bucket, Prefix (of unfinished mails)."""
-    properties = event["ResourceProperties"]
-    status, reason = "SUCCESS", "no mail is unfinished"
-    if event["RequestType"] == "Delete":
+    """Answers CloudFormation. Properties: Bucket, Prefix ("" or a path that ends in /), Ephemeral."""
+    status, reason = "SUCCESS", "no mail is unfinished or dead"
+    left = spool_that_is_left(event)
+    if left is not None:
+        bucket, prefix = left
         try:
-            found = boto3.client("s3").list_objects_v2(
-                Bucket=properties["Bucket"], Prefix=properties["Prefix"], MaxKeys=2
-            )
-            task = [each["Key"] for each in found.get("Contents", []) if each["Key"].endswith(".eml")]
-            if task:
-                status, reason = "FAILED", f"mail in {properties['Bucket']} is unfinished: {task[0]}"
+            client = boto3.client("s3")
+            for name, kind, suffix in (("spool", "unfinished", ".eml"), ("dead", "dead", ".json")):
+                found = client.list_objects_v2(Bucket=bucket, Prefix=f"{prefix}{name}/", MaxKeys=2)
+                task = [each["Key"] for each in found.get("Contents", []) if each["Key"].endswith(suffix)]
+                if task:
+                    status, reason = "FAILED", f"mail in {bucket} is {kind}: {task[0]}"
+                    break
         except Exception as error:  # noqa: BLE001 - CloudFormation waits for an answer
-            status, reason = "FAILED", f"{properties['Bucket']} cannot be looked through: {error}"
+            status, reason = "FAILED", f"{bucket} cannot be looked through: {error}"
     _answer(event, status, reason)
+
+
+def spool_that_is_left(event: dict[str, Any]) -> tuple[str, str] | None:
+    """Bucket and prefix that this event would delete or leave behind, None for no such thing."""
+    new, old = event["ResourceProperties"], event.get("OldResourceProperties", {})
+    if event["RequestType"] == "Delete":
+        return None if new.get("Ephemeral") == "true" else _place(new)
+    if event["RequestType"] != "Update" or not old:
+        return None
+    moved = _place(new) != _place(old)
+    becomes = new.get("Ephemeral") == "true" and old.get("Ephemeral") != "true"
+    return _place(old) if moved or becomes else None
+
+
+def _place(properties: dict[str, Any]) -> tuple[str, str]:
+    return properties["Bucket"], properties["Prefix"].removesuffix("spool/")
 
 
 def _answer(event: dict[str, Any], status: str, reason: str) -> None:

@@ -13,7 +13,7 @@ from aws_cdk import aws_sns as sns
 from constructs import Construct
 
 from infra.cdk.parts.delivery import SWEEP_MINUTES, Delivery
-from infra.cdk.parts.listener import LEAST, Listener
+from infra.cdk.parts.listener import Listener
 
 NAMESPACE: Final = "SmtpRelay"
 """The namespace of the function's metrics (functions.aws.metrics)."""
@@ -23,6 +23,10 @@ FIVE: Final = Duration.minutes(5)
 OLDEST: Final = 1800  # seconds
 DEFERRED: Final = 5  # per cent of mails
 CERTIFICATE: Final = 14  # days
+MEMORY: Final = 90  # per cent
+
+PROXY: Final = '?"PROXY header from an address that useProxy does not list" ?"no PROXY header from a proxy"'
+"""The listener logs these, once a minute, when it and the balancer do not agree on the PROXY header."""
 
 
 class Watched(NamedTuple):
@@ -42,9 +46,20 @@ class ListenerMetrics:
 
     def __init__(self, scope: Construct, listener: Listener) -> None:
         self.service = listener.service
+        self.least = listener.least
+        # Each node of the balancer reports what it sees, and one that lags must not raise the alarm: AWS
+        # advises the maximum (Elastic Load Balancing, "CloudWatch metrics for your Network Load Balancer").
         self.healthy = [
-            group.metrics.healthy_host_count(statistic="Minimum", period=FIVE) for group in listener.targets
+            group.metrics.healthy_host_count(statistic="Maximum", period=FIVE) for group in listener.targets
         ]
+        self.least_healthy = cloudwatch.MathExpression(
+            expression=f"MIN([{','.join(f'port{n}' for n in range(len(self.healthy)))}])",
+            using_metrics={f"port{n}": one for n, one in enumerate(self.healthy)},
+            period=FIVE,
+            label="healthy listeners of the port that has the fewest",
+        )
+        self.memory = listener.service.metric_memory_utilization(statistic="Maximum", period=FIVE)
+        self.untrusted = counted(scope, listener, "UntrustedProxy", PROXY)
         self.accepted = counted(scope, listener, "Accepted", '"mail accepted"')
         self.unstored = counted(scope, listener, "NotStored", '"mail not stored"')
         self.deferred = cloudwatch.MathExpression(
@@ -85,6 +100,8 @@ class Metrics:
         self.doubts = relayed("InDoubt", "Sum")
         self.crashed = delivery.dead_letters.metric_approximate_number_of_messages_visible(period=FIVE)
         self.errors = delivery.function.metric_errors(period=FIVE)
+        self.throttles = delivery.function.metric_throttles(period=FIVE)
+        self.out_of_memory = delivery.out_of_memory
         self.listener = None if listener is None else ListenerMetrics(scope, listener)
 
 
@@ -118,10 +135,17 @@ class Alarms(Construct):
     """The alarms of a stack. They go to a topic, if one is given."""
 
     def __init__(
-        self, scope: Construct, name: str, *, metrics: Metrics, certificate: bool, topic: str | None
+        self,
+        scope: Construct,
+        name: str,
+        *,
+        metrics: Metrics,
+        certificate: bool,
+        quiet: int,
+        topic: str | None,
     ) -> None:
         super().__init__(scope, name)
-        self.alarms = [self._make(one) for one in watched(metrics, certificate=certificate)]
+        self.alarms = [self._make(one) for one in watched(metrics, certificate=certificate, quiet=quiet)]
         if topic is not None:
             action = actions.SnsAction(sns.Topic.from_topic_arn(self, "Topic", topic))
             for alarm in self.alarms:
@@ -145,8 +169,8 @@ class Alarms(Construct):
         )
 
 
-def watched(metrics: Metrics, *, certificate: bool) -> Iterator[Watched]:
-    """The list of alarms."""
+def watched(metrics: Metrics, *, certificate: bool, quiet: int) -> Iterator[Watched]:
+    """The list of alarms. `quiet`: hours without an accepted mail that raise one, 0 for none."""
     yield Watched("Oldest", "a mail is unfinished for more than 30 minutes", metrics.oldest, OLDEST)
     yield Watched(
         "NoSweep",
@@ -159,6 +183,14 @@ def watched(metrics: Metrics, *, certificate: bool) -> Iterator[Watched]:
     yield Watched("Dead", "outputs were given up: smtp-relay deadletter list", metrics.dead, 0)
     yield Watched("Crashed", "runs of the function crashed over and over", metrics.crashed, 0)
     yield Watched("Errors", "the function fails", metrics.errors, 0, periods=2)
+    yield Watched(
+        "Throttles",
+        "the account refuses to run the function: its quota is used up",
+        metrics.throttles,
+        0,
+        periods=2,
+    )
+    yield Watched("FunctionMemory", "the function ran out of memory", metrics.out_of_memory, 0)
     if metrics.sends:
         yield Watched("SesClosed", "SES is closed: quota used up, paused or suspended", metrics.closed, 0)
     if metrics.receipts:
@@ -171,13 +203,32 @@ def watched(metrics: Metrics, *, certificate: bool) -> Iterator[Watched]:
     )
     yield Watched(
         "Healthy",
-        "fewer than two listeners are healthy",
-        listener.healthy[0],
-        LEAST,
+        f"fewer than {listener.least} listeners are healthy",
+        listener.least_healthy,
+        listener.least,
         above=False,
         periods=2,
         missing_is_bad=True,
     )
+    yield Watched(
+        "Memory", f"a listener uses more than {MEMORY} % of its memory", listener.memory, MEMORY, periods=2
+    )
+    yield Watched(
+        "UntrustedProxy",
+        "clients are refused: their PROXY header comes from no balancer",
+        listener.untrusted,
+        0,
+    )
+    if quiet:
+        yield Watched(
+            "Quiet",
+            f"no mail was accepted for {quiet} hours",
+            listener.accepted.with_(period=Duration.hours(1)),
+            1,
+            above=False,
+            periods=quiet,
+            missing_is_bad=True,
+        )
     if certificate:
         yield Watched(
             "Certificate",

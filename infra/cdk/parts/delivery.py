@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from aws_cdk import Aws, Duration, RemovalPolicy
 from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_scheduler as scheduler
@@ -17,16 +17,15 @@ from infra.access.aws import rules
 from infra.access.aws.statements import Spool, function_statements, statement
 from infra.bundle.build import bundle
 from infra.bundle.deployment import Deployment
-from infra.bundle.runtime import Platform
+from infra.cdk.parts.network import Network
 from infra.cdk.parts.roles import HERE, log_group_arn, make_role
 from infra.cdk.parts.spool import SpoolBucket
+from infra.cdk.settings import Settings
 
-TIMEOUT: Final = Duration.seconds(120)
-VISIBILITY: Final = Duration.seconds(720)
-"""Six times the function's, as Lambda's documentation asks for."""
+VISIBILITY: Final = 6
+"""Times the function's time limit, as Lambda's documentation asks for."""
 
 MAX_RECEIVES: Final = 10
-MEMORY: Final = 1024  # MB
 SWEEP_MINUTES: Final = 5
 HANDLER: Final = "functions.aws.handler.handler"
 
@@ -41,12 +40,12 @@ class Delivery(Construct):
         *,
         deployment: Deployment,
         spool: SpoolBucket,
-        platform: Platform | None = None,
-        environment: Mapping[str, str] | None = None,
-        schedule: bool = True,
+        settings: Settings,
+        network: Network | None,
     ) -> None:
         super().__init__(scope, name)
         self._deployment = deployment
+        self._settings = settings
         self.dead_letters = sqs.Queue(
             self,
             "DeadLetters",
@@ -61,14 +60,14 @@ class Delivery(Construct):
             encryption=sqs.QueueEncryption.SQS_MANAGED,
             enforce_ssl=True,
             retention_period=Duration.days(4),
-            visibility_timeout=VISIBILITY,
+            visibility_timeout=Duration.seconds(VISIBILITY * settings.function_timeout),
             dead_letter_queue=sqs.DeadLetterQueue(max_receive_count=MAX_RECEIVES, queue=self.dead_letters),
         )
         spool.notify(self.queue)
         self.table = self._table(spool.kept) if deployment.needs_receipts else None
-        self.function = self._function(spool, platform or Platform(), environment or {})
+        self.function = self._function(spool, network)
         self._read_queue()
-        if schedule:
+        if settings.has("schedule"):
             self._sweep()
 
     def _table(self, kept: RemovalPolicy) -> dynamodb.Table:
@@ -82,9 +81,8 @@ class Delivery(Construct):
             removal_policy=kept,
         )
 
-    def _function(
-        self, spool: SpoolBucket, platform: Platform, environment: Mapping[str, str]
-    ) -> lambda_.Function:
+    def _function(self, spool: SpoolBucket, network: Network | None) -> lambda_.Function:
+        settings, platform = self._settings, self._settings.platform
         log_group = logs.LogGroup(
             self, "Logs", retention=logs.RetentionDays.ONE_MONTH, removal_policy=RemovalPolicy.DESTROY
         )
@@ -100,7 +98,10 @@ class Delivery(Construct):
             self,
             "Role",
             "lambda.amazonaws.com",
-            function_statements(self._deployment.config, resources, HERE),
+            [
+                *function_statements(self._deployment.config, resources, HERE),
+                *([statement(rules.NETWORK, ["*"])] if settings.function_subnets else []),
+            ],
         )
         variables = {
             "SMTP_RELAY_SPOOL": spool.url,
@@ -111,8 +112,18 @@ class Delivery(Construct):
         }
         if self.table is not None:
             variables["SMTP_RELAY_RECEIPTS_TABLE"] = self.table.table_name
-        if self._deployment.concurrency is not None:
+        if self._deployment.ses_concurrency is not None:
             variables["SMTP_RELAY_SES_CONCURRENCY"] = str(self._deployment.concurrency)
+        self.out_of_memory = logs.MetricFilter(
+            self,
+            "OutOfMemory",
+            log_group=log_group,
+            filter_pattern=logs.FilterPattern.literal('"Runtime.OutOfMemory"'),
+            metric_namespace="SmtpRelay",
+            metric_name=f"OutOfMemory-{Aws.STACK_NAME}",
+            metric_value="1",
+            default_value=0,
+        ).metric(statistic="Sum", period=Duration.minutes(5))
         archive = bundle(self._deployment.path, platform)
         return lambda_.Function(
             self,
@@ -124,12 +135,30 @@ class Delivery(Construct):
             ),
             handler=HANDLER,
             code=lambda_.Code.from_asset(str(archive)),
-            memory_size=MEMORY,
-            timeout=TIMEOUT,
-            environment={**variables, **environment},
+            memory_size=settings.function_memory,
+            timeout=Duration.seconds(settings.function_timeout),
+            environment={**variables, **settings.environment},
+            **self._place(network),
             role=role,
             log_group=log_group,
         )
+
+    def _place(self, network: Network | None) -> dict[str, Any]:
+        """The subnets of the function: for a smarthost that only they reach, or that admits their address."""
+        names = self._settings.function_subnets
+        if not names or network is None:
+            return {}
+        subnets = [
+            ec2.Subnet.from_subnet_id(self, f"Subnet{number}", one) for number, one in enumerate(names, 1)
+        ]
+        group = ec2.SecurityGroup(
+            self, "FunctionGroup", vpc=network.vpc, description="The function of the mail relay"
+        )
+        return {
+            "vpc": network.vpc,
+            "vpc_subnets": ec2.SubnetSelection(subnets=subnets),
+            "security_groups": [group],
+        }
 
     def _read_queue(self) -> None:
         lambda_.EventSourceMapping(
@@ -140,7 +169,7 @@ class Delivery(Construct):
             batch_size=10,
             max_batching_window=Duration.seconds(0),
             report_batch_item_failures=True,
-            # Mails that wait for SES's send rate wait in the queue.
+            # Mails that wait for SES's send rate, or for a place, wait in the queue.
             max_concurrency=self._deployment.concurrency,
         )
 

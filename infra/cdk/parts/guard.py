@@ -22,8 +22,9 @@ _CODE: Final = Path(__file__).parents[1] / "guard" / "index.py"
 
 
 class SpoolGuard(Construct):
-    """CloudFormation deletes it first, and only when no mail is unfinished. `before`: resources that
-    must not be deleted earlier."""
+    """CloudFormation deletes it first, and only when no mail is unfinished or dead. The same holds before a
+    stack becomes `ephemeral`, or its spool gets another name. `before`: resources that must not be
+    deleted earlier."""
 
     def __init__(
         self,
@@ -33,6 +34,7 @@ class SpoolGuard(Construct):
         spool: SpoolBucket,
         platform: Platform,
         before: Sequence[IConstruct],
+        ephemeral: bool = False,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(scope, name)
@@ -47,7 +49,7 @@ class SpoolGuard(Construct):
         function = lambda_.Function(
             self,
             "Function",
-            description="Refuses to delete the stack while mail is unfinished",
+            description="Refuses to delete the stack while mail is unfinished or dead",
             runtime=lambda_.Runtime(
                 f"python{platform.python}", lambda_.RuntimeFamily.PYTHON, supports_inline_code=True
             ),
@@ -61,5 +63,6 @@ class SpoolGuard(Construct):
         )
         guard = CfnCustomResource(self, "Guard", service_token=function.function_arn, service_timeout=120)
         guard.add_property_override("Bucket", spool.bucket.bucket_name)
-        guard.add_property_override("Prefix", f"{spool.prefix}spool/")
+        guard.add_property_override("Prefix", spool.prefix)
+        guard.add_property_override("Ephemeral", str(ephemeral).lower())
         guard.node.add_dependency(*before)

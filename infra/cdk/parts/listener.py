@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from aws_cdk import Annotations, Aws, Duration, RemovalPolicy
@@ -21,11 +20,8 @@ from infra.bundle.source import ROOT
 from infra.cdk.parts.network import Network, allow
 from infra.cdk.parts.roles import HERE, log_group_arn, make_role
 from infra.cdk.parts.spool import SpoolBucket
+from infra.cdk.settings import Settings
 
-CPU: Final = 256  # of 1,024 for one core
-MEMORY: Final = 512  # MiB
-LEAST: Final = 2
-MOST: Final = 10
 BUSY: Final = 50  # per cent of CPU
 
 DEREGISTRATION: Final = Duration.seconds(90)
@@ -36,19 +32,9 @@ USER: Final = "10025:10025"
 """The image's own user."""
 
 
-@dataclass(frozen=True)
-class ListenerSettings:
-    """Options of a listener.
-
-    `public`: strangers reach its balancer. `image`: an image to run instead of building one.
-    `autoscaling`: its load decides the number of tasks. `rules`: make the rules between the balancer's
-    security group and the tasks'.
-    """
-
-    public: bool
-    image: str | None = None
-    autoscaling: bool = True
-    rules: bool = True
+ANY_PROXY: Final = "0.0.0.0/0"
+"""Any address may name a client in a PROXY header, because the tasks' security group admits the balancer
+alone. Its nodes may have addresses of any block of the network."""
 
 
 class Listener(Construct):
@@ -62,19 +48,20 @@ class Listener(Construct):
         deployment: Deployment,
         spool: SpoolBucket,
         network: Network,
-        settings: ListenerSettings,
+        settings: Settings,
     ) -> None:
         super().__init__(scope, name)
         self._deployment = deployment
         self.vpc = vpc = network.vpc
-        self._cidr = network.cidr
+        public = deployment.public
+        self._clients = settings.clients or (("0.0.0.0/0",) if public else network.cidrs)
         self.log_group = logs.LogGroup(
             self, "Logs", retention=logs.RetentionDays.ONE_MONTH, removal_policy=RemovalPolicy.DESTROY
         )
         self.role = self._task_role(spool)
         spool.forbid_overwriting(self.role)
         container, repository = self._image(settings.image)
-        self.task = self._task(spool, container, repository)
+        self.task = self._task(spool, container, repository, settings)
         # It needs a group from the start, because a balancer without one can never get any.
         self.balancer_group = ec2.SecurityGroup(
             self, "BalancerGroup", vpc=vpc, description="Clients of the mail relay", allow_all_outbound=False
@@ -82,22 +69,25 @@ class Listener(Construct):
         self.task_group = ec2.SecurityGroup(
             self, "TaskGroup", vpc=vpc, description="Tasks of the mail relay", allow_all_outbound=True
         )
-        self._let_in(settings.public)
-        if settings.rules:
+        self._let_in()
+        if settings.has("rules"):
             self._let_through()
         self.balancer = elb.NetworkLoadBalancer(
             self,
             "Balancer",
             vpc=vpc,
-            vpc_subnets=self._subnets(settings.public),
-            internet_facing=settings.public,
+            vpc_subnets=self._subnets(public),
+            internet_facing=public,
             cross_zone_enabled=True,
             security_groups=[self.balancer_group],
         )
-        self.service = self._service(settings.autoscaling)
+        self.least = settings.least
+        self.service = self._service(settings)
         self.targets = [self._port(port.outside, port.inside) for port in deployment.ports]
-        if settings.autoscaling:
-            scaling = self.service.auto_scale_task_count(min_capacity=LEAST, max_capacity=MOST)
+        if settings.has("autoscaling"):
+            scaling = self.service.auto_scale_task_count(
+                min_capacity=settings.least, max_capacity=settings.most
+            )
             scaling.scale_on_cpu_utilization("Busy", target_utilization_percent=BUSY)
 
     def _task_role(self, spool: SpoolBucket) -> iam.IRole:
@@ -133,15 +123,15 @@ class Listener(Construct):
         return image, asset.repository.repository_arn
 
     def _task(
-        self, spool: SpoolBucket, image: ecs.ContainerImage, repository: str | None
+        self, spool: SpoolBucket, image: ecs.ContainerImage, repository: str | None, settings: Settings
     ) -> ecs.FargateTaskDefinition:
         group = log_group_arn(self.log_group)
         starter = make_role(self, "StartRole", "ecs-tasks.amazonaws.com", pull_statements(repository, group))
         task = ecs.FargateTaskDefinition(
             self,
             "Task",
-            cpu=CPU,
-            memory_limit_mib=MEMORY,
+            cpu=settings.cpu,
+            memory_limit_mib=settings.memory,
             runtime_platform=ecs.RuntimePlatform(
                 cpu_architecture=ecs.CpuArchitecture.ARM64,
                 operating_system_family=ecs.OperatingSystemFamily.LINUX,
@@ -158,7 +148,7 @@ class Listener(Construct):
                 "SMTP_RELAY_CONFIG_JSON": self._deployment.listener_config,
                 "SMTP_RELAY_SPOOL": spool.url,
                 "SMTP_RELAY_LISTENERS": self._deployment.listeners,
-                "SMTP_RELAY_TRUSTED_PROXIES": self._cidr,
+                "SMTP_RELAY_TRUSTED_PROXIES": ANY_PROXY,
                 "SMTP_RELAY_HEALTH_PORT": str(HEALTH),
             },
             logging=ecs.LogDriver.aws_logs(stream_prefix="listener", log_group=self.log_group),
@@ -169,8 +159,8 @@ class Listener(Construct):
         )
         return task
 
-    def _let_in(self, public: bool) -> None:
-        clients = [ec2.Peer.any_ipv4()] if public else [ec2.Peer.ipv4(self._cidr)]
+    def _let_in(self) -> None:
+        clients = [ec2.Peer.ipv4(one) for one in self._clients]
         allow(self.balancer_group, clients, [one.outside for one in self._deployment.ports], "SMTP")
 
     def _let_through(self) -> None:
@@ -185,7 +175,7 @@ class Listener(Construct):
             return ec2.SubnetSelection(subnet_type=ec2.SubnetType.PUBLIC)
         return ec2.SubnetSelection(subnet_type=ec2.SubnetType.PRIVATE_WITH_EGRESS)
 
-    def _service(self, autoscaling: bool) -> ecs.FargateService:
+    def _service(self, settings: Settings) -> ecs.FargateService:
         """Tasks run in private subnets if the network has any; else they need an address."""
         private = bool(self.vpc.private_subnets)
         if not private:
@@ -199,7 +189,7 @@ class Listener(Construct):
             cluster=cluster,
             task_definition=self.task,
             # With a count here, each deployment would undo the scaling.
-            desired_count=None if autoscaling else LEAST,
+            desired_count=None if settings.has("autoscaling") else settings.least,
             min_healthy_percent=100,
             max_healthy_percent=200,
             circuit_breaker=ecs.DeploymentCircuitBreaker(enable=True, rollback=True),
@@ -214,7 +204,8 @@ class Listener(Construct):
         """A port of the balancer. The client's address comes in the PROXY header."""
         group = elb.NetworkTargetGroup(
             self,
-            f"Target{outside}",
+            # CloudFormation cannot move a target group to the balancer that replaces one of the other scheme.
+            f"Target{outside}" if self._deployment.public else f"InternalTarget{outside}",
             vpc=self.vpc,
             port=inside,
             protocol=elb.Protocol.TCP,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aws_cdk import Aws, Duration, RemovalPolicy, Stack
+from aws_cdk import Aws, Duration, RemovalPolicy
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
@@ -22,7 +22,7 @@ class SpoolBucket(Construct):
     ) -> None:
         super().__init__(scope, name)
         self.prefix = options.prefix
-        self.kept = RemovalPolicy.DESTROY if ephemeral else RemovalPolicy.RETAIN
+        self.kept = RemovalPolicy.DESTROY if ephemeral else RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE
         self.key = self._key(options) if options.sse == "aws:kms" else None
         self.bucket = s3.Bucket(
             self,
@@ -56,9 +56,8 @@ class SpoolBucket(Construct):
 
     def notify(self, queue: sqs.Queue) -> None:
         """Let uploads notify a queue. S3 tests at once if it may send there, so the queue's policy
-        comes first. The policy names the bucket by CloudFormation's future name, because the actual
-        name is not known yet."""
-        partition, stack = Aws.PARTITION, Stack.of(self)
+        comes first. It names no bucket, because the bucket's name would be a circle, and CloudFormation cuts
+        the stack's name in it; the account keeps the buckets of others out."""
         queue.add_to_resource_policy(
             iam.PolicyStatement(
                 sid="UploadsRing",
@@ -67,7 +66,7 @@ class SpoolBucket(Construct):
                 resources=[queue.queue_arn],
                 conditions={
                     "StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID},
-                    "ArnLike": {"aws:SourceArn": f"arn:{partition}:s3:::{stack.stack_name.lower()}-*"},
+                    "ArnLike": {"aws:SourceArn": f"arn:{Aws.PARTITION}:s3:::*"},
                 },
             )
         )

@@ -24,6 +24,7 @@ module "network" {
   count  = local.own ? 1 : 0
 
   name = var.name
+  cidr = var.network_cidr
 }
 
 module "spool" {
@@ -53,6 +54,11 @@ module "delivery" {
   architecture    = local.deployment.architecture
   receipts        = local.deployment.receipts
   concurrency     = local.deployment.concurrency
+  ses             = local.deployment.ses_concurrency != null
+  memory          = var.function_memory
+  timeout         = var.function_timeout
+  vpc_id          = local.own ? module.network[0].vpc_id : var.vpc_id
+  subnet_ids      = var.function_subnet_ids
   environment     = var.environment
   ephemeral       = var.ephemeral
   alarms          = var.alarms
@@ -76,7 +82,13 @@ module "listener" {
   public              = local.deployment.public
   certificate         = local.deployment.certificate
   vpc_id              = local.own ? module.network[0].vpc_id : var.vpc_id
-  vpc_cidr            = local.own ? module.network[0].cidr : data.aws_vpc.given[0].cidr_block
+  vpc_cidrs           = local.own ? [] : data.aws_vpc.given[0].cidr_block_associations[*].cidr_block
+  clients             = var.clients
+  cpu                 = var.cpu
+  memory              = var.memory
+  least               = var.least
+  most                = var.most
+  quiet_hours         = var.quiet_hours
   balancer_subnet_ids = local.own ? module.network[0].subnet_ids : var.balancer_subnet_ids
   task_subnet_ids     = local.own ? module.network[0].subnet_ids : var.task_subnet_ids
   assign_public_ip    = local.own || var.assign_public_ip

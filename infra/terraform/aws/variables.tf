@@ -43,6 +43,76 @@ variable "assign_public_ip" {
   default     = false
 }
 
+variable "clients" {
+  description = "Networks (CIDR) that reach the load balancer; null for all if it is public, else for all blocks of the network."
+  type        = list(string)
+  default     = null
+
+  validation {
+    condition     = var.clients == null || alltrue([for one in coalesce(var.clients, []) : can(cidrnetmask(one))])
+    error_message = "IPv4 networks, like 10.0.0.0/8."
+  }
+}
+
+variable "network_cidr" {
+  description = "The addresses of the network that is made without vpc_id."
+  type        = string
+  default     = "10.0.0.0/16"
+}
+
+variable "cpu" {
+  description = "Units of CPU of a listener's task; 1,024 are one core."
+  type        = number
+  default     = 256
+}
+
+variable "memory" {
+  description = "MiB of memory of a listener's task."
+  type        = number
+  default     = 512
+}
+
+variable "least" {
+  description = "The least number of the listener's tasks."
+  type        = number
+  default     = 2
+}
+
+variable "most" {
+  description = "The largest number of the listener's tasks."
+  type        = number
+  default     = 10
+}
+
+variable "function_memory" {
+  description = "MB of the function's memory."
+  type        = number
+  default     = 1024
+}
+
+variable "function_timeout" {
+  description = "Seconds that a run of the function may take."
+  type        = number
+  default     = 120
+
+  validation {
+    condition     = var.function_timeout >= 60 && var.function_timeout <= 900
+    error_message = "From 60 to 900 seconds."
+  }
+}
+
+variable "function_subnet_ids" {
+  description = "Subnets of the network for the function: for a smarthost that only they reach, or that admits their NAT's address. They need NAT or endpoints for S3, SQS and DynamoDB."
+  type        = list(string)
+  default     = []
+}
+
+variable "quiet_hours" {
+  description = "Hours without an accepted mail that raise an alarm, 0 for none."
+  type        = number
+  default     = 24
+}
+
 variable "autoscaling" {
   description = "True if busy tasks get further tasks beside them (2 to 10 at half of their CPU); otherwise there are two."
   type        = bool

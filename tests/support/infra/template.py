@@ -21,10 +21,19 @@ IMAGE: Final = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/mail/smtp-relay:1.2
 class Template:
     """One synthesized stack: its resources, and what synthesis had to say."""
 
-    def __init__(self, found: Mapping[str, Any], messages: list[tuple[str, str, str]]) -> None:
+    def __init__(
+        self,
+        found: Mapping[str, Any],
+        messages: list[tuple[str, str, str]],
+        *,
+        is_protected: bool,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
         self.value = found
         self.resources: dict[str, Any] = found["Resources"]
         self.messages = messages
+        self.is_protected = is_protected
+        self.tags = dict(tags or {})
 
     def of(self, kind: str) -> dict[str, dict[str, Any]]:
         """Properties of the resources of a type (`SQS::Queue`), by logical id."""
@@ -96,7 +105,8 @@ def _synthesize(text: str) -> Template:
             build(app)
         (stack,) = app.synth().stacks
         messages = [(str(each.level), each.id, str(each.entry.data)) for each in stack.messages]
-        return Template(dict(stack.template), messages)
+        protected = bool(stack.termination_protection)
+        return Template(dict(stack.template), messages, is_protected=protected, tags=stack.tags)
 
 
 def config_file(folder: Path, value: Mapping[str, Any]) -> str:

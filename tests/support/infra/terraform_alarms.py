@@ -68,16 +68,29 @@ def key(name: str) -> str:
     return re.sub(r"^\$\{.*?\}-|[-_]", "", name).lower()
 
 
+def _filled(text: str) -> str:
+    """A text with the modules' defaults."""
+    defaults = {
+        name: value["default"]
+        for block in hcl2_text(_FOLDER / "aws" / "modules" / "listener" / "variables.tf")["variable"]
+        for name, value in block.items()
+        if "default" in value
+    }
+    return re.sub(
+        r"^\$\{var\.(\w+)\}$|\$\{var\.(\w+)\}", lambda found: str(defaults[found[1] or found[2]]), text
+    )
+
+
 def _alarm(body: dict[str, Any]) -> Alarm:
     metric = body.get("metric_name")
     threshold = body["threshold"]
     return Alarm(
-        body["alarm_description"],
+        _filled(body["alarm_description"]),
         None if metric is None else metric.partition("-$")[0],
         body.get("statistic"),
         threshold if isinstance(threshold, int) else None,
         _OPERATORS[body["comparison_operator"]],
         body.get("period"),
-        body["evaluation_periods"],
+        int(_filled(str(body["evaluation_periods"]))),
         body["treat_missing_data"],
     )

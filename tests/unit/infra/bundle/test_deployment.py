@@ -99,28 +99,58 @@ def test_templates_survive_cloudformation_and_terraform(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("output", "sends", "receipts", "concurrency"),
     [
-        (STORE, False, False, None),
-        ({"type": "aws", "pubsub": {"topic": "https://sqs.eu-west-1.amazonaws.com/1/q"}}, False, True, None),
+        (STORE, False, False, 50),
+        ({"type": "aws", "pubsub": {"topic": "https://sqs.eu-west-1.amazonaws.com/1/q"}}, False, True, 50),
         ({"type": "aws", "ses": {"maxSendRate": 100, "identities": ["example.com"]}}, True, True, 25),
         ({"type": "aws", "ses": {"maxSendRate": 1}}, True, True, 2),
-        ({"type": "aws", "ses": {"maxSendRate": 100_000}}, True, True, 1000),
+        ({"type": "aws", "ses": {"maxSendRate": 100_000}}, True, True, 50),
         ({"type": "aws", "ses": {}}, True, True, 4),
-        ({"type": "mailer", "nodemailer": "smtp://smtp.example.com:587"}, True, True, None),
+        ({"type": "mailer", "nodemailer": "smtp://smtp.example.com:587"}, True, True, 10),
     ],
 )
 def test_what_outputs_ask_for(
-    tmp_path: Path, output: Any, sends: bool, receipts: bool, concurrency: int | None
+    tmp_path: Path, output: Any, sends: bool, receipts: bool, concurrency: int
 ) -> None:
-    deployment = read(tmp_path, output)
+    deployment = read(tmp_path, output, public=False)
     assert deployment.sends_mail is sends
     assert deployment.needs_receipts is receipts
     assert deployment.concurrency == concurrency
 
 
+@pytest.mark.parametrize(
+    ("output", "given", "concurrency"),
+    [
+        (STORE, 200, 200),
+        ({"type": "mailer", "nodemailer": "smtp://smtp.example.com:587"}, 30, 30),
+        ({"type": "aws", "ses": {"maxSendRate": 40}}, 30, 10),
+        ({"type": "aws", "ses": {"maxSendRate": 40}}, 4, 4),
+    ],
+)
+def test_a_files_concurrency_is_bounded_by_the_rate_of_ses(
+    tmp_path: Path, output: Any, given: int, concurrency: int
+) -> None:
+    assert read(tmp_path, output, public=False, delivery={"concurrency": given}).concurrency == concurrency
+
+
+def test_whether_the_balancer_is_public_is_said_and_not_derived(tmp_path: Path) -> None:
+    ses = {"type": "aws", "ses": {"identities": ["example.com"]}}
+    with pytest.raises(ConfigError, match="say public=true or public=false"):
+        read(tmp_path, ses)
+    assert read(tmp_path).public is True
+    assert read(tmp_path, ses, public=False).public is False
+
+
+def test_ecs_takes_five_ports(tmp_path: Path) -> None:
+    five = [{"port": port} for port in range(2525, 2530)]
+    assert len(read(tmp_path, listeners=five).ports) == 5
+    with pytest.raises(ConfigError, match="there are 6, and a service on ECS takes 5"):
+        read(tmp_path, listeners=[*five, {"port": 25}])
+
+
 def test_an_open_relay_is_refused_where_strangers_reach_it(tmp_path: Path) -> None:
     ses = {"type": "aws", "ses": {"identities": ["example.com"]}}
     anybody = {"type": "whitelist", "ips": ["regexp:.*"]}
-    assert any("open relay" in line for line in read(tmp_path, ses, filters=[anybody]).warnings)
+    assert any("open relay" in line for line in read(tmp_path, ses, filters=[anybody], public=False).warnings)
     with pytest.raises(ConfigError, match="open relay"):
         read(tmp_path, ses, filters=[anybody], public=True)
 
@@ -162,7 +192,7 @@ def test_prefix_and_encryption_come_from_the_file(tmp_path: Path) -> None:
 )
 def test_outputs_that_cannot_run_there(tmp_path: Path, output: Any, reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
-        read(tmp_path, output)
+        read(tmp_path, output, public=False)
 
 
 @pytest.mark.parametrize(

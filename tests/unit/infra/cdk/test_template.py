@@ -24,12 +24,24 @@ def _deployable() -> list[str]:
     found = []
     for path in sorted((ROOT / "configs").glob("*.jsonc")):
         try:
-            read_deployment(path)
+            read_deployment(path, public=False)
         except ConfigError:
             continue
         found.append(path.name)
     return found
 
+
+def _public(path: Path) -> dict[str, str]:
+    """What the context says of a file that must not be public without a word."""
+    try:
+        read_deployment(path)
+    except ConfigError:
+        return INTERNAL
+    return {}
+
+
+INTERNAL: Final = {"public": "false", "clients": "10.0.0.0/8"}
+"""The context of a relay for applications in networks that are connected to a new one."""
 
 EXAMPLES: Final = _deployable()
 
@@ -78,14 +90,15 @@ TOPIC: Final = "arn:aws:sns:eu-west-1:123456789012:alarms"
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory: pytest.TempPathFactory) -> Template:
     config = config_file(tmp_path_factory.mktemp("everything"), EVERYTHING)
-    return synthesize({"config": config, "image": IMAGE, "alarmTopic": TOPIC})
+    return synthesize({"config": config, "image": IMAGE, "alarmTopic": TOPIC, **INTERNAL})
 
 
 @pytest.fixture(scope="module", params=[*EXAMPLES, "everything"])
 def template(request: pytest.FixtureRequest, everything: Template) -> Template:
     if request.param == "everything":
         return everything
-    return synthesize({"config": str(ROOT / "configs" / request.param), "image": IMAGE})
+    path = ROOT / "configs" / request.param
+    return synthesize({"config": str(path), "image": IMAGE, **_public(path)})
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +214,8 @@ def test_the_bucket(template: Template) -> None:
     assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
     assert "VersioningConfiguration" not in bucket
     resource = template.resources[name]
-    assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("Retain", "Retain")
+    # A bucket that was made by a deployment that failed is not kept: the next one makes another.
+    assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
     for rule in bucket["LifecycleConfiguration"]["Rules"]:
         assert set(rule) == {"AbortIncompleteMultipartUpload", "Id", "Status"}
     prefix = "mail/" if template.of("KMS::Key") else ""
@@ -252,7 +266,14 @@ def test_the_queues(template: Template) -> None:
     ]
     assert rings["Principal"] == {"Service": "s3.amazonaws.com"}
     assert rings["Condition"]["StringEquals"] == {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}
-    assert flat(rings["Condition"]["ArnLike"]["aws:SourceArn"]).endswith(":s3:::smtprelay-*")
+    assert flat(rings["Condition"]["ArnLike"]["aws:SourceArn"]) == "arn:${AWS::Partition}:s3:::*"
+
+
+def test_no_part_of_a_stacks_name_admits_its_bucket(tmp_path: Path) -> None:
+    """CloudFormation cuts the name in the bucket's: a policy that named it would refuse the notification."""
+    template = synthesize({"name": "prod-eu-central-1-" + "smtp-relay-" * 8, "image": IMAGE})
+    for policy in template.of("SQS::QueuePolicy").values():
+        assert "smtp-relay" not in json.dumps(policy)
 
 
 # --- the function -----------------------------------------------------------------------------
@@ -286,14 +307,17 @@ def test_receipts_have_a_table_where_outputs_need_it(template: Template, stored:
         assert table["BillingMode"] == "PAY_PER_REQUEST"
         assert table["KeySchema"] == [{"AttributeName": "id", "KeyType": "HASH"}]
         assert table["TimeToLiveSpecification"] == {"AttributeName": "expiration", "Enabled": True}
-        assert template.resources[name]["DeletionPolicy"] == "Retain"
+        assert template.resources[name]["DeletionPolicy"] == "RetainExceptOnCreate"
 
 
 def test_ses_is_paced_by_the_mapping(everything: Template, stored: Template) -> None:
     assert everything.one("Lambda::EventSourceMapping")["ScalingConfig"] == {"MaximumConcurrency": 10}
     variables = everything.one("Lambda::Function", "Delivery")["Environment"]["Variables"]
     assert variables["SMTP_RELAY_SES_CONCURRENCY"] == "10"
-    assert "ScalingConfig" not in stored.one("Lambda::EventSourceMapping")
+    # Others have a bound too, because the account's other functions need room.
+    assert stored.one("Lambda::EventSourceMapping")["ScalingConfig"] == {"MaximumConcurrency": 50}
+    variables = stored.one("Lambda::Function", "Delivery")["Environment"]["Variables"]
+    assert "SMTP_RELAY_SES_CONCURRENCY" not in variables
 
 
 def test_the_sweep(template: Template) -> None:
@@ -326,7 +350,29 @@ def test_strangers_reach_only_outputs_that_send_nothing_on(everything: Template,
         return template.one("ElasticLoadBalancingV2::LoadBalancer")["Scheme"], peers
 
     assert scheme(stored) == ("internet-facing", {"0.0.0.0/0"})
-    assert scheme(everything) == ("internal", {"10.0.0.0/16"})
+    assert scheme(everything) == ("internal", {"10.0.0.0/8"})
+    limited = synthesize({"image": IMAGE, "clients": "192.0.2.0/24,198.51.100.0/24"})
+    assert scheme(limited) == ("internet-facing", {"192.0.2.0/24", "198.51.100.0/24"})
+
+
+def test_a_balancer_of_another_scheme_has_other_targets(stored: Template) -> None:
+    """CloudFormation cannot attach a target group to a balancer before it is detached from the old one."""
+    other = synthesize({"config": str(ROOT / "configs" / "mail2s3.jsonc"), "image": IMAGE, **INTERNAL})
+    kind = "ElasticLoadBalancingV2::TargetGroup"
+    assert len(other.of(kind)) == len(stored.of(kind)) == 3
+    assert not other.of(kind).keys() & stored.of(kind).keys()
+
+
+def test_another_output_does_not_change_who_reaches_the_balancer(tmp_path: Path) -> None:
+    value = json.loads(json.dumps(EVERYTHING))
+    value["flows"]["in"]["outputs"] = [{"type": "aws", "storage": {"bucket": "b"}}]
+    config = config_file(tmp_path, value)
+    assert synthesize({"config": config, "image": IMAGE})
+    value["flows"]["in"]["outputs"].append({"type": "aws", "ses": {"identities": ["example.com"]}})
+    config_file(tmp_path, value)
+    with pytest.raises(ConfigError, match="say public=true or public=false"):
+        read_deployment(Path(config))
+    assert read_deployment(Path(config), public=False).public is False
 
 
 def test_the_targets(template: Template) -> None:
@@ -368,7 +414,8 @@ def test_the_tasks(template: Template) -> None:
         "SMTP_RELAY_HEALTH_PORT",
     }
     assert json.loads(variables["SMTP_RELAY_CONFIG_JSON"])["options"]["closeTimeout"] == 60_000
-    assert variables["SMTP_RELAY_TRUSTED_PROXIES"] == "10.0.0.0/16"
+    # The security group admits the balancer alone, whose nodes may have addresses of any block.
+    assert variables["SMTP_RELAY_TRUSTED_PROXIES"] == "0.0.0.0/0"
     assert flat(variables["SMTP_RELAY_SPOOL"]).startswith("s3://${SpoolBucket")
 
 
@@ -403,7 +450,8 @@ def test_the_alarms(everything: Template, stored: Template) -> None:
     names = {re.sub(r"^Alarms|[0-9A-F]{8}$", "", name) for name in everything.of("CloudWatch::Alarm")}
     assert names == {
         *("Oldest", "NoSweep", "Dead", "Crashed", "Errors", "SesClosed", "InDoubt"),
-        *("Deferred", "Healthy", "Certificate"),
+        *("Throttles", "FunctionMemory", "Deferred", "Healthy", "Memory", "UntrustedProxy", "Quiet"),
+        "Certificate",
     }
     assert {re.sub(r"^Alarms|[0-9A-F]{8}$", "", name) for name in stored.of("CloudWatch::Alarm")} == (
         names - {"SesClosed", "InDoubt", "Certificate"}
@@ -413,6 +461,11 @@ def test_the_alarms(everything: Template, stored: Template) -> None:
     assert oldest["Dimensions"] == [{"Name": "service", "Value": {"Ref": "AWS::StackName"}}]
     sweep = everything.one("CloudWatch::Alarm", "AlarmsNoSweep")
     assert (sweep["Period"], sweep["TreatMissingData"]) == (900, "breaching")
+    quiet = everything.one("CloudWatch::Alarm", "AlarmsQuiet")
+    assert (quiet["Period"], quiet["EvaluationPeriods"], quiet["TreatMissingData"]) == (3600, 24, "breaching")
+    healthy = everything.one("CloudWatch::Alarm", "AlarmsHealthy")
+    watched = [each["MetricStat"] for each in healthy["Metrics"] if "MetricStat" in each]
+    assert [each["Stat"] for each in watched] == ["Maximum"] * 3
     for alarm in everything.of("CloudWatch::Alarm").values():
         assert alarm["AlarmActions"] == [TOPIC]
     assert "AlarmActions" not in stored.one("CloudWatch::Alarm", "AlarmsOldest")
@@ -471,10 +524,18 @@ def test_nothing_secret_is_in_it(everything: Template) -> None:
 def test_the_guard_goes_first(stored: Template) -> None:
     (name,) = stored.of("CloudFormation::CustomResource")
     waits = stored.resources[name]["DependsOn"]
-    for starts in ("DeliveryFunction", "DeliveryMapping", "ListenerServiceF", "ListenerBalancer"):
+    for starts in (
+        *("DeliveryFunction", "DeliveryMapping", "ListenerServiceF", "ListenerBalancer"),
+        *("AlarmsOldest", "Dashboard", "Accepted", "VpcS3"),
+    ):
         assert any(each.startswith(starts) for each in waits), starts
     (owed, _) = stored.statements("GuardRole")
     assert owed["Action"] == "s3:ListBucket"
+
+
+def test_a_stack_is_protected_unless_it_is_for_a_test(stored: Template) -> None:
+    assert stored.is_protected
+    assert not synthesize({"ephemeral": "true", "image": IMAGE}).is_protected
 
 
 def test_what_does_not_outlive_a_test() -> None:
@@ -482,7 +543,8 @@ def test_what_does_not_outlive_a_test() -> None:
     context = {"config": config, "ephemeral": "true", "without": "listener,alarms,dashboard,schedule"}
     template = synthesize(context)
     assert {one.get("DeletionPolicy") for one in template.resources.values()} <= {None, "Delete"}
-    assert not template.of("CloudFormation::CustomResource")
+    (guard,) = template.of("CloudFormation::CustomResource").values()
+    assert guard["Ephemeral"] == "true"
     for kind in ("ECS::Service", "EC2::VPC", "CloudWatch::Alarm", "Scheduler::Schedule"):
         assert not template.of(kind), kind
     assert "ListenerEndpoint" not in template.value["Outputs"]
@@ -508,6 +570,56 @@ def test_a_network_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert service["AssignPublicIp"] == "DISABLED"
 
 
+def test_an_internal_balancer_admits_every_block_of_a_network_that_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from aws_cdk import aws_ec2 as ec2
+
+    from infra.cdk.parts import network
+
+    monkeypatch.setenv("CDK_DEFAULT_ACCOUNT", "123456789012")
+    monkeypatch.setenv("CDK_DEFAULT_REGION", "eu-west-1")
+    assert network._widest(["10.0.0.0/16", "10.0.1.0/24", "100.64.0.0/20"]) == [
+        *("10.0.0.0/16", "100.64.0.0/20")
+    ]
+    template = synthesize({"vpc": "vpc-12345", "image": IMAGE, "public": "false", "without": "dashboard"})
+    group = template.one("EC2::SecurityGroup", "ListenerBalancerGroup")
+    assert {each["CidrIp"] for each in group["SecurityGroupIngress"]}
+    assert ec2.Vpc.from_lookup is not None
+
+
+def test_sizes_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CDK_DEFAULT_ACCOUNT", "123456789012")
+    monkeypatch.setenv("CDK_DEFAULT_REGION", "eu-west-1")
+    template = synthesize(
+        {
+            **{
+                "image": IMAGE,
+                "vpc": "vpc-12345",
+                "cpu": "1024",
+                "memory": "2048",
+                "least": "3",
+                "most": "20",
+            },
+            **{"functionMemory": "2048", "functionTimeout": "300", "functionSubnets": "subnet-1,subnet-2"},
+            "tags": json.dumps({"team": "mail"}),
+        }
+    )
+    task = template.one("ECS::TaskDefinition")
+    assert (task["Cpu"], task["Memory"]) == ("1024", "2048")
+    scaling = template.one("ApplicationAutoScaling::ScalableTarget")
+    assert (scaling["MinCapacity"], scaling["MaxCapacity"]) == (3, 20)
+    function = template.one("Lambda::Function", "Delivery")
+    assert (function["MemorySize"], function["Timeout"]) == (2048, 300)
+    assert template.one("SQS::Queue", "DeliveryDoorbells")["VisibilityTimeout"] == 1800
+    assert function["VpcConfig"]["SubnetIds"] == ["subnet-1", "subnet-2"]
+    (network,) = [each for each in template.statements("DeliveryRole") if each["Sid"] == "Network"]
+    assert network["Resource"] == "*"
+    assert template.one("CloudWatch::Alarm", "AlarmsHealthy")["Threshold"] == 3
+    # CloudFormation gives the tags of a stack to its resources.
+    assert template.tags == {"team": "mail"}
+
+
 def context_of(values: Mapping[str, Any]) -> Any:
     return values.get
 
@@ -518,6 +630,12 @@ def context_of(values: Mapping[str, Any]) -> Any:
         ({"without": "alarm"}, "is not one"),
         ({"ephemeral": "yes"}, "neither true nor false"),
         ({"arch": "sparc"}, "not one of Lambda's"),
+        ({"clients": "10.0.0.0/8,office"}, "give IPv4 networks"),
+        ({"public": "false"}, "no application could reach the load balancer"),
+        ({"least": "5", "most": "4"}, "more than most"),
+        ({"cpu": "half"}, "not a number from"),
+        ({"quiet": "25"}, "not a number from 0 to 24"),
+        ({"functionSubnets": "subnet-1"}, "say -c vpc=ID"),
     ],
 )
 def test_contexts_that_say_nothing(context: dict[str, str], reason: str) -> None:

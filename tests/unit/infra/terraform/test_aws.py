@@ -61,7 +61,7 @@ def test_the_build_folder(build: Path) -> None:
     deployment = read_deployment(ROOT / "configs" / "mail2sqs.jsonc")
     assert facts["ports"]["25"] == {"outside": 25, "inside": 10025}
     assert facts["receipts"] is facts["public"] is True
-    assert (facts["architecture"], facts["concurrency"]) == ("x86_64", None)
+    assert (facts["architecture"], facts["concurrency"]) == ("x86_64", 50)
     assert facts["listener_config"] == deployment.listener_config
 
 
@@ -87,12 +87,12 @@ def test_what_cdk_says_terraform_says() -> None:
     for said in (
         "message_retention_seconds  = 4 * 24 * 3600",
         "message_retention_seconds = 14 * 24 * 3600",
-        "visibility_timeout_seconds = 6 * local.timeout",
+        "visibility_timeout_seconds = 6 * var.timeout",
         "maxReceiveCount     = 10",
         "deregistration_delay = 90",
         "stopTimeout = 120",
         'schedule_expression = "rate(5 minutes)"',
         "retention_in_days = 30",
-        "memory_size      = 1024",
+        "memory_size      = var.memory",
     ):
         assert said in text, said

@@ -14,7 +14,7 @@ import pytest
 
 from infra.bundle.gcp import listener_config
 from infra.cdk.parts import alarms
-from infra.cdk.parts.listener import LEAST
+from infra.cdk.settings import Settings
 from tests.support.clouds.gcs_xml import XmlFront
 from tests.support.infra import terraform_alarms
 from tests.support.infra.terraform import hcl2_text, read_module, terraform_program
@@ -164,10 +164,10 @@ def test_the_figures_are_those_of_aws() -> None:
     assert own["deferred_percent"] == aws["deferred"].threshold == alarms.DEFERRED
     assert own["certificate_days"] == aws["certificate"].threshold == alarms.CERTIFICATE
     size = next(one["size"] for one in hcl2_text(MODULE / "variables.tf")["variable"] if "size" in one)
-    assert str(size["default"]).replace('"', "").replace("'", "") == f"{{min: {LEAST}, max: 10}}"
+    assert str(size["default"]).replace('"', "").replace("'", "") == f"{{min: {Settings.least}, max: 10}}"
     for name, policy in written.items():
         said = policy["display_name"].partition(": ")[2]
-        for place, value in (("${var.size.min}", "two"), ("${local.certificate_days}", "14")):
+        for place, value in (("${var.size.min}", "2"), ("${local.certificate_days}", "14")):
             said = said.replace(place, value)
         assert said == aws[name].text
         threshold = policy["conditions"][0]["condition_threshold"][0]

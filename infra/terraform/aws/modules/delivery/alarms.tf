@@ -45,7 +45,7 @@ locals {
     }
   }
   # Some watch parts that not every configuration has.
-  without = toset(concat(var.concurrency == null ? ["ses-closed"] : [], var.receipts ? [] : ["in-doubt"]))
+  without = toset(concat(var.ses ? [] : ["ses-closed"], var.receipts ? [] : ["in-doubt"]))
 }
 
 resource "aws_cloudwatch_metric_alarm" "written" {
@@ -77,6 +77,56 @@ resource "aws_cloudwatch_metric_alarm" "crashed" {
   statistic           = "Maximum"
   period              = 300
   evaluation_periods  = 1
+  threshold           = 0
+  comparison_operator = "GreaterThanThreshold"
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = local.topic
+  ok_actions          = local.topic
+}
+
+resource "aws_cloudwatch_log_metric_filter" "out_of_memory" {
+  count = var.alarms ? 1 : 0
+
+  name           = "OutOfMemory"
+  log_group_name = aws_cloudwatch_log_group.function.name
+  pattern        = "\"Runtime.OutOfMemory\""
+
+  metric_transformation {
+    namespace     = "SmtpRelay"
+    name          = "OutOfMemory-${var.name}"
+    value         = "1"
+    default_value = "0"
+  }
+}
+
+resource "aws_cloudwatch_metric_alarm" "function_memory" {
+  count = var.alarms ? 1 : 0
+
+  alarm_name          = "${var.name}-function-memory"
+  alarm_description   = "the function ran out of memory"
+  namespace           = "SmtpRelay"
+  metric_name         = "OutOfMemory-${var.name}"
+  statistic           = "Sum"
+  period              = 300
+  evaluation_periods  = 1
+  threshold           = 0
+  comparison_operator = "GreaterThanThreshold"
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = local.topic
+  ok_actions          = local.topic
+}
+
+resource "aws_cloudwatch_metric_alarm" "throttles" {
+  count = var.alarms ? 1 : 0
+
+  alarm_name          = "${var.name}-throttles"
+  alarm_description   = "the account refuses to run the function: its quota is used up"
+  namespace           = "AWS/Lambda"
+  metric_name         = "Throttles"
+  dimensions          = { FunctionName = aws_lambda_function.this.function_name }
+  statistic           = "Sum"
+  period              = 300
+  evaluation_periods  = 2
   threshold           = 0
   comparison_operator = "GreaterThanThreshold"
   treat_missing_data  = "notBreaching"

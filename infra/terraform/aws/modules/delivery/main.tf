@@ -1,9 +1,5 @@
 # The queue that uploads notify, and the function that delivers.
 
-locals {
-  timeout = 120 # seconds
-}
-
 resource "aws_sqs_queue" "dead_letters" {
   name                      = "${var.name}-dead-letters"
   sqs_managed_sse_enabled   = true
@@ -15,7 +11,7 @@ resource "aws_sqs_queue" "doorbells" {
   # S3 cannot use the key that AWS manages for SQS; this one needs none.
   sqs_managed_sse_enabled    = true
   message_retention_seconds  = 4 * 24 * 3600
-  visibility_timeout_seconds = 6 * local.timeout
+  visibility_timeout_seconds = 6 * var.timeout
 
   redrive_policy = jsonencode({
     deadLetterTargetArn = aws_sqs_queue.dead_letters.arn
@@ -172,8 +168,8 @@ resource "aws_lambda_function" "this" {
   handler          = "functions.aws.handler.handler"
   runtime          = var.runtime
   architectures    = [var.architecture]
-  memory_size      = 1024
-  timeout          = local.timeout
+  memory_size      = var.memory
+  timeout          = var.timeout
 
   environment {
     variables = merge(
@@ -185,9 +181,18 @@ resource "aws_lambda_function" "this" {
         PYDANTIC_DISABLE_PLUGINS = "1"
       },
       var.receipts ? { SMTP_RELAY_RECEIPTS_TABLE = aws_dynamodb_table.receipts[0].name } : {},
-      var.concurrency == null ? {} : { SMTP_RELAY_SES_CONCURRENCY = tostring(var.concurrency) },
+      var.ses ? { SMTP_RELAY_SES_CONCURRENCY = tostring(var.concurrency) } : {},
       var.environment,
     )
+  }
+
+  dynamic "vpc_config" {
+    for_each = length(var.subnet_ids) == 0 ? [] : [var.subnet_ids]
+
+    content {
+      subnet_ids         = vpc_config.value
+      security_group_ids = [aws_security_group.function[0].id]
+    }
   }
 
   logging_config {
@@ -195,7 +200,52 @@ resource "aws_lambda_function" "this" {
     log_group  = aws_cloudwatch_log_group.function.name
   }
 
-  depends_on = [aws_iam_role_policy.function]
+  depends_on = [aws_iam_role_policy.function, aws_iam_role_policy.network]
+}
+
+resource "aws_security_group" "function" {
+  count = length(var.subnet_ids) == 0 ? 0 : 1
+
+  name_prefix = "${var.name}-function-"
+  description = "The function of the mail relay"
+  vpc_id      = var.vpc_id
+
+  lifecycle {
+    create_before_destroy = true
+  }
+}
+
+resource "aws_vpc_security_group_egress_rule" "function" {
+  count = length(var.subnet_ids) == 0 ? 0 : 1
+
+  security_group_id = aws_security_group.function[0].id
+  description       = "to the clouds and to smarthosts"
+  cidr_ipv4         = "0.0.0.0/0"
+  ip_protocol       = "-1"
+}
+
+resource "aws_iam_role_policy" "network" {
+  count = length(var.subnet_ids) == 0 ? 0 : 1
+
+  name   = "network"
+  role   = aws_iam_role.function.id
+  policy = data.aws_iam_policy_document.network.json
+}
+
+# Lambda asks for these on everything.
+data "aws_iam_policy_document" "network" {
+  statement {
+    sid = "Network"
+    actions = [
+      "ec2:AssignPrivateIpAddresses",
+      "ec2:CreateNetworkInterface",
+      "ec2:DeleteNetworkInterface",
+      "ec2:DescribeNetworkInterfaces",
+      "ec2:DescribeSubnets",
+      "ec2:UnassignPrivateIpAddresses",
+    ]
+    resources = ["*"]
+  }
 }
 
 resource "aws_lambda_event_source_mapping" "doorbells" {
@@ -205,12 +255,8 @@ resource "aws_lambda_event_source_mapping" "doorbells" {
   maximum_batching_window_in_seconds = 0
   function_response_types            = ["ReportBatchItemFailures"]
 
-  # Mails that wait for SES's send rate wait in the queue.
-  dynamic "scaling_config" {
-    for_each = var.concurrency == null ? [] : [var.concurrency]
-
-    content {
-      maximum_concurrency = scaling_config.value
-    }
+  # Mails that wait for SES's send rate, or for a place, wait in the queue.
+  scaling_config {
+    maximum_concurrency = var.concurrency
   }
 }

@@ -61,9 +61,39 @@ variable "receipts" {
 }
 
 variable "concurrency" {
-  description = "How many instances share the send rate of SES; null for no limit."
+  description = "Most concurrent instances of the function."
   type        = number
+  default     = 50
+}
+
+variable "ses" {
+  description = "True if an output sends through SES: then the instances share its send rate, and there is an alarm."
+  type        = bool
+  default     = false
+}
+
+variable "memory" {
+  description = "MB of the function's memory."
+  type        = number
+  default     = 1024
+}
+
+variable "timeout" {
+  description = "Seconds that a run of the function may take."
+  type        = number
+  default     = 120
+}
+
+variable "vpc_id" {
+  description = "The network of subnet_ids."
+  type        = string
   default     = null
+}
+
+variable "subnet_ids" {
+  description = "Subnets of the function; none if it runs in no network."
+  type        = list(string)
+  default     = []
 }
 
 variable "environment" {

@@ -3,8 +3,9 @@
 locals {
   topic = var.alarm_topic_arn == null ? [] : [var.alarm_topic_arn]
   counted = var.alarms ? {
-    Accepted  = "\"mail accepted\""
-    NotStored = "\"mail not stored\""
+    Accepted       = "\"mail accepted\""
+    NotStored      = "\"mail not stored\""
+    UntrustedProxy = "?\"PROXY header from an address that useProxy does not list\" ?\"no PROXY header from a proxy\""
   } : {}
 }
 
@@ -72,26 +73,102 @@ resource "aws_cloudwatch_metric_alarm" "deferred" {
   }
 }
 
+# Each node of the balancer reports what it sees, and one that lags must not raise the alarm: AWS advises the
+# maximum (Elastic Load Balancing, "CloudWatch metrics for your Network Load Balancer").
 resource "aws_cloudwatch_metric_alarm" "healthy" {
   count = var.alarms ? 1 : 0
 
   alarm_name          = "${var.name}-healthy"
-  alarm_description   = "fewer than two listeners are healthy"
-  namespace           = "AWS/NetworkELB"
-  metric_name         = "HealthyHostCount"
-  statistic           = "Minimum"
-  period              = 300
+  alarm_description   = "fewer than ${var.least} listeners are healthy"
   evaluation_periods  = 2
   comparison_operator = "LessThanThreshold"
-  threshold           = local.least
+  threshold           = var.least
   treat_missing_data  = "breaching"
   alarm_actions       = local.topic
   ok_actions          = local.topic
 
-  dimensions = {
-    LoadBalancer = aws_lb.this.arn_suffix
-    TargetGroup  = aws_lb_target_group.this[keys(var.ports)[0]].arn_suffix
+  metric_query {
+    id          = "least"
+    expression  = "MIN([${join(",", [for index, _ in keys(var.ports) : "port${index}"])}])"
+    label       = "healthy listeners of the port that has the fewest"
+    return_data = true
   }
+
+  dynamic "metric_query" {
+    for_each = { for index, name in keys(var.ports) : "port${index}" => aws_lb_target_group.this[name].arn_suffix }
+
+    content {
+      id = metric_query.key
+
+      metric {
+        namespace   = "AWS/NetworkELB"
+        metric_name = "HealthyHostCount"
+        stat        = "Maximum"
+        period      = 300
+
+        dimensions = {
+          LoadBalancer = aws_lb.this.arn_suffix
+          TargetGroup  = metric_query.value
+        }
+      }
+    }
+  }
+}
+
+resource "aws_cloudwatch_metric_alarm" "memory" {
+  count = var.alarms ? 1 : 0
+
+  alarm_name          = "${var.name}-memory"
+  alarm_description   = "a listener uses more than 90 % of its memory"
+  namespace           = "AWS/ECS"
+  metric_name         = "MemoryUtilization"
+  statistic           = "Maximum"
+  period              = 300
+  evaluation_periods  = 2
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 90
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = local.topic
+  ok_actions          = local.topic
+
+  dimensions = {
+    ClusterName = aws_ecs_cluster.this.name
+    ServiceName = aws_ecs_service.this.name
+  }
+}
+
+resource "aws_cloudwatch_metric_alarm" "untrusted_proxy" {
+  count = var.alarms ? 1 : 0
+
+  alarm_name          = "${var.name}-untrusted-proxy"
+  alarm_description   = "clients are refused: their PROXY header comes from no balancer"
+  namespace           = "SmtpRelay"
+  metric_name         = "UntrustedProxy-${var.name}"
+  statistic           = "Sum"
+  period              = 300
+  evaluation_periods  = 1
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = local.topic
+  ok_actions          = local.topic
+}
+
+resource "aws_cloudwatch_metric_alarm" "quiet" {
+  count = var.alarms && var.quiet_hours > 0 ? 1 : 0
+
+  alarm_name          = "${var.name}-quiet"
+  alarm_description   = "no mail was accepted for ${var.quiet_hours} hours"
+  namespace           = "SmtpRelay"
+  metric_name         = "Accepted-${var.name}"
+  statistic           = "Sum"
+  period              = 3600
+  evaluation_periods  = var.quiet_hours
+  comparison_operator = "LessThanThreshold"
+  threshold           = 1
+  treat_missing_data  = "breaching"
+  alarm_actions       = local.topic
+  ok_actions          = local.topic
 }
 
 resource "aws_cloudwatch_metric_alarm" "certificate" {

@@ -20,15 +20,25 @@ resource "aws_security_group" "tasks" {
   }
 }
 
+locals {
+  clients = var.clients != null ? var.clients : var.public ? ["0.0.0.0/0"] : var.vpc_cidrs
+  # A port's first rule is named after the port, so that more networks do not replace it.
+  admitted = merge([
+    for index, cidr in local.clients : {
+      for name, port in var.ports : index == 0 ? name : "${name} ${cidr}" => { port = port.outside, cidr = cidr }
+    }
+  ]...)
+}
+
 resource "aws_vpc_security_group_ingress_rule" "clients" {
-  for_each = var.ports
+  for_each = local.admitted
 
   security_group_id = aws_security_group.balancer.id
   description       = "SMTP"
-  cidr_ipv4         = var.public ? "0.0.0.0/0" : var.vpc_cidr
+  cidr_ipv4         = each.value.cidr
   ip_protocol       = "tcp"
-  from_port         = each.value.outside
-  to_port           = each.value.outside
+  from_port         = each.value.port
+  to_port           = each.value.port
 }
 
 resource "aws_vpc_security_group_egress_rule" "to_tasks" {
@@ -60,19 +70,35 @@ resource "aws_vpc_security_group_egress_rule" "anywhere" {
   ip_protocol       = "-1"
 }
 
+# A balancer of the other scheme is made before the old one goes; its DNS name is another one.
 resource "aws_lb" "this" {
-  name                             = var.name
+  name_prefix                      = substr("${var.name}-", 0, 6)
   load_balancer_type               = "network"
   internal                         = !var.public
   subnets                          = var.balancer_subnet_ids
   security_groups                  = [aws_security_group.balancer.id]
   enable_cross_zone_load_balancing = true
+  tags                             = { Name = var.name }
+
+  lifecycle {
+    create_before_destroy = true
+
+    precondition {
+      condition     = length(local.clients) > 0
+      error_message = "No client reaches the load balancer: set clients, or public."
+    }
+  }
+}
+
+# A target group stays at the balancer that it is attached to, so those of another scheme are others.
+resource "terraform_data" "scheme" {
+  input = var.public
 }
 
 resource "aws_lb_target_group" "this" {
   for_each = var.ports
 
-  name                 = "${var.name}-${each.value.outside}"
+  name_prefix          = substr("${each.value.outside}-", 0, 6)
   port                 = each.value.inside
   protocol             = "TCP"
   target_type          = "ip"
@@ -89,6 +115,13 @@ resource "aws_lb_target_group" "this" {
     timeout             = 6
     healthy_threshold   = 2
     unhealthy_threshold = 3
+  }
+
+  tags = { Name = "${var.name}-${each.value.outside}" }
+
+  lifecycle {
+    create_before_destroy = true
+    replace_triggered_by  = [terraform_data.scheme]
   }
 }
 

@@ -2,8 +2,6 @@
 
 locals {
   health = 9090
-  least  = 2
-  most   = 10
   inside = toset([for port in concat([for one in var.ports : one.inside], [local.health]) : tostring(port)])
   repository = try(
     regex("^(?P<account>[0-9]{12})[.]dkr[.]ecr[.](?P<region>[a-z0-9-]+)[.]amazonaws[.]com(?:[.]cn)?/(?P<name>[a-z0-9._/-]+)", var.image),
@@ -92,8 +90,8 @@ resource "aws_ecs_task_definition" "this" {
   family                   = "${var.name}-listener"
   requires_compatibilities = ["FARGATE"]
   network_mode             = "awsvpc"
-  cpu                      = 256
-  memory                   = 512
+  cpu                      = var.cpu
+  memory                   = var.memory
   task_role_arn            = aws_iam_role.task.arn
   execution_role_arn       = aws_iam_role.start.arn
 
@@ -113,7 +111,8 @@ resource "aws_ecs_task_definition" "this" {
       { name = "SMTP_RELAY_CONFIG_JSON", value = var.config },
       { name = "SMTP_RELAY_SPOOL", value = trimsuffix("s3://${var.bucket}/${var.prefix}", "/") },
       { name = "SMTP_RELAY_LISTENERS", value = var.listeners },
-      { name = "SMTP_RELAY_TRUSTED_PROXIES", value = var.vpc_cidr },
+      # The security group admits the balancer alone, whose nodes may have addresses of any block.
+      { name = "SMTP_RELAY_TRUSTED_PROXIES", value = "0.0.0.0/0" },
       { name = "SMTP_RELAY_HEALTH_PORT", value = tostring(local.health) },
     ]
 
@@ -140,7 +139,7 @@ resource "aws_ecs_service" "this" {
   cluster                            = aws_ecs_cluster.this.id
   task_definition                    = aws_ecs_task_definition.this.arn
   launch_type                        = "FARGATE"
-  desired_count                      = local.least
+  desired_count                      = var.least
   deployment_minimum_healthy_percent = 100
   deployment_maximum_percent         = 200
   health_check_grace_period_seconds  = 60
@@ -180,8 +179,8 @@ resource "aws_appautoscaling_target" "this" {
   service_namespace  = "ecs"
   resource_id        = "service/${aws_ecs_cluster.this.name}/${aws_ecs_service.this.name}"
   scalable_dimension = "ecs:service:DesiredCount"
-  min_capacity       = local.least
-  max_capacity       = local.most
+  min_capacity       = var.least
+  max_capacity       = var.most
 }
 
 resource "aws_appautoscaling_policy" "busy" {

@@ -78,9 +78,50 @@ variable "vpc_id" {
   type        = string
 }
 
-variable "vpc_cidr" {
-  description = "The network's addresses: the load balancer may state its clients' addresses from them."
-  type        = string
+variable "vpc_cidrs" {
+  description = "All blocks of the network's addresses."
+  type        = list(string)
+}
+
+variable "clients" {
+  description = "Networks (CIDR) that reach the load balancer; null for all if it is public, else for the network's own blocks."
+  type        = list(string)
+  default     = null
+}
+
+variable "cpu" {
+  description = "Units of CPU of a task; 1,024 are one core."
+  type        = number
+  default     = 256
+}
+
+variable "memory" {
+  description = "MiB of memory of a task."
+  type        = number
+  default     = 512
+}
+
+variable "least" {
+  description = "The least number of tasks."
+  type        = number
+  default     = 2
+}
+
+variable "most" {
+  description = "The largest number of tasks."
+  type        = number
+  default     = 10
+}
+
+variable "quiet_hours" {
+  description = "Hours without an accepted mail that raise an alarm, 0 for none."
+  type        = number
+  default     = 24
+
+  validation {
+    condition     = var.quiet_hours >= 0 && var.quiet_hours <= 24
+    error_message = "From 0 to 24, because an alarm looks back a day at most."
+  }
 }
 
 variable "balancer_subnet_ids" {
