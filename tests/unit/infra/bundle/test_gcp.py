@@ -46,9 +46,7 @@ def built(
 
 
 @pytest.mark.parametrize("most", [2, 3, 8, 10, 50, 1000])
-def test_no_more_mails_are_delivered_at_a_time_than_is_allowed(
-    tmp_path: Path, most: int
-) -> None:
+def test_no_more_mails_are_delivered_at_a_time_than_is_allowed(tmp_path: Path, most: int) -> None:
     made = built(tmp_path, STORE, delivery={"concurrency": most})["deployment.json"]
     assert made["threads"] * made["max_instances"] <= most
     assert made["threads"] * (made["max_instances"] + 1) > most, "and not many fewer"
@@ -66,19 +64,16 @@ def test_a_smarthost_gets_fewer_sessions(tmp_path: Path) -> None:
 def test_whether_strangers_reach_the_listener_is_said_if_an_output_sends(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--public false"):
         built(tmp_path, SMARTHOST)
-    for said in (True, False):
-        assert built(tmp_path, SMARTHOST, public=said)["deployment.json"]["public"] is said
+    for said, ips in ((True, ["10.1.2.3"]), (False, ["0.0.0.0"])):
+        known = {"type": "whitelist", "ips": ips}
+        assert built(tmp_path, SMARTHOST, known, public=said)["deployment.json"]["public"] is said
     assert built(tmp_path, STORE)["deployment.json"]["public"] is True
 
 
 def test_an_open_relay_is_not_deployed_to_strangers(tmp_path: Path) -> None:
-    path = tmp_path / "open.json"
-    path.write_text(
-        json.dumps({"flows": {"all": {"outputs": [SMARTHOST]}}, "options": {"authOptional": True}})
-    )
-    with pytest.raises(ConfigError, match=r"open\.json"):
-        build(path, tmp_path / "build", public=True)
-    build(path, tmp_path / "build", public=False)
+    with pytest.raises(ConfigError, match="a stranger on 10025 can send through the mailer"):
+        built(tmp_path, SMARTHOST, public=True)
+    built(tmp_path, SMARTHOST, public=False)
 
 
 def test_one_stranger_takes_not_all_connections(tmp_path: Path) -> None:
