@@ -57,9 +57,6 @@ HEALTH_INTERVAL: Final = 60_000
 THREADS: Final = 8
 """Requests that one instance of the function handles at a time, if concurrency allows two such instances."""
 
-ASKING: Final = frozenset({"http-auth", "http-filter", "mail-auth"})
-"""Filters that ask servers on the internet, which machines without public addresses reach by Cloud NAT."""
-
 _MAIN: Final = '''"""Where Google looks for the function: the code is in functions/gcp/main.py."""
 
 from functions.gcp.main import handle
@@ -126,12 +123,12 @@ def facts(config: RelayConfig, *, public: bool) -> dict[str, Any]:
     are two instances, so that a replaced one stops no deliveries."""
     most = concurrency(config)
     threads = min(THREADS, most // 2)
-    filters = [one.type for flow in config.flows.values() for one in flow.filters]
     return {
         "public": public,
         "threads": threads,
         "max_instances": most // threads,
-        "nat": not ASKING.isdisjoint(filters),
+        # Machines without public addresses reach servers on the internet by Cloud NAT.
+        "nat": any(one.asks_others for flow in config.flows.values() for one in flow.filters),
     }
 
 
