@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from functions.delivery.engine import Delivery
     from listener.config.listeners import Listener
     from listener.config.relay import RelayConfig
+    from listener.filters.respond.memory import ScriptMemory
     from listener.monitoring.heartbeat import WorkerHealth
 
 log = logging.getLogger("smtp_relay.server")
@@ -52,6 +53,8 @@ class SharedParts:
     counters: Counters = field(default_factory=LocalCounters)
     observer: Events = NULL
     worker_health: WorkerHealth | None = None
+    script: ScriptMemory | None = None
+    """One process makes it when a configuration needs it first."""
 
 
 class Server:
@@ -124,7 +127,13 @@ class Server:
 
     def _make(self, config: RelayConfig, loop: asyncio.AbstractEventLoop) -> Generation:
         shared = self._shared
-        return Generation(config, self._around, self._spool, shared.counters, shared.observer, loop)
+        if shared.script is None and config.is_scripted:
+            from listener.filters.respond.memory import ScriptMemory
+
+            shared.script = ScriptMemory()
+        return Generation(
+            config, self._around, self._spool, shared.counters, shared.observer, loop, shared.script
+        )
 
     async def _listen(self, address: tuple[str, int], name: str, sockets: Sockets) -> None:
         loop = asyncio.get_running_loop()

@@ -1,0 +1,162 @@
+"""The rules that are set while the server runs: `respond` and `chaos` of the inbox's API."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from listener.filters.respond.chaos import Chaos
+from listener.filters.respond.memory import ScriptMemory
+from listener.filters.respond.rules import MAX_RULES, RespondRule, RuntimeRule
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptState:
+    """The text of the shared memory, read: `rules` instead of the file's, None while those count."""
+
+    rules: tuple[RuntimeRule, ...] | None = None
+    chaos: Chaos = field(default_factory=lambda: Chaos({}))
+
+    @classmethod
+    def of(cls, text: str) -> ScriptState:
+        """The state that `text` holds."""
+        if not text:
+            return cls()
+        value = json.loads(text)
+        rules = value["rules"]
+        return cls(None if rules is None else tuple(map(_rule, rules)), Chaos.of(value["chaos"]))
+
+    def text(self) -> str:
+        """The state as text."""
+        rules = None if self.rules is None else [one.as_json() for one in self.rules]
+        return json.dumps({"rules": rules, "chaos": self.chaos.as_json()})
+
+    def rules_of(self, flow: str, in_file: Sequence[RespondRule]) -> list[RespondRule]:
+        """The rules of one flow: chaos first."""
+        own = in_file if self.rules is None else [one for one in self.rules if one.flow in (None, flow)]
+        return [*self.chaos.rules(), *own]
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The part of the rules that a request sees and changes: those of a flow, of a user, or all."""
+
+    flow: str | None = None
+    user: str | None = None
+
+    def holds(self, rule: RuntimeRule) -> bool:
+        """True if the rule is in this part."""
+        return (self.flow is None or rule.flow == self.flow) and (
+            self.user is None or rule.user == (self.user,)
+        )
+
+    def limits(self, value: object) -> object:
+        """The JSON of a rule with the condition of this part. Raises ValueError if it has another one."""
+        if not isinstance(value, Mapping):
+            return value
+        own = {"flow": self.flow, "user": self.user}
+        for key, name in own.items():
+            if name is not None and value.get(key) not in (None, name, [name]):
+                raise ValueError(f"{key} is {value[key]!r}, and this inbox has only {name!r}")
+        return {**value, **{key: name for key, name in own.items() if name is not None}}
+
+
+class RunningScript:
+    """The script of a server. `in_file` are the rules of the file, by flows with the filter; without such
+    flows there is no script."""
+
+    def __init__(self, memory: ScriptMemory, in_file: Mapping[str, Sequence[RespondRule]]) -> None:
+        self._memory = memory
+        self._in_file = in_file
+
+    @property
+    def exists(self) -> bool:
+        """True if any flow has the filter."""
+        return bool(self._in_file)
+
+    def chaos(self) -> dict[str, Any]:
+        """Mailpit's triggers."""
+        return self._state().chaos.as_json()
+
+    def set_chaos(self, value: object) -> dict[str, Any]:
+        """Replace the triggers. Raises ValueError."""
+        chaos = Chaos.of(value)
+        self._change(lambda state: replace(state, chaos=chaos))
+        return chaos.as_json()
+
+    def rules(self, scope: Scope) -> dict[str, Any]:
+        """The rules in force."""
+        return self._shown(self._state(), scope)
+
+    def set_rules(self, value: object, scope: Scope) -> dict[str, Any]:
+        """Replace the rules by those of `{"rules": […]}`; null brings the file's back. Raises ValueError."""
+        if not isinstance(value, Mapping) or set(value) != {"rules"}:
+            raise ValueError('the body must be {"rules": [...]}, or {"rules": null} for those of the file')
+        given = value["rules"]
+        if given is None:
+            put = None
+        elif isinstance(given, list):
+            put = tuple(self._read(index, one, scope) for index, one in enumerate(given[: MAX_RULES + 1]))
+        else:
+            raise ValueError("rules: is not a list")
+        return self._shown(self._change(lambda state: self._with(state, put, scope)), scope)
+
+    def _with(self, state: ScriptState, put: tuple[RuntimeRule, ...] | None, scope: Scope) -> ScriptState:
+        if scope == Scope():
+            rules = put
+        else:
+            if put is None:
+                put = tuple(one for one in self._of_file() if scope.holds(one))
+            rules = (*put, *(one for one in self._effective(state) if not scope.holds(one)))
+        if rules is not None and len(rules) > MAX_RULES:
+            raise ValueError(f"rules: there are more than {MAX_RULES}")
+        return replace(state, rules=rules)
+
+    def _read(self, index: int, value: object, scope: Scope) -> RuntimeRule:
+        try:
+            rule = _rule(scope.limits(value))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = "".join(f".{one}" if isinstance(one, str) else f"[{one}]" for one in first["loc"])
+            text = first["msg"].removeprefix("Value error, ")
+            raise ValueError(f"rules[{index}]{place}: {text}") from error
+        except ValueError as error:
+            raise ValueError(f"rules[{index}].{error}") from error
+        if rule.flow is not None and rule.flow not in self._in_file:
+            there = ", ".join(self._in_file)
+            raise ValueError(
+                f"rules[{index}].flow: no flow {rule.flow!r} has a filter respond (there are {there})"
+            )
+        return rule
+
+    def _state(self) -> ScriptState:
+        return ScriptState.of(self._memory.text())
+
+    def _change(self, change: Callable[[ScriptState], ScriptState]) -> ScriptState:
+        made: list[ScriptState] = []
+
+        def write(text: str) -> str:
+            made.append(change(ScriptState.of(text)))
+            return made[0].text()
+
+        self._memory.change(write)
+        return made[0]
+
+    def _effective(self, state: ScriptState) -> tuple[RuntimeRule, ...]:
+        return self._of_file() if state.rules is None else state.rules
+
+    def _of_file(self) -> tuple[RuntimeRule, ...]:
+        return tuple(
+            RuntimeRule(**dict(rule), flow=flow) for flow, rules in self._in_file.items() for rule in rules
+        )
+
+    def _shown(self, state: ScriptState, scope: Scope) -> dict[str, Any]:
+        return {"rules": [one.as_json() for one in self._effective(state) if scope.holds(one)]}
+
+
+def _rule(value: object) -> RuntimeRule:
+    return RuntimeRule.model_validate(value, by_alias=True, by_name=False)
