@@ -56,17 +56,22 @@ class Chaos:
             for name, one in self._triggers.items()
         }
 
-    def rules(self) -> list[RespondRule]:
-        """The rules that the triggers stand for."""
+    def rules(self, user: str | None = None) -> list[RespondRule]:
+        """The rules that the triggers stand for, about one user or all."""
         return [
             RespondRule(
                 phase=_PLACES[name][0],
+                user=None if user is None else (user,),
                 probability=one.probability / 100,
                 reply=ScriptedReply(code=one.code, text=f"Chaos {name.lower()} error"),
             )
             for name, one in self._triggers.items()
             if one.probability
         ]
+
+
+OFF: Final = Chaos({})
+"""No failures."""
 
 
 def _fields(value: object, names: Any, where: str) -> dict[str, Any]:

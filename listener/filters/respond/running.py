@@ -5,45 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
-from listener.filters.respond.chaos import Chaos
+from listener.filters.respond.chaos import OFF, Chaos
 from listener.filters.respond.memory import ScriptMemory
 from listener.filters.respond.rules import MAX_RULES, RespondRule, RuntimeRule
 
 
 @dataclass(frozen=True, slots=True)
-class ScriptState:
-    """The text of the shared memory, read: `rules` instead of the file's, None while those count."""
-
-    rules: tuple[RuntimeRule, ...] | None = None
-    chaos: Chaos = field(default_factory=lambda: Chaos({}))
-
-    @classmethod
-    def of(cls, text: str) -> ScriptState:
-        """The state that `text` holds."""
-        if not text:
-            return cls()
-        value = json.loads(text)
-        rules = value["rules"]
-        return cls(None if rules is None else tuple(map(_rule, rules)), Chaos.of(value["chaos"]))
-
-    def text(self) -> str:
-        """The state as text."""
-        rules = None if self.rules is None else [one.as_json() for one in self.rules]
-        return json.dumps({"rules": rules, "chaos": self.chaos.as_json()})
-
-    def rules_of(self, flow: str, in_file: Sequence[RespondRule]) -> list[RespondRule]:
-        """The rules of one flow: chaos first."""
-        own = in_file if self.rules is None else [one for one in self.rules if one.flow in (None, flow)]
-        return [*self.chaos.rules(), *own]
-
-
-@dataclass(frozen=True, slots=True)
 class Scope:
-    """The part of the rules that a request sees and changes: those of a flow, of a user, or all."""
+    """The part of the script that a request sees and changes: that of a flow, of a user, or all."""
 
     flow: str | None = None
     user: str | None = None
@@ -65,6 +38,42 @@ class Scope:
         return {**value, **{key: name for key, name in own.items() if name is not None}}
 
 
+ALL: Final = Scope()
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptState:
+    """The text of the shared memory, read: `rules` instead of the file's, None while those count, and the
+    triggers of each part that has some."""
+
+    rules: tuple[RuntimeRule, ...] | None = None
+    chaos: Mapping[Scope, Chaos] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, text: str) -> ScriptState:
+        """The state that `text` holds."""
+        if not text:
+            return cls()
+        value = json.loads(text)
+        rules = value["rules"]
+        return cls(
+            None if rules is None else tuple(map(_rule, rules)),
+            {Scope(flow, user): Chaos.of(given) for flow, user, given in value["chaos"]},
+        )
+
+    def text(self) -> str:
+        """The state as text."""
+        rules = None if self.rules is None else [one.as_json() for one in self.rules]
+        chaos = [[part.flow, part.user, one.as_json()] for part, one in self.chaos.items()]
+        return json.dumps({"rules": rules, "chaos": chaos})
+
+    def rules_of(self, flow: str, in_file: Sequence[RespondRule]) -> list[RespondRule]:
+        """The rules of one flow: chaos first."""
+        own = in_file if self.rules is None else [one for one in self.rules if one.flow in (None, flow)]
+        parts = [(part, one) for part, one in self.chaos.items() if part.flow in (None, flow)]
+        return [rule for part, one in parts for rule in one.rules(part.user)] + list(own)
+
+
 class RunningScript:
     """The script of a server. `in_file` are the rules of the file, by flows with the filter; without such
     flows there is no script."""
@@ -78,14 +87,23 @@ class RunningScript:
         """True if any flow has the filter."""
         return bool(self._in_file)
 
-    def chaos(self) -> dict[str, Any]:
+    def chaos(self, scope: Scope) -> dict[str, Any]:
         """Mailpit's triggers."""
-        return self._state().chaos.as_json()
+        return self._state().chaos.get(scope, OFF).as_json()
 
-    def set_chaos(self, value: object) -> dict[str, Any]:
+    def set_chaos(self, value: object, scope: Scope) -> dict[str, Any]:
         """Replace the triggers. Raises ValueError."""
         chaos = Chaos.of(value)
-        self._change(lambda state: replace(state, chaos=chaos))
+
+        def change(state: ScriptState) -> ScriptState:
+            found = {**state.chaos, scope: chaos}
+            # What concerns few comes first.
+            kept = sorted((part for part in found if found[part].rules()), key=lambda part: part == ALL)
+            if len(kept) > MAX_RULES:
+                raise ValueError(f"more than {MAX_RULES} inboxes have triggers")
+            return replace(state, chaos={part: found[part] for part in kept})
+
+        self._change(change)
         return chaos.as_json()
 
     def rules(self, scope: Scope) -> dict[str, Any]:
@@ -106,7 +124,7 @@ class RunningScript:
         return self._shown(self._change(lambda state: self._with(state, put, scope)), scope)
 
     def _with(self, state: ScriptState, put: tuple[RuntimeRule, ...] | None, scope: Scope) -> ScriptState:
-        if scope == Scope():
+        if scope == ALL:
             rules = put
         else:
             if put is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ import httpx
 import pytest
 
 from tests.support.clients.wire import Wire
-from tests.support.net import HOST, free_port
+from tests.support.net import HOST, free_port, wait_until
 from tests.support.servers.relay import Relay, flow
 
 HERE = {"type": "whitelist", "ips": [HOST]}
@@ -86,17 +87,11 @@ def test_a_server_that_sends_mail_on_does_not_start_with_a_script(new_relay: Mak
 
 
 def test_a_reload_may_bring_a_script_and_take_it_away(new_relay: Make) -> None:
-    import signal
-
-    from tests.support.net import wait_until
-
     relay = new_relay({"workers": 2}).start()
     assert code_of_mail(relay) == 250
     plain = relay.config["flows"]
-    for flows, code in (
-        (scripted({"phase": "mail", "nth": [2], "reply": "451"})["flows"], 451),
-        (plain, 250),
-    ):
+    script = scripted({"phase": "mail", "nth": 2, "reply": "451"})["flows"]
+    for flows, code in ((script, 451), (plain, 250)):
         relay.config["flows"] = flows
         seen = relay.log().count("configuration read again")
         relay.command()  # writes the file

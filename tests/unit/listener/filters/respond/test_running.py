@@ -13,10 +13,9 @@ from listener.api.filter import BuildContext
 from listener.api.session import Transaction
 from listener.filters.respond.filter import Respond, RespondOptions, build, rules_in_file
 from listener.filters.respond.memory import ScriptMemory
-from listener.filters.respond.running import RunningScript, Scope
+from listener.filters.respond.running import ALL, RunningScript, Scope
 from tests.support.scripted import a_session
 
-ALL = Scope()
 OFF = {
     "Sender": {"ErrorCode": 451, "Probability": 0},
     "Recipient": {"ErrorCode": 451, "Probability": 0},
@@ -81,12 +80,12 @@ def test_each_change_counts_anew(server: Server) -> None:
 
 
 def test_chaos_comes_before_the_rules_and_leaves_them(server: Server) -> None:
-    assert server.script.chaos() == OFF
+    assert server.script.chaos(ALL) == OFF
     server.put({"reply": "550"})
     given = {"Recipient": {"ErrorCode": 452, "Probability": 100}}
-    assert server.script.set_chaos(given) == {**OFF, **given} == server.script.chaos()
+    assert server.script.set_chaos(given, ALL) == {**OFF, **given} == server.script.chaos(ALL)
     assert server.rcpt("in") == 452
-    assert server.script.set_chaos({}) == OFF
+    assert server.script.set_chaos({}, ALL) == OFF
     assert server.rcpt("in") == 550
 
 
@@ -100,7 +99,7 @@ def test_chaos_comes_before_the_rules_and_leaves_them(server: Server) -> None:
     ],
 )
 def test_triggers_have_mailpits_defaults(server: Server, given: Any, found: Any) -> None:
-    assert server.script.set_chaos(given) == {**OFF, **found}
+    assert server.script.set_chaos(given, ALL) == {**OFF, **found}
 
 
 @pytest.mark.parametrize(
@@ -119,11 +118,11 @@ def test_triggers_have_mailpits_defaults(server: Server, given: Any, found: Any)
     ],
 )
 def test_mistaken_triggers_change_nothing(server: Server, given: Any, told: str) -> None:
-    server.script.set_chaos({"Sender": {"Probability": 7}})
-    before = server.script.chaos()
+    server.script.set_chaos({"Sender": {"Probability": 7}}, ALL)
+    before = server.script.chaos(ALL)
     with pytest.raises(ValueError, match=told):
-        server.script.set_chaos(given)
-    assert server.script.chaos() == before
+        server.script.set_chaos(given, ALL)
+    assert server.script.chaos(ALL) == before
 
 
 @pytest.mark.parametrize(
@@ -163,3 +162,17 @@ def test_an_inbox_sees_and_changes_its_own_rules_alone(server: Server) -> None:
     for scope, rule in ((of_in, {"flow": "out"}), (of_bob, {"user": ["bob", "eve"]})):
         with pytest.raises(ValueError, match="has only"):
             server.put({**rule, "drop": True}, scope=scope)
+
+
+def test_chaos_of_an_inbox_concerns_that_inbox_alone(server: Server) -> None:
+    always = {"Recipient": {"ErrorCode": 452, "Probability": 100}}
+    server.script.set_chaos({"Recipient": {"Probability": 100}}, Scope(flow="in"))
+    server.script.set_chaos(always, Scope(user="bob"))
+    assert server.script.chaos(ALL) == OFF
+    assert server.script.chaos(Scope(user="bob")) == {**OFF, **always}
+    assert [server.rcpt("in"), server.rcpt("out"), server.rcpt("out", user="bob")] == [451, 250, 452]
+    server.script.set_chaos({"Recipient": {"ErrorCode": 550, "Probability": 100}}, ALL)
+    assert [server.rcpt("in"), server.rcpt("out"), server.rcpt("out", user="bob")] == [451, 550, 452]
+    for scope in (Scope(flow="in"), Scope(user="bob"), ALL):
+        server.script.set_chaos({}, scope)
+    assert [server.rcpt("in"), server.rcpt("out"), server.rcpt("out", user="bob")] == [250] * 3
