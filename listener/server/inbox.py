@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from functions.options.secrets import Runtime
     from listener.config.inbox import InboxOptions
     from listener.config.relay import RelayConfig
+    from listener.monitoring.failed_logins import FailedLogins
 
 log = logging.getLogger(STARTING)
 
@@ -38,11 +39,12 @@ _OTHERS: Final = 20
 
 class InboxProcess:
     """The process that shows the mails of one configuration; it is started again when it dies. `settings` is
-    what it reads, `listening` its socket."""
+    what it reads, `listening` its socket, `failed` where it counts failed logins with the others."""
 
-    def __init__(self, settings: bytes, listening: socket.socket) -> None:
+    def __init__(self, settings: bytes, listening: socket.socket, failed: FailedLogins) -> None:
         self._settings = settings
         self._listening = listening
+        self._failed = failed
         self._lock = threading.Lock()
         self._stopping = False
         self._quick = 0
@@ -93,13 +95,13 @@ class InboxProcess:
         # The working folder may hold modules of these names, so Python must look for ours first.
         root = os.fspath(Path(__file__).parents[2])
         paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-        number = self._listening.fileno()
+        number, memory = self._listening.fileno(), self._failed.fd
         safe = "-I" if sys.flags.isolated else "-P"
         self._since = time.monotonic()
         self._process = subprocess.Popen(  # noqa: S603 - this interpreter, and a module of ours
-            [sys.executable, safe, "-m", _MODULE, str(number), str(self._quick)],
+            [sys.executable, safe, "-m", _MODULE, str(number), str(self._quick), str(memory)],
             stdin=subprocess.PIPE,
-            pass_fds=[number],
+            pass_fds=[number, memory],
             env={**os.environ, "PYTHONPATH": paths},
         )
         assert self._process.stdin is not None
@@ -108,14 +110,14 @@ class InboxProcess:
             self._process.stdin.flush()
 
 
-def inbox_of(config: RelayConfig, around: Runtime) -> InboxProcess | None:
-    """The process that shows the mails, None if the configuration has no inbox. Raises ConfigError if it
-    cannot be."""
+def inbox_of(config: RelayConfig, around: Runtime, failed: FailedLogins) -> InboxProcess | None:
+    """The process that shows the mails, None if the configuration has no inbox; its failed logins have the
+    last row of `failed`. Raises ConfigError if it cannot be."""
     if config.inbox is None:
         return None
     from listener.inbox.settings import settings_of
 
-    settings = settings_of(config, around.folder)
+    settings = settings_of(config, around.folder, around.secrets)
     assert settings is not None  # there is an inbox
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
@@ -125,7 +127,7 @@ def inbox_of(config: RelayConfig, around: Runtime) -> InboxProcess | None:
     shown = "localhost" if host in ("127.0.0.1", "::1", "0.0.0.0", "::") else host  # noqa: S104 - compared
     url = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}{config.inbox.path}"
     log.info("inbox: %s", url, extra={"url": url})
-    return InboxProcess(settings.model_dump_json(by_alias=True).encode(), listening)
+    return InboxProcess(settings.model_dump_json(by_alias=True).encode(), listening, failed)
 
 
 def _bound(options: InboxOptions) -> socket.socket:

@@ -39,6 +39,7 @@ from listener.smtp.tls import context as tls
 if TYPE_CHECKING:
     from listener.config.listeners import Listener
     from listener.config.relay import RelayConfig
+    from listener.monitoring.failed_logins import FailedLogins
     from listener.server.inbox import InboxProcess
 
 log = logging.getLogger("smtp_relay.server")
@@ -68,8 +69,10 @@ class Supervisor:
         probes: Probes,
         reload: Reload | None,
         inbox: InboxProcess | None = None,
+        failed: FailedLogins | None = None,
     ) -> None:
         self._inbox = inbox
+        self._failed = failed
         self._config = config
         self._around = around
         self._sockets = sockets
@@ -175,7 +178,8 @@ class Supervisor:
             self._counters.of(index),
             self._probes.observer(index),
             self._probes.worker_health(index),
-            self._script,
+            self._failed.of(index) if self._failed is not None else None,
+            script=self._script,
         )
         server = Server(self._config, self._around, own, index=index, shared=shared, reload=self._reload)
         # The first one speaks for all, once: a worker that is started again says nothing new.

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from listener.config.listeners import Listener
     from listener.config.relay import RelayConfig
     from listener.filters.respond.memory import ScriptMemory
+    from listener.monitoring.failed_logins import ProcessFailures
     from listener.monitoring.heartbeat import WorkerHealth
 
 log = logging.getLogger("smtp_relay.server")
@@ -53,6 +54,7 @@ class SharedParts:
     counters: Counters = field(default_factory=LocalCounters)
     observer: Events = NULL
     worker_health: WorkerHealth | None = None
+    failed_logins: ProcessFailures | None = None
     script: ScriptMemory | None = None
     """One process makes it when a configuration needs it first."""
 
@@ -131,9 +133,12 @@ class Server:
             from listener.filters.respond.memory import ScriptMemory
 
             shared.script = ScriptMemory()
-        return Generation(
+        made = Generation(
             config, self._around, self._spool, shared.counters, shared.observer, loop, shared.script
         )
+        for endpoint in made.endpoints.values():
+            endpoint.login_failures.shared = shared.failed_logins
+        return made
 
     async def _listen(self, address: tuple[str, int], name: str, sockets: Sockets) -> None:
         loop = asyncio.get_running_loop()
