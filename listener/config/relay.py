@@ -18,7 +18,7 @@ from functions.message.headers import HeaderEdits
 from functions.options.types import Label, Milliseconds, Port
 from listener.api.filter import FilterOptions
 from listener.config.http import HealthOptions, PrometheusOptions
-from listener.config.inbox import InboxOptions
+from listener.config.inbox import RELEASE, InboxOptions
 from listener.config.listeners import DEFAULT_PORT, Listener, ListenerOptions, address_of, is_every_address
 from listener.config.smtp import SmtpOptions
 from listener.filters.registry import AnyFilter
@@ -118,6 +118,37 @@ class RelayConfig(DeliveryConfig):
     def _possible_edits(cls, edits: Mapping[str, object]) -> Mapping[str, object]:
         HeaderEdits(edits)
         return edits
+
+    @model_validator(mode="after")
+    def _with_release(self) -> RelayConfig:
+        """The flow of released mails, which takes none from a listener."""
+        if self.inbox is None:
+            return self
+        if unknown := sorted(set(self.inbox.send) - self.flows.keys()):
+            raise ValueError(f"inbox.send: there is no flow {unknown[0]!r}")
+        release = self.inbox.release
+        named = {
+            label: output
+            for flow in self.flows.values()
+            for label, output in flow.labelled()
+            if release is not None and label == release.output
+        }
+        for name in self.inbox.send:
+            for label, output in self.flows[name].labelled():
+                if not output.local and label not in named:
+                    raise ValueError(
+                        f"inbox.send: output {label} of flow {name!r} sends mails to other machines "
+                        "(name it in inbox.release, or leave the flow out)"
+                    )
+        if release is None:
+            return self
+        if not named:
+            raise ValueError(f"inbox.release.output: there is no output of the name {release.output!r}")
+        if RELEASE in self.flows:
+            raise ValueError(f"flows.{RELEASE}: is the flow of inbox.release (give yours another name)")
+        made = FlowConfig(outputs=(named[release.output],), listeners=())
+        object.__setattr__(self, "flows", {**self.flows, RELEASE: made})
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> RelayConfig:

@@ -83,11 +83,16 @@ class Filters:
         read = [config.digest, *(each.fingerprint() for each in self.all)]
         self.fingerprint = hashlib.sha256(b"".join([*secrets.digests, *map(str.encode, read)])).hexdigest()
 
-    def flows(self, options: SmtpOptions, observer: Events) -> Flows:
-        """The flows under one listener's options."""
+    def flows(
+        self, options: SmtpOptions, observer: Events, only: Collection[str] | None = None
+    ) -> Flows:
+        """The flows under one listener's options. `only` are those of mails that come over HTTP."""
+        chosen = self._flows
+        if only is not None:
+            chosen = [replace(flow, listeners=None) for flow in self._flows if flow.name in only]
         return Flows(
-            self._flows,
-            auth_optional=options.auth_optional,
+            chosen,
+            auth_optional=options.auth_optional or only is not None,
             filter_timeout=self._timeout,
             auth_required_message=options.auth_required_message,
             auth_lifted=options.auth_disabled,

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 from functions.options.secrets import Runtime
 from listener.config.errors import locate
 from listener.config.peers import trusted
+from listener.control.submission import Submission
 from listener.intake.accept import Acceptor
 from listener.intake.refusals import Refusals
 from listener.intake.refusals import log as refusals_log
@@ -78,6 +79,7 @@ class Generation:
         self._watching: list[asyncio.Task[None]] = []
         self._told = -math.inf
         self.endpoints = {listener.name: self._endpoint(listener) for listener in config.resolved_listeners()}
+        self.submission = self._submission()
 
     async def start(self) -> None:
         """Start the filters, and the watch over certificates."""
@@ -189,6 +191,15 @@ class Generation:
             tls=self._tls(listener, hostname),
             names=None if options.disable_reverse_lookup else self._names,
         )
+
+    def _submission(self) -> Submission | None:
+        """Takes the mails of the inbox under the first listener's options."""
+        inbox = self.config.inbox
+        if inbox is None or not (inbox.send or inbox.release):
+            return None
+        endpoint = next(iter(self.endpoints.values()))
+        flows = self._filters.flows(endpoint.options, self._observer, inbox.send) if inbox.send else None
+        return Submission(flows, endpoint.acceptor, endpoint.hostname)
 
     def _tls(self, listener: Listener, hostname: str) -> ServerTls | None:
         if not tls.wanted(listener.options):

@@ -7,8 +7,9 @@ import gc
 import logging
 import os
 import signal
+import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +18,7 @@ from functions.local.layout import Part, parts
 from functions.local.service import LocalDelivery
 from functions.options.secrets import Runtime
 from listener.config.errors import locate_secret_errors
+from listener.control.service import ControlService
 from listener.intake.spool import LocalSpool, Spool
 from listener.logs import setup as observe
 from listener.monitoring.events import NULL, Events
@@ -55,6 +57,7 @@ class SharedParts:
     observer: Events = NULL
     worker_health: WorkerHealth | None = None
     failed_logins: ProcessFailures | None = None
+    control: socket.socket | None = None
     script: ScriptMemory | None = None
     """One process makes it when a configuration needs it first."""
 
@@ -108,6 +111,9 @@ class Server:
         for address, (listener, sockets) in self._bound.items():
             await self._listen(address, listener.name, sockets)
         tasks = {loop.create_task(self._tick())}
+        control = ControlService({"submit": self._submit, "reload": self._ask_for_reload})
+        if self._shared.control is not None:
+            await control.start(self._shared.control)
         if self._reload is not None:
             loop.add_signal_handler(signal.SIGHUP, lambda: tasks.add(loop.create_task(self._read_again())))
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
@@ -122,6 +128,7 @@ class Server:
         await self._stop.wait()
         if worker_health is not None:
             worker_health.draining()
+        control.stop()
         await self._drain()
         for task in tasks:
             task.cancel()
@@ -207,6 +214,18 @@ class Server:
         for generation in [one for one in self._retired if one.idle]:
             self._retired.remove(generation)
             await generation.stop()
+
+    async def _submit(self, request: Mapping[str, Any], reader: asyncio.StreamReader) -> Mapping[str, Any]:
+        if (submission := self._current.submission) is None:
+            return {"error": "the configuration has no inbox.send and no inbox.release"}
+        return await submission.handle(request, reader)
+
+    async def _ask_for_reload(self, _: Mapping[str, Any], __: asyncio.StreamReader) -> Mapping[str, Any]:
+        if self._reload is None:
+            return {"error": "the configuration is not in a file"}
+        # All workers get it from their parent.
+        os.kill(os.getpid() if worker_count(self._config) == 1 else os.getppid(), signal.SIGHUP)
+        return {}
 
     # -- reload ------------------------------------------------------------------------------
 
