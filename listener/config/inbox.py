@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from functions.options.secrets import Secret
 from functions.options.types import Label, OptionsModel, Port
 from listener.config.peers import TrustedPeers
 from listener.filters.passwords.stored import parse
-from listener.filters.recipients import recipient_test
+from listener.filters.whitelist import Paths
 
 DEFAULT_INBOX_PORT = 8025
 
@@ -23,18 +23,13 @@ RELEASE: Final = "release"
 """The flow of released mails, which a configuration with `inbox.release` gets."""
 
 
-def _recipient(value: str) -> str:
-    recipient_test(value)
-    return value
-
-
 class ReleaseOptions(OptionsModel):
     """Send stored mails on, when a person asks for it."""
 
     output: Label
     """The name of the output that sends them, in any flow."""
 
-    recipients: Annotated[tuple[Annotated[str, AfterValidator(_recipient)], ...], Field(min_length=1)]
+    recipients: Annotated[Paths, Field(min_length=1)]
     """Allowed recipients: addresses, `glob:` or `regexp:` with a pattern."""
 
 

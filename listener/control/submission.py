@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, Final
 
 from functions.ids import uuid7
@@ -21,14 +21,20 @@ LISTENER: Final = "inbox"
 """The name of the listener in logs and envelopes."""
 
 _BAD_ADDRESS: Final = Reply(501, "5.1.3", "is not an address")
+_NOT_ALLOWED: Final = Reply(550, "5.7.1", "is not in inbox.release.recipients")
+_NO_SENDING: Final = Reply(550, "5.7.1", "inbox.send names no flow")
 
 
 class Submission:
-    """Submits mails to one configuration. `flows` are those that take mails which are sent over HTTP; a mail
-    to release goes to the flow of the released ones, without filters. All of it runs in the event loop."""
+    """Submits mails to one configuration. `flows` are those that take mails which are sent over HTTP,
+    None if none does. A mail to release goes without filters to the flow of the released ones, and only to
+    recipients that are `allowed`. All of it runs in the event loop."""
 
-    def __init__(self, flows: Flows | None, acceptor: Acceptor, hostname: str) -> None:
+    def __init__(
+        self, flows: Flows | None, allowed: Container[str], acceptor: Acceptor, hostname: str
+    ) -> None:
         self._flows = flows
+        self._allowed = allowed
         self._acceptor = acceptor
         self._hostname = hostname
 
@@ -64,6 +70,8 @@ class Submission:
                 return _BAD_ADDRESS._replace(text=f"{address[:200]!r} is not an address")
         if (full := self._acceptor.refuses_mail()) is not None:
             return full
+        if not release and self._flows is None:
+            return _NO_SENDING
         state = None if release or self._flows is None else self._flows.connection(session)
         if state is not None:
             for ask in (state.connect, lambda: state.mail(transaction)):
@@ -71,8 +79,10 @@ class Submission:
                     return refused
         for address in recipients:
             refused = self._acceptor.refuses_address(address)
-            if state is not None and refused is None:
+            if refused is None and state is not None:
                 refused = await _answer(state.rcpt(transaction, address))
+            elif refused is None and address not in self._allowed:
+                refused = _NOT_ALLOWED._replace(text=f"{address[:200]} is not in inbox.release.recipients")
             if refused is not None:
                 return refused
             transaction.add(address, ())

@@ -6,13 +6,15 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from pydantic import Field
+
 from functions.local.view.folders import Folder
 from functions.options.types import OptionsModel
 from listener.checks.inbox import checked_folders
 from listener.config.inbox import InboxOptions, InboxViewer
 from listener.config.inbox_folders import InboxFolder
 from listener.config.relay import RelayConfig
-from listener.inbox.access.logins import MOST_FAILURES, StoredLogin, stored_logins
+from listener.inbox.access.stored import MOST_FAILURES, StoredLogin, stored_logins
 
 FOLDER = "inbox"
 """The folder of the index in that of the spool."""
@@ -24,8 +26,8 @@ class InboxSettings(OptionsModel):
     `outputs` the labels of their outputs."""
 
     options: InboxOptions
-    viewers: dict[str, InboxViewer] = {}
-    logins: dict[str, StoredLogin] = {}
+    viewers: dict[str, InboxViewer] = Field(default_factory=dict)
+    logins: dict[str, StoredLogin] = Field(default_factory=dict)
     most_failures: int = MOST_FAILURES
     places: tuple[tuple[str, str], ...]
     outputs: dict[str, tuple[str, ...]]

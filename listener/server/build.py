@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -160,7 +160,8 @@ def build_delivery(config: RelayConfig, around: Runtime, *, staging: Path | None
         return delivery_of(config, held)
     check_retention(config, around)
     durable = config.spool.durability == "fsync"
-    context = OutputContext(around.folder, around.environ, around.secrets, durable, staging)
+    by_user = config.inbox is not None and config.inbox.by == "user"
+    context = OutputContext(around.folder, around.environ, around.secrets, durable, staging, by_user)
 
     def build(label: str, options: OutputOptions) -> Processor:
         with located_output(config, label, options):

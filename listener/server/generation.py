@@ -20,6 +20,7 @@ from functions.options.secrets import Runtime
 from listener.config.errors import locate
 from listener.config.peers import trusted
 from listener.control.submission import Submission
+from listener.filters.pattern import Values
 from listener.intake.accept import Acceptor
 from listener.intake.refusals import Refusals
 from listener.intake.refusals import log as refusals_log
@@ -199,7 +200,8 @@ class Generation:
             return None
         endpoint = next(iter(self.endpoints.values()))
         flows = self._filters.flows(endpoint.options, self._observer, inbox.send) if inbox.send else None
-        return Submission(flows, endpoint.acceptor, endpoint.hostname)
+        allowed = Values(inbox.release.recipients if inbox.release else ())
+        return Submission(flows, allowed, endpoint.acceptor, endpoint.hostname)
 
     def _tls(self, listener: Listener, hostname: str) -> ServerTls | None:
         if not tls.wanted(listener.options):

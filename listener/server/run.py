@@ -63,7 +63,8 @@ def run(config: RelayConfig, reload: Reload | None = None) -> int:
             if inbox is not None:
                 inbox.follow()
             own = failed.of(0) if failed is not None else None
-            shared = SharedParts(LocalCounters(), probes.observer(0), probes.worker_health(0), own)
+            renew = partial(inbox.renew, around=around) if inbox is not None else None
+            shared = SharedParts(LocalCounters(), probes.observer(0), probes.worker_health(0), own, renew)
             server = Server(config, around, sockets, shared=shared, reload=reload)
             with asyncio.Runner(loop_factory=event_loop) as runner:
                 runner.run(_alone(server, probes, partial(announce, config, sockets)))

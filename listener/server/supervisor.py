@@ -248,6 +248,8 @@ class Supervisor:
         self._sockets = [(listener, held.pop(address)) for address, listener in wanted.items()]
         close_all(held.values())
         self._tell(signal.SIGHUP, probes=False)
+        if self._inbox is not None:
+            self._inbox.renew(config, self._around)
 
     def _tell(self, number: int, *, probes: bool) -> None:
         for pid, (index, _) in list(self._running.items()):

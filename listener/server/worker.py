@@ -51,12 +51,14 @@ Reload = Callable[[], "RelayConfig"]
 
 @dataclass(slots=True)
 class SharedParts:
-    """The objects that the processes of one server share."""
+    """The objects that the processes of one server share. `renew`, if set, is told of a configuration that
+    is in force from now on."""
 
     counters: Counters = field(default_factory=LocalCounters)
     observer: Events = NULL
     worker_health: WorkerHealth | None = None
     failed_logins: ProcessFailures | None = None
+    renew: Callable[[RelayConfig], None] | None = None
     control: socket.socket | None = None
     script: ScriptMemory | None = None
     """One process makes it when a configuration needs it first."""
@@ -277,6 +279,8 @@ class Server:
         make_room(config)
         if worker_count(config) == 1:
             tell_what_waits(self._config, config)
+        if self._shared.renew is not None:
+            await asyncio.to_thread(self._shared.renew, config)
         self._retired.append(self._current)
         if not generation.same_rules(self._current):
             for old in self._retired:

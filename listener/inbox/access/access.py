@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from listener.config.inbox import InboxViewer
 from listener.inbox.access.cookies import Cookies
-from listener.inbox.access.logins import MOST_FAILURES, Logins, StoredLogin
+from listener.inbox.access.logins import Logins
+from listener.inbox.access.stored import MOST_FAILURES, StoredLogin
 from listener.monitoring.failed_logins import ProcessFailures
 
 

@@ -15,7 +15,7 @@ from listener.config.inbox import InboxOptions
 from listener.config.inbox_folders import InboxFolder
 from listener.inbox.access.access import access_of
 from listener.inbox.access.cookies import key_in
-from listener.inbox.access.logins import stored_logins
+from listener.inbox.access.stored import stored_logins
 from listener.inbox.deleting import Deleter
 from listener.inbox.deliveries import Deliveries
 from listener.inbox.events import Hub
