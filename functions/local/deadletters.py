@@ -70,7 +70,9 @@ class FolderDeadLetters:
                 row = db.execute(_STATE, (seq, record.id)).fetchone()
                 if row is None:
                     continue
-                db.execute("DELETE FROM dead WHERE id = ? AND key = ?", (record.id, record.key))
+                if not db.execute("DELETE FROM dead WHERE id = ? AND key = ?", (record.id, record.key)).rowcount:
+                    # It may be delivered already: a second time must not deliver again.
+                    raise Permanent("the record was replayed or dropped meanwhile")
                 db.execute("DELETE FROM settled WHERE seq = ? AND key = ?", (row[0], record.key))
                 db.execute(
                     "UPDATE mail SET parked = 0, attempts = 0, next = ? WHERE seq = ?", (time.time(), row[0])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Container, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Container, Mapping, Sequence
+from typing import Any, Final, cast
 
 from functions.ids import uuid7
 from listener.api.decision import Reply
@@ -26,12 +26,16 @@ _NO_SENDING: Final = Reply(550, "5.7.1", "inbox.send names no flow")
 
 
 class Submission:
-    """Submits mails to one configuration. `flows` are those that take mails which are sent over HTTP,
-    None if none does. A mail to release goes without filters to the flow of the released ones, and only to
+    """Submits mails to one configuration. `flows` gives those that take mails which are sent over HTTP,
+    all or of these names, None if none does. A mail to release goes without filters to the flow of the released ones, and only to
     recipients that are `allowed`. All of it runs in the event loop."""
 
     def __init__(
-        self, flows: Flows | None, allowed: Container[str], acceptor: Acceptor, hostname: str
+        self,
+        flows: Callable[[frozenset[str] | None], Flows | None],
+        allowed: Container[str],
+        acceptor: Acceptor,
+        hostname: str,
     ) -> None:
         self._flows = flows
         self._allowed = allowed
@@ -39,8 +43,8 @@ class Submission:
         self._hostname = hostname
 
     async def handle(self, request: Mapping[str, Any], reader: asyncio.StreamReader) -> Mapping[str, Any]:
-        """A request with `from`, `to`, `client` (an IP address) and `release` (true or false), and the mail's
-        bytes. The reply has the mail's `id` and `code`, `text` of SMTP's reply."""
+        """A request with `from`, `to`, `client` (an IP address), `release` (true or false) and perhaps `flows`
+        (the only ones to ask) and `user`, and the mail's bytes. The reply has the mail's `id` and `code`, `text` of SMTP's reply."""
         session = Session(
             uuid7(),
             LISTENER,
@@ -70,13 +74,19 @@ class Submission:
                 return _BAD_ADDRESS._replace(text=f"{address[:200]!r} is not an address")
         if (full := self._acceptor.refuses_mail()) is not None:
             return full
-        if not release and self._flows is None:
-            return _NO_SENDING
-        state = None if release or self._flows is None else self._flows.connection(session)
+        state = None
+        if not release:
+            names = request.get("flows")
+            flows = self._flows(None if names is None else frozenset(map(str, names)))
+            if flows is None:
+                return _NO_SENDING
+            state = flows.connection(session)
         if state is not None:
-            for ask in (state.connect, lambda: state.mail(transaction)):
-                if (refused := await _answer(ask())) is not None:
-                    return refused
+            if (refused := await _answer(state.connect())) is not None:
+                return cast(Reply, refused)
+            session.authenticated(request.get("user"))
+            if (refused := await _answer(state.mail(transaction))) is not None:
+                return cast(Reply, refused)
         for address in recipients:
             refused = self._acceptor.refuses_address(address)
             if refused is None and state is not None:

@@ -40,3 +40,18 @@ class Deliveries:
                 state |= {"State": "dead", "Reason": dead[label].reason}
             found.append(state)
         return found
+
+    def retry(self, row: Row) -> bool:
+        """Try again what was given up of this mail's flow, and now what waits. Returns False if there is no
+        such thing, as at the second of two calls. Raises DeliveryFault if the spool cannot be read."""
+        flow = next((one.flow for one in self._places if one.folder.inside(row.path) is not None), "")
+        queue, letters = FolderQueue(self._spool), FolderDeadLetters(self._spool)
+        tried = False
+        for record in queue.buried(row.mail_id):
+            if record.flow == flow:
+                try:
+                    letters.replay(record, now=True)
+                except Permanent:
+                    continue
+                tried = True
+        return bool(queue.retry([row.mail_id])) or tried

@@ -21,6 +21,7 @@ from listener.config.errors import locate
 from listener.config.peers import trusted
 from listener.control.submission import Submission
 from listener.filters.pattern import Values
+from listener.flows.flow import Flows
 from listener.intake.accept import Acceptor
 from listener.intake.refusals import Refusals
 from listener.intake.refusals import log as refusals_log
@@ -199,7 +200,11 @@ class Generation:
         if inbox is None or not (inbox.send or inbox.release):
             return None
         endpoint = next(iter(self.endpoints.values()))
-        flows = self._filters.flows(endpoint.options, self._observer, inbox.send) if inbox.send else None
+
+        def flows(names: frozenset[str] | None) -> Flows | None:
+            chosen = [one for one in inbox.send if names is None or one in names]
+            return self._filters.flows(endpoint.options, self._observer, chosen) if chosen else None
+
         allowed = Values(inbox.release.recipients if inbox.release else ())
         return Submission(flows, allowed, endpoint.acceptor, endpoint.hostname)
 

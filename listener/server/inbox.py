@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from functions.errors import ConfigError
+from listener.control.channel import bind_control, remove_control
 from listener.logs.console import STARTING
 from listener.server.sockets import bind
 
@@ -42,7 +43,11 @@ class InboxProcess:
     """The process that shows the mails of one configuration; it is started again when it dies. `settings` is
     what it reads, `listening` its socket, `failed` where it counts failed logins with the others."""
 
-    def __init__(self, settings: InboxSettings, listening: socket.socket, failed: FailedLogins) -> None:
+    def __init__(
+        self, settings: InboxSettings, listening: socket.socket, failed: FailedLogins, control: socket.socket
+    ) -> None:
+        self.control = control
+        """The control socket, from which the workers accept."""
         self._settings = settings
         self._listening = listening
         self._failed = failed
@@ -113,6 +118,8 @@ class InboxProcess:
             process.kill()
             process.wait()
         self._listening.close()
+        self.control.close()
+        remove_control(Path(self._settings.spool))
 
     def _follow(self) -> None:
         while not self._stopping:
@@ -156,7 +163,12 @@ def inbox_of(config: RelayConfig, around: Runtime, failed: FailedLogins) -> Inbo
     shown = "localhost" if host in ("127.0.0.1", "::1", "0.0.0.0", "::") else host  # noqa: S104 - compared
     url = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}{config.inbox.path}"
     log.info("inbox: %s", url, extra={"url": url})
-    return InboxProcess(settings, listening, failed)
+    try:
+        control = bind_control(Path(settings.spool))
+    except ConfigError:
+        listening.close()
+        raise
+    return InboxProcess(settings, listening, failed, control)
 
 
 def _bound(options: InboxOptions) -> socket.socket:

@@ -64,7 +64,9 @@ def run(config: RelayConfig, reload: Reload | None = None) -> int:
                 inbox.follow()
             own = failed.of(0) if failed is not None else None
             renew = partial(inbox.renew, around=around) if inbox is not None else None
-            shared = SharedParts(LocalCounters(), probes.observer(0), probes.worker_health(0), own, renew)
+            control = inbox.control if inbox is not None else None
+            health = probes.worker_health(0)
+            shared = SharedParts(LocalCounters(), probes.observer(0), health, own, renew, control)
             server = Server(config, around, sockets, shared=shared, reload=reload)
             with asyncio.Runner(loop_factory=event_loop) as runner:
                 runner.run(_alone(server, probes, partial(announce, config, sockets)))

@@ -179,6 +179,7 @@ class Supervisor:
             self._probes.observer(index),
             self._probes.worker_health(index),
             self._failed.of(index) if self._failed is not None else None,
+            control=self._inbox.control if self._inbox is not None else None,
             script=self._script,
         )
         server = Server(self._config, self._around, own, index=index, shared=shared, reload=self._reload)

@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.types import ASGIApp
 
 from listener.inbox.access.access import Access
-from listener.inbox.web import lists, live, mailhog, single, view
+from listener.inbox.web import lists, live, mailhog, sending, single, view
 from listener.inbox.web.guard import Guard
 from listener.inbox.web.replies import not_found, refused
 from listener.inbox.web.single import of_mail
@@ -61,8 +61,9 @@ def _routes() -> list[BaseRoute]:
             Route(f"{mail}/{name}", of_mail(single.check))
             for name in ("html-check", "link-check", "sa-check")
         ),
-        Route(f"{mail}/release", of_mail(single.release), methods=["POST"]),
-        Route(f"{v1}/send", single.send, methods=["POST"]),
+        Route(f"{mail}/release", of_mail(sending.release), methods=["POST"]),
+        Route(f"{mail}/retry", of_mail(sending.retry), methods=["POST"]),
+        Route(f"{v1}/send", sending.send, methods=["POST"]),
         Route(f"{v1}/chaos", single.chaos, methods=["GET", "PUT"]),
         Route(f"{v1}/info", lists.info),
         Route(f"{v1}/webui", lists.web_settings),

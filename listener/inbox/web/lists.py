@@ -16,7 +16,7 @@ from listener.inbox.query import Search, date_of
 from listener.inbox.web.bodies import body_of
 from listener.inbox.web.deletion import delete
 from listener.inbox.web.replies import as_json, ok, refused
-from listener.inbox.web.state import mailbox_of, server_of
+from listener.inbox.web.state import mailbox_of, missing_right, server_of
 
 _PAGE = 50
 _LARGEST = 2**53
@@ -140,13 +140,14 @@ async def info(request: Request) -> Response:
     return as_json(await server.run(gather))
 
 
-async def web_settings(_: Request) -> Response:
+async def web_settings(request: Request) -> Response:
     """`GET /api/v1/webui`"""
+    release = server_of(request).options.release
     relay = {
-        "Enabled": False,
-        "SMTPServer": "",
+        "Enabled": release is not None and not missing_right(request, "release"),
+        "SMTPServer": "" if release is None else release.output,
         "ReturnPath": "",
-        "AllowedRecipients": "",
+        "AllowedRecipients": "" if release is None else ", ".join(release.recipients),
         "BlockedRecipients": "",
         "OverrideFrom": "",
         "PreserveMessageIDs": True,

@@ -59,7 +59,7 @@ async def serve(settings: InboxSettings, listening: socket.socket, failed: Faile
     deliveries = Deliveries(places, settings.outputs, spool)
     key = await asyncio.to_thread(key_in, settings.index)
     access = access_of(settings.viewers, settings.logins, key, failed.of(-1), settings.most_failures)
-    app = application(InboxServer(index, hub, deleter, deliveries, settings.options), access)
+    app = application(InboxServer(index, hub, deleter, deliveries, settings.options, spool), access)
     config = uvicorn.Config(
         app,
         log_config=None,

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 from starlette.requests import HTTPConnection
@@ -36,6 +37,7 @@ class InboxServer:
     deleter: Deleter
     deliveries: Deliveries
     options: InboxOptions
+    spool: Path
     started: float = field(default_factory=time.monotonic)
     deleted: int = 0
     busy: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_THREADS))
