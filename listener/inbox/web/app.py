@@ -15,6 +15,7 @@ from listener.inbox.access.access import Access
 from listener.inbox.web import lists, live, mailhog, single, view
 from listener.inbox.web.guard import Guard
 from listener.inbox.web.replies import not_found, refused
+from listener.inbox.web.retry import retry
 from listener.inbox.web.single import of_mail
 from listener.inbox.web.state import InboxServer, NotSeen
 
@@ -57,6 +58,7 @@ def _routes() -> list[BaseRoute]:
         Route(f"{mail}/links", of_mail(single.links)),
         Route(f"{mail}/codes", of_mail(single.codes)),
         Route(f"{mail}/deliveries", of_mail(single.deliveries)),
+        Route(f"{mail}/retry", of_mail(retry), methods=["POST"]),
         *(
             Route(f"{mail}/{name}", of_mail(single.check))
             for name in ("html-check", "link-check", "sa-check")

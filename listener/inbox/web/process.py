@@ -27,6 +27,7 @@ from listener.inbox.deliveries import Deliveries
 from listener.inbox.events import Hub
 from listener.inbox.index import Index
 from listener.inbox.keeper import Keeper
+from listener.inbox.retrying import Retrier
 from listener.inbox.settings import InboxSettings
 from listener.inbox.web.app import application
 from listener.inbox.web.bodies import MOST
@@ -59,7 +60,9 @@ async def serve(settings: InboxSettings, listening: socket.socket, failed: Faile
     deliveries = Deliveries(places, settings.outputs, spool)
     key = await asyncio.to_thread(key_in, settings.index)
     access = access_of(settings.viewers, settings.logins, key, failed.of(-1), settings.most_failures)
-    app = application(InboxServer(index, hub, deleter, deliveries, settings.options), access)
+    app = application(
+        InboxServer(index, hub, deleter, deliveries, Retrier(deliveries, spool), settings.options), access
+    )
     config = uvicorn.Config(
         app,
         log_config=None,

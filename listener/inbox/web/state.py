@@ -16,6 +16,7 @@ from listener.inbox.deliveries import Deliveries
 from listener.inbox.events import Event, Hub
 from listener.inbox.index import Index
 from listener.inbox.mailbox import Mailbox, Row, search_in
+from listener.inbox.retrying import Retrier
 
 T = TypeVar("T")
 
@@ -38,6 +39,7 @@ class InboxServer:
     hub: Hub
     deleter: Deleter
     deliveries: Deliveries
+    retrier: Retrier
     options: InboxOptions
     started: float = field(default_factory=time.monotonic)
     deleted: int = 0

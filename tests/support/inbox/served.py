@@ -21,6 +21,7 @@ from listener.inbox.deliveries import Deliveries
 from listener.inbox.events import Hub
 from listener.inbox.index import Index
 from listener.inbox.keeper import Keeper
+from listener.inbox.retrying import Retrier
 from listener.inbox.web.app import application
 from listener.inbox.web.state import InboxServer
 from listener.monitoring.failed_logins import FailedLogins
@@ -40,7 +41,9 @@ class Served:
         self.keeper.catch_up()
         deleter = Deleter(self.index, self.places, root / "spool")
         deliveries = Deliveries(self.places, dict.fromkeys(flows, ("file_0",)), root / "spool")
-        self.server = InboxServer(self.index, self.hub, deleter, deliveries, self.options)
+        self.server = InboxServer(
+            self.index, self.hub, deleter, deliveries, Retrier(deliveries, root / "spool"), self.options
+        )
         stored = stored_logins(self.options.users, str)
         self.failed = FailedLogins.new(2)
         self.access = access_of(self.options.users, stored, key_in(self.index.folder), self.failed.of(-1))
