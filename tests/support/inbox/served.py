@@ -13,6 +13,8 @@ import httpx
 from functions.local.view.folders import Folder
 from listener.config.inbox import InboxOptions
 from listener.config.inbox_folders import InboxFolder
+from listener.filters.respond.memory import ScriptMemory
+from listener.filters.respond.running import RunningScript
 from listener.inbox.access.access import access_of
 from listener.inbox.access.cookies import key_in
 from listener.inbox.access.logins import stored_logins
@@ -40,7 +42,9 @@ class Served:
         self.keeper.catch_up()
         deleter = Deleter(self.index, self.places, root / "spool")
         deliveries = Deliveries(self.places, dict.fromkeys(flows, ("file_0",)), root / "spool")
-        self.server = InboxServer(self.index, self.hub, deleter, deliveries, self.options)
+        self.memory = ScriptMemory.new()
+        self.script = RunningScript(self.memory)
+        self.server = InboxServer(self.index, self.hub, deleter, deliveries, self.options, self.script)
         stored = stored_logins(self.options.users, str)
         self.failed = FailedLogins.new(2)
         self.access = access_of(self.options.users, stored, key_in(self.index.folder), self.failed.of(-1))
