@@ -101,7 +101,7 @@ class Server:
             self._spool = self._open_spool()
             build.limit_captures(self._config, self._spool.captures, worker_count(self._config))
             self._current = self._make(self._config, loop)
-            self._tell_script(self._config)
+            tell_script(self._shared.script, self._config)
             await self._current.start()
         # The signal handlers come before the listening, so a stop signal always drains.
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -130,26 +130,14 @@ class Server:
 
     def _make(self, config: RelayConfig, loop: asyncio.AbstractEventLoop) -> Generation:
         shared = self._shared
-        if shared.script is None and config.is_scripted:
-            from listener.filters.respond.memory import ScriptMemory
-
-            shared.script = ScriptMemory.new()
+        if config.is_scripted:
+            shared.script = shared.script or new_script()
         made = Generation(
             config, self._around, self._spool, shared.counters, shared.observer, loop, shared.script
         )
         for endpoint in made.endpoints.values():
             endpoint.login_failures.shared = shared.failed_logins
         return made
-
-    def _tell_script(self, config: RelayConfig) -> None:
-        if (memory := self._shared.script) is None:
-            return
-        if not config.is_scripted:
-            memory.tell("")
-            return
-        from listener.filters.respond.filter import tell_script
-
-        tell_script(memory, {name: flow.filters for name, flow in config.flows.items()})
 
     async def _listen(self, address: tuple[str, int], name: str, sockets: Sockets) -> None:
         loop = asyncio.get_running_loop()
@@ -260,7 +248,7 @@ class Server:
             close_all(sockets for _, sockets in fresh.values())
             raise
         expect(self._shared.observer, config)
-        self._tell_script(config)
+        tell_script(self._shared.script, config)
         for delivery, made in zip(self._deliveries, deliveries, strict=True):
             delivery.replace(made, build.delivery_settings(config, self._around))
         if self._bucket is not None and from_bucket is not None:
@@ -325,6 +313,23 @@ class Server:
                 extra={"mails": self.held_up},
             )
         log.info("stopped")
+
+
+def new_script() -> ScriptMemory:
+    """Memory for scripted answers."""
+    from listener.filters.respond.memory import ScriptMemory
+
+    return ScriptMemory.new()
+
+
+def tell_script(memory: ScriptMemory | None, config: RelayConfig) -> None:
+    """Write the rules of a configuration to the memory of scripted answers."""
+    if memory is not None and not config.is_scripted:
+        memory.tell("")
+    elif memory is not None:
+        from listener.filters.respond.filter import tell_script
+
+        tell_script(memory, {name: flow.filters for name, flow in config.flows.items()})
 
 
 def make_room(config: RelayConfig) -> None:
