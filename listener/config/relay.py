@@ -131,6 +131,11 @@ class RelayConfig(DeliveryConfig):
             if here is not None and there is not None:
                 raise ValueError(f"{key} stands in options too: give one of them")
         self._check_listeners()
+        leaving = sorted({one.type for _, one in self.outputs() if not one.local})
+        for name, flow in self.flows.items():
+            for index, options in enumerate(flow.filters):
+                if reason := options.forbidden_beside(leaving):
+                    raise ValueError(f"flows.{name}.filters[{index}]: {reason}")
         return self
 
     def _check_listeners(self) -> None:
@@ -208,6 +213,11 @@ class RelayConfig(DeliveryConfig):
     def logs_addresses(self) -> bool:
         """True if addresses and subjects are logged at INFO."""
         return bool(self.log_addresses or self.options.log_addresses)
+
+    @property
+    def is_scripted(self) -> bool:
+        """True if a flow has a filter that answers clients by a script."""
+        return any(one.for_tests for flow in self.flows.values() for one in flow.filters)
 
     @cached_property
     def digest(self) -> str:

@@ -26,7 +26,7 @@ from functions.processors.base import OutputOptions, Processor
 from functions.processors.context import BuildContext as OutputContext
 from functions.processors.registry import build_processor
 from listener.api.filter import BuildContext as FilterContext
-from listener.api.filter import Filter, FilterOptions
+from listener.api.filter import Filter, FilterOptions, SharedScript
 from listener.config.errors import locate
 from listener.filters.registry import build_filter
 from listener.flows.flow import Flow, Flows
@@ -65,9 +65,10 @@ class Filters:
     behind its references and the files that filters have read.
     """
 
-    def __init__(self, config: RelayConfig, around: Runtime) -> None:
+    def __init__(self, config: RelayConfig, around: Runtime, script: SharedScript | None = None) -> None:
         secrets = _Noted(around.folder, around.environ)
-        context = FilterContext(around.folder, around.environ, secrets, config.filter_timeout / 1000)
+        timeout = config.filter_timeout / 1000
+        context = FilterContext(around.folder, around.environ, secrets, timeout, script=script)
         self._flows: list[Flow] = []
         for name, flow in config.flows.items():
             around_flow = replace(context, flow=name)
@@ -78,7 +79,7 @@ class Filters:
             listeners = frozenset(flow.listeners) if flow.listeners is not None else None
             self._flows.append(Flow(name, built, flow.filters_operator, listeners))
         self.all: tuple[Filter, ...] = tuple(f for flow in self._flows for f in flow.filters)
-        self._timeout = config.filter_timeout / 1000
+        self._timeout = timeout
         read = [config.digest, *(each.fingerprint() for each in self.all)]
         self.fingerprint = hashlib.sha256(b"".join([*secrets.digests, *map(str.encode, read)])).hexdigest()
 

@@ -36,6 +36,7 @@ from listener.smtp.tls import context as tls
 from listener.smtp.tls.context import ServerTls
 
 if TYPE_CHECKING:
+    from listener.api.filter import SharedScript
     from listener.config.listeners import Listener
     from listener.config.relay import RelayConfig
     from listener.intake.spool import Spool
@@ -63,6 +64,7 @@ class Generation:
         counters: Counters,
         observer: Events,
         loop: asyncio.AbstractEventLoop,
+        script: SharedScript | None = None,
     ) -> None:
         self.config = config
         self._spool = spool
@@ -70,7 +72,7 @@ class Generation:
         self._observer = observer
         self._loop = loop
         self._around = around
-        self._filters = Filters(config, around)
+        self._filters = Filters(config, around, script)
         self._filters.observe(observer)
         self._names = ReverseNames(system_resolver)
         self._watching: list[asyncio.Task[None]] = []

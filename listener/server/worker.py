@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from functions.delivery.engine import Delivery
     from listener.config.listeners import Listener
     from listener.config.relay import RelayConfig
+    from listener.filters.respond.memory import ScriptMemory
     from listener.monitoring.failed_logins import ProcessFailures
     from listener.monitoring.heartbeat import WorkerHealth
 
@@ -56,6 +57,8 @@ class SharedParts:
     worker_health: WorkerHealth | None = None
     failed_logins: ProcessFailures | None = None
     renew: Callable[[RelayConfig], None] | None = None
+    script: ScriptMemory | None = None
+    """One process makes it when a configuration needs it first."""
 
 
 class Server:
@@ -100,6 +103,7 @@ class Server:
             self._spool = self._open_spool()
             build.limit_captures(self._config, self._spool.captures, worker_count(self._config))
             self._current = self._make(self._config, loop)
+            tell_script(self._shared.script, self._config)
             await self._current.start()
         # The signal handlers come before the listening, so a stop signal always drains.
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -128,7 +132,11 @@ class Server:
 
     def _make(self, config: RelayConfig, loop: asyncio.AbstractEventLoop) -> Generation:
         shared = self._shared
-        made = Generation(config, self._around, self._spool, shared.counters, shared.observer, loop)
+        if config.is_scripted:
+            shared.script = shared.script or new_script()
+        made = Generation(
+            config, self._around, self._spool, shared.counters, shared.observer, loop, shared.script
+        )
         for endpoint in made.endpoints.values():
             endpoint.login_failures.shared = shared.failed_logins
         return made
@@ -242,6 +250,7 @@ class Server:
             close_all(sockets for _, sockets in fresh.values())
             raise
         expect(self._shared.observer, config)
+        tell_script(self._shared.script, config)
         for delivery, made in zip(self._deliveries, deliveries, strict=True):
             delivery.replace(made, build.delivery_settings(config, self._around))
         if self._bucket is not None and from_bucket is not None:
@@ -308,6 +317,23 @@ class Server:
                 extra={"mails": self.held_up},
             )
         log.info("stopped")
+
+
+def new_script() -> ScriptMemory:
+    """Memory for scripted answers."""
+    from listener.filters.respond.memory import ScriptMemory
+
+    return ScriptMemory.new()
+
+
+def tell_script(memory: ScriptMemory | None, config: RelayConfig) -> None:
+    """Write the rules of a configuration to the memory of scripted answers."""
+    if memory is not None and not config.is_scripted:
+        memory.tell("")
+    elif memory is not None:
+        from listener.filters.respond.filter import tell_script
+
+        tell_script(memory, {name: flow.filters for name, flow in config.flows.items()})
 
 
 def make_room(config: RelayConfig) -> None:

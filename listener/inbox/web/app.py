@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute, Match, Mount, Route, WebSocketRoute
 from starlette.types import ASGIApp, Scope
 
 from listener.inbox.access.access import Access
-from listener.inbox.web import lists, live, mailhog, single, view
+from listener.inbox.web import chaos, lists, live, mailhog, single, view
 from listener.inbox.web.guard import Guard
 from listener.inbox.web.replies import not_found, refused
 from listener.inbox.web.retry import retry
@@ -65,7 +65,8 @@ def _routes() -> list[BaseRoute]:
         ),
         Route(f"{mail}/release", of_mail(single.release), methods=["POST"]),
         Route(f"{v1}/send", single.send, methods=["POST"]),
-        Route(f"{v1}/chaos", single.chaos, methods=["GET", "PUT"]),
+        Route(f"{v1}/chaos", chaos.chaos, methods=["GET", "PUT"]),
+        Route(f"{v1}/respond", chaos.respond, methods=["GET", "PUT"]),
         Route(f"{v1}/info", lists.info),
         Route(f"{v1}/webui", lists.web_settings),
         Route(f"{v1}/inboxes", lists.list_inboxes),

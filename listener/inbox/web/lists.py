@@ -14,6 +14,7 @@ from functions import __version__
 from listener.inbox.mailbox import Mailbox, Row, Span, search_in
 from listener.inbox.query import Search, date_of
 from listener.inbox.web.bodies import body_of
+from listener.inbox.web.chaos import script_exists
 from listener.inbox.web.deletion import delete
 from listener.inbox.web.replies import as_json, ok, refused
 from listener.inbox.web.state import mailbox_of, server_of
@@ -140,7 +141,7 @@ async def info(request: Request) -> Response:
     return as_json(await server.run(gather))
 
 
-async def web_settings(_: Request) -> Response:
+async def web_settings(request: Request) -> Response:
     """`GET /api/v1/webui`"""
     relay = {
         "Enabled": False,
@@ -156,7 +157,7 @@ async def web_settings(_: Request) -> Response:
             "Label": "smtp-relay",
             "MessageRelay": relay,
             "SpamAssassin": False,
-            "ChaosEnabled": False,
+            "ChaosEnabled": await script_exists(request),
             "DuplicatesIgnored": False,
             "HideDeleteAllButton": False,
         }

@@ -129,11 +129,6 @@ async def send(_: Request) -> Response:
     return refused_json("sending over HTTP is off: send the mail over SMTP", 403)
 
 
-async def chaos(_: Request) -> Response:
-    """`GET|PUT /api/v1/chaos`"""
-    return refused("Chaos is not enabled")
-
-
 async def _of_message(request: Request, row: Row, ask: Callable[[ShownMail], T]) -> T:
     return await server_of(request).run(lambda: ask(ShownMail(row)))
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from starlette.requests import HTTPConnection
 
 from listener.config.inbox import InboxOptions, InboxViewer, Right
+from listener.filters.respond.running import RunningScript
 from listener.inbox.deleting import Deleter
 from listener.inbox.deliveries import Deliveries
 from listener.inbox.events import Event, Hub
@@ -33,7 +34,7 @@ class NotSeen(LookupError):
 
 @dataclass
 class InboxServer:
-    """One server: its index, its events, its options."""
+    """One server: its index, its events, its options, the script of the SMTP side."""
 
     index: Index
     hub: Hub
@@ -41,6 +42,7 @@ class InboxServer:
     deliveries: Deliveries
     retrier: Retrier
     options: InboxOptions
+    script: RunningScript
     started: float = field(default_factory=time.monotonic)
     deleted: int = 0
     busy: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_THREADS))

@@ -13,6 +13,8 @@ import httpx
 from functions.local.view.folders import Folder
 from listener.config.inbox import InboxOptions
 from listener.config.inbox_folders import InboxFolder
+from listener.filters.respond.memory import ScriptMemory
+from listener.filters.respond.running import RunningScript
 from listener.inbox.access.access import access_of
 from listener.inbox.access.cookies import key_in
 from listener.inbox.access.stored import stored_logins
@@ -41,8 +43,11 @@ class Served:
         self.keeper.catch_up()
         deleter = Deleter(self.index, self.places, root / "spool")
         deliveries = Deliveries(self.places, dict.fromkeys(flows, ("file_0",)), root / "spool")
+        self.memory = ScriptMemory.new()
+        self.script = RunningScript(self.memory)
+        retrier = Retrier(deliveries, root / "spool")
         self.server = InboxServer(
-            self.index, self.hub, deleter, deliveries, Retrier(deliveries, root / "spool"), self.options
+            self.index, self.hub, deleter, deliveries, retrier, self.options, self.script
         )
         stored = stored_logins(self.options.users, str)
         self.failed = FailedLogins.new(2)
