@@ -45,7 +45,9 @@ def bind_control(folder: Path) -> socket.socket:
     except OSError as error:
         made.close()
         raise ConfigError(
-            os.fspath(folder / NAME), error.strerror or str(error), "the folder of the spool must take a socket"
+            os.fspath(folder / NAME),
+            error.strerror or str(error),
+            "the disk of the spool must take a Unix socket",
         ) from error
     made.setblocking(False)
     return made

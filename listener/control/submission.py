@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, cast
 
 from functions.ids import uuid7
@@ -12,6 +12,7 @@ from listener.api.decision import Reply
 from listener.api.session import Session, Transaction
 from listener.config.inbox import RELEASE
 from listener.control.service import PIECE
+from listener.filters.pattern import Values
 from listener.flows.flow import Flows
 from listener.flows.outcome import DataOutcome
 from listener.intake.accept import Acceptor, ReceivedMail
@@ -26,14 +27,14 @@ _NO_SENDING: Final = Reply(550, "5.7.1", "inbox.send names no flow")
 
 
 class Submission:
-    """Submits mails to one configuration. `flows` gives those that take mails which are sent over HTTP,
-    all or of these names, None if none does. A mail to release goes without filters to the flow of the released ones, and only to
-    recipients that are `allowed`. All of it runs in the event loop."""
+    """Submits mails to one configuration. `flows` gives those that take mails which are sent over HTTP, all
+    or of these names, None if none does. A mail to release goes without filters to the flow of the released
+    ones, and only to recipients that are `allowed`. All of it runs in the event loop."""
 
     def __init__(
         self,
         flows: Callable[[frozenset[str] | None], Flows | None],
-        allowed: Container[str],
+        allowed: Values,
         acceptor: Acceptor,
         hostname: str,
     ) -> None:
@@ -43,8 +44,9 @@ class Submission:
         self._hostname = hostname
 
     async def handle(self, request: Mapping[str, Any], reader: asyncio.StreamReader) -> Mapping[str, Any]:
-        """A request with `from`, `to`, `client` (an IP address), `release` (true or false) and perhaps `flows`
-        (the only ones to ask) and `user`, and the mail's bytes. The reply has the mail's `id` and `code`, `text` of SMTP's reply."""
+        """A request with `from`, `to`, `client` (an IP address), `release` (true or false), perhaps `flows`
+        (the only ones to ask) and `user`, and the mail's bytes. The reply has the mail's `id`, and `code` and
+        `text` of SMTP's reply."""
         session = Session(
             uuid7(),
             LISTENER,
@@ -57,7 +59,7 @@ class Submission:
         )
         reverse_path, recipients = str(request["from"]), [str(each) for each in request["to"]]
         transaction = Transaction(uuid7(), reverse_path, _parameters(reverse_path, *recipients))
-        reply = await self._submit(session, transaction, recipients, bool(request["release"]), request, reader)
+        reply = await self._submit(session, transaction, recipients, request, reader)
         return {"id": transaction.id, "code": reply.code, "text": str(reply)}
 
     async def _submit(
@@ -65,7 +67,6 @@ class Submission:
         session: Session,
         transaction: Transaction,
         recipients: Sequence[str],
-        release: bool,
         request: Mapping[str, Any],
         reader: asyncio.StreamReader,
     ) -> Reply:
@@ -75,7 +76,7 @@ class Submission:
         if (full := self._acceptor.refuses_mail()) is not None:
             return full
         state = None
-        if not release:
+        if not request["release"]:
             names = request.get("flows")
             flows = self._flows(None if names is None else frozenset(map(str, names)))
             if flows is None:
@@ -90,7 +91,7 @@ class Submission:
         for address in recipients:
             refused = self._acceptor.refuses_address(address)
             if refused is None and state is not None:
-                refused = await _answer(state.rcpt(transaction, address))
+                refused = cast("Reply | None", await _answer(state.rcpt(transaction, address)))
             elif refused is None and address not in self._allowed:
                 refused = _NOT_ALLOWED._replace(text=f"{address[:200]} is not in inbox.release.recipients")
             if refused is not None:
@@ -103,7 +104,7 @@ class Submission:
             taken = tuple((address, (RELEASE,)) for address in dict.fromkeys(recipients))
             outcome = DataOutcome(taken, None, {})
         else:
-            outcome = await _answer(state.data(transaction, mail.capture))
+            outcome = cast(DataOutcome, await _answer(state.data(transaction, mail.capture)))
         stored: asyncio.Future[Reply] = self._acceptor.loop.create_future()
 
         def answered(replies: tuple[Reply, ...]) -> None:

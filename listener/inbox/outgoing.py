@@ -26,8 +26,8 @@ _SET: Final = {"from", "to", "cc", "bcc", "reply-to", "subject", "mime-version",
 
 
 def released(path: Path) -> tuple[str | None, bytes]:
-    """A stored mail as it is sent on: without the fields that this server wrote on top, and without Bcc; the
-    body keeps its bytes. With it comes the reverse-path, None if the file does not have it. Raises OSError."""
+    """The reverse-path of a stored mail, None if the file does not have it, and the mail as it is sent on:
+    without the fields that this server wrote on top, without Bcc, the body byte for byte. Raises OSError."""
     with closing(os.fdopen(open_regular(path), "rb")) as file:
         data = file.read(MOST + 1)
     if len(data) > MOST:
@@ -96,9 +96,9 @@ def _attach(made: EmailMessage, attachments: Sequence[Any], *, has_markup: bool)
         name = _line(one.get("Filename", ""), where) or None
         cid = _line(one.get("ContentID", ""), where)
         shown = cid and has_markup
-        target = next(made.walk(), made) if not shown else _markup_of(made)
-        add = target.add_related if shown else target.add_attachment
-        add(content, main, sub, filename=name, **({"cid": f"<{cid}>"} if cid else {}))
+        target = _markup_of(made) if shown else made
+        add: Any = target.add_related if shown else target.add_attachment
+        add(content, main, sub, filename=name, cid=f"<{cid}>" if cid else None)
 
 
 def _markup_of(made: EmailMessage) -> EmailMessage:
@@ -112,7 +112,7 @@ def _mailbox(value: Any, key: str) -> Address:
         raise ValueError(f"{key}: an address has Email, and may have Name")
     try:
         return Address(_line(value.get("Name") or "", key), addr_spec=_line(value["Email"], key))
-    except Exception as error:  # noqa: BLE001 - email raises errors of many classes for a bad address
+    except Exception as error:
         raise ValueError(f"{key}: {value['Email'][:200]!r} is not an address") from error
 
 

@@ -83,9 +83,7 @@ class Filters:
         read = [config.digest, *(each.fingerprint() for each in self.all)]
         self.fingerprint = hashlib.sha256(b"".join([*secrets.digests, *map(str.encode, read)])).hexdigest()
 
-    def flows(
-        self, options: SmtpOptions, observer: Events, only: Collection[str] | None = None
-    ) -> Flows:
+    def flows(self, options: SmtpOptions, observer: Events, only: Collection[str] | None = None) -> Flows:
         """The flows under one listener's options. `only` are those of mails that come over HTTP."""
         chosen = self._flows
         if only is not None:

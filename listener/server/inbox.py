@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from functions.options.secrets import Runtime
     from listener.config.inbox import InboxOptions
     from listener.config.relay import RelayConfig
+    from listener.filters.respond.memory import ScriptMemory
     from listener.inbox.settings import InboxSettings
     from listener.monitoring.failed_logins import FailedLogins
 
@@ -41,16 +42,23 @@ _OTHERS: Final = 20
 
 class InboxProcess:
     """The process that shows the mails of one configuration; it is started again when it dies. `settings` is
-    what it reads, `listening` its socket, `failed` where it counts failed logins with the others."""
+    what it reads, `listening` its socket, `failed` where it counts failed logins with the others, `script`
+    where it changes the answers of the filters `respond`."""
 
     def __init__(
-        self, settings: InboxSettings, listening: socket.socket, failed: FailedLogins, control: socket.socket
+        self,
+        settings: InboxSettings,
+        listening: socket.socket,
+        failed: FailedLogins,
+        script: ScriptMemory,
+        control: socket.socket,
     ) -> None:
         self.control = control
         """The control socket, from which the workers accept."""
         self._settings = settings
         self._listening = listening
         self._failed = failed
+        self.script = script
         self._lock = threading.Lock()
         self._stopping = False
         self._renewed = False
@@ -131,13 +139,14 @@ class InboxProcess:
         # The working folder may hold modules of these names, so Python must look for ours first.
         root = os.fspath(Path(__file__).parents[2])
         paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-        number, memory = self._listening.fileno(), self._failed.fd
+        given = [self._listening.fileno(), self._failed.fd, self.script.fd]
+        number, *memory = map(str, given)
         safe = "-I" if sys.flags.isolated else "-P"
         self._since = time.monotonic()
         self._process = subprocess.Popen(  # noqa: S603 - this interpreter, and a module of ours
-            [sys.executable, safe, "-m", _MODULE, str(number), str(self._quick), str(memory)],
+            [sys.executable, safe, "-m", _MODULE, number, str(self._quick), *memory],
             stdin=subprocess.PIPE,
-            pass_fds=[number, memory],
+            pass_fds=given,
             env={**os.environ, "PYTHONPATH": paths},
         )
         assert self._process.stdin is not None
@@ -146,9 +155,11 @@ class InboxProcess:
             self._process.stdin.flush()
 
 
-def inbox_of(config: RelayConfig, around: Runtime, failed: FailedLogins) -> InboxProcess | None:
+def inbox_of(
+    config: RelayConfig, around: Runtime, failed: FailedLogins, script: ScriptMemory
+) -> InboxProcess | None:
     """The process that shows the mails, None if the configuration has no inbox; its failed logins have the
-    last row of `failed`. Raises ConfigError if it cannot be."""
+    last row of `failed`, and it may change `script`. Raises ConfigError if it cannot be."""
     if config.inbox is None:
         return None
     from listener.inbox.settings import settings_of
@@ -168,7 +179,7 @@ def inbox_of(config: RelayConfig, around: Runtime, failed: FailedLogins) -> Inbo
     except ConfigError:
         listening.close()
         raise
-    return InboxProcess(settings, listening, failed, control)
+    return InboxProcess(settings, listening, failed, script, control)
 
 
 def _bound(options: InboxOptions) -> socket.socket:

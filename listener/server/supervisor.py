@@ -80,7 +80,7 @@ class Supervisor:
         self._probes = probes
         self._reload = reload
         self._counters = SharedCounters(workers)
-        self._script = ScriptMemory(shared=True)
+        self._script = ScriptMemory.new() if inbox is None else inbox.script
         self._running: dict[int, tuple[int, float]] = {}
         self._started: set[int] = set()
         self._mistaken = False

@@ -106,6 +106,7 @@ class Server:
             self._spool = self._open_spool()
             build.limit_captures(self._config, self._spool.captures, worker_count(self._config))
             self._current = self._make(self._config, loop)
+            tell_script(self._shared.script, self._config)
             await self._current.start()
         # The signal handlers come before the listening, so a stop signal always drains.
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -138,10 +139,8 @@ class Server:
 
     def _make(self, config: RelayConfig, loop: asyncio.AbstractEventLoop) -> Generation:
         shared = self._shared
-        if shared.script is None and config.is_scripted:
-            from listener.filters.respond.memory import ScriptMemory
-
-            shared.script = ScriptMemory()
+        if config.is_scripted:
+            shared.script = shared.script or new_script()
         made = Generation(
             config, self._around, self._spool, shared.counters, shared.observer, loop, shared.script
         )
@@ -270,6 +269,7 @@ class Server:
             close_all(sockets for _, sockets in fresh.values())
             raise
         expect(self._shared.observer, config)
+        tell_script(self._shared.script, config)
         for delivery, made in zip(self._deliveries, deliveries, strict=True):
             delivery.replace(made, build.delivery_settings(config, self._around))
         if self._bucket is not None and from_bucket is not None:
@@ -336,6 +336,23 @@ class Server:
                 extra={"mails": self.held_up},
             )
         log.info("stopped")
+
+
+def new_script() -> ScriptMemory:
+    """Memory for scripted answers."""
+    from listener.filters.respond.memory import ScriptMemory
+
+    return ScriptMemory.new()
+
+
+def tell_script(memory: ScriptMemory | None, config: RelayConfig) -> None:
+    """Write the rules of a configuration to the memory of scripted answers."""
+    if memory is not None and not config.is_scripted:
+        memory.tell("")
+    elif memory is not None:
+        from listener.filters.respond.filter import tell_script
+
+        tell_script(memory, {name: flow.filters for name, flow in config.flows.items()})
 
 
 def make_room(config: RelayConfig) -> None:

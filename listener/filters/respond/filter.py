@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from pydantic import ConfigDict, Field
@@ -14,7 +14,7 @@ from listener.api.filter import Answer, BuildContext, Filter, FilterOptions, Ope
 from listener.api.session import Credentials, Message, Session, Transaction
 from listener.filters.respond.memory import ScriptMemory
 from listener.filters.respond.rules import MAX_DELAY, MAX_RULES, PhaseName, RespondRule
-from listener.filters.respond.running import ScriptState
+from listener.filters.respond.running import ScriptState, tell
 from listener.filters.respond.script import Action, Script, by_address
 
 
@@ -111,10 +111,14 @@ async def _later(action: Action) -> Decision:
 
 def build(options: RespondOptions, name: str, context: BuildContext) -> Respond:
     """The filter of one entry. Without the server's memory it has one of its own."""
-    return Respond(name, options, context.flow, context.script or ScriptMemory())
+    return Respond(name, options, context.flow, context.script or ScriptMemory.new())
 
 
-def rules_in_file(filters: Sequence[FilterOptions]) -> Sequence[RespondRule] | None:
-    """The rules of a flow's filters of this type; None if it has none."""
-    found = [one.rules for one in filters if isinstance(one, RespondOptions)]
-    return [rule for rules in found for rule in rules] if found else None
+def tell_script(memory: ScriptMemory, flows: Mapping[str, Sequence[FilterOptions]]) -> None:
+    """A process uses a file with these flows and filters. Raises ValueError for more rules than fit."""
+    found: dict[str, list[RespondRule]] = {}
+    for name, filters in flows.items():
+        for one in filters:
+            if isinstance(one, RespondOptions):
+                found.setdefault(name, []).extend(one.rules)
+    tell(memory, found)

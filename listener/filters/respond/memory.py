@@ -1,4 +1,4 @@
-"""The memory of `respond` that all workers share: rules set at run time, and counts."""
+"""The memory of `respond` that all processes of a server share: rules set at run time, and counts."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ _SLOTS: Final = 4_096
 _WIDTH: Final = 5  # key, commands that met, chances drawn, begin of the minute, commands in it
 _MINUTE: Final = 60.0
 
-_HEAD: Final = 3  # version, lengths of both texts
+_HEAD: Final = 4  # version, lengths of both texts and of the file's
 _TEXTS: Final = 8 * (_HEAD + _SLOTS * _WIDTH)
+_FILE: Final = _TEXTS + 2 * MOST_TEXT
+_MOST_FILE: Final = 4_194_304
 
 MATCHED: Final = 1
 DRAWN: Final = 2
@@ -31,22 +33,28 @@ _IN_MINUTE: Final = 4
 
 
 class ScriptMemory:
-    """Made by the parent before it forks workers, or with `shared` false for one process.
+    """`fd` is the descriptor of the memory: children that are forked have it, others are given it. Nothing
+    stays on disk, and pages without content take no room.
 
     Of two texts the version's parity says which counts, so a process that dies while it writes leaves
     the earlier one. A lock of the kernel (POSIX, released when its process dies) orders changes.
     """
 
-    def __init__(self, *, shared: bool = False) -> None:
-        self._map = mmap.mmap(-1, _TEXTS + 2 * MOST_TEXT)
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        weakref.finalize(self, os.close, fd)
+        self._map = mmap.mmap(fd, _FILE + _MOST_FILE)
         self._head = memoryview(self._map)[: 8 * _HEAD].cast("d")
         self._counts = memoryview(self._map)[8 * _HEAD : _TEXTS].cast("d")
-        self._file: int | None = None
-        if shared:
-            self._file, path = tempfile.mkstemp()
-            Path(path).unlink()
-            weakref.finalize(self, os.close, self._file)
         self._threads = threading.Lock()
+
+    @classmethod
+    def new(cls) -> ScriptMemory:
+        """The memory of a server that starts."""
+        fd, path = tempfile.mkstemp()
+        Path(path).unlink()
+        os.ftruncate(fd, _FILE + _MOST_FILE)
+        return cls(fd)
 
     @property
     def version(self) -> float:
@@ -71,6 +79,21 @@ class ScriptMemory:
             self._head[1 + version % 2] = len(data)
             self._clear()
             self._head[0] = version
+
+    def in_file(self) -> str:
+        """The text about the configuration file."""
+        with self._locked():
+            return bytes(self._map[_FILE : _FILE + int(self._head[3])]).decode()
+
+    def tell(self, text: str) -> None:
+        """A process uses a configuration file with this text about it. Raises ValueError for one that is too
+        long."""
+        data = text.encode()
+        if len(data) > _MOST_FILE:
+            raise ValueError(f"the rules of the filters respond are longer than {_MOST_FILE} bytes")
+        with self._locked():
+            self._map[_FILE : _FILE + len(data)] = data
+            self._head[3] = len(data)
 
     def count(self, rule: str, what: int) -> int:
         """Count one event of a rule (MATCHED or DRAWN); returns its number, from 1."""
@@ -118,11 +141,8 @@ class ScriptMemory:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         with self._threads:
-            if self._file is None:
-                yield
-                return
-            fcntl.lockf(self._file, fcntl.LOCK_EX)
+            fcntl.lockf(self.fd, fcntl.LOCK_EX)
             try:
                 yield
             finally:
-                fcntl.lockf(self._file, fcntl.LOCK_UN)
+                fcntl.lockf(self.fd, fcntl.LOCK_UN)

@@ -154,14 +154,14 @@ class RespondRule(OptionsModel):
             raise ValueError("seed: there is no chance without probability (give it, or remove seed)")
         return self
 
+    def as_json(self) -> dict[str, Any]:
+        """The rule as JSON, without what is not given."""
+        found = self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
+        return {"phase": self.phase, **found}
+
 
 class RuntimeRule(RespondRule):
     """A rule of `PUT /api/v1/respond`."""
 
     flow: str | None = None
     """The flow that it is about. Default: all."""
-
-    def as_json(self) -> dict[str, Any]:
-        """The rule as JSON, without what is not given."""
-        found = self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
-        return {"phase": self.phase, **found}

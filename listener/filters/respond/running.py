@@ -75,17 +75,15 @@ class ScriptState:
 
 
 class RunningScript:
-    """The script of a server. `in_file` are the rules of the file, by flows with the filter; without such
-    flows there is no script."""
+    """The script of a server, as any of its processes sees and changes it."""
 
-    def __init__(self, memory: ScriptMemory, in_file: Mapping[str, Sequence[RespondRule]]) -> None:
+    def __init__(self, memory: ScriptMemory) -> None:
         self._memory = memory
-        self._in_file = in_file
 
     @property
     def exists(self) -> bool:
         """True if any flow has the filter."""
-        return bool(self._in_file)
+        return bool(self._flows())
 
     def chaos(self, scope: Scope) -> dict[str, Any]:
         """Mailpit's triggers."""
@@ -121,18 +119,12 @@ class RunningScript:
             put = tuple(self._read(index, one, scope) for index, one in enumerate(given[: MAX_RULES + 1]))
         else:
             raise ValueError("rules: is not a list")
-        return self._shown(self._change(lambda state: self._with(state, put, scope)), scope)
+        in_file = self._of_file()
 
-    def _with(self, state: ScriptState, put: tuple[RuntimeRule, ...] | None, scope: Scope) -> ScriptState:
-        if scope == ALL:
-            rules = put
-        else:
-            if put is None:
-                put = tuple(one for one in self._of_file() if scope.holds(one))
-            rules = (*put, *(one for one in self._effective(state) if not scope.holds(one)))
-        if rules is not None and len(rules) > MAX_RULES:
-            raise ValueError(f"rules: there are more than {MAX_RULES}")
-        return replace(state, rules=rules)
+        def change(state: ScriptState) -> ScriptState:
+            return _changed(state, put, scope, in_file)
+
+        return self._shown(self._change(change), scope)
 
     def _read(self, index: int, value: object, scope: Scope) -> RuntimeRule:
         try:
@@ -144,8 +136,8 @@ class RunningScript:
             raise ValueError(f"rules[{index}]{place}: {text}") from error
         except ValueError as error:
             raise ValueError(f"rules[{index}].{error}") from error
-        if rule.flow is not None and rule.flow not in self._in_file:
-            there = ", ".join(self._in_file)
+        if rule.flow is not None and rule.flow not in (flows := self._flows()):
+            there = ", ".join(flows)
             raise ValueError(
                 f"rules[{index}].flow: no flow {rule.flow!r} has a filter respond (there are {there})"
             )
@@ -164,16 +156,40 @@ class RunningScript:
         self._memory.change(write)
         return made[0]
 
-    def _effective(self, state: ScriptState) -> tuple[RuntimeRule, ...]:
-        return self._of_file() if state.rules is None else state.rules
-
     def _of_file(self) -> tuple[RuntimeRule, ...]:
-        return tuple(
-            RuntimeRule(**dict(rule), flow=flow) for flow, rules in self._in_file.items() for rule in rules
-        )
+        return tuple(_rule({**rule, "flow": flow}) for flow, rules in self._flows().items() for rule in rules)
+
+    def _flows(self) -> dict[str, list[dict[str, Any]]]:
+        """The rules of the file, by the flows with the filter."""
+        found: dict[str, list[dict[str, Any]]] = json.loads(self._memory.in_file() or "{}")
+        return found
 
     def _shown(self, state: ScriptState, scope: Scope) -> dict[str, Any]:
-        return {"rules": [one.as_json() for one in self._effective(state) if scope.holds(one)]}
+        rules = self._of_file() if state.rules is None else state.rules
+        return {"rules": [one.as_json() for one in rules if scope.holds(one)]}
+
+
+def _changed(
+    state: ScriptState,
+    put: tuple[RuntimeRule, ...] | None,
+    scope: Scope,
+    in_file: tuple[RuntimeRule, ...],
+) -> ScriptState:
+    if scope == ALL:
+        rules = put
+    else:
+        own = tuple(one for one in in_file if scope.holds(one)) if put is None else put
+        before = in_file if state.rules is None else state.rules
+        rules = (*own, *(one for one in before if not scope.holds(one)))
+    if rules is not None and len(rules) > MAX_RULES:
+        raise ValueError(f"rules: there are more than {MAX_RULES}")
+    return replace(state, rules=rules)
+
+
+def tell(memory: ScriptMemory, flows: Mapping[str, Sequence[RespondRule]]) -> None:
+    """A process uses a file with these flows that have the filter, and these rules. Raises ValueError for
+    more of them than fit."""
+    memory.tell(json.dumps({flow: [one.as_json() for one in rules] for flow, rules in flows.items()}))
 
 
 def _rule(value: object) -> RuntimeRule:

@@ -8,13 +8,14 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
-from starlette.types import ASGIApp
+from starlette.routing import BaseRoute, Match, Mount, Route, WebSocketRoute
+from starlette.types import ASGIApp, Scope
 
 from listener.inbox.access.access import Access
-from listener.inbox.web import lists, live, mailhog, sending, single, view
+from listener.inbox.web import chaos, lists, live, mailhog, sending, single, view
 from listener.inbox.web.guard import Guard
 from listener.inbox.web.replies import not_found, refused
+from listener.inbox.web.retry import retry
 from listener.inbox.web.single import of_mail
 from listener.inbox.web.state import InboxServer, NotSeen
 
@@ -57,14 +58,15 @@ def _routes() -> list[BaseRoute]:
         Route(f"{mail}/links", of_mail(single.links)),
         Route(f"{mail}/codes", of_mail(single.codes)),
         Route(f"{mail}/deliveries", of_mail(single.deliveries)),
+        Route(f"{mail}/retry", of_mail(retry), methods=["POST"]),
         *(
             Route(f"{mail}/{name}", of_mail(single.check))
             for name in ("html-check", "link-check", "sa-check")
         ),
         Route(f"{mail}/release", of_mail(sending.release), methods=["POST"]),
-        Route(f"{mail}/retry", of_mail(sending.retry), methods=["POST"]),
         Route(f"{v1}/send", sending.send, methods=["POST"]),
-        Route(f"{v1}/chaos", single.chaos, methods=["GET", "PUT"]),
+        Route(f"{v1}/chaos", chaos.chaos, methods=["GET", "PUT"]),
+        Route(f"{v1}/respond", chaos.respond, methods=["GET", "PUT"]),
         Route(f"{v1}/info", lists.info),
         Route(f"{v1}/webui", lists.web_settings),
         Route(f"{v1}/inboxes", lists.list_inboxes),
@@ -77,8 +79,16 @@ def _routes() -> list[BaseRoute]:
         Route("/view/{id}.html", of_mail(view.html)),
         Route("/view/{id}.txt", of_mail(view.text)),
         Route("/view/{id}", of_mail(view.text)),
-        Route("/api/v1/{rest:path}", _options, methods=["OPTIONS"]),
+        _Options("/api/v1/{rest:path}", _options, methods=["OPTIONS"]),
     ]
+
+
+class _Options(Route):
+    """A route of OPTIONS alone: other methods at unknown paths are 404, and not 405."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, child = super().matches(scope)
+        return (match, child) if match is Match.FULL else (Match.NONE, {})
 
 
 async def _alive(_: Request) -> Response:

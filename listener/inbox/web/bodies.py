@@ -17,6 +17,10 @@ async def body_of(request: Request, **kinds: type) -> dict[str, Any]:
     is one of texts. Names of keys count in any case, as there. Raises HTTPException for anything else, so
     that nothing happens by mistake."""
     value = await object_of(request)
+    if value is None and request.method == "PUT":
+        raise HTTPException(
+            400, "the body is empty"
+        )  # it says what to change; there, only DELETE does without
     names = {name.lower(): name for name in kinds}
     found: dict[str, Any] = {}
     for key, one in (value or {}).items():
@@ -39,12 +43,19 @@ async def object_of(request: Request) -> dict[str, Any] | None:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise HTTPException(415, "the body must be application/json")
     try:
-        value = json.loads(data)
+        value = json.loads(data, object_pairs_hook=_object)
     except (ValueError, RecursionError):
         raise HTTPException(400, "the body is not JSON") from None
     if not isinstance(value, dict):
         raise HTTPException(400, "the body is not an object")
     return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice")
+    return found
 
 
 def _texts(values: list[Any]) -> bool:

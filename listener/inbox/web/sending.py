@@ -1,4 +1,4 @@
-"""Requests that make the server send: a new mail, a stored one, or one whose delivery was given up."""
+"""Requests that make the server send: a new mail, or a stored one."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def send(request: Request) -> Response:
     row = await _shown(request, reply["id"])
     if row is not None and tags:
         await server.run(mailbox_of(request).set_tags, [row], tags)
-        server.tell_tagged([row])
+        server.tell_tagged([row], {row.id: tags})
     return as_json({"ID": reply["id"] if row is None else row.id})
 
 
@@ -51,7 +51,7 @@ async def release(request: Request, row: Row) -> Response:
     server = server_of(request)
     if server.options.release is None:
         return refused(
-            'release is off (allow it: "inbox": {"release": {"output": "NAME", "recipients": ["glob:*@example.com"]}})',
+            'release is off (allow it: "inbox": {"release": {"output": "NAME", "recipients": ["ADDRESS"]}})',
             403,
         )
     if why := missing_right(request, "release"):
@@ -67,18 +67,6 @@ async def release(request: Request, row: Row) -> Response:
     if "id" in reply and reply["code"] < 300:
         return ok()
     return refused(_why(reply), 503 if reply.get("code", 400) < 500 else 400)
-
-
-async def retry(request: Request, row: Row) -> Response:
-    """`POST …/retry`: what was given up is tried again, and what waits is tried now."""
-    server = server_of(request)
-    if why := missing_right(request, "retry"):
-        return refused(why, 403)
-    try:
-        tried = await server.run(server.deliveries.retry, row)
-    except DeliveryFault as fault:
-        return refused(f"the spool cannot be read: {fault.reason}", 503)
-    return ok() if tried else refused("nothing of this mail waits or was given up", 409)
 
 
 def _inboxes(request: Request) -> dict[str, Any]:

@@ -22,8 +22,8 @@ from listener.inbox.web.state import mailbox_of, row_of, server_of
 T = TypeVar("T")
 
 _TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}")
-_RUNS = re.compile(r"html|xml|xsl|svg|script|pdf")
-"""Types that a browser may run a program of, or hand to one."""
+_RUNS = re.compile(r"html|xml|xsl|svg|script")
+"""Types that a browser may run a program of."""
 
 Handler = Callable[[Request, Row], Awaitable[Response]]
 
@@ -117,11 +117,6 @@ async def thumbnail(_: Request, __: Row) -> Response:
 async def check(_: Request, __: Row) -> Response:
     """`GET …/html-check`, `…/link-check` and `…/sa-check`."""
     return refused("this server asks no other server about a mail, and has no such check", 501)
-
-
-async def chaos(_: Request) -> Response:
-    """`GET|PUT /api/v1/chaos`"""
-    return refused("Chaos is not enabled")
 
 
 async def _of_message(request: Request, row: Row, ask: Callable[[ShownMail], T]) -> T:

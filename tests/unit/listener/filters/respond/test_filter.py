@@ -55,7 +55,7 @@ async def test_another_flow_takes_the_mail_that_a_script_refuses() -> None:
 
 
 async def test_a_login_fails_by_script_whatever_other_filters_say() -> None:
-    memory = ScriptMemory()
+    memory = ScriptMemory.new()
     rule = {"phase": "auth", "user": "bob", "nth": 1, "reply": "454 4.7.0 Later"}
     made = flows(Scripted(checks=True, auth=ACCEPT), respond(rule, memory=memory))
     dialogue = Dialogue(made, a_session())

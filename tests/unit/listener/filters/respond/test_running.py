@@ -11,7 +11,7 @@ import pytest
 from listener.api.decision import ABSTAIN, Decision
 from listener.api.filter import BuildContext
 from listener.api.session import Transaction
-from listener.filters.respond.filter import Respond, RespondOptions, build, rules_in_file
+from listener.filters.respond.filter import Respond, RespondOptions, build, tell_script
 from listener.filters.respond.memory import ScriptMemory
 from listener.filters.respond.running import ALL, RunningScript, Scope
 from tests.support.scripted import a_session
@@ -27,12 +27,11 @@ class Server:
     """The filters of two flows, and their script at run time."""
 
     def __init__(self) -> None:
-        self.memory = ScriptMemory()
+        self.memory = ScriptMemory.new()
         in_file = [{"to": "file@h.example", "reply": "450"}]
         options = RespondOptions.model_validate({"type": "respond", "rules": in_file})
-        rules = rules_in_file([options])
-        assert rules is not None
-        self.script = RunningScript(self.memory, {"in": rules, "out": rules})
+        tell_script(self.memory, {"in": [options], "out": [options], "plain": []})
+        self.script = RunningScript(self.memory)
         self.filters = {name: self._filter(options, name) for name in ("in", "out")}
 
     def _filter(self, options: RespondOptions, flow: str) -> Respond:

@@ -20,7 +20,7 @@ PHASES: tuple[PhaseName, ...] = ("connect", "auth", "mail", "rcpt", "data")
 
 def script(*rules: dict[str, Any], memory: ScriptMemory | None = None, clock: Any = None) -> Script:
     made = [RespondRule.model_validate(one, by_alias=True, by_name=False) for one in rules]
-    return Script(made, "filter", memory or ScriptMemory(), **({"clock": clock} if clock else {}))
+    return Script(made, "filter", memory or ScriptMemory.new(), **({"clock": clock} if clock else {}))
 
 
 def code(action: Action | None) -> int:
@@ -168,7 +168,7 @@ def forked(count: int, work: Any) -> None:
 
 
 def test_workers_count_together() -> None:
-    memory = ScriptMemory(shared=True)
+    memory = ScriptMemory.new()
 
     def work() -> None:
         for _ in range(500):
@@ -182,7 +182,7 @@ def test_workers_count_together() -> None:
 
 
 def test_a_text_that_one_process_writes_is_read_by_all() -> None:
-    memory = ScriptMemory(shared=True)
+    memory = ScriptMemory.new()
     memory.count("rule", MATCHED)
     forked(1, lambda: memory.change(lambda before: f"{before}one "))
     forked(3, lambda: memory.change(lambda before: f"{before}more "))
@@ -192,7 +192,7 @@ def test_a_text_that_one_process_writes_is_read_by_all() -> None:
 
 
 def test_a_text_that_is_too_long_changes_nothing() -> None:
-    memory = ScriptMemory()
+    memory = ScriptMemory.new()
     memory.change(lambda _: "x")
     with pytest.raises(ValueError, match="longer than"):
         memory.change(lambda _: "x" * (MOST_TEXT + 1))
@@ -202,7 +202,7 @@ def test_a_text_that_is_too_long_changes_nothing() -> None:
 
 
 def test_more_rules_than_there_is_room_for_begin_to_count_anew() -> None:
-    memory = ScriptMemory()
+    memory = ScriptMemory.new()
     found: Sequence[int] = [memory.count(str(number), MATCHED) for number in range(5_000)]
     assert set(found) == {1}
     assert memory.count("4999", MATCHED) == 2
