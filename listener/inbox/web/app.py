@@ -11,8 +11,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.types import ASGIApp
 
-from listener.inbox.web import lists, live, mailhog, single, view
+from listener.inbox.web import about, lists, live, mailhog, single, view
 from listener.inbox.web.guard import Guard
+from listener.inbox.web.page import PageRequests
 from listener.inbox.web.replies import not_found, refused
 from listener.inbox.web.single import of_mail
 from listener.inbox.web.state import InboxServer, NotSeen
@@ -22,8 +23,12 @@ log = logging.getLogger("smtp_relay.inbox")
 
 def application(server: InboxServer) -> ASGIApp:
     """The whole server, for uvicorn."""
-    inner = _routes()
-    routes: list[BaseRoute] = [*inner, Mount("/inbox/{inbox}", routes=_routes())]
+    page = PageRequests()
+    routes: list[BaseRoute] = [
+        *_routes(page),
+        Route("/page/{version}/{name}", page.file),
+        Mount("/inbox/{inbox}", routes=_routes(page)),
+    ]
     prefix = server.options.path
     app = Starlette(
         routes=[Mount(prefix, routes=routes)] if prefix else routes,
@@ -33,7 +38,7 @@ def application(server: InboxServer) -> ASGIApp:
     return Guard(app, server.options)
 
 
-def _routes() -> list[BaseRoute]:
+def _routes(page: PageRequests) -> list[BaseRoute]:
     v1, mail = "/api/v1", "/api/v1/message/{id}"
     return [
         Route("/livez", _alive),
@@ -55,6 +60,8 @@ def _routes() -> list[BaseRoute]:
         Route(f"{mail}/part/{{part}}/thumb", of_mail(single.thumbnail)),
         Route(f"{mail}/links", of_mail(single.links)),
         Route(f"{mail}/codes", of_mail(single.codes)),
+        Route(f"{mail}/about", of_mail(about.about)),
+        Route(f"{v1}/highlights", about.highlights),
         Route(f"{mail}/deliveries", of_mail(single.deliveries)),
         *(
             Route(f"{mail}/{name}", of_mail(single.check))
@@ -74,7 +81,9 @@ def _routes() -> list[BaseRoute]:
         Route("/view/latest", view.latest),
         Route("/view/{id}.html", of_mail(view.html)),
         Route("/view/{id}.txt", of_mail(view.text)),
-        Route("/view/{id}", of_mail(view.text)),
+        Route("/view/{id}", page.first),
+        Route("/search", page.first),
+        Route("/", page.first),
         Route("/api/v1/{rest:path}", _options, methods=["OPTIONS"]),
     ]
 

@@ -64,7 +64,7 @@ async def stream(request: Request) -> Response:
     server, mailbox = server_of(request), mailbox_of(request)
 
     async def events() -> AsyncIterator[str]:
-        yield ": the events of the inbox\n\n"
+        yield "retry: 500\n: the events of the inbox\n\n"
         try:
             async with server.hub.watch() as watched:
                 coming = asyncio.ensure_future(anext(watched, None))
