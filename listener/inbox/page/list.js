@@ -5,7 +5,7 @@ import { followHighlights, highlightsOf } from "./highlights.js";
 import { row } from "./row.js";
 import * as words from "./words.js";
 
-const HEIGHT = 78;
+const HEIGHT = 84;
 /** Pixels of a row: list.css says the same. */
 
 const BEYOND = 6;

@@ -12,6 +12,8 @@ export class Mails {
   unread = 0;
   isLoaded = false;
   fault = "";
+  /** The id of the mail that is open: it is read, also where an older answer says otherwise. */
+  reading = "";
   #slots = [];
   #asked = new Map();
   #version = 0;
@@ -176,6 +178,7 @@ export class Mails {
 
   #put(start, messages) {
     messages.forEach((one, offset) => {
+      if (one.ID === this.reading) one.Read = true;
       if (start + offset < this.length) this.#slots[start + offset] = one;
     });
   }

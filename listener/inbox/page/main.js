@@ -53,9 +53,14 @@ function show(place, before) {
     list.opened = place.mail;
     if (place.mail) {
       list.cursor = place.mail;
-      reader.open(place.mail).then(describe);
+      mails.reading = place.mail;
+      reader.open(place.mail).then(() => {
+        if (reader.mail?.ID === place.mail) mails.marked(place.mail, true);
+        describe();
+      });
       revealOpened();
     } else {
+      mails.reading = "";
       reader.clear();
     }
     list.redraw();
@@ -134,6 +139,7 @@ function close() {
 async function unread(id) {
   const one = mails.at(mails.indexOf(id));
   const read = one ? !one.Read : false;
+  if (!read) mails.reading = "";
   if (await attempt(() => server.markRead([id], read))) {
     mails.marked(id, read);
     say(read ? "Marked as read" : "Marked as unread");

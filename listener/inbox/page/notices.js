@@ -35,7 +35,7 @@ export function question(title, content, { action, danger = false }) {
       make(
         "div",
         { class: "actions" },
-        button("Cancel", () => dialog.close("")),
+        button(action ? "Cancel" : "Close", () => dialog.close("")),
         action ? make("button", { type: "submit", value: "yes", class: danger ? "danger solid" : "solid" }, action) : "",
       ),
     );

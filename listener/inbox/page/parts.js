@@ -1,6 +1,7 @@
 // The parts of a mail: the tree of its structure, and its attachments.
 
 import { make } from "./elements.js";
+import { icon } from "./icons.js";
 import { addresses } from "./server.js";
 import * as words from "./words.js";
 
@@ -18,7 +19,7 @@ export function attachments(mail) {
         make(
           "a",
           { href: addresses.part(mail.ID, one.PartID), download: one.FileName || "part", title: `${one.ContentType}\nSHA-256 ${one.Checksums?.SHA256 ?? ""}` },
-          make("span", { class: "sign", "aria-hidden": "true" }, "📎"),
+          icon("clip"),
           make("span", { class: "name" }, one.FileName || one.ContentID || "unnamed"),
           make("span", { class: "size" }, words.size(one.Size)),
         ),

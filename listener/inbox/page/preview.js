@@ -71,7 +71,7 @@ function frame(kind, title) {
 }
 
 function stored() {
-  const fits = matchMedia("(min-width: 1180px)").matches ? "both" : "desktop";
+  const fits = matchMedia("(min-width: 1180px)").matches ? "both" : matchMedia("(min-width: 860px)").matches ? "desktop" : "phone";
   try {
     const found = localStorage.getItem(KEY);
     return WIDTHS.some(([name]) => name === found) ? found : fits;

@@ -4,6 +4,7 @@ import { copyButton, copy } from "./copy.js";
 import { summary, table } from "./deliveries.js";
 import { byId, button, make } from "./elements.js";
 import { mainLink, shortLink } from "./highlights.js";
+import { icon } from "./icons.js";
 import { attachments, tree } from "./parts.js";
 import { link } from "./place.js";
 import { preview } from "./preview.js";
@@ -117,17 +118,17 @@ export class Reader {
   #toolbar(mail) {
     const actions = this.#actions;
     const tool = (name, sign, click, given = {}) =>
-      make("button", { type: "button", class: "tool", title: name, "aria-label": name, on: { click }, ...given }, make("span", { "aria-hidden": "true" }, sign), make("span", { class: "label" }, name));
+      make("button", { type: "button", class: "tool", title: name, "aria-label": name, on: { click }, ...given }, icon(sign), make("span", { class: "label" }, name));
     return make(
       "div",
       { class: "toolbar", role: "toolbar", "aria-label": "Actions" },
-      tool("Back", "←", () => actions.close(), { class: "tool back" }),
+      tool("Back", "back", () => actions.close(), { class: "tool back" }),
       make("span", { class: "space" }),
-      tool("Mark as unread", "●", () => actions.unread(mail.ID)),
-      tool("Copy link", "🔗", () => copy(link({ mail: mail.ID, query: "" }))),
-      make("a", { class: "tool", href: server.addresses.raw(mail.ID), download: `${mail.ID}.eml`, title: "Download" }, make("span", { "aria-hidden": "true" }, "⤓"), make("span", { class: "label" }, "Download")),
-      rights.release ? tool("Release…", "↗", () => actions.release(mail)) : "",
-      rights.delete ? tool("Delete", "✕", () => actions.remove(mail.ID), { class: "tool danger" }) : "",
+      tool("Mark as unread", "unread", () => actions.unread(mail.ID)),
+      tool("Copy link", "link", () => copy(link({ mail: mail.ID, query: "" }))),
+      make("a", { class: "tool", href: server.addresses.raw(mail.ID), download: `${mail.ID}.eml`, title: "Download" }, icon("download"), make("span", { class: "label" }, "Download")),
+      rights.release ? tool("Release…", "release", () => actions.release(mail)) : "",
+      rights.delete ? tool("Delete", "remove", () => actions.remove(mail.ID), { class: "tool danger" }) : "",
     );
   }
 }
@@ -151,11 +152,14 @@ function head(mail, about, headers) {
       ),
       make("div", { class: "when" }, make("time", { datetime: date, title: date }, words.moment(date)), make("span", { class: "size" }, words.size(mail.Size))),
     ),
-    badges(headers),
-    highlights(about),
-    mail.Tags?.length ? make("p", { class: "tags" }, mail.Tags.map((one) => make("span", { class: "tag" }, one))) : null,
-    attachments(mail),
+    together("marks", badges(headers), mail.Tags?.length ? make("p", { class: "tags" }, mail.Tags.map((one) => make("span", { class: "tag" }, one))) : null),
+    together("finds", highlights(about), attachments(mail)),
   );
+}
+
+function together(kind, ...elements) {
+  const found = elements.filter(Boolean);
+  return found.length ? make("div", { class: kind }, found) : null;
 }
 
 function people(name, all) {

@@ -2,6 +2,7 @@
 
 import { copyButton } from "./copy.js";
 import { make } from "./elements.js";
+import { icon } from "./icons.js";
 import { mainLink, shortLink } from "./highlights.js";
 import { here, link } from "./place.js";
 import * as words from "./words.js";
@@ -21,10 +22,10 @@ export function row(mail, { index, count, isOpen, isCursor, highlights, open }) 
       { class: "line" },
       make("span", { class: "from", title: mail.From?.Address ?? "" }, mail.Read ? "" : make("span", { class: "hidden" }, "Unread: "), from),
       others ? make("span", { class: "to", title: others }, `→ ${others}`) : "",
-      mail.Attachments ? make("span", { class: "clip", title: words.counted(mail.Attachments, "attachment") }, "📎") : "",
+      mail.Attachments ? make("span", { class: "clip", title: words.counted(mail.Attachments, "attachment") }, icon("clip")) : "",
       make("time", { datetime: mail.Created, title: words.moment(mail.Created) }, words.when(mail.Created)),
     ),
-    make("span", { class: "subject" }, mail.Subject || "(no subject)"),
+    make("span", { class: "line" }, make("span", { class: "subject" }, mail.Subject || "(no subject)"), tags(mail, highlights)),
     make("span", { class: "snippet" }, mail.Snippet || " "),
   );
   element.addEventListener("click", (event) => {
@@ -32,13 +33,18 @@ export function row(mail, { index, count, isOpen, isCursor, highlights, open }) 
     event.preventDefault();
     open(mail.ID);
   });
-  return make("li", { class: kind, data: { id: mail.ID }, ...place }, element, chips(mail, highlights));
+  return make("li", { class: kind, data: { id: mail.ID }, ...place }, element, chips(highlights));
 }
 
-function chips(mail, highlights) {
+function tags(mail, highlights) {
+  const found = (mail.Tags?.slice(0, 2) ?? []).map((tag) => make("span", { class: "tag" }, tag));
+  // A list of one inbox need not say so on each row.
+  if (highlights?.Inbox && !here().inbox) found.unshift(make("span", { class: "tag inbox" }, highlights.Inbox));
+  return found;
+}
+
+function chips(highlights) {
   const found = [];
-  if (highlights?.Inbox && !here().inbox) found.push(make("span", { class: "tag inbox" }, highlights.Inbox));
-  for (const tag of mail.Tags?.slice(0, 2) ?? []) found.push(make("span", { class: "tag" }, tag));
   for (const code of highlights?.Codes.slice(0, 2) ?? []) found.push(copyButton(code, code, { class: "copy code", title: `Copy the code ${code}` }));
   const main = mainLink(highlights?.Links ?? []);
   if (main) found.push(copyButton("Link", main, { class: "copy link", title: `Copy the link ${shortLink(main)}` }));
