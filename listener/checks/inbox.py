@@ -19,7 +19,8 @@ def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
     try:
         checked_folders(config, setting.folder)
     except ConfigError as fault:
-        yield error(fault.where, f"{fault.what} ({fault.cure})" if fault.cure else fault.what)
+        if not config.inbox_by_default:
+            yield error(fault.where, f"{fault.what} ({fault.cure})" if fault.cure else fault.what)
     if config.inbox.open and not is_loopback(address_of(config.inbox.bind)):
         yield warning("inbox.open", "everybody who reaches the address reads all mails, and deletes them")
 
