@@ -5,9 +5,11 @@ import { say } from "./notices.js";
 
 /** A button that shows `label` and copies `text`. */
 export function copyButton(label, text, given = {}) {
+  // What is read aloud holds what is seen, for those who speak to their computer.
+  const name = `Copy ${text}`.includes(label) ? `Copy ${text}` : `${label}: copy ${text}`;
   const element = make(
     "button",
-    { type: "button", class: "copy", title: `Copy ${text}`, "aria-label": `Copy ${text}`, ...given },
+    { type: "button", class: "copy", title: `Copy ${text}`, "aria-label": name, ...given },
     make("span", { class: "label" }, label),
     make("span", { class: "sign", "aria-hidden": "true" }),
   );

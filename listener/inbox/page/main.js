@@ -226,7 +226,7 @@ function search() {
   const text = query.value.trim();
   if (text === here().query) return;
   list.cursor = here().mail;
-  go({ query: text }, { replace: Boolean(here().query) });
+  go({ query: text }, { replace: Boolean(here().query && text) });
 }
 
 function clearSearch() {
