@@ -9,7 +9,7 @@ const SIGNS = { delivered: "✓", waiting: "…", dead: "✕" };
 const NAMES = { delivered: "Delivered", waiting: "Waiting", dead: "Not delivered" };
 
 /** Why a mail is not delivered at an output, in one sentence. */
-export function sentence(one) {
+function sentence(one) {
   if (one.Sentence) return one.Sentence;
   const reason = (one.Reason || "").replace(/\s+/g, " ").trim().replace(/\.$/, "");
   if (one.State === "delivered") return `Delivered to ${one.Output}.`;
@@ -19,7 +19,7 @@ export function sentence(one) {
 }
 
 /** The state that counts most: what is dead, then what waits. */
-export const worst = (states) => ["dead", "waiting", "delivered"].find((state) => states.some((one) => one.State === state)) ?? "";
+const worst = (states) => ["dead", "waiting", "delivered"].find((state) => states.some((one) => one.State === state)) ?? "";
 
 /** One line about all outputs, to show above the mail. Null if all is well or nothing is known. */
 export function summary(states, id, rights, again) {

@@ -69,7 +69,16 @@ export const markAllRead = (query) =>
 export const remove = (id) => change("DELETE", "api/v1/messages", { IDs: [id] });
 export const removeAll = (query) => change("DELETE", query ? searched(query) : "api/v1/messages", {});
 export const release = (id, recipients) => change("POST", of(id, "/release"), { To: recipients });
-export const retry = (id) => change("POST", of(id, "/retry"), {});
+
+/** Try the delivery again. Raises an Error that names the command where the server has no such request. */
+export async function retry(id) {
+  try {
+    await change("POST", of(id, "/retry"), {});
+  } catch (error) {
+    if (error.status !== 404 && error.status !== 405) throw error;
+    throw new Error("This server retries by command alone: smtp-relay deadletter replay");
+  }
+}
 
 export const addresses = {
   raw: (id) => url(of(id, "/raw?dl=1")),

@@ -7,7 +7,7 @@ const GOOD = new Set(["pass", "bestguesspass"]);
 const BAD = new Set(["fail", "hardfail", "permerror", "policy"]);
 
 /** `{by, results: [{method, verdict, remark, about}]}` of one field's value. */
-export function read(value) {
+function read(value) {
   const [head, ...rest] = split(value, ";");
   const results = [];
   for (const one of rest) {

@@ -11,9 +11,10 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.types import ASGIApp
 
-from listener.inbox.web import about, lists, live, mailhog, single, view
+from listener.inbox.web import lists, live, mailhog, single, view
 from listener.inbox.web.guard import Guard
-from listener.inbox.web.page import PageRequests
+from listener.inbox.web.page import about
+from listener.inbox.web.page.replies import PageReplies
 from listener.inbox.web.replies import not_found, refused
 from listener.inbox.web.single import of_mail
 from listener.inbox.web.state import InboxServer, NotSeen
@@ -23,7 +24,7 @@ log = logging.getLogger("smtp_relay.inbox")
 
 def application(server: InboxServer) -> ASGIApp:
     """The whole server, for uvicorn."""
-    page = PageRequests()
+    page = PageReplies()
     routes: list[BaseRoute] = [
         *_routes(page),
         Route("/page/{version}/{name}", page.file),
@@ -38,7 +39,7 @@ def application(server: InboxServer) -> ASGIApp:
     return Guard(app, server.options)
 
 
-def _routes(page: PageRequests) -> list[BaseRoute]:
+def _routes(page: PageReplies) -> list[BaseRoute]:
     v1, mail = "/api/v1", "/api/v1/message/{id}"
     return [
         Route("/livez", _alive),

@@ -16,7 +16,7 @@ from listener.inbox.query import Search, date_of
 from listener.inbox.web.bodies import body_of
 from listener.inbox.web.deletion import delete
 from listener.inbox.web.replies import as_json, ok, refused
-from listener.inbox.web.state import mailbox_of, server_of
+from listener.inbox.web.state import mailbox_of, server_of, viewer_of
 
 _PAGE = 50
 _LARGEST = 2**53
@@ -139,8 +139,9 @@ async def info(request: Request) -> Response:
     return as_json(await server.run(gather))
 
 
-async def web_settings(_: Request) -> Response:
-    """`GET /api/v1/webui`"""
+async def web_settings(request: Request) -> Response:
+    """`GET /api/v1/webui`, with the rights of the user where users log in."""
+    viewer = viewer_of(request)
     relay = {
         "Enabled": False,
         "SMTPServer": "",
@@ -158,6 +159,7 @@ async def web_settings(_: Request) -> Response:
             "ChaosEnabled": False,
             "DuplicatesIgnored": False,
             "HideDeleteAllButton": False,
+            **({"Rights": sorted(viewer.rights)} if viewer is not None else {}),
         }
     )
 

@@ -430,7 +430,7 @@ def test_nothing_keeps_people_from_using_the_page(relay: Relay, browser: Browser
         page.keyboard.press("?")
         assert faults(page) == []
         page.keyboard.press("Escape")
-        page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+        page.set_viewport_size(PHONE)
         assert faults(page) == []
         page.get_by_role("button", name="Back", exact=True).click()
         expect(page.locator("#list")).to_be_visible()

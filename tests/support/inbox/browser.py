@@ -7,21 +7,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from tests.support.programs import NODE_MODULES, program
 
 AXE: Final = NODE_MODULES / "axe-core" / "axe.min.js"
 SERIOUS: Final = frozenset({"serious", "critical"})
-WIDE: Final = {"width": 1440, "height": 900}
-PHONE: Final = {"width": 390, "height": 844}
+WIDE: Final[ViewportSize] = {"width": 1440, "height": 900}
+PHONE: Final[ViewportSize] = {"width": 390, "height": 844}
 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """The browser, without windows."""
     # Root has no sandbox of its own in a container; the pages are ours and of this machine.
-    flags = ["--no-sandbox", "--disable-dev-shm-usage"]
+    flags = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-lcd-text"]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program("chromium", "chromium"), args=flags)
         try:

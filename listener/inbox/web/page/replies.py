@@ -1,4 +1,4 @@
-"""Requests for the page and its files."""
+"""Replies that bring the page and its files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FOR_EVER: Final = "private, max-age=31536000, immutable"
 """The address of a file changes with the page, so a browser keeps it."""
 
 
-class PageRequests:
+class PageReplies:
     """Answers from the files, which are read once."""
 
     def __init__(self) -> None:
