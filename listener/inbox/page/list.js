@@ -18,6 +18,8 @@ const QUIET = 2_000;
 export class List {
   cursor = "";
   opened = "";
+  /** True if mails of several inboxes are shown, so each says of which it is. */
+  showsInboxes = false;
   #mails;
   #open;
   #scroll = byId("scroll");
@@ -154,6 +156,7 @@ export class List {
         isOpen: mail?.ID === this.opened,
         isCursor: mail?.ID === this.cursor,
         highlights: mail && highlightsOf(mail.ID),
+        showsInbox: this.showsInboxes,
         open: this.#open,
       });
       element.dataset.state = state;

@@ -110,6 +110,11 @@ async function showInboxes() {
   select.replaceChildren(make("option", { value: "" }, "All inboxes"), ...names.sort().map((name) => make("option", { value: name }, name)));
   select.value = inbox;
   byId("inboxes").hidden = names.length < 2 && !inbox;
+  const isMixed = names.length > 1 && !inbox;
+  if (list.showsInboxes !== isMixed) {
+    list.showsInboxes = isMixed;
+    list.redraw();
+  }
 }
 
 // -- events of the server ----------------------------------------------------------------------

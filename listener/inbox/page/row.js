@@ -4,11 +4,11 @@ import { copyButton } from "./copy.js";
 import { make } from "./elements.js";
 import { icon } from "./icons.js";
 import { mainLink, shortLink } from "./highlights.js";
-import { here, link } from "./place.js";
+import { link } from "./place.js";
 import * as words from "./words.js";
 
 /** The element of a mail, or of one that is not known yet. `open(id)` is called by a click. */
-export function row(mail, { index, count, isOpen, isCursor, highlights, open }) {
+export function row(mail, { index, count, isOpen, isCursor, highlights, showsInbox, open }) {
   const place = { "aria-setsize": count, "aria-posinset": index + 1 };
   if (!mail) return make("li", { class: "row unknown", "aria-busy": "true", ...place }, make("span", {}, " "));
   const kind = ["row", mail.Read ? "" : "new", isOpen ? "open" : "", isCursor ? "cursor" : ""].filter(Boolean).join(" ");
@@ -25,7 +25,7 @@ export function row(mail, { index, count, isOpen, isCursor, highlights, open }) 
       mail.Attachments ? make("span", { class: "clip", title: words.counted(mail.Attachments, "attachment") }, icon("clip")) : "",
       make("time", { datetime: mail.Created, title: words.moment(mail.Created) }, words.when(mail.Created)),
     ),
-    make("span", { class: "line" }, make("span", { class: "subject" }, mail.Subject || "(no subject)"), tags(mail, highlights)),
+    make("span", { class: "line" }, make("span", { class: "subject" }, mail.Subject || "(no subject)"), tags(mail, showsInbox ? highlights?.Inbox : "")),
     make("span", { class: "snippet" }, mail.Snippet || " "),
   );
   element.addEventListener("click", (event) => {
@@ -36,10 +36,9 @@ export function row(mail, { index, count, isOpen, isCursor, highlights, open }) 
   return make("li", { class: kind, data: { id: mail.ID }, ...place }, element, chips(highlights));
 }
 
-function tags(mail, highlights) {
+function tags(mail, inbox) {
   const found = (mail.Tags?.slice(0, 2) ?? []).map((tag) => make("span", { class: "tag" }, tag));
-  // A list of one inbox need not say so on each row.
-  if (highlights?.Inbox && !here().inbox) found.unshift(make("span", { class: "tag inbox" }, highlights.Inbox));
+  if (inbox) found.unshift(make("span", { class: "tag inbox" }, inbox));
   return found;
 }
 

@@ -21,7 +21,7 @@ from tests.support.net import wait_until
 from tests.support.servers.relay import ROOT, Relay
 
 README = "light-readme"
-SMALL: ViewportSize = {"width": 1200, "height": 690}
+SMALL: ViewportSize = {"width": 1200, "height": 640}
 LARGEST = 150_000
 """Bytes of the README's picture."""
 
