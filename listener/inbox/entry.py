@@ -15,9 +15,10 @@ from functions.ids import uuid7_ms
 from functions.local.view.stored import StoredFile, read_stored
 from functions.message.addresses import Address, address_key
 from functions.message.html_text import text_of_html
-from functions.message.mime import Parts
+from functions.message.mime import Limits, Parts
 from functions.message.reading.structure import Leaf
 from functions.message.text import printable
+from functions.processors.file.user_folder import user_of_folder
 from listener.inbox.words import MOST_TEXT, clean_tag, searchable, snippet_of
 
 MOST: Final = 16_777_216
@@ -25,6 +26,9 @@ MOST: Final = 16_777_216
 
 LONGEST: Final = 2.0
 """Seconds after which a mail counts as unreadable."""
+
+_LIMITS: Final = Limits(text=524_288)
+"""So much of the bodies is read that no mail takes the time above, whatever it holds."""
 
 _TARGET: Final = re.compile(r" \[[a-z]+:[^\s\]]*\]")
 """The targets that `text_of_html` puts behind links."""
@@ -36,8 +40,8 @@ _LENGTH: Final = 22
 @dataclass(frozen=True)
 class Entry:
     """The row of one mail. `created` is Unix milliseconds, `witness` tells the file from others and from
-    itself after a change. The five lists are the header's; `bcc` has the other recipients of the envelope
-    too."""
+    itself after a change; `is_ours` says that the file begins with an envelope. The five lists are the
+    header's; `bcc` has the other recipients of the envelope too."""
 
     id: str
     inbox: str
@@ -54,6 +58,7 @@ class Entry:
     bcc: tuple[Address, ...] = ()
     reply_to: tuple[Address, ...] = ()
     username: str = ""
+    is_ours: bool = False
     return_path: str = ""
     attachments: int = 0
     inlines: int = 0
@@ -70,19 +75,20 @@ def entry_of(path: Path, flow: str, folder: Path, *, by_user: bool) -> Entry | N
         about = path.lstat()
     except OSError:
         return None
-    mail = read_stored(path, trusted=True, most=MOST)
+    mail = read_stored(path, trusted=True, most=MOST, limits=_LIMITS)
     if mail.error and not mail.size and mail.parts is None and not os.path.isfile(path):  # noqa: PTH113
         return None
     user = mail.envelope.user if mail.envelope else ""
     known = {
         "id": id_of(flow, path.relative_to(folder), mail.id if mail.envelope else ""),
-        "inbox": user if by_user and user else flow,
+        "inbox": _inbox(mail, path.relative_to(folder), flow) if by_user else flow,
         "path": path,
         "mail_id": mail.id,
         "created": _created(mail),
         "size": about.st_size,
         "witness": witness_of(about),
         "username": user,
+        "is_ours": mail.envelope is not None,
     }
     error = mail.error
     if not error and mail.parts is not None:
@@ -95,6 +101,14 @@ def entry_of(path: Path, flow: str, folder: Path, *, by_user: bool) -> Entry | N
                 return Entry(**known, **found)  # type: ignore[arg-type]
             error = f"takes longer than {LONGEST:.0f} seconds to read"
     return Entry(**known, subject=printable(path.name), snippet=error, error=error)  # type: ignore[arg-type]
+
+
+def _inbox(mail: StoredFile, path: Path, flow: str) -> str:
+    """The inbox of a user, or of the flow for a mail without one. A file that came by hand belongs to the
+    user in whose folder it lies."""
+    if mail.envelope is not None:
+        return mail.envelope.user or flow
+    return (user_of_folder(path.parts[0]) if len(path.parts) > 1 else "") or flow
 
 
 def witness_of(about: os.stat_result) -> str:

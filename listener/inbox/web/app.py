@@ -11,6 +11,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.types import ASGIApp
 
+from listener.inbox.access.access import Access
 from listener.inbox.web import lists, live, mailhog, single, view
 from listener.inbox.web.guard import Guard
 from listener.inbox.web.page import about
@@ -22,7 +23,7 @@ from listener.inbox.web.state import InboxServer, NotSeen
 log = logging.getLogger("smtp_relay.inbox")
 
 
-def application(server: InboxServer) -> ASGIApp:
+def application(server: InboxServer, access: Access) -> ASGIApp:
     """The whole server, for uvicorn."""
     page = PageReplies()
     routes: list[BaseRoute] = [
@@ -36,7 +37,7 @@ def application(server: InboxServer) -> ASGIApp:
         exception_handlers={HTTPException: _mistake, NotSeen: _not_seen, Exception: _failure},
     )
     app.state.inbox = server
-    return Guard(app, server.options)
+    return Guard(app, server.options, access)
 
 
 def _routes(page: PageReplies) -> list[BaseRoute]:

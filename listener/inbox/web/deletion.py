@@ -8,14 +8,14 @@ from starlette.responses import Response
 from functions.errors import DeliveryFault
 from listener.inbox.mailbox import Row
 from listener.inbox.web.replies import ok, refused
-from listener.inbox.web.state import server_of, viewer_of
+from listener.inbox.web.state import missing_right, server_of
 
 
 async def delete(request: Request, rows: list[Row]) -> Response:
     """Delete mails: 409 if a delivery still holds one of them, 403 for a user without the right."""
-    server, viewer = server_of(request), viewer_of(request)
-    if viewer is not None and "delete" not in viewer.rights:
-        return refused('this user may not delete (the file gives the right: "rights": ["delete"])', 403)
+    server = server_of(request)
+    if why := missing_right(request, "delete"):
+        return refused(why, 403)
     try:
         done = await server.run(server.deleter.delete, rows)
     except DeliveryFault as fault:

@@ -117,6 +117,7 @@ async def info(request: Request) -> Response:
     def gather() -> dict[str, Any]:
         total, unread = mailbox.totals()
         path = server.index.folder / "index.db"
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1_024
         return {
             "Version": f"smtp-relay {__version__}",
             "LatestVersion": "disabled",
@@ -127,7 +128,7 @@ async def info(request: Request) -> Response:
             "Tags": mailbox.tag_counts(),
             "RuntimeStats": {
                 "Uptime": int(time.monotonic() - server.started),
-                "Memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1_024,
+                "Memory": memory if mailbox.inboxes is None else 0,
                 "MessagesDeleted": server.deleted if mailbox.inboxes is None else 0,
                 "SMTPAccepted": total,
                 "SMTPAcceptedSize": mailbox.size(),

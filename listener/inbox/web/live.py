@@ -33,7 +33,7 @@ async def websocket(socket: WebSocket) -> None:
         return
     await socket.accept()
     with contextlib.suppress(WebSocketDisconnect, RuntimeError, BlockingIOError):
-        async with server.hub.watch() as events:
+        async with server.hub.watch(mailbox.sees) as events:
             reader = asyncio.ensure_future(_until_closed(socket))
             sender = asyncio.ensure_future(_send_all(socket, server, mailbox, events))
             try:
@@ -66,7 +66,7 @@ async def stream(request: Request) -> Response:
     async def events() -> AsyncIterator[str]:
         yield "retry: 500\n: the events of the inbox\n\n"
         try:
-            async with server.hub.watch() as watched:
+            async with server.hub.watch(mailbox.sees) as watched:
                 coming = asyncio.ensure_future(anext(watched, None))
                 try:
                     while True:
@@ -121,7 +121,7 @@ async def _first(
 ) -> dict[str, Any]:
     """The first mail of a search. Raises TimeoutError, and StopAsyncIteration when the server ends."""
     end = time.monotonic() + timeout
-    async with server.hub.watch() as events:
+    async with server.hub.watch(mailbox.sees) as events:
         row = await server.run(mailbox.oldest, search, since)
         while row is None:
             event = await asyncio.wait_for(anext(events), max(end - time.monotonic(), 0))

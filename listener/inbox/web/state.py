@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from starlette.requests import HTTPConnection
 
-from listener.config.inbox import InboxOptions, InboxUser
+from listener.config.inbox import InboxOptions, InboxViewer, Right
 from listener.inbox.deleting import Deleter
 from listener.inbox.deliveries import Deliveries
 from listener.inbox.events import Event, Hub
@@ -76,10 +76,18 @@ def server_of(request: HTTPConnection) -> InboxServer:
     return server
 
 
-def viewer_of(request: HTTPConnection) -> InboxUser | None:
+def viewer_of(request: HTTPConnection) -> InboxViewer | None:
     """The user of a request; None where nobody has to log in."""
-    viewer: InboxUser | None = request.scope.get("inbox.user")
+    viewer: InboxViewer | None = request.scope.get("inbox.user")
     return viewer
+
+
+def missing_right(request: HTTPConnection, right: Right) -> str:
+    """Why the user of a request may not do this, "" where that is allowed."""
+    viewer = viewer_of(request)
+    if viewer is None or right in viewer.rights:
+        return ""
+    return f'this user may not {right} (the file gives the right: "rights": ["{right}"])'
 
 
 def mailbox_of(request: HTTPConnection) -> Mailbox:
