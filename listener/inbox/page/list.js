@@ -29,11 +29,16 @@ export class List {
   #above = 0;
   #moved = -QUIET;
   #due = 0;
+  #isPressed = false;
+  #waiting = [];
 
   constructor(open) {
     this.#open = open;
     this.#scroll.addEventListener("scroll", () => this.#scrolled(), { passive: true });
     this.#scroll.addEventListener("pointermove", () => (this.#moved = performance.now()), { passive: true });
+    // A row that is replaced between the press of a button and its release gets no click.
+    this.#rows.addEventListener("pointerdown", () => (this.#isPressed = true));
+    for (const end of ["pointerup", "pointercancel", "blur"]) addEventListener(end, () => setTimeout(() => this.#released()));
     this.#arrived.addEventListener("click", () => this.toTop());
     new ResizeObserver(() => this.draw()).observe(this.#scroll);
     followHighlights((ids) => {
@@ -48,6 +53,10 @@ export class List {
 
   /** The mails changed as `Mails` tells. */
   changed(kind, value = 0) {
+    if (this.#isPressed) {
+      this.#waiting.push([kind, value]);
+      return;
+    }
     if (kind === "reset") {
       this.#above = 0;
       this.#scroll.scrollTop = 0;
@@ -68,7 +77,7 @@ export class List {
     if (!this.#due) {
       this.#due = requestAnimationFrame(() => {
         this.#due = 0;
-        this.#draw();
+        if (!this.#isPressed) this.#draw();
       });
     }
   }
@@ -97,6 +106,13 @@ export class List {
   /** The index of the first row in sight. */
   get first() {
     return Math.max(0, Math.ceil(this.#scroll.scrollTop / HEIGHT));
+  }
+
+  #released() {
+    if (!this.#isPressed) return;
+    this.#isPressed = false;
+    for (const [kind, value] of this.#waiting.splice(0)) this.changed(kind, value);
+    this.draw();
   }
 
   #isLookedAt() {

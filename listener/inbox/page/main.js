@@ -31,10 +31,9 @@ const stream = new Stream(event, (isLive, isFirst) => {
   byId("live").className = isLive ? "live on" : "live off";
   byId("live").title = isLive ? "Mails appear as they arrive" : "The connection is lost; it comes back by itself";
   byId("live").textContent = isLive ? "Live" : "Offline";
-  if (isLive && !isFirst) {
-    mails.refresh();
-    showInboxes();
-  }
+  // What happened before the connection began is not told.
+  if (isLive) mails.refreshSoon();
+  if (isLive && !isFirst) showInboxes();
 });
 
 // -- what the address bar says is shown --------------------------------------------------------

@@ -24,6 +24,8 @@ from tests.support.inbox.mails import MOMENT, block, mail, store
 from tests.support.net import HOST, free_port, wait_until
 from tests.support.servers.relay import Relay, flow
 
+RIGHTS: dict[str, list[str]] = {"ann": [], "bob": ["delete"]}
+
 SHORT = 5_000
 """Milliseconds in which the page does what it has all it needs for."""
 
@@ -122,6 +124,21 @@ def test_what_is_read_stays_where_it_is_while_mails_arrive(
         expect(page.locator("#arrived")).to_be_hidden()
         expect(row(page, "New 2")).to_be_in_viewport(ratio=0.9)
         expect(title(page)).to_have_text("Mail 2")
+
+
+def test_a_click_counts_although_the_list_changes_meanwhile(
+    new_relay: Callable[..., Relay], browser: Browser
+) -> None:
+    relay = filled(new_relay, 5)
+    with a_page(browser, address_of(relay)) as page:
+        row(page, "Mail 2").hover()
+        is_live(page)
+        page.mouse.down()
+        send(relay, mail("New"))
+        expect(page.locator("#count")).to_have_text("6 mails, 6 unread", timeout=SHORT)
+        page.mouse.up()
+        expect(title(page)).to_have_text("Mail 2")
+        row(page, "New").wait_for(timeout=SHORT)
 
 
 def test_a_list_that_is_scrolled_stays_where_it_is(new_relay: Callable[..., Relay], browser: Browser) -> None:
@@ -436,6 +453,27 @@ def test_nothing_keeps_people_from_using_the_page(relay: Relay, browser: Browser
         expect(page.locator("#list")).to_be_visible()
         assert faults(page) == []
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_only_what_the_user_may_do_is_offered(new_relay: Callable[..., Relay], browser: Browser) -> None:
+    users = {name: {"password": "plain:secret", "rights": rights} for name, rights in RIGHTS.items()}
+    relay = new_relay(with_inbox({"port": free_port(), "users": users})).start()
+    send(relay, mail("One"))
+    for name, rights in RIGHTS.items():
+        login: Any = {"username": name, "password": "secret"}
+        with a_page(browser, address_of(relay), http_credentials=login) as page:
+            row(page, "One").get_by_role("link").click()
+            expect(title(page)).to_have_text("One")
+            is_live(page)
+            page.locator("#menu summary").click()
+            expect(page.locator("#read-all")).to_be_visible()
+            for offered in (page.locator(".tool.danger"), page.locator("#delete-all")):
+                expect(offered).to_be_visible(visible="delete" in rights)
+            page.locator("#menu summary").click()
+            page.keyboard.press("#")
+            if "delete" in rights:
+                expect(page.get_by_text("No mail yet.")).to_be_visible()
+    assert relay.files() == []
 
 
 def test_the_colours_are_the_system_s_until_they_are_chosen(relay: Relay, browser: Browser) -> None:
