@@ -6,14 +6,15 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from functions.ids import uuid7_ms
 from functions.local.view.stored import StoredFile, read_stored
-from functions.message.addresses import Address, address_key
+from functions.message.addresses import MAX_ADDRESSES, Address, address_key, authors_of, parse_addresses
+from functions.message.charset import decode_words
+from functions.message.fields import every_value, first_value
 from functions.message.html_text import text_of_html
 from functions.message.mime import Limits, Parts
 from functions.message.reading.structure import Leaf
@@ -32,6 +33,8 @@ _LIMITS: Final = Limits(text=524_288)
 
 _TARGET: Final = re.compile(r" \[[a-z]+:[^\s\]]*\]")
 """The targets that `text_of_html` puts behind links."""
+
+_FOLD: Final = re.compile(rb"(?<![ \t])[ \t]*+\r\n[ \t]+")
 
 _ALPHABET: Final = "23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _LENGTH: Final = 22
@@ -140,55 +143,86 @@ def is_inline(leaf: Leaf) -> bool:
     return shown and bool(leaf.filename or leaf.content_id)
 
 
-def hidden_recipients(parts: Parts, recipients: tuple[str, ...]) -> list[Address]:
-    """Bcc, and the recipients of the envelope that no field of the header names."""
-    shown = {address_key(one.address) for one in (*parts.to, *parts.cc, *parts.bcc)}
-    return [*parts.bcc, *(Address("", one) for one in recipients if address_key(one) not in shown)]
+def unfolded(head: bytes) -> bytes:
+    """A header with each field on one line, as Go reads it: one blank for each line end in a field."""
+    return _FOLD.sub(b" ", head)
+
+
+def subject_of(parts: Parts) -> str:
+    """The subject, "" without one."""
+    return decode_words(first_value(unfolded(parts.head), b"subject") or b"")
+
+
+class People(NamedTuple):
+    """The addresses of a mail as Mailpit lists them: those of its header alone, and in `bcc` behind the
+    field's own the recipients of the envelope that no field names. A From field without an address is a
+    name; `sender` of a mail without From is empty."""
+
+    sender: Address
+    to: tuple[Address, ...]
+    cc: tuple[Address, ...]
+    bcc: tuple[Address, ...]
+    reply_to: tuple[Address, ...]
+
+
+def people_of(mail: StoredFile, parts: Parts) -> People:
+    """The addresses of a mail."""
+    head = parts.head
+    authors = authors_of(head).addresses
+    named = decode_words(first_value(head, b"from") or b"").strip()
+    to: list[Address] = []
+    for value in every_value(head, b"to"):
+        to += parse_addresses(value, MAX_ADDRESSES - len(to))
+    hidden = {address_key(one): one for one in (mail.envelope.recipients if mail.envelope else ())}
+    for one in (*to, *parts.cc, *parts.bcc):
+        hidden.pop(address_key(one.address), None)
+    return People(
+        authors[0] if authors else Address(named, ""),
+        tuple(to),
+        tuple(parts.cc),
+        (*parts.bcc, *(Address("", one) for one in hidden.values())),
+        tuple(parts.reply_to),
+    )
 
 
 def return_path_of(mail: StoredFile, parts: Parts) -> str:
-    """The reverse-path of the envelope, else that of the header, else the author."""
-    if mail.envelope is not None and mail.envelope.reverse_path:
-        return mail.envelope.reverse_path
-    stated = next((value for name, value in parts.fields if name.lower() == "return-path"), "").strip(" <>")
-    return stated or next((one.address for one in parts.from_), "")
+    """The reverse-path of the envelope, or of the header where there is no envelope, else the author."""
+    stated = mail.envelope.reverse_path if mail.envelope else ""
+    if mail.envelope is None:
+        stated = next((value for name, value in parts.fields if name.lower() == "return-path"), "")
+    return stated.strip(" <>") or people_of(mail, parts).sender.address
 
 
 def _read(mail: StoredFile, parts: Parts) -> dict[str, object]:
-    recipients = mail.envelope.recipients if mail.envelope else ()
-    lists = {
-        "sender": parts.from_[:1],
-        "to": parts.to,
-        "cc": parts.cc,
-        "bcc": hidden_recipients(parts, recipients),
-        "reply_to": parts.reply_to,
-    }
+    people = people_of(mail, parts)
     # Readers see the HTML where there is one, so that is shown and searched.
     text = text_of_html(parts.html) if parts.html else parts.text or ""
-    subject = parts.subject or ""
+    subject = subject_of(parts)
     files = [leaf.filename for leaf in parts.leaves if is_attachment(leaf)]
     back = return_path_of(mail, parts)
-    people = [f"{one.name} {one.address}" for each in lists.values() for one in each]
-    head = " ".join([people[0] if people else "", subject, *people[1:], back])
+    others = [one for each in people[1:] for one in each]
+    names = [f"{one.name} {one.address}" for one in (people.sender, *others)]
+    head = " ".join([names[0], subject, *names[1:], back])
     whole = " ".join([head, text[:MOST_TEXT], *files])[:MOST_TEXT]
     return {
-        **{name: tuple(each) for name, each in lists.items()},
+        **people._asdict(),
+        "sender": (people.sender,) if any(people.sender) else (),
         "message_id": (parts.message_id or "").strip("<>"),
         "subject": subject,
         "return_path": back,
         "attachments": len(files),
         "inlines": sum(is_inline(leaf) for leaf in parts.leaves),
-        "tags": _tags(parts, lists),
+        "tags": _tags(parts, people),
         "snippet": snippet_of(_TARGET.sub("", text) if parts.html else text),
         "text": searchable(whole),
     }
 
 
-def _tags(parts: Parts, lists: Mapping[str, Sequence[Address]]) -> tuple[str, ...]:
+def _tags(parts: Parts, people: People) -> tuple[str, ...]:
     """The tags that the field X-Tags and addresses like `ann+tag@example.com` ask for."""
     stated = next((value for name, value in parts.fields if name.lower() == "x-tags"), "").split(",")
-    people = [one for name in ("sender", "to", "cc", "bcc") for one in lists[name]]
-    plus = [word for one in people for word in one.address.rpartition("@")[0].split("+")[1:]]
+    everyone = (people.sender, *people.to, *people.cc, *people.bcc)
+    plus = [word for one in everyone for word in one.address.rpartition("@")[0].split("+")[1:]]
     return tuple(dict.fromkeys(tag for one in [*stated, *plus] if (tag := clean_tag(one))))[:50]
 
 

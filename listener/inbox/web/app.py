@@ -8,8 +8,8 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
-from starlette.types import ASGIApp
+from starlette.routing import BaseRoute, Match, Mount, Route, WebSocketRoute
+from starlette.types import ASGIApp, Scope
 
 from listener.inbox.access.access import Access
 from listener.inbox.web import lists, live, mailhog, single, view
@@ -86,8 +86,16 @@ def _routes(page: PageReplies) -> list[BaseRoute]:
         Route("/view/{id}", page.first),
         Route("/search", page.first),
         Route("/", page.first),
-        Route("/api/v1/{rest:path}", _options, methods=["OPTIONS"]),
+        _Options("/api/v1/{rest:path}", _options, methods=["OPTIONS"]),
     ]
+
+
+class _Options(Route):
+    """A route of OPTIONS alone: other methods at unknown paths are 404, and not 405."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, child = super().matches(scope)
+        return (match, child) if match is Match.FULL else (Match.NONE, {})
 
 
 async def _alive(_: Request) -> Response:

@@ -11,8 +11,9 @@ from listener.inbox.web.replies import ok, refused
 from listener.inbox.web.state import missing_right, server_of
 
 
-async def delete(request: Request, rows: list[Row]) -> Response:
-    """Delete mails: 409 if a delivery still holds one of them, 403 for a user without the right."""
+async def delete(request: Request, rows: list[Row], *, whole: bool = False) -> Response:
+    """Delete mails: 409 if a delivery still holds one of them, 403 for a user without the right. `whole`
+    says that these are all that the request sees."""
     server = server_of(request)
     if why := missing_right(request, "delete"):
         return refused(why, 403)
@@ -20,5 +21,5 @@ async def delete(request: Request, rows: list[Row]) -> Response:
         done = await server.run(server.deleter.delete, rows)
     except DeliveryFault as fault:
         return refused(f"the spool cannot be read, so nothing is deleted: {fault.reason}", 503)
-    server.tell_deleted(done.gone)
+    server.tell_deleted(done.gone, whole=whole)
     return refused(done.kept, 409) if done.kept else ok()

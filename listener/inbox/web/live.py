@@ -144,4 +144,7 @@ async def _message(server: InboxServer, mailbox: Mailbox, event: Event) -> dict[
         if row is None:
             return None
         data = (await server.run(mailbox.summaries, [row]))[0]
-    return {"Type": event.kind, "Data": data}
+    kind = event.kind
+    if kind == "truncate" and (await server.run(mailbox.totals))[0]:
+        kind = "prune"  # the viewer sees other inboxes too, which still hold mail
+    return {"Type": kind, "Data": data}

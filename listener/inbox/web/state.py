@@ -22,6 +22,9 @@ T = TypeVar("T")
 _THREADS = 4
 """Requests that read files at a time: each may hold a mail of 64 MiB."""
 
+_EACH = 200
+"""Changes of one request that are told one by one; of more, watchers read the list again."""
+
 
 class NotSeen(LookupError):
     """The viewer has no such inbox."""
@@ -45,25 +48,30 @@ class InboxServer:
         async with self.busy:
             return await asyncio.to_thread(work, *values, **named)
 
-    def tell_deleted(self, gone: list[Row]) -> None:
-        """Mails were deleted by a request."""
+    def tell_deleted(self, gone: list[Row], *, whole: bool = False) -> None:
+        """Mails were deleted by a request; `whole` says that it meant all."""
         self.deleted += len(gone)
-        if len(gone) == 1:
-            self.hub.publish(Event("delete", gone[0].inbox, gone[0].id, {"ID": gone[0].id}))
+        if gone and (whole or len(gone) > _EACH):
+            kind = "truncate" if whole else "prune"
+            self.hub.publish(*(Event(kind, inbox) for inbox in sorted({row.inbox for row in gone})))
         elif gone:
-            self.hub.publish(*(Event("prune", inbox) for inbox in sorted({row.inbox for row in gone})))
+            self.hub.publish(*(Event("delete", row.inbox, row.id, {"ID": row.id}) for row in gone))
 
     def tell_marked(self, rows: list[Row], *, read: bool) -> None:
         """Mails were marked by a request."""
-        if rows:
-            self.hub.publish(
-                *(Event("update", row.inbox, row.id, {"ID": row.id, "Read": read}) for row in rows[:500])
-            )
+        self._tell_updated([(row, {"Read": read}) for row in rows])
 
-    def tell_tagged(self, rows: list[Row]) -> None:
-        """Mails got other tags by a request."""
-        for name in sorted({row.inbox for row in rows}):
-            self.tell_pruned(name)
+    def tell_tagged(self, rows: list[Row], tags: dict[str, list[str]]) -> None:
+        """Mails got other tags by a request; `tags` are those of each id."""
+        self._tell_updated([(row, {"Tags": tags[row.id]}) for row in rows])
+
+    def _tell_updated(self, changes: list[tuple[Row, dict[str, Any]]]) -> None:
+        if len(changes) > _EACH:
+            for name in sorted({row.inbox for row, _ in changes}):
+                self.tell_pruned(name)
+        elif changes:
+            events = (Event("update", row.inbox, row.id, {"ID": row.id, **new}) for row, new in changes)
+            self.hub.publish(*events)
 
     def tell_pruned(self, inbox: str) -> None:
         """Lists of an inbox have to be read again."""
