@@ -17,7 +17,7 @@ from listener.inbox.web.bodies import body_of
 from listener.inbox.web.chaos import script_exists
 from listener.inbox.web.deletion import delete
 from listener.inbox.web.replies import as_json, ok, refused
-from listener.inbox.web.state import mailbox_of, server_of
+from listener.inbox.web.state import mailbox_of, server_of, viewer_of
 
 _PAGE = 50
 _LARGEST = 2**53
@@ -142,7 +142,8 @@ async def info(request: Request) -> Response:
 
 
 async def web_settings(request: Request) -> Response:
-    """`GET /api/v1/webui`"""
+    """`GET /api/v1/webui`, with the rights of the user where users log in."""
+    viewer = viewer_of(request)
     relay = {
         "Enabled": False,
         "SMTPServer": "",
@@ -160,6 +161,7 @@ async def web_settings(request: Request) -> Response:
             "ChaosEnabled": await script_exists(request),
             "DuplicatesIgnored": False,
             "HideDeleteAllButton": False,
+            **({"Rights": sorted(viewer.rights)} if viewer is not None else {}),
         }
     )
 

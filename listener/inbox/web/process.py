@@ -1,7 +1,8 @@
 """The process of the inbox: `python -m listener.inbox.web.process SOCKET SECONDS LOGINS SCRIPT`.
 
 The server that starts it gives the descriptors of a listening socket, of the memory in which all of its
-processes count failed logins, and of that of scripted answers. It writes `InboxSettings` as one line of JSON to its standard input. When that ends, this process ends too: no signal has to be sent, and a server
+processes count failed logins, and of that of scripted answers. It writes `InboxSettings` as one line of
+JSON to its standard input. When that ends, this process ends too: no signal has to be sent, and a server
 that is killed leaves nothing behind. SECONDS is how long it waits before it begins, because one that dies at
 once is started again and again; requests wait at the socket meanwhile.
 """
