@@ -15,7 +15,7 @@ from functions.errors import Damaged, Permanent, Temporary
 from functions.local import layout
 from functions.local.archive import Archive, read_kept
 from functions.local.view.queue import dead_record_of
-from functions.local.view.reader import look, pages, parts_of
+from functions.local.view.reader import look, number_of, pages, parts_of
 from functions.message.envelope import Envelope, UnknownEnvelope, from_json
 from functions.message.mail import BytesContent, is_whole
 from functions.spool.dead_record import DeadRecord
@@ -26,7 +26,9 @@ HEAD: Final = 65_536
 _DEAD: Final = (
     "SELECT id, key, record FROM dead WHERE (id, key) > (CAST(? AS TEXT), CAST(? AS TEXT)) ORDER BY id, key"
 )
-_MAIL: Final = "SELECT envelope, body FROM mail WHERE id = ?"
+_MAIL: Final = "SELECT envelope, body FROM mail WHERE seq = ?"
+# The number is found before the transaction, because the server waits for that one.
+_STATE: Final = "SELECT seq, parked FROM mail WHERE seq = ? AND id = ?"
 
 
 def open_dead_letters(config: DeliveryConfig, folder: Path, environ: Mapping[str, str]) -> FolderDeadLetters:
@@ -54,7 +56,7 @@ class FolderDeadLetters:
 
     def show(self, record: DeadRecord) -> Shown:
         for part in self._parts:
-            row = look(part, lambda db: db.execute(_MAIL, (record.id,)).fetchone())
+            row = _stored(part, record.id)
             if row is not None:
                 return Shown(record, _envelope(row[0]), _start(part, record.id, row[1]))
         return Shown(record, None, b"")
@@ -62,8 +64,10 @@ class FolderDeadLetters:
     def replay(self, record: DeadRecord, *, now: bool) -> None:
         # The server sees within a second that the database changed, so it needs no notification.
         for part in self._parts:
+            if (seq := number_of(part, record.id)) is None:
+                continue
             with _writing(part) as db:
-                row = db.execute("SELECT seq FROM mail WHERE id = ?", (record.id,)).fetchone()
+                row = db.execute(_STATE, (seq, record.id)).fetchone()
                 if row is None:
                     continue
                 db.execute("DELETE FROM dead WHERE id = ? AND key = ?", (record.id, record.key))
@@ -87,7 +91,7 @@ class FolderDeadLetters:
         if not is_whole(envelope, BytesContent(content)):
             raise Damaged(f"the copy of {mail_id} that is kept")
         for part in self._parts:
-            row = look(part, lambda db: db.execute(_MAIL, (mail_id,)).fetchone())
+            row = _stored(part, mail_id)
             if row is not None:
                 there = _envelope(row[0])
                 return envelope.replay if there is None else there.replay
@@ -110,9 +114,10 @@ class FolderDeadLetters:
     def drop(self, record: DeadRecord) -> None:
         for part in self._parts:
             gone = False
+            seq = number_of(part, record.id)
             with _writing(part) as db:
                 db.execute("DELETE FROM dead WHERE id = ? AND key = ?", (record.id, record.key))
-                row = db.execute("SELECT seq, parked FROM mail WHERE id = ?", (record.id,)).fetchone()
+                row = db.execute(_STATE, (seq, record.id)).fetchone()
                 if row is not None:
                     # As in a bucket: whatever the other outputs do, this one is finished.
                     db.execute("INSERT OR REPLACE INTO settled VALUES (?, ?, 'done')", (row[0], record.key))
@@ -127,6 +132,15 @@ class FolderDeadLetters:
 
     def close(self) -> None:
         """No connection outlives its method."""
+
+
+def _stored(part: layout.Part, mail_id: str) -> tuple[object, object] | None:
+    """Envelope and body of a mail as they are stored; None if it is not in this part. Raises Temporary."""
+    seq = number_of(part, mail_id)
+    if seq is None:
+        return None
+    found: tuple[object, object] | None = look(part, lambda db: db.execute(_MAIL, (seq,)).fetchone())
+    return found
 
 
 def _envelope(text: object) -> Envelope | None:

@@ -24,6 +24,8 @@ _MECHANISM: Final = re.compile(
     re.IGNORECASE,
 )
 _NAME: Final = re.compile(r"[^\s@=]{1,255}\s*")
+# Blanks stand between pairs, because a value may hold "=": a line of "A=A=A=" would match in too many ways.
+_PAIRS: Final = re.compile(r"[A-Z]+=\S*(?:\s+[A-Z]+=\S*)*\s*", re.IGNORECASE)
 
 _SHOWN: Final = {
     "HELO": _NAME,
@@ -31,8 +33,8 @@ _SHOWN: Final = {
     "LHLO": _NAME,
     "MAIL": re.compile(r"\s*FROM\s*:.*", re.IGNORECASE | re.DOTALL),
     "RCPT": re.compile(r"\s*TO\s*:.*", re.IGNORECASE | re.DOTALL),
-    "XCLIENT": re.compile(r"(?:[A-Z]+=\S*\s*)+", re.IGNORECASE),
-    "XFORWARD": re.compile(r"(?:[A-Z]+=\S*\s*)+", re.IGNORECASE),
+    "XCLIENT": _PAIRS,
+    "XFORWARD": _PAIRS,
 }
 """Commands whose argument is shown, and its form."""
 

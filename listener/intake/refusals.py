@@ -139,8 +139,8 @@ class Refusals:
 
 
 def _login(mechanism: str, user: str | None) -> dict[str, str]:
-    """The attributes of a login. A name that no user has is left out: a confused client may have put the
-    password there."""
+    """The attributes of a login. A name that is long or not printable is left out, because a confused client
+    may have put the password into it."""
     about = {"mechanism": mechanism} if mechanism else {}
     if user and user.isprintable() and len(user) <= _MAX_USER:
         about["user"] = user

@@ -19,7 +19,6 @@ from types import CodeType, FrameType
 from typing import Any, Final
 
 from functions.message import addresses, charset, fields, html_text, mime, parameters
-from functions.message.envelope import Client, Envelope, Recipient
 from functions.message.event import cloudevent
 from functions.message.mail import BytesContent, Mail
 from functions.message.mime import Limits, read_parts
@@ -36,6 +35,7 @@ from functions.message.reading import (
     transfer,
 )
 from tests.support.mails.reading.cases import CASES
+from tests.support.mails.spooled import envelope_of
 
 MODULES: Final = (
     *(addresses, charset, fields, html_text, mime, parameters),
@@ -45,6 +45,9 @@ TRACED: Final = 4_000
 """Inputs that are read with a tracer, which makes them ten times as slow."""
 
 MAX_BYTES: Final = 65_536
+
+_MAIL_ID: Final = "019b7d2a-0000-7000-8000-000000000000"
+
 TOKENS: Final = (
     *(b"\r\n", b"\r\n\r\n", b"--", b"=?", b"?=", b"?B?", b"?q?", b"=", b"==", b";", b"(", b")", b"<", b">"),
     *(b'"', b"'", b"\\", b",", b":", b"@", b"%", b"*0*=", b"\x1b$B", b"\x1b(B", b"\xef\xbb\xbf", b"\x00"),
@@ -117,16 +120,7 @@ def _change(chance: random.Random, mail: bytearray) -> None:
 
 def read(content: bytes) -> None:
     """Read everything of a mail. Raises AssertionError where an event is not as it has to be."""
-    envelope = Envelope(
-        id="019b7d2a-0000-7000-8000-000000000000",
-        session="s",
-        received=0,
-        reverse_path="a@b.example",
-        recipients=(Recipient(address="c@d.example", flows=("f",)),),
-        client=Client(ip="192.0.2.1"),
-        size=len(content),
-        sha256="",
-    )
+    envelope = envelope_of(content, flows=("f",), id=_MAIL_ID, received=0)
     parts = read_parts(Mail(envelope, BytesContent(content)), "f", Limits(text=MAX_BYTES))
     event = cloudevent.build(envelope, parts, flow="f", max_bytes=MAX_BYTES)
     assert len(event) <= MAX_BYTES

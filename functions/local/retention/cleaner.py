@@ -195,8 +195,7 @@ class _Work:
                 return
 
     def _remove_excess(self, files: FileList, look: Look, limit: FolderLimit) -> None:
-        count, size = files.total(limit.root)
-        if not _exceeds(limit, count, size):
+        if not _exceeds(limit, *files.total(limit.root)):
             return
         # Files that other programs removed must not count, or others would go in their place.
         gone: list[int] = []
@@ -205,21 +204,22 @@ class _Work:
                 return
             if not self._is_there(look, one):
                 gone.append(one.n)
-                count, size = count - 1, size - one.file.size
         files.remove(gone)
         stuck: set[int] = set()
         while not self.stopped.is_set():
             going: list[Record] = []
-            for one in files.files(limit.root):
-                if len(going) == BATCH or not _exceeds(limit, count, size):
-                    break
-                if one.n not in stuck:
-                    going.append(one)
+            with files.unchanged():
+                count, size = files.total(limit.root)
+                for one in files.files(limit.root):
+                    if len(going) == BATCH or not _exceeds(limit, count, size):
+                        break
                     count, size = count - 1, size - one.file.size
-            if not going:
-                return
+                    if one.n not in stuck:
+                        going.append(one)
             done = self._removed(look, going)
             files.remove(done)
+            if len(going) < BATCH:
+                return
             stuck |= {one.n for one in going} - set(done)
 
     def _is_there(self, look: Look, one: Record) -> bool:

@@ -93,6 +93,16 @@ class FileList:
         for root in set(known) - set(roots):
             self._db.execute("DELETE FROM file WHERE root = ?", (root,))
 
+    @contextlib.contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """All reads of the block see one state: a number that was counted before another worker removed
+        files, beside the list after it, would remove as many files again."""
+        self._db.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._db.execute("COMMIT")
+
     def total(self, root: bytes) -> tuple[int, int]:
         """The number of files, and of their bytes."""
         count, size = self._db.execute(

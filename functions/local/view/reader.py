@@ -37,6 +37,12 @@ MOST: Final = 500
 LOCKS: Final = Path("/proc/locks")
 """Linux lists the locks of all processes here."""
 
+_FIRST: Final = -(1 << 63)
+_NUMBER: Final = (
+    "SELECT max(seq), max(seq) FILTER (WHERE id = ?)"
+    " FROM (SELECT seq, id FROM mail WHERE seq > ? ORDER BY seq LIMIT 500)"
+)
+
 _TRIES: Final = 10
 _PAUSE: Final = 0.02
 _HELD: Final = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGINT, signal.SIGTERM)
@@ -102,12 +108,24 @@ def page(db: sqlite3.Connection, statement: str, values: Row) -> tuple[list[Row]
 def ids(part: Part) -> set[str]:
     """The ids of a part's unfinished mails. Raises ConfigError when the database cannot be read."""
     try:
-        rows = pages(part, "SELECT seq, id FROM mail WHERE seq > ? ORDER BY seq", (-(1 << 63),))
+        rows = pages(part, "SELECT seq, id FROM mail WHERE seq > ? ORDER BY seq", (_FIRST,))
         return {text(mail_id) for _, mail_id in rows}
     except Temporary as error:
         raise ConfigError(
             f"spool {part.folder}", error.reason, "move it away, or repair it with sqlite3"
         ) from error
+
+
+def number_of(part: Part, mail_id: str) -> int | None:
+    """The number of an unfinished mail, None if it is not in this part. It is found in steps, because no
+    index has the ids. Raises Temporary."""
+    last: int | None = _FIRST
+    while last is not None:
+        values = mail_id, last
+        last, found = look(part, lambda db, values=values: db.execute(_NUMBER, values).fetchone())  # type: ignore[misc]
+        if found is not None:
+            return int(found)
+    return None
 
 
 def text(value: object) -> str:

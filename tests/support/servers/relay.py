@@ -95,8 +95,8 @@ class Server:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-        # A process that waits for a disk dies when the disk answers, and has its files and ports
-        # until then.
+        # A thread that waits for a disk dies when the disk answers, and its process has its files and
+        # ports until then, with an empty command line if only the first thread is dead.
         wait_until(
             lambda: not any(process.command_line(pid) for pid in family) and not answers(self.port),
             seconds=20,

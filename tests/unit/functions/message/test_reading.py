@@ -9,26 +9,17 @@ from typing import Any
 
 import pytest
 
-from functions.message.envelope import Client, Envelope, Recipient
 from functions.message.event.cloudevent import build
 from functions.message.mail import BytesContent, Mail
 from functions.message.mime import read_parts
 from tests.support.mails.reading.case import Case, seen
 from tests.support.mails.reading.cases import CASES
 from tests.support.mails.reading.mutations import MUTATIONS
+from tests.support.mails.spooled import envelope_of
 
 
 def email_of(content: bytes) -> dict[str, Any]:
-    envelope = Envelope(
-        id="019b7d2a-0000-7000-8000-000000000000",
-        session="s",
-        received=0,
-        reverse_path="bounce@sender.example",
-        recipients=(Recipient(address="dan@taker.example", flows=("f",)),),
-        client=Client(ip="192.0.2.1"),
-        size=len(content),
-        sha256="",
-    )
+    envelope = envelope_of(content, flows=("f",), recipients=["dan@taker.example"], received=0)
     parts = read_parts(Mail(envelope, BytesContent(content)), "f")
     return seen(json.loads(build(envelope, parts, flow="f", max_bytes=1_048_576))["data"]["email"])
 

@@ -10,30 +10,18 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from functions.message.envelope import Client, Envelope, Recipient
-from functions.message.mail import BytesContent, Mail
-from functions.processors.base import Job
 from functions.processors.context import BuildContext
 from functions.processors.log import LogOutputOptions, build
+from tests.support.mails.jobs import job_of
 
 LOGGER = "smtp_relay.output.log"
 STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
 def run(content: bytes, caplog: pytest.LogCaptureFixture, **options: Any) -> list[dict[str, Any]]:
-    envelope = Envelope(
-        id="019b7d2a-0000-7000-8000-000000000000",
-        session="s",
-        received=0,
-        reverse_path="a@b.example",
-        recipients=(Recipient(address="c@d.example", flows=("f",)),),
-        client=Client(ip="192.0.2.1"),
-        size=len(content),
-        sha256="",
-    )
     processor = build(LogOutputOptions(**options), "log_0", BuildContext.of(Path("/"), {}, durable=False))
-    mail = Mail(envelope, BytesContent(content))
-    assert processor.process(Job(mail, "f", ("c@d.example",), lambda part, effect: None, lambda: 1e9)) is None
+    job = job_of(content, flows=("f",), id="019b7d2a-0000-7000-8000-000000000000", session="s")
+    assert processor.process(job) is None
     return [
         {key: value for key, value in vars(record).items() if key not in STANDARD}
         for record in caplog.records

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -62,6 +63,16 @@ def test_a_command_is_shown(line: str) -> None:
 )
 def test_what_may_be_a_login_is_hidden(line: str, shown: str) -> None:
     assert client_line(line) == shown
+
+
+@pytest.mark.parametrize("name", ["XCLIENT", "XFORWARD"])
+@pytest.mark.parametrize(
+    "argument", ["A=" * 2_000 + " !", "A= " * 1_300 + "!", "A=" + " " * 4_000 + "!", "A" * 4_000]
+)
+def test_no_line_of_a_stranger_costs_time(name: str, argument: str) -> None:
+    began = time.process_time()
+    assert client_line(f"{name} {argument}") == f"{name} ***"
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize(

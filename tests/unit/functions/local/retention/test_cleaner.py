@@ -26,9 +26,10 @@ from functions.local.retention.listing import NAME, FileList
 from functions.local.service import LocalDelivery
 from functions.message.envelope import Client, Envelope, Recipient
 from functions.message.mail import BytesContent, FileContent
-from functions.processors.base import Job, Placed, Processor
+from functions.processors.base import FolderLimit, Job, Placed, Processor
 from functions.processors.context import BuildContext
 from functions.processors.file.output import FileOutputOptions, build
+from functions.processors.file.owned import Look, OwnedFile
 from functions.spool.deadletters import Selection
 
 
@@ -380,6 +381,31 @@ async def test_several_parts_share_the_folder_and_its_limit(site: Site) -> None:
             while len(site.names()) != 4 or site.unlisted():
                 await asyncio.sleep(0.01)
         assert set(site.names()) & set("abcd") == set()
+
+
+async def test_two_workers_at_once_remove_no_more_than_one_would(site: Site) -> None:
+    subjects = [str(n) for n in range(10)]
+    async with site.running(retention={"count": 10}) as local:
+        await site.send(local, *subjects)
+        await site.left(*subjects)
+    limit = FolderLimit(os.fsencode(os.path.realpath(site.out)), 4, None, None)
+    with closing(FileList(site.spool)) as one, closing(FileList(site.spool)) as other:
+        work = cleaner._Work(site.spool, Part(site.spool / "part-0").connect, lambda _: None)
+        seen: list[bytes] = []
+
+        class Met(Look):
+            """When it has looked at all files, the other worker removes some."""
+
+            def is_there(self, file: OwnedFile) -> bool:
+                found = super().is_there(file)
+                seen.append(file.name)
+                if len(seen) == len(subjects):
+                    work._remove_excess(other, Look(), limit)
+                return found
+
+        work._remove_excess(one, Met(), limit)
+    assert len(seen) >= len(subjects)
+    assert site.names() == subjects[-4:]
 
 
 async def test_two_flows_share_the_folder_and_its_limit(site: Site) -> None:

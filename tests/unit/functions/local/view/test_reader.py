@@ -19,8 +19,10 @@ from functions.errors import ConfigError, Temporary
 from functions.local.database import Database
 from functions.local.deadletters import open_dead_letters
 from functions.local.layout import Lock, Part
+from functions.local.view import reader
 from functions.local.view.queue import open_queue
-from functions.local.view.reader import LOCKS, ids, is_owned, look, page, pages, parts_of
+from functions.local.view.reader import LOCKS, ids, is_owned, look, number_of, page, pages, parts_of
+from functions.spool.dead_record import DeadRecord
 from functions.spool.deadletters import Selection
 from tests.support.servers.relay import ROOT
 
@@ -192,6 +194,32 @@ class TestWhatIsSeen:
             )
             assert first == (1,)
             assert [seq for (seq,) in rows][-1] == 9_999
+
+    def test_one_mail_of_a_large_spool_is_found(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A statement that reads the whole table takes too long."""
+        part = filled(tmp_path)
+        with closing(part.connect()) as db:
+            more = f"{ENDLESS} SELECT x, 'id-' || x, 0, '' FROM n WHERE x > 3 LIMIT 4997"
+            db.execute(f"INSERT INTO mail (seq, id, received, envelope) {more}")
+            db.execute("UPDATE mail SET parked = 1, body = 'x' WHERE seq = 4999")
+        record = DeadRecord(
+            id="id-4999", key="k", flow="f", output="o", reason="r", code="5", first=0, last=0
+        )
+        config = DeliveryConfig.model_validate({"flows": {}, "spool": f"file://{tmp_path}"})
+        monkeypatch.setattr(reader, "LONGEST", 0.0)
+        with pytest.raises(Temporary, match="interrupted"):
+            look(part, lambda db: db.execute("SELECT seq FROM mail WHERE id = 'id-4999'").fetchone())
+        assert [number_of(part, f"id-{n}") for n in (1, 500, 501, 4_999, 5_001)] == [
+            *(1, 500, 501, 4_999),
+            None,
+        ]
+        letters = open_dead_letters(config, tmp_path, {})
+        assert letters.show(record).head == b"x"
+        letters.replay(record, now=True)
+        parked = "SELECT parked FROM mail WHERE seq = 4999"
+        assert look(part, lambda db: db.execute(parked).fetchone()) == (0,)
 
 
 class TestWhatIsLeftBehind:
