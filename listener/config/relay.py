@@ -111,6 +111,7 @@ class RelayConfig(DeliveryConfig):
     """Destinations of logs. Default: one CONSOLE logger; `[]` logs nothing."""
 
     _source: str = PrivateAttr(default="")
+    _inbox_by_default: bool = PrivateAttr(default=False)
     _warnings: tuple[str, ...] = PrivateAttr(default=())
 
     @field_validator("mail_headers")
@@ -258,6 +259,11 @@ class RelayConfig(DeliveryConfig):
     def source(self) -> str:
         """The source of the configuration: a path, or words if it is not a file."""
         return self._source
+
+    @property
+    def inbox_by_default(self) -> bool:
+        """True if nobody asked for the inbox: the server starts without it where it cannot be."""
+        return self._inbox_by_default
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -91,11 +91,11 @@ class Submission:
         for address in recipients:
             refused = self._acceptor.refuses_address(address)
             if refused is None and state is not None:
-                refused = cast("Reply | None", await _answer(state.rcpt(transaction, address)))
+                refused = await _answer(state.rcpt(transaction, address))
             elif refused is None and address not in self._allowed:
                 refused = _NOT_ALLOWED._replace(text=f"{address[:200]} is not in inbox.release.recipients")
             if refused is not None:
-                return refused
+                return cast(Reply, refused)
             transaction.add(address, ())
         mail = await self._received(session, transaction, int(request["size"]), reader)
         if isinstance(mail, Reply):

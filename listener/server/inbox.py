@@ -159,9 +159,27 @@ def inbox_of(
     config: RelayConfig, around: Runtime, failed: FailedLogins, script: ScriptMemory
 ) -> InboxProcess | None:
     """The process that shows the mails, None if the configuration has no inbox; its failed logins have the
-    last row of `failed`, and it may change `script`. Raises ConfigError if it cannot be."""
+    last row of `failed`, and it may change `script`. Raises ConfigError if it cannot be; where no file asks
+    for it, that is one line of the log."""
     if config.inbox is None:
         return None
+    try:
+        return _started(config, config.inbox, around, failed, script)
+    except ConfigError as error:
+        if not config.inbox_by_default:
+            raise
+        cure = f" ({error.cure})" if error.cure else ""
+        log.info("no inbox: %s%s", error.what, cure, extra={"reason": error.what})
+        return None
+
+
+def _started(
+    config: RelayConfig,
+    options: InboxOptions,
+    around: Runtime,
+    failed: FailedLogins,
+    script: ScriptMemory,
+) -> InboxProcess:
     from listener.inbox.settings import settings_of
 
     settings = settings_of(config, around.folder, around.secrets)
@@ -169,10 +187,10 @@ def inbox_of(
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigError("inbox", f"package {missing[0]} is missing", "pip install 'smtp-relay[inbox]'")
-    listening = _bound(config.inbox)
+    listening = _bound(options)
     host, port = listening.getsockname()[:2]
     shown = "localhost" if host in ("127.0.0.1", "::1", "0.0.0.0", "::") else host  # noqa: S104 - compared
-    url = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}{config.inbox.path}"
+    url = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}{options.path}"
     log.info("inbox: %s", url, extra={"url": url})
     try:
         control = bind_control(Path(settings.spool))

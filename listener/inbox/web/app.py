@@ -14,6 +14,8 @@ from starlette.types import ASGIApp, Scope
 from listener.inbox.access.access import Access
 from listener.inbox.web import chaos, lists, live, mailhog, sending, single, view
 from listener.inbox.web.guard import Guard
+from listener.inbox.web.page import about
+from listener.inbox.web.page.replies import PageReplies
 from listener.inbox.web.replies import not_found, refused
 from listener.inbox.web.retry import retry
 from listener.inbox.web.single import of_mail
@@ -24,8 +26,12 @@ log = logging.getLogger("smtp_relay.inbox")
 
 def application(server: InboxServer, access: Access) -> ASGIApp:
     """The whole server, for uvicorn."""
-    inner = _routes()
-    routes: list[BaseRoute] = [*inner, Mount("/inbox/{inbox}", routes=_routes())]
+    page = PageReplies()
+    routes: list[BaseRoute] = [
+        *_routes(page),
+        Route("/page/{version}/{name}", page.file),
+        Mount("/inbox/{inbox}", routes=_routes(page)),
+    ]
     prefix = server.options.path
     app = Starlette(
         routes=[Mount(prefix, routes=routes)] if prefix else routes,
@@ -35,7 +41,7 @@ def application(server: InboxServer, access: Access) -> ASGIApp:
     return Guard(app, server.options, access)
 
 
-def _routes() -> list[BaseRoute]:
+def _routes(page: PageReplies) -> list[BaseRoute]:
     v1, mail = "/api/v1", "/api/v1/message/{id}"
     return [
         Route("/livez", _alive),
@@ -57,6 +63,8 @@ def _routes() -> list[BaseRoute]:
         Route(f"{mail}/part/{{part}}/thumb", of_mail(single.thumbnail)),
         Route(f"{mail}/links", of_mail(single.links)),
         Route(f"{mail}/codes", of_mail(single.codes)),
+        Route(f"{mail}/about", of_mail(about.about)),
+        Route(f"{v1}/highlights", about.highlights),
         Route(f"{mail}/deliveries", of_mail(single.deliveries)),
         Route(f"{mail}/retry", of_mail(retry), methods=["POST"]),
         *(
@@ -78,7 +86,9 @@ def _routes() -> list[BaseRoute]:
         Route("/view/latest", view.latest),
         Route("/view/{id}.html", of_mail(view.html)),
         Route("/view/{id}.txt", of_mail(view.text)),
-        Route("/view/{id}", of_mail(view.text)),
+        Route("/view/{id}", page.first),
+        Route("/search", page.first),
+        Route("/", page.first),
         _Options("/api/v1/{rest:path}", _options, methods=["OPTIONS"]),
     ]
 

@@ -17,7 +17,7 @@ from listener.inbox.web.bodies import body_of
 from listener.inbox.web.chaos import script_exists
 from listener.inbox.web.deletion import delete
 from listener.inbox.web.replies import as_json, ok, refused
-from listener.inbox.web.state import mailbox_of, missing_right, server_of
+from listener.inbox.web.state import mailbox_of, missing_right, server_of, viewer_of
 
 _PAGE = 50
 _LARGEST = 2**53
@@ -142,8 +142,8 @@ async def info(request: Request) -> Response:
 
 
 async def web_settings(request: Request) -> Response:
-    """`GET /api/v1/webui`"""
-    release = server_of(request).options.release
+    """`GET /api/v1/webui`, with the rights of the user where users log in."""
+    release, viewer = server_of(request).options.release, viewer_of(request)
     relay = {
         "Enabled": release is not None and not missing_right(request, "release"),
         "SMTPServer": "" if release is None else release.output,
@@ -161,6 +161,7 @@ async def web_settings(request: Request) -> Response:
             "ChaosEnabled": await script_exists(request),
             "DuplicatesIgnored": False,
             "HideDeleteAllButton": False,
+            **({"Rights": sorted(viewer.rights)} if viewer is not None else {}),
         }
     )
 

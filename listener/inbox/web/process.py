@@ -10,13 +10,14 @@ once is started again and again; requests wait at the socket meanwhile.
 from __future__ import annotations
 
 import asyncio
+import os
 import select
 import signal
 import socket
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import uvicorn
 
@@ -36,6 +37,9 @@ from listener.inbox.web.bodies import MOST
 from listener.inbox.web.state import InboxServer
 from listener.logs import setup as logs
 from listener.monitoring.failed_logins import FailedLogins
+
+_NICE: Final = 10
+"""How much this process stands back where the SMTP server needs the processor."""
 
 
 class _Uvicorn(uvicorn.Server):
@@ -104,6 +108,7 @@ def main() -> int:
     # Ctrl-C goes to all processes of a terminal; the server ends this one when its own work is done.
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    os.nice(_NICE)
     settings = InboxSettings.model_validate_json(sys.stdin.buffer.readline())
     listening = socket.socket(fileno=int(sys.argv[1]))
     logs.configure()
