@@ -31,7 +31,7 @@ PATIENCE: Final = 60.0
 def bind_control(folder: Path) -> socket.socket:
     """A socket that listens in the spool's folder, whose lock the caller holds: a file of that name was left
     behind. Raises ConfigError."""
-    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | getattr(socket, "SOCK_CLOEXEC", 0))
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with _reachable(folder) as path:
             with contextlib.suppress(FileNotFoundError):

@@ -28,8 +28,10 @@ class ControlService:
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
 
-    async def start(self, listening: socket.socket) -> None:
-        """Accept from a socket that other workers accept from too."""
+    async def start(self, listening: socket.socket | None) -> None:
+        """Accept from a socket that other workers accept from too; None for no such socket."""
+        if listening is None:
+            return
         self._server = await asyncio.start_unix_server(self._serve, sock=listening.dup(), limit=MAX_LINE)
 
     def stop(self) -> None:

@@ -98,7 +98,8 @@ def _attach(made: EmailMessage, attachments: Sequence[Any], *, has_markup: bool)
         shown = cid and has_markup
         target = _markup_of(made) if shown else made
         add: Any = target.add_related if shown else target.add_attachment
-        add(content, main, sub, filename=name, cid=f"<{cid}>" if cid else None)
+        how = "inline" if shown else "attachment"
+        add(content, main, sub, disposition=how, filename=name, cid=f"<{cid}>" if cid else None)
 
 
 def _markup_of(made: EmailMessage) -> EmailMessage:

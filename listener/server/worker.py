@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +18,7 @@ from functions.local.layout import Part, parts
 from functions.local.service import LocalDelivery
 from functions.options.secrets import Runtime
 from listener.config.errors import locate_secret_errors
+from listener.control.requests import requests
 from listener.control.service import ControlService
 from listener.intake.spool import LocalSpool, Spool
 from listener.logs import setup as observe
@@ -97,10 +98,8 @@ class Server:
         self._spool: Spool
 
     async def run(self, ready: Callable[[], None]) -> None:
-        """Serve until asked to stop; returns after all present work is finished.
-
-        Raises ConfigError if the configuration cannot be put to work.
-        """
+        """Serve until asked to stop; returns after all present work is finished. Raises ConfigError if the
+        configuration cannot be put to work."""
         loop = asyncio.get_running_loop()
         with locate_secret_errors(self._config):
             self._spool = self._open_spool()
@@ -114,9 +113,9 @@ class Server:
         for address, (listener, sockets) in self._bound.items():
             await self._listen(address, listener.name, sockets)
         tasks = {loop.create_task(self._tick())}
-        control = ControlService({"submit": self._submit, "reload": self._ask_for_reload})
-        if self._shared.control is not None:
-            await control.start(self._shared.control)
+        asked = None if self._reload is None else worker_count(self._config) == 1
+        control = ControlService(requests(lambda: self._current.submission, alone=asked))
+        await control.start(self._shared.control)
         if self._reload is not None:
             loop.add_signal_handler(signal.SIGHUP, lambda: tasks.add(loop.create_task(self._read_again())))
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
@@ -124,8 +123,7 @@ class Server:
         if worker_health is not None:
             tasks.add(loop.create_task(worker_health.run(self._spool.probe)))
             worker_health.accepting()
-        # Start-up objects move to the permanent generation, because the collector need not look at
-        # them again.
+        # The collector need not look at start-up objects again.
         gc.freeze()
         ready()
         await self._stop.wait()
@@ -215,18 +213,6 @@ class Server:
         for generation in [one for one in self._retired if one.idle]:
             self._retired.remove(generation)
             await generation.stop()
-
-    async def _submit(self, request: Mapping[str, Any], reader: asyncio.StreamReader) -> Mapping[str, Any]:
-        if (submission := self._current.submission) is None:
-            return {"error": "the configuration has no inbox.send and no inbox.release"}
-        return await submission.handle(request, reader)
-
-    async def _ask_for_reload(self, _: Mapping[str, Any], __: asyncio.StreamReader) -> Mapping[str, Any]:
-        if self._reload is None:
-            return {"error": "the configuration is not in a file"}
-        # All workers get it from their parent.
-        os.kill(os.getpid() if worker_count(self._config) == 1 else os.getppid(), signal.SIGHUP)
-        return {}
 
     # -- reload ------------------------------------------------------------------------------
 

@@ -17,7 +17,6 @@ from listener.inbox.web.guard import Guard
 from listener.inbox.web.page import about
 from listener.inbox.web.page.replies import PageReplies
 from listener.inbox.web.replies import not_found, refused
-from listener.inbox.web.retry import retry
 from listener.inbox.web.single import of_mail
 from listener.inbox.web.state import InboxServer, NotSeen
 
@@ -66,7 +65,7 @@ def _routes(page: PageReplies) -> list[BaseRoute]:
         Route(f"{mail}/about", of_mail(about.about)),
         Route(f"{v1}/highlights", about.highlights),
         Route(f"{mail}/deliveries", of_mail(single.deliveries)),
-        Route(f"{mail}/retry", of_mail(retry), methods=["POST"]),
+        Route(f"{mail}/retry", of_mail(sending.retry), methods=["POST"]),
         *(
             Route(f"{mail}/{name}", of_mail(single.check))
             for name in ("html-check", "link-check", "sa-check")

@@ -1,4 +1,4 @@
-"""Requests that make the server send: a new mail, or a stored one."""
+"""Requests that make the server send: a new mail, a stored one, or one that an output does not have yet."""
 
 from __future__ import annotations
 
@@ -67,6 +67,18 @@ async def release(request: Request, row: Row) -> Response:
     if "id" in reply and reply["code"] < 300:
         return ok()
     return refused(_why(reply), 503 if reply.get("code", 400) < 500 else 400)
+
+
+async def retry(request: Request, row: Row) -> Response:
+    """`POST …/retry`: the labels of the outputs that try the mail again, none if every output has it or
+    another request retried them: `{"Outputs": […]}`. 403 for a user without the right."""
+    if why := missing_right(request, "retry"):
+        return refused(why, 403)
+    server = server_of(request)
+    try:
+        return as_json({"Outputs": await server.run(server.retrier.retry, row)})
+    except DeliveryFault as fault:
+        return refused(f"nothing is retried: {fault.reason}", 503)
 
 
 def _inboxes(request: Request) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from websockets.sync.client import connect
 
 from listener.inbox.entry import id_of
 from listener.inbox.web.app import _routes
+from listener.inbox.web.page.replies import PageReplies
 from tests.support.inbox.client import PATIENCE, address_of, with_inbox
 from tests.support.inbox.mails import MOMENT, block, mail, store
 from tests.support.net import wait_until
@@ -124,7 +125,7 @@ WATCHED: Final = {("GET", "/api/v1/stream"), ("WEBSOCKET", "/api/events")}
 def routes() -> set[tuple[str, str]]:
     """The methods and paths of the application."""
     found: set[tuple[str, str]] = set()
-    for route in _routes():
+    for route in _routes(PageReplies()):
         if isinstance(route, WebSocketRoute):
             found.add(("WEBSOCKET", route.path))
         else:

@@ -1,0 +1,31 @@
+"""The requests that a worker answers at the control socket: `submit` a mail, `reload` the configuration."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from listener.control.service import Handler
+from listener.control.submission import Submission
+
+
+def requests(submission: Callable[[], Submission | None], *, alone: bool | None) -> Mapping[str, Handler]:
+    """The handlers. `submission` gives that of the configuration in force; `alone` says that this process has
+    no parent that passes a reload on to all workers, None that there is no file to read again."""
+
+    async def submit(request: Mapping[str, Any], reader: asyncio.StreamReader) -> Mapping[str, Any]:
+        taker = submission()
+        if taker is None:
+            return {"error": "the configuration has no inbox.send and no inbox.release"}
+        return await taker.handle(request, reader)
+
+    async def reload(_: Mapping[str, Any], __: asyncio.StreamReader) -> Mapping[str, Any]:
+        if alone is None:
+            return {"error": "the configuration is not in a file"}
+        os.kill(os.getpid() if alone else os.getppid(), signal.SIGHUP)
+        return {}
+
+    return {"submit": submit, "reload": reload}
