@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping
 from functools import cached_property
@@ -245,6 +246,11 @@ class RelayConfig(DeliveryConfig):
     def logs_addresses(self) -> bool:
         """True if addresses and subjects are logged at INFO."""
         return bool(self.log_addresses or self.options.log_addresses)
+
+    @property
+    def processes(self) -> int:
+        """The number of serving processes; `auto` is one per core."""
+        return (os.cpu_count() or 1) if self.workers == "auto" else self.workers
 
     @property
     def is_scripted(self) -> bool:

@@ -8,13 +8,16 @@ import signal
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from listener.config.relay import RelayConfig
 from listener.control.service import Handler
 from listener.control.submission import Submission
 
 
-def requests(submission: Callable[[], Submission | None], *, alone: bool | None) -> Mapping[str, Handler]:
-    """The handlers. `submission` gives that of the configuration in force; `alone` says that this process has
-    no parent that passes a reload on to all workers, None that there is no file to read again."""
+def requests(
+    submission: Callable[[], Submission | None], reads: object | None, config: RelayConfig
+) -> Mapping[str, Handler]:
+    """The handlers. `submission` gives that of the configuration in force; `reads` is None if there is no file
+    to read again. A process with `config` that is one of several has a parent, which reloads them all."""
 
     async def submit(request: Mapping[str, Any], reader: asyncio.StreamReader) -> Mapping[str, Any]:
         taker = submission()
@@ -23,9 +26,9 @@ def requests(submission: Callable[[], Submission | None], *, alone: bool | None)
         return await taker.handle(request, reader)
 
     async def reload(_: Mapping[str, Any], __: asyncio.StreamReader) -> Mapping[str, Any]:
-        if alone is None:
+        if reads is None:
             return {"error": "the configuration is not in a file"}
-        os.kill(os.getpid() if alone else os.getppid(), signal.SIGHUP)
+        os.kill(os.getpid() if config.processes == 1 else os.getppid(), signal.SIGHUP)
         return {}
 
     return {"submit": submit, "reload": reload}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 import signal
 import socket
 import time
@@ -113,8 +112,7 @@ class Server:
         for address, (listener, sockets) in self._bound.items():
             await self._listen(address, listener.name, sockets)
         tasks = {loop.create_task(self._tick())}
-        asked = None if self._reload is None else worker_count(self._config) == 1
-        control = ControlService(requests(lambda: self._current.submission, alone=asked))
+        control = ControlService(requests(lambda: self._current.submission, self._reload, self._config))
         await control.start(self._shared.control)
         if self._reload is not None:
             loop.add_signal_handler(signal.SIGHUP, lambda: tasks.add(loop.create_task(self._read_again())))
@@ -137,8 +135,7 @@ class Server:
 
     def _make(self, config: RelayConfig, loop: asyncio.AbstractEventLoop) -> Generation:
         shared = self._shared
-        if config.is_scripted:
-            shared.script = shared.script or new_script()
+        shared.script = shared.script or (new_script() if config.is_scripted else None)
         made = Generation(
             config, self._around, self._spool, shared.counters, shared.observer, loop, shared.script
         )
@@ -240,7 +237,9 @@ class Server:
         fresh: dict[tuple[str, int], tuple[str, Sockets]] = {}
         try:
             await generation.start()
-            deliveries, from_bucket = await asyncio.to_thread(self._other_outputs, config)
+            deliveries, from_bucket = await asyncio.to_thread(
+                other_outputs, config, self._around, self._deliveries, self._bucket
+            )
             wanted = {(one.bind, one.port): one for one in config.resolved_listeners()}
             for address, listener in wanted.items():
                 if address not in self._servers:
@@ -279,13 +278,6 @@ class Server:
                 server.close()
         for address, (name, sockets) in fresh.items():
             await self._listen(address, name, sockets)
-
-    def _other_outputs(self, config: RelayConfig) -> tuple[list[Delivery], tuple[Delivery, Waits] | None]:
-        """The outputs of a configuration, for each part of the spool and for a bucket."""
-        deliveries = [
-            build.build_delivery(config, self._around, staging=one.staging) for one in self._deliveries
-        ]
-        return deliveries, None if self._bucket is None else build.build_from_bucket(config, self._around)
 
     # -- stopping ----------------------------------------------------------------------------
 
@@ -341,6 +333,14 @@ def tell_script(memory: ScriptMemory | None, config: RelayConfig) -> None:
         tell_script(memory, {name: flow.filters for name, flow in config.flows.items()})
 
 
+def other_outputs(
+    config: RelayConfig, around: Runtime, deliveries: Sequence[LocalDelivery], bucket: BucketDelivery | None
+) -> tuple[list[Delivery], tuple[Delivery, Waits] | None]:
+    """The outputs of a new configuration, for each part of the spool and for a bucket."""
+    made = [build.build_delivery(config, around, staging=one.staging) for one in deliveries]
+    return made, None if bucket is None else build.build_from_bucket(config, around)
+
+
 def make_room(config: RelayConfig) -> None:
     """Let this process and its children hold as many files as their clients may need."""
     limits = [one.options.max_clients for one in config.resolved_listeners()]
@@ -362,8 +362,8 @@ def tell_what_waits(old: RelayConfig, new: RelayConfig) -> None:
 
 
 def worker_count(config: RelayConfig) -> int:
-    """The number of serving processes; `auto` is one per core."""
-    return (os.cpu_count() or 1) if config.workers == "auto" else config.workers
+    """The number of serving processes."""
+    return config.processes
 
 
 def event_loop() -> Any:

@@ -70,14 +70,18 @@ CASES: Final[dict[tuple[str, str], list[Case]]] = {
     **{
         ("GET", f"{MAIL_PATH}{rest}"): of_mail(rest)
         for rest in (
-            *("/headers", "/raw", "/links", "/codes", "/deliveries"),
+            *("/headers", "/raw", "/links", "/codes", "/deliveries", "/about"),
             *("/html-check", "/link-check", "/sa-check"),
         )
     },
     ("GET", f"{MAIL_PATH}/part/{{part}}"): [*of_mail("/part/1"), *of_mail("/part/2")],
     ("GET", f"{MAIL_PATH}/part/{{part}}/thumb"): of_mail("/part/2/thumb"),
     ("POST", f"{MAIL_PATH}/release"): of_mail("/release", {"To": ["x@h.example"]}),
+    ("POST", f"{MAIL_PATH}/retry"): of_mail("/retry"),
+    ("GET", "/api/v1/highlights"): [(f"/api/v1/highlights?ids={','.join(IDS)}", None)],
     ("POST", "/api/v1/send"): [("/api/v1/send", {})],
+    ("GET", "/api/v1/respond"): [("/api/v1/respond", None)],
+    ("PUT", "/api/v1/respond"): [("/api/v1/respond", {"rules": []})],
     ("GET", "/api/v1/chaos"): [("/api/v1/chaos", None)],
     ("PUT", "/api/v1/chaos"): [("/api/v1/chaos", {})],
     ("GET", "/api/v1/info"): [("/api/v1/info", None)],
@@ -93,6 +97,8 @@ CASES: Final[dict[tuple[str, str], list[Case]]] = {
     ("GET", "/view/{id}.html"): [(f"/view/{each}.html", None) for each in IDS],
     ("GET", "/view/{id}.txt"): [(f"/view/{each}.txt", None) for each in IDS],
     ("GET", "/view/{id}"): [(f"/view/{each}", None) for each in IDS],
+    ("GET", "/"): [("/", None)],
+    ("GET", "/search"): [("/search?q=mail", None)],
     ("OPTIONS", "/api/v1/{rest:path}"): [("/api/v1/messages", None)],
     ("GET", "/api/v1/tags"): [("/api/v1/tags", None)],
     ("PUT", "/api/v1/tags"): [("/api/v1/tags", {"IDs": [B, A], "Tags": ["red", "same"]})],
