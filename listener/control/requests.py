@@ -17,7 +17,7 @@ def requests(
     submission: Callable[[], Submission | None], reads: object | None, config: RelayConfig
 ) -> Mapping[str, Handler]:
     """The handlers. `submission` gives that of the configuration in force; `reads` is None if there is no
-    file to read again. A process with `config` that is one of several has a parent, which reloads them all."""
+    file to read again. A process that is one of several has a parent, which reloads them all."""
 
     async def submit(request: Mapping[str, Any], reader: asyncio.StreamReader) -> Mapping[str, Any]:
         taker = submission()
