@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import sqlite3
 import threading
@@ -19,12 +20,15 @@ from typing import Any, Final
 from functions.message.addresses import Address
 from listener.inbox.entry import Entry
 
+log = logging.getLogger("smtp_relay.inbox")
+
 VERSION: Final = 1
 
 _FORGOTTEN: Final = 30 * 86_400
 """Seconds after which marks of mails that are gone are removed."""
 
 _INDEX: Final = f"""
+BEGIN;
 CREATE TABLE mail (
     seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, inbox TEXT NOT NULL, path BLOB NOT NULL UNIQUE,
     mail_id TEXT NOT NULL, created INTEGER NOT NULL, size INTEGER NOT NULL, witness TEXT NOT NULL,
@@ -37,6 +41,7 @@ CREATE INDEX by_inbox ON mail (inbox, created DESC, seq DESC);
 CREATE INDEX by_mail ON mail (mail_id);
 CREATE VIRTUAL TABLE words USING fts5(text, tokenize = 'trigram case_sensitive 1');
 PRAGMA user_version = {VERSION};
+COMMIT;
 """
 _STATE: Final = """
 CREATE TABLE IF NOT EXISTS state.seen (id TEXT PRIMARY KEY, since INTEGER NOT NULL) WITHOUT ROWID;
@@ -50,12 +55,14 @@ CREATE TABLE IF NOT EXISTS state.tagged (id TEXT PRIMARY KEY, since INTEGER NOT 
 
 class Index:
     """One connection to both databases, for all threads of the process. Raises sqlite3.Error if the disk
-    fails."""
+    fails. An index that turns out to be damaged is removed, so that it is not current any more; damaged marks
+    are moved aside when it is opened."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.folder = folder
         self._lock = threading.RLock()
+        _check_marks(folder / "state.db")
         try:
             self._db = self._open()
         except sqlite3.DatabaseError:
@@ -67,18 +74,19 @@ class Index:
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """The connection, for one change that happens as a whole."""
-        with self._lock:
+        with self._lock, self._remove_if_damaged():
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
 
     def rows(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
         """All rows of a query."""
-        with self._lock:
+        with self._lock, self._remove_if_damaged():
             return self._db.execute(statement, values).fetchall()
 
     def known(self) -> dict[bytes, str]:
@@ -157,6 +165,16 @@ class Index:
         with self._lock:
             self._db.close()
 
+    @contextlib.contextmanager
+    def _remove_if_damaged(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            if _is_damage(error) and self.is_current():
+                log.warning("the index of the inbox is damaged (%s): it is made again", error)
+                rebuild(self.folder)
+            raise
+
     def _open(self) -> sqlite3.Connection:
         db = sqlite3.connect(self.folder / "index.db", check_same_thread=False, isolation_level=None)
         try:
@@ -181,6 +199,31 @@ def rebuild(folder: Path) -> None:
     """Remove the index, so that its next use makes it again. Marks stay."""
     for suffix in ("", "-wal", "-shm"):
         (folder / f"index.db{suffix}").unlink(missing_ok=True)
+
+
+def _check_marks(path: Path) -> None:
+    """Move marks that cannot be read aside."""
+    if not path.exists():
+        return
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as db:
+            found = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
+    except sqlite3.DatabaseError as error:
+        if not _is_damage(error):
+            raise
+        found = str(error)
+    if found != "ok":
+        for suffix in ("-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        aside = path.with_name(f"{path.name}.damaged")
+        path.replace(aside)
+        log.error("%s is damaged (%s): the inbox forgets what was read, and tags; it is kept as %s",
+                  path, found, aside.name)  # fmt: skip
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def _drop(db: sqlite3.Connection, seq: int) -> None:

@@ -103,6 +103,9 @@ class Keeper:
     def _run(self) -> None:
         try:
             while not self._attempt(self.catch_up):
+                if not self._index.is_current():
+                    self.on_removed()
+                    return
                 if self._end.wait(1.0):
                     return
             self.is_complete.set()

@@ -31,12 +31,16 @@ from listener.inbox.keeper import Keeper
 from listener.inbox.settings import InboxSettings
 from listener.inbox.web.app import application
 from listener.inbox.web.bodies import MOST
+from listener.inbox.web.connections import Connection, allow_files
 from listener.inbox.web.state import InboxServer
 from listener.logs import setup as logs
 from listener.monitoring.failed_logins import FailedLogins
 
 _NICE: Final = 10
 """How much this process stands back where the SMTP server needs the processor."""
+
+_STEP: Final = 0.02
+"""Seconds between two looks whether the index is made."""
 
 
 class _Uvicorn(uvicorn.Server):
@@ -66,6 +70,7 @@ async def serve(settings: InboxSettings, listening: socket.socket, failed: Faile
     app = application(InboxServer(index, hub, deleter, deliveries, settings.options), access)
     config = uvicorn.Config(
         app,
+        http=Connection,
         log_config=None,
         access_log=False,
         lifespan="off",
@@ -74,7 +79,6 @@ async def serve(settings: InboxSettings, listening: socket.socket, failed: Faile
         server_header=False,
         proxy_headers=False,  # the guard reads them, of the proxies that the file trusts
         timeout_graceful_shutdown=1,
-        limit_concurrency=1_000,
         root_path="",
     )
     server = _Uvicorn(config)
@@ -85,8 +89,10 @@ async def serve(settings: InboxSettings, listening: socket.socket, failed: Faile
     loop.add_reader(sys.stdin.fileno(), end)
     keeper.start()
     try:
-        await asyncio.to_thread(keeper.is_complete.wait)
-        await server.serve(sockets=[listening])
+        while not keeper.is_complete.is_set() and not server.should_exit:
+            await asyncio.sleep(_STEP)
+        if not server.should_exit:
+            await server.serve(sockets=[listening])
     finally:
         loop.remove_reader(sys.stdin.fileno())
         hub.close()
@@ -101,6 +107,7 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     os.nice(_NICE)
+    allow_files()
     settings = InboxSettings.model_validate_json(sys.stdin.buffer.readline())
     listening = socket.socket(fileno=int(sys.argv[1]))
     logs.configure()
