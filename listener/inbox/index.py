@@ -10,6 +10,7 @@ import contextlib
 import json
 import logging
 import os
+import queue
 import sqlite3
 import threading
 import time
@@ -23,6 +24,12 @@ from listener.inbox.entry import Entry
 log = logging.getLogger("smtp_relay.inbox")
 
 VERSION: Final = 1
+
+_READERS: Final = 3
+_WAY: Final = 0.01
+"""Seconds for which one mail waits for requests."""
+
+_STEP: Final = 0.001
 
 _FORGOTTEN: Final = 30 * 86_400
 """Seconds after which marks of mails that are gone are removed."""
@@ -54,7 +61,8 @@ CREATE TABLE IF NOT EXISTS state.tagged (id TEXT PRIMARY KEY, since INTEGER NOT 
 
 
 class Index:
-    """One connection to both databases, for all threads of the process. Raises sqlite3.Error if the disk
+    """One connection that changes both databases and some that read them, for all threads of the process: a
+    list does not wait for mails that are added. Raises sqlite3.Error if the disk
     fails. An index that turns out to be damaged is removed, so that it is not current any more; damaged marks
     are moved aside when it is opened."""
 
@@ -68,6 +76,10 @@ class Index:
         except sqlite3.DatabaseError:
             rebuild(folder)
             self._db = self._open()
+        self._readers: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
+        for _ in range(_READERS):
+            self._readers.put(self._open())
+        self._asked = 0
         found = (folder / "index.db").stat()
         self._file = found.st_dev, found.st_ino
 
@@ -86,8 +98,27 @@ class Index:
 
     def rows(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
         """All rows of a query."""
-        with self._lock, self._remove_if_damaged():
-            return self._db.execute(statement, values).fetchall()
+        db = self._readers.get()
+        try:
+            with self._remove_if_damaged():
+                return db.execute(statement, values).fetchall()
+        finally:
+            self._readers.put(db)
+
+    @contextlib.contextmanager
+    def asked(self) -> Iterator[None]:
+        """A request is answered meanwhile, which the one that adds mails gives way to. For one thread."""
+        self._asked += 1
+        try:
+            yield
+        finally:
+            self._asked -= 1
+
+    def give_way(self) -> None:
+        """Let requests be answered first, for a moment: mails are added even if requests never end."""
+        end = time.monotonic() + _WAY
+        while self._asked and time.monotonic() < end:
+            time.sleep(_STEP)
 
     def known(self) -> dict[bytes, str]:
         """The witness of each file, by its path."""
@@ -164,6 +195,8 @@ class Index:
         """Close both databases."""
         with self._lock:
             self._db.close()
+        for _ in range(_READERS):
+            self._readers.get().close()
 
     @contextlib.contextmanager
     def _remove_if_damaged(self) -> Iterator[None]:

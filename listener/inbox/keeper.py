@@ -145,6 +145,7 @@ class Keeper:
                 self._tell(*(Event("prune", inbox) for inbox in sorted(changed)))
 
     def _entry(self, place: InboxFolder, path: Path) -> Entry | None:
+        self._index.give_way()
         entry = entry_of(path, place.flow, place.folder.path, by_user=self._by_user)
         if entry is not None and not entry.is_ours and time.time() - entry.created / 1_000 < _GROWING:
             self._growing[path] = place, time.monotonic() + _GROWING

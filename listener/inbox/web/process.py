@@ -39,6 +39,9 @@ from listener.monitoring.failed_logins import FailedLogins
 _NICE: Final = 10
 """How much this process stands back where the SMTP server needs the processor."""
 
+_SWITCH: Final = 0.0005
+"""Seconds for which the thread that reads new mails may hold up one that answers."""
+
 _STEP: Final = 0.02
 """Seconds between two looks whether the index is made."""
 
@@ -108,6 +111,7 @@ def main() -> int:
         signal.signal(number, signal.SIG_IGN)
     os.nice(_NICE)
     allow_files()
+    sys.setswitchinterval(_SWITCH)
     settings = InboxSettings.model_validate_json(sys.stdin.buffer.readline())
     listening = socket.socket(fileno=int(sys.argv[1]))
     logs.configure()

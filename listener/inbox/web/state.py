@@ -46,8 +46,9 @@ class InboxServer:
 
     async def run(self, work: Callable[..., T], *values: Any, **named: Any) -> T:
         """Do work in a thread."""
-        async with self.busy:
-            return await asyncio.to_thread(work, *values, **named)
+        with self.index.asked():
+            async with self.busy:
+                return await asyncio.to_thread(work, *values, **named)
 
     async def watch(self, work: Callable[..., T], *values: Any) -> T:
         """Do work of a request that waits for a mail: one at a time, so that hundreds of them do not hold

@@ -20,7 +20,7 @@ from tests.e2e.inbox.test_inbox import inbox_processes, send
 from tests.support import process
 from tests.support.inbox.client import PATIENCE, InboxClient, address_of, with_inbox
 from tests.support.inbox.mails import mail
-from tests.support.net import HOST, wait_until
+from tests.support.net import HOST, free_port, wait_until
 from tests.support.servers.relay import Relay
 
 ROUNDS = 12
@@ -80,7 +80,7 @@ def test_an_inbox_killed_at_any_moment_heals(new_relay: Callable[..., Relay]) ->
 
 @pytest.mark.parametrize("name", ["index.db", "state.db"])
 def test_a_torn_database_is_made_again(new_relay: Callable[..., Relay], name: str) -> None:
-    relay = new_relay(with_inbox()).start()
+    relay = new_relay(with_inbox({"port": free_port()})).start()
     with InboxClient(relay) as inbox:
         send(relay, "One")
         inbox.wait_for("One")
