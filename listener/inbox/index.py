@@ -20,10 +20,11 @@ from typing import Any, Final
 
 from functions.message.addresses import Address
 from listener.inbox.entry import Entry
+from listener.inbox.words import pairs_of
 
 log = logging.getLogger("smtp_relay.inbox")
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 _READERS: Final = 3
 _WAY: Final = 0.01
@@ -43,9 +44,12 @@ CREATE TABLE mail (
     a_from TEXT NOT NULL, a_to TEXT NOT NULL, a_cc TEXT NOT NULL, a_bcc TEXT NOT NULL, a_reply TEXT NOT NULL,
     summary TEXT NOT NULL, error TEXT NOT NULL
 );
-CREATE INDEX newest ON mail (created DESC, seq DESC);
+CREATE INDEX newest ON mail (
+    created DESC, seq DESC, id, inbox, subject, a_from, a_to, a_cc, a_bcc, a_reply, size, attachments, inlines
+);
 CREATE INDEX by_inbox ON mail (inbox, created DESC, seq DESC);
 CREATE INDEX by_mail ON mail (mail_id);
+CREATE TABLE pairs (seq INTEGER PRIMARY KEY, text TEXT NOT NULL);
 CREATE VIRTUAL TABLE words USING fts5(text, tokenize = 'trigram case_sensitive 1');
 PRAGMA user_version = {VERSION};
 COMMIT;
@@ -195,8 +199,9 @@ class Index:
         """Close both databases."""
         with self._lock:
             self._db.close()
-        for _ in range(_READERS):
-            self._readers.get().close()
+        for reader in [self._readers.get() for _ in range(_READERS)]:
+            reader.close()
+            self._readers.put(reader)  # a later use raises
 
     @contextlib.contextmanager
     def _remove_if_damaged(self) -> Iterator[None]:
@@ -262,6 +267,7 @@ def _is_damage(error: sqlite3.Error) -> bool:
 def _drop(db: sqlite3.Connection, seq: int) -> None:
     db.execute("DELETE FROM mail WHERE seq = ?", (seq,))
     db.execute("DELETE FROM words WHERE rowid = ?", (seq,))
+    db.execute("DELETE FROM pairs WHERE seq = ?", (seq,))
 
 
 def _insert(db: sqlite3.Connection, entry: Entry) -> None:
@@ -276,7 +282,9 @@ def _insert(db: sqlite3.Connection, entry: Entry) -> None:
             entry.inlines, *lists, json.dumps(summary_of(entry)), entry.error,
         ),
     )  # fmt: skip
-    db.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", (done.lastrowid, _safe(entry.text)))
+    text = _safe(entry.text)
+    db.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", (done.lastrowid, text))
+    db.execute("INSERT INTO pairs VALUES (?, ?)", (done.lastrowid, pairs_of(text)))
 
 
 def summary_of(entry: Entry) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -26,6 +27,9 @@ TICK: Final = 0.2
 
 IDLE: Final = 0.5
 """The same while the system tells of changes, because it does not tell of all."""
+
+NICE: Final = 12
+"""How much the thread stands back where others need the processor."""
 
 _BATCH: Final = 50
 _GROWING: Final = 2.0
@@ -101,6 +105,8 @@ class Keeper:
         self._add(iter([*found, *self._grown()]), quietly=False)
 
     def _run(self) -> None:
+        with suppress(OSError, AttributeError):  # Linux has this for each thread
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         try:
             while not self._attempt(self.catch_up):
                 if not self._index.is_current():

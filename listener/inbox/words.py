@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import Final
 
 MOST_TEXT: Final = 262_144
@@ -18,6 +19,12 @@ def searchable(text: str) -> str:
     """The form in which texts and terms are compared: lower case, and one blank for each run of blanks,
     commas, quotes, semicolons and brackets."""
     return " ".join(text.translate(_UNWANTED).split()).lower()
+
+
+def pairs_of(text: str) -> str:
+    """The pairs of neighbours in a searchable text, each once, on lines: terms of one or two characters are
+    searched in it, because it is far shorter than the text."""
+    return "\n".join(map("".join, set(pairwise(text)))) or text
 
 
 def snippet_of(text: str) -> str:

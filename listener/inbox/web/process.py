@@ -36,8 +36,9 @@ from listener.inbox.web.state import InboxServer
 from listener.logs import setup as logs
 from listener.monitoring.failed_logins import FailedLogins
 
-_NICE: Final = 10
-"""How much this process stands back where the SMTP server needs the processor."""
+_NICE: Final = 2
+"""How much this process stands back where the SMTP server needs the processor; the thread that reads new
+mails does so more."""
 
 _SWITCH: Final = 0.0005
 """Seconds for which the thread that reads new mails may hold up one that answers."""
