@@ -35,9 +35,9 @@ def test_damage_that_a_later_search_finds_leads_to_another_index(
     data[4_096 * 4 :] = b"\xa5" * (len(data) - 4_096 * 4)
     path.write_bytes(data)
     index = Index(tmp_path / "index")  # its first page is as it was
+    statements = ("SELECT * FROM mail", "SELECT * FROM pairs", "SELECT * FROM words")
     with pytest.raises(sqlite3.DatabaseError), caplog.at_level(logging.WARNING):
-        for statement in ("SELECT * FROM mail", "SELECT * FROM pairs", "SELECT * FROM words"):
-            index.rows(statement)
+        [index.rows(statement) for statement in statements]
     assert not index.is_current()
     assert "is made again" in caplog.text
     index.close()
