@@ -73,7 +73,8 @@ async def stream(request: Request) -> Response:
         with contextlib.suppress(BlockingIOError), server.hub.watch(mailbox.sees) as watcher:
             here = f"{watcher.run}-{watcher.place}"
             missed = "event: prune\ndata: null\n" if last not in ("", here) else ""
-            yield f": the events of the inbox\n\n{missed}id: {here}\n\n"
+            # A page that reads this is told of all that happens from now on.
+            yield f"retry: 500\n: the events of the inbox\n\n{missed}id: {here}\n\n"
             while True:
                 try:
                     coming = await watcher.next(_BEAT)
