@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.inbox.mails import MOMENT, block, mail, store
-from tests.support.inbox.served import Served, served
+from tests.support.inbox.served import Served, events_of, served
 
 
 @pytest.fixture
@@ -412,13 +412,13 @@ class TestInboxes:
             from listener.inbox.web.live import _message
 
             told: list[Any] = []
-            async with both.hub.watch(lambda _: True) as events:
+            with both.hub.watch(lambda _: True) as watcher:
                 store(tmp_path / "b", "x.eml", mail("hidden"))
                 await both.look()
                 store(tmp_path / "a", "x.eml", mail("own"))
                 await both.look()
                 box = Mailbox(both.index, frozenset({"a"}))
-                async for event in events:
+                async for event in events_of(watcher):
                     told.append(await _message(both.server, box, event))
                     if event.kind == "stats":
                         break
