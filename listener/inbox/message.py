@@ -28,7 +28,7 @@ _COMMENT: Final = re.compile(r"\([^()]*\)")
 _CODE: Final = re.compile(r"(?<![\w.,:/@#-])(\d{3}[ -]\d{3}|\d{4,8})(?![\w/@-]|[.,:]\d)")
 _URL: Final = re.compile(r"https?://[^\s<>\"'\[\]]{1,8192}", re.IGNORECASE)
 _HREF: Final = re.compile(
-    r"<a\s[^>]*?href\s*=\s*(?:\"([^\"]{1,8192})\"|'([^']{1,8192})'|([^\s\"'>]{1,8192}))", re.IGNORECASE
+    r"<a\s[^<>]*?href\s*=\s*(?:\"([^\"]{1,8192})\"|'([^']{1,8192})'|([^\s\"'>]{1,8192}))", re.IGNORECASE
 )
 _MOST_LINKS: Final = 1_000
 _MOST_CODES: Final = 100
