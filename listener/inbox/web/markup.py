@@ -210,7 +210,8 @@ class _Top(HTMLParser):
             return
         self._found = tag == "body"
         named = [one for one in attrs if re.fullmatch(r"[a-z]+", one[0])]
-        self.attributes += [one for one in named if self._found or one[0] in ("dir", "lang")]
+        kept = [one for one in named if self._found or one[0] in ("dir", "lang")]
+        self.attributes = kept + self.attributes  # of two of a name, the first counts
 
 
 def _address(value: str) -> str:
