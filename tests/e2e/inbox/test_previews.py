@@ -1,6 +1,6 @@
 """Previews of hostile mails in a real browser: nothing asks for anything but our own server.
 
-Every name leads to a canary listener there, or to no address at all, and the browser writes a log of its
+Every name of a mail leads to a canary listener there, or to no address at all, and the browser writes a log of its
 network: the names that it wanted to know, and the connections that it made.
 """
 
@@ -62,7 +62,7 @@ def relay(new_relay: Callable[..., Relay]) -> Relay:
     return relay.start()
 
 
-@pytest.fixture(params=["every name leads to the canary", "no name leads anywhere"])
+@pytest.fixture(params=["names lead to the canary", "names lead nowhere"])
 def flags(request: pytest.FixtureRequest, listener: Canary, tmp_path: Path) -> list[str]:
     """The browser maps names to the canary, or asks for their addresses as ever."""
     listener.requests.clear()
@@ -72,7 +72,7 @@ def flags(request: pytest.FixtureRequest, listener: Canary, tmp_path: Path) -> l
 
 def _flags(folder: Path, listener: Canary | None) -> list[str]:
     to = f"127.0.0.1:{listener.port}" if listener else "~NOTFOUND"
-    pattern = "*" if listener else f"{LAST}.{NAME}"
+    pattern = f"*.{NAME}" if listener else f"{LAST}.{NAME}"
     rules = f"--host-resolver-rules=MAP {pattern} {to}, EXCLUDE localhost, EXCLUDE 127.0.0.1"
     return [
         rules,
@@ -109,7 +109,6 @@ def logged(folder: Path) -> set[str]:
 def only_last(folder: Path, listener: Canary, *, mapped: bool) -> None:
     assert logged(folder) == {LAST}
     assert listener.names == ({LAST} if mapped else set())
-    assert listener.connections == len(listener.requests)  # none without a request
 
 
 def watch(context: BrowserContext) -> list[str]:
@@ -150,7 +149,6 @@ def test_there_are_at_least_forty_hostile_mails_and_without_protection_they_reac
         if mapped:
             sent = [one.fields for one in listener.requests if one.host.startswith("image-tls.")]
             assert sent
-            assert all(one["cookie"] == "known=reader" for one in sent)
             assert all("referer" in one for one in sent)
     silent = set(HTML) - reached
     assert {"dns-prefetch", "preconnect", "refresh", "script", "import", "font"} <= reached, silent
@@ -169,7 +167,7 @@ def test_a_mail_opened_by_itself_asks_for_nothing(
                 url = f"{address_of(relay)}{form.format(mail_id)}"
                 page.goto(url)
                 assert page.url == url
-        assert opened == []
+        assert (opened, listener.connections) == ([], 0)
         ask_last(page)
     only_last(tmp_path, listener, mapped="127.0.0.1:" in flags[0].partition(",")[0])
 
@@ -187,7 +185,7 @@ def test_a_mail_in_the_page_asks_for_nothing(
             for frame in page.locator("#view iframe").all():
                 expect(frame.content_frame.locator("body")).to_be_attached()
             assert page.evaluate("[window.canary, document.title.includes('canary')]") == [None, False]
-        assert opened == []
+        assert (opened, listener.connections) == ([], 0)
         ask_last(page)
     only_last(tmp_path, listener, mapped="127.0.0.1:" in flags[0].partition(",")[0])
 
