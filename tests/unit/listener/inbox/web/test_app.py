@@ -163,6 +163,36 @@ class TestOneMail:
         assert (reply.status_code, reply.text) == (404, "This message does not contain a HTML part")
         assert (await inbox.client.get("/view/latest.txt")).text == "text of Three\n"
 
+    @pytest.mark.parametrize(
+        "path",
+        [
+            *(
+                "/view/{}.html",
+                "/view/{}.html?embed=1",
+                "/view/{}.html?images=1",
+                "/view/{}.txt",
+                "/view/x.html",
+            ),
+            *(
+                "/api/v1/message/{}" + each
+                for each in ("", "/raw", "/headers", "/links", "/codes", "/part/9")
+            ),
+            *("/api/v1/messages", "/api/v1/search?query=", "/api/v1/search?query=two", "/api/v2/messages"),
+        ],
+    )
+    async def test_all_that_is_made_from_a_mail_has_the_policy(self, inbox: Served, path: str) -> None:
+        reply = await inbox.client.get(path.format(await id_of(inbox, "Two")))
+        policy = reply.headers["content-security-policy"]
+        popups = " allow-popups allow-popups-to-escape-sandbox" if "embed" in path else ""
+        sources = "data: https: http:" if "images" in path else "data:"
+        expected = f"sandbox{popups}; default-src 'none'; img-src {sources}; style-src 'unsafe-inline'"
+        assert policy == expected
+        assert reply.headers["x-content-type-options"] == "nosniff"
+        assert reply.headers["referrer-policy"] == "no-referrer"
+        assert reply.headers["cross-origin-resource-policy"] == "same-origin"
+        assert reply.headers["x-frame-options"] == "SAMEORIGIN"
+        assert reply.headers["x-dns-prefetch-control"] == "off"
+
     async def test_view_latest_leads_to_the_newest(self, inbox: Served) -> None:
         reply = await inbox.client.get("/view/latest")
         assert (reply.status_code, reply.headers["location"]) == (302, f"/view/{await id_of(inbox, 'Three')}")
