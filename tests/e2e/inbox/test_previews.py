@@ -1,7 +1,7 @@
 """Previews of hostile mails in a real browser: nothing asks for anything but our own server.
 
-Every name of a mail leads to a canary listener there, or to no address at all, and the browser writes a log of its
-network: the names that it wanted to know, and the connections that it made.
+Every name of a mail leads to a canary listener there, or to no address at all, and the browser writes a
+log of its network: the names that it wanted to know, and the connections that it made.
 """
 
 from __future__ import annotations
