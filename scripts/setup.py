@@ -33,6 +33,7 @@ NODE_PACKAGES = {
     "typescript": "^5.9.0",  # later ones have another compiler
     "mailparser": "^3.7.0",  # an independent reader of mails
     "aws-cdk": "2.1148.1",  # later ones refuse aws-cdk-lib 2.275
+    "mailpit-api": "2.1.0",  # a client of the inbox
 }
 
 # Program that tests run -> Debian package that holds it.
@@ -76,6 +77,16 @@ SPF_SUITE = STATE / "pyspf-2.0.14" / "rfc7208-tests.yml"
 MAIL_PARSER_PACKAGE = "mail-parser==4.8.0"
 MAIL_PARSER_DIGEST = "sha256:602e659b159652d378b0f9cce2d682bee692bedae72687786e2b2e52eaeb9afc"
 MAIL_PARSER_MAILS = "/tests/mails/mail_"
+# Clients of the inbox, and what they import beyond this project's own packages: in a folder of their own.
+CLIENTS = STATE / "inbox-clients"
+CLIENT_PACKAGES = {
+    "pytest-mailpit==0.4.1": "991930d78bbcecd5d24f31e0ea015e093f2b3fe0809da815e306df8999a28010",
+    "mailpit-api-client==1.0.0": "ab6e0cf69c9516db75e9a428305ede5de7bfb0fcd0a76149509db7b0796eedba",
+    "dataclasses-json==0.6.7": "0dbf33f26c8d5305befd61b39d2b3414e8a407bedc2834dea9b8d642666fb40a",
+    "marshmallow==3.26.2": "013fa8a3c4c276c24d26d84ce934dc964e2aa794345a0f8c7e5a7191482c8a73",
+    "typing-inspect==0.9.0": "9ee6fc59062311ef8547596ab6b955e1b8aa46242d854bfc78f4f6b0eff35f9f",
+    "mypy-extensions==1.2.0": "993e7a20aa5671eb41a7132cf555af30062da99729601601b9a8382b11cae768",
+}
 ENMIME_PACKAGE = "golang-github-jhillyerd-enmime-dev"
 MAILS = STATE / "mails"
 
@@ -195,6 +206,24 @@ def install_packages() -> None:
     _install_node_packages()
     fetch_spf_suite()
     fetch_sample_mails()
+    install_inbox_clients()
+
+
+def install_inbox_clients() -> None:
+    """Python's clients of the inbox, by their digests. A finished folder has a stamp of what it holds."""
+    wanted = "".join(f"{name} --hash=sha256:{digest}\n" for name, digest in CLIENT_PACKAGES.items())
+    stamp = CLIENTS / "requirements.txt"
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    say("installing clients of the inbox into .state/inbox-clients")
+    with tempfile.TemporaryDirectory() as folder:
+        requirements = Path(folder) / "requirements.txt"
+        requirements.write_text(wanted)
+        shutil.rmtree(CLIENTS, ignore_errors=True)
+        pip = [VENV / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+        how = ["--no-deps", "--only-binary", ":all:", "--require-hashes", "--target", CLIENTS]
+        run(*pip, *how, "--requirement", requirements)
+    stamp.write_text(wanted)
 
 
 def missing_packages() -> list[str]:

@@ -20,8 +20,16 @@ def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
         checked_folders(config, setting.folder)
     except ConfigError as fault:
         yield error(fault.where, f"{fault.what} ({fault.cure})" if fault.cure else fault.what)
-    if config.inbox.open and not is_loopback(address_of(config.inbox.bind)):
+    if is_loopback(address_of(config.inbox.bind)):
+        return
+    if config.inbox.open:
         yield warning("inbox.open", "everybody who reaches the address reads all mails, and deletes them")
+    elif config.inbox.users and not config.inbox.trusted_proxies:
+        yield warning(
+            "inbox.bind",
+            "passwords and mails cross the network in clear text"
+            " (put a proxy with TLS in front, and name it in trustedProxies)",
+        )
 
 
 def checked_folders(config: RelayConfig, folder: Path) -> tuple[InboxFolder, ...]:

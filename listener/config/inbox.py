@@ -4,31 +4,51 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from functions.options.secrets import Secret
 from functions.options.types import OptionsModel, Port
+from listener.config.peers import TrustedPeers
 from listener.filters.passwords.stored import parse
 
 DEFAULT_INBOX_PORT = 8025
 
 
-class InboxUser(OptionsModel):
-    """A person or program that may look."""
+Right = Literal["release", "send", "chaos", "respond", "retry", "delete"]
+"""What a user may do beside looking, marking and tagging."""
 
-    password: str = Field(min_length=1)
-    """As `hash-password` writes it."""
+
+class InboxViewer(OptionsModel):
+    """What a user sees and may do."""
 
     inboxes: tuple[str, ...] | None = None
     """Default: all."""
 
-    rights: tuple[Literal["delete"], ...] = ()
+    rights: tuple[Right, ...] = ()
     """More than looking."""
 
-    @field_validator("password")
+
+class InboxUser(InboxViewer):
+    """A person or program that may look."""
+
+    password: Secret | None = None
+    """As `hash-password` writes it."""
+
+    token: Secret | None = None
+    """Sent as `Authorization: Bearer`; as `hash-password --algorithm sha256` writes it."""
+
+    @field_validator("password", "token")
     @classmethod
-    def _readable(cls, text: str) -> str:
-        parse(text)
-        return text
+    def _readable(cls, secret: Secret | None) -> Secret | None:
+        if secret is not None and secret.scheme == "plain":
+            parse(secret.resolve(str))
+        return secret
+
+    @model_validator(mode="after")
+    def _can_log_in(self) -> InboxUser:
+        if self.password is self.token is None:
+            raise ValueError("has no password and no token, so it cannot log in")
+        return self
 
 
 class InboxOptions(OptionsModel):
@@ -53,5 +73,17 @@ class InboxOptions(OptionsModel):
     hosts: tuple[str, ...] = ()
     """More names of this server."""
 
+    cors: tuple[Annotated[str, Field(pattern=r"^(?:\*|https?://[^/\s*]+)$")], ...] = ()
+    """Sites whose pages may ask (`https://app.example`); `*` is all."""
+
+    trusted_proxies: TrustedPeers = Field(default=False, alias="trustedProxies")
+    """Proxies whose `X-Forwarded-*` fields are believed."""
+
     path: Annotated[str, Field(pattern=r"^(?:/[A-Za-z0-9._~-]+)*$")] = ""
     """Prefix of all paths."""
+
+    @model_validator(mode="after")
+    def _not_for_all_sites(self) -> InboxOptions:
+        if self.users and "*" in self.cors:
+            raise ValueError("cors: '*' and users do not go together (name the sites)")
+        return self

@@ -6,18 +6,20 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from functions.ids import uuid7_ms
 from functions.local.view.stored import StoredFile, read_stored
-from functions.message.addresses import Address, address_key
+from functions.message.addresses import MAX_ADDRESSES, Address, address_key, authors_of, parse_addresses
+from functions.message.charset import decode_words
+from functions.message.fields import every_value, first_value
 from functions.message.html_text import text_of_html
-from functions.message.mime import Parts
+from functions.message.mime import Limits, Parts
 from functions.message.reading.structure import Leaf
 from functions.message.text import printable
+from functions.processors.file.user_folder import user_of_folder
 from listener.inbox.words import MOST_TEXT, clean_tag, searchable, snippet_of
 
 MOST: Final = 16_777_216
@@ -26,8 +28,13 @@ MOST: Final = 16_777_216
 LONGEST: Final = 2.0
 """Seconds after which a mail counts as unreadable."""
 
+_LIMITS: Final = Limits(text=524_288)
+"""So much of the bodies is read that no mail takes the time above, whatever it holds."""
+
 _TARGET: Final = re.compile(r" \[[a-z]+:[^\s\]]*\]")
 """The targets that `text_of_html` puts behind links."""
+
+_FOLD: Final = re.compile(rb"(?<![ \t])[ \t]*+\r\n[ \t]+")
 
 _ALPHABET: Final = "23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _LENGTH: Final = 22
@@ -36,8 +43,8 @@ _LENGTH: Final = 22
 @dataclass(frozen=True)
 class Entry:
     """The row of one mail. `created` is Unix milliseconds, `witness` tells the file from others and from
-    itself after a change. The five lists are the header's; `bcc` has the other recipients of the envelope
-    too."""
+    itself after a change; `is_ours` says that the file begins with an envelope. The five lists are the
+    header's; `bcc` has the other recipients of the envelope too."""
 
     id: str
     inbox: str
@@ -54,6 +61,7 @@ class Entry:
     bcc: tuple[Address, ...] = ()
     reply_to: tuple[Address, ...] = ()
     username: str = ""
+    is_ours: bool = False
     return_path: str = ""
     attachments: int = 0
     inlines: int = 0
@@ -70,19 +78,20 @@ def entry_of(path: Path, flow: str, folder: Path, *, by_user: bool) -> Entry | N
         about = path.lstat()
     except OSError:
         return None
-    mail = read_stored(path, trusted=True, most=MOST)
+    mail = read_stored(path, trusted=True, most=MOST, limits=_LIMITS)
     if mail.error and not mail.size and mail.parts is None and not os.path.isfile(path):  # noqa: PTH113
         return None
     user = mail.envelope.user if mail.envelope else ""
     known = {
         "id": id_of(flow, path.relative_to(folder), mail.id if mail.envelope else ""),
-        "inbox": user if by_user and user else flow,
+        "inbox": _inbox(mail, path.relative_to(folder), flow) if by_user else flow,
         "path": path,
         "mail_id": mail.id,
         "created": _created(mail),
         "size": about.st_size,
         "witness": witness_of(about),
         "username": user,
+        "is_ours": mail.envelope is not None,
     }
     error = mail.error
     if not error and mail.parts is not None:
@@ -95,6 +104,14 @@ def entry_of(path: Path, flow: str, folder: Path, *, by_user: bool) -> Entry | N
                 return Entry(**known, **found)  # type: ignore[arg-type]
             error = f"takes longer than {LONGEST:.0f} seconds to read"
     return Entry(**known, subject=printable(path.name), snippet=error, error=error)  # type: ignore[arg-type]
+
+
+def _inbox(mail: StoredFile, path: Path, flow: str) -> str:
+    """The inbox of a user, or of the flow for a mail without one. A file that came by hand belongs to the
+    user in whose folder it lies."""
+    if mail.envelope is not None:
+        return mail.envelope.user or flow
+    return (user_of_folder(path.parts[0]) if len(path.parts) > 1 else "") or flow
 
 
 def witness_of(about: os.stat_result) -> str:
@@ -126,55 +143,86 @@ def is_inline(leaf: Leaf) -> bool:
     return shown and bool(leaf.filename or leaf.content_id)
 
 
-def hidden_recipients(parts: Parts, recipients: tuple[str, ...]) -> list[Address]:
-    """Bcc, and the recipients of the envelope that no field of the header names."""
-    shown = {address_key(one.address) for one in (*parts.to, *parts.cc, *parts.bcc)}
-    return [*parts.bcc, *(Address("", one) for one in recipients if address_key(one) not in shown)]
+def unfolded(head: bytes) -> bytes:
+    """A header with each field on one line, as Go reads it: one blank for each line end in a field."""
+    return _FOLD.sub(b" ", head)
+
+
+def subject_of(parts: Parts) -> str:
+    """The subject, "" without one."""
+    return decode_words(first_value(unfolded(parts.head), b"subject") or b"")
+
+
+class People(NamedTuple):
+    """The addresses of a mail as Mailpit lists them: those of its header alone, and in `bcc` behind the
+    field's own the recipients of the envelope that no field names. A From field without an address is a
+    name; `sender` of a mail without From is empty."""
+
+    sender: Address
+    to: tuple[Address, ...]
+    cc: tuple[Address, ...]
+    bcc: tuple[Address, ...]
+    reply_to: tuple[Address, ...]
+
+
+def people_of(mail: StoredFile, parts: Parts) -> People:
+    """The addresses of a mail."""
+    head = parts.head
+    authors = authors_of(head).addresses
+    named = decode_words(first_value(head, b"from") or b"").strip()
+    to: list[Address] = []
+    for value in every_value(head, b"to"):
+        to += parse_addresses(value, MAX_ADDRESSES - len(to))
+    hidden = {address_key(one): one for one in (mail.envelope.recipients if mail.envelope else ())}
+    for one in (*to, *parts.cc, *parts.bcc):
+        hidden.pop(address_key(one.address), None)
+    return People(
+        authors[0] if authors else Address(named, ""),
+        tuple(to),
+        tuple(parts.cc),
+        (*parts.bcc, *(Address("", one) for one in hidden.values())),
+        tuple(parts.reply_to),
+    )
 
 
 def return_path_of(mail: StoredFile, parts: Parts) -> str:
-    """The reverse-path of the envelope, else that of the header, else the author."""
-    if mail.envelope is not None and mail.envelope.reverse_path:
-        return mail.envelope.reverse_path
-    stated = next((value for name, value in parts.fields if name.lower() == "return-path"), "").strip(" <>")
-    return stated or next((one.address for one in parts.from_), "")
+    """The reverse-path of the envelope, or of the header where there is no envelope, else the author."""
+    stated = mail.envelope.reverse_path if mail.envelope else ""
+    if mail.envelope is None:
+        stated = next((value for name, value in parts.fields if name.lower() == "return-path"), "")
+    return stated.strip(" <>") or people_of(mail, parts).sender.address
 
 
 def _read(mail: StoredFile, parts: Parts) -> dict[str, object]:
-    recipients = mail.envelope.recipients if mail.envelope else ()
-    lists = {
-        "sender": parts.from_[:1],
-        "to": parts.to,
-        "cc": parts.cc,
-        "bcc": hidden_recipients(parts, recipients),
-        "reply_to": parts.reply_to,
-    }
+    people = people_of(mail, parts)
     # Readers see the HTML where there is one, so that is shown and searched.
     text = text_of_html(parts.html) if parts.html else parts.text or ""
-    subject = parts.subject or ""
+    subject = subject_of(parts)
     files = [leaf.filename for leaf in parts.leaves if is_attachment(leaf)]
     back = return_path_of(mail, parts)
-    people = [f"{one.name} {one.address}" for each in lists.values() for one in each]
-    head = " ".join([people[0] if people else "", subject, *people[1:], back])
+    others = [one for each in people[1:] for one in each]
+    names = [f"{one.name} {one.address}" for one in (people.sender, *others)]
+    head = " ".join([names[0], subject, *names[1:], back])
     whole = " ".join([head, text[:MOST_TEXT], *files])[:MOST_TEXT]
     return {
-        **{name: tuple(each) for name, each in lists.items()},
+        **people._asdict(),
+        "sender": (people.sender,) if any(people.sender) else (),
         "message_id": (parts.message_id or "").strip("<>"),
         "subject": subject,
         "return_path": back,
         "attachments": len(files),
         "inlines": sum(is_inline(leaf) for leaf in parts.leaves),
-        "tags": _tags(parts, lists),
+        "tags": _tags(parts, people),
         "snippet": snippet_of(_TARGET.sub("", text) if parts.html else text),
         "text": searchable(whole),
     }
 
 
-def _tags(parts: Parts, lists: Mapping[str, Sequence[Address]]) -> tuple[str, ...]:
+def _tags(parts: Parts, people: People) -> tuple[str, ...]:
     """The tags that the field X-Tags and addresses like `ann+tag@example.com` ask for."""
     stated = next((value for name, value in parts.fields if name.lower() == "x-tags"), "").split(",")
-    people = [one for name in ("sender", "to", "cc", "bcc") for one in lists[name]]
-    plus = [word for one in people for word in one.address.rpartition("@")[0].split("+")[1:]]
+    everyone = (people.sender, *people.to, *people.cc, *people.bcc)
+    plus = [word for one in everyone for word in one.address.rpartition("@")[0].split("+")[1:]]
     return tuple(dict.fromkeys(tag for one in [*stated, *plus] if (tag := clean_tag(one))))[:50]
 
 

@@ -8,6 +8,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -16,15 +17,19 @@ from listener.config.inbox_folders import InboxFolder
 from listener.inbox.entry import Entry, entry_of, witness_of
 from listener.inbox.events import Event
 from listener.inbox.index import Index
+from listener.inbox.watching import FolderWatch
 
 log = logging.getLogger("smtp_relay.inbox")
 
 TICK: Final = 0.2
-"""Seconds between two looks at the times of the folders."""
+"""Seconds between two looks at the times of the folders, while mails arrive."""
+
+IDLE: Final = 0.5
+"""The same while the system tells of changes, because it does not tell of all."""
 
 _BATCH: Final = 50
 _GROWING: Final = 2.0
-"""Seconds for which a file of somebody else may still be written to."""
+"""Seconds after its last change for which a file of somebody else may still be written to."""
 
 
 class Keeper:
@@ -39,6 +44,7 @@ class Keeper:
         self._by_user = by_user
         self._growing: dict[Path, tuple[InboxFolder, float]] = {}
         self._end = threading.Event()
+        self._watch = FolderWatch()
         self._thread = threading.Thread(target=self._run, name="inbox-keeper", daemon=True)
         self.is_complete = threading.Event()
         self.on_removed: Callable[[], object] = lambda: None
@@ -51,32 +57,47 @@ class Keeper:
     def stop(self) -> None:
         """End, and wait for it."""
         self._end.set()
+        self._watch.wake()
         if self._thread.is_alive():
             self._thread.join()
+        self._watch.close()
 
-    def catch_up(self) -> None:
-        """Make the index equal to the folders, from any state of both."""
+    def catch_up(self, *, quietly: bool = True) -> None:
+        """Make the index equal to the folders, from any state of both; `quietly` tells no watcher."""
+        for place in self._places:
+            for _ in place.folder.scan_new():
+                continue  # what comes from now on is found by `look`
+            place.folder.take_gone()
+        self._follow()
         known = self._index.known()
         there: set[bytes] = set()
 
         def changed() -> Iterator[tuple[InboxFolder, Path]]:
             for place in self._places:
-                for found in place.folder.scan_new():
+                for found in place.folder.scan():
                     key = os.fsencode(found.path)
                     there.add(key)
                     if known.get(key) != _witness(found.path):
                         yield place, found.path
 
-        self._add(changed(), quietly=True)
-        self._index.drop(Path(os.fsdecode(path)) for path in known.keys() - there)
-        self._index.forget_marks()
+        self._add(changed(), quietly=quietly)
+        if self._end.is_set():
+            return  # not all files were seen
+        gone = [Path(os.fsdecode(path)) for path in known.keys() - there]
+        if quietly:
+            self._index.drop(gone)
+            self._index.forget_marks()
+        elif gone:
+            self._drop(gone)
 
     def look(self) -> None:
         """Take over what came or went since the last call."""
         found = [(place, one.path) for place in self._places for one in place.folder.scan_new()]
         gone = [path for place in self._places for path in place.folder.take_gone()]
+        self._follow()
         if gone:
             self._drop(gone)
+        self._take_written()
         self._add(iter([*found, *self._grown()]), quietly=False)
 
     def _run(self) -> None:
@@ -85,11 +106,19 @@ class Keeper:
                 if self._end.wait(1.0):
                     return
             self.is_complete.set()
-            while not self._end.wait(TICK):
+            last, again = time.monotonic(), False
+            while not self._end.is_set():
+                happened = self._watch.wait(IDLE if self._watch.works and not self._growing else TICK)
+                # One mail is shown at once, of many several at a time.
+                self._end.wait(max(last + TICK - time.monotonic(), 0) if happened else 0)
+                last = time.monotonic()
                 if not self._index.is_current():
                     self.on_removed()
                     return
-                self._attempt(self.look)
+                again = again or self._watch.overflowed
+                self._watch.overflowed = False
+                # What was found and not written, or never told, is found only by comparing all.
+                again = not self._attempt(partial(self.catch_up, quietly=False) if again else self.look)
         except Exception:
             log.exception("the inbox does not follow its folders any more")
 
@@ -107,14 +136,26 @@ class Keeper:
                 return
             entries = [entry for place, path in batch if (entry := self._entry(place, path)) is not None]
             new = self._index.put(entries)
-            if not quietly and new:
+            if not quietly and entries:
+                changed = {entry.inbox for entry in entries} - {entry.inbox for entry in new}
                 self._tell(*(Event("new", entry.inbox, entry.id) for entry in new))
+                self._tell(*(Event("prune", inbox) for inbox in sorted(changed)))
 
     def _entry(self, place: InboxFolder, path: Path) -> Entry | None:
         entry = entry_of(path, place.flow, place.folder.path, by_user=self._by_user)
-        if entry is not None and not entry.username and time.time() - entry.created / 1_000 < _GROWING:
+        if entry is not None and not entry.is_ours and time.time() - entry.created / 1_000 < _GROWING:
             self._growing[path] = place, time.monotonic() + _GROWING
         return entry
+
+    def _follow(self) -> None:
+        self._watch.follow(path for place in self._places for path in place.folder.folders)
+
+    def _take_written(self) -> None:
+        """Look at the files that were written to."""
+        written, self._watch.written = self._watch.written, set()
+        for path in written:
+            place = next(one for one in self._places if path.is_relative_to(one.folder.path))
+            self._growing.setdefault(path, (place, 0.0))
 
     def _grown(self) -> list[tuple[InboxFolder, Path]]:
         """The files that were written to after they were read."""
@@ -125,6 +166,7 @@ class Keeper:
         for path, (place, end) in list(self._growing.items()):
             if known.get(os.fsencode(path)) not in (None, _witness(path)):
                 grown.append((place, path))
+                self._growing[path] = place, time.monotonic() + _GROWING
             elif time.monotonic() > end:
                 del self._growing[path]
         return grown

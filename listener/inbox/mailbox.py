@@ -33,6 +33,18 @@ class Row(NamedTuple):
     summary: dict[str, Any]
 
 
+class Span(NamedTuple):
+    """When mails were received, in Unix milliseconds: from `since` to `until`, and earlier than `before`. 0
+    is no bound."""
+
+    since: int = 0
+    until: int = 0
+    before: int = 0
+
+
+ALWAYS: Final = Span()
+
+
 class Mailbox:
     """The mails of some inboxes; `inboxes` None is all. Raises sqlite3.Error if the disk fails."""
 
@@ -51,10 +63,11 @@ class Mailbox:
         rows = self._index.rows(f"SELECT DISTINCT inbox FROM mail WHERE {self._mine}", (self._names,))  # noqa: S608 - a constant
         return sorted(name for (name,) in rows)
 
-    def page(self, start: int, limit: int, before: int = 0, search: Search | None = None) -> dict[str, Any]:
-        """Mailpit's MessagesSummary: the newest mails from `start` on, all for a limit of 0, received
-        before that moment (Unix milliseconds) if it is not 0."""
-        condition, values = self._where(search, before)
+    def page(
+        self, start: int, limit: int, span: Span = ALWAYS, search: Search | None = None
+    ) -> dict[str, Any]:
+        """Mailpit's MessagesSummary: the newest mails from `start` on, all for a limit of 0."""
+        condition, values = self._where(search, span)
         order = f"{condition} {_NEWEST} LIMIT ? OFFSET ?"
         rows = self._select(order, (*values, limit or -1, start))
         total, unread = self.totals()
@@ -81,18 +94,18 @@ class Mailbox:
 
     def rows(self, search: Search | None = None) -> list[Row]:
         """All mails, or those of a search, the newest first."""
-        condition, values = self._where(search, 0)
+        condition, values = self._where(search)
         return self._select(f"{condition} {_NEWEST}", values)
 
     def newest(self, search: Search | None = None) -> Row | None:
         """The newest mail, or the newest of a search."""
-        condition, values = self._where(search, 0)
+        condition, values = self._where(search)
         return next(iter(self._select(f"{condition} {_NEWEST} LIMIT 1", values)), None)
 
     def oldest(self, search: Search, since: int, only: str | None = None) -> Row | None:
         """The oldest mail of a search that was received since then (Unix milliseconds); `only` is the only
         id that counts."""
-        condition, values = self._where(search, 0)
+        condition, values = self._where(search)
         one = ("AND id = ?", (only,)) if only is not None else ("", ())
         statement = f"{condition} AND created >= ? {one[0]} ORDER BY created, seq LIMIT 1"
         return next(iter(self._select(statement, (*values, since, *one[1]))), None)
@@ -162,11 +175,14 @@ class Mailbox:
                 self._index.add_tags(row.id, wanted)
 
     def rename_tag(self, tag: str, name: str) -> bool:
-        """Rename a tag of all mails. Returns False if no mail has it. Raises ValueError for no name."""
+        """Rename a tag of all mails. Returns False if no mail has it. Raises ValueError for no name, and
+        for that of another tag, as there."""
         wanted = clean_tag(name)
         if not wanted:
-            raise ValueError("the new name of the tag is empty")
+            raise ValueError(f"invalid tag name: {wanted}")
         rows = self._tagged(tag)
+        if rows and wanted.lower() != tag.lower() and self._tagged(wanted):
+            raise ValueError(f"tag already exists: {wanted}")
         with self._index.transaction() as db:
             for mail in rows:
                 db.execute("DELETE FROM state.tag WHERE id = ? AND name = ?", (mail, tag))
@@ -184,13 +200,14 @@ class Mailbox:
         statement = f"SELECT id FROM mail JOIN state.tag t USING (id) WHERE {self._mine} AND t.name = ?"  # noqa: S608 - a constant
         return [mail for (mail,) in self._index.rows(statement, (self._names, tag))]
 
-    def _where(self, search: Search | None, before: int) -> tuple[str, tuple[str | int, ...]]:
+    def _where(self, search: Search | None, span: Span = ALWAYS) -> tuple[str, tuple[str | int, ...]]:
         condition = self._mine
         values: tuple[str | int, ...] = (self._names,)
         if search is not None:
             condition, values = f"{condition} AND {search.condition}", (*values, *search.values)
-        if before:
-            condition, values = f"{condition} AND created < ?", (*values, before)
+        for sign, moment in zip((">=", "<=", "<"), span, strict=True):
+            if moment:
+                condition, values = f"{condition} AND created {sign} ?", (*values, moment)
         return condition, values
 
     def _count(self, condition: str, values: Sequence[str | int]) -> tuple[int, int]:

@@ -17,12 +17,11 @@ from functions.message.headers import head_size
 from functions.message.html_text import text_of_html
 from functions.message.mime import Parts
 from functions.message.reading.structure import Leaf
-from listener.inbox.entry import hidden_recipients, is_attachment, is_inline, return_path_of
+from listener.inbox.entry import is_attachment, is_inline, people_of, return_path_of, subject_of, unfolded
 from listener.inbox.index import address_json
 from listener.inbox.mailbox import Row, go_time
 
 _HEAD: Final = 1_048_576
-_FOLD: Final = re.compile(rb"[ \t]*\r\n[ \t]+")
 _OFFSET: Final = re.compile(r" ([+-])([01][0-9])([0-5][0-9])(?:\s|\Z)")
 _LINK: Final = re.compile(r"<([^<>]*)>")
 _COMMENT: Final = re.compile(r"\([^()]*\)")
@@ -48,18 +47,17 @@ class ShownMail:
     def as_json(self, tags: list[str]) -> dict[str, Any]:
         """Mailpit's Message."""
         parts = self.parts
-        recipients = self.mail.envelope.recipients if self.mail.envelope else ()
-        author = parts.from_[0] if parts.from_ else None
+        people = people_of(self.mail, parts)
         return {
             "ID": self.row.id,
             "MessageID": (parts.message_id or "").strip("<>"),
-            "From": address_json(author) if author else {"Name": "", "Address": ""},
-            "To": [address_json(one) for one in parts.to],
-            "Cc": [address_json(one) for one in parts.cc],
-            "Bcc": [address_json(one) for one in hidden_recipients(parts, recipients)],
-            "ReplyTo": [address_json(one) for one in parts.reply_to],
+            "From": address_json(people.sender),
+            "To": [address_json(one) for one in people.to],
+            "Cc": [address_json(one) for one in people.cc],
+            "Bcc": [address_json(one) for one in people.bcc],
+            "ReplyTo": [address_json(one) for one in people.reply_to],
             "ReturnPath": return_path_of(self.mail, parts),
-            "Subject": parts.subject or "",
+            "Subject": subject_of(parts),
             "ListUnsubscribe": list_unsubscribe(dict(reversed([(n.lower(), v) for n, v in parts.fields]))),
             "Date": _date(parts) or go_time(self.row.created),
             "Tags": tags,
@@ -105,8 +103,7 @@ def headers_of(row: Row) -> dict[str, list[str]]:
     if b"\r\n" not in data[:4_096]:
         data = data.replace(b"\n", b"\r\n")
     found: dict[str, list[str]] = {}
-    head = _FOLD.sub(b"\r\n ", data[: head_size(data)])
-    for name, value in iter_fields(head):
+    for name, value in iter_fields(unfolded(data[: head_size(data)])):
         words = decode(name).strip().split("-")
         found.setdefault("-".join(word.capitalize() for word in words), []).append(decode(value).strip())
     return dict(sorted(found.items()))

@@ -14,6 +14,9 @@ _UNITS: Final = {"": 1, "k": 1_024, "m": 1_048_576}
 _MOST: Final = 100
 """Terms of a search."""
 
+_LONGEST_DATE: Final = 60
+_WEEKDAYS: Final = frozenset({"mon", "tue", "wed", "thu", "fri", "sat", "sun"})
+
 _LISTS: Final = {
     "to": ("a_to",),
     "from": ("a_from",),
@@ -33,15 +36,14 @@ _FLAGS: Final = {
     "has:inline": ("inlines > 0", False),
     "has:inlines": ("inlines > 0", False),
 }
+_DAYS: Final = ("%Y/%m/%d", "%m/%d/%Y", "%d.%m.%Y", "%b %d %Y", "%B %d %Y", "%d %b %Y", "%d %B %Y")
+_TIMES: Final = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p", " %H:%M:%S %z")
 _DATES: Final = (
-    "%Y/%m/%d",
-    "%Y/%m/%d %H:%M",
-    "%Y/%m/%d %H:%M:%S",
-    "%m/%d/%Y",
     "%Y-%m",
+    "%Y/%m",
     "%Y",
-    "%d %b %Y",
-    "%b %d, %Y",
+    "%Y-%m-%d %H:%M:%S %z",
+    *(day + time for day in _DAYS for time in _TIMES),
 )
 
 
@@ -155,6 +157,9 @@ def _parsed(text: str) -> datetime | None:
         return datetime.fromisoformat(text)
     except ValueError:
         pass
+    text = " ".join(text[:_LONGEST_DATE].replace(",", " ").split())
+    weekday = text[:3].lower() in _WEEKDAYS
+    text = text.partition(" ")[2] if weekday else text
     for form in _DATES:
         try:
             return datetime.strptime(text, form)

@@ -154,7 +154,8 @@ def build_delivery(config: RelayConfig, around: Runtime, *, staging: Path | None
         return delivery_of(config, held)
     check_retention(config, around)
     durable = config.spool.durability == "fsync"
-    context = OutputContext(around.folder, around.environ, around.secrets, durable, staging)
+    by_user = config.inbox is not None and config.inbox.by == "user"
+    context = OutputContext(around.folder, around.environ, around.secrets, durable, staging, by_user)
 
     def build(label: str, options: OutputOptions) -> Processor:
         with located_output(config, label, options):

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from functions.options.secrets import Runtime
     from listener.config.inbox import InboxOptions
     from listener.config.relay import RelayConfig
+    from listener.inbox.settings import InboxSettings
+    from listener.monitoring.failed_logins import FailedLogins
 
 log = logging.getLogger(STARTING)
 
@@ -38,13 +40,15 @@ _OTHERS: Final = 20
 
 class InboxProcess:
     """The process that shows the mails of one configuration; it is started again when it dies. `settings` is
-    what it reads, `listening` its socket."""
+    what it reads, `listening` its socket, `failed` where it counts failed logins with the others."""
 
-    def __init__(self, settings: bytes, listening: socket.socket) -> None:
+    def __init__(self, settings: InboxSettings, listening: socket.socket, failed: FailedLogins) -> None:
         self._settings = settings
         self._listening = listening
+        self._failed = failed
         self._lock = threading.Lock()
         self._stopping = False
+        self._renewed = False
         self._quick = 0
         self._start()
 
@@ -58,8 +62,10 @@ class InboxProcess:
                 with suppress(BrokenPipeError):
                     self._process.stdin.close()
             if not self._stopping:
-                log.warning("the inbox ended, starting it again")
-                quick = time.monotonic() - self._since < _QUICK
+                quick = not self._renewed and time.monotonic() - self._since < _QUICK
+                if not self._renewed:
+                    log.warning("the inbox ended, starting it again")
+                self._renewed = False
                 self._quick = min(self._quick + 1, _MOST_PAUSE) if quick else 0
                 self._start()
             return True
@@ -67,6 +73,31 @@ class InboxProcess:
     def follow(self) -> None:
         """Start it again from a thread, in a server that does not wait for its children itself."""
         threading.Thread(target=self._follow, name="inbox-process", daemon=True).start()
+
+    def renew(self, config: RelayConfig, around: Runtime) -> None:
+        """Another configuration is in force: if it changes the inbox, its process ends, and the next one has
+        the new settings. The socket stays."""
+        from listener.inbox.settings import settings_of
+
+        try:
+            settings = settings_of(config, around.folder, around.secrets)
+        except ConfigError as mistake:
+            log.error("the inbox keeps its settings: %s", mistake)
+            return
+        with self._lock:
+            before = self._settings
+            if settings == before or self._stopping:
+                return
+            if settings is None or (settings.options.port, settings.options.bind) != (
+                before.options.port,
+                before.options.bind,
+            ):
+                log.warning(
+                    "another port or bind of the inbox, or its end, waits for a restart of the server"
+                )
+            if settings is not None:
+                self._settings, self._renewed = settings, True
+                self._process.terminate()  # workers were forked with its input, which therefore goes on
 
     def stop(self) -> None:
         """End the process by the end of its input; it needs a second at most."""
@@ -93,29 +124,29 @@ class InboxProcess:
         # The working folder may hold modules of these names, so Python must look for ours first.
         root = os.fspath(Path(__file__).parents[2])
         paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-        number = self._listening.fileno()
+        number, memory = self._listening.fileno(), self._failed.fd
         safe = "-I" if sys.flags.isolated else "-P"
         self._since = time.monotonic()
         self._process = subprocess.Popen(  # noqa: S603 - this interpreter, and a module of ours
-            [sys.executable, safe, "-m", _MODULE, str(number), str(self._quick)],
+            [sys.executable, safe, "-m", _MODULE, str(number), str(self._quick), str(memory)],
             stdin=subprocess.PIPE,
-            pass_fds=[number],
+            pass_fds=[number, memory],
             env={**os.environ, "PYTHONPATH": paths},
         )
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):
-            self._process.stdin.write(self._settings + b"\n")
+            self._process.stdin.write(self._settings.model_dump_json(by_alias=True).encode() + b"\n")
             self._process.stdin.flush()
 
 
-def inbox_of(config: RelayConfig, around: Runtime) -> InboxProcess | None:
-    """The process that shows the mails, None if the configuration has no inbox. Raises ConfigError if it
-    cannot be."""
+def inbox_of(config: RelayConfig, around: Runtime, failed: FailedLogins) -> InboxProcess | None:
+    """The process that shows the mails, None if the configuration has no inbox; its failed logins have the
+    last row of `failed`. Raises ConfigError if it cannot be."""
     if config.inbox is None:
         return None
     from listener.inbox.settings import settings_of
 
-    settings = settings_of(config, around.folder)
+    settings = settings_of(config, around.folder, around.secrets)
     assert settings is not None  # there is an inbox
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
@@ -125,7 +156,7 @@ def inbox_of(config: RelayConfig, around: Runtime) -> InboxProcess | None:
     shown = "localhost" if host in ("127.0.0.1", "::1", "0.0.0.0", "::") else host  # noqa: S104 - compared
     url = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}{config.inbox.path}"
     log.info("inbox: %s", url, extra={"url": url})
-    return InboxProcess(settings.model_dump_json(by_alias=True).encode(), listening)
+    return InboxProcess(settings, listening, failed)
 
 
 def _bound(options: InboxOptions) -> socket.socket:

@@ -49,16 +49,22 @@ def run(config: RelayConfig, reload: Reload | None = None) -> int:
     make_room(config)
     lock = None if config.spool.in_bucket else Lock(config.spool.folder(around.folder))
     held_up = 0
-    inbox = None
+    inbox, failed = None, None
     try:
         if lock is not None:
             build.clear_traces(config, around)
-        inbox = inbox_of(config, around)
+        if config.inbox is not None:
+            from listener.monitoring.failed_logins import FailedLogins
+
+            failed = FailedLogins.new(workers + 1)
+            inbox = inbox_of(config, around, failed)
         probes = Probes(config, workers)
         if workers == 1:
             if inbox is not None:
                 inbox.follow()
-            shared = SharedParts(LocalCounters(), probes.observer(0), probes.worker_health(0))
+            own = failed.of(0) if failed is not None else None
+            renew = partial(inbox.renew, around=around) if inbox is not None else None
+            shared = SharedParts(LocalCounters(), probes.observer(0), probes.worker_health(0), own, renew)
             server = Server(config, around, sockets, shared=shared, reload=reload)
             with asyncio.Runner(loop_factory=event_loop) as runner:
                 runner.run(_alone(server, probes, partial(announce, config, sockets)))
@@ -66,7 +72,7 @@ def run(config: RelayConfig, reload: Reload | None = None) -> int:
         else:
             from listener.server.supervisor import Supervisor
 
-            Supervisor(config, around, sockets, workers, probes, reload, inbox).run()
+            Supervisor(config, around, sockets, workers, probes, reload, inbox, failed).run()
     finally:
         if inbox is not None:
             inbox.stop()

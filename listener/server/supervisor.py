@@ -38,6 +38,7 @@ from listener.smtp.tls import context as tls
 if TYPE_CHECKING:
     from listener.config.listeners import Listener
     from listener.config.relay import RelayConfig
+    from listener.monitoring.failed_logins import FailedLogins
     from listener.server.inbox import InboxProcess
 
 log = logging.getLogger("smtp_relay.server")
@@ -67,8 +68,10 @@ class Supervisor:
         probes: Probes,
         reload: Reload | None,
         inbox: InboxProcess | None = None,
+        failed: FailedLogins | None = None,
     ) -> None:
         self._inbox = inbox
+        self._failed = failed
         self._config = config
         self._around = around
         self._sockets = sockets
@@ -170,7 +173,10 @@ class Supervisor:
             for listener, sockets in self._sockets
         ]
         shared = SharedParts(
-            self._counters.of(index), self._probes.observer(index), self._probes.worker_health(index)
+            self._counters.of(index),
+            self._probes.observer(index),
+            self._probes.worker_health(index),
+            self._failed.of(index) if self._failed is not None else None,
         )
         server = Server(self._config, self._around, own, index=index, shared=shared, reload=self._reload)
         # The first one speaks for all, once: a worker that is started again says nothing new.
@@ -239,6 +245,8 @@ class Supervisor:
         self._sockets = [(listener, held.pop(address)) for address, listener in wanted.items()]
         close_all(held.values())
         self._tell(signal.SIGHUP, probes=False)
+        if self._inbox is not None:
+            self._inbox.renew(config, self._around)
 
     def _tell(self, number: int, *, probes: bool) -> None:
         for pid, (index, _) in list(self._running.items()):

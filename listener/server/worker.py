@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from functions.delivery.engine import Delivery
     from listener.config.listeners import Listener
     from listener.config.relay import RelayConfig
+    from listener.monitoring.failed_logins import ProcessFailures
     from listener.monitoring.heartbeat import WorkerHealth
 
 log = logging.getLogger("smtp_relay.server")
@@ -47,11 +48,14 @@ Reload = Callable[[], "RelayConfig"]
 
 @dataclass(slots=True)
 class SharedParts:
-    """The objects that the processes of one server share."""
+    """The objects that the processes of one server share. `renew`, if set, is told of a configuration that
+    is in force from now on."""
 
     counters: Counters = field(default_factory=LocalCounters)
     observer: Events = NULL
     worker_health: WorkerHealth | None = None
+    failed_logins: ProcessFailures | None = None
+    renew: Callable[[RelayConfig], None] | None = None
 
 
 class Server:
@@ -124,7 +128,10 @@ class Server:
 
     def _make(self, config: RelayConfig, loop: asyncio.AbstractEventLoop) -> Generation:
         shared = self._shared
-        return Generation(config, self._around, self._spool, shared.counters, shared.observer, loop)
+        made = Generation(config, self._around, self._spool, shared.counters, shared.observer, loop)
+        for endpoint in made.endpoints.values():
+            endpoint.login_failures.shared = shared.failed_logins
+        return made
 
     async def _listen(self, address: tuple[str, int], name: str, sockets: Sockets) -> None:
         loop = asyncio.get_running_loop()
@@ -244,6 +251,8 @@ class Server:
         make_room(config)
         if worker_count(config) == 1:
             tell_what_waits(self._config, config)
+        if self._shared.renew is not None:
+            await asyncio.to_thread(self._shared.renew, config)
         self._retired.append(self._current)
         if not generation.same_rules(self._current):
             for old in self._retired:

@@ -49,6 +49,11 @@ class Folder:
         """The files since the last call."""
         yield from self._files(self.path, _DEPTH, only_new=True)
 
+    @property
+    def folders(self) -> list[Path]:
+        """This folder and those in it, as `scan_new` found them."""
+        return list(self._times)
+
     def take_gone(self) -> list[Path]:
         """The files that `scan_new` found gone, or replaced by others, since the last call of this."""
         gone, self._gone = self._gone, []

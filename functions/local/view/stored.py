@@ -22,6 +22,7 @@ HEAD: Final = 262_144
 MOST: Final = 67_108_864
 """Bytes of a file that are read to show it."""
 
+_LIMITS: Final = Limits()
 _ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 _TOP: Final = re.compile(
     rb"Return-Path: <[^\r\n]*>\r\nX-smtp-relay-ID: ([0-9a-f-]{36})\r\nX-smtp-relay-FIELDS: ([0-9]{1,5})\r\n"
@@ -105,7 +106,7 @@ def open_regular(path: Path) -> int:
     return fd
 
 
-def read_stored(path: Path, *, trusted: bool, most: int = HEAD) -> StoredFile:
+def read_stored(path: Path, *, trusted: bool, most: int = HEAD, limits: Limits = _LIMITS) -> StoredFile:
     """One file, by its first `most` bytes. `trusted` says that its output writes the envelope on top.
     Never raises for what a file holds or is."""
     try:
@@ -122,15 +123,17 @@ def read_stored(path: Path, *, trusted: bool, most: int = HEAD) -> StoredFile:
             reason = error.strerror or str(error)
             return StoredFile(path, about.st_mtime, about.st_size, id_in(path.name), error=reason)
     envelope = envelope_of(data) if trusted else None
-    return _parsed(path, about, data, envelope)
+    return _parsed(path, about, data, envelope, limits)
 
 
-def _parsed(path: Path, about: os.stat_result, data: bytes, envelope: StoredEnvelope | None) -> StoredFile:
+def _parsed(
+    path: Path, about: os.stat_result, data: bytes, envelope: StoredEnvelope | None, limits: Limits
+) -> StoredFile:
     mail_id = envelope.id if envelope else id_in(path.name)
     body = data[envelope.size :] if envelope else data
     if b"\r\n" not in body[:4_096] and b"\n" in body[:4_096]:
         body = body.replace(b"\n", b"\r\n")  # not a file of ours
-    parts = read_parts(_as_mail(body, envelope), "", Limits())
+    parts = read_parts(_as_mail(body, envelope), "", limits)
     sender = envelope.reverse_path if envelope else next((one.address for one in parts.from_), "")
     to = [one.address for one in (*parts.to, *parts.cc, *parts.bcc) if one.address]
     return StoredFile(

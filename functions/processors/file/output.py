@@ -17,6 +17,7 @@ from functions.processors.context import BuildContext
 from functions.processors.file.placed import PlacedFile
 from functions.processors.file.placing import TargetFolder
 from functions.processors.file.retention import RetentionOptions
+from functions.processors.file.user_folder import folder_of_user
 
 _KEYS: Final = 1_024
 
@@ -70,14 +71,15 @@ class FileOutputOptions(OutputOptions):
 
 
 class FileProcessor(Processor):
-    """Stores mails in one folder."""
+    """Stores mails in one folder; with `by_user` those of SMTP users in folders of their own in it."""
 
     quick: ClassVar[bool] = True
 
-    def __init__(self, options: FileOutputOptions, folder: TargetFolder) -> None:
+    def __init__(self, options: FileOutputOptions, folder: TargetFolder, *, by_user: bool = False) -> None:
         self._identity = options.identity()
         self._template = Template.parse(options.filename)
         self._folder = folder
+        self._by_user = by_user
         self.limit = folder.limit
         self._keys: dict[tuple[str, int], str] = {}
 
@@ -89,6 +91,8 @@ class FileProcessor(Processor):
     def process(self, job: Job) -> Placed:
         mail = job.mail
         name = self._template.render(TemplateValues(mail, job.flow))
+        if self._by_user and mail.envelope.user:
+            name = f"{folder_of_user(mail.envelope.user)}/{name}"
         key = self._key(job.flow, mail.envelope.replay)
         return self._folder.place(mail, job.flow, name, key, shared=job.shared)
 
@@ -122,4 +126,4 @@ def build(options: FileOutputOptions, name: str, context: BuildContext) -> FileP
     )
     with suppress(Temporary):
         folder.prepare()
-    return FileProcessor(options, folder)
+    return FileProcessor(options, folder, by_user=context.by_user and options.add_raw_headers)

@@ -8,9 +8,10 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
-from starlette.types import ASGIApp
+from starlette.routing import BaseRoute, Match, Mount, Route, WebSocketRoute
+from starlette.types import ASGIApp, Scope
 
+from listener.inbox.access.access import Access
 from listener.inbox.web import lists, live, mailhog, single, view
 from listener.inbox.web.guard import Guard
 from listener.inbox.web.replies import not_found, refused
@@ -20,7 +21,7 @@ from listener.inbox.web.state import InboxServer, NotSeen
 log = logging.getLogger("smtp_relay.inbox")
 
 
-def application(server: InboxServer) -> ASGIApp:
+def application(server: InboxServer, access: Access) -> ASGIApp:
     """The whole server, for uvicorn."""
     inner = _routes()
     routes: list[BaseRoute] = [*inner, Mount("/inbox/{inbox}", routes=_routes())]
@@ -30,7 +31,7 @@ def application(server: InboxServer) -> ASGIApp:
         exception_handlers={HTTPException: _mistake, NotSeen: _not_seen, Exception: _failure},
     )
     app.state.inbox = server
-    return Guard(app, server.options)
+    return Guard(app, server.options, access)
 
 
 def _routes() -> list[BaseRoute]:
@@ -75,8 +76,16 @@ def _routes() -> list[BaseRoute]:
         Route("/view/{id}.html", of_mail(view.html)),
         Route("/view/{id}.txt", of_mail(view.text)),
         Route("/view/{id}", of_mail(view.text)),
-        Route("/api/v1/{rest:path}", _options, methods=["OPTIONS"]),
+        _Options("/api/v1/{rest:path}", _options, methods=["OPTIONS"]),
     ]
+
+
+class _Options(Route):
+    """A route of OPTIONS alone: other methods at unknown paths are 404, and not 405."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, child = super().matches(scope)
+        return (match, child) if match is Match.FULL else (Match.NONE, {})
 
 
 async def _alive(_: Request) -> Response:

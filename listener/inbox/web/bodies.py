@@ -18,11 +18,13 @@ async def body_of(request: Request, **kinds: type) -> dict[str, Any]:
     that nothing happens by mistake."""
     data = await _bytes(request)
     if not data.strip():
+        if request.method == "PUT":  # it says what to change; there, only DELETE does without
+            raise HTTPException(400, "the body is empty")
         return {}
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise HTTPException(415, "the body must be application/json")
     try:
-        value = json.loads(data)
+        value = json.loads(data, object_pairs_hook=_object)
     except (ValueError, RecursionError):
         raise HTTPException(400, "the body is not JSON") from None
     if not isinstance(value, dict):
@@ -38,6 +40,13 @@ async def body_of(request: Request, **kinds: type) -> dict[str, Any]:
         if not isinstance(one, kinds[name]) or (isinstance(one, list) and not _texts(one)):
             raise HTTPException(400, f"{name} has the wrong type")
         found[name] = one
+    return found
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice")
     return found
 
 

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from functions import __version__
-from listener.inbox.mailbox import Mailbox, Row, search_in
+from listener.inbox.mailbox import Mailbox, Row, Span, search_in
 from listener.inbox.query import Search, date_of
 from listener.inbox.web.bodies import body_of
 from listener.inbox.web.deletion import delete
@@ -33,8 +33,8 @@ async def search_messages(request: Request) -> Response:
         search = _search(request)
     except ValueError as error:
         return refused(str(error))
-    start, limit, before = _bounds(request)
-    found = await server_of(request).run(mailbox_of(request).page, start, limit or _PAGE, before, search)
+    start, limit, span = _bounds(request)
+    found = await server_of(request).run(mailbox_of(request).page, start, limit or _PAGE, span, search)
     return as_json(found)
 
 
@@ -67,8 +67,8 @@ async def mark_messages(request: Request) -> Response:
 async def delete_messages(request: Request) -> Response:
     """`DELETE /api/v1/messages`: the mails of `IDs`, all without them or where they are an empty list."""
     body = await body_of(request, IDs=list)
-    mailbox = mailbox_of(request)
-    return await delete(request, await server_of(request).run(_chosen, mailbox, body, request))
+    rows = await server_of(request).run(_chosen, mailbox_of(request), body, request)
+    return await delete(request, rows, whole=not body.get("IDs"))
 
 
 async def list_tags(request: Request) -> Response:
@@ -81,12 +81,12 @@ async def set_tags(request: Request) -> Response:
     body = await body_of(request, Tags=list, IDs=list)
     server, mailbox = server_of(request), mailbox_of(request)
 
-    def change() -> list[Row]:
+    def change() -> tuple[list[Row], dict[str, list[str]]]:
         rows = mailbox.found(body.get("IDs", []))
         mailbox.set_tags(rows, body.get("Tags", []))
-        return rows
+        return rows, {one["ID"]: one["Tags"] for one in mailbox.summaries(rows)}
 
-    server.tell_tagged(await server.run(change))
+    server.tell_tagged(*await server.run(change))
     return ok()
 
 
@@ -117,6 +117,7 @@ async def info(request: Request) -> Response:
     def gather() -> dict[str, Any]:
         total, unread = mailbox.totals()
         path = server.index.folder / "index.db"
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1_024
         return {
             "Version": f"smtp-relay {__version__}",
             "LatestVersion": "disabled",
@@ -127,7 +128,7 @@ async def info(request: Request) -> Response:
             "Tags": mailbox.tag_counts(),
             "RuntimeStats": {
                 "Uptime": int(time.monotonic() - server.started),
-                "Memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1_024,
+                "Memory": memory if mailbox.inboxes is None else 0,
                 "MessagesDeleted": server.deleted if mailbox.inboxes is None else 0,
                 "SMTPAccepted": total,
                 "SMTPAcceptedSize": mailbox.size(),
@@ -169,7 +170,7 @@ async def list_inboxes(request: Request) -> Response:
 
 async def _changed_tag(request: Request, tag: str, *, found: bool) -> Response:
     if not found:
-        return refused(f"Tag not found: {tag}")
+        return refused(f"tag not found: {tag}")
     for name in await server_of(request).run(mailbox_of(request).names):
         server_of(request).tell_pruned(name)
     return ok()
@@ -188,12 +189,14 @@ def _search(request: Request) -> Search:
     return search_in(request.query_params.get("query", ""), request.query_params.get("tz", ""))
 
 
-def _bounds(request: Request) -> tuple[int, int, int]:
-    """`start`, `limit` and `before` of a request. A value that is no number counts as absent, as there."""
+def _bounds(request: Request) -> tuple[int, int, Span]:
+    """`start`, `limit` and the moments of a request. A value that is no number or moment counts as absent,
+    as there."""
     start = _number(request, "start", 0)
     limit = _number(request, "limit", _PAGE)
-    before = date_of(request.query_params.get("before", ""), request.query_params.get("tz", "")) or 0
-    return start, limit, before
+    query = request.query_params
+    moments = (date_of(query.get(name, ""), query.get("tz", "")) or 0 for name in Span._fields)
+    return start, limit, Span(*moments)
 
 
 def _number(request: Request, name: str, default: int) -> int:

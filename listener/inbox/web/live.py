@@ -33,7 +33,7 @@ async def websocket(socket: WebSocket) -> None:
         return
     await socket.accept()
     with contextlib.suppress(WebSocketDisconnect, RuntimeError, BlockingIOError):
-        async with server.hub.watch() as events:
+        async with server.hub.watch(mailbox.sees) as events:
             reader = asyncio.ensure_future(_until_closed(socket))
             sender = asyncio.ensure_future(_send_all(socket, server, mailbox, events))
             try:
@@ -66,7 +66,7 @@ async def stream(request: Request) -> Response:
     async def events() -> AsyncIterator[str]:
         yield ": the events of the inbox\n\n"
         try:
-            async with server.hub.watch() as watched:
+            async with server.hub.watch(mailbox.sees) as watched:
                 coming = asyncio.ensure_future(anext(watched, None))
                 try:
                     while True:
@@ -121,7 +121,7 @@ async def _first(
 ) -> dict[str, Any]:
     """The first mail of a search. Raises TimeoutError, and StopAsyncIteration when the server ends."""
     end = time.monotonic() + timeout
-    async with server.hub.watch() as events:
+    async with server.hub.watch(mailbox.sees) as events:
         row = await server.run(mailbox.oldest, search, since)
         while row is None:
             event = await asyncio.wait_for(anext(events), max(end - time.monotonic(), 0))
@@ -143,4 +143,7 @@ async def _message(server: InboxServer, mailbox: Mailbox, event: Event) -> dict[
         if row is None:
             return None
         data = (await server.run(mailbox.summaries, [row]))[0]
-    return {"Type": event.kind, "Data": data}
+    kind = event.kind
+    if kind == "truncate" and (await server.run(mailbox.totals))[0]:
+        kind = "prune"  # the viewer sees other inboxes too, which still hold mail
+    return {"Type": kind, "Data": data}

@@ -47,7 +47,7 @@ async def _page(request: Request, wanted: Search | None) -> Response:
     limit = min(_number(request.query_params.get("limit", ""), 50), _MOST)
 
     def gather() -> dict[str, Any]:
-        page = mailbox.page(start, max(limit, 1), 0, wanted)
+        page = mailbox.page(start, max(limit, 1), search=wanted)
         rows = mailbox.found([one["ID"] for one in page["messages"]])
         by_id = {row.id: row for row in rows}
         items = [found for one in page["messages"] if (found := _item(by_id.get(one["ID"]))) is not None]

@@ -1,6 +1,7 @@
-"""The process of the inbox: `python -m listener.inbox.web.process FD SECONDS`.
+"""The process of the inbox: `python -m listener.inbox.web.process SOCKET SECONDS MEMORY`.
 
-The server that starts it gives the descriptor of a listening socket, and writes `InboxSettings` as one line
+The server that starts it gives the descriptors of a listening socket and of the memory in which all of its
+processes count failed logins, and writes `InboxSettings` as one line
 of JSON to its standard input. When that ends, this process ends too: no signal has to be sent, and a server
 that is killed leaves nothing behind. SECONDS is how long it waits before it begins, because one that dies at
 once is started again and again; requests wait at the socket meanwhile.
@@ -19,6 +20,8 @@ from typing import Any
 
 import uvicorn
 
+from listener.inbox.access.access import access_of
+from listener.inbox.access.cookies import key_in
 from listener.inbox.deleting import Deleter
 from listener.inbox.deliveries import Deliveries
 from listener.inbox.events import Hub
@@ -29,6 +32,7 @@ from listener.inbox.web.app import application
 from listener.inbox.web.bodies import MOST
 from listener.inbox.web.state import InboxServer
 from listener.logs import setup as logs
+from listener.monitoring.failed_logins import FailedLogins
 
 
 class _Uvicorn(uvicorn.Server):
@@ -43,7 +47,7 @@ class _Uvicorn(uvicorn.Server):
             self.hub.close()
 
 
-async def serve(settings: InboxSettings, listening: socket.socket) -> None:
+async def serve(settings: InboxSettings, listening: socket.socket, failed: FailedLogins) -> None:
     """Show the mails until standard input ends, SIGTERM comes, or the index is removed."""
     index = await asyncio.to_thread(Index, settings.index)
     hub = Hub()
@@ -53,7 +57,9 @@ async def serve(settings: InboxSettings, listening: socket.socket) -> None:
     spool = Path(settings.spool)
     deleter = Deleter(index, places, spool)
     deliveries = Deliveries(places, settings.outputs, spool)
-    app = application(InboxServer(index, hub, deleter, deliveries, settings.options))
+    key = await asyncio.to_thread(key_in, settings.index)
+    access = access_of(settings.viewers, settings.logins, key, failed.of(-1), settings.most_failures)
+    app = application(InboxServer(index, hub, deleter, deliveries, settings.options), access)
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -62,6 +68,7 @@ async def serve(settings: InboxSettings, listening: socket.socket) -> None:
         ws="websockets-sansio",
         ws_max_size=MOST,
         server_header=False,
+        proxy_headers=False,  # the guard reads them, of the proxies that the file trusts
         timeout_graceful_shutdown=1,
         limit_concurrency=1_000,
         root_path="",
@@ -79,6 +86,7 @@ async def serve(settings: InboxSettings, listening: socket.socket) -> None:
     finally:
         loop.remove_reader(sys.stdin.fileno())
         hub.close()
+        access.logins.stop()
         await asyncio.to_thread(keeper.stop)
         index.close()
 
@@ -94,7 +102,7 @@ def main() -> int:
     logs.take_over()
     if select.select([sys.stdin], [], [], float(sys.argv[2]))[0]:
         return 0
-    asyncio.run(serve(settings, listening))
+    asyncio.run(serve(settings, listening, FailedLogins(int(sys.argv[3]))))
     return 0
 
 

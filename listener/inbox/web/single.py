@@ -22,8 +22,8 @@ from listener.inbox.web.state import mailbox_of, row_of, server_of
 T = TypeVar("T")
 
 _TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}")
-_RUNS = re.compile(r"html|xml|xsl|svg|script|pdf")
-"""Types that a browser may run a program of, or hand to one."""
+_RUNS = re.compile(r"html|xml|xsl|svg|script")
+"""Types that a browser may run a program of."""
 
 Handler = Callable[[Request, Row], Awaitable[Response]]
 

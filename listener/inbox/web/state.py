@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from starlette.requests import HTTPConnection
 
-from listener.config.inbox import InboxOptions, InboxUser
+from listener.config.inbox import InboxOptions, InboxViewer, Right
 from listener.inbox.deleting import Deleter
 from listener.inbox.deliveries import Deliveries
 from listener.inbox.events import Event, Hub
@@ -21,6 +21,9 @@ T = TypeVar("T")
 
 _THREADS = 4
 """Requests that read files at a time: each may hold a mail of 64 MiB."""
+
+_EACH = 200
+"""Changes of one request that are told one by one; of more, watchers read the list again."""
 
 
 class NotSeen(LookupError):
@@ -45,25 +48,30 @@ class InboxServer:
         async with self.busy:
             return await asyncio.to_thread(work, *values, **named)
 
-    def tell_deleted(self, gone: list[Row]) -> None:
-        """Mails were deleted by a request."""
+    def tell_deleted(self, gone: list[Row], *, whole: bool = False) -> None:
+        """Mails were deleted by a request; `whole` says that it meant all."""
         self.deleted += len(gone)
-        if len(gone) == 1:
-            self.hub.publish(Event("delete", gone[0].inbox, gone[0].id, {"ID": gone[0].id}))
+        if gone and (whole or len(gone) > _EACH):
+            kind = "truncate" if whole else "prune"
+            self.hub.publish(*(Event(kind, inbox) for inbox in sorted({row.inbox for row in gone})))
         elif gone:
-            self.hub.publish(*(Event("prune", inbox) for inbox in sorted({row.inbox for row in gone})))
+            self.hub.publish(*(Event("delete", row.inbox, row.id, {"ID": row.id}) for row in gone))
 
     def tell_marked(self, rows: list[Row], *, read: bool) -> None:
         """Mails were marked by a request."""
-        if rows:
-            self.hub.publish(
-                *(Event("update", row.inbox, row.id, {"ID": row.id, "Read": read}) for row in rows[:500])
-            )
+        self._tell_updated([(row, {"Read": read}) for row in rows])
 
-    def tell_tagged(self, rows: list[Row]) -> None:
-        """Mails got other tags by a request."""
-        for name in sorted({row.inbox for row in rows}):
-            self.tell_pruned(name)
+    def tell_tagged(self, rows: list[Row], tags: dict[str, list[str]]) -> None:
+        """Mails got other tags by a request; `tags` are those of each id."""
+        self._tell_updated([(row, {"Tags": tags[row.id]}) for row in rows])
+
+    def _tell_updated(self, changes: list[tuple[Row, dict[str, Any]]]) -> None:
+        if len(changes) > _EACH:
+            for name in sorted({row.inbox for row, _ in changes}):
+                self.tell_pruned(name)
+        elif changes:
+            events = (Event("update", row.inbox, row.id, {"ID": row.id, **new}) for row, new in changes)
+            self.hub.publish(*events)
 
     def tell_pruned(self, inbox: str) -> None:
         """Lists of an inbox have to be read again."""
@@ -76,10 +84,18 @@ def server_of(request: HTTPConnection) -> InboxServer:
     return server
 
 
-def viewer_of(request: HTTPConnection) -> InboxUser | None:
+def viewer_of(request: HTTPConnection) -> InboxViewer | None:
     """The user of a request; None where nobody has to log in."""
-    viewer: InboxUser | None = request.scope.get("inbox.user")
+    viewer: InboxViewer | None = request.scope.get("inbox.user")
     return viewer
+
+
+def missing_right(request: HTTPConnection, right: Right) -> str:
+    """Why the user of a request may not do this, "" where that is allowed."""
+    viewer = viewer_of(request)
+    if viewer is None or right in viewer.rights:
+        return ""
+    return f'this user may not {right} (the file gives the right: "rights": ["{right}"])'
 
 
 def mailbox_of(request: HTTPConnection) -> Mailbox:

@@ -77,8 +77,13 @@ def test_a_mail_that_arrives_is_shown_told_and_found(relay: Relay, inbox: InboxC
         found = inbox.get(f"/api/v1/message/{one['ID']}").json()
         assert found["ReturnPath"] == "env@h.example"
         assert event(events, "update") == {"ID": one["ID"], "Read": True}
-        assert inbox.delete("/api/v1/messages").status_code == 200
+        chosen = {"IDs": [one["ID"]]}
+        assert inbox.request("DELETE", "/api/v1/messages", json=chosen).status_code == 200
         assert event(events, "delete") == {"ID": one["ID"]}
+        send(relay, "Two")
+        inbox.wait_for("Two")
+        assert inbox.delete("/api/v1/messages").status_code == 200
+        assert event(events, "truncate") is None
     assert relay.files() == []
 
 

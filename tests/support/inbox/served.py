@@ -13,6 +13,9 @@ import httpx
 from functions.local.view.folders import Folder
 from listener.config.inbox import InboxOptions
 from listener.config.inbox_folders import InboxFolder
+from listener.inbox.access.access import access_of
+from listener.inbox.access.cookies import key_in
+from listener.inbox.access.stored import stored_logins
 from listener.inbox.deleting import Deleter
 from listener.inbox.deliveries import Deliveries
 from listener.inbox.events import Hub
@@ -20,6 +23,7 @@ from listener.inbox.index import Index
 from listener.inbox.keeper import Keeper
 from listener.inbox.web.app import application
 from listener.inbox.web.state import InboxServer
+from listener.monitoring.failed_logins import FailedLogins
 
 
 class Served:
@@ -37,8 +41,11 @@ class Served:
         deleter = Deleter(self.index, self.places, root / "spool")
         deliveries = Deliveries(self.places, dict.fromkeys(flows, ("file_0",)), root / "spool")
         self.server = InboxServer(self.index, self.hub, deleter, deliveries, self.options)
+        stored = stored_logins(self.options.users, str)
+        self.failed = FailedLogins.new(2)
+        self.access = access_of(self.options.users, stored, key_in(self.index.folder), self.failed.of(-1))
         transport = httpx.ASGITransport(
-            application(self.server), client=("127.0.0.1", 4711), raise_app_exceptions=False
+            application(self.server, self.access), client=("127.0.0.1", 4711), raise_app_exceptions=False
         )
         self.client = httpx.AsyncClient(transport=transport, base_url="http://localhost:8025")
 
@@ -70,4 +77,5 @@ async def served(root: Path, *flows: str, **options: Any) -> AsyncIterator[Serve
             yield made
     finally:
         made.hub.close()
+        made.access.logins.stop()
         made.index.close()

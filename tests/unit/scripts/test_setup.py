@@ -171,3 +171,26 @@ def test_make_run_adds_no_line_of_its_own(tmp_path: Path) -> None:
         check=True,
     )
     assert (done.stdout, done.stderr) == ("only serve\n", "")
+
+
+def test_the_clients_of_the_inbox_are_installed_once_and_by_their_digests(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    commands: list[str] = []
+    asked: list[str] = []
+
+    def run(*command: str | Path) -> None:
+        commands.append(" ".join(str(part) for part in command))
+        asked.append(Path(command[-1]).read_text())
+        (tmp_path / "clients").mkdir()
+
+    monkeypatch.setattr(setup, "CLIENTS", tmp_path / "clients")
+    monkeypatch.setattr(setup, "run", run)
+    setup.install_inbox_clients()
+    setup.install_inbox_clients()
+    assert len(commands) == 1
+    assert "--require-hashes" in commands[0]
+    assert "--no-deps" in commands[0]
+    assert asked[0].splitlines() == [
+        f"{name} --hash=sha256:{digest}" for name, digest in setup.CLIENT_PACKAGES.items()
+    ]

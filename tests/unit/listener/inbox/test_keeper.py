@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import queue
 import shutil
 import sqlite3
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -116,6 +118,120 @@ class TestFollowing:
         assert came.wait(10)
         keeper.stop()
         index.close()
+
+    def test_a_folder_that_is_removed_and_made_again_is_followed(self, kept: Kept) -> None:
+        put(kept, "a.eml", "One")
+        kept.look()
+        shutil.rmtree(kept.root / "mails")
+        assert [kind for kind, _ in kept.look()] == ["delete"]
+        put(kept, "b.eml", "Two")
+        assert [kind for kind, _ in kept.look()] == ["new"]
+        assert kept.subjects() == ["Two"]
+
+    def test_a_renamed_file_is_shown_under_its_new_name(self, kept: Kept) -> None:
+        path = put(kept, "a.eml", "One")
+        kept.look()
+        path.rename(path.with_name("b.eml"))
+        assert sorted(kind for kind, _ in kept.look()) == ["delete", "new"]
+        assert [row.path.name for row in kept.box.rows()] == ["b.eml"]
+
+    def test_what_could_not_be_written_is_found_by_comparing_all(
+        self, kept: Kept, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        gone = put(kept, "a.eml", "One")
+        kept.look()
+        put(kept, "b.eml", "Two")
+        gone.unlink()
+
+        def full(*_: object) -> None:
+            raise sqlite3.OperationalError("database or disk is full")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(kept.index, "put", full)
+            broken.setattr(kept.index, "drop", full)
+            assert not kept.keeper._attempt(kept.keeper.look)
+        kept.events.clear()
+        kept.keeper.catch_up(quietly=False)
+        assert sorted(each.kind for each in kept.events) == ["delete", "new"]
+        assert kept.subjects() == ["Two"]
+
+    def test_a_second_comparison_takes_no_mail_away(self, kept: Kept) -> None:
+        put(kept, "a.eml", "One")
+        kept.look()
+        kept.keeper.catch_up(quietly=False)
+        assert kept.events[1:] == []
+        assert kept.subjects() == ["One"]
+
+
+class Followed:
+    """A keeper with its thread, which looks by itself so seldom that only the system can tell it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self.index = Index(root / "index")
+        place = InboxFolder("flow", Folder(root / "mails", trusted=True))
+        tell = lambda *events: [self.events.put(each) for each in events]  # noqa: E731
+        self.keeper = Keeper(self.index, [place], tell, by_user=False)
+        self.keeper.start()
+        assert self.keeper.is_complete.wait(10)
+
+    def next(self) -> str:
+        return self.events.get(timeout=10).kind
+
+
+@pytest.fixture
+def followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Followed]:
+    (tmp_path / "mails").mkdir()
+    monkeypatch.setattr("listener.inbox.keeper.IDLE", 3_600)
+    made = Followed(tmp_path)
+    yield made
+    made.keeper.stop()
+    made.index.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has inotify")
+class TestWhatTheSystemTells:
+    def test_files_that_come_and_go(self, followed: Followed) -> None:
+        path = store(followed.root / "mails", "a.eml", mail("One"))
+        assert followed.next() == "new"
+        path.unlink()
+        assert followed.next() == "delete"
+
+    def test_a_file_that_is_written_to_long_after_it_came(self, followed: Followed) -> None:
+        path = store(followed.root / "mails", "a.eml", mail("One"))
+        assert followed.next() == "new"
+        with path.open("ab") as file:
+            file.write(b"more\r\n")
+        assert followed.next() == "prune"
+
+    def test_a_new_folder_and_what_comes_into_it(self, followed: Followed) -> None:
+        store(followed.root / "mails" / "ann", "a.eml", mail("One"))
+        assert followed.next() == "new"
+        store(followed.root / "mails" / "ann", "b.eml", mail("Two"))
+        assert followed.next() == "new"
+        shutil.rmtree(followed.root / "mails" / "ann")
+        assert [followed.next(), followed.next()] == ["delete", "delete"]
+
+
+class TestFoldersOfUsers:
+    def test_a_file_that_comes_by_hand_is_the_users_in_whose_folder_it_lies(self, tmp_path: Path) -> None:
+        kept = Kept(tmp_path, by_user=True)
+        for folder in ("ann", "=41nn", "deep/er", "Odd Name"):
+            store(kept.root / "mails" / folder, "own.eml", b"Subject: by hand\r\n\r\n", b"")
+        store(kept.root / "mails", "own.eml", b"Subject: by hand\r\n\r\n", b"")
+        kept.look()
+        assert kept.box.names() == ["Ann", "ann", "deep", "flow"]
+        assert kept.box.totals() == (5, 5)
+        kept.index.close()
+
+    def test_the_user_of_the_envelope_counts_wherever_the_file_lies(self, tmp_path: Path) -> None:
+        kept = Kept(tmp_path, by_user=True)
+        store(kept.root / "mails" / "bob", "a.eml", mail("ann's"), block("x@h.example", user="ann"))
+        store(kept.root / "mails" / "bob", "b.eml", mail("no user's"), block("x@h.example"))
+        kept.look()
+        assert kept.box.names() == ["ann", "flow"]
+        kept.index.close()
 
 
 class TestWhatIsBelieved:

@@ -37,10 +37,10 @@ def shown(tmp_path: Path, content: bytes, top: bytes | None = None) -> dict[str,
 
 PLAIN = {
     "MessageID": "",
-    "From": {"Name": "", "Address": "env@h.example"},
-    "To": [{"Name": "", "Address": "bob@h.example"}],
+    "From": {"Name": "", "Address": ""},
+    "To": [],
     "Cc": [],
-    "Bcc": [],
+    "Bcc": [{"Name": "", "Address": "bob@h.example"}],
     "ReplyTo": [],
     "ReturnPath": "env@h.example",
     "Subject": "",

@@ -126,7 +126,7 @@ ann;ANN@h.example;zoë;bob;h.example;on;o;e@;invoice;für #3;#1;m1;m1@;red;RED;t
 VALUES = st.sampled_from(WORDS.strip().replace("\n", ";").split(";"))
 KEYS = """
 to:;from:;cc:;bcc:;reply-to:;addressed:;subject:;message-id:;tag:;before:;after:;larger:;smaller:;is:read
-is:unread;is:tagged;has:attachment;has:inlines;;;;TO:;Is:Read;other:;is:
+is:unread;is:tagged;has:attachment;has:attachments;has:inline;has:inlines;;;;TO:;Is:Read;other:;is:
 """
 NAMES = st.sampled_from(KEYS.strip().replace("\n", ";").split(";"))
 
@@ -192,6 +192,17 @@ def test_sizes(text: str, size: int) -> None:
         ("2026-01-01", "Pacific/Auckland", "2025-12-31T11:00:00+00:00"),
         ("2026-01-01T10:00:00+02:00", "Pacific/Auckland", "2026-01-01T08:00:00+00:00"),
         ("2026/01/01 10:30", "UTC", "2026-01-01T10:30:00+00:00"),
+        ("2026/1/5 10:30:15", "UTC", "2026-01-05T10:30:15+00:00"),
+        ("01/05/2026", "UTC", "2026-01-05T00:00:00+00:00"),
+        ("05.01.2026", "UTC", "2026-01-05T00:00:00+00:00"),
+        ("5 Jan 2026", "America/New_York", "2026-01-05T05:00:00+00:00"),
+        ("January 5, 2026", "UTC", "2026-01-05T00:00:00+00:00"),
+        ("jan 5 2026 3:04 pm", "UTC", "2026-01-05T15:04:00+00:00"),
+        ("Mon, 05 Jan 2026 10:00:00 +0100", "UTC", "2026-01-05T09:00:00+00:00"),
+        ("2026-01-05 10:00:00 +0100", "UTC", "2026-01-05T09:00:00+00:00"),
+        ("2026-01", "UTC", "2026-01-01T00:00:00+00:00"),
+        ("2026", "UTC", "2026-01-01T00:00:00+00:00"),
+        ("20260105", "UTC", "2026-01-05T00:00:00+00:00"),
         ("1767225600", "", "2026-01-01T00:00:00+00:00"),
         ("1767225600000", "", "2026-01-01T00:00:00+00:00"),
     ],
@@ -209,6 +220,23 @@ def test_what_is_no_date_is_none(text: str) -> None:
 
 def test_terms_that_mean_nothing_are_named() -> None:
     assert search_of("before:soon → ann").ignored == ("before:soon", "→")
+
+
+@pytest.mark.parametrize(
+    ("query", "terms"),
+    [
+        ("", []),
+        ("  one\ttwo  ", ["one", "two"]),
+        ('"one two" three', ["one two", "three"]),
+        ('subject:"one two" -"three four"', ["subject:one two", "-three four"]),
+        ('"subject:one two"', ["subject:one two"]),
+        ('"never closed', ["never closed"]),
+        ('""', []),
+        ('a"b c"d', ["ab cd"]),
+    ],
+)
+def test_quotes_hold_a_term_together(query: str, terms: list[str]) -> None:
+    assert split(query) == terms
 
 
 def test_a_search_has_a_bounded_number_of_terms() -> None:

@@ -66,6 +66,12 @@ def test_check_says_the_same_before_a_start(tmp_path: Path) -> None:
     config["inbox"] = {"bind": "0.0.0.0", "open": True}
     (found,) = findings(RelayConfig.model_validate(config), Setting.of(tmp_path, {}))
     assert (found.severity, found.where) == ("warning", "inbox.open")
+    config["inbox"] = {"bind": "0.0.0.0", "users": {"ann": {"password": "plain:x"}}}
+    (found,) = findings(RelayConfig.model_validate(config), Setting.of(tmp_path, {}))
+    assert (found.severity, found.where) == ("warning", "inbox.bind")
+    assert "clear text" in found.text
+    config["inbox"]["trustedProxies"] = ["10.0.0.1"]
+    assert list(findings(RelayConfig.model_validate(config), Setting.of(tmp_path, {}))) == []
     assert list(findings(RelayConfig.model_validate({**config, "inbox": {}}), Setting.of(tmp_path, {}))) == []
 
 
@@ -89,6 +95,12 @@ def test_what_the_file_says_is_done(tmp_path: Path, inbox: dict[str, Any]) -> No
     [
         {"users": {"a": {"password": "neither hash nor text"}}},
         {"users": {"a": {"password": "plain:x", "rights": ["everything"]}}},
+        {"users": {"a": {"inboxes": ["f"]}}},
+        {"users": {"a": {"token": "neither hash nor text"}}},
+        {"users": {"a": {"password": "plain:x"}}, "cors": ["*"]},
+        {"cors": ["https://app.example/path"]},
+        {"cors": ["app.example"]},
+        {"trustedProxies": ["nowhere"]},
         {"path": "mail"},
         {"path": "/mail/"},
         {"port": 70_000},

@@ -411,7 +411,7 @@ class TestInboxes:
             from listener.inbox.web.live import _message
 
             told: list[Any] = []
-            async with both.hub.watch() as events:
+            async with both.hub.watch(lambda _: True) as events:
                 store(tmp_path / "b", "x.eml", mail("hidden"))
                 await both.look()
                 store(tmp_path / "a", "x.eml", mail("own"))

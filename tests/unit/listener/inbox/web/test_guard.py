@@ -155,6 +155,90 @@ class TestLogins:
             await closed.client.get("/api/v1/messages", auth=("ann", "guess"))
         assert (await closed.client.get("/api/v1/messages", auth=("ann", "secret"))).status_code == 429
 
+    async def test_a_cookie_is_good_after_a_restart_and_not_after_a_change_of_the_password(
+        self, tmp_path: Path
+    ) -> None:
+        store(tmp_path / "flow", "a.eml", mail("One"))
+        async with served(tmp_path, users=USERS) as first:
+            await first.client.get("/api/v1/messages", auth=("ann", "secret"))
+            cookies = dict(first.client.cookies)
+        for password, status in (("plain:secret", 200), ("plain:changed", 401)):
+            async with served(tmp_path, users={"ann": {"password": password}}) as again:
+                again.client.cookies.update(cookies)
+                assert (await again.client.get("/api/v1/messages")).status_code == status
+
+    async def test_a_token_is_a_login(self, tmp_path: Path) -> None:
+        store(tmp_path / "flow", "a.eml", mail("One"))
+        async with served(tmp_path, users={"job": {"token": "plain:t", "inboxes": ["flow"]}}) as made:
+            for token, status in (("t", 200), ("u", 401)):
+                made.client.cookies.clear()
+                reply = await made.client.get(
+                    "/api/v1/messages", headers={"authorization": f"Bearer {token}"}
+                )
+                assert reply.status_code == status
+
+    async def test_failures_over_smtp_count(self, closed: Served) -> None:
+        for _ in range(10):
+            closed.failed.of(0).add("127.0.0.1")
+        assert (await closed.client.get("/api/v1/messages", auth=("ann", "secret"))).status_code == 429
+
+    async def test_a_refusal_names_the_right_that_is_missing(self, closed: Served) -> None:
+        reply = await closed.send("DELETE", "/api/v1/messages", auth=("bob", "other"))
+        assert '"rights": ["delete"]' in reply.text
+
+    async def test_a_client_behind_a_trusted_proxy_is_throttled_itself(self, tmp_path: Path) -> None:
+        store(tmp_path / "flow", "a.eml", mail("One"))
+        async with served(tmp_path, users=USERS, trustedProxies="127.0.0.1") as made:
+
+            async def status(client: str, password: str) -> int:
+                made.client.cookies.clear()
+                headers = {"x-forwarded-for": client, "x-forwarded-proto": "https"}
+                reply = await made.client.get("/api/v1/info", auth=("ann", password), headers=headers)
+                assert ("; Secure" in reply.headers.get("set-cookie", "")) is (reply.status_code == 200)
+                return reply.status_code
+
+            for _ in range(10):
+                assert await status("192.0.2.1", "guess") == 401
+            assert await status("6.6.6.6, 192.0.2.1", "secret") == 429
+            assert await status("192.0.2.2", "secret") == 200
+
     @pytest.mark.parametrize("path", ["/livez", "/readyz"])
     async def test_probes_need_none(self, closed: Served, path: str) -> None:
         assert (await closed.client.get(path)).status_code == 200
+
+
+class TestSitesThatMayAsk:
+    @pytest.fixture
+    async def shared(self, tmp_path: Path) -> AsyncIterator[Served]:
+        store(tmp_path / "flow", "a.eml", mail("One"))
+        async with served(tmp_path, users=USERS, cors=["https://app.example"]) as made:
+            yield made
+
+    async def test_a_listed_site_asks_first_without_a_login(self, shared: Served) -> None:
+        asked = {
+            "origin": "https://app.example",
+            "sec-fetch-site": "cross-site",
+            "sec-fetch-mode": "cors",
+            "access-control-request-method": "DELETE",
+        }
+        reply = await shared.send("OPTIONS", "/api/v1/messages", headers=asked)
+        assert reply.status_code == 204
+        assert reply.headers["access-control-allow-origin"] == "https://app.example"
+        assert "DELETE" in reply.headers["access-control-allow-methods"]
+        assert "Authorization" in reply.headers["access-control-allow-headers"]
+        assert reply.headers["vary"] == "Origin"
+
+    async def test_it_reads_and_changes_with_a_login(self, shared: Served) -> None:
+        headers = {"origin": "https://app.example", "sec-fetch-site": "cross-site", "sec-fetch-mode": "cors"}
+        assert (await shared.client.get("/api/v1/messages", headers=headers)).status_code == 401
+        reply = await shared.send("DELETE", "/api/v1/messages", headers=headers, auth=("ann", "secret"))
+        assert reply.status_code == 200
+        assert reply.headers["access-control-allow-origin"] == "https://app.example"
+
+    async def test_no_other_site_does(self, shared: Served) -> None:
+        headers = {"origin": "https://evil.example", "sec-fetch-site": "cross-site"}
+        for method in ("OPTIONS", "DELETE", "GET"):
+            reply = await shared.send(method, "/api/v1/messages", headers=headers, auth=("ann", "secret"))
+            assert reply.status_code in (401, 403)
+            assert "access-control-allow-origin" not in reply.headers
+        assert len(list((shared.root / "flow").iterdir())) == 1
