@@ -31,8 +31,8 @@ class Settings:
     hosted zone for the names. `image`: an image to run instead of building one. `ephemeral`: delete
     everything with the stack. `alarm_topic`: ARN of the topic that alarms go to. `quiet`: hours without an
     accepted mail that raise an alarm, 0 for none. `environment`: more variables for the functions. `cpu`
-    (1,024 for one core), `memory` (MiB), `least` and `most`: the listener's tasks. `function_memory` (MB), `function_timeout`
-    (s), `function_subnets`: the function. `tags`: of all resources.
+    (1,024 for one core), `memory` (MiB), `least` and `most`: the listener's tasks. `function_memory`
+    (MB), `function_timeout` (s), `function_subnets`: the function. `tags`: of all resources.
     """
 
     config: Path = Path(DEFAULT_CONFIG)

@@ -11,6 +11,7 @@ variables {
   place               = { partition = "aws", region = "eu-west-1", account = "123456789012" }
   bucket              = "spool"
   bucket_arn          = "arn:aws:s3:::spool"
+  policy              = "tests/policy.json.tftpl"
   image               = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/relay:1"
   config              = "{}"
   listeners           = "[]"
