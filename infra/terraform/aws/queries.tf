@@ -1,6 +1,8 @@
 # Saved queries of CloudWatch Logs Insights that find one mail.
 
 resource "aws_cloudwatch_query_definition" "accepted" {
+  count = var.queries ? 1 : 0
+
   name            = "${var.name}/mails by recipient or Message-ID"
   log_group_names = [module.listener.log_group, module.delivery.log_group]
 
@@ -14,6 +16,8 @@ resource "aws_cloudwatch_query_definition" "accepted" {
 }
 
 resource "aws_cloudwatch_query_definition" "one" {
+  count = var.queries ? 1 : 0
+
   name            = "${var.name}/one mail by id"
   log_group_names = [module.listener.log_group, module.delivery.log_group]
 

@@ -119,6 +119,12 @@ variable "function_subnet_ids" {
   default     = []
 }
 
+variable "queries" {
+  description = "True if there are saved queries that find one mail."
+  type        = bool
+  default     = true
+}
+
 variable "quiet_hours" {
   description = "Hours without an accepted mail that raise an alarm, 0 for none."
   type        = number

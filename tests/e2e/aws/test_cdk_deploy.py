@@ -19,9 +19,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("aws-cdk")]
 
 STACK = "Deployed"
 
-REFUSED = "alarms,autoscaling,rules"
-"""Features that the emulator refuses: metric math, Application Auto Scaling, rules between security
-groups. The templates' tests check these."""
+REFUSED = "alarms,autoscaling,queries,rules"
+"""Features that the emulator refuses: metric math, Application Auto Scaling, saved queries, rules between
+security groups. The templates' tests check these."""
 
 
 @pytest.fixture

@@ -37,9 +37,10 @@ def test_mails_through_applied_modules(aws: Ministack, tmp_path: Path) -> None:
         "image": "registry.example.com/smtp-relay:1",
         "name": NAME,
         "clients": ["10.0.0.0/8"],
-        # Features that the emulator refuses: Application Auto Scaling, metric math.
+        # Features that the emulator refuses: Application Auto Scaling, metric math, saved queries.
         "autoscaling": False,
         "alarms": False,
+        "queries": False,
         "ephemeral": True,
         "environment": endpoints,
     }

@@ -110,6 +110,47 @@ def test_the_examples_for_aws_are_among_them() -> None:
     assert {"aws-smtp-relay.jsonc", "mail2s3.jsonc", "mail2sqs.jsonc"} <= set(EXAMPLES)
 
 
+ALL_SETTINGS: Final = {
+    "name": "All",
+    "public": "true",
+    "eips": "eipalloc-1,eipalloc-2",
+    "zone": "Z1",
+    "zoneName": "example.com",
+    "clients": "203.0.113.0/24,198.51.100.0/24",
+    "alarmTopic": "arn:aws:sns:eu-west-1:123456789012:alarms",
+    "quiet": "6",
+    "cpu": "1024",
+    "memory": "2048",
+    "least": "3",
+    "most": "30",
+    "functionMemory": "2048",
+    "functionTimeout": "300",
+    "tags": '{"team": "mail"}',
+    "python": "3.12",
+    "arch": "x86_64",
+    "environment": '{"A": "b"}',
+    "ephemeral": "true",
+    "without": "dashboard,schedule",
+}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_takes_every_setting(name: str) -> None:
+    """Those of a network that is there need an account: test_a_network_that_is_there."""
+    path = ROOT / "configs" / name
+    try:
+        read_deployment(path, public=True)
+    except ConfigError:
+        pytest.skip("strangers would send through it")
+    found = synthesize({"config": str(path), "image": IMAGE, **ALL_SETTINGS})
+    levels = {level for level, _, text in found.messages if "smtp-relay:check" not in text}
+    assert not any(level.endswith(("WARNING", "ERROR")) for level in levels), found.messages
+    assert found.one("Lambda::Function", "DeliveryFunction")["Runtime"] == "python3.12"
+    source = (ROOT / "infra" / "cdk" / "settings.py").read_text()
+    left = set(re.findall(r'context\("(\w+)"\)', source)) - set(ALL_SETTINGS)
+    assert left == {"config", "image", "vpc", "functionSubnets"}
+
+
 # --- permissions ------------------------------------------------------------------------------
 
 NO_RESOURCES: Final = frozenset({"ecr:GetAuthorizationToken", "ses:GetAccount"})
