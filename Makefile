@@ -10,7 +10,7 @@ JOBS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 EXTRAS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick fresh check docs-check fmt bench fuzz faults faults-local faults-aws faults-gcp soak image lock e2e-aws e2e-gcp setup setup-run clean
+.PHONY: help run test quick fresh check docs-check fmt screenshot bench fuzz faults faults-local faults-aws faults-gcp soak image lock e2e-aws e2e-gcp setup setup-run clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -43,6 +43,9 @@ docs-check: setup ## links, configurations and commands of the documentation
 fmt: setup ## format the code and fix what ruff can
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+screenshot: setup ## pictures of the inbox's page in .state/screenshots, and the README's
+	SCREENSHOTS=.state/screenshots $(BIN)/pytest tests/e2e/inbox/test_screenshots.py
 
 bench: setup ## compare with stock aiosmtpd and smtp-sink; writes bench/RESULTS.md
 	$(BIN)/python -m bench.run --out bench/RESULTS.md

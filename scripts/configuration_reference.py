@@ -88,6 +88,7 @@ _PAGES: Final = {
         "static-auth": "filters/static-auth.md",
         "http-auth": "filters/http-auth.md",
         "http-filter": "filters/http-filter.md",
+        "respond": "filters/respond.md",
         "mail-auth": "mail-auth.md",
     },
     "outputs": {

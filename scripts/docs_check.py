@@ -187,7 +187,7 @@ class Sandbox:
         self.port = _free_port()
         self.lacking = False
         """True once a stand-in could not be started."""
-        self._ports = {"10025": str(self.port), "8080": str(_free_port())}
+        self._ports = {"10025": str(self.port), "8080": str(_free_port()), "8025": str(_free_port())}
         self._server: subprocess.Popen[bytes] | None = None
         self._stand_ins: list[Any] = []
         self._environ = {
@@ -200,6 +200,8 @@ class Sandbox:
 
     def __enter__(self) -> Sandbox:
         shutil.copytree(ROOT / "configs", self.folder / "configs")
+        mailpit = self.folder / "configs" / "mailpit.jsonc"
+        mailpit.write_text(mailpit.read_text().replace('"port": 8025', f'"port": {self._ports["8025"]}'))
         shutil.copy(ROOT / "config.schema.json", self.folder)
         program = self.folder / ".bin" / "smtp-relay"
         program.parent.mkdir()

@@ -32,6 +32,7 @@ NODE_PACKAGES = {
     "ajv": "^8.17.0",  # an independent reader of JSON Schema
     "typescript": "^5.9.0",  # later ones have another compiler
     "mailparser": "^3.7.0",  # an independent reader of mails
+    "axe-core": "^4.10.0",  # looks for what keeps people from using a page
     "aws-cdk": "2.1148.1",  # later ones refuse aws-cdk-lib 2.275
     "mailpit-api": "2.1.0",  # a client of the inbox
 }
@@ -56,6 +57,7 @@ PROGRAMS = {
     "ip": "iproute2",
     "mount": "mount",
     "unshare": "util-linux",
+    "chromium": "chromium",  # a browser for the page of the inbox
     "fallocate": "util-linux",  # with findmnt and e2fsprogs: the disk that loses writes
     "findmnt": "util-linux",
     "mkfs.ext4": "e2fsprogs",

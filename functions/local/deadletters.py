@@ -6,7 +6,7 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -62,21 +62,8 @@ class FolderDeadLetters:
         return Shown(record, None, b"")
 
     def replay(self, record: DeadRecord, *, now: bool) -> None:
-        # The server sees within a second that the database changed, so it needs no notification.
-        for part in self._parts:
-            if (seq := number_of(part, record.id)) is None:
-                continue
-            with _writing(part) as db:
-                row = db.execute(_STATE, (seq, record.id)).fetchone()
-                if row is None:
-                    continue
-                db.execute("DELETE FROM dead WHERE id = ? AND key = ?", (record.id, record.key))
-                db.execute("DELETE FROM settled WHERE seq = ? AND key = ?", (row[0], record.key))
-                db.execute(
-                    "UPDATE mail SET parked = 0, attempts = 0, next = ? WHERE seq = ?", (time.time(), row[0])
-                )
-                return
-        raise Permanent("the mail is not in the spool: this record cannot be replayed")
+        if not replay_once(self._parts, record):
+            raise Permanent("another command replayed or dropped this record meanwhile")
 
     def kept(self, selection: KeptSelection) -> Iterator[str]:
         found = [(one.received, one.id) for one in self._archive.copies(selection.prefix)]
@@ -141,6 +128,25 @@ def _stored(part: layout.Part, mail_id: str) -> tuple[object, object] | None:
         return None
     found: tuple[object, object] | None = look(part, lambda db: db.execute(_MAIL, (seq,)).fetchone())
     return found
+
+
+def replay_once(parts: Iterable[layout.Part], record: DeadRecord) -> bool:
+    """Deliver the output of a dead record again; False if another process replayed or dropped the record
+    before, so that of several requests one delivers. The server sees within a second that the database
+    changed. Raises Permanent if the mail is gone, Temporary if the spool cannot be written."""
+    for part in parts:
+        if (seq := number_of(part, record.id)) is None:
+            continue
+        with _writing(part) as db:
+            if db.execute(_STATE, (seq, record.id)).fetchone() is None:
+                continue
+            gone = db.execute("DELETE FROM dead WHERE id = ? AND key = ?", (record.id, record.key))
+            if not gone.rowcount:
+                return False
+            db.execute("DELETE FROM settled WHERE seq = ? AND key = ?", (seq, record.key))
+            db.execute("UPDATE mail SET parked = 0, attempts = 0, next = ? WHERE seq = ?", (time.time(), seq))
+            return True
+    raise Permanent("the mail is not in the spool: this record cannot be replayed")
 
 
 def _envelope(text: object) -> Envelope | None:

@@ -29,6 +29,16 @@ class Reply(NamedTuple):
         return f"{self.code} {self.enhanced} {self.text}" if self.enhanced else f"{self.code} {self.text}"
 
 
+class Exact(Reply):
+    """A reply that is sent as it is: other replies get a code that RFC 5321 permits at their phase. At AUTH
+    it ends the attempt, whatever other filters say."""
+
+    __slots__ = ()
+
+
+DROPPED: Final = Exact(421, "", "(connection closed without a reply)")
+"""Stands for no reply: the connection is closed."""
+
 Verdict = Literal["accept", "refuse", "defer", "abstain"]
 
 

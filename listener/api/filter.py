@@ -36,15 +36,35 @@ def log_warning(where: str, what: str, cure: str) -> None:
     log.warning("%s: %s (%s)", where, what, cure)
 
 
+class SharedScript(Protocol):
+    """The rules and counts that the filters `respond` of all workers share;
+    `listener.filters.respond.memory.ScriptMemory` is one."""
+
+    @property
+    def version(self) -> float:
+        """A number that changes with the text."""
+
+    def text(self) -> str:
+        """The rules that were set while the server runs."""
+
+    def count(self, rule: str, what: int) -> int:
+        """Count one event of a rule; returns its number, from 1."""
+
+    def count_in_minute(self, rule: str, now: float) -> int:
+        """Count one command of a rule; returns its number in this minute."""
+
+
 @dataclass(frozen=True, slots=True)
 class BuildContext(Runtime):
     """The arguments of a filter's `build()` besides its options: the process's surroundings;
     `filter_timeout`, the number of seconds that a filter has to answer; `warn`, for a risk to tell the
-    operator: as for ConfigError, where it is, what it is, and the cure; and the name of its flow."""
+    operator: as for ConfigError, where it is, what it is, and the cure; the name of its flow; and the
+    memory of scripted answers, None where the process serves no client."""
 
     filter_timeout: float = 30.0
     warn: Warn = log_warning
     flow: str = ""
+    script: SharedScript | None = None
 
 
 class MailAuthObserver(Protocol):
@@ -82,6 +102,14 @@ class FilterOptions(BaseModel):
 
     judges_content: ClassVar[bool] = False
     """True if the filter decides after DATA."""
+
+    for_tests: ClassVar[bool] = False
+    """True if the filter answers clients by a script."""
+
+    def forbidden_beside(self, leaving: Sequence[str]) -> str:
+        """The reason why the filter must not stand beside outputs of these types, which let mail leave this
+        machine; "" if it may."""
+        return ""
 
     @property
     def any_user(self) -> bool:
@@ -135,7 +163,8 @@ class Filter:
     `supports_cram_md5` says that it can check CRAM-MD5 for every user.
 
     `guard` says that the filter only objects: its refusal or deferral counts in a flow of either
-    operator, its acceptance never does, and no flow waits for one.
+    operator, its acceptance never does, and no flow waits for one. `patience` is the number of seconds
+    that it may take where that is more than `filterTimeout`.
 
     An answer at connect or auth holds for the connection, at mail or data for the transaction, at
     rcpt for that recipient. A hook that raises or takes longer than `filterTimeout` counts as a
@@ -149,6 +178,7 @@ class Filter:
     needs_name: bool = False
     guard: bool = False
     supports_cram_md5: bool = False
+    patience: float = 0.0
 
     def __init__(self, name: str) -> None:
         self.name = name

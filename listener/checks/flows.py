@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from functions.message.text import listed
 from listener.checks.finding import Finding, Setting, warning
 from listener.checks.strangers import serves
+from listener.config.inbox import RELEASE
 from listener.config.relay import FlowConfig, RelayConfig
 
 
@@ -16,6 +17,8 @@ def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
         yield warning("flows", "there is no flow, so every client is refused (add one)")
     for name, flow in config.flows.items():
         path = f"flows.{name}"
+        if name == RELEASE and config.inbox is not None and config.inbox.release is not None:
+            continue
         if reason := never_accepts(config, name, setting.environ):
             yield warning(path, f"takes nothing: {reason}")
         auth, names = _offered(config, flow)

@@ -19,7 +19,8 @@ def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
     try:
         checked_folders(config, setting.folder)
     except ConfigError as fault:
-        yield error(fault.where, f"{fault.what} ({fault.cure})" if fault.cure else fault.what)
+        if not config.inbox_by_default:
+            yield error(fault.where, f"{fault.what} ({fault.cure})" if fault.cure else fault.what)
     if is_loopback(address_of(config.inbox.bind)):
         return
     if config.inbox.open:

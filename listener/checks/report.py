@@ -25,6 +25,7 @@ def start_warnings(config: RelayConfig, setting: Setting) -> tuple[Finding, ...]
     return (
         *(warning("", line) for line in config.warnings),
         *listeners.findings(config, setting),
+        *strangers.scripted(config, setting),
         *(() if config.spool.in_bucket else deployment.folder_findings(config, setting)),
     )
 

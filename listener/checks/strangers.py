@@ -47,8 +47,21 @@ def recipients_limited(flow: FlowConfig) -> bool:
     return bool(limits) and (any(limits) if flow.filters_operator == "AND" else all(limits))
 
 
+def scripted(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
+    """Filters that answer clients by a script: for tests, and not for strangers."""
+    make = error if setting.public else warning
+    for name, flow in config.flows.items():
+        for index, options in enumerate(flow.filters):
+            if options.for_tests:
+                text = "answers clients by a script, for tests: mail may be refused without a reason"
+                yield make(
+                    f"flows.{name}.filters[{index}]", f"{text} (remove it from a server for real mail)"
+                )
+
+
 def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
-    """Outputs that send mail on, and that unknown clients can reach."""
+    """Scripted answers, and outputs that send mail on and that unknown clients can reach."""
+    yield from scripted(config, setting)
     for name, flow in config.flows.items():
         reached = [
             one.name

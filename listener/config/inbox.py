@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from functions.options.secrets import Secret
-from functions.options.types import OptionsModel, Port
+from functions.options.types import Label, OptionsModel, Port
 from listener.config.peers import TrustedPeers
 from listener.filters.passwords.stored import parse
+from listener.filters.whitelist import Paths
 
 DEFAULT_INBOX_PORT = 8025
 
 
 Right = Literal["release", "send", "chaos", "respond", "retry", "delete"]
 """What a user may do beside looking, marking and tagging."""
+
+
+RELEASE: Final = "release"
+"""The flow of released mails, which a configuration with `inbox.release` gets."""
+
+
+class ReleaseOptions(OptionsModel):
+    """Send stored mails on, when a person asks for it."""
+
+    output: Label
+    """The name of the output that sends them, in any flow."""
+
+    recipients: Annotated[Paths, Field(min_length=1)]
+    """Allowed recipients: addresses, `glob:` or `regexp:` with a pattern."""
 
 
 class InboxViewer(OptionsModel):
@@ -75,6 +90,12 @@ class InboxOptions(OptionsModel):
 
     cors: tuple[Annotated[str, Field(pattern=r"^(?:\*|https?://[^/\s*]+)$")], ...] = ()
     """Sites whose pages may ask (`https://app.example`); `*` is all."""
+
+    release: ReleaseOptions | None = None
+    """Send stored mails on. Default: off."""
+
+    send: tuple[Label, ...] = ()
+    """Flows that take mails of `POST /api/v1/send`. Default: off."""
 
     trusted_proxies: TrustedPeers = Field(default=False, alias="trustedProxies")
     """Proxies whose `X-Forwarded-*` fields are believed."""

@@ -50,6 +50,7 @@ def load(path: Path | None, environ: Mapping[str, str], flags: Overrides = _NO_F
     except ValidationError as error:
         raise config_errors(error, RelayConfig, value, {"": found.source, **sources(environ)}) from None
     config._source = found.source
+    config._inbox_by_default = found.source == EMBEDDED_SOURCE and not flags.inbox
     config._warnings = ignored(environ) + warnings
     return config
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping
 from functools import cached_property
@@ -18,7 +19,7 @@ from functions.message.headers import HeaderEdits
 from functions.options.types import Label, Milliseconds, Port
 from listener.api.filter import FilterOptions
 from listener.config.http import HealthOptions, PrometheusOptions
-from listener.config.inbox import InboxOptions
+from listener.config.inbox import RELEASE, InboxOptions
 from listener.config.listeners import DEFAULT_PORT, Listener, ListenerOptions, address_of, is_every_address
 from listener.config.smtp import SmtpOptions
 from listener.filters.registry import AnyFilter
@@ -111,6 +112,7 @@ class RelayConfig(DeliveryConfig):
     """Destinations of logs. Default: one CONSOLE logger; `[]` logs nothing."""
 
     _source: str = PrivateAttr(default="")
+    _inbox_by_default: bool = PrivateAttr(default=False)
     _warnings: tuple[str, ...] = PrivateAttr(default=())
 
     @field_validator("mail_headers")
@@ -118,6 +120,37 @@ class RelayConfig(DeliveryConfig):
     def _possible_edits(cls, edits: Mapping[str, object]) -> Mapping[str, object]:
         HeaderEdits(edits)
         return edits
+
+    @model_validator(mode="after")
+    def _with_release(self) -> RelayConfig:
+        """The flow of released mails, which takes none from a listener."""
+        if self.inbox is None:
+            return self
+        if unknown := sorted(set(self.inbox.send) - self.flows.keys()):
+            raise ValueError(f"inbox.send: there is no flow {unknown[0]!r}")
+        release = self.inbox.release
+        named = {
+            label: output
+            for flow in self.flows.values()
+            for label, output in flow.labelled()
+            if release is not None and label == release.output
+        }
+        for name in self.inbox.send:
+            for label, output in self.flows[name].labelled():
+                if not output.local and label not in named:
+                    raise ValueError(
+                        f"inbox.send: output {label} of flow {name!r} sends mails to other machines "
+                        "(name it in inbox.release, or leave the flow out)"
+                    )
+        if release is None:
+            return self
+        if not named:
+            raise ValueError(f"inbox.release.output: there is no output of the name {release.output!r}")
+        if RELEASE in self.flows:
+            raise ValueError(f"flows.{RELEASE}: is the flow of inbox.release (give yours another name)")
+        made = FlowConfig(outputs=(named[release.output],), listeners=())
+        object.__setattr__(self, "flows", {**self.flows, RELEASE: made})
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> RelayConfig:
@@ -131,6 +164,11 @@ class RelayConfig(DeliveryConfig):
             if here is not None and there is not None:
                 raise ValueError(f"{key} stands in options too: give one of them")
         self._check_listeners()
+        leaving = sorted({one.type for _, one in self.outputs() if not one.local})
+        for name, flow in self.flows.items():
+            for index, options in enumerate(flow.filters):
+                if reason := options.forbidden_beside(leaving):
+                    raise ValueError(f"flows.{name}.filters[{index}]: {reason}")
         return self
 
     def _check_listeners(self) -> None:
@@ -209,6 +247,16 @@ class RelayConfig(DeliveryConfig):
         """True if addresses and subjects are logged at INFO."""
         return bool(self.log_addresses or self.options.log_addresses)
 
+    @property
+    def processes(self) -> int:
+        """The number of serving processes; `auto` is one per core."""
+        return (os.cpu_count() or 1) if self.workers == "auto" else self.workers
+
+    @property
+    def is_scripted(self) -> bool:
+        """True if a flow has a filter that answers clients by a script."""
+        return any(one.for_tests for flow in self.flows.values() for one in flow.filters)
+
     @cached_property
     def digest(self) -> str:
         return super().digest
@@ -217,6 +265,11 @@ class RelayConfig(DeliveryConfig):
     def source(self) -> str:
         """The source of the configuration: a path, or words if it is not a file."""
         return self._source
+
+    @property
+    def inbox_by_default(self) -> bool:
+        """True if nobody asked for the inbox: the server starts without it where it cannot be."""
+        return self._inbox_by_default
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "static-auth": kind("listener.filters.static_auth", "StaticAuthOptions"),
     "http-auth": kind("listener.filters.http.auth", "HttpAuthOptions"),
     "http-filter": kind("listener.filters.http.filter", "HttpFilterOptions"),
+    "respond": kind("listener.filters.respond.filter", "RespondOptions"),
     "mail-auth": kind("listener.filters.mail_auth", "MailAuthFilterOptions"),
 }
 
@@ -22,6 +23,7 @@ _SYNONYMS: Final = {
     **dict.fromkeys(("deny", "block", "blocklist", "denylist", "reject"), "blacklist"),
     **dict.fromkeys(("auth", "user", "users", "password", "basic", "basic-auth", "htpasswd"), "static-auth"),
     **dict.fromkeys(("http", "webhook"), "http-filter"),
+    **dict.fromkeys(("chaos", "script"), "respond"),
     **dict.fromkeys(("spf", "dkim", "dmarc"), "mail-auth"),
 }
 

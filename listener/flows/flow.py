@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from listener.api.decision import ACCEPT, Phase, Reply
+from listener.api.decision import ACCEPT, Exact, Phase, Reply
 from listener.api.filter import Filter, Operator
 from listener.api.session import Credentials, Message, Session, Transaction
 from listener.flows.inquiry import Answers, Inquiry, OnAnswer
@@ -260,6 +260,9 @@ class ConnectionState:
 
     def _failed_attempt(self, answers: Answers) -> Outcome:
         """None if the credentials are accepted, else the reply to the attempt."""
+        for _, answer in answers:
+            if isinstance(answer.reply, Exact):
+                return answer.reply
         if self._serving.any_user:
             return None
         tally = NOTHING_SAID

@@ -93,7 +93,7 @@ class Inquiry:
 
     async def _wait(self, one: _Waiting) -> Decision:
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(max(self._timeout, one.hook.filter.patience)):
                 answer: object = await one.answer
         except asyncio.CancelledError as fault:
             task = asyncio.current_task()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final, Literal
 
 from functions.message.text import one_line
-from listener.api.decision import Phase, Reply
+from listener.api.decision import Exact, Phase, Reply
 
 Kind = Literal["refuse", "defer"]
 
@@ -48,11 +48,13 @@ def worded(phase: Phase, kind: Kind, own: Reply | None) -> Reply:
     """The reply to send at `phase`: the filter's own, adapted to it, else the standard one.
 
     A filter's code stays if the command permits it; its enhanced code (RFC 3463) stays if it is of
-    the same class. `reply_text` makes its text harmless.
+    the same class. `reply_text` makes its text harmless. An `Exact` one stays as it is.
     """
     standard = _STANDARD[phase, kind]
     if own is None:
         return standard
+    if isinstance(own, Exact):
+        return own
     code = own.code if own.code in _CODES[phase, kind] else standard.code
     fits = _ENHANCED.fullmatch(own.enhanced) is not None and own.enhanced[0] == str(code // 100)
     return Reply(code, own.enhanced if fits else standard.enhanced, reply_text(own.text) or standard.text)

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from functions.errors import ConfigError
 from functions.local.view.unfinished import unfinished_in
 from listener.config.inbox_folders import InboxFolder
+from listener.inbox.deliveries import TURN
 from listener.inbox.entry import witness_of
 from listener.inbox.index import Index
 from listener.inbox.mailbox import Row
@@ -44,7 +45,8 @@ class Deleter:
         why = ""
         end = time.monotonic() + PATIENCE
         while left:
-            unfinished = unfinished_in(self._spool)
+            with TURN:
+                unfinished = unfinished_in(self._spool)
             held = [row for row in left if unfinished.holds(row.mail_id, row.created / 1_000)]
             free = {row.id for row in left} - {row.id for row in held}
             for row in left:

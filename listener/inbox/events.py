@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 MOST: Final = 1_000
 """Events that wait for one watcher; more end its watching."""
 
-WATCHERS: Final = 200
+WATCHERS: Final = 400
 """Most watchers at a time."""
 
 

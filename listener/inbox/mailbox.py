@@ -68,10 +68,19 @@ class Mailbox:
     ) -> dict[str, Any]:
         """Mailpit's MessagesSummary: the newest mails from `start` on, all for a limit of 0."""
         condition, values = self._where(search, span)
-        order = f"{condition} {_NEWEST} LIMIT ? OFFSET ?"
-        rows = self._select(order, (*values, limit or -1, start))
         total, unread = self.totals()
-        matching = (total, unread) if search is None else self._count(condition, values)
+        if search is None:
+            matching = total, unread
+            rows = self._select(f"{condition} {_NEWEST} LIMIT ? OFFSET ?", (*values, limit or -1, start))
+        else:
+            # One pass finds and counts, because a short term reads the texts of all mails.
+            seen = "EXISTS (SELECT 1 FROM state.seen s WHERE s.id = mail.id)"
+            statement = f"SELECT seq, {seen} FROM mail WHERE {condition} {_NEWEST}"  # noqa: S608 - built of constants
+            found = self._index.rows(statement, values)
+            matching = len(found), sum(not is_seen for _, is_seen in found)
+            chosen = [seq for seq, _ in found[start : start + limit if limit else None]]
+            among = " ".join(["seq IN (SELECT value FROM json_each(?))", _NEWEST])
+            rows = self._select(among, (json.dumps(chosen),))
         return {
             "total": total,
             "unread": unread,

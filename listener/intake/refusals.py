@@ -66,8 +66,10 @@ class Refusals:
 
     def command(self, session: Session, reply: Reply, mechanism: str = "", user: str | None = None) -> None:
         """A command is answered 5yz, or a login before its credentials are known. `mechanism` is one that
-        the listener offers, because a metric has it as a label. `user` is the name that the client gave."""
-        self._observer.command_error(self._listener, reply.code, mechanism)
+        the listener offers, because a metric has it as a label. `user` is the name that the client gave. A
+        login that a script answers 4yz is logged, and counts as no error."""
+        if reply.code >= 500:
+            self._observer.command_error(self._listener, reply.code, mechanism)
         if reply.code == 552:
             return  # `mail` logs it
         if reply.code == 530:

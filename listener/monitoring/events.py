@@ -29,6 +29,9 @@ class Events(DeliveryEvents):
     def expect(self, listeners: Iterable[str], flows: Mapping[str, Iterable[str]]) -> None:
         """These listeners, and these flows with their outputs, may have events."""
 
+    def scripted(self, active: bool) -> None:
+        """The configuration has a filter that answers clients by a script, or has none."""
+
     def connection_opened(self, listener: str) -> None:
         """A connection was accepted; pairs with connection_closed."""
 

@@ -116,6 +116,12 @@ OLDEST: Final = Family(
 )
 UNFINISHED: Final = Family("smtp_relay_unfinished_mails", "gauge", "Unfinished mails in the spool")
 DEAD: Final = Family("smtp_relay_dead_records", "gauge", "Dead records in the spool")
+RESPOND: Final = Family(
+    "smtp_relay_respond_active",
+    "gauge",
+    "1 if clients may get scripted answers (filter respond)",
+    merge="max",
+)
 TLS_EXPIRY: Final = Family(
     "smtp_relay_tls_expiry_days",
     "gauge",
@@ -129,7 +135,8 @@ FAMILIES: Final = (
     EMAILS, CONNECTIONS, CONNECTIONS_OPEN, CONNECTIONS_REFUSED, UNTRUSTED_PROXIES, CONNECTION_SECONDS,
     BYTES, STAGE_SECONDS,
     AUTH_FAILURES, COMMAND_ERRORS, FILTER_VERDICTS, FILTER_SECONDS, MAIL_AUTH, SPOOL_SECONDS, SPOOL_ERRORS,
-    OUTPUT_SECONDS, RETRIES, DEAD_LETTERS, IN_DOUBT, OLDEST, UNFINISHED, DEAD, TLS_EXPIRY,
+    OUTPUT_SECONDS, RETRIES, DEAD_LETTERS, IN_DOUBT, OLDEST, UNFINISHED, DEAD, RESPOND,
+    TLS_EXPIRY,
 )  # fmt: skip
 
 BY_NAME: Final = {family.name: family for family in FAMILIES}

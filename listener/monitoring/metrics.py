@@ -83,6 +83,7 @@ class Metrics(Events):
         "_outputs",
         "_refused",
         "_rejected",
+        "_respond",
         "_retries",
         "_spool_errors",
         "_spool_seconds",
@@ -141,6 +142,7 @@ class Metrics(Events):
         self._oldest = at[f.OLDEST][()]
         self._unfinished = at[f.UNFINISHED][()]
         self._dead = at[f.DEAD][()]
+        self._respond = at[f.RESPOND][()]
 
     def expect(self, listeners: Iterable[str], flows: Mapping[str, Iterable[str]]) -> None:
         """Show the series of these listeners, and of these flows with their outputs' names, from the
@@ -157,6 +159,9 @@ class Metrics(Events):
                     self._outputs[flow, status, output]
                 for places in (self._retries, self._dead_letters):
                     places[flow, output]
+
+    def scripted(self, active: bool) -> None:
+        self._values[self._respond] = float(active)
 
     def connection_opened(self, listener: str) -> None:
         values = self._values

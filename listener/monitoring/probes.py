@@ -99,4 +99,5 @@ class Probes:
 def expect(observer: Events, config: RelayConfig) -> None:
     """Set every series of a configuration to 0 before its first event."""
     outputs = {name: [label for label, _ in flow.labelled()] for name, flow in config.flows.items()}
+    observer.scripted(config.is_scripted)
     observer.expect([one.name for one in config.resolved_listeners()], outputs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,7 +26,7 @@ from functions.processors.base import OutputOptions, Processor
 from functions.processors.context import BuildContext as OutputContext
 from functions.processors.registry import build_processor
 from listener.api.filter import BuildContext as FilterContext
-from listener.api.filter import Filter, FilterOptions
+from listener.api.filter import Filter, FilterOptions, SharedScript
 from listener.config.errors import locate
 from listener.filters.registry import build_filter
 from listener.flows.flow import Flow, Flows
@@ -65,9 +65,10 @@ class Filters:
     behind its references and the files that filters have read.
     """
 
-    def __init__(self, config: RelayConfig, around: Runtime) -> None:
+    def __init__(self, config: RelayConfig, around: Runtime, script: SharedScript | None = None) -> None:
         secrets = _Noted(around.folder, around.environ)
-        context = FilterContext(around.folder, around.environ, secrets, config.filter_timeout / 1000)
+        timeout = config.filter_timeout / 1000
+        context = FilterContext(around.folder, around.environ, secrets, timeout, script=script)
         self._flows: list[Flow] = []
         for name, flow in config.flows.items():
             around_flow = replace(context, flow=name)
@@ -78,15 +79,18 @@ class Filters:
             listeners = frozenset(flow.listeners) if flow.listeners is not None else None
             self._flows.append(Flow(name, built, flow.filters_operator, listeners))
         self.all: tuple[Filter, ...] = tuple(f for flow in self._flows for f in flow.filters)
-        self._timeout = config.filter_timeout / 1000
+        self._timeout = timeout
         read = [config.digest, *(each.fingerprint() for each in self.all)]
         self.fingerprint = hashlib.sha256(b"".join([*secrets.digests, *map(str.encode, read)])).hexdigest()
 
-    def flows(self, options: SmtpOptions, observer: Events) -> Flows:
-        """The flows under one listener's options."""
+    def flows(self, options: SmtpOptions, observer: Events, only: Collection[str] | None = None) -> Flows:
+        """The flows under one listener's options. `only` are those of mails that come over HTTP."""
+        chosen = self._flows
+        if only is not None:
+            chosen = [replace(flow, listeners=None) for flow in self._flows if flow.name in only]
         return Flows(
-            self._flows,
-            auth_optional=options.auth_optional,
+            chosen,
+            auth_optional=options.auth_optional or only is not None,
             filter_timeout=self._timeout,
             auth_required_message=options.auth_required_message,
             auth_lifted=options.auth_disabled,

@@ -19,6 +19,9 @@ from typing import TYPE_CHECKING, Final
 from functions.options.secrets import Runtime
 from listener.config.errors import locate
 from listener.config.peers import trusted
+from listener.control.submission import Submission
+from listener.filters.pattern import Values
+from listener.flows.flow import Flows
 from listener.intake.accept import Acceptor
 from listener.intake.refusals import Refusals
 from listener.intake.refusals import log as refusals_log
@@ -36,6 +39,7 @@ from listener.smtp.tls import context as tls
 from listener.smtp.tls.context import ServerTls
 
 if TYPE_CHECKING:
+    from listener.api.filter import SharedScript
     from listener.config.listeners import Listener
     from listener.config.relay import RelayConfig
     from listener.intake.spool import Spool
@@ -63,6 +67,7 @@ class Generation:
         counters: Counters,
         observer: Events,
         loop: asyncio.AbstractEventLoop,
+        script: SharedScript | None = None,
     ) -> None:
         self.config = config
         self._spool = spool
@@ -70,12 +75,13 @@ class Generation:
         self._observer = observer
         self._loop = loop
         self._around = around
-        self._filters = Filters(config, around)
+        self._filters = Filters(config, around, script)
         self._filters.observe(observer)
         self._names = ReverseNames(system_resolver)
         self._watching: list[asyncio.Task[None]] = []
         self._told = -math.inf
         self.endpoints = {listener.name: self._endpoint(listener) for listener in config.resolved_listeners()}
+        self.submission = self._submission()
 
     async def start(self) -> None:
         """Start the filters, and the watch over certificates."""
@@ -187,6 +193,20 @@ class Generation:
             tls=self._tls(listener, hostname),
             names=None if options.disable_reverse_lookup else self._names,
         )
+
+    def _submission(self) -> Submission | None:
+        """Takes the mails of the inbox under the first listener's options."""
+        inbox = self.config.inbox
+        if inbox is None or not (inbox.send or inbox.release):
+            return None
+        endpoint = next(iter(self.endpoints.values()))
+
+        def flows(names: frozenset[str] | None) -> Flows | None:
+            chosen = [one for one in inbox.send if names is None or one in names]
+            return self._filters.flows(endpoint.options, self._observer, chosen) if chosen else None
+
+        allowed = Values(inbox.release.recipients if inbox.release else ())
+        return Submission(flows, allowed, endpoint.acceptor, endpoint.hostname)
 
     def _tls(self, listener: Listener, hostname: str) -> ServerTls | None:
         if not tls.wanted(listener.options):

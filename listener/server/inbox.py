@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from functions.errors import ConfigError
+from listener.control.channel import bind_control, remove_control
 from listener.logs.console import STARTING
 from listener.server.sockets import bind
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from functions.options.secrets import Runtime
     from listener.config.inbox import InboxOptions
     from listener.config.relay import RelayConfig
+    from listener.filters.respond.memory import ScriptMemory
     from listener.inbox.settings import InboxSettings
     from listener.monitoring.failed_logins import FailedLogins
 
@@ -40,12 +42,23 @@ _OTHERS: Final = 20
 
 class InboxProcess:
     """The process that shows the mails of one configuration; it is started again when it dies. `settings` is
-    what it reads, `listening` its socket, `failed` where it counts failed logins with the others."""
+    what it reads, `listening` its socket, `failed` where it counts failed logins with the others, `script`
+    where it changes the answers of the filters `respond`."""
 
-    def __init__(self, settings: InboxSettings, listening: socket.socket, failed: FailedLogins) -> None:
+    def __init__(
+        self,
+        settings: InboxSettings,
+        listening: socket.socket,
+        failed: FailedLogins,
+        script: ScriptMemory,
+        control: socket.socket,
+    ) -> None:
+        self.control = control
+        """The control socket, from which the workers accept."""
         self._settings = settings
         self._listening = listening
         self._failed = failed
+        self.script = script
         self._lock = threading.Lock()
         self._stopping = False
         self._renewed = False
@@ -113,6 +126,8 @@ class InboxProcess:
             process.kill()
             process.wait()
         self._listening.close()
+        self.control.close()
+        remove_control(Path(self._settings.spool))
 
     def _follow(self) -> None:
         while not self._stopping:
@@ -124,13 +139,14 @@ class InboxProcess:
         # The working folder may hold modules of these names, so Python must look for ours first.
         root = os.fspath(Path(__file__).parents[2])
         paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-        number, memory = self._listening.fileno(), self._failed.fd
+        given = [self._listening.fileno(), self._failed.fd, self.script.fd]
+        number, *memory = map(str, given)
         safe = "-I" if sys.flags.isolated else "-P"
         self._since = time.monotonic()
         self._process = subprocess.Popen(  # noqa: S603 - this interpreter, and a module of ours
-            [sys.executable, safe, "-m", _MODULE, str(number), str(self._quick), str(memory)],
+            [sys.executable, safe, "-m", _MODULE, number, str(self._quick), *memory],
             stdin=subprocess.PIPE,
-            pass_fds=[number, memory],
+            pass_fds=given,
             env={**os.environ, "PYTHONPATH": paths},
         )
         assert self._process.stdin is not None
@@ -139,11 +155,31 @@ class InboxProcess:
             self._process.stdin.flush()
 
 
-def inbox_of(config: RelayConfig, around: Runtime, failed: FailedLogins) -> InboxProcess | None:
+def inbox_of(
+    config: RelayConfig, around: Runtime, failed: FailedLogins, script: ScriptMemory
+) -> InboxProcess | None:
     """The process that shows the mails, None if the configuration has no inbox; its failed logins have the
-    last row of `failed`. Raises ConfigError if it cannot be."""
+    last row of `failed`, and it may change `script`. Raises ConfigError if it cannot be; where no file asks
+    for it, that is one line of the log."""
     if config.inbox is None:
         return None
+    try:
+        return _started(config, config.inbox, around, failed, script)
+    except ConfigError as error:
+        if not config.inbox_by_default:
+            raise
+        cure = f" ({error.cure})" if error.cure else ""
+        log.info("no inbox: %s%s", error.what, cure, extra={"reason": error.what})
+        return None
+
+
+def _started(
+    config: RelayConfig,
+    options: InboxOptions,
+    around: Runtime,
+    failed: FailedLogins,
+    script: ScriptMemory,
+) -> InboxProcess:
     from listener.inbox.settings import settings_of
 
     settings = settings_of(config, around.folder, around.secrets)
@@ -151,12 +187,17 @@ def inbox_of(config: RelayConfig, around: Runtime, failed: FailedLogins) -> Inbo
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigError("inbox", f"package {missing[0]} is missing", "pip install 'smtp-relay[inbox]'")
-    listening = _bound(config.inbox)
+    listening = _bound(options)
     host, port = listening.getsockname()[:2]
     shown = "localhost" if host in ("127.0.0.1", "::1", "0.0.0.0", "::") else host  # noqa: S104 - compared
-    url = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}{config.inbox.path}"
+    url = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}{options.path}"
     log.info("inbox: %s", url, extra={"url": url})
-    return InboxProcess(settings, listening, failed)
+    try:
+        control = bind_control(Path(settings.spool))
+    except ConfigError:
+        listening.close()
+        raise
+    return InboxProcess(settings, listening, failed, script, control)
 
 
 def _bound(options: InboxOptions) -> socket.socket:

@@ -49,22 +49,25 @@ def run(config: RelayConfig, reload: Reload | None = None) -> int:
     make_room(config)
     lock = None if config.spool.in_bucket else Lock(config.spool.folder(around.folder))
     held_up = 0
-    inbox, failed = None, None
+    inbox, failed, script = None, None, None
     try:
         if lock is not None:
             build.clear_traces(config, around)
         if config.inbox is not None:
+            from listener.filters.respond.memory import ScriptMemory
             from listener.monitoring.failed_logins import FailedLogins
 
-            failed = FailedLogins.new(workers + 1)
-            inbox = inbox_of(config, around, failed)
+            failed, script = FailedLogins.new(workers + 1), ScriptMemory.new()
+            inbox = inbox_of(config, around, failed, script)
         probes = Probes(config, workers)
         if workers == 1:
             if inbox is not None:
                 inbox.follow()
             own = failed.of(0) if failed is not None else None
             renew = partial(inbox.renew, around=around) if inbox is not None else None
-            shared = SharedParts(LocalCounters(), probes.observer(0), probes.worker_health(0), own, renew)
+            control = inbox.control if inbox is not None else None
+            health = probes.worker_health(0)
+            shared = SharedParts(LocalCounters(), probes.observer(0), health, own, renew, control, script)
             server = Server(config, around, sockets, shared=shared, reload=reload)
             with asyncio.Runner(loop_factory=event_loop) as runner:
                 runner.run(_alone(server, probes, partial(announce, config, sockets)))

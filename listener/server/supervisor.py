@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from functions.errors import ConfigError
 from functions.options.secrets import Runtime
+from listener.filters.respond.memory import ScriptMemory
 from listener.logs import setup as observe
 from listener.monitoring.probes import Probes
 from listener.server import build
@@ -79,6 +80,7 @@ class Supervisor:
         self._probes = probes
         self._reload = reload
         self._counters = SharedCounters(workers)
+        self._script = ScriptMemory.new() if inbox is None else inbox.script
         self._running: dict[int, tuple[int, float]] = {}
         self._started: set[int] = set()
         self._mistaken = False
@@ -177,6 +179,8 @@ class Supervisor:
             self._probes.observer(index),
             self._probes.worker_health(index),
             self._failed.of(index) if self._failed is not None else None,
+            control=self._inbox.control if self._inbox is not None else None,
+            script=self._script,
         )
         server = Server(self._config, self._around, own, index=index, shared=shared, reload=self._reload)
         # The first one speaks for all, once: a worker that is started again says nothing new.

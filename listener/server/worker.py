@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +17,8 @@ from functions.local.layout import Part, parts
 from functions.local.service import LocalDelivery
 from functions.options.secrets import Runtime
 from listener.config.errors import locate_secret_errors
+from listener.control.requests import requests
+from listener.control.service import ControlService
 from listener.intake.spool import LocalSpool, Spool
 from listener.logs import setup as observe
 from listener.monitoring.events import NULL, Events
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from functions.delivery.engine import Delivery
     from listener.config.listeners import Listener
     from listener.config.relay import RelayConfig
+    from listener.filters.respond.memory import ScriptMemory
     from listener.monitoring.failed_logins import ProcessFailures
     from listener.monitoring.heartbeat import WorkerHealth
 
@@ -56,6 +59,9 @@ class SharedParts:
     worker_health: WorkerHealth | None = None
     failed_logins: ProcessFailures | None = None
     renew: Callable[[RelayConfig], None] | None = None
+    control: socket.socket | None = None
+    script: ScriptMemory | None = None
+    """One process makes it when a configuration needs it first."""
 
 
 class Server:
@@ -91,15 +97,14 @@ class Server:
         self._spool: Spool
 
     async def run(self, ready: Callable[[], None]) -> None:
-        """Serve until asked to stop; returns after all present work is finished.
-
-        Raises ConfigError if the configuration cannot be put to work.
-        """
+        """Serve until asked to stop; returns after all present work is finished. Raises ConfigError if the
+        configuration cannot be put to work."""
         loop = asyncio.get_running_loop()
         with locate_secret_errors(self._config):
             self._spool = self._open_spool()
             build.limit_captures(self._config, self._spool.captures, worker_count(self._config))
             self._current = self._make(self._config, loop)
+            tell_script(self._shared.script, self._config)
             await self._current.start()
         # The signal handlers come before the listening, so a stop signal always drains.
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -107,6 +112,8 @@ class Server:
         for address, (listener, sockets) in self._bound.items():
             await self._listen(address, listener.name, sockets)
         tasks = {loop.create_task(self._tick())}
+        control = ControlService(requests(lambda: self._current.submission, self._reload, self._config))
+        await control.start(self._shared.control)
         if self._reload is not None:
             loop.add_signal_handler(signal.SIGHUP, lambda: tasks.add(loop.create_task(self._read_again())))
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
@@ -114,13 +121,13 @@ class Server:
         if worker_health is not None:
             tasks.add(loop.create_task(worker_health.run(self._spool.probe)))
             worker_health.accepting()
-        # Start-up objects move to the permanent generation, because the collector need not look at
-        # them again.
+        # The collector need not look at start-up objects again.
         gc.freeze()
         ready()
         await self._stop.wait()
         if worker_health is not None:
             worker_health.draining()
+        control.stop()
         await self._drain()
         for task in tasks:
             task.cancel()
@@ -128,7 +135,10 @@ class Server:
 
     def _make(self, config: RelayConfig, loop: asyncio.AbstractEventLoop) -> Generation:
         shared = self._shared
-        made = Generation(config, self._around, self._spool, shared.counters, shared.observer, loop)
+        shared.script = shared.script or (new_script() if config.is_scripted else None)
+        made = Generation(
+            config, self._around, self._spool, shared.counters, shared.observer, loop, shared.script
+        )
         for endpoint in made.endpoints.values():
             endpoint.login_failures.shared = shared.failed_logins
         return made
@@ -227,7 +237,9 @@ class Server:
         fresh: dict[tuple[str, int], tuple[str, Sockets]] = {}
         try:
             await generation.start()
-            deliveries, from_bucket = await asyncio.to_thread(self._other_outputs, config)
+            deliveries, from_bucket = await asyncio.to_thread(
+                other_outputs, config, self._around, self._deliveries, self._bucket
+            )
             wanted = {(one.bind, one.port): one for one in config.resolved_listeners()}
             for address, listener in wanted.items():
                 if address not in self._servers:
@@ -242,6 +254,7 @@ class Server:
             close_all(sockets for _, sockets in fresh.values())
             raise
         expect(self._shared.observer, config)
+        tell_script(self._shared.script, config)
         for delivery, made in zip(self._deliveries, deliveries, strict=True):
             delivery.replace(made, build.delivery_settings(config, self._around))
         if self._bucket is not None and from_bucket is not None:
@@ -265,13 +278,6 @@ class Server:
                 server.close()
         for address, (name, sockets) in fresh.items():
             await self._listen(address, name, sockets)
-
-    def _other_outputs(self, config: RelayConfig) -> tuple[list[Delivery], tuple[Delivery, Waits] | None]:
-        """The outputs of a configuration, for each part of the spool and for a bucket."""
-        deliveries = [
-            build.build_delivery(config, self._around, staging=one.staging) for one in self._deliveries
-        ]
-        return deliveries, None if self._bucket is None else build.build_from_bucket(config, self._around)
 
     # -- stopping ----------------------------------------------------------------------------
 
@@ -310,6 +316,31 @@ class Server:
         log.info("stopped")
 
 
+def new_script() -> ScriptMemory:
+    """Memory for scripted answers."""
+    from listener.filters.respond.memory import ScriptMemory
+
+    return ScriptMemory.new()
+
+
+def tell_script(memory: ScriptMemory | None, config: RelayConfig) -> None:
+    """Write the rules of a configuration to the memory of scripted answers."""
+    if memory is not None and not config.is_scripted:
+        memory.tell("")
+    elif memory is not None:
+        from listener.filters.respond.filter import tell_script
+
+        tell_script(memory, {name: flow.filters for name, flow in config.flows.items()})
+
+
+def other_outputs(
+    config: RelayConfig, around: Runtime, deliveries: Sequence[LocalDelivery], bucket: BucketDelivery | None
+) -> tuple[list[Delivery], tuple[Delivery, Waits] | None]:
+    """The outputs of a new configuration, for each part of the spool and for a bucket."""
+    made = [build.build_delivery(config, around, staging=one.staging) for one in deliveries]
+    return made, None if bucket is None else build.build_from_bucket(config, around)
+
+
 def make_room(config: RelayConfig) -> None:
     """Let this process and its children hold as many files as their clients may need."""
     limits = [one.options.max_clients for one in config.resolved_listeners()]
@@ -331,8 +362,8 @@ def tell_what_waits(old: RelayConfig, new: RelayConfig) -> None:
 
 
 def worker_count(config: RelayConfig) -> int:
-    """The number of serving processes; `auto` is one per core."""
-    return (os.cpu_count() or 1) if config.workers == "auto" else config.workers
+    """The number of serving processes."""
+    return config.processes
 
 
 def event_loop() -> Any:

@@ -9,7 +9,7 @@ import time
 from functools import partial
 from typing import Final
 
-from listener.api.decision import Reply
+from listener.api.decision import Exact, Reply
 from listener.api.session import Credentials
 from listener.smtp.connection.machine import Connection
 from listener.smtp.replies import (
@@ -194,6 +194,11 @@ def _decided(connection: Connection, credentials: Credentials, began: float, ref
         return
     if refusal is None:
         connection.reply(AUTHENTICATED)
+        return
+    if isinstance(refusal, Exact):
+        # A scripted answer says nothing about the credentials, so this was no guess.
+        connection.error(refusal, credentials.mechanism, credentials.username)
+        connection.hang_up_after(refusal)
         return
     if refusal.code < 500:
         connection.reply(refusal)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from listener.api.decision import Reply
+from listener.api.decision import DROPPED, Reply
 from listener.config.listeners import Listener
 from listener.config.peers import trusted
 from listener.config.smtp import SmtpOptions
@@ -190,7 +190,7 @@ class Endpoint:
         starttls = "STARTTLS" in self.verbs and not options.hide_starttls and tls is not None
         self.ehlo = Ehlo(options, hostname, mechanisms=mechanisms, starttls=starttls)
         self._enhanced = not options.hide_enhanced_status_codes
-        self._encoded: dict[Reply, bytes] = {}
+        self._encoded: dict[Reply, bytes] = {DROPPED: b""}
 
     @property
     def replaced(self) -> Reply | None:

@@ -11,7 +11,12 @@ from typing import Final
 import pytest
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-LATER_PAGES: Final = {"inbox.md": 1_300, "operate-aws.md": 900, "testcontainers.md": 400}
+LATER_PAGES: Final = {
+    "inbox.md": 1_300,
+    "testcontainers.md": 400,
+    "filters/respond.md": 400,
+    "operate-aws.md": 900,
+}
 """Pages of features that came after the others were cut to 26,000 words, and the words that each feature may
 take, here and in the reference of its options."""
 DECISIONS: Final = sorted((ROOT / "docs" / "adr").iterdir())

@@ -33,13 +33,16 @@ _LAST: Final = [b"MAIL_FROM", b"USER", b"CLIENT_HOSTNAME", b"HELO"]
 
 @dataclass(frozen=True, slots=True)
 class StoredEnvelope:
-    """The envelope on top of a stored file (`addRawHeaders`), and how many bytes it takes."""
+    """The envelope on top of a stored file (`addRawHeaders`), how many bytes it takes, and the client's
+    host name and greeting."""
 
     id: str
     reverse_path: str
     recipients: tuple[str, ...]
     user: str
     size: int
+    client: str = ""
+    helo: str = ""
 
 
 def envelope_of(data: bytes) -> StoredEnvelope | None:
@@ -59,7 +62,7 @@ def envelope_of(data: bytes) -> StoredEnvelope | None:
     if names[-4:] != _LAST or set(names[:-4]) - {b"RCPT_TO"}:
         return None
     values = tuple(value for _, value in lines)
-    return StoredEnvelope(top[1].decode(), values[-4], values[:-4], values[-3], at)
+    return StoredEnvelope(top[1].decode(), values[-4], values[:-4], values[-3], at, values[-2], values[-1])
 
 
 @dataclass(frozen=True)

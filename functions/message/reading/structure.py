@@ -50,7 +50,7 @@ class Leaf:
     """A part that holds content, by its place in the mail. `group` is the same for all parts of one
     multipart/alternative, and 0 outside of them. `content_id` has no angle brackets. `place` tells the
     part from others: which part (from 1) of the mail, which part of that, and so on; () for a mail that
-    is one part."""
+    is one part. `above` are the types of the multiparts that it is in, the outermost first."""
 
     data: bytes
     start: int
@@ -63,6 +63,7 @@ class Leaf:
     content_id: str = ""
     group: int = 0
     place: tuple[int, ...] = ()
+    above: tuple[str, ...] = ()
 
     def payload(self, most: int | None = None) -> bytes:
         """The content without its transfer encoding (RFC 2045 section 6), or the first `most` bytes of
@@ -243,7 +244,8 @@ def _read_leaf(data: bytes, start: int, opened: list[_Open]) -> Leaf:
 
     head, body = read_block(data, start, len(data), most=_PART_HEAD, is_delimiter=is_delimiter)
     leaf = _leaf_of(data, head, body, opened[-1].default)
-    return replace(leaf, place=(*opened[-1].leaf.place, opened[-1].parts))
+    around = opened[-1].leaf
+    return replace(leaf, place=(*around.place, opened[-1].parts), above=(*around.above, around.content_type))
 
 
 def own_delimiter(line: bytes, fields: bytes) -> bool:

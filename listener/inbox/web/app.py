@@ -12,8 +12,10 @@ from starlette.routing import BaseRoute, Match, Mount, Route, WebSocketRoute
 from starlette.types import ASGIApp, Scope
 
 from listener.inbox.access.access import Access
-from listener.inbox.web import lists, live, mailhog, single, view
+from listener.inbox.web import chaos, lists, live, mailhog, sending, single, view
 from listener.inbox.web.guard import Guard
+from listener.inbox.web.page import about
+from listener.inbox.web.page.replies import PageReplies
 from listener.inbox.web.replies import not_found, refused
 from listener.inbox.web.single import of_mail
 from listener.inbox.web.state import InboxServer, NotSeen
@@ -23,8 +25,12 @@ log = logging.getLogger("smtp_relay.inbox")
 
 def application(server: InboxServer, access: Access) -> ASGIApp:
     """The whole server, for uvicorn."""
-    inner = _routes()
-    routes: list[BaseRoute] = [*inner, Mount("/inbox/{inbox}", routes=_routes())]
+    page = PageReplies()
+    routes: list[BaseRoute] = [
+        *_routes(page),
+        Route("/page/{version}/{name}", page.file),
+        Mount("/inbox/{inbox}", routes=_routes(page)),
+    ]
     prefix = server.options.path
     app = Starlette(
         routes=[Mount(prefix, routes=routes)] if prefix else routes,
@@ -34,7 +40,7 @@ def application(server: InboxServer, access: Access) -> ASGIApp:
     return Guard(app, server.options, access)
 
 
-def _routes() -> list[BaseRoute]:
+def _routes(page: PageReplies) -> list[BaseRoute]:
     v1, mail = "/api/v1", "/api/v1/message/{id}"
     return [
         Route("/livez", _alive),
@@ -56,14 +62,18 @@ def _routes() -> list[BaseRoute]:
         Route(f"{mail}/part/{{part}}/thumb", of_mail(single.thumbnail)),
         Route(f"{mail}/links", of_mail(single.links)),
         Route(f"{mail}/codes", of_mail(single.codes)),
+        Route(f"{mail}/about", of_mail(about.about)),
+        Route(f"{v1}/highlights", about.highlights),
         Route(f"{mail}/deliveries", of_mail(single.deliveries)),
+        Route(f"{mail}/retry", of_mail(sending.retry), methods=["POST"]),
         *(
             Route(f"{mail}/{name}", of_mail(single.check))
             for name in ("html-check", "link-check", "sa-check")
         ),
-        Route(f"{mail}/release", of_mail(single.release), methods=["POST"]),
-        Route(f"{v1}/send", single.send, methods=["POST"]),
-        Route(f"{v1}/chaos", single.chaos, methods=["GET", "PUT"]),
+        Route(f"{mail}/release", of_mail(sending.release), methods=["POST"]),
+        Route(f"{v1}/send", sending.send, methods=["POST"]),
+        Route(f"{v1}/chaos", chaos.chaos, methods=["GET", "PUT"]),
+        Route(f"{v1}/respond", chaos.respond, methods=["GET", "PUT"]),
         Route(f"{v1}/info", lists.info),
         Route(f"{v1}/webui", lists.web_settings),
         Route(f"{v1}/inboxes", lists.list_inboxes),
@@ -75,7 +85,9 @@ def _routes() -> list[BaseRoute]:
         Route("/view/latest", view.latest),
         Route("/view/{id}.html", of_mail(view.html)),
         Route("/view/{id}.txt", of_mail(view.text)),
-        Route("/view/{id}", of_mail(view.text)),
+        Route("/view/{id}", page.first),
+        Route("/search", page.first),
+        Route("/", page.first),
         _Options("/api/v1/{rest:path}", _options, methods=["OPTIONS"]),
     ]
 

@@ -16,22 +16,14 @@ async def body_of(request: Request, **kinds: type) -> dict[str, Any]:
     """The object that a request carries, {} for an empty body. `kinds` are its keys and their types: `list`
     is one of texts. Names of keys count in any case, as there. Raises HTTPException for anything else, so
     that nothing happens by mistake."""
-    data = await _bytes(request)
-    if not data.strip():
-        if request.method == "PUT":  # it says what to change; there, only DELETE does without
-            raise HTTPException(400, "the body is empty")
-        return {}
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise HTTPException(415, "the body must be application/json")
-    try:
-        value = json.loads(data, object_pairs_hook=_object)
-    except (ValueError, RecursionError):
-        raise HTTPException(400, "the body is not JSON") from None
-    if not isinstance(value, dict):
-        raise HTTPException(400, "the body is not an object")
+    value = await object_of(request)
+    if value is None and request.method == "PUT":
+        raise HTTPException(
+            400, "the body is empty"
+        )  # it says what to change; there, only DELETE does without
     names = {name.lower(): name for name in kinds}
     found: dict[str, Any] = {}
-    for key, one in value.items():
+    for key, one in (value or {}).items():
         name = names.get(key.lower())
         if name is None or name in found:
             raise HTTPException(400, f"unknown key {key[:100]!r} (there are {', '.join(kinds)})")
@@ -41,6 +33,22 @@ async def body_of(request: Request, **kinds: type) -> dict[str, Any]:
             raise HTTPException(400, f"{name} has the wrong type")
         found[name] = one
     return found
+
+
+async def object_of(request: Request) -> dict[str, Any] | None:
+    """The object that a request carries, None for an empty body. Raises HTTPException for anything else."""
+    data = await _bytes(request)
+    if not data.strip():
+        return None
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise HTTPException(415, "the body must be application/json")
+    try:
+        value = json.loads(data, object_pairs_hook=_object)
+    except (ValueError, RecursionError):
+        raise HTTPException(400, "the body is not JSON") from None
+    if not isinstance(value, dict):
+        raise HTTPException(400, "the body is not an object")
+    return value
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

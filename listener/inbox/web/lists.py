@@ -14,9 +14,10 @@ from functions import __version__
 from listener.inbox.mailbox import Mailbox, Row, Span, search_in
 from listener.inbox.query import Search, date_of
 from listener.inbox.web.bodies import body_of
+from listener.inbox.web.chaos import script_exists
 from listener.inbox.web.deletion import delete
 from listener.inbox.web.replies import as_json, ok, refused
-from listener.inbox.web.state import mailbox_of, server_of
+from listener.inbox.web.state import mailbox_of, missing_right, server_of, viewer_of
 
 _PAGE = 50
 _LARGEST = 2**53
@@ -140,13 +141,14 @@ async def info(request: Request) -> Response:
     return as_json(await server.run(gather))
 
 
-async def web_settings(_: Request) -> Response:
-    """`GET /api/v1/webui`"""
+async def web_settings(request: Request) -> Response:
+    """`GET /api/v1/webui`, with the rights of the user where users log in."""
+    release, viewer = server_of(request).options.release, viewer_of(request)
     relay = {
-        "Enabled": False,
-        "SMTPServer": "",
+        "Enabled": release is not None and not missing_right(request, "release"),
+        "SMTPServer": "" if release is None else release.output,
         "ReturnPath": "",
-        "AllowedRecipients": "",
+        "AllowedRecipients": "" if release is None else ", ".join(release.recipients),
         "BlockedRecipients": "",
         "OverrideFrom": "",
         "PreserveMessageIDs": True,
@@ -156,9 +158,10 @@ async def web_settings(_: Request) -> Response:
             "Label": "smtp-relay",
             "MessageRelay": relay,
             "SpamAssassin": False,
-            "ChaosEnabled": False,
+            "ChaosEnabled": await script_exists(request),
             "DuplicatesIgnored": False,
             "HideDeleteAllButton": False,
+            **({"Rights": sorted(viewer.rights)} if viewer is not None else {}),
         }
     )
 

@@ -64,9 +64,10 @@ async def stream(request: Request) -> Response:
     server, mailbox = server_of(request), mailbox_of(request)
 
     async def events() -> AsyncIterator[str]:
-        yield ": the events of the inbox\n\n"
         try:
             async with server.hub.watch(mailbox.sees) as watched:
+                # A page that reads this is told of all that happens from now on.
+                yield "retry: 500\n: the events of the inbox\n\n"
                 coming = asyncio.ensure_future(anext(watched, None))
                 try:
                     while True:

@@ -16,7 +16,7 @@ from functions.errors import DeliveryFault
 from functions.local.view.stored import open_regular
 from listener.inbox.mailbox import Row
 from listener.inbox.message import ShownMail, headers_of
-from listener.inbox.web.replies import SANDBOX, as_json, not_found, refused, refused_json
+from listener.inbox.web.replies import SANDBOX, as_json, not_found, refused
 from listener.inbox.web.state import mailbox_of, row_of, server_of
 
 T = TypeVar("T")
@@ -117,21 +117,6 @@ async def thumbnail(_: Request, __: Row) -> Response:
 async def check(_: Request, __: Row) -> Response:
     """`GET …/html-check`, `…/link-check` and `…/sa-check`."""
     return refused("this server asks no other server about a mail, and has no such check", 501)
-
-
-async def release(_: Request, __: Row) -> Response:
-    """`POST …/release`"""
-    return refused("release is off: this version has no output for it", 403)
-
-
-async def send(_: Request) -> Response:
-    """`POST /api/v1/send`"""
-    return refused_json("sending over HTTP is off: send the mail over SMTP", 403)
-
-
-async def chaos(_: Request) -> Response:
-    """`GET|PUT /api/v1/chaos`"""
-    return refused("Chaos is not enabled")
 
 
 async def _of_message(request: Request, row: Row, ask: Callable[[ShownMail], T]) -> T:

@@ -6,16 +6,19 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 from starlette.requests import HTTPConnection
 
 from listener.config.inbox import InboxOptions, InboxViewer, Right
+from listener.filters.respond.running import RunningScript
 from listener.inbox.deleting import Deleter
 from listener.inbox.deliveries import Deliveries
 from listener.inbox.events import Event, Hub
 from listener.inbox.index import Index
 from listener.inbox.mailbox import Mailbox, Row, search_in
+from listener.inbox.retrying import Retrier
 
 T = TypeVar("T")
 
@@ -32,13 +35,16 @@ class NotSeen(LookupError):
 
 @dataclass
 class InboxServer:
-    """One server: its index, its events, its options."""
+    """One server: its index, its events, its options, the script of the SMTP side."""
 
     index: Index
     hub: Hub
     deleter: Deleter
     deliveries: Deliveries
+    retrier: Retrier
     options: InboxOptions
+    script: RunningScript
+    spool: Path
     started: float = field(default_factory=time.monotonic)
     deleted: int = 0
     busy: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_THREADS))

@@ -196,6 +196,8 @@ class Connection(SMTP):
         self.touch()
         for reply in answers:
             self.reply(reply)
+        for reply in answers:
+            self.hang_up_after(reply)
         self._go_on()
 
     def ready(self) -> None:

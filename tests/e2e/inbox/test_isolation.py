@@ -19,6 +19,7 @@ from websockets.sync.client import connect
 
 from listener.inbox.entry import id_of
 from listener.inbox.web.app import _routes
+from listener.inbox.web.page.replies import PageReplies
 from tests.support.inbox.client import PATIENCE, address_of, with_inbox
 from tests.support.inbox.mails import MOMENT, block, mail, store
 from tests.support.net import wait_until
@@ -69,14 +70,18 @@ CASES: Final[dict[tuple[str, str], list[Case]]] = {
     **{
         ("GET", f"{MAIL_PATH}{rest}"): of_mail(rest)
         for rest in (
-            *("/headers", "/raw", "/links", "/codes", "/deliveries"),
+            *("/headers", "/raw", "/links", "/codes", "/deliveries", "/about"),
             *("/html-check", "/link-check", "/sa-check"),
         )
     },
     ("GET", f"{MAIL_PATH}/part/{{part}}"): [*of_mail("/part/1"), *of_mail("/part/2")],
     ("GET", f"{MAIL_PATH}/part/{{part}}/thumb"): of_mail("/part/2/thumb"),
     ("POST", f"{MAIL_PATH}/release"): of_mail("/release", {"To": ["x@h.example"]}),
+    ("POST", f"{MAIL_PATH}/retry"): of_mail("/retry"),
+    ("GET", "/api/v1/highlights"): [(f"/api/v1/highlights?ids={','.join(IDS)}", None)],
     ("POST", "/api/v1/send"): [("/api/v1/send", {})],
+    ("GET", "/api/v1/respond"): [("/api/v1/respond", None)],
+    ("PUT", "/api/v1/respond"): [("/api/v1/respond", {"rules": []})],
     ("GET", "/api/v1/chaos"): [("/api/v1/chaos", None)],
     ("PUT", "/api/v1/chaos"): [("/api/v1/chaos", {})],
     ("GET", "/api/v1/info"): [("/api/v1/info", None)],
@@ -92,6 +97,8 @@ CASES: Final[dict[tuple[str, str], list[Case]]] = {
     ("GET", "/view/{id}.html"): [(f"/view/{each}.html", None) for each in IDS],
     ("GET", "/view/{id}.txt"): [(f"/view/{each}.txt", None) for each in IDS],
     ("GET", "/view/{id}"): [(f"/view/{each}", None) for each in IDS],
+    ("GET", "/"): [("/", None)],
+    ("GET", "/search"): [("/search?q=mail", None)],
     ("OPTIONS", "/api/v1/{rest:path}"): [("/api/v1/messages", None)],
     ("GET", "/api/v1/tags"): [("/api/v1/tags", None)],
     ("PUT", "/api/v1/tags"): [("/api/v1/tags", {"IDs": [B, A], "Tags": ["red", "same"]})],
@@ -124,7 +131,7 @@ WATCHED: Final = {("GET", "/api/v1/stream"), ("WEBSOCKET", "/api/events")}
 def routes() -> set[tuple[str, str]]:
     """The methods and paths of the application."""
     found: set[tuple[str, str]] = set()
-    for route in _routes():
+    for route in _routes(PageReplies()):
         if isinstance(route, WebSocketRoute):
             found.add(("WEBSOCKET", route.path))
         else:

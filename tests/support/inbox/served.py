@@ -13,6 +13,8 @@ import httpx
 from functions.local.view.folders import Folder
 from listener.config.inbox import InboxOptions
 from listener.config.inbox_folders import InboxFolder
+from listener.filters.respond.memory import ScriptMemory
+from listener.filters.respond.running import RunningScript
 from listener.inbox.access.access import access_of
 from listener.inbox.access.cookies import key_in
 from listener.inbox.access.stored import stored_logins
@@ -21,6 +23,7 @@ from listener.inbox.deliveries import Deliveries
 from listener.inbox.events import Hub
 from listener.inbox.index import Index
 from listener.inbox.keeper import Keeper
+from listener.inbox.retrying import Retrier
 from listener.inbox.web.app import application
 from listener.inbox.web.state import InboxServer
 from listener.monitoring.failed_logins import FailedLogins
@@ -40,7 +43,12 @@ class Served:
         self.keeper.catch_up()
         deleter = Deleter(self.index, self.places, root / "spool")
         deliveries = Deliveries(self.places, dict.fromkeys(flows, ("file_0",)), root / "spool")
-        self.server = InboxServer(self.index, self.hub, deleter, deliveries, self.options)
+        self.memory = ScriptMemory.new()
+        self.script = RunningScript(self.memory)
+        retrier = Retrier(deliveries, root / "spool")
+        self.server = InboxServer(
+            self.index, self.hub, deleter, deliveries, retrier, self.options, self.script, root / "spool"
+        )
         stored = stored_logins(self.options.users, str)
         self.failed = FailedLogins.new(2)
         self.access = access_of(self.options.users, stored, key_in(self.index.folder), self.failed.of(-1))

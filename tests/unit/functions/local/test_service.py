@@ -275,6 +275,9 @@ async def test_a_dead_output_parks_the_mail_and_replay_delivers_it_once(tmp_path
             assert shown.envelope == one.envelope
             assert shown.head == b"Subject: x\r\n\r\n"
             letters.replay(record, now=True)
+            # Another command may have listed the record before.
+            with pytest.raises(Permanent, match="meanwhile"):
+                letters.replay(record, now=True)
         await asyncio.sleep(0)
         for _ in range(500):
             local.tick()

@@ -169,6 +169,7 @@ class TestStrangers:
             "static-auth": {"username": "u", "password": "plain:p"},
             "http-auth": {"url": "http://x"},
             "http-filter": {"url": "http://x", "allowAnyUser": True},
+            "respond": {"plusAddresses": True, "testOnly": True},
             "mail-auth": {},
         }[kind]
         keys = {
@@ -695,3 +696,34 @@ class TestRetention:
     def test_a_limit_that_limits_nothing_is_refused(self, retention: dict[str, Any]) -> None:
         with pytest.raises(ConfigError, match="retention"):
             read(flows=self.both({**FILE, "retention": retention}))
+
+
+SCRIPT: Any = {"type": "respond", "rules": [{"reply": "450"}]}
+
+
+@pytest.mark.parametrize("output", [SES, {"type": "mailer", "nodemailer": {"host": "mx.example"}}])
+def test_a_script_beside_an_output_that_sends_mail_on_is_refused(output: dict[str, Any]) -> None:
+    other = {"filters": [LOCAL], "outputs": [output]}
+    flows = {**flow(LOCAL, SCRIPT, outputs=[FILE]), "other": other}
+    with pytest.raises(ConfigError) as refused:
+        read(flows=flows)
+    assert "flows.in.filters[1]: scripted answers are for tests" in str(refused.value)
+    assert '"testOnly": true' in str(refused.value)
+    read(flows={**flow(LOCAL, {**SCRIPT, "testOnly": True}, outputs=[FILE]), "other": other})
+
+
+def test_a_script_is_told_at_start_and_refused_for_strangers(look: Callable[..., list[str]]) -> None:
+    keys: Any = {"flows": flow(LOCAL, SCRIPT, outputs=[FIVE])}
+    told = "flows.in.filters[1]: answers clients by a script, for tests"
+    assert [one for one in look("warning", **keys) if told in one]
+    assert not look("error", **keys)
+    assert [one for one in look("error", public=True, **keys) if told in one]
+    started = check.start_warnings(read(**keys), Setting.of(Path("/"), {}))
+    assert sum(told in str(one) for one in started) == 1
+    assert not [one for one in look("error", public=True, flows=flow(LOCAL, outputs=[FIVE])) if told in one]
+
+
+def test_a_script_is_no_filter_that_accepts(look: Callable[..., list[str]]) -> None:
+    told = look("warning", flows=flow(SCRIPT, outputs=[FIVE]))
+    assert any("its filters only object" in one for one in told)
+    assert "but none that its script refuses" in sentence("in", read(flows=flow(LOCAL, SCRIPT)).flows["in"])

@@ -204,6 +204,7 @@ class TestWhatIsSeen:
             more = f"{ENDLESS} SELECT x, 'id-' || x, 0, '' FROM n WHERE x > 3 LIMIT 4997"
             db.execute(f"INSERT INTO mail (seq, id, received, envelope) {more}")
             db.execute("UPDATE mail SET parked = 1, body = 'x' WHERE seq = 4999")
+            db.execute("INSERT INTO dead VALUES ('id-4999', 'k', '{}')")
         record = DeadRecord(
             id="id-4999", key="k", flow="f", output="o", reason="r", code="5", first=0, last=0
         )

@@ -143,7 +143,8 @@ class TestOneMail:
 
     async def test_a_mail_that_does_not_wait_is_delivered(self, inbox: Served) -> None:
         found = await inbox.get("/api/v1/message/latest/deliveries")
-        assert found == [{"Output": "file_0", "State": "delivered", "Reason": "", "Next": None}]
+        delivered = {"Output": "file_0", "State": "delivered", "Reason": "", "Next": None}
+        assert found == [{**delivered, "Sentence": "file_0 has the mail."}]
 
     @pytest.mark.parametrize("name", ["html-check", "link-check", "sa-check"])
     async def test_checks_that_would_ask_others_are_not_here(self, inbox: Served, name: str) -> None:

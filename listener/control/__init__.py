@@ -1,0 +1,1 @@
+"""The control socket: other processes of this machine ask a running server for something."""

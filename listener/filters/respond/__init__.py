@@ -1,0 +1,1 @@
+"""The filter `respond`: scripted answers for tests of clients."""

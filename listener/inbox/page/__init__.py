@@ -1,0 +1,1 @@
+"""The page that shows the mails: what a browser reads of it."""

@@ -1,0 +1,1 @@
+"""Replies to a browser: the page, and what it alone asks for."""
