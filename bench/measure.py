@@ -70,7 +70,7 @@ def one_round(
         _settle(running, warm.mails)
         with idle_connections(workload.idle, port):
             process.reset_peak(running.process.pid)
-            used, began = process.cpu_seconds(running.process.pid), time.monotonic()
+            used, began = running.cpu_seconds(), time.monotonic()
             run(workload, mail, port, cpu=load_cpu)
             ended = _settle(running, warm.mails + workload.mails)
             pids = process.tree(running.process.pid)
@@ -80,7 +80,7 @@ def one_round(
                 fsync=fsync,
                 mails=workload.mails,
                 seconds=ended - began,
-                cpu=process.cpu_seconds(running.process.pid) - used,
+                cpu=running.cpu_seconds() - used,
                 memory=max(process.peak_resident(pid) for pid in pids),
             )
     finally:
@@ -106,11 +106,11 @@ def _settle(running: Running, mails: int) -> float:
     """Wait until all mails are in the folder and the server has no work left; returns the moment of its
     last work."""
     last = time.monotonic()
-    used = process.cpu_seconds(running.process.pid)
+    used = running.cpu_seconds()
     deadline = last + 300
     while True:
         time.sleep(_STEP)
-        now, total = time.monotonic(), process.cpu_seconds(running.process.pid)
+        now, total = time.monotonic(), running.cpu_seconds()
         if total > used:
             last, used = now, total
         elif now - last > _QUIET and (not running.files or running.arrived() >= mails):

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from tests.support import process
 from tests.support.net import HOST, answers, wait_until
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -39,6 +40,10 @@ class Running:
             with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as spool:
                 total += spool.execute("SELECT count(*) FROM mail").fetchone()[0]
         return total
+
+    def cpu_seconds(self) -> float:
+        """CPU time used so far."""
+        return process.cpu_seconds(self.process.pid)
 
     def stop(self) -> None:
         """End the server by SIGTERM, after a while by SIGKILL."""
@@ -67,7 +72,7 @@ class Server:
         if cpu is not None:
             command = ["taskset", "-c", str(cpu), *command]
         with (work / "server.log").open("wb") as log:
-            process = subprocess.Popen(
+            started = subprocess.Popen(
                 command,
                 cwd=self.root,
                 stdin=subprocess.DEVNULL,
@@ -76,13 +81,13 @@ class Server:
                 start_new_session=True,
             )
         try:
-            wait_until(lambda: process.poll() is not None or answers(port), seconds=30, what=self.name)
-            if process.poll() is not None:
+            wait_until(lambda: started.poll() is not None or answers(port), seconds=30, what=self.name)
+            if started.poll() is not None:
                 raise RuntimeError(f"{self.name} ended at start:\n{(work / 'server.log').read_text()}")
         except BaseException:
-            process.kill()
+            started.kill()
             raise
-        return Running(process, received, files=self.kind != "sink")
+        return Running(started, received, files=self.kind != "sink")
 
     def _command(self, work: Path, received: Path, port: int, *, fsync: bool) -> Sequence[str]:
         if self.kind == "sink":

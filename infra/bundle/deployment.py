@@ -50,6 +50,27 @@ _UNKNOWN_RATE: Final = 14.0
 sandbox."""
 
 
+def sends_mail(config: RelayConfig) -> bool:
+    """True if an output sends mail on, so strangers must not reach the listener."""
+    return any(output.sends_on for flow in config.flows.values() for output in flow.outputs)
+
+
+def concurrency(config: RelayConfig) -> int:
+    """Most mails that the function delivers at a time, on both clouds."""
+    outputs = [output for flow in config.flows.values() for output in flow.outputs]
+    mails = any(isinstance(output, MailerOutputOptions) for output in outputs)
+    return config.delivery.concurrency or (MAILER_CONCURRENCY if mails else CONCURRENCY)
+
+
+def with_limit(config: RelayConfig) -> RelayConfig:
+    """The configuration of a listener that strangers reach: `maxClientsPerIp` is CLIENTS_PER_ADDRESS
+    if the file has no other value."""
+    if "max_clients_per_ip" in config.options.model_fields_set:
+        return config
+    options = config.options.model_copy(update={"max_clients_per_ip": CLIENTS_PER_ADDRESS})
+    return config.model_copy(update={"options": options})
+
+
 @dataclass(frozen=True, slots=True)
 class Port:
     """A port of the load balancer, and the container's port behind it."""
@@ -92,8 +113,7 @@ class Deployment:
     @property
     def sends_mail(self) -> bool:
         """True if an output sends mail on, so strangers must not reach the listener."""
-        outputs = [output for flow in self.config.flows.values() for output in flow.outputs]
-        return any(one.sends_on for one in outputs)
+        return sends_mail(self.config)
 
     @property
     def has_certificate(self) -> bool:
@@ -103,13 +123,7 @@ class Deployment:
     @property
     def concurrency(self) -> int:
         """Most concurrent instances of the function."""
-        outputs = [output for flow in self.config.flows.values() for output in flow.outputs]
-        default = (
-            MAILER_CONCURRENCY
-            if any(isinstance(one, MailerOutputOptions) for one in outputs)
-            else CONCURRENCY
-        )
-        return min(self.config.delivery.concurrency or default, self.ses_concurrency or 1000)
+        return min(concurrency(self.config), self.ses_concurrency or 1000)
 
     @property
     def ses_concurrency(self) -> int | None:
@@ -152,10 +166,9 @@ def read_deployment(path: Path, *, public: bool | None = None) -> Deployment:
         )
     reached = public is not False
     defaults: dict[str, Any] = {"closeTimeout": CLOSE_TIMEOUT}
-    if reached and "max_clients_per_ip" not in config.options.model_fields_set:
+    if reached:
+        config = with_limit(config)
         defaults["maxClientsPerIp"] = CLIENTS_PER_ADDRESS
-        bounded = config.options.model_copy(update={"max_clients_per_ip": CLIENTS_PER_ADDRESS})
-        config = config.model_copy(update={"options": bounded})
     deployment = replace(
         deployment, config=config, listener_config=_listener_config(raw, defaults), public=reached
     )

@@ -3,57 +3,85 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+import secrets
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
 MOST: Final = 1_000
-"""Events that wait for one watcher; more end its watching."""
+"""Events that wait for one watcher; of more, it is told only to read the list again."""
 
 WATCHERS: Final = 400
 """Most watchers at a time."""
 
+_SOON: Final = 0.25
+"""Seconds from an event to the new totals."""
+
 
 class Event(NamedTuple):
     """`kind` is Mailpit's: `new`, `update`, `delete`, `prune`, `truncate`, `stats`. `inbox` None concerns
-    all. `mail` is the id of the mail, "" for none."""
+    all. `mail` is the id of the mail, "" for none. `place` counts the events of the watcher's inboxes up to
+    this one."""
 
     kind: str
     inbox: str | None
     mail: str = ""
     data: Any = None
+    place: int = 0
 
 
-class _Watcher:
+class Watcher:
     """One watcher, who is told of the inboxes that `sees` is true for: neither the number nor the time of
-    its events depends on others."""
+    its events depends on others. Iteration ends when the server does. `place` is that of the last event,
+    `run` names the server's run, which places are counted in."""
 
-    def __init__(self, sees: Callable[[str], bool]) -> None:
-        self.sees = sees
-        self.queue: asyncio.Queue[Event | None] = asyncio.Queue()
-        self.due: asyncio.TimerHandle | None = None
+    def __init__(self, sees: Callable[[str], bool], place: int, run: str) -> None:
+        self._sees = sees
+        self.place = place
+        self.run = run
+        self._coming: deque[Event] = deque()
+        self._happened = asyncio.Event()
+        self._ended = False
+        self._due: asyncio.TimerHandle | None = None
 
-    def tell(self, events: Iterable[Event]) -> bool:
-        """Pass on what the watcher sees, and soon after the new totals; False if it is too slow."""
-        seen = [event for event in events if event.inbox is None or self.sees(event.inbox)]
-        if self.queue.qsize() + len(seen) > MOST:
-            self.end()
-            return False
-        for event in seen:
-            self.queue.put_nowait(event)
-        if seen and self.due is None:
-            self.due = asyncio.get_running_loop().call_later(0.25, self._tell_totals)
-        return True
+    async def next(self, timeout: float | None = None) -> list[Event]:
+        """The events since the last call, as soon as there is one; an empty list when the server ends.
+        Raises TimeoutError."""
+        async with asyncio.timeout(timeout):
+            await self._happened.wait()
+        found = list(self._coming)
+        self._coming.clear()
+        if not self._ended:
+            self._happened.clear()
+        return found
+
+    def tell(self, events: Iterable[Event]) -> None:
+        """Pass on what the watcher sees, and soon after the new totals. One that is slow is told `prune` in
+        place of all that it has not taken."""
+        for event in events:
+            if event.inbox is None or self._sees(event.inbox):
+                self.place += 1
+                self._coming.append(event._replace(place=self.place))
+                if self._due is None:
+                    self._due = asyncio.get_running_loop().call_later(_SOON, self._tell_totals)
+        if len(self._coming) > MOST:
+            self._coming.clear()
+            self._coming.append(Event("prune", None, place=self.place))
+        if self._coming:
+            self._happened.set()
 
     def end(self) -> None:
         """No event follows."""
-        if self.due is not None:
-            self.due.cancel()
-        self.queue.put_nowait(None)
+        if self._due is not None:
+            self._due.cancel()
+        self._ended = True
+        self._happened.set()
 
     def _tell_totals(self) -> None:
-        self.due = None
-        self.queue.put_nowait(Event("stats", None))
+        self._due = None
+        self._coming.append(Event("stats", None, place=self.place))
+        self._happened.set()
 
 
 class Hub:
@@ -61,7 +89,9 @@ class Hub:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._watchers: set[_Watcher] = set()
+        self._watchers: set[Watcher] = set()
+        self._counts: Counter[str | None] = Counter()
+        self._run = secrets.token_hex(6)
         self._closed = False
 
     def publish(self, *events: Event) -> None:
@@ -69,16 +99,17 @@ class Hub:
         if not self._closed:
             self._loop.call_soon_threadsafe(self._tell, events)
 
-    @asynccontextmanager
-    async def watch(self, sees: Callable[[str], bool]) -> AsyncIterator[AsyncIterator[Event]]:
-        """The events from now on of the inboxes that `sees` is true for, until the watcher is too slow or
-        the server ends. Raises BlockingIOError if there are too many watchers."""
+    @contextmanager
+    def watch(self, sees: Callable[[str], bool]) -> Iterator[Watcher]:
+        """A watcher of the inboxes that `sees` is true for. Raises BlockingIOError if there are too many
+        watchers, or the server ends."""
         if self._closed or len(self._watchers) >= WATCHERS:
             raise BlockingIOError("too many watchers")
-        watcher = _Watcher(sees)
+        place = sum(count for inbox, count in self._counts.items() if inbox is None or sees(inbox))
+        watcher = Watcher(sees, place, self._run)
         self._watchers.add(watcher)
         try:
-            yield _events(watcher.queue)
+            yield watcher
         finally:
             self._watchers.discard(watcher)
             watcher.end()
@@ -90,9 +121,6 @@ class Hub:
             watcher.end()
 
     def _tell(self, events: tuple[Event, ...]) -> None:
-        self._watchers = {one for one in self._watchers if one.tell(events)}
-
-
-async def _events(queue: asyncio.Queue[Event | None]) -> AsyncIterator[Event]:
-    while (event := await queue.get()) is not None:
-        yield event
+        self._counts.update(event.inbox for event in events)
+        for watcher in self._watchers:
+            watcher.tell(events)

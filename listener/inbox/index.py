@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
+import queue
 import sqlite3
 import threading
 import time
@@ -18,13 +20,23 @@ from typing import Any, Final
 
 from functions.message.addresses import Address
 from listener.inbox.entry import Entry
+from listener.inbox.words import pairs_of
 
-VERSION: Final = 1
+log = logging.getLogger("smtp_relay.inbox")
+
+VERSION: Final = 2
+
+_READERS: Final = 3
+_WAY: Final = 0.01
+"""Seconds for which one mail waits for requests."""
+
+_STEP: Final = 0.001
 
 _FORGOTTEN: Final = 30 * 86_400
 """Seconds after which marks of mails that are gone are removed."""
 
 _INDEX: Final = f"""
+BEGIN;
 CREATE TABLE mail (
     seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, inbox TEXT NOT NULL, path BLOB NOT NULL UNIQUE,
     mail_id TEXT NOT NULL, created INTEGER NOT NULL, size INTEGER NOT NULL, witness TEXT NOT NULL,
@@ -32,11 +44,15 @@ CREATE TABLE mail (
     a_from TEXT NOT NULL, a_to TEXT NOT NULL, a_cc TEXT NOT NULL, a_bcc TEXT NOT NULL, a_reply TEXT NOT NULL,
     summary TEXT NOT NULL, error TEXT NOT NULL
 );
-CREATE INDEX newest ON mail (created DESC, seq DESC);
+CREATE INDEX newest ON mail (
+    created DESC, seq DESC, id, inbox, subject, a_from, a_to, a_cc, a_bcc, a_reply, size, attachments, inlines
+);
 CREATE INDEX by_inbox ON mail (inbox, created DESC, seq DESC);
 CREATE INDEX by_mail ON mail (mail_id);
+CREATE TABLE pairs (seq INTEGER PRIMARY KEY, text TEXT NOT NULL);
 CREATE VIRTUAL TABLE words USING fts5(text, tokenize = 'trigram case_sensitive 1');
 PRAGMA user_version = {VERSION};
+COMMIT;
 """
 _STATE: Final = """
 CREATE TABLE IF NOT EXISTS state.seen (id TEXT PRIMARY KEY, since INTEGER NOT NULL) WITHOUT ROWID;
@@ -49,37 +65,64 @@ CREATE TABLE IF NOT EXISTS state.tagged (id TEXT PRIMARY KEY, since INTEGER NOT 
 
 
 class Index:
-    """One connection to both databases, for all threads of the process. Raises sqlite3.Error if the disk
-    fails."""
+    """One connection that changes both databases and some that read them, for all threads of the process: a
+    list does not wait for mails that are added. Raises sqlite3.Error if the disk
+    fails. An index that turns out to be damaged is removed, so that it is not current any more; damaged marks
+    are moved aside when it is opened."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.folder = folder
         self._lock = threading.RLock()
+        _check_marks(folder / "state.db")
         try:
             self._db = self._open()
         except sqlite3.DatabaseError:
             rebuild(folder)
             self._db = self._open()
+        self._readers: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
+        for _ in range(_READERS):
+            self._readers.put(self._open())
+        self._asked = 0
         found = (folder / "index.db").stat()
         self._file = found.st_dev, found.st_ino
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """The connection, for one change that happens as a whole."""
-        with self._lock:
+        with self._lock, self._remove_if_damaged():
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
 
     def rows(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
         """All rows of a query."""
-        with self._lock:
-            return self._db.execute(statement, values).fetchall()
+        db = self._readers.get()
+        try:
+            with self._remove_if_damaged():
+                return db.execute(statement, values).fetchall()
+        finally:
+            self._readers.put(db)
+
+    @contextlib.contextmanager
+    def asked(self) -> Iterator[None]:
+        """A request is answered meanwhile, which the one that adds mails gives way to. For one thread."""
+        self._asked += 1
+        try:
+            yield
+        finally:
+            self._asked -= 1
+
+    def give_way(self) -> None:
+        """Let requests be answered first, for a moment: mails are added even if requests never end."""
+        end = time.monotonic() + _WAY
+        while self._asked and time.monotonic() < end:
+            time.sleep(_STEP)
 
     def known(self) -> dict[bytes, str]:
         """The witness of each file, by its path."""
@@ -156,6 +199,19 @@ class Index:
         """Close both databases."""
         with self._lock:
             self._db.close()
+        for reader in [self._readers.get() for _ in range(_READERS)]:
+            reader.close()
+            self._readers.put(reader)  # a later use raises
+
+    @contextlib.contextmanager
+    def _remove_if_damaged(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            if _is_damage(error) and self.is_current():
+                log.warning("the index of the inbox is damaged (%s): it is made again", error)
+                rebuild(self.folder)
+            raise
 
     def _open(self) -> sqlite3.Connection:
         db = sqlite3.connect(self.folder / "index.db", check_same_thread=False, isolation_level=None)
@@ -183,9 +239,35 @@ def rebuild(folder: Path) -> None:
         (folder / f"index.db{suffix}").unlink(missing_ok=True)
 
 
+def _check_marks(path: Path) -> None:
+    """Move marks that cannot be read aside."""
+    if not path.exists():
+        return
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as db:
+            found = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
+    except sqlite3.DatabaseError as error:
+        if not _is_damage(error):
+            raise
+        found = str(error)
+    if found != "ok":
+        for suffix in ("-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        aside = path.with_name(f"{path.name}.damaged")
+        path.replace(aside)
+        log.error("%s is damaged (%s): the inbox forgets what was read, and tags; it is kept as %s",
+                  path, found, aside.name)  # fmt: skip
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
 def _drop(db: sqlite3.Connection, seq: int) -> None:
     db.execute("DELETE FROM mail WHERE seq = ?", (seq,))
     db.execute("DELETE FROM words WHERE rowid = ?", (seq,))
+    db.execute("DELETE FROM pairs WHERE seq = ?", (seq,))
 
 
 def _insert(db: sqlite3.Connection, entry: Entry) -> None:
@@ -200,7 +282,9 @@ def _insert(db: sqlite3.Connection, entry: Entry) -> None:
             entry.inlines, *lists, json.dumps(summary_of(entry)), entry.error,
         ),
     )  # fmt: skip
-    db.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", (done.lastrowid, _safe(entry.text)))
+    text = _safe(entry.text)
+    db.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", (done.lastrowid, text))
+    db.execute("INSERT INTO pairs VALUES (?, ?)", (done.lastrowid, pairs_of(text)))
 
 
 def summary_of(entry: Entry) -> dict[str, Any]:

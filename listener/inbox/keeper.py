@@ -8,6 +8,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -26,6 +27,9 @@ TICK: Final = 0.2
 
 IDLE: Final = 0.5
 """The same while the system tells of changes, because it does not tell of all."""
+
+NICE: Final = 12
+"""How much the thread stands back where others need the processor."""
 
 _BATCH: Final = 50
 _GROWING: Final = 2.0
@@ -101,8 +105,13 @@ class Keeper:
         self._add(iter([*found, *self._grown()]), quietly=False)
 
     def _run(self) -> None:
+        with suppress(OSError, AttributeError):  # Linux has this for each thread
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         try:
             while not self._attempt(self.catch_up):
+                if not self._index.is_current():
+                    self.on_removed()
+                    return
                 if self._end.wait(1.0):
                     return
             self.is_complete.set()
@@ -142,6 +151,7 @@ class Keeper:
                 self._tell(*(Event("prune", inbox) for inbox in sorted(changed)))
 
     def _entry(self, place: InboxFolder, path: Path) -> Entry | None:
+        self._index.give_way()
         entry = entry_of(path, place.flow, place.folder.path, by_user=self._by_user)
         if entry is not None and not entry.is_ours and time.time() - entry.created / 1_000 < _GROWING:
             self._growing[path] = place, time.monotonic() + _GROWING

@@ -17,6 +17,7 @@ from listener.inbox.words import clean_tag
 
 _COLUMNS: Final = "id, inbox, path, mail_id, created, witness, summary"
 _NEWEST: Final = "ORDER BY created DESC, seq DESC"
+_AMONG: Final = "id IN (SELECT value FROM json_each(?))"
 _MAIL_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}")
 
 
@@ -111,13 +112,15 @@ class Mailbox:
         condition, values = self._where(search)
         return next(iter(self._select(f"{condition} {_NEWEST} LIMIT 1", values)), None)
 
-    def oldest(self, search: Search, since: int, only: str | None = None) -> Row | None:
-        """The oldest mail of a search that was received since then (Unix milliseconds); `only` is the only
-        id that counts."""
+    def oldest(self, search: Search, since: int, only: Iterable[str] | None = None) -> Row | None:
+        """The oldest mail of a search that was received since then (Unix milliseconds); `only` are the only
+        ids that count."""
         condition, values = self._where(search)
-        one = ("AND id = ?", (only,)) if only is not None else ("", ())
-        statement = f"{condition} AND created >= ? {one[0]} ORDER BY created, seq LIMIT 1"
-        return next(iter(self._select(statement, (*values, since, *one[1]))), None)
+        among: tuple[str, ...] = ()
+        if only is not None:
+            condition, among = f"{condition} AND {_AMONG}", (json.dumps(list(only)),)
+        statement = f"{condition} AND created >= ? ORDER BY created, seq LIMIT 1"
+        return next(iter(self._select(statement, (*values, *among, since))), None)
 
     def find(self, mail: str) -> Row | None:
         """The mail with that id; of the id that the log gives, the newest stored file."""
@@ -127,16 +130,15 @@ class Mailbox:
 
     def found(self, ids: Iterable[str]) -> list[Row]:
         """The mails with these ids."""
-        condition = " AND ".join([self._mine, "id IN (SELECT value FROM json_each(?))"])
+        condition = " AND ".join([self._mine, _AMONG])
         return self._select(condition, (self._names, json.dumps(list(ids))))
 
     def summaries(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
         """Mailpit's MessageSummary of each mail."""
         chosen = json.dumps([row.id for row in rows])
-        among = "id IN (SELECT value FROM json_each(?))"
-        seen = {mail for (mail,) in self._index.rows(f"SELECT id FROM state.seen WHERE {among}", (chosen,))}  # noqa: S608 - a constant
+        seen = {mail for (mail,) in self._index.rows(f"SELECT id FROM state.seen WHERE {_AMONG}", (chosen,))}  # noqa: S608 - a constant
         tags: dict[str, list[str]] = {}
-        statement = f"SELECT id, name FROM state.tag WHERE {among} ORDER BY name"  # noqa: S608 - a constant
+        statement = f"SELECT id, name FROM state.tag WHERE {_AMONG} ORDER BY name"  # noqa: S608 - a constant
         for mail, name in self._index.rows(statement, (chosen,)):
             tags.setdefault(mail, []).append(name)
         return [

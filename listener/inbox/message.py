@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from contextlib import closing
 from datetime import UTC, timedelta, timezone
+from html import unescape
 from typing import Any, Final
 
 from functions.local.view.stored import MOST, StoredFile, open_regular, read_stored
@@ -25,10 +26,16 @@ _HEAD: Final = 1_048_576
 _OFFSET: Final = re.compile(r" ([+-])([01][0-9])([0-5][0-9])(?:\s|\Z)")
 _LINK: Final = re.compile(r"<([^<>]*)>")
 _COMMENT: Final = re.compile(r"\([^()]*\)")
-_CODE: Final = re.compile(r"(?<![\w.,:/@#-])(\d{3}[ -]\d{3}|\d{4,8})(?![\w/@-]|[.,:]\d)")
+_CODE: Final = re.compile(
+    r"(?<![\w.,:/@#$€£+-])(?<!© )(?<!\([cC]\) )(?<!opyright )(\d{3}[ -]\d{3}|\d{4,8})(?![\w/@-]|[.,:]\d)"
+)
+_PHONE: Final = re.compile(r"\+\d[\d ().-]{6,20}")
 _URL: Final = re.compile(r"https?://[^\s<>\"'\[\]]{1,8192}", re.IGNORECASE)
+# Each run has a bound, because a mail may hold millions of beginnings that never end.
 _HREF: Final = re.compile(
-    r"<a\s[^>]*?href\s*=\s*(?:\"([^\"]{1,8192})\"|'([^']{1,8192})'|([^\s\"'>]{1,8192}))", re.IGNORECASE
+    r"<a\s[^<>]{0,2000}?(?<![\w-])href\s{0,20}=\s{0,20}"
+    r"(?:\"([^\"]{1,8192})\"|'([^']{1,8192})'|([^\s\"'>]{1,8192}))",
+    re.IGNORECASE,
 )
 _MOST_LINKS: Final = 1_000
 _MOST_CODES: Final = 100
@@ -83,17 +90,23 @@ class ShownMail:
         text."""
         markup = self.parts.html or ""
         found = [next(filter(None, each.groups())) for each in _HREF.finditer(markup)]
-        named = [one.replace("&amp;", "&").strip() for one in found]
-        plain = [each[0].rstrip(".,;:!?)'") for each in _URL.finditer(self.parts.text or "")]
+        named = [unescape(one).strip() for one in found]
+        plain = [_without_end(each[0]) for each in _URL.finditer(self.parts.text or "")]
         urls = [one for one in [*named, *plain] if one.lower().startswith(("http://", "https://"))]
         return list(dict.fromkeys(urls))[:_MOST_LINKS]
 
     def codes(self) -> list[str]:
         """The numbers of four to eight digits that stand alone, as codes to log in do."""
         text = self.parts.text or (text_of_html(self.parts.html) if self.parts.html else "")
-        whole = f"{self.parts.subject or ''}\n{_URL.sub(' ', text)}"
+        whole = f"{self.parts.subject or ''}\n{_PHONE.sub(' ', _URL.sub(' ', text))}"
         codes = (re.sub(r"[ -]", "", found[1]) for found in _CODE.finditer(whole))
         return list(dict.fromkeys(codes))[:_MOST_CODES]
+
+
+def _without_end(url: str) -> str:
+    """The URL without what ends the sentence that it stands in."""
+    url = url.rstrip(".,;:!?'")
+    return url.rstrip(").,;:!?'") if url.endswith(")") and "(" not in url else url
 
 
 def headers_of(row: Row) -> dict[str, list[str]]:

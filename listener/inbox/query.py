@@ -121,7 +121,7 @@ def _text(term: str, negated: bool) -> tuple[str, list[str | int]] | None:
     if not term:
         return None
     if len(term) < 3:  # shorter than the three characters that the index goes by
-        return _negated("seq IN (SELECT rowid FROM words WHERE instr(text, ?) > 0)", negated), [term]
+        return _negated("seq IN (SELECT seq FROM pairs WHERE instr(text, ?) > 0)", negated), [term]
     return _negated("seq IN (SELECT rowid FROM words WHERE words MATCH ?)", negated), [f'"{term}"']
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import Final
 
 MOST_TEXT: Final = 262_144
 """Characters of one mail that are searched."""
 
 _SNIPPET: Final = 200
-_UNWANTED: Final = re.compile(r'[\x00-\x20<>",;()\ufeff\x7f]+')
+_UNWANTED: Final = dict.fromkeys(map(ord, (*map(chr, range(0x21)), *'<>",;()\ufeff\x7f')), " ")
 _TAG_CHARACTERS: Final = re.compile(r"[^a-zA-Z0-9\-_.@ ]+")
 _BLANKS: Final = re.compile(r"\s+")
 
@@ -17,7 +18,13 @@ _BLANKS: Final = re.compile(r"\s+")
 def searchable(text: str) -> str:
     """The form in which texts and terms are compared: lower case, and one blank for each run of blanks,
     commas, quotes, semicolons and brackets."""
-    return " ".join(_UNWANTED.sub(" ", text).split()).lower()
+    return " ".join(text.translate(_UNWANTED).split()).lower()
+
+
+def pairs_of(text: str) -> str:
+    """The pairs of neighbours in a searchable text, each once, on lines: terms of one or two characters are
+    searched in it, because it is far shorter than the text."""
+    return "\n".join(map("".join, set(pairwise(text)))) or text
 
 
 def snippet_of(text: str) -> str:

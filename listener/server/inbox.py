@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(STARTING)
 
-_PACKAGES: Final = ("starlette", "uvicorn", "websockets")
+_PACKAGES: Final = ("nh3", "starlette", "uvicorn", "websockets")
 _MODULE: Final = "listener.inbox.web.process"
 _QUICK: Final = 5.0
 """Seconds of life below which the next one waits before it begins."""

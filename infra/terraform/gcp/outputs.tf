@@ -30,3 +30,8 @@ output "service_accounts" {
     listener = one(module.listener[*].service_account)
   }
 }
+
+output "network" {
+  description = "The network of the listener's machines; null without machines."
+  value       = one(module.network[*].network)
+}

@@ -21,7 +21,7 @@ variable "name" {
 }
 
 variable "build" {
-  description = "The folder that `python -m infra.bundle.gcp CONFIG --out FOLDER` made: function.zip, relay.json, access.json."
+  description = "The folder that `python -m infra.bundle.gcp CONFIG --out FOLDER` made: function.zip, relay.json, access.json, deployment.json."
   type        = string
 }
 
@@ -68,15 +68,27 @@ variable "listeners" {
 }
 
 variable "network" {
-  description = "The VPC network of the instance group or worker pool: its self link or name."
+  description = "The VPC network of the instance group or worker pool: its name or self link. Null makes one, with Private Google Access and, if filters ask the internet, Cloud NAT."
   type        = string
-  default     = "default"
+  default     = null
 }
 
 variable "subnetwork" {
-  description = "The subnetwork; it needs Private Google Access, because the machines have no public addresses."
+  description = "A subnetwork of `network`: its name or self link. It needs Private Google Access, because the machines have no public addresses. Null: the network's name."
   type        = string
-  default     = "default"
+  default     = null
+}
+
+variable "network_cidr" {
+  description = "The addresses of the network that is made without `network`."
+  type        = string
+  default     = "10.80.0.0/24"
+}
+
+variable "nat" {
+  description = "True for Cloud NAT. Null: in a network that is made, if `filters` of the configuration ask the internet."
+  type        = bool
+  default     = null
 }
 
 variable "clients" {
@@ -99,4 +111,86 @@ variable "notification_channels" {
   description = "Notification channels that alerts go to."
   type        = list(string)
   default     = []
+}
+
+variable "quiet_hours" {
+  description = "Hours without an accepted mail that raise an alert, 0 for none."
+  type        = number
+  default     = 24
+
+  validation {
+    condition     = var.quiet_hours >= 0 && var.quiet_hours <= 24
+    error_message = "From 0 to 24, because Cloud Monitoring looks back 25 hours."
+  }
+}
+
+variable "machine_type" {
+  description = "The machines of the instance group."
+  type        = string
+  default     = "e2-small"
+}
+
+variable "machine_image" {
+  description = "The machines' image: a family of Container-Optimized OS with long-term support."
+  type        = string
+  default     = "projects/cos-cloud/global/images/family/cos-125-lts"
+}
+
+variable "size" {
+  description = "Machines, or instances of the worker pool: how many at least and at most."
+  type        = object({ min = number, max = number })
+  default     = { min = 2, max = 10 }
+
+  validation {
+    condition     = var.size.min >= 1 && var.size.max >= var.size.min
+    error_message = "min is 1 or more, and max is not below it. No listener at all is listener = \"none\"."
+  }
+}
+
+variable "listener_memory" {
+  description = "Memory of the listener's container on Cloud Run (`sidecar`, `worker-pool`)."
+  type        = string
+  default     = "512Mi"
+}
+
+variable "function_memory" {
+  description = "MiB of memory of one instance of the function. Half of it is for mails: a mail takes five times its size."
+  type        = number
+  default     = 1024
+}
+
+variable "function_timeout" {
+  description = "Seconds that a request to the function may take, 120 to 300."
+  type        = number
+  default     = 300
+}
+
+variable "max_instances" {
+  description = "Instances of the function at most. Null: from `delivery.concurrency` of the configuration."
+  type        = number
+  default     = null
+}
+
+variable "runtime" {
+  description = "The function's runtime."
+  type        = string
+  default     = "python313"
+}
+
+variable "kms_key" {
+  description = "A key of Cloud KMS for the spool, in its location; null for Google's own. The agent of Cloud Storage needs to be its encrypter and decrypter."
+  type        = string
+  default     = null
+}
+
+variable "enable_apis" {
+  description = "True to enable the APIs that the deployment uses; destroying leaves them enabled."
+  type        = bool
+  default     = false
+}
+
+variable "labels" {
+  description = "Labels of everything that takes labels."
+  type        = map(string)
+  default     = {}
 }

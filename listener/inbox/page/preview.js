@@ -65,7 +65,7 @@ export function preview(id, subject) {
 }
 
 function frame(kind, title) {
-  const inner = make("iframe", { title, sandbox: "", referrerpolicy: "no-referrer", loading: "eager", tabindex: "0" });
+  const inner = make("iframe", { title, sandbox: "allow-popups allow-popups-to-escape-sandbox", referrerpolicy: "no-referrer", loading: "eager", tabindex: "0" });
   if (kind === "phone") inner.style.width = `${PHONE}px`;
   return { inner, box: make("div", { class: `frame ${kind}` }, inner) };
 }

@@ -6,20 +6,25 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator
-from typing import Any, Final
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any, Final, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from listener.inbox.events import Event
+from listener.inbox.events import Event, Watcher
 from listener.inbox.mailbox import Mailbox
 from listener.inbox.query import Search, date_of, search_of
 from listener.inbox.web.replies import as_json, refused
 from listener.inbox.web.state import InboxServer, NotSeen, mailbox_of, server_of
 
+T = TypeVar("T")
+
 _LONGEST: Final = 300.0
+_LOOK: Final = 10.0
+"""Seconds that the first look of a wait may take on a busy server."""
+
 _BEAT: Final = 15.0
 """Seconds between two signs of life of a stream, because proxies cut silent ones."""
 
@@ -33,9 +38,9 @@ async def websocket(socket: WebSocket) -> None:
         return
     await socket.accept()
     with contextlib.suppress(WebSocketDisconnect, RuntimeError, BlockingIOError):
-        async with server.hub.watch(mailbox.sees) as events:
+        with server.hub.watch(mailbox.sees) as watcher:
             reader = asyncio.ensure_future(_until_closed(socket))
-            sender = asyncio.ensure_future(_send_all(socket, server, mailbox, events))
+            sender = asyncio.ensure_future(_send_all(socket, server, mailbox, watcher))
             try:
                 await asyncio.wait({reader, sender}, return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -50,42 +55,38 @@ async def _until_closed(socket: WebSocket) -> None:
         pass
 
 
-async def _send_all(
-    socket: WebSocket, server: InboxServer, mailbox: Mailbox, events: AsyncIterator[Event]
-) -> None:
+async def _send_all(socket: WebSocket, server: InboxServer, mailbox: Mailbox, watcher: Watcher) -> None:
     await socket.send_text(json.dumps(await _message(server, mailbox, Event("stats", None))))
-    async for event in events:
-        if (found := await _message(server, mailbox, event)) is not None:
-            await socket.send_text(json.dumps(found))
+    while events := await watcher.next():
+        for event in events:
+            if (found := await _message(server, mailbox, event)) is not None:
+                await socket.send_text(json.dumps(found))
 
 
 async def stream(request: Request) -> Response:
-    """`GET /api/v1/stream`: the same events as server-sent events."""
+    """`GET /api/v1/stream`: the same events as server-sent events. A client that comes back and missed some
+    is told `prune` first: it has to read the list again."""
     server, mailbox = server_of(request), mailbox_of(request)
+    last = request.headers.get("last-event-id", "")
 
     async def events() -> AsyncIterator[str]:
-        try:
-            async with server.hub.watch(mailbox.sees) as watched:
-                # A page that reads this is told of all that happens from now on.
-                yield "retry: 500\n: the events of the inbox\n\n"
-                coming = asyncio.ensure_future(anext(watched, None))
+        with contextlib.suppress(BlockingIOError), server.hub.watch(mailbox.sees) as watcher:
+            here = f"{watcher.run}-{watcher.place}"
+            missed = "event: prune\ndata: null\n" if last not in ("", here) else ""
+            # A page that reads this is told of all that happens from now on.
+            yield f"retry: 500\n: the events of the inbox\n\n{missed}id: {here}\n\n"
+            while True:
                 try:
-                    while True:
-                        done, _ = await asyncio.wait({coming}, timeout=_BEAT)
-                        if not done:
-                            yield ": here\n\n"
-                            continue
-                        event = coming.result()
-                        if event is None:
-                            return
-                        coming = asyncio.ensure_future(anext(watched, None))
-                        found = await _message(server, mailbox, event)
-                        if found is not None:
-                            yield f"event: {found['Type']}\ndata: {json.dumps(found['Data'])}\n\n"
-                finally:
-                    coming.cancel()
-        except BlockingIOError:
-            return
+                    coming = await watcher.next(_BEAT)
+                except TimeoutError:
+                    yield ": here\n\n"
+                    continue
+                if not coming:
+                    return
+                for event in coming:
+                    if (found := await _message(server, mailbox, event)) is not None:
+                        told = f"event: {found['Type']}\ndata: {json.dumps(found['Data'])}\n"
+                        yield f"{told}id: {watcher.run}-{event.place}\n\n"
 
     return StreamingResponse(events(), media_type="text/event-stream")
 
@@ -113,22 +114,34 @@ async def wait(request: Request) -> Response:
         return as_json(await _first(server, mailbox, search, since, timeout))
     except TimeoutError:
         return refused(f"no such mail within {timeout:g} seconds", 408)
-    except (BlockingIOError, StopAsyncIteration):
-        return refused("too many requests wait, or the server ends", 503)
+    except BlockingIOError as error:
+        return refused(str(error), 503)
 
 
 async def _first(
     server: InboxServer, mailbox: Mailbox, search: Search, since: int, timeout: float
 ) -> dict[str, Any]:
-    """The first mail of a search. Raises TimeoutError, and StopAsyncIteration when the server ends."""
+    """The first mail of a search. Raises TimeoutError, and BlockingIOError when the server ends."""
     end = time.monotonic() + timeout
-    async with server.hub.watch(mailbox.sees) as events:
-        row = await server.run(mailbox.oldest, search, since)
+    with server.hub.watch(mailbox.sees) as watcher:
+        # At least one look is made, so that 408 is true.
+        row = await _within(max(timeout, _LOOK), server.watch(mailbox.oldest, search, since))
         while row is None:
-            event = await asyncio.wait_for(anext(events), max(end - time.monotonic(), 0))
-            if event.kind in ("new", "update", "prune") and event.inbox and mailbox.sees(event.inbox):
-                row = await server.run(mailbox.oldest, search, since, event.mail or None)
+            events = await watcher.next(max(end - time.monotonic(), 0))
+            if not events:
+                raise BlockingIOError("the server ends")
+            # While a look waits for its turn, more events come, and the next look is one for all of them.
+            ids = {event.mail for event in events if event.kind in ("new", "update")}
+            whole = any(event.kind == "prune" for event in events)
+            if ids or whole:
+                look = server.watch(mailbox.oldest, search, since, None if whole else ids)
+                row = await _within(end - time.monotonic(), look)
         return (await server.run(mailbox.summaries, [row]))[0]
+
+
+async def _within(seconds: float, work: Awaitable[T]) -> T:
+    async with asyncio.timeout(max(seconds, 0)):
+        return await work
 
 
 async def _message(server: InboxServer, mailbox: Mailbox, event: Event) -> dict[str, Any] | None:

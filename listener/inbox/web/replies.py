@@ -11,11 +11,21 @@ HIDDEN = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-DNS-Prefetch-Control": "off",
+    "X-Frame-Options": "SAMEORIGIN",
 }
 """Fields of every reply."""
 
 SANDBOX = "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 """The policy of everything that is made from a mail: no script, no request to anywhere."""
+
+
+def policy(*, popups: bool, images: bool) -> str:
+    """That policy for HTML whose links open in a new tab, or whose images come from where the mail says."""
+    allowed = "sandbox allow-popups allow-popups-to-escape-sandbox" if popups else "sandbox"
+    sources = "img-src data: https: http:" if images else "img-src data:"
+    return SANDBOX.replace("sandbox", allowed, 1).replace("img-src data:", sources, 1)
 
 
 def ok() -> Response:

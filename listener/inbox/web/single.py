@@ -25,6 +25,10 @@ _TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{
 _RUNS = re.compile(r"html|xml|xsl|svg|script")
 """Types that a browser may run a program of."""
 
+_UNSAFE = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb<>:\"|?*]"
+)
+
 Handler = Callable[[Request, Row], Awaitable[Response]]
 
 
@@ -79,15 +83,23 @@ async def part(request: Request, row: Row) -> Response:
         return not_found()
     kind = leaf.content_type.lower()
     safe = _TYPE.fullmatch(kind) is not None and _RUNS.search(kind) is None
-    name = quote(leaf.filename or leaf.content_id, safe="")
+    name = safe_name(leaf.filename or leaf.content_id)
+    plain, whole = re.sub(r"[^A-Za-z0-9._ -]", "_", name), quote(name, safe="")
     return Response(
         await server_of(request).run(leaf.payload),
         headers={
             "Content-Type": kind if safe else "application/octet-stream",
-            "Content-Disposition": f"attachment; filename=\"{name}\"; filename*=UTF-8''{name}",
+            "Content-Disposition": f"attachment; filename=\"{plain}\"; filename*=UTF-8''{whole}",
             "Content-Security-Policy": SANDBOX,
         },
     )
+
+
+def safe_name(name: str) -> str:
+    """A file name without folders, and without characters that hide or turn around what it says."""
+    kept = "".join("_" if _UNSAFE.match(char) else char for char in re.split(r"[/\\]", name)[-1][:1_000])
+    stem, dot, ending = kept.strip(". ").rpartition(".")
+    return f"{stem[:80]}{dot}{ending[:16]}" if stem else ending[:96] or "attachment"
 
 
 async def links(request: Request, row: Row) -> Response:

@@ -48,11 +48,19 @@ class InboxServer:
     started: float = field(default_factory=time.monotonic)
     deleted: int = 0
     busy: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_THREADS))
+    waits: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
 
     async def run(self, work: Callable[..., T], *values: Any, **named: Any) -> T:
         """Do work in a thread."""
-        async with self.busy:
-            return await asyncio.to_thread(work, *values, **named)
+        with self.index.asked():
+            async with self.busy:
+                return await asyncio.to_thread(work, *values, **named)
+
+    async def watch(self, work: Callable[..., T], *values: Any) -> T:
+        """Do work of a request that waits for a mail: one at a time, so that hundreds of them do not hold
+        up those that ask for something."""
+        async with self.waits:
+            return await asyncio.to_thread(work, *values)
 
     def tell_deleted(self, gone: list[Row], *, whole: bool = False) -> None:
         """Mails were deleted by a request; `whole` says that it meant all."""

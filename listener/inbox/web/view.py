@@ -1,13 +1,12 @@
 """A mail's HTML and text by themselves, for tests in a browser and for the page.
 
-Nothing in them runs, and nothing is fetched: the policy of the reply forbids both, and images of the mail
-itself are put into the HTML.
+Nothing in them runs, and nothing is fetched: the policy of the reply forbids both, and what no policy covers
+is taken out of the HTML. Images of the mail itself are put into it. The server fetches nothing either.
 """
 
 from __future__ import annotations
 
 import base64
-import re
 from typing import Final
 
 from starlette.requests import Request
@@ -15,13 +14,11 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 
 from listener.inbox.mailbox import Row, search_in
 from listener.inbox.message import ShownMail
-from listener.inbox.web.replies import SANDBOX, not_found
+from listener.inbox.web.markup import MOST_IMAGES, TooComplex, cleaned
+from listener.inbox.web.replies import not_found, policy, refused
 from listener.inbox.web.state import mailbox_of, server_of
 
-_CID: Final = re.compile(r"(=\s*[\"']?|url\(\s*[\"']?)cid:([^\s\"'>)]{1,998})", re.IGNORECASE)
-_ANCHOR: Final = re.compile(r"<a(?=\s)", re.IGNORECASE)
 _MOST_IMAGE: Final = 5_242_880
-_MOST_IMAGES: Final = 20_971_520
 _RASTER: Final = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
     (b"\xff\xd8\xff", "image/jpeg"),
@@ -31,25 +28,32 @@ _RASTER: Final = (
 
 
 async def html(request: Request, row: Row) -> Response:
-    """`GET /view/{ID}.html`"""
+    """`GET /view/{ID}.html`, with `?embed=1` for a frame whose links open in a new tab, and with `?images=1`
+    to let the browser load the images that the mail names."""
     embed = request.query_params.get("embed") == "1"
+    remote = request.query_params.get("images") == "1"
 
     def render() -> str | None:
         found = ShownMail(row)
-        return None if not found.parts.html else with_images(found, found.parts.html)
+        markup = found.parts.html
+        return cleaned(markup, images_of(found), new_tab=embed) if markup else None
 
-    markup = await server_of(request).run(render)
+    try:
+        markup = await server_of(request).run(render)
+    except TooComplex as error:
+        return refused(f"This message cannot be shown: {error}. Its raw form has it.", 422)
     if markup is None:
         return not_found("This message does not contain a HTML part")
-    if embed:
-        markup = _ANCHOR.sub('<a target="_blank" rel="noreferrer noopener"', markup)
-    return HTMLResponse(markup.encode("utf-8", "replace"), headers={"Content-Security-Policy": SANDBOX})
+    headers = {"Content-Security-Policy": policy(popups=embed, images=remote)}
+    if remote:
+        headers["Cross-Origin-Embedder-Policy"] = "credentialless"  # no cookie goes with an image
+    return HTMLResponse(markup.encode("utf-8", "replace"), headers=headers)
 
 
 async def text(request: Request, row: Row) -> Response:
     """`GET /view/{ID}.txt`"""
     found = await server_of(request).run(lambda: ShownMail(row).parts.text or "")
-    return PlainTextResponse(found.encode("utf-8", "replace"), headers={"Content-Security-Policy": SANDBOX})
+    return PlainTextResponse(found.encode("utf-8", "replace"))
 
 
 async def latest(request: Request) -> Response:
@@ -61,29 +65,26 @@ async def latest(request: Request) -> Response:
     return RedirectResponse(f"{root}/view/{row.id}" if row is not None else f"{root}/", 302)
 
 
-def with_images(message: ShownMail, markup: str) -> str:
-    """The HTML with the mail's own images in place of their ids (RFC 2392)."""
-    leaves = {leaf.content_id: leaf for leaf in message.parts.leaves if leaf.content_id}
-    left = _MOST_IMAGES
-    urls: dict[str, str] = {}
-
-    def replace(found: re.Match[str]) -> str:
-        nonlocal left
-        name = found[2]
-        leaf = leaves.get(name)
-        if name not in urls and leaf is not None and leaf.size <= min(_MOST_IMAGE, left):
-            left -= leaf.size
-            urls[name] = data_url(leaf.payload())
-        elif name in urls:
-            left -= len(urls[name])
-        return found[1] + urls[name] if urls.get(name) and left >= 0 else found[0]
-
-    return _CID.sub(replace, markup)
+def images_of(message: ShownMail) -> dict[str, str]:
+    """The mail's own images as data URLs, by Content-ID."""
+    images: dict[str, str] = {}
+    left = MOST_IMAGES
+    for leaf in message.parts.leaves:
+        if leaf.content_id and leaf.content_id not in images and leaf.size <= min(2 * _MOST_IMAGE, left):
+            url = data_url(leaf.payload())
+            if url and len(url) <= left:
+                left -= len(url)
+                images[leaf.content_id] = url
+    return images
 
 
 def data_url(content: bytes) -> str:
-    """An image as a URL that holds it, "" if its bytes are not those of a raster image."""
+    """An image as a URL that holds it, "" if its bytes are not those of a raster image, or more than 5 MB."""
     kind = next((kind for magic, kind in _RASTER if content.startswith(magic)), "")
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
         kind = "image/webp"
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}" if kind else ""
+    elif content[4:12] == b"ftypavif":
+        kind = "image/avif"
+    if not kind or len(content) > _MOST_IMAGE:
+        return ""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

@@ -403,7 +403,7 @@ def test_every_view_of_a_mail(relay: Relay, browser: Browser) -> None:
         assert phone.evaluate("each => each.clientWidth") == 375
         assert desktop.evaluate("each => each.clientWidth") >= 800
         for frame in (phone, desktop):
-            assert frame.get_attribute("sandbox") == ""
+            assert frame.get_attribute("sandbox") == "allow-popups allow-popups-to-escape-sandbox"
             expect(frame.content_frame.locator("i")).to_have_text("way")
         page.get_by_role("tab", name="Text").click()
         expect(page.locator("#view pre")).to_contain_text("On its way: https://shop.example")

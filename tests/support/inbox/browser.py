@@ -18,10 +18,10 @@ PHONE: Final[ViewportSize] = {"width": 390, "height": 844}
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
-    """The browser, without windows."""
+def chromium(*more: str) -> Iterator[Browser]:
+    """The browser, without windows. `more` are flags of the command line."""
     # Root has no sandbox of its own in a container; the pages are ours and of this machine.
-    flags = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-lcd-text"]
+    flags = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-lcd-text", *more]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program("chromium", "chromium"), args=flags)
         try:

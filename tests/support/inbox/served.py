@@ -20,7 +20,7 @@ from listener.inbox.access.cookies import key_in
 from listener.inbox.access.stored import stored_logins
 from listener.inbox.deleting import Deleter
 from listener.inbox.deliveries import Deliveries
-from listener.inbox.events import Hub
+from listener.inbox.events import Event, Hub, Watcher
 from listener.inbox.index import Index
 from listener.inbox.keeper import Keeper
 from listener.inbox.retrying import Retrier
@@ -74,6 +74,13 @@ class Served:
     async def subjects(self, path: str = "/api/v1/messages") -> list[str]:
         """The subjects of a list."""
         return [one["Subject"] for one in (await self.get(path))["messages"]]
+
+
+async def events_of(watcher: Watcher) -> AsyncIterator[Event]:
+    """The events of a watcher one by one, until the server ends."""
+    while events := await watcher.next(10):
+        for event in events:
+            yield event
 
 
 @asynccontextmanager

@@ -90,7 +90,9 @@ def read_module(folder: Path) -> Module:
                 module.resources |= {(kind, name): body for name, body in _plain(named).items()}
         for block in content.get("data", ()):
             module.data |= {(kind, name) for kind, named in _plain(block).items() for name in _plain(named)}
-        module.references += _references(content, path.name, frozenset())
+        # What was moved is no longer there.
+        there = [{"to": one["to"]} for one in content.get("moved", ())]
+        module.references += _references(content | {"moved": there}, path.name, frozenset())
     return module
 
 

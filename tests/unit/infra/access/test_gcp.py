@@ -95,7 +95,7 @@ def test_what_the_function_could_not_do_is_refused(
 def test_what_is_built_for_the_examples(tmp_path: Path) -> None:
     for name in ("mail2gcp", "mail2gcppubsub"):
         made = build(ROOT / "configs" / f"{name}.jsonc", tmp_path / name)
-        assert sorted(made) == ["access.json", "function.zip", "relay.json"]
+        assert sorted(made) == ["access.json", "deployment.json", "function.zip", "relay.json"]
         assert json.loads(made["access.json"].read_text())["buckets"] == [{"bucket": "myemail", "prefix": ""}]
         assert "flows" in json.loads(made["relay.json"].read_text())
 

@@ -17,7 +17,7 @@ from infra.cdk.parts import alarms
 from infra.cdk.settings import Settings
 from tests.support.clouds.gcs_xml import XmlFront
 from tests.support.infra import terraform_alarms
-from tests.support.infra.terraform import hcl2_text, read_module, terraform_program
+from tests.support.infra.terraform import hcl2_text, terraform_program
 from tests.support.net import HOST, wait_until
 from tests.support.servers.relay import ROOT, Relay
 
@@ -42,7 +42,7 @@ def values(tmp_path: Path, kind: str, config: dict[str, Any]) -> dict[str, Any]:
     program = terraform_program()
     text = (MODULE / "alerts.tf").read_text()
     block = "locals {" + text.partition("locals {")[2].partition("\nresource ")[0]
-    names = ("resource", "said", "logged", "counted", "certificate")
+    names = ("resource", "said", "logged", "matched", "counted", "certificate")
     outputs = [f'output "{name}" {{ value = local.{name} }}\n' for name in names]
     (tmp_path / "main.tf").write_text("\n".join([_AROUND, block, *outputs]))
     given = [f"-var=kind={kind}", f"-var=config={json.dumps(config)}"]
@@ -115,10 +115,10 @@ def test_the_listener_logs_what_the_filters_ask_for(tmp_path: Path, new_relay: C
     assert send(good) == 250
     assert counts(good) == [1, 0]
     wait_until(lambda: bool(entries(good, found["logged"]["alive"])), seconds=10, what="a sign of life")
-    (metric,) = read_metrics("certificate")
-    field = metric["value_extractor"].removeprefix("EXTRACT(jsonPayload.").removesuffix(")")
-    terms = metric["filter"].partition(" AND ")[2] + '"'  # hcl2_text takes it for a quote of its own
-    assert entries(good, terms)[0][field] > 1
+    days = entries(good, 'jsonPayload.message="certificate"')[0]["days"]
+    assert isinstance(days, float | int), "compared as a number"
+    assert days > 14
+    assert f"jsonPayload.days<{alarms.CERTIFICATE}" in found["matched"]["certificate"]
 
     denied = XmlFront("http://nobody.invalid")
     denied.fail = lambda key: 403
@@ -149,44 +149,50 @@ def send(relay: Relay) -> int:
     return 250
 
 
-def read_metrics(name: str) -> list[dict[str, Any]]:
-    """The log-based metric of a name in alerts.tf."""
-    blocks = [one.get("google_logging_metric", {}) for one in hcl2_text(MODULE / "alerts.tf")["resource"]]
-    return [block[name] for block in blocks if name in block]
-
-
 def test_the_figures_are_those_of_aws() -> None:
     """Another test compares Terraform and CDK on AWS."""
     aws = terraform_alarms.aws()
     written = terraform_alarms.gcp_policies("listener")
-    assert set(written) == {"deferred", "healthy", "certificate"}
+    assert set(written) == {"deferred", "healthy", "quiet", "certificate", "untrusted_proxy"}
     own = hcl2_text(MODULE / "alerts.tf")["locals"][0]
     assert own["deferred_percent"] == aws["deferred"].threshold == alarms.DEFERRED
     assert own["certificate_days"] == aws["certificate"].threshold == alarms.CERTIFICATE
-    size = next(one["size"] for one in hcl2_text(MODULE / "variables.tf")["variable"] if "size" in one)
-    assert str(size["default"]).replace('"', "").replace("'", "") == f"{{min: {Settings.least}, max: 10}}"
+    defaults = {
+        name: one.get("default")
+        for block in hcl2_text(MODULE.parents[1] / "variables.tf")["variable"]
+        for name, one in block.items()
+    }
+    assert str(defaults["size"]).replace('"', "").replace("'", "") == f"{{min: {Settings.least}, max: 10}}"
+    assert defaults["quiet_hours"] == Settings.quiet
     for name, policy in written.items():
         said = policy["display_name"].partition(": ")[2]
-        for place, value in (("${var.size.min}", "2"), ("${local.certificate_days}", "14")):
+        for place, value in (
+            ("${var.size.min}", "2"),
+            ("${local.certificate_days}", "14"),
+            ("${var.quiet_hours}", "24"),
+        ):
             said = said.replace(place, value)
-        assert said == aws[name].text
-        threshold = policy["conditions"][0]["condition_threshold"][0]
-        assert (threshold["comparison"] == "COMPARISON_GT") is aws[name].above
+        same = aws[name.replace("_", "")]
+        assert said == same.text.replace("${var.quiet_hours}", "24")
+        (condition,) = policy["conditions"]
+        if "condition_matched_log" in condition:
+            continue
+        threshold = condition["condition_threshold"][0]
+        assert (threshold["comparison"] == "COMPARISON_GT") is same.above
+        assert ("ACTIVE" in threshold.get("evaluation_missing_data", "")) is (same.missing == "breaching")
+        if name == "quiet":
+            continue  # AWS counts hours, each a period of its own
         period = threshold["aggregations"][0]["alignment_period"]
-        assert period == f"{aws[name].period or 300}s"
+        assert period == f"{same.period or 300}s"
         # The first period and as long behind it.
-        assert threshold["duration"] == ("300s" if aws[name].periods == 2 else "0s")
-        assert ("ACTIVE" in threshold.get("evaluation_missing_data", "")) is (
-            aws[name].missing == "breaching"
-        )
+        assert threshold["duration"] == ("300s" if same.periods == 2 else "0s")
 
 
-def test_a_threshold_is_the_border_of_two_ranges() -> None:
-    """Of a distribution's values only the range is known, so 20 days would pass for 11."""
-    for module in ("delivery", "listener"):
-        metrics = read_module(MODULE.parent / module).resources.items()
-        kept = [body for (kind, _), body in metrics if kind == "google_logging_metric"]
-        for body in kept:
-            if "DISTRIBUTION" in str(body["metric_descriptor"]):
-                (bounds,) = (one["explicit_buckets"][0]["bounds"] for one in body["bucket_options"])
-                assert re.search(r"threshold|certificate_days", str(bounds)), module
+def test_a_header_that_does_not_fit_raises_the_alert(tmp_path: Path) -> None:
+    """In the words of listener/intake/refusals.py; `matches` reads the filter as Cloud Logging does."""
+    terms = values(tmp_path, "external", {})["matched"]["untrusted-proxy"]
+    source = (ROOT / "listener" / "intake" / "refusals.py").read_text()
+    said = re.findall(r'"((?:no )?PROXY header from [^":%]+)', source)
+    assert len(said) == 2
+    assert all(matches(terms, {"message": message}) for message in said)
+    assert not matches(terms, {"message": "client turned away"})

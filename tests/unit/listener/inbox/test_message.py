@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,86 @@ def test_links_and_codes(tmp_path: Path) -> None:
     message = ShownMail(row_of(tmp_path, made.as_bytes()))
     assert message.links() == ["https://h.example/a?b=1&c=2", "https://h.example/123456"]
     assert message.codes() == ["4711", "123456", "98765432"]
+
+
+@pytest.mark.parametrize(
+    ("text", "codes"),
+    [
+        ("Your verification code is 482913.", ["482913"]),
+        ("Your code: 4829", ["4829"]),
+        ("Use code 482 913 to log in", ["482913"]),
+        ("Code 482-913 ends in 10 minutes", ["482913"]),
+        ("482913 is your code", ["482913"]),
+        ("(482913)", ["482913"]),
+        ("**482913**", ["482913"]),
+        ("PIN: 0042", ["0042"]),
+        ("Two codes: 1111 and 2222; 1111 again", ["1111", "2222"]),
+        ("12345678", ["12345678"]),
+        ("123456789012", []),
+        ("Order #482913", []),
+        ("Price: $4829, or €4829 or £4829", []),
+        ("Call +1 555 123 4567 or +49 (30) 123456", []),
+        ("© 2026 Example, Copyright 2026, (c) 2026", []),
+        ("On 2026-01-05 at 10:00", []),
+        ("1.234,56 and 12,345.67", []),
+        ("https://h.example/482913?code=4711", []),
+        ("write to 4829@h.example", []),
+        ("version v2024 and a1234", []),
+        ("no number", []),
+    ],
+)
+def test_codes_of_everyday_texts(tmp_path: Path, text: str, codes: list[str]) -> None:
+    assert ShownMail(row_of(tmp_path, mail("Hello", f"{text}\n").as_bytes())).codes() == codes
+
+
+@pytest.mark.parametrize(
+    ("text", "links"),
+    [
+        ("See https://h.example/a.", ["https://h.example/a"]),
+        ("(see https://h.example/a)", ["https://h.example/a"]),
+        ("https://h.example/A_(b)", ["https://h.example/A_(b)"]),
+        ("<https://h.example/?t=1&u=2>", ["https://h.example/?t=1&u=2"]),
+        ("HTTP://H.example and ftp://h.example", ["HTTP://H.example"]),
+        ("https://h.example/a https://h.example/a", ["https://h.example/a"]),
+        ("'https://h.example/a', really!", ["https://h.example/a"]),
+    ],
+)
+def test_links_of_everyday_texts(tmp_path: Path, text: str, links: list[str]) -> None:
+    assert ShownMail(row_of(tmp_path, mail("Hello", f"{text}\n").as_bytes())).links() == links
+
+
+@pytest.mark.parametrize(
+    ("markup", "links"),
+    [
+        ("<a href='https://h.example/a'>x</a>", ["https://h.example/a"]),
+        ("<A CLASS=b\nHREF = https://h.example/a>x</A>", ["https://h.example/a"]),
+        ('<a href="https://h.example/?a&#61;1&amp;b=2">x</a>', ["https://h.example/?a=1&b=2"]),
+        ('<a data-href="https://h.example/no" href=" https://h.example/a ">x</a>', ["https://h.example/a"]),
+        ('<a href="mailto:a@h.example">x</a><abbr href="https://h.example/no">', []),
+    ],
+)
+def test_links_of_everyday_html(tmp_path: Path, markup: str, links: list[str]) -> None:
+    made = mail("Hello", "text\n")
+    made.add_alternative(markup, subtype="html")
+    assert ShownMail(row_of(tmp_path, made.as_bytes())).links() == links
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "<a ", "<a href", "<a href=", '<a href="', "<a href=" + " " * 50, "https://", "http://a",
+        "+1 ", "123 ", "(c) ", "((((", "1-", "<a x",
+    ],
+)  # fmt: skip
+def test_hostile_texts_take_bounded_time(tmp_path: Path, piece: str) -> None:
+    many = "\n".join([piece * (900 // len(piece))] * 1_000)
+    made = mail("Hello", f"{many}\n")
+    made.add_alternative(many, subtype="html")
+    message = ShownMail(row_of(tmp_path, made.as_bytes()))
+    began = time.process_time()
+    message.links()
+    message.codes()
+    assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize(

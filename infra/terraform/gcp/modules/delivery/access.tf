@@ -12,6 +12,27 @@ resource "google_service_account" "function" {
   display_name = "Delivers mail out of ${var.bucket}"
 }
 
+# Cloud Build would otherwise run as the Compute Engine default account, which has no roles in organizations that
+# grant it none (iam.automaticIamGrantsForDefaultServiceAccounts, the default of new ones).
+resource "google_service_account" "build" {
+  project      = var.project
+  account_id   = "${var.name}-build"
+  display_name = "Builds the function of ${var.name}"
+}
+
+resource "google_project_iam_member" "build" {
+  project = var.project
+  role    = "roles/cloudbuild.builds.builder"
+  member  = google_service_account.build.member
+}
+
+# IAM changes take effect after a while; a build without the role ends the apply.
+resource "time_sleep" "build" {
+  create_duration = "90s"
+  triggers        = { account = google_service_account.build.email }
+  depends_on      = [google_project_iam_member.build]
+}
+
 # The callers of the function: the subscription and the scheduler.
 resource "google_service_account" "caller" {
   project      = var.project
@@ -32,6 +53,7 @@ resource "google_service_account_iam_member" "pubsub" {
   service_account_id = google_service_account.caller.name
   role               = "roles/iam.serviceAccountTokenCreator"
   member             = local.pubsub_agent
+  depends_on         = [google_project_service_identity.pubsub]
 }
 
 resource "google_storage_bucket_iam_member" "spool" {

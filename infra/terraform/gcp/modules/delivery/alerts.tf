@@ -1,47 +1,73 @@
-# The metrics come from the sweep's own log entry, because it counts the bucket's content.
+# Alerts on the function's log. Those on single entries match the log itself: a metric that was made a moment ago is
+# unknown to Cloud Monitoring for up to ten minutes, and the alert on it is refused.
 
 locals {
-  swept = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${google_cloudfunctions2_function.delivery.name}\" AND jsonPayload.message=\"swept\""
+  said  = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${local.function}\""
+  swept = "${local.said} AND jsonPayload.message=\"swept\""
 
-  # Metric → the field of the entry, and the value from which on an alert is raised. A distribution keeps
-  # ranges, not values: the threshold is the border of two, and lower values lie in the first.
-  gauges = {
+  # The sweep counts the bucket's content.
+  entries = {
     oldest = {
-      field     = "oldest"
-      threshold = var.oldest_minutes * 60
-      title     = "mail is unfinished for more than ${var.oldest_minutes} minutes"
+      filter = "${local.swept} AND jsonPayload.oldest>${var.oldest_minutes * 60}"
+      title  = "mail is unfinished for more than ${var.oldest_minutes} minutes"
     }
-    # A percentile of zeros is above 0.
     dead = {
-      field     = "dead"
-      threshold = 0.5
-      title     = "there are dead letters"
+      filter = "${local.swept} AND jsonPayload.dead>0"
+      title  = "there are dead letters"
+    }
+    errors = {
+      filter = "${local.said} AND jsonPayload.message=~\"unexpected fault\""
+      title  = "the function fails"
+    }
+    in-doubt = {
+      filter = "${local.said} AND jsonPayload.in_doubt=true"
+      title  = "calls got no answer: mails or messages may exist twice"
+    }
+    function-memory = {
+      filter = "${local.said} AND severity>=ERROR AND textPayload=~\"Memory limit of .* exceeded\""
+      title  = "the function ran out of memory"
     }
   }
 }
 
-resource "google_logging_metric" "gauges" {
-  for_each = local.gauges
+resource "google_monitoring_alert_policy" "entries" {
+  for_each = local.entries
 
-  project         = var.project
-  name            = "${var.name}-${each.key}"
-  description     = "The sweep's figure for ${each.value.field}."
-  filter          = local.swept
-  value_extractor = "EXTRACT(jsonPayload.${each.value.field})"
+  project               = var.project
+  display_name          = "${var.name}: ${each.value.title}"
+  combiner              = "OR"
+  notification_channels = var.notification_channels
+  user_labels           = var.labels
 
-  metric_descriptor {
-    metric_kind = "DELTA"
-    value_type  = "DISTRIBUTION"
-    unit        = "1"
+  conditions {
+    display_name = each.value.title
+
+    condition_matched_log {
+      filter = each.value.filter
+    }
   }
 
-  bucket_options {
-    explicit_buckets {
-      bounds = [0, each.value.threshold, 10 * each.value.threshold, 100 * each.value.threshold]
+  # Both are required of alerts on logs. An incident without further entries is closed.
+  alert_strategy {
+    auto_close = "1800s"
+
+    notification_rate_limit {
+      period = "3600s"
     }
   }
 }
 
+moved {
+  from = google_monitoring_alert_policy.gauges["oldest"]
+  to   = google_monitoring_alert_policy.entries["oldest"]
+}
+
+moved {
+  from = google_monitoring_alert_policy.gauges["dead"]
+  to   = google_monitoring_alert_policy.entries["dead"]
+}
+
+# What is missing matches no entry, so this one needs a metric.
 resource "google_logging_metric" "sweeps" {
   project     = var.project
   name        = "${var.name}-sweeps"
@@ -55,30 +81,9 @@ resource "google_logging_metric" "sweeps" {
   }
 }
 
-resource "google_monitoring_alert_policy" "gauges" {
-  for_each = local.gauges
-
-  project               = var.project
-  display_name          = "${var.name}: ${each.value.title}"
-  combiner              = "OR"
-  notification_channels = var.notification_channels
-
-  conditions {
-    display_name = each.value.title
-
-    condition_threshold {
-      filter          = "resource.type=\"cloud_run_revision\" AND metric.type=\"logging.googleapis.com/user/${google_logging_metric.gauges[each.key].name}\""
-      comparison      = "COMPARISON_GT"
-      threshold_value = each.value.threshold
-      duration        = "0s"
-
-      aggregations {
-        alignment_period     = "600s"
-        per_series_aligner   = "ALIGN_PERCENTILE_99"
-        cross_series_reducer = "REDUCE_MAX"
-      }
-    }
-  }
+resource "time_sleep" "metrics" {
+  create_duration = "600s"
+  triggers        = { metric = google_logging_metric.sweeps.id }
 }
 
 resource "google_monitoring_alert_policy" "no_sweep" {
@@ -86,6 +91,7 @@ resource "google_monitoring_alert_policy" "no_sweep" {
   display_name          = "${var.name}: no sweep for 15 minutes"
   combiner              = "OR"
   notification_channels = var.notification_channels
+  user_labels           = var.labels
 
   conditions {
     display_name = "no sweep"
@@ -101,6 +107,8 @@ resource "google_monitoring_alert_policy" "no_sweep" {
       }
     }
   }
+
+  depends_on = [time_sleep.metrics]
 }
 
 resource "google_monitoring_alert_policy" "crashed" {
@@ -108,6 +116,7 @@ resource "google_monitoring_alert_policy" "crashed" {
   display_name          = "${var.name}: notifications whose run crashed"
   combiner              = "OR"
   notification_channels = var.notification_channels
+  user_labels           = var.labels
 
   conditions {
     display_name = "messages in ${google_pubsub_subscription.dead.name}"
@@ -121,64 +130,6 @@ resource "google_monitoring_alert_policy" "crashed" {
       aggregations {
         alignment_period   = "300s"
         per_series_aligner = "ALIGN_MAX"
-      }
-    }
-  }
-}
-
-# Metrics of single entries of the function's log.
-
-locals {
-  said = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${google_cloudfunctions2_function.delivery.name}\""
-
-  entries = {
-    errors = {
-      filter = "${local.said} AND jsonPayload.message=~\"unexpected fault\""
-      title  = "the function fails"
-    }
-    in-doubt = {
-      filter = "${local.said} AND jsonPayload.in_doubt=true"
-      title  = "calls got no answer: mails or messages may exist twice"
-    }
-  }
-}
-
-resource "google_logging_metric" "entries" {
-  for_each = local.entries
-
-  project     = var.project
-  name        = "${var.name}-${each.key}"
-  description = "Entries of the function's log: ${each.value.title}."
-  filter      = each.value.filter
-
-  metric_descriptor {
-    metric_kind = "DELTA"
-    value_type  = "INT64"
-    unit        = "1"
-  }
-}
-
-resource "google_monitoring_alert_policy" "entries" {
-  for_each = local.entries
-
-  project               = var.project
-  display_name          = "${var.name}: ${each.value.title}"
-  combiner              = "OR"
-  notification_channels = var.notification_channels
-
-  conditions {
-    display_name = each.value.title
-
-    condition_threshold {
-      filter          = "resource.type=\"cloud_run_revision\" AND metric.type=\"logging.googleapis.com/user/${google_logging_metric.entries[each.key].name}\""
-      comparison      = "COMPARISON_GT"
-      threshold_value = 0
-      duration        = "0s"
-
-      aggregations {
-        alignment_period     = "300s"
-        per_series_aligner   = "ALIGN_DELTA"
-        cross_series_reducer = "REDUCE_SUM"
       }
     }
   }

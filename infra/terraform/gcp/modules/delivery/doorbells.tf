@@ -4,6 +4,7 @@ resource "google_pubsub_subscription" "doorbells" {
   project                    = var.project
   name                       = "${var.name}-doorbells"
   topic                      = var.topic
+  labels                     = var.labels
   ack_deadline_seconds       = 600
   message_retention_duration = "604800s"
 
@@ -41,6 +42,7 @@ resource "google_pubsub_subscription" "doorbells" {
 resource "google_pubsub_topic" "dead" {
   project = var.project
   name    = "${var.name}-dead"
+  labels  = var.labels
 }
 
 # A topic without a subscription drops its messages.
@@ -48,6 +50,7 @@ resource "google_pubsub_subscription" "dead" {
   project                    = var.project
   name                       = "${var.name}-dead"
   topic                      = google_pubsub_topic.dead.id
+  labels                     = var.labels
   message_retention_duration = "1209600s"
 
   expiration_policy {
@@ -61,6 +64,8 @@ resource "google_pubsub_topic_iam_member" "dead" {
   topic   = google_pubsub_topic.dead.name
   role    = "roles/pubsub.publisher"
   member  = local.pubsub_agent
+
+  depends_on = [google_project_service_identity.pubsub]
 }
 
 resource "google_pubsub_subscription_iam_member" "dead" {
@@ -68,6 +73,8 @@ resource "google_pubsub_subscription_iam_member" "dead" {
   subscription = google_pubsub_subscription.doorbells.name
   role         = "roles/pubsub.subscriber"
   member       = local.pubsub_agent
+
+  depends_on = [google_project_service_identity.pubsub]
 }
 
 resource "google_cloud_scheduler_job" "sweep" {

@@ -6,13 +6,22 @@ data "google_project" "this" {
 }
 
 locals {
+  function     = "${var.name}-delivery"
   pubsub_agent = "serviceAccount:service-${data.google_project.this.number}@gcp-sa-pubsub.iam.gserviceaccount.com"
+}
+
+# In a project that never used Pub/Sub its agent does not exist, and every grant to it is refused.
+resource "google_project_service_identity" "pubsub" {
+  provider = google-beta
+  project  = var.project
+  service  = "pubsub.googleapis.com"
 }
 
 resource "google_storage_bucket" "source" {
   project                     = var.project
   name                        = "${var.project}-${var.name}-source"
   location                    = var.region
+  labels                      = var.labels
   uniform_bucket_level_access = true
   public_access_prevention    = "enforced"
   force_destroy               = var.ephemeral
@@ -30,13 +39,15 @@ resource "google_storage_bucket_object" "source" {
 
 resource "google_cloudfunctions2_function" "delivery" {
   project     = var.project
-  name        = "${var.name}-delivery"
+  name        = local.function
   location    = var.region
   description = "Runs the outputs of the mails in the bucket ${var.bucket}."
+  labels      = var.labels
 
   build_config {
-    runtime     = var.runtime
-    entry_point = "handle"
+    runtime         = var.runtime
+    entry_point     = "handle"
+    service_account = google_service_account.build.id
 
     source {
       storage_source {
@@ -75,5 +86,6 @@ resource "google_cloudfunctions2_function" "delivery" {
     google_storage_bucket_iam_member.taken,
     google_pubsub_topic_iam_member.targets,
     google_secret_manager_secret_iam_member.function,
+    time_sleep.build,
   ]
 }

@@ -12,3 +12,8 @@ output "dead_letter_subscription" {
   description = "The subscription of notifications whose run crashed."
   value       = google_pubsub_subscription.dead.id
 }
+
+output "subscription" {
+  description = "The subscription that pushes to the function: known once mail is delivered."
+  value       = google_pubsub_subscription.doorbells.id
+}

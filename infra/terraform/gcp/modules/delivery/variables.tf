@@ -36,13 +36,12 @@ variable "source_zip" {
 variable "runtime" {
   description = "The function's runtime."
   type        = string
-  default     = "python312"
+  default     = "python313"
 }
 
 variable "threads" {
   description = "Requests that one instance handles at a time."
   type        = number
-  default     = 8
 }
 
 variable "memory_mib" {
@@ -63,9 +62,8 @@ variable "timeout" {
 }
 
 variable "max_instances" {
-  description = "Instances at most."
+  description = "Instances at most. With `threads` it bounds the mails that are delivered at a time."
   type        = number
-  default     = 20
 }
 
 variable "buckets" {
@@ -99,4 +97,10 @@ variable "oldest_minutes" {
   description = "Minutes after which an unfinished mail raises an alert."
   type        = number
   default     = 30
+}
+
+variable "labels" {
+  description = "Labels of everything that takes labels."
+  type        = map(string)
+  default     = {}
 }

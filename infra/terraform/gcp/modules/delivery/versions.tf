@@ -6,5 +6,13 @@ terraform {
       source  = "hashicorp/google"
       version = ">= 6.50, < 8"
     }
+    google-beta = {
+      source  = "hashicorp/google-beta"
+      version = ">= 6.50, < 8"
+    }
+    time = {
+      source  = "hashicorp/time"
+      version = ">= 0.9, < 1"
+    }
   }
 }

@@ -21,8 +21,14 @@ locals {
   deferred_percent = 5
   certificate_days = 14
 
+  matched = {
+    certificate     = "jsonPayload.message=\"certificate\" AND jsonPayload.days<${local.certificate_days}"
+    untrusted-proxy = "jsonPayload.message=~\"^(PROXY header from an address that useProxy does not list|no PROXY header from a proxy)\""
+  }
+
   logged = {
     mails      = "jsonPayload.message=(\"mail accepted\" OR \"mail not stored\")"
+    accepted   = "jsonPayload.message=\"mail accepted\""
     not-stored = "jsonPayload.message=\"mail not stored\""
     alive      = "jsonPayload.message=\"health\" AND jsonPayload.alive=true"
   }
@@ -43,11 +49,18 @@ resource "google_logging_metric" "logged" {
   }
 }
 
+# Cloud Monitoring knows a new metric after up to ten minutes, and refuses alerts on it until then.
+resource "time_sleep" "metrics" {
+  create_duration = "600s"
+  triggers        = { for name, metric in google_logging_metric.logged : name => metric.id }
+}
+
 resource "google_monitoring_alert_policy" "deferred" {
   project               = var.project
   display_name          = "${var.name}: mails are answered 451: the spool cannot be written"
   combiner              = "OR"
   notification_channels = var.notification_channels
+  user_labels           = var.labels
 
   conditions {
     display_name = "over ${local.deferred_percent} % of mails answered 451"
@@ -72,6 +85,8 @@ resource "google_monitoring_alert_policy" "deferred" {
       }
     }
   }
+
+  depends_on = [time_sleep.metrics]
 }
 
 # Google has no metric for the healthy machines of a group. Each healthy one logs it once a
@@ -83,6 +98,7 @@ resource "google_monitoring_alert_policy" "healthy" {
   display_name          = "${var.name}: fewer than ${var.size.min} listeners are healthy"
   combiner              = "OR"
   notification_channels = var.notification_channels
+  user_labels           = var.labels
 
   conditions {
     display_name = "fewer than ${var.size.min} healthy"
@@ -101,30 +117,42 @@ resource "google_monitoring_alert_policy" "healthy" {
       }
     }
   }
+
+  depends_on = [time_sleep.metrics]
 }
 
-resource "google_logging_metric" "certificate" {
-  count = local.certificate ? 1 : 0
+# A day and a bit is the longest period of an alert (Aggregation.alignment_period: 90,000 s).
+resource "google_monitoring_alert_policy" "quiet" {
+  count = var.quiet_hours > 0 ? 1 : 0
 
-  project         = var.project
-  name            = "${var.name}-certificate-days"
-  description     = "Days until the listener's certificate ends, logged once an hour."
-  filter          = "${local.said} AND jsonPayload.message=\"certificate\""
-  value_extractor = "EXTRACT(jsonPayload.days)"
+  project               = var.project
+  display_name          = "${var.name}: no mail was accepted for ${var.quiet_hours} hours"
+  combiner              = "OR"
+  notification_channels = var.notification_channels
+  user_labels           = var.labels
 
-  metric_descriptor {
-    metric_kind = "DELTA"
-    value_type  = "DISTRIBUTION"
-    unit        = "d"
-  }
+  conditions {
+    display_name = "no mail for ${var.quiet_hours} hours"
 
-  # A distribution keeps ranges, not values: the threshold has to be the border of two.
-  bucket_options {
-    explicit_buckets {
-      bounds = [0, local.certificate_days, 30, 60, 90, 180, 400, 4000]
+    condition_threshold {
+      filter                  = "resource.type=\"${local.resource}\" AND metric.type=\"logging.googleapis.com/user/${google_logging_metric.logged["accepted"].name}\""
+      comparison              = "COMPARISON_LT"
+      threshold_value         = 1
+      duration                = "300s"
+      evaluation_missing_data = "EVALUATION_MISSING_DATA_ACTIVE"
+
+      aggregations {
+        alignment_period     = "${3600 * var.quiet_hours}s"
+        per_series_aligner   = "ALIGN_DELTA"
+        cross_series_reducer = "REDUCE_SUM"
+      }
     }
   }
+
+  depends_on = [time_sleep.metrics]
 }
+
+# These match single entries of the log, which needs no metric.
 
 resource "google_monitoring_alert_policy" "certificate" {
   count = local.certificate ? 1 : 0
@@ -133,21 +161,46 @@ resource "google_monitoring_alert_policy" "certificate" {
   display_name          = "${var.name}: the certificate ends within ${local.certificate_days} days"
   combiner              = "OR"
   notification_channels = var.notification_channels
+  user_labels           = var.labels
 
   conditions {
     display_name = "fewer than ${local.certificate_days} days left"
 
-    condition_threshold {
-      filter          = "resource.type=\"${local.resource}\" AND metric.type=\"logging.googleapis.com/user/${google_logging_metric.certificate[0].name}\""
-      comparison      = "COMPARISON_LT"
-      threshold_value = local.certificate_days
-      duration        = "0s"
+    condition_matched_log {
+      filter = "${local.said} AND ${local.matched.certificate}"
+    }
+  }
 
-      aggregations {
-        alignment_period     = "21600s"
-        per_series_aligner   = "ALIGN_PERCENTILE_05"
-        cross_series_reducer = "REDUCE_MIN"
-      }
+  # It is logged once an hour.
+  alert_strategy {
+    auto_close = "7200s"
+
+    notification_rate_limit {
+      period = "86400s"
+    }
+  }
+}
+
+resource "google_monitoring_alert_policy" "untrusted_proxy" {
+  project               = var.project
+  display_name          = "${var.name}: clients are refused: their PROXY header comes from no balancer"
+  combiner              = "OR"
+  notification_channels = var.notification_channels
+  user_labels           = var.labels
+
+  conditions {
+    display_name = "PROXY headers do not fit"
+
+    condition_matched_log {
+      filter = "${local.said} AND ${local.matched.untrusted-proxy}"
+    }
+  }
+
+  alert_strategy {
+    auto_close = "1800s"
+
+    notification_rate_limit {
+      period = "3600s"
     }
   }
 }

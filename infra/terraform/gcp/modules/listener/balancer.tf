@@ -7,6 +7,7 @@ resource "google_compute_address" "listener" {
   project      = var.project
   region       = var.region
   name         = "${var.name}-listener"
+  labels       = var.labels
   address_type = upper(var.kind)
   subnetwork   = var.kind == "internal" ? var.subnetwork : null
 }
@@ -34,6 +35,7 @@ resource "google_compute_forwarding_rule" "listener" {
   project               = var.project
   region                = var.region
   name                  = "${var.name}-listener"
+  labels                = var.labels
   load_balancing_scheme = upper(var.kind)
   ip_protocol           = "TCP"
   ip_address            = google_compute_address.listener[0].address

@@ -26,9 +26,10 @@ resource "google_compute_region_instance_template" "listener" {
   region       = var.region
   name_prefix  = "${var.name}-listener-"
   machine_type = var.machine_type
+  labels       = var.labels
 
   disk {
-    source_image = "projects/cos-cloud/global/images/family/cos-stable"
+    source_image = var.machine_image
     boot         = true
     auto_delete  = true
   }

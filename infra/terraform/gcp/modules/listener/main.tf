@@ -19,6 +19,13 @@ resource "google_service_account" "listener" {
   project      = var.project
   account_id   = "${var.name}-listener"
   display_name = "Takes mail into ${var.bucket}"
+
+  lifecycle {
+    precondition {
+      condition     = var.kind != "external" || var.public
+      error_message = "Strangers reach an external listener: run infra.bundle.gcp with `--public true`, which checks the configuration for that."
+    }
+  }
 }
 
 resource "google_storage_bucket_iam_member" "spool" {

@@ -7,6 +7,7 @@ resource "google_cloud_run_v2_service" "sidecar" {
   project             = var.project
   location            = var.region
   name                = "${var.name}-app"
+  labels              = var.labels
   deletion_protection = false
 
   template {
@@ -52,7 +53,7 @@ resource "google_cloud_run_v2_service" "sidecar" {
       resources {
         cpu_idle = !var.application.keeps_connections
         # Cloud Run's disk is memory: large mails are captured in it.
-        limits = { cpu = "1", memory = "512Mi" }
+        limits = { cpu = "1", memory = var.memory }
       }
 
       startup_probe {

@@ -23,6 +23,11 @@ variable "kind" {
   }
 }
 
+variable "public" {
+  description = "True if the configuration was checked as one that strangers reach, which `external` needs."
+  type        = bool
+}
+
 variable "image" {
   description = "The listener's image, with its tag or digest."
   type        = string
@@ -64,12 +69,12 @@ variable "listeners" {
 }
 
 variable "network" {
-  description = "The VPC network."
+  description = "The VPC network; null for a sidecar."
   type        = string
 }
 
 variable "subnetwork" {
-  description = "The subnetwork."
+  description = "The subnetwork; null for a sidecar."
   type        = string
 }
 
@@ -81,13 +86,21 @@ variable "clients" {
 variable "machine_type" {
   description = "The machines of the instance group."
   type        = string
-  default     = "e2-small"
+}
+
+variable "machine_image" {
+  description = "The machines' image: a family of Container-Optimized OS with long-term support."
+  type        = string
 }
 
 variable "size" {
   description = "Machines, or instances of the worker pool: how many at least and at most."
   type        = object({ min = number, max = number })
-  default     = { min = 2, max = 10 }
+}
+
+variable "memory" {
+  description = "Memory of a container on Cloud Run (`sidecar`, `worker-pool`)."
+  type        = string
 }
 
 variable "application" {
@@ -100,8 +113,19 @@ variable "application" {
   default = null
 }
 
+variable "quiet_hours" {
+  description = "Hours without an accepted mail that raise an alert, 0 for none."
+  type        = number
+}
+
 variable "notification_channels" {
   description = "Notification channels that alerts go to."
   type        = list(string)
   default     = []
+}
+
+variable "labels" {
+  description = "Labels of everything that takes labels."
+  type        = map(string)
+  default     = {}
 }

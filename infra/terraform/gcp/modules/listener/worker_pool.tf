@@ -7,6 +7,7 @@ resource "google_cloud_run_v2_worker_pool" "listener" {
   project             = var.project
   location            = var.region
   name                = "${var.name}-listener"
+  labels              = var.labels
   launch_stage        = "BETA"
   deletion_protection = false
 
@@ -39,7 +40,7 @@ resource "google_cloud_run_v2_worker_pool" "listener" {
       }
 
       resources {
-        limits = { cpu = "1", memory = "512Mi" }
+        limits = { cpu = "1", memory = var.memory }
       }
     }
   }

@@ -4,6 +4,7 @@ resource "google_storage_bucket" "spool" {
   project                     = var.project
   name                        = "${var.project}-${var.name}-spool"
   location                    = var.region
+  labels                      = var.labels
   uniform_bucket_level_access = true
   public_access_prevention    = "enforced"
 
@@ -41,6 +42,7 @@ resource "google_storage_bucket" "spool" {
 resource "google_pubsub_topic" "doorbells" {
   project = var.project
   name    = "${var.name}-doorbells"
+  labels  = var.labels
 }
 
 data "google_storage_project_service_account" "agent" {

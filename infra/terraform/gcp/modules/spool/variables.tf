@@ -29,3 +29,9 @@ variable "kms_key" {
   type        = string
   default     = null
 }
+
+variable "labels" {
+  description = "Labels of everything that takes labels."
+  type        = map(string)
+  default     = {}
+}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.inbox.mails import MOMENT, block, mail, store
-from tests.support.inbox.served import Served, served
+from tests.support.inbox.served import Served, events_of, served
 
 
 @pytest.fixture
@@ -162,6 +162,36 @@ class TestOneMail:
         reply = await inbox.client.get("/view/latest.html")
         assert (reply.status_code, reply.text) == (404, "This message does not contain a HTML part")
         assert (await inbox.client.get("/view/latest.txt")).text == "text of Three\n"
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            *(
+                "/view/{}.html",
+                "/view/{}.html?embed=1",
+                "/view/{}.html?images=1",
+                "/view/{}.txt",
+                "/view/x.html",
+            ),
+            *(
+                "/api/v1/message/{}" + each
+                for each in ("", "/raw", "/headers", "/links", "/codes", "/part/9")
+            ),
+            *("/api/v1/messages", "/api/v1/search?query=", "/api/v1/search?query=two", "/api/v2/messages"),
+        ],
+    )
+    async def test_all_that_is_made_from_a_mail_has_the_policy(self, inbox: Served, path: str) -> None:
+        reply = await inbox.client.get(path.format(await id_of(inbox, "Two")))
+        policy = reply.headers["content-security-policy"]
+        popups = " allow-popups allow-popups-to-escape-sandbox" if "embed" in path else ""
+        sources = "data: https: http:" if "images" in path else "data:"
+        expected = f"sandbox{popups}; default-src 'none'; img-src {sources}; style-src 'unsafe-inline'"
+        assert policy == expected
+        assert reply.headers["x-content-type-options"] == "nosniff"
+        assert reply.headers["referrer-policy"] == "no-referrer"
+        assert reply.headers["cross-origin-resource-policy"] == "same-origin"
+        assert reply.headers["x-frame-options"] == "SAMEORIGIN"
+        assert reply.headers["x-dns-prefetch-control"] == "off"
 
     async def test_view_latest_leads_to_the_newest(self, inbox: Served) -> None:
         reply = await inbox.client.get("/view/latest")
@@ -412,13 +442,13 @@ class TestInboxes:
             from listener.inbox.web.live import _message
 
             told: list[Any] = []
-            async with both.hub.watch(lambda _: True) as events:
+            with both.hub.watch(lambda _: True) as watcher:
                 store(tmp_path / "b", "x.eml", mail("hidden"))
                 await both.look()
                 store(tmp_path / "a", "x.eml", mail("own"))
                 await both.look()
                 box = Mailbox(both.index, frozenset({"a"}))
-                async for event in events:
+                async for event in events_of(watcher):
                     told.append(await _message(both.server, box, event))
                     if event.kind == "stats":
                         break

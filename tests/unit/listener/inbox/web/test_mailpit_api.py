@@ -15,7 +15,7 @@ from listener.inbox.mailbox import Mailbox
 from listener.inbox.web.live import _message
 from tests.support.inbox.mails import MOMENT, block, mail, store
 from tests.support.inbox.recorded import API, MAILS, mismatches, recorded
-from tests.support.inbox.served import Served, served
+from tests.support.inbox.served import Served, events_of, served
 
 SECOND = 1_000
 
@@ -251,10 +251,10 @@ class TestEvents:
         """The events up to the new totals that these requests lead to."""
         found: list[dict[str, Any]] = []
         box = Mailbox(inbox.index, None)
-        async with inbox.hub.watch(lambda _: True) as events:
+        with inbox.hub.watch(lambda _: True) as watcher:
             for method, path, body in changes:
                 assert (await inbox.send(method, path, body)).status_code == 200
-            async for event in events:
+            async for event in events_of(watcher):
                 message = await _message(inbox.server, box, event)
                 assert message is not None
                 assert mismatches(message["Data"], API["events"][message["Type"]]) == []

@@ -1,0 +1,55 @@
+# An MX: mail from the internet is stored in Cloud Storage.
+# First: python -m infra.bundle.gcp configs/mail2gcp.jsonc --out build
+
+terraform {
+  required_version = ">= 1.5"
+
+  required_providers {
+    google = {
+      source  = "hashicorp/google"
+      version = ">= 6.50, < 8"
+    }
+  }
+
+  # The state holds the configuration: keep it in a bucket that few may read.
+  # backend "gcs" {
+  #   bucket = "my-project-terraform"
+  #   prefix = "smtp-relay"
+  # }
+}
+
+provider "google" {
+  project = var.project
+  region  = "europe-west1"
+}
+
+variable "project" {
+  description = "The project."
+  type        = string
+}
+
+variable "image" {
+  description = "The listener's image, with its tag or digest."
+  type        = string
+}
+
+module "relay" {
+  source = "../.."
+
+  project     = var.project
+  build       = "${path.root}/../../../../../build"
+  image       = var.image
+  listener    = "external"
+  clients     = ["0.0.0.0/0"]
+  enable_apis = true
+  labels      = { app = "smtp-relay" }
+
+  listeners = {
+    "25" = { port = 10025 }
+  }
+}
+
+output "listener" {
+  description = "The address for SMTP."
+  value       = module.relay.listener
+}
