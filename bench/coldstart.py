@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Final
 
 from infra.bundle.build import bundle
-from infra.bundle.runtime import Platform
+from infra.bundle.runtime import THIS_PYTHON, Platform
 from tests.support.servers.endpoint import Says, endpoint
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("config", nargs="?", type=Path, default=ROOT / "configs" / "mail2s3.jsonc")
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
-    archive = bundle(options.config, Platform(arch=_arch()))
+    archive = bundle(options.config, Platform(THIS_PYTHON, arch=_arch()))
     print(f"{options.config.name}: zip of {archive.stat().st_size / 1e6:.1f} MB")
     with tempfile.TemporaryDirectory() as folder, endpoint() as api:
         api.answer = Says(404, b"<Error><Code>NoSuchKey</Code></Error>")
@@ -82,7 +82,7 @@ def main() -> None:
         for number in range(options.rounds + 1):
             for name, code, place in (
                 ("function", _FUNCTION, tree),
-                ("eager", _EAGER, Path(sys.prefix, "lib", f"python{Platform().python}", "site-packages")),
+                ("eager", _EAGER, Path(sys.prefix, "lib", f"python{THIS_PYTHON}", "site-packages")),
             ):
                 seconds = run(code, place, url, tree)
                 if number:  # the first round fills the page cache

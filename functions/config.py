@@ -143,7 +143,7 @@ class DeliveryConfig(OptionsModel):
     """Keep a copy of each finished mail at `cachePath`; in a bucket below `kept/`."""
 
     log_addresses: bool | None = None
-    """Log addresses and subjects at INFO."""
+    """Log addresses, subjects and Message-IDs at INFO."""
 
     @model_validator(mode="before")
     @classmethod

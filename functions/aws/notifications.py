@@ -1,10 +1,10 @@
-"""The messages of the queue: S3's events, and the relay's own."""
+"""The messages of the queue: S3's events (directly, or through SNS or EventBridge), and the relay's own."""
 
 from __future__ import annotations
 
 import json
 from typing import Any, Final, NamedTuple
-from urllib.parse import unquote_plus
+from urllib.parse import quote_plus, unquote_plus
 
 from functions.aws.spool import EVENT_NAME
 from functions.bucket.access import ForeignMessage
@@ -23,12 +23,7 @@ class S3Notification(NamedTuple):
 
 def read_notifications(body: str, bucket: str) -> list[S3Notification]:
     """The objects that a message's body names. Raises ForeignMessage."""
-    try:
-        event = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise ForeignMessage(f"not JSON: {error}") from error
-    if not isinstance(event, dict):
-        raise ForeignMessage("not an event of S3")
+    event = _content(_object(body))
     if event.get("Event") == _TEST:
         raise ForeignMessage("S3's test event")
     records = event.get("Records")
@@ -39,6 +34,40 @@ def read_notifications(body: str, bucket: str) -> list[S3Notification]:
     if not notifications:
         raise ForeignMessage("; ".join(str(each) for each in found))
     return notifications
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ForeignMessage(f"not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ForeignMessage("not an event of S3")
+    return value
+
+
+def _content(event: dict[str, Any]) -> dict[str, Any]:
+    """S3's own event from what a topic or an event bus makes of it. SNS puts it as text into `Message`
+    (docs.aws.amazon.com, "Amazon SNS message and JSON formats"); EventBridge has one object in `detail`,
+    whose key is not encoded (Amazon S3, "EventBridge event message structure")."""
+    if event.get("Type") == "Notification" and isinstance(event.get("Message"), str):
+        event = _object(event["Message"])
+    detail = event.get("detail")
+    if event.get("source") != "aws.s3" or not isinstance(detail, dict):
+        return event
+    name = str(event.get("detail-type")).replace(" ", "")
+    thing, key = detail.get("object"), None
+    if isinstance(thing, dict) and isinstance(thing.get("key"), str):
+        key = quote_plus(thing["key"], errors="replace")
+    thing = {**thing, "key": key} if isinstance(thing, dict) and key is not None else None
+    return {
+        "Records": [
+            {
+                "eventName": "ObjectCreated:" if name == "ObjectCreated" else name,
+                "s3": {"bucket": detail.get("bucket"), "object": thing},
+            }
+        ]
+    }
 
 
 def _read(record: Any, bucket: str) -> S3Notification | str:

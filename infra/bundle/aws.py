@@ -19,8 +19,9 @@ from typing import Any, Final
 from functions.errors import ConfigError
 from infra.access.aws.statements import Place, Spool, Statement, function_statements, listener_statements
 from infra.bundle.build import bundle
+from infra.bundle.bytecode import missing_bytecode
 from infra.bundle.deployment import Deployment, read_deployment
-from infra.bundle.runtime import RUNTIMES, THIS_PYTHON, Platform
+from infra.bundle.runtime import DEFAULT_PYTHON, RUNTIMES, Platform
 
 HERE: Final = Place("${partition}", "${region}", "${account}")
 
@@ -83,7 +84,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m infra.bundle.aws", description=__doc__)
     parser.add_argument("config", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--python", default=THIS_PYTHON, choices=RUNTIMES)
+    parser.add_argument("--python", default=DEFAULT_PYTHON, choices=RUNTIMES)
     parser.add_argument("--arch", default="arm64", choices=("arm64", "x86_64"))
     parser.add_argument("--public", choices=("true", "false"), help="whether strangers reach the listener")
     arguments = parser.parse_args()
@@ -94,7 +95,8 @@ def main() -> int:
     except ConfigError as mistake:
         print(f"bundle: {mistake}", file=sys.stderr)
         return 2
-    for line in deployment.warnings:
+    without = missing_bytecode(platform)
+    for line in (*deployment.warnings, *filter(None, [without])):
         print(f"warning: {line}", file=sys.stderr)
     print(arguments.out)
     return 0

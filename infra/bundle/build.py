@@ -4,8 +4,8 @@
 
 The build needs no Docker: it takes wheels for the Lambda platform, and only those that the
 configuration's outputs need. The runtime's own version of Python compiles byte-code, because a
-start without it is four times slower. The same inputs give the same bytes, so a deployment without
-changes does nothing.
+start without it is four times slower; where that version is missing, a warning says so. The same
+inputs give the same bytes, so a deployment without changes does nothing.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from functions.config import DeliveryConfig
 from functions.delivery.build import needs_receipts
 from functions.errors import ConfigError
 from functions.options.secrets import secrets_of
-from infra.bundle.bytecode import compile_all, interpreter
+from infra.bundle.bytecode import compile_all, missing_bytecode, version
 from infra.bundle.lock import with_dependencies
-from infra.bundle.runtime import MACHINES, RUNTIMES, THIS_PYTHON, Platform
+from infra.bundle.runtime import DEFAULT_PYTHON, MACHINES, RUNTIMES, Platform
 from infra.bundle.sdk import trim, trim_boto3, trim_powertools, trim_pydantic, trim_urllib3
 from infra.bundle.source import (
     ROOT,
@@ -48,7 +48,6 @@ def bundle(config: Path, platform: Platform | None = None, *, cache: Path = CACH
     """The zip for a configuration's outputs. Raises ConfigError, also if there are no wheels for the
     runtime."""
     platform = platform or Platform()
-    interpreter(platform)
     part = delivery_part(read_config(config))
     options = DeliveryConfig.model_validate(part, by_alias=True, by_name=False)
     wanted = packages(options)
@@ -138,7 +137,7 @@ def _installed_version(target: Path, name: str) -> str:
 
 def _digest(platform: Platform, wanted: Mapping[str, str], options: DeliveryConfig) -> str:
     requirements = sorted(with_dependencies(locked("aws"), wanted).items())
-    parts = [platform, requirements, sorted(services(options)), sys.version]
+    parts = [platform, requirements, sorted(services(options)), version(platform)]
     code = sorted(Path(__file__).parent.glob("*.py"))
     text = repr(parts) + "".join(file.read_text(encoding="utf-8") for file in code)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -159,7 +158,7 @@ def main() -> int:
         prog="python -m infra.bundle.build", description="Make the function's zip."
     )
     parser.add_argument("config", type=Path)
-    parser.add_argument("--python", default=THIS_PYTHON, choices=RUNTIMES)
+    parser.add_argument("--python", default=DEFAULT_PYTHON, choices=RUNTIMES)
     parser.add_argument("--arch", default="arm64", choices=sorted(MACHINES))
     parser.add_argument("--out", type=Path, help="a copy is put there")
     arguments = parser.parse_args()
@@ -170,6 +169,8 @@ def main() -> int:
         return 2
     if arguments.out is not None:
         shutil.copyfile(made, arguments.out)
+    if warning := missing_bytecode(Platform(arguments.python, arguments.arch)):
+        print(f"warning: {warning}", file=sys.stderr)
     print(arguments.out or made)
     return 0
 

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from functions.errors import ConfigError
 from infra.bundle.runtime import THIS_PYTHON, Platform
 
 _TASK: Final = "/var/task"  # where Lambda unpacks the zip
@@ -33,8 +32,10 @@ for file in sorted((root / folder).rglob("*.py")):
 
 def compile_all(root: Path, folder: str, platform: Platform, *, ours: bool) -> None:
     """Make byte-code that Python loads without checking the source's date. Third parties' code loses its
-    docstrings and assertions, which makes it a tenth smaller."""
+    docstrings and assertions, which makes it a tenth smaller. Does nothing where no interpreter is."""
     program = interpreter(platform)
+    if program is None:
+        return
     subprocess.run(
         [program, "-I", "-c", _COMPILE, str(root), folder, _TASK, "0" if ours else "2"],
         check=True,
@@ -42,17 +43,32 @@ def compile_all(root: Path, folder: str, platform: Platform, *, ours: bool) -> N
     )
 
 
-def interpreter(platform: Platform) -> str:
-    """The program that compiles. Raises ConfigError if there is none."""
+def interpreter(platform: Platform) -> str | None:
+    """The program that compiles, None if this machine has none."""
     if platform.python == THIS_PYTHON:
         return sys.executable
-    program = f"python{platform.python}"
-    found = shutil.which(program)
+    found = shutil.which(f"python{platform.python}")
     # pyenv has a program of that name for each version, also for inactive ones.
     if found is None or subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode:
-        raise ConfigError(
-            program,
-            "is not here, and the function's byte-code needs it",
-            f"install it, or deploy for {THIS_PYTHON}",
-        )
+        return None
     return found
+
+
+def version(platform: Platform) -> str:
+    """The exact version of the program that compiles, "" if there is none."""
+    program = interpreter(platform)
+    if program is None:
+        return ""
+    shown = subprocess.run([program, "-VV"], capture_output=True, text=True, check=True)
+    return shown.stdout.strip()
+
+
+def missing_bytecode(platform: Platform) -> str | None:
+    """What it means that no program compiles, in one line; None if one does."""
+    if interpreter(platform) is not None:
+        return None
+    return (
+        f"python{platform.python} is not on this machine, so the function's zip has no byte-code: a cold "
+        f"start takes about four times as long. Install it, or choose this machine's version: "
+        f"-c python={THIS_PYTHON} (Terraform: --python {THIS_PYTHON})"
+    )

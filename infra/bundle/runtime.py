@@ -29,6 +29,9 @@ RUNTIMES: Final[Mapping[str, Linux]] = {
 }
 """Python versions that Lambda runs, and their systems (docs.aws.amazon.com, "Lambda runtimes")."""
 
+DEFAULT_PYTHON: Final = "3.13"
+"""The version of a deployment that names none: the same one, whichever machine deploys."""
+
 THIS_PYTHON: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
 """The version of this Python."""
 
@@ -42,7 +45,7 @@ _OLDEST: Final = 5  # manylinux1 is manylinux_2_5 (PEP 600)
 class Platform:
     """The function's platform: a version of Python, and `arm64` or `x86_64`."""
 
-    python: str = THIS_PYTHON
+    python: str = DEFAULT_PYTHON
     arch: str = "arm64"
 
     def __post_init__(self) -> None:

@@ -18,7 +18,7 @@ _PREFIXES: Final = (
 REASONS: Final[dict[str, str]] = {
     "IAM5": _PREFIXES,
     "S1": "The bucket is a queue: mails stay for seconds, and CloudTrail data events tell who read one",
-    "L1": "The version is that of the Python that compiled the bundle's byte-code; -c python= sets it",
+    "L1": "The version is a fixed one, which the bundle's wheels and byte-code are for; -c python= sets it",
     "DDB3": "A receipt outlives every queue by weeks, and then is worth nothing: there is nothing to restore",
     "VPC7": "Flow logs cost more than the relay; the listener logs every connection that says something",
     "ECS2": "The variables are the configuration, which holds references to secrets and never secrets",

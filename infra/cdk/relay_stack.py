@@ -5,13 +5,16 @@ from __future__ import annotations
 from aws_cdk import Annotations, CfnOutput, Environment, Stack
 from constructs import Construct
 
+from infra.bundle.bytecode import missing_bytecode
 from infra.bundle.deployment import Deployment
 from infra.cdk.parts.alarms import Alarms, Metrics
 from infra.cdk.parts.dashboard import Dashboard
 from infra.cdk.parts.delivery import Delivery
 from infra.cdk.parts.guard import SpoolGuard
 from infra.cdk.parts.listener import Listener
+from infra.cdk.parts.names import Names
 from infra.cdk.parts.network import network
+from infra.cdk.parts.queries import Queries
 from infra.cdk.parts.spool import SpoolBucket
 from infra.cdk.settings import Settings
 
@@ -49,6 +52,10 @@ class RelayStack(Stack):
         )
         self.listener = self._listener(deployment, settings) if settings.has("listener") else None
         self._watch(deployment, settings)
+        self._name(deployment, settings)
+        if settings.has("queries"):
+            halves = [self.delivery.log_group, *([self.listener.log_group] if self.listener else [])]
+            Queries(self, "Queries", groups=halves)
         if settings.has("guard"):
             # A refused deletion removes nothing of these: without its alarms nobody would see a mail wait.
             parts = [each for each in self.node.children if not isinstance(each, CfnOutput)]
@@ -62,6 +69,8 @@ class RelayStack(Stack):
                 environment=settings.environment,
             )
         self._tell(deployment)
+        if slow := missing_bytecode(settings.platform):
+            Annotations.of(self).add_warning_v2("smtp-relay:check-byte-code", slow)
 
     def _listener(self, deployment: Deployment, settings: Settings) -> Listener:
         assert self._network is not None
@@ -77,6 +86,18 @@ class RelayStack(Stack):
         # them.
         listener.service.node.add_dependency(self.delivery.function)
         return listener
+
+    def _name(self, deployment: Deployment, settings: Settings) -> None:
+        if self.listener is None or settings.zone is None or settings.zone_name is None:
+            return
+        Names(
+            self,
+            "Names",
+            zone=settings.zone,
+            zone_name=settings.zone_name,
+            listener=self.listener,
+            public=deployment.public,
+        )
 
     def _watch(self, deployment: Deployment, settings: Settings) -> None:
         if settings.without >= {"alarms", "dashboard"}:

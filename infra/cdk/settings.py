@@ -14,7 +14,9 @@ from infra.bundle.runtime import Platform
 
 DEFAULT_CONFIG: Final = "configs/mail2s3.jsonc"
 
-PARTS: Final = frozenset({"alarms", "autoscaling", "dashboard", "guard", "listener", "rules", "schedule"})
+PARTS: Final = frozenset(
+    {"alarms", "autoscaling", "dashboard", "guard", "listener", "queries", "rules", "schedule"}
+)
 """The parts that `-c without=…` may omit: some cost money, and emulators refuse some (`rules`: those
 between the balancer's security group and the tasks')."""
 
@@ -25,11 +27,12 @@ class Settings:
 
     `config`: the listener's configuration file. `name`: the stack's. `vpc`: the id of an existing
     network. `public`: strangers reach the load balancer. `clients`: networks (CIDR) that reach it.
-    `image`: an image to run instead of building one. `ephemeral`: delete everything with the stack.
-    `alarm_topic`: ARN of the topic that alarms go to. `quiet`: hours without an accepted mail that raise
-    an alarm, 0 for none. `environment`: more variables for the functions. `cpu` (1,024 for one core),
-    `memory` (MiB), `least` and `most`: the listener's tasks. `function_memory` (MB), `function_timeout`
-    (s), `function_subnets`: the function. `tags`: of all resources.
+    `eips`: allocation ids of Elastic IPs, one for each of the balancer's subnets. `zone`, `zone_name`: a
+    hosted zone for the names. `image`: an image to run instead of building one. `ephemeral`: delete
+    everything with the stack. `alarm_topic`: ARN of the topic that alarms go to. `quiet`: hours without an
+    accepted mail that raise an alarm, 0 for none. `environment`: more variables for the functions. `cpu`
+    (1,024 for one core), `memory` (MiB), `least` and `most`: the listener's tasks. `function_memory`
+    (MB), `function_timeout` (s), `function_subnets`: the function. `tags`: of all resources.
     """
 
     config: Path = Path(DEFAULT_CONFIG)
@@ -41,6 +44,9 @@ class Settings:
     alarm_topic: str | None = None
     quiet: int = 24
     clients: tuple[str, ...] = ()
+    eips: tuple[str, ...] = ()
+    zone: str | None = None
+    zone_name: str | None = None
     cpu: int = 256
     memory: int = 512
     least: int = 2
@@ -78,6 +84,9 @@ def read_settings(context: Callable[[str], Any]) -> Settings:
         alarm_topic=_text(context("alarmTopic")),
         quiet=_number("quiet", context("quiet"), default.quiet, 0, 24),
         clients=tuple(_network(one) for one in _list(context("clients"))),
+        eips=tuple(_list(context("eips"))),
+        zone=_text(context("zone")),
+        zone_name=_text(context("zoneName")),
         cpu=_number("cpu", context("cpu"), default.cpu, 256, 16_384),
         memory=_number("memory", context("memory"), default.memory, 512, 122_880),
         least=_number("least", context("least"), default.least, 1, 1_000),
@@ -94,6 +103,10 @@ def read_settings(context: Callable[[str], Any]) -> Settings:
         raise ConfigError("-c least", f"is {settings.least}, more than most, which is {settings.most}")
     if settings.function_subnets and settings.vpc is None:
         raise ConfigError("-c functionSubnets", "names subnets of no network", "say -c vpc=ID")
+    if (settings.zone is None) != (settings.zone_name is None):
+        raise ConfigError("-c zone", "goes with -c zoneName", "say the zone's id and its name")
+    if settings.public is False and settings.eips:
+        raise ConfigError("-c eips", "are addresses for strangers", "omit them, or say -c public=true")
     if settings.public is False and settings.vpc is None and not settings.clients:
         raise ConfigError(
             "-c public=false",

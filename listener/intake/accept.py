@@ -199,6 +199,7 @@ class Acceptor:
             extra["from"] = transaction.reverse_path
             extra["to"] = ",".join(transaction.recipients[:10])
             extra["subject"] = _subject(mail.capture.head)
+            extra["message_id"] = _message_id(mail.capture.head)
             if files:
                 # A file may be named after addresses and subject.
                 extra["file"] = files[0]
@@ -218,6 +219,12 @@ def _subject(head: bytes) -> str | None:
         return None
     text = decode_words(value[:_SUBJECT_BYTES]).strip()
     return text if len(text) <= _SUBJECT else f"{text[:_SUBJECT]}…"
+
+
+def _message_id(head: bytes) -> str | None:
+    """The start of a mail's Message-ID, with which its sender asks for it; None if it has none."""
+    value = first_value(head, b"Message-ID")
+    return None if value is None else value[:_SUBJECT_BYTES].decode("utf-8", "replace").strip()
 
 
 def _for_each(outcome: DataOutcome, reply: Reply) -> tuple[Reply, ...]:

@@ -83,7 +83,7 @@ class Delivery(Construct):
 
     def _function(self, spool: SpoolBucket, network: Network | None) -> lambda_.Function:
         settings, platform = self._settings, self._settings.platform
-        log_group = logs.LogGroup(
+        self.log_group = log_group = logs.LogGroup(
             self, "Logs", retention=logs.RetentionDays.ONE_MONTH, removal_policy=RemovalPolicy.DESTROY
         )
         resources = Spool(

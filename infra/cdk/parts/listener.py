@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 from aws_cdk import Annotations, Aws, Duration, RemovalPolicy
 from aws_cdk import aws_ec2 as ec2
@@ -13,6 +14,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
+from functions.errors import ConfigError
 from infra.access.aws.images import repository_arn
 from infra.access.aws.statements import Spool, listener_statements, pull_statements
 from infra.bundle.deployment import HEALTH, Deployment
@@ -76,7 +78,7 @@ class Listener(Construct):
             self,
             "Balancer",
             vpc=vpc,
-            vpc_subnets=self._subnets(public),
+            **self._addresses(public, settings.eips),
             internet_facing=public,
             cross_zone_enabled=True,
             security_groups=[self.balancer_group],
@@ -104,6 +106,8 @@ class Listener(Construct):
             "TaskRole",
             "ecs-tasks.amazonaws.com",
             listener_statements(self._deployment.config, resources, HERE),
+            # Amazon ECS, "Amazon ECS task IAM role": the confused deputy.
+            conditions={"StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID}},
         )
 
     def _image(self, given: str | None) -> tuple[ecs.ContainerImage, str | None]:
@@ -174,6 +178,25 @@ class Listener(Construct):
         if public or not self.vpc.private_subnets:
             return ec2.SubnetSelection(subnet_type=ec2.SubnetType.PUBLIC)
         return ec2.SubnetSelection(subnet_type=ec2.SubnetType.PRIVATE_WITH_EGRESS)
+
+    def _addresses(self, public: bool, eips: Sequence[str]) -> dict[str, Any]:
+        """Where the balancer is. Raises ConfigError."""
+        chosen = self._subnets(public)
+        if not eips:
+            return {"vpc_subnets": chosen}
+        subnets = self.vpc.select_subnets(subnet_type=chosen.subnet_type, one_per_az=True).subnets
+        if not public or len(eips) != len(subnets):
+            raise ConfigError(
+                "-c eips",
+                f"names {len(eips)} addresses for {len(subnets) if public else 'no public'} subnets",
+                "give one for each public subnet of the load balancer",
+            )
+        return {
+            "subnet_mappings": [
+                elb.SubnetMapping(subnet=subnet, allocation_id=one)
+                for subnet, one in zip(subnets, eips, strict=True)
+            ]
+        }
 
     def _service(self, settings: Settings) -> ecs.FargateService:
         """Tasks run in private subnets if the network has any; else they need an address."""

@@ -84,6 +84,7 @@ module "listener" {
   vpc_id              = local.own ? module.network[0].vpc_id : var.vpc_id
   vpc_cidrs           = local.own ? [] : data.aws_vpc.given[0].cidr_block_associations[*].cidr_block
   clients             = var.clients
+  eips                = var.eips
   cpu                 = var.cpu
   memory              = var.memory
   least               = var.least

@@ -60,6 +60,18 @@ variable "network_cidr" {
   default     = "10.0.0.0/16"
 }
 
+variable "eips" {
+  description = "Allocation ids of Elastic IPs for a public load balancer, one for each of its subnets: for clients that allow-list addresses."
+  type        = list(string)
+  default     = []
+}
+
+variable "zone_id" {
+  description = "A hosted zone: mx.ZONE becomes the load balancer, and a public one gets the zone's MX record; null for none."
+  type        = string
+  default     = null
+}
+
 variable "cpu" {
   description = "Units of CPU of a listener's task; 1,024 are one core."
   type        = number
@@ -105,6 +117,12 @@ variable "function_subnet_ids" {
   description = "Subnets of the network for the function: for a smarthost that only they reach, or that admits their NAT's address. They need NAT or endpoints for S3, SQS and DynamoDB."
   type        = list(string)
   default     = []
+}
+
+variable "queries" {
+  description = "True if there are saved queries that find one mail."
+  type        = bool
+  default     = true
 }
 
 variable "quiet_hours" {

@@ -17,7 +17,7 @@ import pytest
 
 from functions.config import DeliveryConfig
 from infra.bundle.build import bundle, packages, services
-from infra.bundle.runtime import Platform
+from infra.bundle.runtime import THIS_PYTHON, Platform
 from infra.bundle.source import ROOT, delivery_part
 from listener.config.load import read
 from tests.support.clouds.aws_stack import MACHINE, bundled
@@ -78,7 +78,7 @@ def test_signing_takes_six_megabytes_more(tmp_path: Path) -> None:
     mailer = {"type": "mailer", "nodemailer": {"host": "smtp.example.com"}, "dkims": {"example.com": key}}
     config = tmp_path / "signs.json"
     config.write_text(json.dumps({"spool": "s3://any/any", "flows": {"any": {"outputs": [mailer]}}}))
-    zipped = bundle(config, Platform(arch=MACHINE))
+    zipped = bundle(config, Platform(THIS_PYTHON, arch=MACHINE))
     assert "cryptography" in {name.split("/")[0] for name in names(zipped)}
     assert zipped.stat().st_size <= 18_000_000
 
@@ -265,7 +265,9 @@ def test_a_start_imports_nothing_that_waits(tmp_path: Path, aws_api: tuple[Aws, 
     """Each of these takes milliseconds of every start, and serves few mails or none. If one comes back,
     a package has changed: see `infra.bundle.sdk`."""
     tree = tmp_path / "task"
-    with zipfile.ZipFile(bundle(ROOT / "configs" / "mail2s3.jsonc", Platform(arch=MACHINE))) as archive:
+    with zipfile.ZipFile(
+        bundle(ROOT / "configs" / "mail2s3.jsonc", Platform(THIS_PYTHON, arch=MACHINE))
+    ) as archive:
         archive.extractall(tree)
     code = HANDLE + (
         "print('LATE', [name for name in sys.argv[3:] if name in sys.modules])\n"

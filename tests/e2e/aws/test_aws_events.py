@@ -69,6 +69,26 @@ def test_foreign_events_are_acknowledged(stack_for: Stacks) -> None:
     assert stack.invoke({"hello": "world"}) == {"batchItemFailures": []}
 
 
+def test_events_through_a_topic_and_an_event_bus(stack_for: Stacks) -> None:
+    stack = stack_for({"in": [STORE_AND_TELL]}, notify=False)
+    keys = [stack.put(), stack.put()]
+    record = {
+        "eventName": "ObjectCreated:Put",
+        "s3": {"bucket": {"name": stack.bucket}, "object": {"key": keys[0]}},
+    }
+    topic = {"Type": "Notification", "Message": json.dumps({"Records": [record]})}
+    bus = {
+        "source": "aws.s3",
+        "detail-type": "Object Created",
+        "detail": {"bucket": {"name": stack.bucket}, "object": {"key": keys[1], "size": 9}},
+    }
+    for body in (topic, bus):
+        stack.sqs.send_message(QueueUrl=stack.queue, MessageBody=json.dumps(body))
+    stack.settled()
+    ids = sorted(key.rpartition("/")[2].removesuffix(".eml") for key in keys)
+    assert sorted(event["id"] for event in stack.messages("out", least=2)) == ids
+
+
 def test_renaming_the_function_repeats_nothing(stack_for: Stacks) -> None:
     stack = stack_for(
         {"in": [STORE_AND_TELL, {"type": "aws", "pubsub": {"topic": "{queue:late}"}}]}, notify=False

@@ -18,7 +18,7 @@ from packaging.tags import compatible_tags, cpython_tags, parse_tag
 
 from functions.config import DeliveryConfig
 from infra.bundle.build import bundle, packages
-from infra.bundle.runtime import RUNTIMES, Platform
+from infra.bundle.runtime import RUNTIMES, THIS_PYTHON, Platform
 from infra.bundle.source import delivery_part, read_config
 from infra.bundle.wheels import install
 from tests.support.elf import shared_object
@@ -99,9 +99,9 @@ def test_every_shared_object_of_a_finished_zip_loads_where_it_is_deployed(arch: 
     """Of this Python's version, because the runtime's own version compiles byte-code."""
     config = tmp_path / "signs.json"
     config.write_text(json.dumps(SIGNING))
-    with zipfile.ZipFile(bundle(config, Platform(arch=arch))) as archive:
+    with zipfile.ZipFile(bundle(config, Platform(THIS_PYTHON, arch=arch))) as archive:
         archive.extractall(tmp_path / "task")
-    check([tmp_path / "task"], Platform(arch=arch))
+    check([tmp_path / "task"], Platform(THIS_PYTHON, arch=arch))
 
 
 def test_every_wheel_is_for_the_runtimes_python_and_its_system(

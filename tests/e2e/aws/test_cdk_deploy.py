@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from infra.bundle.runtime import THIS_PYTHON
 from tests.support.clouds.aws_flows import DeployedListener, Targets, until, variables_of
 from tests.support.clouds.ministack import Ministack
 from tests.support.infra.cdk import Cdk
@@ -18,9 +19,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("aws-cdk")]
 
 STACK = "Deployed"
 
-REFUSED = "alarms,autoscaling,rules"
-"""Features that the emulator refuses: metric math, Application Auto Scaling, rules between security
-groups. The templates' tests check these."""
+REFUSED = "alarms,autoscaling,queries,rules"
+"""Features that the emulator refuses: metric math, Application Auto Scaling, saved queries, rules between
+security groups. The templates' tests check these."""
 
 
 @pytest.fixture
@@ -34,7 +35,10 @@ def cdk_for(aws: Ministack, tmp_path: Path) -> Callable[..., Cdk]:
             "config": str(path),
             "image": "registry.example.com/smtp-relay:1",
             "arch": "x86_64",
+            "python": THIS_PYTHON,  # the emulator runs functions under its own interpreter
             "name": STACK,
+            "public": "false",
+            "clients": "10.0.0.0/8",
             "environment": {
                 name: url for name, url in aws.environment.items() if name.startswith("AWS_ENDPOINT")
             },

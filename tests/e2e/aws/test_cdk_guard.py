@@ -47,15 +47,20 @@ def ask(bucket: str) -> Iterator[Ask]:
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
 
-    def request(kind: str, *, prefix: str = "mail/spool/", of: str | None = None) -> dict[str, Any]:
+    def request(
+        kind: str, *, of: str | None = None, old: dict[str, str] | None = None, **new: str
+    ) -> dict[str, Any]:
+        properties = {"Bucket": of or bucket, "Prefix": "mail/", "Ephemeral": "false", **new}
         event = {
             "RequestType": kind,
             "ResponseURL": f"http://{HOST}:{server.server_port}/answer?signed",
             "StackId": "stack",
             "RequestId": "request",
             "LogicalResourceId": "Guard",
-            "ResourceProperties": {"Bucket": of or bucket, "Prefix": prefix},
+            "ResourceProperties": properties,
         }
+        if old is not None:
+            event["OldResourceProperties"] = {**properties, **old}
         index.handler(event, None)
         return answers.get(timeout=PATIENCE)
 
@@ -67,8 +72,8 @@ def ask(bucket: str) -> Iterator[Ask]:
 
 def test_a_stack_goes_when_no_mail_is_unfinished(ask: Ask, aws: Ministack, bucket: str) -> None:
     s3 = aws.client("s3")
-    # Objects that are not unfinished mails: dead records, kept mail, and the listener's probes.
-    for key in ("mail/dead/0/x/y.json", "mail/kept/x.eml", "mail/spool/probe", "spool/x.eml"):
+    # Objects that are neither unfinished nor dead mails of this spool.
+    for key in ("dead/0/x/y.json", "mail/kept/x.eml", "mail/spool/probe", "spool/x.eml"):
         s3.put_object(Bucket=bucket, Key=key, Body=b"")
     answer = ask("Delete")
     assert answer["Status"] == "SUCCESS"
@@ -84,6 +89,40 @@ def test_a_stack_stays_while_mail_is_unfinished(ask: Ask, aws: Ministack, bucket
     assert answer["Status"] == "FAILED"
     assert key in answer["Reason"]
     assert bucket in answer["Reason"]
+
+
+@pytest.fixture
+def dead(aws: Ministack, bucket: str) -> str:
+    key = "mail/dead/0/x/y.json"
+    aws.client("s3").put_object(Bucket=bucket, Key=key, Body=b"")
+    return key
+
+
+def test_a_stack_stays_while_mail_is_dead(ask: Ask, dead: str) -> None:
+    answer = ask("Delete")
+    assert answer["Status"] == "FAILED"
+    assert f"is dead: {dead}" in answer["Reason"]
+    assert ask("Delete", Ephemeral="true")["Status"] == "SUCCESS"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({"Ephemeral": "false"}, {"Ephemeral": "true"}),
+        ({"Prefix": "mail/"}, {"Prefix": "other/"}),
+        ({}, {"Bucket": "another"}),
+    ],
+)
+def test_a_spool_with_mail_is_not_left(
+    ask: Ask, dead: str, bucket: str, old: dict[str, str], new: dict[str, str]
+) -> None:
+    answer = ask("Update", old={"Bucket": bucket, **old}, **new)
+    assert answer["Status"] == "FAILED"
+    assert dead in answer["Reason"]
+
+
+def test_the_prefix_of_an_older_version_is_the_same_spool(ask: Ask, dead: str) -> None:
+    assert ask("Update", old={"Prefix": "mail/spool/"})["Status"] == "SUCCESS"
 
 
 def test_a_stack_stays_when_the_spool_cannot_be_read(ask: Ask) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from infra.bundle.aws import write
-from infra.bundle.runtime import Platform
+from infra.bundle.runtime import THIS_PYTHON, Platform
 from tests.support.clouds.aws_flows import DeployedListener, Targets, until, variables_of
 from tests.support.clouds.ministack import Ministack
 from tests.support.infra.terraform_aws import Terraform
@@ -30,15 +30,17 @@ def test_mails_through_applied_modules(aws: Ministack, tmp_path: Path) -> None:
     targets = Targets(aws)
     config = tmp_path / "relay.json"
     config.write_text(json.dumps(targets.config()))
-    write(config, tmp_path / "build", Platform(arch="x86_64"))
+    write(config, tmp_path / "build", Platform(THIS_PYTHON, arch="x86_64"), public=False)
     endpoints = {name: url for name, url in aws.environment.items() if name.startswith("AWS_ENDPOINT")}
     variables = {
         "build": str(tmp_path / "build"),
         "image": "registry.example.com/smtp-relay:1",
         "name": NAME,
-        # Features that the emulator refuses: Application Auto Scaling, metric math.
+        "clients": ["10.0.0.0/8"],
+        # Features that the emulator refuses: Application Auto Scaling, metric math, saved queries.
         "autoscaling": False,
         "alarms": False,
+        "queries": False,
         "ephemeral": True,
         "environment": endpoints,
     }

@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError
 
 from functions.aws.spool import notification_body
 from infra.bundle.build import bundle
-from infra.bundle.runtime import Platform
+from infra.bundle.runtime import THIS_PYTHON, Platform
 from tests.support.clouds.ministack import ACCOUNT, REGION, Ministack
 from tests.support.mails.spooled import MAIL, envelope_of, spool_object
 from tests.support.net import PATIENCE
@@ -54,7 +54,7 @@ def bundled(folder: Path) -> Path:
     """The function's zip for ANY; the configuration of a test comes by the environment."""
     config = folder / "any.json"
     config.write_text(json.dumps(ANY))
-    return bundle(config, Platform(arch=MACHINE))
+    return bundle(config, Platform(THIS_PYTHON, arch=MACHINE))
 
 
 @cache
@@ -127,7 +127,7 @@ class Stack:
         """Deploy the function under a name, reading the queue."""
         self.functions.create_function(
             FunctionName=function,
-            Runtime=f"python{Platform().python}",
+            Runtime=f"python{THIS_PYTHON}",
             Role=_ROLE,
             Handler="functions.aws.handler.handler",
             Code={"ZipFile": archive()},

@@ -33,15 +33,17 @@ def mirror() -> Path | None:
 
 
 class Terraform:
-    """The AWS modules in a folder of this test's own; `variables` are the root's."""
+    """The AWS modules in a folder of this test's own; `variables` are those of `root`, a folder of them."""
 
-    def __init__(self, folder: Path, variables: Mapping[str, Any], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, variables: Mapping[str, Any], environment: Mapping[str, str], *, root: str = "."
+    ) -> None:
         program = shutil.which("terraform")
         found = mirror()
         if program is None or found is None:
             pytest.skip("terraform provider hashicorp/aws is in no mirror here: set TF_PLUGIN_MIRROR")
         self._program = program
-        self.folder = Path(shutil.copytree(FOLDER, folder / "terraform"))
+        self.folder = Path(shutil.copytree(FOLDER, folder / "terraform")) / root
         rc = folder / "terraform.rc"
         rc.write_text(f'provider_installation {{\n  filesystem_mirror {{ path = "{found}" }}\n}}\n')
         self._env = {

@@ -110,6 +110,47 @@ def test_the_examples_for_aws_are_among_them() -> None:
     assert {"aws-smtp-relay.jsonc", "mail2s3.jsonc", "mail2sqs.jsonc"} <= set(EXAMPLES)
 
 
+ALL_SETTINGS: Final = {
+    "name": "All",
+    "public": "true",
+    "eips": "eipalloc-1,eipalloc-2",
+    "zone": "Z1",
+    "zoneName": "example.com",
+    "clients": "203.0.113.0/24,198.51.100.0/24",
+    "alarmTopic": "arn:aws:sns:eu-west-1:123456789012:alarms",
+    "quiet": "6",
+    "cpu": "1024",
+    "memory": "2048",
+    "least": "3",
+    "most": "30",
+    "functionMemory": "2048",
+    "functionTimeout": "300",
+    "tags": '{"team": "mail"}',
+    "python": "3.12",
+    "arch": "x86_64",
+    "environment": '{"A": "b"}',
+    "ephemeral": "true",
+    "without": "dashboard,schedule",
+}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_takes_every_setting(name: str) -> None:
+    """Those of a network that is there need an account: test_a_network_that_is_there."""
+    path = ROOT / "configs" / name
+    try:
+        read_deployment(path, public=True)
+    except ConfigError:
+        pytest.skip("strangers would send through it")
+    found = synthesize({"config": str(path), "image": IMAGE, **ALL_SETTINGS})
+    levels = {level for level, _, text in found.messages if "smtp-relay:check" not in text}
+    assert not any(level.endswith(("WARNING", "ERROR")) for level in levels), found.messages
+    assert found.one("Lambda::Function", "DeliveryFunction")["Runtime"] == "python3.12"
+    source = (ROOT / "infra" / "cdk" / "settings.py").read_text()
+    left = set(re.findall(r'context\("(\w+)"\)', source)) - set(ALL_SETTINGS)
+    assert left == {"config", "image", "vpc", "functionSubnets"}
+
+
 # --- permissions ------------------------------------------------------------------------------
 
 NO_RESOURCES: Final = frozenset({"ecr:GetAuthorizationToken", "ses:GetAccount"})
@@ -518,6 +559,86 @@ def test_nothing_secret_is_in_it(everything: Template) -> None:
     assert "secretsmanager:smarthost" in json.dumps(everything.value)
 
 
+# --- names, addresses, queries ----------------------------------------------------------------
+
+
+def test_addresses_and_names_that_stay(stored: Template) -> None:
+    fixed = {"config": str(ROOT / "configs" / "mail2s3.jsonc"), "image": IMAGE}
+    eips = {"eips": "eipalloc-1,eipalloc-2"}
+    named = synthesize({**fixed, **eips, "zone": "Z1", "zoneName": "example.com"})
+    balancer = named.one("ElasticLoadBalancingV2::LoadBalancer")
+    assert [each["AllocationId"] for each in balancer["SubnetMappings"]] == ["eipalloc-1", "eipalloc-2"]
+    assert len({json.dumps(each["SubnetId"]) for each in balancer["SubnetMappings"]}) == 2
+    assert "Subnets" not in balancer
+    records = {each["Type"]: each for each in named.of("Route53::RecordSet").values()}
+    assert records["A"]["Name"] == "mx.example.com."
+    assert "AliasTarget" in records["A"]
+    assert records["MX"]["Name"] == "example.com."
+    assert records["MX"]["ResourceRecords"] == ["10 mx.example.com."]
+    assert not stored.of("Route53::RecordSet")
+    with pytest.raises(ConfigError, match="one for each public subnet"):
+        synthesize({**fixed, "eips": "eipalloc-1"})
+
+
+def test_an_internal_relay_gets_no_mail_of_its_zone() -> None:
+    config = str(ROOT / "configs" / "aws-smtp-relay.jsonc")
+    zone = {"zone": "Z1", "zoneName": "example.com"}
+    named = synthesize({"config": config, "image": IMAGE, **INTERNAL, **zone})
+    assert [each["Type"] for each in named.of("Route53::RecordSet").values()] == ["A"]
+
+
+def test_queries_find_one_mail_in_both_halves(template: Template) -> None:
+    found = {flat(each["Name"]): each for each in template.of("Logs::QueryDefinition").values()}
+    assert sorted(found) == [
+        "${AWS::StackName}/mails by recipient or Message-ID",
+        "${AWS::StackName}/one mail by id",
+    ]
+    for each in found.values():
+        groups = [flat(one) for one in each["LogGroupNames"]]
+        assert [one.strip("${}").partition("Logs")[0] for one in groups] == ["Delivery", "Listener"]
+
+
+def test_terraform_has_the_same_queries(template: Template) -> None:
+    text = re.sub(r"\n +", "\n", (ROOT / "infra" / "terraform" / "aws" / "queries.tf").read_text())
+    for each in template.of("Logs::QueryDefinition").values():
+        assert each["QueryString"] in text
+
+
+def test_a_task_takes_its_role_in_this_account_only(template: Template) -> None:
+    role = template.one("IAM::Role", "ListenerTaskRole")
+    (statement,) = role["AssumeRolePolicyDocument"]["Statement"]
+    assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+
+
+def test_a_finding_that_is_not_on_the_list_fails() -> None:
+    """A bucket of someone else, beside the stack's own ones."""
+    import aws_cdk
+    from aws_cdk import aws_s3
+
+    from infra.cdk.nag import AwsSolutionsChecks, suppress
+
+    app = aws_cdk.App(context={"@aws-cdk/core:checkSecretUsage": True})
+    stack = aws_cdk.Stack(app, "New")
+    aws_s3.Bucket(stack, "Bucket")
+    suppress(stack)
+    aws_cdk.Aspects.of(app).add(AwsSolutionsChecks(verbose=True))
+    messages = [str(each.entry.data) for each in app.synth().stacks[0].messages]
+    assert any("AwsSolutions-S1" in each for each in messages), messages
+
+
+IDS: Final = {
+    "S3::Bucket": {"SpoolBucket321DE45A"},
+    "DynamoDB::Table": {"DeliveryReceipts09C0CB9D"},
+    "SQS::Queue": {"DeliveryDoorbellsEA63133E", "DeliveryDeadLettersA8B3558F"},
+}
+"""Logical ids of what holds mails: CloudFormation replaces, and thus empties, a resource whose id changes."""
+
+
+def test_what_holds_mails_keeps_its_logical_id(everything: Template) -> None:
+    for kind, names in IDS.items():
+        assert set(everything.of(kind)) == names, kind
+
+
 # --- the guard --------------------------------------------------------------------------------
 
 
@@ -636,6 +757,8 @@ def context_of(values: Mapping[str, Any]) -> Any:
         ({"cpu": "half"}, "not a number from"),
         ({"quiet": "25"}, "not a number from 0 to 24"),
         ({"functionSubnets": "subnet-1"}, "say -c vpc=ID"),
+        ({"zone": "Z1"}, "goes with -c zoneName"),
+        ({"eips": "eipalloc-1", "public": "false", "clients": "10.0.0.0/8"}, "addresses for strangers"),
     ],
 )
 def test_contexts_that_say_nothing(context: dict[str, str], reason: str) -> None:

@@ -17,3 +17,8 @@ output "function_arn" {
   description = "The function's ARN, known when it is deployed."
   value       = aws_lambda_function.this.arn
 }
+
+output "log_group" {
+  description = "The function's log group."
+  value       = aws_cloudwatch_log_group.function.name
+}

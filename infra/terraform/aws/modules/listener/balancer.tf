@@ -75,13 +75,27 @@ resource "aws_lb" "this" {
   name_prefix                      = substr("${var.name}-", 0, 6)
   load_balancer_type               = "network"
   internal                         = !var.public
-  subnets                          = var.balancer_subnet_ids
+  subnets                          = length(var.eips) == 0 ? var.balancer_subnet_ids : null
   security_groups                  = [aws_security_group.balancer.id]
   enable_cross_zone_load_balancing = true
   tags                             = { Name = var.name }
 
+  dynamic "subnet_mapping" {
+    for_each = var.eips
+
+    content {
+      subnet_id     = var.balancer_subnet_ids[subnet_mapping.key]
+      allocation_id = subnet_mapping.value
+    }
+  }
+
   lifecycle {
     create_before_destroy = true
+
+    precondition {
+      condition     = length(var.eips) == 0 || var.public && length(var.eips) == length(var.balancer_subnet_ids)
+      error_message = "eips: give one address for each subnet of a public load balancer."
+    }
 
     precondition {
       condition     = length(local.clients) > 0

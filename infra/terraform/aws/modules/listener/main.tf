@@ -25,9 +25,27 @@ data "aws_iam_policy_document" "tasks" {
   }
 }
 
+# Amazon ECS, "Amazon ECS task IAM role": the confused deputy.
+data "aws_iam_policy_document" "task" {
+  statement {
+    actions = ["sts:AssumeRole"]
+
+    principals {
+      type        = "Service"
+      identifiers = ["ecs-tasks.amazonaws.com"]
+    }
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:SourceAccount"
+      values   = [var.place.account]
+    }
+  }
+}
+
 resource "aws_iam_role" "task" {
   name_prefix        = "${var.name}-listener-"
-  assume_role_policy = data.aws_iam_policy_document.tasks.json
+  assume_role_policy = data.aws_iam_policy_document.task.json
 }
 
 resource "aws_iam_role_policy" "task" {

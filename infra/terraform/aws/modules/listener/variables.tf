@@ -89,6 +89,12 @@ variable "clients" {
   default     = null
 }
 
+variable "eips" {
+  description = "Allocation ids of Elastic IPs for a public load balancer, one for each of its subnets."
+  type        = list(string)
+  default     = []
+}
+
 variable "cpu" {
   description = "Units of CPU of a task; 1,024 are one core."
   type        = number
