@@ -260,7 +260,8 @@ def _check_marks(path: Path) -> None:
 
 
 def _is_damage(error: sqlite3.Error) -> bool:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    # An error that Python raises itself has no code of SQLite.
+    code = vars(error).get("sqlite_errorcode", 0) & 0xFF
     return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 

@@ -12,10 +12,11 @@ from starlette.routing import BaseRoute, Match, Mount, Route, WebSocketRoute
 from starlette.types import ASGIApp, Scope
 
 from listener.inbox.access.access import Access
-from listener.inbox.web import chaos, lists, live, mailhog, sending, single, view
+from listener.inbox.web import chaos, lists, live, mailhog, sending, single
 from listener.inbox.web.guard import Guard
 from listener.inbox.web.page import about
 from listener.inbox.web.page.replies import PageReplies
+from listener.inbox.web.preview import view
 from listener.inbox.web.replies import not_found, refused
 from listener.inbox.web.single import of_mail
 from listener.inbox.web.state import InboxServer, NotSeen

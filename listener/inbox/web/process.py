@@ -68,7 +68,7 @@ CONNECTIONS: Final = 1_000
 _FILES: Final = 4_096
 
 
-class Connection(H11Protocol):
+class HttpConnection(H11Protocol):
     """One connection. Where there are too many, the one that owes a request for the longest time is closed,
     of the client address that has most of those: strangers who hold connections hold none of others."""
 
@@ -81,7 +81,7 @@ class Connection(H11Protocol):
         super().connection_made(transport)
         self._owe(HEAD)
         if len(self.connections) > CONNECTIONS:
-            _make_room([one for one in self.connections if isinstance(one, Connection)])
+            _make_room([one for one in self.connections if isinstance(one, HttpConnection)])
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._owe(None)
@@ -125,8 +125,8 @@ class Connection(H11Protocol):
         self._owing = None if seconds is None else self.loop.call_later(seconds, self.transport.abort)
 
 
-def _make_room(connections: list[Connection]) -> None:
-    waiting: dict[Any, list[Connection]] = defaultdict(list)
+def _make_room(connections: list[HttpConnection]) -> None:
+    waiting: dict[Any, list[HttpConnection]] = defaultdict(list)
     for one in connections:
         if one._owing is not None and not one.transport.is_closing():
             waiting[one.client[0] if one.client else ""].append(one)
@@ -175,7 +175,7 @@ async def serve(
     app = application(seen, access)
     config = uvicorn.Config(
         app,
-        http=Connection,
+        http=HttpConnection,
         log_config=None,
         access_log=False,
         lifespan="off",

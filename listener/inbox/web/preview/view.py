@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 
 from listener.inbox.mailbox import Row, search_in
 from listener.inbox.message import ShownMail
-from listener.inbox.web.markup import MOST_IMAGES, TooComplex, cleaned
+from listener.inbox.web.preview.markup import MOST_IMAGES, TooComplex, cleaned
 from listener.inbox.web.replies import not_found, policy, refused
 from listener.inbox.web.state import mailbox_of, server_of
 

@@ -5,7 +5,7 @@ A Content-Security-Policy stops programs and requests. It does not stop `<link r
 reads the HTML, and what is not on the list is left out. Images of the mail itself come in as data URLs.
 
 A parser can take minutes for what a stranger wrote, and cannot be stopped. So all but short HTML is read by
-a process with bounds: `python -m listener.inbox.web.markup` takes the arguments of `cleaned` as JSON.
+a process with bounds: `python -m listener.inbox.web.preview.markup` takes the arguments of `cleaned` as JSON.
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from listener.inbox.web.markup import MOST_IMAGES, SECONDS, TooComplex, cleaned
+from listener.inbox.web.preview.markup import MOST_IMAGES, SECONDS, TooComplex, cleaned
+from listener.inbox.web.preview.view import data_url
 from listener.inbox.web.single import safe_name
-from listener.inbox.web.view import data_url
 from tests.support.inbox.hostile import HTML
 
 IMAGE = "data:image/png;base64,AAAA"

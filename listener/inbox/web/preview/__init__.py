@@ -1,0 +1,1 @@
+"""Replies that show the HTML of a mail, without what reaches out."""
