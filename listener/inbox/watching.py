@@ -11,6 +11,7 @@ import errno
 import os
 import select
 import struct
+import weakref
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +27,12 @@ _MOST: Final = 65_536
 """Folders that are watched; of more, the others are only looked at."""
 
 
+def _close_all(descriptors: list[int]) -> None:
+    for fd in descriptors:
+        if fd >= 0:
+            os.close(fd)
+
+
 class FolderWatch:
     """Watches folders, as far as the system can. For one thread, but `wake` is for any."""
 
@@ -36,6 +43,8 @@ class FolderWatch:
         self._numbers: dict[Path, int] = {}
         self._woken, self._waker = os.pipe()
         os.set_blocking(self._waker, False)
+        # The system has few of these for each user, so one that is forgotten must not stay open.
+        self._close = weakref.finalize(self, _close_all, [self._fd, self._woken, self._waker])
         self.written: set[Path] = set()
         """Files that were written to, since this was emptied."""
         self.overflowed = False
@@ -81,9 +90,7 @@ class FolderWatch:
 
     def close(self) -> None:
         """End all watching."""
-        for fd in (self._fd, self._woken, self._waker):
-            if fd >= 0:
-                os.close(fd)
+        self._close()
         self._fd = self._woken = self._waker = -1
 
     def _read(self) -> bool:

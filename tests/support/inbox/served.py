@@ -92,5 +92,6 @@ async def served(root: Path, *flows: str, **options: Any) -> AsyncIterator[Serve
             yield made
     finally:
         made.hub.close()
+        made.keeper.stop()
         made.access.logins.stop()
         made.index.close()

@@ -22,7 +22,9 @@ def filled(root: Path) -> Index:
         if not (root / "mails" / f"{number}.eml").exists():
             store(root / "mails", f"{number}.eml", mail(f"mail {number}", f"text {number} " * 200))
     place = InboxFolder("flow", Folder(root / "mails", trusted=True))
-    Keeper(index, [place], lambda *_: None, by_user=False).catch_up()
+    keeper = Keeper(index, [place], lambda *_: None, by_user=False)
+    keeper.catch_up()
+    keeper.stop()
     return index
 
 

@@ -24,7 +24,9 @@ def row_of(tmp_path: Path, content: bytes, top: bytes | None = None) -> Row:
     store(tmp_path / "mails", "a.eml", content, top)
     index = Index(tmp_path / "index")
     place = InboxFolder("f", Folder(tmp_path / "mails", trusted=True))
-    Keeper(index, [place], lambda *_: None, by_user=False).catch_up()
+    keeper = Keeper(index, [place], lambda *_: None, by_user=False)
+    keeper.catch_up()
+    keeper.stop()
     (row,) = Mailbox(index, None).rows()
     index.close()
     return row
