@@ -21,7 +21,7 @@ pytest.importorskip("playwright")
 from playwright.sync_api import BrowserContext, Error, Page, expect
 
 from tests.support.clients.tls import Authority
-from tests.support.inbox.browser import a_page, chromium
+from tests.support.inbox.browser import a_page, chromium, profile
 from tests.support.inbox.canary import Canary, canary
 from tests.support.inbox.client import InboxClient, address_of, with_inbox
 from tests.support.inbox.hostile import HTML, IMAGES, MAILS, NAME
@@ -32,6 +32,9 @@ from tests.support.servers.relay import Relay
 
 LAST = "last"
 """The name that a test asks for itself: what it hears before came from a mail."""
+
+EARLY = ("dns-prefetch", "preconnect")
+"""Mails that ask before anything needs an answer."""
 
 COOKIE: Any = {  # the type of Playwright is not public
     "name": "known",
@@ -94,6 +97,10 @@ def heard(listener: Canary, name: str) -> bool:
     return name in listener.names
 
 
+def reached_out(listener: Canary, folder: Path, name: str) -> bool:
+    return heard(listener, name) or name in logged(folder)
+
+
 def ask_last(page: Page) -> None:
     """Go elsewhere, so that what a mail started comes first."""
     with suppress(Error):
@@ -131,35 +138,37 @@ def test_there_are_at_least_forty_hostile_mails_and_without_protection_they_reac
         listener.requests.clear()
         with (
             endpoint() as server,
-            chromium(*_flags(folder, listener if mapped else None)) as browser,
+            profile(
+                folder / "profile", *_flags(folder, listener if mapped else None), ignore_https_errors=True
+            ) as context,
         ):
             server.answer = lambda asked: Says(
                 body=HTML.get(asked.path[1:], "").encode(),
                 headers={"Content-Type": "text/html; charset=utf-8"},
             )
-            context = browser.new_context(ignore_https_errors=True)
             context.add_cookies([COOKIE])
             for name in HTML:
                 page = context.new_page()
                 with suppress(Error):
                     page.goto(f"http://localhost:{urlsplit(server.url).port}/{name}")
+                if name in EARLY:  # nothing of the page waits for these
+                    with suppress(TimeoutError):
+                        wait_until(partial(reached_out, listener, folder, name), seconds=5, what=name)
                 page.close()
-            context.close()
         reached |= listener.names | logged(folder)
         if mapped:
             sent = [one.fields for one in listener.requests if one.host.startswith("image-tls.")]
             assert sent
             assert all("referer" in one for one in sent)
     silent = set(HTML) - reached
-    assert {"dns-prefetch", "preconnect", "refresh", "script", "import", "font"} <= reached, silent
+    assert {*EARLY, "refresh", "script", "import", "font"} <= reached, silent
     assert len(reached) >= 40, silent
 
 
 def test_a_mail_opened_by_itself_asks_for_nothing(
     relay: Relay, listener: Canary, flags: list[str], tmp_path: Path
 ) -> None:
-    with chromium(*flags) as browser:
-        context = browser.new_context(ignore_https_errors=True, accept_downloads=True)
+    with profile(tmp_path / "profile", *flags, ignore_https_errors=True, accept_downloads=True) as context:
         page = context.new_page()
         opened = watch(context)
         for name, mail_id in ids(relay).items():
@@ -175,8 +184,7 @@ def test_a_mail_opened_by_itself_asks_for_nothing(
 def test_a_mail_in_the_page_asks_for_nothing(
     relay: Relay, listener: Canary, flags: list[str], tmp_path: Path
 ) -> None:
-    with chromium(*flags) as browser:
-        context = browser.new_context(ignore_https_errors=True)
+    with profile(tmp_path / "profile", *flags, ignore_https_errors=True) as context:
         page = context.new_page()
         opened = watch(context)
         for name, mail_id in ids(relay).items():
@@ -195,8 +203,7 @@ def test_after_a_click_the_browser_loads_images_alone_and_tells_no_more_than_tha
 ) -> None:
     listener.requests.clear()
     found = ids(relay)
-    with chromium(*_flags(tmp_path, listener)) as browser:
-        context = browser.new_context(ignore_https_errors=True)
+    with profile(tmp_path / "profile", *_flags(tmp_path, listener), ignore_https_errors=True) as context:
         context.add_cookies([COOKIE])
         page = context.new_page()
         opened = watch(context)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
-from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, sync_playwright
 
 from tests.support.programs import NODE_MODULES, program
 
@@ -28,6 +29,21 @@ def chromium(*more: str) -> Iterator[Browser]:
             yield browser
         finally:
             browser.close()
+
+
+@contextmanager
+def profile(folder: Path, *more: str, **options: Any) -> Iterator[BrowserContext]:
+    """The browser with a profile in that folder, as people use it: a private window makes no connection before
+    it needs one, so it would hide what a page asks for."""
+    flags = ["--no-sandbox", "--disable-dev-shm-usage", *more]
+    with sync_playwright() as playwright:
+        context = playwright.chromium.launch_persistent_context(
+            folder, executable_path=program("chromium", "chromium"), args=flags, **options
+        )
+        try:
+            yield context
+        finally:
+            context.close()
 
 
 @contextmanager

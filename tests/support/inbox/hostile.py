@@ -10,6 +10,9 @@ from typing import Final
 NAME: Final = "canary.example"
 
 _FILE: Final = Path(__file__).parents[2] / "data" / "inbox" / "hostile.txt"
+_HOST: Final = re.compile(r"@(?!\\|import|font-face|media|charset|namespace|page|keyframes|layer|supports)")
+"""The place of a name of the mail's own; rules of CSS begin with the same character."""
+
 _NULL: Final = (
     "<li\0nk rel=preconnect href=//@><\0link rel=preconnect href=//@><link/rel=preconnect/href=//@>"
     "<LINK\x0crel=preconnect\x0chref=//@>"
@@ -56,7 +59,7 @@ def _mail(name: str, kind: str, content: bytes) -> bytes:
 
 _SECTIONS: Final = _sections()
 HTML: Final = {
-    name: markup.replace("@", f"{name}.{NAME}")
+    name: _HOST.sub(f"{name}.{NAME}", markup)
     for name, markup in ((key.removeprefix("images: "), value) for key, value in _SECTIONS.items())
 }
 IMAGES: Final = frozenset(key.removeprefix("images: ") for key in _SECTIONS if key.startswith("images: "))
