@@ -33,8 +33,8 @@ def chromium(*more: str) -> Iterator[Browser]:
 
 @contextmanager
 def profile(folder: Path, *more: str, **options: Any) -> Iterator[BrowserContext]:
-    """The browser with a profile in that folder, as people use it: a private window makes no connection before
-    it needs one, so it would hide what a page asks for."""
+    """The browser with a profile in that folder, as people use it: a private window makes no connection
+    before it needs one, so it would hide what a page asks for."""
     flags = ["--no-sandbox", "--disable-dev-shm-usage", *more]
     with sync_playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(

@@ -19,7 +19,8 @@ from tests.support.mails.spooled import envelope_of
 
 
 def email_of(content: bytes) -> dict[str, Any]:
-    envelope = envelope_of(content, flows=("f",), recipients=["dan@taker.example"], received=0)
+    addresses = {"reverse_path": "bounce@sender.example", "recipients": ["dan@taker.example"]}
+    envelope = envelope_of(content, flows=("f",), received=0, **addresses)
     parts = read_parts(Mail(envelope, BytesContent(content)), "f")
     return seen(json.loads(build(envelope, parts, flow="f", max_bytes=1_048_576))["data"]["email"])
 
