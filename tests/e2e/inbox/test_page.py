@@ -23,6 +23,7 @@ from tests.support.inbox.client import PATIENCE, InboxClient, address_of, with_i
 from tests.support.inbox.mails import MOMENT, block, mail, store
 from tests.support.net import HOST, free_port, wait_until
 from tests.support.servers.relay import Relay, flow
+from tests.support.servers.smarthost import smarthost
 
 RIGHTS: dict[str, list[str]] = {"ann": [], "bob": ["delete"]}
 
@@ -304,6 +305,53 @@ def test_why_a_mail_is_not_delivered_is_one_sentence_and_its_file_stays(
         expect(page.locator(".notice.failed")).to_contain_text("is still being delivered")
         expect(row(page, "waits")).to_be_visible()
     assert len(relay.files()) == 1
+
+
+def test_a_mail_is_released_into_another_relay(new_relay: Callable[..., Relay], browser: Browser) -> None:
+    other = new_relay(with_inbox()).start()
+    hop = {"host": HOST, "port": other.port, "ignoreTLS": True}
+    out = {
+        "filters": [{"type": "whitelist", "to": "never@h.example"}],
+        "outputs": [{"type": "mailer", "name": "out", "nodemailer": hop}],
+    }
+    release = {"output": "out", "recipients": ["glob:*@team.example"]}
+    stored = flow(filename="${id}.eml", addRawHeaders=True)
+    relay = new_relay(with_inbox({"release": release}, all=stored, out=out)).start()
+    send(relay, mail("for the team"))
+    with a_page(browser, address_of(relay)) as page, InboxClient(other) as there:
+        row(page, "for the team").get_by_role("link").click()
+        expect(page.locator("#reader h2")).to_have_text("for the team")
+        page.keyboard.press("r")
+        page.get_by_label("Recipients").fill("eve@elsewhere.example")
+        page.get_by_role("dialog").get_by_role("button", name="Release").click()
+        expect(page.locator(".notice.failed")).to_contain_text("is not in inbox.release.recipients")
+        page.keyboard.press("r")
+        page.get_by_label("Recipients").fill("cy@team.example")
+        page.get_by_role("dialog").get_by_role("button", name="Release").click()
+        expect(page.get_by_text("Released to cy@team.example")).to_be_visible()
+        there.wait_for("for the team")
+
+
+def test_a_delivery_that_was_given_up_is_retried(new_relay: Callable[..., Relay], browser: Browser) -> None:
+    both = flow(filename="${id}.eml", addRawHeaders=True)
+    with smarthost(lambda heard: "550 5.1.1 no" if heard.verb == "RCPT" else None) as host:
+        hop = {"host": HOST, "port": host.port, "ignoreTLS": True}
+        both["outputs"].append({"type": "mailer", "nodemailer": hop})
+        relay = new_relay(with_inbox(all=both)).start()
+        send(relay, mail("given up"))
+        with InboxClient(relay) as inbox:
+            inbox.wait_for("given up")
+            states = "/api/v1/message/latest/deliveries"
+            wait_until(
+                lambda: inbox.get(states).json()[1]["State"] == "dead", seconds=PATIENCE, what="an end"
+            )
+        host.script = lambda heard: None
+        with a_page(browser, address_of(relay)) as page:
+            row(page, "given up").get_by_role("link").click()
+            expect(page.locator(".banner.dead p")).to_contain_text("mailer_1 gave up")
+            page.get_by_role("button", name="Retry").first.click()
+            wait_until(lambda: len(host.taken) == 1, seconds=PATIENCE, what="the mail at the next hop")
+    assert len(host.taken) == 1
 
 
 def test_inboxes_are_switched_and_each_has_its_own_addresses(
