@@ -70,10 +70,11 @@ def ask(folder: Path, request: Mapping[str, Any], content: bytes = b"") -> dict[
         try:
             with _reachable(folder) as path:
                 made.connect(os.fspath(path))
-            # A server that refuses answers before it has read everything.
+            # A server that stops does not read everything.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 made.sendall(line)
                 made.sendall(content)
+                made.shutdown(socket.SHUT_WR)
             with made.makefile("rb") as stream:
                 reply = json.loads(stream.readline(MAX_LINE))
         except (OSError, ValueError) as error:

@@ -48,6 +48,9 @@ class ControlService:
                 reply = await self._reply(reader)
                 writer.write(json.dumps(reply).encode() + b"\n")
                 await writer.drain()
+                # With bytes left unread, the close would take the reply from the client (unix(7)).
+                while await reader.read(PIECE):
+                    pass
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
             log.debug("a request at the control socket ended early")
         finally:

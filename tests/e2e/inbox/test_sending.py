@@ -254,6 +254,13 @@ class TestControlSocket:
         with InboxClient(relay) as inbox:
             inbox.wait_for("by hand")
 
+    def test_a_refusal_of_a_large_mail_reaches_the_client(self, new_relay: NewRelay) -> None:
+        relay = new_relay(with_inbox({"send": ["all"]})).start()
+        large = b"Subject: large\r\n\r\n" + b"x" * 98 * 100_000
+        about = {"do": "submit", "client": HOST, "from": "", "to": ["no address"], "release": False}
+        reply = ask(control_of(relay).parent, about, large)
+        assert (reply["code"], "is not an address" in reply["text"]) == (501, True)
+
     @pytest.mark.parametrize("workers", [1, 2])
     def test_reload_reaches_all_workers(self, new_relay: NewRelay, workers: int) -> None:
         relay = new_relay({**with_inbox(), "workers": workers}).start()
