@@ -200,8 +200,10 @@ class Sandbox:
 
     def __enter__(self) -> Sandbox:
         shutil.copytree(ROOT / "configs", self.folder / "configs")
-        mailpit = self.folder / "configs" / "mailpit.jsonc"
-        mailpit.write_text(mailpit.read_text().replace('"port": 8025', f'"port": {self._ports["8025"]}'))
+        for config in (self.folder / "configs").glob("*.jsonc"):
+            text = config.read_text()
+            if '"port": 8025' in text:
+                config.write_text(text.replace('"port": 8025', f'"port": {self._ports["8025"]}'))
         shutil.copy(ROOT / "config.schema.json", self.folder)
         program = self.folder / ".bin" / "smtp-relay"
         program.parent.mkdir()
