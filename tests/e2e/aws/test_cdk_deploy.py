@@ -83,6 +83,12 @@ def test_mails_through_a_deployed_stack(
     targets.check_one()
     assert "There were no differences" in cdk.diff()
 
+    with pytest.raises(AssertionError, match="TerminationProtection is enabled"):
+        cdk.destroy()
+    assert "There were no differences" in cdk.diff(), "a refused deletion removes nothing"
+    aws.client("cloudformation").update_termination_protection(
+        StackName=STACK, EnableTerminationProtection=False
+    )
     cdk.destroy()
     assert outputs["Function"] not in {
         each["FunctionName"] for each in aws.client("lambda").list_functions()["Functions"]
