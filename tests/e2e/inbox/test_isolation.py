@@ -7,6 +7,7 @@ of their fields. A route of the application without a case here fails the test.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -285,7 +286,9 @@ def watched(world: World) -> tuple[list[str], list[str]]:
             lines.append(next(coming))
         lines.append(next(coming))
     stream.close()
-    return told, [line for line in lines if not line.startswith(":")]
+    # An id begins with that of the process.
+    ids = re.compile(r"^id: .*-")
+    return told, [ids.sub("id: ", line) for line in lines if not line.startswith(":")]
 
 
 def changed(world: World) -> None:

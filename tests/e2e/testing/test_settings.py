@@ -166,7 +166,7 @@ def test_the_variable_of_the_environment_is_set_back(
             with smtplib.SMTP(url.hostname, url.port) as client:
                 client.login(url.username, url.password)
                 client.sendmail("shop@example.com", "ann@example.com", "Subject: Welcome\\n\\nHello\\n")
-            assert mailbox.last.to == ["ann@example.com"]
+            assert mailbox.last.recipients == ["ann@example.com"]
 
 
         def test_without():
