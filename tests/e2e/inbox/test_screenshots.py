@@ -8,10 +8,6 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
-pytest.importorskip("playwright")
-
 from playwright.sync_api import Page, ViewportSize, expect
 
 from tests.support.inbox.browser import PHONE, a_page, chromium
@@ -53,8 +49,15 @@ class Camera:
         self._page, self._folder, self._scheme = page, folder, scheme
 
     def __call__(self, name: str) -> None:
-        self._page.wait_for_timeout(250)  # frames and rows are painted
-        self._page.screenshot(path=self._folder / f"{self._scheme}-{name}.png")
+        """Take one, once codes and links are in the list and frames show their mail."""
+        page = self._page
+        if page.locator("#list").is_visible() and "q=nothing" not in page.url:
+            page.locator("#rows .copy").first.wait_for()
+        for frame in page.locator("#view iframe").all():
+            if frame.is_visible():
+                frame.content_frame.get_by_text("Sum").wait_for()
+        expect(page.get_by_text("Loading…")).to_have_count(0)
+        page.screenshot(path=self._folder / f"{self._scheme}-{name}.png", animations="disabled")
 
 
 def _take_all(page: Page, address: str, ids: dict[str, str], take: Camera) -> None:
@@ -67,12 +70,15 @@ def _take_all(page: Page, address: str, ids: dict[str, str], take: Camera) -> No
     page.keyboard.press("?")
     take("keys")
     page.goto(f"{address}/search?q=nothing")
+    page.get_by_text("No mail matches.").wait_for()
     take("none")
     page.set_viewport_size(PHONE)
     phone = {"list": "/", "html": f"/view/{ids[ORDER]}", "code": f"/view/{ids[CODE]}"}
     for name, path in phone.items():
         page.goto(address + path)
+        page.locator("#rows .copy, #view *").locator("visible=true").first.wait_for()
         take(f"phone-{name}")
     page.set_viewport_size(SMALL)
     page.goto(f"{address}/view/{ids[ORDER]}")
+    expect(page.locator("#view")).not_to_be_empty()
     take("readme")
