@@ -15,9 +15,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-
-pytest.importorskip("playwright")
-
 from playwright.sync_api import BrowserContext, Error, Page, expect
 
 from tests.support.clients.tls import Authority
