@@ -32,7 +32,7 @@ def tables(folder: Path) -> str:
 def _inputs(path: Path) -> Iterator[str]:
     yield "input | type | default | meaning\n---|---|---|---"
     for name, body in sorted(_blocks(path, "variable")):
-        default = f"`{_shown(body['default'])}`" if "default" in body else "required"
+        default = f"`{json.dumps(body['default'])}`" if "default" in body else "required"
         yield f"`{name}` | `{_type(body['type'])}` | {default} | {_text(body['description'])}"
 
 
@@ -43,26 +43,26 @@ def _outputs(path: Path) -> Iterator[str]:
 
 
 def _blocks(path: Path, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for block in hcl2_text(path).get(kind, ()):
+        yield from block.items()
+
+
+def hcl2_text(path: Path) -> dict[str, Any]:
+    """One file, its names and strings without quotes."""
     with path.open(encoding="utf-8") as stream:
-        content = hcl2.load(stream)
-    for block in content.get(kind, ()):
-        for name, body in block.items():
-            if not name.startswith("__"):
-                yield name.strip('"'), body
+        content: dict[str, Any] = hcl2.load(stream)
+    plain: dict[str, Any] = _bare(content)
+    return plain
 
 
 def _type(value: str) -> str:
     """A type as its file has it; the attributes of an object are in the file."""
-    plain = value.removeprefix("${").removesuffix("}").strip('"')
+    plain = value.removeprefix("${").removesuffix("}")
     return re.sub(r"\(object\(.*\)\)|object\(.*\)", _object, plain, flags=re.DOTALL)
 
 
 def _object(found: re.Match[str]) -> str:
     return "(object)" if found[0].startswith("(") else "object"
-
-
-def _shown(value: Any) -> str:
-    return json.dumps(_bare(value))
 
 
 def _bare(value: Any) -> Any:
@@ -74,7 +74,7 @@ def _bare(value: Any) -> Any:
 
 
 def _text(value: str) -> str:
-    return value.strip('"').replace("|", "\\|")
+    return value.replace("|", "\\|")
 
 
 def page(path: Path) -> str:

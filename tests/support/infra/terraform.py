@@ -55,22 +55,6 @@ class Module:
     references: list[Reference] = field(default_factory=list)
 
 
-def hcl2_text(path: Path) -> dict[str, Any]:
-    """One file, its names and strings without quotes."""
-    with path.open() as stream:
-        content: dict[str, Any] = hcl2.load(stream)
-    plain: dict[str, Any] = _bare(content)
-    return plain
-
-
-def _bare(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {_unquoted(name): _bare(one) for name, one in value.items() if name != "__is_block__"}
-    if isinstance(value, list):
-        return [_bare(one) for one in value]
-    return _unquoted(value) if isinstance(value, str) else value
-
-
 def read_module(folder: Path) -> Module:
     """All .tf files of a folder as one module."""
     module = Module(folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final, NamedTuple
 
-from tests.support.infra.terraform import hcl2_text
+from scripts.terraform_tables import hcl2_text
 from tests.support.servers.relay import ROOT
 
 _FOLDER: Final = ROOT / "infra" / "terraform"

@@ -12,7 +12,8 @@ from typing import Any, Final
 
 import pytest
 
-from tests.support.infra.terraform import hcl2_text, read_module
+from scripts.terraform_tables import hcl2_text
+from tests.support.infra.terraform import read_module
 from tests.support.infra.terraform_alarms import gcp_policies
 from tests.support.servers.relay import ROOT
 

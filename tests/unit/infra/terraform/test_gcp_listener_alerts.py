@@ -15,9 +15,10 @@ import pytest
 from infra.bundle.gcp import listener_config
 from infra.cdk.parts import alarms
 from infra.cdk.settings import Settings
+from scripts.terraform_tables import hcl2_text
 from tests.support.clouds.gcs_xml import XmlFront
 from tests.support.infra import terraform_alarms
-from tests.support.infra.terraform import hcl2_text, terraform_program
+from tests.support.infra.terraform import terraform_program
 from tests.support.net import HOST, wait_until
 from tests.support.servers.relay import ROOT, Relay
 
