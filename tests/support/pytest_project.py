@@ -1,4 +1,4 @@
-"""A project of somebody else, with modules of our names, whose tests use the plugin."""
+"""A project of another team, with modules of our names, whose tests use the plugin."""
 
 from __future__ import annotations
 

@@ -13,9 +13,15 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.e2e.inbox.test_inbox import inbox_processes, send, send_mail
 from tests.support import process
-from tests.support.inbox.client import PATIENCE, InboxClient, address_of, with_inbox
+from tests.support.inbox.client import (
+    PATIENCE,
+    InboxClient,
+    address_of,
+    inbox_processes,
+    send,
+    with_inbox,
+)
 from tests.support.inbox.mails import mail
 from tests.support.net import HOST, wait_until
 from tests.support.servers.relay import Relay
@@ -95,7 +101,7 @@ def test_a_header_that_comes_byte_by_byte_ends_the_connection(relay: Relay, star
     list_is_quick(relay)
 
 
-def test_clients_that_read_nothing_of_a_stream_cost_nobody_else(relay: Relay) -> None:
+def test_clients_that_read_nothing_of_a_stream_cost_no_other_client(relay: Relay) -> None:
     (child,) = inbox_processes(relay)
     request = b"GET /api/v1/stream HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with contextlib.ExitStack() as stack:
@@ -114,7 +120,7 @@ def test_clients_that_read_nothing_of_a_stream_cost_nobody_else(relay: Relay) ->
 def test_a_download_that_is_not_read_holds_no_memory_and_no_thread(relay: Relay) -> None:
     big = mail("big", "text\n")
     big.add_attachment(b"\0" * 12_000_000, maintype="application", subtype="octet-stream")
-    send_mail(relay, big, "bob@h.example")
+    send(relay, big)
     with InboxClient(relay) as inbox:
         inbox.wait_for("One", "big")
     (child,) = inbox_processes(relay)

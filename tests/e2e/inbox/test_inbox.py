@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-import smtplib
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +17,14 @@ import pytest
 from websockets.sync.client import ClientConnection, connect
 
 from tests.support import process
-from tests.support.inbox.client import PATIENCE, InboxClient, address_of, with_inbox
-from tests.support.inbox.mails import mail
+from tests.support.inbox.client import (
+    PATIENCE,
+    InboxClient,
+    address_of,
+    inbox_processes,
+    send,
+    with_inbox,
+)
 from tests.support.net import HOST, free_port, wait_until
 from tests.support.servers.relay import Relay, flow
 
@@ -34,21 +38,6 @@ def relay(new_relay: Callable[..., Relay]) -> Relay:
 def inbox(relay: Relay) -> Iterator[InboxClient]:
     with InboxClient(relay) as client:
         yield client
-
-
-def send(relay: Relay, subject: str, to: str = "bob@h.example") -> None:
-    send_mail(relay, mail(subject), to)
-
-
-def send_mail(relay: Relay, made: EmailMessage, to: str) -> None:
-    with smtplib.SMTP(HOST, relay.port) as client:
-        client.send_message(made, "env@h.example", [to])
-
-
-def inbox_processes(relay: Relay) -> list[int]:
-    return [
-        pid for pid in process.tree(relay.pid) if b"listener.inbox.web.process" in process.command_line(pid)
-    ]
 
 
 def watch(relay: Relay) -> ClientConnection:

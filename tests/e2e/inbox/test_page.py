@@ -5,21 +5,23 @@ from __future__ import annotations
 import os
 import re
 import signal
-import smtplib
 import time
 from collections.abc import Callable, Iterator
 from email.message import EmailMessage
 from typing import Any
 
 import pytest
-
-pytest.importorskip("playwright")
-
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.support import process
 from tests.support.inbox.browser import AXE, PHONE, a_page, chromium, faults
-from tests.support.inbox.client import PATIENCE, InboxClient, address_of, with_inbox
+from tests.support.inbox.client import (
+    PATIENCE,
+    InboxClient,
+    address_of,
+    inbox_processes,
+    send,
+    with_inbox,
+)
 from tests.support.inbox.mails import MOMENT, block, mail, store
 from tests.support.net import HOST, free_port, wait_until
 from tests.support.servers.relay import Relay, flow
@@ -40,11 +42,6 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def relay(new_relay: Callable[..., Relay]) -> Relay:
     return new_relay(with_inbox()).start()
-
-
-def send(relay: Relay, made: EmailMessage, *to: str) -> None:
-    with smtplib.SMTP(HOST, relay.port) as client:
-        client.send_message(made, "env@h.example", list(to) or ["bob@h.example"])
 
 
 def fill(relay: Relay, count: int, **fields: str) -> None:
@@ -551,11 +548,7 @@ def test_the_page_comes_back_after_its_server(relay: Relay, browser: Browser) ->
     with a_page(browser, address_of(relay)) as page:
         row(page, "One").wait_for()
         is_live(page)
-        (child,) = [
-            pid
-            for pid in process.tree(relay.pid)
-            if b"listener.inbox.web.process" in process.command_line(pid)
-        ]
+        (child,) = inbox_processes(relay)
         os.kill(child, signal.SIGKILL)
         send(relay, mail("Two"))
         row(page, "Two").wait_for(timeout=PATIENCE * 1_000)

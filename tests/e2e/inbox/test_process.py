@@ -16,9 +16,15 @@ import httpx
 import pytest
 from websockets.sync.client import connect
 
-from tests.e2e.inbox.test_inbox import inbox_processes, send
 from tests.support import process
-from tests.support.inbox.client import PATIENCE, InboxClient, address_of, with_inbox
+from tests.support.inbox.client import (
+    PATIENCE,
+    InboxClient,
+    address_of,
+    inbox_processes,
+    send,
+    with_inbox,
+)
 from tests.support.inbox.mails import mail
 from tests.support.net import HOST, free_port, wait_until
 from tests.support.servers.relay import Relay
@@ -43,7 +49,7 @@ def test_an_inbox_killed_at_any_moment_heals(new_relay: Callable[..., Relay]) ->
             for number in range(MAILS):
                 client.send_message(mail(f"mail {number}"), "env@h.example", ["bob@h.example"])
                 accepted.append(f"mail {number}")
-                time.sleep(0.02)
+                time.sleep(0.02)  # a steady client: mails come during all rounds
 
     with InboxClient(relay) as inbox:
         send(relay, "marked")
@@ -54,7 +60,7 @@ def test_an_inbox_killed_at_any_moment_heals(new_relay: Callable[..., Relay]) ->
         sender.start()
         pid = relay.pid
         for number in range(ROUNDS):
-            time.sleep(chosen.uniform(0, 0.7))
+            time.sleep(chosen.uniform(0, 0.7))  # any moment: what it does then is the case
             kill_inbox(relay)
             if number % 3 == 0:  # also while it is asked to change something
                 with contextlib.suppress(httpx.HTTPError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import smtplib
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.inbox.client import PATIENCE, InboxClient, with_inbox
-from tests.support.inbox.mails import mail
+from tests.support.inbox.client import PATIENCE, InboxClient, send, with_inbox
 from tests.support.net import HOST, free_port, wait_until
 from tests.support.servers.relay import ROOT, Relay, flow
 from tests.support.servers.smarthost import Heard, smarthost
@@ -32,11 +30,6 @@ def with_mailer(port: int, workers: int = 1, **inbox: Any) -> dict[str, Any]:
     hop = {"host": HOST, "port": port, "ignoreTLS": True}
     both["outputs"].append({"type": "mailer", "nodemailer": hop})
     return {**with_inbox(inbox, all=both), "workers": workers}
-
-
-def send(relay: Relay, subject: str) -> None:
-    with smtplib.SMTP(HOST, relay.port) as client:
-        client.send_message(mail(subject), "env@h.example", ["bob@h.example"])
 
 
 def sent_state(inbox: InboxClient) -> dict[str, Any]:

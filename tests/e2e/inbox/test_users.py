@@ -12,8 +12,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from tests.support import process
-from tests.support.inbox.client import PATIENCE, InboxClient, address_of, with_inbox
+from tests.support.inbox.client import PATIENCE, InboxClient, address_of, inbox_processes, with_inbox
 from tests.support.inbox.mails import mail
 from tests.support.net import HOST, wait_until
 from tests.support.servers.relay import Relay, flow
@@ -101,8 +100,7 @@ def test_a_login_outlives_the_process_of_the_inbox(new_relay: Callable[..., Rela
     relay = new_relay(by_user(users={"eve": {"password": "plain:right"}})).start()
     with httpx.Client(base_url=address_of(relay), timeout=PATIENCE) as client:
         assert client.get("/api/v1/info", auth=("eve", "right")).status_code == 200
-        family = process.tree(relay.pid)
-        (child,) = (one for one in family if b"listener.inbox.web.process" in process.command_line(one))
+        (child,) = inbox_processes(relay)
         os.kill(child, signal.SIGKILL)
 
         def is_back() -> bool:

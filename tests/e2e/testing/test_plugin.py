@@ -183,18 +183,12 @@ def test_a_server_ends_with_a_process_that_is_killed(project: Project, arguments
         started = process.tree(worker)[1:]
         assert len(started) == 2  # the server and its inbox
         os.kill(worker, signal.SIGKILL)
-        wait_until(lambda: not any(map(is_running, started)), seconds=30, what="the end of the server")
+        wait_until(
+            lambda: not any(map(process.command_line, started)), seconds=30, what="the end of the server"
+        )
     finally:
         run.terminate()
         run.communicate()
-
-
-def is_running(pid: int) -> bool:
-    """True for a process that has not ended; one that nobody waited for has."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def test_nothing_is_left_of_the_server_and_its_folder(project: Project, tmp_path: Path) -> None:

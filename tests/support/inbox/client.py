@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import re
+import smtplib
 from collections.abc import Mapping
+from email.message import EmailMessage
 from typing import Any, Final
 
 import httpx
 
-from tests.support.net import wait_until
+from tests.support import process
+from tests.support.inbox.mails import mail
+from tests.support.net import HOST, wait_until
 from tests.support.servers.relay import Relay, flow
 
 PATIENCE: Final = 30.0
@@ -31,6 +35,21 @@ def address_of(relay: Relay) -> str:
     found = re.search(r"inbox: (http://\S+)", relay.log())
     assert found is not None
     return found[1]
+
+
+def send(relay: Relay, made: EmailMessage | str, *to: str) -> None:
+    """Send a mail to these recipients, by default to bob@h.example. A text is the subject of a plain mail."""
+    with smtplib.SMTP(HOST, relay.port) as client:
+        client.send_message(
+            mail(made) if isinstance(made, str) else made, "env@h.example", to or ["bob@h.example"]
+        )
+
+
+def inbox_processes(relay: Relay) -> list[int]:
+    """The processes that show the mails of a relay: one, or none while it is started again."""
+    return [
+        pid for pid in process.tree(relay.pid) if b"listener.inbox.web.process" in process.command_line(pid)
+    ]
 
 
 class InboxClient(httpx.Client):
