@@ -83,3 +83,6 @@ def _bind(value: dict[str, Any], bind: str) -> None:
     for key in ("health", "prometheus"):
         if isinstance(served := value.get(key), dict):
             value[key] = {"bind": bind, **served}
+    # Without a rule for others, an inbox is this machine's alone: elsewhere it would be refused.
+    if isinstance(inbox := value.get("inbox"), dict) and (inbox.get("users") or inbox.get("open")):
+        value["inbox"] = {"bind": bind, **inbox}

@@ -74,7 +74,7 @@ class InboxOptions(OptionsModel):
     """The port."""
 
     bind: str | None = Field(default=None, min_length=1)
-    """Default: 127.0.0.1."""
+    """Default: 127.0.0.1, in the image every address if `users` or `open` is said."""
 
     by: Literal["flow", "user"] = "flow"
     """An inbox for each of these."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+import socket
 from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.support.clients.wire import Wire, stuffed
@@ -49,6 +52,24 @@ def test_stores(tmp_path: Path, name: str) -> None:
         fields, below = split_block(mail)
         assert ("X-smtp-relay-RCPT_TO", "b@server.example") in fields
         assert strip_added_fields(below) == MAIL
+    finally:
+        assert example.stop() == 0
+
+
+@pytest.mark.parametrize(("bind", "is_reached"), [("", False), ("0.0.0.0", True)])
+def test_the_inbox_of_mailpits_ports_is_reached_from_outside_the_image_alone(
+    tmp_path: Path, bind: str, is_reached: bool
+) -> None:
+    """The image says the address. All of 127.0.0.0/8 is this machine's, and a socket of 127.0.0.1 has one of
+    these addresses."""
+    example = Example(tmp_path, "mailpit", SMTP_RELAY_DEFAULT_BIND=bind)
+    example.start()
+    try:
+        found = re.search(r"inbox: http://localhost:(\d+)", example.log())
+        assert found is not None
+        assert httpx.get(f"http://{HOST}:{found[1]}/livez", timeout=30).text == "ok"
+        with socket.socket() as other:
+            assert (other.connect_ex(("127.0.0.2", int(found[1]))) == 0) is is_reached
     finally:
         assert example.stop() == 0
 

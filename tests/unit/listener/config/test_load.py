@@ -288,6 +288,22 @@ class TestEnvironment:
         assert load(None, environ).resolved_listeners()[0].bind == "0.0.0.0"
 
     @pytest.mark.parametrize(
+        ("inbox", "bind"),
+        [
+            ({"open": True}, "0.0.0.0"),
+            ({"users": {"ann": {"password": "plain:secret"}}}, "0.0.0.0"),
+            ({"open": True, "bind": "127.0.0.1"}, "127.0.0.1"),
+            ({}, None),
+        ],
+    )
+    def test_default_bind_is_that_of_an_inbox_with_a_rule_for_others(
+        self, inbox: dict[str, Any], bind: str | None
+    ):
+        found = read({"SMTP_RELAY_DEFAULT_BIND": "0.0.0.0"}, inbox=inbox).inbox
+        assert found is not None
+        assert found.bind == bind
+
+    @pytest.mark.parametrize(
         "name",
         [
             "SMTP_RELAY_CONFIG_JSON",
