@@ -6,7 +6,7 @@ import re
 import secrets
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from smtp_relay_testing.mail import Mail, Part, Search
 from smtp_relay_testing.server import API, HOST, READY, Server, now, sleep
@@ -29,6 +29,7 @@ class Mailbox:
         self.port: int = server.port
         self.username: str = f"{slug}-{next(server.numbers)}"
         self.password: str = secrets.token_hex(8)
+        self._rules: list[dict[str, object]] = []
         server.users.add(self.username)
 
     def __repr__(self) -> str:
@@ -102,12 +103,38 @@ class Mailbox:
         if found is not None:
             raise AssertionError(f"no {search} should have come, but this did: {found!r}")
 
+    def respond(
+        self,
+        reply: str | None = None,
+        *,
+        phase: Literal["connect", "auth", "mail", "rcpt", "data"] = "rcpt",
+        to: str | None = None,
+        nth: int | Sequence[int] | None = None,
+        rate: int | None = None,
+        probability: float | None = None,
+        seed: int | None = None,
+        delay: float | None = None,
+        drop: bool | None = None,
+    ) -> None:
+        """Answer clients so until the test ends; the first rule that fits counts. `reply` is a line
+        such as `450 4.2.1 Busy`, `delay` seconds. Raises ValueError for a rule that the server refuses."""
+        wait = None if delay is None else round(delay * 1_000)
+        words = {"phase": phase, "to": to, "nth": nth, "rate": rate, "probability": probability, "seed": seed}
+        rule = {**words, "delay": wait, "drop": drop, "reply": reply}
+        rules = [*self._rules, {name: value for name, value in rule.items() if value is not None}]
+        status, body = self._server.ask("PUT", f"{API}/respond", body={"rules": rules})
+        if status != 200:
+            raise ValueError(body.decode(errors="replace").strip())
+        self._rules = rules
+
     def clear(self) -> None:
         """Delete all mails that are here."""
         self._delete([one["ID"] for one in self._summaries() if self._has(one)])
 
     def close(self) -> None:
-        """Delete all mails of the server, for the next test."""
+        """Delete all mails and answers of the server, for the next test."""
+        if self._rules:
+            self._server.ask("PUT", f"{API}/respond", body={"rules": None})
         if ids := [one["ID"] for one in self._summaries()]:
             self._delete(ids)
 

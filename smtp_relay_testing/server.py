@@ -45,7 +45,7 @@ sys.exit(main())
 _CONFIG: Final = {
     "flows": {
         "mails": {
-            "filters": [{"type": "whitelist", "subnets": [f"{HOST}/32"]}],
+            "filters": [{"type": "whitelist", "subnets": [f"{HOST}/32"]}, {"type": "respond"}],
             "outputs": [{"type": "file", "path": "mails", "filename": "${id}.eml", "addRawHeaders": True}],
         }
     },
