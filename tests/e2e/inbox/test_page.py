@@ -81,9 +81,12 @@ def is_live(page: Page) -> None:
 
 
 def box(element: Locator) -> dict[str, float]:
-    found = element.bounding_box()
-    assert found is not None
-    return dict(found)
+    """The place of an element. A row is made anew when its codes and links arrive, which may be while the
+    browser is asked: the next question finds the new one."""
+    for _ in range(10):
+        if (found := element.bounding_box()) is not None:
+            return dict(found)
+    raise AssertionError(f"{element} has no place")
 
 
 def test_a_mail_is_in_sight_less_than_a_second_after_it_was_accepted(relay: Relay, browser: Browser) -> None:
