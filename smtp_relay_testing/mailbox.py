@@ -120,7 +120,7 @@ class Mailbox:
         such as `450 4.2.1 Busy`, `delay` seconds. Raises ValueError for a rule that the server refuses."""
         wait = None if delay is None else round(delay * 1_000)
         words = {"phase": phase, "to": to, "nth": nth, "rate": rate, "probability": probability, "seed": seed}
-        rule = {**words, "delay": wait, "drop": drop, "reply": reply}
+        rule: dict[str, object] = {**words, "delay": wait, "drop": drop, "reply": reply}
         rules = [*self._rules, {name: value for name, value in rule.items() if value is not None}]
         status, body = self._server.ask("PUT", f"{API}/respond", body={"rules": rules})
         if status != 200:
