@@ -56,10 +56,11 @@ def _content(event: dict[str, Any]) -> dict[str, Any]:
     if event.get("source") != "aws.s3" or not isinstance(detail, dict):
         return event
     name = str(event.get("detail-type")).replace(" ", "")
-    thing, key = detail.get("object"), None
+    thing = detail.get("object")
     if isinstance(thing, dict) and isinstance(thing.get("key"), str):
-        key = quote_plus(thing["key"], errors="replace")
-    thing = {**thing, "key": key} if isinstance(thing, dict) and key is not None else None
+        thing = {**thing, "key": quote_plus(thing["key"], errors="replace")}
+    else:
+        thing = None
     return {
         "Records": [
             {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -172,7 +172,8 @@ def read_deployment(path: Path, *, public: bool | None = None) -> Deployment:
     deployment = replace(
         deployment, config=config, listener_config=_listener_config(raw, defaults), public=reached
     )
-    return replace(deployment, warnings=_warnings(deployment))
+    setting = Setting.of(path.parent, {}, public=reached, platform="fargate")
+    return replace(deployment, warnings=examine(path, config, setting, _unreachable(config)))
 
 
 def _ports(raw: Mapping[str, Any]) -> tuple[list[dict[str, Any]], tuple[Port, ...]]:
@@ -214,17 +215,21 @@ def _listener_config(raw: Mapping[str, Any], defaults: Mapping[str, Any]) -> str
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).replace("${", "\\u0024{")
 
 
-def _warnings(deployment: Deployment) -> tuple[str, ...]:
-    """Warnings for the operator. Raises ConfigError for a configuration that must not be deployed."""
-    config, source = deployment.config, f"{deployment.config.source}: "
-    setting = Setting.of(deployment.path.parent, {}, public=deployment.public, platform="fargate")
+def examine(
+    path: Path, config: RelayConfig, setting: Setting, more: Iterable[Finding] = ()
+) -> tuple[str, ...]:
+    """Warnings for the operator, on both clouds. Raises ConfigError for a configuration that must not be
+    deployed, with `more` errors of the caller."""
+
+    def lines(findings: Iterable[Finding]) -> list[str]:
+        return [f"{one.where}: {one.text}".removeprefix(f"{config.source}: ") for one in findings]
+
     tried = attempt(config, setting, offline=True)
     report = CheckReport.of(config, setting, errors=tried.errors, warnings=tried.warnings)
-    errors = [f"{one.where}: {one.text}".removeprefix(source) for one in report.errors]
-    errors += [f"{one.where}: {one.text}" for one in _unreachable(config)]
+    errors = lines([*report.errors, *more])
     if errors:
-        raise ConfigError(str(deployment.path), "; ".join(dict.fromkeys(errors)))
-    return tuple(f"{one.where}: {one.text}".removeprefix(source) for one in report.warnings)
+        raise ConfigError(str(path), "; ".join(dict.fromkeys(errors)))
+    return tuple(lines(report.warnings))
 
 
 def _unreachable(config: RelayConfig) -> list[Finding]:

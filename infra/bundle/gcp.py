@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 from functions.config import DeliveryConfig
 from functions.errors import ConfigError
 from infra.access.gcp import access
-from infra.bundle.deployment import CLIENTS_PER_ADDRESS, concurrency, sends_mail, with_limit
+from infra.bundle.deployment import CLIENTS_PER_ADDRESS, concurrency, examine, sends_mail, with_limit
 from infra.bundle.lock import with_dependencies
 from infra.bundle.source import (
     copy_functions,
@@ -36,9 +36,7 @@ from infra.bundle.source import (
     zip_tree,
 )
 from listener.checks.finding import Setting
-from listener.checks.report import CheckReport
 from listener.config.load import load
-from listener.server.mistakes import attempt
 
 if TYPE_CHECKING:
     from listener.config.relay import RelayConfig
@@ -102,7 +100,7 @@ def _imported(config: DeliveryConfig) -> list[str]:
 
 def build(config: Path, folder: Path, *, public: bool | None = None) -> dict[str, Path]:
     """Everything that Terraform reads, by file name. `public` says if strangers reach the listener; None
-    means yes, and is refused if an output sends mail on. Raises ConfigError."""
+    means yes, and is refused if an output sends mail on. Warnings go to stderr. Raises ConfigError."""
     found = access(config)
     whole = load(config, {**os.environ, "SMTP_RELAY_SPOOL": "gs://spool", "SMTP_RELAY_DEFAULT_BIND": _ANY})
     reached = _reached(config, whole, public)
@@ -133,8 +131,8 @@ def facts(config: RelayConfig, *, public: bool) -> dict[str, Any]:
 
 
 def _reached(path: Path, config: RelayConfig, public: bool | None) -> bool:
-    """True if strangers reach the listener. Raises ConfigError if it is not said and has to be, or for a
-    configuration that must not be deployed so."""
+    """True if strangers reach the listener. Prints warnings. Raises ConfigError if it is not said and has to
+    be, or for a configuration that must not be deployed so."""
     if public is None and sends_mail(config):
         raise ConfigError(
             str(path),
@@ -144,11 +142,8 @@ def _reached(path: Path, config: RelayConfig, public: bool | None) -> bool:
     reached = public is not False
     config = with_limit(config) if reached else config
     setting = Setting.of(path.parent, {}, public=reached, offline=True)
-    tried = attempt(config, setting, offline=True)
-    report = CheckReport.of(config, setting, errors=tried.errors, warnings=tried.warnings)
-    if report.errors:
-        texts = [f"{one.where}: {one.text}".removeprefix(f"{config.source}: ") for one in report.errors]
-        raise ConfigError(str(path), "; ".join(dict.fromkeys(texts)))
+    for line in examine(path, config, setting):
+        print(f"warning: {line}", file=sys.stderr)
     return reached
 
 

@@ -57,7 +57,7 @@ class RelayStack(Stack):
             halves = [self.delivery.log_group, *([self.listener.log_group] if self.listener else [])]
             Queries(self, "Queries", groups=halves)
         if settings.has("guard"):
-            # A refused deletion removes nothing of these: without its alarms nobody would see a mail wait.
+            # A refused deletion removes none of these, so that the alarms still tell that a mail waits.
             parts = [each for each in self.node.children if not isinstance(each, CfnOutput)]
             SpoolGuard(
                 self,

@@ -167,6 +167,7 @@ NETWORK: Final = Rule(
     "`*`, because Lambda asks for it",
     "function subnets",
 )
+# The id is older than the rule's present use; another one would replace the statement in deployed stacks.
 GUARD: Final = Rule("guard", "Owed", ("s3:ListBucket",), "the spool", "CDK")
 GUARD_LOGS: Final = Rule(
     "guard", "Logs", ("logs:CreateLogStream", "logs:PutLogEvents"), "the guard's log group", "the same"

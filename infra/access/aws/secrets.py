@@ -39,7 +39,7 @@ def refusal(secret: Secret) -> str | None:
         text = secret.resolve(lambda reference: reference)
         if _HASHED.fullmatch(text):
             return None
-        return "would stand in the task's definition for everybody to read: use ssm: or secretsmanager:"
+        return "would be readable in the task's definition: use ssm: or secretsmanager:"
     return f"{secret.shown}does not exist in the container: use ssm: or secretsmanager:"
 
 

@@ -16,12 +16,13 @@ def handler(event: dict[str, Any], context: Any) -> None:
     if left is not None:
         bucket, prefix = left
         try:
-            client = boto3.client("s3")
+            pages = boto3.client("s3").get_paginator("list_objects_v2")
             for name, kind, suffix in (("spool", "unfinished", ".eml"), ("dead", "dead", ".json")):
-                found = client.list_objects_v2(Bucket=bucket, Prefix=f"{prefix}{name}/", MaxKeys=2)
-                task = [each["Key"] for each in found.get("Contents", []) if each["Key"].endswith(suffix)]
-                if task:
-                    status, reason = "FAILED", f"mail in {bucket} is {kind}: {task[0]}"
+                found = pages.paginate(Bucket=bucket, Prefix=f"{prefix}{name}/")
+                keys = (each["Key"] for page in found for each in page.get("Contents", []))
+                task = next((key for key in keys if key.endswith(suffix)), None)
+                if task is not None:
+                    status, reason = "FAILED", f"mail in {bucket} is {kind}: {task}"
                     break
         except Exception as error:  # noqa: BLE001 - CloudFormation waits for an answer
             status, reason = "FAILED", f"{bucket} cannot be looked through: {error}"

@@ -59,9 +59,9 @@ class ListenerMetrics:
             label="healthy listeners of the port that has the fewest",
         )
         self.memory = listener.service.metric_memory_utilization(statistic="Maximum", period=FIVE)
-        self.untrusted = counted(scope, listener, "UntrustedProxy", PROXY)
-        self.accepted = counted(scope, listener, "Accepted", '"mail accepted"')
-        self.unstored = counted(scope, listener, "NotStored", '"mail not stored"')
+        self.untrusted = counted(scope, listener.log_group, "UntrustedProxy", PROXY)
+        self.accepted = counted(scope, listener.log_group, "Accepted", '"mail accepted"')
+        self.unstored = counted(scope, listener.log_group, "NotStored", '"mail not stored"')
         self.deferred = cloudwatch.MathExpression(
             expression="100 * bad / (bad + good)",
             using_metrics={"bad": self.unstored, "good": self.accepted},
@@ -101,7 +101,7 @@ class Metrics:
         self.crashed = delivery.dead_letters.metric_approximate_number_of_messages_visible(period=FIVE)
         self.errors = delivery.function.metric_errors(period=FIVE)
         self.throttles = delivery.function.metric_throttles(period=FIVE)
-        self.out_of_memory = delivery.out_of_memory
+        self.out_of_memory = counted(scope, delivery.log_group, "OutOfMemory", '"Runtime.OutOfMemory"')
         self.listener = None if listener is None else ListenerMetrics(scope, listener)
 
 
@@ -116,12 +116,12 @@ def relayed(name: str, statistic: str, period: Duration = FIVE) -> cloudwatch.Me
     )
 
 
-def counted(scope: Construct, listener: Listener, name: str, pattern: str) -> cloudwatch.Metric:
-    """The number of times that the listener logged a message."""
+def counted(scope: Construct, group: logs.ILogGroup, name: str, pattern: str) -> cloudwatch.Metric:
+    """The number of lines in a log that match a pattern."""
     found = logs.MetricFilter(
         scope,
         name,
-        log_group=listener.log_group,
+        log_group=group,
         filter_pattern=logs.FilterPattern.literal(pattern),
         metric_namespace=NAMESPACE,
         metric_name=f"{name}-{Aws.STACK_NAME}",

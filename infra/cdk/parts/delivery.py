@@ -114,16 +114,6 @@ class Delivery(Construct):
             variables["SMTP_RELAY_RECEIPTS_TABLE"] = self.table.table_name
         if self._deployment.ses_concurrency is not None:
             variables["SMTP_RELAY_SES_CONCURRENCY"] = str(self._deployment.concurrency)
-        self.out_of_memory = logs.MetricFilter(
-            self,
-            "OutOfMemory",
-            log_group=log_group,
-            filter_pattern=logs.FilterPattern.literal('"Runtime.OutOfMemory"'),
-            metric_namespace="SmtpRelay",
-            metric_name=f"OutOfMemory-{Aws.STACK_NAME}",
-            metric_value="1",
-            default_value=0,
-        ).metric(statistic="Sum", period=Duration.minutes(5))
         archive = bundle(self._deployment.path, platform)
         return lambda_.Function(
             self,

@@ -132,7 +132,7 @@ variable "quiet_hours" {
 }
 
 variable "autoscaling" {
-  description = "True if busy tasks get further tasks beside them (2 to 10 at half of their CPU); otherwise there are two."
+  description = "True if busy tasks get further tasks beside them (least to most, at half of their CPU); otherwise a new service has the least number, and `aws ecs update-service --desired-count` changes it."
   type        = bool
   default     = true
 }

@@ -105,6 +105,13 @@ def test_a_stack_stays_while_mail_is_dead(ask: Ask, dead: str) -> None:
     assert ask("Delete", Ephemeral="true")["Status"] == "SUCCESS"
 
 
+def test_marks_hide_no_dead_mail(ask: Ask, aws: Ministack, bucket: str) -> None:
+    names = ("0/w/a.dropped", "0/w/b.dropped", "0/w/parked-0123456789abcdef", "1/x/y.json")
+    for name in names:
+        aws.client("s3").put_object(Bucket=bucket, Key=f"mail/dead/{name}", Body=b"")
+    assert f"is dead: mail/dead/{names[-1]}" in ask("Delete")["Reason"]
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [

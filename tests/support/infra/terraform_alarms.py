@@ -13,10 +13,13 @@ _OPERATORS: Final = {"GreaterThanThreshold": True, "LessThanThreshold": False}
 
 
 class Alarm(NamedTuple):
-    """One alarm on AWS; `metric` is None for an expression, `threshold` where the module computes it."""
+    """One alarm on AWS; `metric` is None for an expression, `threshold` where the module computes it.
+    `dimensions`: their names."""
 
     text: str
+    namespace: str | None
     metric: str | None
+    dimensions: frozenset[str]
     statistic: str | None
     threshold: float | None
     above: bool
@@ -32,15 +35,30 @@ def aws() -> dict[str, Alarm]:
         content = hcl2_text(_FOLDER / "aws" / "modules" / module / "alarms.tf")
         for block in content["resource"]:
             for body in block.get("aws_cloudwatch_metric_alarm", {}).values():
-                if "for_each" not in body:
+                if "for_each" in body:
+                    found |= _each(body, content["locals"][0])
+                else:
                     found[key(body["alarm_name"])] = _alarm(body)
-        for name, one in content["locals"][0].get("written", {}).items():
-            missing = "notBreaching" if one["above"] else "breaching"
-            found[key(name)] = Alarm(
-                one["text"], one["metric"], one["statistic"], one["threshold"], one["above"],
-                one["period"], 1, missing,
-            )  # fmt: skip
     return found
+
+
+def _each(body: dict[str, Any], several: dict[str, Any]) -> dict[str, Alarm]:
+    """The alarms of a resource that takes them from `local.watched`, over `local.usual`."""
+    assert "in local.watched : name => merge(local.usual, one) if var.alarms && " in body["for_each"]
+    assert body["comparison_operator"] == (
+        '${each.value.above ? "GreaterThanThreshold" : "LessThanThreshold"}'
+    )
+    made: dict[str, Alarm] = {}
+    for name, one in several["watched"].items():
+        values = several["usual"] | one
+        filled = {
+            argument: values[taken[1]]
+            for argument, value in body.items()
+            if (taken := re.fullmatch(r"\$\{each\.value\.(\w+)\}", str(value)))
+        }
+        operator = next(text for text, above in _OPERATORS.items() if above is values["above"])
+        made[key(name)] = _alarm(filled | {"comparison_operator": operator})
+    return made
 
 
 def gcp() -> set[str]:
@@ -86,7 +104,9 @@ def _alarm(body: dict[str, Any]) -> Alarm:
     threshold = body["threshold"]
     return Alarm(
         _filled(body["alarm_description"]),
+        body.get("namespace"),
         None if metric is None else metric.partition("-$")[0],
+        frozenset(body.get("dimensions") or ()),
         body.get("statistic"),
         threshold if isinstance(threshold, int) else None,
         _OPERATORS[body["comparison_operator"]],

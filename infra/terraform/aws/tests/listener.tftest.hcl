@@ -38,7 +38,7 @@ run "strangers_reach_a_public_balancer" {
 
   assert {
     condition     = [for one in aws_vpc_security_group_ingress_rule.clients : one.cidr_ipv4] == ["0.0.0.0/0", "0.0.0.0/0"]
-    error_message = "Each port admits everybody."
+    error_message = "Each port admits every address."
   }
 
   assert {
@@ -147,7 +147,7 @@ run "sizes_are_settings" {
   }
 
   assert {
-    condition     = aws_cloudwatch_metric_alarm.quiet[0].evaluation_periods == 3
+    condition     = aws_cloudwatch_metric_alarm.watched["quiet"].evaluation_periods == 3
     error_message = "The hours without mail."
   }
 }

@@ -198,7 +198,7 @@ def test_outputs_that_cannot_run_there(tmp_path: Path, output: Any, reason: str)
 @pytest.mark.parametrize(
     ("password", "reason"),
     [
-        ("plain:secret", "for everybody to read"),
+        ("plain:secret", "would be readable in the task's definition"),
         ("file://password", "not exist in the container"),
         ("env:PASSWORD", "not exist in the container"),
     ],

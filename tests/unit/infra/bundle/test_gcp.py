@@ -70,10 +70,13 @@ def test_whether_strangers_reach_the_listener_is_said_if_an_output_sends(tmp_pat
     assert built(tmp_path, STORE)["deployment.json"]["public"] is True
 
 
-def test_an_open_relay_is_not_deployed_to_strangers(tmp_path: Path) -> None:
+def test_an_open_relay_is_not_deployed_to_strangers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(ConfigError, match="a stranger on 10025 can send through the mailer"):
         built(tmp_path, SMARTHOST, public=True)
     built(tmp_path, SMARTHOST, public=False)
+    assert "warning: flows.in.outputs[0]: a stranger on 10025" in capsys.readouterr().err
 
 
 def test_one_stranger_takes_not_all_connections(tmp_path: Path) -> None:

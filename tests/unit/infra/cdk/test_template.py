@@ -518,7 +518,9 @@ def test_terraform_has_the_same_alarms(everything: Template) -> None:
             metric = metric["Fn::Join"][1][0].rstrip("-")
         made[terraform_alarms.key(re.sub(r"^Alarms|[0-9A-F]{8}$", "", name))] = terraform_alarms.Alarm(
             alarm["AlarmDescription"],
+            alarm.get("Namespace"),
             metric,
+            frozenset(one["Name"] for one in alarm.get("Dimensions", ())),
             alarm.get("Statistic"),
             alarm["Threshold"],
             alarm["ComparisonOperator"] == "GreaterThanThreshold",

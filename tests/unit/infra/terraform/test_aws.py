@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import textwrap
 from pathlib import Path
 from string import Template as Placeholders
 from unittest.mock import patch
@@ -15,6 +16,7 @@ from infra.access.aws import rules
 from infra.bundle import aws
 from infra.bundle.deployment import read_deployment
 from infra.bundle.runtime import Platform
+from infra.cdk.parts import queries
 from tests.support.infra.terraform import terraform_program
 from tests.support.infra.terraform_aws import FOLDER, Terraform
 from tests.support.servers.relay import ROOT
@@ -96,3 +98,13 @@ def test_what_cdk_says_terraform_says() -> None:
         "memory_size      = var.memory",
     ):
         assert said in text, said
+
+
+def test_the_saved_queries_are_those_of_cdk() -> None:
+    found = re.findall(r"<<-EOT\n(.*?)\n *EOT", (FOLDER / "queries.tf").read_text(), re.DOTALL)
+    assert [textwrap.dedent(each) for each in found] == [queries.ACCEPTED, queries.ONE]
+
+
+def test_the_function_gets_the_same_permissions_for_its_network() -> None:
+    text = (FOLDER / "modules" / "delivery" / "main.tf").read_text()
+    assert sorted(re.findall(r'"(ec2:\w+)"', text)) == sorted(rules.NETWORK.actions)

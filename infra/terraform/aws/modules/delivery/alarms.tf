@@ -2,86 +2,107 @@
 
 locals {
   topic = var.alarm_topic_arn == null ? [] : [var.alarm_topic_arn]
-  written = {
+  # What most alarms have; the dimension is that of the metrics that the function writes.
+  usual = {
+    namespace  = "SmtpRelay"
+    dimensions = { service = var.name }
+    statistic  = "Sum"
+    threshold  = 0
+    period     = 300
+    periods    = 1
+    above      = true
+    missing    = "notBreaching"
+  }
+  watched = {
     oldest = {
       text      = "a mail is unfinished for more than 30 minutes"
       metric    = "OldestUnfinished"
       statistic = "Maximum"
       threshold = 1800
-      period    = 300
-      above     = true
     }
     no-sweep = {
       text      = "no sweep of the spool for 15 minutes"
       metric    = "Sweeps"
-      statistic = "Sum"
       threshold = 1
       period    = 900
       above     = false
+      missing   = "breaching"
     }
     dead = {
       text      = "outputs were given up: smtp-relay deadletter list"
       metric    = "Dead"
       statistic = "Maximum"
-      threshold = 0
-      period    = 300
-      above     = true
     }
     ses-closed = {
-      text      = "SES is closed: quota used up, paused or suspended"
-      metric    = "SesClosed"
-      statistic = "Sum"
-      threshold = 0
-      period    = 300
-      above     = true
+      text   = "SES is closed: quota used up, paused or suspended"
+      metric = "SesClosed"
     }
     in-doubt = {
-      text      = "calls got no answer: mails or messages may exist twice"
-      metric    = "InDoubt"
-      statistic = "Sum"
-      threshold = 0
-      period    = 300
-      above     = true
+      text   = "calls got no answer: mails or messages may exist twice"
+      metric = "InDoubt"
+    }
+    crashed = {
+      text       = "runs of the function crashed over and over"
+      namespace  = "AWS/SQS"
+      metric     = "ApproximateNumberOfMessagesVisible"
+      dimensions = { QueueName = aws_sqs_queue.dead_letters.name }
+      statistic  = "Maximum"
+    }
+    function-memory = {
+      text       = "the function ran out of memory"
+      metric     = "OutOfMemory-${var.name}"
+      dimensions = null
+    }
+    throttles = {
+      text       = "the account refuses to run the function: its quota is used up"
+      namespace  = "AWS/Lambda"
+      metric     = "Throttles"
+      dimensions = { FunctionName = aws_lambda_function.this.function_name }
+      periods    = 2
+    }
+    errors = {
+      text       = "the function fails"
+      namespace  = "AWS/Lambda"
+      metric     = "Errors"
+      dimensions = { FunctionName = aws_lambda_function.this.function_name }
+      periods    = 2
     }
   }
   # Some watch parts that not every configuration has.
   without = toset(concat(var.ses ? [] : ["ses-closed"], var.receipts ? [] : ["in-doubt"]))
 }
 
-resource "aws_cloudwatch_metric_alarm" "written" {
-  for_each = { for name, one in local.written : name => one if var.alarms && !contains(local.without, name) }
+resource "aws_cloudwatch_metric_alarm" "watched" {
+  for_each = { for name, one in local.watched : name => merge(local.usual, one) if var.alarms && !contains(local.without, name) }
 
   alarm_name          = "${var.name}-${each.key}"
   alarm_description   = each.value.text
-  namespace           = "SmtpRelay"
+  namespace           = each.value.namespace
   metric_name         = each.value.metric
-  dimensions          = { service = var.name }
+  dimensions          = each.value.dimensions
   statistic           = each.value.statistic
   period              = each.value.period
-  evaluation_periods  = 1
+  evaluation_periods  = each.value.periods
   threshold           = each.value.threshold
   comparison_operator = each.value.above ? "GreaterThanThreshold" : "LessThanThreshold"
-  treat_missing_data  = each.value.above ? "notBreaching" : "breaching"
+  treat_missing_data  = each.value.missing
   alarm_actions       = local.topic
   ok_actions          = local.topic
 }
 
-resource "aws_cloudwatch_metric_alarm" "crashed" {
-  count = var.alarms ? 1 : 0
+moved {
+  from = aws_cloudwatch_metric_alarm.written
+  to   = aws_cloudwatch_metric_alarm.watched
+}
 
-  alarm_name          = "${var.name}-crashed"
-  alarm_description   = "runs of the function crashed over and over"
-  namespace           = "AWS/SQS"
-  metric_name         = "ApproximateNumberOfMessagesVisible"
-  dimensions          = { QueueName = aws_sqs_queue.dead_letters.name }
-  statistic           = "Maximum"
-  period              = 300
-  evaluation_periods  = 1
-  threshold           = 0
-  comparison_operator = "GreaterThanThreshold"
-  treat_missing_data  = "notBreaching"
-  alarm_actions       = local.topic
-  ok_actions          = local.topic
+moved {
+  from = aws_cloudwatch_metric_alarm.crashed[0]
+  to   = aws_cloudwatch_metric_alarm.watched["crashed"]
+}
+
+moved {
+  from = aws_cloudwatch_metric_alarm.errors[0]
+  to   = aws_cloudwatch_metric_alarm.watched["errors"]
 }
 
 resource "aws_cloudwatch_log_metric_filter" "out_of_memory" {
@@ -97,57 +118,4 @@ resource "aws_cloudwatch_log_metric_filter" "out_of_memory" {
     value         = "1"
     default_value = "0"
   }
-}
-
-resource "aws_cloudwatch_metric_alarm" "function_memory" {
-  count = var.alarms ? 1 : 0
-
-  alarm_name          = "${var.name}-function-memory"
-  alarm_description   = "the function ran out of memory"
-  namespace           = "SmtpRelay"
-  metric_name         = "OutOfMemory-${var.name}"
-  statistic           = "Sum"
-  period              = 300
-  evaluation_periods  = 1
-  threshold           = 0
-  comparison_operator = "GreaterThanThreshold"
-  treat_missing_data  = "notBreaching"
-  alarm_actions       = local.topic
-  ok_actions          = local.topic
-}
-
-resource "aws_cloudwatch_metric_alarm" "throttles" {
-  count = var.alarms ? 1 : 0
-
-  alarm_name          = "${var.name}-throttles"
-  alarm_description   = "the account refuses to run the function: its quota is used up"
-  namespace           = "AWS/Lambda"
-  metric_name         = "Throttles"
-  dimensions          = { FunctionName = aws_lambda_function.this.function_name }
-  statistic           = "Sum"
-  period              = 300
-  evaluation_periods  = 2
-  threshold           = 0
-  comparison_operator = "GreaterThanThreshold"
-  treat_missing_data  = "notBreaching"
-  alarm_actions       = local.topic
-  ok_actions          = local.topic
-}
-
-resource "aws_cloudwatch_metric_alarm" "errors" {
-  count = var.alarms ? 1 : 0
-
-  alarm_name          = "${var.name}-errors"
-  alarm_description   = "the function fails"
-  namespace           = "AWS/Lambda"
-  metric_name         = "Errors"
-  dimensions          = { FunctionName = aws_lambda_function.this.function_name }
-  statistic           = "Sum"
-  period              = 300
-  evaluation_periods  = 2
-  threshold           = 0
-  comparison_operator = "GreaterThanThreshold"
-  treat_missing_data  = "notBreaching"
-  alarm_actions       = local.topic
-  ok_actions          = local.topic
 }

@@ -7,6 +7,54 @@ locals {
     NotStored      = "\"mail not stored\""
     UntrustedProxy = "?\"PROXY header from an address that useProxy does not list\" ?\"no PROXY header from a proxy\""
   } : {}
+  # What most alarms on one metric have.
+  usual = {
+    namespace  = "SmtpRelay"
+    dimensions = null
+    statistic  = "Sum"
+    threshold  = 0
+    period     = 300
+    periods    = 1
+    above      = true
+    missing    = "notBreaching"
+  }
+  watched = {
+    memory = {
+      text      = "a listener uses more than 90 % of its memory"
+      namespace = "AWS/ECS"
+      metric    = "MemoryUtilization"
+      dimensions = {
+        ClusterName = aws_ecs_cluster.this.name
+        ServiceName = aws_ecs_service.this.name
+      }
+      statistic = "Maximum"
+      threshold = 90
+      periods   = 2
+    }
+    untrusted-proxy = {
+      text   = "clients are refused: their PROXY header comes from no balancer"
+      metric = "UntrustedProxy-${var.name}"
+    }
+    quiet = {
+      text      = "no mail was accepted for ${var.quiet_hours} hours"
+      metric    = "Accepted-${var.name}"
+      threshold = 1
+      period    = 3600
+      periods   = var.quiet_hours
+      above     = false
+      missing   = "breaching"
+    }
+    certificate = {
+      text      = "the certificate ends within 14 days"
+      metric    = "CertificateDays-${var.name}"
+      statistic = "Minimum"
+      threshold = 14
+      period    = 21600
+      above     = false
+    }
+  }
+  # Some watch parts that not every configuration has.
+  without = toset(concat(var.quiet_hours > 0 ? [] : ["quiet"], var.certificate ? [] : ["certificate"]))
 }
 
 resource "aws_cloudwatch_log_metric_filter" "counted" {
@@ -115,75 +163,25 @@ resource "aws_cloudwatch_metric_alarm" "healthy" {
   }
 }
 
-resource "aws_cloudwatch_metric_alarm" "memory" {
-  count = var.alarms ? 1 : 0
+resource "aws_cloudwatch_metric_alarm" "watched" {
+  for_each = { for name, one in local.watched : name => merge(local.usual, one) if var.alarms && !contains(local.without, name) }
 
-  alarm_name          = "${var.name}-memory"
-  alarm_description   = "a listener uses more than 90 % of its memory"
-  namespace           = "AWS/ECS"
-  metric_name         = "MemoryUtilization"
-  statistic           = "Maximum"
-  period              = 300
-  evaluation_periods  = 2
-  comparison_operator = "GreaterThanThreshold"
-  threshold           = 90
-  treat_missing_data  = "notBreaching"
-  alarm_actions       = local.topic
-  ok_actions          = local.topic
-
-  dimensions = {
-    ClusterName = aws_ecs_cluster.this.name
-    ServiceName = aws_ecs_service.this.name
-  }
-}
-
-resource "aws_cloudwatch_metric_alarm" "untrusted_proxy" {
-  count = var.alarms ? 1 : 0
-
-  alarm_name          = "${var.name}-untrusted-proxy"
-  alarm_description   = "clients are refused: their PROXY header comes from no balancer"
-  namespace           = "SmtpRelay"
-  metric_name         = "UntrustedProxy-${var.name}"
-  statistic           = "Sum"
-  period              = 300
-  evaluation_periods  = 1
-  comparison_operator = "GreaterThanThreshold"
-  threshold           = 0
-  treat_missing_data  = "notBreaching"
+  alarm_name          = "${var.name}-${each.key}"
+  alarm_description   = each.value.text
+  namespace           = each.value.namespace
+  metric_name         = each.value.metric
+  dimensions          = each.value.dimensions
+  statistic           = each.value.statistic
+  period              = each.value.period
+  evaluation_periods  = each.value.periods
+  threshold           = each.value.threshold
+  comparison_operator = each.value.above ? "GreaterThanThreshold" : "LessThanThreshold"
+  treat_missing_data  = each.value.missing
   alarm_actions       = local.topic
   ok_actions          = local.topic
 }
 
-resource "aws_cloudwatch_metric_alarm" "quiet" {
-  count = var.alarms && var.quiet_hours > 0 ? 1 : 0
-
-  alarm_name          = "${var.name}-quiet"
-  alarm_description   = "no mail was accepted for ${var.quiet_hours} hours"
-  namespace           = "SmtpRelay"
-  metric_name         = "Accepted-${var.name}"
-  statistic           = "Sum"
-  period              = 3600
-  evaluation_periods  = var.quiet_hours
-  comparison_operator = "LessThanThreshold"
-  threshold           = 1
-  treat_missing_data  = "breaching"
-  alarm_actions       = local.topic
-  ok_actions          = local.topic
-}
-
-resource "aws_cloudwatch_metric_alarm" "certificate" {
-  count = var.alarms && var.certificate ? 1 : 0
-
-  alarm_name          = "${var.name}-certificate"
-  alarm_description   = "the certificate ends within 14 days"
-  namespace           = "SmtpRelay"
-  metric_name         = "CertificateDays-${var.name}"
-  statistic           = "Minimum"
-  period              = 21600
-  evaluation_periods  = 1
-  comparison_operator = "LessThanThreshold"
-  threshold           = 14
-  treat_missing_data  = "notBreaching"
-  alarm_actions       = local.topic
-  ok_actions          = local.topic
+moved {
+  from = aws_cloudwatch_metric_alarm.certificate[0]
+  to   = aws_cloudwatch_metric_alarm.watched["certificate"]
 }
