@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from functions.errors import ConfigError
 from listener.checks.finding import Finding, Setting, error, warning
-from listener.config.inbox_folders import InboxFolder, places_of
 from listener.config.listeners import address_of, is_loopback
 from listener.config.relay import RelayConfig
+
+if TYPE_CHECKING:
+    from listener.config.inbox_folders import InboxFolder
 
 
 def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
@@ -36,6 +39,8 @@ def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
 def checked_folders(config: RelayConfig, folder: Path) -> tuple[InboxFolder, ...]:
     """The folders of the configuration's inbox; `folder` is the working folder. Raises ConfigError for an
     inbox that cannot be, or that anybody could look into by mistake."""
+    from listener.config.inbox_folders import places_of
+
     options = config.inbox
     assert options is not None
     if config.spool.in_bucket:

@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, field_vali
 from functions import __version__
 from functions.config import DeliveryConfig, DeliveryFlow, label_of
 from functions.message.headers import HeaderEdits
-from functions.options.types import Label, Milliseconds, Port
+from functions.options.types import Deferred, Label, Milliseconds, Port
 from listener.api.filter import FilterOptions
 from listener.config.http import HealthOptions, PrometheusOptions
 from listener.config.inbox import RELEASE, InboxOptions
@@ -102,7 +102,7 @@ class RelayConfig(DeliveryConfig):
     health: HealthOptions | None = None
     """Serve health. Default: on the port of `prometheus`, in the image 9090."""
 
-    inbox: InboxOptions | None = None
+    inbox: Annotated[InboxOptions, Deferred(InboxOptions)] | None = None
     """Show stored mails over HTTP."""
 
     workers: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = 1
