@@ -66,20 +66,21 @@ class ProcessFailures:
 
     def elsewhere(self, network: str) -> int:
         """How often clients of a network failed at the other processes within the last minute."""
-        return sum(self._count(row, network) for row in self._others)
+        return self._count(self._others, network)
 
     def count(self, network: str) -> int:
         """The same, those of this process included."""
-        return self._count(self._mine, network) + self.elsewhere(network)
+        return self._count([self._mine, *self._others], network)
 
-    def _count(self, row: memoryview[float], network: str) -> int:
-        wanted, since, last = _number(network), self._clock() - PERIOD, int(row[0])
-        found = 0
-        for number in range(last - 1, max(last - MOST, 0) - 1, -1):
-            at = 1 + 2 * (number % MOST)
-            if row[at] <= since:
-                break
-            found += row[at + 1] == wanted
+    def _count(self, rows: list[memoryview[float]], network: str) -> int:
+        wanted, since, found = _number(network), self._clock() - PERIOD, 0
+        for row in rows:
+            last = int(row[0])
+            for number in range(last - 1, max(last - MOST, 0) - 1, -1):
+                at = 1 + 2 * (number % MOST)
+                if row[at] <= since:
+                    break
+                found += row[at + 1] == wanted
         return found
 
 
