@@ -11,7 +11,6 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Final
 
 MOST_TEXT: Final = 131_072
@@ -51,8 +50,11 @@ class ScriptMemory:
     @classmethod
     def new(cls) -> ScriptMemory:
         """The memory of a server that starts."""
-        fd, path = tempfile.mkstemp()
-        Path(path).unlink()
+        if hasattr(os, "memfd_create"):
+            fd = os.memfd_create("script")
+        else:  # a full disk ends a process that writes to such a page (SIGBUS)
+            with tempfile.TemporaryFile() as file:
+                fd = os.dup(file.fileno())
         os.ftruncate(fd, _FILE + _MOST_FILE)
         return cls(fd)
 
