@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
-import tempfile
 import time
 from collections.abc import Callable
 from typing import Final
+
+from listener.filters.respond.memory import unnamed
 
 PERIOD: Final = 60.0
 """Seconds for which a failure counts."""
@@ -33,13 +34,7 @@ class FailedLogins:
     @classmethod
     def new(cls, processes: int) -> FailedLogins:
         """The memory of so many processes, without a failure."""
-        if hasattr(os, "memfd_create"):
-            fd = os.memfd_create("failed-logins")
-        else:
-            with tempfile.TemporaryFile() as file:
-                fd = os.dup(file.fileno())
-        os.ftruncate(fd, 8 * _ROW * processes)
-        return cls(fd)
+        return cls(unnamed(8 * _ROW * processes))
 
     def of(self, index: int, clock: Callable[[], float] = time.monotonic) -> ProcessFailures:
         """The failures as one process counts them; -1 is the last one. `clock` is the same for all."""

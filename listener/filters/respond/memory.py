@@ -31,6 +31,17 @@ _SINCE: Final = 3
 _IN_MINUTE: Final = 4
 
 
+def unnamed(size: int) -> int:
+    """The descriptor of so many zeroed bytes, of which nothing stays on disk."""
+    if hasattr(os, "memfd_create"):
+        fd = os.memfd_create("smtp-relay")
+    else:  # a full disk ends a process that writes to such a page (SIGBUS)
+        with tempfile.TemporaryFile() as file:
+            fd = os.dup(file.fileno())
+    os.ftruncate(fd, size)
+    return fd
+
+
 class ScriptMemory:
     """`fd` is the descriptor of the memory: children that are forked have it, others are given it. Nothing
     stays on disk, and pages without content take no room.
@@ -50,13 +61,7 @@ class ScriptMemory:
     @classmethod
     def new(cls) -> ScriptMemory:
         """The memory of a server that starts."""
-        if hasattr(os, "memfd_create"):
-            fd = os.memfd_create("script")
-        else:  # a full disk ends a process that writes to such a page (SIGBUS)
-            with tempfile.TemporaryFile() as file:
-                fd = os.dup(file.fileno())
-        os.ftruncate(fd, _FILE + _MOST_FILE)
-        return cls(fd)
+        return cls(unnamed(_FILE + _MOST_FILE))
 
     @property
     def version(self) -> float:
