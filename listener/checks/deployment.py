@@ -47,7 +47,7 @@ def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
 
 def folder_findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
     """Check that a folder is a safe place for the spool; a starting server logs the finding as well."""
-    leaving = sorted({one.type for _, one in config.outputs() if not one.local})
+    leaving = config.leaving
     platform = setting.platform or platform_of(setting.environ)
     if platform is not None:
         yield error(

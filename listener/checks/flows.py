@@ -17,7 +17,7 @@ def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
         yield warning("flows", "there is no flow, so every client is refused (add one)")
     for name, flow in config.flows.items():
         path = f"flows.{name}"
-        if name == RELEASE and config.inbox is not None and config.inbox.release is not None:
+        if _is_of_release(config, name):
             continue
         if reason := never_accepts(config, name, setting.environ):
             yield warning(path, f"takes nothing: {reason}")
@@ -59,16 +59,36 @@ def _offered(config: RelayConfig, flow: FlowConfig) -> tuple[bool, bool]:
     )
 
 
-def sentence(name: str, flow: FlowConfig) -> str:
-    """What a flow takes, from whom, and does with it, in one sentence."""
+def sentences(config: RelayConfig) -> Iterator[str]:
+    """What each flow takes, from whom, and does with it, in one sentence."""
+    for name, flow in config.flows.items():
+        yield sentence(name, flow, released=_is_of_release(config, name))
+
+
+def _is_of_release(config: RelayConfig, name: str) -> bool:
+    """True for the flow that `inbox.release` makes: its mails come from users of the inbox, and from no
+    client."""
+    return name == RELEASE and config.inbox is not None and config.inbox.release is not None
+
+
+def sentence(name: str, flow: FlowConfig, *, released: bool = False) -> str:
+    """The sentence about one flow; `released` says that it is the flow of `inbox.release`."""
+    text = "mail that users of the inbox release" if released else _taken(flow)
+    done = listed([output.effect for output in flow.outputs], most=9, joint="and")
+    return f"Flow {name} takes {text}; it {done or 'keeps none'}."
+
+
+def _taken(flow: FlowConfig) -> str:
+    """The mail that a flow takes from clients."""
     operator = flow.filters_operator
     takes = [one.described(operator) for one in flow.filters if not one.guard]
     objects = [one.described(operator) for one in flow.filters if one.guard]
     mail = f" {'or' if operator == 'OR' else 'and'} ".join(takes)
-    text = f"Flow {name} takes mail {mail}" if takes else f"Flow {name} takes no mail"
+    text = f"mail {mail}" if takes else "no mail"
     if takes and objects:
         text += f", but none {listed(objects)}"
-    if flow.listeners is not None:
+    if flow.listeners:
         text += f", on {'listener' if len(flow.listeners) == 1 else 'listeners'} {listed(flow.listeners)}"
-    done = listed([output.effect for output in flow.outputs], most=9, joint="and")
-    return f"{text}; it {done}." if done else f"{text}; it keeps none."
+    elif flow.listeners is not None:
+        text += ", on no listener"
+    return text

@@ -1,15 +1,18 @@
-"""The inbox: whether it can be, and who could look into it."""
+"""The inbox: whether it can be, and whether strangers see its mails."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from functions.errors import ConfigError
 from listener.checks.finding import Finding, Setting, error, warning
-from listener.config.inbox_folders import InboxFolder, places_of
 from listener.config.listeners import address_of, is_loopback
 from listener.config.relay import RelayConfig
+
+if TYPE_CHECKING:
+    from listener.config.inbox_folders import InboxFolder
 
 
 def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
@@ -35,13 +38,14 @@ def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
 
 def checked_folders(config: RelayConfig, folder: Path) -> tuple[InboxFolder, ...]:
     """The folders of the configuration's inbox; `folder` is the working folder. Raises ConfigError for an
-    inbox that cannot be, or that anybody could look into by mistake."""
+    inbox that cannot be, or that is open to all by mistake."""
+    from listener.config.inbox_folders import places_of
+
     options = config.inbox
     assert options is not None
     if config.spool.in_bucket:
         raise ConfigError("inbox", "needs a folder as spool", "name a file:// spool, or remove inbox")
-    leaving = sorted({one.type for _, one in config.outputs() if not one.local})
-    if options.open and leaving:
+    if options.open and (leaving := config.leaving):
         raise ConfigError(
             "inbox.open", f"shows everybody the mails that {leaving[0]} sends on", "name users instead"
         )

@@ -96,7 +96,7 @@ class CheckReport:
             tuple(dict.fromkeys([one for one in static if one.severity == "error"] + list(failed))),
             (
                 *listeners.sentences(config),
-                *(flows.sentence(name, flow) for name, flow in config.flows.items()),
+                *flows.sentences(config),
                 deployment.sentence(config),
             ),
             config.digest,

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from functions.options.secrets import Secret
 from functions.options.types import Label, OptionsModel, Port
 from listener.config.peers import TrustedPeers
-from listener.filters.passwords.stored import parse
 from listener.filters.whitelist import Paths
 
 DEFAULT_INBOX_PORT = 8025
@@ -26,6 +25,8 @@ RELEASE: Final = "release"
 class ReleaseOptions(OptionsModel):
     """Send stored mails on, when a person asks for it."""
 
+    model_config = ConfigDict(defer_build=True)
+
     output: Label
     """The name of the output that sends them, in any flow."""
 
@@ -35,6 +36,8 @@ class ReleaseOptions(OptionsModel):
 
 class InboxViewer(OptionsModel):
     """What a user sees and may do."""
+
+    model_config = ConfigDict(defer_build=True)
 
     inboxes: tuple[str, ...] | None = None
     """Default: all."""
@@ -56,6 +59,8 @@ class InboxUser(InboxViewer):
     @classmethod
     def _readable(cls, secret: Secret | None) -> Secret | None:
         if secret is not None and secret.scheme == "plain":
+            from listener.filters.passwords.stored import parse
+
             parse(secret.resolve(str))
         return secret
 
@@ -69,6 +74,8 @@ class InboxUser(InboxViewer):
 class InboxOptions(OptionsModel):
     """Show stored mails over HTTP, with Mailpit's API. The inboxes are the flows with an output of type
     `file` that writes `addRawHeaders`."""
+
+    model_config = ConfigDict(defer_build=True)
 
     port: Port = DEFAULT_INBOX_PORT
     """The port."""

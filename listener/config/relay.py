@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, field_vali
 from functions import __version__
 from functions.config import DeliveryConfig, DeliveryFlow, label_of
 from functions.message.headers import HeaderEdits
-from functions.options.types import Label, Milliseconds, Port
+from functions.options.types import Deferred, Label, Milliseconds, Port
 from listener.api.filter import FilterOptions
 from listener.config.http import HealthOptions, PrometheusOptions
 from listener.config.inbox import RELEASE, InboxOptions
@@ -102,7 +102,7 @@ class RelayConfig(DeliveryConfig):
     health: HealthOptions | None = None
     """Serve health. Default: on the port of `prometheus`, in the image 9090."""
 
-    inbox: InboxOptions | None = None
+    inbox: Annotated[InboxOptions, Deferred(InboxOptions)] | None = None
     """Show stored mails over HTTP."""
 
     workers: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = 1
@@ -149,6 +149,7 @@ class RelayConfig(DeliveryConfig):
         if RELEASE in self.flows:
             raise ValueError(f"flows.{RELEASE}: is the flow of inbox.release (give yours another name)")
         made = FlowConfig(outputs=(named[release.output],), listeners=())
+        # The model is frozen, and no reader has it yet.
         object.__setattr__(self, "flows", {**self.flows, RELEASE: made})
         return self
 
@@ -164,7 +165,7 @@ class RelayConfig(DeliveryConfig):
             if here is not None and there is not None:
                 raise ValueError(f"{key} stands in options too: give one of them")
         self._check_listeners()
-        leaving = sorted({one.type for _, one in self.outputs() if not one.local})
+        leaving = self.leaving
         for name, flow in self.flows.items():
             for index, options in enumerate(flow.filters):
                 if reason := options.forbidden_beside(leaving):
@@ -253,6 +254,11 @@ class RelayConfig(DeliveryConfig):
         return (os.cpu_count() or 1) if self.workers == "auto" else self.workers
 
     @property
+    def leaving(self) -> list[str]:
+        """The types of the outputs that send mail to other machines, in the order of the alphabet."""
+        return sorted({one.type for _, one in self.outputs() if not one.local})
+
+    @property
     def is_scripted(self) -> bool:
         """True if a flow has a filter that answers clients by a script."""
         return any(one.for_tests for flow in self.flows.values() for one in flow.filters)
@@ -268,7 +274,7 @@ class RelayConfig(DeliveryConfig):
 
     @property
     def inbox_by_default(self) -> bool:
-        """True if nobody asked for the inbox: the server starts without it where it cannot be."""
+        """True if no file and no flag asks for the inbox: the server starts without it where it cannot be."""
         return self._inbox_by_default
 
     @property

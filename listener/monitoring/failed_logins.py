@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
-import tempfile
 import time
 from collections.abc import Callable
 from typing import Final
+
+from listener.filters.respond.memory import unnamed
 
 PERIOD: Final = 60.0
 """Seconds for which a failure counts."""
@@ -33,13 +34,7 @@ class FailedLogins:
     @classmethod
     def new(cls, processes: int) -> FailedLogins:
         """The memory of so many processes, without a failure."""
-        if hasattr(os, "memfd_create"):
-            fd = os.memfd_create("failed-logins")
-        else:
-            with tempfile.TemporaryFile() as file:
-                fd = os.dup(file.fileno())
-        os.ftruncate(fd, 8 * _ROW * processes)
-        return cls(fd)
+        return cls(unnamed(8 * _ROW * processes))
 
     def of(self, index: int, clock: Callable[[], float] = time.monotonic) -> ProcessFailures:
         """The failures as one process counts them; -1 is the last one. `clock` is the same for all."""
@@ -66,20 +61,21 @@ class ProcessFailures:
 
     def elsewhere(self, network: str) -> int:
         """How often clients of a network failed at the other processes within the last minute."""
-        return sum(self._count(row, network) for row in self._others)
+        return self._count(self._others, network)
 
     def count(self, network: str) -> int:
         """The same, those of this process included."""
-        return self._count(self._mine, network) + self.elsewhere(network)
+        return self._count([self._mine, *self._others], network)
 
-    def _count(self, row: memoryview[float], network: str) -> int:
-        wanted, since, last = _number(network), self._clock() - PERIOD, int(row[0])
-        found = 0
-        for number in range(last - 1, max(last - MOST, 0) - 1, -1):
-            at = 1 + 2 * (number % MOST)
-            if row[at] <= since:
-                break
-            found += row[at + 1] == wanted
+    def _count(self, rows: list[memoryview[float]], network: str) -> int:
+        wanted, since, found = _number(network), self._clock() - PERIOD, 0
+        for row in rows:
+            last = int(row[0])
+            for number in range(last - 1, max(last - MOST, 0) - 1, -1):
+                at = 1 + 2 * (number % MOST)
+                if row[at] <= since:
+                    break
+                found += row[at + 1] == wanted
         return found
 
 

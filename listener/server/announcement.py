@@ -70,7 +70,7 @@ def _tell_addresses(config: RelayConfig, sockets: Sequence[tuple[Listener, Socke
 def _tell_outputs(config: RelayConfig) -> None:
     labelled = [pair for flow in config.flows.values() for pair in flow.labelled()]
     folders = list(dict.fromkeys(str(one.file_folder) for _, one in labelled if one.file_folder is not None))
-    others = [label for label, one in labelled if one.file_folder is None]
+    others = list(dict.fromkeys(label for label, one in labelled if one.file_folder is None))
     fields = {"folders": folders, "outputs": [label for label, _ in labelled], "spool": config.spool.url}
     stored = _some([f"{each.removeprefix('./').rstrip('/')}/" for each in folders])
     if folders and not others:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final, NamedTuple
 
 from listener.filters.respond.rules import PhaseName, RespondRule, ScriptedReply
@@ -74,7 +74,7 @@ OFF: Final = Chaos({})
 """No failures."""
 
 
-def _fields(value: object, names: Any, where: str) -> dict[str, Any]:
+def _fields(value: object, names: Collection[str], where: str) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise ValueError(f"{where} is not an object")
     known = {name.lower(): name for name in names}

@@ -11,7 +11,6 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Final
 
 MOST_TEXT: Final = 131_072
@@ -30,6 +29,17 @@ MATCHED: Final = 1
 DRAWN: Final = 2
 _SINCE: Final = 3
 _IN_MINUTE: Final = 4
+
+
+def unnamed(size: int) -> int:
+    """The descriptor of so many zeroed bytes, of which nothing stays on disk."""
+    if hasattr(os, "memfd_create"):
+        fd = os.memfd_create("smtp-relay")
+    else:  # a full disk ends a process that writes to such a page (SIGBUS)
+        with tempfile.TemporaryFile() as file:
+            fd = os.dup(file.fileno())
+    os.ftruncate(fd, size)
+    return fd
 
 
 class ScriptMemory:
@@ -51,10 +61,7 @@ class ScriptMemory:
     @classmethod
     def new(cls) -> ScriptMemory:
         """The memory of a server that starts."""
-        fd, path = tempfile.mkstemp()
-        Path(path).unlink()
-        os.ftruncate(fd, _FILE + _MOST_FILE)
-        return cls(fd)
+        return cls(unnamed(_FILE + _MOST_FILE))
 
     @property
     def version(self) -> float:

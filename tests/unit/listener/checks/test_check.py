@@ -13,6 +13,7 @@ from listener.checks import report as check
 from listener.checks.deployment import in_container, on_container_disk, platform_of
 from listener.checks.finding import Platform, Setting
 from listener.checks.flows import never_accepts, sentence
+from listener.checks.flows import sentences as explained
 from listener.checks.listeners import sentences
 from listener.checks.loopingz import differences
 from listener.checks.strangers import recipients_limited, stranger_passes
@@ -362,10 +363,21 @@ class TestFlows:
                 "on listener 10025; it logs it.",
             ),
             (flow(outputs=[]), "Flow in takes no mail; it keeps none."),
+            (
+                flow(LOCAL, listeners=[]),
+                "Flow in takes mail from clients at 127.0.0.1, on no listener; it logs it.",
+            ),
         ],
     )
     def test_are_explained_in_plain_sentences(self, flows: Any, words: str):
         assert sentence("in", read(flows=flows).flows["in"]) == words
+
+    def test_the_flow_of_released_mails_takes_them_from_users_of_the_inbox(self):
+        release = {"output": "log_0", "recipients": ["*@example.com"]}
+        config = read(flows=flow(LOCAL), inbox={"release": release})
+        assert list(explained(config))[1:] == [
+            "Flow release takes mail that users of the inbox release; it logs it."
+        ]
 
     def test_ports_are_explained(self):
         (line,) = sentences(read(flows=flow(LOCAL)))

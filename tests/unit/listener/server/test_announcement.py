@@ -92,6 +92,13 @@ def test_mail_that_leaves_is_no_debug_server(started: Callable[..., list[str]]) 
     assert started(FILE, away)[1:] == ["mails wait in .smtp-relay; they go to mails/ and hop"]
 
 
+def test_an_output_that_sends_released_mails_too_is_named_once(started: Callable[..., list[str]]) -> None:
+    away = {"type": "mailer", "nodemailer": "smtp://hop.example", "name": "hop"}
+    release = {"output": "hop", "recipients": ["*@example.com"]}
+    lines = started(FILE, away, inbox={"release": release})
+    assert lines[1:] == ["mails wait in .smtp-relay; they go to mails/ and hop"]
+
+
 def test_mail_for_a_cloud_function(started: Callable[..., list[str]]) -> None:
     lines = started(
         {"type": "aws", "pubsub": {"topic": "https://sqs.eu-west-1.amazonaws.com/1/q"}},

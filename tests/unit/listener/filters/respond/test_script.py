@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -189,6 +191,14 @@ def test_a_text_that_one_process_writes_is_read_by_all() -> None:
     assert memory.version == 4
     assert memory.text() == "one more more more "
     assert memory.count("rule", MATCHED) == 1, "a change counts anew"
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="only Linux has files without a disk")
+def test_the_memory_needs_no_disk_which_may_be_full(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", os.fspath(tmp_path / "absent"))
+    memory = ScriptMemory.new()
+    forked(1, lambda: memory.change(lambda _: "x" * MOST_TEXT))
+    assert memory.text() == "x" * MOST_TEXT
 
 
 def test_a_text_that_is_too_long_changes_nothing() -> None:
