@@ -129,15 +129,19 @@ class RelayConfig(DeliveryConfig):
         if unknown := sorted(set(self.inbox.send) - self.flows.keys()):
             raise ValueError(f"inbox.send: there is no flow {unknown[0]!r}")
         release = self.inbox.release
-        named = {
-            label: output
+        named = [
+            output
             for flow in self.flows.values()
             for label, output in flow.labelled()
             if release is not None and label == release.output
-        }
+        ]
+        if release is not None and any(one != named[0] for one in named):
+            raise ValueError(
+                f"inbox.release.output: several outputs are called {release.output!r} (give each a name)"
+            )
         for name in self.inbox.send:
             for label, output in self.flows[name].labelled():
-                if not output.local and label not in named:
+                if not output.local and output not in named:
                     raise ValueError(
                         f"inbox.send: output {label} of flow {name!r} sends mails to other machines "
                         "(name it in inbox.release, or leave the flow out)"
@@ -148,7 +152,7 @@ class RelayConfig(DeliveryConfig):
             raise ValueError(f"inbox.release.output: there is no output of the name {release.output!r}")
         if RELEASE in self.flows:
             raise ValueError(f"flows.{RELEASE}: is the flow of inbox.release (give yours another name)")
-        made = FlowConfig(outputs=(named[release.output],), listeners=())
+        made = FlowConfig(outputs=(named[0],), listeners=())
         # The model is frozen, and no reader has it yet.
         object.__setattr__(self, "flows", {**self.flows, RELEASE: made})
         return self

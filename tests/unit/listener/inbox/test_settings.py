@@ -110,3 +110,19 @@ def test_what_the_file_says_is_done(tmp_path: Path, inbox: dict[str, Any]) -> No
 def test_mistakes_in_the_file_are_found(inbox: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="inbox"):
         RelayConfig.model_validate({"flows": {"f": {"outputs": [FILE]}}, "inbox": inbox})
+
+
+def test_an_output_to_release_to_is_one_output(tmp_path: Path) -> None:
+    def config(*outputs: dict[str, Any], send: tuple[str, ...] = ()) -> RelayConfig:
+        flows = {f"f{number}": {"outputs": [FILE, one]} for number, one in enumerate(outputs)}
+        release = {"output": "mailer_1", "recipients": ["bob@h.example"]}
+        inbox = {"release": release, "send": list(send)}
+        return RelayConfig.model_validate({"flows": flows, "inbox": inbox})
+
+    other = {"type": "mailer", "nodemailer": {"host": "other.example"}}
+    assert config(MAILER, MAILER).flows["release"].outputs == config(MAILER).flows["f0"].outputs[1:]
+    with pytest.raises(ValueError, match="several outputs are called 'mailer_1'"):
+        config(MAILER, other)
+    with pytest.raises(ValueError, match="output out of flow 'f1' sends mails to other machines"):
+        config(MAILER, {**other, "name": "out"}, send=("f1",))
+    assert config(MAILER, MAILER, send=("f1",)).inbox is not None
