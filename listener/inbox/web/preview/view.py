@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 from contextlib import nullcontext
 from typing import Final
+from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
@@ -64,7 +65,7 @@ async def latest(request: Request) -> Response:
     words = request.query_params.get("query", "")
     search = search_in(words, request.query_params.get("tz", "")) if words.strip() else None
     row = await server_of(request).run(mailbox_of(request).newest, search)
-    root = str(request.scope.get("root_path", ""))
+    root = quote(request.scope.get("root_path", ""))
     return RedirectResponse(f"{root}/view/{row.id}" if row is not None else f"{root}/", 302)
 
 

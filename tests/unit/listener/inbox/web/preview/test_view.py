@@ -26,3 +26,12 @@ async def test_previews_that_take_long_hold_up_no_other_request(tmp_path: Path) 
             assert not any(one.done() for one in previews)
         replies = await asyncio.gather(*previews)
         assert [one.status_code for one in replies] == [200] * 6
+
+
+async def test_the_newest_mail_is_found_in_an_inbox_of_any_name(tmp_path: Path) -> None:
+    store(tmp_path / "a?b#c%20", "one.eml", mail("One"))
+    async with served(tmp_path, "a?b#c%20") as made:
+        inbox = "/inbox/a%3Fb%23c%2520"
+        (found,) = (await made.get(f"{inbox}/api/v1/messages"))["messages"]
+        reply = await made.client.get(f"{inbox}/view/latest")
+        assert reply.headers["location"] == f"{inbox}/view/{found['ID']}"
