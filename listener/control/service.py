@@ -61,9 +61,9 @@ class ControlService:
     async def _reply(self, reader: asyncio.StreamReader) -> Mapping[str, Any]:
         try:
             request = json.loads(await reader.readline())
-        except ValueError:  # also of a line that is too long
+        except (ValueError, RecursionError):  # also of a line that is too long
             return {"error": "the request is not a line of JSON"}
-        handler = self._handlers.get(request.get("do", "")) if isinstance(request, dict) else None
+        handler = self._handlers.get(str(request.get("do"))) if isinstance(request, dict) else None
         if handler is None:
             return {"error": "the server knows no such request"}
         try:

@@ -22,6 +22,7 @@ LISTENER: Final = "inbox"
 """The name of the listener in logs and envelopes."""
 
 _BAD_ADDRESS: Final = Reply(501, "5.1.3", "is not an address")
+_TOO_MANY: Final = Reply(552, "5.5.3", "Too many recipients")
 _NOT_ALLOWED: Final = Reply(550, "5.7.1", "is not in inbox.release.recipients")
 _NO_SENDING: Final = Reply(550, "5.7.1", "inbox.send names no flow")
 
@@ -29,7 +30,8 @@ _NO_SENDING: Final = Reply(550, "5.7.1", "inbox.send names no flow")
 class Submission:
     """Submits mails to one configuration. `flows` gives those that take mails which are sent over HTTP, all
     or of these names, None if none does. A mail to release goes without filters to the flow of the released
-    ones, and only to recipients that are `allowed`. All of it runs in the event loop."""
+    ones, and only to recipients that are `allowed`. A mail has at most `most` recipients. All of it runs in
+    the event loop."""
 
     def __init__(
         self,
@@ -37,11 +39,13 @@ class Submission:
         allowed: Values,
         acceptor: Acceptor,
         hostname: str,
+        most: int,
     ) -> None:
         self._flows = flows
         self._allowed = allowed
         self._acceptor = acceptor
         self._hostname = hostname
+        self._most = most
 
     async def handle(self, request: Mapping[str, Any], reader: asyncio.StreamReader) -> Mapping[str, Any]:
         """A request with `from`, `to`, `client` (an IP address), `release` (true or false), perhaps `flows`
@@ -57,7 +61,7 @@ class Submission:
             helo=LISTENER,
             esmtp=True,
         )
-        reverse_path, recipients = str(request["from"]), [str(each) for each in request["to"]]
+        reverse_path, recipients = str(request["from"]), list(dict.fromkeys(map(str, request["to"])))
         transaction = Transaction(uuid7(), reverse_path, _parameters(reverse_path, *recipients))
         reply = await self._submit(session, transaction, recipients, request, reader)
         return {"id": transaction.id, "code": reply.code, "text": str(reply)}
@@ -70,6 +74,8 @@ class Submission:
         request: Mapping[str, Any],
         reader: asyncio.StreamReader,
     ) -> Reply:
+        if len(recipients) > self._most:
+            return _TOO_MANY._replace(text=f"a mail has at most {self._most} recipients (maxRecipients)")
         for address in (transaction.reverse_path, *recipients):
             if not _is_address(address, null=address is transaction.reverse_path):
                 return _BAD_ADDRESS._replace(text=f"{address[:200]!r} is not an address")
@@ -100,11 +106,6 @@ class Submission:
         mail = await self._received(session, transaction, int(request["size"]), reader)
         if isinstance(mail, Reply):
             return mail
-        if state is None:
-            taken = tuple((address, (RELEASE,)) for address in dict.fromkeys(recipients))
-            outcome = DataOutcome(taken, None, {})
-        else:
-            outcome = cast(DataOutcome, await _answer(state.data(transaction, mail.capture)))
         stored: asyncio.Future[Reply] = self._acceptor.loop.create_future()
 
         def answered(replies: tuple[Reply, ...]) -> None:
@@ -112,7 +113,15 @@ class Submission:
             if not stored.done():
                 stored.set_result(replies[0])
 
-        self._acceptor.accept(mail, outcome, answered)
+        try:
+            if state is None:
+                outcome = DataOutcome(tuple((address, (RELEASE,)) for address in recipients), None, {})
+            else:
+                outcome = cast(DataOutcome, await _answer(state.data(transaction, mail.capture)))
+            self._acceptor.accept(mail, outcome, answered)
+        except BaseException:
+            mail.capture.discard()
+            raise
         return await stored
 
     async def _received(

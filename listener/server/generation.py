@@ -206,7 +206,8 @@ class Generation:
             return self._filters.flows(endpoint.options, self._observer, chosen) if chosen else None
 
         allowed = Values(inbox.release.recipients if inbox.release else ())
-        return Submission(flows, allowed, endpoint.acceptor, endpoint.hostname)
+        most = endpoint.limits.max_recipients
+        return Submission(flows, allowed, endpoint.acceptor, endpoint.hostname, most)
 
     def _tls(self, listener: Listener, hostname: str) -> ServerTls | None:
         if not tls.wanted(listener.options):

@@ -59,7 +59,8 @@ class InboxProcess:
         self._listening = listening
         self._failed = failed
         self.script = script
-        self._lock = threading.Lock()
+        # The handler of SIGHUP calls `renew` in the thread that may be in the middle of `ended`.
+        self._lock = threading.RLock()
         self._stopping = False
         self._renewed = False
         self._quick = 0

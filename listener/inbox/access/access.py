@@ -13,7 +13,7 @@ from listener.monitoring.failed_logins import ProcessFailures
 
 
 class Access(NamedTuple):
-    """`viewers` are the users, none where nobody has to log in."""
+    """`viewers` are the users; without any, no login is asked for."""
 
     viewers: Mapping[str, InboxViewer]
     logins: Logins

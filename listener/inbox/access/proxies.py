@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -40,8 +41,13 @@ class Proxies:
 
 
 def _address(text: str) -> str:
-    """An address without its port."""
+    """An address without its port, "" for other text."""
     found = text.strip()
     if found.startswith("["):
-        return found[1:].partition("]")[0]
-    return found.partition(":")[0] if found.count(":") == 1 else found
+        found = found[1:].partition("]")[0]
+    elif found.count(":") == 1:
+        found = found.partition(":")[0]
+    try:
+        return str(ipaddress.ip_address(found))
+    except ValueError:
+        return ""

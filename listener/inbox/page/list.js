@@ -14,7 +14,7 @@ const BEYOND = 6;
 const QUIET = 2_000;
 /** Milliseconds after which a pointer that rests on the list is about to do nothing. */
 
-/** Shows `mails`. `open(id)` opens one; `isReading()` says if one is open. */
+/** Shows mails. `open(id)` opens one. */
 export class List {
   cursor = "";
   opened = "";

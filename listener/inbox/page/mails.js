@@ -5,7 +5,7 @@ import * as server from "./server.js";
 const PAGE = 100;
 
 /** What a list shows. Tells its watcher of each change: `reset`, `before` with a number of mails that came
- * before the first, `gone` with the index of one that went, `filled`. */
+ * before the first, `again` with the number of new ones, `gone` with the index of one that went, `filled`. */
 export class Mails {
   query = "";
   total = 0;

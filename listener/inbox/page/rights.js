@@ -2,7 +2,7 @@
 
 import * as server from "./server.js";
 
-export const rights = { delete: true, retry: true, release: false, recipients: "" };
+export const rights = { delete: true, retry: true, all: false, release: false, recipients: "" };
 
 /** Ask the server. */
 export async function learnRights() {

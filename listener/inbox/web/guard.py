@@ -47,6 +47,7 @@ class Guard:
         visit = self._proxies.visit(
             peer, hosts[0] if len(hosts) == 1 else "", fields, secure=scope["scheme"] in ("https", "wss")
         )
+        scope["client"] = (visit.client, 0)  # for the filters of mails that this request sends
         reply, cookie = await self._checked(scope, fields, visit)
         if reply is not None and scope["type"] == "websocket":
             await WebSocketClose(1008, "refused")(scope, receive, send)

@@ -96,10 +96,11 @@ def _inboxes(request: Request) -> dict[str, Any]:
 
 
 async def _submit(request: Request, about: Mapping[str, Any], content: bytes) -> dict[str, Any]:
-    client = str((request.scope.get("client") or ("127.0.0.1",))[0])
+    client = request.scope["client"][0]
     asked = {"do": "submit", "client": client, **about}
+    server, loop = server_of(request), asyncio.get_running_loop()
     try:
-        return await asyncio.to_thread(ask, server_of(request).spool, asked, content)
+        return await loop.run_in_executor(server.senders, ask, server.spool, asked, content)
     except DeliveryFault as fault:
         return {"error": fault.reason}
 

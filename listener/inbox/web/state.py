@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +25,9 @@ T = TypeVar("T")
 
 _THREADS = 4
 """Requests that read files at a time: each may hold a mail of 64 MiB."""
+
+_SENDERS = 8
+"""Mails that the server is asked to send at a time: each waits for the answers of filters."""
 
 _EACH = 200
 """Changes of one request that are told one by one; of more, watchers read the list again."""
@@ -49,6 +53,13 @@ class InboxServer:
     deleted: int = 0
     busy: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_THREADS))
     waits: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
+    senders: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(_SENDERS, thread_name_prefix="inbox-send")
+    )
+    """Threads apart from those of `run`, so that slow filters hold up no request that reads."""
+
+    previews: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
+    """Of large mails, whose HTML is read by one process at a time: those that wait for it hold no thread."""
 
     async def run(self, work: Callable[..., T], *values: Any, **named: Any) -> T:
         """Do work in a thread."""
@@ -99,7 +110,7 @@ def server_of(request: HTTPConnection) -> InboxServer:
 
 
 def viewer_of(request: HTTPConnection) -> InboxViewer | None:
-    """The user of a request; None where nobody has to log in."""
+    """The user of a request; None where the file names no users."""
     viewer: InboxViewer | None = request.scope.get("inbox.user")
     return viewer
 

@@ -121,6 +121,16 @@ class TestSend:
             assert inbox.post("/api/v1/send", json=new_mail()).status_code == 200
             inbox.wait_for("made of JSON")
 
+    def test_the_filters_learn_the_client_of_a_trusted_proxy(self, new_relay: NewRelay) -> None:
+        inside = {**STORED, "filters": [{"type": "whitelist", "subnets": ["198.51.100.0/24"]}]}
+        relay = new_relay(with_inbox({"send": ["inside"], "trustedProxies": [HOST]}, inside=inside)).start()
+        with InboxClient(relay) as inbox:
+            for client, status in (("198.51.100.7", 200), ("192.0.2.1", 400)):
+                reply = inbox.post(
+                    "/api/v1/send", json=new_mail(), headers={"X-Forwarded-For": f"198.51.100.8, {client}"}
+                )
+                assert reply.status_code == status, reply.text
+
     @pytest.mark.parametrize(
         ("change", "said"),
         [
@@ -247,7 +257,8 @@ class TestControlSocket:
     def test_what_is_no_request_is_refused_and_the_server_goes_on(self, new_relay: NewRelay) -> None:
         relay = new_relay(with_inbox({"send": ["all"]})).start()
         folder = control_of(relay).parent
-        assert "no such request" in ask(folder, {"do": "nothing"})["error"]
+        for do in ("nothing", ["submit"], None):
+            assert "no such request" in ask(folder, {"do": do})["error"]
         assert "error" in ask(folder, {"do": "submit"})
         good = {"do": "submit", "client": HOST, "from": "", "to": ["bob@h.example"], "release": False}
         assert ask(folder, good, b"Subject: by hand\r\n\r\nbody")["code"] == 250

@@ -27,7 +27,7 @@ import nh3
 SECONDS: Final = 10
 """How long the parser may take."""
 
-_SHORT: Final = 32_768
+SHORT: Final = 32_768
 """Characters that any parser reads in a fraction of a second, whatever they are."""
 
 _MEMORY: Final = 1_073_741_824
@@ -117,7 +117,7 @@ def cleaned(markup: str, images: Mapping[str, str], *, new_tab: bool) -> str:
 
     `images` are data URLs by Content-ID; `new_tab` lets links open in a new tab. Raises TooComplex.
     """
-    if len(markup) <= _SHORT:
+    if len(markup) <= SHORT:
         return _Document(images, new_tab).of(markup)
     work = json.dumps({"markup": markup, "images": dict(images), "new_tab": new_tab}).encode()
     # The working folder may hold modules of these names.

@@ -7,14 +7,16 @@ is taken out of the HTML. Images of the mail itself are put into it. The server 
 from __future__ import annotations
 
 import base64
+from contextlib import nullcontext
 from typing import Final
+from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
 from listener.inbox.mailbox import Row, search_in
 from listener.inbox.message import ShownMail
-from listener.inbox.web.preview.markup import MOST_IMAGES, TooComplex, cleaned
+from listener.inbox.web.preview.markup import MOST_IMAGES, SHORT, TooComplex, cleaned
 from listener.inbox.web.replies import not_found, policy, refused
 from listener.inbox.web.state import mailbox_of, server_of
 
@@ -38,8 +40,10 @@ async def html(request: Request, row: Row) -> Response:
         markup = found.parts.html
         return cleaned(markup, images_of(found), new_tab=embed) if markup else None
 
+    server = server_of(request)
     try:
-        markup = await server_of(request).run(render)
+        async with server.previews if row.summary.get("Size", 0) > SHORT else nullcontext():
+            markup = await server.run(render)
     except TooComplex as error:
         return refused(f"This message cannot be shown: {error}. Its raw form has it.", 422)
     if markup is None:
@@ -61,7 +65,7 @@ async def latest(request: Request) -> Response:
     words = request.query_params.get("query", "")
     search = search_in(words, request.query_params.get("tz", "")) if words.strip() else None
     row = await server_of(request).run(mailbox_of(request).newest, search)
-    root = str(request.scope.get("root_path", ""))
+    root = quote(request.scope.get("root_path", ""))
     return RedirectResponse(f"{root}/view/{row.id}" if row is not None else f"{root}/", 302)
 
 

@@ -23,6 +23,7 @@ TRUSTED = Proxies((ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("200
         ("10.0.0.1", "2001:470::1", "2001:470::1"),
         ("10.0.0.1", "", "10.0.0.1"),
         ("10.0.0.1", "198.51.100.1,", "10.0.0.1"),
+        ("10.0.0.1", "198.51.100.1, unknown", "10.0.0.1"),
     ],
 )
 def test_the_client_is_the_last_address_that_no_trusted_proxy_has(peer: str, told: str, client: str) -> None:
