@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, cast
 
 from functions.ids import uuid7
@@ -157,4 +156,4 @@ def _is_address(text: str, *, null: bool) -> bool:
 
 async def _answer(value: Any) -> Any:
     """The answer of filters, some of which answer later."""
-    return await value if inspect.isawaitable(value) else value
+    return await value if isinstance(value, Awaitable) else value
