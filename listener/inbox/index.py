@@ -185,7 +185,7 @@ class Index:
         old = int(time.time()) - _FORGOTTEN
         with self.transaction() as db:
             for table in ("state.seen", "state.tag", "state.tagged"):
-                db.execute(f"DELETE FROM {table} WHERE since < ? AND id NOT IN (SELECT id FROM mail)", (old,))  # noqa: S608 - two constants
+                db.execute(f"DELETE FROM {table} WHERE since < ? AND id NOT IN (SELECT id FROM mail)", (old,))  # noqa: S608 - a constant
 
     def is_current(self) -> bool:
         """False if the index was removed, to be made again."""

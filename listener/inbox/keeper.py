@@ -128,7 +128,7 @@ class Keeper:
                 self._watch.overflowed = False
                 # What was found and not written, or never told, is found only by comparing all.
                 again = not self._attempt(partial(self.catch_up, quietly=False) if again else self.look)
-        except Exception:  # an end of the thread that no line of the log tells of
+        except Exception:  # the thread never ends without a line in the log
             log.exception("the inbox does not follow its folders any more")
 
     def _attempt(self, work: Callable[[], None]) -> bool:

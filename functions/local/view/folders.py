@@ -116,7 +116,7 @@ class Folder:
         """True if names may have come or gone since the last call."""
         now = time.time()
         try:
-            changed = os.stat(folder, follow_symlinks=folder == self.path).st_mtime_ns  # noqa: PTH116
+            changed = os.stat(folder, follow_symlinks=folder == self.path).st_mtime_ns  # noqa: PTH116 - pathlib's is slower, and each look has one for each folder
         except OSError:
             self._times.pop(folder, None)
             return folder in self._seen
