@@ -20,6 +20,7 @@ PATIENCE: Final = 3.0
 """Seconds to wait for deliveries that are about to be finished."""
 
 _PAUSE: Final = 0.05
+"""Seconds between two looks into the spool, which tells of no end of a delivery."""
 
 
 class Deleted(NamedTuple):

@@ -6,14 +6,16 @@ import hashlib
 import os
 import re
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from functions.ids import uuid7_ms
 from functions.local.view.stored import StoredFile, read_stored
 from functions.message.addresses import MAX_ADDRESSES, Address, address_key, authors_of, parse_addresses
 from functions.message.charset import decode_words
+from functions.message.envelope import LAST
 from functions.message.fields import every_value, first_value
 from functions.message.html_text import text_of_html
 from functions.message.mime import Limits, Parts
@@ -79,10 +81,10 @@ def entry_of(path: Path, flow: str, folder: Path, *, by_user: bool) -> Entry | N
     except OSError:
         return None
     mail = read_stored(path, trusted=True, most=MOST, limits=_LIMITS)
-    if mail.error and not mail.size and mail.parts is None and not os.path.isfile(path):  # noqa: PTH113
+    if mail.error and not mail.size and mail.parts is None and not os.path.isfile(path):  # noqa: PTH113 - a name may be too long for pathlib
         return None
     user = mail.envelope.user if mail.envelope else ""
-    known = {
+    known: dict[str, Any] = {
         "id": id_of(flow, path.relative_to(folder), mail.id if mail.envelope else ""),
         "inbox": _inbox(mail, path.relative_to(folder), flow) if by_user else flow,
         "path": path,
@@ -101,9 +103,9 @@ def entry_of(path: Path, flow: str, folder: Path, *, by_user: bool) -> Entry | N
             error = f"cannot be read: {type(failure).__name__}"
         else:
             if time.monotonic() - start < LONGEST:
-                return Entry(**known, **found)  # type: ignore[arg-type]
+                return Entry(**known, **found)
             error = f"takes longer than {LONGEST:.0f} seconds to read"
-    return Entry(**known, subject=printable(path.name), snippet=error, error=error)  # type: ignore[arg-type]
+    return Entry(**known, subject=printable(path.name), snippet=error, error=error)
 
 
 def _inbox(mail: StoredFile, path: Path, flow: str) -> str:
@@ -111,7 +113,8 @@ def _inbox(mail: StoredFile, path: Path, flow: str) -> str:
     user in whose folder it lies."""
     if mail.envelope is not None:
         return mail.envelope.user or flow
-    return (user_of_folder(path.parts[0]) if len(path.parts) > 1 else "") or flow
+    user = user_of_folder(path.parts[0]) if len(path.parts) > 1 else ""
+    return user.encode("utf-8", "replace").decode() or flow  # SQLite's texts hold no lone surrogates
 
 
 def witness_of(about: os.stat_result) -> str:
@@ -193,7 +196,7 @@ def return_path_of(mail: StoredFile, parts: Parts) -> str:
     return stated.strip(" <>") or people_of(mail, parts).sender.address
 
 
-def _read(mail: StoredFile, parts: Parts) -> dict[str, object]:
+def _read(mail: StoredFile, parts: Parts) -> dict[str, Any]:
     people = people_of(mail, parts)
     # Readers see the HTML where there is one, so that is shown and searched.
     text = text_of_html(parts.html) if parts.html else parts.text or ""
@@ -227,10 +230,10 @@ def _tags(parts: Parts, people: People) -> tuple[str, ...]:
 
 
 def _created(mail: StoredFile) -> int:
-    """When the mail was received, as its id says, else when the file was written."""
+    """When the mail was received, as its id says, else when the file was written. At most
+    the last moment that dates have, whatever a file that came by hand says."""
+    received = int(mail.time * 1000)
     if mail.envelope is not None:
-        try:
-            return uuid7_ms(mail.envelope.id)
-        except ValueError:
-            pass
-    return int(mail.time * 1000)
+        with suppress(ValueError):  # an id that is no UUIDv7
+            received = uuid7_ms(mail.envelope.id)
+    return min(max(received, 0), LAST)

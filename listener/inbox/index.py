@@ -185,7 +185,7 @@ class Index:
         old = int(time.time()) - _FORGOTTEN
         with self.transaction() as db:
             for table in ("state.seen", "state.tag", "state.tagged"):
-                db.execute(f"DELETE FROM {table} WHERE since < ? AND id NOT IN (SELECT id FROM mail)", (old,))  # noqa: S608 - two constants
+                db.execute(f"DELETE FROM {table} WHERE since < ? AND id NOT IN (SELECT id FROM mail)", (old,))  # noqa: S608 - a constant
 
     def is_current(self) -> bool:
         """False if the index was removed, to be made again."""
@@ -217,9 +217,9 @@ class Index:
         db = sqlite3.connect(self.folder / "index.db", check_same_thread=False, isolation_level=None)
         try:
             db.execute("ATTACH ? AS state", (str(self.folder / "state.db"),))
-            for name, how in (("main", "NORMAL"), ("state", "NORMAL")):
+            for name in ("main", "state"):
                 db.execute(f"PRAGMA {name}.journal_mode = WAL")
-                db.execute(f"PRAGMA {name}.synchronous = {how}")
+                db.execute(f"PRAGMA {name}.synchronous = NORMAL")
             db.execute("PRAGMA busy_timeout = 5000")
             version = db.execute("PRAGMA user_version").fetchone()[0]
             if version not in (0, VERSION):

@@ -33,7 +33,7 @@ NICE: Final = 12
 
 _BATCH: Final = 50
 _GROWING: Final = 2.0
-"""Seconds after its last change for which a file of somebody else may still be written to."""
+"""Seconds after its last change for which a file that came by hand may still be written to."""
 
 
 class Keeper:
@@ -52,7 +52,7 @@ class Keeper:
         self._thread = threading.Thread(target=self._run, name="inbox-keeper", daemon=True)
         self.is_complete = threading.Event()
         self.on_removed: Callable[[], object] = lambda: None
-        """Called when somebody removed the index, so that it has to be made again."""
+        """Called when the index was removed, so that it has to be made again."""
 
     def start(self) -> None:
         """Begin. `is_complete` is set when the index has all files that are there now."""
@@ -128,7 +128,7 @@ class Keeper:
                 self._watch.overflowed = False
                 # What was found and not written, or never told, is found only by comparing all.
                 again = not self._attempt(partial(self.catch_up, quietly=False) if again else self.look)
-        except Exception:
+        except Exception:  # the thread never ends without a line in the log
             log.exception("the inbox does not follow its folders any more")
 
     def _attempt(self, work: Callable[[], None]) -> bool:

@@ -149,7 +149,7 @@ def _unsubscribe_links(header: str) -> tuple[list[str], list[str]]:
         return [], [f'"{text}" should be enclosed in <>']
     if len(found) > 2:
         return [], [f'"{text}" should include a maximum of one email and one HTTP link']
-    if any(joint.strip() != "," for joint in re.findall(r">([^<]*)<", text)):
+    if any(">" in piece and piece.partition(">")[2].strip() != "," for piece in text.split("<")[:-1]):
         return [], [f'"{text}" <> should be split with a comma and optional spaces']
     links: list[str] = []
     mistakes: list[str] = []

@@ -24,6 +24,12 @@ _KEYS: Final = {
 _SET: Final = {"from", "to", "cc", "bcc", "reply-to", "subject", "mime-version", "content-type"}
 """Fields that have keys of their own, or that the parts decide about."""
 
+_WORD: Final = 256
+"""Characters of a name, an address or a file's name: the time to encode one grows with its square."""
+
+_FIELD: Final = 8_192
+"""Characters of a field."""
+
 
 def released(path: Path) -> tuple[str | None, bytes]:
     """The reverse-path of a stored mail, None if the file does not have it, and the mail as it is sent on:
@@ -53,14 +59,18 @@ def composed(value: Mapping[str, Any]) -> tuple[str, list[str], bytes]:
     for key, field in (("To", "To"), ("Cc", "Cc"), ("ReplyTo", "Reply-To")):
         if lists[key]:
             made[field] = lists[key]
-    made["Subject"] = _line(value.get("Subject", ""), "Subject")
+    made["Subject"] = _line(value.get("Subject", ""), "Subject", _FIELD)
     headers = value.get("Headers") or {}
     if not isinstance(headers, dict):
         raise ValueError("Headers is not an object")
     for name, text in headers.items():
         if name.lower() in _SET or not name.isascii() or not name.replace("-", "").isalnum():
             raise ValueError(f"Headers: {name[:100]!r} cannot be given there")
-        made[name] = _line(text, f"Headers.{name}")
+        line = _line(text, f"Headers.{name}", _FIELD)
+        try:
+            made[name] = line
+        except Exception as error:  # the parsers of fields raise many: IndexError, RecursionError …
+            raise ValueError(f"Headers.{name}: {line[:200]!r} is no value of that field") from error
     for name, default in (("Date", formatdate()), ("Message-ID", make_msgid(domain=sender.domain or None))):
         if name not in made:
             made[name] = default
@@ -105,16 +115,17 @@ def _attach(made: EmailMessage, attachments: Sequence[Any], *, has_markup: bool)
 def _markup_of(made: EmailMessage) -> EmailMessage:
     found = made.get_body(("html",))
     assert found is not None  # there is HTML
-    return found  # type: ignore[return-value]  # of the same class as the mail
+    return found  # type: ignore[return-value]  # typeshed names the base class; parts are of the mail's
 
 
 def _mailbox(value: Any, key: str) -> Address:
     if not isinstance(value, dict) or not isinstance(value.get("Email"), str) or not value["Email"]:
         raise ValueError(f"{key}: an address has Email, and may have Name")
+    name, address = _line(value.get("Name") or "", key), _line(value["Email"], key)
     try:
-        return Address(_line(value.get("Name") or "", key), addr_spec=_line(value["Email"], key))
-    except Exception as error:
-        raise ValueError(f"{key}: {value['Email'][:200]!r} is not an address") from error
+        return Address(name, addr_spec=address)
+    except Exception as error:  # the parser of addresses raises many: IndexError, RecursionError …
+        raise ValueError(f"{key}: {address[:200]!r} is not an address") from error
 
 
 def _list(value: Mapping[str, Any], key: str) -> list[Any]:
@@ -131,7 +142,9 @@ def _text(value: Mapping[str, Any], key: str) -> str:
     return found
 
 
-def _line(value: Any, where: str) -> str:
+def _line(value: Any, where: str, most: int = _WORD) -> str:
     if not isinstance(value, str) or "\r" in value or "\n" in value or "\0" in value:
         raise ValueError(f"{where} is not one line of text")
+    if len(value) > most:
+        raise ValueError(f"{where} is longer than {most} characters")
     return value

@@ -11,6 +11,7 @@ from listener.inbox.words import searchable
 
 _SIZE: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s?([kKmM][bB]?)?")
 _UNITS: Final = {"": 1, "k": 1_024, "m": 1_048_576}
+_LARGEST: Final = (1 << 63) - 1
 _MOST: Final = 100
 """Terms of a search."""
 
@@ -130,9 +131,9 @@ def _negated(condition: str, negated: bool) -> str:
 
 
 def size_of(text: str) -> int:
-    """A size in bytes: `2k`, `1.5 MB`; 0 for no size."""
+    """A size in bytes: `2k`, `1.5 MB`; 0 for no size. At most the largest number of SQLite."""
     found = _SIZE.fullmatch(text.strip())
-    return int(float(found[1]) * _UNITS[(found[2] or "").lower()[:1]]) if found else 0
+    return min(int(float(found[1]) * _UNITS[(found[2] or "").lower()[:1]]), _LARGEST) if found else 0
 
 
 def date_of(text: str, zone: str) -> int | None:

@@ -48,7 +48,7 @@ def settings_of(
 ) -> InboxSettings | None:
     """The settings of a configuration, None if it has no inbox; `folder` is the working folder, `resolve`
     finds the secrets of users (None: there are no logins). Raises ConfigError for an inbox that cannot be,
-    or that anybody could look into by mistake."""
+    or that every client could look into by mistake."""
     options = config.inbox
     if options is None:
         return None

@@ -39,6 +39,7 @@ class Folder:
         self.trusted = trusted
         self._times: dict[Path, tuple[int, float]] = {}
         self._seen: dict[Path, dict[str, int]] = {}
+        self._inner: dict[Path, list[Path]] = {}
         self._gone: list[Path] = []
 
     def scan(self) -> Iterator[Found]:
@@ -62,7 +63,7 @@ class Folder:
     def _files(self, folder: Path, depth: int, *, only_new: bool) -> Iterator[Found]:
         if only_new and not self._changed(folder):
             # A folder's time does not show what came into the folders in it.
-            for inner in [path for path in self._times if path.parent == folder and path != folder]:
+            for inner in self._inner.get(folder, ()):
                 yield from self._files(inner, depth - 1, only_new=True)
             return
         inner_folders: list[Path] = []
@@ -94,28 +95,28 @@ class Folder:
                 self._seen[folder] = here
             else:
                 self._seen.pop(folder, None)
-            below = {folder / path.relative_to(folder).parts[0] for path in self._below(folder)}
-            for inner in below.difference(inner_folders):
+            for inner in set(self._inner.get(folder, ())).difference(inner_folders):
                 self._forget(inner)
+            if inner_folders and depth:
+                self._inner[folder] = inner_folders
+            else:
+                self._inner.pop(folder, None)
         if depth:
             for inner in inner_folders:
                 yield from self._files(inner, depth - 1, only_new=only_new)
 
-    def _below(self, folder: Path) -> list[Path]:
-        """The folders below one that held files."""
-        return [path for path in self._seen if path != folder and path.is_relative_to(folder)]
-
     def _forget(self, folder: Path) -> None:
         """A folder is gone, with the files and folders that it held."""
-        for known in [*self._below(folder), *([folder] if folder in self._seen else [])]:
-            self._gone += [known / name for name in self._seen.pop(known)]
-            self._times.pop(known, None)
+        for inner in self._inner.pop(folder, ()):
+            self._forget(inner)
+        self._gone += [folder / name for name in self._seen.pop(folder, {})]
+        self._times.pop(folder, None)
 
     def _changed(self, folder: Path) -> bool:
         """True if names may have come or gone since the last call."""
         now = time.time()
         try:
-            changed = os.stat(folder, follow_symlinks=folder == self.path).st_mtime_ns  # noqa: PTH116
+            changed = os.stat(folder, follow_symlinks=folder == self.path).st_mtime_ns  # noqa: PTH116 - pathlib's is slower, and each look has one for each folder
         except OSError:
             self._times.pop(folder, None)
             return folder in self._seen

@@ -14,6 +14,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
@@ -88,8 +89,7 @@ def pages(part: Part, statement: str, start: Row) -> Iterator[Row]:
     returns rows in the order of their keys, each with its key in its first columns. Raises Temporary."""
     key: Row | None = start
     while key is not None:
-        after = key
-        rows, whole = look(part, lambda db, after=after: page(db, statement, after))  # type: ignore[misc]
+        rows, whole = look(part, partial(page, statement=statement, values=key))
         yield from rows
         key = None if whole or not rows else rows[-1][: len(start)]
 
@@ -121,11 +121,16 @@ def number_of(part: Part, mail_id: str) -> int | None:
     index has the ids. Raises Temporary."""
     last: int | None = _FIRST
     while last is not None:
-        values = mail_id, last
-        last, found = look(part, lambda db, values=values: db.execute(_NUMBER, values).fetchone())  # type: ignore[misc]
+        last, found = look(part, partial(_number, values=(mail_id, last)))
         if found is not None:
             return int(found)
     return None
+
+
+def _number(db: sqlite3.Connection, values: Row) -> Row:
+    """The last number of a step, and that of the mail if it is among them."""
+    found: Row = db.execute(_NUMBER, values).fetchone()
+    return found
 
 
 def text(value: object) -> str:

@@ -1,5 +1,5 @@
-"""The mails that `file` outputs stored, read with bounds: strangers wrote them, and anybody may put
-anything else into a folder."""
+"""The mails that `file` outputs stored, read with bounds: strangers wrote them, and other programs
+may put anything into a folder."""
 
 from __future__ import annotations
 

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from functions.message.envelope import LAST
 from listener.inbox import entry
 from listener.inbox.entry import MOST, entry_of
+from listener.inbox.index import Index
+from listener.inbox.mailbox import Mailbox
 from listener.inbox.words import MOST_TEXT
-from tests.support.inbox.mails import mail, store
+from tests.support.inbox.mails import block, mail, store
 
 HEAD = b"From: a@h.example\r\nSubject: s\r\n"
 
@@ -47,3 +50,24 @@ def test_a_mail_that_takes_longer_is_listed_with_that_error(
     assert found is not None
     assert (found.subject, found.snippet) == ("a.eml", "takes longer than 0 seconds to read")
     assert found.error == found.snippet
+
+
+@pytest.mark.parametrize(
+    ("name", "top"),
+    [
+        ("a.eml", block("a@h.example", mail_id="ffffffff-ffff-7fff-bfff-ffffffffffff")),
+        ("=ed=b2=80/a.eml", b""),  # a lone surrogate
+    ],
+)
+def test_what_comes_by_hand_can_be_listed(tmp_path: Path, name: str, top: bytes) -> None:
+    path = tmp_path / "mails" / name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(top + HEAD + b"\r\nx\r\n")
+    found = entry_of(path, "flow", tmp_path / "mails", by_user=True)
+    assert found is not None
+    assert found.created <= LAST
+    index = Index(tmp_path / "index")
+    index.put([found])
+    (shown,) = Mailbox(index, None).page(0, 50)["messages"]
+    assert shown["Subject"] == "s"
+    index.close()

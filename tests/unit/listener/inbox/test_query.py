@@ -179,6 +179,7 @@ def test_the_words_of_a_search(mailbox: Mailbox, query: str, subjects: list[str]
         ("", 0),
         ("-1", 0),
         ("1e3", 0),
+        ("999999999999999m", (1 << 63) - 1),
     ],
 )
 def test_sizes(text: str, size: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,6 +55,15 @@ class TestWhatIsNew:
         new(folder)
         put(folder, "later/deep/d")
         assert new(folder) == ["d"]
+
+    def test_a_look_at_many_folders_where_nothing_happens_is_cheap(self, folder: Folder) -> None:
+        for number in range(1_000):
+            put(folder, f"{number}/a")
+        aged(folder)
+        assert len(new(folder)) == 1_000
+        before = time.process_time()
+        assert new(folder) == []
+        assert time.process_time() - before < 0.5
 
     def test_a_name_that_is_used_again_is_new(self, folder: Folder) -> None:
         path = put(folder, "a")
