@@ -52,7 +52,7 @@ class Keeper:
         self._thread = threading.Thread(target=self._run, name="inbox-keeper", daemon=True)
         self.is_complete = threading.Event()
         self.on_removed: Callable[[], object] = lambda: None
-        """Called when the index was removed, so that it has to be made again."""
+        """Called when the index was removed, or the thread failed: both begin anew in another process."""
 
     def start(self) -> None:
         """Begin. `is_complete` is set when the index has all files that are there now."""
@@ -129,7 +129,8 @@ class Keeper:
                 # What was found and not written, or never told, is found only by comparing all.
                 again = not self._attempt(partial(self.catch_up, quietly=False) if again else self.look)
         except Exception:  # the thread never ends without a line in the log
-            log.exception("the inbox does not follow its folders any more")
+            log.exception("the inbox does not follow its folders any more, so it starts again")
+            self.on_removed()
 
     def _attempt(self, work: Callable[[], None]) -> bool:
         try:

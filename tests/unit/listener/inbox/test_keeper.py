@@ -351,6 +351,22 @@ class TestADamagedIndex:
         assert again.subjects() == ["One"]
         again.index.close()
 
+    def test_a_fault_of_the_thread_is_logged_and_told(
+        self, kept: Kept, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Its process starts again then."""
+        told = threading.Event()
+
+        def broken() -> None:
+            raise ValueError("a fault that was not expected")
+
+        monkeypatch.setattr(kept.keeper, "catch_up", broken)
+        kept.keeper.on_removed = told.set
+        kept.keeper.start()
+        assert told.wait(30)
+        kept.keeper.stop()
+        assert "a fault that was not expected" in caplog.text
+
     def test_one_that_was_removed_is_noticed(self, kept: Kept) -> None:
         assert kept.index.is_current()
         rebuild(kept.root / "index")
