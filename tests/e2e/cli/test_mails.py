@@ -10,6 +10,7 @@ import sys
 import urllib.request
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,8 @@ def test_wait_ends_when_the_mail_comes_and_tail_shows_it(named: Callable[..., Re
                     cwd=relay.folder,
                     env=environment(relay),
                     stdout=subprocess.PIPE,
+                    # A test that a shell runs in the background would hand on that SIGINT is ignored.
+                    preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
                 )
             )
             for arguments in (
