@@ -125,6 +125,11 @@ class FilterOptions(BaseModel):
         return ""
 
     @property
+    def counts_recipients(self) -> bool:
+        """True if the filter limits how many recipients a client has in some time."""
+        return False
+
+    @property
     def any_user(self) -> bool:
         """As `Filter.any_user`."""
         return False

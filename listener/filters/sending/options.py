@@ -168,8 +168,7 @@ class SendingPolicyOptions(FilterOptions):
     limits_senders = True
 
     @property
-    def counts(self) -> bool:
-        """True if a rule limits recipients in some time, which has to be remembered."""
+    def counts_recipients(self) -> bool:
         return any(one.seconds for rule in self.rules for one in rule.counted())
 
     def identifies(self, operator: Operator) -> bool:

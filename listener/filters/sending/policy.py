@@ -69,7 +69,7 @@ class SendingPolicy(Filter):
         self._rules = tuple(Rule(one, number, flow, name) for number, one in enumerate(options.rules))
         self._path = None if state is None else state / FILE
         self._accepts_uncounted = options.on_store_error == "accept"
-        self._counting = options.counts
+        self._counting = options.counts_recipients
         self._counts: Counts | None = None
         self._open: dict[str, _OpenMail] = {}
         self._opened: Counter[str] = Counter()

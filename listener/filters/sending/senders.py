@@ -41,6 +41,9 @@ class HeaderSenders(NamedTuple):
 
 def senders_of(head: bytes) -> HeaderSenders:
     """The senders of a mail with this header block. Never raises; the time is linear in its size."""
+    lines = head.count(b"\r\n")
+    if head.count(b"\r") != lines or head.count(b"\n") != lines:
+        return HeaderSenders(fault="The header has a bare CR or LF, which some readers take for a line's end")
     found = _FIRST.match(head) or _OTHER.search(head)
     if found is None:
         return HeaderSenders(fault="The mail has no From header")

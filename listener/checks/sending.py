@@ -1,0 +1,25 @@
+"""Rules about senders: outputs that change what they judged, and counts that are not shared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from listener.checks.finding import Finding, Setting, error, note, warning
+from listener.config.relay import RelayConfig
+
+
+def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
+    """Flow by flow: behind a guard of senders no output may name another one."""
+    for name, flow in config.flows.items():
+        for number, options in enumerate(flow.filters):
+            if not options.limits_senders:
+                continue
+            path = f"flows.{name}.filters[{number}]"
+            for index, output in enumerate(flow.outputs):
+                if output.sets_sender:
+                    where = f"flows.{name}.outputs[{index}].{output.sets_sender}"
+                    text = f"names a sender that {options.type} does not judge"
+                    yield error(where, f"{text} (write it with mailHeaders, which come before the rules)")
+            if options.counts_recipients and config.spool.in_bucket:
+                make = note if setting.platform is None else warning
+                yield make(f"{path}.rules", "limits count for each listener alone")
