@@ -17,7 +17,8 @@ from functions.options.secrets import Runtime
 from listener.cli.arguments import CONFIG
 from listener.config.load import load
 from listener.config.relay import RelayConfig
-from listener.filters.sending.counts import FILE, Counts, StoreFault, Used
+from listener.filters.sending.counts import FILE, Counts, Used
+from listener.filters.sending.slots import StoreFault
 from listener.server.build import state_folder
 
 _EPILOG: Final = """\

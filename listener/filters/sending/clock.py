@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +12,12 @@ from typing import Final, NamedTuple
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
+_STEADY: Final = time.CLOCK_BOOTTIME if sys.platform == "linux" else time.CLOCK_MONOTONIC
+
+
 def _steady() -> int:
     """Nanoseconds since the machine started, those of its sleep included where the system counts them."""
-    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-    return time.clock_gettime_ns(clock)
+    return time.clock_gettime_ns(_STEADY)
 
 
 def _boot() -> int:

@@ -15,7 +15,7 @@ from functions.options.types import OptionsModel
 from listener.api.filter import FilterOptions, Operator
 from listener.filters import anybody
 from listener.filters.pattern import GLOB, as_pattern, as_tuple, is_wild, not_an_address
-from listener.filters.sending.patterns import Patterns, Users
+from listener.filters.sending.patterns import Patterns, UserNames
 from listener.filters.whitelist import Subnets
 
 MAX_RULES: Final = 1_000
@@ -65,7 +65,7 @@ def _limit(text: str) -> str:
     return text
 
 
-def _checked(kind: type[Patterns | Users], value: str) -> str:
+def _checked(kind: type[Patterns | UserNames], value: str) -> str:
     kind((value,))
     return value
 
@@ -73,7 +73,7 @@ def _checked(kind: type[Patterns | Users], value: str) -> str:
 _ONE_OR_MANY: Final = BeforeValidator(as_tuple, json_schema_input_type=str | list[str])
 
 Senders = Annotated[tuple[Annotated[str, AfterValidator(partial(_checked, Patterns))], ...], _ONE_OR_MANY]
-Names = Annotated[tuple[Annotated[str, AfterValidator(partial(_checked, Users))], ...], _ONE_OR_MANY]
+Names = Annotated[tuple[Annotated[str, AfterValidator(partial(_checked, UserNames))], ...], _ONE_OR_MANY]
 Limits = Annotated[
     tuple[Annotated[str, AfterValidator(_limit)], ...], _ONE_OR_MANY, Field(max_length=MAX_LIMITS)
 ]
@@ -83,7 +83,7 @@ class SendingRule(OptionsModel):
     """Clients, the addresses that they may use, and how much they may send."""
 
     user: Names | None = None
-    """Users who logged in; `glob:*` for every one. The case of A to Z does not count."""
+    """UserNames who logged in; `glob:*` for every one. The case of A to Z does not count."""
 
     ip: Subnets | None = None
     """Clients' addresses and networks."""

@@ -54,7 +54,7 @@ class Patterns:
         return found
 
 
-class Users:
+class UserNames:
     """Names of users, each exact, `glob:…` or `regexp:…`. `glob:*` is every name, also one with an @."""
 
     __slots__ = ("_any", "_values")

@@ -15,10 +15,11 @@ from functions.message.headers import HeaderEdits
 from listener.api.decision import ABSTAIN, Decision, Phase, defer, refuse
 from listener.api.filter import BuildContext, Filter, FilterObserver
 from listener.api.session import Message, Session, Transaction
-from listener.filters.sending.counts import FILE, Buckets, Counts, Over, StoreFault, Taken
+from listener.filters.sending.counts import FILE, Buckets, Counts, Over, Taken
 from listener.filters.sending.options import SendingPolicyOptions
 from listener.filters.sending.rules import Client, Rule
 from listener.filters.sending.senders import FIELDS, senders_of, shown
+from listener.filters.sending.slots import StoreFault
 
 log = logging.getLogger("smtp_relay.filters")
 

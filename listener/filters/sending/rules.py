@@ -8,10 +8,10 @@ from typing import Final, NamedTuple
 from functions.message.domains import fold_ascii
 from listener.api.network import network_of
 from listener.api.session import Session
-from listener.filters.sending.counts import Window
 from listener.filters.sending.options import Limit, SendingRule
-from listener.filters.sending.patterns import Patterns, Users
+from listener.filters.sending.patterns import Patterns, UserNames
 from listener.filters.sending.senders import HeaderSenders
+from listener.filters.sending.slots import Window
 from listener.filters.whitelist import Networks, subnet
 
 _REMEMBERED: Final = 4_096
@@ -37,7 +37,7 @@ class Rule:
         self.label = f"rules[{number}]"
         self.refuses = options.over == "refuse"
         self.null = options.null
-        self._users = None if options.user is None else Users(options.user)
+        self._users = None if options.user is None else UserNames(options.user)
         self._networks = None if options.ip is None else Networks(map(subnet, options.ip))
         self._from = None if options.from_ is None else Patterns(options.from_)
         self._authors = None if options.authors is None else Patterns(options.authors)

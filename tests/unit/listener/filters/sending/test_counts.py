@@ -13,9 +13,10 @@ from typing import Final
 
 import pytest
 
-from listener.filters.sending import counts as module
+from listener.filters.sending import slots as module
 from listener.filters.sending.clock import Clock
-from listener.filters.sending.counts import FILE, Counts, Over, StoreFault, Taken, Window
+from listener.filters.sending.counts import FILE, Counts, Over, Taken
+from listener.filters.sending.slots import StoreFault, Window
 
 SECOND: Final = 1_000_000_000
 
@@ -195,9 +196,9 @@ def test_a_slot_that_a_dead_process_was_changing_is_added_up_again() -> None:
     counts = Counts(None, machine.clock)
     one = window(10)
     room(counts, one)
-    base = counts._places[one.key]
-    counts._words[base + 2] = 3  # the total, which the process did not write any more
-    counts._words[1] = base
+    base = counts.slots._places[one.key]
+    counts.slots.words[base + 2] = 3  # the total, which the process did not write any more
+    counts.slots.words[1] = base
     assert room(counts, one) == 0
 
 
@@ -288,6 +289,5 @@ def test_workers_that_are_killed_leave_no_room_that_was_not_there(shared: Path, 
     assert 20_000 - lost <= log.stat().st_size <= 20_000
     counts = Counts(shared)
     assert room(counts, one) == 0
-    base = counts._places[one.key]
-    start = 2 * (base + module._COUNTS)
-    assert sum(counts._counts[start : start + module._RING]) == counts._words[base + 2] == 20_000
+    base = counts.slots._places[one.key]
+    assert counts.slots.added_up(base) == counts.slots.words[base + module.TOTAL] == 20_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from listener.filters.sending.patterns import Patterns, Users
+from listener.filters.sending.patterns import Patterns, UserNames
 
 
 @pytest.mark.parametrize(
@@ -46,9 +46,9 @@ def test_a_value_that_cannot_be_is_a_mistake(value: str) -> None:
 
 
 def test_every_user_is_meant_by_a_star_also_one_with_an_at() -> None:
-    assert "ann@example.com" in Users(("glob:*",))
-    assert "ann@example.com" not in Users(("glob:a*",))
-    assert "ANN" in Users(("ann",))
+    assert "ann@example.com" in UserNames(("glob:*",))
+    assert "ann@example.com" not in UserNames(("glob:a*",))
+    assert "ANN" in UserNames(("ann",))
 
 
 def test_many_users_take_bounded_memory() -> None:
