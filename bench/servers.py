@@ -57,7 +57,8 @@ class Running:
 
 @dataclass(frozen=True)
 class Server:
-    """One column of the comparison. `sending` adds a `sending-policy`, `root` is the checkout whose code runs."""
+    """One column of the comparison. `sending` adds a `sending-policy`; `root` is the checkout whose code
+    runs."""
 
     name: str
     kind: str
@@ -101,11 +102,8 @@ class Server:
             durable = ["--fsync"] if fsync else []
             return [sys.executable, "-m", "tests.support.servers.stock", str(port), str(received), *durable]
         config = work / "relay.json"
-        config.write_text(
-            json.dumps(
-                relay_config(work, received, port, fsync=fsync, workers=self.workers, sending=self.sending)
-            )
-        )
+        made = relay_config(work, received, port, fsync=fsync, workers=self.workers, sending=self.sending)
+        config.write_text(json.dumps(made))
         # A checkout from before the rooms, for --against, has one module there.
         rooms = (self.root / "listener" / "cli" / "main.py").exists()
         return [sys.executable, "-m", "listener.cli.main" if rooms else "listener.cli", str(config)]

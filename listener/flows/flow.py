@@ -13,7 +13,7 @@ their value at once if all hooks concerned are plain functions, else an awaitabl
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from listener.api.decision import ACCEPT, Exact, Phase, Reply
 from listener.api.filter import Filter, Operator
 from listener.api.session import Credentials, Message, Session, Transaction
 from listener.flows.inquiry import Answers, Inquiry, OnAnswer
-from listener.flows.outcome import DataOutcome, rejection, settle, unasked
+from listener.flows.outcome import DataOutcome, RecipientOutcome, rejection, settle, unasked
 from listener.flows.tally import MAY_TAKE, NOTHING_SAID, FilterVerdicts, Hook, Plan
 from listener.flows.wording import authentication_required, worded
 
@@ -247,25 +247,21 @@ class ConnectionState:
         outcome = self._outcome
         stored = any(reply.code < 300 or reply.code == 451 for reply in replies)
         if outcome is None or not stored or (outcome.reply is not None and not self._session.lmtp):
-            self._end({})
-            return
-        taken: dict[str, set[str]] = {}
-        for address, flows in outcome.recipients:
-            if not isinstance(flows, Reply):
-                for flow in flows:
-                    taken.setdefault(flow, set()).add(address)
-        self._end(taken)
+            self._end(())
+        else:
+            self._end(outcome.recipients)
 
-    def _end(self, taken: Mapping[str, Collection[str]]) -> None:
+    def _end(self, recipients: Sequence[tuple[str, RecipientOutcome]]) -> None:
         mail, self._followed, self._outcome = self._followed, None, None
         assert mail is not None
         for flow, one in self._serving.followers:
-            one.mail_ended(mail, frozenset(taken.get(flow, ())))
+            taken = [to for to, flows in recipients if not isinstance(flows, Reply) and flow in flows]
+            one.mail_ended(mail, frozenset(taken))
 
     def reset(self) -> None:
         """The mail is over or given up (RSET, EHLO, MAIL, after DATA): its verdicts vanish."""
         if self._followed is not None:
-            self._end({})
+            self._end(())
         self._at_mail = None
         self._at_rcpt = {}
 

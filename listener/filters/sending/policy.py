@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from functions.errors import ConfigError
 from functions.message.headers import HeaderEdits
@@ -18,7 +18,7 @@ from listener.api.session import Message, Session, Transaction
 from listener.filters.sending.counts import FILE, Buckets, Counts, Over, Taken
 from listener.filters.sending.options import SendingPolicyOptions
 from listener.filters.sending.rules import Client, Rule
-from listener.filters.sending.senders import FIELDS, senders_of, shown
+from listener.filters.sending.senders import FIELDS, HeaderSenders, senders_of, shown
 from listener.filters.sending.slots import StoreFault
 
 log = logging.getLogger("smtp_relay.filters")
@@ -26,7 +26,8 @@ log = logging.getLogger("smtp_relay.filters")
 MOST_OPEN: Final = 1_000
 """Mails of one user, or of one address, that may be on their way at a time in one process."""
 
-_REMEMBERED: Final = 4_096
+_REMEMBERED: Final = 1_024
+_SENDERS: Final = 32
 
 _TELL: Final = 60.0
 """Seconds between two log records of a store that cannot be reached."""
@@ -37,13 +38,24 @@ _UNCOUNTED: Final = defer(451, "4.3.0", "Recipients cannot be counted now, try a
 _TOO_MANY_OPEN: Final = defer(451, "4.7.1", "Too many mails of this client are on their way, try again later")
 
 
+class _Choice(NamedTuple):
+    """The rules, by their places, that are about a client and permit its reverse-path; for whom they count;
+    and those that permit the senders of a header."""
+
+    places: tuple[int, ...]
+    client: Client
+    who: str
+    permitting: dict[HeaderSenders, tuple[int, ...]]
+
+
 class _OpenMail:
     """What is counted for a mail on its way: for each recipient the rule, by its place, and when."""
 
-    __slots__ = ("client", "counted")
+    __slots__ = ("client", "counted", "who")
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, who: str) -> None:
         self.client = client
+        self.who = who
         self.counted: dict[str, tuple[int, Buckets]] = {}
 
 
@@ -73,10 +85,10 @@ class SendingPolicy(Filter):
         self._counting = options.counts_recipients
         self._counts: Counts | None = None
         self._open: dict[str, _OpenMail] = {}
-        self._opened: Counter[str] = Counter()
+        self._opened: dict[str, int] = {}
         self._observer: FilterObserver | None = None
         self._told = -math.inf
-        self._chosen: dict[tuple[str, str, str], tuple[int, ...]] = {}
+        self._chosen: dict[tuple[str, str, str], _Choice] = {}
         self.follows_mails = self._counting or any(one.per_mail for one in self._rules)
         if not self.follows_mails and not any(one.names_recipients for one in self._rules):
             self.phases = frozenset({Phase.MAIL, Phase.DATA})
@@ -98,7 +110,7 @@ class SendingPolicy(Filter):
     # -- the phases ----------------------------------------------------------------------------
 
     def on_mail(self, session: Session, transaction: Transaction) -> Decision:
-        if self._candidates(session, transaction):
+        if self._choice(session, transaction).places:
             return ABSTAIN
         user = session.user or ""
         if not any(rule.is_for(session, user) for rule in self._rules):
@@ -108,12 +120,13 @@ class SendingPolicy(Filter):
 
     def on_rcpt(self, session: Session, transaction: Transaction, recipient: str) -> Decision:
         user = session.user or ""
-        for place in self._candidates(session, transaction):
+        choice = self._choice(session, transaction)
+        for place in choice.places:
             rule = self._rules[place]
             if rule.permits_recipient(recipient, user):
                 if not rule.limits and rule.per_mail is None:
                     return ABSTAIN
-                return self._count(place, session, transaction, recipient)
+                return self._count(place, choice, transaction, recipient)
         return _NO_RECIPIENT
 
     def on_data(
@@ -126,23 +139,32 @@ class SendingPolicy(Filter):
         if senders.fault:
             return refuse(550, "5.7.1", senders.fault)
         user = session.user or ""
-        candidates = self._candidates(session, transaction)
-        allowed = [one for one in candidates if self._rules[one].foreign(senders, user) is None]
+        choice = self._choice(session, transaction)
+        allowed = choice.permitting.get(senders)
+        if allowed is None:
+            if len(choice.permitting) >= _SENDERS:
+                choice.permitting.clear()
+            allowed = choice.permitting[senders] = tuple(
+                one for one in choice.places if self._rules[one].foreign(senders, user) is None
+            )
         if not allowed:
-            named = [self._rules[one].foreign(senders, user) for one in candidates[:1]]
-            field, address = (named and named[0]) or ("From", "")
+            field, address = next(
+                (found for one in choice.places if (found := self._rules[one].foreign(senders, user))),
+                ("From", ""),
+            )
             text = f"{field} header rejected: {shown(address)} is not one of this client's addresses"
             return refuse(550, "5.7.1", text)
-        if not self.follows_mails and candidates == tuple(allowed):
+        if not self.follows_mails and choice.places == allowed:
             return ABSTAIN
         kept = []
         for recipient in recipients:
-            chosen = (one for one in allowed if self._rules[one].permits_recipient(recipient, user))
-            place = next(chosen, None)
-            if place is None:
+            for place in allowed:
+                if self._rules[place].permits_recipient(recipient, user):
+                    break
+            else:
                 continue
             kept.append(recipient)
-            answer = self._count_at_data(place, session, transaction, recipient)
+            answer = self._count_at_data(place, choice, transaction, recipient)
             if answer is not ABSTAIN:
                 return answer
         if not kept:
@@ -153,11 +175,9 @@ class SendingPolicy(Filter):
         found = self._open.pop(mail, None)
         if found is None:
             return
-        who = _who(found.client)
-        if self._opened[who] > 1:
-            self._opened[who] -= 1
-        else:
-            del self._opened[who]
+        number = self._opened.pop(found.who)
+        if number > 1:
+            self._opened[found.who] = number - 1
         if not found.counted.keys() <= taken:
             left = Counter(at for address, at in found.counted.items() if address not in taken)
             for (place, buckets), number in left.items():
@@ -165,33 +185,33 @@ class SendingPolicy(Filter):
 
     # -- choosing ------------------------------------------------------------------------------
 
-    def _candidates(self, session: Session, transaction: Transaction) -> tuple[int, ...]:
-        """The rules, by their places, that are about the client and permit the reverse-path."""
+    def _choice(self, session: Session, transaction: Transaction) -> _Choice:
         user = session.user or ""
         key = (user, session.ip, transaction.reverse_path)
         found = self._chosen.get(key)
         if found is None:
             if len(self._chosen) >= _REMEMBERED:
                 self._chosen.clear()
-            found = self._chosen[key] = tuple(
+            client = Client.of(session)
+            places = tuple(
                 place
                 for place, rule in enumerate(self._rules)
                 if rule.is_for(session, user) and rule.permits_path(transaction.reverse_path, user)
             )
+            found = self._chosen[key] = _Choice(places, client, client.user or client.address, {})
         return found
 
     # -- counting ------------------------------------------------------------------------------
 
-    def _count(self, place: int, session: Session, transaction: Transaction, recipient: str) -> Decision:
+    def _count(self, place: int, choice: _Choice, transaction: Transaction, recipient: str) -> Decision:
         rule = self._rules[place]
         mail = self._open.get(transaction.id)
         if mail is None:
-            client = Client.of(session)
-            who = _who(client)
-            if self._opened[who] >= MOST_OPEN:
+            number = self._opened.get(choice.who, 0)
+            if number >= MOST_OPEN:
                 return _TOO_MANY_OPEN
-            mail = self._open[transaction.id] = _OpenMail(client)
-            self._opened[who] += 1
+            mail = self._open[transaction.id] = _OpenMail(choice.client, choice.who)
+            self._opened[choice.who] = number + 1
         elif recipient in mail.counted:
             # Another filter refused it, and the client asks again.
             return ABSTAIN
@@ -217,7 +237,7 @@ class SendingPolicy(Filter):
         return ABSTAIN
 
     def _count_at_data(
-        self, place: int, session: Session, transaction: Transaction, recipient: str
+        self, place: int, choice: _Choice, transaction: Transaction, recipient: str
     ) -> Decision:
         """A recipient of a mail that came in whole counts from now on, under the rule that applies."""
         rule, mail = self._rules[place], self._open.get(transaction.id)
@@ -228,7 +248,7 @@ class SendingPolicy(Filter):
                 self._give_back(self._rules[before[0]], mail.client, before[1], 1)
             if not rule.limits and rule.per_mail is None:
                 return ABSTAIN
-            return self._count(place, session, transaction, recipient)
+            return self._count(place, choice, transaction, recipient)
         if not rule.limits:
             return ABSTAIN
         try:
@@ -275,10 +295,6 @@ class SendingPolicy(Filter):
             limit = rule.limits[place].text
             extra = {"filter": self.name, "rule": rule.label, "limit": limit, "who": rule.key(client)}
             log.warning("a sending limit is 80 % used", extra=extra)
-
-
-def _who(client: Client) -> str:
-    return client.user or client.address
 
 
 def build(options: SendingPolicyOptions, name: str, context: BuildContext) -> SendingPolicy:

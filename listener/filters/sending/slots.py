@@ -68,7 +68,9 @@ class Slots:
     def begin(self) -> None:
         """Take the memory up as another process, or another start of the machine, left it."""
         words = self.words
-        if words[_FORMAT] != _MAGIC:
+        if not words[_FORMAT]:
+            words[_FORMAT] = _MAGIC  # new: no page but the first is touched
+        elif words[_FORMAT] != _MAGIC:
             self._map[: 8 * _HEAD] = bytes(8 * _HEAD)
             for base in self.places():
                 words[base + _KEY] = 0
@@ -79,7 +81,7 @@ class Slots:
             self._clock, boot=words[_BOOT], old=before, last=words[_LAST_TIME], wall=words[_LAST_WALL]
         )
         now = self.time()
-        if words[_OFFSET] != before or words[_BOOT] != boot:
+        if words[_BOOT] and (words[_OFFSET] != before or words[_BOOT] != boot):
             self._audit(now)
         words[_BOOT] = boot
 
