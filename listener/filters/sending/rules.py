@@ -19,14 +19,17 @@ _REMEMBERED: Final = 4_096
 
 class Client(NamedTuple):
     """For whom rules count: the user, "" for a client that did not log in, and the client's address (for
-    IPv6 its network)."""
+    IPv6 its network); `who` is the first of the two that it has."""
 
     user: str
     address: str
+    who: str
 
     @classmethod
     def of(cls, session: Session) -> Client:
-        return cls(fold_ascii(session.user or ""), network_of(session.ip))
+        """The client of a connection."""
+        user, address = fold_ascii(session.user or ""), network_of(session.ip)
+        return cls(user, address, user or address)
 
 
 class Rule:
@@ -72,6 +75,11 @@ class Rule:
     def permits_recipient(self, recipient: str, user: str) -> bool:
         """True if the rule is about that recipient."""
         return self._to is None or self._to.has(recipient, user)
+
+    @property
+    def counts(self) -> bool:
+        """True if the rule has a limit."""
+        return bool(self.limits) or self.per_mail is not None
 
     @property
     def names_recipients(self) -> bool:
