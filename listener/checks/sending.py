@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from listener.checks.finding import Finding, Setting, error, note, warning
 from listener.config.relay import RelayConfig
+from listener.filters.sending.table import TABLE
 
 
 def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
@@ -20,6 +21,11 @@ def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
                     where = f"flows.{name}.outputs[{index}].{output.sets_sender}"
                     text = f"names a sender that {options.type} does not judge"
                     yield error(where, f"{text} (write it with mailHeaders, which come before the rules)")
-            if options.counts_recipients and config.spool.in_bucket:
-                make = note if setting.platform is None else warning
-                yield make(f"{path}.rules", "limits count for each listener alone")
+            alone = options.counts_recipients and config.spool.in_bucket and not setting.environ.get(TABLE)
+            if alone and config.spool.scheme == "s3":
+                if setting.platform is None:  # CDK and Terraform make the table
+                    cure = f"name a DynamoDB table in {TABLE}"
+                    yield note(f"{path}.rules", f"limits count for each listener alone ({cure})")
+            elif alone:
+                cure = "divide them by the number of listeners"
+                yield warning(f"{path}.rules", f"limits count for each listener alone ({cure})")

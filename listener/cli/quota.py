@@ -19,6 +19,7 @@ from listener.config.load import load
 from listener.config.relay import RelayConfig
 from listener.filters.sending.counts import FILE, Counts, Used
 from listener.filters.sending.slots import StoreFault
+from listener.filters.sending.table import TABLE
 from listener.server.build import state_folder
 
 _EPILOG: Final = """\
@@ -59,6 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
     config = load(arguments.config, os.environ)
     if not any(one.limits_senders for flow in config.flows.values() for one in flow.filters):
         raise ConfigError(config.source, "has no sending-policy, so nothing is counted")
+    if table := os.environ.get(TABLE):
+        raise ConfigError(TABLE, f"the counts are in the DynamoDB table {table}", "look at them there")
     path = state_folder(config, Runtime.here()) / FILE
     try:
         counts = Counts(path) if path.exists() else None
