@@ -31,7 +31,7 @@ def test_a_limit_is_read(text: str, most: int, seconds: int) -> None:
     "text", ["100", "0/min", "100/year", "100/2mail", "100/60day", "-1/min", "1/0min", ""]
 )
 def test_what_is_no_limit_is_a_mistake(text: str) -> None:
-    with pytest.raises(ValueError, match="limit|31 days"):
+    with pytest.raises(ValueError, match=r"limit|31 days"):
         Limit.read(text)
 
 
