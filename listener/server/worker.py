@@ -27,7 +27,7 @@ from listener.server import build
 from listener.server import file_limit as descriptors
 from listener.server.backlog import Backlogs
 from listener.server.generation import Generation
-from listener.server.sockets import Sockets, bind, close_all
+from listener.server.sockets import Sockets, bind, close_all, listen
 from listener.smtp.connection.dialogue import connection_of
 from listener.smtp.connection.machine import Connection
 from listener.smtp.connection_limits import Counters, LocalCounters
@@ -110,6 +110,7 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         for address, (listener, sockets) in self._bound.items():
+            listen(sockets, BACKLOG)
             await self._listen(address, listener.name, sockets)
         tasks = {loop.create_task(self._tick())}
         control = ControlService(requests(lambda: self._current.submission, self._reload, self._config))
@@ -245,6 +246,7 @@ class Server:
                 if address not in self._servers:
                     shared = worker_count(config) > 1
                     fresh[address] = (listener.name, bind(*address, shared=shared))
+                    listen(fresh[address][1], BACKLOG)
             if self._stop.is_set():
                 raise ConfigError(config.source, "the server is stopping")
             # This is the last step that may fail, because nothing was changed until here.
