@@ -37,12 +37,18 @@ def reuseport_socket(sock: socket.socket) -> list[socket.socket]:
     return [made]
 
 
-def listen(sockets: Sockets, backlog: int) -> None:
-    """Let clients connect. Raises ConfigError if another process began to listen there after `bind`, because
-    uvloop would close the socket and tell nothing."""
+def listen(sockets: Sockets, backlog: int) -> Sockets:
+    """The same sockets, to which clients can connect now. Raises ConfigError, and closes them, if another
+    process began to listen there after `bind`: uvloop would close such a socket and tell nothing."""
     for sock in sockets:
-        with _explained(sock.getsockname()):
-            sock.listen(backlog)
+        address = sock.getsockname()
+        try:
+            with _explained(address):
+                sock.listen(backlog)
+        except ConfigError:
+            close_all([sockets])
+            raise
+    return sockets
 
 
 @contextlib.contextmanager

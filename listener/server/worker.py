@@ -110,7 +110,6 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         for address, (listener, sockets) in self._bound.items():
-            listen(sockets, BACKLOG)
             await self._listen(address, listener.name, sockets)
         tasks = {loop.create_task(self._tick())}
         control = ControlService(requests(lambda: self._current.submission, self._reload, self._config))
@@ -154,7 +153,7 @@ class Server:
             return connection_of(self._current.endpoints[self._names[address]])
 
         self._servers[address] = [
-            await loop.create_server(make, sock=sock, backlog=BACKLOG) for sock in sockets
+            await loop.create_server(make, sock=sock, backlog=BACKLOG) for sock in listen(sockets, BACKLOG)
         ]
 
     def _open_spool(self) -> Spool:
@@ -245,8 +244,7 @@ class Server:
             for address, listener in wanted.items():
                 if address not in self._servers:
                     shared = worker_count(config) > 1
-                    fresh[address] = (listener.name, bind(*address, shared=shared))
-                    listen(fresh[address][1], BACKLOG)
+                    fresh[address] = (listener.name, listen(bind(*address, shared=shared), BACKLOG))
             if self._stop.is_set():
                 raise ConfigError(config.source, "the server is stopping")
             # This is the last step that may fail, because nothing was changed until here.
