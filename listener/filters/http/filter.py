@@ -23,7 +23,7 @@ from listener.api.filter import Answer, BuildContext, FilterOptions, Operator
 from listener.api.session import Message, Session, Transaction
 from listener.filters.http.answer import decide
 from listener.filters.http.client import Hmac, HttpAnswer, HttpBacked, HttpClient, Unanswered, Url, host_of
-from listener.filters.http.recipients import Question, RecentVerdicts
+from listener.filters.http.recipients import RcptQuestion, RecentVerdicts
 
 MAX_EVENT: Final = 1_048_576
 """Most bytes of the event; text and html are cut to fit."""
@@ -97,7 +97,7 @@ class HttpFilter(HttpBacked):
         self.any_user = options.allow_any_user
 
     def on_rcpt(self, session: Session, transaction: Transaction, recipient: str) -> Answer:
-        question = Question.of(session, transaction, recipient)
+        question = RcptQuestion.of(session, transaction, recipient)
         known = self._recent.get(question)
         return known if known is not None else self._ask(session, transaction, question)
 
@@ -108,7 +108,7 @@ class HttpFilter(HttpBacked):
     def forget(self) -> None:
         self._recent = RecentVerdicts()  # an answer that is under way goes into the one before
 
-    async def _ask(self, session: Session, transaction: Transaction, question: Question) -> Decision:
+    async def _ask(self, session: Session, transaction: Transaction, question: RcptQuestion) -> Decision:
         recent = self._recent
         try:
             answer = await self._client.call(_JSON, question.body(self._flow), read=True)

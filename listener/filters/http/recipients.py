@@ -18,7 +18,7 @@ SECONDS: Final = 60.0
 """Seconds for which a verdict counts. A recipient that the service adds is taken after that time at most."""
 
 
-class Question(NamedTuple):
+class RcptQuestion(NamedTuple):
     """All that the endpoint is told of a recipient, so equal questions may have the same answer."""
 
     listener: str
@@ -28,7 +28,7 @@ class Question(NamedTuple):
     recipient: str
 
     @classmethod
-    def of(cls, session: Session, transaction: Transaction, recipient: str) -> Question:
+    def of(cls, session: Session, transaction: Transaction, recipient: str) -> RcptQuestion:
         """The question about one RCPT."""
         return cls(session.listener, session.ip, session.user, transaction.reverse_path, recipient)
 
@@ -54,9 +54,9 @@ class RecentVerdicts:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._known: OrderedDict[Question, tuple[float, Decision]] = OrderedDict()
+        self._known: OrderedDict[RcptQuestion, tuple[float, Decision]] = OrderedDict()
 
-    def get(self, question: Question) -> Decision | None:
+    def get(self, question: RcptQuestion) -> Decision | None:
         """The decision, None if it is not known or too old."""
         made, decision = self._known.get(question, (0.0, None))
         if decision is None:
@@ -67,7 +67,7 @@ class RecentVerdicts:
         self._known.move_to_end(question)
         return decision
 
-    def put(self, question: Question, decision: Decision) -> None:
+    def put(self, question: RcptQuestion, decision: Decision) -> None:
         """Remember a decision."""
         self._known[question] = self._clock(), decision
         self._known.move_to_end(question)

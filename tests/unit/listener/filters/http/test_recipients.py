@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from listener.api.decision import ABSTAIN, ACCEPT, DEFER, REFUSE, Decision, Phase, Reply
 from listener.api.session import Session, Transaction
 from listener.filters.http.filter import HttpFilter
-from listener.filters.http.recipients import MOST, SECONDS, Question, RecentVerdicts
+from listener.filters.http.recipients import MOST, SECONDS, RcptQuestion, RecentVerdicts
 from listener.filters.registry import FILTERS
 from tests.support.servers.endpoint import Asked, Endpoint, Says
 from tests.unit.listener.filters.http.conftest import JSON, said, session, transaction
@@ -146,8 +146,8 @@ async def test_a_reload_forgets_even_what_is_under_way(server: Endpoint, make: A
     assert await ask(one) == ACCEPT
 
 
-def question(number: int) -> Question:
-    return Question("smtp", "192.0.2.1", None, "", f"{number}@example.com")
+def question(number: int) -> RcptQuestion:
+    return RcptQuestion("smtp", "192.0.2.1", None, "", f"{number}@example.com")
 
 
 def test_verdicts_grow_old() -> None:
