@@ -53,6 +53,7 @@ module "delivery" {
   runtime         = local.deployment.runtime
   architecture    = local.deployment.architecture
   receipts        = local.deployment.receipts
+  buses           = local.deployment.buses
   concurrency     = local.deployment.concurrency
   ses             = local.deployment.ses_concurrency != null
   memory          = var.function_memory
