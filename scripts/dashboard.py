@@ -30,12 +30,14 @@ WIDTH: Final = 24
 # --- queries -------------------------------------------------------------------------------
 
 
-def rate(family: f.Family, by: str = "", suffix: str = "") -> str:
-    """A counter's events in a second, or those of a histogram's part, by labels of the family."""
+def rate(family: f.Family, by: str = "", suffix: str = "", only: str = "") -> str:
+    """A counter's events in a second, or those of a histogram's part, by labels of the family. `only` narrows
+    its series, in PromQL."""
     labels = [label for label in by.split(", ") if label and label != "le"]
     if strange := set(labels) - set(family.labels):
         raise ValueError(f"{family.name} has no label {', '.join(strange)}")
-    return f"sum by ({by}) (rate({family.name}{suffix}{CHOSEN}[$__rate_interval]))"
+    chosen = CHOSEN if not only else CHOSEN.replace("}", f",{only}}}")
+    return f"sum by ({by}) (rate({family.name}{suffix}{chosen}[$__rate_interval]))"
 
 
 def quantile(family: f.Family, by: str = "") -> str:
@@ -80,7 +82,12 @@ PANELS: Final = (
     Panel(
         "Attempts by output",
         "What each output answered.",
-        ((rate(f.EMAILS, "flow, output, status"), "{{flow}} {{output}} {{status}}"),),
+        (
+            (
+                rate(f.EMAILS, "flow, output, status", only='status=~"delivered|error"'),
+                "{{flow}} {{output}} {{status}}",
+            ),
+        ),
         "ops",
     ),
     Panel(
@@ -146,25 +153,30 @@ PANELS: Final = (
         "Their answers.",
         ((rate(f.FILTER_VERDICTS, "filter, phase, verdict"), "{{filter}} {{phase}} {{verdict}}"),),
         "ops",
+        6,
     ),
     Panel(
         "Authentication of mail",
         "SPF, DKIM, DMARC, ARC and BIMI of the filter mail-auth.",
         ((rate(f.MAIL_AUTH, "method, result"), "{{method}} {{result}}"),),
         "ops",
+        6,
     ),
     Panel(
-        "Processes",
-        "With nodeMetrics. Lost series: too many names for the shared memory.",
-        (
-            (
-                over_time("process_resident_memory_bytes", "sum", "instance, worker"),
-                "{{instance}} {{worker}}",
-            ),
-            (over_time("smtp_relay_metrics_lost_series", "sum"), "lost series"),
-            (over_time(f.RESPOND.name, "max"), "scripted answers (respond)"),
-        ),
+        "Memory",
+        "Resident, of each process, with nodeMetrics.",
+        ((over_time("process_resident_memory_bytes", "sum", "instance, worker"), "{{instance}} {{worker}}"),),
         "bytes",
+        6,
+    ),
+    Panel(
+        "Unusual",
+        "Series without room in the shared memory; 1 if clients may get scripted answers.",
+        (
+            (over_time("smtp_relay_metrics_lost_series", "sum"), "lost series"),
+            (over_time(f.RESPOND.name, "max"), "respond"),
+        ),
+        width=6,
     ),
 )
 

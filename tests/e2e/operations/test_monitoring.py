@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import smtplib
 import subprocess
 import time
@@ -360,7 +361,7 @@ def _page(prometheus: Prometheus, panels: list[dict[str, Any]]) -> str:
 def _legend(form: str, labels: Mapping[str, str]) -> str:
     for name, value in labels.items():
         form = form.replace(f"{{{{{name}}}}}", value)
-    return form
+    return re.sub(r"{{\w+}}", "", form)  # as Grafana shows a label that a series does not have
 
 
 def _figure(body: list[tuple[str, list[Any]]]) -> str:
