@@ -215,6 +215,9 @@ class StandIn:
         """Finish what `debootstrap --foreign` began: another processor's programs do not run here, so no
         package's script ran. What those would make of certificates and users is the same as in our base."""
         shutil.rmtree(files / "debootstrap")
+        if (files / "proc").is_symlink():  # debootstrap leaves it so
+            (files / "proc").unlink()
+            (files / "proc").mkdir()
         for package in sorted((files / "var/cache/apt/archives").glob("*.deb")):
             content = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE)
             with content:
