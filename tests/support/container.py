@@ -173,8 +173,8 @@ class Container:
 
 
 _BINFMT: Final = Path("/proc/sys/fs/binfmt_misc")
-_EMULATORS: Final = {
-    # Processor: QEMU's program, and its number in the header of programs (elf(5), e_machine).
+EMULATORS: Final = {
+    # Processor: QEMU's program, and the processor's number in the header of programs (elf(5), e_machine).
     "arm64": ("qemu-aarch64-static", 0xB7),
     "amd64": ("qemu-x86_64-static", 0x3E),
 }
@@ -184,7 +184,7 @@ _EMULATORS: Final = {
 def emulated(processor: str) -> Iterator[None]:
     """While the block runs, programs for another processor run here: the kernel starts QEMU for them
     (binfmt_misc). Needs root."""
-    program, number = _EMULATORS[processor]
+    program, number = EMULATORS[processor]
     path = shutil.which(program)
     assert path is not None
     if not (_BINFMT / "register").exists():
