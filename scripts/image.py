@@ -213,7 +213,7 @@ class StandIn:
 
     def _unpack(self, files: Path) -> None:
         """Finish what `debootstrap --foreign` began: another processor's programs do not run here, so no
-        package's script ran. What those would make of certificates and users is the same as in our base."""
+        package's script ran. What those would make of certificates, users and byte-code is as in our base."""
         shutil.rmtree(files / "debootstrap")
         if (files / "proc").is_symlink():  # debootstrap leaves it so
             (files / "proc").unlink()
@@ -227,11 +227,11 @@ class StandIn:
         if not self._has(BASE):
             self._make_base(HERE)
         ours = self.root(BASE)
-        for path in ("etc/ssl/certs", "etc/passwd", "etc/group"):
-            if (ours / path).is_dir():
-                shutil.copytree(ours / path, files / path, symlinks=True, dirs_exist_ok=True)
-            else:
-                shutil.copyfile(ours / path, files / path)
+        for name in ("passwd", "group"):
+            shutil.copyfile(ours / "etc" / name, files / "etc" / name)
+        byte_code = [path.relative_to(ours) for path in (ours / "usr/lib").glob("python3*/**/__pycache__")]
+        for path in (Path("etc/ssl/certs"), *byte_code):
+            shutil.copytree(ours / path, files / path, symlinks=True, dirs_exist_ok=True)
 
     def _buildah(self, *arguments: str | Path) -> list[str]:
         return [
