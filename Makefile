@@ -10,7 +10,7 @@ JOBS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 EXTRAS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick fresh check docs-check fmt screenshot bench fuzz faults faults-local faults-aws faults-gcp soak image lock e2e-aws e2e-gcp setup setup-run clean
+.PHONY: help run test quick fresh check docs-check fmt screenshot bench fuzz faults faults-local faults-aws faults-gcp soak image image-multi sbom dashboard lock e2e-aws e2e-gcp setup setup-run clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -38,6 +38,7 @@ check: setup ## ruff, mypy, import-linter
 docs-check: setup ## links, configurations and commands of the documentation
 	$(BIN)/python scripts/configuration_reference.py --check
 	$(BIN)/python scripts/iam_policies.py --check
+	$(BIN)/python -m scripts.dashboard --check
 	$(BIN)/python scripts/terraform_tables.py --check
 	$(BIN)/python scripts/docs_check.py
 
@@ -70,6 +71,15 @@ soak: setup ## half of the top rate for half an hour (SOAK_SECONDS): memory, des
 
 image: ## build the listener's image: with docker or podman, else without a daemon
 	@$(PYTHON) scripts/image.py
+
+image-multi: ## the same for amd64 and arm64, as an OCI archive; RELEASE=1 refuses base images without digests
+	@$(PYTHON) scripts/image.py --multi $(if $(RELEASE),--release)
+
+sbom: setup ## the packages of the image with versions and licenses (CycloneDX), in .state/sbom.cdx.json
+	@$(BIN)/python scripts/sbom.py --out .state/sbom.cdx.json
+
+dashboard: setup ## renew Grafana's dashboard and the alert rules in infra/monitoring
+	@$(BIN)/python -m scripts.dashboard
 
 lock: setup ## renew the locked versions of all packages, and the digests of base images
 	@$(BIN)/python scripts/lock.py

@@ -54,6 +54,7 @@ PROGRAMS = {
     "npm": "npm",
     "debootstrap": "debootstrap",  # with buildah: the image without a daemon
     "buildah": "buildah",
+    "qemu-aarch64-static": "qemu-user-static",  # runs the image of the other processor
     "ip": "iproute2",
     "mount": "mount",
     "unshare": "util-linux",
@@ -91,6 +92,12 @@ CLIENT_PACKAGES = {
 }
 ENMIME_PACKAGE = "golang-github-jhillyerd-enmime-dev"
 MAILS = STATE / "mails"
+# Debian packages that are only unpacked: Prometheus' would start a server.
+PROMETHEUS = STATE / "prometheus"
+# CycloneDX's own schemas come with its library, of which nothing else is used.
+CYCLONEDX_PACKAGE = "cyclonedx-python-lib==11.12.0"
+CYCLONEDX_DIGEST = "sha256:0e807521a921a5c3cb8ce1153f8a61d29eedfe76a46aac2796b7c6b573391a54"
+CYCLONEDX = STATE / "cyclonedx"
 
 PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
@@ -209,6 +216,8 @@ def install_packages() -> None:
     fetch_spf_suite()
     fetch_sample_mails()
     install_inbox_clients()
+    fetch_prometheus()
+    fetch_cyclonedx()
 
 
 def install_inbox_clients() -> None:
@@ -289,13 +298,48 @@ def fetch_sample_mails() -> None:
     if not (MAILS / "enmime").exists() and _can_install():
         say(f"fetching test mails with Debian's {ENMIME_PACKAGE}")
         with tempfile.TemporaryDirectory() as folder:
-            Path(folder).chmod(0o755)
-            command = ["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", ENMIME_PACKAGE]
-            subprocess.run(command, cwd=folder, check=True)
-            (package,) = Path(folder).glob("*.deb")
-            run("dpkg-deb", "-x", package, Path(folder) / "content")
-            files = sorted((Path(folder) / "content").rglob("*.raw"))
+            files = sorted(_debian_package(ENMIME_PACKAGE, Path(folder)).rglob("*.raw"))
             _keep_mails("enmime", {f"{file.parent.name}-{file.name}": file.read_bytes() for file in files})
+
+
+def fetch_prometheus() -> None:
+    """The server and its tool, in .state/prometheus."""
+    if PROMETHEUS.exists() or not _can_install():
+        return
+    say("fetching Prometheus with Debian's package")
+    with tempfile.TemporaryDirectory(dir=STATE) as folder:
+        (_debian_package("prometheus", Path(folder)) / "usr/bin").rename(PROMETHEUS)
+
+
+def fetch_cyclonedx() -> None:
+    """The schemas of bills of materials, in .state/cyclonedx."""
+    if CYCLONEDX.exists():
+        return
+    say(f"fetching CycloneDX's schemas with {CYCLONEDX_PACKAGE}")
+    with tempfile.TemporaryDirectory(dir=STATE) as folder:
+        requirements = Path(folder) / "requirements.txt"
+        requirements.write_text(f"{CYCLONEDX_PACKAGE} --hash={CYCLONEDX_DIGEST}\n")
+        pip = [VENV / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+        how = [
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+            "--require-hashes",
+            "--target",
+            Path(folder) / "content",
+        ]
+        run(*pip, *how, "--requirement", requirements)
+        (Path(folder) / "content/cyclonedx/schema/_res").rename(CYCLONEDX)
+
+
+def _debian_package(name: str, folder: Path) -> Path:
+    """The content of a Debian package, which is not installed."""
+    folder.chmod(0o755)
+    command = ["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", name]
+    subprocess.run(command, cwd=folder, check=True)
+    (package,) = folder.glob("*.deb")
+    run("dpkg-deb", "-x", package, folder / "content")
+    return folder / "content"
 
 
 def _keep_mails(project: str, mails: dict[str, bytes]) -> None:
