@@ -36,6 +36,10 @@ def variables(folder: Path) -> dict[str, dict[str, Any]]:
     return {name: body for block in blocks(folder, "variable") for name, body in block.items()}
 
 
+def local_values() -> dict[str, Any]:
+    return {name: value for block in blocks(FOLDER, "locals") for name, value in block.items()}
+
+
 @pytest.mark.parametrize("module", ["delivery", "listener"])
 def test_an_alert_on_a_metric_of_the_log_waits_until_the_metric_is_known(module: str) -> None:
     sleep = resources(MODULES / module)["time_sleep", "metrics"]
@@ -119,7 +123,7 @@ def test_machines_are_in_the_network_that_was_checked() -> None:
 
 
 def test_cloud_nat_follows_what_the_filters_ask() -> None:
-    (local,) = (one for one in blocks(FOLDER, "locals"))
+    local = local_values()
     assert "local.deployment.nat" in local["nat"]
     assert "var.nat" in resources(MODULES / "network")["google_compute_router_nat", "this"]["count"]
 
@@ -150,7 +154,7 @@ def test_versions_do_not_depend_on_the_machine_that_deploys() -> None:
 
 
 def test_the_apis_that_terraform_itself_calls_are_enabled_too() -> None:
-    (local,) = blocks(FOLDER, "locals")
+    local = local_values()
     assert {"cloudresourcemanager", "iam", "pubsub", "logging", "storage"} <= set(local["apis"])
     service = resources(FOLDER)["google_project_service", "apis"]
     assert str(service["disable_on_destroy"]).lower() == "false"
