@@ -51,7 +51,7 @@ module "delivery" {
   bucket                = module.spool.bucket
   prefix                = var.prefix
   topic                 = module.spool.topic
-  source_zip            = "${var.build}/function.zip"
+  source_zip            = "${local.build}/function.zip"
   runtime               = var.runtime
   threads               = local.deployment.threads
   max_instances         = coalesce(var.max_instances, local.deployment.max_instances)
