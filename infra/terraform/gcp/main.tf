@@ -57,6 +57,8 @@ module "delivery" {
   max_instances         = coalesce(var.max_instances, local.deployment.max_instances)
   memory_mib            = var.function_memory
   timeout               = var.function_timeout
+  connector             = var.function_connector
+  all_traffic           = var.function_all_traffic
   buckets               = local.access.buckets
   topics                = local.access.topics
   secrets               = local.access.secrets.function
