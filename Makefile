@@ -40,6 +40,7 @@ docs-check: setup ## links, configurations and commands of the documentation
 	$(BIN)/python scripts/iam_policies.py --check
 	$(BIN)/python -m scripts.dashboard --check
 	$(BIN)/python scripts/terraform_tables.py --check
+	$(BIN)/python -m bench.cost --check
 	$(BIN)/python scripts/docs_check.py
 
 fmt: setup ## format the code and fix what ruff can
