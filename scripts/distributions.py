@@ -1,10 +1,11 @@
 """Builds the wheel and the source distribution; the same sources give the same bytes.
 
-    build.py [FOLDER]    into dist/, or FOLDER
+    distributions.py [FOLDER]    into dist/, or FOLDER
 
 It runs `python -m build` on a copy of the sources, in which the links of README.md and pyproject.toml are
-addresses: the package index shows both, and knows no files beside them. GITHUB_REPOSITORY names the repository.
-Files have the time SOURCE_DATE_EPOCH, else that of the last commit. `python -m build` alone works too.
+addresses, because a package index shows both without the files beside them. GITHUB_REPOSITORY names the
+repository. Files have the time SOURCE_DATE_EPOCH, else that of the last commit. `python -m build` alone
+works too.
 """
 
 from __future__ import annotations
@@ -99,7 +100,11 @@ def with_addresses(page: str, repository: str, version: str) -> str:
         target = link["target"]
         if _ELSEWHERE.match(target):
             return link[0]
-        host = "https://raw.githubusercontent.com/{}/v{}/{}" if link["image"] else "https://github.com/{}/blob/v{}/{}"
+        host = (
+            "https://raw.githubusercontent.com/{}/v{}/{}"
+            if link["image"]
+            else "https://github.com/{}/blob/v{}/{}"
+        )
         text = _LINK.sub(moved, link["text"][1:-1])
         return f"{link['image']}[{text}]({host.format(repository, version, target)})"
 
@@ -124,7 +129,9 @@ def repack(archive: Path, target: Path, epoch: int) -> None:
 
 def version() -> str:
     """The version, which stands in one file only."""
-    found = re.search(r'^__version__ = "(.+)"$', (ROOT / "functions" / "__init__.py").read_text(), re.MULTILINE)
+    found = re.search(
+        r'^__version__ = "(.+)"$', (ROOT / "functions" / "__init__.py").read_text(), re.MULTILINE
+    )
     if found is None:
         sys.exit("functions/__init__.py: there is no __version__")
     return found[1]
