@@ -26,7 +26,7 @@ CONFIG: Final = {
             "outputs": [{"type": "file", "path": "mails", "filename": "${id}.eml", "addRawHeaders": True}],
         }
     },
-    "listeners": [{"port": 0}, {"port": 0, "secure": True}],
+    "port": 0,
     "options": {"authOptional": True},
     "inbox": {"port": 0},
 }
@@ -109,9 +109,9 @@ def test_the_processes_for_a_preview_and_for_a_certificate_import_none_of_them(
     with installed.serving(
         [installed.command, "relay.json"], project, "listening on", PYTHONPATH=str(project)
     ) as said:
-        # The second listener speaks TLS with a certificate that a process of its own made.
         long = "<p>word</p>" * 60_000
         with smtplib.SMTP("127.0.0.1", int(said(r"listening on 127\.0\.0\.1:(\d+)"))) as client:
+            client.starttls()  # with a certificate that a process of its own makes
             client.sendmail(
                 "a@b.example",
                 ["c@d.example"],
