@@ -255,14 +255,14 @@ def test_the_wheel_holds_the_plugin_and_installs_it(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
     source = tmp_path / "source"
     source.mkdir()
-    packages = ("functions", "listener", "smtp_relay_testing")
-    for name in ("pyproject.toml", "README.md", "LICENSE", "smtp_relay.py", *packages):
+    held = ("functions", "listener", "smtp_relay_testing")
+    for name in ("pyproject.toml", "README.md", "LICENSE", "smtp_relay.py", *held):
         (source / name).symlink_to(ROOT / name)
     subprocess.run([*build, "--wheel-dir", tmp_path / "dist", source], check=True)
     (wheel,) = (tmp_path / "dist").iterdir()
     home = tmp_path / "venv"
     venv.create(home, with_pip=False, symlinks=True)
-    (site,) = home.glob("lib/python*/site-packages")
+    (packages,) = home.glob("lib/python*/site-packages")
     with ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if name.startswith("smtp_relay_testing/")}
         assert names == {
@@ -271,8 +271,8 @@ def test_the_wheel_holds_the_plugin_and_installs_it(tmp_path: Path) -> None:
             if path.name != "__pycache__"
         }
         assert "smtp_relay_testing/py.typed" in names
-        archive.extractall(site)
-    (site / "others.pth").write_text(f"{Path(pytest.__file__).parents[1]}\n")
+        archive.extractall(packages)
+    (packages / "others.pth").write_text(f"{Path(pytest.__file__).parents[1]}\n")
     project = Project(tmp_path / "project", home / "bin" / "python")
     project.write(
         "test_it.py",
