@@ -3,6 +3,7 @@
     setup.py venv LOCK       a virtual environment in .venv holding this project and what locks/LOCK.txt names
     setup.py run EXTRAS      the same for the listener with these extras (aws,gcp), which may be ""
     setup.py packages        what tests use: Debian packages where root, npm's packages, the SPF suite
+    setup.py release         what makes and checks a release, in .state/release
 
 A finished step whose inputs did not change is skipped: stamps are in .state.
 """
@@ -25,6 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 STATE = ROOT / ".state"
 NODE = STATE / "node"
+RELEASE = STATE / "release"  # apart from .venv, because the tests run with none of it
 
 NODE_PACKAGES = {
     "nodemailer": "^7.0.0",
@@ -119,22 +121,26 @@ def run(*command: str | Path, **environment: str) -> None:
 # --- the virtual environment -------------------------------------------------------------------
 
 
-def make_venv(lock: str) -> None:
+def make_venv(lock: str, place: Path | None = None) -> None:
+    """What the lock names and this project in .venv; in another place without the project."""
+    venv = place or VENV
     stamp = STATE / f"venv-{lock}"
     locks = [ROOT / "locks" / f"{name}.txt" for name in ("build", lock)]
-    wanted = _digest([ROOT / "pyproject.toml", *locks], sys.version, str(VENV))
-    if stamp.exists() and stamp.read_text() == wanted and (VENV / "bin" / "python").exists():
+    wanted = _digest([*locks, *([] if place else [ROOT / "pyproject.toml"])], sys.version, str(venv))
+    if stamp.exists() and stamp.read_text() == wanted and (venv / "bin" / "python").exists():
         return
-    if not (VENV / "bin" / "python").exists():
-        say(f"making a virtual environment in .venv ({sys.executable}, Python {sys.version.split()[0]})")
-        _create_venv()
-    say(f"installing what locks/{lock}.txt names, and this project, into .venv")
-    pip = [VENV / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install"]
+    shown = venv.relative_to(ROOT)
+    if not (venv / "bin" / "python").exists():
+        say(f"making a virtual environment in {shown} ({sys.executable}, Python {sys.version.split()[0]})")
+        _create_venv(venv)
+    say(f"installing what locks/{lock}.txt names{'' if place else ', and this project,'} into {shown}")
+    pip = [venv / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install"]
     # What builds wheels comes first and is locked too: pip would take it from the index, without hashes.
     pip.append("--no-build-isolation")
     for each in locks:
         install([*pip, "--require-hashes", "--requirement", each], names_of(each))
-    run(*pip, "--quiet", "--no-deps", "--editable", ".")
+    if place is None:
+        run(*pip, "--quiet", "--no-deps", "--editable", ".")
     STATE.mkdir(exist_ok=True)
     stamp.write_text(wanted)
 
@@ -187,7 +193,7 @@ def lock_for(extras: str) -> str:
     sys.exit(f"EXTRAS: no lock has {', '.join(sorted(wanted - {'listener'}))} together: leave one out")
 
 
-def _create_venv() -> None:
+def _create_venv(venv: Path) -> None:
     """Debian ships venv without pip's installer: its package must be installed first."""
     version = sysconfig.get_python_version()
     try:
@@ -197,7 +203,7 @@ def _create_venv() -> None:
         if not _can_install():
             sys.exit(f"Python lacks the venv module. Install it first: apt-get install {package}")
         _apt([package])
-    run(sys.executable, "-m", "venv", VENV)
+    run(sys.executable, "-m", "venv", venv)
 
 
 # --- what tests use ------------------------------------------------------------------------
@@ -218,6 +224,7 @@ def install_packages() -> None:
     install_inbox_clients()
     fetch_prometheus()
     fetch_cyclonedx()
+    make_venv("release", RELEASE)
 
 
 def install_inbox_clients() -> None:
@@ -406,6 +413,8 @@ def main(arguments: Sequence[str]) -> None:
         make_venv(lock_for(arguments[1]))
     elif list(arguments) == ["packages"]:
         install_packages()
+    elif list(arguments) == ["release"]:
+        make_venv("release", RELEASE)
     else:
         sys.exit(__doc__)
 

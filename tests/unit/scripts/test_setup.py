@@ -194,3 +194,30 @@ def test_the_clients_of_the_inbox_are_installed_once_and_by_their_digests(
     assert asked[0].splitlines() == [
         f"{name} --hash=sha256:{digest}" for name, digest in setup.CLIENT_PACKAGES.items()
     ]
+
+
+def test_the_tools_of_a_release_are_installed_once_apart_from_the_project(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    commands: list[list[str]] = []
+
+    def make(venv: Path) -> None:
+        (venv / "bin").mkdir(parents=True)
+        (venv / "bin" / "python").touch()
+
+    monkeypatch.setattr(setup, "STATE", tmp_path)
+    monkeypatch.setattr(setup, "ROOT", tmp_path)
+    (tmp_path / "locks").mkdir()
+    for name in ("build", "release"):
+        (tmp_path / "locks" / f"{name}.txt").write_text("idna==3\n")
+    monkeypatch.setattr(setup, "_create_venv", make)
+    monkeypatch.setattr(setup, "install", lambda pip, names: commands.append([str(part) for part in pip]))
+    monkeypatch.setattr(setup, "run", lambda *command: pytest.fail(f"nothing else is run: {command}"))
+    for _ in range(2):
+        setup.make_venv("release", tmp_path / "release")
+    assert [Path(command[-1]).name for command in commands] == ["build.txt", "release.txt"]
+    assert all("--require-hashes" in command for command in commands)
+    assert all(command[0] == str(tmp_path / "release" / "bin" / "python") for command in commands)
+    (tmp_path / "locks" / "release.txt").write_text("idna==3.1\n")
+    setup.make_venv("release", tmp_path / "release")
+    assert len(commands) == 4
