@@ -10,7 +10,7 @@ reads what the cluster must know, with the relay's own defaults. tests/unit/infr
 {{- include "smtp-relay.spool" (dict "config" $config "found" $found) -}}
 
 {{- $listeners := list -}}
-{{- $given := default (list (dict "port" (default 10025 $config.port) "bind" (default "" $config.bind))) $config.listeners -}}
+{{- $given := default (list (dict "port" (ternary $config.port 10025 (hasKey $config "port")) "bind" (default "" $config.bind))) $config.listeners -}}
 {{- $close := 0 -}}
 {{- range $index, $one := $given -}}
   {{- $all := merge (deepCopy $one) (deepCopy $options) -}}
@@ -80,7 +80,7 @@ reads what the cluster must know, with the relay's own defaults. tests/unit/infr
 {{- if kindIs "map" .Values.config -}}
 {{- .Values.config | toPrettyJson -}}
 {{- else -}}
-{{- .Values.config -}}
+{{- default "" .Values.config -}}
 {{- end -}}
 {{- end -}}
 
