@@ -29,7 +29,7 @@ _CAPABILITIES: Final = (
 
 class Container:
     """One run of an image. `config` is the image's own; `volumes` maps folders here to folders in
-    it, `user` is `UID:GID`."""
+    it, `user` is `UID:GID`. A `restricted` one has a read-only root and no capability, and gains no rights."""
 
     def __init__(
         self,
@@ -40,6 +40,7 @@ class Container:
         volumes: Mapping[Path, str] | None = None,
         env: Mapping[str, str] | None = None,
         user: str | None = None,
+        restricted: bool = False,
     ) -> None:
         self.folder = folder
         self.files = files
@@ -48,6 +49,7 @@ class Container:
         self.volumes = dict(volumes or {})
         self.env = dict(one.split("=", 1) for one in config["Env"]) | dict(env or {})
         self.user = user
+        self.restricted = restricted
         self.output = folder / "output.log"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -67,6 +69,8 @@ class Container:
         for here, there in self.volumes.items():
             place = shlex.quote(f"{root}{there}")
             lines += [f"mkdir -p {place}", f"mount --bind {shlex.quote(str(here))} {place}"]
+        if self.restricted:
+            lines.append(f"mount -o remount,ro {root}")
         lines.append("exec " + shlex.join(self._inside(root, [*self.config["Entrypoint"], *self.arguments])))
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
@@ -150,8 +154,10 @@ class Container:
 
     def _inside(self, root: Path, command: Sequence[str]) -> list[str]:
         """A command that runs another one in the image, with its user, environment and folder."""
-        rights = ",".join(["-all", *(f"+{one}" for one in _CAPABILITIES)])
-        become = ["setpriv", f"--bounding-set={rights}"]
+        rights = ["-all"] if self.restricted else ["-all", *(f"+{one}" for one in _CAPABILITIES)]
+        become = ["setpriv", f"--bounding-set={','.join(rights)}"]
+        if self.restricted:
+            become.append("--no-new-privs")
         if self.user is not None:
             user, _, group = self.user.partition(":")
             become += [f"--reuid={user}", f"--regid={group or user}", "--clear-groups"]
