@@ -29,7 +29,7 @@ _CAPABILITIES: Final = (
 
 class Container:
     """One run of an image. `config` is the image's own; `volumes` maps folders here to folders in
-    it, `user` is `UID:GID`. A `restricted` one has a read-only root and no capability, and gains no rights."""
+    it, `user` is `UID:GID`. A `restricted` one has a read-only root and no capability."""
 
     def __init__(
         self,

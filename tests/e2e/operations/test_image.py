@@ -7,17 +7,17 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import pytest
 
-from scripts.image import BASE, ROOT, StandIn, missing
-from tests.support.container import NEEDED, Container
+from scripts.image import ROOT
+from tests.support.container import Container
+from tests.support.image import Image
+from tests.support.image import image as built_image
 from tests.support.programs import run
 
 pytestmark = [pytest.mark.xdist_group("image"), pytest.mark.slow]
-
-TAG: Final = "smtp-relay"
 
 MOST: Final = 200_000_000 - 125_000_000
 """Bytes that the image may add to python:3.13-slim-trixie, which has some 120 MB unpacked."""
@@ -31,24 +31,9 @@ with smtplib.SMTP("127.0.0.1", 10025, timeout=10) as client:
 """
 
 
-class Image(NamedTuple):
-    """The folders of a built image."""
-
-    files: Path
-    base: Path
-    config: dict[str, Any]
-
-
 @pytest.fixture(scope="session")
 def image() -> Image:
-    if reason := missing():
-        pytest.skip(f"building the image {reason}")
-    absent = {package for tool, package in NEEDED.items() if shutil.which(tool) is None}
-    if absent:
-        pytest.skip(f"running the image needs {', '.join(sorted(absent))} (Debian packages)")
-    builder = StandIn()
-    builder.build(TAG)
-    return Image(builder.root(TAG), builder.root(BASE), builder.config(TAG))
+    return built_image()
 
 
 @pytest.fixture

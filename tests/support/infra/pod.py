@@ -224,7 +224,9 @@ class Pod:
             if one["kind"] == "Service" and one["spec"].get("type") != "LoadBalancer"
         )
         ports = {one["name"]: one["containerPort"] for one in self.container_spec["ports"]}
-        pairs = [f"{one['port']}:{ports[one['targetPort']]}" for one in service["ports"]]
+        ways = [(one["port"], ports[one["targetPort"]]) for one in service["ports"]]
+        # The relay listens on every address, so a port that stays the same leads to it already.
+        pairs = [f"{port}:{target}" for port, target in ways if port != target]
         started = self.beside(sys.executable, "-c", _FORWARD, *pairs)
         assert started.stdout is not None
         assert started.stdout.readline() == b"forwarding\n"
