@@ -351,6 +351,21 @@ def test_the_network_policy_permits_what_the_configuration_needs(rendered: Rende
         assert spec["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "relay"
 
 
+def test_the_test_may_send_where_only_some_may() -> None:
+    peer = {"namespaceSelector": {"matchLabels": {"mail": "allowed"}}}
+    values = {"config": {"flows": {}}, "networkPolicy": {"from": [peer]}}
+
+    def peers(objects: list[Object]) -> list[Any]:
+        found: list[Any] = only(objects, "NetworkPolicy")["spec"]["ingress"][0]["from"]
+        return found
+
+    assert peers(render(values)) == [peer]
+    objects = render({**values, "test": {"to": "a@example.com"}})
+    labels = only(objects, "Pod")["metadata"]["labels"]
+    assert peers(objects)[0] == peer
+    assert peers(objects)[1]["podSelector"]["matchLabels"].items() <= labels.items()
+
+
 def test_credentials_of_both_clouds_can_be_asked_for(rendered: Rendered) -> None:
     def addresses(name: str) -> set[str]:
         rules = only(rendered[name], "NetworkPolicy")["spec"]["egress"]
