@@ -72,6 +72,9 @@ soak: setup ## half of the top rate for half an hour (SOAK_SECONDS): memory, des
 image: ## build the listener's image: with docker or podman, else without a daemon
 	@$(PYTHON) scripts/image.py
 
+chart: setup ## package the Helm chart into dist/
+	@$(BIN)/python scripts/chart.py --package dist
+
 lock: setup ## renew the locked versions of all packages, and the digests of base images
 	@$(BIN)/python scripts/lock.py
 

@@ -94,3 +94,10 @@ def test_the_overlay_can_be_built(tmp_path: Path) -> None:
     (tmp_path / "mine" / "smtp-relay.jsonc").write_text('{"flows": {}}')
     objects = kustomize(tmp_path / "mine")
     assert only(objects, "ConfigMap")["data"] == {"smtp-relay.jsonc": '{"flows": {}}'}
+
+
+def test_make_packages_the_chart_as_the_page_says() -> None:
+    recipe = re.search(r"^chart:.*\n\t(.*)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert recipe is not None
+    assert recipe[1].endswith("scripts/chart.py --package dist")
+    assert "`make chart`\npackages the chart into `dist/`" in PAGE.read_text()
