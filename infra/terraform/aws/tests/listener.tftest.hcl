@@ -21,7 +21,7 @@ variables {
   vpc_cidrs           = ["10.0.0.0/16", "100.64.0.0/16"]
   balancer_subnet_ids = ["subnet-1", "subnet-2"]
   task_subnet_ids     = ["subnet-1", "subnet-2"]
-  function            = "arn:aws:lambda:eu-west-1:123456789012:function:relay"
+  before              = ["arn:aws:lambda:eu-west-1:123456789012:function:relay", null]
 }
 
 run "strangers_reach_a_public_balancer" {

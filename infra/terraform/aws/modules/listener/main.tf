@@ -147,9 +147,9 @@ resource "aws_ecs_task_definition" "this" {
   }])
 }
 
-# No other resource refers to it, but it must be made first.
+# No other resource refers to them, but they must be made first.
 resource "terraform_data" "function" {
-  input = var.function
+  input = var.before
 }
 
 resource "aws_ecs_service" "this" {
