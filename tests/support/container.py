@@ -29,7 +29,8 @@ _CAPABILITIES: Final = (
 
 class Container:
     """One run of an image. `config` is the image's own; `volumes` maps folders here to folders in
-    it, `user` is `UID:GID`."""
+    it, `user` is `UID:GID`. With `read_only` only volumes are writable, and with `folder_inside` it works in
+    another folder."""
 
     def __init__(
         self,
@@ -40,6 +41,8 @@ class Container:
         volumes: Mapping[Path, str] | None = None,
         env: Mapping[str, str] | None = None,
         user: str | None = None,
+        read_only: bool = False,
+        folder_inside: str | None = None,
     ) -> None:
         self.folder = folder
         self.files = files
@@ -48,6 +51,8 @@ class Container:
         self.volumes = dict(volumes or {})
         self.env = dict(one.split("=", 1) for one in config["Env"]) | dict(env or {})
         self.user = user
+        self.read_only = read_only
+        self.folder_inside = folder_inside or config["WorkingDir"]
         self.output = folder / "output.log"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -67,6 +72,8 @@ class Container:
         for here, there in self.volumes.items():
             place = shlex.quote(f"{root}{there}")
             lines += [f"mkdir -p {place}", f"mount --bind {shlex.quote(str(here))} {place}"]
+        if self.read_only:
+            lines.append(f"mount -o remount,ro,bind {root} {root}")
         lines.append("exec " + shlex.join(self._inside(root, [*self.config["Entrypoint"], *self.arguments])))
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
@@ -155,7 +162,7 @@ class Container:
         if self.user is not None:
             user, _, group = self.user.partition(":")
             become += [f"--reuid={user}", f"--regid={group or user}", "--clear-groups"]
-        inner = ["sh", "-c", 'cd "$0" && exec "$@"', self.config["WorkingDir"], *command]
+        inner = ["sh", "-c", 'cd "$0" && exec "$@"', self.folder_inside, *command]
         environment = [f"{name}={value}" for name, value in self.env.items()]
         # The image has setpriv and env too, in its own root: only chroot needs this machine's
         # rights.

@@ -75,6 +75,29 @@ run "every_block_reaches_an_internal_balancer" {
   }
 }
 
+run "a_task_writes_to_a_volume_of_its_own_alone" {
+  command = plan
+
+  module {
+    source = "./modules/listener"
+  }
+
+  assert {
+    condition     = jsondecode(aws_ecs_task_definition.this.container_definitions)[0].readonlyRootFilesystem
+    error_message = "The root file system is read-only."
+  }
+
+  assert {
+    condition     = one(aws_ecs_task_definition.this.volume).name == "tmp" && jsondecode(aws_ecs_task_definition.this.container_definitions)[0].mountPoints == [{ containerPath = "/tmp", readOnly = false, sourceVolume = "tmp" }] && jsondecode(aws_ecs_task_definition.this.container_definitions)[0].workingDirectory == "/tmp"
+    error_message = "Large mails go to the volume."
+  }
+
+  assert {
+    condition     = aws_ecs_service.this.availability_zone_rebalancing == "ENABLED"
+    error_message = "Tasks are spread over the zones again after one has failed."
+  }
+}
+
 run "an_internal_balancer_without_clients_is_refused" {
   command = plan
 

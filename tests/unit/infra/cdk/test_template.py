@@ -128,7 +128,7 @@ ALL_SETTINGS: Final = {
     "tags": '{"team": "mail"}',
     "python": "3.12",
     "arch": "x86_64",
-    "environment": '{"A": "b"}',
+    "environment": '{"LEVEL": "b"}',
     "ephemeral": "true",
     "without": "dashboard,schedule",
 }
@@ -445,6 +445,12 @@ def test_the_tasks(template: Template) -> None:
     (container,) = task["ContainerDefinitions"]
     assert container["StopTimeout"] == 120
     assert container["User"] == "10025:10025"
+    assert container["ReadonlyRootFilesystem"] is True
+    assert container["WorkingDirectory"] == "/tmp"
+    assert container["MountPoints"] == [
+        {"ContainerPath": "/tmp", "ReadOnly": False, "SourceVolume": "tmp"},
+    ]
+    assert task["Volumes"] == [{"Name": "tmp"}], "of the task's own: nothing outlives it"
     variables = {each["Name"]: each["Value"] for each in container["Environment"]}
     assert set(variables) == {
         "SMTP_RELAY_CONFIG_JSON",
@@ -465,6 +471,7 @@ def test_the_service(template: Template) -> None:
     assert deployment["DeploymentCircuitBreaker"] == {"Enable": True, "Rollback": True}
     assert (deployment["MinimumHealthyPercent"], deployment["MaximumPercent"]) == (100, 200)
     assert service["HealthCheckGracePeriodSeconds"] == 60
+    assert service["AvailabilityZoneRebalancing"] == "ENABLED"
     assert service["NetworkConfiguration"]["AwsvpcConfiguration"]["AssignPublicIp"] == "ENABLED"
     assert "DesiredCount" not in service
     scaling = template.one("ApplicationAutoScaling::ScalableTarget")

@@ -93,7 +93,7 @@ def test_what_cdk_says_terraform_says() -> None:
         "visibility_timeout_seconds = 6 * var.timeout",
         "maxReceiveCount     = 10",
         "deregistration_delay = 90",
-        "stopTimeout = 120",
+        "stopTimeout            = 120",
         'schedule_expression = "rate(5 minutes)"',
         "retention_in_days = 30",
         "memory_size      = var.memory",
