@@ -18,6 +18,8 @@ LATER_PAGES: Final = {
     "operate-aws.md": 900,
     "operate-gcp.md": 900,
     "filters/respond.md": 400,
+    "install.md": 450,
+    "kubernetes.md": 700,
     "filters/http-filter.md": 100,
 }
 """Pages of features that came after the others were cut to 26,000 words, and the words that each feature may
@@ -83,10 +85,3 @@ def test_all_pages_together_are_short() -> None:
     longest = sorted(pages, key=lambda name: -pages[name])[:5]
     most = 26_000 + sum(words for name, words in LATER_PAGES.items() if name in pages)
     assert sum(pages.values()) <= most, [f"{name}: {pages[name]}" for name in longest]
-
-
-def test_all_pages_together_are_short() -> None:
-    """Counted as `wc -w` does."""
-    words = {path: len(path.read_text(encoding="utf-8").split()) for path in (ROOT / "docs").rglob("*.md")}
-    longest = sorted(words, key=lambda path: -words[path])[:5]
-    assert sum(words.values()) <= 26_000, [f"{path.name}: {words[path]}" for path in longest]
