@@ -158,7 +158,7 @@ def build(options: MailerOutputOptions, name: str, context: BuildContext) -> Mai
         raise ConfigError(f"output {name}: override", str(error)) from error
     transport = options.nodemailer
     try:
-        server = server_of(transport, context.secrets)
+        server = server_of(transport, context.secrets, context.folder)
     except ValueError as error:
         raise ConfigError(f"output {name}: nodemailer", str(error)) from error
     pool = Pool(

@@ -36,7 +36,7 @@ class RecipientResults:
     """The result of an attempt: recipients in `served` have the mail, now or since an earlier attempt.
 
     `unreachable` is the fault if the server could not be reached, `in_doubt` says that some of the
-    deferred recipients may have the mail.
+    deferred recipients may have the mail, `retry_after` is the least wait in seconds for them.
     """
 
     served: list[str] = field(default_factory=list)
@@ -44,6 +44,7 @@ class RecipientResults:
     deferred: dict[str, Said] = field(default_factory=dict)
     unreachable: Unreachable | None = None
     in_doubt: bool = False
+    retry_after: float | None = None
 
     def add(self, other: RecipientResults) -> None:
         """Add the results of another group."""
@@ -52,6 +53,7 @@ class RecipientResults:
         self.deferred |= other.deferred
         self.unreachable = self.unreachable or other.unreachable
         self.in_doubt = self.in_doubt or other.in_doubt
+        self.retry_after = max(filter(None, (self.retry_after, other.retry_after)), default=None)
 
     def put_off(self, recipients: Iterable[str], fault: Temporary) -> None:
         """Leave these recipients for later because of a fault."""
@@ -60,6 +62,7 @@ class RecipientResults:
         self.deferred = {each: told.get(each, said) for each in recipients}
         self.unreachable = fault if isinstance(fault, Unreachable) else None
         self.in_doubt = fault.in_doubt
+        self.retry_after = fault.retry_after
 
     def settle(self) -> None:
         """Raises Temporary if recipients are left, else Permanent if recipients were refused."""
@@ -76,7 +79,14 @@ class RecipientResults:
         if self.refused:
             reason += f"; refused for good: {words(self.refused)}"
         enhanced = next(iter(self.deferred.values())).enhanced
-        raise Temporary(reason, enhanced=enhanced, in_doubt=self.in_doubt, recipients=about)
+        raise Temporary(
+            reason,
+            enhanced=enhanced,
+            retry_after=self.retry_after,
+            in_doubt=self.in_doubt,
+            no_login=self.unreachable is not None and self.unreachable.no_login,
+            recipients=about,
+        )
 
 
 class _PutOff(Temporary):
