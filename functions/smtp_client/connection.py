@@ -153,12 +153,13 @@ class Connection:
 
     def _hello(self) -> None:
         name = self.server.hello or own_name(self.wire.own_address)
-        reply = self.wire.command(f"EHLO {name}")
+        verb = "LHLO" if self.server.lmtp else "EHLO"
+        reply = self.wire.command(f"{verb} {name}")
         if reply.positive:
             self.extensions = _extensions(reply)
             return
-        if not reply.permanent:
-            raise self._refused("said to EHLO", reply)
+        if not reply.permanent or self.server.lmtp:
+            raise self._refused(f"said to {verb}", reply)
         # RFC 5321 section 3.2: for an older server.
         self.extensions = {}
         reply = self.wire.command(f"HELO {name}")

@@ -39,7 +39,7 @@ class Login:
 @dataclass(frozen=True, slots=True)
 class SmtpServer:
     """Address and options of the server; time-outs in seconds. `hello` is the name for EHLO, None for
-    the machine's.
+    the machine's. `lmtp` is LMTP (RFC 2033), with a reply for each recipient after a mail.
 
     `implicit_tls` is TLS from the first byte (RFC 8314), else `starttls` says when to upgrade.
     """
@@ -51,6 +51,7 @@ class SmtpServer:
     starttls: StartTls = "offered"
     servername: str | None = None
     login: Login | None = None
+    lmtp: bool = False
     hello: str | None = None
     dns_timeout: float = 30.0
     connect_timeout: float = 120.0

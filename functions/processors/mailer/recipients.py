@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from functions.errors import Permanent, Temporary
@@ -92,8 +93,8 @@ class RecipientResults:
 class _PutOff(Temporary):
     """A transaction that served and refused no recipient."""
 
-    def __init__(self, deferred: dict[str, Said]) -> None:
-        super().__init__(words(deferred))
+    def __init__(self, deferred: dict[str, Said], *, in_doubt: bool = False) -> None:
+        super().__init__(words(deferred), in_doubt=in_doubt)
         self.deferred = deferred
 
 
@@ -141,10 +142,17 @@ def _deliver_group(turn: int, group: Sequence[str], once: Once, send: Send) -> t
         ending.refused |= tally.refused
         settled = {*tally.accepted, *tally.refused}
         pending = [each for each in pending if each not in settled]
-        if fresh and pending and not tally.crowded:
+        if fresh and pending and tally.in_doubt:
+            # Some are served, and have their receipt. The others are a transaction of their own, in doubt.
+            send = partial(_lost, _PutOff(tally.deferred, in_doubt=True))
+        elif fresh and pending and not tally.crowded:
             ending.deferred = {each: tally.deferred[each] for each in pending}
             break
     return ending, ran
+
+
+def _lost(fault: _PutOff, pending: Sequence[str]) -> TransactionResult:
+    raise fault
 
 
 def _transaction(turn: str, pending: Sequence[str], once: Once, send: Send) -> tuple[TransactionResult, bool]:
@@ -154,7 +162,7 @@ def _transaction(turn: str, pending: Sequence[str], once: Once, send: Send) -> t
     def effect() -> str:
         tally = send(pending)
         if not tally.accepted and not tally.refused:
-            raise _PutOff(tally.deferred)
+            raise _PutOff(tally.deferred, in_doubt=tally.in_doubt)
         done.append(tally)
         return encode(tally)
 

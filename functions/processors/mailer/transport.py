@@ -32,6 +32,7 @@ def server_of(transport: Transport, resolve: Resolve, folder: Path = Path()) -> 
         starttls="never" if transport.ignore_tls else "always" if transport.require_tls else "offered",
         servername=transport.tls.servername,
         login=_login(transport, resolve, folder),
+        lmtp=transport.lmtp,
         hello=transport.name,
         dns_timeout=transport.dns_timeout / 1000,
         connect_timeout=transport.connection_timeout / 1000,

@@ -109,6 +109,15 @@ class Transport(OptionsModel):
     max_messages: int = Field(default=100, ge=1)
     """Most mails over one connection, with `pool`."""
 
+    rate_limit: int | None = Field(default=None, ge=1, le=10_000)
+    """Most mails in `rateDelta`, for each process."""
+
+    rate_delta: Milliseconds = Field(default=1_000, ge=1)
+    """The time that `rateLimit` is for."""
+
+    lmtp: bool = False
+    """Speak LMTP (RFC 2033): one reply for each recipient."""
+
     connection_timeout: Milliseconds = Field(default=120_000, ge=1)
     """Time to wait for the connection."""
 
@@ -148,7 +157,9 @@ class Transport(OptionsModel):
         return self.port or (465 if self.secure else 587)
 
     def advice(self) -> Iterable[tuple[str, str]]:
-        """Keys of the login that are probably a mistake, and texts with the cure."""
+        """Keys that are probably a mistake, and texts with the cure."""
+        if self.lmtp and self.effective_port in (25, SUBMISSION, SUBMISSIONS):
+            yield "port", f"{self.effective_port} is for SMTP (give the port of the LMTP server, often 24)"
         if self.auth is None:
             return
         yield from ((f"auth.{key}", text) for key, text in self.auth.advice())

@@ -324,6 +324,32 @@ def test_tls_options(make: Make, tmp_path: Path) -> None:
         assert host.sessions[0].encrypted
 
 
+def test_lmtp_serves_each_recipient_once(make: Make) -> None:
+    script = refusing(verb=".", full="452 4.2.2 full", gone="550 5.1.1 gone")
+    with smarthost(script) as host:
+        mailer, once = make(host, {"lmtp": True}), Remembering()
+        mail = make_mail(MAIL, "a@x", "full@x", "gone@x", "b@x")
+        with pytest.raises(Temporary, match=r"452 4\.2\.2 full"):
+            mailer.process(job(mail, once))
+        host.script = lambda heard: None
+        with pytest.raises(Permanent, match="gone") as caught:
+            mailer.process(job(mail, once))
+        assert caught.value.recipients == ("gone@x",)
+        assert host.copies() == {"a@x": 1, "b@x": 1, "full@x": 1}
+
+
+def test_a_rate_is_kept_and_a_mail_that_waits_long_comes_again(make: Make) -> None:
+    with smarthost() as host:
+        mailer = make(host, {"pool": True, "rateLimit": 3, "rateDelta": "1h"})
+        for _ in range(3):
+            mailer.process(job(make_mail()))
+        with pytest.raises(Temporary, match="waiting for rateLimit") as caught:
+            mailer.process(job(make_mail()))
+        assert caught.value.retry_after is not None
+        assert 3_600 < caught.value.retry_after <= 4_800
+        assert len(host.taken) == 3
+
+
 class TestOAuth:
     """The mailer with a token endpoint: what a mail gets while the endpoint works, fails, and lies."""
 
