@@ -23,13 +23,15 @@ PARTING: Final = 2.0
 
 
 class Connection:
-    """A session that is ready for mails. `broken` says that it cannot take another mail; `used` counts
-    its transactions, `since` is the monotonic time of the last one."""
+    """A session that is ready for mails. `user` is the name that it is logged in with, None without a login.
+    `broken` says that it cannot take another mail; `used` counts its transactions, `since` is the monotonic
+    time of the last one."""
 
     def __init__(self, server: SmtpServer, wire: Wire) -> None:
         self.server = server
         self.wire = wire
         self.extensions: Mapping[str, str] = {}
+        self.user: str | None = None
         self.broken = False
         self.used = 0
         self.since = time.monotonic()
@@ -116,6 +118,7 @@ class Connection:
         mechanisms = choose(offered, login, encrypted=self.wire.encrypted)
         if mechanisms:
             authenticate(self.wire, mechanisms, login, server)
+            self.user = login.user
         elif offered:
             known = " ".join(sorted(offered))
             raise Unreachable(f"{server} offers no login that fits, only {known}", enhanced="4.7.4")
