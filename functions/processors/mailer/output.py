@@ -134,7 +134,7 @@ class _Work:
         lease: Lease,
         recipients: Mapping[str, Rcpt],
         make: Callable[[], MailToSend],
-        rate: Rate | None,
+        rate: Rate | None = None,
     ) -> None:
         self._rate = rate
         self._job = job
