@@ -14,7 +14,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 LATER_PAGES: Final = {
     "inbox.md": 1_300,
     "testcontainers.md": 400,
-    "adr/0008-accounts.md": 1_100,
+    "adr/0008-accounts.md": 1_350,
     "operate-aws.md": 900,
     "operate-gcp.md": 900,
     "filters/respond.md": 400,
