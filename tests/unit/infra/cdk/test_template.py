@@ -496,12 +496,12 @@ def test_the_network(template: Template) -> None:
 def test_the_alarms(everything: Template, stored: Template) -> None:
     names = {re.sub(r"^Alarms|[0-9A-F]{8}$", "", name) for name in everything.of("CloudWatch::Alarm")}
     assert names == {
-        *("Oldest", "NoSweep", "Dead", "Crashed", "Errors", "SesClosed", "InDoubt"),
+        *("Oldest", "NoSweep", "Dead", "Crashed", "Errors", "SesClosed", "InDoubt", "NoLogin"),
         *("Throttles", "FunctionMemory", "Deferred", "Healthy", "Memory", "UntrustedProxy", "Quiet"),
         "Certificate",
     }
     assert {re.sub(r"^Alarms|[0-9A-F]{8}$", "", name) for name in stored.of("CloudWatch::Alarm")} == (
-        names - {"SesClosed", "InDoubt", "Certificate"}
+        names - {"SesClosed", "InDoubt", "NoLogin", "Certificate"}
     )
     oldest = everything.one("CloudWatch::Alarm", "AlarmsOldest")
     assert (oldest["MetricName"], oldest["Threshold"]) == ("OldestUnfinished", 1800)
