@@ -110,9 +110,6 @@ class FilterOptions(BaseModel):
     asks_others: ClassVar[bool] = False
     """True if the filter asks over the network, and defers if no answer comes."""
 
-    judges_content: ClassVar[bool] = False
-    """True if the filter decides after DATA."""
-
     limits_senders: ClassVar[bool] = False
     """True if the filter says who may be named as a mail's sender."""
 
@@ -127,6 +124,11 @@ class FilterOptions(BaseModel):
     @property
     def counts_recipients(self) -> bool:
         """True if the filter limits how many recipients a client has in some time."""
+        return False
+
+    @property
+    def judges_content(self) -> bool:
+        """True if the filter decides after DATA."""
         return False
 
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-Role = Literal["listener", "function", "start of tasks", "schedule", "guard"]
+Role = Literal["listener", "function", "start of tasks", "schedule", "guard", "certificate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +114,10 @@ STORAGE_KEY: Final = Rule(
     "`putOptions.SSEKMSKeyId`",
 )
 PUBLISH: Final = Rule("function", "Publish", ("sqs:SendMessage",), "the queue of the URL", "`pubsub`")
+PUBLISH_TOPIC: Final = Rule("function", "PublishTopic", ("sns:Publish",), "the topic", "`pubsub` to SNS")
+PUBLISH_BUS: Final = Rule(
+    "function", "PublishBus", ("events:PutEvents",), "the bus", "`pubsub` to EventBridge"
+)
 SEND: Final = Rule(
     "function",
     "Send",
@@ -180,12 +184,25 @@ GUARD_LOGS: Final = Rule(
     "guard", "Logs", ("logs:CreateLogStream", "logs:PutLogEvents"), "the guard's log group", "the same"
 )
 
+EXPORT: Final = Rule("certificate", "Export", ("acm:ExportCertificate",), "the certificate", "`certificate`")
+SAVE: Final = Rule(
+    "certificate", "Save", ("secretsmanager:PutSecretValue",), "the listener's secret", "the same"
+)
+CERTIFICATE_LOGS: Final = Rule(
+    "certificate",
+    "Logs",
+    ("logs:CreateLogStream", "logs:PutLogEvents"),
+    "the certificate function's log group",
+    "the same",
+)
+
 RULES: Final = (
     *(STORE, DATA_KEY, LISTENER_PARAMETERS, LISTENER_SECRETS, LIMITS),
     *(FINISH, BURY, KEEP, LIST, SPOOL_KEY, NOTIFICATIONS, RECEIPTS, FUNCTION_LOGS),
     *(STORAGE, STORAGE_TAGS, STORAGE_ACL, STORAGE_RETENTION, STORAGE_HOLD, STORAGE_KEY),
-    *(PUBLISH, SEND, RATE, ASSUME, OUTPUT_PARAMETERS, OUTPUT_SECRETS),
+    *(PUBLISH, PUBLISH_TOPIC, PUBLISH_BUS, SEND, RATE, ASSUME, OUTPUT_PARAMETERS, OUTPUT_SECRETS),
     *(PULL, PULL_TOKEN, TASK_LOGS, NETWORK, SWEEP, GUARD, GUARD_LOGS),
+    *(EXPORT, SAVE, CERTIFICATE_LOGS),
 )
 
 

@@ -48,11 +48,12 @@ module "delivery" {
   bucket_arn      = module.spool.bucket_arn
   prefix          = local.deployment.prefix
   key_arn         = module.spool.key_arn
-  archive         = "${var.build}/function.zip"
+  archive         = "${local.build}/function.zip"
   policy          = "${var.build}/function.policy.json.tftpl"
   runtime         = local.deployment.runtime
   architecture    = local.deployment.architecture
   receipts        = local.deployment.receipts
+  buses           = local.deployment.buses
   concurrency     = local.deployment.concurrency
   ses             = local.deployment.ses_concurrency != null
   memory          = var.function_memory
@@ -63,6 +64,20 @@ module "delivery" {
   ephemeral       = var.ephemeral
   alarms          = var.alarms
   alarm_topic_arn = var.alarm_topic_arn
+}
+
+module "certificate" {
+  source = "./modules/certificate"
+  count  = var.certificate_arn == null ? 0 : 1
+
+  name            = var.name
+  place           = local.place
+  certificate_arn = var.certificate_arn
+  # settings.tf refuses a configuration that names none.
+  secret      = coalesce(local.deployment.certificate_secret, "none")
+  archive     = "${var.build}/certificate.zip"
+  runtime     = local.deployment.runtime
+  environment = var.environment
 }
 
 module "listener" {
@@ -97,6 +112,7 @@ module "listener" {
   autoscaling         = var.autoscaling
   alarms              = var.alarms
   alarm_topic_arn     = var.alarm_topic_arn
-  # It knows new flows and outputs before the listener writes mails that name them.
-  function = module.delivery.function_arn
+  # The function knows new flows and outputs before the listener writes mails that name them, and the secret
+  # holds a certificate before the listener reads it.
+  before = [module.delivery.function_arn, one(module.certificate[*].stored)]
 }

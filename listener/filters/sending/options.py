@@ -164,8 +164,11 @@ class SendingPolicyOptions(FilterOptions):
     """If recipients cannot be counted: answer 451, or accept them without counting."""
 
     guard = True
-    judges_content = True
     limits_senders = True
+
+    @property
+    def judges_content(self) -> bool:
+        return True
 
     @property
     def counts_recipients(self) -> bool:

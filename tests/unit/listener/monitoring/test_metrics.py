@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import math
+import shutil
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -58,6 +60,7 @@ def exercise(metrics: Metrics) -> None:
     metrics.retry("in", "file_0")
     metrics.dead_letter("in", "file_0")
     metrics.in_doubt("in", "file_0")
+    metrics.no_login("in", "file_0")
     metrics.backlog(86_400.0, 3, 1)
     metrics.tls_expiry("smtp", 1000.0 + 86_400 * 30)
 
@@ -82,7 +85,7 @@ def check(found: Scrape, times: int) -> None:
     assert found("smtp_relay_emails_total", flow="in", status="error", output="file_0") == times
     assert found("smtp_relay_spool_duration_seconds_count") == times
     assert found("smtp_relay_spool_errors_total") == times
-    for name in ("retries", "dead_letters", "in_doubt"):
+    for name in ("retries", "dead_letters", "in_doubt", "login_failures"):
         assert found(f"smtp_relay_{name}_total", flow="in", output="file_0") == times
     output = {"flow": "in", "output": "file_0"}
     assert found("smtp_relay_output_duration_seconds_bucket", le="0.0005", **output) == 0
@@ -139,6 +142,7 @@ def test_nothing_happened_yet() -> None:
     assert found("smtp_relay_emails_total", flow="in", status="accepted", output="") == 0
     assert found("smtp_relay_emails_total", flow="in", status="error", output="file_0") == 0
     assert found("smtp_relay_dead_letters_total", flow="in", output="file_0") == 0
+    assert found("smtp_relay_in_doubt_total", flow="in", output="file_0") == 0
     assert found("smtp_relay_connections_total", listener="smtp") == 0
     assert found("smtp_relay_spool_errors_total") == 0
     assert found("smtp_relay_oldest_unfinished_seconds") == 0
@@ -152,6 +156,19 @@ def test_default_labels_are_on_every_sample_and_names_are_escaped() -> None:
     assert found("smtp_relay_emails_total", flow='a"b\\c\nd', status="accepted", output="", site='x"y') == 1
     assert found("smtp_relay_emails_total", flow="é?", status="accepted", output="", site='x"y') == 1
     assert all(("site", 'x"y') in labels for _, labels in found)
+
+
+def test_the_room_of_the_spools_disk_is_shown_once_the_folder_exists(tmp_path: Path) -> None:
+    shared_metrics = SharedMetrics()
+    folder = tmp_path / "spool"
+    free, size = "smtp_relay_spool_free_bytes", "smtp_relay_spool_size_bytes"
+    assert not {free, size} & {name for name, _ in scrape(shared_metrics, spool_folder=folder)}
+    folder.mkdir()
+    found = scrape(shared_metrics, spool_folder=folder, default_labels={"site": "eu"})
+    disk = shutil.disk_usage(folder)
+    assert found(size, site="eu") == disk.total
+    assert found(free, site="eu") == pytest.approx(disk.free, rel=0.1)
+    assert not {free, size} & {name for name, _ in scrape(shared_metrics)}
 
 
 def test_our_own_labels_stand_over_default_ones() -> None:
