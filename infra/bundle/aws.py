@@ -46,6 +46,7 @@ def write(config: Path, folder: Path, platform: Platform, *, public: bool | None
         table="${table}" if deployment.needs_receipts else None,
         log_group="${log_group}",
         key="${key}" if encrypted else None,
+        limits="${limits}" if deployment.needs_limits else None,
     )
     policies = {
         "function": function_statements(deployment.config, spool, HERE),
@@ -65,6 +66,7 @@ def facts(deployment: Deployment, platform: Platform) -> dict[str, Any]:
         "kms_key_id": spool.kms_key_id,
         "bucket_key": spool.bucket_key,
         "receipts": deployment.needs_receipts,
+        "limits": deployment.needs_limits,
         "buses": deployment.buses,
         "concurrency": deployment.concurrency,
         "ses_concurrency": deployment.ses_concurrency,

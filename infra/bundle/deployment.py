@@ -111,6 +111,11 @@ class Deployment:
         return needs_receipts(self.config)
 
     @property
+    def needs_limits(self) -> bool:
+        """True if a filter counts recipients, and so a table that the listeners share."""
+        return self.config.counts_recipients
+
+    @property
     def sends_mail(self) -> bool:
         """True if an output sends mail on, so strangers must not reach the listener."""
         return sends_mail(self.config)

@@ -18,6 +18,7 @@ LATER_PAGES: Final = {
     "operate-aws.md": 900,
     "operate-gcp.md": 900,
     "filters/respond.md": 400,
+    "filters/sending-policy.md": 720,
     "outputs/mailer-oauth.md": 790,
     "install.md": 450,
     "kubernetes.md": 700,

@@ -209,6 +209,14 @@ class MailerOutputOptions(OutputOptions):
         signed = ", signed with DKIM," if self.dkim or self.dkims else ""
         return f"sends it on{signed} through {server.host}:{server.effective_port}"
 
+    @property
+    def sets_sender(self) -> str:
+        if self.override.from_ is not None:
+            return "override.from"
+        senders = {"from", "sender", "resent-from", "resent-sender"}
+        found = next((name for name in self.override.headers if name.lower() in senders), "")
+        return found and f"override.headers.{found}"
+
     def identity(self) -> str:
         """The name, else the next server, the user there, and the recipients that `override` sets."""
         if self.name is not None:

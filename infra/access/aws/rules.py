@@ -36,6 +36,13 @@ LISTENER_SECRETS: Final = Rule(
     "each secret named",
     "`secretsmanager:`",
 )
+LIMITS: Final = Rule(
+    "listener",
+    "Limits",
+    ("dynamodb:GetItem", "dynamodb:PutItem"),
+    "the table of limits",
+    "`sending-policy` with limits",
+)
 
 FINISH: Final = Rule(
     "function", "Finish", ("s3:DeleteObject", "s3:GetObject"), "`PREFIX/spool/*` of the spool"
@@ -190,7 +197,7 @@ CERTIFICATE_LOGS: Final = Rule(
 )
 
 RULES: Final = (
-    *(STORE, DATA_KEY, LISTENER_PARAMETERS, LISTENER_SECRETS),
+    *(STORE, DATA_KEY, LISTENER_PARAMETERS, LISTENER_SECRETS, LIMITS),
     *(FINISH, BURY, KEEP, LIST, SPOOL_KEY, NOTIFICATIONS, RECEIPTS, FUNCTION_LOGS),
     *(STORAGE, STORAGE_TAGS, STORAGE_ACL, STORAGE_RETENTION, STORAGE_HOLD, STORAGE_KEY),
     *(PUBLISH, PUBLISH_TOPIC, PUBLISH_BUS, SEND, RATE, ASSUME, OUTPUT_PARAMETERS, OUTPUT_SECRETS),

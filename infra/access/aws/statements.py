@@ -40,6 +40,7 @@ class Spool(NamedTuple):
     table: str | None
     log_group: str
     key: str | None = None
+    limits: str | None = None
 
 
 def statement(rule: Rule, resources: Iterable[str]) -> Statement:
@@ -53,10 +54,13 @@ def statement(rule: Rule, resources: Iterable[str]) -> Statement:
 
 
 def listener_statements(config: RelayConfig, spool: Spool, place: Place) -> list[Statement]:
-    """The task role's statements: put into its prefix, read its secrets. Raises ConfigError."""
+    """The task role's statements: put into its prefix, count recipients, read its secrets. Raises
+    ConfigError."""
     found = [statement(rules.STORE, [f"{spool.bucket}/{spool.prefix}spool/*"])]
     if spool.key is not None:
         found.append(statement(rules.DATA_KEY, [spool.key]))
+    if spool.limits is not None and config.counts_recipients:
+        found.append(statement(rules.LIMITS, [spool.limits]))
     arns = [arn_of(secret, **place._asdict()) for _, secret in listener_secrets(config) if secret.in_cloud]
     return found + _readers(arns, rules.LISTENER_PARAMETERS, rules.LISTENER_SECRETS)
 

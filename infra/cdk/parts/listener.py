@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from aws_cdk import Annotations, Aws, Duration, RemovalPolicy
+from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecr_assets as ecr_assets
 from aws_cdk import aws_ecs as ecs
@@ -63,6 +64,7 @@ class Listener(Construct):
         self.log_group = logs.LogGroup(
             self, "Logs", retention=logs.RetentionDays.ONE_MONTH, removal_policy=RemovalPolicy.DESTROY
         )
+        self.limits = self._table() if deployment.needs_limits else None
         self.role = self._task_role(spool)
         spool.forbid_overwriting(self.role)
         container, repository = self._image(settings.image)
@@ -95,6 +97,17 @@ class Listener(Construct):
             )
             scaling.scale_on_cpu_utilization("Busy", target_utilization_percent=BUSY)
 
+    def _table(self) -> dynamodb.Table:
+        """The counts of sending-policy, which the tasks share. A lost one only frees the limits once."""
+        return dynamodb.Table(
+            self,
+            "Limits",
+            partition_key=dynamodb.Attribute(name="id", type=dynamodb.AttributeType.STRING),
+            billing_mode=dynamodb.BillingMode.PAY_PER_REQUEST,
+            time_to_live_attribute="expiration",
+            removal_policy=RemovalPolicy.DESTROY,
+        )
+
     def _task_role(self, spool: SpoolBucket) -> iam.IRole:
         resources = Spool(
             bucket=spool.bucket.bucket_arn,
@@ -103,6 +116,7 @@ class Listener(Construct):
             table=None,
             log_group="",
             key=spool.key_arn,
+            limits=None if self.limits is None else self.limits.table_arn,
         )
         return make_role(
             self,
@@ -161,6 +175,7 @@ class Listener(Construct):
                 "SMTP_RELAY_LISTENERS": self._deployment.listeners,
                 "SMTP_RELAY_TRUSTED_PROXIES": ANY_PROXY,
                 "SMTP_RELAY_HEALTH_PORT": str(HEALTH),
+                **({} if self.limits is None else {"SMTP_RELAY_LIMITS_TABLE": self.limits.table_name}),
             },
             logging=ecs.LogDriver.aws_logs(stream_prefix="listener", log_group=self.log_group),
             port_mappings=[

@@ -90,6 +90,7 @@ module "listener" {
   prefix              = local.deployment.prefix
   key_arn             = module.spool.key_arn
   policy              = "${var.build}/listener.policy.json.tftpl"
+  limits              = local.deployment.limits
   image               = var.image
   config              = local.deployment.listener_config
   listeners           = local.deployment.listeners

@@ -58,7 +58,27 @@ resource "aws_iam_role_policy" "task" {
     table     = ""
     log_group = ""
     key       = var.key_arn == null ? "" : var.key_arn
+    limits    = var.limits ? aws_dynamodb_table.limits[0].arn : ""
   }))
+}
+
+# The counts of sending-policy, which the tasks share. A lost one only frees the limits once.
+resource "aws_dynamodb_table" "limits" {
+  count = var.limits ? 1 : 0
+
+  name         = "${var.name}-limits"
+  billing_mode = "PAY_PER_REQUEST"
+  hash_key     = "id"
+
+  attribute {
+    name = "id"
+    type = "S"
+  }
+
+  ttl {
+    attribute_name = "expiration"
+    enabled        = true
+  }
 }
 
 resource "aws_iam_role" "start" {
@@ -134,14 +154,14 @@ resource "aws_ecs_task_definition" "this" {
     mountPoints            = [{ sourceVolume = "tmp", containerPath = "/tmp", readOnly = false }]
     stopTimeout            = 120
 
-    environment = [
+    environment = concat([
       { name = "SMTP_RELAY_CONFIG_JSON", value = var.config },
       { name = "SMTP_RELAY_SPOOL", value = trimsuffix("s3://${var.bucket}/${var.prefix}", "/") },
       { name = "SMTP_RELAY_LISTENERS", value = var.listeners },
       # The security group admits the balancer alone, whose nodes may have addresses of any block.
       { name = "SMTP_RELAY_TRUSTED_PROXIES", value = "0.0.0.0/0" },
       { name = "SMTP_RELAY_HEALTH_PORT", value = tostring(local.health) },
-    ]
+    ], var.limits ? [{ name = "SMTP_RELAY_LIMITS_TABLE", value = aws_dynamodb_table.limits[0].name }] : [])
 
     portMappings = [for port in local.inside : { containerPort = tonumber(port), protocol = "tcp" }]
 

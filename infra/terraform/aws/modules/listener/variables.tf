@@ -39,6 +39,12 @@ variable "policy" {
   type        = string
 }
 
+variable "limits" {
+  description = "True if a filter counts recipients: then there is a table for the counts."
+  type        = bool
+  default     = false
+}
+
 variable "image" {
   description = "The listener's image, built for arm64."
   type        = string
