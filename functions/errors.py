@@ -51,6 +51,11 @@ class Temporary(DeliveryFault):
         self.in_doubt = in_doubt
 
 
+class Held(Temporary):
+    """No attempt was made, because the output takes no mail at the moment; `retry_after` says how long,
+    as far as is known."""
+
+
 class Permanent(DeliveryFault):
     """No retry can succeed as things stand: no such bucket, unverified sender, malformed."""
 

@@ -14,8 +14,9 @@ from typing import Final
 
 from functions.config import DeliveryConfig
 from functions.delivery.engine import Delivery, Output
+from functions.delivery.terms import Terms
 from functions.errors import ConfigError, Temporary
-from functions.processors.base import Job, OutputOptions, Placed, Processor
+from functions.processors.base import PLENTY, Job, OutputOptions, Placed, Processor
 from functions.processors.context import BuildContext
 from functions.processors.registry import build_processor
 
@@ -32,7 +33,10 @@ def needs_receipts(config: DeliveryConfig) -> bool:
 def build_outputs(config: DeliveryConfig, build: Callable[[str, OutputOptions], Processor]) -> Delivery:
     """The outputs of every flow, each made by `build` from its label and options."""
     flows = {
-        name: [Output(label, options.identity(), build(label, options)) for label, options in flow.labelled()]
+        name: [
+            Output(label, options.identity(), build(label, options), Terms.of(options))
+            for label, options in flow.labelled()
+        ]
         for name, flow in config.flows.items()
     }
     return delivery_of(config, flows)
@@ -104,6 +108,10 @@ class LazyProcessor(Processor):
         except ConfigError as error:
             raise Temporary(f"the output cannot be built: {error}", enhanced="4.3.5") from error
         return processor.process(job)
+
+    @property
+    def room(self) -> int:
+        return PLENTY if self._made is None else self._made.room
 
     def close(self) -> None:
         if self._made is not None:

@@ -10,9 +10,14 @@ from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, NamedTuple, Protocol
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from functions.message.mail import Mail
+from functions.options.retry import RetryOptions
+from functions.options.types import Milliseconds
+
+PLENTY: Final = 64
+"""The room of a processor that takes any number of mails."""
 
 MIN_SECONDS_LEFT: Final = 35.0
 """The least seconds left of the run when an effect starts: a request then ends before the run's
@@ -40,6 +45,16 @@ class OutputOptions(BaseModel):
 
     type: str = ""
     """The output's type."""
+
+    retry: RetryOptions | None = None
+    """Waits between attempts at this output. Default: `delivery.retry`."""
+
+    give_up_after: Milliseconds | None = Field(default=None, alias="giveUpAfter")
+    """Time after which this output is given up. Default: `delivery.giveUpAfter`."""
+
+    concurrency: int | None = Field(default=None, ge=1, le=1_000)
+    """Most mails that one process gives to this output at a time. A function runs no more instances than
+    the least of these, and two at least."""
 
     local: ClassVar[bool] = False
     """True if the effect stays on this machine."""
@@ -186,6 +201,11 @@ class Processor:
     def file_of(self, placed: Placed) -> str | None:
         """The path of the file that `process` made of a mail, for logs; None if it made none."""
         return None
+
+    @property
+    def room(self) -> int:
+        """The number of mails that the output takes now; 0 while its server is known to be down."""
+        return PLENTY
 
     def close(self) -> None:
         """Release connections; the process is ending or the configuration was replaced."""
