@@ -76,6 +76,8 @@ class DeliveryFlow(OptionsModel):
                     f"outputs[{index}] and outputs[{same}] cannot be told apart in receipts: "
                     "give one of them another name"
                 )
+            if misfit := output.misfit(self.outputs):
+                raise ValueError(f"outputs[{index}]{misfit}")
         return self
 
     def labelled(self) -> tuple[tuple[str, OutputOptions], ...]:

@@ -34,8 +34,11 @@ class Temporary(DeliveryFault):
     """Worth a retry: throttled, 5xx, time-out, connection closed.
 
     `in_doubt` says that a call that is not safe to repeat got no answer, so its effect may have
-    happened (`delivery.onDoubt`).
+    happened (`delivery.onDoubt`). `give_up_after` is the age of a mail, in seconds, at which this fault
+    gives it up, if that comes before `giveUpAfter`.
     """
+
+    give_up_after: float | None = None
 
     def __init__(
         self,

@@ -101,6 +101,7 @@ _PAGES: Final = {
         "aws": "outputs/aws.md",
         "gcp": "outputs/gcp.md",
         "mailer": "outputs/mailer.md",
+        "webhook": "outputs/webhook.md",
     },
 }
 

@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Final
+from typing import Any, Final
 
 from functions.config import DeliveryConfig
 from functions.delivery.engine import Delivery, Output
@@ -103,11 +103,13 @@ class LazyProcessor(Processor):
             log.error("an output cannot be built", extra={"output": self._label, "reason": str(error)})
 
     def process(self, job: Job) -> Placed | None:
-        try:
-            processor = self._processor()
-        except ConfigError as error:
-            raise Temporary(f"the output cannot be built: {error}", enhanced="4.3.5") from error
-        return processor.process(job)
+        return self._ready().process(job)
+
+    def stored(self, job: Job) -> Any:
+        return self._ready().stored(job)
+
+    def link(self, key: str, seconds: int) -> str:
+        return self._ready().link(key, seconds)
 
     @property
     def room(self) -> int:
@@ -116,6 +118,12 @@ class LazyProcessor(Processor):
     def close(self) -> None:
         if self._made is not None:
             self._made.close()
+
+    def _ready(self) -> Processor:
+        try:
+            return self._processor()
+        except ConfigError as error:
+            raise Temporary(f"the output cannot be built: {error}", enhanced="4.3.5") from error
 
     def _processor(self) -> Processor:
         with self._lock:

@@ -222,7 +222,7 @@ class Delivery:
         try:
             if task.output is None:
                 raise self._unknown(mail, task, now, witness)
-            placed = _process(task.output, mail, task, once, seconds_left, shared)
+            placed = self._process(task.output, mail, task, once, seconds_left, shared)
             return Outcome(task, State.DONE, placed=placed)
         except Permanent as error:
             return Outcome(task, State.DEAD, error)
@@ -241,9 +241,37 @@ class Delivery:
         end = self._give_up_after
         if task.output is not None and task.output.terms.give_up_after is not None:
             end = task.output.terms.give_up_after
+        if isinstance(fault, Temporary) and fault.give_up_after is not None:
+            end = min(end, fault.give_up_after)
         if away > end and (witness is None or witness.waited(end)):
             return Outcome(task, State.DEAD, fault)
         return Outcome(task, State.RETRY, fault, left=end - away)
+
+    def _process(
+        self,
+        output: Output,
+        mail: Mail,
+        task: Task,
+        once: Once,
+        seconds_left: Callable[[], float],
+        shared: bool,
+    ) -> Placed | None:
+        job = Job(mail, task.flow, mail.envelope.recipients_of(task.flow), once, seconds_left, shared)
+        if not output.processor.quick:
+            job = job._replace(key=task.key, peers=self.flows[task.flow])
+        try:
+            mail.check()
+        except Damaged as damage:
+            if output.processor.quick:
+                if (placed := output.processor.taken(job)) is None:
+                    raise
+                return placed
+            # Receipts say what took effect while the mail was whole. No new effect is started.
+            job = job._replace(once=_without_effects(once, damage))
+        if output.processor.quick:
+            return output.processor.process(job)
+        with output.gate.passed():
+            return output.processor.process(job)
 
     def _unknown(self, mail: Mail, task: Task, now: float, witness: Witness | None) -> DeliveryFault:
         """The fault for a flow that this configuration does not know."""
@@ -288,30 +316,6 @@ class Delivery:
                 settled[task.key] = outcome.state
             outcomes.append(outcome)
         return report(everything, settled, outcomes)
-
-
-def _process(
-    output: Output,
-    mail: Mail,
-    task: Task,
-    once: Once,
-    seconds_left: Callable[[], float],
-    shared: bool,
-) -> Placed | None:
-    job = Job(mail, task.flow, mail.envelope.recipients_of(task.flow), once, seconds_left, shared)
-    try:
-        mail.check()
-    except Damaged as damage:
-        if output.processor.quick:
-            if (placed := output.processor.taken(job)) is None:
-                raise
-            return placed
-        # Receipts say what took effect while the mail was whole. No new effect is started.
-        job = job._replace(once=_without_effects(once, damage))
-    if output.processor.quick:
-        return output.processor.process(job)
-    with output.gate.passed():
-        return output.processor.process(job)
 
 
 def _without_effects(once: Once, fault: DeliveryFault) -> Once:

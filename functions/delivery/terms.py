@@ -28,11 +28,13 @@ class Waits(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """What an output's own options say; None is what `delivery` says. Times are in seconds."""
+    """What an output's own options say; None is what `delivery` says. Times are in seconds; `repeatable` as
+    in `OutputOptions`."""
 
     waits: Waits | None = None
     give_up_after: float | None = None
     concurrency: int | None = None
+    repeatable: bool = False
 
     @classmethod
     def of(cls, options: OutputOptions) -> Terms:
@@ -42,6 +44,7 @@ class Terms(NamedTuple):
             None if retry is None else Waits(retry.first / 1000, retry.max / 1000),
             None if end is None else end / 1000,
             options.concurrency,
+            options.repeatable,
         )
 
 

@@ -73,8 +73,11 @@ class ReceiptBook:
         self._known: dict[str, _State] = {}
 
     def once(self, mail: Mail, task: Task, seq: int, *, keeps_doubts: bool = False) -> Once:
-        """The receipts of one output. With `keeps_doubts` the claim of a doubt stays until the decision
-        is recorded (`note_failures`), so a process that dies before that leaves the doubt."""
+        """The receipts of one output; none if it is safe to repeat, because the end of its run is recorded.
+        With `keeps_doubts` the claim of a doubt stays until the decision is recorded (`note_failures`), so a
+        process that dies before that leaves the doubt."""
+        if task.output is not None and task.output.terms.repeatable:
+            return lambda part, effect: effect()
         return partial(self._run, mail, task, seq, keeps_doubts)
 
     def _run(

@@ -11,6 +11,7 @@ from typing import BinaryIO, Final, Literal
 from pydantic import ConfigDict
 from pydantic.alias_generators import to_camel
 
+from functions.http.signing import Hmac, Url, host_of
 from functions.message.envelope import Client, Envelope, Recipient
 from functions.message.event.cloudevent import build as build_event
 from functions.message.event.cloudevent import limits_for
@@ -21,7 +22,7 @@ from listener.api.decision import ACCEPT, REFUSE, Decision, Phase
 from listener.api.filter import BuildContext, FilterOptions, Operator
 from listener.api.session import Message, Session, Transaction
 from listener.filters.http.answer import decide
-from listener.filters.http.client import Hmac, HttpAnswer, HttpBacked, HttpClient, Unanswered, Url, host_of
+from listener.filters.http.client import HttpAnswer, HttpBacked, HttpClient, Unanswered
 
 MAX_EVENT: Final = 1_048_576
 """Most bytes of the event; text and html are cut to fit."""
