@@ -72,9 +72,11 @@ class Webhook(Processor):
         self._signing = signing
         self.shown = shown
         """The endpoint for logs."""
-        end = options.give_up_after
-        longest = LONGEST if end is None else max(1.0, min(LONGEST, end / 8_000))
-        self._breaker = Breaker(name, longest=longest)
+        # No mail waits longer for the circuit than its own options let it wait.
+        longest = LONGEST if options.retry is None else min(LONGEST, options.retry.max / 1000)
+        if options.give_up_after is not None:
+            longest = min(longest, options.give_up_after / 8_000)
+        self._breaker = Breaker(name, longest=max(0.1, longest))
         self._rate = Rate(options.max_rate)
 
     @property

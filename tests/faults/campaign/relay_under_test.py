@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tests.faults.campaign.clocked import set_clock
 from tests.faults.campaign.consumers import Shelf
-from tests.faults.campaign.dependencies import ZONES, FilterServer, NextHop
+from tests.faults.campaign.dependencies import HOOK_SECRET, ZONES, FilterServer, Hook, NextHop
 from tests.faults.campaign.numbered_mails import CHECKED, DOOR
 from tests.support import process
 from tests.support.disks import Disk, SlowableDisk, slowable_disk, small_disk
 from tests.support.net import HOST, free_port
 from tests.support.servers.dns_server import DnsServer
 from tests.support.servers.endpoint import endpoint
+from tests.support.servers.receiver import receiving
 from tests.support.servers.relay import Relay
 from tests.support.servers.smarthost import Smarthost, smarthost
 from tests.support.thin_disk import ThinDisk, thin_disk
@@ -75,6 +76,10 @@ class RelayUnderTest:
         self.next_hop = NextHop(seed)
         self.filter_server = FilterServer()
         self.smarthost: Smarthost = stack.enter_context(smarthost(self.next_hop))
+        self.hook = Hook(seed)
+        receiver = stack.enter_context(receiving())
+        receiver.react = self.hook
+        self._hook_url = receiver.url
         asked = stack.enter_context(endpoint())
         asked.answer = self.filter_server
         self.dns = stack.enter_context(DnsServer(ZONES["fine"]))
@@ -153,6 +158,22 @@ class RelayUnderTest:
                     "filters": [loopback, {"type": "whitelist", "to": [r"regexp:.*@relay\.example"]}],
                     "outputs": [{"type": "mailer", "nodemailer": hop, "name": "hop"}],
                 },
+                "posted": {
+                    "listeners": [DOOR],
+                    "filters": [loopback, {"type": "whitelist", "to": [r"regexp:.*@hook\.example"]}],
+                    "outputs": [
+                        {
+                            "type": "webhook",
+                            "name": "hook",
+                            "url": self._hook_url,
+                            "format": "raw",
+                            "secret": HOOK_SECRET,
+                            "timeout": 1_000,
+                            "retry": {"first": 150, "max": 600},
+                            "concurrency": 4,
+                        }
+                    ],
+                },
                 "checked": {
                     "listeners": [CHECKED],
                     "filters": [
@@ -189,7 +210,7 @@ class RelayUnderTest:
 
     def all_well(self) -> None:
         """Everything around works again."""
-        self.next_hop.behaviour = self.filter_server.behaviour = "fine"
+        self.next_hop.behaviour = self.filter_server.behaviour = self.hook.behaviour = "fine"
         self.dns.zone = ZONES["fine"]
 
     def retries(self) -> int:
