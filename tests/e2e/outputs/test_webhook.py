@@ -250,7 +250,8 @@ RUNNERS: Final[dict[str, tuple[str, str, str]]] = {
                 "time",
             )
         )
-        + ")\n\nCODE\nfunc main() {\n\tvar all []struct {\n\t\tHeaders map[string]string\n\t\tBody string\n\t}\n"
+        + ")\n\nCODE\nfunc main() {\n\tvar all []struct {\n"
+        "\t\tHeaders map[string]string\n\t\tBody string\n\t}\n"
         "\tjson.NewDecoder(os.Stdin).Decode(&all)\n\tfor _, one := range all {\n\t\th := http.Header{}\n"
         "\t\tfor name, value := range one.Headers {\n\t\t\th.Set(name, value)\n\t\t}\n"
         '\t\tif verify("SECRET", h, []byte(one.Body)) {\n\t\t\tfmt.Println(1)\n\t\t} else {\n'
