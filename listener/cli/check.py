@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from functions.errors import ConfigError
-from listener.checks.finding import Setting
+from listener.checks.finding import Finding, Setting
 from listener.checks.report import CheckReport
 from listener.cli.arguments import CONFIG
 from listener.cli.parser import give_examples
 from listener.config.load import default_file, load
+from listener.config.relay import RelayConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--offline",
         action="store_true",
         help="another machine will run it: build nothing of this one, and check secrets for their form only",
+    )
+    parser.add_argument(
+        "--send",
+        action="store_true",
+        help="post a sample by each webhook, and tell the answers",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
@@ -51,9 +58,30 @@ def run(arguments: argparse.Namespace) -> int:
         platform=arguments.on,
         offline=arguments.offline,
     )
+    if arguments.send and setting.elsewhere:
+        raise ConfigError("check --send", "sends from this machine", "leave out --offline and --on")
     report = examine(path, setting, from_loopingz=arguments.from_loopingz)
+    if arguments.send and not report.errors:
+        report = _with_trials(report, load(path, setting.environ))
     print(report.as_json() if arguments.json else "\n".join(report.lines(strict=arguments.strict)))
     return report.status(strict=arguments.strict)
+
+
+def _with_trials(report: CheckReport, config: RelayConfig) -> CheckReport:
+    """The report with what came of a sample by each output that may get one."""
+    from listener.cli.webhook import posted, webhooks
+
+    errors = []
+    sentences = []
+    for place, flow, label, options in webhooks(config):
+        found = posted(options, label, flow)
+        if found["delivered"]:
+            sentences.append(f"A sample by {flow}/{label} was taken: status {found['status']}.")
+        else:
+            reason = f"status {found['status']}" if "status" in found else f"no answer: {found['reason']}"
+            text = f"a sample was not taken: {reason} (smtp-relay webhook test {flow}/{label} shows more)"
+            errors.append(Finding("error", f"{config.source}: {place}", text))
+    return replace(report, sentences=(*report.sentences, *sentences), errors=(*report.errors, *errors))
 
 
 def examine(path: Path | None, setting: Setting, *, from_loopingz: bool = False) -> CheckReport:

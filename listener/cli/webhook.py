@@ -56,14 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def chosen(config: RelayConfig, name: str | None) -> tuple[str, str, WebhookOptions]:
     """Flow, label and options of the output that is meant. Raises ConfigError."""
-    from functions.processors.webhook.options import WebhookOptions
-
-    known = [
-        (flow, label, options)
-        for flow, each in config.flows.items()
-        for label, options in each.labelled()
-        if isinstance(options, WebhookOptions)
-    ]
+    known = [(flow, label, options) for _, flow, label, options in webhooks(config)]
     found = [one for one in known if name in (None, one[1], f"{one[0]}/{one[1]}")]
     if len(found) == 1:
         return found[0]
@@ -73,6 +66,16 @@ def chosen(config: RelayConfig, name: str | None) -> tuple[str, str, WebhookOpti
     if name is None or found:
         raise ConfigError("webhook test", "several outputs are possible", f"name one: {names}")
     raise ConfigError(name, "is not an output of type webhook", f"there are {names}")
+
+
+def webhooks(config: RelayConfig) -> Iterator[tuple[str, str, str, WebhookOptions]]:
+    """The place in the file, flow, label and options of each output that posts."""
+    from functions.processors.webhook.options import WebhookOptions
+
+    for flow, each in config.flows.items():
+        for index, (label, options) in enumerate(each.labelled()):
+            if isinstance(options, WebhookOptions):
+                yield f"flows.{flow}.outputs[{index}]", flow, label, options
 
 
 def posted(options: WebhookOptions, label: str, flow: str) -> dict[str, Any]:
