@@ -100,9 +100,6 @@ class FilterOptions(BaseModel):
     asks_others: ClassVar[bool] = False
     """True if the filter asks over the network, and defers if no answer comes."""
 
-    judges_content: ClassVar[bool] = False
-    """True if the filter decides after DATA."""
-
     for_tests: ClassVar[bool] = False
     """True if the filter answers clients by a script."""
 
@@ -110,6 +107,11 @@ class FilterOptions(BaseModel):
         """The reason why the filter must not stand beside outputs of these types, which let mail leave this
         machine; "" if it may."""
         return ""
+
+    @property
+    def judges_content(self) -> bool:
+        """True if the filter decides after DATA."""
+        return False
 
     @property
     def any_user(self) -> bool:

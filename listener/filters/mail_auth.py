@@ -103,7 +103,10 @@ class MailAuthFilterOptions(FilterOptions):
     """Reasons to refuse mail."""
 
     asks_others = True
-    judges_content = True
+
+    @property
+    def judges_content(self) -> bool:
+        return True
 
     def described(self, operator: Operator) -> str:
         return "that passes the checks of SPF, DKIM and DMARC"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from functions.errors import ConfigError
 from listener.control.channel import bind_control, remove_control
 from listener.logs.console import STARTING
-from listener.server.sockets import bind
+from listener.server.sockets import bind, close_all, listen
 
 if TYPE_CHECKING:
     from functions.options.secrets import Runtime
@@ -208,14 +208,13 @@ def _bound(options: InboxOptions) -> socket.socket:
     for port in range(options.port, last + 1):
         try:
             made = bind(options.bind or "localhost", port, shared=False)
+            close_all([made[1:]])
+            listen(made[:1], 128)
         except ConfigError as error:
             cause = error.__cause__
             taken = isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE
             if port < last and taken:
                 continue
             raise
-        for other in made[1:]:
-            other.close()
-        made[0].listen(128)
         return made[0]
     raise AssertionError("the range has a port")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from functions.errors import ConfigError
@@ -24,17 +25,44 @@ workers accept from one socket."""
 
 
 def reuseport_socket(sock: socket.socket) -> list[socket.socket]:
-    """A worker's socket on the address of the parent's, which was bound as shared."""
+    """A worker's socket on the address of the parent's, which was bound as shared. Raises ConfigError if
+    another process listens there."""
     if not SPREADS:
         return [sock]
     made = socket.socket(sock.family, sock.type, sock.proto)
-    _prepare(made, shared=True)
-    made.bind(sock.getsockname())
+    address = sock.getsockname()
+    _prepare(made, address[1], shared=True)
+    with _explained(address):
+        made.bind(address)
     return [made]
 
 
-def _prepare(sock: socket.socket, *, shared: bool) -> None:
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def listen(sockets: Sockets, backlog: int) -> Sockets:
+    """The same sockets, to which clients can connect now. Raises ConfigError, and closes them, if another
+    process began to listen there after `bind`: uvloop would close such a socket and tell nothing."""
+    for sock in sockets:
+        address = sock.getsockname()
+        try:
+            with _explained(address):
+                sock.listen(backlog)
+        except ConfigError:
+            close_all([sockets])
+            raise
+    return sockets
+
+
+@contextlib.contextmanager
+def _explained(address: tuple[str, int]) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _bind_problem(error, address[0], address[1], only=False) from error
+
+
+def _prepare(sock: socket.socket, port: int, *, shared: bool) -> None:
+    # With this option, two processes that ask for any free port may get the same one.
+    if port:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if shared and _REUSEPORT is not None:
         sock.setsockopt(socket.SOL_SOCKET, _REUSEPORT, 1)
     if sock.family == socket.AF_INET6:
@@ -60,7 +88,7 @@ def bind(host: str, port: int, *, shared: bool, only: bool = False) -> list[sock
             # The machine may have no IPv6.
             continue
         try:
-            _prepare(sock, shared=shared)
+            _prepare(sock, port, shared=shared)
             if made and not port:
                 address = (address[0], made[0].getsockname()[1], *address[2:])  # noqa: PLW2901
             sock.bind(address)

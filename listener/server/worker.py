@@ -27,7 +27,7 @@ from listener.server import build
 from listener.server import file_limit as descriptors
 from listener.server.backlog import Backlogs
 from listener.server.generation import Generation
-from listener.server.sockets import Sockets, bind, close_all
+from listener.server.sockets import Sockets, bind, close_all, listen
 from listener.smtp.connection.dialogue import connection_of
 from listener.smtp.connection.machine import Connection
 from listener.smtp.connection_limits import Counters, LocalCounters
@@ -154,7 +154,7 @@ class Server:
             return connection_of(self._current.endpoints[self._names[address]])
 
         self._servers[address] = [
-            await loop.create_server(make, sock=sock, backlog=BACKLOG) for sock in sockets
+            await loop.create_server(make, sock=sock, backlog=BACKLOG) for sock in listen(sockets, BACKLOG)
         ]
 
     def _open_spool(self) -> Spool:
@@ -245,7 +245,7 @@ class Server:
             for address, listener in wanted.items():
                 if address not in self._servers:
                     shared = worker_count(config) > 1
-                    fresh[address] = (listener.name, bind(*address, shared=shared))
+                    fresh[address] = (listener.name, listen(bind(*address, shared=shared), BACKLOG))
             if self._stop.is_set():
                 raise ConfigError(config.source, "the server is stopping")
             # This is the last step that may fail, because nothing was changed until here.

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Final, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from functions.http.signing import Hmac, Url, host_of
@@ -18,11 +19,12 @@ from functions.message.event.cloudevent import limits_for
 from functions.message.mail import Mail
 from functions.message.mime import read_parts
 from functions.message.reading.places import place
-from listener.api.decision import ACCEPT, REFUSE, Decision, Phase
-from listener.api.filter import BuildContext, FilterOptions, Operator
+from listener.api.decision import ABSTAIN, ACCEPT, REFUSE, Decision, Phase
+from listener.api.filter import Answer, BuildContext, FilterOptions, Operator
 from listener.api.session import Message, Session, Transaction
 from listener.filters.http.answer import decide
 from listener.filters.http.client import HttpAnswer, HttpBacked, HttpClient, Unanswered
+from listener.filters.http.recipients import RcptQuestion, RecentVerdicts
 
 MAX_EVENT: Final = 1_048_576
 """Most bytes of the event; text and html are cut to fit."""
@@ -36,6 +38,7 @@ READERS: Final = 2
 because it goes on."""
 
 _LIMITS: Final = limits_for(MAX_EVENT)
+_JSON: Final = {"Content-Type": "application/json"}
 
 _readers: Final = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
 
@@ -59,8 +62,14 @@ class HttpFilterOptions(FilterOptions):
     allow_any_user: bool = False
     """Let every AUTH succeed."""
 
+    phases: tuple[Literal["rcpt", "data"], ...] = Field(default=("data",), min_length=1)
+    """When to ask: about each recipient at RCPT, about the whole mail after DATA, or both."""
+
     asks_others = True
-    judges_content = True
+
+    @property
+    def judges_content(self) -> bool:
+        return "data" in self.phases
 
     @property
     def any_user(self) -> bool:
@@ -71,20 +80,68 @@ class HttpFilterOptions(FilterOptions):
 
 
 class HttpFilter(HttpBacked):
-    """Accepts, refuses or defers mails as the endpoint says.
+    """Accepts, refuses or defers recipients and mails as the endpoint says.
+
+    An endpoint that is also asked after DATA accepts nothing at RCPT, because an acceptance would let
+    the recipient through an OR flow before the mail is seen.
 
     With `allowAnyUser` AUTH succeeds with any credentials, but that alone accepts no mail, because
     an acceptance at AUTH would let everybody through an OR flow.
     """
 
-    phases = frozenset({Phase.DATA})
-
     def __init__(self, name: str, options: HttpFilterOptions, client: HttpClient, flow: str = "") -> None:
         super().__init__(name, client)
         self._flow = flow
+        self.phases = frozenset(Phase[phase.upper()] for phase in options.phases)
+        self._known = ABSTAIN if Phase.DATA in self.phases else ACCEPT
+        self._recent = RecentVerdicts()
         self.any_user = options.allow_any_user
 
+    def on_rcpt(self, session: Session, transaction: Transaction, recipient: str) -> Answer:
+        question = RcptQuestion.of(session, transaction, recipient)
+        known = self._recent.get(question)
+        return known if known is not None else self._ask(session, transaction, question)
+
+    async def _at_rcpt(self, session: Session, transaction: Transaction, recipient: str) -> Decision:
+        answer = self.on_rcpt(session, transaction, recipient)
+        return answer if isinstance(answer, Decision) else await answer
+
+    def forget(self) -> None:
+        self._recent = RecentVerdicts()  # an answer that is under way goes into the one before
+
+    async def _ask(self, session: Session, transaction: Transaction, question: RcptQuestion) -> Decision:
+        recent = self._recent
+        try:
+            answer = await self._client.call(_JSON, question.body(self._flow), read=True)
+            decision = _decide(answer, (question.recipient,))
+        except Unanswered as reason:
+            return self.unanswered(reason, session=session.id, id=transaction.id)
+        if decision.verdict == "accept":
+            decision = self._known
+        # A redirect is probably a mistake that the service repairs soon, and a deferral is for now.
+        if decision.verdict != "defer" and answer.status not in range(300, 400):
+            recent.put(question, decision)
+        return decision
+
     async def on_data(
+        self, session: Session, transaction: Transaction, message: Message, recipients: tuple[str, ...]
+    ) -> Decision:
+        left = recipients
+        if Phase.RCPT in self.phases:
+            # Their verdicts are known, but an OR flow offers refused ones again.
+            asked = (self._at_rcpt(session, transaction, each) for each in recipients)
+            verdicts = dict(zip(recipients, await asyncio.gather(*asked), strict=True))
+            left = tuple(each for each, one in verdicts.items() if one.verdict in ("accept", "abstain"))
+            deferral = next((one for one in verdicts.values() if one.verdict == "defer"), None)
+            if deferral is not None or not left:
+                return deferral or verdicts[recipients[0]]
+        decision = await self._about_mail(session, transaction, message, left)
+        if len(left) == len(recipients) or decision.verdict != "accept":
+            return decision
+        kept = frozenset(left) if decision.recipients is None else decision.recipients
+        return replace(decision, recipients=kept)
+
+    async def _about_mail(
         self, session: Session, transaction: Transaction, message: Message, recipients: tuple[str, ...]
     ) -> Decision:
         envelope = provisional_envelope(session, transaction, message, recipients, self._flow)
@@ -94,7 +151,7 @@ class HttpFilter(HttpBacked):
         else:
             event = await asyncio.get_running_loop().run_in_executor(_readers, event_of, mail, self._flow)
         try:
-            answer = await self._client.call({"Content-Type": "application/json"}, event, read=True)
+            answer = await self._client.call(_JSON, event, read=True)
             return _decide(answer, recipients)
         except Unanswered as reason:
             return self.unanswered(reason, session=session.id, id=transaction.id)

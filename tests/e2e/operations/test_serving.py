@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -73,6 +74,33 @@ def test_a_port_in_use(new_relay: Make) -> None:
     (line,) = relay.log().strip().splitlines()
     assert str(relay.port) in line
     assert "in use" in line
+
+
+LATE = """\
+import os, socket, sys
+from listener.server import run
+other = socket.socket()
+other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+other.bind(("127.0.0.1", int(sys.argv.pop())))
+make_room = run.make_room
+run.make_room = lambda config: (other.listen(), make_room(config))
+from listener.cli.main import main
+sys.exit(main())
+"""
+"""The server, whose port another one begins to use between its bind and its listen."""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_port_that_is_taken_while_the_server_starts(
+    new_relay: Make, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    relay = new_relay({"workers": workers})
+    program = [sys.executable, "-c", LATE, *relay.command()[-2:], str(relay.port)]
+    monkeypatch.setattr(relay, "command", lambda: program)
+    assert relay.spawn().wait(30) == 2, relay.log()
+    assert "listening on" not in relay.log()
+    assert "Traceback" not in relay.log()
+    assert f"port {relay.port} on {HOST}: is in use by " in relay.log()
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -13,7 +13,7 @@ import pytest
 
 from functions.errors import ConfigError
 from listener.server.port_user import port_user
-from listener.server.sockets import bind
+from listener.server.sockets import bind, close_all
 from tests.support.net import HOST
 
 
@@ -42,6 +42,18 @@ def test_a_used_port_of_several_is_changed_in_the_file(taken: int) -> None:
     text = refused(HOST, taken, only=False)
     assert "--port" not in text
     assert text.endswith("(stop that, or choose another port in listeners)")
+
+
+def test_any_free_port_is_for_one_process() -> None:
+    """Not even for one that would share it until either listens."""
+    made = bind(HOST, 0, shared=False)
+    try:
+        with socket.socket() as other:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with pytest.raises(OSError, match="in use"):
+                other.bind(made[0].getsockname())
+    finally:
+        close_all([made])
 
 
 def test_the_proposed_port_is_another() -> None:

@@ -80,7 +80,8 @@ class Site:
     ) -> AsyncIterator[LocalDelivery]:
         outputs = [self.output(part=part, **options)]
         outputs += [Output(f"test_{i}", f"identity-{i}", one) for i, one in enumerate(more)]
-        settings = Settings(durable=durable, first=0.05, longest=0.1)
+        # One thread stores the files in the order in which the mails were sent.
+        settings = Settings(durable=durable, first=0.05, longest=0.1, threads=1)
         local = LocalDelivery(Part(self.spool / f"part-{part}"), Delivery({"in": outputs}), settings)
         local.start()
         try:

@@ -6,9 +6,6 @@ import hmac
 import json
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,88 +15,23 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from functions.ids import uuid7
-from functions.message.envelope import Tls
 from functions.message.mail import Mail
 from functions.message.mime import Limits, Parts, read_parts
 from listener.api.decision import ACCEPT, Decision, Phase, Reply
-from listener.api.filter import BuildContext, Filter
+from listener.api.filter import Filter
 from listener.api.session import Credentials, Session, Transaction
 from listener.filters.http.answer import decide
 from listener.filters.http.client import Unanswered
 from listener.filters.http.filter import MAX_EVENT, READERS, HttpFilter
-from listener.filters.registry import FILTERS, build_filter
+from listener.filters.registry import FILTERS
 from listener.flows.flow import Flow, Flows
 from listener.intake.capture import Capture
 from tests.support.mails.event_schema import mistakes
 from tests.support.net import free_port
-from tests.support.servers.endpoint import Endpoint, Says, endpoint
+from tests.support.servers.endpoint import Endpoint, Says
+from tests.unit.listener.filters.http.conftest import BOTH, JSON, said, session, transaction
 
-BOTH = ("bob@example.com", "Eve@example.com")
 MAIL = b"From: Ann <ann@example.org>\r\nSubject: hello\r\n\r\nbody\r\n"
-JSON = {"Content-Type": "application/json; charset=utf-8"}
-
-
-def session(**changes: Any) -> Session:
-    facts: dict[str, Any] = {
-        "id": "c0ffee",
-        "listener": "smtp",
-        "ip": "192.0.2.1",
-        "port": 4000,
-        "name": "mail.example.org",
-        "server": "127.0.0.1:25",
-        "helo": "client.example",
-        "esmtp": True,
-        "tls": Tls(version="TLSv1.3", cipher="X"),
-        "user": "ann",
-    }
-    return Session(**{**facts, **changes})
-
-
-def transaction() -> Transaction:
-    return Transaction(uuid7(), "bounce@example.org", recipients=list(BOTH))
-
-
-@pytest.fixture
-def server() -> Iterator[Endpoint]:
-    with endpoint() as made:
-        yield made
-
-
-@pytest.fixture(autouse=True)
-def _direct(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_PROXY", "*")  # despite the proxies of this machine
-
-
-@pytest.fixture
-async def make(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
-    """Builds filters as the configuration would, starts them, and stops them at the end."""
-    made: list[HttpFilter] = []
-
-    async def build(url: str, **options: Any) -> HttpFilter:
-        context = replace(BuildContext.of(tmp_path, {}), flow="inbound")
-        one = build_filter(FILTERS.parse({"type": "http-filter", "url": url, **options}), "http_0", context)
-        assert isinstance(one, HttpFilter)
-        await one.start()
-        made.append(one)
-        return one
-
-    yield build
-    for one in made:
-        await one.stop()
-
-
-@pytest.fixture
-def take(tmp_path: Path) -> Callable[[bytes], Capture]:
-    """The mail as the listener holds it: in memory, or in a file if it is large."""
-
-    def capture(content: bytes) -> Capture:
-        made = Capture(tmp_path, uuid7(), lambda head, rest: head, max_size=50_000_000, max_header=1_048_576)
-        for at in range(0, len(content), 100_000):
-            made.feed(content[at : at + 100_000])
-        made.finish()
-        return made
-
-    return capture
 
 
 async def ask(one: HttpFilter, mail: Capture, recipients: tuple[str, ...] = BOTH) -> Decision:
@@ -242,10 +174,6 @@ async def test_statuses(server: Endpoint, make: Any, take: Any, status: int, wan
     server.answer = Says(status, headers={"Location": server.url + "&followed"})
     assert await ask(await make(server.url), take(MAIL)) == Decision(wanted)  # type: ignore[arg-type]
     assert len(server.asked) == 1
-
-
-def said(**answer: Any) -> bytes:
-    return json.dumps(answer).encode()
 
 
 @pytest.mark.parametrize(
