@@ -134,16 +134,19 @@ class HttpClient:
         with self._lock:
             if self._context is None:
                 self._context = ssl.create_default_context()
+        secured = self._context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
         try:
-            secured = self._context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
             secured.settimeout(left(deadline))
             secured.do_handshake()
-        except ssl.SSLCertVerificationError as error:
-            raise Unanswered(f"its certificate is not trusted: {error.verify_message}") from None
-        except TimeoutError:
-            raise Unanswered("TLS was not set up in time") from None
         except OSError as error:
-            raise Unanswered(f"TLS failed: {_reason(error)}") from None
+            secured.close()
+            if isinstance(error, ssl.SSLCertVerificationError):
+                reason = f"its certificate is not trusted: {error.verify_message}"
+            elif isinstance(error, TimeoutError):
+                reason = "TLS was not set up in time"
+            else:
+                reason = f"TLS failed: {_reason(error)}"
+            raise Unanswered(reason) from None
         return secured
 
     def _exchange(

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import io
 import socket
+import ssl
 import threading
 import time
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from functions.http.client import MAX_BODY, HttpClient, Unanswered
+from tests.support.clients.tls import Authority
 from tests.support.servers import receiver as faults
 from tests.support.servers.receiver import Receiver, answer, in_turn, receiving
 
@@ -219,3 +222,51 @@ def test_a_closed_client_ends_the_request_under_way(receiver: Receiver, client: 
     client.close()
     thread.join(5)
     assert len(found) == 1
+
+
+@pytest.fixture
+def secure(tmp_path: Path) -> Iterator[Receiver]:
+    """A receiver over TLS for api.example.com. `names` are those that clients asked for (SNI)."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*Authority.shared().issue("api.example.com").write(tmp_path))
+    with receiving(context) as made:
+        yield made
+
+
+def trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ca.pem").write_text(Authority.shared().identity.pem)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+
+
+def test_tls_is_for_the_name_and_goes_to_the_checked_address(
+    secure: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trusted(tmp_path, monkeypatch)
+    connected = resolving(monkeypatch, "127.0.0.1")
+    with closing(HttpClient(f"https://api.example.com:{secure.port}/")) as client:
+        assert [post(client).status for _ in range(3)] == [200] * 3
+    assert connected == ["127.0.0.1"]
+    assert secure.received[0].headers["host"] == f"api.example.com:{secure.port}"
+
+
+@pytest.mark.parametrize(("trust", "name"), [(False, "api.example.com"), (True, "other.example.com")])
+def test_a_certificate_of_another_name_or_authority_is_refused(
+    secure: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trust: bool, name: str
+) -> None:
+    if trust:
+        trusted(tmp_path, monkeypatch)
+    resolving(monkeypatch, "127.0.0.1")
+    with (
+        closing(HttpClient(f"https://{name}:{secure.port}/")) as client,
+        pytest.raises(Unanswered, match="certificate is not trusted"),
+    ):
+        post(client)
+    assert secure.received == []
+
+
+def test_a_handshake_that_hangs_ends_within_the_time_limit() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        start = time.monotonic()
+        with pytest.raises(Unanswered, match="not set up in time"):
+            post(HttpClient(f"https://127.0.0.1:{silent.getsockname()[1]}/"), seconds=0.5)
+        assert time.monotonic() - start < 3.0
