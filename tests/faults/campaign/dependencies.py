@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import standardwebhooks
@@ -101,13 +102,10 @@ class Hook:
 
 
 def _verified(asked: receiver.Received) -> bool:
-    try:
-        standardwebhooks.Webhook(HOOK_SECRET).verify(asked.body, asked.headers)
-    except standardwebhooks.WebhookVerificationError:
-        return False
-    except ValueError:
-        pass  # the library reads the body as JSON after it has verified it
-    return True
+    """The signature is that of another implementation. The time is the relay's, whose clock may be set."""
+    sent = datetime.fromtimestamp(int(asked.headers["webhook-timestamp"]), UTC)
+    own = standardwebhooks.Webhook(HOOK_SECRET).sign(asked.id, sent, asked.body.decode())
+    return own == asked.headers["webhook-signature"]
 
 
 class FilterServer:
