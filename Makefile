@@ -3,6 +3,7 @@
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
 BIN := .venv/bin
+RELEASE_BIN := .state/release/bin
 # One process more than cores, because tests wait more than they compute.
 JOBS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 
@@ -10,7 +11,7 @@ JOBS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 EXTRAS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick fresh check docs-check fmt screenshot bench fuzz faults faults-local faults-aws faults-gcp soak image lock e2e-aws e2e-gcp setup setup-run clean
+.PHONY: help run test quick fresh check docs-check fmt screenshot bench fuzz faults faults-local faults-aws faults-gcp soak image image-multi sbom dashboard chart lock e2e-aws e2e-gcp setup setup-run clean build audit workflows release-check release-assets image-push release-publish setup-release
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -28,17 +29,29 @@ quick: setup ## the unit and dialogue tests, in less than three minutes
 fresh: ## make run and make test on a fresh machine: a minimal Debian in a folder, for root on Debian
 	@$(PYTHON) scripts/fresh.py
 
-check: setup ## ruff, mypy, import-linter
+check: setup ## ruff, mypy, import-linter, the workflows
 	@echo "» lint, formatting, types, import rules"
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory workflows
+
+workflows: setup-release ## GitHub's workflows and forms: their syntax and their rights
+	@echo "» workflows"
+	$(RELEASE_BIN)/zizmor --offline --no-progress --quiet .github
+	$(RELEASE_BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(RELEASE_BIN)/check-jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(RELEASE_BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/fault.yml .github/ISSUE_TEMPLATE/wish.yml
+	$(RELEASE_BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 
 docs-check: setup ## links, configurations and commands of the documentation
 	$(BIN)/python scripts/configuration_reference.py --check
 	$(BIN)/python scripts/iam_policies.py --check
+	$(BIN)/python -m scripts.dashboard --check
 	$(BIN)/python scripts/terraform_tables.py --check
+	$(BIN)/python -m bench.cost --check
+	$(BIN)/python scripts/chart.py --check
 	$(BIN)/python scripts/docs_check.py
 
 fmt: setup ## format the code and fix what ruff can
@@ -71,6 +84,36 @@ soak: setup ## half of the top rate for half an hour (SOAK_SECONDS): memory, des
 image: ## build the listener's image: with docker or podman, else without a daemon
 	@$(PYTHON) scripts/image.py
 
+image-multi: ## the same for amd64 and arm64, as an OCI archive; RELEASE=1 refuses base images without digests
+	@$(PYTHON) scripts/image.py --multi $(if $(RELEASE),--release)
+
+sbom: setup ## the packages of the image with versions and licenses (CycloneDX), in .state/sbom.cdx.json
+	@$(BIN)/python scripts/sbom.py --out .state/sbom.cdx.json
+
+dashboard: setup ## renew Grafana's dashboard and the alert rules in infra/monitoring
+	@$(BIN)/python -m scripts.dashboard
+
+build: setup-release ## the wheel and the source distribution, in dist/
+	@$(RELEASE_BIN)/python scripts/distributions.py
+
+audit: setup-release ## known vulnerabilities of the locked packages; needs the network, and says so
+	@$(RELEASE_BIN)/python scripts/release.py audit
+
+release-check: ## the version is that of the tag, and CHANGELOG.md tells about it
+	@$(PYTHON) scripts/release.py check
+
+release-assets: ## what else a release offers, in dist/: schemas, documentation, checksums
+	@$(PYTHON) scripts/release.py assets
+
+image-push: ## push the image of image-multi; only GitHub's workflow does it
+	@$(PYTHON) scripts/release.py push
+
+release-publish: ## make GitHub's release of what is in dist/; only GitHub's workflow does it
+	@$(PYTHON) scripts/release.py publish
+
+chart: setup ## package the Helm chart into dist/
+	@$(BIN)/python scripts/chart.py --package dist
+
 lock: setup ## renew the locked versions of all packages, and the digests of base images
 	@$(BIN)/python scripts/lock.py
 
@@ -88,6 +131,10 @@ setup:
 setup-run:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or name it with PYTHON=…"; exit 1; }
 	@$(PYTHON) scripts/setup.py run "$(EXTRAS)"
+
+setup-release:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or name it with PYTHON=…"; exit 1; }
+	@$(PYTHON) scripts/setup.py release
 
 clean: ## remove what the targets made
 	rm -rf .venv .state .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

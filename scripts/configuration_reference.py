@@ -75,7 +75,7 @@ _ALIKE: Final = {
     "DomainKey": "SigningKey",
     "ListenerOptions": "SmtpOptions",
     "SniCertificate": "SmtpOptions",
-    "TopicOptions": "QueueOptions",
+    "TopicOptions": "PublishTarget",
     "TransportTls": "SniCertificate",
 }
 """Parts that repeat keys of another part: the page describes those there."""

@@ -35,6 +35,7 @@ DEPLOYABLES: Final[dict[str, tuple[str, ...]]] = {
     "listener-aws-cdk": ("listener", "inbox", "aws", "cdk"),
     "function-aws": ("aws", "mailer"),
     "function-gcp": ("gcp", "mailer"),
+    "release": ("release",),
 }
 """Extras of pyproject.toml that each lock holds. `dev` comes first: the others take its versions, which the
 tests use."""
@@ -42,7 +43,7 @@ tests use."""
 DOCKERFILES: Final = ("listener/Dockerfile", "infra/terraform/gcp/examples/sidecar/Dockerfile")
 
 _HEADER: Final = "# Made by `make lock` from pyproject.toml: {}.\n"
-_FROM: Final = re.compile(r"^(FROM\s+)([^\s@]+)(@sha256:[0-9a-f]{64})?", re.MULTILINE)
+_FROM: Final = re.compile(r"^(FROM\s+(?:--\S+\s+)*)([^\s@]+)(@sha256:[0-9a-f]{64})?", re.MULTILINE)
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _MANIFESTS: Final = ", ".join(
     ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")

@@ -16,7 +16,7 @@ from functions.aws.output.client_options import ClientOptions
 from functions.aws.output.options import AssumeRole
 from functions.errors import ConfigError
 
-Service = Literal["s3", "sqs", "sesv2", "dynamodb", "sts", "ssm", "secretsmanager"]
+Service = Literal["s3", "sqs", "sns", "events", "sesv2", "dynamodb", "sts", "ssm", "secretsmanager"]
 
 REPEATABLE: Final[Mapping[str, Any]] = {
     "connect_timeout": 3,

@@ -42,6 +42,7 @@ _CURABLE: Final = frozenset(
         "ExpiredTokenException",
         "IncompleteSignature",
         "InternalError",
+        "InternalException",
         "InternalFailure",
         "InternalServerError",
         "InvalidAccessKeyId",
@@ -70,7 +71,9 @@ _STATUS: Final[dict[str, str]] = {
     "NoSuchBucket": "5.1.2",
     "QueueDoesNotExist": "5.1.2",
     "AWS.SimpleQueueService.NonExistentQueue": "5.1.2",
+    "NotFound": "5.1.2",
     "NotFoundException": "5.1.2",
+    "ResourceNotFoundException": "5.1.2",
     "EntityTooLarge": "5.3.4",
     "MessageRejected": "5.7.1",
     "MailFromDomainNotVerifiedException": "5.7.1",
@@ -130,7 +133,7 @@ def _refused(error: Any, what: str) -> DeliveryFault:
     reason = f"{what}: {code}: {message}" if message else f"{what}: {code}"
     if code in _THROTTLED or status == 429:
         return Temporary(reason, enhanced="4.4.5", retry_after=_retry_after(error))
-    curable = status in _NO_ACCESS or code in _CURABLE or code.startswith("KMS.")
+    curable = status in _NO_ACCESS or code in _CURABLE or code.startswith("KMS")
     if status >= 500 or status == 408 or curable:
         return Temporary(reason, enhanced="4.3.0", retry_after=_retry_after(error))
     return Permanent(reason, enhanced=_STATUS.get(code, "5.3.0"))

@@ -59,6 +59,7 @@ def facts(deployment: Deployment, platform: Platform) -> dict[str, Any]:
         "kms_key_id": spool.kms_key_id,
         "bucket_key": spool.bucket_key,
         "receipts": deployment.needs_receipts,
+        "buses": deployment.buses,
         "concurrency": deployment.concurrency,
         "ses_concurrency": deployment.ses_concurrency,
         "public": deployment.public,

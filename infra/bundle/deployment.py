@@ -122,6 +122,13 @@ class Deployment:
         return any(one.options.cert or one.options.pfx for one in self.config.resolved_listeners())
 
     @property
+    def buses(self) -> list[str]:
+        """The ARNs of the EventBridge buses that outputs publish to."""
+        found = (output for flow in self.config.flows.values() for output in flow.outputs)
+        targets = (one.pubsub for one in found if isinstance(one, AwsOutputOptions))
+        return sorted({one.topic for one in targets if one is not None and one.service == "events"})
+
+    @property
     def concurrency(self) -> int:
         """Most concurrent instances of the function."""
         return min(concurrency(self.config), self.ses_concurrency or 1000)

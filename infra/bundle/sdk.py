@@ -27,6 +27,8 @@ OPERATIONS: Final[Mapping[str, frozenset[str]]] = {
         }
     ),
     "sqs": frozenset({"ChangeMessageVisibilityBatch", "GetQueueUrl", "SendMessage", "SendMessageBatch"}),
+    "sns": frozenset({"Publish"}),
+    "events": frozenset({"PutEvents"}),
     "sesv2": frozenset({"GetAccount", "SendEmail"}),
     "dynamodb": frozenset({"DeleteItem", "GetItem", "PutItem", "UpdateItem"}),
     "sts": frozenset({"AssumeRole"}),

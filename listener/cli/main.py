@@ -80,6 +80,15 @@ def _run(arguments: list[str]) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+    except ModuleNotFoundError as error:
+        module = error.name or str(error)
+        if module.startswith(("listener", "functions")):
+            raise
+        print(
+            f"smtp-relay: the module {module} is not installed (pip install 'smtp-relay[listener,inbox]')",
+            file=sys.stderr,
+        )
+        return 2
     except BrokenPipeError:
         # The reader of the output is gone.
         _drop_output()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Final
 
 from functions import __version__
@@ -22,7 +24,7 @@ _Totals = dict[Family, dict[tuple[str, ...], list[float]]]
 
 class Exposition:
     """Renders a board. `default_labels` go on every sample without such a label; `process_metrics` adds
-    the processes' CPU, memory and descriptors (`nodeMetrics`).
+    the processes' CPU, memory and descriptors (`nodeMetrics`); `spool_folder` the room on its disk.
 
     Raises ConfigError for a default label with a name that Prometheus rejects.
     """
@@ -33,6 +35,7 @@ class Exposition:
         default_labels: Mapping[str, str] | None = None,
         *,
         process_metrics: bool = False,
+        spool_folder: Path | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._shared_metrics = shared_metrics
@@ -41,6 +44,7 @@ class Exposition:
             if not LABEL_NAME.fullmatch(name) or name.startswith("__"):
                 raise ConfigError("prometheus.defaultLabels", f"{name!r} cannot be the name of a label")
         self._process_metrics = process_metrics
+        self._spool_folder = spool_folder
         self._clock = clock
 
     def render(self) -> bytes:
@@ -56,10 +60,28 @@ class Exposition:
             "# TYPE smtp_relay_metrics_lost_series gauge",
             f"smtp_relay_metrics_lost_series{self._labels((), ())} {lost}",
         ]
+        if self._spool_folder is not None:
+            lines += self._room(self._spool_folder)
         if self._process_metrics:
             workers = [(region.index, region.pid) for region in self._shared_metrics.regions if region.pid]
             lines += process_lines(workers, lambda worker: self._labels(("worker",), (worker,)))
         return ("\n".join(lines) + "\n").encode("utf-8", "replace")
+
+    def _room(self, folder: Path) -> Iterator[str]:
+        try:
+            room = os.statvfs(folder)
+        except OSError:  # not made yet
+            return
+        free, size = room.f_bavail * room.f_frsize, room.f_blocks * room.f_frsize
+        for name, text, value in (
+            ("smtp_relay_spool_free_bytes", "Room for more on the disk of the spool", free),
+            ("smtp_relay_spool_size_bytes", "Size of the disk of the spool", size),
+        ):
+            yield from (
+                f"# HELP {name} {text}",
+                f"# TYPE {name} gauge",
+                f"{name}{self._labels((), ())} {value}",
+            )
 
     def _families(self, totals: _Totals, now: float) -> Iterator[str]:
         for family in FAMILIES:

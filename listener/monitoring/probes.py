@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from functions.errors import ConfigError
@@ -38,7 +39,10 @@ class Probes:
 
             self._shared_metrics = SharedMetrics(workers)
             shown = Exposition(
-                self._shared_metrics, prometheus.default_labels, process_metrics=prometheus.node_metrics
+                self._shared_metrics,
+                prometheus.default_labels,
+                process_metrics=prometheus.node_metrics,
+                spool_folder=None if config.spool.in_bucket else config.spool.folder(Path()),
             )
             self._metrics = MetricsAt(at.bind, at.port, prometheus.url, shown)
 

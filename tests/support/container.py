@@ -1,7 +1,8 @@
 """Containers without a container engine: an image's files in namespaces of their own.
 
-Enough of `docker run` to try an image: its entry point, environment and working folder, `-v`, `-e`
-and `--user`, Docker's default capabilities, a network of its own with nothing but loopback.
+Enough of `docker run` to try an image: its entry point, environment and working folder, `-v`, `-e`,
+`--user` and `--read-only`, Docker's default capabilities, a network of its own with nothing but loopback.
+An image for another processor runs under QEMU's emulation.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import shutil
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -29,7 +31,8 @@ _CAPABILITIES: Final = (
 
 class Container:
     """One run of an image. `config` is the image's own; `volumes` maps folders here to folders in
-    it, `user` is `UID:GID`."""
+    it, `user` is `UID:GID`. `read_only`: only the volumes and /tmp take files, and the program has no
+    capability."""
 
     def __init__(
         self,
@@ -40,6 +43,7 @@ class Container:
         volumes: Mapping[Path, str] | None = None,
         env: Mapping[str, str] | None = None,
         user: str | None = None,
+        read_only: bool = False,
     ) -> None:
         self.folder = folder
         self.files = files
@@ -48,6 +52,7 @@ class Container:
         self.volumes = dict(volumes or {})
         self.env = dict(one.split("=", 1) for one in config["Env"]) | dict(env or {})
         self.user = user
+        self.read_only = read_only
         self.output = folder / "output.log"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -67,6 +72,8 @@ class Container:
         for here, there in self.volumes.items():
             place = shlex.quote(f"{root}{there}")
             lines += [f"mkdir -p {place}", f"mount --bind {shlex.quote(str(here))} {place}"]
+        if self.read_only:
+            lines += [f"mount -t tmpfs tmpfs {root}/tmp", f"mount -o remount,ro {root}"]
         lines.append("exec " + shlex.join(self._inside(root, [*self.config["Entrypoint"], *self.arguments])))
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
@@ -150,8 +157,11 @@ class Container:
 
     def _inside(self, root: Path, command: Sequence[str]) -> list[str]:
         """A command that runs another one in the image, with its user, environment and folder."""
-        rights = ",".join(["-all", *(f"+{one}" for one in _CAPABILITIES)])
+        kept = () if self.read_only else _CAPABILITIES
+        rights = ",".join(["-all", *(f"+{one}" for one in kept)])
         become = ["setpriv", f"--bounding-set={rights}"]
+        if self.read_only:
+            become.append("--no-new-privs")
         if self.user is not None:
             user, _, group = self.user.partition(":")
             become += [f"--reuid={user}", f"--regid={group or user}", "--clear-groups"]
@@ -160,3 +170,32 @@ class Container:
         # The image has setpriv and env too, in its own root: only chroot needs this machine's
         # rights.
         return ["chroot", str(root), "env", "-i", *environment, *become, *inner]
+
+
+_BINFMT: Final = Path("/proc/sys/fs/binfmt_misc")
+EMULATORS: Final = {
+    # Processor: QEMU's program, and the processor's number in the header of programs (elf(5), e_machine).
+    "arm64": ("qemu-aarch64-static", 0xB7),
+    "amd64": ("qemu-x86_64-static", 0x3E),
+}
+
+
+@contextlib.contextmanager
+def emulated(processor: str) -> Iterator[None]:
+    """While the block runs, programs for another processor run here: the kernel starts QEMU for them
+    (binfmt_misc). Needs root."""
+    program, number = EMULATORS[processor]
+    path = shutil.which(program)
+    assert path is not None
+    if not (_BINFMT / "register").exists():
+        subprocess.run(["mount", "-t", "binfmt_misc", "binfmt_misc", _BINFMT], check=True)
+    entry = _BINFMT / f"smtp-relay-{os.getpid()}"
+    head = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00" + bytes([number, 0])
+    mask = b"\xff" * 7 + b"\x00" + b"\xff" * 8 + b"\xfe\xff\xff\xff"  # any system; fixed address or not
+    escaped = ["".join(f"\\x{byte:02x}" for byte in part) for part in (head, mask)]
+    # F: the kernel opens QEMU now, because the image does not have it.
+    (_BINFMT / "register").write_text(f":{entry.name}:M::{':'.join(escaped)}:{path}:F")
+    try:
+        yield
+    finally:
+        entry.write_text("-1")

@@ -17,29 +17,49 @@ from functions.options.types import CAMEL, Deferred, OptionsModel, PlainText
 from functions.processors.base import OutputOptions
 
 _FORM: Final = "https://sqs.REGION.amazonaws.com/ACCOUNT/NAME"
+_FORMS: Final = f"{_FORM}, arn:aws:sns:REGION:ACCOUNT:NAME or arn:aws:events:REGION:ACCOUNT:event-bus/NAME"
 _REGION: Final = re.compile(r"[a-z]{2,5}(?:-[a-z]+)+-[0-9]{1,2}|aws-global|auto")
 _BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]|arn:.*")
+_ARN: Final = re.compile(
+    r"arn:aws(?:-[a-z-]+)?:(?:"
+    r"(?P<sns>sns):[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}(?:\.fifo)?"
+    r"|(?P<events>events):[a-z0-9-]+:[0-9]{12}:event-bus/[A-Za-z0-9._/-]{1,256})"
+)
 
 
-def _queue_url(text: str) -> str:
+def _target(text: str) -> str:
     if text.startswith("arn:"):
-        _, _, _, region, account, name = [*text.split(":", 5), *["…"] * 6][:6]
-        raise ValueError(
-            f"{text!r} is the ARN of a queue, not its URL "
-            f"(write https://sqs.{region}.amazonaws.com/{account}/{name})"
-        )
+        if _ARN.fullmatch(text):
+            return text
+        _, _, service, region, account, name = [*text.split(":", 5), *["…"] * 6][:6]
+        if service == "sqs":
+            raise ValueError(
+                f"{text!r} is the ARN of a queue, not its URL "
+                f"(write https://sqs.{region}.amazonaws.com/{account}/{name})"
+            )
+        raise ValueError(f"{text!r} is no ARN of an SNS topic or an EventBridge bus ({_FORMS})")
     place = urlsplit(text)
     at_aws = (place.hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn"))
     if not text.startswith(("https://", "http://")) or (at_aws and place.path.count("/") < 2):
-        raise ValueError(f"{text!r} is not the URL of a queue ({_FORM})")
+        raise ValueError(f"{text!r} is not the URL of a queue, or an ARN ({_FORMS})")
     return text
 
 
-class QueueOptions(PublishOptions):
-    """Send an event to an SQS queue."""
+class PublishTarget(PublishOptions):
+    """Send an event to an SQS queue, an SNS topic or an EventBridge bus."""
 
-    topic: Annotated[PlainText, AfterValidator(_queue_url)]
-    """The queue's URL."""
+    topic: Annotated[PlainText, AfterValidator(_target)]
+    """The queue's URL, or the ARN of the topic or bus."""
+
+    @property
+    def service(self) -> Literal["sqs", "sns", "events"]:
+        """The service of the target."""
+        return "events" if ":events:" in self.topic else "sns" if self.topic.startswith("arn:") else "sqs"
+
+    @property
+    def region(self) -> str | None:
+        """The region that an ARN names."""
+        return self.topic.split(":")[3] if self.topic.startswith("arn:") else None
 
 
 class SesOptions(OptionsModel):
@@ -74,8 +94,8 @@ def _role(value: Any) -> Any:
 
 
 class AwsOutputOptions(OutputOptions):
-    """Store the mail to S3, send an event to SQS, and send the mail through SES: any of the three, in
-    this order."""
+    """Store the mail to S3, send an event to SQS, SNS or EventBridge, and send the mail through SES: any
+    of the three, in this order."""
 
     model_config = CAMEL
 
@@ -93,18 +113,18 @@ class AwsOutputOptions(OutputOptions):
     )
     """Options of the S3 client."""
 
-    pubsub: QueueOptions | None = None
-    """Send an event to SQS."""
+    pubsub: PublishTarget | None = None
+    """Send an event to SQS, SNS or EventBridge."""
 
     send_message_options: Annotated[SendMessageOptions, Deferred(SendMessageOptions)] = (
         SendMessageOptions.model_construct()
     )
-    """Parameters added to SendMessage."""
+    """Parameters added to SQS's SendMessage."""
 
     sqs_client: Annotated[ClientOptions, Deferred(ClientOptions)] = Field(
         default=ClientOptions.model_construct(), alias="sqsclient"
     )
-    """Options of the SQS client."""
+    """Options of the client of `pubsub`: SQS, SNS or EventBridge."""
 
     ses: Annotated[
         SesOptions | None, BeforeValidator(_ses, json_schema_input_type=SesOptions | bool | None)
@@ -128,6 +148,9 @@ class AwsOutputOptions(OutputOptions):
     def _does_something(self) -> AwsOutputOptions:
         if self.storage is None and self.pubsub is None and self.ses is None:
             raise ValueError("does nothing: give storage, pubsub or ses")
+        queue = self.pubsub is not None and self.pubsub.service == "sqs"
+        if self.pubsub is not None and not queue and self.send_message_options.model_fields_set:
+            raise ValueError("sendMessageOptions are for a queue, and pubsub.topic is none (remove them)")
         return self
 
     runs_in = frozenset({"aws"})
@@ -159,7 +182,8 @@ class AwsOutputOptions(OutputOptions):
     @property
     def aws_services(self) -> frozenset[str]:
         asked = {"sesv2": self.ses, "sts": self.assume_role}
-        return frozenset(name for name, given in asked.items() if given is not None)
+        found = {name for name, given in asked.items() if given is not None}
+        return frozenset(found | ({self.pubsub.service} if self.pubsub is not None else set()))
 
     @property
     def ascii_recipients(self) -> bool:
@@ -189,7 +213,8 @@ class AwsOutputOptions(OutputOptions):
         if self.storage is not None:
             yield f"stores it as s3://{self.storage.bucket}/{self.storage.key}"
         if self.pubsub is not None:
-            yield f"sends an event to the queue {self.pubsub.topic}"
+            kind = {"sqs": "queue", "sns": "topic", "events": "bus"}[self.pubsub.service]
+            yield f"sends an event to the {kind} {self.pubsub.topic}"
         if self.ses is not None:
             yield "sends it on through SES"
 
@@ -201,7 +226,7 @@ class AwsOutputOptions(OutputOptions):
         if self.storage is not None:
             parts.append(f"s3://{self.storage.bucket}/{self.storage.key}#{self.storage.type}")
         if self.pubsub is not None:
-            parts.append(f"sqs:{self.pubsub.topic}#{self.pubsub.format}")
+            parts.append(f"{self.pubsub.service}:{self.pubsub.topic}#{self.pubsub.format}")
         if self.ses is not None:
             sends = self.send_raw_email_options
             to = ",".join(sends.destinations or ())

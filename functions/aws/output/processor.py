@@ -5,23 +5,27 @@ from __future__ import annotations
 import logging
 import os
 from contextlib import ExitStack
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from functions.aws.clients import ONCE, REPEATABLE, Clients
-from functions.aws.output.options import AwsOutputOptions
+from functions.aws.output.options import AwsOutputOptions, PublishTarget
 from functions.aws.output.request_options import given
 from functions.processors.context import BuildContext
 from functions.processors.store import CloudProcessor, Storage
+
+if TYPE_CHECKING:
+    from functions.aws.output.publisher import TargetPublisher
 
 log: Final = logging.getLogger("smtp_relay.output.aws")
 
 
 def build(options: AwsOutputOptions, name: str, context: BuildContext) -> CloudProcessor:
-    """The processor of one `aws` output: stores to S3, publishes to SQS, sends through SES. Raises
+    """The processor of one `aws` output: stores to S3, publishes to SQS, SNS or
+    EventBridge, sends through SES. Raises
     ConfigError."""
     clients = Clients(context.secrets, options.assume_role)
     release = ExitStack()
-    storage = queue = sender = None
+    storage = publisher = sender = None
     if options.storage is not None:
         from functions.aws.store import S3Store
 
@@ -30,15 +34,32 @@ def build(options: AwsOutputOptions, name: str, context: BuildContext) -> CloudP
         target = S3Store(client, options.storage.bucket, given(options.put_options))
         storage = Storage(options.storage, options.identity(), target)
     if options.pubsub is not None:
-        from functions.aws.output.sqs import Queue, place_of
-
-        region, endpoint = place_of(options.pubsub.topic)
-        client = clients.make("sqs", options.sqs_client, ONCE, region_name=region, endpoint_url=endpoint)
-        release.callback(client.close)
-        queue = Queue(client, options.pubsub, options.send_message_options)
+        publisher = _publisher(options, options.pubsub, clients, release)
     if options.ses is not None:
         sender = _sender(options, clients, release)
-    return CloudProcessor(storage, queue, sender, release.close)
+    return CloudProcessor(storage, publisher, sender, release.close)
+
+
+def _publisher(
+    options: AwsOutputOptions, target: PublishTarget, clients: Clients, release: ExitStack
+) -> TargetPublisher:
+    """The publisher to the target's service, whose code and model are loaded for it alone."""
+    region, endpoint = target.region, None
+    if target.service == "sqs":
+        from functions.aws.output.sqs import Queue, place_of
+
+        region, endpoint = place_of(target.topic)
+    client = clients.make(target.service, options.sqs_client, ONCE, region_name=region, endpoint_url=endpoint)
+    release.callback(client.close)
+    if target.service == "sqs":
+        return Queue(client, target, options.send_message_options)
+    if target.service == "sns":
+        from functions.aws.output.sns import Topic
+
+        return Topic(client, target)
+    from functions.aws.output.event_bus import EventBus
+
+    return EventBus(client, target)
 
 
 def _sender(options: AwsOutputOptions, clients: Clients, release: ExitStack) -> Any:

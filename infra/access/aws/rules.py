@@ -107,6 +107,10 @@ STORAGE_KEY: Final = Rule(
     "`putOptions.SSEKMSKeyId`",
 )
 PUBLISH: Final = Rule("function", "Publish", ("sqs:SendMessage",), "the queue of the URL", "`pubsub`")
+PUBLISH_TOPIC: Final = Rule("function", "PublishTopic", ("sns:Publish",), "the topic", "`pubsub` to SNS")
+PUBLISH_BUS: Final = Rule(
+    "function", "PublishBus", ("events:PutEvents",), "the bus", "`pubsub` to EventBridge"
+)
 SEND: Final = Rule(
     "function",
     "Send",
@@ -177,7 +181,7 @@ RULES: Final = (
     *(STORE, DATA_KEY, LISTENER_PARAMETERS, LISTENER_SECRETS),
     *(FINISH, BURY, KEEP, LIST, SPOOL_KEY, NOTIFICATIONS, RECEIPTS, FUNCTION_LOGS),
     *(STORAGE, STORAGE_TAGS, STORAGE_ACL, STORAGE_RETENTION, STORAGE_HOLD, STORAGE_KEY),
-    *(PUBLISH, SEND, RATE, ASSUME, OUTPUT_PARAMETERS, OUTPUT_SECRETS),
+    *(PUBLISH, PUBLISH_TOPIC, PUBLISH_BUS, SEND, RATE, ASSUME, OUTPUT_PARAMETERS, OUTPUT_SECRETS),
     *(PULL, PULL_TOKEN, TASK_LOGS, NETWORK, SWEEP, GUARD, GUARD_LOGS),
 )
 

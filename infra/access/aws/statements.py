@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from functions.aws.output.client_options import ClientOptions
-from functions.aws.output.options import AwsOutputOptions
+from functions.aws.output.options import AwsOutputOptions, PublishTarget
 from functions.config import DeliveryConfig
 from functions.errors import ConfigError
 from infra.access.aws import rules
@@ -120,10 +120,16 @@ def _aws_output(output: AwsOutputOptions, place: Place) -> Iterator[tuple[Rule, 
     if output.storage is not None and not _own_credentials(output.s3_client):
         yield from _storage(output, place)
     if output.pubsub is not None and not _own_credentials(output.sqs_client):
-        region = output.sqs_client.region_name or output.sqs_client.region or place.region
-        yield rules.PUBLISH, queue_arn(output.pubsub.topic, place.partition, region)
+        yield _publishing(output.pubsub, output.sqs_client, place)
     if output.ses is not None and not _own_credentials(output.ses_client):
         yield from _ses(output, place)
+
+
+def _publishing(target: PublishTarget, client: ClientOptions, place: Place) -> tuple[Rule, str]:
+    if target.service == "sqs":
+        region = client.region_name or client.region or place.region
+        return rules.PUBLISH, queue_arn(target.topic, place.partition, region)
+    return (rules.PUBLISH_TOPIC if target.service == "sns" else rules.PUBLISH_BUS), target.topic
 
 
 def _storage(output: AwsOutputOptions, place: Place) -> Iterator[tuple[Rule, str]]:

@@ -17,6 +17,7 @@ from infra.access.aws import rules
 from infra.access.aws.statements import Spool, function_statements, statement
 from infra.bundle.build import bundle
 from infra.bundle.deployment import Deployment
+from infra.cdk.parts.buses import Archives
 from infra.cdk.parts.network import Network
 from infra.cdk.parts.roles import HERE, log_group_arn, make_role
 from infra.cdk.parts.spool import SpoolBucket
@@ -67,6 +68,8 @@ class Delivery(Construct):
         self.table = self._table(spool.kept) if deployment.needs_receipts else None
         self.function = self._function(spool, network)
         self._read_queue()
+        if deployment.buses:
+            Archives(self, "Buses", deployment.buses)
         if settings.has("schedule"):
             self._sweep()
 

@@ -48,11 +48,12 @@ module "delivery" {
   bucket_arn      = module.spool.bucket_arn
   prefix          = local.deployment.prefix
   key_arn         = module.spool.key_arn
-  archive         = "${var.build}/function.zip"
+  archive         = "${local.build}/function.zip"
   policy          = "${var.build}/function.policy.json.tftpl"
   runtime         = local.deployment.runtime
   architecture    = local.deployment.architecture
   receipts        = local.deployment.receipts
+  buses           = local.deployment.buses
   concurrency     = local.deployment.concurrency
   ses             = local.deployment.ses_concurrency != null
   memory          = var.function_memory

@@ -51,12 +51,14 @@ module "delivery" {
   bucket                = module.spool.bucket
   prefix                = var.prefix
   topic                 = module.spool.topic
-  source_zip            = "${var.build}/function.zip"
+  source_zip            = "${local.build}/function.zip"
   runtime               = var.runtime
   threads               = local.deployment.threads
   max_instances         = coalesce(var.max_instances, local.deployment.max_instances)
   memory_mib            = var.function_memory
   timeout               = var.function_timeout
+  connector             = var.function_connector
+  all_traffic           = var.function_all_traffic
   buckets               = local.access.buckets
   topics                = local.access.topics
   secrets               = local.access.secrets.function

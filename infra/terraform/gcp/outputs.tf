@@ -35,3 +35,14 @@ output "network" {
   description = "The network of the listener's machines; null without machines."
   value       = one(module.network[*].network)
 }
+
+output "queries" {
+  description = "What finds one mail by its id, a recipient or its Message-ID: a link to Logs Explorer, and the filter for `gcloud logging read`. Put yours in the place of ID, RECIPIENT or MESSAGE-ID."
+  value = {
+    for name, filter in local.queries : name => {
+      filter = filter
+      # In a path a plus sign is no blank.
+      link = "https://console.cloud.google.com/logs/query;query=${replace(urlencode(filter), "+", "%20")};duration=P30D?project=${var.project}"
+    }
+  }
+}

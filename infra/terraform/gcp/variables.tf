@@ -165,6 +165,23 @@ variable "function_timeout" {
   default     = 300
 }
 
+variable "function_connector" {
+  description = "A connector of Serverless VPC Access in the region, as projects/PROJECT/locations/REGION/connectors/NAME, for a smarthost that only your network reaches; null for none."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.function_connector == null || can(regex("^projects/[^/]+/locations/[^/]+/connectors/[^/]+$", coalesce(var.function_connector, "-")))
+    error_message = "The connector in full: projects/PROJECT/locations/REGION/connectors/NAME."
+  }
+}
+
+variable "function_all_traffic" {
+  description = "True if all of the function's traffic leaves through its connector: with Cloud NAT there it has a fixed address, for a smarthost that allow-lists one."
+  type        = bool
+  default     = false
+}
+
 variable "max_instances" {
   description = "Instances of the function at most. Null: from `delivery.concurrency` of the configuration."
   type        = number

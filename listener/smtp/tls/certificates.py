@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from functions.errors import ConfigError
@@ -117,7 +119,9 @@ def self_signed(hostname: str) -> KeyPair:
     A process of its own makes it, because the library costs 14 MB, which a server with no other use
     for it would keep for ever.
     """
-    command = [sys.executable, "-c", f"import sys; sys.path[:0] = {sys.path!r}; {_MAKE}", hostname]
+    # Ours come first: the path may hold a project with a package of the same name.
+    path = [os.fspath(Path(__file__).parents[3]), *sys.path]
+    command = [sys.executable, "-c", f"import sys; sys.path[:0] = {path!r}; {_MAKE}", hostname]
     made = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=60).stdout)  # noqa: S603
     return KeyPair(made["certificate"], made["key"], not_after=made["not_after"])
 

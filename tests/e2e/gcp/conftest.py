@@ -12,7 +12,7 @@ import pytest
 from tests.support.clouds.gcp import Pubsub
 from tests.support.clouds.gcp_stack import Stack
 from tests.support.clouds.gcs_xml import XmlFront
-from tests.support.servers.relay import Relay
+from tests.support.servers.relay import ROOT, Relay
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -57,14 +57,16 @@ def listener_for(new_relay: Callable[..., Relay]) -> Iterator[Callable[..., Rela
     """Starts the listener that spools into a stack's bucket; its flows take mail from loopback."""
     fronts: list[XmlFront] = []
 
-    def start(stack: Stack, **options: Any) -> Relay:
+    def start(stack: Stack, *, code: Path = ROOT, **options: Any) -> Relay:
         fronts.append(XmlFront(stack.gcs.url).start())
         flows = {
             name: {"filters": [{"type": "whitelist", "ips": ["127.0.0.1"]}], **flow}
             for name, flow in stack.raw["flows"].items()
         }
         config = {**stack.raw, "flows": flows, "spool": {"url": stack.spool, "endpoint": fronts[-1].url}}
-        return new_relay(config, env=stack.environment, **options).start()
+        relay = new_relay(config, env=stack.environment, **options)
+        relay.code = code
+        return relay.start()
 
     yield start
     for each in fronts:

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import re
 import shutil
 import sys
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import pytest
 
-from scripts.image import BASE, ROOT, StandIn, missing
-from tests.support.container import NEEDED, Container
-from tests.support.programs import run
+from functions import __version__
+from scripts.image import ARCHIVE, HERE, PROCESSORS, ROOT, StandIn, base, tags_of
+from scripts.setup import CYCLONEDX
+from tests.support.container import EMULATORS, Container, emulated
+from tests.support.image import Image
+from tests.support.image import image as built_image
+from tests.support.programs import NODE_MODULES, program, run
 
 pytestmark = [pytest.mark.xdist_group("image"), pytest.mark.slow]
 
 TAG: Final = "smtp-relay"
+OTHER: Final = next(one for one in PROCESSORS if one != HERE)
 
 MOST: Final = 200_000_000 - 125_000_000
 """Bytes that the image may add to python:3.13-slim-trixie, which has some 120 MB unpacked."""
@@ -31,34 +40,35 @@ with smtplib.SMTP("127.0.0.1", 10025, timeout=10) as client:
 """
 
 
-class Image(NamedTuple):
-    """The folders of a built image."""
-
-    files: Path
-    base: Path
-    config: dict[str, Any]
+@pytest.fixture(scope="session")
+def image() -> Image:
+    return built_image()
 
 
 @pytest.fixture(scope="session")
-def image() -> Image:
-    if reason := missing():
-        pytest.skip(f"building the image {reason}")
-    absent = {package for tool, package in NEEDED.items() if shutil.which(tool) is None}
-    if absent:
-        pytest.skip(f"running the image needs {', '.join(sorted(absent))} (Debian packages)")
-    builder = StandIn()
-    builder.build(TAG)
-    return Image(builder.root(TAG), builder.root(BASE), builder.config(TAG))
+def archive(image: Image) -> Path:
+    """The images of both processors in one OCI archive."""
+    StandIn().pack(tags_of(TAG))
+    return ARCHIVE
+
+
+@pytest.fixture(scope="session")
+def other(archive: Path) -> Iterator[Image]:
+    """The image of the other processor, whose programs run meanwhile."""
+    program(EMULATORS[OTHER][0], "qemu-user-static")
+    builder, tag = StandIn(), tags_of(TAG)[OTHER]
+    with emulated(OTHER):
+        yield Image(builder.root(tag), builder.root(base(OTHER)), builder.config(tag))
 
 
 @pytest.fixture
 def docker_run(image: Image, tmp_path: Path) -> Iterator[Callable[..., Container]]:
-    """`docker run` of the image: arguments and options are Container's."""
+    """`docker run` of the image, or of another one: arguments and options are Container's."""
     made: list[Container] = []
 
-    def start(*command: str, **options: Any) -> Container:
+    def start(*command: str, of: Image = image, **options: Any) -> Container:
         folder = tmp_path / f"container-{len(made)}"
-        made.append(Container(folder, image.files, image.config, *command, **options))
+        made.append(Container(folder, of.files, of.config, *command, **options))
         return made[-1].start()
 
     yield start
@@ -134,8 +144,49 @@ def test_the_references_line_with_auth(docker_run: Callable[..., Container], tmp
     )
     container.wait_for(READY)
     send(container, "test", "test")
-    assert len(mails(_inside(container, THERE))) == 1
+    (mail,) = mails(folder)
+    assert mail.read_bytes().endswith(b"hello\r\n")
     assert container.stop() == 0
+
+
+def test_the_references_paths_lead_to_the_configurations_and_mails(
+    docker_run: Callable[..., Container], tmp_path: Path
+) -> None:
+    """A configuration that is mounted among ours and named with its whole path."""
+    own = tmp_path / "configs"
+    shutil.copytree(ROOT / "configs", own)
+    (own / "own.jsonc").write_text((own / "fake-smtp-docker.jsonc").read_text())
+    folder = emails(tmp_path, 0)
+    container = docker_run(
+        "/smtp-relay/configs/own.jsonc", volumes={own: "/smtp-relay/configs", folder: THERE}
+    )
+    container.wait_for(READY)
+    send(container)
+    assert len(mails(folder)) == 1
+    assert str(_inside(container, "/smtp-relay/received-emails").readlink()) == "received_emails"
+    assert container.stop() == 0
+
+
+def test_a_read_only_root_without_any_capability(
+    docker_run: Callable[..., Container], tmp_path: Path, image: Image
+) -> None:
+    """As Kubernetes' restricted profile runs it: with the spool, the mails' folder and /tmp."""
+    folder, spool = emails(tmp_path, 10025), tmp_path / "spool"
+    spool.mkdir()
+    os.chown(spool, 10025, 10025)
+    volumes = {folder: THERE, spool: "/smtp-relay/.smtp-relay"}
+    container = docker_run(FAKE, volumes=volumes, user="10025:10025", read_only=True)
+    container.wait_for(READY)
+    assert container.identity() == ({10025}, {10025}, set())
+    for place in ("/smtp-relay/x", "/opt/smtp-relay/x", "/etc/x"):
+        assert b"Read-only file system" in container.run("sh", "-c", f"echo > {place}").stderr
+    send(container)
+    (mail,) = mails(folder)
+    assert mail.read_bytes().endswith(b"hello\r\n")
+    done = container.run(*image.config["Healthcheck"]["Test"][1:])
+    assert (done.returncode, done.stdout) == (0, b"healthy\n")
+    assert container.stop() == 0
+    assert container.log().count("Traceback") == 0
 
 
 def _inside(container: Container, path: str) -> Path:
@@ -187,13 +238,130 @@ def test_modules_in_the_working_folder_are_not_imported(docker_run: Callable[...
     assert container.run("smtp-relay", "--version").returncode == 0
 
 
-def test_it_is_small(image: Image) -> None:
-    def octets(root: Path) -> int:
-        files = (path for path in root.rglob("*") if path.is_file() and not path.is_symlink())
-        return sum(path.stat().st_size for path in files)
+def size(root: Path) -> int:
+    """Bytes of all files below a folder."""
+    files = (path for path in root.rglob("*") if path.is_file() and not path.is_symlink())
+    return sum(path.stat().st_size for path in files)
 
-    added = octets(image.files) - octets(image.base)
+
+def test_it_is_small(image: Image) -> None:
+    added = size(image.files) - size(image.base)
     assert added <= MOST, f"the image adds {added / 1e6:.1f} MB"
+
+
+def test_its_labels_say_what_it_is_and_which_commit_made_it(image: Image) -> None:
+    labels = {name.rpartition(".")[2]: value for name, value in image.config["Labels"].items()}
+    assert labels["title"] == "smtp-relay"
+    assert labels["licenses"] == "MIT"
+    assert labels["version"] == __version__
+    assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?|", labels["revision"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", labels["created"])
+    assert "source" in labels
+
+
+# --- bill of materials --------------------------------------------------------------------------
+
+
+def distributions(image: Image) -> set[tuple[str, str]]:
+    """Names and versions of what is installed, read from the folders' names."""
+    (site,) = (image.files / "opt/smtp-relay/lib").glob("python3*/site-packages")
+    names = [path.name.removesuffix(".dist-info") for path in site.glob("*.dist-info")]
+    assert names
+    return {
+        (re.sub(r"[-_.]+", "-", name.rpartition("-")[0]).lower(), name.rpartition("-")[2]) for name in names
+    }
+
+
+def bill(image: Image) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((image.files / "opt/smtp-relay/sbom.cdx.json").read_text())
+    return found
+
+
+def test_its_bill_of_materials_names_every_distribution(image: Image) -> None:
+    found = bill(image)
+    parts = [found["metadata"]["component"], *found["components"]]
+    assert {(one["name"], one["version"]) for one in parts} == distributions(image)
+    lock = (ROOT / "locks" / "listener-aws.txt").read_text()
+    for one in found["components"]:
+        (digest,) = one["hashes"]
+        assert f"--hash=sha256:{digest['content']}" in lock, one["name"]
+        assert one["licenses"], one["name"]
+
+
+def test_its_bill_of_materials_fits_cyclonedxs_schema(image: Image) -> None:
+    node = program("node", "nodejs")
+    judge = ROOT / "tests" / "support" / "cyclonedx.cjs"
+    path = image.files / "opt/smtp-relay/sbom.cdx.json"
+    done = run([node, judge, CYCLONEDX, path], env={"NODE_MODULES": str(NODE_MODULES)})
+    assert json.loads(done.stdout) == []
+
+
+# --- both processors ----------------------------------------------------------------------------
+
+
+def test_the_other_processors_image_takes_a_mail_and_ends_in_order(
+    docker_run: Callable[..., Container], tmp_path: Path, other: Image
+) -> None:
+    folder = emails(tmp_path, 0)
+    container = docker_run(FAKE, of=other, volumes={folder: THERE})
+    container.wait_for(READY, seconds=180)
+    assert container.identity() == ({10025}, {10025}, set())
+    send(container)
+    (mail,) = mails(folder)
+    assert mail.read_bytes().endswith(b"hello\r\n")
+    done = container.run(*other.config["Healthcheck"]["Test"][1:])
+    assert (done.returncode, done.stdout) == (0, b"healthy\n")
+    assert container.stop() == 0
+    assert mails(folder) == [mail]
+
+
+def test_both_processors_have_the_same_distributions_and_each_its_own_machine_code(
+    image: Image, other: Image
+) -> None:
+    assert distributions(image) == distributions(other)
+    assert size(other.files) - size(other.base) <= MOST
+    for one, processor in ((image, HERE), (other, OTHER)):
+        libraries = list((one.files / "opt/smtp-relay").rglob("*.so"))
+        assert len(libraries) > 10
+        found = {int.from_bytes(path.read_bytes()[18:20], "little") for path in libraries}
+        assert found == {EMULATORS[processor][1]}
+    before, after = bill(image), bill(other)
+    hashes = [{one["name"]: one["hashes"] for one in each["components"]} for each in (before, after)]
+    assert hashes[0].keys() == hashes[1].keys()
+    assert any(hashes[0][name] != hashes[1][name] for name in hashes[0])
+
+
+def test_the_archive_has_one_index_of_both_and_every_digest_and_size_is_right(archive: Path) -> None:
+    """OCI image layout 1.0: what it names is there, whole, and nothing else is."""
+    with tarfile.open(archive) as content:
+        files = {one.name: content.extractfile(one) for one in content if one.isfile()}
+        read = {name: file.read() for name, file in files.items() if file is not None}
+    assert json.loads(read.pop("oci-layout")) == {"imageLayoutVersion": "1.0.0"}
+    used: set[str] = set()
+
+    def blob(named: dict[str, Any]) -> bytes:
+        path = f"blobs/{named['digest'].replace(':', '/')}"
+        assert len(read[path]) == named["size"]
+        assert hashlib.sha256(read[path]).hexdigest() == named["digest"].partition(":")[2]
+        used.add(path)
+        return read[path]
+
+    (named,) = json.loads(read.pop("index.json"))["manifests"]
+    assert named["mediaType"] == "application/vnd.oci.image.index.v1+json"
+    manifests = json.loads(blob(named))["manifests"]
+    assert sorted(one["platform"]["architecture"] for one in manifests) == sorted(PROCESSORS)
+    for one in manifests:
+        manifest = json.loads(blob(one))
+        config = json.loads(blob(manifest["config"]))
+        assert config["architecture"] == one["platform"]["architecture"]
+        assert config["os"] == one["platform"]["os"] == "linux"
+        assert config["config"]["Entrypoint"] == ["/usr/local/bin/smtp-relay"]
+        assert config["config"]["Labels"]["org.opencontainers.image.version"] == __version__
+        assert len(config["rootfs"]["diff_ids"]) == len(manifest["layers"])
+        for layer in manifest["layers"]:
+            assert layer["mediaType"].startswith("application/vnd.oci.image.layer.v1.tar")
+            blob(layer)
+    assert used == read.keys()
 
 
 def test_byte_code_is_there_and_sources_of_extensions_are_not(image: Image) -> None:

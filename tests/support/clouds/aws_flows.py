@@ -22,7 +22,7 @@ SENDER: Final = "ada@example.com"
 
 
 class Targets:
-    """A bucket and two queues that outputs write to."""
+    """A bucket, two queues, a topic and a bus that outputs write to."""
 
     def __init__(self, aws: Ministack) -> None:
         self.aws = aws
@@ -35,10 +35,36 @@ class Targets:
         self.events, self.notifications = (
             self.sqs.create_queue(QueueName=f"{name}-{kind}")["QueueUrl"] for kind in ("events", "ses")
         )
+        self.topic, self.subscribed = self._topic(f"{name}-topic")
+        self.bus, self.matched = self._bus(f"{name}-bus")
         aws.client("sesv2").create_email_identity(EmailIdentity="example.com")
 
+    def _topic(self, name: str) -> tuple[str, str]:
+        """A topic's ARN, and the queue of a subscription with a filter policy."""
+        sns, queue = self.aws.client("sns"), self.sqs.create_queue(QueueName=name)["QueueUrl"]
+        arn = sns.create_topic(Name=name)["TopicArn"]
+        attributes = {
+            "RawMessageDelivery": "true",
+            "FilterPolicy": json.dumps({"smtp-relay-to-domain": ["example.com"]}),
+        }
+        sns.subscribe(TopicArn=arn, Protocol="sqs", Endpoint=self._arn(queue), Attributes=attributes)
+        return arn, queue
+
+    def _bus(self, name: str) -> tuple[str, str]:
+        """A bus's ARN, and the queue of a rule."""
+        events, queue = self.aws.client("events"), self.sqs.create_queue(QueueName=name)["QueueUrl"]
+        arn = events.create_event_bus(Name=name)["EventBusArn"]
+        pattern = {"source": ["com.loopingz.smtp-relay"], "detail": {"data": {"flow": ["all"]}}}
+        events.put_rule(Name=name, EventBusName=name, EventPattern=json.dumps(pattern))
+        events.put_targets(Rule=name, EventBusName=name, Targets=[{"Id": "q", "Arn": self._arn(queue)}])
+        return arn, queue
+
+    def _arn(self, queue: str) -> str:
+        found = self.sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])
+        return str(found["Attributes"]["QueueArn"])
+
     def config(self) -> dict[str, Any]:
-        """All four kinds of objects, both kinds of messages, and SES."""
+        """All four kinds of objects, both kinds of messages to three services, and SES."""
         kinds = [
             {"type": "aws", "storage": {"bucket": self.bucket, "path": f"{kind}/", "type": kind}}
             for kind in ("attachments", "text", "html")
@@ -50,9 +76,10 @@ class Targets:
             "ses": {"maxSendRate": 50, "identities": ["example.com"]},
         }
         as_ses = {"type": "aws", "name": "as-ses", "pubsub": {"topic": self.notifications, "format": "ses"}}
+        also = [{"type": "aws", "pubsub": {"topic": topic}} for topic in (self.topic, self.bus)]
         flow = {
             "filters": [{"type": "whitelist", "to": ["regexp:.*@example\\.com"], "ips": [HOST]}],
-            "outputs": [everything, as_ses, *kinds],
+            "outputs": [everything, as_ses, *also, *kinds],
         }
         return {"flows": {"all": flow}, "options": {"authOptional": True, "disableReverseLookup": True}}
 
@@ -66,6 +93,11 @@ class Targets:
         (notification,) = self._messages(self.notifications)
         assert notification["receipt"]["recipients"] == [self.recipient]
         assert notification["mail"]["source"] == SENDER
+        (event,) = self._messages(self.subscribed)
+        assert event["data"]["email"]["subject"] == "Grüße"
+        (event,) = self._messages(self.matched)
+        assert event["detail-type"] == event["detail"]["type"]
+        assert event["detail"]["data"]["email"]["subject"] == "Grüße"
         assert len([one for one in self._sent() if self.recipient in json.dumps(one)]) == 1
 
     def _messages(self, queue: str) -> list[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
 import urllib.error
@@ -38,8 +39,13 @@ class Function(Process):
             "PYDANTIC_DISABLE_PLUGINS": "__all__",
             **environment,
         }
-        with zipfile.ZipFile(source(config, folder / "function.zip")) as archive:
-            archive.extractall(self.code)
+        self.unpack(source(config, folder / "function.zip"))
+
+    def unpack(self, archive: Path) -> None:
+        """Have this zip's code in the place of any other's from the next start on."""
+        shutil.rmtree(self.code, ignore_errors=True)
+        with zipfile.ZipFile(archive) as zipped:
+            zipped.extractall(self.code)
 
     def restart(self, **environment: str) -> Self:
         """Start again, on the same port, with another environment."""

@@ -18,8 +18,6 @@ from tests.support.net import HOST, PATIENCE, answers, free_port, wait_until
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 
-_PYTHONPATH: Final = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-
 LOG_FORMAT: Final = "%(d)s [%(l)s] %(m)s"
 """Lines with all ids, for tests that follow a mail."""
 
@@ -28,10 +26,12 @@ _STOP: Final = 120.0
 
 
 class Server:
-    """A server process with its own folder: `output` holds its output, `received` its mails."""
+    """A server process with its own folder: `output` holds its output, `received` its mails. `code` is
+    the folder of the code that it runs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.code = ROOT
         self.received = folder / "received"
         self.output = folder / "output.log"
         self.port = free_port()
@@ -48,11 +48,12 @@ class Server:
 
     def spawn(self) -> subprocess.Popen[bytes]:
         """Start without waiting for anything."""
+        path = os.pathsep.join(filter(None, [str(self.code), os.environ.get("PYTHONPATH")]))
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
                 self.command(),
                 cwd=self.folder,
-                env={**self.environment(), "PYTHONPATH": _PYTHONPATH, "PYTHONUNBUFFERED": "1"},
+                env={**self.environment(), "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -51,21 +51,3 @@ def test_the_list_of_alarms_is_that_of_the_deployments() -> None:
     ]
     assert named == [terraform_alarms.aws().keys(), terraform_alarms.gcp()]
     assert all(row[4] for row in rows)
-
-
-def figures(table: str) -> list[float]:
-    """The last column of the rows of a table that begins so."""
-    rows = PAGE[PAGE.index(table) :].partition("\n\n")[0].splitlines()[3:-1]
-    return [float(row.rpartition("|")[2]) for row in rows]
-
-
-def test_costs_add_up_and_are_the_same_on_every_page() -> None:
-    fixed, variable = sum(figures("\nfixed |")), sum(figures("\nvariable,"))
-    assert round(fixed) in (46, 47)
-    assert "**about 47**" in PAGE
-    assert f"**about {variable:.0f}**" in PAGE
-    limits = (ROOT / "docs" / "limits.md").read_text()
-    assert f"$47 fixed, ${variable:.0f} variable" in limits
-    both = f"about ${fixed + variable:.0f}"
-    assert both in limits
-    assert both in (ROOT / "README.md").read_text()

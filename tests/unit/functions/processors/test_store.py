@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.aws.output.options import QueueOptions
+from functions.aws.output.options import PublishTarget
 from functions.aws.output.request_options import SendMessageOptions
 from functions.aws.output.sqs import Queue
 from functions.delivery.engine import Delivery, Output, State, Task
@@ -497,7 +497,7 @@ class TestAMailThatCannotBeRead:
     @pytest.fixture
     def output(self, bucket: Bucket, sent: list[dict[str, Any]]) -> Output:
         queue = {"topic": "https://sqs.us-east-1.amazonaws.com/000000000000/q"}
-        options = QueueOptions.model_validate(queue, by_alias=True, by_name=False)
+        options = PublishTarget.model_validate(queue, by_alias=True, by_name=False)
         client = SimpleNamespace(send_message=lambda **message: sent.append(message) or {"MessageId": "m"})
         publisher = Queue(client, options, SendMessageOptions())
         return Output("aws", "one", CloudProcessor(storage(bucket), publisher, None, lambda: None))

@@ -27,4 +27,4 @@ def test_plans_against_a_mocked_provider(tmp_path: Path) -> None:
     terraform = Terraform(tmp_path, {}, {})
     said = terraform.run("test")
     assert "0 failed" in said, said
-    assert "6 passed" in said, said
+    assert "7 passed" in said, said

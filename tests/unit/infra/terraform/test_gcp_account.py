@@ -13,7 +13,7 @@ from typing import Any, Final
 import pytest
 
 from scripts.terraform_tables import hcl2_text
-from tests.support.infra.terraform import read_module
+from tests.support.infra.terraform import read_module, terraform_program
 from tests.support.infra.terraform_alarms import gcp_policies
 from tests.support.servers.relay import ROOT
 
@@ -34,6 +34,10 @@ def blocks(folder: Path, kind: str) -> Iterator[dict[str, Any]]:
 
 def variables(folder: Path) -> dict[str, dict[str, Any]]:
     return {name: body for block in blocks(folder, "variable") for name, body in block.items()}
+
+
+def local_values() -> dict[str, Any]:
+    return {name: value for block in blocks(FOLDER, "locals") for name, value in block.items()}
 
 
 @pytest.mark.parametrize("module", ["delivery", "listener"])
@@ -119,9 +123,44 @@ def test_machines_are_in_the_network_that_was_checked() -> None:
 
 
 def test_cloud_nat_follows_what_the_filters_ask() -> None:
-    (local,) = (one for one in blocks(FOLDER, "locals"))
+    local = local_values()
     assert "local.deployment.nat" in local["nat"]
     assert "var.nat" in resources(MODULES / "network")["google_compute_router_nat", "this"]["count"]
+
+
+@pytest.mark.parametrize(
+    ("given", "egress"),
+    [
+        ({}, None),
+        ({"connector": "c"}, "PRIVATE_RANGES_ONLY"),
+        ({"connector": "c", "all_traffic": "true"}, "ALL_TRAFFIC"),
+    ],
+)
+def test_the_function_reaches_a_private_smarthost_through_a_connector(
+    tmp_path: Path, given: dict[str, str], egress: str | None
+) -> None:
+    function = resources(MODULES / "delivery")["google_cloudfunctions2_function", "delivery"]
+    (service,) = function["service_config"]
+    assert service["vpc_connector"] == "${var.connector}"
+    chosen = re.search(
+        r"^ +vpc_connector_egress_settings += (.*)$",
+        (MODULES / "delivery" / "main.tf").read_text(),
+        re.MULTILINE,
+    )
+    assert chosen is not None
+    (tmp_path / "main.tf").write_text(
+        'variable "connector" { default = null }\nvariable "all_traffic" { default = false }\n'
+        f'output "egress" {{ value = {chosen[1]} }}\n'
+    )
+    command = [terraform_program(), f"-chdir={tmp_path}", "apply", "-auto-approve", "-input=false"]
+    options = [f"-var={name}={value}" for name, value in given.items()]
+    done = subprocess.run([*command, *options], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    outputs = json.loads((tmp_path / "terraform.tfstate").read_text())["outputs"]
+    assert outputs.get("egress", {}).get("value") == egress
+    (check,) = function["lifecycle"][0]["precondition"]
+    assert "var.all_traffic" in check["condition"]
+    assert "function_connector" in check["error_message"]
 
 
 def test_an_external_listener_needs_a_configuration_that_was_checked_for_strangers() -> None:
@@ -150,7 +189,7 @@ def test_versions_do_not_depend_on_the_machine_that_deploys() -> None:
 
 
 def test_the_apis_that_terraform_itself_calls_are_enabled_too() -> None:
-    (local,) = blocks(FOLDER, "locals")
+    local = local_values()
     assert {"cloudresourcemanager", "iam", "pubsub", "logging", "storage"} <= set(local["apis"])
     service = resources(FOLDER)["google_project_service", "apis"]
     assert str(service["disable_on_destroy"]).lower() == "false"

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import math
+import shutil
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -139,6 +141,7 @@ def test_nothing_happened_yet() -> None:
     assert found("smtp_relay_emails_total", flow="in", status="accepted", output="") == 0
     assert found("smtp_relay_emails_total", flow="in", status="error", output="file_0") == 0
     assert found("smtp_relay_dead_letters_total", flow="in", output="file_0") == 0
+    assert found("smtp_relay_in_doubt_total", flow="in", output="file_0") == 0
     assert found("smtp_relay_connections_total", listener="smtp") == 0
     assert found("smtp_relay_spool_errors_total") == 0
     assert found("smtp_relay_oldest_unfinished_seconds") == 0
@@ -152,6 +155,19 @@ def test_default_labels_are_on_every_sample_and_names_are_escaped() -> None:
     assert found("smtp_relay_emails_total", flow='a"b\\c\nd', status="accepted", output="", site='x"y') == 1
     assert found("smtp_relay_emails_total", flow="é?", status="accepted", output="", site='x"y') == 1
     assert all(("site", 'x"y') in labels for _, labels in found)
+
+
+def test_the_room_of_the_spools_disk_is_shown_once_the_folder_exists(tmp_path: Path) -> None:
+    shared_metrics = SharedMetrics()
+    folder = tmp_path / "spool"
+    free, size = "smtp_relay_spool_free_bytes", "smtp_relay_spool_size_bytes"
+    assert not {free, size} & {name for name, _ in scrape(shared_metrics, spool_folder=folder)}
+    folder.mkdir()
+    found = scrape(shared_metrics, spool_folder=folder, default_labels={"site": "eu"})
+    disk = shutil.disk_usage(folder)
+    assert found(size, site="eu") == disk.total
+    assert found(free, site="eu") == pytest.approx(disk.free, rel=0.1)
+    assert not {free, size} & {name for name, _ in scrape(shared_metrics)}
 
 
 def test_our_own_labels_stand_over_default_ones() -> None:

@@ -55,6 +55,12 @@ variable "architecture" {
   default     = "arm64"
 }
 
+variable "buses" {
+  description = "The ARNs of the EventBridge buses that outputs publish to."
+  type        = list(string)
+  default     = []
+}
+
 variable "receipts" {
   description = "True if an output takes receipts: then there is a table for them."
   type        = bool

@@ -67,6 +67,8 @@ resource "google_cloudfunctions2_function" "delivery" {
     max_instance_count               = var.max_instances
     ingress_settings                 = "ALLOW_INTERNAL_ONLY"
     all_traffic_on_latest_revision   = true
+    vpc_connector                    = var.connector
+    vpc_connector_egress_settings    = var.connector == null ? null : var.all_traffic ? "ALL_TRAFFIC" : "PRIVATE_RANGES_ONLY"
 
     environment_variables = {
       SMTP_RELAY_SPOOL         = "gs://${var.bucket}/${var.prefix}"
@@ -76,6 +78,13 @@ resource "google_cloudfunctions2_function" "delivery" {
       GOOGLE_CLOUD_PROJECT     = var.project
       THREADS                  = tostring(var.threads)
       PYDANTIC_DISABLE_PLUGINS = "__all__"
+    }
+  }
+
+  lifecycle {
+    precondition {
+      condition     = !var.all_traffic || var.connector != null
+      error_message = "function_all_traffic needs function_connector, the way that all traffic takes."
     }
   }
 

@@ -17,3 +17,8 @@ output "subscription" {
   description = "The subscription that pushes to the function: known once mail is delivered."
   value       = google_pubsub_subscription.doorbells.id
 }
+
+output "log" {
+  description = "The filter of the function's log entries."
+  value       = local.said
+}

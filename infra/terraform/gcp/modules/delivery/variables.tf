@@ -61,6 +61,18 @@ variable "timeout" {
   }
 }
 
+variable "connector" {
+  description = "A connector of Serverless VPC Access in the function's region, in full; null for none."
+  type        = string
+  default     = null
+}
+
+variable "all_traffic" {
+  description = "True if all traffic leaves through the connector, not only that to private addresses."
+  type        = bool
+  default     = false
+}
+
 variable "max_instances" {
   description = "Instances at most. With `threads` it bounds the mails that are delivered at a time."
   type        = number

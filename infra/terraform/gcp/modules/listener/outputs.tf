@@ -7,3 +7,8 @@ output "service_account" {
   description = "The listener's identity, an e-mail address."
   value       = google_service_account.listener.email
 }
+
+output "log" {
+  description = "The filter of the listener's log entries."
+  value       = local.said
+}

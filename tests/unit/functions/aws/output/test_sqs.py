@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from functions.aws.output.sqs import MAX_MESSAGE, place_of
+from functions.aws.output.sqs import Queue, place_of
 from functions.errors import Permanent, Temporary
 from functions.processors.store import CloudProcessor
 from tests.support.mails.jobs import Receipts, fault_of, job_of
@@ -79,7 +79,7 @@ def test_always_fits(api: Endpoint, output: Outputs, format_: str) -> None:
         len(name) + len(each["DataType"]) + len(each["StringValue"])
         for name, each in request["MessageAttributes"].items()
     )
-    assert len(request["MessageBody"].encode()) + extra <= MAX_MESSAGE
+    assert len(request["MessageBody"].encode()) + extra <= Queue.most
     json.loads(request["MessageBody"])
 
 

@@ -331,6 +331,23 @@ class TestRenewal:
         assert server.context is not in_use, "connections keep the context they began with"
         task.cancel()
 
+    async def test_a_mounted_secret_of_kubernetes_is_taken_up(self, tmp_path: Path) -> None:
+        """Its files are links into a folder behind another link, which a kubelet replaces."""
+        first, second = CA.issue(), CA.issue(days=60)
+        first.write(tmp_path / "..1")
+        second.write(tmp_path / "..2")
+        (tmp_path / "..data").symlink_to("..1")
+        for name in ("server.key", "server.pem"):
+            (tmp_path / name).symlink_to(f"..data/{name}")
+        server = serve(tmp_path, key="file://server.key", cert="file://server.pem")
+        changes: list[float | None] = []
+        task = await self.watched(server, changes)
+        (tmp_path / "..new").symlink_to("..2")
+        (tmp_path / "..new").rename(tmp_path / "..data")
+        await self.until(lambda: changes)
+        assert shown(server) == der(second)
+        task.cancel()
+
     async def test_halfway_written_files_change_nothing(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
