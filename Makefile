@@ -11,7 +11,7 @@ JOBS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 EXTRAS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick fresh check docs-check fmt screenshot bench fuzz faults faults-local faults-aws faults-gcp soak image image-multi sbom dashboard chart lock e2e-aws e2e-gcp setup setup-run clean build audit workflows release-check release-assets image-push release-publish setup-release
+.PHONY: help run test quick fresh check docs-check checkov fmt screenshot bench fuzz faults faults-local faults-aws faults-gcp soak image image-multi sbom dashboard chart lock e2e-aws e2e-gcp setup setup-run clean build audit workflows release-check release-assets image-push release-publish setup-release
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -53,6 +53,11 @@ docs-check: setup ## links, configurations and commands of the documentation
 	$(BIN)/python -m bench.cost --check
 	$(BIN)/python scripts/chart.py --check
 	$(BIN)/python scripts/docs_check.py
+
+checkov: ## checkov on Terraform's modules, in an environment of its own (290 MB)
+	@test -x .state/checkov/bin/checkov || { $(PYTHON) -m venv .state/checkov && .state/checkov/bin/pip install --quiet checkov==3.3.30; }
+	.state/checkov/bin/checkov --config-file infra/terraform/checkov.yaml -d infra/terraform/aws
+	.state/checkov/bin/checkov --config-file infra/terraform/checkov.yaml -d infra/terraform/gcp
 
 fmt: setup ## format the code and fix what ruff can
 	$(BIN)/ruff format

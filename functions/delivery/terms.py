@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
-from functions.errors import Held
+from functions.errors import HeldBack
 from functions.processors.base import OutputOptions, Processor
 
 MOST_PACED: Final = 100_000
@@ -68,10 +68,10 @@ class Gate:
 
     @contextmanager
     def passed(self) -> Iterator[None]:
-        """Around the work on one mail. Raises Held if there is no room."""
+        """Around the work on one mail. Raises HeldBack if there is no room."""
         with self._lock:
             if self._most is not None and self._inside >= self._most:
-                raise Held("the output is busy (concurrency)", retry_after=BUSY)
+                raise HeldBack("the output is busy (concurrency)", retry_after=BUSY)
             self._inside += 1
         try:
             yield

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from functions.errors import Held
+from functions.errors import HeldBack
 
 log: Final = logging.getLogger("smtp_relay.delivery")
 
@@ -49,14 +49,14 @@ class Breaker:
             return int(not self._trial and self._clock() >= self._until)
 
     def enter(self) -> None:
-        """Before a request. Raises Held while there is no room."""
+        """Before a request. Raises HeldBack while there is no room."""
         with self._lock:
             if not self._open_for:
                 return
             wait = self._until - self._clock()
             if wait > 0 or self._trial:
                 reason = "its server fails: no attempt is made for now"
-                raise Held(reason, enhanced="4.4.1", retry_after=max(1.0, wait))
+                raise HeldBack(reason, enhanced="4.4.1", retry_after=max(1.0, wait))
             self._trial = True
 
     def succeeded(self) -> None:
@@ -88,7 +88,7 @@ class Breaker:
             self._trial = False
 
 
-class Rate:
+class RequestRate:
     """At most `most` requests a second, and as many at once as a second has; None is no limit."""
 
     def __init__(self, most: float | None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -108,12 +108,12 @@ class Rate:
             return max(0, min(PLENTY, math.floor((self._clock() - start) / self._each + 1e-6) + 1))
 
     def enter(self) -> None:
-        """Before a request. Raises Held if it comes too early."""
+        """Before a request. Raises HeldBack if it comes too early."""
         if not self._each:
             return
         with self._lock:
             now = self._clock()
             start = max(self._next, now - self._burst + self._each)
             if start > now + 1e-6 * self._each:
-                raise Held("waits for maxRate", enhanced="4.4.5", retry_after=start - now)
+                raise HeldBack("waits for maxRate", enhanced="4.4.5", retry_after=start - now)
             self._next = start + self._each

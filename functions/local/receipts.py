@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final
 
 from functions.delivery.engine import State, Task
 from functions.delivery.receipts import ABANDONED, Done, Effect, Later, Receipts, Tell
-from functions.errors import DeliveryFault, Held, Temporary
+from functions.errors import DeliveryFault, HeldBack, Temporary
 from functions.local.layout import Part
 from functions.local.messages import Progress, Write
 from functions.message.mail import Mail
@@ -39,7 +39,7 @@ def note_failures(db: sqlite3.Connection, step: Progress, now: float) -> None:
     """Write why outputs of a run failed, for people, and forget the claims of doubts: the run is over.
     In the caller's transaction; `now` is Unix time."""
     for task, state, fault, *_ in step.outcomes:
-        if fault is None or step.mail is None or isinstance(fault, Held):
+        if fault is None or step.mail is None or isinstance(fault, HeldBack):
             continue
         in_doubt = isinstance(fault, Temporary) and fault.in_doubt
         if in_doubt:

@@ -22,7 +22,7 @@ from functions.delivery.engine import (
 )
 from functions.delivery.events import DeliveryEvents
 from functions.delivery.terms import Paces
-from functions.errors import Held, Permanent, Temporary
+from functions.errors import HeldBack, Permanent, Temporary
 from functions.local.flusher import flushed
 from functions.local.layout import Part, Row, UnreadableRow
 from functions.local.messages import Finished, Item, Progress, Settings, Write
@@ -143,7 +143,7 @@ class Runs:
             for each in tasks:
                 if each.key not in settled and each.key not in tried and self.paces.due(seq, each.key):
                     outcomes.append(self._attempt(mail, each, seq, now, shared))
-            attempts += any(not isinstance(outcome.fault, Held) for outcome in outcomes)
+            attempts += any(not isinstance(outcome.fault, HeldBack) for outcome in outcomes)
             self._put(self.summary(seq, mail, tasks, outcomes, attempts, settled, item))
         except UnreadableRow as row:
             fault = Permanent(str(row), enhanced="5.6.0")
@@ -188,7 +188,7 @@ class Runs:
     def _next(self, seq: int, outcome: Outcome, attempts: int) -> tuple[int, float]:
         """The attempts at an output that failed, this one included, and the seconds until the next."""
         before = self.paces.attempts(seq, outcome.task.key, max(0, attempts - 1))
-        if isinstance(outcome.fault, Held):
+        if isinstance(outcome.fault, HeldBack):
             # Room wakes the mail. Without it the mail is looked at after the longest wait, and at its end.
             return before, wait_after(outcome, _MANY if outcome.left > 0 else 1, self._waits)
         return before + 1, wait_after(outcome, before + 1, self._waits)
@@ -212,6 +212,8 @@ def count_failure(observer: DeliveryEvents, mail: Mail, outcome: Outcome) -> Non
     assert fault is not None
     if isinstance(fault, Temporary) and fault.in_doubt:
         observer.in_doubt(outcome.task.flow, outcome.label)
+    if isinstance(fault, Temporary) and fault.no_login:
+        observer.no_login(outcome.task.flow, outcome.label)
     if outcome.state is State.RETRY:
         observer.retry(outcome.task.flow, outcome.label)
     else:
@@ -223,7 +225,7 @@ def tell_retries(step: Progress) -> None:
     and the time of the next one."""
     assert step.mail is not None
     for outcome in step.outcomes:
-        if outcome.state is State.RETRY and not isinstance(outcome.fault, Held):
+        if outcome.state is State.RETRY and not isinstance(outcome.fault, HeldBack):
             wait = step.waits.get(outcome.task.key, step.wait)
             when = {"attempt": max(1, step.attempts), "next": utc(time.time() + wait)}
             log.warning("output failed, will be tried again", extra=_about(step.mail, outcome) | when)
@@ -232,12 +234,13 @@ def tell_retries(step: Progress) -> None:
 def _about(mail: Mail, outcome: Outcome) -> dict[str, Any]:
     fault = outcome.fault
     assert fault is not None
-    in_doubt = {"in_doubt": True} if isinstance(fault, Temporary) and fault.in_doubt else {}
+    flags = ("in_doubt", "no_login")
+    set_ = {name: True for name in flags if isinstance(fault, Temporary) and getattr(fault, name)}
     return {
         "id": mail.id,
         "flow": outcome.task.flow,
         "output": outcome.label,
         "code": fault.enhanced,
         "reason": fault.reason,
-        **in_doubt,
+        **set_,
     }

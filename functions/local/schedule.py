@@ -11,7 +11,7 @@ from typing import Final
 
 from functions.delivery.engine import State
 from functions.delivery.terms import Gate, Paces
-from functions.errors import Held
+from functions.errors import HeldBack
 from functions.local.messages import Progress
 
 LEAST_ATTEMPTS: Final = 5
@@ -89,7 +89,7 @@ class HeldMails:
         """Remember the mail of a run that found no room at an output."""
         for outcome in step.outcomes:
             output = outcome.task.output
-            if outcome.state is State.RETRY and isinstance(outcome.fault, Held) and output is not None:
+            if outcome.state is State.RETRY and isinstance(outcome.fault, HeldBack) and output is not None:
                 self._waiting.setdefault(output.gate, {})[step.seq] = outcome.task.key
 
     def wake(self, paces: Paces, schedule: Schedule, *, every: bool = False) -> None:

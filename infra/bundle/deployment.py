@@ -122,6 +122,19 @@ class Deployment:
         return any(one.options.cert or one.options.pfx for one in self.config.resolved_listeners())
 
     @property
+    def certificate_secret(self) -> str | None:
+        """Name or ARN of the secret of Secrets Manager that holds certificate and key of every listener that
+        has one; None for none, or several."""
+        certificates = {
+            one.options.cert
+            for one in self.config.resolved_listeners()
+            if one.options.cert is not None
+            and one.options.cert.scheme == "secretsmanager"
+            and one.options.key in (None, one.options.cert)
+        }
+        return certificates.pop().shown.partition(":")[2] if len(certificates) == 1 else None
+
+    @property
     def buses(self) -> list[str]:
         """The ARNs of the EventBridge buses that outputs publish to."""
         found = (output for flow in self.config.flows.values() for output in flow.outputs)

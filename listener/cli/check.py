@@ -6,6 +6,7 @@ import argparse
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from functions.errors import ConfigError
 from listener.checks.finding import Finding, Setting
@@ -13,7 +14,9 @@ from listener.checks.report import CheckReport
 from listener.cli.arguments import CONFIG
 from listener.cli.parser import give_examples
 from listener.config.load import default_file, load
-from listener.config.relay import RelayConfig
+
+if TYPE_CHECKING:
+    from listener.config.relay import RelayConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--send",
         action="store_true",
-        help="post a sample by each webhook, and tell the answers",
+        help="post a sample by each webhook, log in at the server of each mailer, and tell the answers",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
@@ -62,7 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError("check --send", "sends from this machine", "leave out --offline and --on")
     report = examine(path, setting, from_loopingz=arguments.from_loopingz)
     if arguments.send and not report.errors:
-        report = _with_trials(report, load(path, setting.environ))
+        config = load(path, setting.environ)
+        report = _with_trials(_with_logins(report, config, setting), config)
     print(report.as_json() if arguments.json else "\n".join(report.lines(strict=arguments.strict)))
     return report.status(strict=arguments.strict)
 
@@ -81,6 +85,18 @@ def _with_trials(report: CheckReport, config: RelayConfig) -> CheckReport:
             reason = f"status {found['status']}" if "status" in found else f"no answer: {found['reason']}"
             text = f"a sample was not taken: {reason} (smtp-relay webhook test {flow}/{label} shows more)"
             errors.append(Finding("error", f"{config.source}: {place}", text))
+    return replace(report, sentences=(*report.sentences, *sentences), errors=(*report.errors, *errors))
+
+
+def _with_logins(report: CheckReport, config: RelayConfig, setting: Setting) -> CheckReport:
+    """The report with what came of a login at the server of each mailer."""
+    from listener.checks.logins import tried
+
+    found = list(tried(config, setting))
+    errors = [
+        one._replace(where=f"{config.source}: {one.where}") for one in found if isinstance(one, Finding)
+    ]
+    sentences = [one for one in found if isinstance(one, str)]
     return replace(report, sentences=(*report.sentences, *sentences), errors=(*report.errors, *errors))
 
 

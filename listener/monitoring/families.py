@@ -107,6 +107,12 @@ IN_DOUBT: Final = Family(
     "Calls that got no answer and may have taken effect",
     ("flow", "output"),
 )
+NO_LOGIN: Final = Family(
+    "smtp_relay_login_failures_total",
+    "counter",
+    "Attempts that failed because an output could not log in: refused, or no access token",
+    ("flow", "output"),
+)
 OLDEST: Final = Family(
     "smtp_relay_oldest_unfinished_seconds",
     "gauge",
@@ -135,7 +141,7 @@ FAMILIES: Final = (
     EMAILS, CONNECTIONS, CONNECTIONS_OPEN, CONNECTIONS_REFUSED, UNTRUSTED_PROXIES, CONNECTION_SECONDS,
     BYTES, STAGE_SECONDS,
     AUTH_FAILURES, COMMAND_ERRORS, FILTER_VERDICTS, FILTER_SECONDS, MAIL_AUTH, SPOOL_SECONDS, SPOOL_ERRORS,
-    OUTPUT_SECONDS, RETRIES, DEAD_LETTERS, IN_DOUBT, OLDEST, UNFINISHED, DEAD, RESPOND,
+    OUTPUT_SECONDS, RETRIES, DEAD_LETTERS, NO_LOGIN, IN_DOUBT, OLDEST, UNFINISHED, DEAD, RESPOND,
     TLS_EXPIRY,
 )  # fmt: skip
 

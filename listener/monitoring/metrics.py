@@ -78,6 +78,7 @@ class Metrics(Events):
         "_in_doubt",
         "_lock",
         "_mail_auth",
+        "_no_login",
         "_oldest",
         "_open",
         "_outputs",
@@ -131,6 +132,7 @@ class Metrics(Events):
         )
         self._retries = at[f.RETRIES]
         self._dead_letters = at[f.DEAD_LETTERS]
+        self._no_login = at[f.NO_LOGIN]
         self._in_doubt = at[f.IN_DOUBT]
         self._tls_expiry = at[f.TLS_EXPIRY]
         self._accepted: dict[str, int] = {}
@@ -243,6 +245,11 @@ class Metrics(Events):
 
     def dead_letter(self, flow: str, output: str) -> None:
         place = self._dead_letters[flow, output]
+        with self._lock:
+            self._values[place] += 1
+
+    def no_login(self, flow: str, output: str) -> None:
+        place = self._no_login[flow, output]
         with self._lock:
             self._values[place] += 1
 

@@ -20,6 +20,7 @@ LOCAL: Final = {
     *dependencies.NextHop.BEHAVIOURS,
     *dependencies.FilterServer.BEHAVIOURS,
     *dependencies.Hook.BEHAVIOURS,
+    *dependencies.TokenEndpoint.BEHAVIOURS,
     *dependencies.ZONES,
     clients.quitting.__name__,
     relay_under_test.RelayUnderTest.slow_output.__name__,

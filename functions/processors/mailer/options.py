@@ -201,6 +201,7 @@ class MailerOutputOptions(OutputOptions):
             yield "nodemailer.host", "there is none, so localhost is asked (name the host)"
         elif server.host in ("localhost", "127.0.0.1", "::1") and port in ports:
             yield "nodemailer", f"{server.host}:{port} is this relay, so mail goes round (name another host)"
+        yield from ((f"nodemailer.{key}", text) for key, text in server.advice())
 
     @property
     def effect(self) -> str:

@@ -13,7 +13,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from functions.errors import ConfigError, Permanent, Temporary
-from functions.http.breaker import LONGEST, Breaker, Rate
+from functions.http.breaker import LONGEST, Breaker, RequestRate
 from functions.http.client import Answer, HttpClient, Unanswered
 from functions.http.signing import HmacSigner, WebhookSigner, webhook_key
 from functions.message.event import cloudevent
@@ -77,7 +77,7 @@ class Webhook(Processor):
         if options.give_up_after is not None:
             longest = min(longest, options.give_up_after / 8_000)
         self._breaker = Breaker(name, longest=max(0.1, longest))
-        self._rate = Rate(options.max_rate)
+        self._rate = RequestRate(options.max_rate)
 
     @property
     def room(self) -> int:

@@ -104,6 +104,16 @@ def pull_statements(repository: str | None, log_group: str) -> list[Statement]:
     return found
 
 
+def certificate_statements(certificate: str, secret: str, log_group: str) -> list[Statement]:
+    """The statements of the function that stores a renewed certificate: that one certificate, that one
+    secret."""
+    return [
+        statement(rules.EXPORT, [certificate]),
+        statement(rules.SAVE, [secret]),
+        statement(rules.CERTIFICATE_LOGS, [f"{log_group}:*"]),
+    ]
+
+
 def _readers(arns: Iterable[str], parameters: Rule, secrets: Rule) -> list[Statement]:
     named = sorted(set(arns))
     by_rule = {

@@ -34,6 +34,9 @@ USER: Final = "10025:10025"
 """The image's own user."""
 
 
+WRITABLE: Final = "/tmp"  # noqa: S108 - a volume of each task's own
+"""The only folder that a task may write to; the image declares it as a volume."""
+
 ANY_PROXY: Final = "0.0.0.0/0"
 """Any address may name a client in a PROXY header, because the tasks' security group admits the balancer
 alone. Its nodes may have addresses of any block of the network."""
@@ -143,10 +146,14 @@ class Listener(Construct):
             task_role=self.role,
             execution_role=starter,
         )
-        task.add_container(
+        task.add_volume(name="tmp")
+        container = task.add_container(
             "listener",
             image=image,
             user=USER,
+            readonly_root_filesystem=True,
+            # Large mails that arrive are files below the working folder.
+            working_directory=WRITABLE,
             stop_timeout=STOP,
             environment={
                 "SMTP_RELAY_CONFIG_JSON": self._deployment.listener_config,
@@ -160,6 +167,9 @@ class Listener(Construct):
                 ecs.PortMapping(container_port=port)
                 for port in (*(one.inside for one in self._deployment.ports), HEALTH)
             ],
+        )
+        container.add_mount_points(
+            ecs.MountPoint(container_path=WRITABLE, source_volume="tmp", read_only=False)
         )
         return task
 
@@ -215,6 +225,7 @@ class Listener(Construct):
             desired_count=None if settings.has("autoscaling") else settings.least,
             min_healthy_percent=100,
             max_healthy_percent=200,
+            availability_zone_rebalancing=ecs.AvailabilityZoneRebalancing.ENABLED,
             circuit_breaker=ecs.DeploymentCircuitBreaker(enable=True, rollback=True),
             health_check_grace_period=Duration.seconds(60),
             assign_public_ip=not private,

@@ -11,7 +11,7 @@ from functions.config import DeliveryConfig
 from functions.delivery.build import build_outputs
 from functions.delivery.engine import Delivery, Outcome, Output, Report, State, Task, wait_after
 from functions.delivery.terms import Gate, Paces, Terms, Waits
-from functions.errors import Held, Temporary
+from functions.errors import HeldBack, Temporary
 from functions.message.mail import BytesContent, Mail
 from functions.processors.base import Job, Once, Placed, Processor
 from tests.support.mails.spooled import MAIL, envelope_of
@@ -121,7 +121,7 @@ def test_more_mails_than_the_output_takes_are_held() -> None:
     assert output.gate.room == 0
     held = attempt(delivery)
     assert held.state is State.RETRY
-    assert isinstance(held.fault, Held)
+    assert isinstance(held.fault, HeldBack)
     sink.go.set()
     for thread in threads:
         thread.join(10)

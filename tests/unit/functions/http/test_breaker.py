@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from functions.errors import Held
-from functions.http.breaker import FAILURES, PLENTY, Breaker, Rate
+from functions.errors import HeldBack
+from functions.http.breaker import FAILURES, PLENTY, Breaker, RequestRate
 
 
 class Clock:
@@ -42,14 +42,14 @@ def test_a_few_failures_do_not_open_it(breaker: Breaker) -> None:
 def test_no_request_is_made_while_it_is_open_and_one_after_it(breaker: Breaker, clock: Clock) -> None:
     fail(breaker)
     assert breaker.room == 0
-    with pytest.raises(Held) as held:
+    with pytest.raises(HeldBack) as held:
         breaker.enter()
     assert held.value.retry_after == pytest.approx(5.0)
     clock.now += 5.0
     assert breaker.room == 1
     breaker.enter()
     assert breaker.room == 0
-    with pytest.raises(Held):
+    with pytest.raises(HeldBack):
         breaker.enter()
     breaker.succeeded()
     assert breaker.room == PLENTY
@@ -59,7 +59,7 @@ def test_it_is_open_for_longer_each_time_and_not_for_ever(breaker: Breaker, cloc
     fail(breaker)
     waits = []
     for _ in range(10):
-        with pytest.raises(Held) as held:
+        with pytest.raises(HeldBack) as held:
             breaker.enter()
         assert held.value.retry_after is not None
         waits.append(held.value.retry_after)
@@ -70,7 +70,7 @@ def test_it_is_open_for_longer_each_time_and_not_for_ever(breaker: Breaker, cloc
 
 def test_a_server_may_ask_for_a_longer_pause(breaker: Breaker) -> None:
     fail(breaker, asked=120.0)
-    with pytest.raises(Held) as held:
+    with pytest.raises(HeldBack) as held:
         breaker.enter()
     assert held.value.retry_after == pytest.approx(120.0)
 
@@ -93,23 +93,23 @@ def test_a_trial_that_was_not_made_is_given_back(breaker: Breaker, clock: Clock)
 
 
 def test_the_rate_of_requests_is_kept(clock: Clock) -> None:
-    rate = Rate(10.0, clock)
+    rate = RequestRate(10.0, clock)
     made = 0
     for _ in range(500):
         try:
             rate.enter()
             made += 1
-        except Held:
+        except HeldBack:
             assert rate.room == 0
         clock.now += 0.01
     assert 50 <= made <= 60
 
 
 def test_a_rate_below_one_a_second(clock: Clock) -> None:
-    rate = Rate(0.1, clock)
+    rate = RequestRate(0.1, clock)
     assert rate.room == 1
     rate.enter()
-    with pytest.raises(Held) as held:
+    with pytest.raises(HeldBack) as held:
         rate.enter()
     assert held.value.retry_after == pytest.approx(10.0)
     clock.now += 9.0
@@ -120,7 +120,7 @@ def test_a_rate_below_one_a_second(clock: Clock) -> None:
 
 
 def test_without_a_rate_there_is_always_room(clock: Clock) -> None:
-    rate = Rate(None, clock)
+    rate = RequestRate(None, clock)
     for _ in range(1000):
         rate.enter()
     assert rate.room == PLENTY

@@ -13,7 +13,7 @@ import pytest
 
 from functions.delivery.engine import Delivery, Output
 from functions.delivery.terms import Terms, Waits
-from functions.errors import Held, Temporary
+from functions.errors import HeldBack, Temporary
 from functions.local.layout import Part
 from functions.local.messages import Item, Settings, SpoolReply
 from functions.local.service import LocalDelivery
@@ -53,7 +53,7 @@ class Closable(Sink):
     def process(self, job: Job) -> Placed | None:
         self.asked += 1
         if self.closed:
-            raise Held("closed", retry_after=300.0)
+            raise HeldBack("closed", retry_after=300.0)
         return super().process(job)
 
 

@@ -118,12 +118,21 @@ resource "aws_ecs_task_definition" "this" {
     operating_system_family = "LINUX"
   }
 
+  # The only folder that a task may write to; the image declares it as a volume. Large mails that arrive are
+  # files below the working folder.
+  volume {
+    name = "tmp"
+  }
+
   container_definitions = jsonencode([{
-    name        = "listener"
-    image       = var.image
-    essential   = true
-    user        = "10025:10025"
-    stopTimeout = 120
+    name                   = "listener"
+    image                  = var.image
+    essential              = true
+    user                   = "10025:10025"
+    readonlyRootFilesystem = true
+    workingDirectory       = "/tmp"
+    mountPoints            = [{ sourceVolume = "tmp", containerPath = "/tmp", readOnly = false }]
+    stopTimeout            = 120
 
     environment = [
       { name = "SMTP_RELAY_CONFIG_JSON", value = var.config },
@@ -147,9 +156,9 @@ resource "aws_ecs_task_definition" "this" {
   }])
 }
 
-# No other resource refers to it, but it must be made first.
+# No other resource refers to them, but they must be made first.
 resource "terraform_data" "function" {
-  input = var.function
+  input = var.before
 }
 
 resource "aws_ecs_service" "this" {
@@ -161,6 +170,7 @@ resource "aws_ecs_service" "this" {
   deployment_minimum_healthy_percent = 100
   deployment_maximum_percent         = 200
   health_check_grace_period_seconds  = 60
+  availability_zone_rebalancing      = "ENABLED"
 
   deployment_circuit_breaker {
     enable   = true

@@ -152,9 +152,9 @@ variable "autoscaling" {
   default     = true
 }
 
-variable "function" {
-  description = "The function, which is deployed before the tasks."
-  type        = string
+variable "before" {
+  description = "What is deployed before the tasks: the function, and the secret's certificate; null for none."
+  type        = list(string)
 }
 
 variable "alarms" {

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from functions.errors import ConfigError, DeliveryFault, Held, Permanent, Temporary
+from functions.errors import ConfigError, DeliveryFault, HeldBack, Permanent, Temporary
 from functions.message.event.objects import StoredMail, StoredObject
 from functions.options.secrets import SecretResolver
 from functions.processors.base import Job, Processor
@@ -191,7 +191,7 @@ def test_a_server_that_fails_is_left_alone(receiver: Receiver, make: Make) -> No
     hook = make(giveUpAfter="8s")
     found: list[DeliveryFault] = [fault_of(lambda: hook.process(job())) for _ in range(20)]
     assert len(receiver.received) == 5
-    assert [type(one) for one in found] == [Temporary] * 5 + [Held] * 15
+    assert [type(one) for one in found] == [Temporary] * 5 + [HeldBack] * 15
     assert hook.room == 0
     receiver.react = answer(200)
     end = time.monotonic() + 10
@@ -218,7 +218,7 @@ def test_one_trial_at_a_time(receiver: Receiver, make: Make) -> None:
     thread = threading.Thread(target=lambda: fault_of(lambda: hook.process(job())))
     thread.start()
     faults.wait_for(receiver, 6)
-    assert isinstance(fault_of(lambda: hook.process(job())), Held)
+    assert isinstance(fault_of(lambda: hook.process(job())), HeldBack)
     receiver.released.set()
     thread.join(10)
 
@@ -229,7 +229,7 @@ def test_the_rate_is_kept(receiver: Receiver, make: Make) -> None:
     for _ in range(20):
         try:
             hook.process(job())
-        except Held as held:
+        except HeldBack as held:
             found.append(held.retry_after)
     assert len(receiver.received) <= 7
     assert all(0 < wait <= 0.2 for wait in found if wait is not None)
