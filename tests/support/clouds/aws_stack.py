@@ -22,7 +22,7 @@ from infra.bundle.build import bundle
 from infra.bundle.runtime import THIS_PYTHON, Platform
 from tests.support.clouds.ministack import ACCOUNT, REGION, Ministack
 from tests.support.mails.spooled import MAIL, envelope_of, spool_object
-from tests.support.net import PATIENCE
+from tests.support.net import PATIENCE, wait_until
 from tests.support.servers.relay import ROOT
 
 _ROLE: Final = f"arn:aws:iam::{ACCOUNT}:role/test"
@@ -290,7 +290,7 @@ class Stack:
                 self.sqs.delete_message(QueueUrl=self.queues[queue], ReceiptHandle=message["ReceiptHandle"])
             if len(found) >= least and not answer.get("Messages"):
                 return found
-            time.sleep(0.02)
+            time.sleep(0.05)
         return found
 
     def waits(self, queue: str = "doorbells") -> tuple[int, int]:
@@ -307,11 +307,10 @@ class Stack:
 
     def until(self, condition: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
         """Wait for a condition. Raises TimeoutError with the log's end."""
-        deadline = time.monotonic() + seconds
-        while not condition():
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"waited {seconds:g} s for {what}:\n{self.aws.log()[-6000:]}")
-            time.sleep(0.05)
+        try:
+            wait_until(condition, seconds=seconds, what=what, every=0.05)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}:\n{self.aws.log()[-6000:]}") from None
 
     def missing(self, queue: str) -> None:
         """Delete a queue of the outputs."""
