@@ -28,7 +28,10 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 settings.load_profile("untimed")
 
 
-_LONGEST: Final = ("aws-cdk", "aws", "gcp", "image", "cdk", "aws-terraform", "terraform-aws")
+_LONGEST: Final = (
+    *("aws-cdk", "aws", "gcp", "image", "aws-wheels", "cdk", "aws-terraform", "terraform-aws"),
+    *("test_attacks_fair", "test_attacks_slow", "test_docs"),
+)
 """Groups that take longest, in the order of their start: the last ones to start must be short, because
 all processes should end together."""
 
