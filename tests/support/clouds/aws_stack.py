@@ -318,11 +318,11 @@ class Stack:
 
     def dead_records(self) -> list[dict[str, Any]]:
         """The dead records."""
-        return [
-            json.loads(self.read(key))
-            for key in self.keys(prefix=f"{_PREFIX}/dead/")
-            if key.endswith(".json")
-        ]
+        return [json.loads(self.read(key)) for key in self.dead_keys()]
+
+    def dead_keys(self) -> list[str]:
+        """The keys of the dead records."""
+        return [key for key in self.keys(prefix=f"{_PREFIX}/dead/") if key.endswith(".json")]
 
     def close(self) -> None:
         """Stop the function's reading."""

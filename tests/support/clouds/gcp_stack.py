@@ -143,8 +143,11 @@ class Stack:
 
     def dead_records(self) -> list[dict[str, Any]]:
         """The dead records."""
-        keys = [key for key in self.keys("dead/") if key.endswith(".json")]
-        return [json.loads(self.gcs.read(self.bucket, key)) for key in keys]
+        return [json.loads(self.gcs.read(self.bucket, key)) for key in self.dead_keys()]
+
+    def dead_keys(self) -> list[str]:
+        """The keys of the dead records."""
+        return [key for key in self.keys("dead/") if key.endswith(".json")]
 
     def messages(self, topic: str, least: int = 1, seconds: float = PATIENCE) -> list[dict[str, Any]]:
         """The messages published to an output's topic, taken out, once there are so many."""
