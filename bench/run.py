@@ -24,6 +24,7 @@ from bench.servers import ROOT, Server
 _SERVERS: Final = {
     "relay": Server("relay", "relay"),
     "relay2": Server("relay, workers 2", "relay", workers=2),
+    "sending": Server("relay, sending", "relay", sending=True),
     "stock": Server("stock", "stock"),
     "sink": Server("smtp-sink", "sink"),
 }

@@ -57,11 +57,13 @@ class Running:
 
 @dataclass(frozen=True)
 class Server:
-    """One column of the comparison. `root` is the checkout whose code runs."""
+    """One column of the comparison. `sending` adds a `sending-policy`; `root` is the checkout whose code
+    runs."""
 
     name: str
     kind: str
     workers: int = 1
+    sending: bool = False
     root: Path = field(default=ROOT)
 
     def start(self, work: Path, port: int, *, fsync: bool, cpu: int | None) -> Running:
@@ -100,14 +102,20 @@ class Server:
             durable = ["--fsync"] if fsync else []
             return [sys.executable, "-m", "tests.support.servers.stock", str(port), str(received), *durable]
         config = work / "relay.json"
-        config.write_text(json.dumps(relay_config(work, received, port, fsync=fsync, workers=self.workers)))
+        made = relay_config(work, received, port, fsync=fsync, workers=self.workers, sending=self.sending)
+        config.write_text(json.dumps(made))
         # A checkout from before the rooms, for --against, has one module there.
         rooms = (self.root / "listener" / "cli" / "main.py").exists()
         return [sys.executable, "-m", "listener.cli.main" if rooms else "listener.cli", str(config)]
 
 
-def relay_config(work: Path, received: Path, port: int, *, fsync: bool, workers: int) -> dict[str, object]:
-    """The whole pipeline: a filter, a log line for each mail, the spool, the file output."""
+def relay_config(
+    work: Path, received: Path, port: int, *, fsync: bool, workers: int, sending: bool = False
+) -> dict[str, object]:
+    """The whole pipeline: a filter, with `sending` a guard of senders and limits, a log line for each mail,
+    the spool, the file output."""
+    rule = {"ip": "127.0.0.0/8", "from": "glob:*@*", "limits": ["100000000/day", "1000/mail"]}
+    guards = [{"type": "sending-policy", "rules": [rule]}] if sending else []
     return {
         "port": port,
         "bind": HOST,
@@ -115,7 +123,7 @@ def relay_config(work: Path, received: Path, port: int, *, fsync: bool, workers:
         "spool": {"url": f"file://{work}/spool", "durability": "fsync" if fsync else "none"},
         "flows": {
             "bench": {
-                "filters": [{"type": "whitelist", "ips": [HOST]}],
+                "filters": [{"type": "whitelist", "ips": [HOST]}, *guards],
                 "outputs": [{"type": "file", "path": str(received)}],
             }
         },

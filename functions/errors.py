@@ -34,7 +34,8 @@ class Temporary(DeliveryFault):
     """Worth a retry: throttled, 5xx, time-out, connection closed.
 
     `in_doubt` says that a call that is not safe to repeat got no answer, so its effect may have
-    happened (`delivery.onDoubt`).
+    happened (`delivery.onDoubt`). `no_login` says that the output could not log in, so the operator may
+    have to act.
     """
 
     def __init__(
@@ -44,11 +45,13 @@ class Temporary(DeliveryFault):
         enhanced: str = "4.3.0",
         retry_after: float | None = None,
         in_doubt: bool = False,
+        no_login: bool = False,
         recipients: tuple[str, ...] = (),
     ) -> None:
         super().__init__(reason, enhanced=enhanced, recipients=recipients)
         self.retry_after = retry_after
         self.in_doubt = in_doubt
+        self.no_login = no_login
 
 
 class Permanent(DeliveryFault):

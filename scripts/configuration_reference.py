@@ -89,6 +89,7 @@ _PAGES: Final = {
         "http-auth": "filters/http-auth.md",
         "http-filter": "filters/http-filter.md",
         "respond": "filters/respond.md",
+        "sending-policy": "filters/sending-policy.md",
         "mail-auth": "mail-auth.md",
     },
     "outputs": {

@@ -266,7 +266,10 @@ class BucketRunner:
     def _tell(self, mail: Mail, report: Report, again: Mapping[str, object]) -> None:
         for outcome in report.outcomes:
             flow, label, fault = outcome.task.flow, outcome.label, outcome.fault
-            about = {"id": mail.id, "flow": flow, "output": label}
+            about: dict[str, object] = {"id": mail.id, "flow": flow, "output": label}
+            if isinstance(fault, Temporary) and fault.no_login:
+                self._observer.no_login(flow, label)
+                about["no_login"] = True
             if outcome.state is State.DONE:
                 self._observer.output_done(flow, label, "delivered", 0.0)
                 log.info("delivered", extra=about)

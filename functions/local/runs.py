@@ -180,6 +180,8 @@ def count_failure(observer: DeliveryEvents, mail: Mail, outcome: Outcome) -> Non
     assert fault is not None
     if isinstance(fault, Temporary) and fault.in_doubt:
         observer.in_doubt(outcome.task.flow, outcome.label)
+    if isinstance(fault, Temporary) and fault.no_login:
+        observer.no_login(outcome.task.flow, outcome.label)
     if outcome.state is State.RETRY:
         observer.retry(outcome.task.flow, outcome.label)
     else:
@@ -199,12 +201,13 @@ def tell_retries(step: Progress) -> None:
 def _about(mail: Mail, outcome: Outcome) -> dict[str, Any]:
     fault = outcome.fault
     assert fault is not None
-    in_doubt = {"in_doubt": True} if isinstance(fault, Temporary) and fault.in_doubt else {}
+    flags = ("in_doubt", "no_login")
+    set_ = {name: True for name in flags if isinstance(fault, Temporary) and getattr(fault, name)}
     return {
         "id": mail.id,
         "flow": outcome.task.flow,
         "output": outcome.label,
         "code": fault.enhanced,
         "reason": fault.reason,
-        **in_doubt,
+        **set_,
     }

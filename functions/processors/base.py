@@ -73,6 +73,11 @@ class OutputOptions(BaseModel):
         return False
 
     @property
+    def sets_sender(self) -> str:
+        """The option that writes a sender into the mail's header; "" if there is none."""
+        return ""
+
+    @property
     def ascii_recipients(self) -> bool:
         """True if the output cannot serve recipients with non-ASCII local parts."""
         return False

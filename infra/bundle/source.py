@@ -52,8 +52,8 @@ def delivery_part(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def signs(config: DeliveryConfig) -> bool:
-    """True if an output signs mails."""
-    return any("dkim" in path.lower() for each in _outputs(config) for path, _ in secrets_of(each))
+    """True if an output signs mails, or the requests for its access tokens."""
+    return any(path.endswith("privateKey") for each in _outputs(config) for path, _ in secrets_of(each))
 
 
 def writes_addresses(config: DeliveryConfig) -> bool:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from functions.errors import ConfigError
-from listener.checks.finding import Setting
+from listener.checks.finding import Finding, Setting
 from listener.checks.report import CheckReport
 from listener.cli.arguments import CONFIG
 from listener.cli.parser import give_examples
 from listener.config.load import default_file, load
+
+if TYPE_CHECKING:
+    from listener.config.relay import RelayConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--offline",
         action="store_true",
         help="another machine will run it: build nothing of this one, and check secrets for their form only",
+    )
+    parser.add_argument(
+        "--send",
+        action="store_true",
+        help="log in at the server of each mailer, and tell the answers",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
@@ -51,9 +61,25 @@ def run(arguments: argparse.Namespace) -> int:
         platform=arguments.on,
         offline=arguments.offline,
     )
+    if arguments.send and setting.elsewhere:
+        raise ConfigError("check --send", "sends from this machine", "leave out --offline and --on")
     report = examine(path, setting, from_loopingz=arguments.from_loopingz)
+    if arguments.send and not report.errors:
+        report = _with_logins(report, load(path, setting.environ), setting)
     print(report.as_json() if arguments.json else "\n".join(report.lines(strict=arguments.strict)))
     return report.status(strict=arguments.strict)
+
+
+def _with_logins(report: CheckReport, config: RelayConfig, setting: Setting) -> CheckReport:
+    """The report with what came of a login at the server of each mailer."""
+    from listener.checks.logins import tried
+
+    found = list(tried(config, setting))
+    errors = [
+        one._replace(where=f"{config.source}: {one.where}") for one in found if isinstance(one, Finding)
+    ]
+    sentences = [one for one in found if isinstance(one, str)]
+    return replace(report, sentences=(*report.sentences, *sentences), errors=(*report.errors, *errors))
 
 
 def examine(path: Path | None, setting: Setting, *, from_loopingz: bool = False) -> CheckReport:

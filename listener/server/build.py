@@ -68,7 +68,15 @@ class Filters:
     def __init__(self, config: RelayConfig, around: Runtime, script: SharedScript | None = None) -> None:
         secrets = _Noted(around.folder, around.environ)
         timeout = config.filter_timeout / 1000
-        context = FilterContext(around.folder, around.environ, secrets, timeout, script=script)
+        context = FilterContext(
+            around.folder,
+            around.environ,
+            secrets,
+            timeout,
+            script=script,
+            state=state_folder(config, around),
+            mail_headers=config.mail_headers,
+        )
         self._flows: list[Flow] = []
         for name, flow in config.flows.items():
             around_flow = replace(context, flow=name)
@@ -319,6 +327,11 @@ def open_bucket_spool(
 def capture_folder(config: RelayConfig, around: Runtime) -> Path:
     """The folder for large mails that arrive, if the spool is a bucket: below that of `cachePath`."""
     return around.folder / config.cache_path.partition("${")[0].rpartition("/")[0] / DEFAULT_FOLDER
+
+
+def state_folder(config: RelayConfig, around: Runtime) -> Path:
+    """The folder where this server remembers what is no mail: the spool, or what stands beside a bucket."""
+    return capture_folder(config, around) if config.spool.in_bucket else config.spool.folder(around.folder)
 
 
 def takes_ascii_only(config: RelayConfig, listener: str) -> bool:

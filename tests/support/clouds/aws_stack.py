@@ -21,6 +21,7 @@ from functions.aws.spool import notification_body
 from infra.bundle.build import bundle
 from infra.bundle.runtime import THIS_PYTHON, Platform
 from tests.support.clouds.ministack import ACCOUNT, REGION, Ministack
+from tests.support.earlier import THIS, Version
 from tests.support.mails.spooled import MAIL, envelope_of, spool_object
 from tests.support.net import PATIENCE, wait_until
 from tests.support.servers.relay import ROOT
@@ -64,9 +65,24 @@ def archive() -> bytes:
         return bundled(Path(folder)).read_bytes()
 
 
+@cache
+def archive_of(version: Version) -> bytes:
+    """The zip that a version's code makes for ANY."""
+    if version == THIS:
+        return archive()
+    with tempfile.TemporaryDirectory() as folder:
+        config, made = Path(folder) / "any.json", Path(folder) / "function.zip"
+        config.write_text(json.dumps(ANY))
+        version.run(
+            *("infra.bundle.build", config, "--python", THIS_PYTHON, "--arch", MACHINE, "--out", made)
+        )
+        return made.read_bytes()
+
+
 class Stack:
     """One spool with its function. `config` holds the outputs; `{bucket}` and `{queue:NAME}` in its
-    strings stand for this stack's own. `environment` is added to the function's."""
+    strings stand for this stack's own. `environment` is added to the function's, whose code is that of
+    `version`."""
 
     def __init__(
         self,
@@ -79,8 +95,10 @@ class Stack:
         timeout: int = 120,
         deployed: bool = True,
         environment: Mapping[str, str] | None = None,
+        version: Version = THIS,
     ) -> None:
         self.aws = aws
+        self.version = version
         self._environment = dict(environment or {})
         self.folder = folder
         self.name = f"relay-{os.urandom(4).hex()}"
@@ -130,7 +148,7 @@ class Stack:
             Runtime=f"python{THIS_PYTHON}",
             Role=_ROLE,
             Handler="functions.aws.handler.handler",
-            Code={"ZipFile": archive()},
+            Code={"ZipFile": archive_of(self.version)},
             Timeout=self._timeout,
             MemorySize=1024,
             Environment={"Variables": self.environment()},
@@ -142,6 +160,12 @@ class Stack:
             FunctionResponseTypes=["ReportBatchItemFailures"],
         )["UUID"]
         return function
+
+    def roll(self, version: Version) -> None:
+        """Deploy the function anew, with a version's code; mails wait in the queue meanwhile."""
+        self.undeploy()
+        self.version = version
+        self.deploy(self.function)
 
     def undeploy(self) -> None:
         """Take the function away."""
@@ -239,10 +263,10 @@ class Stack:
                 )
 
     def command(self, *arguments: str) -> str:
-        """Run `smtp-relay` on this stack's configuration; returns its output."""
+        """Run `smtp-relay` of this stack's version on its configuration; returns its output."""
         done = subprocess.run(
             [sys.executable, "-m", "listener.cli.main", *arguments, *self._config_argument(arguments[0])],
-            env={**os.environ, **self.environment(), "PYTHONPATH": str(ROOT)},
+            env={**os.environ, **self.environment(), "PYTHONPATH": str(self.version.root)},
             capture_output=True,
             text=True,
             check=False,

@@ -56,7 +56,8 @@ def build(tmp_path: Path) -> Path:
 
 def test_the_build_folder(build: Path) -> None:
     assert {path.name for path in build.iterdir()} == {
-        *("function.zip", "deployment.json", "function.policy.json.tftpl", "listener.policy.json.tftpl")
+        *("function.zip", "certificate.zip", "deployment.json"),
+        *("function.policy.json.tftpl", "listener.policy.json.tftpl"),
     }
     facts = json.loads((build / "deployment.json").read_text())
     deployment = read_deployment(ROOT / "configs" / "mail2sqs.jsonc")
@@ -91,7 +92,7 @@ def test_what_cdk_says_terraform_says() -> None:
         "visibility_timeout_seconds = 6 * var.timeout",
         "maxReceiveCount     = 10",
         "deregistration_delay = 90",
-        "stopTimeout = 120",
+        "stopTimeout            = 120",
         'schedule_expression = "rate(5 minutes)"',
         "retention_in_days = 30",
         "memory_size      = var.memory",
@@ -104,6 +105,15 @@ def test_the_saved_queries_are_those_of_cdk() -> None:
 
     found = re.findall(r"<<-EOT\n(.*?)\n *EOT", (FOLDER / "queries.tf").read_text(), re.DOTALL)
     assert [textwrap.dedent(each) for each in found] == [queries.ACCEPTED, queries.ONE]
+
+
+def test_the_function_of_the_certificate_may_do_the_same_as_that_of_cdk() -> None:
+    text = (FOLDER / "modules" / "certificate" / "main.tf").read_text()
+    asked = {action for rule in (rules.EXPORT, rules.SAVE, rules.CERTIFICATE_LOGS) for action in rule.actions}
+    named = set(re.findall(r'"((?:acm|secretsmanager|logs):\w+)"', text))
+    assert named == asked
+    assert "resources = [var.certificate_arn]" in text
+    assert "resources = [local.secret]" in text
 
 
 def test_the_function_gets_the_same_permissions_for_its_network() -> None:

@@ -172,6 +172,7 @@ class TestStrangers:
             "http-filter": {"url": "http://x", "allowAnyUser": True},
             "respond": {"plusAddresses": True, "testOnly": True},
             "mail-auth": {},
+            "sending-policy": {"rules": [{"ip": "0.0.0.0/0"}]},
         }[kind]
         keys = {
             "flows": flow({"type": kind, **alone}, outputs=[SES], filtersOperator=operator),
