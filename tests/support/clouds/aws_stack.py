@@ -23,7 +23,7 @@ from infra.bundle.runtime import THIS_PYTHON, Platform
 from tests.support.clouds.ministack import ACCOUNT, REGION, Ministack
 from tests.support.earlier import THIS, Version
 from tests.support.mails.spooled import MAIL, envelope_of, spool_object
-from tests.support.net import PATIENCE
+from tests.support.net import PATIENCE, wait_until
 from tests.support.servers.relay import ROOT
 
 _ROLE: Final = f"arn:aws:iam::{ACCOUNT}:role/test"
@@ -314,7 +314,7 @@ class Stack:
                 self.sqs.delete_message(QueueUrl=self.queues[queue], ReceiptHandle=message["ReceiptHandle"])
             if len(found) >= least and not answer.get("Messages"):
                 return found
-            time.sleep(0.02)
+            time.sleep(0.05)
         return found
 
     def waits(self, queue: str = "doorbells") -> tuple[int, int]:
@@ -331,11 +331,10 @@ class Stack:
 
     def until(self, condition: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
         """Wait for a condition. Raises TimeoutError with the log's end."""
-        deadline = time.monotonic() + seconds
-        while not condition():
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"waited {seconds:g} s for {what}:\n{self.aws.log()[-6000:]}")
-            time.sleep(0.05)
+        try:
+            wait_until(condition, seconds=seconds, what=what, every=0.05)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}:\n{self.aws.log()[-6000:]}") from None
 
     def missing(self, queue: str) -> None:
         """Delete a queue of the outputs."""
@@ -343,11 +342,11 @@ class Stack:
 
     def dead_records(self) -> list[dict[str, Any]]:
         """The dead records."""
-        return [
-            json.loads(self.read(key))
-            for key in self.keys(prefix=f"{_PREFIX}/dead/")
-            if key.endswith(".json")
-        ]
+        return [json.loads(self.read(key)) for key in self.dead_keys()]
+
+    def dead_keys(self) -> list[str]:
+        """The keys of the dead records."""
+        return [key for key in self.keys(prefix=f"{_PREFIX}/dead/") if key.endswith(".json")]
 
     def close(self) -> None:
         """Stop the function's reading."""

@@ -16,7 +16,6 @@ from infra.access.aws import rules
 from infra.bundle import aws
 from infra.bundle.deployment import read_deployment
 from infra.bundle.runtime import Platform
-from infra.cdk.parts import queries
 from tests.support.infra.terraform import terraform_program
 from tests.support.infra.terraform_aws import FOLDER, Terraform
 from tests.support.servers.relay import ROOT
@@ -102,6 +101,8 @@ def test_what_cdk_says_terraform_says() -> None:
 
 
 def test_the_saved_queries_are_those_of_cdk() -> None:
+    from infra.cdk.parts import queries  # it takes seconds, and starts a process
+
     found = re.findall(r"<<-EOT\n(.*?)\n *EOT", (FOLDER / "queries.tf").read_text(), re.DOTALL)
     assert [textwrap.dedent(each) for each in found] == [queries.ACCEPTED, queries.ONE]
 
