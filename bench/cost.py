@@ -154,7 +154,7 @@ def aws_fixed(scale: Scale) -> Terms:
         "listeners": HOURS * number * (price("fargate vCPU hour", cpu) + price("fargate GB hour", memory)),
         "balancer": HOURS * (price("nlb hour") + price("nlb unit hour", units)),
         "addresses": HOURS * price("ipv4 hour", number + 2),
-        "alarms and metrics": price("cloudwatch alarm month", 15) + price("cloudwatch metric month", 10),
+        "alarms and metrics": price("cloudwatch alarm month", 16) + price("cloudwatch metric month", 10),
         # Five pollers wait 20 s each; the sweep lists twice every five minutes.
         "polls and sweeps": price("sqs", 5 * 3 * 60 * HOURS) + price("s3:LIST", 2 * 12 * HOURS),
     }
