@@ -186,7 +186,7 @@ def gcp_fixed(scale: Scale) -> Terms:
         "listeners": number * (HOURS * price(f"{machine} hour") + price("disk GB month", 10)),
         "balancer": HOURS * price("rule hour") + price("balanced byte", MAIL * scale.mails * DAYS),
         "address": HOURS * price("address hour"),
-        "alerts": price("alert month", 12),
+        "alerts": price("alert month", 13),
         "sweeps": price("gcs:A", 2 * 12 * HOURS),
     }
 
