@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,6 +39,7 @@ all processes should end together."""
 _TESTS: Final = Path(__file__).parent
 
 
+@cache
 def _shares_servers(path: Path) -> bool:
     """True if the tests of a file share servers, because starting one takes half a second of a core."""
     room, *rest = path.relative_to(_TESTS).parts
