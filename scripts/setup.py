@@ -40,6 +40,7 @@ NODE_PACKAGES = {
     "axe-core": "^4.10.0",  # looks for what keeps people from using a page
     "aws-cdk": "2.1148.1",  # later ones refuse aws-cdk-lib 2.275
     "mailpit-api": "2.1.0",  # a client of the inbox
+    "standardwebhooks": "^1.1.0",  # a receiver of webhooks
 }
 
 # Program that tests run -> Debian package that holds it.

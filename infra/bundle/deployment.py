@@ -56,10 +56,11 @@ def sends_mail(config: RelayConfig) -> bool:
 
 
 def concurrency(config: RelayConfig) -> int:
-    """Most mails that the function delivers at a time, on both clouds."""
+    """Most mails that the function delivers at a time, on both clouds: two at least."""
     outputs = [output for flow in config.flows.values() for output in flow.outputs]
     mails = any(isinstance(output, MailerOutputOptions) for output in outputs)
-    return config.delivery.concurrency or (MAILER_CONCURRENCY if mails else CONCURRENCY)
+    whole = config.delivery.concurrency or (MAILER_CONCURRENCY if mails else CONCURRENCY)
+    return max(2, min([whole, *(output.concurrency or whole for output in outputs)]))
 
 
 def with_limit(config: RelayConfig) -> RelayConfig:

@@ -57,9 +57,9 @@ def signs(config: DeliveryConfig) -> bool:
 
 
 def writes_addresses(config: DeliveryConfig) -> bool:
-    """True if an output sends mails on, or publishes, because then domains are compared and written in
+    """True if an output sends mails on, publishes or posts, because then domains are compared and written in
     ASCII."""
-    return any(each.sends_on or each.publishes for each in _outputs(config))
+    return any(each.sends_on or each.publishes or each.repeatable for each in _outputs(config))
 
 
 def _outputs(config: DeliveryConfig) -> list[OutputOptions]:

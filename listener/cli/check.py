@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--send",
         action="store_true",
-        help="log in at the server of each mailer, and tell the answers",
+        help="post a sample by each webhook, log in at the server of each mailer, and tell the answers",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
@@ -65,9 +65,27 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError("check --send", "sends from this machine", "leave out --offline and --on")
     report = examine(path, setting, from_loopingz=arguments.from_loopingz)
     if arguments.send and not report.errors:
-        report = _with_logins(report, load(path, setting.environ), setting)
+        config = load(path, setting.environ)
+        report = _with_trials(_with_logins(report, config, setting), config)
     print(report.as_json() if arguments.json else "\n".join(report.lines(strict=arguments.strict)))
     return report.status(strict=arguments.strict)
+
+
+def _with_trials(report: CheckReport, config: RelayConfig) -> CheckReport:
+    """The report with what came of a sample by each output that may get one."""
+    from listener.cli.webhook import posted, webhooks
+
+    errors = []
+    sentences = []
+    for place, flow, label, options in webhooks(config):
+        found = posted(options, label, flow)
+        if found["delivered"]:
+            sentences.append(f"A sample by {flow}/{label} was taken: status {found['status']}.")
+        else:
+            reason = f"status {found['status']}" if "status" in found else f"no answer: {found['reason']}"
+            text = f"a sample was not taken: {reason} (smtp-relay webhook test {flow}/{label} shows more)"
+            errors.append(Finding("error", f"{config.source}: {place}", text))
+    return replace(report, sentences=(*report.sentences, *sentences), errors=(*report.errors, *errors))
 
 
 def _with_logins(report: CheckReport, config: RelayConfig, setting: Setting) -> CheckReport:

@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "mails": ("mails.mails", "look at the stored mails: list, show, open, tail, wait, delete"),
     "queue": ("mails.queue", "the mails that wait in the spool: list, explain, retry"),
     "quota": ("quota", "what sending-policy has counted: show, reset"),
+    "webhook": ("webhook", "test an output of type webhook: post a sample, show the answer"),
     "auth-check": ("auth_check", "show mail-auth's results for one mail"),
     "init": ("init.command", "write a configuration to start with"),
     "completion": ("completion.command", "print what lets a shell complete commands and flags"),

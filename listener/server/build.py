@@ -34,8 +34,9 @@ from listener.intake.spool import PROBE
 from listener.monitoring.events import NULL, Events
 
 if TYPE_CHECKING:
-    from functions.bucket.in_process import BucketDelivery, Waits
+    from functions.bucket.in_process import BucketDelivery
     from functions.delivery.events import DeliveryEvents
+    from functions.delivery.terms import Waits
     from listener.config.relay import RelayConfig
     from listener.config.smtp import SmtpOptions
     from listener.intake.bucket_spool import BucketSpool
@@ -274,8 +275,8 @@ def delivery_settings(config: RelayConfig, around: Runtime) -> Settings:
 def build_from_bucket(config: RelayConfig, around: Runtime) -> tuple[Delivery, Waits]:
     """The outputs of every flow and the waits between attempts, for delivery out of a bucket in this
     process. Raises ConfigError."""
-    from functions.bucket.in_process import Waits
     from functions.delivery.build import build_now
+    from functions.delivery.terms import Waits
 
     check_retention(config, around)
     context = OutputContext(around.folder, around.environ, around.secrets)

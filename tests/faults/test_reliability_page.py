@@ -19,6 +19,7 @@ LOCAL: Final = {
     *faults.FAULTS,
     *dependencies.NextHop.BEHAVIOURS,
     *dependencies.FilterServer.BEHAVIOURS,
+    *dependencies.Hook.BEHAVIOURS,
     *dependencies.TokenEndpoint.BEHAVIOURS,
     *dependencies.ZONES,
     clients.quitting.__name__,

@@ -19,6 +19,7 @@ LATER_PAGES: Final = {
     "operate-gcp.md": 900,
     "filters/respond.md": 400,
     "filters/sending-policy.md": 720,
+    "outputs/webhook.md": 1_100,
     "outputs/mailer-oauth.md": 790,
     "install.md": 450,
     "kubernetes.md": 700,

@@ -6,12 +6,18 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any, Final
 
+import standardwebhooks
+
 from tests.faults.campaign.numbered_mails import UNKNOWN
+from tests.support.servers import receiver
 from tests.support.servers.endpoint import Asked, Says
 from tests.support.servers.smarthost import CLOSE, RESET, Heard
 from tests.support.servers.token_server import TokenServer, refusal
+
+HOOK_SECRET: Final = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
 class NextHop:
@@ -58,6 +64,56 @@ class NextHop:
                 heard.take()
             return RESET
         return None
+
+
+class Hook:
+    """The receiver of the webhook: `taken` are the ids and bodies of all requests that it answered 2xx, and
+    `refused` the ids of the others."""
+
+    BEHAVIOURS: Final = (
+        "fine", "hook failing", "hook hanging", "hook resetting", "hook lying", "hook slow", "hook silent",
+        "hook noisy", "hook redirecting", "hook throttling",
+    )  # fmt: skip
+
+    def __init__(self, seed: str) -> None:
+        self.behaviour = "fine"
+        self.taken: list[tuple[str, bytes, bool]] = []
+        self._moments = random.Random(seed)
+        self._lock = threading.Lock()
+
+    def __call__(self, handler: receiver.Handler) -> None:
+        asked, behaviour = handler.receiver.received[-1], self.behaviour
+        with self._lock:
+            wrong = self._moments.random() < 0.6
+        if wrong and behaviour in self._FAULTS:
+            self._FAULTS[behaviour](handler)
+            return
+        if behaviour == "hook slow":
+            time.sleep(0.2)
+        with self._lock:
+            self.taken.append((asked.id, asked.body, _verified(asked)))
+        if wrong and behaviour == "hook lying":
+            receiver.lie(handler)
+        elif wrong and behaviour == "hook silent":
+            receiver.hang_up(handler)
+        else:
+            receiver.answer(204, b"")(handler)
+
+    _FAULTS: Final[Mapping[str, receiver.Reaction]] = {
+        "hook failing": receiver.answer(503),
+        "hook hanging": lambda handler: time.sleep(1.5),
+        "hook resetting": receiver.reset,
+        "hook noisy": receiver.noise,
+        "hook redirecting": receiver.answer(302, location="https://elsewhere.example/"),
+        "hook throttling": receiver.answer(429, retry_after="1"),
+    }
+
+
+def _verified(asked: receiver.Received) -> bool:
+    """The signature is that of another implementation. The time is the relay's, whose clock may be set."""
+    sent = datetime.fromtimestamp(int(asked.headers["webhook-timestamp"]), UTC)
+    own = standardwebhooks.Webhook(HOOK_SECRET).sign(asked.id, sent, asked.body.decode())
+    return own == asked.headers["webhook-signature"]
 
 
 class TokenEndpoint:

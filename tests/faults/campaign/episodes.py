@@ -13,7 +13,7 @@ from typing import Final
 from tests.faults.campaign import spoiling
 from tests.faults.campaign.audit import Found, audit, traces
 from tests.faults.campaign.clients import busy
-from tests.faults.campaign.dependencies import ZONES, FilterServer, NextHop, TokenEndpoint
+from tests.faults.campaign.dependencies import ZONES, FilterServer, Hook, NextHop, TokenEndpoint
 from tests.faults.campaign.disk_faults import PROOFS, cut
 from tests.faults.campaign.faults import FAULTS, GENTLE, possible
 from tests.faults.campaign.numbered_mails import Book
@@ -114,6 +114,7 @@ def _round(
     say: Say,
 ) -> None:
     made.next_hop.behaviour = moments.choice(NextHop.BEHAVIOURS) if moments.random() < 0.7 else "fine"
+    made.hook.behaviour = moments.choice(Hook.BEHAVIOURS) if moments.random() < 0.7 else "fine"
     made.filter_server.behaviour = (
         moments.choice(FilterServer.BEHAVIOURS) if moments.random() < 0.5 else "fine"
     )
@@ -126,6 +127,7 @@ def _round(
     target = book.taken + mails
     conditions = (
         f"next hop {made.next_hop.behaviour}, filter {made.filter_server.behaviour}, "
+        f"{made.hook.behaviour}, "
         f"DNS {zone}, output {slow:g} s" + (f", tokens {made.tokens.behaviour}" if made.plan.oauth else "")
     )
     summary.faults[name] += 1

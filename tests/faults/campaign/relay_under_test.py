@@ -16,13 +16,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tests.faults.campaign.clocked import set_clock
 from tests.faults.campaign.consumers import Shelf
-from tests.faults.campaign.dependencies import ZONES, FilterServer, NextHop, TokenEndpoint
+from tests.faults.campaign.dependencies import (
+    HOOK_SECRET,
+    ZONES,
+    FilterServer,
+    Hook,
+    NextHop,
+    TokenEndpoint,
+)
 from tests.faults.campaign.numbered_mails import CHECKED, DOOR
 from tests.support import process
 from tests.support.disks import Disk, SlowableDisk, slowable_disk, small_disk
 from tests.support.net import HOST, free_port
 from tests.support.servers.dns_server import DnsServer
 from tests.support.servers.endpoint import endpoint
+from tests.support.servers.receiver import receiving
 from tests.support.servers.relay import Relay
 from tests.support.servers.smarthost import EXTENSIONS, Smarthost, smarthost
 from tests.support.servers.token_server import token_server
@@ -81,6 +89,10 @@ class RelayUnderTest:
         self.smarthost: Smarthost = stack.enter_context(
             smarthost(self.next_hop, extensions=(*EXTENSIONS, "AUTH XOAUTH2"))
         )
+        self.hook = Hook(seed)
+        receiver = stack.enter_context(receiving())
+        receiver.react = self.hook
+        self._hook_url = receiver.url
         asked = stack.enter_context(endpoint())
         asked.answer = self.filter_server
         self.dns = stack.enter_context(DnsServer(ZONES["fine"]))
@@ -166,6 +178,22 @@ class RelayUnderTest:
                     "filters": [loopback, {"type": "whitelist", "to": [r"regexp:.*@relay\.example"]}],
                     "outputs": [{"type": "mailer", "nodemailer": hop, "name": "hop"}],
                 },
+                "posted": {
+                    "listeners": [DOOR],
+                    "filters": [loopback, {"type": "whitelist", "to": [r"regexp:.*@hook\.example"]}],
+                    "outputs": [
+                        {
+                            "type": "webhook",
+                            "name": "hook",
+                            "url": self._hook_url,
+                            "format": "raw",
+                            "secret": HOOK_SECRET,
+                            "timeout": 1_000,
+                            "retry": {"first": 150, "max": 600},
+                            "concurrency": 4,
+                        }
+                    ],
+                },
                 "checked": {
                     "listeners": [CHECKED],
                     "filters": [
@@ -202,7 +230,8 @@ class RelayUnderTest:
 
     def all_well(self) -> None:
         """Everything around works again."""
-        self.next_hop.behaviour = self.filter_server.behaviour = self.tokens.behaviour = "fine"
+        self.next_hop.behaviour = self.filter_server.behaviour = "fine"
+        self.hook.behaviour = self.tokens.behaviour = "fine"
         self.dns.zone = ZONES["fine"]
 
     def retries(self) -> int:

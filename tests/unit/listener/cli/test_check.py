@@ -10,6 +10,7 @@ import pytest
 
 from listener.cli import main as cli
 from tests.support.net import HOST
+from tests.support.servers.receiver import answer, receiving
 from tests.support.servers.relay import ROOT
 from tests.support.servers.smarthost import smarthost
 from tests.support.servers.token_server import token_server
@@ -212,6 +213,26 @@ def test_what_breaks_comes_before_what_is_good_to_know(check: Any) -> None:
     assert set(marks) == {"breaks", "to know"}
     assert marks == sorted(marks)
     assert any(line.startswith("  breaks: flows.in.filters[0]: regexps match") for line in lines)
+
+
+def test_a_sample_is_posted_by_each_webhook(check: Any) -> None:
+    with receiving() as receiver:
+        hook = {"type": "webhook", "url": f"{receiver.url}/in?k=canary", "headers": {"X-Key": "canary"}}
+        path = write(outputs=[hook, {"type": "log"}, {**hook, "format": "raw"}], options=OPEN)
+        status, lines = check("--send", path)
+        assert status == 0
+        assert [line for line in lines if line.startswith("A sample")] == [
+            "A sample by in/webhook_0 was taken: status 200.",
+            "A sample by in/webhook_2 was taken: status 200.",
+        ]
+        receiver.react = answer(401, b"canary")
+        status, lines = check("--send", path)
+        assert status == 2
+        assert sum("a sample was not taken: status 401" in line for line in lines) == 2
+        assert "canary" not in "".join(lines)
+        assert len(receiver.received) == 4
+        check(path)
+        assert len(receiver.received) == 4
 
 
 @pytest.mark.parametrize(("reply", "status"), [("235 2.7.0 welcome", 0), ("535 5.7.8 no geheim", 2)])
