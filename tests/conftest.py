@@ -30,7 +30,7 @@ settings.load_profile("untimed")
 
 
 _LONGEST: Final = (
-    *("aws-cdk", "aws", "gcp", "image", "aws-wheels", "cdk", "aws-terraform", "terraform-aws"),
+    *("aws-cdk", "aws", "gcp", "image", "install", "aws-wheels", "cdk", "aws-terraform", "terraform-aws"),
     *("test_attacks_fair", "test_attacks_slow", "test_docs"),
 )
 """Groups that take longest, in the order of their start: the last ones to start must be short, because
