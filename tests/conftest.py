@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,7 +30,7 @@ settings.load_profile("untimed")
 
 
 _LONGEST: Final = (
-    *("aws-cdk", "aws", "gcp", "image", "aws-wheels", "cdk", "aws-terraform", "terraform-aws"),
+    *("aws-cdk", "aws", "gcp", "image", "install", "aws-wheels", "cdk", "aws-terraform", "terraform-aws"),
     *("test_attacks_fair", "test_attacks_slow", "test_docs"),
 )
 """Groups that take longest, in the order of their start: the last ones to start must be short, because
@@ -38,6 +39,7 @@ all processes should end together."""
 _TESTS: Final = Path(__file__).parent
 
 
+@cache
 def _shares_servers(path: Path) -> bool:
     """True if the tests of a file share servers, because starting one takes half a second of a core."""
     room, *rest = path.relative_to(_TESTS).parts

@@ -15,10 +15,10 @@ from tests.support.servers.relay import Relay
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    here = Path(__file__).parent
+    inside = f"{Path(__file__).parent}/"
     for item in items:
         # Deployments mostly wait: they have groups of their own, and with them an AWS of their own.
-        if here in item.path.parents and item.get_closest_marker("xdist_group") is None:
+        if str(item.path).startswith(inside) and item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group("aws"))
 
 

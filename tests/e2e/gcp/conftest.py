@@ -16,9 +16,9 @@ from tests.support.servers.relay import ROOT, Relay
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    here = Path(__file__).parent
+    inside = f"{Path(__file__).parent}/"
     for item in items:
-        if here in item.path.parents:
+        if str(item.path).startswith(inside):
             item.add_marker(pytest.mark.xdist_group("gcp"))
 
 
