@@ -21,7 +21,9 @@ def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
                     where = f"flows.{name}.outputs[{index}].{output.sets_sender}"
                     text = f"names a sender that {options.type} does not judge"
                     yield error(where, f"{text} (write it with mailHeaders, which come before the rules)")
-            alone = options.counts_recipients and config.spool.in_bucket and not setting.environ.get(TABLE)
+            alone = (
+                options.counts_recipients and config.spool.in_bucket and not variable(setting.environ, TABLE)
+            )
             if alone and config.spool.scheme == "s3":
                 if setting.platform is None:  # CDK and Terraform make the table
                     cure = f"name a DynamoDB table in {TABLE}"

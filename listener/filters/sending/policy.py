@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from functions.message.headers import HeaderEdits
+from functions.options.environment import variable
 from listener.api.decision import ABSTAIN, Decision, Phase, refuse
 from listener.api.filter import Answer, BuildContext, Filter, FilterObserver
 from listener.api.session import Message, Session, Transaction
@@ -164,7 +165,7 @@ class SendingPolicy(Filter):
 def build(options: SendingPolicyOptions, name: str, context: BuildContext) -> SendingPolicy:
     """The filter of one entry. It opens the counts when it is started, or asks the table that the environment
     names at the first mail."""
-    shared = context.environ.get(TABLE) if options.counts_recipients else None
+    shared = variable(context.environ, TABLE) if options.counts_recipients else None
     table = TableCounts(shared, _client) if shared else None
     return SendingPolicy(name, options, context.flow, context.state, context.mail_headers, table)
 
