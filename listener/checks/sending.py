@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from functions.options.environment import variable
 from listener.checks.finding import Finding, Setting, error, note, warning
 from listener.config.relay import RelayConfig
 from listener.filters.sending.table import TABLE
