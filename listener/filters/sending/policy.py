@@ -18,6 +18,8 @@ from listener.filters.sending.table import TABLE, TableCounts
 
 _REMEMBERED: Final = 1_024
 _SENDERS: Final = 32
+_LONGEST: Final = 512
+"""Characters of the addresses of a header that is remembered: more are rare, and would take much memory."""
 
 _NO_LOGIN: Final = refuse(553, "5.7.1", "Sender address rejected: not logged in as a user who may send")
 _NO_RECIPIENT: Final = refuse(550, "5.7.1", "Recipient address rejected: this client may not send to it")
@@ -146,11 +148,14 @@ class SendingPolicy(Filter):
     def _permitting(self, choice: _Choice, senders: HeaderSenders, user: str) -> tuple[int, ...]:
         found = choice.permitting.get(senders)
         if found is None:
-            if len(choice.permitting) >= _SENDERS:
-                choice.permitting.clear()
-            found = choice.permitting[senders] = tuple(
-                one for one in choice.places if self._rules[one].foreign(senders, user) is None
-            )
+            found = tuple(one for one in choice.places if self._rules[one].foreign(senders, user) is None)
+            if (
+                len(senders.addresses) <= len(FIELDS)
+                and sum(len(one) for _, one in senders.addresses) <= _LONGEST
+            ):
+                if len(choice.permitting) >= _SENDERS:
+                    choice.permitting.clear()
+                choice.permitting[senders] = found
         return found
 
     def _place(self, places: tuple[int, ...], recipient: str, user: str) -> int | None:

@@ -17,7 +17,7 @@ from functions.message.text import one_line
 FIELDS: Final = ("from", "sender", "resent-from", "resent-sender")
 
 _FIRST, _OTHER = field_patterns((), FIELDS)
-_LONGEST: Final = 1_000
+_LONGEST: Final = 500
 """Bytes of a field whose reading is remembered."""
 
 # RFC 5321 section 4.1.2: a local part is a word without blanks, or quoted; a domain or a literal follows.
