@@ -114,8 +114,7 @@ class SendingPolicy(Filter):
             return refuse(550, "5.7.1", text)
         if not self.follows_mails and choice.places == allowed:
             return ABSTAIN
-        placed = [(one, self._place(allowed, one, user)) for one in recipients]
-        chosen = [(one, place) for one, place in placed if place is not None]
+        chosen = [(one, at) for one in recipients if (at := self._place(allowed, one, user)) is not None]
         if not chosen:
             return _NO_SUCH_MAIL
         answers = self._reservations.confirm(chosen, choice.client, transaction)
