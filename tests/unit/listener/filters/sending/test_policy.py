@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 import tracemalloc
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from listener.api.decision import ABSTAIN, Decision
 from listener.api.session import Session, Transaction
+from listener.filters.sending import table
+from listener.filters.sending.counts import Taken
 from listener.filters.sending.options import SendingPolicyOptions
 from listener.filters.sending.policy import SendingPolicy
+from listener.filters.sending.slots import Window
 from listener.filters.sending.table import TableCounts
 
 
@@ -19,9 +26,9 @@ def mail_of(head: bytes) -> Any:
     return SimpleNamespace(head=head)
 
 
-def policy(*rules: dict[str, object], table: TableCounts | None = None) -> SendingPolicy:
+def policy(*rules: dict[str, object], counts: TableCounts | None = None) -> SendingPolicy:
     options = SendingPolicyOptions.model_validate({"type": "sending-policy", "rules": rules})
-    return SendingPolicy("policy", options, "out", None, {}, table)
+    return SendingPolicy("policy", options, "out", None, {}, counts)
 
 
 def session(user: str) -> Session:
@@ -76,7 +83,7 @@ def test_a_mail_whose_header_chooses_another_rule_has_no_more_recipients_than_th
         guard = policy(
             {"user": "ann", "from": "ann@example.com", "headerFrom": "ann@example.com"},
             {"user": "ann", "headerFrom": "news@example.com", "limits": ["2/mail", "1000/day"]},
-            table=TableCounts("limits", Items),
+            counts=TableCounts("limits", Items),
         )
         ann, transaction = session("ann"), Transaction("1", "ann@example.com")
         recipients = tuple(f"{one}@example.net" for one in range(number))
@@ -90,3 +97,30 @@ def test_a_mail_whose_header_chooses_another_rule_has_no_more_recipients_than_th
     answer = asyncio.run(mail(3))
     assert answer.reply is not None
     assert "2/mail" in answer.reply.text
+
+
+def test_a_table_that_does_not_answer_keeps_no_server_from_stopping(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "_PATIENCE", 0.1)
+    down = threading.Event()
+    asked = []
+
+    class Slow(Items):
+        def get_item(self, **given: Any) -> Any:
+            asked.append(given)
+            if down.is_set():
+                time.sleep(0.2)
+                raise OSError("no answer")
+            return super().get_item(**given)
+
+    async def stop() -> int:
+        counts = TableCounts("limits", Slow)
+        for number in range(100):
+            found = counts.take((Window.of(str(number), 86_400, 1_000, "out", "policy", "0", "1", "x"),))
+            assert not isinstance(found, Taken)
+            await found
+        down.set()
+        asked.clear()
+        await counts.stop()
+        return len(asked)
+
+    assert asyncio.run(stop()) < 10
