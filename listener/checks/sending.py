@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from functions.options.environment import variable
 from listener.checks.finding import Finding, Setting, error, note, warning
 from listener.config.relay import RelayConfig
-from listener.filters.sending.table import TABLE
 
 
 def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
@@ -16,6 +15,9 @@ def findings(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
         for number, options in enumerate(flow.filters):
             if not options.limits_senders:
                 continue
+            # Imported here because each start of a server imports this module.
+            from listener.filters.sending.table import TABLE
+
             path = f"flows.{name}.filters[{number}]"
             for index, output in enumerate(flow.outputs):
                 if output.sets_sender:

@@ -75,7 +75,7 @@ module "certificate" {
   certificate_arn = var.certificate_arn
   # settings.tf refuses a configuration that names none.
   secret      = coalesce(local.deployment.certificate_secret, "none")
-  archive     = "${var.build}/certificate.zip"
+  archive     = "${local.build}/certificate.zip"
   runtime     = local.deployment.runtime
   environment = var.environment
 }

@@ -19,6 +19,8 @@ from listener.filters.sending.table import TABLE, TableCounts
 
 _REMEMBERED: Final = 1_024
 _SENDERS: Final = 32
+_LONGEST: Final = 512
+"""Characters of the addresses of a header that is remembered: more are rare, and would take much memory."""
 
 _NO_LOGIN: Final = refuse(553, "5.7.1", "Sender address rejected: not logged in as a user who may send")
 _NO_RECIPIENT: Final = refuse(550, "5.7.1", "Recipient address rejected: this client may not send to it")
@@ -113,8 +115,7 @@ class SendingPolicy(Filter):
             return refuse(550, "5.7.1", text)
         if not self.follows_mails and choice.places == allowed:
             return ABSTAIN
-        placed = [(one, self._place(allowed, one, user)) for one in recipients]
-        chosen = [(one, place) for one, place in placed if place is not None]
+        chosen = [(one, at) for one in recipients if (at := self._place(allowed, one, user)) is not None]
         if not chosen:
             return _NO_SUCH_MAIL
         answers = self._reservations.confirm(chosen, choice.client, transaction)
@@ -147,11 +148,14 @@ class SendingPolicy(Filter):
     def _permitting(self, choice: _Choice, senders: HeaderSenders, user: str) -> tuple[int, ...]:
         found = choice.permitting.get(senders)
         if found is None:
-            if len(choice.permitting) >= _SENDERS:
-                choice.permitting.clear()
-            found = choice.permitting[senders] = tuple(
-                one for one in choice.places if self._rules[one].foreign(senders, user) is None
-            )
+            found = tuple(one for one in choice.places if self._rules[one].foreign(senders, user) is None)
+            if (
+                len(senders.addresses) <= len(FIELDS)
+                and sum(len(one) for _, one in senders.addresses) <= _LONGEST
+            ):
+                if len(choice.permitting) >= _SENDERS:
+                    choice.permitting.clear()
+                choice.permitting[senders] = found
         return found
 
     def _place(self, places: tuple[int, ...], recipient: str, user: str) -> int | None:

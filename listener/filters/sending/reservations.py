@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -119,29 +119,41 @@ class Reservations:
         return self._counted_later(place, mail, transaction.id, (recipient,), taken)
 
     def confirm(
-        self, chosen: Iterable[tuple[str, int]], client: Client, transaction: Transaction
+        self, chosen: Sequence[tuple[str, int]], client: Client, transaction: Transaction
     ) -> list[Answer]:
         """A mail came in whole for these recipients, each with the place of its rule: from now on they
         count under it. Returns the answers of the counts that changed."""
         mail = self._open.get(transaction.id)
         answers: list[Answer] = []
         groups: dict[tuple[int, Buckets], list[str]] = {}
+        moved = []
         for recipient, place in chosen:
-            rule = self._rules[place]
             before = None if mail is None else mail.counted.get(recipient)
-            if before is not None and before[0] == place:
-                if rule.limits:
-                    groups.setdefault(before, []).append(recipient)
-                continue
+            if before is None or before[0] != place:
+                moved.append((recipient, place, before))
+            elif before[1]:
+                groups.setdefault(before, []).append(recipient)
+        if moved and (over := self._too_many(chosen, client)) is not None:
+            return [over]
+        for recipient, place, before in moved:
             if mail is not None and before is not None:
                 del mail.counted[recipient]
                 self._give_back(self._rules[before[0]], mail.client, before[1], 1)
-            if rule.limits or rule.per_mail is not None:
+            if self._rules[place].counts:
                 answers.append(self.count(place, client, transaction, recipient))
         for (place, buckets), recipients in groups.items():
             assert mail is not None
             answers.append(self._renewed(place, mail, transaction.id, buckets, recipients))
         return answers
+
+    def _too_many(self, chosen: Sequence[tuple[str, int]], client: Client) -> Decision | None:
+        """The answer to a mail with more recipients under one rule than it may have. `count` does not see
+        those about which a table is asked at the same time."""
+        for place, number in Counter(place for _, place in chosen).items():
+            rule = self._rules[place]
+            if rule.per_mail is not None and number > rule.per_mail.most:
+                return self._over(rule, rule.per_mail.text, client)
+        return None
 
     def _renewed(
         self, place: int, mail: _OpenMail, mail_id: str, buckets: Buckets, recipients: Sequence[str]

@@ -10,14 +10,15 @@ import unicodedata
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from functions.message.addresses import Address, authors_of
+from functions.message.addresses import Address, authors_of, parse_addresses
+from functions.message.fields import all_values
 from functions.message.headers import BOM, field_patterns
 from functions.message.text import one_line
 
 FIELDS: Final = ("from", "sender", "resent-from", "resent-sender")
 
 _FIRST, _OTHER = field_patterns((), FIELDS)
-_LONGEST: Final = 1_000
+_LONGEST: Final = 500
 """Bytes of a field whose reading is remembered."""
 
 # RFC 5321 section 4.1.2: a local part is a word without blanks, or quoted; a domain or a literal follows.
@@ -28,6 +29,8 @@ _ADDRESS: Final = re.compile(
 _IN_NAME: Final = re.compile(
     r"[^\s\x00-\x1f\"'(),:;<>@\[\]\\]++@[^\s\x00-\x1f\"'(),:;<>@\[\]\\]++(?:@[^\s\x00-\x1f\"'(),:;<>@\[\]\\]++)*+"
 )
+_SPACED_AT: Final = re.compile(r"\s@|@\s")
+_BRACKETS: Final = re.compile(rb"<[^<>]*+>")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -77,6 +80,8 @@ def _read(head: bytes) -> HeaderSenders:
                 return HeaderSenders(fault=f"The {shown} header cannot be read as addresses")
         for box in (*authors.addresses, *authors.unsure):
             addresses.update({(shown, one): None for one in _possible(box)})
+        if any(_SPACED_AT.search(box.name) for box in authors.addresses):
+            addresses.update({(shown, one): None for one in _before_brackets(head, field)})
     return HeaderSenders(tuple(addresses))
 
 
@@ -87,6 +92,15 @@ def _possible(box: Address) -> list[str]:
     if "@" in name:
         found += (one.strip(".") for one in _IN_NAME.findall(name))
     return found
+
+
+def _before_brackets(head: bytes, field: str) -> list[str]:
+    """The addresses in front of angle brackets, written with blanks or comments around the @ (RFC 5322
+    section 4.4): of `bob @ example.com <ann@example.net>` Python's email package reads bob@example.com. A
+    domain without a dot is none, because a name such as `Help @ Shop` is usual."""
+    values = (value for value, _ in all_values(head, field.encode()))
+    found = [box.address for value in values for box in parse_addresses(_BRACKETS.sub(b" ", value))]
+    return [one for one in found if "." in one.rpartition("@")[2] and "@" in one]
 
 
 def shown(address: str) -> str:

@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from listener.filters.sending.counts import WARN, Buckets, Over, Taken
 from listener.filters.sending.slots import PARTS, StoreFault, Window
+
+log = logging.getLogger("smtp_relay.filters")
 
 TABLE: Final = "SMTP_RELAY_LIMITS_TABLE"
 """Environment variable with the name of the table: its key is the text `id`, its TTL `expiration`."""
@@ -27,6 +30,8 @@ PREFIX: Final = "sending-limits/"
 _LARGEST: Final = 100
 _TRIES: Final = 40
 _BLOCKS: Final = 8_192
+_PATIENCE: Final = 10.0
+"""Seconds for which a server that stops waits for the table."""
 
 
 class _Block:
@@ -90,12 +95,18 @@ class TableCounts:
         task.add_done_callback(self._tasks.discard)
 
     async def stop(self) -> None:
-        """Give unused blocks back."""
-        for windows, block in self._blocks.items():
-            if block.left:
-                left, block.left = block.left, 0
-                await self._returned(windows, block.buckets, left)
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Give unused blocks back, for `_PATIENCE` at most: what is not given back stays counted."""
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                for windows, block in self._blocks.items():
+                    if block.left:
+                        left, block.left = block.left, 0
+                        await self._returned(windows, block.buckets, left)
+                await asyncio.gather(*self._tasks, return_exceptions=True)
+        except TimeoutError:
+            log.warning(
+                "recipients stay counted", extra={"reason": f"{self._table} is slow, and the server stops"}
+            )
 
     # -- in the event loop ---------------------------------------------------------------------
 

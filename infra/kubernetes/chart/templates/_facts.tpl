@@ -41,6 +41,12 @@ reads what the cluster must know, with the relay's own defaults. tests/unit/infr
       {{- include "smtp-relay.walk" (dict "value" $output "path" $path "key" "" "found" $found) -}}
       {{- if has $output.type (list "mailer" "nodemailer") -}}
         {{- $_ := set $found "ports" (append $found.ports (include "smtp-relay.mailerPort" (default dict $output.nodemailer) | int)) -}}
+        {{- if kindIs "map" $output.nodemailer -}}
+          {{- $auth := default dict $output.nodemailer.auth -}}
+          {{- if and (or $auth.refreshToken $auth.serviceClient) (not $auth.accessUrl) -}}
+            {{- $_ := set $found "ports" (append $found.ports 443) -}}{{- /* Google's token endpoint, the default */ -}}
+          {{- end -}}
+        {{- end -}}
       {{- else if has $output.type (list "aws" "gcp") -}}
         {{- $_ := set $found "clouds" (append $found.clouds $output.type) -}}
       {{- else if eq $output.type "file" -}}
@@ -51,7 +57,7 @@ reads what the cluster must know, with the relay's own defaults. tests/unit/infr
     {{- end -}}
   {{- end -}}
   {{- range $content.filters -}}
-    {{- if not (has .type (list "whitelist" "blacklist" "static-auth" "http-auth" "http-filter" "respond" "mail-auth")) -}}
+    {{- if not (has .type (list "whitelist" "blacklist" "static-auth" "http-auth" "http-filter" "respond" "sending-policy" "mail-auth")) -}}
       {{- $_ := set $found "plugins" true -}}
     {{- end -}}
   {{- end -}}
@@ -150,7 +156,7 @@ and secrets that stand in it themselves. */}}
     {{- $port := regexFind `:[0-9]+$` (urlParse .value).host | trimPrefix ":" -}}
     {{- $_ := set $found "ports" (append $found.ports (int (default (ternary 443 80 (hasPrefix "https:" .value)) $port))) -}}
   {{- end -}}
-  {{- $secret := has .key (list "accessToken" "aws_secret_access_key" "aws_session_token" "pass" "passphrase" "password" "pfx" "privateKey" "salt" "secret" "secretAccessKey" "serviceAccountKey" "sessionToken" "token") -}}
+  {{- $secret := has .key (list "accessToken" "aws_secret_access_key" "aws_session_token" "clientSecret" "pass" "passphrase" "password" "pfx" "privateKey" "refreshToken" "salt" "secret" "secretAccessKey" "serviceAccountKey" "sessionToken" "token") -}}
   {{- $plain := and (not $scheme) (not (hasPrefix "$" .value)) -}}
   {{- if or (and $secret $plain) (contains "PRIVATE KEY-----" .value) (regexMatch `^smtps?://[^/@]*:[^/@]*@` .value) -}}
     {{- $_ := set $found "secrets" (append $found.secrets $path) -}}

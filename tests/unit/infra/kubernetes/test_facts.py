@@ -15,8 +15,10 @@ import yaml
 from functions.options.jsonc import parse
 from functions.options.secrets import secrets_of
 from functions.processors.mailer.transport_options import NAMES
+from functions.processors.registry import KINDS as OUTPUT_KINDS
 from listener.config.load import load
 from listener.config.relay import RelayConfig
+from listener.filters.registry import KINDS as FILTER_KINDS
 from tests.support.infra.helm import CHART, helm, needs_helm
 from tests.support.servers.relay import ROOT
 
@@ -229,6 +231,25 @@ def test_urls_open_their_ports(tmp_path: Path) -> None:
     flow = {"filters": filters, "outputs": [{"type": "log"}]}
     (found,) = facts_of([{"flows": {"a": flow}, "$schema": "https://a.example:7/schema"}], tmp_path)
     assert [int(port) for port in found["ports"]] == [443, 80, 8080]
+
+
+def test_the_token_endpoint_of_a_mailer_opens_its_port(tmp_path: Path) -> None:
+    refresh = {"user": "u", "clientId": "c", "refreshToken": "file:///secrets/refresh"}
+    account = {"user": "u", "serviceClient": "s", "privateKey": "env:KEY"}
+    own = {**account, "accessUrl": "https://login.example:8443/token"}
+    mailers = [{"host": "a.example", "port": 587, "auth": one} for one in (refresh, account, own)]
+    found = facts_of([with_output(type="mailer", nodemailer=one) for one in mailers], tmp_path)
+    assert [{int(port) for port in one["ports"]} for one in found] == [{587, 443}, {587, 443}, {587, 8443}]
+
+
+def test_the_chart_takes_no_filter_or_output_of_the_relay_for_a_plugin(tmp_path: Path) -> None:
+    kinds = {"filters": FILTER_KINDS, "outputs": OUTPUT_KINDS}
+    configs = [
+        {"flows": {"a": {part: [{"type": name, "path": "/smtp-relay/out"}]}}}
+        for part in kinds
+        for name in kinds[part]
+    ]
+    assert not any(one["plugins"] for one in facts_of(configs, tmp_path))
 
 
 def test_every_secret_of_the_schema_is_known_to_the_chart() -> None:

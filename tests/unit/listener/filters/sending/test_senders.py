@@ -20,6 +20,12 @@ from listener.filters.sending.senders import senders_of
         b"Subject: x\nFrom: bob@victim.example\r\nFrom: ann@example.com\r\n",
         b"From: ann@example.com\r\nSender:\xc2\xa0bob@victim.example\r\n",
         b"From: ann@example.com\r\n\xef\xbb\xbfSender: bob@victim.example\r\n",
+        b"From: bob @ victim.example <ann@example.com>\r\n",
+        b"From: bob (x) @ victim.example <ann@example.com>\r\n",
+        b"From: bob\r\n @victim.example <ann@example.com>\r\n",
+        b"From: bob@ victim . example <ann@example.com>, Ann <ann@example.com>\r\n",
+        b'From: "bob" @ victim.example <ann@example.com>\r\n',
+        b"From: ann@example.com\r\nSender: bob @ victim.example <ann@example.com>\r\n",
         b"",
         b"\r\n",
     ],
@@ -32,6 +38,15 @@ def test_a_header_names_every_possible_sender_or_is_a_fault(head: bytes) -> None
 def test_the_field_that_names_a_sender_is_told() -> None:
     head = b"From: Ann <ann@example.com>\r\nResent-Sender: bob@example.com\r\n"
     assert senders_of(head).addresses == (("From", "ann@example.com"), ("Resent-Sender", "bob@example.com"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [b'"Jane @ Shop.example"', b"Help @ Shop", b"=?utf-8?q?Jane_=40_Shop.x?="],
+)
+def test_an_at_sign_in_a_displayed_name_is_no_address(name: bytes) -> None:
+    head = b"From: " + name + b" <ann@example.com>\r\n"
+    assert senders_of(head).addresses == (("From", "ann@example.com"),)
 
 
 def test_one_field_alone_is_read_as_among_others() -> None:
@@ -51,6 +66,7 @@ def test_one_field_alone_is_read_as_among_others() -> None:
         b"From: " + b"=?utf-8?q?" * 20_000 + b"\r\n",
         b"Sender: " + b"a@" * 100_000 + b"\r\nFrom: a@b\r\n",
         b"From: " + b"\r\n x" * 50_000 + b"\r\n",
+        b"From: " + b"<a @ " * 50_000 + b"\r\n",
     ],
 )
 def test_a_header_of_a_stranger_is_read_in_little_time(head: bytes) -> None:
