@@ -68,11 +68,11 @@ def forms(address: Address) -> Iterator[Address]:
 
 def _translated(number: int) -> Iterator[IPv4Address]:
     """RFC 6052 section 2.2, for the lengths that fit into a /48: bits 64 to 71 are left out."""
-    octets = number.to_bytes(16)
-    yield IPv4Address(octets[6:8] + octets[9:11])  # /48
-    yield IPv4Address(octets[7:8] + octets[9:12])  # /56
-    yield IPv4Address(octets[9:13])  # /64
-    yield IPv4Address(octets[12:16])  # /96
+    data = number.to_bytes(16)
+    yield IPv4Address(data[6:8] + data[9:11])  # /48
+    yield IPv4Address(data[7:8] + data[9:12])  # /56
+    yield IPv4Address(data[9:13])  # /64
+    yield IPv4Address(data[12:16])  # /96
 
 
 def ascii_host(host: str) -> str:
