@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, NamedTuple, Protocol
 
-from functions.delivery.terms import DEFAULT_TERMS, Gate, Terms, Waits
+from functions.delivery.terms import DEFAULT_TERMS, OVERDUE, Gate, Terms, Waits
 from functions.errors import Damaged, DeliveryFault, Permanent, Temporary
 from functions.message.envelope import Envelope
 from functions.message.mail import Mail
@@ -383,12 +383,13 @@ def backoff(attempts: int, *, first: float = 30.0, longest: float = 900.0) -> fl
 def wait_after(outcome: Outcome, attempts: int, waits: Waits) -> float:
     """Seconds until the next attempt at an output, after so many attempts that failed: by its own waits,
     else by these, and as long as its provider asked for. No wait goes beyond the time when the output is
-    given up; later, while there is no second source for that time, none is longer than the longest."""
+    given up; later, while there is no second source for that time, none is longer than the longest, nor than
+    OVERDUE."""
     output, fault = outcome.task.output, outcome.fault
     own = waits if output is None or output.terms.waits is None else output.terms.waits
     asked = 0.0 if fault is None else fault.retry_after or 0.0
     wait = max(backoff(attempts, first=own.first, longest=own.longest), asked)
-    return min(wait, outcome.left + 0.1 if outcome.left > 0 else own.longest)
+    return min(wait, outcome.left + 0.1 if outcome.left > 0 else min(own.longest, OVERDUE))
 
 
 def utc(seconds: float) -> str:

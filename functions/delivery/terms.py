@@ -17,6 +17,10 @@ MOST_PACED: Final = 100_000
 BUSY: Final = 5.0
 """Seconds that a mail waits for an output that is busy, if nothing wakes it."""
 
+OVERDUE: Final = 1800.0
+"""Longest wait, in seconds, of a mail whose time is over: a witness counts only attempts that are not far
+apart (`functions.local.schedule.PAUSE`), so after longer waits the mail would never be given up."""
+
 _EARLY: Final = 0.05  # seconds by which a timer may be early
 
 

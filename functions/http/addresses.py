@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 
+from functions.message.domains import ascii_form
+
 Address = IPv4Address | IPv6Address
 
 _REFUSED: Final = tuple(
@@ -66,11 +68,20 @@ def forms(address: Address) -> Iterator[Address]:
 
 def _translated(number: int) -> Iterator[IPv4Address]:
     """RFC 6052 section 2.2, for the lengths that fit into a /48: bits 64 to 71 are left out."""
-    octets = number.to_bytes(16)
-    yield IPv4Address(octets[6:8] + octets[9:11])  # /48
-    yield IPv4Address(octets[7:8] + octets[9:12])  # /56
-    yield IPv4Address(octets[9:13])  # /64
-    yield IPv4Address(octets[12:16])  # /96
+    data = number.to_bytes(16)
+    yield IPv4Address(data[6:8] + data[9:11])  # /48
+    yield IPv4Address(data[7:8] + data[9:12])  # /56
+    yield IPv4Address(data[9:13])  # /64
+    yield IPv4Address(data[12:16])  # /96
+
+
+def ascii_host(host: str) -> str:
+    """The host in ASCII, by IDNA 2008: Python's own functions apply IDNA 2003, which leads to other hosts.
+    Raises ValueError."""
+    found = host if host.isascii() else ascii_form(host)
+    if found is None:
+        raise ValueError(f"host: {host!r} is not a host name")
+    return found
 
 
 def is_local(host: str) -> bool:

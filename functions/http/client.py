@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, Final, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from functions import __version__
-from functions.http.addresses import refused
+from functions.http.addresses import ascii_host, refused
 
 MAX_BODY: Final = 65_536
 """Most bytes of an answer's body that are read."""
@@ -68,8 +68,7 @@ class HttpClient:
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
-        host = parts.hostname or ""
-        self._host = host if host.isascii() else host.encode("idna").decode()
+        self._host = ascii_host(parts.hostname or "")
         self._secure = parts.scheme == "https"
         self._port = parts.port or (443 if self._secure else 80)
         path = quote(parts.path or "/", safe="%/:@!$&'()*+,;=~-._")

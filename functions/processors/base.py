@@ -244,7 +244,7 @@ class Processor:
         return None
 
     def link(self, key: str, seconds: int) -> str:
-        """A URL by which anybody may read a stored object for so many seconds. It is a secret. Raises
+        """A URL that gives a stored object for so many seconds, without a login. It is a secret. Raises
         DeliveryFault."""
         raise NotImplementedError
 

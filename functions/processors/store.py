@@ -127,10 +127,10 @@ class Storage:
             return None
         return stored
 
-    def find(self, job: Job) -> StoredMail | None:
+    def find(self, job: Job, contents: Contents | None = None) -> StoredMail | None:
         """What `store` stored of this mail; None if that is not complete. Raises DeliveryFault."""
         stored = StoredMail()
-        for blob in self._blobs(job, Contents(job), stored):
+        for blob in self._blobs(job, contents or Contents(job), stored):
             key = self._key_of(job, blob)
             if key is None:
                 return None
@@ -280,7 +280,13 @@ class CloudProcessor(Processor):
             self._sender.send(job)
 
     def stored(self, job: Job) -> StoredMail | None:
-        return None if self._storage is None else self._storage.find(job)
+        if self._storage is None:
+            return None
+        contents = Contents(job)
+        with ExitStack() as held:
+            if self._storage.reads:
+                _take_place(held, job, contents)
+            return self._storage.find(job, contents)
 
     def link(self, key: str, seconds: int) -> str:
         assert self._storage is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,38 +67,38 @@ def run(arguments: argparse.Namespace) -> int:
     report = examine(path, setting, from_loopingz=arguments.from_loopingz)
     if arguments.send and not report.errors:
         config = load(path, setting.environ)
-        report = _with_trials(_with_logins(report, config, setting), config)
+        report = _with(report, [*_logins(config, setting), *_samples(config)])
     print(report.as_json() if arguments.json else "\n".join(report.lines(strict=arguments.strict)))
     return report.status(strict=arguments.strict)
 
 
-def _with_trials(report: CheckReport, config: RelayConfig) -> CheckReport:
-    """The report with what came of a sample by each output that may get one."""
+def _with(report: CheckReport, found: Sequence[Finding | str]) -> CheckReport:
+    """The report with further errors and sentences."""
+    errors = [one for one in found if isinstance(one, Finding)]
+    sentences = [one for one in found if isinstance(one, str)]
+    return replace(report, sentences=(*report.sentences, *sentences), errors=(*report.errors, *errors))
+
+
+def _samples(config: RelayConfig) -> Iterator[Finding | str]:
+    """What came of a sample by each output that may get one."""
     from listener.cli.webhook import posted, webhooks
 
-    errors = []
-    sentences = []
     for place, flow, label, options in webhooks(config):
         found = posted(options, label, flow)
         if found["delivered"]:
-            sentences.append(f"A sample by {flow}/{label} was taken: status {found['status']}.")
+            yield f"A sample by {flow}/{label} was taken: status {found['status']}."
         else:
             reason = f"status {found['status']}" if "status" in found else f"no answer: {found['reason']}"
             text = f"a sample was not taken: {reason} (smtp-relay webhook test {flow}/{label} shows more)"
-            errors.append(Finding("error", f"{config.source}: {place}", text))
-    return replace(report, sentences=(*report.sentences, *sentences), errors=(*report.errors, *errors))
+            yield Finding("error", f"{config.source}: {place}", text)
 
 
-def _with_logins(report: CheckReport, config: RelayConfig, setting: Setting) -> CheckReport:
-    """The report with what came of a login at the server of each mailer."""
+def _logins(config: RelayConfig, setting: Setting) -> Iterator[Finding | str]:
+    """What came of a login at the server of each mailer."""
     from listener.checks.logins import tried
 
-    found = list(tried(config, setting))
-    errors = [
-        one._replace(where=f"{config.source}: {one.where}") for one in found if isinstance(one, Finding)
-    ]
-    sentences = [one for one in found if isinstance(one, str)]
-    return replace(report, sentences=(*report.sentences, *sentences), errors=(*report.errors, *errors))
+    for one in tried(config, setting):
+        yield one._replace(where=f"{config.source}: {one.where}") if isinstance(one, Finding) else one
 
 
 def examine(path: Path | None, setting: Setting, *, from_loopingz: bool = False) -> CheckReport:

@@ -45,8 +45,8 @@ class EventBus(TargetPublisher):
     def _beside(self, ours: Mapping[str, str]) -> int:
         return _TIME + len(SOURCE) + len(self._detail_type)
 
-    def _taken(self, error: Exception) -> int | None:
-        return self._room // 2 if "over the limit" in str(error) else None
+    def _taken(self, error: Exception, room: int) -> int | None:
+        return room // 2 if "over the limit" in str(error) else None
 
 
 def _failed(entry: Mapping[str, Any], answer: Mapping[str, Any]) -> ClientError:

@@ -54,7 +54,7 @@ class TargetPublisher(ABC):
             except DeliveryFault:
                 raise
             except Exception as error:
-                taken = self._taken(error)
+                taken = self._taken(error, room)
                 if taken is None or taken >= room:
                     what = f"send to {self._options.topic}"
                     raise fault_of(error, what, repeatable=False) from error
@@ -75,8 +75,9 @@ class TargetPublisher(ABC):
         """The bytes that count beside the body."""
 
     @abstractmethod
-    def _taken(self, error: Exception) -> int | None:
-        """The most bytes that the target takes if the error says that a message is too long, else None."""
+    def _taken(self, error: Exception, room: int) -> int | None:
+        """The most bytes to send from now on if the error says that a message of `room` bytes is too long,
+        else None."""
 
 
 def with_ours(given: Attributes, ours: Mapping[str, str]) -> Attributes:

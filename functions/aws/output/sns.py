@@ -27,7 +27,7 @@ class SnsTopic(TargetPublisher):
     def _beside(self, ours: Mapping[str, str]) -> int:
         return size_of(with_ours({}, ours))
 
-    def _taken(self, error: Exception) -> int | None:
+    def _taken(self, error: Exception, room: int) -> int | None:
         # SNS does not say how much the topic takes.
         too_long = error_code(error) in ("InvalidParameter", "InvalidParameterValue") and "long" in str(error)
-        return self._room // 2 if too_long else None
+        return room // 2 if too_long else None

@@ -49,7 +49,7 @@ class Queue(TargetPublisher):
     def _beside(self, ours: Mapping[str, str]) -> int:
         return size_of(self._attributes(ours))
 
-    def _taken(self, error: Exception) -> int | None:
+    def _taken(self, error: Exception, room: int) -> int | None:
         """SQS's refusal names the queue's limit."""
         found = _SHORTER.search(str(error))
         return None if found is None else int(found[1])

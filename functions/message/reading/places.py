@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Final
@@ -43,11 +43,11 @@ class Places:
         self._changed = threading.Condition()
 
     @contextmanager
-    def place(self, size: int, text: int = 0) -> Iterator[None]:
+    def place(self, size: int, text: int = 0) -> Iterator[Callable[[int], None]]:
         """A place until the block ends for a mail of `size` bytes, of which at most `text` bytes of texts
-        are read. Waits for it, except for a small mail."""
+        are read. Waits for it, except for a small mail. Call the result to keep only so many bytes of it."""
         if size <= SMALL:
-            yield
+            yield lambda _: None
             return
         _give_memory_back()
         size = min(size + FOR_TEXT * min(size, text), self._room)
@@ -62,12 +62,18 @@ class Places:
             finally:  # a thread that gives up its wait must not stop those behind it
                 self._waiting.remove(ticket)
                 self._changed.notify_all()
-        try:
-            yield
-        finally:
+
+        def keep(less: int) -> None:
+            nonlocal size
             with self._changed:
-                self._taken -= size
+                self._taken -= size - min(size, less)
+                size = min(size, less)
                 self._changed.notify_all()
+
+        try:
+            yield keep
+        finally:
+            keep(0)
 
 
 place = Places(ROOM).place

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from functions.message.domains import ascii_form
+from functions.http.addresses import ascii_host
 from functions.options.secrets import Secret, resolved
 from functions.processors.mailer.transport_options import Transport, TransportTls
 from functions.smtp_client.server import Login, SmtpServer
@@ -25,7 +25,7 @@ def server_of(transport: Transport, resolve: Resolve, folder: Path = Path()) -> 
         if value is not None and not _NAME.fullmatch(value):
             raise ValueError(f"{key}: {value!r} is not a host name")
     return SmtpServer(
-        host=_host(transport.host),
+        host=ascii_host(transport.host),
         port=transport.effective_port,
         context=client_context(_policy(transport.tls, resolve)),
         implicit_tls=transport.secure,
@@ -39,15 +39,6 @@ def server_of(transport: Transport, resolve: Resolve, folder: Path = Path()) -> 
         greeting_timeout=transport.greeting_timeout / 1000,
         socket_timeout=transport.socket_timeout / 1000,
     )
-
-
-def _host(host: str) -> str:
-    """The host in the form for DNS queries. The system's own functions apply IDNA 2003 to other names,
-    which leads to other hosts. Raises ValueError."""
-    found = host if host.isascii() else ascii_form(host)
-    if found is None:
-        raise ValueError(f"host: {host!r} is not a host name")
-    return found
 
 
 def _login(transport: Transport, resolve: Resolve, folder: Path) -> Login | None:

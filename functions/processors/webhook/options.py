@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from functions.http.addresses import is_local, refused
+from functions.http.addresses import ascii_host, is_local, refused
 from functions.http.signing import Hmac, check_url, webhook_key
 from functions.options.secrets import Secret
 from functions.options.types import CAMEL, ByteCount, FieldName, Milliseconds, OptionsModel, check_field_value
@@ -239,11 +239,12 @@ class WebhookOptions(OutputOptions):
 def checked_url(url: str) -> str:
     """A URL that the output can post to. Raises ValueError."""
     try:
-        return check_url(url)
+        ascii_host(urlsplit(check_url(url)).hostname or "")
     except ValueError as error:
         if "credentials" in str(error):
             raise ValueError("holds credentials (give them as auth)") from None
         raise
+    return url
 
 
 def resolved_headers(options: WebhookOptions, resolve: Callable[[str], str]) -> dict[str, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -90,14 +89,13 @@ class Webhook(Processor):
         """One attempt, whatever the circuit says. Raises Unanswered, Temporary and Permanent."""
         stored = self._stored(job)
         contents = Contents(job, cloudevent.limits_for(min(self._options.most, cloudevent.MOST_TEXT)))
-        with ExitStack() as held:
-            if self._options.format != "raw":
-                # Until it is sent: the event takes memory, too.
-                held.enter_context(place(job.mail.content.size, contents.limits.text))
-                if job.seconds_left() < MIN_SECONDS_LEFT:
-                    raise Temporary("too little of the run is left", enhanced="4.4.7")
+        read = 0 if self._options.format == "raw" else job.mail.content.size
+        with place(read, contents.limits.text) as keep:
+            if job.seconds_left() < MIN_SECONDS_LEFT:
+                raise Temporary("too little of the run is left", enhanced="4.4.7")
             request = make(self._options, job, contents, stored)
             del contents
+            keep(request.size)  # a slow receiver stops no other reader
             headers = self._signing.headers(f"msg_{job.key}", request)
             seconds = min(self._options.timeout / 1000, job.seconds_left() - _LEFT)
             return self._client.post(headers, request.body, request.size, seconds)

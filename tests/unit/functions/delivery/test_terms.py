@@ -10,8 +10,9 @@ import pytest
 from functions.config import DeliveryConfig
 from functions.delivery.build import build_outputs
 from functions.delivery.engine import Delivery, Outcome, Output, Report, State, Task, wait_after
-from functions.delivery.terms import Gate, Paces, Terms, Waits
+from functions.delivery.terms import OVERDUE, Gate, Paces, Terms, Waits
 from functions.errors import HeldBack, Temporary
+from functions.local.schedule import PAUSE
 from functions.message.mail import BytesContent, Mail
 from functions.processors.base import Job, Once, Placed, Processor
 from tests.support.mails.spooled import MAIL, envelope_of
@@ -98,6 +99,13 @@ def test_no_wait_goes_beyond_the_end() -> None:
     sink.fault = Temporary("later", retry_after=86_400.0)
     assert 59.0 < wait_after(attempt(delivery), 1, Waits()) < 60.5
     assert wait_after(attempt(delivery, age=58), 1, Waits()) < 2.5
+
+
+def test_long_waits_end_with_the_time_of_the_output() -> None:
+    """Attempts that are hours apart would never count as those that the end needs."""
+    delivery, _ = delivery_of(waits=Waits(21_600.0, 21_600.0))
+    late = attempt(delivery)._replace(left=-1.0)
+    assert wait_after(late, 1, Waits()) == OVERDUE < PAUSE
 
 
 def test_the_mail_comes_again_after_the_longest_wait() -> None:

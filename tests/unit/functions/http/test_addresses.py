@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from functions.http.addresses import is_local, refused
+from functions.http.addresses import ascii_host, is_local, refused
 
 METADATA = "169.254.169.254"
 
@@ -83,3 +83,10 @@ def test_other_addresses_are_not(address: str) -> None:
 )
 def test_this_machine_is_known_by_name_and_address(host: str, local: bool) -> None:
     assert is_local(host) is local
+
+
+def test_a_host_of_other_letters_is_that_of_todays_idna() -> None:
+    assert ascii_host("faß.example") == "xn--fa-hia.example"
+    assert ascii_host("EXAMPLE.com") == "EXAMPLE.com"
+    with pytest.raises(ValueError, match="not a host name"):
+        ascii_host("é" * 70)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +24,8 @@ from functions.message.envelope import FlowNotes, Recipient
 from functions.message.event.objects import StoredMail
 from functions.message.mail import BytesContent, Content, FileContent
 from functions.message.mime import Leaf, Limits
+from functions.message.reading import places
+from functions.message.reading.places import SMALL
 from functions.options.storage import PublishOptions, StorageOptions
 from functions.processors.base import Job
 from functions.processors.publish import Publication
@@ -30,6 +33,7 @@ from functions.processors.store import ID, Blob, CloudProcessor, Contents, Prefi
 from tests.support.mails.damage import DAMAGES
 from tests.support.mails.jobs import fault_of, job_of
 from tests.support.mails.spooled import MAIL, envelope_of
+from tests.support.net import wait_until
 
 MULTIPART = (
     b"From: a@example.com\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
@@ -569,6 +573,21 @@ def test_what_was_stored_is_found_again(bucket: Bucket, type_: str) -> None:
     last = list(bucket.notes)[-1]
     del bucket.notes[last], bucket.objects[last]
     assert storage(bucket, type=type_).find(job) is None
+
+
+def test_to_find_it_the_mail_is_read_in_its_turn(bucket: Bucket) -> None:
+    """Several large mails would take the memory of the process."""
+    job = job_of(MULTIPART + b"x" * SMALL)
+    made = storage(bucket, type="text").store(job, describe=True)
+    processor = CloudProcessor(storage(bucket, type="text"), None, None, lambda: None)
+    found: list[StoredMail | None] = []
+    reader = threading.Thread(target=lambda: found.append(processor.stored(job)))
+    with places.place(places.ROOM):
+        reader.start()
+        wait_until(lambda: len(places.place.__self__._waiting) == 1, seconds=30, what="a reader")
+        assert found == []
+    reader.join(30)
+    assert found == [made]
 
 
 def test_the_object_of_another_mail_or_output_is_not_taken_for_its_own(bucket: Bucket) -> None:

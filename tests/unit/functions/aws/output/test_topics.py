@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl
@@ -181,6 +182,27 @@ def test_a_target_that_takes_less_is_heeded(
     assert sizes[0] > 131_072
     assert len(sizes) == 3, "learnt once"
     assert all(size <= 131_072 for size in sizes[1:])
+
+
+def test_refusals_at_the_same_time_are_learnt_once(api: Endpoint, output: Outputs) -> None:
+    both = threading.Barrier(2)
+
+    def answer(asked: Asked) -> Says:
+        if len(body_of(asked)) <= 131_072:
+            return published()
+        both.wait(30)
+        return sns_error("InvalidParameter", "Invalid parameter: Message too long")
+
+    api.answer = answer
+    processor = output(pubsub={"topic": TOPIC, "truncate": 10_000_000})
+    threads = [threading.Thread(target=processor.process, args=(job_of(HUGE),)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(api.asked) == 4
+    processor.process(job_of(HUGE))
+    assert len(body_of(api.asked[-1])) > 100_000
 
 
 def test_a_target_that_takes_next_to_nothing(api: Endpoint, output: Outputs) -> None:

@@ -76,6 +76,17 @@ def test_what_a_reader_takes_for_a_text_counts() -> None:
         assert len(inside) == 3
 
 
+def test_a_reader_gives_the_rest_of_its_place_back() -> None:
+    places = Places(4 * SMALL)
+    with places.place(4 * SMALL) as keep:
+        keep(SMALL)
+        with places.place(3 * SMALL):
+            assert places._taken == 4 * SMALL
+        keep(9 * SMALL)  # never more
+        assert places._taken == SMALL
+    assert places._taken == 0
+
+
 def test_a_reader_that_dies_while_it_waits_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     places = Places(4 * SMALL)
     with monkeypatch.context() as patched:

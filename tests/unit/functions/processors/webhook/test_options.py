@@ -43,6 +43,7 @@ def test_the_defaults() -> None:
         ({"url": "h.example.com"}, "not an http:// or https:// URL"),
         ({"url": "https://ann:pw@h.example.com/"}, "give them as auth"),
         ({"url": "https://h.example.com/a b"}, "blank"),
+        ({"url": f"https://{'é' * 70}.example.com/"}, "not a host name"),
         ({"secret": "hunter2"}, "openssl rand"),
         ({"secret": "whsec_" + "A" * 20}, "24 to 64"),
         ({"secret": SECRET, "secrets": [SECRET]}, "not both"),
