@@ -161,12 +161,6 @@ class Stack:
         )["UUID"]
         return function
 
-    def roll(self, version: Version) -> None:
-        """Deploy the function anew, with a version's code; mails wait in the queue meanwhile."""
-        self.undeploy()
-        self.version = version
-        self.deploy(self.function)
-
     def undeploy(self) -> None:
         """Take the function away."""
         self.functions.delete_event_source_mapping(UUID=self.mapping)
