@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tests.support import process
 from tests.support.net import HOST, answers, wait_until
@@ -87,7 +87,20 @@ class Server:
         except BaseException:
             started.kill()
             raise
-        return Running(started, received, files=self.kind != "sink")
+        return self.running(started, received)
+
+    @property
+    def files(self) -> int:
+        """The number of files that one mail becomes."""
+        return 1
+
+    def running(self, process: subprocess.Popen[bytes], received: Path) -> Running:
+        """The started server."""
+        return Running(process, received, files=self.kind != "sink")
+
+    def config(self, work: Path, received: Path, port: int, *, fsync: bool) -> dict[str, Any]:
+        """The relay's configuration."""
+        return relay_config(work, received, port, fsync=fsync, workers=self.workers)
 
     def _command(self, work: Path, received: Path, port: int, *, fsync: bool) -> Sequence[str]:
         if self.kind == "sink":
@@ -100,13 +113,13 @@ class Server:
             durable = ["--fsync"] if fsync else []
             return [sys.executable, "-m", "tests.support.servers.stock", str(port), str(received), *durable]
         config = work / "relay.json"
-        config.write_text(json.dumps(relay_config(work, received, port, fsync=fsync, workers=self.workers)))
+        config.write_text(json.dumps(self.config(work, received, port, fsync=fsync)))
         # A checkout from before the rooms, for --against, has one module there.
         rooms = (self.root / "listener" / "cli" / "main.py").exists()
         return [sys.executable, "-m", "listener.cli.main" if rooms else "listener.cli", str(config)]
 
 
-def relay_config(work: Path, received: Path, port: int, *, fsync: bool, workers: int) -> dict[str, object]:
+def relay_config(work: Path, received: Path, port: int, *, fsync: bool, workers: int) -> dict[str, Any]:
     """The whole pipeline: a filter, a log line for each mail, the spool, the file output."""
     return {
         "port": port,

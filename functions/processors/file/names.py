@@ -1,4 +1,4 @@
-"""The free names of a folder: a mail whose name is in use gets `name-1`, `name-2` … (docs/outputs/file.md)."""
+"""The free names of a folder: a file whose name is in use becomes `name-1`, `name-2` …"""
 
 from __future__ import annotations
 
