@@ -109,6 +109,11 @@ class Server:
                 raise SystemExit("smtp-sink is missing: install Debian's postfix package")
             user = ["-u", "nobody"] if os.geteuid() == 0 else []
             return [sink, *user, "-m", "4096", f"{HOST}:{port}", "2048"]
+        if self.kind == "go":
+            binary = go_smtp()
+            if binary is None:
+                raise SystemExit(f"go-smtp cannot be built: install {GO_PACKAGES}")
+            return [str(binary), str(port), str(received), *(["--fsync"] if fsync else [])]
         if self.kind == "stock":
             durable = ["--fsync"] if fsync else []
             return [sys.executable, "-m", "tests.support.servers.stock", str(port), str(received), *durable]
@@ -117,6 +122,29 @@ class Server:
         # A checkout from before the rooms, for --against, has one module there.
         rooms = (self.root / "listener" / "cli" / "main.py").exists()
         return [sys.executable, "-m", "listener.cli.main" if rooms else "listener.cli", str(config)]
+
+
+def go_smtp() -> Path | None:
+    """The receiver on go-smtp, built of bench/peers/gosmtp/ if Debian's packages are there; else None."""
+    source = ROOT / "bench" / "peers" / "gosmtp" / "main.go"
+    binary = ROOT / ".state" / "peers" / "gosmtp"
+    go = shutil.which("go")
+    if go is None or not Path("/usr/share/gocode/src/github.com/emersion/go-smtp").is_dir():
+        return None
+    if not binary.exists() or binary.stat().st_mtime < source.stat().st_mtime:
+        environ = {
+            "GO111MODULE": "off",
+            "GOPATH": "/usr/share/gocode",
+            "GOCACHE": str(binary.parent / "cache"),
+        }
+        command = [go, "build", "-o", str(binary), str(source)]
+        built = subprocess.run(command, env={**os.environ, **environ}, check=False)
+        return binary if built.returncode == 0 else None
+    return binary
+
+
+GO_PACKAGES: Final = "golang-go golang-github-emersion-go-smtp-dev golang-github-emersion-go-sasl-dev"
+"""Debian's packages of the peer on go-smtp."""
 
 
 def relay_config(work: Path, received: Path, port: int, *, fsync: bool, workers: int) -> dict[str, Any]:
