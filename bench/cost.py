@@ -154,7 +154,7 @@ def aws_fixed(scale: Scale) -> Terms:
         "listeners": HOURS * number * (price("fargate vCPU hour", cpu) + price("fargate GB hour", memory)),
         "balancer": HOURS * (price("nlb hour") + price("nlb unit hour", units)),
         "addresses": HOURS * price("ipv4 hour", number + 2),
-        "alarms and metrics": price("cloudwatch alarm month", 15) + price("cloudwatch metric month", 10),
+        "alarms and metrics": price("cloudwatch alarm month", 16) + price("cloudwatch metric month", 10),
         # Five pollers wait 20 s each; the sweep lists twice every five minutes.
         "polls and sweeps": price("sqs", 5 * 3 * 60 * HOURS) + price("s3:LIST", 2 * 12 * HOURS),
     }
@@ -186,7 +186,7 @@ def gcp_fixed(scale: Scale) -> Terms:
         "listeners": number * (HOURS * price(f"{machine} hour") + price("disk GB month", 10)),
         "balancer": HOURS * price("rule hour") + price("balanced byte", MAIL * scale.mails * DAYS),
         "address": HOURS * price("address hour"),
-        "alerts": price("alert month", 12),
+        "alerts": price("alert month", 13),
         "sweeps": price("gcs:A", 2 * 12 * HOURS),
     }
 

@@ -24,6 +24,7 @@ from bench.servers import GO_PACKAGES, ROOT, Server, go_smtp
 _SERVERS: Final = {
     "relay": Server("relay", "relay"),
     "relay2": Server("relay, workers 2", "relay", workers=2),
+    "sending": Server("relay, sending", "relay", sending=True),
     "stock": Server("stock", "stock"),
     "sink": Server("smtp-sink", "sink"),
     "go": Server("go-smtp", "go"),

@@ -57,11 +57,13 @@ class Running:
 
 @dataclass(frozen=True)
 class Server:
-    """One column of the comparison. `root` is the checkout whose code runs."""
+    """One column of the comparison. `sending` adds a `sending-policy`; `root` is the checkout whose code
+    runs."""
 
     name: str
     kind: str
     workers: int = 1
+    sending: bool = False
     root: Path = field(default=ROOT)
 
     def start(self, work: Path, port: int, *, fsync: bool, cpu: int | None) -> Running:
@@ -100,7 +102,7 @@ class Server:
 
     def config(self, work: Path, received: Path, port: int, *, fsync: bool) -> dict[str, Any]:
         """The relay's configuration."""
-        return relay_config(work, received, port, fsync=fsync, workers=self.workers)
+        return relay_config(work, received, port, fsync=fsync, workers=self.workers, sending=self.sending)
 
     def _command(self, work: Path, received: Path, port: int, *, fsync: bool) -> Sequence[str]:
         if self.kind == "sink":
@@ -147,8 +149,13 @@ GO_PACKAGES: Final = "golang-go golang-github-emersion-go-smtp-dev golang-github
 """Debian's packages of the peer on go-smtp."""
 
 
-def relay_config(work: Path, received: Path, port: int, *, fsync: bool, workers: int) -> dict[str, Any]:
-    """The whole pipeline: a filter, a log line for each mail, the spool, the file output."""
+def relay_config(
+    work: Path, received: Path, port: int, *, fsync: bool, workers: int, sending: bool = False
+) -> dict[str, Any]:
+    """The whole pipeline: a filter, with `sending` a guard of senders and limits, a log line for each mail,
+    the spool, the file output."""
+    rule = {"ip": "127.0.0.0/8", "from": "glob:*@*", "limits": ["100000000/day", "1000/mail"]}
+    guards = [{"type": "sending-policy", "rules": [rule]}] if sending else []
     return {
         "port": port,
         "bind": HOST,
@@ -156,7 +163,7 @@ def relay_config(work: Path, received: Path, port: int, *, fsync: bool, workers:
         "spool": {"url": f"file://{work}/spool", "durability": "fsync" if fsync else "none"},
         "flows": {
             "bench": {
-                "filters": [{"type": "whitelist", "ips": [HOST]}],
+                "filters": [{"type": "whitelist", "ips": [HOST]}, *guards],
                 "outputs": [{"type": "file", "path": str(received)}],
             }
         },

@@ -1,3 +1,3 @@
 """The delivering half: the contract (envelope, spool object, outputs) and the code that delivers."""
 
-__version__ = "3.0.0.dev0"
+__version__ = "3.0.0"

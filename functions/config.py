@@ -18,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from functions.errors import ConfigError
 from functions.options.environment import ignored, variable
 from functions.options.jsonc import NotJson, parse
+from functions.options.retry import RetryOptions
 from functions.options.secrets import Secret
 from functions.options.spool import DEFAULT_FOLDER, SpoolOptions
 from functions.options.types import Label, Milliseconds, OptionsModel, TemplateText
@@ -29,22 +30,6 @@ log: Final = logging.getLogger("smtp_relay.function")
 C = TypeVar("C", bound="DeliveryConfig")
 
 DeliveryMode = Literal["in-process", "events"]
-
-
-class RetryOptions(OptionsModel):
-    """Waits between attempts, doubling with jitter."""
-
-    first: Milliseconds = 30_000
-    """Time before the second attempt."""
-
-    max: Milliseconds = 900_000
-    """Longest wait."""
-
-    @model_validator(mode="after")
-    def _in_order(self) -> RetryOptions:
-        if self.first > self.max:
-            raise ValueError("first is longer than max (make max at least as long)")
-        return self
 
 
 class DeliveryOptions(OptionsModel):
@@ -91,6 +76,8 @@ class DeliveryFlow(OptionsModel):
                     f"outputs[{index}] and outputs[{same}] cannot be told apart in receipts: "
                     "give one of them another name"
                 )
+            if misfit := output.misfit(self.outputs):
+                raise ValueError(f"outputs[{index}]{misfit}")
         return self
 
     def labelled(self) -> tuple[tuple[str, OutputOptions], ...]:

@@ -34,8 +34,12 @@ class Temporary(DeliveryFault):
     """Worth a retry: throttled, 5xx, time-out, connection closed.
 
     `in_doubt` says that a call that is not safe to repeat got no answer, so its effect may have
-    happened (`delivery.onDoubt`).
+    happened (`delivery.onDoubt`). `no_login` says that the output could not log in, so the operator may
+    have to act. `give_up_after` is the age of a mail, in seconds, at which this fault gives it up, if that
+    comes before `giveUpAfter`.
     """
+
+    give_up_after: float | None = None
 
     def __init__(
         self,
@@ -44,11 +48,18 @@ class Temporary(DeliveryFault):
         enhanced: str = "4.3.0",
         retry_after: float | None = None,
         in_doubt: bool = False,
+        no_login: bool = False,
         recipients: tuple[str, ...] = (),
     ) -> None:
         super().__init__(reason, enhanced=enhanced, recipients=recipients)
         self.retry_after = retry_after
         self.in_doubt = in_doubt
+        self.no_login = no_login
+
+
+class HeldBack(Temporary):
+    """No attempt was made, because the output takes no mail at the moment; `retry_after` says how long,
+    as far as is known."""
 
 
 class Permanent(DeliveryFault):

@@ -56,6 +56,10 @@ A `SMTP_RELAY_…` whose value is `scheme://host:port` comes from Kubernetes, an
 ## Filters and outputs
 
 Each has `type` (required) and `name`: its label in metrics, logs and receipts (default `TYPE_INDEX`).
+
+Each output takes `retry` ([keys](#retry-options)) and `giveUpAfter`, in place of those of
+[`delivery`](#delivery-options), and `concurrency` (1–1000): most mails that one process gives to it at a
+time. A function runs no more instances than the least of these, but two at least.
 """
 
 _PRACTICALLY_NONE: Final = 10**9
@@ -89,6 +93,7 @@ _PAGES: Final = {
         "http-auth": "filters/http-auth.md",
         "http-filter": "filters/http-filter.md",
         "respond": "filters/respond.md",
+        "sending-policy": "filters/sending-policy.md",
         "mail-auth": "mail-auth.md",
     },
     "outputs": {
@@ -97,8 +102,13 @@ _PAGES: Final = {
         "aws": "outputs/aws.md",
         "gcp": "outputs/gcp.md",
         "mailer": "outputs/mailer.md",
+        "webhook": "outputs/webhook.md",
     },
 }
+
+
+_SHARED: Final = frozenset({"type", "name", "retry", "giveUpAfter", "concurrency"})
+"""Keys of every filter or output, which the introduction describes."""
 
 
 class Reference:
@@ -157,7 +167,7 @@ class Reference:
         same: list[str] = []
         by_text: dict[tuple[str, str], list[str]] = {}
         for key, value in part["properties"].items():
-            if not name and key in ("type", "name"):
+            if not name and key in _SHARED:
                 continue
             if known.get(key) == value:
                 same.append(f"`{key}`")

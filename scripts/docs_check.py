@@ -42,7 +42,7 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-PAGES: Final = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/**/*.md")
+PAGES: Final = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "docs/**/*.md")
 
 _BIN: Final = str(Path(sys.executable).parent)
 """The folder whose `python` has the project's packages."""
@@ -60,7 +60,7 @@ _CODE: Final = re.compile(r"(`+).+?\1")
 _ELSEWHERE: Final = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 _COMMAND: Final = re.compile(
     r"(?:\$ )?(?:[A-Z_]+=\S+ )*(?:\.venv/bin/)?"
-    r"(?:smtp-relay|make|pip|docker|kubectl|curl|swaks|openssl|node|npx|python3?|cdk|terraform|git|aws"
+    r"(?:smtp-relay|make|pip|pipx|uvx|gh|docker|kubectl|curl|swaks|openssl|node|npx|python3?|cdk|terraform|git|aws"
     r"|gcloud)(?: |$)",
     re.MULTILINE,
 )

@@ -43,6 +43,7 @@ INPUTS: Final = (
     "listener",
     "locks",
     "scripts/sbom.py",
+    "smtp_relay.py",
 )
 
 DIGEST: Final = re.compile(r"@sha256:[0-9a-f]{64}")

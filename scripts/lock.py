@@ -35,6 +35,7 @@ DEPLOYABLES: Final[dict[str, tuple[str, ...]]] = {
     "listener-aws-cdk": ("listener", "inbox", "aws", "cdk"),
     "function-aws": ("aws", "mailer"),
     "function-gcp": ("gcp", "mailer"),
+    "release": ("release",),
 }
 """Extras of pyproject.toml that each lock holds. `dev` comes first: the others take its versions, which the
 tests use."""

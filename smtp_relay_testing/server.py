@@ -37,7 +37,7 @@ def follow():
     os.kill(os.getpid(), signal.SIGTERM)
 
 threading.Thread(target=follow, daemon=True).start()
-from listener.cli.main import main
+from smtp_relay import main
 sys.exit(main())
 """
 """The executable, which also ends when its input does: that of a process that was killed ends too."""

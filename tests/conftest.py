@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -16,12 +17,21 @@ from tests.support.clients.dialogue import play
 from tests.support.servers.pool import Pool
 from tests.support.servers.relay import Relay, Stock
 
+# Tests start many hundred processes, which all import the server: they keep byte-code, also where the machine
+# tells Python to keep none, and look for no plugins of pydantic in the packages of this environment.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
+
 # The duration of an example depends on the machine, not on the code.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
 
-_LONGEST: Final = ("aws-cdk", "aws", "gcp", "image", "cdk", "aws-terraform", "terraform-aws")
+_LONGEST: Final = (
+    *("aws-cdk", "aws", "gcp", "image", "aws-wheels", "cdk", "aws-terraform", "terraform-aws"),
+    *("test_attacks_fair", "test_attacks_slow", "test_docs"),
+)
 """Groups that take longest, in the order of their start: the last ones to start must be short, because
 all processes should end together."""
 

@@ -20,6 +20,7 @@ from functions.config import DeliveryConfig
 from functions.delivery.build import needs_receipts
 from functions.delivery.engine import backoff, utc
 from functions.delivery.receipts import Receipts
+from functions.delivery.terms import Waits
 from functions.options.environment import variable
 from functions.processors.base import MIN_SECONDS_LEFT
 
@@ -48,6 +49,8 @@ class LambdaFunction(BucketFunction):
         self._receipts = self._open_receipts(config, environ, access)
         observer, receipts = self.observer, self._receipts
         super().__init__(config, environ, access, receipts, observer=observer, eager=eager, clock=clock)
+        retry = config.delivery.retry
+        self._waits = Waits(retry.first / 1000, retry.max / 1000)
         self._queue_url = variable(environ, QUEUE)
         self._sqs: Any = None
         self._memory = int(environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "1024")) * 1_048_576
@@ -125,8 +128,10 @@ class LambdaFunction(BucketFunction):
             return None
         if cut_short:
             return 0
-        asked = max((run.retry_after or 0.0 for run in late), default=0.0)
-        wait = int(min(_LONGEST, max(backoff(receives), asked)))
+        first, longest = self._waits
+        own = backoff(receives, first=first, longest=longest)
+        waits = [max(own, run.retry_after or 0.0) if run.wait is None else run.wait for run in late]
+        wait = int(min(_LONGEST, max(waits)))
         keys = [notification.key for notification in notifications]
         again = {"keys": keys, "attempt": receives, "next": utc(self._clock() + wait)}
         log.info("the notification comes again", extra=again)
@@ -136,7 +141,11 @@ class LambdaFunction(BucketFunction):
         if seconds_left() < MIN_SECONDS_LEFT:
             return Run(RunResult.LATER, cut_short=True)
         run = self.runner.run(
-            notification.key, attempts=receives - 1, seconds_left=seconds_left, stored=notification.stored
+            notification.key,
+            attempts=receives - 1,
+            seconds_left=seconds_left,
+            stored=notification.stored,
+            waits=self._waits,
         )
         if run.result is RunResult.FOREIGN:
             log.warning("ignored a foreign key", extra={"key": notification.key})

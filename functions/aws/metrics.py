@@ -17,7 +17,7 @@ SERVICE: Final = "smtp-relay"
 class EmfObserver(DeliveryEvents):
     """Counts the events of deliveries, and writes its counts on request.
 
-    Metrics: Delivered, Failed, Retries, DeadLetters, InDoubt, SpoolErrors, SesClosed, Finished,
+    Metrics: Delivered, Failed, Retries, DeadLetters, NoLogin, InDoubt, SpoolErrors, SesClosed, Finished,
     Sweeps; of a sweep OldestUnfinished (seconds), Unfinished, Dead.
     """
 
@@ -43,6 +43,9 @@ class EmfObserver(DeliveryEvents):
 
     def dead_letter(self, flow: str, output: str) -> None:
         self.count("DeadLetters")
+
+    def no_login(self, flow: str, output: str) -> None:
+        self.count("NoLogin")
 
     def in_doubt(self, flow: str, output: str) -> None:
         self.count("InDoubt")

@@ -80,7 +80,7 @@ class DynamoReceipts(Receipts):
         )
 
         def carry_out() -> str | None:
-            if self._claims.abandoned:
+            if self._claims.abandoned and tell is not None:
                 tell(ABANDONED)
                 if self._give_up_doubts:
                     raise Temporary(ABANDONED, in_doubt=True)

@@ -109,6 +109,12 @@ class S3Store:
     def url(self, key: str) -> str:
         return f"s3://{self._bucket}/{key}"
 
+    def link(self, key: str, seconds: int) -> str:
+        place = {"Bucket": self._bucket, "Key": key}
+        with reaching(fault_of, f"sign a link to {self.url(key)}"):
+            made: str = self._client.generate_presigned_url("get_object", Params=place, ExpiresIn=seconds)
+        return made
+
     def _put(self, key: str, body: bytes | BinaryIO, content_type: str) -> dict[str, Any]:
         place = {"Bucket": self._bucket, "Key": key, "Body": body, "ContentType": content_type}
         return {**place, **self._options}

@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -25,6 +24,7 @@ from functions.bucket.sweep import PERIOD, WINDOW, sweep
 from functions.config import DeliveryConfig
 from functions.delivery.engine import Delivery, backoff
 from functions.delivery.events import DeliveryEvents
+from functions.delivery.terms import Waits
 from functions.errors import DeliveryFault
 
 log: Final = logging.getLogger("smtp_relay.delivery")
@@ -48,14 +48,6 @@ def open_runner(
     return BucketRunner(
         access.store, access.prefix, delivery, receipts, keep=config.keep_cache, observer=observer
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Waits:
-    """Seconds between attempts: the first wait, and the longest."""
-
-    first: float = 30.0
-    longest: float = 900.0
 
 
 class BucketDelivery:
@@ -183,19 +175,19 @@ class BucketDelivery:
     def _attempt(self, key: str, attempts: int) -> float | None:
         """One run; returns the seconds until the next one, None if no run is needed."""
         end = time.monotonic() + RUN
-        own = backoff(attempts + 1, first=self.waits.first, longest=self.waits.longest)
         run = self._runner.run(
             key,
             attempts=attempts,
             seconds_left=lambda: end - time.monotonic(),
             stored=attempts == 0,
-            wait=lambda asked: max(own, asked),
+            waits=self.waits,
         )
         if run.result is not RunResult.LATER:
             return None
         if run.cut_short:
             return 0.0
-        return max(own, run.retry_after or 0.0)
+        own = backoff(attempts + 1, first=self.waits.first, longest=self.waits.longest)
+        return max(own, run.retry_after or 0.0) if run.wait is None else run.wait
 
     def _take_up(self) -> None:
         """Make every waiting mail due, because a start is a good moment for an attempt. An earlier

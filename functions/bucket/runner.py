@@ -36,6 +36,7 @@ from functions.delivery.engine import (
 )
 from functions.delivery.events import DeliveryEvents
 from functions.delivery.receipts import Later, Receipts, tell_doubt, tell_given_up
+from functions.delivery.terms import Waits
 from functions.errors import Damaged, DeliveryFault, Permanent, Temporary
 from functions.ids import uuid7_ms
 from functions.message.envelope import Envelope, UnknownEnvelope
@@ -70,13 +71,15 @@ class RunResult(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run over one mail. `retry_after` is the least wait, in seconds, that a provider asked for;
-    `cut_short` says that only time was lacking, so the next run may start at once."""
+    """One run over one mail. `wait` is the time, in seconds, until the outputs are due again, and
+    `retry_after` the least wait that a provider asked for; `cut_short` says that only time was lacking,
+    so the next run may start at once."""
 
     result: RunResult
     report: Report | None = None
     retry_after: float | None = None
     cut_short: bool = False
+    wait: float | None = None
 
 
 class BucketRunner:
@@ -116,18 +119,18 @@ class BucketRunner:
         attempts: int,
         seconds_left: Callable[[], float],
         stored: bool = False,
-        wait: Callable[[float], float] | None = None,
+        waits: Waits | None = None,
     ) -> Run:
         """Run the unfinished outputs of the mail under `key`. `attempts` is the number of known
         attempts before this one; `stored` says that the store itself sent the notification, and not the
-        sweep or a person. `wait` returns the seconds until the next attempt, from those that a provider
-        asked for, if the caller knows. Never raises a DeliveryFault: an error of the bucket is retried
+        sweep or a person. `waits` are those between attempts, if the caller
+        decides them. Never raises a DeliveryFault: an error of the bucket is retried
         later."""
         mail_id = spooled_id(key, self.prefix)
         if mail_id is None:
             return Run(RunResult.FOREIGN)
         try:
-            return self._run(key, mail_id, attempts, seconds_left, stored, wait)
+            return self._run(key, mail_id, attempts, seconds_left, stored, waits)
         except DeliveryFault as fault:
             # Whatever error the bucket reports, the mail is still unfinished.
             log.warning("the spool failed", extra={"id": mail_id, "reason": fault.reason})
@@ -141,7 +144,7 @@ class BucketRunner:
         attempts: int,
         seconds_left: Callable[[], float],
         stored: bool,
-        wait: Callable[[float], float] | None,
+        waits: Waits | None,
     ) -> Run:
         try:
             data = self.store.read(key)
@@ -170,8 +173,9 @@ class BucketRunner:
             witness=_Provider(self.store, key, envelope.received / 1000),
         )
         again: dict[str, object] = {"attempt": attempts + 1}
+        wait = None if waits is None else report.wait(attempts + 1, waits)
         if wait is not None:
-            again["next"] = utc(self._clock() + wait(report.retry_after or 0.0))
+            again["next"] = utc(self._clock() + wait)
         self._tell(mail, report, again)
         if report.finished:
             try:
@@ -188,7 +192,7 @@ class BucketRunner:
             return Run(RunResult.PARKED, report)
         faults = [o.fault for o in report.outcomes if o.state is State.RETRY and o.fault is not None]
         cut_short = all(fault.enhanced == TOO_LATE for fault in faults)
-        return Run(RunResult.LATER, report, report.retry_after, cut_short)
+        return Run(RunResult.LATER, report, report.retry_after, cut_short, wait)
 
     def _is_first(self, envelope: Envelope) -> bool:
         """True if the mail cannot have marks yet, so the run skips looking for them, because that costs
@@ -266,7 +270,10 @@ class BucketRunner:
     def _tell(self, mail: Mail, report: Report, again: Mapping[str, object]) -> None:
         for outcome in report.outcomes:
             flow, label, fault = outcome.task.flow, outcome.label, outcome.fault
-            about = {"id": mail.id, "flow": flow, "output": label}
+            about: dict[str, object] = {"id": mail.id, "flow": flow, "output": label}
+            if isinstance(fault, Temporary) and fault.no_login:
+                self._observer.no_login(flow, label)
+                about["no_login"] = True
             if outcome.state is State.DONE:
                 self._observer.output_done(flow, label, "delivered", 0.0)
                 log.info("delivered", extra=about)

@@ -10,12 +10,13 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Final
+from typing import Any, Final
 
 from functions.config import DeliveryConfig
 from functions.delivery.engine import Delivery, Output
+from functions.delivery.terms import Terms
 from functions.errors import ConfigError, Temporary
-from functions.processors.base import Job, OutputOptions, Placed, Processor
+from functions.processors.base import PLENTY, Job, OutputOptions, Placed, Processor
 from functions.processors.context import BuildContext
 from functions.processors.registry import build_processor
 
@@ -32,7 +33,10 @@ def needs_receipts(config: DeliveryConfig) -> bool:
 def build_outputs(config: DeliveryConfig, build: Callable[[str, OutputOptions], Processor]) -> Delivery:
     """The outputs of every flow, each made by `build` from its label and options."""
     flows = {
-        name: [Output(label, options.identity(), build(label, options)) for label, options in flow.labelled()]
+        name: [
+            Output(label, options.identity(), build(label, options), Terms.of(options))
+            for label, options in flow.labelled()
+        ]
         for name, flow in config.flows.items()
     }
     return delivery_of(config, flows)
@@ -99,15 +103,27 @@ class LazyProcessor(Processor):
             log.error("an output cannot be built", extra={"output": self._label, "reason": str(error)})
 
     def process(self, job: Job) -> Placed | None:
-        try:
-            processor = self._processor()
-        except ConfigError as error:
-            raise Temporary(f"the output cannot be built: {error}", enhanced="4.3.5") from error
-        return processor.process(job)
+        return self._ready().process(job)
+
+    def stored(self, job: Job) -> Any:
+        return self._ready().stored(job)
+
+    def link(self, key: str, seconds: int) -> str:
+        return self._ready().link(key, seconds)
+
+    @property
+    def room(self) -> int:
+        return PLENTY if self._made is None else self._made.room
 
     def close(self) -> None:
         if self._made is not None:
             self._made.close()
+
+    def _ready(self) -> Processor:
+        try:
+            return self._processor()
+        except ConfigError as error:
+            raise Temporary(f"the output cannot be built: {error}", enhanced="4.3.5") from error
 
     def _processor(self) -> Processor:
         with self._lock:

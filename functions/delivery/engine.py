@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, NamedTuple, Protocol
 
+from functions.delivery.terms import DEFAULT_TERMS, Gate, Terms, Waits
 from functions.errors import Damaged, DeliveryFault, Permanent, Temporary
 from functions.message.envelope import Envelope
 from functions.message.mail import Mail
@@ -46,6 +48,11 @@ class Output:
     label: str
     identity: str
     processor: Processor
+    terms: Terms = DEFAULT_TERMS
+    gate: Gate = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "gate", Gate(self.processor, self.terms.concurrency))
 
 
 class Task:
@@ -60,6 +67,11 @@ class Task:
         self._key = ""
 
     @property
+    def quick(self) -> bool:
+        """True if the output runs in the event loop (`Processor.quick`)."""
+        return self.output is not None and self.output.processor.quick
+
+    @property
     def key(self) -> str:
         """The output key (`output_key`). It is computed on first use, because most mails are done at
         once and never need it."""
@@ -70,12 +82,14 @@ class Task:
 
 
 class Outcome(NamedTuple):
-    """How one attempt at an output ended. `placed` is the work left before and after the receipt."""
+    """How one attempt at an output ended. `placed` is the work left before and after the receipt, `left`
+    the seconds until the output is given up."""
 
     task: Task
     state: State
     fault: DeliveryFault | None = None
     placed: Placed | None = None
+    left: float = math.inf
 
     @property
     def label(self) -> str:
@@ -99,6 +113,11 @@ class Report:
     """True if every output is done or dead, and at least one is dead."""
     retry_after: float | None = field(default=None)
     """The longest wait, in seconds, that a provider asked for."""
+
+    def wait(self, attempts: int, waits: Waits) -> float:
+        """Seconds until the next run, after so many attempts: the longest wait of the failed outputs."""
+        failed = (one for one in self.outcomes if one.state is State.RETRY)
+        return max((wait_after(one, attempts, waits) for one in failed), default=0.0)
 
 
 class Ledger(Protocol):
@@ -133,6 +152,11 @@ def output_key(envelope: Envelope, flow: str, identity: str, part: str = "") -> 
     """The key of an effect: 32 hex characters of a hash over mail, replay, flow, output and part."""
     text = "\0".join((envelope.id, str(envelope.replay), flow, identity, part))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def endless() -> float:
+    """The seconds left of a run without a deadline."""
+    return math.inf
 
 
 class Delivery:
@@ -182,7 +206,7 @@ class Delivery:
         once: Once,
         *,
         now: float,
-        seconds_left: Callable[[], float],
+        seconds_left: Callable[[], float] = endless,
         witness: Witness | None = None,
         shared: bool = False,
     ) -> Outcome:
@@ -198,7 +222,7 @@ class Delivery:
         try:
             if task.output is None:
                 raise self._unknown(mail, task, now, witness)
-            placed = _process(task.output, mail, task, once, seconds_left, shared)
+            placed = self._process(task.output, mail, task, once, seconds_left, shared)
             return Outcome(task, State.DONE, placed=placed)
         except Permanent as error:
             return Outcome(task, State.DEAD, error)
@@ -214,9 +238,40 @@ class Delivery:
             fault = Temporary(f"{type(error).__name__}: {error}")
         # A mail received in the future was received under a wrong clock, so the witness decides.
         away = abs(now - mail.envelope.received / 1000)
-        if away > self._give_up_after and (witness is None or witness.waited(self._give_up_after)):
+        end = self._give_up_after
+        if task.output is not None and task.output.terms.give_up_after is not None:
+            end = task.output.terms.give_up_after
+        if isinstance(fault, Temporary) and fault.give_up_after is not None:
+            end = min(end, fault.give_up_after)
+        if away > end and (witness is None or witness.waited(end)):
             return Outcome(task, State.DEAD, fault)
-        return Outcome(task, State.RETRY, fault)
+        return Outcome(task, State.RETRY, fault, left=end - away)
+
+    def _process(
+        self,
+        output: Output,
+        mail: Mail,
+        task: Task,
+        once: Once,
+        seconds_left: Callable[[], float],
+        shared: bool,
+    ) -> Placed | None:
+        job = Job(mail, task.flow, mail.envelope.recipients_of(task.flow), once, seconds_left, shared)
+        if not output.processor.quick:
+            job = job._replace(key=task.key, peers=self.flows[task.flow])
+        try:
+            mail.check()
+        except Damaged as damage:
+            if output.processor.quick:
+                if (placed := output.processor.taken(job)) is None:
+                    raise
+                return placed
+            # Receipts say what took effect while the mail was whole. No new effect is started.
+            job = job._replace(once=_without_effects(once, damage))
+        if output.processor.quick:
+            return output.processor.process(job)
+        with output.gate.passed():
+            return output.processor.process(job)
 
     def _unknown(self, mail: Mail, task: Task, now: float, witness: Witness | None) -> DeliveryFault:
         """The fault for a flow that this configuration does not know."""
@@ -261,27 +316,6 @@ class Delivery:
                 settled[task.key] = outcome.state
             outcomes.append(outcome)
         return report(everything, settled, outcomes)
-
-
-def _process(
-    output: Output,
-    mail: Mail,
-    task: Task,
-    once: Once,
-    seconds_left: Callable[[], float],
-    shared: bool,
-) -> Placed | None:
-    job = Job(mail, task.flow, mail.envelope.recipients_of(task.flow), once, seconds_left, shared)
-    try:
-        mail.check()
-    except Damaged as damage:
-        if output.processor.quick:
-            if (placed := output.processor.taken(job)) is None:
-                raise
-            return placed
-        # Receipts say what took effect while the mail was whole. No new effect is started.
-        job = job._replace(once=_without_effects(once, damage))
-    return output.processor.process(job)
 
 
 def _without_effects(once: Once, fault: DeliveryFault) -> Once:
@@ -344,6 +378,17 @@ def backoff(attempts: int, *, first: float = 30.0, longest: float = 900.0) -> fl
     """
     doubled: float = min(longest, first * 2 ** max(0, min(attempts - 1, 30)))
     return doubled * (0.5 + random.random() / 2)  # noqa: S311 - jitter, not a secret
+
+
+def wait_after(outcome: Outcome, attempts: int, waits: Waits) -> float:
+    """Seconds until the next attempt at an output, after so many attempts that failed: by its own waits,
+    else by these, and as long as its provider asked for. No wait goes beyond the time when the output is
+    given up; later, while there is no second source for that time, none is longer than the longest."""
+    output, fault = outcome.task.output, outcome.fault
+    own = waits if output is None or output.terms.waits is None else output.terms.waits
+    asked = 0.0 if fault is None else fault.retry_after or 0.0
+    wait = max(backoff(attempts, first=own.first, longest=own.longest), asked)
+    return min(wait, outcome.left + 0.1 if outcome.left > 0 else own.longest)
 
 
 def utc(seconds: float) -> str:

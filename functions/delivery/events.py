@@ -23,13 +23,16 @@ class DeliveryEvents:
 
     def output_done(self, flow: str, output: str, status: Status, seconds: float) -> None:
         """One attempt of an output ended; `error` for temporary and permanent faults alike. Any
-        thread may call this, and the three that follow."""
+        thread may call this, and the four that follow."""
 
     def retry(self, flow: str, output: str) -> None:
         """An output will be retried later."""
 
     def dead_letter(self, flow: str, output: str) -> None:
         """An output was given up and a dead record written."""
+
+    def no_login(self, flow: str, output: str) -> None:
+        """An attempt failed because the output could not log in."""
 
     def in_doubt(self, flow: str, output: str) -> None:
         """A call that is not safe to repeat got no answer."""

@@ -22,7 +22,8 @@ ABANDONED: Final = "an earlier run ended before it knew the outcome"
 
 Later = list[Callable[[], None]]
 Effect = Callable[[], str | None]
-Tell = Callable[[str], None]
+Tell = Callable[[str], None] | None
+"""Announces the doubt about an effect, with the reason; None for an effect that is safe to repeat."""
 
 
 class Done(NamedTuple):
@@ -50,7 +51,8 @@ class Receipts:
         """`functions.processors.base.Once` for one part of an output."""
         assert task.output is not None  # an unknown flow has no effects
         key = self._place(mail, output_key(mail.envelope, task.flow, task.output.identity, part))
-        tell = partial(tell_doubt, self._observer, mail, task, part)
+        repeatable = task.output.terms.repeatable
+        tell = None if repeatable else partial(tell_doubt, self._observer, mail, task, part)
         result = self.run(key, effect, tell=tell, later=later)
         # The log comes after the receipt, because nothing may fail between an effect and its
         # receipt.
@@ -105,8 +107,9 @@ class Receipts:
 
     def _unwritten(self, why: str, tell: Tell, later: Later, give_back: Callable[[], None]) -> Temporary:
         """The fault of an effect that took place and has no receipt."""
-        fault = Temporary(f"no receipt could be written: {why}", in_doubt=True)
-        tell(fault.reason)
+        fault = Temporary(f"no receipt could be written: {why}", in_doubt=tell is not None)
+        if tell is not None:
+            tell(fault.reason)
         later.append(give_back)
         return fault
 

@@ -111,14 +111,15 @@ class GcsReceipts(Receipts):
             left = _LONGEST_RUN + GRACE - (0.0 if times is None else times.now - times.modified)
         if left > 0:
             raise busy(min(left, _LONGEST_WAIT))
-        if self._give_up_doubts:
+        if self._give_up_doubts and tell is not None:
             tell(ABANDONED)
             later.append(partial(self._give_back, key, generation))
             raise Temporary(ABANDONED, in_doubt=True)
         taken = self._store.replace_generation(f"{key}.claim", mine.encode(), JSON, generation)
         if taken is None:
             raise busy(1.0)
-        tell(ABANDONED)
+        if tell is not None:
+            tell(ABANDONED)
         return taken
 
     def _done(self, key: str, result: str | None) -> None:

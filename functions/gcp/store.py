@@ -172,6 +172,9 @@ class GcsStore:
             if prefix.startswith(each.blob_name_prefix or "")
         ]
 
+    def link(self, key: str, seconds: int) -> str:
+        raise NotImplementedError  # the options refuse it
+
     def url(self, key: str) -> str:
         """The object's name in logs and events."""
         return f"gs://{self._name}/{key}"

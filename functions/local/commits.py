@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final, TypeVar
 
-from functions.delivery.engine import State, backoff, dead_record
+from functions.delivery.engine import State, dead_record
 from functions.delivery.events import DeliveryEvents
 from functions.local import layout as folder
 from functions.local.database import Database
@@ -280,13 +280,7 @@ class Commits:
         note_failures(db, step, now)
         if step.parked and not _has_dead_output(db, step.seq):
             # The dead records were dropped during the run: the next run finds everything done.
-            step.parked, step.attempts = False, 0
-        settings = self._owner.settings
-        # If no remaining output was attempted, only room was lacking: no backoff applies.
-        wait = (
-            backoff(step.attempts, first=settings.first, longest=settings.longest) if step.attempts else 0.0
-        )
-        step.wait = max(wait, step.retry_after or 0.0)
+            step.parked, step.attempts, step.wait = False, 0, 0.0
         db.execute(
             "UPDATE mail SET parked = ?, attempts = ?, next = ? WHERE seq = ?",
             (int(step.parked), step.attempts, now + step.wait, step.seq),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from functions.delivery.engine import Outcome, State
+from functions.delivery.terms import Waits
 from functions.errors import Damaged, Permanent
 from functions.message.envelope import Envelope
 from functions.message.mail import Content, Mail
@@ -90,7 +91,9 @@ class Progress:
     retry_after: float | None = None
     item: Item | None = None
     wait: float = 0.0
-    """Seconds until the next attempt, set when the run is recorded."""
+    """Seconds until the next attempt."""
+    waits: Mapping[str, float] = field(default_factory=dict)
+    """The same for each output that failed, by its key."""
     given_up: DeadRecord | None = None
     """True if the mail cannot be read, or kept: it is parked as a whole."""
 
@@ -119,6 +122,11 @@ class Settings:
     """For outputs that wait for a network peer."""
     keep: Callable[[Mail], None] | None = None
     """Copies a finished mail to the path of `keepCache`, durably."""
+
+    @property
+    def waits(self) -> Waits:
+        """The waits between attempts at an output that has none of its own."""
+        return Waits(self.first, self.longest)
 
 
 class Owner(Protocol):

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final
 
 from functions.delivery.engine import State, Task
 from functions.delivery.receipts import ABANDONED, Done, Effect, Later, Receipts, Tell
-from functions.errors import DeliveryFault, Temporary
+from functions.errors import DeliveryFault, HeldBack, Temporary
 from functions.local.layout import Part
 from functions.local.messages import Progress, Write
 from functions.message.mail import Mail
@@ -38,8 +38,8 @@ _State = tuple[str | None, str | None]
 def note_failures(db: sqlite3.Connection, step: Progress, now: float) -> None:
     """Write why outputs of a run failed, for people, and forget the claims of doubts: the run is over.
     In the caller's transaction; `now` is Unix time."""
-    for task, state, fault, _ in step.outcomes:
-        if fault is None or step.mail is None:
+    for task, state, fault, *_ in step.outcomes:
+        if fault is None or step.mail is None or isinstance(fault, HeldBack):
             continue
         in_doubt = isinstance(fault, Temporary) and fault.in_doubt
         if in_doubt:
@@ -73,8 +73,11 @@ class ReceiptBook:
         self._known: dict[str, _State] = {}
 
     def once(self, mail: Mail, task: Task, seq: int, *, keeps_doubts: bool = False) -> Once:
-        """The receipts of one output. With `keeps_doubts` the claim of a doubt stays until the decision
-        is recorded (`note_failures`), so a process that dies before that leaves the doubt."""
+        """The receipts of one output; none if it is safe to repeat, because the end of its run is recorded.
+        With `keeps_doubts` the claim of a doubt stays until the decision is recorded (`note_failures`), so a
+        process that dies before that leaves the doubt."""
+        if task.output is not None and task.output.terms.repeatable:
+            return lambda part, effect: effect()
         return partial(self._run, mail, task, seq, keeps_doubts)
 
     def _run(

@@ -10,9 +10,19 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
-from functions.delivery.engine import Delivery, Outcome, State, Task, mail_record, report, utc
+from functions.delivery.engine import (
+    Delivery,
+    Outcome,
+    State,
+    Task,
+    mail_record,
+    report,
+    utc,
+    wait_after,
+)
 from functions.delivery.events import DeliveryEvents
-from functions.errors import Permanent, Temporary
+from functions.delivery.terms import Paces
+from functions.errors import HeldBack, Permanent, Temporary
 from functions.local.flusher import flushed
 from functions.local.layout import Part, Row, UnreadableRow
 from functions.local.messages import Finished, Item, Progress, Settings, Write
@@ -28,6 +38,8 @@ BROKEN: Final = 30.0
 
 UNREADABLE: Final = 5.0
 """Seconds before a run that could not read the spool is repeated."""
+
+_MANY: Final = 64  # attempts after which each wait is the longest
 
 Attempt = Callable[[Mail, Task, int, float, bool], Outcome]
 """The last argument says if other outputs have yet to read the mail."""
@@ -46,6 +58,8 @@ class Runs:
         self._attempt = attempt
         self._put = put
         self._durable = settings.durable
+        self._waits = settings.waits
+        self.paces = Paces()
         self._most = max(IN_FLIGHT, settings.threads)
         self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="delivery")
         self._held: set[int] = set()
@@ -78,9 +92,10 @@ class Runs:
         """The run over a mail is recorded."""
         self._held.discard(seq)
 
-    def replace(self, delivery: Delivery) -> None:
-        """Use other outputs from the next run on."""
+    def replace(self, delivery: Delivery, settings: Settings) -> None:
+        """Use other outputs and waits from the next run on."""
         self._delivery = delivery
+        self._waits = settings.waits
 
     def stop(self) -> None:
         """Start no more runs, and wait for none."""
@@ -126,9 +141,10 @@ class Runs:
             # again.
             shared = sum(settled.get(each.key) is not State.DONE for each in tasks) > 1
             for each in tasks:
-                if each.key not in settled and each.key not in tried:
+                if each.key not in settled and each.key not in tried and self.paces.due(seq, each.key):
                     outcomes.append(self._attempt(mail, each, seq, now, shared))
-            self._put(self.summary(seq, mail, tasks, outcomes, attempts + 1, settled, item))
+            attempts += any(not isinstance(outcome.fault, HeldBack) for outcome in outcomes)
+            self._put(self.summary(seq, mail, tasks, outcomes, attempts, settled, item))
         except UnreadableRow as row:
             fault = Permanent(str(row), enhanced="5.6.0")
             attempts, now = row.attempts + 1, time.time()
@@ -159,7 +175,23 @@ class Runs:
             outcomes = [flushed(mail, outcome) for outcome in outcomes]
         states = settled | {o.task.key: o.state for o in outcomes if o.state is not State.RETRY}
         sum_ = report(tasks, states, outcomes)
-        return Progress(seq, mail, attempts, outcomes, sum_.finished, sum_.parked, sum_.retry_after, item)
+        progress = Progress(seq, mail, attempts, outcomes, sum_.finished, sum_.parked, item=item)
+        if not (sum_.finished or sum_.parked):
+            failed = {o.task.key: self._next(seq, o, attempts) for o in outcomes if o.state is State.RETRY}
+            left = frozenset(task.key for task in tasks if task.key not in states)
+            progress.waits = {key: wait for key, (_, wait) in failed.items()}
+            progress.wait = self.paces.note(seq, failed, left)
+        else:
+            self.paces.forget(seq)
+        return progress
+
+    def _next(self, seq: int, outcome: Outcome, attempts: int) -> tuple[int, float]:
+        """The attempts at an output that failed, this one included, and the seconds until the next."""
+        before = self.paces.attempts(seq, outcome.task.key, max(0, attempts - 1))
+        if isinstance(outcome.fault, HeldBack):
+            # Room wakes the mail. Without it the mail is looked at after the longest wait, and at its end.
+            return before, wait_after(outcome, _MANY if outcome.left > 0 else 1, self._waits)
+        return before + 1, wait_after(outcome, before + 1, self._waits)
 
 
 def _settled(db: sqlite3.Connection, row: Row) -> dict[str, State]:
@@ -180,6 +212,8 @@ def count_failure(observer: DeliveryEvents, mail: Mail, outcome: Outcome) -> Non
     assert fault is not None
     if isinstance(fault, Temporary) and fault.in_doubt:
         observer.in_doubt(outcome.task.flow, outcome.label)
+    if isinstance(fault, Temporary) and fault.no_login:
+        observer.no_login(outcome.task.flow, outcome.label)
     if outcome.state is State.RETRY:
         observer.retry(outcome.task.flow, outcome.label)
     else:
@@ -191,20 +225,22 @@ def tell_retries(step: Progress) -> None:
     and the time of the next one."""
     assert step.mail is not None
     for outcome in step.outcomes:
-        if outcome.state is State.RETRY:
-            when = {"attempt": max(1, step.attempts), "next": utc(time.time() + step.wait)}
+        if outcome.state is State.RETRY and not isinstance(outcome.fault, HeldBack):
+            wait = step.waits.get(outcome.task.key, step.wait)
+            when = {"attempt": max(1, step.attempts), "next": utc(time.time() + wait)}
             log.warning("output failed, will be tried again", extra=_about(step.mail, outcome) | when)
 
 
 def _about(mail: Mail, outcome: Outcome) -> dict[str, Any]:
     fault = outcome.fault
     assert fault is not None
-    in_doubt = {"in_doubt": True} if isinstance(fault, Temporary) and fault.in_doubt else {}
+    flags = ("in_doubt", "no_login")
+    set_ = {name: True for name in flags if isinstance(fault, Temporary) and getattr(fault, name)}
     return {
         "id": mail.id,
         "flow": outcome.task.flow,
         "output": outcome.label,
         "code": fault.enhanced,
         "reason": fault.reason,
-        **in_doubt,
+        **set_,
     }

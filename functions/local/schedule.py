@@ -6,7 +6,13 @@ import asyncio
 import heapq
 import time
 from collections.abc import Callable
+from itertools import islice
 from typing import Final
+
+from functions.delivery.engine import State
+from functions.delivery.terms import Gate, Paces
+from functions.errors import HeldBack
+from functions.local.messages import Progress
 
 LEAST_ATTEMPTS: Final = 5
 """Attempts of this process before it gives a mail up, whatever age the wall clock shows."""
@@ -69,6 +75,31 @@ class Schedule:
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
+
+
+class HeldMails:
+    """Mails that wait until an output takes more, because its limit is reached or its server is down. They
+    are not tried meanwhile, so thousands of them cost nothing. In their order, with the output's key; all
+    methods belong to the event loop."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[Gate, dict[int, str]] = {}
+
+    def note(self, step: Progress) -> None:
+        """Remember the mail of a run that found no room at an output."""
+        for outcome in step.outcomes:
+            output = outcome.task.output
+            if outcome.state is State.RETRY and isinstance(outcome.fault, HeldBack) and output is not None:
+                self._waiting.setdefault(output.gate, {})[step.seq] = outcome.task.key
+
+    def wake(self, paces: Paces, schedule: Schedule, *, every: bool = False) -> None:
+        """Make the mails due that find room now, or `every` one because the outputs were replaced."""
+        for gate, mails in list(self._waiting.items()):
+            for seq in list(islice(mails, len(mails) if every else gate.room)):
+                paces.forget(seq, mails.pop(seq))
+                schedule.add_in(seq, 0.0)
+            if not mails:
+                del self._waiting[gate]
 
 
 class Trials:

@@ -38,7 +38,7 @@ from functions.local.messages import (
 )
 from functions.local.receipts import ReceiptBook
 from functions.local.runs import Runs, count_failure, tell_retries
-from functions.local.schedule import LocalWitness, Schedule, Trials
+from functions.local.schedule import HeldMails, LocalWitness, Schedule, Trials
 from functions.local.slow import SLOW, SlowOutputs
 from functions.local.sweep import Sweeper
 from functions.message.mail import Mail
@@ -77,6 +77,7 @@ class LocalDelivery:
         self._unanswered: dict[str, Item] = {}
         self._finishing: set[int] = set()
         self._slow = SlowOutputs()
+        self._held = HeldMails()
         self._left: list[Path] | None = None
         self._sweeper = Sweeper(part, self._observer)
         self._stopping = False
@@ -139,7 +140,8 @@ class LocalDelivery:
         """Use other outputs and retry settings; durability stays. Runs under way keep the old ones."""
         self._delivery = delivery
         self.settings = dataclasses.replace(settings, durable=self.settings.durable)
-        self._runs.replace(delivery)
+        self._runs.replace(delivery, self.settings)
+        self._held.wake(self._runs.paces, self._schedule, every=True)
         self._commits.retention.use(delivery)
 
     async def stop(self, timeout: float = 30.0) -> int:
@@ -229,7 +231,7 @@ class LocalDelivery:
             return
         item.committed = True
         tasks = self._delivery.tasks(item.envelope)
-        quick = [o for o in tasks if _quick(o)]
+        quick = [o for o in tasks if o.quick]
         if self._slow.any:
             quick = [o for o in quick if not self._slow.counts(o, self._loop.time())]
         if self._flusher is not None and self._flusher.stuck:
@@ -258,7 +260,7 @@ class LocalDelivery:
         """The pool runs the other outputs; the reply waits for local or `waitFor` ones."""
         done = {id(outcome.task) for outcome in outcomes}
         left = [o for o in tasks if id(o) not in done]
-        awaited = self.settings.wait_for_all or any(map(_quick, left))
+        awaited = self.settings.wait_for_all or any(task.quick for task in left)
         if not awaited:
             self._answer(item, accepted(item))
             if not self._runs.has_room:
@@ -275,15 +277,13 @@ class LocalDelivery:
         once = self._receipts.once(mail, task, seq, keeps_doubts=delivery.gives_up_doubts)
         witness = LocalWitness(self._trials, seq, mail.envelope.received, self.settings.longest)
         shared = shared or self.settings.keep is not None
-        outcome = delivery.attempt(
-            mail, task, once, now=now, seconds_left=_endless, witness=witness, shared=shared
-        )
+        outcome = delivery.attempt(mail, task, once, now=now, witness=witness, shared=shared)
         if outcome.placed is not None and (placed := getattr(outcome.placed, "placed", None)) is not None:
             placed()
         seconds = time.perf_counter() - started
         delivered = outcome.state is State.DONE
         self._observer.output_done(task.flow, outcome.label, "delivered" if delivered else "error", seconds)
-        if seconds > SLOW and _quick(task):
+        if seconds > SLOW and task.quick:
             self._slow.took(task, outcome.label, seconds, self._loop.time())
         if not delivered:
             count_failure(self._observer, mail, outcome)
@@ -345,7 +345,7 @@ class LocalDelivery:
         mail = step.mail
         if step.parked or mail is None:
             self._trials.forget(step.seq)
-        elif step.attempts and not step.finished:
+        elif not step.finished and (step.attempts or step.waits):
             self._trials.note(step.seq)
         if mail is None:
             if step.given_up is not None:
@@ -370,11 +370,13 @@ class LocalDelivery:
                 each.cleanup()
             if not step.parked:
                 self._schedule.add_in(step.seq, step.wait)
+                self._held.note(step)
         if step.item is not None:
             self._answer(step.item, accepted(step.item))
         self._start_due()
 
     def _start_due(self) -> None:
+        self._held.wake(self._runs.paces, self._schedule)
         while self._runs.has_room and not (self._stopping or self._commits.distrusted):
             seq = self._schedule.pop()
             if seq is None:
@@ -389,12 +391,6 @@ class LocalDelivery:
             return
         for seq, asked in self._sweeper.look(self._commits.store.db, self._loop.time(), self.settings):
             if not (self._runs.holds(seq) or (seq in self._schedule and not asked) or seq in self._finishing):
+                self._runs.paces.forget(seq)
                 self._schedule.add_in(seq, 0.0)
-
-
-def _quick(task: Task) -> bool:
-    return task.output is not None and task.output.processor.quick
-
-
-def _endless() -> float:
-    return float("inf")
+        self._start_due()

@@ -94,20 +94,21 @@ class Authors(NamedTuple):
         return _ascii_forms(own + [host for hosts in found for host in hosts])
 
 
-def authors_of(head: bytes) -> Authors:
+def authors_of(head: bytes, field: bytes = b"from") -> Authors:
     """The authors of a mail with this header block (RFC 5322 section 3.6.2). A From field with a byte order
     mark counts if there is no other, wherever it stands: fields of relays may be above a mail's first one.
-    Never raises. Time is linear in the header; MAX_FROM and MAX_AUTHORS bound how much is read and kept."""
-    found = _authors(head, marked=False)
-    return found if found.fields or BOM not in head else _authors(head, marked=True)
+    Never raises. Time is linear in the header; MAX_FROM and MAX_AUTHORS bound how much is read and kept.
+    Another `field`, in lower case, is read in the same way."""
+    found = _authors(head, field, marked=False)
+    return found if found.fields or BOM not in head else _authors(head, field, marked=True)
 
 
-def _authors(head: bytes, *, marked: bool) -> Authors:
+def _authors(head: bytes, field: bytes, *, marked: bool) -> Authors:
     addresses: list[Address] = []
     unsure: list[Address] = []
     left = MAX_FROM
     fields = 0
-    for value, sound in all_values(head, b"from", marked=marked):
+    for value, sound in all_values(head, field, marked=marked):
         boxes, others = _readings(decode(value[:left]))
         (addresses if sound else unsure).extend(boxes)
         unsure += others

@@ -95,6 +95,11 @@ class Secret:
         """The text to show: the reference, or asterisks."""
         return "**********" if self.scheme == "plain" else self._text
 
+    @property
+    def is_secret(self) -> bool:
+        """False for a text that is no secret, in a field that may hold a reference to one."""
+        return True
+
     def check_form(self) -> None:
         """Raises ConfigError for a reference that can name nothing, wherever it is resolved."""
         scheme, name = self.scheme, self._text.partition(":")[2].removeprefix("//")
@@ -274,7 +279,8 @@ def secrets_of(value: object, path: str = "") -> Iterator[tuple[str, Secret]]:
     """Every secret inside a model, with its path in the file's own key names
     (`options.tls.key`, `outputs[0].auth.pass`)."""
     if isinstance(value, Secret):
-        yield path, value
+        if value.is_secret:
+            yield path, value
     elif isinstance(value, BaseModel):
         for name, field in type(value).model_fields.items():
             key = field.alias or name

@@ -6,13 +6,18 @@ be called from several threads at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, NamedTuple, Protocol
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from functions.message.mail import Mail
+from functions.options.retry import RetryOptions
+from functions.options.types import Milliseconds
+
+PLENTY: Final = 64
+"""The room of a processor that takes any number of mails."""
 
 MIN_SECONDS_LEFT: Final = 35.0
 """The least seconds left of the run when an effect starts: a request then ends before the run's
@@ -41,8 +46,21 @@ class OutputOptions(BaseModel):
     type: str = ""
     """The output's type."""
 
+    retry: RetryOptions | None = None
+    """Waits between attempts at this output. Default: `delivery.retry`."""
+
+    give_up_after: Milliseconds | None = Field(default=None, alias="giveUpAfter")
+    """Time after which this output is given up. Default: `delivery.giveUpAfter`."""
+
+    concurrency: int | None = Field(default=None, ge=1, le=1_000)
+    """Most mails that one process gives to this output at a time. A function runs no more instances than
+    the least of these, and two at least."""
+
     local: ClassVar[bool] = False
     """True if the effect stays on this machine."""
+
+    repeatable: ClassVar[bool] = False
+    """True if the other side tells a repeated effect by its id: then no effect is in doubt."""
 
     runs_in: ClassVar[frozenset[str]] = frozenset({"aws", "gcp"})
     """The clouds whose function can run the output."""
@@ -62,6 +80,16 @@ class OutputOptions(BaseModel):
         return False
 
     @property
+    def stores(self) -> bool:
+        """True if the output stores the mail where others can read it."""
+        return False
+
+    @property
+    def makes_links(self) -> bool:
+        """True if the output can make links to what it stored."""
+        return False
+
+    @property
     def sends_on(self) -> str:
         """The way in which the output sends the mail itself on to other mail servers, in words; "" if
         it does not."""
@@ -73,6 +101,11 @@ class OutputOptions(BaseModel):
         return False
 
     @property
+    def sets_sender(self) -> str:
+        """The option that writes a sender into the mail's header; "" if there is none."""
+        return ""
+
+    @property
     def ascii_recipients(self) -> bool:
         """True if the output cannot serve recipients with non-ASCII local parts."""
         return False
@@ -81,6 +114,11 @@ class OutputOptions(BaseModel):
     def smtp_port(self) -> int | None:
         """The port of the SMTP server that the output connects to; None if there is no such server."""
         return None
+
+    @property
+    def longest_call(self) -> float:
+        """Seconds that one call of the output may take, as its options say; 0 if they do not."""
+        return 0.0
 
     @property
     def aws_services(self) -> frozenset[str]:
@@ -105,6 +143,10 @@ class OutputOptions(BaseModel):
     def file_retention(self) -> Any:
         """The limits of the mail that stays in that folder; None if all of it stays."""
         return None
+
+    def misfit(self, flow: Sequence[OutputOptions]) -> str:
+        """Why the output does not fit among those of its flow, and the cure; "" if it fits."""
+        return ""
 
     def identity(self) -> str:
         """The output's name in receipts: its `name`, else its type and destination without secrets,
@@ -146,9 +188,20 @@ class Placed(Protocol):
         """Tidy up. The delivery calls this after the receipt is durable."""
 
 
+class Peer(Protocol):
+    """An output of a flow."""
+
+    @property
+    def label(self) -> str: ...
+
+    @property
+    def processor(self) -> Processor: ...
+
+
 class Job(NamedTuple):
     """One output's work on one mail: `recipients` are those that `flow` took. `shared` says that other
-    outputs have yet to read the mail from its content's file.
+    outputs have yet to read the mail from its content's file. `key` is the hash of mail, replay, flow and
+    output, and `peers` are all outputs of the flow; a `quick` processor gets neither.
 
     `seconds_left` returns how long the run may still take. No effect starts with less than 35 s
     (docs/reliability.md): the delivery checks this before it calls, and processors with several
@@ -161,6 +214,8 @@ class Job(NamedTuple):
     once: Once
     seconds_left: Callable[[], float]
     shared: bool = False
+    key: str = ""
+    peers: Sequence[Peer] = ()
 
 
 class Processor:
@@ -183,9 +238,24 @@ class Processor:
         output gave the spool's own file away; None if there is none. Raises Temporary."""
         return None
 
+    def stored(self, job: Job) -> Any:
+        """The objects that this output stored of the mail (`functions.message.event.objects.StoredMail`);
+        None while it has not stored it. Raises DeliveryFault."""
+        return None
+
+    def link(self, key: str, seconds: int) -> str:
+        """A URL by which anybody may read a stored object for so many seconds. It is a secret. Raises
+        DeliveryFault."""
+        raise NotImplementedError
+
     def file_of(self, placed: Placed) -> str | None:
         """The path of the file that `process` made of a mail, for logs; None if it made none."""
         return None
+
+    @property
+    def room(self) -> int:
+        """The number of mails that the output takes now; 0 while its server is known to be down."""
+        return PLENTY
 
     def close(self) -> None:
         """Release connections; the process is ending or the configuration was replaced."""

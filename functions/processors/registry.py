@@ -20,6 +20,10 @@ KINDS: Final[Mapping[str, Kind]] = {
     "log": kind("functions.processors.log", "LogOutputOptions"),
     "mailer": _MAILER,
     "nodemailer": _MAILER,
+    "webhook": Kind(
+        "functions.processors.webhook.options:WebhookOptions",
+        "functions.processors.webhook.output:build",
+    ),
     "aws": Kind(
         "functions.aws.output.options:AwsOutputOptions", "functions.aws.output.processor:build", "aws"
     ),
@@ -32,6 +36,7 @@ _SYNONYMS: Final = {
     **dict.fromkeys(("s3", "ses", "sqs", "amazon"), "aws"),
     **dict.fromkeys(("gcs", "gs", "pubsub", "google", "cloud-storage"), "gcp"),
     **dict.fromkeys(("smtp", "smarthost", "forward", "relay", "sendmail", "smtps", "email"), "mailer"),
+    **dict.fromkeys(("http", "https", "post", "http-post", "url", "slack", "callback"), "webhook"),
     **dict.fromkeys(("console", "stdout", "print"), "log"),
     **dict.fromkeys(("folder", "directory", "disk", "eml", "maildir", "local"), "file"),
 }

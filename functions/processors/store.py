@@ -66,6 +66,9 @@ class Target(Protocol):
     def url(self, key: str) -> str:
         """The object's URL in events."""
 
+    def link(self, key: str, seconds: int) -> str:
+        """`Processor.link`."""
+
 
 class Contents:
     """One mail as the outputs of one flow show it, read at the first use and once, within
@@ -118,21 +121,48 @@ class Storage:
                 with blob.open() as stream:
                     digest = digest_of_stream(stream)
             there = StoredObject(self._target.url(key), self._storage.bucket, key, digest)
-            if isinstance(blob.place, int):
-                stored.attachments[blob.place] = there
-            else:
-                stored.named[blob.place] = there
+            stored.add(blob.place, there)
         if stored.first is None:
             log.info("no such part: nothing stored", extra=_about(job) | {"part": self._storage.type})
             return None
         return stored
+
+    def find(self, job: Job) -> StoredMail | None:
+        """What `store` stored of this mail; None if that is not complete. Raises DeliveryFault."""
+        stored = StoredMail()
+        for blob in self._blobs(job, Contents(job), stored):
+            key = self._key_of(job, blob)
+            if key is None:
+                return None
+            with blob.open() as stream:
+                digest = digest_of_stream(stream)
+            stored.add(blob.place, StoredObject(self._target.url(key), self._storage.bucket, key, digest))
+        return stored
+
+    def link(self, key: str, seconds: int) -> str:
+        """`Processor.link`."""
+        return self._target.link(key, seconds)
+
+    def _key_of(self, job: Job, blob: Blob) -> str | None:
+        """The key of an object that is stored."""
+        tag = self._tag(job.flow, blob.part)
+        for key in self._keys(job, blob, tag):
+            there = self._target.metadata(key)
+            if there is not None and there.get(ID) == job.mail.id and there.get(OUTPUT) == tag:
+                return key
+        return None
+
+    @staticmethod
+    def _keys(job: Job, blob: Blob, tag: str) -> tuple[str, ...]:
+        """The keys that an object may have: the first that was free."""
+        return (blob.key, suffixed(blob.key, job.mail.id), suffixed(blob.key, f"{job.mail.id}-{tag}"))
 
     def _place(self, job: Job, blob: Blob) -> str:
         mail = job.mail
         tag = self._tag(job.flow, blob.part)
         metadata = {ID: mail.id, OUTPUT: tag}
         damage: Damaged | None = None
-        for key in (blob.key, suffixed(blob.key, mail.id), suffixed(blob.key, f"{mail.id}-{tag}")):
+        for key in self._keys(job, blob, tag):
             try:
                 if damage is None and self._target.put_new(key, blob, metadata):
                     log.info("stored", extra=_about(job) | {"url": self._target.url(key)})
@@ -248,6 +278,13 @@ class CloudProcessor(Processor):
             del contents  # with the mail's bytes, before the next mail gets the place
         if self._sender is not None:
             self._sender.send(job)
+
+    def stored(self, job: Job) -> StoredMail | None:
+        return None if self._storage is None else self._storage.find(job)
+
+    def link(self, key: str, seconds: int) -> str:
+        assert self._storage is not None
+        return self._storage.link(key, seconds)
 
     def close(self) -> None:
         self._release()

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Final
 
-from functions.smtp_client.reply import Lost, ServerReply, Unreachable
+from functions.smtp_client.reply import LoginRefused, Lost, ServerReply, Unreachable
 from functions.smtp_client.resolve import connect
 from functions.smtp_client.sasl import authenticate, choose
-from functions.smtp_client.server import SmtpServer
+from functions.smtp_client.server import Login, SmtpServer
 from functions.smtp_client.wire import Wire
 
 log: Final = logging.getLogger("smtp_relay.output.mailer")
@@ -23,13 +23,15 @@ PARTING: Final = 2.0
 
 
 class Connection:
-    """A session that is ready for mails. `broken` says that it cannot take another mail; `used` counts
-    its transactions, `since` is the monotonic time of the last one."""
+    """A session that is ready for mails. `user` is the name that it is logged in with, None without a login.
+    `broken` says that it cannot take another mail; `used` counts its transactions, `since` is the monotonic
+    time of the last one."""
 
     def __init__(self, server: SmtpServer, wire: Wire) -> None:
         self.server = server
         self.wire = wire
         self.extensions: Mapping[str, str] = {}
+        self.user: str | None = None
         self.broken = False
         self.used = 0
         self.since = time.monotonic()
@@ -38,12 +40,29 @@ class Connection:
     def open(cls, server: SmtpServer, limit: Callable[[], float]) -> Connection:
         """Connect, send EHLO, start TLS and log in as the server's options say. Raises Unreachable, with
         the server's words if any."""
+        login = server.login
+        if login is None or login.tokens is None:
+            return cls._open(server, login, limit)
+        # Without a token no session is opened, because it would only wait.
+        now = login.now(limit)
+        try:
+            return cls._open(server, now, limit)
+        except LoginRefused as fault:
+            if fault.code != 535:
+                raise
+        # A token may be withdrawn before its end. Another session asks, because servers close one after
+        # a refused login, or count them.
+        login.tokens.refused(now.secret)
+        return cls._open(server, login.now(limit), limit)
+
+    @classmethod
+    def _open(cls, server: SmtpServer, login: Login | None, limit: Callable[[], float]) -> Connection:
         if limit() <= 0:
             raise Unreachable("too little of the run is left", enhanced="4.4.7")
         made = cls(server, Wire(connect(server, limit), server.socket_timeout, limit))
         try:
             made.wire.show(str(server))
-            made._start()
+            made._start(login)
         except BaseException as error:
             made.close()
             if isinstance(error, Lost):
@@ -83,7 +102,7 @@ class Connection:
         self.broken = True
         self.wire.close()
 
-    def _start(self) -> None:
+    def _start(self, login: Login | None) -> None:
         server = self.server
         if server.implicit_tls:
             self._encrypt()
@@ -93,13 +112,13 @@ class Connection:
         self._hello()
         if not server.implicit_tls and server.starttls != "never":
             self._upgrade()
-        login = server.login
         if login is None:
             return
         offered = frozenset(self.extensions.get("AUTH", "").upper().split())
-        mechanism = choose(offered, login, encrypted=self.wire.encrypted)
-        if mechanism is not None:
-            authenticate(self.wire, mechanism, login, str(server))
+        mechanisms = choose(offered, login, encrypted=self.wire.encrypted)
+        if mechanisms:
+            authenticate(self.wire, mechanisms, login, server)
+            self.user = login.user
         elif offered:
             known = " ".join(sorted(offered))
             raise Unreachable(f"{server} offers no login that fits, only {known}", enhanced="4.7.4")
@@ -137,12 +156,13 @@ class Connection:
 
     def _hello(self) -> None:
         name = self.server.hello or own_name(self.wire.own_address)
-        reply = self.wire.command(f"EHLO {name}")
+        verb = "LHLO" if self.server.lmtp else "EHLO"
+        reply = self.wire.command(f"{verb} {name}")
         if reply.positive:
             self.extensions = _extensions(reply)
             return
-        if not reply.permanent:
-            raise self._refused("said to EHLO", reply)
+        if not reply.permanent or self.server.lmtp:
+            raise self._refused(f"said to {verb}", reply)
         # RFC 5321 section 3.2: for an older server.
         self.extensions = {}
         reply = self.wire.command(f"HELO {name}")

@@ -134,7 +134,7 @@ class Pool:
         with self._lock:
             down, until = self._down, self._down_until
         if down is not None and time.monotonic() < until:
-            raise Unreachable(down.reason, enhanced=down.enhanced)
+            raise Unreachable(down.reason, enhanced=down.enhanced, no_login=down.no_login)
 
     def _watch(self) -> None:
         if self._timer is None:

@@ -64,6 +64,14 @@ class Unreachable(Temporary):
     """There is no usable session with the server, so another mail would fail now too."""
 
 
+class LoginRefused(Unreachable):
+    """The server refused the login, with a reply of this `code`."""
+
+    def __init__(self, reason: str, code: int) -> None:
+        super().__init__(reason, enhanced="4.7.8", no_login=True)
+        self.code = code
+
+
 class Lost(Exception):
     """The connection is unusable; `str()` says why."""
 

@@ -7,10 +7,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from functions.smtp_client.reply import Unreachable
-from functions.smtp_client.server import SmtpServer
 
 _Found = list[tuple[Any, ...]]
 
@@ -18,7 +17,20 @@ _LEAST: Final = 0.5
 """Least seconds for each further address when one used up the time."""
 
 
-def connect(server: SmtpServer, limit: Callable[[], float]) -> socket.socket:
+class Place(Protocol):
+    """An address to connect to; `str()` names it. Time-outs are in seconds."""
+
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+    @property
+    def dns_timeout(self) -> float: ...
+    @property
+    def connect_timeout(self) -> float: ...
+
+
+def connect(server: Place, limit: Callable[[], float]) -> socket.socket:
     """A socket connected to the first address that answers; all addresses share the time-out. Raises
     Unreachable."""
     found = _addresses(server, min(server.dns_timeout, limit()))
@@ -45,7 +57,7 @@ def connect(server: SmtpServer, limit: Callable[[], float]) -> socket.socket:
     raise Unreachable(f"{server} cannot be reached: {reason}", enhanced="4.4.1")
 
 
-def _addresses(server: SmtpServer, patience: float) -> _Found:
+def _addresses(server: Place, patience: float) -> _Found:
     """getaddrinfo has no time-out, so it runs in a thread that is abandoned when it takes too long."""
     answers: queue.SimpleQueue[_Found | OSError] = queue.SimpleQueue()
 

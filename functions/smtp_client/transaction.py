@@ -54,7 +54,8 @@ class MailToSend:
 class TransactionResult:
     """The result of a transaction for each recipient. `answer` is the server's reply to the mail.
 
-    `crowded` says that some recipients were put off only because there were too many at once.
+    `crowded` says that some recipients were put off only because there were too many at once, `in_doubt`
+    that some of the deferred ones may have the mail.
     """
 
     accepted: list[str] = field(default_factory=list)
@@ -62,6 +63,7 @@ class TransactionResult:
     deferred: dict[str, Said] = field(default_factory=dict)
     answer: str = ""
     crowded: bool = False
+    in_doubt: bool = False
 
 
 class Stale(Exception):
@@ -160,7 +162,13 @@ def _run(
         _all(accepted, tally, _said(connection, "DATA", reply), refused=reply.permanent)
         _leave(connection, reply)
         return
-    _finish(connection, _content(connection, message), accepted, tally)
+    early = _content(connection, message)
+    if early is not None:
+        _all(accepted, tally, _said(connection, "the mail", early), refused=early.permanent)
+    elif connection.server.lmtp:
+        _finish_each(connection, accepted, tally)
+    else:
+        _finish(connection, accepted, tally)
 
 
 def _recipients(
@@ -200,9 +208,10 @@ def _recipients(
     return accepted
 
 
-def _content(connection: Connection, message: MailToSend) -> ServerReply:
-    """Send the mail and its final dot, and return the reply. After an error before the dot is fully sent
-    the server does not have the mail, because an incomplete dot ends nothing."""
+def _content(connection: Connection, message: MailToSend) -> ServerReply | None:
+    """Send the mail and its final dot; returns a reply that came before the dot, which refuses the mail.
+    After an error before the dot is fully sent the server does not have the mail, because an incomplete
+    dot ends nothing."""
     wire = connection.wire
     try:
         for piece in stuffed(message.chunks()):
@@ -225,27 +234,41 @@ def _content(connection: Connection, message: MailToSend) -> ServerReply:
         return early
     wire.tell_mail(message.size)
     wire.send(b".\r\n")
+    return None
+
+
+def _finish(connection: Connection, accepted: list[Rcpt], tally: TransactionResult) -> None:
+    """Read the reply to the mail. Raises Temporary, in doubt, if there is none."""
     try:
-        reply = wire.reply()
+        reply = connection.wire.reply()
         if not (reply.positive or reply.negative):
             raise Lost(f"an unexpected reply to the mail: {reply}")
     except Lost as error:
         connection.broken = True
         words = f"{connection.server}: {error}, after it had the mail: it may have taken it"
         raise Temporary(words, enhanced="4.4.2", in_doubt=True) from error
-    return reply
-
-
-def _finish(
-    connection: Connection, reply: ServerReply, accepted: list[Rcpt], tally: TransactionResult
-) -> None:
     if reply.positive:
-        tally.accepted = [each.address for each in accepted]
+        tally.accepted += [each.address for each in accepted]
         tally.answer = str(reply)
     else:
         _all(accepted, tally, _said(connection, "the mail", reply), refused=reply.permanent)
     if reply.code == 421:
         connection.broken = True
+
+
+def _finish_each(connection: Connection, accepted: list[Rcpt], tally: TransactionResult) -> None:
+    """Read the replies to the mail, one for each recipient in their order (RFC 2033 section 4.2). When the
+    session is lost between them, the recipients without a reply are in doubt, and the others are not asked
+    for again. Raises Temporary, in doubt, if there is no reply at all."""
+    for at, recipient in enumerate(accepted):
+        try:
+            _finish(connection, [recipient], tally)
+        except Temporary as fault:
+            if at == 0:
+                raise
+            _all(accepted[at:], tally, Said(fault.enhanced, fault.reason), refused=False)
+            tally.in_doubt = True
+            return
 
 
 def _leave(connection: Connection, reply: ServerReply | None = None, *, unread: int = 0) -> None:

@@ -3,7 +3,8 @@ configuration.
 
     python -m infra.bundle.aws CONFIG --out FOLDER [--python 3.12] [--arch arm64] [--public true|false]
 
-FOLDER then holds `function.zip`, `deployment.json` (sizes, ports, the listener's configuration) and
+FOLDER then holds `function.zip`, `certificate.zip` (the function that stores a renewed certificate),
+`deployment.json` (sizes, ports, the listener's configuration) and
 policies as templates of Terraform: `function.policy.json.tftpl`, `listener.policy.json.tftpl`.
 """
 
@@ -13,6 +14,7 @@ import argparse
 import json
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +24,7 @@ from infra.bundle.build import bundle
 from infra.bundle.bytecode import missing_bytecode
 from infra.bundle.deployment import Deployment, read_deployment
 from infra.bundle.runtime import DEFAULT_PYTHON, RUNTIMES, Platform
+from infra.bundle.source import ROOT, zip_tree
 
 HERE: Final = Place("${partition}", "${region}", "${account}")
 
@@ -31,6 +34,9 @@ def write(config: Path, folder: Path, platform: Platform, *, public: bool | None
     deployment = read_deployment(config, public=public)
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(bundle(config, platform), folder / "function.zip")
+    with tempfile.TemporaryDirectory() as work:
+        shutil.copy(ROOT / "infra" / "certificate" / "index.py", work)
+        zip_tree(Path(work), folder / "certificate.zip")
     (folder / "deployment.json").write_text(_json(facts(deployment, platform)))
     encrypted = deployment.spool.sse == "aws:kms"
     spool = Spool(
@@ -40,6 +46,7 @@ def write(config: Path, folder: Path, platform: Platform, *, public: bool | None
         table="${table}" if deployment.needs_receipts else None,
         log_group="${log_group}",
         key="${key}" if encrypted else None,
+        limits="${limits}" if deployment.needs_limits else None,
     )
     policies = {
         "function": function_statements(deployment.config, spool, HERE),
@@ -59,11 +66,13 @@ def facts(deployment: Deployment, platform: Platform) -> dict[str, Any]:
         "kms_key_id": spool.kms_key_id,
         "bucket_key": spool.bucket_key,
         "receipts": deployment.needs_receipts,
+        "limits": deployment.needs_limits,
         "buses": deployment.buses,
         "concurrency": deployment.concurrency,
         "ses_concurrency": deployment.ses_concurrency,
         "public": deployment.public,
         "certificate": deployment.has_certificate,
+        "certificate_secret": deployment.certificate_secret,
         "runtime": f"python{platform.python}",
         "architecture": platform.arch,
         "ports": {one.name: {"outside": one.outside, "inside": one.inside} for one in deployment.ports},

@@ -56,10 +56,11 @@ def sends_mail(config: RelayConfig) -> bool:
 
 
 def concurrency(config: RelayConfig) -> int:
-    """Most mails that the function delivers at a time, on both clouds."""
+    """Most mails that the function delivers at a time, on both clouds: two at least."""
     outputs = [output for flow in config.flows.values() for output in flow.outputs]
     mails = any(isinstance(output, MailerOutputOptions) for output in outputs)
-    return config.delivery.concurrency or (MAILER_CONCURRENCY if mails else CONCURRENCY)
+    whole = config.delivery.concurrency or (MAILER_CONCURRENCY if mails else CONCURRENCY)
+    return max(2, min([whole, *(output.concurrency or whole for output in outputs)]))
 
 
 def with_limit(config: RelayConfig) -> RelayConfig:
@@ -111,6 +112,11 @@ class Deployment:
         return needs_receipts(self.config)
 
     @property
+    def needs_limits(self) -> bool:
+        """True if a filter counts recipients, and so a table that the listeners share."""
+        return self.config.counts_recipients
+
+    @property
     def sends_mail(self) -> bool:
         """True if an output sends mail on, so strangers must not reach the listener."""
         return sends_mail(self.config)
@@ -119,6 +125,19 @@ class Deployment:
     def has_certificate(self) -> bool:
         """True if the file names a certificate for the listener."""
         return any(one.options.cert or one.options.pfx for one in self.config.resolved_listeners())
+
+    @property
+    def certificate_secret(self) -> str | None:
+        """Name or ARN of the secret of Secrets Manager that holds certificate and key of every listener that
+        has one; None for none, or several."""
+        certificates = {
+            one.options.cert
+            for one in self.config.resolved_listeners()
+            if one.options.cert is not None
+            and one.options.cert.scheme == "secretsmanager"
+            and one.options.key in (None, one.options.cert)
+        }
+        return certificates.pop().shown.partition(":")[2] if len(certificates) == 1 else None
 
     @property
     def buses(self) -> list[str]:

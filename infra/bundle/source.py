@@ -52,14 +52,14 @@ def delivery_part(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def signs(config: DeliveryConfig) -> bool:
-    """True if an output signs mails."""
-    return any("dkim" in path.lower() for each in _outputs(config) for path, _ in secrets_of(each))
+    """True if an output signs mails, or the requests for its access tokens."""
+    return any(path.endswith("privateKey") for each in _outputs(config) for path, _ in secrets_of(each))
 
 
 def writes_addresses(config: DeliveryConfig) -> bool:
-    """True if an output sends mails on, or publishes, because then domains are compared and written in
+    """True if an output sends mails on, publishes or posts, because then domains are compared and written in
     ASCII."""
-    return any(each.sends_on or each.publishes for each in _outputs(config))
+    return any(each.sends_on or each.publishes or each.repeatable for each in _outputs(config))
 
 
 def _outputs(config: DeliveryConfig) -> list[OutputOptions]:

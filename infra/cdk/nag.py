@@ -23,6 +23,7 @@ REASONS: Final[dict[str, str]] = {
     "VPC7": "Flow logs cost more than the relay; the listener logs every connection that says something",
     "ECS2": "The variables are the configuration, which holds references to secrets and never secrets",
     "ECS4": "The listener's own metrics and its log say more than Container Insights, which costs more",
+    "SMG4": "ACM renews the certificate, and its event rotates the secret",
     "EC23": "A mail server's ports are open to the mail servers of the world",
     "ELB2": "Access logs of a network load balancer cover TLS listeners, and there are none",
 }
@@ -40,6 +41,9 @@ _WHERE: Final = (
     ("Listener/BalancerGroup", ("EC23",)),
     ("Listener/Balancer", ("ELB2",)),
     ("Listener/Cluster", ("ECS4",)),
+    ("Certificate/Role", ("IAM5",)),
+    ("Certificate/Function", ("L1",)),
+    ("Certificate/Secret", ("SMG4",)),
     ("Guard/Role", ("IAM5",)),
     ("Guard/Function", ("L1",)),
 )

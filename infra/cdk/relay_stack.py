@@ -8,6 +8,7 @@ from constructs import Construct
 from infra.bundle.bytecode import missing_bytecode
 from infra.bundle.deployment import Deployment
 from infra.cdk.parts.alarms import Alarms, Metrics
+from infra.cdk.parts.certificate import Certificate
 from infra.cdk.parts.dashboard import Dashboard
 from infra.cdk.parts.delivery import Delivery
 from infra.cdk.parts.guard import SpoolGuard
@@ -85,6 +86,12 @@ class RelayStack(Stack):
         # The function must know new flows and outputs before the listener writes mails that name
         # them.
         listener.service.node.add_dependency(self.delivery.function)
+        if settings.certificate is not None:
+            certificate = Certificate(
+                self, "Certificate", arn=settings.certificate, deployment=deployment, settings=settings
+            )
+            # Without it the tasks would not start.
+            listener.service.node.add_dependency(certificate.stored)
         return listener
 
     def _name(self, deployment: Deployment, settings: Settings) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,9 @@ PARTS: Final = frozenset(
 between the balancer's security group and the tasks')."""
 
 
+_CERTIFICATE: Final = re.compile(r"arn:[a-z-]+:acm:[a-z0-9-]+:[0-9]{12}:certificate/[0-9a-f-]+")
+
+
 @dataclass(frozen=True)
 class Settings:
     """The context of one stack.
@@ -32,7 +36,8 @@ class Settings:
     everything with the stack. `alarm_topic`: ARN of the topic that alarms go to. `quiet`: hours without an
     accepted mail that raise an alarm, 0 for none. `environment`: more variables for the functions. `cpu`
     (1,024 for one core), `memory` (MiB), `least` and `most`: the listener's tasks. `function_memory`
-    (MB), `function_timeout` (s), `function_subnets`: the function. `tags`: of all resources.
+    (MB), `function_timeout` (s), `function_subnets`: the function. `certificate`: ARN of an exportable
+    certificate of ACM. `tags`: of all resources.
     """
 
     config: Path = Path(DEFAULT_CONFIG)
@@ -54,6 +59,7 @@ class Settings:
     function_memory: int = 1024
     function_timeout: int = 120
     function_subnets: tuple[str, ...] = ()
+    certificate: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     platform: Platform = field(default_factory=Platform)
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -94,6 +100,7 @@ def read_settings(context: Callable[[str], Any]) -> Settings:
         function_memory=_number("functionMemory", context("functionMemory"), 1024, 512, 10_240),
         function_timeout=_number("functionTimeout", context("functionTimeout"), 120, 60, 900),
         function_subnets=tuple(_list(context("functionSubnets"))),
+        certificate=_certificate(_text(context("certificate"))),
         tags=_variables(context("tags")),
         platform=platform,
         environment=_variables(context("environment")),
@@ -134,6 +141,16 @@ def _network(text: str) -> str:
         return str(ipaddress.IPv4Network(text.strip()))
     except ValueError as error:
         raise ConfigError(f"-c clients={text}", str(error), "give IPv4 networks, like 10.0.0.0/8") from error
+
+
+def _certificate(text: str | None) -> str | None:
+    if text is not None and not _CERTIFICATE.fullmatch(text):
+        raise ConfigError(
+            f"-c certificate={text}",
+            "is no ARN of a certificate in ACM",
+            "give arn:aws:acm:REGION:ACCOUNT:certificate/ID, of the stack's region",
+        )
+    return text
 
 
 def _number(name: str, value: Any, default: int, least: int, most: int) -> int:

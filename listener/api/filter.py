@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar, Final, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
@@ -58,20 +59,29 @@ class SharedScript(Protocol):
 class BuildContext(Runtime):
     """The arguments of a filter's `build()` besides its options: the process's surroundings;
     `filter_timeout`, the number of seconds that a filter has to answer; `warn`, for a risk to tell the
-    operator: as for ConfigError, where it is, what it is, and the cure; the name of its flow; and the
-    memory of scripted answers, None where the process serves no client."""
+    operator: as for ConfigError, where it is, what it is, and the cure; the name of its flow; the
+    memory of scripted answers, None where the process serves no client; the folder where filters remember
+    across restarts, None for nowhere; and `mailHeaders`."""
 
     filter_timeout: float = 30.0
     warn: Warn = log_warning
     flow: str = ""
     script: SharedScript | None = None
+    state: Path | None = None
+    mail_headers: Mapping[str, object] = field(default_factory=dict)
 
 
-class MailAuthObserver(Protocol):
+class FilterObserver(Protocol):
     """Receives results; `listener.monitoring.events.Events` is one."""
 
     def mail_auth(self, name: str, method: str, result: str) -> None:
         """The filter called `name` got this result for one mail."""
+
+    def recipient_counted(self, name: str, rule: str, share: float) -> None:
+        """The filter called `name` counted one recipient; `share` is the used part of the fullest limit."""
+
+    def over_limit(self, name: str, rule: str, limit: str) -> None:
+        """The filter called `name` had no room for one recipient."""
 
 
 class FilterOptions(BaseModel):
@@ -100,6 +110,9 @@ class FilterOptions(BaseModel):
     asks_others: ClassVar[bool] = False
     """True if the filter asks over the network, and defers if no answer comes."""
 
+    limits_senders: ClassVar[bool] = False
+    """True if the filter says who may be named as a mail's sender."""
+
     for_tests: ClassVar[bool] = False
     """True if the filter answers clients by a script."""
 
@@ -107,6 +120,11 @@ class FilterOptions(BaseModel):
         """The reason why the filter must not stand beside outputs of these types, which let mail leave this
         machine; "" if it may."""
         return ""
+
+    @property
+    def counts_recipients(self) -> bool:
+        """True if the filter limits how many recipients a client has in some time."""
+        return False
 
     @property
     def judges_content(self) -> bool:
@@ -166,7 +184,8 @@ class Filter:
 
     `guard` says that the filter only objects: its refusal or deferral counts in a flow of either
     operator, its acceptance never does, and no flow waits for one. `patience` is the number of seconds
-    that it may take where that is more than `filterTimeout`.
+    that it may take where that is more than `filterTimeout`. `follows_mails` says that it is told the end
+    of each mail.
 
     An answer at connect or auth holds for the connection, at mail or data for the transaction, at
     rcpt for that recipient. A hook that raises or takes longer than `filterTimeout` counts as a
@@ -181,6 +200,7 @@ class Filter:
     guard: bool = False
     supports_cram_md5: bool = False
     patience: float = 0.0
+    follows_mails: bool = False
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -213,13 +233,17 @@ class Filter:
         """The whole mail has come in; `recipients` are those that this flow may still take."""
         return ABSTAIN
 
+    def mail_ended(self, mail: str, taken: frozenset[str]) -> None:
+        """The mail of that id, about which the flows asked at MAIL, is over; `taken` are the recipients for
+        whom it was stored, or may have been, for this filter's flow. Must not raise."""
+
     def removals(self, hostname: str) -> Sequence[tuple[str, Predicate]]:
         """Fields that clients must not send, because this filter writes them: names, and a test that is
         true if a field with this unfolded value must be removed. `hostname` is the listener's own
         name."""
         return ()
 
-    def observe(self, observer: MailAuthObserver) -> None:
+    def observe(self, observer: FilterObserver) -> None:
         """Report to that observer from now on."""
 
     def fingerprint(self) -> str:

@@ -13,6 +13,7 @@ from listener.config.relay import RelayConfig
 
 _CLOUD_OF = {"s3": "aws", "gs": "gcp"}
 _SMTP_PORT = 25
+_LONGEST_CALL: Final = 120  # seconds: two attempts fit into one run
 
 
 def sentence(config: RelayConfig) -> str:
@@ -89,6 +90,15 @@ def _function(config: RelayConfig) -> Iterator[Finding]:
                     f"{secret.shown}: the function reads its secrets from the cloud's store "
                     "(ssm:, secretsmanager: or gcp-secret:)",
                 )
+        if output.retry is not None and own == "gcp":
+            yield warning(
+                f"{path}.retry", "Pub/Sub decides when a Cloud Run function tries again (remove it)"
+            )
+        if output.longest_call > _LONGEST_CALL:
+            yield warning(
+                f"{path}.timeout",
+                f"a run of the function takes 300 s at most (make it {_LONGEST_CALL} s or less)",
+            )
         if output.smtp_port == _SMTP_PORT:
             yield warning(f"{path}.nodemailer.port", "clouds block port 25 outwards (use 587 or 465)")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from functions.errors import ConfigError, ConfigErrors
 from functions.options.secrets import secrets_of
-from listener.checks import deployment, flows, inbox, listeners, literals, loopingz, strangers
+from listener.checks import deployment, flows, inbox, listeners, literals, loopingz, sending, strangers
 from listener.checks.finding import Finding, Setting, warning
 from listener.config.relay import RelayConfig
 
@@ -39,6 +39,7 @@ def _all(config: RelayConfig, setting: Setting) -> Iterator[Finding]:
     yield from literals.findings(config, setting)
     yield from deployment.findings(config, setting)
     yield from strangers.findings(config, setting)
+    yield from sending.findings(config, setting)
     yield from inbox.findings(config, setting)
 
 

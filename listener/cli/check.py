@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from functions.errors import ConfigError
-from listener.checks.finding import Setting
+from listener.checks.finding import Finding, Setting
 from listener.checks.report import CheckReport
 from listener.cli.arguments import CONFIG
 from listener.cli.parser import give_examples
 from listener.config.load import default_file, load
+
+if TYPE_CHECKING:
+    from listener.config.relay import RelayConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--offline",
         action="store_true",
         help="another machine will run it: build nothing of this one, and check secrets for their form only",
+    )
+    parser.add_argument(
+        "--send",
+        action="store_true",
+        help="post a sample by each webhook, log in at the server of each mailer, and tell the answers",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
@@ -51,9 +61,43 @@ def run(arguments: argparse.Namespace) -> int:
         platform=arguments.on,
         offline=arguments.offline,
     )
+    if arguments.send and setting.elsewhere:
+        raise ConfigError("check --send", "sends from this machine", "leave out --offline and --on")
     report = examine(path, setting, from_loopingz=arguments.from_loopingz)
+    if arguments.send and not report.errors:
+        config = load(path, setting.environ)
+        report = _with_trials(_with_logins(report, config, setting), config)
     print(report.as_json() if arguments.json else "\n".join(report.lines(strict=arguments.strict)))
     return report.status(strict=arguments.strict)
+
+
+def _with_trials(report: CheckReport, config: RelayConfig) -> CheckReport:
+    """The report with what came of a sample by each output that may get one."""
+    from listener.cli.webhook import posted, webhooks
+
+    errors = []
+    sentences = []
+    for place, flow, label, options in webhooks(config):
+        found = posted(options, label, flow)
+        if found["delivered"]:
+            sentences.append(f"A sample by {flow}/{label} was taken: status {found['status']}.")
+        else:
+            reason = f"status {found['status']}" if "status" in found else f"no answer: {found['reason']}"
+            text = f"a sample was not taken: {reason} (smtp-relay webhook test {flow}/{label} shows more)"
+            errors.append(Finding("error", f"{config.source}: {place}", text))
+    return replace(report, sentences=(*report.sentences, *sentences), errors=(*report.errors, *errors))
+
+
+def _with_logins(report: CheckReport, config: RelayConfig, setting: Setting) -> CheckReport:
+    """The report with what came of a login at the server of each mailer."""
+    from listener.checks.logins import tried
+
+    found = list(tried(config, setting))
+    errors = [
+        one._replace(where=f"{config.source}: {one.where}") for one in found if isinstance(one, Finding)
+    ]
+    sentences = [one for one in found if isinstance(one, str)]
+    return replace(report, sentences=(*report.sentences, *sentences), errors=(*report.errors, *errors))
 
 
 def examine(path: Path | None, setting: Setting, *, from_loopingz: bool = False) -> CheckReport:

@@ -7,8 +7,8 @@ import getpass
 import sys
 
 from functions.errors import ConfigError
+from functions.options.hash_names import EXTENDABLE, hash_name
 from listener.cli.parser import give_examples
-from listener.filters.passwords.hash_names import EXTENDABLE, hash_name
 from listener.filters.passwords.stored import BCRYPT_LIMIT, digest
 
 

@@ -23,6 +23,8 @@ COMMANDS: Final = {
     "send": ("mails.send", "send a test mail"),
     "mails": ("mails.mails", "look at the stored mails: list, show, open, tail, wait, delete"),
     "queue": ("mails.queue", "the mails that wait in the spool: list, explain, retry"),
+    "quota": ("quota", "what sending-policy has counted: show, reset"),
+    "webhook": ("webhook", "test an output of type webhook: post a sample, show the answer"),
     "auth-check": ("auth_check", "show mail-auth's results for one mail"),
     "init": ("init.command", "write a configuration to start with"),
     "completion": ("completion.command", "print what lets a shell complete commands and flags"),
@@ -79,6 +81,15 @@ def _run(arguments: list[str]) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+    except ModuleNotFoundError as error:
+        module = error.name or str(error)
+        if module.startswith(("listener", "functions")):
+            raise
+        print(
+            f"smtp-relay: the module {module} is not installed (pip install 'smtp-relay[listener,inbox]')",
+            file=sys.stderr,
+        )
+        return 2
     except BrokenPipeError:
         # The reader of the output is gone.
         _drop_output()

@@ -70,8 +70,6 @@ TRANSPORT: Final[Mapping[str, str]] = {
         "an option of Nodemailer's that means nothing here",
     ),
     "opportunisticTLS": "STARTTLS is used wherever it is offered",
-    "authMethod": "the mechanism is chosen from what the server offers",
-    "lmtp": "the mailer speaks SMTP",
 }
 
 RAW_EMAIL: Final[Mapping[str, str]] = {"RawMessage": "the message is the mail"}

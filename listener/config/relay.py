@@ -267,6 +267,11 @@ class RelayConfig(DeliveryConfig):
         """True if a flow has a filter that answers clients by a script."""
         return any(one.for_tests for flow in self.flows.values() for one in flow.filters)
 
+    @property
+    def counts_recipients(self) -> bool:
+        """True if a filter limits how many recipients a client has in some time."""
+        return any(one.counts_recipients for flow in self.flows.values() for one in flow.filters)
+
     @cached_property
     def digest(self) -> str:
         return super().digest

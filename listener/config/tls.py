@@ -16,10 +16,12 @@ class Certificate(OptionsModel):
     """One certificate with its key. The listener rereads files when they change."""
 
     key: Secret | None = None
-    """The certificate's private key, PEM."""
+    """The certificate's private key, PEM. Default: the secret of `cert` holds it, as it does where both are
+    the same reference."""
 
     cert: Secret | None = None
-    """The certificate (PEM) and its chain."""
+    """The certificate (PEM) and its chain. With the key in it, as PEM or as JSON (`certificate`,
+    `certificateChain`, `privateKey`, `passphrase`), both are always from one reading."""
 
     ca: Secret | tuple[Secret, ...] | None = None
     """Certificates (PEM) to verify clients with."""
@@ -32,9 +34,9 @@ class Certificate(OptionsModel):
 
     @model_validator(mode="after")
     def _key_with_cert(self) -> Certificate:
-        if (self.key is None) is not (self.cert is None):
-            raise ValueError("key and cert go together")
-        if self.pfx is not None and self.key is not None:
+        if self.key is not None and self.cert is None:
+            raise ValueError("key and cert go together: cert is missing")
+        if self.pfx is not None and self.cert is not None:
             raise ValueError("pfx stands for key and cert: give one of them")
         return self
 

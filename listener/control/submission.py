@@ -12,7 +12,7 @@ from listener.api.session import Session, Transaction
 from listener.config.inbox import RELEASE
 from listener.control.service import PIECE
 from listener.filters.pattern import Values
-from listener.flows.flow import Flows
+from listener.flows.flow import ConnectionState, Flows
 from listener.flows.outcome import DataOutcome
 from listener.intake.accept import Acceptor, ReceivedMail
 from listener.smtp.address import BadPath, parse_path
@@ -87,6 +87,23 @@ class Submission:
             if flows is None:
                 return _NO_SENDING
             state = flows.connection(session)
+        try:
+            return await self._asked(session, transaction, state, recipients, request, reader)
+        finally:
+            # A mail that the spool has goes on without this request.
+            if state is not None and not state.decided:
+                state.reset()
+
+    async def _asked(
+        self,
+        session: Session,
+        transaction: Transaction,
+        state: ConnectionState | None,
+        recipients: Sequence[str],
+        request: Mapping[str, Any],
+        reader: asyncio.StreamReader,
+    ) -> Reply:
+        """The reply about a mail for these recipients; `state` is None for one to release."""
         if state is not None:
             if (refused := await _answer(state.connect())) is not None:
                 return cast(Reply, refused)
@@ -108,6 +125,8 @@ class Submission:
         stored: asyncio.Future[Reply] = self._acceptor.loop.create_future()
 
         def answered(replies: tuple[Reply, ...]) -> None:
+            if state is not None:
+                state.answered(replies)
             mail.capture.release()
             if not stored.done():
                 stored.set_result(replies[0])
@@ -120,6 +139,8 @@ class Submission:
             self._acceptor.accept(mail, outcome, answered)
         except BaseException:
             mail.capture.discard()
+            if state is not None:
+                state.reset()
             raise
         return await stored
 

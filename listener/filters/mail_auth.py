@@ -15,7 +15,7 @@ from functions.errors import ConfigError
 from functions.message.headers import Predicate
 from functions.options.types import Milliseconds, OptionsModel, Port
 from listener.api.decision import DEFER, Decision, Phase
-from listener.api.filter import BuildContext, Filter, FilterOptions, MailAuthObserver, Operator
+from listener.api.filter import BuildContext, Filter, FilterObserver, FilterOptions, Operator
 from listener.api.session import Message, Session, Transaction
 from listener.mailauth import authres, forgery, policy
 from listener.mailauth.check import MAX_QUERIES, TIME_LIMIT, Checks, check
@@ -149,7 +149,7 @@ class MailAuthFilter(Filter):
         self._shared = resolver if isinstance(resolver, SharedResolver) else None
         self._resolver: SharedDns | None = None if isinstance(resolver, SharedResolver) else resolver
         self._authserv_id = ""
-        self._observer: MailAuthObserver | None = None
+        self._observer: FilterObserver | None = None
 
     @property
     def authserv_id(self) -> str:
@@ -166,7 +166,7 @@ class MailAuthFilter(Filter):
             ("Received-SPF", forgery.forged_spf(*names)),
         ]
 
-    def observe(self, observer: MailAuthObserver) -> None:
+    def observe(self, observer: FilterObserver) -> None:
         self._observer = observer
 
     async def start(self) -> None:

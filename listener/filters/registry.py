@@ -15,6 +15,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "http-auth": kind("listener.filters.http.auth", "HttpAuthOptions"),
     "http-filter": kind("listener.filters.http.filter", "HttpFilterOptions"),
     "respond": kind("listener.filters.respond.filter", "RespondOptions"),
+    "sending-policy": kind("listener.filters.sending.policy", "SendingPolicyOptions"),
     "mail-auth": kind("listener.filters.mail_auth", "MailAuthFilterOptions"),
 }
 
@@ -24,6 +25,7 @@ _SYNONYMS: Final = {
     **dict.fromkeys(("auth", "user", "users", "password", "basic", "basic-auth", "htpasswd"), "static-auth"),
     **dict.fromkeys(("http", "webhook"), "http-filter"),
     **dict.fromkeys(("chaos", "script"), "respond"),
+    **dict.fromkeys(("sender-policy", "senders", "limits", "rate-limit", "quota"), "sending-policy"),
     **dict.fromkeys(("spf", "dkim", "dmarc"), "mail-auth"),
 }
 

@@ -21,7 +21,7 @@ from listener.api.decision import ACCEPT, Exact, Phase, Reply
 from listener.api.filter import Filter, Operator
 from listener.api.session import Credentials, Message, Session, Transaction
 from listener.flows.inquiry import Answers, Inquiry, OnAnswer
-from listener.flows.outcome import DataOutcome, rejection, settle, unasked
+from listener.flows.outcome import DataOutcome, RecipientOutcome, rejection, settle, unasked
 from listener.flows.tally import MAY_TAKE, NOTHING_SAID, FilterVerdicts, Hook, Plan
 from listener.flows.wording import authentication_required, worded
 
@@ -88,31 +88,45 @@ class Flows:
         plans = tuple(Plan(flow, place) for place, flow in enumerate(chosen))
         checks = any(one.checks_credentials for flow in chosen for one in flow.filters)
         any_user = any(one.any_user for flow in chosen for one in flow.filters)
+        followers = tuple((flow.name, one) for flow in chosen for one in flow.filters if one.follows_mails)
         return _Serving(
             plans,
             hooks=tuple(tuple(hook for plan in plans for hook in plan.hooks[phase]) for phase in Phase),
             can_authenticate=not self.auth_lifted and (checks or any_user or not self.checks_credentials),
             any_user=any_user or not self.checks_credentials,
             nothing_said=[NOTHING_SAID] * len(plans),
+            followers=followers,
         )
 
 
 class _Serving(NamedTuple):
     """The shared part of the flows of one listener: all hooks by phase, and if AUTH can succeed there,
-    with right or with any credentials."""
+    with right or with any credentials. `followers` are the filters that are told the end of each mail,
+    with the names of their flows."""
 
     plans: tuple[Plan, ...]
     hooks: tuple[tuple[Hook, ...], ...]
     can_authenticate: bool
     any_user: bool
     nothing_said: list[FilterVerdicts]
+    followers: tuple[tuple[str, Filter], ...]
 
 
 class ConnectionState:
     """The filters' verdicts on one connection. Lists of tallies are parallel to the flows; a list never
     changes after it is made, so scopes can share it."""
 
-    __slots__ = ("_at_connect", "_at_mail", "_at_rcpt", "_before_mail", "_flows", "_serving", "_session")
+    __slots__ = (
+        "_at_connect",
+        "_at_mail",
+        "_at_rcpt",
+        "_before_mail",
+        "_flows",
+        "_followed",
+        "_outcome",
+        "_serving",
+        "_session",
+    )
 
     def __init__(self, flows: Flows, serving: _Serving, session: Session) -> None:
         self._flows = flows
@@ -122,6 +136,9 @@ class ConnectionState:
         self._before_mail = serving.nothing_said
         self._at_mail: list[FilterVerdicts] | None = None
         self._at_rcpt: dict[str, list[FilterVerdicts]] = {}
+        self._followed: str | None = None
+        """The id of the mail whose end filters are told; None while there is none."""
+        self._outcome: DataOutcome | None = None
 
     # -- the phases ----------------------------------------------------------------------------
 
@@ -157,6 +174,8 @@ class ConnectionState:
         self.reset()
         if self._flows.must_authenticate and self._session.user is None:
             return self._flows.auth_required
+        if self._serving.followers:
+            self._followed = transaction.id
 
         def finish(tallies: list[FilterVerdicts]) -> Outcome:
             refusal = self._refusal(Phase.MAIL, tallies)
@@ -191,7 +210,10 @@ class ConnectionState:
         rows = [(address, self._at_rcpt[address]) for address in transaction.recipients]
         plans = self._serving.plans
         if not self._serving.hooks[Phase.DATA]:
-            return unasked(plans, rows, partial_accept=self._flows.partial_accept)
+            outcome = unasked(plans, rows, partial_accept=self._flows.partial_accept)
+            if self._followed is not None:
+                self._outcome = outcome
+            return outcome
         offered: list[frozenset[str]] = [frozenset()] * len(plans)
         inquiry = self._inquiry(Phase.DATA, transaction.id)
         for plan in plans:
@@ -203,10 +225,43 @@ class ConnectionState:
                     once = tuple(dict.fromkeys(left))
                     inquiry.put(hooks, (self._session, transaction, message, once))
         partial = self._flows.partial_accept
-        return inquiry.then(lambda answers: settle(plans, rows, offered, answers, partial_accept=partial))
+
+        def finish(answers: Answers) -> DataOutcome:
+            outcome = settle(plans, rows, offered, answers, partial_accept=partial)
+            if self._followed is not None:
+                self._outcome = outcome
+            return outcome
+
+        return inquiry.then(finish)
+
+    @property
+    def decided(self) -> bool:
+        """True if `data` has decided about a mail that filters follow, and it is not answered yet."""
+        return self._outcome is not None
+
+    def answered(self, replies: Sequence[Reply]) -> None:
+        """The mail that `data` was about is answered: tell the filters that follow mails. A mail that the
+        spool deferred (451) may be stored all the same."""
+        if self._followed is None:
+            return
+        outcome = self._outcome
+        stored = any(reply.code < 300 or reply.code == 451 for reply in replies)
+        if outcome is None or not stored or (outcome.reply is not None and not self._session.lmtp):
+            self._end(())
+        else:
+            self._end(outcome.recipients)
+
+    def _end(self, recipients: Sequence[tuple[str, RecipientOutcome]]) -> None:
+        mail, self._followed, self._outcome = self._followed, None, None
+        assert mail is not None
+        for flow, one in self._serving.followers:
+            taken = [to for to, flows in recipients if not isinstance(flows, Reply) and flow in flows]
+            one.mail_ended(mail, frozenset(taken))
 
     def reset(self) -> None:
         """The mail is over or given up (RSET, EHLO, MAIL, after DATA): its verdicts vanish."""
+        if self._followed is not None:
+            self._end(())
         self._at_mail = None
         self._at_rcpt = {}
 

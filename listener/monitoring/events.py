@@ -63,6 +63,13 @@ class Events(DeliveryEvents):
     def mail_auth(self, name: str, method: str, result: str) -> None:
         """The filter `name` has a result for a mail: `spf`, `dkim` … and a result of RFC 8601."""
 
+    def recipient_counted(self, name: str, rule: str, share: float) -> None:
+        """The filter `name` counted a recipient under a rule; `share` is the used part of the fullest limit
+        of its user."""
+
+    def over_limit(self, name: str, rule: str, limit: str) -> None:
+        """The filter `name` had no room for a recipient under a limit of a rule."""
+
     def mail_accepted(self, flows: Iterable[str]) -> None:
         """A mail was answered 250 and goes to these flows."""
 

@@ -90,6 +90,25 @@ MAIL_AUTH: Final = Family(
     "mail-auth's results for mails (RFC 8601)",
     ("filter", "method", "result"),
 )
+RECIPIENTS_COUNTED: Final = Family(
+    "smtp_relay_sending_recipients_total",
+    "counter",
+    "Recipients that sending-policy counted",
+    ("filter", "rule"),
+)
+LIMIT_USED: Final = Family(
+    "smtp_relay_sending_limit_used_ratio",
+    "gauge",
+    "Used part of a limit of sending-policy: the largest of a user in the last minute with mail",
+    ("filter", "rule"),
+    merge="max",
+)
+OVER_LIMIT: Final = Family(
+    "smtp_relay_sending_over_limit_total",
+    "counter",
+    "Recipients above a limit of sending-policy",
+    ("filter", "rule", "limit"),
+)
 SPOOL_SECONDS: Final = _duration("smtp_relay_spool_duration_seconds", "Time until a mail was durable")
 SPOOL_ERRORS: Final = Family("smtp_relay_spool_errors_total", "counter", "Mails that the spool did not store")
 OUTPUT_SECONDS: Final = _duration(
@@ -105,6 +124,12 @@ IN_DOUBT: Final = Family(
     "smtp_relay_in_doubt_total",
     "counter",
     "Calls that got no answer and may have taken effect",
+    ("flow", "output"),
+)
+NO_LOGIN: Final = Family(
+    "smtp_relay_login_failures_total",
+    "counter",
+    "Attempts that failed because an output could not log in: refused, or no access token",
     ("flow", "output"),
 )
 OLDEST: Final = Family(
@@ -134,8 +159,9 @@ TLS_EXPIRY: Final = Family(
 FAMILIES: Final = (
     EMAILS, CONNECTIONS, CONNECTIONS_OPEN, CONNECTIONS_REFUSED, UNTRUSTED_PROXIES, CONNECTION_SECONDS,
     BYTES, STAGE_SECONDS,
-    AUTH_FAILURES, COMMAND_ERRORS, FILTER_VERDICTS, FILTER_SECONDS, MAIL_AUTH, SPOOL_SECONDS, SPOOL_ERRORS,
-    OUTPUT_SECONDS, RETRIES, DEAD_LETTERS, IN_DOUBT, OLDEST, UNFINISHED, DEAD, RESPOND,
+    AUTH_FAILURES, COMMAND_ERRORS, FILTER_VERDICTS, FILTER_SECONDS, MAIL_AUTH,
+    RECIPIENTS_COUNTED, LIMIT_USED, OVER_LIMIT, SPOOL_SECONDS, SPOOL_ERRORS,
+    OUTPUT_SECONDS, RETRIES, DEAD_LETTERS, NO_LOGIN, IN_DOUBT, OLDEST, UNFINISHED, DEAD, RESPOND,
     TLS_EXPIRY,
 )  # fmt: skip
 

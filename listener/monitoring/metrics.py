@@ -61,6 +61,23 @@ class _Pairs(dict[tuple[Any, ...], tuple[int, int]]):
         return pair
 
 
+class _Largest:
+    """A gauge of the largest value of the minute in which it was last set."""
+
+    def __init__(self, values: memoryview[float], places: _SeriesIndex) -> None:
+        self._values = values
+        self._places = places
+        self._minutes: dict[Any, float] = {}
+
+    def set(self, key: tuple[str, ...], value: float) -> None:
+        place, minute = self._places[key], time.monotonic() // 60
+        if self._minutes.get(key) != minute:
+            self._minutes[key] = minute
+            self._values[place] = value
+        elif value > self._values[place]:
+            self._values[place] = value
+
+
 class Metrics(Events):
     """Counts into one worker's region of the board."""
 
@@ -76,11 +93,15 @@ class Metrics(Events):
         "_dead_letters",
         "_deferred",
         "_in_doubt",
+        "_limit_used",
         "_lock",
         "_mail_auth",
+        "_no_login",
         "_oldest",
         "_open",
         "_outputs",
+        "_over_limit",
+        "_recipients_counted",
         "_refused",
         "_rejected",
         "_respond",
@@ -122,6 +143,9 @@ class Metrics(Events):
             lambda name, phase, verdict: name,
         )
         self._mail_auth = at[f.MAIL_AUTH]
+        self._recipients_counted = at[f.RECIPIENTS_COUNTED]
+        self._limit_used = _Largest(self._values, at[f.LIMIT_USED])
+        self._over_limit = at[f.OVER_LIMIT]
         self._outputs = at[f.EMAILS]
         self._attempts = _Pairs(
             at[f.EMAILS],
@@ -131,6 +155,7 @@ class Metrics(Events):
         )
         self._retries = at[f.RETRIES]
         self._dead_letters = at[f.DEAD_LETTERS]
+        self._no_login = at[f.NO_LOGIN]
         self._in_doubt = at[f.IN_DOUBT]
         self._tls_expiry = at[f.TLS_EXPIRY]
         self._accepted: dict[str, int] = {}
@@ -206,6 +231,13 @@ class Metrics(Events):
     def mail_auth(self, name: str, method: str, result: str) -> None:
         self._values[self._mail_auth[name, method, result]] += 1
 
+    def recipient_counted(self, name: str, rule: str, share: float) -> None:
+        self._values[self._recipients_counted[name, rule]] += 1
+        self._limit_used.set((name, rule), share)
+
+    def over_limit(self, name: str, rule: str, limit: str) -> None:
+        self._values[self._over_limit[name, rule, limit]] += 1
+
     def mail_accepted(self, flows: Iterable[str]) -> None:
         values, accepted = self._values, self._accepted
         for flow in flows:
@@ -243,6 +275,11 @@ class Metrics(Events):
 
     def dead_letter(self, flow: str, output: str) -> None:
         place = self._dead_letters[flow, output]
+        with self._lock:
+            self._values[place] += 1
+
+    def no_login(self, flow: str, output: str) -> None:
+        place = self._no_login[flow, output]
         with self._lock:
             self._values[place] += 1
 

@@ -34,8 +34,9 @@ from listener.intake.spool import PROBE
 from listener.monitoring.events import NULL, Events
 
 if TYPE_CHECKING:
-    from functions.bucket.in_process import BucketDelivery, Waits
+    from functions.bucket.in_process import BucketDelivery
     from functions.delivery.events import DeliveryEvents
+    from functions.delivery.terms import Waits
     from listener.config.relay import RelayConfig
     from listener.config.smtp import SmtpOptions
     from listener.intake.bucket_spool import BucketSpool
@@ -68,7 +69,15 @@ class Filters:
     def __init__(self, config: RelayConfig, around: Runtime, script: SharedScript | None = None) -> None:
         secrets = _Noted(around.folder, around.environ)
         timeout = config.filter_timeout / 1000
-        context = FilterContext(around.folder, around.environ, secrets, timeout, script=script)
+        context = FilterContext(
+            around.folder,
+            around.environ,
+            secrets,
+            timeout,
+            script=script,
+            state=state_folder(config, around),
+            mail_headers=config.mail_headers,
+        )
         self._flows: list[Flow] = []
         for name, flow in config.flows.items():
             around_flow = replace(context, flow=name)
@@ -266,8 +275,8 @@ def delivery_settings(config: RelayConfig, around: Runtime) -> Settings:
 def build_from_bucket(config: RelayConfig, around: Runtime) -> tuple[Delivery, Waits]:
     """The outputs of every flow and the waits between attempts, for delivery out of a bucket in this
     process. Raises ConfigError."""
-    from functions.bucket.in_process import Waits
     from functions.delivery.build import build_now
+    from functions.delivery.terms import Waits
 
     check_retention(config, around)
     context = OutputContext(around.folder, around.environ, around.secrets)
@@ -319,6 +328,11 @@ def open_bucket_spool(
 def capture_folder(config: RelayConfig, around: Runtime) -> Path:
     """The folder for large mails that arrive, if the spool is a bucket: below that of `cachePath`."""
     return around.folder / config.cache_path.partition("${")[0].rpartition("/")[0] / DEFAULT_FOLDER
+
+
+def state_folder(config: RelayConfig, around: Runtime) -> Path:
+    """The folder where this server remembers what is no mail: the spool, or what stands beside a bucket."""
+    return capture_folder(config, around) if config.spool.in_bucket else config.spool.folder(around.folder)
 
 
 def takes_ascii_only(config: RelayConfig, listener: str) -> bool:

@@ -33,8 +33,9 @@ from listener.smtp.connection.machine import Connection
 from listener.smtp.connection_limits import Counters, LocalCounters
 
 if TYPE_CHECKING:
-    from functions.bucket.in_process import BucketDelivery, Waits
+    from functions.bucket.in_process import BucketDelivery
     from functions.delivery.engine import Delivery
+    from functions.delivery.terms import Waits
     from listener.config.listeners import Listener
     from listener.config.relay import RelayConfig
     from listener.filters.respond.memory import ScriptMemory

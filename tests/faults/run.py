@@ -23,7 +23,9 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--mails", type=int, default=50_000)
     parser.add_argument("--seed", default=os.urandom(4).hex(), help="to repeat a campaign")
+    parser.add_argument("--oauth", action="store_true", help="only relays whose next hop takes tokens")
     given = parser.parse_args()
+    plans = [plan for plan in PLANS if plan.oauth or not given.oauth]
     print(f"seed {given.seed}", flush=True)
     total = Summary()
     a_round = -(-given.mails // given.rounds)
@@ -32,13 +34,13 @@ def main() -> int:
         done, mails = total.rounds, total.found.mails
         if done >= given.rounds and mails >= given.mails:
             break
-        plan = PLANS[number % len(PLANS)]
+        plan = plans[number % len(plans)]
         if not may_mount():
             plan = replace(plan, disks=False, thin=False)
         place = folder / str(number)
         rounds = min(EPISODE, max(LEAST, given.rounds - done))
         seed = f"{given.seed}-{number}"
-        if number == 0:
+        if number == 0 and not given.oauth:
             made = gentle_episode(place, a_round, seed, say)
         else:
             made = episode(place, plan, rounds, a_round, seed, say)

@@ -19,6 +19,8 @@ LOCAL: Final = {
     *faults.FAULTS,
     *dependencies.NextHop.BEHAVIOURS,
     *dependencies.FilterServer.BEHAVIOURS,
+    *dependencies.Hook.BEHAVIOURS,
+    *dependencies.TokenEndpoint.BEHAVIOURS,
     *dependencies.ZONES,
     clients.quitting.__name__,
     relay_under_test.RelayUnderTest.slow_output.__name__,

@@ -32,7 +32,7 @@ _CAPABILITIES: Final = (
 class Container:
     """One run of an image. `config` is the image's own; `volumes` maps folders here to folders in
     it, `user` is `UID:GID`. `read_only`: only the volumes and /tmp take files, and the program has no
-    capability."""
+    capability. With `folder_inside` it works in another folder."""
 
     def __init__(
         self,
@@ -44,6 +44,7 @@ class Container:
         env: Mapping[str, str] | None = None,
         user: str | None = None,
         read_only: bool = False,
+        folder_inside: str | None = None,
     ) -> None:
         self.folder = folder
         self.files = files
@@ -53,6 +54,7 @@ class Container:
         self.env = dict(one.split("=", 1) for one in config["Env"]) | dict(env or {})
         self.user = user
         self.read_only = read_only
+        self.folder_inside = folder_inside or config["WorkingDir"]
         self.output = folder / "output.log"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -73,7 +75,9 @@ class Container:
             place = shlex.quote(f"{root}{there}")
             lines += [f"mkdir -p {place}", f"mount --bind {shlex.quote(str(here))} {place}"]
         if self.read_only:
-            lines += [f"mount -t tmpfs tmpfs {root}/tmp", f"mount -o remount,ro {root}"]
+            if "/tmp" not in self.volumes.values():
+                lines.append(f"mount -t tmpfs tmpfs {root}/tmp")
+            lines.append(f"mount -o remount,ro {root}")
         lines.append("exec " + shlex.join(self._inside(root, [*self.config["Entrypoint"], *self.arguments])))
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
@@ -165,7 +169,7 @@ class Container:
         if self.user is not None:
             user, _, group = self.user.partition(":")
             become += [f"--reuid={user}", f"--regid={group or user}", "--clear-groups"]
-        inner = ["sh", "-c", 'cd "$0" && exec "$@"', self.config["WorkingDir"], *command]
+        inner = ["sh", "-c", 'cd "$0" && exec "$@"', self.folder_inside, *command]
         environment = [f"{name}={value}" for name, value in self.env.items()]
         # The image has setpriv and env too, in its own root: only chroot needs this machine's
         # rights.

@@ -114,12 +114,13 @@ class Case:
         return {name: value for name, value in changed.items() if value is not None}
 
 
-def cases() -> list[Case]:
+@cache
+def cases() -> tuple[Case, ...]:
     """The whole corpus."""
     found = []
     for path in sorted(FOLDER.glob("*.yaml")):
-        found += [Case(**each) for each in yaml.safe_load(path.read_text(encoding="utf-8"))]
-    return found
+        found += [Case(**each) for each in yaml.load(path.read_bytes(), yaml.CSafeLoader)]
+    return tuple(found)
 
 
 def environment(folder: Path, more: Mapping[str, str]) -> dict[str, str]:

@@ -298,6 +298,8 @@ export interface EventStorage {
   sha256: string;
   /** The URL of the manifest of a mail that is stored in parts. */
   manifest?: string;
+  /** A URL by which the object can be read for a while (`presign` of `webhook`). */
+  link?: string;
 }
 
 /** What is not shown in full. */

@@ -160,6 +160,14 @@ class AwsOutputOptions(OutputOptions):
         return self.publishes or self.ses is not None
 
     @property
+    def stores(self) -> bool:
+        return self.storage is not None
+
+    @property
+    def makes_links(self) -> bool:
+        return self.stores
+
+    @property
     def publishes(self) -> bool:
         return self.pubsub is not None
 

@@ -54,9 +54,9 @@ def _publisher(
     if target.service == "sqs":
         return Queue(client, target, options.send_message_options)
     if target.service == "sns":
-        from functions.aws.output.sns import Topic
+        from functions.aws.output.sns import SnsTopic
 
-        return Topic(client, target)
+        return SnsTopic(client, target)
     from functions.aws.output.event_bus import EventBus
 
     return EventBus(client, target)

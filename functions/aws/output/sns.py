@@ -10,7 +10,7 @@ from functions.aws.output.publisher import TargetPublisher, size_of, with_ours
 from functions.processors.base import Job
 
 
-class Topic(TargetPublisher):
+class SnsTopic(TargetPublisher):
     """One topic. Its attributes are those that filter policies of subscriptions compare."""
 
     service = "sns"

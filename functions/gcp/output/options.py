@@ -62,6 +62,10 @@ class GcpOutputOptions(OutputOptions):
         return self.publishes
 
     @property
+    def stores(self) -> bool:
+        return self.storage is not None
+
+    @property
     def publishes(self) -> bool:
         return self.pubsub is not None
 

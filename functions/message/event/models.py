@@ -202,6 +202,9 @@ class EventStorage(EventPart):
     manifest: str = ABSENT
     """The URL of the manifest of a mail that is stored in parts."""
 
+    link: str = ABSENT
+    """A URL by which the object can be read for a while (`presign` of `webhook`)."""
+
 
 class EventCut(EventPart):
     """One field of `data` of which only a part is shown."""

@@ -33,11 +33,14 @@ class StoredObject(NamedTuple):
     bucket: str
     key: str
     digest: Digest | None = None
+    link: str = ""
+    """A URL by which the object can be read for a while. It is a secret."""
 
     def facts(self) -> dict[str, Any]:
         """The object as JSON shows it."""
         found: dict[str, Any] = {"url": self.url, "bucket": self.bucket, "key": self.key}
-        return found | (self.digest._asdict() if self.digest is not None else {})
+        found |= self.digest._asdict() if self.digest is not None else {}
+        return found | ({"link": self.link} if self.link else {})
 
 
 @dataclass(slots=True)
@@ -52,6 +55,13 @@ class StoredMail:
     def first(self) -> StoredObject | None:
         """The object that an event names as the stored mail: the whole mail if it is stored."""
         return next(iter((*self.named.values(), *self.attachments.values())), None)
+
+    def add(self, place: str | int, there: StoredObject) -> None:
+        """Add one object, by its name or its place among the attachments."""
+        if isinstance(place, int):
+            self.attachments[place] = there
+        else:
+            self.named[place] = there
 
     def url(self, part: str) -> str | None:
         """The URL of one of the named objects; None if it is not stored."""

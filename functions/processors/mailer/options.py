@@ -201,12 +201,21 @@ class MailerOutputOptions(OutputOptions):
             yield "nodemailer.host", "there is none, so localhost is asked (name the host)"
         elif server.host in ("localhost", "127.0.0.1", "::1") and port in ports:
             yield "nodemailer", f"{server.host}:{port} is this relay, so mail goes round (name another host)"
+        yield from ((f"nodemailer.{key}", text) for key, text in server.advice())
 
     @property
     def effect(self) -> str:
         server = self.nodemailer
         signed = ", signed with DKIM," if self.dkim or self.dkims else ""
         return f"sends it on{signed} through {server.host}:{server.effective_port}"
+
+    @property
+    def sets_sender(self) -> str:
+        if self.override.from_ is not None:
+            return "override.from"
+        senders = {"from", "sender", "resent-from", "resent-sender"}
+        found = next((name for name in self.override.headers if name.lower() in senders), "")
+        return found and f"override.headers.{found}"
 
     def identity(self) -> str:
         """The name, else the next server, the user there, and the recipients that `override` sets."""

@@ -16,6 +16,7 @@ from functions.processors.context import BuildContext
 from functions.processors.mailer.message import OutgoingMessage
 from functions.processors.mailer.options import DomainKey, MailerOutputOptions
 from functions.processors.mailer.override import Overriding
+from functions.processors.mailer.rate import Rate
 from functions.processors.mailer.recipients import deliver_to
 from functions.processors.mailer.transport import server_of
 from functions.smtp_client.pool import Lease, Pool
@@ -76,8 +77,11 @@ def _signer(where: str, domain: str, key: DomainKey, resolve: Callable[[str], st
 class MailerProcessor(Processor):
     """Forwards mails to one server."""
 
-    def __init__(self, pool: Pool, overriding: Overriding, signers: Signers) -> None:
+    def __init__(
+        self, pool: Pool, overriding: Overriding, signers: Signers, rate: Rate | None = None
+    ) -> None:
         self._pool = pool
+        self._rate = rate
         self._overriding = overriding
         self._signers = signers
 
@@ -86,7 +90,7 @@ class MailerProcessor(Processor):
         a retry, then Permanent if recipients were refused."""
         recipients = self._recipients(job)
         with self._pool.lease(lambda: job.seconds_left() - MARGIN) as lease:
-            work = _Work(job, lease, recipients, partial(self._message, job))
+            work = _Work(job, lease, recipients, partial(self._message, job), self._rate)
             ending = deliver_to(list(recipients), job.once, work.send)
         ending.settle()
 
@@ -125,8 +129,14 @@ class _Work:
     first of them."""
 
     def __init__(
-        self, job: Job, lease: Lease, recipients: Mapping[str, Rcpt], make: Callable[[], MailToSend]
+        self,
+        job: Job,
+        lease: Lease,
+        recipients: Mapping[str, Rcpt],
+        make: Callable[[], MailToSend],
+        rate: Rate | None = None,
     ) -> None:
+        self._rate = rate
         self._job = job
         self._lease = lease
         self._recipients = recipients
@@ -142,6 +152,8 @@ class _Work:
         if self._job.seconds_left() < MIN_SECONDS_LEFT:
             raise Temporary("too little of the run is left", enhanced="4.4.7")
         message = self.message
+        if self._rate is not None:
+            self._rate.turn(self._job.seconds_left)
         recipients = [self._recipients[each] for each in addresses]
         try:
             return transact(self._lease.connection(), message, recipients)
@@ -158,7 +170,7 @@ def build(options: MailerOutputOptions, name: str, context: BuildContext) -> Mai
         raise ConfigError(f"output {name}: override", str(error)) from error
     transport = options.nodemailer
     try:
-        server = server_of(transport, context.secrets)
+        server = server_of(transport, context.secrets, context.folder)
     except ValueError as error:
         raise ConfigError(f"output {name}: nodemailer", str(error)) from error
     pool = Pool(
@@ -167,4 +179,6 @@ def build(options: MailerOutputOptions, name: str, context: BuildContext) -> Mai
         most=transport.max_connections,
         messages=transport.max_messages,
     )
-    return MailerProcessor(pool, overriding, Signers.of(options, name, context.secrets))
+    limit = transport.rate_limit
+    rate = None if limit is None else Rate(limit, transport.rate_delta / 1000)
+    return MailerProcessor(pool, overriding, Signers.of(options, name, context.secrets), rate)

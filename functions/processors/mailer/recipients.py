@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from functions.errors import Permanent, Temporary
@@ -36,7 +37,7 @@ class RecipientResults:
     """The result of an attempt: recipients in `served` have the mail, now or since an earlier attempt.
 
     `unreachable` is the fault if the server could not be reached, `in_doubt` says that some of the
-    deferred recipients may have the mail.
+    deferred recipients may have the mail, `retry_after` is the least wait in seconds for them.
     """
 
     served: list[str] = field(default_factory=list)
@@ -44,6 +45,7 @@ class RecipientResults:
     deferred: dict[str, Said] = field(default_factory=dict)
     unreachable: Unreachable | None = None
     in_doubt: bool = False
+    retry_after: float | None = None
 
     def add(self, other: RecipientResults) -> None:
         """Add the results of another group."""
@@ -52,6 +54,7 @@ class RecipientResults:
         self.deferred |= other.deferred
         self.unreachable = self.unreachable or other.unreachable
         self.in_doubt = self.in_doubt or other.in_doubt
+        self.retry_after = max(filter(None, (self.retry_after, other.retry_after)), default=None)
 
     def put_off(self, recipients: Iterable[str], fault: Temporary) -> None:
         """Leave these recipients for later because of a fault."""
@@ -60,6 +63,7 @@ class RecipientResults:
         self.deferred = {each: told.get(each, said) for each in recipients}
         self.unreachable = fault if isinstance(fault, Unreachable) else None
         self.in_doubt = fault.in_doubt
+        self.retry_after = fault.retry_after
 
     def settle(self) -> None:
         """Raises Temporary if recipients are left, else Permanent if recipients were refused."""
@@ -76,14 +80,21 @@ class RecipientResults:
         if self.refused:
             reason += f"; refused for good: {words(self.refused)}"
         enhanced = next(iter(self.deferred.values())).enhanced
-        raise Temporary(reason, enhanced=enhanced, in_doubt=self.in_doubt, recipients=about)
+        raise Temporary(
+            reason,
+            enhanced=enhanced,
+            retry_after=self.retry_after,
+            in_doubt=self.in_doubt,
+            no_login=self.unreachable is not None and self.unreachable.no_login,
+            recipients=about,
+        )
 
 
 class _PutOff(Temporary):
     """A transaction that served and refused no recipient."""
 
-    def __init__(self, deferred: dict[str, Said]) -> None:
-        super().__init__(words(deferred))
+    def __init__(self, deferred: dict[str, Said], *, in_doubt: bool = False) -> None:
+        super().__init__(words(deferred), in_doubt=in_doubt)
         self.deferred = deferred
 
 
@@ -131,10 +142,17 @@ def _deliver_group(turn: int, group: Sequence[str], once: Once, send: Send) -> t
         ending.refused |= tally.refused
         settled = {*tally.accepted, *tally.refused}
         pending = [each for each in pending if each not in settled]
-        if fresh and pending and not tally.crowded:
+        if fresh and pending and tally.in_doubt:
+            # Some are served, and have their receipt. The others are a transaction of their own, in doubt.
+            send = partial(_lost, _PutOff(tally.deferred, in_doubt=True))
+        elif fresh and pending and not tally.crowded:
             ending.deferred = {each: tally.deferred[each] for each in pending}
             break
     return ending, ran
+
+
+def _lost(fault: _PutOff, pending: Sequence[str]) -> TransactionResult:
+    raise fault
 
 
 def _transaction(turn: str, pending: Sequence[str], once: Once, send: Send) -> tuple[TransactionResult, bool]:
@@ -144,7 +162,7 @@ def _transaction(turn: str, pending: Sequence[str], once: Once, send: Send) -> t
     def effect() -> str:
         tally = send(pending)
         if not tally.accepted and not tally.refused:
-            raise _PutOff(tally.deferred)
+            raise _PutOff(tally.deferred, in_doubt=tally.in_doubt)
         done.append(tally)
         return encode(tally)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from functions.message.domains import ascii_form
@@ -17,9 +18,9 @@ _NAME: Final = re.compile(r"[!-~]{1,255}")  # RFC 5321 section 4.5.3.1.2, and no
 Resolve = Callable[[str], str]
 
 
-def server_of(transport: Transport, resolve: Resolve) -> SmtpServer:
-    """The server, its secrets resolved. Raises ValueError that names the option, and ConfigError for a
-    missing secret."""
+def server_of(transport: Transport, resolve: Resolve, folder: Path = Path()) -> SmtpServer:
+    """The server, its secrets resolved; relative paths start in `folder`. Raises ValueError that names the
+    option, and ConfigError for a missing secret."""
     for key, value in (("name", transport.name), ("tls.servername", transport.tls.servername)):
         if value is not None and not _NAME.fullmatch(value):
             raise ValueError(f"{key}: {value!r} is not a host name")
@@ -30,7 +31,8 @@ def server_of(transport: Transport, resolve: Resolve) -> SmtpServer:
         implicit_tls=transport.secure,
         starttls="never" if transport.ignore_tls else "always" if transport.require_tls else "offered",
         servername=transport.tls.servername,
-        login=_login(transport, resolve),
+        login=_login(transport, resolve, folder),
+        lmtp=transport.lmtp,
         hello=transport.name,
         dns_timeout=transport.dns_timeout / 1000,
         connect_timeout=transport.connection_timeout / 1000,
@@ -48,17 +50,23 @@ def _host(host: str) -> str:
     return found
 
 
-def _login(transport: Transport, resolve: Resolve) -> Login | None:
+def _login(transport: Transport, resolve: Resolve, folder: Path) -> Login | None:
     auth = transport.auth
     if auth is None:
         return None
-    token = auth.access_token
-    secret = token or auth.password
-    assert secret is not None  # the model requires one of them
-    login = Login(auth.user, secret.resolve(resolve), token=token is not None)
-    if "\0" in login.user + login.secret:
+    tokens = None
+    if auth.effective_grant is not None:
+        # A start pays for it only if it is used.
+        from functions.processors.mailer.oauth.login import tokens_of
+
+        tokens = tokens_of(auth, resolve, folder)
+    secret = auth.access_token or auth.password
+    text = "" if secret is None or tokens is not None else secret.resolve(resolve)
+    if "\0" in auth.user + text:
         raise ValueError("auth: neither the user nor the password may hold a NUL (RFC 4616)")
-    return login
+    if auth.oauth and "\x01" in auth.user + text:
+        raise ValueError("auth: neither the user nor the token may hold a control character (RFC 7628)")
+    return Login(auth.user, text, auth.oauth, transport.auth_method, tokens)
 
 
 def _policy(tls: TransportTls, resolve: Resolve) -> Policy:

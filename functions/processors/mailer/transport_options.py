@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Final, Literal, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from functions.options.secrets import Secret
 from functions.options.types import Milliseconds, OptionsModel, Port
+from functions.processors.mailer.oauth.options import TransportAuth, is_loopback
 
 _LOCALHOST: Final = "localhost"
 
@@ -26,26 +27,13 @@ def _host(text: str) -> str:
     return text
 
 
-class TransportAuth(OptionsModel):
-    """The login at the next server: a user with a password or an access token."""
+AuthMethod = Literal["PLAIN", "LOGIN", "CRAM-MD5", "XOAUTH2", "OAUTHBEARER"]
 
-    type: Literal["login", "LOGIN", "OAuth2", "OAUTH2", "oauth2"] | None = None
-    """The kind of login. Default: by the other keys."""
+_OF_TOKENS: Final = frozenset({"XOAUTH2", "OAUTHBEARER"})
 
-    user: str
-    """The user's name."""
 
-    password: Secret | None = Field(default=None, alias="pass")
-    """The password."""
-
-    access_token: Secret | None = None
-    """An OAuth 2 access token (XOAUTH2)."""
-
-    @model_validator(mode="after")
-    def _one_of_two(self) -> TransportAuth:
-        if (self.password is None) == (self.access_token is None):
-            raise ValueError("give pass, or accessToken for OAuth 2")
-        return self
+def _upper(value: Any) -> Any:
+    return value.upper() if isinstance(value, str) else value
 
 
 class TransportTls(OptionsModel):
@@ -104,7 +92,10 @@ class Transport(OptionsModel):
     """The host name for EHLO. Default: this machine's."""
 
     auth: TransportAuth | None = None
-    """User and password."""
+    """The login."""
+
+    auth_method: Annotated[AuthMethod, BeforeValidator(_upper)] | None = None
+    """The only mechanism to log in by. Default: those that the server offers, each once."""
 
     tls: TransportTls = TransportTls()
     """TLS options."""
@@ -117,6 +108,15 @@ class Transport(OptionsModel):
 
     max_messages: int = Field(default=100, ge=1)
     """Most mails over one connection, with `pool`."""
+
+    rate_limit: int | None = Field(default=None, ge=1, le=10_000)
+    """Most mails in `rateDelta`, for each process."""
+
+    rate_delta: Milliseconds = Field(default=1_000, ge=1)
+    """The time that `rateLimit` is for."""
+
+    lmtp: bool = False
+    """Speak LMTP (RFC 2033): one reply for each recipient."""
 
     connection_timeout: Milliseconds = Field(default=120_000, ge=1)
     """Time to wait for the connection."""
@@ -145,12 +145,27 @@ class Transport(OptionsModel):
     def _not_both(self) -> Transport:
         if self.require_tls and self.ignore_tls:
             raise ValueError("requireTLS and ignoreTLS exclude each other (give one of them)")
+        if self.auth_method is not None and self.auth is not None:
+            wanted = "a password" if self.auth.oauth else "access tokens"
+            if self.auth.oauth != (self.auth_method in _OF_TOKENS):
+                raise ValueError(f"authMethod {self.auth_method} is for {wanted} (remove it)")
         return self
 
     @property
     def effective_port(self) -> int:
         """The port to connect to."""
         return self.port or (465 if self.secure else 587)
+
+    def advice(self) -> Iterable[tuple[str, str]]:
+        """Keys that are probably a mistake, and texts with the cure."""
+        if self.lmtp and self.effective_port in (25, SUBMISSION, SUBMISSIONS):
+            yield "port", f"{self.effective_port} is for SMTP (give the port of the LMTP server, often 24)"
+        if self.auth is None:
+            return
+        yield from ((f"auth.{key}", text) for key, text in self.auth.advice())
+        clear = not self.secure and not self.require_tls and not is_loopback(self.host)
+        if self.auth.oauth and clear:
+            yield "requireTLS", 'an access token may go out in clear text (add "requireTLS": true)'
 
 
 def transport_of_url(url: str) -> dict[str, Any]:

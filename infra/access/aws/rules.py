@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-Role = Literal["listener", "function", "start of tasks", "schedule", "guard"]
+Role = Literal["listener", "function", "start of tasks", "schedule", "guard", "certificate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,13 @@ LISTENER_SECRETS: Final = Rule(
     ("secretsmanager:GetSecretValue",),
     "each secret named",
     "`secretsmanager:`",
+)
+LIMITS: Final = Rule(
+    "listener",
+    "Limits",
+    ("dynamodb:GetItem", "dynamodb:PutItem"),
+    "the table of limits",
+    "`sending-policy` with limits",
 )
 
 FINISH: Final = Rule(
@@ -177,12 +184,25 @@ GUARD_LOGS: Final = Rule(
     "guard", "Logs", ("logs:CreateLogStream", "logs:PutLogEvents"), "the guard's log group", "the same"
 )
 
+EXPORT: Final = Rule("certificate", "Export", ("acm:ExportCertificate",), "the certificate", "`certificate`")
+SAVE: Final = Rule(
+    "certificate", "Save", ("secretsmanager:PutSecretValue",), "the listener's secret", "the same"
+)
+CERTIFICATE_LOGS: Final = Rule(
+    "certificate",
+    "Logs",
+    ("logs:CreateLogStream", "logs:PutLogEvents"),
+    "the certificate function's log group",
+    "the same",
+)
+
 RULES: Final = (
-    *(STORE, DATA_KEY, LISTENER_PARAMETERS, LISTENER_SECRETS),
+    *(STORE, DATA_KEY, LISTENER_PARAMETERS, LISTENER_SECRETS, LIMITS),
     *(FINISH, BURY, KEEP, LIST, SPOOL_KEY, NOTIFICATIONS, RECEIPTS, FUNCTION_LOGS),
     *(STORAGE, STORAGE_TAGS, STORAGE_ACL, STORAGE_RETENTION, STORAGE_HOLD, STORAGE_KEY),
     *(PUBLISH, PUBLISH_TOPIC, PUBLISH_BUS, SEND, RATE, ASSUME, OUTPUT_PARAMETERS, OUTPUT_SECRETS),
     *(PULL, PULL_TOKEN, TASK_LOGS, NETWORK, SWEEP, GUARD, GUARD_LOGS),
+    *(EXPORT, SAVE, CERTIFICATE_LOGS),
 )
 
 

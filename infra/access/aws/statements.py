@@ -40,6 +40,7 @@ class Spool(NamedTuple):
     table: str | None
     log_group: str
     key: str | None = None
+    limits: str | None = None
 
 
 def statement(rule: Rule, resources: Iterable[str]) -> Statement:
@@ -53,10 +54,13 @@ def statement(rule: Rule, resources: Iterable[str]) -> Statement:
 
 
 def listener_statements(config: RelayConfig, spool: Spool, place: Place) -> list[Statement]:
-    """The task role's statements: put into its prefix, read its secrets. Raises ConfigError."""
+    """The task role's statements: put into its prefix, count recipients, read its secrets. Raises
+    ConfigError."""
     found = [statement(rules.STORE, [f"{spool.bucket}/{spool.prefix}spool/*"])]
     if spool.key is not None:
         found.append(statement(rules.DATA_KEY, [spool.key]))
+    if spool.limits is not None and config.counts_recipients:
+        found.append(statement(rules.LIMITS, [spool.limits]))
     arns = [arn_of(secret, **place._asdict()) for _, secret in listener_secrets(config) if secret.in_cloud]
     return found + _readers(arns, rules.LISTENER_PARAMETERS, rules.LISTENER_SECRETS)
 
@@ -102,6 +106,16 @@ def pull_statements(repository: str | None, log_group: str) -> list[Statement]:
     if repository is not None:
         found += [statement(rules.PULL, [repository]), statement(rules.PULL_TOKEN, ["*"])]
     return found
+
+
+def certificate_statements(certificate: str, secret: str, log_group: str) -> list[Statement]:
+    """The statements of the function that stores a renewed certificate: that one certificate, that one
+    secret."""
+    return [
+        statement(rules.EXPORT, [certificate]),
+        statement(rules.SAVE, [secret]),
+        statement(rules.CERTIFICATE_LOGS, [f"{log_group}:*"]),
+    ]
 
 
 def _readers(arns: Iterable[str], parameters: Rule, secrets: Rule) -> list[Statement]:

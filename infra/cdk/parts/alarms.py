@@ -98,6 +98,7 @@ class Metrics:
         self.closed = relayed("SesClosed", "Sum")
         self.receipts = delivery.table is not None
         self.doubts = relayed("InDoubt", "Sum")
+        self.no_login = relayed("NoLogin", "Sum")
         self.crashed = delivery.dead_letters.metric_approximate_number_of_messages_visible(period=FIVE)
         self.errors = delivery.function.metric_errors(period=FIVE)
         self.throttles = delivery.function.metric_throttles(period=FIVE)
@@ -195,6 +196,7 @@ def watched(metrics: Metrics, *, certificate: bool, quiet: int) -> Iterator[Watc
         yield Watched("SesClosed", "SES is closed: quota used up, paused or suspended", metrics.closed, 0)
     if metrics.receipts:
         yield Watched("InDoubt", "calls got no answer: mails or messages may exist twice", metrics.doubts, 0)
+        yield Watched("NoLogin", "an output cannot log in: a password, or OAuth", metrics.no_login, 0)
     listener = metrics.listener
     if listener is None:
         return

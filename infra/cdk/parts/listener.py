@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from aws_cdk import Annotations, Aws, Duration, RemovalPolicy
+from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecr_assets as ecr_assets
 from aws_cdk import aws_ecs as ecs
@@ -34,6 +35,9 @@ USER: Final = "10025:10025"
 """The image's own user."""
 
 
+WRITABLE: Final = "/tmp"  # noqa: S108 - a volume of each task's own
+"""The only folder that a task may write to; the image declares it as a volume."""
+
 ANY_PROXY: Final = "0.0.0.0/0"
 """Any address may name a client in a PROXY header, because the tasks' security group admits the balancer
 alone. Its nodes may have addresses of any block of the network."""
@@ -60,6 +64,7 @@ class Listener(Construct):
         self.log_group = logs.LogGroup(
             self, "Logs", retention=logs.RetentionDays.ONE_MONTH, removal_policy=RemovalPolicy.DESTROY
         )
+        self.limits = self._table() if deployment.needs_limits else None
         self.role = self._task_role(spool)
         spool.forbid_overwriting(self.role)
         container, repository = self._image(settings.image)
@@ -92,6 +97,17 @@ class Listener(Construct):
             )
             scaling.scale_on_cpu_utilization("Busy", target_utilization_percent=BUSY)
 
+    def _table(self) -> dynamodb.Table:
+        """The counts of sending-policy, which the tasks share. A lost one only frees the limits once."""
+        return dynamodb.Table(
+            self,
+            "Limits",
+            partition_key=dynamodb.Attribute(name="id", type=dynamodb.AttributeType.STRING),
+            billing_mode=dynamodb.BillingMode.PAY_PER_REQUEST,
+            time_to_live_attribute="expiration",
+            removal_policy=RemovalPolicy.DESTROY,
+        )
+
     def _task_role(self, spool: SpoolBucket) -> iam.IRole:
         resources = Spool(
             bucket=spool.bucket.bucket_arn,
@@ -100,6 +116,7 @@ class Listener(Construct):
             table=None,
             log_group="",
             key=spool.key_arn,
+            limits=None if self.limits is None else self.limits.table_arn,
         )
         return make_role(
             self,
@@ -143,10 +160,14 @@ class Listener(Construct):
             task_role=self.role,
             execution_role=starter,
         )
-        task.add_container(
+        task.add_volume(name="tmp")
+        container = task.add_container(
             "listener",
             image=image,
             user=USER,
+            readonly_root_filesystem=True,
+            # Large mails that arrive are files below the working folder.
+            working_directory=WRITABLE,
             stop_timeout=STOP,
             environment={
                 "SMTP_RELAY_CONFIG_JSON": self._deployment.listener_config,
@@ -154,12 +175,16 @@ class Listener(Construct):
                 "SMTP_RELAY_LISTENERS": self._deployment.listeners,
                 "SMTP_RELAY_TRUSTED_PROXIES": ANY_PROXY,
                 "SMTP_RELAY_HEALTH_PORT": str(HEALTH),
+                **({} if self.limits is None else {"SMTP_RELAY_LIMITS_TABLE": self.limits.table_name}),
             },
             logging=ecs.LogDriver.aws_logs(stream_prefix="listener", log_group=self.log_group),
             port_mappings=[
                 ecs.PortMapping(container_port=port)
                 for port in (*(one.inside for one in self._deployment.ports), HEALTH)
             ],
+        )
+        container.add_mount_points(
+            ecs.MountPoint(container_path=WRITABLE, source_volume="tmp", read_only=False)
         )
         return task
 
@@ -215,6 +240,7 @@ class Listener(Construct):
             desired_count=None if settings.has("autoscaling") else settings.least,
             min_healthy_percent=100,
             max_healthy_percent=200,
+            availability_zone_rebalancing=ecs.AvailabilityZoneRebalancing.ENABLED,
             circuit_breaker=ecs.DeploymentCircuitBreaker(enable=True, rollback=True),
             health_check_grace_period=Duration.seconds(60),
             assign_public_ip=not private,

@@ -66,6 +66,20 @@ module "delivery" {
   alarm_topic_arn = var.alarm_topic_arn
 }
 
+module "certificate" {
+  source = "./modules/certificate"
+  count  = var.certificate_arn == null ? 0 : 1
+
+  name            = var.name
+  place           = local.place
+  certificate_arn = var.certificate_arn
+  # settings.tf refuses a configuration that names none.
+  secret      = coalesce(local.deployment.certificate_secret, "none")
+  archive     = "${var.build}/certificate.zip"
+  runtime     = local.deployment.runtime
+  environment = var.environment
+}
+
 module "listener" {
   source = "./modules/listener"
 
@@ -76,6 +90,7 @@ module "listener" {
   prefix              = local.deployment.prefix
   key_arn             = module.spool.key_arn
   policy              = "${var.build}/listener.policy.json.tftpl"
+  limits              = local.deployment.limits
   image               = var.image
   config              = local.deployment.listener_config
   listeners           = local.deployment.listeners
@@ -97,6 +112,7 @@ module "listener" {
   autoscaling         = var.autoscaling
   alarms              = var.alarms
   alarm_topic_arn     = var.alarm_topic_arn
-  # It knows new flows and outputs before the listener writes mails that name them.
-  function = module.delivery.function_arn
+  # The function knows new flows and outputs before the listener writes mails that name them, and the secret
+  # holds a certificate before the listener reads it.
+  before = [module.delivery.function_arn, one(module.certificate[*].stored)]
 }

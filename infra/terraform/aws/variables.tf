@@ -119,6 +119,17 @@ variable "function_subnet_ids" {
   default     = []
 }
 
+variable "certificate_arn" {
+  description = "An exportable certificate of ACM, in this region: its renewals are stored in the secret that the configuration names as cert; null for none."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.certificate_arn == null || can(regex("^arn:[a-z-]+:acm:[a-z0-9-]+:[0-9]{12}:certificate/[0-9a-f-]+$", var.certificate_arn))
+    error_message = "The ARN of a certificate: arn:aws:acm:REGION:ACCOUNT:certificate/ID."
+  }
+}
+
 variable "queries" {
   description = "True if there are saved queries that find one mail."
   type        = bool

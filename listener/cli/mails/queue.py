@@ -196,6 +196,7 @@ class Sentences:
     def __init__(self, owned: bool | None, config: RelayConfig, now: float) -> None:
         self._owned = owned
         self._delivery = config.delivery
+        self._flows = config.flows
         self._mode = config.mode
         self._now = now
 
@@ -213,7 +214,7 @@ class Sentences:
         else:
             parts.append(self._next(mail))
         if mail.failures and mail.received is not None:
-            end = mail.received + self._delivery.give_up_after
+            end = mail.received + min(map(self._give_up_after, mail.failures))
             parts.append(f"given up {'when that fails' if end <= self._now else f'at {clock(end)}'}")
         return escaped("; ".join(parts))
 
@@ -232,6 +233,16 @@ class Sentences:
         if mail.attempts is None:
             return "waits for its function"
         return "waits for its first attempt"
+
+    def _give_up_after(self, failure: Failure) -> int:
+        """Milliseconds after which an output is given up."""
+        flow = self._flows.get(failure.flow)
+        own = [
+            output.give_up_after
+            for label, output in (flow.labelled() if flow else ())
+            if label == failure.output and output.give_up_after is not None
+        ]
+        return own[0] if own else self._delivery.give_up_after
 
     def _next(self, mail: QueuedMail) -> str:
         if mail.next is None:

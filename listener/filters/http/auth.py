@@ -10,11 +10,12 @@ from urllib.parse import urlencode
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
+from functions.http.signing import Hmac, Url, host_of
 from functions.options.types import OptionsModel
 from listener.api.decision import ABSTAIN, ACCEPT, REFUSE, Decision, Phase
 from listener.api.filter import BuildContext, FilterOptions, Operator
 from listener.api.session import Credentials, Session
-from listener.filters.http.client import Hmac, HttpAnswer, HttpBacked, HttpClient, Unanswered, Url, host_of
+from listener.filters.http.client import HttpAnswer, HttpBacked, HttpClient, Unanswered
 from listener.filters.http.json_path import MISSING, JsonPath, PathText
 
 MECHANISM_HEADER: Final = "X-SMTP-RELAY-MECHANISM"

@@ -1,5 +1,4 @@
-"""The shared part of `http-auth` and `http-filter`: options, signing, a pooled client, the meaning of
-statuses.
+"""The shared part of `http-auth` and `http-filter`: a pooled client, and the meaning of statuses.
 
 httpx is imported when a filter starts, because reading a configuration must not pay for it.
 """
@@ -7,26 +6,18 @@ httpx is imported when a filter starts, because reading a configuration must not
 from __future__ import annotations
 
 import asyncio
-import hmac
 import json
 import logging
-import re
 import ssl
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
-from urllib.parse import urlsplit
-
-from pydantic import AfterValidator
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from functions import __version__
-from functions.options.secrets import Secret
-from functions.options.types import FieldName, OptionsModel
+from functions.http.signing import Hmac, HmacSigner, host_of
 from listener.api.decision import DEFER, Decision, Verdict
 from listener.api.filter import BuildContext, Filter
-from listener.filters.passwords.hash_names import EXTENDABLE, hash_name
 
 if TYPE_CHECKING:
     import httpx
@@ -45,81 +36,12 @@ MAX_CONNECTIONS: Final = 100
 
 KEEPALIVE_SECONDS: Final = 4.0  # less than the 5 s after which Node's servers hang up
 
-_TIME_HEADER: Final = "X-SMTP-RELAY-TIME"
-
 # RFC 9110 section 15: request time-out, and RFC 8470, RFC 6585: too early, too many requests
 _COME_BACK: Final = frozenset({408, 425, 429})
 
 
 class Unanswered(Exception):
     """No usable answer came; `str()` gives the reason, without secrets."""
-
-
-def check_url(url: str) -> str:
-    """An endpoint's URL, unchanged. Raises ValueError if it is not a URL, or holds credentials."""
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError as error:
-        raise ValueError(f"is not a URL: {error} (write https://HOST:PORT/PATH)") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("is not an http:// or https:// URL (write https://HOST/PATH)")
-    if re.search(r"[\s\x00-\x1f\x7f]", url):
-        raise ValueError("holds a blank or a control character (write %20 for a blank)")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("holds credentials; sign the requests with hmac instead")
-    return url
-
-
-def host_of(url: str) -> str:
-    """The part of an endpoint's URL that logs may show, because its path or query may hold a token."""
-    return urlsplit(url).netloc
-
-
-def check_algorithm(name: str) -> str:
-    """An HMAC algorithm as hashlib names it, from any of its names. Raises ValueError."""
-    found = hash_name(name)
-    if found in EXTENDABLE:
-        raise ValueError(f"{name!r} has no fixed length")
-    return found
-
-
-Url = Annotated[str, AfterValidator(check_url)]
-Algorithm = Annotated[str, AfterValidator(check_algorithm)]
-
-
-class Hmac(OptionsModel):
-    """How requests are signed."""
-
-    secret: Secret
-    """The shared key."""
-
-    algo: Algorithm = "sha256"
-    """The hash."""
-
-    header: FieldName = "X-SMTP-RELAY"
-    """The request header that carries the signature in hex."""
-
-
-class Signer:
-    """Signs requests: HMAC over URL, method, time in epoch milliseconds and, if there is one, the body,
-    with line feeds between them (docs/filters/http-auth.md)."""
-
-    def __init__(
-        self, options: Hmac, key: bytes, clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000
-    ) -> None:
-        self._key = key
-        self._algorithm = options.algo
-        self._header = options.header
-        self._clock = clock
-
-    def headers(self, url: str, method: str, body: bytes) -> dict[str, str]:
-        """The two headers to send."""
-        now = str(self._clock())
-        text = f"{url}\n{method}\n{now}".encode()
-        if body:
-            text += b"\n" + body
-        return {_TIME_HEADER: now, self._header: hmac.new(self._key, text, self._algorithm).hexdigest()}
 
 
 class HttpAnswer(NamedTuple):
@@ -157,13 +79,13 @@ class HttpClient:
     next. It has no time-outs: `filterTimeout` ends the whole exchange.
     """
 
-    def __init__(self, url: str, method: str, signer: Signer | None) -> None:
+    def __init__(self, url: str, method: str, signer: HmacSigner | None) -> None:
         self.url = url
         self.method = method
         self._signer = signer
         self._client: httpx.AsyncClient | None = None
         self._turns = asyncio.Semaphore(MAX_CONNECTIONS)
-        self.host = urlsplit(url).netloc
+        self.host = host_of(url)
         """The endpoint for logs: a URL may hold a token in its path or query."""
 
     @classmethod
@@ -171,7 +93,7 @@ class HttpClient:
         """A client for a filter's options. Raises ConfigError if the secret is not available."""
         if signing is None:
             return cls(url, method, None)
-        return cls(url, method, Signer(signing, signing.secret.resolve(context.secrets).encode()))
+        return cls(url, method, HmacSigner(signing, signing.secret.resolve(context.secrets).encode()))
 
     async def start(self) -> None:
         """Make the pool, in the event loop that will use it."""

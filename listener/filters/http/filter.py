@@ -12,6 +12,7 @@ from typing import BinaryIO, Final, Literal
 from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from functions.http.signing import Hmac, Url, host_of
 from functions.message.envelope import Client, Envelope, Recipient
 from functions.message.event.cloudevent import build as build_event
 from functions.message.event.cloudevent import limits_for
@@ -22,7 +23,7 @@ from listener.api.decision import ABSTAIN, ACCEPT, REFUSE, Decision, Phase
 from listener.api.filter import Answer, BuildContext, FilterOptions, Operator
 from listener.api.session import Message, Session, Transaction
 from listener.filters.http.answer import decide
-from listener.filters.http.client import Hmac, HttpAnswer, HttpBacked, HttpClient, Unanswered, Url, host_of
+from listener.filters.http.client import HttpAnswer, HttpBacked, HttpClient, Unanswered
 from listener.filters.http.recipients import RcptQuestion, RecentVerdicts
 
 MAX_EVENT: Final = 1_048_576

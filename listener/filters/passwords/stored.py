@@ -14,7 +14,7 @@ import hmac
 import re
 from typing import Any, Final, Protocol
 
-from listener.filters.passwords.hash_names import EXTENDABLE, hash_name
+from functions.options.hash_names import EXTENDABLE, hash_name
 
 BCRYPT_LIMIT: Final = 72
 """Bytes of a password that bcrypt reads; the rest has no effect, in any implementation."""

@@ -204,6 +204,7 @@ class MailReception:
 
     def _answered(self, replies: tuple[Reply, ...]) -> None:
         self.committing = False
+        self._host.flows.answered(replies)
         if self._capture is not None:
             self._capture.release()
             self._capture = None

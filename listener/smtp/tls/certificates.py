@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from functions.errors import ConfigError
+from listener.smtp.tls.bundle import line_ends, unbundle
 
 if TYPE_CHECKING:
     from functions.options.secrets import Secret, SecretResolver
@@ -26,6 +29,8 @@ class KeyPair:
     passphrase: str | None = field(default=None, repr=False)
     not_after: float | None = None
     """Unix time at which the certificate ends, if that is known already."""
+    bundled: bool = False
+    """True if the option `cert` alone gave both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,7 @@ def read(options: Certificate, resolver: SecretResolver, where: str) -> Material
     May wait for files and secret stores: not for the event loop.
     """
     given = options.ca if isinstance(options.ca, tuple) else filter(None, (options.ca,))
-    authorities = "\n".join(_lines(each.resolve(resolver)) for each in given)
+    authorities = "\n".join(line_ends(each.resolve(resolver)) for each in given)
     return Material(_pair(options, resolver, where), authorities)
 
 
@@ -51,26 +56,27 @@ def _pair(options: Certificate, resolver: SecretResolver, where: str) -> KeyPair
     passphrase = options.passphrase.resolve(resolver) if options.passphrase is not None else None
     if options.pfx is not None:
         return _unpacked(options.pfx, resolver, passphrase, f"{where}.pfx")
-    if options.cert is None or options.key is None:
+    if options.cert is None:
         return None
-    certificates = _text(options.cert, resolver, f"{where}.cert")
-    return KeyPair(certificates, _text(options.key, resolver, f"{where}.key"), passphrase)
+    text = _text(options.cert, resolver, f"{where}.cert")
+    if options.key is None or options.key == options.cert:
+        found = unbundle(text, f"{where}.cert")
+        return KeyPair(
+            found.certificates, found.key, found.passphrase or passphrase, bundled=options.key is None
+        )
+    key = _text(options.key, resolver, f"{where}.key")
+    return KeyPair(line_ends(text), line_ends(key), passphrase)
 
 
 def _text(secret: Secret, resolver: SecretResolver, where: str) -> str:
     try:
-        return _lines(secret.resolve(resolver))
+        return secret.resolve(resolver)
     except ConfigError as error:
         if "not UTF-8" in error.what:
             raise ConfigError(
                 where, f"{secret.shown} is not PEM but binary", "openssl x509 -inform DER makes PEM of it"
             ) from error
         raise
-
-
-def _lines(pem: str) -> str:
-    """In PEM from an environment variable the line ends are often written out."""
-    return pem.replace("\\n", "\n") if "\n" not in pem.strip() else pem
 
 
 def _unpacked(pfx: Secret, resolver: SecretResolver, passphrase: str | None, where: str) -> KeyPair:
@@ -117,7 +123,9 @@ def self_signed(hostname: str) -> KeyPair:
     A process of its own makes it, because the library costs 14 MB, which a server with no other use
     for it would keep for ever.
     """
-    command = [sys.executable, "-c", f"import sys; sys.path[:0] = {sys.path!r}; {_MAKE}", hostname]
+    # Ours come first: the path may hold a project with a package of the same name.
+    path = [os.fspath(Path(__file__).parents[3]), *sys.path]
+    command = [sys.executable, "-c", f"import sys; sys.path[:0] = {path!r}; {_MAKE}", hostname]
     made = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=60).stdout)  # noqa: S603
     return KeyPair(made["certificate"], made["key"], not_after=made["not_after"])
 

@@ -224,7 +224,8 @@ def _ask_for_certificates(
 
 
 def _load(context: ssl.SSLContext, pair: KeyPair, where: str) -> None:
-    for name, text, kind in (("key", pair.key, "PRIVATE KEY"), ("cert", pair.certificates, "CERTIFICATE")):
+    at = "cert" if pair.bundled else "key"
+    for name, text, kind in ((at, pair.key, "PRIVATE KEY"), ("cert", pair.certificates, "CERTIFICATE")):
         if f"{kind}-----" not in text:
             raise _not_pem(f"{where}.{name}", text, pair)
     key = pair.key if pair.key.endswith("\n") else pair.key + "\n"
@@ -236,7 +237,9 @@ def _load(context: ssl.SSLContext, pair: KeyPair, where: str) -> None:
         if "ENCRYPTED" in pair.key and "belong" not in what:
             what = "the key is encrypted, and the passphrase is wrong or missing"
             cure = "give the passphrase, or a key without one"
-        raise ConfigError(f"{where}: key and cert", what, cure) from error
+        raise ConfigError(
+            f"{where}.cert" if pair.bundled else f"{where}: key and cert", what, cure
+        ) from error
 
 
 def _not_pem(where: str, text: str, pair: KeyPair) -> ConfigError:

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.clouds.aws_stack import Stack
 from tests.support.clouds.ministack import Ministack
+from tests.support.earlier import THIS, Version
 from tests.support.servers.relay import Relay
 
 
@@ -55,12 +56,13 @@ def stack_for(aws: Ministack, tmp_path: Path) -> Iterator[Callable[..., Stack]]:
 def listener_for(aws: Ministack, new_relay: Callable[..., Relay]) -> Callable[..., Relay]:
     """Starts the listener that spools into a stack's bucket; its flows take mail from loopback."""
 
-    def start(stack: Stack, **options: Any) -> Relay:
+    def start(stack: Stack, *, version: Version = THIS, **options: Any) -> Relay:
         flows = {
             name: {"filters": [{"type": "whitelist", "ips": ["127.0.0.1"]}], **flow}
             for name, flow in stack.raw["flows"].items()
         }
         relay = new_relay({**stack.raw, "flows": flows}, env=aws.environment, **options)
+        relay.code = version.root
         return relay.start()
 
     return start

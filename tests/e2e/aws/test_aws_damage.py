@@ -40,7 +40,7 @@ def test_a_damaged_mail_reaches_no_output_and_stays(stack_for: Stacks, how: str)
     sends = stack.sends()
     for _ in range(2):
         stack.notify(key)
-        stack.until(lambda: len(stack.dead_records()) == 3, "the dead records")
+        stack.until(lambda: len(stack.dead_keys()) == 3, "the dead records")
         stack.until(lambda: stack.waits() == (0, 0), "the event to be acknowledged")
         assert {record["output"]: record["reason"] for record in stack.dead_records()} == {
             "store": DAMAGED,
@@ -64,7 +64,7 @@ def test_what_was_stored_before_the_damage_is_not_given_up(stack_for: Stacks) ->
     stack.sqs.create_queue(QueueName=f"{stack.name}-elsewhere")
     key = stack.put()
     stack.notify(key)
-    stack.until(lambda: bool(stack.dead_records()), "the queue that is gone to be given up")
+    stack.until(lambda: bool(stack.dead_keys()), "the queue that is gone to be given up")
     replace(stack, key, flipped(stack.read(key)))
     stack.command("deadletter", "replay", "--all", "--now")
     stack.until(
@@ -117,7 +117,7 @@ def test_out_of_a_bucket_in_process(
         (key,) = stack.spooled()
         damaged = flipped(stack.read(key))
         replace(stack, key, damaged)
-        stack.until(lambda: bool(stack.dead_records()), "the dead record")
+        stack.until(lambda: bool(stack.dead_keys()), "the dead record")
         (record,) = stack.dead_records()
         assert record["reason"] == DAMAGED
         tries = len(asked)

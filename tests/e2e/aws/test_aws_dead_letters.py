@@ -36,7 +36,7 @@ class S3Drill(Drill):
         self.stack.notify(self.stack.put(b"Subject: mail %d\r\n\r\nx\r\n" % number, flows=("in", "alt")))
 
     def dead(self) -> int:
-        return len(self.stack.dead_records())
+        return len(self.stack.dead_keys())
 
     def mend(self) -> None:
         self.stack.s3.create_bucket(Bucket=f"not-yet-{self.stack.target}")

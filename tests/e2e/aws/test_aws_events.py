@@ -96,7 +96,7 @@ def test_renaming_the_function_repeats_nothing(stack_for: Stacks) -> None:
     stack.missing("late")
     key = stack.put()
     stack.notify(key)
-    stack.until(lambda: bool(stack.dead_records()), "the second output to be given up")
+    stack.until(lambda: bool(stack.dead_keys()), "the second output to be given up")
     assert len(stack.messages("out")) == 1
     stack.undeploy()
     stack.function = stack.deploy(f"{stack.name}-renamed")

@@ -3,9 +3,12 @@ reads those of its outputs."""
 
 from __future__ import annotations
 
+import asyncio
+import json
 import smtplib
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
@@ -13,7 +16,10 @@ import pytest
 
 from functions.aws.secrets import fetch
 from functions.errors import ConfigError
-from tests.support.clients.tls import Authority
+from functions.options.secrets import SecretResolver
+from listener.config.smtp import SmtpOptions
+from listener.smtp.tls.context import ServerTls
+from tests.support.clients.tls import Authority, Identity
 from tests.support.clouds.aws_stack import Stack
 from tests.support.clouds.ministack import Ministack
 from tests.support.net import HOST, PATIENCE, wait_until
@@ -115,6 +121,37 @@ def test_a_listener_and_its_outputs(aws: Ministack, new_relay: Relays, keep: Cal
         assert [(one.user, one.password) for one in host.sessions] == [("relay", "next hop's")]
     assert "ada's" not in relay.log()
     assert "next hop's" not in relay.log()
+
+
+@pytest.mark.parametrize("form", ["json", "pem"])
+def test_one_secret_holds_certificate_and_key(
+    surrounded: Ministack, keep: Callable[..., str], tmp_path: Path, form: str
+) -> None:
+    """A listener that runs takes the next pair from it as a whole."""
+
+    def text(identity: Identity) -> str:
+        value = {"certificate": identity.pem, "privateKey": identity.key_pem()}
+        return json.dumps(value) if form == "json" else identity.pem + identity.key_pem()
+
+    first, second = (Authority.shared().issue("localhost") for _ in range(2))
+    reference = keep("secretsmanager", text(first))
+    options = SmtpOptions.model_validate({"cert": reference, "key": reference})
+    tls = ServerTls(options, "localhost", SecretResolver(tmp_path, {}), "options")
+    assert tls.not_after == first.certificate.not_valid_after_utc.timestamp()
+
+    async def renewed() -> None:
+        changed: asyncio.Queue[ServerTls] = asyncio.Queue()
+        watching = asyncio.create_task(tls.watch(changed.put_nowait, look_every=0.02, resolve_every=0.1))
+        surrounded.client("secretsmanager").put_secret_value(
+            SecretId=reference.partition(":")[2], SecretString=text(second)
+        )
+        await asyncio.wait_for(changed.get(), PATIENCE)
+        watching.cancel()
+
+    asyncio.run(renewed())
+    pair = tls._materials[""].pair
+    assert pair is not None
+    assert (pair.certificates, pair.key) == (second.pem, second.key_pem())
 
 
 def test_the_functions_outputs(stack_for: Callable[..., Stack], keep: Callable[..., str]) -> None:

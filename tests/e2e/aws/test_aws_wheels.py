@@ -24,7 +24,7 @@ from infra.bundle.wheels import install
 from tests.support.elf import shared_object
 from tests.support.servers.relay import ROOT
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("aws-wheels")]
 
 GLIBC: Final = {"3.11": (2, 26), "3.12": (2, 34), "3.13": (2, 34), "3.14": (2, 34)}
 """The C library of each runtime: Amazon Linux 2 for Python 3.11, Amazon Linux 2023 for the later ones

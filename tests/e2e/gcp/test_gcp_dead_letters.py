@@ -39,7 +39,7 @@ class GcsDrill(Drill):
         assert self.stack.push(self.stack.put(b"Subject: mail %d\r\n\r\nx\r\n" % number)) == 204
 
     def dead(self) -> int:
-        return len(self.stack.dead_records())
+        return len(self.stack.dead_keys())
 
     def mend(self) -> None:
         call("POST", f"{self.stack.gcs.url}/storage/v1/b?project=p", {"name": "not-yet"})

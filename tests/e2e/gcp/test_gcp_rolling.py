@@ -118,7 +118,7 @@ def test_mail_in_the_spool_survives_the_change_of_versions(
         site.send("never-1", "never-2", to="never")
         stack.until(lambda: len(host.taken) == 2, "two mails to be delivered")
         stack.until(lambda: sum(map(len, map(dict, site.effects().values()))) == 14, "all other outputs")
-        stack.until(lambda: len(stack.dead_records()) == 2, "two dead letters")
+        stack.until(lambda: len(stack.dead_keys()) == 2, "two dead letters")
         stack.function.stop()
         site.send("waiting-1", "waiting-2")
         assert len(stack.spooled()) >= 6
@@ -142,7 +142,7 @@ def test_mail_in_the_spool_survives_the_change_of_versions(
             key.rpartition("/")[2].removesuffix(".eml") for key in stack.spooled()
         }
         site.deadletter(second, "replay", "--flow", "in", "--now")
-        stack.until(lambda: not stack.dead_records(), "no dead letters")
+        stack.until(lambda: not stack.dead_keys(), "no dead letters")
         for key in stack.spooled():
             stack.push(key)
         stack.settled()

@@ -7,18 +7,21 @@ import json
 import os
 import re
 import shutil
+import stat
 import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import pytest
 
 from functions import __version__
-from scripts.image import ARCHIVE, BASE, HERE, PROCESSORS, ROOT, StandIn, base, missing, tags_of
+from scripts.image import ARCHIVE, HERE, PROCESSORS, ROOT, StandIn, base, tags_of
 from scripts.setup import CYCLONEDX
-from tests.support.container import EMULATORS, NEEDED, Container, emulated
+from tests.support.container import EMULATORS, Container, emulated
+from tests.support.image import Image
+from tests.support.image import image as built_image
 from tests.support.programs import NODE_MODULES, program, run
 
 pytestmark = [pytest.mark.xdist_group("image"), pytest.mark.slow]
@@ -38,24 +41,9 @@ with smtplib.SMTP("127.0.0.1", 10025, timeout=10) as client:
 """
 
 
-class Image(NamedTuple):
-    """The folders of a built image."""
-
-    files: Path
-    base: Path
-    config: dict[str, Any]
-
-
 @pytest.fixture(scope="session")
 def image() -> Image:
-    if reason := missing():
-        pytest.skip(f"building the image {reason}")
-    absent = {package for tool, package in NEEDED.items() if shutil.which(tool) is None}
-    if absent:
-        pytest.skip(f"running the image needs {', '.join(sorted(absent))} (Debian packages)")
-    builder = StandIn()
-    builder.build(TAG)
-    return Image(builder.root(TAG), builder.root(BASE), builder.config(TAG))
+    return built_image()
 
 
 @pytest.fixture(scope="session")
@@ -249,6 +237,56 @@ def test_modules_in_the_working_folder_are_not_imported(docker_run: Callable[...
     container.wait_for(READY)
     (_inside(container, "/smtp-relay") / "argparse.py").write_text("raise SystemExit('taken over')\n")
     assert container.run("smtp-relay", "--version").returncode == 0
+
+
+@pytest.mark.parametrize("spool", ["s3://spool/mail", "file:///tmp/spool"])
+def test_a_task_of_fargate_writes_to_its_volume_alone(
+    docker_run: Callable[..., Container], image: Image, tmp_path: Path, spool: str
+) -> None:
+    """As the deployments start it: read-only, with an ephemeral volume at the only folder that the image
+    declares, whose mode the volume gets."""
+    (declared,) = image.config["Volumes"]
+    assert declared == "/tmp"
+    volume = tmp_path / "ephemeral"
+    volume.mkdir()
+    volume.chmod(stat.S_IMODE((image.files / "tmp").stat().st_mode))
+    config = {
+        "flows": {
+            "in": {
+                "filters": [{"type": "whitelist", "ips": ["127.0.0.1"]}],
+                "outputs": [{"type": "aws", "storage": {"bucket": "inbound"}}]
+                if spool.startswith("s3:")
+                else [{"type": "log"}],
+            }
+        },
+        "loggers": [{"type": "CONSOLE", "format": "json"}],
+    }
+    env = {
+        "SMTP_RELAY_CONFIG_JSON": json.dumps(config),
+        "SMTP_RELAY_SPOOL": spool,
+        "SMTP_RELAY_LISTENERS": json.dumps([{"name": "25", "port": 10025, "authOptional": True}]),
+        "AWS_REGION": "eu-west-1",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+    }
+    container = docker_run(
+        env=env, volumes={volume: declared}, user="10025:10025", read_only=True, folder_inside=declared
+    )
+    container.wait_for("listening on 0.0.0.0:10025")
+    for place in ("/smtp-relay/x", "/var/tmp/x", "/x"):
+        assert b"Read-only file system" in container.run("touch", place).stderr, place
+    _, *check = image.config["Healthcheck"]["Test"]
+    assert container.run(*check).stdout == b"healthy\n"
+    if spool.startswith("s3:"):
+        (captures,) = volume.iterdir()
+        assert captures.stat().st_uid == 10025, "large mails become files here"
+    else:
+        large = MAIL.replace('hello\\r\\n")', 'hello\\r\\n" * 50_000)')
+        assert large != MAIL
+        done = container.beside("python3", "-c", large)
+        assert done.returncode == 0, (done.stderr, container.log())
+    assert container.stop() == 0
+    assert "Traceback" not in container.log()
 
 
 def size(root: Path) -> int:

@@ -169,8 +169,8 @@ class TestSpool:
         with load.senders(relay.port, 6):
             wait_until(lambda: len(load.answered) > 100, seconds=30, what="some mails")
             for _ in range(3):
+                seen = relay.log().count("sync")  # the disk may fail before the next line is over
                 disk.starve()
-                seen = relay.log().count("sync")
                 wait_until(lambda s=seen: relay.log().count("sync") > s, seconds=30, what="a failed sync")  # type: ignore[misc]
                 disk.relieve()
                 so_far = len(load.answered)

@@ -255,7 +255,8 @@ def test_the_wheel_holds_the_plugin_and_installs_it(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
     source = tmp_path / "source"
     source.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE", "functions", "listener", "smtp_relay_testing"):
+    held = ("functions", "listener", "smtp_relay_testing")
+    for name in ("pyproject.toml", "README.md", "LICENSE", "smtp_relay.py", *held):
         (source / name).symlink_to(ROOT / name)
     subprocess.run([*build, "--wheel-dir", tmp_path / "dist", source], check=True)
     (wheel,) = (tmp_path / "dist").iterdir()

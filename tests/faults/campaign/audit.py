@@ -18,7 +18,16 @@ from functions.config import DeliveryConfig
 from functions.spool.dead_record import DeadRecord
 from functions.spool.deadletters import Selection
 from tests.faults.campaign.consumers import Shelf
-from tests.faults.campaign.numbered_mails import CHECKED, RELAYED, UNKNOWN, Book, id_of, letter, number_of
+from tests.faults.campaign.numbered_mails import (
+    CHECKED,
+    POSTED,
+    RELAYED,
+    UNKNOWN,
+    Book,
+    id_of,
+    letter,
+    number_of,
+)
 from tests.faults.campaign.relay_under_test import RelayUnderTest
 from tests.faults.campaign.spoiling import stored_digest
 from tests.support.mails.damage import DAMAGED
@@ -95,8 +104,9 @@ def audit(relay: RelayUnderTest, book: Book, *, counters: bool) -> Found:
     dead = _dead(relay, ids, found)
     copies, given_up = _relayed(relay, book, dead, spoiled["hop"], found)
     _refused(relay, book, first.keys() - spoiled["hop"], dead, found)
+    posted = _posted(relay, book, spoiled["hook"], found)
     _leftovers(relay, found)
-    found.effects = sum(times for times, _ in first.values()) + len(second) + len(checked) + copies
+    found.effects = sum(times for times, _ in first.values()) + len(second) + len(checked) + copies + posted
     if counters:
         _counters(relay, len(first), len(checked), copies - given_up, found)
     return found
@@ -214,6 +224,36 @@ def _relayed(
     served = arrived | dict.fromkeys(doubted, (1, ""))
     hold("next hop", served, acknowledged, book.possible(recipient=RELAYED), found)
     return sum(times for times, _ in arrived.values()), len(doubted & set(arrived))
+
+
+def _posted(relay: RelayUnderTest, book: Book, spoiled: set[int], found: Found) -> int:
+    """The number of mails at the webhook's receiver: each came once or more often, always with one id and
+    verified, and no two mails share an id."""
+    ids: dict[int, set[str]] = defaultdict(set)
+    arrived: Arrived = {}
+    for webhook_id, body, verified in list(relay.hook.taken):
+        number = read_mail(body, "webhook", arrived, found)
+        if not verified:
+            found.other.append(f"{number} has a wrong signature ({webhook_id})")
+        if number is not None:
+            ids[number].add(webhook_id)
+    relay.hook.taken.clear()
+    for number, some_ids in ids.items():
+        if len(some_ids) > 1:
+            found.other.append(f"{number} came by several ids: {sorted(some_ids)}")
+    if len(set().union(*ids.values())) < len(ids):
+        found.other.append("mails share a webhook-id")
+    hold(
+        "webhook",
+        arrived,
+        book.acknowledged(recipient=POSTED) - spoiled,
+        book.possible(recipient=POSTED),
+        found,
+    )
+    log = relay.relay.log()
+    if any('"in_doubt"' in line and '"posted"' in line for line in log.splitlines()):
+        found.other.append("the webhook announced a doubt")
+    return len(arrived)
 
 
 def in_doubt(log: str) -> Counter[str]:

@@ -5,12 +5,19 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any, Final
 
+import standardwebhooks
+
 from tests.faults.campaign.numbered_mails import UNKNOWN
+from tests.support.servers import receiver
 from tests.support.servers.endpoint import Asked, Says
 from tests.support.servers.smarthost import CLOSE, RESET, Heard
+from tests.support.servers.token_server import TokenServer, refusal
+
+HOOK_SECRET: Final = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
 class NextHop:
@@ -20,8 +27,9 @@ class NextHop:
         "fine", "down", "busy", "throttling", "slow", "some fail", "cut in DATA", "lost answers",
     )  # fmt: skip
 
-    def __init__(self, seed: str) -> None:
+    def __init__(self, seed: str, valid: Callable[[str], bool] | None = None) -> None:
         self.behaviour = "fine"
+        self._valid = valid
         self._moments = random.Random(seed)
         self._lock = threading.Lock()
 
@@ -31,6 +39,12 @@ class NextHop:
 
     def __call__(self, heard: Heard) -> str | None:
         verb, behaviour = heard.verb, self.behaviour
+        if self._valid is not None and verb in ("AUTH", "MAIL"):
+            given = (heard.session.password or "").partition("auth=Bearer ")[2].rstrip("\x01")
+            if verb == "AUTH" and not self._valid(given):
+                return "535 5.7.8 no such token"
+            if verb == "MAIL" and not given:
+                return "530 5.7.0 log in first"
         if verb == "RCPT" and heard.address == UNKNOWN:
             return "550 5.1.1 no such user"
         if behaviour == "down" and verb in ("CONNECT", "MAIL"):
@@ -50,6 +64,101 @@ class NextHop:
                 heard.take()
             return RESET
         return None
+
+
+class Hook:
+    """The receiver of the webhook: `taken` are the ids and bodies of all requests that it answered 2xx, and
+    `refused` the ids of the others."""
+
+    BEHAVIOURS: Final = (
+        "fine", "hook failing", "hook hanging", "hook resetting", "hook lying", "hook slow", "hook silent",
+        "hook noisy", "hook redirecting", "hook throttling",
+    )  # fmt: skip
+
+    def __init__(self, seed: str) -> None:
+        self.behaviour = "fine"
+        self.taken: list[tuple[str, bytes, bool]] = []
+        self._moments = random.Random(seed)
+        self._lock = threading.Lock()
+
+    def __call__(self, handler: receiver.Handler) -> None:
+        asked, behaviour = handler.receiver.received[-1], self.behaviour
+        with self._lock:
+            wrong = self._moments.random() < 0.6
+        if wrong and behaviour in self._FAULTS:
+            self._FAULTS[behaviour](handler)
+            return
+        if behaviour == "hook slow":
+            time.sleep(0.2)
+        with self._lock:
+            self.taken.append((asked.id, asked.body, _verified(asked)))
+        if wrong and behaviour == "hook lying":
+            receiver.lie(handler)
+        elif wrong and behaviour == "hook silent":
+            receiver.hang_up(handler)
+        else:
+            receiver.answer(204, b"")(handler)
+
+    _FAULTS: Final[Mapping[str, receiver.Reaction]] = {
+        "hook failing": receiver.answer(503),
+        "hook hanging": lambda handler: time.sleep(1.5),
+        "hook resetting": receiver.reset,
+        "hook noisy": receiver.noise,
+        "hook redirecting": receiver.answer(302, location="https://elsewhere.example/"),
+        "hook throttling": receiver.answer(429, retry_after="1"),
+    }
+
+
+def _verified(asked: receiver.Received) -> bool:
+    """The signature is that of another implementation. The time is the relay's, whose clock may be set."""
+    sent = datetime.fromtimestamp(int(asked.headers["webhook-timestamp"]), UTC)
+    own = standardwebhooks.Webhook(HOOK_SECRET).sign(asked.id, sent, asked.body.decode())
+    return own == asked.headers["webhook-signature"]
+
+
+class TokenEndpoint:
+    """A script for `tests.support.servers.token_server`: `behaviour` may be changed at any time. Tokens live
+    for seconds, so each round asks for some."""
+
+    BEHAVIOURS: Final = ("fine", "down", "hanging", "lying", "slow", "refusing")
+    LIFE: Final = 3
+
+    def __init__(self, server: TokenServer, seed: str) -> None:
+        self.behaviour = "fine"
+        self.failed = 0
+        self.url = server.url
+        self._server = server
+        self._moments = random.Random(f"tokens {seed}")
+        self._ends: dict[str, float] = {}
+        server.life = self.LIFE
+        server.answer = self
+
+    def valid(self, token: str) -> bool:
+        """True for a token that was given and has not ended."""
+        return token in self._server.valid and time.monotonic() < self._ends.get(token, 0.0)
+
+    def __call__(self, form: dict[str, str]) -> Says:
+        behaviour = self.behaviour
+        self.failed += behaviour not in ("fine", "slow")
+        if behaviour == "down":
+            return Says(raw=b"")
+        if behaviour == "hanging":
+            return Says(hang=_short_nap())
+        if behaviour == "refusing":
+            return refusal("invalid_client", f"you are {form}", 401)
+        if behaviour == "lying":
+            lies = (
+                b"<html>",
+                b'{"access_token": "no-token", "expires_in": 9999}',
+                b'{"access_token": "a b"}',
+            )
+            return Says(200, self._moments.choice(lies))
+        if behaviour == "slow":
+            time.sleep(0.3)
+        given = self._server.usual(form)
+        # A token ends before the time that the relay keeps it for, so some logins are refused.
+        self._ends[f"token-{len(self._server.forms)}"] = time.monotonic() + self._moments.uniform(1, 20)
+        return given
 
 
 class FilterServer:

@@ -13,7 +13,7 @@ from typing import Final
 from tests.faults.campaign import spoiling
 from tests.faults.campaign.audit import Found, audit, traces
 from tests.faults.campaign.clients import busy
-from tests.faults.campaign.dependencies import ZONES, FilterServer, NextHop
+from tests.faults.campaign.dependencies import ZONES, FilterServer, Hook, NextHop, TokenEndpoint
 from tests.faults.campaign.disk_faults import PROOFS, cut
 from tests.faults.campaign.faults import FAULTS, GENTLE, possible
 from tests.faults.campaign.numbered_mails import Book
@@ -22,10 +22,10 @@ from tests.support.net import wait_until
 
 PLANS: Final = (
     Plan(),
-    Plan(workers=2, clock=True, retention=True),
+    Plan(workers=2, clock=True, retention=True, oauth=True),
     Plan(on_doubt="dead-letter", retention=True),
     Plan(workers=2, durable=False),
-    Plan(clock=True),
+    Plan(clock=True, oauth=True),
     Plan(disks=False, thin=True, retention=True),
     Plan(disks=False, thin=True, workers=2, on_doubt="dead-letter"),
 )
@@ -87,6 +87,7 @@ def episode(folder: Path, plan: Plan, rounds: int, mails: int, seed: str, say: S
             cut(made)
             made.relay.start()
             made.quiet()
+        summary.struck["token requests failed"] += made.tokens.failed
         found = audit(made, book, counters=summary.faults.keys() <= GENTLE)
         assert made.relay.stop() == 0
         made.relay.start()
@@ -113,9 +114,11 @@ def _round(
     say: Say,
 ) -> None:
     made.next_hop.behaviour = moments.choice(NextHop.BEHAVIOURS) if moments.random() < 0.7 else "fine"
+    made.hook.behaviour = moments.choice(Hook.BEHAVIOURS) if moments.random() < 0.7 else "fine"
     made.filter_server.behaviour = (
         moments.choice(FilterServer.BEHAVIOURS) if moments.random() < 0.5 else "fine"
     )
+    made.tokens.behaviour = moments.choice(TokenEndpoint.BEHAVIOURS) if moments.random() < 0.7 else "fine"
     zone = moments.choice(list(ZONES)) if moments.random() < 0.4 else "fine"
     made.dns.zone = ZONES[zone]
     weights = possible(made.plan)
@@ -124,7 +127,8 @@ def _round(
     target = book.taken + mails
     conditions = (
         f"next hop {made.next_hop.behaviour}, filter {made.filter_server.behaviour}, "
-        f"DNS {zone}, output {slow:g} s"
+        f"{made.hook.behaviour}, "
+        f"DNS {zone}, output {slow:g} s" + (f", tokens {made.tokens.behaviour}" if made.plan.oauth else "")
     )
     summary.faults[name] += 1
     with made.slow_output(slow, f"{which} {name}"):

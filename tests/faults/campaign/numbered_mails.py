@@ -19,6 +19,7 @@ CHECKED: Final = "checked"
 SENDER: Final = "a@client.example"
 FILED: Final = "b@server.example"
 RELAYED: Final = "c@relay.example"
+POSTED: Final = "d@hook.example"
 UNKNOWN: Final = "nobody@relay.example"
 """A recipient that the next hop refuses for good."""
 
@@ -38,7 +39,9 @@ def letter(number: int) -> bytes:
 
 def recipients(number: int, door: str) -> tuple[str, ...]:
     """Every third mail of the open listener goes to the next hop too, and a tenth of those to a recipient
-    unknown to it."""
+    unknown to it; every fourth mail goes to the webhook too."""
+    if door != CHECKED and number % 4 == 1 and number % 3:
+        return (FILED, POSTED)
     if door == CHECKED or number % 3:
         return (FILED,)
     return (FILED, UNKNOWN if number % 10 == 0 else RELAYED)

@@ -16,15 +16,24 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tests.faults.campaign.clocked import set_clock
 from tests.faults.campaign.consumers import Shelf
-from tests.faults.campaign.dependencies import ZONES, FilterServer, NextHop
+from tests.faults.campaign.dependencies import (
+    HOOK_SECRET,
+    ZONES,
+    FilterServer,
+    Hook,
+    NextHop,
+    TokenEndpoint,
+)
 from tests.faults.campaign.numbered_mails import CHECKED, DOOR
 from tests.support import process
 from tests.support.disks import Disk, SlowableDisk, slowable_disk, small_disk
 from tests.support.net import HOST, free_port
 from tests.support.servers.dns_server import DnsServer
 from tests.support.servers.endpoint import endpoint
+from tests.support.servers.receiver import receiving
 from tests.support.servers.relay import Relay
-from tests.support.servers.smarthost import Smarthost, smarthost
+from tests.support.servers.smarthost import EXTENSIONS, Smarthost, smarthost
+from tests.support.servers.token_server import token_server
 from tests.support.thin_disk import ThinDisk, thin_disk
 
 if TYPE_CHECKING:
@@ -48,6 +57,8 @@ class Plan:
     """The relay's wall clock can be set."""
     thin: bool = False
     """Spool and outputs on one disk that can lose writes, and the power can fail; `disks` is then False."""
+    oauth: bool = False
+    """The next hop takes access tokens only."""
     retention: bool = False
     """The second output and the checked one list their files, and remove none, because their limit is higher
     than the number of mails; the second one's files begin with the envelope."""
@@ -72,9 +83,16 @@ class RelayUnderTest:
     def __init__(self, folder: Path, plan: Plan, stack: ExitStack, seed: str) -> None:
         self.folder = folder
         self.plan = plan
-        self.next_hop = NextHop(seed)
+        self.tokens = TokenEndpoint(stack.enter_context(token_server()), seed)
+        self.next_hop = NextHop(seed, self.tokens.valid if plan.oauth else None)
         self.filter_server = FilterServer()
-        self.smarthost: Smarthost = stack.enter_context(smarthost(self.next_hop))
+        self.smarthost: Smarthost = stack.enter_context(
+            smarthost(self.next_hop, extensions=(*EXTENSIONS, "AUTH XOAUTH2"))
+        )
+        self.hook = Hook(seed)
+        receiver = stack.enter_context(receiving())
+        receiver.react = self.hook
+        self._hook_url = receiver.url
         asked = stack.enter_context(endpoint())
         asked.answer = self.filter_server
         self.dns = stack.enter_context(DnsServer(ZONES["fine"]))
@@ -125,6 +143,13 @@ class RelayUnderTest:
             "host": HOST, "port": self.smarthost.port, "ignoreTLS": True, "pool": True, "maxConnections": 4,
             "connectionTimeout": 2_000, "greetingTimeout": 2_000, "socketTimeout": 3_000,
         }  # fmt: skip
+        if self.plan.oauth:
+            client = {
+                "clientId": "relay",
+                "clientSecret": "secret of the relay",
+                "accessUrl": self.tokens.url,
+            }
+            hop |= {"auth": {"type": "oauth2", "user": "u@x", **client}, "maxMessages": 5}
         return {
             "spool": {
                 "url": f"file://{self.spool}",
@@ -152,6 +177,22 @@ class RelayUnderTest:
                     "listeners": [DOOR],
                     "filters": [loopback, {"type": "whitelist", "to": [r"regexp:.*@relay\.example"]}],
                     "outputs": [{"type": "mailer", "nodemailer": hop, "name": "hop"}],
+                },
+                "posted": {
+                    "listeners": [DOOR],
+                    "filters": [loopback, {"type": "whitelist", "to": [r"regexp:.*@hook\.example"]}],
+                    "outputs": [
+                        {
+                            "type": "webhook",
+                            "name": "hook",
+                            "url": self._hook_url,
+                            "format": "raw",
+                            "secret": HOOK_SECRET,
+                            "timeout": 1_000,
+                            "retry": {"first": 150, "max": 600},
+                            "concurrency": 4,
+                        }
+                    ],
                 },
                 "checked": {
                     "listeners": [CHECKED],
@@ -190,6 +231,7 @@ class RelayUnderTest:
     def all_well(self) -> None:
         """Everything around works again."""
         self.next_hop.behaviour = self.filter_server.behaviour = "fine"
+        self.hook.behaviour = self.tokens.behaviour = "fine"
         self.dns.zone = ZONES["fine"]
 
     def retries(self) -> int:

@@ -7,7 +7,6 @@ import os
 import smtplib
 import socket
 import struct
-import time
 import urllib.request
 from collections.abc import Callable, Mapping
 from email.message import EmailMessage
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.support.clouds.ministack import Ministack
-from tests.support.net import HOST, PATIENCE, free_port
+from tests.support.net import HOST, PATIENCE, free_port, wait_until
 from tests.support.servers.relay import Relay
 
 SENDER: Final = "ada@example.com"
@@ -165,8 +164,7 @@ def variables_of(aws: Ministack, family: str) -> dict[str, str]:
 
 def until(condition: Callable[[], bool], what: str, aws: Ministack, seconds: float = PATIENCE) -> None:
     """Wait. Raises TimeoutError with the end of AWS's log."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {seconds:g} s for {what}:\n{aws.log()[-6000:]}")
-        time.sleep(0.05)
+    try:
+        wait_until(condition, seconds=seconds, what=what, every=0.05)
+    except TimeoutError as error:
+        raise TimeoutError(f"{error}:\n{aws.log()[-6000:]}") from None

@@ -21,8 +21,9 @@ from functions.aws.spool import notification_body
 from infra.bundle.build import bundle
 from infra.bundle.runtime import THIS_PYTHON, Platform
 from tests.support.clouds.ministack import ACCOUNT, REGION, Ministack
+from tests.support.earlier import THIS, Version
 from tests.support.mails.spooled import MAIL, envelope_of, spool_object
-from tests.support.net import PATIENCE
+from tests.support.net import PATIENCE, wait_until
 from tests.support.servers.relay import ROOT
 
 _ROLE: Final = f"arn:aws:iam::{ACCOUNT}:role/test"
@@ -64,9 +65,24 @@ def archive() -> bytes:
         return bundled(Path(folder)).read_bytes()
 
 
+@cache
+def archive_of(version: Version) -> bytes:
+    """The zip that a version's code makes for ANY."""
+    if version == THIS:
+        return archive()
+    with tempfile.TemporaryDirectory() as folder:
+        config, made = Path(folder) / "any.json", Path(folder) / "function.zip"
+        config.write_text(json.dumps(ANY))
+        version.run(
+            *("infra.bundle.build", config, "--python", THIS_PYTHON, "--arch", MACHINE, "--out", made)
+        )
+        return made.read_bytes()
+
+
 class Stack:
     """One spool with its function. `config` holds the outputs; `{bucket}` and `{queue:NAME}` in its
-    strings stand for this stack's own. `environment` is added to the function's."""
+    strings stand for this stack's own. `environment` is added to the function's, whose code is that of
+    `version`."""
 
     def __init__(
         self,
@@ -79,8 +95,10 @@ class Stack:
         timeout: int = 120,
         deployed: bool = True,
         environment: Mapping[str, str] | None = None,
+        version: Version = THIS,
     ) -> None:
         self.aws = aws
+        self.version = version
         self._environment = dict(environment or {})
         self.folder = folder
         self.name = f"relay-{os.urandom(4).hex()}"
@@ -130,7 +148,7 @@ class Stack:
             Runtime=f"python{THIS_PYTHON}",
             Role=_ROLE,
             Handler="functions.aws.handler.handler",
-            Code={"ZipFile": archive()},
+            Code={"ZipFile": archive_of(self.version)},
             Timeout=self._timeout,
             MemorySize=1024,
             Environment={"Variables": self.environment()},
@@ -142,6 +160,12 @@ class Stack:
             FunctionResponseTypes=["ReportBatchItemFailures"],
         )["UUID"]
         return function
+
+    def roll(self, version: Version) -> None:
+        """Deploy the function anew, with a version's code; mails wait in the queue meanwhile."""
+        self.undeploy()
+        self.version = version
+        self.deploy(self.function)
 
     def undeploy(self) -> None:
         """Take the function away."""
@@ -239,10 +263,10 @@ class Stack:
                 )
 
     def command(self, *arguments: str) -> str:
-        """Run `smtp-relay` on this stack's configuration; returns its output."""
+        """Run `smtp-relay` of this stack's version on its configuration; returns its output."""
         done = subprocess.run(
             [sys.executable, "-m", "listener.cli.main", *arguments, *self._config_argument(arguments[0])],
-            env={**os.environ, **self.environment(), "PYTHONPATH": str(ROOT)},
+            env={**os.environ, **self.environment(), "PYTHONPATH": str(self.version.root)},
             capture_output=True,
             text=True,
             check=False,
@@ -290,7 +314,7 @@ class Stack:
                 self.sqs.delete_message(QueueUrl=self.queues[queue], ReceiptHandle=message["ReceiptHandle"])
             if len(found) >= least and not answer.get("Messages"):
                 return found
-            time.sleep(0.02)
+            time.sleep(0.05)
         return found
 
     def waits(self, queue: str = "doorbells") -> tuple[int, int]:
@@ -307,11 +331,10 @@ class Stack:
 
     def until(self, condition: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
         """Wait for a condition. Raises TimeoutError with the log's end."""
-        deadline = time.monotonic() + seconds
-        while not condition():
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"waited {seconds:g} s for {what}:\n{self.aws.log()[-6000:]}")
-            time.sleep(0.05)
+        try:
+            wait_until(condition, seconds=seconds, what=what, every=0.05)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}:\n{self.aws.log()[-6000:]}") from None
 
     def missing(self, queue: str) -> None:
         """Delete a queue of the outputs."""
@@ -319,11 +342,11 @@ class Stack:
 
     def dead_records(self) -> list[dict[str, Any]]:
         """The dead records."""
-        return [
-            json.loads(self.read(key))
-            for key in self.keys(prefix=f"{_PREFIX}/dead/")
-            if key.endswith(".json")
-        ]
+        return [json.loads(self.read(key)) for key in self.dead_keys()]
+
+    def dead_keys(self) -> list[str]:
+        """The keys of the dead records."""
+        return [key for key in self.keys(prefix=f"{_PREFIX}/dead/") if key.endswith(".json")]
 
     def close(self) -> None:
         """Stop the function's reading."""

@@ -18,7 +18,7 @@ from typing import Any, Final, Self
 from infra.bundle.gcp import source
 from tests.support.clouds.gcp import PROJECT, FakeGcs, Process, Pubsub
 from tests.support.mails.spooled import MAIL, envelope_of, spool_object
-from tests.support.net import HOST, PATIENCE
+from tests.support.net import HOST, PATIENCE, wait_until
 
 PREFIX: Final = "relay"
 _LOG_START: Final = '{"severity"'
@@ -143,8 +143,11 @@ class Stack:
 
     def dead_records(self) -> list[dict[str, Any]]:
         """The dead records."""
-        keys = [key for key in self.keys("dead/") if key.endswith(".json")]
-        return [json.loads(self.gcs.read(self.bucket, key)) for key in keys]
+        return [json.loads(self.gcs.read(self.bucket, key)) for key in self.dead_keys()]
+
+    def dead_keys(self) -> list[str]:
+        """The keys of the dead records."""
+        return [key for key in self.keys("dead/") if key.endswith(".json")]
 
     def messages(self, topic: str, least: int = 1, seconds: float = PATIENCE) -> list[dict[str, Any]]:
         """The messages published to an output's topic, taken out, once there are so many."""
@@ -152,7 +155,7 @@ class Stack:
         deadline = time.monotonic() + seconds
         while len(found) < least and time.monotonic() < deadline:
             found += self.pubsub.pull(self.topics[topic])
-            time.sleep(0.02)
+            time.sleep(0.05)
         return found + self.pubsub.pull(self.topics[topic])
 
     def dead_doorbells(self) -> list[dict[str, Any]]:
@@ -189,11 +192,10 @@ class Stack:
 
     def until(self, condition: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
         """Wait for a condition. Raises TimeoutError with the log's end."""
-        deadline = time.monotonic() + seconds
-        while not condition():
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"waited {seconds:g} s for {what}:\n{self.function.log()[-6000:]}")
-            time.sleep(0.05)
+        try:
+            wait_until(condition, seconds=seconds, what=what, every=0.05)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}:\n{self.function.log()[-6000:]}") from None
 
     def close(self) -> None:
         """End the processes."""

@@ -208,6 +208,8 @@ class _Conversation:
         usual = [f"250{' ' if at == len(lines) - 1 else '-'}{each}" for at, each in enumerate(lines)]
         self.say("EHLO", line, "\r\n".join(usual))
 
+    on_lhlo = on_ehlo
+
     def on_helo(self, line: str) -> None:
         self.say("HELO", line, "250 smarthost.example")
 
@@ -265,7 +267,15 @@ class _Conversation:
                 self.say("CONTENT", "", "")
             pieces.append(piece.removeprefix(b"."))
         self.session.content = b"".join(pieces)
-        self.say(".", "", f"250 2.0.0 Ok: queued as {self.session.number}-{size}")
+        usual = f"250 2.0.0 Ok: queued as {self.session.number}-{size}"
+        if self.session.heard[0].startswith("LHLO"):
+            # RFC 2033 section 4.2: one reply for each accepted recipient, whose mail it then is.
+            everybody = self.session.rcpts
+            for line in everybody:
+                self.session.rcpts = [line]
+                self.say(".", line, usual)
+        else:
+            self.say(".", "", usual)
         self.session.mail = ""
 
     def on_rset(self, line: str) -> None:

@@ -87,7 +87,9 @@ def test_a_lock_names_no_index_and_no_place_of_the_machine_that_made_it(path: Pa
 def test_a_deployable_has_the_versions_that_the_tests_use(name: str) -> None:
     dev = read_lock(ROOT / "locks" / "dev.txt")
     for one in read_lock(ROOT / "locks" / f"{name}.txt").values():
-        assert one.version == dev[one.name].version, one.name
+        # The tools of a release are in an environment of their own, beside the tests' one.
+        if name != "release" or one.name in dev:
+            assert one.version == dev[one.name].version, one.name
 
 
 @pytest.mark.parametrize("cloud", ["aws", "gcp"])

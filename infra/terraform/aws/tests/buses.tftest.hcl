@@ -14,14 +14,14 @@ run "a_bus_of_this_account_and_region_has_an_archive" {
   }
 
   variables {
-    name         = "relay"
-    place        = { partition = "aws", region = "eu-west-1", account = "123456789012" }
-    bucket       = "spool"
-    bucket_arn   = "arn:aws:s3:::spool"
-    archive      = "tests/policy.json.tftpl"
-    policy       = "tests/policy.json.tftpl"
-    runtime      = "python3.13"
-    receipts     = true
+    name       = "relay"
+    place      = { partition = "aws", region = "eu-west-1", account = "123456789012" }
+    bucket     = "spool"
+    bucket_arn = "arn:aws:s3:::spool"
+    archive    = "tests/policy.json.tftpl"
+    policy     = "tests/policy.json.tftpl"
+    runtime    = "python3.13"
+    receipts   = true
     buses = [
       "arn:aws:events:eu-west-1:123456789012:event-bus/mail",
       "arn:aws:events:eu-central-1:123456789012:event-bus/mail",

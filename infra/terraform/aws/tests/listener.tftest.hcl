@@ -21,7 +21,7 @@ variables {
   vpc_cidrs           = ["10.0.0.0/16", "100.64.0.0/16"]
   balancer_subnet_ids = ["subnet-1", "subnet-2"]
   task_subnet_ids     = ["subnet-1", "subnet-2"]
-  function            = "arn:aws:lambda:eu-west-1:123456789012:function:relay"
+  before              = ["arn:aws:lambda:eu-west-1:123456789012:function:relay", null]
 }
 
 run "strangers_reach_a_public_balancer" {
@@ -72,6 +72,29 @@ run "every_block_reaches_an_internal_balancer" {
   assert {
     condition     = strcontains(aws_ecs_task_definition.this.container_definitions, "\"SMTP_RELAY_TRUSTED_PROXIES\",\"value\":\"0.0.0.0/0\"")
     error_message = "The balancer's nodes may be in any block."
+  }
+}
+
+run "a_task_writes_to_a_volume_of_its_own_alone" {
+  command = plan
+
+  module {
+    source = "./modules/listener"
+  }
+
+  assert {
+    condition     = jsondecode(aws_ecs_task_definition.this.container_definitions)[0].readonlyRootFilesystem
+    error_message = "The root file system is read-only."
+  }
+
+  assert {
+    condition     = one(aws_ecs_task_definition.this.volume).name == "tmp" && jsondecode(aws_ecs_task_definition.this.container_definitions)[0].mountPoints == [{ containerPath = "/tmp", readOnly = false, sourceVolume = "tmp" }] && jsondecode(aws_ecs_task_definition.this.container_definitions)[0].workingDirectory == "/tmp"
+    error_message = "Large mails go to the volume."
+  }
+
+  assert {
+    condition     = aws_ecs_service.this.availability_zone_rebalancing == "ENABLED"
+    error_message = "Tasks are spread over the zones again after one has failed."
   }
 }
 

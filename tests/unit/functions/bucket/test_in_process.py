@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from functions.bucket.in_process import BucketDelivery, Waits, open_runner
+from functions.bucket.in_process import BucketDelivery, open_runner
 from functions.config import DeliveryConfig
 from functions.delivery.engine import Delivery, Output
 from functions.delivery.events import DeliveryEvents
+from functions.delivery.terms import Waits
 from functions.errors import ConfigError, Permanent, Temporary
 from tests.support.clouds.bucket_runner import Place, Scripted
 from tests.support.net import wait_until

@@ -308,6 +308,24 @@ class TestListingOfMarks:
             assert place.run(key, stored=True).result is RunResult.PARKED
         assert counted == ["a"]
 
+    def test_a_failed_login_is_counted_and_told_for_its_alarm(
+        self, place: Place, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        key, _ = place.put()
+        place.a.faults = [Temporary("no access token", enhanced="4.7.8", no_login=True)]
+        place.b.faults = [Temporary("down")]
+        counted: list[tuple[str, str]] = []
+
+        class Counted(DeliveryEvents):
+            def no_login(self, flow: str, output: str) -> None:
+                counted.append((flow, output))
+
+        place.runner._observer = Counted()
+        assert place.run(key, stored=True).result is RunResult.LATER
+        assert [output for _, output in counted] == ["a"]
+        told = [vars(one) for one in caplog.records if one.getMessage() == "tried again later"]
+        assert [(one["output"], one.get("no_login")) for one in told] == [("a", True), ("b", None)]
+
 
 class TestDamagedMail:
     """The stored content is compared with the size and the hash of the accepted mail, before any effect."""

@@ -13,6 +13,7 @@ from functions.bucket.store import Times
 from functions.delivery.engine import Output, Task
 from functions.delivery.events import DeliveryEvents
 from functions.delivery.receipts import Later
+from functions.delivery.terms import Terms
 from functions.errors import Permanent, Temporary
 from functions.gcp.receipts import GRACE, Claim, GcsReceipts
 from functions.gcp.store import GcsStore
@@ -44,6 +45,11 @@ class Place:
         self.mail = Mail(envelope, BytesContent(MAIL))
         output = Output("out", "gcp topic", Processor())
         self.task = Task(envelope, "in", output)
+
+    def repeatable(self) -> None:
+        """From now on the output's effect is safe to repeat."""
+        output = Output("out", "gcp topic", Processor(), Terms(repeatable=True))
+        self.task = Task(self.mail.envelope, "in", output)
 
     def once(self, *, give_up_doubts: bool = False) -> Once:
         receipts = GcsReceipts(
@@ -105,6 +111,17 @@ def test_what_failed_is_free_at_once(place: Place, fault: Exception) -> None:
         place.once()("", raising(fault))
     assert place.names() == []
     assert place.once()("", place.effect) == "message-1\nmore"
+
+
+@pytest.mark.parametrize("give_up_doubts", [False, True])
+def test_an_effect_that_is_safe_to_repeat_is_never_in_doubt(place: Place, give_up_doubts: bool) -> None:
+    place.repeatable()
+    with pytest.raises(Killed):
+        place.once(give_up_doubts=give_up_doubts)("", killed)
+    place.now += LASTING + GRACE + 1
+    assert place.once(give_up_doubts=give_up_doubts)("", place.effect) == "message-1\nmore"
+    assert place.once(give_up_doubts=give_up_doubts)("", place.effect) == "message-1\nmore"
+    assert (place.effects, place.doubts.count) == (1, 0)
 
 
 def test_while_another_is_at_it(place: Place) -> None:

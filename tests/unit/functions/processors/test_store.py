@@ -66,6 +66,9 @@ class Bucket:
     def url(self, key: str) -> str:
         return f"s3://bucket/{key}"
 
+    def link(self, key: str, seconds: int) -> str:
+        return f"https://bucket.example/{key}?{seconds}"
+
 
 def stored(made: Storage, job: Job) -> str | None:
     """Stores, and returns the URL of the first object."""
@@ -554,3 +557,33 @@ class TestAMailThatCannotBeRead:
         event = json.loads(message["MessageBody"])
         assert event["data"]["storage"]["key"] == key
         assert "plain" in event["data"]["email"]["text"]
+
+
+@pytest.mark.parametrize("type_", ["raw", "attachments", "text", "html", "parts"])
+def test_what_was_stored_is_found_again(bucket: Bucket, type_: str) -> None:
+    """With all names and digests, in another process too, and not before all of it is there."""
+    job = job_of(MULTIPART)
+    assert storage(bucket, type=type_).find(job) is None
+    made = storage(bucket, type=type_).store(job, describe=True)
+    assert storage(bucket, type=type_).find(job) == made
+    last = list(bucket.notes)[-1]
+    del bucket.notes[last], bucket.objects[last]
+    assert storage(bucket, type=type_).find(job) is None
+
+
+def test_the_object_of_another_mail_or_output_is_not_taken_for_its_own(bucket: Bucket) -> None:
+    job = job_of()
+    storage(bucket, path="same.eml").store(job_of())
+    storage(bucket, path="same.eml", identity="other").store(job)
+    assert storage(bucket, path="same.eml").find(job) is None
+    url = stored(storage(bucket, path="same.eml"), job)
+    found = storage(bucket, path="same.eml").find(job)
+    assert found is not None
+    assert found.first is not None
+    assert found.first.url == url
+
+
+def test_a_mail_without_the_part_has_nothing_stored(bucket: Bucket) -> None:
+    found = storage(bucket, type="html").find(job_of())
+    assert found is not None
+    assert found.first is None

@@ -7,8 +7,11 @@ import socket
 import ssl
 import threading
 import time
+from base64 import b64encode
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -272,6 +275,126 @@ class TestLogin:
                 assert "pass" not in caught.value.reason
             # Mails that wait do not lock the account.
             assert len(host.sessions) == 1
+
+    @pytest.mark.parametrize(
+        ("offered", "works", "tried"),
+        [
+            ("PLAIN LOGIN CRAM-MD5", "PLAIN", ["CRAM-MD5", "PLAIN"]),
+            ("PLAIN LOGIN CRAM-MD5", "LOGIN", ["CRAM-MD5", "PLAIN", "LOGIN"]),
+            ("LOGIN CRAM-MD5", "LOGIN", ["CRAM-MD5", "LOGIN"]),
+            ("LOGIN PLAIN", "none", ["PLAIN", "LOGIN"]),
+        ],
+    )
+    @pytest.mark.parametrize("reply", ["535 5.7.8 no", "504 5.5.4 cannot do it", "500 5.5.2 what?"])
+    def test_each_offered_mechanism_is_tried_once_until_one_works(
+        self, offered: str, works: str, tried: list[str], reply: str
+    ) -> None:
+        def script(heard: Heard) -> str | None:
+            return reply if heard.verb == "AUTH" and heard.line.split()[1] != works else None
+
+        with smarthost(script, extensions=(f"AUTH {offered}",)) as host:
+            sessions = pool(host.port, login=USER)
+            if works == "none":
+                with pytest.raises(Unreachable) as caught:
+                    send(sessions)
+                assert all(f"({name}): {reply}" in caught.value.reason for name in tried)
+                assert caught.value.no_login
+            else:
+                assert send(sessions).accepted
+            assert [line.split()[1] for line in host.heard if line.startswith("AUTH")] == tried
+            assert len(host.sessions) == 1
+
+    def test_no_other_mechanism_is_tried_after_a_temporary_refusal(self) -> None:
+        script = lambda heard: "454 4.7.0 later" if heard.verb == "AUTH" else None  # noqa: E731
+        with smarthost(script, extensions=("AUTH PLAIN LOGIN",)) as host:
+            assert "454 4.7.0 later" in failure(host, login=USER).reason
+            assert sum(line.startswith("AUTH") for line in host.heard) == 1
+
+    def test_a_server_that_hangs_up_after_a_refusal_is_quoted(self) -> None:
+        script = lambda heard: "535 5.7.8 go away" + CLOSE if heard.verb == "AUTH" else None  # noqa: E731
+        with smarthost(script, extensions=("AUTH PLAIN LOGIN",)) as host:
+            assert "(PLAIN): 535 5.7.8 go away" in failure(host, login=USER).reason
+
+    @pytest.mark.parametrize("method", ["PLAIN", "LOGIN", "CRAM-MD5"])
+    def test_only_the_method_that_was_named_is_used(self, method: str) -> None:
+        script = lambda heard: "535 5.7.8 no" if heard.verb == "AUTH" else None  # noqa: E731
+        with smarthost(script, extensions=("AUTH PLAIN LOGIN CRAM-MD5",)) as host:
+            failure(host, login=replace(USER, method=method))
+            assert [line.split()[1] for line in host.heard if line.startswith("AUTH")] == [method]
+
+    def test_a_named_method_that_is_not_offered_is_not_replaced(self) -> None:
+        with smarthost(extensions=("AUTH PLAIN",)) as host:
+            fault = failure(host, login=replace(USER, method="LOGIN"))
+            assert "offers no login that fits, only PLAIN" in fault.reason
+            assert not any(line.startswith("AUTH") for line in host.heard)
+
+    @pytest.mark.parametrize(
+        ("offered", "method", "seen"),
+        [
+            (
+                "OAUTHBEARER",
+                None,
+                "n,a=u=3D=2C@x,\x01host={host}\x01port={port}\x01auth=Bearer to.ken\x01\x01",
+            ),
+            ("OAUTHBEARER XOAUTH2", None, "user=u=,@x\x01auth=Bearer to.ken\x01\x01"),
+            (
+                "OAUTHBEARER XOAUTH2",
+                "OAUTHBEARER",
+                "n,a=u=3D=2C@x,\x01host={host}\x01port={port}\x01auth=Bearer to.ken\x01\x01",
+            ),
+        ],
+    )
+    def test_both_forms_of_a_token(self, offered: str, method: str | None, seen: str) -> None:
+        with smarthost(extensions=(f"AUTH {offered}",)) as host:
+            send(pool(host.port, login=Login("u=,@x", "to.ken", token=True, method=method)))
+            assert host.sessions[0].password == seen.format(host=HOST, port=host.port)
+
+    @pytest.mark.parametrize(("mechanism", "last"), [("XOAUTH2", ""), ("OAUTHBEARER", "AQ==")])
+    @pytest.mark.parametrize(
+        ("says", "status"),
+        [
+            ('{"status":"400","schemes":"Bearer"}', " (status 400)"),
+            ('{"status":"invalid_token"}', " (status invalid_token)"),
+            ('{"status":"to.ken"}', ""),
+            ('{"status":["400"]}', ""),
+            ("[" * 5_000, ""),
+            ("nonsense", ""),
+        ],
+    )
+    def test_a_refused_token_is_reported_with_its_status(
+        self, mechanism: str, last: str, says: str, status: str
+    ) -> None:
+        challenge = f"334 {b64encode(says.encode()).decode()}"
+        script = lambda heard: challenge if heard.verb == "AUTH" else None  # noqa: E731
+        with smarthost(script, extensions=(f"AUTH {mechanism}",)) as host:
+            fault = failure(host, login=Login("u@x", "to.ken", token=True))
+            assert fault.reason.endswith(f"({mechanism}): 535 5.7.8 token refused{status}")
+            assert host.heard[-1] == last
+
+    def test_a_refused_token_is_renewed_once(self) -> None:
+        class Renewing:
+            made = 0
+            gone: ClassVar[list[str]] = []
+
+            def token(self, limit: Callable[[], float]) -> str:
+                return f"token-{self.made}"
+
+            def refused(self, token: str) -> None:
+                self.gone.append(token)
+                self.made += 1
+
+        def script(heard: Heard) -> str | None:
+            old = heard.verb == "AUTH" and "token-0" in (heard.session.password or "")
+            return "535 5.7.8 old" if old else None
+
+        tokens = Renewing()
+        with smarthost(script, extensions=("AUTH XOAUTH2",)) as host:
+            assert send(pool(host.port, login=Login("u@x", token=True, tokens=tokens))).accepted
+            assert tokens.gone == ["token-0"]
+            host.script = lambda heard: "535 5.7.8 no" if heard.verb == "AUTH" else None
+            assert "535 5.7.8 no" in failure(host, login=Login("u@x", token=True, tokens=tokens)).reason
+            assert tokens.gone == ["token-0", "token-1"]
+            assert len(host.sessions) == 4
 
     def test_nothing_that_fits(self) -> None:
         with smarthost(extensions=("AUTH GSSAPI",)) as host:

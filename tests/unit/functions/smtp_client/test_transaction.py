@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from functions.errors import Temporary
+from functions.smtp_client.reply import Unreachable
 from functions.smtp_client.transaction import Rcpt, transact
 from tests.support.clients.relaying import MAIL, message, pool, send
 from tests.support.servers.smarthost import CLOSE, EXTENSIONS, RESET, SILENCE, Heard, refusing, smarthost
@@ -301,3 +302,60 @@ class TestSmtputf8:
     def test_declared_but_not_needed(self) -> None:
         with smarthost(extensions=BARE) as host:
             assert send(pool(host.port), mail=message(MAIL, utf8=True)).accepted
+
+
+class TestLmtp:
+    """RFC 2033: one reply for each accepted recipient, after the mail."""
+
+    def test_it_says_lhlo_and_each_recipient_has_its_own_reply(self, extensions: Any) -> None:
+        script = refusing(verb=".", no="550 5.2.2 mailbox full", later="450 4.2.0 locked")
+        with smarthost(script, extensions=extensions) as host:
+            sessions = pool(host.port, keep=True, lmtp=True)
+            tally = send(sessions, "a@x", "no@x", "b@x", "later@x")
+            assert host.heard[0].startswith("LHLO ")
+            assert tally.accepted == ["a@x", "b@x"]
+            assert tally.refused["no@x"].words.endswith("said to the mail: 550 5.2.2 mailbox full")
+            assert tally.deferred["later@x"].enhanced == "4.2.0"
+            assert not tally.in_doubt
+            assert host.copies() == {"a@x": 1, "b@x": 1}
+            # All replies are read, so the session is fit for the next mail.
+            assert send(sessions, "c@x").accepted == ["c@x"]
+            assert len(host.sessions) == 1
+            sessions.close()
+
+    def test_only_recipients_that_were_accepted_have_a_reply(self, extensions: Any) -> None:
+        with smarthost(refusing(no="550 5.1.1 no"), extensions=extensions) as host:
+            tally = send(pool(host.port, lmtp=True), "no@x", "a@x", "b@x")
+            assert (tally.accepted, list(tally.refused)) == (["a@x", "b@x"], ["no@x"])
+
+    @pytest.mark.parametrize("end", [CLOSE, RESET, SILENCE, "299", "354 what"])
+    def test_recipients_without_a_reply_are_in_doubt(self, extensions: Any, end: str) -> None:
+        with smarthost(refusing(verb=".", b=end), extensions=extensions) as host:
+            tally = send(pool(host.port, lmtp=True, socket_timeout=1.0), "a@x", "b@x", "c@x")
+            if end == "299":  # any 2yz takes the mail
+                assert tally.accepted == ["a@x", "b@x", "c@x"]
+                return
+            assert tally.accepted == ["a@x"]
+            assert list(tally.deferred) == ["b@x", "c@x"]
+            assert tally.in_doubt
+            assert tally.deferred["c@x"].words.endswith("after it had the mail: it may have taken it")
+
+    def test_a_session_that_ends_with_421_leaves_no_recipient_without_a_result(self, extensions: Any) -> None:
+        with smarthost(refusing(verb=".", a="421 4.3.2 bye" + CLOSE), extensions=extensions) as host:
+            tally = send(pool(host.port, lmtp=True), "a@x", "b@x")
+            assert list(tally.deferred) == ["a@x", "b@x"]
+            assert tally.in_doubt, "b has no reply"
+
+    @pytest.mark.parametrize("end", [CLOSE, RESET])
+    def test_no_reply_at_all_is_in_doubt(self, extensions: Any, end: str) -> None:
+        with smarthost(refusing(verb=".", a=end), extensions=extensions) as host:
+            with pytest.raises(Temporary) as caught:
+                send(pool(host.port, lmtp=True), "a@x", "b@x")
+            assert caught.value.in_doubt
+
+    def test_an_smtp_server_is_not_taken_for_one(self) -> None:
+        script = lambda heard: "500 5.5.2 what?" if heard.verb == "EHLO" else None  # noqa: E731
+        with smarthost(script) as host:
+            with pytest.raises(Unreachable, match=r"said to LHLO: 500 5\.5\.2 what"):
+                send(pool(host.port, lmtp=True))
+            assert not lines(host, "HELO")

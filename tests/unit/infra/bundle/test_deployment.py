@@ -124,9 +124,12 @@ def test_what_outputs_ask_for(
         ({"type": "mailer", "nodemailer": "smtp://smtp.example.com:587"}, 30, 30),
         ({"type": "aws", "ses": {"maxSendRate": 40}}, 30, 10),
         ({"type": "aws", "ses": {"maxSendRate": 40}}, 4, 4),
+        ({**STORE, "concurrency": 7}, 30, 7),
+        ({**STORE, "concurrency": 1}, 30, 2),
+        ({**STORE, "concurrency": 70}, 30, 30),
     ],
 )
-def test_a_files_concurrency_is_bounded_by_the_rate_of_ses(
+def test_a_files_concurrency_is_bounded_by_its_outputs(
     tmp_path: Path, output: Any, given: int, concurrency: int
 ) -> None:
     assert read(tmp_path, output, public=False, delivery={"concurrency": given}).concurrency == concurrency

@@ -128,7 +128,7 @@ ALL_SETTINGS: Final = {
     "tags": '{"team": "mail"}',
     "python": "3.12",
     "arch": "x86_64",
-    "environment": '{"A": "b"}',
+    "environment": '{"LEVEL": "b"}',
     "ephemeral": "true",
     "without": "dashboard,schedule",
 }
@@ -136,7 +136,8 @@ ALL_SETTINGS: Final = {
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_takes_every_setting(name: str) -> None:
-    """Those of a network that is there need an account: test_a_network_that_is_there."""
+    """Those of a network that is there need an account: test_a_network_that_is_there. A certificate needs a
+    secret in the configuration: test_a_renewed_certificate_goes_into_the_secret_of_the_configuration."""
     path = ROOT / "configs" / name
     private = _public(path)
     settings = {key: value for key, value in ALL_SETTINGS.items() if key != "eips" or not private} | private
@@ -146,7 +147,7 @@ def test_an_example_takes_every_setting(name: str) -> None:
     assert found.one("Lambda::Function", "DeliveryFunction")["Runtime"] == "python3.12"
     source = (ROOT / "infra" / "cdk" / "settings.py").read_text()
     left = set(re.findall(r'context\("(\w+)"\)', source)) - set(ALL_SETTINGS)
-    assert left == {"config", "image", "vpc", "functionSubnets"}
+    assert left == {"config", "image", "vpc", "functionSubnets", "certificate"}
 
 
 # --- permissions ------------------------------------------------------------------------------
@@ -444,6 +445,12 @@ def test_the_tasks(template: Template) -> None:
     (container,) = task["ContainerDefinitions"]
     assert container["StopTimeout"] == 120
     assert container["User"] == "10025:10025"
+    assert container["ReadonlyRootFilesystem"] is True
+    assert container["WorkingDirectory"] == "/tmp"
+    assert container["MountPoints"] == [
+        {"ContainerPath": "/tmp", "ReadOnly": False, "SourceVolume": "tmp"},
+    ]
+    assert task["Volumes"] == [{"Name": "tmp"}], "of the task's own: nothing outlives it"
     variables = {each["Name"]: each["Value"] for each in container["Environment"]}
     assert set(variables) == {
         "SMTP_RELAY_CONFIG_JSON",
@@ -464,6 +471,7 @@ def test_the_service(template: Template) -> None:
     assert deployment["DeploymentCircuitBreaker"] == {"Enable": True, "Rollback": True}
     assert (deployment["MinimumHealthyPercent"], deployment["MaximumPercent"]) == (100, 200)
     assert service["HealthCheckGracePeriodSeconds"] == 60
+    assert service["AvailabilityZoneRebalancing"] == "ENABLED"
     assert service["NetworkConfiguration"]["AwsvpcConfiguration"]["AssignPublicIp"] == "ENABLED"
     assert "DesiredCount" not in service
     scaling = template.one("ApplicationAutoScaling::ScalableTarget")
@@ -488,12 +496,12 @@ def test_the_network(template: Template) -> None:
 def test_the_alarms(everything: Template, stored: Template) -> None:
     names = {re.sub(r"^Alarms|[0-9A-F]{8}$", "", name) for name in everything.of("CloudWatch::Alarm")}
     assert names == {
-        *("Oldest", "NoSweep", "Dead", "Crashed", "Errors", "SesClosed", "InDoubt"),
+        *("Oldest", "NoSweep", "Dead", "Crashed", "Errors", "SesClosed", "InDoubt", "NoLogin"),
         *("Throttles", "FunctionMemory", "Deferred", "Healthy", "Memory", "UntrustedProxy", "Quiet"),
         "Certificate",
     }
     assert {re.sub(r"^Alarms|[0-9A-F]{8}$", "", name) for name in stored.of("CloudWatch::Alarm")} == (
-        names - {"SesClosed", "InDoubt", "Certificate"}
+        names - {"SesClosed", "InDoubt", "NoLogin", "Certificate"}
     )
     oldest = everything.one("CloudWatch::Alarm", "AlarmsOldest")
     assert (oldest["MetricName"], oldest["Threshold"]) == ("OldestUnfinished", 1800)
@@ -608,6 +616,59 @@ def test_a_task_takes_its_role_in_this_account_only(template: Template) -> None:
     role = template.one("IAM::Role", "ListenerTaskRole")
     (statement,) = role["AssumeRolePolicyDocument"]["Statement"]
     assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+
+
+CERTIFICATE: Final = "arn:aws:acm:eu-west-1:123456789012:certificate/0b5d3c1e-1111-2222-3333-444455556666"
+
+
+def with_certificate(tmp_path: Path, reference: str, **more: str) -> Template:
+    config = {**EVERYTHING, "options": {"cert": reference, **more}}
+    context = {
+        "config": config_file(tmp_path, config),
+        "image": IMAGE,
+        "certificate": CERTIFICATE,
+        **INTERNAL,
+    }
+    return synthesize(context)
+
+
+def test_a_renewed_certificate_goes_into_the_secret_of_the_configuration(tmp_path: Path) -> None:
+    template = with_certificate(tmp_path, "secretsmanager:relay/tls")
+    assert template.one("SecretsManager::Secret")["Name"] == "relay/tls"
+    allowed = {each["Sid"]: each for each in template.statements("CertificateRole")}
+    assert set(allowed) == {"Export", "Save", "Logs"}
+    assert allowed["Export"]["Action"] == "acm:ExportCertificate"
+    assert allowed["Export"]["Resource"] == CERTIFICATE
+    assert allowed["Save"]["Action"] == "secretsmanager:PutSecretValue"
+    (secret,) = template.of("SecretsManager::Secret")
+    assert allowed["Save"]["Resource"] == {"Ref": secret}
+    rule = template.one("Events::Rule", "CertificateRenewed")
+    assert rule["EventPattern"] == {
+        "source": ["aws.acm"],
+        "detail-type": ["ACM Certificate Available"],
+        "resources": [CERTIFICATE],
+    }
+    function = template.one("Lambda::Function", "CertificateFunction")
+    assert function["Environment"]["Variables"] == {"CERTIFICATE": CERTIFICATE, "SECRET": {"Ref": secret}}
+    assert "def handler" in function["Code"]["ZipFile"]
+    (service,) = template.of("ECS::Service")
+    waits = template.resources[service]["DependsOn"]
+    assert any(each.startswith("CertificateStored") for each in waits)
+    errors = [text for level, _, text in template.messages if level == "error"]
+    assert not errors, "cdk-nag"
+
+
+def test_a_secret_with_an_arn_is_there_already(tmp_path: Path) -> None:
+    arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:relay/tls-AbCdEf"
+    template = with_certificate(tmp_path, f"secretsmanager:{arn}", key=f"secretsmanager:{arn}")
+    assert not template.of("SecretsManager::Secret")
+    (save,) = [each for each in template.statements("CertificateRole") if each["Sid"] == "Save"]
+    assert save["Resource"] == arn
+
+
+def test_a_certificate_without_one_secret_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match='write "cert": "secretsmanager:NAME"'):
+        with_certificate(tmp_path, "secretsmanager:relay/tls", key="secretsmanager:relay/key")
 
 
 def test_a_finding_that_is_not_on_the_list_fails() -> None:
@@ -757,6 +818,7 @@ def context_of(values: Mapping[str, Any]) -> Any:
         ({"cpu": "half"}, "not a number from"),
         ({"quiet": "25"}, "not a number from 0 to 24"),
         ({"functionSubnets": "subnet-1"}, "say -c vpc=ID"),
+        ({"certificate": "arn:aws:iam::1:server-certificate/x"}, "no ARN of a certificate"),
         ({"zone": "Z1"}, "goes with -c zoneName"),
         ({"eips": "eipalloc-1", "public": "false", "clients": "10.0.0.0/8"}, "addresses for strangers"),
     ],

@@ -16,7 +16,6 @@ from infra.access.aws import rules
 from infra.bundle import aws
 from infra.bundle.deployment import read_deployment
 from infra.bundle.runtime import Platform
-from infra.cdk.parts import queries
 from tests.support.infra.terraform import terraform_program
 from tests.support.infra.terraform_aws import FOLDER, Terraform
 from tests.support.servers.relay import ROOT
@@ -57,7 +56,8 @@ def build(tmp_path: Path) -> Path:
 
 def test_the_build_folder(build: Path) -> None:
     assert {path.name for path in build.iterdir()} == {
-        *("function.zip", "deployment.json", "function.policy.json.tftpl", "listener.policy.json.tftpl")
+        *("function.zip", "certificate.zip", "deployment.json"),
+        *("function.policy.json.tftpl", "listener.policy.json.tftpl"),
     }
     facts = json.loads((build / "deployment.json").read_text())
     deployment = read_deployment(ROOT / "configs" / "mail2sqs.jsonc")
@@ -92,7 +92,7 @@ def test_what_cdk_says_terraform_says() -> None:
         "visibility_timeout_seconds = 6 * var.timeout",
         "maxReceiveCount     = 10",
         "deregistration_delay = 90",
-        "stopTimeout = 120",
+        "stopTimeout            = 120",
         'schedule_expression = "rate(5 minutes)"',
         "retention_in_days = 30",
         "memory_size      = var.memory",
@@ -101,8 +101,19 @@ def test_what_cdk_says_terraform_says() -> None:
 
 
 def test_the_saved_queries_are_those_of_cdk() -> None:
+    from infra.cdk.parts import queries  # it takes seconds, and starts a process
+
     found = re.findall(r"<<-EOT\n(.*?)\n *EOT", (FOLDER / "queries.tf").read_text(), re.DOTALL)
     assert [textwrap.dedent(each) for each in found] == [queries.ACCEPTED, queries.ONE]
+
+
+def test_the_function_of_the_certificate_may_do_the_same_as_that_of_cdk() -> None:
+    text = (FOLDER / "modules" / "certificate" / "main.tf").read_text()
+    asked = {action for rule in (rules.EXPORT, rules.SAVE, rules.CERTIFICATE_LOGS) for action in rule.actions}
+    named = set(re.findall(r'"((?:acm|secretsmanager|logs):\w+)"', text))
+    assert named == asked
+    assert "resources = [var.certificate_arn]" in text
+    assert "resources = [local.secret]" in text
 
 
 def test_the_function_gets_the_same_permissions_for_its_network() -> None:

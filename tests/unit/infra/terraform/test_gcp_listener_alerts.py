@@ -13,7 +13,6 @@ from typing import Any, Final
 import pytest
 
 from infra.bundle.gcp import listener_config
-from infra.cdk.parts import alarms
 from infra.cdk.settings import Settings
 from scripts.terraform_tables import hcl2_text
 from tests.support.clouds.gcs_xml import XmlFront
@@ -103,6 +102,8 @@ def test_without_a_certificate_there_is_no_alert_on_its_end(tmp_path: Path, conf
 
 
 def test_the_listener_logs_what_the_filters_ask_for(tmp_path: Path, new_relay: Callable[..., Relay]) -> None:
+    from infra.cdk.parts import alarms
+
     found = values(tmp_path, "internal", {})
 
     def entries(relay: Relay, terms: str) -> list[dict[str, Any]]:
@@ -152,6 +153,8 @@ def send(relay: Relay) -> int:
 
 def test_the_figures_are_those_of_aws() -> None:
     """Another test compares Terraform and CDK on AWS."""
+    from infra.cdk.parts import alarms  # it takes seconds, and starts a process
+
     aws = terraform_alarms.aws()
     written = terraform_alarms.gcp_policies("listener")
     assert set(written) == {"deferred", "healthy", "quiet", "certificate", "untrusted_proxy"}

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -172,6 +172,7 @@ class TestStrangers:
             "http-filter": {"url": "http://x", "allowAnyUser": True},
             "respond": {"plusAddresses": True, "testOnly": True},
             "mail-auth": {},
+            "sending-policy": {"rules": [{"ip": "0.0.0.0/0"}]},
         }[kind]
         keys = {
             "flows": flow({"type": kind, **alone}, outputs=[SES], filtersOperator=operator),
@@ -185,6 +186,7 @@ class TestStrangers:
             "file": {"path": "x"},
             "aws": {"storage": {"bucket": "b"}, "ses": {}},
             "gcp": {"path": "gs://b/"},
+            "webhook": {"url": "https://h.example.com/"},
         }.get(kind, {})
         keys = {"flows": flow(ANYBODY, outputs=[{"type": kind, **alone}]), "options": OPEN}
         assert says(look(public=True, **keys), "open relay") is (kind in {"mailer", "nodemailer", "aws"})
@@ -549,6 +551,33 @@ class TestDeployment:
         assert says(lines, "ignored")
         assert says(lines, "vanishes")
         assert not any(line.startswith("note") for line in lines)
+
+
+class TestWebhooks:
+    HOOK: Final[dict[str, Any]] = {"type": "webhook", "url": "https://h.example.com/", "secret": "ssm:/key"}
+
+    def in_cloud(self, look: Callable[..., list[str]], severity: str, cloud: str, **given: Any) -> list[str]:
+        hook = self.HOOK | ({"secret": "gcp-secret:projects/p/secrets/s"} if cloud == "gs" else {}) | given
+        return look(severity, flows=flow(LOCAL, outputs=[hook]), spool=f"{cloud}://mails/relay", options=OPEN)
+
+    @pytest.mark.parametrize("cloud", ["s3", "gs"])
+    def test_a_function_of_either_cloud_runs_it(self, look: Callable[..., list[str]], cloud: str):
+        assert self.in_cloud(look, "error", cloud) == []
+        assert self.in_cloud(look, "warning", cloud) == []
+
+    def test_what_a_function_cannot_do(self, look: Callable[..., list[str]]):
+        found = self.in_cloud(look, "error", "s3", headers={"X-Key": "env:KEY"}, url="env:HOOK")
+        assert says(found, "outputs[0].url", "env:HOOK", "cloud's store")
+        assert says(found, "outputs[0].headers.X-Key", "env:KEY")
+        assert says(self.in_cloud(look, "warning", "s3", timeout="200s"), "outputs[0].timeout", "300 s")
+        assert says(self.in_cloud(look, "warning", "gs", retry={"first": 1}), "outputs[0].retry", "Pub/Sub")
+        assert not self.in_cloud(look, "warning", "s3", retry={"first": 1})
+
+    def test_a_receiver_in_clear_text_and_requests_without_a_signature(self, look: Callable[..., list[str]]):
+        hook = {"type": "webhook", "url": "http://h.example.com/"}
+        found = look("warning", flows=flow(LOCAL, outputs=[hook]), options=OPEN)
+        assert says(found, "outputs[0].url", "clear text")
+        assert says(found, "outputs[0].secret", "cannot tell")
 
 
 class TestFromLoopingz:

@@ -9,7 +9,11 @@ from typing import Any
 import pytest
 
 from listener.cli import main as cli
+from tests.support.net import HOST
+from tests.support.servers.receiver import answer, receiving
 from tests.support.servers.relay import ROOT
+from tests.support.servers.smarthost import smarthost
+from tests.support.servers.token_server import token_server
 
 LOCAL = {"type": "whitelist", "ips": "127.0.0.1"}
 LOG = {"type": "log"}
@@ -209,3 +213,62 @@ def test_what_breaks_comes_before_what_is_good_to_know(check: Any) -> None:
     assert set(marks) == {"breaks", "to know"}
     assert marks == sorted(marks)
     assert any(line.startswith("  breaks: flows.in.filters[0]: regexps match") for line in lines)
+
+
+def test_a_sample_is_posted_by_each_webhook(check: Any) -> None:
+    with receiving() as receiver:
+        hook = {"type": "webhook", "url": f"{receiver.url}/in?k=canary", "headers": {"X-Key": "canary"}}
+        path = write(outputs=[hook, {"type": "log"}, {**hook, "format": "raw"}], options=OPEN)
+        status, lines = check("--send", path)
+        assert status == 0
+        assert [line for line in lines if line.startswith("A sample")] == [
+            "A sample by in/webhook_0 was taken: status 200.",
+            "A sample by in/webhook_2 was taken: status 200.",
+        ]
+        receiver.react = answer(401, b"canary")
+        status, lines = check("--send", path)
+        assert status == 2
+        assert sum("a sample was not taken: status 401" in line for line in lines) == 2
+        assert "canary" not in "".join(lines)
+        assert len(receiver.received) == 4
+        check(path)
+        assert len(receiver.received) == 4
+
+
+@pytest.mark.parametrize(("reply", "status"), [("235 2.7.0 welcome", 0), ("535 5.7.8 no geheim", 2)])
+def test_with_send_one_login_is_tried_and_no_mail_is_sent(
+    check: Any, monkeypatch: pytest.MonkeyPatch, reply: str, status: int
+) -> None:
+    monkeypatch.setenv("PASS", "geheim")
+    script = lambda heard: reply if heard.verb == "AUTH" else None  # noqa: E731
+    with smarthost(script, extensions=("AUTH PLAIN",)) as host:
+        server = {"host": HOST, "port": host.port, "auth": {"user": "u", "pass": "env:PASS"}}
+        file = write(outputs=[{"type": "mailer", "nodemailer": server}], options=OPEN)
+        assert check(file)[0] == 0
+        assert host.sessions == [], "without --send nothing is connected to"
+        found, lines = check("--send", file)
+        assert found == status
+        text = "\n".join(lines)
+        if status == 0:
+            assert f"{HOST}:{host.port} opens a session as u." in lines
+        else:
+            assert "flows.in.outputs[0]: no mail could be sent: " in text
+            assert "(PLAIN): 535 5.7.8 no ***" in text
+        assert "geheim" not in text
+        assert len(host.sessions) == 1
+        assert not any(line.startswith("MAIL") for line in host.heard)
+
+
+def test_with_send_a_token_is_asked_for(check: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PASS", "geheim")
+    with token_server() as tokens, smarthost(extensions=("AUTH XOAUTH2",)) as host:
+        auth = {"user": "u@x", "clientId": "id", "clientSecret": "env:PASS", "accessUrl": tokens.url}
+        server = {"host": HOST, "port": host.port, "auth": auth}
+        file = write(outputs=[{"type": "mailer", "nodemailer": server}], options=OPEN)
+        assert f"{HOST}:{host.port} opens a session as u@x." in check("--send", file)[1]
+        assert len(tokens.forms) == 1
+
+
+def test_send_is_for_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["check", "--send", "--offline", write(options=OPEN)]) == 2
+    assert "check --send: sends from this machine" in capsys.readouterr().err

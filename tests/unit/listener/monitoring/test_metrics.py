@@ -60,6 +60,7 @@ def exercise(metrics: Metrics) -> None:
     metrics.retry("in", "file_0")
     metrics.dead_letter("in", "file_0")
     metrics.in_doubt("in", "file_0")
+    metrics.no_login("in", "file_0")
     metrics.backlog(86_400.0, 3, 1)
     metrics.tls_expiry("smtp", 1000.0 + 86_400 * 30)
 
@@ -84,7 +85,7 @@ def check(found: Scrape, times: int) -> None:
     assert found("smtp_relay_emails_total", flow="in", status="error", output="file_0") == times
     assert found("smtp_relay_spool_duration_seconds_count") == times
     assert found("smtp_relay_spool_errors_total") == times
-    for name in ("retries", "dead_letters", "in_doubt"):
+    for name in ("retries", "dead_letters", "in_doubt", "login_failures"):
         assert found(f"smtp_relay_{name}_total", flow="in", output="file_0") == times
     output = {"flow": "in", "output": "file_0"}
     assert found("smtp_relay_output_duration_seconds_bucket", le="0.0005", **output) == 0

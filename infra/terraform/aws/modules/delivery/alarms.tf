@@ -41,6 +41,10 @@ locals {
       text   = "calls got no answer: mails or messages may exist twice"
       metric = "InDoubt"
     }
+    no-login = {
+      text   = "an output cannot log in: a password, or OAuth"
+      metric = "NoLogin"
+    }
     crashed = {
       text       = "runs of the function crashed over and over"
       namespace  = "AWS/SQS"
@@ -69,7 +73,7 @@ locals {
     }
   }
   # Some watch parts that not every configuration has.
-  without = toset(concat(var.ses ? [] : ["ses-closed"], var.receipts ? [] : ["in-doubt"]))
+  without = toset(concat(var.ses ? [] : ["ses-closed"], var.receipts ? [] : ["in-doubt", "no-login"]))
 }
 
 resource "aws_cloudwatch_metric_alarm" "watched" {

@@ -58,7 +58,27 @@ resource "aws_iam_role_policy" "task" {
     table     = ""
     log_group = ""
     key       = var.key_arn == null ? "" : var.key_arn
+    limits    = var.limits ? aws_dynamodb_table.limits[0].arn : ""
   }))
+}
+
+# The counts of sending-policy, which the tasks share. A lost one only frees the limits once.
+resource "aws_dynamodb_table" "limits" {
+  count = var.limits ? 1 : 0
+
+  name         = "${var.name}-limits"
+  billing_mode = "PAY_PER_REQUEST"
+  hash_key     = "id"
+
+  attribute {
+    name = "id"
+    type = "S"
+  }
+
+  ttl {
+    attribute_name = "expiration"
+    enabled        = true
+  }
 }
 
 resource "aws_iam_role" "start" {
@@ -118,21 +138,30 @@ resource "aws_ecs_task_definition" "this" {
     operating_system_family = "LINUX"
   }
 
-  container_definitions = jsonencode([{
-    name        = "listener"
-    image       = var.image
-    essential   = true
-    user        = "10025:10025"
-    stopTimeout = 120
+  # The only folder that a task may write to; the image declares it as a volume. Large mails that arrive are
+  # files below the working folder.
+  volume {
+    name = "tmp"
+  }
 
-    environment = [
+  container_definitions = jsonencode([{
+    name                   = "listener"
+    image                  = var.image
+    essential              = true
+    user                   = "10025:10025"
+    readonlyRootFilesystem = true
+    workingDirectory       = "/tmp"
+    mountPoints            = [{ sourceVolume = "tmp", containerPath = "/tmp", readOnly = false }]
+    stopTimeout            = 120
+
+    environment = concat([
       { name = "SMTP_RELAY_CONFIG_JSON", value = var.config },
       { name = "SMTP_RELAY_SPOOL", value = trimsuffix("s3://${var.bucket}/${var.prefix}", "/") },
       { name = "SMTP_RELAY_LISTENERS", value = var.listeners },
       # The security group admits the balancer alone, whose nodes may have addresses of any block.
       { name = "SMTP_RELAY_TRUSTED_PROXIES", value = "0.0.0.0/0" },
       { name = "SMTP_RELAY_HEALTH_PORT", value = tostring(local.health) },
-    ]
+    ], var.limits ? [{ name = "SMTP_RELAY_LIMITS_TABLE", value = aws_dynamodb_table.limits[0].name }] : [])
 
     portMappings = [for port in local.inside : { containerPort = tonumber(port), protocol = "tcp" }]
 
@@ -147,9 +176,9 @@ resource "aws_ecs_task_definition" "this" {
   }])
 }
 
-# No other resource refers to it, but it must be made first.
+# No other resource refers to them, but they must be made first.
 resource "terraform_data" "function" {
-  input = var.function
+  input = var.before
 }
 
 resource "aws_ecs_service" "this" {
@@ -161,6 +190,7 @@ resource "aws_ecs_service" "this" {
   deployment_minimum_healthy_percent = 100
   deployment_maximum_percent         = 200
   health_check_grace_period_seconds  = 60
+  availability_zone_rebalancing      = "ENABLED"
 
   deployment_circuit_breaker {
     enable   = true

@@ -39,6 +39,12 @@ variable "policy" {
   type        = string
 }
 
+variable "limits" {
+  description = "True if a filter counts recipients: then there is a table for the counts."
+  type        = bool
+  default     = false
+}
+
 variable "image" {
   description = "The listener's image, built for arm64."
   type        = string
@@ -152,9 +158,9 @@ variable "autoscaling" {
   default     = true
 }
 
-variable "function" {
-  description = "The function, which is deployed before the tasks."
-  type        = string
+variable "before" {
+  description = "What is deployed before the tasks: the function, and the secret's certificate; null for none."
+  type        = list(string)
 }
 
 variable "alarms" {

@@ -4,6 +4,12 @@ data "aws_region" "here" {}
 
 data "aws_availability_zones" "here" {
   state = "available"
+
+  # Local Zones that the account has opted into have neither Fargate nor this kind of balancer.
+  filter {
+    name   = "opt-in-status"
+    values = ["opt-in-not-required"]
+  }
 }
 
 resource "aws_vpc" "this" {

@@ -23,6 +23,10 @@ locals {
       filter = "${local.said} AND jsonPayload.in_doubt=true"
       title  = "calls got no answer: mails or messages may exist twice"
     }
+    no-login = {
+      filter = "${local.said} AND jsonPayload.no_login=true"
+      title  = "an output cannot log in: a password, or OAuth"
+    }
     function-memory = {
       filter = "${local.said} AND severity>=ERROR AND textPayload=~\"Memory limit of .* exceeded\""
       title  = "the function ran out of memory"

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from functions.aws.output.event_bus import SOURCE, EventBus
 from functions.aws.output.options import AwsOutputOptions
 from functions.aws.output.publisher import size_of
-from functions.aws.output.sns import Topic
+from functions.aws.output.sns import SnsTopic
 from functions.errors import Permanent, Temporary
 from functions.processors.store import CloudProcessor
 from tests.support.mails.jobs import Receipts, fault_of, job_of
@@ -153,7 +153,7 @@ def test_always_fits(api: Endpoint, output: Outputs, topic: str, format_: str) -
     body = body_of(api.asked[0])
     json.loads(body)
     if topic == TOPIC:
-        assert len(body.encode()) + size_of(attributes_in(messages(api)[0])) <= Topic.most == 262_144
+        assert len(body.encode()) + size_of(attributes_in(messages(api)[0])) <= SnsTopic.most == 262_144
     else:
         (entry,) = entries(api)
         size = 14 + sum(len(entry[name].encode()) for name in ("Source", "DetailType", "Detail"))

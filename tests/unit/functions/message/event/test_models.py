@@ -173,5 +173,14 @@ def test_the_models_name_every_field_that_the_code_writes(full: dict[str, Any]) 
     seen = {name for _, value in places(full) if isinstance(value, dict) for name in value}
     known = {name for part in parts().values() for name in part["properties"]}
     rare = {"priority", "comment", "explanation", "mechanism", "ignored", "identity", "signature", "testing"}
-    rare |= {"unsignedOctets", "enforced", "others", "instances", "oldestPass", "autoSubmitted", "replyTo"}
+    rare |= {
+        "link",
+        "unsignedOctets",
+        "enforced",
+        "others",
+        "instances",
+        "oldestPass",
+        "autoSubmitted",
+        "replyTo",
+    }
     assert known - seen == rare - seen

@@ -10,15 +10,19 @@ import pytest
 
 from functions.errors import ConfigError, Permanent, Temporary
 from functions.processors.context import BuildContext
+from functions.processors.mailer.oauth import source as sources
 from functions.processors.mailer.output import MailerProcessor
 from functions.processors.mailer.recipients import GROUP
 from functions.processors.mailer.transport import server_of
 from functions.processors.mailer.transport_options import Transport
 from functions.processors.registry import OUTPUTS, build_processor
+from functions.smtp_client import pool as pools
 from tests.support.clients.relaying import MAIL, Remembering, job, make_mail
 from tests.support.clients.tls import Authority
 from tests.support.net import HOST, free_port
+from tests.support.servers.endpoint import Says
 from tests.support.servers.smarthost import CLOSE, Heard, Smarthost, refusing, server_context, smarthost
+from tests.support.servers.token_server import TokenServer, refusal, token_server
 
 KEY = Authority.shared().issue(algorithm="rsa").key_pem()
 Make = Callable[..., MailerProcessor]
@@ -318,3 +322,118 @@ def test_tls_options(make: Make, tmp_path: Path) -> None:
     with smarthost(context=context, implicit=True) as host:
         make(host, {"secure": True, "tls": good}).process(job(make_mail()))
         assert host.sessions[0].encrypted
+
+
+def test_lmtp_serves_each_recipient_once(make: Make) -> None:
+    script = refusing(verb=".", full="452 4.2.2 full", gone="550 5.1.1 gone")
+    with smarthost(script) as host:
+        mailer, once = make(host, {"lmtp": True}), Remembering()
+        mail = make_mail(MAIL, "a@x", "full@x", "gone@x", "b@x")
+        with pytest.raises(Temporary, match=r"452 4\.2\.2 full"):
+            mailer.process(job(mail, once))
+        host.script = lambda heard: None
+        with pytest.raises(Permanent, match="gone") as caught:
+            mailer.process(job(mail, once))
+        assert caught.value.recipients == ("gone@x",)
+        assert host.copies() == {"a@x": 1, "b@x": 1, "full@x": 1}
+
+
+def test_a_rate_is_kept_and_a_mail_that_waits_long_comes_again(make: Make) -> None:
+    with smarthost() as host:
+        mailer = make(host, {"pool": True, "rateLimit": 3, "rateDelta": "1h"})
+        for _ in range(3):
+            mailer.process(job(make_mail()))
+        with pytest.raises(Temporary, match="waiting for rateLimit") as caught:
+            mailer.process(job(make_mail()))
+        assert caught.value.retry_after is not None
+        assert 3_600 < caught.value.retry_after <= 4_800
+        assert len(host.taken) == 3
+
+
+class TestOAuth:
+    """The mailer with a token endpoint: what a mail gets while the endpoint works, fails, and lies."""
+
+    @pytest.fixture
+    def server(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[TokenServer]:
+        monkeypatch.setattr(sources, "REST", 0.0)
+        monkeypatch.setattr(pools, "LOGIN_REST", 0.0)
+        monkeypatch.setattr(pools, "REST", 0.0)
+        with token_server() as made:
+            yield made
+
+    def login(self, server: TokenServer) -> dict[str, Any]:
+        return {
+            "auth": {
+                "type": "oauth2",
+                "user": "u@x",
+                "clientId": "id",
+                "clientSecret": "env:PASSWORD",
+                "accessUrl": server.url,
+            }
+        }
+
+    def test_a_mail_goes_out_with_a_token(self, make: Make, server: TokenServer) -> None:
+        with smarthost(extensions=("AUTH PLAIN XOAUTH2",)) as host:
+            mailer = make(host, self.login(server))
+            for _ in range(3):
+                mailer.process(job(make_mail()))
+            assert {each.password for each in host.sessions} == {"user=u@x\x01auth=Bearer token-1\x01\x01"}
+            assert len(server.forms) == 1
+
+    def test_a_token_that_the_server_does_not_take_any_more_is_replaced(
+        self, make: Make, server: TokenServer
+    ) -> None:
+        def script(heard: Heard) -> str | None:
+            taken = "token-2" in (heard.session.password or "")
+            return "535 5.7.8 gone" if heard.verb == "AUTH" and not taken else None
+
+        with smarthost(script, extensions=("AUTH XOAUTH2",)) as host:
+            make(host, self.login(server)).process(job(make_mail()))
+            assert len(host.taken) == 1
+            assert [each["grant_type"] for each in server.forms] == ["client_credentials"] * 2
+
+    @pytest.mark.parametrize(
+        ("answer", "code", "words"),
+        [
+            (
+                refusal("invalid_client", "no such client: geheim"),
+                "4.7.8",
+                "400 invalid_client: no such client",
+            ),
+            (Says(500), "4.4.2", "it answers 500"),
+            (Says(200, b'{"access_token": "a b"}', {}), "4.4.2", "none that can be used"),
+        ],
+    )
+    def test_a_token_failure_is_temporary_and_says_that_there_is_no_login(
+        self, make: Make, server: TokenServer, answer: Says, code: str, words: str
+    ) -> None:
+        server.answer = lambda form: answer
+        with smarthost(extensions=("AUTH XOAUTH2",)) as host:
+            mailer = make(host, self.login(server))
+            with pytest.raises(Temporary, match=words) as caught:
+                mailer.process(job(make_mail()))
+            assert (caught.value.enhanced, caught.value.no_login, caught.value.in_doubt) == (
+                code,
+                True,
+                False,
+            )
+            assert "geheim" not in caught.value.reason
+            assert host.sessions == [], "no session is opened that could not log in"
+            server.answer = lambda form: None
+            mailer.process(job(make_mail()))
+            assert len(host.taken) == 1
+
+    def test_a_refused_password_is_no_login_either(self, make: Make) -> None:
+        script = lambda heard: "535 5.7.8 no" if heard.verb == "AUTH" else None  # noqa: E731
+        with smarthost(script, extensions=("AUTH PLAIN",)) as host:
+            mailer = make(host, {"auth": {"user": "u", "pass": "env:PASSWORD"}})
+            for _ in range(2):
+                with pytest.raises(Temporary) as caught:
+                    mailer.process(job(make_mail()))
+                assert caught.value.no_login
+
+    def test_a_server_that_is_down_is_no_failed_login(self, make: Make, server: TokenServer) -> None:
+        mailer = make(transport={"host": HOST, "port": free_port(), **self.login(server)})
+        with pytest.raises(Temporary) as caught:
+            mailer.process(job(make_mail()))
+        assert not caught.value.no_login

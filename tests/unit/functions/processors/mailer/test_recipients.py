@@ -215,3 +215,46 @@ def test_a_receipt_that_cannot_be_read_tells_nothing(rest: str) -> None:
     with pytest.raises(Temporary, match="cannot be read") as caught:
         decode(f"250 ok\n{rest}", ["a"])
     assert caught.value.in_doubt
+
+
+def test_recipients_that_are_served_beside_a_doubt_are_not_asked_again() -> None:
+    """LMTP: the session is lost between the replies for two recipients."""
+    asked: list[list[str]] = []
+
+    def half(recipients: Sequence[str]) -> TransactionResult:
+        asked.append(list(recipients))
+        if len(asked) > 1:
+            return TransactionResult(accepted=list(recipients), answer="250 queued")
+        return TransactionResult(["a"], {"no": GONE}, {"b": LATER, "c": LATER}, "250 queued", in_doubt=True)
+
+    once = Remembering()
+    first = deliver_to(["a", "no", "b", "c"], once, half)
+    assert (first.served, list(first.deferred), first.in_doubt) == (["a"], ["b", "c"], True)
+    with pytest.raises(Temporary) as caught:
+        first.settle()
+    assert caught.value.in_doubt
+    assert set(caught.value.recipients) == {"no", "b", "c"}
+    assert len(once.parts) == 2, "the doubt is announced as one of its own recipients"
+    second = deliver_to(["a", "no", "b", "c"], once, half)
+    assert asked == [["a", "no", "b", "c"], ["b", "c"]]
+    assert sorted(second.served) == ["a", "b", "c"]
+
+
+def test_a_doubt_beside_which_nobody_is_served_is_one() -> None:
+    def lost(recipients: Sequence[str]) -> TransactionResult:
+        return TransactionResult(deferred={"a": LATER, "b": LATER}, in_doubt=True)
+
+    assert deliver_to(["a", "b"], Remembering(), lost).in_doubt
+
+
+def test_a_wait_that_was_asked_for_and_a_failed_login_are_passed_on() -> None:
+    def later(recipients: Sequence[str]) -> TransactionResult:
+        raise Temporary("waiting", retry_after=7.0)
+
+    def no_login(recipients: Sequence[str]) -> TransactionResult:
+        raise Unreachable("no", enhanced="4.7.8", no_login=True)
+
+    for send, wait, failed in ((later, 7.0, False), (no_login, None, True)):
+        with pytest.raises(Temporary) as caught:
+            deliver_to(["a"], Remembering(), send).settle()
+        assert (caught.value.retry_after, caught.value.no_login) == (wait, failed)

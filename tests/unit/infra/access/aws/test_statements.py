@@ -254,3 +254,18 @@ def test_only_what_has_no_resources_is_allowed_on_everything() -> None:
         *("ecr:GetAuthorizationToken", "ses:GetAccount"),
         *rules.NETWORK.actions,
     }
+
+
+def test_the_listener_reaches_the_table_of_limits_only_if_it_counts_recipients(tmp_path: Path) -> None:
+    table = "arn:aws:dynamodb:eu-west-1:123456789012:table/limits"
+    output = {"storage": {"bucket": "b"}}
+
+    def reached(*rules: dict[str, Any]) -> list[str]:
+        guard = {"type": "sending-policy", "rules": list(rules)}
+        config = deployed(tmp_path, output, filters=[WHITELIST, guard])
+        found = listener_statements(config, SPOOL._replace(limits=table), PLACE)
+        assert resources(found, "dynamodb:GetItem") == resources(found, "dynamodb:PutItem")
+        return resources(found, "dynamodb:PutItem")
+
+    assert reached({"user": "glob:*", "limits": ["100/min"]}) == [table]
+    assert reached({"user": "glob:*", "limits": ["20/mail"]}) == []

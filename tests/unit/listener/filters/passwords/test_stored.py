@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener.filters.passwords.hash_names import EXTENDABLE, hash_name, names
+from functions.options.hash_names import EXTENDABLE, hash_name, names
 from listener.filters.passwords.stored import (
     BCRYPT_LIMIT,
     Plain,

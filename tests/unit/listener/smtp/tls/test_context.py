@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import json
 import os
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -112,6 +114,93 @@ class TestGiven:
         serve(tmp_path, key=identity.key_pem(), cert=identity.pem)
         assert not list(tmp_path.iterdir())
         assert process.open_files(os.getpid()) <= before
+
+
+class TestInOneSecret:
+    """Certificate and key from one reading."""
+
+    @pytest.mark.parametrize("form", ["pem", "reversed pem", "json", "pretty json"])
+    @pytest.mark.parametrize("options", [{}, {"key": "file://both"}], ids=["no key", "the same key"])
+    def test_in_each_form(self, tmp_path: Path, form: str, options: dict[str, str]) -> None:
+        identity = CA.issue()
+        (tmp_path / "both").write_text(bundled(identity, form))
+        server = serve(tmp_path, cert="file://both", **options)
+        assert shown(server) == der(identity)
+        assert server.not_after == identity.certificate.not_valid_after_utc.timestamp()
+        assert server.may_change
+
+    def test_a_client_gets_each_certificate_once(self, tmp_path: Path) -> None:
+        identity = CA.issue()
+        (tmp_path / "both").write_text(bundled(identity, "pem") + CA.identity.pem)
+        server = serve(tmp_path, cert="file://both", key="file://both")
+        pair = server._materials[""].pair
+        assert pair is not None
+        assert pair.certificates.count("BEGIN CERTIFICATE") == 2
+        assert "PRIVATE" not in pair.certificates
+
+    def test_a_host_name_has_its_own(self, tmp_path: Path) -> None:
+        one, other = CA.issue(), CA.issue("other.example")
+        own = {"other.example": {"cert": bundled(other, "json")}}
+        server = serve(tmp_path, cert=bundled(one, "pem"), sniOptions=own)
+        assert shown(server) == der(one)
+        assert shown(server, "other.example") == der(other)
+
+    def test_a_passphrase_beside_the_key(self, tmp_path: Path) -> None:
+        identity = CA.issue()
+        identity.write(tmp_path, passphrase="open it")
+        key = (tmp_path / "server.key").read_text()
+        text = json.dumps({"Certificate": identity.pem, "PrivateKey": key, "Passphrase": "open it"})
+        assert shown(serve(tmp_path, cert=text, passphrase="another")) == der(identity)
+        without = json.dumps({"certificate": identity.pem, "privateKey": key})
+        assert shown(serve(tmp_path, cert=without, passphrase="open it")) == der(identity)
+        with pytest.raises(ConfigError, match=r"options\.cert: the key is encrypted"):
+            serve(tmp_path, cert=without)
+
+    async def test_the_next_pair_is_taken_as_a_whole(self, tmp_path: Path) -> None:
+        one, other, third = CA.issue(), CA.issue(), CA.issue()
+        both = tmp_path / "both"
+        both.write_text(bundled(one, "json"))
+        server = serve(tmp_path, cert="file://both", key="file://both")
+        changed: asyncio.Queue[ServerTls] = asyncio.Queue()
+        watching = asyncio.create_task(server.watch(changed.put_nowait, look_every=0.01))
+        try:
+            for identity, form in ((other, "json"), (third, "pem")):
+                both.with_name("next").write_text(bundled(identity, form))
+                both.with_name("next").replace(both)
+                await asyncio.wait_for(changed.get(), 10)
+                assert shown(server) == der(identity)
+        finally:
+            watching.cancel()
+
+    def test_one_reading_gives_both(self, tmp_path: Path) -> None:
+        """A secret that changes with each reading never gives a key of another certificate."""
+        pairs = iter([CA.issue(), CA.issue()])
+        found = Changing(tmp_path, {}, lambda: bundled(next(pairs), "json"))
+        options = SmtpOptions.model_validate({"key": "secretsmanager:relay", "cert": "secretsmanager:relay"})
+        assert ServerTls(options, "mx.server.example", found, "options").not_after
+
+
+class Changing(SecretResolver):
+    """Resolves each reference to what comes next."""
+
+    def __init__(self, folder: Path, environ: dict[str, str], take: Callable[[], str]) -> None:
+        super().__init__(folder, environ)
+        object.__setattr__(self, "_take", take)
+
+    def __call__(self, reference: str) -> str:
+        return self._take()  # type: ignore[attr-defined, no-any-return]  # slots of the frozen parent
+
+
+def bundled(identity: Identity, form: str) -> str:
+    """Certificate and key in one text."""
+    key, certificate = identity.key_pem(), identity.pem
+    value = {"certificate": certificate, "certificateChain": CA.identity.pem, "privateKey": key}
+    return {
+        "pem": certificate + key,
+        "reversed pem": key + certificate,
+        "json": json.dumps(value),
+        "pretty json": json.dumps({"cert": certificate, "private_key": key, "note": None}, indent=1),
+    }[form]
 
 
 class TestSelfSigned:
@@ -329,6 +418,23 @@ class TestRenewal:
         assert shown(server) == der(second)
         assert changes == [second.certificate.not_valid_after_utc.timestamp()]
         assert server.context is not in_use, "connections keep the context they began with"
+        task.cancel()
+
+    async def test_a_mounted_secret_of_kubernetes_is_taken_up(self, tmp_path: Path) -> None:
+        """Its files are links into a folder behind another link, which a kubelet replaces."""
+        first, second = CA.issue(), CA.issue(days=60)
+        first.write(tmp_path / "..1")
+        second.write(tmp_path / "..2")
+        (tmp_path / "..data").symlink_to("..1")
+        for name in ("server.key", "server.pem"):
+            (tmp_path / name).symlink_to(f"..data/{name}")
+        server = serve(tmp_path, key="file://server.key", cert="file://server.pem")
+        changes: list[float | None] = []
+        task = await self.watched(server, changes)
+        (tmp_path / "..new").symlink_to("..2")
+        (tmp_path / "..new").rename(tmp_path / "..data")
+        await self.until(lambda: changes)
+        assert shown(server) == der(second)
         task.cancel()
 
     async def test_halfway_written_files_change_nothing(

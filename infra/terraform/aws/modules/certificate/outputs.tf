@@ -1,0 +1,4 @@
+output "stored" {
+  description = "Known when the secret holds the certificate."
+  value       = aws_lambda_invocation.stored.id
+}

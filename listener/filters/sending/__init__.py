@@ -1,0 +1,1 @@
+"""Filters that limit what a client may send, and how much."""

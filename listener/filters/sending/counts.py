@@ -1,0 +1,204 @@
+"""Counts of recipients in sliding windows, in a file that all processes of a server map into memory.
+
+Each limit of each user has a ring of counts, one for each 128th of its window. The oldest one counts until
+all of it is outside of the window, so a count is never below that of a log of every recipient, and a limit is
+used up to 99.2 % by a sender that always waits for room. A process that dies leaves its reservations as
+counts. A lock of the kernel (POSIX, released when its process dies) orders changes; a slot that a dead
+process was changing is added up again. Power failure may lose the last seconds of counts.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import sys
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from listener.filters.respond.memory import unnamed
+from listener.filters.sending.clock import Clock
+from listener.filters.sending.slots import (
+    LAST,
+    LENGTH,
+    MOST,
+    PARTS,
+    SIZE,
+    TOTAL,
+    WARNED,
+    Slots,
+    StoreFault,
+    Window,
+)
+
+FILE: Final = "sending-limits"
+"""The file's name, in the folder of the spool."""
+
+WARN: Final = 0.8
+"""The share of a limit of which the operator is warned."""
+
+Buckets = tuple[int, ...]
+"""For each window the number of the part in which recipients were counted."""
+
+
+class Over(NamedTuple):
+    """The limit that has no room, by its place among those asked for."""
+
+    place: int
+
+
+class Taken(NamedTuple):
+    """Recipients are counted: where; `share`, the used part of the fullest limit; and the places of
+    limits about which to warn now."""
+
+    buckets: Buckets
+    share: float
+    warn: tuple[int, ...] = ()
+
+
+class Used(NamedTuple):
+    """One count as people read it."""
+
+    label: tuple[str, ...]
+    used: int
+    most: int
+    seconds: int
+
+
+class Counts:
+    """The file, open in one process; without a path memory of this process. Raises StoreFault if it cannot be
+    used. Only one thread may call."""
+
+    def __init__(self, path: Path | None, clock: Clock | None = None) -> None:
+        try:
+            self._fd = unnamed(SIZE) if path is None else _opened(path)
+            weakref.finalize(self, os.close, self._fd)
+            self.slots = Slots(mmap.mmap(self._fd, SIZE), clock or Clock())
+            fcntl.lockf(self._fd, fcntl.LOCK_EX)
+        except OSError as error:
+            raise StoreFault(f"{path}: {error.strerror or error}") from error
+        try:
+            self.slots.begin()
+        finally:
+            self._release()
+
+    def take(self, windows: Sequence[Window], number: int = 1) -> Taken | Over:
+        """Count recipients if every limit has room for them. Raises StoreFault."""
+        self._acquire()  # without a context manager, because each recipient comes here
+        try:
+            return self._take(windows, number)
+        finally:
+            self._release()
+
+    def give_back(self, windows: Sequence[Window], buckets: Buckets, number: int) -> None:
+        """Take recipients out of the counts, which were counted in these parts. Raises StoreFault."""
+        with self._locked():
+            self._give_back(windows, buckets, number)
+
+    def renew(self, windows: Sequence[Window], buckets: Buckets, number: int) -> Taken | Over:
+        """Let recipients count from now on, and no longer from when they were counted: `Over` if they
+        do not count any more, and there is no room. Raises StoreFault."""
+        now = self.slots.present
+        for one, at in zip(windows, buckets, strict=True):
+            if now * PARTS // one.length != at:
+                break
+        else:
+            return Taken(buckets, 0.0)
+        with self._locked():
+            self._give_back(windows, buckets, number)
+            return self._take(windows, number)
+
+    def used(self) -> Iterator[Used]:
+        """The counts that are not zero."""
+        slots = self.slots
+        for base in slots.places():
+            with self._locked():
+                slots.advance(base, slots.time())
+                total, most, length = (slots.words[base + at] for at in (TOTAL, MOST, LENGTH))
+                label = slots.label(base)
+            if total:
+                yield Used(label, total, most, length // 1_000_000_000)
+
+    def reset(self, user: str | None = None) -> int:
+        """Forget the counts of a user, or of all; returns how many counts were not zero."""
+        found, slots = 0, self.slots
+        with self._locked():
+            now = slots.time()
+            for base in slots.places():
+                if user is None or slots.label(base)[-1] == user:
+                    slots.advance(base, now)
+                    found += slots.words[base + TOTAL] > 0
+                    slots.clear(base)
+        return found
+
+    # -- under the lock ------------------------------------------------------------------------
+
+    def _take(self, windows: Sequence[Window], number: int) -> Taken | Over:
+        slots, now = self.slots, self.slots.time()
+        words = slots.words
+        bases = []
+        for place, one in enumerate(windows):
+            base = slots.slot(one, now)
+            words[base + MOST] = one.most
+            if words[base + TOTAL] + number > one.most:
+                return Over(place)
+            bases.append(base)
+        share = 0.0
+        warn: tuple[int, ...] = ()
+        buckets = []
+        for base, one in zip(bases, windows, strict=True):
+            bucket = words[base + LAST]
+            slots.add(base, bucket, number)
+            buckets.append(bucket)
+            part = words[base + TOTAL] / one.most
+            share = max(share, part)
+            if part >= WARN and (not words[base + WARNED] or now - words[base + WARNED] >= one.length):
+                words[base + WARNED] = now
+                warn += (len(buckets) - 1,)
+        return Taken(tuple(buckets), share, warn)
+
+    def _give_back(self, windows: Sequence[Window], buckets: Buckets, number: int) -> None:
+        slots, now = self.slots, self.slots.time()
+        for one, bucket in zip(windows, buckets, strict=True):
+            base = slots.slot(one, now)
+            # Fewer are there if the counts were reset meanwhile.
+            if slots.counted(base, bucket) >= number:
+                slots.add(base, bucket, -number)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        self._acquire()
+        try:
+            yield
+        finally:
+            self._release()
+
+    def _acquire(self) -> None:
+        try:
+            fcntl.lockf(self._fd, fcntl.LOCK_EX)
+        except OSError as error:
+            raise StoreFault(f"the counts cannot be locked: {error.strerror}") from error
+        self.slots.repair()
+
+    def _release(self) -> None:
+        fcntl.lockf(self._fd, fcntl.LOCK_UN)
+
+
+def _opened(path: Path) -> int:
+    """The descriptor of the file, all of which is on the disk: a full disk ends a process that writes to a
+    page that is not (SIGBUS). Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        if os.fstat(fd).st_size < SIZE:
+            if sys.platform == "darwin":  # it has no such call
+                os.ftruncate(fd, SIZE)
+            else:
+                os.posix_fallocate(fd, 0, SIZE)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd

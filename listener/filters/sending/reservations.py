@@ -1,0 +1,244 @@
+"""The recipients of mails on their way: counted at RCPT, again at the final dot, given back at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections import Counter
+from collections.abc import Awaitable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from functions.errors import ConfigError
+from listener.api.decision import ABSTAIN, Decision, defer, refuse
+from listener.api.filter import Answer, FilterObserver
+from listener.api.session import Transaction
+from listener.filters.sending.counts import FILE, Buckets, Counts, Over, Taken
+from listener.filters.sending.rules import Client, Rule
+from listener.filters.sending.slots import StoreFault
+from listener.filters.sending.table import TableCounts
+
+log = logging.getLogger("smtp_relay.filters")
+
+MOST_OPEN: Final = 1_000
+"""Mails of one user, or of one address, that may be on their way at a time in one process."""
+
+_TELL: Final = 60.0
+"""Seconds between two log records of a store that cannot be reached."""
+
+_UNCOUNTED: Final = defer(451, "4.3.0", "Recipients cannot be counted now, try again later")
+_TOO_MANY_OPEN: Final = defer(451, "4.7.1", "Too many mails of this client are on their way, try again later")
+
+
+class _OpenMail:
+    """What is counted for a mail on its way: for each recipient the rule, by its place, and when."""
+
+    __slots__ = ("client", "counted")
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.counted: dict[str, tuple[int, Buckets]] = {}
+
+
+class Reservations:
+    """The reservations of one filter in one process. `accepts_uncounted` says that recipients pass if they
+    cannot be counted."""
+
+    def __init__(
+        self, name: str, rules: Sequence[Rule], table: TableCounts | None, *, accepts_uncounted: bool
+    ) -> None:
+        self._name = name
+        self._rules = rules
+        self._accepts_uncounted = accepts_uncounted
+        self._table = table
+        self._store: Counts | TableCounts | None = table
+        self._open: dict[str, _OpenMail] = {}
+        self._opened: dict[str, int] = {}
+        self._told = -math.inf
+        self.observer: FilterObserver | None = None
+
+    def start(self, state: Path | None) -> None:
+        """Open the counts in that folder. Raises ConfigError."""
+        if self._store is None and any(rule.limits for rule in self._rules):
+            try:
+                self._store = Counts(None if state is None else state / FILE)
+            except StoreFault as fault:
+                cure = "make the spool's folder writable"
+                raise ConfigError(f"filter {self._name}", str(fault), cure) from fault
+
+    async def stop(self) -> None:
+        """Give unused blocks of the table back."""
+        if self._table is not None:
+            await self._table.stop()
+
+    def prepare(self, rule: Rule, client: Client) -> Answer:
+        """A mail begins: take a block of the table before the client names a recipient."""
+        if self._table is None or not rule.limits or rule.names_recipients:
+            return ABSTAIN
+        asked = self._table.prepare(rule.windows(client))
+        return ABSTAIN if asked is None else self._prepared(asked)
+
+    async def _prepared(self, asked: Awaitable[Taken | Over]) -> Decision:
+        try:
+            await asked
+        except StoreFault as fault:
+            return self._uncounted(fault)
+        return ABSTAIN  # RCPT says which limit has no room
+
+    def count(self, place: int, client: Client, transaction: Transaction, recipient: str) -> Answer:
+        """Count a recipient under the rule at that place."""
+        rule = self._rules[place]
+        mail = self._open.get(transaction.id)
+        if mail is None:
+            number = self._opened.get(client.who, 0)
+            if number >= MOST_OPEN:
+                return _TOO_MANY_OPEN
+            mail = self._open[transaction.id] = _OpenMail(client)
+            self._opened[client.who] = number + 1
+        elif recipient in mail.counted:
+            # Another filter refused it, and the client asks again.
+            return ABSTAIN
+        if rule.per_mail is not None and len(mail.counted) >= rule.per_mail.most:
+            refused = mail.counted.keys() - set(transaction.recipients)
+            same = [one for one, (other, _) in mail.counted.items() if other == place and one not in refused]
+            if len(same) >= rule.per_mail.most:
+                return self._over(rule, rule.per_mail.text, client)
+        if not rule.limits:
+            mail.counted[recipient] = (place, ())
+            return ABSTAIN
+        if self._store is None:
+            return self._uncounted(StoreFault("the filter was not started"))
+        try:
+            taken = self._store.take(rule.windows(client))
+        except StoreFault as fault:
+            return self._uncounted(fault)
+        if isinstance(taken, Taken | Over):
+            return self._counted(place, mail, (recipient,), taken)
+        return self._counted_later(place, mail, transaction.id, (recipient,), taken)
+
+    def confirm(
+        self, chosen: Iterable[tuple[str, int]], client: Client, transaction: Transaction
+    ) -> list[Answer]:
+        """A mail came in whole for these recipients, each with the place of its rule: from now on they
+        count under it. Returns the answers of the counts that changed."""
+        mail = self._open.get(transaction.id)
+        answers: list[Answer] = []
+        groups: dict[tuple[int, Buckets], list[str]] = {}
+        for recipient, place in chosen:
+            rule = self._rules[place]
+            before = None if mail is None else mail.counted.get(recipient)
+            if before is not None and before[0] == place:
+                if rule.limits:
+                    groups.setdefault(before, []).append(recipient)
+                continue
+            if mail is not None and before is not None:
+                del mail.counted[recipient]
+                self._give_back(self._rules[before[0]], mail.client, before[1], 1)
+            if rule.limits or rule.per_mail is not None:
+                answers.append(self.count(place, client, transaction, recipient))
+        for (place, buckets), recipients in groups.items():
+            assert mail is not None
+            answers.append(self._renewed(place, mail, transaction.id, buckets, recipients))
+        return answers
+
+    def _renewed(
+        self, place: int, mail: _OpenMail, mail_id: str, buckets: Buckets, recipients: Sequence[str]
+    ) -> Answer:
+        assert self._store is not None
+        try:
+            taken = self._store.renew(self._rules[place].windows(mail.client), buckets, len(recipients))
+        except StoreFault as fault:
+            return self._uncounted(fault)
+        if isinstance(taken, Taken) and taken.buckets == buckets:
+            return ABSTAIN
+        for recipient in recipients:
+            del mail.counted[recipient]
+        if isinstance(taken, Taken | Over):
+            return self._counted(place, mail, recipients, taken, again=True)
+        return self._counted_later(place, mail, mail_id, recipients, taken, again=True)
+
+    async def _counted_later(
+        self,
+        place: int,
+        mail: _OpenMail,
+        mail_id: str,
+        recipients: Sequence[str],
+        asked: Awaitable[Taken | Over],
+        *,
+        again: bool = False,
+    ) -> Decision:
+        try:
+            taken = await asked
+        except StoreFault as fault:
+            return self._uncounted(fault)
+        if isinstance(taken, Taken) and self._open.get(mail_id) is not mail:
+            self._give_back(self._rules[place], mail.client, taken.buckets, len(recipients))
+            return ABSTAIN  # the client left
+        return self._counted(place, mail, recipients, taken, again=again)
+
+    def _counted(
+        self,
+        place: int,
+        mail: _OpenMail,
+        recipients: Sequence[str],
+        taken: Taken | Over,
+        *,
+        again: bool = False,
+    ) -> Decision:
+        rule = self._rules[place]
+        if isinstance(taken, Over):
+            return self._over(rule, rule.limits[taken.place].text, mail.client)
+        for recipient in recipients:
+            mail.counted[recipient] = (place, taken.buckets)
+        for one in taken.warn:
+            extra = {"filter": self._name, "rule": rule.label, "limit": rule.limits[one].text}
+            log.warning("a sending limit is 80 % used", extra={**extra, "who": rule.key(mail.client)})
+        if self.observer is not None and not again:
+            self.observer.recipient_counted(self._name, rule.label, taken.share)
+        return ABSTAIN
+
+    def end(self, mail_id: str, taken: frozenset[str]) -> None:
+        """A mail is over: give back what is counted for recipients that are not among `taken`."""
+        mail = self._open.pop(mail_id, None)
+        if mail is None:
+            return
+        number = self._opened.pop(mail.client.who)
+        if number > 1:
+            self._opened[mail.client.who] = number - 1
+        if not mail.counted.keys() <= taken:
+            left = Counter(at for address, at in mail.counted.items() if address not in taken)
+            for (place, buckets), number in left.items():
+                self._give_back(self._rules[place], mail.client, buckets, number)
+
+    def _give_back(self, rule: Rule, client: Client, buckets: Buckets, number: int) -> None:
+        if buckets and self._store is not None:
+            try:
+                self._store.give_back(rule.windows(client), buckets, number)
+            except StoreFault as fault:
+                log.warning("recipients stay counted", extra={"filter": self._name, "reason": str(fault)})
+
+    def _uncounted(self, fault: StoreFault) -> Decision:
+        now = time.monotonic()
+        if now - self._told >= _TELL:
+            self._told = now
+            log.error("recipients cannot be counted", extra={"filter": self._name, "reason": str(fault)})
+        return ABSTAIN if self._accepts_uncounted else _UNCOUNTED
+
+    def _over(self, rule: Rule, limit: str, client: Client) -> Decision:
+        if self.observer is not None:
+            self.observer.over_limit(self._name, rule.label, limit)
+        extra = {"filter": self._name, "rule": rule.label, "limit": limit, "who": rule.key(client)}
+        log.debug("over a sending limit", extra=extra)
+        text = f"Sending limit of {limit} recipients is used up"
+        if rule.refuses:
+            return refuse(550, "5.7.1", text)
+        return defer(451, "4.7.1", f"{text}, try again later")
+
+
+async def first_objection(answers: Sequence[Answer], decided: Decision) -> Decision:
+    """The first of the answers that objects, after all have come."""
+    found: list[Any] = [one for one in answers if isinstance(one, Decision)]
+    found += await asyncio.gather(*(one for one in answers if not isinstance(one, Decision)))
+    return next((one for one in found if one is not ABSTAIN), decided)

@@ -1,0 +1,94 @@
+"""The senders that a mail's header names: From, Sender, Resent-From, Resent-Sender (RFC 5322 section 3.6).
+
+The fields are read by `functions.message.addresses`, as all code of the relay reads authors.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from functions.message.addresses import Address, authors_of
+from functions.message.headers import BOM, field_patterns
+from functions.message.text import one_line
+
+FIELDS: Final = ("from", "sender", "resent-from", "resent-sender")
+
+_FIRST, _OTHER = field_patterns((), FIELDS)
+_LONGEST: Final = 1_000
+"""Bytes of a field whose reading is remembered."""
+
+# RFC 5321 section 4.1.2: a local part is a word without blanks, or quoted; a domain or a literal follows.
+_ADDRESS: Final = re.compile(
+    r'(?:"(?:[^"\\\x00-\x1f\x7f]|\\[^\x00-\x1f\x7f])*+"|[^\s\x00-\x1f\x7f"(),:;<>@\[\]\\]++)'
+    r"@(?:[^\s\x00-\x1f\x7f\"(),:;<>@\[\]\\]++|\[[^\s\x00-\x1f\x7f\[\]\\@]*+\])"
+)
+_IN_NAME: Final = re.compile(
+    r"[^\s\x00-\x1f\"'(),:;<>@\[\]\\]++@[^\s\x00-\x1f\"'(),:;<>@\[\]\\]++(?:@[^\s\x00-\x1f\"'(),:;<>@\[\]\\]++)*+"
+)
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+class HeaderSenders(NamedTuple):
+    """The addresses that readers take for senders, each once, with the field that names it; `fault` is the
+    reason why the header names none for sure, "" if it does."""
+
+    addresses: tuple[tuple[str, str], ...] = ()
+    fault: str = ""
+
+
+def senders_of(head: bytes) -> HeaderSenders:
+    """The senders of a mail with this header block. Never raises; the time is linear in its size."""
+    lines = head.count(b"\r\n")
+    if head.count(b"\r") != lines or head.count(b"\n") != lines:
+        return HeaderSenders(fault="The header has a bare CR or LF, which some readers take for a line's end")
+    found = _FIRST.match(head) or _OTHER.search(head)
+    if found is None:
+        return HeaderSenders(fault="The mail has no From header")
+    if _OTHER.search(head, found.end() - 2) is None and BOM not in head:
+        end = head.find(b"\r\n", found.end())
+        if end >= 0 and end - found.start() <= _LONGEST and head[end + 2 : end + 3] not in (b" ", b"\t"):
+            # Most mails: one From on one line, from a client that writes the same one again and again.
+            return _remembered(head[found.start() : end + 2].lstrip(b"\r\n"))
+    return _read(head)
+
+
+@lru_cache(maxsize=1_024)
+def _remembered(head: bytes) -> HeaderSenders:
+    return _read(head)
+
+
+def _read(head: bytes) -> HeaderSenders:
+    addresses: dict[tuple[str, str], None] = {}
+    for field in FIELDS:
+        shown = field.title()
+        authors = authors_of(head, field.encode())
+        if field == "from" and authors.fields != 1:
+            many = "several From headers" if authors.fields else "no From header"
+            return HeaderSenders(fault=f"The mail has {many}")
+        if not authors.complete:
+            return HeaderSenders(fault=f"The {shown} header is too long")
+        if authors.fields and not authors.addresses:
+            return HeaderSenders(fault=f"The {shown} header names no address")
+        for box in authors.addresses:
+            if not _ADDRESS.fullmatch(box.address) or _CONTROL.search(box.name):
+                return HeaderSenders(fault=f"The {shown} header cannot be read as addresses")
+        for box in (*authors.addresses, *authors.unsure):
+            addresses.update({(shown, one): None for one in _possible(box)})
+    return HeaderSenders(tuple(addresses))
+
+
+def _possible(box: Address) -> list[str]:
+    """The addresses that a reader may take for a sender's: the address, and those in the displayed name."""
+    found = [box.address] if "@" in box.address else []
+    name = box.name if box.name.isascii() else unicodedata.normalize("NFKC", box.name)
+    if "@" in name:
+        found += (one.strip(".") for one in _IN_NAME.findall(name))
+    return found
+
+
+def shown(address: str) -> str:
+    """An address, short enough for a reply."""
+    return one_line(address[:100])
