@@ -67,12 +67,12 @@ def one_round(
         load_cpu = 1 if pin else None
         warm = workload.scaled(0.05)
         run(warm, mail, port, cpu=load_cpu)
-        _settle(running, warm.mails)
+        _settle(running, warm.mails * server.files)
         with idle_connections(workload.idle, port):
             process.reset_peak(running.process.pid)
             used, began = running.cpu_seconds(), time.monotonic()
             run(workload, mail, port, cpu=load_cpu)
-            ended = _settle(running, warm.mails + workload.mails)
+            ended = _settle(running, (warm.mails + workload.mails) * server.files)
             pids = process.tree(running.process.pid)
             return Sample(
                 server=server.name,

@@ -54,7 +54,7 @@ def page(samples: Sequence[Sample], *, command: str, rounds: int) -> str:
     return _PAGE.format(
         command=command,
         date=f"{datetime.now(UTC):%Y-%m-%d}",
-        revision=_revision(),
+        revision=revision(),
         machine=machine(),
         rounds=rounds,
         aiosmtpd=_version("aiosmtpd"),
@@ -143,7 +143,8 @@ def _version(package: str) -> str:
     return version(package)
 
 
-def _revision() -> str:
+def revision() -> str:
+    """The checkout's revision, with `-dirty` if files differ from it."""
     answer = subprocess.run(
         ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
     )

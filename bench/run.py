@@ -1,4 +1,4 @@
-"""Compare this relay with stock aiosmtpd and smtp-sink. `make bench`, or `python -m bench.run -h`.
+"""Compare this relay with stock aiosmtpd, go-smtp and smtp-sink. `make bench`, or `python -m bench.run -h`.
 
 A quick comparison of two checkouts:
 `python -m bench.run --quick --load ii --server relay --server stock --against ../other --no-fsync`
@@ -19,7 +19,7 @@ from typing import Final
 
 from bench import report, workloads
 from bench.measure import Sample, one_round
-from bench.servers import ROOT, Server
+from bench.servers import GO_PACKAGES, ROOT, Server, go_smtp
 
 _SERVERS: Final = {
     "relay": Server("relay", "relay"),
@@ -27,6 +27,7 @@ _SERVERS: Final = {
     "sending": Server("relay, sending", "relay", sending=True),
     "stock": Server("stock", "stock"),
     "sink": Server("smtp-sink", "sink"),
+    "go": Server("go-smtp", "go"),
 }
 
 
@@ -36,6 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if soft < 8192:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(8192, hard), hard))
     servers = [_SERVERS[name] for name in options.server or _SERVERS]
+    if any(server.kind == "go" for server in servers) and go_smtp() is None:
+        print(f"go-smtp is left out: it needs {GO_PACKAGES}", file=sys.stderr)
+        servers = [server for server in servers if server.kind != "go"]
     if options.against:
         servers.append(Server(f"relay at {options.against.name}", "relay", root=options.against.resolve()))
     loads = [

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tests.support import process
 from tests.support.net import HOST, answers, wait_until
@@ -89,7 +89,20 @@ class Server:
         except BaseException:
             started.kill()
             raise
-        return Running(started, received, files=self.kind != "sink")
+        return self.running(started, received)
+
+    @property
+    def files(self) -> int:
+        """The number of files that one mail becomes."""
+        return 1
+
+    def running(self, process: subprocess.Popen[bytes], received: Path) -> Running:
+        """The started server."""
+        return Running(process, received, files=self.kind != "sink")
+
+    def config(self, work: Path, received: Path, port: int, *, fsync: bool) -> dict[str, Any]:
+        """The relay's configuration."""
+        return relay_config(work, received, port, fsync=fsync, workers=self.workers, sending=self.sending)
 
     def _command(self, work: Path, received: Path, port: int, *, fsync: bool) -> Sequence[str]:
         if self.kind == "sink":
@@ -98,20 +111,47 @@ class Server:
                 raise SystemExit("smtp-sink is missing: install Debian's postfix package")
             user = ["-u", "nobody"] if os.geteuid() == 0 else []
             return [sink, *user, "-m", "4096", f"{HOST}:{port}", "2048"]
+        if self.kind == "go":
+            binary = go_smtp()
+            if binary is None:
+                raise SystemExit(f"go-smtp cannot be built: install {GO_PACKAGES}")
+            return [str(binary), str(port), str(received), *(["--fsync"] if fsync else [])]
         if self.kind == "stock":
             durable = ["--fsync"] if fsync else []
             return [sys.executable, "-m", "tests.support.servers.stock", str(port), str(received), *durable]
         config = work / "relay.json"
-        made = relay_config(work, received, port, fsync=fsync, workers=self.workers, sending=self.sending)
-        config.write_text(json.dumps(made))
+        config.write_text(json.dumps(self.config(work, received, port, fsync=fsync)))
         # A checkout from before the rooms, for --against, has one module there.
         rooms = (self.root / "listener" / "cli" / "main.py").exists()
         return [sys.executable, "-m", "listener.cli.main" if rooms else "listener.cli", str(config)]
 
 
+def go_smtp() -> Path | None:
+    """The receiver on go-smtp, built of bench/peers/gosmtp/ if Debian's packages are there; else None."""
+    source = ROOT / "bench" / "peers" / "gosmtp" / "main.go"
+    binary = ROOT / ".state" / "peers" / "gosmtp"
+    go = shutil.which("go")
+    if go is None or not Path("/usr/share/gocode/src/github.com/emersion/go-smtp").is_dir():
+        return None
+    if not binary.exists() or binary.stat().st_mtime < source.stat().st_mtime:
+        environ = {
+            "GO111MODULE": "off",
+            "GOPATH": "/usr/share/gocode",
+            "GOCACHE": str(binary.parent / "cache"),
+        }
+        command = [go, "build", "-o", str(binary), str(source)]
+        built = subprocess.run(command, env={**os.environ, **environ}, check=False)
+        return binary if built.returncode == 0 else None
+    return binary
+
+
+GO_PACKAGES: Final = "golang-go golang-github-emersion-go-smtp-dev golang-github-emersion-go-sasl-dev"
+"""Debian's packages of the peer on go-smtp."""
+
+
 def relay_config(
     work: Path, received: Path, port: int, *, fsync: bool, workers: int, sending: bool = False
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """The whole pipeline: a filter, with `sending` a guard of senders and limits, a log line for each mail,
     the spool, the file output."""
     rule = {"ip": "127.0.0.0/8", "from": "glob:*@*", "limits": ["100000000/day", "1000/mail"]}

@@ -30,7 +30,8 @@ Content-Transfer-Encoding: base64
 
 @dataclass(frozen=True)
 class Workload:
-    """`mails` of `size` bytes over `sessions` parallel connections, beside `idle` silent ones."""
+    """`mails` of `size` bytes over `sessions` parallel connections, beside `idle` silent ones, each to so
+    many `recipients`."""
 
     name: str
     what: str
@@ -39,6 +40,7 @@ class Workload:
     mails: int
     reuse: bool
     idle: int = 0
+    recipients: int = 1
 
     def scaled(self, factor: float) -> Workload:
         """The same with fewer or more mails; at least one for each session."""
@@ -53,8 +55,9 @@ class Workload:
             )
         keep = ["-d"] if self.reuse else []
         load = ["-s", str(self.sessions), "-m", str(self.mails), "-F", str(mail)]
+        many = ["-r", str(self.recipients)] if self.recipients > 1 else []
         ends = ["-f", "bench@client.example", "-t", "somebody@server.example", "-M", "client.example"]
-        return [source, *keep, *load, *ends, f"{HOST}:{port}"]
+        return [source, *keep, *many, *load, *ends, f"{HOST}:{port}"]
 
 
 ALL: Final = {

@@ -123,7 +123,10 @@ class Envelope(_Frozen):
         recipients = self.recipients
         if len(recipients) == 1:
             return recipients[0].flows
-        return tuple(dict.fromkeys(name for r in recipients for name in r.flows))
+        # Most recipients of a mail have the same flows.
+        return tuple(
+            dict.fromkeys(name for flows in dict.fromkeys(r.flows for r in recipients) for name in flows)
+        )
 
     def recipients_of(self, flow: str) -> tuple[str, ...]:
         """The addresses that one flow took, in the client's order."""

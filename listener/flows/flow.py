@@ -306,9 +306,12 @@ class ConnectionState:
         if not self._serving.hooks[phase]:
             return finish(before)
         inquiry = self._inquiry(phase, mail)
-        for plan in self._serving.plans:
-            if hooks := plan.unsettled(phase, before[plan.place]):
-                inquiry.put(hooks, arguments)
+        if before is self._serving.nothing_said:
+            inquiry.put(self._serving.hooks[phase], arguments)
+        else:
+            for plan in self._serving.plans:
+                if hooks := plan.unsettled(phase, before[plan.place]):
+                    inquiry.put(hooks, arguments)
         return inquiry.then(lambda answers: finish(_added(before, answers)))
 
     # -- judging -------------------------------------------------------------------------------

@@ -78,13 +78,14 @@ def unasked(
     plans: Sequence[Plan], rows: Sequence[tuple[str, Sequence[FilterVerdicts]]], *, partial_accept: bool
 ) -> DataOutcome:
     """Judge a mail for which no filter answers at DATA: `settle` without answers."""
-    outcomes: dict[int, RecipientOutcome] = {}
+    outcomes: dict[tuple[FilterVerdicts, ...], RecipientOutcome] = {}
     recipients: list[tuple[str, RecipientOutcome]] = []
     for address, row in rows:
-        # Recipients that no filter told apart share their tallies.
-        outcome = outcomes.get(id(row))
+        # Recipients that no filter told apart share their tallies, mostly.
+        tallies = tuple(row)
+        outcome = outcomes.get(tallies)
         if outcome is None:
-            outcome = outcomes[id(row)] = _outcome(plans, row)
+            outcome = outcomes[tallies] = _outcome(plans, tallies)
         recipients.append((address, outcome))
     return DataOutcome(tuple(recipients), _one_reply(recipients, partial_accept), _NO_NOTES)
 

@@ -7,6 +7,7 @@ masks, and a few integer operations judge a flow.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple, Protocol
 
 from listener.api.decision import REFUSE, Decision, Phase, Reply
@@ -81,9 +82,12 @@ class FilterVerdicts:
         """This tally with the answer of the filter at `bit`."""
         verdict = answer.verdict
         if verdict == "accept":
-            return FilterVerdicts(
-                self.accepted | bit, self.refused, self.deferred, self.refusals, self.deferrals
-            )
+            accepted = self.accepted | bit
+            if self.refusals or self.deferrals:
+                return FilterVerdicts(accepted, self.refused, self.deferred, self.refusals, self.deferrals)
+            return _wordless(accepted, self.refused, self.deferred)
+        if answer.reply is None and not (self.refusals or self.deferrals) and verdict == "refuse":
+            return _wordless(self.accepted, self.refused | bit, self.deferred)
         own = () if answer.reply is None else ((bit, answer.reply),)
         if verdict == "refuse":
             refusals = self.refusals + own
@@ -103,6 +107,9 @@ class FilterVerdicts:
 
 
 NOTHING_SAID: Final = FilterVerdicts()
+
+_wordless: Final = lru_cache(maxsize=1_024)(FilterVerdicts)
+"""Tallies without replies, shared by all recipients and mails: so equal ones are mostly the same object."""
 
 
 class Hook(NamedTuple):

@@ -31,6 +31,7 @@ from functions.processors.base import FolderLimit
 from functions.processors.file.cleanup import probe_name
 from functions.processors.file.content import FileBytes
 from functions.processors.file.fsync import sync
+from functions.processors.file.names import last_taken, names_of
 from functions.processors.file.owned import Describer
 from functions.processors.file.placed import (
     CREATE,
@@ -46,8 +47,6 @@ FOLDER_MODE: Final = 0o755
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _PASSING: Final = _FULL | {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
-_NAMES: Final = 1_024  # taken names whose last suffix is remembered
-_MOMENT: Final = 0.02  # seconds for which a used name is not tried again
 _HELD: Final = 32  # subfolders that are held open
 _SEARCHED: Final = 256  # names among which the file of an earlier attempt is searched
 _FICLONE: Final = 0x40049409  # ioctl_ficlone(2)
@@ -79,9 +78,7 @@ class TargetFolder:
         self._can_link = True
         self._can_clone = True
         self._directories: dict[str, Directory] = {}
-        self._suffixes: dict[str, int] = {}
-        self._latest = "", -1, 0.0
-        """The latest name, its last suffix (0: none) and when it was used."""
+        self._names = names_of(self._root)
 
     def prepare(self) -> None:
         """Make the folder and choose the place of the temporaries. Raises Temporary."""
@@ -223,7 +220,7 @@ class TargetFolder:
         path = f"{self._root}/{name}"
         file = os.stat(trace)  # noqa: PTH116
         stem, ending = os.path.splitext(path)  # noqa: PTH122
-        last = _last_taken(stem, ending)
+        last = last_taken(stem, ending)
         numbered = (f"{stem}-{n}{ending}" for n in range(last, max(0, last - _SEARCHED), -1))
         for each in (path, *numbered):
             with suppress(FileNotFoundError, NotADirectoryError):
@@ -292,28 +289,9 @@ class TargetFolder:
 
     def _place(self, name: str, put: Callable[[str], None]) -> str:
         """Put the file under the first free name, and return its path."""
-        path = f"{self._root}/{name}"
-        now = time.monotonic()
-        latest, number, at = self._latest
-        if name != latest or now - at > _MOMENT:
-            if self._put(path, put):
-                self._suffixes.pop(name, None)
-                self._latest = name, 0, now
-                return path
-            number = self._suffixes.get(name, -1)
-        stem, ending = os.path.splitext(path)  # noqa: PTH122
-        if number < 0:
-            number = _last_taken(stem, ending)
-        number += 1
-        while not self._put(f"{stem}-{number}{ending}", put):
-            number += 1
-        if len(self._suffixes) >= _NAMES:
-            self._suffixes.clear()
-        self._suffixes[name] = number
-        self._latest = name, number, now
-        return f"{stem}-{number}{ending}"
+        return self._names.place(name, partial(self._put, put))
 
-    def _put(self, path: str, put: Callable[[str], None]) -> bool:
+    def _put(self, put: Callable[[str], None], path: str) -> bool:
         try:
             try:
                 put(path)
@@ -363,23 +341,6 @@ class TargetFolder:
 
 def _is_there(path: str) -> bool:
     return os.access(path, os.F_OK)
-
-
-def _last_taken(stem: str, ending: str) -> int:
-    """A suffix that is in use while the next is free, found by doubling and halving, because thousands
-    of files of one name may exist already."""
-
-    def taken(number: int) -> bool:
-        return os.path.lexists(f"{stem}-{number}{ending}")
-
-    free = 1
-    while taken(free):
-        free *= 2
-    last = free // 2
-    while free - last > 1:
-        middle = (free + last) // 2
-        last, free = (middle, free) if taken(middle) else (last, middle)
-    return last
 
 
 def _read_umask() -> int:

@@ -44,13 +44,13 @@ class Libc:
 
 
 @asynccontextmanager
-async def running(folder: Path) -> AsyncIterator[LocalDelivery]:
+async def running(folder: Path, *names: str) -> AsyncIterator[LocalDelivery]:
     part = Part(folder / "part-0")
     part.create()
     context = BuildContext.of(folder, {}, staging=part.staging)
     outputs = [
         Output(name, name, build(FileOutputOptions(path=name, filename="${id}.eml"), name, context))
-        for name in ("one", "two")
+        for name in names or ("one", "two")
     ]
     local = LocalDelivery(part, Delivery({"in": outputs}), Settings(first=0.05, longest=0.2))
     local.start()
@@ -110,6 +110,28 @@ async def test_all_that_landed_before_a_syncfs_failed_is_written_anew(
     for path in files(tmp_path):
         assert path.read_bytes() == MAIL
         assert path.stat().st_ino != lost.get(path)
+
+
+async def test_the_many_files_of_one_mail_are_synced_by_their_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = landed_files._libc.syncfs, []
+    alone: list[str] = []
+
+    class Counted:
+        def syncfs(self, fd: int) -> int:
+            calls.append(Path(f"/proc/self/fd/{fd}").readlink().name)
+            result: int = real(fd)
+            return result
+
+    monkeypatch.setattr(landed_files, "_libc", Counted())
+    monkeypatch.setattr(landed_files, "sync", alone.append)
+    names = [f"out-{number}" for number in range(MANY)]
+    async with running(tmp_path, *names) as local:
+        await send(local)
+        await until(lambda: rows(tmp_path) == 0)
+    assert sorted(calls) == sorted(names)
+    assert alone == []
 
 
 async def test_a_mail_whose_copy_in_the_spool_is_damaged_is_given_up(

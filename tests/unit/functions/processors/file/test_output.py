@@ -159,7 +159,7 @@ def test_taken_names_get_suffixes(tmp_path: Path, source: Callable[..., Mail]) -
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch) -> None:
     """Mails come far enough apart for a name to be tried again."""
-    monkeypatch.setattr("functions.processors.file.placing._MOMENT", -1.0)
+    monkeypatch.setattr("functions.processors.file.names._MOMENT", -1.0)
 
 
 @pytest.mark.usefixtures("later")
@@ -189,6 +189,24 @@ def test_thousands_of_taken_names_cost_few_looks(tmp_path: Path, monkeypatch: py
     deliver(target, make_mail())
     assert (tmp_path / "out" / "same-3002.eml").exists()
     assert len(looks) == first
+
+
+def test_outputs_of_many_flows_in_one_folder_search_no_free_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("functions.processors.file.names._MOMENT", 3600.0)
+    targets = [processor(tmp_path, durable=False) for _ in range(20)]
+    mail = make_mail()
+    looks: list[str] = []
+    tries: list[str] = []
+    real = os.link
+    monkeypatch.setattr(os.path, "lexists", lambda path: looks.append(path) or False)
+    monkeypatch.setattr(os, "link", lambda source, path: tries.append(path) or real(source, path))
+    for each, target in enumerate(targets):
+        deliver(target, mail, f"flow-{each}")
+    assert len(names(tmp_path / "out")) == 20
+    assert len(tries) == 20
+    assert looks == []
 
 
 def test_a_template_makes_folders_below_and_never_leaves(tmp_path: Path, source: Callable[..., Mail]) -> None:
