@@ -48,7 +48,6 @@ workflows: setup-release ## GitHub's workflows and forms: their syntax and their
 docs-check: setup ## links, configurations and commands of the documentation
 	$(BIN)/python scripts/configuration_reference.py --check
 	$(BIN)/python scripts/iam_policies.py --check
-	$(BIN)/python scripts/iam_policies.py --check
 	$(BIN)/python -m scripts.dashboard --check
 	$(BIN)/python scripts/terraform_tables.py --check
 	$(BIN)/python -m bench.cost --check

@@ -88,10 +88,3 @@ def test_all_pages_together_are_short() -> None:
     longest = sorted(pages, key=lambda name: -pages[name])[:5]
     most = 26_000 + sum(words for name, words in LATER_PAGES.items() if name in pages)
     assert sum(pages.values()) <= most, [f"{name}: {pages[name]}" for name in longest]
-
-
-def test_all_pages_together_are_short() -> None:
-    """Counted as `wc -w` does."""
-    words = {path: len(path.read_text(encoding="utf-8").split()) for path in (ROOT / "docs").rglob("*.md")}
-    longest = sorted(words, key=lambda path: -words[path])[:5]
-    assert sum(words.values()) <= 26_000, [f"{path.name}: {words[path]}" for path in longest]

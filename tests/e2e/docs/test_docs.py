@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any, Final
 
 import pytest
 
-from tests.support.clouds import gcp
 from tests.support.clouds import gcp
 from tests.support.servers.relay import ROOT
 
@@ -31,7 +29,6 @@ def script(name: str) -> ModuleType:
 
 docs_check: Final = script("docs_check")
 reference: Final = script("configuration_reference")
-policies: Final = script("iam_policies")
 policies: Final = script("iam_policies")
 PAGES: Final = [str(path.relative_to(ROOT)) for path in docs_check.pages()]
 
@@ -130,69 +127,6 @@ def test_the_compose_file_fits_the_image() -> None:
     assert port.endswith(f":{services['app']['environment']['SMTP_PORT']}")
 
 
-def test_the_policies_are_current() -> None:
-    assert policies.PAGE.read_text() == policies.page(), "run python scripts/iam_policies.py"
-
-
-def test_every_example_with_an_output_to_a_cloud_has_its_policy() -> None:
-    page = policies.PAGE.read_text()
-    for path in (ROOT / "configs").glob("*.jsonc"):
-        shown = f"[{path.stem}](../configs/{path.name}):" in page
-        assert shown is bool(policies.aws(path) or policies.gcp(path)), path.name
-
-
-def test_the_policy_of_a_file_names_the_secrets_of_its_filters(tmp_path: Path) -> None:
-    config = {
-        "flows": {
-            "in": {
-                "filters": [{"type": "static-auth", "username": "app", "password": "ssm:/relay/password"}],
-                "outputs": [{"type": "aws", "ses": {"identities": ["example.com"], "maxSendRate": 5}}],
-            }
-        }
-    }
-    (tmp_path / "relay.json").write_text(json.dumps(config))
-    command = [sys.executable, "scripts/iam_policies.py", tmp_path / "relay.json"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    allowed = {each["Action"][0]: each["Resource"] for each in json.loads(done.stdout)["Statement"]}
-    assert allowed == {
-        "ses:SendRawEmail": ["arn:aws:ses:REGION:ACCOUNT:identity/example.com"],
-        "ssm:GetParameter": ["arn:aws:ssm:REGION:ACCOUNT:parameter/relay/password"],
-    }
-
-
-def files_of(page: str) -> dict[str, str]:
-    """The files that a page shows."""
-    return {
-        block.rest: block.text for block in docs_check.read(ROOT / page).blocks if block.mark == "file"
-    }
-
-
-def test_the_workflow_is_one_that_github_runs() -> None:
-    import yaml
-
-    # YAML 1.1 reads the key `on` as true.
-    workflow = yaml.safe_load(files_of("docs/testing.md")["workflow.yaml"])
-    assert workflow[True] == "push"
-    (job,) = workflow["jobs"].values()
-    assert set(job) == {"runs-on", "services", "steps"}
-    assert all(set(step) in ({"uses"}, {"run"}) for step in job["steps"])
-    (service,) = job["services"].values()
-    assert set(service) <= {"image", "ports", "volumes", "env", "options", "credentials"}
-
-
-def test_the_compose_file_fits_the_image() -> None:
-    import yaml
-
-    services = yaml.safe_load(files_of("docs/testing.md")["compose.yaml"])["services"]
-    image = (ROOT / "listener" / "Dockerfile").read_text()
-    assert services["app"]["depends_on"] == {"mail": {"condition": "service_healthy"}}
-    assert "HEALTHCHECK" in image
-    (volume,) = services["mail"]["volumes"]
-    (port,) = services["mail"]["ports"]
-    assert volume.endswith(":/smtp-relay/received_emails")
-    assert port.endswith(f":{services['app']['environment']['SMTP_PORT']}")
-
-
 def keys_of(part: Any) -> set[str]:
     """Every property of the schema."""
     found: set[str] = set()
@@ -262,14 +196,6 @@ class TestTheCheckItself:
     )
     def test_no_fault(self, faults: Any, text: str) -> None:
         assert faults(text) == []
-
-    def test_without_the_programs_of_a_stand_in_the_rest_of_the_page_is_not_run(
-        self, faults: Any, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(gcp.Pubsub, "start", lambda _: pytest.skip("no emulator"))
-        text = "```sh\nfalse\n```\n"
-        (found,) = faults(f"{text}<!-- docs-check: stand-in gcp -->\n{text}{text}")
-        assert ":2:" in found
 
     def test_without_the_programs_of_a_stand_in_the_rest_of_the_page_is_not_run(
         self, faults: Any, monkeypatch: pytest.MonkeyPatch
