@@ -76,7 +76,10 @@ PANELS: Final = (
     Panel(
         "Mails",
         "Accepted by a flow, refused (5yz), deferred (4yz); delivered and error are attempts of outputs.",
-        ((rate(f.EMAILS, "status"), "{{status}}"),),
+        (
+            (rate(f.EMAILS, "status"), "{{status}}"),
+            (rate(f.RECIPIENTS_COUNTED, "rule"), "recipients of {{rule}}"),
+        ),
         "mails/s",
     ),
     Panel(
@@ -92,11 +95,12 @@ PANELS: Final = (
     ),
     Panel(
         "Retries, dead letters, in doubt",
-        "Attempts to be repeated, outputs given up, calls without an answer.",
+        "Attempts to be repeated, outputs given up, calls without an answer, logins that failed.",
         (
             (rate(f.RETRIES, "output"), "retries {{output}}"),
             (rate(f.DEAD_LETTERS, "output"), "dead letters {{output}}"),
             (rate(f.IN_DOUBT, "output"), "in doubt {{output}}"),
+            (rate(f.NO_LOGIN, "output"), "no login {{output}}"),
         ),
         "ops",
     ),
@@ -144,6 +148,7 @@ PANELS: Final = (
             (rate(f.AUTH_FAILURES, "listener"), "logins {{listener}}"),
             (rate(f.COMMAND_ERRORS, "code"), "commands: {{code}}"),
             (rate(f.UNTRUSTED_PROXIES, "listener"), "PROXY headers {{listener}}"),
+            (rate(f.OVER_LIMIT, "rule"), "over a limit of {{rule}}"),
         ),
         "ops",
     ),
@@ -171,8 +176,9 @@ PANELS: Final = (
     ),
     Panel(
         "Unusual",
-        "Series without room in the shared memory; 1 if clients may get scripted answers.",
+        "Series without room in the shared memory; 1 if clients may get scripted answers; used limits.",
         (
+            (over_time(f.LIMIT_USED.name, "max", "rule"), "limit of {{rule}}"),
             (over_time("smtp_relay_metrics_lost_series", "sum"), "lost series"),
             (over_time(f.RESPOND.name, "max"), "respond"),
         ),

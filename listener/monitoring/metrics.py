@@ -182,7 +182,7 @@ class Metrics(Events):
             for output in outputs:
                 for status in ("delivered", "error"):
                     self._outputs[flow, status, output]
-                for places in (self._retries, self._dead_letters, self._in_doubt):
+                for places in (self._retries, self._dead_letters, self._no_login, self._in_doubt):
                     places[flow, output]
 
     def scripted(self, active: bool) -> None:

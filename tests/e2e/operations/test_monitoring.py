@@ -242,7 +242,8 @@ def send_some(relay: Relay) -> None:
     with smtplib.SMTP(HOST, relay.port, timeout=30) as client:
         client.login("u", "p")
         for number in range(5):
-            client.sendmail("a@a.example", ["b@b.example"], f"Subject: {number}\r\n\r\nhello\r\n")
+            mail = f"From: a@a.example\r\nSubject: {number}\r\n\r\nhello\r\n"
+            client.sendmail("a@a.example", ["b@b.example", "limited@b.example"], mail)
 
 
 MAY_BE_EMPTY: Final = {
@@ -257,11 +258,14 @@ MAY_BE_EMPTY: Final = {
 def scraped(new_relay: Callable[..., Relay], tmp_path: Path) -> Iterator[tuple[Relay, Prometheus]]:
     port = free_port()
     nowhere = {"type": "mailer", "name": "next", "nodemailer": {"host": HOST, "port": free_port()}}
+    rule = {"user": "u", "from": "a@a.example"}
+    rules = [{**rule, "to": "limited@b.example", "limits": ["1/day"]}, {**rule, "limits": ["9999/day"]}]
+    sending = {"type": "sending-policy", "rules": rules}
     relay = new_relay(
         {
             "prometheus": {"portNumber": port, "nodeMetrics": True},
             "flows": {
-                "kept": flow({"type": "static-auth", "username": "u", "password": "plain:p"}),
+                "kept": flow({"type": "static-auth", "username": "u", "password": "plain:p"}, sending),
                 "sent": {
                     "filters": [{"type": "static-auth", "username": "u", "password": "plain:p"}],
                     "outputs": [nowhere],

@@ -51,6 +51,10 @@ reads what the cluster must know, with the relay's own defaults. tests/unit/infr
         {{- $_ := set $found "clouds" (append $found.clouds $output.type) -}}
       {{- else if eq $output.type "file" -}}
         {{- $folders = append $folders (dict "path" $path "folder" (include "smtp-relay.absolute" $output.path)) -}}
+      {{- else if eq $output.type "webhook" -}}
+        {{- if not (regexMatch `^https?://` (toString $output.url)) -}}
+          {{- $_ := set $found "ports" (append $found.ports 443) -}}{{- /* a URL that is a secret */ -}}
+        {{- end -}}
       {{- else if ne $output.type "log" -}}
         {{- $_ := set $found "plugins" true -}}
       {{- end -}}
@@ -156,7 +160,7 @@ and secrets that stand in it themselves. */}}
     {{- $port := regexFind `:[0-9]+$` (urlParse .value).host | trimPrefix ":" -}}
     {{- $_ := set $found "ports" (append $found.ports (int (default (ternary 443 80 (hasPrefix "https:" .value)) $port))) -}}
   {{- end -}}
-  {{- $secret := has .key (list "accessToken" "aws_secret_access_key" "aws_session_token" "clientSecret" "pass" "passphrase" "password" "pfx" "privateKey" "refreshToken" "salt" "secret" "secretAccessKey" "serviceAccountKey" "sessionToken" "token") -}}
+  {{- $secret := has .key (list "accessToken" "aws_secret_access_key" "aws_session_token" "clientSecret" "pass" "passphrase" "password" "pfx" "privateKey" "refreshToken" "salt" "secret" "secretAccessKey" "secrets" "serviceAccountKey" "sessionToken" "token") -}}
   {{- $plain := and (not $scheme) (not (hasPrefix "$" .value)) -}}
   {{- if or (and $secret $plain) (contains "PRIVATE KEY-----" .value) (regexMatch `^smtps?://[^/@]*:[^/@]*@` .value) -}}
     {{- $_ := set $found "secrets" (append $found.secrets $path) -}}

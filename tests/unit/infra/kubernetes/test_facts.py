@@ -276,6 +276,6 @@ def test_every_secret_of_the_schema_is_known_to_the_chart() -> None:
     text = (CHART / "templates" / "_facts.tpl").read_text()
     (line,) = (one for one in text.splitlines() if "$secret := has .key" in one)
     known = {word.strip('"') for word in line.split("(list ")[1].rstrip("}- )").split()}
-    public = {"accessKeyId", "aws_access_key_id", "ca", "cert"}
+    public = {"accessKeyId", "aws_access_key_id", "ca", "cert", "headers", "url"}
     by_other_means = {"key", "users"}  # a PEM block, and the values of `users`
     assert found == known | public | by_other_means

@@ -143,6 +143,7 @@ def test_nothing_happened_yet() -> None:
     assert found("smtp_relay_emails_total", flow="in", status="error", output="file_0") == 0
     assert found("smtp_relay_dead_letters_total", flow="in", output="file_0") == 0
     assert found("smtp_relay_in_doubt_total", flow="in", output="file_0") == 0
+    assert found("smtp_relay_login_failures_total", flow="in", output="file_0") == 0
     assert found("smtp_relay_connections_total", listener="smtp") == 0
     assert found("smtp_relay_spool_errors_total") == 0
     assert found("smtp_relay_oldest_unfinished_seconds") == 0
