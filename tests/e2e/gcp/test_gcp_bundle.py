@@ -25,7 +25,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_it_starts_and_handles_a_push(stack_for: Callable[..., Stack], alone: str) -> None:
     for package in ("smtp_relay", "aiosmtpd", "boto3", "obstore"):
-        assert subprocess.run([alone, "-c", f"import {package}"], capture_output=True).returncode
+        assert subprocess.run([alone, "-P", "-c", f"import {package}"], capture_output=True).returncode
     outputs = [
         {"type": "gcp", "storage": {"bucket": "{bucket}"}, "pubsub": {"topic": "{topic:out}"}},
         {"type": "log"},

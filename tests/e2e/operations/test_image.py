@@ -12,11 +12,12 @@ import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import pytest
 
 from functions import __version__
+from functions.aws.clients import Service
 from scripts.image import ARCHIVE, HERE, PROCESSORS, ROOT, StandIn, base, tags_of
 from scripts.setup import CYCLONEDX
 from tests.support.container import EMULATORS, Container, emulated
@@ -298,6 +299,11 @@ def size(root: Path) -> int:
 def test_it_is_small(image: Image) -> None:
     added = size(image.files) - size(image.base)
     assert added <= MOST, f"the image adds {added / 1e6:.1f} MB"
+
+
+def test_it_has_the_model_of_each_service_of_aws_that_the_program_calls(image: Image) -> None:
+    (data,) = (image.files / "opt/smtp-relay/lib").glob("python3*/site-packages/botocore/data")
+    assert {service for service in get_args(Service) if not (data / service).is_dir()} == set()
 
 
 def test_its_labels_say_what_it_is_and_which_commit_made_it(image: Image) -> None:
