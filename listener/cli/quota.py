@@ -13,6 +13,7 @@ from typing import Final
 from functions.errors import ConfigError
 from functions.message.domains import fold_ascii
 from functions.message.text import escaped
+from functions.options.environment import variable
 from functions.options.secrets import Runtime
 from listener.cli.arguments import CONFIG
 from listener.config.load import load
@@ -60,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     config = load(arguments.config, os.environ)
     if not any(one.limits_senders for flow in config.flows.values() for one in flow.filters):
         raise ConfigError(config.source, "has no sending-policy, so nothing is counted")
-    if table := os.environ.get(TABLE):
+    if table := variable(os.environ, TABLE):
         raise ConfigError(TABLE, f"the counts are in the DynamoDB table {table}", "look at them there")
     path = state_folder(config, Runtime.here()) / FILE
     try:

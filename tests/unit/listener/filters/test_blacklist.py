@@ -93,6 +93,8 @@ def test_options_and_filter_agree(kind: str) -> None:
     fields: dict[str, Any] = {"url": "http://x"} if kind.startswith("http") else {}
     if kind == "static-auth":
         fields = {"username": "u", "password": "plain:p"}
+    if kind == "sending-policy":
+        fields = {"rules": [{"user": "u", "from": "glob:*"}]}
     options = FILTERS.parse({"type": kind, **fields})
     made = build_filter(options, "one", CONTEXT)
     assert (made.guard, made.any_user, made.checks_credentials) == (
