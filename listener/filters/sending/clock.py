@@ -10,8 +10,10 @@ from typing import Final, NamedTuple
 
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 
-
-_STEADY: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+try:
+    _STEADY = time.CLOCK_BOOTTIME
+except AttributeError:  # macOS, whose monotonic clock goes on in sleep too
+    _STEADY = time.CLOCK_MONOTONIC
 
 
 def _steady() -> int:
