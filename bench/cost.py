@@ -115,7 +115,7 @@ THREADS: Final = 8
 BUSY: Final = 0.6
 """The share of an instance's threads, and of its CPU, at which Cloud Run adds another."""
 
-DOORBELL: Final = 2_000
+NOTIFICATION: Final = 2_000
 """Bytes of a notification with Cloud Storage's full resource; the stand-in's is shorter. Pub/Sub counts
 1,000 at least."""
 
@@ -171,7 +171,7 @@ def gcp(usage: Mapping[str, Any], scale: Scale) -> Terms:
     billed = max(math.ceil(seconds * 10) / 10 / shared, usage["cpu"] / BUSY)
     terms = {
         "Cloud Storage": 1e6 * sum(price(name, _counted(requests, name)) for name in requests),
-        "Pub/Sub": 1e6 * price("pubsub byte", 2 * (DOORBELL + usage["event"])),
+        "Pub/Sub": 1e6 * price("pubsub byte", 2 * (NOTIFICATION + usage["event"])),
         "function": 1e6
         * (price("run request") + billed * (price("run vCPU second") + price("run GiB second"))),
         "logs": 1e6 * price("logging byte", gcp_log_bytes(usage)),

@@ -198,7 +198,7 @@ def measure_gcp(pubsub: Pubsub, folder: Path, mails: int, size: int, *, publishe
             "listener": about(lines(relay.log()), mails),
             "function": about(lines(stack.function.log()), mails),
             "requests": a_mail(counts, mails),
-            "doorbell": size_of(pubsub, f"{stack.name}-copy"),
+            "notification": size_of(pubsub, f"{stack.name}-copy"),
             "event": size_of(pubsub, stack.topics["out"]) if publishes else 0,
             "cpu": round(used / mails, 5),
         }
