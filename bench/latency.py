@@ -10,12 +10,12 @@ import gc
 import math
 import re
 import socket
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import Final
 
 from tests.support.net import HOST
@@ -93,11 +93,11 @@ def _times(
     while not times or (not ended() if most is None else len(times) < most):
         with _session(port) as connection:
             while True:
-                began = time.perf_counter()
+                began = perf_counter()
                 for command, expected in steps:
                     connection.sendall(command)
                     _expect(connection, expected)
-                times.append(time.perf_counter() - began)
+                times.append(perf_counter() - began)
                 if not reuse or ended() or len(times) == most:
                     break
     return times

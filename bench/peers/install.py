@@ -1,7 +1,8 @@
 """Finds, builds or installs the programs of the peers, in .state/peers.
 
 Nothing else installs them: neither `make setup` nor `make test`. npm's packages have their versions and
-digests in bench/peers/npm; scripts of packages do not run.
+digests in bench/peers/npm; scripts of packages do not run. After a change of a version there:
+`npm install --package-lock-only --omit-lockfile-registry-resolved`.
 """
 
 from __future__ import annotations
