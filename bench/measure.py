@@ -24,6 +24,7 @@ from tests.support import process
 from tests.support.net import free_port
 
 _QUIET: Final = 0.15  # seconds without CPU time used, after the last mail arrived: the drain is over
+_STUCK: Final = 5.0  # the same, while mails are in the spool: they stay there
 _STEP: Final = 0.01
 _PROBES: Final = 50
 _QUICK: Final = 60e-6  # seconds to create an empty file
@@ -149,7 +150,9 @@ def _settle(running: Running, mails: int) -> float:
         if total > used:
             last, used = now, total
         elif now - last > _QUIET and (not running.files or running.arrived() >= mails):
-            break
+            # On a busy machine the server may wait for the processor with work left.
+            if not running.task() or now - last > _STUCK:
+                break
         if now > deadline:
             raise TimeoutError(f"{running.arrived()} of {mails} mails arrived")
     if running.files and (arrived := running.arrived()) != mails:

@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                         place = Path(folder) / f"round-{len(samples)}"
                         sample = one_round(
                             server,
-                            load,
+                            server.given(load),
                             place,
                             fsync=fsync,
                             pin=options.pin,

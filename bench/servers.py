@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
+from bench.workloads import Workload
 from tests.support import process
 from tests.support.net import HOST, answers, wait_until
 
@@ -69,6 +70,10 @@ class Server:
 
     def ready(self) -> None:
         """Build or install what it runs, once. Raises `bench.peers.install.Missing`."""
+
+    def given(self, load: Workload) -> Workload:
+        """The load as this server gets it: with fewer mails if it is very slow on them."""
+        return load
 
     @property
     def about(self) -> str:
