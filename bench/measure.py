@@ -149,10 +149,8 @@ def _settle(running: Running, mails: int) -> float:
         now, total = time.monotonic(), running.cpu_seconds()
         if total > used:
             last, used = now, total
-        elif now - last > _QUIET and (not running.files or running.arrived() >= mails):
-            # On a busy machine the server may wait for the processor with work left.
-            if not running.task() or now - last > _STUCK:
-                break
+        elif now - last > _QUIET and _is_done(running, mails, stuck=now - last > _STUCK):
+            break
         if now > deadline:
             raise TimeoutError(f"{running.arrived()} of {mails} mails arrived")
     if running.files and (arrived := running.arrived()) != mails:
@@ -160,3 +158,9 @@ def _settle(running: Running, mails: int) -> float:
     if task := running.task():
         raise AssertionError(f"{task} mails are still in the spool of an idle server")
     return last
+
+
+def _is_done(running: Running, mails: int, *, stuck: bool) -> bool:
+    """True if all mails arrived and none is in the spool, where they may also be `stuck`: on a busy machine
+    the server may wait for the processor with work left."""
+    return (not running.files or running.arrived() >= mails) and (stuck or not running.task())

@@ -16,7 +16,7 @@ from bench import measure
 from bench.peers import install
 from bench.peers.servers import GoSmtp, Haraka, MailDev, Mailpit, MailpitRunning, Sink, Stock
 from bench.servers import Server
-from bench.workloads import Workload
+from bench.workloads import ALL, Workload
 from tests.support.net import HOST
 from tests.support.programs import program
 
@@ -49,6 +49,12 @@ def test_a_round_counts_and_times_every_mail(
     assert found.alone.mails == 12
     assert 0 < found.alone.p50 <= found.alone.p99
     assert found.loaded.mails >= 4
+
+
+def test_only_a_very_slow_server_gets_fewer_mails_and_only_of_large_ones() -> None:
+    assert MailDev("MailDev").given(ALL["iii"]).mails == ALL["iii"].mails // 10
+    assert MailDev("MailDev").given(ALL["ii"]) == ALL["ii"]
+    assert Haraka("Haraka").given(ALL["iv"]) == ALL["iv"]
 
 
 def test_mailpit_is_counted_over_its_interface(tmp_path: Path) -> None:
