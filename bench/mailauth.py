@@ -289,7 +289,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     through = ""
     if options.only != "checks":
         with tempfile.TemporaryDirectory(dir=options.work) as folder:
-            through = listener(min(options.rounds, 3), options.mails, Path(folder))
+            through = listener(options.rounds, options.mails, Path(folder))
     if options.out:
         intro = (__doc__ or "").partition("\n\n")[2].strip()
         page = _PAGE.format(

@@ -10,6 +10,7 @@ import pytest
 from bench import report
 from bench.latency import Latency
 from bench.measure import Sample
+from bench.servers import ROOT
 
 
 def sample(
@@ -109,7 +110,7 @@ def test_a_part_with_an_unknown_name_stays_at_the_end(tmp_path: Path) -> None:
 
 
 def test_the_kept_page_has_known_parts_only() -> None:
-    text = (report.ROOT / "bench" / "RESULTS.md").read_text()
+    text = (ROOT / "bench" / "RESULTS.md").read_text()
     assert set(report._MARK.findall(text)) <= set(report.PARTS)
 
 
