@@ -209,11 +209,12 @@ class Delivery:
         seconds_left: Callable[[], float] = endless,
         witness: Witness | None = None,
         shared: bool = False,
+        spooled: bool = True,
     ) -> Outcome:
         """Try one output once. Never raises: every fault becomes an outcome.
 
-        `now` is Unix time in seconds. Without a `witness` it is believed. `shared` says that other
-        outputs have yet to read the mail's file.
+        `now` is Unix time in seconds. Without a `witness` it is believed. `shared` and `spooled` are
+        those of `Job`.
         """
         fault: DeliveryFault
         if seconds_left() < MIN_SECONDS_LEFT:
@@ -222,7 +223,7 @@ class Delivery:
         try:
             if task.output is None:
                 raise self._unknown(mail, task, now, witness)
-            placed = self._process(task.output, mail, task, once, seconds_left, shared)
+            placed = self._process(task.output, mail, task, once, seconds_left, shared, spooled)
             return Outcome(task, State.DONE, placed=placed)
         except Permanent as error:
             return Outcome(task, State.DEAD, error)
@@ -255,8 +256,10 @@ class Delivery:
         once: Once,
         seconds_left: Callable[[], float],
         shared: bool,
+        spooled: bool,
     ) -> Placed | None:
-        job = Job(mail, task.flow, mail.envelope.recipients_of(task.flow), once, seconds_left, shared)
+        recipients = mail.envelope.recipients_of(task.flow)
+        job = Job(mail, task.flow, recipients, once, seconds_left, shared, spooled)
         if not output.processor.quick:
             job = job._replace(key=task.key, peers=self.flows[task.flow])
         try:

@@ -168,6 +168,11 @@ class Once(Protocol):
         """
 
 
+def unreceipted(part: str, effect: Callable[[], str | None]) -> str | None:
+    """`Once` without receipts."""
+    return effect()
+
+
 def took_place(result: str | None) -> bool:
     """True if an effect's result holds more than refusals, whose first line is empty."""
     return result is None or bool(shown(result))
@@ -180,6 +185,9 @@ def shown(result: str | None) -> str | None:
 
 class Placed(Protocol):
     """The work that a processor leaves to be done before and after the receipt (for the `file` output)."""
+
+    def placed(self) -> None:
+        """The effect was seen to be there. Called once, right after the attempt."""
 
     def fsync(self) -> None:
         """Make the effect durable. The delivery calls this before it writes the receipt."""
@@ -200,7 +208,8 @@ class Peer(Protocol):
 
 class Job(NamedTuple):
     """One output's work on one mail: `recipients` are those that `flow` took. `shared` says that other
-    outputs have yet to read the mail from its content's file. `key` is the hash of mail, replay, flow and
+    outputs have yet to read the mail from its content's file. Without `spooled` no spool has the mail: a
+    repeated attempt would be a new one. `key` is the hash of mail, replay, flow and
     output, and `peers` are all outputs of the flow; a `quick` processor gets neither.
 
     `seconds_left` returns how long the run may still take. No effect starts with less than 35 s
@@ -214,6 +223,7 @@ class Job(NamedTuple):
     once: Once
     seconds_left: Callable[[], float]
     shared: bool = False
+    spooled: bool = True
     key: str = ""
     peers: Sequence[Peer] = ()
 
@@ -223,6 +233,10 @@ class Processor:
     millisecond: the in-process delivery runs them in its event loop. They take no receipts."""
 
     quick: ClassVar[bool] = False
+
+    needs_spool: bool = True
+    """False if an attempt takes effect whole or not at all, at once, and leaves nothing to record: then the
+    output may have a mail before any spool has it."""
 
     limit: FolderLimit | None = None
     """The limits of the files that the output places. Its `Placed` then has the file as `owned`

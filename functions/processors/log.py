@@ -43,6 +43,7 @@ class LogProcessor(Processor):
     """Logs mails at INFO; ids and size always, the chosen fields where the mail has them."""
 
     quick: ClassVar[bool] = True
+    needs_spool = False
 
     def __init__(self, options: LogOutputOptions, name: str) -> None:
         self._fields = options.fields

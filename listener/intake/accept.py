@@ -74,7 +74,6 @@ class Acceptor:
         self._spool = spool
         self._log_addresses = log_addresses
         self._ascii_only = ascii_only
-        self._in_hand = 0
         self._only: frozenset[str] | None = None
 
     def retire(self, flows: Iterable[str]) -> None:
@@ -149,22 +148,14 @@ class Acceptor:
                 now = self.loop.time()
                 self.observer.stage("spool", now - decided)
                 self.observer.stage("reply", now - mail.ended)
-            self._in_hand -= 1
             self._log_stored(mail, flows, reply, files)
-            if not self._in_hand:
-                mail_log.flush()
             if reply.code < 300:
                 self.observer.mail_accepted(flows)
             else:
                 self.observer.mail_deferred()
             answered(_for_each(outcome, reply) if session.lmtp else (reply,))
 
-        self._in_hand += 1
-        try:
-            self._spool.store(envelope, mail.content, stored)
-        except BaseException:
-            self._in_hand -= 1
-            raise
+        self._spool.store(envelope, mail.content, stored)
 
     def _refused(self, mail: ReceivedMail, outcome: DataOutcome) -> tuple[Reply, ...]:
         if not mail.session.lmtp:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
-from functions.local.messages import Item, SpoolReply
+from functions.delivery.engine import State
+from functions.local.messages import Item, SpoolReply, discard
 from functions.local.service import LocalDelivery
 from functions.message.envelope import Envelope
 from functions.message.mail import Content
@@ -76,10 +77,17 @@ class LocalSpool:
         self._full = False
 
     def store(self, envelope: Envelope, content: Content, answered: Answered) -> None:
+        tried = self.delivery.unspooled(envelope, content)
+        if tried and all(outcome.state is State.DONE for outcome in tried):
+            discard(content)
+            files = [path for outcome in tried if (path := outcome.file) is not None]
+            answered(Reply(250, "2.0.0", f"OK queued as {envelope.id}"), files)
+            return
+
         def tell(answer: SpoolReply) -> None:
             answered(Reply(*answer), answer.files)
 
-        self.delivery.submit(Item(envelope, content, tell))
+        self.delivery.submit(Item(envelope, content, tell, tried=tried))
 
     def tick(self) -> None:
         self.delivery.tick()

@@ -14,7 +14,7 @@ from functions.message.template import Template, TemplateValues
 from functions.options.types import PlainText
 from functions.processors.base import Job, OutputOptions, Placed, Processor
 from functions.processors.context import BuildContext
-from functions.processors.file.placed import PlacedFile
+from functions.processors.file.placed import PlacedFile, WholeFile
 from functions.processors.file.placing import TargetFolder
 from functions.processors.file.retention import RetentionOptions
 from functions.processors.file.user_folder import folder_of_user
@@ -81,6 +81,7 @@ class FileProcessor(Processor):
         self._folder = folder
         self._by_user = by_user
         self.limit = folder.limit
+        self.needs_spool = folder.limit is not None
         self._keys: dict[tuple[str, int], str] = {}
 
     @property
@@ -93,11 +94,16 @@ class FileProcessor(Processor):
         name = self._template.render(TemplateValues(mail, job.flow))
         if self._by_user and mail.envelope.user:
             name = f"{folder_of_user(mail.envelope.user)}/{name}"
+        if not job.spooled and (path := self._folder.place_whole(mail, job.flow, name, shared=job.shared)):
+            return WholeFile(path)
         key = self._key(job.flow, mail.envelope.replay)
-        return self._folder.place(mail, job.flow, name, key, shared=job.shared)
+        placed = self._folder.place(mail, job.flow, name, key, shared=job.shared)
+        if not job.spooled:
+            placed.cleanup()
+        return placed
 
     def file_of(self, placed: Placed) -> str | None:
-        return placed.path if isinstance(placed, PlacedFile) else None
+        return placed.path if isinstance(placed, PlacedFile | WholeFile) else None
 
     def taken(self, job: Job) -> Placed | None:
         return self._folder.taken(job.mail, job.flow, self._key(job.flow, job.mail.envelope.replay))
