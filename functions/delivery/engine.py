@@ -209,29 +209,34 @@ class Delivery:
         seconds_left: Callable[[], float] = endless,
         witness: Witness | None = None,
         shared: bool = False,
-        spooled: bool = True,
     ) -> Outcome:
         """Try one output once. Never raises: every fault becomes an outcome.
 
-        `now` is Unix time in seconds. Without a `witness` it is believed. `shared` and `spooled` are
-        those of `Job`.
+        `now` is Unix time in seconds. Without a `witness` it is believed. `shared` is that of `Job`.
         """
-        fault: DeliveryFault
         if seconds_left() < MIN_SECONDS_LEFT:
             # This is not an attempt, so a lack of time never gives a mail up, whatever its age.
             return Outcome(task, State.RETRY, Temporary("too little of the run is left", enhanced="4.4.7"))
         try:
             if task.output is None:
                 raise self._unknown(mail, task, now, witness)
-            placed = self._process(task.output, mail, task, once, seconds_left, shared, spooled)
+            placed = self._process(task.output, mail, task, once, seconds_left, shared)
             return Outcome(task, State.DONE, placed=placed)
-        except Permanent as error:
+        except Exception as error:  # noqa: BLE001 - it becomes the outcome
+            return self.failed(mail, task, error, now, witness)
+
+    def failed(
+        self, mail: Mail, task: Task, error: Exception, now: float, witness: Witness | None = None
+    ) -> Outcome:
+        """The outcome of an attempt that ended with this error; called while it is handled."""
+        fault: DeliveryFault
+        if isinstance(error, Permanent):
             return Outcome(task, State.DEAD, error)
-        except Temporary as error:
+        if isinstance(error, Temporary):
             fault = error
             if error.in_doubt and self._on_doubt == "dead-letter":
                 return Outcome(task, State.DEAD, error)
-        except Exception as error:
+        else:
             # Any exception of a library is worth a retry and a traceback.
             log.exception(
                 "unexpected fault in an output", extra={"id": mail.id, "flow": task.flow, "key": task.key}
@@ -256,10 +261,8 @@ class Delivery:
         once: Once,
         seconds_left: Callable[[], float],
         shared: bool,
-        spooled: bool,
     ) -> Placed | None:
-        recipients = mail.envelope.recipients_of(task.flow)
-        job = Job(mail, task.flow, recipients, once, seconds_left, shared, spooled)
+        job = Job(mail, task.flow, mail.envelope.recipients_of(task.flow), once, seconds_left, shared)
         if not output.processor.quick:
             job = job._replace(key=task.key, peers=self.flows[task.flow])
         try:

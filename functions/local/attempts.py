@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 from functions.delivery.engine import Delivery, Outcome, Output, State, Task
 from functions.delivery.events import DeliveryEvents
@@ -14,7 +15,6 @@ from functions.local.runs import count_failure
 from functions.local.schedule import LocalWitness, Trials
 from functions.message.envelope import Envelope
 from functions.message.mail import Content, Mail
-from functions.processors.base import unreceipted
 
 log = logging.getLogger("smtp_relay.delivery")
 
@@ -62,6 +62,14 @@ class SlowOutputs:
         self._until[place] = now + SLOW_FOR
 
 
+class FirstTry(NamedTuple):
+    """The attempts at all outputs of a mail that no spool has: the files that they made, and the outcomes,
+    unless all are done."""
+
+    files: Sequence[str]
+    outcomes: Sequence[Outcome]
+
+
 class Attempts:
     """Tries outputs. `attempt` may be called in any thread."""
 
@@ -107,29 +115,38 @@ class Attempts:
             quick = [task for task in quick if not self._slow.counts(task, now)]
         return quick
 
-    def unspooled(self, envelope: Envelope, content: Content) -> list[Outcome]:
+    def unspooled(self, envelope: Envelope, content: Content) -> FirstTry | None:
         """One attempt at each output of a mail that no spool has. None is made if an output needs the
         spool, or is slow, or if what is done must survive a power loss."""
         settings = self._settings
         if settings.durable or settings.keep is not None or envelope.refused or self._slow.any:
-            return []
+            return None
         flows = envelope.flows()
         outputs = self._unspooled.get(flows)
         if outputs is None:
             outputs = self._remember(flows)
         if not outputs:
-            return []
+            return None
         mail = Mail(envelope, content, received_here=True)
-        attempt, shared = self._delivery.attempt, len(outputs) > 1
-        now = envelope.received / 1000
-        outcomes = []
+        shared = len(outputs) > 1
+        files: list[str] = []
+        outcomes: list[Outcome] = []
+        failed = False
         for flow, output in outputs:
             started = time.perf_counter()
             task = Task(envelope, flow, output)
-            outcome = attempt(mail, task, unreceipted, now=now, shared=shared, spooled=False)
+            try:
+                if content.path is not None:
+                    mail.check()
+                if (path := output.processor.place(mail, flow, shared=shared)) is not None:
+                    files.append(path)
+                outcome = Outcome(task, State.DONE)
+            except Exception as error:  # noqa: BLE001 - it becomes the outcome
+                failed = True
+                outcome = self._delivery.failed(mail, task, error, envelope.received / 1000)
             self._note(mail, outcome, started)
             outcomes.append(outcome)
-        return outcomes
+        return FirstTry(files, outcomes if failed else ())
 
     def _remember(self, flows: tuple[str, ...]) -> tuple[tuple[str, Output], ...]:
         """The outputs of these flows; none if one of them needs the spool."""

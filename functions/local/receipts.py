@@ -15,7 +15,7 @@ from functions.errors import DeliveryFault, HeldBack, Temporary
 from functions.local.layout import Part
 from functions.local.messages import Progress, Write
 from functions.message.mail import Mail
-from functions.processors.base import Once, unreceipted
+from functions.processors.base import Once
 from functions.spool.dead_record import UNKNOWN
 from functions.spool.queue import Failure
 
@@ -77,7 +77,7 @@ class ReceiptBook:
         With `keeps_doubts` the claim of a doubt stays until the decision is recorded (`note_failures`), so a
         process that dies before that leaves the doubt."""
         if task.output is not None and task.output.terms.repeatable:
-            return unreceipted
+            return lambda part, effect: effect()
         return partial(self._run, mail, task, seq, keeps_doubts)
 
     def _run(

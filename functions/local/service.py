@@ -20,7 +20,7 @@ from functions.delivery.engine import Delivery, Outcome, State, Task, dead_recor
 from functions.delivery.events import DeliveryEvents
 from functions.delivery.receipts import tell_given_up
 from functions.errors import Damaged, Permanent
-from functions.local.attempts import Attempts
+from functions.local.attempts import Attempts, FirstTry
 from functions.local.bodies import Bodies
 from functions.local.commits import Commits
 from functions.local.flusher import Flusher
@@ -127,9 +127,9 @@ class LocalDelivery:
         tasks = [one for one in self._delivery.tasks(mail.envelope) if one.key not in settled]
         return [dead_record(mail, Outcome(one, State.DEAD, fault), 0, time.time()) for one in tasks]
 
-    def unspooled(self, envelope: Envelope, content: Content) -> Sequence[Outcome]:
-        """Deliver a mail at once, without the spool, if its outputs allow that (`Attempts.unspooled`). A
-        mail with an output that is not done must be submitted with these outcomes."""
+    def unspooled(self, envelope: Envelope, content: Content) -> FirstTry | None:
+        """Deliver a mail at once, without the spool, if its outputs allow that (`Attempts.unspooled`). With
+        outcomes it must be submitted, and these with it."""
         return self._attempts.unspooled(envelope, content)
 
     def submit(self, item: Item) -> None:

@@ -168,11 +168,6 @@ class Once(Protocol):
         """
 
 
-def unreceipted(part: str, effect: Callable[[], str | None]) -> str | None:
-    """`Once` without receipts."""
-    return effect()
-
-
 def took_place(result: str | None) -> bool:
     """True if an effect's result holds more than refusals, whose first line is empty."""
     return result is None or bool(shown(result))
@@ -208,8 +203,7 @@ class Peer(Protocol):
 
 class Job(NamedTuple):
     """One output's work on one mail: `recipients` are those that `flow` took. `shared` says that other
-    outputs have yet to read the mail from its content's file. Without `spooled` no spool has the mail: a
-    repeated attempt would be a new one. `key` is the hash of mail, replay, flow and
+    outputs have yet to read the mail from its content's file. `key` is the hash of mail, replay, flow and
     output, and `peers` are all outputs of the flow; a `quick` processor gets neither.
 
     `seconds_left` returns how long the run may still take. No effect starts with less than 35 s
@@ -223,7 +217,6 @@ class Job(NamedTuple):
     once: Once
     seconds_left: Callable[[], float]
     shared: bool = False
-    spooled: bool = True
     key: str = ""
     peers: Sequence[Peer] = ()
 
@@ -235,8 +228,7 @@ class Processor:
     quick: ClassVar[bool] = False
 
     needs_spool: bool = True
-    """False if an attempt takes effect whole or not at all, at once, and leaves nothing to record: then the
-    output may have a mail before any spool has it."""
+    """False if the output can `place` a mail."""
 
     limit: FolderLimit | None = None
     """The limits of the files that the output places. Its `Placed` then has the file as `owned`
@@ -245,6 +237,12 @@ class Processor:
     def process(self, job: Job) -> Placed | None:
         """Carry out the output. Raises Temporary or Permanent; any other exception is treated as
         Temporary and logged with its traceback."""
+        raise NotImplementedError
+
+    def place(self, mail: Mail, flow: str, *, shared: bool) -> str | None:
+        """Carry out the output for a mail that no spool has: at once, whole or not at all, with nothing left
+        to record. Returns the path of the file that it made, if it made one. `shared` as in `Job`; raises
+        what `process` raises."""
         raise NotImplementedError
 
     def taken(self, job: Job) -> Placed | None:

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from functions.message.addresses import in_ascii
 from functions.message.charset import decode_words
+from functions.message.envelope import Recipient, Refused
 from functions.message.fields import first_value
 from functions.message.headers import count_received
 from functions.message.mail import Content
@@ -101,7 +102,9 @@ class Acceptor:
             ended = self.loop.time()
             self.observer.stage("receive", max(0.0, ended - began))
         if capture.failure is None:
-            content, sha256 = capture.finish()  # may find that the header is too large
+            content, sha256 = capture.finish(
+                hashed=self._spool.hashes
+            )  # may find that the header is too large
             if count_received(capture.head) >= MAX_RECEIVED:
                 capture.fail(LOOP)
             if capture.failure is None:
@@ -117,11 +120,13 @@ class Acceptor:
             self.observer.stage("filters", decided - mail.ended)
         session, transaction = mail.session, mail.transaction
         taken = tuple(
-            {"address": address, "flows": outcome, "parameters": words}
-            for (address, outcome), words in zip(
-                outcome.recipients, transaction.recipient_parameters, strict=True
-            )
-            if not isinstance(outcome, Reply)
+            [
+                Recipient.made({"address": address, "flows": flows, "parameters": words})
+                for (address, flows), words in zip(
+                    outcome.recipients, transaction.recipient_parameters, strict=True
+                )
+                if not isinstance(flows, Reply)
+            ]
         )
         if not taken or (outcome.reply is not None and not session.lmtp):
             mail.capture.discard()
@@ -223,10 +228,10 @@ def _for_each(outcome: DataOutcome, reply: Reply) -> tuple[Reply, ...]:
     return tuple(outcome if isinstance(outcome, Reply) else reply for _, outcome in outcome.recipients)
 
 
-def _refused_recipients(outcome: DataOutcome) -> tuple[dict[str, str], ...]:
+def _refused_recipients(outcome: DataOutcome) -> tuple[Refused, ...]:
     """Recipients that were accepted at RCPT and refused now (`partialAccept`), for the envelope."""
     return tuple(
-        {"address": address, "reason": f"refused after DATA: {outcome}", "code": outcome.enhanced}
+        Refused(address=address, reason=f"refused after DATA: {outcome}", code=outcome.enhanced)
         for address, outcome in outcome.recipients
         if isinstance(outcome, Reply)
     )

@@ -10,11 +10,12 @@ from typing import Annotated, ClassVar, Final, Literal
 from pydantic import AfterValidator, Field
 
 from functions.errors import Temporary
+from functions.message.mail import Mail
 from functions.message.template import Template, TemplateValues
 from functions.options.types import PlainText
 from functions.processors.base import Job, OutputOptions, Placed, Processor
 from functions.processors.context import BuildContext
-from functions.processors.file.placed import PlacedFile, WholeFile
+from functions.processors.file.placed import PlacedFile
 from functions.processors.file.placing import TargetFolder
 from functions.processors.file.retention import RetentionOptions
 from functions.processors.file.user_folder import folder_of_user
@@ -91,19 +92,26 @@ class FileProcessor(Processor):
 
     def process(self, job: Job) -> Placed:
         mail = job.mail
-        name = self._template.render(TemplateValues(mail, job.flow))
+        key = self._key(job.flow, mail.envelope.replay)
+        return self._folder.place(mail, job.flow, self._name(mail, job.flow), key, shared=job.shared)
+
+    def place(self, mail: Mail, flow: str, *, shared: bool) -> str:
+        name = self._name(mail, flow)
+        path = self._folder.place_whole(mail, flow, name, shared=shared)
+        if path is None:
+            placed = self._folder.place(mail, flow, name, self._key(flow, 0), shared=True)
+            placed.cleanup()
+            path = placed.path
+        return path
+
+    def _name(self, mail: Mail, flow: str) -> str:
+        name = self._template.render(TemplateValues(mail, flow))
         if self._by_user and mail.envelope.user:
             name = f"{folder_of_user(mail.envelope.user)}/{name}"
-        if not job.spooled and (path := self._folder.place_whole(mail, job.flow, name, shared=job.shared)):
-            return WholeFile(path)
-        key = self._key(job.flow, mail.envelope.replay)
-        placed = self._folder.place(mail, job.flow, name, key, shared=job.shared)
-        if not job.spooled:
-            placed.cleanup()
-        return placed
+        return name
 
     def file_of(self, placed: Placed) -> str | None:
-        return placed.path if isinstance(placed, PlacedFile | WholeFile) else None
+        return placed.path if isinstance(placed, PlacedFile) else None
 
     def taken(self, job: Job) -> Placed | None:
         return self._folder.taken(job.mail, job.flow, self._key(job.flow, job.mail.envelope.replay))

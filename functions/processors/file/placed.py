@@ -260,24 +260,6 @@ class PlacedFile:
             sync(path)
 
 
-class WholeFile:
-    """A file that was placed in one step, which left no trace."""
-
-    __slots__ = ("path",)
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def placed(self) -> None:
-        pass
-
-    def fsync(self) -> None:
-        pass
-
-    def cleanup(self) -> None:
-        pass
-
-
 def fault(error: OSError, doing: str) -> Temporary:
     """The fault for an operating system's error: 4.3.1 for a full disk (RFC 3463 section 3.4), else
     4.3.0."""

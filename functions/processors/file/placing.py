@@ -152,7 +152,7 @@ class TargetFolder:
             try:
                 if not self._clone(fd, content):
                     content.write(fd)
-                return self._names.place(name, partial(self._put, partial(give_name, fd)))
+                return self._names.place(name, partial(give_name, fd))
             finally:
                 os.close(fd)
         except NotSupported:

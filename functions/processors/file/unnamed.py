@@ -31,18 +31,19 @@ def open_unnamed(folder: str) -> int:
         raise
 
 
-def give_name(fd: int, path: str) -> None:
-    """Give the file its name, in one step. Raises FileExistsError and other OSErrors, and NotSupported if
+def give_name(fd: int, path: str) -> bool:
+    """Give the file its name, in one step; False if the name is in use. Raises OSError, and NotSupported if
     the file system gives such a file no name."""
     try:
-        # With a folder's descriptor, which an absolute path does not need, this is linkat(2), and that
-        # follows the link to the file.
+        # With a descriptor, which an absolute path does not need, this is linkat(2), and that follows the
+        # link to the file.
         os.link(f"/proc/self/fd/{fd}", path, src_dir_fd=fd, follow_symlinks=True)
     except FileExistsError:
-        raise
+        return False
     except OSError as error:
         if os.fstat(fd).st_nlink:
-            return  # the name is there, whatever the error says
+            return True  # the name is there, whatever the error says
         if error.errno in _PASSING or not os.path.isdir(os.path.dirname(path)):  # noqa: PTH112, PTH120
             raise
         raise NotSupported from error
+    return True
