@@ -104,7 +104,7 @@ class Attempts:
         outcome = delivery.attempt(mail, task, once, now=now, witness=witness, shared=shared)
         if outcome.placed is not None:
             outcome.placed.placed()
-        self._note(mail, outcome, started)
+        self._note(mail, outcome, time.perf_counter() - started)
         return outcome
 
     def quick(self, tasks: list[Task]) -> list[Task]:
@@ -129,24 +129,30 @@ class Attempts:
             return None
         mail = Mail(envelope, content, received_here=True)
         shared = len(outputs) > 1
+        watched = log.isEnabledFor(logging.DEBUG)
         files: list[str] = []
-        outcomes: list[Outcome] = []
-        failed = False
-        for flow, output in outputs:
+        faults: dict[int, Outcome] = {}
+        for index, (flow, output) in enumerate(outputs):
             started = time.perf_counter()
-            task = Task(envelope, flow, output)
             try:
                 if content.path is not None:
                     mail.check()
                 if (path := output.processor.place(mail, flow, shared=shared)) is not None:
                     files.append(path)
-                outcome = Outcome(task, State.DONE)
             except Exception as error:  # noqa: BLE001 - it becomes the outcome
-                failed = True
-                outcome = self._delivery.failed(mail, task, error, envelope.received / 1000)
-            self._note(mail, outcome, started)
-            outcomes.append(outcome)
-        return FirstTry(files, outcomes if failed else ())
+                task = Task(envelope, flow, output)
+                faults[index] = self._delivery.failed(mail, task, error, envelope.received / 1000)
+                self._note(mail, faults[index], time.perf_counter() - started)
+                continue
+            seconds = time.perf_counter() - started
+            if watched or seconds > SLOW:
+                self._note(mail, Outcome(Task(envelope, flow, output), State.DONE), seconds)
+            else:
+                self._observer.output_done(flow, output.label, "delivered", seconds)
+        if not faults:
+            return FirstTry(files, ())
+        done = [Outcome(Task(envelope, *pair), State.DONE) for pair in outputs]
+        return FirstTry(files, [faults.get(index, outcome) for index, outcome in enumerate(done)])
 
     def _remember(self, flows: tuple[str, ...]) -> tuple[tuple[str, Output], ...]:
         """The outputs of these flows; none if one of them needs the spool."""
@@ -159,9 +165,8 @@ class Attempts:
         self._unspooled[flows] = pairs
         return pairs
 
-    def _note(self, mail: Mail, outcome: Outcome, started: float) -> None:
+    def _note(self, mail: Mail, outcome: Outcome, seconds: float) -> None:
         """Count an attempt, and log what is not as it should be."""
-        seconds = time.perf_counter() - started
         task = outcome.task
         delivered = outcome.state is State.DONE
         self._observer.output_done(task.flow, outcome.label, "delivered" if delivered else "error", seconds)

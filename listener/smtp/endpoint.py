@@ -243,6 +243,6 @@ class Endpoint:
                 enhanced = ""
             line = f"{code} {enhanced} {text}\r\n" if enhanced else f"{code} {text}\r\n"
             encoded = line.encode("utf-8", "replace")
-            if len(self._encoded) < 256:
+            if len(self._encoded) < 256 and (code, enhanced) != (250, "2.0.0"):
                 self._encoded[reply] = encoded
         return encoded

@@ -193,11 +193,12 @@ class Connection(SMTP):
             return
         self.flows.reset()
         self.state = COMMAND
-        self.touch()
+        self._deadline = self.endpoint.now + self._patience
         for reply in answers:
             self.reply(reply)
         for reply in answers:
-            self.hang_up_after(reply)
+            if reply.code == 421:
+                self.hang_up_after(reply)
         self._go_on()
 
     def ready(self) -> None:
@@ -309,7 +310,8 @@ class Connection(SMTP):
 
     def reply(self, reply: Reply, times: int = 1) -> None:
         """Queue a reply; it leaves with the others when no more commands wait."""
-        self.stream.write(self.endpoint.encode(reply) * times)
+        line = self.endpoint.encode(reply)
+        self.stream.write(line if times == 1 else line * times)
 
     def error(self, reply: Reply, mechanism: str = "", user: str | None = None) -> None:
         """Answer a bad command, or a bad login by `mechanism` as `user`; too many end the connection."""
