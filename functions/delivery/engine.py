@@ -212,8 +212,7 @@ class Delivery:
     ) -> Outcome:
         """Try one output once. Never raises: every fault becomes an outcome.
 
-        `now` is Unix time in seconds. Without a `witness` it is believed. `shared` is that of `Job`.
-        """
+        `now` is Unix time in seconds. Without a `witness` it is believed. `shared` is that of `Job`."""
         if seconds_left() < MIN_SECONDS_LEFT:
             # This is not an attempt, so a lack of time never gives a mail up, whatever its age.
             return Outcome(task, State.RETRY, Temporary("too little of the run is left", enhanced="4.4.7"))
@@ -230,17 +229,15 @@ class Delivery:
     ) -> Outcome:
         """The outcome of an attempt that ended with this error; called while it is handled."""
         fault: DeliveryFault
-        if isinstance(error, Permanent):
-            return Outcome(task, State.DEAD, error)
-        if isinstance(error, Temporary):
+        if isinstance(error, DeliveryFault):
             fault = error
-            if error.in_doubt and self._on_doubt == "dead-letter":
+            in_doubt = isinstance(error, Temporary) and error.in_doubt and self.gives_up_doubts
+            if in_doubt or isinstance(error, Permanent):
                 return Outcome(task, State.DEAD, error)
         else:
             # Any exception of a library is worth a retry and a traceback.
-            log.exception(
-                "unexpected fault in an output", extra={"id": mail.id, "flow": task.flow, "key": task.key}
-            )
+            extra = {"id": mail.id, "flow": task.flow, "key": task.key}
+            log.exception("unexpected fault in an output", extra=extra)
             fault = Temporary(f"{type(error).__name__}: {error}")
         # A mail received in the future was received under a wrong clock, so the witness decides.
         away = abs(now - mail.envelope.received / 1000)

@@ -102,8 +102,8 @@ class Attempts:
         witness = LocalWitness(self._trials, seq, mail.envelope.received, self._settings.longest)
         shared = shared or self._settings.keep is not None
         outcome = delivery.attempt(mail, task, once, now=now, witness=witness, shared=shared)
-        if outcome.placed is not None:
-            outcome.placed.placed()
+        if outcome.placed is not None and (placed := getattr(outcome.placed, "placed", None)) is not None:
+            placed()
         self._note(mail, outcome, time.perf_counter() - started)
         return outcome
 

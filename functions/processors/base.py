@@ -181,9 +181,6 @@ def shown(result: str | None) -> str | None:
 class Placed(Protocol):
     """The work that a processor leaves to be done before and after the receipt (for the `file` output)."""
 
-    def placed(self) -> None:
-        """The effect was seen to be there. Called once, right after the attempt."""
-
     def fsync(self) -> None:
         """Make the effect durable. The delivery calls this before it writes the receipt."""
 
