@@ -9,8 +9,9 @@ from typing import Final
 from functions.processors.file.placed import FILE_MODE
 from functions.processors.file.rename import NotSupported
 
-_FLAGS: Final = os.O_WRONLY | os.O_CLOEXEC | getattr(os, "O_TMPFILE", 0)
-_SUPPORTED: Final = hasattr(os, "O_TMPFILE") and os.path.isdir("/proc/self/fd")  # noqa: PTH112
+_TMPFILE: Final[int] = getattr(os, "O_TMPFILE", 0)  # Linux has it
+_FLAGS: Final = os.O_WRONLY | os.O_CLOEXEC | _TMPFILE
+_SUPPORTED: Final = bool(_TMPFILE) and os.path.isdir("/proc/self/fd")  # noqa: PTH112
 _LACKING: Final = frozenset(
     {errno.EOPNOTSUPP, errno.ENOTSUP, errno.EISDIR, errno.EINVAL, errno.ENOSYS, errno.EPERM}
 )
