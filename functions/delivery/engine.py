@@ -212,10 +212,7 @@ class Delivery:
     ) -> Outcome:
         """Try one output once. Never raises: every fault becomes an outcome.
 
-        `now` is Unix time in seconds. Without a `witness` it is believed. `shared` says that other
-        outputs have yet to read the mail's file.
-        """
-        fault: DeliveryFault
+        `now` is Unix time in seconds. Without a `witness` it is believed. `shared` is that of `Job`."""
         if seconds_left() < MIN_SECONDS_LEFT:
             # This is not an attempt, so a lack of time never gives a mail up, whatever its age.
             return Outcome(task, State.RETRY, Temporary("too little of the run is left", enhanced="4.4.7"))
@@ -224,17 +221,23 @@ class Delivery:
                 raise self._unknown(mail, task, now, witness)
             placed = self._process(task.output, mail, task, once, seconds_left, shared)
             return Outcome(task, State.DONE, placed=placed)
-        except Permanent as error:
-            return Outcome(task, State.DEAD, error)
-        except Temporary as error:
+        except Exception as error:  # noqa: BLE001 - it becomes the outcome
+            return self.failed(mail, task, error, now, witness)
+
+    def failed(
+        self, mail: Mail, task: Task, error: Exception, now: float, witness: Witness | None = None
+    ) -> Outcome:
+        """The outcome of an attempt that ended with this error; called while it is handled."""
+        fault: DeliveryFault
+        if isinstance(error, DeliveryFault):
             fault = error
-            if error.in_doubt and self._on_doubt == "dead-letter":
+            in_doubt = isinstance(error, Temporary) and error.in_doubt and self.gives_up_doubts
+            if in_doubt or isinstance(error, Permanent):
                 return Outcome(task, State.DEAD, error)
-        except Exception as error:
+        else:
             # Any exception of a library is worth a retry and a traceback.
-            log.exception(
-                "unexpected fault in an output", extra={"id": mail.id, "flow": task.flow, "key": task.key}
-            )
+            extra = {"id": mail.id, "flow": task.flow, "key": task.key}
+            log.exception("unexpected fault in an output", extra=extra)
             fault = Temporary(f"{type(error).__name__}: {error}")
         # A mail received in the future was received under a wrong clock, so the witness decides.
         away = abs(now - mail.envelope.received / 1000)

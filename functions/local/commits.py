@@ -240,6 +240,10 @@ class Commits:
                 body = item.content.data if isinstance(item.content, BytesContent) else None
                 rows.append((item.seq, item.envelope, body, now))
             folder.insert(db, rows)
+            # Nothing else tells a later run that these are done.
+            done = [(i.seq, o.task.key) for i in batch.items for o in i.tried if o.state is State.DONE]
+            if done:
+                db.executemany("INSERT INTO settled (seq, key, state) VALUES (?, ?, 'done')", done)
             for item in batch.items:
                 if item.envelope.refused:
                     for record in refused_records(item.envelope):

@@ -45,14 +45,21 @@ class Item:
     """True if the client was answered."""
     files: Sequence[str] = ()
     """`SpoolReply.files`."""
+    tried: Sequence[Outcome] = ()
+    """The first attempts at all outputs, if they were made before the mail came to the spool."""
     cancelled: bool = False
     """True if the answer was that the client must keep the mail."""
 
     def discard(self) -> None:
         """Remove the file of a mail that is not accepted."""
-        if self.content.path is not None:
-            with contextlib.suppress(OSError):
-                self.content.path.unlink()
+        discard(self.content)
+
+
+def discard(content: Content) -> None:
+    """Remove the file of a mail that the spool does not keep, if it has one."""
+    if content.path is not None:
+        with contextlib.suppress(OSError):
+            content.path.unlink()
 
 
 class DoneMail(NamedTuple):

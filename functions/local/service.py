@@ -20,6 +20,7 @@ from functions.delivery.engine import Delivery, Outcome, State, Task, dead_recor
 from functions.delivery.events import DeliveryEvents
 from functions.delivery.receipts import tell_given_up
 from functions.errors import Damaged, Permanent
+from functions.local.attempts import Attempts, FirstTry
 from functions.local.bodies import Bodies
 from functions.local.commits import Commits
 from functions.local.flusher import Flusher
@@ -37,11 +38,11 @@ from functions.local.messages import (
     refused,
 )
 from functions.local.receipts import ReceiptBook
-from functions.local.runs import Runs, count_failure, tell_retries
-from functions.local.schedule import HeldMails, LocalWitness, Schedule, Trials
-from functions.local.slow import SLOW, SlowOutputs
+from functions.local.runs import Runs, tell_retries
+from functions.local.schedule import HeldMails, Schedule, Trials
 from functions.local.sweep import Sweeper
-from functions.message.mail import Mail
+from functions.message.envelope import Envelope
+from functions.message.mail import Content, Mail
 from functions.spool.dead_record import DeadRecord
 
 log = logging.getLogger("smtp_relay.delivery")
@@ -68,15 +69,15 @@ class LocalDelivery:
         self._loop: asyncio.AbstractEventLoop
         self._commits = Commits(self, part, self._observer, durable=settings.durable)
         self._commits.retention.use(delivery)
-        self._receipts = ReceiptBook(part, self._commits.put)
+        receipts = ReceiptBook(part, self._commits.put)
         self._flusher: Flusher | None = None
-        self._runs = Runs(part, delivery, self._attempt, self._commits.put, settings)
+        self._trials = Trials()
+        self._attempts = Attempts(delivery, receipts, self._trials, settings, self._observer)
+        self._runs = Runs(part, delivery, self._attempts.attempt, self._commits.put, settings)
         self._bodies = Bodies(part, self._commits, self._observer, self._answer)
         self._schedule = Schedule(self._start_due)
-        self._trials = Trials()
         self._unanswered: dict[str, Item] = {}
         self._finishing: set[int] = set()
-        self._slow = SlowOutputs()
         self._held = HeldMails()
         self._left: list[Path] | None = None
         self._sweeper = Sweeper(part, self._observer)
@@ -126,8 +127,18 @@ class LocalDelivery:
         tasks = [one for one in self._delivery.tasks(mail.envelope) if one.key not in settled]
         return [dead_record(mail, Outcome(one, State.DEAD, fault), 0, time.time()) for one in tasks]
 
+    def unspooled(self, envelope: Envelope, content: Content) -> FirstTry | None:
+        """Deliver a mail at once, without the spool, if its outputs allow that (`Attempts.unspooled`). With
+        outcomes it must be submitted, and these with it."""
+        return self._attempts.unspooled(envelope, content)
+
     def submit(self, item: Item) -> None:
         """Store and deliver one mail; `item.answered` is called once, in the event loop."""
+        if item.tried and (is_damaged(item.tried) or all(o.state is State.DEAD for o in item.tried)):
+            # The client still has the mail, and the reply gives the reason.
+            item.discard()
+            item.answered(refused(item.tried))
+            return
         self._unanswered[item.envelope.id] = item
         path = item.content.path
         if path is not None and self.settings.durable and not self._commits.distrusted:
@@ -140,6 +151,7 @@ class LocalDelivery:
         """Use other outputs and retry settings; durability stays. Runs under way keep the old ones."""
         self._delivery = delivery
         self.settings = dataclasses.replace(settings, durable=self.settings.durable)
+        self._attempts.replace(delivery, self.settings)
         self._runs.replace(delivery, self.settings)
         self._held.wake(self._runs.paces, self._schedule, every=True)
         self._commits.retention.use(delivery)
@@ -231,12 +243,10 @@ class LocalDelivery:
             return
         item.committed = True
         tasks = self._delivery.tasks(item.envelope)
-        quick = [o for o in tasks if o.quick]
-        if self._slow.any:
-            quick = [o for o in quick if not self._slow.counts(o, self._loop.time())]
-        if self._flusher is not None and self._flusher.stuck:
-            quick = []
-        outcomes = [self._attempt(mail, o, item.seq, now, len(tasks) > 1) for o in quick]
+        stuck = self._flusher is not None and self._flusher.stuck
+        quick = [] if stuck else tasks if item.tried else self._attempts.quick(tasks)
+        attempt, shared = self._attempts.attempt, len(tasks) > 1
+        outcomes = item.tried or [attempt(mail, o, item.seq, now, shared) for o in quick]
         item.files = [path for o in outcomes if (path := o.file) is not None]
         if len(outcomes) == len(tasks) and all(o.state is State.DONE for o in outcomes):
             placed.append(DoneMail(item.seq, mail, outcomes))
@@ -256,7 +266,7 @@ class LocalDelivery:
             self._runs.take(item.seq)
             self._commits.put(self._runs.summary(item.seq, mail, tasks, outcomes, 1, {}, None))
 
-    def _deliver_rest(self, item: Item, mail: Mail, tasks: list[Task], outcomes: list[Outcome]) -> None:
+    def _deliver_rest(self, item: Item, mail: Mail, tasks: list[Task], outcomes: Sequence[Outcome]) -> None:
         """The pool runs the other outputs; the reply waits for local or `waitFor` ones."""
         done = {id(outcome.task) for outcome in outcomes}
         left = [o for o in tasks if id(o) not in done]
@@ -269,27 +279,6 @@ class LocalDelivery:
                 self._commits.put(self._runs.summary(item.seq, mail, tasks, outcomes, 0, {}, None))
                 return
         self._runs.launch(item.seq, mail, tasks, outcomes, item if awaited else None)
-
-    def _attempt(self, mail: Mail, task: Task, seq: int, now: float, shared: bool) -> Outcome:
-        """One attempt at one output; `shared` says if other outputs have yet to read the mail."""
-        started = time.perf_counter()
-        delivery = self._delivery
-        once = self._receipts.once(mail, task, seq, keeps_doubts=delivery.gives_up_doubts)
-        witness = LocalWitness(self._trials, seq, mail.envelope.received, self.settings.longest)
-        shared = shared or self.settings.keep is not None
-        outcome = delivery.attempt(mail, task, once, now=now, witness=witness, shared=shared)
-        if outcome.placed is not None and (placed := getattr(outcome.placed, "placed", None)) is not None:
-            placed()
-        seconds = time.perf_counter() - started
-        delivered = outcome.state is State.DONE
-        self._observer.output_done(task.flow, outcome.label, "delivered" if delivered else "error", seconds)
-        if seconds > SLOW and task.quick:
-            self._slow.took(task, outcome.label, seconds, self._loop.time())
-        if not delivered:
-            count_failure(self._observer, mail, outcome)
-        elif log.isEnabledFor(logging.DEBUG):
-            log.debug("output done", extra={"id": mail.id, "flow": task.flow, "output": outcome.label})
-        return outcome
 
     def _forget(
         self, seq: int, mail: Mail, outcomes: Sequence[Outcome] = (), *, traces: bool = False

@@ -224,6 +224,9 @@ class Processor:
 
     quick: ClassVar[bool] = False
 
+    needs_spool: bool = True
+    """False if the output can `place` a mail."""
+
     limit: FolderLimit | None = None
     """The limits of the files that the output places. Its `Placed` then has the file as `owned`
     (`functions.processors.file.owned`)."""
@@ -231,6 +234,12 @@ class Processor:
     def process(self, job: Job) -> Placed | None:
         """Carry out the output. Raises Temporary or Permanent; any other exception is treated as
         Temporary and logged with its traceback."""
+        raise NotImplementedError
+
+    def place(self, mail: Mail, flow: str, *, shared: bool) -> str | None:
+        """Carry out the output for a mail that no spool has: at once, whole or not at all, with nothing left
+        to record. Returns the path of the file that it made, if it made one. `shared` as in `Job`; raises
+        what `process` raises."""
         raise NotImplementedError
 
     def taken(self, job: Job) -> Placed | None:

@@ -6,6 +6,7 @@ import logging
 from typing import ClassVar, Final, Literal
 
 from functions.message.addresses import Address
+from functions.message.mail import Mail
 from functions.message.mime import Limits, Parts, read_parts
 from functions.processors.base import Job, OutputOptions, Processor
 from functions.processors.context import BuildContext
@@ -43,24 +44,28 @@ class LogProcessor(Processor):
     """Logs mails at INFO; ids and size always, the chosen fields where the mail has them."""
 
     quick: ClassVar[bool] = True
+    needs_spool = False
 
     def __init__(self, options: LogOutputOptions, name: str) -> None:
         self._fields = options.fields
         self._name = name
 
     def process(self, job: Job) -> None:
+        self.place(job.mail, job.flow, shared=job.shared)
+
+    def place(self, mail: Mail, flow: str, *, shared: bool) -> None:
         if not log.isEnabledFor(logging.INFO):
             return
-        envelope = job.mail.envelope
+        envelope = mail.envelope
         extra: dict[str, object] = {
             "id": envelope.id,
             "session": envelope.session,
-            "flow": job.flow,
+            "flow": flow,
             "output": self._name,
             "size": envelope.size,
         }
         if self._fields:
-            parts = read_parts(job.mail, job.flow, _LIMITS)
+            parts = read_parts(mail, flow, _LIMITS)
             for field in self._fields:
                 value = _show(parts, field)
                 if value:

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from functions.message.addresses import in_ascii
 from functions.message.charset import decode_words
+from functions.message.envelope import Recipient, Refused
 from functions.message.fields import first_value
 from functions.message.headers import count_received
 from functions.message.mail import Content
@@ -74,7 +75,6 @@ class Acceptor:
         self._spool = spool
         self._log_addresses = log_addresses
         self._ascii_only = ascii_only
-        self._in_hand = 0
         self._only: frozenset[str] | None = None
 
     def retire(self, flows: Iterable[str]) -> None:
@@ -102,7 +102,9 @@ class Acceptor:
             ended = self.loop.time()
             self.observer.stage("receive", max(0.0, ended - began))
         if capture.failure is None:
-            content, sha256 = capture.finish()  # may find that the header is too large
+            content, sha256 = capture.finish(
+                hashed=self._spool.hashes
+            )  # may find that the header is too large
             if count_received(capture.head) >= MAX_RECEIVED:
                 capture.fail(LOOP)
             if capture.failure is None:
@@ -118,11 +120,13 @@ class Acceptor:
             self.observer.stage("filters", decided - mail.ended)
         session, transaction = mail.session, mail.transaction
         taken = tuple(
-            {"address": address, "flows": outcome, "parameters": words}
-            for (address, outcome), words in zip(
-                outcome.recipients, transaction.recipient_parameters, strict=True
-            )
-            if not isinstance(outcome, Reply)
+            [
+                Recipient.made({"address": address, "flows": flows, "parameters": words})
+                for (address, flows), words in zip(
+                    outcome.recipients, transaction.recipient_parameters, strict=True
+                )
+                if not isinstance(flows, Reply)
+            ]
         )
         if not taken or (outcome.reply is not None and not session.lmtp):
             mail.capture.discard()
@@ -149,22 +153,14 @@ class Acceptor:
                 now = self.loop.time()
                 self.observer.stage("spool", now - decided)
                 self.observer.stage("reply", now - mail.ended)
-            self._in_hand -= 1
             self._log_stored(mail, flows, reply, files)
-            if not self._in_hand:
-                mail_log.flush()
             if reply.code < 300:
                 self.observer.mail_accepted(flows)
             else:
                 self.observer.mail_deferred()
             answered(_for_each(outcome, reply) if session.lmtp else (reply,))
 
-        self._in_hand += 1
-        try:
-            self._spool.store(envelope, mail.content, stored)
-        except BaseException:
-            self._in_hand -= 1
-            raise
+        self._spool.store(envelope, mail.content, stored)
 
     def _refused(self, mail: ReceivedMail, outcome: DataOutcome) -> tuple[Reply, ...]:
         if not mail.session.lmtp:
@@ -232,10 +228,10 @@ def _for_each(outcome: DataOutcome, reply: Reply) -> tuple[Reply, ...]:
     return tuple(outcome if isinstance(outcome, Reply) else reply for _, outcome in outcome.recipients)
 
 
-def _refused_recipients(outcome: DataOutcome) -> tuple[dict[str, str], ...]:
+def _refused_recipients(outcome: DataOutcome) -> tuple[Refused, ...]:
     """Recipients that were accepted at RCPT and refused now (`partialAccept`), for the envelope."""
     return tuple(
-        {"address": address, "reason": f"refused after DATA: {outcome}", "code": outcome.enhanced}
+        Refused(address=address, reason=f"refused after DATA: {outcome}", code=outcome.enhanced)
         for address, outcome in outcome.recipients
         if isinstance(outcome, Reply)
     )

@@ -75,6 +75,7 @@ class BucketSpool:
         self._budget = Budget(budget)
         self._patience = patience
         self.min_free = min_free
+        self.hashes = True
         self._notify = notify
         self._full = False
         self._tasks: set[asyncio.Task[None]] = set()

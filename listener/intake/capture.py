@@ -143,9 +143,9 @@ class Capture(ArrivingMail):
         self._drop_parked()
         self._captures.leave(self)
 
-    def finish(self) -> tuple[Content, str]:
+    def finish(self, *, hashed: bool = True) -> tuple[Content, str]:
         """The stored content and its sha256 in hex, after the last piece; invalid if the call sets
-        `failure`.
+        `failure`. Without `hashed` the hash of a mail in memory is "".
 
         From here the caller owns the file, if any.
         """
@@ -153,7 +153,7 @@ class Capture(ArrivingMail):
         if self._fd < 0:
             stored = self._in_memory()
             if stored is not None:
-                return BytesContent(stored), hashlib.sha256(stored).hexdigest()
+                return BytesContent(stored), hashlib.sha256(stored).hexdigest() if hashed else ""
         self._close()
         if self._path is None or self._digest is None:
             return BytesContent(b""), ""  # because the disk is full

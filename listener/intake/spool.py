@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
-from functions.local.messages import Item, SpoolReply
+from functions.local.messages import Item, SpoolReply, discard
 from functions.local.service import LocalDelivery
 from functions.message.envelope import Envelope
-from functions.message.mail import Content
+from functions.message.mail import BytesContent, Content
 from listener.api.decision import Reply
 from listener.intake.captures import Captures
 
@@ -37,6 +38,9 @@ class Spool(Protocol):
 
     min_free: int
     """Bytes that must stay free on its disk."""
+
+    hashes: bool
+    """True if every mail must come with its hash."""
 
     def store(self, envelope: Envelope, content: Content, answered: Answered) -> None:
         """Make a mail durable, then call `answered` once with the reply for its client: 250 when it is
@@ -73,13 +77,24 @@ class LocalSpool:
         self.captures = Captures(capture)
         self._folder = folder
         self.min_free = min_free
+        self.hashes = delivery.settings.durable
         self._full = False
 
     def store(self, envelope: Envelope, content: Content, answered: Answered) -> None:
+        tried = self.delivery.unspooled(envelope, content)
+        if tried is not None and not tried.outcomes:
+            if content.path is not None:
+                discard(content)
+            answered(Reply(250, "2.0.0", f"OK queued as {envelope.id}"), tried.files)
+            return
+
         def tell(answer: SpoolReply) -> None:
             answered(Reply(*answer), answer.files)
 
-        self.delivery.submit(Item(envelope, content, tell))
+        if isinstance(content, BytesContent) and not envelope.sha256:
+            envelope = envelope.hashed(hashlib.sha256(content.data).hexdigest())
+        outcomes = () if tried is None else tried.outcomes
+        self.delivery.submit(Item(envelope, content, tell, tried=outcomes))
 
     def tick(self) -> None:
         self.delivery.tick()

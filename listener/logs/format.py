@@ -111,7 +111,7 @@ class TextFormat(logging.Formatter):
 
     def line(self, created: float, name: str, message: str, facts: Mapping[str, Any]) -> str:
         """The line of a record at INFO whose message has nothing to escape."""
-        return text_line(created, "INFO", name, f"{message} {written_pairs(facts.items())}")
+        return f"{clock(created)} [ INFO] {name}: {message} {written_pairs(facts.items())}"
 
 
 class JsonFormat(logging.Formatter):

@@ -12,9 +12,10 @@ import os
 import re
 import select
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 _STDERR: Final = 2
 _PATIENCE: Final = 100
@@ -22,7 +23,13 @@ _PATIENCE: Final = 100
 because the service must continue."""
 
 _HOLD: Final = select.PIPE_BUF
-"""Most bytes of lines to hold together. A pipe writes this many atomically."""
+"""Most bytes of lines to write together. A pipe writes this many atomically."""
+
+_MOST_HELD: Final = 64
+"""Most records to hold together."""
+
+Held = tuple[float, str, str, Mapping[str, Any]]
+"""A record at INFO: its Unix time, its logger, its message and its extras."""
 
 _LOOK: Final = 65_536
 """Bytes after which the handler checks the file again, because another process may have rotated it."""
@@ -33,9 +40,7 @@ class LineHandler(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self._held: list[bytes] = []
-        self._held_size = 0
-        self._held_at = 0.0
+        self._held: list[Held] = []
         self._hold_limit = _HOLD
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -47,9 +52,10 @@ class LineHandler(logging.Handler):
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Say in this handler's own format that a record could not be written."""
-        error = sys.exception()
-        kind = type(error).__name__
-        self.complain(record.name, f"a log record could not be written: {kind}: {error}")
+        self._tell_unwritable(record.name, sys.exception())
+
+    def _tell_unwritable(self, name: str, error: BaseException | None) -> None:
+        self.complain(name, f"a log record could not be written: {type(error).__name__}: {error}")
 
     def complain(self, name: str, text: str) -> None:
         """Write an error of the logs themselves to standard error, in this handler's own format."""
@@ -59,15 +65,13 @@ class LineHandler(logging.Handler):
         with suppress(Exception):
             write_line(_STDERR, encode(self.format(made)))
 
-    def hold(self, line: bytes, created: float) -> None:
-        """Hold one line for the next `flush` or other line, so many lines cost one write. The
-        caller holds the lock."""
-        size = len(line)
-        if self._held_size + size > self._hold_limit:
+    def hold(self, held: Held) -> None:
+        """Hold one record for the next `flush` or other line: many lines cost one write, and less each,
+        because they are made one after the other. The caller holds the lock, and the formatter has a method
+        `line`."""
+        self._held.append(held)
+        if len(self._held) >= _MOST_HELD:
             self._release()
-        self._held.append(line)
-        self._held_size += size
-        self._held_at = created
 
     def flush(self) -> None:
         """Write the held lines."""
@@ -80,11 +84,26 @@ class LineHandler(logging.Handler):
         super().close()
 
     def _release(self) -> None:
-        if self._held:
-            lines = b"".join(self._held)
-            self._held.clear()
-            self._held_size = 0
-            self.put(lines, self._held_at)
+        if not self._held:
+            return
+        held, self._held = self._held, []
+        lines: list[bytes] = []
+        size, at = 0, 0.0
+        for record in held:
+            try:
+                line = encode(self.formatter.line(*record))  # type: ignore[union-attr]  # `hold` asks for it
+            except Exception as error:  # noqa: BLE001 - an unwritable record must not stop a mail
+                self._tell_unwritable(record[1], error)
+                continue
+            if size + len(line) > self._hold_limit and lines:
+                self.put(b"".join(lines), at)
+                lines.clear()
+                size = 0
+            lines.append(line)
+            size += len(line)
+            at = record[0]
+        if lines:
+            self.put(b"".join(lines), at)
 
     def put(self, line: bytes, created: float) -> None:
         """Write one or more lines, with their ends, that were logged at this Unix time."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from listener.logs.console import ConsoleFormat
 from listener.logs.format import TextFormat
-from listener.logs.handlers import LineHandler, encode
+from listener.logs.handlers import LineHandler
 
 _BASE: Final = vars(logging.makeLogRecord({"levelno": logging.INFO, "levelname": "INFO"}))
 
@@ -45,9 +45,8 @@ def info(logger: logging.Logger, message: str, extra: Mapping[str, Any]) -> bool
                 and isinstance(handler, LineHandler)
                 and not (handler.filters or logger.filters)
             ):
-                line = encode(style.line(created, logger.name, message, extra))
                 with handler.lock:  # type: ignore[union-attr]  # made by Handler.__init__
-                    handler.hold(line, created)
+                    handler.hold((created, logger.name, message, extra))
                 if handler not in _holding:
                     _holding.append(handler)
                     first = True

@@ -190,7 +190,8 @@ class Endpoint:
         starttls = "STARTTLS" in self.verbs and not options.hide_starttls and tls is not None
         self.ehlo = Ehlo(options, hostname, mechanisms=mechanisms, starttls=starttls)
         self._enhanced = not options.hide_enhanced_status_codes
-        self._encoded: dict[Reply, bytes] = {DROPPED: b""}
+        self.encoded: dict[Reply, bytes] = {DROPPED: b""}
+        """The common replies as bytes; the others are made by `encode`."""
 
     @property
     def replaced(self) -> Reply | None:
@@ -236,13 +237,12 @@ class Endpoint:
 
     def encode(self, reply: Reply) -> bytes:
         """A reply as bytes; the common ones are made once."""
-        encoded = self._encoded.get(reply)
+        encoded = self.encoded.get(reply)
         if encoded is None:
             code, enhanced, text = reply
-            if not self._enhanced:
-                enhanced = ""
-            line = f"{code} {enhanced} {text}\r\n" if enhanced else f"{code} {text}\r\n"
+            line = f"{code} {enhanced} {text}\r\n" if enhanced and self._enhanced else f"{code} {text}\r\n"
             encoded = line.encode("utf-8", "replace")
-            if len(self._encoded) < 256:
-                self._encoded[reply] = encoded
+            # The reply to a mail that is stored has its id, and does not come again.
+            if len(self.encoded) < 256 and (code, enhanced) != (250, "2.0.0"):
+                self.encoded[reply] = encoded
         return encoded

@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Final, Literal
 from pydantic import AfterValidator, Field
 
 from functions.errors import Temporary
+from functions.message.mail import Mail
 from functions.message.template import Template, TemplateValues
 from functions.options.types import PlainText
 from functions.processors.base import Job, OutputOptions, Placed, Processor
@@ -81,6 +82,7 @@ class FileProcessor(Processor):
         self._folder = folder
         self._by_user = by_user
         self.limit = folder.limit
+        self.needs_spool = folder.limit is not None
         self._keys: dict[tuple[str, int], str] = {}
 
     @property
@@ -90,11 +92,23 @@ class FileProcessor(Processor):
 
     def process(self, job: Job) -> Placed:
         mail = job.mail
-        name = self._template.render(TemplateValues(mail, job.flow))
+        key = self._key(job.flow, mail.envelope.replay)
+        return self._folder.place(mail, job.flow, self._name(mail, job.flow), key, shared=job.shared)
+
+    def place(self, mail: Mail, flow: str, *, shared: bool) -> str:
+        name = self._name(mail, flow)
+        path = self._folder.place_whole(mail, flow, name, shared=shared)
+        if path is None:
+            placed = self._folder.place(mail, flow, name, self._key(flow, 0), shared=True)
+            placed.cleanup()
+            path = placed.path
+        return path
+
+    def _name(self, mail: Mail, flow: str) -> str:
+        name = self._template.render(TemplateValues(mail, flow))
         if self._by_user and mail.envelope.user:
             name = f"{folder_of_user(mail.envelope.user)}/{name}"
-        key = self._key(job.flow, mail.envelope.replay)
-        return self._folder.place(mail, job.flow, name, key, shared=job.shared)
+        return name
 
     def file_of(self, placed: Placed) -> str | None:
         return placed.path if isinstance(placed, PlacedFile) else None

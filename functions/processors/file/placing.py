@@ -42,6 +42,7 @@ from functions.processors.file.placed import (
     remove,
 )
 from functions.processors.file.rename import NO_LINKS, NotSupported, link_once, rename_exclusively
+from functions.processors.file.unnamed import give_name, open_unnamed
 
 FOLDER_MODE: Final = 0o755
 
@@ -77,6 +78,7 @@ class TargetFolder:
         self._temporaries = ""
         self._can_link = True
         self._can_clone = True
+        self._can_be_unnamed = True
         self._directories: dict[str, Directory] = {}
         self._names = names_of(self._root)
 
@@ -119,6 +121,43 @@ class TargetFolder:
             return self._land(content, name, key, shared)
         except OSError as error:
             raise fault(error, f"{self._root} cannot take the file {name!r}") from error
+
+    def place_whole(self, mail: Mail, flow: str, name: str, *, shared: bool = False) -> str | None:
+        """Store a mail that no spool has, like `place`, but in one step that leaves no trace. Returns the
+        file's path; None if the file system has no such step. A file of the listener's own is moved, unless
+        it is `shared`. Raises Temporary."""
+        content = self._bytes(mail, flow)
+        try:
+            try:
+                return self._place_whole(content, name, shared)
+            except FileNotFoundError:
+                self._make(str(self._folder_of(name)))
+                return self._place_whole(content, name, shared)
+        except OSError as error:
+            raise fault(error, f"{self._root} cannot take the file {name!r}") from error
+
+    def _place_whole(self, content: FileBytes, name: str, shared: bool) -> str | None:
+        source = content.mail.content.path
+        if source is not None and not shared and self._can_link and content.as_spooled:
+            own = os.fspath(source)
+            _make_readable(own)
+            try:
+                return self._place(name, lambda path: rename_exclusively(own, path))
+            except NotSupported:
+                self._can_link = False
+        if not self._can_be_unnamed:
+            return None
+        try:
+            fd = open_unnamed(f"{self._root}/{name}".rpartition("/")[0])
+            try:
+                if not self._clone(fd, content):
+                    content.write(fd)
+                return self._names.place(name, partial(give_name, fd))
+            finally:
+                os.close(fd)
+        except NotSupported:
+            self._can_be_unnamed = False
+            return None
 
     def taken(self, mail: Mail, flow: str, key: str) -> PlacedFile | None:
         """The spool's own file as an earlier attempt placed it, with any change of its consumer; None
@@ -191,9 +230,7 @@ class TargetFolder:
         body, seal = f"{trace}.body", f"{trace}.seal"
         link_once(source, body)
         link_once(source, seal)
-        mode = FILE_MODE & ~_umask
-        if stat.S_IMODE(os.stat(body).st_mode) != mode:  # noqa: PTH116
-            os.chmod(body, mode)  # noqa: PTH101
+        _make_readable(body)
         content.is_in(body)
         try:
             placed = self._place(name, lambda path: rename_exclusively(body, path))
@@ -337,6 +374,13 @@ class TargetFolder:
                 os.mkdir(path, FOLDER_MODE)  # noqa: PTH102
             if self._durable:
                 sync(os.path.dirname(path))  # noqa: PTH120
+
+
+def _make_readable(path: str) -> None:
+    """Give the spool's own file the mode of other files."""
+    mode = FILE_MODE & ~_umask
+    if stat.S_IMODE(os.stat(path).st_mode) != mode:  # noqa: PTH116
+        os.chmod(path, mode)  # noqa: PTH101
 
 
 def _is_there(path: str) -> bool:

@@ -209,7 +209,9 @@ class MailReception:
             self._capture.release()
             self._capture = None
         self.transaction = None
-        if any(reply.code < 300 for reply in replies):
-            self.messages += 1
-            self._refused = 0
+        for reply in replies:
+            if reply.code < 300:
+                self.messages += 1
+                self._refused = 0
+                break
         self._host.mail_answered(replies)

@@ -76,18 +76,18 @@ class Connection(SMTP):
 
     def data_received(self, data: bytes) -> None:
         """Bytes came in."""
-        stream = self.stream
-        if self.state is DATA and not self._queued and not self.endpoint.turns.busy:
+        stream, state = self.stream, self.state
+        if state is COMMAND and not stream.waiting and self._carried_out_alone(data):
+            return
+        if state is DATA and not self._queued and not self.endpoint.turns.busy:
             self.endpoint.turns.count(self.mail.feed, data)
             if self.state is not COMMAND or not stream.waiting:
                 return
-        elif self.state is CLOSED:
+        elif state is CLOSED:
             stream.drop(len(data))
             return
-        elif stream.waiting or not self._carried_out_alone(data):
-            stream.append(data)
         else:
-            return
+            stream.append(data)
         self.run()
         if self.state is not CLOSED:
             stream.throttle()
@@ -193,7 +193,7 @@ class Connection(SMTP):
             return
         self.flows.reset()
         self.state = COMMAND
-        self.touch()
+        self._deadline = self.endpoint.now + self._patience
         for reply in answers:
             self.reply(reply)
         for reply in answers:
@@ -224,8 +224,7 @@ class Connection(SMTP):
     def _carried_out_alone(self, data: bytes) -> bool:
         """Execute a command that came alone and whole, as nearly all do. False for all others."""
         size = len(data)
-        alone = self.state is COMMAND and 0 < size <= MAX_LINE and data.find(b"\n") == size - 1
-        if not alone or self.stream.paused or self._running:
+        if data.find(b"\n") != size - 1 or not 0 < size <= MAX_LINE or self.stream.paused or self._running:
             return False
         self._running = True
         self._deadline = self.endpoint.now + self._patience
@@ -309,7 +308,8 @@ class Connection(SMTP):
 
     def reply(self, reply: Reply, times: int = 1) -> None:
         """Queue a reply; it leaves with the others when no more commands wait."""
-        self.stream.write(self.endpoint.encode(reply) * times)
+        line = self.endpoint.encoded.get(reply) or self.endpoint.encode(reply)
+        self.stream.write(line if times == 1 else line * times)
 
     def error(self, reply: Reply, mechanism: str = "", user: str | None = None) -> None:
         """Answer a bad command, or a bad login by `mechanism` as `user`; too many end the connection."""

@@ -29,6 +29,8 @@ SIZE = 500_000
 class Broken:
     """A spool that fails."""
 
+    hashes = True
+
     def store(self, *_: Any) -> None:
         raise OSError(5, "the disk fails")
 

@@ -41,6 +41,8 @@ CA = Authority.shared()
 class Kept:
     """A spool that keeps envelopes."""
 
+    hashes = True
+
     def __init__(self, folder: Path) -> None:
         self.capture_folder = folder
         self.envelopes: list[Envelope] = []
