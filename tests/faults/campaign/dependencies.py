@@ -18,6 +18,8 @@ from tests.support.servers.smarthost import CLOSE, RESET, Heard
 from tests.support.servers.token_server import TokenServer, refusal
 
 HOOK_SECRET: Final = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+CLIENT_SECRET: Final = "secret+of/the=relay 77aKx"
+"""No log, record or metric may show these two."""
 
 
 class NextHop:
