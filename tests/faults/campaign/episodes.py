@@ -92,6 +92,8 @@ def episode(folder: Path, plan: Plan, rounds: int, mails: int, seed: str, say: S
             made.relay.start()
             made.quiet()
         summary.struck["token requests failed"] += made.tokens.failed
+        if made.targets is not None:
+            summary.struck["entries failed"] += made.targets.proxy.failed_entries
         found = audit(made, book, counters=summary.faults.keys() <= GENTLE)
         assert made.relay.stop() == 0
         made.relay.start()
