@@ -55,6 +55,7 @@ def episode(
         made.finish()
         summary.found = audit(made, book)
         summary.struck.update(made.struck)
+        summary.struck["token requests failed"] += made.peers.tokens.failed
         missed = [name for name in spoiling.CLOUDS if summary.faults[name] and not made.struck[name]]
         summary.found.other += [f"the fault {name!r} had no effect" for name in missed]
         assert made.relay.stop() == 0
@@ -79,11 +80,12 @@ def main() -> int:
     say(f"{given.cloud}: seed {given.seed}")
     total = Summary()
     a_round = -(-given.mails // given.rounds)
+    half = max(LEAST, -(-given.rounds // len(ON_DOUBT)))
     folder = Path(tempfile.mkdtemp(prefix=f"faults-{given.cloud}-"))
     for number in itertools.count():
         if total.rounds >= given.rounds and total.found.mails >= given.mails:
             break
-        rounds = min(EPISODE, max(LEAST, given.rounds - total.rounds))
+        rounds = min(EPISODE, half, max(LEAST, given.rounds - total.rounds))
         place, seed = folder / str(number), f"{given.seed}-{number}"
         try:
             made = episode(make, place, rounds, a_round, seed, ON_DOUBT[number % 2], say)
