@@ -274,7 +274,7 @@ class LocalDelivery:
         """One attempt at one output; `shared` says if other outputs have yet to read the mail."""
         started = time.perf_counter()
         delivery = self._delivery
-        once = self._receipts.once(mail, task, seq, keeps_doubts=delivery.gives_up_doubts)
+        once = self._receipts.once(mail, task, seq)
         witness = LocalWitness(self._trials, seq, mail.envelope.received, self.settings.longest)
         shared = shared or self.settings.keep is not None
         outcome = delivery.attempt(mail, task, once, now=now, witness=witness, shared=shared)
@@ -360,7 +360,7 @@ class LocalDelivery:
         for outcome in step.outcomes:
             if outcome.state is State.DEAD:
                 self._observer.dead_letter(outcome.task.flow, outcome.label)
-        tell_retries(step)
+        tell_retries(step, in_doubt=False)
         done_mail = DoneMail(step.seq, mail, step.outcomes)
         if step.finished:
             self._finish([done_mail], traces=True)
