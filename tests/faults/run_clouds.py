@@ -56,6 +56,8 @@ def episode(
         summary.found = audit(made, book)
         summary.struck.update(made.struck)
         summary.struck["token requests failed"] += made.peers.tokens.failed
+        summary.struck["posts failed"] += made.peers.hook.failed
+        summary.struck["entries failed"] += made.entries_failed
         missed = [name for name in spoiling.CLOUDS if summary.faults[name] and not made.struck[name]]
         summary.found.other += [f"the fault {name!r} had no effect" for name in missed]
         assert made.relay.stop() == 0

@@ -24,5 +24,11 @@ def test_rounds_of_faults(tmp_path: Path, number: int) -> None:
     episode(tmp_path / "house", plan, rounds=2, mails=50, seed=f"{SEED}-{number}")
 
 
+def test_queue_topic_and_bus_get_every_mail_through_rounds_of_faults(tmp_path: Path) -> None:
+    """The local AWS before them fails in all ways."""
+    plan = replace(next(plan for plan in PLANS if plan.aws), disks=may_mount())
+    episode(tmp_path / "house", plan, rounds=2, mails=30, seed=f"{SEED}-aws")
+
+
 def test_the_counters_agree_with_what_arrived(tmp_path: Path) -> None:
     gentle_episode(tmp_path / "house", mails=30, seed=SEED)

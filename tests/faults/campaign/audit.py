@@ -160,7 +160,8 @@ def _relayed(
     acknowledged = book.acknowledged(recipient=RELAYED) - spoiled
     served = arrived | dict.fromkeys(doubted, (1, ""))
     hold("next hop", served, acknowledged, book.possible(recipient=RELAYED), found)
-    return sum(times for times, _ in arrived.values()), len(doubted & set(arrived))
+    found.outputs["hop"] += sum(times for times, _ in arrived.values())
+    return found.outputs["hop"], len(doubted & set(arrived))
 
 
 def _published(

@@ -69,8 +69,8 @@ class NextHop:
 
 
 class Hook:
-    """The receiver of the webhook: `taken` are the ids and bodies of all requests that it answered 2xx, and
-    `refused` the ids of the others."""
+    """The receiver of the webhook: `taken` are the ids and bodies of all requests that it kept, `failed` is
+    the number of those that got no good answer."""
 
     BEHAVIOURS: Final = (
         "fine", "hook failing", "hook hanging", "hook resetting", "hook lying", "hook slow", "hook silent",
@@ -80,6 +80,7 @@ class Hook:
     def __init__(self, seed: str) -> None:
         self.behaviour = "fine"
         self.taken: list[tuple[str, bytes, bool]] = []
+        self.failed = 0
         self._moments = random.Random(seed)
         self._lock = threading.Lock()
 
@@ -87,6 +88,7 @@ class Hook:
         asked, behaviour = handler.receiver.received[-1], self.behaviour
         with self._lock:
             wrong = self._moments.random() < 0.6
+        self.failed += wrong and behaviour not in ("fine", "hook slow")
         if wrong and behaviour in self._FAULTS:
             self._FAULTS[behaviour](handler)
             return

@@ -57,7 +57,7 @@ class Summary:
         copies = ", ".join(
             f"{times} repeated in doubt by {name}" for name, times in sorted(found.copies.items())
         )
-        copies = copies or "none repeated in doubt"
+        copies = f"{dict(sorted(found.outputs.items()))}, {copies or 'none repeated in doubt'}"
         codes = ", ".join(f"{times} × {code}" for code, times in sorted(self.codes.items()))
         return (
             f"{self.rounds} rounds, {found.mails} mails taken of {found.sent} sent, {len(found.lost)} lost, "
@@ -92,6 +92,7 @@ def episode(folder: Path, plan: Plan, rounds: int, mails: int, seed: str, say: S
             made.relay.start()
             made.quiet()
         summary.struck["token requests failed"] += made.tokens.failed
+        summary.struck["posts failed"] += made.hook.failed
         if made.targets is not None:
             summary.struck["entries failed"] += made.targets.proxy.failed_entries
         found = audit(made, book, counters=summary.faults.keys() <= GENTLE)

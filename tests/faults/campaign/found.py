@@ -25,6 +25,8 @@ class Found:
     other: list[str] = field(default_factory=list)
     copies: Counter[str] = field(default_factory=Counter)
     """By output: mails that came out again because their outcome was unknown."""
+    outputs: Counter[str] = field(default_factory=Counter)
+    """By output: mails that came out of it, each time counted."""
     dead: int = 0
     spoiled: int = 0
     """Records of mails that were spoiled in the spool."""
@@ -54,6 +56,7 @@ class Found:
         for name in ("lost", "torn", "repeated", "other"):
             getattr(self, name).extend(getattr(other, name))
         self.copies += other.copies
+        self.outputs += other.outputs
 
 
 Arrived = dict[int, tuple[int, str]]

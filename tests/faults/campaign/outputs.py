@@ -42,6 +42,7 @@ def posted(hook: Hook, book: Book, doubts: Counter[Effect], missed: set[int], fo
     hold("webhook", arrived, acknowledged - missed, possible, found)
     if any(output == HOOK for _, output in doubts):
         found.other.append("the webhook announced a doubt")
+    found.outputs[HOOK] += sum(times for times, _ in arrived.values())
     return len(arrived)
 
 
@@ -57,6 +58,7 @@ def copies(
     """Of an output whose API would repeat: each of these mails once, and again only if the log says that it
     was in doubt. `counted` are the ids that came out of it, `ids` those that had to with the mails' numbers,
     `dead` the reasons of dead records."""
+    found.outputs[output] += counted.total()
     for mail_id, number in ids.items():
         effect = (mail_id, output)
         times, known = counted[mail_id], doubts[effect]

@@ -152,7 +152,8 @@ def _relayed(
             found.other.append(f"{number} was given up by {output}: {dead[effect]['reason']}")
     served = arrived | dict.fromkeys(given_up, (1, ""))
     hold(output, served, book.acknowledged(recipient=recipient), book.possible(recipient=recipient), found)
-    return sum(times for times, _ in arrived.values())
+    found.outputs[output] += sum(times for times, _ in arrived.values())
+    return found.outputs[output]
 
 
 def _refused(site: Site, book: Book, ids: dict[str, int], dead: Dead, found: Found) -> None:

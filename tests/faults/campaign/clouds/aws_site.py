@@ -137,6 +137,7 @@ class AwsSite(Site):
             for event in self.stack.messages("out", least=1, seconds=2):
                 self.copies["tell"][event["id"]] += 1
         self.targets.collect()
+        self.entries_failed = self.targets.proxy.failed_entries
         with urllib.request.urlopen(f"{self.aws.url}/_ministack/ses/messages", timeout=30) as answer:
             mails = [one for some in json.load(answer)["messages"].values() for one in some]
         self._sent = Counter(one["Subject"] for one in mails)

@@ -103,6 +103,8 @@ class Site(ABC):
         """Fault to the number of its effects, for faults that count them."""
         self.spoiled: dict[str, Spoiled] = {}
         """Id to the damage of a stored mail."""
+        self.entries_failed = 0
+        """Events that EventBridge answered 200 and did not take."""
         self.outage_ends = 0.0
         self._apart: list[subprocess.Popen[bytes]] = []
         self.store: Proxy
