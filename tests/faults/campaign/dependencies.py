@@ -73,8 +73,8 @@ class Hook:
     the number of those that got no good answer."""
 
     BEHAVIOURS: Final = (
-        "fine", "hook failing", "hook hanging", "hook resetting", "hook lying", "hook slow", "hook silent",
-        "hook noisy", "hook redirecting", "hook throttling",
+        "fine", "hook down", "hook failing", "hook hanging", "hook resetting", "hook lying", "hook slow",
+        "hook silent", "hook noisy", "hook redirecting", "hook throttling",
     )  # fmt: skip
 
     def __init__(self, seed: str) -> None:
@@ -87,7 +87,7 @@ class Hook:
     def __call__(self, handler: receiver.Handler) -> None:
         asked, behaviour = handler.receiver.received[-1], self.behaviour
         with self._lock:
-            wrong = self._moments.random() < 0.6
+            wrong = behaviour == "hook down" or self._moments.random() < 0.6
         self.failed += wrong and behaviour not in ("fine", "hook slow")
         if wrong and behaviour in self._FAULTS:
             self._FAULTS[behaviour](handler)
@@ -104,6 +104,7 @@ class Hook:
             receiver.answer(204, b"")(handler)
 
     _FAULTS: Final[Mapping[str, receiver.Reaction]] = {
+        "hook down": receiver.reset,
         "hook failing": receiver.answer(503),
         "hook hanging": lambda handler: time.sleep(1.5),
         "hook resetting": receiver.reset,

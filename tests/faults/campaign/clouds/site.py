@@ -92,7 +92,7 @@ class Site(ABC):
         self.smarthost: Smarthost = stack.enter_context(smarthost(self.next_hop))
         self.peers = Peers(folder, seed, stack)
         self.around = [
-            Around("webhook", self.peers.hook, Hook.BEHAVIOURS, "hook failing"),
+            Around("webhook", self.peers.hook, Hook.BEHAVIOURS, "hook down"),
             Around("tokens", self.peers.tokens, TokenEndpoint.BEHAVIOURS, "down"),
         ]
         self.copies: dict[str, Counter[str]] = {name: Counter() for name in self.repeating}
