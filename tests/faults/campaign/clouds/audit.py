@@ -51,7 +51,9 @@ def audit(site: Site, book: Book) -> Found:
     reasons = {effect: record["reason"] for effect, record in dead.items()}
     for output, counted in site.copies.items():
         if output not in SMTP:
-            owed = chosen if output in site.published else ids
+            # A mail may be spoiled after it came out of this output, and before it was stored.
+            filed = ids | {mail_id: number for mail_id, number in numbers.items() if counted[mail_id]}
+            owed = chosen if output in site.published else filed
             may_be_dead = partial(_may_be_dead, site, dead, doubts)
             copies(output, counted, owed, doubts, reasons, may_be_dead, found)
     _receipts(site, ids, chosen.keys() & ids.keys(), dead, found)

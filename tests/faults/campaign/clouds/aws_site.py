@@ -149,6 +149,7 @@ class AwsSite(Site):
             stored.partition(b"Subject: ")[2].partition(b"\r\n")[0].decode(): key.removesuffix(".eml")
             for key, stored in self.stored().items()
         }
+        numbers |= {f"number {one.number}": mail_id for mail_id, one in self.spoiled.items()}
         self.copies["send"] = Counter(
             {numbers.get(subject, subject): times for subject, times in self._sent.items()}
         )
