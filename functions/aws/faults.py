@@ -127,6 +127,14 @@ def fault_of(error: Exception, what: str, *, repeatable: bool = True) -> Deliver
     return Temporary(reason, enhanced="4.4.2", in_doubt=not repeatable)
 
 
+def named(message: str, what: str) -> str:
+    """The service's id of what it took. Raises Temporary if it is "": an answer that broke off, or another
+    server's, proves nothing, so the call is in doubt."""
+    if not message:
+        raise Temporary(f"{what}: the answer names no message", enhanced="4.4.2", in_doubt=True)
+    return message
+
+
 def _refused(error: Any, what: str) -> DeliveryFault:
     code, status = error_code(error), status_of(error)
     message = str(error.response.get("Error", {}).get("Message", ""))

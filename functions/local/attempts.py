@@ -98,7 +98,7 @@ class Attempts:
         read the mail, `now` is Unix time."""
         started = time.perf_counter()
         delivery = self._delivery
-        once = self._receipts.once(mail, task, seq, keeps_doubts=delivery.gives_up_doubts)
+        once = self._receipts.once(mail, task, seq)
         witness = LocalWitness(self._trials, seq, mail.envelope.received, self._settings.longest)
         shared = shared or self._settings.keep is not None
         outcome = delivery.attempt(mail, task, once, now=now, witness=witness, shared=shared)

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, ClassVar, Final
 
 from functions.delivery.engine import State, Task
-from functions.delivery.receipts import ABANDONED, Done, Effect, Later, Receipts, Tell
+from functions.delivery.receipts import ABANDONED, Done, Later, Receipts, Tell
 from functions.errors import DeliveryFault, HeldBack, Temporary
 from functions.local.layout import Part
 from functions.local.messages import Progress, Write
@@ -72,18 +72,13 @@ class ReceiptBook:
         self._put = put
         self._known: dict[str, _State] = {}
 
-    def once(self, mail: Mail, task: Task, seq: int, *, keeps_doubts: bool = False) -> Once:
+    def once(self, mail: Mail, task: Task, seq: int) -> Once:
         """The receipts of one output; none if it is safe to repeat, because the end of its run is recorded.
-        With `keeps_doubts` the claim of a doubt stays until the decision is recorded (`note_failures`), so a
-        process that dies before that leaves the doubt."""
+        The claim of a doubt stays until the run is recorded (`note_failures`), so a process that dies before
+        it announced the doubt leaves it, and the effect is not repeated unannounced."""
         if task.output is not None and task.output.terms.repeatable:
             return lambda part, effect: effect()
-        return partial(self._run, mail, task, seq, keeps_doubts)
-
-    def _run(
-        self, mail: Mail, task: Task, seq: int, keeps_doubts: bool, part: str, effect: Effect
-    ) -> str | None:
-        return LocalReceipts(self, seq, give_up_doubts=keeps_doubts).run_part(mail, task, [], part, effect)
+        return partial(LocalReceipts(self, seq).run_part, mail, task, [])
 
     def find(self, key: str) -> _State:
         """A receipt's state and result; the state is None if there is no receipt. Raises Temporary."""
@@ -107,10 +102,6 @@ class ReceiptBook:
             # It may have been written, or may yet be written.
             self.free(key)
             raise
-
-    def take_over(self, key: str) -> None:
-        """Durably forget the claim of a run that died. Raises Temporary if that failed."""
-        self._wait_for(_FREE, (key,))
 
     def free(self, key: str) -> None:
         """Nothing took effect: forget the claim, as soon as that can be written."""
@@ -146,12 +137,12 @@ class ReceiptBook:
 
 class LocalReceipts(Receipts):
     """The receipts of one mail in the local spool. An existing claim means that the process died in
-    between: the effect is in doubt, and is repeated or given up as `onDoubt` says."""
+    between: the effect is in doubt, and is repeated in a later run or given up, as `onDoubt` says."""
 
     fruitless: ClassVar[type[Exception]] = DeliveryFault
 
-    def __init__(self, book: ReceiptBook, seq: int, *, give_up_doubts: bool) -> None:
-        super().__init__(give_up_doubts=give_up_doubts)
+    def __init__(self, book: ReceiptBook, seq: int) -> None:
+        super().__init__(give_up_doubts=True)
         self._book = book
         self._seq = seq
 
@@ -160,12 +151,6 @@ class LocalReceipts(Receipts):
         if state == DONE:
             return Done(result)
         if state is not None:
-            if not self._give_up_doubts:
-                # This comes before the next possible crash, because one doubt may make only one
-                # copy. If the write fails it may still have reached the disk, and then the doubt
-                # stays.
-                with contextlib.suppress(Temporary):
-                    self._book.take_over(key)
             raise Temporary(ABANDONED, in_doubt=True)
         self._book.claim(key, self._seq)
         return None

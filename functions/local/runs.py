@@ -183,6 +183,8 @@ class Runs:
             progress.wait = self.paces.note(seq, failed, left)
         else:
             self.paces.forget(seq)
+        # Before the record, after which a process that dies would repeat the effect.
+        tell_retries(progress, in_doubt=True)
         return progress
 
     def _next(self, seq: int, outcome: Outcome, attempts: int) -> tuple[int, float]:
@@ -220,12 +222,14 @@ def count_failure(observer: DeliveryEvents, mail: Mail, outcome: Outcome) -> Non
         log.error("output given up", extra=_about(mail, outcome))
 
 
-def tell_retries(step: Progress) -> None:
-    """Log each output of a recorded run that is tried again, with the number of the attempt that failed
-    and the time of the next one."""
+def tell_retries(step: Progress, *, in_doubt: bool) -> None:
+    """Log each output of a run that is tried again, with the number of the attempt that failed and the time
+    of the next one: those in doubt, or the others."""
     assert step.mail is not None
     for outcome in step.outcomes:
-        if outcome.state is State.RETRY and not isinstance(outcome.fault, HeldBack):
+        doubtful = isinstance(outcome.fault, Temporary) and outcome.fault.in_doubt
+        held_back = isinstance(outcome.fault, HeldBack)
+        if outcome.state is State.RETRY and not held_back and doubtful is in_doubt:
             wait = step.waits.get(outcome.task.key, step.wait)
             when = {"attempt": max(1, step.attempts), "next": utc(time.time() + wait)}
             log.warning("output failed, will be tried again", extra=_about(step.mail, outcome) | when)

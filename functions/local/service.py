@@ -349,7 +349,7 @@ class LocalDelivery:
         for outcome in step.outcomes:
             if outcome.state is State.DEAD:
                 self._observer.dead_letter(outcome.task.flow, outcome.label)
-        tell_retries(step)
+        tell_retries(step, in_doubt=False)
         done_mail = DoneMail(step.seq, mail, step.outcomes)
         if step.finished:
             self._finish([done_mail], traces=True)

@@ -24,8 +24,9 @@ def main() -> int:
     parser.add_argument("--mails", type=int, default=50_000)
     parser.add_argument("--seed", default=os.urandom(4).hex(), help="to repeat a campaign")
     parser.add_argument("--oauth", action="store_true", help="only relays whose next hop takes tokens")
+    parser.add_argument("--aws", action="store_true", help="only relays that publish to a local AWS")
     given = parser.parse_args()
-    plans = [plan for plan in PLANS if plan.oauth or not given.oauth]
+    plans = [plan for plan in PLANS if plan.oauth >= given.oauth and plan.aws >= given.aws]
     print(f"seed {given.seed}", flush=True)
     total = Summary()
     a_round = -(-given.mails // given.rounds)
@@ -40,7 +41,7 @@ def main() -> int:
         place = folder / str(number)
         rounds = min(EPISODE, max(LEAST, given.rounds - done))
         seed = f"{given.seed}-{number}"
-        if number == 0 and not given.oauth:
+        if number == 0 and plans == list(PLANS):
             made = gentle_episode(place, a_round, seed, say)
         else:
             made = episode(place, plan, rounds, a_round, seed, say)

@@ -55,6 +55,9 @@ def episode(
         made.finish()
         summary.found = audit(made, book)
         summary.struck.update(made.struck)
+        summary.struck["token requests failed"] += made.peers.tokens.failed
+        summary.struck["posts failed"] += made.peers.hook.failed
+        summary.struck["entries failed"] += made.entries_failed
         missed = [name for name in spoiling.CLOUDS if summary.faults[name] and not made.struck[name]]
         summary.found.other += [f"the fault {name!r} had no effect" for name in missed]
         assert made.relay.stop() == 0
@@ -74,19 +77,22 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--mails", type=int, default=5_000)
     parser.add_argument("--seed", default=os.urandom(4).hex(), help="to repeat a campaign")
+    parser.add_argument("--on-doubt", choices=ON_DOUBT, help="only sites with this `onDoubt`")
     given = parser.parse_args()
+    modes = ON_DOUBT if given.on_doubt is None else (given.on_doubt,)
     make: Make = import_module(CLOUDS[given.cloud]).site
     say(f"{given.cloud}: seed {given.seed}")
     total = Summary()
     a_round = -(-given.mails // given.rounds)
+    share = max(LEAST, -(-given.rounds // len(modes)))
     folder = Path(tempfile.mkdtemp(prefix=f"faults-{given.cloud}-"))
     for number in itertools.count():
         if total.rounds >= given.rounds and total.found.mails >= given.mails:
             break
-        rounds = min(EPISODE, max(LEAST, given.rounds - total.rounds))
+        rounds = min(EPISODE, share, max(LEAST, given.rounds - total.rounds))
         place, seed = folder / str(number), f"{given.seed}-{number}"
         try:
-            made = episode(make, place, rounds, a_round, seed, ON_DOUBT[number % 2], say)
+            made = episode(make, place, rounds, a_round, seed, modes[number % len(modes)], say)
         except pytest.skip.Exception as missing:
             say(f"{given.cloud}: NOT RUN: {missing}")
             return 1

@@ -10,7 +10,7 @@ import pytest
 
 from tests.faults.campaign import clients, dependencies, faults, relay_under_test
 from tests.faults.campaign.clouds import faults as cloud_faults
-from tests.faults.campaign.clouds.proxy import BEHAVIOURS
+from tests.faults.campaign.clouds.proxy import ANSWERING
 from tests.support.servers.relay import ROOT
 
 PAGE: Final = (ROOT / "docs" / "reliability.md").read_text()
@@ -22,10 +22,17 @@ LOCAL: Final = {
     *dependencies.Hook.BEHAVIOURS,
     *dependencies.TokenEndpoint.BEHAVIOURS,
     *dependencies.ZONES,
+    *ANSWERING,
     clients.quitting.__name__,
     relay_under_test.RelayUnderTest.slow_output.__name__,
 }
-CLOUDS: Final = {*cloud_faults.FAULTS, *BEHAVIOURS, *dependencies.NextHop.BEHAVIOURS}
+CLOUDS: Final = {
+    *cloud_faults.FAULTS,
+    *ANSWERING,
+    *dependencies.NextHop.BEHAVIOURS,
+    *dependencies.Hook.BEHAVIOURS,
+    *dependencies.TokenEndpoint.BEHAVIOURS,
+}
 
 
 def rows() -> list[list[str]]:

@@ -34,9 +34,9 @@ class EventBus(TargetPublisher):
         }
         answer = self._client.put_events(Entries=[entry])
         (one,) = answer.get("Entries") or [{}]
-        if answer.get("FailedEntryCount") or "EventId" not in one:
+        if answer.get("FailedEntryCount") or "ErrorCode" in one:
             raise _failed(one, answer)
-        return str(one["EventId"])
+        return str(one.get("EventId", ""))
 
     @property
     def _detail_type(self) -> str:

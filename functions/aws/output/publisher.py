@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
-from functions.aws.faults import fault_of
+from functions.aws.faults import fault_of, named
 from functions.aws.output.options import PublishTarget
 from functions.errors import DeliveryFault, Permanent
 from functions.message.event import cloudevent
@@ -50,7 +50,7 @@ class TargetPublisher(ABC):
             room = self._room
             body, attributes = publication.message(self._room_for)
             try:
-                return self._put(job, body.decode(), attributes)
+                return named(self._put(job, body.decode(), attributes), f"send to {self._options.topic}")
             except DeliveryFault:
                 raise
             except Exception as error:
@@ -68,7 +68,7 @@ class TargetPublisher(ABC):
 
     @abstractmethod
     def _put(self, job: Job, body: str, ours: Mapping[str, str]) -> str:
-        """Send one message; returns the service's id of it."""
+        """Send one message; returns the service's id of it, "" if the answer names none."""
 
     @abstractmethod
     def _beside(self, ours: Mapping[str, str]) -> int:

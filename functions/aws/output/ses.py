@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from functions.aws.faults import error_code, fault_of, is_throttled
+from functions.aws.faults import error_code, fault_of, is_throttled, named
 from functions.aws.output.request_options import SendRawEmailOptions
 from functions.aws.output.ses_account import Account
 from functions.errors import Permanent, Temporary
@@ -23,6 +23,8 @@ MAX_RAW: Final = 41_943_040
 """Most bytes of a raw mail (SES quotas)."""
 
 TAG: Final = "smtp-relay-id"
+
+_WHAT: Final = "send through SES"
 
 _RATE_TRIES: Final = 8
 _HEAVY: Final = 4_194_304
@@ -86,12 +88,12 @@ class Sender:
                     self._refused(error, last=attempt == _RATE_TRIES - 1)
                     continue
                 self._account.accepted()
-                return str(answer.get("MessageId", ""))
+                return named(str(answer.get("MessageId", "")), _WHAT)
         raise AssertionError("unreachable")
 
     def _refused(self, error: Exception, *, last: bool) -> None:
         """Raises for every error except a refused rate that the run has time to wait out."""
-        fault = fault_of(error, "send through SES", repeatable=False)
+        fault = fault_of(error, _WHAT, repeatable=False)
         code = error_code(error)
         if code in _CLOSED or (is_throttled(error) and "daily" in str(error).lower()):
             raise self._account.close(fault.reason) from error

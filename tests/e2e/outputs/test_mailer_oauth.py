@@ -17,6 +17,7 @@ import pytest
 from tests.support.clients.wire import submit
 from tests.support.mails.dead_letters import deadletter, held, wait_for_records
 from tests.support.net import HOST, free_port, wait_until
+from tests.support.secret_forms import forms_of
 from tests.support.servers.endpoint import Asked, Endpoint, Says, endpoint
 from tests.support.servers.relay import Relay, flow
 from tests.support.servers.smarthost import Heard, smarthost
@@ -95,15 +96,6 @@ def test_mails_reach_our_own_listener_which_asks_about_their_tokens(
     assert len(tokens.forms) == 2
     mechanisms = {asked.headers["x-smtp-relay-mechanism"] for asked in checker.asked}
     assert mechanisms == {"XOAUTH2"}
-
-
-def forms_of(secret: str) -> Iterator[str]:
-    """The secret as text, in a form, and in base64 wherever it begins in a longer text."""
-    yield from {secret, quote_plus(secret)}
-    for before in range(3):
-        yield (
-            base64.b64encode(b"\0" * before + secret.encode()).decode()[4 if before else 0 :].rstrip("=")[:-2]
-        )
 
 
 def scrape(port: int) -> str:

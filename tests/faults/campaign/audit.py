@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,67 +17,13 @@ from functions.config import DeliveryConfig
 from functions.spool.dead_record import DeadRecord
 from functions.spool.deadletters import Selection
 from tests.faults.campaign.consumers import Shelf
-from tests.faults.campaign.numbered_mails import (
-    CHECKED,
-    POSTED,
-    RELAYED,
-    UNKNOWN,
-    Book,
-    id_of,
-    letter,
-    number_of,
-)
+from tests.faults.campaign.found import Arrived, Found, faults, hold, read_mail, some
+from tests.faults.campaign.numbered_mails import CHECKED, PUBLISHED, RELAYED, UNKNOWN, Book, number_of
+from tests.faults.campaign.outputs import HOOK, Effect, copies, posted, secrets_told
 from tests.faults.campaign.relay_under_test import RelayUnderTest
 from tests.faults.campaign.spoiling import stored_digest
 from tests.support.mails.damage import DAMAGED
-from tests.support.mails.stored import strip_added_fields
 from tests.support.net import HOST
-
-
-@dataclass
-class Found:
-    """The deliveries, and their faults."""
-
-    mails: int = 0
-    """Mails that were answered 250."""
-    sent: int = 0
-    """All mails that were sent to their end, answered or not."""
-    effects: int = 0
-    lost: list[str] = field(default_factory=list)
-    torn: list[str] = field(default_factory=list)
-    repeated: list[str] = field(default_factory=list)
-    other: list[str] = field(default_factory=list)
-    copies: Counter[str] = field(default_factory=Counter)
-    """By output: mails that came out again because their outcome was unknown."""
-    dead: int = 0
-    spoiled: int = 0
-    """Records of mails that were spoiled in the spool."""
-
-    @property
-    def doubtful(self) -> int:
-        """All copies in doubt."""
-        return self.copies.total()
-
-    @property
-    def wrong(self) -> list[str]:
-        return [
-            f"{kind}: {each}"
-            for kind, some in (
-                ("lost", self.lost),
-                ("torn", self.torn),
-                ("repeated", self.repeated),
-                ("wrong", self.other),
-            )
-            for each in some
-        ]
-
-    def add(self, other: Found) -> None:
-        """Sum up."""
-        for name in ("mails", "sent", "effects", "dead", "spoiled"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        for name in ("lost", "torn", "repeated", "other"):
-            getattr(self, name).extend(getattr(other, name))
-        self.copies += other.copies
 
 
 def audit(relay: RelayUnderTest, book: Book, *, counters: bool) -> Found:
@@ -101,19 +46,19 @@ def audit(relay: RelayUnderTest, book: Book, *, counters: bool) -> Found:
         found.other.append(f"taken without the HTTP filter: {some(unasked)}")
     if half := book.cut & (first.keys() | second.keys() | checked.keys()):
         found.torn.append(f"mails that were never sent whole: {some(half)}")
-    dead = _dead(relay, ids, found)
-    copies, given_up = _relayed(relay, book, dead, spoiled["hop"], found)
-    _refused(relay, book, first.keys() - spoiled["hop"], dead, found)
-    posted = _posted(relay, book, spoiled["hook"], found)
+    doubts = in_doubt(relay.relay.log())
+    dead, reasons = _dead(relay, ids, found)
+    relayed, given_up = _relayed(relay, book, dead, doubts, spoiled["hop"], found)
+    _refused(relay, book, first.keys() - spoiled["hop"], dead, doubts, found)
+    found.effects = sum(times for times, _ in first.values()) + len(second) + len(checked) + relayed
+    found.effects += posted(relay.hook, book, doubts, spoiled[HOOK], found)
+    found.effects += _published(relay, book, ids, doubts, reasons, spoiled, found)
     _leftovers(relay, found)
-    found.effects = sum(times for times, _ in first.values()) + len(second) + len(checked) + copies + posted
+    records = "\n".join([*map(repr, dead.values()), *reasons.values()])
+    secrets_told({"log": relay.relay.log(), "records": records, "metrics": metrics(relay)}, found)
     if counters:
-        _counters(relay, len(first), len(checked), copies - given_up, found)
+        _counters(relay, len(first), len(checked), relayed - given_up, found)
     return found
-
-
-Arrived = dict[int, tuple[int, str]]
-"""Number of a mail to how often it is there, and its id."""
 
 
 def _files(folder: Path, name: str, found: Found, shelf: Shelf | None = None) -> Arrived:
@@ -131,27 +76,6 @@ def _files(folder: Path, name: str, found: Found, shelf: Shelf | None = None) ->
         if times > 1:
             found.repeated.append(f"{number} is in {name} {times} times")
     return arrived
-
-
-def read_mail(stored: bytes, where: str, arrived: Arrived, found: Found) -> int | None:
-    """Count a mail as it arrived; returns its number, None for a torn one."""
-    number, mail_id = number_of(stored), id_of(stored)
-    ours = stored.find(b"x-smtp-relay: ")
-    whole = number is not None and mail_id is not None and ours >= 0
-    if not whole or strip_added_fields(stored[ours:]) != letter(number or 0):
-        found.torn.append(f"{where}: {stored[:200]!r}")
-        return None
-    assert number is not None
-    arrived[number] = (arrived.get(number, (0, ""))[0] + 1, mail_id or "")
-    return number
-
-
-def hold(name: str, arrived: Arrived, acknowledged: set[int], possible: set[int], found: Found) -> None:
-    """All acknowledged mails exist, and no other one."""
-    if missing := acknowledged - arrived.keys():
-        found.lost.append(f"answered 250 and not in {name}: {len(missing)}, {some(missing)}")
-    if strange := arrived.keys() - possible:
-        found.other.append(f"in {name} and never sent: {some(strange)}")
 
 
 def _spoiled(relay: RelayUnderTest, found: Found) -> defaultdict[str, set[int]]:
@@ -176,10 +100,15 @@ def _spoiled(relay: RelayUnderTest, found: Found) -> defaultdict[str, set[int]]:
     return missed
 
 
-def _dead(relay: RelayUnderTest, ids: dict[str, int], found: Found) -> dict[int, DeadRecord]:
-    """The dead records by number; afterwards they are dropped, and their mails with them."""
+def _dead(
+    relay: RelayUnderTest, ids: dict[str, int], found: Found
+) -> tuple[dict[int, DeadRecord], dict[Effect, str]]:
+    """The next hop's dead records by number, and the reasons of those of the topics; afterwards they are
+    dropped, and their mails with them."""
     config = DeliveryConfig.model_validate({"flows": {}, "spool": f"file://{relay.spool}"})
     records: dict[int, DeadRecord] = {}
+    reasons: dict[Effect, str] = {}
+    names = () if relay.targets is None else relay.targets.names
     with closing(open_dead_letters(config, relay.folder, {})) as letters:
         for record in list(letters.list(Selection())):
             shown = letters.show(record)
@@ -187,18 +116,27 @@ def _dead(relay: RelayUnderTest, ids: dict[str, int], found: Found) -> dict[int,
             if number is None:
                 found.other.append(f"a dead record without its mail: {record}")
                 continue
-            if not record.reason or not record.code or record.output != "hop":
+            if not record.reason or not record.code or record.output not in ("hop", *names):
                 found.other.append(f"a dead record without a reason: {record}")
-            if number in records:
-                found.other.append(f"two dead records for {number}")
-            records[number] = record
+            effect = (record.id, record.output)
+            if effect in reasons or (record.output == "hop" and number in records):
+                found.other.append(f"two dead records of {record.output} for {number}")
+            if record.output == "hop":
+                records[number] = record
+            else:
+                reasons[effect] = record.reason
             letters.drop(record)
-    found.dead = len(records)
-    return records
+    found.dead = len(records) + len(reasons)
+    return records, reasons
 
 
 def _relayed(
-    relay: RelayUnderTest, book: Book, dead: dict[int, DeadRecord], spoiled: set[int], found: Found
+    relay: RelayUnderTest,
+    book: Book,
+    dead: dict[int, DeadRecord],
+    doubts: Counter[Effect],
+    spoiled: set[int],
+    found: Found,
 ) -> tuple[int, int]:
     """The number of mails that arrived at the next hop, and the number of them that were given up
     because its answer was lost: those are not counted as delivered."""
@@ -208,9 +146,8 @@ def _relayed(
         if number is not None and taken.recipients != [RELAYED]:
             found.other.append(f"{number} went to {taken.recipients}")
     relay.smarthost.taken.clear()
-    doubts = in_doubt(relay.relay.log())
     for number, (times, mail_id) in arrived.items():
-        known = doubts[mail_id]
+        known = doubts[mail_id, "hop"]
         if times - 1 > known:
             found.repeated.append(f"{number} at the next hop {times} times, {known} in doubt ({mail_id})")
         else:
@@ -218,64 +155,67 @@ def _relayed(
     doubted = {number for number, record in dead.items() if record.recipients != (UNKNOWN,)}
     for number in doubted:
         record = dead[number]
-        if relay.plan.on_doubt != "dead-letter" or not doubts[record.id]:
+        if relay.plan.on_doubt != "dead-letter" or not doubts[record.id, "hop"]:
             found.other.append(f"{number} was given up: {record.reason}")
     acknowledged = book.acknowledged(recipient=RELAYED) - spoiled
     served = arrived | dict.fromkeys(doubted, (1, ""))
     hold("next hop", served, acknowledged, book.possible(recipient=RELAYED), found)
-    return sum(times for times, _ in arrived.values()), len(doubted & set(arrived))
+    found.outputs["hop"] += sum(times for times, _ in arrived.values())
+    return found.outputs["hop"], len(doubted & set(arrived))
 
 
-def _posted(relay: RelayUnderTest, book: Book, spoiled: set[int], found: Found) -> int:
-    """The number of mails at the webhook's receiver: each came once or more often, always with one id and
-    verified, and no two mails share an id."""
-    ids: dict[int, set[str]] = defaultdict(set)
-    arrived: Arrived = {}
-    for webhook_id, body, verified in list(relay.hook.taken):
-        number = read_mail(body, "webhook", arrived, found)
-        if not verified:
-            found.other.append(f"{number} has a wrong signature ({webhook_id})")
-        if number is not None:
-            ids[number].add(webhook_id)
-    relay.hook.taken.clear()
-    for number, some_ids in ids.items():
-        if len(some_ids) > 1:
-            found.other.append(f"{number} came by several ids: {sorted(some_ids)}")
-    if len(set().union(*ids.values())) < len(ids):
-        found.other.append("mails share a webhook-id")
-    hold(
-        "webhook",
-        arrived,
-        book.acknowledged(recipient=POSTED) - spoiled,
-        book.possible(recipient=POSTED),
-        found,
-    )
-    log = relay.relay.log()
-    if any('"in_doubt"' in line and '"posted"' in line for line in log.splitlines()):
-        found.other.append("the webhook announced a doubt")
-    return len(arrived)
+def _published(
+    relay: RelayUnderTest,
+    book: Book,
+    ids: dict[str, int],
+    doubts: Counter[Effect],
+    dead: dict[Effect, str],
+    spoiled: Mapping[str, set[int]],
+    found: Found,
+) -> int:
+    """The number of messages in the queues behind the topics."""
+    if relay.targets is None:
+        return 0
+    relay.targets.collect()
+    found.other += relay.targets.wrong
+    possible = book.possible(recipient=PUBLISHED)
+    for name, counted in relay.targets.copies.items():
+        missed = spoiled.get(name, set())
+        owed = {
+            mail_id: number
+            for mail_id, number in ids.items()
+            if number in possible and (counted[mail_id] or number not in missed)
+        }
+        gives_up = relay.plan.on_doubt == "dead-letter"
+        copies(name, counted, owed, doubts, dead, lambda effect: gives_up and doubts[effect] > 0, found)  # noqa: B023
+    return sum(counted.total() for counted in relay.targets.copies.values())
 
 
-def in_doubt(log: str) -> Counter[str]:
+def in_doubt(log: str) -> Counter[Effect]:
     """How often the log reports, for each mail, an unknown outcome of an output."""
-    found: Counter[str] = Counter()
+    found: Counter[Effect] = Counter()
     for line in log.splitlines():
         if '"in_doubt"' in line and line.startswith("{"):
-            found[json.loads(line)["id"]] += 1
+            entry = json.loads(line)
+            found[entry["id"], entry["output"]] += 1
     return found
 
 
 def _refused(
-    relay: RelayUnderTest, book: Book, arrived: Iterable[int], dead: dict[int, DeadRecord], found: Found
+    relay: RelayUnderTest,
+    book: Book,
+    arrived: Iterable[int],
+    dead: dict[int, DeadRecord],
+    doubts: Counter[Effect],
+    found: Found,
 ) -> None:
     """A mail for a recipient unknown to the next hop is dead there, with its words."""
     taken = book.possible(recipient=UNKNOWN) & set(arrived)
     refused = {number for number, record in dead.items() if record.recipients == (UNKNOWN,)}
     if silent := taken - refused:
         found.lost.append(f"refused by the next hop without a record: {some(silent)}")
-    doubts = in_doubt(relay.relay.log()) if relay.plan.on_doubt == "dead-letter" else Counter()
     for number in refused:
-        if doubts[dead[number].id]:
+        if relay.plan.on_doubt == "dead-letter" and doubts[dead[number].id, "hop"]:
             continue  # the relay died before it could read the reason
         if "no such user" not in dead[number].reason or dead[number].code != "5.1.1":
             found.other.append(f"{number} is dead for another reason: {dead[number].reason}")
@@ -303,14 +243,9 @@ def traces(relay: RelayUnderTest) -> list[str]:
     ]
 
 
-def faults(log: str) -> list[str]:
-    """Tracebacks in the log: no fault around the relay excuses one."""
-    return [f"a traceback: {line[:3_000]}" for line in log.splitlines() if "Traceback" in line]
-
-
 def _counters(relay: RelayUnderTest, first: int, checked: int, copies: int, found: Found) -> None:
     """The metrics agree with the folders."""
-    samples = scrape(relay.metrics_port)
+    samples = scrape(metrics(relay))
     expected = {
         ("delivered", "files", "first"): first,
         ("delivered", "files", "second"): first,
@@ -326,9 +261,13 @@ def _counters(relay: RelayUnderTest, first: int, checked: int, copies: int, foun
         found.other.append(f"the metrics count {said} dead letters, not {found.dead}")
 
 
-def scrape(port: int) -> dict[tuple[str, str, str, str], float]:
+def metrics(relay: RelayUnderTest) -> str:
+    """The metrics as Prometheus reads them."""
+    return httpx.get(f"http://{HOST}:{relay.metrics_port}/metrics", timeout=10).text
+
+
+def scrape(text: str) -> dict[tuple[str, str, str, str], float]:
     """Name, status, flow and output to value."""
-    text = httpx.get(f"http://{HOST}:{port}/metrics", timeout=10).text
     found: dict[tuple[str, str, str, str], float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -336,11 +275,3 @@ def scrape(port: int) -> dict[tuple[str, str, str, str], float]:
             key = (sample.name, labels.get("status", ""), labels.get("flow", ""), labels.get("output", ""))
             found[key] = found.get(key, 0) + sample.value
     return found
-
-
-def some(numbers: Iterable[int]) -> str:
-    """The first few."""
-    return ", ".join(map(str, sorted(numbers)[:8]))
-
-
-__all__ = ["Found", "audit", "in_doubt", "scrape", "traces"]

@@ -18,6 +18,8 @@ from tests.support.servers.smarthost import CLOSE, RESET, Heard
 from tests.support.servers.token_server import TokenServer, refusal
 
 HOOK_SECRET: Final = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+CLIENT_SECRET: Final = "secret+of/the=relay 77aKx"
+"""No log, record or metric may show these two."""
 
 
 class NextHop:
@@ -67,24 +69,26 @@ class NextHop:
 
 
 class Hook:
-    """The receiver of the webhook: `taken` are the ids and bodies of all requests that it answered 2xx, and
-    `refused` the ids of the others."""
+    """The receiver of the webhook: `taken` are the ids and bodies of all requests that it kept, `failed` is
+    the number of those that got no good answer."""
 
     BEHAVIOURS: Final = (
-        "fine", "hook failing", "hook hanging", "hook resetting", "hook lying", "hook slow", "hook silent",
-        "hook noisy", "hook redirecting", "hook throttling",
+        "fine", "hook down", "hook failing", "hook hanging", "hook resetting", "hook lying", "hook slow",
+        "hook silent", "hook noisy", "hook redirecting", "hook throttling",
     )  # fmt: skip
 
     def __init__(self, seed: str) -> None:
         self.behaviour = "fine"
         self.taken: list[tuple[str, bytes, bool]] = []
+        self.failed = 0
         self._moments = random.Random(seed)
         self._lock = threading.Lock()
 
     def __call__(self, handler: receiver.Handler) -> None:
         asked, behaviour = handler.receiver.received[-1], self.behaviour
         with self._lock:
-            wrong = self._moments.random() < 0.6
+            wrong = behaviour == "hook down" or self._moments.random() < 0.6
+        self.failed += wrong and behaviour not in ("fine", "hook slow")
         if wrong and behaviour in self._FAULTS:
             self._FAULTS[behaviour](handler)
             return
@@ -100,6 +104,7 @@ class Hook:
             receiver.answer(204, b"")(handler)
 
     _FAULTS: Final[Mapping[str, receiver.Reaction]] = {
+        "hook down": receiver.reset,
         "hook failing": receiver.answer(503),
         "hook hanging": lambda handler: time.sleep(1.5),
         "hook resetting": receiver.reset,

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Final
 
 from tests.faults.campaign import spoiling
-from tests.faults.campaign.audit import Found, audit, traces
+from tests.faults.campaign.audit import audit, traces
 from tests.faults.campaign.clients import busy
+from tests.faults.campaign.clouds.proxy import ANSWERING
 from tests.faults.campaign.dependencies import ZONES, FilterServer, Hook, NextHop, TokenEndpoint
 from tests.faults.campaign.disk_faults import PROOFS, cut
 from tests.faults.campaign.faults import FAULTS, GENTLE, possible
+from tests.faults.campaign.found import Found
 from tests.faults.campaign.numbered_mails import Book
 from tests.faults.campaign.relay_under_test import Plan, RelayUnderTest, may_mount, relay_under_test
 from tests.support.net import wait_until
@@ -28,6 +30,8 @@ PLANS: Final = (
     Plan(clock=True, oauth=True),
     Plan(disks=False, thin=True, retention=True),
     Plan(disks=False, thin=True, workers=2, on_doubt="dead-letter"),
+    Plan(aws=True, workers=2, oauth=True),
+    Plan(aws=True, on_doubt="dead-letter"),
 )
 """The plans of the relays under test, one episode after the other."""
 
@@ -53,7 +57,7 @@ class Summary:
         copies = ", ".join(
             f"{times} repeated in doubt by {name}" for name, times in sorted(found.copies.items())
         )
-        copies = copies or "none repeated in doubt"
+        copies = f"{dict(sorted(found.outputs.items()))}, {copies or 'none repeated in doubt'}"
         codes = ", ".join(f"{times} × {code}" for code, times in sorted(self.codes.items()))
         return (
             f"{self.rounds} rounds, {found.mails} mails taken of {found.sent} sent, {len(found.lost)} lost, "
@@ -88,6 +92,9 @@ def episode(folder: Path, plan: Plan, rounds: int, mails: int, seed: str, say: S
             made.relay.start()
             made.quiet()
         summary.struck["token requests failed"] += made.tokens.failed
+        summary.struck["posts failed"] += made.hook.failed
+        if made.targets is not None:
+            summary.struck["entries failed"] += made.targets.proxy.failed_entries
         found = audit(made, book, counters=summary.faults.keys() <= GENTLE)
         assert made.relay.stop() == 0
         made.relay.start()
@@ -119,6 +126,8 @@ def _round(
         moments.choice(FilterServer.BEHAVIOURS) if moments.random() < 0.5 else "fine"
     )
     made.tokens.behaviour = moments.choice(TokenEndpoint.BEHAVIOURS) if moments.random() < 0.7 else "fine"
+    if made.targets is not None:
+        made.targets.proxy.behaviour = moments.choice(ANSWERING) if moments.random() < 0.7 else "fine"
     zone = moments.choice(list(ZONES)) if moments.random() < 0.4 else "fine"
     made.dns.zone = ZONES[zone]
     weights = possible(made.plan)
@@ -127,9 +136,10 @@ def _round(
     target = book.taken + mails
     conditions = (
         f"next hop {made.next_hop.behaviour}, filter {made.filter_server.behaviour}, "
-        f"{made.hook.behaviour}, "
-        f"DNS {zone}, output {slow:g} s" + (f", tokens {made.tokens.behaviour}" if made.plan.oauth else "")
+        f"webhook {made.hook.behaviour}, DNS {zone}, output {slow:g} s"
     )
+    conditions += f", tokens {made.tokens.behaviour}" if made.plan.oauth else ""
+    conditions += f", AWS {made.targets.proxy.behaviour}" if made.targets is not None else ""
     summary.faults[name] += 1
     with made.slow_output(slow, f"{which} {name}"):
         done = FAULTS[name][0](made, moments)

@@ -20,6 +20,8 @@ SENDER: Final = "a@client.example"
 FILED: Final = "b@server.example"
 RELAYED: Final = "c@relay.example"
 POSTED: Final = "d@hook.example"
+PUBLISHED: Final = "e@topic.example"
+LOGGED_IN: Final = "f@login.example"
 UNKNOWN: Final = "nobody@relay.example"
 """A recipient that the next hop refuses for good."""
 
@@ -39,12 +41,15 @@ def letter(number: int) -> bytes:
 
 def recipients(number: int, door: str) -> tuple[str, ...]:
     """Every third mail of the open listener goes to the next hop too, and a tenth of those to a recipient
-    unknown to it; every fourth mail goes to the webhook too."""
-    if door != CHECKED and number % 4 == 1 and number % 3:
-        return (FILED, POSTED)
-    if door == CHECKED or number % 3:
+    unknown to it. Of the others, half go to one more place each: the webhook, or the topics and the next
+    hop that takes tokens."""
+    if door == CHECKED:
         return (FILED,)
-    return (FILED, UNKNOWN if number % 10 == 0 else RELAYED)
+    if number % 3 == 0:
+        return (FILED, UNKNOWN if number % 10 == 0 else RELAYED)
+    if number % 4 == 1:
+        return (FILED, POSTED)
+    return (FILED, PUBLISHED, LOGGED_IN) if number % 4 == 3 else (FILED,)
 
 
 def number_of(stored: bytes) -> int | None:

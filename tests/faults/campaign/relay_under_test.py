@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tests.faults.campaign.clocked import set_clock
 from tests.faults.campaign.consumers import Shelf
 from tests.faults.campaign.dependencies import (
+    CLIENT_SECRET,
     HOOK_SECRET,
     ZONES,
     FilterServer,
@@ -25,6 +26,7 @@ from tests.faults.campaign.dependencies import (
     TokenEndpoint,
 )
 from tests.faults.campaign.numbered_mails import CHECKED, DOOR
+from tests.faults.campaign.targets import Targets, local_targets
 from tests.support import process
 from tests.support.disks import Disk, SlowableDisk, slowable_disk, small_disk
 from tests.support.net import HOST, free_port
@@ -57,6 +59,8 @@ class Plan:
     """The relay's wall clock can be set."""
     thin: bool = False
     """Spool and outputs on one disk that can lose writes, and the power can fail; `disks` is then False."""
+    aws: bool = False
+    """Mails are published to queue, topic and bus of a local AWS."""
     oauth: bool = False
     """The next hop takes access tokens only."""
     retention: bool = False
@@ -95,6 +99,9 @@ class RelayUnderTest:
         self._hook_url = receiver.url
         asked = stack.enter_context(endpoint())
         asked.answer = self.filter_server
+        self.targets: Targets | None = None
+        if plan.aws:
+            self.targets = stack.enter_context(local_targets(folder / "aws", seed))
         self.dns = stack.enter_context(DnsServer(ZONES["fine"]))
         self.spool_disk: Disk | None = None
         self.output_disk: Disk | None = None
@@ -123,7 +130,11 @@ class RelayUnderTest:
         self.metrics_port = free_port()
         checked = free_port()
         self.set_clock(0.0)
-        self.relay = Clocked(folder / "relay", self._config(checked, asked.url))
+        self.relay = Clocked(
+            folder / "relay",
+            self._config(checked, asked.url),
+            env=self.targets.environment if self.targets else {},
+        )
         self.relay.clock = self.clock if plan.clock else None
         self.relay.config.pop("port")
         self.relay.config.pop("bind")
@@ -146,7 +157,7 @@ class RelayUnderTest:
         if self.plan.oauth:
             client = {
                 "clientId": "relay",
-                "clientSecret": "secret of the relay",
+                "clientSecret": CLIENT_SECRET,
                 "accessUrl": self.tokens.url,
             }
             hop |= {"auth": {"type": "oauth2", "user": "u@x", **client}, "maxMessages": 5}
@@ -194,6 +205,11 @@ class RelayUnderTest:
                         }
                     ],
                 },
+                "published": {
+                    "listeners": [DOOR],
+                    "filters": [loopback, {"type": "whitelist", "to": [r"regexp:.*@topic\.example"]}],
+                    "outputs": [{"type": "log"}] if self.targets is None else self.targets.outputs(),
+                },
                 "checked": {
                     "listeners": [CHECKED],
                     "filters": [
@@ -232,6 +248,8 @@ class RelayUnderTest:
         """Everything around works again."""
         self.next_hop.behaviour = self.filter_server.behaviour = "fine"
         self.hook.behaviour = self.tokens.behaviour = "fine"
+        if self.targets is not None:
+            self.targets.proxy.behaviour = "fine"
         self.dns.zone = ZONES["fine"]
 
     def retries(self) -> int:

@@ -13,6 +13,7 @@ from email.message import EmailMessage
 from pathlib import Path
 from typing import Any, Final
 
+from tests.support.clouds.aws_topics import Bus, Topic
 from tests.support.clouds.ministack import Ministack
 from tests.support.net import HOST, PATIENCE, free_port, wait_until
 from tests.support.servers.relay import Relay
@@ -34,33 +35,11 @@ class Targets:
         self.events, self.notifications = (
             self.sqs.create_queue(QueueName=f"{name}-{kind}")["QueueUrl"] for kind in ("events", "ses")
         )
-        self.topic, self.subscribed = self._topic(f"{name}-topic")
-        self.bus, self.matched = self._bus(f"{name}-bus")
+        topic = Topic(aws, f"{name}-topic", {"smtp-relay-to-domain": ["example.com"]})
+        bus = Bus(aws, f"{name}-bus", {"data": {"flow": ["all"]}})
+        self.topic, self.subscribed = topic.arn, topic.queue
+        self.bus, self.matched = bus.arn, bus.queue
         aws.client("sesv2").create_email_identity(EmailIdentity="example.com")
-
-    def _topic(self, name: str) -> tuple[str, str]:
-        """A topic's ARN, and the queue of a subscription with a filter policy."""
-        sns, queue = self.aws.client("sns"), self.sqs.create_queue(QueueName=name)["QueueUrl"]
-        arn = sns.create_topic(Name=name)["TopicArn"]
-        attributes = {
-            "RawMessageDelivery": "true",
-            "FilterPolicy": json.dumps({"smtp-relay-to-domain": ["example.com"]}),
-        }
-        sns.subscribe(TopicArn=arn, Protocol="sqs", Endpoint=self._arn(queue), Attributes=attributes)
-        return arn, queue
-
-    def _bus(self, name: str) -> tuple[str, str]:
-        """A bus's ARN, and the queue of a rule."""
-        events, queue = self.aws.client("events"), self.sqs.create_queue(QueueName=name)["QueueUrl"]
-        arn = events.create_event_bus(Name=name)["EventBusArn"]
-        pattern = {"source": ["com.loopingz.smtp-relay"], "detail": {"data": {"flow": ["all"]}}}
-        events.put_rule(Name=name, EventBusName=name, EventPattern=json.dumps(pattern))
-        events.put_targets(Rule=name, EventBusName=name, Targets=[{"Id": "q", "Arn": self._arn(queue)}])
-        return arn, queue
-
-    def _arn(self, queue: str) -> str:
-        found = self.sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])
-        return str(found["Attributes"]["QueueArn"])
 
     def config(self) -> dict[str, Any]:
         """All four kinds of objects, both kinds of messages to three services, and SES."""

@@ -40,13 +40,17 @@ _OUTPUT: Final = {
     "ses": True,
     "assumeRole": f"arn:aws:iam::{ACCOUNT}:role/any",
 }
+_TOPICS: Final = [
+    {"type": "aws", "pubsub": {"topic": f"arn:aws:{topic}"}}
+    for topic in (f"sns:us-east-1:{ACCOUNT}:any", f"events:us-east-1:{ACCOUNT}:event-bus/any")
+]
 _MAILERS: Final = [
     {"type": "mailer", "nodemailer": {"host": scheme, "auth": {"user": "any", "pass": f"{scheme}:any"}}}
     for scheme in ("ssm", "secretsmanager")
 ]
 ANY: Final = {
     "spool": "s3://any/any",
-    "flows": {"any": {"outputs": [_OUTPUT, {"type": "log"}, *_MAILERS]}},
+    "flows": {"any": {"outputs": [_OUTPUT, *_TOPICS, {"type": "log"}, *_MAILERS]}},
 }
 """A configuration that needs everything that these tests' configurations need."""
 

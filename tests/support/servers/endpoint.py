@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -63,6 +63,10 @@ def endpoint(certificate: tuple[str, str] | None = None) -> Iterator[Endpoint]:
             made.connections += 1
 
         def log_message(self, *args: Any) -> None: ...
+
+        def handle(self) -> None:
+            with suppress(ConnectionError):  # a client that was killed
+                super().handle()
 
         def respond(self) -> None:
             length = int(self.headers.get("content-length", 0))

@@ -5,13 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
+from collections.abc import Iterable, Set
+from functools import partial
 from typing import Any, Final
 
-from tests.faults.campaign.audit import Arrived, Found, faults, hold, read_mail, some
 from tests.faults.campaign.clouds.observation import entries
-from tests.faults.campaign.clouds.site import FILED_FLOW, Site
-from tests.faults.campaign.numbered_mails import RELAYED, UNKNOWN, Book
+from tests.faults.campaign.clouds.site import HOP, LOGIN, SMTP, Site
+from tests.faults.campaign.found import Arrived, Found, faults, hold, read_mail, some
+from tests.faults.campaign.numbered_mails import LOGGED_IN, PUBLISHED, RELAYED, UNKNOWN, Book
+from tests.faults.campaign.outputs import HOOK, Effect, copies, posted, secrets_told
 from tests.support.mails.damage import DAMAGED
+from tests.support.mails.stored import strip_added_fields
 
 _IN_DOUBT: Final = re.compile(
     r"an earlier run ended|no receipt could be written|may have taken it|Connection|Timeout|closed",
@@ -19,7 +24,7 @@ _IN_DOUBT: Final = re.compile(
 )
 """Reasons of records that report a doubt themselves: a run may be killed before it logs the doubt."""
 
-Dead = dict[tuple[str, str], dict[str, Any]]
+Dead = dict[Effect, dict[str, Any]]
 """Mail's id and output to its dead record."""
 
 
@@ -37,16 +42,39 @@ def audit(site: Site, book: Book) -> Found:
         found.torn.append(f"mails that were never sent whole: {some(half)}")
     ids = {mail_id: number for number, (_, mail_id) in stored.items()}
     dead = _dead(site, ids, found)
-    missed = {numbers[mail_id] for mail_id, output in _spoiled(site, dead, found) if output == "store"}
+    spoiled = _spoiled(site, dead, found)
+    missed = {numbers[mail_id] for mail_id, output in spoiled if output == "store"}
     hold("the store", stored, book.acknowledged() - missed, book.possible(), found)
-    for output in site.repeating.keys() - {"hop"}:
-        _copies(site, output, ids, dead, found)
-    copies = _relayed(site, book, numbers | ids, dead, found)
-    _refused(site, book, numbers | ids, dead, found)
-    _receipts(site, ids, dead, found)
+    everything, doubts = numbers | ids, site.doubts()
+    published = book.possible(recipient=PUBLISHED)
+    chosen = {mail_id: number for mail_id, number in everything.items() if number in published}
+    reasons = {effect: record["reason"] for effect, record in dead.items()}
+    for output, counted in site.copies.items():
+        if output not in SMTP:
+            # A mail may be spoiled after it came out of this output, and before it was stored.
+            filed = ids | {mail_id: number for mail_id, number in numbers.items() if counted[mail_id]}
+            owed = chosen if output in site.published else filed
+            may_be_dead = partial(_may_be_dead, site, dead, doubts)
+            copies(output, counted, owed, doubts, reasons, may_be_dead, found)
+    _receipts(site, ids, chosen.keys() & ids.keys(), dead, found)
+    hop = [(taken.content, taken.recipients) for taken in list(site.smarthost.taken)]
+    relayed = _relayed(site, book, HOP, RELAYED, hop, everything, dead, found)
+    # The next hop's own fields are on top.
+    inner = [
+        strip_added_fields(mail[mail.index(b"x-smtp-relay: ") :]) for mail in site.peers.next_relay.mails()
+    ]
+    login = [(mail, [LOGGED_IN]) for mail in inner]
+    relayed += _relayed(site, book, LOGIN, LOGGED_IN, login, everything, dead, found)
+    _refused(site, book, everything, dead, found)
+    unposted = {numbers[mail_id] for mail_id, output in spoiled if output == HOOK}
+    relayed += posted(site.peers.hook, book, doubts, unposted, found)
+    for (mail_id, output), record in dead.items():
+        if output == HOOK and not _is_spoiled(site, record):
+            found.other.append(f"{mail_id} was given up by the webhook: {record['reason']}")
+    _secrets(site, dead, found)
     _leftovers(site, found)
-    counted = sum(counter.total() for counter in site.copies.values())
-    found.effects = sum(times for times, _ in stored.values()) + counted + copies
+    counted_all = sum(counter.total() for counter in site.copies.values())
+    found.effects = sum(times for times, _ in stored.values()) + counted_all + relayed
     return found
 
 
@@ -85,58 +113,49 @@ def _spoiled(site: Site, dead: Dead, found: Found) -> list[tuple[str, str]]:
     return spoiled
 
 
-def _copies(site: Site, output: str, ids: dict[str, int], dead: Dead, found: Found) -> None:
-    """Of an output whose API would repeat: each mail once, and again only if the function's log says
-    that it was in doubt."""
-    counted, doubts = site.copies[output], site.doubts()
-    for mail_id, number in ids.items():
-        times, known = counted[mail_id], doubts[mail_id, output]
-        record = dead.get((mail_id, output))
-        if record is not None and not _may_be_dead(site, record, known):
-            found.other.append(f"{number} was given up by {output}: {record['reason']}")
-        if times == 0 and record is None:
-            found.lost.append(f"{number} did not come out of {output} ({mail_id})")
-        elif times - 1 > known:
-            found.repeated.append(
-                f"{number} came out of {output} {times} times, {known} in doubt ({mail_id})"
-            )
-        elif times > 1:
-            found.copies[output] += times - 1
-    if strange := counted.keys() - ids.keys():
-        found.other.append(f"{output} has mails that were never stored: {sorted(strange)[:5]}")
-
-
-def _may_be_dead(site: Site, record: dict[str, Any], known: int) -> bool:
+def _may_be_dead(site: Site, dead: Dead, doubts: Counter[Effect], effect: Effect) -> bool:
     """True if an output was given up because its outcome was in doubt, as configured, or because the
     mail was spoiled."""
+    record, known = dead[effect], doubts[effect]
     doubtful = site.on_doubt == "dead-letter" and bool(known or _IN_DOUBT.search(record["reason"]))
     return doubtful or _is_spoiled(site, record)
 
 
-def _relayed(site: Site, book: Book, ids: dict[str, int], dead: Dead, found: Found) -> int:
+def _relayed(
+    site: Site,
+    book: Book,
+    output: str,
+    recipient: str,
+    mails: Iterable[tuple[bytes, list[str]]],
+    ids: dict[str, int],
+    dead: Dead,
+    found: Found,
+) -> int:
+    """The number of mails at a next hop. `mails` are contents and recipients."""
     arrived: Arrived = {}
     doubts = site.doubts()
-    for taken in list(site.smarthost.taken):
-        number = read_mail(taken.content, "next hop", arrived, found)
-        if number is not None and taken.recipients != [RELAYED]:
-            found.other.append(f"{number} went to {taken.recipients}")
+    for content, recipients in mails:
+        number = read_mail(content, output, arrived, found)
+        if number is not None and recipients != [recipient]:
+            found.other.append(f"{number} went to {recipients}")
     for number, (times, mail_id) in arrived.items():
-        known = doubts[mail_id, "hop"]
+        known = doubts[mail_id, output]
         if times - 1 > known:
-            found.repeated.append(f"{number} at the next hop {times} times, {known} in doubt ({mail_id})")
+            found.repeated.append(f"{number} at {output} {times} times, {known} in doubt ({mail_id})")
         elif times > 1:
-            found.copies["hop"] += times - 1
+            found.copies[output] += times - 1
     given_up = {
-        ids[mail_id]: (mail_id, record)
-        for (mail_id, output), record in dead.items()
-        if output == "hop" and mail_id in ids and record["recipients"] != [UNKNOWN]
+        ids[effect[0]]: effect
+        for effect, record in dead.items()
+        if effect[1] == output and effect[0] in ids and record["recipients"] != [UNKNOWN]
     }
-    for number, (mail_id, record) in given_up.items():
-        if not _may_be_dead(site, record, doubts[mail_id, "hop"]):
-            found.other.append(f"{number} was given up by hop: {record['reason']}")
+    for number, effect in given_up.items():
+        if not _may_be_dead(site, dead, doubts, effect):
+            found.other.append(f"{number} was given up by {output}: {dead[effect]['reason']}")
     served = arrived | dict.fromkeys(given_up, (1, ""))
-    hold("next hop", served, book.acknowledged(recipient=RELAYED), book.possible(recipient=RELAYED), found)
-    return sum(times for times, _ in arrived.values())
+    hold(output, served, book.acknowledged(recipient=recipient), book.possible(recipient=recipient), found)
+    found.outputs[output] += sum(times for times, _ in arrived.values())
+    return found.outputs[output]
 
 
 def _refused(site: Site, book: Book, ids: dict[str, int], dead: Dead, found: Found) -> None:
@@ -144,25 +163,39 @@ def _refused(site: Site, book: Book, ids: dict[str, int], dead: Dead, found: Fou
     doubts = site.doubts()
     taken = book.possible(recipient=UNKNOWN) & set(ids.values())
     refused = set()
-    for (mail_id, output), record in dead.items():
-        if output != "hop" or record["recipients"] != [UNKNOWN]:
+    for effect, record in dead.items():
+        if effect[1] != HOP or record["recipients"] != [UNKNOWN]:
             continue
-        refused.add(ids.get(mail_id, 0))
+        refused.add(ids.get(effect[0], 0))
         told = "no such user" in record["reason"] and record["code"] == "5.1.1"
-        if not told and not _may_be_dead(site, record, doubts[mail_id, "hop"]):
-            found.other.append(f"{mail_id} is dead for another reason: {record['reason']}")
+        if not told and not _may_be_dead(site, dead, doubts, effect):
+            found.other.append(f"{effect[0]} is dead for another reason: {record['reason']}")
     if silent := taken - refused:
         found.lost.append(f"refused by the next hop without a record: {some(silent)}")
 
 
-def _receipts(site: Site, ids: dict[str, int], dead: Dead, found: Found) -> None:
+def _receipts(site: Site, ids: dict[str, int], published: Set[str], dead: Dead, found: Found) -> None:
     """Every effect of an output whose API would repeat it has its receipt."""
     some_ids = sorted(ids)[:: max(1, len(ids) // 300)]
     has = site.receipts(some_ids)
     for mail_id in some_ids:
-        for output in site.repeating.keys() - {"hop"}:
-            if (mail_id, output) not in has and (mail_id, output) not in dead:
-                found.other.append(f"no receipt of {mail_id} for {FILED_FLOW}/{output}")
+        for output in site.copies.keys() - SMTP.keys():
+            owed = mail_id in published or output not in site.published
+            if owed and (mail_id, output) not in has and (mail_id, output) not in dead:
+                found.other.append(f"no receipt of {mail_id} for {output}")
+
+
+def _secrets(site: Site, dead: Dead, found: Found) -> None:
+    texts = {
+        "the listener's log": site.relay.log(),
+        "the next hop's log": site.peers.next_relay.log(),
+        "the function's log": site.log.read_text(errors="replace") if site.log.exists() else "",
+        "the function's output": site.output(),
+        "a dead record": json.dumps(list(dead.values())),
+    }
+    for key in site.keys("dead/"):
+        texts[key] = (site.read_spooled(key) or b"").decode(errors="replace")
+    secrets_told(texts, found)
 
 
 def _leftovers(site: Site, found: Found) -> None:

@@ -21,16 +21,28 @@ from functions.config import DeliveryConfig
 from functions.delivery.engine import output_key
 from tests.faults.campaign.clouds import site as cloud
 from tests.faults.campaign.clouds.observation import plant
-from tests.faults.campaign.clouds.site import FILED_FLOW, Site
+from tests.faults.campaign.clouds.proxy import ANSWERING
+from tests.faults.campaign.clouds.site import FILED_FLOW, PUBLISHED_FLOW, SMTP, Around, Site
 from tests.faults.campaign.numbered_mails import SENDER
+from tests.faults.campaign.targets import Targets
 from tests.support import process
 from tests.support.clouds.aws_stack import Stack
 from tests.support.clouds.ministack import Ministack
+from tests.support.net import HOST
 
 TIMEOUT: Final = 60
 """Seconds of a run; no effect starts with less than 35 s left."""
 
-_PARTS: Final = {"tell": "sqs", "send": "ses-0"}
+_PARTS: Final = {
+    "tell": (FILED_FLOW, "sqs"),
+    "send": (FILED_FLOW, "ses-0"),
+    "queue": (PUBLISHED_FLOW, "sqs"),
+    "topic": (PUBLISHED_FLOW, "sns"),
+    "bus": (PUBLISHED_FLOW, "events"),
+}
+"""Output to its flow, and the part of its receipt's key."""
+
+_QUEUE_COPIES: Final = "a standard queue of SQS takes the same message twice"
 _WORKER: Final = b"worker"
 
 
@@ -38,10 +50,14 @@ class AwsSite(Site):
     """The listener and the function on one ministack."""
 
     repeating: ClassVar[Mapping[str, str]] = {
-        "hop": "SMTP cannot ask whether a mail came through",
-        "tell": "a standard queue of SQS takes the same message twice",
+        **SMTP,
+        "tell": _QUEUE_COPIES,
+        "queue": _QUEUE_COPIES,
+        "topic": "a standard topic of SNS takes the same message twice",
+        "bus": "EventBridge takes the same event twice",
         "send": "SES has no idempotent send",
     }
+    published = Targets.names
 
     def __init__(self, aws: Ministack, folder: Path, seed: str, on_doubt: str, stack: ExitStack) -> None:
         super().__init__(folder, seed, on_doubt, stack)
@@ -49,6 +65,9 @@ class AwsSite(Site):
         self.store = self.proxy(stack, aws.port, f"{seed} store")
         self.home = self.proxy(stack, aws.port, f"{seed} home")
         self.calls = self.proxy(stack, aws.port, f"{seed} calls")
+        self.targets = Targets(aws, self.proxy(stack, aws.port, f"{seed} targets"), "campaign")
+        self.around.append(Around("topics", self.targets.proxy, ANSWERING, "down"))
+        self.copies |= self.targets.copies
         self._sent: Counter[str] = Counter()
         plant(folder / "site", self.function_clock, self.log)
         for name in (SENDER.partition("@")[2], "server.example"):
@@ -61,7 +80,10 @@ class AwsSite(Site):
             {"type": "aws", "name": "tell", "pubsub": {"topic": "{queue:out}"}},
             {"type": "aws", "name": "send", "ses": {"maxSendRate": 1_000, "identities": ["client.example"]}},
         ]  # fmt: skip
-        config = {"flows": self.flows(outputs), "delivery": {"onDoubt": on_doubt}}
+        loopback = {"type": "whitelist", "ips": [HOST], "to": [r"regexp:.*@topic\.example"]}
+        flows = self.flows(outputs)
+        flows[PUBLISHED_FLOW] = {"filters": [loopback], "outputs": self.targets.outputs()}
+        config = {"flows": flows, "delivery": {"onDoubt": on_doubt}}
         self.stack = Stack(
             aws,
             folder,
@@ -92,6 +114,9 @@ class AwsSite(Site):
             "SMTP_RELAY_QUEUE_URL": self.stack.queue,
         }
 
+    def output(self) -> str:
+        return self.aws.log()
+
     def keys(self, below: str) -> list[str]:
         return self.stack.keys(prefix=cloud.PREFIX + below)
 
@@ -111,6 +136,8 @@ class AwsSite(Site):
         while self.stack.waits("out")[0]:
             for event in self.stack.messages("out", least=1, seconds=2):
                 self.copies["tell"][event["id"]] += 1
+        self.targets.collect()
+        self.entries_failed = self.targets.proxy.failed_entries
         with urllib.request.urlopen(f"{self.aws.url}/_ministack/ses/messages", timeout=30) as answer:
             mails = [one for some in json.load(answer)["messages"].values() for one in some]
         self._sent = Counter(one["Subject"] for one in mails)
@@ -122,6 +149,7 @@ class AwsSite(Site):
             stored.partition(b"Subject: ")[2].partition(b"\r\n")[0].decode(): key.removesuffix(".eml")
             for key, stored in self.stored().items()
         }
+        numbers |= {f"number {one.number}": mail_id for mail_id, one in self.spoiled.items()}
         self.copies["send"] = Counter(
             {numbers.get(subject, subject): times for subject, times in self._sent.items()}
         )
@@ -183,12 +211,14 @@ class AwsSite(Site):
         layer = DynamoDBPersistenceLayer(table_name=self.stack.table, boto3_client=self.stack.dynamo)
         layer.configure(IdempotencyConfig(), key_prefix=RECEIPTS)
         config = DeliveryConfig.model_validate(json.loads(self.stack.config.read_text()))
-        identities = {label: options.identity() for label, options in config.flows[FILED_FLOW].labelled()}
+        identities = {
+            label: options.identity() for flow in config.flows.values() for label, options in flow.labelled()
+        }
         found = set()
         for mail_id in ids:
-            for output, part in _PARTS.items():
+            for output, (flow, part) in _PARTS.items():
                 mail: Any = SimpleNamespace(id=mail_id, replay=0)
-                key: Any = output_key(mail, FILED_FLOW, identities[output], part)
+                key: Any = output_key(mail, flow, identities[output], part)
                 with contextlib.suppress(IdempotencyItemNotFoundError):
                     record = layer.get_record(data=key)
                     if record is not None and record.status == "COMPLETED":

@@ -72,6 +72,13 @@ def _stop_function(site: Site, moments: random.Random) -> str:
     return site.stop_function(moments)
 
 
+def _kill_next(site: Site, moments: random.Random) -> str:
+    time.sleep(moments.uniform(0.05, 0.6))
+    site.peers.next_relay.kill()
+    site.peers.next_relay.start()
+    return "SIGKILL to the next hop that takes tokens"
+
+
 def _repeat(site: Site, moments: random.Random) -> str:
     keys = site.see()[:60] * 2
     moments.shuffle(keys)
@@ -118,6 +125,7 @@ FAULTS: Final[Mapping[str, tuple[Blow, int]]] = {
     "worker stopped": (_terminate_worker, 2),
     "function killed": (_kill_function, 4),
     "function stopped": (_stop_function, 2),
+    "next hop killed": (_kill_next, 2),
     "events repeated": (_repeat, 2),
     "events late": (_late, 2),
     "events lost": (_silence, 2),
@@ -135,10 +143,13 @@ def conditions(site: Site, moments: random.Random) -> str:
         site.home.behaviour = moments.choice(BEHAVIOURS) if moments.random() < 0.4 else "fine"
         site.calls.behaviour = moments.choice(BEHAVIOURS) if moments.random() < 0.4 else "fine"
         site.next_hop.behaviour = moments.choice(NextHop.BEHAVIOURS) if moments.random() < 0.6 else "fine"
+        for one in site.around:
+            one.part.behaviour = moments.choice(one.behaviours) if moments.random() < 0.6 else "fine"
+    around = "".join(f", {one.name} {one.part.behaviour}" for one in site.around)
     return (
         f"spool {site.store.behaviour}; function's buckets {site.home.behaviour}, "
         f"calls {site.calls.behaviour}; "
-        f"next hop {site.next_hop.behaviour}"
+        f"next hop {site.next_hop.behaviour}{around}"
     )
 
 
@@ -146,6 +157,8 @@ def outage(site: Site, seconds: float) -> None:
     """Every output is down from now on, for longer than the first backoff (30 s)."""
     site.home.behaviour = "fine"
     site.calls.behaviour = site.next_hop.behaviour = "down"
+    for one in site.around:
+        one.part.behaviour = one.out
     site.outage_ends = time.monotonic() + seconds
 
 

@@ -22,7 +22,7 @@ from functions.delivery.engine import output_key
 from functions.message.event.attributes import ID
 from tests.faults.campaign.clouds import site as cloud
 from tests.faults.campaign.clouds.observation import plant
-from tests.faults.campaign.clouds.site import FILED_FLOW, Site, together
+from tests.faults.campaign.clouds.site import FILED_FLOW, SMTP, Site, together
 from tests.support import process
 from tests.support.clouds.gcp import Pubsub
 from tests.support.clouds.gcp_stack import Stack
@@ -36,7 +36,7 @@ class GcpSite(Site):
     """The listener and the function on one Pub/Sub emulator and one fake-gcs-server."""
 
     repeating: ClassVar[Mapping[str, str]] = {
-        "hop": "SMTP cannot ask whether a mail came through",
+        **SMTP,
         "tell": "Pub/Sub takes the same message twice",
     }
 
@@ -92,6 +92,9 @@ class GcpSite(Site):
             "PUBSUB_EMULATOR_HOST": self.stack.pubsub.address,
             "GOOGLE_CLOUD_PROJECT": self.stack.environment["GOOGLE_CLOUD_PROJECT"],
         }
+
+    def output(self) -> str:
+        return self.stack.function.log()
 
     def keys(self, below: str) -> list[str]:
         return self.stack.gcs.keys(self.stack.bucket, cloud.PREFIX + below)

@@ -1,8 +1,9 @@
-"""A TCP proxy before an object store or a queue, which can be slow, refuse, cut or go silent."""
+"""A TCP proxy before a cloud's services, which can be slow, refuse, cut or go silent."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import random
 import socket
 import struct
@@ -15,13 +16,18 @@ from typing import Final
 from tests.support.net import HOST
 
 
-def _refusal(status: str, code: str) -> bytes:
-    body = f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>as told</Message></Error>'.encode()
+def _answer(status: str, body: str, media: str = "application/xml") -> bytes:
     head = (
-        f"HTTP/1.1 {status}\r\nContent-Type: application/xml\r\nContent-Length: {len(body)}\r\n"
+        f"HTTP/1.1 {status}\r\nContent-Type: {media}\r\nContent-Length: {len(body)}\r\n"
         "Connection: close\r\n\r\n"
     )
-    return head.encode() + body
+    return (head + body).encode()
+
+
+def _refusal(status: str, code: str) -> bytes:
+    return _answer(
+        status, f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>as told</Message></Error>'
+    )
 
 
 REFUSALS: Final = {
@@ -38,12 +44,32 @@ BLOCKING: Final = frozenset({"full", "denied", "down"})
 """Moods in which nothing gets through."""
 
 
+FAILED_ENTRIES: Final = "failed entries"
+HANGING: Final = "hanging"
+
+ANSWERING: Final = (*BEHAVIOURS, HANGING, FAILED_ENTRIES)
+"""Behaviours before services whose clients wait for less than `HANG`."""
+
+HANG: Final = 4.0
+"""Seconds."""
+
+_PUT_EVENTS: Final = b"AWSEvents.PutEvents"
+
+
+def _failed_entry(code: str) -> bytes:
+    """EventBridge took none of the events of a request, whose status is 200."""
+    entry = {"ErrorCode": code, "ErrorMessage": "as told"}
+    body = json.dumps({"FailedEntryCount": 1, "Entries": [entry]})
+    return _answer("200 OK", body, "application/x-amz-json-1.1")
+
+
 class Proxy:
     """Forwards to a port of this machine; `behaviour` and `target` may be changed at any time."""
 
     def __init__(self, target: int, seed: str) -> None:
         self.behaviour = "fine"
         self.target = target
+        self.failed_entries = 0
         self._moments = random.Random(seed)
         self._socket = socket.create_server((HOST, 0), backlog=256)
         self.port: int = self._socket.getsockname()[1]
@@ -83,6 +109,17 @@ class Proxy:
             if behaviour in REFUSALS and (behaviour in BLOCKING or self._sometimes(0.5)):
                 _refuse(client, REFUSALS[behaviour])
                 _reset(server)
+                return
+            if behaviour == FAILED_ENTRIES and _PUT_EVENTS in data and self._sometimes(0.5):
+                code = "ThrottlingException" if self._sometimes(0.5) else "InternalFailure"
+                self.failed_entries += 1
+                _refuse(client, _failed_entry(code))
+                _reset(server)
+                return
+            if behaviour == HANGING and self._sometimes(0.3):
+                time.sleep(HANG)
+                _reset(server)
+                _reset(client)
                 return
             if behaviour == "slow":
                 time.sleep(self._moments.uniform(0.05, 0.4))

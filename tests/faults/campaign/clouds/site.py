@@ -16,13 +16,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol
 
 from functions.bucket.marks import Marks, dead_name, spooled_id
 from tests.faults.campaign.clocked import set_clock
 from tests.faults.campaign.clouds.observation import doubts, entries
+from tests.faults.campaign.clouds.peers import Peers
 from tests.faults.campaign.clouds.proxy import Proxy, proxy
-from tests.faults.campaign.dependencies import NextHop
+from tests.faults.campaign.dependencies import Hook, NextHop, TokenEndpoint
 from tests.faults.campaign.numbered_mails import DOOR
 from tests.faults.campaign.relay_under_test import Clocked
 from tests.support import process
@@ -41,6 +42,27 @@ a wrong clock holds for 900."""
 
 FILED_FLOW: Final = "filed"
 RELAYED_FLOW: Final = "relayed"
+PUBLISHED_FLOW: Final = "published"
+
+HOP: Final = "hop"
+LOGIN: Final = "login"
+SMTP: Final[Mapping[str, str]] = dict.fromkeys((HOP, LOGIN), "SMTP cannot ask whether a mail came through")
+"""The outputs that send to another server, with the reason of their copies."""
+
+
+class Behaves(Protocol):
+    """A part around a site."""
+
+    behaviour: str
+
+
+class Around(NamedTuple):
+    """One more part, how it may behave, and its behaviour in an outage."""
+
+    name: str
+    part: Behaves
+    behaviours: Sequence[str]
+    out: str
 
 
 class Site(ABC):
@@ -49,11 +71,15 @@ class Site(ABC):
     - `store`: the bucket, as the listener sees it;
     - `home`: the buckets, as the function sees them;
     - `calls`: the other services that the function calls;
-    - `next_hop`: the smarthost of the `hop` output.
+    - `next_hop`: the smarthost of the `hop` output;
+    - `around`: the other parts.
     """
 
     repeating: ClassVar[Mapping[str, str]]
     """Outputs whose API has no idempotent send, with the reason why a copy cannot be avoided."""
+
+    published: ClassVar[Sequence[str]] = ()
+    """Those of them that get the mails to PUBLISHED only."""
 
     def __init__(self, folder: Path, seed: str, on_doubt: str, stack: ExitStack) -> None:
         self.folder = folder
@@ -64,6 +90,11 @@ class Site(ABC):
         self.set_clocks(0.0, 0.0)
         self.next_hop = NextHop(seed)
         self.smarthost: Smarthost = stack.enter_context(smarthost(self.next_hop))
+        self.peers = Peers(folder, seed, stack)
+        self.around = [
+            Around("webhook", self.peers.hook, Hook.BEHAVIOURS, "hook down"),
+            Around("tokens", self.peers.tokens, TokenEndpoint.BEHAVIOURS, "down"),
+        ]
         self.copies: dict[str, Counter[str]] = {name: Counter() for name in self.repeating}
         """Output to how often each mail's id came out of it."""
         self.known: list[str] = []
@@ -72,6 +103,8 @@ class Site(ABC):
         """Fault to the number of its effects, for faults that count them."""
         self.spoiled: dict[str, Spoiled] = {}
         """Id to the damage of a stored mail."""
+        self.entries_failed = 0
+        """Events that EventBridge answered 200 and did not take."""
         self.outage_ends = 0.0
         self._apart: list[subprocess.Popen[bytes]] = []
         self.store: Proxy
@@ -89,7 +122,7 @@ class Site(ABC):
         return stack.enter_context(proxy(port, name))
 
     def flows(self, filed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Flows by recipient: into the cloud's own outputs, and to the next hop."""
+        """Flows by recipient: into the cloud's own outputs, to the next hops, and to the webhook."""
         loopback = {"type": "whitelist", "ips": [HOST]}
         hop = {
             "host": HOST, "port": self.smarthost.port, "ignoreTLS": True, "pool": True,
@@ -102,7 +135,15 @@ class Site(ABC):
             },
             RELAYED_FLOW: {
                 "filters": [loopback, {"type": "whitelist", "to": [r"regexp:.*@relay\.example"]}],
-                "outputs": [{"type": "mailer", "nodemailer": hop, "name": "hop"}],
+                "outputs": [{"type": "mailer", "nodemailer": hop, "name": HOP}],
+            },
+            "posted": {
+                "filters": [loopback, {"type": "whitelist", "to": [r"regexp:.*@hook\.example"]}],
+                "outputs": [self.peers.webhook()],
+            },
+            "logged-in": {
+                "filters": [loopback, {"type": "whitelist", "to": [r"regexp:.*@login\.example"]}],
+                "outputs": [self.peers.mailer()],
             },
         }
 
@@ -135,6 +176,10 @@ class Site(ABC):
     @abstractmethod
     def plain(self) -> Mapping[str, str]:
         """The environment of a process that reaches the cloud past all proxies."""
+
+    @abstractmethod
+    def output(self) -> str:
+        """All that the function printed."""
 
     @abstractmethod
     def keys(self, below: str) -> list[str]:
@@ -243,6 +288,8 @@ class Site(ABC):
     def all_well(self) -> None:
         """Everything works again."""
         self.store.behaviour = self.home.behaviour = self.calls.behaviour = self.next_hop.behaviour = "fine"
+        for one in self.around:
+            one.part.behaviour = "fine"
         self.set_clocks(0.0, 0.0)
 
     def finish(self) -> None:

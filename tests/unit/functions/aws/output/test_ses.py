@@ -188,8 +188,11 @@ def test_refusals(api: Endpoint, output: Outputs, answer: Says, kind: type, enha
     assert not getattr(fault, "in_doubt", False), "a refusal is an answer"
 
 
-def test_an_answer_that_never_came_is_in_doubt(api: Endpoint, output: Outputs) -> None:
-    answers(api, Says(raw=b""))
+@pytest.mark.parametrize(
+    "answer", [Says(raw=b""), Says(body=b""), Says(body=b"{}")], ids=["none", "empty", "without an id"]
+)
+def test_an_answer_that_never_came_is_in_doubt(api: Endpoint, output: Outputs, answer: Says) -> None:
+    answers(api, answer)
     fault = fault_of(lambda: output(ses=True).process(job_of()))
     assert isinstance(fault, Temporary)
     assert fault.in_doubt
