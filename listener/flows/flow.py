@@ -13,16 +13,16 @@ their value at once if all hooks concerned are plain functions, else an awaitabl
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from listener.api.decision import ACCEPT, Exact, Phase, Reply
 from listener.api.filter import Filter, Operator
 from listener.api.session import Credentials, Message, Session, Transaction
-from listener.flows.inquiry import Answers, Inquiry, OnAnswer
+from listener.flows.inquiry import Answers, Asker, Inquiry, OnAnswer
 from listener.flows.outcome import DataOutcome, RecipientOutcome, rejection, settle, unasked
-from listener.flows.tally import MAY_TAKE, NOTHING_SAID, FilterVerdicts, Hook, Plan
+from listener.flows.tally import MAY_TAKE, NOTHING_SAID, Hook, Plan, Tallies
 from listener.flows.wording import authentication_required, worded
 
 Outcome = Reply | None
@@ -94,7 +94,7 @@ class Flows:
             hooks=tuple(tuple(hook for plan in plans for hook in plan.hooks[phase]) for phase in Phase),
             can_authenticate=not self.auth_lifted and (checks or any_user or not self.checks_credentials),
             any_user=any_user or not self.checks_credentials,
-            nothing_said=[NOTHING_SAID] * len(plans),
+            nothing_said=Tallies([NOTHING_SAID] * len(plans)),
             followers=followers,
         )
 
@@ -108,15 +108,15 @@ class _Serving(NamedTuple):
     hooks: tuple[tuple[Hook, ...], ...]
     can_authenticate: bool
     any_user: bool
-    nothing_said: list[FilterVerdicts]
+    nothing_said: Tallies
     followers: tuple[tuple[str, Filter], ...]
 
 
 class ConnectionState:
-    """The filters' verdicts on one connection. Lists of tallies are parallel to the flows; a list never
-    changes after it is made, so scopes can share it."""
+    """The filters' verdicts on one connection."""
 
     __slots__ = (
+        "_asker",
         "_at_connect",
         "_at_mail",
         "_at_rcpt",
@@ -132,10 +132,11 @@ class ConnectionState:
         self._flows = flows
         self._serving = serving
         self._session = session
+        self._asker = Asker(session.id, flows.filter_timeout, flows.on_answer)
         self._at_connect = serving.nothing_said
         self._before_mail = serving.nothing_said
-        self._at_mail: list[FilterVerdicts] | None = None
-        self._at_rcpt: dict[str, list[FilterVerdicts]] = {}
+        self._at_mail: Tallies | None = None
+        self._at_rcpt: dict[str, Tallies] = {}
         self._followed: str | None = None
         """The id of the mail whose end filters are told; None while there is none."""
         self._outcome: DataOutcome | None = None
@@ -145,29 +146,34 @@ class ConnectionState:
     def connect(self) -> Outcome | Awaitable[Outcome]:
         """Ask about the client: greet it, or send the reply (554, 421) and close."""
 
-        def finish(tallies: list[FilterVerdicts]) -> Outcome:
-            self._at_connect = self._before_mail = tallies
-            return self._refusal(Phase.CONNECT, tallies)
+        before = self._at_connect
+        inquiry = self._ask(Phase.CONNECT, "", before, (self._session,))
+        if inquiry is None:
+            return self._connected(before)
+        return inquiry.then(lambda answers: self._connected(before.plus(answers)))
 
-        return self._ask(Phase.CONNECT, "", self._at_connect, (self._session,), finish)
+    def _connected(self, tallies: Tallies) -> Outcome:
+        self._at_connect = self._before_mail = tallies
+        return self._refusal(Phase.CONNECT, tallies)
 
     def auth(self, credentials: Credentials) -> Outcome | Awaitable[Outcome]:
         """Ask about credentials: None for 235, with `session.user` set; else 535 or 454, and the
         attempt leaves no trace. This also asks filters of flows that already refuse, so the reply
         depends only on the credentials."""
-        inquiry = self._inquiry(Phase.AUTH, "")
-        inquiry.put(self._serving.hooks[Phase.AUTH], (self._session, credentials))
+        hooks = self._serving.hooks[Phase.AUTH]
+        inquiry = self._asker.ask(Phase.AUTH, "", hooks, (self._session, credentials))
+        if inquiry is None:
+            return self._attempted(credentials, [])
+        return inquiry.then(lambda answers: self._attempted(credentials, answers))
 
-        def finish(answers: Answers) -> Outcome:
-            refusal = self._failed_attempt(answers)
-            if refusal is None:
-                self._before_mail = _added(self._at_connect, answers)
-                self._session.authenticated(credentials.username)
-            elif refusal.code >= 500:
-                self._session.login_failed()
-            return refusal
-
-        return inquiry.then(finish)
+    def _attempted(self, credentials: Credentials, answers: Answers) -> Outcome:
+        refusal = self._failed_attempt(answers)
+        if refusal is None:
+            self._before_mail = self._at_connect.plus(answers)
+            self._session.authenticated(credentials.username)
+        elif refusal.code >= 500:
+            self._session.login_failed()
+        return refusal
 
     def mail(self, transaction: Transaction) -> Outcome | Awaitable[Outcome]:
         """Begin a mail: ask about its reverse-path. After a reply (550, 530, 451) there is no mail."""
@@ -176,15 +182,17 @@ class ConnectionState:
             return self._flows.auth_required
         if self._serving.followers:
             self._followed = transaction.id
+        before = self._before_mail
+        inquiry = self._ask(Phase.MAIL, transaction.id, before, (self._session, transaction))
+        if inquiry is None:
+            return self._begin(before)
+        return inquiry.then(lambda answers: self._begin(before.plus(answers)))
 
-        def finish(tallies: list[FilterVerdicts]) -> Outcome:
-            refusal = self._refusal(Phase.MAIL, tallies)
-            if refusal is None:
-                self._at_mail = tallies
-            return refusal
-
-        arguments = (self._session, transaction)
-        return self._ask(Phase.MAIL, transaction.id, self._before_mail, arguments, finish)
+    def _begin(self, tallies: Tallies) -> Outcome:
+        refusal = self._refusal(Phase.MAIL, tallies)
+        if refusal is None:
+            self._at_mail = tallies
+        return refusal
 
     def rcpt(self, transaction: Transaction, address: str) -> Outcome | Awaitable[Outcome]:
         """Ask about one recipient. A recipient that was accepted before in the same mail stays accepted."""
@@ -192,14 +200,16 @@ class ConnectionState:
         if address in accepted:
             return None
 
-        def finish(tallies: list[FilterVerdicts]) -> Outcome:
-            refusal = self._refusal(Phase.RCPT, tallies)
-            if refusal is None:
-                accepted[address] = tallies
-            return refusal
+        inquiry = self._ask(Phase.RCPT, transaction.id, before, (self._session, transaction, address))
+        if inquiry is None:
+            return self._named(accepted, address, before)
+        return inquiry.then(lambda answers: self._named(accepted, address, before.plus(answers)))
 
-        arguments = (self._session, transaction, address)
-        return self._ask(Phase.RCPT, transaction.id, before, arguments, finish)
+    def _named(self, accepted: dict[str, Tallies], address: str, tallies: Tallies) -> Outcome:
+        refusal = self._refusal(Phase.RCPT, tallies)
+        if refusal is None:
+            accepted[address] = tallies
+        return refusal
 
     def data(self, transaction: Transaction, message: Message) -> DataOutcome | Awaitable[DataOutcome]:
         """Ask about the whole mail, for `transaction.recipients`, all of which `rcpt` accepted.
@@ -207,32 +217,28 @@ class ConnectionState:
         Only flows that may still take a recipient are asked, each for those recipients.
         """
         self._begun()
-        rows = [(address, self._at_rcpt[address]) for address in transaction.recipients]
-        plans = self._serving.plans
-        if not self._serving.hooks[Phase.DATA]:
-            outcome = unasked(plans, rows, partial_accept=self._flows.partial_accept)
-            if self._followed is not None:
-                self._outcome = outcome
-            return outcome
-        offered: list[frozenset[str]] = [frozenset()] * len(plans)
-        inquiry = self._inquiry(Phase.DATA, transaction.id)
-        for plan in plans:
-            if hooks := plan.hooks[Phase.DATA]:
-                place, later = plan.place, plan.later[Phase.RCPT]
-                left = [address for address, row in rows if plan.standing(row[place], later) <= MAY_TAKE]
-                if left:
-                    offered[place] = frozenset(left)
-                    once = tuple(dict.fromkeys(left))
-                    inquiry.put(hooks, (self._session, transaction, message, once))
+        at_rcpt, plans = self._at_rcpt, self._serving.plans
+        rows = [(address, at_rcpt[address]) for address in transaction.recipients]
         partial = self._flows.partial_accept
+        inquiry: Inquiry | None = None
+        offered: list[tuple[int, tuple[str, ...]]] = []
+        if self._serving.hooks[Phase.DATA]:
+            for plan in plans:
+                if (hooks := plan.hooks[Phase.DATA]) and (left := _left(plan, rows)):
+                    offered.append((plan.place, left))
+                    arguments = (self._session, transaction, message, left)
+                    inquiry = self._asker.ask(Phase.DATA, transaction.id, hooks, arguments, inquiry)
+        if inquiry is None:
+            return self._judged(unasked(plans, rows, partial_accept=partial))
+        asked = {place: frozenset(left) for place, left in offered}
+        return inquiry.then(
+            lambda answers: self._judged(settle(plans, rows, asked, answers, partial_accept=partial))
+        )
 
-        def finish(answers: Answers) -> DataOutcome:
-            outcome = settle(plans, rows, offered, answers, partial_accept=partial)
-            if self._followed is not None:
-                self._outcome = outcome
-            return outcome
-
-        return inquiry.then(finish)
+    def _judged(self, outcome: DataOutcome) -> DataOutcome:
+        if self._followed is not None:
+            self._outcome = outcome
+        return outcome
 
     @property
     def decided(self) -> bool:
@@ -244,8 +250,9 @@ class ConnectionState:
         spool deferred (451) may be stored all the same."""
         if self._followed is None:
             return
-        outcome = self._outcome
-        stored = any(reply.code < 300 or reply.code == 451 for reply in replies)
+        outcome, stored = self._outcome, False
+        for reply in replies:
+            stored = stored or reply.code < 300 or reply.code == 451
         if outcome is None or not stored or (outcome.reply is not None and not self._session.lmtp):
             self._end(())
         else:
@@ -255,7 +262,7 @@ class ConnectionState:
         mail, self._followed, self._outcome = self._followed, None, None
         assert mail is not None
         for flow, one in self._serving.followers:
-            taken = [to for to, flows in recipients if not isinstance(flows, Reply) and flow in flows]
+            taken = [to for to, flows in recipients if flow in flows and not isinstance(flows, Reply)]
             one.mail_ended(mail, frozenset(taken))
 
     def reset(self) -> None:
@@ -280,39 +287,25 @@ class ConnectionState:
             for hook in self._serving.hooks[Phase.AUTH]
             if hook.filter.checks_credentials and hook.filter.may_know(username)
         ]
-        self._before_mail = _added(self._at_connect, answers)
+        self._before_mail = self._at_connect.plus(answers)
         self._session.authenticated(username)
 
     # -- asking --------------------------------------------------------------------------------
 
-    def _begun(self) -> list[FilterVerdicts]:
+    def _begun(self) -> Tallies:
         if self._at_mail is None:
             raise RuntimeError("there is no mail yet")
         return self._at_mail
 
-    def _inquiry(self, phase: Phase, mail: str) -> Inquiry:
-        flows = self._flows
-        return Inquiry(phase, self._session.id, mail, flows.filter_timeout, flows.on_answer)
-
-    def _ask(
-        self,
-        phase: Phase,
-        mail: str,
-        before: list[FilterVerdicts],
-        arguments: tuple[Any, ...],
-        finish: Callable[[list[FilterVerdicts]], Outcome],
-    ) -> Outcome | Awaitable[Outcome]:
-        """Ask the filters of the flows that are not settled, and finish with the new tallies."""
-        if not self._serving.hooks[phase]:
-            return finish(before)
-        inquiry = self._inquiry(phase, mail)
-        if before is self._serving.nothing_said:
-            inquiry.put(self._serving.hooks[phase], arguments)
-        else:
-            for plan in self._serving.plans:
-                if hooks := plan.unsettled(phase, before[plan.place]):
-                    inquiry.put(hooks, arguments)
-        return inquiry.then(lambda answers: finish(_added(before, answers)))
+    def _ask(self, phase: Phase, mail: str, before: Tallies, arguments: tuple[Any, ...]) -> Inquiry | None:
+        """Ask the filters of the flows that are not settled; None if nothing changes."""
+        serving = self._serving
+        hooks = serving.hooks[phase]
+        if not hooks:
+            return None
+        if before is not serving.nothing_said:
+            hooks = before.unsettled(phase, serving.plans)
+        return self._asker.ask(phase, mail, hooks, arguments)
 
     # -- judging -------------------------------------------------------------------------------
 
@@ -333,26 +326,36 @@ class ConnectionState:
             return worded(Phase.AUTH, "defer", next((reply for _, reply in tally.deferrals), None))
         return worded(Phase.AUTH, "refuse", next((reply for _, reply in tally.refusals), None))
 
-    def _refusal(self, phase: Phase, tallies: list[FilterVerdicts]) -> Outcome:
+    def _refusal(self, phase: Phase, tallies: Tallies) -> Outcome:
         """None while any flow takes or may take the mail. Before MAIL, it still may if only an
         authentication is missing; from MAIL on, the reply asks for it."""
+        if tallies.passed >> phase & 1:
+            return None
         may_authenticate = self._session.user is None and self._serving.can_authenticate
         count_auth = may_authenticate and phase == Phase.CONNECT
-        plans = self._serving.plans
+        plans, verdicts = self._serving.plans, tallies.verdicts
         for plan in plans:
             to_come = plan.later[phase] | plan.auth if count_auth else plan.later[phase]
-            if plan.standing(tallies[plan.place], to_come) <= MAY_TAKE:
+            if plan.standing(verdicts[plan.place], to_come) <= MAY_TAKE:
+                if not count_auth:
+                    tallies.passed |= 1 << phase
                 return None
-        reply = rejection(phase, plans, tallies)
+        reply = rejection(phase, plans, verdicts)
         if may_authenticate and reply.code >= 500:
             for plan in plans:
-                if plan.standing(tallies[plan.place], plan.later[phase] | plan.auth) <= MAY_TAKE:
+                if plan.standing(verdicts[plan.place], plan.later[phase] | plan.auth) <= MAY_TAKE:
                     return self._flows.auth_required
         return reply
 
 
-def _added(before: list[FilterVerdicts], answers: Answers) -> list[FilterVerdicts]:
-    after = before.copy()
-    for hook, answer in answers:
-        after[hook.place] = after[hook.place].plus(hook.bit, answer)
-    return after
+def _left(plan: Plan, rows: Sequence[tuple[str, Tallies]]) -> tuple[str, ...]:
+    """The recipients that a flow may still take at DATA, each once."""
+    place, later = plan.place, plan.later[Phase.RCPT]
+    left: dict[str, None] = {}
+    seen, takes = None, False
+    for address, row in rows:
+        if row is not seen:  # recipients that no filter told apart share their tallies
+            seen, takes = row, plan.standing(row.verdicts[place], later) <= MAY_TAKE
+        if takes:
+            left[address] = None
+    return tuple(left)

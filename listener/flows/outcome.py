@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from functions.message.envelope import FlowNotes
 from listener.api.decision import Decision, Phase, Reply
 from listener.flows.inquiry import Answers
-from listener.flows.tally import DEFERS, TAKES, FilterVerdicts, Plan
+from listener.flows.tally import DEFERS, TAKES, FilterVerdicts, Plan, Tallies
 from listener.flows.wording import worded
 
 RecipientOutcome = tuple[str, ...] | Reply
@@ -46,18 +46,18 @@ def rejection(phase: Phase, plans: Sequence[Plan], tallies: Sequence[FilterVerdi
 
 def settle(
     plans: Sequence[Plan],
-    rows: Sequence[tuple[str, Sequence[FilterVerdicts]]],
-    offered: Sequence[frozenset[str]],
+    rows: Sequence[tuple[str, Tallies]],
+    offered: Mapping[int, frozenset[str]],
     answers: Answers,
     *,
     partial_accept: bool,
 ) -> DataOutcome:
-    """Judge a mail. `rows` are the recipients with each flow's tally up to RCPT; `offered` are the
-    recipients that each flow's filters were asked about at DATA."""
+    """Judge a mail. `rows` are the recipients with the flows' tallies up to RCPT; `offered` are the
+    recipients that the filters of a flow, by its place, were asked about at DATA."""
     recipients: list[tuple[str, RecipientOutcome]] = []
     took: set[str] = set()
     for address, row in rows:
-        final = list(row)
+        final = list(row.verdicts)
         for hook, answer in answers:
             place = hook.place
             # A filter that was not asked about a recipient did not exclude it.
@@ -75,19 +75,20 @@ def settle(
 
 
 def unasked(
-    plans: Sequence[Plan], rows: Sequence[tuple[str, Sequence[FilterVerdicts]]], *, partial_accept: bool
+    plans: Sequence[Plan], rows: Sequence[tuple[str, Tallies]], *, partial_accept: bool
 ) -> DataOutcome:
-    """Judge a mail for which no filter answers at DATA: `settle` without answers."""
-    outcomes: dict[tuple[FilterVerdicts, ...], RecipientOutcome] = {}
+    """Judge a mail for which every filter abstains at DATA: `settle` without answers."""
     recipients: list[tuple[str, RecipientOutcome]] = []
+    refused = False
     for address, row in rows:
-        # Recipients that no filter told apart share their tallies, mostly.
-        tallies = tuple(row)
-        outcome = outcomes.get(tallies)
+        outcome = row.outcome
         if outcome is None:
-            outcome = outcomes[tallies] = _outcome(plans, tallies)
+            outcome = row.outcome = _outcome(plans, row.verdicts)
+        if isinstance(outcome, Reply):
+            refused = True
         recipients.append((address, outcome))
-    return DataOutcome(tuple(recipients), _one_reply(recipients, partial_accept), _NO_NOTES)
+    reply = _one_reply(recipients, partial_accept) if refused or not recipients else None
+    return DataOutcome(tuple(recipients), reply, _NO_NOTES)
 
 
 _NO_NOTES: Final[Mapping[str, FlowNotes]] = {}

@@ -112,6 +112,38 @@ _wordless: Final = lru_cache(maxsize=1_024)(FilterVerdicts)
 """Tallies without replies, shared by all recipients and mails: so equal ones are mostly the same object."""
 
 
+class Tallies:
+    """The tallies of all flows of a listener up to some moment, by the flows' places. They never change
+    after they are made, so scopes share them, and conclusions from them are drawn once."""
+
+    __slots__ = ("_unsettled", "outcome", "passed", "verdicts")
+
+    def __init__(self, verdicts: Sequence[FilterVerdicts]) -> None:
+        self.verdicts = verdicts
+        self.passed = 0
+        """The mask of the phases at which a flow is known to take the mail, or that it may."""
+        self.outcome: tuple[str, ...] | Reply | None = None
+        """The outcome of a recipient if no filter answers at DATA; None while it is not known."""
+        self._unsettled: dict[Phase, tuple[Hook, ...]] = {}
+
+    def plus(self, answers: Sequence[tuple[Hook, Decision]]) -> Tallies:
+        """These tallies with the answers of filters."""
+        after = list(self.verdicts)
+        for hook, answer in answers:
+            after[hook.place] = after[hook.place].plus(hook.bit, answer)
+        return Tallies(after)
+
+    def unsettled(self, phase: Phase, plans: Sequence[Plan]) -> tuple[Hook, ...]:
+        """The hooks at that phase of all flows that are not settled; `plans` are always the same."""
+        found = self._unsettled.get(phase)
+        if found is None:
+            found = tuple(
+                [hook for plan in plans for hook in plan.unsettled(phase, self.verdicts[plan.place])]
+            )
+            self._unsettled[phase] = found
+        return found
+
+
 class Hook(NamedTuple):
     """One filter's hook at one phase: `place` is that of its flow, `bit` its own in the flow."""
 
