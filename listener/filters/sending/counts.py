@@ -98,14 +98,18 @@ class Counts:
         with self._locked():
             self._give_back(windows, buckets, number)
 
-    def renew(self, windows: Sequence[Window], buckets: Buckets, number: int) -> Taken | Over:
-        """Let recipients count from now on, and no longer from when they were counted: `Over` if they
-        do not count any more, and there is no room. Raises StoreFault."""
+    def current(self, windows: Sequence[Window], buckets: Buckets) -> bool:
+        """True if these are the parts of now."""
         now = self.slots.present
         for one, at in zip(windows, buckets, strict=True):
             if now * PARTS // one.length != at:
-                break
-        else:
+                return False
+        return True
+
+    def renew(self, windows: Sequence[Window], buckets: Buckets, number: int) -> Taken | Over:
+        """Let recipients count from now on, and no longer from when they were counted: `Over` if they
+        do not count any more, and there is no room. Raises StoreFault."""
+        if self.current(windows, buckets):
             return Taken(buckets, 0.0)
         with self._locked():
             self._give_back(windows, buckets, number)

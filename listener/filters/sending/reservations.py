@@ -114,9 +114,34 @@ class Reservations:
             taken = self._store.take(rule.windows(client))
         except StoreFault as fault:
             return self._uncounted(fault)
-        if isinstance(taken, Taken | Over):
-            return self._counted(place, mail, (recipient,), taken)
+        if isinstance(taken, Taken):
+            mail.counted[recipient] = (place, taken.buckets)
+            if taken.warn:
+                self._warn(rule, client, taken)
+            if self.observer is not None:
+                self.observer.recipient_counted(self._name, rule.label, taken.share)
+            return ABSTAIN
+        if isinstance(taken, Over):
+            return self._over(rule, rule.limits[taken.place].text, client)
         return self._counted_later(place, mail, transaction.id, (recipient,), taken)
+
+    def stands(self, place: int, mail_id: str, recipients: Sequence[str]) -> bool:
+        """True if all these recipients of a mail that came in whole count under the rule at that place, from
+        now on: `confirm` would change nothing."""
+        mail = self._open.get(mail_id)
+        if mail is None:
+            return False
+        checked: Buckets = ()
+        for one in recipients:
+            mark = mail.counted.get(one)
+            if mark is None or mark[0] != place:
+                return False
+            if mark[1] is not checked:
+                checked = mark[1]
+                windows = self._rules[place].windows(mail.client)
+                if self._store is None or not self._store.current(windows, checked):
+                    return False
+        return True
 
     def confirm(
         self, chosen: Sequence[tuple[str, int]], client: Client, transaction: Transaction
@@ -204,12 +229,15 @@ class Reservations:
             return self._over(rule, rule.limits[taken.place].text, mail.client)
         for recipient in recipients:
             mail.counted[recipient] = (place, taken.buckets)
-        for one in taken.warn:
-            extra = {"filter": self._name, "rule": rule.label, "limit": rule.limits[one].text}
-            log.warning("a sending limit is 80 % used", extra={**extra, "who": rule.key(mail.client)})
+        self._warn(rule, mail.client, taken)
         if self.observer is not None and not again:
             self.observer.recipient_counted(self._name, rule.label, taken.share)
         return ABSTAIN
+
+    def _warn(self, rule: Rule, client: Client, taken: Taken) -> None:
+        for one in taken.warn:
+            extra = {"filter": self._name, "rule": rule.label, "limit": rule.limits[one].text}
+            log.warning("a sending limit is 80 % used", extra={**extra, "who": rule.key(client)})
 
     def end(self, mail_id: str, taken: frozenset[str]) -> None:
         """A mail is over: give back what is counted for recipients that are not among `taken`."""

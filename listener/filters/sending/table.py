@@ -76,11 +76,15 @@ class TableCounts:
             return None
         return self._later(windows, block, 0)
 
+    def current(self, windows: tuple[Window, ...], buckets: Buckets) -> bool:
+        """True if these are the parts of now."""
+        return buckets == self._now(windows)
+
     def renew(
         self, windows: tuple[Window, ...], buckets: Buckets, number: int
     ) -> Taken | Awaitable[Taken | Over]:
         """Let recipients count from now on."""
-        if buckets == self._now(windows):
+        if self.current(windows, buckets):
             return Taken(buckets, 0.0)
         return self._renewed(windows, buckets, number)
 
