@@ -8,6 +8,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,9 +16,9 @@ from functions.errors import ConfigError
 from listener.api.decision import ABSTAIN, Decision, defer, refuse
 from listener.api.filter import Answer, FilterObserver
 from listener.api.session import Transaction
-from listener.filters.sending.counts import FILE, Buckets, Counts, Over, Taken
+from listener.filters.sending.counts import FILE, Counts, Over
 from listener.filters.sending.rules import Client, Rule
-from listener.filters.sending.slots import StoreFault
+from listener.filters.sending.slots import Buckets, StoreFault, Taken
 from listener.filters.sending.table import TableCounts
 
 log = logging.getLogger("smtp_relay.filters")
@@ -69,9 +70,12 @@ class Reservations:
                 raise ConfigError(f"filter {self._name}", str(fault), cure) from fault
 
     async def stop(self) -> None:
-        """Give unused blocks of the table back."""
+        """Give back what is counted ahead."""
         if self._table is not None:
             await self._table.stop()
+        elif isinstance(self._store, Counts):
+            with suppress(StoreFault):  # the next process takes it back
+                self._store.close()
 
     def prepare(self, rule: Rule, client: Client) -> Answer:
         """A mail begins: take a block of the table before the client names a recipient."""

@@ -16,8 +16,8 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
-from listener.filters.sending.counts import WARN, Buckets, Over, Taken
-from listener.filters.sending.slots import PARTS, StoreFault, Window
+from listener.filters.sending.counts import WARN, Over
+from listener.filters.sending.slots import PARTS, Buckets, StoreFault, Taken, Window
 
 log = logging.getLogger("smtp_relay.filters")
 

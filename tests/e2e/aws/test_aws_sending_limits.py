@@ -11,8 +11,8 @@ from typing import Any, Final
 import pytest
 
 from functions.aws.clients import REPEATABLE, plain_client
-from listener.filters.sending.counts import Over, Taken
-from listener.filters.sending.slots import StoreFault, Window
+from listener.filters.sending.counts import Over
+from listener.filters.sending.slots import StoreFault, Taken, Window
 from listener.filters.sending.table import TABLE, TableCounts
 from tests.support.clients.wire import Wire
 from tests.support.clouds.ministack import Ministack

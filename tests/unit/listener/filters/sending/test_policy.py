@@ -14,10 +14,9 @@ import pytest
 from listener.api.decision import ABSTAIN, Decision
 from listener.api.session import Session, Transaction
 from listener.filters.sending import table
-from listener.filters.sending.counts import Taken
 from listener.filters.sending.options import SendingPolicyOptions
 from listener.filters.sending.policy import SendingPolicy
-from listener.filters.sending.slots import Window
+from listener.filters.sending.slots import Taken, Window
 from listener.filters.sending.table import TableCounts
 
 
