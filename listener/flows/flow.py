@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from listener.api.decision import ACCEPT, Exact, Phase, Reply
 from listener.api.filter import Filter, Operator
@@ -27,6 +27,10 @@ from listener.flows.wording import authentication_required, worded
 
 Outcome = Reply | None
 """The reply that ends the command; None if the command may go on."""
+
+
+_MAIL: Final = 1 << Phase.MAIL
+_RCPT: Final = 1 << Phase.RCPT
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +189,9 @@ class ConnectionState:
         before = self._before_mail
         inquiry = self._ask(Phase.MAIL, transaction.id, before, (self._session, transaction))
         if inquiry is None:
+            if before.passed & _MAIL:
+                self._at_mail = before
+                return None
             return self._begin(before)
         return inquiry.then(lambda answers: self._begin(before.plus(answers)))
 
@@ -196,12 +203,15 @@ class ConnectionState:
 
     def rcpt(self, transaction: Transaction, address: str) -> Outcome | Awaitable[Outcome]:
         """Ask about one recipient. A recipient that was accepted before in the same mail stays accepted."""
-        before, accepted = self._begun(), self._at_rcpt
+        before, accepted = self._at_mail or self._begun(), self._at_rcpt
         if address in accepted:
             return None
 
         inquiry = self._ask(Phase.RCPT, transaction.id, before, (self._session, transaction, address))
         if inquiry is None:
+            if before.passed & _RCPT:
+                accepted[address] = before
+                return None
             return self._named(accepted, address, before)
         return inquiry.then(lambda answers: self._named(accepted, address, before.plus(answers)))
 
@@ -216,7 +226,8 @@ class ConnectionState:
 
         Only flows that may still take a recipient are asked, each for those recipients.
         """
-        self._begun()
+        if self._at_mail is None:
+            self._begun()
         at_rcpt, plans = self._at_rcpt, self._serving.plans
         rows = [(address, at_rcpt[address]) for address in transaction.recipients]
         partial = self._flows.partial_accept
@@ -299,13 +310,8 @@ class ConnectionState:
 
     def _ask(self, phase: Phase, mail: str, before: Tallies, arguments: tuple[Any, ...]) -> Inquiry | None:
         """Ask the filters of the flows that are not settled; None if nothing changes."""
-        serving = self._serving
-        hooks = serving.hooks[phase]
-        if not hooks:
-            return None
-        if before is not serving.nothing_said:
-            hooks = before.unsettled(phase, serving.plans)
-        return self._asker.ask(phase, mail, hooks, arguments)
+        hooks = before.unsettled(phase, self._serving.plans)
+        return self._asker.ask(phase, mail, hooks, arguments) if hooks else None
 
     # -- judging -------------------------------------------------------------------------------
 
@@ -351,6 +357,9 @@ class ConnectionState:
 def _left(plan: Plan, rows: Sequence[tuple[str, Tallies]]) -> tuple[str, ...]:
     """The recipients that a flow may still take at DATA, each once."""
     place, later = plan.place, plan.later[Phase.RCPT]
+    if len(rows) == 1:
+        address, row = rows[0]
+        return (address,) if plan.standing(row.verdicts[place], later) <= MAY_TAKE else ()
     left: dict[str, None] = {}
     seen, takes = None, False
     for address, row in rows:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -45,7 +46,8 @@ _FIRST: Final = _CLAIMED + OWNERS
 WORDS: Final = _FIRST + OWNERS * _RECORDS * _WIDTH
 """The end of the memory, in words."""
 
-_TRY: Final[int | None] = getattr(fcntl, "F_OFD_SETLK", None)  # Linux; its locks belong to an open file
+# A lock of an open file stays when the process closes another descriptor of it. macOS has no such locks.
+_TRY: Final = fcntl.F_OFD_SETLK if sys.platform == "linux" else None
 _BYTE: Final = 8 * WORDS
 
 

@@ -82,7 +82,9 @@ class SendingPolicy(Filter):
         self._reservations.observer = observer
 
     def on_mail(self, session: Session, transaction: Transaction) -> Answer:
-        choice = self._choice(session, transaction)
+        choice = self._chosen.get((session.user, session.ip, transaction.reverse_path))
+        if choice is None:
+            choice = self._choose(session, transaction)
         if choice.places:
             if self._prepares:
                 return self._reservations.prepare(self._rules[choice.places[0]], choice.client)
@@ -94,7 +96,9 @@ class SendingPolicy(Filter):
         return refuse(553, "5.7.1", f"Sender address rejected: {path} is not one of this client's addresses")
 
     def on_rcpt(self, session: Session, transaction: Transaction, recipient: str) -> Answer:
-        choice = self._choice(session, transaction)
+        choice = self._chosen.get((session.user, session.ip, transaction.reverse_path))
+        if choice is None:
+            choice = self._choose(session, transaction)
         place = choice.first
         if place is None:
             place = self._place(choice.places, recipient, session.user or "")
@@ -110,7 +114,9 @@ class SendingPolicy(Filter):
         head = message.head
         if self._edits is not None:
             head = self._edits.added(head) + self._edits.kept(head)
-        choice = self._choice(session, transaction)
+        choice = self._chosen.get((session.user, session.ip, transaction.reverse_path))
+        if choice is None:
+            choice = self._choose(session, transaction)
         field = author_field(head)
         allowed = None if field is None else choice.permitting.get(field)
         if allowed is None:
@@ -170,22 +176,19 @@ class SendingPolicy(Filter):
     def mail_ended(self, mail: str, taken: frozenset[str]) -> None:
         self._reservations.end(mail, taken)
 
-    def _choice(self, session: Session, transaction: Transaction) -> _Choice:
-        key = (session.user, session.ip, transaction.reverse_path)
-        found = self._chosen.get(key)
-        if found is None:
-            if len(self._chosen) >= _REMEMBERED:
-                self._chosen.clear()
-            user, path = session.user or "", transaction.reverse_path
-            rules = [
-                (place, rule)
-                for place, rule in enumerate(self._rules)
-                if rule.is_for(session, user) and rule.permits_path(path, user)
-            ]
-            first = rules[0][0] if rules and not rules[0][1].names_recipients else None
-            places = tuple([place for place, _ in rules])
-            found = self._chosen[key] = _Choice(places, Client.of(session), first)
-        return found
+    def _choose(self, session: Session, transaction: Transaction) -> _Choice:
+        if len(self._chosen) >= _REMEMBERED:
+            self._chosen.clear()
+        user, path = session.user or "", transaction.reverse_path
+        rules = [
+            (place, rule)
+            for place, rule in enumerate(self._rules)
+            if rule.is_for(session, user) and rule.permits_path(path, user)
+        ]
+        first = rules[0][0] if rules and not rules[0][1].names_recipients else None
+        choice = _Choice(tuple([place for place, _ in rules]), Client.of(session), first)
+        self._chosen[session.user, session.ip, path] = choice
+        return choice
 
     def _place(self, places: tuple[int, ...], recipient: str, user: str) -> int | None:
         """The place of the first of these rules that is about the recipient."""

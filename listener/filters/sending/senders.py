@@ -21,6 +21,9 @@ _FIRST, _OTHER = field_patterns((), FIELDS)
 _LONGEST: Final = 500
 """Bytes of a From field whose reading is remembered."""
 
+_CR, _LF = b"\r\n"
+_FOLDED: Final = (b" ", b"\t")
+
 # RFC 5321 section 4.1.2: a local part is a word without blanks, or quoted; a domain or a literal follows.
 _ADDRESS: Final = re.compile(
     r'(?:"(?:[^"\\\x00-\x1f\x7f]|\\[^\x00-\x1f\x7f])*+"|[^\s\x00-\x1f\x7f"(),:;<>@\[\]\\]++)'
@@ -58,20 +61,24 @@ def author_field(head: bytes) -> bytes | None:
     `FIELDS` or a bare CR or LF: `senders_of` then says the same of it as of the whole block. Most mails have
     one, from a client that writes the same one again and again."""
     low = head.lower()
-    start = 0 if low.startswith(b"from:") else low.find(b"\r\nfrom:") + 2
-    if start == 1:
-        return None
-    end = field_end(head, start + len(b"from:"))
-    lines = head.count(b"\r\n")
-    if end - start > _LONGEST or head.count(b"\r") != lines or head.count(b"\n") != lines:
-        return None
+    start = low.find(b"from")
     # The patterns cost more than a look for the words that all of them need.
-    if low.count(b"from") > 1 or b"sender" in low:
+    plain = low.find(b"from", start + 4) < 0 and low.find(b"sender") < 0
+    if not plain:
         found = _FIRST.match(head) or _OTHER.search(head)
-        if found is None or found.start(found.lastindex or 0) != start:
+        if found is None:
             return None
-        if _OTHER.search(head, end - 2) is not None:
-            return None
+        start = found.start(found.lastindex or 0)
+    if low[start - 2 : start + 5] != b"\r\nfrom:" and not (start == 0 and low.startswith(b"from:")):
+        return None
+    end = head.find(b"\r\n", start) + 2
+    if head[end : end + 1] in _FOLDED:
+        end = field_end(head, start)
+    if end - start > _LONGEST or not (plain or _OTHER.search(head, end - 2) is None):
+        return None
+    lines = head.count(_LF)
+    if head.count(_CR) != lines or head.count(b"\r\n") != lines:
+        return None
     if not head.isascii() and BOM in head:
         return None
     return head[start:end]
