@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from functions.message.headers import HeaderEdits
 from functions.options.environment import variable
@@ -15,7 +15,7 @@ from listener.filters.sending.options import SendingPolicyOptions
 from listener.filters.sending.reservations import Reservations, first_objection
 from listener.filters.sending.rules import Client, Rule
 from listener.filters.sending.senders import FIELDS, author_field, senders_of, shown
-from listener.filters.sending.table import TABLE, TableCounts
+from listener.filters.sending.table import TABLE, TableCounts, client
 
 _REMEMBERED: Final = 1_024
 _FIELDS: Final = 32
@@ -202,12 +202,5 @@ def build(options: SendingPolicyOptions, name: str, context: BuildContext) -> Se
     """The filter of one entry. It opens the counts when it is started, or asks the table that the environment
     names at the first mail."""
     shared = variable(context.environ, TABLE) if options.counts_recipients else None
-    table = TableCounts(shared, _client) if shared else None
+    table = TableCounts(shared, client) if shared else None
     return SendingPolicy(name, options, context.flow, context.state, context.mail_headers, table)
-
-
-def _client() -> Any:
-    from functions.aws.clients import plain_client
-
-    retries = {"mode": "standard", "total_max_attempts": 3}
-    return plain_client("dynamodb", {"connect_timeout": 2, "read_timeout": 3, "retries": retries})
