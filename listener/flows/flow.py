@@ -13,24 +13,41 @@ their value at once if all hooks concerned are plain functions, else an awaitabl
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from functools import partial
+from typing import Final, NamedTuple
 
-from listener.api.decision import ACCEPT, Exact, Phase, Reply
+from listener.api.decision import ACCEPT, Decision, Phase, Reply
 from listener.api.filter import Filter, Operator
 from listener.api.session import Credentials, Message, Session, Transaction
-from listener.flows.inquiry import Answers, Asker, Inquiry, OnAnswer
-from listener.flows.outcome import DataOutcome, RecipientOutcome, rejection, settle, unasked
+from listener.flows.inquiry import Answers, Asker, Inquiry, OnAnswer, ask_apart
+from listener.flows.outcome import (
+    NO_NOTES,
+    DataOutcome,
+    RecipientOutcome,
+    failed_attempt,
+    outcome_of,
+    rejection,
+    settle,
+    unasked,
+)
 from listener.flows.tally import MAY_TAKE, NOTHING_SAID, Hook, Plan, Tallies
-from listener.flows.wording import authentication_required, worded
+from listener.flows.wording import authentication_required
+
+Answered = tuple[Hook, Decision]
+"""A filter's hook and its answer."""
 
 Outcome = Reply | None
 """The reply that ends the command; None if the command may go on."""
 
 
-_MAIL: Final = 1 << Phase.MAIL
-_RCPT: Final = 1 << Phase.RCPT
+# Each mail comes here, so its path is short: few calls, and no closure while every filter abstains at once.
+_MAIL: Final = Phase.MAIL
+_RCPT: Final = Phase.RCPT
+_DATA: Final = Phase.DATA
+_PASSED_MAIL: Final = 1 << Phase.MAIL
+_PASSED_RCPT: Final = 1 << Phase.RCPT
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +137,7 @@ class ConnectionState:
     """The filters' verdicts on one connection."""
 
     __slots__ = (
+        "_alike",
         "_asker",
         "_at_connect",
         "_at_mail",
@@ -141,6 +159,8 @@ class ConnectionState:
         self._before_mail = serving.nothing_said
         self._at_mail: Tallies | None = None
         self._at_rcpt: dict[str, Tallies] = {}
+        self._alike = True
+        """True while no filter told the mail's recipients apart."""
         self._followed: str | None = None
         """The id of the mail whose end filters are told; None while there is none."""
         self._outcome: DataOutcome | None = None
@@ -150,13 +170,12 @@ class ConnectionState:
     def connect(self) -> Outcome | Awaitable[Outcome]:
         """Ask about the client: greet it, or send the reply (554, 421) and close."""
 
-        before = self._at_connect
-        inquiry = self._ask(Phase.CONNECT, "", before, (self._session,))
-        if inquiry is None:
-            return self._connected(before)
-        return inquiry.then(lambda answers: self._connected(before.plus(answers)))
+        hooks = self._serving.hooks[Phase.CONNECT]
+        inquiry = self._asker.ask(Phase.CONNECT, "", hooks, (self._session,))
+        return self._connected(()) if inquiry is None else inquiry.then(self._connected)
 
-    def _connected(self, tallies: Tallies) -> Outcome:
+    def _connected(self, answers: Sequence[Answered]) -> Outcome:
+        tallies = self._at_connect.plus(answers) if answers else self._at_connect
         self._at_connect = self._before_mail = tallies
         return self._refusal(Phase.CONNECT, tallies)
 
@@ -171,7 +190,7 @@ class ConnectionState:
         return inquiry.then(lambda answers: self._attempted(credentials, answers))
 
     def _attempted(self, credentials: Credentials, answers: Answers) -> Outcome:
-        refusal = self._failed_attempt(answers)
+        refusal = failed_attempt(answers, any_user=self._serving.any_user)
         if refusal is None:
             self._before_mail = self._at_connect.plus(answers)
             self._session.authenticated(credentials.username)
@@ -187,15 +206,20 @@ class ConnectionState:
         if self._serving.followers:
             self._followed = transaction.id
         before = self._before_mail
-        inquiry = self._ask(Phase.MAIL, transaction.id, before, (self._session, transaction))
-        if inquiry is None:
-            if before.passed & _MAIL:
-                self._at_mail = before
-                return None
-            return self._begin(before)
-        return inquiry.then(lambda answers: self._begin(before.plus(answers)))
+        hooks = before.hooks[_MAIL]
+        if hooks is None:
+            hooks = before.unsettled(_MAIL, self._serving.plans)
+        if hooks:
+            inquiry = self._asker.ask(_MAIL, transaction.id, hooks, (self._session, transaction))
+            if inquiry is not None:
+                return inquiry.then(partial(self._begin, before))
+        if before.passed & _PASSED_MAIL:
+            self._at_mail = before
+            return None
+        return self._begin(before, ())
 
-    def _begin(self, tallies: Tallies) -> Outcome:
+    def _begin(self, before: Tallies, answers: Sequence[Answered]) -> Outcome:
+        tallies = before.plus(answers) if answers else before
         refusal = self._refusal(Phase.MAIL, tallies)
         if refusal is None:
             self._at_mail = tallies
@@ -203,22 +227,33 @@ class ConnectionState:
 
     def rcpt(self, transaction: Transaction, address: str) -> Outcome | Awaitable[Outcome]:
         """Ask about one recipient. A recipient that was accepted before in the same mail stays accepted."""
-        before, accepted = self._at_mail or self._begun(), self._at_rcpt
+        before, accepted = self._at_mail, self._at_rcpt
+        if before is None:
+            raise RuntimeError("there is no mail yet")
         if address in accepted:
             return None
+        hooks = before.hooks[_RCPT]
+        if hooks is None:
+            hooks = before.unsettled(_RCPT, self._serving.plans)
+        if hooks:
+            arguments = (self._session, transaction, address)
+            inquiry = self._asker.ask(_RCPT, transaction.id, hooks, arguments)
+            if inquiry is not None:
+                return inquiry.then(partial(self._named, accepted, address, before))
+        if before.passed & _PASSED_RCPT:
+            accepted[address] = before
+            return None
+        return self._named(accepted, address, before, ())
 
-        inquiry = self._ask(Phase.RCPT, transaction.id, before, (self._session, transaction, address))
-        if inquiry is None:
-            if before.passed & _RCPT:
-                accepted[address] = before
-                return None
-            return self._named(accepted, address, before)
-        return inquiry.then(lambda answers: self._named(accepted, address, before.plus(answers)))
-
-    def _named(self, accepted: dict[str, Tallies], address: str, tallies: Tallies) -> Outcome:
+    def _named(
+        self, accepted: dict[str, Tallies], address: str, before: Tallies, answers: Sequence[Answered]
+    ) -> Outcome:
+        tallies = before.plus(answers) if answers else before
         refusal = self._refusal(Phase.RCPT, tallies)
         if refusal is None:
             accepted[address] = tallies
+            if tallies is not before:
+                self._alike = False
         return refusal
 
     def data(self, transaction: Transaction, message: Message) -> DataOutcome | Awaitable[DataOutcome]:
@@ -226,24 +261,46 @@ class ConnectionState:
 
         Only flows that may still take a recipient are asked, each for those recipients.
         """
-        if self._at_mail is None:
-            self._begun()
-        at_rcpt, plans = self._at_rcpt, self._serving.plans
-        rows = [(address, at_rcpt[address]) for address in transaction.recipients]
-        partial = self._flows.partial_accept
+        row, recipients = self._at_mail, transaction.recipients
+        if row is None:
+            raise RuntimeError("there is no mail yet")
+        if not self._alike or not recipients:
+            return self._ask_apart(transaction, message)
+        left = (recipients[0],) if len(recipients) == 1 else tuple(dict.fromkeys(recipients))
         inquiry: Inquiry | None = None
-        offered: list[tuple[int, tuple[str, ...]]] = []
-        if self._serving.hooks[Phase.DATA]:
-            for plan in plans:
-                if (hooks := plan.hooks[Phase.DATA]) and (left := _left(plan, rows)):
-                    offered.append((plan.place, left))
-                    arguments = (self._session, transaction, message, left)
-                    inquiry = self._asker.ask(Phase.DATA, transaction.id, hooks, arguments, inquiry)
-        if inquiry is None:
-            return self._judged(unasked(plans, rows, partial_accept=partial))
-        asked = {place: frozenset(left) for place, left in offered}
+        offers = row.offers
+        for hooks in row.offered(self._serving.plans) if offers is None else offers:
+            arguments = (self._session, transaction, message, left)
+            inquiry = self._asker.ask(_DATA, transaction.id, hooks, arguments, inquiry)
+        if inquiry is not None:
+            offered = {hooks[0].place: frozenset(left) for hooks in row.offers or ()}
+            return self._settled(inquiry, transaction, offered)
+        outcome = row.outcome or outcome_of(self._serving.plans, row)
+        if isinstance(outcome, Reply):
+            return self._judged(unasked(self._serving.plans, self._rows(transaction), partial_accept=False))
+        taken = ((left[0], outcome),) if len(recipients) == 1 else tuple([(to, outcome) for to in recipients])
+        judged = DataOutcome(taken, None, NO_NOTES)
+        if self._followed is not None:
+            self._outcome = judged
+        return judged
+
+    def _ask_apart(self, transaction: Transaction, message: Message) -> DataOutcome | Awaitable[DataOutcome]:
+        """`data` for recipients that filters told apart."""
+        plans, rows = self._serving.plans, self._rows(transaction)
+        inquiry, offered = ask_apart(self._asker, plans, rows, (self._session, transaction, message))
+        if inquiry is not None:
+            return self._settled(inquiry, transaction, offered)
+        return self._judged(unasked(plans, rows, partial_accept=self._flows.partial_accept))
+
+    def _rows(self, transaction: Transaction) -> list[tuple[str, Tallies]]:
+        return [(address, self._at_rcpt[address]) for address in transaction.recipients]
+
+    def _settled(
+        self, inquiry: Inquiry, transaction: Transaction, offered: Mapping[int, frozenset[str]]
+    ) -> DataOutcome | Awaitable[DataOutcome]:
+        plans, rows, some = self._serving.plans, self._rows(transaction), self._flows.partial_accept
         return inquiry.then(
-            lambda answers: self._judged(settle(plans, rows, asked, answers, partial_accept=partial))
+            lambda answers: self._judged(settle(plans, rows, offered, answers, partial_accept=some))
         )
 
     def _judged(self, outcome: DataOutcome) -> DataOutcome:
@@ -271,10 +328,12 @@ class ConnectionState:
 
     def _end(self, recipients: Sequence[tuple[str, RecipientOutcome]]) -> None:
         mail, self._followed, self._outcome = self._followed, None, None
-        assert mail is not None
         for flow, one in self._serving.followers:
-            taken = [to for to, flows in recipients if flow in flows and not isinstance(flows, Reply)]
-            one.mail_ended(mail, frozenset(taken))
+            taken = []
+            for to, flows in recipients:
+                if flow in flows and not isinstance(flows, Reply):
+                    taken.append(to)
+            one.mail_ended(mail or "", frozenset(taken))
 
     def reset(self) -> None:
         """The mail is over or given up (RSET, EHLO, MAIL, after DATA): its verdicts vanish."""
@@ -282,6 +341,7 @@ class ConnectionState:
             self._end(())
         self._at_mail = None
         self._at_rcpt = {}
+        self._alike = True
 
     def restart(self) -> None:
         """STARTTLS succeeded: this forgets the client's earlier words (RFC 3207 section 4.2) and its
@@ -301,36 +361,7 @@ class ConnectionState:
         self._before_mail = self._at_connect.plus(answers)
         self._session.authenticated(username)
 
-    # -- asking --------------------------------------------------------------------------------
-
-    def _begun(self) -> Tallies:
-        if self._at_mail is None:
-            raise RuntimeError("there is no mail yet")
-        return self._at_mail
-
-    def _ask(self, phase: Phase, mail: str, before: Tallies, arguments: tuple[Any, ...]) -> Inquiry | None:
-        """Ask the filters of the flows that are not settled; None if nothing changes."""
-        hooks = before.unsettled(phase, self._serving.plans)
-        return self._asker.ask(phase, mail, hooks, arguments) if hooks else None
-
     # -- judging -------------------------------------------------------------------------------
-
-    def _failed_attempt(self, answers: Answers) -> Outcome:
-        """None if the credentials are accepted, else the reply to the attempt."""
-        for _, answer in answers:
-            if isinstance(answer.reply, Exact):
-                return answer.reply
-        if self._serving.any_user:
-            return None
-        tally = NOTHING_SAID
-        for hook, answer in answers:
-            if hook.filter.checks_credentials:
-                tally = tally.plus(1, answer)
-        if tally.accepted:
-            return None
-        if tally.deferred:
-            return worded(Phase.AUTH, "defer", next((reply for _, reply in tally.deferrals), None))
-        return worded(Phase.AUTH, "refuse", next((reply for _, reply in tally.refusals), None))
 
     def _refusal(self, phase: Phase, tallies: Tallies) -> Outcome:
         """None while any flow takes or may take the mail. Before MAIL, it still may if only an
@@ -352,19 +383,3 @@ class ConnectionState:
                 if plan.standing(verdicts[plan.place], plan.later[phase] | plan.auth) <= MAY_TAKE:
                     return self._flows.auth_required
         return reply
-
-
-def _left(plan: Plan, rows: Sequence[tuple[str, Tallies]]) -> tuple[str, ...]:
-    """The recipients that a flow may still take at DATA, each once."""
-    place, later = plan.place, plan.later[Phase.RCPT]
-    if len(rows) == 1:
-        address, row = rows[0]
-        return (address,) if plan.standing(row.verdicts[place], later) <= MAY_TAKE else ()
-    left: dict[str, None] = {}
-    seen, takes = None, False
-    for address, row in rows:
-        if row is not seen:  # recipients that no filter told apart share their tallies
-            seen, takes = row, plan.standing(row.verdicts[place], later) <= MAY_TAKE
-        if takes:
-            left[address] = None
-    return tuple(left)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from time import perf_counter
 from typing import Any, NamedTuple, TypeVar
 
 from listener.api.decision import ABSTAIN, DEFER, Decision, Phase, Verdict
-from listener.flows.tally import Hook
+from listener.api.session import Message, Session, Transaction
+from listener.flows.tally import Hook, Plan, Tallies
 
 log = logging.getLogger("smtp_relay.filters")
 
@@ -166,3 +167,23 @@ class Inquiry:
         text = "filter %s failed at %s and defers: %s"
         log.log(level, text, hook.filter.name, where, what, exc_info=fault, extra=ids)
         return DEFER
+
+
+def ask_apart(
+    asker: Asker,
+    plans: Sequence[Plan],
+    rows: Sequence[tuple[str, Tallies]],
+    arguments: tuple[Session, Transaction, Message],
+) -> tuple[Inquiry | None, dict[int, frozenset[str]]]:
+    """Ask each flow's filters at DATA about the recipients that the flow may still take: the inquiry, as of
+    `Asker.ask`, and these recipients by the flow's place."""
+    inquiry: Inquiry | None = None
+    offered: dict[int, frozenset[str]] = {}
+    for plan in plans:
+        if hooks := plan.hooks[Phase.DATA]:
+            left = {to: None for to, row in rows if plan.may_take(row.verdicts[plan.place])}
+            if left:
+                offered[plan.place] = frozenset(left)
+                asked = (*arguments, tuple(left))
+                inquiry = asker.ask(Phase.DATA, arguments[1].id, hooks, asked, inquiry)
+    return inquiry, offered

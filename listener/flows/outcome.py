@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from functions.message.envelope import FlowNotes
-from listener.api.decision import Decision, Phase, Reply
+from listener.api.decision import Decision, Exact, Phase, Reply
 from listener.flows.inquiry import Answers
-from listener.flows.tally import DEFERS, TAKES, FilterVerdicts, Plan, Tallies
+from listener.flows.tally import DEFERS, NOTHING_SAID, TAKES, FilterVerdicts, Plan, Tallies
 from listener.flows.wording import worded
 
 RecipientOutcome = tuple[str, ...] | Reply
@@ -42,6 +42,24 @@ def rejection(phase: Phase, plans: Sequence[Plan], tallies: Sequence[FilterVerdi
         else:
             refusal = refusal or plan.refusal(tally)
     return worded(phase, "defer", deferral) if deferred else worded(phase, "refuse", refusal)
+
+
+def failed_attempt(answers: Answers, *, any_user: bool) -> Reply | None:
+    """The reply to a client that gave credentials; None if they are accepted. With `any_user` all are."""
+    for _, answer in answers:
+        if isinstance(answer.reply, Exact):
+            return answer.reply
+    if any_user:
+        return None
+    tally = NOTHING_SAID
+    for hook, answer in answers:
+        if hook.filter.checks_credentials:
+            tally = tally.plus(1, answer)
+    if tally.accepted:
+        return None
+    if tally.deferred:
+        return worded(Phase.AUTH, "defer", next((reply for _, reply in tally.deferrals), None))
+    return worded(Phase.AUTH, "refuse", next((reply for _, reply in tally.refusals), None))
 
 
 def settle(
@@ -78,20 +96,17 @@ def unasked(
     plans: Sequence[Plan], rows: Sequence[tuple[str, Tallies]], *, partial_accept: bool
 ) -> DataOutcome:
     """Judge a mail for which every filter abstains at DATA: `settle` without answers."""
-    recipients: list[tuple[str, RecipientOutcome]] = []
-    refused = False
-    for address, row in rows:
-        outcome = row.outcome
-        if outcome is None:
-            outcome = row.outcome = _outcome(plans, row.verdicts)
-        if isinstance(outcome, Reply):
-            refused = True
-        recipients.append((address, outcome))
-    reply = _one_reply(recipients, partial_accept) if refused or not recipients else None
-    return DataOutcome(tuple(recipients), reply, _NO_NOTES)
+    recipients = [(address, row.outcome or outcome_of(plans, row)) for address, row in rows]
+    return DataOutcome(tuple(recipients), _one_reply(recipients, partial_accept), NO_NOTES)
 
 
-_NO_NOTES: Final[Mapping[str, FlowNotes]] = {}
+def outcome_of(plans: Sequence[Plan], row: Tallies) -> RecipientOutcome:
+    """The outcome of a recipient with these tallies if no filter answers at DATA."""
+    row.outcome = _outcome(plans, row.verdicts)
+    return row.outcome
+
+
+NO_NOTES: Final[Mapping[str, FlowNotes]] = {}
 
 
 def _outcome(plans: Sequence[Plan], tallies: Sequence[FilterVerdicts]) -> RecipientOutcome:

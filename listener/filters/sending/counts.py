@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 
 from listener.filters.respond.memory import unnamed
 from listener.filters.sending.clock import Clock
-from listener.filters.sending.credits import WORDS, Credits
+from listener.filters.sending.credits import WORDS, Credit, Credits
 from listener.filters.sending.slots import (
     LAST,
     LENGTH,
@@ -95,6 +95,11 @@ class Counts:
             self._credits.drop(windows[0].key)
             return self._take(windows, number, ahead=True)
 
+    def credit(self, windows: Sequence[Window]) -> Credit | None:
+        """What this process has counted ahead for these windows."""
+        credit = self._held.get(windows[0].key)
+        return credit if credit is not None and credit.windows == windows else None
+
     def give_back(self, windows: Sequence[Window], buckets: Buckets, number: int) -> None:
         """Take recipients out of the counts, which were counted in these parts. Raises StoreFault."""
         credit = self._held.get(windows[0].key)
@@ -109,9 +114,6 @@ class Counts:
 
     def current(self, windows: Sequence[Window], buckets: Buckets) -> bool:
         """True if these are the parts of now."""
-        credit = self._held.get(windows[0].key)
-        if credit is not None and credit.taken.buckets is buckets:
-            return self._steady() < credit.until
         now = self.slots.present
         return all(now * PARTS // one.length == at for one, at in zip(windows, buckets, strict=True))
 

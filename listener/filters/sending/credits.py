@@ -52,12 +52,17 @@ _BYTE: Final = 8 * WORDS
 
 
 class Credit:
-    """Recipients counted ahead: `at` is the place of their record, `until` the steady clock's time at which
-    the part of a window ends, and `taken` the answer to each."""
+    """Recipients counted ahead: `at` is the place of their record in `words`, `until` the time of the clock
+    `steady` at which the part of a window ends (0 after the credit was dropped), and `taken` the answer to
+    each."""
 
-    __slots__ = ("at", "block", "taken", "until", "windows")
+    __slots__ = ("at", "block", "steady", "taken", "until", "windows", "words")
 
-    def __init__(self, windows: Sequence[Window], at: int, block: int, until: int, taken: Taken) -> None:
+    def __init__(
+        self, slots: Slots, windows: Sequence[Window], at: int, block: int, until: int, taken: Taken
+    ) -> None:
+        self.words = slots.words
+        self.steady = slots.steady
         self.windows = windows
         self.at = at
         self.block = block
@@ -107,12 +112,13 @@ class Credits:
             -(-(bucket + 1) * one.length // PARTS) for one, bucket in zip(windows, taken.buckets, strict=True)
         ]
         until = min(ends) - self._slots.offset
-        self.held[key] = Credit(windows, at, block, until, Taken(taken.buckets, taken.share))
+        self.held[key] = Credit(self._slots, windows, at, block, until, Taken(taken.buckets, taken.share))
 
     def drop(self, key: int) -> None:
         """Take back the rest of the credit whose first window has that key."""
         credit = self.held.pop(key, None)
         if credit is not None:
+            credit.until = 0
             self._take_back(credit.at)
             self._free.append(credit.at)
 

@@ -11,8 +11,9 @@ from functions.options.environment import variable
 from listener.api.decision import ABSTAIN, Decision, Phase, refuse
 from listener.api.filter import Answer, BuildContext, Filter, FilterObserver
 from listener.api.session import Message, Session, Transaction
+from listener.filters.sending.credits import Credit
 from listener.filters.sending.options import SendingPolicyOptions
-from listener.filters.sending.reservations import Reservations, first_objection
+from listener.filters.sending.reservations import Mark, Reservations, first_objection
 from listener.filters.sending.rules import Client, Rule
 from listener.filters.sending.senders import FIELDS, author_field, senders_of, shown
 from listener.filters.sending.table import TABLE, TableCounts, client
@@ -28,14 +29,16 @@ _NO_SUCH_MAIL: Final = refuse(550, "5.7.1", "This client may not send such a mai
 class _Choice:
     """The rules, by their places, that are about a client and permit its reverse-path; for whom they count;
     and by From field those that permit the senders of a header. `first` is the first of the places if its
-    rule is about all recipients, else None."""
+    rule is about all recipients, else None; `credit` is counted ahead under it, and gives `mark`."""
 
-    __slots__ = ("client", "first", "permitting", "places")
+    __slots__ = ("client", "credit", "first", "mark", "permitting", "places")
 
     def __init__(self, places: tuple[int, ...], client: Client, first: int | None) -> None:
         self.places = places
         self.client = client
         self.first = first
+        self.credit: Credit | None = None
+        self.mark: Mark = (-1, ())
         self.permitting: dict[bytes, tuple[int, ...]] = {}
 
 
@@ -99,6 +102,10 @@ class SendingPolicy(Filter):
         choice = self._chosen.get((session.user, session.ip, transaction.reverse_path))
         if choice is None:
             choice = self._choose(session, transaction)
+        if choice.credit is not None and self._reservations.count_ahead(
+            choice.credit, choice.mark, choice.client, transaction.id, recipient
+        ):
+            return ABSTAIN
         place = choice.first
         if place is None:
             place = self._place(choice.places, recipient, session.user or "")
@@ -106,7 +113,12 @@ class SendingPolicy(Filter):
                 return _NO_RECIPIENT
         if not self._rules[place].counts:
             return ABSTAIN
-        return self._reservations.count(place, choice.client, transaction, recipient)
+        answer = self._reservations.count(place, choice.client, transaction, recipient)
+        if choice.first is not None:
+            credit = choice.credit = self._reservations.ahead(place, choice.client)
+            if credit is not None:
+                choice.mark = (place, credit.taken.buckets)
+        return answer
 
     def on_data(
         self, session: Session, transaction: Transaction, message: Message, recipients: tuple[str, ...]
@@ -127,8 +139,10 @@ class SendingPolicy(Filter):
         if allowed is choice.places:
             if not self.follows_mails:
                 return ABSTAIN
-            place = choice.first
-            if place is not None and self._reservations.stands(place, transaction.id, recipients):
+            credit = choice.credit
+            if credit is not None and self._reservations.stands(
+                credit, choice.mark, transaction.id, recipients
+            ):
                 return ABSTAIN
         return self._count_again(allowed, choice.client, session.user or "", transaction, recipients)
 

@@ -17,6 +17,7 @@ from listener.api.decision import ABSTAIN, Decision, defer, refuse
 from listener.api.filter import Answer, FilterObserver
 from listener.api.session import Transaction
 from listener.filters.sending.counts import FILE, Counts, Over
+from listener.filters.sending.credits import Credit
 from listener.filters.sending.rules import Client, Rule
 from listener.filters.sending.slots import Buckets, StoreFault, Taken
 from listener.filters.sending.table import TableCounts
@@ -33,14 +34,11 @@ _UNCOUNTED: Final = defer(451, "4.3.0", "Recipients cannot be counted now, try a
 _TOO_MANY_OPEN: Final = defer(451, "4.7.1", "Too many mails of this client are on their way, try again later")
 
 
-class _OpenMail:
-    """What is counted for a mail on its way: for each recipient the rule, by its place, and when."""
+Mark = tuple[int, Buckets]
+"""A recipient's rule, by its place, and when it was counted."""
 
-    __slots__ = ("client", "counted")
-
-    def __init__(self, client: Client) -> None:
-        self.client = client
-        self.counted: dict[str, tuple[int, Buckets]] = {}
+_OpenMail = tuple[Client, dict[str, Mark]]
+"""What is counted for a mail on its way: for whom, and the mark of each recipient."""
 
 
 class Reservations:
@@ -99,18 +97,18 @@ class Reservations:
             number = self._opened.get(client.who, 0)
             if number >= MOST_OPEN:
                 return _TOO_MANY_OPEN
-            mail = self._open[transaction.id] = _OpenMail(client)
+            mail = self._open[transaction.id] = (client, {})
             self._opened[client.who] = number + 1
-        elif recipient in mail.counted:
+        elif recipient in mail[1]:
             # Another filter refused it, and the client asks again.
             return ABSTAIN
-        if rule.per_mail is not None and len(mail.counted) >= rule.per_mail.most:
-            refused = mail.counted.keys() - set(transaction.recipients)
-            same = [one for one, (other, _) in mail.counted.items() if other == place and one not in refused]
+        if rule.per_mail is not None and len(mail[1]) >= rule.per_mail.most:
+            refused = mail[1].keys() - set(transaction.recipients)
+            same = [one for one, (other, _) in mail[1].items() if other == place and one not in refused]
             if len(same) >= rule.per_mail.most:
                 return self._over(rule, rule.per_mail.text, client)
         if not rule.limits:
-            mail.counted[recipient] = (place, ())
+            mail[1][recipient] = (place, ())
             return ABSTAIN
         if self._store is None:
             return self._uncounted(StoreFault("the filter was not started"))
@@ -119,7 +117,7 @@ class Reservations:
         except StoreFault as fault:
             return self._uncounted(fault)
         if isinstance(taken, Taken):
-            mail.counted[recipient] = (place, taken.buckets)
+            mail[1][recipient] = (place, taken.buckets)
             if taken.warn:
                 self._warn(rule, client, taken)
             if self.observer is not None:
@@ -129,23 +127,49 @@ class Reservations:
             return self._over(rule, rule.limits[taken.place].text, client)
         return self._counted_later(place, mail, transaction.id, (recipient,), taken)
 
-    def stands(self, place: int, mail_id: str, recipients: Sequence[str]) -> bool:
-        """True if all these recipients of a mail that came in whole count under the rule at that place, from
-        now on: `confirm` would change nothing."""
+    def ahead(self, place: int, client: Client) -> Credit | None:
+        """What is counted ahead under the rule at that place."""
+        limits = self._rules[place].limits
+        if not limits or not isinstance(self._store, Counts):
+            return None
+        return self._store.credit(self._rules[place].windows(client))
+
+    def count_ahead(self, credit: Credit, mark: Mark, client: Client, mail_id: str, recipient: str) -> bool:
+        """Count a recipient out of a credit, which gives it that mark. False if `count` has to: this is only
+        the short way, on which most recipients come."""
         mail = self._open.get(mail_id)
+        opened = 0
         if mail is None:
-            return False
-        checked: Buckets = ()
-        for one in recipients:
-            mark = mail.counted.get(one)
-            if mark is None or mark[0] != place:
+            opened = self._opened.get(client.who, 0)
+            if opened >= MOST_OPEN:
                 return False
-            if mark[1] is not checked:
-                checked = mark[1]
-                windows = self._rules[place].windows(mail.client)
-                if self._store is None or not self._store.current(windows, checked):
-                    return False
+        else:
+            most = self._rules[mark[0]].per_mail
+            if recipient in mail[1] or (most is not None and len(mail[1]) >= most.most):
+                return False
+        words, at = credit.words, credit.at
+        left = words[at]
+        if left < 1 or not words[at + 1] or credit.steady() >= credit.until:
+            return False
+        words[at] = left - 1
+        if mail is None:
+            self._open[mail_id] = (client, {recipient: mark})
+            self._opened[client.who] = opened + 1
+        else:
+            mail[1][recipient] = mark
+        if self.observer is not None:
+            self.observer.recipient_counted(self._name, self._rules[mark[0]].label, credit.taken.share)
         return True
+
+    def stands(self, credit: Credit, mark: Mark, mail_id: str, recipients: Sequence[str]) -> bool:
+        """True if all these recipients of a mail that came in whole were counted out of the credit, and count
+        from now on: `confirm` would change nothing."""
+        mail = self._open.get(mail_id)
+        if mail is None or credit.steady() >= credit.until:
+            return False
+        if len(recipients) == 1:
+            return mail[1].get(recipients[0]) is mark
+        return all(mail[1].get(one) is mark for one in recipients)
 
     def confirm(
         self, chosen: Sequence[tuple[str, int]], client: Client, transaction: Transaction
@@ -154,10 +178,10 @@ class Reservations:
         count under it. Returns the answers of the counts that changed."""
         mail = self._open.get(transaction.id)
         answers: list[Answer] = []
-        groups: dict[tuple[int, Buckets], list[str]] = {}
+        groups: dict[Mark, list[str]] = {}
         moved = []
         for recipient, place in chosen:
-            before = None if mail is None else mail.counted.get(recipient)
+            before = None if mail is None else mail[1].get(recipient)
             if before is None or before[0] != place:
                 moved.append((recipient, place, before))
             elif before[1]:
@@ -166,8 +190,8 @@ class Reservations:
             return [over]
         for recipient, place, before in moved:
             if mail is not None and before is not None:
-                del mail.counted[recipient]
-                self._give_back(self._rules[before[0]], mail.client, before[1], 1)
+                del mail[1][recipient]
+                self._give_back(self._rules[before[0]], mail[0], before[1], 1)
             if self._rules[place].counts:
                 answers.append(self.count(place, client, transaction, recipient))
         for (place, buckets), recipients in groups.items():
@@ -189,13 +213,13 @@ class Reservations:
     ) -> Answer:
         assert self._store is not None
         try:
-            taken = self._store.renew(self._rules[place].windows(mail.client), buckets, len(recipients))
+            taken = self._store.renew(self._rules[place].windows(mail[0]), buckets, len(recipients))
         except StoreFault as fault:
             return self._uncounted(fault)
         if isinstance(taken, Taken) and taken.buckets == buckets:
             return ABSTAIN
         for recipient in recipients:
-            del mail.counted[recipient]
+            del mail[1][recipient]
         if isinstance(taken, Taken | Over):
             return self._counted(place, mail, recipients, taken, again=True)
         return self._counted_later(place, mail, mail_id, recipients, taken, again=True)
@@ -215,7 +239,7 @@ class Reservations:
         except StoreFault as fault:
             return self._uncounted(fault)
         if isinstance(taken, Taken) and self._open.get(mail_id) is not mail:
-            self._give_back(self._rules[place], mail.client, taken.buckets, len(recipients))
+            self._give_back(self._rules[place], mail[0], taken.buckets, len(recipients))
             return ABSTAIN  # the client left
         return self._counted(place, mail, recipients, taken, again=again)
 
@@ -230,10 +254,10 @@ class Reservations:
     ) -> Decision:
         rule = self._rules[place]
         if isinstance(taken, Over):
-            return self._over(rule, rule.limits[taken.place].text, mail.client)
+            return self._over(rule, rule.limits[taken.place].text, mail[0])
         for recipient in recipients:
-            mail.counted[recipient] = (place, taken.buckets)
-        self._warn(rule, mail.client, taken)
+            mail[1][recipient] = (place, taken.buckets)
+        self._warn(rule, mail[0], taken)
         if self.observer is not None and not again:
             self.observer.recipient_counted(self._name, rule.label, taken.share)
         return ABSTAIN
@@ -248,13 +272,14 @@ class Reservations:
         mail = self._open.pop(mail_id, None)
         if mail is None:
             return
-        number = self._opened.pop(mail.client.who)
+        client, counted = mail
+        number = self._opened.pop(client.who)
         if number > 1:
-            self._opened[mail.client.who] = number - 1
-        if not mail.counted.keys() <= taken:
-            left = Counter(at for address, at in mail.counted.items() if address not in taken)
+            self._opened[client.who] = number - 1
+        if not counted.keys() <= taken:
+            left = Counter(at for address, at in counted.items() if address not in taken)
             for (place, buckets), number in left.items():
-                self._give_back(self._rules[place], mail.client, buckets, number)
+                self._give_back(self._rules[place], client, buckets, number)
 
     def _give_back(self, rule: Rule, client: Client, buckets: Buckets, number: int) -> None:
         if buckets and self._store is not None:
