@@ -42,8 +42,8 @@ _OpenMail = tuple[Client, dict[str, Mark]]
 
 
 class Reservations:
-    """The reservations of one filter in one process. `accepts_uncounted` says that recipients pass if they
-    cannot be counted."""
+    """The reservations of one filter in one process: `open` are those of mails on their way, by id.
+    `accepts_uncounted` says that recipients pass if they cannot be counted."""
 
     def __init__(
         self, name: str, rules: Sequence[Rule], table: TableCounts | None, *, accepts_uncounted: bool
@@ -53,7 +53,7 @@ class Reservations:
         self._accepts_uncounted = accepts_uncounted
         self._table = table
         self._store: Counts | TableCounts | None = table
-        self._open: dict[str, _OpenMail] = {}
+        self.open: dict[str, _OpenMail] = {}
         self._opened: dict[str, int] = {}
         self._told = -math.inf
         self.observer: FilterObserver | None = None
@@ -92,12 +92,12 @@ class Reservations:
     def count(self, place: int, client: Client, transaction: Transaction, recipient: str) -> Answer:
         """Count a recipient under the rule at that place."""
         rule = self._rules[place]
-        mail = self._open.get(transaction.id)
+        mail = self.open.get(transaction.id)
         if mail is None:
             number = self._opened.get(client.who, 0)
             if number >= MOST_OPEN:
                 return _TOO_MANY_OPEN
-            mail = self._open[transaction.id] = (client, {})
+            mail = self.open[transaction.id] = (client, {})
             self._opened[client.who] = number + 1
         elif recipient in mail[1]:
             # Another filter refused it, and the client asks again.
@@ -137,7 +137,7 @@ class Reservations:
     def count_ahead(self, credit: Credit, mark: Mark, client: Client, mail_id: str, recipient: str) -> bool:
         """Count a recipient out of a credit, which gives it that mark. False if `count` has to: this is only
         the short way, on which most recipients come."""
-        mail = self._open.get(mail_id)
+        mail = self.open.get(mail_id)
         opened = 0
         if mail is None:
             opened = self._opened.get(client.who, 0)
@@ -153,7 +153,7 @@ class Reservations:
             return False
         words[at] = left - 1
         if mail is None:
-            self._open[mail_id] = (client, {recipient: mark})
+            self.open[mail_id] = (client, {recipient: mark})
             self._opened[client.who] = opened + 1
         else:
             mail[1][recipient] = mark
@@ -161,22 +161,12 @@ class Reservations:
             self.observer.recipient_counted(self._name, self._rules[mark[0]].label, credit.taken.share)
         return True
 
-    def stands(self, credit: Credit, mark: Mark, mail_id: str, recipients: Sequence[str]) -> bool:
-        """True if all these recipients of a mail that came in whole were counted out of the credit, and count
-        from now on: `confirm` would change nothing."""
-        mail = self._open.get(mail_id)
-        if mail is None or credit.steady() >= credit.until:
-            return False
-        if len(recipients) == 1:
-            return mail[1].get(recipients[0]) is mark
-        return all(mail[1].get(one) is mark for one in recipients)
-
     def confirm(
         self, chosen: Sequence[tuple[str, int]], client: Client, transaction: Transaction
     ) -> list[Answer]:
         """A mail came in whole for these recipients, each with the place of its rule: from now on they
         count under it. Returns the answers of the counts that changed."""
-        mail = self._open.get(transaction.id)
+        mail = self.open.get(transaction.id)
         answers: list[Answer] = []
         groups: dict[Mark, list[str]] = {}
         moved = []
@@ -238,7 +228,7 @@ class Reservations:
             taken = await asked
         except StoreFault as fault:
             return self._uncounted(fault)
-        if isinstance(taken, Taken) and self._open.get(mail_id) is not mail:
+        if isinstance(taken, Taken) and self.open.get(mail_id) is not mail:
             self._give_back(self._rules[place], mail[0], taken.buckets, len(recipients))
             return ABSTAIN  # the client left
         return self._counted(place, mail, recipients, taken, again=again)
@@ -267,12 +257,12 @@ class Reservations:
             extra = {"filter": self._name, "rule": rule.label, "limit": rule.limits[one].text}
             log.warning("a sending limit is 80 % used", extra={**extra, "who": rule.key(client)})
 
-    def end(self, mail_id: str, taken: frozenset[str]) -> None:
+    def end(self, mail: str, taken: frozenset[str]) -> None:
         """A mail is over: give back what is counted for recipients that are not among `taken`."""
-        mail = self._open.pop(mail_id, None)
-        if mail is None:
+        found = self.open.pop(mail, None)
+        if found is None:
             return
-        client, counted = mail
+        client, counted = found
         number = self._opened.pop(client.who)
         if number > 1:
             self._opened[client.who] = number - 1
