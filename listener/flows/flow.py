@@ -25,7 +25,6 @@ from listener.flows.inquiry import Answers, Asker, Inquiry, OnAnswer, ask_apart
 from listener.flows.outcome import (
     NO_NOTES,
     DataOutcome,
-    RecipientOutcome,
     failed_attempt,
     outcome_of,
     rejection,
@@ -316,29 +315,27 @@ class ConnectionState:
     def answered(self, replies: Sequence[Reply]) -> None:
         """The mail that `data` was about is answered: tell the filters that follow mails. A mail that the
         spool deferred (451) may be stored all the same."""
-        if self._followed is None:
+        mail, outcome = self._followed, self._outcome
+        if mail is None:
             return
-        outcome, stored = self._outcome, False
+        self._followed = self._outcome = None
+        stored = False
         for reply in replies:
             stored = stored or reply.code < 300 or reply.code == 451
-        if outcome is None or not stored or (outcome.reply is not None and not self._session.lmtp):
-            self._end(())
-        else:
-            self._end(outcome.recipients)
-
-    def _end(self, recipients: Sequence[tuple[str, RecipientOutcome]]) -> None:
-        mail, self._followed, self._outcome = self._followed, None, None
+        if outcome is not None and outcome.reply is not None and not self._session.lmtp:
+            stored = False
         for flow, one in self._serving.followers:
             taken = []
-            for to, flows in recipients:
-                if flow in flows and not isinstance(flows, Reply):
-                    taken.append(to)
-            one.mail_ended(mail or "", frozenset(taken))
+            if stored and outcome is not None:
+                for to, flows in outcome.recipients:
+                    if flow in flows and not isinstance(flows, Reply):
+                        taken.append(to)
+            one.mail_ended(mail, frozenset(taken))
 
     def reset(self) -> None:
         """The mail is over or given up (RSET, EHLO, MAIL, after DATA): its verdicts vanish."""
         if self._followed is not None:
-            self._end(())
+            self.answered(())
         self._at_mail = None
         self._at_rcpt = {}
         self._alike = True

@@ -13,13 +13,14 @@ from listener.api.filter import Answer, BuildContext, Filter, FilterObserver
 from listener.api.session import Message, Session, Transaction
 from listener.filters.sending.credits import Credit
 from listener.filters.sending.options import SendingPolicyOptions
-from listener.filters.sending.reservations import Mark, Reservations, first_objection
+from listener.filters.sending.reservations import MOST_OPEN, Mark, Reservations, first_objection
 from listener.filters.sending.rules import Client, Rule
 from listener.filters.sending.senders import FIELDS, author_field, senders_of, shown
 from listener.filters.sending.table import TABLE, TableCounts, client
 
 _REMEMBERED: Final = 1_024
 _FIELDS: Final = 32
+_NO_LIMIT: Final = 1_000_000_000
 
 _NO_LOGIN: Final = refuse(553, "5.7.1", "Sender address rejected: not logged in as a user who may send")
 _NO_RECIPIENT: Final = refuse(550, "5.7.1", "Recipient address rejected: this client may not send to it")
@@ -29,9 +30,10 @@ _NO_SUCH_MAIL: Final = refuse(550, "5.7.1", "This client may not send such a mai
 class _Choice:
     """The rules, by their places, that are about a client and permit its reverse-path; for whom they count;
     and by From field those that permit the senders of a header. `first` is the first of the places if its
-    rule is about all recipients, else None; `credit` is counted ahead under it, and gives `mark`."""
+    rule is about all recipients, else None; `credit` is counted ahead under it, and gives `mark`; `most` are
+    the recipients of one mail."""
 
-    __slots__ = ("client", "credit", "first", "mark", "permitting", "places")
+    __slots__ = ("client", "credit", "first", "label", "mark", "most", "permitting", "places")
 
     def __init__(self, places: tuple[int, ...], client: Client, first: int | None) -> None:
         self.places = places
@@ -39,7 +41,17 @@ class _Choice:
         self.first = first
         self.credit: Credit | None = None
         self.mark: Mark = (-1, ())
+        self.most = 0
+        self.label = ""
         self.permitting: dict[bytes, tuple[int, ...]] = {}
+
+    def use(self, rule: Rule, place: int, credit: Credit | None) -> None:
+        """Take recipients out of that credit of the first rule from now on."""
+        self.credit = credit
+        if credit is not None:
+            self.mark = (place, credit.taken.buckets)
+            self.most = _NO_LIMIT if rule.per_mail is None else rule.per_mail.most
+            self.label = rule.label
 
 
 class SendingPolicy(Filter):
@@ -104,10 +116,28 @@ class SendingPolicy(Filter):
         choice = self._chosen.get((session.user, session.ip, transaction.reverse_path))
         if choice is None:
             choice = self._choose(session, transaction)
-        if choice.credit is not None and self._reservations.count_ahead(
-            choice.credit, choice.mark, choice.client, transaction.id, recipient
-        ):
-            return ABSTAIN
+        credit = choice.credit
+        if credit is not None:
+            # The short way: most recipients are taken out of the credit.
+            words, at, made = credit.words, credit.at, self._reservations
+            left, mail = words[at], made.open.get(transaction.id)
+            if left > 0 and words[at + 1] and credit.steady() < credit.until:
+                if mail is None:
+                    who = choice.client.who
+                    opened = made.opened.get(who, 0)
+                    taken = opened < MOST_OPEN
+                    if taken:
+                        made.opened[who] = opened + 1
+                        made.open[transaction.id] = (choice.client, {recipient: choice.mark})
+                else:
+                    taken = recipient not in mail[1] and len(mail[1]) < choice.most
+                    if taken:
+                        mail[1][recipient] = choice.mark
+                if taken:
+                    words[at] = left - 1
+                    if made.observer is not None:
+                        made.observer.recipient_counted(self.name, choice.label, credit.taken.share)
+                    return ABSTAIN
         place = choice.first
         if place is None:
             place = self._place(choice.places, recipient, session.user or "")
@@ -117,9 +147,7 @@ class SendingPolicy(Filter):
             return ABSTAIN
         answer = self._reservations.count(place, choice.client, transaction, recipient)
         if choice.first is not None:
-            credit = choice.credit = self._reservations.ahead(place, choice.client)
-            if credit is not None:
-                choice.mark = (place, credit.taken.buckets)
+            choice.use(self._rules[place], place, self._reservations.ahead(place, choice.client))
         return answer
 
     def on_data(
@@ -146,7 +174,7 @@ class SendingPolicy(Filter):
             if credit is not None and mail is not None and credit.steady() < credit.until:
                 counted, mark = mail[1], choice.mark
                 for one in recipients:
-                    if counted.get(one) is not mark:
+                    if counted.get(one) != mark:
                         break
                 else:
                     return ABSTAIN

@@ -42,8 +42,8 @@ _OpenMail = tuple[Client, dict[str, Mark]]
 
 
 class Reservations:
-    """The reservations of one filter in one process: `open` are those of mails on their way, by id.
-    `accepts_uncounted` says that recipients pass if they cannot be counted."""
+    """The reservations of one filter in one process: `open` are those of mails on their way, `opened`
+    their number by client. `accepts_uncounted` says that recipients pass if they cannot be counted."""
 
     def __init__(
         self, name: str, rules: Sequence[Rule], table: TableCounts | None, *, accepts_uncounted: bool
@@ -54,7 +54,7 @@ class Reservations:
         self._table = table
         self._store: Counts | TableCounts | None = table
         self.open: dict[str, _OpenMail] = {}
-        self._opened: dict[str, int] = {}
+        self.opened: dict[str, int] = {}
         self._told = -math.inf
         self.observer: FilterObserver | None = None
 
@@ -72,7 +72,7 @@ class Reservations:
         if self._table is not None:
             await self._table.stop()
         elif isinstance(self._store, Counts):
-            with suppress(StoreFault):  # the next process takes it back
+            with suppress(StoreFault):
                 self._store.close()
 
     def prepare(self, rule: Rule, client: Client) -> Answer:
@@ -94,11 +94,11 @@ class Reservations:
         rule = self._rules[place]
         mail = self.open.get(transaction.id)
         if mail is None:
-            number = self._opened.get(client.who, 0)
+            number = self.opened.get(client.who, 0)
             if number >= MOST_OPEN:
                 return _TOO_MANY_OPEN
             mail = self.open[transaction.id] = (client, {})
-            self._opened[client.who] = number + 1
+            self.opened[client.who] = number + 1
         elif recipient in mail[1]:
             # Another filter refused it, and the client asks again.
             return ABSTAIN
@@ -129,37 +129,8 @@ class Reservations:
 
     def ahead(self, place: int, client: Client) -> Credit | None:
         """What is counted ahead under the rule at that place."""
-        limits = self._rules[place].limits
-        if not limits or not isinstance(self._store, Counts):
-            return None
-        return self._store.credit(self._rules[place].windows(client))
-
-    def count_ahead(self, credit: Credit, mark: Mark, client: Client, mail_id: str, recipient: str) -> bool:
-        """Count a recipient out of a credit, which gives it that mark. False if `count` has to: this is only
-        the short way, on which most recipients come."""
-        mail = self.open.get(mail_id)
-        opened = 0
-        if mail is None:
-            opened = self._opened.get(client.who, 0)
-            if opened >= MOST_OPEN:
-                return False
-        else:
-            most = self._rules[mark[0]].per_mail
-            if recipient in mail[1] or (most is not None and len(mail[1]) >= most.most):
-                return False
-        words, at = credit.words, credit.at
-        left = words[at]
-        if left < 1 or not words[at + 1] or credit.steady() >= credit.until:
-            return False
-        words[at] = left - 1
-        if mail is None:
-            self.open[mail_id] = (client, {recipient: mark})
-            self._opened[client.who] = opened + 1
-        else:
-            mail[1][recipient] = mark
-        if self.observer is not None:
-            self.observer.recipient_counted(self._name, self._rules[mark[0]].label, credit.taken.share)
-        return True
+        rule, store = self._rules[place], self._store
+        return store.credit(rule.windows(client)) if rule.limits and isinstance(store, Counts) else None
 
     def confirm(
         self, chosen: Sequence[tuple[str, int]], client: Client, transaction: Transaction
@@ -263,9 +234,9 @@ class Reservations:
         if found is None:
             return
         client, counted = found
-        number = self._opened.pop(client.who)
+        number = self.opened.pop(client.who)
         if number > 1:
-            self._opened[client.who] = number - 1
+            self.opened[client.who] = number - 1
         if not counted.keys() <= taken:
             left = Counter(at for address, at in counted.items() if address not in taken)
             for (place, buckets), number in left.items():
