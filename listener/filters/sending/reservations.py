@@ -234,9 +234,11 @@ class Reservations:
         if found is None:
             return
         client, counted = found
-        number = self.opened.pop(client.who)
+        number = self.opened[client.who]
         if number > 1:
             self.opened[client.who] = number - 1
+        else:
+            del self.opened[client.who]
         if not counted.keys() <= taken:
             left = Counter(at for address, at in counted.items() if address not in taken)
             for (place, buckets), number in left.items():
